@@ -1,0 +1,161 @@
+//! The quorum port: packets between a leader and its learners.
+//!
+//! Packets follow one another without an outer length. After a SNAP packet a raw snapshot stream
+//! follows (see `snapshot`), then packets again.
+
+use crate::client::Id;
+use crate::jute::{DecodeError, Jute, Reader};
+use crate::record;
+use bytes::Bytes;
+use std::io::{self, Read};
+
+pub mod kind {
+    pub const REQUEST: i32 = 1;
+    pub const PROPOSAL: i32 = 2;
+    pub const ACK: i32 = 3;
+    pub const COMMIT: i32 = 4;
+    pub const PING: i32 = 5;
+    pub const REVALIDATE: i32 = 6;
+    pub const SYNC: i32 = 7;
+    pub const INFORM: i32 = 8;
+    pub const NEWLEADER: i32 = 10;
+    pub const FOLLOWERINFO: i32 = 11;
+    pub const UPTODATE: i32 = 12;
+    pub const DIFF: i32 = 13;
+    pub const TRUNC: i32 = 14;
+    pub const SNAP: i32 = 15;
+    pub const OBSERVERINFO: i32 = 16;
+    pub const LEADERINFO: i32 = 17;
+    pub const ACKEPOCH: i32 = 18;
+}
+
+/// ZAB 1.0, in LEADERINFO and LearnerInfo.
+pub const PROTOCOL_VERSION: i32 = 0x10000;
+
+record! { pub struct QuorumPacket { kind: i32, zxid: i64, data: Option<Bytes>, auth: Vec<Id> } }
+
+impl QuorumPacket {
+    pub fn new(kind: i32, zxid: i64) -> Self {
+        QuorumPacket { kind, zxid, data: None, auth: Vec::new() }
+    }
+    pub fn with(kind: i32, zxid: i64, data: Vec<u8>) -> Self {
+        QuorumPacket { kind, zxid, data: Some(Bytes::from(data)), auth: Vec::new() }
+    }
+    /// Wire bytes. An empty auth list goes out as null, as Apache sends it.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        self.kind.put(out);
+        self.zxid.put(out);
+        self.data.put(out);
+        if self.auth.is_empty() {
+            (-1i32).put(out);
+        } else {
+            self.auth.put(out);
+        }
+    }
+    pub fn body(&self) -> &[u8] {
+        self.data.as_deref().unwrap_or_default()
+    }
+}
+
+record! { pub struct LearnerInfo { server: i64, protocol: i32, config_version: i64 } }
+
+/// A forwarded request: the body of REQUEST.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwardedRequest {
+    pub session: i64,
+    pub cxid: i32,
+    pub op: i32,
+    pub body: Bytes,
+}
+
+impl ForwardedRequest {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(16 + self.body.len());
+        self.session.put(&mut out);
+        self.cxid.put(&mut out);
+        self.op.put(&mut out);
+        out.extend_from_slice(&self.body);
+        out
+    }
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new(bytes);
+        Ok(ForwardedRequest {
+            session: r.i64()?,
+            cxid: r.i32()?,
+            op: r.i32()?,
+            body: Bytes::copy_from_slice(r.rest()),
+        })
+    }
+}
+
+/// Reads one packet from a blocking stream. `max_bytes` bounds the data of the packet.
+pub fn read_packet(r: &mut impl Read, max_bytes: usize) -> io::Result<QuorumPacket> {
+    let mut head = [0u8; 12];
+    r.read_exact(&mut head)?;
+    let kind = i32::from_be_bytes(head[..4].try_into().expect("4"));
+    let zxid = i64::from_be_bytes(head[4..].try_into().expect("8"));
+    let data = read_buffer(r, max_bytes)?.map(Bytes::from);
+    let count = read_i32(r)?;
+    let mut auth = Vec::new();
+    if count > MAX_AUTH_IDS {
+        return Err(bad("more auth ids than a packet may carry"));
+    }
+    for _ in 0..count.max(0) {
+        let scheme = read_buffer(r, 4096)?.unwrap_or_default();
+        let id = read_buffer(r, 65536)?.unwrap_or_default();
+        auth.push(Id {
+            scheme: String::from_utf8_lossy(&scheme).into_owned(),
+            id: String::from_utf8_lossy(&id).into_owned(),
+        });
+    }
+    Ok(QuorumPacket { kind, zxid, data, auth })
+}
+
+/// A connection has one id per `addauth`; nobody needs a thousand.
+const MAX_AUTH_IDS: i32 = 1024;
+
+pub(crate) fn bad(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+pub(crate) fn read_i32(r: &mut impl Read) -> io::Result<i32> {
+    let mut b = [0u8; 4];
+    r.read_exact(&mut b)?;
+    Ok(i32::from_be_bytes(b))
+}
+
+pub(crate) fn read_buffer(r: &mut impl Read, max_bytes: usize) -> io::Result<Option<Vec<u8>>> {
+    let length = read_i32(r)?;
+    if length == -1 {
+        return Ok(None);
+    }
+    let n = usize::try_from(length).map_err(|_| bad("negative length"))?;
+    if n > max_bytes {
+        return Err(bad("length beyond the limit"));
+    }
+    // Grown as bytes arrive: a peer that lies about the length cannot make us allocate it.
+    let mut out = Vec::with_capacity(n.min(64 * 1024));
+    let got = r.take(n as u64).read_to_end(&mut out)?;
+    if got < n {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(Some(out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_as_on_the_wire() {
+        let mut out = Vec::new();
+        let info = LearnerInfo { server: 3, protocol: PROTOCOL_VERSION, config_version: 0 };
+        QuorumPacket::with(kind::FOLLOWERINFO, 0, info.to_vec()).encode(&mut out);
+        let hex: String = out.iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(hex, "0000000b00000000000000000000001400000000000000030001000000000000000000 00ffffffff".replace(' ', ""));
+        let p = read_packet(&mut &out[..], 1024).unwrap();
+        assert_eq!(LearnerInfo::parse(p.body()).unwrap(), info);
+        assert!(read_packet(&mut &out[..], 8).is_err());
+        assert!(read_packet(&mut &out[..out.len() - 1], 1024).is_err());
+    }
+}

@@ -1,0 +1,228 @@
+//! Apache's snapshots: `snapshot.<hex zxid>` files, and the same body as a stream behind a SNAP packet.
+//!
+//! Body: sessions, ACL table, nodes parent before child, and "/" as the end. A file has a header
+//! `ZKSN` in front and a seal behind (Adler-32 of everything before it, and "/"); a stream has
+//! "BenWasHere" behind. What 3.6 and later write behind the seal (digest, last zxid) is optional.
+
+use crate::client::{Acl, StatPersisted};
+use crate::jute::{put_buffer, put_str, Jute, Reader};
+use crate::quorum::{bad, read_buffer, read_i32};
+use bytes::Bytes;
+use std::io::{self, Read};
+
+pub const MAGIC: [u8; 4] = *b"ZKSN";
+pub const VERSION: i32 = 2;
+const STREAM_END: &str = "BenWasHere";
+/// Longest data of a znode that a reader accepts: maxbuffer and extrasize of a generous site.
+const MAX_FIELD_BYTES: usize = 64 << 20;
+const MAX_ACL_ENTRIES: i32 = 1 << 20;
+
+/// Receives what a snapshot holds, in its order.
+pub trait Sink {
+    fn session(&mut self, id: i64, timeout_ms: i32);
+    fn acl(&mut self, id: i64, acl: Vec<Acl>);
+    /// Errors when a node's parent is missing.
+    fn node(&mut self, path: String, data: Option<Bytes>, acl: i64, stat: StatPersisted) -> Result<(), &'static str>;
+}
+
+/// Reads the file form and checks its seal.
+pub fn read_file(r: impl Read, sink: &mut impl Sink) -> io::Result<()> {
+    let mut r = Summed { inner: r, sum: simd_adler32::Adler32::new() };
+    let mut head = [0u8; 16];
+    r.read_exact(&mut head)?;
+    if head[..4] != MAGIC {
+        return Err(bad("not a snapshot: it does not begin with ZKSN"));
+    }
+    if i32::from_be_bytes(head[4..8].try_into().expect("4")) != VERSION {
+        return Err(bad("snapshot of another version than 2: it was written by a newer program"));
+    }
+    read_body(&mut r, sink)?;
+    let want = i64::from(r.sum.finish());
+    let mut seal = [0u8; 8];
+    r.read_exact(&mut seal)?;
+    if i64::from_be_bytes(seal) != want {
+        return Err(bad("the snapshot's checksum does not match"));
+    }
+    match read_buffer(&mut r, 16)?.as_deref() {
+        Some(b"/") => Ok(()),
+        _ => Err(bad("the snapshot's seal is broken off")),
+    }
+}
+
+/// Reads the stream form, up to and including its end mark.
+pub fn read_stream(r: &mut impl Read, sink: &mut impl Sink) -> io::Result<()> {
+    read_body(r, sink)?;
+    match read_buffer(r, 64)?.as_deref() {
+        Some(b) if b == STREAM_END.as_bytes() => Ok(()),
+        _ => Err(bad("the snapshot stream does not end with its mark")),
+    }
+}
+
+fn read_body(r: &mut impl Read, sink: &mut impl Sink) -> io::Result<()> {
+    for _ in 0..read_i32(r)?.max(0) {
+        let id = read_i64(r)?;
+        sink.session(id, read_i32(r)?);
+    }
+    for _ in 0..read_i32(r)?.max(0) {
+        let id = read_i64(r)?;
+        let count = read_i32(r)?;
+        if count > MAX_ACL_ENTRIES {
+            return Err(bad("an access list of more than a million entries"));
+        }
+        let mut acl = Vec::new();
+        for _ in 0..count.max(0) {
+            let perms = read_i32(r)?;
+            let scheme = read_string(r)?;
+            acl.push(Acl { perms, id: crate::client::Id { scheme, id: read_string(r)? } });
+        }
+        sink.acl(id, acl);
+    }
+    loop {
+        let path = read_string(r)?;
+        if path == "/" {
+            return Ok(());
+        }
+        let data = read_buffer(r, MAX_FIELD_BYTES)?.map(Bytes::from);
+        let acl = read_i64(r)?;
+        let mut stat = [0u8; 60];
+        r.read_exact(&mut stat)?;
+        let stat = StatPersisted::get(&mut Reader::new(&stat)).map_err(|_| bad("a stat is broken"))?;
+        sink.node(path, data, acl, stat).map_err(bad)?;
+    }
+}
+
+fn read_i64(r: &mut impl Read) -> io::Result<i64> {
+    let mut b = [0u8; 8];
+    r.read_exact(&mut b)?;
+    Ok(i64::from_be_bytes(b))
+}
+
+fn read_string(r: &mut impl Read) -> io::Result<String> {
+    let bytes = read_buffer(r, 1 << 20)?.unwrap_or_default();
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+struct Summed<R> {
+    inner: R,
+    sum: simd_adler32::Adler32,
+}
+
+impl<R: Read> Read for Summed<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.sum.write(&buf[..n]);
+        Ok(n)
+    }
+}
+
+/// Builds either form.
+pub struct Writer {
+    out: Vec<u8>,
+    file: bool,
+}
+
+impl Writer {
+    pub fn file() -> Self {
+        let mut out = Vec::with_capacity(1 << 16);
+        out.extend_from_slice(&MAGIC);
+        VERSION.put(&mut out);
+        (-1i64).put(&mut out);
+        Writer { out, file: true }
+    }
+    pub fn stream() -> Self {
+        Writer { out: Vec::with_capacity(1 << 16), file: false }
+    }
+    pub fn tables<'a>(
+        &mut self,
+        sessions: impl ExactSizeIterator<Item = (i64, i32)>,
+        acls: impl ExactSizeIterator<Item = (i64, &'a [Acl])>,
+    ) {
+        (sessions.len() as i32).put(&mut self.out);
+        for (id, timeout_ms) in sessions {
+            id.put(&mut self.out);
+            timeout_ms.put(&mut self.out);
+        }
+        (acls.len() as i32).put(&mut self.out);
+        for (id, acl) in acls {
+            id.put(&mut self.out);
+            (acl.len() as i32).put(&mut self.out);
+            acl.iter().for_each(|a| a.put(&mut self.out));
+        }
+    }
+    /// `path` is "" for the root; a parent comes before its children.
+    pub fn node(&mut self, path: &str, data: Option<&[u8]>, acl: i64, stat: &StatPersisted) {
+        put_str(&mut self.out, path);
+        put_buffer(&mut self.out, data);
+        acl.put(&mut self.out);
+        stat.put(&mut self.out);
+    }
+    pub fn finish(mut self) -> Vec<u8> {
+        put_str(&mut self.out, "/");
+        if self.file {
+            let sum = crate::txnlog::adler(&self.out);
+            i64::from(sum).put(&mut self.out);
+            put_str(&mut self.out, "/");
+        } else {
+            put_str(&mut self.out, STREAM_END);
+        }
+        self.out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default, Debug, PartialEq)]
+    struct Seen {
+        sessions: Vec<(i64, i32)>,
+        acls: Vec<i64>,
+        nodes: Vec<String>,
+    }
+    impl Sink for Seen {
+        fn session(&mut self, id: i64, timeout_ms: i32) {
+            self.sessions.push((id, timeout_ms));
+        }
+        fn acl(&mut self, id: i64, _: Vec<Acl>) {
+            self.acls.push(id);
+        }
+        fn node(&mut self, path: String, _: Option<Bytes>, _: i64, _: StatPersisted) -> Result<(), &'static str> {
+            self.nodes.push(path);
+            Ok(())
+        }
+    }
+
+    fn written(mut w: Writer) -> Vec<u8> {
+        let acl = crate::client::open_acl();
+        w.tables([(5, 10)].into_iter(), [(1, &acl[..])].into_iter());
+        w.node("", None, -1, &StatPersisted::default());
+        w.node("/a", Some(b"x"), 1, &StatPersisted::default());
+        w.finish()
+    }
+
+    #[test]
+    fn both_forms_read_back() {
+        let mut a = Seen::default();
+        let file = written(Writer::file());
+        read_file(&file[..], &mut a).unwrap();
+        assert_eq!(file[file.len() - 5..], [0, 0, 0, 1, b'/'], "Apache's test of a valid file");
+        let mut b = Seen::default();
+        read_stream(&mut &written(Writer::stream())[..], &mut b).unwrap();
+        assert_eq!(a, b);
+        assert_eq!(a.nodes, ["", "/a"]);
+    }
+
+    #[test]
+    fn a_flipped_bit_and_a_missing_end_are_refused() {
+        let file = written(Writer::file());
+        for at in 16..file.len() {
+            let mut f = file.clone();
+            f[at] ^= 1;
+            assert!(read_file(&f[..], &mut Seen::default()).is_err(), "flip at {at}");
+            assert!(read_file(&file[..at], &mut Seen::default()).is_err(), "cut at {at}");
+        }
+        let mut newer = file.clone();
+        newer[7] = 3;
+        assert!(read_file(&newer[..], &mut Seen::default()).is_err());
+    }
+}

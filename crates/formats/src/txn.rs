@@ -1,0 +1,250 @@
+//! Transactions: what a leader proposes, every server logs, and a tree applies.
+
+use crate::client::{op, Acl};
+use crate::jute::{DecodeError, Jute, Reader};
+use crate::record;
+use crate::{SessionId, Zxid};
+use bytes::Bytes;
+
+record! {
+    #[derive(Copy)]
+    pub struct RawHeader { client: i64, cxid: i32, zxid: i64, time_ms: i64, kind: i32 }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Txn {
+    pub session: SessionId,
+    pub cxid: i32,
+    pub zxid: Zxid,
+    pub time_ms: i64,
+    pub body: TxnBody,
+}
+
+/// What kind of znode a create makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CreateMode {
+    /// `op` is 1 (create) or 15 (create2); it decides the reply only.
+    Plain {
+        op: i32,
+        ephemeral: bool,
+    },
+    Container,
+    Ttl {
+        ttl_ms: i64,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TxnBody {
+    CreateSession {
+        timeout_ms: i32,
+    },
+    /// The ephemeral nodes to delete; none listed in logs of before 3.6.
+    CloseSession {
+        paths: Vec<String>,
+    },
+    Create {
+        path: String,
+        data: Option<Bytes>,
+        acl: Vec<Acl>,
+        mode: CreateMode,
+        /// The parent's persisted cversion after this create; -1 in logs of before 3.4: count up.
+        parent_cversion: i32,
+    },
+    Delete {
+        path: String,
+        container: bool,
+    },
+    SetData {
+        path: String,
+        data: Option<Bytes>,
+        version: i32,
+        reconfig: bool,
+    },
+    SetAcl {
+        path: String,
+        acl: Vec<Acl>,
+        version: i32,
+    },
+    Check {
+        path: String,
+        version: i32,
+    },
+    /// The request failed with this code; it used up a zxid all the same.
+    Error(i32),
+    Multi(Vec<TxnBody>),
+}
+
+impl TxnBody {
+    /// The type code of the wire.
+    pub fn kind(&self) -> i32 {
+        match self {
+            TxnBody::CreateSession { .. } => op::CREATE_SESSION,
+            TxnBody::CloseSession { .. } => op::CLOSE_SESSION,
+            TxnBody::Create { mode: CreateMode::Plain { op, .. }, .. } => *op,
+            TxnBody::Create { mode: CreateMode::Container, .. } => op::CREATE_CONTAINER,
+            TxnBody::Create { mode: CreateMode::Ttl { .. }, .. } => op::CREATE_TTL,
+            TxnBody::Delete { container: false, .. } => op::DELETE,
+            TxnBody::Delete { container: true, .. } => op::DELETE_CONTAINER,
+            TxnBody::SetData { reconfig: false, .. } => op::SET_DATA,
+            TxnBody::SetData { reconfig: true, .. } => op::RECONFIG,
+            TxnBody::SetAcl { .. } => op::SET_ACL,
+            TxnBody::Check { .. } => op::CHECK,
+            TxnBody::Error(_) => op::ERROR,
+            TxnBody::Multi(_) => op::MULTI,
+        }
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            TxnBody::CreateSession { timeout_ms } => timeout_ms.put(out),
+            TxnBody::CloseSession { paths } => paths.put(out),
+            TxnBody::Create { path, data, acl, mode, parent_cversion } => {
+                path.put(out);
+                data.put(out);
+                acl.put(out);
+                match mode {
+                    CreateMode::Plain { ephemeral, .. } => {
+                        ephemeral.put(out);
+                        parent_cversion.put(out);
+                    }
+                    CreateMode::Container => parent_cversion.put(out),
+                    CreateMode::Ttl { ttl_ms } => {
+                        parent_cversion.put(out);
+                        ttl_ms.put(out);
+                    }
+                }
+            }
+            TxnBody::Delete { path, .. } => path.put(out),
+            TxnBody::SetData { path, data, version, .. } => {
+                path.put(out);
+                data.put(out);
+                version.put(out);
+            }
+            TxnBody::SetAcl { path, acl, version } => {
+                path.put(out);
+                acl.put(out);
+                version.put(out);
+            }
+            TxnBody::Check { path, version } => {
+                path.put(out);
+                version.put(out);
+            }
+            TxnBody::Error(code) => code.put(out),
+            TxnBody::Multi(parts) => {
+                (parts.len() as i32).put(out);
+                for part in parts {
+                    part.kind().put(out);
+                    let mut inner = Vec::new();
+                    part.put(&mut inner);
+                    crate::jute::put_buffer(out, Some(&inner));
+                }
+            }
+        }
+    }
+
+    fn get(kind: i32, r: &mut Reader<'_>, depth: usize) -> Result<TxnBody, DecodeError> {
+        Ok(match kind {
+            op::CREATE_SESSION => TxnBody::CreateSession { timeout_ms: r.i32()? },
+            op::CLOSE_SESSION => {
+                TxnBody::CloseSession { paths: if r.remaining() == 0 { Vec::new() } else { Jute::get(r)? } }
+            }
+            op::CREATE | op::CREATE2 | op::CREATE_CONTAINER | op::CREATE_TTL => {
+                let path = String::get(r)?;
+                let data = Jute::get(r)?;
+                let acl = Jute::get(r)?;
+                let (mode, parent_cversion) = match kind {
+                    op::CREATE_CONTAINER => (CreateMode::Container, r.i32()?),
+                    op::CREATE_TTL => {
+                        let parent = r.i32()?;
+                        (CreateMode::Ttl { ttl_ms: r.i64()? }, parent)
+                    }
+                    _ => {
+                        let ephemeral = bool::get(r)?;
+                        // The oldest layout lacks the last field.
+                        (CreateMode::Plain { op: kind, ephemeral }, if r.remaining() >= 4 { r.i32()? } else { -1 })
+                    }
+                };
+                TxnBody::Create { path, data, acl, mode, parent_cversion }
+            }
+            op::DELETE | op::DELETE_CONTAINER => {
+                TxnBody::Delete { path: String::get(r)?, container: kind == op::DELETE_CONTAINER }
+            }
+            op::SET_DATA | op::RECONFIG => TxnBody::SetData {
+                path: String::get(r)?,
+                data: Jute::get(r)?,
+                version: r.i32()?,
+                reconfig: kind == op::RECONFIG,
+            },
+            op::SET_ACL => TxnBody::SetAcl { path: String::get(r)?, acl: Jute::get(r)?, version: r.i32()? },
+            op::CHECK => TxnBody::Check { path: String::get(r)?, version: r.i32()? },
+            op::ERROR => TxnBody::Error(r.i32()?),
+            op::MULTI if depth == 0 => {
+                let count = r.count()?;
+                let mut parts = Vec::with_capacity(count.min(1024));
+                for _ in 0..count {
+                    let kind = r.i32()?;
+                    let inner = r.buffer()?.ok_or(DecodeError::Invalid("null part of a multi"))?;
+                    parts.push(TxnBody::get(kind, &mut Reader::new(inner), 1)?);
+                }
+                TxnBody::Multi(parts)
+            }
+            other => return Err(DecodeError::Unknown { what: "transaction type", value: other.into() }),
+        })
+    }
+}
+
+impl Txn {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(96);
+        RawHeader {
+            client: self.session.0,
+            cxid: self.cxid,
+            zxid: self.zxid.0,
+            time_ms: self.time_ms,
+            kind: self.body.kind(),
+        }
+        .put(&mut out);
+        self.body.put(&mut out);
+        out
+    }
+
+    /// Decodes a transaction; a digest behind it (3.6 and later) is left alone.
+    pub fn decode(bytes: &[u8]) -> Result<Txn, DecodeError> {
+        let mut r = Reader::new(bytes);
+        let h = RawHeader::get(&mut r)?;
+        let body = TxnBody::get(h.kind, &mut r, 0)?;
+        Ok(Txn { session: SessionId(h.client), cxid: h.cxid, zxid: Zxid(h.zxid), time_ms: h.time_ms, body })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_survives_the_round_trip_with_a_digest_behind_it() {
+        let create = TxnBody::Create {
+            path: "/a".into(),
+            data: None,
+            acl: crate::client::open_acl(),
+            mode: CreateMode::Plain { op: op::CREATE, ephemeral: true },
+            parent_cversion: 4,
+        };
+        let bodies = [
+            TxnBody::CreateSession { timeout_ms: 10 },
+            TxnBody::CloseSession { paths: vec!["/e".into()] },
+            create.clone(),
+            TxnBody::Delete { path: "/a".into(), container: true },
+            TxnBody::Error(-101),
+            TxnBody::Multi(vec![create, TxnBody::Check { path: "/a".into(), version: 3 }, TxnBody::Error(-2)]),
+        ];
+        for body in bodies {
+            let txn = Txn { session: SessionId(7), cxid: 3, zxid: Zxid::new(2, 9), time_ms: 11, body };
+            let mut bytes = txn.encode();
+            assert_eq!(Txn::decode(&bytes).unwrap(), txn);
+            bytes.extend_from_slice(&[0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1]);
+            assert_eq!(Txn::decode(&bytes).unwrap(), txn);
+        }
+    }
+}

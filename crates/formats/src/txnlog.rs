@@ -1,0 +1,196 @@
+//! Apache's transaction log files, `log.<hex zxid of the first transaction>`.
+//!
+//! Header `ZKLG`, version 2, dbid 0; then entries: i64 Adler-32 of the bytes, i32 length, the
+//! bytes, `B`. Zeros (or the end of the file) end the log.
+
+use crate::jute::Reader;
+use crate::txn::Txn;
+use crate::Zxid;
+use thiserror::Error;
+
+pub const MAGIC: [u8; 4] = *b"ZKLG";
+pub const VERSION: i32 = 2;
+pub const HEADER_BYTES: usize = 16;
+const END_OF_ENTRY: u8 = 0x42;
+
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum LogError {
+    #[error("not a transaction log: it does not begin with ZKLG")]
+    NotALog,
+    #[error("transaction log of version {0}, this program reads version 2: it was written by a newer one")]
+    Version(i32),
+    #[error("damaged at offset {offset}, with intact transactions behind it: restore the file or empty the folder to copy from the other servers")]
+    Damaged { offset: usize },
+}
+
+pub fn header() -> [u8; HEADER_BYTES] {
+    let mut out = [0; HEADER_BYTES];
+    out[..4].copy_from_slice(&MAGIC);
+    out[4..8].copy_from_slice(&VERSION.to_be_bytes());
+    out
+}
+
+pub fn put_entry(out: &mut Vec<u8>, txn: &[u8]) {
+    out.extend_from_slice(&i64::from(adler(txn)).to_be_bytes());
+    out.extend_from_slice(&(txn.len() as i32).to_be_bytes());
+    out.extend_from_slice(txn);
+    out.push(END_OF_ENTRY);
+}
+
+pub fn adler(bytes: &[u8]) -> u32 {
+    let mut a = simd_adler32::Adler32::new();
+    a.write(bytes);
+    a.finish()
+}
+
+/// One entry and where it ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry<'a> {
+    pub txn: Txn,
+    pub bytes: &'a [u8],
+    pub end_offset: usize,
+}
+
+/// What a whole log file holds.
+#[derive(Debug)]
+pub struct Scan<'a> {
+    pub entries: Vec<Entry<'a>>,
+    /// Where the next entry would go.
+    pub end_offset: usize,
+    /// The last entry was cut off or mangled by a crash; what follows `end_offset` is to be wiped.
+    pub torn: bool,
+}
+
+/// Reads a whole file. A broken last entry is a torn tail: it was never acknowledged. A broken entry
+/// with intact ones behind it is damage, and nothing may be skipped in silence.
+pub fn scan(file: &[u8]) -> Result<Scan<'_>, LogError> {
+    if file.len() < HEADER_BYTES {
+        // A crash while the file was made: nothing can be in it yet.
+        return Ok(Scan { entries: Vec::new(), end_offset: 0, torn: !file.is_empty() });
+    }
+    if file[..HEADER_BYTES].iter().all(|b| *b == 0) {
+        return Ok(Scan { entries: Vec::new(), end_offset: 0, torn: true });
+    }
+    if file[..4] != MAGIC {
+        return Err(LogError::NotALog);
+    }
+    let version = i32::from_be_bytes(file[4..8].try_into().expect("4"));
+    if version != VERSION {
+        return Err(LogError::Version(version));
+    }
+    let mut entries: Vec<Entry<'_>> = Vec::new();
+    let mut offset = HEADER_BYTES;
+    loop {
+        match entry_at(file, offset) {
+            At::Entry(entry) => {
+                offset = entry.end_offset;
+                entries.push(entry);
+            }
+            At::End => return Ok(Scan { entries, end_offset: offset, torn: false }),
+            At::Broken => {
+                let last = entries.last().map_or(Zxid::ZERO, |e| e.txn.zxid);
+                if intact_entry_follows(file, offset, last) {
+                    return Err(LogError::Damaged { offset });
+                }
+                return Ok(Scan { entries, end_offset: offset, torn: true });
+            }
+        }
+    }
+}
+
+enum At<'a> {
+    Entry(Entry<'a>),
+    End,
+    Broken,
+}
+
+fn entry_at(file: &[u8], offset: usize) -> At<'_> {
+    let rest = &file[offset..];
+    let mut r = Reader::new(rest);
+    let (Ok(checksum), Ok(length)) = (r.i64(), r.i32()) else {
+        return if rest.iter().all(|b| *b == 0) { At::End } else { At::Broken };
+    };
+    if checksum == 0 && length == 0 {
+        // Zeros up to the end are padding; a hole with something behind it is a write that was lost.
+        return if rest.iter().all(|b| *b == 0) { At::End } else { At::Broken };
+    }
+    let Ok(n) = usize::try_from(length) else { return At::Broken };
+    let (Ok(bytes), Ok(END_OF_ENTRY)) = (r.take(n), r.u8()) else { return At::Broken };
+    if i64::from(adler(bytes)) != checksum {
+        return At::Broken;
+    }
+    match Txn::decode(bytes) {
+        Ok(txn) => At::Entry(Entry { txn, bytes, end_offset: offset + r.position() }),
+        Err(_) => At::Broken,
+    }
+}
+
+/// Looks for an intact entry with a greater zxid anywhere behind `offset`.
+fn intact_entry_follows(file: &[u8], offset: usize, last: Zxid) -> bool {
+    (offset + 1..file.len().saturating_sub(13)).any(|at| {
+        // Cheap look first: the upper half of the checksum is zero and the length fits.
+        file[at..at + 4] == [0; 4]
+            && file[at + 4..at + 12] != [0; 8]
+            && matches!(entry_at(file, at), At::Entry(e) if e.txn.zxid > last)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::txn::TxnBody;
+    use crate::SessionId;
+
+    fn txn(n: u32) -> Vec<u8> {
+        let body = TxnBody::Delete { path: format!("/node-{n}"), container: false };
+        Txn { session: SessionId(1), cxid: 1, zxid: Zxid::new(1, n), time_ms: 5, body }.encode()
+    }
+
+    fn log(n: u32) -> Vec<u8> {
+        let mut file = header().to_vec();
+        (1..=n).for_each(|i| put_entry(&mut file, &txn(i)));
+        file
+    }
+
+    #[test]
+    fn an_entry_of_a_real_file() {
+        let hex = "000000009ef0094b000000300200003f3a1d000000000000000000010000000 1000001a20249cd7cfffffff600002710000000020000000051c6d66042";
+        let s: String = hex.split_whitespace().collect();
+        let bytes: Vec<u8> = (0..s.len()).step_by(2).map(|i| u8::from_str_radix(&s[i..i + 2], 16).unwrap()).collect();
+        let mut file = header().to_vec();
+        file.extend_from_slice(&bytes);
+        file.resize(4096, 0);
+        let scan = scan(&file).unwrap();
+        assert_eq!(scan.entries[0].txn.zxid, Zxid::new(1, 1));
+        assert_eq!(scan.entries[0].txn.body, TxnBody::CreateSession { timeout_ms: 10_000 });
+        assert!(!scan.torn);
+    }
+
+    #[test]
+    fn a_tail_torn_at_every_byte_ends_the_log_before_it() {
+        let whole = log(3);
+        let two = log(2).len();
+        for cut in two + 1..whole.len() {
+            let mut file = whole[..cut].to_vec();
+            file.resize(whole.len() + 100, 0);
+            let s = scan(&file).unwrap();
+            // A cut inside the zero bytes at the front of an entry leaves only zeros: a clean end.
+            assert_eq!((s.entries.len(), s.end_offset), (2, two), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn damage_in_the_middle_is_refused() {
+        let mut file = log(3);
+        let at = log(1).len() + 20;
+        file[at] ^= 0xff;
+        assert!(matches!(scan(&file), Err(LogError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_newer_version_is_refused() {
+        let mut file = log(1);
+        file[7] = 3;
+        assert!(matches!(scan(&file), Err(LogError::Version(3))));
+    }
+}
