@@ -1,0 +1,48 @@
+//! The coordination core: a ZooKeeper server without clock, disk or socket.
+//!
+//! `Server::handle(now, input, &mut effects)` is the whole interface, with `deadline()` saying when
+//! it wants to be woken. What must be durable goes out as `Effect::Disk` with a number, and what
+//! depends on it waits for `Input::Durable` with that number; the order *transactions, then epoch,
+//! then ACK* of the protocol is therefore one visible match arm (`durability.rs`).
+//!
+//! A tour: `server` takes inputs apart; `election` decides whom to follow; `leading` and `following`
+//! are the two sides of ZAB; `prep` turns requests into transactions, `requests` answers clients,
+//! `tree` and `watches` are the data, `history` is the log as far as it is in memory.
+
+pub mod acl;
+pub mod config;
+mod durability;
+pub mod election;
+mod four_letter;
+mod following;
+pub mod history;
+mod leading;
+pub mod paths;
+mod prep;
+mod requests;
+pub mod server;
+pub mod sessions;
+pub mod tree;
+pub mod watches;
+
+pub use config::{Bug, Config, FastLimits};
+pub use server::{ClientInput, Counters, DiskOp, Effect, Event, Input, Now, Recovered, RoleName, Server, Summary};
+
+/// A map with a fixed hasher: the same inputs give the same run.
+pub type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
+
+/// Milliseconds of a monotonic clock.
+pub type Millis = u64;
+
+/// A client's connection, numbered by the driver; a number is never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+/// A connection of the quorum port. The driver numbers those it accepted, the core those it dials
+/// (their top bit is set); a number is never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+impl LinkId {
+    pub const DIALLED: u64 = 1 << 63;
+}

@@ -1,0 +1,11 @@
+//! A world in which the cores run for simulated hours in seconds, and everything goes wrong on
+//! purpose: links cut in one direction or both, messages late or lost, processes killed or frozen,
+//! unsynced writes gone, the last record torn.
+//!
+//! A run is a function of its seed. `coordination` drives the ensemble of servers; each run ends
+//! with all faults mended and checks that what was acknowledged is there, on every server alike.
+
+pub mod coordination;
+pub mod rng;
+
+pub use rng::Rng;

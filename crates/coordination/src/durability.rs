@@ -1,0 +1,112 @@
+//! What waits for the disk, and what happens when the disk is done.
+//!
+//! Operations are numbered and finish in order. Each entry below is a promise which must not be
+//! made before its operation is durable.
+
+use crate::config::Bug;
+use crate::server::{DiskOp, Effect, Role, Server};
+use crate::LinkId;
+use std::collections::VecDeque;
+use trivet_formats::quorum::{kind, QuorumPacket};
+use trivet_formats::Zxid;
+
+/// What to do when an operation is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    Nothing,
+    /// The leader counts itself for a proposal.
+    CountOwnAck(Zxid),
+    /// A follower acknowledges a proposal.
+    AckProposal { link: LinkId, zxid: Zxid },
+    /// A new leader tells its learners the epoch it promised.
+    AnnounceEpoch,
+    /// A new leader, its epoch recorded, begins to synchronise learners.
+    BeginSync,
+    /// A follower answers the leader's epoch with its own and its last zxid.
+    AckEpoch { link: LinkId, current_epoch: i64 },
+    /// A follower has everything of the new leader's history, and the epoch with it.
+    AckNewLeader { link: LinkId, zxid: i64 },
+}
+
+#[derive(Default)]
+pub(crate) struct Durability {
+    issued: u64,
+    done: u64,
+    waiting: VecDeque<(u64, u64, Then)>,
+}
+
+impl Durability {
+    pub(crate) fn idle(&self) -> bool {
+        self.issued == self.done
+    }
+}
+
+impl Server {
+    /// Hands an operation to the disk.
+    pub(crate) fn write(&mut self, op: DiskOp, then: Then) {
+        self.durability.issued += 1;
+        let seq = self.durability.issued;
+        match op {
+            DiskOp::AcceptedEpoch(e) => self.accepted_epoch = e,
+            DiskOp::CurrentEpoch(e) => self.current_epoch = e,
+            _ => {}
+        }
+        self.out.push(Effect::Disk { seq, op });
+        let planted = match then {
+            Then::AckNewLeader { .. } => self.cfg.bug == Some(Bug::AckNewLeaderEarly),
+            Then::AckProposal { .. } | Then::CountOwnAck(_) => self.cfg.bug == Some(Bug::AckProposalEarly),
+            _ => false,
+        };
+        if planted {
+            return self.carry_out(then);
+        }
+        if then != Then::Nothing {
+            self.durability.waiting.push_back((seq, self.term, then));
+        }
+    }
+
+    /// Waits for everything written so far, without writing more.
+    pub(crate) fn after_writes(&mut self, then: Then) {
+        if self.durability.idle() {
+            self.carry_out(then);
+        } else {
+            self.durability.waiting.push_back((self.durability.issued, self.term, then));
+        }
+    }
+
+    pub(crate) fn durable(&mut self, seq: u64) {
+        assert!(seq <= self.durability.issued, "the disk finished {seq}, {} was issued", self.durability.issued);
+        self.durability.done = self.durability.done.max(seq);
+        while let Some((at, term, then)) = self.durability.waiting.front().copied() {
+            if at > self.durability.done {
+                break;
+            }
+            self.durability.waiting.pop_front();
+            if term == self.term {
+                self.carry_out(then);
+            }
+        }
+        self.settled();
+    }
+
+    fn carry_out(&mut self, then: Then) {
+        match then {
+            Then::Nothing => {}
+            Then::CountOwnAck(zxid) => self.count_ack(self.cfg.id, zxid),
+            Then::AckProposal { link, zxid } => self.send(link, &QuorumPacket::new(kind::ACK, zxid.0)),
+            Then::AnnounceEpoch => self.announce_epoch(),
+            Then::BeginSync => self.begin_sync(),
+            Then::AckEpoch { link, current_epoch } => {
+                let last = if self.snap_wanted.is_some() { Zxid::ZERO } else { self.history.last() };
+                let data = (current_epoch as i32).to_be_bytes().to_vec();
+                self.send(link, &QuorumPacket::with(kind::ACKEPOCH, last.0, data));
+            }
+            Then::AckNewLeader { link, zxid } => {
+                if let Role::Following(f) = &mut self.role {
+                    f.acked_new_leader = true;
+                }
+                self.send(link, &QuorumPacket::new(kind::ACK, zxid));
+            }
+        }
+    }
+}

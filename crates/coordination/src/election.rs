@@ -1,0 +1,226 @@
+//! Fast leader election: votes are exchanged until a quorum wants the same server.
+//!
+//! Apache's rules on what to believe, with our own manners on when to speak (all of it inside what
+//! the protocol leaves free, for safety comes from discovery and not from here): a vote is repeated
+//! at a fixed interval and never slower, a peer of the same round with a worse vote is answered at
+//! once, and nobody waits for stragglers when every voter has spoken.
+
+use crate::{Config, Millis};
+use std::collections::BTreeMap;
+use trivet_formats::election::{Notification, ServerState};
+use trivet_formats::{ServerId, Zxid};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vote {
+    pub leader: ServerId,
+    pub zxid: Zxid,
+    pub round: i64,
+    pub peer_epoch: i64,
+}
+
+impl Vote {
+    /// Whether this vote beats the other: newer epoch, then newer history, then greater id.
+    fn beats(&self, other: &Vote) -> bool {
+        (self.peer_epoch, self.zxid, self.leader) > (other.peer_epoch, other.zxid, other.leader)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    vote: Vote,
+    state: ServerState,
+    version: i32,
+}
+
+impl Heard {
+    //= zookeeper 3.9 Vote.equals
+    fn agrees(&self, other: &Heard) -> bool {
+        if self.state == ServerState::Looking || other.state == ServerState::Looking {
+            return self.vote == other.vote;
+        }
+        let both_same_kind = (self.version > 0) == (other.version > 0);
+        self.vote.leader == other.vote.leader && (!both_same_kind || self.vote.peer_epoch == other.vote.peer_epoch)
+    }
+}
+
+pub struct Election {
+    me: ServerId,
+    /// The logical clock: rounds of election so far.
+    round: i64,
+    /// What this server votes for; after the election, what it decided.
+    vote: Vote,
+    initial: Vote,
+    received: BTreeMap<ServerId, Heard>,
+    settled: BTreeMap<ServerId, Heard>,
+    resend_at: Millis,
+    finalize_at: Option<Millis>,
+    looking: bool,
+}
+
+/// What the election wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Say {
+    To(ServerId),
+    All,
+}
+
+impl Election {
+    pub fn new(me: ServerId) -> Self {
+        let vote = Vote { leader: me, zxid: Zxid::ZERO, round: 0, peer_epoch: 0 };
+        Election {
+            me,
+            round: 0,
+            vote,
+            initial: vote,
+            received: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            resend_at: 0,
+            finalize_at: None,
+            looking: false,
+        }
+    }
+
+    pub fn round(&self) -> i64 {
+        self.round
+    }
+    pub fn vote(&self) -> Vote {
+        self.vote
+    }
+    pub fn deadline(&self) -> Option<Millis> {
+        self.looking.then(|| self.finalize_at.map_or(self.resend_at, |f| f.min(self.resend_at)))
+    }
+
+    /// Begins a round with a vote for oneself (an observer votes for nobody).
+    pub fn start(&mut self, now: Millis, cfg: &Config, zxid: Zxid, epoch: i64) -> Say {
+        self.round += 1;
+        self.initial = if cfg.is_voter(self.me) {
+            Vote { leader: self.me, zxid, round: self.round, peer_epoch: epoch }
+        } else {
+            Vote { leader: ServerId(i64::MIN), zxid: Zxid(i64::MIN), round: self.round, peer_epoch: i64::MIN }
+        };
+        self.received.clear();
+        self.settled.clear();
+        self.looking = true;
+        self.adopt(now, cfg, self.initial);
+        Say::All
+    }
+
+    pub fn stop(&mut self) {
+        self.looking = false;
+        self.finalize_at = None;
+    }
+
+    /// After synchronisation the decided vote carries the new epoch, so that joiners agree with it.
+    pub fn set_epoch(&mut self, epoch: i64) {
+        self.vote.peer_epoch = epoch;
+    }
+
+    fn adopt(&mut self, now: Millis, cfg: &Config, vote: Vote) {
+        self.vote = Vote { round: self.round, ..vote };
+        self.resend_at = now + cfg.fast.resend_ms;
+        self.finalize_at = None;
+        if cfg.is_voter(self.me) {
+            let own = Heard { vote: self.vote, state: ServerState::Looking, version: 2 };
+            self.received.insert(self.me, own);
+        }
+    }
+
+    /// A notification came in while looking. Returns what to say, and the decision if there is one.
+    pub fn heard(&mut self, now: Millis, cfg: &Config, from: ServerId, n: &Notification) -> (Option<Say>, Option<Vote>) {
+        if !cfg.is_voter(from) || !cfg.is_voter(n.leader) {
+            return (None, None);
+        }
+        let vote = Vote { leader: n.leader, zxid: n.zxid, round: n.round, peer_epoch: n.peer_epoch };
+        match n.state {
+            ServerState::Observing => (None, None),
+            ServerState::Looking => (self.heard_looking(now, cfg, from, vote), self.decide(now, cfg)),
+            ServerState::Following | ServerState::Leading => (None, self.heard_settled(cfg, from, vote, n)),
+        }
+    }
+
+    fn heard_looking(&mut self, now: Millis, cfg: &Config, from: ServerId, vote: Vote) -> Option<Say> {
+        if vote.zxid.0 == -1 {
+            // That server does not trust its own data.
+            return None;
+        }
+        if vote.round < self.round {
+            return Some(Say::To(from));
+        }
+        let mut say = None;
+        if vote.round > self.round {
+            self.round = vote.round;
+            self.received.clear();
+            let best = if vote.beats(&self.initial) { vote } else { self.initial };
+            self.adopt(now, cfg, best);
+            say = Some(Say::All);
+        } else if vote.beats(&self.vote) {
+            self.adopt(now, cfg, vote);
+            say = Some(Say::All);
+        } else if self.vote.beats(&vote) {
+            say = Some(Say::To(from));
+        }
+        let heard = Heard { vote, state: ServerState::Looking, version: 2 };
+        self.received.insert(from, heard);
+        say
+    }
+
+    /// A quorum for one's own vote decides: at once when all voters have it, else after a pause.
+    fn decide(&mut self, now: Millis, cfg: &Config) -> Option<Vote> {
+        let agreeing: Vec<_> = self.received.iter().filter(|(_, h)| h.vote == self.vote).map(|(id, _)| *id).collect();
+        if !cfg.is_quorum(&agreeing) {
+            self.finalize_at = None;
+            return None;
+        }
+        let all = agreeing.len() == cfg.voters().count();
+        let at = *self.finalize_at.get_or_insert(now + cfg.fast.finalize_ms);
+        (all || now >= at).then_some(self.vote)
+    }
+
+    /// Somebody follows or leads already: join if a quorum says so and the leader itself does too.
+    fn heard_settled(&mut self, cfg: &Config, from: ServerId, vote: Vote, n: &Notification) -> Option<Vote> {
+        let heard = Heard { vote, state: n.state, version: n.version };
+        if n.round == self.round {
+            // Kept without a version, so that only the leader's id counts among them (Apache does the same).
+            self.received.insert(from, Heard { version: 0, ..heard });
+            if self.quorum_agrees(cfg, &self.received, &heard) && self.leader_says_so(&self.received, n) {
+                return Some(vote);
+            }
+        }
+        self.settled.insert(from, heard);
+        if self.quorum_agrees(cfg, &self.settled, &heard) && self.leader_says_so(&self.settled, n) {
+            self.round = n.round;
+            return Some(vote);
+        }
+        None
+    }
+
+    fn quorum_agrees(&self, cfg: &Config, votes: &BTreeMap<ServerId, Heard>, with: &Heard) -> bool {
+        cfg.is_quorum(votes.iter().filter(|(_, h)| h.agrees(with)).map(|(id, _)| id))
+    }
+
+    //= zookeeper 3.9 FastLeaderElection.checkLeader: nobody is told by others alone that somebody leads
+    fn leader_says_so(&self, votes: &BTreeMap<ServerId, Heard>, n: &Notification) -> bool {
+        if n.leader == self.me {
+            return self.round == n.round;
+        }
+        votes.get(&n.leader).is_some_and(|h| h.state == ServerState::Leading)
+    }
+
+    pub fn timer(&mut self, now: Millis, cfg: &Config) -> (Option<Say>, Option<Vote>) {
+        if !self.looking {
+            return (None, None);
+        }
+        let decision = self.finalize_at.filter(|at| now >= *at).and_then(|_| self.decide(now, cfg));
+        let say = (now >= self.resend_at).then(|| {
+            self.resend_at = now + cfg.fast.resend_ms;
+            Say::All
+        });
+        (say, decision)
+    }
+
+    /// Takes the decision; the election is over.
+    pub fn settle(&mut self, vote: Vote) {
+        self.vote = vote;
+        self.stop();
+    }
+}

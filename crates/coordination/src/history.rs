@@ -1,0 +1,188 @@
+//! The log as far as it is in memory: a ring of committed transactions and the tail that is not
+//! known to be committed.
+//!
+//! The tail begins where the tree ends. What a server logged but never saw committed stays in the
+//! tail until a leader says what becomes of it, so that cutting it off needs no reload.
+
+use bytes::Bytes;
+use std::collections::VecDeque;
+use trivet_formats::txn::Txn;
+use trivet_formats::Zxid;
+
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub txn: Txn,
+    /// Wire bytes of the transaction, as they are logged and proposed.
+    pub bytes: Bytes,
+}
+
+pub struct History {
+    ring: VecDeque<(Zxid, Bytes)>,
+    ring_bytes: usize,
+    ring_bytes_max: usize,
+    /// The zxid before the ring's first.
+    base: Zxid,
+    tail: VecDeque<Entry>,
+}
+
+/// How a learner is brought to the leader's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plan {
+    /// Send what comes after the learner's last.
+    Diff { after: Zxid },
+    /// The learner cuts its log to this, then gets what comes after.
+    Trunc { to: Zxid },
+    Snap,
+}
+
+impl History {
+    pub fn new(base: Zxid, ring_bytes_max: usize) -> Self {
+        History { ring: VecDeque::new(), ring_bytes: 0, ring_bytes_max, base, tail: VecDeque::new() }
+    }
+
+    /// The newest zxid in the log, committed or not.
+    pub fn last(&self) -> Zxid {
+        self.tail.back().map_or_else(|| self.last_committed(), |e| e.txn.zxid)
+    }
+    pub fn last_committed(&self) -> Zxid {
+        self.ring.back().map_or(self.base, |(z, _)| *z)
+    }
+    /// What comes after this is in memory.
+    pub fn base(&self) -> Zxid {
+        self.base
+    }
+    pub fn tail(&self) -> &VecDeque<Entry> {
+        &self.tail
+    }
+    pub fn push(&mut self, entry: Entry) {
+        assert!(entry.txn.zxid > self.last(), "the log only grows: {:?} after {:?}", entry.txn.zxid, self.last());
+        self.tail.push_back(entry);
+    }
+    /// Takes the oldest entry of the tail as committed.
+    pub fn commit_next(&mut self) -> Option<Entry> {
+        let entry = self.tail.pop_front()?;
+        self.remember(entry.txn.zxid, entry.bytes.clone());
+        Some(entry)
+    }
+    /// Adds a transaction that is in the tree already (at start, for the ring).
+    pub fn remember(&mut self, zxid: Zxid, bytes: Bytes) {
+        self.ring_bytes += bytes.len();
+        self.ring.push_back((zxid, bytes));
+        while self.ring_bytes > self.ring_bytes_max && self.ring.len() > 1 {
+            if let Some((zxid, bytes)) = self.ring.pop_front() {
+                self.base = zxid;
+                self.ring_bytes -= bytes.len();
+            }
+        }
+    }
+    /// Drops what comes after `zxid` from the tail. False when the log has no such point that is
+    /// not older than what is committed here.
+    pub fn truncate(&mut self, zxid: Zxid) -> bool {
+        if zxid != self.last_committed() && !self.tail.iter().any(|e| e.txn.zxid == zxid) {
+            return false;
+        }
+        self.tail.retain(|e| e.txn.zxid <= zxid);
+        true
+    }
+    /// Entries with a zxid above `after`, oldest first; `with_tail` adds those not committed.
+    pub fn after(&self, after: Zxid, with_tail: bool) -> impl Iterator<Item = (Zxid, &Bytes)> {
+        let tail = self.tail.iter().map(|e| (e.txn.zxid, &e.bytes)).filter(move |_| with_tail);
+        let from = self.ring.partition_point(|(z, _)| *z <= after);
+        self.ring.iter().skip(from).map(|(z, b)| (*z, b)).chain(tail).filter(move |(z, _)| *z > after)
+    }
+
+    /// Chooses how to synchronise a learner whose log ends at `peer`. `with_tail`: a leader that is
+    /// not established yet counts its whole log, an established one only what is committed.
+    //= zookeeper 3.9 LearnerHandler.syncFollower
+    pub fn plan(&self, peer: Zxid, with_tail: bool) -> Plan {
+        let last = if with_tail { self.last() } else { self.last_committed() };
+        if peer == last {
+            return Plan::Diff { after: peer };
+        }
+        // A zxid without a counter is the start of an epoch: that server led it, and had everything before.
+        let epoch_start = peer.counter() == 0;
+        if peer > last && !epoch_start {
+            return Plan::Trunc { to: last };
+        }
+        if peer < self.base {
+            return Plan::Snap;
+        }
+        if peer == self.base || epoch_start {
+            return Plan::Diff { after: peer };
+        }
+        let mut before = self.base;
+        for (zxid, _) in self.after(self.base, with_tail) {
+            if zxid == peer {
+                return Plan::Diff { after: peer };
+            }
+            if zxid > peer {
+                return if zxid.epoch() == peer.epoch() { Plan::Trunc { to: before } } else { Plan::Snap };
+            }
+            before = zxid;
+        }
+        Plan::Snap
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trivet_formats::txn::TxnBody;
+    use trivet_formats::SessionId;
+
+    fn entry(epoch: i64, counter: u32) -> Entry {
+        let zxid = Zxid::new(epoch, counter);
+        let txn = Txn { session: SessionId(0), cxid: 0, zxid, time_ms: 0, body: TxnBody::Error(0) };
+        Entry { bytes: txn.encode().into(), txn }
+    }
+
+    /// Committed: (1,3) (1,4) (2,1); tail: (2,2).
+    fn history() -> History {
+        let mut h = History::new(Zxid::new(1, 2), 1 << 20);
+        for (e, c) in [(1, 3), (1, 4), (2, 1), (2, 2)] {
+            h.push(entry(e, c));
+        }
+        (0..3).for_each(|_| assert!(h.commit_next().is_some()));
+        h
+    }
+
+    #[test]
+    fn plans() {
+        let h = history();
+        let z = Zxid::new;
+        for (peer, with_tail, plan) in [
+            (z(2, 2), true, Plan::Diff { after: z(2, 2) }),
+            (z(2, 2), false, Plan::Trunc { to: z(2, 1) }),
+            (z(1, 3), false, Plan::Diff { after: z(1, 3) }),
+            (z(1, 2), false, Plan::Diff { after: z(1, 2) }),
+            (z(1, 1), false, Plan::Snap),
+            (z(0, 0), false, Plan::Snap),
+            (z(1, 7), false, Plan::Snap),
+            (z(2, 0), false, Plan::Diff { after: z(2, 0) }),
+            (z(3, 0), false, Plan::Diff { after: z(3, 0) }),
+            (z(3, 1), false, Plan::Trunc { to: z(2, 1) }),
+        ] {
+            assert_eq!(h.plan(peer, with_tail), plan, "peer at {peer:?}, with tail: {with_tail}");
+        }
+        assert_eq!(h.after(z(1, 4), true).map(|e| e.0).collect::<Vec<_>>(), [z(2, 1), z(2, 2)]);
+    }
+
+    #[test]
+    fn only_the_tail_can_be_cut() {
+        let mut h = history();
+        assert!(!h.truncate(Zxid::new(1, 4)));
+        assert!(h.truncate(Zxid::new(2, 1)));
+        assert_eq!(h.last(), Zxid::new(2, 1));
+    }
+
+    #[test]
+    fn the_ring_forgets_the_oldest() {
+        let mut h = History::new(Zxid::ZERO, 100);
+        for i in 1..50 {
+            h.push(entry(1, i));
+            h.commit_next();
+        }
+        assert_eq!(h.plan(Zxid::new(1, 1), false), Plan::Snap);
+        assert_eq!(h.plan(Zxid::new(1, 48), false), Plan::Diff { after: Zxid::new(1, 48) });
+    }
+}

@@ -1,0 +1,332 @@
+//! A leader: agree on an epoch with a quorum, bring learners to its history, then propose and commit.
+//!
+//! Phases: discovery (FOLLOWERINFO from a quorum gives the epoch) → acceptance (ACKEPOCH from a
+//! quorum proves that nobody in it has a newer history) → synchronisation (a quorum acknowledges
+//! NEWLEADER) → broadcast. Files: `discovery` holds the first two, `synchronise` the third,
+//! `broadcast` the last, this one the timers and the learners' comings and goings.
+
+mod broadcast;
+mod discovery;
+mod synchronise;
+
+use crate::prep::Prep;
+use crate::server::{Effect, Event, Role, Server};
+use crate::sessions::Tracker;
+use crate::{ConnId, LinkId, Millis};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use trivet_formats::quorum::{kind, QuorumPacket};
+use trivet_formats::{ServerId, Zxid};
+
+/// The longest queue of open proposals; a leader that reaches it steps down, for its quorum does not
+/// keep up with its clients.
+pub(crate) const OPEN_PROPOSALS_MAX: usize = 100_000;
+/// Containers and TTL nodes are looked over this often.
+const EXPIRABLE_CHECK_MS: u64 = 60_000;
+/// A leader makes way for a voter with a newer epoch promise, but not twice within this time.
+const STALE_EPOCH_GRACE_MS: u64 = 3_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+pub(crate) enum Phase {
+    Discovery,
+    Acceptance,
+    Synchronisation,
+    Broadcast,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LearnerPhase {
+    AwaitInfo,
+    /// Its FOLLOWERINFO is here, the epoch is not agreed on yet.
+    AwaitEpoch,
+    AwaitAckEpoch,
+    /// Its ACKEPOCH is here, the leader does not synchronise yet.
+    AwaitSync,
+    /// History and NEWLEADER are sent; it gets live traffic from here on.
+    AwaitNewLeaderAck,
+    /// It acknowledged NEWLEADER, the quorum is not complete yet.
+    Synced,
+    Active,
+}
+
+pub(crate) struct Learner {
+    pub(crate) id: ServerId,
+    pub(crate) observer: bool,
+    pub(crate) phase: LearnerPhase,
+    pub(crate) last_zxid: Zxid,
+    pub(crate) last_heard: Millis,
+    pub(crate) pings_sent: u64,
+    pub(crate) pings_answered: u64,
+}
+
+impl Learner {
+    /// Whether proposals and commits go to it.
+    pub(crate) fn forwarding(&self) -> bool {
+        matches!(self.phase, LearnerPhase::AwaitNewLeaderAck | LearnerPhase::Synced | LearnerPhase::Active)
+    }
+}
+
+pub(crate) struct Proposal {
+    pub(crate) zxid: Zxid,
+    pub(crate) acks: BTreeSet<ServerId>,
+}
+
+/// Who asked for a sync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SyncFor {
+    Client(ConnId, i32),
+    Learner(LinkId),
+}
+
+/// A sync under way: it waits until a quorum has shown, after the request came, that it still
+/// follows, and until what was open then is committed.
+pub(crate) struct Sync {
+    pub(crate) from: SyncFor,
+    pub(crate) after: Zxid,
+    /// The ping of each follower that has to be answered.
+    pub(crate) pings: BTreeMap<LinkId, u64>,
+}
+
+pub(crate) struct Leading {
+    pub(crate) phase: Phase,
+    pub(crate) epoch: i64,
+    pub(crate) learners: BTreeMap<LinkId, Learner>,
+    /// `(currentEpoch, last zxid)` when leading began: what followers' histories are compared with.
+    pub(crate) summary: (i64, Zxid),
+    /// The new epoch is promised durably; learners may know it.
+    pub(crate) epoch_announced: bool,
+    pub(crate) promises: BTreeMap<ServerId, i64>,
+    pub(crate) epoch_acks: BTreeSet<ServerId>,
+    pub(crate) new_leader_acks: BTreeSet<ServerId>,
+    pub(crate) proposals: VecDeque<Proposal>,
+    pub(crate) last_proposed: Zxid,
+    pub(crate) prep: Prep,
+    pub(crate) tracker: Tracker,
+    pub(crate) syncs: VecDeque<Sync>,
+    started: Millis,
+    give_up_at: Millis,
+    ping_at: Millis,
+    expirable_at: Millis,
+}
+
+impl Leading {
+    pub(crate) fn broadcasting(&self) -> bool {
+        self.phase == Phase::Broadcast
+    }
+    pub(crate) fn synced(&self) -> Vec<ServerId> {
+        self.learners.values().filter(|l| l.phase == LearnerPhase::Active).map(|l| l.id).collect()
+    }
+    pub(crate) fn deadline(&self, s: &Server) -> Millis {
+        if !self.broadcasting() {
+            return self.give_up_at.min(self.ping_at);
+        }
+        let expiry = self.tracker.next_expiry().unwrap_or(u64::MAX);
+        let ping_at = if s.cfg.standalone() { u64::MAX } else { self.ping_at };
+        ping_at.min(expiry).min(self.expirable_at)
+    }
+}
+
+impl Server {
+    fn new_leading(&self, phase: Phase) -> Leading {
+        let now = self.now.mono_ms;
+        let limit =
+            if self.all_ours() { self.cfg.fast.establish_ms } else { self.cfg.init_limit * self.cfg.tick_ms };
+        Leading {
+            phase,
+            epoch: self.current_epoch,
+            learners: BTreeMap::new(),
+            summary: (self.current_epoch, self.history.last()),
+            epoch_announced: false,
+            promises: BTreeMap::from([(self.cfg.id, self.accepted_epoch)]),
+            epoch_acks: BTreeSet::from([self.cfg.id]),
+            new_leader_acks: BTreeSet::from([self.cfg.id]),
+            proposals: VecDeque::new(),
+            last_proposed: self.history.last(),
+            prep: Prep::default(),
+            tracker: Tracker::new(now, self.cfg.tick_ms, std::iter::empty()),
+            syncs: VecDeque::new(),
+            started: now,
+            give_up_at: now + limit,
+            ping_at: now + self.cfg.fast.ping_ms,
+            expirable_at: now + EXPIRABLE_CHECK_MS,
+        }
+    }
+
+    pub(crate) fn lead(&mut self) {
+        self.role = Role::Leading(self.new_leading(Phase::Discovery));
+        self.out.push(Effect::Listen(true));
+        self.epoch_from_quorum();
+    }
+
+    /// The only voter: its own log is the truth.
+    pub(crate) fn lead_alone(&mut self) {
+        self.role = Role::Leading(self.new_leading(Phase::Broadcast));
+        self.start_broadcast();
+    }
+
+    pub(crate) fn leading(&mut self) -> &mut Leading {
+        match &mut self.role {
+            Role::Leading(l) => l,
+            _ => unreachable!("only called while leading"),
+        }
+    }
+
+    // ---- learners come and go ----
+
+    pub(crate) fn learner_connected(&mut self, link: LinkId) {
+        let now = self.now.mono_ms;
+        let learner = Learner {
+            id: ServerId::default(),
+            observer: false,
+            phase: LearnerPhase::AwaitInfo,
+            last_zxid: Zxid::ZERO,
+            last_heard: now,
+            pings_sent: 0,
+            pings_answered: 0,
+        };
+        self.leading().learners.insert(link, learner);
+    }
+
+    /// Forgets a learner. What it acknowledged on this connection no longer counts for proposals
+    /// that are open: it may come back with a shorter log.
+    pub(crate) fn learner_lost(&mut self, link: LinkId, why: &str) {
+        let l = self.leading();
+        let Some(gone) = l.learners.remove(&link) else { return };
+        for p in &mut l.proposals {
+            p.acks.remove(&gone.id);
+        }
+        l.syncs.retain(|s| s.from != SyncFor::Learner(link));
+        if l.phase != Phase::Broadcast {
+            l.new_leader_acks.remove(&gone.id);
+            l.epoch_acks.remove(&gone.id);
+            l.promises.remove(&gone.id);
+        }
+        self.out.push(Effect::CloseLink(link));
+        if self.leading().broadcasting() && !self.has_quorum() {
+            self.look(format!("no quorum of followers: {:?} is gone, {why}", gone.id));
+        }
+    }
+
+    /// Whether this leader and the learners that follow it are a quorum.
+    fn has_quorum(&mut self) -> bool {
+        let me = self.cfg.id;
+        let mut ids: Vec<_> = self.leading().learners.values().filter(|l| l.forwarding()).map(|l| l.id).collect();
+        ids.push(me);
+        self.cfg.is_quorum(&ids)
+    }
+
+    pub(crate) fn packet_from_learner(&mut self, link: LinkId, p: QuorumPacket) {
+        let now = self.now.mono_ms;
+        let learner = self.leading().learners.get_mut(&link).expect("the caller looked");
+        learner.last_heard = now;
+        let id = learner.id;
+        match (learner.phase, p.kind) {
+            (LearnerPhase::AwaitInfo, kind::FOLLOWERINFO | kind::OBSERVERINFO) => self.learner_info(link, &p),
+            (LearnerPhase::AwaitAckEpoch, kind::ACKEPOCH) => self.epoch_acknowledged(link, &p),
+            (LearnerPhase::AwaitNewLeaderAck, kind::ACK) => self.new_leader_acknowledged(link, &p),
+            (LearnerPhase::Synced | LearnerPhase::Active, kind::ACK) => self.count_ack(id, Zxid(p.zxid)),
+            (LearnerPhase::Active, kind::PING) => self.ping_answered(link, &p),
+            (LearnerPhase::Active, kind::REQUEST) => self.forwarded(link, &p),
+            (LearnerPhase::Active, kind::REVALIDATE) => self.revalidate(link, &p),
+            // What a newer learner may add; harmless once it is in.
+            (LearnerPhase::Synced | LearnerPhase::Active, _) => {}
+            (phase, other) => {
+                self.refuse(format!("{id:?}"), format!("packet of type {other} out of turn (phase {phase:?})"));
+                self.learner_lost(link, "it broke the protocol");
+            }
+        }
+    }
+
+    // ---- time ----
+
+    pub(crate) fn leader_timer(&mut self) {
+        let now = self.now.mono_ms;
+        if self.leading().phase != Phase::Broadcast && now >= self.leading().give_up_at {
+            let phase = self.leading().phase;
+            return self.look(format!("no quorum of followers in time (phase {phase:?})"));
+        }
+        self.drop_silent_learners();
+        if !matches!(self.role, Role::Leading(_)) {
+            return;
+        }
+        if now >= self.leading().ping_at {
+            self.leading().ping_at = now + self.cfg.fast.ping_ms;
+            self.ping_learners();
+        }
+        if self.leading().broadcasting() {
+            for session in self.leading().tracker.expire(now) {
+                self.expire_session(session);
+            }
+            if now >= self.leading().expirable_at {
+                self.leading().expirable_at = now + EXPIRABLE_CHECK_MS;
+                self.delete_expired_nodes();
+            }
+        }
+    }
+
+    fn drop_silent_learners(&mut self) {
+        let now = self.now.mono_ms;
+        let init_ms = self.cfg.init_limit * self.cfg.tick_ms;
+        let late: Vec<_> = self
+            .leading()
+            .learners
+            .iter()
+            .map(|(link, l)| (*link, l.id, l.phase, now.saturating_sub(l.last_heard)))
+            .collect();
+        for (link, id, phase, silent_ms) in late {
+            let limit = match phase {
+                // From NEWLEADER on it is pinged, but may be busy with a snapshot until it is active.
+                LearnerPhase::Active => self.silence_limit_ms(id),
+                _ => init_ms,
+            };
+            if silent_ms >= limit && matches!(self.role, Role::Leading(_)) {
+                self.learner_lost(link, &format!("silent for {silent_ms} ms"));
+            }
+        }
+    }
+
+    pub(crate) fn ping_learners(&mut self) {
+        let l = self.leading();
+        let ping = QuorumPacket::new(kind::PING, l.last_proposed.0);
+        let mut to = Vec::new();
+        for (link, learner) in &mut l.learners {
+            if learner.forwarding() {
+                // A learner that is not active yet does not answer.
+                learner.pings_sent += u64::from(learner.phase == LearnerPhase::Active);
+                to.push(*link);
+            }
+        }
+        to.into_iter().for_each(|link| self.send(link, &ping));
+    }
+
+    fn ping_answered(&mut self, link: LinkId, p: &QuorumPacket) {
+        let now = self.now.mono_ms;
+        let l = self.leading();
+        let learner = l.learners.get_mut(&link).expect("the caller looked");
+        learner.pings_answered += 1;
+        for touch in p.body().chunks_exact(12) {
+            let id = i64::from_be_bytes(touch[..8].try_into().expect("8"));
+            let timeout_ms = i32::from_be_bytes(touch[8..].try_into().expect("4"));
+            l.tracker.touch(now, trivet_formats::SessionId(id), timeout_ms);
+        }
+        self.finish_syncs();
+    }
+
+    /// A voter promised a newer epoch than this leader's and cannot follow it. An election gives a
+    /// newer epoch to everybody.
+    pub(crate) fn epoch_is_stale(&mut self, link: LinkId, id: ServerId, promised: i64) {
+        let now = self.now.mono_ms;
+        let (epoch, started) = (self.leading().epoch, self.leading().started);
+        if self.cfg.is_voter(id) && now >= started + STALE_EPOCH_GRACE_MS {
+            self.look(format!("{id:?} has promised epoch {promised}, newer than {epoch}"));
+        } else {
+            self.learner_lost(link, "it promised a newer epoch");
+        }
+    }
+
+    pub(crate) fn announce_leading(&mut self) {
+        let took_ms = self.now.mono_ms.saturating_sub(self.looking_since);
+        let epoch = self.leading().epoch;
+        self.election.set_epoch(epoch);
+        self.out.push(Effect::Event(Event::Leading { epoch, took_ms }));
+    }
+}

@@ -1,0 +1,234 @@
+//! Broadcast: requests become proposals, a quorum's acknowledgements become commits.
+
+use super::{LearnerPhase, Phase, Proposal, Sync, SyncFor, OPEN_PROPOSALS_MAX};
+use crate::durability::Then;
+use crate::history::Entry;
+use crate::prep::Request;
+use crate::server::{DiskOp, Role, Server};
+use crate::sessions::{Owner, Tracker};
+use crate::tree::ttl_ms;
+use crate::LinkId;
+use bytes::Bytes;
+use trivet_formats::client::{op, Id, PathOnly};
+use trivet_formats::jute::Jute;
+use trivet_formats::quorum::{kind, ForwardedRequest, QuorumPacket};
+use trivet_formats::txn::Txn;
+use trivet_formats::{ServerId, SessionId, Zxid};
+
+/// The counter's last value stays unused: the next epoch starts before it would wrap.
+const COUNTER_MAX: u32 = 0xffff_fffe;
+
+impl Server {
+    /// A quorum has the whole log: it is committed, and new proposals follow.
+    pub(super) fn start_broadcast(&mut self) {
+        while !self.history.tail().is_empty() {
+            self.commit_next();
+        }
+        let now = self.now.mono_ms;
+        let tracker = Tracker::new(now, self.cfg.tick_ms, self.tree.sessions());
+        let standalone = self.cfg.standalone();
+        let last = self.history.last();
+        let l = self.leading();
+        l.phase = Phase::Broadcast;
+        l.tracker = tracker;
+        if standalone {
+            l.epoch = last.epoch();
+            l.last_proposed = last;
+        } else {
+            l.last_proposed = Zxid::new(l.epoch, 0);
+        }
+        self.admit_synced();
+        self.announce_leading();
+        self.serve_again();
+    }
+
+    /// Turns a request into a transaction (or into an error, which takes a zxid all the same) and
+    /// proposes it.
+    pub(crate) fn submit(&mut self, owner: Owner, session: SessionId, cxid: i32, op: i32, body: &[u8], ids: &[Id]) {
+        let now = self.now;
+        let Role::Leading(l) = &mut self.role else { unreachable!("only a leader prepares requests") };
+        let zxid = l.last_proposed.next();
+        if zxid.counter() >= COUNTER_MAX || l.proposals.len() >= OPEN_PROPOSALS_MAX {
+            return self.look("the epoch's transaction ids are used up, or too many proposals are open");
+        }
+        let request = Request { session, owner, op, body, ids, zxid, now };
+        let body = l.prep.prepare(&self.tree, &self.cfg, &mut l.tracker, &request);
+        l.last_proposed = zxid;
+        self.propose(Txn { session, cxid, zxid, time_ms: now.wall_ms, body });
+    }
+
+    fn propose(&mut self, txn: Txn) {
+        let zxid = txn.zxid;
+        let bytes: Bytes = txn.encode().into();
+        self.history.push(Entry { txn, bytes: bytes.clone() });
+        let l = self.leading();
+        l.proposals.push_back(Proposal { zxid, acks: Default::default() });
+        let to: Vec<_> =
+            l.learners.iter().filter(|(_, x)| x.forwarding() && !x.observer).map(|(link, _)| *link).collect();
+        let packet = QuorumPacket { kind: kind::PROPOSAL, zxid: zxid.0, data: Some(bytes.clone()), auth: Vec::new() };
+        self.broadcast(&to, &packet);
+        self.write(DiskOp::Append { zxid, bytes }, Then::CountOwnAck(zxid));
+    }
+
+    /// One encoding for all receivers.
+    fn broadcast(&mut self, to: &[LinkId], packet: &QuorumPacket) {
+        let mut bytes = Vec::with_capacity(32 + packet.body().len());
+        packet.encode(&mut bytes);
+        let bytes = Bytes::from(bytes);
+        self.out.extend(to.iter().map(|link| crate::server::Effect::Send { link: *link, bytes: bytes.clone() }));
+    }
+
+    pub(crate) fn count_ack(&mut self, from: ServerId, zxid: Zxid) {
+        let l = self.leading();
+        if zxid.counter() == 0 || !l.broadcasting() {
+            return;
+        }
+        let Some(front) = l.proposals.front().map(|p| p.zxid) else { return };
+        let Some(index) = zxid.0.checked_sub(front.0).filter(|i| *i >= 0) else { return };
+        if let Some(p) = l.proposals.get_mut(index as usize) {
+            assert_eq!(p.zxid, zxid, "proposals of an epoch are contiguous");
+            p.acks.insert(from);
+        }
+        while let Role::Leading(l) = &self.role {
+            match l.proposals.front() {
+                Some(p) if self.cfg.is_quorum(&p.acks) => self.commit_front(),
+                _ => break,
+            }
+        }
+    }
+
+    fn commit_front(&mut self) {
+        let l = self.leading();
+        let zxid = l.proposals.pop_front().expect("the caller looked").zxid;
+        let (followers, observers): (Vec<_>, Vec<_>) =
+            l.learners.iter().filter(|(_, x)| x.forwarding()).partition(|(_, x)| !x.observer);
+        let links = |v: Vec<(&LinkId, _)>| v.into_iter().map(|(l, _)| *l).collect::<Vec<_>>();
+        let (followers, observers) = (links(followers), links(observers));
+        self.broadcast(&followers, &QuorumPacket::new(kind::COMMIT, zxid.0));
+        if !observers.is_empty() {
+            let bytes = self.history.tail().front().expect("it was proposed").bytes.clone();
+            let inform = QuorumPacket { kind: kind::INFORM, zxid: zxid.0, data: Some(bytes), auth: Vec::new() };
+            self.broadcast(&observers, &inform);
+        }
+        self.counters.commits += 1;
+        self.commit_next();
+        let Role::Leading(l) = &mut self.role else { return };
+        l.prep.applied(zxid);
+        self.finish_syncs();
+    }
+
+    // ---- what learners ask ----
+
+    pub(super) fn forwarded(&mut self, link: LinkId, p: &QuorumPacket) {
+        let request = match ForwardedRequest::decode(p.body()) {
+            Ok(r) => r,
+            Err(e) => {
+                self.refuse(format!("{link:?}"), format!("a forwarded request cannot be read: {e}"));
+                return self.learner_lost(link, "unreadable");
+            }
+        };
+        if request.op == op::SYNC {
+            return self.sync_begun(SyncFor::Learner(link));
+        }
+        let session = SessionId(request.session);
+        self.submit(Owner::Learner(link), session, request.cxid, request.op, &request.body, &p.auth);
+    }
+
+    pub(super) fn revalidate(&mut self, link: LinkId, p: &QuorumPacket) {
+        let now = self.now.mono_ms;
+        let body = p.body();
+        let (Some(id), Some(timeout)) = (body.get(..8), body.get(8..12)) else { return };
+        let id = SessionId(i64::from_be_bytes(id.try_into().expect("8")));
+        let timeout_ms = i32::from_be_bytes(timeout.try_into().expect("4"));
+        let l = self.leading();
+        let valid = l.tracker.touch(now, id, timeout_ms);
+        if valid {
+            l.tracker.own(id, Owner::Learner(link));
+        }
+        let mut data = id.0.to_be_bytes().to_vec();
+        data.push(u8::from(valid));
+        self.send(link, &QuorumPacket::with(kind::REVALIDATE, -1, data));
+    }
+
+    // ---- what the leader does by itself ----
+
+    pub(super) fn expire_session(&mut self, session: SessionId) {
+        if matches!(self.role, Role::Leading(_)) {
+            self.submit(Owner::Local, session, 0, op::CLOSE_SESSION, &[], &[]);
+        }
+    }
+
+    /// Containers that are empty after use, and TTL nodes whose time is over.
+    pub(super) fn delete_expired_nodes(&mut self) {
+        let now = self.now.wall_ms;
+        let due: Vec<String> = self
+            .tree
+            .expirable()
+            .filter(|(_, n)| {
+                n.children.is_empty()
+                    && match ttl_ms(n.stat.ephemeral_owner) {
+                        Some(ttl) => now - n.stat.mtime > ttl,
+                        None => n.stat.cversion > 0,
+                    }
+            })
+            .map(|(path, _)| path.to_string())
+            .collect();
+        for path in due {
+            if matches!(self.role, Role::Leading(_)) {
+                let body = PathOnly { path }.to_vec();
+                self.submit(Owner::Local, SessionId::NONE, 0, op::DELETE_CONTAINER, &body, &[]);
+            }
+        }
+    }
+
+    // ---- sync ----
+
+    /// Apache's leader answers at once when nothing is open, and one that was replaced without
+    /// noticing answers wrongly. Here the answer waits for a round of pings: who answers a ping that
+    /// was sent after the request came still follows.
+    pub(crate) fn sync_begun(&mut self, from: SyncFor) {
+        let l = self.leading();
+        let after = l.proposals.back().map_or(Zxid::ZERO, |p| p.zxid);
+        let pings = l
+            .learners
+            .iter()
+            .filter(|(_, x)| x.phase == LearnerPhase::Active && !x.observer)
+            .map(|(link, x)| (*link, x.pings_sent + 1))
+            .collect();
+        let first = l.syncs.is_empty();
+        l.syncs.push_back(Sync { from, after, pings });
+        if self.cfg.standalone() {
+            self.finish_syncs();
+        } else if first {
+            self.ping_learners();
+        }
+    }
+
+    pub(super) fn finish_syncs(&mut self) {
+        loop {
+            let me = self.cfg.id;
+            let committed = self.tree.last_zxid();
+            let Role::Leading(l) = &mut self.role else { return };
+            let Some(sync) = l.syncs.front() else { return };
+            let mut confirmed = vec![me];
+            for (link, needed) in &sync.pings {
+                confirmed.extend(l.learners.get(link).filter(|x| x.pings_answered >= *needed).map(|x| x.id));
+            }
+            if committed < sync.after || !self.cfg.is_quorum(&confirmed) {
+                return;
+            }
+            let from = sync.from;
+            l.syncs.pop_front();
+            // Syncs that came while a round was under way need another.
+            let pinged = |s: &Sync| s.pings.iter().all(|(k, n)| l.learners.get(k).is_none_or(|x| x.pings_sent >= *n));
+            let ping = l.syncs.front().is_some_and(|s| !pinged(s));
+            if ping {
+                self.ping_learners();
+            }
+            match from {
+                SyncFor::Client(conn, xid) => self.sync_done(conn, xid),
+                SyncFor::Learner(link) => self.send(link, &QuorumPacket::new(kind::SYNC, 0)),
+            }
+        }
+    }
+}

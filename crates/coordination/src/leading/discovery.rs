@@ -1,0 +1,128 @@
+//! Discovery and acceptance: a new epoch that a quorum promised, from a quorum that is not ahead.
+
+use super::{LearnerPhase, Phase};
+use crate::durability::Then;
+use crate::server::{DiskOp, Server};
+use crate::LinkId;
+use trivet_formats::jute::Jute;
+use trivet_formats::quorum::{kind, LearnerInfo, QuorumPacket, PROTOCOL_VERSION};
+use trivet_formats::{ServerId, Zxid};
+
+/// An epoch so far ahead is a lie (epochs grow by one an election), and believing it would burn all epochs.
+const EPOCH_LEAP_MAX: i64 = 1 << 20;
+
+impl Server {
+    pub(super) fn learner_info(&mut self, link: LinkId, p: &QuorumPacket) {
+        let Ok(info) = LearnerInfo::parse(p.body()) else {
+            self.refuse(format!("{link:?}"), "its first packet cannot be read");
+            return self.learner_lost(link, "unreadable");
+        };
+        let id = ServerId(info.server);
+        let observer = p.kind == kind::OBSERVERINFO;
+        let known = self.cfg.members.get(&id).is_some_and(|m| m.observer || !observer);
+        if id == self.cfg.id || (!known && !observer) {
+            self.refuse(format!("{id:?}"), "it is no member of this ensemble");
+            return self.learner_lost(link, "no member");
+        }
+        let promised = Zxid(p.zxid).epoch();
+        if promised > self.accepted_epoch.max(self.leading().epoch) + EPOCH_LEAP_MAX {
+            self.refuse(format!("{id:?}"), format!("it claims epoch {promised}, out of all reach"));
+            return self.learner_lost(link, "an epoch out of reach");
+        }
+        // A server has one connection; an older one of the same id is dead.
+        let older: Vec<_> =
+            self.leading().learners.iter().filter(|(l, x)| **l != link && x.id == id).map(|(l, _)| *l).collect();
+        for l in older {
+            self.learner_lost(l, "it connected anew");
+            if !matches!(self.role, crate::server::Role::Leading(_)) {
+                return;
+            }
+        }
+        let voter = self.cfg.is_voter(id) && !observer;
+        let l = self.leading();
+        let learner = l.learners.get_mut(&link).expect("the caller looked");
+        learner.id = id;
+        learner.observer = !voter;
+        learner.phase = LearnerPhase::AwaitEpoch;
+        if l.phase == Phase::Discovery {
+            if voter {
+                l.promises.insert(id, promised);
+            }
+            self.epoch_from_quorum();
+        } else if promised > l.epoch {
+            self.epoch_is_stale(link, id, promised);
+        } else if l.epoch_announced {
+            self.send_leader_info(link);
+        }
+    }
+
+    /// The new epoch is one more than the newest that anybody in the quorum promised.
+    pub(super) fn epoch_from_quorum(&mut self) {
+        let promises = self.leading().promises.clone();
+        if self.leading().phase != Phase::Discovery || !self.cfg.is_quorum(promises.keys()) {
+            return;
+        }
+        let epoch = promises.values().max().expect("not empty") + 1;
+        let l = self.leading();
+        l.epoch = epoch;
+        l.phase = Phase::Acceptance;
+        self.write(DiskOp::AcceptedEpoch(epoch), Then::AnnounceEpoch);
+    }
+
+    /// The promise is on disk: the learners that wait may know.
+    pub(crate) fn announce_epoch(&mut self) {
+        self.leading().epoch_announced = true;
+        let waiting: Vec<_> = self
+            .leading()
+            .learners
+            .iter()
+            .filter(|(_, l)| l.phase == LearnerPhase::AwaitEpoch)
+            .map(|(link, _)| *link)
+            .collect();
+        waiting.into_iter().for_each(|link| self.send_leader_info(link));
+    }
+
+    fn send_leader_info(&mut self, link: LinkId) {
+        let l = self.leading();
+        let epoch = l.epoch;
+        if let Some(learner) = l.learners.get_mut(&link) {
+            learner.phase = LearnerPhase::AwaitAckEpoch;
+        }
+        let data = PROTOCOL_VERSION.to_be_bytes().to_vec();
+        self.send(link, &QuorumPacket::with(kind::LEADERINFO, epoch << 32, data));
+    }
+
+    pub(super) fn epoch_acknowledged(&mut self, link: LinkId, p: &QuorumPacket) {
+        let last = Zxid(p.zxid);
+        let Ok(current) = i32::parse(p.body()) else {
+            self.refuse(format!("{link:?}"), "its ACKEPOCH cannot be read");
+            return self.learner_lost(link, "unreadable");
+        };
+        let l = self.leading();
+        let (phase, summary) = (l.phase, l.summary);
+        let learner = l.learners.get_mut(&link).expect("the caller looked");
+        let (id, observer) = (learner.id, learner.observer);
+        learner.last_zxid = last;
+        learner.phase = LearnerPhase::AwaitSync;
+        if phase > Phase::Acceptance {
+            return self.synchronise(link);
+        }
+        // -1: it promised this very epoch before; it neither counts nor is compared.
+        if current == -1 || observer {
+            return;
+        }
+        if (i64::from(current), last) > summary {
+            // It may lead instead; this server gives up when no quorum is left without it.
+            self.refuse(format!("{id:?}"), format!("its history {current}/{last} is ahead of {}/{}", summary.0, summary.1));
+            return self.learner_lost(link, "ahead of the leader");
+        }
+        l.epoch_acks.insert(id);
+        let acks = l.epoch_acks.clone();
+        if self.cfg.is_quorum(&acks) {
+            let l = self.leading();
+            let epoch = l.epoch;
+            l.phase = Phase::Synchronisation;
+            self.write(DiskOp::CurrentEpoch(epoch), Then::BeginSync);
+        }
+    }
+}

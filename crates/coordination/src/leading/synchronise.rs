@@ -1,0 +1,123 @@
+//! Synchronisation: DIFF, TRUNC or SNAP for each learner, then NEWLEADER and its acknowledgement.
+
+use super::{LearnerPhase, Phase};
+use crate::history::Plan;
+use crate::server::{Effect, Server};
+use crate::LinkId;
+use trivet_formats::quorum::{kind, QuorumPacket};
+use trivet_formats::snapshot::Writer;
+use trivet_formats::Zxid;
+
+impl Server {
+    /// The leader's own epoch is recorded: learners that wait can be synchronised.
+    pub(crate) fn begin_sync(&mut self) {
+        let waiting: Vec<_> = self
+            .leading()
+            .learners
+            .iter()
+            .filter(|(_, l)| l.phase == LearnerPhase::AwaitSync)
+            .map(|(link, _)| *link)
+            .collect();
+        waiting.into_iter().for_each(|link| self.synchronise(link));
+    }
+
+    pub(super) fn synchronise(&mut self, link: LinkId) {
+        let l = self.leading();
+        let established = l.phase == Phase::Broadcast;
+        let epoch = l.epoch;
+        let peer = l.learners[&link].last_zxid;
+        let observer = l.learners[&link].observer;
+        // Before the quorum is complete the whole log counts: it is what NEWLEADER will commit.
+        let with_tail = !established;
+        match self.history.plan(peer, with_tail) {
+            Plan::Diff { after } => {
+                self.counters.diffs_sent += 1;
+                let upto = if with_tail { self.history.last() } else { self.history.last_committed() };
+                self.send(link, &QuorumPacket::new(kind::DIFF, upto.0));
+                self.send_history(link, after, with_tail);
+            }
+            Plan::Trunc { to } => {
+                self.counters.truncs_sent += 1;
+                self.send(link, &QuorumPacket::new(kind::TRUNC, to.0));
+                self.send_history(link, to, with_tail);
+            }
+            Plan::Snap => {
+                self.counters.snaps_sent += 1;
+                self.send_snapshot(link, with_tail);
+            }
+        }
+        if established && !observer {
+            let open: Vec<_> = self.history.tail().iter().map(|e| (e.txn.zxid, e.bytes.clone())).collect();
+            for (zxid, bytes) in open {
+                let proposal = QuorumPacket { kind: kind::PROPOSAL, zxid: zxid.0, data: Some(bytes), auth: Vec::new() };
+                self.send(link, &proposal);
+            }
+        }
+        let config = self.cfg.config_text.clone().into_bytes();
+        self.send(link, &QuorumPacket::with(kind::NEWLEADER, epoch << 32, config));
+        self.leading().learners.get_mut(&link).expect("it is there").phase = LearnerPhase::AwaitNewLeaderAck;
+    }
+
+    fn send_history(&mut self, link: LinkId, after: Zxid, with_tail: bool) {
+        let entries: Vec<_> = self.history.after(after, with_tail).map(|(z, b)| (z, b.clone())).collect();
+        for (zxid, bytes) in entries {
+            let proposal = QuorumPacket { kind: kind::PROPOSAL, zxid: zxid.0, data: Some(bytes), auth: Vec::new() };
+            self.send(link, &proposal);
+            self.send(link, &QuorumPacket::new(kind::COMMIT, zxid.0));
+        }
+    }
+
+    /// The tree with everything that counts, as one stream behind its packet.
+    fn send_snapshot(&mut self, link: LinkId, with_tail: bool) {
+        let (zxid, bytes) = if with_tail && !self.history.tail().is_empty() {
+            let mut tree = self.tree.clone();
+            for e in self.history.tail() {
+                tree.apply(&e.txn, &mut Vec::new());
+            }
+            (self.history.last(), tree.write(Writer::stream()))
+        } else {
+            (self.history.last_committed(), self.tree.write(Writer::stream()))
+        };
+        self.send(link, &QuorumPacket::new(kind::SNAP, zxid.0));
+        self.out.push(Effect::Send { link, bytes: bytes.into() });
+    }
+
+    pub(super) fn new_leader_acknowledged(&mut self, link: LinkId, p: &QuorumPacket) {
+        let l = self.leading();
+        let learner = l.learners.get_mut(&link).expect("the caller looked");
+        if p.zxid != l.epoch << 32 {
+            // Apache's leader ignores an acknowledgement of another epoch as well.
+            return;
+        }
+        learner.phase = LearnerPhase::Synced;
+        if l.phase == Phase::Broadcast {
+            return self.admit(link);
+        }
+        if !learner.observer {
+            let id = learner.id;
+            l.new_leader_acks.insert(id);
+        }
+        let acks = l.new_leader_acks.clone();
+        if l.phase == Phase::Synchronisation && self.cfg.is_quorum(&acks) {
+            self.start_broadcast();
+        }
+    }
+
+    /// A learner that has everything starts to serve.
+    pub(super) fn admit(&mut self, link: LinkId) {
+        let l = self.leading();
+        l.learners.get_mut(&link).expect("it is there").phase = LearnerPhase::Active;
+        self.send(link, &QuorumPacket::new(kind::UPTODATE, -1));
+    }
+
+    pub(super) fn admit_synced(&mut self) {
+        let synced: Vec<_> = self
+            .leading()
+            .learners
+            .iter()
+            .filter(|(_, l)| l.phase == LearnerPhase::Synced)
+            .map(|(link, _)| *link)
+            .collect();
+        synced.into_iter().for_each(|link| self.admit(link));
+    }
+}

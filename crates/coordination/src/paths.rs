@@ -1,0 +1,36 @@
+//! Which paths are valid.
+
+/// Nodes that no client may delete.
+pub const SPECIAL: [&str; 4] = ["/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config"];
+
+/// Apache's rules for the path of a node to be made or changed.
+//= zookeeper 3.9 PathUtils.validatePath
+pub fn is_valid(path: &str) -> bool {
+    if path == "/" {
+        return true;
+    }
+    if !path.starts_with('/') || path.ends_with('/') {
+        return false;
+    }
+    path[1..].split('/').all(|part| !part.is_empty() && part != "." && part != "..") && !path.chars().any(is_forbidden)
+}
+
+fn is_forbidden(c: char) -> bool {
+    // U+D800 to U+DFFF cannot occur in a str; Apache forbids up to U+F8FF and the last sixteen of the plane.
+    matches!(c as u32, 0..=0x1f | 0x7f..=0x9f | 0xd800..=0xf8ff | 0xfff0..=0xffff)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn valid_and_invalid_paths() {
+        for good in ["/", "/a", "/a/b.c", "/a/..b", "/数据"] {
+            assert!(is_valid(good), "{good}");
+        }
+        for bad in ["", "a", "/a/", "//", "/a//b", "/a/./b", "/..", "/a\0", "/a\u{1f}", "/\u{7f}", "/\u{e000}", "/\u{fffd}"] {
+            assert!(!is_valid(bad), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,685 @@
+//! Clients: sessions on connections, requests in order, replies and watch events.
+//!
+//! Each connection has a queue. Writes are handed on at once (to the leader's preparation, or over
+//! the wire to it) and hold their place; what comes behind them waits, so that replies leave in the
+//! order of the requests. While there is no leader, connections stay and requests wait, for a while.
+
+mod reads;
+
+use crate::acl;
+use crate::leading::SyncFor;
+use crate::server::{ClientInput, DiskOp, Effect, Role, Server};
+use crate::sessions::Owner;
+use crate::tree::{ChangeKind, Outcome};
+use crate::{ConnId, Map, Millis};
+use bytes::Bytes;
+use std::collections::{BTreeSet, VecDeque};
+use trivet_formats::client::{
+    err, event, op, perms, xid, AuthPacket, ConnectRequest, ConnectResponse, Id, MultiHeader, ReplyHeader, RequestHeader,
+    WatcherEvent,
+};
+use trivet_formats::quorum::{kind, ForwardedRequest, QuorumPacket};
+use trivet_formats::snapshot::Writer;
+use trivet_formats::txn::{Txn, TxnBody};
+use trivet_formats::{Jute, Reader, SessionId};
+
+/// Requests that may wait on one connection; a client that has more open is cut off.
+const QUEUE_MAX: usize = 20_000;
+/// Bytes that may wait on one connection.
+const QUEUE_BYTES_MAX: usize = 64 << 20;
+/// A connection without a session is closed after this.
+const HANDSHAKE_MS: u64 = 10_000;
+/// Connections are looked over this often.
+const SWEEP_MS: u64 = 250;
+
+enum Pending {
+    /// Not begun: behind a write, or without a leader.
+    Request(Bytes),
+    /// Handed to the leader; the answer comes with the commit.
+    Write { xid: i32, op: i32 },
+    /// Handed to the leader; the answer comes with its SYNC.
+    Sync { xid: i32, path: String },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Handshake {
+    AwaitConnect,
+    /// createSession is proposed, or the leader is asked about the session.
+    AwaitLeader,
+    /// The request is here, there is no leader.
+    Held,
+    Done,
+}
+
+pub(crate) struct Conn {
+    ids: Vec<Id>,
+    ip: String,
+    handshake: Handshake,
+    /// What the client sent first, while it is held.
+    connect: Option<ConnectRequest>,
+    session: SessionId,
+    timeout_ms: i32,
+    read_only_byte: bool,
+    queue: VecDeque<Pending>,
+    queued_bytes: usize,
+    last_heard: Millis,
+    received: u64,
+    sent: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct Clients {
+    conns: Map<ConnId, Conn>,
+    by_session: Map<SessionId, ConnId>,
+    /// Connections whose session the leader was asked about.
+    revalidating: Map<SessionId, ConnId>,
+    not_serving_since: Option<Millis>,
+    sweep_at: Millis,
+}
+
+impl Clients {
+    pub(crate) fn len(&self) -> usize {
+        self.conns.len()
+    }
+    pub(crate) fn deadline(&self) -> Option<Millis> {
+        (!self.conns.is_empty()).then_some(self.sweep_at)
+    }
+    /// `(ip, queued, received, sent)` of each connection, for `stat`.
+    pub(crate) fn list(&self) -> impl Iterator<Item = (&str, usize, u64, u64)> {
+        self.conns.values().map(|c| (c.ip.as_str(), c.queue.len(), c.received, c.sent))
+    }
+    pub(crate) fn outstanding(&self) -> usize {
+        self.conns.values().map(|c| c.queue.len()).sum()
+    }
+}
+
+fn is_write(op: i32) -> bool {
+    matches!(
+        op,
+        op::CREATE
+            | op::CREATE2
+            | op::CREATE_TTL
+            | op::CREATE_CONTAINER
+            | op::DELETE
+            | op::SET_DATA
+            | op::SET_ACL
+            | op::RECONFIG
+            | op::MULTI
+            | op::CLOSE_SESSION
+    )
+}
+
+fn framed(parts: &[&[u8]]) -> Vec<u8> {
+    let length: usize = parts.iter().map(|p| p.len()).sum();
+    let mut out = Vec::with_capacity(4 + length);
+    (length as i32).put(&mut out);
+    parts.iter().for_each(|p| out.extend_from_slice(p));
+    out
+}
+
+impl Server {
+    pub(crate) fn client(&mut self, id: ConnId, input: ClientInput) {
+        let now = self.now.mono_ms;
+        match input {
+            ClientInput::Connected { ip } => {
+                if self.clients.conns.is_empty() {
+                    self.clients.sweep_at = now + SWEEP_MS;
+                }
+                let conn = Conn {
+                    ids: vec![Id { scheme: "ip".into(), id: ip.clone() }],
+                    ip,
+                    handshake: Handshake::AwaitConnect,
+                    connect: None,
+                    session: SessionId::NONE,
+                    timeout_ms: 0,
+                    read_only_byte: false,
+                    queue: VecDeque::new(),
+                    queued_bytes: 0,
+                    last_heard: now,
+                    received: 0,
+                    sent: 0,
+                };
+                self.clients.conns.insert(id, conn);
+            }
+            ClientInput::Closed => self.forget(id),
+            ClientInput::Word(word) => {
+                let text = self.four_letter_word(&word);
+                self.out.push(Effect::Client { conn: id, bytes: text.into_bytes() });
+                self.close(id);
+            }
+            ClientInput::Frame(bytes) => {
+                self.counters.packets_received += 1;
+                let Some(conn) = self.clients.conns.get_mut(&id) else { return };
+                conn.last_heard = now;
+                conn.received += 1;
+                match conn.handshake {
+                    Handshake::AwaitConnect => self.connect_request(id, &bytes),
+                    Handshake::AwaitLeader | Handshake::Held => self.enqueue(id, bytes),
+                    Handshake::Done => self.request(id, bytes),
+                }
+            }
+        }
+    }
+
+    fn forget(&mut self, id: ConnId) {
+        let Some(conn) = self.clients.conns.remove(&id) else { return };
+        self.data_watches.remove_connection(id);
+        self.child_watches.remove_connection(id);
+        if self.clients.by_session.get(&conn.session) == Some(&id) {
+            self.clients.by_session.remove(&conn.session);
+        }
+        if self.clients.revalidating.get(&conn.session) == Some(&id) {
+            self.clients.revalidating.remove(&conn.session);
+        }
+    }
+
+    fn close(&mut self, id: ConnId) {
+        if self.clients.conns.contains_key(&id) {
+            self.forget(id);
+            self.out.push(Effect::CloseClient(id));
+        }
+    }
+
+    fn enqueue(&mut self, id: ConnId, bytes: Bytes) {
+        let Some(conn) = self.clients.conns.get_mut(&id) else { return };
+        conn.queued_bytes += bytes.len();
+        conn.queue.push_back(Pending::Request(bytes));
+        if conn.queue.len() > QUEUE_MAX || conn.queued_bytes > QUEUE_BYTES_MAX {
+            self.close(id);
+        }
+    }
+
+    // ---- the session's beginning ----
+
+    fn connect_request(&mut self, id: ConnId, bytes: &[u8]) {
+        let Ok(request) = ConnectRequest::parse(bytes) else { return self.close(id) };
+        let (min, max) = (self.cfg.min_session_timeout_ms, self.cfg.max_session_timeout_ms);
+        let serving = self.serving();
+        let Some(conn) = self.clients.conns.get_mut(&id) else { return };
+        conn.timeout_ms = request.timeout_ms.clamp(min, max);
+        conn.session = SessionId(request.session);
+        conn.read_only_byte = request.read_only.is_some();
+        if serving {
+            self.begin_session(id, &request);
+        } else {
+            conn.connect = Some(request);
+            conn.handshake = Handshake::Held;
+        }
+    }
+
+    fn begin_session(&mut self, id: ConnId, request: &ConnectRequest) {
+        if request.last_zxid_seen > self.tree.last_zxid().0 {
+            // The client has seen more than this server: it must try another one.
+            return self.close(id);
+        }
+        let session = SessionId(request.session);
+        let timeout_ms = self.clients.conns[&id].timeout_ms;
+        if session == SessionId::NONE {
+            let session = self.next_session;
+            self.next_session = SessionId(session.0 + 1);
+            let conn = self.clients.conns.get_mut(&id).expect("looked");
+            conn.session = session;
+            conn.handshake = Handshake::AwaitLeader;
+            self.clients.by_session.insert(session, id);
+            return self.hand_to_leader(id, 0, op::CREATE_SESSION, &timeout_ms.to_be_bytes());
+        }
+        if request.password != session.password() {
+            return self.session_refused(id);
+        }
+        if let Some(older) = self.clients.by_session.get(&session).copied().filter(|c| *c != id) {
+            self.close(older);
+        }
+        self.clients.by_session.insert(session, id);
+        let now = self.now.mono_ms;
+        self.clients.conns.get_mut(&id).expect("looked").handshake = Handshake::AwaitLeader;
+        match &mut self.role {
+            Role::Leading(l) => {
+                if l.tracker.touch(now, session, timeout_ms) {
+                    l.tracker.own(session, Owner::Local);
+                    self.session_begun(id);
+                } else {
+                    self.session_refused(id);
+                }
+            }
+            Role::Following(f) => {
+                let link = f.link.expect("a follower in broadcast has its leader");
+                self.clients.revalidating.insert(session, id);
+                let mut data = session.0.to_be_bytes().to_vec();
+                data.extend_from_slice(&timeout_ms.to_be_bytes());
+                self.send(link, &QuorumPacket::with(kind::REVALIDATE, -1, data));
+            }
+            _ => unreachable!("serving"),
+        }
+    }
+
+    /// The leader's answer to REVALIDATE.
+    pub(crate) fn revalidated(&mut self, p: &QuorumPacket) {
+        let body = p.body();
+        let Some(id) = body.get(..8) else { return };
+        let session = SessionId(i64::from_be_bytes(id.try_into().expect("8")));
+        let Some(conn) = self.clients.revalidating.remove(&session) else { return };
+        if body.get(8).is_some_and(|b| *b != 0) {
+            self.session_begun(conn);
+        } else {
+            self.session_refused(conn);
+        }
+    }
+
+    fn session_begun(&mut self, id: ConnId) {
+        let Some(conn) = self.clients.conns.get_mut(&id) else { return };
+        conn.handshake = Handshake::Done;
+        let (session, timeout_ms) = (conn.session, conn.timeout_ms);
+        let response = ConnectResponse {
+            timeout_ms,
+            session: session.0,
+            password: session.password(),
+            read_only: conn.read_only_byte.then_some(false),
+        };
+        self.client_send(id, framed(&[&response.to_vec()]));
+        self.touch(session, timeout_ms);
+        self.drain(id);
+    }
+
+    fn session_refused(&mut self, id: ConnId) {
+        let Some(conn) = self.clients.conns.get(&id) else { return };
+        let read_only = conn.read_only_byte.then_some(false);
+        let response = ConnectResponse { timeout_ms: 0, session: 0, password: [0; 16], read_only };
+        self.client_send(id, framed(&[&response.to_vec()]));
+        self.close(id);
+    }
+
+    /// A session was heard of: the leader's table, or the list for the next answer to its ping.
+    fn touch(&mut self, session: SessionId, timeout_ms: i32) {
+        match &mut self.role {
+            Role::Leading(l) => {
+                l.tracker.touch(self.now.mono_ms, session, timeout_ms);
+            }
+            Role::Following(f) => {
+                f.touched.insert(session, timeout_ms);
+            }
+            _ => {}
+        }
+    }
+
+    // ---- requests ----
+
+    fn request(&mut self, id: ConnId, bytes: Bytes) {
+        let serving = self.serving();
+        let Some(conn) = self.clients.conns.get(&id) else { return };
+        let (session, timeout_ms) = (conn.session, conn.timeout_ms);
+        self.touch(session, timeout_ms);
+        if !serving {
+            return self.enqueue(id, bytes);
+        }
+        self.begin(id, bytes);
+    }
+
+    /// Hands a write on, or answers a read unless something is ahead of it.
+    fn begin(&mut self, id: ConnId, bytes: Bytes) {
+        let mut r = Reader::new(&bytes);
+        let Ok(header) = RequestHeader::get(&mut r) else { return self.close(id) };
+        let body = bytes.slice(r.position()..);
+        if header.op == op::AUTH {
+            return self.authenticate(id, header.xid, &body);
+        }
+        if is_write(header.op) {
+            let Some(conn) = self.clients.conns.get_mut(&id) else { return };
+            conn.queue.push_back(Pending::Write { xid: header.xid, op: header.op });
+            if conn.queue.len() > QUEUE_MAX {
+                return self.close(id);
+            }
+            return self.hand_to_leader(id, header.xid, header.op, &body);
+        }
+        if header.op == op::SYNC {
+            return self.sync(id, header.xid, &body);
+        }
+        let Some(conn) = self.clients.conns.get(&id) else { return };
+        if conn.queue.is_empty() {
+            self.read(id, header, &body);
+        } else {
+            self.enqueue(id, bytes);
+        }
+    }
+
+    fn hand_to_leader(&mut self, id: ConnId, cxid: i32, op: i32, body: &[u8]) {
+        let Some(conn) = self.clients.conns.get(&id) else { return };
+        let (session, ids) = (conn.session, conn.ids.clone());
+        match &self.role {
+            Role::Leading(_) => self.submit(Owner::Local, session, cxid, op, body, &ids),
+            Role::Following(f) => {
+                let link = f.link.expect("a follower in broadcast has its leader");
+                let request = ForwardedRequest { session: session.0, cxid, op, body: Bytes::copy_from_slice(body) };
+                let packet = QuorumPacket {
+                    kind: kind::REQUEST,
+                    zxid: -1,
+                    data: Some(request.encode().into()),
+                    auth: ids,
+                };
+                self.send(link, &packet);
+            }
+            _ => unreachable!("requests wait while nobody leads"),
+        }
+    }
+
+    fn sync(&mut self, id: ConnId, xid: i32, body: &Bytes) {
+        let Ok(path) = String::parse(body) else { return self.answer(id, xid, err::MARSHALLING, &[]) };
+        let Some(conn) = self.clients.conns.get_mut(&id) else { return };
+        conn.queue.push_back(Pending::Sync { xid, path });
+        match &mut self.role {
+            Role::Leading(_) => self.sync_begun(SyncFor::Client(id, xid)),
+            Role::Following(f) => {
+                f.syncs.push_back((id, xid));
+                let session = self.clients.conns[&id].session;
+                let request = ForwardedRequest { session: session.0, cxid: xid, op: op::SYNC, body: body.clone() };
+                let link = f.link.expect("a follower in broadcast has its leader");
+                self.send(link, &QuorumPacket::with(kind::REQUEST, -1, request.encode()));
+            }
+            _ => unreachable!("requests wait while nobody leads"),
+        }
+    }
+
+    /// The leader's SYNC: the oldest open sync of this server is done.
+    pub(crate) fn synced(&mut self) {
+        if let Some((conn, xid)) = self.following().syncs.pop_front() {
+            self.sync_done(conn, xid);
+        }
+    }
+
+    pub(crate) fn sync_done(&mut self, id: ConnId, xid: i32) {
+        let Some(conn) = self.clients.conns.get_mut(&id) else { return };
+        // Writes ahead of it are committed: the leader answered behind them.
+        let Some(at) = conn.queue.iter().position(|p| matches!(p, Pending::Sync { xid: x, .. } if *x == xid)) else {
+            return;
+        };
+        if let Some(Pending::Sync { path, .. }) = conn.queue.remove(at) {
+            self.answer(id, xid, err::OK, &path.to_vec());
+        }
+        self.drain(id);
+    }
+
+    fn authenticate(&mut self, id: ConnId, xid: i32, body: &[u8]) {
+        let parsed = AuthPacket::parse(body).ok();
+        let Some(conn) = self.clients.conns.get_mut(&id) else { return };
+        let mut add = |scheme: &str, id: String| {
+            let id = Id { scheme: scheme.into(), id };
+            if !conn.ids.contains(&id) {
+                conn.ids.push(id);
+            }
+        };
+        let ok = match parsed {
+            Some(AuthPacket { scheme, auth, .. }) if scheme == "digest" => {
+                let text = String::from_utf8_lossy(&auth.unwrap_or_default()).into_owned();
+                let digest = acl::digest_id(&text);
+                if self.cfg.super_digest.as_ref() == Some(&digest) {
+                    add("super", String::new());
+                }
+                add("digest", digest);
+                true
+            }
+            Some(AuthPacket { scheme, .. }) if scheme == "ip" => true,
+            _ => false,
+        };
+        let header = ReplyHeader { xid, zxid: 0, err: if ok { err::OK } else { err::AUTH_FAILED } };
+        self.client_send(id, framed(&[&header.to_vec()]));
+        if !ok {
+            self.close(id);
+        }
+    }
+
+    /// Answers what can be answered at the head of the queue.
+    fn drain(&mut self, id: ConnId) {
+        if !self.serving() {
+            return;
+        }
+        // Requests that were held come first in the queue: all of them are begun, in order.
+        loop {
+            let Some(conn) = self.clients.conns.get_mut(&id) else { return };
+            if conn.handshake != Handshake::Done {
+                return;
+            }
+            let Some(Pending::Request(_)) = conn.queue.front() else { break };
+            let Some(Pending::Request(bytes)) = conn.queue.pop_front() else { unreachable!("looked") };
+            conn.queued_bytes -= bytes.len();
+            let mut r = Reader::new(&bytes);
+            let Ok(header) = RequestHeader::get(&mut r) else { return self.close(id) };
+            if !is_write(header.op) && !matches!(header.op, op::SYNC | op::AUTH) {
+                let body = bytes.slice(r.position()..);
+                self.read(id, header, &body);
+                continue;
+            }
+            let behind: Vec<Pending> = conn.queue.drain(..).collect();
+            self.begin(id, bytes);
+            let Some(conn) = self.clients.conns.get_mut(&id) else { return };
+            conn.queue.extend(behind);
+        }
+    }
+
+    // ---- commits ----
+
+    /// Takes the oldest entry of the log's tail as committed: apply, tell watchers, answer.
+    pub(crate) fn commit_next(&mut self) {
+        let Some(entry) = self.history.commit_next() else { return };
+        let mut changes = Vec::new();
+        let outcome = self.tree.apply(&entry.txn, &mut changes);
+        for change in changes {
+            let parent = crate::tree::split(&change.path).map_or("/", |(p, _)| p).to_string();
+            let zxid = entry.txn.zxid.0;
+            let (kind, children) = match change.kind {
+                ChangeKind::Created => (event::NODE_CREATED, true),
+                ChangeKind::Deleted => (event::NODE_DELETED, true),
+                ChangeKind::Data => (event::NODE_DATA_CHANGED, false),
+            };
+            let told = self.data_watches.trigger(&change.path);
+            self.tell(&told, &BTreeSet::new(), kind, &change.path, &change.acl, zxid);
+            if kind == event::NODE_DELETED {
+                let also = self.child_watches.trigger(&change.path);
+                self.tell(&also, &told, kind, &change.path, &change.acl, zxid);
+            }
+            if children {
+                let told = self.child_watches.trigger(&parent);
+                let none = BTreeSet::new();
+                self.tell(&told, &none, event::NODE_CHILDREN_CHANGED, &parent, &change.parent_acl, zxid);
+            }
+        }
+        if let Role::Leading(l) = &mut self.role {
+            match &entry.txn.body {
+                TxnBody::CloseSession { .. } => l.tracker.remove(entry.txn.session),
+                TxnBody::CreateSession { timeout_ms } => {
+                    l.tracker.track(self.now.mono_ms, entry.txn.session, *timeout_ms, None)
+                }
+                _ => {}
+            }
+        }
+        self.answer_commit(&entry.txn, outcome);
+        self.txns_since_snapshot += 1;
+        if self.txns_since_snapshot >= self.cfg.snap_count {
+            self.txns_since_snapshot = 0;
+            let bytes = self.tree.write(Writer::file()).into();
+            self.write(DiskOp::Snapshot { zxid: self.tree.last_zxid(), bytes }, crate::durability::Then::Nothing);
+        }
+    }
+
+    fn tell(
+        &mut self,
+        to: &BTreeSet<ConnId>,
+        except: &BTreeSet<ConnId>,
+        kind: i32,
+        path: &str,
+        acl: &[trivet_formats::client::Acl],
+        zxid: i64,
+    ) {
+        for id in to.difference(except) {
+            let readable = self.clients.conns.get(id).is_some_and(|c| acl::allows(acl, perms::READ, &c.ids));
+            if readable {
+                self.event(*id, kind, path, zxid);
+            }
+        }
+    }
+
+    fn event(&mut self, id: ConnId, kind: i32, path: &str, zxid: i64) {
+        let header = ReplyHeader { xid: xid::NOTIFICATION, zxid, err: err::OK };
+        let body = WatcherEvent { kind, state: event::STATE_SYNC_CONNECTED, path: path.into() };
+        self.client_send(id, framed(&[&header.to_vec(), &body.to_vec()]));
+    }
+
+    /// The reply to the client that asked, if it is one of this server.
+    fn answer_commit(&mut self, txn: &Txn, outcome: Outcome) {
+        let Some(id) = self.clients.by_session.get(&txn.session).copied() else { return };
+        let close_session = matches!(txn.body, TxnBody::CloseSession { .. });
+        if matches!(txn.body, TxnBody::CreateSession { .. }) {
+            if self.clients.conns.get(&id).is_some_and(|c| c.handshake == Handshake::AwaitLeader) {
+                self.session_begun(id);
+            }
+            return;
+        }
+        let Some(conn) = self.clients.conns.get_mut(&id) else { return };
+        let matches = matches!(conn.queue.front(), Some(Pending::Write { xid, .. }) if *xid == txn.cxid);
+        if matches && (txn.cxid != 0 || !close_session) {
+            let Some(Pending::Write { xid, op }) = conn.queue.pop_front() else { unreachable!("looked") };
+            if outcome == Outcome::Error(err::SESSION_MOVED) {
+                return self.close(id);
+            }
+            let (code, body) = reply_body(op, &txn.body, outcome);
+            self.answer(id, xid, code, &body);
+            if code == err::UNIMPLEMENTED || code == err::SESSION_EXPIRED && op != op::CLOSE_SESSION {
+                return self.close(id);
+            }
+        }
+        if close_session {
+            return self.close(id);
+        }
+        self.drain(id);
+    }
+
+    pub(crate) fn answer(&mut self, id: ConnId, xid: i32, code: i32, body: &[u8]) {
+        let header = ReplyHeader { xid, zxid: self.tree.last_zxid().0, err: code };
+        self.client_send(id, framed(&[&header.to_vec(), if code == err::OK { body } else { &[] }]));
+    }
+
+    fn client_send(&mut self, id: ConnId, bytes: Vec<u8>) {
+        self.counters.packets_sent += 1;
+        if let Some(conn) = self.clients.conns.get_mut(&id) {
+            conn.sent += 1;
+            self.out.push(Effect::Client { conn: id, bytes });
+        }
+    }
+
+    // ---- leaders come and go ----
+
+    /// The leader is lost: writes that were handed to it have an unknown outcome, and their clients
+    /// must hear of it; the others may wait.
+    pub(crate) fn drop_unanswered(&mut self) {
+        self.clients.not_serving_since.get_or_insert(self.now.mono_ms);
+        self.clients.revalidating.clear();
+        let lost: Vec<_> = self
+            .clients
+            .conns
+            .iter()
+            .filter(|(_, c)| {
+                c.handshake == Handshake::AwaitLeader
+                    || c.queue.iter().any(|p| !matches!(p, Pending::Request(_)))
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        lost.into_iter().for_each(|id| self.close(id));
+    }
+
+    pub(crate) fn drop_clients(&mut self) {
+        let all: Vec<_> = self.clients.conns.keys().copied().collect();
+        all.into_iter().for_each(|id| self.close(id));
+    }
+
+    pub(crate) fn serve_again(&mut self) {
+        self.clients.not_serving_since = None;
+        let mut waiting: Vec<_> = self.clients.conns.keys().copied().collect();
+        waiting.sort_unstable();
+        for id in waiting {
+            let Some(conn) = self.clients.conns.get_mut(&id) else { continue };
+            match conn.handshake {
+                Handshake::Held => {
+                    if let Some(request) = conn.connect.take() {
+                        self.begin_session(id, &request);
+                    }
+                }
+                Handshake::Done => {
+                    let (session, timeout_ms) = (conn.session, conn.timeout_ms);
+                    self.touch(session, timeout_ms);
+                    self.drain(id);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub(crate) fn clients_timer(&mut self) {
+        let now = self.now.mono_ms;
+        if now < self.clients.sweep_at {
+            return;
+        }
+        self.clients.sweep_at = now + SWEEP_MS;
+        let hold_over =
+            self.clients.not_serving_since.is_some_and(|since| now >= since + self.cfg.fast.hold_clients_ms);
+        let mut over: Vec<_> = self
+            .clients
+            .conns
+            .iter()
+            .filter(|(_, c)| {
+                let limit = if c.handshake == Handshake::Done { c.timeout_ms.max(0) as u64 } else { HANDSHAKE_MS };
+                hold_over && c.handshake != Handshake::AwaitConnect || now.saturating_sub(c.last_heard) > limit
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        over.sort_unstable();
+        over.into_iter().for_each(|id| self.close(id));
+    }
+}
+
+/// The body of a reply to a write, and the code of its header.
+fn reply_body(op: i32, txn: &TxnBody, outcome: Outcome) -> (i32, Vec<u8>) {
+    let mut out = Vec::new();
+    match outcome {
+        Outcome::Error(code) => return (code, out),
+        Outcome::Nothing => {}
+        Outcome::Created(path, stat) => {
+            path.put(&mut out);
+            if op != op::CREATE {
+                stat.put(&mut out);
+            }
+        }
+        Outcome::Stat(stat) => stat.put(&mut out),
+        Outcome::Multi(parts) => {
+            let TxnBody::Multi(bodies) = txn else { unreachable!("only a multi has parts") };
+            for (body, part) in bodies.iter().zip(parts) {
+                put_multi_part(body.kind(), part, &mut out);
+            }
+            MultiHeader { op: -1, done: true, err: -1 }.put(&mut out);
+        }
+    }
+    (err::OK, out)
+}
+
+fn put_multi_part(kind: i32, part: Outcome, out: &mut Vec<u8>) {
+    let header = |op| MultiHeader { op, done: false, err: 0 };
+    match part {
+        Outcome::Error(code) => {
+            MultiHeader { op: -1, done: false, err: code }.put(out);
+            code.put(out);
+        }
+        Outcome::Created(path, _) if kind == op::CREATE => {
+            header(op::CREATE).put(out);
+            path.put(out);
+        }
+        Outcome::Created(path, stat) => {
+            // All other kinds of create answer as create2 does.
+            header(op::CREATE2).put(out);
+            path.put(out);
+            stat.put(out);
+        }
+        Outcome::Nothing => header(kind).put(out),
+        Outcome::Stat(stat) => {
+            header(op::SET_DATA).put(out);
+            stat.put(out);
+        }
+        Outcome::Multi(_) => unreachable!("a multi holds no multi"),
+    }
+}

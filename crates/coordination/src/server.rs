@@ -1,0 +1,471 @@
+//! The server as a whole: takes inputs apart and changes roles.
+//!
+//! Roles: *settling* (the last role is over, its writes are not all on disk yet), *looking*
+//! (election), *following*, *leading* (a standalone server leads itself). Every change of role
+//! raises `term`, and what was asked for in an older term is dropped when it comes back.
+
+use crate::config::Config;
+use crate::durability::Durability;
+use crate::election::{Election, Say, Vote};
+use crate::following::Following;
+use crate::history::{Entry, History};
+use crate::leading::Leading;
+use crate::requests::Clients;
+use crate::tree::Tree;
+use crate::watches::WatchManager;
+use crate::{ConnId, LinkId, Millis};
+use bytes::Bytes;
+use std::collections::BTreeSet;
+use trivet_formats::election::{Notification, ServerState};
+use trivet_formats::quorum::QuorumPacket;
+use trivet_formats::txn::Txn;
+use trivet_formats::{ServerId, SessionId, Zxid};
+
+/// The time, as handed in: monotonic for limits, wall clock for stats of znodes only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Now {
+    pub mono_ms: Millis,
+    pub wall_ms: i64,
+}
+
+/// What a server finds on its disk at start.
+pub struct Recovered {
+    /// From the newest intact snapshot.
+    pub tree: Tree,
+    /// All intact transactions of the log behind that snapshot, in order.
+    pub log: Vec<(Txn, Bytes)>,
+    pub accepted_epoch: i64,
+    pub current_epoch: i64,
+}
+
+#[derive(Debug)]
+pub enum ClientInput {
+    Connected { ip: String },
+    /// One request without its length prefix.
+    Frame(Bytes),
+    /// A four-letter word instead of a first request.
+    Word([u8; 4]),
+    Closed,
+}
+
+pub enum Input {
+    /// The clock reached `deadline()`.
+    Timer,
+    /// Everything up to this disk operation is on disk.
+    Durable(u64),
+    /// A vote from a peer.
+    Vote { from: ServerId, notification: Notification },
+    /// The election connection to a peer is up: it may have missed what was said.
+    ElectionLinkUp(ServerId),
+    /// The peer answers probes, so it is a server of ours.
+    PeerIsOurs(ServerId),
+    /// A connection of the quorum port stands, dialled or accepted.
+    LinkUp(LinkId),
+    Packet { link: LinkId, packet: QuorumPacket },
+    /// The stream behind a SNAP packet, read whole.
+    Snapshot { link: LinkId, tree: Box<Tree> },
+    LinkDown(LinkId),
+    Client { conn: ConnId, input: ClientInput },
+}
+
+/// Operations of the disk, carried out one after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DiskOp {
+    Append { zxid: Zxid, bytes: Bytes },
+    /// Cut the log behind this zxid.
+    Truncate(Zxid),
+    AcceptedEpoch(i64),
+    CurrentEpoch(i64),
+    /// Replace everything by this snapshot, atomically.
+    Install { zxid: Zxid, bytes: Bytes },
+    /// Keep a snapshot beside the log, to shorten the next start.
+    Snapshot { zxid: Zxid, bytes: Bytes },
+}
+
+/// A change worth telling, for the journal of events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    Looking { reason: String },
+    Following { leader: ServerId, epoch: i64, took_ms: u64 },
+    Leading { epoch: i64, took_ms: u64 },
+    /// A peer or a client did what the protocol forbids; its connection is closed.
+    Refused { who: String, reason: String },
+}
+
+pub enum Effect {
+    Vote { to: ServerId, notification: Notification },
+    /// Open or close the quorum port.
+    Listen(bool),
+    Dial { link: LinkId, leader: ServerId },
+    Send { link: LinkId, bytes: Bytes },
+    CloseLink(LinkId),
+    Disk { seq: u64, op: DiskOp },
+    /// Bytes for a client, length prefix included.
+    Client { conn: ConnId, bytes: Vec<u8> },
+    CloseClient(ConnId),
+    Event(Event),
+}
+
+/// How often something happened since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub elections: u64,
+    pub diffs_sent: u64,
+    pub truncs_sent: u64,
+    pub snaps_sent: u64,
+    pub commits: u64,
+    pub packets_received: u64,
+    pub packets_sent: u64,
+    pub refused: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoleName {
+    Looking,
+    Following,
+    Observing,
+    Leading,
+    Standalone,
+}
+
+/// What `trivet status` shows of this role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    pub role: RoleName,
+    pub serving: bool,
+    pub leader: Option<ServerId>,
+    pub epoch: i64,
+    pub last_zxid: Zxid,
+    pub committed_zxid: Zxid,
+    pub sessions: usize,
+    pub connections: usize,
+    pub znodes: usize,
+    pub watches: usize,
+    pub followers: Vec<ServerId>,
+}
+
+pub(crate) enum Role {
+    Settling,
+    Looking,
+    Following(Following),
+    Leading(Leading),
+}
+
+pub struct Server {
+    pub(crate) cfg: Config,
+    pub(crate) now: Now,
+    pub(crate) out: Vec<Effect>,
+    pub(crate) tree: Tree,
+    pub(crate) history: History,
+    pub(crate) data_watches: WatchManager,
+    pub(crate) child_watches: WatchManager,
+    /// As last handed to the disk; `durability` knows how far the disk is.
+    pub(crate) accepted_epoch: i64,
+    pub(crate) current_epoch: i64,
+    pub(crate) durability: Durability,
+    pub(crate) role: Role,
+    pub(crate) term: u64,
+    pub(crate) election: Election,
+    pub(crate) looking_since: Millis,
+    pub(crate) ours: BTreeSet<ServerId>,
+    pub(crate) clients: Clients,
+    pub(crate) next_session: SessionId,
+    pub(crate) links_dialled: u64,
+    /// The leader of this epoch asked to cut what is in the tree already: take a snapshot from it instead.
+    pub(crate) snap_wanted: Option<i64>,
+    pub(crate) txns_since_snapshot: u64,
+    pub(crate) started_at: Millis,
+    pub counters: Counters,
+}
+
+impl Server {
+    /// A server with what was recovered from its disk. `now.wall_ms` must be later than at any
+    /// earlier start, for session ids are made of it.
+    pub fn new(cfg: Config, recovered: Recovered, now: Now) -> Self {
+        let Recovered { tree, log, accepted_epoch, current_epoch } = recovered;
+        let mut history = History::new(tree.last_zxid(), cfg.ring_bytes_max);
+        for (txn, bytes) in log {
+            if txn.zxid > tree.last_zxid() {
+                history.push(Entry { txn, bytes });
+            }
+        }
+        let next_session = SessionId::first_of(cfg.id, now.wall_ms);
+        Server {
+            election: Election::new(cfg.id),
+            now,
+            out: Vec::new(),
+            tree,
+            history,
+            data_watches: WatchManager::default(),
+            child_watches: WatchManager::default(),
+            accepted_epoch,
+            current_epoch,
+            durability: Durability::default(),
+            role: Role::Settling,
+            term: 0,
+            looking_since: now.mono_ms,
+            ours: BTreeSet::new(),
+            clients: Clients::default(),
+            next_session,
+            links_dialled: 0,
+            snap_wanted: None,
+            txns_since_snapshot: 0,
+            started_at: now.mono_ms,
+            counters: Counters::default(),
+            cfg,
+        }
+    }
+
+    /// The first thing to do with a new server.
+    pub fn start(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.now = now;
+        self.looking_since = now.mono_ms;
+        self.settled();
+        out.append(&mut self.out);
+    }
+
+    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
+        self.now = now;
+        match input {
+            Input::Timer => self.timer(),
+            Input::Durable(seq) => self.durable(seq),
+            Input::Vote { from, notification } => self.vote_heard(from, &notification),
+            Input::ElectionLinkUp(peer) => self.vote_to(peer),
+            Input::PeerIsOurs(peer) => {
+                self.ours.insert(peer);
+            }
+            Input::LinkUp(link) => self.link_up(link),
+            Input::Packet { link, packet } => self.packet(link, packet),
+            Input::Snapshot { link, tree } => self.snapshot_received(link, *tree),
+            Input::LinkDown(link) => self.link_down(link),
+            Input::Client { conn, input } => self.client(conn, input),
+        }
+        out.append(&mut self.out);
+    }
+
+    /// When `Input::Timer` is wanted at the latest.
+    pub fn deadline(&self) -> Option<Millis> {
+        let role = match &self.role {
+            Role::Settling => None,
+            Role::Looking => self.election.deadline(),
+            Role::Following(f) => Some(f.deadline(self)),
+            Role::Leading(l) => Some(l.deadline(self)),
+        };
+        [role, self.clients.deadline()].into_iter().flatten().min()
+    }
+
+    fn timer(&mut self) {
+        match &self.role {
+            Role::Settling => {}
+            Role::Looking => {
+                let (say, decision) = self.election.timer(self.now.mono_ms, &self.cfg);
+                self.say(say);
+                self.decide(decision);
+            }
+            Role::Following(_) => self.follower_timer(),
+            Role::Leading(_) => self.leader_timer(),
+        }
+        self.clients_timer();
+    }
+
+    // ---- roles ----
+
+    /// Leaves the current role. The next begins when everything written so far is on disk: a vote
+    /// must not speak of transactions that a power cut could still take away.
+    pub(crate) fn look(&mut self, reason: impl Into<String>) {
+        self.term += 1;
+        match std::mem::replace(&mut self.role, Role::Settling) {
+            Role::Settling | Role::Looking => {}
+            Role::Following(f) => self.out.extend(f.link.map(Effect::CloseLink)),
+            Role::Leading(l) => {
+                self.out.push(Effect::Listen(false));
+                self.out.extend(l.learners.keys().map(|link| Effect::CloseLink(*link)));
+            }
+        }
+        self.looking_since = self.now.mono_ms;
+        self.out.push(Effect::Event(Event::Looking { reason: reason.into() }));
+        self.drop_unanswered();
+        self.settled();
+    }
+
+    /// Goes on when nothing is in flight to the disk.
+    pub(crate) fn settled(&mut self) {
+        if !matches!(self.role, Role::Settling) || !self.durability.idle() {
+            return;
+        }
+        if self.cfg.standalone() {
+            return self.lead_alone();
+        }
+        self.role = Role::Looking;
+        self.counters.elections += 1;
+        let epoch = self.current_epoch;
+        let say = self.election.start(self.now.mono_ms, &self.cfg, self.history.last(), epoch);
+        self.say(Some(say));
+    }
+
+    fn decide(&mut self, decision: Option<Vote>) {
+        let Some(vote) = decision else { return };
+        self.election.settle(vote);
+        self.term += 1;
+        if vote.leader == self.cfg.id {
+            self.lead();
+            self.say(Some(Say::All));
+        } else {
+            self.follow(vote.leader);
+        }
+    }
+
+    pub(crate) fn state(&self) -> ServerState {
+        match &self.role {
+            Role::Settling | Role::Looking => ServerState::Looking,
+            Role::Following(_) if self.cfg.is_voter(self.cfg.id) => ServerState::Following,
+            Role::Following(_) => ServerState::Observing,
+            Role::Leading(_) => ServerState::Leading,
+        }
+    }
+
+    /// Whether clients can be served: a follower or leader in broadcast.
+    pub(crate) fn serving(&self) -> bool {
+        match &self.role {
+            Role::Settling | Role::Looking => false,
+            Role::Following(f) => f.broadcasting(),
+            Role::Leading(l) => l.broadcasting(),
+        }
+    }
+
+    // ---- votes ----
+
+    fn notification(&self) -> Notification {
+        let v = self.election.vote();
+        Notification {
+            state: self.state(),
+            leader: v.leader,
+            zxid: v.zxid,
+            round: if self.state() == ServerState::Looking { self.election.round() } else { v.round },
+            peer_epoch: v.peer_epoch,
+            version: 2,
+            config: self.cfg.config_text.clone().into_bytes(),
+        }
+    }
+
+    fn say(&mut self, say: Option<Say>) {
+        match say {
+            None => {}
+            Some(Say::To(peer)) => self.vote_to(peer),
+            Some(Say::All) => {
+                let others: Vec<_> = self.cfg.voters().filter(|v| *v != self.cfg.id).collect();
+                others.into_iter().for_each(|v| self.vote_to(v));
+            }
+        }
+    }
+
+    fn vote_to(&mut self, to: ServerId) {
+        // While settling there is nothing that may be said: the log is not on disk yet.
+        if !matches!(self.role, Role::Settling) && to != self.cfg.id {
+            let notification = self.notification();
+            self.out.push(Effect::Vote { to, notification });
+        }
+    }
+
+    fn vote_heard(&mut self, from: ServerId, n: &Notification) {
+        match self.role {
+            Role::Settling => {}
+            Role::Looking if self.cfg.members.contains_key(&from) => {
+                let (say, decision) = self.election.heard(self.now.mono_ms, &self.cfg, from, n);
+                self.say(say);
+                self.decide(decision);
+            }
+            // Everybody who looks is told how things stand.
+            _ if n.state == ServerState::Looking || !self.cfg.is_voter(from) => self.vote_to(from),
+            _ => {}
+        }
+    }
+
+    // ---- links ----
+
+    fn link_up(&mut self, link: LinkId) {
+        if link.0 & LinkId::DIALLED != 0 {
+            self.leader_reached(link);
+        } else if matches!(self.role, Role::Leading(_)) && !self.cfg.standalone() {
+            self.learner_connected(link);
+        } else {
+            self.out.push(Effect::CloseLink(link));
+        }
+    }
+
+    fn packet(&mut self, link: LinkId, packet: QuorumPacket) {
+        match &self.role {
+            Role::Following(f) if f.link == Some(link) => self.packet_from_leader(link, packet),
+            Role::Leading(l) if l.learners.contains_key(&link) => self.packet_from_learner(link, packet),
+            // A connection of an older role; its end is on the way.
+            _ => {}
+        }
+    }
+
+    fn link_down(&mut self, link: LinkId) {
+        match &self.role {
+            Role::Following(f) if f.link == Some(link) => self.leader_lost(),
+            Role::Leading(l) if l.learners.contains_key(&link) => self.learner_lost(link, "its connection closed"),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn send(&mut self, link: LinkId, packet: &QuorumPacket) {
+        let mut bytes = Vec::with_capacity(32 + packet.body().len());
+        packet.encode(&mut bytes);
+        self.out.push(Effect::Send { link, bytes: bytes.into() });
+    }
+
+    pub(crate) fn refuse(&mut self, who: String, reason: impl Into<String>) {
+        self.counters.refused += 1;
+        self.out.push(Effect::Event(Event::Refused { who, reason: reason.into() }));
+    }
+
+    /// Whether the fast limits hold towards this peer.
+    pub(crate) fn is_ours(&self, peer: ServerId) -> bool {
+        self.ours.contains(&peer)
+    }
+    pub(crate) fn all_ours(&self) -> bool {
+        self.cfg.voters().all(|v| v == self.cfg.id || self.is_ours(v))
+    }
+
+    // ---- for the driver, the simulator and status ----
+
+    pub fn config(&self) -> &Config {
+        &self.cfg
+    }
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    pub fn summary(&self) -> Summary {
+        let (role, leader, epoch, followers) = match &self.role {
+            Role::Settling | Role::Looking => (RoleName::Looking, None, self.current_epoch, Vec::new()),
+            Role::Following(f) => {
+                let voter = self.cfg.is_voter(self.cfg.id);
+                let role = if voter { RoleName::Following } else { RoleName::Observing };
+                (role, Some(f.leader), f.epoch, Vec::new())
+            }
+            Role::Leading(l) => {
+                let role = if self.cfg.standalone() { RoleName::Standalone } else { RoleName::Leading };
+                (role, Some(self.cfg.id), l.epoch, l.synced())
+            }
+        };
+        Summary {
+            role,
+            serving: self.serving(),
+            leader,
+            epoch,
+            last_zxid: self.history.last(),
+            committed_zxid: self.tree.last_zxid(),
+            sessions: self.tree.sessions().len(),
+            connections: self.clients.len(),
+            znodes: self.tree.node_count(),
+            watches: self.data_watches.count() + self.child_watches.count(),
+            followers,
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The leader's table of sessions: who is alive, who owns it, who is late.
+//!
+//! Expiry goes by buckets of one tick, as in Apache: a session lives between its time-out and its
+//! time-out plus one tick after it was last heard of.
+
+use crate::{LinkId, Millis};
+use std::collections::{BTreeMap, BTreeSet};
+use trivet_formats::client::err;
+use trivet_formats::SessionId;
+
+/// Through whom a session talks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// A connection of the leader itself.
+    Local,
+    Learner(LinkId),
+}
+
+#[derive(Debug)]
+struct Tracked {
+    timeout_ms: i32,
+    expires_at: Millis,
+    owner: Option<Owner>,
+    closing: bool,
+}
+
+pub struct Tracker {
+    tick_ms: u64,
+    sessions: BTreeMap<SessionId, Tracked>,
+    buckets: BTreeMap<Millis, BTreeSet<SessionId>>,
+}
+
+impl Tracker {
+    /// All known sessions get their full time-out from now on.
+    pub fn new(now: Millis, tick_ms: u64, known: impl Iterator<Item = (SessionId, i32)>) -> Self {
+        let mut tracker = Tracker { tick_ms, sessions: BTreeMap::new(), buckets: BTreeMap::new() };
+        known.for_each(|(id, timeout_ms)| tracker.track(now, id, timeout_ms, None));
+        tracker
+    }
+
+    pub fn track(&mut self, now: Millis, id: SessionId, timeout_ms: i32, owner: Option<Owner>) {
+        let tracked =
+            self.sessions.entry(id).or_insert(Tracked { timeout_ms, expires_at: 0, owner: None, closing: false });
+        tracked.timeout_ms = timeout_ms;
+        if owner.is_some() {
+            tracked.owner = owner;
+        }
+        self.touch(now, id, timeout_ms);
+    }
+
+    /// Heard of the session. False when it is unknown or closing.
+    pub fn touch(&mut self, now: Millis, id: SessionId, timeout_ms: i32) -> bool {
+        let Some(s) = self.sessions.get_mut(&id) else { return false };
+        if s.closing {
+            return false;
+        }
+        let bucket = ((now + timeout_ms.max(0) as u64) / self.tick_ms + 1) * self.tick_ms;
+        if bucket > s.expires_at {
+            if let Some(set) = self.buckets.get_mut(&s.expires_at) {
+                set.remove(&id);
+            }
+            s.expires_at = bucket;
+            self.buckets.entry(bucket).or_default().insert(id);
+        }
+        true
+    }
+
+    /// A session moved to this owner.
+    pub fn own(&mut self, id: SessionId, owner: Owner) {
+        if let Some(s) = self.sessions.get_mut(&id) {
+            s.owner = Some(owner);
+        }
+    }
+
+    /// May this owner speak for the session?
+    pub fn check(&mut self, id: SessionId, owner: Owner) -> Result<(), i32> {
+        match self.sessions.get_mut(&id) {
+            None => Err(err::SESSION_EXPIRED),
+            Some(s) if s.closing => Err(err::SESSION_EXPIRED),
+            Some(s) => match s.owner {
+                None => {
+                    s.owner = Some(owner);
+                    Ok(())
+                }
+                Some(o) if o == owner => Ok(()),
+                Some(_) => Err(err::SESSION_MOVED),
+            },
+        }
+    }
+
+    pub fn set_closing(&mut self, id: SessionId) {
+        if let Some(s) = self.sessions.get_mut(&id) {
+            s.closing = true;
+        }
+    }
+
+    pub fn remove(&mut self, id: SessionId) {
+        if let Some(s) = self.sessions.remove(&id) {
+            if let Some(set) = self.buckets.get_mut(&s.expires_at) {
+                set.remove(&id);
+            }
+        }
+    }
+
+    /// Sessions whose time is over; each is given once.
+    pub fn expire(&mut self, now: Millis) -> Vec<SessionId> {
+        let mut out = Vec::new();
+        while let Some(entry) = self.buckets.first_entry() {
+            if *entry.key() > now {
+                break;
+            }
+            out.extend(entry.remove().into_iter().filter(|id| self.sessions.get(id).is_some_and(|s| !s.closing)));
+        }
+        out
+    }
+
+    pub fn next_expiry(&self) -> Option<Millis> {
+        self.buckets.keys().next().copied()
+    }
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_expires_within_a_tick_of_its_timeout_unless_touched() {
+        let id = SessionId(7);
+        let mut t = Tracker::new(1_000, 500, [(id, 4_000)].into_iter());
+        assert!(t.expire(5_000).is_empty());
+        assert!(t.touch(4_900, id, 4_000));
+        assert!(t.expire(8_900).is_empty());
+        assert_eq!(t.expire(9_500), [id]);
+        t.set_closing(id);
+        assert!(!t.touch(9_600, id, 4_000));
+        assert_eq!(t.check(id, Owner::Local), Err(err::SESSION_EXPIRED));
+    }
+
+    #[test]
+    fn the_first_to_speak_owns_a_session_that_nobody_owns() {
+        let id = SessionId(7);
+        let mut t = Tracker::new(0, 500, [(id, 4_000)].into_iter());
+        assert_eq!(t.check(id, Owner::Learner(LinkId(1))), Ok(()));
+        assert_eq!(t.check(id, Owner::Local), Err(err::SESSION_MOVED));
+        t.own(id, Owner::Local);
+        assert_eq!(t.check(id, Owner::Local), Ok(()));
+    }
+}

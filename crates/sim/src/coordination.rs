@@ -1,0 +1,13 @@
+//! An ensemble of coordination servers in a simulated world.
+//!
+//! `world` moves messages, disks and clocks; `faults` breaks things; `clients` write and read
+//! registers; `check` knows what may not happen.
+
+mod check;
+mod clients;
+mod disk;
+mod faults;
+mod world;
+
+pub use check::Violation;
+pub use world::{run, Options, Report};

@@ -1,0 +1,53 @@
+//! What may not happen, whatever breaks.
+
+use std::collections::BTreeMap;
+use std::hash::Hasher;
+use trivet_formats::Zxid;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation(pub String);
+
+/// Knowledge of the whole ensemble that no server has.
+#[derive(Default)]
+pub struct Checker {
+    /// Every transaction that any server applied: the same zxid is the same transaction everywhere.
+    applied: BTreeMap<Zxid, u64>,
+    /// Greatest value acknowledged, and greatest value ever asked for, of each register.
+    pub acknowledged: Vec<u64>,
+    pub asked: Vec<u64>,
+    pub violations: Vec<Violation>,
+}
+
+impl Checker {
+    pub fn new(registers: usize) -> Self {
+        Checker { acknowledged: vec![0; registers], asked: vec![0; registers], ..Default::default() }
+    }
+    pub fn violate(&mut self, what: String) {
+        self.violations.push(Violation(what));
+    }
+
+    /// A server applied a transaction right behind `before`.
+    pub fn applied(&mut self, server: usize, before: Zxid, zxid: Zxid, bytes: &[u8]) {
+        let mut h = std::hash::DefaultHasher::new();
+        h.write(bytes);
+        let hash = h.finish();
+        match self.applied.insert(zxid, hash) {
+            Some(other) if other != hash => {
+                self.violate(format!("server {server} applied another transaction as {zxid:?} than the others"))
+            }
+            _ => {}
+        }
+        // Nothing that anybody applied lies between (prefix: what is committed is never skipped).
+        if let Some((missed, _)) = self.applied.range(before.next()..zxid).next() {
+            let missed = *missed;
+            self.violate(format!("server {server} went from {before:?} to {zxid:?} past {missed:?}, which was committed"));
+        }
+    }
+
+    pub fn committed_count(&self) -> usize {
+        self.applied.len()
+    }
+    pub fn last_committed(&self) -> Zxid {
+        self.applied.keys().next_back().copied().unwrap_or_default()
+    }
+}

@@ -1,0 +1,102 @@
+//! A disk: operations finish in order after a while; a crash keeps a prefix of what was in flight,
+//! and may leave a piece of the next record behind.
+
+use crate::Rng;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use trivet_coordination::tree::Tree;
+use trivet_coordination::{DiskOp, Recovered};
+use trivet_formats::{snapshot, txnlog, Zxid};
+
+#[derive(Default)]
+pub struct Disk {
+    snapshot: Option<(Zxid, Bytes)>,
+    log: Vec<(Zxid, Bytes)>,
+    torn: Vec<u8>,
+    accepted_epoch: i64,
+    current_epoch: i64,
+    in_flight: VecDeque<(u64, DiskOp)>,
+    pub busy: bool,
+}
+
+impl Disk {
+    pub fn submit(&mut self, seq: u64, op: DiskOp) {
+        self.in_flight.push_back((seq, op));
+    }
+    /// The number of the last operation that a sync begun now would cover.
+    pub fn begin_sync(&mut self) -> Option<u64> {
+        let last = self.in_flight.back()?.0;
+        self.busy = true;
+        Some(last)
+    }
+    pub fn end_sync(&mut self, upto: u64) {
+        while self.in_flight.front().is_some_and(|(seq, _)| *seq <= upto) {
+            let (_, op) = self.in_flight.pop_front().expect("looked");
+            self.apply(op);
+        }
+        self.busy = false;
+    }
+
+    fn apply(&mut self, op: DiskOp) {
+        match op {
+            DiskOp::Append { zxid, bytes } => self.log.push((zxid, bytes)),
+            DiskOp::Truncate(zxid) => self.log.retain(|(z, _)| *z <= zxid),
+            DiskOp::AcceptedEpoch(e) => self.accepted_epoch = e,
+            DiskOp::CurrentEpoch(e) => self.current_epoch = e,
+            DiskOp::Install { zxid, bytes } => {
+                self.snapshot = Some((zxid, bytes));
+                self.log.clear();
+            }
+            DiskOp::Snapshot { zxid, bytes } => {
+                self.snapshot = Some((zxid, bytes));
+                self.log.retain(|(z, _)| *z > zxid);
+            }
+        }
+    }
+
+    /// Power is lost: a prefix of the operations in flight made it. Returns whether a record was torn.
+    pub fn crash(&mut self, rng: &mut Rng) -> bool {
+        let kept = rng.index(self.in_flight.len() + 1);
+        for _ in 0..kept {
+            let (_, op) = self.in_flight.pop_front().expect("counted");
+            self.apply(op);
+        }
+        let mut torn = false;
+        if let Some((_, DiskOp::Append { bytes, .. })) = self.in_flight.front() {
+            let mut record = Vec::new();
+            txnlog::put_entry(&mut record, bytes);
+            let cut = rng.index(record.len());
+            torn = cut > 0;
+            self.torn = record[..cut].to_vec();
+        }
+        self.in_flight.clear();
+        self.busy = false;
+        torn
+    }
+
+    /// Reads the disk as a server does at its start, through the real formats.
+    pub fn recover(&mut self) -> Recovered {
+        let mut tree = match &self.snapshot {
+            None => Tree::new(),
+            Some((zxid, bytes)) => {
+                let mut tree = Tree::bare();
+                snapshot::read_file(&bytes[..], &mut tree).expect("a snapshot that was written whole reads back");
+                tree.set_last_zxid(*zxid);
+                tree
+            }
+        };
+        let mut file = txnlog::header().to_vec();
+        for (_, bytes) in &self.log {
+            txnlog::put_entry(&mut file, bytes);
+        }
+        file.append(&mut self.torn);
+        file.resize(file.len() + 64, 0);
+        let scan = txnlog::scan(&file).expect("a torn tail is no damage");
+        let log = scan.entries.iter().map(|e| (e.txn.clone(), Bytes::copy_from_slice(e.bytes))).collect::<Vec<_>>();
+        // What was kept of a torn record may be the whole of it.
+        self.log = log.iter().map(|(t, b)| (t.zxid, b.clone())).collect();
+        let log = log.into_iter().filter(|(t, _)| t.zxid > tree.last_zxid()).collect();
+        tree.set_last_zxid(tree.last_zxid());
+        Recovered { tree, log, accepted_epoch: self.accepted_epoch, current_epoch: self.current_epoch }
+    }
+}

@@ -1,0 +1,96 @@
+//! What goes wrong, and when it is mended.
+
+use super::world::{Event, World};
+
+/// Longest time that a fault lasts.
+const FAULT_MS_MAX: u64 = 8_000;
+
+#[derive(Debug, Clone)]
+pub enum Mend {
+    Restart(usize),
+    Links(Vec<(usize, usize)>),
+    Loss(usize),
+    Disk(usize),
+}
+
+impl World {
+    /// Breaks something and says when it is mended.
+    pub(super) fn break_something(&mut self) {
+        let n = self.nodes.len();
+        let node = self.rng.index(n);
+        let until = self.now + self.rng.range(100, FAULT_MS_MAX);
+        match self.rng.range(0, 12) {
+            0 | 1 => {
+                self.crash(node);
+                self.at(until, Event::Mend(Mend::Restart(node)));
+            }
+            2 => {
+                // The leader, if there is one: the fault that hurts most.
+                if let Some(leader) = self.leader() {
+                    self.crash(leader);
+                    self.at(until, Event::Mend(Mend::Restart(leader)));
+                }
+            }
+            3 => self.power_loss(None),
+            4 | 5 => {
+                let others = (0..n).filter(|o| *o != node);
+                let links = others.flat_map(|o| [(node, o), (o, node)]).collect();
+                self.cut(links, until);
+            }
+            6 => {
+                let out = self.rng.chance(50);
+                let others = (0..n).filter(|o| *o != node);
+                let links = others.map(|o| if out { (node, o) } else { (o, node) }).collect();
+                self.cut(links, until);
+            }
+            7 => {
+                let other = (node + 1 + self.rng.index(n - 1)) % n;
+                let links = if self.rng.chance(50) { vec![(node, other)] } else { vec![(node, other), (other, node)] };
+                self.cut(links, until);
+            }
+            8 => {
+                self.loss[node] = self.rng.range(10, 60);
+                self.at(until, Event::Mend(Mend::Loss(node)));
+            }
+            9 | 10 => {
+                self.freeze(node, until);
+            }
+            _ => {
+                self.disk_stall[node] = self.rng.range(50, 1_500);
+                self.at(until, Event::Mend(Mend::Disk(node)));
+            }
+        }
+    }
+
+    /// Everybody loses power. `last` stays away longer than the others need to elect without it.
+    pub(super) fn power_loss(&mut self, last: Option<usize>) {
+        self.report.power_losses += 1;
+        for node in 0..self.nodes.len() {
+            self.crash(node);
+            let away = if last == Some(node) { 6_000 } else { 0 };
+            let back = self.now + away + self.rng.range(100, 2_000);
+            self.at(back, Event::Mend(Mend::Restart(node)));
+        }
+    }
+
+    fn cut(&mut self, links: Vec<(usize, usize)>, until: u64) {
+        for (a, b) in &links {
+            self.cut[*a][*b] += 1;
+        }
+        self.at(until, Event::Mend(Mend::Links(links)));
+    }
+
+    pub(super) fn mend(&mut self, what: Mend) {
+        match what {
+            Mend::Restart(node) => self.restart(node),
+            Mend::Links(links) => {
+                for (a, b) in links {
+                    self.cut[a][b] -= 1;
+                    self.release_held(a, b);
+                }
+            }
+            Mend::Loss(node) => self.loss[node] = 0,
+            Mend::Disk(node) => self.disk_stall[node] = 0,
+        }
+    }
+}

@@ -1,0 +1,719 @@
+//! The world: one heap of events, links with a direction, disks, clocks, clients.
+
+use super::check::{Checker, Violation};
+use super::clients::{Client, PATIENCE_MS};
+use super::disk::Disk;
+use super::faults::Mend;
+use crate::Rng;
+use bytes::Bytes;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use trivet_coordination::config::Member;
+use trivet_coordination::server::Event as ServerEvent;
+use trivet_coordination::tree::Tree;
+use trivet_coordination::{Bug, ClientInput, Config, ConnId, Effect, FastLimits, Input, LinkId, Now, RoleName, Server};
+use trivet_formats::quorum::{kind, read_packet};
+use trivet_formats::{snapshot, ServerId, Zxid};
+
+/// After the last fault everything must have come together within this.
+const SETTLE_MS: u64 = 30_000;
+/// At the end clients are quiet for this long, so that all servers can be compared.
+const QUIET_MS: u64 = 5_000;
+const START_WALL_MS: i64 = 1_700_000_000_000;
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub seed: u64,
+    pub servers: usize,
+    pub clients: usize,
+    pub minutes: u64,
+    pub bug: Option<Bug>,
+    pub trace: bool,
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    pub violations: Vec<Violation>,
+    /// A hash over every event: the same seed gives the same.
+    pub hash: u64,
+    pub events: u64,
+    pub elections: u64,
+    pub leaders: u64,
+    pub diffs: u64,
+    pub truncs: u64,
+    pub snaps: u64,
+    pub torn_tails: u64,
+    pub crashes: u64,
+    pub power_losses: u64,
+    pub freezes: u64,
+    pub commits: u64,
+    pub answers: u64,
+    pub expired_sessions: u64,
+}
+
+pub(super) enum Event {
+    Timer { node: usize, life: u64 },
+    DiskDone { node: usize, life: u64, upto: u64 },
+    Vote { to: usize, from: usize, notification: trivet_formats::election::Notification },
+    /// A dial arrives.
+    Dial { from: usize, to: usize, link: LinkId, life: u64 },
+    Deliver { key: u64, toward: usize },
+    LinkDown { node: usize, life: u64, link: LinkId },
+    ToServer { client: usize, conn: u64, what: Said },
+    ToClient { client: usize, conn: u64, bytes: Option<Bytes> },
+    Client { client: usize },
+    Break,
+    PowerLoss { last: usize },
+    Mend(Mend),
+    Thaw { node: usize },
+}
+
+/// What a client does on its connection.
+pub(super) enum Said {
+    Connect(Bytes),
+    Request(Bytes),
+    Close,
+}
+
+/// A connection of the quorum port: two ends, a queue in each direction.
+struct Link {
+    ends: [(usize, u64, LinkId); 2],
+    queues: [VecDeque<(u64, Bytes)>; 2],
+    /// Earliest time of the next delivery, which keeps each direction in order.
+    ready_at: [u64; 2],
+    /// Bytes of a snapshot follow a SNAP packet.
+    snap_next: [bool; 2],
+}
+
+pub(super) struct Node {
+    server: Option<Server>,
+    disk: Disk,
+    life: u64,
+    listening: bool,
+    timer_at: Option<u64>,
+    frozen: bool,
+    backlog: Vec<Event>,
+    applied: Zxid,
+    links: BTreeMap<LinkId, u64>,
+    /// Clients' connections: which client each belongs to.
+    conns: BTreeMap<u64, usize>,
+}
+
+pub(super) struct World {
+    pub(super) now: u64,
+    pub(super) rng: Rng,
+    heap: BinaryHeap<Reverse<(u64, u64)>>,
+    events: BTreeMap<u64, Event>,
+    next_event: u64,
+    pub(super) nodes: Vec<Node>,
+    links: BTreeMap<u64, Link>,
+    next_link: u64,
+    next_conn: u64,
+    clients: Vec<Client>,
+    pub(super) cut: Vec<Vec<u32>>,
+    pub(super) loss: Vec<u64>,
+    pub(super) disk_stall: Vec<u64>,
+    checker: Checker,
+    pub(super) report: Report,
+    options: Options,
+    faults_end: u64,
+}
+
+/// Runs one seed to its end.
+pub fn run(options: Options) -> Report {
+    let mut world = World::new(options);
+    world.run();
+    world.finish()
+}
+
+impl World {
+    fn new(options: Options) -> Self {
+        let n = options.servers;
+        let mut world = World {
+            now: 0,
+            rng: Rng::new(options.seed),
+            heap: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            next_event: 0,
+            nodes: Vec::new(),
+            links: BTreeMap::new(),
+            next_link: 1,
+            next_conn: 1,
+            clients: (0..options.clients).map(|i| Client::new(i, options.clients)).collect(),
+            cut: vec![vec![0; n]; n],
+            loss: vec![0; n],
+            disk_stall: vec![0; n],
+            checker: Checker::new(options.clients),
+            report: Report::default(),
+            faults_end: options.minutes * 60_000,
+            options,
+        };
+        for _ in 0..n {
+            world.nodes.push(Node {
+                server: None,
+                disk: Disk::default(),
+                life: 0,
+                listening: false,
+                timer_at: None,
+                frozen: false,
+                backlog: Vec::new(),
+                applied: Zxid::ZERO,
+                links: BTreeMap::new(),
+                conns: BTreeMap::new(),
+            });
+        }
+        (0..n).for_each(|i| world.restart(i));
+        for i in 0..world.clients.len() {
+            world.at(i as u64, Event::Client { client: i });
+        }
+        world.at(3_000, Event::Break);
+        world
+    }
+
+    fn config(&self, node: usize) -> Config {
+        let id = |i: usize| ServerId(i as i64 + 1);
+        Config {
+            id: id(node),
+            members: (0..self.options.servers).map(|i| (id(i), Member { observer: false })).collect(),
+            config_text: "version=0".into(),
+            tick_ms: 500,
+            init_limit: 10,
+            sync_limit: 5,
+            min_session_timeout_ms: 1_000,
+            max_session_timeout_ms: 20_000,
+            snap_count: 400,
+            // Small, so that learners fall out of it and need snapshots.
+            ring_bytes_max: 20_000,
+            fast: FastLimits::default(),
+            extended_types: true,
+            super_digest: None,
+            four_letter_words: vec!["*".into()],
+            bug: self.options.bug,
+        }
+    }
+
+    pub(super) fn at(&mut self, time: u64, event: Event) {
+        self.next_event += 1;
+        self.heap.push(Reverse((time.max(self.now), self.next_event)));
+        self.events.insert(self.next_event, event);
+    }
+
+    fn clock(&self) -> Now {
+        Now { mono_ms: self.now + 1_000, wall_ms: START_WALL_MS + self.now as i64 }
+    }
+
+    fn run(&mut self) {
+        let end = self.faults_end + SETTLE_MS;
+        while let Some(Reverse((time, number))) = self.heap.pop() {
+            if time > end || !self.checker.violations.is_empty() {
+                break;
+            }
+            self.now = time;
+            let event = self.events.remove(&number).expect("queued once");
+            self.report.events += 1;
+            self.report.hash = self.report.hash.rotate_left(5) ^ time.wrapping_mul(0x9e37_79b9) ^ self.rng.clone().next();
+            self.happen(event);
+        }
+    }
+
+    fn node_of(event: &Event) -> Option<usize> {
+        match event {
+            Event::Timer { node, .. } | Event::DiskDone { node, .. } | Event::LinkDown { node, .. } => Some(*node),
+            Event::Vote { to, .. } | Event::Dial { to, .. } => Some(*to),
+            Event::Deliver { toward, .. } => Some(*toward),
+            _ => None,
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        let node = match &event {
+            Event::ToServer { client, .. } => Some(self.clients[*client].server),
+            other => Self::node_of(other),
+        };
+        // A frozen process does nothing; everything that reaches it waits.
+        if let Some(node) = node.filter(|n| self.nodes[*n].frozen) {
+            return self.nodes[node].backlog.push(event);
+        }
+        match event {
+            Event::Timer { node, life } => {
+                if self.nodes[node].life == life {
+                    self.nodes[node].timer_at = None;
+                    self.feed(node, Input::Timer);
+                }
+            }
+            Event::DiskDone { node, life, upto } => {
+                if self.nodes[node].life == life {
+                    self.nodes[node].disk.end_sync(upto);
+                    self.feed(node, Input::Durable(upto));
+                    self.begin_sync(node);
+                }
+            }
+            Event::Vote { to, from, notification } => {
+                self.feed(to, Input::Vote { from: ServerId(from as i64 + 1), notification })
+            }
+            Event::Dial { from, to, link, life } => self.dial_arrives(from, to, link, life),
+            Event::Deliver { key, toward } => self.deliver(key, toward),
+            Event::LinkDown { node, life, link } => {
+                if self.nodes[node].life == life && self.nodes[node].links.remove(&link).is_some() {
+                    self.feed(node, Input::LinkDown(link));
+                }
+            }
+            Event::ToServer { client, conn, what } => self.to_server(client, conn, what),
+            Event::ToClient { client, conn, bytes } => self.to_client(client, conn, bytes),
+            Event::Client { client } => self.client_turn(client),
+            Event::Break => {
+                if self.now < self.faults_end {
+                    self.break_something();
+                    let next = self.now + self.rng.range(500, 6_000);
+                    self.at(next, Event::Break);
+                }
+            }
+            Event::PowerLoss { last } => self.power_loss(Some(last)),
+            Event::Mend(what) => self.mend(what),
+            Event::Thaw { node } => {
+                self.nodes[node].frozen = false;
+                for event in std::mem::take(&mut self.nodes[node].backlog) {
+                    self.happen(event);
+                }
+            }
+        }
+    }
+
+    // ---- servers ----
+
+    fn feed(&mut self, node: usize, input: Input) {
+        let now = self.clock();
+        let Some(server) = &mut self.nodes[node].server else { return };
+        let mut effects = Vec::new();
+        server.handle(now, input, &mut effects);
+        self.after(node, effects);
+    }
+
+    fn after(&mut self, node: usize, effects: Vec<Effect>) {
+        self.watch_commits(node);
+        for effect in effects {
+            self.carry_out(node, effect);
+        }
+        self.begin_sync(node);
+        let life = self.nodes[node].life;
+        let deadline = self.nodes[node].server.as_ref().and_then(|s| s.deadline()).map(|d| d.saturating_sub(1_000));
+        if let Some(at) = deadline {
+            let at = at.max(self.now);
+            if self.nodes[node].timer_at.is_none_or(|t| at < t) {
+                self.nodes[node].timer_at = Some(at);
+                self.at(at, Event::Timer { node, life });
+            }
+        }
+    }
+
+    fn watch_commits(&mut self, node: usize) {
+        let Some(server) = &self.nodes[node].server else { return };
+        let last = server.tree().last_zxid();
+        let mut before = self.nodes[node].applied;
+        if last == before {
+            return;
+        }
+        // Behind a snapshot the history begins anew.
+        before = before.max(server.history().base());
+        for (zxid, bytes) in server.history().after(before, false) {
+            if before != Zxid::ZERO {
+                self.checker.applied(node, before, zxid, bytes);
+            }
+            before = zxid;
+        }
+        self.nodes[node].applied = last;
+    }
+
+    fn carry_out(&mut self, node: usize, effect: Effect) {
+        let life = self.nodes[node].life;
+        match effect {
+            Effect::Vote { to, notification } => {
+                let to = to.0 as usize - 1;
+                let lost = self.cut[node][to] > 0 || self.rng.chance(self.loss[node].max(self.loss[to]));
+                if !lost {
+                    let delay = self.delay(node, to);
+                    self.at(self.now + delay, Event::Vote { to, from: node, notification });
+                }
+            }
+            Effect::Listen(on) => self.nodes[node].listening = on,
+            Effect::Dial { link, leader } => {
+                let to = leader.0 as usize - 1;
+                let delay = self.delay(node, to);
+                self.nodes[node].links.insert(link, 0);
+                self.at(self.now + delay, Event::Dial { from: node, to, link, life });
+            }
+            Effect::Send { link, bytes } => self.send(node, link, bytes),
+            Effect::CloseLink(link) => self.close_link(node, link),
+            Effect::Disk { seq, op } => self.nodes[node].disk.submit(seq, op),
+            Effect::Client { conn, bytes } => self.server_says(node, conn.0, Some(bytes)),
+            Effect::CloseClient(conn) => {
+                self.server_says(node, conn.0, None);
+                self.nodes[node].conns.remove(&conn.0);
+            }
+            Effect::Event(event) => {
+                if matches!(event, ServerEvent::Leading { .. }) {
+                    self.report.leaders += 1;
+                    // The moment at which promises are fresh: power fails everywhere, and the leader
+                    // is the last to come back.
+                    if self.now < self.faults_end && self.rng.chance(10) {
+                        let soon = self.now + self.rng.range(0, 12);
+                        self.at(soon, Event::PowerLoss { last: node });
+                    }
+                }
+                if self.options.trace {
+                    println!("{:>9} server {}: {event:?}", self.now, node + 1);
+                }
+            }
+        }
+    }
+
+    fn begin_sync(&mut self, node: usize) {
+        if self.nodes[node].disk.busy {
+            return;
+        }
+        let life = self.nodes[node].life;
+        if let Some(upto) = self.nodes[node].disk.begin_sync() {
+            // Two kinds of disks: a fast one, and one that sometimes takes a while.
+            let slow = self.rng.chance(3);
+            let took = self.rng.range(0, if slow { 60 } else { 3 }) + self.rng.range(0, self.disk_stall[node] + 1);
+            self.at(self.now + took, Event::DiskDone { node, life, upto });
+        }
+    }
+
+    pub(super) fn leader(&self) -> Option<usize> {
+        self.nodes.iter().position(|n| n.server.as_ref().is_some_and(|s| s.summary().role == RoleName::Leading))
+    }
+
+    fn count(&mut self, node: usize) {
+        if let Some(s) = &self.nodes[node].server {
+            self.report.elections += s.counters.elections;
+            self.report.diffs += s.counters.diffs_sent;
+            self.report.truncs += s.counters.truncs_sent;
+            self.report.snaps += s.counters.snaps_sent;
+        }
+    }
+
+    pub(super) fn crash(&mut self, node: usize) {
+        if self.nodes[node].server.is_none() {
+            return;
+        }
+        if self.options.trace {
+            println!("{:>9} server {} killed", self.now, node + 1);
+        }
+        self.count(node);
+        self.report.crashes += 1;
+        let n = &mut self.nodes[node];
+        n.server = None;
+        n.life += 1;
+        n.listening = false;
+        n.timer_at = None;
+        n.frozen = false;
+        n.backlog.clear();
+        let links: Vec<_> = std::mem::take(&mut n.links).into_keys().collect();
+        let conns: Vec<_> = n.conns.keys().copied().collect();
+        let torn = self.nodes[node].disk.crash(&mut self.rng);
+        self.report.torn_tails += u64::from(torn);
+        links.into_iter().for_each(|link| self.close_link(node, link));
+        for conn in conns {
+            self.server_says(node, conn, None);
+        }
+        self.nodes[node].conns.clear();
+    }
+
+    pub(super) fn restart(&mut self, node: usize) {
+        if self.nodes[node].server.is_some() {
+            return;
+        }
+        let cfg = self.config(node);
+        let recovered = self.nodes[node].disk.recover();
+        let now = self.clock();
+        let mut server = Server::new(cfg, recovered, now);
+        self.nodes[node].applied = server.tree().last_zxid();
+        let mut effects = Vec::new();
+        for peer in 0..self.options.servers {
+            server.handle(now, Input::PeerIsOurs(ServerId(peer as i64 + 1)), &mut effects);
+        }
+        server.start(now, &mut effects);
+        self.nodes[node].server = Some(server);
+        if self.options.trace {
+            let s = self.nodes[node].server.as_ref().expect("just set");
+            println!("{:>9} server {} starts at {:?} epoch {}", self.now, node + 1, s.history().last(), s.summary().epoch);
+        }
+        self.after(node, effects);
+    }
+
+    pub(super) fn freeze(&mut self, node: usize, until: u64) {
+        if !self.nodes[node].frozen && self.nodes[node].server.is_some() {
+            self.report.freezes += 1;
+            self.nodes[node].frozen = true;
+            self.at(until, Event::Thaw { node });
+        }
+    }
+
+    // ---- links ----
+
+    fn delay(&mut self, a: usize, b: usize) -> u64 {
+        // A lost segment is sent again after 200 ms, and again after 400, and so on.
+        let loss = self.loss[a].max(self.loss[b]);
+        let mut delay = self.rng.range(0, 3);
+        let mut again = 200;
+        while self.rng.chance(loss) && again < 4_000 {
+            delay += again;
+            again *= 2;
+        }
+        delay
+    }
+
+    fn dial_arrives(&mut self, from: usize, to: usize, link: LinkId, life: u64) {
+        let open = self.nodes[to].listening && self.cut[from][to] == 0 && self.cut[to][from] == 0;
+        if self.nodes[from].life != life || !self.nodes[from].links.contains_key(&link) {
+            return;
+        }
+        if !open {
+            self.at(self.now + 2, Event::LinkDown { node: from, life, link });
+            return;
+        }
+        let key = self.next_link;
+        self.next_link += 1;
+        let accepted = LinkId(key);
+        let ends = [(from, life, link), (to, self.nodes[to].life, accepted)];
+        self.links.insert(
+            key,
+            Link { ends, queues: Default::default(), ready_at: [0; 2], snap_next: [false; 2] },
+        );
+        self.nodes[from].links.insert(link, key);
+        self.nodes[to].links.insert(accepted, key);
+        self.feed(to, Input::LinkUp(accepted));
+        // The dialler may be frozen, but it is not asked to do anything before it wakes.
+        if !self.nodes[from].frozen {
+            self.feed(from, Input::LinkUp(link));
+        } else {
+            self.close_link(to, accepted);
+        }
+    }
+
+    fn send(&mut self, node: usize, link: LinkId, bytes: Bytes) {
+        let Some(key) = self.nodes[node].links.get(&link).copied() else { return };
+        let Some(l) = self.links.get(&key) else { return };
+        let end = usize::from(l.ends[0].0 != node);
+        let other = l.ends[1 - end].0;
+        let delay = self.delay(node, other);
+        let at = {
+            let l = self.links.get_mut(&key).expect("looked");
+            let at = (self.now + delay).max(l.ready_at[end]);
+            l.ready_at[end] = at;
+            l.queues[end].push_back((at, bytes));
+            at
+        };
+        if self.cut[node][other] == 0 {
+            self.at(at, Event::Deliver { key, toward: other });
+        }
+    }
+
+    /// A cut ended: what waited in the senders' kernels goes on its way.
+    pub(super) fn release_held(&mut self, from: usize, to: usize) {
+        if self.cut[from][to] > 0 {
+            return;
+        }
+        let keys: Vec<_> = self
+            .links
+            .iter()
+            .filter(|(_, l)| l.ends.iter().any(|e| e.0 == from) && l.ends.iter().any(|e| e.0 == to))
+            .map(|(key, l)| (*key, l.queues[usize::from(l.ends[0].0 != from)].len()))
+            .collect();
+        let backoff = self.rng.range(1, 400);
+        for (key, waiting) in keys {
+            for _ in 0..waiting {
+                self.at(self.now + backoff, Event::Deliver { key, toward: to });
+            }
+        }
+    }
+
+    fn deliver(&mut self, key: u64, toward: usize) {
+        let Some(l) = self.links.get_mut(&key) else { return };
+        let end = usize::from(l.ends[0].0 == toward);
+        let from = l.ends[end].0;
+        if self.cut[from][toward] > 0 {
+            return;
+        }
+        if l.queues[end].front().is_some_and(|(at, _)| *at > self.now) {
+            let at = l.queues[end].front().expect("looked").0;
+            return self.at(at, Event::Deliver { key, toward });
+        }
+        let Some((_, bytes)) = l.queues[end].pop_front() else { return };
+        let (_, life, link) = l.ends[1 - end];
+        let snap = std::mem::replace(&mut l.snap_next[end], false);
+        if self.nodes[toward].life != life || !self.nodes[toward].links.contains_key(&link) {
+            return;
+        }
+        if snap {
+            let mut tree = Tree::bare();
+            snapshot::read_stream(&mut &bytes[..], &mut tree).expect("what a server of ours sends is a snapshot");
+            return self.feed(toward, Input::Snapshot { link, tree: Box::new(tree) });
+        }
+        let packet = read_packet(&mut &bytes[..], 64 << 20).expect("what a server of ours sends is a packet");
+        self.links.get_mut(&key).expect("looked").snap_next[end] = packet.kind == kind::SNAP;
+        self.feed(toward, Input::Packet { link, packet });
+    }
+
+    /// One end is closed; the other hears of it unless the network is in the way.
+    fn close_link(&mut self, node: usize, link: LinkId) {
+        let Some(key) = self.nodes[node].links.remove(&link).or_else(|| {
+            self.links.iter().find(|(_, l)| l.ends.iter().any(|e| e.0 == node && e.2 == link)).map(|(k, _)| *k)
+        }) else {
+            return;
+        };
+        let Some(l) = self.links.remove(&key) else { return };
+        let (other, life, other_link) = l.ends[usize::from(l.ends[0].0 == node && l.ends[0].2 == link)];
+        if self.cut[node][other] == 0 {
+            let delay = self.delay(node, other);
+            self.at(self.now + delay, Event::LinkDown { node: other, life, link: other_link });
+        }
+    }
+
+    // ---- clients ----
+
+    fn client_turn(&mut self, client: usize) {
+        if self.now > self.faults_end + SETTLE_MS - QUIET_MS {
+            return;
+        }
+        let pause = self.rng.range(5, 120);
+        self.at(self.now + pause, Event::Client { client });
+        let c = &mut self.clients[client];
+        match c.conn {
+            None => {
+                c.server = self.rng.index(self.options.servers);
+                let conn = self.next_conn;
+                self.next_conn += 1;
+                c.conn = Some(conn);
+                c.since = self.now;
+                let bytes = c.connect_request();
+                let node = c.server;
+                if self.nodes[node].server.is_none() {
+                    return self.clients[client].disconnected();
+                }
+                self.nodes[node].conns.insert(conn, client);
+                self.at(self.now + 1, Event::ToServer { client, conn, what: Said::Connect(bytes) });
+            }
+            Some(conn) if c.idle() => {
+                c.since = self.now;
+                let bytes = self.clients[client].next(&mut self.rng, &mut self.checker);
+                self.at(self.now + 1, Event::ToServer { client, conn, what: Said::Request(bytes) });
+            }
+            Some(conn) if self.now > c.since + PATIENCE_MS => {
+                let node = c.server;
+                c.disconnected();
+                self.nodes[node].conns.remove(&conn);
+                // The server hears of it later than the client's next server does.
+                let late = self.rng.range(1, 500);
+                self.at(self.now + late, Event::ToServer { client, conn, what: Said::Close });
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn to_server(&mut self, client: usize, conn: u64, what: Said) {
+        let id = ConnId(conn);
+        let node = self.clients[client].server;
+        if matches!(what, Said::Close) {
+            // The connection ended on the client's side; whichever server has it is told.
+            for node in 0..self.nodes.len() {
+                self.feed(node, Input::Client { conn: id, input: ClientInput::Closed });
+            }
+            return;
+        }
+        if self.clients[client].conn != Some(conn) {
+            return;
+        }
+        if self.nodes[node].server.is_none() {
+            return self.clients[client].disconnected();
+        }
+        match what {
+            Said::Connect(bytes) => {
+                self.nodes[node].conns.insert(conn, client);
+                self.feed(node, Input::Client { conn: id, input: ClientInput::Connected { ip: "10.0.0.9".into() } });
+                self.feed(node, Input::Client { conn: id, input: ClientInput::Frame(bytes) });
+            }
+            Said::Request(bytes) => self.feed(node, Input::Client { conn: id, input: ClientInput::Frame(bytes) }),
+            Said::Close => {}
+        }
+    }
+
+    fn server_says(&mut self, node: usize, conn: u64, bytes: Option<Vec<u8>>) {
+        if let Some(client) = self.nodes[node].conns.get(&conn).copied() {
+            let bytes = bytes.map(|b| Bytes::from(b).slice(4..));
+            self.at(self.now + 1, Event::ToClient { client, conn, bytes });
+        }
+    }
+
+    fn to_client(&mut self, client: usize, conn: u64, bytes: Option<Bytes>) {
+        let c = &mut self.clients[client];
+        if c.conn != Some(conn) {
+            return;
+        }
+        let Some(bytes) = bytes else { return c.disconnected() };
+        if let Some(next) = c.heard(&bytes, &mut self.checker) {
+            c.since = self.now;
+            self.at(self.now + 1, Event::ToServer { client, conn, what: Said::Request(next) });
+        }
+    }
+
+    // ---- the end ----
+
+    fn finish(mut self) -> Report {
+        for node in 0..self.nodes.len() {
+            self.count(node);
+        }
+        self.report.commits = self.checker.committed_count() as u64;
+        self.report.answers = self.clients.iter().map(|c| c.answers).sum();
+        self.report.expired_sessions = self.clients.iter().map(|c| c.expired).sum();
+        if self.checker.violations.is_empty() {
+            self.check_the_end();
+        }
+        self.report.violations = std::mem::take(&mut self.checker.violations);
+        self.report
+    }
+
+    /// All faults are mended and half a minute has passed: everybody has the same, and all of it.
+    fn check_the_end(&mut self) {
+        let last = self.checker.last_committed();
+        let mut digests = Vec::new();
+        for node in 0..self.nodes.len() {
+            let Some(s) = &self.nodes[node].server else {
+                self.checker.violate(format!("server {} did not come back", node + 1));
+                continue;
+            };
+            let summary = s.summary();
+            if !summary.serving {
+                self.checker.violate(format!("server {} does not serve: {summary:?}", node + 1));
+            }
+            if s.tree().last_zxid() < last {
+                let at = s.tree().last_zxid();
+                self.checker.violate(format!("server {} stands at {at:?}, {last:?} was committed", node + 1));
+            }
+            digests.push((s.tree().last_zxid(), s.tree().digest()));
+            let tree = s.tree();
+            let values: Vec<u64> = (0..self.options.clients)
+                .map(|i| tree.get(&format!("/r{i}")).and_then(|n| n.data.clone()).unwrap_or_default())
+                .map(|d| d[..].try_into().map_or(0, u64::from_be_bytes))
+                .collect();
+            for (register, value) in values.into_iter().enumerate() {
+                let floor = self.checker.acknowledged[register];
+                if value < floor {
+                    self.checker.violate(format!(
+                        "register {register} is {value} on server {}, {floor} was acknowledged",
+                        node + 1
+                    ));
+                }
+            }
+        }
+        for (a, x) in digests.iter().enumerate() {
+            for (b, y) in digests.iter().enumerate().skip(a + 1) {
+                if x.0 == y.0 && x.1 != y.1 {
+                    self.checker.violate(format!("servers {} and {} differ at {:?}", a + 1, b + 1, x.0));
+                }
+            }
+        }
+    }
+}

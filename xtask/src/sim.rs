@@ -1,0 +1,126 @@
+//! `cargo xtask sim`: seeds in parallel, counts at the end, the command that replays a failure.
+
+use anyhow::bail;
+use clap::{Args as ClapArgs, ValueEnum};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
+use trivet_sim::coordination;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Core {
+    Coordination,
+}
+
+#[derive(ClapArgs)]
+pub struct Args {
+    /// Which core to run
+    #[arg(long, value_enum, default_value = "coordination")]
+    core: Core,
+    /// How many seeds
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first seed
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// Only this seed, with a trace
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Simulated minutes with faults in each run
+    #[arg(long, default_value_t = 10)]
+    minutes: u64,
+    /// Threads
+    #[arg(long, default_value_t = 2)]
+    jobs: u64,
+    /// Run each seed twice and compare
+    #[arg(long)]
+    twice: bool,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    match args.core {
+        Core::Coordination => run_coordination(args),
+    }
+}
+
+fn run_coordination(args: &Args) -> anyhow::Result<()> {
+    // Every second seed has five servers.
+    let options = |seed: u64, trace: bool| coordination::Options {
+        seed,
+        servers: if seed % 2 == 0 { 5 } else { 3 },
+        clients: 4,
+        minutes: args.minutes,
+        bug: None,
+        trace,
+    };
+    if let Some(seed) = args.seed {
+        let report = coordination::run(options(seed, true));
+        println!("{report:#?}");
+        return if report.violations.is_empty() { Ok(()) } else { bail!("seed {seed} violates") };
+    }
+    let next = AtomicU64::new(args.from);
+    let total = Mutex::new((coordination::Report::default(), Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..args.jobs {
+            scope.spawn(|| loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= args.from + args.seeds {
+                    return;
+                }
+                let mut r = coordination::run(options(seed, false));
+                if args.twice && coordination::run(options(seed, false)).hash != r.hash {
+                    r.violations.push(coordination::Violation("the second run differs from the first".into()));
+                }
+                let mut total = total.lock().expect("no thread panics while it holds this");
+                add(&mut total.0, &r);
+                if !r.violations.is_empty() {
+                    total.1.push((seed, r.violations));
+                }
+            });
+        }
+    });
+    let (t, mut failed) = total.into_inner().expect("all threads ended well");
+    println!(
+        "coordination: {} seeds of {} simulated minutes, {} events: {} elections, {} leaders, {} commits, {} answers, \
+         {} DIFF, {} TRUNC, {} SNAP, {} torn tails, {} kills, {} power losses, {} freezes, {} sessions expired",
+        args.seeds,
+        args.minutes,
+        t.events,
+        t.elections,
+        t.leaders,
+        t.commits,
+        t.answers,
+        t.diffs,
+        t.truncs,
+        t.snaps,
+        t.torn_tails,
+        t.crashes,
+        t.power_losses,
+        t.freezes,
+        t.expired_sessions,
+    );
+    failed.sort_by_key(|f| f.0);
+    for (seed, violations) in failed.iter().take(10) {
+        println!("seed {seed}: {}", violations[0].0);
+        println!("  replay: cargo xtask sim --core coordination --minutes {} --seed {seed}", args.minutes);
+    }
+    if !failed.is_empty() {
+        bail!("{} seeds violate", failed.len());
+    }
+    Ok(())
+}
+
+fn add(t: &mut coordination::Report, r: &coordination::Report) {
+    t.events += r.events;
+    t.elections += r.elections;
+    t.leaders += r.leaders;
+    t.diffs += r.diffs;
+    t.truncs += r.truncs;
+    t.snaps += r.snaps;
+    t.torn_tails += r.torn_tails;
+    t.crashes += r.crashes;
+    t.power_losses += r.power_losses;
+    t.freezes += r.freezes;
+    t.commits += r.commits;
+    t.answers += r.answers;
+    t.expired_sessions += r.expired_sessions;
+}
