@@ -12,6 +12,8 @@ pub struct Violation(pub String);
 pub struct Checker {
     /// Every transaction that any server applied: the same zxid is the same transaction everywhere.
     applied: BTreeMap<Zxid, u64>,
+    /// When a transaction was first applied anywhere, last.
+    pub last_commit_ms: u64,
     /// Greatest value acknowledged, and greatest value ever asked for, of each register.
     pub acknowledged: Vec<u64>,
     pub asked: Vec<u64>,
@@ -27,7 +29,7 @@ impl Checker {
     }
 
     /// A server applied a transaction right behind `before`.
-    pub fn applied(&mut self, server: usize, before: Zxid, zxid: Zxid, bytes: &[u8]) {
+    pub fn applied(&mut self, now_ms: u64, server: usize, before: Zxid, zxid: Zxid, bytes: &[u8]) {
         let mut h = std::hash::DefaultHasher::new();
         h.write(bytes);
         let hash = h.finish();
@@ -35,7 +37,8 @@ impl Checker {
             Some(other) if other != hash => {
                 self.violate(format!("server {server} applied another transaction as {zxid:?} than the others"))
             }
-            _ => {}
+            None => self.last_commit_ms = now_ms,
+            Some(_) => {}
         }
         // Nothing that anybody applied lies between (prefix: what is committed is never skipped).
         if let Some((missed, _)) = self.applied.range(before.next()..zxid).next() {

@@ -1,0 +1,10 @@
+//! The coordination role as a running thing: the core on a thread and runtime of its own, its disk
+//! on another thread, its links on theirs.
+
+mod clients;
+mod driver;
+mod election_links;
+mod quorum_links;
+pub mod store;
+
+pub use driver::{start, Handle, Settings};

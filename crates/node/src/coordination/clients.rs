@@ -1,0 +1,176 @@
+//! The client port: frames in, frames out, four-letter words.
+
+use super::driver::{feed_client, Shared, StartError};
+use bytes::{Buf, Bytes, BytesMut};
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use trivet_coordination::{ClientInput, ConnId};
+use trivet_formats::client::MAX_REQUEST_BYTES;
+
+/// Bytes that may wait for a client that does not read; it is cut off beyond them.
+const OUTGOING_BYTES_MAX: usize = 64 << 20;
+const READ_BYTES: usize = 64 << 10;
+
+pub(super) fn bind(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
+    let listen = || {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(1024)?;
+        Ok(socket.into())
+    };
+    listen().map_err(|source| StartError::Bind { address, source })
+}
+
+/// What is on its way to one client.
+pub(super) struct Outgoing {
+    bytes: RefCell<Vec<u8>>,
+    finished: Cell<bool>,
+    wake: Notify,
+}
+
+impl Outgoing {
+    pub(super) fn push(&self, bytes: Vec<u8>) {
+        let mut waiting = self.bytes.borrow_mut();
+        if waiting.len() + bytes.len() > OUTGOING_BYTES_MAX {
+            waiting.clear();
+            self.finished.set(true);
+        } else if waiting.is_empty() {
+            *waiting = bytes;
+        } else {
+            waiting.extend_from_slice(&bytes);
+        }
+        self.wake.notify_one();
+    }
+    pub(super) fn finish(&self) {
+        self.finished.set(true);
+        self.wake.notify_one();
+    }
+}
+
+pub(super) fn serve(shared: Shared, listener: std::net::TcpListener) {
+    let listener = TcpListener::from_std(listener).expect("a non-blocking listener on this runtime");
+    tokio::task::spawn_local(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, from)) => accept(&shared, stream, from),
+                // Too many open files, say: others are served meanwhile.
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+            }
+        }
+    });
+}
+
+fn accept(shared: &Shared, stream: TcpStream, from: SocketAddr) {
+    let mut d = shared.borrow_mut();
+    let limit = d.settings().max_client_connections;
+    let count = d.per_address.entry(from.ip()).or_default();
+    if limit > 0 && *count >= limit {
+        return;
+    }
+    *count += 1;
+    let conn = ConnId(d.next_conn);
+    d.next_conn += 1;
+    let outgoing =
+        Rc::new(Outgoing { bytes: RefCell::default(), finished: Cell::new(false), wake: Notify::new() });
+    d.connections.insert(conn, outgoing.clone());
+    drop(d);
+    let shared = shared.clone();
+    tokio::task::spawn_local(async move {
+        let _ = stream.set_nodelay(true);
+        feed_client(&shared, conn, ClientInput::Connected { ip: from.ip().to_string() });
+        let (mut reader, mut writer) = stream.into_split();
+        let write = async {
+            loop {
+                let bytes = std::mem::take(&mut *outgoing.bytes.borrow_mut());
+                if !bytes.is_empty() {
+                    if writer.write_all(&bytes).await.is_err() {
+                        return;
+                    }
+                } else if outgoing.finished.get() {
+                    let _ = writer.shutdown().await;
+                    return;
+                } else {
+                    outgoing.wake.notified().await;
+                }
+            }
+        };
+        tokio::select! {
+            () = write => {}
+            () = read(&shared, conn, &mut reader) => {
+                // What the core still had to say (the end of a session) goes out first.
+                outgoing.finish();
+                let rest = std::mem::take(&mut *outgoing.bytes.borrow_mut());
+                let _ = tokio::time::timeout(std::time::Duration::from_secs(1), writer.write_all(&rest)).await;
+            }
+        }
+        feed_client(&shared, conn, ClientInput::Closed);
+        let mut d = shared.borrow_mut();
+        d.connections.remove(&conn);
+        if let Some(count) = d.per_address.get_mut(&from.ip()) {
+            *count -= 1;
+            if *count == 0 {
+                d.per_address.remove(&from.ip());
+            }
+        }
+    });
+}
+
+/// Reads frames until the client ends or breaks the protocol.
+async fn read(shared: &Shared, conn: ConnId, reader: &mut tokio::net::tcp::OwnedReadHalf) {
+    let mut buffer = BytesMut::with_capacity(4096);
+    let mut first = true;
+    loop {
+        if buffer.capacity() - buffer.len() < 1024 {
+            buffer.reserve(READ_BYTES);
+        }
+        match reader.read_buf(&mut buffer).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        while let Some(step) = next_frame(&mut buffer, first) {
+            match step {
+                Step::Frame(bytes) => {
+                    first = false;
+                    feed_client(shared, conn, ClientInput::Frame(bytes));
+                }
+                Step::Word(word) => {
+                    feed_client(shared, conn, ClientInput::Word(word));
+                    // The answer goes out, then the connection ends.
+                    return std::future::pending().await;
+                }
+                Step::Broken => return,
+            }
+        }
+    }
+}
+
+enum Step {
+    Frame(Bytes),
+    Word([u8; 4]),
+    Broken,
+}
+
+fn next_frame(buffer: &mut BytesMut, first: bool) -> Option<Step> {
+    let head: [u8; 4] = buffer.get(..4)?.try_into().expect("4 bytes");
+    // No first request is as long as the smallest word would be as a number.
+    if first && head.iter().all(u8::is_ascii_lowercase) {
+        return Some(Step::Word(head));
+    }
+    let length = i32::from_be_bytes(head);
+    match usize::try_from(length) {
+        Ok(n) if n <= MAX_REQUEST_BYTES => {
+            if buffer.len() < 4 + n {
+                return None;
+            }
+            buffer.advance(4);
+            Some(Step::Frame(buffer.split_to(n).freeze()))
+        }
+        _ => Some(Step::Broken),
+    }
+}

@@ -1,0 +1,304 @@
+//! The driver of the coordination core: feeds inputs, carries out effects, and that is all.
+//!
+//! Everything that owns the core runs on one thread (a tokio runtime of its own), so that load on
+//! other roles cannot delay a heartbeat. Blocking things (disk, quorum links) run on plain threads
+//! and report through one bounded channel.
+
+use super::clients;
+use super::election_links::ElectionLinks;
+use super::quorum_links::{self, QuorumLink};
+use super::store::{Store, StoreError};
+use crate::clock::{wall_ms, Clock};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{mpsc as std_mpsc, Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use trivet_coordination::{ClientInput, Config, ConnId, Counters, DiskOp, Effect, Event, Input, LinkId, Now, Server, Summary};
+use trivet_formats::ServerId;
+
+/// Messages from other threads that may wait for the core; senders block beyond it.
+const INBOX_MAX: usize = 8_192;
+/// How often the core's deadline is looked at.
+const TIMER_STEP: Duration = Duration::from_millis(5);
+const STATUS_STEP_MS: u64 = 100;
+
+/// Addresses and folders of one server.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub config: Config,
+    pub data_dir: PathBuf,
+    pub client_addresses: Vec<SocketAddr>,
+    /// Quorum and election address of each member, this one included. Empty for a standalone server.
+    pub peers: BTreeMap<ServerId, (SocketAddr, SocketAddr)>,
+    /// Connections from one address at most; 0 for no limit.
+    pub max_client_connections: usize,
+}
+
+/// What the rest of the node sees of the running role.
+#[derive(Clone)]
+pub struct Handle {
+    status: Arc<Mutex<(Summary, Counters)>>,
+    stop: mpsc::Sender<Message>,
+}
+
+impl Handle {
+    pub fn summary(&self) -> Summary {
+        self.status.lock().expect("nobody panics with it").0.clone()
+    }
+    pub fn counters(&self) -> Counters {
+        self.status.lock().expect("nobody panics with it").1
+    }
+    /// Ends the role's thread; what was acknowledged is on disk anyway.
+    pub fn stop(&self) {
+        let _ = self.stop.try_send(Message::Stop);
+    }
+}
+
+pub(super) enum Message {
+    Input(Input),
+    /// A connection of the quorum port stands.
+    Link { link: LinkId, stream: TcpStream },
+    Stop,
+}
+
+pub(super) struct Driver {
+    server: Server,
+    clock: Clock,
+    effects: Vec<Effect>,
+    settings: Settings,
+    wal: std_mpsc::Sender<(u64, DiskOp)>,
+    pub(super) inbox: mpsc::Sender<Message>,
+    pub(super) connections: HashMap<ConnId, Rc<clients::Outgoing>>,
+    pub(super) per_address: HashMap<std::net::IpAddr, usize>,
+    pub(super) next_conn: u64,
+    links: HashMap<LinkId, QuorumLink>,
+    pub(super) next_link: u64,
+    election: Option<ElectionLinks>,
+    quorum_listener: Option<tokio::task::JoinHandle<()>>,
+    on_event: Box<dyn Fn(&Event)>,
+}
+
+pub(super) type Shared = Rc<RefCell<Driver>>;
+
+/// Opens the data folder and starts the role. Fails if the folder or a port is not usable;
+/// `on_event` is called on the role's thread.
+pub fn start(
+    settings: Settings,
+    on_event: impl Fn(&Event) + Send + 'static,
+) -> Result<(Handle, std::thread::JoinHandle<()>), StartError> {
+    let (store, recovered) = Store::open(&settings.data_dir)?;
+    let clock = Clock::default();
+    let now = Now { mono_ms: clock.mono_ms(), wall_ms: wall_ms() };
+    let server = Server::new(settings.config.clone(), recovered, now);
+    let status = Arc::new(Mutex::new((server.summary(), server.counters)));
+    let (inbox, messages) = mpsc::channel(INBOX_MAX);
+    let handle = Handle { status: status.clone(), stop: inbox.clone() };
+    let (wal, ops) = std_mpsc::channel();
+    let durable = inbox.clone();
+    std::thread::Builder::new()
+        .name("coord-wal".into())
+        .spawn(move || store.serve(ops, |seq| drop(durable.blocking_send(Message::Input(Input::Durable(seq))))))
+        .map_err(StartError::Thread)?;
+    // Ports are taken here, so that a start that cannot succeed fails at once.
+    let mut listeners = Vec::new();
+    for address in &settings.client_addresses {
+        listeners.push(crate::coordination::clients::bind(*address)?);
+    }
+    let election_listener = match settings.peers.get(&settings.config.id) {
+        Some((_, election)) => Some(clients::bind(*election)?),
+        None => None,
+    };
+    let (ready, is_ready) = std_mpsc::channel();
+    let thread = std::thread::Builder::new()
+        .name("coordination".into())
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = match runtime {
+                Ok(r) => r,
+                Err(e) => return drop(ready.send(Err(StartError::Thread(e)))),
+            };
+            let local = tokio::task::LocalSet::new();
+            local.block_on(&runtime, async move {
+                let driver = Driver {
+                    server,
+                    clock,
+                    effects: Vec::new(),
+                    wal,
+                    inbox,
+                    connections: HashMap::new(),
+                    per_address: HashMap::new(),
+                    next_conn: 1,
+                    links: HashMap::new(),
+                    next_link: 1,
+                    election: None,
+                    quorum_listener: None,
+                    on_event: Box::new(on_event),
+                    settings,
+                };
+                let shared = Rc::new(RefCell::new(driver));
+                if let Some(listener) = election_listener {
+                    let links = ElectionLinks::start(&shared, listener);
+                    shared.borrow_mut().election = Some(links);
+                }
+                for listener in listeners {
+                    clients::serve(shared.clone(), listener);
+                }
+                let _ = ready.send(Ok(()));
+                run(shared, messages, status).await;
+            });
+        })
+        .map_err(StartError::Thread)?;
+    is_ready.recv().map_err(|_| StartError::Thread(std::io::Error::other("the role's thread ended")))??;
+    Ok((handle, thread))
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("cannot listen on {address}: {source}")]
+    Bind { address: SocketAddr, source: std::io::Error },
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+}
+
+async fn run(shared: Shared, mut messages: mpsc::Receiver<Message>, status: Arc<Mutex<(Summary, Counters)>>) {
+    shared.borrow_mut().begin();
+    let mut timer = tokio::time::interval(TIMER_STEP);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut batch = Vec::new();
+    let mut status_at = 0;
+    loop {
+        tokio::select! {
+            n = messages.recv_many(&mut batch, 512) => {
+                if n == 0 {
+                    return;
+                }
+                for message in batch.drain(..) {
+                    match message {
+                        Message::Input(input) => feed(&shared, input),
+                        Message::Link { link, stream } => link_stands(&shared, link, stream),
+                        Message::Stop => return,
+                    }
+                }
+            }
+            _ = timer.tick() => {
+                let now = shared.borrow().clock.mono_ms();
+                let due = shared.borrow().server.deadline().is_some_and(|d| d <= now);
+                if due {
+                    feed(&shared, Input::Timer);
+                }
+                if now >= status_at {
+                    status_at = now + STATUS_STEP_MS;
+                    let d = shared.borrow();
+                    *status.lock().expect("nobody panics with it") = (d.server.summary(), d.server.counters);
+                }
+            }
+        }
+    }
+}
+
+/// Gives the core one input and carries out what it wants.
+pub(super) fn feed(shared: &Shared, input: Input) {
+    let mut d = shared.borrow_mut();
+    let now = d.now();
+    let mut effects = std::mem::take(&mut d.effects);
+    d.server.handle(now, input, &mut effects);
+    for effect in effects.drain(..) {
+        d.carry_out(effect, shared);
+    }
+    d.effects = effects;
+}
+
+pub(super) fn feed_client(shared: &Shared, conn: ConnId, input: ClientInput) {
+    feed(shared, Input::Client { conn, input });
+}
+
+fn link_stands(shared: &Shared, link: LinkId, stream: TcpStream) {
+    let inbox = shared.borrow().inbox.clone();
+    match quorum_links::run(link, stream, inbox) {
+        Ok(handle) => {
+            shared.borrow_mut().links.insert(link, handle);
+            feed(shared, Input::LinkUp(link));
+        }
+        Err(_) => feed(shared, Input::LinkDown(link)),
+    }
+}
+
+impl Driver {
+    pub(super) fn now(&self) -> Now {
+        Now { mono_ms: self.clock.mono_ms(), wall_ms: wall_ms() }
+    }
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn begin(&mut self) {
+        let now = self.now();
+        let mut effects = Vec::new();
+        self.server.start(now, &mut effects);
+        for effect in effects {
+            // Nothing that a start asks for needs the listener of learners but a standalone server's.
+            self.carry_out_plain(effect);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect, shared: &Shared) {
+        match effect {
+            Effect::Listen(true) => {
+                let own = self.settings.peers[&self.settings.config.id].0;
+                self.quorum_listener = Some(quorum_links::listen(shared.clone(), own));
+            }
+            other => self.carry_out_plain(other),
+        }
+    }
+
+    fn carry_out_plain(&mut self, effect: Effect) {
+        match effect {
+            Effect::Listen(_) => {
+                if let Some(task) = self.quorum_listener.take() {
+                    task.abort();
+                }
+            }
+            Effect::Vote { to, notification } => {
+                if let Some(e) = &self.election {
+                    e.send(to, notification.encode().into());
+                }
+            }
+            Effect::Dial { link, leader } => {
+                let to = self.settings.peers[&leader].0;
+                let own = self.settings.peers[&self.settings.config.id].0;
+                quorum_links::dial(link, own.ip(), to, self.inbox.clone());
+            }
+            Effect::Send { link, bytes } => {
+                if let Some(l) = self.links.get(&link) {
+                    l.send(bytes);
+                }
+            }
+            Effect::CloseLink(link) => {
+                if let Some(l) = self.links.remove(&link) {
+                    l.close();
+                }
+            }
+            Effect::Disk { seq, op } => {
+                // The thread ends only with the process.
+                let _ = self.wal.send((seq, op));
+            }
+            Effect::Client { conn, bytes } => {
+                if let Some(out) = self.connections.get(&conn) {
+                    out.push(bytes);
+                }
+            }
+            Effect::CloseClient(conn) => {
+                if let Some(out) = self.connections.remove(&conn) {
+                    out.finish();
+                }
+            }
+            Effect::Event(event) => (self.on_event)(&event),
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Connections of the election port: one between each pair of servers, made by the one with the
+//! larger id (a smaller one dials to be dialled back), kept for good, mended at once.
+//!
+//! Between servers of ours each side probes the other ten times a second and drops a connection from
+//! which nothing comes back, so that a vote never waits for the kernel's retransmission timer. A peer
+//! that does not answer the first probes is Apache's and is left in peace.
+
+use super::driver::{feed, Shared};
+use bytes::Bytes;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Notify;
+use trivet_coordination::Input;
+use trivet_formats::election::{
+    InitialMessage, Notification, Probe, MAX_ADDRESS_BYTES, MAX_MESSAGE_BYTES, PROTOCOL_V1, PROTOCOL_V2,
+};
+use trivet_formats::ServerId;
+
+const DIAL_LIMIT: Duration = Duration::from_millis(500);
+const DIAL_PAUSE: Duration = Duration::from_millis(150);
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+const PROBE_PAUSE: Duration = Duration::from_millis(100);
+/// A peer of ours from which nothing came for this long is dialled anew.
+const SILENCE_LIMIT: Duration = Duration::from_millis(600);
+/// Probes that a peer gets before it is taken for one that does not know them.
+const FIRST_PROBES: u32 = 2;
+const USER_TIMEOUT: Duration = Duration::from_secs(2);
+
+struct Peer {
+    id: ServerId,
+    address: SocketAddr,
+    /// The newest vote that was not sent yet; a newer one replaces it.
+    pending: RefCell<Option<Bytes>>,
+    wake: Notify,
+    /// Raised when a connection begins; an older one ends by it.
+    generation: Cell<u64>,
+    connected: Cell<bool>,
+    dial_now: Notify,
+    ours: Cell<bool>,
+}
+
+pub(super) struct ElectionLinks {
+    peers: BTreeMap<ServerId, Rc<Peer>>,
+}
+
+impl ElectionLinks {
+    pub(super) fn start(shared: &Shared, listener: std::net::TcpListener) -> Self {
+        let d = shared.borrow();
+        let me = d.settings().config.id;
+        let own = d.settings().peers[&me].1;
+        let peers: BTreeMap<_, _> = d
+            .settings()
+            .peers
+            .iter()
+            .filter(|(id, _)| **id != me)
+            .map(|(id, (_, address))| {
+                let peer = Peer {
+                    id: *id,
+                    address: *address,
+                    pending: RefCell::default(),
+                    wake: Notify::new(),
+                    generation: Cell::new(0),
+                    connected: Cell::new(false),
+                    dial_now: Notify::new(),
+                    ours: Cell::new(false),
+                };
+                (*id, Rc::new(peer))
+            })
+            .collect();
+        drop(d);
+        for peer in peers.values() {
+            tokio::task::spawn_local(keep_dialling(shared.clone(), peer.clone(), me, own));
+        }
+        let listener = TcpListener::from_std(listener).expect("a non-blocking listener on this runtime");
+        let by_id = peers.clone();
+        let shared = shared.clone();
+        tokio::task::spawn_local(async move {
+            loop {
+                let Ok((stream, from)) = listener.accept().await else {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                };
+                tokio::task::spawn_local(accepted(shared.clone(), by_id.clone(), me, stream, from));
+            }
+        });
+        ElectionLinks { peers }
+    }
+
+    pub(super) fn send(&self, to: ServerId, bytes: Bytes) {
+        if let Some(peer) = self.peers.get(&to) {
+            *peer.pending.borrow_mut() = Some(bytes);
+            peer.wake.notify_one();
+        }
+    }
+}
+
+async fn keep_dialling(shared: Shared, peer: Rc<Peer>, me: ServerId, own: SocketAddr) {
+    loop {
+        if !peer.connected.get() {
+            if let Some(mut stream) = dial(&peer, own).await {
+                let hello = InitialMessage { server: me, address: own.to_string() }.encode();
+                let said = stream.write_all(&hello).await.is_ok();
+                if said && me > peer.id && !peer.connected.get() {
+                    connection(&shared, &peer, stream).await;
+                }
+                // To a larger id the message is a request to be dialled back.
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(DIAL_PAUSE) => {}
+            () = peer.dial_now.notified() => {}
+        }
+    }
+}
+
+async fn dial(peer: &Peer, own: SocketAddr) -> Option<TcpStream> {
+    let socket = if peer.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.ok()?;
+    if !own.ip().is_unspecified() {
+        socket.bind(SocketAddr::new(own.ip(), 0)).ok()?;
+    }
+    let stream = tokio::time::timeout(DIAL_LIMIT, socket.connect(peer.address)).await.ok()?.ok()?;
+    stream.set_nodelay(true).ok()?;
+    Some(stream)
+}
+
+async fn accepted(shared: Shared, peers: BTreeMap<ServerId, Rc<Peer>>, me: ServerId, stream: TcpStream, from: SocketAddr) {
+    let _ = stream.set_nodelay(true);
+    let mut stream = stream;
+    let hello = tokio::time::timeout(HANDSHAKE_LIMIT, read_initial(&mut stream)).await;
+    let Ok(Ok(id)) = hello else { return };
+    let Some(peer) = peers.get(&id) else {
+        tracing::warn!(%from, server = id.0, "election connection from a server that is no member");
+        return;
+    };
+    if id < me {
+        // The larger id dials: this connection was only the wish for one.
+        drop(stream);
+        peer.generation.set(peer.generation.get() + 1);
+        peer.connected.set(false);
+        peer.wake.notify_one();
+        peer.dial_now.notify_one();
+    } else {
+        connection(&shared, peer, stream).await;
+    }
+}
+
+async fn read_initial(stream: &mut TcpStream) -> std::io::Result<ServerId> {
+    let first = stream.read_i64().await?;
+    if first >= 0 {
+        // Servers of before 3.5 send their id and nothing else.
+        return Ok(ServerId(first));
+    }
+    if first != PROTOCOL_V1 && first != PROTOCOL_V2 {
+        return Err(std::io::Error::other("unknown protocol version"));
+    }
+    let id = stream.read_i64().await?;
+    let length = stream.read_i32().await?;
+    let length = usize::try_from(length).ok().filter(|n| (1..=MAX_ADDRESS_BYTES).contains(n));
+    let mut address = vec![0; length.ok_or(std::io::Error::other("address length out of range"))?];
+    stream.read_exact(&mut address).await?;
+    Ok(ServerId(id))
+}
+
+/// Serves one connection to its end.
+async fn connection(shared: &Shared, peer: &Rc<Peer>, stream: TcpStream) {
+    let generation = peer.generation.get() + 1;
+    peer.generation.set(generation);
+    peer.connected.set(true);
+    peer.wake.notify_one();
+    let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
+    let (mut reader, mut writer) = stream.into_split();
+    let heard = Rc::new(Cell::new(Instant::now()));
+    let echoes: Rc<RefCell<Vec<Bytes>>> = Rc::default();
+    feed(shared, Input::ElectionLinkUp(peer.id));
+    let write = {
+        let (peer, heard, echoes) = (peer.clone(), heard.clone(), echoes.clone());
+        async move {
+            let mut probes = 0u32;
+            let mut probe_at = Instant::now();
+            loop {
+                if peer.generation.get() != generation {
+                    return;
+                }
+                let mut out = Vec::new();
+                let vote = peer.pending.borrow_mut().take();
+                for payload in echoes.borrow_mut().drain(..).chain(vote) {
+                    out.extend_from_slice(&(payload.len() as i32).to_be_bytes());
+                    out.extend_from_slice(&payload);
+                }
+                let now = Instant::now();
+                if now >= probe_at && (peer.ours.get() || probes < FIRST_PROBES) {
+                    probes += 1;
+                    probe_at = now + PROBE_PAUSE;
+                    let probe = Probe { echo: false, stamp_ms: 0 }.encode();
+                    out.extend_from_slice(&(probe.len() as i32).to_be_bytes());
+                    out.extend_from_slice(&probe);
+                }
+                if peer.ours.get() && heard.get().elapsed() > SILENCE_LIMIT {
+                    return;
+                }
+                if !out.is_empty() {
+                    match tokio::time::timeout(SILENCE_LIMIT, writer.write_all(&out)).await {
+                        Ok(Ok(())) => {}
+                        _ => return,
+                    }
+                }
+                tokio::select! {
+                    () = peer.wake.notified() => {}
+                    () = tokio::time::sleep(PROBE_PAUSE) => {}
+                }
+            }
+        }
+    };
+    let read = {
+        let (peer, shared) = (peer.clone(), shared.clone());
+        async move {
+            loop {
+                let Ok(length) = reader.read_i32().await else { return };
+                let Some(n) = usize::try_from(length).ok().filter(|n| (1..=MAX_MESSAGE_BYTES).contains(n)) else {
+                    return;
+                };
+                let mut payload = Vec::with_capacity(n.min(4096));
+                match (&mut reader).take(n as u64).read_to_end(&mut payload).await {
+                    Ok(got) if got == n => {}
+                    _ => return,
+                }
+                if peer.generation.get() != generation {
+                    return;
+                }
+                heard.set(Instant::now());
+                if let Some(probe) = Probe::decode(&payload) {
+                    if !peer.ours.replace(true) {
+                        feed(&shared, Input::PeerIsOurs(peer.id));
+                    }
+                    if !probe.echo {
+                        echoes.borrow_mut().push(Probe { echo: true, ..probe }.encode().into());
+                        peer.wake.notify_one();
+                    }
+                } else if let Ok(notification) = Notification::decode(&payload) {
+                    feed(&shared, Input::Vote { from: peer.id, notification });
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = write => {}
+        () = read => {}
+    }
+    if peer.generation.get() == generation {
+        peer.connected.set(false);
+        peer.dial_now.notify_one();
+    }
+}

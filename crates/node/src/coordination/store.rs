@@ -1,0 +1,467 @@
+//! The folder `version-2`, as Apache keeps it: snapshots, logs, epochs.
+//!
+//! One thread owns it and carries out the core's operations in order; what is queued together is
+//! written and synced together. A failed write or sync ends the process: what the page cache holds
+//! afterwards cannot be known.
+
+use bytes::Bytes;
+use rustix::fs::{fdatasync, flock, fsync, FlockOperation};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use thiserror::Error;
+use trivet_coordination::tree::Tree;
+use trivet_coordination::{DiskOp, Recovered};
+use trivet_formats::{snapshot, txnlog, Zxid};
+
+/// Log files grow in steps of this, zeros first: a sync of written blocks is faster than one that
+/// changes the file's size.
+const PREALLOCATE_BYTES: u64 = 8 << 20;
+/// Operations that one sync covers at most.
+const BATCH_MAX: usize = 1_000;
+const SNAPSHOTS_KEPT: usize = 3;
+const INSTALL_MARK: &str = "trivet.install";
+
+#[derive(Debug, Error)]
+pub enum StoreError {
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{path} is in use by another process")]
+    InUse { path: PathBuf },
+    #[error("{path}: {reason}")]
+    Damaged { path: PathBuf, reason: String },
+    #[error("{path}: logs without an intact snapshot below them; restore a snapshot, or empty the folder to copy from the other servers")]
+    NoSnapshot { path: PathBuf },
+    #[error("{path}: transactions are missing between {before} and {after}; restore the missing log file, or empty the folder to copy from the other servers")]
+    Gap { path: PathBuf, before: Zxid, after: Zxid },
+}
+
+fn at<T>(path: &Path, r: io::Result<T>) -> Result<T, StoreError> {
+    r.map_err(|source| StoreError::Io { path: path.into(), source })
+}
+
+pub struct Store {
+    dir: PathBuf,
+    log: Option<OpenLog>,
+    _lock: File,
+}
+
+struct OpenLog {
+    file: File,
+    path: PathBuf,
+    position: u64,
+    allocated: u64,
+}
+
+fn numbered(dir: &Path, prefix: &str) -> Result<Vec<(Zxid, PathBuf)>, StoreError> {
+    let mut found = Vec::new();
+    for entry in at(dir, fs::read_dir(dir))? {
+        let path = at(dir, entry)?.path();
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        if let Some(zxid) = name.strip_prefix(prefix).and_then(|hex| i64::from_str_radix(hex, 16).ok()) {
+            found.push((Zxid(zxid), path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    Ok(fsync(File::open(dir)?)?)
+}
+
+/// Writes a file so that it is there whole or not at all.
+fn write_atomically(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let tmp = dir.join(format!("{name}.tmp"));
+    let mut file = File::create(&tmp)?;
+    file.write_all(bytes)?;
+    fsync(&file)?;
+    fs::rename(&tmp, dir.join(name))?;
+    sync_dir(dir)
+}
+
+impl Store {
+    /// Opens `data_dir`, finishing what a crash interrupted, and reads everything in it.
+    pub fn open(data_dir: &Path) -> Result<(Store, Recovered), StoreError> {
+        let dir = data_dir.join("version-2");
+        at(&dir, fs::create_dir_all(&dir))?;
+        let lock_path = data_dir.join("trivet.lock");
+        let lock = at(&lock_path, OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| StoreError::InUse { path: data_dir.into() })?;
+        let mut store = Store { dir, log: None, _lock: lock };
+        store.finish_install()?;
+        let recovered = store.recover()?;
+        Ok((store, recovered))
+    }
+
+    fn recover(&mut self) -> Result<Recovered, StoreError> {
+        let dir = self.dir.clone();
+        let snapshots = numbered(&dir, "snapshot.")?;
+        let logs = numbered(&dir, "log.")?;
+        let tree = self.newest_snapshot(&snapshots, logs.is_empty())?;
+        let log = self.read_logs(&logs, tree.last_zxid())?;
+        let last = log.last().map_or(tree.last_zxid(), |(t, _)| t.zxid);
+        // An older snapshot serves only if the log leads up to where the newest one was.
+        if let Some((newest, path)) = snapshots.last() {
+            if last < *newest {
+                return Err(StoreError::Damaged {
+                    path: path.clone(),
+                    reason: format!("it is damaged, and the log ends before it at {last}; empty the folder to copy from the other servers"),
+                });
+            }
+        }
+        let current_epoch = self.epoch("currentEpoch")?.unwrap_or(last.epoch());
+        let accepted_epoch = self.epoch("acceptedEpoch")?.unwrap_or(current_epoch);
+        if accepted_epoch < current_epoch {
+            return Err(StoreError::Damaged {
+                path: dir.join("acceptedEpoch"),
+                reason: format!("{accepted_epoch} is older than currentEpoch {current_epoch}"),
+            });
+        }
+        Ok(Recovered { tree, log, accepted_epoch, current_epoch })
+    }
+
+    fn newest_snapshot(&self, snapshots: &[(Zxid, PathBuf)], no_logs: bool) -> Result<Tree, StoreError> {
+        for (zxid, path) in snapshots.iter().rev() {
+            let file = at(path, File::open(path))?;
+            let mut tree = Tree::bare();
+            match snapshot::read_file(BufReader::with_capacity(1 << 20, file), &mut tree) {
+                Ok(()) => {
+                    tree.set_last_zxid(*zxid);
+                    return Ok(tree);
+                }
+                Err(e) => tracing::warn!(path = %path.display(), error = %e, "snapshot is not usable, trying an older one"),
+            }
+        }
+        if snapshots.is_empty() && no_logs {
+            return Ok(Tree::new());
+        }
+        Err(StoreError::NoSnapshot { path: self.dir.clone() })
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn read_logs(
+        &self,
+        logs: &[(Zxid, PathBuf)],
+        from: Zxid,
+    ) -> Result<Vec<(trivet_formats::txn::Txn, Bytes)>, StoreError> {
+        let first = logs.iter().rposition(|(start, _)| *start <= from.next()).unwrap_or(0);
+        let mut out: Vec<(trivet_formats::txn::Txn, Bytes)> = Vec::new();
+        for (_, path) in &logs[first.min(logs.len())..] {
+            let bytes = at(path, fs::read(path))?;
+            let damaged = |reason: String| StoreError::Damaged { path: path.clone(), reason };
+            let scan = txnlog::scan(&bytes).map_err(|e| damaged(e.to_string()))?;
+            if scan.entries.is_empty() && scan.end_offset < txnlog::HEADER_BYTES {
+                // A crash while the file was made.
+                at(path, fs::remove_file(path))?;
+                continue;
+            }
+            if scan.torn {
+                tracing::warn!(path = %path.display(), offset = scan.end_offset, "cut off a record that a crash left unfinished");
+                let file = at(path, OpenOptions::new().write(true).open(path))?;
+                at(path, file.set_len(scan.end_offset as u64))?;
+                at(path, fsync(&file).map_err(io::Error::from))?;
+            }
+            for e in scan.entries {
+                let before = out.last().map_or(from, |(t, _)| t.zxid);
+                if e.txn.zxid <= before {
+                    continue;
+                }
+                let follows = e.txn.zxid == before.next() || e.txn.zxid.epoch() > before.epoch();
+                if !follows {
+                    return Err(StoreError::Gap { path: path.clone(), before, after: e.txn.zxid });
+                }
+                out.push((e.txn, Bytes::copy_from_slice(e.bytes)));
+            }
+        }
+        Ok(out)
+    }
+
+    fn epoch(&self, name: &str) -> Result<Option<i64>, StoreError> {
+        let path = self.dir.join(name);
+        match fs::read_to_string(&path) {
+            Ok(text) => text.trim().parse().map(Some).map_err(|_| StoreError::Damaged {
+                path,
+                reason: format!("{text:?} is not a number"),
+            }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StoreError::Io { path, source }),
+        }
+    }
+
+    // ---- operations ----
+
+    fn carry_out(&mut self, batch: Vec<(u64, DiskOp)>, done: &mut dyn FnMut(u64)) -> io::Result<()> {
+        let mut buffer = Vec::new();
+        let mut first = None;
+        let mut last_seq = 0;
+        for (seq, op) in batch {
+            if let DiskOp::Append { zxid, bytes } = &op {
+                first.get_or_insert(*zxid);
+                txnlog::put_entry(&mut buffer, bytes);
+                last_seq = seq;
+                continue;
+            }
+            if let Some(zxid) = first.take() {
+                self.append(zxid, &buffer)?;
+                buffer.clear();
+                done(last_seq);
+            }
+            self.other(op)?;
+            done(seq);
+        }
+        if let Some(zxid) = first {
+            self.append(zxid, &buffer)?;
+            done(last_seq);
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, first: Zxid, entries: &[u8]) -> io::Result<()> {
+        if self.log.is_none() {
+            if numbered(&self.dir, "snapshot.").is_ok_and(|s| s.is_empty()) {
+                self.first_snapshot()?;
+            }
+            let path = self.dir.join(format!("log.{:x}", first.0));
+            let file = OpenOptions::new().create(true).truncate(true).write(true).read(true).open(&path)?;
+            file.write_all_at(&txnlog::header(), 0)?;
+            sync_dir(&self.dir)?;
+            self.log = Some(OpenLog { file, path, position: txnlog::HEADER_BYTES as u64, allocated: 0 });
+        }
+        let log = self.log.as_mut().expect("just opened");
+        let end = log.position + entries.len() as u64;
+        if end > log.allocated {
+            let to = end.next_multiple_of(PREALLOCATE_BYTES);
+            let zeros = vec![0u8; 1 << 20];
+            let mut at = log.allocated.max(log.position);
+            while at < to {
+                let n = ((to - at) as usize).min(zeros.len());
+                log.file.write_all_at(&zeros[..n], at)?;
+                at += n as u64;
+            }
+            log.allocated = to;
+        }
+        log.file.write_all_at(entries, log.position)?;
+        log.position = end;
+        Ok(fdatasync(&log.file)?)
+    }
+
+    /// Apache wants a snapshot below every log; a new server has the empty one.
+    fn first_snapshot(&self) -> io::Result<()> {
+        write_atomically(&self.dir, "snapshot.0", &Tree::new().write(snapshot::Writer::file()))
+    }
+
+    fn other(&mut self, op: DiskOp) -> io::Result<()> {
+        match op {
+            DiskOp::Append { .. } => unreachable!("appends are batched"),
+            DiskOp::AcceptedEpoch(e) => write_atomically(&self.dir, "acceptedEpoch", e.to_string().as_bytes()),
+            DiskOp::CurrentEpoch(e) => write_atomically(&self.dir, "currentEpoch", e.to_string().as_bytes()),
+            DiskOp::Truncate(zxid) => self.truncate(zxid),
+            DiskOp::Install { zxid, bytes } => self.install(zxid, &bytes),
+            DiskOp::Snapshot { zxid, bytes } => {
+                self.close_log()?;
+                let dir = self.dir.clone();
+                // Beside the log, which goes on meanwhile.
+                std::thread::Builder::new().name("snapshot".into()).spawn(move || {
+                    let name = format!("snapshot.{:x}", zxid.0);
+                    let written = write_atomically(&dir, &name, &bytes).and_then(|()| purge(&dir));
+                    if let Err(e) = written {
+                        tracing::error!(%name, error = %e, "cannot write a snapshot; the log keeps growing");
+                    }
+                })?;
+                Ok(())
+            }
+        }
+    }
+
+    fn close_log(&mut self) -> io::Result<()> {
+        if let Some(log) = self.log.take() {
+            log.file.set_len(log.position)?;
+            fsync(&log.file)?;
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, zxid: Zxid) -> io::Result<()> {
+        self.close_log()?;
+        let logs = numbered(&self.dir, "log.").map_err(io::Error::other)?;
+        for (start, path) in logs.into_iter().rev() {
+            if start > zxid {
+                fs::remove_file(&path)?;
+                continue;
+            }
+            let bytes = fs::read(&path)?;
+            let scan = txnlog::scan(&bytes).map_err(io::Error::other)?;
+            let keep = scan.entries.iter().take_while(|e| e.txn.zxid <= zxid).last().map(|e| e.end_offset);
+            let file = OpenOptions::new().write(true).open(&path)?;
+            file.set_len(keep.unwrap_or(txnlog::HEADER_BYTES) as u64)?;
+            fsync(&file)?;
+            break;
+        }
+        sync_dir(&self.dir)
+    }
+
+    /// The new snapshot is complete beside the old files; then a mark says that it replaces them; then
+    /// they go. A crash before the mark changes nothing, one behind it is finished at the next start.
+    fn install(&mut self, zxid: Zxid, bytes: &[u8]) -> io::Result<()> {
+        self.close_log()?;
+        write_atomically(&self.dir, "trivet.installing", bytes)?;
+        write_atomically(&self.dir, INSTALL_MARK, format!("1 {:x}", zxid.0).as_bytes())?;
+        self.replace_by_installed(zxid)
+    }
+
+    fn replace_by_installed(&self, zxid: Zxid) -> io::Result<()> {
+        for prefix in ["log.", "snapshot."] {
+            for (_, path) in numbered(&self.dir, prefix).map_err(io::Error::other)? {
+                fs::remove_file(path)?;
+            }
+        }
+        let from = self.dir.join("trivet.installing");
+        if from.exists() {
+            fs::rename(from, self.dir.join(format!("snapshot.{:x}", zxid.0)))?;
+        }
+        sync_dir(&self.dir)?;
+        fs::remove_file(self.dir.join(INSTALL_MARK))?;
+        sync_dir(&self.dir)
+    }
+
+    fn finish_install(&self) -> Result<(), StoreError> {
+        let mark = self.dir.join(INSTALL_MARK);
+        let Ok(text) = fs::read_to_string(&mark) else { return Ok(()) };
+        let zxid = text
+            .strip_prefix("1 ")
+            .and_then(|hex| i64::from_str_radix(hex.trim(), 16).ok())
+            .ok_or_else(|| StoreError::Damaged { path: mark.clone(), reason: "written by a newer program".into() })?;
+        let installed = self.dir.join(format!("snapshot.{zxid:x}"));
+        if installed.exists() && !self.dir.join("trivet.installing").exists() {
+            // Only the mark was left over.
+            at(&mark, fs::remove_file(&mark))?;
+            return at(&self.dir, sync_dir(&self.dir));
+        }
+        at(&mark, self.replace_by_installed(Zxid(zxid)))
+    }
+
+    /// Serves operations until the sender is gone. `done` is called with each operation's number, in
+    /// order, once it is on disk.
+    pub fn serve(mut self, ops: mpsc::Receiver<(u64, DiskOp)>, mut done: impl FnMut(u64)) {
+        while let Ok(first) = ops.recv() {
+            let mut batch = vec![first];
+            while batch.len() < BATCH_MAX {
+                match ops.try_recv() {
+                    Ok(op) => batch.push(op),
+                    Err(_) => break,
+                }
+            }
+            if let Err(e) = self.carry_out(batch, &mut done) {
+                let path = self.log.as_ref().map_or(&self.dir, |l| &l.path);
+                eprintln!(
+                    "trivet: coordination cannot write {}: {e}; stopping before anything is acknowledged that is not on disk",
+                    path.display()
+                );
+                std::process::exit(74);
+            }
+        }
+        if let Err(e) = self.close_log() {
+            eprintln!("trivet: coordination cannot close its log: {e}");
+        }
+    }
+}
+
+/// Keeps the newest snapshots and the logs that lead on from the oldest of them.
+fn purge(dir: &Path) -> io::Result<()> {
+    let snapshots = numbered(dir, "snapshot.").map_err(io::Error::other)?;
+    if snapshots.len() <= SNAPSHOTS_KEPT {
+        return Ok(());
+    }
+    let (old, kept) = snapshots.split_at(snapshots.len() - SNAPSHOTS_KEPT);
+    let oldest = kept[0].0;
+    for (_, path) in old {
+        fs::remove_file(path)?;
+    }
+    let logs = numbered(dir, "log.").map_err(io::Error::other)?;
+    let needed = logs.iter().rposition(|(start, _)| *start <= oldest.next()).unwrap_or(0);
+    for (_, path) in &logs[..needed] {
+        fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trivet_formats::txn::{Txn, TxnBody};
+    use trivet_formats::SessionId;
+
+    fn append(n: u32) -> DiskOp {
+        let zxid = Zxid::new(1, n);
+        let txn = Txn { session: SessionId(1), cxid: 0, zxid, time_ms: 0, body: TxnBody::Error(n as i32) };
+        DiskOp::Append { zxid, bytes: txn.encode().into() }
+    }
+
+    fn write(dir: &Path, ops: Vec<DiskOp>) {
+        let (mut store, _) = Store::open(dir).unwrap();
+        let mut seen = Vec::new();
+        let batch = ops.into_iter().enumerate().map(|(i, op)| (i as u64 + 1, op)).collect::<Vec<_>>();
+        let count = batch.len() as u64;
+        store.carry_out(batch, &mut |seq| seen.push(seq)).unwrap();
+        assert_eq!(seen.last(), Some(&count));
+    }
+
+    fn last(dir: &Path) -> Zxid {
+        let (_, r) = Store::open(dir).unwrap();
+        r.log.last().map_or(r.tree.last_zxid(), |(t, _)| t.zxid)
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_can_be_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), vec![DiskOp::AcceptedEpoch(1), append(1), append(2), append(3), DiskOp::CurrentEpoch(1)]);
+        assert_eq!(last(dir.path()), Zxid::new(1, 3));
+        write(dir.path(), vec![append(4), DiskOp::Truncate(Zxid::new(1, 2))]);
+        assert_eq!(last(dir.path()), Zxid::new(1, 2));
+        write(dir.path(), vec![append(3)]);
+        assert_eq!(last(dir.path()), Zxid::new(1, 3));
+    }
+
+    #[test]
+    fn an_installed_snapshot_replaces_everything_also_when_interrupted() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), (1..=9).map(append).collect());
+        let bytes: Bytes = Tree::new().write(snapshot::Writer::file()).into();
+        let v2 = dir.path().join("version-2");
+        // As a crash behind the mark leaves it.
+        write_atomically(&v2, "trivet.installing", &bytes).unwrap();
+        write_atomically(&v2, INSTALL_MARK, b"1 100000005").unwrap();
+        assert_eq!(last(dir.path()), Zxid::new(1, 5));
+        assert!(!v2.join(INSTALL_MARK).exists());
+        write(dir.path(), vec![append(6), DiskOp::Install { zxid: Zxid::new(2, 1), bytes }]);
+        assert_eq!(last(dir.path()), Zxid::new(2, 1));
+    }
+
+    #[test]
+    fn a_missing_log_file_and_a_damaged_snapshot_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), (1..=3).map(append).collect());
+        write(dir.path(), (4..=5).map(append).collect());
+        write(dir.path(), (6..=7).map(append).collect());
+        let v2 = dir.path().join("version-2");
+        fs::rename(v2.join("log.100000004"), dir.path().join("away")).unwrap();
+        assert!(matches!(Store::open(dir.path()), Err(StoreError::Gap { .. })));
+        fs::rename(dir.path().join("away"), v2.join("log.100000004")).unwrap();
+        assert_eq!(last(dir.path()), Zxid::new(1, 7));
+        fs::write(v2.join("snapshot.100000009"), b"ZKSN rubbish").unwrap();
+        assert!(matches!(Store::open(dir.path()), Err(StoreError::Damaged { .. })));
+    }
+
+    #[test]
+    fn one_process_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = Store::open(dir.path()).unwrap();
+        assert!(matches!(Store::open(dir.path()), Err(StoreError::InUse { .. })));
+        drop(open);
+        assert!(Store::open(dir.path()).is_ok());
+    }
+}
