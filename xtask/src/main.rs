@@ -1,5 +1,6 @@
 //! The chores: `cargo xtask sim`, `cargo xtask lab`.
 
+mod lab;
 mod sim;
 
 use clap::{Parser, Subcommand};
@@ -15,10 +16,13 @@ struct Cli {
 enum Command {
     /// Run the cores in the simulator, seed after seed
     Sim(sim::Args),
+    /// Run the tests that need packages, root, Java or QEMU
+    Lab(lab::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Sim(args) => sim::run(&args),
+        Command::Lab(args) => lab::run(&args),
     }
 }

@@ -1,0 +1,81 @@
+//! `cargo xtask lab`: the tests that need root, Java, QEMU or packages. What one of them needs and
+//! does not find is said and is a failure; nothing is skipped.
+
+use anyhow::{bail, Context};
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+/// Name, program with arguments, commands that must exist, Python modules that must exist.
+struct Test {
+    name: &'static str,
+    script: &'static str,
+    commands: &'static [&'static str],
+    modules: &'static [&'static str],
+}
+
+const TESTS: &[Test] = &[
+    Test { name: "recipes", script: "recipes.py", commands: &["python3"], modules: &["kazoo"] },
+    Test { name: "apache-mix", script: "apache_mix.py", commands: &["python3", "java"], modules: &["kazoo"] },
+];
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only these tests
+    names: Vec<String>,
+    /// Say what there is and what each needs
+    #[arg(long)]
+    list: bool,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    for name in &args.names {
+        if !TESTS.iter().any(|t| t.name == name) {
+            bail!("there is no lab test named {name}; see `cargo xtask lab --list`");
+        }
+    }
+    let chosen: Vec<_> = TESTS.iter().filter(|t| args.names.is_empty() || args.names.iter().any(|n| n == t.name)).collect();
+    if args.list {
+        for t in &chosen {
+            println!("{:<16} needs {} {}", t.name, t.commands.join(" "), t.modules.join(" "));
+        }
+        return Ok(());
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the repository")?;
+    let built = Command::new("cargo").args(["build", "--quiet", "--release", "--package", "trivet"]).current_dir(root).status()?;
+    if !built.success() {
+        bail!("the binary does not build");
+    }
+    let (mut passed, mut failed) = (0, Vec::new());
+    for t in chosen {
+        println!("== {}", t.name);
+        let missing = missing(t);
+        let begun = Instant::now();
+        let ok = if missing.is_empty() {
+            Command::new("python3").arg(t.script).current_dir(root.join("tests/lab")).status()?.success()
+        } else {
+            println!("needs what is not here: {}", missing.join(", "));
+            false
+        };
+        println!("== {} {} in {:.1} s", t.name, if ok { "passed" } else { "FAILED" }, begun.elapsed().as_secs_f64());
+        if ok {
+            passed += 1;
+        } else {
+            failed.push(t.name);
+        }
+    }
+    println!("{passed} passed, {} failed", failed.len());
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+fn missing(t: &Test) -> Vec<String> {
+    let there = |program: &str, args: &[&str]| {
+        Command::new(program).args(args).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status().is_ok_and(|s| s.success())
+    };
+    let commands = t.commands.iter().filter(|c| !there("sh", &["-c", &format!("command -v {c}")])).map(|c| format!("command {c}"));
+    let modules = t.modules.iter().filter(|m| !there("python3", &["-c", &format!("import {m}")])).map(|m| format!("Python module {m}"));
+    commands.chain(modules).collect()
+}
