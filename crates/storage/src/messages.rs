@@ -1,0 +1,583 @@
+//! Messages between owner, chunk server, gateway and metad, and the records of metad's journal.
+//!
+//! Encoded with prost: a field can be added without breaking a peer of another version. Bulk data
+//! travels outside of the message.
+
+use prost::{Message, Oneof};
+
+/// Version of every connection and journal entry; a newer one is refused.
+pub const VERSION: u32 = 1;
+
+// ---- replication ----
+
+/// Place of a record: lease epoch, configuration epoch, sequence within them; compared in that order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Message)]
+pub struct Pos {
+    #[prost(uint64, tag = "1")]
+    pub lease: u64,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    #[prost(uint64, tag = "3")]
+    pub seq: u64,
+}
+
+impl Pos {
+    pub fn new(lease: u64, epoch: u64, seq: u64) -> Self {
+        Pos { lease, epoch, seq }
+    }
+}
+
+/// A replica: made with its storage, so that a wiped disk is another one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Message)]
+pub struct ReplicaRef {
+    #[prost(uint32, tag = "1")]
+    pub node: u32,
+    /// 16 random bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub id: Vec<u8>,
+    #[prost(string, tag = "3")]
+    pub address: String,
+}
+
+/// Who of an extent's copies counts, under which epoch.
+#[derive(Clone, PartialEq, Message)]
+pub struct ExtentConfig {
+    #[prost(uint64, tag = "1")]
+    pub eid: u64,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// Serve reads; every write goes to all of them.
+    #[prost(message, repeated, tag = "3")]
+    pub replicas: Vec<ReplicaRef>,
+    /// Gets every write, is being filled.
+    #[prost(message, optional, tag = "4")]
+    pub joining: Option<ReplicaRef>,
+    #[prost(bool, tag = "5")]
+    pub active: bool,
+    /// Known to hold every acknowledged write.
+    #[prost(message, repeated, tag = "6")]
+    pub safe: Vec<ReplicaRef>,
+    #[prost(uint64, tag = "7")]
+    pub file: u64,
+    #[prost(uint64, tag = "8")]
+    pub index: u64,
+}
+
+/// A piece of an extent. `zero`: the bytes are zeros and not sent.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Range {
+    #[prost(uint64, tag = "1")]
+    pub offset: u64,
+    #[prost(uint64, tag = "2")]
+    pub length: u64,
+    #[prost(bool, tag = "3")]
+    pub zero: bool,
+}
+
+/// Identity of a client's request: a retry carries the same. 128 bits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Message)]
+pub struct OpId {
+    #[prost(fixed64, tag = "1")]
+    pub high: u64,
+    #[prost(fixed64, tag = "2")]
+    pub low: u64,
+}
+
+/// One atomic change of an extent, as journaled by every member.
+#[derive(Clone, PartialEq, Message)]
+pub struct Record {
+    #[prost(message, required, tag = "1")]
+    pub pos: Pos,
+    #[prost(message, repeated, tag = "2")]
+    pub ranges: Vec<Range>,
+    /// Bytes of the ranges that are not zero, one behind the other.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub data: bytes::Bytes,
+    #[prost(message, required, tag = "4")]
+    pub stable: Pos,
+    #[prost(message, repeated, tag = "5")]
+    pub ops: Vec<OpId>,
+    #[prost(uint64, tag = "6")]
+    pub truncations: u64,
+    /// The file's size as far as this extent knows; counts only within its `truncations`.
+    #[prost(uint64, tag = "7")]
+    pub eof: u64,
+    #[prost(uint64, tag = "8")]
+    pub mtime_ns: u64,
+}
+
+impl Record {
+    /// The ranges with their bytes; `None` stands for zeros.
+    pub fn pieces(&self) -> impl Iterator<Item = (Range, Option<bytes::Bytes>)> + '_ {
+        let mut at = 0usize;
+        self.ranges.iter().map(move |r| {
+            if r.zero {
+                return (*r, None);
+            }
+            let from = at.min(self.data.len());
+            at = (from + r.length as usize).min(self.data.len());
+            (*r, Some(self.data.slice(from..at)))
+        })
+    }
+    /// Whether the bytes fit the ranges and the extent.
+    pub fn well_formed(&self, extent_bytes: u64) -> bool {
+        let bytes: u64 = self.ranges.iter().filter(|r| !r.zero).map(|r| r.length).sum();
+        bytes == self.data.len() as u64
+            && self.ranges.iter().all(|r| r.offset.checked_add(r.length).is_some_and(|end| end <= extent_bytes))
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Seal {
+    /// Only for an extent that was never active: storage may be made.
+    #[prost(bool, tag = "1")]
+    pub create: bool,
+    /// The receiver is the joining member: what it has is thrown away.
+    #[prost(bool, tag = "2")]
+    pub joining: bool,
+}
+#[derive(Clone, PartialEq, Message)]
+pub struct Read {
+    #[prost(uint64, tag = "1")]
+    pub offset: u64,
+    #[prost(uint64, tag = "2")]
+    pub length: u64,
+}
+#[derive(Clone, PartialEq, Message)]
+pub struct Empty {}
+
+#[derive(Clone, PartialEq, Oneof)]
+pub enum ChunkOp {
+    #[prost(message, tag = "10")]
+    Seal(Seal),
+    #[prost(message, tag = "11")]
+    Write(Record),
+    #[prost(message, tag = "12")]
+    Read(Read),
+    #[prost(message, tag = "13")]
+    Confirm(Empty),
+    #[prost(message, tag = "14")]
+    Stable(Pos),
+    /// The extent is not in any file: its storage may go.
+    #[prost(message, tag = "15")]
+    Free(Empty),
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct ChunkRequest {
+    #[prost(uint64, tag = "1")]
+    pub eid: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    pub replica: Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    pub epoch: u64,
+    #[prost(uint64, tag = "4")]
+    pub lease: u64,
+    #[prost(oneof = "ChunkOp", tags = "10, 11, 12, 13, 14, 15")]
+    pub op: Option<ChunkOp>,
+}
+
+/// A member's answer to SEAL: what it has that may not be everywhere.
+#[derive(Clone, PartialEq, Message)]
+pub struct Sealed {
+    #[prost(message, repeated, tag = "1")]
+    pub records: Vec<Record>,
+    #[prost(message, required, tag = "2")]
+    pub stable: Pos,
+    #[prost(message, required, tag = "3")]
+    pub top: Pos,
+    #[prost(message, repeated, tag = "4")]
+    pub ops: Vec<OpId>,
+    #[prost(uint64, tag = "5")]
+    pub eof: u64,
+    #[prost(uint64, tag = "6")]
+    pub truncations: u64,
+    #[prost(uint64, tag = "7")]
+    pub mtime_ns: u64,
+}
+/// The member promised a greater lease or epoch.
+#[derive(Clone, PartialEq, Message)]
+pub struct Refused {
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    #[prost(uint64, tag = "2")]
+    pub lease: u64,
+}
+#[derive(Clone, PartialEq, Message)]
+pub struct Data {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub data: bytes::Bytes,
+    #[prost(fixed32, tag = "2")]
+    pub crc32c: u32,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+pub enum ChunkResult {
+    #[prost(message, tag = "1")]
+    Sealed(Sealed),
+    #[prost(message, tag = "2")]
+    Refused(Refused),
+    /// No such extent, or another replica's disk.
+    #[prost(message, tag = "3")]
+    Unknown(Empty),
+    /// The copy's bytes do not match their checksums, or its journal is broken.
+    #[prost(message, tag = "4")]
+    Damaged(Empty),
+    #[prost(message, tag = "5")]
+    Done(Empty),
+    #[prost(message, tag = "6")]
+    Data(Data),
+}
+#[derive(Clone, PartialEq, Message)]
+pub struct ChunkAnswer {
+    #[prost(oneof = "ChunkResult", tags = "1, 2, 3, 4, 5, 6")]
+    pub result: Option<ChunkResult>,
+}
+
+// ---- metadata ----
+
+/// Attributes of a file or folder. Times in nanoseconds since 1970.
+#[derive(Clone, PartialEq, Message)]
+pub struct Attr {
+    /// NFSv3's ftype3: 1 file, 2 folder, 3 block, 4 character, 5 symlink, 6 socket, 7 fifo.
+    #[prost(uint32, tag = "1")]
+    pub kind: u32,
+    #[prost(uint32, tag = "2")]
+    pub mode: u32,
+    #[prost(uint32, tag = "3")]
+    pub nlink: u32,
+    #[prost(uint32, tag = "4")]
+    pub uid: u32,
+    #[prost(uint32, tag = "5")]
+    pub gid: u32,
+    #[prost(uint64, tag = "6")]
+    pub size: u64,
+    #[prost(uint64, tag = "7")]
+    pub fileid: u64,
+    #[prost(uint64, tag = "8")]
+    pub atime_ns: u64,
+    #[prost(uint64, tag = "9")]
+    pub mtime_ns: u64,
+    #[prost(uint64, tag = "10")]
+    pub ctime_ns: u64,
+    #[prost(uint64, tag = "11")]
+    pub rdev: u64,
+    #[prost(uint32, tag = "12")]
+    pub datastore: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Lease {
+    #[prost(uint32, tag = "1")]
+    pub gateway: u32,
+    /// A gateway process; 0: nobody.
+    #[prost(uint64, tag = "2")]
+    pub boot: u64,
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Inode {
+    #[prost(message, required, tag = "1")]
+    pub attr: Attr,
+    #[prost(message, required, tag = "2")]
+    pub lease: Lease,
+    #[prost(uint64, tag = "3")]
+    pub truncations: u64,
+    /// A truncate to this size is not finished.
+    #[prost(uint64, optional, tag = "4")]
+    pub zero_from: Option<u64>,
+    #[prost(string, tag = "5")]
+    pub symlink: String,
+    /// Verifier of an exclusive create.
+    #[prost(fixed64, tag = "6")]
+    pub verifier: u64,
+    /// Next cookie of a folder; the parent of a folder.
+    #[prost(uint64, tag = "7")]
+    pub next_cookie: u64,
+    #[prost(uint64, tag = "8")]
+    pub parent: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Dirent {
+    #[prost(uint64, tag = "1")]
+    pub fileid: u64,
+    #[prost(uint64, tag = "2")]
+    pub cookie: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Datastore {
+    #[prost(uint32, tag = "1")]
+    pub id: u32,
+    #[prost(string, tag = "2")]
+    pub name: String,
+    #[prost(uint64, tag = "3")]
+    pub root: u64,
+    #[prost(uint32, tag = "4")]
+    pub copies: u32,
+    /// Networks that may mount, `address/bits`; none: everybody.
+    #[prost(string, repeated, tag = "5")]
+    pub clients: Vec<String>,
+}
+
+/// Which gateway serves an address.
+#[derive(Clone, PartialEq, Message)]
+pub struct Binding {
+    #[prost(string, tag = "1")]
+    pub address: String,
+    #[prost(uint32, tag = "2")]
+    pub gateway: u32,
+    #[prost(uint64, tag = "3")]
+    pub boot: u64,
+    #[prost(uint64, tag = "4")]
+    pub version: u64,
+}
+
+/// Identity of a call that must not be carried out twice.
+#[derive(Clone, PartialEq, Message)]
+pub struct CallId {
+    #[prost(string, tag = "1")]
+    pub client: String,
+    #[prost(uint32, tag = "2")]
+    pub xid: u32,
+    #[prost(message, required, tag = "3")]
+    pub body: OpId,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct SetAttr {
+    #[prost(uint32, optional, tag = "1")]
+    pub mode: Option<u32>,
+    #[prost(uint32, optional, tag = "2")]
+    pub uid: Option<u32>,
+    #[prost(uint32, optional, tag = "3")]
+    pub gid: Option<u32>,
+    #[prost(uint64, optional, tag = "4")]
+    pub atime_ns: Option<u64>,
+    #[prost(uint64, optional, tag = "5")]
+    pub mtime_ns: Option<u64>,
+    /// Only of a file that nobody has leased yet (CREATE with a size).
+    #[prost(uint64, optional, tag = "6")]
+    pub size: Option<u64>,
+}
+
+/// A place in a folder.
+#[derive(Clone, PartialEq, Message)]
+pub struct Place {
+    #[prost(uint64, tag = "1")]
+    pub dir: u64,
+    #[prost(string, tag = "2")]
+    pub name: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Make {
+    #[prost(message, required, tag = "1")]
+    pub at: Place,
+    #[prost(uint32, tag = "2")]
+    pub kind: u32,
+    #[prost(message, required, tag = "3")]
+    pub attr: SetAttr,
+    /// 0 unchecked, 1 guarded, 2 exclusive.
+    #[prost(uint32, tag = "4")]
+    pub how: u32,
+    #[prost(fixed64, tag = "5")]
+    pub verifier: u64,
+    #[prost(string, tag = "6")]
+    pub symlink: String,
+    #[prost(uint64, tag = "7")]
+    pub rdev: u64,
+}
+#[derive(Clone, PartialEq, Message)]
+pub struct Remove {
+    #[prost(message, required, tag = "1")]
+    pub at: Place,
+    #[prost(bool, tag = "2")]
+    pub folder: bool,
+}
+#[derive(Clone, PartialEq, Message)]
+pub struct Rename {
+    #[prost(message, required, tag = "1")]
+    pub from: Place,
+    #[prost(message, required, tag = "2")]
+    pub to: Place,
+}
+#[derive(Clone, PartialEq, Message)]
+pub struct Link {
+    #[prost(uint64, tag = "1")]
+    pub file: u64,
+    #[prost(message, required, tag = "2")]
+    pub to: Place,
+}
+#[derive(Clone, PartialEq, Message)]
+pub struct ChangeAttr {
+    #[prost(uint64, tag = "1")]
+    pub file: u64,
+    #[prost(message, required, tag = "2")]
+    pub attr: SetAttr,
+    #[prost(uint64, optional, tag = "3")]
+    pub guard_ctime_ns: Option<u64>,
+}
+#[derive(Clone, PartialEq, Message)]
+pub struct Grant {
+    #[prost(uint64, tag = "1")]
+    pub file: u64,
+    #[prost(uint32, tag = "2")]
+    pub gateway: u32,
+    #[prost(uint64, tag = "3")]
+    pub boot: u64,
+    /// The lease that the LEADER saw; another one by now: refused.
+    #[prost(uint64, tag = "4")]
+    pub expected: u64,
+    /// Replicas for extent 0, if there is none yet.
+    #[prost(message, repeated, tag = "5")]
+    pub replicas: Vec<ReplicaRef>,
+}
+#[derive(Clone, PartialEq, Message)]
+pub struct Allocate {
+    #[prost(uint64, tag = "1")]
+    pub file: u64,
+    #[prost(uint64, tag = "2")]
+    pub lease: u64,
+    #[prost(uint64, tag = "3")]
+    pub index: u64,
+    #[prost(message, repeated, tag = "4")]
+    pub replicas: Vec<ReplicaRef>,
+}
+/// A new configuration, conditional on the current epoch and lease.
+#[derive(Clone, PartialEq, Message)]
+pub struct Propose {
+    #[prost(uint64, tag = "1")]
+    pub eid: u64,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    #[prost(uint64, tag = "3")]
+    pub lease: u64,
+    #[prost(message, repeated, tag = "4")]
+    pub replicas: Vec<ReplicaRef>,
+    #[prost(message, optional, tag = "5")]
+    pub joining: Option<ReplicaRef>,
+    /// The joining member has everything and becomes one of `replicas`.
+    #[prost(bool, tag = "6")]
+    pub promote: bool,
+}
+#[derive(Clone, PartialEq, Message)]
+pub struct Activate {
+    #[prost(uint64, tag = "1")]
+    pub eid: u64,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    #[prost(uint64, tag = "3")]
+    pub lease: u64,
+}
+#[derive(Clone, PartialEq, Message)]
+pub struct Size {
+    #[prost(uint64, tag = "1")]
+    pub file: u64,
+    #[prost(uint64, tag = "2")]
+    pub lease: u64,
+    #[prost(uint64, tag = "3")]
+    pub truncations: u64,
+    #[prost(uint64, tag = "4")]
+    pub size: u64,
+    #[prost(uint64, tag = "5")]
+    pub mtime_ns: u64,
+}
+#[derive(Clone, PartialEq, Message)]
+pub struct Truncate {
+    #[prost(uint64, tag = "1")]
+    pub file: u64,
+    #[prost(uint64, tag = "2")]
+    pub lease: u64,
+    #[prost(uint64, tag = "3")]
+    pub size: u64,
+    /// The zeroes are written: nothing is left to do.
+    #[prost(bool, tag = "4")]
+    pub finished: bool,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+pub enum CommandOp {
+    #[prost(message, tag = "10")]
+    Make(Make),
+    #[prost(message, tag = "11")]
+    Remove(Remove),
+    #[prost(message, tag = "12")]
+    Rename(Rename),
+    #[prost(message, tag = "13")]
+    Link(Link),
+    #[prost(message, tag = "14")]
+    ChangeAttr(ChangeAttr),
+    #[prost(message, tag = "15")]
+    Grant(Grant),
+    #[prost(message, tag = "16")]
+    Allocate(Allocate),
+    #[prost(message, tag = "17")]
+    Propose(Propose),
+    #[prost(message, tag = "18")]
+    Activate(Activate),
+    #[prost(message, tag = "19")]
+    Size(Size),
+    #[prost(message, tag = "20")]
+    Truncate(Truncate),
+    #[prost(message, tag = "21")]
+    Bind(Binding),
+    #[prost(message, tag = "22")]
+    CreateDatastore(Datastore),
+    #[prost(message, tag = "23")]
+    DeleteDatastore(Datastore),
+    #[prost(message, tag = "24")]
+    RegisterReplica(ReplicaRef),
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Command {
+    /// Of calls that must not be carried out twice.
+    #[prost(message, optional, tag = "1")]
+    pub call: Option<CallId>,
+    #[prost(oneof = "CommandOp", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24")]
+    pub op: Option<CommandOp>,
+}
+
+/// One batch of the journal: a znode.
+#[derive(Clone, PartialEq, Message)]
+pub struct Entry {
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    #[prost(uint64, tag = "2")]
+    pub time_ns: u64,
+    #[prost(message, repeated, tag = "3")]
+    pub commands: Vec<Command>,
+    #[prost(string, tag = "4")]
+    pub cluster: String,
+}
+
+/// The outcome of a command.
+#[derive(Clone, PartialEq, Message)]
+pub struct Reply {
+    /// An nfsstat3, 0 for success.
+    #[prost(uint32, tag = "1")]
+    pub status: u32,
+    #[prost(message, optional, tag = "2")]
+    pub attr: Option<Attr>,
+    #[prost(message, optional, tag = "3")]
+    pub dir_before: Option<Attr>,
+    #[prost(message, optional, tag = "4")]
+    pub dir_after: Option<Attr>,
+    #[prost(message, optional, tag = "5")]
+    pub dir2_before: Option<Attr>,
+    #[prost(message, optional, tag = "6")]
+    pub dir2_after: Option<Attr>,
+    #[prost(message, repeated, tag = "7")]
+    pub extents: Vec<ExtentConfig>,
+    #[prost(message, optional, tag = "8")]
+    pub inode: Option<Inode>,
+    /// Of the file before the change (wcc).
+    #[prost(message, optional, tag = "9")]
+    pub before: Option<Attr>,
+    #[prost(uint32, tag = "10")]
+    pub copies: u32,
+}

@@ -1,0 +1,8 @@
+//! metad's state: what every metad computes from the journal, entry by entry.
+
+pub mod kv;
+pub mod namespace;
+pub mod state;
+
+pub use kv::{Kv, MemoryKv};
+pub use state::State;

@@ -1,0 +1,55 @@
+//! The key-value store under the state: memory here, a database in the node.
+
+use std::collections::BTreeMap;
+
+/// A sorted map of bytes.
+pub trait Kv {
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>>;
+    fn put(&mut self, key: Vec<u8>, value: Vec<u8>);
+    fn delete(&mut self, key: &[u8]);
+    /// Calls `visit` for each pair whose key starts with `prefix` and is not below `from`, in order,
+    /// until it returns false.
+    fn scan(&self, prefix: &[u8], from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool);
+}
+
+#[derive(Default, Clone)]
+pub struct MemoryKv {
+    map: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Keys changed since the last `take_changed`, for a database behind this map.
+    changed: std::collections::BTreeSet<Vec<u8>>,
+}
+
+impl MemoryKv {
+    pub fn load(pairs: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Self {
+        MemoryKv { map: pairs.into_iter().collect(), changed: Default::default() }
+    }
+    pub fn pairs(&self) -> impl Iterator<Item = (&Vec<u8>, &Vec<u8>)> {
+        self.map.iter()
+    }
+    /// Keys with their new values; `None` for a deleted one.
+    pub fn take_changed(&mut self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        std::mem::take(&mut self.changed).into_iter().map(|k| (k.clone(), self.map.get(&k).cloned())).collect()
+    }
+}
+
+impl Kv for MemoryKv {
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.map.get(key).cloned()
+    }
+    fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.changed.insert(key.clone());
+        self.map.insert(key, value);
+    }
+    fn delete(&mut self, key: &[u8]) {
+        self.changed.insert(key.to_vec());
+        self.map.remove(key);
+    }
+    fn scan(&self, prefix: &[u8], from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) {
+        let start = prefix.max(from).to_vec();
+        for (k, v) in self.map.range(start..) {
+            if !k.starts_with(prefix) || !visit(k, v) {
+                return;
+            }
+        }
+    }
+}

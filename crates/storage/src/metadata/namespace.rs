@@ -1,0 +1,436 @@
+//! Folders and names: the commands of NFS that change them, and the look-ups.
+
+use super::kv::Kv;
+use super::state::{fail, key, table, State};
+use crate::messages::*;
+use crate::nfs::status;
+
+/// Longest name in a folder, in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
+
+fn dirent_key(dir: u64, name: &str) -> Vec<u8> {
+    let mut k = key(table::DIRENT, &[dir]);
+    k.extend_from_slice(name.as_bytes());
+    k
+}
+
+fn valid_name(name: &str) -> Result<(), u32> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(status::NAMETOOLONG);
+    }
+    if name.is_empty() || name == "." || name == ".." || name.contains('/') || name.contains('\0') {
+        return Err(status::INVAL);
+    }
+    Ok(())
+}
+
+/// One line of a listing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed {
+    pub name: String,
+    pub fileid: u64,
+    pub cookie: u64,
+    pub attr: Attr,
+}
+
+impl<K: Kv> State<K> {
+    fn dir(&self, fileid: u64) -> Result<Inode, u32> {
+        let inode = self.inode(fileid).ok_or(status::STALE)?;
+        if inode.attr.kind == 2 {
+            Ok(inode)
+        } else {
+            Err(status::NOTDIR)
+        }
+    }
+    fn entry(&self, dir: u64, name: &str) -> Option<Dirent> {
+        self.load(&dirent_key(dir, name))
+    }
+
+    pub fn lookup(&self, dir: u64, name: &str) -> Result<Inode, u32> {
+        let d = self.dir(dir)?;
+        if name.len() > NAME_BYTES_MAX {
+            return Err(status::NAMETOOLONG);
+        }
+        let fileid = match name {
+            "." => dir,
+            ".." => d.parent,
+            _ => self.entry(dir, name).ok_or(status::NOENT)?.fileid,
+        };
+        self.inode(fileid).ok_or(status::STALE)
+    }
+
+    /// Entries behind a cookie, which stays good whatever is made or removed meanwhile.
+    pub fn list(&self, dir: u64, after: u64, count_max: usize) -> Result<(Vec<Listed>, bool), u32> {
+        let d = self.dir(dir)?;
+        let mut out = Vec::new();
+        let dots = [(1, ".", dir), (2, "..", d.parent)];
+        for (cookie, name, fileid) in dots {
+            if after < cookie {
+                let attr = self.inode(fileid).map(|i| i.attr).unwrap_or_default();
+                out.push(Listed { name: name.into(), fileid, cookie, attr });
+            }
+        }
+        let prefix = key(table::COOKIE, &[dir]);
+        let from = key(table::COOKIE, &[dir, after + 1]);
+        let mut names = Vec::new();
+        let mut more = false;
+        self.kv.scan(&prefix, &from, &mut |k, v| {
+            if names.len() >= count_max {
+                more = true;
+                return false;
+            }
+            let cookie = <[u8; 8]>::try_from(&k[9..]).map_or(0, u64::from_be_bytes);
+            names.push((cookie, String::from_utf8_lossy(v).into_owned()));
+            true
+        });
+        for (cookie, name) in names {
+            if let Some(inode) = self.entry(dir, &name).and_then(|e| self.inode(e.fileid)) {
+                out.push(Listed { name, fileid: inode.attr.fileid, cookie, attr: inode.attr });
+            }
+        }
+        Ok((out, !more))
+    }
+
+    fn add_entry(&mut self, dir: &mut Inode, name: &str, fileid: u64, time_ns: u64) {
+        let cookie = dir.next_cookie.max(3);
+        dir.next_cookie = cookie + 1;
+        self.store(dirent_key(dir.attr.fileid, name), &Dirent { fileid, cookie });
+        self.kv.put(key(table::COOKIE, &[dir.attr.fileid, cookie]), name.as_bytes().to_vec());
+        self.touch_dir(dir, time_ns);
+    }
+    fn remove_entry(&mut self, dir: &mut Inode, name: &str, time_ns: u64) {
+        if let Some(e) = self.entry(dir.attr.fileid, name) {
+            self.kv.delete(&dirent_key(dir.attr.fileid, name));
+            self.kv.delete(&key(table::COOKIE, &[dir.attr.fileid, e.cookie]));
+        }
+        self.touch_dir(dir, time_ns);
+    }
+    /// Times of a folder move with every change, so that clients see it.
+    fn touch_dir(&mut self, dir: &mut Inode, time_ns: u64) {
+        dir.attr.mtime_ns = time_ns.max(dir.attr.mtime_ns + 1);
+        dir.attr.ctime_ns = dir.attr.mtime_ns;
+        self.put_inode(dir);
+    }
+
+    pub(super) fn make(&mut self, m: &Make, time_ns: u64) -> Reply {
+        let mut dir = match self.dir(m.at.dir) {
+            Ok(d) => d,
+            Err(code) => return fail(code),
+        };
+        let before = dir.attr.clone();
+        let with_dir = |r: Reply, dir: &Inode| Reply {
+            dir_before: Some(before.clone()),
+            dir_after: Some(dir.attr.clone()),
+            ..r
+        };
+        if let Err(code) = valid_name(&m.at.name) {
+            return with_dir(fail(code), &dir);
+        }
+        if let Some(existing) = self.entry(m.at.dir, &m.at.name).and_then(|e| self.inode(e.fileid)) {
+            let same = match m.how {
+                0 => existing.attr.kind == 1 && m.kind == 1,
+                2 => existing.verifier == m.verifier && existing.verifier != 0,
+                _ => false,
+            };
+            if !same {
+                return with_dir(fail(status::EXIST), &dir);
+            }
+            return with_dir(Reply { attr: Some(existing.attr.clone()), inode: Some(existing), ..Default::default() }, &dir);
+        }
+        let fileid = self.new_fileid();
+        let folder = m.kind == 2;
+        let attr = Attr {
+            kind: m.kind,
+            mode: m.attr.mode.unwrap_or(if folder { 0o755 } else { 0o644 }) & 0o7777,
+            nlink: if folder { 2 } else { 1 },
+            uid: m.attr.uid.unwrap_or(0),
+            gid: m.attr.gid.unwrap_or(0),
+            size: if folder { 4096 } else { m.symlink.len() as u64 },
+            fileid,
+            atime_ns: m.attr.atime_ns.unwrap_or(time_ns),
+            mtime_ns: m.attr.mtime_ns.unwrap_or(time_ns),
+            ctime_ns: time_ns,
+            rdev: m.rdev,
+            datastore: dir.attr.datastore,
+        };
+        let mut inode = Inode {
+            attr,
+            symlink: m.symlink.clone(),
+            verifier: m.verifier,
+            parent: m.at.dir,
+            next_cookie: 3,
+            ..Default::default()
+        };
+        if let (1, Some(size)) = (m.kind, m.attr.size) {
+            inode.attr.size = size;
+        }
+        self.put_inode(&inode);
+        if folder {
+            dir.attr.nlink += 1;
+        }
+        self.add_entry(&mut dir, &m.at.name, fileid, time_ns);
+        with_dir(Reply { attr: Some(inode.attr.clone()), inode: Some(inode), ..Default::default() }, &dir)
+    }
+
+    /// One name less; the inode goes with its last.
+    fn unlink(&mut self, mut inode: Inode, time_ns: u64) {
+        let fileid = inode.attr.fileid;
+        inode.attr.nlink = inode.attr.nlink.saturating_sub(1);
+        if inode.attr.kind == 2 || inode.attr.nlink == 0 {
+            for cfg in self.extents(fileid) {
+                self.kv.delete(&key(table::MAP, &[fileid, cfg.index]));
+                self.kv.delete(&key(table::EXTENT, &[cfg.eid]));
+                self.store(key(table::GARBAGE, &[cfg.eid]), &cfg);
+            }
+            self.kv.delete(&key(table::INODE, &[fileid]));
+        } else {
+            inode.attr.ctime_ns = time_ns.max(inode.attr.ctime_ns + 1);
+            self.put_inode(&inode);
+        }
+    }
+
+    fn is_empty(&self, dir: u64) -> bool {
+        let prefix = key(table::DIRENT, &[dir]);
+        let mut empty = true;
+        self.kv.scan(&prefix, &prefix, &mut |_, _| {
+            empty = false;
+            false
+        });
+        empty
+    }
+
+    pub(super) fn remove(&mut self, r: &Remove, time_ns: u64) -> Reply {
+        let mut dir = match self.dir(r.at.dir) {
+            Ok(d) => d,
+            Err(code) => return fail(code),
+        };
+        let before = dir.attr.clone();
+        let code = match self.entry(r.at.dir, &r.at.name).and_then(|e| self.inode(e.fileid)) {
+            _ if r.at.name == "." || r.at.name == ".." => status::INVAL,
+            None => status::NOENT,
+            Some(i) if r.folder && i.attr.kind != 2 => status::NOTDIR,
+            Some(i) if !r.folder && i.attr.kind == 2 => status::ISDIR,
+            Some(i) if r.folder && !self.is_empty(i.attr.fileid) => status::NOTEMPTY,
+            Some(inode) => {
+                if r.folder {
+                    dir.attr.nlink -= 1;
+                }
+                self.unlink(inode, time_ns);
+                self.remove_entry(&mut dir, &r.at.name, time_ns);
+                status::OK
+            }
+        };
+        Reply { status: code, dir_before: Some(before), dir_after: Some(dir.attr), ..Default::default() }
+    }
+
+    pub(super) fn rename(&mut self, r: &Rename, time_ns: u64) -> Reply {
+        let (from, to) = match (self.dir(r.from.dir), self.dir(r.to.dir)) {
+            (Ok(a), Ok(b)) => (a, b),
+            (Err(code), _) | (_, Err(code)) => return fail(code),
+        };
+        let befores = (from.attr.clone(), to.attr.clone());
+        let code = self.rename_checked(r, &from, &to, time_ns).err().unwrap_or(status::OK);
+        Reply {
+            status: code,
+            dir_before: Some(befores.0),
+            dir_after: self.inode(r.from.dir).map(|i| i.attr),
+            dir2_before: Some(befores.1),
+            dir2_after: self.inode(r.to.dir).map(|i| i.attr),
+            ..Default::default()
+        }
+    }
+
+    fn rename_checked(&mut self, r: &Rename, from: &Inode, to: &Inode, time_ns: u64) -> Result<(), u32> {
+        valid_name(&r.from.name)?;
+        valid_name(&r.to.name)?;
+        if from.attr.datastore != to.attr.datastore {
+            return Err(status::XDEV);
+        }
+        let mut moved = self.entry(r.from.dir, &r.from.name).and_then(|e| self.inode(e.fileid)).ok_or(status::NOENT)?;
+        let folder = moved.attr.kind == 2;
+        if folder && self.is_inside(r.to.dir, moved.attr.fileid) {
+            return Err(status::INVAL);
+        }
+        let target = self.entry(r.to.dir, &r.to.name).and_then(|e| self.inode(e.fileid));
+        if let Some(t) = target {
+            if t.attr.fileid == moved.attr.fileid {
+                return Ok(());
+            }
+            match (folder, t.attr.kind == 2) {
+                (true, false) => return Err(status::NOTDIR),
+                (false, true) => return Err(status::ISDIR),
+                (true, true) if !self.is_empty(t.attr.fileid) => return Err(status::NOTEMPTY),
+                _ => {}
+            }
+            let was_folder = t.attr.kind == 2;
+            self.unlink(t, time_ns);
+            let mut d = self.dir(r.to.dir)?;
+            d.attr.nlink -= u32::from(was_folder);
+            self.remove_entry(&mut d, &r.to.name, time_ns);
+        }
+        let mut d = self.dir(r.from.dir)?;
+        d.attr.nlink -= u32::from(folder);
+        self.remove_entry(&mut d, &r.from.name, time_ns);
+        let mut d = self.dir(r.to.dir)?;
+        d.attr.nlink += u32::from(folder);
+        self.add_entry(&mut d, &r.to.name, moved.attr.fileid, time_ns);
+        moved.parent = r.to.dir;
+        moved.attr.ctime_ns = time_ns.max(moved.attr.ctime_ns + 1);
+        self.put_inode(&moved);
+        Ok(())
+    }
+
+    /// Whether `dir` is `ancestor` or lies below it.
+    fn is_inside(&self, dir: u64, ancestor: u64) -> bool {
+        let mut at = dir;
+        loop {
+            if at == ancestor {
+                return true;
+            }
+            match self.inode(at) {
+                Some(i) if i.parent != at => at = i.parent,
+                _ => return false,
+            }
+        }
+    }
+
+    pub(super) fn link(&mut self, l: &Link, time_ns: u64) -> Reply {
+        let (mut dir, inode) = match (self.dir(l.to.dir), self.inode(l.file)) {
+            (Ok(d), Some(i)) => (d, i),
+            (Err(code), _) => return fail(code),
+            (_, None) => return fail(status::STALE),
+        };
+        let before = dir.attr.clone();
+        let mut inode = inode;
+        let code = if let Err(code) = valid_name(&l.to.name) {
+            code
+        } else if inode.attr.kind == 2 {
+            status::ISDIR
+        } else if self.entry(l.to.dir, &l.to.name).is_some() {
+            status::EXIST
+        } else {
+            inode.attr.nlink += 1;
+            inode.attr.ctime_ns = time_ns.max(inode.attr.ctime_ns + 1);
+            self.put_inode(&inode);
+            self.add_entry(&mut dir, &l.to.name, l.file, time_ns);
+            status::OK
+        };
+        Reply {
+            status: code,
+            attr: Some(inode.attr.clone()),
+            inode: Some(inode),
+            dir_before: Some(before),
+            dir_after: Some(dir.attr),
+            ..Default::default()
+        }
+    }
+
+    pub(super) fn change_attr(&mut self, c: &ChangeAttr, time_ns: u64) -> Reply {
+        let Some(mut inode) = self.inode(c.file) else { return fail(status::STALE) };
+        let before = Some(inode.attr.clone());
+        if c.guard_ctime_ns.is_some_and(|g| g != inode.attr.ctime_ns) {
+            return Reply { status: status::NOT_SYNC, attr: Some(inode.attr), before, ..Default::default() };
+        }
+        let a = &mut inode.attr;
+        a.mode = c.attr.mode.map_or(a.mode, |m| m & 0o7777);
+        a.uid = c.attr.uid.unwrap_or(a.uid);
+        a.gid = c.attr.gid.unwrap_or(a.gid);
+        a.atime_ns = c.attr.atime_ns.unwrap_or(a.atime_ns);
+        a.mtime_ns = c.attr.mtime_ns.unwrap_or(a.mtime_ns);
+        a.ctime_ns = time_ns.max(a.ctime_ns + 1);
+        self.put_inode(&inode);
+        Reply { attr: Some(inode.attr.clone()), inode: Some(inode), before, ..Default::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::MemoryKv;
+
+    fn state() -> (State<MemoryKv>, u64) {
+        let mut s = State::new(MemoryKv::default());
+        let d = Datastore { name: "ds1".into(), copies: 2, ..Default::default() };
+        run(&mut s, CommandOp::CreateDatastore(d), None);
+        let root = s.datastores()[0].root;
+        (s, root)
+    }
+
+    fn run(s: &mut State<MemoryKv>, op: CommandOp, call: Option<CallId>) -> Reply {
+        let n = s.applied() + 1;
+        let entry = Entry { version: VERSION, time_ns: n * 1000, commands: vec![Command { call, op: Some(op) }], cluster: "c".into() };
+        s.apply(n, &entry).remove(0)
+    }
+
+    fn make(dir: u64, name: &str, kind: u32) -> CommandOp {
+        CommandOp::Make(Make { at: Place { dir, name: name.into() }, kind, how: 1, ..Default::default() })
+    }
+
+    #[test]
+    fn a_retransmitted_call_is_answered_and_not_carried_out_again() {
+        let (mut s, root) = state();
+        let call = CallId { client: "10.0.0.1".into(), xid: 7, body: OpId { high: 1, low: 2 } };
+        let first = run(&mut s, make(root, "a", 2), Some(call.clone()));
+        assert_eq!(first.status, status::OK);
+        assert_eq!(run(&mut s, make(root, "a", 2), Some(call)), first);
+        assert_eq!(run(&mut s, make(root, "a", 2), None).status, status::EXIST);
+    }
+
+    #[test]
+    fn cookies_stay_good_while_names_come_and_go() {
+        let (mut s, root) = state();
+        for i in 0..10 {
+            run(&mut s, make(root, &format!("f{i}"), 1), None);
+        }
+        let (first, end) = s.list(root, 0, 3).unwrap();
+        assert_eq!(first.iter().map(|l| l.name.as_str()).collect::<Vec<_>>(), [".", "..", "f0", "f1", "f2"]);
+        assert!(!end);
+        for gone in ["f1", "f2"] {
+            let at = Place { dir: root, name: gone.into() };
+            assert_eq!(run(&mut s, CommandOp::Remove(Remove { at, folder: false }), None).status, status::OK);
+        }
+        let (rest, end) = s.list(root, first.last().unwrap().cookie, 100).unwrap();
+        assert_eq!(rest[0].name, "f3");
+        assert_eq!((rest.len(), end), (7, true));
+    }
+
+    #[test]
+    fn a_folder_is_not_moved_into_itself_nor_removed_while_full() {
+        let (mut s, root) = state();
+        let a = run(&mut s, make(root, "a", 2), None).attr.unwrap().fileid;
+        let b = run(&mut s, make(a, "b", 2), None).attr.unwrap().fileid;
+        let rename = |from: u64, f: &str, to: u64, t: &str| {
+            CommandOp::Rename(Rename { from: Place { dir: from, name: f.into() }, to: Place { dir: to, name: t.into() } })
+        };
+        assert_eq!(run(&mut s, rename(root, "a", b, "x"), None).status, status::INVAL);
+        let at = Place { dir: root, name: "a".into() };
+        assert_eq!(run(&mut s, CommandOp::Remove(Remove { at, folder: true }), None).status, status::NOTEMPTY);
+        assert_eq!(run(&mut s, rename(a, "b", root, "c"), None).status, status::OK);
+        assert_eq!(s.lookup(root, "c").unwrap().parent, root);
+        assert_eq!(s.inode(root).unwrap().attr.nlink, 4);
+    }
+
+    #[test]
+    fn a_lease_is_granted_only_on_what_is_current_and_configurations_only_from_safe() {
+        let (mut s, root) = state();
+        let file = run(&mut s, make(root, "disk", 1), None).attr.unwrap().fileid;
+        let r = |n: u32| ReplicaRef { node: n, id: vec![n as u8; 16], address: String::new() };
+        let grant = |expected, boot| CommandOp::Grant(Grant { file, gateway: 1, boot, expected, replicas: vec![r(1), r(2)] });
+        let granted = run(&mut s, grant(0, 77), None);
+        assert_eq!(granted.inode.as_ref().unwrap().lease.number, 1);
+        assert_eq!(run(&mut s, grant(0, 78), None).status, status::JUKEBOX);
+        let eid = granted.extents[0].eid;
+        let propose = |epoch, who: Vec<ReplicaRef>, joining, promote| {
+            CommandOp::Propose(Propose { eid, epoch, lease: 1, replicas: who, joining, promote })
+        };
+        assert_eq!(run(&mut s, propose(1, vec![r(3)], None, false), None).status, status::INVAL);
+        assert_eq!(run(&mut s, propose(1, vec![r(1)], None, false), None).status, status::OK);
+        // Not activated: the other one of the first configuration is still complete and may be chosen.
+        assert_eq!(run(&mut s, propose(2, vec![r(2)], Some(r(3)), false), None).status, status::OK);
+        let activate = |epoch| CommandOp::Activate(Activate { eid, epoch, lease: 1 });
+        assert_eq!(run(&mut s, activate(3), None).status, status::OK);
+        assert_eq!(run(&mut s, propose(3, vec![r(1)], None, false), None).status, status::INVAL);
+        assert_eq!(run(&mut s, propose(3, vec![r(2), r(3)], None, true), None).status, status::OK);
+        assert_eq!(s.extent(eid).unwrap().safe.len(), 2);
+    }
+}

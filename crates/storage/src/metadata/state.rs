@@ -1,0 +1,421 @@
+//! The state machine: apply a command, get a reply. Deterministic: time comes with the entry, ids are
+//! counted here.
+//!
+//! Leases, configurations and addresses follow the replication protocol: every change is conditional
+//! on what its author knew (lease number, epoch, truncations), and numbers only grow.
+
+use super::kv::Kv;
+use crate::messages::*;
+use crate::nfs::status;
+use prost::Message;
+
+/// Bytes of an extent.
+pub const EXTENT_BYTES: u64 = 256 << 20;
+/// Replies that are kept for retransmitted calls.
+const CALLS_KEPT: u64 = 8_192;
+
+pub struct State<K> {
+    pub kv: K,
+}
+
+pub(super) fn key(table: u8, parts: &[u64]) -> Vec<u8> {
+    let mut k = vec![table];
+    parts.iter().for_each(|p| k.extend_from_slice(&p.to_be_bytes()));
+    k
+}
+
+/// Tables of the store.
+pub(super) mod table {
+    pub const COUNTER: u8 = b'c';
+    pub const INODE: u8 = b'i';
+    pub const DIRENT: u8 = b'd';
+    pub const COOKIE: u8 = b'k';
+    pub const MAP: u8 = b'm';
+    pub const EXTENT: u8 = b'e';
+    pub const DATASTORE: u8 = b's';
+    pub const BINDING: u8 = b'b';
+    pub const REPLICA: u8 = b'r';
+    pub const CALL: u8 = b'x';
+    pub const CALL_AGE: u8 = b'y';
+    pub const GARBAGE: u8 = b'g';
+    pub const APPLIED: u8 = b'a';
+}
+
+pub(super) fn fail(status: u32) -> Reply {
+    Reply { status, ..Default::default() }
+}
+
+impl<K: Kv> State<K> {
+    pub fn new(kv: K) -> Self {
+        State { kv }
+    }
+
+    pub(super) fn load<M: Message + Default>(&self, key: &[u8]) -> Option<M> {
+        self.kv.get(key).and_then(|b| M::decode(&b[..]).ok())
+    }
+    pub(super) fn store<M: Message>(&mut self, key: Vec<u8>, value: &M) {
+        self.kv.put(key, value.encode_to_vec());
+    }
+    pub(super) fn number(&self, name: &str) -> u64 {
+        let mut k = vec![table::COUNTER];
+        k.extend_from_slice(name.as_bytes());
+        self.kv.get(&k).and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes)
+    }
+    pub(super) fn next(&mut self, name: &str) -> u64 {
+        let n = self.number(name) + 1;
+        let mut k = vec![table::COUNTER];
+        k.extend_from_slice(name.as_bytes());
+        self.kv.put(k, n.to_be_bytes().to_vec());
+        n
+    }
+
+    /// Number of the newest entry in this state.
+    pub fn applied(&self) -> u64 {
+        self.kv.get(&[table::APPLIED]).and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes)
+    }
+
+    /// The cluster whose journal this state comes from; empty before the first entry.
+    pub fn cluster(&self) -> String {
+        self.kv.get(b"cluster").map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+    }
+
+    /// Applies the entry with this number, which must be the next one.
+    pub fn apply(&mut self, number: u64, entry: &Entry) -> Vec<Reply> {
+        assert_eq!(number, self.applied() + 1, "entries are applied in order");
+        if self.cluster().is_empty() && !entry.cluster.is_empty() {
+            self.kv.put(b"cluster".to_vec(), entry.cluster.clone().into_bytes());
+        }
+        let replies = entry.commands.iter().map(|c| self.command(c, entry.time_ns)).collect();
+        self.kv.put(vec![table::APPLIED], number.to_be_bytes().to_vec());
+        replies
+    }
+
+    fn command(&mut self, c: &Command, time_ns: u64) -> Reply {
+        if let Some(call) = &c.call {
+            if let Some(known) = self.answered(call) {
+                return known;
+            }
+        }
+        let reply = match c.op.as_ref() {
+            Some(CommandOp::Make(m)) => self.make(m, time_ns),
+            Some(CommandOp::Remove(r)) => self.remove(r, time_ns),
+            Some(CommandOp::Rename(r)) => self.rename(r, time_ns),
+            Some(CommandOp::Link(l)) => self.link(l, time_ns),
+            Some(CommandOp::ChangeAttr(a)) => self.change_attr(a, time_ns),
+            Some(CommandOp::Grant(g)) => self.grant(g, time_ns),
+            Some(CommandOp::Allocate(a)) => self.allocate(a),
+            Some(CommandOp::Propose(p)) => self.propose(p),
+            Some(CommandOp::Activate(a)) => self.activate(a),
+            Some(CommandOp::Size(s)) => self.size(s),
+            Some(CommandOp::Truncate(t)) => self.truncate(t, time_ns),
+            Some(CommandOp::Bind(b)) => self.bind(b),
+            Some(CommandOp::CreateDatastore(d)) => self.create_datastore(d, time_ns),
+            Some(CommandOp::DeleteDatastore(d)) => self.delete_datastore(&d.name),
+            Some(CommandOp::RegisterReplica(r)) => {
+                self.store(key(table::REPLICA, &[r.node.into()]), r);
+                Reply::default()
+            }
+            None => fail(status::NOTSUPP),
+        };
+        if let Some(call) = &c.call {
+            self.remember(call, &reply);
+        }
+        reply
+    }
+
+    // ---- retransmitted calls ----
+
+    fn call_key(call: &CallId) -> Vec<u8> {
+        let mut k = vec![table::CALL];
+        call.encode(&mut k).expect("a vector grows");
+        k
+    }
+    /// The reply of a call that was carried out before.
+    pub fn answered(&self, call: &CallId) -> Option<Reply> {
+        self.load(&Self::call_key(call))
+    }
+    fn remember(&mut self, call: &CallId, reply: &Reply) {
+        let k = Self::call_key(call);
+        self.store(k.clone(), reply);
+        let n = self.next("call");
+        self.kv.put(key(table::CALL_AGE, &[n]), k);
+        if n > CALLS_KEPT {
+            let old = key(table::CALL_AGE, &[n - CALLS_KEPT]);
+            if let Some(k) = self.kv.get(&old) {
+                self.kv.delete(&k);
+                self.kv.delete(&old);
+            }
+        }
+    }
+
+    // ---- leases and extents ----
+
+    pub fn inode(&self, fileid: u64) -> Option<Inode> {
+        self.load(&key(table::INODE, &[fileid]))
+    }
+    pub(super) fn put_inode(&mut self, inode: &Inode) {
+        self.store(key(table::INODE, &[inode.attr.fileid]), inode);
+    }
+    pub fn extent(&self, eid: u64) -> Option<ExtentConfig> {
+        self.load(&key(table::EXTENT, &[eid]))
+    }
+    pub fn extents(&self, file: u64) -> Vec<ExtentConfig> {
+        let prefix = key(table::MAP, &[file]);
+        let mut eids = Vec::new();
+        self.kv.scan(&prefix, &prefix, &mut |_, v| {
+            eids.extend(<[u8; 8]>::try_from(v).map(u64::from_be_bytes));
+            true
+        });
+        eids.into_iter().filter_map(|eid| self.extent(eid)).collect()
+    }
+
+    fn grant(&mut self, g: &Grant, time_ns: u64) -> Reply {
+        let Some(mut inode) = self.inode(g.file) else { return fail(status::STALE) };
+        if inode.attr.kind != 1 {
+            return fail(status::INVAL);
+        }
+        if inode.lease.number != g.expected {
+            return Reply { status: status::JUKEBOX, inode: Some(inode), ..Default::default() };
+        }
+        if inode.lease.boot != 0 && inode.lease.boot != g.boot {
+            // The last owner may have changed the file after it last said so: caches are not to be kept.
+            let now = time_ns.max(inode.attr.mtime_ns + 1).max(inode.attr.ctime_ns + 1);
+            inode.attr.mtime_ns = now;
+            inode.attr.ctime_ns = now;
+        }
+        inode.lease = Lease { gateway: g.gateway, boot: g.boot, number: inode.lease.number + 1 };
+        self.put_inode(&inode);
+        if self.kv.get(&key(table::MAP, &[g.file, 0])).is_none() && !g.replicas.is_empty() {
+            self.new_extent(g.file, 0, &g.replicas);
+        }
+        self.file_reply(inode)
+    }
+
+    fn file_reply(&self, inode: Inode) -> Reply {
+        let file = inode.attr.fileid;
+        let copies = self.datastore_by_id(inode.attr.datastore).map_or(2, |d| d.copies);
+        Reply {
+            attr: Some(inode.attr.clone()),
+            inode: Some(inode),
+            extents: self.extents(file),
+            copies,
+            ..Default::default()
+        }
+    }
+
+    fn new_extent(&mut self, file: u64, index: u64, replicas: &[ReplicaRef]) -> ExtentConfig {
+        let eid = self.next("extent");
+        let cfg = ExtentConfig {
+            eid,
+            epoch: 1,
+            replicas: replicas.to_vec(),
+            joining: None,
+            active: false,
+            safe: replicas.to_vec(),
+            file,
+            index,
+        };
+        self.store(key(table::EXTENT, &[eid]), &cfg);
+        self.kv.put(key(table::MAP, &[file, index]), eid.to_be_bytes().to_vec());
+        cfg
+    }
+
+    fn owned(&self, file: u64, lease: u64) -> Result<Inode, Reply> {
+        match self.inode(file) {
+            None => Err(fail(status::STALE)),
+            Some(i) if i.lease.number != lease => {
+                Err(Reply { status: status::JUKEBOX, inode: Some(i), ..Default::default() })
+            }
+            Some(i) => Ok(i),
+        }
+    }
+
+    fn allocate(&mut self, a: &Allocate) -> Reply {
+        let inode = match self.owned(a.file, a.lease) {
+            Ok(i) => i,
+            Err(r) => return r,
+        };
+        // Asking twice gives the same extent.
+        if self.kv.get(&key(table::MAP, &[a.file, a.index])).is_none() {
+            if a.replicas.is_empty() {
+                return fail(status::JUKEBOX);
+            }
+            self.new_extent(a.file, a.index, &a.replicas);
+        }
+        self.file_reply(inode)
+    }
+
+    fn propose(&mut self, p: &Propose) -> Reply {
+        let Some(mut cfg) = self.extent(p.eid) else { return fail(status::STALE) };
+        let inode = match self.owned(cfg.file, p.lease) {
+            Ok(i) => i,
+            Err(r) => return r,
+        };
+        if cfg.epoch != p.epoch {
+            // Asked twice, or on old knowledge: the author reads and compares.
+            return Reply { status: status::BADTYPE, ..self.file_reply(inode) };
+        }
+        let promoted = if p.promote { cfg.joining.clone() } else { None };
+        let allowed = |r: &ReplicaRef| cfg.safe.iter().any(|s| s.id == r.id) || promoted.as_ref().is_some_and(|j| j.id == r.id);
+        if p.replicas.is_empty() || !p.replicas.iter().all(allowed) {
+            return fail(status::INVAL);
+        }
+        if let Some(j) = promoted {
+            cfg.safe = p.replicas.clone();
+            debug_assert!(p.replicas.iter().any(|r| r.id == j.id));
+        }
+        cfg.epoch += 1;
+        cfg.replicas = p.replicas.clone();
+        cfg.joining = p.joining.clone();
+        cfg.active = false;
+        self.store(key(table::EXTENT, &[p.eid]), &cfg);
+        self.file_reply(inode)
+    }
+
+    fn activate(&mut self, a: &Activate) -> Reply {
+        let Some(mut cfg) = self.extent(a.eid) else { return fail(status::STALE) };
+        let inode = match self.owned(cfg.file, a.lease) {
+            Ok(i) => i,
+            Err(r) => return r,
+        };
+        if cfg.epoch != a.epoch {
+            return Reply { status: status::BADTYPE, ..self.file_reply(inode) };
+        }
+        cfg.active = true;
+        cfg.safe = cfg.replicas.clone();
+        self.store(key(table::EXTENT, &[a.eid]), &cfg);
+        self.file_reply(inode)
+    }
+
+    fn size(&mut self, s: &Size) -> Reply {
+        let mut inode = match self.owned(s.file, s.lease) {
+            Ok(i) => i,
+            Err(r) => return r,
+        };
+        if inode.truncations != s.truncations {
+            return fail(status::JUKEBOX);
+        }
+        inode.attr.size = inode.attr.size.max(s.size);
+        inode.attr.mtime_ns = inode.attr.mtime_ns.max(s.mtime_ns);
+        inode.attr.ctime_ns = inode.attr.ctime_ns.max(s.mtime_ns);
+        self.put_inode(&inode);
+        Reply::default()
+    }
+
+    fn truncate(&mut self, t: &Truncate, time_ns: u64) -> Reply {
+        let mut inode = match self.owned(t.file, t.lease) {
+            Ok(i) => i,
+            Err(r) => return r,
+        };
+        if t.finished {
+            inode.zero_from = None;
+            self.put_inode(&inode);
+            return self.file_reply(inode);
+        }
+        let shrinks = t.size < inode.attr.size;
+        inode.attr.size = t.size;
+        inode.attr.mtime_ns = time_ns.max(inode.attr.mtime_ns + 1);
+        inode.attr.ctime_ns = inode.attr.mtime_ns;
+        if shrinks {
+            inode.truncations += 1;
+            inode.zero_from = Some(t.size);
+            let first_gone = t.size.div_ceil(EXTENT_BYTES).max(1);
+            for cfg in self.extents(t.file).into_iter().filter(|c| c.index >= first_gone) {
+                self.kv.delete(&key(table::MAP, &[t.file, cfg.index]));
+                self.kv.delete(&key(table::EXTENT, &[cfg.eid]));
+                self.store(key(table::GARBAGE, &[cfg.eid]), &cfg);
+            }
+        }
+        self.put_inode(&inode);
+        self.file_reply(inode)
+    }
+
+    // ---- datastores, addresses, replicas ----
+
+    fn bind(&mut self, b: &Binding) -> Reply {
+        let mut k = vec![table::BINDING];
+        k.extend_from_slice(b.address.as_bytes());
+        let version = self.load::<Binding>(&k).map_or(0, |old| old.version) + 1;
+        self.store(k, &Binding { version, ..b.clone() });
+        Reply::default()
+    }
+    pub fn bindings(&self) -> Vec<Binding> {
+        self.all(table::BINDING)
+    }
+    pub fn replicas(&self) -> Vec<ReplicaRef> {
+        self.all(table::REPLICA)
+    }
+    pub fn datastores(&self) -> Vec<Datastore> {
+        self.all(table::DATASTORE)
+    }
+    pub fn datastore_by_id(&self, id: u32) -> Option<Datastore> {
+        self.datastores().into_iter().find(|d| d.id == id)
+    }
+    /// Every extent configuration, for repair and status.
+    pub fn all_extents(&self) -> Vec<ExtentConfig> {
+        self.all(table::EXTENT)
+    }
+    pub fn garbage(&self) -> Vec<ExtentConfig> {
+        self.all(table::GARBAGE)
+    }
+    pub fn files(&self) -> Vec<Inode> {
+        self.all::<Inode>(table::INODE).into_iter().filter(|i| i.attr.kind == 1).collect()
+    }
+
+    fn all<M: Message + Default>(&self, t: u8) -> Vec<M> {
+        let mut out = Vec::new();
+        self.kv.scan(&[t], &[t], &mut |_, v| {
+            out.extend(M::decode(v));
+            true
+        });
+        out
+    }
+
+    fn create_datastore(&mut self, d: &Datastore, time_ns: u64) -> Reply {
+        let bad = d.name.is_empty() || d.name.contains('/') || d.copies == 0 || d.copies > 3;
+        if bad {
+            return fail(status::INVAL);
+        }
+        if self.datastores().iter().any(|x| x.name == d.name) {
+            return fail(status::EXIST);
+        }
+        let id = self.next("datastore") as u32;
+        let root = self.new_fileid();
+        let attr = Attr {
+            kind: 2,
+            mode: 0o777,
+            nlink: 2,
+            size: 4096,
+            fileid: root,
+            atime_ns: time_ns,
+            mtime_ns: time_ns,
+            ctime_ns: time_ns,
+            datastore: id,
+            ..Default::default()
+        };
+        self.put_inode(&Inode { attr, parent: root, next_cookie: 3, ..Default::default() });
+        self.store(key(table::DATASTORE, &[id.into()]), &Datastore { id, root, ..d.clone() });
+        Reply::default()
+    }
+
+    fn delete_datastore(&mut self, name: &str) -> Reply {
+        let Some(d) = self.datastores().into_iter().find(|d| d.name == name) else { return fail(status::NOENT) };
+        let prefix = key(table::DIRENT, &[d.root]);
+        let mut used = false;
+        self.kv.scan(&prefix, &prefix, &mut |_, _| {
+            used = true;
+            false
+        });
+        if used {
+            return fail(status::NOTEMPTY);
+        }
+        self.kv.delete(&key(table::INODE, &[d.root]));
+        self.kv.delete(&key(table::DATASTORE, &[d.id.into()]));
+        Reply::default()
+    }
+
+    /// Small numbers stay free, for people who look for inode 1 or 2 of something else.
+    pub(super) fn new_fileid(&mut self) -> u64 {
+        self.next("fileid") + 63
+    }
+}

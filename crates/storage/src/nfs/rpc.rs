@@ -1,0 +1,115 @@
+//! ONC RPC (RFC 5531): call headers in, reply headers out.
+
+use super::xdr::{XdrError, XdrReader, XdrWriter};
+
+pub const PROGRAM_NFS: u32 = 100_003;
+pub const PROGRAM_MOUNT: u32 = 100_005;
+/// Longest record that is accepted: a WRITE of 1 MiB and its header.
+pub const RECORD_BYTES_MAX: usize = (1 << 20) + 4_096;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallHeader {
+    pub xid: u32,
+    pub program: u32,
+    pub version: u32,
+    pub procedure: u32,
+    pub uid: u32,
+    pub gid: u32,
+    /// Where the arguments begin in the record.
+    pub body_at: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BadCall {
+    /// No call at all: the connection is not worth keeping.
+    NotRpc,
+    /// Another version of RPC than 2.
+    RpcMismatch { xid: u32 },
+}
+
+/// Reads the header of a call with AUTH_NONE or AUTH_SYS.
+pub fn parse_call(record: &[u8]) -> Result<CallHeader, BadCall> {
+    let mut r = XdrReader::new(record);
+    let not = |_: XdrError| BadCall::NotRpc;
+    let xid = r.u32().map_err(not)?;
+    if r.u32().map_err(not)? != 0 {
+        return Err(BadCall::NotRpc);
+    }
+    if r.u32().map_err(not)? != 2 {
+        return Err(BadCall::RpcMismatch { xid });
+    }
+    let (program, version, procedure) = (r.u32().map_err(not)?, r.u32().map_err(not)?, r.u32().map_err(not)?);
+    let flavour = r.u32().map_err(not)?;
+    let credentials = r.opaque(400).map_err(not)?;
+    let (mut uid, mut gid) = (65_534, 65_534);
+    if flavour == 1 {
+        let mut c = XdrReader::new(credentials);
+        let mut parse = || -> Result<(u32, u32), XdrError> {
+            c.u32()?;
+            c.opaque(255)?;
+            Ok((c.u32()?, c.u32()?))
+        };
+        (uid, gid) = parse().map_err(not)?;
+    }
+    r.u32().map_err(not)?;
+    r.opaque(400).map_err(not)?;
+    Ok(CallHeader { xid, program, version, procedure, uid, gid, body_at: r.position() })
+}
+
+fn reply(xid: u32) -> XdrWriter {
+    let mut w = XdrWriter::default();
+    // The record mark is filled in by `finish`.
+    w.u32(0).u32(xid).u32(1);
+    w
+}
+
+/// A reply that was carried out; the results follow.
+pub fn accepted(xid: u32) -> XdrWriter {
+    let mut w = reply(xid);
+    w.u32(0).u32(0).u32(0).u32(0);
+    w
+}
+
+/// `accept_stat` other than success: 1 program, 2 version (with its bounds), 3 procedure unknown, 4 garbage.
+pub fn not_accepted(xid: u32, stat: u32) -> Vec<u8> {
+    let mut w = reply(xid);
+    w.u32(0).u32(0).u32(0).u32(stat);
+    if stat == 2 {
+        w.u32(3).u32(3);
+    }
+    finish(w)
+}
+
+pub fn rpc_mismatch(xid: u32) -> Vec<u8> {
+    let mut w = reply(xid);
+    w.u32(1).u32(0).u32(2).u32(2);
+    finish(w)
+}
+
+/// Fills in the record mark: one fragment, the last.
+pub fn finish(w: XdrWriter) -> Vec<u8> {
+    let mut buf = w.buf;
+    let mark = 0x8000_0000 | (buf.len() as u32 - 4);
+    buf[..4].copy_from_slice(&mark.to_be_bytes());
+    buf
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_with_auth_sys() {
+        let mut w = XdrWriter::default();
+        w.u32(7).u32(0).u32(2).u32(PROGRAM_NFS).u32(3).u32(1);
+        let mut cred = XdrWriter::default();
+        cred.u32(1).opaque(b"host").u32(12).u32(34).u32(0);
+        w.u32(1).opaque(&cred.buf).u32(0).opaque(b"").u32(99);
+        let call = parse_call(&w.buf).unwrap();
+        assert_eq!((call.xid, call.procedure, call.uid, call.gid), (7, 1, 12, 34));
+        assert_eq!(&w.buf[call.body_at..], 99u32.to_be_bytes());
+        for cut in 0..call.body_at {
+            assert_eq!(parse_call(&w.buf[..cut]), Err(BadCall::NotRpc));
+        }
+    }
+}

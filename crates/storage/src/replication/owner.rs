@@ -1,0 +1,555 @@
+//! The owner of a file: the one gateway that reads and writes its extents.
+//!
+//! It is made with a grant of metad, seals what the last owner may still write to, and from then on
+//! answers operations. What it knows is volatile; a process that starts again asks for a new lease.
+//!
+//! Time: `now_ms` for limits, `wall_ns` for the file's times only.
+
+mod io;
+mod opening;
+mod repair;
+mod sizes;
+
+use crate::messages::*;
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+
+/// A member that has not answered for this long has failed.
+const SILENT_MS: u64 = 2_000;
+/// A member whose connection is refused for this long has failed.
+const REFUSED_MS: u64 = 500;
+/// Pause before a call is sent again.
+const RESEND_MS: u64 = 50;
+/// Open writes of one extent: as much as a SEAL may have to return.
+const WINDOW_RECORDS_MAX: usize = 1_024;
+const WINDOW_BYTES_MAX: usize = 16 << 20;
+/// Ids of finished writes that are remembered for retries.
+const DONE_KEPT: usize = 4_096;
+/// Extents that are ready beyond the last one in use.
+pub const RESERVED: u64 = 2;
+/// Files below this size get no reserve: most files are not virtual disks.
+const RESERVE_FROM_BYTES: u64 = 1 << 20;
+
+/// An operation of a client. Offsets and lengths in bytes; a read or write is at most 1 MiB long.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    Read { offset: u64, length: u64 },
+    Write { offset: u64, data: Bytes, id: OpId },
+    Attr,
+    /// Waits for the writes that were begun before it.
+    Commit,
+    SetSize { size: u64 },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    Read { data: Bytes, eof: bool, attr: Attr },
+    Written { before: Attr, after: Attr },
+    Attr(Attr),
+    /// The file is gone.
+    Stale,
+    /// This gateway does not own the file any more: ask metad and try again.
+    NotOwner,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    Send { call: u64, to: ReplicaRef, request: ChunkRequest },
+    Meta { call: u64, op: CommandOp },
+    Done { token: u64, outcome: Outcome },
+    /// Nothing more will come from this owner.
+    Ended,
+}
+
+/// Why a call has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// Nobody listens there.
+    Refused,
+    /// The connection broke; whether the call arrived is unknown.
+    Broken,
+}
+
+#[derive(Debug, Clone)]
+pub enum Input {
+    Op { token: u64, op: Op },
+    Answer { call: u64, answer: Result<ChunkAnswer, NoAnswer> },
+    /// metad's reply; it asks again by itself until there is one.
+    Meta { call: u64, reply: Reply },
+    /// Chunk servers that are alive, for repair and new extents.
+    Alive(Vec<ReplicaRef>),
+    /// Open every extent, as repair of an idle file needs.
+    OpenAll,
+    Timer,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub seals: u64,
+    pub roll_forwards: u64,
+    pub removals: u64,
+    pub joins: u64,
+    pub promotions: u64,
+    pub fetched_again: u64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Phase {
+    /// Not sealed under this lease.
+    Idle,
+    Sealing(BTreeMap<Vec<u8>, Sealed>),
+    Rolling { waiting: BTreeSet<Vec<u8>>, record: Record },
+    Activating { last_seq: u64 },
+    Active,
+    /// metad is asked for another configuration.
+    Proposing,
+    /// No member that has everything can be reached; tried again at this time.
+    Held { until: u64 },
+}
+
+/// What one call to a member is about.
+#[derive(Debug, Clone, PartialEq)]
+enum About {
+    Seal,
+    Roll,
+    Write { seq: u64 },
+    Fetch { part: u64 },
+    Confirm { round: u64 },
+    PushRead { offset: u64 },
+    PushWrite { offset: u64 },
+    Stable,
+}
+
+struct Call {
+    index: u64,
+    to: ReplicaRef,
+    about: About,
+    request: ChunkRequest,
+    sent_at: u64,
+    /// Set while the call waits to be sent again.
+    resend_at: Option<u64>,
+}
+
+/// An open write: its record and who has not acknowledged it.
+struct InFlight {
+    record: Record,
+    waiting: BTreeSet<Vec<u8>>,
+    part: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Lock {
+    part: u64,
+    start: u64,
+    end: u64,
+    exclusive: bool,
+}
+
+/// A piece of an operation within one extent.
+struct Part {
+    token: u64,
+    start: u64,
+    end: u64,
+    work: Work,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Work {
+    Read { at: usize, data: Option<Bytes> },
+    Write { data: Bytes, zero: bool, id: Option<OpId> },
+    /// A block of a join, exclusive while it is copied.
+    Push,
+    /// Nothing but the proof that this owner's view of size and holes is current.
+    Confirm,
+}
+
+struct Operation {
+    op: Op,
+    parts_left: usize,
+    /// Answer of a read, zeros where nothing is allocated.
+    buffer: Vec<u8>,
+    eof: bool,
+    before: Attr,
+    also: Vec<u64>,
+    serial: u64,
+}
+
+struct Extent {
+    cfg: ExtentConfig,
+    phase: Phase,
+    next_seq: u64,
+    stable: Pos,
+    told_stable: Pos,
+    in_flight: BTreeMap<u64, InFlight>,
+    in_flight_bytes: usize,
+    /// Writes of an older epoch that go out first under the new one.
+    held: Vec<(u64, Record)>,
+    locks: Vec<Lock>,
+    waiting: VecDeque<u64>,
+    fetching: BTreeSet<u64>,
+    /// Parts whose bytes are here and need a confirmation; the round under way and who it waits for.
+    to_confirm: Vec<u64>,
+    confirming: Vec<u64>,
+    confirm_waits: BTreeSet<Vec<u8>>,
+    round: u64,
+    join: Option<Join>,
+    join_tried_at: u64,
+    /// Members that failed since the extent was last active.
+    unusable: BTreeMap<Vec<u8>, u64>,
+}
+
+struct Join {
+    next: u64,
+    pushing: BTreeMap<u64, u64>,
+}
+
+impl Extent {
+    fn new(cfg: ExtentConfig) -> Self {
+        Extent {
+            cfg,
+            phase: Phase::Idle,
+            next_seq: 1,
+            stable: Pos::default(),
+            told_stable: Pos::default(),
+            in_flight: BTreeMap::new(),
+            in_flight_bytes: 0,
+            held: Vec::new(),
+            locks: Vec::new(),
+            waiting: VecDeque::new(),
+            fetching: BTreeSet::new(),
+            to_confirm: Vec::new(),
+            confirming: Vec::new(),
+            confirm_waits: BTreeSet::new(),
+            round: 0,
+            join: None,
+            join_tried_at: 0,
+            unusable: BTreeMap::new(),
+        }
+    }
+    /// Everybody who must acknowledge a write.
+    fn members(&self) -> impl Iterator<Item = &ReplicaRef> {
+        self.cfg.replicas.iter().chain(&self.cfg.joining)
+    }
+}
+
+pub struct Owner {
+    /// Reads prefer a copy on this node.
+    node: u32,
+    file: u64,
+    lease: u64,
+    attr: Attr,
+    truncations: u64,
+    zero_from: Option<u64>,
+    copies: u32,
+    extents: BTreeMap<u64, Extent>,
+    /// The anchor and the tail are sealed: size is known.
+    open: bool,
+    ended: bool,
+    operations: BTreeMap<u64, Operation>,
+    parts: BTreeMap<u64, Part>,
+    /// Operations that wait for the file to open, or for a truncate to end.
+    queue: VecDeque<(u64, Op)>,
+    truncate: Option<sizes::Truncating>,
+    by_id: HashMap<OpId, u64>,
+    done: HashSet<OpId>,
+    done_order: VecDeque<OpId>,
+    allocating: BTreeSet<u64>,
+    unallocated: BTreeMap<u64, Vec<u64>>,
+    calls: BTreeMap<u64, Call>,
+    meta: BTreeMap<u64, MetaAbout>,
+    failing: BTreeMap<Vec<u8>, (u64, NoAnswer)>,
+    /// Ids that a SEAL round found; they count once the extent is active.
+    round_ids: BTreeMap<u64, BTreeSet<OpId>>,
+    alive: Vec<ReplicaRef>,
+    next_call: u64,
+    next_part: u64,
+    next_serial: u64,
+    size_reported: (u64, u64, u64),
+    size_due: Option<u64>,
+    now_ms: u64,
+    wall_ns: u64,
+    out: Vec<Effect>,
+    pub counters: Counters,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum MetaAbout {
+    Activate { index: u64, last_seq: u64 },
+    Propose { index: u64 },
+    Allocate { index: u64 },
+    Size,
+    Truncate,
+    ZeroDone,
+}
+
+impl Owner {
+    /// An owner with what a grant answered. `None` if the reply is no grant.
+    pub fn new(node: u32, granted: Reply, now_ms: u64, wall_ns: u64) -> Option<Self> {
+        let inode = granted.inode?;
+        let mut owner = Owner {
+            node,
+            file: inode.attr.fileid,
+            lease: inode.lease.number,
+            size_reported: (inode.truncations, inode.attr.size, inode.attr.mtime_ns),
+            truncations: inode.truncations,
+            zero_from: inode.zero_from,
+            attr: inode.attr,
+            copies: granted.copies.max(1),
+            extents: granted.extents.into_iter().map(|c| (c.index, Extent::new(c))).collect(),
+            open: false,
+            ended: false,
+            operations: BTreeMap::new(),
+            parts: BTreeMap::new(),
+            queue: VecDeque::new(),
+            truncate: None,
+            by_id: HashMap::new(),
+            done: HashSet::new(),
+            done_order: VecDeque::new(),
+            allocating: BTreeSet::new(),
+            unallocated: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            meta: BTreeMap::new(),
+            failing: BTreeMap::new(),
+            round_ids: BTreeMap::new(),
+            alive: Vec::new(),
+            next_call: 1,
+            next_part: 1,
+            next_serial: 1,
+            size_due: None,
+            now_ms,
+            wall_ns,
+            out: Vec::new(),
+            counters: Counters::default(),
+        };
+        owner.begin();
+        Some(owner)
+    }
+
+    pub fn file(&self) -> u64 {
+        self.file
+    }
+    pub fn lease(&self) -> u64 {
+        self.lease
+    }
+    pub fn configurations(&self) -> impl Iterator<Item = &ExtentConfig> {
+        self.extents.values().map(|e| &e.cfg)
+    }
+    /// Whether every extent that was touched is active and nothing is being repaired.
+    pub fn settled(&self) -> bool {
+        self.open
+            && self.extents.values().all(|e| {
+                matches!(e.phase, Phase::Active | Phase::Idle)
+                    && e.cfg.joining.is_none()
+                    && (e.phase == Phase::Idle || e.cfg.replicas.len() >= self.copies as usize)
+            })
+    }
+
+    /// Takes the effects of construction.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.out)
+    }
+
+    pub fn handle(&mut self, now_ms: u64, wall_ns: u64, input: Input, out: &mut Vec<Effect>) {
+        self.now_ms = now_ms;
+        self.wall_ns = wall_ns;
+        match input {
+            Input::Op { token, .. } if self.ended => {
+                self.out.push(Effect::Done { token, outcome: Outcome::NotOwner })
+            }
+            _ if self.ended => {}
+            Input::Op { token, op } => self.operation(token, op),
+            Input::Answer { call, answer } => self.answered(call, answer),
+            Input::Meta { call, reply } => self.meta_answered(call, reply),
+            Input::Alive(alive) => self.alive = alive,
+            Input::OpenAll => self.open_all(),
+            Input::Timer => self.timer(),
+        }
+        out.append(&mut self.out);
+    }
+
+    /// When `Input::Timer` is wanted next: often while something is open, seldom while all is quiet.
+    pub fn timer_pause_ms(&self) -> u64 {
+        if self.calls.is_empty() && self.meta.is_empty() && self.settled() {
+            250
+        } else {
+            25
+        }
+    }
+
+    // ---- calls ----
+
+    fn send(&mut self, index: u64, to: &ReplicaRef, about: About, op: ChunkOp) {
+        let cfg = &self.extents[&index].cfg;
+        let request = ChunkRequest {
+            eid: cfg.eid,
+            replica: to.id.clone(),
+            epoch: cfg.epoch,
+            lease: self.lease,
+            op: Some(op),
+        };
+        let call = self.next_call;
+        self.next_call += 1;
+        let entry =
+            Call { index, to: to.clone(), about, request: request.clone(), sent_at: self.now_ms, resend_at: None };
+        self.calls.insert(call, entry);
+        self.out.push(Effect::Send { call, to: to.clone(), request });
+    }
+
+    fn ask_metad(&mut self, about: MetaAbout, op: CommandOp) {
+        let call = self.next_call;
+        self.next_call += 1;
+        self.meta.insert(call, about);
+        self.out.push(Effect::Meta { call, op });
+    }
+
+    /// Forgets the calls of an extent whose epoch is over.
+    fn forget_calls(&mut self, index: u64) {
+        self.calls.retain(|_, c| c.index != index);
+    }
+
+    fn answered(&mut self, call: u64, answer: Result<ChunkAnswer, NoAnswer>) {
+        let Some(entry) = self.calls.get_mut(&call) else { return };
+        let answer = match answer {
+            Err(why) => {
+                entry.resend_at = Some(self.now_ms + RESEND_MS);
+                let id = entry.to.id.clone();
+                let since = self.failing.get(&id).map_or(self.now_ms, |(s, _)| *s);
+                self.failing.insert(id, (since, why));
+                return;
+            }
+            Ok(answer) => answer,
+        };
+        let entry = self.calls.remove(&call).expect("looked");
+        self.failing.remove(&entry.to.id);
+        let Call { index, to, about, .. } = entry;
+        match answer.result {
+            Some(ChunkResult::Refused(r)) => {
+                if r.lease > self.lease {
+                    self.end();
+                } else {
+                    self.member_failed(index, &to, true);
+                }
+            }
+            Some(ChunkResult::Unknown(_)) | Some(ChunkResult::Damaged(_)) | None => {
+                self.member_failed(index, &to, false)
+            }
+            Some(ChunkResult::Sealed(s)) => self.sealed(index, &to, s),
+            Some(ChunkResult::Data(d)) => self.fetched(index, &to, about, d),
+            Some(ChunkResult::Done(_)) => match about {
+                About::Roll => self.rolled(index, &to),
+                About::Write { seq } => self.acknowledged(index, &to, seq),
+                About::Confirm { round } => self.confirmed(index, &to, round),
+                About::PushWrite { offset } => self.pushed(index, offset),
+                About::Seal | About::Fetch { .. } | About::PushRead { .. } | About::Stable => {}
+            },
+        }
+    }
+
+    fn meta_answered(&mut self, call: u64, reply: Reply) {
+        let Some(about) = self.meta.remove(&call) else { return };
+        use crate::nfs::status;
+        if reply.status == status::STALE {
+            return self.gone();
+        }
+        // Somebody else holds the lease.
+        if reply.inode.as_ref().is_some_and(|i| i.lease.number != self.lease) {
+            return self.end();
+        }
+        match about {
+            MetaAbout::Activate { index, last_seq } => self.activation_answered(index, last_seq, reply),
+            MetaAbout::Propose { index } => self.proposal_answered(index, reply),
+            MetaAbout::Allocate { index } => self.allocated(index, reply),
+            MetaAbout::Size => {}
+            MetaAbout::Truncate => self.truncate_recorded(reply),
+            MetaAbout::ZeroDone => self.truncate_finished(reply),
+        }
+    }
+
+    /// The lease is another's: whatever is open is for the new owner to decide.
+    fn end(&mut self) {
+        self.finish_all(Outcome::NotOwner);
+    }
+    fn gone(&mut self) {
+        self.finish_all(Outcome::Stale);
+    }
+    fn finish_all(&mut self, outcome: Outcome) {
+        self.ended = true;
+        let mut tokens: Vec<u64> = self.queue.drain(..).map(|(t, _)| t).collect();
+        for (token, o) in std::mem::take(&mut self.operations) {
+            tokens.push(token);
+            tokens.extend(o.also);
+        }
+        tokens.extend(self.truncate.take().map(|t| t.token()));
+        for token in tokens.into_iter().filter(|t| *t != 0) {
+            self.out.push(Effect::Done { token, outcome: outcome.clone() });
+        }
+        self.parts.clear();
+        self.calls.clear();
+        self.out.push(Effect::Ended);
+    }
+
+    // ---- time ----
+
+    fn timer(&mut self) {
+        let now = self.now_ms;
+        let again: Vec<u64> =
+            self.calls.iter().filter(|(_, c)| c.resend_at.is_some_and(|at| now >= at)).map(|(id, _)| *id).collect();
+        for call in again {
+            let c = self.calls.get_mut(&call).expect("listed");
+            c.resend_at = None;
+            let (to, request) = (c.to.clone(), c.request.clone());
+            self.out.push(Effect::Send { call, to, request });
+        }
+        let mut failed: BTreeSet<(u64, Vec<u8>)> = BTreeSet::new();
+        for c in self.calls.values() {
+            let refused = self.failing.get(&c.to.id).is_some_and(|(since, why)| {
+                let limit = if *why == NoAnswer::Refused { REFUSED_MS } else { SILENT_MS };
+                now >= since + limit
+            });
+            if (refused || now >= c.sent_at + SILENT_MS) && c.about != About::Stable {
+                failed.insert((c.index, c.to.id.clone()));
+            }
+        }
+        self.calls.retain(|_, c| c.about != About::Stable || now < c.sent_at + SILENT_MS);
+        for (index, id) in failed {
+            let member = self.extents.get(&index).and_then(|e| e.members().find(|m| m.id == id).cloned());
+            if let Some(member) = member {
+                self.failing.remove(&id);
+                self.member_failed(index, &member, false);
+            }
+        }
+        if self.ended {
+            return;
+        }
+        let due: Vec<u64> = self
+            .extents
+            .iter()
+            .filter(|(_, e)| matches!(e.phase, Phase::Held { until } if now >= until))
+            .map(|(i, _)| *i)
+            .collect();
+        due.into_iter().for_each(|i| self.seal(i));
+        self.tell_stable();
+        self.repair();
+        self.report_size();
+    }
+
+    /// An idle extent's members learn what is acknowledged by all, which shortens the next SEAL.
+    fn tell_stable(&mut self) {
+        let idle: Vec<u64> = self
+            .extents
+            .iter()
+            .filter(|(_, e)| e.phase == Phase::Active && e.in_flight.is_empty() && e.stable > e.told_stable)
+            .map(|(i, _)| *i)
+            .collect();
+        for index in idle {
+            let e = self.extents.get_mut(&index).expect("listed");
+            e.told_stable = e.stable;
+            let stable = e.stable;
+            let members: Vec<_> = e.members().cloned().collect();
+            for m in members {
+                self.send(index, &m, About::Stable, ChunkOp::Stable(stable));
+            }
+        }
+    }
+}
+

@@ -1,0 +1,386 @@
+//! Reading and writing: range locks, write-all, and reads that are confirmed after the fetch.
+
+use super::{About, Effect, InFlight, Lock, Op, Operation, Outcome, Owner, Part, Phase, Work};
+use super::{DONE_KEPT, WINDOW_BYTES_MAX, WINDOW_RECORDS_MAX};
+use crate::messages::*;
+use crate::metadata::state::EXTENT_BYTES;
+use bytes::Bytes;
+use std::collections::BTreeSet;
+
+impl Owner {
+    pub(super) fn operation(&mut self, token: u64, op: Op) {
+        if !self.open || self.truncate.is_some() {
+            return self.queue.push_back((token, op));
+        }
+        self.start(token, op);
+    }
+
+    pub(super) fn run_queue(&mut self) {
+        while self.open && self.truncate.is_none() {
+            let Some((token, op)) = self.queue.pop_front() else { return };
+            self.start(token, op);
+        }
+    }
+
+    fn start(&mut self, token: u64, op: Op) {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let mut operation = Operation {
+            op: op.clone(),
+            parts_left: 0,
+            buffer: Vec::new(),
+            eof: false,
+            before: self.attr.clone(),
+            also: Vec::new(),
+            serial,
+        };
+        match op {
+            Op::SetSize { size } => self.set_size(token, size),
+            Op::Write { data, .. } if data.is_empty() => {
+                let attr = self.attr.clone();
+                self.out.push(Effect::Done { token, outcome: Outcome::Written { before: attr.clone(), after: attr } });
+            }
+            Op::Write { offset, data, id } => {
+                if self.done.contains(&id) {
+                    let attr = self.attr.clone();
+                    return self
+                        .out
+                        .push(Effect::Done { token, outcome: Outcome::Written { before: attr.clone(), after: attr } });
+                }
+                if let Some(first) = self.by_id.get(&id).copied() {
+                    // The same request once more: it gets the answer of the first.
+                    if let Some(o) = self.operations.get_mut(&first) {
+                        return o.also.push(token);
+                    }
+                }
+                self.by_id.insert(id, token);
+                self.operations.insert(token, operation);
+                let mut at = 0;
+                while at < data.len() {
+                    let position = offset + at as u64;
+                    let start = position % EXTENT_BYTES;
+                    let n = (data.len() - at).min((EXTENT_BYTES - start) as usize);
+                    let work = Work::Write { data: data.slice(at..at + n), zero: false, id: Some(id) };
+                    self.add_part(token, position / EXTENT_BYTES, start, start + n as u64, work);
+                    at += n;
+                }
+            }
+            Op::Read { offset, length } => {
+                let end = offset.saturating_add(length).min(self.attr.size);
+                operation.buffer = vec![0; end.saturating_sub(offset) as usize];
+                operation.eof = offset.saturating_add(length) >= self.attr.size;
+                let eof = operation.eof;
+                self.operations.insert(token, operation);
+                let (mut at, mut hole) = (offset, eof);
+                while at < end {
+                    let start = at % EXTENT_BYTES;
+                    let n = (end - at).min(EXTENT_BYTES - start);
+                    if self.extents.contains_key(&(at / EXTENT_BYTES)) {
+                        let work = Work::Read { at: (at - offset) as usize, data: None };
+                        self.add_part(token, at / EXTENT_BYTES, start, start + n, work);
+                    } else {
+                        hole = true;
+                    }
+                    at += n;
+                }
+                // What depends on the map or the size is confirmed at the anchor.
+                if hole {
+                    self.add_part(token, 0, 0, 0, Work::Confirm);
+                }
+            }
+            Op::Attr => {
+                self.operations.insert(token, operation);
+                self.add_part(token, 0, 0, 0, Work::Confirm);
+            }
+            Op::Commit => {
+                // Every write is durable when it is answered: only those that are open count.
+                let open = self.operations.iter().any(|(_, o)| matches!(o.op, Op::Write { .. }) && o.serial < serial);
+                self.operations.insert(token, operation);
+                if !open {
+                    self.finish(token);
+                }
+            }
+        }
+    }
+
+    pub(super) fn add_part(&mut self, token: u64, index: u64, start: u64, end: u64, work: Work) -> u64 {
+        let id = self.next_part;
+        self.next_part += 1;
+        if let Some(o) = self.operations.get_mut(&token) {
+            o.parts_left += 1;
+        }
+        self.parts.insert(id, Part { token, start, end, work });
+        match self.extents.get_mut(&index) {
+            Some(e) => {
+                e.waiting.push_back(id);
+                if e.phase == Phase::Idle {
+                    self.seal(index);
+                } else {
+                    self.pump(index);
+                }
+            }
+            None => {
+                self.unallocated.entry(index).or_default().push(id);
+                self.allocate(index);
+            }
+        }
+        id
+    }
+
+    /// Starts parts of an extent whose ranges are free, in the order of their coming.
+    pub(super) fn pump(&mut self, index: u64) {
+        let Some(e) = self.extents.get_mut(&index) else { return };
+        if e.phase != Phase::Active {
+            return;
+        }
+        let mut ready = Vec::new();
+        let mut blocked: Vec<Lock> = Vec::new();
+        let mut records = e.in_flight.len();
+        let mut bytes = e.in_flight_bytes;
+        e.waiting.retain(|id| {
+            let Some(part) = self.parts.get(id) else { return false };
+            let exclusive = !matches!(part.work, Work::Read { .. } | Work::Confirm);
+            let lock = Lock { part: *id, start: part.start, end: part.end, exclusive };
+            let conflicts =
+                |o: &Lock| o.start < lock.end && lock.start < o.end && (o.exclusive || lock.exclusive);
+            let full = exclusive && (records >= WINDOW_RECORDS_MAX || bytes >= WINDOW_BYTES_MAX);
+            if full || e.locks.iter().chain(&blocked).any(conflicts) {
+                blocked.push(lock);
+                return true;
+            }
+            if exclusive {
+                records += 1;
+                bytes += (part.end - part.start) as usize;
+            }
+            e.locks.push(lock);
+            ready.push(*id);
+            false
+        });
+        for id in ready {
+            match self.parts[&id].work.clone() {
+                Work::Read { .. } => self.fetch(index, id),
+                Work::Write { data, zero, id: op } => self.write(index, id, data, zero, op),
+                Work::Confirm => self.want_confirmation(index, id),
+                Work::Push => self.push_read(index, id),
+            }
+        }
+    }
+
+    pub(super) fn unlock(&mut self, index: u64, part: u64) {
+        if let Some(e) = self.extents.get_mut(&index) {
+            e.locks.retain(|l| l.part != part);
+        }
+    }
+
+    fn part_done(&mut self, index: u64, part: u64) {
+        self.unlock(index, part);
+        let Some(done) = self.parts.remove(&part) else { return };
+        if let Some(o) = self.operations.get_mut(&done.token) {
+            if let Work::Read { at, data: Some(data) } = done.work {
+                o.buffer[at..at + data.len()].copy_from_slice(&data);
+            }
+            o.parts_left -= 1;
+            if o.parts_left == 0 {
+                self.finish(done.token);
+            }
+        }
+        self.pump(index);
+    }
+
+    // ---- writes ----
+
+    fn write(&mut self, index: u64, part: u64, data: Bytes, zero: bool, id: Option<OpId>) {
+        let lease = self.lease;
+        let Part { start, end, .. } = self.parts[&part];
+        let wall_ns = self.wall_ns.max(self.attr.mtime_ns + 1);
+        let truncations = self.truncations;
+        let eof = if zero { self.attr.size } else { self.attr.size.max(index * EXTENT_BYTES + end) };
+        let e = self.extents.get_mut(&index).expect("pumped");
+        let record = Record {
+            pos: Pos::new(lease, e.cfg.epoch, e.next_seq),
+            ranges: vec![Range { offset: start, length: end - start, zero }],
+            data,
+            stable: e.stable,
+            ops: id.into_iter().collect(),
+            truncations,
+            eof,
+            mtime_ns: wall_ns,
+        };
+        self.send_record(index, part, record);
+    }
+
+    /// A write that was open when the epoch ended, under a place of the new one.
+    pub(super) fn write_again(&mut self, index: u64, part: u64, record: Record) {
+        let e = self.extents.get_mut(&index).expect("activated");
+        let pos = Pos::new(self.lease, e.cfg.epoch, e.next_seq);
+        let record = Record { pos, stable: e.stable, ..record };
+        self.send_record(index, part, record);
+    }
+
+    fn send_record(&mut self, index: u64, part: u64, record: Record) {
+        let e = self.extents.get_mut(&index).expect("active");
+        e.next_seq += 1;
+        e.in_flight_bytes += record.data.len();
+        let seq = record.pos.seq;
+        let members: Vec<_> = e.members().cloned().collect();
+        let waiting = members.iter().map(|m| m.id.clone()).collect();
+        e.in_flight.insert(seq, InFlight { record: record.clone(), waiting, part });
+        for m in members {
+            self.send(index, &m, About::Write { seq }, ChunkOp::Write(record.clone()));
+        }
+    }
+
+    pub(super) fn acknowledged(&mut self, index: u64, from: &ReplicaRef, seq: u64) {
+        let Some(e) = self.extents.get_mut(&index) else { return };
+        let Some(w) = e.in_flight.get_mut(&seq) else { return };
+        w.waiting.remove(&from.id);
+        if !w.waiting.is_empty() {
+            return;
+        }
+        let done = e.in_flight.remove(&seq).expect("looked");
+        e.in_flight_bytes -= done.record.data.len();
+        // Everything below the oldest open write is acknowledged by all.
+        let below = e.in_flight.keys().next().map_or(e.next_seq - 1, |first| first - 1);
+        e.stable = e.stable.max(Pos { seq: below, ..done.record.pos });
+        self.attr.mtime_ns = self.attr.mtime_ns.max(done.record.mtime_ns);
+        self.attr.ctime_ns = self.attr.ctime_ns.max(done.record.mtime_ns);
+        let zero_only = done.record.ranges.iter().all(|r| r.zero);
+        if zero_only && self.truncate.is_some() {
+            self.unlock(index, done.part);
+            self.parts.remove(&done.part);
+            return self.truncate_zeroed();
+        }
+        self.part_done(index, done.part);
+    }
+
+    pub(super) fn remember(&mut self, id: OpId) {
+        if self.done.insert(id) {
+            self.done_order.push_back(id);
+            if self.done_order.len() > DONE_KEPT {
+                let old = self.done_order.pop_front().expect("longer than zero");
+                self.done.remove(&old);
+            }
+        }
+    }
+
+    // ---- reads ----
+
+    pub(super) fn fetch(&mut self, index: u64, part: u64) {
+        let node = self.node;
+        let Some(p) = self.parts.get(&part) else { return };
+        let (start, end, confirm_only) = (p.start, p.end, p.work == Work::Confirm);
+        if confirm_only {
+            return self.want_confirmation(index, part);
+        }
+        let failing = &self.failing;
+        let e = self.extents.get_mut(&index).expect("active");
+        e.fetching.insert(part);
+        let usable = |r: &&ReplicaRef| !failing.contains_key(&r.id);
+        let from = e
+            .cfg
+            .replicas
+            .iter()
+            .filter(usable)
+            .min_by_key(|r| r.node != node)
+            .or(e.cfg.replicas.first())
+            .cloned()
+            .expect("a configuration has a member");
+        self.send(index, &from, About::Fetch { part }, ChunkOp::Read(Read { offset: start, length: end - start }));
+    }
+
+    pub(super) fn fetched(&mut self, index: u64, from: &ReplicaRef, about: About, d: Data) {
+        if crc32c::crc32c(&d.data) != d.crc32c {
+            return self.member_failed(index, from, false);
+        }
+        match about {
+            About::Fetch { part } => {
+                let Some(p) = self.parts.get_mut(&part) else { return };
+                if let Work::Read { data, .. } = &mut p.work {
+                    *data = Some(d.data);
+                }
+                let Some(e) = self.extents.get_mut(&index) else { return };
+                e.fetching.remove(&part);
+                if e.cfg.replicas.len() == 1 && e.phase == Phase::Active {
+                    // Its only member answered under its promise: nobody else is to be asked.
+                    return self.part_done(index, part);
+                }
+                self.want_confirmation(index, part);
+            }
+            About::PushRead { offset } => self.push_write(index, offset, d.data),
+            _ => {}
+        }
+    }
+
+    /// One round of CONFIRM serves everything that was fetched before it was sent.
+    pub(super) fn want_confirmation(&mut self, index: u64, part: u64) {
+        let e = self.extents.get_mut(&index).expect("active");
+        e.to_confirm.push(part);
+        if e.confirming.is_empty() && e.phase == Phase::Active {
+            self.confirm_round(index);
+        }
+    }
+
+    fn confirm_round(&mut self, index: u64) {
+        let e = self.extents.get_mut(&index).expect("active");
+        e.confirming = std::mem::take(&mut e.to_confirm);
+        if e.confirming.is_empty() {
+            return;
+        }
+        e.round += 1;
+        let round = e.round;
+        let members = e.cfg.replicas.clone();
+        e.confirm_waits = members.iter().map(|m| m.id.clone()).collect::<BTreeSet<_>>();
+        for m in members {
+            self.send(index, &m, About::Confirm { round }, ChunkOp::Confirm(Empty {}));
+        }
+    }
+
+    pub(super) fn confirmed(&mut self, index: u64, from: &ReplicaRef, round: u64) {
+        let Some(e) = self.extents.get_mut(&index) else { return };
+        if e.round != round || e.phase != Phase::Active {
+            return;
+        }
+        e.confirm_waits.remove(&from.id);
+        if !e.confirm_waits.is_empty() || e.confirming.is_empty() {
+            return;
+        }
+        let done = std::mem::take(&mut e.confirming);
+        self.confirm_round(index);
+        for part in done {
+            self.part_done(index, part);
+        }
+    }
+
+    // ---- answers ----
+
+    fn finish(&mut self, token: u64) {
+        let Some(o) = self.operations.remove(&token) else { return };
+        let outcome = match o.op {
+            Op::Write { offset, data, id } => {
+                self.by_id.remove(&id);
+                self.remember(id);
+                self.attr.size = self.attr.size.max(offset + data.len() as u64);
+                self.size_changed();
+                self.reserve();
+                Outcome::Written { before: o.before, after: self.attr.clone() }
+            }
+            Op::Read { .. } => Outcome::Read { data: o.buffer.into(), eof: o.eof, attr: self.attr.clone() },
+            Op::Attr => Outcome::Attr(self.attr.clone()),
+            Op::Commit | Op::SetSize { .. } => Outcome::Written { before: o.before, after: self.attr.clone() },
+        };
+        for t in std::iter::once(token).chain(o.also) {
+            self.out.push(Effect::Done { token: t, outcome: outcome.clone() });
+        }
+        // Commits that waited for this write.
+        let oldest_write =
+            self.operations.values().filter(|o| matches!(o.op, Op::Write { .. })).map(|o| o.serial).min().unwrap_or(u64::MAX);
+        let commits: Vec<u64> = self
+            .operations
+            .iter()
+            .filter(|(_, o)| o.op == Op::Commit && o.serial < oldest_write)
+            .map(|(t, _)| *t)
+            .collect();
+        commits.into_iter().for_each(|t| self.finish(t));
+        self.truncate_may_begin();
+    }
+}

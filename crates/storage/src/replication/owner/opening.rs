@@ -1,0 +1,294 @@
+//! Opening: SEAL all members, bring all to the same content in one record, have the configuration
+//! recorded as active, and only then serve.
+
+use super::{About, MetaAbout, Owner, Phase};
+use crate::messages::*;
+use crate::metadata::state::EXTENT_BYTES;
+use crate::nfs::status;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Pause before an extent that nobody can serve is tried again.
+const HELD_MS: u64 = 500;
+
+impl Owner {
+    /// Takeover: the anchor and every extent that can still take a write that makes the file longer.
+    pub(super) fn begin(&mut self) {
+        let tail = self.attr.size / EXTENT_BYTES;
+        let first: Vec<u64> = self.extents.keys().copied().filter(|i| *i == 0 || *i >= tail).collect();
+        first.into_iter().for_each(|i| self.seal(i));
+        self.opened();
+    }
+
+    pub(super) fn open_all(&mut self) {
+        let idle: Vec<u64> = self.extents.iter().filter(|(_, e)| e.phase == Phase::Idle).map(|(i, _)| *i).collect();
+        idle.into_iter().for_each(|i| self.seal(i));
+    }
+
+    /// The size is known once anchor and tail are active.
+    fn opened(&mut self) {
+        if self.open {
+            return;
+        }
+        let tail = self.attr.size / EXTENT_BYTES;
+        let ready = self.extents.iter().filter(|(i, _)| **i == 0 || **i >= tail).all(|(_, e)| e.phase == Phase::Active);
+        if !ready || self.extents.is_empty() {
+            return;
+        }
+        self.open = true;
+        if let Some(n) = self.zero_from {
+            self.resume_truncate(n);
+        }
+        self.run_queue();
+        self.reserve();
+    }
+
+    pub(super) fn seal(&mut self, index: u64) {
+        self.forget_calls(index);
+        self.counters.seals += 1;
+        let e = self.extents.get_mut(&index).expect("the caller knows it");
+        e.phase = Phase::Sealing(BTreeMap::new());
+        // Reads are fetched again under the new epoch; writes are kept and sent again first.
+        let reads: BTreeSet<u64> = std::mem::take(&mut e.fetching)
+            .into_iter()
+            .chain(std::mem::take(&mut e.to_confirm))
+            .chain(std::mem::take(&mut e.confirming))
+            .collect();
+        e.fetching = reads;
+        e.confirm_waits.clear();
+        let open = std::mem::take(&mut e.in_flight);
+        e.held.extend(open.into_values().map(|w| (w.part, w.record)));
+        e.in_flight_bytes = 0;
+        let pushes: Vec<u64> = e.join.take().map(|j| j.pushing.into_values().collect()).unwrap_or_default();
+        let create = e.cfg.epoch == 1 && !e.cfg.active;
+        let joining = e.cfg.joining.as_ref().map(|j| j.id.clone());
+        let members: Vec<_> = e.members().cloned().collect();
+        for part in pushes {
+            self.unlock(index, part);
+            self.parts.remove(&part);
+        }
+        for m in members {
+            let seal = Seal { create, joining: Some(&m.id) == joining.as_ref() };
+            self.send(index, &m, About::Seal, ChunkOp::Seal(seal));
+        }
+    }
+
+    pub(super) fn sealed(&mut self, index: u64, from: &ReplicaRef, answer: Sealed) {
+        let Some(e) = self.extents.get_mut(&index) else { return };
+        let wanted = e.members().count();
+        let Phase::Sealing(answers) = &mut e.phase else { return };
+        answers.insert(from.id.clone(), answer);
+        if answers.len() == wanted {
+            self.roll_forward(index);
+        }
+    }
+
+    /// All members answered: whatever any of R holds above what all hold becomes the content of all, in
+    /// one atomic record that also carries the ids of the writes in it.
+    fn roll_forward(&mut self, index: u64) {
+        let e = self.extents.get_mut(&index).expect("sealed");
+        let Phase::Sealing(answers) = &e.phase else { return };
+        let of_r: Vec<(ReplicaRef, Sealed)> =
+            e.cfg.replicas.iter().filter_map(|r| answers.get(&r.id).map(|a| (r.clone(), a.clone()))).collect();
+        let stable = of_r.iter().map(|(_, a)| a.stable).max().unwrap_or_default();
+        let lost = of_r.iter().find(|(_, a)| stable.seq > 0 && a.top < stable).map(|(r, _)| r.clone());
+        if let Some(member) = lost {
+            // It lacks what was acknowledged: never to be rolled forward.
+            return self.member_failed(index, &member, false);
+        }
+        let (lease, truncations) = (self.lease, self.truncations);
+        let mut union: BTreeMap<Pos, &Record> = BTreeMap::new();
+        let mut ops: BTreeSet<OpId> = BTreeSet::new();
+        for (_, a) in &of_r {
+            union.extend(a.records.iter().filter(|r| r.pos > stable).map(|r| (r.pos, r)));
+            ops.extend(&a.ops);
+            ops.extend(a.records.iter().flat_map(|r| &r.ops));
+        }
+        let same = of_r.iter().all(|(_, a)| {
+            let held: BTreeSet<Pos> = a.records.iter().map(|r| r.pos).filter(|p| *p > stable).collect();
+            let ids: BTreeSet<OpId> = a.ops.iter().chain(a.records.iter().flat_map(|r| &r.ops)).copied().collect();
+            held.len() == union.len() && ids == ops
+        });
+        // Sizes count only within the file's current truncations.
+        let (mut eof, mut mtime_ns) = (0, 0);
+        for (_, a) in &of_r {
+            mtime_ns = mtime_ns.max(a.mtime_ns);
+            let newest = a.records.iter().filter(|r| r.truncations == truncations).map(|r| r.eof).max().unwrap_or(0);
+            let own = if a.truncations == truncations { a.eof } else { 0 };
+            eof = eof.max(newest).max(own);
+        }
+        let epoch = e.cfg.epoch;
+        let image = (!same).then(|| {
+            let mut ranges = Vec::new();
+            let mut data = Vec::new();
+            for record in union.values() {
+                ranges.extend(&record.ranges);
+                data.extend_from_slice(&record.data);
+            }
+            Record {
+                pos: Pos::new(lease, epoch, 1),
+                ranges,
+                data: data.into(),
+                stable: Pos::new(lease, epoch, 0),
+                ops: ops.iter().copied().collect(),
+                truncations,
+                eof,
+                mtime_ns,
+            }
+        });
+        let members: Vec<_> = e.members().cloned().collect();
+        if let Some(record) = image.clone() {
+            e.phase = Phase::Rolling { waiting: members.iter().map(|m| m.id.clone()).collect(), record };
+        }
+        self.attr.size = self.attr.size.max(eof);
+        self.attr.mtime_ns = self.attr.mtime_ns.max(mtime_ns);
+        self.attr.ctime_ns = self.attr.ctime_ns.max(mtime_ns);
+        // Ids count once the extent is active; they are kept with the round until then.
+        self.round_ids.insert(index, ops);
+        match image {
+            Some(record) => {
+                self.counters.roll_forwards += 1;
+                for m in members {
+                    self.send(index, &m, About::Roll, ChunkOp::Write(record.clone()));
+                }
+            }
+            None => self.activate(index, 0),
+        }
+    }
+
+    pub(super) fn rolled(&mut self, index: u64, from: &ReplicaRef) {
+        let Some(e) = self.extents.get_mut(&index) else { return };
+        let Phase::Rolling { waiting, .. } = &mut e.phase else { return };
+        waiting.remove(&from.id);
+        if waiting.is_empty() {
+            self.activate(index, 1);
+        }
+    }
+
+    fn activate(&mut self, index: u64, last_seq: u64) {
+        let lease = self.lease;
+        let e = self.extents.get_mut(&index).expect("sealed");
+        e.phase = Phase::Activating { last_seq };
+        if e.cfg.active {
+            // Only the owner changed.
+            return self.activated(index, last_seq);
+        }
+        let (eid, epoch) = (e.cfg.eid, e.cfg.epoch);
+        let op = CommandOp::Activate(Activate { eid, epoch, lease });
+        self.ask_metad(MetaAbout::Activate { index, last_seq }, op);
+    }
+
+    pub(super) fn activation_answered(&mut self, index: u64, last_seq: u64, reply: Reply) {
+        let Some(e) = self.extents.get_mut(&index) else { return };
+        let current = reply.extents.into_iter().find(|c| c.eid == e.cfg.eid);
+        let Some(current) = current else { return };
+        let same = current.epoch == e.cfg.epoch;
+        if reply.status == status::OK && same && e.phase == (Phase::Activating { last_seq }) {
+            e.cfg = current;
+            self.activated(index, last_seq);
+        } else if !same && current.epoch > e.cfg.epoch {
+            e.cfg = current;
+            self.seal(index);
+        }
+    }
+
+    fn activated(&mut self, index: u64, last_seq: u64) {
+        let lease = self.lease;
+        // The ids of an abandoned round are worth nothing: each round begins its own list.
+        let ids = self.round_ids.remove(&index).unwrap_or_default();
+        ids.into_iter().for_each(|id| self.remember(id));
+        let e = self.extents.get_mut(&index).expect("sealed");
+        e.phase = Phase::Active;
+        e.unusable.clear();
+        e.stable = Pos::new(lease, e.cfg.epoch, last_seq);
+        e.told_stable = Pos::new(lease, e.cfg.epoch, 0);
+        e.next_seq = last_seq + 1;
+        // Writes that were open go first; their locks were never released.
+        let held = std::mem::take(&mut e.held);
+        let fetching = std::mem::take(&mut e.fetching);
+        for (part, record) in held {
+            self.write_again(index, part, record);
+        }
+        for part in fetching {
+            self.counters.fetched_again += 1;
+            self.fetch(index, part);
+        }
+        self.pump(index);
+        self.opened();
+    }
+
+    // ---- members that fail ----
+
+    /// A member did not answer, lost data or refused. `stale`: our own knowledge may be the old one.
+    pub(super) fn member_failed(&mut self, index: u64, member: &ReplicaRef, stale: bool) {
+        let Some(e) = self.extents.get_mut(&index) else { return };
+        if matches!(e.phase, Phase::Proposing | Phase::Held { .. } | Phase::Idle) {
+            return;
+        }
+        if stale {
+            // metad says which configuration is current: epoch 0 matches none, so that asking changes nothing.
+            let (eid, lease) = (e.cfg.eid, self.lease);
+            e.phase = Phase::Proposing;
+            self.forget_calls(index);
+            let op = CommandOp::Propose(Propose { eid, lease, ..Default::default() });
+            return self.ask_metad(MetaAbout::Propose { index }, op);
+        }
+        let was_joining = e.cfg.joining.as_ref().is_some_and(|j| j.id == member.id);
+        // Until this configuration is active, everybody of the last active one is still complete.
+        let mut rest: Vec<ReplicaRef> =
+            if e.cfg.active { e.cfg.replicas.clone() } else { e.cfg.safe.clone() };
+        if !was_joining {
+            rest.retain(|r| r.id != member.id);
+            e.unusable.insert(member.id.clone(), self.now_ms);
+        }
+        let unusable = &e.unusable;
+        let reachable: Vec<ReplicaRef> = rest.iter().filter(|r| !unusable.contains_key(&r.id)).cloned().collect();
+        if reachable.is_empty() {
+            // Nobody reachable has everything: hold, and try all of them again.
+            e.unusable.clear();
+            e.phase = Phase::Held { until: self.now_ms + HELD_MS };
+            return self.forget_calls(index);
+        }
+        self.counters.removals += 1;
+        self.propose(index, reachable, None, false);
+    }
+
+    pub(super) fn propose(&mut self, index: u64, replicas: Vec<ReplicaRef>, joining: Option<ReplicaRef>, promote: bool) {
+        let lease = self.lease;
+        let e = self.extents.get_mut(&index).expect("known");
+        e.phase = Phase::Proposing;
+        let (eid, epoch) = (e.cfg.eid, e.cfg.epoch);
+        self.forget_calls(index);
+        let op = CommandOp::Propose(Propose { eid, epoch, lease, replicas, joining, promote });
+        self.ask_metad(MetaAbout::Propose { index }, op);
+    }
+
+    pub(super) fn proposal_answered(&mut self, index: u64, reply: Reply) {
+        let Some(e) = self.extents.get_mut(&index) else { return };
+        // Accepted, asked twice, or refused: what metad has now is what counts.
+        let current = reply.extents.into_iter().find(|c| c.eid == e.cfg.eid);
+        match current {
+            Some(current) if current.epoch > e.cfg.epoch => {
+                e.cfg = current;
+                self.seal(index);
+            }
+            // Nothing newer, or metad would not have it: a moment later things may look different.
+            _ => e.phase = Phase::Held { until: self.now_ms + HELD_MS },
+        }
+    }
+
+    pub(super) fn allocated(&mut self, index: u64, reply: Reply) {
+        self.allocating.remove(&index);
+        if reply.status != status::OK {
+            // No chunk server could be chosen, say: the operations ask again.
+            return self.retry_unallocated(index);
+        }
+        let Some(cfg) = reply.extents.into_iter().find(|c| c.index == index) else { return };
+        self.extents.entry(index).or_insert_with(|| super::Extent::new(cfg));
+        let waiting = self.unallocated.remove(&index).unwrap_or_default();
+        let e = self.extents.get_mut(&index).expect("just entered");
+        e.waiting.extend(waiting);
+        if e.phase == Phase::Idle {
+            self.seal(index);
+        }
+    }
+}

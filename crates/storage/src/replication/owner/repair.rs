@@ -1,0 +1,152 @@
+//! Repair: extents in reserve, and members that join, are filled block by block, and are promoted.
+
+use super::{About, Join, MetaAbout, Owner, Phase, Work, RESERVED, RESERVE_FROM_BYTES};
+use crate::messages::*;
+use crate::metadata::state::EXTENT_BYTES;
+use bytes::Bytes;
+
+/// Bytes of one block of a join.
+const PUSH_BYTES: u64 = 1 << 20;
+/// Blocks of a join under way.
+const PUSHES_MAX: usize = 4;
+/// Pause between two attempts to find a new member for an extent.
+const JOIN_PAUSE_MS: u64 = 1_000;
+
+impl Owner {
+    /// Asks metad for an extent; asking twice gives the same one.
+    pub(super) fn allocate(&mut self, index: u64) {
+        if self.allocating.insert(index) {
+            let op = CommandOp::Allocate(Allocate { file: self.file, lease: self.lease, index, replicas: Vec::new() });
+            self.ask_metad(MetaAbout::Allocate { index }, op);
+        }
+    }
+
+    pub(super) fn retry_unallocated(&mut self, index: u64) {
+        if self.unallocated.contains_key(&index) {
+            self.allocate(index);
+        }
+    }
+
+    /// A virtual disk can grow without metad: the next extents are allocated and active beforehand.
+    pub(super) fn reserve(&mut self) {
+        if self.attr.size < RESERVE_FROM_BYTES || !self.open {
+            return;
+        }
+        let last = (self.attr.size - 1) / EXTENT_BYTES;
+        for index in last + 1..=last + RESERVED {
+            match self.extents.get(&index).map(|e| e.phase == Phase::Idle) {
+                None => self.allocate(index),
+                Some(true) => self.seal(index),
+                Some(false) => {}
+            }
+        }
+    }
+
+    pub(super) fn repair(&mut self) {
+        let indexes: Vec<u64> = self.extents.keys().copied().collect();
+        for index in indexes {
+            let e = &self.extents[&index];
+            if e.phase != Phase::Active {
+                continue;
+            }
+            if e.cfg.joining.is_some() {
+                self.push(index);
+            } else if e.cfg.replicas.len() < self.copies as usize && self.now_ms >= e.join_tried_at + JOIN_PAUSE_MS {
+                self.find_joiner(index);
+            }
+        }
+    }
+
+    fn find_joiner(&mut self, index: u64) {
+        let now = self.now_ms;
+        let e = self.extents.get_mut(&index).expect("listed");
+        e.join_tried_at = now;
+        let outside = |r: &&ReplicaRef| !e.cfg.replicas.iter().any(|m| m.node == r.node || m.id == r.id);
+        // One that was a member before has the place for it.
+        let candidate = self.alive.iter().filter(outside).max_by_key(|r| (self.file.wrapping_add(index) + u64::from(r.node)) % 7);
+        if let Some(joiner) = candidate.cloned() {
+            self.counters.joins += 1;
+            let replicas = e.cfg.replicas.clone();
+            self.propose(index, replicas, Some(joiner), false);
+        }
+    }
+
+    /// Keeps blocks under way until all are copied, then asks for the promotion.
+    fn push(&mut self, index: u64) {
+        loop {
+            let e = self.extents.get_mut(&index).expect("listed");
+            let join = e.join.get_or_insert_with(|| Join { next: 0, pushing: Default::default() });
+            if join.next >= EXTENT_BYTES {
+                if join.pushing.is_empty() && e.in_flight.is_empty() {
+                    self.promote(index);
+                }
+                return;
+            }
+            if join.pushing.len() >= PUSHES_MAX {
+                return;
+            }
+            let offset = join.next;
+            join.next += PUSH_BYTES;
+            // The part is known before it runs.
+            let part = self.next_part;
+            join.pushing.insert(offset, part);
+            let made = self.add_part(0, index, offset, offset + PUSH_BYTES, Work::Push);
+            debug_assert_eq!(made, part);
+        }
+    }
+
+    pub(super) fn push_read(&mut self, index: u64, part: u64) {
+        let offset = self.parts[&part].start;
+        let e = &self.extents[&index];
+        let node = self.node;
+        let from = e.cfg.replicas.iter().min_by_key(|r| r.node != node).cloned().expect("a configuration has a member");
+        self.send(index, &from, About::PushRead { offset }, ChunkOp::Read(Read { offset, length: PUSH_BYTES }));
+    }
+
+    pub(super) fn push_write(&mut self, index: u64, offset: u64, data: Bytes) {
+        let (lease, truncations) = (self.lease, self.truncations);
+        let (size, mtime_ns) = (self.attr.size, self.attr.mtime_ns);
+        let Some(e) = self.extents.get_mut(&index) else { return };
+        let Some(joiner) = e.cfg.joining.clone().filter(|_| e.phase == Phase::Active) else { return };
+        // The joiner began empty: zeros need not be sent.
+        if data.iter().all(|b| *b == 0) {
+            return self.pushed(index, offset);
+        }
+        let record = Record {
+            pos: Pos::new(lease, e.cfg.epoch, e.next_seq),
+            ranges: vec![Range { offset, length: data.len() as u64, zero: false }],
+            data,
+            stable: e.stable,
+            ops: Vec::new(),
+            truncations,
+            eof: size,
+            mtime_ns,
+        };
+        e.next_seq += 1;
+        self.send(index, &joiner, About::PushWrite { offset }, ChunkOp::Write(record));
+    }
+
+    pub(super) fn pushed(&mut self, index: u64, offset: u64) {
+        let Some(e) = self.extents.get_mut(&index) else { return };
+        let Some(part) = e.join.as_mut().and_then(|j| j.pushing.remove(&offset)) else { return };
+        self.unlock(index, part);
+        self.parts.remove(&part);
+        self.pump(index);
+        if self.extents[&index].phase == Phase::Active {
+            self.push(index);
+        }
+    }
+
+    fn promote(&mut self, index: u64) {
+        let e = self.extents.get_mut(&index).expect("listed");
+        let Some(joiner) = e.cfg.joining.clone() else { return };
+        self.counters.promotions += 1;
+        let mut replicas = e.cfg.replicas.clone();
+        replicas.push(joiner);
+        self.propose_promotion(index, replicas);
+    }
+
+    fn propose_promotion(&mut self, index: u64, replicas: Vec<ReplicaRef>) {
+        self.propose(index, replicas, None, true);
+    }
+}

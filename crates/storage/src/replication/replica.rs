@@ -1,0 +1,389 @@
+//! A chunk server's copies of extents: promises, the journal's window, and what is refused.
+//!
+//! Everything that is answered is durable before: a request that changes something becomes an entry of
+//! the journal, and its answer leaves when the entry is on disk. Content is applied to the extent's
+//! file only then, so that the file never holds what the journal could lack.
+
+use crate::messages::*;
+use crate::metadata::state::EXTENT_BYTES;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Ids of applied writes that are remembered for retries.
+const OPS_KEPT: usize = 1_024;
+
+/// One entry of the journal.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct JournalEntry {
+    #[prost(uint64, tag = "1")]
+    pub eid: u64,
+    #[prost(message, optional, tag = "2")]
+    pub sealed: Option<SealEntry>,
+    #[prost(message, optional, tag = "3")]
+    pub record: Option<Record>,
+    #[prost(bool, tag = "4")]
+    pub freed: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SealEntry {
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    #[prost(uint64, tag = "2")]
+    pub lease: u64,
+    /// What was here is thrown away: the replica joins.
+    #[prost(bool, tag = "3")]
+    pub wipe: bool,
+}
+
+/// Everything about a copy but its bytes; also the form of a checkpoint.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Replica {
+    #[prost(uint64, tag = "1")]
+    pub eid: u64,
+    #[prost(uint64, tag = "2")]
+    pub promise_epoch: u64,
+    #[prost(uint64, tag = "3")]
+    pub promise_lease: u64,
+    #[prost(message, required, tag = "4")]
+    pub stable: Pos,
+    /// Newest position ever durable here.
+    #[prost(message, required, tag = "5")]
+    pub top: Pos,
+    /// Records above `stable`, oldest first.
+    #[prost(message, repeated, tag = "6")]
+    pub window: Vec<Record>,
+    #[prost(message, repeated, tag = "7")]
+    pub ops: Vec<OpId>,
+    #[prost(bool, tag = "8")]
+    pub joining: bool,
+    #[prost(uint64, tag = "9")]
+    pub eof: u64,
+    #[prost(uint64, tag = "10")]
+    pub truncations: u64,
+    #[prost(uint64, tag = "11")]
+    pub mtime_ns: u64,
+    #[prost(uint32, tag = "12")]
+    pub version: u32,
+}
+
+impl Replica {
+    fn seal(&mut self, s: &SealEntry) {
+        assert!(s.epoch >= self.promise_epoch && s.lease >= self.promise_lease, "promises only grow");
+        self.promise_epoch = s.epoch;
+        self.promise_lease = s.lease;
+        if s.wipe {
+            self.window.clear();
+            self.ops.clear();
+            self.joining = true;
+            self.stable = Pos::new(s.lease, s.epoch, 0);
+            self.top = self.stable;
+            self.eof = 0;
+        } else {
+            self.joining = false;
+        }
+    }
+
+    fn add(&mut self, r: &Record) {
+        assert!(
+            (r.pos.lease, r.pos.epoch) == (self.promise_lease, self.promise_epoch),
+            "a record below the promise is never appended"
+        );
+        self.advance(r.stable);
+        self.top = self.top.max(r.pos);
+        self.ops.extend(&r.ops);
+        let surplus = self.ops.len().saturating_sub(OPS_KEPT + self.window.len());
+        self.ops.drain(..surplus);
+        if (r.truncations, r.eof) > (self.truncations, self.eof) || r.truncations > self.truncations {
+            self.eof = r.eof;
+            self.truncations = r.truncations;
+        }
+        self.mtime_ns = self.mtime_ns.max(r.mtime_ns);
+        let at = self.window.partition_point(|w| w.pos < r.pos);
+        self.window.insert(at, r.clone());
+    }
+
+    fn advance(&mut self, stable: Pos) {
+        if stable > self.stable {
+            self.stable = stable;
+            self.window.retain(|r| r.pos > stable);
+        }
+    }
+}
+
+#[derive(Debug, PartialEq)]
+pub enum Effect {
+    /// Append; report with `durable`. Entries become durable in order.
+    Journal { seq: u64, entry: JournalEntry },
+    /// Put the record's bytes into the extent's file.
+    Apply { eid: u64, record: Record },
+    /// Empty the extent's file.
+    Wipe { eid: u64 },
+    Remove { eid: u64 },
+    /// Read and check the bytes, then answer.
+    Fetch { token: u64, eid: u64, offset: u64, length: u64 },
+    Answer { token: u64, answer: ChunkAnswer },
+}
+
+pub struct ChunkServer {
+    /// 16 bytes made with this storage.
+    pub replica_id: Vec<u8>,
+    replicas: BTreeMap<u64, Replica>,
+    /// Positions that are in the journal's queue and not on disk.
+    undurable: BTreeSet<(u64, Pos)>,
+    damaged: BTreeSet<u64>,
+    issued: u64,
+    waiting: VecDeque<(u64, u64, JournalEntry)>,
+}
+
+fn answer(result: ChunkResult) -> ChunkAnswer {
+    ChunkAnswer { result: Some(result) }
+}
+
+impl ChunkServer {
+    pub fn new(replica_id: Vec<u8>, checkpoints: Vec<Replica>) -> Self {
+        ChunkServer {
+            replica_id,
+            replicas: checkpoints.into_iter().map(|r| (r.eid, r)).collect(),
+            undurable: BTreeSet::new(),
+            damaged: BTreeSet::new(),
+            issued: 0,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// Replays an entry that is on disk, at start. Applying it again changes nothing.
+    pub fn replay(&mut self, entry: &JournalEntry, out: &mut Vec<Effect>) {
+        if entry.freed {
+            self.replicas.remove(&entry.eid);
+            return out.push(Effect::Remove { eid: entry.eid });
+        }
+        let r = self.replicas.entry(entry.eid).or_insert_with(|| Replica { eid: entry.eid, version: VERSION, ..Default::default() });
+        if let Some(s) = &entry.sealed {
+            // A checkpoint may be newer than the entry.
+            if s.epoch >= r.promise_epoch && s.lease >= r.promise_lease && (s.epoch, s.lease) != (r.promise_epoch, r.promise_lease) {
+                r.seal(s);
+                if s.wipe {
+                    out.push(Effect::Wipe { eid: entry.eid });
+                }
+            }
+        }
+        if let Some(record) = &entry.record {
+            let current = (record.pos.lease, record.pos.epoch) == (r.promise_lease, r.promise_epoch);
+            if current && record.pos > r.stable && !r.window.iter().any(|w| w.pos == record.pos) {
+                r.add(record);
+            }
+            out.push(Effect::Apply { eid: entry.eid, record: record.clone() });
+        }
+    }
+
+    pub fn replicas(&self) -> impl Iterator<Item = &Replica> {
+        self.replicas.values()
+    }
+    pub fn replica(&self, eid: u64) -> Option<&Replica> {
+        self.replicas.get(&eid)
+    }
+    /// The bytes of this copy cannot be trusted: it answers no SEAL and no READ.
+    pub fn declare_damaged(&mut self, eid: u64) {
+        self.damaged.insert(eid);
+    }
+
+    pub fn handle(&mut self, token: u64, request: ChunkRequest, out: &mut Vec<Effect>) {
+        let ChunkRequest { eid, replica, epoch, lease, op } = request;
+        let say = |result: ChunkResult| Effect::Answer { token, answer: answer(result) };
+        if replica != self.replica_id {
+            return out.push(say(ChunkResult::Unknown(Empty {})));
+        }
+        let create = matches!(&op, Some(ChunkOp::Seal(s)) if s.create || s.joining);
+        if let Some(ChunkOp::Free(_)) = op {
+            let entry = JournalEntry { eid, freed: true, ..Default::default() };
+            return self.journal(token, entry, out);
+        }
+        if !self.replicas.contains_key(&eid) && !create {
+            return out.push(say(ChunkResult::Unknown(Empty {})));
+        }
+        let damaged = self.damaged.contains(&eid);
+        let r = self.replicas.entry(eid).or_insert_with(|| Replica { eid, version: VERSION, ..Default::default() });
+        // Each part by itself: an old owner with a newer epoch is refused, and so is the reverse.
+        if epoch < r.promise_epoch || lease < r.promise_lease {
+            return out.push(say(ChunkResult::Refused(Refused { epoch: r.promise_epoch, lease: r.promise_lease })));
+        }
+        let promised = (epoch, lease) == (r.promise_epoch, r.promise_lease);
+        let refused = ChunkResult::Refused(Refused { epoch: r.promise_epoch, lease: r.promise_lease });
+        match op {
+            Some(ChunkOp::Seal(s)) => {
+                if damaged && !s.joining {
+                    return out.push(say(ChunkResult::Damaged(Empty {})));
+                }
+                if s.joining {
+                    self.damaged.remove(&eid);
+                }
+                let sealed = SealEntry { epoch, lease, wipe: s.joining };
+                let r = self.replicas.get_mut(&eid).expect("entered above");
+                r.seal(&sealed);
+                if s.joining {
+                    // What waits for the disk belongs to the content that is thrown away.
+                    self.undurable.retain(|(e, _)| *e != eid);
+                }
+                self.journal(token, JournalEntry { eid, sealed: Some(sealed), ..Default::default() }, out);
+            }
+            Some(ChunkOp::Write(record)) => {
+                if !promised || (record.pos.lease, record.pos.epoch) != (lease, epoch) {
+                    return out.push(say(refused));
+                }
+                if !record.well_formed(EXTENT_BYTES) {
+                    return out.push(say(ChunkResult::Damaged(Empty {})));
+                }
+                let held = record.pos <= r.stable || r.window.iter().any(|w| w.pos == record.pos);
+                if held && !self.undurable.contains(&(eid, record.pos)) {
+                    return out.push(say(ChunkResult::Done(Empty {})));
+                }
+                if held {
+                    // A duplicate of one that is on its way to the disk: its answer waits for the same.
+                    return self.journal(token, JournalEntry { eid, ..Default::default() }, out);
+                }
+                r.add(&record);
+                self.undurable.insert((eid, record.pos));
+                self.journal(token, JournalEntry { eid, record: Some(record), ..Default::default() }, out);
+            }
+            Some(ChunkOp::Read(read)) => {
+                let end = read.offset.checked_add(read.length).filter(|e| *e <= EXTENT_BYTES);
+                if !promised || end.is_none() {
+                    return out.push(say(refused));
+                }
+                if damaged || r.joining {
+                    return out.push(say(ChunkResult::Damaged(Empty {})));
+                }
+                out.push(Effect::Fetch { token, eid, offset: read.offset, length: read.length });
+            }
+            Some(ChunkOp::Confirm(_)) => {
+                let ok = promised && !damaged && !r.joining;
+                out.push(say(if ok { ChunkResult::Done(Empty {}) } else { refused }));
+            }
+            Some(ChunkOp::Stable(pos)) => {
+                if promised {
+                    r.advance(pos);
+                }
+                out.push(say(ChunkResult::Done(Empty {})));
+            }
+            Some(ChunkOp::Free(_)) | None => out.push(say(ChunkResult::Unknown(Empty {}))),
+        }
+    }
+
+    fn journal(&mut self, token: u64, entry: JournalEntry, out: &mut Vec<Effect>) {
+        self.issued += 1;
+        self.waiting.push_back((self.issued, token, entry.clone()));
+        out.push(Effect::Journal { seq: self.issued, entry });
+    }
+
+    /// All entries up to this one are on disk.
+    pub fn durable(&mut self, upto: u64, out: &mut Vec<Effect>) {
+        while self.waiting.front().is_some_and(|(seq, ..)| *seq <= upto) {
+            let (_, token, entry) = self.waiting.pop_front().expect("looked");
+            let eid = entry.eid;
+            if entry.freed {
+                self.replicas.remove(&eid);
+                self.damaged.remove(&eid);
+                out.push(Effect::Remove { eid });
+            }
+            if let Some(record) = entry.record {
+                self.undurable.remove(&(eid, record.pos));
+                out.push(Effect::Apply { eid, record });
+            }
+            let result = match (entry.sealed, self.replicas.get(&eid)) {
+                (Some(s), Some(r)) => {
+                    if s.wipe {
+                        out.push(Effect::Wipe { eid });
+                    }
+                    // A later SEAL may have been accepted meanwhile; then this one is void.
+                    if (r.promise_epoch, r.promise_lease) == (s.epoch, s.lease) {
+                        ChunkResult::Sealed(Sealed {
+                            records: r.window.clone(),
+                            stable: r.stable,
+                            top: r.top,
+                            ops: r.ops.clone(),
+                            eof: r.eof,
+                            truncations: r.truncations,
+                            mtime_ns: r.mtime_ns,
+                        })
+                    } else {
+                        ChunkResult::Refused(Refused { epoch: r.promise_epoch, lease: r.promise_lease })
+                    }
+                }
+                _ => ChunkResult::Done(Empty {}),
+            };
+            out.push(Effect::Answer { token, answer: answer(result) });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(epoch: u64, lease: u64, op: ChunkOp) -> ChunkRequest {
+        ChunkRequest { eid: 1, replica: vec![1], epoch, lease, op: Some(op) }
+    }
+    fn record(lease: u64, epoch: u64, seq: u64, stable: u64) -> Record {
+        Record {
+            pos: Pos::new(lease, epoch, seq),
+            ranges: vec![Range { offset: 0, length: 1, zero: false }],
+            data: bytes::Bytes::from_static(b"x"),
+            stable: Pos::new(lease, epoch, stable),
+            ..Default::default()
+        }
+    }
+    /// Runs a request to its answer, with the disk at once.
+    fn ask(c: &mut ChunkServer, r: ChunkRequest) -> ChunkResult {
+        let mut out = Vec::new();
+        c.handle(9, r, &mut out);
+        let upto = c.issued;
+        c.durable(upto, &mut out);
+        out.into_iter()
+            .find_map(|e| match e {
+                Effect::Answer { answer, .. } => answer.result,
+                _ => None,
+            })
+            .expect("an answer")
+    }
+    fn seal(create: bool) -> ChunkOp {
+        ChunkOp::Seal(Seal { create, joining: false })
+    }
+
+    #[test]
+    fn promises_are_compared_part_by_part() {
+        let mut c = ChunkServer::new(vec![1], vec![]);
+        assert_eq!(ask(&mut c, request(1, 1, seal(false))), ChunkResult::Unknown(Empty {}));
+        assert!(matches!(ask(&mut c, request(1, 1, seal(true))), ChunkResult::Sealed(_)));
+        assert!(matches!(ask(&mut c, request(2, 3, seal(false))), ChunkResult::Sealed(_)));
+        assert!(matches!(ask(&mut c, request(3, 2, seal(false))), ChunkResult::Refused(_)));
+        assert!(matches!(ask(&mut c, request(1, 4, seal(false))), ChunkResult::Refused(_)));
+        assert!(matches!(ask(&mut c, request(2, 2, ChunkOp::Confirm(Empty {}))), ChunkResult::Refused(_)));
+    }
+
+    #[test]
+    fn a_seal_returns_what_is_above_stable_and_a_replay_gives_the_same() {
+        let mut c = ChunkServer::new(vec![1], vec![]);
+        let mut journal = Vec::new();
+        let mut run = |c: &mut ChunkServer, r: ChunkRequest| {
+            let mut out = Vec::new();
+            c.handle(9, r, &mut out);
+            let upto = c.issued;
+            c.durable(upto, &mut out);
+            journal.extend(out.iter().filter_map(|e| match e {
+                Effect::Journal { entry, .. } => Some(entry.clone()),
+                _ => None,
+            }));
+        };
+        run(&mut c, request(1, 1, seal(true)));
+        for (seq, stable) in [(1, 0), (2, 0), (3, 1), (3, 1)] {
+            run(&mut c, request(1, 1, ChunkOp::Write(record(1, 1, seq, stable))));
+        }
+        let ChunkResult::Sealed(s) = ask(&mut c, request(1, 2, seal(false))) else { panic!("sealed") };
+        assert_eq!(s.records.iter().map(|r| r.pos.seq).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(s.top, Pos::new(1, 1, 3));
+        let mut again = ChunkServer::new(vec![1], vec![]);
+        journal.iter().for_each(|e| again.replay(e, &mut Vec::new()));
+        let ChunkResult::Sealed(t) = ask(&mut again, request(1, 2, seal(false))) else { panic!("sealed") };
+        assert_eq!(t, s);
+    }
+}
