@@ -34,7 +34,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             bail!("there is no lab test named {name}; see `cargo xtask lab --list`");
         }
     }
-    let chosen: Vec<_> = TESTS.iter().filter(|t| args.names.is_empty() || args.names.iter().any(|n| n == t.name)).collect();
+    let chosen: Vec<_> =
+        TESTS.iter().filter(|t| args.names.is_empty() || args.names.iter().any(|n| n == t.name)).collect();
     if args.list {
         for t in &chosen {
             println!("{:<16} needs {} {}", t.name, t.commands.join(" "), t.modules.join(" "));
@@ -42,7 +43,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         return Ok(());
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the repository")?;
-    let built = Command::new("cargo").args(["build", "--quiet", "--release", "--package", "trivet"]).current_dir(root).status()?;
+    let built = Command::new("cargo")
+        .args(["build", "--quiet", "--release", "--package", "trivet"])
+        .current_dir(root)
+        .status()?;
     if !built.success() {
         bail!("the binary does not build");
     }
@@ -73,9 +77,19 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 fn missing(t: &Test) -> Vec<String> {
     let there = |program: &str, args: &[&str]| {
-        Command::new(program).args(args).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status().is_ok_and(|s| s.success())
+        Command::new(program)
+            .args(args)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success())
     };
-    let commands = t.commands.iter().filter(|c| !there("sh", &["-c", &format!("command -v {c}")])).map(|c| format!("command {c}"));
-    let modules = t.modules.iter().filter(|m| !there("python3", &["-c", &format!("import {m}")])).map(|m| format!("Python module {m}"));
+    let commands =
+        t.commands.iter().filter(|c| !there("sh", &["-c", &format!("command -v {c}")])).map(|c| format!("command {c}"));
+    let modules = t
+        .modules
+        .iter()
+        .filter(|m| !there("python3", &["-c", &format!("import {m}")]))
+        .map(|m| format!("Python module {m}"));
     commands.chain(modules).collect()
 }

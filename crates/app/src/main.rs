@@ -1,10 +1,14 @@
 //! `trivet`: one binary, one file a subcommand.
 
 mod coordination;
+mod datastore;
+mod serve;
+mod status;
+mod up;
 
 use clap::{Parser, Subcommand};
 
-/// NFS datastores on three nodes that outlive a bad night.
+/// NFS datastores for virtual machines on three nodes, built to outlive a bad night.
 #[derive(Parser)]
 #[command(name = "trivet", version)]
 struct Cli {
@@ -14,19 +18,31 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the coordination role alone, from an Apache configuration file
+    /// Run a whole cluster on this machine: three nodes, two datastores
+    Up(up::Args),
+    /// Run one node, or some of its roles, from a node.toml
+    Serve(serve::Args),
+    /// Show nodes, leaders, datastore addresses and files with their copies
+    Status(status::Args),
+    /// Create, list and delete datastores
+    Datastore(datastore::Args),
+    /// Run the coordination role alone, from an Apache ZooKeeper configuration file
     Coordination(coordination::Args),
 }
 
 fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let default = if matches!(cli.command, Command::Serve(_) | Command::Coordination(_)) { "info" } else { "warn" };
     tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("TRIVET_LOG").unwrap_or_else(|_| "info".into()),
-        )
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("TRIVET_LOG").unwrap_or_else(|_| default.into()))
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr)
         .init();
-    match Cli::parse().command {
+    match cli.command {
+        Command::Up(args) => up::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Datastore(args) => datastore::run(&args),
         Command::Coordination(args) => coordination::run(&args),
     }
 }

@@ -17,15 +17,24 @@ pub(crate) enum Then {
     /// The leader counts itself for a proposal.
     CountOwnAck(Zxid),
     /// A follower acknowledges a proposal.
-    AckProposal { link: LinkId, zxid: Zxid },
+    AckProposal {
+        link: LinkId,
+        zxid: Zxid,
+    },
     /// A new leader tells its learners the epoch it promised.
     AnnounceEpoch,
     /// A new leader, its epoch recorded, begins to synchronise learners.
     BeginSync,
     /// A follower answers the leader's epoch with its own and its last zxid.
-    AckEpoch { link: LinkId, current_epoch: i64 },
+    AckEpoch {
+        link: LinkId,
+        current_epoch: i64,
+    },
     /// A follower has everything of the new leader's history, and the epoch with it.
-    AckNewLeader { link: LinkId, zxid: i64 },
+    AckNewLeader {
+        link: LinkId,
+        zxid: i64,
+    },
 }
 
 #[derive(Default)]

@@ -126,7 +126,13 @@ impl Election {
     }
 
     /// A notification came in while looking. Returns what to say, and the decision if there is one.
-    pub fn heard(&mut self, now: Millis, cfg: &Config, from: ServerId, n: &Notification) -> (Option<Say>, Option<Vote>) {
+    pub fn heard(
+        &mut self,
+        now: Millis,
+        cfg: &Config,
+        from: ServerId,
+        n: &Notification,
+    ) -> (Option<Say>, Option<Vote>) {
         if !cfg.is_voter(from) || !cfg.is_voter(n.leader) {
             return (None, None);
         }

@@ -19,13 +19,17 @@ use trivet_formats::{ServerId, SessionId, Zxid};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    Connecting { redial_at: Option<Millis> },
+    Connecting {
+        redial_at: Option<Millis>,
+    },
     /// FOLLOWERINFO is sent.
     Discovery,
     /// ACKEPOCH is sent or about to be.
     AwaitSync,
     /// SNAP is announced, its stream is being read.
-    AwaitSnapshot { zxid: Zxid },
+    AwaitSnapshot {
+        zxid: Zxid,
+    },
     Sync,
     /// NEWLEADER is being made durable and acknowledged.
     AwaitUpToDate,
@@ -205,7 +209,8 @@ impl Server {
     fn epoch_announced(&mut self, link: LinkId, epoch: i64) {
         let accepted = self.accepted_epoch;
         if epoch < accepted {
-            return self.look(format!("the leader's epoch {epoch} is older than {accepted}, which was promised already"));
+            return self
+                .look(format!("the leader's epoch {epoch} is older than {accepted}, which was promised already"));
         }
         let leader = self.following().leader;
         let limit = self.establish_limit_ms(leader);

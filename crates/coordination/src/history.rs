@@ -29,9 +29,13 @@ pub struct History {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plan {
     /// Send what comes after the learner's last.
-    Diff { after: Zxid },
+    Diff {
+        after: Zxid,
+    },
     /// The learner cuts its log to this, then gets what comes after.
-    Trunc { to: Zxid },
+    Trunc {
+        to: Zxid,
+    },
     Snap,
 }
 

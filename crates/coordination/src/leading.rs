@@ -128,8 +128,7 @@ impl Leading {
 impl Server {
     fn new_leading(&self, phase: Phase) -> Leading {
         let now = self.now.mono_ms;
-        let limit =
-            if self.all_ours() { self.cfg.fast.establish_ms } else { self.cfg.init_limit * self.cfg.tick_ms };
+        let limit = if self.all_ours() { self.cfg.fast.establish_ms } else { self.cfg.init_limit * self.cfg.tick_ms };
         Leading {
             phase,
             epoch: self.current_epoch,

@@ -29,7 +29,9 @@ mod tests {
         for good in ["/", "/a", "/a/b.c", "/a/..b", "/数据"] {
             assert!(is_valid(good), "{good}");
         }
-        for bad in ["", "a", "/a/", "//", "/a//b", "/a/./b", "/..", "/a\0", "/a\u{1f}", "/\u{7f}", "/\u{e000}", "/\u{fffd}"] {
+        for bad in
+            ["", "a", "/a/", "//", "/a//b", "/a/./b", "/..", "/a\0", "/a\u{1f}", "/\u{7f}", "/\u{e000}", "/\u{fffd}"]
+        {
             assert!(!is_valid(bad), "{bad:?}");
         }
     }

@@ -172,14 +172,7 @@ fn allowed(record: &Record, perm: i32, r: &Request<'_>) -> Result<(), i32> {
     acl::allows(&record.acl, perm, r.ids).then_some(()).ok_or(err::NO_AUTH)
 }
 
-fn create(
-    stage: &mut Stage<'_>,
-    cfg: &Config,
-    r: &Request<'_>,
-    op: i32,
-    request: CreateRequest,
-    ttl: i64,
-) -> Prepared {
+fn create(stage: &mut Stage<'_>, cfg: &Config, r: &Request<'_>, op: i32, request: CreateRequest, ttl: i64) -> Prepared {
     let CreateRequest { mut path, data, acl, flags } = request;
     let (ephemeral, sequential, with_ttl) = match flags {
         0 | 4 => (false, false, false),

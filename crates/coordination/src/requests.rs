@@ -15,8 +15,8 @@ use crate::{ConnId, Map, Millis};
 use bytes::Bytes;
 use std::collections::{BTreeSet, VecDeque};
 use trivet_formats::client::{
-    err, event, op, perms, xid, AuthPacket, ConnectRequest, ConnectResponse, Id, MultiHeader, ReplyHeader, RequestHeader,
-    WatcherEvent,
+    err, event, op, perms, xid, AuthPacket, ConnectRequest, ConnectResponse, Id, MultiHeader, ReplyHeader,
+    RequestHeader, WatcherEvent,
 };
 use trivet_formats::quorum::{kind, ForwardedRequest, QuorumPacket};
 use trivet_formats::snapshot::Writer;
@@ -349,12 +349,8 @@ impl Server {
             Role::Following(f) => {
                 let link = f.link.expect("a follower in broadcast has its leader");
                 let request = ForwardedRequest { session: session.0, cxid, op, body: Bytes::copy_from_slice(body) };
-                let packet = QuorumPacket {
-                    kind: kind::REQUEST,
-                    zxid: -1,
-                    data: Some(request.encode().into()),
-                    auth: ids,
-                };
+                let packet =
+                    QuorumPacket { kind: kind::REQUEST, zxid: -1, data: Some(request.encode().into()), auth: ids };
                 self.send(link, &packet);
             }
             _ => unreachable!("requests wait while nobody leads"),
@@ -576,8 +572,7 @@ impl Server {
             .conns
             .iter()
             .filter(|(_, c)| {
-                c.handshake == Handshake::AwaitLeader
-                    || c.queue.iter().any(|p| !matches!(p, Pending::Request(_)))
+                c.handshake == Handshake::AwaitLeader || c.queue.iter().any(|p| !matches!(p, Pending::Request(_)))
             })
             .map(|(id, _)| *id)
             .collect();

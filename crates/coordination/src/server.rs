@@ -40,7 +40,9 @@ pub struct Recovered {
 
 #[derive(Debug)]
 pub enum ClientInput {
-    Connected { ip: String },
+    Connected {
+        ip: String,
+    },
     /// One request without its length prefix.
     Frame(Bytes),
     /// A four-letter word instead of a first request.
@@ -54,54 +56,102 @@ pub enum Input {
     /// Everything up to this disk operation is on disk.
     Durable(u64),
     /// A vote from a peer.
-    Vote { from: ServerId, notification: Notification },
+    Vote {
+        from: ServerId,
+        notification: Notification,
+    },
     /// The election connection to a peer is up: it may have missed what was said.
     ElectionLinkUp(ServerId),
     /// The peer answers probes, so it is a server of ours.
     PeerIsOurs(ServerId),
     /// A connection of the quorum port stands, dialled or accepted.
     LinkUp(LinkId),
-    Packet { link: LinkId, packet: QuorumPacket },
+    Packet {
+        link: LinkId,
+        packet: QuorumPacket,
+    },
     /// The stream behind a SNAP packet, read whole.
-    Snapshot { link: LinkId, tree: Box<Tree> },
+    Snapshot {
+        link: LinkId,
+        tree: Box<Tree>,
+    },
     LinkDown(LinkId),
-    Client { conn: ConnId, input: ClientInput },
+    Client {
+        conn: ConnId,
+        input: ClientInput,
+    },
 }
 
 /// Operations of the disk, carried out one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiskOp {
-    Append { zxid: Zxid, bytes: Bytes },
+    Append {
+        zxid: Zxid,
+        bytes: Bytes,
+    },
     /// Cut the log behind this zxid.
     Truncate(Zxid),
     AcceptedEpoch(i64),
     CurrentEpoch(i64),
     /// Replace everything by this snapshot, atomically.
-    Install { zxid: Zxid, bytes: Bytes },
+    Install {
+        zxid: Zxid,
+        bytes: Bytes,
+    },
     /// Keep a snapshot beside the log, to shorten the next start.
-    Snapshot { zxid: Zxid, bytes: Bytes },
+    Snapshot {
+        zxid: Zxid,
+        bytes: Bytes,
+    },
 }
 
 /// A change worth telling, for the journal of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    Looking { reason: String },
-    Following { leader: ServerId, epoch: i64, took_ms: u64 },
-    Leading { epoch: i64, took_ms: u64 },
+    Looking {
+        reason: String,
+    },
+    Following {
+        leader: ServerId,
+        epoch: i64,
+        took_ms: u64,
+    },
+    Leading {
+        epoch: i64,
+        took_ms: u64,
+    },
     /// A peer or a client did what the protocol forbids; its connection is closed.
-    Refused { who: String, reason: String },
+    Refused {
+        who: String,
+        reason: String,
+    },
 }
 
 pub enum Effect {
-    Vote { to: ServerId, notification: Notification },
+    Vote {
+        to: ServerId,
+        notification: Notification,
+    },
     /// Open or close the quorum port.
     Listen(bool),
-    Dial { link: LinkId, leader: ServerId },
-    Send { link: LinkId, bytes: Bytes },
+    Dial {
+        link: LinkId,
+        leader: ServerId,
+    },
+    Send {
+        link: LinkId,
+        bytes: Bytes,
+    },
     CloseLink(LinkId),
-    Disk { seq: u64, op: DiskOp },
+    Disk {
+        seq: u64,
+        op: DiskOp,
+    },
     /// Bytes for a client, length prefix included.
-    Client { conn: ConnId, bytes: Vec<u8> },
+    Client {
+        conn: ConnId,
+        bytes: Vec<u8>,
+    },
     CloseClient(ConnId),
     Event(Event),
 }

@@ -268,12 +268,7 @@ impl Tree {
                 node.stat.mzxid = txn.zxid.0;
                 node.stat.version = *version;
                 let (acl, stat) = (node.acl.clone(), node.client_stat());
-                changes.push(Change {
-                    kind: ChangeKind::Data,
-                    path: path.clone(),
-                    parent_acl: acl.clone(),
-                    acl,
-                });
+                changes.push(Change { kind: ChangeKind::Data, path: path.clone(), parent_acl: acl.clone(), acl });
                 Outcome::Stat(stat)
             }
             TxnBody::SetAcl { path, acl, version } => {

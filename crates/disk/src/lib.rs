@@ -1,0 +1,41 @@
+//! Disks as the node uses them: a journal of batches, and extent files with a checksum per block.
+//!
+//! Neither knows what is in it.
+
+pub mod extents;
+pub mod journal;
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum DiskError {
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{path}: written by a newer version ({version}) of this program, which reads {known}")]
+    Newer { path: PathBuf, version: u32, known: u32 },
+    #[error(
+        "{path}: damaged at offset {offset}, with intact data behind it; this copy has to be rebuilt from another"
+    )]
+    Damaged { path: PathBuf, offset: usize },
+}
+
+pub(crate) fn at<T>(path: &Path, r: io::Result<T>) -> Result<T, DiskError> {
+    r.map_err(|source| DiskError::Io { path: path.into(), source })
+}
+
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    Ok(rustix::fs::fsync(File::open(dir)?)?)
+}
+
+/// Writes a file so that it is there whole or not at all.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let tmp = path.with_extension("tmp");
+    let mut file = File::create(&tmp)?;
+    file.write_all(bytes)?;
+    rustix::fs::fsync(&file)?;
+    std::fs::rename(&tmp, path)?;
+    sync_dir(path.parent().expect("a file lies in a folder"))
+}

@@ -251,7 +251,8 @@ mod tests {
 
     #[test]
     fn connect_request_as_on_the_wire() {
-        let bytes = unhex("00000000 0000000000000000 00007530 0000000000000000 00000010 00000000000000000000000000000000 00");
+        let bytes =
+            unhex("00000000 0000000000000000 00007530 0000000000000000 00000010 00000000000000000000000000000000 00");
         let c = ConnectRequest::parse(&bytes).unwrap();
         assert_eq!((c.timeout_ms, c.session, c.read_only), (30_000, 0, Some(false)));
         assert_eq!(c.to_vec(), bytes);
@@ -266,7 +267,10 @@ mod tests {
         let mut r = Reader::new(&bytes);
         assert_eq!(RequestHeader::get(&mut r).unwrap(), RequestHeader { xid: 1, op: op::CREATE });
         let c = CreateRequest::get(&mut r).unwrap();
-        assert_eq!(c, CreateRequest { path: "/a".into(), data: Some(Bytes::from_static(b"x")), acl: open_acl(), flags: 0 });
+        assert_eq!(
+            c,
+            CreateRequest { path: "/a".into(), data: Some(Bytes::from_static(b"x")), acl: open_acl(), flags: 0 }
+        );
     }
 
     #[test]

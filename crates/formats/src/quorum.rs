@@ -79,12 +79,7 @@ impl ForwardedRequest {
     }
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(bytes);
-        Ok(ForwardedRequest {
-            session: r.i64()?,
-            cxid: r.i32()?,
-            op: r.i32()?,
-            body: Bytes::copy_from_slice(r.rest()),
-        })
+        Ok(ForwardedRequest { session: r.i64()?, cxid: r.i32()?, op: r.i32()?, body: Bytes::copy_from_slice(r.rest()) })
     }
 }
 
@@ -152,7 +147,10 @@ mod tests {
         let info = LearnerInfo { server: 3, protocol: PROTOCOL_VERSION, config_version: 0 };
         QuorumPacket::with(kind::FOLLOWERINFO, 0, info.to_vec()).encode(&mut out);
         let hex: String = out.iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(hex, "0000000b00000000000000000000001400000000000000030001000000000000000000 00ffffffff".replace(' ', ""));
+        assert_eq!(
+            hex,
+            "0000000b00000000000000000000001400000000000000030001000000000000000000 00ffffffff".replace(' ', "")
+        );
         let p = read_packet(&mut &out[..], 1024).unwrap();
         assert_eq!(LearnerInfo::parse(p.body()).unwrap(), info);
         assert!(read_packet(&mut &out[..], 8).is_err());

@@ -1,5 +1,15 @@
 //! Drivers: everything that touches a socket, a disk or a clock, around cores that do not.
 
+pub mod admin;
+pub mod chunk;
 pub mod clock;
+pub mod config;
 pub mod coordination;
+pub mod events;
+pub mod gateway;
+pub mod metad;
+pub mod node;
+pub mod rpc;
+pub mod status;
+pub mod zk_client;
 pub mod zoo_cfg;

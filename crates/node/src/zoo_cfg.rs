@@ -185,7 +185,11 @@ fn parse_server(value: &str) -> Result<Server, String> {
     };
     let mut parts = rest.split(':');
     let mut port = |what: &str| -> Result<u16, String> {
-        parts.next().ok_or(format!("the {what} port is missing"))?.parse().map_err(|_| format!("the {what} port is not a number"))
+        parts
+            .next()
+            .ok_or(format!("the {what} port is missing"))?
+            .parse()
+            .map_err(|_| format!("the {what} port is not a number"))
     };
     let (quorum, election) = (port("quorum")?, port("election")?);
     let observer = match parts.next() {

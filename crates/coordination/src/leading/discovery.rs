@@ -113,7 +113,10 @@ impl Server {
         }
         if (i64::from(current), last) > summary {
             // It may lead instead; this server gives up when no quorum is left without it.
-            self.refuse(format!("{id:?}"), format!("its history {current}/{last} is ahead of {}/{}", summary.0, summary.1));
+            self.refuse(
+                format!("{id:?}"),
+                format!("its history {current}/{last} is ahead of {}/{}", summary.0, summary.1),
+            );
             return self.learner_lost(link, "ahead of the leader");
         }
         l.epoch_acks.insert(id);

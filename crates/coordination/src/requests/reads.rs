@@ -103,8 +103,7 @@ impl Server {
         if !acl::allows(&node.acl, perms::READ | perms::ADMIN, ids) {
             return Err(err::NO_AUTH);
         }
-        let list =
-            if acl::allows(&node.acl, perms::ADMIN, ids) { node.acl.to_vec() } else { acl::masked(&node.acl) };
+        let list = if acl::allows(&node.acl, perms::ADMIN, ids) { node.acl.to_vec() } else { acl::masked(&node.acl) };
         let mut out = Jute::to_vec(&list);
         node.client_stat().put(&mut out);
         Ok(out)
@@ -242,7 +241,8 @@ impl Server {
             let overlaps = |have: Modes, want: Modes| {
                 have.standard && want.standard || have.persistent && want.persistent || have.recursive && want.recursive
             };
-            overlaps(self.data_watches.contains(&path, id), data) || overlaps(self.child_watches.contains(&path, id), child)
+            overlaps(self.data_watches.contains(&path, id), data)
+                || overlaps(self.child_watches.contains(&path, id), child)
         };
         found.then(Vec::new).ok_or(err::NO_WATCHER)
     }

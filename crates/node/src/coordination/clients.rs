@@ -76,8 +76,7 @@ fn accept(shared: &Shared, stream: TcpStream, from: SocketAddr) {
     *count += 1;
     let conn = ConnId(d.next_conn);
     d.next_conn += 1;
-    let outgoing =
-        Rc::new(Outgoing { bytes: RefCell::default(), finished: Cell::new(false), wake: Notify::new() });
+    let outgoing = Rc::new(Outgoing { bytes: RefCell::default(), finished: Cell::new(false), wake: Notify::new() });
     d.connections.insert(conn, outgoing.clone());
     drop(d);
     let shared = shared.clone();

@@ -17,7 +17,9 @@ use std::rc::Rc;
 use std::sync::{mpsc as std_mpsc, Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use trivet_coordination::{ClientInput, Config, ConnId, Counters, DiskOp, Effect, Event, Input, LinkId, Now, Server, Summary};
+use trivet_coordination::{
+    ClientInput, Config, ConnId, Counters, DiskOp, Effect, Event, Input, LinkId, Now, Server, Summary,
+};
 use trivet_formats::ServerId;
 
 /// Messages from other threads that may wait for the core; senders block beyond it.
@@ -61,7 +63,10 @@ impl Handle {
 pub(super) enum Message {
     Input(Input),
     /// A connection of the quorum port stands.
-    Link { link: LinkId, stream: TcpStream },
+    Link {
+        link: LinkId,
+        stream: TcpStream,
+    },
     Stop,
 }
 

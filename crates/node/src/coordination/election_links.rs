@@ -128,7 +128,13 @@ async fn dial(peer: &Peer, own: SocketAddr) -> Option<TcpStream> {
     Some(stream)
 }
 
-async fn accepted(shared: Shared, peers: BTreeMap<ServerId, Rc<Peer>>, me: ServerId, stream: TcpStream, from: SocketAddr) {
+async fn accepted(
+    shared: Shared,
+    peers: BTreeMap<ServerId, Rc<Peer>>,
+    me: ServerId,
+    stream: TcpStream,
+    from: SocketAddr,
+) {
     let _ = stream.set_nodelay(true);
     let mut stream = stream;
     let hello = tokio::time::timeout(HANDSHAKE_LIMIT, read_initial(&mut stream)).await;

@@ -133,7 +133,9 @@ impl Store {
                     tree.set_last_zxid(*zxid);
                     return Ok(tree);
                 }
-                Err(e) => tracing::warn!(path = %path.display(), error = %e, "snapshot is not usable, trying an older one"),
+                Err(e) => {
+                    tracing::warn!(path = %path.display(), error = %e, "snapshot is not usable, trying an older one")
+                }
             }
         }
         if snapshots.is_empty() && no_logs {
@@ -183,10 +185,11 @@ impl Store {
     fn epoch(&self, name: &str) -> Result<Option<i64>, StoreError> {
         let path = self.dir.join(name);
         match fs::read_to_string(&path) {
-            Ok(text) => text.trim().parse().map(Some).map_err(|_| StoreError::Damaged {
-                path,
-                reason: format!("{text:?} is not a number"),
-            }),
+            Ok(text) => text
+                .trim()
+                .parse()
+                .map(Some)
+                .map_err(|_| StoreError::Damaged { path, reason: format!("{text:?} is not a number") }),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(StoreError::Io { path, source }),
         }

@@ -43,7 +43,9 @@ impl Checker {
         // Nothing that anybody applied lies between (prefix: what is committed is never skipped).
         if let Some((missed, _)) = self.applied.range(before.next()..zxid).next() {
             let missed = *missed;
-            self.violate(format!("server {server} went from {before:?} to {zxid:?} past {missed:?}, which was committed"));
+            self.violate(format!(
+                "server {server} went from {before:?} to {zxid:?} past {missed:?}, which was committed"
+            ));
         }
     }
 

@@ -53,20 +53,57 @@ pub struct Report {
 }
 
 pub(super) enum Event {
-    Timer { node: usize, life: u64 },
-    DiskDone { node: usize, life: u64, upto: u64 },
-    Vote { to: usize, from: usize, notification: trivet_formats::election::Notification },
+    Timer {
+        node: usize,
+        life: u64,
+    },
+    DiskDone {
+        node: usize,
+        life: u64,
+        upto: u64,
+    },
+    Vote {
+        to: usize,
+        from: usize,
+        notification: trivet_formats::election::Notification,
+    },
     /// A dial arrives.
-    Dial { from: usize, to: usize, link: LinkId, life: u64 },
-    Deliver { key: u64, toward: usize },
-    LinkDown { node: usize, life: u64, link: LinkId },
-    ToServer { client: usize, conn: u64, what: Said },
-    ToClient { client: usize, conn: u64, bytes: Option<Bytes> },
-    Client { client: usize },
+    Dial {
+        from: usize,
+        to: usize,
+        link: LinkId,
+        life: u64,
+    },
+    Deliver {
+        key: u64,
+        toward: usize,
+    },
+    LinkDown {
+        node: usize,
+        life: u64,
+        link: LinkId,
+    },
+    ToServer {
+        client: usize,
+        conn: u64,
+        what: Said,
+    },
+    ToClient {
+        client: usize,
+        conn: u64,
+        bytes: Option<Bytes>,
+    },
+    Client {
+        client: usize,
+    },
     Break,
-    PowerLoss { last: usize },
+    PowerLoss {
+        last: usize,
+    },
     Mend(Mend),
-    Thaw { node: usize },
+    Thaw {
+        node: usize,
+    },
 }
 
 /// What a client does on its connection.
@@ -212,7 +249,8 @@ impl World {
             self.now = time;
             let event = self.events.remove(&number).expect("queued once");
             self.report.events += 1;
-            self.report.hash = self.report.hash.rotate_left(5) ^ time.wrapping_mul(0x9e37_79b9) ^ self.rng.clone().next();
+            self.report.hash =
+                self.report.hash.rotate_left(5) ^ time.wrapping_mul(0x9e37_79b9) ^ self.rng.clone().next();
             self.happen(event);
         }
     }
@@ -438,7 +476,13 @@ impl World {
         self.nodes[node].server = Some(server);
         if self.options.trace {
             let s = self.nodes[node].server.as_ref().expect("just set");
-            println!("{:>9} server {} starts at {:?} epoch {}", self.now, node + 1, s.history().last(), s.summary().epoch);
+            println!(
+                "{:>9} server {} starts at {:?} epoch {}",
+                self.now,
+                node + 1,
+                s.history().last(),
+                s.summary().epoch
+            );
         }
         self.after(node, effects);
     }
@@ -478,10 +522,7 @@ impl World {
         self.next_link += 1;
         let accepted = LinkId(key);
         let ends = [(from, life, link), (to, self.nodes[to].life, accepted)];
-        self.links.insert(
-            key,
-            Link { ends, queues: Default::default(), ready_at: [0; 2], snap_next: [false; 2] },
-        );
+        self.links.insert(key, Link { ends, queues: Default::default(), ready_at: [0; 2], snap_next: [false; 2] });
         self.nodes[from].links.insert(link, key);
         self.nodes[to].links.insert(accepted, key);
         self.feed(to, Input::LinkUp(accepted));

@@ -118,11 +118,8 @@ impl<K: Kv> State<K> {
             Err(code) => return fail(code),
         };
         let before = dir.attr.clone();
-        let with_dir = |r: Reply, dir: &Inode| Reply {
-            dir_before: Some(before.clone()),
-            dir_after: Some(dir.attr.clone()),
-            ..r
-        };
+        let with_dir =
+            |r: Reply, dir: &Inode| Reply { dir_before: Some(before.clone()), dir_after: Some(dir.attr.clone()), ..r };
         if let Err(code) = valid_name(&m.at.name) {
             return with_dir(fail(code), &dir);
         }
@@ -135,7 +132,10 @@ impl<K: Kv> State<K> {
             if !same {
                 return with_dir(fail(status::EXIST), &dir);
             }
-            return with_dir(Reply { attr: Some(existing.attr.clone()), inode: Some(existing), ..Default::default() }, &dir);
+            return with_dir(
+                Reply { attr: Some(existing.attr.clone()), inode: Some(existing), ..Default::default() },
+                &dir,
+            );
         }
         let fileid = self.new_fileid();
         let folder = m.kind == 2;
@@ -358,7 +358,12 @@ mod tests {
 
     fn run(s: &mut State<MemoryKv>, op: CommandOp, call: Option<CallId>) -> Reply {
         let n = s.applied() + 1;
-        let entry = Entry { version: VERSION, time_ns: n * 1000, commands: vec![Command { call, op: Some(op) }], cluster: "c".into() };
+        let entry = Entry {
+            version: VERSION,
+            time_ns: n * 1000,
+            commands: vec![Command { call, op: Some(op) }],
+            cluster: "c".into(),
+        };
         s.apply(n, &entry).remove(0)
     }
 
@@ -400,7 +405,10 @@ mod tests {
         let a = run(&mut s, make(root, "a", 2), None).attr.unwrap().fileid;
         let b = run(&mut s, make(a, "b", 2), None).attr.unwrap().fileid;
         let rename = |from: u64, f: &str, to: u64, t: &str| {
-            CommandOp::Rename(Rename { from: Place { dir: from, name: f.into() }, to: Place { dir: to, name: t.into() } })
+            CommandOp::Rename(Rename {
+                from: Place { dir: from, name: f.into() },
+                to: Place { dir: to, name: t.into() },
+            })
         };
         assert_eq!(run(&mut s, rename(root, "a", b, "x"), None).status, status::INVAL);
         let at = Place { dir: root, name: "a".into() };
@@ -415,7 +423,8 @@ mod tests {
         let (mut s, root) = state();
         let file = run(&mut s, make(root, "disk", 1), None).attr.unwrap().fileid;
         let r = |n: u32| ReplicaRef { node: n, id: vec![n as u8; 16], address: String::new() };
-        let grant = |expected, boot| CommandOp::Grant(Grant { file, gateway: 1, boot, expected, replicas: vec![r(1), r(2)] });
+        let grant =
+            |expected, boot| CommandOp::Grant(Grant { file, gateway: 1, boot, expected, replicas: vec![r(1), r(2)] });
         let granted = run(&mut s, grant(0, 77), None);
         assert_eq!(granted.inode.as_ref().unwrap().lease.number, 1);
         assert_eq!(run(&mut s, grant(0, 78), None).status, status::JUKEBOX);

@@ -256,7 +256,8 @@ impl<K: Kv> State<K> {
             return Reply { status: status::BADTYPE, ..self.file_reply(inode) };
         }
         let promoted = if p.promote { cfg.joining.clone() } else { None };
-        let allowed = |r: &ReplicaRef| cfg.safe.iter().any(|s| s.id == r.id) || promoted.as_ref().is_some_and(|j| j.id == r.id);
+        let allowed =
+            |r: &ReplicaRef| cfg.safe.iter().any(|s| s.id == r.id) || promoted.as_ref().is_some_and(|j| j.id == r.id);
         if p.replicas.is_empty() || !p.replicas.iter().all(allowed) {
             return fail(status::INVAL);
         }

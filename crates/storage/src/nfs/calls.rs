@@ -81,7 +81,7 @@ fn time_ns(r: &mut XdrReader<'_>) -> Result<u64, XdrError> {
 
 /// `wall_ns`: what "set to the server's time" means.
 fn sattr(r: &mut XdrReader<'_>, wall_ns: u64) -> Result<SetAttr, XdrError> {
-    let mut option = |r: &mut XdrReader<'_>| -> Result<Option<u32>, XdrError> { r.bool()?.then(|| r.u32()).transpose() };
+    let option = |r: &mut XdrReader<'_>| -> Result<Option<u32>, XdrError> { r.bool()?.then(|| r.u32()).transpose() };
     let (mode, uid, gid) = (option(r)?, option(r)?, option(r)?);
     let size = r.bool()?.then(|| r.u64()).transpose()?;
     let mut when = || match r.u32()? {

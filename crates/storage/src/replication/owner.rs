@@ -33,18 +33,34 @@ const RESERVE_FROM_BYTES: u64 = 1 << 20;
 /// An operation of a client. Offsets and lengths in bytes; a read or write is at most 1 MiB long.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
-    Read { offset: u64, length: u64 },
-    Write { offset: u64, data: Bytes, id: OpId },
+    Read {
+        offset: u64,
+        length: u64,
+    },
+    Write {
+        offset: u64,
+        data: Bytes,
+        id: OpId,
+    },
     Attr,
     /// Waits for the writes that were begun before it.
     Commit,
-    SetSize { size: u64 },
+    SetSize {
+        size: u64,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    Read { data: Bytes, eof: bool, attr: Attr },
-    Written { before: Attr, after: Attr },
+    Read {
+        data: Bytes,
+        eof: bool,
+        attr: Attr,
+    },
+    Written {
+        before: Attr,
+        after: Attr,
+    },
     Attr(Attr),
     /// The file is gone.
     Stale,
@@ -54,9 +70,19 @@ pub enum Outcome {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    Send { call: u64, to: ReplicaRef, request: ChunkRequest },
-    Meta { call: u64, op: CommandOp },
-    Done { token: u64, outcome: Outcome },
+    Send {
+        call: u64,
+        to: ReplicaRef,
+        request: ChunkRequest,
+    },
+    Meta {
+        call: u64,
+        op: CommandOp,
+    },
+    Done {
+        token: u64,
+        outcome: Outcome,
+    },
     /// Nothing more will come from this owner.
     Ended,
 }
@@ -72,14 +98,25 @@ pub enum NoAnswer {
 
 #[derive(Debug, Clone)]
 pub enum Input {
-    Op { token: u64, op: Op },
-    Answer { call: u64, answer: Result<ChunkAnswer, NoAnswer> },
+    Op {
+        token: u64,
+        op: Op,
+    },
+    Answer {
+        call: u64,
+        answer: Result<ChunkAnswer, NoAnswer>,
+    },
     /// metad's reply; it asks again by itself until there is one.
-    Meta { call: u64, reply: Reply },
+    Meta {
+        call: u64,
+        reply: Reply,
+    },
     /// Chunk servers that are alive, for repair and new extents.
     Alive(Vec<ReplicaRef>),
     /// Open every extent, as repair of an idle file needs.
     OpenAll,
+    /// metad changed what it keeps of the file: mode, owner, links, times.
+    Changed(Attr),
     Timer,
 }
 
@@ -98,13 +135,20 @@ enum Phase {
     /// Not sealed under this lease.
     Idle,
     Sealing(BTreeMap<Vec<u8>, Sealed>),
-    Rolling { waiting: BTreeSet<Vec<u8>>, record: Record },
-    Activating { last_seq: u64 },
+    Rolling {
+        waiting: BTreeSet<Vec<u8>>,
+        record: Record,
+    },
+    Activating {
+        last_seq: u64,
+    },
     Active,
     /// metad is asked for another configuration.
     Proposing,
     /// No member that has everything can be reached; tried again at this time.
-    Held { until: u64 },
+    Held {
+        until: u64,
+    },
 }
 
 /// What one call to a member is about.
@@ -155,8 +199,15 @@ struct Part {
 
 #[derive(Debug, Clone, PartialEq)]
 enum Work {
-    Read { at: usize, data: Option<Bytes> },
-    Write { data: Bytes, zero: bool, id: Option<OpId> },
+    Read {
+        at: usize,
+        data: Option<Bytes>,
+    },
+    Write {
+        data: Bytes,
+        zero: bool,
+        id: Option<OpId>,
+    },
     /// A block of a join, exclusive while it is copied.
     Push,
     /// Nothing but the proof that this owner's view of size and holes is current.
@@ -353,15 +404,16 @@ impl Owner {
         self.now_ms = now_ms;
         self.wall_ns = wall_ns;
         match input {
-            Input::Op { token, .. } if self.ended => {
-                self.out.push(Effect::Done { token, outcome: Outcome::NotOwner })
-            }
+            Input::Op { token, .. } if self.ended => self.out.push(Effect::Done { token, outcome: Outcome::NotOwner }),
             _ if self.ended => {}
             Input::Op { token, op } => self.operation(token, op),
             Input::Answer { call, answer } => self.answered(call, answer),
             Input::Meta { call, reply } => self.meta_answered(call, reply),
             Input::Alive(alive) => self.alive = alive,
             Input::OpenAll => self.open_all(),
+            Input::Changed(attr) => {
+                self.attr = Attr { size: self.attr.size, ctime_ns: attr.ctime_ns.max(self.attr.ctime_ns), ..attr }
+            }
             Input::Timer => self.timer(),
         }
         out.append(&mut self.out);
@@ -380,13 +432,8 @@ impl Owner {
 
     fn send(&mut self, index: u64, to: &ReplicaRef, about: About, op: ChunkOp) {
         let cfg = &self.extents[&index].cfg;
-        let request = ChunkRequest {
-            eid: cfg.eid,
-            replica: to.id.clone(),
-            epoch: cfg.epoch,
-            lease: self.lease,
-            op: Some(op),
-        };
+        let request =
+            ChunkRequest { eid: cfg.eid, replica: to.id.clone(), epoch: cfg.epoch, lease: self.lease, op: Some(op) };
         let call = self.next_call;
         self.next_call += 1;
         let entry =
@@ -552,4 +599,3 @@ impl Owner {
         }
     }
 }
-

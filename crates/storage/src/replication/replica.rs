@@ -113,15 +113,33 @@ impl Replica {
 #[derive(Debug, PartialEq)]
 pub enum Effect {
     /// Append; report with `durable`. Entries become durable in order.
-    Journal { seq: u64, entry: JournalEntry },
+    Journal {
+        seq: u64,
+        entry: JournalEntry,
+    },
     /// Put the record's bytes into the extent's file.
-    Apply { eid: u64, record: Record },
+    Apply {
+        eid: u64,
+        record: Record,
+    },
     /// Empty the extent's file.
-    Wipe { eid: u64 },
-    Remove { eid: u64 },
+    Wipe {
+        eid: u64,
+    },
+    Remove {
+        eid: u64,
+    },
     /// Read and check the bytes, then answer.
-    Fetch { token: u64, eid: u64, offset: u64, length: u64 },
-    Answer { token: u64, answer: ChunkAnswer },
+    Fetch {
+        token: u64,
+        eid: u64,
+        offset: u64,
+        length: u64,
+    },
+    Answer {
+        token: u64,
+        answer: ChunkAnswer,
+    },
 }
 
 pub struct ChunkServer {
@@ -157,10 +175,17 @@ impl ChunkServer {
             self.replicas.remove(&entry.eid);
             return out.push(Effect::Remove { eid: entry.eid });
         }
-        let r = self.replicas.entry(entry.eid).or_insert_with(|| Replica { eid: entry.eid, version: VERSION, ..Default::default() });
+        let r = self.replicas.entry(entry.eid).or_insert_with(|| Replica {
+            eid: entry.eid,
+            version: VERSION,
+            ..Default::default()
+        });
         if let Some(s) = &entry.sealed {
             // A checkpoint may be newer than the entry.
-            if s.epoch >= r.promise_epoch && s.lease >= r.promise_lease && (s.epoch, s.lease) != (r.promise_epoch, r.promise_lease) {
+            if s.epoch >= r.promise_epoch
+                && s.lease >= r.promise_lease
+                && (s.epoch, s.lease) != (r.promise_epoch, r.promise_lease)
+            {
                 r.seal(s);
                 if s.wipe {
                     out.push(Effect::Wipe { eid: entry.eid });

@@ -141,8 +141,7 @@ impl Owner {
             let Some(part) = self.parts.get(id) else { return false };
             let exclusive = !matches!(part.work, Work::Read { .. } | Work::Confirm);
             let lock = Lock { part: *id, start: part.start, end: part.end, exclusive };
-            let conflicts =
-                |o: &Lock| o.start < lock.end && lock.start < o.end && (o.exclusive || lock.exclusive);
+            let conflicts = |o: &Lock| o.start < lock.end && lock.start < o.end && (o.exclusive || lock.exclusive);
             let full = exclusive && (records >= WINDOW_RECORDS_MAX || bytes >= WINDOW_BYTES_MAX);
             if full || e.locks.iter().chain(&blocked).any(conflicts) {
                 blocked.push(lock);
@@ -372,8 +371,13 @@ impl Owner {
             self.out.push(Effect::Done { token: t, outcome: outcome.clone() });
         }
         // Commits that waited for this write.
-        let oldest_write =
-            self.operations.values().filter(|o| matches!(o.op, Op::Write { .. })).map(|o| o.serial).min().unwrap_or(u64::MAX);
+        let oldest_write = self
+            .operations
+            .values()
+            .filter(|o| matches!(o.op, Op::Write { .. }))
+            .map(|o| o.serial)
+            .min()
+            .unwrap_or(u64::MAX);
         let commits: Vec<u64> = self
             .operations
             .iter()

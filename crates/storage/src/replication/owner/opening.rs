@@ -234,8 +234,7 @@ impl Owner {
         }
         let was_joining = e.cfg.joining.as_ref().is_some_and(|j| j.id == member.id);
         // Until this configuration is active, everybody of the last active one is still complete.
-        let mut rest: Vec<ReplicaRef> =
-            if e.cfg.active { e.cfg.replicas.clone() } else { e.cfg.safe.clone() };
+        let mut rest: Vec<ReplicaRef> = if e.cfg.active { e.cfg.replicas.clone() } else { e.cfg.safe.clone() };
         if !was_joining {
             rest.retain(|r| r.id != member.id);
             e.unusable.insert(member.id.clone(), self.now_ms);
@@ -252,7 +251,13 @@ impl Owner {
         self.propose(index, reachable, None, false);
     }
 
-    pub(super) fn propose(&mut self, index: u64, replicas: Vec<ReplicaRef>, joining: Option<ReplicaRef>, promote: bool) {
+    pub(super) fn propose(
+        &mut self,
+        index: u64,
+        replicas: Vec<ReplicaRef>,
+        joining: Option<ReplicaRef>,
+        promote: bool,
+    ) {
         let lease = self.lease;
         let e = self.extents.get_mut(&index).expect("known");
         e.phase = Phase::Proposing;

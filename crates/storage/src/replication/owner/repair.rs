@@ -63,7 +63,8 @@ impl Owner {
         e.join_tried_at = now;
         let outside = |r: &&ReplicaRef| !e.cfg.replicas.iter().any(|m| m.node == r.node || m.id == r.id);
         // One that was a member before has the place for it.
-        let candidate = self.alive.iter().filter(outside).max_by_key(|r| (self.file.wrapping_add(index) + u64::from(r.node)) % 7);
+        let candidate =
+            self.alive.iter().filter(outside).max_by_key(|r| (self.file.wrapping_add(index) + u64::from(r.node)) % 7);
         if let Some(joiner) = candidate.cloned() {
             self.counters.joins += 1;
             let replicas = e.cfg.replicas.clone();

@@ -38,12 +38,8 @@ impl Owner {
         let before = self.attr.clone();
         self.truncate = Some(Truncating { token, size, before, stage: Stage::Draining });
         let first = size / EXTENT_BYTES;
-        let idle: Vec<u64> = self
-            .extents
-            .iter()
-            .filter(|(i, e)| **i >= first && e.phase == Phase::Idle)
-            .map(|(i, _)| *i)
-            .collect();
+        let idle: Vec<u64> =
+            self.extents.iter().filter(|(i, e)| **i >= first && e.phase == Phase::Idle).map(|(i, _)| *i).collect();
         idle.into_iter().for_each(|i| self.seal(i));
         self.truncate_may_begin();
     }

@@ -1,0 +1,37 @@
+//! `trivet serve`: one node, or some of its roles.
+
+use std::path::PathBuf;
+use trivet_node::config::{NodeConfig, Role, ALL_ROLES};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// The node's configuration
+    #[arg(long)]
+    config: PathBuf,
+    /// Roles to run here, separated by commas: coordination, metad, chunk, gateway [default: all]
+    #[arg(long, value_delimiter = ',')]
+    roles: Vec<Role>,
+    /// End when the process that started this one ends
+    #[arg(long, hide = true)]
+    with_parent: bool,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    if args.with_parent {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+    }
+    let config = NodeConfig::load(&args.config)?;
+    let roles = if args.roles.is_empty() { ALL_ROLES.to_vec() } else { args.roles.clone() };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async move {
+        let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        tokio::select! {
+            result = trivet_node::node::run(config, roles) => result,
+            // What was acknowledged is on disk: there is nothing to save.
+            _ = term.recv() => Ok(()),
+            _ = tokio::signal::ctrl_c() => Ok(()),
+        }
+    })?;
+    // Threads that wait for sockets end with the process.
+    std::process::exit(0)
+}

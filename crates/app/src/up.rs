@@ -1,0 +1,420 @@
+//! `trivet up`: a whole cluster on this machine, each node a process of its own.
+
+use crate::status::consoles;
+use anyhow::{bail, Context};
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use trivet_node::config::{NodeConfig, Ports, VERSION};
+use trivet_node::status::{fetch_all, NodeStatus};
+use trivet_node::{admin, rpc};
+
+/// The cluster has to be there within this, or something is wrong.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+const DATASTORES: [&str; 2] = ["ds1", "ds2"];
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder for everything
+    #[arg(long, default_value = "trivet-data")]
+    data: PathBuf,
+    /// How many nodes: 1 or 3
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=5))]
+    nodes: u8,
+    /// Datastore address; the nodes get the addresses that follow it
+    #[arg(long, default_value = "127.0.0.70")]
+    base_address: Ipv4Addr,
+    /// Added to every port, where something else uses them
+    #[arg(long, default_value_t = 0)]
+    port_offset: u16,
+    /// Start a node again so many seconds after it died, or `never`
+    #[arg(long, default_value = "3")]
+    restart: String,
+    /// Run this command when the cluster is ready, then stop everything and return its status
+    #[arg(long, value_name = "CMD")]
+    exec: Option<String>,
+    /// Run each node as two processes: control (coordination, metad) and data (chunk, gateway)
+    #[arg(long)]
+    split: bool,
+    /// Use this ensemble (zookeeper://host:port,...) for coordination instead of our own
+    #[arg(long, value_name = "URL")]
+    coordination: Option<String>,
+}
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let restart = match args.restart.as_str() {
+        "never" => None,
+        s => Some(Duration::from_secs_f64(s.parse().context("--restart: seconds or `never`")?)),
+    };
+    if args.nodes % 2 == 0 {
+        bail!("--nodes: an odd number is needed for a majority");
+    }
+    let begun = Instant::now();
+    let configs = prepare(args)?;
+    check_ports(&configs[0])?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.spawn(async {
+        let term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+        if let Ok(mut term) = term {
+            tokio::select! { _ = term.recv() => {}, _ = tokio::signal::ctrl_c() => {} }
+            STOP.store(true, Ordering::Relaxed);
+        }
+    });
+    let mut nodes = Vec::new();
+    for config in &configs {
+        let parts: &[Option<&str>] =
+            if args.split { &[Some("coordination,metad"), Some("chunk,gateway")] } else { &[None] };
+        for part in parts {
+            nodes.push(Node::new(config, *part)?);
+        }
+    }
+    let outcome = attend(args, &configs, &mut nodes, restart, &runtime, begun);
+    for node in &mut nodes {
+        node.stop();
+    }
+    match outcome? {
+        Some(status) => std::process::exit(status.code().unwrap_or(1)),
+        None => {
+            println!("stopped");
+            Ok(())
+        }
+    }
+}
+
+/// Waits for the cluster, tells about it, keeps its processes running until it is to end.
+fn attend(
+    args: &Args,
+    configs: &[NodeConfig],
+    nodes: &mut [Node],
+    restart: Option<Duration>,
+    runtime: &tokio::runtime::Runtime,
+    begun: Instant,
+) -> anyhow::Result<Option<ExitStatus>> {
+    println!("starting {} nodes in {}", configs.len(), args.data.display());
+    wait_ready(&configs[0], nodes, restart, runtime)?;
+    if STOP.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
+    let console = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), configs[0].ports.console);
+    let served = {
+        let _guard = runtime.enter();
+        trivet_node::status::serve_all(console, consoles(&configs[0]))
+    };
+    overview(&configs[0], console, served.is_ok(), begun);
+    let mut command = match &args.exec {
+        None => None,
+        Some(cmd) => Some(start_command(cmd, &configs[0], console)?),
+    };
+    while !STOP.load(Ordering::Relaxed) {
+        for node in nodes.iter_mut() {
+            node.attend(restart)?;
+        }
+        if let Some(child) = &mut command {
+            if let Some(status) = child.try_wait()? {
+                return Ok(Some(status));
+            }
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    if let Some(mut child) = command {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    Ok(None)
+}
+
+fn start_command(cmd: &str, config: &NodeConfig, console: SocketAddr) -> anyhow::Result<Child> {
+    let ensemble: Vec<String> = config.coordination_addresses()?.iter().map(|a| a.to_string()).collect();
+    let address = config.datastore_addresses[0];
+    Command::new("sh")
+        .args(["-c", cmd])
+        .env("TRIVET_ZOOKEEPER", ensemble.join(","))
+        .env("TRIVET_NFS", format!("{address}:/{}", DATASTORES[0]))
+        .env("TRIVET_CONSOLE", format!("http://{console}"))
+        .spawn()
+        .context("--exec")
+}
+
+struct Node {
+    config_path: PathBuf,
+    log_path: PathBuf,
+    name: String,
+    roles: Option<String>,
+    child: Option<Child>,
+    start_at: Option<Instant>,
+}
+
+impl Node {
+    fn new(config: &NodeConfig, roles: Option<&str>) -> anyhow::Result<Node> {
+        let suffix =
+            roles.map_or(String::new(), |r| if r.contains("metad") { "-control".into() } else { "-data".into() });
+        let mut node = Node {
+            config_path: config.data.join("node.toml"),
+            log_path: config.data.join(format!("node{suffix}.log")),
+            name: format!("node {}{suffix}", config.node),
+            roles: roles.map(str::to_string),
+            child: None,
+            start_at: None,
+        };
+        node.start()?;
+        Ok(node)
+    }
+
+    fn start(&mut self) -> anyhow::Result<()> {
+        let log = OpenOptions::new().create(true).append(true).open(&self.log_path)?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["serve", "--with-parent", "--config"]).arg(&self.config_path);
+        if let Some(roles) = &self.roles {
+            command.args(["--roles", roles]);
+        }
+        // A terminal's Ctrl-C is for the parent, which stops its nodes itself.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        self.child = Some(command.stdout(log.try_clone()?).stderr(log).spawn()?);
+        self.start_at = None;
+        Ok(())
+    }
+
+    /// Notices a death and starts the node again when its time has come.
+    fn attend(&mut self, restart: Option<Duration>) -> anyhow::Result<()> {
+        if let Some(child) = &mut self.child {
+            if let Some(status) = child.try_wait()? {
+                self.child = None;
+                match restart {
+                    Some(pause) => {
+                        println!("{} died ({status}); it is started again in {:.0} s", self.name, pause.as_secs_f64());
+                        self.start_at = Some(Instant::now() + pause);
+                    }
+                    None => println!("{} died ({status})", self.name),
+                }
+            }
+        } else if self.start_at.is_some_and(|at| Instant::now() >= at) {
+            self.start()?;
+        }
+        Ok(())
+    }
+
+    fn last_words(&self) -> String {
+        let text = fs::read_to_string(&self.log_path).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().rev().take(4).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            if let Some(pid) = rustix::process::Pid::from_raw(child.id() as i32) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            }
+            let limit = Instant::now() + Duration::from_secs(5);
+            while Instant::now() < limit {
+                if matches!(child.try_wait(), Ok(Some(_))) {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Folder, cluster id, key and a configuration for each node; what is there stays.
+fn prepare(args: &Args) -> anyhow::Result<Vec<NodeConfig>> {
+    fs::create_dir_all(&args.data).with_context(|| format!("cannot make {}", args.data.display()))?;
+    let data = fs::canonicalize(&args.data)?;
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let key_file = data.join("cluster.key");
+    let id_file = data.join("cluster.id");
+    if !id_file.exists() {
+        write_private(&key_file, &hex(&rpc::random::<32>()))?;
+        write_private(&id_file, &hex(&rpc::random::<8>()))?;
+    }
+    let cluster = fs::read_to_string(&id_file)?.trim().to_string();
+    let base = u32::from(args.base_address);
+    let nodes: BTreeMap<String, IpAddr> =
+        (1..=u32::from(args.nodes)).map(|n| (n.to_string(), IpAddr::V4(Ipv4Addr::from(base + n)))).collect();
+    let mut configs = Vec::new();
+    for node in 1..=u32::from(args.nodes) {
+        let folder = data.join(format!("node{node}"));
+        fs::create_dir_all(&folder)?;
+        let config = NodeConfig {
+            version: VERSION,
+            cluster: cluster.clone(),
+            incarnation: 1,
+            node,
+            key_file: key_file.clone(),
+            data: folder.clone(),
+            datastore_addresses: vec![IpAddr::V4(args.base_address)],
+            coordination: args.coordination.clone(),
+            ports: Ports::with_offset(args.port_offset),
+            nodes: nodes.clone(),
+        };
+        let path = folder.join("node.toml");
+        if path.exists() {
+            let before = NodeConfig::load(&path)?;
+            if before.nodes.len() != config.nodes.len() {
+                bail!(
+                    "{} holds a cluster of {} nodes; --nodes {} is asked for",
+                    data.display(),
+                    before.nodes.len(),
+                    args.nodes
+                );
+            }
+        }
+        fs::write(&path, toml::to_string(&config)?)?;
+        configs.push(config);
+    }
+    Ok(configs)
+}
+
+fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file: File = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    writeln!(file, "{text}")?;
+    Ok(file.sync_all()?)
+}
+
+/// A port that is taken is named before anything is started.
+fn check_ports(config: &NodeConfig) -> anyhow::Result<()> {
+    let p = &config.ports;
+    for n in config.numbers() {
+        for (port, what) in [
+            (p.client, "ZooKeeper clients"),
+            (p.quorum, "the quorum"),
+            (p.election, "elections"),
+            (p.nfs, "NFS"),
+            (p.console, "the console"),
+            (p.control, "calls between nodes"),
+            (p.data, "calls between nodes"),
+        ] {
+            if config.coordination.is_some() && [p.client, p.quorum, p.election].contains(&port) {
+                continue;
+            }
+            let address = config.address(n, port);
+            TcpListener::bind(address).with_context(|| {
+                format!("{address}, for {what}, cannot be used; --port-offset N moves all ports, --base-address the addresses")
+            })?;
+        }
+    }
+    for a in &config.datastore_addresses {
+        let address = SocketAddr::new(*a, p.nfs);
+        TcpListener::bind(address)
+            .with_context(|| format!("{address}, for NFS, cannot be used; --port-offset N moves all ports"))?;
+    }
+    Ok(())
+}
+
+fn wait_ready(
+    config: &NodeConfig,
+    nodes: &mut [Node],
+    restart: Option<Duration>,
+    runtime: &tokio::runtime::Runtime,
+) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let mut told = String::new();
+    let mut made = false;
+    let consoles = consoles(config);
+    while !STOP.load(Ordering::Relaxed) {
+        for node in nodes.iter_mut() {
+            node.attend(restart)?;
+            if node.child.is_none() {
+                bail!("{} does not start:\n{}", node.name, node.last_words());
+            }
+        }
+        let (found, _) = fetch_all(&consoles);
+        if let Some(missing) = what_is_missing(config, &found) {
+            if missing.contains("datastore") && !made {
+                for name in DATASTORES {
+                    let created = runtime.block_on(admin::create_datastore(
+                        config,
+                        name,
+                        2.min(config.nodes.len() as u32),
+                        Vec::new(),
+                        Duration::from_secs(5),
+                    ));
+                    if let Err(e) = created {
+                        if !e.to_string().contains("already") {
+                            return Err(e);
+                        }
+                    }
+                }
+                made = true;
+                continue;
+            }
+            if missing != told && begun.elapsed() > Duration::from_millis(700) {
+                println!("waiting for {missing}");
+                told = missing;
+            }
+        } else {
+            return Ok(());
+        }
+        if begun.elapsed() > READY_LIMIT {
+            bail!(
+                "the cluster is not ready after {} s: still waiting for {told}; logs are in {}",
+                READY_LIMIT.as_secs(),
+                config.data.parent().unwrap_or(&config.data).display()
+            );
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+fn what_is_missing(config: &NodeConfig, found: &[NodeStatus]) -> Option<String> {
+    let silent: Vec<String> =
+        config.numbers().into_iter().filter(|n| !found.iter().any(|f| f.node == *n)).map(|n| n.to_string()).collect();
+    if !silent.is_empty() {
+        return Some(format!("node {}", silent.join(", ")));
+    }
+    let coordination = found.iter().filter_map(|n| n.coordination.as_ref());
+    if config.coordination.is_none() && coordination.filter(|c| c.serving).count() < config.nodes.len() {
+        return Some("coordination to elect a leader".into());
+    }
+    let Some(leader) = found.iter().find(|n| n.metad.as_ref().is_some_and(|m| m.leading)) else {
+        let trouble = found.iter().filter_map(|n| n.metad.as_ref()).map(|m| m.trouble.as_str()).find(|t| !t.is_empty());
+        return Some(trouble.map_or("metad to elect its LEADER".into(), |t| format!("metad: {t}")));
+    };
+    if leader.datastores.is_empty() {
+        return Some("the first datastores".into());
+    }
+    let ready = found.iter().filter(|n| n.roles.contains(&trivet_node::config::Role::Gateway) && n.ready).count();
+    if ready < config.nodes.len() {
+        return Some("the gateways to know the datastores".into());
+    }
+    let address = SocketAddr::new(config.datastore_addresses[0], config.ports.nfs);
+    if std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_err() {
+        return Some(format!("a gateway to serve {address}"));
+    }
+    None
+}
+
+fn overview(config: &NodeConfig, console: SocketAddr, console_here: bool, begun: Instant) {
+    let (found, _) = fetch_all(&consoles(config));
+    let ensemble: Vec<String> =
+        config.coordination_addresses().unwrap_or_default().iter().map(|a| a.to_string()).collect();
+    let address = config.datastore_addresses[0];
+    println!("ready after {:.1} s", begun.elapsed().as_secs_f64());
+    println!("  ZooKeeper   {}", ensemble.join(","));
+    for name in DATASTORES {
+        println!(
+            "  /{name}        mount -t nfs -o vers=3,tcp,nolock,port={p},mountport={p} {address}:/{name} /mnt",
+            p = config.ports.nfs
+        );
+    }
+    if console_here {
+        println!("  console     http://{console}");
+    }
+    println!("              http://{}", config.address(1, config.ports.console));
+    let data = config.data.parent().unwrap_or(&config.data).display().to_string();
+    println!("  data, logs  {data}, {data}/node*/node*.log");
+    for line in crate::status::text(&found, &[]).lines().filter(|l| l.starts_with("node") || l.starts_with("address")) {
+        println!("  {line}");
+    }
+    println!("Ctrl-C stops everything; the next `trivet up` goes on with the same data.");
+}

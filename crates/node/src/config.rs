@@ -1,0 +1,188 @@
+//! `node.toml`: what one node is told, and the cluster it belongs to.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// Version of the file; a newer one is refused.
+pub const VERSION: u32 = 1;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    Coordination,
+    Metad,
+    Chunk,
+    Gateway,
+}
+
+impl std::str::FromStr for Role {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        Ok(match s {
+            "coordination" => Role::Coordination,
+            "metad" => Role::Metad,
+            "chunk" => Role::Chunk,
+            "gateway" => Role::Gateway,
+            _ => return Err(format!("{s} is no role; there are coordination, metad, chunk and gateway")),
+        })
+    }
+}
+
+pub const ALL_ROLES: [Role; 4] = [Role::Coordination, Role::Metad, Role::Chunk, Role::Gateway];
+
+/// Ports of every node; `offset` moves all of them.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Ports {
+    pub client: u16,
+    pub quorum: u16,
+    pub election: u16,
+    pub nfs: u16,
+    pub console: u16,
+    /// Calls between nodes: to coordination and metad, and to chunk servers and gateways.
+    pub control: u16,
+    pub data: u16,
+}
+
+impl Ports {
+    pub fn with_offset(offset: u16) -> Self {
+        Ports {
+            client: 2181 + offset,
+            quorum: 2888 + offset,
+            election: 3888 + offset,
+            nfs: 2049 + offset,
+            console: 8088 + offset,
+            control: 4880 + offset,
+            data: 4881 + offset,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    pub version: u32,
+    /// The cluster's id; data of another cluster is refused.
+    pub cluster: String,
+    pub incarnation: u64,
+    pub node: u32,
+    /// File with the key that all nodes of the cluster share (64 hexadecimal digits).
+    pub key_file: PathBuf,
+    pub data: PathBuf,
+    /// Addresses that one gateway at a time serves, which hosts mount.
+    pub datastore_addresses: Vec<IpAddr>,
+    /// `zookeeper://host:port,...` to use an ensemble that is there already instead of our own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coordination: Option<String>,
+    pub ports: Ports,
+    /// Address of each node.
+    pub nodes: BTreeMap<String, IpAddr>,
+}
+
+impl NodeConfig {
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
+        let version: Versioned = toml::from_str(&text).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
+        if version.version > VERSION {
+            anyhow::bail!(
+                "{}: written for a newer version ({}) of this program, which reads {VERSION}",
+                path.display(),
+                version.version
+            );
+        }
+        let config: NodeConfig = toml::from_str(&text).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
+        if !config.nodes.contains_key(&config.node.to_string()) {
+            anyhow::bail!("{}: node {} is not in [nodes]", path.display(), config.node);
+        }
+        Ok(config)
+    }
+
+    pub fn key(&self) -> anyhow::Result<Vec<u8>> {
+        let text =
+            std::fs::read_to_string(&self.key_file).map_err(|e| anyhow::anyhow!("{}: {e}", self.key_file.display()))?;
+        let hex = text.trim();
+        let bytes: Option<Vec<u8>> = (0..hex.len() / 2)
+            .map(|i| hex.get(2 * i..2 * i + 2).and_then(|h| u8::from_str_radix(h, 16).ok()))
+            .collect();
+        bytes
+            .filter(|b| b.len() == 32)
+            .ok_or_else(|| anyhow::anyhow!("{}: 64 hexadecimal digits are expected", self.key_file.display()))
+    }
+
+    pub fn host(&self, node: u32) -> IpAddr {
+        self.nodes[&node.to_string()]
+    }
+    pub fn numbers(&self) -> Vec<u32> {
+        let mut n: Vec<u32> = self.nodes.keys().filter_map(|k| k.parse().ok()).collect();
+        n.sort_unstable();
+        n
+    }
+    pub fn address(&self, node: u32, port: u16) -> SocketAddr {
+        SocketAddr::new(self.host(node), port)
+    }
+    pub fn metads(&self) -> BTreeMap<u32, SocketAddr> {
+        self.numbers().into_iter().map(|n| (n, self.address(n, self.ports.control))).collect()
+    }
+
+    /// Where metad finds coordination.
+    pub fn coordination_addresses(&self) -> anyhow::Result<Vec<SocketAddr>> {
+        use std::net::ToSocketAddrs;
+        let Some(url) = &self.coordination else {
+            return Ok(self.numbers().into_iter().map(|n| self.address(n, self.ports.client)).collect());
+        };
+        let list = url
+            .strip_prefix("zookeeper://")
+            .ok_or_else(|| anyhow::anyhow!("coordination = {url:?}: zookeeper://host:port,... is expected"))?;
+        let mut out = Vec::new();
+        for host in list.split(',') {
+            out.extend(host.to_socket_addrs().map_err(|e| anyhow::anyhow!("coordination: {host}: {e}"))?.next());
+        }
+        Ok(out)
+    }
+
+    pub fn identity(&self) -> anyhow::Result<crate::rpc::Identity> {
+        Ok(crate::rpc::Identity {
+            cluster: self.cluster.clone(),
+            incarnation: self.incarnation,
+            key: self.key()?,
+            node: self.node,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_file_and_an_unknown_setting_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.toml");
+        let config = NodeConfig {
+            version: VERSION,
+            cluster: "c".into(),
+            incarnation: 1,
+            node: 1,
+            key_file: "key".into(),
+            data: "data".into(),
+            datastore_addresses: vec![],
+            coordination: None,
+            ports: Ports::with_offset(0),
+            nodes: [("1".to_string(), "127.0.0.71".parse().unwrap())].into(),
+        };
+        let text = toml::to_string(&config).unwrap();
+        std::fs::write(&path, &text).unwrap();
+        assert_eq!(NodeConfig::load(&path).unwrap(), config);
+        std::fs::write(&path, text.replace("version = 1", "version = 2\nfuture = true")).unwrap();
+        assert!(NodeConfig::load(&path).unwrap_err().to_string().contains("newer version (2)"));
+        std::fs::write(&path, text.replace("version = 1", "version = 1\ntypo = true")).unwrap();
+        assert!(NodeConfig::load(&path).unwrap_err().to_string().contains("typo"));
+    }
+}

@@ -1,0 +1,121 @@
+//! Events: every change of role, epoch, copy set, address and lease is one record, in a bounded
+//! durable journal that status, console and timeline read.
+
+use crate::clock::wall_ms;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+/// Layout of a record; a reader skips records of a newer one.
+const VERSION: u32 = 1;
+/// A file of records is set aside at this size, and the one before it goes.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+/// Records kept in memory, for status and console.
+const RECENT_MAX: usize = 200;
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Record {
+    pub version: u32,
+    pub node: u32,
+    /// Milliseconds since the process started.
+    pub mono_ms: u64,
+    /// Milliseconds since 1970.
+    pub wall_ms: i64,
+    /// `coordination`, `metad`, `address`, `lease`, `copies`, `node`.
+    pub subject: String,
+    pub what: String,
+    pub why: String,
+}
+
+struct Inner {
+    node: u32,
+    started: Instant,
+    path: PathBuf,
+    file: Option<File>,
+    written_bytes: u64,
+    recent: VecDeque<Record>,
+}
+
+#[derive(Clone)]
+pub struct Events {
+    inner: Arc<Mutex<Inner>>,
+}
+
+impl Events {
+    /// Opens the journal `events.jsonl` in a folder; what is in it stays.
+    pub fn open(dir: &Path, node: u32) -> std::io::Result<Events> {
+        std::fs::create_dir_all(dir)?;
+        let path = dir.join("events.jsonl");
+        let mut recent = VecDeque::new();
+        if let Ok(text) = std::fs::read_to_string(&path) {
+            let records = text.lines().filter_map(|l| serde_json::from_str::<Record>(l).ok());
+            recent.extend(records.filter(|r| r.version <= VERSION));
+            while recent.len() > RECENT_MAX {
+                recent.pop_front();
+            }
+        }
+        let file = OpenOptions::new().create(true).append(true).open(&path)?;
+        let written_bytes = file.metadata()?.len();
+        let inner = Inner { node, started: Instant::now(), path, file: Some(file), written_bytes, recent };
+        Ok(Events { inner: Arc::new(Mutex::new(inner)) })
+    }
+
+    pub fn record(&self, subject: &str, what: impl Into<String>, why: impl Into<String>) {
+        let mut i = self.inner.lock().expect("nobody panics with it");
+        let record = Record {
+            version: VERSION,
+            node: i.node,
+            mono_ms: i.started.elapsed().as_millis() as u64,
+            wall_ms: wall_ms(),
+            subject: subject.into(),
+            what: what.into(),
+            why: why.into(),
+        };
+        let mut line = serde_json::to_string(&record).expect("a record is plain text and numbers");
+        line.push('\n');
+        if i.written_bytes + line.len() as u64 > FILE_BYTES_MAX {
+            let _ = std::fs::rename(&i.path, i.path.with_extension("jsonl.1"));
+            i.file = OpenOptions::new().create(true).append(true).open(&i.path).ok();
+            i.written_bytes = 0;
+        }
+        i.written_bytes += line.len() as u64;
+        // An event that cannot be written does not stop the node: it changes nothing.
+        let written =
+            i.file.as_mut().map(|f| f.write_all(line.as_bytes()).and_then(|()| Ok(rustix::fs::fdatasync(&*f)?)));
+        if !matches!(written, Some(Ok(()))) {
+            tracing::warn!(?written, "an event could not be written to its journal");
+        }
+        i.recent.push_back(record);
+        if i.recent.len() > RECENT_MAX {
+            i.recent.pop_front();
+        }
+    }
+
+    /// The latest records, oldest first.
+    pub fn recent(&self) -> Vec<Record> {
+        self.inner.lock().expect("nobody panics with it").recent.iter().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_survive_a_restart_and_newer_ones_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let e = Events::open(dir.path(), 1).unwrap();
+        e.record("metad", "LEADER of epoch 3", "the last one was silent");
+        drop(e);
+        let newer = r#"{"version":2,"node":1,"mono_ms":0,"wall_ms":0,"subject":"x","what":"y","why":"z"}"#;
+        let mut f = OpenOptions::new().append(true).open(dir.path().join("events.jsonl")).unwrap();
+        writeln!(f, "{newer}").unwrap();
+        let seen = Events::open(dir.path(), 1).unwrap().recent();
+        assert_eq!(seen.len(), 1);
+        assert_eq!(seen[0].what, "LEADER of epoch 3");
+    }
+}

@@ -1,0 +1,257 @@
+//! The gateway role: NFS in, owners of files inside, chunk servers and metad behind.
+//!
+//! `owners` runs the files that this gateway owns and passes operations on for the others; `nfs` is the
+//! protocol; `server` the sockets. A gateway holds a copy of the metadata of its own, from which it
+//! answers hypervisors' heartbeats while nobody leads.
+
+mod nfs;
+mod owners;
+mod server;
+
+use crate::events::Events;
+use crate::rpc::{Client, Identity, NoAnswer, Responder};
+use bytes::Bytes;
+use owners::OwnerHandle;
+use prost::Message;
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+use trivet_storage::messages::*;
+use trivet_storage::metadata::{MemoryKv, State};
+
+/// A gateway says that it is there this often.
+const HEARTBEAT: Duration = Duration::from_millis(400);
+/// One try of one metad; the next is asked after it.
+const METAD_LIMIT: Duration = Duration::from_millis(1_500);
+const METAD_PAUSE: Duration = Duration::from_millis(40);
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub node: u32,
+    /// Address of this node's calls between nodes.
+    pub rpc: SocketAddr,
+    pub metads: BTreeMap<u32, SocketAddr>,
+    /// This node's own NFS address.
+    pub nfs: SocketAddr,
+    /// Port of NFS on the datastore addresses.
+    pub nfs_port: u16,
+    pub data_dir: PathBuf,
+    /// 16 bytes of the chunk server on this node, if there is one.
+    pub replica_id: Option<Vec<u8>>,
+}
+
+pub(crate) struct Inner {
+    settings: Settings,
+    boot: u64,
+    identity: Arc<Identity>,
+    metads: Vec<(u32, Arc<Client>)>,
+    /// The metad that answered last as LEADER.
+    leader: AtomicU32,
+    clients: Mutex<HashMap<SocketAddr, Arc<Client>>>,
+    owners: Mutex<HashMap<u64, Arc<OwnerHandle>>>,
+    /// Who owns files that this gateway does not.
+    elsewhere: Mutex<HashMap<u64, u32>>,
+    membership: RwLock<Membership>,
+    replica: RwLock<State<MemoryKv>>,
+    cluster_hash: u64,
+    clock: crate::clock::Clock,
+    events: Events,
+}
+
+#[derive(Clone)]
+pub struct Gateway {
+    inner: Arc<Inner>,
+}
+
+impl Gateway {
+    /// Starts the role: listens for NFS on this node's address, and on datastore addresses as metad says.
+    pub async fn start(settings: Settings, identity: Arc<Identity>, events: Events) -> anyhow::Result<Gateway> {
+        let listener = server::bind(settings.nfs)?;
+        let metads = settings.metads.iter().map(|(n, a)| (*n, Client::new(*a, identity.clone()))).collect();
+        let inner = Arc::new(Inner {
+            boot: u64::from_be_bytes(crate::rpc::random::<8>()) | 1,
+            cluster_hash: hash64(identity.cluster.as_bytes()),
+            identity,
+            metads,
+            leader: AtomicU32::new(0),
+            clients: Mutex::default(),
+            owners: Mutex::default(),
+            elsewhere: Mutex::default(),
+            membership: RwLock::default(),
+            replica: RwLock::new(State::new(MemoryKv::default())),
+            clock: Default::default(),
+            events,
+            settings,
+        });
+        server::serve(inner.clone(), listener);
+        tokio::spawn(heartbeats(inner.clone()));
+        tokio::spawn(server::serve_addresses(inner.clone()));
+        Ok(Gateway { inner })
+    }
+
+    pub fn handle(&self, body: &Bytes, responder: Responder) {
+        let Ok(forward) = Forward::decode(body.clone()) else { return };
+        let inner = self.inner.clone();
+        tokio::spawn(async move { responder.answer(&inner.forwarded(forward).await) });
+    }
+
+    /// `(file, lease, settled, configurations)` of what this gateway owns.
+    pub fn owned(&self) -> Vec<(u64, u64, bool, Vec<ExtentConfig>)> {
+        let owners = self.inner.owners.lock().expect("nobody panics with it");
+        owners.values().map(|o| o.describe()).collect()
+    }
+    pub fn membership(&self) -> Membership {
+        self.inner.membership.read().expect("nobody panics with it").clone()
+    }
+    pub fn boot(&self) -> u64 {
+        self.inner.boot
+    }
+    /// Whether the datastores can be mounted here.
+    pub fn ready(&self) -> bool {
+        !self.inner.replica.read().expect("nobody panics with it").datastores().is_empty()
+    }
+}
+
+pub(crate) fn hash64(bytes: &[u8]) -> u64 {
+    use std::hash::Hasher;
+    let mut h = std::hash::DefaultHasher::new();
+    h.write(bytes);
+    h.finish()
+}
+
+impl Inner {
+    pub(crate) fn client(&self, address: SocketAddr) -> Arc<Client> {
+        let mut clients = self.clients.lock().expect("nobody panics with it");
+        clients.entry(address).or_insert_with(|| Client::new(address, self.identity.clone())).clone()
+    }
+
+    /// Asks the LEADER until it answers: what needs metad waits, and never fails.
+    pub(crate) async fn metad(&self, ask: MetaAsk) -> MetaAnswer {
+        let body = MetaRequest { ask: Some(ask) }.encode_to_vec();
+        loop {
+            if let Some(answer) = self.metad_once(&body).await {
+                return answer;
+            }
+            tokio::time::sleep(METAD_PAUSE).await;
+        }
+    }
+
+    /// Asks each metad once at most, the last known LEADER first.
+    pub(crate) async fn metad_once(&self, body: &[u8]) -> Option<MetaAnswer> {
+        let mut order: Vec<&(u32, Arc<Client>)> = self.metads.iter().collect();
+        let known = self.leader.load(Ordering::Relaxed);
+        order.sort_by_key(|(n, _)| *n != known);
+        for (node, client) in order {
+            let Ok(bytes) = client.ask(kind::METAD, body, METAD_LIMIT).await else { continue };
+            match MetaResponse::decode(bytes).ok().and_then(|r| r.answer) {
+                Some(MetaAnswer::NotLeader(hint)) => {
+                    if hint != 0 && hint != *node {
+                        self.leader.store(hint, Ordering::Relaxed);
+                    }
+                }
+                Some(answer) => {
+                    self.leader.store(*node, Ordering::Relaxed);
+                    return Some(answer);
+                }
+                None => {}
+            }
+        }
+        None
+    }
+
+    pub(crate) async fn command(&self, call: Option<CallId>, op: CommandOp) -> Reply {
+        match self.metad(MetaAsk::Command(Command { call, op: Some(op) })).await {
+            MetaAnswer::Reply(reply) => reply,
+            _ => Reply { status: trivet_storage::nfs::status::IO, ..Default::default() },
+        }
+    }
+
+    pub(crate) fn space(&self) -> (u64, u64) {
+        match rustix::fs::statvfs(&self.settings.data_dir) {
+            Ok(s) => (s.f_blocks * s.f_frsize, s.f_bavail * s.f_frsize),
+            Err(_) => (0, 0),
+        }
+    }
+
+    fn info(&self) -> GatewayInfo {
+        let (total_bytes, free_bytes) = self.space();
+        let replica = self.settings.replica_id.clone().map(|id| ReplicaRef {
+            node: self.settings.node,
+            id,
+            address: self.settings.rpc.to_string(),
+        });
+        GatewayInfo {
+            node: self.settings.node,
+            boot: self.boot,
+            address: self.settings.rpc.to_string(),
+            replica,
+            applied: self.replica.read().expect("nobody panics with it").applied(),
+            free_bytes,
+            total_bytes,
+            pid: std::process::id(),
+        }
+    }
+
+    /// Takes over what the LEADER's journal has and this copy has not.
+    async fn follow(&self) {
+        let from = self.replica.read().expect("nobody panics with it").applied() + 1;
+        let body = MetaRequest { ask: Some(MetaAsk::Follow(from)) }.encode_to_vec();
+        let leader = self.leader.load(Ordering::Relaxed);
+        let Some((_, client)) = self.metads.iter().find(|(n, _)| *n == leader) else { return };
+        let Ok(bytes) = client.ask(kind::METAD, &body, METAD_LIMIT).await else { return };
+        let Some(MetaAnswer::Journal(j)) = MetaResponse::decode(bytes).ok().and_then(|r| r.answer) else { return };
+        let mut replica = self.replica.write().expect("nobody panics with it");
+        if !j.state.is_empty() {
+            *replica = State::new(MemoryKv::load(j.state.into_iter().map(|p| (p.key, p.value))));
+        }
+        for (i, entry) in j.entries.into_iter().enumerate() {
+            let number = j.from + i as u64;
+            if number == replica.applied() + 1 {
+                replica.apply(number, &entry);
+            }
+        }
+        // Nothing here goes to a disk.
+        replica.kv.take_changed();
+    }
+}
+
+async fn heartbeats(inner: Arc<Inner>) {
+    let mut last_leader = 0;
+    loop {
+        let body = MetaRequest { ask: Some(MetaAsk::Heartbeat(inner.info())) }.encode_to_vec();
+        if let Some(MetaAnswer::Membership(m)) = inner.metad_once(&body).await {
+            if m.leader != last_leader {
+                last_leader = m.leader;
+                inner.events.record(
+                    "gateway",
+                    format!("metad's LEADER is node {} (epoch {})", m.leader, m.epoch),
+                    "it answered",
+                );
+            }
+            let behind = m.applied > inner.replica.read().expect("nobody panics with it").applied();
+            let alive: Vec<ReplicaRef> = m.gateways.iter().filter_map(|g| g.replica.clone()).collect();
+            let repair = m.repair.clone();
+            *inner.membership.write().expect("nobody panics with it") = m;
+            let owners: Vec<_> = inner.owners.lock().expect("nobody panics with it").values().cloned().collect();
+            for owner in owners {
+                owner.alive(&inner, alive.clone());
+            }
+            for file in repair {
+                let inner = inner.clone();
+                tokio::spawn(async move { inner.take_over_for_repair(file).await });
+            }
+            if behind {
+                inner.follow().await;
+            }
+        }
+        tokio::time::sleep(HEARTBEAT).await;
+    }
+}
+
+/// An answer that did not come, as the owner's core sees it.
+pub(crate) fn chunk_answer(result: Result<Bytes, NoAnswer>) -> Result<ChunkAnswer, NoAnswer> {
+    result.and_then(|bytes| ChunkAnswer::decode(bytes).map_err(|_| NoAnswer::Broken))
+}

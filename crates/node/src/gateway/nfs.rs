@@ -1,0 +1,527 @@
+//! The procedures of NFSv3 and MOUNT: namespace at metad, bytes at the file's owner, heartbeats from
+//! what this gateway knows.
+
+use super::{hash64, Inner};
+use bytes::Bytes;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use trivet_storage::messages::*;
+use trivet_storage::metadata::state::EXTENT_BYTES;
+use trivet_storage::nfs::calls::{self, put_attr, put_handle, put_post, put_wcc, Call, Handle, IO_BYTES_MAX};
+use trivet_storage::nfs::rpc::{self, BadCall, PROGRAM_MOUNT, PROGRAM_NFS};
+use trivet_storage::nfs::status;
+use trivet_storage::nfs::xdr::{XdrReader, XdrWriter};
+use trivet_storage::replication::owner::{Op, Outcome};
+
+/// A heartbeat waits this long for the LEADER, then it is answered from the copy here.
+const HEARTBEAT_LIMIT: Duration = Duration::from_millis(400);
+/// Largest file: as many extents as a 32-bit index would count, far above any virtual disk.
+const FILE_BYTES_MAX: u64 = EXTENT_BYTES << 20;
+/// Entries of one listing at most.
+const LIST_MAX: u32 = 1_000;
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer {
+    pub ip: IpAddr,
+}
+
+/// Which call this is: for the record of replies, and for the ids of writes.
+struct Ticket {
+    peer: Peer,
+    xid: u32,
+    body: OpId,
+}
+
+impl Ticket {
+    fn call(&self) -> Option<CallId> {
+        Some(CallId { client: self.peer.ip.to_string(), xid: self.xid, body: self.body })
+    }
+}
+
+fn wall_ns() -> u64 {
+    crate::clock::wall_ms() as u64 * 1_000_000
+}
+
+/// 128 bits of what makes a call this call.
+fn op_id(ip: IpAddr, xid: u32, body: &[u8]) -> OpId {
+    let mut head = ip.to_string().into_bytes();
+    head.extend_from_slice(&xid.to_be_bytes());
+    let sum = u64::from(crc32c::crc32c(body));
+    let high = hash64(&[&head[..], &sum.to_be_bytes(), b"1"].concat());
+    OpId { high, low: hash64(body) ^ hash64(&head) }
+}
+
+impl Inner {
+    pub(super) async fn nfs_call(self: &Arc<Self>, peer: Peer, record: Bytes) -> Option<Vec<u8>> {
+        let header = match rpc::parse_call(&record) {
+            Ok(h) => h,
+            Err(BadCall::RpcMismatch { xid }) => return Some(rpc::rpc_mismatch(xid)),
+            Err(BadCall::NotRpc) => return None,
+        };
+        let body = record.slice(header.body_at..);
+        match (header.program, header.version) {
+            (PROGRAM_NFS, 3) => {}
+            (PROGRAM_MOUNT, 3) => return Some(self.mount_call(peer, &header, &body).await),
+            (PROGRAM_NFS | PROGRAM_MOUNT, _) => return Some(rpc::not_accepted(header.xid, 2)),
+            _ => return Some(rpc::not_accepted(header.xid, 1)),
+        }
+        let call = match calls::parse(header.procedure, &body, wall_ns()) {
+            Ok(Some(call)) => call,
+            Ok(None) => return Some(rpc::not_accepted(header.xid, 3)),
+            Err(_) => return Some(rpc::not_accepted(header.xid, 4)),
+        };
+        let id = op_id(peer.ip, header.xid, &body);
+        let ticket = Ticket { peer, xid: header.xid, body: id };
+        let mut w = rpc::accepted(header.xid);
+        self.procedure(&ticket, call, header.uid, header.gid, &mut w).await;
+        Some(rpc::finish(w))
+    }
+
+    fn file(&self, h: Option<Handle>) -> Result<Handle, u32> {
+        match h {
+            None => Err(status::BADHANDLE),
+            Some(h) if h.cluster != self.cluster_hash => Err(status::STALE),
+            Some(h) => Ok(h),
+        }
+    }
+    fn handle_of(&self, attr: &Attr) -> Handle {
+        Handle { cluster: self.cluster_hash, datastore: attr.datastore, fileid: attr.fileid }
+    }
+
+    async fn inode(&self, fileid: u64) -> Result<Inode, u32> {
+        match self.metad(MetaAsk::Inode(fileid)).await {
+            MetaAnswer::Reply(Reply { status: 0, inode: Some(i), .. }) => Ok(i),
+            MetaAnswer::Reply(r) => Err(r.status),
+            _ => Err(status::IO),
+        }
+    }
+
+    /// For heartbeats: from the LEADER if it answers soon, else from the copy here.
+    async fn inode_soon(&self, fileid: u64) -> Option<Inode> {
+        let asked = tokio::time::timeout(HEARTBEAT_LIMIT, self.inode(fileid)).await;
+        match asked {
+            Ok(answer) => answer.ok(),
+            Err(_) => self.replica.read().expect("nobody panics with it").inode(fileid),
+        }
+    }
+
+    async fn attr_of(self: &Arc<Self>, fileid: u64) -> Result<Attr, u32> {
+        // A file that is owned here answers without metad.
+        let known = self.replica.read().expect("nobody panics with it").inode(fileid);
+        let folder = known.as_ref().is_some_and(|i| i.attr.kind == 2);
+        if folder {
+            return self.inode_soon(fileid).await.map(|i| i.attr).ok_or(status::STALE);
+        }
+        let owned = self.owners.lock().expect("nobody panics with it").contains_key(&fileid)
+            || self.elsewhere.lock().expect("nobody panics with it").contains_key(&fileid);
+        if owned {
+            return match self.file_op(fileid, Op::Attr).await {
+                Outcome::Attr(a) => Ok(a),
+                _ => Err(status::STALE),
+            };
+        }
+        let inode = self.inode(fileid).await?;
+        self.fresh_attr(&inode).await.ok_or(status::STALE)
+    }
+
+    async fn procedure(self: &Arc<Self>, t: &Ticket, call: Call, uid: u32, gid: u32, w: &mut XdrWriter) {
+        match call {
+            Call::Null => {}
+            Call::GetAttr(h) => match self.result(h).await {
+                Ok(a) => put_attr(w.u32(0), &a),
+                Err(code) => drop(w.u32(code)),
+            },
+            Call::SetAttr { file, attr, guard_ctime_ns } => self.set_attr(t, file, attr, guard_ctime_ns, w).await,
+            Call::Lookup { dir, name } => self.lookup(dir, name, w).await,
+            Call::Access { file, wanted } => match self.file(file) {
+                Err(code) => put_post(w.u32(code), None),
+                Ok(h) => {
+                    // Hosts mount as root; who may mount is decided by address.
+                    let known = self
+                        .replica
+                        .read()
+                        .expect("nobody panics with it")
+                        .inode(h.fileid)
+                        .filter(|i| i.attr.kind == 2);
+                    put_post(w.u32(0), known.map(|i| i.attr).as_ref());
+                    w.u32(wanted & 0x3f);
+                }
+            },
+            Call::ReadLink(h) => self.read_link(h, w).await,
+            Call::Read { file, offset, count } => self.read(file, offset, count, w).await,
+            Call::Write { file, offset, data } => self.write(t, file, offset, data, w).await,
+            Call::Create { dir, name, how, attr, verifier } => {
+                let make = Make { kind: 1, how, verifier, attr, ..Default::default() };
+                self.make(t, dir, name, make, uid, gid, w).await
+            }
+            Call::Mkdir { dir, name, attr } => {
+                let make = Make { kind: 2, how: 1, attr, ..Default::default() };
+                self.make(t, dir, name, make, uid, gid, w).await
+            }
+            Call::Symlink { dir, name, attr, target } => {
+                let make = Make { kind: 5, how: 1, attr, symlink: target, ..Default::default() };
+                self.make(t, dir, name, make, uid, gid, w).await
+            }
+            Call::Mknod { dir, name, kind, attr, rdev } => {
+                if !matches!(kind, 3 | 4 | 6 | 7) {
+                    return put_wcc(w.u32(status::BADTYPE), None, None);
+                }
+                let make = Make { kind, how: 1, attr, rdev, ..Default::default() };
+                self.make(t, dir, name, make, uid, gid, w).await
+            }
+            Call::Remove { dir, name } => self.remove(t, dir, name, false, w).await,
+            Call::Rmdir { dir, name } => self.remove(t, dir, name, true, w).await,
+            Call::Rename { from, from_name, to, to_name } => self.rename(t, (from, from_name), (to, to_name), w).await,
+            Call::Link { file, dir, name } => self.link(t, file, dir, name, w).await,
+            Call::ReadDir { dir, cookie, count } => self.list(dir, cookie, count, false, w).await,
+            Call::ReadDirPlus { dir, cookie, count, .. } => self.list(dir, cookie, count, true, w).await,
+            Call::FsStat(h) => self.fs_stat(h, w),
+            Call::FsInfo(h) => self.fs_info(h, w),
+            Call::PathConf(h) => match self.file(h) {
+                Err(code) => put_post(w.u32(code), None),
+                Ok(_) => {
+                    put_post(w.u32(0), None);
+                    w.u32(32_000).u32(255).bool(true).bool(true).bool(false).bool(true);
+                }
+            },
+            Call::Commit { file } => match self.op(file, Op::Commit).await {
+                Ok(Outcome::Written { before, after }) => {
+                    put_wcc(w.u32(0), Some(&before), Some(&after));
+                    w.u64(self.cluster_hash);
+                }
+                Ok(_) => put_wcc(w.u32(status::STALE), None, None),
+                Err(code) => put_wcc(w.u32(code), None, None),
+            },
+        }
+    }
+
+    async fn result(self: &Arc<Self>, h: Option<Handle>) -> Result<Attr, u32> {
+        self.attr_of(self.file(h)?.fileid).await
+    }
+    async fn op(self: &Arc<Self>, h: Option<Handle>, op: Op) -> Result<Outcome, u32> {
+        Ok(self.file_op(self.file(h)?.fileid, op).await)
+    }
+
+    async fn set_attr(
+        self: &Arc<Self>,
+        t: &Ticket,
+        h: Option<Handle>,
+        attr: SetAttr,
+        guard: Option<u64>,
+        w: &mut XdrWriter,
+    ) {
+        let h = match self.file(h) {
+            Ok(h) => h,
+            Err(code) => return put_wcc(w.u32(code), None, None),
+        };
+        let size = attr.size;
+        let others = SetAttr { size: None, ..attr };
+        let mut wcc = None;
+        if let Some(size) = size {
+            if size > FILE_BYTES_MAX {
+                return put_wcc(w.u32(status::FBIG), None, None);
+            }
+            match self.file_op(h.fileid, Op::SetSize { size }).await {
+                Outcome::Written { before, after } => wcc = Some((before, after)),
+                _ => return put_wcc(w.u32(status::STALE), None, None),
+            }
+        }
+        if others != SetAttr::default() || size.is_none() {
+            let op = CommandOp::ChangeAttr(ChangeAttr { file: h.fileid, attr: others, guard_ctime_ns: guard });
+            let reply = self.command(t.call(), op).await;
+            if reply.status != status::OK {
+                return put_wcc(w.u32(reply.status), reply.before.as_ref(), reply.attr.as_ref());
+            }
+            if let Some(inode) = reply.inode {
+                self.tell_owner(&inode).await;
+                let after = self.fresh_attr(&inode).await;
+                return put_wcc(w.u32(0), None, after.as_ref());
+            }
+        }
+        match wcc {
+            Some((before, after)) => put_wcc(w.u32(0), Some(&before), Some(&after)),
+            None => put_wcc(w.u32(0), None, None),
+        }
+    }
+
+    async fn lookup(self: &Arc<Self>, dir: Option<Handle>, name: String, w: &mut XdrWriter) {
+        let dir = match self.file(dir) {
+            Ok(h) => h.fileid,
+            Err(code) => return put_post(w.u32(code), None),
+        };
+        let MetaAnswer::Reply(reply) = self.metad(MetaAsk::Lookup(LookupAsk { dir, name })).await else {
+            return put_post(w.u32(status::IO), None);
+        };
+        let Some(inode) = reply.inode.filter(|_| reply.status == 0) else {
+            return put_post(w.u32(reply.status), reply.dir_after.as_ref());
+        };
+        let attr = self.fresh_attr(&inode).await;
+        w.u32(0).opaque(&self.handle_of(&inode.attr).encode());
+        put_post(w, attr.as_ref());
+        put_post(w, reply.dir_after.as_ref());
+    }
+
+    async fn read_link(self: &Arc<Self>, h: Option<Handle>, w: &mut XdrWriter) {
+        let found = match self.file(h) {
+            Ok(h) => self.inode(h.fileid).await,
+            Err(code) => Err(code),
+        };
+        match found {
+            Ok(i) if i.attr.kind == 5 => {
+                put_post(w.u32(0), Some(&i.attr));
+                w.opaque(i.symlink.as_bytes());
+            }
+            Ok(i) => put_post(w.u32(status::INVAL), Some(&i.attr)),
+            Err(code) => put_post(w.u32(code), None),
+        }
+    }
+
+    async fn read(self: &Arc<Self>, h: Option<Handle>, offset: u64, count: u32, w: &mut XdrWriter) {
+        let length = u64::from(count.min(IO_BYTES_MAX));
+        match self.op(h, Op::Read { offset, length }).await {
+            Ok(Outcome::Read { data, eof, attr }) => {
+                put_post(w.u32(0), Some(&attr));
+                w.u32(data.len() as u32).bool(eof).opaque(&data);
+            }
+            Ok(_) => put_post(w.u32(status::STALE), None),
+            Err(code) => put_post(w.u32(code), None),
+        }
+    }
+
+    async fn write(self: &Arc<Self>, t: &Ticket, h: Option<Handle>, offset: u64, data: Bytes, w: &mut XdrWriter) {
+        if offset.saturating_add(data.len() as u64) > FILE_BYTES_MAX {
+            return put_wcc(w.u32(status::FBIG), None, None);
+        }
+        let count = data.len() as u32;
+        match self.op(h, Op::Write { offset, data, id: t.body }).await {
+            Ok(Outcome::Written { before, after }) => {
+                put_wcc(w.u32(0), Some(&before), Some(&after));
+                // Whatever was asked for, it is on the disks of all copies: FILE_SYNC.
+                w.u32(count).u32(2).u64(self.cluster_hash);
+            }
+            Ok(_) => put_wcc(w.u32(status::STALE), None, None),
+            Err(code) => put_wcc(w.u32(code), None, None),
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    async fn make(
+        self: &Arc<Self>,
+        t: &Ticket,
+        dir: Option<Handle>,
+        name: String,
+        mut make: Make,
+        uid: u32,
+        gid: u32,
+        w: &mut XdrWriter,
+    ) {
+        let dir = match self.file(dir) {
+            Ok(h) => h.fileid,
+            Err(code) => return put_wcc(w.u32(code), None, None),
+        };
+        make.at = Place { dir, name };
+        make.attr.uid.get_or_insert(uid);
+        make.attr.gid.get_or_insert(gid);
+        let size = make.attr.size;
+        let reply = self.command(t.call(), CommandOp::Make(make)).await;
+        w.u32(reply.status);
+        let Some(inode) = reply.inode.filter(|_| reply.status == 0) else {
+            return put_wcc(w, reply.dir_before.as_ref(), reply.dir_after.as_ref());
+        };
+        let mut attr = self.fresh_attr(&inode).await;
+        if let (Some(size), Some(a)) = (size, &attr) {
+            // An existing file that was opened to be emptied.
+            if inode.attr.kind == 1 && a.size != size {
+                if let Outcome::Written { after, .. } = self.file_op(inode.attr.fileid, Op::SetSize { size }).await {
+                    attr = Some(after);
+                }
+            }
+        }
+        put_handle(w, Some(self.handle_of(&inode.attr)));
+        put_post(w, attr.as_ref());
+        put_wcc(w, reply.dir_before.as_ref(), reply.dir_after.as_ref());
+    }
+
+    async fn remove(self: &Arc<Self>, t: &Ticket, dir: Option<Handle>, name: String, folder: bool, w: &mut XdrWriter) {
+        let reply = match self.file(dir) {
+            Err(code) => Reply { status: code, ..Default::default() },
+            Ok(h) => {
+                let at = Place { dir: h.fileid, name };
+                self.command(t.call(), CommandOp::Remove(Remove { at, folder })).await
+            }
+        };
+        put_wcc(w.u32(reply.status), reply.dir_before.as_ref(), reply.dir_after.as_ref());
+    }
+
+    async fn rename(
+        self: &Arc<Self>,
+        t: &Ticket,
+        from: (Option<Handle>, String),
+        to: (Option<Handle>, String),
+        w: &mut XdrWriter,
+    ) {
+        let reply = match (self.file(from.0), self.file(to.0)) {
+            (Ok(f), Ok(g)) => {
+                let rename =
+                    Rename { from: Place { dir: f.fileid, name: from.1 }, to: Place { dir: g.fileid, name: to.1 } };
+                self.command(t.call(), CommandOp::Rename(rename)).await
+            }
+            (Err(code), _) | (_, Err(code)) => Reply { status: code, ..Default::default() },
+        };
+        put_wcc(w.u32(reply.status), reply.dir_before.as_ref(), reply.dir_after.as_ref());
+        put_wcc(w, reply.dir2_before.as_ref(), reply.dir2_after.as_ref());
+    }
+
+    async fn link(
+        self: &Arc<Self>,
+        t: &Ticket,
+        file: Option<Handle>,
+        dir: Option<Handle>,
+        name: String,
+        w: &mut XdrWriter,
+    ) {
+        let reply = match (self.file(file), self.file(dir)) {
+            (Ok(f), Ok(d)) => {
+                let link = Link { file: f.fileid, to: Place { dir: d.fileid, name } };
+                self.command(t.call(), CommandOp::Link(link)).await
+            }
+            (Err(code), _) | (_, Err(code)) => Reply { status: code, ..Default::default() },
+        };
+        let mut attr = None;
+        if let (0, Some(inode)) = (reply.status, &reply.inode) {
+            self.tell_owner(inode).await;
+            attr = self.fresh_attr(inode).await;
+        }
+        put_post(w.u32(reply.status), attr.as_ref());
+        put_wcc(w, reply.dir_before.as_ref(), reply.dir_after.as_ref());
+    }
+
+    async fn list(self: &Arc<Self>, dir: Option<Handle>, cookie: u64, count: u32, plus: bool, w: &mut XdrWriter) {
+        let dir = match self.file(dir) {
+            Ok(h) => h.fileid,
+            Err(code) => return put_post(w.u32(code), None),
+        };
+        let MetaAnswer::Listing(l) = self.metad(MetaAsk::List(ListAsk { dir, after: cookie, count: LIST_MAX })).await
+        else {
+            return put_post(w.u32(status::IO), None);
+        };
+        if l.status != 0 {
+            return put_post(w.u32(l.status), l.dir.as_ref());
+        }
+        put_post(w.u32(0), l.dir.as_ref());
+        w.u64(0);
+        // The reply has to fit what the client asked for, the end of the list included.
+        let limit = w.buf.len() + (count.min(IO_BYTES_MAX) as usize).saturating_sub(256);
+        let mut all = true;
+        for line in &l.lines {
+            let bytes = line.name.len() + if plus { 200 } else { 32 };
+            if w.buf.len() + bytes > limit {
+                all = false;
+                break;
+            }
+            w.bool(true).u64(line.attr.fileid).opaque(line.name.as_bytes()).u64(line.cookie);
+            if plus {
+                // Size and times of an owned file are the owner's to tell: the client asks if it wants them.
+                put_post(w, Some(&line.attr).filter(|_| !line.leased));
+                put_handle(w, Some(self.handle_of(&line.attr)));
+            }
+        }
+        w.bool(false).bool(all && l.end);
+    }
+
+    fn fs_stat(&self, h: Option<Handle>, w: &mut XdrWriter) {
+        let h = match self.file(h) {
+            Ok(h) => h,
+            Err(code) => return put_post(w.u32(code), None),
+        };
+        let replica = self.replica.read().expect("nobody panics with it");
+        let copies = u64::from(replica.datastore_by_id(h.datastore).map_or(2, |d| d.copies)).max(1);
+        let (mut total, mut free) = (0, 0);
+        for g in &self.membership.read().expect("nobody panics with it").gateways {
+            total += g.total_bytes;
+            free += g.free_bytes;
+        }
+        if total == 0 {
+            (total, free) = self.space();
+        }
+        let attr = replica.inode(h.fileid).filter(|i| i.attr.kind == 2).map(|i| i.attr);
+        put_post(w.u32(0), attr.as_ref());
+        let files = 1 << 32;
+        w.u64(total / copies).u64(free / copies).u64(free / copies).u64(files).u64(files).u64(files).u32(0);
+    }
+
+    fn fs_info(&self, h: Option<Handle>, w: &mut XdrWriter) {
+        let h = match self.file(h) {
+            Ok(h) => h,
+            Err(code) => return put_post(w.u32(code), None),
+        };
+        let replica = self.replica.read().expect("nobody panics with it");
+        put_post(w.u32(0), replica.inode(h.fileid).filter(|i| i.attr.kind == 2).map(|i| i.attr).as_ref());
+        let (max, preferred, multiple) = (IO_BYTES_MAX, IO_BYTES_MAX, 4_096);
+        w.u32(max).u32(preferred).u32(multiple).u32(max).u32(preferred).u32(multiple).u32(65_536);
+        w.u64(FILE_BYTES_MAX).u32(0).u32(1).u32(0x1b);
+    }
+
+    // ---- MOUNT ----
+
+    async fn mount_call(self: &Arc<Self>, peer: Peer, header: &rpc::CallHeader, body: &[u8]) -> Vec<u8> {
+        let mut w = rpc::accepted(header.xid);
+        match header.procedure {
+            0 => {}
+            1 => {
+                let Ok(path) = XdrReader::new(body).string(1024) else { return rpc::not_accepted(header.xid, 4) };
+                let name = path.trim_matches('/');
+                let datastores = self.datastores().await;
+                match datastores.iter().find(|d| d.name == name) {
+                    None => drop(w.u32(status::NOENT)),
+                    Some(d) if !may_mount(d, peer.ip) => drop(w.u32(status::ACCES)),
+                    Some(d) => {
+                        let h = Handle { cluster: self.cluster_hash, datastore: d.id, fileid: d.root };
+                        w.u32(0).opaque(&h.encode()).u32(2).u32(1).u32(0);
+                    }
+                }
+            }
+            2 => drop(w.bool(false)),
+            3 | 4 => {}
+            5 => {
+                for d in self.datastores().await {
+                    w.bool(true).opaque(format!("/{}", d.name).as_bytes());
+                    for c in &d.clients {
+                        w.bool(true).opaque(c.as_bytes());
+                    }
+                    w.bool(false);
+                }
+                w.bool(false);
+            }
+            _ => return rpc::not_accepted(header.xid, 3),
+        }
+        rpc::finish(w)
+    }
+
+    /// Mounting works from the copy here; at the very start it waits for it.
+    async fn datastores(&self) -> Vec<Datastore> {
+        for _ in 0..100 {
+            let found = self.replica.read().expect("nobody panics with it").datastores();
+            if !found.is_empty() {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Vec::new()
+    }
+}
+
+/// Whether an address lies in one of the networks that may mount; no network means everybody.
+fn may_mount(d: &Datastore, ip: IpAddr) -> bool {
+    let inside = |network: &str| {
+        let (base, bits) = network.split_once('/').unwrap_or((network, "32"));
+        match (base.parse::<IpAddr>(), ip, bits.parse::<u32>()) {
+            (Ok(IpAddr::V4(n)), IpAddr::V4(c), Ok(bits)) if bits <= 32 => {
+                bits == 0 || (u32::from(n) ^ u32::from(c)) >> (32 - bits) == 0
+            }
+            _ => false,
+        }
+    };
+    d.clients.is_empty() || d.clients.iter().any(|n| inside(n))
+}

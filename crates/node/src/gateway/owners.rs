@@ -1,0 +1,330 @@
+//! Files that this gateway owns, and the way to those that others own.
+
+use super::{chunk_answer, Inner};
+use prost::Message;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use trivet_storage::messages::*;
+use trivet_storage::nfs::status;
+use trivet_storage::replication::owner::{Effect, Input, Op, Outcome, Owner};
+
+/// A passed-on operation is given up and asked again after this; the owner answers the retry from what
+/// it remembers.
+const FORWARD_LIMIT: Duration = Duration::from_secs(5);
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+pub(crate) struct OwnerHandle {
+    core: Mutex<Running>,
+}
+
+struct Running {
+    owner: Owner,
+    waiting: HashMap<u64, oneshot::Sender<Outcome>>,
+    next_token: u64,
+    ended: bool,
+}
+
+fn wall_ns() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
+}
+
+impl OwnerHandle {
+    fn start(inner: &Arc<Inner>, granted: Reply) -> Option<Arc<OwnerHandle>> {
+        let mut owner = Owner::new(inner.settings.node, granted, inner.clock.mono_ms(), wall_ns())?;
+        let effects = owner.take_effects();
+        let running = Running { owner, waiting: HashMap::new(), next_token: 1, ended: false };
+        let handle = Arc::new(OwnerHandle { core: Mutex::new(running) });
+        let alive = inner
+            .membership
+            .read()
+            .expect("nobody panics with it")
+            .gateways
+            .iter()
+            .filter_map(|g| g.replica.clone())
+            .collect();
+        handle.carry_out(inner, effects);
+        handle.alive(inner, alive);
+        let (timer_inner, timer_handle) = (inner.clone(), handle.clone());
+        tokio::spawn(async move {
+            loop {
+                let pause = {
+                    let core = timer_handle.core.lock().expect("nobody panics with it");
+                    if core.ended {
+                        return;
+                    }
+                    core.owner.timer_pause_ms()
+                };
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+                timer_handle.feed(&timer_inner, Input::Timer);
+            }
+        });
+        Some(handle)
+    }
+
+    fn feed(self: &Arc<Self>, inner: &Arc<Inner>, input: Input) {
+        let mut effects = Vec::new();
+        let mut core = self.core.lock().expect("nobody panics with it");
+        core.owner.handle(inner.clock.mono_ms(), wall_ns(), input, &mut effects);
+        let mut rest = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Done { token, outcome } => {
+                    if let Some(waiting) = core.waiting.remove(&token) {
+                        let _ = waiting.send(outcome);
+                    }
+                }
+                Effect::Ended => {
+                    core.ended = true;
+                    rest.push(Effect::Ended);
+                }
+                other => rest.push(other),
+            }
+        }
+        drop(core);
+        self.carry_out(inner, rest);
+    }
+
+    fn carry_out(self: &Arc<Self>, inner: &Arc<Inner>, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Send { call, to, request } => {
+                    let Ok(address) = to.address.parse() else { continue };
+                    let (handle, owner_inner) = (self.clone(), inner.clone());
+                    let done = Box::new(move |result| {
+                        handle.feed(&owner_inner, Input::Answer { call, answer: chunk_answer(result) });
+                    });
+                    inner.client(address).call(kind::CHUNK, &request.encode_to_vec(), done);
+                }
+                Effect::Meta { call, op } => {
+                    let (handle, inner) = (self.clone(), inner.clone());
+                    inner.note(&op);
+                    tokio::spawn(async move {
+                        let reply = inner.command(None, op).await;
+                        handle.feed(&inner, Input::Meta { call, reply });
+                    });
+                }
+                Effect::Ended => {
+                    let file = self.core.lock().expect("nobody panics with it").owner.file();
+                    let mut owners = inner.owners.lock().expect("nobody panics with it");
+                    if owners.get(&file).is_some_and(|o| Arc::ptr_eq(o, self)) {
+                        owners.remove(&file);
+                    }
+                }
+                Effect::Done { .. } => unreachable!("feed takes these"),
+            }
+        }
+    }
+
+    async fn operate(self: &Arc<Self>, inner: &Arc<Inner>, op: Op) -> Outcome {
+        let (tx, rx) = oneshot::channel();
+        let token = {
+            let mut core = self.core.lock().expect("nobody panics with it");
+            let token = core.next_token;
+            core.next_token += 1;
+            core.waiting.insert(token, tx);
+            token
+        };
+        self.feed(inner, Input::Op { token, op });
+        rx.await.unwrap_or(Outcome::NotOwner)
+    }
+
+    pub(crate) fn alive(self: &Arc<Self>, inner: &Arc<Inner>, replicas: Vec<ReplicaRef>) {
+        self.feed(inner, Input::Alive(replicas));
+    }
+
+    pub(crate) fn describe(&self) -> (u64, u64, bool, Vec<ExtentConfig>) {
+        let core = self.core.lock().expect("nobody panics with it");
+        let o = &core.owner;
+        (o.file(), o.lease(), o.settled(), o.configurations().cloned().collect())
+    }
+}
+
+impl Inner {
+    /// Changes of copy sets and leases are events.
+    fn note(&self, op: &CommandOp) {
+        if let CommandOp::Propose(p) = op {
+            let nodes: Vec<u32> = p.replicas.iter().map(|r| r.node).collect();
+            let what = match (&p.joining, p.promote) {
+                (Some(j), _) => format!("extent {}: node {} joins {nodes:?}", p.eid, j.node),
+                (None, true) => format!("extent {}: copies on {nodes:?}, all complete", p.eid),
+                (None, false) if nodes.is_empty() => return,
+                (None, false) => format!("extent {}: copies on {nodes:?}", p.eid),
+            };
+            self.events.record("copies", what, format!("epoch {} of lease {}", p.epoch, p.lease));
+        }
+    }
+
+    fn own(&self, file: u64) -> Option<Arc<OwnerHandle>> {
+        self.owners.lock().expect("nobody panics with it").get(&file).cloned()
+    }
+
+    /// Carries out an operation, here or at the owner, however long it takes.
+    pub(crate) async fn file_op(self: &Arc<Self>, file: u64, op: Op) -> Outcome {
+        loop {
+            if let Some(owner) = self.own(file) {
+                match owner.operate(self, op.clone()).await {
+                    Outcome::NotOwner => {
+                        self.forget(file, &owner);
+                        continue;
+                    }
+                    done => return done,
+                }
+            }
+            let hint = self.elsewhere.lock().expect("nobody panics with it").get(&file).copied();
+            if let Some(node) = hint {
+                match self.pass_on(node, file, &op).await {
+                    Some(outcome) if outcome != Outcome::NotOwner => return outcome,
+                    _ => drop(self.elsewhere.lock().expect("nobody panics with it").remove(&file)),
+                }
+            }
+            match self.acquire(file).await {
+                Ok(()) => {}
+                Err(Some(outcome)) => return outcome,
+                Err(None) => tokio::time::sleep(RETRY_PAUSE).await,
+            }
+        }
+    }
+
+    fn forget(&self, file: u64, owner: &Arc<OwnerHandle>) {
+        let mut owners = self.owners.lock().expect("nobody panics with it");
+        if owners.get(&file).is_some_and(|o| Arc::ptr_eq(o, owner)) {
+            owners.remove(&file);
+        }
+    }
+
+    /// Asks metad for the lease, or who has it.
+    async fn acquire(self: &Arc<Self>, file: u64) -> Result<(), Option<Outcome>> {
+        let grant = Grant { file, gateway: self.settings.node, boot: self.boot, expected: 0, replicas: Vec::new() };
+        let reply = self.command(None, CommandOp::Grant(grant)).await;
+        match (reply.status, &reply.inode) {
+            (status::OK, Some(inode)) => {
+                let lease = inode.lease.number;
+                let mut owners = self.owners.lock().expect("nobody panics with it");
+                // Two operations may have asked: the newer lease counts.
+                let newer = owners.get(&file).is_none_or(|o| o.describe().1 < lease);
+                if newer {
+                    if let Some(handle) = OwnerHandle::start(self, reply) {
+                        owners.insert(file, handle);
+                        drop(owners);
+                        self.events.record(
+                            "lease",
+                            format!("owner of file {file}, lease {lease}"),
+                            "an operation came in",
+                        );
+                    }
+                }
+                Ok(())
+            }
+            (status::JUKEBOX, Some(inode)) if inode.lease.boot != self.boot && inode.lease.boot != 0 => {
+                self.elsewhere.lock().expect("nobody panics with it").insert(file, inode.lease.gateway);
+                Err(None)
+            }
+            (status::JUKEBOX, _) => Err(None),
+            (status::STALE, _) => Err(Some(Outcome::Stale)),
+            _ => Err(Some(Outcome::Stale)),
+        }
+    }
+
+    async fn pass_on(&self, node: u32, file: u64, op: &Op) -> Option<Outcome> {
+        if node == self.settings.node {
+            return None;
+        }
+        let address = {
+            let m = self.membership.read().expect("nobody panics with it");
+            m.gateways.iter().find(|g| g.node == node).map(|g| g.address.clone())
+        };
+        let address = address?.parse().ok()?;
+        let mut f = Forward { file, ..Default::default() };
+        match op {
+            Op::Read { offset, length } => (f.what, f.offset, f.length) = (1, *offset, *length),
+            Op::Write { offset, data, id } => (f.what, f.offset, f.data, f.id) = (2, *offset, data.clone(), *id),
+            Op::Attr => f.what = 3,
+            Op::Commit => f.what = 4,
+            Op::SetSize { size } => (f.what, f.length) = (5, *size),
+        }
+        let answer = self.client(address).ask(kind::GATEWAY, &f.encode_to_vec(), FORWARD_LIMIT).await;
+        let Ok(answer) = answer.map_err(|_| ()).and_then(|b| Forwarded::decode(b).map_err(|_| ())) else {
+            tokio::time::sleep(RETRY_PAUSE).await;
+            return None;
+        };
+        Some(match (answer.outcome, f.what) {
+            (1, _) => Outcome::Stale,
+            (2, _) => Outcome::NotOwner,
+            (_, 1) => Outcome::Read { data: answer.data, eof: answer.eof, attr: answer.after? },
+            (_, 3) => Outcome::Attr(answer.after?),
+            _ => Outcome::Written { before: answer.before?, after: answer.after? },
+        })
+    }
+
+    /// Another gateway passes an operation on to this one.
+    pub(super) async fn forwarded(self: &Arc<Self>, f: Forward) -> Forwarded {
+        let not_owner = Forwarded { outcome: 2, ..Default::default() };
+        let Some(owner) = self.own(f.file) else { return not_owner };
+        let op = match f.what {
+            1 => Op::Read { offset: f.offset, length: f.length },
+            2 => Op::Write { offset: f.offset, data: f.data, id: f.id },
+            3 => Op::Attr,
+            4 => Op::Commit,
+            5 => Op::SetSize { size: f.length },
+            7 => {
+                if let Ok(attr) = Attr::decode(f.data) {
+                    owner.feed(self, Input::Changed(attr));
+                }
+                return Forwarded::default();
+            }
+            _ => return not_owner,
+        };
+        match owner.operate(self, op).await {
+            Outcome::Read { data, eof, attr } => Forwarded { data, eof, after: Some(attr), ..Default::default() },
+            Outcome::Attr(attr) => Forwarded { after: Some(attr), ..Default::default() },
+            Outcome::Written { before, after } => {
+                Forwarded { before: Some(before), after: Some(after), ..Default::default() }
+            }
+            Outcome::Stale => Forwarded { outcome: 1, ..Default::default() },
+            Outcome::NotOwner => not_owner,
+        }
+    }
+
+    /// metad changed attributes of a file that has an owner: the owner answers with them from now on.
+    pub(crate) async fn tell_owner(self: &Arc<Self>, inode: &Inode) {
+        let file = inode.attr.fileid;
+        if let Some(owner) = self.own(file) {
+            return owner.feed(self, Input::Changed(inode.attr.clone()));
+        }
+        let address = {
+            let m = self.membership.read().expect("nobody panics with it");
+            m.gateways.iter().find(|g| g.boot == inode.lease.boot).and_then(|g| g.address.parse().ok())
+        };
+        if let Some(address) = address {
+            let f = Forward { file, what: 7, data: inode.attr.encode_to_vec().into(), ..Default::default() };
+            let _ = self.client(address).ask(kind::GATEWAY, &f.encode_to_vec(), Duration::from_millis(500)).await;
+        }
+    }
+
+    /// Attributes with the size and times that only the owner knows.
+    pub(crate) async fn fresh_attr(self: &Arc<Self>, inode: &Inode) -> Option<Attr> {
+        if inode.attr.kind != 1 || inode.lease.boot == 0 {
+            return Some(inode.attr.clone());
+        }
+        match self.file_op(inode.attr.fileid, Op::Attr).await {
+            Outcome::Attr(of_owner) => Some(Attr {
+                size: of_owner.size,
+                mtime_ns: of_owner.mtime_ns,
+                ctime_ns: of_owner.ctime_ns.max(inode.attr.ctime_ns),
+                ..inode.attr.clone()
+            }),
+            _ => None,
+        }
+    }
+
+    pub(super) async fn take_over_for_repair(self: &Arc<Self>, file: u64) {
+        if self.own(file).is_none() && self.acquire(file).await.is_err() {
+            return;
+        }
+        if let Some(owner) = self.own(file) {
+            owner.feed(self, Input::OpenAll);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Sockets of NFS: record marking, calls side by side, replies as they come, and the datastore
+//! addresses that come and go.
+
+use super::nfs::Peer;
+use super::Inner;
+use bytes::{Buf, Bytes, BytesMut};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, Semaphore};
+use tokio::task::JoinHandle;
+use trivet_storage::nfs::rpc::RECORD_BYTES_MAX;
+
+/// Calls of one connection that may be open; more wait in the kernel's buffers.
+const OPEN_CALLS_MAX: usize = 128;
+/// Replies that may wait for a client that does not read.
+const REPLIES_MAX: usize = 256;
+/// Connections of all clients.
+const CONNECTIONS_MAX: usize = 4_096;
+
+pub(super) fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into()).map_err(|e| anyhow::anyhow!("NFS cannot listen on {address}: {e}"))?;
+    socket.listen(1024)?;
+    Ok(TcpListener::from_std(socket.into())?)
+}
+
+pub(super) fn serve(inner: Arc<Inner>, listener: TcpListener) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        // Dropping the set ends its connections, when an address goes to another node.
+        let mut tasks = tokio::task::JoinSet::new();
+        loop {
+            let Ok((stream, from)) = listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let Ok(permit) = connections.clone().try_acquire_owned() else { continue };
+            let inner = inner.clone();
+            while tasks.try_join_next().is_some() {}
+            tasks.spawn(async move {
+                let _permit = permit;
+                let _ = connection(inner, stream, from).await;
+            });
+        }
+    })
+}
+
+async fn connection(inner: Arc<Inner>, stream: TcpStream, from: SocketAddr) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let (mut reader, mut writer) = stream.into_split();
+    let (replies, mut queue) = mpsc::channel::<Vec<u8>>(REPLIES_MAX);
+    let open = Arc::new(Semaphore::new(OPEN_CALLS_MAX));
+    let peer = Peer { ip: from.ip() };
+    let mut calls = tokio::task::JoinSet::new();
+    let write = async {
+        let mut batch = Vec::new();
+        let mut gathered = Vec::new();
+        while queue.recv_many(&mut batch, 32).await > 0 {
+            gathered.clear();
+            batch.drain(..).for_each(|b| gathered.extend_from_slice(&b));
+            writer.write_all(&gathered).await?;
+        }
+        Ok::<(), std::io::Error>(())
+    };
+    let read = async {
+        let mut buffer = BytesMut::with_capacity(64 << 10);
+        let mut record = BytesMut::new();
+        loop {
+            while let Some((fragment, last)) = take_fragment(&mut buffer)? {
+                if record.len() + fragment.len() > RECORD_BYTES_MAX {
+                    return Err(std::io::Error::other("a record beyond the limit"));
+                }
+                let whole = if record.is_empty() && last {
+                    fragment
+                } else {
+                    record.extend_from_slice(&fragment);
+                    if !last {
+                        continue;
+                    }
+                    record.split().freeze()
+                };
+                let permit = open.clone().acquire_owned().await.map_err(std::io::Error::other)?;
+                let (inner, replies) = (inner.clone(), replies.clone());
+                while calls.try_join_next().is_some() {}
+                calls.spawn(async move {
+                    let _permit = permit;
+                    if let Some(reply) = inner.nfs_call(peer, whole).await {
+                        let _ = replies.send(reply).await;
+                    }
+                });
+            }
+            if buffer.capacity() - buffer.len() < 16 << 10 {
+                buffer.reserve(256 << 10);
+            }
+            if reader.read_buf(&mut buffer).await? == 0 {
+                return Ok(());
+            }
+        }
+    };
+    tokio::select! {
+        r = read => r,
+        r = write => r,
+    }
+}
+
+fn take_fragment(buffer: &mut BytesMut) -> std::io::Result<Option<(Bytes, bool)>> {
+    if buffer.len() < 4 {
+        return Ok(None);
+    }
+    let mark = u32::from_be_bytes(buffer[..4].try_into().expect("4"));
+    let (last, n) = (mark & 0x8000_0000 != 0, (mark & 0x7fff_ffff) as usize);
+    if n > RECORD_BYTES_MAX {
+        return Err(std::io::Error::other("a fragment beyond the limit"));
+    }
+    if buffer.len() < 4 + n {
+        return Ok(None);
+    }
+    buffer.advance(4);
+    Ok(Some((buffer.split_to(n).freeze(), last)))
+}
+
+/// Listens on the datastore addresses that metad has given to this gateway, and on no others.
+pub(super) async fn serve_addresses(inner: Arc<Inner>) {
+    let mut serving: HashMap<String, JoinHandle<()>> = HashMap::new();
+    loop {
+        let mine: Vec<String> = {
+            let m = inner.membership.read().expect("nobody panics with it");
+            m.bindings
+                .iter()
+                .filter(|b| b.gateway == inner.settings.node && b.boot == inner.boot)
+                .map(|b| b.address.clone())
+                .collect()
+        };
+        serving.retain(|address, task| {
+            let keep = mine.contains(address);
+            if !keep {
+                task.abort();
+                inner.events.record(
+                    "address",
+                    format!("{address} is no longer served here"),
+                    "metad gave it to another node",
+                );
+            }
+            keep
+        });
+        for address in mine {
+            if serving.contains_key(&address) {
+                continue;
+            }
+            let Ok(ip) = address.parse() else { continue };
+            match bind(SocketAddr::new(ip, inner.settings.nfs_port)) {
+                Ok(listener) => {
+                    inner.events.record("address", format!("{address} is served here"), "metad gave it to this node");
+                    serving.insert(address, serve(inner.clone(), listener));
+                }
+                Err(e) => tracing::debug!(%address, error = %e, "the address is not free yet"),
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -1,0 +1,384 @@
+//! The metad role: the datastores' metadata, one LEADER, its journal in coordination's znodes.
+//!
+//! `/metad/epoch` carries the LEADER; its version is the fence of every append. `/metad/election` only
+//! orders the candidates. `/metad/log/<number>` is one batch each. Every metad replays the log into its
+//! state; the LEADER answers, after it has replayed everything.
+
+mod follow;
+mod lead;
+mod store;
+
+use crate::rpc::{Client, Identity, Responder};
+use crate::zk_client::ZkClient;
+use bytes::Bytes;
+use prost::Message;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+use trivet_storage::messages::*;
+use trivet_storage::metadata::{MemoryKv, State};
+use trivet_storage::nfs::status;
+
+/// A candidate that has not heard the LEADER for this long takes the epoch.
+const LEADER_SILENCE: Duration = Duration::from_millis(1_000);
+/// The LEADER tells the other metads that it is there.
+const LEADER_PING: Duration = Duration::from_millis(200);
+/// A gateway that has not been heard for this long is gone.
+const GATEWAY_SILENCE: Duration = Duration::from_millis(2_000);
+/// Commands that may wait for the journal; more are refused for the moment.
+const COMMANDS_MAX: usize = 10_000;
+/// Entries that are kept in memory for followers.
+const RECENT_ENTRIES: usize = 2_000;
+
+pub(crate) const EPOCH: &str = "/metad/epoch";
+pub(crate) const ELECTION: &str = "/metad/election";
+pub(crate) const LOG: &str = "/metad/log";
+pub(crate) const APPLIED: &str = "/metad/applied";
+
+pub(crate) fn log_path(number: u64) -> String {
+    format!("{LOG}/{number:020}")
+}
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub node: u32,
+    pub data_dir: PathBuf,
+    pub coordination: Vec<SocketAddr>,
+    /// RPC address of every metad, this one included.
+    pub metads: BTreeMap<u32, SocketAddr>,
+    /// Addresses that a gateway has to serve.
+    pub addresses: Vec<String>,
+}
+
+pub(crate) struct Pending {
+    command: Command,
+    done: oneshot::Sender<Option<Reply>>,
+}
+
+pub(crate) struct Gateway {
+    info: GatewayInfo,
+    heard: Instant,
+}
+
+/// What LEADER and followers share.
+pub(crate) struct Shared {
+    settings: Settings,
+    identity: Arc<Identity>,
+    zk: ZkClient,
+    state: RwLock<State<MemoryKv>>,
+    recent: Mutex<VecDeque<(u64, Entry)>>,
+    /// The LEADER as last heard: node, epoch, when.
+    leader: Mutex<(u32, u64, Instant)>,
+    /// Set while this metad leads: where commands go.
+    leading: Mutex<Option<Leadership>>,
+    gateways: Mutex<BTreeMap<u32, Gateway>>,
+    trouble: Mutex<String>,
+    peers: BTreeMap<u32, Arc<Client>>,
+    events: crate::events::Events,
+}
+
+#[derive(Clone)]
+pub(crate) struct Leadership {
+    epoch: u64,
+    commands: mpsc::Sender<Pending>,
+    confirms: mpsc::UnboundedSender<oneshot::Sender<bool>>,
+}
+
+#[derive(Clone)]
+pub struct Metad {
+    shared: Arc<Shared>,
+}
+
+impl Metad {
+    /// Loads the state from disk and starts to follow and to stand for election.
+    pub fn start(settings: Settings, identity: Arc<Identity>, events: crate::events::Events) -> anyhow::Result<Metad> {
+        let (database, kv) = store::open(&settings.data_dir)?;
+        let state = State::new(kv);
+        let known = state.cluster();
+        if !known.is_empty() && known != identity.cluster {
+            anyhow::bail!(
+                "{}: holds the metadata of cluster {known}, this is {}",
+                settings.data_dir.display(),
+                identity.cluster
+            );
+        }
+        let peers = settings
+            .metads
+            .iter()
+            .filter(|(n, _)| **n != settings.node)
+            .map(|(n, a)| (*n, Client::new(*a, identity.clone())))
+            .collect();
+        let shared = Arc::new(Shared {
+            zk: ZkClient::new(settings.coordination.clone()),
+            state: RwLock::new(state),
+            recent: Mutex::default(),
+            leader: Mutex::new((0, 0, Instant::now())),
+            leading: Mutex::new(None),
+            gateways: Mutex::default(),
+            trouble: Mutex::default(),
+            peers,
+            settings,
+            identity,
+            events,
+        });
+        tokio::spawn(follow::run(shared.clone()));
+        tokio::spawn(store::keep(shared.clone(), database));
+        Ok(Metad { shared })
+    }
+
+    pub fn handle(&self, body: &Bytes, responder: Responder) {
+        let Ok(request) = MetaRequest::decode(body.clone()) else { return };
+        let shared = self.shared.clone();
+        let Some(ask) = request.ask else { return };
+        tokio::spawn(async move {
+            let answer = shared.answer(ask).await;
+            responder.answer(&MetaResponse { answer: Some(answer) });
+        });
+    }
+
+    pub fn status(&self) -> MetadStatus {
+        self.shared.status()
+    }
+    /// `(files, extents)` as this metad knows them.
+    pub fn contents(&self) -> (Vec<Inode>, Vec<ExtentConfig>, Vec<Datastore>, Vec<Binding>) {
+        let s = self.shared.state.read().expect("nobody panics with it");
+        (s.files(), s.all_extents(), s.datastores(), s.bindings())
+    }
+}
+
+impl Shared {
+    fn status(&self) -> MetadStatus {
+        let leading = self.leading.lock().expect("nobody panics with it");
+        let heard = *self.leader.lock().expect("nobody panics with it");
+        MetadStatus {
+            node: self.settings.node,
+            leading: leading.is_some(),
+            epoch: leading.as_ref().map_or(heard.1, |l| l.epoch),
+            applied: self.state.read().expect("nobody panics with it").applied(),
+            trouble: self.trouble.lock().expect("nobody panics with it").clone(),
+        }
+    }
+
+    fn leadership(&self) -> Option<Leadership> {
+        self.leading.lock().expect("nobody panics with it").clone()
+    }
+
+    async fn answer(self: &Arc<Self>, ask: MetaAsk) -> MetaAnswer {
+        match ask {
+            MetaAsk::Leader(ping) => {
+                let mut leader = self.leader.lock().expect("nobody panics with it");
+                if ping.epoch >= leader.1 {
+                    *leader = (ping.node, ping.epoch, Instant::now());
+                }
+                return MetaAnswer::Status(MetadStatus::default());
+            }
+            MetaAsk::Status(_) => return MetaAnswer::Status(self.status()),
+            MetaAsk::Follow(from) => return MetaAnswer::Journal(self.journal_from(from)),
+            _ => {}
+        }
+        let Some(leading) = self.leadership() else {
+            return MetaAnswer::NotLeader(self.leader.lock().expect("nobody panics with it").0);
+        };
+        let answer = match ask {
+            MetaAsk::Command(c) => self.command(&leading, c).await.map(MetaAnswer::Reply),
+            MetaAsk::Heartbeat(info) => Some(MetaAnswer::Membership(self.heartbeat(&leading, info).await)),
+            read => {
+                // Read first, then ask whether this is still the LEADER: what was read was current.
+                let answer = self.read(read);
+                self.confirmed(&leading).await.then_some(answer)
+            }
+        };
+        answer.unwrap_or(MetaAnswer::NotLeader(0))
+    }
+
+    async fn confirmed(&self, leading: &Leadership) -> bool {
+        let (tx, rx) = oneshot::channel();
+        leading.confirms.send(tx).is_ok() && rx.await.unwrap_or(false)
+    }
+
+    fn read(&self, ask: MetaAsk) -> MetaAnswer {
+        let s = self.state.read().expect("nobody panics with it");
+        let fail = |code| MetaAnswer::Reply(Reply { status: code, ..Default::default() });
+        match ask {
+            MetaAsk::Lookup(l) => {
+                let dir_after = s.inode(l.dir).map(|i| i.attr);
+                match s.lookup(l.dir, &l.name) {
+                    Ok(inode) => MetaAnswer::Reply(Reply {
+                        attr: Some(inode.attr.clone()),
+                        inode: Some(inode),
+                        dir_after,
+                        ..Default::default()
+                    }),
+                    Err(status) => MetaAnswer::Reply(Reply { status, dir_after, ..Default::default() }),
+                }
+            }
+            MetaAsk::Inode(file) => match s.inode(file) {
+                Some(inode) => MetaAnswer::Reply(Reply {
+                    attr: Some(inode.attr.clone()),
+                    inode: Some(inode),
+                    ..Default::default()
+                }),
+                None => fail(status::STALE),
+            },
+            MetaAsk::List(l) => {
+                let dir = s.inode(l.dir).map(|i| i.attr);
+                match s.list(l.dir, l.after, l.count as usize) {
+                    Ok((found, end)) => {
+                        let lines = found
+                            .into_iter()
+                            .map(|x| ListLine {
+                                leased: s.inode(x.fileid).is_some_and(|i| i.lease.boot != 0),
+                                name: x.name,
+                                cookie: x.cookie,
+                                attr: x.attr,
+                            })
+                            .collect();
+                        MetaAnswer::Listing(Listing { lines, end, status: 0, dir })
+                    }
+                    Err(status) => MetaAnswer::Listing(Listing { status, dir, ..Default::default() }),
+                }
+            }
+            _ => fail(status::NOTSUPP),
+        }
+    }
+
+    /// Hands a command to the journal. `None`: this is not the LEADER any more, the outcome is unknown.
+    async fn submit(&self, leading: &Leadership, command: Command) -> Option<Reply> {
+        let (done, reply) = oneshot::channel();
+        leading.commands.send(Pending { command, done }).await.ok()?;
+        reply.await.ok()?
+    }
+
+    /// Fills in what the LEADER knows and the state does not: who is alive.
+    async fn command(&self, leading: &Leadership, mut c: Command) -> Option<Reply> {
+        match &mut c.op {
+            Some(CommandOp::Grant(g)) => {
+                let inode = self.state.read().expect("nobody panics with it").inode(g.file);
+                let Some(inode) = inode else { return Some(Reply { status: status::STALE, ..Default::default() }) };
+                let free = inode.lease.boot == 0 || inode.lease.boot == g.boot || !self.is_alive(&inode.lease);
+                if !free {
+                    // Its owner is there: the gateway passes on to it.
+                    let confirmed = self.confirmed(leading).await;
+                    return confirmed.then(|| Reply {
+                        status: status::JUKEBOX,
+                        inode: Some(inode),
+                        ..Default::default()
+                    });
+                }
+                g.expected = inode.lease.number;
+                g.replicas = self.place(g.gateway, inode.attr.datastore, g.file);
+                if g.replicas.is_empty() {
+                    return Some(Reply { status: status::JUKEBOX, ..Default::default() });
+                }
+            }
+            Some(CommandOp::Allocate(a)) => {
+                let inode = self.state.read().expect("nobody panics with it").inode(a.file)?;
+                a.replicas = self.place(inode.lease.gateway, inode.attr.datastore, a.file.wrapping_add(a.index));
+                if a.replicas.is_empty() {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+            }
+            _ => {}
+        }
+        self.submit(leading, c).await
+    }
+
+    fn is_alive(&self, lease: &Lease) -> bool {
+        let gateways = self.gateways.lock().expect("nobody panics with it");
+        gateways.get(&lease.gateway).is_some_and(|g| g.info.boot == lease.boot && g.heard.elapsed() < GATEWAY_SILENCE)
+    }
+
+    /// Chunk servers for a new extent: the owner's own first, the others in turn.
+    fn place(&self, near: u32, datastore: u32, turn: u64) -> Vec<ReplicaRef> {
+        let copies =
+            self.state.read().expect("nobody panics with it").datastore_by_id(datastore).map_or(2, |d| d.copies)
+                as usize;
+        let gateways = self.gateways.lock().expect("nobody panics with it");
+        let mut alive: Vec<ReplicaRef> = gateways
+            .values()
+            .filter(|g| g.heard.elapsed() < GATEWAY_SILENCE)
+            .filter_map(|g| g.info.replica.clone())
+            .collect();
+        let n = alive.len() as u64;
+        alive.sort_by_key(|r| (r.node != near, (u64::from(r.node) + turn) % n.max(1)));
+        alive.truncate(copies);
+        alive
+    }
+
+    async fn heartbeat(&self, leading: &Leadership, info: GatewayInfo) -> Membership {
+        if let Some(replica) = &info.replica {
+            let known = self.state.read().expect("nobody panics with it").replicas();
+            if !known.iter().any(|r| r == replica) {
+                let op = Some(CommandOp::RegisterReplica(replica.clone()));
+                let _ = self.submit(leading, Command { call: None, op }).await;
+            }
+        }
+        let asker = info.node;
+        let mut gateways = self.gateways.lock().expect("nobody panics with it");
+        gateways.insert(info.node, Gateway { info, heard: Instant::now() });
+        let alive: Vec<GatewayInfo> =
+            gateways.values().filter(|g| g.heard.elapsed() < GATEWAY_SILENCE).map(|g| g.info.clone()).collect();
+        drop(gateways);
+        let s = self.state.read().expect("nobody panics with it");
+        Membership {
+            bindings: s.bindings(),
+            repair: self.files_to_repair(&s, asker, &alive),
+            applied: s.applied(),
+            leader: self.settings.node,
+            epoch: leading.epoch,
+            garbage: s.garbage().into_iter().take(100).collect(),
+            gateways: alive,
+        }
+    }
+
+    /// Files with too few copies whose owner is gone: the first gateway alive takes them over.
+    fn files_to_repair(&self, s: &State<MemoryKv>, asker: u32, alive: &[GatewayInfo]) -> Vec<u64> {
+        if alive.iter().map(|g| g.node).min() != Some(asker) {
+            return Vec::new();
+        }
+        let mut files: Vec<u64> = s
+            .all_extents()
+            .into_iter()
+            .filter(|c| {
+                let wanted = s.inode(c.file).and_then(|i| s.datastore_by_id(i.attr.datastore)).map_or(2, |d| d.copies);
+                let possible = (wanted as usize).min(alive.iter().filter(|g| g.replica.is_some()).count());
+                c.replicas.len() < possible || !c.active && c.epoch > 1
+            })
+            .filter(|c| s.inode(c.file).is_some_and(|i| !self.is_alive(&i.lease)))
+            .map(|c| c.file)
+            .collect();
+        files.sort_unstable();
+        files.dedup();
+        files.truncate(50);
+        files
+    }
+
+    fn journal_from(&self, from: u64) -> Journal {
+        let recent = self.recent.lock().expect("nobody panics with it");
+        if recent.front().is_some_and(|(n, _)| *n <= from) {
+            let entries = recent.iter().filter(|(n, _)| *n >= from).take(200).map(|(_, e)| e.clone()).collect();
+            return Journal { from, entries, state: Vec::new() };
+        }
+        drop(recent);
+        let s = self.state.read().expect("nobody panics with it");
+        if s.applied() < from {
+            return Journal { from, ..Default::default() };
+        }
+        let state = s.kv.pairs().map(|(k, v)| Pair { key: k.clone(), value: v.clone() }).collect();
+        Journal { from, entries: Vec::new(), state }
+    }
+
+    /// Applies an entry of the log.
+    fn apply(&self, number: u64, entry: Entry) -> Vec<Reply> {
+        let replies = self.state.write().expect("nobody panics with it").apply(number, &entry);
+        let mut recent = self.recent.lock().expect("nobody panics with it");
+        recent.push_back((number, entry));
+        if recent.len() > RECENT_ENTRIES {
+            recent.pop_front();
+        }
+        replies
+    }
+}

@@ -1,0 +1,177 @@
+//! Following the log, and standing for election when the LEADER falls silent.
+
+use super::{lead, log_path, Shared, APPLIED, ELECTION, EPOCH, LEADER_SILENCE, LOG};
+use crate::zk_client::ZkError;
+use prost::Message;
+use std::sync::Arc;
+use std::time::Duration;
+use trivet_formats::client::err;
+use trivet_storage::messages::*;
+use trivet_storage::metadata::{MemoryKv, State};
+
+/// The log is looked at again after this even if no watch fired.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// A candidate waits this long for each one that stands before it.
+const RANK_PAUSE: Duration = Duration::from_millis(300);
+
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut seat: Option<(i64, String)> = None;
+    loop {
+        match one_turn(&shared, &mut seat).await {
+            Ok(()) => {}
+            Err(Trouble::Zk(e)) => {
+                tracing::debug!(error = %e, "metad waits for coordination");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(Trouble::Fatal(text)) => {
+                tracing::error!(reason = %text, "metad refuses to serve");
+                *shared.trouble.lock().expect("nobody panics with it") = text;
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+        }
+    }
+}
+
+pub(super) enum Trouble {
+    Zk(ZkError),
+    Fatal(String),
+}
+
+impl From<ZkError> for Trouble {
+    fn from(e: ZkError) -> Self {
+        Trouble::Zk(e)
+    }
+}
+
+async fn one_turn(shared: &Arc<Shared>, seat: &mut Option<(i64, String)>) -> Result<(), Trouble> {
+    let zk = &shared.zk;
+    if seat.as_ref().map(|s| s.0) != Some(zk.session()) {
+        for path in ["/metad", ELECTION, LOG, APPLIED] {
+            zk.ensure(path).await?;
+        }
+        match zk.create(EPOCH, b"0", 0).await {
+            Ok(_) | Err(ZkError::Code(err::NODE_EXISTS)) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let data = shared.settings.node.to_string();
+        let path = zk.create(&format!("{ELECTION}/candidate-"), data.as_bytes(), 3).await?;
+        *seat = Some((zk.session(), path));
+    }
+    catch_up(shared).await?;
+    shared.trouble.lock().expect("nobody panics with it").clear();
+    let (heard_node, _, heard_at) = *shared.leader.lock().expect("nobody panics with it");
+    let silent = heard_at.elapsed();
+    if silent >= LEADER_SILENCE {
+        let mine = seat.as_ref().map(|s| s.1.rsplit('/').next().unwrap_or_default().to_string()).unwrap_or_default();
+        let rank = rank(shared, &mine, heard_node).await?;
+        if silent >= LEADER_SILENCE + RANK_PAUSE * rank {
+            return lead::take_over(shared, silent).await;
+        }
+    }
+    // Wait for the next entry, or for time to pass.
+    let next = shared.state.read().expect("nobody panics with it").applied() + 1;
+    if zk.exists_watch(&log_path(next)).await? {
+        return Ok(());
+    }
+    let _ = tokio::time::timeout(LOOK_AGAIN, zk.changed()).await;
+    Ok(())
+}
+
+/// How many candidates stand before this one, without the LEADER that fell silent.
+async fn rank(shared: &Shared, mine: &str, silent_leader: u32) -> Result<u32, Trouble> {
+    let mut names = shared.zk.children(ELECTION).await?;
+    names.sort();
+    let mut before = 0;
+    for name in names.iter().take_while(|n| n.as_str() != mine) {
+        let owner = shared.zk.get(&format!("{ELECTION}/{name}")).await;
+        let node = owner.ok().and_then(|(b, _)| String::from_utf8_lossy(&b).parse::<u32>().ok());
+        if node.is_some_and(|n| n != silent_leader && n != shared.settings.node) {
+            before += 1;
+        }
+    }
+    Ok(before)
+}
+
+/// Applies everything that is in the log.
+pub(super) async fn catch_up(shared: &Arc<Shared>) -> Result<(), Trouble> {
+    loop {
+        let next = shared.state.read().expect("nobody panics with it").applied() + 1;
+        match shared.zk.get(&log_path(next)).await {
+            Ok((bytes, _)) => {
+                let entry = Entry::decode(&bytes[..])
+                    .map_err(|e| Trouble::Fatal(format!("entry {next} of the journal cannot be read: {e}")))?;
+                check_entry(shared, next, &entry)?;
+                shared.apply(next, entry);
+            }
+            Err(ZkError::Code(err::NO_NODE)) => {
+                let names = shared.zk.children(LOG).await?;
+                let numbers: Vec<u64> = names.iter().filter_map(|n| n.parse().ok()).collect();
+                let last = numbers.iter().max().copied().unwrap_or(0);
+                if last >= next {
+                    if numbers.contains(&next) {
+                        continue;
+                    }
+                    // Trimmed below what this metad needs: the state comes from another one.
+                    fetch_state(shared).await?;
+                    continue;
+                }
+                if last + 1 < next {
+                    return Err(Trouble::Fatal(format!(
+                        "this metad has {} entries of the journal, the ensemble only {last}: coordination has lost writes \
+                         or belongs to another cluster; restore its data, or remove {} to take the ensemble's state",
+                        next - 1,
+                        shared.settings.data_dir.display()
+                    )));
+                }
+                return Ok(());
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+fn check_entry(shared: &Shared, number: u64, entry: &Entry) -> Result<(), Trouble> {
+    if entry.version > VERSION {
+        return Err(Trouble::Fatal(format!(
+            "entry {number} of the journal has version {}, this program reads {VERSION}: upgrade it",
+            entry.version
+        )));
+    }
+    if entry.cluster != shared.identity.cluster {
+        return Err(Trouble::Fatal(format!(
+            "entry {number} of the journal belongs to cluster {}, this is {}",
+            entry.cluster, shared.identity.cluster
+        )));
+    }
+    Ok(())
+}
+
+async fn fetch_state(shared: &Arc<Shared>) -> Result<(), Trouble> {
+    let have = shared.state.read().expect("nobody panics with it").applied();
+    let ask = MetaRequest { ask: Some(MetaAsk::Follow(have + 1)) }.encode_to_vec();
+    for peer in shared.peers.values() {
+        let Ok(bytes) = peer.ask(kind::METAD, &ask, Duration::from_secs(10)).await else { continue };
+        let Ok(MetaResponse { answer: Some(MetaAnswer::Journal(j)) }) = MetaResponse::decode(bytes) else { continue };
+        let state = State::new(MemoryKv::load(j.state.into_iter().map(|p| (p.key, p.value))));
+        if state.applied() > have && state.cluster() == shared.identity.cluster {
+            tracing::info!(entries = state.applied(), "took the metadata's state from another metad");
+            let mut mine = shared.state.write().expect("nobody panics with it");
+            // Everything counts as changed, so that the database gets all of it.
+            let mut kv = MemoryKv::default();
+            let old: Vec<Vec<u8>> = mine.kv.pairs().map(|(k, _)| k.clone()).collect();
+            use trivet_storage::metadata::Kv;
+            for k in old {
+                kv.delete(&k);
+            }
+            for (k, v) in state.kv.pairs() {
+                kv.put(k.clone(), v.clone());
+            }
+            *mine = State::new(kv);
+            shared.recent.lock().expect("nobody panics with it").clear();
+            return Ok(());
+        }
+    }
+    tracing::warn!("the journal is trimmed below what this metad has, and no other metad answers yet");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    Ok(())
+}

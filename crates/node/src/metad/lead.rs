@@ -1,0 +1,250 @@
+//! Leading: take the epoch, replay, then append batches under its fence until somebody takes it away.
+
+use super::follow::{catch_up, Trouble};
+use super::{log_path, Leadership, Pending, Shared, COMMANDS_MAX, EPOCH, GATEWAY_SILENCE, LEADER_PING};
+use crate::clock::wall_ms;
+use crate::zk_client::ZkError;
+use prost::Message;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+use trivet_formats::client::err;
+use trivet_storage::messages::*;
+
+/// One entry holds at most so many commands and bytes (a znode takes 1 MiB).
+const BATCH_COMMANDS: usize = 256;
+const BATCH_BYTES: usize = 256 << 10;
+
+/// Takes the epoch node by its version and leads until the fence refuses an append.
+pub(super) async fn take_over(shared: &Arc<Shared>, silent: Duration) -> Result<(), Trouble> {
+    let zk = &shared.zk;
+    let node = shared.settings.node;
+    let (_, stat) = zk.get(EPOCH).await?;
+    let taken = zk.set(EPOCH, node.to_string().as_bytes(), stat.version).await;
+    let version = match taken {
+        Ok(stat) => stat.version,
+        // Another candidate was faster; it will be heard.
+        Err(ZkError::Code(err::BAD_VERSION)) => {
+            shared.leader.lock().expect("nobody panics with it").2 = Instant::now();
+            return Ok(());
+        }
+        Err(e) => return Err(e.into()),
+    };
+    let epoch = version as u64;
+    zk.sync(EPOCH).await?;
+    catch_up(shared).await?;
+    *shared.leader.lock().expect("nobody panics with it") = (node, epoch, Instant::now());
+    shared.events.record(
+        "metad",
+        format!("LEADER of epoch {epoch}"),
+        format!("the last one was silent for {} ms", silent.as_millis()),
+    );
+    tracing::info!(epoch, silent_ms = silent.as_millis() as u64, "metad=leader");
+    presume_gateways(shared).await;
+    let (commands, queue) = mpsc::channel(COMMANDS_MAX);
+    let (confirms, asked) = mpsc::unbounded_channel();
+    *shared.leading.lock().expect("nobody panics with it") =
+        Some(Leadership { epoch, commands: commands.clone(), confirms });
+    let lead = async {
+        tokio::select! {
+            end = append(shared, version, queue) => end,
+            end = confirm(shared, version, asked) => end,
+            end = tell_followers(shared, epoch) => end,
+            end = assign_addresses(shared, epoch) => end,
+        }
+    };
+    let reason = lead.await;
+    *shared.leading.lock().expect("nobody panics with it") = None;
+    shared.leader.lock().expect("nobody panics with it").2 = Instant::now();
+    shared.events.record("metad", format!("no longer LEADER of epoch {epoch}"), reason.clone());
+    tracing::info!(epoch, %reason, "metad=follower");
+    Ok(())
+}
+
+/// Every gateway known counts as alive from now on, unless nobody listens at its address any more.
+async fn presume_gateways(shared: &Arc<Shared>) {
+    let replicas = shared.state.read().expect("nobody panics with it").replicas();
+    for r in replicas {
+        let Ok(address) = r.address.parse() else { continue };
+        let connected = tokio::time::timeout(
+            Duration::from_millis(100),
+            tokio::net::TcpStream::connect::<std::net::SocketAddr>(address),
+        )
+        .await;
+        let refused = matches!(connected, Ok(Err(_)));
+        let mut gateways = shared.gateways.lock().expect("nobody panics with it");
+        if refused {
+            gateways.remove(&r.node);
+        } else if let Some(g) = gateways.get_mut(&r.node) {
+            g.heard = Instant::now();
+        } else {
+            // Its process is not known yet: leases that name this node are presumed to be alive.
+            let boot = shared
+                .state
+                .read()
+                .expect("nobody panics with it")
+                .files()
+                .iter()
+                .map(|i| i.lease.clone())
+                .find(|l| l.gateway == r.node)
+                .map_or(0, |l| l.boot);
+            let info = GatewayInfo {
+                node: r.node,
+                boot,
+                address: r.address.clone(),
+                replica: Some(r.clone()),
+                ..Default::default()
+            };
+            gateways.insert(r.node, super::Gateway { info, heard: Instant::now() });
+        }
+    }
+}
+
+async fn append(shared: &Arc<Shared>, version: i32, mut queue: mpsc::Receiver<Pending>) -> String {
+    let mut held: Option<Pending> = None;
+    loop {
+        let first = match held.take() {
+            Some(p) => p,
+            None => match queue.recv().await {
+                Some(p) => p,
+                None => return "nobody asks any more".into(),
+            },
+        };
+        let mut bytes = first.command.encoded_len();
+        let mut batch = vec![first];
+        while batch.len() < BATCH_COMMANDS {
+            let Ok(p) = queue.try_recv() else { break };
+            bytes += p.command.encoded_len();
+            if bytes > BATCH_BYTES {
+                held = Some(p);
+                break;
+            }
+            batch.push(p);
+        }
+        let number = shared.state.read().expect("nobody panics with it").applied() + 1;
+        let entry = Entry {
+            version: VERSION,
+            time_ns: wall_ms() as u64 * 1_000_000,
+            commands: batch.iter().map(|p| p.command.clone()).collect(),
+            cluster: shared.identity.cluster.clone(),
+        };
+        if let Err(reason) = put(shared, version, number, &entry).await {
+            // Whoever asked asks the next LEADER; replies are kept with what was carried out.
+            return reason;
+        }
+        let replies = shared.apply(number, entry);
+        for (pending, reply) in batch.into_iter().zip(replies) {
+            let _ = pending.done.send(Some(reply));
+        }
+    }
+}
+
+/// Puts one entry into the log, whatever happens to the connection. An error ends the leadership.
+async fn put(shared: &Arc<Shared>, version: i32, number: u64, entry: &Entry) -> Result<(), String> {
+    let bytes = entry.encode_to_vec();
+    let path = log_path(number);
+    loop {
+        match shared.zk.create_fenced(EPOCH, version, &path, &bytes).await {
+            Ok(()) => return Ok(()),
+            Err(ZkError::Lost) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(ZkError::Code(err::NODE_EXISTS)) => {
+                // An attempt of ours that went through without an answer, or another LEADER's entry.
+                match shared.zk.get(&path).await {
+                    Ok((there, _)) if there[..] == bytes[..] => return Ok(()),
+                    Ok(_) => return Err(format!("another LEADER wrote entry {number}")),
+                    Err(ZkError::Lost) => {}
+                    Err(e) => return Err(e.to_string()),
+                }
+            }
+            Err(ZkError::Code(err::BAD_VERSION)) => return Err("another metad took the epoch".into()),
+            Err(e) => return Err(format!("an append failed: {e}")),
+        }
+    }
+}
+
+/// One round of sync and a look at the epoch serves all reads that were made before it.
+async fn confirm(
+    shared: &Arc<Shared>,
+    version: i32,
+    mut asked: mpsc::UnboundedReceiver<oneshot::Sender<bool>>,
+) -> String {
+    let mut waiting = Vec::new();
+    loop {
+        if asked.recv_many(&mut waiting, 4_096).await == 0 {
+            return "nobody asks any more".into();
+        }
+        loop {
+            let look = async {
+                shared.zk.sync(EPOCH).await?;
+                shared.zk.get(EPOCH).await
+            };
+            match look.await {
+                Ok((_, stat)) => {
+                    let mine = stat.version == version;
+                    for w in waiting.drain(..) {
+                        let _ = w.send(mine);
+                    }
+                    if !mine {
+                        return "another metad took the epoch".into();
+                    }
+                    break;
+                }
+                // Held, not failed: coordination will be back.
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+}
+
+async fn tell_followers(shared: &Arc<Shared>, epoch: u64) -> String {
+    let ping = LeaderPing { node: shared.settings.node, epoch };
+    let body = MetaRequest { ask: Some(MetaAsk::Leader(ping)) }.encode_to_vec();
+    loop {
+        for peer in shared.peers.values() {
+            peer.call(kind::METAD, &body, Box::new(|_| {}));
+        }
+        let newer = {
+            let mut leader = shared.leader.lock().expect("nobody panics with it");
+            let newer = leader.1 > epoch;
+            if !newer {
+                leader.2 = Instant::now();
+            }
+            newer
+        };
+        if newer {
+            return "a LEADER of a newer epoch was heard".into();
+        }
+        tokio::time::sleep(LEADER_PING).await;
+    }
+}
+
+/// Each address is served by a gateway that is alive.
+async fn assign_addresses(shared: &Arc<Shared>, _epoch: u64) -> String {
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let alive: Vec<GatewayInfo> = {
+            let gateways = shared.gateways.lock().expect("nobody panics with it");
+            gateways.values().filter(|g| g.heard.elapsed() < GATEWAY_SILENCE).map(|g| g.info.clone()).collect()
+        };
+        let bindings = shared.state.read().expect("nobody panics with it").bindings();
+        for address in &shared.settings.addresses {
+            let holder = bindings.iter().find(|b| b.address == *address);
+            let good =
+                holder.is_some_and(|b| alive.iter().any(|g| g.node == b.gateway && (g.boot == b.boot || g.boot == 0)));
+            // A gateway that has only been presumed is not given anything new.
+            let Some(next) = alive.iter().filter(|g| g.boot != 0 && g.pid != 0).min_by_key(|g| g.node) else {
+                continue;
+            };
+            if good {
+                continue;
+            }
+            let op =
+                CommandOp::Bind(Binding { address: address.clone(), gateway: next.node, boot: next.boot, version: 0 });
+            let Some(leading) = shared.leadership() else { continue };
+            let why = holder.map_or("nobody held it".into(), |h| format!("node {} is gone", h.gateway));
+            if shared.submit(&leading, Command { call: None, op: Some(op) }).await.is_some() {
+                shared.events.record("address", format!("{address} goes to node {}", next.node), why);
+            }
+        }
+    }
+}

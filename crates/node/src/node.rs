@@ -1,0 +1,205 @@
+//! One node: its roles, started in order, and the calls that reach them.
+
+use crate::chunk::Chunk;
+use crate::config::{NodeConfig, Role};
+use crate::coordination::{Handle, Settings as CoordinationSettings};
+use crate::events::Events;
+use crate::gateway::Gateway;
+use crate::metad::Metad;
+use crate::rpc::{Handler, Identity, Responder};
+use crate::status::{self, Sources};
+use anyhow::Context;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use trivet_coordination::config::Member;
+use trivet_coordination::{Config, Event, FastLimits};
+use trivet_formats::ServerId;
+use trivet_storage::messages::kind;
+
+/// Starts the roles and serves until the process ends.
+pub async fn run(config: NodeConfig, roles: Vec<Role>) -> anyhow::Result<()> {
+    let has = |r: Role| roles.contains(&r);
+    claim_data(&config)?;
+    let identity = Arc::new(config.identity()?);
+    let control = has(Role::Coordination) || has(Role::Metad);
+    let data = has(Role::Chunk) || has(Role::Gateway);
+    let kind = if control { "control" } else { "data" };
+    let events = Events::open(&config.data.join(if control && data { "events" } else { kind }), config.node)?;
+    events.record("node", "starts", format!("pid {}, roles {roles:?}", std::process::id()));
+    let mut sources = Sources {
+        config: config.clone(),
+        roles: roles.clone(),
+        events: events.clone(),
+        coordination: None,
+        metad: None,
+        chunk: None,
+        gateway: None,
+    };
+    if has(Role::Coordination) && config.coordination.is_none() {
+        let settings = coordination_settings(&config);
+        sources.coordination = Some(start_coordination(settings, &events)?);
+    }
+    if has(Role::Metad) {
+        let settings = crate::metad::Settings {
+            node: config.node,
+            data_dir: config.data.join("metad"),
+            coordination: config.coordination_addresses()?,
+            metads: config.metads(),
+            addresses: config.datastore_addresses.iter().map(|a| a.to_string()).collect(),
+        };
+        sources.metad = Some(Metad::start(settings, identity.clone(), events.clone())?);
+    }
+    if control {
+        let metad = sources.metad.clone();
+        let handler: Handler = Arc::new(move |k: u8, body: Bytes, r: Responder| {
+            if let (kind::METAD, Some(m)) = (k, &metad) {
+                m.handle(&body, r);
+            }
+        });
+        listen(config.address(config.node, config.ports.control), identity.clone(), handler)?;
+    }
+    if has(Role::Chunk) {
+        sources.chunk = Some(Chunk::open(&config.data.join("chunk")).context("chunk server")?);
+    }
+    if has(Role::Gateway) {
+        let settings = crate::gateway::Settings {
+            node: config.node,
+            rpc: config.address(config.node, config.ports.data),
+            metads: config.metads(),
+            nfs: config.address(config.node, config.ports.nfs),
+            nfs_port: config.ports.nfs,
+            data_dir: config.data.clone(),
+            replica_id: sources.chunk.as_ref().map(|c| c.replica_id().to_vec()),
+        };
+        sources.gateway = Some(Gateway::start(settings, identity.clone(), events.clone()).await?);
+    }
+    if data {
+        let (chunk, gateway) = (sources.chunk.clone(), sources.gateway.clone());
+        let handler: Handler = Arc::new(move |k: u8, body: Bytes, r: Responder| match k {
+            kind::CHUNK => {
+                if let Some(c) = &chunk {
+                    c.handle(&body, r);
+                }
+            }
+            kind::GATEWAY => {
+                if let Some(g) = &gateway {
+                    g.handle(&body, r);
+                }
+            }
+            _ => {}
+        });
+        listen(config.address(config.node, config.ports.data), identity, handler)?;
+    }
+    // Of two processes of one node the one with the data has the console's port, the other the next.
+    let console_port = if data { config.ports.console } else { config.ports.console + 1 };
+    status::serve(config.address(config.node, console_port), Arc::new(sources))?;
+    tracing::info!(node = config.node, ?roles, "node is running");
+    std::future::pending().await
+}
+
+fn start_coordination(settings: CoordinationSettings, events: &Events) -> anyhow::Result<Handle> {
+    let events = events.clone();
+    let (handle, _thread) = crate::coordination::start(settings, move |event| {
+        let (what, why) = match event {
+            Event::Looking { reason } => ("looking for a leader".to_string(), reason.clone()),
+            Event::Following { leader, epoch, took_ms } => (
+                format!("follows node {} in epoch {epoch}", leader.0),
+                format!("elected and synchronised in {took_ms} ms"),
+            ),
+            Event::Leading { epoch, took_ms } => {
+                (format!("leads epoch {epoch}"), format!("elected and synchronised in {took_ms} ms"))
+            }
+            Event::Refused { who, reason } => (format!("refused {who}"), reason.clone()),
+        };
+        tracing::info!(%what, %why, "coordination");
+        events.record("coordination", what, why);
+    })?;
+    Ok(handle)
+}
+
+fn listen(address: SocketAddr, identity: Arc<Identity>, handler: Handler) -> anyhow::Result<()> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into()).with_context(|| format!("calls between nodes: cannot listen on {address}"))?;
+    socket.listen(1024)?;
+    crate::rpc::serve(tokio::net::TcpListener::from_std(socket.into())?, identity, handler);
+    Ok(())
+}
+
+/// The data folder says whose it is.
+fn claim_data(config: &NodeConfig) -> anyhow::Result<()> {
+    std::fs::create_dir_all(&config.data)?;
+    let path = config.data.join("belongs-to");
+    let mine = format!("trivet 1\ncluster {}\nnode {}\n", config.cluster, config.node);
+    match std::fs::read_to_string(&path) {
+        Ok(text) if text == mine => Ok(()),
+        Ok(text) => {
+            let version = text.lines().next().unwrap_or_default();
+            if version != "trivet 1" {
+                anyhow::bail!("{}: written by a newer version of this program ({version})", config.data.display());
+            }
+            anyhow::bail!(
+                "{}: belongs to another node or cluster ({}); this is cluster {} node {}",
+                config.data.display(),
+                text.lines().skip(1).collect::<Vec<_>>().join(", "),
+                config.cluster,
+                config.node
+            )
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(write_new(&path, &mine)?),
+        Err(e) => anyhow::bail!("{}: {e}", path.display()),
+    }
+}
+
+fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
+    trivet_disk::write_atomically(path, text.as_bytes())
+}
+
+fn coordination_settings(config: &NodeConfig) -> CoordinationSettings {
+    let numbers = config.numbers();
+    let id = |n: u32| ServerId(i64::from(n));
+    let mut config_text = String::new();
+    for n in &numbers {
+        let p = &config.ports;
+        config_text += &format!(
+            "server.{n}={}:{}:{}:participant;{}:{}\n",
+            config.host(*n),
+            p.quorum,
+            p.election,
+            config.host(*n),
+            p.client
+        );
+    }
+    config_text += "version=0";
+    let peers: BTreeMap<_, _> = numbers
+        .iter()
+        .map(|n| (id(*n), (config.address(*n, config.ports.quorum), config.address(*n, config.ports.election))))
+        .collect();
+    CoordinationSettings {
+        config: Config {
+            id: id(config.node),
+            members: numbers.iter().map(|n| (id(*n), Member { observer: false })).collect(),
+            config_text,
+            tick_ms: 2_000,
+            init_limit: 10,
+            sync_limit: 5,
+            min_session_timeout_ms: 4_000,
+            max_session_timeout_ms: 40_000,
+            snap_count: 100_000,
+            ring_bytes_max: 64 << 20,
+            fast: FastLimits::default(),
+            extended_types: true,
+            super_digest: None,
+            four_letter_words: vec!["*".into()],
+            bug: None,
+        },
+        data_dir: config.data.join("coordination"),
+        client_addresses: vec![config.address(config.node, config.ports.client)],
+        peers: if numbers.len() > 1 { peers } else { BTreeMap::new() },
+        max_client_connections: 0,
+    }
+}

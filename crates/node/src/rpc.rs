@@ -1,0 +1,418 @@
+//! Connections between nodes: length-prefixed frames with a checksum, calls and answers by number.
+//!
+//! Each side proves that it knows the cluster's key before anything else is read; the version, the
+//! cluster's id and the incarnation are exchanged first, and a newer or another one is refused.
+
+use bytes::{Buf, Bytes, BytesMut};
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use trivet_storage::messages::VERSION;
+pub use trivet_storage::replication::owner::NoAnswer;
+
+/// Longest frame: an answer to SEAL may carry a window of 16 MiB, a snapshot of metad more.
+const FRAME_BYTES_MAX: usize = 256 << 20;
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
+const CONNECT_LIMIT: Duration = Duration::from_millis(500);
+/// Calls that may wait for one connection; more are answered "broken".
+const CALLS_MAX: usize = 16_384;
+
+/// What a connection proves and checks.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    pub cluster: String,
+    pub incarnation: u64,
+    pub key: Vec<u8>,
+    pub node: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Hello {
+    #[prost(uint32, tag = "1")]
+    version: u32,
+    #[prost(string, tag = "2")]
+    cluster: String,
+    #[prost(uint64, tag = "3")]
+    incarnation: u64,
+    #[prost(bytes = "vec", tag = "4")]
+    nonce: Vec<u8>,
+    #[prost(bytes = "vec", tag = "5")]
+    proof: Vec<u8>,
+}
+
+fn proof(key: &[u8], side: &str, a: &[u8], b: &[u8]) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any length of key will do");
+    for part in [side.as_bytes(), a, b] {
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().to_vec()
+}
+
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut out = [0; N];
+    getrandom::fill(&mut out).expect("the system has randomness");
+    out
+}
+
+async fn send_message(stream: &mut TcpStream, message: &impl prost::Message) -> std::io::Result<()> {
+    let body = message.encode_to_vec();
+    stream.write_all(&(body.len() as u32).to_be_bytes()).await?;
+    stream.write_all(&body).await
+}
+
+async fn receive_hello(stream: &mut TcpStream) -> std::io::Result<Hello> {
+    let n = stream.read_u32().await? as usize;
+    if n > 4096 {
+        return Err(std::io::Error::other("no greeting of this protocol"));
+    }
+    let mut body = vec![0; n];
+    stream.read_exact(&mut body).await?;
+    prost::Message::decode(&body[..]).map_err(std::io::Error::other)
+}
+
+impl Identity {
+    fn hello(&self, nonce: &[u8], proof: Vec<u8>) -> Hello {
+        Hello {
+            version: VERSION,
+            cluster: self.cluster.clone(),
+            incarnation: self.incarnation,
+            nonce: nonce.to_vec(),
+            proof,
+        }
+    }
+    fn check(&self, other: &Hello) -> std::io::Result<()> {
+        if other.version > VERSION {
+            return Err(std::io::Error::other(format!(
+                "the peer speaks version {}, this program {VERSION}: upgrade it",
+                other.version
+            )));
+        }
+        if other.cluster != self.cluster || other.incarnation < self.incarnation {
+            return Err(std::io::Error::other(format!("the peer belongs to cluster {:?}", other.cluster)));
+        }
+        Ok(())
+    }
+
+    async fn greet(&self, stream: &mut TcpStream) -> std::io::Result<()> {
+        let nonce = random::<32>();
+        send_message(stream, &self.hello(&nonce, Vec::new())).await?;
+        let theirs = receive_hello(stream).await?;
+        self.check(&theirs)?;
+        if theirs.proof != proof(&self.key, "server", &nonce, &theirs.nonce) {
+            return Err(std::io::Error::other("the peer does not know the cluster's key"));
+        }
+        let mine = proof(&self.key, "client", &nonce, &theirs.nonce);
+        send_message(stream, &self.hello(&nonce, mine)).await
+    }
+
+    async fn welcome(&self, stream: &mut TcpStream) -> std::io::Result<()> {
+        let theirs = receive_hello(stream).await?;
+        self.check(&theirs)?;
+        let nonce = random::<32>();
+        let mine = proof(&self.key, "server", &theirs.nonce, &nonce);
+        send_message(stream, &self.hello(&nonce, mine)).await?;
+        let last = receive_hello(stream).await?;
+        if last.proof != proof(&self.key, "client", &theirs.nonce, &nonce) {
+            return Err(std::io::Error::other("the peer does not know the cluster's key"));
+        }
+        Ok(())
+    }
+}
+
+fn put_frame(out: &mut Vec<u8>, call: u64, kind: u8, body: &[u8]) {
+    let mut head = [0u8; 9];
+    head[..8].copy_from_slice(&call.to_be_bytes());
+    head[8] = kind;
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&head), body);
+    out.extend_from_slice(&((9 + body.len()) as u32).to_be_bytes());
+    out.extend_from_slice(&sum.to_be_bytes());
+    out.extend_from_slice(&head);
+    out.extend_from_slice(body);
+}
+
+struct Frame {
+    call: u64,
+    kind: u8,
+    body: Bytes,
+}
+
+fn take_frame(buffer: &mut BytesMut) -> std::io::Result<Option<Frame>> {
+    if buffer.len() < 8 {
+        return Ok(None);
+    }
+    let n = u32::from_be_bytes(buffer[..4].try_into().expect("4")) as usize;
+    if !(9..=FRAME_BYTES_MAX).contains(&n) {
+        return Err(std::io::Error::other("frame length out of range"));
+    }
+    if buffer.len() < 8 + n {
+        return Ok(None);
+    }
+    let sum = u32::from_be_bytes(buffer[4..8].try_into().expect("4"));
+    buffer.advance(8);
+    let frame = buffer.split_to(n).freeze();
+    if crc32c::crc32c(&frame) != sum {
+        return Err(std::io::Error::other("a frame's checksum does not match"));
+    }
+    let call = u64::from_be_bytes(frame[..8].try_into().expect("8"));
+    Ok(Some(Frame { call, kind: frame[8], body: frame.slice(9..) }))
+}
+
+async fn read_more(reader: &mut (impl AsyncReadExt + Unpin), buffer: &mut BytesMut) -> std::io::Result<()> {
+    if buffer.capacity() - buffer.len() < 16 << 10 {
+        buffer.reserve(256 << 10);
+    }
+    match reader.read_buf(buffer).await? {
+        0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Writes what is queued, as much as possible at a time.
+async fn write_queue(mut writer: impl AsyncWriteExt + Unpin, mut queue: mpsc::UnboundedReceiver<Vec<u8>>) {
+    let mut batch = Vec::new();
+    let mut gathered = Vec::new();
+    while queue.recv_many(&mut batch, 64).await > 0 {
+        gathered.clear();
+        batch.drain(..).for_each(|b| gathered.extend_from_slice(&b));
+        if writer.write_all(&gathered).await.is_err() {
+            return;
+        }
+    }
+}
+
+type Done = Box<dyn FnOnce(Result<Bytes, NoAnswer>) + Send>;
+
+struct Waiting {
+    calls: HashMap<u64, Done>,
+}
+
+/// The calling side: one connection to one address, made when it is needed.
+pub struct Client {
+    address: SocketAddr,
+    identity: Arc<Identity>,
+    next: AtomicU64,
+    queue: mpsc::UnboundedSender<(u64, Vec<u8>)>,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+impl Client {
+    pub fn new(address: SocketAddr, identity: Arc<Identity>) -> Arc<Client> {
+        let (queue, calls) = mpsc::unbounded_channel();
+        let waiting = Arc::new(Mutex::new(Waiting { calls: HashMap::new() }));
+        let client = Arc::new(Client {
+            address,
+            identity: identity.clone(),
+            next: AtomicU64::new(1),
+            queue,
+            waiting: waiting.clone(),
+        });
+        tokio::spawn(keep_connection(address, identity, calls, waiting));
+        client
+    }
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Sends a call; `done` is called once, on some thread of the runtime.
+    pub fn call(&self, kind: u8, body: &[u8], done: Done) {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut frame = Vec::with_capacity(17 + body.len());
+        put_frame(&mut frame, id, kind, body);
+        let mut waiting = self.waiting.lock().expect("nobody panics with it");
+        if waiting.calls.len() >= CALLS_MAX {
+            drop(waiting);
+            return done(Err(NoAnswer::Broken));
+        }
+        waiting.calls.insert(id, done);
+        drop(waiting);
+        if self.queue.send((id, frame)).is_err() {
+            fail_all(&self.waiting, NoAnswer::Broken);
+        }
+    }
+
+    /// A call that is waited for; the limit counts as a broken connection.
+    pub async fn ask(&self, kind: u8, body: &[u8], limit: Duration) -> Result<Bytes, NoAnswer> {
+        let (tx, rx) = tokio::sync::oneshot::channel();
+        self.call(kind, body, Box::new(move |r| drop(tx.send(r))));
+        match tokio::time::timeout(limit, rx).await {
+            Ok(Ok(answer)) => answer,
+            _ => Err(NoAnswer::Broken),
+        }
+    }
+}
+
+fn fail_all(waiting: &Mutex<Waiting>, why: NoAnswer) {
+    let calls = std::mem::take(&mut waiting.lock().expect("nobody panics with it").calls);
+    calls.into_values().for_each(|done| done(Err(why)));
+}
+
+async fn keep_connection(
+    address: SocketAddr,
+    identity: Arc<Identity>,
+    mut calls: mpsc::UnboundedReceiver<(u64, Vec<u8>)>,
+    waiting: Arc<Mutex<Waiting>>,
+) {
+    while let Some((_, first)) = calls.recv().await {
+        let connected = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await;
+        let mut stream = match connected {
+            Ok(Ok(stream)) => stream,
+            failed => {
+                let refused = matches!(failed, Ok(Err(e)) if e.kind() == std::io::ErrorKind::ConnectionRefused);
+                while calls.try_recv().is_ok() {}
+                fail_all(&waiting, if refused { NoAnswer::Refused } else { NoAnswer::Broken });
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let greeted = tokio::time::timeout(HANDSHAKE_LIMIT, identity.greet(&mut stream)).await;
+        if !matches!(greeted, Ok(Ok(()))) {
+            if let Ok(Err(e)) = greeted {
+                tracing::debug!(%address, error = %e, "cannot greet a node");
+            }
+            while calls.try_recv().is_ok() {}
+            fail_all(&waiting, NoAnswer::Broken);
+            continue;
+        }
+        let (mut reader, writer) = stream.into_split();
+        let (out, queue) = mpsc::unbounded_channel();
+        let _ = out.send(first);
+        let forward = async {
+            while let Some((_, frame)) = calls.recv().await {
+                if out.send(frame).is_err() {
+                    return;
+                }
+            }
+        };
+        let read = async {
+            let mut buffer = BytesMut::with_capacity(64 << 10);
+            loop {
+                if read_more(&mut reader, &mut buffer).await.is_err() {
+                    return;
+                }
+                loop {
+                    match take_frame(&mut buffer) {
+                        Ok(Some(frame)) => {
+                            let done = waiting.lock().expect("nobody panics with it").calls.remove(&frame.call);
+                            if let Some(done) = done {
+                                done(Ok(frame.body));
+                            }
+                        }
+                        Ok(None) => break,
+                        Err(_) => return,
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = forward => {}
+            () = read => {}
+            () = write_queue(writer, queue) => {}
+        }
+        while calls.try_recv().is_ok() {}
+        fail_all(&waiting, NoAnswer::Broken);
+    }
+}
+
+/// Where an answer goes.
+#[derive(Clone)]
+pub struct Responder {
+    call: u64,
+    kind: u8,
+    out: mpsc::UnboundedSender<Vec<u8>>,
+}
+
+impl Responder {
+    pub fn answer(self, message: &impl prost::Message) {
+        let body = message.encode_to_vec();
+        let mut frame = Vec::with_capacity(17 + body.len());
+        put_frame(&mut frame, self.call, self.kind, &body);
+        // The caller may be gone; then nobody waits.
+        let _ = self.out.send(frame);
+    }
+}
+
+pub type Handler = Arc<dyn Fn(u8, Bytes, Responder) + Send + Sync>;
+
+/// Serves calls of nodes that know the key.
+pub fn serve(listener: TcpListener, identity: Arc<Identity>, handler: Handler) {
+    tokio::spawn(async move {
+        loop {
+            let Ok((stream, from)) = listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let (identity, handler) = (identity.clone(), handler.clone());
+            tokio::spawn(async move {
+                if let Err(e) = serve_one(stream, &identity, handler).await {
+                    tracing::debug!(%from, error = %e, "a connection between nodes ended");
+                }
+            });
+        }
+    });
+}
+
+async fn serve_one(mut stream: TcpStream, identity: &Identity, handler: Handler) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    tokio::time::timeout(HANDSHAKE_LIMIT, identity.welcome(&mut stream)).await??;
+    let (mut reader, writer) = stream.into_split();
+    let (out, queue) = mpsc::unbounded_channel();
+    let read = async {
+        let mut buffer = BytesMut::with_capacity(64 << 10);
+        loop {
+            read_more(&mut reader, &mut buffer).await?;
+            while let Some(frame) = take_frame(&mut buffer)? {
+                handler(frame.kind, frame.body, Responder { call: frame.call, kind: frame.kind, out: out.clone() });
+            }
+        }
+    };
+    tokio::select! {
+        result = read => result,
+        () = write_queue(writer, queue) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trivet_storage::messages::Empty;
+
+    fn identity(key: u8, cluster: &str) -> Arc<Identity> {
+        Arc::new(Identity { cluster: cluster.into(), incarnation: 1, key: vec![key; 32], node: 1 })
+    }
+
+    #[tokio::test]
+    async fn only_who_knows_the_key_is_answered() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        serve(listener, identity(1, "c"), Arc::new(|_, _, r: Responder| r.answer(&Empty {})));
+        let limit = Duration::from_secs(2);
+        assert!(Client::new(address, identity(1, "c")).ask(1, b"x", limit).await.is_ok());
+        assert!(Client::new(address, identity(2, "c")).ask(1, b"x", limit).await.is_err());
+        assert!(Client::new(address, identity(1, "other")).ask(1, b"x", limit).await.is_err());
+        let closed = Client::new("127.0.0.1:1".parse().unwrap(), identity(1, "c")).ask(1, b"x", limit).await;
+        assert_eq!(closed, Err(NoAnswer::Refused));
+    }
+
+    #[test]
+    fn a_frame_with_a_flipped_bit_is_refused() {
+        let mut frame = Vec::new();
+        put_frame(&mut frame, 7, 1, b"body");
+        let mut good = BytesMut::from(&frame[..]);
+        assert_eq!(&take_frame(&mut good).unwrap().unwrap().body[..], b"body");
+        for at in 4..frame.len() {
+            let mut bad = frame.clone();
+            bad[at] ^= 1;
+            assert!(take_frame(&mut BytesMut::from(&bad[..])).is_err());
+        }
+    }
+}

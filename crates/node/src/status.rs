@@ -1,0 +1,339 @@
+//! Status: one value with what a node knows, for `trivet status`, the console's page and Prometheus.
+
+use crate::chunk::Chunk;
+use crate::config::{NodeConfig, Role};
+use crate::coordination::Handle;
+use crate::events::{Events, Record};
+use crate::gateway::Gateway;
+use crate::metad::Metad;
+use axum::http::{header, StatusCode};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+pub struct Sources {
+    pub config: NodeConfig,
+    pub roles: Vec<Role>,
+    pub events: Events,
+    pub coordination: Option<Handle>,
+    pub metad: Option<Metad>,
+    pub chunk: Option<Chunk>,
+    pub gateway: Option<Gateway>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CoordinationStatus {
+    pub role: String,
+    pub serving: bool,
+    pub leader: Option<i64>,
+    pub epoch: i64,
+    pub zxid: String,
+    pub followers: Vec<i64>,
+    pub sessions: usize,
+    pub connections: usize,
+    pub znodes: usize,
+    pub watches: usize,
+    pub elections: u64,
+    pub commits: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MetadPart {
+    pub leading: bool,
+    pub epoch: u64,
+    pub entries: u64,
+    pub trouble: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FileStatus {
+    pub file: u64,
+    pub datastore: String,
+    pub size_bytes: u64,
+    pub owner: u32,
+    pub lease: u64,
+    pub extents: usize,
+    /// Copies that have every acknowledged write, over all extents.
+    pub in_sync: usize,
+    pub recovering: usize,
+    pub missing: usize,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AddressStatus {
+    pub address: String,
+    pub node: u32,
+    pub version: u64,
+}
+
+/// Version of this document.
+pub const SCHEMA: &str = "trivet.status/1";
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodeStatus {
+    pub schema: String,
+    pub cluster: String,
+    pub node: u32,
+    pub pid: u32,
+    pub roles: Vec<Role>,
+    pub coordination: Option<CoordinationStatus>,
+    pub metad: Option<MetadPart>,
+    /// What this metad knows; empty where the role does not run.
+    pub datastores: Vec<String>,
+    pub addresses: Vec<AddressStatus>,
+    pub files: Vec<FileStatus>,
+    /// Copies on this node's disk.
+    pub copies: usize,
+    pub owned_files: usize,
+    pub ready: bool,
+    pub events: Vec<Record>,
+}
+
+pub fn collect(s: &Sources) -> NodeStatus {
+    let coordination = s.coordination.as_ref().map(|h| {
+        let (x, c) = (h.summary(), h.counters());
+        CoordinationStatus {
+            role: x.role.mode().into(),
+            serving: x.serving,
+            leader: x.leader.map(|l| l.0),
+            epoch: x.epoch,
+            zxid: x.last_zxid.to_string(),
+            followers: x.followers.iter().map(|f| f.0).collect(),
+            sessions: x.sessions,
+            connections: x.connections,
+            znodes: x.znodes,
+            watches: x.watches,
+            elections: c.elections,
+            commits: c.commits,
+        }
+    });
+    let metad = s.metad.as_ref().map(|m| {
+        let x = m.status();
+        MetadPart { leading: x.leading, epoch: x.epoch, entries: x.applied, trouble: x.trouble }
+    });
+    let (mut files, mut datastores, mut addresses) = (Vec::new(), Vec::new(), Vec::new());
+    if let Some(m) = &s.metad {
+        let (inodes, extents, stores, bindings) = m.contents();
+        datastores = stores.iter().map(|d| d.name.clone()).collect();
+        addresses = bindings
+            .into_iter()
+            .map(|b| AddressStatus { address: b.address, node: b.gateway, version: b.version })
+            .collect();
+        for i in inodes {
+            let store = stores.iter().find(|d| d.id == i.attr.datastore);
+            let mine: Vec<_> = extents.iter().filter(|e| e.file == i.attr.fileid).collect();
+            let wanted = store.map_or(2, |d| d.copies as usize);
+            files.push(FileStatus {
+                file: i.attr.fileid,
+                datastore: store.map(|d| d.name.clone()).unwrap_or_default(),
+                size_bytes: i.attr.size,
+                owner: i.lease.gateway,
+                lease: i.lease.number,
+                extents: mine.len(),
+                in_sync: mine.iter().map(|e| e.replicas.len()).sum(),
+                recovering: mine.iter().filter(|e| e.joining.is_some()).count(),
+                missing: mine
+                    .iter()
+                    .map(|e| wanted.saturating_sub(e.replicas.len() + usize::from(e.joining.is_some())))
+                    .sum(),
+            });
+        }
+    }
+    let coordination_ready = coordination.as_ref().is_none_or(|c| c.serving);
+    let gateway_ready = s.gateway.as_ref().is_none_or(|g| g.ready());
+    NodeStatus {
+        schema: SCHEMA.into(),
+        cluster: s.config.cluster.clone(),
+        node: s.config.node,
+        pid: std::process::id(),
+        roles: s.roles.clone(),
+        ready: coordination_ready && gateway_ready && metad.as_ref().is_none_or(|m| m.trouble.is_empty()),
+        coordination,
+        metad,
+        datastores,
+        addresses,
+        files,
+        copies: s.chunk.as_ref().map_or(0, |c| c.copies().len()),
+        owned_files: s.gateway.as_ref().map_or(0, |g| g.owned().len()),
+        events: s.events.recent(),
+    }
+}
+
+/// Prometheus' text format.
+pub fn metrics(s: &NodeStatus) -> String {
+    let mut out = String::new();
+    let mut gauge = |name: &str, help: &str, value: u64| {
+        out += &format!(
+            "# HELP trivet_{name} {help}\n# TYPE trivet_{name} gauge\ntrivet_{name}{{node=\"{}\"}} {value}\n",
+            s.node
+        );
+    };
+    gauge("ready", "1 if every role of the node serves", s.ready.into());
+    if let Some(c) = &s.coordination {
+        gauge("coordination_serving", "1 if clients are served", c.serving.into());
+        gauge("coordination_leading", "1 on the leader", (c.role == "leader").into());
+        gauge("coordination_epoch", "epoch", c.epoch as u64);
+        gauge("coordination_elections_total", "elections since the start", c.elections);
+        gauge("coordination_commits_total", "transactions committed by this leader", c.commits);
+        gauge("coordination_sessions", "sessions of the ensemble", c.sessions as u64);
+        gauge("coordination_znodes", "znodes", c.znodes as u64);
+    }
+    if let Some(m) = &s.metad {
+        gauge("metad_leading", "1 on the LEADER", m.leading.into());
+        gauge("metad_epoch", "epoch", m.epoch);
+        gauge("metad_entries", "entries of the journal applied", m.entries);
+        gauge("files", "files", s.files.len() as u64);
+        gauge("copies_missing", "copies that are missing", s.files.iter().map(|f| f.missing as u64).sum());
+        gauge("copies_recovering", "copies that are being rebuilt", s.files.iter().map(|f| f.recovering as u64).sum());
+    }
+    gauge("copies", "copies on this node", s.copies as u64);
+    gauge("owned_files", "files whose owner this node is", s.owned_files as u64);
+    out
+}
+
+fn escape(s: &str) -> String {
+    s.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// One page that renews itself; readable without scripts.
+pub fn page(nodes: &[NodeStatus], unreachable: &[u32]) -> String {
+    let mut rows = String::new();
+    for n in nodes {
+        let c = n.coordination.as_ref().map_or("-".into(), |c| format!("{} (epoch {})", c.role, c.epoch));
+        let m = n.metad.as_ref().map_or("-".into(), |m| {
+            format!(
+                "{} (epoch {}, {} entries) {}",
+                if m.leading { "LEADER" } else { "follower" },
+                m.epoch,
+                m.entries,
+                escape(&m.trouble)
+            )
+        });
+        rows += &format!(
+            "<tr><td>{}</td><td>{}</td><td>{c}</td><td>{m}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            n.node,
+            n.pid,
+            n.owned_files,
+            n.copies,
+            if n.ready { "ready" } else { "not ready" }
+        );
+    }
+    for n in unreachable {
+        rows += &format!("<tr class=bad><td>{n}</td><td colspan=6>does not answer</td></tr>");
+    }
+    let newest = nodes.iter().filter(|n| n.metad.is_some()).max_by_key(|n| n.metad.as_ref().map_or(0, |m| m.entries));
+    let (mut files, mut addresses) = (String::new(), String::new());
+    if let Some(n) = newest {
+        for f in &n.files {
+            files += &format!(
+                "<tr><td>{}</td><td>{}</td><td>{:.1} MiB</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+                f.file, escape(&f.datastore), f.size_bytes as f64 / 1048576.0, f.owner, f.extents, f.in_sync, f.recovering, f.missing
+            );
+        }
+        for a in &n.addresses {
+            addresses += &format!("<tr><td>{}</td><td>{}</td></tr>", escape(&a.address), a.node);
+        }
+    }
+    let mut events: Vec<&Record> = nodes.iter().flat_map(|n| &n.events).collect();
+    events.sort_by_key(|e| std::cmp::Reverse((e.wall_ms, e.node)));
+    let events: String = events
+        .iter()
+        .take(60)
+        .map(|e| {
+            let (s, ms) = (e.wall_ms / 1000, e.wall_ms % 1000);
+            let clock = format!("{:02}:{:02}:{:02}.{ms:03}", s / 3600 % 24, s / 60 % 60, s % 60);
+            format!(
+                "<tr><td>{clock} UTC</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+                e.node,
+                escape(&e.subject),
+                escape(&e.what),
+                escape(&e.why)
+            )
+        })
+        .collect();
+    format!(
+        "<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=2><title>Trivet</title>\
+         <style>body{{font:14px system-ui;margin:2em;color-scheme:light dark}}table{{border-collapse:collapse;margin:0 0 2em}}\
+         td,th{{padding:.25em .8em;border-bottom:1px solid #8886;text-align:left}}.bad{{color:#c33}}</style>\
+         <h1>Trivet</h1>\
+         <h2>Nodes</h2><table><tr><th>node<th>pid<th>coordination<th>metad<th>owns files<th>copies<th>state</tr>{rows}</table>\
+         <h2>Datastore addresses</h2><table><tr><th>address<th>served by node</tr>{addresses}</table>\
+         <h2>Files</h2><table><tr><th>file<th>datastore<th>size<th>owner<th>extents<th>copies in sync<th>recovering<th>missing</tr>{files}</table>\
+         <h2>Latest events</h2><table><tr><th>time<th>node<th>what about<th>what<th>why</tr>{events}</table>"
+    )
+}
+
+/// Serves page, status, metrics and health of one node.
+pub fn serve(address: SocketAddr, sources: Arc<Sources>) -> anyhow::Result<()> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into()).map_err(|e| anyhow::anyhow!("console cannot listen on {address}: {e}"))?;
+    socket.listen(128)?;
+    let listener = tokio::net::TcpListener::from_std(socket.into())?;
+    let html = |text: String| ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], text);
+    let (a, b, c, d) = (sources.clone(), sources.clone(), sources.clone(), sources);
+    let app = axum::Router::new()
+        .route("/", get(move || async move { html(page(&[collect(&a)], &[])) }))
+        .route("/status.json", get(move || async move { axum::Json(collect(&b)) }))
+        .route("/metrics", get(move || async move { metrics(&collect(&c)) }))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route(
+            "/readyz",
+            get(move || async move {
+                let ready = collect(&d).ready;
+                let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+                (code, if ready { "ready\n" } else { "not ready\n" }).into_response()
+            }),
+        );
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    Ok(())
+}
+
+/// Serves one page for several nodes, which are asked each time.
+pub fn serve_all(address: SocketAddr, nodes: Vec<(u32, Vec<SocketAddr>)>) -> anyhow::Result<()> {
+    let listener =
+        std::net::TcpListener::bind(address).map_err(|e| anyhow::anyhow!("console cannot listen on {address}: {e}"))?;
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let app = axum::Router::new().route(
+        "/",
+        get(move || {
+            let nodes = nodes.clone();
+            async move {
+                let asked = tokio::task::spawn_blocking(move || fetch_all(&nodes)).await.unwrap_or_default();
+                ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], page(&asked.0, &asked.1))
+            }
+        }),
+    );
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    Ok(())
+}
+
+/// Status of each node that answers, and the numbers of those that do not.
+pub fn fetch_all(nodes: &[(u32, Vec<SocketAddr>)]) -> (Vec<NodeStatus>, Vec<u32>) {
+    let (mut found, mut silent) = (Vec::new(), Vec::new());
+    for (node, addresses) in nodes {
+        let answers: Vec<NodeStatus> = addresses.iter().filter_map(|a| fetch(*a)).collect();
+        if answers.is_empty() {
+            silent.push(*node);
+        }
+        found.extend(answers);
+    }
+    (found, silent)
+}
+
+/// Asks one console. `None` if it does not answer within a second.
+pub fn fetch(address: SocketAddr) -> Option<NodeStatus> {
+    use std::io::{Read, Write};
+    let limit = std::time::Duration::from_secs(1);
+    let mut stream = std::net::TcpStream::connect_timeout(&address, limit).ok()?;
+    stream.set_read_timeout(Some(limit)).ok()?;
+    write!(stream, "GET /status.json HTTP/1.0\r\nHost: {address}\r\n\r\n").ok()?;
+    let mut answer = Vec::new();
+    stream.take(16 << 20).read_to_end(&mut answer).ok()?;
+    let at = answer.windows(4).position(|w| w == b"\r\n\r\n")?;
+    serde_json::from_slice(&answer[at + 4..]).ok()
+}

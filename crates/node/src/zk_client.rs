@@ -1,0 +1,302 @@
+//! A small asynchronous ZooKeeper client: what metad needs of coordination, ours or Apache's.
+//!
+//! One session over one connection at a time; requests are pipelined. When the connection is lost,
+//! open requests fail with `Lost` (their outcome is unknown) and the session moves to another server.
+
+use bytes::{Buf, Bytes, BytesMut};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot, Notify};
+use trivet_formats::client::{
+    err, op, open_acl, CheckVersionRequest, ConnectRequest, ConnectResponse, CreateRequest, DeleteRequest, MultiHeader,
+    PathWatch, ReplyHeader, RequestHeader, SetDataRequest, Stat,
+};
+use trivet_formats::{Jute, Reader};
+
+const SESSION_TIMEOUT_MS: i32 = 6_000;
+const CONNECT_LIMIT: Duration = Duration::from_millis(700);
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+/// Without an answer for this long the connection is given up and another server is tried.
+const SILENCE_LIMIT: Duration = Duration::from_millis(2_500);
+const PING_PAUSE: Duration = Duration::from_millis(800);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ZkError {
+    /// The connection is lost; whether the request was carried out is unknown.
+    #[error("the connection to coordination is lost")]
+    Lost,
+    #[error("coordination answered with error {0}")]
+    Code(i32),
+}
+
+struct Request {
+    op: i32,
+    body: Vec<u8>,
+    done: oneshot::Sender<Result<Bytes, ZkError>>,
+}
+
+#[derive(Clone)]
+pub struct ZkClient {
+    requests: mpsc::UnboundedSender<Request>,
+    changed: Arc<Notify>,
+    session: Arc<Mutex<i64>>,
+}
+
+impl ZkClient {
+    /// A client of the ensemble with these addresses; it connects by itself, again and again.
+    pub fn new(servers: Vec<SocketAddr>) -> Self {
+        let (requests, queue) = mpsc::unbounded_channel();
+        let client = ZkClient { requests, changed: Arc::default(), session: Arc::default() };
+        tokio::spawn(run(servers, queue, client.changed.clone(), client.session.clone()));
+        client
+    }
+
+    /// Wakes up when a watch fires or the connection changes.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+    /// The session's id; it changes when a session is lost for good.
+    pub fn session(&self) -> i64 {
+        *self.session.lock().expect("nobody panics with it")
+    }
+
+    async fn ask(&self, op: i32, body: Vec<u8>) -> Result<Bytes, ZkError> {
+        let (done, answer) = oneshot::channel();
+        self.requests.send(Request { op, body, done }).map_err(|_| ZkError::Lost)?;
+        answer.await.unwrap_or(Err(ZkError::Lost))
+    }
+
+    /// Creates a node; flags 0 persistent, 3 ephemeral and sequential. Returns its path.
+    pub async fn create(&self, path: &str, data: &[u8], flags: i32) -> Result<String, ZkError> {
+        let request =
+            CreateRequest { path: path.into(), data: Some(Bytes::copy_from_slice(data)), acl: open_acl(), flags };
+        let answer = self.ask(op::CREATE, request.to_vec()).await?;
+        String::parse(&answer).map_err(|_| ZkError::Lost)
+    }
+    /// Creates a node unless it is there.
+    pub async fn ensure(&self, path: &str) -> Result<(), ZkError> {
+        match self.create(path, b"", 0).await {
+            Ok(_) | Err(ZkError::Code(err::NODE_EXISTS)) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+    pub async fn get(&self, path: &str) -> Result<(Bytes, Stat), ZkError> {
+        let answer = self.ask(op::GET_DATA, PathWatch { path: path.into(), watch: false }.to_vec()).await?;
+        let mut r = Reader::new(&answer);
+        let data = Option::<Bytes>::get(&mut r).map_err(|_| ZkError::Lost)?;
+        Ok((data.unwrap_or_default(), Stat::get(&mut r).map_err(|_| ZkError::Lost)?))
+    }
+    /// Whether the node exists; if not, a watch tells of its creation.
+    pub async fn exists_watch(&self, path: &str) -> Result<bool, ZkError> {
+        match self.ask(op::EXISTS, PathWatch { path: path.into(), watch: true }.to_vec()).await {
+            Ok(_) => Ok(true),
+            Err(ZkError::Code(err::NO_NODE)) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+    pub async fn children(&self, path: &str) -> Result<Vec<String>, ZkError> {
+        let answer = self.ask(op::GET_CHILDREN, PathWatch { path: path.into(), watch: false }.to_vec()).await?;
+        Vec::<String>::parse(&answer).map_err(|_| ZkError::Lost)
+    }
+    pub async fn set(&self, path: &str, data: &[u8], version: i32) -> Result<Stat, ZkError> {
+        let request = SetDataRequest { path: path.into(), data: Some(Bytes::copy_from_slice(data)), version };
+        Stat::parse(&self.ask(op::SET_DATA, request.to_vec()).await?).map_err(|_| ZkError::Lost)
+    }
+    pub async fn delete(&self, path: &str) -> Result<(), ZkError> {
+        self.ask(op::DELETE, DeleteRequest { path: path.into(), version: -1 }.to_vec()).await.map(|_| ())
+    }
+    /// What was committed before this was asked is visible afterwards.
+    pub async fn sync(&self, path: &str) -> Result<(), ZkError> {
+        self.ask(op::SYNC, path.to_string().to_vec()).await.map(|_| ())
+    }
+    /// Creates a node only if another one still has this version; both or nothing.
+    pub async fn create_fenced(&self, fence: &str, version: i32, path: &str, data: &[u8]) -> Result<(), ZkError> {
+        let mut body = Vec::new();
+        MultiHeader { op: op::CHECK, done: false, err: -1 }.put(&mut body);
+        CheckVersionRequest { path: fence.into(), version }.put(&mut body);
+        MultiHeader { op: op::CREATE, done: false, err: -1 }.put(&mut body);
+        let data = Some(Bytes::copy_from_slice(data));
+        CreateRequest { path: path.into(), data, acl: open_acl(), flags: 0 }.put(&mut body);
+        MultiHeader { op: -1, done: true, err: -1 }.put(&mut body);
+        let answer = self.ask(op::MULTI, body).await?;
+        let mut r = Reader::new(&answer);
+        let first = MultiHeader::get(&mut r).map_err(|_| ZkError::Lost)?;
+        if first.op != -1 {
+            return Ok(());
+        }
+        // Failed: each part has a code, 0 in front of the culprit.
+        let mut code = r.i32().map_err(|_| ZkError::Lost)?;
+        while code == 0 {
+            let header = MultiHeader::get(&mut r).map_err(|_| ZkError::Lost)?;
+            if header.done {
+                break;
+            }
+            code = r.i32().map_err(|_| ZkError::Lost)?;
+        }
+        Err(ZkError::Code(code))
+    }
+}
+
+async fn run(
+    servers: Vec<SocketAddr>,
+    mut queue: mpsc::UnboundedReceiver<Request>,
+    changed: Arc<Notify>,
+    session: Arc<Mutex<i64>>,
+) {
+    let mut next = 0;
+    let mut state = SessionState { id: 0, password: [0; 16], last_zxid: 0 };
+    loop {
+        let server = servers[next % servers.len()];
+        next += 1;
+        let open = tokio::time::timeout(CONNECT_LIMIT, connect(server, &mut state)).await;
+        let Ok(Ok(stream)) = open else {
+            // Requests of this time fail at once: their callers decide whether to try again.
+            while let Ok(request) = queue.try_recv() {
+                let _ = request.done.send(Err(ZkError::Lost));
+            }
+            tokio::time::sleep(RECONNECT_PAUSE).await;
+            continue;
+        };
+        *session.lock().expect("nobody panics with it") = state.id;
+        changed.notify_waiters();
+        let ended = serve(stream, &mut queue, &changed, &mut state).await;
+        changed.notify_waiters();
+        if ended {
+            return;
+        }
+    }
+}
+
+struct SessionState {
+    id: i64,
+    password: [u8; 16],
+    last_zxid: i64,
+}
+
+async fn connect(server: SocketAddr, state: &mut SessionState) -> std::io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(server).await?;
+    stream.set_nodelay(true)?;
+    let request = ConnectRequest {
+        last_zxid_seen: state.last_zxid,
+        timeout_ms: SESSION_TIMEOUT_MS,
+        session: state.id,
+        password: state.password.to_vec(),
+        read_only: Some(false),
+    }
+    .to_vec();
+    stream.write_all(&(request.len() as i32).to_be_bytes()).await?;
+    stream.write_all(&request).await?;
+    let n = stream.read_i32().await?;
+    let mut answer = vec![0; usize::try_from(n).ok().filter(|n| *n <= 1024).ok_or(std::io::Error::other("no answer"))?];
+    stream.read_exact(&mut answer).await?;
+    let response = ConnectResponse::parse(&answer).map_err(std::io::Error::other)?;
+    if response.timeout_ms == 0 {
+        *state = SessionState { id: 0, password: [0; 16], last_zxid: 0 };
+        return Err(std::io::Error::other("the session is over"));
+    }
+    state.id = response.session;
+    state.password = response.password;
+    Ok(stream)
+}
+
+/// Serves one connection. True when the client is not used any more.
+async fn serve(
+    stream: TcpStream,
+    queue: &mut mpsc::UnboundedReceiver<Request>,
+    changed: &Notify,
+    state: &mut SessionState,
+) -> bool {
+    let (mut reader, mut writer) = stream.into_split();
+    let mut waiting: VecDeque<(i32, Option<oneshot::Sender<Result<Bytes, ZkError>>>)> = VecDeque::new();
+    let mut xid = 0;
+    let mut buffer = BytesMut::with_capacity(16 << 10);
+    let mut ping = tokio::time::interval(PING_PAUSE);
+    let mut asked_at: Option<tokio::time::Instant> = None;
+    let over = loop {
+        let silent = asked_at.map_or(Duration::from_secs(3600), |at| SILENCE_LIMIT.saturating_sub(at.elapsed()));
+        tokio::select! {
+            request = queue.recv() => {
+                let Some(request) = request else { break true };
+                xid += 1;
+                let mut out = Vec::with_capacity(12 + request.body.len());
+                ((8 + request.body.len()) as i32).put(&mut out);
+                RequestHeader { xid, op: request.op }.put(&mut out);
+                out.extend_from_slice(&request.body);
+                waiting.push_back((xid, Some(request.done)));
+                asked_at.get_or_insert_with(tokio::time::Instant::now);
+                if writer.write_all(&out).await.is_err() {
+                    break false;
+                }
+            }
+            read = reader.read_buf(&mut buffer) => {
+                if !matches!(read, Ok(n) if n > 0) {
+                    break false;
+                }
+                if !packets(&mut buffer, &mut waiting, changed, state) {
+                    break false;
+                }
+                asked_at = if waiting.is_empty() { None } else { Some(tokio::time::Instant::now()) };
+            }
+            _ = ping.tick() => {
+                let mut out = Vec::new();
+                8i32.put(&mut out);
+                RequestHeader { xid: -2, op: op::PING }.put(&mut out);
+                waiting.push_back((-2, None));
+                asked_at.get_or_insert_with(tokio::time::Instant::now);
+                if writer.write_all(&out).await.is_err() {
+                    break false;
+                }
+            }
+            () = tokio::time::sleep(silent) => break false,
+        }
+    };
+    for (_, done) in waiting {
+        if let Some(done) = done {
+            let _ = done.send(Err(ZkError::Lost));
+        }
+    }
+    over
+}
+
+fn packets(
+    buffer: &mut BytesMut,
+    waiting: &mut VecDeque<(i32, Option<oneshot::Sender<Result<Bytes, ZkError>>>)>,
+    changed: &Notify,
+    state: &mut SessionState,
+) -> bool {
+    while buffer.len() >= 4 {
+        let n = i32::from_be_bytes(buffer[..4].try_into().expect("4"));
+        let Some(n) = usize::try_from(n).ok().filter(|n| *n <= 64 << 20) else { return false };
+        if buffer.len() < 4 + n {
+            buffer.reserve(4 + n - buffer.len());
+            return true;
+        }
+        buffer.advance(4);
+        let packet = buffer.split_to(n).freeze();
+        let mut r = Reader::new(&packet);
+        let Ok(header) = ReplyHeader::get(&mut r) else { return false };
+        state.last_zxid = state.last_zxid.max(header.zxid);
+        if header.xid == -1 {
+            changed.notify_waiters();
+            continue;
+        }
+        let body = packet.slice(r.position()..);
+        match waiting.pop_front() {
+            Some((xid, done)) if xid == header.xid => {
+                if let Some(done) = done {
+                    let _ = done.send(if header.err == err::OK { Ok(body) } else { Err(ZkError::Code(header.err)) });
+                }
+            }
+            _ => return false,
+        }
+        if header.err == err::SESSION_EXPIRED {
+            *state = SessionState { id: 0, password: [0; 16], last_zxid: 0 };
+            return false;
+        }
+    }
+    true
+}
