@@ -59,6 +59,8 @@ pub struct FileStatus {
     pub in_sync: usize,
     pub recovering: usize,
     pub missing: usize,
+    /// Each extent's id and the nodes of its copies in sync.
+    pub placement: Vec<(u64, Vec<u32>)>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -134,6 +136,7 @@ pub fn collect(s: &Sources) -> NodeStatus {
                 extents: mine.len(),
                 in_sync: mine.iter().map(|e| e.replicas.len()).sum(),
                 recovering: mine.iter().filter(|e| e.joining.is_some()).count(),
+                placement: mine.iter().map(|e| (e.eid, e.replicas.iter().map(|r| r.node).collect())).collect(),
                 missing: mine
                     .iter()
                     .map(|e| wanted.saturating_sub(e.replicas.len() + usize::from(e.joining.is_some())))

@@ -232,7 +232,7 @@ async fn assign_addresses(shared: &Arc<Shared>, _epoch: u64) -> String {
             let good =
                 holder.is_some_and(|b| alive.iter().any(|g| g.node == b.gateway && (g.boot == b.boot || g.boot == 0)));
             // A gateway that has only been presumed is not given anything new.
-            let Some(next) = alive.iter().filter(|g| g.boot != 0 && g.pid != 0).min_by_key(|g| g.node) else {
+            let Some(next) = alive.iter().filter(|g| g.boot != 0 && g.pid != 0).max_by_key(|g| g.node) else {
                 continue;
             };
             if good {
