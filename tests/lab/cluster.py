@@ -118,10 +118,17 @@ class Cluster:
         return checked
 
 
+def prepare():
+    os.environ["NFS_GUEST_FORWARD"] = build("forward")
+    if not os.path.exists(os.path.join(CACHE, "vmlinuz")):
+        subprocess.check_call([os.path.join(HERE, "nfs_guest.py"), "prepare"])
+
+
 class Guest:
     """A kernel NFS client that runs a script; its lines arrive with the time of their arrival."""
 
     def __init__(self, script, files=(), bins=(), timeout=300, mem=512):
+        prepare()
         self.path = tempfile.mktemp(prefix="trivet-guest.")
         with open(self.path, "w") as f:
             f.write(script)
@@ -177,9 +184,9 @@ class Guest:
         return max((y - x for x, y in zip(a, a[1:])), default=None)
 
 
-def build_load():
-    out = os.path.join(CACHE, "diskload")
-    source = os.path.join(HERE, "diskload.c")
+def build(name):
+    out = os.path.join(CACHE, name)
+    source = os.path.join(HERE, name + ".c")
     if not os.path.exists(out) or os.path.getmtime(out) < os.path.getmtime(source):
         os.makedirs(CACHE, exist_ok=True)
         subprocess.check_call(["cc", "-O2", "-static", "-o", out, source])

@@ -12,7 +12,7 @@ its working directory, and returns the script's output and exit status.
 
 Networks (--net):
   slirp   (default) no privileges; the guest reaches this machine's loopback only,
-          through one TCP forward per port (restrict=on + guestfwd to `nc`): nothing
+          through one TCP forward per port (restrict=on + guestfwd to forward.c): nothing
           else of this machine or of the internet is reachable.
   slirp-open  plain slirp; the host's 127.0.0.1 is 10.0.2.2 in the guest. Needed when
           ports are not known in advance (NLM by portmap). The guest could reach
@@ -211,9 +211,10 @@ def run(a):
     kind = a.net.split(":", 1)[0]
     server = a.server
     if kind == "slirp":
-        if not shutil.which("nc"): die("--net slirp needs nc (apt-get install netcat-openbsd)")
+        forward = os.environ.get("NFS_GUEST_FORWARD")
+        if not forward: die("--net slirp needs NFS_GUEST_FORWARD: forward.c, compiled")
         server, n = "10.0.2.100", "user,id=n0,restrict=on"
-        for p in sorted({a.port, mport}): n += ",guestfwd=tcp:10.0.2.100:%d-cmd:nc %s %d" % (p, a.server, p)
+        for p in sorted({a.port, mport}): n += ",guestfwd=tcp:10.0.2.100:%d-cmd:%s %s %d" % (p, forward, a.server, p)
         netdev = n
     elif kind == "slirp-open":
         server, netdev = ("10.0.2.2" if a.server in ("127.0.0.1", "localhost") else a.server), "user,id=n0"

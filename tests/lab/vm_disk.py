@@ -6,7 +6,7 @@ writes synced records. Half-way the node with the address, the file and both lea
 pause over 5 s; afterwards every acknowledged record reads back, and all copies are the same.
 """
 import sys, time
-from cluster import Cluster, Guest, build_load
+from cluster import Cluster, Guest, build
 
 SCRIPT = """
 dd if=/dev/zero of=/mnt/disk.img bs=1M seek=511 count=1 conv=fsync 2>/dev/null || { echo FAIL image; exit 1; }
@@ -27,7 +27,7 @@ echo END
 def once(run, seconds=24):
     with Cluster() as c:
         c.gather_roles()
-        g = Guest(SCRIPT % seconds, files=[build_load()], bins=["mke2fs"])
+        g = Guest(SCRIPT % seconds, files=[build("diskload")], bins=["mke2fs"])
         g.wait_for("READY", 90)
         g.wait_for("ACK", 30, count=50)
         time.sleep(seconds / 2 - 2)

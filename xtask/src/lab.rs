@@ -14,8 +14,20 @@ struct Test {
     modules: &'static [&'static str],
 }
 
+/// A kernel NFS client in a virtual machine needs these.
+const NFS: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "mke2fs", "busybox"];
+
 const TESTS: &[Test] = &[
     Test { name: "recipes", script: "recipes.py", commands: &["python3"], modules: &["kazoo"] },
+    Test { name: "names", script: "names.py", commands: NFS, modules: &[] },
+    Test { name: "vm-disk", script: "vm_disk.py", commands: NFS, modules: &[] },
+    Test { name: "frozen-control", script: "frozen_control.py", commands: NFS, modules: &[] },
+    Test {
+        name: "apache-coordination",
+        script: "apache_coordination.py",
+        commands: &["python3", "java", "qemu-system-x86_64", "cc", "lz4"],
+        modules: &["kazoo"],
+    },
     Test { name: "apache-mix", script: "apache_mix.py", commands: &["python3", "java"], modules: &["kazoo"] },
 ];
 

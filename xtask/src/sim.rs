@@ -4,11 +4,12 @@ use anyhow::bail;
 use clap::{Args as ClapArgs, ValueEnum};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
-use trivet_sim::coordination;
+use trivet_sim::{coordination, replication};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Core {
     Coordination,
+    Replication,
 }
 
 #[derive(ClapArgs)]
@@ -39,6 +40,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     match args.core {
         Core::Coordination => run_coordination(args),
+        Core::Replication => run_replication(args),
     }
 }
 
@@ -123,4 +125,80 @@ fn add(t: &mut coordination::Report, r: &coordination::Report) {
     t.commits += r.commits;
     t.answers += r.answers;
     t.expired_sessions += r.expired_sessions;
+}
+
+fn run_replication(args: &Args) -> anyhow::Result<()> {
+    let options =
+        |seed: u64, trace: bool| replication::Options { seed, clients: 4, minutes: args.minutes, bug: None, trace };
+    if let Some(seed) = args.seed {
+        let report = replication::run(options(seed, true));
+        println!("{report:#?}");
+        return if report.violations.is_empty() { Ok(()) } else { bail!("seed {seed} violates") };
+    }
+    let next = AtomicU64::new(args.from);
+    let total = Mutex::new((replication::Report::default(), Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..args.jobs {
+            scope.spawn(|| loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= args.from + args.seeds {
+                    return;
+                }
+                let mut r = replication::run(options(seed, false));
+                if args.twice && replication::run(options(seed, false)).hash != r.hash {
+                    r.violations.push("the second run differs from the first".into());
+                }
+                let mut total = total.lock().expect("no thread panics while it holds this");
+                let t = &mut total.0;
+                t.events += r.events;
+                t.reads += r.reads;
+                t.writes += r.writes;
+                t.leases += r.leases;
+                t.seals += r.seals;
+                t.roll_forwards += r.roll_forwards;
+                t.removals += r.removals;
+                t.joins += r.joins;
+                t.promotions += r.promotions;
+                t.crashes += r.crashes;
+                t.torn_tails += r.torn_tails;
+                t.power_losses += r.power_losses;
+                t.freezes += r.freezes;
+                t.damages += r.damages;
+                if !r.violations.is_empty() {
+                    total.1.push((seed, r.violations));
+                }
+            });
+        }
+    });
+    let (t, mut failed) = total.into_inner().expect("all threads ended well");
+    println!(
+        "replication: {} seeds of {} simulated minutes, {} events: {} reads, {} writes, {} leases, {} seals, \
+         {} roll-forwards, {} removals, {} joins, {} promotions, {} torn tails, {} kills, {} power losses, {} freezes, \
+         {} damaged copies",
+        args.seeds,
+        args.minutes,
+        t.events,
+        t.reads,
+        t.writes,
+        t.leases,
+        t.seals,
+        t.roll_forwards,
+        t.removals,
+        t.joins,
+        t.promotions,
+        t.torn_tails,
+        t.crashes,
+        t.power_losses,
+        t.freezes,
+        t.damages,
+    );
+    failed.sort_by_key(|f| f.0);
+    for (seed, violations) in failed.iter().take(10) {
+        println!("seed {seed}: {}", violations[0]);
+        println!("  replay: cargo xtask sim --core replication --minutes {} --seed {seed}", args.minutes);
+    }
+    if !failed.is_empty() {
+        bail!("{} seeds violate", failed.len());
+    }
+    Ok(())
 }

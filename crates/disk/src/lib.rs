@@ -32,7 +32,9 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
 
 /// Writes a file so that it is there whole or not at all.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let tmp = path.with_extension("tmp");
+    let mut tmp = path.as_os_str().to_owned();
+    tmp.push(".tmp");
+    let tmp = PathBuf::from(tmp);
     let mut file = File::create(&tmp)?;
     file.write_all(bytes)?;
     rustix::fs::fsync(&file)?;

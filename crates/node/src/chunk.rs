@@ -81,7 +81,7 @@ impl Chunk {
                 apply(&mut extents, Effect::Apply { eid: replica.eid, record }).map_err(io(dir.to_path_buf()))?;
             }
         }
-        let mut server = ChunkServer::new(replica_id.clone(), replicas);
+        let mut server = ChunkServer::new(replica_id.clone(), EXTENT_BYTES, replicas);
         let mut effects = Vec::new();
         for (_, batch) in &contents.batches {
             for entry in split_batch(batch) {

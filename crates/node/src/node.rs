@@ -155,8 +155,11 @@ fn claim_data(config: &NodeConfig) -> anyhow::Result<()> {
     }
 }
 
+/// Two processes of one node may come here at the same time; both write the same.
 fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
-    trivet_disk::write_atomically(path, text.as_bytes())
+    let own = path.with_extension(std::process::id().to_string());
+    trivet_disk::write_atomically(&own, text.as_bytes())?;
+    std::fs::rename(&own, path)
 }
 
 fn coordination_settings(config: &NodeConfig) -> CoordinationSettings {

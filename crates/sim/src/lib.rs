@@ -2,10 +2,12 @@
 //! purpose: links cut in one direction or both, messages late or lost, processes killed or frozen,
 //! unsynced writes gone, the last record torn.
 //!
-//! A run is a function of its seed. `coordination` drives the ensemble of servers; each run ends
+//! A run is a function of its seed. `coordination` drives the ensemble of
+//! servers, `replication` a file with its copies; each run ends
 //! with all faults mended and checks that what was acknowledged is there, on every server alike.
 
 pub mod coordination;
+pub mod replication;
 pub mod rng;
 
 pub use rng::Rng;

@@ -135,6 +135,9 @@ pub struct Seal {
     /// The receiver is the joining member: what it has is thrown away.
     #[prost(bool, tag = "2")]
     pub joining: bool,
+    /// First `seq` that this round may use: a joiner drops what comes late from before it.
+    #[prost(uint64, tag = "3")]
+    pub first: u64,
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct Read {

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use trivet_storage::messages::*;
 use trivet_storage::nfs::status;
 use trivet_storage::replication::owner::{Effect, Input, Op, Outcome, Owner};
+use trivet_storage::replication::Geometry;
 
 /// A passed-on operation is given up and asked again after this; the owner answers the retry from what
 /// it remembers.
@@ -32,7 +33,7 @@ fn wall_ns() -> u64 {
 
 impl OwnerHandle {
     fn start(inner: &Arc<Inner>, granted: Reply) -> Option<Arc<OwnerHandle>> {
-        let mut owner = Owner::new(inner.settings.node, granted, inner.clock.mono_ms(), wall_ns())?;
+        let mut owner = Owner::new(inner.settings.node, Geometry::STANDARD, granted, inner.clock.mono_ms(), wall_ns())?;
         let effects = owner.take_effects();
         let running = Running { owner, waiting: HashMap::new(), next_token: 1, ended: false };
         let handle = Arc::new(OwnerHandle { core: Mutex::new(running) });

@@ -16,6 +16,7 @@ const CALLS_KEPT: u64 = 8_192;
 
 pub struct State<K> {
     pub kv: K,
+    extent_bytes: u64,
 }
 
 pub(super) fn key(table: u8, parts: &[u64]) -> Vec<u8> {
@@ -47,7 +48,12 @@ pub(super) fn fail(status: u32) -> Reply {
 
 impl<K: Kv> State<K> {
     pub fn new(kv: K) -> Self {
-        State { kv }
+        State { kv, extent_bytes: EXTENT_BYTES }
+    }
+
+    /// A state with extents of another size, for the simulator.
+    pub fn with_extents(kv: K, extent_bytes: u64) -> Self {
+        State { kv, extent_bytes }
     }
 
     pub(super) fn load<M: Message + Default>(&self, key: &[u8]) -> Option<M> {
@@ -320,7 +326,7 @@ impl<K: Kv> State<K> {
         if shrinks {
             inode.truncations += 1;
             inode.zero_from = Some(t.size);
-            let first_gone = t.size.div_ceil(EXTENT_BYTES).max(1);
+            let first_gone = t.size.div_ceil(self.extent_bytes).max(1);
             for cfg in self.extents(t.file).into_iter().filter(|c| c.index >= first_gone) {
                 self.kv.delete(&key(table::MAP, &[t.file, cfg.index]));
                 self.kv.delete(&key(table::EXTENT, &[cfg.eid]));

@@ -10,6 +10,7 @@ mod opening;
 mod repair;
 mod sizes;
 
+use super::{Bug, Geometry};
 use crate::messages::*;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -27,8 +28,6 @@ const WINDOW_BYTES_MAX: usize = 16 << 20;
 const DONE_KEPT: usize = 4_096;
 /// Extents that are ready beyond the last one in use.
 pub const RESERVED: u64 = 2;
-/// Files below this size get no reserve: most files are not virtual disks.
-const RESERVE_FROM_BYTES: u64 = 1 << 20;
 
 /// An operation of a client. Offsets and lengths in bytes; a read or write is at most 1 MiB long.
 #[derive(Debug, Clone, PartialEq)]
@@ -229,6 +228,8 @@ struct Extent {
     cfg: ExtentConfig,
     phase: Phase,
     next_seq: u64,
+    /// The epoch that `next_seq` counts in: a second SEAL round of one epoch goes on counting.
+    seq_epoch: u64,
     stable: Pos,
     told_stable: Pos,
     in_flight: BTreeMap<u64, InFlight>,
@@ -252,6 +253,8 @@ struct Extent {
 struct Join {
     next: u64,
     pushing: BTreeMap<u64, u64>,
+    /// Places of blocks that are on their way to the joiner.
+    open: BTreeMap<u64, u64>,
 }
 
 impl Extent {
@@ -260,6 +263,7 @@ impl Extent {
             cfg,
             phase: Phase::Idle,
             next_seq: 1,
+            seq_epoch: 0,
             stable: Pos::default(),
             told_stable: Pos::default(),
             in_flight: BTreeMap::new(),
@@ -277,6 +281,13 @@ impl Extent {
             unusable: BTreeMap::new(),
         }
     }
+    /// Everything up to here is acknowledged by all. A block on its way to a joiner has a place as well:
+    /// a joiner drops what is not above `stable`.
+    fn acknowledged_below(&self) -> u64 {
+        let write = self.in_flight.keys().next().copied();
+        let push = self.join.as_ref().and_then(|j| j.open.values().min().copied());
+        [write, push].into_iter().flatten().min().map_or(self.next_seq - 1, |first| first - 1)
+    }
     /// Everybody who must acknowledge a write.
     fn members(&self) -> impl Iterator<Item = &ReplicaRef> {
         self.cfg.replicas.iter().chain(&self.cfg.joining)
@@ -286,6 +297,8 @@ impl Extent {
 pub struct Owner {
     /// Reads prefer a copy on this node.
     node: u32,
+    geometry: Geometry,
+    bug: Option<Bug>,
     file: u64,
     lease: u64,
     attr: Attr,
@@ -310,7 +323,7 @@ pub struct Owner {
     meta: BTreeMap<u64, MetaAbout>,
     failing: BTreeMap<Vec<u8>, (u64, NoAnswer)>,
     /// Ids that a SEAL round found; they count once the extent is active.
-    round_ids: BTreeMap<u64, BTreeSet<OpId>>,
+    round_ids: BTreeMap<u64, Vec<OpId>>,
     alive: Vec<ReplicaRef>,
     next_call: u64,
     next_part: u64,
@@ -335,10 +348,12 @@ enum MetaAbout {
 
 impl Owner {
     /// An owner with what a grant answered. `None` if the reply is no grant.
-    pub fn new(node: u32, granted: Reply, now_ms: u64, wall_ns: u64) -> Option<Self> {
+    pub fn new(node: u32, geometry: Geometry, granted: Reply, now_ms: u64, wall_ns: u64) -> Option<Self> {
         let inode = granted.inode?;
         let mut owner = Owner {
             node,
+            geometry,
+            bug: None,
             file: inode.attr.fileid,
             lease: inode.lease.number,
             size_reported: (inode.truncations, inode.attr.size, inode.attr.mtime_ns),
@@ -376,6 +391,10 @@ impl Owner {
         Some(owner)
     }
 
+    #[doc(hidden)]
+    pub fn plant(&mut self, bug: Option<Bug>) {
+        self.bug = bug;
+    }
     pub fn file(&self) -> u64 {
         self.file
     }

@@ -5,7 +5,6 @@
 //! file only then, so that the file never holds what the journal could lack.
 
 use crate::messages::*;
-use crate::metadata::state::EXTENT_BYTES;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Ids of applied writes that are remembered for retries.
@@ -33,6 +32,9 @@ pub struct SealEntry {
     /// What was here is thrown away: the replica joins.
     #[prost(bool, tag = "3")]
     pub wipe: bool,
+    /// Of a wipe: places below this one belong to an earlier round.
+    #[prost(uint64, tag = "4")]
+    pub first: u64,
 }
 
 /// Everything about a copy but its bytes; also the form of a checkpoint.
@@ -75,7 +77,7 @@ impl Replica {
             self.window.clear();
             self.ops.clear();
             self.joining = true;
-            self.stable = Pos::new(s.lease, s.epoch, 0);
+            self.stable = Pos::new(s.lease, s.epoch, s.first.saturating_sub(1));
             self.top = self.stable;
             self.eof = 0;
         } else {
@@ -90,6 +92,11 @@ impl Replica {
         );
         self.advance(r.stable);
         self.top = self.top.max(r.pos);
+        if r.ops.len() > 1 {
+            // A roll-forward brings all ids once more, oldest first.
+            let new: BTreeSet<OpId> = r.ops.iter().copied().collect();
+            self.ops.retain(|o| !new.contains(o));
+        }
         self.ops.extend(&r.ops);
         let surplus = self.ops.len().saturating_sub(OPS_KEPT + self.window.len());
         self.ops.drain(..surplus);
@@ -145,6 +152,7 @@ pub enum Effect {
 pub struct ChunkServer {
     /// 16 bytes made with this storage.
     pub replica_id: Vec<u8>,
+    extent_bytes: u64,
     replicas: BTreeMap<u64, Replica>,
     /// Positions that are in the journal's queue and not on disk.
     undurable: BTreeSet<(u64, Pos)>,
@@ -158,9 +166,10 @@ fn answer(result: ChunkResult) -> ChunkAnswer {
 }
 
 impl ChunkServer {
-    pub fn new(replica_id: Vec<u8>, checkpoints: Vec<Replica>) -> Self {
+    pub fn new(replica_id: Vec<u8>, extent_bytes: u64, checkpoints: Vec<Replica>) -> Self {
         ChunkServer {
             replica_id,
+            extent_bytes,
             replicas: checkpoints.into_iter().map(|r| (r.eid, r)).collect(),
             undurable: BTreeSet::new(),
             damaged: BTreeSet::new(),
@@ -181,15 +190,14 @@ impl ChunkServer {
             ..Default::default()
         });
         if let Some(s) = &entry.sealed {
-            // A checkpoint may be newer than the entry.
-            if s.epoch >= r.promise_epoch
-                && s.lease >= r.promise_lease
-                && (s.epoch, s.lease) != (r.promise_epoch, r.promise_lease)
-            {
+            // A checkpoint may be newer than the entry; the bytes are made anew all the same, for
+            // everything that came behind the wipe is in the journal behind it.
+            let newer = s.epoch >= r.promise_epoch && s.lease >= r.promise_lease;
+            if newer && (s.epoch, s.lease) != (r.promise_epoch, r.promise_lease) {
                 r.seal(s);
-                if s.wipe {
-                    out.push(Effect::Wipe { eid: entry.eid });
-                }
+            }
+            if s.wipe {
+                out.push(Effect::Wipe { eid: entry.eid });
             }
         }
         if let Some(record) = &entry.record {
@@ -242,7 +250,7 @@ impl ChunkServer {
                 if s.joining {
                     self.damaged.remove(&eid);
                 }
-                let sealed = SealEntry { epoch, lease, wipe: s.joining };
+                let sealed = SealEntry { epoch, lease, wipe: s.joining, first: s.first };
                 let r = self.replicas.get_mut(&eid).expect("entered above");
                 r.seal(&sealed);
                 if s.joining {
@@ -255,7 +263,7 @@ impl ChunkServer {
                 if !promised || (record.pos.lease, record.pos.epoch) != (lease, epoch) {
                     return out.push(say(refused));
                 }
-                if !record.well_formed(EXTENT_BYTES) {
+                if !record.well_formed(self.extent_bytes) {
                     return out.push(say(ChunkResult::Damaged(Empty {})));
                 }
                 let held = record.pos <= r.stable || r.window.iter().any(|w| w.pos == record.pos);
@@ -271,7 +279,7 @@ impl ChunkServer {
                 self.journal(token, JournalEntry { eid, record: Some(record), ..Default::default() }, out);
             }
             Some(ChunkOp::Read(read)) => {
-                let end = read.offset.checked_add(read.length).filter(|e| *e <= EXTENT_BYTES);
+                let end = read.offset.checked_add(read.length).filter(|e| *e <= self.extent_bytes);
                 if !promised || end.is_none() {
                     return out.push(say(refused));
                 }
@@ -371,12 +379,12 @@ mod tests {
             .expect("an answer")
     }
     fn seal(create: bool) -> ChunkOp {
-        ChunkOp::Seal(Seal { create, joining: false })
+        ChunkOp::Seal(Seal { create, joining: false, first: 1 })
     }
 
     #[test]
     fn promises_are_compared_part_by_part() {
-        let mut c = ChunkServer::new(vec![1], vec![]);
+        let mut c = ChunkServer::new(vec![1], 1 << 20, vec![]);
         assert_eq!(ask(&mut c, request(1, 1, seal(false))), ChunkResult::Unknown(Empty {}));
         assert!(matches!(ask(&mut c, request(1, 1, seal(true))), ChunkResult::Sealed(_)));
         assert!(matches!(ask(&mut c, request(2, 3, seal(false))), ChunkResult::Sealed(_)));
@@ -387,7 +395,7 @@ mod tests {
 
     #[test]
     fn a_seal_returns_what_is_above_stable_and_a_replay_gives_the_same() {
-        let mut c = ChunkServer::new(vec![1], vec![]);
+        let mut c = ChunkServer::new(vec![1], 1 << 20, vec![]);
         let mut journal = Vec::new();
         let mut run = |c: &mut ChunkServer, r: ChunkRequest| {
             let mut out = Vec::new();
@@ -406,7 +414,7 @@ mod tests {
         let ChunkResult::Sealed(s) = ask(&mut c, request(1, 2, seal(false))) else { panic!("sealed") };
         assert_eq!(s.records.iter().map(|r| r.pos.seq).collect::<Vec<_>>(), [2, 3]);
         assert_eq!(s.top, Pos::new(1, 1, 3));
-        let mut again = ChunkServer::new(vec![1], vec![]);
+        let mut again = ChunkServer::new(vec![1], 1 << 20, vec![]);
         journal.iter().for_each(|e| again.replay(e, &mut Vec::new()));
         let ChunkResult::Sealed(t) = ask(&mut again, request(1, 2, seal(false))) else { panic!("sealed") };
         assert_eq!(t, s);

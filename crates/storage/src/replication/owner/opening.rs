@@ -3,8 +3,8 @@
 
 use super::{About, MetaAbout, Owner, Phase};
 use crate::messages::*;
-use crate::metadata::state::EXTENT_BYTES;
 use crate::nfs::status;
+use crate::replication::Bug;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Pause before an extent that nobody can serve is tried again.
@@ -13,7 +13,7 @@ const HELD_MS: u64 = 500;
 impl Owner {
     /// Takeover: the anchor and every extent that can still take a write that makes the file longer.
     pub(super) fn begin(&mut self) {
-        let tail = self.attr.size / EXTENT_BYTES;
+        let tail = self.attr.size / self.geometry.extent_bytes;
         let first: Vec<u64> = self.extents.keys().copied().filter(|i| *i == 0 || *i >= tail).collect();
         first.into_iter().for_each(|i| self.seal(i));
         self.opened();
@@ -29,7 +29,7 @@ impl Owner {
         if self.open {
             return;
         }
-        let tail = self.attr.size / EXTENT_BYTES;
+        let tail = self.attr.size / self.geometry.extent_bytes;
         let ready = self.extents.iter().filter(|(i, _)| **i == 0 || **i >= tail).all(|(_, e)| e.phase == Phase::Active);
         if !ready || self.extents.is_empty() {
             return;
@@ -60,6 +60,11 @@ impl Owner {
         e.in_flight_bytes = 0;
         let pushes: Vec<u64> = e.join.take().map(|j| j.pushing.into_values().collect()).unwrap_or_default();
         let create = e.cfg.epoch == 1 && !e.cfg.active;
+        if e.seq_epoch != e.cfg.epoch {
+            e.seq_epoch = e.cfg.epoch;
+            e.next_seq = 1;
+        }
+        let first = e.next_seq;
         let joining = e.cfg.joining.as_ref().map(|j| j.id.clone());
         let members: Vec<_> = e.members().cloned().collect();
         for part in pushes {
@@ -67,7 +72,7 @@ impl Owner {
             self.parts.remove(&part);
         }
         for m in members {
-            let seal = Seal { create, joining: Some(&m.id) == joining.as_ref() };
+            let seal = Seal { create, joining: Some(&m.id) == joining.as_ref(), first };
             self.send(index, &m, About::Seal, ChunkOp::Seal(seal));
         }
     }
@@ -97,11 +102,19 @@ impl Owner {
         }
         let (lease, truncations) = (self.lease, self.truncations);
         let mut union: BTreeMap<Pos, &Record> = BTreeMap::new();
-        let mut ops: BTreeSet<OpId> = BTreeSet::new();
         for (_, a) in &of_r {
             union.extend(a.records.iter().filter(|r| r.pos > stable).map(|r| (r.pos, r)));
-            ops.extend(&a.ops);
-            ops.extend(a.records.iter().flat_map(|r| &r.ops));
+        }
+        // Ids in the order of their age, so that members forget the oldest first.
+        let mut ops: BTreeSet<OpId> = BTreeSet::new();
+        let mut in_order: Vec<OpId> = Vec::new();
+        let mut rings: Vec<&Vec<OpId>> = of_r.iter().map(|(_, a)| &a.ops).collect();
+        rings.sort_by_key(|r| std::cmp::Reverse(r.len()));
+        let of_records = of_r.iter().flat_map(|(_, a)| &a.records).flat_map(|r| &r.ops);
+        for id in rings.into_iter().flatten().chain(of_records) {
+            if ops.insert(*id) {
+                in_order.push(*id);
+            }
         }
         let same = of_r.iter().all(|(_, a)| {
             let held: BTreeSet<Pos> = a.records.iter().map(|r| r.pos).filter(|p| *p > stable).collect();
@@ -116,8 +129,9 @@ impl Owner {
             let own = if a.truncations == truncations { a.eof } else { 0 };
             eof = eof.max(newest).max(own);
         }
-        let epoch = e.cfg.epoch;
-        let image = (!same).then(|| {
+        let (epoch, first) = (e.cfg.epoch, e.next_seq);
+        let skip = self.bug == Some(Bug::ActivateBeforeRollForward);
+        let image = (!same && !skip).then(|| {
             let mut ranges = Vec::new();
             let mut data = Vec::new();
             for record in union.values() {
@@ -125,11 +139,11 @@ impl Owner {
                 data.extend_from_slice(&record.data);
             }
             Record {
-                pos: Pos::new(lease, epoch, 1),
+                pos: Pos::new(lease, epoch, first),
                 ranges,
                 data: data.into(),
-                stable: Pos::new(lease, epoch, 0),
-                ops: ops.iter().copied().collect(),
+                stable: Pos::new(lease, epoch, first - 1),
+                ops: in_order.clone(),
                 truncations,
                 eof,
                 mtime_ns,
@@ -143,7 +157,7 @@ impl Owner {
         self.attr.mtime_ns = self.attr.mtime_ns.max(mtime_ns);
         self.attr.ctime_ns = self.attr.ctime_ns.max(mtime_ns);
         // Ids count once the extent is active; they are kept with the round until then.
-        self.round_ids.insert(index, ops);
+        self.round_ids.insert(index, in_order);
         match image {
             Some(record) => {
                 self.counters.roll_forwards += 1;
@@ -151,7 +165,7 @@ impl Owner {
                     self.send(index, &m, About::Roll, ChunkOp::Write(record.clone()));
                 }
             }
-            None => self.activate(index, 0),
+            None => self.activate(index, first - 1),
         }
     }
 
@@ -160,7 +174,8 @@ impl Owner {
         let Phase::Rolling { waiting, .. } = &mut e.phase else { return };
         waiting.remove(&from.id);
         if waiting.is_empty() {
-            self.activate(index, 1);
+            let last = e.next_seq;
+            self.activate(index, last);
         }
     }
 

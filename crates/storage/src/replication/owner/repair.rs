@@ -1,12 +1,10 @@
 //! Repair: extents in reserve, and members that join, are filled block by block, and are promoted.
 
-use super::{About, Join, MetaAbout, Owner, Phase, Work, RESERVED, RESERVE_FROM_BYTES};
+use super::{About, Join, MetaAbout, Owner, Phase, Work, RESERVED};
 use crate::messages::*;
-use crate::metadata::state::EXTENT_BYTES;
+use crate::replication::Bug;
 use bytes::Bytes;
 
-/// Bytes of one block of a join.
-const PUSH_BYTES: u64 = 1 << 20;
 /// Blocks of a join under way.
 const PUSHES_MAX: usize = 4;
 /// Pause between two attempts to find a new member for an extent.
@@ -29,10 +27,10 @@ impl Owner {
 
     /// A virtual disk can grow without metad: the next extents are allocated and active beforehand.
     pub(super) fn reserve(&mut self) {
-        if self.attr.size < RESERVE_FROM_BYTES || !self.open {
+        if self.attr.size < self.geometry.reserve_from_bytes || !self.open {
             return;
         }
-        let last = (self.attr.size - 1) / EXTENT_BYTES;
+        let last = (self.attr.size - 1) / self.geometry.extent_bytes;
         for index in last + 1..=last + RESERVED {
             match self.extents.get(&index).map(|e| e.phase == Phase::Idle) {
                 None => self.allocate(index),
@@ -74,10 +72,14 @@ impl Owner {
 
     /// Keeps blocks under way until all are copied, then asks for the promotion.
     fn push(&mut self, index: u64) {
+        let push_bytes = self.geometry.push_bytes;
+        let half = if self.bug == Some(Bug::PromoteEarly) { 2 } else { 1 };
+        let end = self.geometry.extent_bytes / half;
         loop {
             let e = self.extents.get_mut(&index).expect("listed");
-            let join = e.join.get_or_insert_with(|| Join { next: 0, pushing: Default::default() });
-            if join.next >= EXTENT_BYTES {
+            let join =
+                e.join.get_or_insert_with(|| Join { next: 0, pushing: Default::default(), open: Default::default() });
+            if join.next >= end {
                 if join.pushing.is_empty() && e.in_flight.is_empty() {
                     self.promote(index);
                 }
@@ -87,21 +89,22 @@ impl Owner {
                 return;
             }
             let offset = join.next;
-            join.next += PUSH_BYTES;
+            join.next += push_bytes;
             // The part is known before it runs.
             let part = self.next_part;
             join.pushing.insert(offset, part);
-            let made = self.add_part(0, index, offset, offset + PUSH_BYTES, Work::Push);
+            let made = self.add_part(0, index, offset, offset + push_bytes, Work::Push);
             debug_assert_eq!(made, part);
         }
     }
 
     pub(super) fn push_read(&mut self, index: u64, part: u64) {
+        let push_bytes = self.geometry.push_bytes;
         let offset = self.parts[&part].start;
         let e = &self.extents[&index];
         let node = self.node;
         let from = e.cfg.replicas.iter().min_by_key(|r| r.node != node).cloned().expect("a configuration has a member");
-        self.send(index, &from, About::PushRead { offset }, ChunkOp::Read(Read { offset, length: PUSH_BYTES }));
+        self.send(index, &from, About::PushRead { offset }, ChunkOp::Read(Read { offset, length: push_bytes }));
     }
 
     pub(super) fn push_write(&mut self, index: u64, offset: u64, data: Bytes) {
@@ -123,13 +126,18 @@ impl Owner {
             eof: size,
             mtime_ns,
         };
+        if let Some(join) = &mut e.join {
+            join.open.insert(offset, e.next_seq);
+        }
         e.next_seq += 1;
         self.send(index, &joiner, About::PushWrite { offset }, ChunkOp::Write(record));
     }
 
     pub(super) fn pushed(&mut self, index: u64, offset: u64) {
         let Some(e) = self.extents.get_mut(&index) else { return };
-        let Some(part) = e.join.as_mut().and_then(|j| j.pushing.remove(&offset)) else { return };
+        let Some(join) = e.join.as_mut() else { return };
+        join.open.remove(&offset);
+        let Some(part) = join.pushing.remove(&offset) else { return };
         self.unlock(index, part);
         self.parts.remove(&part);
         self.pump(index);

@@ -2,7 +2,6 @@
 
 use super::{Effect, MetaAbout, Outcome, Owner, Phase, Work};
 use crate::messages::*;
-use crate::metadata::state::EXTENT_BYTES;
 use bytes::Bytes;
 
 /// metad hears of a new size within this.
@@ -37,7 +36,7 @@ impl Owner {
     pub(super) fn set_size(&mut self, token: u64, size: u64) {
         let before = self.attr.clone();
         self.truncate = Some(Truncating { token, size, before, stage: Stage::Draining });
-        let first = size / EXTENT_BYTES;
+        let first = size / self.geometry.extent_bytes;
         let idle: Vec<u64> =
             self.extents.iter().filter(|(i, e)| **i >= first && e.phase == Phase::Idle).map(|(i, _)| *i).collect();
         idle.into_iter().for_each(|i| self.seal(i));
@@ -57,7 +56,7 @@ impl Owner {
         if t.stage != Stage::Draining || !self.operations.is_empty() {
             return;
         }
-        let first = t.size / EXTENT_BYTES;
+        let first = t.size / self.geometry.extent_bytes;
         if !self.extents.iter().filter(|(i, _)| **i >= first).all(|(_, e)| e.phase == Phase::Active) {
             // The timer looks again.
             return;
@@ -94,12 +93,18 @@ impl Owner {
     /// length zeroes its anchor, which is never dropped.
     fn zero_rest(&mut self) {
         let size = self.truncate.as_ref().expect("the caller set it").size;
-        let index = size / EXTENT_BYTES;
-        let start = size % EXTENT_BYTES;
+        let index = size / self.geometry.extent_bytes;
+        let start = size % self.geometry.extent_bytes;
         if !self.extents.contains_key(&index) {
             return self.truncate_zeroed();
         }
-        self.add_part(0, index, start, EXTENT_BYTES, Work::Write { data: Bytes::new(), zero: true, id: None });
+        self.add_part(
+            0,
+            index,
+            start,
+            self.geometry.extent_bytes,
+            Work::Write { data: Bytes::new(), zero: true, id: None },
+        );
     }
 
     pub(super) fn truncate_zeroed(&mut self) {

@@ -1,0 +1,869 @@
+//! The world of one replicated file.
+
+use super::register::{check, Operation, NEVER};
+use crate::Rng;
+use bytes::Bytes;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use trivet_storage::messages::*;
+use trivet_storage::metadata::{MemoryKv, State};
+use trivet_storage::nfs::status;
+use trivet_storage::replication::owner::{Effect, Input, NoAnswer, Op, Outcome, Owner};
+use trivet_storage::replication::replica::{ChunkServer, Effect as DiskEffect, JournalEntry, Replica};
+use trivet_storage::replication::{Bug, Geometry};
+
+const BLOCK: u64 = 4096;
+const BLOCKS_PER_EXTENT: u64 = 4;
+const GEOMETRY: Geometry =
+    Geometry { extent_bytes: BLOCK * BLOCKS_PER_EXTENT, push_bytes: BLOCK, reserve_from_bytes: BLOCK };
+/// Blocks that clients use: three extents and a reserve behind them.
+const BLOCKS: u64 = 10;
+const CHUNKS: usize = 3;
+const GATEWAYS: usize = 3;
+/// After the last fault everything must be answered and repaired within this.
+const SETTLE_MS: u64 = 30_000;
+/// A client that has no answer sends the same call again, to any gateway.
+const PATIENCE_MS: u64 = 700;
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub seed: u64,
+    pub clients: usize,
+    pub minutes: u64,
+    pub bug: Option<Bug>,
+    pub trace: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    pub violations: Vec<String>,
+    pub hash: u64,
+    pub events: u64,
+    pub reads: u64,
+    pub writes: u64,
+    pub leases: u64,
+    pub seals: u64,
+    pub roll_forwards: u64,
+    pub removals: u64,
+    pub joins: u64,
+    pub promotions: u64,
+    pub crashes: u64,
+    pub torn_tails: u64,
+    pub power_losses: u64,
+    pub freezes: u64,
+    pub damages: u64,
+}
+
+enum Event {
+    ToChunk { chunk: usize, life: u64, request: ChunkRequest, back: Back },
+    ToGateway { gateway: usize, boot: u64, call: u64, answer: Result<ChunkAnswer, NoAnswer> },
+    DiskDone { chunk: usize, life: u64, upto: u64 },
+    MetaArrives { gateway: usize, boot: u64, call: u64, op: CommandOp },
+    MetaReply { gateway: usize, boot: u64, call: u64, reply: Reply },
+    Granted { gateway: usize, boot: u64, reply: Reply },
+    Timer { gateway: usize, boot: u64 },
+    Client { client: usize },
+    ClientOp { client: usize, serial: u64, gateway: usize },
+    ClientDone { client: usize, serial: u64, outcome: Outcome },
+    Break,
+    Restart { chunk: usize },
+    RestartGateway { gateway: usize },
+    Thaw { gateway: usize },
+    MetadBack,
+    CutEnds { gateway: usize, chunk: usize },
+}
+
+#[derive(Clone, Copy)]
+struct Back {
+    gateway: usize,
+    boot: u64,
+    call: u64,
+}
+
+struct Chunk {
+    server: Option<ChunkServer>,
+    /// What is on the disk: a checkpoint, and the journal behind it.
+    checkpoint: Vec<Replica>,
+    checkpoint_content: BTreeMap<u64, Vec<u8>>,
+    journal: Vec<JournalEntry>,
+    in_flight: Vec<(u64, JournalEntry)>,
+    busy: bool,
+    content: BTreeMap<u64, Vec<u8>>,
+    waiting: BTreeMap<u64, Back>,
+    next_token: u64,
+    life: u64,
+}
+
+struct Gateway {
+    owner: Option<Owner>,
+    boot: u64,
+    alive: bool,
+    frozen: bool,
+    backlog: Vec<Event>,
+    waiting: BTreeMap<u64, (usize, u64)>,
+    next_token: u64,
+    asking: bool,
+    timer: bool,
+}
+
+struct Client {
+    serial: u64,
+    op: Option<Op>,
+    block: u64,
+    value: u64,
+    begin: u64,
+    sent_at: u64,
+}
+
+struct World {
+    now: u64,
+    rng: Rng,
+    heap: BinaryHeap<Reverse<(u64, u64)>>,
+    events: BTreeMap<u64, Event>,
+    next_event: u64,
+    chunks: Vec<Chunk>,
+    gateways: Vec<Gateway>,
+    clients: Vec<Client>,
+    metad: State<MemoryKv>,
+    metad_down: bool,
+    file: u64,
+    next_value: u64,
+    next_boot: u64,
+    cut: BTreeSet<(usize, usize)>,
+    history: BTreeMap<u64, Vec<Operation>>,
+    /// Ends of acknowledged and of attempted writes.
+    size_floor: u64,
+    size_ceiling: u64,
+    faults_end: u64,
+    options: Options,
+    report: Report,
+}
+
+pub fn run(options: Options) -> Report {
+    let mut w = World::new(options);
+    w.run();
+    w.finish()
+}
+
+fn block_of(value: u64) -> Vec<u8> {
+    let mut b = vec![0u8; BLOCK as usize];
+    b.chunks_exact_mut(8).for_each(|c| c.copy_from_slice(&value.to_be_bytes()));
+    b
+}
+
+impl World {
+    fn new(options: Options) -> Self {
+        let mut metad = State::with_extents(MemoryKv::default(), GEOMETRY.extent_bytes);
+        let mut apply = |op: CommandOp| {
+            let number = metad.applied() + 1;
+            let entry = Entry {
+                version: VERSION,
+                time_ns: 1,
+                commands: vec![Command { call: None, op: Some(op) }],
+                cluster: "sim".into(),
+            };
+            metad.apply(number, &entry).remove(0)
+        };
+        apply(CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies: 2, ..Default::default() }));
+        let at = Place { dir: 64, name: "disk".into() };
+        let file =
+            apply(CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() })).attr.expect("made").fileid;
+        let mut world = World {
+            now: 1_000,
+            rng: Rng::new(options.seed),
+            heap: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            next_event: 0,
+            chunks: Vec::new(),
+            gateways: Vec::new(),
+            clients: Vec::new(),
+            metad,
+            metad_down: false,
+            file,
+            next_value: 1,
+            next_boot: 1,
+            cut: BTreeSet::new(),
+            history: BTreeMap::new(),
+            size_floor: 0,
+            size_ceiling: 0,
+            faults_end: 1_000 + options.minutes * 60_000,
+            report: Report::default(),
+            options,
+        };
+        for i in 0..CHUNKS {
+            world.chunks.push(Chunk {
+                server: Some(ChunkServer::new(vec![i as u8 + 1; 16], GEOMETRY.extent_bytes, vec![])),
+                checkpoint: Vec::new(),
+                checkpoint_content: BTreeMap::new(),
+                journal: Vec::new(),
+                in_flight: Vec::new(),
+                busy: false,
+                content: BTreeMap::new(),
+                waiting: BTreeMap::new(),
+                next_token: 1,
+                life: 0,
+            });
+        }
+        for _ in 0..GATEWAYS {
+            let boot = world.next_boot;
+            world.next_boot += 1;
+            world.gateways.push(Gateway {
+                owner: None,
+                boot,
+                alive: true,
+                frozen: false,
+                backlog: Vec::new(),
+                waiting: BTreeMap::new(),
+                next_token: 1,
+                asking: false,
+                timer: false,
+            });
+        }
+        for client in 0..world.options.clients {
+            world.clients.push(Client { serial: 0, op: None, block: 0, value: 0, begin: 0, sent_at: 0 });
+            world.at(1_000 + client as u64, Event::Client { client });
+        }
+        world.at(4_000, Event::Break);
+        world
+    }
+
+    fn at(&mut self, time: u64, event: Event) {
+        self.next_event += 1;
+        self.heap.push(Reverse((time.max(self.now), self.next_event)));
+        self.events.insert(self.next_event, event);
+    }
+    fn trace(&self, text: impl FnOnce() -> String) {
+        if self.options.trace {
+            println!("{:>9} {}", self.now, text());
+        }
+    }
+
+    fn run(&mut self) {
+        let end = self.faults_end + SETTLE_MS;
+        while let Some(Reverse((time, number))) = self.heap.pop() {
+            if time > end || !self.report.violations.is_empty() {
+                break;
+            }
+            self.now = time;
+            let event = self.events.remove(&number).expect("queued once");
+            self.report.events += 1;
+            self.report.hash =
+                self.report.hash.rotate_left(5) ^ time.wrapping_mul(0x9e37_79b9) ^ self.rng.clone().next();
+            self.happen(event);
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        let gateway = match &event {
+            Event::ToGateway { gateway, .. } | Event::MetaReply { gateway, .. } | Event::Granted { gateway, .. } => {
+                Some(*gateway)
+            }
+            Event::Timer { gateway, .. } | Event::ClientOp { gateway, .. } => Some(*gateway),
+            _ => None,
+        };
+        if let Some(g) = gateway.filter(|g| self.gateways[*g].frozen) {
+            return self.gateways[g].backlog.push(event);
+        }
+        match event {
+            Event::ToChunk { chunk, life, request, back } => self.to_chunk(chunk, life, request, back),
+            Event::ToGateway { gateway, boot, call, answer } => {
+                self.feed(gateway, boot, Input::Answer { call, answer })
+            }
+            Event::DiskDone { chunk, life, upto } => self.disk_done(chunk, life, upto),
+            Event::MetaArrives { gateway, boot, call, op } => self.metad_asked(gateway, boot, call, op),
+            Event::MetaReply { gateway, boot, call, reply } => self.feed(gateway, boot, Input::Meta { call, reply }),
+            Event::Granted { gateway, boot, reply } => self.granted(gateway, boot, reply),
+            Event::Timer { gateway, boot } => self.timer(gateway, boot),
+            Event::Client { client } => self.client_turn(client),
+            Event::ClientOp { client, serial, gateway } => self.client_op(client, serial, gateway),
+            Event::ClientDone { client, serial, outcome } => self.client_done(client, serial, outcome),
+            Event::Break => self.break_something(),
+            Event::Restart { chunk } => self.restart_chunk(chunk),
+            Event::RestartGateway { gateway } => self.gateways[gateway].alive = true,
+            Event::Thaw { gateway } => {
+                self.gateways[gateway].frozen = false;
+                for event in std::mem::take(&mut self.gateways[gateway].backlog) {
+                    self.happen(event);
+                }
+            }
+            Event::MetadBack => self.metad_down = false,
+            Event::CutEnds { gateway, chunk } => drop(self.cut.remove(&(gateway, chunk))),
+        }
+    }
+
+    // ---- gateways ----
+
+    fn feed(&mut self, gateway: usize, boot: u64, input: Input) {
+        let now = self.now;
+        let g = &mut self.gateways[gateway];
+        if g.boot != boot || !g.alive {
+            return;
+        }
+        let Some(owner) = &mut g.owner else { return };
+        let mut effects = Vec::new();
+        owner.handle(now, now * 1_000_000, input, &mut effects);
+        self.effects(gateway, effects);
+    }
+
+    fn effects(&mut self, gateway: usize, effects: Vec<Effect>) {
+        let boot = self.gateways[gateway].boot;
+        for effect in effects {
+            match effect {
+                Effect::Send { call, to, request } => {
+                    let chunk = to.node as usize - 1;
+                    let back = Back { gateway, boot, call };
+                    let life = self.chunks[chunk].life;
+                    if self.cut.contains(&(gateway, chunk)) {
+                        // Nothing comes back, but what was sent may still arrive, much later.
+                        if self.rng.chance(20) {
+                            let late = self.now + self.rng.range(500, 6_000);
+                            self.at(late, Event::ToChunk { chunk, life, request, back });
+                        }
+                        continue;
+                    }
+                    if self.rng.chance(2) {
+                        let soon = self.now + self.rng.range(1, 30);
+                        self.at(soon, Event::ToGateway { gateway, boot, call, answer: Err(NoAnswer::Broken) });
+                        if self.rng.chance(50) {
+                            let late = self.now + self.rng.range(1, 3_000);
+                            self.at(late, Event::ToChunk { chunk, life, request, back });
+                        }
+                        continue;
+                    }
+                    let delay = self.rng.range(0, 4);
+                    self.at(self.now + delay, Event::ToChunk { chunk, life, request, back });
+                }
+                Effect::Meta { call, op } => {
+                    let delay = self.rng.range(1, 10);
+                    self.at(self.now + delay, Event::MetaArrives { gateway, boot, call, op });
+                }
+                Effect::Done { token, outcome } => {
+                    if let Some((client, serial)) = self.gateways[gateway].waiting.remove(&token) {
+                        self.at(self.now + 1, Event::ClientDone { client, serial, outcome });
+                    }
+                }
+                Effect::Ended => self.drop_owner(gateway),
+            }
+        }
+    }
+
+    fn drop_owner(&mut self, gateway: usize) {
+        if let Some(owner) = self.gateways[gateway].owner.take() {
+            self.report.seals += owner.counters.seals;
+            self.report.roll_forwards += owner.counters.roll_forwards;
+            self.report.removals += owner.counters.removals;
+            self.report.joins += owner.counters.joins;
+            self.report.promotions += owner.counters.promotions;
+        }
+        self.gateways[gateway].waiting.clear();
+    }
+
+    fn alive_replicas(&self) -> Vec<ReplicaRef> {
+        let mut out = Vec::new();
+        for (i, c) in self.chunks.iter().enumerate() {
+            if c.server.is_some() {
+                out.push(replica_ref(i));
+            }
+        }
+        out
+    }
+
+    fn timer(&mut self, gateway: usize, boot: u64) {
+        self.gateways[gateway].timer = false;
+        if self.gateways[gateway].boot != boot || !self.gateways[gateway].alive {
+            return;
+        }
+        let alive = self.alive_replicas();
+        self.feed(gateway, boot, Input::Alive(alive));
+        self.feed(gateway, boot, Input::Timer);
+        self.start_timer(gateway);
+    }
+    fn start_timer(&mut self, gateway: usize) {
+        let g = &mut self.gateways[gateway];
+        if let (Some(owner), false) = (&g.owner, g.timer) {
+            g.timer = true;
+            let (boot, pause) = (g.boot, owner.timer_pause_ms());
+            self.at(self.now + pause, Event::Timer { gateway, boot });
+        }
+    }
+
+    fn granted(&mut self, gateway: usize, boot: u64, reply: Reply) {
+        let g = &mut self.gateways[gateway];
+        if g.boot != boot || !g.alive {
+            return;
+        }
+        g.asking = false;
+        let newer = reply.inode.as_ref().is_some_and(|i| g.owner.as_ref().is_none_or(|o| o.lease() < i.lease.number));
+        if reply.status != status::OK || !newer {
+            return;
+        }
+        self.drop_owner(gateway);
+        let now = self.now;
+        let Some(mut owner) = Owner::new(gateway as u32 + 1, GEOMETRY, reply, now, now * 1_000_000) else { return };
+        owner.plant(self.options.bug);
+        self.report.leases += 1;
+        self.trace(|| format!("gateway {} owns the file, lease {}", gateway + 1, owner.lease()));
+        let effects = owner.take_effects();
+        self.gateways[gateway].owner = Some(owner);
+        self.effects(gateway, effects);
+        self.start_timer(gateway);
+    }
+
+    // ---- metad ----
+
+    fn apply(&mut self, op: CommandOp) -> Reply {
+        let number = self.metad.applied() + 1;
+        let entry = Entry {
+            version: VERSION,
+            time_ns: self.now * 1_000_000,
+            commands: vec![Command { call: None, op: Some(op) }],
+            cluster: "sim".into(),
+        };
+        self.metad.apply(number, &entry).remove(0)
+    }
+
+    fn metad_asked(&mut self, gateway: usize, boot: u64, call: u64, mut op: CommandOp) {
+        if self.metad_down {
+            // Held until it is back.
+            return self.at(self.now + 100, Event::MetaArrives { gateway, boot, call, op });
+        }
+        let alive = self.alive_replicas();
+        if let CommandOp::Allocate(a) = &mut op {
+            a.replicas = alive.iter().take(2).cloned().collect();
+        }
+        if let CommandOp::Grant(g) = &mut op {
+            g.expected = self.metad.inode(self.file).expect("the file is never removed").lease.number;
+            g.replicas = alive.iter().take(2).cloned().collect();
+            if alive.is_empty() {
+                return self.at(self.now + 100, Event::MetaArrives { gateway, boot, call, op });
+            }
+        }
+        if let CommandOp::Propose(p) = &op {
+            self.trace(|| format!("gateway {} proposes {p:?}", gateway + 1));
+        }
+        let grant = matches!(op, CommandOp::Grant(_));
+        let reply = self.apply(op.clone());
+        // The answer may be lost, and the command sent again: its outcome was unknown.
+        if !grant && self.rng.chance(5) {
+            return self.at(self.now + 50, Event::MetaArrives { gateway, boot, call, op });
+        }
+        let delay = self.rng.range(1, 20);
+        let event = if grant {
+            Event::Granted { gateway, boot, reply }
+        } else {
+            Event::MetaReply { gateway, boot, call, reply }
+        };
+        self.at(self.now + delay, event);
+    }
+
+    /// Whether metad would give the lease to another gateway now. Some suspicions are wrong.
+    fn owner_is_gone(&mut self) -> bool {
+        let lease = self.metad.inode(self.file).expect("the file is never removed").lease;
+        let live = self.gateways.iter().any(|g| g.boot == lease.boot && g.alive && g.owner.is_some());
+        lease.boot == 0 || !live || self.rng.chance(if self.now < self.faults_end { 4 } else { 0 })
+    }
+
+    // ---- chunk servers ----
+
+    fn to_chunk(&mut self, chunk: usize, life: u64, request: ChunkRequest, back: Back) {
+        let refuse = Event::ToGateway {
+            gateway: back.gateway,
+            boot: back.boot,
+            call: back.call,
+            answer: Err(NoAnswer::Refused),
+        };
+        // A message of an older connection does not reach a new process, but one in the network may reach
+        // the same process late.
+        if self.chunks[chunk].server.is_none() || self.chunks[chunk].life != life {
+            return self.at(self.now + 1, refuse);
+        }
+        let c = &mut self.chunks[chunk];
+        let token = c.next_token;
+        c.next_token += 1;
+        c.waiting.insert(token, back);
+        let mut effects = Vec::new();
+        c.server.as_mut().expect("looked").handle(token, request, &mut effects);
+        self.disk_effects(chunk, effects);
+    }
+
+    fn disk_effects(&mut self, chunk: usize, effects: Vec<DiskEffect>) {
+        for effect in effects {
+            let c = &mut self.chunks[chunk];
+            match effect {
+                DiskEffect::Journal { seq, entry } => c.in_flight.push((seq, entry)),
+                DiskEffect::Apply { eid, record } => apply_record(&mut c.content, eid, &record),
+                DiskEffect::Wipe { eid } => drop(c.content.insert(eid, vec![0; GEOMETRY.extent_bytes as usize])),
+                DiskEffect::Remove { eid } => drop(c.content.remove(&eid)),
+                DiskEffect::Fetch { token, eid, offset, length } => {
+                    let whole = c.content.entry(eid).or_insert_with(|| vec![0; GEOMETRY.extent_bytes as usize]);
+                    let data = Bytes::copy_from_slice(&whole[offset as usize..(offset + length) as usize]);
+                    let result = ChunkResult::Data(Data { crc32c: crc32c::crc32c(&data), data });
+                    self.answer(chunk, token, ChunkAnswer { result: Some(result) });
+                }
+                DiskEffect::Answer { token, answer } => self.answer(chunk, token, answer),
+            }
+        }
+        self.begin_sync(chunk);
+    }
+
+    fn answer(&mut self, chunk: usize, token: u64, answer: ChunkAnswer) {
+        let Some(back) = self.chunks[chunk].waiting.remove(&token) else { return };
+        if self.cut.contains(&(back.gateway, chunk)) {
+            return;
+        }
+        let delay = self.rng.range(0, 4) + if self.rng.chance(1) { self.rng.range(100, 3_000) } else { 0 };
+        self.at(
+            self.now + delay,
+            Event::ToGateway { gateway: back.gateway, boot: back.boot, call: back.call, answer: Ok(answer) },
+        );
+    }
+
+    fn begin_sync(&mut self, chunk: usize) {
+        let c = &mut self.chunks[chunk];
+        if c.busy {
+            return;
+        }
+        let Some((upto, _)) = c.in_flight.last() else { return };
+        c.busy = true;
+        let (upto, life) = (*upto, c.life);
+        let slow = self.rng.chance(2);
+        let took = self.rng.range(0, if slow { 300 } else { 4 });
+        self.at(self.now + took, Event::DiskDone { chunk, life, upto });
+    }
+
+    fn disk_done(&mut self, chunk: usize, life: u64, upto: u64) {
+        let c = &mut self.chunks[chunk];
+        if c.life != life {
+            return;
+        }
+        c.busy = false;
+        let synced: Vec<JournalEntry> =
+            c.in_flight.iter().filter(|(s, _)| *s <= upto).map(|(_, e)| e.clone()).collect();
+        c.in_flight.retain(|(s, _)| *s > upto);
+        c.journal.extend(synced);
+        let mut effects = Vec::new();
+        c.server.as_mut().expect("of this life").durable(upto, &mut effects);
+        self.disk_effects(chunk, effects);
+        let c = &mut self.chunks[chunk];
+        if c.journal.len() > 300 {
+            // As in the node: files first, then the state that says what is in them, then the journal goes.
+            c.checkpoint_content = c.content.clone();
+            c.checkpoint = c.server.as_ref().expect("of this life").replicas().cloned().collect();
+            c.journal.clear();
+        }
+    }
+
+    fn crash_chunk(&mut self, chunk: usize) {
+        let kept = self.rng.index(self.chunks[chunk].in_flight.len() + 1);
+        let c = &mut self.chunks[chunk];
+        if c.server.is_none() {
+            return;
+        }
+        self.report.crashes += 1;
+        self.report.torn_tails += u64::from(kept < c.in_flight.len());
+        c.server = None;
+        c.life += 1;
+        c.busy = false;
+        c.waiting.clear();
+        let in_flight = std::mem::take(&mut c.in_flight);
+        // A batch is whole or torn off; some of it may have reached the disk.
+        c.journal.extend(in_flight.into_iter().take(kept).map(|(_, e)| e));
+        self.trace(|| format!("chunk {} crashes", chunk + 1));
+    }
+
+    fn restart_chunk(&mut self, chunk: usize) {
+        let c = &mut self.chunks[chunk];
+        if c.server.is_some() {
+            return;
+        }
+        c.content = c.checkpoint_content.clone();
+        for r in &c.checkpoint {
+            for record in &r.window {
+                apply_record(&mut c.content, r.eid, record);
+            }
+        }
+        let mut server = ChunkServer::new(vec![chunk as u8 + 1; 16], GEOMETRY.extent_bytes, c.checkpoint.clone());
+        let mut effects = Vec::new();
+        for entry in &c.journal {
+            server.replay(entry, &mut effects);
+            for effect in effects.drain(..) {
+                match effect {
+                    DiskEffect::Apply { eid, record } => apply_record(&mut c.content, eid, &record),
+                    DiskEffect::Wipe { eid } => drop(c.content.insert(eid, vec![0; GEOMETRY.extent_bytes as usize])),
+                    DiskEffect::Remove { eid } => drop(c.content.remove(&eid)),
+                    _ => {}
+                }
+            }
+        }
+        c.checkpoint_content = c.content.clone();
+        c.checkpoint = server.replicas().cloned().collect();
+        c.journal.clear();
+        c.server = Some(server);
+        self.trace(|| format!("chunk {} is back", chunk + 1));
+    }
+
+    // ---- faults ----
+
+    fn break_something(&mut self) {
+        if self.now >= self.faults_end {
+            return;
+        }
+        let next = self.now + self.rng.range(300, 5_000);
+        self.at(next, Event::Break);
+        let until = self.now + self.rng.range(50, 6_000);
+        let (chunk, gateway) = (self.rng.index(CHUNKS), self.rng.index(GATEWAYS));
+        match self.rng.range(0, 10) {
+            0 | 1 => {
+                self.crash_chunk(chunk);
+                self.at(until, Event::Restart { chunk });
+            }
+            2 | 3 => self.crash_gateway(gateway, until),
+            4 => {
+                self.report.power_losses += 1;
+                for chunk in 0..CHUNKS {
+                    self.crash_chunk(chunk);
+                    let back = self.now + self.rng.range(50, 3_000);
+                    self.at(back, Event::Restart { chunk });
+                }
+                for gateway in 0..GATEWAYS {
+                    let back = self.now + self.rng.range(50, 3_000);
+                    self.crash_gateway(gateway, back);
+                }
+            }
+            5 | 6 => {
+                if !self.gateways[gateway].frozen {
+                    self.report.freezes += 1;
+                    self.gateways[gateway].frozen = true;
+                    self.at(until, Event::Thaw { gateway });
+                }
+            }
+            7 => {
+                self.cut.insert((gateway, chunk));
+                self.at(until, Event::CutEnds { gateway, chunk });
+            }
+            8 => {
+                self.metad_down = true;
+                self.at(until, Event::MetadBack);
+            }
+            _ => self.damage_a_copy(chunk),
+        }
+    }
+
+    fn crash_gateway(&mut self, gateway: usize, back: u64) {
+        if !self.gateways[gateway].alive {
+            return;
+        }
+        self.report.crashes += 1;
+        self.drop_owner(gateway);
+        let boot = self.next_boot;
+        self.next_boot += 1;
+        let g = &mut self.gateways[gateway];
+        g.alive = false;
+        g.boot = boot;
+        g.asking = false;
+        g.timer = false;
+        g.backlog.clear();
+        self.at(back, Event::RestartGateway { gateway });
+    }
+
+    /// One copy of one extent becomes unreadable, if another that has everything is up.
+    fn damage_a_copy(&mut self, chunk: usize) {
+        let id = vec![chunk as u8 + 1; 16];
+        let damaged = self.metad.extents(self.file).into_iter().find(|c| {
+            let others = c.replicas.iter().filter(|r| r.id != id && self.chunks[r.node as usize - 1].server.is_some());
+            c.active && others.count() > 0 && c.replicas.iter().any(|r| r.id == id)
+        });
+        if let (Some(cfg), Some(server)) = (damaged, self.chunks[chunk].server.as_mut()) {
+            self.report.damages += 1;
+            server.declare_damaged(cfg.eid);
+        }
+    }
+
+    // ---- clients ----
+
+    fn client_turn(&mut self, client: usize) {
+        if self.now > self.faults_end + SETTLE_MS - 5_000 && self.clients[client].op.is_none() {
+            return;
+        }
+        let pause = self.rng.range(3, 60);
+        self.at(self.now + pause, Event::Client { client });
+        if self.clients[client].op.is_none() {
+            self.new_operation(client);
+        } else if self.now < self.clients[client].sent_at + PATIENCE_MS {
+            return;
+        }
+        // The same call, to whichever gateway: a retry may overtake its first attempt.
+        let gateway = self.rng.index(GATEWAYS);
+        self.clients[client].sent_at = self.now;
+        let serial = self.clients[client].serial;
+        self.at(self.now + 1, Event::ClientOp { client, serial, gateway });
+    }
+
+    fn new_operation(&mut self, client: usize) {
+        let block = self.rng.range(0, BLOCKS);
+        let value = self.next_value;
+        let kind = self.rng.range(0, 10);
+        let c = &mut self.clients[client];
+        c.serial += 1;
+        c.block = block;
+        c.begin = self.now;
+        c.op = Some(match kind {
+            0..=4 => {
+                self.next_value += 1;
+                c.value = value;
+                self.size_ceiling = self.size_ceiling.max((block + 1) * BLOCK);
+                let id = OpId { high: client as u64 + 1, low: c.serial };
+                Op::Write { offset: block * BLOCK, data: block_of(value).into(), id }
+            }
+            5 => {
+                c.value = self.size_floor;
+                Op::Attr
+            }
+            _ => Op::Read { offset: block * BLOCK, length: BLOCK },
+        });
+        if let Some(Op::Write { .. }) = c.op {
+            let op = Operation { begin: self.now, end: NEVER, value, write: true };
+            self.history.entry(block).or_default().push(op);
+        }
+    }
+
+    fn client_op(&mut self, client: usize, serial: u64, gateway: usize) {
+        if self.clients[client].serial != serial || !self.gateways[gateway].alive {
+            return;
+        }
+        let Some(op) = self.clients[client].op.clone() else { return };
+        let owner_here = self.gateways[gateway].owner.is_some();
+        if !owner_here {
+            // Passed on to the owner, if metad knows one that lives; else this gateway takes the lease.
+            let lease = self.metad.inode(self.file).expect("the file is never removed").lease;
+            if self.owner_is_gone() {
+                if !self.gateways[gateway].asking && !self.metad_down {
+                    self.gateways[gateway].asking = true;
+                    let boot = self.gateways[gateway].boot;
+                    let grant =
+                        Grant { file: self.file, gateway: gateway as u32 + 1, boot, expected: 0, replicas: vec![] };
+                    self.at(self.now + 2, Event::MetaArrives { gateway, boot, call: 0, op: CommandOp::Grant(grant) });
+                }
+            } else if let Some(other) = self.gateways.iter().position(|g| g.boot == lease.boot) {
+                self.at(self.now + 2, Event::ClientOp { client, serial, gateway: other });
+            }
+            return;
+        }
+        let g = &mut self.gateways[gateway];
+        let token = g.next_token;
+        g.next_token += 1;
+        g.waiting.insert(token, (client, serial));
+        let boot = g.boot;
+        self.feed(gateway, boot, Input::Op { token, op });
+    }
+
+    fn client_done(&mut self, client: usize, serial: u64, outcome: Outcome) {
+        if self.clients[client].serial != serial || self.clients[client].op.is_none() {
+            return;
+        }
+        let (block, value, begin) =
+            (self.clients[client].block, self.clients[client].value, self.clients[client].begin);
+        match outcome {
+            Outcome::NotOwner => return,
+            Outcome::Stale => return self.report.violations.push("the file is called stale".into()),
+            Outcome::Written { .. } => {
+                self.report.writes += 1;
+                self.size_floor = self.size_floor.max((block + 1) * BLOCK);
+                let history = self.history.entry(block).or_default();
+                let op = history.iter_mut().rev().find(|o| o.write && o.value == value).expect("begun");
+                op.end = self.now;
+            }
+            Outcome::Read { data, .. } => {
+                self.report.reads += 1;
+                let value = read_value(&data);
+                let Ok(value) = value else {
+                    return self.report.violations.push(format!("client {client} read a torn block {block}"));
+                };
+                self.history.entry(block).or_default().push(Operation { begin, end: self.now, value, write: false });
+            }
+            Outcome::Attr(attr) => {
+                if attr.size < value || attr.size > self.size_ceiling {
+                    let ceiling = self.size_ceiling;
+                    self.report
+                        .violations
+                        .push(format!("size {} after {value} was acknowledged, {ceiling} attempted", attr.size));
+                }
+            }
+        }
+        self.clients[client].op = None;
+    }
+
+    // ---- the end ----
+
+    fn finish(mut self) -> Report {
+        for g in 0..GATEWAYS {
+            if let (Some(o), true) = (&self.gateways[g].owner, self.report.violations.is_empty()) {
+                if !o.settled()
+                    && o.lease() == self.metad.inode(self.file).expect("the file is never removed").lease.number
+                {
+                    let configs: Vec<_> = o.configurations().cloned().collect();
+                    self.report.violations.push(format!("not repaired at the end: {configs:?}"));
+                }
+            }
+            self.drop_owner(g);
+        }
+        if self.report.violations.is_empty() {
+            for (client, c) in self.clients.iter().enumerate() {
+                if let Some(op) = &c.op {
+                    self.report.violations.push(format!("client {client} has no answer to {op:?} since {}", c.begin));
+                    break;
+                }
+            }
+        }
+        for (block, history) in &self.history {
+            if let Some(wrong) = check(history) {
+                self.report.violations.push(format!("block {block}: {wrong}"));
+            }
+        }
+        if self.report.violations.is_empty() {
+            self.compare_copies();
+        }
+        self.report
+    }
+
+    /// Nothing is open: all copies that count are the same, byte by byte.
+    fn compare_copies(&mut self) {
+        for cfg in self.metad.extents(self.file) {
+            let zeros = vec![0; GEOMETRY.extent_bytes as usize];
+            let copies: Vec<&Vec<u8>> = cfg
+                .replicas
+                .iter()
+                .map(|r| self.chunks[r.node as usize - 1].content.get(&cfg.eid).unwrap_or(&zeros))
+                .collect();
+            if cfg.active && copies.windows(2).any(|p| p[0] != p[1]) {
+                self.report.violations.push(format!("copies of extent {} differ at the end", cfg.eid));
+            }
+        }
+    }
+}
+
+fn replica_ref(chunk: usize) -> ReplicaRef {
+    ReplicaRef { node: chunk as u32 + 1, id: vec![chunk as u8 + 1; 16], address: String::new() }
+}
+
+fn apply_record(content: &mut BTreeMap<u64, Vec<u8>>, eid: u64, record: &Record) {
+    let whole = content.entry(eid).or_insert_with(|| vec![0; GEOMETRY.extent_bytes as usize]);
+    for (range, data) in record.pieces() {
+        let to = &mut whole[range.offset as usize..(range.offset + range.length) as usize];
+        match data {
+            Some(data) => to.copy_from_slice(&data),
+            None => to.fill(0),
+        }
+    }
+}
+
+/// All words of a block are its value; a block beyond the end reads as 0.
+fn read_value(data: &[u8]) -> Result<u64, ()> {
+    let mut words = data.chunks_exact(8).map(|c| u64::from_be_bytes(c.try_into().expect("8")));
+    let Some(first) = words.next() else { return Ok(0) };
+    if words.all(|w| w == first) {
+        Ok(first)
+    } else {
+        Err(())
+    }
+}
