@@ -246,6 +246,9 @@ struct Extent {
     round: u64,
     join: Option<Join>,
     join_tried_at: u64,
+    /// Ids of writes whose part in this extent is done: a retry is not carried out again.
+    done: HashSet<OpId>,
+    done_order: VecDeque<OpId>,
     /// Members that failed since the extent was last active.
     unusable: BTreeMap<Vec<u8>, u64>,
 }
@@ -278,7 +281,18 @@ impl Extent {
             round: 0,
             join: None,
             join_tried_at: 0,
+            done: HashSet::new(),
+            done_order: VecDeque::new(),
             unusable: BTreeMap::new(),
+        }
+    }
+    fn remember(&mut self, id: OpId) {
+        if self.done.insert(id) {
+            self.done_order.push_back(id);
+            if self.done_order.len() > DONE_KEPT {
+                let old = self.done_order.pop_front().expect("longer than zero");
+                self.done.remove(&old);
+            }
         }
     }
     /// Everything up to here is acknowledged by all. A block on its way to a joiner has a place as well:
@@ -315,8 +329,6 @@ pub struct Owner {
     queue: VecDeque<(u64, Op)>,
     truncate: Option<sizes::Truncating>,
     by_id: HashMap<OpId, u64>,
-    done: HashSet<OpId>,
-    done_order: VecDeque<OpId>,
     allocating: BTreeSet<u64>,
     unallocated: BTreeMap<u64, Vec<u64>>,
     calls: BTreeMap<u64, Call>,
@@ -369,8 +381,6 @@ impl Owner {
             queue: VecDeque::new(),
             truncate: None,
             by_id: HashMap::new(),
-            done: HashSet::new(),
-            done_order: VecDeque::new(),
             allocating: BTreeSet::new(),
             unallocated: BTreeMap::new(),
             calls: BTreeMap::new(),

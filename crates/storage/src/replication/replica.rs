@@ -66,6 +66,9 @@ pub struct Replica {
     pub mtime_ns: u64,
     #[prost(uint32, tag = "12")]
     pub version: u32,
+    /// The round of the last wipe under this promise: a SEAL that comes late wipes nothing again.
+    #[prost(uint64, tag = "13")]
+    pub wiped_first: u64,
 }
 
 impl Replica {
@@ -77,6 +80,7 @@ impl Replica {
             self.window.clear();
             self.ops.clear();
             self.joining = true;
+            self.wiped_first = s.first;
             self.stable = Pos::new(s.lease, s.epoch, s.first.saturating_sub(1));
             self.top = self.stable;
             self.eof = 0;
@@ -250,10 +254,15 @@ impl ChunkServer {
                 if s.joining {
                     self.damaged.remove(&eid);
                 }
-                let sealed = SealEntry { epoch, lease, wipe: s.joining, first: s.first };
+                // A duplicate that was under way for long must not undo what was copied since.
+                let late = promised && r.joining && s.first <= r.wiped_first;
+                let wipe = s.joining && !late;
+                let sealed = SealEntry { epoch, lease, wipe, first: s.first };
                 let r = self.replicas.get_mut(&eid).expect("entered above");
-                r.seal(&sealed);
-                if s.joining {
+                if !late {
+                    r.seal(&sealed);
+                }
+                if wipe {
                     // What waits for the disk belongs to the content that is thrown away.
                     self.undurable.retain(|(e, _)| *e != eid);
                 }

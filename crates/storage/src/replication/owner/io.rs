@@ -1,7 +1,7 @@
 //! Reading and writing: range locks, write-all, and reads that are confirmed after the fetch.
 
 use super::{About, Effect, InFlight, Lock, Op, Operation, Outcome, Owner, Part, Phase, Work};
-use super::{DONE_KEPT, WINDOW_BYTES_MAX, WINDOW_RECORDS_MAX};
+use super::{WINDOW_BYTES_MAX, WINDOW_RECORDS_MAX};
 use crate::messages::*;
 use crate::replication::Bug;
 use bytes::Bytes;
@@ -42,12 +42,6 @@ impl Owner {
                 self.out.push(Effect::Done { token, outcome: Outcome::Written { before: attr.clone(), after: attr } });
             }
             Op::Write { offset, data, id } => {
-                if self.done.contains(&id) {
-                    let attr = self.attr.clone();
-                    return self
-                        .out
-                        .push(Effect::Done { token, outcome: Outcome::Written { before: attr.clone(), after: attr } });
-                }
                 if let Some(first) = self.by_id.get(&id).copied() {
                     // The same request once more: it gets the answer of the first.
                     if let Some(o) = self.operations.get_mut(&first) {
@@ -197,6 +191,10 @@ impl Owner {
         let extent_bytes = self.geometry.extent_bytes;
         let eof = if zero { self.attr.size } else { self.attr.size.max(index * extent_bytes + end) };
         let e = self.extents.get_mut(&index).expect("pumped");
+        if id.is_some_and(|id| e.done.contains(&id)) {
+            // A retry of what an earlier owner carried out.
+            return self.part_done(index, part);
+        }
         let record = Record {
             pos: Pos::new(lease, e.cfg.epoch, e.next_seq),
             ranges: vec![Range { offset: start, length: end - start, zero }],
@@ -240,6 +238,7 @@ impl Owner {
         }
         let done = e.in_flight.remove(&seq).expect("looked");
         e.in_flight_bytes -= done.record.data.len();
+        done.record.ops.iter().for_each(|id| e.remember(*id));
         let below = e.acknowledged_below();
         e.stable = e.stable.max(Pos { seq: below, ..done.record.pos });
         self.attr.mtime_ns = self.attr.mtime_ns.max(done.record.mtime_ns);
@@ -251,16 +250,6 @@ impl Owner {
             return self.truncate_zeroed();
         }
         self.part_done(index, done.part);
-    }
-
-    pub(super) fn remember(&mut self, id: OpId) {
-        if self.done.insert(id) {
-            self.done_order.push_back(id);
-            if self.done_order.len() > DONE_KEPT {
-                let old = self.done_order.pop_front().expect("longer than zero");
-                self.done.remove(&old);
-            }
-        }
     }
 
     // ---- reads ----
@@ -359,7 +348,6 @@ impl Owner {
         let outcome = match o.op {
             Op::Write { offset, data, id } => {
                 self.by_id.remove(&id);
-                self.remember(id);
                 self.attr.size = self.attr.size.max(offset + data.len() as u64);
                 self.size_changed();
                 self.reserve();

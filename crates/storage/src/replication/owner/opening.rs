@@ -210,8 +210,8 @@ impl Owner {
         let lease = self.lease;
         // The ids of an abandoned round are worth nothing: each round begins its own list.
         let ids = self.round_ids.remove(&index).unwrap_or_default();
-        ids.into_iter().for_each(|id| self.remember(id));
         let e = self.extents.get_mut(&index).expect("sealed");
+        ids.into_iter().for_each(|id| e.remember(id));
         e.phase = Phase::Active;
         e.unusable.clear();
         e.stable = Pos::new(lease, e.cfg.epoch, last_seq);
