@@ -801,8 +801,7 @@ impl World {
                 if !o.settled()
                     && o.lease() == self.metad.inode(self.file).expect("the file is never removed").lease.number
                 {
-                    let configs: Vec<_> = o.configurations().cloned().collect();
-                    self.report.violations.push(format!("not repaired at the end: {configs:?}"));
+                    self.report.violations.push(format!("not repaired at the end: {}", o.describe()));
                 }
             }
             self.drop_owner(g);

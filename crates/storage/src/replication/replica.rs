@@ -116,6 +116,8 @@ impl Replica {
     fn advance(&mut self, stable: Pos) {
         if stable > self.stable {
             self.stable = stable;
+            // All of it that was addressed to this member is here, and the rest was for a joiner.
+            self.top = self.top.max(stable);
             self.window.retain(|r| r.pos > stable);
         }
     }
