@@ -97,6 +97,8 @@ struct Chunk {
 struct Gateway {
     owner: Option<Owner>,
     boot: u64,
+    /// Which owner of this process answers are for: calls are numbered by each owner anew.
+    instance: u64,
     alive: bool,
     frozen: bool,
     backlog: Vec<Event>,
@@ -129,6 +131,7 @@ struct World {
     file: u64,
     next_value: u64,
     next_boot: u64,
+    next_instance: u64,
     cut: BTreeSet<(usize, usize)>,
     history: BTreeMap<u64, Vec<Operation>>,
     /// Ends of acknowledged and of attempted writes.
@@ -182,6 +185,7 @@ impl World {
             file,
             next_value: 1,
             next_boot: 1,
+            next_instance: 0,
             cut: BTreeSet::new(),
             history: BTreeMap::new(),
             size_floor: 0,
@@ -210,6 +214,7 @@ impl World {
             world.gateways.push(Gateway {
                 owner: None,
                 boot,
+                instance: 0,
                 alive: true,
                 frozen: false,
                 backlog: Vec::new(),
@@ -293,10 +298,10 @@ impl World {
 
     // ---- gateways ----
 
-    fn feed(&mut self, gateway: usize, boot: u64, input: Input) {
+    fn feed(&mut self, gateway: usize, instance: u64, input: Input) {
         let now = self.now;
         let g = &mut self.gateways[gateway];
-        if g.boot != boot || !g.alive {
+        if g.instance != instance || !g.alive {
             return;
         }
         let Some(owner) = &mut g.owner else { return };
@@ -306,7 +311,7 @@ impl World {
     }
 
     fn effects(&mut self, gateway: usize, effects: Vec<Effect>) {
-        let boot = self.gateways[gateway].boot;
+        let boot = self.gateways[gateway].instance;
         for effect in effects {
             match effect {
                 Effect::Send { call, to, request } => {
@@ -321,7 +326,7 @@ impl World {
                         }
                         continue;
                     }
-                    if self.rng.chance(2) {
+                    if self.now < self.faults_end && self.rng.chance(2) {
                         let soon = self.now + self.rng.range(1, 30);
                         self.at(soon, Event::ToGateway { gateway, boot, call, answer: Err(NoAnswer::Broken) });
                         if self.rng.chance(50) {
@@ -374,8 +379,9 @@ impl World {
             return;
         }
         let alive = self.alive_replicas();
-        self.feed(gateway, boot, Input::Alive(alive));
-        self.feed(gateway, boot, Input::Timer);
+        let instance = self.gateways[gateway].instance;
+        self.feed(gateway, instance, Input::Alive(alive));
+        self.feed(gateway, instance, Input::Timer);
         self.start_timer(gateway);
     }
     fn start_timer(&mut self, gateway: usize) {
@@ -405,6 +411,8 @@ impl World {
         self.trace(|| format!("gateway {} owns the file, lease {}", gateway + 1, owner.lease()));
         let effects = owner.take_effects();
         self.gateways[gateway].owner = Some(owner);
+        self.next_instance += 1;
+        self.gateways[gateway].instance = self.next_instance;
         self.effects(gateway, effects);
         self.start_timer(gateway);
     }
@@ -511,7 +519,8 @@ impl World {
         if self.cut.contains(&(back.gateway, chunk)) {
             return;
         }
-        let delay = self.rng.range(0, 4) + if self.rng.chance(1) { self.rng.range(100, 3_000) } else { 0 };
+        let late = self.now < self.faults_end && self.rng.chance(1);
+        let delay = self.rng.range(0, 4) + if late { self.rng.range(100, 3_000) } else { 0 };
         self.at(
             self.now + delay,
             Event::ToGateway { gateway: back.gateway, boot: back.boot, call: back.call, answer: Ok(answer) },
@@ -670,7 +679,11 @@ impl World {
     fn damage_a_copy(&mut self, chunk: usize) {
         let id = vec![chunk as u8 + 1; 16];
         let damaged = self.metad.extents(self.file).into_iter().find(|c| {
-            let others = c.replicas.iter().filter(|r| r.id != id && self.chunks[r.node as usize - 1].server.is_some());
+            let sound = |r: &&ReplicaRef| {
+                let server = self.chunks[r.node as usize - 1].server.as_ref();
+                r.id != id && server.is_some_and(|s| !s.is_damaged(c.eid))
+            };
+            let others = c.replicas.iter().filter(sound);
             c.active && others.count() > 0 && c.replicas.iter().any(|r| r.id == id)
         });
         if let (Some(cfg), Some(server)) = (damaged, self.chunks[chunk].server.as_mut()) {
@@ -753,8 +766,8 @@ impl World {
         let token = g.next_token;
         g.next_token += 1;
         g.waiting.insert(token, (client, serial));
-        let boot = g.boot;
-        self.feed(gateway, boot, Input::Op { token, op });
+        let instance = g.instance;
+        self.feed(gateway, instance, Input::Op { token, op });
     }
 
     fn client_done(&mut self, client: usize, serial: u64, outcome: Outcome) {

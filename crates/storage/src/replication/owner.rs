@@ -403,7 +403,13 @@ impl Owner {
 
     /// The state of each extent in a line, for a person who looks for what is stuck.
     pub fn describe(&self) -> String {
-        let mut out = format!("lease {} open {} operations {} queue {}", self.lease, self.open, self.operations.len(), self.queue.len());
+        let mut out = format!(
+            "lease {} open {} operations {} queue {}",
+            self.lease,
+            self.open,
+            self.operations.len(),
+            self.queue.len()
+        );
         for (index, e) in &self.extents {
             let join = e.join.as_ref().map(|j| (j.next, &j.pushing, &j.open));
             out += &format!(
@@ -420,7 +426,10 @@ impl Owner {
             );
         }
         for (id, c) in &self.calls {
-            out += &format!("\ncall {id}: extent {} to node {} {:?} sent at {} again at {:?}", c.index, c.to.node, c.about, c.sent_at, c.resend_at);
+            out += &format!(
+                "\ncall {id}: extent {} to node {} {:?} sent at {} again at {:?}",
+                c.index, c.to.node, c.about, c.sent_at, c.resend_at
+            );
         }
         out
     }

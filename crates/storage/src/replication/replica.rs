@@ -226,6 +226,10 @@ impl ChunkServer {
         self.damaged.insert(eid);
     }
 
+    pub fn is_damaged(&self, eid: u64) -> bool {
+        self.damaged.contains(&eid)
+    }
+
     pub fn handle(&mut self, token: u64, request: ChunkRequest, out: &mut Vec<Effect>) {
         let ChunkRequest { eid, replica, epoch, lease, op } = request;
         let say = |result: ChunkResult| Effect::Answer { token, answer: answer(result) };
