@@ -258,6 +258,8 @@ struct Join {
     pushing: BTreeMap<u64, u64>,
     /// Places of blocks that are on their way to the joiner.
     open: BTreeMap<u64, u64>,
+    /// The ids of done writes are on their way to the joiner: it has to know them before it counts.
+    ids_told: bool,
 }
 
 impl Extent {

@@ -5,6 +5,8 @@ use crate::messages::*;
 use crate::replication::Bug;
 use bytes::Bytes;
 
+/// In the place of an offset: the ids of done writes.
+const IDS: u64 = u64::MAX;
 /// Blocks of a join under way.
 const PUSHES_MAX: usize = 4;
 /// Pause between two attempts to find a new member for an extent.
@@ -77,11 +79,15 @@ impl Owner {
         let end = self.geometry.extent_bytes / half;
         loop {
             let e = self.extents.get_mut(&index).expect("listed");
-            let join =
-                e.join.get_or_insert_with(|| Join { next: 0, pushing: Default::default(), open: Default::default() });
+            let join = e.join.get_or_insert_with(|| Join {
+                next: 0,
+                pushing: Default::default(),
+                open: Default::default(),
+                ids_told: false,
+            });
             if join.next >= end {
-                if join.pushing.is_empty() && e.in_flight.is_empty() {
-                    self.promote(index);
+                if join.pushing.is_empty() && e.in_flight.is_empty() && !join.ids_told {
+                    self.tell_ids(index);
                 }
                 return;
             }
@@ -137,6 +143,9 @@ impl Owner {
         let Some(e) = self.extents.get_mut(&index) else { return };
         let Some(join) = e.join.as_mut() else { return };
         join.open.remove(&offset);
+        if offset == IDS {
+            return self.promote(index);
+        }
         let Some(part) = join.pushing.remove(&offset) else { return };
         self.unlock(index, part);
         self.parts.remove(&part);
@@ -144,6 +153,32 @@ impl Owner {
         if self.extents[&index].phase == Phase::Active {
             self.push(index);
         }
+    }
+
+    /// The joiner gets the ids of the writes that are done in this extent, durably, before it becomes a
+    /// member: a retry may come when nobody else is left who knows them.
+    fn tell_ids(&mut self, index: u64) {
+        let (lease, truncations) = (self.lease, self.truncations);
+        let (size, mtime_ns) = (self.attr.size, self.attr.mtime_ns);
+        let e = self.extents.get_mut(&index).expect("listed");
+        let Some(joiner) = e.cfg.joining.clone() else { return };
+        let surplus = e.done_order.len().saturating_sub(super::WINDOW_RECORDS_MAX);
+        let record = Record {
+            pos: Pos::new(lease, e.cfg.epoch, e.next_seq),
+            ranges: Vec::new(),
+            data: Bytes::new(),
+            stable: e.stable,
+            ops: e.done_order.iter().skip(surplus).copied().collect(),
+            truncations,
+            eof: size,
+            mtime_ns,
+        };
+        if let Some(join) = &mut e.join {
+            join.ids_told = true;
+            join.open.insert(IDS, e.next_seq);
+        }
+        e.next_seq += 1;
+        self.send(index, &joiner, About::PushWrite { offset: IDS }, ChunkOp::Write(record));
     }
 
     fn promote(&mut self, index: u64) {
