@@ -621,7 +621,8 @@ impl World {
         self.at(next, Event::Break);
         let until = self.now + self.rng.range(50, 6_000);
         let (chunk, gateway) = (self.rng.index(CHUNKS), self.rng.index(GATEWAYS));
-        match self.rng.range(0, 10) {
+        match self.rng.range(0, 11) {
+            10 => self.steal_the_lease(until),
             0 | 1 => {
                 self.crash_chunk(chunk);
                 self.at(until, Event::Restart { chunk });
@@ -656,6 +657,28 @@ impl World {
             }
             _ => self.damage_a_copy(chunk),
         }
+    }
+
+    /// The owner freezes, another gateway takes the lease and does not reach the copy beside the owner, so
+    /// that it goes on without that copy; then the owner wakes up, with the stale copy at hand.
+    fn steal_the_lease(&mut self, until: u64) {
+        let until = until + 3_000;
+        let lease = self.metad.inode(self.file).expect("the file is never removed").lease;
+        let Some(owner) = self.gateways.iter().position(|g| g.boot == lease.boot && g.alive && !g.frozen) else {
+            return;
+        };
+        let thief = (owner + 1 + self.rng.index(GATEWAYS - 1)) % GATEWAYS;
+        if !self.gateways[thief].alive || self.gateways[thief].frozen || self.metad_down {
+            return;
+        }
+        self.report.freezes += 1;
+        self.gateways[owner].frozen = true;
+        self.at(until, Event::Thaw { gateway: owner });
+        self.cut.insert((thief, owner));
+        self.at(until + 1_000, Event::CutEnds { gateway: thief, chunk: owner });
+        let boot = self.gateways[thief].boot;
+        let grant = Grant { file: self.file, gateway: thief as u32 + 1, boot, expected: 0, replicas: vec![] };
+        self.at(self.now + 2, Event::MetaArrives { gateway: thief, boot, call: 0, op: CommandOp::Grant(grant) });
     }
 
     fn crash_gateway(&mut self, gateway: usize, back: u64) {
