@@ -404,6 +404,15 @@ mod tests {
     }
 
     #[test]
+    fn a_newer_peer_is_refused_with_the_reason() {
+        let me = identity(1, "c");
+        let mut hello = me.hello(&[0; 32], Vec::new());
+        assert!(me.check(&hello).is_ok());
+        hello.version = VERSION + 1;
+        assert!(me.check(&hello).unwrap_err().to_string().contains("upgrade it"));
+    }
+
+    #[test]
     fn a_frame_with_a_flipped_bit_is_refused() {
         let mut frame = Vec::new();
         put_frame(&mut frame, 7, 1, b"body");
