@@ -1,4 +1,4 @@
-// diskload write DIR SECONDS | verify DIR < acknowledged
+// diskload write DIR SECONDS [FIRST] | verify DIR LAST
 // Writes records of 4 and 64 KiB with content that follows from their number, syncs each, and then says
 // "ACK number". verify reads back every record up to the given number.
 #include <fcntl.h>
@@ -45,7 +45,7 @@ int main(int argc, char **argv) {
     if (argc < 4) return 2;
     if (!strcmp(argv[1], "write")) {
         double end = now() + atof(argv[3]);
-        for (uint64_t n = 0; now() < end; n++) {
+        for (uint64_t n = argc > 4 ? strtoull(argv[4], 0, 10) : 0; now() < end; n++) {
             place(argv[2], n, path, &offset);
             int fd = open(path, O_WRONLY | O_CREAT, 0644);
             if (fd < 0) return fail("open", n);

@@ -17,8 +17,11 @@ struct Test {
 /// A kernel NFS client in a virtual machine needs these.
 const NFS: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "mke2fs", "busybox"];
 
+const POWER: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "mke2fs", "busybox", "strip"];
+
 const TESTS: &[Test] = &[
     Test { name: "recipes", script: "recipes.py", commands: &["python3"], modules: &["kazoo"] },
+    Test { name: "power-loss", script: "power_loss.py", commands: POWER, modules: &[] },
     Test { name: "names", script: "names.py", commands: NFS, modules: &[] },
     Test { name: "vm-disk", script: "vm_disk.py", commands: NFS, modules: &[] },
     Test { name: "frozen-control", script: "frozen_control.py", commands: NFS, modules: &[] },

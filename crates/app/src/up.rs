@@ -225,7 +225,7 @@ impl Node {
 
 /// Folder, cluster id, key and a configuration for each node; what is there stays.
 fn prepare(args: &Args) -> anyhow::Result<Vec<NodeConfig>> {
-    fs::create_dir_all(&args.data).with_context(|| format!("cannot make {}", args.data.display()))?;
+    trivet_disk::make_dir(&args.data).with_context(|| format!("cannot make {}", args.data.display()))?;
     let data = fs::canonicalize(&args.data)?;
     let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
     let key_file = data.join("cluster.key");
@@ -241,7 +241,7 @@ fn prepare(args: &Args) -> anyhow::Result<Vec<NodeConfig>> {
     let mut configs = Vec::new();
     for node in 1..=u32::from(args.nodes) {
         let folder = data.join(format!("node{node}"));
-        fs::create_dir_all(&folder)?;
+        trivet_disk::make_dir(&folder)?;
         let config = NodeConfig {
             version: VERSION,
             cluster: cluster.clone(),
@@ -266,7 +266,10 @@ fn prepare(args: &Args) -> anyhow::Result<Vec<NodeConfig>> {
                 );
             }
         }
-        fs::write(&path, toml::to_string(&config)?)?;
+        let text = toml::to_string(&config)?;
+        if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
+            trivet_disk::write_atomically(&path, text.as_bytes())?;
+        };
         configs.push(config);
     }
     Ok(configs)
@@ -275,9 +278,12 @@ fn prepare(args: &Args) -> anyhow::Result<Vec<NodeConfig>> {
 fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    let mut file: File = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    let tmp = path.with_extension("tmp");
+    let mut file: File = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&tmp)?;
     writeln!(file, "{text}")?;
-    Ok(file.sync_all()?)
+    file.sync_all()?;
+    fs::rename(&tmp, path)?;
+    Ok(trivet_disk::sync_dir(path.parent().expect("a file lies in a folder"))?)
 }
 
 /// A port that is taken is named before anything is started.

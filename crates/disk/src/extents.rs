@@ -43,7 +43,7 @@ fn sum(block: &[u8]) -> u32 {
 
 impl Extents {
     pub fn open(dir: &Path, extent_bytes: u64) -> Result<Self, DiskError> {
-        at(dir, fs::create_dir_all(dir))?;
+        at(dir, crate::make_dir(dir))?;
         Ok(Extents { dir: dir.into(), extent_bytes, open: HashMap::new(), changed: BTreeSet::new() })
     }
 

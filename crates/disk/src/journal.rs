@@ -49,7 +49,7 @@ fn segments(dir: &Path) -> Result<Vec<u64>, DiskError> {
 impl Journal {
     /// Reads what is there and begins a new segment behind it.
     pub fn open(dir: &Path) -> Result<(Journal, Contents), DiskError> {
-        at(dir, fs::create_dir_all(dir))?;
+        at(dir, crate::make_dir(dir))?;
         let found = segments(dir)?;
         let mut contents = Contents { batches: Vec::new(), torn: false };
         let mut next_batch = 1;

@@ -30,6 +30,19 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
     Ok(rustix::fs::fsync(File::open(dir)?)?)
 }
 
+/// Makes a folder and those above it, so that they are still there after a power loss.
+pub fn make_dir(path: &Path) -> io::Result<()> {
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Ok(());
+    }
+    let above = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make_dir(above)?;
+    match std::fs::create_dir(path) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => sync_dir(above),
+    }
+}
+
 /// Writes a file so that it is there whole or not at all.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut tmp = path.as_os_str().to_owned();

@@ -55,7 +55,7 @@ fn die(what: &str, dir: &Path, e: &dyn std::fmt::Display) -> ! {
 impl Chunk {
     /// Opens the folder, replays the journal, starts the journal's thread.
     pub fn open(dir: &Path) -> Result<Chunk, DiskError> {
-        std::fs::create_dir_all(dir).map_err(|source| DiskError::Io { path: dir.into(), source })?;
+        trivet_disk::make_dir(dir).map_err(|source| DiskError::Io { path: dir.into(), source })?;
         let io = |path: PathBuf| move |source| DiskError::Io { path, source };
         let id_path = dir.join("replica-id");
         let replica_id = match std::fs::read(&id_path) {

@@ -48,7 +48,7 @@ pub struct Events {
 impl Events {
     /// Opens the journal `events.jsonl` in a folder; what is in it stays.
     pub fn open(dir: &Path, node: u32) -> std::io::Result<Events> {
-        std::fs::create_dir_all(dir)?;
+        trivet_disk::make_dir(dir)?;
         let path = dir.join("events.jsonl");
         let mut recent = VecDeque::new();
         if let Ok(text) = std::fs::read_to_string(&path) {

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod chunk;
 pub mod clock;
 pub mod config;
+mod console_listener;
 pub mod coordination;
 pub mod events;
 pub mod gateway;

@@ -132,7 +132,7 @@ fn listen(address: SocketAddr, identity: Arc<Identity>, handler: Handler) -> any
 
 /// The data folder says whose it is.
 fn claim_data(config: &NodeConfig) -> anyhow::Result<()> {
-    std::fs::create_dir_all(&config.data)?;
+    trivet_disk::make_dir(&config.data)?;
     let path = config.data.join("belongs-to");
     let mine = format!("trivet 1\ncluster {}\nnode {}\n", config.cluster, config.node);
     match std::fs::read_to_string(&path) {
@@ -159,7 +159,8 @@ fn claim_data(config: &NodeConfig) -> anyhow::Result<()> {
 fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
     let own = path.with_extension(std::process::id().to_string());
     trivet_disk::write_atomically(&own, text.as_bytes())?;
-    std::fs::rename(&own, path)
+    std::fs::rename(&own, path)?;
+    trivet_disk::sync_dir(path.parent().expect("a file lies in a folder"))
 }
 
 fn coordination_settings(config: &NodeConfig) -> CoordinationSettings {

@@ -2,6 +2,7 @@
 
 use crate::chunk::Chunk;
 use crate::config::{NodeConfig, Role};
+use crate::console_listener::ConsoleListener;
 use crate::coordination::Handle;
 use crate::events::{Events, Record};
 use crate::gateway::Gateway;
@@ -270,12 +271,8 @@ pub fn page(nodes: &[NodeStatus], unreachable: &[u32]) -> String {
 
 /// Serves page, status, metrics and health of one node.
 pub fn serve(address: SocketAddr, sources: Arc<Sources>) -> anyhow::Result<()> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into()).map_err(|e| anyhow::anyhow!("console cannot listen on {address}: {e}"))?;
-    socket.listen(128)?;
-    let listener = tokio::net::TcpListener::from_std(socket.into())?;
+    let listener =
+        ConsoleListener::bind(address).map_err(|e| anyhow::anyhow!("console cannot listen on {address}: {e}"))?;
     let html = |text: String| ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], text);
     let (a, b, c, d) = (sources.clone(), sources.clone(), sources.clone(), sources);
     let app = axum::Router::new()
@@ -298,9 +295,7 @@ pub fn serve(address: SocketAddr, sources: Arc<Sources>) -> anyhow::Result<()> {
 /// Serves one page for several nodes, which are asked each time.
 pub fn serve_all(address: SocketAddr, nodes: Vec<(u32, Vec<SocketAddr>)>) -> anyhow::Result<()> {
     let listener =
-        std::net::TcpListener::bind(address).map_err(|e| anyhow::anyhow!("console cannot listen on {address}: {e}"))?;
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+        ConsoleListener::bind(address).map_err(|e| anyhow::anyhow!("console cannot listen on {address}: {e}"))?;
     let app = axum::Router::new().route(
         "/",
         get(move || {

@@ -5,6 +5,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -13,6 +14,9 @@ use trivet_formats::client::MAX_REQUEST_BYTES;
 
 /// Bytes that may wait for a client that does not read; it is cut off beyond them.
 const OUTGOING_BYTES_MAX: usize = 64 << 20;
+/// A client has sent its first request, and the rest of one that it began, within this. (A session's own
+/// time-out takes over from there.)
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 const READ_BYTES: usize = 64 << 10;
 
 pub(super) fn bind(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
@@ -105,7 +109,7 @@ fn accept(shared: &Shared, stream: TcpStream, from: SocketAddr) {
                 // What the core still had to say (the end of a session) goes out first.
                 outgoing.finish();
                 let rest = std::mem::take(&mut *outgoing.bytes.borrow_mut());
-                let _ = tokio::time::timeout(std::time::Duration::from_secs(1), writer.write_all(&rest)).await;
+                let _ = tokio::time::timeout(Duration::from_secs(1), writer.write_all(&rest)).await;
             }
         }
         feed_client(&shared, conn, ClientInput::Closed);
@@ -128,7 +132,12 @@ async fn read(shared: &Shared, conn: ConnId, reader: &mut tokio::net::tcp::Owned
         if buffer.capacity() - buffer.len() < 1024 {
             buffer.reserve(READ_BYTES);
         }
-        match reader.read_buf(&mut buffer).await {
+        let more = if first || !buffer.is_empty() {
+            tokio::time::timeout(REQUEST_LIMIT, reader.read_buf(&mut buffer)).await.unwrap_or(Ok(0))
+        } else {
+            reader.read_buf(&mut buffer).await
+        };
+        match more {
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }

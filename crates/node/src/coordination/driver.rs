@@ -66,6 +66,8 @@ pub(super) enum Message {
     Link {
         link: LinkId,
         stream: TcpStream,
+        /// Of a caller that has not said yet who it is.
+        stranger: Option<quorum_links::Stranger>,
     },
     Stop,
 }
@@ -186,7 +188,7 @@ async fn run(shared: Shared, mut messages: mpsc::Receiver<Message>, status: Arc<
                 for message in batch.drain(..) {
                     match message {
                         Message::Input(input) => feed(&shared, input),
-                        Message::Link { link, stream } => link_stands(&shared, link, stream),
+                        Message::Link { link, stream, stranger } => link_stands(&shared, link, stream, stranger),
                         Message::Stop => return,
                     }
                 }
@@ -223,9 +225,9 @@ pub(super) fn feed_client(shared: &Shared, conn: ConnId, input: ClientInput) {
     feed(shared, Input::Client { conn, input });
 }
 
-fn link_stands(shared: &Shared, link: LinkId, stream: TcpStream) {
+fn link_stands(shared: &Shared, link: LinkId, stream: TcpStream, stranger: Option<quorum_links::Stranger>) {
     let inbox = shared.borrow().inbox.clone();
-    match quorum_links::run(link, stream, inbox) {
+    match quorum_links::run(link, stream, stranger, inbox) {
         Ok(handle) => {
             shared.borrow_mut().links.insert(link, handle);
             feed(shared, Input::LinkUp(link));

@@ -5,6 +5,7 @@ use super::driver::{Message, Shared};
 use bytes::Bytes;
 use std::io::{BufReader, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -18,6 +19,11 @@ const DIAL_LIMIT: Duration = Duration::from_millis(700);
 const USER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Data of a packet: a transaction may carry a request of any size that was accepted, and a multi of them.
 const PACKET_BYTES_MAX: usize = 64 << 20;
+/// Until a caller has said who it is: how long that may take, how long it may be, and how many may be
+/// at it. Beyond the last, a new connection is closed at once.
+const INTRODUCTION_LIMIT: Duration = Duration::from_secs(2);
+const INTRODUCTION_BYTES_MAX: usize = 1_024;
+const STRANGERS_MAX: usize = 64;
 /// Bytes that one write call gathers.
 const WRITE_BYTES: usize = 256 << 10;
 
@@ -37,7 +43,12 @@ impl QuorumLink {
 }
 
 /// Starts the threads of a connection.
-pub(super) fn run(link: LinkId, stream: TcpStream, inbox: mpsc::Sender<Message>) -> std::io::Result<QuorumLink> {
+pub(super) fn run(
+    link: LinkId,
+    stream: TcpStream,
+    stranger: Option<Stranger>,
+    inbox: mpsc::Sender<Message>,
+) -> std::io::Result<QuorumLink> {
     stream.set_nodelay(true)?;
     socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     let (outgoing, queue) = std_mpsc::channel::<Bytes>();
@@ -62,10 +73,51 @@ pub(super) fn run(link: LinkId, stream: TcpStream, inbox: mpsc::Sender<Message>)
         let _ = writer.shutdown(Shutdown::Both);
     })?;
     std::thread::Builder::new().name("quorum-read".into()).spawn(move || {
+        if let Some(stranger) = stranger {
+            let known = introduction(link, &reader, &inbox);
+            drop(stranger);
+            if let Err(e) = known {
+                tracing::warn!(from = ?reader.peer_addr().ok(), error = %e, "a caller of the quorum port did not say who it is");
+                let _ = reader.shutdown(Shutdown::Both);
+                let _ = inbox.blocking_send(Message::Input(Input::LinkDown(link)));
+                return;
+            }
+        }
         let _ = read(link, reader, &inbox);
         let _ = inbox.blocking_send(Message::Input(Input::LinkDown(link)));
     })?;
     Ok(QuorumLink { stream, outgoing })
+}
+
+/// The place of a caller of the quorum port that has not said yet who it is.
+pub(super) struct Stranger(());
+
+static STRANGERS: AtomicUsize = AtomicUsize::new(0);
+
+impl Stranger {
+    fn new() -> Option<Stranger> {
+        if STRANGERS.fetch_add(1, Ordering::Relaxed) < STRANGERS_MAX {
+            return Some(Stranger(()));
+        }
+        STRANGERS.fetch_sub(1, Ordering::Relaxed);
+        None
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        STRANGERS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A learner's first packet.
+fn introduction(link: LinkId, stream: &TcpStream, inbox: &mpsc::Sender<Message>) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(INTRODUCTION_LIMIT))?;
+    // Unbuffered: what follows belongs to the reader behind it.
+    let packet = read_packet(&mut &*stream, INTRODUCTION_BYTES_MAX)?;
+    stream.set_read_timeout(None)?;
+    let input = Message::Input(Input::Packet { link, packet });
+    inbox.blocking_send(input).map_err(|_| std::io::Error::other("the role ended"))
 }
 
 fn read(link: LinkId, stream: TcpStream, inbox: &mpsc::Sender<Message>) -> std::io::Result<()> {
@@ -96,7 +148,7 @@ pub(super) fn dial(link: LinkId, own: IpAddr, to: SocketAddr, inbox: mpsc::Sende
     };
     let spawned = std::thread::Builder::new().name("quorum-dial".into()).spawn(move || {
         let message = match connect() {
-            Ok(stream) => Message::Link { link, stream },
+            Ok(stream) => Message::Link { link, stream, stranger: None },
             Err(_) => Message::Input(Input::LinkDown(link)),
         };
         let _ = inbox.blocking_send(message);
@@ -126,6 +178,7 @@ pub(super) fn listen(shared: Shared, own: SocketAddr) -> tokio::task::JoinHandle
                 continue;
             };
             let Ok(stream) = stream.into_std() else { continue };
+            let Some(stranger) = Stranger::new() else { continue };
             if stream.set_nonblocking(false).is_err() {
                 continue;
             }
@@ -136,7 +189,7 @@ pub(super) fn listen(shared: Shared, own: SocketAddr) -> tokio::task::JoinHandle
                 (link, d.inbox.clone())
             };
             // Through the inbox, as for links that were dialled.
-            let _ = inbox.send(Message::Link { link, stream }).await;
+            let _ = inbox.send(Message::Link { link, stream, stranger: Some(stranger) }).await;
         }
     })
 }

@@ -86,7 +86,7 @@ impl Store {
     /// Opens `data_dir`, finishing what a crash interrupted, and reads everything in it.
     pub fn open(data_dir: &Path) -> Result<(Store, Recovered), StoreError> {
         let dir = data_dir.join("version-2");
-        at(&dir, fs::create_dir_all(&dir))?;
+        at(&dir, trivet_disk::make_dir(&dir))?;
         let lock_path = data_dir.join("trivet.lock");
         let lock = at(&lock_path, OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)

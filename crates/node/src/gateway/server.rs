@@ -18,6 +18,8 @@ use trivet_storage::nfs::rpc::RECORD_BYTES_MAX;
 const OPEN_CALLS_MAX: usize = 128;
 /// Replies that may wait for a client that does not read.
 const REPLIES_MAX: usize = 256;
+/// A connection has sent its first call, and the rest of one that it began, within this.
+const CALL_LIMIT: Duration = Duration::from_secs(30);
 /// Connections of all clients.
 const CONNECTIONS_MAX: usize = 4_096;
 
@@ -71,6 +73,7 @@ async fn connection(inner: Arc<Inner>, stream: TcpStream, from: SocketAddr) -> s
     let read = async {
         let mut buffer = BytesMut::with_capacity(64 << 10);
         let mut record = BytesMut::new();
+        let mut called = false;
         loop {
             while let Some((fragment, last)) = take_fragment(&mut buffer)? {
                 if record.len() + fragment.len() > RECORD_BYTES_MAX {
@@ -85,6 +88,7 @@ async fn connection(inner: Arc<Inner>, stream: TcpStream, from: SocketAddr) -> s
                     }
                     record.split().freeze()
                 };
+                called = true;
                 let permit = open.clone().acquire_owned().await.map_err(std::io::Error::other)?;
                 let (inner, replies) = (inner.clone(), replies.clone());
                 while calls.try_join_next().is_some() {}
@@ -95,10 +99,17 @@ async fn connection(inner: Arc<Inner>, stream: TcpStream, from: SocketAddr) -> s
                     }
                 });
             }
+            let buffer_empty = buffer.is_empty();
             if buffer.capacity() - buffer.len() < 16 << 10 {
                 buffer.reserve(256 << 10);
             }
-            if reader.read_buf(&mut buffer).await? == 0 {
+            let read = reader.read_buf(&mut buffer);
+            let n = if called && buffer_empty && record.is_empty() {
+                read.await?
+            } else {
+                tokio::time::timeout(CALL_LIMIT, read).await??
+            };
+            if n == 0 {
                 return Ok(());
             }
         }

@@ -16,9 +16,10 @@ const WRITE_PAUSE: Duration = Duration::from_secs(1);
 const LOG_KEPT: u64 = 100;
 
 pub(super) fn open(dir: &Path) -> anyhow::Result<(Database, MemoryKv)> {
-    std::fs::create_dir_all(dir)?;
+    trivet_disk::make_dir(dir)?;
     let path = dir.join("state.redb");
     let database = Database::create(&path)?;
+    trivet_disk::sync_dir(dir)?;
     let write = database.begin_write()?;
     {
         let mut meta = write.open_table(META)?;
