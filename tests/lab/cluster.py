@@ -6,6 +6,7 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 TRIVET = os.environ.get("TRIVET_BIN", os.path.join(ROOT, "target/release/trivet"))
 CACHE = os.path.join(HERE, "cache")
 os.environ.setdefault("NFS_GUEST_CACHE", CACHE)
+os.environ["RUST_BACKTRACE"] = "0"  # messages are compared
 ADDRESS = "127.0.0.70"
 
 

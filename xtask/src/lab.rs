@@ -19,8 +19,11 @@ const NFS: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "mke2fs", "
 
 const POWER: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "mke2fs", "busybox", "strip"];
 
+const WRONG: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "busybox", "mount", "umount"];
+
 const TESTS: &[Test] = &[
     Test { name: "recipes", script: "recipes.py", commands: &["python3"], modules: &["kazoo"] },
+    Test { name: "wrong-input", script: "wrong_input.py", commands: WRONG, modules: &["kazoo"] },
     Test { name: "power-loss", script: "power_loss.py", commands: POWER, modules: &[] },
     Test { name: "names", script: "names.py", commands: NFS, modules: &[] },
     Test { name: "vm-disk", script: "vm_disk.py", commands: NFS, modules: &[] },

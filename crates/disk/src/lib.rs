@@ -17,7 +17,8 @@ pub enum DiskError {
     #[error("{path}: written by a newer version ({version}) of this program, which reads {known}")]
     Newer { path: PathBuf, version: u32, known: u32 },
     #[error(
-        "{path}: damaged at offset {offset}, with intact data behind it; this copy has to be rebuilt from another"
+        "{path}: damaged at offset {offset}; what depends on it cannot be trusted. Move the role's folder away and start \
+         again: the node's copies are then rebuilt from those on the other nodes"
     )]
     Damaged { path: PathBuf, offset: usize },
 }

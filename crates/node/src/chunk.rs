@@ -84,7 +84,7 @@ impl Chunk {
         let mut server = ChunkServer::new(replica_id.clone(), EXTENT_BYTES, replicas);
         let mut effects = Vec::new();
         for (_, batch) in &contents.batches {
-            for entry in split_batch(batch) {
+            for entry in split_batch(dir, batch)? {
                 server.replay(&entry, &mut effects);
                 for effect in effects.drain(..) {
                     apply(&mut extents, effect).map_err(io(dir.to_path_buf()))?;
@@ -204,17 +204,17 @@ fn checkpoint(dir: &Path, server: &ChunkServer, extents: &mut Extents) -> std::i
     write_atomically(&dir.join("checkpoint"), &bytes)
 }
 
-fn split_batch(batch: &[u8]) -> Vec<JournalEntry> {
+fn split_batch(dir: &Path, batch: &[u8]) -> Result<Vec<JournalEntry>, DiskError> {
     let mut bytes = Bytes::copy_from_slice(batch);
     let mut out = Vec::new();
     while !bytes.is_empty() {
         match JournalEntry::decode_length_delimited(&mut bytes) {
             Ok(entry) => out.push(entry),
-            // The batch's checksum holds, so that this is a newer program's entry.
-            Err(e) => panic!("a journal entry cannot be read: {e}"),
+            // The batch's checksum holds, so that this is no entry of this program.
+            Err(_) => return Err(DiskError::Damaged { path: dir.join("journal"), offset: batch.len() - bytes.len() }),
         }
     }
-    out
+    Ok(out)
 }
 
 fn write_journal(dir: &Path, journal: &mut Journal, entries: &mpsc::Receiver<(u64, JournalEntry)>, core: &Mutex<Core>) {
@@ -248,5 +248,28 @@ fn write_journal(dir: &Path, journal: &mut Journal, entries: &mpsc::Receiver<(u6
                 die("write a checkpoint", dir, &e);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_of_a_newer_program_and_a_damaged_one_are_refused() {
+        let write = |version| {
+            let mut bytes = Checkpoint { version, replicas: Vec::new() }.encode_to_vec();
+            let sum = crc32c::crc32c(&bytes);
+            bytes.extend_from_slice(&sum.to_be_bytes());
+            bytes
+        };
+        let path = Path::new("checkpoint");
+        assert!(read_checkpoint(path, &write(VERSION)).is_ok());
+        assert!(matches!(read_checkpoint(path, &write(VERSION + 1)), Err(DiskError::Newer { .. })));
+        let mut bad = write(VERSION);
+        bad[0] ^= 1;
+        assert!(matches!(read_checkpoint(path, &bad), Err(DiskError::Damaged { .. })));
+        assert!(matches!(read_checkpoint(path, b"x"), Err(DiskError::Damaged { .. })));
+        assert!(matches!(split_batch(path, &[9, 1, 2]), Err(DiskError::Damaged { .. })));
     }
 }

@@ -100,7 +100,7 @@ pub(super) async fn catch_up(shared: &Arc<Shared>) -> Result<(), Trouble> {
             Ok((bytes, _)) => {
                 let entry = Entry::decode(&bytes[..])
                     .map_err(|e| Trouble::Fatal(format!("entry {next} of the journal cannot be read: {e}")))?;
-                check_entry(shared, next, &entry)?;
+                check_entry(&shared.identity.cluster, next, &entry)?;
                 shared.apply(next, entry);
             }
             Err(ZkError::Code(err::NO_NODE)) => {
@@ -130,17 +130,17 @@ pub(super) async fn catch_up(shared: &Arc<Shared>) -> Result<(), Trouble> {
     }
 }
 
-fn check_entry(shared: &Shared, number: u64, entry: &Entry) -> Result<(), Trouble> {
+fn check_entry(cluster: &str, number: u64, entry: &Entry) -> Result<(), Trouble> {
     if entry.version > VERSION {
         return Err(Trouble::Fatal(format!(
             "entry {number} of the journal has version {}, this program reads {VERSION}: upgrade it",
             entry.version
         )));
     }
-    if entry.cluster != shared.identity.cluster {
+    if entry.cluster != cluster {
         return Err(Trouble::Fatal(format!(
             "entry {number} of the journal belongs to cluster {}, this is {}",
-            entry.cluster, shared.identity.cluster
+            entry.cluster, cluster
         )));
     }
     Ok(())
@@ -174,4 +174,21 @@ async fn fetch_state(shared: &Arc<Shared>) -> Result<(), Trouble> {
     tracing::warn!("the journal is trimmed below what this metad has, and no other metad answers yet");
     tokio::time::sleep(Duration::from_millis(500)).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_of_a_newer_program_or_another_cluster_is_refused() {
+        let entry = |version, cluster: &str| Entry { version, cluster: cluster.into(), ..Default::default() };
+        let refusal = |e: Entry| match check_entry("c", 7, &e) {
+            Err(Trouble::Fatal(reason)) => reason,
+            _ => panic!("it was accepted"),
+        };
+        assert!(check_entry("c", 7, &entry(VERSION, "c")).is_ok());
+        assert!(refusal(entry(VERSION + 1, "c")).contains("upgrade it"));
+        assert!(refusal(entry(VERSION, "other")).contains("belongs to cluster other"));
+    }
 }

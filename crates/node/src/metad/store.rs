@@ -2,6 +2,7 @@
 //! the log holds what comes after, and is trimmed only below what a majority has here.
 
 use super::{log_path, Shared, APPLIED, LOG};
+use anyhow::Context;
 use redb::{Database, ReadableTable, TableDefinition};
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +19,13 @@ const LOG_KEPT: u64 = 100;
 pub(super) fn open(dir: &Path) -> anyhow::Result<(Database, MemoryKv)> {
     trivet_disk::make_dir(dir)?;
     let path = dir.join("state.redb");
-    let database = Database::create(&path)?;
+    let database = Database::create(&path).with_context(|| {
+        format!(
+            "{} cannot be opened; if it is damaged, move {} away and start again: the other metads have the same",
+            path.display(),
+            dir.display()
+        )
+    })?;
     trivet_disk::sync_dir(dir)?;
     let write = database.begin_write()?;
     {
@@ -114,5 +121,22 @@ async fn trim(shared: &Shared) {
         if shared.zk.delete(&log_path(n)).await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_of_a_newer_program_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (database, _) = open(dir.path()).unwrap();
+        let write = database.begin_write().unwrap();
+        write.open_table(META).unwrap().insert("version", VERSION + 1).unwrap();
+        write.commit().unwrap();
+        drop(database);
+        let Err(e) = open(dir.path()) else { panic!("it was opened") };
+        assert!(e.to_string().contains("newer version (2)"), "{e}");
     }
 }
