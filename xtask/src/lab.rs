@@ -26,6 +26,7 @@ const TESTS: &[Test] = &[
     Test { name: "wrong-input", script: "wrong_input.py", commands: WRONG, modules: &["kazoo"] },
     Test { name: "power-loss", script: "power_loss.py", commands: POWER, modules: &[] },
     Test { name: "names", script: "names.py", commands: NFS, modules: &[] },
+    Test { name: "history", script: "history.py", commands: NFS, modules: &[] },
     Test { name: "vm-disk", script: "vm_disk.py", commands: NFS, modules: &[] },
     Test { name: "frozen-control", script: "frozen_control.py", commands: NFS, modules: &[] },
     Test {

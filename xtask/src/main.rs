@@ -1,5 +1,6 @@
-//! The chores: `cargo xtask sim`, `cargo xtask lab`.
+//! The chores: `cargo xtask sim`, `cargo xtask lab`, `cargo xtask history`.
 
+mod history;
 mod lab;
 mod sim;
 
@@ -18,11 +19,14 @@ enum Command {
     Sim(sim::Args),
     /// Run the tests that need packages, root, Java or QEMU
     Lab(lab::Args),
+    /// Judge a history of reads and writes that real clients made
+    History(history::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Sim(args) => sim::run(&args),
         Command::Lab(args) => lab::run(&args),
+        Command::History(args) => history::run(&args),
     }
 }

@@ -59,28 +59,15 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
         println!("{report:#?}");
         return if report.violations.is_empty() { Ok(()) } else { bail!("seed {seed} violates") };
     }
-    let next = AtomicU64::new(args.from);
-    let total = Mutex::new((coordination::Report::default(), Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..args.jobs {
-            scope.spawn(|| loop {
-                let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= args.from + args.seeds {
-                    return;
-                }
-                let mut r = coordination::run(options(seed, false));
-                if args.twice && coordination::run(options(seed, false)).hash != r.hash {
-                    r.violations.push(coordination::Violation("the second run differs from the first".into()));
-                }
-                let mut total = total.lock().expect("no thread panics while it holds this");
-                add(&mut total.0, &r);
-                if !r.violations.is_empty() {
-                    total.1.push((seed, r.violations));
-                }
-            });
-        }
-    });
-    let (t, mut failed) = total.into_inner().expect("all threads ended well");
+    let (t, failed) = each_seed(
+        args,
+        |seed| {
+            let r = coordination::run(options(seed, false));
+            let violations = r.violations.iter().map(|v| v.0.clone()).collect();
+            (r.hash, violations, r)
+        },
+        add_coordination,
+    );
     println!(
         "coordination: {} seeds of {} simulated minutes, {} events: {} elections, {} leaders, {} commits, {} answers, \
          {} DIFF, {} TRUNC, {} SNAP, {} torn tails, {} kills, {} power losses, {} freezes, {} sessions expired",
@@ -100,10 +87,45 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
         t.freezes,
         t.expired_sessions,
     );
+    report_failures(args, "coordination", &failed)
+}
+
+/// Runs every seed, on several threads; each run gives its hash, its violations and its counts.
+fn each_seed<T: Default + Send>(
+    args: &Args,
+    run: impl Fn(u64) -> (u64, Vec<String>, T) + Sync,
+    add: fn(&mut T, &T),
+) -> (T, Vec<(u64, Vec<String>)>) {
+    let next = AtomicU64::new(args.from);
+    let total = Mutex::new((T::default(), Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..args.jobs {
+            scope.spawn(|| loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= args.from + args.seeds {
+                    return;
+                }
+                let (hash, mut violations, counts) = run(seed);
+                if args.twice && run(seed).0 != hash {
+                    violations.push("the second run differs from the first".into());
+                }
+                let mut total = total.lock().expect("no thread panics while it holds this");
+                add(&mut total.0, &counts);
+                if !violations.is_empty() {
+                    total.1.push((seed, violations));
+                }
+            });
+        }
+    });
+    let (counts, mut failed) = total.into_inner().expect("all threads ended well");
     failed.sort_by_key(|f| f.0);
+    (counts, failed)
+}
+
+fn report_failures(args: &Args, core: &str, failed: &[(u64, Vec<String>)]) -> anyhow::Result<()> {
     for (seed, violations) in failed.iter().take(10) {
-        println!("seed {seed}: {}", violations[0].0);
-        println!("  replay: cargo xtask sim --core coordination --minutes {} --seed {seed}", args.minutes);
+        println!("seed {seed}: {}", violations[0]);
+        println!("  replay: cargo xtask sim --core {core} --minutes {} --seed {seed}", args.minutes);
     }
     if !failed.is_empty() {
         bail!("{} seeds violate", failed.len());
@@ -111,7 +133,7 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn add(t: &mut coordination::Report, r: &coordination::Report) {
+fn add_coordination(t: &mut coordination::Report, r: &coordination::Report) {
     t.events += r.events;
     t.elections += r.elections;
     t.leaders += r.leaders;
@@ -135,42 +157,14 @@ fn run_replication(args: &Args) -> anyhow::Result<()> {
         println!("{report:#?}");
         return if report.violations.is_empty() { Ok(()) } else { bail!("seed {seed} violates") };
     }
-    let next = AtomicU64::new(args.from);
-    let total = Mutex::new((replication::Report::default(), Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..args.jobs {
-            scope.spawn(|| loop {
-                let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= args.from + args.seeds {
-                    return;
-                }
-                let mut r = replication::run(options(seed, false));
-                if args.twice && replication::run(options(seed, false)).hash != r.hash {
-                    r.violations.push("the second run differs from the first".into());
-                }
-                let mut total = total.lock().expect("no thread panics while it holds this");
-                let t = &mut total.0;
-                t.events += r.events;
-                t.reads += r.reads;
-                t.writes += r.writes;
-                t.leases += r.leases;
-                t.seals += r.seals;
-                t.roll_forwards += r.roll_forwards;
-                t.removals += r.removals;
-                t.joins += r.joins;
-                t.promotions += r.promotions;
-                t.crashes += r.crashes;
-                t.torn_tails += r.torn_tails;
-                t.power_losses += r.power_losses;
-                t.freezes += r.freezes;
-                t.damages += r.damages;
-                if !r.violations.is_empty() {
-                    total.1.push((seed, r.violations));
-                }
-            });
-        }
-    });
-    let (t, mut failed) = total.into_inner().expect("all threads ended well");
+    let (t, failed) = each_seed(
+        args,
+        |seed| {
+            let r = replication::run(options(seed, false));
+            (r.hash, r.violations.clone(), r)
+        },
+        add_replication,
+    );
     println!(
         "replication: {} seeds of {} simulated minutes, {} events: {} reads, {} writes, {} leases, {} seals, \
          {} roll-forwards, {} removals, {} joins, {} promotions, {} torn tails, {} kills, {} power losses, {} freezes, \
@@ -192,13 +186,22 @@ fn run_replication(args: &Args) -> anyhow::Result<()> {
         t.freezes,
         t.damages,
     );
-    failed.sort_by_key(|f| f.0);
-    for (seed, violations) in failed.iter().take(10) {
-        println!("seed {seed}: {}", violations[0]);
-        println!("  replay: cargo xtask sim --core replication --minutes {} --seed {seed}", args.minutes);
-    }
-    if !failed.is_empty() {
-        bail!("{} seeds violate", failed.len());
-    }
-    Ok(())
+    report_failures(args, "replication", &failed)
+}
+
+fn add_replication(t: &mut replication::Report, r: &replication::Report) {
+    t.events += r.events;
+    t.reads += r.reads;
+    t.writes += r.writes;
+    t.leases += r.leases;
+    t.seals += r.seals;
+    t.roll_forwards += r.roll_forwards;
+    t.removals += r.removals;
+    t.joins += r.joins;
+    t.promotions += r.promotions;
+    t.crashes += r.crashes;
+    t.torn_tails += r.torn_tails;
+    t.power_losses += r.power_losses;
+    t.freezes += r.freezes;
+    t.damages += r.damages;
 }
