@@ -168,7 +168,7 @@ fn run_replication(args: &Args) -> anyhow::Result<()> {
     println!(
         "replication: {} seeds of {} simulated minutes, {} events: {} reads, {} writes, {} leases, {} seals, \
          {} roll-forwards, {} removals, {} joins, {} promotions, {} torn tails, {} kills, {} power losses, {} freezes, \
-         {} damaged copies",
+         {} damaged copies, {} orders to free a copy",
         args.seeds,
         args.minutes,
         t.events,
@@ -185,6 +185,7 @@ fn run_replication(args: &Args) -> anyhow::Result<()> {
         t.power_losses,
         t.freezes,
         t.damages,
+        t.freed,
     );
     report_failures(args, "replication", &failed)
 }
@@ -204,4 +205,5 @@ fn add_replication(t: &mut replication::Report, r: &replication::Report) {
     t.power_losses += r.power_losses;
     t.freezes += r.freezes;
     t.damages += r.damages;
+    t.freed += r.freed;
 }

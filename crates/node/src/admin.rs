@@ -12,7 +12,8 @@ use trivet_storage::nfs::status;
 pub async fn command(config: &NodeConfig, op: CommandOp, limit: Duration) -> anyhow::Result<Reply> {
     let identity = Arc::new(config.identity()?);
     let clients: Vec<_> = config.metads().into_values().map(|a| Client::new(a, identity.clone())).collect();
-    let body = MetaRequest { ask: Some(MetaAsk::Command(Command { call: None, op: Some(op) })) }.encode_to_vec();
+    let body =
+        MetaRequest { ask: Some(MetaAsk::Command(Command { call: None, stamp: None, op: Some(op) })) }.encode_to_vec();
     let begun = Instant::now();
     while begun.elapsed() < limit {
         for client in &clients {

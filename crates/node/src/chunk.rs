@@ -129,6 +129,27 @@ impl Chunk {
         }
     }
 
+    /// Throws a copy away that no configuration up to this epoch needs; refused if it has joined since.
+    pub fn free(&self, eid: u64, epoch: u64) {
+        let mut effects = Vec::new();
+        let mut core = self.core.lock().expect("nobody panics with it");
+        let request = ChunkRequest {
+            eid,
+            replica: self.replica_id.clone(),
+            epoch,
+            lease: u64::MAX,
+            op: Some(ChunkOp::Free(Empty {})),
+        };
+        let token = core.next_token;
+        core.next_token += 1;
+        core.server.handle(token, request, &mut effects);
+        for effect in effects {
+            if let Effect::Journal { seq, entry } = effect {
+                let _ = self.journal.send((seq, entry));
+            }
+        }
+    }
+
     /// `(extent, epoch, lease, joining)` of each copy, for status.
     pub fn copies(&self) -> Vec<(u64, u64, u64, bool)> {
         let core = self.core.lock().expect("nobody panics with it");

@@ -52,8 +52,8 @@ pub(crate) struct Inner {
     leader: AtomicU32,
     clients: Mutex<HashMap<SocketAddr, Arc<Client>>>,
     owners: Mutex<HashMap<u64, Arc<OwnerHandle>>>,
-    /// Who owns files that this gateway does not.
-    elsewhere: Mutex<HashMap<u64, u32>>,
+    /// Who owns files that this gateway does not, and under which lease.
+    elsewhere: Mutex<HashMap<u64, (u32, u64)>>,
     membership: RwLock<Membership>,
     replica: RwLock<State<MemoryKv>>,
     cluster_hash: u64,
@@ -73,7 +73,7 @@ impl Gateway {
         let metads = settings.metads.iter().map(|(n, a)| (*n, Client::new(*a, identity.clone()))).collect();
         let inner = Arc::new(Inner {
             boot: u64::from_be_bytes(crate::rpc::random::<8>()) | 1,
-            cluster_hash: hash64(identity.cluster.as_bytes()),
+            cluster_hash: xxhash_rust::xxh3::xxh3_64(identity.cluster.as_bytes()),
             identity,
             metads,
             leader: AtomicU32::new(0),
@@ -86,7 +86,7 @@ impl Gateway {
             events,
             settings,
         });
-        server::serve(inner.clone(), listener);
+        server::serve(inner.clone(), listener, None);
         tokio::spawn(heartbeats(inner.clone()));
         tokio::spawn(server::serve_addresses(inner.clone()));
         Ok(Gateway { inner })
@@ -106,6 +106,10 @@ impl Gateway {
     pub fn membership(&self) -> Membership {
         self.inner.membership.read().expect("nobody panics with it").clone()
     }
+    /// See `State::free_up_to`; by this gateway's copy of the metadata.
+    pub fn free_up_to(&self, replica: &[u8], eid: u64) -> Option<u64> {
+        self.inner.replica.read().expect("nobody panics with it").free_up_to(replica, eid)
+    }
     pub fn boot(&self) -> u64 {
         self.inner.boot
     }
@@ -113,13 +117,6 @@ impl Gateway {
     pub fn ready(&self) -> bool {
         !self.inner.replica.read().expect("nobody panics with it").datastores().is_empty()
     }
-}
-
-pub(crate) fn hash64(bytes: &[u8]) -> u64 {
-    use std::hash::Hasher;
-    let mut h = std::hash::DefaultHasher::new();
-    h.write(bytes);
-    h.finish()
 }
 
 impl Inner {
@@ -162,8 +159,9 @@ impl Inner {
         None
     }
 
-    pub(crate) async fn command(&self, call: Option<CallId>, op: CommandOp) -> Reply {
-        match self.metad(MetaAsk::Command(Command { call, op: Some(op) })).await {
+    pub(crate) async fn command(&self, call: Option<CallId>, stamp: Option<Stamp>, op: CommandOp) -> Reply {
+        match self.metad(MetaAsk::Command(Command { call, stamp, op: Some(op) })).await {
+            MetaAnswer::Reply(reply) if reply.superseded => std::future::pending().await,
             MetaAnswer::Reply(reply) => reply,
             _ => Reply { status: trivet_storage::nfs::status::IO, ..Default::default() },
         }

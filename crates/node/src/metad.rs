@@ -313,7 +313,7 @@ impl Shared {
             let known = self.state.read().expect("nobody panics with it").replicas();
             if !known.iter().any(|r| r == replica) {
                 let op = Some(CommandOp::RegisterReplica(replica.clone()));
-                let _ = self.submit(leading, Command { call: None, op }).await;
+                let _ = self.submit(leading, Command { call: None, stamp: None, op }).await;
             }
         }
         let asker = info.node;
@@ -329,7 +329,6 @@ impl Shared {
             applied: s.applied(),
             leader: self.settings.node,
             epoch: leading.epoch,
-            garbage: s.garbage().into_iter().take(100).collect(),
             gateways: alive,
         }
     }

@@ -14,10 +14,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use trivet_coordination::config::Member;
 use trivet_coordination::{Config, Event, FastLimits};
 use trivet_formats::ServerId;
 use trivet_storage::messages::kind;
+
+/// Copies that nothing names are looked for this often.
+const SWEEP_PAUSE: Duration = Duration::from_secs(20);
 
 /// Starts the roles and serves until the process ends.
 pub async fn run(config: NodeConfig, roles: Vec<Role>) -> anyhow::Result<()> {
@@ -76,6 +80,9 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>) -> anyhow::Result<()> {
         };
         sources.gateway = Some(Gateway::start(settings, identity.clone(), events.clone()).await?);
     }
+    if let (Some(chunk), Some(gateway)) = (&sources.chunk, &sources.gateway) {
+        tokio::spawn(sweep(chunk.clone(), gateway.clone(), events.clone()));
+    }
     if data {
         let (chunk, gateway) = (sources.chunk.clone(), sources.gateway.clone());
         let handler: Handler = Arc::new(move |k: u8, body: Bytes, r: Responder| match k {
@@ -128,6 +135,24 @@ fn listen(address: SocketAddr, identity: Arc<Identity>, handler: Handler) -> any
     socket.listen(1024)?;
     crate::rpc::serve(tokio::net::TcpListener::from_std(socket.into())?, identity, handler);
     Ok(())
+}
+
+/// Throws copies away that no configuration names any more: of removed files, and of extents that got
+/// another copy in their place.
+async fn sweep(chunk: Chunk, gateway: Gateway, events: Events) {
+    loop {
+        tokio::time::sleep(SWEEP_PAUSE).await;
+        let copies = chunk.copies();
+        let orders: Vec<(u64, u64)> =
+            copies.iter().filter_map(|(eid, ..)| Some((*eid, gateway.free_up_to(chunk.replica_id(), *eid)?))).collect();
+        for (eid, epoch) in &orders {
+            chunk.free(*eid, *epoch);
+        }
+        if let Some((first, _)) = orders.first() {
+            let what = format!("{} copies thrown away, extent {first} first", orders.len());
+            events.record("copies", what, "no configuration names them");
+        }
+    }
 }
 
 /// The data folder says whose it is.

@@ -83,6 +83,16 @@ pub struct OpId {
     pub low: u64,
 }
 
+/// Over which binding of a datastore address a request came in. An address that moved has a greater
+/// version, and what came in over the older one counts no more (rule R18 of the replication protocol).
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Stamp {
+    #[prost(string, tag = "1")]
+    pub address: String,
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+}
+
 /// One atomic change of an extent, as journaled by every member.
 #[derive(Clone, PartialEq, Message)]
 pub struct Record {
@@ -541,6 +551,8 @@ pub struct Command {
     /// Of calls that must not be carried out twice.
     #[prost(message, optional, tag = "1")]
     pub call: Option<CallId>,
+    #[prost(message, optional, tag = "2")]
+    pub stamp: Option<Stamp>,
     #[prost(oneof = "CommandOp", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24")]
     pub op: Option<CommandOp>,
 }
@@ -583,6 +595,12 @@ pub struct Reply {
     pub before: Option<Attr>,
     #[prost(uint32, tag = "10")]
     pub copies: u32,
+    /// With a grant: where the datastore addresses are.
+    #[prost(message, repeated, tag = "11")]
+    pub bindings: Vec<Binding>,
+    /// The request came in over a binding that is no more: nobody waits for this reply.
+    #[prost(bool, tag = "12")]
+    pub superseded: bool,
 }
 
 // ---- between gateways and metads ----
@@ -703,8 +721,6 @@ pub struct Membership {
     pub leader: u32,
     #[prost(uint64, tag = "6")]
     pub epoch: u64,
-    #[prost(message, repeated, tag = "7")]
-    pub garbage: Vec<ExtentConfig>,
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct Pair {
@@ -764,7 +780,7 @@ pub struct MetaResponse {
 pub struct Forward {
     #[prost(uint64, tag = "1")]
     pub file: u64,
-    /// 1 read, 2 write, 3 attributes, 4 commit, 5 size, 6 what this gateway owns.
+    /// 1 read, 2 write, 3 attributes, 4 commit, 5 size, 7 attributes that metad changed.
     #[prost(uint32, tag = "2")]
     pub what: u32,
     #[prost(uint64, tag = "3")]
@@ -775,10 +791,15 @@ pub struct Forward {
     pub data: bytes::Bytes,
     #[prost(message, required, tag = "6")]
     pub id: OpId,
+    #[prost(message, optional, tag = "7")]
+    pub stamp: Option<Stamp>,
+    /// The lease of the owner that is meant; another one of the same gateway refuses.
+    #[prost(uint64, tag = "8")]
+    pub lease: u64,
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct Forwarded {
-    /// 0 done, 1 stale, 2 not the owner.
+    /// 0 done, 1 stale, 2 not the owner, 3 superseded.
     #[prost(uint32, tag = "1")]
     pub outcome: u32,
     #[prost(bytes = "bytes", tag = "2")]

@@ -1,7 +1,7 @@
 //! The procedures of NFSv3 and MOUNT: namespace at metad, bytes at the file's owner, heartbeats from
 //! what this gateway knows.
 
-use super::{hash64, Inner};
+use super::Inner;
 use bytes::Bytes;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,9 +21,11 @@ const FILE_BYTES_MAX: u64 = EXTENT_BYTES << 20;
 /// Entries of one listing at most.
 const LIST_MAX: u32 = 1_000;
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Peer {
     pub ip: IpAddr,
+    /// Of the datastore address that it came to.
+    pub stamp: Option<Stamp>,
 }
 
 /// Which call this is: for the record of replies, and for the ids of writes.
@@ -37,6 +39,9 @@ impl Ticket {
     fn call(&self) -> Option<CallId> {
         Some(CallId { client: self.peer.ip.to_string(), xid: self.xid, body: self.body })
     }
+    fn stamp(&self) -> Option<Stamp> {
+        self.peer.stamp.clone()
+    }
 }
 
 fn wall_ns() -> u64 {
@@ -45,11 +50,9 @@ fn wall_ns() -> u64 {
 
 /// 128 bits of what makes a call this call.
 fn op_id(ip: IpAddr, xid: u32, body: &[u8]) -> OpId {
-    let mut head = ip.to_string().into_bytes();
-    head.extend_from_slice(&xid.to_be_bytes());
-    let sum = u64::from(crc32c::crc32c(body));
-    let high = hash64(&[&head[..], &sum.to_be_bytes(), b"1"].concat());
-    OpId { high, low: hash64(body) ^ hash64(&head) }
+    let seed = xxhash_rust::xxh3::xxh3_64_with_seed(ip.to_string().as_bytes(), u64::from(xid));
+    let sum = xxhash_rust::xxh3::xxh3_128_with_seed(body, seed);
+    OpId { high: (sum >> 64) as u64, low: sum as u64 }
 }
 
 impl Inner {
@@ -116,7 +119,7 @@ impl Inner {
         let owned = self.owners.lock().expect("nobody panics with it").contains_key(&fileid)
             || self.elsewhere.lock().expect("nobody panics with it").contains_key(&fileid);
         if owned {
-            return match self.file_op(fileid, Op::Attr).await {
+            return match self.file_op(fileid, Op::Attr, None).await {
                 Outcome::Attr(a) => Ok(a),
                 _ => Err(status::STALE),
             };
@@ -185,7 +188,7 @@ impl Inner {
                     w.u32(32_000).u32(255).bool(true).bool(true).bool(false).bool(true);
                 }
             },
-            Call::Commit { file } => match self.op(file, Op::Commit).await {
+            Call::Commit { file } => match self.op(file, Op::Commit, None).await {
                 Ok(Outcome::Written { before, after }) => {
                     put_wcc(w.u32(0), Some(&before), Some(&after));
                     w.u64(self.cluster_hash);
@@ -199,8 +202,8 @@ impl Inner {
     async fn result(self: &Arc<Self>, h: Option<Handle>) -> Result<Attr, u32> {
         self.attr_of(self.file(h)?.fileid).await
     }
-    async fn op(self: &Arc<Self>, h: Option<Handle>, op: Op) -> Result<Outcome, u32> {
-        Ok(self.file_op(self.file(h)?.fileid, op).await)
+    async fn op(self: &Arc<Self>, h: Option<Handle>, op: Op, stamp: Option<Stamp>) -> Result<Outcome, u32> {
+        Ok(self.file_op(self.file(h)?.fileid, op, stamp).await)
     }
 
     async fn set_attr(
@@ -222,14 +225,14 @@ impl Inner {
             if size > FILE_BYTES_MAX {
                 return put_wcc(w.u32(status::FBIG), None, None);
             }
-            match self.file_op(h.fileid, Op::SetSize { size }).await {
+            match self.file_op(h.fileid, Op::SetSize { size, id: t.body }, t.stamp()).await {
                 Outcome::Written { before, after } => wcc = Some((before, after)),
                 _ => return put_wcc(w.u32(status::STALE), None, None),
             }
         }
         if others != SetAttr::default() || size.is_none() {
             let op = CommandOp::ChangeAttr(ChangeAttr { file: h.fileid, attr: others, guard_ctime_ns: guard });
-            let reply = self.command(t.call(), op).await;
+            let reply = self.command(t.call(), t.stamp(), op).await;
             if reply.status != status::OK {
                 return put_wcc(w.u32(reply.status), reply.before.as_ref(), reply.attr.as_ref());
             }
@@ -279,7 +282,7 @@ impl Inner {
 
     async fn read(self: &Arc<Self>, h: Option<Handle>, offset: u64, count: u32, w: &mut XdrWriter) {
         let length = u64::from(count.min(IO_BYTES_MAX));
-        match self.op(h, Op::Read { offset, length }).await {
+        match self.op(h, Op::Read { offset, length }, None).await {
             Ok(Outcome::Read { data, eof, attr }) => {
                 put_post(w.u32(0), Some(&attr));
                 w.u32(data.len() as u32).bool(eof).opaque(&data);
@@ -294,7 +297,7 @@ impl Inner {
             return put_wcc(w.u32(status::FBIG), None, None);
         }
         let count = data.len() as u32;
-        match self.op(h, Op::Write { offset, data, id: t.body }).await {
+        match self.op(h, Op::Write { offset, data, id: t.body }, t.stamp()).await {
             Ok(Outcome::Written { before, after }) => {
                 put_wcc(w.u32(0), Some(&before), Some(&after));
                 // Whatever was asked for, it is on the disks of all copies: FILE_SYNC.
@@ -324,7 +327,7 @@ impl Inner {
         make.attr.uid.get_or_insert(uid);
         make.attr.gid.get_or_insert(gid);
         let size = make.attr.size;
-        let reply = self.command(t.call(), CommandOp::Make(make)).await;
+        let reply = self.command(t.call(), t.stamp(), CommandOp::Make(make)).await;
         w.u32(reply.status);
         let Some(inode) = reply.inode.filter(|_| reply.status == 0) else {
             return put_wcc(w, reply.dir_before.as_ref(), reply.dir_after.as_ref());
@@ -333,7 +336,9 @@ impl Inner {
         if let (Some(size), Some(a)) = (size, &attr) {
             // An existing file that was opened to be emptied.
             if inode.attr.kind == 1 && a.size != size {
-                if let Outcome::Written { after, .. } = self.file_op(inode.attr.fileid, Op::SetSize { size }).await {
+                if let Outcome::Written { after, .. } =
+                    self.file_op(inode.attr.fileid, Op::SetSize { size, id: t.body }, t.stamp()).await
+                {
                     attr = Some(after);
                 }
             }
@@ -348,7 +353,7 @@ impl Inner {
             Err(code) => Reply { status: code, ..Default::default() },
             Ok(h) => {
                 let at = Place { dir: h.fileid, name };
-                self.command(t.call(), CommandOp::Remove(Remove { at, folder })).await
+                self.command(t.call(), t.stamp(), CommandOp::Remove(Remove { at, folder })).await
             }
         };
         put_wcc(w.u32(reply.status), reply.dir_before.as_ref(), reply.dir_after.as_ref());
@@ -365,7 +370,7 @@ impl Inner {
             (Ok(f), Ok(g)) => {
                 let rename =
                     Rename { from: Place { dir: f.fileid, name: from.1 }, to: Place { dir: g.fileid, name: to.1 } };
-                self.command(t.call(), CommandOp::Rename(rename)).await
+                self.command(t.call(), t.stamp(), CommandOp::Rename(rename)).await
             }
             (Err(code), _) | (_, Err(code)) => Reply { status: code, ..Default::default() },
         };
@@ -384,7 +389,7 @@ impl Inner {
         let reply = match (self.file(file), self.file(dir)) {
             (Ok(f), Ok(d)) => {
                 let link = Link { file: f.fileid, to: Place { dir: d.fileid, name } };
-                self.command(t.call(), CommandOp::Link(link)).await
+                self.command(t.call(), t.stamp(), CommandOp::Link(link)).await
             }
             (Err(code), _) | (_, Err(code)) => Reply { status: code, ..Default::default() },
         };

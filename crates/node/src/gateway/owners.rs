@@ -14,9 +14,12 @@ use trivet_storage::replication::Geometry;
 /// A passed-on operation is given up and asked again after this; the owner answers the retry from what
 /// it remembers.
 const FORWARD_LIMIT: Duration = Duration::from_secs(5);
+/// What a `Forward` asks when it only tells that metad changed attributes.
+const CHANGED: u32 = 7;
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) struct OwnerHandle {
+    lease: u64,
     core: Mutex<Running>,
 }
 
@@ -33,10 +36,11 @@ fn wall_ns() -> u64 {
 
 impl OwnerHandle {
     fn start(inner: &Arc<Inner>, granted: Reply) -> Option<Arc<OwnerHandle>> {
+        let lease = granted.inode.as_ref()?.lease.number;
         let mut owner = Owner::new(inner.settings.node, Geometry::STANDARD, granted, inner.clock.mono_ms(), wall_ns())?;
         let effects = owner.take_effects();
         let running = Running { owner, waiting: HashMap::new(), next_token: 1, ended: false };
-        let handle = Arc::new(OwnerHandle { core: Mutex::new(running) });
+        let handle = Arc::new(OwnerHandle { lease, core: Mutex::new(running) });
         let alive = inner
             .membership
             .read()
@@ -102,7 +106,7 @@ impl OwnerHandle {
                     let (handle, inner) = (self.clone(), inner.clone());
                     inner.note(&op);
                     tokio::spawn(async move {
-                        let reply = inner.command(None, op).await;
+                        let reply = inner.command(None, None, op).await;
                         handle.feed(&inner, Input::Meta { call, reply });
                     });
                 }
@@ -118,7 +122,7 @@ impl OwnerHandle {
         }
     }
 
-    async fn operate(self: &Arc<Self>, inner: &Arc<Inner>, op: Op) -> Outcome {
+    async fn operate(self: &Arc<Self>, inner: &Arc<Inner>, op: Op, stamp: Option<Stamp>) -> Outcome {
         let (tx, rx) = oneshot::channel();
         let token = {
             let mut core = self.core.lock().expect("nobody panics with it");
@@ -127,7 +131,7 @@ impl OwnerHandle {
             core.waiting.insert(token, tx);
             token
         };
-        self.feed(inner, Input::Op { token, op });
+        self.feed(inner, Input::Op { token, op, stamp });
         rx.await.unwrap_or(Outcome::NotOwner)
     }
 
@@ -161,11 +165,19 @@ impl Inner {
         self.owners.lock().expect("nobody panics with it").get(&file).cloned()
     }
 
-    /// Carries out an operation, here or at the owner, however long it takes.
-    pub(crate) async fn file_op(self: &Arc<Self>, file: u64, op: Op) -> Outcome {
+    /// Carries out an operation, here or at the owner, however long it takes. One that came in over a
+    /// binding that is no more never ends: its client asks somebody else, and its connection is about to go.
+    pub(crate) async fn file_op(self: &Arc<Self>, file: u64, op: Op, stamp: Option<Stamp>) -> Outcome {
+        match self.file_op_or_superseded(file, op, stamp).await {
+            Outcome::Superseded => std::future::pending().await,
+            outcome => outcome,
+        }
+    }
+
+    async fn file_op_or_superseded(self: &Arc<Self>, file: u64, op: Op, stamp: Option<Stamp>) -> Outcome {
         loop {
             if let Some(owner) = self.own(file) {
-                match owner.operate(self, op.clone()).await {
+                match owner.operate(self, op.clone(), stamp.clone()).await {
                     Outcome::NotOwner => {
                         self.forget(file, &owner);
                         continue;
@@ -174,8 +186,9 @@ impl Inner {
                 }
             }
             let hint = self.elsewhere.lock().expect("nobody panics with it").get(&file).copied();
-            if let Some(node) = hint {
-                match self.pass_on(node, file, &op).await {
+            if let Some((node, lease)) = hint {
+                match self.pass_on(node, Forward { file, lease, stamp: stamp.clone(), ..Default::default() }, &op).await
+                {
                     Some(outcome) if outcome != Outcome::NotOwner => return outcome,
                     _ => drop(self.elsewhere.lock().expect("nobody panics with it").remove(&file)),
                 }
@@ -198,7 +211,7 @@ impl Inner {
     /// Asks metad for the lease, or who has it.
     async fn acquire(self: &Arc<Self>, file: u64) -> Result<(), Option<Outcome>> {
         let grant = Grant { file, gateway: self.settings.node, boot: self.boot, expected: 0, replicas: Vec::new() };
-        let reply = self.command(None, CommandOp::Grant(grant)).await;
+        let reply = self.command(None, None, CommandOp::Grant(grant)).await;
         match (reply.status, &reply.inode) {
             (status::OK, Some(inode)) => {
                 let lease = inode.lease.number;
@@ -219,7 +232,10 @@ impl Inner {
                 Ok(())
             }
             (status::JUKEBOX, Some(inode)) if inode.lease.boot != self.boot && inode.lease.boot != 0 => {
-                self.elsewhere.lock().expect("nobody panics with it").insert(file, inode.lease.gateway);
+                self.elsewhere
+                    .lock()
+                    .expect("nobody panics with it")
+                    .insert(file, (inode.lease.gateway, inode.lease.number));
                 Err(None)
             }
             (status::JUKEBOX, _) => Err(None),
@@ -228,7 +244,7 @@ impl Inner {
         }
     }
 
-    async fn pass_on(&self, node: u32, file: u64, op: &Op) -> Option<Outcome> {
+    async fn pass_on(&self, node: u32, mut f: Forward, op: &Op) -> Option<Outcome> {
         if node == self.settings.node {
             return None;
         }
@@ -237,13 +253,12 @@ impl Inner {
             m.gateways.iter().find(|g| g.node == node).map(|g| g.address.clone())
         };
         let address = address?.parse().ok()?;
-        let mut f = Forward { file, ..Default::default() };
         match op {
             Op::Read { offset, length } => (f.what, f.offset, f.length) = (1, *offset, *length),
             Op::Write { offset, data, id } => (f.what, f.offset, f.data, f.id) = (2, *offset, data.clone(), *id),
             Op::Attr => f.what = 3,
             Op::Commit => f.what = 4,
-            Op::SetSize { size } => (f.what, f.length) = (5, *size),
+            Op::SetSize { size, id } => (f.what, f.length, f.id) = (5, *size, *id),
         }
         let answer = self.client(address).ask(kind::GATEWAY, &f.encode_to_vec(), FORWARD_LIMIT).await;
         let Ok(answer) = answer.map_err(|_| ()).and_then(|b| Forwarded::decode(b).map_err(|_| ())) else {
@@ -253,6 +268,7 @@ impl Inner {
         Some(match (answer.outcome, f.what) {
             (1, _) => Outcome::Stale,
             (2, _) => Outcome::NotOwner,
+            (3, _) => Outcome::Superseded,
             (_, 1) => Outcome::Read { data: answer.data, eof: answer.eof, attr: answer.after? },
             (_, 3) => Outcome::Attr(answer.after?),
             _ => Outcome::Written { before: answer.before?, after: answer.after? },
@@ -263,13 +279,17 @@ impl Inner {
     pub(super) async fn forwarded(self: &Arc<Self>, f: Forward) -> Forwarded {
         let not_owner = Forwarded { outcome: 2, ..Default::default() };
         let Some(owner) = self.own(f.file) else { return not_owner };
+        // One that was meant for an earlier lease of this gateway has been sent again since.
+        if f.what != CHANGED && owner.lease != f.lease {
+            return not_owner;
+        }
         let op = match f.what {
             1 => Op::Read { offset: f.offset, length: f.length },
             2 => Op::Write { offset: f.offset, data: f.data, id: f.id },
             3 => Op::Attr,
             4 => Op::Commit,
-            5 => Op::SetSize { size: f.length },
-            7 => {
+            5 => Op::SetSize { size: f.length, id: f.id },
+            CHANGED => {
                 if let Ok(attr) = Attr::decode(f.data) {
                     owner.feed(self, Input::Changed(attr));
                 }
@@ -277,7 +297,7 @@ impl Inner {
             }
             _ => return not_owner,
         };
-        match owner.operate(self, op).await {
+        match owner.operate(self, op, f.stamp).await {
             Outcome::Read { data, eof, attr } => Forwarded { data, eof, after: Some(attr), ..Default::default() },
             Outcome::Attr(attr) => Forwarded { after: Some(attr), ..Default::default() },
             Outcome::Written { before, after } => {
@@ -285,6 +305,7 @@ impl Inner {
             }
             Outcome::Stale => Forwarded { outcome: 1, ..Default::default() },
             Outcome::NotOwner => not_owner,
+            Outcome::Superseded => Forwarded { outcome: 3, ..Default::default() },
         }
     }
 
@@ -299,7 +320,7 @@ impl Inner {
             m.gateways.iter().find(|g| g.boot == inode.lease.boot).and_then(|g| g.address.parse().ok())
         };
         if let Some(address) = address {
-            let f = Forward { file, what: 7, data: inode.attr.encode_to_vec().into(), ..Default::default() };
+            let f = Forward { file, what: CHANGED, data: inode.attr.encode_to_vec().into(), ..Default::default() };
             let _ = self.client(address).ask(kind::GATEWAY, &f.encode_to_vec(), Duration::from_millis(500)).await;
         }
     }
@@ -309,7 +330,7 @@ impl Inner {
         if inode.attr.kind != 1 || inode.lease.boot == 0 {
             return Some(inode.attr.clone());
         }
-        match self.file_op(inode.attr.fileid, Op::Attr).await {
+        match self.file_op(inode.attr.fileid, Op::Attr, None).await {
             Outcome::Attr(of_owner) => Some(Attr {
                 size: of_owner.size,
                 mtime_ns: of_owner.mtime_ns,

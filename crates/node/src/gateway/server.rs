@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, Semaphore};
 use tokio::task::JoinHandle;
+use trivet_storage::messages::Stamp;
 use trivet_storage::nfs::rpc::RECORD_BYTES_MAX;
 
 /// Calls of one connection that may be open; more wait in the kernel's buffers.
@@ -32,7 +33,7 @@ pub(super) fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into())?)
 }
 
-pub(super) fn serve(inner: Arc<Inner>, listener: TcpListener) -> JoinHandle<()> {
+pub(super) fn serve(inner: Arc<Inner>, listener: TcpListener, stamp: Option<Stamp>) -> JoinHandle<()> {
     tokio::spawn(async move {
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         // Dropping the set ends its connections, when an address goes to another node.
@@ -44,21 +45,21 @@ pub(super) fn serve(inner: Arc<Inner>, listener: TcpListener) -> JoinHandle<()> 
             };
             let Ok(permit) = connections.clone().try_acquire_owned() else { continue };
             let inner = inner.clone();
+            let peer = Peer { ip: from.ip(), stamp: stamp.clone() };
             while tasks.try_join_next().is_some() {}
             tasks.spawn(async move {
                 let _permit = permit;
-                let _ = connection(inner, stream, from).await;
+                let _ = connection(inner, stream, peer).await;
             });
         }
     })
 }
 
-async fn connection(inner: Arc<Inner>, stream: TcpStream, from: SocketAddr) -> std::io::Result<()> {
+async fn connection(inner: Arc<Inner>, stream: TcpStream, peer: Peer) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let (mut reader, mut writer) = stream.into_split();
     let (replies, mut queue) = mpsc::channel::<Vec<u8>>(REPLIES_MAX);
     let open = Arc::new(Semaphore::new(OPEN_CALLS_MAX));
-    let peer = Peer { ip: from.ip() };
     let mut calls = tokio::task::JoinSet::new();
     let write = async {
         let mut batch = Vec::new();
@@ -90,7 +91,7 @@ async fn connection(inner: Arc<Inner>, stream: TcpStream, from: SocketAddr) -> s
                 };
                 called = true;
                 let permit = open.clone().acquire_owned().await.map_err(std::io::Error::other)?;
-                let (inner, replies) = (inner.clone(), replies.clone());
+                let (inner, replies, peer) = (inner.clone(), replies.clone(), peer.clone());
                 while calls.try_join_next().is_some() {}
                 calls.spawn(async move {
                     let _permit = permit;
@@ -138,37 +139,39 @@ fn take_fragment(buffer: &mut BytesMut) -> std::io::Result<Option<(Bytes, bool)>
 
 /// Listens on the datastore addresses that metad has given to this gateway, and on no others.
 pub(super) async fn serve_addresses(inner: Arc<Inner>) {
-    let mut serving: HashMap<String, JoinHandle<()>> = HashMap::new();
+    // By binding, not by address: one that went away and came back begins anew.
+    let mut serving: HashMap<(String, u64), JoinHandle<()>> = HashMap::new();
     loop {
-        let mine: Vec<String> = {
+        let mine: Vec<(String, u64)> = {
             let m = inner.membership.read().expect("nobody panics with it");
             m.bindings
                 .iter()
                 .filter(|b| b.gateway == inner.settings.node && b.boot == inner.boot)
-                .map(|b| b.address.clone())
+                .map(|b| (b.address.clone(), b.version))
                 .collect()
         };
-        serving.retain(|address, task| {
-            let keep = mine.contains(address);
+        serving.retain(|binding, task| {
+            let keep = mine.contains(binding);
             if !keep {
                 task.abort();
                 inner.events.record(
                     "address",
-                    format!("{address} is no longer served here"),
+                    format!("{} is no longer served here", binding.0),
                     "metad gave it to another node",
                 );
             }
             keep
         });
-        for address in mine {
-            if serving.contains_key(&address) {
+        for (address, version) in mine {
+            if serving.contains_key(&(address.clone(), version)) {
                 continue;
             }
             let Ok(ip) = address.parse() else { continue };
             match bind(SocketAddr::new(ip, inner.settings.nfs_port)) {
                 Ok(listener) => {
                     inner.events.record("address", format!("{address} is served here"), "metad gave it to this node");
-                    serving.insert(address, serve(inner.clone(), listener));
+                    let stamp = Stamp { address: address.clone(), version };
+                    serving.insert((address, version), serve(inner.clone(), listener, Some(stamp)));
                 }
                 Err(e) => tracing::debug!(%address, error = %e, "the address is not free yet"),
             }

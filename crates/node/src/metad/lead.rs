@@ -242,7 +242,7 @@ async fn assign_addresses(shared: &Arc<Shared>, _epoch: u64) -> String {
                 CommandOp::Bind(Binding { address: address.clone(), gateway: next.node, boot: next.boot, version: 0 });
             let Some(leading) = shared.leadership() else { continue };
             let why = holder.map_or("nobody held it".into(), |h| format!("node {} is gone", h.gateway));
-            if shared.submit(&leading, Command { call: None, op: Some(op) }).await.is_some() {
+            if shared.submit(&leading, Command { call: None, stamp: None, op: Some(op) }).await.is_some() {
                 shared.events.record("address", format!("{address} goes to node {}", next.node), why);
             }
         }

@@ -52,6 +52,7 @@ pub struct Report {
     pub power_losses: u64,
     pub freezes: u64,
     pub damages: u64,
+    pub freed: u64,
 }
 
 enum Event {
@@ -63,14 +64,25 @@ enum Event {
     Granted { gateway: usize, boot: u64, reply: Reply },
     Timer { gateway: usize, boot: u64 },
     Client { client: usize },
-    ClientOp { client: usize, serial: u64, gateway: usize },
-    ClientDone { client: usize, serial: u64, outcome: Outcome },
+    ClientOp(Box<Instance>),
+    ClientDone { client: usize, serial: u64, version: u64, outcome: Outcome },
     Break,
+    Sweep,
     Restart { chunk: usize },
     RestartGateway { gateway: usize },
     Thaw { gateway: usize },
     MetadBack,
     CutEnds { gateway: usize, chunk: usize },
+}
+
+/// One sending of an operation. It may arrive when the client has long had its answer to another.
+struct Instance {
+    client: usize,
+    serial: u64,
+    gateway: usize,
+    /// Of the client's address, when it was sent; 0 where that never moves.
+    version: u64,
+    op: Op,
 }
 
 #[derive(Clone, Copy)]
@@ -102,7 +114,8 @@ struct Gateway {
     alive: bool,
     frozen: bool,
     backlog: Vec<Event>,
-    waiting: BTreeMap<u64, (usize, u64)>,
+    /// Token to client, serial and version.
+    waiting: BTreeMap<u64, (usize, u64, u64)>,
     next_token: u64,
     asking: bool,
     timer: bool,
@@ -115,6 +128,7 @@ struct Client {
     value: u64,
     begin: u64,
     sent_at: u64,
+    version: u64,
 }
 
 struct World {
@@ -148,6 +162,11 @@ pub fn run(options: Options) -> Report {
     w.finish()
 }
 
+/// Every second client has an address that moves with each retry.
+fn moves_its_address(client: usize) -> bool {
+    client % 2 == 1
+}
+
 fn block_of(value: u64) -> Vec<u8> {
     let mut b = vec![0u8; BLOCK as usize];
     b.chunks_exact_mut(8).for_each(|c| c.copy_from_slice(&value.to_be_bytes()));
@@ -162,7 +181,7 @@ impl World {
             let entry = Entry {
                 version: VERSION,
                 time_ns: 1,
-                commands: vec![Command { call: None, op: Some(op) }],
+                commands: vec![Command { op: Some(op), ..Default::default() }],
                 cluster: "sim".into(),
             };
             metad.apply(number, &entry).remove(0)
@@ -225,10 +244,11 @@ impl World {
             });
         }
         for client in 0..world.options.clients {
-            world.clients.push(Client { serial: 0, op: None, block: 0, value: 0, begin: 0, sent_at: 0 });
+            world.clients.push(Client { serial: 0, op: None, block: 0, value: 0, begin: 0, sent_at: 0, version: 0 });
             world.at(1_000 + client as u64, Event::Client { client });
         }
         world.at(4_000, Event::Break);
+        world.at(5_000, Event::Sweep);
         world
     }
 
@@ -263,7 +283,8 @@ impl World {
             Event::ToGateway { gateway, .. } | Event::MetaReply { gateway, .. } | Event::Granted { gateway, .. } => {
                 Some(*gateway)
             }
-            Event::Timer { gateway, .. } | Event::ClientOp { gateway, .. } => Some(*gateway),
+            Event::Timer { gateway, .. } => Some(*gateway),
+            Event::ClientOp(instance) => Some(instance.gateway),
             _ => None,
         };
         if let Some(g) = gateway.filter(|g| self.gateways[*g].frozen) {
@@ -280,9 +301,15 @@ impl World {
             Event::Granted { gateway, boot, reply } => self.granted(gateway, boot, reply),
             Event::Timer { gateway, boot } => self.timer(gateway, boot),
             Event::Client { client } => self.client_turn(client),
-            Event::ClientOp { client, serial, gateway } => self.client_op(client, serial, gateway),
-            Event::ClientDone { client, serial, outcome } => self.client_done(client, serial, outcome),
+            Event::ClientOp(instance) => self.client_op(*instance),
+            Event::ClientDone { client, serial, version, outcome } => {
+                // Over a connection to where the address was before, no answer comes any more.
+                if version == self.clients[client].version {
+                    self.client_done(client, serial, outcome)
+                }
+            }
             Event::Break => self.break_something(),
+            Event::Sweep => self.sweep(),
             Event::Restart { chunk } => self.restart_chunk(chunk),
             Event::RestartGateway { gateway } => self.gateways[gateway].alive = true,
             Event::Thaw { gateway } => {
@@ -343,8 +370,8 @@ impl World {
                     self.at(self.now + delay, Event::MetaArrives { gateway, boot, call, op });
                 }
                 Effect::Done { token, outcome } => {
-                    if let Some((client, serial)) = self.gateways[gateway].waiting.remove(&token) {
-                        self.at(self.now + 1, Event::ClientDone { client, serial, outcome });
+                    if let Some((client, serial, version)) = self.gateways[gateway].waiting.remove(&token) {
+                        self.at(self.now + 1, Event::ClientDone { client, serial, version, outcome });
                     }
                 }
                 Effect::Ended => self.drop_owner(gateway),
@@ -424,7 +451,7 @@ impl World {
         let entry = Entry {
             version: VERSION,
             time_ns: self.now * 1_000_000,
-            commands: vec![Command { call: None, op: Some(op) }],
+            commands: vec![Command { op: Some(op), ..Default::default() }],
             cluster: "sim".into(),
         };
         self.metad.apply(number, &entry).remove(0)
@@ -681,6 +708,33 @@ impl World {
         self.at(self.now + 2, Event::MetaArrives { gateway: thief, boot, call: 0, op: CommandOp::Grant(grant) });
     }
 
+    /// Every chunk server looks for copies that no configuration names, and throws them away: at once, or
+    /// much later, on what was true then.
+    fn sweep(&mut self) {
+        let next = self.now + self.rng.range(500, 4_000);
+        self.at(next, Event::Sweep);
+        for chunk in 0..CHUNKS {
+            let Some(server) = &self.chunks[chunk].server else { continue };
+            let id = vec![chunk as u8 + 1; 16];
+            let orders: Vec<(u64, u64)> =
+                server.replicas().filter_map(|r| Some((r.eid, self.metad.free_up_to(&id, r.eid)?))).collect();
+            for (eid, epoch) in orders {
+                let request = ChunkRequest {
+                    eid,
+                    replica: id.clone(),
+                    epoch,
+                    lease: u64::MAX,
+                    op: Some(ChunkOp::Free(Empty {})),
+                };
+                let late = self.now + if self.rng.chance(50) { 1 } else { self.rng.range(1, 5_000) };
+                let back = Back { gateway: 0, boot: 0, call: 0 };
+                let life = self.chunks[chunk].life;
+                self.report.freed += 1;
+                self.at(late, Event::ToChunk { chunk, life, request, back });
+            }
+        }
+    }
+
     fn crash_gateway(&mut self, gateway: usize, back: u64) {
         if !self.gateways[gateway].alive {
             return;
@@ -732,7 +786,26 @@ impl World {
         let gateway = self.rng.index(GATEWAYS);
         self.clients[client].sent_at = self.now;
         let serial = self.clients[client].serial;
-        self.at(self.now + 1, Event::ClientOp { client, serial, gateway });
+        let version = if moves_its_address(client) {
+            if self.metad_down {
+                return;
+            }
+            self.move_address(client, gateway)
+        } else {
+            0
+        };
+        self.clients[client].version = version;
+        let op = self.clients[client].op.clone().expect("just begun, or still open");
+        let instance = Instance { client, serial, gateway, version, op };
+        self.at(self.now + 1, Event::ClientOp(Box::new(instance)));
+    }
+
+    /// A datastore address of the client's own goes to this gateway, and the retry comes in there.
+    fn move_address(&mut self, client: usize, gateway: usize) -> u64 {
+        let address = client.to_string();
+        let binding = Binding { address: address.clone(), gateway: gateway as u32 + 1, ..Default::default() };
+        self.apply(CommandOp::Bind(binding));
+        self.metad.bindings().iter().find(|b| b.address == address).expect("just bound").version
     }
 
     fn new_operation(&mut self, client: usize) {
@@ -763,11 +836,11 @@ impl World {
         }
     }
 
-    fn client_op(&mut self, client: usize, serial: u64, gateway: usize) {
-        if self.clients[client].serial != serial || !self.gateways[gateway].alive {
+    fn client_op(&mut self, mut instance: Instance) {
+        let gateway = instance.gateway;
+        if !self.gateways[gateway].alive {
             return;
         }
-        let Some(op) = self.clients[client].op.clone() else { return };
         let owner_here = self.gateways[gateway].owner.is_some();
         if !owner_here {
             // Passed on to the owner, if metad knows one that lives; else this gateway takes the lease.
@@ -781,16 +854,19 @@ impl World {
                     self.at(self.now + 2, Event::MetaArrives { gateway, boot, call: 0, op: CommandOp::Grant(grant) });
                 }
             } else if let Some(other) = self.gateways.iter().position(|g| g.boot == lease.boot) {
-                self.at(self.now + 2, Event::ClientOp { client, serial, gateway: other });
+                instance.gateway = other;
+                self.at(self.now + 2, Event::ClientOp(Box::new(instance)));
             }
             return;
         }
+        let Instance { client, serial, version, op, .. } = instance;
+        let stamp = moves_its_address(client).then(|| Stamp { address: client.to_string(), version });
         let g = &mut self.gateways[gateway];
         let token = g.next_token;
         g.next_token += 1;
-        g.waiting.insert(token, (client, serial));
+        g.waiting.insert(token, (client, serial, version));
         let instance = g.instance;
-        self.feed(gateway, instance, Input::Op { token, op });
+        self.feed(gateway, instance, Input::Op { token, op, stamp });
     }
 
     fn client_done(&mut self, client: usize, serial: u64, outcome: Outcome) {
@@ -800,7 +876,7 @@ impl World {
         let (block, value, begin) =
             (self.clients[client].block, self.clients[client].value, self.clients[client].begin);
         match outcome {
-            Outcome::NotOwner => return,
+            Outcome::NotOwner | Outcome::Superseded => return,
             Outcome::Stale => return self.report.violations.push("the file is called stale".into()),
             Outcome::Written { .. } => {
                 self.report.writes += 1;

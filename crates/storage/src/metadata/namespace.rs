@@ -180,7 +180,6 @@ impl<K: Kv> State<K> {
             for cfg in self.extents(fileid) {
                 self.kv.delete(&key(table::MAP, &[fileid, cfg.index]));
                 self.kv.delete(&key(table::EXTENT, &[cfg.eid]));
-                self.store(key(table::GARBAGE, &[cfg.eid]), &cfg);
             }
             self.kv.delete(&key(table::INODE, &[fileid]));
         } else {
@@ -361,7 +360,7 @@ mod tests {
         let entry = Entry {
             version: VERSION,
             time_ns: n * 1000,
-            commands: vec![Command { call, op: Some(op) }],
+            commands: vec![Command { call, op: Some(op), ..Default::default() }],
             cluster: "c".into(),
         };
         s.apply(n, &entry).remove(0)

@@ -38,7 +38,6 @@ pub(super) mod table {
     pub const REPLICA: u8 = b'r';
     pub const CALL: u8 = b'x';
     pub const CALL_AGE: u8 = b'y';
-    pub const GARBAGE: u8 = b'g';
     pub const APPLIED: u8 = b'a';
 }
 
@@ -100,6 +99,11 @@ impl<K: Kv> State<K> {
         if let Some(call) = &c.call {
             if let Some(known) = self.answered(call) {
                 return known;
+            }
+        }
+        if let Some(stamp) = &c.stamp {
+            if self.binding(&stamp.address).is_some_and(|b| b.version > stamp.version) {
+                return Reply { superseded: true, ..fail(status::JUKEBOX) };
             }
         }
         let reply = match c.op.as_ref() {
@@ -194,7 +198,7 @@ impl<K: Kv> State<K> {
         if self.kv.get(&key(table::MAP, &[g.file, 0])).is_none() && !g.replicas.is_empty() {
             self.new_extent(g.file, 0, &g.replicas);
         }
-        self.file_reply(inode)
+        Reply { bindings: self.bindings(), ..self.file_reply(inode) }
     }
 
     fn file_reply(&self, inode: Inode) -> Reply {
@@ -330,7 +334,6 @@ impl<K: Kv> State<K> {
             for cfg in self.extents(t.file).into_iter().filter(|c| c.index >= first_gone) {
                 self.kv.delete(&key(table::MAP, &[t.file, cfg.index]));
                 self.kv.delete(&key(table::EXTENT, &[cfg.eid]));
-                self.store(key(table::GARBAGE, &[cfg.eid]), &cfg);
             }
         }
         self.put_inode(&inode);
@@ -340,11 +343,15 @@ impl<K: Kv> State<K> {
     // ---- datastores, addresses, replicas ----
 
     fn bind(&mut self, b: &Binding) -> Reply {
-        let mut k = vec![table::BINDING];
-        k.extend_from_slice(b.address.as_bytes());
-        let version = self.load::<Binding>(&k).map_or(0, |old| old.version) + 1;
-        self.store(k, &Binding { version, ..b.clone() });
+        let version = self.binding(&b.address).map_or(0, |old| old.version) + 1;
+        self.store(Self::binding_key(&b.address), &Binding { version, ..b.clone() });
         Reply::default()
+    }
+    fn binding_key(address: &str) -> Vec<u8> {
+        [&[table::BINDING], address.as_bytes()].concat()
+    }
+    fn binding(&self, address: &str) -> Option<Binding> {
+        self.load(&Self::binding_key(address))
     }
     pub fn bindings(&self) -> Vec<Binding> {
         self.all(table::BINDING)
@@ -362,8 +369,19 @@ impl<K: Kv> State<K> {
     pub fn all_extents(&self) -> Vec<ExtentConfig> {
         self.all(table::EXTENT)
     }
-    pub fn garbage(&self) -> Vec<ExtentConfig> {
-        self.all(table::GARBAGE)
+    /// The epoch up to which a replica may throw its copy of an extent away, if it may: the extent is gone
+    /// for ever (numbers are not used again), or it has all its copies without this one. Right with an old
+    /// state, too: an extent that it does not know yet is not gone, and a copy that joined since has
+    /// promised a greater epoch.
+    pub fn free_up_to(&self, replica: &[u8], eid: u64) -> Option<u64> {
+        if eid > self.number("extent") {
+            return None;
+        }
+        let Some(cfg) = self.extent(eid) else { return Some(u64::MAX) };
+        let named = cfg.replicas.iter().chain(&cfg.joining).chain(&cfg.safe).any(|r| r.id == replica);
+        let datastore = self.inode(cfg.file).and_then(|i| self.datastore_by_id(i.attr.datastore));
+        let wanted = datastore.map_or(2, |d| d.copies) as usize;
+        (!named && cfg.active && cfg.replicas.len() >= wanted).then_some(cfg.epoch)
     }
     pub fn files(&self) -> Vec<Inode> {
         self.all::<Inode>(table::INODE).into_iter().filter(|i| i.attr.kind == 1).collect()

@@ -26,6 +26,8 @@ const WINDOW_RECORDS_MAX: usize = 1_024;
 const WINDOW_BYTES_MAX: usize = 16 << 20;
 /// Ids of finished writes that are remembered for retries.
 const DONE_KEPT: usize = 4_096;
+/// Ids of finished changes of size.
+const SIZES_KEPT: usize = 256;
 /// Extents that are ready beyond the last one in use.
 pub const RESERVED: u64 = 2;
 
@@ -46,6 +48,7 @@ pub enum Op {
     Commit,
     SetSize {
         size: u64,
+        id: OpId,
     },
 }
 
@@ -65,6 +68,9 @@ pub enum Outcome {
     Stale,
     /// This gateway does not own the file any more: ask metad and try again.
     NotOwner,
+    /// The request came in over a binding of an address that is no more: it is not carried out, and nobody
+    /// waits for an answer.
+    Superseded,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -100,6 +106,8 @@ pub enum Input {
     Op {
         token: u64,
         op: Op,
+        /// None for clients that use a node's own address, which never moves.
+        stamp: Option<Stamp>,
     },
     Answer {
         call: u64,
@@ -331,6 +339,10 @@ pub struct Owner {
     queue: VecDeque<(u64, Op)>,
     truncate: Option<sizes::Truncating>,
     by_id: HashMap<OpId, u64>,
+    /// Changes of size under way and finished, for retries.
+    sizes_open: HashMap<OpId, (u64, Vec<u64>)>,
+    sizes_done: VecDeque<OpId>,
+    floors: HashMap<String, u64>,
     allocating: BTreeSet<u64>,
     unallocated: BTreeMap<u64, Vec<u64>>,
     calls: BTreeMap<u64, Call>,
@@ -383,6 +395,9 @@ impl Owner {
             queue: VecDeque::new(),
             truncate: None,
             by_id: HashMap::new(),
+            sizes_open: HashMap::new(),
+            sizes_done: VecDeque::new(),
+            floors: granted.bindings.into_iter().map(|b| (b.address, b.version)).collect(),
             allocating: BTreeSet::new(),
             unallocated: BTreeMap::new(),
             calls: BTreeMap::new(),
@@ -469,7 +484,13 @@ impl Owner {
         match input {
             Input::Op { token, .. } if self.ended => self.out.push(Effect::Done { token, outcome: Outcome::NotOwner }),
             _ if self.ended => {}
-            Input::Op { token, op } => self.operation(token, op),
+            Input::Op { token, op, stamp } => {
+                if self.superseded(stamp) {
+                    self.out.push(Effect::Done { token, outcome: Outcome::Superseded });
+                } else {
+                    self.operation(token, op);
+                }
+            }
             Input::Answer { call, answer } => self.answered(call, answer),
             Input::Meta { call, reply } => self.meta_answered(call, reply),
             Input::Alive(alive) => self.alive = alive,
@@ -479,7 +500,42 @@ impl Owner {
             }
             Input::Timer => self.timer(),
         }
+        self.answer_retried_sizes();
         out.append(&mut self.out);
+    }
+
+    /// The end of a change of size is the end of its retries, too.
+    fn answer_retried_sizes(&mut self) {
+        if self.sizes_open.is_empty() {
+            return;
+        }
+        let ended = |token: &u64, out: &[Effect]| {
+            out.iter().find_map(|e| match e {
+                Effect::Done { token: t, outcome } if t == token => Some(outcome.clone()),
+                _ => None,
+            })
+        };
+        let done: Vec<(OpId, Outcome)> =
+            self.sizes_open.iter().filter_map(|(id, (token, _))| Some((*id, ended(token, &self.out)?))).collect();
+        for (id, outcome) in done {
+            let (_, also) = self.sizes_open.remove(&id).expect("listed");
+            if matches!(outcome, Outcome::Written { .. }) {
+                self.sizes_done.push_back(id);
+                if self.sizes_done.len() > SIZES_KEPT {
+                    self.sizes_done.pop_front();
+                }
+            }
+            self.out.extend(also.into_iter().map(|token| Effect::Done { token, outcome: outcome.clone() }));
+        }
+    }
+
+    /// Rule R18: the greatest version of each address that was seen, from the grant on.
+    fn superseded(&mut self, stamp: Option<Stamp>) -> bool {
+        let Some(stamp) = stamp else { return false };
+        let floor = self.floors.entry(stamp.address).or_default();
+        let late = stamp.version < *floor;
+        *floor = stamp.version.max(*floor);
+        late
     }
 
     /// When `Input::Timer` is wanted next: often while something is open, seldom while all is quiet.
@@ -660,5 +716,30 @@ impl Owner {
                 self.send(index, &m, About::Stable, ChunkOp::Stable(stable));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_in_over_an_older_binding_is_not_carried_out() {
+        let granted = Reply {
+            inode: Some(Inode { attr: Attr { kind: 1, ..Default::default() }, ..Default::default() }),
+            bindings: vec![Binding { address: "a".into(), version: 3, ..Default::default() }],
+            ..Default::default()
+        };
+        let mut owner = Owner::new(1, Geometry::STANDARD, granted, 0, 0).expect("granted");
+        let mut late = |version| {
+            let stamp = Some(Stamp { address: "a".into(), version });
+            let mut out = Vec::new();
+            owner.handle(0, 0, Input::Op { token: version, op: Op::Attr, stamp }, &mut out);
+            out.contains(&Effect::Done { token: version, outcome: Outcome::Superseded })
+        };
+        assert!(late(2));
+        assert!(!late(3));
+        assert!(!late(5));
+        assert!(late(4));
     }
 }

@@ -237,10 +237,6 @@ impl ChunkServer {
             return out.push(say(ChunkResult::Unknown(Empty {})));
         }
         let create = matches!(&op, Some(ChunkOp::Seal(s)) if s.create || s.joining);
-        if let Some(ChunkOp::Free(_)) = op {
-            let entry = JournalEntry { eid, freed: true, ..Default::default() };
-            return self.journal(token, entry, out);
-        }
         if !self.replicas.contains_key(&eid) && !create {
             return out.push(say(ChunkResult::Unknown(Empty {})));
         }
@@ -313,7 +309,15 @@ impl ChunkServer {
                 }
                 out.push(say(ChunkResult::Done(Empty {})));
             }
-            Some(ChunkOp::Free(_)) | None => out.push(say(ChunkResult::Unknown(Empty {}))),
+            // Its epoch is that of the configuration that does not name this copy: one that joined since has
+            // promised a greater one, and was refused above.
+            Some(ChunkOp::Free(_)) => {
+                self.replicas.remove(&eid);
+                self.damaged.remove(&eid);
+                self.undurable.retain(|(e, _)| *e != eid);
+                self.journal(token, JournalEntry { eid, freed: true, ..Default::default() }, out);
+            }
+            None => out.push(say(ChunkResult::Unknown(Empty {}))),
         }
     }
 
@@ -329,8 +333,6 @@ impl ChunkServer {
             let (_, token, entry) = self.waiting.pop_front().expect("looked");
             let eid = entry.eid;
             if entry.freed {
-                self.replicas.remove(&eid);
-                self.damaged.remove(&eid);
                 out.push(Effect::Remove { eid });
             }
             if let Some(record) = entry.record {
@@ -406,6 +408,23 @@ mod tests {
         assert!(matches!(ask(&mut c, request(3, 2, seal(false))), ChunkResult::Refused(_)));
         assert!(matches!(ask(&mut c, request(1, 4, seal(false))), ChunkResult::Refused(_)));
         assert!(matches!(ask(&mut c, request(2, 2, ChunkOp::Confirm(Empty {}))), ChunkResult::Refused(_)));
+    }
+
+    #[test]
+    fn a_copy_that_joined_again_is_not_freed_by_an_older_order() {
+        let mut c = ChunkServer::new(vec![1], 1 << 20, vec![]);
+        let free = |epoch| request(epoch, u64::MAX, ChunkOp::Free(Empty {}));
+        assert!(matches!(ask(&mut c, request(4, 1, seal(true))), ChunkResult::Sealed(_)));
+        assert!(matches!(ask(&mut c, free(3)), ChunkResult::Refused(_)));
+        // Freed and joined before the disk has either.
+        let mut out = Vec::new();
+        c.handle(1, free(4), &mut out);
+        c.handle(2, request(5, 1, ChunkOp::Seal(Seal { create: false, joining: true, first: 1 })), &mut out);
+        let upto = c.issued;
+        c.durable(upto, &mut out);
+        assert!(c.replica(1).is_some_and(|r| r.joining && r.promise_epoch == 5));
+        assert!(matches!(ask(&mut c, free(5)), ChunkResult::Done(_)));
+        assert!(c.replica(1).is_none());
     }
 
     #[test]

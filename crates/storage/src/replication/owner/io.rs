@@ -9,6 +9,17 @@ use std::collections::BTreeSet;
 
 impl Owner {
     pub(super) fn operation(&mut self, token: u64, op: Op) {
+        if let Op::SetSize { id, .. } = &op {
+            if let Some((_, also)) = self.sizes_open.get_mut(id) {
+                return also.push(token);
+            }
+            if self.sizes_done.contains(id) {
+                let attr = self.attr.clone();
+                let outcome = Outcome::Written { before: attr.clone(), after: attr };
+                return self.out.push(Effect::Done { token, outcome });
+            }
+            self.sizes_open.insert(*id, (token, Vec::new()));
+        }
         if !self.open || self.truncate.is_some() {
             return self.queue.push_back((token, op));
         }
@@ -36,7 +47,7 @@ impl Owner {
             serial,
         };
         match op {
-            Op::SetSize { size } => self.set_size(token, size),
+            Op::SetSize { size, .. } => self.set_size(token, size),
             Op::Write { data, .. } if data.is_empty() => {
                 let attr = self.attr.clone();
                 self.out.push(Effect::Done { token, outcome: Outcome::Written { before: attr.clone(), after: attr } });
