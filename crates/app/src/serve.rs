@@ -25,12 +25,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async move {
         let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        tokio::select! {
-            result = trivet_node::node::run(config, roles) => result,
-            // What was acknowledged is on disk: there is nothing to save.
-            _ = term.recv() => Ok(()),
-            _ = tokio::signal::ctrl_c() => Ok(()),
-        }
+        // What was acknowledged is on disk: there is nothing to save, but a lead to hand over.
+        let stop = async move {
+            tokio::select! { _ = term.recv() => {}, _ = tokio::signal::ctrl_c() => {} }
+        };
+        trivet_node::node::run(config, roles, stop).await
     })?;
     // Threads that wait for sockets end with the process.
     std::process::exit(0)

@@ -66,6 +66,10 @@ pub fn text(nodes: &[NodeStatus], silent: &[u32]) -> String {
     for n in silent {
         out += &format!("node {n}  does not answer\n");
     }
+    for n in nodes {
+        let links = n.coordination.iter().flat_map(|c| &c.links).filter(|l| l.to == i64::from(n.node));
+        links.for_each(|l| out += &(l.text() + "\n"));
+    }
     if let Some(c) = nodes.iter().filter_map(|n| n.coordination.as_ref()).find(|c| c.serving) {
         out += &format!("sessions: {}, znodes: {}\n", c.sessions, c.znodes);
     }

@@ -19,8 +19,12 @@ pub struct FastLimits {
     pub finalize_ms: u64,
     /// A leader pings its learners this often.
     pub ping_ms: u64,
-    /// A peer of ours that is silent for so long is gone.
+    /// A peer of ours that is silent for so long is gone, if its link is usually quick; longer where
+    /// gaps between its probes are usual, up to the maximum.
     pub silence_ms: u64,
+    pub silence_max_ms: u64,
+    /// A server with bad links, or that has just lost the lead, lets others go first for so long.
+    pub hold_back_ms: u64,
     /// A leader without a quorum of followers, and a follower without an answer, give up after this.
     pub establish_ms: u64,
     /// Pause between two attempts to reach the leader.
@@ -34,9 +38,11 @@ impl Default for FastLimits {
         FastLimits {
             resend_ms: 150,
             finalize_ms: 150,
-            ping_ms: 100,
-            silence_ms: 800,
-            establish_ms: 2_000,
+            ping_ms: 50,
+            silence_ms: 400,
+            silence_max_ms: 1_500,
+            hold_back_ms: 1_500,
+            establish_ms: 1_000,
             redial_ms: 50,
             hold_clients_ms: 4_000,
         }

@@ -55,6 +55,8 @@ pub struct Election {
     resend_at: Millis,
     finalize_at: Option<Millis>,
     looking: bool,
+    /// This server does not put itself forward for the moment.
+    holding_back: bool,
 }
 
 /// What the election wants done.
@@ -77,6 +79,7 @@ impl Election {
             resend_at: 0,
             finalize_at: None,
             looking: false,
+            holding_back: false,
         }
     }
 
@@ -90,11 +93,12 @@ impl Election {
         self.looking.then(|| self.finalize_at.map_or(self.resend_at, |f| f.min(self.resend_at)))
     }
 
-    /// Begins a round with a vote for oneself (an observer votes for nobody).
-    pub fn start(&mut self, now: Millis, cfg: &Config, zxid: Zxid, epoch: i64) -> Say {
+    /// Begins a round with a vote for oneself, or for the server that the last leader handed over to (an
+    /// observer votes for nobody).
+    pub fn start(&mut self, now: Millis, cfg: &Config, zxid: Zxid, epoch: i64, preferred: Option<ServerId>) -> Say {
         self.round += 1;
         self.initial = if cfg.is_voter(self.me) {
-            Vote { leader: self.me, zxid, round: self.round, peer_epoch: epoch }
+            Vote { leader: preferred.unwrap_or(self.me), zxid, round: self.round, peer_epoch: epoch }
         } else {
             Vote { leader: ServerId(i64::MIN), zxid: Zxid(i64::MIN), round: self.round, peer_epoch: i64::MIN }
         };
@@ -108,6 +112,19 @@ impl Election {
     pub fn stop(&mut self) {
         self.looking = false;
         self.finalize_at = None;
+    }
+
+    /// Whether to let others go first. While it does, a server does not speak for itself, and takes any
+    /// vote for another whose history is as new as its own.
+    pub fn hold_back(&mut self, hold: bool) {
+        self.holding_back = hold;
+    }
+    pub fn speaks(&self) -> bool {
+        !(self.looking && self.holding_back && self.vote.leader == self.me)
+    }
+    fn makes_way_for(&self, vote: &Vote) -> bool {
+        let equal = (vote.peer_epoch, vote.zxid) >= (self.vote.peer_epoch, self.vote.zxid);
+        self.holding_back && self.vote.leader == self.me && vote.leader != self.me && equal
     }
 
     /// After synchronisation the decided vote carries the new epoch, so that joiners agree with it.
@@ -132,6 +149,7 @@ impl Election {
         cfg: &Config,
         from: ServerId,
         n: &Notification,
+        silent: &dyn Fn(ServerId) -> bool,
     ) -> (Option<Say>, Option<Vote>) {
         if !cfg.is_voter(from) || !cfg.is_voter(n.leader) {
             return (None, None);
@@ -139,7 +157,7 @@ impl Election {
         let vote = Vote { leader: n.leader, zxid: n.zxid, round: n.round, peer_epoch: n.peer_epoch };
         match n.state {
             ServerState::Observing => (None, None),
-            ServerState::Looking => (self.heard_looking(now, cfg, from, vote), self.decide(now, cfg)),
+            ServerState::Looking => (self.heard_looking(now, cfg, from, vote), self.decide(now, cfg, silent)),
             ServerState::Following | ServerState::Leading => (None, self.heard_settled(cfg, from, vote, n)),
         }
     }
@@ -156,10 +174,12 @@ impl Election {
         if vote.round > self.round {
             self.round = vote.round;
             self.received.clear();
-            let best = if vote.beats(&self.initial) { vote } else { self.initial };
-            self.adopt(now, cfg, best);
+            self.adopt(now, cfg, self.initial);
+            if vote.beats(&self.initial) || self.makes_way_for(&vote) {
+                self.adopt(now, cfg, vote);
+            }
             say = Some(Say::All);
-        } else if vote.beats(&self.vote) {
+        } else if vote.beats(&self.vote) || self.makes_way_for(&vote) {
             self.adopt(now, cfg, vote);
             say = Some(Say::All);
         } else if self.vote.beats(&vote) {
@@ -170,14 +190,15 @@ impl Election {
         say
     }
 
-    /// A quorum for one's own vote decides: at once when all voters have it, else after a pause.
-    fn decide(&mut self, now: Millis, cfg: &Config) -> Option<Vote> {
+    /// A quorum for one's own vote decides: at once when all voters have it that are not known to be
+    /// silent, else after a pause.
+    fn decide(&mut self, now: Millis, cfg: &Config, silent: &dyn Fn(ServerId) -> bool) -> Option<Vote> {
         let agreeing: Vec<_> = self.received.iter().filter(|(_, h)| h.vote == self.vote).map(|(id, _)| *id).collect();
         if !cfg.is_quorum(&agreeing) {
             self.finalize_at = None;
             return None;
         }
-        let all = agreeing.len() == cfg.voters().count();
+        let all = cfg.voters().all(|v| agreeing.contains(&v) || silent(v));
         let at = *self.finalize_at.get_or_insert(now + cfg.fast.finalize_ms);
         (all || now >= at).then_some(self.vote)
     }
@@ -212,11 +233,16 @@ impl Election {
         votes.get(&n.leader).is_some_and(|h| h.state == ServerState::Leading)
     }
 
-    pub fn timer(&mut self, now: Millis, cfg: &Config) -> (Option<Say>, Option<Vote>) {
+    pub fn timer(
+        &mut self,
+        now: Millis,
+        cfg: &Config,
+        silent: &dyn Fn(ServerId) -> bool,
+    ) -> (Option<Say>, Option<Vote>) {
         if !self.looking {
             return (None, None);
         }
-        let decision = self.finalize_at.filter(|at| now >= *at).and_then(|_| self.decide(now, cfg));
+        let decision = self.finalize_at.filter(|at| now >= *at).and_then(|_| self.decide(now, cfg, silent));
         let say = (now >= self.resend_at).then(|| {
             self.resend_at = now + cfg.fast.resend_ms;
             Say::All

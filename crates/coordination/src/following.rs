@@ -56,6 +56,10 @@ impl Following {
     pub(crate) fn broadcasting(&self) -> bool {
         self.phase == Phase::Broadcast
     }
+    /// This process did not run for a while: the leader was not silent meanwhile.
+    pub(crate) fn forgive(&mut self, now: Millis, stalled_ms: u64) {
+        self.last_heard = (self.last_heard + stalled_ms).min(now);
+    }
 
     pub(crate) fn deadline(&self, s: &Server) -> Millis {
         match self.phase {
@@ -70,7 +74,7 @@ impl Server {
     /// How long a peer may be silent in broadcast.
     pub(crate) fn silence_limit_ms(&self, peer: ServerId) -> u64 {
         if self.is_ours(peer) {
-            self.cfg.fast.silence_ms
+            self.links.silence_limit_ms(&self.cfg, peer)
         } else {
             self.cfg.sync_limit * self.cfg.tick_ms
         }
@@ -122,6 +126,7 @@ impl Server {
             Phase::Broadcast => {
                 let silent_ms = now.saturating_sub(f.last_heard);
                 if silent_ms >= self.silence_limit_ms(leader) {
+                    self.report.detect_ms = silent_ms;
                     self.look(format!("{leader:?}, the leader, has been silent for {silent_ms} ms"));
                 }
             }
@@ -195,6 +200,8 @@ impl Server {
             }
             (Phase::Broadcast, kind::REVALIDATE) => self.revalidated(&p),
             (Phase::Broadcast, kind::SYNC) => self.synced(),
+            (Phase::Broadcast, kind::HOLD) => self.told_to_hold(link, p.zxid != 0),
+            (Phase::Broadcast, kind::GO) => self.told_to_elect(ServerId(p.zxid)),
             // Pings while synchronising say no more than that the leader is there.
             (_, kind::PING) => {}
             (Phase::Connecting { .. } | Phase::Discovery | Phase::AwaitSync, other) => {
@@ -233,6 +240,7 @@ impl Server {
     }
 
     fn begin_to_take_over(&mut self, committed: Zxid) {
+        self.synchronising_since = self.now.mono_ms;
         let f = self.following();
         f.phase = Phase::Sync;
         f.commit_to = committed;
@@ -311,7 +319,6 @@ impl Server {
     }
 
     fn up_to_date(&mut self, link: LinkId) {
-        let took_ms = self.now.mono_ms.saturating_sub(self.looking_since);
         let f = self.following();
         if !f.acked_new_leader {
             return self.look("the leader calls this server up to date before it said so");
@@ -328,7 +335,8 @@ impl Server {
         for zxid in open {
             self.after_writes(Then::AckProposal { link, zxid });
         }
-        self.out.push(Effect::Event(Event::Following { leader, epoch, took_ms }));
+        let report = self.finish_report();
+        self.out.push(Effect::Event(Event::Following { leader, epoch, report }));
         self.serve_again();
     }
 }

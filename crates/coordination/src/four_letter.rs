@@ -21,7 +21,7 @@ impl RoleName {
 }
 
 impl Server {
-    pub(crate) fn four_letter_word(&self, word: &[u8; 4]) -> String {
+    pub(crate) fn four_letter_word(&mut self, word: &[u8; 4]) -> String {
         let Ok(name) = std::str::from_utf8(word) else { return String::new() };
         let listed = self.cfg.four_letter_words.iter().any(|w| w == "*" || w == name);
         if !listed {
@@ -40,6 +40,8 @@ impl Server {
                 self.srvr(&(clients + "\n"))
             }
             "mntr" => self.mntr(),
+            // Not one of Apache's: this server would like to lead.
+            "lead" => self.ask_for_the_lead(),
             _ => format!("{name} is not executed because it is not in the whitelist.\n"),
         }
     }

@@ -8,6 +8,7 @@
 mod broadcast;
 mod discovery;
 mod synchronise;
+mod transfer;
 
 use crate::prep::Prep;
 use crate::server::{Effect, Event, Role, Server};
@@ -56,6 +57,8 @@ pub(crate) struct Learner {
     pub(crate) last_heard: Millis,
     pub(crate) pings_sent: u64,
     pub(crate) pings_answered: u64,
+    /// The newest proposal that it acknowledged.
+    pub(crate) acked: Zxid,
 }
 
 impl Learner {
@@ -102,6 +105,8 @@ pub(crate) struct Leading {
     pub(crate) prep: Prep,
     pub(crate) tracker: Tracker,
     pub(crate) syncs: VecDeque<Sync>,
+    pub(crate) transfer: Option<transfer::Transfer>,
+    links_bad_since: Option<Millis>,
     started: Millis,
     give_up_at: Millis,
     ping_at: Millis,
@@ -111,6 +116,12 @@ pub(crate) struct Leading {
 impl Leading {
     pub(crate) fn broadcasting(&self) -> bool {
         self.phase == Phase::Broadcast
+    }
+    /// This process did not run for a while: nobody was silent meanwhile.
+    pub(crate) fn forgive(&mut self, now: Millis, stalled_ms: u64) {
+        for x in self.learners.values_mut() {
+            x.last_heard = (x.last_heard + stalled_ms).min(now);
+        }
     }
     pub(crate) fn synced(&self) -> Vec<ServerId> {
         self.learners.values().filter(|l| l.phase == LearnerPhase::Active).map(|l| l.id).collect()
@@ -143,6 +154,8 @@ impl Server {
             prep: Prep::default(),
             tracker: Tracker::new(now, self.cfg.tick_ms, std::iter::empty()),
             syncs: VecDeque::new(),
+            transfer: None,
+            links_bad_since: None,
             started: now,
             give_up_at: now + limit,
             ping_at: now + self.cfg.fast.ping_ms,
@@ -181,6 +194,7 @@ impl Server {
             last_heard: now,
             pings_sent: 0,
             pings_answered: 0,
+            acked: Zxid::ZERO,
         };
         self.leading().learners.insert(link, learner);
     }
@@ -200,7 +214,8 @@ impl Server {
             l.promises.remove(&gone.id);
         }
         self.out.push(Effect::CloseLink(link));
-        if self.leading().broadcasting() && !self.has_quorum() {
+        self.transfer_may_go();
+        if matches!(self.role, Role::Leading(_)) && self.leading().broadcasting() && !self.has_quorum() {
             self.look(format!("no quorum of followers: {:?} is gone, {why}", gone.id));
         }
     }
@@ -222,7 +237,17 @@ impl Server {
             (LearnerPhase::AwaitInfo, kind::FOLLOWERINFO | kind::OBSERVERINFO) => self.learner_info(link, &p),
             (LearnerPhase::AwaitAckEpoch, kind::ACKEPOCH) => self.epoch_acknowledged(link, &p),
             (LearnerPhase::AwaitNewLeaderAck, kind::ACK) => self.new_leader_acknowledged(link, &p),
-            (LearnerPhase::Synced | LearnerPhase::Active, kind::ACK) => self.count_ack(id, Zxid(p.zxid)),
+            (LearnerPhase::Synced | LearnerPhase::Active, kind::ACK) => {
+                self.note_ack(link, Zxid(p.zxid));
+                self.count_ack(id, Zxid(p.zxid));
+                self.transfer_may_go();
+            }
+            (LearnerPhase::Active, kind::HELD) => self.learner_holds(link),
+            (LearnerPhase::Active, kind::ASK) => {
+                if let Err(reason) = self.begin_transfer(id, "it was asked to lead".into(), false) {
+                    self.refuse(format!("{id:?}"), format!("cannot hand over: {reason}"));
+                }
+            }
             (LearnerPhase::Active, kind::PING) => self.ping_answered(link, &p),
             (LearnerPhase::Active, kind::REQUEST) => self.forwarded(link, &p),
             (LearnerPhase::Active, kind::REVALIDATE) => self.revalidate(link, &p),
@@ -250,6 +275,10 @@ impl Server {
         if now >= self.leading().ping_at {
             self.leading().ping_at = now + self.cfg.fast.ping_ms;
             self.ping_learners();
+        }
+        self.transfer_timer();
+        if !matches!(self.role, Role::Leading(_)) {
+            return;
         }
         if self.leading().broadcasting() {
             for session in self.leading().tracker.expire(now) {
@@ -323,9 +352,9 @@ impl Server {
     }
 
     pub(crate) fn announce_leading(&mut self) {
-        let took_ms = self.now.mono_ms.saturating_sub(self.looking_since);
+        let report = self.finish_report();
         let epoch = self.leading().epoch;
         self.election.set_epoch(epoch);
-        self.out.push(Effect::Event(Event::Leading { epoch, took_ms }));
+        self.out.push(Effect::Event(Event::Leading { epoch, report }));
     }
 }

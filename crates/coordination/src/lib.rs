@@ -17,6 +17,7 @@ mod following;
 mod four_letter;
 pub mod history;
 mod leading;
+pub mod links;
 pub mod paths;
 mod prep;
 mod requests;
@@ -26,7 +27,9 @@ pub mod tree;
 pub mod watches;
 
 pub use config::{Bug, Config, FastLimits};
-pub use server::{ClientInput, Counters, DiskOp, Effect, Event, Input, Now, Recovered, RoleName, Server, Summary};
+pub use server::{
+    ClientInput, Counters, DiskOp, Effect, ElectionReport, Event, Input, Now, Recovered, RoleName, Server, Summary,
+};
 
 /// A map with a fixed hasher: the same inputs give the same run.
 pub type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;

@@ -194,7 +194,7 @@ impl Server {
     fn connect_request(&mut self, id: ConnId, bytes: &[u8]) {
         let Ok(request) = ConnectRequest::parse(bytes) else { return self.close(id) };
         let (min, max) = (self.cfg.min_session_timeout_ms, self.cfg.max_session_timeout_ms);
-        let serving = self.serving();
+        let serving = self.accepting();
         let Some(conn) = self.clients.conns.get_mut(&id) else { return };
         conn.timeout_ms = request.timeout_ms.clamp(min, max);
         conn.session = SessionId(request.session);
@@ -304,7 +304,7 @@ impl Server {
     // ---- requests ----
 
     fn request(&mut self, id: ConnId, bytes: Bytes) {
-        let serving = self.serving();
+        let serving = self.accepting();
         let Some(conn) = self.clients.conns.get(&id) else { return };
         let (session, timeout_ms) = (conn.session, conn.timeout_ms);
         self.touch(session, timeout_ms);
@@ -424,7 +424,7 @@ impl Server {
 
     /// Answers what can be answered at the head of the queue.
     fn drain(&mut self, id: ConnId) {
-        if !self.serving() {
+        if !self.accepting() {
             return;
         }
         // Requests that were held come first in the queue: all of them are begun, in order.

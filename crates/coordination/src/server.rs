@@ -10,16 +10,20 @@ use crate::election::{Election, Say, Vote};
 use crate::following::Following;
 use crate::history::{Entry, History};
 use crate::leading::Leading;
+use crate::links::{LinkState, Links, PROBE_MS};
 use crate::requests::Clients;
 use crate::tree::Tree;
 use crate::watches::WatchManager;
 use crate::{ConnId, LinkId, Millis};
 use bytes::Bytes;
 use std::collections::BTreeSet;
-use trivet_formats::election::{Notification, ServerState};
+use trivet_formats::election::{LinkProbe, Notification, ServerState};
 use trivet_formats::quorum::QuorumPacket;
 use trivet_formats::txn::Txn;
 use trivet_formats::{ServerId, SessionId, Zxid};
+
+/// The core is driven at least as often as probes are due; a pause beyond this was not the network's.
+const OWN_PAUSE_MS: Millis = 120;
 
 /// The time, as handed in: monotonic for limits, wall clock for stats of znodes only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,8 +66,12 @@ pub enum Input {
     },
     /// The election connection to a peer is up: it may have missed what was said.
     ElectionLinkUp(ServerId),
-    /// The peer answers probes, so it is a server of ours.
-    PeerIsOurs(ServerId),
+    /// The peer answers probes, so it is a server of ours; or it does not, and is not.
+    PeerIsOurs(ServerId, bool),
+    /// A datagram from a peer, which came from that peer's address.
+    Probe(LinkProbe),
+    /// This server is about to be stopped: let another one lead.
+    StepDown,
     /// A connection of the quorum port stands, dialled or accepted.
     LinkUp(LinkId),
     Packet {
@@ -114,11 +122,16 @@ pub enum Event {
     Following {
         leader: ServerId,
         epoch: i64,
-        took_ms: u64,
+        report: ElectionReport,
     },
     Leading {
         epoch: i64,
-        took_ms: u64,
+        report: ElectionReport,
+    },
+    /// The lead is to move by decision.
+    Transfer {
+        to: ServerId,
+        why: String,
     },
     /// A peer or a client did what the protocol forbids; its connection is closed.
     Refused {
@@ -127,7 +140,28 @@ pub enum Event {
     },
 }
 
+/// How a server came from one leader to the next, in milliseconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ElectionReport {
+    /// Why the last role ended.
+    pub why: String,
+    /// The bad links at that moment.
+    pub links: String,
+    /// Silence before the end of the last role, where silence ended it.
+    pub detect_ms: u64,
+    pub elect_ms: u64,
+    pub discover_ms: u64,
+    pub sync_ms: u64,
+    /// From the end of the last role until requests are served again.
+    pub took_ms: u64,
+}
+
 pub enum Effect {
+    /// A datagram; it may be lost.
+    Probe {
+        to: ServerId,
+        bytes: Bytes,
+    },
     Vote {
         to: ServerId,
         notification: Notification,
@@ -143,6 +177,8 @@ pub enum Effect {
         bytes: Bytes,
     },
     CloseLink(LinkId),
+    /// Closes a connection once what was sent on it is out.
+    FinishLink(LinkId),
     Disk {
         seq: u64,
         op: DiskOp,
@@ -192,6 +228,8 @@ pub struct Summary {
     pub znodes: usize,
     pub watches: usize,
     pub followers: Vec<ServerId>,
+    pub links: Vec<LinkState>,
+    pub report: ElectionReport,
 }
 
 pub(crate) enum Role {
@@ -216,8 +254,25 @@ pub struct Server {
     pub(crate) role: Role,
     pub(crate) term: u64,
     pub(crate) election: Election,
+    /// Since the end of the last role in which this server served.
     pub(crate) looking_since: Millis,
+    /// Since the last change of role.
+    round_since: Millis,
     pub(crate) ours: BTreeSet<ServerId>,
+    pub(crate) links: Links,
+    /// When the core was last driven: a long pause is this process's own.
+    driven_at: Millis,
+    /// Whom the last leader handed over to; holds for one round.
+    pub(crate) preferred: Option<ServerId>,
+    /// When this server lost the lead against its will.
+    lost_lead_at: Option<Millis>,
+    /// Requests wait although this server serves: the lead is about to move.
+    pub(crate) requests_held: bool,
+    /// Of the election under way, or the last one.
+    pub(crate) report: ElectionReport,
+    /// When this server decided, and when its leader's history began to come.
+    decided_at: Millis,
+    pub(crate) synchronising_since: Millis,
     pub(crate) clients: Clients,
     pub(crate) next_session: SessionId,
     pub(crate) links_dialled: u64,
@@ -254,7 +309,16 @@ impl Server {
             role: Role::Settling,
             term: 0,
             looking_since: now.mono_ms,
+            round_since: now.mono_ms,
             ours: BTreeSet::new(),
+            links: Links::new(now.wall_ms as u32),
+            driven_at: now.mono_ms,
+            preferred: None,
+            lost_lead_at: None,
+            requests_held: false,
+            report: ElectionReport::default(),
+            decided_at: now.mono_ms,
+            synchronising_since: now.mono_ms,
             clients: Clients::default(),
             next_session,
             links_dialled: 0,
@@ -276,14 +340,16 @@ impl Server {
 
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         self.now = now;
+        self.forgive_own_pause();
         match input {
             Input::Timer => self.timer(),
             Input::Durable(seq) => self.durable(seq),
             Input::Vote { from, notification } => self.vote_heard(from, &notification),
             Input::ElectionLinkUp(peer) => self.vote_to(peer),
-            Input::PeerIsOurs(peer) => {
-                self.ours.insert(peer);
-            }
+            Input::PeerIsOurs(peer, true) => drop(self.ours.insert(peer)),
+            Input::PeerIsOurs(peer, false) => drop(self.ours.remove(&peer)),
+            Input::Probe(probe) => self.probe_heard(&probe),
+            Input::StepDown => self.step_down(),
             Input::LinkUp(link) => self.link_up(link),
             Input::Packet { link, packet } => self.packet(link, packet),
             Input::Snapshot { link, tree } => self.snapshot_received(link, *tree),
@@ -301,14 +367,45 @@ impl Server {
             Role::Following(f) => Some(f.deadline(self)),
             Role::Leading(l) => Some(l.deadline(self)),
         };
-        [role, self.clients.deadline()].into_iter().flatten().min()
+        let probe = (!self.ours.is_empty()).then(|| self.links.deadline());
+        [role, self.clients.deadline(), probe].into_iter().flatten().min()
+    }
+
+    /// While this process did not run (it was stopped, or the machine is busy) nobody was silent.
+    fn forgive_own_pause(&mut self) {
+        let now = self.now.mono_ms;
+        let pause = now.saturating_sub(self.driven_at);
+        self.driven_at = now;
+        if self.ours.is_empty() || pause < OWN_PAUSE_MS {
+            return;
+        }
+        let stalled = pause - PROBE_MS;
+        self.links.forgive(now, stalled);
+        match &mut self.role {
+            Role::Following(f) => f.forgive(now, stalled),
+            Role::Leading(l) => l.forgive(now, stalled),
+            Role::Settling | Role::Looking => {}
+        }
+    }
+
+    fn probe_heard(&mut self, probe: &LinkProbe) {
+        if self.cfg.members.contains_key(&probe.from) && probe.from != self.cfg.id {
+            self.ours.insert(probe.from);
+            self.links.heard(self.now.mono_ms, probe.from, probe);
+        }
     }
 
     fn timer(&mut self) {
+        for (to, probe) in self.links.probes(self.now.mono_ms, self.cfg.id, &self.ours) {
+            self.out.push(Effect::Probe { to, bytes: probe.encode().into() });
+        }
         match &self.role {
             Role::Settling => {}
             Role::Looking => {
-                let (say, decision) = self.election.timer(self.now.mono_ms, &self.cfg);
+                self.maybe_hold_back();
+                let now = self.now.mono_ms;
+                let silent = |v: ServerId| self.links.silent(now, v);
+                let (say, decision) = self.election.timer(now, &self.cfg, &silent);
                 self.say(say);
                 self.decide(decision);
             }
@@ -323,19 +420,47 @@ impl Server {
     /// Leaves the current role. The next begins when everything written so far is on disk: a vote
     /// must not speak of transactions that a power cut could still take away.
     pub(crate) fn look(&mut self, reason: impl Into<String>) {
+        let reason = reason.into();
+        let now = self.now.mono_ms;
         self.term += 1;
+        let served = self.serving();
         match std::mem::replace(&mut self.role, Role::Settling) {
             Role::Settling | Role::Looking => {}
             Role::Following(f) => self.out.extend(f.link.map(Effect::CloseLink)),
             Role::Leading(l) => {
                 self.out.push(Effect::Listen(false));
-                self.out.extend(l.learners.keys().map(|link| Effect::CloseLink(*link)));
+                // What was said last may matter when the lead moves by decision.
+                let end = if self.preferred.is_some() { Effect::FinishLink } else { Effect::CloseLink };
+                self.out.extend(l.learners.keys().map(|link| end(*link)));
+                if self.preferred.is_none() && served {
+                    self.lost_lead_at = Some(now);
+                }
             }
         }
-        self.looking_since = self.now.mono_ms;
-        self.out.push(Effect::Event(Event::Looking { reason: reason.into() }));
+        if served || self.report.why.is_empty() {
+            // An election that needs several rounds is one, with one reason.
+            self.looking_since = now;
+            let links = self.links.evidence(now, self.cfg.id);
+            let detect_ms = std::mem::take(&mut self.report.detect_ms);
+            self.report = ElectionReport { why: reason.clone(), links, detect_ms, ..Default::default() };
+        }
+        self.requests_held = false;
+        self.round_since = now;
+        self.out.push(Effect::Event(Event::Looking { reason }));
         self.drop_unanswered();
         self.settled();
+    }
+
+    /// A server whose links are bad, or that has just lost the lead, lets others go first: for a while,
+    /// and only where they can do without it.
+    fn maybe_hold_back(&mut self) {
+        let (now, limit) = (self.now.mono_ms, self.cfg.fast.hold_back_ms);
+        let lost_lead = self.lost_lead_at.is_some_and(|at| now < at + limit);
+        let hold = self.preferred.is_none()
+            && now < self.round_since + limit
+            && (lost_lead || self.links.mine_are_bad(now, &self.cfg))
+            && self.links.quorum_without_me(now, &self.cfg);
+        self.election.hold_back(hold);
     }
 
     /// Goes on when nothing is in flight to the disk.
@@ -349,7 +474,10 @@ impl Server {
         self.role = Role::Looking;
         self.counters.elections += 1;
         let epoch = self.current_epoch;
-        let say = self.election.start(self.now.mono_ms, &self.cfg, self.history.last(), epoch);
+        let preferred = self.preferred;
+        let say = self.election.start(self.now.mono_ms, &self.cfg, self.history.last(), epoch, preferred);
+        self.maybe_hold_back();
+        self.preferred = None;
         self.say(Some(say));
     }
 
@@ -357,6 +485,7 @@ impl Server {
         let Some(vote) = decision else { return };
         self.election.settle(vote);
         self.term += 1;
+        self.decided_at = self.now.mono_ms;
         if vote.leader == self.cfg.id {
             self.lead();
             self.say(Some(Say::All));
@@ -381,6 +510,11 @@ impl Server {
             Role::Following(f) => f.broadcasting(),
             Role::Leading(l) => l.broadcasting(),
         }
+    }
+
+    /// Whether new requests are begun, not only those under way ended.
+    pub(crate) fn accepting(&self) -> bool {
+        self.serving() && !self.requests_held
     }
 
     // ---- votes ----
@@ -411,7 +545,7 @@ impl Server {
 
     fn vote_to(&mut self, to: ServerId) {
         // While settling there is nothing that may be said: the log is not on disk yet.
-        if !matches!(self.role, Role::Settling) && to != self.cfg.id {
+        if !matches!(self.role, Role::Settling) && to != self.cfg.id && self.election.speaks() {
             let notification = self.notification();
             self.out.push(Effect::Vote { to, notification });
         }
@@ -421,7 +555,9 @@ impl Server {
         match self.role {
             Role::Settling => {}
             Role::Looking if self.cfg.members.contains_key(&from) => {
-                let (say, decision) = self.election.heard(self.now.mono_ms, &self.cfg, from, n);
+                let now = self.now.mono_ms;
+                let silent = |v: ServerId| self.links.silent(now, v);
+                let (say, decision) = self.election.heard(now, &self.cfg, from, n, &silent);
                 self.say(say);
                 self.decide(decision);
             }
@@ -516,6 +652,19 @@ impl Server {
             znodes: self.tree.node_count(),
             watches: self.data_watches.count() + self.child_watches.count(),
             followers,
+            links: self.links.table(self.now.mono_ms, self.cfg.id),
+            report: self.report.clone(),
         }
+    }
+
+    /// Fills in the times of an election that is over.
+    pub(crate) fn finish_report(&mut self) -> ElectionReport {
+        let now = self.now.mono_ms;
+        let since = |later: Millis, earlier: Millis| later.saturating_sub(earlier);
+        self.report.elect_ms = since(self.decided_at, self.looking_since);
+        self.report.discover_ms = since(self.synchronising_since, self.decided_at);
+        self.report.sync_ms = since(now, self.synchronising_since);
+        self.report.took_ms = since(now, self.looking_since);
+        self.report.clone()
     }
 }

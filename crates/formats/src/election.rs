@@ -140,6 +140,91 @@ impl Probe {
     }
 }
 
+/// Datagram between servers of ours on the election port's number, twenty times a second: what is lost
+/// of them is what the link loses. `VERSION` changes with the layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkProbe {
+    pub from: ServerId,
+    /// Drawn at the sender's start; numbers begin anew with it.
+    pub boot: u32,
+    pub number: u32,
+    /// Newest number that came from the receiver, 0 for none, and how long ago.
+    pub echo: u32,
+    pub echo_age_ms: u16,
+    /// What the sender hears from others.
+    pub heard: Vec<Heard>,
+}
+
+/// One link toward the sender of a `LinkProbe`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    pub from: ServerId,
+    pub bad: bool,
+    pub loss_percent: u8,
+    pub silence_ms: u16,
+}
+
+impl LinkProbe {
+    const MAGIC: [u8; 4] = *b"TRVL";
+    const VERSION: u8 = 1;
+    /// Links that one probe speaks of at most.
+    pub const HEARD_MAX: usize = 32;
+    const HEAD_BYTES: usize = 28;
+    const HEARD_BYTES: usize = 12;
+    pub const BYTES_MAX: usize = Self::HEAD_BYTES + Self::HEARD_MAX * Self::HEARD_BYTES;
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(Self::BYTES_MAX);
+        out.extend_from_slice(&Self::MAGIC);
+        out.push(Self::VERSION);
+        out.extend_from_slice(&self.from.0.to_be_bytes());
+        out.extend_from_slice(&self.boot.to_be_bytes());
+        out.extend_from_slice(&self.number.to_be_bytes());
+        out.extend_from_slice(&self.echo.to_be_bytes());
+        out.extend_from_slice(&self.echo_age_ms.to_be_bytes());
+        let heard = &self.heard[..self.heard.len().min(Self::HEARD_MAX)];
+        out.push(heard.len() as u8);
+        for h in heard {
+            out.extend_from_slice(&h.from.0.to_be_bytes());
+            out.push(u8::from(h.bad));
+            out.push(h.loss_percent);
+            out.extend_from_slice(&h.silence_ms.to_be_bytes());
+        }
+        out
+    }
+
+    /// `None` for anything that is not a probe of this version.
+    pub fn decode(bytes: &[u8]) -> Option<LinkProbe> {
+        if bytes.len() < Self::HEAD_BYTES || bytes[..4] != Self::MAGIC || bytes[4] != Self::VERSION {
+            return None;
+        }
+        let u16_at = |at: usize| Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
+        let u32_at = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+        let i64_at = |at: usize| Some(i64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+        let count = usize::from(bytes[27]);
+        if count > Self::HEARD_MAX || bytes.len() != Self::HEAD_BYTES + count * Self::HEARD_BYTES {
+            return None;
+        }
+        let heard = (0..count).map(|i| {
+            let at = Self::HEAD_BYTES + i * Self::HEARD_BYTES;
+            Some(Heard {
+                from: ServerId(i64_at(at)?),
+                bad: bytes[at + 8] != 0,
+                loss_percent: bytes[at + 9],
+                silence_ms: u16_at(at + 10)?,
+            })
+        });
+        Some(LinkProbe {
+            from: ServerId(i64_at(5)?),
+            boot: u32_at(13)?,
+            number: u32_at(17)?,
+            echo: u32_at(21)?,
+            echo_age_ms: u16_at(25)?,
+            heard: heard.collect::<Option<_>>()?,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,6 +253,20 @@ mod tests {
         assert_eq!(Notification::decode(&bytes[..40]).unwrap().peer_epoch, 1);
         assert!(Notification::decode(&bytes[..27]).is_err());
         assert!(Notification::decode(&bytes[..50]).is_err());
+    }
+
+    #[test]
+    fn link_probes_come_back_as_they_were_and_nothing_else_is_one() {
+        let heard = Heard { from: ServerId(3), bad: true, loss_percent: 30, silence_ms: 700 };
+        let p = LinkProbe { from: ServerId(2), boot: 7, number: 9, echo: 4, echo_age_ms: 12, heard: vec![heard; 2] };
+        let bytes = p.encode();
+        assert_eq!(LinkProbe::decode(&bytes), Some(p));
+        for end in 0..bytes.len() {
+            assert_eq!(LinkProbe::decode(&bytes[..end]), None);
+        }
+        let mut newer = bytes;
+        newer[4] = 2;
+        assert_eq!(LinkProbe::decode(&newer), None);
     }
 
     #[test]

@@ -27,6 +27,15 @@ pub mod kind {
     pub const OBSERVERINFO: i32 = 16;
     pub const LEADERINFO: i32 = 17;
     pub const ACKEPOCH: i32 = 18;
+    // Between servers of ours only, for a lead that moves by decision.
+    /// Leader to learner: forward nothing until further notice (zxid 1), or go on (zxid 0).
+    pub const HOLD: i32 = 200;
+    /// Learner to leader: everything that was forwarded came before this.
+    pub const HELD: i32 = 201;
+    /// Leader to learner: elect the server whose id stands in the place of the zxid.
+    pub const GO: i32 = 202;
+    /// Learner to leader: let me lead.
+    pub const ASK: i32 = 203;
 }
 
 /// ZAB 1.0, in LEADERINFO and LearnerInfo.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{mpsc, Arc, Mutex};
 use std::time::Instant;
 
 /// Layout of a record; a reader skips records of a newer one.
@@ -31,18 +31,31 @@ pub struct Record {
     pub why: String,
 }
 
+/// Records that wait for the disk; what comes beyond is in `recent` only, and is counted.
+const WAITING_MAX: usize = 1_000;
+
 struct Inner {
     node: u32,
     started: Instant,
+    recent: VecDeque<Record>,
+}
+
+/// The file, on a thread of its own: roles that must not wait for a disk record events, too.
+struct Journal {
     path: PathBuf,
     file: Option<File>,
     written_bytes: u64,
-    recent: VecDeque<Record>,
+}
+
+enum Order {
+    Write(String),
+    Flush(mpsc::SyncSender<()>),
 }
 
 #[derive(Clone)]
 pub struct Events {
     inner: Arc<Mutex<Inner>>,
+    orders: mpsc::SyncSender<Order>,
 }
 
 impl Events {
@@ -60,8 +73,10 @@ impl Events {
         }
         let file = OpenOptions::new().create(true).append(true).open(&path)?;
         let written_bytes = file.metadata()?.len();
-        let inner = Inner { node, started: Instant::now(), path, file: Some(file), written_bytes, recent };
-        Ok(Events { inner: Arc::new(Mutex::new(inner)) })
+        let mut journal = Journal { path, file: Some(file), written_bytes };
+        let (orders, queue) = mpsc::sync_channel(WAITING_MAX);
+        std::thread::Builder::new().name("events".into()).spawn(move || journal.serve(&queue))?;
+        Ok(Events { inner: Arc::new(Mutex::new(Inner { node, started: Instant::now(), recent })), orders })
     }
 
     pub fn record(&self, subject: &str, what: impl Into<String>, why: impl Into<String>) {
@@ -77,17 +92,8 @@ impl Events {
         };
         let mut line = serde_json::to_string(&record).expect("a record is plain text and numbers");
         line.push('\n');
-        if i.written_bytes + line.len() as u64 > FILE_BYTES_MAX {
-            let _ = std::fs::rename(&i.path, i.path.with_extension("jsonl.1"));
-            i.file = OpenOptions::new().create(true).append(true).open(&i.path).ok();
-            i.written_bytes = 0;
-        }
-        i.written_bytes += line.len() as u64;
-        // An event that cannot be written does not stop the node: it changes nothing.
-        let written =
-            i.file.as_mut().map(|f| f.write_all(line.as_bytes()).and_then(|()| Ok(rustix::fs::fdatasync(&*f)?)));
-        if !matches!(written, Some(Ok(()))) {
-            tracing::warn!(?written, "an event could not be written to its journal");
+        if self.orders.try_send(Order::Write(line)).is_err() {
+            tracing::warn!(what = %record.what, "an event is not in the journal: its disk is too slow");
         }
         i.recent.push_back(record);
         if i.recent.len() > RECENT_MAX {
@@ -95,9 +101,51 @@ impl Events {
         }
     }
 
+    /// Waits until everything recorded so far is on disk.
+    pub fn flush(&self) {
+        let (done, wait) = mpsc::sync_channel(1);
+        if self.orders.send(Order::Flush(done)).is_ok() {
+            let _ = wait.recv();
+        }
+    }
+
     /// The latest records, oldest first.
     pub fn recent(&self) -> Vec<Record> {
         self.inner.lock().expect("nobody panics with it").recent.iter().cloned().collect()
+    }
+}
+
+impl Journal {
+    fn serve(&mut self, queue: &mpsc::Receiver<Order>) {
+        while let Ok(first) = queue.recv() {
+            let mut flushes = Vec::new();
+            let mut wrote = Ok(());
+            for order in std::iter::once(first).chain(queue.try_iter()) {
+                match order {
+                    Order::Write(line) => wrote = wrote.and_then(|()| self.write(&line)),
+                    Order::Flush(done) => flushes.push(done),
+                }
+            }
+            let synced = wrote.and_then(|()| self.file.as_ref().map_or(Ok(()), |f| Ok(rustix::fs::fdatasync(f)?)));
+            if let Err(error) = synced {
+                // It does not stop the node: nothing depends on it.
+                tracing::warn!(%error, path = %self.path.display(), "events could not be written to their journal");
+            }
+            for done in flushes {
+                // Who asked may have given up.
+                let _ = done.send(());
+            }
+        }
+    }
+
+    fn write(&mut self, line: &str) -> std::io::Result<()> {
+        if self.written_bytes + line.len() as u64 > FILE_BYTES_MAX {
+            std::fs::rename(&self.path, self.path.with_extension("jsonl.1"))?;
+            self.file = Some(OpenOptions::new().create(true).append(true).open(&self.path)?);
+            self.written_bytes = 0;
+        }
+        self.written_bytes += line.len() as u64;
+        self.file.as_mut().map_or(Ok(()), |f| f.write_all(line.as_bytes()))
     }
 }
 
@@ -110,6 +158,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let e = Events::open(dir.path(), 1).unwrap();
         e.record("metad", "LEADER of epoch 3", "the last one was silent");
+        e.flush();
         drop(e);
         let newer = r#"{"version":2,"node":1,"mono_ms":0,"wall_ms":0,"subject":"x","what":"y","why":"z"}"#;
         let mut f = OpenOptions::new().append(true).open(dir.path().join("events.jsonl")).unwrap();

@@ -8,6 +8,7 @@ mod console_listener;
 pub mod coordination;
 pub mod events;
 pub mod gateway;
+pub mod links;
 pub mod metad;
 pub mod node;
 pub mod rpc;

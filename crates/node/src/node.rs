@@ -11,6 +11,7 @@ use crate::status::{self, Sources};
 use anyhow::Context;
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,8 +24,11 @@ use trivet_storage::messages::kind;
 /// Copies that nothing names are looked for this often.
 const SWEEP_PAUSE: Duration = Duration::from_secs(20);
 
-/// Starts the roles and serves until the process ends.
-pub async fn run(config: NodeConfig, roles: Vec<Role>) -> anyhow::Result<()> {
+/// A leader that is to stop waits for another one so long at most.
+pub const STEP_DOWN_LIMIT: Duration = Duration::from_millis(1_500);
+
+/// Starts the roles and serves until `stop` is over; then a leader hands over before it returns.
+pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let has = |r: Role| roles.contains(&r);
     claim_data(&config)?;
     let identity = Arc::new(config.identity()?);
@@ -102,9 +106,19 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>) -> anyhow::Result<()> {
     }
     // Of two processes of one node the one with the data has the console's port, the other the next.
     let console_port = if data { config.ports.console } else { config.ports.console + 1 };
+    let coordination = sources.coordination.clone();
     status::serve(config.address(config.node, console_port), Arc::new(sources))?;
     tracing::info!(node = config.node, ?roles, "node is running");
-    std::future::pending().await
+    stop.await;
+    tokio::task::spawn_blocking(move || {
+        if let Some(c) = coordination {
+            c.step_down(STEP_DOWN_LIMIT);
+        }
+        events.record("node", "stops", "it was told to");
+        events.flush();
+    })
+    .await?;
+    Ok(())
 }
 
 fn start_coordination(settings: CoordinationSettings, events: &Events) -> anyhow::Result<Handle> {
@@ -112,13 +126,11 @@ fn start_coordination(settings: CoordinationSettings, events: &Events) -> anyhow
     let (handle, _thread) = crate::coordination::start(settings, move |event| {
         let (what, why) = match event {
             Event::Looking { reason } => ("looking for a leader".to_string(), reason.clone()),
-            Event::Following { leader, epoch, took_ms } => (
-                format!("follows node {} in epoch {epoch}", leader.0),
-                format!("elected and synchronised in {took_ms} ms"),
-            ),
-            Event::Leading { epoch, took_ms } => {
-                (format!("leads epoch {epoch}"), format!("elected and synchronised in {took_ms} ms"))
+            Event::Following { leader, epoch, report } => {
+                (format!("follows node {} in epoch {epoch}", leader.0), crate::links::report_text(report))
             }
+            Event::Leading { epoch, report } => (format!("leads epoch {epoch}"), crate::links::report_text(report)),
+            Event::Transfer { to, why } => (format!("hands the lead over to node {}", to.0), why.clone()),
             Event::Refused { who, reason } => (format!("refused {who}"), reason.clone()),
         };
         tracing::info!(%what, %why, "coordination");

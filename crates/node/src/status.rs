@@ -6,6 +6,7 @@ use crate::console_listener::ConsoleListener;
 use crate::coordination::Handle;
 use crate::events::{Events, Record};
 use crate::gateway::Gateway;
+use crate::links::{self, report_text, LinkStatus};
 use crate::metad::Metad;
 use axum::http::{header, StatusCode};
 use axum::response::IntoResponse;
@@ -38,6 +39,10 @@ pub struct CoordinationStatus {
     pub watches: usize,
     pub elections: u64,
     pub commits: u64,
+    pub refused: u64,
+    /// How the last election went.
+    pub report: String,
+    pub links: Vec<LinkStatus>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -110,6 +115,9 @@ pub fn collect(s: &Sources) -> NodeStatus {
             watches: x.watches,
             elections: c.elections,
             commits: c.commits,
+            refused: c.refused,
+            report: report_text(&x.report),
+            links: x.links.iter().map(LinkStatus::from).collect(),
         }
     });
     let metad = s.metad.as_ref().map(|m| {
@@ -183,6 +191,7 @@ pub fn metrics(s: &NodeStatus) -> String {
         gauge("coordination_commits_total", "transactions committed by this leader", c.commits);
         gauge("coordination_sessions", "sessions of the ensemble", c.sessions as u64);
         gauge("coordination_znodes", "znodes", c.znodes as u64);
+        gauge("coordination_refused_total", "peers and clients that broke the protocol", c.refused);
     }
     if let Some(m) = &s.metad {
         gauge("metad_leading", "1 on the LEADER", m.leading.into());
@@ -194,6 +203,9 @@ pub fn metrics(s: &NodeStatus) -> String {
     }
     gauge("copies", "copies on this node", s.copies as u64);
     gauge("owned_files", "files whose owner this node is", s.owned_files as u64);
+    if let Some(c) = &s.coordination {
+        out += &links::metrics(s.node, &c.links);
+    }
     out
 }
 
@@ -240,6 +252,11 @@ pub fn page(nodes: &[NodeStatus], unreachable: &[u32]) -> String {
             addresses += &format!("<tr><td>{}</td><td>{}</td></tr>", escape(&a.address), a.node);
         }
     }
+    // Each node knows best what comes in at itself.
+    let incoming = |n: &NodeStatus| -> Vec<LinkStatus> {
+        n.coordination.iter().flat_map(|c| &c.links).filter(|l| l.to == i64::from(n.node)).cloned().collect()
+    };
+    let links: String = nodes.iter().flat_map(incoming).map(|l| l.row()).collect();
     let mut events: Vec<&Record> = nodes.iter().flat_map(|n| &n.events).collect();
     events.sort_by_key(|e| std::cmp::Reverse((e.wall_ms, e.node)));
     let events: String = events
@@ -264,6 +281,7 @@ pub fn page(nodes: &[NodeStatus], unreachable: &[u32]) -> String {
          <h1>Trivet</h1>\
          <h2>Nodes</h2><table><tr><th>node<th>pid<th>coordination<th>metad<th>owns files<th>copies<th>state</tr>{rows}</table>\
          <h2>Datastore addresses</h2><table><tr><th>address<th>served by node</tr>{addresses}</table>\
+         <h2>Links</h2><table><tr><th>from, to<th>state<th>loss<th>silent<th>round trip<th>since</tr>{links}</table>\
          <h2>Files</h2><table><tr><th>file<th>datastore<th>size<th>owner<th>extents<th>copies in sync<th>recovering<th>missing</tr>{files}</table>\
          <h2>Latest events</h2><table><tr><th>time<th>node<th>what about<th>what<th>why</tr>{events}</table>"
     )

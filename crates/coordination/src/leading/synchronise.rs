@@ -11,6 +11,7 @@ use trivet_formats::Zxid;
 impl Server {
     /// The leader's own epoch is recorded: learners that wait can be synchronised.
     pub(crate) fn begin_sync(&mut self) {
+        self.synchronising_since = self.now.mono_ms;
         let waiting: Vec<_> = self
             .leading()
             .learners

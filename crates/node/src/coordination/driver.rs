@@ -18,7 +18,7 @@ use std::sync::{mpsc as std_mpsc, Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use trivet_coordination::{
-    ClientInput, Config, ConnId, Counters, DiskOp, Effect, Event, Input, LinkId, Now, Server, Summary,
+    ClientInput, Config, ConnId, Counters, DiskOp, Effect, Event, Input, LinkId, Now, RoleName, Server, Summary,
 };
 use trivet_formats::ServerId;
 
@@ -53,6 +53,18 @@ impl Handle {
     }
     pub fn counters(&self) -> Counters {
         self.status.lock().expect("nobody panics with it").1
+    }
+    /// Asks the role to let another server lead, and waits until one does or the limit is over. On a thread
+    /// that may block.
+    pub fn step_down(&self, limit: Duration) {
+        let leads = || self.summary().role == RoleName::Leading;
+        if !leads() || self.stop.try_send(Message::Input(Input::StepDown)).is_err() {
+            return;
+        }
+        let end = std::time::Instant::now() + limit;
+        while leads() && std::time::Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
     /// Ends the role's thread; what was acknowledged is on disk anyway.
     pub fn stop(&self) {
@@ -271,6 +283,11 @@ impl Driver {
                     task.abort();
                 }
             }
+            Effect::Probe { to, bytes } => {
+                if let Some(e) = &self.election {
+                    e.send_probe(to, &bytes);
+                }
+            }
             Effect::Vote { to, notification } => {
                 if let Some(e) = &self.election {
                     e.send(to, notification.encode().into());
@@ -291,6 +308,8 @@ impl Driver {
                     l.close();
                 }
             }
+            // Its writer sends what is queued and ends when the queue's other end is gone.
+            Effect::FinishLink(link) => drop(self.links.remove(&link)),
             Effect::Disk { seq, op } => {
                 // The thread ends only with the process.
                 let _ = self.wal.send((seq, op));

@@ -4,6 +4,10 @@
 //! Between servers of ours each side probes the other ten times a second and drops a connection from
 //! which nothing comes back, so that a vote never waits for the kernel's retransmission timer. A peer
 //! that does not answer the first probes is Apache's and is left in peace.
+//!
+//! Servers of ours also send each other datagrams to the election port's number (`coordination/links.rs`
+//! says what for). One that arrives from a peer without a connection is the sign that its link is whole
+//! again: it is dialled at once, and a dial that hangs is begun anew.
 
 use super::driver::{feed, Shared};
 use bytes::Bytes;
@@ -13,22 +17,28 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::Notify;
 use trivet_coordination::Input;
 use trivet_formats::election::{
-    InitialMessage, Notification, Probe, MAX_ADDRESS_BYTES, MAX_MESSAGE_BYTES, PROTOCOL_V1, PROTOCOL_V2,
+    InitialMessage, LinkProbe, Notification, Probe, MAX_ADDRESS_BYTES, MAX_MESSAGE_BYTES, PROTOCOL_V1, PROTOCOL_V2,
 };
 use trivet_formats::ServerId;
 
 const DIAL_LIMIT: Duration = Duration::from_millis(500);
+/// A dial that hangs while datagrams arrive is begun anew, but not more often than this.
+const REDIAL_PAUSE: Duration = Duration::from_millis(250);
 const DIAL_PAUSE: Duration = Duration::from_millis(150);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 const PROBE_PAUSE: Duration = Duration::from_millis(100);
 /// A peer of ours from which nothing came for this long is dialled anew.
 const SILENCE_LIMIT: Duration = Duration::from_millis(600);
+/// The same while its datagrams arrive: then only this connection hangs.
+const HANGING_LIMIT: Duration = Duration::from_millis(300);
 /// Probes that a peer gets before it is taken for one that does not know them.
 const FIRST_PROBES: u32 = 2;
+/// A peer that answered no probe on its connection for so long is not one of ours.
+const FOREIGN_AFTER: Duration = Duration::from_secs(2);
 const USER_TIMEOUT: Duration = Duration::from_secs(2);
 
 struct Peer {
@@ -41,11 +51,22 @@ struct Peer {
     generation: Cell<u64>,
     connected: Cell<bool>,
     dial_now: Notify,
+    /// Of the connection that stands: what sits at the other end may have been replaced since the last.
     ours: Cell<bool>,
+    datagram_at: Cell<Option<Instant>>,
+    redialled_at: Cell<Option<Instant>>,
+}
+
+impl Peer {
+    fn datagrams_arrive(&self) -> bool {
+        self.datagram_at.get().is_some_and(|at| at.elapsed() < Duration::from_millis(150))
+    }
 }
 
 pub(super) struct ElectionLinks {
     peers: BTreeMap<ServerId, Rc<Peer>>,
+    /// None where the port's number is taken for datagrams: links are then judged by silence alone.
+    datagrams: Option<Rc<UdpSocket>>,
 }
 
 impl ElectionLinks {
@@ -68,6 +89,8 @@ impl ElectionLinks {
                     connected: Cell::new(false),
                     dial_now: Notify::new(),
                     ours: Cell::new(false),
+                    datagram_at: Cell::new(None),
+                    redialled_at: Cell::new(None),
                 };
                 (*id, Rc::new(peer))
             })
@@ -77,6 +100,10 @@ impl ElectionLinks {
             tokio::task::spawn_local(keep_dialling(shared.clone(), peer.clone(), me, own));
         }
         let listener = TcpListener::from_std(listener).expect("a non-blocking listener on this runtime");
+        let datagrams = open_datagrams(own);
+        if let Some(socket) = &datagrams {
+            tokio::task::spawn_local(read_datagrams(shared.clone(), peers.clone(), socket.clone()));
+        }
         let by_id = peers.clone();
         let shared = shared.clone();
         tokio::task::spawn_local(async move {
@@ -88,7 +115,14 @@ impl ElectionLinks {
                 tokio::task::spawn_local(accepted(shared.clone(), by_id.clone(), me, stream, from));
             }
         });
-        ElectionLinks { peers }
+        ElectionLinks { peers, datagrams }
+    }
+
+    /// A datagram that cannot be sent is one that got lost.
+    pub(super) fn send_probe(&self, to: ServerId, bytes: &[u8]) {
+        if let (Some(peer), Some(socket)) = (self.peers.get(&to), &self.datagrams) {
+            let _ = socket.try_send_to(bytes, peer.address);
+        }
     }
 
     pub(super) fn send(&self, to: ServerId, bytes: Bytes) {
@@ -99,10 +133,50 @@ impl ElectionLinks {
     }
 }
 
+fn open_datagrams(own: SocketAddr) -> Option<Rc<UdpSocket>> {
+    let socket = std::net::UdpSocket::bind(own).and_then(|s| {
+        s.set_nonblocking(true)?;
+        UdpSocket::from_std(s)
+    });
+    match socket {
+        Ok(s) => Some(Rc::new(s)),
+        Err(e) => {
+            tracing::warn!(address = %own, error = %e, "no datagrams between servers: the loss of links is not measured");
+            None
+        }
+    }
+}
+
+async fn read_datagrams(shared: Shared, peers: BTreeMap<ServerId, Rc<Peer>>, socket: Rc<UdpSocket>) {
+    let mut buffer = [0u8; LinkProbe::BYTES_MAX + 1];
+    loop {
+        let Ok((n, from)) = socket.recv_from(&mut buffer).await else {
+            // An ICMP answer to an earlier datagram, say.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            continue;
+        };
+        let Some(probe) = LinkProbe::decode(&buffer[..n]) else { continue };
+        let Some(peer) = peers.get(&probe.from).filter(|p| p.address.ip() == from.ip()) else { continue };
+        let now = Instant::now();
+        peer.datagram_at.set(Some(now));
+        let recently = peer.redialled_at.get().is_some_and(|at| now < at + REDIAL_PAUSE);
+        if !peer.connected.get() && !recently {
+            peer.redialled_at.set(Some(now));
+            peer.dial_now.notify_one();
+        }
+        feed(&shared, Input::Probe(probe));
+    }
+}
+
 async fn keep_dialling(shared: Shared, peer: Rc<Peer>, me: ServerId, own: SocketAddr) {
     loop {
         if !peer.connected.get() {
-            if let Some(mut stream) = dial(&peer, own).await {
+            let dialled = tokio::select! {
+                dialled = dial(&peer, own) => dialled,
+                // Its datagrams arrive: a SYN that got lost before is not waited for.
+                () = peer.dial_now.notified() => continue,
+            };
+            if let Some(mut stream) = dialled {
                 let hello = InitialMessage { server: me, address: own.to_string() }.encode();
                 let said = stream.write_all(&hello).await.is_ok();
                 if said && me > peer.id && !peer.connected.get() {
@@ -177,6 +251,7 @@ async fn connection(shared: &Shared, peer: &Rc<Peer>, stream: TcpStream) {
     let generation = peer.generation.get() + 1;
     peer.generation.set(generation);
     peer.connected.set(true);
+    peer.ours.set(false);
     peer.wake.notify_one();
     let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
     let (mut reader, mut writer) = stream.into_split();
@@ -184,10 +259,12 @@ async fn connection(shared: &Shared, peer: &Rc<Peer>, stream: TcpStream) {
     let echoes: Rc<RefCell<Vec<Bytes>>> = Rc::default();
     feed(shared, Input::ElectionLinkUp(peer.id));
     let write = {
-        let (peer, heard, echoes) = (peer.clone(), heard.clone(), echoes.clone());
+        let (peer, heard, echoes, shared) = (peer.clone(), heard.clone(), echoes.clone(), shared.clone());
         async move {
             let mut probes = 0u32;
             let mut probe_at = Instant::now();
+            let begun = Instant::now();
+            let mut told_foreign = false;
             loop {
                 if peer.generation.get() != generation {
                     return;
@@ -206,7 +283,14 @@ async fn connection(shared: &Shared, peer: &Rc<Peer>, stream: TcpStream) {
                     out.extend_from_slice(&(probe.len() as i32).to_be_bytes());
                     out.extend_from_slice(&probe);
                 }
-                if peer.ours.get() && heard.get().elapsed() > SILENCE_LIMIT {
+                if probes >= FIRST_PROBES && !peer.ours.get() && !told_foreign && begun.elapsed() > FOREIGN_AFTER {
+                    told_foreign = true;
+                    if !peer.datagrams_arrive() {
+                        feed(&shared, Input::PeerIsOurs(peer.id, false));
+                    }
+                }
+                let limit = if peer.datagrams_arrive() { HANGING_LIMIT } else { SILENCE_LIMIT };
+                if peer.ours.get() && heard.get().elapsed() > limit {
                     return;
                 }
                 if !out.is_empty() {
@@ -241,7 +325,7 @@ async fn connection(shared: &Shared, peer: &Rc<Peer>, stream: TcpStream) {
                 heard.set(Instant::now());
                 if let Some(probe) = Probe::decode(&payload) {
                     if !peer.ours.replace(true) {
-                        feed(&shared, Input::PeerIsOurs(peer.id));
+                        feed(&shared, Input::PeerIsOurs(peer.id, true));
                     }
                     if !probe.echo {
                         echoes.borrow_mut().push(Probe { echo: true, ..probe }.encode().into());

@@ -14,7 +14,8 @@ use trivet_coordination::{Input, LinkId};
 use trivet_formats::quorum::{kind, read_packet};
 use trivet_formats::snapshot;
 
-const DIAL_LIMIT: Duration = Duration::from_millis(700);
+/// Shorter than the kernel's pause before it repeats a lost SYN.
+const DIAL_LIMIT: Duration = Duration::from_millis(300);
 /// The kernel gives a connection up when sent data stays unacknowledged for this long.
 const USER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Data of a packet: a transaction may carry a request of any size that was accepted, and a multi of them.

@@ -17,6 +17,8 @@ use trivet_formats::{snapshot, ServerId, Zxid};
 
 /// After the last fault everything must have come together within this.
 const SETTLE_MS: u64 = 30_000;
+/// Datagrams that wait for a frozen process at most, with everything else.
+const BACKLOG_MAX: usize = 2_000;
 /// At the end clients are quiet for this long, so that all servers can be compared.
 const QUIET_MS: u64 = 5_000;
 const START_WALL_MS: i64 = 1_700_000_000_000;
@@ -66,6 +68,10 @@ pub(super) enum Event {
         to: usize,
         from: usize,
         notification: trivet_formats::election::Notification,
+    },
+    Probe {
+        to: usize,
+        probe: trivet_formats::election::LinkProbe,
     },
     /// A dial arrives.
     Dial {
@@ -258,7 +264,7 @@ impl World {
     fn node_of(event: &Event) -> Option<usize> {
         match event {
             Event::Timer { node, .. } | Event::DiskDone { node, .. } | Event::LinkDown { node, .. } => Some(*node),
-            Event::Vote { to, .. } | Event::Dial { to, .. } => Some(*to),
+            Event::Probe { to, .. } | Event::Vote { to, .. } | Event::Dial { to, .. } => Some(*to),
             Event::Deliver { toward, .. } => Some(*toward),
             _ => None,
         }
@@ -290,6 +296,7 @@ impl World {
             Event::Vote { to, from, notification } => {
                 self.feed(to, Input::Vote { from: ServerId(from as i64 + 1), notification })
             }
+            Event::Probe { to, probe, .. } => self.feed(to, Input::Probe(probe)),
             Event::Dial { from, to, link, life } => self.dial_arrives(from, to, link, life),
             Event::Deliver { key, toward } => self.deliver(key, toward),
             Event::LinkDown { node, life, link } => {
@@ -374,6 +381,16 @@ impl World {
                     self.at(self.now + delay, Event::Vote { to, from: node, notification });
                 }
             }
+            Effect::Probe { to, bytes } => {
+                let to = to.0 as usize - 1;
+                let lost = self.cut[node][to] > 0 || self.rng.chance(self.loss[node].max(self.loss[to]));
+                let full = self.nodes[to].frozen && self.nodes[to].backlog.len() > BACKLOG_MAX;
+                if !lost && !full {
+                    let probe = trivet_formats::election::LinkProbe::decode(&bytes).expect("what ours sends is one");
+                    let at = self.now + self.rng.range(0, 3);
+                    self.at(at, Event::Probe { to, probe });
+                }
+            }
             Effect::Listen(on) => self.nodes[node].listening = on,
             Effect::Dial { link, leader } => {
                 let to = leader.0 as usize - 1;
@@ -383,6 +400,7 @@ impl World {
             }
             Effect::Send { link, bytes } => self.send(node, link, bytes),
             Effect::CloseLink(link) => self.close_link(node, link),
+            Effect::FinishLink(link) => self.finish_link(node, link),
             Effect::Disk { seq, op } => self.nodes[node].disk.submit(seq, op),
             Effect::Client { conn, bytes } => self.server_says(node, conn.0, Some(bytes)),
             Effect::CloseClient(conn) => {
@@ -470,7 +488,7 @@ impl World {
         self.nodes[node].applied = server.tree().last_zxid();
         let mut effects = Vec::new();
         for peer in 0..self.options.servers {
-            server.handle(now, Input::PeerIsOurs(ServerId(peer as i64 + 1)), &mut effects);
+            server.handle(now, Input::PeerIsOurs(ServerId(peer as i64 + 1), true), &mut effects);
         }
         server.start(now, &mut effects);
         self.nodes[node].server = Some(server);
@@ -596,6 +614,18 @@ impl World {
         let packet = read_packet(&mut &bytes[..], 64 << 20).expect("what a server of ours sends is a packet");
         self.links.get_mut(&key).expect("looked").snap_next[end] = packet.kind == kind::SNAP;
         self.feed(toward, Input::Packet { link, packet });
+    }
+
+    /// One end is closed behind everything that was sent.
+    fn finish_link(&mut self, node: usize, link: LinkId) {
+        let Some(key) = self.nodes[node].links.remove(&link) else { return };
+        let Some(l) = self.links.get(&key) else { return };
+        let end = usize::from(l.ends[0].0 != node);
+        let (other, life, other_link) = l.ends[1 - end];
+        let at = l.ready_at[end].max(self.now) + 1;
+        if self.cut[node][other] == 0 {
+            self.at(at, Event::LinkDown { node: other, life, link: other_link });
+        }
     }
 
     /// One end is closed; the other hears of it unless the network is in the way.

@@ -1,0 +1,209 @@
+//! Leadership that moves by decision: because somebody asked, because this server stops, or because its
+//! links are bad.
+//!
+//! Everybody's requests are held, what is open is committed, and when all learners have everything they
+//! are told whom to vote for. Clients notice a pause and nothing else. The three packets of it go to
+//! servers of ours only; Apache's see a leader that closes its connections.
+
+use super::LearnerPhase;
+use crate::server::{Effect, Event, Role, Server};
+use crate::{LinkId, Millis};
+use std::collections::BTreeSet;
+use trivet_formats::quorum::{kind, QuorumPacket};
+use trivet_formats::{ServerId, Zxid};
+
+/// How long requests are held at most before the transfer is given up.
+const HOLD_MS: Millis = 1_000;
+/// With bad links there is no time for that: what is open then is lost with its clients' connections.
+const HOLD_BAD_LINKS_MS: Millis = 250;
+/// A leader with bad links makes way when they have been bad for so long ...
+const BAD_FOR_MS: Millis = 300;
+/// ... and not sooner after it began to lead: leads do not go round in circles.
+const LEAD_AT_LEAST_MS: Millis = 5_000;
+
+pub(crate) struct Transfer {
+    to: ServerId,
+    why: String,
+    /// Learners that were asked to hold their requests and have not said yet that they do.
+    waiting: BTreeSet<LinkId>,
+    give_up_at: Millis,
+    by_links: bool,
+}
+
+impl Server {
+    /// Begins to hand the lead over. Says why not, if it cannot.
+    pub(crate) fn begin_transfer(&mut self, to: ServerId, why: String, by_links: bool) -> Result<(), String> {
+        let now = self.now.mono_ms;
+        let ours = self.ours.clone();
+        let Role::Leading(l) = &mut self.role else { return Err("this server does not lead".into()) };
+        if !l.broadcasting() || l.transfer.is_some() {
+            return Err("this leader is busy with an election or another transfer".into());
+        }
+        let active: Vec<_> = l.learners.iter().filter(|(_, x)| x.phase == LearnerPhase::Active).collect();
+        if !active.iter().any(|(_, x)| x.id == to && !x.observer) || !ours.contains(&to) {
+            return Err(format!("server {} does not follow, votes and knows how", to.0));
+        }
+        let waiting: BTreeSet<_> =
+            active.iter().filter(|(_, x)| ours.contains(&x.id)).map(|(link, _)| **link).collect();
+        let give_up_at = now + if by_links { HOLD_BAD_LINKS_MS } else { HOLD_MS };
+        l.transfer = Some(Transfer { to, why: why.clone(), waiting: waiting.clone(), give_up_at, by_links });
+        self.out.push(Effect::Event(Event::Transfer { to, why }));
+        self.requests_held = true;
+        for link in waiting {
+            self.send(link, &QuorumPacket::new(kind::HOLD, 1));
+        }
+        self.transfer_may_go();
+        Ok(())
+    }
+
+    /// A learner forwards nothing any more.
+    pub(crate) fn learner_holds(&mut self, link: LinkId) {
+        if let Some(t) = &mut self.leading().transfer {
+            t.waiting.remove(&link);
+            self.transfer_may_go();
+        }
+    }
+
+    /// Called when something ended that a transfer waits for.
+    pub(crate) fn transfer_may_go(&mut self) {
+        let Role::Leading(l) = &self.role else { return };
+        let Some(t) = &l.transfer else { return };
+        let last = l.last_proposed;
+        let has_all = l.learners.values().any(|x| x.id == t.to && (x.acked >= last || last.counter() == 0));
+        let quiet = t.waiting.iter().all(|link| !l.learners.contains_key(link));
+        if quiet && has_all && l.proposals.is_empty() && l.syncs.is_empty() {
+            self.hand_over();
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let l = self.leading();
+        let Some(t) = l.transfer.take() else { return };
+        let links: Vec<_> = l.learners.iter().map(|(link, x)| (*link, x.id)).collect();
+        let go = QuorumPacket::new(kind::GO, t.to.0);
+        for (link, id) in links {
+            if self.is_ours(id) {
+                self.send(link, &go);
+            }
+        }
+        self.preferred = Some(t.to);
+        self.look(format!("the lead goes to server {}: {}", t.to.0, t.why));
+    }
+
+    pub(super) fn transfer_timer(&mut self) {
+        let now = self.now.mono_ms;
+        let Some(t) = &self.leading().transfer else { return self.make_way_if_links_are_bad() };
+        if now < t.give_up_at {
+            return;
+        }
+        if t.by_links {
+            return self.hand_over();
+        }
+        let to = t.to;
+        self.leading().transfer = None;
+        self.refuse(format!("{to:?}"), "it did not get ready to lead in time; this server goes on leading");
+        let links: Vec<_> = self.leading().learners.iter().map(|(link, x)| (*link, x.id)).collect();
+        for (link, id) in links {
+            if self.is_ours(id) {
+                self.send(link, &QuorumPacket::new(kind::HOLD, 0));
+            }
+        }
+        self.go_on_with_requests();
+    }
+
+    /// A leader that does not reach a quorum well makes way for a follower that does.
+    fn make_way_if_links_are_bad(&mut self) {
+        let now = self.now.mono_ms;
+        if !self.leading().broadcasting() || !self.links.mine_are_bad(now, &self.cfg) {
+            self.leading().links_bad_since = None;
+            return;
+        }
+        let l = self.leading();
+        let since = *l.links_bad_since.get_or_insert(now);
+        if now < since + BAD_FOR_MS || now < l.started + LEAD_AT_LEAST_MS {
+            return;
+        }
+        let Some(to) = self.best_heir() else { return };
+        let evidence = self.links.evidence(now, self.cfg.id);
+        // Refused only if the follower went away in this moment; the timer comes again.
+        let _ = self.begin_transfer(to, format!("the leader's links are bad: {evidence}"), true);
+    }
+
+    /// The follower that reaches most voters without this server, if those are a quorum.
+    fn best_heir(&mut self) -> Option<ServerId> {
+        let (now, me) = (self.now.mono_ms, self.cfg.id);
+        let Role::Leading(l) = &self.role else { return None };
+        let reach = |x: ServerId| self.links.reach(now, &self.cfg, x, Some(me));
+        l.learners
+            .values()
+            .filter(|x| x.phase == LearnerPhase::Active && !x.observer && self.ours.contains(&x.id))
+            .map(|x| (reach(x.id), x.acked, x.id))
+            .filter(|(reach, ..)| self.cfg.is_quorum(reach))
+            .max_by_key(|(reach, acked, id)| (reach.len(), *acked, *id))
+            .map(|(.., id)| id)
+    }
+
+    /// Before a planned stop: hands over to whoever has most.
+    pub(crate) fn step_down(&mut self) {
+        let Role::Leading(l) = &self.role else { return };
+        let active = |x: &&super::Learner| x.phase == LearnerPhase::Active && !x.observer && self.ours.contains(&x.id);
+        let heir = l.learners.values().filter(active).max_by_key(|x| (x.acked, x.id)).map(|x| x.id);
+        if let Some(to) = heir {
+            // Nobody waits for the answer: the node stops in any case.
+            let _ = self.begin_transfer(to, "this server is about to stop".into(), false);
+        }
+    }
+
+    // ---- a learner's side ----
+
+    pub(crate) fn told_to_hold(&mut self, link: LinkId, hold: bool) {
+        if !hold {
+            return self.go_on_with_requests();
+        }
+        self.requests_held = true;
+        // Behind everything that was forwarded before.
+        self.send(link, &QuorumPacket::new(kind::HELD, 0));
+    }
+
+    /// The leader has made everything common and says whom to vote for.
+    pub(crate) fn told_to_elect(&mut self, preferred: ServerId) {
+        if self.cfg.is_voter(preferred) {
+            self.preferred = Some(preferred);
+            self.look(format!("the leader hands over to server {}", preferred.0));
+        }
+    }
+
+    /// This server would like to lead. Returns what to tell who asked.
+    pub(crate) fn ask_for_the_lead(&mut self) -> String {
+        match &self.role {
+            Role::Leading(_) => "this server leads already\n".into(),
+            Role::Following(f) if f.broadcasting() && self.is_ours(f.leader) && self.cfg.is_voter(self.cfg.id) => {
+                let (leader, link) = (f.leader, f.link);
+                if let Some(link) = link {
+                    self.send(link, &QuorumPacket::new(kind::ASK, 0));
+                }
+                format!("asked server {} to hand over\n", leader.0)
+            }
+            Role::Following(f) if f.broadcasting() => {
+                format!(
+                    "server {} leads and does not know how to hand over, or this server does not vote\n",
+                    f.leader.0
+                )
+            }
+            _ => "this server does not serve at the moment\n".into(),
+        }
+    }
+
+    fn go_on_with_requests(&mut self) {
+        self.requests_held = false;
+        if self.serving() {
+            self.serve_again();
+        }
+    }
+
+    pub(crate) fn note_ack(&mut self, link: LinkId, zxid: Zxid) {
+        if let Some(x) = self.leading().learners.get_mut(&link) {
+            x.acked = x.acked.max(zxid);
+        }
+    }
+}

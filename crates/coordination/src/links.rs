@@ -1,0 +1,342 @@
+//! The table of directed links between the voters: what this server hears from each peer, and what the
+//! peers say they hear.
+//!
+//! Servers of ours send each other numbered datagrams. A missing number is a lost packet and nothing else: a
+//! process that is slow for a moment finds what was sent meanwhile in its socket. What a peer hears comes with
+//! its own datagrams, so that every server knows both directions of every link that touches a live peer.
+
+use crate::{Config, Millis};
+use std::collections::{BTreeMap, BTreeSet};
+use trivet_formats::election::{Heard, LinkProbe};
+use trivet_formats::ServerId;
+
+/// A probe goes to every peer of ours this often.
+pub const PROBE_MS: Millis = 50;
+/// The newest numbers that loss is counted over: 1.2 s.
+const WINDOW: u32 = 24;
+/// So many of them missing make a link bad (a sixth), and no more than so many make it good again.
+const MISSING_BAD: u32 = 4;
+const MISSING_GOOD: u32 = 1;
+/// A link from which nothing came for so long is bad, or for twice the usual gap.
+const SILENT_MS: Millis = 300;
+/// A link that was bad is good again after so long without a fault.
+const GOOD_AFTER_MS: Millis = 3_000;
+/// What a peer says of its links is believed for so long.
+const TOLD_FOR_MS: Millis = 1_000;
+/// Send times that are kept to measure round trips.
+const SENT_KEPT: usize = 64;
+/// The longest gap between arrivals fades by a 64th with each arrival.
+const GAP_FADES: u64 = 64;
+
+/// A link as `trivet status` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkState {
+    pub from: ServerId,
+    pub to: ServerId,
+    pub bad: bool,
+    pub loss_percent: u8,
+    pub silence_ms: u64,
+    /// Known for links to this server.
+    pub round_trip_ms: Option<u64>,
+    /// How long it has been bad, or good.
+    pub since_ms: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Incoming {
+    boot: u32,
+    newest: u32,
+    /// Bit `i` is set if number `newest - i` came.
+    came: u32,
+    /// Numbers since the first one of this boot, as far as the window reaches.
+    known: u32,
+    heard_at: Millis,
+    gap_ms: u64,
+    round_trip_ms: Option<u64>,
+    bad: bool,
+    changed_at: Millis,
+    fault_at: Millis,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    at: Millis,
+    heard: BTreeMap<ServerId, Heard>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Links {
+    boot: u32,
+    incoming: BTreeMap<ServerId, Incoming>,
+    told: BTreeMap<ServerId, Told>,
+    number: u32,
+    sent_at: [Millis; SENT_KEPT],
+    next_at: Millis,
+}
+
+impl Incoming {
+    fn missing(&self) -> u32 {
+        self.known - (self.came & mask(self.known)).count_ones()
+    }
+    fn loss_percent(&self) -> u8 {
+        if self.known == 0 {
+            return 0;
+        }
+        (self.missing() * 100 / self.known) as u8
+    }
+    fn silent_limit_ms(&self) -> u64 {
+        SILENT_MS.max(2 * self.gap_ms)
+    }
+
+    fn judge(&mut self, now: Millis) {
+        let silent = now.saturating_sub(self.heard_at) >= self.silent_limit_ms();
+        let limit = if self.bad { MISSING_GOOD + 1 } else { MISSING_BAD };
+        if silent || self.missing() >= limit {
+            self.fault_at = now;
+            if !self.bad {
+                self.bad = true;
+                self.changed_at = now;
+            }
+        } else if self.bad && now >= self.fault_at + GOOD_AFTER_MS {
+            self.bad = false;
+            self.changed_at = now;
+        }
+    }
+}
+
+fn mask(bits: u32) -> u32 {
+    if bits >= 32 {
+        u32::MAX
+    } else {
+        (1 << bits) - 1
+    }
+}
+
+impl Links {
+    /// `boot` differs from start to start.
+    pub(crate) fn new(boot: u32) -> Self {
+        Links { boot, incoming: BTreeMap::new(), told: BTreeMap::new(), number: 0, sent_at: [0; SENT_KEPT], next_at: 0 }
+    }
+
+    pub(crate) fn deadline(&self) -> Millis {
+        self.next_at
+    }
+
+    /// The probes that are due now.
+    pub(crate) fn probes(&mut self, now: Millis, me: ServerId, to: &BTreeSet<ServerId>) -> Vec<(ServerId, LinkProbe)> {
+        self.incoming.values_mut().for_each(|i| i.judge(now));
+        if now < self.next_at {
+            return Vec::new();
+        }
+        self.next_at = now + PROBE_MS;
+        self.number += 1;
+        self.sent_at[self.number as usize % SENT_KEPT] = now;
+        let heard: Vec<Heard> = self
+            .incoming
+            .iter()
+            .map(|(from, i)| Heard {
+                from: *from,
+                bad: i.bad,
+                loss_percent: i.loss_percent(),
+                silence_ms: now.saturating_sub(i.heard_at).min(u64::from(u16::MAX)) as u16,
+            })
+            .collect();
+        let probe = |peer: &ServerId| {
+            let i = self.incoming.get(peer);
+            LinkProbe {
+                from: me,
+                boot: self.boot,
+                number: self.number,
+                echo: i.map_or(0, |i| i.newest),
+                echo_age_ms: i.map_or(0, |i| now.saturating_sub(i.heard_at).min(u64::from(u16::MAX)) as u16),
+                heard: heard.clone(),
+            }
+        };
+        to.iter().filter(|p| **p != me).map(|p| (*p, probe(p))).collect()
+    }
+
+    pub(crate) fn heard(&mut self, now: Millis, from: ServerId, p: &LinkProbe) {
+        let new = Incoming {
+            boot: p.boot,
+            newest: p.number,
+            came: 1,
+            known: 1,
+            heard_at: now,
+            gap_ms: PROBE_MS,
+            round_trip_ms: None,
+            bad: false,
+            changed_at: now,
+            fault_at: 0,
+        };
+        let i = self.incoming.entry(from).or_insert_with(|| new);
+        if i.boot != p.boot {
+            // It started anew; how its link was stays known.
+            (i.boot, i.newest, i.came, i.known) = (p.boot, p.number, 1, 1);
+        } else if p.number > i.newest {
+            let step = p.number - i.newest;
+            i.came = if step >= 32 { 1 } else { i.came << step | 1 };
+            i.known = i.known.saturating_add(step).min(WINDOW);
+            i.newest = p.number;
+        } else if i.newest - p.number < 32 {
+            i.came |= 1 << (i.newest - p.number);
+        }
+        let gap = now.saturating_sub(i.heard_at);
+        // A gap that was a fault is no habit of the link.
+        if gap < SILENT_MS {
+            i.gap_ms = gap.max(i.gap_ms - i.gap_ms / GAP_FADES);
+        }
+        i.judge(now);
+        i.heard_at = now;
+        let sent = self.number.checked_sub(p.echo).filter(|ago| p.echo > 0 && (*ago as usize) < SENT_KEPT);
+        if sent.is_some() {
+            let trip = now.saturating_sub(self.sent_at[p.echo as usize % SENT_KEPT]);
+            i.round_trip_ms = Some(trip.saturating_sub(u64::from(p.echo_age_ms)));
+        }
+        let heard = p.heard.iter().map(|h| (h.from, *h)).collect();
+        self.told.insert(from, Told { at: now, heard });
+    }
+
+    /// This process did not run for a while: nobody was silent meanwhile.
+    pub(crate) fn forgive(&mut self, now: Millis, stalled_ms: u64) {
+        for i in self.incoming.values_mut() {
+            i.heard_at = (i.heard_at + stalled_ms).min(now);
+        }
+        for t in self.told.values_mut() {
+            t.at = (t.at + stalled_ms).min(now);
+        }
+    }
+
+    /// How long this peer may be silent on a connection: from what its probes do usually.
+    pub(crate) fn silence_limit_ms(&self, cfg: &Config, peer: ServerId) -> u64 {
+        match self.incoming.get(&peer) {
+            None => cfg.fast.silence_max_ms,
+            Some(i) => (cfg.fast.silence_ms + 3 * i.gap_ms.saturating_sub(PROBE_MS)).min(cfg.fast.silence_max_ms),
+        }
+    }
+
+    /// Whether nothing comes from this peer. False for one that never sent a probe.
+    pub(crate) fn silent(&self, now: Millis, peer: ServerId) -> bool {
+        self.incoming.get(&peer).is_some_and(|i| now.saturating_sub(i.heard_at) >= i.silent_limit_ms())
+    }
+
+    /// Whether packets get from `a` to `b`; `None` if nobody says.
+    fn good(&self, now: Millis, me: ServerId, a: ServerId, b: ServerId) -> Option<bool> {
+        if b == me {
+            return self.incoming.get(&a).map(|i| !i.bad);
+        }
+        let told = self.told.get(&b).filter(|t| now.saturating_sub(t.at) < TOLD_FOR_MS)?;
+        told.heard.get(&a).map(|h| !h.bad)
+    }
+
+    /// Both directions are known to be good.
+    fn pair(&self, now: Millis, me: ServerId, a: ServerId, b: ServerId) -> bool {
+        self.good(now, me, a, b) == Some(true) && self.good(now, me, b, a) == Some(true)
+    }
+
+    /// Voters to which `x` has good links in both directions, itself included and `without` left out.
+    pub(crate) fn reach(&self, now: Millis, cfg: &Config, x: ServerId, without: Option<ServerId>) -> Vec<ServerId> {
+        cfg.voters().filter(|y| Some(*y) != without && (*y == x || self.pair(now, cfg.id, x, *y))).collect()
+    }
+
+    /// Whether a server other than this one reaches a quorum without this one.
+    pub(crate) fn quorum_without_me(&self, now: Millis, cfg: &Config) -> bool {
+        cfg.voters().any(|x| x != cfg.id && cfg.is_quorum(&self.reach(now, cfg, x, Some(cfg.id))))
+    }
+
+    /// Whether this server's own links are known to be too bad for a quorum. Links of which nobody says
+    /// anything do not count against it.
+    pub(crate) fn mine_are_bad(&self, now: Millis, cfg: &Config) -> bool {
+        let me = cfg.id;
+        let fine =
+            |y: &ServerId| self.good(now, me, *y, me) != Some(false) && self.good(now, me, me, *y) != Some(false);
+        let others: Vec<_> = cfg.voters().filter(|y| *y == me || fine(y)).collect();
+        !cfg.is_quorum(&others)
+    }
+
+    /// Every link that somebody says something of.
+    pub(crate) fn table(&self, now: Millis, me: ServerId) -> Vec<LinkState> {
+        let mut table: Vec<LinkState> = self
+            .incoming
+            .iter()
+            .map(|(from, i)| LinkState {
+                from: *from,
+                to: me,
+                bad: i.bad,
+                loss_percent: i.loss_percent(),
+                silence_ms: now.saturating_sub(i.heard_at),
+                round_trip_ms: i.round_trip_ms,
+                since_ms: Some(now.saturating_sub(i.changed_at)),
+            })
+            .collect();
+        for (to, t) in self.told.iter().filter(|(_, t)| now.saturating_sub(t.at) < TOLD_FOR_MS) {
+            table.extend(t.heard.values().map(|h| LinkState {
+                from: h.from,
+                to: *to,
+                bad: h.bad,
+                loss_percent: h.loss_percent,
+                silence_ms: u64::from(h.silence_ms),
+                round_trip_ms: None,
+                since_ms: None,
+            }));
+        }
+        table.sort_by_key(|l| (l.from, l.to));
+        table
+    }
+
+    /// The bad links, in words.
+    pub(crate) fn evidence(&self, now: Millis, me: ServerId) -> String {
+        let bad: Vec<String> = self
+            .table(now, me)
+            .iter()
+            .filter(|l| l.bad)
+            .map(|l| format!("{}->{} loss {} % silent {} ms", l.from.0, l.to.0, l.loss_percent, l.silence_ms))
+            .collect();
+        if bad.is_empty() {
+            "no bad link".into()
+        } else {
+            bad.join(", ")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probe(from: i64, number: u32, heard: Vec<Heard>) -> LinkProbe {
+        LinkProbe { from: ServerId(from), boot: 1, number, echo: 0, echo_age_ms: 0, heard }
+    }
+
+    #[test]
+    fn a_sixth_lost_makes_a_link_bad_and_three_good_seconds_make_it_good() {
+        let mut l = Links::new(1);
+        let mut now = 1_000;
+        let mut number = 0;
+        let mut run = |l: &mut Links, probes: u32, lost: fn(u32) -> bool| {
+            for _ in 0..probes {
+                now += PROBE_MS;
+                number += 1;
+                if !lost(number) {
+                    l.heard(now, ServerId(2), &probe(2, number, vec![]));
+                }
+            }
+            l.incoming[&ServerId(2)].bad
+        };
+        assert!(!run(&mut l, 60, |n| n % 20 == 0));
+        assert!(run(&mut l, 24, |n| n % 3 == 0));
+        assert!(run(&mut l, 50, |_| false));
+        assert!(!run(&mut l, 40, |_| false));
+    }
+
+    #[test]
+    fn silence_makes_a_link_bad_unless_this_process_was_stopped() {
+        let mut l = Links::new(1);
+        let voters = BTreeSet::from([ServerId(2)]);
+        l.heard(1_000, ServerId(2), &probe(2, 1, vec![]));
+        l.forgive(2_000, 990);
+        l.probes(2_000, ServerId(1), &voters);
+        assert!(!l.silent(2_000, ServerId(2)) && !l.incoming[&ServerId(2)].bad);
+        l.probes(2_400, ServerId(1), &voters);
+        assert!(l.silent(2_400, ServerId(2)) && l.incoming[&ServerId(2)].bad);
+    }
+}

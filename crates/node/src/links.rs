@@ -1,0 +1,97 @@
+//! Links and election reports, as status, console, metrics and log show them.
+
+use serde::{Deserialize, Serialize};
+use trivet_coordination::links::LinkState;
+use trivet_coordination::ElectionReport;
+
+/// One directed link between two servers of the ensemble.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LinkStatus {
+    pub from: i64,
+    pub to: i64,
+    pub bad: bool,
+    pub loss_percent: u8,
+    pub silence_ms: u64,
+    pub round_trip_ms: Option<u64>,
+    /// How long it has been bad, or good; known at the receiving end.
+    pub since_ms: Option<u64>,
+}
+
+impl From<&LinkState> for LinkStatus {
+    fn from(l: &LinkState) -> Self {
+        LinkStatus {
+            from: l.from.0,
+            to: l.to.0,
+            bad: l.bad,
+            loss_percent: l.loss_percent,
+            silence_ms: l.silence_ms,
+            round_trip_ms: l.round_trip_ms,
+            since_ms: l.since_ms,
+        }
+    }
+}
+
+impl LinkStatus {
+    fn since(&self) -> String {
+        self.since_ms.map_or("-".into(), |ms| format!("{:.1} s", ms as f64 / 1000.0))
+    }
+    fn round_trip(&self) -> String {
+        self.round_trip_ms.map_or("-".into(), |ms| format!("{ms} ms"))
+    }
+    /// A line of `trivet status`.
+    pub fn text(&self) -> String {
+        format!(
+            "link {} -> {}  {}  loss {:>3} %  silent {:>5} ms  round trip {}  since {}",
+            self.from,
+            self.to,
+            if self.bad { "BAD " } else { "good" },
+            self.loss_percent,
+            self.silence_ms,
+            self.round_trip(),
+            self.since()
+        )
+    }
+    /// A row of the console's table.
+    pub fn row(&self) -> String {
+        format!(
+            "<tr{}><td>{} &rarr; {}</td><td>{}</td><td>{} %</td><td>{} ms</td><td>{}</td><td>{}</td></tr>",
+            if self.bad { " class=bad" } else { "" },
+            self.from,
+            self.to,
+            if self.bad { "bad" } else { "good" },
+            self.loss_percent,
+            self.silence_ms,
+            self.round_trip(),
+            self.since()
+        )
+    }
+}
+
+/// The links toward a node, in Prometheus' text format.
+pub fn metrics(node: u32, links: &[LinkStatus]) -> String {
+    let mut out = String::new();
+    let mut family = |name: &str, help: &str, value: &dyn Fn(&LinkStatus) -> u64| {
+        out += &format!("# HELP trivet_link_{name} {help}\n# TYPE trivet_link_{name} gauge\n");
+        for l in links.iter().filter(|l| l.to == i64::from(node)) {
+            out += &format!("trivet_link_{name}{{from=\"{}\",to=\"{}\"}} {}\n", l.from, l.to, value(l));
+        }
+    };
+    family("bad", "1 if the link from a peer is bad", &|l| l.bad.into());
+    family("loss_percent", "datagrams lost, of the last 24", &|l| l.loss_percent.into());
+    family("silence_ms", "time since the last datagram", &|l| l.silence_ms);
+    out
+}
+
+/// The report on an election in one line, always of the same form.
+pub fn report_text(r: &ElectionReport) -> String {
+    format!(
+        "{}; links: {}; detect {} ms, elect {} ms, discover {} ms, sync {} ms, serving after {} ms",
+        if r.why.is_empty() { "this server started" } else { &r.why },
+        r.links,
+        r.detect_ms,
+        r.elect_ms,
+        r.discover_ms,
+        r.sync_ms,
+        r.took_ms
+    )
+}
