@@ -1,11 +1,11 @@
-"""An ensemble of three servers on 127.0.0.71-73, each ours or Apache's, as processes of this machine."""
+"""An ensemble of servers on 127.0.0.71 and up, each ours or Apache's, as processes of this machine."""
 import logging, os, shutil, signal, socket, subprocess, tempfile, time
 
 logging.getLogger("kazoo").setLevel(logging.CRITICAL)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TRIVET = os.environ.get("TRIVET_BIN", os.path.join(ROOT, "target/release/trivet"))
-HOSTS = {i: "127.0.0.7%d" % i for i in (1, 2, 3)}
+HOSTS = {i: "127.0.0.7%d" % i for i in range(1, 7)}
 JARS = "/usr/share/java"
 
 
@@ -18,7 +18,7 @@ def apache_classpath():
 
 
 class Server:
-    def __init__(self, number, kind, folder):
+    def __init__(self, number, kind, folder, members, observers):
         self.number, self.kind, self.folder, self.process = number, kind, folder, None
         os.makedirs(folder, exist_ok=True)
         with open(os.path.join(folder, "myid"), "w") as f:
@@ -27,8 +27,10 @@ class Server:
             f.write("tickTime=2000\ninitLimit=10\nsyncLimit=5\nmaxClientCnxns=0\n4lw.commands.whitelist=*\n"
                     "admin.enableServer=false\nextendedTypesEnabled=true\n"
                     "dataDir=%s\nclientPort=2181\nclientPortAddress=%s\n" % (folder, HOSTS[number]))
-            for i, host in HOSTS.items():
-                f.write("server.%d=%s:2888:3888\n" % (i, host))
+            if number in observers:
+                f.write("peerType=observer\n")
+            for i in members:
+                f.write("server.%d=%s:2888:3888%s\n" % (i, HOSTS[i], ":observer" if i in observers else ""))
 
     def start(self):
         cfg = os.path.join(self.folder, "zoo.cfg")
@@ -68,11 +70,11 @@ class Server:
 
 
 class Ensemble:
-    """kinds: for each server 'trivet' or 'apache'."""
+    """kinds: for each server 'trivet' or 'apache'; observers: the numbers of those that do not vote."""
 
-    def __init__(self, kinds):
+    def __init__(self, kinds, observers=()):
         self.folder = tempfile.mkdtemp(prefix="trivet-lab.")
-        self.servers = {i: Server(i, k, os.path.join(self.folder, "n%d" % i)) for i, k in kinds.items()}
+        self.servers = {i: Server(i, k, os.path.join(self.folder, "n%d" % i), list(kinds), observers) for i, k in kinds.items()}
 
     def __enter__(self):
         for s in self.servers.values():
@@ -103,7 +105,7 @@ class Ensemble:
         end = time.time() + timeout
         while time.time() < end:
             modes = [s.mode() for s in self.servers.values()]
-            if all(m in ("leader", "follower") for m in modes) and modes.count("leader") == 1:
+            if all(m in ("leader", "follower", "observer") for m in modes) and modes.count("leader") == 1:
                 return
             time.sleep(0.1)
         raise AssertionError("not all servers serve within %d s: %s" % (timeout, {n: s.mode() for n, s in self.servers.items()}))

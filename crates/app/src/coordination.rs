@@ -1,18 +1,96 @@
-//! `trivet coordination zoo.cfg`: in the place of an Apache ZooKeeper server.
+//! `trivet coordination zoo.cfg`: in the place of an Apache ZooKeeper server; `transfer`: another leader.
 
 use anyhow::Context;
-use std::path::PathBuf;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use trivet_coordination::Event;
+use trivet_formats::ServerId;
 use trivet_node::links::report_text;
 
+/// The new leader has to serve within this, or the transfer failed.
+const TRANSFER_LIMIT: Duration = Duration::from_secs(5);
+const WORD_LIMIT: Duration = Duration::from_secs(1);
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
+
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
     /// The configuration file; `myid` is read from its dataDir
-    config: PathBuf,
+    #[arg(required = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Let another server lead: requests wait for a moment, clients see no error and stay connected.
+    /// A server that was started from a zoo.cfg does so only if `lead` is in its 4lw.commands.whitelist
+    Transfer {
+        /// Number of the server that is to lead
+        #[arg(long)]
+        to: u32,
+        /// Data folder of `trivet up`, or a node.toml
+        #[arg(long, default_value = "trivet-data")]
+        data: PathBuf,
+        /// A zoo.cfg of the ensemble, instead of --data; all servers are taken to have its clientPort
+        #[arg(long)]
+        zoo_cfg: Option<PathBuf>,
+    },
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let cfg = trivet_node::zoo_cfg::load(&args.config)?;
+    match (&args.command, &args.config) {
+        (Some(Command::Transfer { to, data, zoo_cfg }), _) => transfer(*to, data, zoo_cfg.as_deref()),
+        (None, Some(config)) => serve(config),
+        (None, None) => unreachable!("clap wants one of the two"),
+    }
+}
+
+fn transfer(to: u32, data: &Path, zoo_cfg: Option<&Path>) -> anyhow::Result<()> {
+    let address = match zoo_cfg {
+        None => {
+            let config = crate::status::find_config(data)?;
+            if !config.numbers().contains(&to) {
+                anyhow::bail!("--to {to}: there is no such node");
+            }
+            config.address(to, config.ports.client)
+        }
+        Some(path) => {
+            let cfg = trivet_node::zoo_cfg::load(path)?;
+            let peer = cfg.settings.peers.get(&ServerId(to.into()));
+            let (quorum, _) = peer.with_context(|| format!("--to {to}: no server.{to} in {}", path.display()))?;
+            let port = cfg.settings.client_addresses.first().context("no clientPort")?.port();
+            SocketAddr::new(quorum.ip(), port)
+        }
+    };
+    let begun = Instant::now();
+    let answer = word(address, "lead").with_context(|| format!("server {to} at {address}"))?;
+    print!("server {to} at {address}: {answer}");
+    while begun.elapsed() < TRANSFER_LIMIT {
+        if word(address, "srvr").is_ok_and(|a| a.contains("Mode: leader")) {
+            println!("server {to} leads, after {} ms", begun.elapsed().as_millis());
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    anyhow::bail!("server {to} does not lead after {} s; the log of the leader says why", TRANSFER_LIMIT.as_secs())
+}
+
+/// Sends a four-letter word and reads the answer to its end.
+fn word(address: SocketAddr, word: &str) -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, WORD_LIMIT)?;
+    stream.set_read_timeout(Some(WORD_LIMIT))?;
+    stream.write_all(word.as_bytes())?;
+    let mut answer = String::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn serve(config: &Path) -> anyhow::Result<()> {
+    let cfg = trivet_node::zoo_cfg::load(config)?;
     for key in &cfg.unknown {
         tracing::warn!(%key, "this setting is not known here and has no effect");
     }
