@@ -35,6 +35,9 @@ const TESTS: &[Test] = &[
         commands: &["python3", "java", "qemu-system-x86_64", "cc", "lz4"],
         modules: &["kazoo"],
     },
+    Test { name: "transfer", script: "transfer.py", commands: &["python3"], modules: &["kazoo"] },
+    Test { name: "rolling", script: "rolling.py", commands: &["python3", "java"], modules: &["kazoo"] },
+    Test { name: "bad-night", script: "bad_night.py", commands: &["python3", "ip", "nft"], modules: &[] },
     Test { name: "apache-mix", script: "apache_mix.py", commands: &["python3", "java"], modules: &["kazoo"] },
 ];
 

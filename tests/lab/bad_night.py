@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+"""The bad night: the fault schedules of night/schedules against ours and against Apache ZooKeeper 3.8.0, in network
+namespaces, with a probe that writes all the time and checks every answer.
+
+    bad_night.py quick            the short schedules once against ours, several at a time; fails beyond the bars (CI)
+    bad_night.py all [RUNS]       every schedule RUNS (3) times against ours and once against Apache, then `render`
+    bad_night.py render           docs/bad-night.md and docs/bad-night.svg from the newest results
+
+Needs root, iproute2 and nftables; for `all` Java and Debian's zookeeper."""
+import glob, json, os, re, shutil, statistics, subprocess, sys
+from concurrent.futures import ThreadPoolExecutor
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+NIGHT = os.path.join(HERE, "night")
+RESULTS = os.environ.get("TRIVET_NIGHT_RESULTS", os.path.join(HERE, "results", "night"))
+DOCS = os.path.join(os.path.dirname(os.path.dirname(HERE)), "docs")
+# Schedule: what it does, the most that ours may be away (s, all outages together), what Apache did when it was measured first.
+BARS = {
+    "none": ("nothing", 0, "0"),
+    "follower-kill9": ("a follower is killed", 0, "0"),
+    "ring-leader3": ("one of three links is cut, the leader's are whole", 0, "0-0.3"),
+    "leader-kill9": ("the leader is killed", 0.3, "0.5"),
+    "leader-isolate-10s": ("the leader is cut off for 10 s", 1.0, "10.8"),
+    "oneway-leader-out": ("the leader hears and is not heard, 30 s", 1.0, "11.3"),
+    "leader-sigstop-10s": ("the leader is stopped for 10 s", 1.0, "10.1"),
+    "leader-flap": ("the leader's links: 3 s off, 2 s on, for 60 s", 2.0, "40.7"),
+    "leader-loss30": ("the leader loses 30 % of its packets for 60 s", 3.0, "40.7"),
+    "node71-loss50": ("node 71 loses 50 % of its packets for 150 s", 3.0, "94"),
+    "incident-2023-01-29": ("the night itself, 640 s; beyond the unavoidable", 5.0, "44"),
+}
+SHORT = ["leader-kill9", "leader-isolate-10s", "oneway-leader-out", "leader-sigstop-10s", "leader-flap", "leader-loss30"]
+
+
+def play(job):
+    schedule, server, lab, tag = job
+    command = [os.path.join(NIGHT, "runsched.py"), os.path.join(NIGHT, "schedules", schedule + ".sched"), "--server", server,
+               "--lab", lab, "--fresh", "--quiet", "--results", RESULTS, "--tag", tag]
+    try:
+        out = subprocess.run([sys.executable] + command, capture_output=True, text=True, timeout=1500)
+    finally:
+        subprocess.run([sys.executable, os.path.join(NIGHT, "lab"), "--lab", lab, "down", "--purge"], capture_output=True)
+    lines = out.stdout.strip().splitlines()
+    if not lines:
+        raise AssertionError("%s against %s: %s" % (schedule, server, out.stderr[-800:]))
+    s = json.loads(lines[-1])
+    print("%-20s %-8s away %7.2f s, unavoidable %7.2f s, findings %d" % (schedule, server, s["ensemble_unavailable_s"], s["unavoidable_s"], len(s["violations"])), flush=True)
+    return s
+
+
+def beyond(s):
+    return max(0.0, s["ensemble_unavailable_s"] - s["unavoidable_s"])
+
+
+def run(jobs, at_a_time):
+    with ThreadPoolExecutor(at_a_time) as pool:
+        return list(pool.map(play, jobs))
+
+
+def quick():
+    results = run([(s, "trivet", "q%d" % i, "quick") for i, s in enumerate(SHORT)], 3)
+    late = ["%s: %.2f s, at most %.1f s" % (s["schedule"], beyond(s), BARS[s["schedule"]][1]) for s in results if beyond(s) > BARS[s["schedule"]][1]]
+    found = [(s["schedule"], s["violations"][:3]) for s in results if s["violations"]]
+    assert not found, found
+    assert not late, late
+    print("; ".join("%s %.2f s" % (s["schedule"], beyond(s)) for s in results))
+
+
+def everything(runs):
+    shutil.rmtree(RESULTS, ignore_errors=True)
+    jobs = [(s, "trivet", "o%d%d" % (i, r), "r%d" % r) for r in range(runs) for i, s in enumerate(BARS)]
+    jobs += [(s, "zk-3.8.0", "a%d" % i, "") for i, s in enumerate(BARS)]
+    # The long ones first.
+    run(sorted(jobs, key=lambda j: -list(BARS).index(j[0])), 5)
+    render()
+
+
+def load(server):
+    found = {}
+    for path in glob.glob(os.path.join(RESULTS, "*", server + "*", "*", "summary.json")):
+        with open(path) as f:
+            s = json.load(f)
+        s["folder"] = os.path.dirname(path)
+        found.setdefault(s["schedule"], []).append(s)
+    return found
+
+
+def leads(summary):
+    """[(from, to, server)] of who led, from the timeline's roles."""
+    spans, leading = [], {}
+    for line in open(os.path.join(summary["folder"], "timeline.txt")):
+        m = re.match(r"\s*(\S+)\s+role\s+\S+\.(\d+) (\S+)", line)
+        if not m:
+            continue
+        t = m.group(1)
+        if ":" in t:
+            h, mi, s = t.split(":")
+            t = (int(h) - 5) * 3600 + (int(mi) - 10) * 60 + float(s)
+        t, node, role = float(t), m.group(2), m.group(3)
+        if role == "leader":
+            leading.setdefault(node, t)
+        elif node in leading:
+            spans.append((leading.pop(node), t, node))
+    return spans + [(since, summary["seconds"], node) for node, since in leading.items()]
+
+
+def picture(apache, ours):
+    width, left, lane, scale = 1000, 150, 16, 840 / 640
+    out, y = [], 40
+    colours = {"71": "#c0392b", "72": "#2471a3", "73": "#1e8449"}
+    for name, s in (("Apache ZooKeeper 3.8.0", apache), ("Trivet", ours)):
+        out.append('<text x="10" y="%d" class="h">%s</text>' % (y, name))
+        y += 10
+        for node in ("71", "72", "73"):
+            out.append('<text x="60" y="%d">node %s leads</text>' % (y + 12, node))
+            out.append('<rect x="%d" y="%d" width="840" height="%d" class="lane"/>' % (left, y, lane - 2))
+            for a, b, n in leads(s):
+                if n == node:
+                    out.append('<rect x="%.1f" y="%d" width="%.1f" height="%d" fill="%s"/>' % (left + a * scale, y, max(1, (b - a) * scale), lane - 2, colours[node]))
+            y += lane
+        out.append('<text x="60" y="%d">no writes</text>' % (y + 12))
+        for a, b, _ in s["ensemble_outages"]:
+            out.append('<rect x="%.1f" y="%d" width="%.1f" height="%d" class="out"/>' % (left + a * scale, y, max(1, (min(b, s["seconds"]) - a) * scale), lane - 2))
+        y += lane + 24
+    for minute in range(0, 11):
+        x = left + minute * 60 * scale
+        out.append('<line x1="%.1f" y1="34" x2="%.1f" y2="%d" class="grid"/><text x="%.1f" y="%d">05:%02d</text>' % (x, x, y - 16, x - 14, y, 10 + minute))
+    style = "text{font:12px sans-serif;fill:#333}.h{font-weight:bold}.lane{fill:#f0f0f0}.out{fill:#444}.grid{stroke:#ccc;stroke-width:.5}"
+    return '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d"><style>%s</style><rect width="100%%" height="100%%" fill="#fff"/>%s</svg>\n' % (width, y + 16, style, "".join(out))
+
+
+def render():
+    ours, apache = load("trivet"), load("zookeeper-3.8.0")
+    rows = []
+    for name, (what, bar, before) in BARS.items():
+        o = sorted(beyond(s) for s in ours.get(name, []))
+        a = [beyond(s) for s in apache.get(name, [])]
+        if not o:
+            continue
+        rows.append("| %s | %s | %s | %s | %.2f | %.2f | %d | %g | %d | %d |" % (
+            name, what, before, "%.1f" % a[0] if a else "-", statistics.median(o), o[-1], len(o), bar,
+            sum(len(s["violations"]) for s in ours[name]), sum(len(s["violations"]) for s in apache.get(name, []))))
+    text = """# The bad night
+
+How long the ensemble of three accepts no write, in seconds, all outages of a schedule together, beyond the time in which no
+server had two-way links to a majority. Measured by a probe that writes through every server all the time; a gap counts from
+0.3 s on. Regenerated by `tests/lab/bad_night.py all`; several schedules run side by side on one machine.
+
+| schedule | what happens | Apache 3.8.0, measured first | Apache 3.8.0, one run beside ours | ours, median | ours, worst | runs | at most | findings, ours | findings, Apache |
+|---|---|--:|--:|--:|--:|--:|--:|--:|--:|
+%s
+
+Findings are lost or stale or doubled answers that the probe saw. Both ran the same zoo.cfg (tickTime 2000, initLimit 10,
+syncLimit 5).
+
+![Who led in the night of 29 January](bad-night.svg)
+""" % "\n".join(rows)
+    os.makedirs(DOCS, exist_ok=True)
+    with open(os.path.join(DOCS, "bad-night.md"), "w") as f:
+        f.write(text)
+    night = "incident-2023-01-29"
+    if ours.get(night) and apache.get(night):
+        with open(os.path.join(DOCS, "bad-night.svg"), "w") as f:
+            f.write(picture(apache[night][-1], ours[night][-1]))
+    print(text)
+
+
+what = sys.argv[1] if len(sys.argv) > 1 else "quick"
+{"quick": quick, "all": lambda: everything(int(sys.argv[2]) if len(sys.argv) > 2 else 3), "render": render}[what]()
