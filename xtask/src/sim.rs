@@ -70,7 +70,7 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
     );
     println!(
         "coordination: {} seeds of {} simulated minutes, {} events: {} elections, {} leaders, {} commits, {} answers, \
-         {} DIFF, {} TRUNC, {} SNAP, {} torn tails, {} kills, {} power losses, {} freezes, {} sessions expired",
+         {} DIFF, {} TRUNC, {} SNAP, {} torn tails, {} kills, {} power losses, {} freezes, {} sessions expired, a whole majority served after {} ms at the latest, and {} times after more than 1000 ms",
         args.seeds,
         args.minutes,
         t.events,
@@ -86,6 +86,8 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
         t.power_losses,
         t.freezes,
         t.expired_sessions,
+        t.longest_without_ms,
+        t.late,
     );
     report_failures(args, "coordination", &failed)
 }
@@ -147,6 +149,8 @@ fn add_coordination(t: &mut coordination::Report, r: &coordination::Report) {
     t.commits += r.commits;
     t.answers += r.answers;
     t.expired_sessions += r.expired_sessions;
+    t.late += r.late;
+    t.longest_without_ms = t.longest_without_ms.max(r.longest_without_ms);
 }
 
 fn run_replication(args: &Args) -> anyhow::Result<()> {

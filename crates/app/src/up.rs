@@ -22,7 +22,7 @@ pub struct Args {
     /// Folder for everything
     #[arg(long, default_value = "trivet-data")]
     data: PathBuf,
-    /// How many nodes: 1 or 3
+    /// How many nodes: 1, 3 or 5
     #[arg(long, default_value_t = 3)]
     nodes: u8,
     /// Datastore address; the nodes get the addresses that follow it
@@ -52,8 +52,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         "never" => None,
         s => Some(Duration::from_secs_f64(s.parse().context("--restart: seconds or `never`")?)),
     };
-    if ![1, 3].contains(&args.nodes) {
-        bail!("--nodes: 1 or 3");
+    if ![1, 3, 5].contains(&args.nodes) {
+        bail!("--nodes: 1, 3 or 5");
     }
     let begun = Instant::now();
     let configs = prepare(args)?;

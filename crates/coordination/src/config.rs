@@ -25,6 +25,8 @@ pub struct FastLimits {
     pub silence_max_ms: u64,
     /// A server with bad links, or that has just lost the lead, lets others go first for so long.
     pub hold_back_ms: u64,
+    /// An elected leader and its followers have met within this, or the votes were old.
+    pub meet_ms: u64,
     /// A leader without a quorum of followers, and a follower without an answer, give up after this.
     pub establish_ms: u64,
     /// Pause between two attempts to reach the leader.
@@ -39,9 +41,10 @@ impl Default for FastLimits {
             resend_ms: 150,
             finalize_ms: 150,
             ping_ms: 50,
-            silence_ms: 400,
-            silence_max_ms: 1_500,
+            silence_ms: 600,
+            silence_max_ms: 1_000,
             hold_back_ms: 1_500,
+            meet_ms: 500,
             establish_ms: 1_000,
             redial_ms: 50,
             hold_clients_ms: 4_000,

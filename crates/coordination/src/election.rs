@@ -43,6 +43,9 @@ impl Heard {
     }
 }
 
+/// A vote for nobody, as observers give it.
+const NOBODY: Vote = Vote { leader: ServerId(i64::MIN), zxid: Zxid(i64::MIN), round: 0, peer_epoch: i64::MIN };
+
 pub struct Election {
     me: ServerId,
     /// The logical clock: rounds of election so far.
@@ -100,7 +103,7 @@ impl Election {
         self.initial = if cfg.is_voter(self.me) {
             Vote { leader: preferred.unwrap_or(self.me), zxid, round: self.round, peer_epoch: epoch }
         } else {
-            Vote { leader: ServerId(i64::MIN), zxid: Zxid(i64::MIN), round: self.round, peer_epoch: i64::MIN }
+            Vote { round: self.round, ..NOBODY }
         };
         self.received.clear();
         self.settled.clear();
@@ -119,8 +122,14 @@ impl Election {
     pub fn hold_back(&mut self, hold: bool) {
         self.holding_back = hold;
     }
-    pub fn speaks(&self) -> bool {
-        !(self.looking && self.holding_back && self.vote.leader == self.me)
+    /// The vote as others may know it. A server that holds back votes for nobody, but speaks: who follows or
+    /// leads already tells it so.
+    pub fn said(&self) -> Vote {
+        if self.looking && self.holding_back && self.vote.leader == self.me {
+            Vote { round: self.round, ..NOBODY }
+        } else {
+            self.vote
+        }
     }
     fn makes_way_for(&self, vote: &Vote) -> bool {
         let equal = (vote.peer_epoch, vote.zxid) >= (self.vote.peer_epoch, self.vote.zxid);

@@ -7,7 +7,7 @@
 use crate::config::Bug;
 use crate::durability::Then;
 use crate::history::{Entry, History};
-use crate::server::{DiskOp, Effect, Event, Role, Server};
+use crate::server::{DiskOp, Effect, Event, Role, Server, EPOCH_LEAP_MAX};
 use crate::tree::Tree;
 use crate::{LinkId, Millis};
 use std::collections::{BTreeMap, VecDeque};
@@ -44,6 +44,8 @@ pub(crate) struct Following {
     phase: Phase,
     give_up_at: Millis,
     last_heard: Millis,
+    /// The leader said that it leads.
+    leads: bool,
     /// Everything up to here is committed once UPTODATE comes.
     commit_to: Zxid,
     /// Sessions heard of since the last answer to a ping, with their time-outs.
@@ -55,6 +57,10 @@ pub(crate) struct Following {
 impl Following {
     pub(crate) fn broadcasting(&self) -> bool {
         self.phase == Phase::Broadcast
+    }
+    /// Whether the leader has answered as one.
+    pub(crate) fn met(&self) -> bool {
+        !matches!(self.phase, Phase::Connecting { .. } | Phase::Discovery)
     }
     /// This process did not run for a while: the leader was not silent meanwhile.
     pub(crate) fn forgive(&mut self, now: Millis, stalled_ms: u64) {
@@ -87,6 +93,25 @@ impl Server {
         }
     }
 
+    fn meet_limit_ms(&self, peer: ServerId) -> u64 {
+        if self.is_ours(peer) {
+            self.cfg.fast.meet_ms
+        } else {
+            self.cfg.init_limit * self.cfg.tick_ms
+        }
+    }
+
+    /// The decided leader says that it leads: it is worth some patience.
+    pub(crate) fn leader_leads(&mut self) {
+        let leader = self.following().leader;
+        let patient_until = self.now.mono_ms + self.establish_limit_ms(leader);
+        let f = self.following();
+        if !f.leads && !f.met() {
+            f.leads = true;
+            f.give_up_at = patient_until;
+        }
+    }
+
     pub(crate) fn follow(&mut self, leader: ServerId) {
         self.role = Role::Following(Following {
             leader,
@@ -94,8 +119,9 @@ impl Server {
             epoch: self.current_epoch,
             acked_new_leader: false,
             phase: Phase::Connecting { redial_at: Some(self.now.mono_ms) },
-            give_up_at: self.now.mono_ms + self.establish_limit_ms(leader),
+            give_up_at: self.now.mono_ms + self.meet_limit_ms(leader),
             last_heard: self.now.mono_ms,
+            leads: false,
             commit_to: Zxid::ZERO,
             touched: BTreeMap::new(),
             syncs: VecDeque::new(),
@@ -112,8 +138,9 @@ impl Server {
 
     pub(crate) fn follower_timer(&mut self) {
         let now = self.now.mono_ms;
+        let leader = self.following().leader;
+        let silent = self.links.silent(now, leader);
         let f = self.following();
-        let leader = f.leader;
         match f.phase {
             Phase::Connecting { redial_at: Some(at) } if now >= at && now < f.give_up_at => {
                 self.links_dialled += 1;
@@ -131,6 +158,7 @@ impl Server {
                 }
             }
             _ if now >= f.give_up_at => self.look(format!("no synchronisation with {leader:?} in time")),
+            _ if silent => self.look(format!("{leader:?}, which was to lead, is silent")),
             _ => {}
         }
     }
@@ -220,6 +248,10 @@ impl Server {
                 .look(format!("the leader's epoch {epoch} is older than {accepted}, which was promised already"));
         }
         let leader = self.following().leader;
+        if epoch > accepted + EPOCH_LEAP_MAX {
+            self.refuse(format!("{leader:?}"), format!("it announces epoch {epoch}, out of all reach of {accepted}"));
+            return self.look("the leader's epoch is out of all reach");
+        }
         let limit = self.establish_limit_ms(leader);
         let give_up_at = self.now.mono_ms + limit;
         let f = self.following();

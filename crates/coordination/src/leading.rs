@@ -107,6 +107,8 @@ pub(crate) struct Leading {
     pub(crate) syncs: VecDeque<Sync>,
     pub(crate) transfer: Option<transfer::Transfer>,
     links_bad_since: Option<Millis>,
+    /// Voters that look although this server was elected.
+    pub(crate) looking_elsewhere: BTreeSet<ServerId>,
     started: Millis,
     give_up_at: Millis,
     ping_at: Millis,
@@ -116,6 +118,17 @@ pub(crate) struct Leading {
 impl Leading {
     pub(crate) fn broadcasting(&self) -> bool {
         self.phase == Phase::Broadcast
+    }
+    pub(crate) fn awaits_quorum(&self) -> bool {
+        self.phase == Phase::Discovery
+    }
+    pub(crate) fn has_learner(&self, id: ServerId) -> bool {
+        self.learners.values().any(|x| x.id == id)
+    }
+    /// Whether this learner acknowledged everything that was proposed.
+    fn has_all(&self, id: ServerId) -> bool {
+        let last = self.last_proposed;
+        self.learners.values().any(|x| x.id == id && (x.acked >= last || last.counter() == 0))
     }
     /// This process did not run for a while: nobody was silent meanwhile.
     pub(crate) fn forgive(&mut self, now: Millis, stalled_ms: u64) {
@@ -128,6 +141,7 @@ impl Leading {
     }
     pub(crate) fn deadline(&self, s: &Server) -> Millis {
         if !self.broadcasting() {
+            // Pings mark the time; nobody gets one yet.
             return self.give_up_at.min(self.ping_at);
         }
         let expiry = self.tracker.next_expiry().unwrap_or(u64::MAX);
@@ -156,6 +170,7 @@ impl Server {
             syncs: VecDeque::new(),
             transfer: None,
             links_bad_since: None,
+            looking_elsewhere: BTreeSet::new(),
             started: now,
             give_up_at: now + limit,
             ping_at: now + self.cfg.fast.ping_ms,
@@ -267,6 +282,14 @@ impl Server {
         if self.leading().phase != Phase::Broadcast && now >= self.leading().give_up_at {
             let phase = self.leading().phase;
             return self.look(format!("no quorum of followers in time (phase {phase:?})"));
+        }
+        let met_late = self.all_ours() && now >= self.leading().started + self.cfg.fast.meet_ms;
+        if self.leading().phase == Phase::Discovery && met_late {
+            return self.look("no quorum of followers came to this elected leader");
+        }
+        let unheard = self.leading().phase != Phase::Broadcast && self.links.mine_are_bad(now, &self.cfg);
+        if unheard && self.links.quorum_without_me(now, &self.cfg) {
+            return self.look("its links turned bad before it led, and others can do without it");
         }
         self.drop_silent_learners();
         if !matches!(self.role, Role::Leading(_)) {

@@ -19,6 +19,8 @@ const MISSING_BAD: u32 = 4;
 const MISSING_GOOD: u32 = 1;
 /// A link from which nothing came for so long is bad, or for twice the usual gap.
 const SILENT_MS: Millis = 300;
+/// Numbers after which a link that is not bad may be called good.
+const PROVEN: u32 = 12;
 /// A link that was bad is good again after so long without a fault.
 const GOOD_AFTER_MS: Millis = 3_000;
 /// What a peer says of its links is believed for so long.
@@ -68,6 +70,8 @@ struct Told {
 pub(crate) struct Links {
     boot: u32,
     incoming: BTreeMap<ServerId, Incoming>,
+    /// Since when a peer is known to send probes.
+    expected_since: BTreeMap<ServerId, Millis>,
     told: BTreeMap<ServerId, Told>,
     number: u32,
     sent_at: [Millis; SENT_KEPT],
@@ -83,6 +87,9 @@ impl Incoming {
             return 0;
         }
         (self.missing() * 100 / self.known) as u8
+    }
+    fn proven(&self) -> bool {
+        self.known >= PROVEN
     }
     fn silent_limit_ms(&self) -> u64 {
         SILENT_MS.max(2 * self.gap_ms)
@@ -115,7 +122,15 @@ fn mask(bits: u32) -> u32 {
 impl Links {
     /// `boot` differs from start to start.
     pub(crate) fn new(boot: u32) -> Self {
-        Links { boot, incoming: BTreeMap::new(), told: BTreeMap::new(), number: 0, sent_at: [0; SENT_KEPT], next_at: 0 }
+        Links {
+            boot,
+            incoming: BTreeMap::new(),
+            expected_since: BTreeMap::new(),
+            told: BTreeMap::new(),
+            number: 0,
+            sent_at: [0; SENT_KEPT],
+            next_at: 0,
+        }
     }
 
     pub(crate) fn deadline(&self) -> Millis {
@@ -137,6 +152,7 @@ impl Links {
             .map(|(from, i)| Heard {
                 from: *from,
                 bad: i.bad,
+                proven: i.proven(),
                 loss_percent: i.loss_percent(),
                 silence_ms: now.saturating_sub(i.heard_at).min(u64::from(u16::MAX)) as u16,
             })
@@ -170,8 +186,9 @@ impl Links {
         };
         let i = self.incoming.entry(from).or_insert_with(|| new);
         if i.boot != p.boot {
-            // It started anew; how its link was stays known.
+            // It started anew: its silence was no fault of the link.
             (i.boot, i.newest, i.came, i.known) = (p.boot, p.number, 1, 1);
+            (i.bad, i.changed_at, i.heard_at) = (false, now, now);
         } else if p.number > i.newest {
             let step = p.number - i.newest;
             i.came = if step >= 32 { 1 } else { i.came << step | 1 };
@@ -196,10 +213,22 @@ impl Links {
         self.told.insert(from, Told { at: now, heard });
     }
 
+    /// Something else than a datagram came from this peer.
+    pub(crate) fn spoke(&mut self, now: Millis, from: ServerId) {
+        match (self.incoming.get_mut(&from), self.expected_since.get_mut(&from)) {
+            (Some(i), _) => i.heard_at = i.heard_at.max(now),
+            (None, Some(since)) => *since = now,
+            (None, None) => {}
+        }
+    }
+
     /// This process did not run for a while: nobody was silent meanwhile.
     pub(crate) fn forgive(&mut self, now: Millis, stalled_ms: u64) {
         for i in self.incoming.values_mut() {
             i.heard_at = (i.heard_at + stalled_ms).min(now);
+        }
+        for since in self.expected_since.values_mut() {
+            *since = (*since + stalled_ms).min(now);
         }
         for t in self.told.values_mut() {
             t.at = (t.at + stalled_ms).min(now);
@@ -210,22 +239,37 @@ impl Links {
     pub(crate) fn silence_limit_ms(&self, cfg: &Config, peer: ServerId) -> u64 {
         match self.incoming.get(&peer) {
             None => cfg.fast.silence_max_ms,
-            Some(i) => (cfg.fast.silence_ms + 3 * i.gap_ms.saturating_sub(PROBE_MS)).min(cfg.fast.silence_max_ms),
+            Some(i) => (cfg.fast.silence_ms + 2 * i.gap_ms.saturating_sub(PROBE_MS)).min(cfg.fast.silence_max_ms),
         }
     }
 
-    /// Whether nothing comes from this peer. False for one that never sent a probe.
-    pub(crate) fn silent(&self, now: Millis, peer: ServerId) -> bool {
-        self.incoming.get(&peer).is_some_and(|i| now.saturating_sub(i.heard_at) >= i.silent_limit_ms())
+    /// A peer is one of ours, or is not.
+    pub(crate) fn expect(&mut self, now: Millis, peer: ServerId, ours: bool) {
+        if ours {
+            self.expected_since.entry(peer).or_insert(now);
+        } else {
+            self.expected_since.remove(&peer);
+            self.incoming.remove(&peer);
+            self.told.remove(&peer);
+        }
     }
 
-    /// Whether packets get from `a` to `b`; `None` if nobody says.
+    /// Whether nothing comes from this peer. False for one that sends no probes.
+    pub(crate) fn silent(&self, now: Millis, peer: ServerId) -> bool {
+        match (self.incoming.get(&peer), self.expected_since.get(&peer)) {
+            (Some(i), _) => now.saturating_sub(i.heard_at) >= i.silent_limit_ms(),
+            (None, Some(since)) => now.saturating_sub(*since) >= SILENT_MS,
+            (None, None) => false,
+        }
+    }
+
+    /// Whether packets get from `a` to `b`; `None` if nobody says, or not yet.
     fn good(&self, now: Millis, me: ServerId, a: ServerId, b: ServerId) -> Option<bool> {
         if b == me {
-            return self.incoming.get(&a).map(|i| !i.bad);
+            return self.incoming.get(&a).and_then(|i| (i.bad || i.proven()).then_some(!i.bad));
         }
         let told = self.told.get(&b).filter(|t| now.saturating_sub(t.at) < TOLD_FOR_MS)?;
-        told.heard.get(&a).map(|h| !h.bad)
+        told.heard.get(&a).and_then(|h| (h.bad || h.proven).then_some(!h.bad))
     }
 
     /// Both directions are known to be good.

@@ -22,6 +22,11 @@ use trivet_formats::quorum::QuorumPacket;
 use trivet_formats::txn::Txn;
 use trivet_formats::{ServerId, SessionId, Zxid};
 
+/// An epoch so far ahead is a lie (epochs grow by one an election), and believing it would burn all epochs.
+pub(crate) const EPOCH_LEAP_MAX: i64 = 1 << 20;
+/// Refusals that are told one by one within this time; those beyond are counted only.
+const REFUSALS_TOLD_MAX: u32 = 20;
+const REFUSALS_TOLD_MS: Millis = 10_000;
 /// The core is driven at least as often as probes are due; a pause beyond this was not the network's.
 const OWN_PAUSE_MS: Millis = 120;
 
@@ -70,6 +75,8 @@ pub enum Input {
     PeerIsOurs(ServerId, bool),
     /// A datagram from a peer, which came from that peer's address.
     Probe(LinkProbe),
+    /// A peer's probe on its connection: its link is not dead, whatever becomes of datagrams.
+    Spoke(ServerId),
     /// This server is about to be stopped: let another one lead.
     StepDown,
     /// A connection of the quorum port stands, dialled or accepted.
@@ -262,6 +269,8 @@ pub struct Server {
     pub(crate) links: Links,
     /// When the core was last driven: a long pause is this process's own.
     driven_at: Millis,
+    refusals_since: Millis,
+    refusals_told: u32,
     /// Whom the last leader handed over to; holds for one round.
     pub(crate) preferred: Option<ServerId>,
     /// When this server lost the lead against its will.
@@ -313,6 +322,8 @@ impl Server {
             ours: BTreeSet::new(),
             links: Links::new(now.wall_ms as u32),
             driven_at: now.mono_ms,
+            refusals_since: 0,
+            refusals_told: 0,
             preferred: None,
             lost_lead_at: None,
             requests_held: false,
@@ -346,9 +357,9 @@ impl Server {
             Input::Durable(seq) => self.durable(seq),
             Input::Vote { from, notification } => self.vote_heard(from, &notification),
             Input::ElectionLinkUp(peer) => self.vote_to(peer),
-            Input::PeerIsOurs(peer, true) => drop(self.ours.insert(peer)),
-            Input::PeerIsOurs(peer, false) => drop(self.ours.remove(&peer)),
+            Input::PeerIsOurs(peer, ours) => self.peer_is_ours(peer, ours),
             Input::Probe(probe) => self.probe_heard(&probe),
+            Input::Spoke(peer) => self.links.spoke(now.mono_ms, peer),
             Input::StepDown => self.step_down(),
             Input::LinkUp(link) => self.link_up(link),
             Input::Packet { link, packet } => self.packet(link, packet),
@@ -388,9 +399,16 @@ impl Server {
         }
     }
 
+    fn peer_is_ours(&mut self, peer: ServerId, ours: bool) {
+        let changed = peer != self.cfg.id && if ours { self.ours.insert(peer) } else { self.ours.remove(&peer) };
+        if changed {
+            self.links.expect(self.now.mono_ms, peer, ours);
+        }
+    }
+
     fn probe_heard(&mut self, probe: &LinkProbe) {
         if self.cfg.members.contains_key(&probe.from) && probe.from != self.cfg.id {
-            self.ours.insert(probe.from);
+            self.peer_is_ours(probe.from, true);
             self.links.heard(self.now.mono_ms, probe.from, probe);
         }
     }
@@ -456,11 +474,14 @@ impl Server {
     fn maybe_hold_back(&mut self) {
         let (now, limit) = (self.now.mono_ms, self.cfg.fast.hold_back_ms);
         let lost_lead = self.lost_lead_at.is_some_and(|at| now < at + limit);
-        let hold = self.preferred.is_none()
+        // One that hears no quorum cannot lead; its voice would only keep the others from each other.
+        let heard: Vec<_> = self.cfg.voters().filter(|v| *v == self.cfg.id || !self.links.silent(now, *v)).collect();
+        let deaf = !self.cfg.is_quorum(&heard);
+        let make_way = self.preferred.is_none()
             && now < self.round_since + limit
             && (lost_lead || self.links.mine_are_bad(now, &self.cfg))
             && self.links.quorum_without_me(now, &self.cfg);
-        self.election.hold_back(hold);
+        self.election.hold_back(deaf || make_way);
     }
 
     /// Goes on when nothing is in flight to the disk.
@@ -520,7 +541,7 @@ impl Server {
     // ---- votes ----
 
     fn notification(&self) -> Notification {
-        let v = self.election.vote();
+        let v = self.election.said();
         Notification {
             state: self.state(),
             leader: v.leader,
@@ -545,13 +566,30 @@ impl Server {
 
     fn vote_to(&mut self, to: ServerId) {
         // While settling there is nothing that may be said: the log is not on disk yet.
-        if !matches!(self.role, Role::Settling) && to != self.cfg.id && self.election.speaks() {
+        if !matches!(self.role, Role::Settling) && to != self.cfg.id {
             let notification = self.notification();
             self.out.push(Effect::Vote { to, notification });
         }
     }
 
     fn vote_heard(&mut self, from: ServerId, n: &Notification) {
+        self.links.spoke(self.now.mono_ms, from);
+        if let Err(reason) = self.believable(n) {
+            return self.refuse(format!("{from:?}"), reason);
+        }
+        if let Role::Following(f) = &self.role {
+            // It was elected on votes that were old already: it will not lead.
+            let elsewhere =
+                n.state == ServerState::Following || n.state == ServerState::Looking && n.round > self.election.round();
+            if f.leader == from && !f.met() && elsewhere {
+                self.look(format!("{from:?}, which was to lead, does not"));
+            } else if f.leader == from && n.state == ServerState::Leading {
+                self.leader_leads();
+            }
+        }
+        if n.state == ServerState::Looking && self.waits_in_vain(from) {
+            self.look(format!("{from:?} looks, and no quorum is left that could come to this elected leader"));
+        }
         match self.role {
             Role::Settling => {}
             Role::Looking if self.cfg.members.contains_key(&from) => {
@@ -565,6 +603,43 @@ impl Server {
             _ if n.state == ServerState::Looking || !self.cfg.is_voter(from) => self.vote_to(from),
             _ => {}
         }
+    }
+
+    /// Whether this server was elected and waits for a quorum, which cannot come any more: this voter looks
+    /// instead, as others did before, or they are silent.
+    fn waits_in_vain(&mut self, from: ServerId) -> bool {
+        let now = self.now.mono_ms;
+        let decided_ago = now.saturating_sub(self.decided_at);
+        let (early, all_ours) = (decided_ago < self.cfg.fast.finalize_ms, self.all_ours());
+        let Role::Leading(l) = &mut self.role else { return false };
+        if early || !all_ours || !l.awaits_quorum() || l.has_learner(from) {
+            return false;
+        }
+        l.looking_elsewhere.insert(from);
+        let may_come =
+            |v: &ServerId| *v == self.cfg.id || !l.looking_elsewhere.contains(v) && !self.links.silent(now, *v);
+        let left: Vec<_> = self.cfg.voters().filter(may_come).collect();
+        !self.cfg.is_quorum(&left)
+    }
+
+    /// Whether a vote can be true. Observers vote for nobody, and say so with the least numbers there are.
+    fn believable(&self, n: &Notification) -> Result<(), String> {
+        if n.leader.0 == i64::MIN {
+            return Ok(());
+        }
+        if !self.cfg.is_voter(n.leader) {
+            return Err(format!("it votes for server {}, which does not vote in this ensemble", n.leader.0));
+        }
+        // -1 is what a server with data that it does not trust says.
+        // (Its history may be of a newer epoch than the one it recorded: a crash in the middle of synchronisation.)
+        let (epoch, zxid_epoch) = (n.peer_epoch, n.zxid.epoch());
+        if n.zxid.0 != -1 && zxid_epoch > self.accepted_epoch + EPOCH_LEAP_MAX {
+            return Err(format!("it votes for a history that ends at {}, out of all reach", n.zxid));
+        }
+        if epoch > self.accepted_epoch + EPOCH_LEAP_MAX {
+            return Err(format!("it votes for epoch {epoch}, out of all reach of {}", self.accepted_epoch));
+        }
+        Ok(())
     }
 
     // ---- links ----
@@ -604,6 +679,14 @@ impl Server {
 
     pub(crate) fn refuse(&mut self, who: String, reason: impl Into<String>) {
         self.counters.refused += 1;
+        let now = self.now.mono_ms;
+        if now >= self.refusals_since + REFUSALS_TOLD_MS {
+            (self.refusals_since, self.refusals_told) = (now, 0);
+        }
+        self.refusals_told += 1;
+        if self.refusals_told > REFUSALS_TOLD_MAX {
+            return;
+        }
         self.out.push(Effect::Event(Event::Refused { who, reason: reason.into() }));
     }
 

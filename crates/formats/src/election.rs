@@ -160,6 +160,8 @@ pub struct LinkProbe {
 pub struct Heard {
     pub from: ServerId,
     pub bad: bool,
+    /// Watched for long enough to be called good where it is not bad.
+    pub proven: bool,
     pub loss_percent: u8,
     pub silence_ms: u16,
 }
@@ -186,7 +188,7 @@ impl LinkProbe {
         out.push(heard.len() as u8);
         for h in heard {
             out.extend_from_slice(&h.from.0.to_be_bytes());
-            out.push(u8::from(h.bad));
+            out.push(u8::from(h.bad) | u8::from(h.proven) << 1);
             out.push(h.loss_percent);
             out.extend_from_slice(&h.silence_ms.to_be_bytes());
         }
@@ -209,7 +211,8 @@ impl LinkProbe {
             let at = Self::HEAD_BYTES + i * Self::HEARD_BYTES;
             Some(Heard {
                 from: ServerId(i64_at(at)?),
-                bad: bytes[at + 8] != 0,
+                bad: bytes[at + 8] & 1 != 0,
+                proven: bytes[at + 8] & 2 != 0,
                 loss_percent: bytes[at + 9],
                 silence_ms: u16_at(at + 10)?,
             })
@@ -257,7 +260,7 @@ mod tests {
 
     #[test]
     fn link_probes_come_back_as_they_were_and_nothing_else_is_one() {
-        let heard = Heard { from: ServerId(3), bad: true, loss_percent: 30, silence_ms: 700 };
+        let heard = Heard { from: ServerId(3), bad: true, proven: false, loss_percent: 30, silence_ms: 700 };
         let p = LinkProbe { from: ServerId(2), boot: 7, number: 9, echo: 4, echo_age_ms: 12, heard: vec![heard; 2] };
         let bytes = p.encode();
         assert_eq!(LinkProbe::decode(&bytes), Some(p));

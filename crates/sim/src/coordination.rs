@@ -7,6 +7,7 @@ mod check;
 mod clients;
 mod disk;
 mod faults;
+mod liveness;
 mod world;
 
 pub use check::Violation;

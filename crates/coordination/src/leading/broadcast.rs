@@ -83,6 +83,13 @@ impl Server {
         if zxid.counter() == 0 || !l.broadcasting() {
             return;
         }
+        if zxid > l.last_proposed {
+            let last = l.last_proposed;
+            return self.refuse(
+                format!("{from:?}"),
+                format!("it acknowledges {zxid}, which was never proposed (last {last})"),
+            );
+        }
         let Some(front) = l.proposals.front().map(|p| p.zxid) else { return };
         let Some(index) = zxid.0.checked_sub(front.0).filter(|i| *i >= 0) else { return };
         if let Some(p) = l.proposals.get_mut(index as usize) {

@@ -2,14 +2,11 @@
 
 use super::{LearnerPhase, Phase};
 use crate::durability::Then;
-use crate::server::{DiskOp, Server};
+use crate::server::{DiskOp, Server, EPOCH_LEAP_MAX};
 use crate::LinkId;
 use trivet_formats::jute::Jute;
 use trivet_formats::quorum::{kind, LearnerInfo, QuorumPacket, PROTOCOL_VERSION};
 use trivet_formats::{ServerId, Zxid};
-
-/// An epoch so far ahead is a lie (epochs grow by one an election), and believing it would burn all epochs.
-const EPOCH_LEAP_MAX: i64 = 1 << 20;
 
 impl Server {
     pub(super) fn learner_info(&mut self, link: LinkId, p: &QuorumPacket) {

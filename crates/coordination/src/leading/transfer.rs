@@ -68,8 +68,7 @@ impl Server {
     pub(crate) fn transfer_may_go(&mut self) {
         let Role::Leading(l) = &self.role else { return };
         let Some(t) = &l.transfer else { return };
-        let last = l.last_proposed;
-        let has_all = l.learners.values().any(|x| x.id == t.to && (x.acked >= last || last.counter() == 0));
+        let has_all = l.has_all(t.to);
         let quiet = t.waiting.iter().all(|link| !l.learners.contains_key(link));
         if quiet && has_all && l.proposals.is_empty() && l.syncs.is_empty() {
             self.hand_over();
@@ -79,6 +78,10 @@ impl Server {
     fn hand_over(&mut self) {
         let l = self.leading();
         let Some(t) = l.transfer.take() else { return };
+        if !l.has_all(t.to) {
+            // It lacks something that others may have: they elect among themselves, and this server holds back.
+            return self.look(t.why);
+        }
         let links: Vec<_> = l.learners.iter().map(|(link, x)| (*link, x.id)).collect();
         let go = QuorumPacket::new(kind::GO, t.to.0);
         for (link, id) in links {

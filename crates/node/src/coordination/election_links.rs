@@ -327,6 +327,7 @@ async fn connection(shared: &Shared, peer: &Rc<Peer>, stream: TcpStream) {
                     if !peer.ours.replace(true) {
                         feed(&shared, Input::PeerIsOurs(peer.id, true));
                     }
+                    feed(&shared, Input::Spoke(peer.id));
                     if !probe.echo {
                         echoes.borrow_mut().push(Probe { echo: true, ..probe }.encode().into());
                         peer.wake.notify_one();

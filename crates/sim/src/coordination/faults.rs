@@ -50,6 +50,7 @@ impl World {
             }
             8 => {
                 self.loss[node] = self.rng.range(10, 60);
+                self.trace(|| format!("server {} loses packets until {until}", node + 1));
                 self.at(until, Event::Mend(Mend::Loss(node)));
             }
             9 | 10 => {
@@ -57,6 +58,7 @@ impl World {
             }
             _ => {
                 self.disk_stall[node] = self.rng.range(50, 1_500);
+                self.trace(|| format!("disk of server {} stalls until {until}", node + 1));
                 self.at(until, Event::Mend(Mend::Disk(node)));
             }
         }
@@ -74,6 +76,7 @@ impl World {
     }
 
     fn cut(&mut self, links: Vec<(usize, usize)>, until: u64) {
+        self.trace(|| format!("cut until {until}: {links:?}"));
         for (a, b) in &links {
             self.cut[*a][*b] += 1;
         }
@@ -81,6 +84,7 @@ impl World {
     }
 
     pub(super) fn mend(&mut self, what: Mend) {
+        self.trace(|| format!("mend {what:?}"));
         match what {
             Mend::Restart(node) => self.restart(node),
             Mend::Links(links) => {
@@ -90,7 +94,11 @@ impl World {
                 }
             }
             Mend::Loss(node) => self.loss[node] = 0,
-            Mend::Disk(node) => self.disk_stall[node] = 0,
+            Mend::Disk(node) => {
+                // A sync that is under way takes the time that it was given.
+                self.stalled_until[node] = self.now + self.disk_stall[node];
+                self.disk_stall[node] = 0;
+            }
         }
     }
 }

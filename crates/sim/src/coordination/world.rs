@@ -4,6 +4,7 @@ use super::check::{Checker, Violation};
 use super::clients::{Client, PATIENCE_MS};
 use super::disk::Disk;
 use super::faults::Mend;
+use super::liveness::Liveness;
 use crate::Rng;
 use bytes::Bytes;
 use std::cmp::Reverse;
@@ -17,6 +18,8 @@ use trivet_formats::{snapshot, ServerId, Zxid};
 
 /// After the last fault everything must have come together within this.
 const SETTLE_MS: u64 = 30_000;
+/// A driver gives a dial up after this.
+const DIAL_LIMIT_MS: u64 = 300;
 /// Datagrams that wait for a frozen process at most, with everything else.
 const BACKLOG_MAX: usize = 2_000;
 /// At the end clients are quiet for this long, so that all servers can be compared.
@@ -52,6 +55,10 @@ pub struct Report {
     pub commits: u64,
     pub answers: u64,
     pub expired_sessions: u64,
+    /// The longest time that a whole majority took until it served.
+    pub longest_without_ms: u64,
+    /// How often it took more than a second.
+    pub late: u64,
 }
 
 pub(super) enum Event {
@@ -103,6 +110,7 @@ pub(super) enum Event {
         client: usize,
     },
     Break,
+    Look,
     PowerLoss {
         last: usize,
     },
@@ -138,6 +146,7 @@ pub(super) struct Node {
     frozen: bool,
     backlog: Vec<Event>,
     applied: Zxid,
+    traced: Option<(RoleName, Option<ServerId>, bool)>,
     links: BTreeMap<LinkId, u64>,
     /// Clients' connections: which client each belongs to.
     conns: BTreeMap<u64, usize>,
@@ -157,7 +166,9 @@ pub(super) struct World {
     pub(super) cut: Vec<Vec<u32>>,
     pub(super) loss: Vec<u64>,
     pub(super) disk_stall: Vec<u64>,
+    pub(super) stalled_until: Vec<u64>,
     checker: Checker,
+    pub(super) liveness: Liveness,
     pub(super) report: Report,
     options: Options,
     faults_end: u64,
@@ -187,7 +198,9 @@ impl World {
             cut: vec![vec![0; n]; n],
             loss: vec![0; n],
             disk_stall: vec![0; n],
+            stalled_until: vec![0; n],
             checker: Checker::new(options.clients),
+            liveness: Liveness::default(),
             report: Report::default(),
             faults_end: options.minutes * 60_000,
             options,
@@ -202,6 +215,7 @@ impl World {
                 frozen: false,
                 backlog: Vec::new(),
                 applied: Zxid::ZERO,
+                traced: None,
                 links: BTreeMap::new(),
                 conns: BTreeMap::new(),
             });
@@ -211,6 +225,7 @@ impl World {
             world.at(i as u64, Event::Client { client: i });
         }
         world.at(3_000, Event::Break);
+        world.at(3_000, Event::Look);
         world
     }
 
@@ -233,6 +248,12 @@ impl World {
             super_digest: None,
             four_letter_words: vec!["*".into()],
             bug: self.options.bug,
+        }
+    }
+
+    pub(super) fn trace(&self, text: impl FnOnce() -> String) {
+        if self.options.trace {
+            println!("{:>9} {}", self.now, text());
         }
     }
 
@@ -294,6 +315,17 @@ impl World {
                 }
             }
             Event::Vote { to, from, notification } => {
+                self.trace(|| {
+                    let n = &notification;
+                    let (s, l, z) = (n.state, n.leader, n.zxid);
+                    format!(
+                        "  vote {} to {}: {s:?} {l:?} at {z} epoch {} round {}",
+                        from + 1,
+                        to + 1,
+                        n.peer_epoch,
+                        n.round
+                    )
+                });
                 self.feed(to, Input::Vote { from: ServerId(from as i64 + 1), notification })
             }
             Event::Probe { to, probe, .. } => self.feed(to, Input::Probe(probe)),
@@ -314,6 +346,7 @@ impl World {
                     self.at(next, Event::Break);
                 }
             }
+            Event::Look => self.look_whether_it_lives(),
             Event::PowerLoss { last } => self.power_loss(Some(last)),
             Event::Mend(what) => self.mend(what),
             Event::Thaw { node } => {
@@ -340,6 +373,9 @@ impl World {
         for effect in effects {
             self.carry_out(node, effect);
         }
+        if self.options.trace {
+            self.trace_role(node);
+        }
         self.begin_sync(node);
         let life = self.nodes[node].life;
         let deadline = self.nodes[node].server.as_ref().and_then(|s| s.deadline()).map(|d| d.saturating_sub(1_000));
@@ -349,6 +385,21 @@ impl World {
                 self.nodes[node].timer_at = Some(at);
                 self.at(at, Event::Timer { node, life });
             }
+        }
+    }
+
+    fn trace_role(&mut self, node: usize) {
+        let Some(s) = self.summary(node) else { return };
+        let role = (s.role, s.leader, s.serving);
+        if self.nodes[node].traced != Some(role) {
+            self.nodes[node].traced = Some(role);
+            let (role, leader, serving) = role;
+            println!(
+                "{:>9} server {} is {role:?} of {leader:?}, serving {serving}, at {}",
+                self.now,
+                node + 1,
+                s.last_zxid
+            );
         }
     }
 
@@ -396,7 +447,11 @@ impl World {
                 let to = leader.0 as usize - 1;
                 let delay = self.delay(node, to);
                 self.nodes[node].links.insert(link, 0);
-                self.at(self.now + delay, Event::Dial { from: node, to, link, life });
+                if delay > DIAL_LIMIT_MS {
+                    self.at(self.now + DIAL_LIMIT_MS, Event::LinkDown { node, life, link });
+                } else {
+                    self.at(self.now + delay, Event::Dial { from: node, to, link, life });
+                }
             }
             Effect::Send { link, bytes } => self.send(node, link, bytes),
             Effect::CloseLink(link) => self.close_link(node, link),
@@ -410,6 +465,7 @@ impl World {
             Effect::Event(event) => {
                 if matches!(event, ServerEvent::Leading { .. }) {
                     self.report.leaders += 1;
+                    self.check_the_choice(node);
                     // The moment at which promises are fresh: power fails everywhere, and the leader
                     // is the last to come back.
                     if self.now < self.faults_end && self.rng.chance(10) {
@@ -508,9 +564,23 @@ impl World {
     pub(super) fn freeze(&mut self, node: usize, until: u64) {
         if !self.nodes[node].frozen && self.nodes[node].server.is_some() {
             self.report.freezes += 1;
+            self.trace(|| format!("server {} frozen until {until}", node + 1));
             self.nodes[node].frozen = true;
             self.at(until, Event::Thaw { node });
         }
+    }
+
+    pub(super) fn summary(&self, node: usize) -> Option<trivet_coordination::Summary> {
+        self.nodes[node].server.as_ref().map(|s| s.summary())
+    }
+    /// Alive, not frozen, and its disk does not stall.
+    pub(super) fn is_well(&self, node: usize) -> bool {
+        let sound_disk = self.disk_stall[node] == 0 && self.now >= self.stalled_until[node];
+        self.nodes[node].server.is_some() && !self.nodes[node].frozen && sound_disk
+    }
+    pub(super) fn violate(&mut self, what: String) {
+        let at = self.now;
+        self.checker.violate(format!("at {at} ms: {what}"));
     }
 
     // ---- links ----
@@ -736,6 +806,8 @@ impl World {
         for node in 0..self.nodes.len() {
             self.count(node);
         }
+        self.report.longest_without_ms = self.liveness.longest_ms;
+        self.report.late = self.liveness.late;
         self.report.commits = self.checker.committed_count() as u64;
         self.report.answers = self.clients.iter().map(|c| c.answers).sum();
         self.report.expired_sessions = self.clients.iter().map(|c| c.expired).sum();
