@@ -20,13 +20,14 @@ def apache_classpath():
 class Server:
     def __init__(self, number, kind, folder, members, observers):
         self.number, self.kind, self.folder, self.process = number, kind, folder, None
-        os.makedirs(folder, exist_ok=True)
-        with open(os.path.join(folder, "myid"), "w") as f:
+        self.data = os.path.join(folder, "data")
+        os.makedirs(self.data, exist_ok=True)
+        with open(os.path.join(self.data, "myid"), "w") as f:
             f.write("%d\n" % number)
         with open(os.path.join(folder, "zoo.cfg"), "w") as f:
             f.write("tickTime=2000\ninitLimit=10\nsyncLimit=5\nmaxClientCnxns=0\n4lw.commands.whitelist=*\n"
                     "admin.enableServer=false\nextendedTypesEnabled=true\n"
-                    "dataDir=%s\nclientPort=2181\nclientPortAddress=%s\n" % (folder, HOSTS[number]))
+                    "dataDir=%s\nclientPort=2181\nclientPortAddress=%s\n" % (self.data, HOSTS[number]))
             if number in observers:
                 f.write("peerType=observer\n")
             for i in members:

@@ -36,6 +36,13 @@ const TESTS: &[Test] = &[
         modules: &["kazoo"],
     },
     Test { name: "transfer", script: "transfer.py", commands: &["python3"], modules: &["kazoo"] },
+    Test { name: "liars", script: "liars.py", commands: &["python3"], modules: &["kazoo"] },
+    Test {
+        name: "stalls",
+        script: "stalls.py",
+        commands: &["python3", "mke2fs", "mount", "fsfreeze"],
+        modules: &["kazoo"],
+    },
     Test { name: "rolling", script: "rolling.py", commands: &["python3", "java"], modules: &["kazoo"] },
     Test { name: "bad-night", script: "bad_night.py", commands: &["python3", "ip", "nft"], modules: &[] },
     Test { name: "apache-mix", script: "apache_mix.py", commands: &["python3", "java"], modules: &["kazoo"] },

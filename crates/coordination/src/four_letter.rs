@@ -85,6 +85,7 @@ impl Server {
         line("global_sessions", s.sessions.to_string());
         line("uptime", self.now.mono_ms.saturating_sub(self.started_at).to_string());
         line("looking_count", self.counters.elections.to_string());
+        line("trivet_refused", self.counters.refused.to_string());
         line("commit_count", self.counters.commits.to_string());
         if let Role::Leading(l) = &self.role {
             for (key, value) in leader_lines(l) {

@@ -8,6 +8,7 @@ mod clients;
 mod disk;
 mod faults;
 mod liveness;
+pub mod small;
 mod world;
 
 pub use check::Violation;

@@ -74,6 +74,12 @@ impl Disk {
         torn
     }
 
+    /// Power is lost, and nothing of what was in flight made it.
+    pub fn forget(&mut self) {
+        self.in_flight.clear();
+        self.busy = false;
+    }
+
     /// Reads the disk as a server does at its start, through the real formats.
     pub fn recover(&mut self) -> Recovered {
         let mut tree = match &self.snapshot {
