@@ -2,12 +2,12 @@
 """No election for nothing: a disk that stalls for 2 s under a follower and under the leader, a leader that is stopped for
 200 ms, both cores busy with other work.
 
-    stalls.py [SECONDS of busy cores]       60; ten minutes are 600"""
+    stalls.py [SECONDS of busy cores]       30; ten minutes are 600"""
 import multiprocessing, os, re, signal, subprocess, sys, time
 from ensemble import Ensemble
 from load import Load
 
-BUSY_SECONDS = int(sys.argv[1]) if len(sys.argv) > 1 else 60
+BUSY_SECONDS = int(sys.argv[1]) if len(sys.argv) > 1 else 30
 
 
 def epoch(e):

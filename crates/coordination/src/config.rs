@@ -41,7 +41,7 @@ impl Default for FastLimits {
             resend_ms: 150,
             finalize_ms: 150,
             ping_ms: 50,
-            silence_ms: 600,
+            silence_ms: 500,
             silence_max_ms: 1_000,
             hold_back_ms: 1_500,
             meet_ms: 500,
