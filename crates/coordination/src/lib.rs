@@ -24,6 +24,7 @@ mod requests;
 pub mod server;
 pub mod sessions;
 pub mod tree;
+mod voting;
 pub mod watches;
 
 pub use config::{Bug, Config, FastLimits};

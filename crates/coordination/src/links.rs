@@ -53,6 +53,8 @@ struct Incoming {
     /// Numbers since the first one of this boot, as far as the window reaches.
     known: u32,
     heard_at: Millis,
+    /// When the newest number came; `heard_at` counts other messages, too.
+    newest_at: Millis,
     gap_ms: u64,
     round_trip_ms: Option<u64>,
     bad: bool,
@@ -164,7 +166,7 @@ impl Links {
                 boot: self.boot,
                 number: self.number,
                 echo: i.map_or(0, |i| i.newest),
-                echo_age_ms: i.map_or(0, |i| now.saturating_sub(i.heard_at).min(u64::from(u16::MAX)) as u16),
+                echo_age_ms: i.map_or(0, |i| now.saturating_sub(i.newest_at).min(u64::from(u16::MAX)) as u16),
                 heard: heard.clone(),
             }
         };
@@ -178,6 +180,7 @@ impl Links {
             came: 1,
             known: 1,
             heard_at: now,
+            newest_at: now,
             gap_ms: PROBE_MS,
             round_trip_ms: None,
             bad: false,
@@ -188,12 +191,13 @@ impl Links {
         if i.boot != p.boot {
             // It started anew: its silence was no fault of the link.
             (i.boot, i.newest, i.came, i.known) = (p.boot, p.number, 1, 1);
-            (i.bad, i.changed_at, i.heard_at) = (false, now, now);
+            (i.bad, i.changed_at, i.heard_at, i.newest_at) = (false, now, now, now);
         } else if p.number > i.newest {
             let step = p.number - i.newest;
             i.came = if step >= 32 { 1 } else { i.came << step | 1 };
             i.known = i.known.saturating_add(step).min(WINDOW);
             i.newest = p.number;
+            i.newest_at = now;
         } else if i.newest - p.number < 32 {
             i.came |= 1 << (i.newest - p.number);
         }

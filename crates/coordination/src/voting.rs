@@ -1,0 +1,125 @@
+//! Votes: what this server says and believes while somebody looks for a leader.
+
+use crate::election::Say;
+use crate::server::{Effect, Role, Server, EPOCH_LEAP_MAX};
+use trivet_formats::election::{Notification, ServerState};
+use trivet_formats::ServerId;
+
+impl Server {
+    /// A server whose links are bad, or that has just lost the lead, lets others go first: for a while,
+    /// and only where they can do without it.
+    pub(crate) fn maybe_hold_back(&mut self) {
+        let (now, limit) = (self.now.mono_ms, self.cfg.fast.hold_back_ms);
+        let lost_lead = self.lost_lead_at.is_some_and(|at| now < at + limit);
+        // One that hears no quorum cannot lead; its voice would only keep the others from each other.
+        let heard: Vec<_> = self.cfg.voters().filter(|v| *v == self.cfg.id || !self.links.silent(now, *v)).collect();
+        let deaf = !self.cfg.is_quorum(&heard);
+        let make_way = self.preferred.is_none()
+            && now < self.round_since + limit
+            && (lost_lead || self.links.mine_are_bad(now, &self.cfg))
+            && self.links.quorum_without_me(now, &self.cfg);
+        self.election.hold_back(deaf || make_way);
+    }
+
+    fn notification(&self) -> Notification {
+        let v = self.election.said();
+        Notification {
+            state: self.state(),
+            leader: v.leader,
+            zxid: v.zxid,
+            round: if self.state() == ServerState::Looking { self.election.round() } else { v.round },
+            peer_epoch: v.peer_epoch,
+            version: 2,
+            config: self.cfg.config_text.clone().into_bytes(),
+        }
+    }
+
+    pub(crate) fn say(&mut self, say: Option<Say>) {
+        match say {
+            None => {}
+            Some(Say::To(peer)) => self.vote_to(peer),
+            Some(Say::All) => {
+                let others: Vec<_> = self.cfg.voters().filter(|v| *v != self.cfg.id).collect();
+                others.into_iter().for_each(|v| self.vote_to(v));
+            }
+        }
+    }
+
+    pub(crate) fn vote_to(&mut self, to: ServerId) {
+        // While settling there is nothing that may be said: the log is not on disk yet.
+        if !matches!(self.role, Role::Settling) && to != self.cfg.id {
+            let notification = self.notification();
+            self.out.push(Effect::Vote { to, notification });
+        }
+    }
+
+    pub(crate) fn vote_heard(&mut self, from: ServerId, n: &Notification) {
+        self.links.spoke(self.now.mono_ms, from);
+        if let Err(reason) = self.believable(n) {
+            return self.refuse(format!("{from:?}"), reason);
+        }
+        if let Role::Following(f) = &self.role {
+            // It was elected on votes that were old already: it will not lead.
+            let elsewhere =
+                n.state == ServerState::Following || n.state == ServerState::Looking && n.round > self.election.round();
+            if f.leader == from && !f.met() && elsewhere {
+                self.look(format!("{from:?}, which was to lead, does not"));
+            } else if f.leader == from && n.state == ServerState::Leading {
+                self.leader_leads();
+            }
+        }
+        if n.state == ServerState::Looking && self.waits_in_vain(from) {
+            self.look(format!("{from:?} looks, and no quorum is left that could come to this elected leader"));
+        }
+        match self.role {
+            Role::Settling => {}
+            Role::Looking if self.cfg.members.contains_key(&from) => {
+                let now = self.now.mono_ms;
+                let silent = |v: ServerId| self.links.silent(now, v);
+                let (say, decision) = self.election.heard(now, &self.cfg, from, n, &silent);
+                self.say(say);
+                self.decide(decision);
+            }
+            // Everybody who looks is told how things stand.
+            _ if n.state == ServerState::Looking || !self.cfg.is_voter(from) => self.vote_to(from),
+            _ => {}
+        }
+    }
+
+    /// Whether this server was elected and waits for a quorum, which cannot come any more: this voter looks
+    /// instead, as others did before, or they are silent.
+    fn waits_in_vain(&mut self, from: ServerId) -> bool {
+        let now = self.now.mono_ms;
+        let decided_ago = now.saturating_sub(self.decided_at);
+        let (early, all_ours) = (decided_ago < self.cfg.fast.finalize_ms, self.all_ours());
+        let Role::Leading(l) = &mut self.role else { return false };
+        if early || !all_ours || !l.awaits_quorum() || l.has_learner(from) {
+            return false;
+        }
+        l.looking_elsewhere.insert(from);
+        let may_come =
+            |v: &ServerId| *v == self.cfg.id || !l.looking_elsewhere.contains(v) && !self.links.silent(now, *v);
+        let left: Vec<_> = self.cfg.voters().filter(may_come).collect();
+        !self.cfg.is_quorum(&left)
+    }
+
+    /// Whether a vote can be true. Observers vote for nobody, and say so with the least numbers there are.
+    fn believable(&self, n: &Notification) -> Result<(), String> {
+        if n.leader.0 == i64::MIN {
+            return Ok(());
+        }
+        if !self.cfg.is_voter(n.leader) {
+            return Err(format!("it votes for server {}, which does not vote in this ensemble", n.leader.0));
+        }
+        // -1 is what a server with data that it does not trust says.
+        // (Its history may be of a newer epoch than the one it recorded: a crash in the middle of synchronisation.)
+        let (epoch, zxid_epoch) = (n.peer_epoch, n.zxid.epoch());
+        if n.zxid.0 != -1 && zxid_epoch > self.accepted_epoch + EPOCH_LEAP_MAX {
+            return Err(format!("it votes for a history that ends at {}, out of all reach", n.zxid));
+        }
+        if epoch > self.accepted_epoch + EPOCH_LEAP_MAX {
+            return Err(format!("it votes for epoch {epoch}, out of all reach of {}", self.accepted_epoch));
+        }
+        Ok(())
+    }
+}
