@@ -141,7 +141,6 @@ impl Leading {
     }
     pub(crate) fn deadline(&self, s: &Server) -> Millis {
         if !self.broadcasting() {
-            // Pings mark the time; nobody gets one yet.
             return self.give_up_at.min(self.ping_at);
         }
         let expiry = self.tracker.next_expiry().unwrap_or(u64::MAX);

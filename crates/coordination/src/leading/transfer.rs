@@ -204,8 +204,11 @@ impl Server {
         }
     }
 
+    /// An acknowledgement of what was never proposed says nothing of what a learner has.
     pub(crate) fn note_ack(&mut self, link: LinkId, zxid: Zxid) {
-        if let Some(x) = self.leading().learners.get_mut(&link) {
+        let l = self.leading();
+        let proposed = zxid <= l.last_proposed;
+        if let Some(x) = l.learners.get_mut(&link).filter(|_| proposed) {
             x.acked = x.acked.max(zxid);
         }
     }
