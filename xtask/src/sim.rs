@@ -97,7 +97,7 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
     );
     println!(
         "coordination: {} seeds of {} simulated minutes, {} events: {} elections, {} leaders, {} commits, {} answers, \
-         {} DIFF, {} TRUNC, {} SNAP, {} torn tails, {} kills, {} power losses, {} freezes, {} sessions expired, a whole majority served after {} ms at the latest, and {} times after more than 1000 ms",
+         {} DIFF, {} TRUNC, {} SNAP, {} torn tails, {} kills, {} power losses, {} freezes, {} leads to hand over, {} sessions expired, a whole majority served after {} ms at the latest, and {} times after more than 1000 ms",
         args.seeds,
         args.minutes,
         t.events,
@@ -112,6 +112,7 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
         t.crashes,
         t.power_losses,
         t.freezes,
+        t.transfers,
         t.expired_sessions,
         t.longest_without_ms,
         t.late,
@@ -173,6 +174,7 @@ fn add_coordination(t: &mut coordination::Report, r: &coordination::Report) {
     t.crashes += r.crashes;
     t.power_losses += r.power_losses;
     t.freezes += r.freezes;
+    t.transfers += r.transfers;
     t.commits += r.commits;
     t.answers += r.answers;
     t.expired_sessions += r.expired_sessions;

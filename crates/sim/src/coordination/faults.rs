@@ -1,6 +1,7 @@
 //! What goes wrong, and when it is mended.
 
 use super::world::{Event, World};
+use trivet_coordination::Input;
 
 /// Longest time that a fault lasts.
 const FAULT_MS_MAX: u64 = 8_000;
@@ -19,7 +20,7 @@ impl World {
         let n = self.nodes.len();
         let node = self.rng.index(n);
         let until = self.now + self.rng.range(100, FAULT_MS_MAX);
-        match self.rng.range(0, 12) {
+        match self.rng.range(0, 14) {
             0 | 1 => {
                 self.crash(node);
                 self.at(until, Event::Mend(Mend::Restart(node)));
@@ -55,6 +56,13 @@ impl World {
             }
             9 | 10 => {
                 self.freeze(node, until);
+            }
+            11 | 12 => {
+                if let Some(leader) = self.leader() {
+                    self.trace(|| format!("server {} is asked to step down", leader + 1));
+                    self.report.transfers += 1;
+                    self.feed(leader, Input::StepDown);
+                }
             }
             _ => {
                 self.disk_stall[node] = self.rng.range(50, 1_500);

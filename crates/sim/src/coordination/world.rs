@@ -52,6 +52,8 @@ pub struct Report {
     pub crashes: u64,
     pub power_losses: u64,
     pub freezes: u64,
+    /// Leaders that were asked to hand over.
+    pub transfers: u64,
     pub commits: u64,
     pub answers: u64,
     pub expired_sessions: u64,
@@ -360,7 +362,7 @@ impl World {
 
     // ---- servers ----
 
-    fn feed(&mut self, node: usize, input: Input) {
+    pub(super) fn feed(&mut self, node: usize, input: Input) {
         let now = self.clock();
         let Some(server) = &mut self.nodes[node].server else { return };
         let mut effects = Vec::new();
