@@ -1,0 +1,139 @@
+//! Clients: one operation at a time each, sent again to any gateway while there is no answer.
+
+use super::*;
+
+impl World {
+    pub(super) fn client_turn(&mut self, client: usize) {
+        if self.now > self.faults_end + SETTLE_MS - 5_000 && self.clients[client].op.is_none() {
+            return;
+        }
+        let pause = self.rng.range(3, 60);
+        self.at(self.now + pause, Event::Client { client });
+        if self.clients[client].op.is_none() {
+            self.new_operation(client);
+        } else if self.now < self.clients[client].sent_at + PATIENCE_MS {
+            return;
+        }
+        // The same call, to whichever gateway: a retry may overtake its first attempt.
+        let gateway = self.rng.index(GATEWAYS);
+        self.clients[client].sent_at = self.now;
+        let serial = self.clients[client].serial;
+        let version = if moves_its_address(client) {
+            if self.metad_down {
+                return;
+            }
+            self.move_address(client, gateway)
+        } else {
+            0
+        };
+        self.clients[client].version = version;
+        let op = self.clients[client].op.clone().expect("just begun, or still open");
+        let instance = Instance { client, serial, gateway, version, op };
+        self.at(self.now + 1, Event::ClientOp(Box::new(instance)));
+    }
+
+    /// A datastore address of the client's own goes to this gateway, and the retry comes in there.
+    pub(super) fn move_address(&mut self, client: usize, gateway: usize) -> u64 {
+        let address = client.to_string();
+        let binding = Binding { address: address.clone(), gateway: gateway as u32 + 1, ..Default::default() };
+        self.apply(CommandOp::Bind(binding));
+        self.metad.bindings().iter().find(|b| b.address == address).expect("just bound").version
+    }
+
+    pub(super) fn new_operation(&mut self, client: usize) {
+        let block = self.rng.range(0, BLOCKS);
+        let value = self.next_value;
+        let kind = self.rng.range(0, 10);
+        let c = &mut self.clients[client];
+        c.serial += 1;
+        c.block = block;
+        c.begin = self.now;
+        c.op = Some(match kind {
+            0..=4 => {
+                self.next_value += 1;
+                c.value = value;
+                self.size_ceiling = self.size_ceiling.max((block + 1) * BLOCK);
+                let id = OpId { high: client as u64 + 1, low: c.serial };
+                Op::Write { offset: block * BLOCK, data: block_of(value).into(), id }
+            }
+            5 => {
+                c.value = self.size_floor;
+                Op::Attr
+            }
+            _ => Op::Read { offset: block * BLOCK, length: BLOCK },
+        });
+        if let Some(Op::Write { .. }) = c.op {
+            let op = Operation { begin: self.now, end: NEVER, value, write: true };
+            self.history.entry(block).or_default().push(op);
+        }
+    }
+
+    pub(super) fn client_op(&mut self, mut instance: Instance) {
+        let gateway = instance.gateway;
+        if !self.gateways[gateway].alive {
+            return;
+        }
+        let owner_here = self.gateways[gateway].owner.is_some();
+        if !owner_here {
+            // Passed on to the owner, if metad knows one that lives; else this gateway takes the lease.
+            let lease = self.metad.inode(self.file).expect("the file is never removed").lease;
+            if self.owner_is_gone() {
+                if !self.gateways[gateway].asking && !self.metad_down {
+                    self.gateways[gateway].asking = true;
+                    let boot = self.gateways[gateway].boot;
+                    let grant =
+                        Grant { file: self.file, gateway: gateway as u32 + 1, boot, expected: 0, replicas: vec![] };
+                    self.at(self.now + 2, Event::MetaArrives { gateway, boot, call: 0, op: CommandOp::Grant(grant) });
+                }
+            } else if let Some(other) = self.gateways.iter().position(|g| g.boot == lease.boot) {
+                instance.gateway = other;
+                self.at(self.now + 2, Event::ClientOp(Box::new(instance)));
+            }
+            return;
+        }
+        let Instance { client, serial, version, op, .. } = instance;
+        let stamp = moves_its_address(client).then(|| Stamp { address: client.to_string(), version });
+        let g = &mut self.gateways[gateway];
+        let token = g.next_token;
+        g.next_token += 1;
+        g.waiting.insert(token, (client, serial, version));
+        let instance = g.instance;
+        self.feed(gateway, instance, Input::Op { token, op, stamp });
+    }
+
+    pub(super) fn client_done(&mut self, client: usize, serial: u64, outcome: Outcome) {
+        if self.clients[client].serial != serial || self.clients[client].op.is_none() {
+            return;
+        }
+        let (block, value, begin) =
+            (self.clients[client].block, self.clients[client].value, self.clients[client].begin);
+        match outcome {
+            Outcome::NotOwner | Outcome::Superseded => return,
+            Outcome::Stale => return self.report.violations.push("the file is called stale".into()),
+            Outcome::Written { .. } => {
+                self.report.writes += 1;
+                self.size_floor = self.size_floor.max((block + 1) * BLOCK);
+                let history = self.history.entry(block).or_default();
+                let op = history.iter_mut().rev().find(|o| o.write && o.value == value).expect("begun");
+                op.end = self.now;
+            }
+            Outcome::Read { data, .. } => {
+                self.report.reads += 1;
+                let value = read_value(&data);
+                let Ok(value) = value else {
+                    return self.report.violations.push(format!("client {client} read a torn block {block}"));
+                };
+                self.history.entry(block).or_default().push(Operation { begin, end: self.now, value, write: false });
+            }
+            Outcome::Attr(attr) => {
+                if attr.size < value || attr.size > self.size_ceiling {
+                    let ceiling = self.size_ceiling;
+                    self.report
+                        .violations
+                        .push(format!("size {} after {value} was acknowledged, {ceiling} attempted", attr.size));
+                }
+            }
+        }
+        self.clients[client].op = None;
+    }
+}
