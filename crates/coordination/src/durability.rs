@@ -5,10 +5,15 @@
 
 use crate::config::Bug;
 use crate::server::{DiskOp, Effect, Role, Server};
-use crate::LinkId;
+use crate::{LinkId, Millis};
 use std::collections::VecDeque;
 use trivet_formats::quorum::{kind, QuorumPacket};
 use trivet_formats::Zxid;
+
+/// A disk that finishes nothing for so long is no leader's disk.
+pub(crate) const SLOW_MS: Millis = 300;
+/// What it did so long ago says nothing any more.
+const SLOW_FOR_MS: Millis = 3_000;
 
 /// What to do when an operation is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +46,9 @@ pub(crate) enum Then {
 pub(crate) struct Durability {
     issued: u64,
     done: u64,
+    /// When the disk last finished something, or was given something after a pause.
+    moved_at: Millis,
+    slow_at: Option<Millis>,
     waiting: VecDeque<(u64, u64, Then)>,
 }
 
@@ -48,11 +56,30 @@ impl Durability {
     pub(crate) fn idle(&self) -> bool {
         self.issued == self.done
     }
+    /// For how long the disk has had something to do and finished nothing.
+    pub(crate) fn stuck_ms(&self, now: Millis) -> u64 {
+        if self.idle() {
+            0
+        } else {
+            now.saturating_sub(self.moved_at)
+        }
+    }
+    /// Whether the disk has stalled lately.
+    pub(crate) fn is_slow(&self, now: Millis) -> bool {
+        self.stuck_ms(now) >= SLOW_MS || self.slow_at.is_some_and(|at| now < at + SLOW_FOR_MS)
+    }
+    /// This process did not run for a while, and the disk may have been done long ago.
+    pub(crate) fn forgive(&mut self, now: Millis, stalled_ms: u64) {
+        self.moved_at = (self.moved_at + stalled_ms).min(now);
+    }
 }
 
 impl Server {
     /// Hands an operation to the disk.
     pub(crate) fn write(&mut self, op: DiskOp, then: Then) {
+        if self.durability.idle() {
+            self.durability.moved_at = self.now.mono_ms;
+        }
         self.durability.issued += 1;
         let seq = self.durability.issued;
         match op {
@@ -85,7 +112,11 @@ impl Server {
 
     pub(crate) fn durable(&mut self, seq: u64) {
         assert!(seq <= self.durability.issued, "the disk finished {seq}, {} was issued", self.durability.issued);
+        if self.durability.stuck_ms(self.now.mono_ms) >= SLOW_MS {
+            self.durability.slow_at = Some(self.now.mono_ms);
+        }
         self.durability.done = self.durability.done.max(seq);
+        self.durability.moved_at = self.now.mono_ms;
         while let Some((at, term, then)) = self.durability.waiting.front().copied() {
             if at > self.durability.done {
                 break;

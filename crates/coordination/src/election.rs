@@ -151,7 +151,8 @@ impl Election {
         }
     }
 
-    /// A notification came in while looking. Returns what to say, and the decision if there is one.
+    /// A notification came in while looking. Returns what to say, and the decision if there is one. Of a
+    /// sender that leads, `serves` says that it is known to have its quorum.
     pub fn heard(
         &mut self,
         now: Millis,
@@ -159,14 +160,28 @@ impl Election {
         from: ServerId,
         n: &Notification,
         silent: &dyn Fn(ServerId) -> bool,
+        serves: bool,
     ) -> (Option<Say>, Option<Vote>) {
-        if !cfg.is_voter(from) || !cfg.is_voter(n.leader) {
+        if !cfg.is_voter(from) {
+            return (None, None);
+        }
+        if n.leader == NOBODY.leader && n.state == ServerState::Looking && n.round > self.round {
+            // A voter that holds back: its round counts, or it would not take this server's vote.
+            self.begin_round(now, cfg, n.round);
+            return (Some(Say::All), None);
+        }
+        if !cfg.is_voter(n.leader) {
             return (None, None);
         }
         let vote = Vote { leader: n.leader, zxid: n.zxid, round: n.round, peer_epoch: n.peer_epoch };
         match n.state {
             ServerState::Observing => (None, None),
             ServerState::Looking => (self.heard_looking(now, cfg, from, vote), self.decide(now, cfg, silent)),
+            ServerState::Leading if serves && n.leader == from => {
+                // The others may be out of reach: a leader that has its quorum needs no witnesses.
+                self.round = n.round;
+                (None, Some(vote))
+            }
             ServerState::Following | ServerState::Leading => (None, self.heard_settled(cfg, from, vote, n)),
         }
     }
@@ -181,9 +196,7 @@ impl Election {
         }
         let mut say = None;
         if vote.round > self.round {
-            self.round = vote.round;
-            self.received.clear();
-            self.adopt(now, cfg, self.initial);
+            self.begin_round(now, cfg, vote.round);
             if vote.beats(&self.initial) || self.makes_way_for(&vote) {
                 self.adopt(now, cfg, vote);
             }
@@ -197,6 +210,12 @@ impl Election {
         let heard = Heard { vote, state: ServerState::Looking, version: 2 };
         self.received.insert(from, heard);
         say
+    }
+
+    fn begin_round(&mut self, now: Millis, cfg: &Config, round: i64) {
+        self.round = round;
+        self.received.clear();
+        self.adopt(now, cfg, self.initial);
     }
 
     /// A quorum for one's own vote decides: at once when all voters have it that are not known to be

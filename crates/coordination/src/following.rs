@@ -46,6 +46,8 @@ pub(crate) struct Following {
     last_heard: Millis,
     /// The leader said that it leads.
     leads: bool,
+    /// Its probes said so, too.
+    probed_leading: bool,
     /// Everything up to here is committed once UPTODATE comes.
     commit_to: Zxid,
     /// Sessions heard of since the last answer to a ping, with their time-outs.
@@ -112,6 +114,19 @@ impl Server {
         }
     }
 
+    /// Where packets are lost, a datagram comes sooner than the end of a connection.
+    pub(crate) fn heard_whether_it_leads(&mut self, peer: ServerId, leads: bool) {
+        let Role::Following(f) = &mut self.role else { return };
+        if f.leader != peer {
+            return;
+        }
+        if leads {
+            f.probed_leading = true;
+        } else if f.probed_leading {
+            self.look(format!("{peer:?} says that it does not lead any more"));
+        }
+    }
+
     pub(crate) fn follow(&mut self, leader: ServerId) {
         self.role = Role::Following(Following {
             leader,
@@ -122,6 +137,7 @@ impl Server {
             give_up_at: self.now.mono_ms + self.meet_limit_ms(leader),
             last_heard: self.now.mono_ms,
             leads: false,
+            probed_leading: false,
             commit_to: Zxid::ZERO,
             touched: BTreeMap::new(),
             syncs: VecDeque::new(),

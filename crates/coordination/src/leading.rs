@@ -10,6 +10,7 @@ mod discovery;
 mod synchronise;
 mod transfer;
 
+use crate::durability::SLOW_MS;
 use crate::prep::Prep;
 use crate::server::{Effect, Event, Role, Server};
 use crate::sessions::Tracker;
@@ -118,9 +119,6 @@ pub(crate) struct Leading {
 impl Leading {
     pub(crate) fn broadcasting(&self) -> bool {
         self.phase == Phase::Broadcast
-    }
-    pub(crate) fn awaits_quorum(&self) -> bool {
-        self.phase == Phase::Discovery
     }
     pub(crate) fn has_learner(&self, id: ServerId) -> bool {
         self.learners.values().any(|x| x.id == id)
@@ -286,9 +284,14 @@ impl Server {
         if self.leading().phase == Phase::Discovery && met_late {
             return self.look("no quorum of followers came to this elected leader");
         }
-        let unheard = self.leading().phase != Phase::Broadcast && self.links.mine_are_bad(now, &self.cfg);
-        if unheard && self.links.quorum_without_me(now, &self.cfg) {
+        let unestablished = self.leading().phase != Phase::Broadcast;
+        if unestablished && !self.links.mine_work(now, &self.cfg) && self.links.others_are_better(now, &self.cfg) {
             return self.look("its links turned bad before it led, and others can do without it");
+        }
+        let stuck_ms = self.durability.stuck_ms(now);
+        if unestablished && stuck_ms >= SLOW_MS && self.links.quorum_without_me(now, &self.cfg) {
+            self.lost_lead_at = Some(now);
+            return self.look(format!("its disk has finished nothing for {stuck_ms} ms, and others can do without it"));
         }
         self.drop_silent_learners();
         if !matches!(self.role, Role::Leading(_)) {

@@ -7,7 +7,7 @@
 
 use crate::{Config, Millis};
 use std::collections::{BTreeMap, BTreeSet};
-use trivet_formats::election::{Heard, LinkProbe};
+use trivet_formats::election::{Heard, Lead, LinkProbe};
 use trivet_formats::ServerId;
 
 /// A probe goes to every peer of ours this often.
@@ -21,6 +21,8 @@ const MISSING_GOOD: u32 = 1;
 const SILENT_MS: Millis = 300;
 /// Numbers after which a link that is not bad may be called good.
 const PROVEN: u32 = 12;
+/// So many of the newest numbers without a gap: whatever was before, the link works.
+const RUN: u32 = 12;
 /// A link that was bad is good again after so long without a fault.
 const GOOD_AFTER_MS: Millis = 3_000;
 /// What a peer says of its links is believed for so long.
@@ -62,9 +64,10 @@ struct Incoming {
     fault_at: Millis,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Told {
     at: Millis,
+    lead: Lead,
     heard: BTreeMap<ServerId, Heard>,
 }
 
@@ -92,6 +95,10 @@ impl Incoming {
     }
     fn proven(&self) -> bool {
         self.known >= PROVEN
+    }
+    /// Nothing was lost lately.
+    fn works(&self, now: Millis) -> bool {
+        self.known >= RUN && self.came & mask(RUN) == mask(RUN) && now.saturating_sub(self.heard_at) < SILENT_MS
     }
     fn silent_limit_ms(&self) -> u64 {
         SILENT_MS.max(2 * self.gap_ms)
@@ -140,7 +147,13 @@ impl Links {
     }
 
     /// The probes that are due now.
-    pub(crate) fn probes(&mut self, now: Millis, me: ServerId, to: &BTreeSet<ServerId>) -> Vec<(ServerId, LinkProbe)> {
+    pub(crate) fn probes(
+        &mut self,
+        now: Millis,
+        me: ServerId,
+        to: &BTreeSet<ServerId>,
+        lead: Lead,
+    ) -> Vec<(ServerId, LinkProbe)> {
         self.incoming.values_mut().for_each(|i| i.judge(now));
         if now < self.next_at {
             return Vec::new();
@@ -155,6 +168,7 @@ impl Links {
                 from: *from,
                 bad: i.bad,
                 proven: i.proven(),
+                works: i.works(now),
                 loss_percent: i.loss_percent(),
                 silence_ms: now.saturating_sub(i.heard_at).min(u64::from(u16::MAX)) as u16,
             })
@@ -167,13 +181,15 @@ impl Links {
                 number: self.number,
                 echo: i.map_or(0, |i| i.newest),
                 echo_age_ms: i.map_or(0, |i| now.saturating_sub(i.newest_at).min(u64::from(u16::MAX)) as u16),
+                lead,
                 heard: heard.clone(),
             }
         };
         to.iter().filter(|p| **p != me).map(|p| (*p, probe(p))).collect()
     }
 
-    pub(crate) fn heard(&mut self, now: Millis, from: ServerId, p: &LinkProbe) {
+    /// A probe came. Returns whether it is newer than what came before.
+    pub(crate) fn heard(&mut self, now: Millis, from: ServerId, p: &LinkProbe) -> bool {
         let new = Incoming {
             boot: p.boot,
             newest: p.number,
@@ -188,6 +204,8 @@ impl Links {
             fault_at: 0,
         };
         let i = self.incoming.entry(from).or_insert_with(|| new);
+        // What came out of order is counted, but it is not news.
+        let news = i.boot != p.boot || p.number >= i.newest;
         if i.boot != p.boot {
             // It started anew: its silence was no fault of the link.
             (i.boot, i.newest, i.came, i.known) = (p.boot, p.number, 1, 1);
@@ -213,8 +231,11 @@ impl Links {
             let trip = now.saturating_sub(self.sent_at[p.echo as usize % SENT_KEPT]);
             i.round_trip_ms = Some(trip.saturating_sub(u64::from(p.echo_age_ms)));
         }
-        let heard = p.heard.iter().map(|h| (h.from, *h)).collect();
-        self.told.insert(from, Told { at: now, heard });
+        if news {
+            let heard = p.heard.iter().map(|h| (h.from, *h)).collect();
+            self.told.insert(from, Told { at: now, lead: p.lead, heard });
+        }
+        news
     }
 
     /// Something else than a datagram came from this peer.
@@ -267,6 +288,11 @@ impl Links {
         }
     }
 
+    /// Whether this peer said just now that it leads, and that a quorum follows it.
+    pub(crate) fn serves(&self, now: Millis, peer: ServerId) -> bool {
+        self.told.get(&peer).is_some_and(|t| t.lead == Lead::Serves && now.saturating_sub(t.at) < SILENT_MS)
+    }
+
     /// Whether packets get from `a` to `b`; `None` if nobody says, or not yet.
     fn good(&self, now: Millis, me: ServerId, a: ServerId, b: ServerId) -> Option<bool> {
         if b == me {
@@ -276,19 +302,46 @@ impl Links {
         told.heard.get(&a).and_then(|h| (h.bad || h.proven).then_some(!h.bad))
     }
 
-    /// Both directions are known to be good.
-    fn pair(&self, now: Millis, me: ServerId, a: ServerId, b: ServerId) -> bool {
-        self.good(now, me, a, b) == Some(true) && self.good(now, me, b, a) == Some(true)
+    /// Voters other than this one to which `x` has good links in both directions, itself included.
+    pub(crate) fn reach(&self, now: Millis, cfg: &Config, x: ServerId) -> Vec<ServerId> {
+        let good = |a, b| self.good(now, cfg.id, a, b) == Some(true);
+        cfg.voters().filter(|y| *y != cfg.id && (*y == x || good(x, *y) && good(*y, x))).collect()
     }
 
-    /// Voters to which `x` has good links in both directions, itself included and `without` left out.
-    pub(crate) fn reach(&self, now: Millis, cfg: &Config, x: ServerId, without: Option<ServerId>) -> Vec<ServerId> {
-        cfg.voters().filter(|y| Some(*y) != without && (*y == x || self.pair(now, cfg.id, x, *y))).collect()
+    /// Whether packets get from `a` to `b` at present; the link may have been bad until a moment ago.
+    fn works(&self, now: Millis, me: ServerId, a: ServerId, b: ServerId) -> bool {
+        if b == me {
+            return self.incoming.get(&a).is_some_and(|i| i.works(now));
+        }
+        let told = self.told.get(&b).filter(|t| now.saturating_sub(t.at) < TOLD_FOR_MS);
+        told.and_then(|t| t.heard.get(&a)).is_some_and(|h| h.works && u64::from(h.silence_ms) < SILENT_MS)
     }
 
-    /// Whether a server other than this one reaches a quorum without this one.
+    /// The voters with which `x` has links that work, itself included.
+    fn working(&self, now: Millis, cfg: &Config, x: ServerId) -> Vec<ServerId> {
+        let works = |a, b| self.works(now, cfg.id, a, b);
+        cfg.voters().filter(|y| *y == x || works(x, *y) && works(*y, x)).collect()
+    }
+
+    /// Whether this server's own links to a quorum work at present.
+    pub(crate) fn mine_work(&self, now: Millis, cfg: &Config) -> bool {
+        cfg.is_quorum(&self.working(now, cfg, cfg.id))
+    }
+
+    /// Whether a server other than this one reaches a quorum without this one, over links that work.
     pub(crate) fn quorum_without_me(&self, now: Millis, cfg: &Config) -> bool {
-        cfg.voters().any(|x| x != cfg.id && cfg.is_quorum(&self.reach(now, cfg, x, Some(cfg.id))))
+        let me = cfg.id;
+        let without_me = |x| self.working(now, cfg, x).into_iter().filter(|y| *y != me).collect::<Vec<_>>();
+        cfg.voters().any(|x| x != me && cfg.is_quorum(&without_me(x)))
+    }
+
+    /// Whether others have better links than this server, and can do without it: links that work now beside
+    /// its own that do not, or links that were good for long beside its own that were not.
+    pub(crate) fn others_are_better(&self, now: Millis, cfg: &Config) -> bool {
+        let good_for_long = || cfg.voters().any(|x| x != cfg.id && cfg.is_quorum(&self.reach(now, cfg, x)));
+        self.mine_are_bad(now, cfg)
+            && self.quorum_without_me(now, cfg)
+            && (!self.mine_work(now, cfg) || good_for_long())
     }
 
     /// Whether this server's own links are known to be too bad for a quorum. Links of which nobody says
@@ -352,7 +405,7 @@ mod tests {
     use super::*;
 
     fn probe(from: i64, number: u32, heard: Vec<Heard>) -> LinkProbe {
-        LinkProbe { from: ServerId(from), boot: 1, number, echo: 0, echo_age_ms: 0, heard }
+        LinkProbe { from: ServerId(from), boot: 1, number, echo: 0, echo_age_ms: 0, lead: Lead::No, heard }
     }
 
     #[test]
@@ -382,9 +435,9 @@ mod tests {
         let voters = BTreeSet::from([ServerId(2)]);
         l.heard(1_000, ServerId(2), &probe(2, 1, vec![]));
         l.forgive(2_000, 990);
-        l.probes(2_000, ServerId(1), &voters);
+        l.probes(2_000, ServerId(1), &voters, Lead::No);
         assert!(!l.silent(2_000, ServerId(2)) && !l.incoming[&ServerId(2)].bad);
-        l.probes(2_400, ServerId(1), &voters);
+        l.probes(2_400, ServerId(1), &voters, Lead::No);
         assert!(l.silent(2_400, ServerId(2)) && l.incoming[&ServerId(2)].bad);
     }
 }

@@ -17,7 +17,7 @@ use crate::watches::WatchManager;
 use crate::{ConnId, LinkId, Millis};
 use bytes::Bytes;
 use std::collections::BTreeSet;
-use trivet_formats::election::{LinkProbe, Notification, ServerState};
+use trivet_formats::election::{Lead, LinkProbe, Notification, ServerState};
 use trivet_formats::quorum::QuorumPacket;
 use trivet_formats::txn::Txn;
 use trivet_formats::{ServerId, SessionId, Zxid};
@@ -273,6 +273,8 @@ pub struct Server {
     refusals_told: u32,
     /// Whom the last leader handed over to; holds for one round.
     pub(crate) preferred: Option<ServerId>,
+    /// Since when a quorum without this server could elect, as far as the links tell.
+    pub(crate) others_can_since: Option<Millis>,
     /// When this server lost the lead against its will.
     pub(crate) lost_lead_at: Option<Millis>,
     /// Requests wait although this server serves: the lead is about to move.
@@ -325,6 +327,7 @@ impl Server {
             refusals_since: 0,
             refusals_told: 0,
             preferred: None,
+            others_can_since: None,
             lost_lead_at: None,
             requests_held: false,
             report: ElectionReport::default(),
@@ -392,6 +395,7 @@ impl Server {
         }
         let stalled = pause - PROBE_MS;
         self.links.forgive(now, stalled);
+        self.durability.forgive(now, stalled);
         match &mut self.role {
             Role::Following(f) => f.forgive(now, stalled),
             Role::Leading(l) => l.forgive(now, stalled),
@@ -409,12 +413,19 @@ impl Server {
     fn probe_heard(&mut self, probe: &LinkProbe) {
         if self.cfg.members.contains_key(&probe.from) && probe.from != self.cfg.id {
             self.peer_is_ours(probe.from, true);
-            self.links.heard(self.now.mono_ms, probe.from, probe);
+            if self.links.heard(self.now.mono_ms, probe.from, probe) {
+                self.heard_whether_it_leads(probe.from, probe.lead != Lead::No);
+            }
         }
     }
 
     fn timer(&mut self) {
-        for (to, probe) in self.links.probes(self.now.mono_ms, self.cfg.id, &self.ours) {
+        let lead = match &self.role {
+            Role::Leading(l) if l.broadcasting() => Lead::Serves,
+            Role::Leading(_) => Lead::Elected,
+            _ => Lead::No,
+        };
+        for (to, probe) in self.links.probes(self.now.mono_ms, self.cfg.id, &self.ours, lead) {
             self.out.push(Effect::Probe { to, bytes: probe.encode().into() });
         }
         match &self.role {

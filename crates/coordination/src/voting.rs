@@ -6,18 +6,23 @@ use trivet_formats::election::{Notification, ServerState};
 use trivet_formats::ServerId;
 
 impl Server {
-    /// A server whose links are bad, or that has just lost the lead, lets others go first: for a while,
-    /// and only where they can do without it.
+    /// A server whose links or disk are bad, or that has just lost the lead, lets others go first: for a
+    /// while, and only where they can do without it.
     pub(crate) fn maybe_hold_back(&mut self) {
         let (now, limit) = (self.now.mono_ms, self.cfg.fast.hold_back_ms);
         let lost_lead = self.lost_lead_at.is_some_and(|at| now < at + limit);
         // One that hears no quorum cannot lead; its voice would only keep the others from each other.
         let heard: Vec<_> = self.cfg.voters().filter(|v| *v == self.cfg.id || !self.links.silent(now, *v)).collect();
         let deaf = !self.cfg.is_quorum(&heard);
-        let make_way = self.preferred.is_none()
-            && now < self.round_since + limit
-            && (lost_lead || self.links.mine_are_bad(now, &self.cfg))
-            && self.links.quorum_without_me(now, &self.cfg);
+        if !self.links.quorum_without_me(now, &self.cfg) {
+            self.others_can_since = None;
+        } else if self.others_can_since.is_none() {
+            self.others_can_since = Some(now);
+        }
+        // They get their time from when they can.
+        let their_turn = self.others_can_since.is_some_and(|at| now < at.max(self.round_since) + limit);
+        let worse = self.links.others_are_better(now, &self.cfg) || self.durability.is_slow(now);
+        let make_way = self.preferred.is_none() && their_turn && (lost_lead || worse);
         self.election.hold_back(deaf || make_way);
     }
 
@@ -76,7 +81,8 @@ impl Server {
             Role::Looking if self.cfg.members.contains_key(&from) => {
                 let now = self.now.mono_ms;
                 let silent = |v: ServerId| self.links.silent(now, v);
-                let (say, decision) = self.election.heard(now, &self.cfg, from, n, &silent);
+                let serves = self.links.serves(now, from);
+                let (say, decision) = self.election.heard(now, &self.cfg, from, n, &silent, serves);
                 self.say(say);
                 self.decide(decision);
             }
@@ -93,7 +99,7 @@ impl Server {
         let decided_ago = now.saturating_sub(self.decided_at);
         let (early, all_ours) = (decided_ago < self.cfg.fast.finalize_ms, self.all_ours());
         let Role::Leading(l) = &mut self.role else { return false };
-        if early || !all_ours || !l.awaits_quorum() || l.has_learner(from) {
+        if early || !all_ours || l.broadcasting() || l.has_learner(from) {
             return false;
         }
         l.looking_elsewhere.insert(from);

@@ -151,8 +151,19 @@ pub struct LinkProbe {
     /// Newest number that came from the receiver, 0 for none, and how long ago.
     pub echo: u32,
     pub echo_age_ms: u16,
+    pub lead: Lead,
     /// What the sender hears from others.
     pub heard: Vec<Heard>,
+}
+
+/// Whether the sender of a `LinkProbe` leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lead {
+    No,
+    /// It was elected, and gathers a quorum.
+    Elected,
+    /// A quorum follows it.
+    Serves,
 }
 
 /// One link toward the sender of a `LinkProbe`.
@@ -162,16 +173,18 @@ pub struct Heard {
     pub bad: bool,
     /// Watched for long enough to be called good where it is not bad.
     pub proven: bool,
+    /// Nothing was lost lately, whatever was before.
+    pub works: bool,
     pub loss_percent: u8,
     pub silence_ms: u16,
 }
 
 impl LinkProbe {
     const MAGIC: [u8; 4] = *b"TRVL";
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
     /// Links that one probe speaks of at most.
     pub const HEARD_MAX: usize = 32;
-    const HEAD_BYTES: usize = 28;
+    const HEAD_BYTES: usize = 29;
     const HEARD_BYTES: usize = 12;
     pub const BYTES_MAX: usize = Self::HEAD_BYTES + Self::HEARD_MAX * Self::HEARD_BYTES;
 
@@ -184,11 +197,12 @@ impl LinkProbe {
         out.extend_from_slice(&self.number.to_be_bytes());
         out.extend_from_slice(&self.echo.to_be_bytes());
         out.extend_from_slice(&self.echo_age_ms.to_be_bytes());
+        out.push(self.lead as u8);
         let heard = &self.heard[..self.heard.len().min(Self::HEARD_MAX)];
         out.push(heard.len() as u8);
         for h in heard {
             out.extend_from_slice(&h.from.0.to_be_bytes());
-            out.push(u8::from(h.bad) | u8::from(h.proven) << 1);
+            out.push(u8::from(h.bad) | u8::from(h.proven) << 1 | u8::from(h.works) << 2);
             out.push(h.loss_percent);
             out.extend_from_slice(&h.silence_ms.to_be_bytes());
         }
@@ -203,7 +217,7 @@ impl LinkProbe {
         let u16_at = |at: usize| Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
         let u32_at = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
         let i64_at = |at: usize| Some(i64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-        let count = usize::from(bytes[27]);
+        let count = usize::from(bytes[28]);
         if count > Self::HEARD_MAX || bytes.len() != Self::HEAD_BYTES + count * Self::HEARD_BYTES {
             return None;
         }
@@ -213,6 +227,7 @@ impl LinkProbe {
                 from: ServerId(i64_at(at)?),
                 bad: bytes[at + 8] & 1 != 0,
                 proven: bytes[at + 8] & 2 != 0,
+                works: bytes[at + 8] & 4 != 0,
                 loss_percent: bytes[at + 9],
                 silence_ms: u16_at(at + 10)?,
             })
@@ -223,6 +238,12 @@ impl LinkProbe {
             number: u32_at(17)?,
             echo: u32_at(21)?,
             echo_age_ms: u16_at(25)?,
+            lead: match bytes[27] {
+                0 => Lead::No,
+                1 => Lead::Elected,
+                2 => Lead::Serves,
+                _ => return None,
+            },
             heard: heard.collect::<Option<_>>()?,
         })
     }
@@ -260,15 +281,24 @@ mod tests {
 
     #[test]
     fn link_probes_come_back_as_they_were_and_nothing_else_is_one() {
-        let heard = Heard { from: ServerId(3), bad: true, proven: false, loss_percent: 30, silence_ms: 700 };
-        let p = LinkProbe { from: ServerId(2), boot: 7, number: 9, echo: 4, echo_age_ms: 12, heard: vec![heard; 2] };
+        let heard =
+            Heard { from: ServerId(3), bad: true, proven: false, works: true, loss_percent: 30, silence_ms: 700 };
+        let p = LinkProbe {
+            from: ServerId(2),
+            boot: 7,
+            number: 9,
+            echo: 4,
+            echo_age_ms: 12,
+            lead: Lead::Elected,
+            heard: vec![heard; 2],
+        };
         let bytes = p.encode();
         assert_eq!(LinkProbe::decode(&bytes), Some(p));
         for end in 0..bytes.len() {
             assert_eq!(LinkProbe::decode(&bytes[..end]), None);
         }
         let mut newer = bytes;
-        newer[4] = 2;
+        newer[4] = 3;
         assert_eq!(LinkProbe::decode(&newer), None);
     }
 

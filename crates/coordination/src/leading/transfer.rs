@@ -134,9 +134,9 @@ impl Server {
 
     /// The follower that reaches most voters without this server, if those are a quorum.
     fn best_heir(&mut self) -> Option<ServerId> {
-        let (now, me) = (self.now.mono_ms, self.cfg.id);
+        let now = self.now.mono_ms;
         let Role::Leading(l) = &self.role else { return None };
-        let reach = |x: ServerId| self.links.reach(now, &self.cfg, x, Some(me));
+        let reach = |x: ServerId| self.links.reach(now, &self.cfg, x);
         l.learners
             .values()
             .filter(|x| x.phase == LearnerPhase::Active && !x.observer && self.ours.contains(&x.id))
@@ -146,12 +146,13 @@ impl Server {
             .map(|(.., id)| id)
     }
 
-    /// Before a planned stop: hands over to whoever has most.
+    /// Before a planned stop: hands over to whoever has good links, or else to whoever has most.
     pub(crate) fn step_down(&mut self) {
+        let best = self.best_heir();
         let Role::Leading(l) = &self.role else { return };
         let active = |x: &&super::Learner| x.phase == LearnerPhase::Active && !x.observer && self.ours.contains(&x.id);
-        let heir = l.learners.values().filter(active).max_by_key(|x| (x.acked, x.id)).map(|x| x.id);
-        if let Some(to) = heir {
+        let any = || l.learners.values().filter(active).max_by_key(|x| (x.acked, x.id)).map(|x| x.id);
+        if let Some(to) = best.or_else(any) {
             // Nobody waits for the answer: the node stops in any case.
             let _ = self.begin_transfer(to, "this server is about to stop".into(), false);
         }

@@ -52,7 +52,10 @@ impl World {
         }
         let without_ms = self.now - self.liveness.since.max(self.liveness.well_at);
         self.liveness.longest_ms = self.liveness.longest_ms.max(without_ms);
-        self.liveness.late += u64::from(without_ms == LATE_MS);
+        if without_ms == LATE_MS {
+            self.liveness.late += 1;
+            self.trace(|| format!("a majority is whole for {LATE_MS} ms and nobody serves"));
+        }
         if without_ms > SERVES_WITHIN_MS {
             self.violate(format!("a majority is whole for {without_ms} ms and nobody serves"));
         }
