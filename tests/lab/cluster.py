@@ -128,14 +128,14 @@ def prepare():
 class Guest:
     """A kernel NFS client that runs a script; its lines arrive with the time of their arrival."""
 
-    def __init__(self, script, files=(), bins=(), timeout=300, mem=512):
+    def __init__(self, script, files=(), bins=(), timeout=300, mem=512, server=ADDRESS, options=()):
         prepare()
         self.path = tempfile.mktemp(prefix="trivet-guest.")
         with open(self.path, "w") as f:
             f.write(script)
-        command = [os.path.join(HERE, "nfs_guest.py"), "run", "--server", ADDRESS, "--port", "2049", "--export", "/ds1",
+        command = [os.path.join(HERE, "nfs_guest.py"), "run", "--server", server, "--port", "2049", "--export", "/ds1",
                    "--script", self.path, "--timeout", str(timeout), "--mem", str(mem), "--stdin",
-                   "--opts", "hard,timeo=100,retrans=2"]
+                   "--opts", "hard,timeo=100,retrans=2"] + list(options)
         for f in files:
             command += ["--file", f]
         for b in bins:

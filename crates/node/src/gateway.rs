@@ -4,6 +4,8 @@
 //! protocol; `server` the sockets. A gateway holds a copy of the metadata of its own, from which it
 //! answers hypervisors' heartbeats while nobody leads.
 
+mod addresses;
+mod interface;
 mod nfs;
 mod owners;
 mod server;
@@ -16,14 +18,14 @@ use prost::Message;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 use trivet_storage::messages::*;
 use trivet_storage::metadata::{MemoryKv, State};
 
 /// A gateway says that it is there this often.
-const HEARTBEAT: Duration = Duration::from_millis(400);
+const HEARTBEAT: Duration = Duration::from_millis(200);
 /// One try of one metad; the next is asked after it.
 const METAD_LIMIT: Duration = Duration::from_millis(1_500);
 const METAD_PAUSE: Duration = Duration::from_millis(40);
@@ -55,6 +57,8 @@ pub(crate) struct Inner {
     /// Who owns files that this gateway does not, and under which lease.
     elsewhere: Mutex<HashMap<u64, (u32, u64)>>,
     membership: RwLock<Membership>,
+    /// How often metad's LEADER said what the membership is.
+    memberships: AtomicU64,
     replica: RwLock<State<MemoryKv>>,
     cluster_hash: u64,
     clock: crate::clock::Clock,
@@ -81,6 +85,7 @@ impl Gateway {
             owners: Mutex::default(),
             elsewhere: Mutex::default(),
             membership: RwLock::default(),
+            memberships: AtomicU64::new(0),
             replica: RwLock::new(State::new(MemoryKv::default())),
             clock: Default::default(),
             events,
@@ -88,7 +93,7 @@ impl Gateway {
         });
         server::serve(inner.clone(), listener, None);
         tokio::spawn(heartbeats(inner.clone()));
-        tokio::spawn(server::serve_addresses(inner.clone()));
+        tokio::spawn(addresses::serve_addresses(inner.clone()));
         Ok(Gateway { inner })
     }
 
@@ -233,6 +238,7 @@ async fn heartbeats(inner: Arc<Inner>) {
             let alive: Vec<ReplicaRef> = m.gateways.iter().filter_map(|g| g.replica.clone()).collect();
             let repair = m.repair.clone();
             *inner.membership.write().expect("nobody panics with it") = m;
+            inner.memberships.fetch_add(1, Ordering::Relaxed);
             let owners: Vec<_> = inner.owners.lock().expect("nobody panics with it").values().cloned().collect();
             for owner in owners {
                 owner.alive(&inner, alive.clone());

@@ -10,17 +10,24 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use trivet_storage::messages::VERSION;
 pub use trivet_storage::replication::owner::NoAnswer;
 
+/// Of what connections between nodes carry; bodies have no other.
+const VERSION: u32 = 2;
 /// Longest frame: an answer to SEAL may carry a window of 16 MiB, a snapshot of metad more.
 const FRAME_BYTES_MAX: usize = 256 << 20;
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
 const CONNECT_LIMIT: Duration = Duration::from_millis(500);
+/// While calls wait, the other side is asked this often whether it is there,
+const PING: Duration = Duration::from_millis(200);
+/// and if nothing came for so long the connection counts as broken.
+const SILENCE_LIMIT: Duration = Duration::from_millis(1_000);
+/// A kind of call that the connection itself answers.
+const KIND_PING: u8 = 0;
 /// Calls that may wait for one connection; more are answered "broken".
 const CALLS_MAX: usize = 16_384;
 
@@ -191,6 +198,8 @@ type Done = Box<dyn FnOnce(Result<Bytes, NoAnswer>) + Send>;
 
 struct Waiting {
     calls: HashMap<u64, Done>,
+    /// Since when nothing came from there; none while it can be reached, or was not tried.
+    down_since: Option<Instant>,
 }
 
 /// The calling side: one connection to one address, made when it is needed.
@@ -205,7 +214,7 @@ pub struct Client {
 impl Client {
     pub fn new(address: SocketAddr, identity: Arc<Identity>) -> Arc<Client> {
         let (queue, calls) = mpsc::unbounded_channel();
-        let waiting = Arc::new(Mutex::new(Waiting { calls: HashMap::new() }));
+        let waiting = Arc::new(Mutex::new(Waiting { calls: HashMap::new(), down_since: None }));
         let client = Arc::new(Client {
             address,
             identity: identity.clone(),
@@ -223,6 +232,12 @@ impl Client {
         &self.identity
     }
 
+    /// For how long nothing has come from there, as far as was tried.
+    pub fn down_ms(&self) -> u64 {
+        let waiting = self.waiting.lock().expect("nobody panics with it");
+        waiting.down_since.map_or(0, |at| at.elapsed().as_millis() as u64)
+    }
+
     /// Sends a call; `done` is called once, on some thread of the runtime.
     pub fn call(&self, kind: u8, body: &[u8], done: Done) {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
@@ -236,7 +251,7 @@ impl Client {
         waiting.calls.insert(id, done);
         drop(waiting);
         if self.queue.send((id, frame)).is_err() {
-            fail_all(&self.waiting, NoAnswer::Broken);
+            fail_all(&self.waiting, NoAnswer::Broken, Instant::now());
         }
     }
 
@@ -251,8 +266,13 @@ impl Client {
     }
 }
 
-fn fail_all(waiting: &Mutex<Waiting>, why: NoAnswer) {
-    let calls = std::mem::take(&mut waiting.lock().expect("nobody panics with it").calls);
+/// All open calls fail; the other side has been down since then, or for longer.
+fn fail_all(waiting: &Mutex<Waiting>, why: NoAnswer, since: Instant) {
+    let calls = {
+        let mut waiting = waiting.lock().expect("nobody panics with it");
+        waiting.down_since.get_or_insert(since);
+        std::mem::take(&mut waiting.calls)
+    };
     calls.into_values().for_each(|done| done(Err(why)));
 }
 
@@ -263,13 +283,14 @@ async fn keep_connection(
     waiting: Arc<Mutex<Waiting>>,
 ) {
     while let Some((_, first)) = calls.recv().await {
+        let began = Instant::now();
         let connected = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await;
         let mut stream = match connected {
             Ok(Ok(stream)) => stream,
             failed => {
                 let refused = matches!(failed, Ok(Err(e)) if e.kind() == std::io::ErrorKind::ConnectionRefused);
                 while calls.try_recv().is_ok() {}
-                fail_all(&waiting, if refused { NoAnswer::Refused } else { NoAnswer::Broken });
+                fail_all(&waiting, if refused { NoAnswer::Refused } else { NoAnswer::Broken }, began);
                 continue;
             }
         };
@@ -280,9 +301,12 @@ async fn keep_connection(
                 tracing::debug!(%address, error = %e, "cannot greet a node");
             }
             while calls.try_recv().is_ok() {}
-            fail_all(&waiting, NoAnswer::Broken);
+            fail_all(&waiting, NoAnswer::Broken, began);
             continue;
         }
+        waiting.lock().expect("nobody panics with it").down_since = None;
+        let heard = Mutex::new(Instant::now());
+        let last_heard = || *heard.lock().expect("nobody panics with it");
         let (mut reader, writer) = stream.into_split();
         let (out, queue) = mpsc::unbounded_channel();
         let _ = out.send(first);
@@ -299,6 +323,7 @@ async fn keep_connection(
                 if read_more(&mut reader, &mut buffer).await.is_err() {
                     return;
                 }
+                *heard.lock().expect("nobody panics with it") = Instant::now();
                 loop {
                     match take_frame(&mut buffer) {
                         Ok(Some(frame)) => {
@@ -313,13 +338,35 @@ async fn keep_connection(
                 }
             }
         };
+        let pings = out.clone();
+        let watch = async {
+            let mut looked = Instant::now();
+            loop {
+                tokio::time::sleep(PING).await;
+                // What this process did not run is not the other's silence.
+                let late = looked.elapsed().saturating_sub(2 * PING);
+                looked = Instant::now();
+                let idle = waiting.lock().expect("nobody panics with it").calls.is_empty();
+                let mut heard = heard.lock().expect("nobody panics with it");
+                *heard = if idle { looked } else { (*heard + late).min(looked) };
+                if heard.elapsed() >= SILENCE_LIMIT {
+                    return;
+                }
+                let mut ping = Vec::new();
+                put_frame(&mut ping, u64::MAX, KIND_PING, &[]);
+                if !idle && pings.send(ping).is_err() {
+                    return;
+                }
+            }
+        };
         tokio::select! {
             () = forward => {}
             () = read => {}
+            () = watch => {}
             () = write_queue(writer, queue) => {}
         }
         while calls.try_recv().is_ok() {}
-        fail_all(&waiting, NoAnswer::Broken);
+        fail_all(&waiting, NoAnswer::Broken, last_heard());
     }
 }
 
@@ -371,6 +418,12 @@ async fn serve_one(mut stream: TcpStream, identity: &Identity, handler: Handler)
         loop {
             read_more(&mut reader, &mut buffer).await?;
             while let Some(frame) = take_frame(&mut buffer)? {
+                if frame.kind == KIND_PING {
+                    let mut pong = Vec::new();
+                    put_frame(&mut pong, frame.call, KIND_PING, &[]);
+                    let _ = out.send(pong);
+                    continue;
+                }
                 handler(frame.kind, frame.body, Responder { call: frame.call, kind: frame.kind, out: out.clone() });
             }
         }
@@ -401,6 +454,32 @@ mod tests {
         assert!(Client::new(address, identity(1, "other")).ask(1, b"x", limit).await.is_err());
         let closed = Client::new("127.0.0.1:1".parse().unwrap(), identity(1, "c")).ask(1, b"x", limit).await;
         assert_eq!(closed, Err(NoAnswer::Refused));
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_falls_silent_breaks_its_connection_and_a_slow_call_does_not() {
+        let slow = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Client::new(slow.local_addr().unwrap(), identity(1, "c"));
+        let handler: Handler = Arc::new(|_, _, r: Responder| {
+            tokio::spawn(async move {
+                tokio::time::sleep(2 * SILENCE_LIMIT).await;
+                r.answer(&Empty {});
+            });
+        });
+        serve(slow, identity(1, "c"), handler);
+        assert!(client.ask(1, b"x", 20 * SILENCE_LIMIT).await.is_ok());
+        assert_eq!(client.down_ms(), 0);
+
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Client::new(silent.local_addr().unwrap(), identity(1, "c"));
+        tokio::spawn(async move {
+            let (mut stream, _) = silent.accept().await.unwrap();
+            identity(1, "c").welcome(&mut stream).await.unwrap();
+            std::future::pending::<()>().await
+        });
+        let asked = Instant::now();
+        assert_eq!(client.ask(1, b"x", 60 * SILENCE_LIMIT).await, Err(NoAnswer::Broken));
+        assert!(asked.elapsed() < 60 * SILENCE_LIMIT && client.down_ms() >= SILENCE_LIMIT.as_millis() as u64);
     }
 
     #[test]

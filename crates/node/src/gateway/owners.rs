@@ -97,10 +97,14 @@ impl OwnerHandle {
                 Effect::Send { call, to, request } => {
                     let Ok(address) = to.address.parse() else { continue };
                     let (handle, owner_inner) = (self.clone(), inner.clone());
+                    let client = inner.client(address);
+                    let peer = client.clone();
                     let done = Box::new(move |result| {
-                        handle.feed(&owner_inner, Input::Answer { call, answer: chunk_answer(result) });
+                        let answer = chunk_answer(result);
+                        let down_ms = if answer.is_err() { peer.down_ms() } else { 0 };
+                        handle.feed(&owner_inner, Input::Answer { call, answer, down_ms });
                     });
-                    inner.client(address).call(kind::CHUNK, &request.encode_to_vec(), done);
+                    client.call(kind::CHUNK, &request.encode_to_vec(), done);
                 }
                 Effect::Meta { call, op } => {
                     let (handle, inner) = (self.clone(), inner.clone());

@@ -4,7 +4,6 @@
 use super::nfs::Peer;
 use super::Inner;
 use bytes::{Buf, Bytes, BytesMut};
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,47 +134,4 @@ fn take_fragment(buffer: &mut BytesMut) -> std::io::Result<Option<(Bytes, bool)>
     }
     buffer.advance(4);
     Ok(Some((buffer.split_to(n).freeze(), last)))
-}
-
-/// Listens on the datastore addresses that metad has given to this gateway, and on no others.
-pub(super) async fn serve_addresses(inner: Arc<Inner>) {
-    // By binding, not by address: one that went away and came back begins anew.
-    let mut serving: HashMap<(String, u64), JoinHandle<()>> = HashMap::new();
-    loop {
-        let mine: Vec<(String, u64)> = {
-            let m = inner.membership.read().expect("nobody panics with it");
-            m.bindings
-                .iter()
-                .filter(|b| b.gateway == inner.settings.node && b.boot == inner.boot)
-                .map(|b| (b.address.clone(), b.version))
-                .collect()
-        };
-        serving.retain(|binding, task| {
-            let keep = mine.contains(binding);
-            if !keep {
-                task.abort();
-                inner.events.record(
-                    "address",
-                    format!("{} is no longer served here", binding.0),
-                    "metad gave it to another node",
-                );
-            }
-            keep
-        });
-        for (address, version) in mine {
-            if serving.contains_key(&(address.clone(), version)) {
-                continue;
-            }
-            let Ok(ip) = address.parse() else { continue };
-            match bind(SocketAddr::new(ip, inner.settings.nfs_port)) {
-                Ok(listener) => {
-                    inner.events.record("address", format!("{address} is served here"), "metad gave it to this node");
-                    let stamp = Stamp { address: address.clone(), version };
-                    serving.insert((address, version), serve(inner.clone(), listener, Some(stamp)));
-                }
-                Err(e) => tracing::debug!(%address, error = %e, "the address is not free yet"),
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }

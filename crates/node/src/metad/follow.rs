@@ -13,6 +13,11 @@ use trivet_storage::metadata::{MemoryKv, State};
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// A candidate waits this long for each one that stands before it.
 const RANK_PAUSE: Duration = Duration::from_millis(300);
+/// Another metad answers with what the journal no longer has within this,
+const FETCH_LIMIT: Duration = Duration::from_secs(10);
+/// or is asked again after this; that nobody answers is told every so many times.
+const FETCH_PAUSE: Duration = Duration::from_millis(500);
+const FETCH_TOLD_EVERY: u32 = 20;
 
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut seat: Option<(i64, String)> = None;
@@ -146,34 +151,60 @@ fn check_entry(cluster: &str, number: u64, entry: &Entry) -> Result<(), Trouble>
     Ok(())
 }
 
+/// The journal is trimmed below what this metad has: the rest comes from another one, as entries if it still
+/// has them, else as its whole state.
 async fn fetch_state(shared: &Arc<Shared>) -> Result<(), Trouble> {
-    let have = shared.state.read().expect("nobody panics with it").applied();
-    let ask = MetaRequest { ask: Some(MetaAsk::Follow(have + 1)) }.encode_to_vec();
-    for peer in shared.peers.values() {
-        let Ok(bytes) = peer.ask(kind::METAD, &ask, Duration::from_secs(10)).await else { continue };
-        let Ok(MetaResponse { answer: Some(MetaAnswer::Journal(j)) }) = MetaResponse::decode(bytes) else { continue };
-        let state = State::new(MemoryKv::load(j.state.into_iter().map(|p| (p.key, p.value))));
-        if state.applied() > have && state.cluster() == shared.identity.cluster {
-            tracing::info!(entries = state.applied(), "took the metadata's state from another metad");
-            let mut mine = shared.state.write().expect("nobody panics with it");
-            // Everything counts as changed, so that the database gets all of it.
-            let mut kv = MemoryKv::default();
-            let old: Vec<Vec<u8>> = mine.kv.pairs().map(|(k, _)| k.clone()).collect();
-            use trivet_storage::metadata::Kv;
-            for k in old {
-                kv.delete(&k);
+    let mut tries = 0;
+    loop {
+        for peer in shared.peers.values() {
+            let have = shared.state.read().expect("nobody panics with it").applied();
+            let ask = MetaRequest { ask: Some(MetaAsk::Follow(have + 1)) }.encode_to_vec();
+            let Ok(bytes) = peer.ask(kind::METAD, &ask, FETCH_LIMIT).await else { continue };
+            let answer = MetaResponse::decode(bytes).ok().and_then(|r| r.answer);
+            if let Some(MetaAnswer::Journal(j)) = answer {
+                if take_over_journal(shared, have, j)? {
+                    return Ok(());
+                }
             }
-            for (k, v) in state.kv.pairs() {
-                kv.put(k.clone(), v.clone());
-            }
-            *mine = State::new(kv);
-            shared.recent.lock().expect("nobody panics with it").clear();
-            return Ok(());
         }
+        if tries % FETCH_TOLD_EVERY == 0 {
+            tracing::warn!("the journal is trimmed below what this metad has, and no other metad answers yet");
+        }
+        tries += 1;
+        tokio::time::sleep(FETCH_PAUSE).await;
     }
-    tracing::warn!("the journal is trimmed below what this metad has, and no other metad answers yet");
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    Ok(())
+}
+
+/// Whether anything was new in it.
+fn take_over_journal(shared: &Arc<Shared>, have: u64, j: Journal) -> Result<bool, Trouble> {
+    if j.state.is_empty() {
+        let mut next = have + 1;
+        for entry in j.entries.into_iter().filter(|_| j.from == have + 1) {
+            check_entry(&shared.identity.cluster, next, &entry)?;
+            shared.apply(next, entry);
+            next += 1;
+        }
+        return Ok(next > have + 1);
+    }
+    let state = State::new(MemoryKv::load(j.state.into_iter().map(|p| (p.key, p.value))));
+    if state.applied() <= have || state.cluster() != shared.identity.cluster {
+        return Ok(false);
+    }
+    tracing::info!(entries = state.applied(), "took the metadata's state from another metad");
+    let mut mine = shared.state.write().expect("nobody panics with it");
+    // Everything counts as changed, so that the database gets all of it.
+    let mut kv = MemoryKv::default();
+    let old: Vec<Vec<u8>> = mine.kv.pairs().map(|(k, _)| k.clone()).collect();
+    use trivet_storage::metadata::Kv;
+    for k in old {
+        kv.delete(&k);
+    }
+    for (k, v) in state.kv.pairs() {
+        kv.put(k.clone(), v.clone());
+    }
+    *mine = State::new(kv);
+    shared.recent.lock().expect("nobody panics with it").clear();
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -297,7 +297,9 @@ impl World {
         match event {
             Event::ToChunk { chunk, life, request, back } => self.to_chunk(chunk, life, request, back),
             Event::ToGateway { gateway, boot, call, answer } => {
-                self.feed(gateway, boot, Input::Answer { call, answer })
+                let known_down = answer.is_err() && self.rng.chance(20);
+                let down_ms = if known_down { self.rng.range(0, 4_000) } else { 0 };
+                self.feed(gateway, boot, Input::Answer { call, answer, down_ms })
             }
             Event::DiskDone { chunk, life, upto } => self.disk_done(chunk, life, upto),
             Event::MetaArrives { gateway, boot, call, op } => self.metad_asked(gateway, boot, call, op),

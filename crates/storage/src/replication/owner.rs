@@ -109,9 +109,12 @@ pub enum Input {
         /// None for clients that use a node's own address, which never moves.
         stamp: Option<Stamp>,
     },
+    /// `down_ms`: for how long nothing at all has come from that node, as far as this one knows. Of a node that
+    /// has been gone for long no file waits anew.
     Answer {
         call: u64,
         answer: Result<ChunkAnswer, NoAnswer>,
+        down_ms: u64,
     },
     /// metad's reply; it asks again by itself until there is one.
     Meta {
@@ -491,7 +494,7 @@ impl Owner {
                     self.operation(token, op);
                 }
             }
-            Input::Answer { call, answer } => self.answered(call, answer),
+            Input::Answer { call, answer, down_ms } => self.answered(call, answer, down_ms),
             Input::Meta { call, reply } => self.meta_answered(call, reply),
             Input::Alive(alive) => self.alive = alive,
             Input::OpenAll => self.open_all(),
@@ -573,13 +576,14 @@ impl Owner {
         self.calls.retain(|_, c| c.index != index);
     }
 
-    fn answered(&mut self, call: u64, answer: Result<ChunkAnswer, NoAnswer>) {
+    fn answered(&mut self, call: u64, answer: Result<ChunkAnswer, NoAnswer>, down_ms: u64) {
         let Some(entry) = self.calls.get_mut(&call) else { return };
         let answer = match answer {
             Err(why) => {
                 entry.resend_at = Some(self.now_ms + RESEND_MS);
                 let id = entry.to.id.clone();
-                let since = self.failing.get(&id).map_or(self.now_ms, |(s, _)| *s);
+                let down_since = self.now_ms.saturating_sub(down_ms);
+                let since = self.failing.get(&id).map_or(down_since, |(s, _)| down_since.min(*s));
                 self.failing.insert(id, (since, why));
                 return;
             }

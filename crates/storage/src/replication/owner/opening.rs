@@ -214,6 +214,8 @@ impl Owner {
         ids.into_iter().for_each(|id| e.remember(id));
         e.phase = Phase::Active;
         e.unusable.clear();
+        // What waited goes first: a member that joins would make it wait for another configuration.
+        e.join_tried_at = self.now_ms;
         e.stable = Pos::new(lease, e.cfg.epoch, last_seq);
         e.told_stable = Pos::new(lease, e.cfg.epoch, 0);
         e.next_seq = last_seq + 1;

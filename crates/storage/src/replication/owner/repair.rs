@@ -9,7 +9,7 @@ use bytes::Bytes;
 const IDS: u64 = u64::MAX;
 /// Blocks of a join under way.
 const PUSHES_MAX: usize = 4;
-/// Pause between two attempts to find a new member for an extent.
+/// Pause before an extent that lacks a member looks for one, and between two attempts.
 const JOIN_PAUSE_MS: u64 = 1_000;
 
 impl Owner {

@@ -1,0 +1,124 @@
+//! The datastore addresses that metad has given to this gateway: on an interface, announced, served.
+
+use super::interface::{Interfaces, Place};
+use super::server::{bind, serve};
+use super::Inner;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+use trivet_storage::messages::Stamp;
+
+/// What metad says is looked at this often.
+const LOOK: Duration = Duration::from_millis(50);
+/// An address is made valid again this often; a failure is told as often, too.
+const RENEW: Duration = Duration::from_secs(1);
+/// After a pause of its own beyond this, a gateway asks metad first: the address may be another's by now.
+const OWN_PAUSE: Duration = Duration::from_secs(1);
+/// But if there is no LEADER to ask, it goes on after this.
+const NO_ANSWER: Duration = Duration::from_secs(2);
+/// An address that came is announced after these times: one announcement may be lost.
+const ANNOUNCE_AFTER: [Duration; 4] =
+    [Duration::ZERO, Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
+
+struct Held {
+    ip: IpAddr,
+    place: Place,
+    since: Instant,
+    announced: usize,
+    renewed: Instant,
+    /// `None` until the address can be listened on.
+    serving: Option<JoinHandle<()>>,
+}
+
+/// Serves the addresses that are this gateway's, and no others.
+pub(super) async fn serve_addresses(inner: Arc<Inner>) {
+    let interfaces = match Interfaces::open() {
+        Ok(i) => i,
+        Err(e) => return tracing::error!(error = %e, "datastore addresses cannot be served"),
+    };
+    // By binding, not by address: one that went away and came back begins anew.
+    let mut held: HashMap<(String, u64), Held> = HashMap::new();
+    let mut looked = Instant::now();
+    let mut failure_told = None;
+    loop {
+        if looked.elapsed() > OWN_PAUSE {
+            hear_from_metad(&inner).await;
+        }
+        looked = Instant::now();
+        let mine: Vec<(String, u64)> = {
+            let m = inner.membership.read().expect("nobody panics with it");
+            m.bindings
+                .iter()
+                .filter(|b| b.gateway == inner.settings.node && b.boot == inner.boot)
+                .map(|b| (b.address.clone(), b.version))
+                .collect()
+        };
+        let gone: Vec<_> = held.keys().filter(|k| !mine.contains(k)).cloned().collect();
+        for binding in gone {
+            let h = held.remove(&binding).expect("just listed");
+            h.serving.inspect(JoinHandle::abort);
+            // Unless it is here again under a newer binding.
+            if h.place != Place::NotOurs && !mine.iter().any(|(a, _)| *a == binding.0) {
+                if let Err(e) = interfaces.take_off(h.ip).await {
+                    tracing::warn!(address = %h.ip, error = %e, "cannot be taken off its interface; it goes by itself");
+                }
+            }
+            let what = format!("{} is no longer served here", binding.0);
+            inner.events.record("address", what, "metad gave it to another node");
+        }
+        for (address, version) in mine {
+            let Ok(ip) = address.parse::<IpAddr>() else { continue };
+            let result = keep(&inner, &interfaces, &mut held, (address.clone(), version), ip).await;
+            let tell = failure_told.is_none_or(|at: Instant| at.elapsed() > RENEW);
+            if let (Err(e), true) = (result, tell) {
+                failure_told = Some(Instant::now());
+                tracing::warn!(%address, error = %e, "the address is this node's, and cannot be served yet");
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Puts the address where it belongs, announces it and listens; whatever of that is due.
+async fn keep(
+    inner: &Arc<Inner>,
+    interfaces: &Interfaces,
+    held: &mut HashMap<(String, u64), Held>,
+    binding: (String, u64),
+    ip: IpAddr,
+) -> anyhow::Result<()> {
+    let now = Instant::now();
+    if !held.contains_key(&binding) {
+        let place = interfaces.put(ip).await?;
+        held.insert(binding.clone(), Held { ip, place, since: now, announced: 0, renewed: now, serving: None });
+    }
+    let h = held.get_mut(&binding).expect("just put there");
+    if let Place::Interface(index) = h.place {
+        if h.renewed.elapsed() >= RENEW {
+            h.renewed = now;
+            interfaces.put(ip).await?;
+        }
+        if ANNOUNCE_AFTER.get(h.announced).is_some_and(|after| h.since.elapsed() >= *after) {
+            h.announced += 1;
+            interfaces.announce(index, ip).await?;
+        }
+    }
+    if h.serving.is_none() {
+        let listener = bind(SocketAddr::new(ip, inner.settings.nfs_port))?;
+        inner.events.record("address", format!("{ip} is served here"), "metad gave it to this node");
+        let stamp = Stamp { address: binding.0, version: binding.1 };
+        h.serving = Some(serve(inner.clone(), listener, Some(stamp)));
+    }
+    Ok(())
+}
+
+async fn hear_from_metad(inner: &Inner) {
+    let before = inner.memberships.load(Ordering::Relaxed);
+    let since = Instant::now();
+    while inner.memberships.load(Ordering::Relaxed) == before && since.elapsed() < NO_ANSWER {
+        tokio::time::sleep(LOOK).await;
+    }
+}

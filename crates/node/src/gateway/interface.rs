@@ -1,0 +1,178 @@
+//! Datastore addresses on the network interfaces of a real host.
+//!
+//! The kernel is told that an address is valid for `VALID_S` seconds, and is told so again every second. Of a
+//! process that was killed or is frozen it hears nothing, and takes the address off by itself: nobody has to
+//! clean up behind it. (On loopback every address of 127.0.0.0/8 is there already.)
+
+use futures_util::TryStreamExt;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, CacheInfo};
+use rtnetlink::packet_route::link::LinkAttribute;
+use rtnetlink::Handle;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// An address that is not renewed for so long is gone.
+const VALID_S: u32 = 4;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("this process may not change addresses of interfaces ({0}); it needs CAP_NET_ADMIN and CAP_NET_RAW")]
+    NotAllowed(String),
+    #[error("no interface of this host has an address in the network of {0}; give it one there")]
+    NoInterface(IpAddr),
+    #[error("netlink: {0}")]
+    Netlink(#[from] rtnetlink::Error),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Where an address is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Loopback, or put there for ever by somebody else: neither announced nor taken off.
+    NotOurs,
+    Interface(u32),
+}
+
+pub(super) struct Interfaces {
+    handle: Handle,
+}
+
+impl Interfaces {
+    pub(super) fn open() -> Result<Self, Error> {
+        let (connection, handle, _messages) = rtnetlink::new_connection()?;
+        tokio::spawn(connection);
+        Ok(Interfaces { handle })
+    }
+
+    /// Puts the address on the interface whose network it is in, or renews it there.
+    pub(super) async fn put(&self, address: IpAddr) -> Result<Place, Error> {
+        if address.is_loopback() {
+            return Ok(Place::NotOurs);
+        }
+        let all: Vec<AddressMessage> = self.handle.address().get().execute().try_collect().await?;
+        let there = all.iter().find(|m| ip_of(m) == Some(address));
+        if there.is_some_and(|m| m.header.flags.contains(AddressHeaderFlags::Permanent)) {
+            return Ok(Place::NotOurs);
+        }
+        let near = || all.iter().find(|m| ip_of(m).is_some_and(|ip| same_network(ip, address, m.header.prefix_len)));
+        let found = there.or_else(near).ok_or(Error::NoInterface(address))?;
+        let (index, prefix) = (found.header.index, found.header.prefix_len);
+        let mut request = self.handle.address().add(index, address, prefix).replace();
+        let mut valid = CacheInfo::default();
+        // Preferred for no time: nothing that this host begins goes out from it.
+        (valid.ifa_preferred, valid.ifa_valid) = (0, VALID_S);
+        request.message_mut().attributes.push(AddressAttribute::CacheInfo(valid));
+        request.execute().await.map_err(allowed)?;
+        Ok(Place::Interface(index))
+    }
+
+    pub(super) async fn take_off(&self, address: IpAddr) -> Result<(), Error> {
+        let all: Vec<AddressMessage> = self.handle.address().get().execute().try_collect().await?;
+        let there = all.into_iter().find(|m| ip_of(m) == Some(address));
+        if let Some(m) = there.filter(|m| !m.header.flags.contains(AddressHeaderFlags::Permanent)) {
+            self.handle.address().del(m).execute().await.map_err(allowed)?;
+        }
+        Ok(())
+    }
+
+    /// Tells everybody on the network that the address is here now (an ARP announcement, RFC 5227 section 2.3).
+    pub(super) async fn announce(&self, index: u32, address: IpAddr) -> Result<(), Error> {
+        let IpAddr::V4(ip) = address else { return Ok(()) };
+        let links: Vec<_> = self.handle.link().get().match_index(index).execute().try_collect().await?;
+        let mac = links.iter().flat_map(|l| &l.attributes).find_map(|a| match a {
+            LinkAttribute::Address(mac) => <[u8; 6]>::try_from(mac.as_slice()).ok(),
+            _ => None,
+        });
+        let Some(mac) = mac else { return Ok(()) };
+        broadcast_arp(index, &announcement(mac, ip)).map_err(|e| match e.kind() {
+            std::io::ErrorKind::PermissionDenied => Error::NotAllowed(e.to_string()),
+            _ => Error::Io(e),
+        })
+    }
+}
+
+fn allowed(e: rtnetlink::Error) -> Error {
+    match &e {
+        rtnetlink::Error::NetlinkError(m) if m.raw_code() == -libc::EPERM => Error::NotAllowed(e.to_string()),
+        _ => Error::Netlink(e),
+    }
+}
+
+fn ip_of(m: &AddressMessage) -> Option<IpAddr> {
+    let local = m.attributes.iter().find_map(|a| match a {
+        AddressAttribute::Local(ip) => Some(*ip),
+        _ => None,
+    });
+    local.or_else(|| {
+        m.attributes.iter().find_map(|a| match a {
+            AddressAttribute::Address(ip) => Some(*ip),
+            _ => None,
+        })
+    })
+}
+
+fn same_network(a: IpAddr, b: IpAddr, prefix: u8) -> bool {
+    let differ =
+        |bits: u32, x: u128, y: u128| (x ^ y).checked_shr(bits - u32::from(prefix).min(bits)).unwrap_or(0) != 0;
+    match (a, b) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => !differ(32, u32::from(a).into(), u32::from(b).into()),
+        (IpAddr::V6(a), IpAddr::V6(b)) => !differ(128, a.into(), b.into()),
+        _ => false,
+    }
+}
+
+/// An ARP request for one's own address.
+fn announcement(mac: [u8; 6], ip: Ipv4Addr) -> Vec<u8> {
+    let mut packet = vec![0, 1, 8, 0, 6, 4, 0, 1];
+    packet.extend_from_slice(&mac);
+    packet.extend_from_slice(&ip.octets());
+    packet.extend_from_slice(&[0; 6]);
+    packet.extend_from_slice(&ip.octets());
+    packet
+}
+
+fn broadcast_arp(index: u32, packet: &[u8]) -> std::io::Result<()> {
+    let socket = socket2::Socket::new(socket2::Domain::PACKET, socket2::Type::DGRAM, None)?;
+    // SAFETY: `sockaddr_ll` is plain data that is smaller than the storage, and its length is given.
+    let ((), to) = unsafe {
+        socket2::SockAddr::try_init(|storage, length| {
+            storage.cast::<libc::sockaddr_ll>().write(libc::sockaddr_ll {
+                sll_family: libc::AF_PACKET as u16,
+                sll_protocol: (libc::ETH_P_ARP as u16).to_be(),
+                sll_ifindex: index as i32,
+                sll_hatype: 0,
+                sll_pkttype: 0,
+                sll_halen: 6,
+                sll_addr: [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+            });
+            *length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+            Ok(())
+        })
+    }?;
+    socket.send_to(packet, &to)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks() {
+        let ip = |s: &str| s.parse::<IpAddr>().unwrap();
+        assert!(same_network(ip("10.0.10.71"), ip("10.0.10.70"), 24));
+        assert!(!same_network(ip("10.0.11.71"), ip("10.0.10.70"), 24));
+        assert!(same_network(ip("10.0.11.71"), ip("10.0.10.70"), 16));
+        assert!(!same_network(ip("10.0.10.71"), ip("10.0.10.70"), 32));
+        assert!(same_network(ip("10.0.10.71"), ip("192.168.0.1"), 0));
+        assert!(same_network(ip("fd00::1"), ip("fd00::2"), 64));
+        assert!(!same_network(ip("fd00::1"), ip("10.0.0.1"), 0));
+    }
+
+    #[test]
+    fn an_announcement_asks_for_its_own_address() {
+        let p = announcement([2, 0, 0, 0, 0, 7], Ipv4Addr::new(10, 0, 10, 70));
+        assert_eq!(p.len(), 28);
+        assert_eq!((&p[14..18], &p[24..28]), (&[10, 0, 10, 70][..], &[10, 0, 10, 70][..]));
+    }
+}
