@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The fault schedules under the NFS path: three whole nodes in namespaces, a real kernel client that writes all the time.
 
-  nfs_night.py [--ports] [--short] [SCHEDULE...]      default: node71-loss50 and incident-2023-01-29, whole
+  nfs_night.py [--ports] [SCHEDULE...]      default: leader-isolate-10s
+  nfs_night.py --busy SECONDS               no fault, but all cores saturated, by the ZooKeeper probe, too
 
 The guest hangs on the nodes' bridge and mounts the datastore address, which moves between the nodes' interfaces.
 It writes synced records from before the first fault until after the last; no error in any schedule, and all
@@ -9,14 +10,14 @@ acknowledged records read back in the end. `--ports` cuts only the ports 2181, 2
 
 A pause is unavoidable while no two living nodes have whole links to each other. (While two do, but not two with
 copies, it is unavoidable as well; such time is counted against us here.) Bars: the incident at most 5 s beyond
-that in total, node71-loss50 and all others no pause over 5 s, with `--ports` none over 2 s.
+that in total, node71-loss50 and all others no pause over 5 s, with `--ports` none over 2 s; `--busy`: no election.
 """
-import argparse, json, os, secrets, shutil, subprocess, sys, tempfile, threading, time
+import argparse, json, multiprocessing, os, secrets, shutil, signal, subprocess, sys, tempfile, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "night"))
 from cluster import Guest, TRIVET, build  # noqa: E402
-from lablib import Lab, setns, sh  # noqa: E402
+from lablib import Lab, sh  # noqa: E402
 from runsched import Schedule  # noqa: E402
 
 ADDRESS, GUEST = "10.0.10.70", "10.0.10.200"
@@ -165,8 +166,45 @@ def unavoidable(lab, marks, end):
     return windows
 
 
-def once(path, ports, name, keep):
+def spin(end):
+    while time.time() < end:
+        sum(i * i for i in range(1000))
+
+
+class Busy:
+    """Twice as many busy processes as cores, and a probe that writes through every ZooKeeper server."""
+
+    def __init__(self, lab, seconds):
+        self.epoch = self.read(lab)
+        hosts = ",".join(lab.ip(i) for i in lab.ids())
+        probe = os.path.join(HERE, "night", "probe.py")
+        self.probe = subprocess.Popen(["ip", "netns", "exec", lab.ns(0), sys.executable, probe, "--hosts", hosts, "--out", str(lab.root / "probe.jsonl.gz")], stdout=subprocess.PIPE, text=True)
+        end = time.time() + seconds
+        self.spinners = [multiprocessing.Process(target=spin, args=(end,)) for _ in range(2 * os.cpu_count())]
+        for s in self.spinners:
+            s.start()
+
+    @staticmethod
+    def read(lab):
+        """(coordination's leader and epoch, metad's LEADER)."""
+        nodes = lab.status()
+        leader = next(n for n in nodes if n["coordination"]["role"] == "leader")
+        return leader["node"], leader["coordination"]["epoch"], next(n["node"] for n in nodes if n["metad"]["leading"])
+
+    def end(self, lab):
+        for s in self.spinners:
+            s.join()
+        self.probe.send_signal(signal.SIGTERM)
+        found = json.loads(self.probe.stdout.read().strip().splitlines()[-1])
+        assert not found["violations"], found["violations"][:3]
+        now = self.read(lab)
+        assert now[:2] == self.epoch[:2], "a busy machine changed the leader: %s, then %s" % (self.epoch, now)
+        print("busy: %d writes of the probe, coordination's leader and epoch the same, metad's LEADER %s" % (found["writes_ok"], "the same" if now == self.epoch else "another"))
+
+
+def once(path, ports, name, keep, busy_s=0):
     schedule = Schedule(path)
+    schedule.duration = busy_s or schedule.duration
     lab = NfsLab(name, tempfile.mkdtemp(prefix="trivet-lab."))
     lab.ports_only = ports
     lab.up(3)
@@ -189,8 +227,11 @@ def once(path, ports, name, keep):
         for k, i in enumerate(sorted(i for i, m in modes.items() if m == "follower")):
             names["@F%d" % (k + 1)] = i
         time.sleep(schedule.settle)
+        busy = Busy(lab, busy_s) if busy_s else None
         began, marks = play(lab, schedule, names)
         end = time.monotonic()
+        if busy:
+            busy.end(lab)
         lab.heal()
         for i in lab.ids():
             lab.resume(i)
@@ -232,15 +273,18 @@ def once(path, ports, name, keep):
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument("schedules", nargs="*", default=["node71-loss50", "incident-2023-01-29"])
+    ap.add_argument("schedules", nargs="*", default=["leader-isolate-10s"])
     ap.add_argument("--ports", action="store_true", help="cut only the ports 2181, 2888 and 3888")
+    ap.add_argument("--busy", type=int, default=0, metavar="SECONDS", help="saturate the cores instead of a schedule")
     ap.add_argument("--keep", action="store_true", help="keep data and logs in any case")
     ap.add_argument("--lab", default="nfsn", help="name of the namespaces (8 characters at most)")
     a = ap.parse_args()
     missed = []
-    for s in a.schedules:
+    for s in ["none"] if a.busy else a.schedules:
         path = s if os.path.exists(s) else os.path.join(HERE, "night", "schedules", s + ".sched")
-        r = once(path, a.ports, a.lab, a.keep)
+        r = once(path, a.ports, a.lab, a.keep, a.busy)
+        if a.busy:
+            continue
         if a.ports:
             limit, got = 2.0, r["longest_beyond_s"]
         elif "incident" in r["schedule"]:

@@ -58,6 +58,6 @@ def once(run, seconds=24):
         return pause
 
 
-runs = int(sys.argv[1]) if len(sys.argv) > 1 else 2
+runs = int(sys.argv[1]) if len(sys.argv) > 1 else 1
 pauses = [once(i + 1) for i in range(runs)]
 print("longest pauses: %s" % ", ".join("%.2f s" % p for p in pauses))

@@ -21,6 +21,8 @@ const POWER: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "mke2fs",
 
 const WRONG: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "busybox", "mount", "umount"];
 
+const NIGHT: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "busybox", "ip", "nft"];
+
 const TESTS: &[Test] = &[
     Test { name: "recipes", script: "recipes.py", commands: &["python3"], modules: &["kazoo"] },
     Test { name: "wrong-input", script: "wrong_input.py", commands: WRONG, modules: &["kazoo"] },
@@ -45,6 +47,7 @@ const TESTS: &[Test] = &[
     },
     Test { name: "rolling", script: "rolling.py", commands: &["python3", "java"], modules: &["kazoo"] },
     Test { name: "bad-night", script: "bad_night.py", commands: &["python3", "ip", "nft"], modules: &[] },
+    Test { name: "nfs-night", script: "nfs_night.py", commands: NIGHT, modules: &[] },
     Test { name: "apache-mix", script: "apache_mix.py", commands: &["python3", "java"], modules: &["kazoo"] },
 ];
 

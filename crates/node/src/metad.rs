@@ -26,6 +26,8 @@ use trivet_storage::nfs::status;
 const LEADER_SILENCE: Duration = Duration::from_millis(1_000);
 /// The LEADER tells the other metads that it is there.
 const LEADER_PING: Duration = Duration::from_millis(200);
+/// This process looks at the clock so often; what a look comes too late by, it did not run.
+const OWN_LOOK: Duration = Duration::from_millis(50);
 /// A gateway that has not been heard for this long is gone.
 const GATEWAY_SILENCE: Duration = Duration::from_millis(2_000);
 /// Commands that may wait for the journal; more are refused for the moment.
@@ -126,6 +128,7 @@ impl Metad {
         });
         tokio::spawn(follow::run(shared.clone()));
         tokio::spawn(store::keep(shared.clone(), database));
+        tokio::spawn(forgive_own_pauses(shared.clone()));
         Ok(Metad { shared })
     }
 
@@ -146,6 +149,25 @@ impl Metad {
     pub fn contents(&self) -> (Vec<Inode>, Vec<ExtentConfig>, Vec<Datastore>, Vec<Binding>) {
         let s = self.shared.state.read().expect("nobody panics with it");
         (s.files(), s.all_extents(), s.datastores(), s.bindings())
+    }
+}
+
+/// While this process was stopped, or the machine too busy to run it, nobody was silent.
+async fn forgive_own_pauses(shared: Arc<Shared>) {
+    loop {
+        let before = Instant::now();
+        tokio::time::sleep(OWN_LOOK).await;
+        let pause = before.elapsed().saturating_sub(2 * OWN_LOOK);
+        if pause.is_zero() {
+            continue;
+        }
+        let now = Instant::now();
+        let mut leader = shared.leader.lock().expect("nobody panics with it");
+        leader.2 = (leader.2 + pause).min(now);
+        drop(leader);
+        for g in shared.gateways.lock().expect("nobody panics with it").values_mut() {
+            g.heard = (g.heard + pause).min(now);
+        }
     }
 }
 
