@@ -126,11 +126,13 @@ impl NodeConfig {
         self.numbers().into_iter().map(|n| (n, self.address(n, self.ports.control))).collect()
     }
 
-    /// Where metad finds coordination.
+    /// Where metad finds coordination: the server on its own node first, which no bad link is before.
     pub fn coordination_addresses(&self) -> anyhow::Result<Vec<SocketAddr>> {
         use std::net::ToSocketAddrs;
         let Some(url) = &self.coordination else {
-            return Ok(self.numbers().into_iter().map(|n| self.address(n, self.ports.client)).collect());
+            let mut nodes = self.numbers();
+            nodes.sort_by_key(|n| *n != self.node);
+            return Ok(nodes.into_iter().map(|n| self.address(n, self.ports.client)).collect());
         };
         let list = url
             .strip_prefix("zookeeper://")

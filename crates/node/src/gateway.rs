@@ -15,7 +15,7 @@ use crate::rpc::{Client, Identity, NoAnswer, Responder};
 use bytes::Bytes;
 use owners::OwnerHandle;
 use prost::Message;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -57,6 +57,8 @@ pub(crate) struct Inner {
     /// Who owns files that this gateway does not, and under which lease.
     elsewhere: Mutex<HashMap<u64, (u32, u64)>>,
     membership: RwLock<Membership>,
+    /// Bindings of datastore addresses that an owner or metad called outdated.
+    superseded: Mutex<HashSet<(String, u64)>>,
     /// How often metad's LEADER said what the membership is.
     memberships: AtomicU64,
     replica: RwLock<State<MemoryKv>>,
@@ -85,6 +87,7 @@ impl Gateway {
             owners: Mutex::default(),
             elsewhere: Mutex::default(),
             membership: RwLock::default(),
+            superseded: Mutex::default(),
             memberships: AtomicU64::new(0),
             replica: RwLock::new(State::new(MemoryKv::default())),
             clock: Default::default(),
@@ -165,11 +168,20 @@ impl Inner {
     }
 
     pub(crate) async fn command(&self, call: Option<CallId>, stamp: Option<Stamp>, op: CommandOp) -> Reply {
-        match self.metad(MetaAsk::Command(Command { call, stamp, op: Some(op) })).await {
-            MetaAnswer::Reply(reply) if reply.superseded => std::future::pending().await,
+        match self.metad(MetaAsk::Command(Command { call, stamp: stamp.clone(), op: Some(op) })).await {
+            MetaAnswer::Reply(reply) if reply.superseded => self.never(stamp).await,
             MetaAnswer::Reply(reply) => reply,
             _ => Reply { status: trivet_storage::nfs::status::IO, ..Default::default() },
         }
+    }
+
+    /// What came in over a binding that is no more is not answered: its client asks again at the node that has
+    /// the address now, as soon as its connection here is reset.
+    pub(crate) async fn never<T>(&self, stamp: Option<Stamp>) -> T {
+        if let Some(s) = stamp {
+            self.superseded.lock().expect("nobody panics with it").insert((s.address, s.version));
+        }
+        std::future::pending().await
     }
 
     pub(crate) fn space(&self) -> (u64, u64) {
@@ -177,6 +189,19 @@ impl Inner {
             Ok(s) => (s.f_blocks * s.f_frsize, s.f_bavail * s.f_frsize),
             Err(_) => (0, 0),
         }
+    }
+
+    fn other_gateways(&self) -> Vec<Arc<Client>> {
+        let m = self.membership.read().expect("nobody panics with it");
+        let others = m.gateways.iter().filter(|g| g.node != self.settings.node);
+        let addresses: Vec<SocketAddr> = others.filter_map(|g| g.address.parse().ok()).collect();
+        drop(m);
+        addresses.into_iter().map(|a| self.client(a)).collect()
+    }
+
+    /// Whether that node answers calls, as far as is known.
+    fn reaches(&self, address: &str) -> bool {
+        address.parse().is_ok_and(|a| self.client(a).down_since().is_none())
     }
 
     fn info(&self) -> GatewayInfo {
@@ -198,12 +223,11 @@ impl Inner {
         }
     }
 
-    /// Takes over what the LEADER's journal has and this copy has not.
-    async fn follow(&self) {
+    /// Takes over what that metad has of the journal and this copy has not.
+    async fn follow(&self, metad: u32) {
         let from = self.replica.read().expect("nobody panics with it").applied() + 1;
         let body = MetaRequest { ask: Some(MetaAsk::Follow(from)) }.encode_to_vec();
-        let leader = self.leader.load(Ordering::Relaxed);
-        let Some((_, client)) = self.metads.iter().find(|(n, _)| *n == leader) else { return };
+        let Some((_, client)) = self.metads.iter().find(|(n, _)| *n == metad) else { return };
         let Ok(bytes) = client.ask(kind::METAD, &body, METAD_LIMIT).await else { return };
         let Some(MetaAnswer::Journal(j)) = MetaResponse::decode(bytes).ok().and_then(|r| r.answer) else { return };
         let mut replica = self.replica.write().expect("nobody panics with it");
@@ -224,6 +248,7 @@ impl Inner {
 async fn heartbeats(inner: Arc<Inner>) {
     let mut last_leader = 0;
     loop {
+        inner.other_gateways().iter().for_each(|c| c.probe());
         let body = MetaRequest { ask: Some(MetaAsk::Heartbeat(inner.info())) }.encode_to_vec();
         if let Some(MetaAnswer::Membership(m)) = inner.metad_once(&body).await {
             if m.leader != last_leader {
@@ -236,6 +261,8 @@ async fn heartbeats(inner: Arc<Inner>) {
             }
             let behind = m.applied > inner.replica.read().expect("nobody panics with it").applied();
             let alive: Vec<ReplicaRef> = m.gateways.iter().filter_map(|g| g.replica.clone()).collect();
+            // Only what can be reached from here is asked to take a copy.
+            let alive: Vec<ReplicaRef> = alive.into_iter().filter(|r| inner.reaches(&r.address)).collect();
             let repair = m.repair.clone();
             *inner.membership.write().expect("nobody panics with it") = m;
             inner.memberships.fetch_add(1, Ordering::Relaxed);
@@ -248,8 +275,11 @@ async fn heartbeats(inner: Arc<Inner>) {
                 tokio::spawn(async move { inner.take_over_for_repair(file).await });
             }
             if behind {
-                inner.follow().await;
+                inner.follow(inner.leader.load(Ordering::Relaxed)).await;
             }
+        } else {
+            // No LEADER in reach; the metad on this node may still hear by the journal what became of addresses.
+            inner.follow(inner.settings.node).await;
         }
         tokio::time::sleep(HEARTBEAT).await;
     }

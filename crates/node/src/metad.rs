@@ -181,6 +181,8 @@ impl Shared {
             epoch: leading.as_ref().map_or(heard.1, |l| l.epoch),
             applied: self.state.read().expect("nobody panics with it").applied(),
             trouble: self.trouble.lock().expect("nobody panics with it").clone(),
+            leader: heard.0,
+            leader_silent_ms: heard.2.elapsed().as_millis() as u64,
         }
     }
 

@@ -234,8 +234,15 @@ impl Client {
 
     /// For how long nothing has come from there, as far as was tried.
     pub fn down_ms(&self) -> u64 {
-        let waiting = self.waiting.lock().expect("nobody panics with it");
-        waiting.down_since.map_or(0, |at| at.elapsed().as_millis() as u64)
+        self.down_since().map_or(0, |since| since.elapsed().as_millis() as u64)
+    }
+    pub fn down_since(&self) -> Option<Instant> {
+        self.waiting.lock().expect("nobody panics with it").down_since
+    }
+
+    /// Asks whether the other side is there, so that `down_ms` knows.
+    pub fn probe(&self) {
+        self.call(KIND_PING, &[], Box::new(|_| {}));
     }
 
     /// Sends a call; `done` is called once, on some thread of the runtime.

@@ -21,8 +21,8 @@ const SESSION_TIMEOUT_MS: i32 = 6_000;
 const CONNECT_LIMIT: Duration = Duration::from_millis(700);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// Without an answer for this long the connection is given up and another server is tried.
-const SILENCE_LIMIT: Duration = Duration::from_millis(2_500);
-const PING_PAUSE: Duration = Duration::from_millis(800);
+const SILENCE_LIMIT: Duration = Duration::from_millis(1_200);
+const PING_PAUSE: Duration = Duration::from_millis(300);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ZkError {
@@ -47,7 +47,8 @@ pub struct ZkClient {
 }
 
 impl ZkClient {
-    /// A client of the ensemble with these addresses; it connects by itself, again and again.
+    /// A client of the ensemble with these addresses; it connects by itself, again and again, to the first of
+    /// them first.
     pub fn new(servers: Vec<SocketAddr>) -> Self {
         let (requests, queue) = mpsc::unbounded_channel();
         let client = ZkClient { requests, changed: Arc::default(), session: Arc::default() };

@@ -751,6 +751,11 @@ pub struct MetadStatus {
     pub applied: u64,
     #[prost(string, tag = "5")]
     pub trouble: String,
+    /// The LEADER as this metad heard of it last, and for how long it has not.
+    #[prost(uint32, tag = "6")]
+    pub leader: u32,
+    #[prost(uint64, tag = "7")]
+    pub leader_silent_ms: u64,
 }
 
 #[derive(Clone, PartialEq, Oneof)]

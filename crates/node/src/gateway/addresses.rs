@@ -3,13 +3,13 @@
 use super::interface::{Interfaces, Place};
 use super::server::{bind, serve};
 use super::Inner;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
-use trivet_storage::messages::Stamp;
+use trivet_storage::messages::{Binding, Stamp};
 
 /// What metad says is looked at this often.
 const LOOK: Duration = Duration::from_millis(50);
@@ -48,18 +48,15 @@ pub(super) async fn serve_addresses(inner: Arc<Inner>) {
             hear_from_metad(&inner).await;
         }
         looked = Instant::now();
-        let mine: Vec<(String, u64)> = {
-            let m = inner.membership.read().expect("nobody panics with it");
-            m.bindings
-                .iter()
-                .filter(|b| b.gateway == inner.settings.node && b.boot == inner.boot)
-                .map(|b| (b.address.clone(), b.version))
-                .collect()
-        };
+        let mine = bindings_of(&inner);
         let gone: Vec<_> = held.keys().filter(|k| !mine.contains(k)).cloned().collect();
         for binding in gone {
             let h = held.remove(&binding).expect("just listed");
-            h.serving.inspect(JoinHandle::abort);
+            if let Some(serving) = h.serving {
+                serving.abort();
+                // The resets of its connections go out before the address goes.
+                tokio::time::sleep(LOOK).await;
+            }
             // Unless it is here again under a newer binding.
             if h.place != Place::NotOurs && !mine.iter().any(|(a, _)| *a == binding.0) {
                 if let Err(e) = interfaces.take_off(h.ip).await {
@@ -80,6 +77,28 @@ pub(super) async fn serve_addresses(inner: Arc<Inner>) {
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// What metad gave to this gateway, by whatever is newest: what the LEADER said, or what this node knows of the
+/// journal. Not what somebody called outdated.
+fn bindings_of(inner: &Inner) -> Vec<(String, u64)> {
+    let mut newest: BTreeMap<String, Binding> = BTreeMap::new();
+    let told = inner.membership.read().expect("nobody panics with it").bindings.clone();
+    let replayed = inner.replica.read().expect("nobody panics with it").bindings();
+    for b in told.into_iter().chain(replayed) {
+        let known = newest.entry(b.address.clone()).or_insert_with(|| b.clone());
+        if b.version > known.version {
+            *known = b;
+        }
+    }
+    let mut superseded = inner.superseded.lock().expect("nobody panics with it");
+    superseded.retain(|(address, version)| newest.get(address).is_none_or(|b| b.version <= *version));
+    newest
+        .into_values()
+        .filter(|b| b.gateway == inner.settings.node && b.boot == inner.boot)
+        .map(|b| (b.address, b.version))
+        .filter(|binding| !superseded.contains(binding))
+        .collect()
 }
 
 /// Puts the address where it belongs, announces it and listens; whatever of that is due.

@@ -172,8 +172,8 @@ impl Inner {
     /// Carries out an operation, here or at the owner, however long it takes. One that came in over a
     /// binding that is no more never ends: its client asks somebody else, and its connection is about to go.
     pub(crate) async fn file_op(self: &Arc<Self>, file: u64, op: Op, stamp: Option<Stamp>) -> Outcome {
-        match self.file_op_or_superseded(file, op, stamp).await {
-            Outcome::Superseded => std::future::pending().await,
+        match self.file_op_or_superseded(file, op, stamp.clone()).await {
+            Outcome::Superseded => self.never(stamp).await,
             outcome => outcome,
         }
     }

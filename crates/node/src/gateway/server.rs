@@ -43,6 +43,10 @@ pub(super) fn serve(inner: Arc<Inner>, listener: TcpListener, stamp: Option<Stam
                 continue;
             };
             let Ok(permit) = connections.clone().try_acquire_owned() else { continue };
+            if stamp.is_some() {
+                // When the address goes to another node, its clients are to notice at once: reset, not silence.
+                let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            }
             let inner = inner.clone();
             let peer = Peer { ip: from.ip(), stamp: stamp.clone() };
             while tasks.try_join_next().is_some() {}

@@ -3,6 +3,7 @@
 use super::{lead, log_path, Shared, APPLIED, ELECTION, EPOCH, LEADER_SILENCE, LOG};
 use crate::zk_client::ZkError;
 use prost::Message;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use trivet_formats::client::err;
@@ -13,6 +14,8 @@ use trivet_storage::metadata::{MemoryKv, State};
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// A candidate waits this long for each one that stands before it.
 const RANK_PAUSE: Duration = Duration::from_millis(300);
+/// Another metad says within this whether it hears the LEADER.
+const STATUS_LIMIT: Duration = Duration::from_millis(300);
 /// Another metad answers with what the journal no longer has within this,
 const FETCH_LIMIT: Duration = Duration::from_secs(10);
 /// or is asked again after this; that nobody answers is told every so many times.
@@ -69,7 +72,7 @@ async fn one_turn(shared: &Arc<Shared>, seat: &mut Option<(i64, String)>) -> Res
     if silent >= LEADER_SILENCE {
         let mine = seat.as_ref().map(|s| s.1.rsplit('/').next().unwrap_or_default().to_string()).unwrap_or_default();
         let rank = rank(shared, &mine, heard_node).await?;
-        if silent >= LEADER_SILENCE + RANK_PAUSE * rank {
+        if silent >= LEADER_SILENCE + RANK_PAUSE * rank && !others_hear_the_leader(shared).await {
             return lead::take_over(shared, silent).await;
         }
     }
@@ -80,6 +83,29 @@ async fn one_turn(shared: &Arc<Shared>, seat: &mut Option<(i64, String)>) -> Res
     }
     let _ = tokio::time::timeout(LOOK_AGAIN, zk.changed()).await;
     Ok(())
+}
+
+/// Whether the LEADER is heard where it matters: by others which are a majority together with it. Then it is
+/// only the link from there to here that is bad, and taking over would help nobody.
+async fn others_hear_the_leader(shared: &Shared) -> bool {
+    let ask = MetaRequest { ask: Some(MetaAsk::Status(Empty {})) }.encode_to_vec();
+    let asked: Vec<_> = shared.peers.values().map(|p| p.ask(kind::METAD, &ask, STATUS_LIMIT)).collect();
+    let mut newest = shared.leader.lock().expect("nobody panics with it").1;
+    let mut with_it = BTreeSet::new();
+    for answer in futures_util::future::join_all(asked).await {
+        let answer = answer.ok().and_then(|bytes| MetaResponse::decode(bytes).ok()).and_then(|r| r.answer);
+        let Some(MetaAnswer::Status(s)) = answer else { continue };
+        if s.epoch > newest {
+            newest = s.epoch;
+            with_it.clear();
+        }
+        if s.epoch == newest && s.leading {
+            with_it.insert(s.node);
+        } else if s.epoch == newest && s.leader_silent_ms < LEADER_SILENCE.as_millis() as u64 {
+            with_it.extend([s.node, s.leader]);
+        }
+    }
+    with_it.len() * 2 > shared.peers.len() + 1
 }
 
 /// How many candidates stand before this one, without the LEADER that fell silent.

@@ -15,6 +15,11 @@ use trivet_storage::messages::*;
 const BATCH_COMMANDS: usize = 256;
 const BATCH_BYTES: usize = 256 << 10;
 
+/// A gateway takes a new LEADER's connection within this,
+const PRESUME_LIMIT: Duration = Duration::from_millis(250);
+/// or is heard within this, or counts as gone.
+const PRESUME_FOR: Duration = Duration::from_millis(700);
+
 /// Takes the epoch node by its version and leads until the fence refuses an append.
 pub(super) async fn take_over(shared: &Arc<Shared>, silent: Duration) -> Result<(), Trouble> {
     let zk = &shared.zk;
@@ -61,22 +66,21 @@ pub(super) async fn take_over(shared: &Arc<Shared>, silent: Duration) -> Result<
     Ok(())
 }
 
-/// Every gateway known counts as alive from now on, unless nobody listens at its address any more.
+/// Every gateway known counts as alive from now on, unless nobody listens at its address any more; one that does
+/// not answer at all only for a moment.
 async fn presume_gateways(shared: &Arc<Shared>) {
     let replicas = shared.state.read().expect("nobody panics with it").replicas();
     for r in replicas {
         let Ok(address) = r.address.parse() else { continue };
-        let connected = tokio::time::timeout(
-            Duration::from_millis(100),
-            tokio::net::TcpStream::connect::<std::net::SocketAddr>(address),
-        )
-        .await;
+        let connected =
+            tokio::time::timeout(PRESUME_LIMIT, tokio::net::TcpStream::connect::<std::net::SocketAddr>(address)).await;
         let refused = matches!(connected, Ok(Err(_)));
+        let heard = if connected.is_err() { Instant::now() - (GATEWAY_SILENCE - PRESUME_FOR) } else { Instant::now() };
         let mut gateways = shared.gateways.lock().expect("nobody panics with it");
         if refused {
             gateways.remove(&r.node);
         } else if let Some(g) = gateways.get_mut(&r.node) {
-            g.heard = Instant::now();
+            g.heard = heard;
         } else {
             // Its process is not known yet: leases that name this node are presumed to be alive.
             let boot = shared
@@ -95,7 +99,7 @@ async fn presume_gateways(shared: &Arc<Shared>) {
                 replica: Some(r.clone()),
                 ..Default::default()
             };
-            gateways.insert(r.node, super::Gateway { info, heard: Instant::now() });
+            gateways.insert(r.node, super::Gateway { info, heard });
         }
     }
 }
