@@ -21,8 +21,8 @@ const SESSION_TIMEOUT_MS: i32 = 6_000;
 const CONNECT_LIMIT: Duration = Duration::from_millis(700);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// Without an answer for this long the connection is given up and another server is tried.
-const SILENCE_LIMIT: Duration = Duration::from_millis(1_200);
-const PING_PAUSE: Duration = Duration::from_millis(300);
+const SILENCE_LIMIT: Duration = Duration::from_millis(2_500);
+const PING_PAUSE: Duration = Duration::from_millis(800);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ZkError {
