@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The fault schedules under the NFS path: three whole nodes in namespaces, a real kernel client that writes all the time.
 
-  nfs_night.py [--ports] [SCHEDULE...]      default: leader-isolate-10s
+  nfs_night.py [--ports] [SCHEDULE...]      default: cut-then-isolate
   nfs_night.py --busy SECONDS               no fault, but all cores saturated, by the ZooKeeper probe, too
 
 The guest hangs on the nodes' bridge and mounts the datastore address, which moves between the nodes' interfaces.
@@ -122,6 +122,10 @@ def whole(nodes):
     return all(f["missing"] == 0 and f["recovering"] == 0 and f["in_sync"] >= 2 * f["extents"] for f in newest["files"])
 
 
+def metad_epoch(lab):
+    return max(n["metad"]["epoch"] for n in lab.status() if n["metad"])
+
+
 def transfer(lab, to):
     for _ in range(10):
         if lab.modes().get(to) == "leader":
@@ -227,6 +231,7 @@ def once(path, ports, name, keep, busy_s=0):
         for k, i in enumerate(sorted(i for i, m in modes.items() if m == "follower")):
             names["@F%d" % (k + 1)] = i
         time.sleep(schedule.settle)
+        epoch = metad_epoch(lab)
         busy = Busy(lab, busy_s) if busy_s else None
         began, marks = play(lab, schedule, names)
         end = time.monotonic()
@@ -247,6 +252,8 @@ def once(path, ports, name, keep, busy_s=0):
             raise
         assert any("VERIFIED" in l for _, l in guest.lines), guest.lines[-5:]
         lab.wait("every copy is in sync again", whole, 120)
+        leaders = metad_epoch(lab) - epoch
+        assert busy or leaders <= 3 * len(schedule.events), "metad's LEADER changed %d times" % leaders
         windows = unavoidable(lab, marks, end)
         acks = [t for t, _ in guest.acks() if t <= end + 10]
         beyond, longest, told = 0.0, 0.0, []
@@ -257,7 +264,7 @@ def once(path, ports, name, keep, busy_s=0):
                 longest = max(longest, b - a - inside)
                 told.append("%.1f+%.2f" % (a - began, b - a) + (" (%.2f of it unavoidable)" % inside if inside else ""))
         result = {"schedule": schedule.name, "ports_only": ports, "records": len(guest.acks()), "unavoidable_s": round(sum(y - x for x, y in windows), 1),
-                  "pauses_beyond_s": round(beyond, 2), "longest_beyond_s": round(longest, 2), "pauses": told}
+                  "metad_leaders": leaders, "pauses_beyond_s": round(beyond, 2), "longest_beyond_s": round(longest, 2), "pauses": told}
         print(json.dumps(result), flush=True)
         passed = not keep
         return result
@@ -273,7 +280,7 @@ def once(path, ports, name, keep, busy_s=0):
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument("schedules", nargs="*", default=["leader-isolate-10s"])
+    ap.add_argument("schedules", nargs="*", default=["cut-then-isolate"])
     ap.add_argument("--ports", action="store_true", help="cut only the ports 2181, 2888 and 3888")
     ap.add_argument("--busy", type=int, default=0, metavar="SECONDS", help="saturate the cores instead of a schedule")
     ap.add_argument("--keep", action="store_true", help="keep data and logs in any case")

@@ -35,10 +35,7 @@ struct Held {
 
 /// Serves the addresses that are this gateway's, and no others.
 pub(super) async fn serve_addresses(inner: Arc<Inner>) {
-    let interfaces = match Interfaces::open() {
-        Ok(i) => i,
-        Err(e) => return tracing::error!(error = %e, "datastore addresses cannot be served"),
-    };
+    let interfaces = Interfaces::open();
     // By binding, not by address: one that went away and came back begins anew.
     let mut held: HashMap<(String, u64), Held> = HashMap::new();
     let mut looked = Instant::now();

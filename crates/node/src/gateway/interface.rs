@@ -19,6 +19,8 @@ pub(super) enum Error {
     NotAllowed(String),
     #[error("no interface of this host has an address in the network of {0}; give it one there")]
     NoInterface(IpAddr),
+    #[error("addresses of interfaces cannot be changed here: {0}")]
+    NoNetlink(String),
     #[error("netlink: {0}")]
     Netlink(#[from] rtnetlink::Error),
     #[error("{0}")]
@@ -33,15 +35,22 @@ pub(super) enum Place {
     Interface(u32),
 }
 
+/// Without netlink (in some sandboxes) there is still loopback.
 pub(super) struct Interfaces {
-    handle: Handle,
+    handle: std::io::Result<Handle>,
 }
 
 impl Interfaces {
-    pub(super) fn open() -> Result<Self, Error> {
-        let (connection, handle, _messages) = rtnetlink::new_connection()?;
-        tokio::spawn(connection);
-        Ok(Interfaces { handle })
+    pub(super) fn open() -> Self {
+        let handle = rtnetlink::new_connection().map(|(connection, handle, _messages)| {
+            tokio::spawn(connection);
+            handle
+        });
+        Interfaces { handle }
+    }
+
+    fn handle(&self) -> Result<&Handle, Error> {
+        self.handle.as_ref().map_err(|e| Error::NoNetlink(e.to_string()))
     }
 
     /// Puts the address on the interface whose network it is in, or renews it there.
@@ -49,7 +58,7 @@ impl Interfaces {
         if address.is_loopback() {
             return Ok(Place::NotOurs);
         }
-        let all: Vec<AddressMessage> = self.handle.address().get().execute().try_collect().await?;
+        let all: Vec<AddressMessage> = self.handle()?.address().get().execute().try_collect().await?;
         let there = all.iter().find(|m| ip_of(m) == Some(address));
         if there.is_some_and(|m| m.header.flags.contains(AddressHeaderFlags::Permanent)) {
             return Ok(Place::NotOurs);
@@ -57,7 +66,7 @@ impl Interfaces {
         let near = || all.iter().find(|m| ip_of(m).is_some_and(|ip| same_network(ip, address, m.header.prefix_len)));
         let found = there.or_else(near).ok_or(Error::NoInterface(address))?;
         let (index, prefix) = (found.header.index, found.header.prefix_len);
-        let mut request = self.handle.address().add(index, address, prefix).replace();
+        let mut request = self.handle()?.address().add(index, address, prefix).replace();
         let mut valid = CacheInfo::default();
         // Preferred for no time: nothing that this host begins goes out from it.
         (valid.ifa_preferred, valid.ifa_valid) = (0, VALID_S);
@@ -67,10 +76,10 @@ impl Interfaces {
     }
 
     pub(super) async fn take_off(&self, address: IpAddr) -> Result<(), Error> {
-        let all: Vec<AddressMessage> = self.handle.address().get().execute().try_collect().await?;
+        let all: Vec<AddressMessage> = self.handle()?.address().get().execute().try_collect().await?;
         let there = all.into_iter().find(|m| ip_of(m) == Some(address));
         if let Some(m) = there.filter(|m| !m.header.flags.contains(AddressHeaderFlags::Permanent)) {
-            self.handle.address().del(m).execute().await.map_err(allowed)?;
+            self.handle()?.address().del(m).execute().await.map_err(allowed)?;
         }
         Ok(())
     }
@@ -78,7 +87,7 @@ impl Interfaces {
     /// Tells everybody on the network that the address is here now (an ARP announcement, RFC 5227 section 2.3).
     pub(super) async fn announce(&self, index: u32, address: IpAddr) -> Result<(), Error> {
         let IpAddr::V4(ip) = address else { return Ok(()) };
-        let links: Vec<_> = self.handle.link().get().match_index(index).execute().try_collect().await?;
+        let links: Vec<_> = self.handle()?.link().get().match_index(index).execute().try_collect().await?;
         let mac = links.iter().flat_map(|l| &l.attributes).find_map(|a| match a {
             LinkAttribute::Address(mac) => <[u8; 6]>::try_from(mac.as_slice()).ok(),
             _ => None,
