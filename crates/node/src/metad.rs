@@ -107,25 +107,7 @@ impl Metad {
                 identity.cluster
             );
         }
-        let peers = settings
-            .metads
-            .iter()
-            .filter(|(n, _)| **n != settings.node)
-            .map(|(n, a)| (*n, Client::new(*a, identity.clone())))
-            .collect();
-        let shared = Arc::new(Shared {
-            zk: ZkClient::new(settings.coordination.clone()),
-            state: RwLock::new(state),
-            recent: Mutex::default(),
-            leader: Mutex::new((0, 0, Instant::now())),
-            leading: Mutex::new(None),
-            gateways: Mutex::default(),
-            trouble: Mutex::default(),
-            peers,
-            settings,
-            identity,
-            events,
-        });
+        let shared = Arc::new(Shared::new(settings, identity, events, state));
         tokio::spawn(follow::run(shared.clone()));
         tokio::spawn(store::keep(shared.clone(), database));
         tokio::spawn(forgive_own_pauses(shared.clone()));
@@ -172,6 +154,23 @@ async fn forgive_own_pauses(shared: Arc<Shared>) {
 }
 
 impl Shared {
+    fn new(settings: Settings, identity: Arc<Identity>, events: crate::events::Events, state: State<MemoryKv>) -> Self {
+        let others = settings.metads.iter().filter(|(n, _)| **n != settings.node);
+        Shared {
+            zk: ZkClient::new(settings.coordination.clone()),
+            state: RwLock::new(state),
+            recent: Mutex::default(),
+            leader: Mutex::new((0, 0, Instant::now())),
+            leading: Mutex::new(None),
+            gateways: Mutex::default(),
+            trouble: Mutex::default(),
+            peers: others.map(|(n, a)| (*n, Client::new(*a, identity.clone()))).collect(),
+            settings,
+            identity,
+            events,
+        }
+    }
+
     fn status(&self) -> MetadStatus {
         let leading = self.leading.lock().expect("nobody panics with it");
         let heard = *self.leader.lock().expect("nobody panics with it");

@@ -248,4 +248,44 @@ mod tests {
         assert!(refusal(entry(VERSION + 1, "c")).contains("upgrade it"));
         assert!(refusal(entry(VERSION, "other")).contains("belongs to cluster other"));
     }
+
+    fn metad(node: u32, folder: &std::path::Path) -> Arc<Shared> {
+        let settings = crate::metad::Settings {
+            node,
+            data_dir: folder.into(),
+            coordination: vec!["127.0.0.1:1".parse().unwrap()],
+            metads: Default::default(),
+            addresses: Vec::new(),
+        };
+        let identity = crate::rpc::Identity { cluster: "c".into(), incarnation: 1, key: vec![1; 32], node };
+        let events = crate::events::Events::open(folder, node).unwrap();
+        Arc::new(Shared::new(settings, Arc::new(identity), events, State::new(MemoryKv::default())))
+    }
+
+    /// The journal in coordination was trimmed while the other metad still had the entries: it answers with those,
+    /// and with its whole state only when they are gone.
+    #[tokio::test]
+    async fn what_was_trimmed_comes_from_another_metad_as_entries_or_as_its_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ahead, behind) = (metad(1, &dir.path().join("1")), metad(2, &dir.path().join("2")));
+        let entry = || Entry { version: VERSION, cluster: "c".into(), ..Default::default() };
+        let applied = |m: &Shared| m.state.read().unwrap().applied();
+        for number in 1..=5 {
+            ahead.apply(number, entry());
+        }
+        behind.apply(1, entry());
+        let answer = ahead.journal_from(2);
+        assert!(answer.state.is_empty() && answer.entries.len() == 4);
+        assert!(matches!(take_over_journal(&behind, 1, answer), Ok(true)));
+        assert_eq!(applied(&behind), 5);
+        // Nothing new; and what begins elsewhere than asked is not applied.
+        assert!(matches!(take_over_journal(&behind, 5, ahead.journal_from(6)), Ok(false)));
+        assert!(matches!(take_over_journal(&behind, 5, ahead.journal_from(3)), Ok(false)));
+        ahead.apply(6, entry());
+        ahead.recent.lock().unwrap().clear();
+        let answer = ahead.journal_from(6);
+        assert!(!answer.state.is_empty());
+        assert!(matches!(take_over_journal(&behind, 5, answer), Ok(true)));
+        assert_eq!(applied(&behind), 6);
+    }
 }
