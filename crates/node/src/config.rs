@@ -126,7 +126,8 @@ impl NodeConfig {
         self.numbers().into_iter().map(|n| (n, self.address(n, self.ports.control))).collect()
     }
 
-    /// Where metad finds coordination: the server on its own node first, which no bad link is before.
+    /// Where metad finds coordination: the server on its own node first, which no bad link is before; of another
+    /// ensemble a different one for each node, so that not all lose the same.
     pub fn coordination_addresses(&self) -> anyhow::Result<Vec<SocketAddr>> {
         use std::net::ToSocketAddrs;
         let Some(url) = &self.coordination else {
@@ -141,6 +142,9 @@ impl NodeConfig {
         for host in list.split(',') {
             out.extend(host.to_socket_addrs().map_err(|e| anyhow::anyhow!("coordination: {host}: {e}"))?.next());
         }
+        let place = self.numbers().iter().position(|n| *n == self.node).unwrap_or(0);
+        let first = place % out.len().max(1);
+        out.rotate_left(first);
         Ok(out)
     }
 
