@@ -260,9 +260,9 @@ async fn heartbeats(inner: Arc<Inner>) {
                 );
             }
             let behind = m.applied > inner.replica.read().expect("nobody panics with it").applied();
-            let alive: Vec<ReplicaRef> = m.gateways.iter().filter_map(|g| g.replica.clone()).collect();
             // Only what can be reached from here is asked to take a copy.
-            let alive: Vec<ReplicaRef> = alive.into_iter().filter(|r| inner.reaches(&r.address)).collect();
+            let replicas = m.gateways.iter().filter_map(|g| g.replica.clone());
+            let alive: Vec<ReplicaRef> = replicas.filter(|r| inner.reaches(&r.address)).collect();
             let repair = m.repair.clone();
             *inner.membership.write().expect("nobody panics with it") = m;
             inner.memberships.fetch_add(1, Ordering::Relaxed);

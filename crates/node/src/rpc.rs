@@ -313,7 +313,6 @@ async fn keep_connection(
         }
         waiting.lock().expect("nobody panics with it").down_since = None;
         let heard = Mutex::new(Instant::now());
-        let last_heard = || *heard.lock().expect("nobody panics with it");
         let (mut reader, writer) = stream.into_split();
         let (out, queue) = mpsc::unbounded_channel();
         let _ = out.send(first);
@@ -373,7 +372,8 @@ async fn keep_connection(
             () = write_queue(writer, queue) => {}
         }
         while calls.try_recv().is_ok() {}
-        fail_all(&waiting, NoAnswer::Broken, last_heard());
+        let since = *heard.lock().expect("nobody panics with it");
+        fail_all(&waiting, NoAnswer::Broken, since);
     }
 }
 
