@@ -8,11 +8,13 @@ namespaces, with a probe that writes all the time and checks every answer.
     bad_night.py render           docs/bad-night.md and docs/bad-night.svg from the newest results
 
 Needs root, iproute2 and nftables; for `all` Java and Debian's zookeeper."""
-import glob, json, os, re, shutil, statistics, subprocess, sys
+import glob, json, os, re, shutil, statistics, string, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 NIGHT = os.path.join(HERE, "night")
+sys.path.insert(0, NIGHT)
+from lablib import own_name  # noqa: E402
 RESULTS = os.environ.get("TRIVET_NIGHT_RESULTS", os.path.join(HERE, "results", "night"))
 DOCS = os.path.join(os.path.dirname(os.path.dirname(HERE)), "docs")
 # Schedule: what it does, the most that ours may be away (s, all outages together), what Apache did when it was measured first.
@@ -33,7 +35,8 @@ SHORT = ["leader-kill9", "leader-isolate-10s", "oneway-leader-out", "leader-sigs
 
 
 def play(job):
-    schedule, server, lab, tag, nodes = job
+    schedule, server, letter, tag, nodes = job
+    lab = own_name(letter)
     command = [os.path.join(NIGHT, "runsched.py"), os.path.join(NIGHT, "schedules", schedule + ".sched"), "--server", server,
                "--lab", lab, "--fresh", "--quiet", "--results", RESULTS, "--tag", tag, "-n", str(nodes)]
     try:
@@ -52,13 +55,18 @@ def beyond(s):
     return max(0.0, s["ensemble_unavailable_s"] - s["unavoidable_s"])
 
 
+def named(jobs):
+    """With a letter for each one's lab; no more run at a time than there are letters."""
+    return [(s, server, string.ascii_letters[i % 52], tag, nodes) for i, (s, server, tag, nodes) in enumerate(jobs)]
+
+
 def run(jobs, at_a_time):
     with ThreadPoolExecutor(at_a_time) as pool:
         return list(pool.map(play, jobs))
 
 
 def quick():
-    results = run([(s, "trivet", "q%d" % i, "quick", 3) for i, s in enumerate(SHORT)], 3)
+    results = run(named([(s, "trivet", "quick", 3) for s in SHORT]), 3)
     late = ["%s: %.2f s, at most %.1f s" % (s["schedule"], beyond(s), BARS[s["schedule"]][1]) for s in results if beyond(s) > BARS[s["schedule"]][1]]
     found = [(s["schedule"], s["violations"][:3]) for s in results if s["violations"]]
     assert not found, found
@@ -68,11 +76,10 @@ def quick():
 
 def everything(runs):
     shutil.rmtree(RESULTS, ignore_errors=True)
-    jobs = [(s, "trivet", "o%d%d" % (i, r), "r%d" % r, 3) for r in range(runs) for i, s in enumerate(BARS)]
-    jobs += [(s, "zk-3.8.0", "a%d" % i, "", 3) for i, s in enumerate(BARS)]
+    jobs = [(s, "trivet", "r%d" % r, 3) for r in range(runs) for s in BARS] + [(s, "zk-3.8.0", "", 3) for s in BARS]
     # The long ones first.
-    run(sorted(jobs, key=lambda j: -list(BARS).index(j[0])), 5)
-    run([(s, "trivet", "f%d%d" % (i, r), "five-r%d" % r, 5) for r in range(runs) for i, s in enumerate(SHORT)], 3)
+    run(named(sorted(jobs, key=lambda j: -list(BARS).index(j[0]))), 5)
+    run(named([(s, "trivet", "five-r%d" % r, 5) for r in range(runs) for s in SHORT]), 3)
     render()
 
 

@@ -7,10 +7,13 @@ times; medians and ratios. The peer lives in a network namespace of its own.
 import json, os, shutil, signal, statistics, subprocess, sys, tempfile, time
 from cluster import CACHE, HERE, Cluster
 
+sys.path.insert(0, os.path.join(HERE, "night"))
+from lablib import own_name  # noqa: E402
+
 ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 3
 SECONDS = int(sys.argv[2]) if len(sys.argv) > 2 else 8
 FILE_BYTES = 256 << 20
-SPACE, PEER = "trivet-peer", "10.99.9.1"
+SPACE, PEER = own_name("p") + "-c", "10.99.9.1"
 
 
 def build():

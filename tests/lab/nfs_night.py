@@ -17,7 +17,7 @@ import argparse, json, multiprocessing, os, secrets, shutil, signal, subprocess,
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "night"))
 from cluster import Guest, TRIVET, build  # noqa: E402
-from lablib import Lab, sh  # noqa: E402
+from lablib import Lab, own_name, sh  # noqa: E402
 from runsched import Schedule  # noqa: E402
 
 ADDRESS, GUEST = "10.0.10.70", "10.0.10.200"
@@ -224,10 +224,15 @@ def once(path, ports, name, keep, busy_s=0):
         guest = Guest(SCRIPT % seconds, files=[build("diskload")], timeout=seconds + 300, server=ADDRESS, options=options)
         guest.wait_for("READY", 90)
         guest.wait_for("ACK", 30, count=50)
-        transfer(lab, lab.node(schedule.leader or "73"))
+        # @M: metad's LEADER; @O1 and @O2: the others.
+        metad = next(n["node"] for n in lab.wait("every copy is in sync", whole) if n["metad"]["leading"])
+        others = [i for i in lab.ids() if i != metad]
+        names = {"@M": metad, "@O1": others[0], "@O2": others[1]}
+        wanted = schedule.leader or "73"
+        transfer(lab, names[wanted] if wanted in names else lab.node(wanted))
         lab.wait("every copy is in sync", whole)
         modes = lab.modes()
-        names = {"@L": next(i for i, m in modes.items() if m == "leader")}
+        names["@L"] = next(i for i, m in modes.items() if m == "leader")
         for k, i in enumerate(sorted(i for i, m in modes.items() if m == "follower")):
             names["@F%d" % (k + 1)] = i
         time.sleep(schedule.settle)
@@ -253,7 +258,7 @@ def once(path, ports, name, keep, busy_s=0):
         assert any("VERIFIED" in l for _, l in guest.lines), guest.lines[-5:]
         lab.wait("every copy is in sync again", whole, 120)
         leaders = metad_epoch(lab) - epoch
-        assert busy or leaders <= 3 * len(schedule.events), "metad's LEADER changed %d times" % leaders
+        assert busy or leaders <= len(schedule.events), "metad's LEADER changed %d times" % leaders
         windows = unavoidable(lab, marks, end)
         acks = [t for t, _ in guest.acks() if t <= end + 10]
         beyond, longest, told = 0.0, 0.0, []
@@ -284,12 +289,11 @@ def main():
     ap.add_argument("--ports", action="store_true", help="cut only the ports 2181, 2888 and 3888")
     ap.add_argument("--busy", type=int, default=0, metavar="SECONDS", help="saturate the cores instead of a schedule")
     ap.add_argument("--keep", action="store_true", help="keep data and logs in any case")
-    ap.add_argument("--lab", default="nfsn", help="name of the namespaces (8 characters at most)")
     a = ap.parse_args()
     missed = []
     for s in ["none"] if a.busy else a.schedules:
         path = s if os.path.exists(s) else os.path.join(HERE, "night", "schedules", s + ".sched")
-        r = once(path, a.ports, a.lab, a.keep, a.busy)
+        r = once(path, a.ports, own_name("f"), a.keep, a.busy)
         if a.busy:
             continue
         if a.ports:

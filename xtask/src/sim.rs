@@ -52,13 +52,16 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 fn run_small() -> anyhow::Result<()> {
     for (what, logs, committed) in small::WORLDS {
         for (fault, crashes, cuts) in [("crash", 1, 0), ("cut", 0, 1)] {
-            let f = small::search(&small::Bounds { crashes, cuts, ..small::Bounds::of(logs, committed) });
+            let bounds = small::Bounds { crashes, cuts, ..small::Bounds::of(logs, committed) };
+            let f = small::search(&bounds);
             println!(
-                "small world \"{what}\", one {fault}: {} states, {} of them serving, {} steps, {}",
+                "small world \"{what}\", one {fault}: {} states, {} of them serving, {} steps, {}, {} paths ended at {} steps",
                 f.states,
                 f.serving,
                 f.steps,
-                if f.exhausted { "searched to the end" } else { "NOT searched to the end" }
+                if f.exhausted { "no choice left" } else { "choices LEFT" },
+                f.cut_short,
+                bounds.steps
             );
             if let Some((reason, path)) = f.violation {
                 bail!("{reason}, by {path:?}");

@@ -1,4 +1,4 @@
-//! Election, discovery and synchronisation in small worlds, searched to the end. (`cargo xtask sim --core small`
+//! Election, discovery and synchronisation in small worlds, searched until no choice within the allowed steps is left. (`cargo xtask sim --core small`
 //! searches larger ones.)
 
 use trivet_coordination::Bug;
@@ -11,7 +11,7 @@ fn a_crash_or_a_cut_at_every_point_of_the_usual_order() {
             let f = search(&Bounds { crashes, cuts, deviations: 0, ..Bounds::of(logs, committed) });
             println!("{what}: {} states, {} of them serving, {} steps", f.states, f.serving, f.steps);
             assert_eq!(f.violation, None, "{what}");
-            assert!(f.exhausted, "{what}: not searched to the end");
+            assert!(f.exhausted, "{what}: too many states");
             assert!(f.serving > 0, "{what}: nobody ever serves");
         }
     }

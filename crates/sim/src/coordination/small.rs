@@ -1,6 +1,6 @@
-//! Small worlds, searched to the end: three servers, a crash at every point, a cut at every point, and every way
-//! to deviate a few times from the usual order (disks, then packets, then dials, then votes, timers when
-//! nothing else is left).
+//! Small worlds, searched until no choice within the allowed steps is left: three servers, a crash at every
+//! point, a cut at every point, and every way to deviate a few times from the usual order (disks, then packets,
+//! then dials, then votes, timers when nothing else is left).
 //!
 //! A server is a function of the inputs that it got, so that a state is known by each server's sequence of
 //! inputs and by what is still under way. States that were seen before with as many deviations left are not
@@ -68,6 +68,8 @@ pub struct Found {
     /// States in which somebody serves.
     pub serving: u64,
     pub exhausted: bool,
+    /// Paths that ended because they had as many steps as are allowed, and not because nothing was left to do.
+    pub cut_short: u64,
     pub violation: Option<(String, Vec<Step>)>,
 }
 
@@ -475,6 +477,7 @@ pub fn search(bounds: &Bounds) -> Found {
                 return found;
             }
             if path.len() >= bounds.steps {
+                found.cut_short += 1;
                 break;
             }
             let choices = world.choices();
