@@ -202,7 +202,7 @@ fn run_replication(args: &Args) -> anyhow::Result<()> {
         add_replication,
     );
     println!(
-        "replication: {} seeds of {} simulated minutes, {} events: {} reads, {} writes, {} leases, {} seals, \
+        "replication: {} seeds of {} simulated minutes, {} events: {} reads, {} writes, {} leases ({} given back), {} seals, \
          {} roll-forwards, {} removals, {} joins, {} promotions, {} torn tails, {} kills, {} power losses, {} freezes, \
          {} damaged copies, {} orders to free a copy",
         args.seeds,
@@ -211,6 +211,7 @@ fn run_replication(args: &Args) -> anyhow::Result<()> {
         t.reads,
         t.writes,
         t.leases,
+        t.given_up,
         t.seals,
         t.roll_forwards,
         t.removals,
@@ -231,6 +232,7 @@ fn add_replication(t: &mut replication::Report, r: &replication::Report) {
     t.reads += r.reads;
     t.writes += r.writes;
     t.leases += r.leases;
+    t.given_up += r.given_up;
     t.seals += r.seals;
     t.roll_forwards += r.roll_forwards;
     t.removals += r.removals;

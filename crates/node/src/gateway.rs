@@ -8,6 +8,7 @@ mod addresses;
 mod interface;
 mod nfs;
 mod owners;
+mod prod;
 mod server;
 
 use crate::events::Events;
@@ -15,7 +16,7 @@ use crate::rpc::{Client, Identity, NoAnswer, Responder};
 use bytes::Bytes;
 use owners::OwnerHandle;
 use prost::Message;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -28,6 +29,12 @@ use trivet_storage::metadata::{MemoryKv, State};
 const HEARTBEAT: Duration = Duration::from_millis(200);
 /// One try of one metad; the next is asked after it.
 const METAD_LIMIT: Duration = Duration::from_millis(1_500);
+/// A LEADER answers a heartbeat at once.
+const HEARTBEAT_LIMIT: Duration = Duration::from_millis(500);
+/// NFS clients' connections that other gateways are told of.
+const CLIENTS_TOLD_MAX: usize = 256;
+/// A node is out of reach when it has not answered for this long.
+const OUT_OF_REACH_MS: u64 = 700;
 const METAD_PAUSE: Duration = Duration::from_millis(40);
 
 #[derive(Debug, Clone)]
@@ -57,8 +64,13 @@ pub(crate) struct Inner {
     /// Who owns files that this gateway does not, and under which lease.
     elsewhere: Mutex<HashMap<u64, (u32, u64)>>,
     membership: RwLock<Membership>,
+    /// Address of the calls of every gateway that was ever heard of.
+    peers: Mutex<BTreeMap<u32, SocketAddr>>,
     /// Bindings of datastore addresses that an owner or metad called outdated.
     superseded: Mutex<HashSet<(String, u64)>>,
+    /// Connections to datastore addresses here, and elsewhere as last heard, by node.
+    connected: Mutex<BTreeSet<NfsClient>>,
+    connected_elsewhere: Mutex<HashMap<u32, Vec<NfsClient>>>,
     /// How often metad's LEADER said what the membership is.
     memberships: AtomicU64,
     replica: RwLock<State<MemoryKv>>,
@@ -87,7 +99,10 @@ impl Gateway {
             owners: Mutex::default(),
             elsewhere: Mutex::default(),
             membership: RwLock::default(),
+            peers: Mutex::default(),
             superseded: Mutex::default(),
+            connected: Mutex::default(),
+            connected_elsewhere: Mutex::default(),
             memberships: AtomicU64::new(0),
             replica: RwLock::new(State::new(MemoryKv::default())),
             clock: Default::default(),
@@ -137,7 +152,7 @@ impl Inner {
     pub(crate) async fn metad(&self, ask: MetaAsk) -> MetaAnswer {
         let body = MetaRequest { ask: Some(ask) }.encode_to_vec();
         loop {
-            if let Some(answer) = self.metad_once(&body).await {
+            if let Some(answer) = self.metad_once(&body, METAD_LIMIT).await {
                 return answer;
             }
             tokio::time::sleep(METAD_PAUSE).await;
@@ -145,12 +160,12 @@ impl Inner {
     }
 
     /// Asks each metad once at most, the last known LEADER first.
-    pub(crate) async fn metad_once(&self, body: &[u8]) -> Option<MetaAnswer> {
+    pub(crate) async fn metad_once(&self, body: &[u8], limit: Duration) -> Option<MetaAnswer> {
         let mut order: Vec<&(u32, Arc<Client>)> = self.metads.iter().collect();
         let known = self.leader.load(Ordering::Relaxed);
         order.sort_by_key(|(n, _)| *n != known);
         for (node, client) in order {
-            let Ok(bytes) = client.ask(kind::METAD, body, METAD_LIMIT).await else { continue };
+            let Ok(bytes) = client.ask(kind::METAD, body, limit).await else { continue };
             match MetaResponse::decode(bytes).ok().and_then(|r| r.answer) {
                 Some(MetaAnswer::NotLeader(hint)) => {
                     if hint != 0 && hint != *node {
@@ -191,17 +206,46 @@ impl Inner {
         }
     }
 
+    /// Every other node that is or was a gateway, as far as this process has heard.
     fn other_gateways(&self) -> Vec<Arc<Client>> {
-        let m = self.membership.read().expect("nobody panics with it");
-        let others = m.gateways.iter().filter(|g| g.node != self.settings.node);
-        let addresses: Vec<SocketAddr> = others.filter_map(|g| g.address.parse().ok()).collect();
-        drop(m);
-        addresses.into_iter().map(|a| self.client(a)).collect()
+        let peers = self.peers.lock().expect("nobody panics with it").clone();
+        let others = peers.into_iter().filter(|(node, _)| *node != self.settings.node);
+        others.map(|(_, address)| self.client(address)).collect()
+    }
+
+    /// Takes over what the LEADER says of all gateways.
+    fn heard(self: &Arc<Self>, m: &Membership) {
+        let mut peers = self.peers.lock().expect("nobody panics with it");
+        peers.extend(m.gateways.iter().filter_map(|g| Some((g.node, g.address.parse().ok()?))));
+        drop(peers);
+        let others = || m.gateways.iter().filter(|g| g.node != self.settings.node);
+        let mut elsewhere = self.connected_elsewhere.lock().expect("nobody panics with it");
+        // Of one that a new LEADER only presumes it does not know the clients.
+        elsewhere.extend(others().filter(|g| g.pid != 0).map(|g| (g.node, g.clients.clone())));
+        drop(elsewhere);
+        // Only what can be reached from here is asked to take a copy.
+        let of_gateways = m.gateways.iter().filter_map(|g| g.replica.clone());
+        let replicas: Vec<ReplicaRef> = of_gateways.filter(|r| self.reaches(&r.address)).collect();
+        let mut reached_elsewhere = self.unreached();
+        let helps = |g: &GatewayInfo, node: u32| self.reaches(&g.address) && !g.unreached.contains(&node);
+        reached_elsewhere.retain(|node| others().any(|g| helps(g, *node)));
+        let owners: Vec<_> = self.owners.lock().expect("nobody panics with it").values().cloned().collect();
+        for owner in owners {
+            owner.alive(self, replicas.clone(), reached_elsewhere.clone());
+        }
     }
 
     /// Whether that node answers calls, as far as is known.
     fn reaches(&self, address: &str) -> bool {
         address.parse().is_ok_and(|a| self.client(a).down_since().is_none())
+    }
+
+    /// The other nodes that do not answer calls.
+    fn unreached(&self) -> Vec<u32> {
+        let silent = |a: &SocketAddr| self.client(*a).down_ms() >= OUT_OF_REACH_MS;
+        let mut nodes = self.peers.lock().expect("nobody panics with it").clone();
+        nodes.retain(|node, address| *node != self.settings.node && silent(address));
+        nodes.into_keys().collect()
     }
 
     fn info(&self) -> GatewayInfo {
@@ -220,6 +264,15 @@ impl Inner {
             free_bytes,
             total_bytes,
             pid: std::process::id(),
+            clients: self
+                .connected
+                .lock()
+                .expect("nobody panics with it")
+                .iter()
+                .take(CLIENTS_TOLD_MAX)
+                .cloned()
+                .collect(),
+            unreached: self.unreached(),
         }
     }
 
@@ -250,7 +303,7 @@ async fn heartbeats(inner: Arc<Inner>) {
     loop {
         inner.other_gateways().iter().for_each(|c| c.probe());
         let body = MetaRequest { ask: Some(MetaAsk::Heartbeat(inner.info())) }.encode_to_vec();
-        if let Some(MetaAnswer::Membership(m)) = inner.metad_once(&body).await {
+        if let Some(MetaAnswer::Membership(m)) = inner.metad_once(&body, HEARTBEAT_LIMIT).await {
             if m.leader != last_leader {
                 last_leader = m.leader;
                 inner.events.record(
@@ -260,16 +313,10 @@ async fn heartbeats(inner: Arc<Inner>) {
                 );
             }
             let behind = m.applied > inner.replica.read().expect("nobody panics with it").applied();
-            // Only what can be reached from here is asked to take a copy.
-            let replicas = m.gateways.iter().filter_map(|g| g.replica.clone());
-            let alive: Vec<ReplicaRef> = replicas.filter(|r| inner.reaches(&r.address)).collect();
+            inner.heard(&m);
             let repair = m.repair.clone();
             *inner.membership.write().expect("nobody panics with it") = m;
             inner.memberships.fetch_add(1, Ordering::Relaxed);
-            let owners: Vec<_> = inner.owners.lock().expect("nobody panics with it").values().cloned().collect();
-            for owner in owners {
-                owner.alive(&inner, alive.clone());
-            }
             for file in repair {
                 let inner = inner.clone();
                 tokio::spawn(async move { inner.take_over_for_repair(file).await });

@@ -278,7 +278,8 @@ impl Shared {
     /// Fills in what the LEADER knows and the state does not: who is alive.
     async fn command(&self, leading: &Leadership, mut c: Command) -> Option<Reply> {
         match &mut c.op {
-            Some(CommandOp::Grant(g)) => {
+            // A lease that is given back names nobody.
+            Some(CommandOp::Grant(g)) if g.gateway != 0 => {
                 let inode = self.state.read().expect("nobody panics with it").inode(g.file);
                 let Some(inode) = inode else { return Some(Reply { status: status::STALE, ..Default::default() }) };
                 let free = inode.lease.boot == 0 || inode.lease.boot == g.boot || !self.is_alive(&inode.lease);

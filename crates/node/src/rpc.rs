@@ -21,7 +21,7 @@ const VERSION: u32 = 2;
 /// Longest frame: an answer to SEAL may carry a window of 16 MiB, a snapshot of metad more.
 const FRAME_BYTES_MAX: usize = 256 << 20;
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
-const CONNECT_LIMIT: Duration = Duration::from_millis(500);
+const CONNECT_LIMIT: Duration = Duration::from_millis(300);
 /// While calls wait, the other side is asked this often whether it is there,
 const PING: Duration = Duration::from_millis(200);
 /// and if nothing came for so long the connection counts as broken.
@@ -200,6 +200,14 @@ struct Waiting {
     calls: HashMap<u64, Done>,
     /// Since when nothing came from there; none while it can be reached, or was not tried.
     down_since: Option<Instant>,
+    /// How the last attempt to connect ended, while another one is under way.
+    connecting: Option<NoAnswer>,
+}
+
+impl Waiting {
+    fn is_up(&mut self) {
+        (self.down_since, self.connecting) = (None, None);
+    }
 }
 
 /// The calling side: one connection to one address, made when it is needed.
@@ -214,7 +222,7 @@ pub struct Client {
 impl Client {
     pub fn new(address: SocketAddr, identity: Arc<Identity>) -> Arc<Client> {
         let (queue, calls) = mpsc::unbounded_channel();
-        let waiting = Arc::new(Mutex::new(Waiting { calls: HashMap::new(), down_since: None }));
+        let waiting = Arc::new(Mutex::new(Waiting { calls: HashMap::new(), down_since: None, connecting: None }));
         let client = Arc::new(Client {
             address,
             identity: identity.clone(),
@@ -251,9 +259,14 @@ impl Client {
         let mut frame = Vec::with_capacity(17 + body.len());
         put_frame(&mut frame, id, kind, body);
         let mut waiting = self.waiting.lock().expect("nobody panics with it");
-        if waiting.calls.len() >= CALLS_MAX {
+        // Nobody waits anew for a node that has been down for long: it is tried already.
+        let down = waiting.down_since.is_some_and(|at| at.elapsed() >= SILENCE_LIMIT);
+        let known = waiting.connecting.filter(|_| down);
+        let full = (waiting.calls.len() >= CALLS_MAX).then_some(NoAnswer::Broken);
+        if let Some(why) = known.or(full) {
             drop(waiting);
-            return done(Err(NoAnswer::Broken));
+            tokio::spawn(async move { done(Err(why)) });
+            return;
         }
         waiting.calls.insert(id, done);
         drop(waiting);
@@ -278,6 +291,7 @@ fn fail_all(waiting: &Mutex<Waiting>, why: NoAnswer, since: Instant) {
     let calls = {
         let mut waiting = waiting.lock().expect("nobody panics with it");
         waiting.down_since.get_or_insert(since);
+        waiting.connecting = None;
         std::mem::take(&mut waiting.calls)
     };
     calls.into_values().for_each(|done| done(Err(why)));
@@ -289,15 +303,19 @@ async fn keep_connection(
     mut calls: mpsc::UnboundedReceiver<(u64, Vec<u8>)>,
     waiting: Arc<Mutex<Waiting>>,
 ) {
+    let mut last_failure = None;
     while let Some((_, first)) = calls.recv().await {
         let began = Instant::now();
+        waiting.lock().expect("nobody panics with it").connecting = last_failure;
         let connected = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await;
         let mut stream = match connected {
             Ok(Ok(stream)) => stream,
             failed => {
                 let refused = matches!(failed, Ok(Err(e)) if e.kind() == std::io::ErrorKind::ConnectionRefused);
+                let why = if refused { NoAnswer::Refused } else { NoAnswer::Broken };
+                last_failure = Some(why);
                 while calls.try_recv().is_ok() {}
-                fail_all(&waiting, if refused { NoAnswer::Refused } else { NoAnswer::Broken }, began);
+                fail_all(&waiting, why, began);
                 continue;
             }
         };
@@ -307,11 +325,13 @@ async fn keep_connection(
             if let Ok(Err(e)) = greeted {
                 tracing::debug!(%address, error = %e, "cannot greet a node");
             }
+            last_failure = Some(NoAnswer::Broken);
             while calls.try_recv().is_ok() {}
             fail_all(&waiting, NoAnswer::Broken, began);
             continue;
         }
-        waiting.lock().expect("nobody panics with it").down_since = None;
+        last_failure = None;
+        waiting.lock().expect("nobody panics with it").is_up();
         let heard = Mutex::new(Instant::now());
         let (mut reader, writer) = stream.into_split();
         let (out, queue) = mpsc::unbounded_channel();

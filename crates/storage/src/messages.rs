@@ -438,6 +438,7 @@ pub struct ChangeAttr {
 pub struct Grant {
     #[prost(uint64, tag = "1")]
     pub file: u64,
+    /// 0: the lease that is expected is given back.
     #[prost(uint32, tag = "2")]
     pub gateway: u32,
     #[prost(uint64, tag = "3")]
@@ -632,6 +633,21 @@ pub struct GatewayInfo {
     pub total_bytes: u64,
     #[prost(uint32, tag = "8")]
     pub pid: u32,
+    /// Connections of NFS clients to datastore addresses, as many as are told.
+    #[prost(message, repeated, tag = "9")]
+    pub clients: Vec<NfsClient>,
+    /// Nodes that do not answer this one's calls.
+    #[prost(uint32, repeated, tag = "10")]
+    pub unreached: Vec<u32>,
+}
+
+/// A connection of an NFS client: addresses with their ports.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Message)]
+pub struct NfsClient {
+    #[prost(string, tag = "1")]
+    pub datastore: String,
+    #[prost(string, tag = "2")]
+    pub client: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -1,6 +1,7 @@
 //! The datastore addresses that metad has given to this gateway: on an interface, announced, served.
 
 use super::interface::{Interfaces, Place};
+use super::prod;
 use super::server::{bind, serve};
 use super::Inner;
 use std::collections::{BTreeMap, HashMap};
@@ -9,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
-use trivet_storage::messages::{Binding, Stamp};
+use trivet_storage::messages::{Binding, NfsClient, Stamp};
 
 /// What metad says is looked at this often.
 const LOOK: Duration = Duration::from_millis(50);
@@ -20,14 +21,15 @@ const OWN_PAUSE: Duration = Duration::from_secs(1);
 /// But if there is no LEADER to ask, it goes on after this.
 const NO_ANSWER: Duration = Duration::from_secs(2);
 /// An address that came is announced after these times: one announcement may be lost.
-const ANNOUNCE_AFTER: [Duration; 4] =
-    [Duration::ZERO, Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
+const ANNOUNCE_AFTER_MS: [u64; 6] = [0, 200, 500, 1_000, 2_000, 3_000];
 
 struct Held {
     ip: IpAddr,
     place: Place,
     since: Instant,
     announced: usize,
+    /// Connections to it at the nodes that had it before.
+    old_clients: Vec<NfsClient>,
     renewed: Instant,
     /// `None` until the address can be listened on.
     serving: Option<JoinHandle<()>>,
@@ -109,7 +111,9 @@ async fn keep(
     let now = Instant::now();
     if !held.contains_key(&binding) {
         let place = interfaces.put(ip).await?;
-        held.insert(binding.clone(), Held { ip, place, since: now, announced: 0, renewed: now, serving: None });
+        let old_clients = old_clients(inner, ip);
+        let h = Held { ip, place, since: now, announced: 0, old_clients, renewed: now, serving: None };
+        held.insert(binding.clone(), h);
     }
     let h = held.get_mut(&binding).expect("just put there");
     if let Place::Interface(index) = h.place {
@@ -117,9 +121,11 @@ async fn keep(
             h.renewed = now;
             interfaces.put(ip).await?;
         }
-        if ANNOUNCE_AFTER.get(h.announced).is_some_and(|after| h.since.elapsed() >= *after) {
+        let due = ANNOUNCE_AFTER_MS.get(h.announced).is_some_and(|ms| h.since.elapsed().as_millis() as u64 >= *ms);
+        if due {
             h.announced += 1;
             interfaces.announce(index, ip).await?;
+            prod(inner, &h.old_clients);
         }
     }
     if h.serving.is_none() {
@@ -129,6 +135,24 @@ async fn keep(
         h.serving = Some(serve(inner.clone(), listener, Some(stamp)));
     }
     Ok(())
+}
+
+/// Connections to that address at other nodes, as last heard.
+fn old_clients(inner: &Inner, ip: IpAddr) -> Vec<NfsClient> {
+    let elsewhere = inner.connected_elsewhere.lock().expect("nobody panics with it");
+    let to_it = |c: &&NfsClient| c.datastore.parse::<SocketAddr>().is_ok_and(|a| a.ip() == ip);
+    elsewhere.values().flatten().filter(to_it).cloned().collect()
+}
+
+/// Those of them that are not connected here yet are told that nobody knows their connection.
+fn prod(inner: &Inner, old: &[NfsClient]) {
+    let here = inner.connected.lock().expect("nobody panics with it").clone();
+    for c in old.iter().filter(|c| !here.contains(*c)) {
+        let (Ok(from), Ok(to)) = (c.datastore.parse(), c.client.parse()) else { continue };
+        if let Err(e) = prod::prod(from, to) {
+            tracing::warn!(client = %c.client, error = %e, "an NFS client cannot be told that the address moved");
+        }
+    }
 }
 
 async fn hear_from_metad(inner: &Inner) {

@@ -41,16 +41,7 @@ impl OwnerHandle {
         let effects = owner.take_effects();
         let running = Running { owner, waiting: HashMap::new(), next_token: 1, ended: false };
         let handle = Arc::new(OwnerHandle { lease, core: Mutex::new(running) });
-        let alive = inner
-            .membership
-            .read()
-            .expect("nobody panics with it")
-            .gateways
-            .iter()
-            .filter_map(|g| g.replica.clone())
-            .collect();
         handle.carry_out(inner, effects);
-        handle.alive(inner, alive);
         let (timer_inner, timer_handle) = (inner.clone(), handle.clone());
         tokio::spawn(async move {
             loop {
@@ -139,8 +130,8 @@ impl OwnerHandle {
         rx.await.unwrap_or(Outcome::NotOwner)
     }
 
-    pub(crate) fn alive(self: &Arc<Self>, inner: &Arc<Inner>, replicas: Vec<ReplicaRef>) {
-        self.feed(inner, Input::Alive(replicas));
+    pub(crate) fn alive(self: &Arc<Self>, inner: &Arc<Inner>, replicas: Vec<ReplicaRef>, elsewhere: Vec<u32>) {
+        self.feed(inner, Input::Alive { replicas, elsewhere });
     }
 
     pub(crate) fn describe(&self) -> (u64, u64, bool, Vec<ExtentConfig>) {
@@ -153,6 +144,10 @@ impl OwnerHandle {
 impl Inner {
     /// Changes of copy sets and leases are events.
     fn note(&self, op: &CommandOp) {
+        if let CommandOp::Grant(g) = op {
+            let what = format!("gives the lease {} of file {} back", g.expected, g.file);
+            self.events.record("lease", what, "every complete copy is out of reach from here, and not from elsewhere");
+        }
         if let CommandOp::Propose(p) = op {
             let nodes: Vec<u32> = p.replicas.iter().map(|r| r.node).collect();
             let what = match (&p.joining, p.promote) {

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, Semaphore};
 use tokio::task::JoinHandle;
-use trivet_storage::messages::Stamp;
+use trivet_storage::messages::{NfsClient, Stamp};
 use trivet_storage::nfs::rpc::RECORD_BYTES_MAX;
 
 /// Calls of one connection that may be open; more wait in the kernel's buffers.
@@ -50,12 +50,34 @@ pub(super) fn serve(inner: Arc<Inner>, listener: TcpListener, stamp: Option<Stam
             let inner = inner.clone();
             let peer = Peer { ip: from.ip(), stamp: stamp.clone() };
             while tasks.try_join_next().is_some() {}
+            let known = stamp.as_ref().and_then(|_| Known::begin(&inner, &stream, from));
             tasks.spawn(async move {
                 let _permit = permit;
+                let _known = known;
                 let _ = connection(inner, stream, peer).await;
             });
         }
     })
+}
+
+/// A connection to a datastore address, for as long as it lives: whoever has the address next is to know of it.
+struct Known {
+    inner: Arc<Inner>,
+    client: NfsClient,
+}
+
+impl Known {
+    fn begin(inner: &Arc<Inner>, stream: &TcpStream, from: SocketAddr) -> Option<Known> {
+        let client = NfsClient { datastore: stream.local_addr().ok()?.to_string(), client: from.to_string() };
+        inner.connected.lock().expect("nobody panics with it").insert(client.clone());
+        Some(Known { inner: inner.clone(), client })
+    }
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        self.inner.connected.lock().expect("nobody panics with it").remove(&self.client);
+    }
 }
 
 async fn connection(inner: Arc<Inner>, stream: TcpStream, peer: Peer) -> std::io::Result<()> {

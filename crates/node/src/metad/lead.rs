@@ -5,8 +5,11 @@ use super::{log_path, Leadership, Pending, Shared, COMMANDS_MAX, EPOCH, GATEWAY_
 use crate::clock::wall_ms;
 use crate::zk_client::ZkError;
 use prost::Message;
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use trivet_formats::client::err;
 use trivet_storage::messages::*;
@@ -19,6 +22,8 @@ const BATCH_BYTES: usize = 256 << 10;
 const PRESUME_LIMIT: Duration = Duration::from_millis(250);
 /// or is heard within this, or counts as gone.
 const PRESUME_FOR: Duration = Duration::from_millis(700);
+/// An address moves when its holder reaches fewer gateways than another one for so long.
+const BEHIND_FOR: Duration = Duration::from_millis(1_000);
 
 /// Takes the epoch node by its version and leads until the fence refuses an append.
 pub(super) async fn take_over(shared: &Arc<Shared>, silent: Duration) -> Result<(), Trouble> {
@@ -36,16 +41,27 @@ pub(super) async fn take_over(shared: &Arc<Shared>, silent: Duration) -> Result<
         Err(e) => return Err(e.into()),
     };
     let epoch = version as u64;
-    zk.sync(EPOCH).await?;
-    catch_up(shared).await?;
     *shared.leader.lock().expect("nobody panics with it") = (node, epoch, Instant::now());
+    // The others are told at once, or the next candidate takes the epoch meanwhile.
+    let prepare = async {
+        zk.sync(EPOCH).await?;
+        catch_up(shared).await?;
+        presume_gateways(shared).await;
+        Ok::<(), Trouble>(())
+    };
+    tokio::select! {
+        done = prepare => done?,
+        reason = tell_followers(shared, epoch) => {
+            tracing::info!(epoch, %reason, "metad took the epoch and does not lead");
+            return Ok(());
+        }
+    }
     shared.events.record(
         "metad",
         format!("LEADER of epoch {epoch}"),
         format!("the last one was silent for {} ms", silent.as_millis()),
     );
     tracing::info!(epoch, silent_ms = silent.as_millis() as u64, "metad=leader");
-    presume_gateways(shared).await;
     let (commands, queue) = mpsc::channel(COMMANDS_MAX);
     let (confirms, asked) = mpsc::unbounded_channel();
     *shared.leading.lock().expect("nobody panics with it") =
@@ -70,10 +86,11 @@ pub(super) async fn take_over(shared: &Arc<Shared>, silent: Duration) -> Result<
 /// not answer at all only for a moment.
 async fn presume_gateways(shared: &Arc<Shared>) {
     let replicas = shared.state.read().expect("nobody panics with it").replicas();
-    for r in replicas {
-        let Ok(address) = r.address.parse() else { continue };
-        let connected =
-            tokio::time::timeout(PRESUME_LIMIT, tokio::net::TcpStream::connect::<std::net::SocketAddr>(address)).await;
+    let connects = replicas.into_iter().filter_map(|r| {
+        let address: SocketAddr = r.address.parse().ok()?;
+        Some(async move { (r, tokio::time::timeout(PRESUME_LIMIT, TcpStream::connect(address)).await) })
+    });
+    for (r, connected) in futures_util::future::join_all(connects).await {
         let refused = matches!(connected, Ok(Err(_)));
         let heard = if connected.is_err() { Instant::now() - (GATEWAY_SILENCE - PRESUME_FOR) } else { Instant::now() };
         let mut gateways = shared.gateways.lock().expect("nobody panics with it");
@@ -222,30 +239,47 @@ async fn tell_followers(shared: &Arc<Shared>, epoch: u64) -> String {
     }
 }
 
-/// Each address is served by a gateway that is alive.
+/// How many of the gateways that are known a gateway reaches, by what it says and by what they say.
+fn reach(of: &GatewayInfo, known: &[GatewayInfo]) -> usize {
+    let reached = |g: &&GatewayInfo| !of.unreached.contains(&g.node) && !g.unreached.contains(&of.node);
+    known.iter().filter(reached).count()
+}
+
+/// Each address is served by a gateway that is alive, and that reaches as many others as any.
 async fn assign_addresses(shared: &Arc<Shared>, _epoch: u64) -> String {
+    // Since when another one reaches more than the holder, by address.
+    let mut behind: HashMap<String, Instant> = HashMap::new();
     loop {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let alive: Vec<GatewayInfo> = {
+        let (alive, known): (Vec<GatewayInfo>, Vec<GatewayInfo>) = {
             let gateways = shared.gateways.lock().expect("nobody panics with it");
-            gateways.values().filter(|g| g.heard.elapsed() < GATEWAY_SILENCE).map(|g| g.info.clone()).collect()
+            let alive = gateways.values().filter(|g| g.heard.elapsed() < GATEWAY_SILENCE);
+            (alive.map(|g| g.info.clone()).collect(), gateways.values().map(|g| g.info.clone()).collect())
         };
         let bindings = shared.state.read().expect("nobody panics with it").bindings();
         for address in &shared.settings.addresses {
             let holder = bindings.iter().find(|b| b.address == *address);
-            let good =
-                holder.is_some_and(|b| alive.iter().any(|g| g.node == b.gateway && (g.boot == b.boot || g.boot == 0)));
+            let holds =
+                |g: &&GatewayInfo| holder.is_some_and(|b| g.node == b.gateway && (g.boot == b.boot || g.boot == 0));
+            let there = alive.iter().find(holds);
             // A gateway that has only been presumed is not given anything new.
-            let Some(next) = alive.iter().filter(|g| g.boot != 0 && g.pid != 0).max_by_key(|g| g.node) else {
-                continue;
-            };
-            if good {
-                continue;
+            let able = alive.iter().filter(|g| g.boot != 0 && g.pid != 0);
+            let Some(next) = able.max_by_key(|g| (reach(g, &known), g.node)) else { continue };
+            let mut why = holder.map_or("nobody held it".into(), |h| format!("node {} is gone", h.gateway));
+            if let Some(g) = there {
+                if reach(g, &known) >= reach(next, &known) {
+                    behind.remove(address);
+                    continue;
+                }
+                if behind.entry(address.clone()).or_insert_with(Instant::now).elapsed() < BEHIND_FOR {
+                    continue;
+                }
+                why = format!("node {} reaches fewer others", g.node);
             }
+            behind.remove(address);
             let op =
                 CommandOp::Bind(Binding { address: address.clone(), gateway: next.node, boot: next.boot, version: 0 });
             let Some(leading) = shared.leadership() else { continue };
-            let why = holder.map_or("nobody held it".into(), |h| format!("node {} is gone", h.gateway));
             if shared.submit(&leading, Command { call: None, stamp: None, op: Some(op) }).await.is_some() {
                 shared.events.record("address", format!("{address} goes to node {}", next.node), why);
             }

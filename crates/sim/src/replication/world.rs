@@ -51,6 +51,7 @@ pub struct Report {
     pub removals: u64,
     pub joins: u64,
     pub promotions: u64,
+    pub given_up: u64,
     pub crashes: u64,
     pub torn_tails: u64,
     pub power_losses: u64,
@@ -392,6 +393,7 @@ impl World {
             self.report.removals += owner.counters.removals;
             self.report.joins += owner.counters.joins;
             self.report.promotions += owner.counters.promotions;
+            self.report.given_up += owner.counters.given_up;
         }
         self.gateways[gateway].waiting.clear();
     }
@@ -411,9 +413,20 @@ impl World {
         if self.gateways[gateway].boot != boot || !self.gateways[gateway].alive {
             return;
         }
-        let alive = self.alive_replicas();
         let instance = self.gateways[gateway].instance;
-        self.feed(gateway, instance, Input::Alive(alive));
+        if !self.metad_down {
+            let cut = |i: usize| self.cut.contains(&(gateway, i));
+            let (there, gone): (Vec<_>, Vec<_>) =
+                self.alive_replicas().into_iter().partition(|r| !cut(r.node as usize - 1));
+            // What is known of others may be wrong.
+            let mut elsewhere: Vec<u32> = gone.iter().map(|r| r.node).collect();
+            if self.rng.chance(5) {
+                elsewhere = vec![self.rng.range(1, CHUNKS as u64 + 1) as u32];
+            }
+            // Who is out of reach is asked to join, too: the link may have been cut since.
+            let replicas = if self.rng.chance(50) { there } else { self.alive_replicas() };
+            self.feed(gateway, instance, Input::Alive { replicas, elsewhere });
+        }
         self.feed(gateway, instance, Input::Timer);
         self.start_timer(gateway);
     }
@@ -472,7 +485,8 @@ impl World {
         if let CommandOp::Allocate(a) = &mut op {
             a.replicas = alive.iter().take(2).cloned().collect();
         }
-        if let CommandOp::Grant(g) = &mut op {
+        let gives_up = matches!(&op, CommandOp::Grant(g) if g.gateway == 0);
+        if let (CommandOp::Grant(g), false) = (&mut op, gives_up) {
             g.expected = self.metad.inode(self.file).expect("the file is never removed").lease.number;
             g.replicas = alive.iter().take(2).cloned().collect();
             if alive.is_empty() {
@@ -482,7 +496,7 @@ impl World {
         if let CommandOp::Propose(p) = &op {
             self.trace(|| format!("gateway {} proposes {p:?}", gateway + 1));
         }
-        let grant = matches!(op, CommandOp::Grant(_));
+        let grant = matches!(op, CommandOp::Grant(_)) && !gives_up;
         let reply = self.apply(op.clone());
         // The answer may be lost, and the command sent again: its outcome was unknown.
         if !grant && self.rng.chance(5) {

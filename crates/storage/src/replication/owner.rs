@@ -19,6 +19,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 const SILENT_MS: u64 = 2_000;
 /// A member whose connection is refused for this long has failed.
 const REFUSED_MS: u64 = 500;
+/// For so long nobody in reach had everything, and another gateway reaches somebody who has: the lease is given up.
+const GIVE_UP_MS: u64 = 1_000;
+/// What can wait for metad is not begun when it was not heard for this long: it would stop the writes until it is.
+const METAD_HEARD_MS: u64 = 1_000;
 /// Pause before a call is sent again.
 const RESEND_MS: u64 = 50;
 /// Open writes of one extent: as much as a SEAL may have to return.
@@ -121,8 +125,13 @@ pub enum Input {
         call: u64,
         reply: Reply,
     },
-    /// Chunk servers that are alive, for repair and new extents.
-    Alive(Vec<ReplicaRef>),
+    /// metad was heard just now.
+    Alive {
+        /// Chunk servers that can be reached from here, for repair.
+        replicas: Vec<ReplicaRef>,
+        /// Nodes that cannot, but that another gateway reaches.
+        elsewhere: Vec<u32>,
+    },
     /// Open every extent, as repair of an idle file needs.
     OpenAll,
     /// metad changed what it keeps of the file: mode, owner, links, times.
@@ -137,6 +146,8 @@ pub struct Counters {
     pub removals: u64,
     pub joins: u64,
     pub promotions: u64,
+    /// Leases given back.
+    pub given_up: u64,
     pub fetched_again: u64,
 }
 
@@ -262,6 +273,8 @@ struct Extent {
     done_order: VecDeque<OpId>,
     /// Members that failed since the extent was last active.
     unusable: BTreeMap<Vec<u8>, u64>,
+    /// Since when nobody in reach has everything.
+    held_since: Option<u64>,
 }
 
 struct Join {
@@ -271,6 +284,8 @@ struct Join {
     open: BTreeMap<u64, u64>,
     /// The ids of done writes are on their way to the joiner: it has to know them before it counts.
     ids_told: bool,
+    /// It has everything, and only metad has to be told.
+    complete: bool,
 }
 
 impl Extent {
@@ -297,6 +312,7 @@ impl Extent {
             done: HashSet::new(),
             done_order: VecDeque::new(),
             unusable: BTreeMap::new(),
+            held_since: None,
         }
     }
     fn remember(&mut self, id: OpId) {
@@ -328,6 +344,7 @@ pub struct Owner {
     bug: Option<Bug>,
     file: u64,
     lease: u64,
+    boot: u64,
     attr: Attr,
     truncations: u64,
     zero_from: Option<u64>,
@@ -354,6 +371,9 @@ pub struct Owner {
     /// Ids that a SEAL round found; they count once the extent is active.
     round_ids: BTreeMap<u64, Vec<OpId>>,
     alive: Vec<ReplicaRef>,
+    elsewhere: Vec<u32>,
+    /// When metad was heard last.
+    metad_heard: Option<u64>,
     next_call: u64,
     next_part: u64,
     next_serial: u64,
@@ -369,6 +389,7 @@ pub struct Owner {
 enum MetaAbout {
     Activate { index: u64, last_seq: u64 },
     Propose { index: u64 },
+    Release,
     Allocate { index: u64 },
     Size,
     Truncate,
@@ -385,6 +406,7 @@ impl Owner {
             bug: None,
             file: inode.attr.fileid,
             lease: inode.lease.number,
+            boot: inode.lease.boot,
             size_reported: (inode.truncations, inode.attr.size, inode.attr.mtime_ns),
             truncations: inode.truncations,
             zero_from: inode.zero_from,
@@ -408,6 +430,8 @@ impl Owner {
             failing: BTreeMap::new(),
             round_ids: BTreeMap::new(),
             alive: Vec::new(),
+            elsewhere: Vec::new(),
+            metad_heard: None,
             next_call: 1,
             next_part: 1,
             next_serial: 1,
@@ -496,7 +520,9 @@ impl Owner {
             }
             Input::Answer { call, answer, down_ms } => self.answered(call, answer, down_ms),
             Input::Meta { call, reply } => self.meta_answered(call, reply),
-            Input::Alive(alive) => self.alive = alive,
+            Input::Alive { replicas, elsewhere } => {
+                (self.alive, self.elsewhere, self.metad_heard) = (replicas, elsewhere, Some(now_ms));
+            }
             Input::OpenAll => self.open_all(),
             Input::Changed(attr) => {
                 self.attr = Attr { size: self.attr.size, ctime_ns: attr.ctime_ns.max(self.attr.ctime_ns), ..attr }
@@ -629,7 +655,7 @@ impl Owner {
             MetaAbout::Activate { index, last_seq } => self.activation_answered(index, last_seq, reply),
             MetaAbout::Propose { index } => self.proposal_answered(index, reply),
             MetaAbout::Allocate { index } => self.allocated(index, reply),
-            MetaAbout::Size => {}
+            MetaAbout::Size | MetaAbout::Release => {}
             MetaAbout::Truncate => self.truncate_recorded(reply),
             MetaAbout::ZeroDone => self.truncate_finished(reply),
         }
@@ -698,9 +724,30 @@ impl Owner {
             .map(|(i, _)| *i)
             .collect();
         due.into_iter().for_each(|i| self.seal(i));
+        self.give_up();
         self.tell_stable();
         self.repair();
         self.report_size();
+    }
+
+    fn hears_metad(&self) -> bool {
+        self.metad_heard.is_some_and(|at| self.now_ms < at + METAD_HEARD_MS)
+    }
+
+    /// Nobody who has everything can be reached from here, but from elsewhere: the lease goes back to metad, for the
+    /// gateway that asks next. (It keeps its boot: what metad knows of the file is not all.)
+    fn give_up(&mut self) {
+        if !self.hears_metad() || self.meta.values().any(|m| *m == MetaAbout::Release) {
+            return;
+        }
+        let better = |e: &Extent| e.cfg.replicas.iter().chain(&e.cfg.safe).any(|r| self.elsewhere.contains(&r.node));
+        let stuck = |e: &&Extent| e.held_since.is_some_and(|at| self.now_ms >= at + GIVE_UP_MS) && better(e);
+        if self.extents.values().any(|e| stuck(&e)) {
+            self.counters.given_up += 1;
+            let (file, boot, expected) = (self.file, self.boot, self.lease);
+            let grant = Grant { file, gateway: 0, boot, expected, replicas: Vec::new() };
+            self.ask_metad(MetaAbout::Release, CommandOp::Grant(grant));
+        }
     }
 
     /// An idle extent's members learn what is acknowledged by all, which shortens the next SEAL.

@@ -214,6 +214,7 @@ impl Owner {
         ids.into_iter().for_each(|id| e.remember(id));
         e.phase = Phase::Active;
         e.unusable.clear();
+        e.held_since = None;
         // What waited goes first: a member that joins would make it wait for another configuration.
         e.join_tried_at = self.now_ms;
         e.stable = Pos::new(lease, e.cfg.epoch, last_seq);
@@ -261,6 +262,7 @@ impl Owner {
         if reachable.is_empty() {
             // Nobody reachable has everything: hold, and try all of them again.
             e.unusable.clear();
+            e.held_since.get_or_insert(self.now_ms);
             e.phase = Phase::Held { until: self.now_ms + HELD_MS };
             return self.forget_calls(index);
         }

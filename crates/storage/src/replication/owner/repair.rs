@@ -51,7 +51,10 @@ impl Owner {
             }
             if e.cfg.joining.is_some() {
                 self.push(index);
-            } else if e.cfg.replicas.len() < self.copies as usize && self.now_ms >= e.join_tried_at + JOIN_PAUSE_MS {
+            } else if e.cfg.replicas.len() < self.copies as usize
+                && self.now_ms >= e.join_tried_at + JOIN_PAUSE_MS
+                && self.hears_metad()
+            {
                 self.find_joiner(index);
             }
         }
@@ -84,7 +87,14 @@ impl Owner {
                 pushing: Default::default(),
                 open: Default::default(),
                 ids_told: false,
+                complete: false,
             });
+            if join.complete {
+                if self.hears_metad() {
+                    self.promote(index);
+                }
+                return;
+            }
             if join.next >= end {
                 if join.pushing.is_empty() && e.in_flight.is_empty() && !join.ids_told {
                     self.tell_ids(index);
@@ -144,7 +154,8 @@ impl Owner {
         let Some(join) = e.join.as_mut() else { return };
         join.open.remove(&offset);
         if offset == IDS {
-            return self.promote(index);
+            join.complete = true;
+            return self.push(index);
         }
         let Some(part) = join.pushing.remove(&offset) else { return };
         self.unlock(index, part);
