@@ -33,6 +33,8 @@ const METAD_LIMIT: Duration = Duration::from_millis(1_500);
 const HEARTBEAT_LIMIT: Duration = Duration::from_millis(500);
 /// NFS clients' connections that other gateways are told of.
 const CLIENTS_TOLD_MAX: usize = 256;
+/// Files whose copies this gateway makes whole at a time.
+const JOINS_MAX: usize = 4;
 /// A node is out of reach when it has not answered for this long.
 const OUT_OF_REACH_MS: u64 = 700;
 const METAD_PAUSE: Duration = Duration::from_millis(40);
@@ -230,8 +232,13 @@ impl Inner {
         let helps = |g: &GatewayInfo, node: u32| self.reaches(&g.address) && !g.unreached.contains(&node);
         reached_elsewhere.retain(|node| others().any(|g| helps(g, *node)));
         let owners: Vec<_> = self.owners.lock().expect("nobody panics with it").values().cloned().collect();
-        for owner in owners {
-            owner.alive(self, replicas.clone(), reached_elsewhere.clone());
+        let (joining, others): (Vec<_>, Vec<_>) = owners.into_iter().partition(|o| o.joins() > 0);
+        let mut room = JOINS_MAX.saturating_sub(joining.len());
+        for owner in joining.into_iter().chain(others) {
+            let waits = owner.joins() == 0 && owner.lacks_copies();
+            let may = if waits && room == 0 { Vec::new() } else { replicas.clone() };
+            room = room.saturating_sub(usize::from(waits));
+            owner.alive(self, may, reached_elsewhere.clone());
         }
     }
 

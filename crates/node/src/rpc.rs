@@ -20,7 +20,9 @@ pub use trivet_storage::replication::owner::NoAnswer;
 const VERSION: u32 = 2;
 /// Longest frame: an answer to SEAL may carry a window of 16 MiB, a snapshot of metad more.
 const FRAME_BYTES_MAX: usize = 256 << 20;
+/// Who calls gives up earlier: a process that is stopped still has its connections accepted.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
+const GREET_LIMIT: Duration = Duration::from_millis(700);
 const CONNECT_LIMIT: Duration = Duration::from_millis(300);
 /// While calls wait, the other side is asked this often whether it is there,
 const PING: Duration = Duration::from_millis(200);
@@ -253,6 +255,11 @@ impl Client {
         self.call(KIND_PING, &[], Box::new(|_| {}));
     }
 
+    /// Whether the process there answers within the limit, or nobody listens, or neither.
+    pub async fn knock(&self, limit: Duration) -> Result<(), NoAnswer> {
+        self.ask(KIND_PING, &[], limit).await.map(|_| ())
+    }
+
     /// Sends a call; `done` is called once, on some thread of the runtime.
     pub fn call(&self, kind: u8, body: &[u8], done: Done) {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
@@ -320,7 +327,7 @@ async fn keep_connection(
             }
         };
         let _ = stream.set_nodelay(true);
-        let greeted = tokio::time::timeout(HANDSHAKE_LIMIT, identity.greet(&mut stream)).await;
+        let greeted = tokio::time::timeout(GREET_LIMIT, identity.greet(&mut stream)).await;
         if !matches!(greeted, Ok(Ok(()))) {
             if let Ok(Err(e)) = greeted {
                 tracing::debug!(%address, error = %e, "cannot greet a node");
@@ -330,7 +337,8 @@ async fn keep_connection(
             fail_all(&waiting, NoAnswer::Broken, began);
             continue;
         }
-        last_failure = None;
+        // What ends a connection that was made is a breakage.
+        last_failure = Some(NoAnswer::Broken);
         waiting.lock().expect("nobody panics with it").is_up();
         let heard = Mutex::new(Instant::now());
         let (mut reader, writer) = stream.into_split();

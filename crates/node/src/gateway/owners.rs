@@ -134,6 +134,14 @@ impl OwnerHandle {
         self.feed(inner, Input::Alive { replicas, elsewhere });
     }
 
+    pub(crate) fn joins(&self) -> usize {
+        self.core.lock().expect("nobody panics with it").owner.joins()
+    }
+
+    pub(crate) fn lacks_copies(&self) -> bool {
+        self.core.lock().expect("nobody panics with it").owner.lacks_copies()
+    }
+
     pub(crate) fn describe(&self) -> (u64, u64, bool, Vec<ExtentConfig>) {
         let core = self.core.lock().expect("nobody panics with it");
         let o = &core.owner;

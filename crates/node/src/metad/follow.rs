@@ -73,7 +73,11 @@ async fn one_turn(shared: &Arc<Shared>, seat: &mut Option<(i64, String)>) -> Res
         let mine = seat.as_ref().map(|s| s.1.rsplit('/').next().unwrap_or_default().to_string()).unwrap_or_default();
         let rank = rank(shared, &mine, heard_node).await?;
         if silent >= LEADER_SILENCE + RANK_PAUSE * rank && !others_hear_the_leader(shared).await {
-            return lead::take_over(shared, silent).await;
+            // Another candidate may have been heard meanwhile.
+            let silent = shared.leader.lock().expect("nobody panics with it").2.elapsed();
+            if silent >= LEADER_SILENCE {
+                return lead::take_over(shared, silent).await;
+            }
         }
     }
     // Wait for the next entry, or for time to pass.

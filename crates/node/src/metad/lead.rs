@@ -3,13 +3,13 @@
 use super::follow::{catch_up, Trouble};
 use super::{log_path, Leadership, Pending, Shared, COMMANDS_MAX, EPOCH, GATEWAY_SILENCE, LEADER_PING};
 use crate::clock::wall_ms;
+use crate::rpc::{Client, NoAnswer};
 use crate::zk_client::ZkError;
 use prost::Message;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use trivet_formats::client::err;
 use trivet_storage::messages::*;
@@ -18,7 +18,7 @@ use trivet_storage::messages::*;
 const BATCH_COMMANDS: usize = 256;
 const BATCH_BYTES: usize = 256 << 10;
 
-/// A gateway takes a new LEADER's connection within this,
+/// A gateway answers a new LEADER within this,
 const PRESUME_LIMIT: Duration = Duration::from_millis(250);
 /// or is heard within this, or counts as gone.
 const PRESUME_FOR: Duration = Duration::from_millis(700);
@@ -88,11 +88,12 @@ async fn presume_gateways(shared: &Arc<Shared>) {
     let replicas = shared.state.read().expect("nobody panics with it").replicas();
     let connects = replicas.into_iter().filter_map(|r| {
         let address: SocketAddr = r.address.parse().ok()?;
-        Some(async move { (r, tokio::time::timeout(PRESUME_LIMIT, TcpStream::connect(address)).await) })
+        let there = Client::new(address, shared.identity.clone());
+        Some(async move { (r, there.knock(PRESUME_LIMIT).await) })
     });
-    for (r, connected) in futures_util::future::join_all(connects).await {
-        let refused = matches!(connected, Ok(Err(_)));
-        let heard = if connected.is_err() { Instant::now() - (GATEWAY_SILENCE - PRESUME_FOR) } else { Instant::now() };
+    for (r, answered) in futures_util::future::join_all(connects).await {
+        let refused = answered == Err(NoAnswer::Refused);
+        let heard = if answered.is_err() { Instant::now() - (GATEWAY_SILENCE - PRESUME_FOR) } else { Instant::now() };
         let mut gateways = shared.gateways.lock().expect("nobody panics with it");
         if refused {
             gateways.remove(&r.node);

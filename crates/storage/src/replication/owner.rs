@@ -268,6 +268,8 @@ struct Extent {
     round: u64,
     join: Option<Join>,
     join_tried_at: u64,
+    /// metad has been asked for a member that joins, and has not answered.
+    joins_asked: bool,
     /// Ids of writes whose part in this extent is done: a retry is not carried out again.
     done: HashSet<OpId>,
     done_order: VecDeque<OpId>,
@@ -309,6 +311,7 @@ impl Extent {
             round: 0,
             join: None,
             join_tried_at: 0,
+            joins_asked: false,
             done: HashSet::new(),
             done_order: VecDeque::new(),
             unusable: BTreeMap::new(),
@@ -653,7 +656,12 @@ impl Owner {
         }
         match about {
             MetaAbout::Activate { index, last_seq } => self.activation_answered(index, last_seq, reply),
-            MetaAbout::Propose { index } => self.proposal_answered(index, reply),
+            MetaAbout::Propose { index } => {
+                if let Some(e) = self.extents.get_mut(&index) {
+                    e.joins_asked = false;
+                }
+                self.proposal_answered(index, reply)
+            }
             MetaAbout::Allocate { index } => self.allocated(index, reply),
             MetaAbout::Size | MetaAbout::Release => {}
             MetaAbout::Truncate => self.truncate_recorded(reply),

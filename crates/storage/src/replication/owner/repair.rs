@@ -11,6 +11,8 @@ const IDS: u64 = u64::MAX;
 const PUSHES_MAX: usize = 4;
 /// Pause before an extent that lacks a member looks for one, and between two attempts.
 const JOIN_PAUSE_MS: u64 = 1_000;
+/// Extents of a file that get a member at a time: what is copied takes the disks from what is written.
+const JOINS_MAX: usize = 1;
 
 impl Owner {
     /// Asks metad for an extent; asking twice gives the same one.
@@ -54,10 +56,24 @@ impl Owner {
             } else if e.cfg.replicas.len() < self.copies as usize
                 && self.now_ms >= e.join_tried_at + JOIN_PAUSE_MS
                 && self.hears_metad()
+                && self.joins() < JOINS_MAX
             {
                 self.find_joiner(index);
             }
         }
+    }
+
+    /// Extents that have a member that joins, or are about to; not such as cannot go on.
+    pub fn joins(&self) -> usize {
+        let joins = |e: &&super::Extent| {
+            e.joins_asked || e.cfg.joining.is_some() && !matches!(e.phase, Phase::Idle | Phase::Held { .. })
+        };
+        self.extents.values().filter(joins).count()
+    }
+
+    /// Whether an extent in use has fewer copies than it is to have.
+    pub fn lacks_copies(&self) -> bool {
+        self.extents.values().any(|e| e.phase == Phase::Active && e.cfg.replicas.len() < self.copies as usize)
     }
 
     fn find_joiner(&mut self, index: u64) {
@@ -70,6 +86,7 @@ impl Owner {
             self.alive.iter().filter(outside).max_by_key(|r| (self.file.wrapping_add(index) + u64::from(r.node)) % 7);
         if let Some(joiner) = candidate.cloned() {
             self.counters.joins += 1;
+            e.joins_asked = true;
             let replicas = e.cfg.replicas.clone();
             self.propose(index, replicas, Some(joiner), false);
         }
