@@ -5,6 +5,7 @@
 //! answers hypervisors' heartbeats while nobody leads.
 
 mod addresses;
+mod clients;
 mod interface;
 mod nfs;
 mod owners;
@@ -73,6 +74,8 @@ pub(crate) struct Inner {
     /// Connections to datastore addresses here, and elsewhere as last heard, by node.
     connected: Mutex<BTreeSet<NfsClient>>,
     connected_elsewhere: Mutex<HashMap<u32, Vec<NfsClient>>>,
+    /// Those of all nodes when this process started.
+    connected_before: Vec<NfsClient>,
     /// How often metad's LEADER said what the membership is.
     memberships: AtomicU64,
     replica: RwLock<State<MemoryKv>>,
@@ -105,6 +108,7 @@ impl Gateway {
             superseded: Mutex::default(),
             connected: Mutex::default(),
             connected_elsewhere: Mutex::default(),
+            connected_before: clients::load(&settings.data_dir),
             memberships: AtomicU64::new(0),
             replica: RwLock::new(State::new(MemoryKv::default())),
             clock: Default::default(),
@@ -213,6 +217,14 @@ impl Inner {
         let peers = self.peers.lock().expect("nobody panics with it").clone();
         let others = peers.into_iter().filter(|(node, _)| *node != self.settings.node);
         others.map(|(_, address)| self.client(address)).collect()
+    }
+
+    /// Writes down who is connected to datastore addresses, here and elsewhere, if that changed.
+    fn keep_clients(&self, kept: &mut BTreeSet<NfsClient>) {
+        let mut all = self.connected.lock().expect("nobody panics with it").clone();
+        let elsewhere = self.connected_elsewhere.lock().expect("nobody panics with it").clone();
+        all.extend(elsewhere.into_values().flatten());
+        clients::keep(&self.settings.data_dir, all, kept);
     }
 
     /// Takes over what the LEADER says of all gateways.

@@ -18,8 +18,11 @@ use trivet_formats::client::{
 use trivet_formats::{Jute, Reader};
 
 const SESSION_TIMEOUT_MS: i32 = 6_000;
-const CONNECT_LIMIT: Duration = Duration::from_millis(700);
-const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+/// A server takes the connection within this,
+const CONNECT_LIMIT: Duration = Duration::from_millis(250);
+/// and answers for the session within this, or another one is tried.
+const SESSION_LIMIT: Duration = Duration::from_millis(700);
+const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 /// Without an answer for this long the connection is given up and another server is tried.
 const SILENCE_LIMIT: Duration = Duration::from_millis(2_500);
 const PING_PAUSE: Duration = Duration::from_millis(800);
@@ -148,13 +151,10 @@ async fn run(
     changed: Arc<Notify>,
     session: Arc<Mutex<i64>>,
 ) {
-    let mut next = 0;
     let mut state = SessionState { id: 0, password: [0; 16], last_zxid: 0 };
+    let mut failed = None;
     loop {
-        let server = servers[next % servers.len()];
-        next += 1;
-        let open = tokio::time::timeout(CONNECT_LIMIT, connect(server, &mut state)).await;
-        let Ok(Ok(stream)) = open else {
+        let Some(stream) = open(&servers, &mut failed, &mut state).await else {
             // Requests of this time fail at once: their callers decide whether to try again.
             while let Ok(request) = queue.try_recv() {
                 let _ = request.done.send(Err(ZkError::Lost));
@@ -178,8 +178,37 @@ struct SessionState {
     last_zxid: i64,
 }
 
-async fn connect(server: SocketAddr, state: &mut SessionState) -> std::io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(server).await?;
+/// A connection with a session at the first server, or else at that one of the others that takes a connection
+/// first: those that are cut off cost one limit together. Who took one and did not answer is left out once.
+async fn open(servers: &[SocketAddr], failed: &mut Option<SocketAddr>, state: &mut SessionState) -> Option<TcpStream> {
+    let (first, others) = servers.split_first()?;
+    if let Some((_, stream)) = accepting(&[*first]).await {
+        if let Ok(Ok(stream)) = tokio::time::timeout(SESSION_LIMIT, begin_session(stream, state)).await {
+            return Some(stream);
+        }
+    }
+    let left_out = failed.take().filter(|_| others.len() > 1);
+    let others: Vec<SocketAddr> = others.iter().copied().filter(|s| Some(*s) != left_out).collect();
+    let (server, stream) = accepting(&others).await?;
+    match tokio::time::timeout(SESSION_LIMIT, begin_session(stream, state)).await {
+        Ok(Ok(stream)) => Some(stream),
+        _ => {
+            *failed = Some(server);
+            None
+        }
+    }
+}
+
+async fn accepting(servers: &[SocketAddr]) -> Option<(SocketAddr, TcpStream)> {
+    let connects = servers.iter().map(|s| Box::pin(async move { TcpStream::connect(s).await.map(|c| (*s, c)) }));
+    if servers.is_empty() {
+        return None;
+    }
+    let first = tokio::time::timeout(CONNECT_LIMIT, futures_util::future::select_ok(connects)).await;
+    first.ok()?.ok().map(|(accepted, _)| accepted)
+}
+
+async fn begin_session(mut stream: TcpStream, state: &mut SessionState) -> std::io::Result<TcpStream> {
     stream.set_nodelay(true)?;
     let request = ConnectRequest {
         last_zxid_seen: state.last_zxid,

@@ -11,6 +11,7 @@ use std::io::{self, BufReader, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 use trivet_coordination::tree::Tree;
 use trivet_coordination::{DiskOp, Recovered};
@@ -22,6 +23,9 @@ const PREALLOCATE_BYTES: u64 = 8 << 20;
 /// Operations that one sync covers at most.
 const BATCH_MAX: usize = 1_000;
 const SNAPSHOTS_KEPT: usize = 3;
+/// A process that was killed just now holds its files for a moment; beyond it, another one runs here.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 const INSTALL_MARK: &str = "trivet.install";
 
 #[derive(Debug, Error)]
@@ -89,8 +93,13 @@ impl Store {
         at(&dir, trivet_disk::make_dir(&dir))?;
         let lock_path = data_dir.join("trivet.lock");
         let lock = at(&lock_path, OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| StoreError::InUse { path: data_dir.into() })?;
+        let since = Instant::now();
+        while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            if since.elapsed() >= LOCK_WAIT {
+                return Err(StoreError::InUse { path: data_dir.into() });
+            }
+            std::thread::sleep(LOCK_PAUSE);
+        }
         let mut store = Store { dir, log: None, _lock: lock };
         store.finish_install()?;
         let recovered = store.recover()?;

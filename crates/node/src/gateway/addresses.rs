@@ -1,10 +1,10 @@
 //! The datastore addresses that metad has given to this gateway: on an interface, announced, served.
 
 use super::interface::{Interfaces, Place};
-use super::prod;
 use super::server::{bind, serve};
 use super::Inner;
-use std::collections::{BTreeMap, HashMap};
+use super::{clients, prod};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -14,12 +14,14 @@ use trivet_storage::messages::{Binding, NfsClient, Stamp};
 
 /// What metad says is looked at this often.
 const LOOK: Duration = Duration::from_millis(50);
-/// An address is made valid again this often; a failure is told as often, too.
+/// An address is made valid again this often; a failure is told, and clients are written down, as often, too.
 const RENEW: Duration = Duration::from_secs(1);
 /// After a pause of its own beyond this, a gateway asks metad first: the address may be another's by now.
 const OWN_PAUSE: Duration = Duration::from_secs(1);
 /// But if there is no LEADER to ask, it goes on after this.
 const NO_ANSWER: Duration = Duration::from_secs(2);
+/// The node that has an address next tells its clients; here their connections are reset after this.
+const CLIENTS_MOVE: Duration = Duration::from_secs(1);
 /// An address that came is announced after these times: one announcement may be lost.
 const ANNOUNCE_AFTER_MS: [u64; 6] = [0, 200, 500, 1_000, 2_000, 3_000];
 
@@ -40,6 +42,9 @@ pub(super) async fn serve_addresses(inner: Arc<Inner>) {
     let interfaces = Interfaces::open();
     // By binding, not by address: one that went away and came back begins anew.
     let mut held: HashMap<(String, u64), Held> = HashMap::new();
+    // Connections whose address went away, and since when.
+    let mut ending: Vec<(IpAddr, Instant, JoinHandle<()>)> = Vec::new();
+    let (mut clients_kept, mut kept_at) = (BTreeSet::new(), Instant::now());
     let mut looked = Instant::now();
     let mut failure_told = None;
     loop {
@@ -51,19 +56,35 @@ pub(super) async fn serve_addresses(inner: Arc<Inner>) {
         let gone: Vec<_> = held.keys().filter(|k| !mine.contains(k)).cloned().collect();
         for binding in gone {
             let h = held.remove(&binding).expect("just listed");
-            if let Some(serving) = h.serving {
-                serving.abort();
-                // The resets of its connections go out before the address goes.
-                tokio::time::sleep(LOOK).await;
-            }
             // Unless it is here again under a newer binding.
-            if h.place != Place::NotOurs && !mine.iter().any(|(a, _)| *a == binding.0) {
+            let leaves = h.place != Place::NotOurs && !mine.iter().any(|(a, _)| *a == binding.0);
+            if leaves {
                 if let Err(e) = interfaces.take_off(h.ip).await {
                     tracing::warn!(address = %h.ip, error = %e, "cannot be taken off its interface; it goes by itself");
                 }
             }
+            if let Some(serving) = h.serving {
+                if leaves {
+                    ending.push((h.ip, Instant::now(), serving));
+                } else {
+                    serving.abort();
+                }
+            }
             let what = format!("{} is no longer served here", binding.0);
             inner.events.record("address", what, "metad gave it to another node");
+        }
+        // A client that is reset before its address is elsewhere would connect here, be refused, and wait.
+        let here = |ip: &IpAddr| mine.iter().any(|(a, _)| a.parse() == Ok(*ip));
+        ending.retain(|(ip, since, serving)| {
+            let over = since.elapsed() >= CLIENTS_MOVE || here(ip);
+            if over {
+                serving.abort();
+            }
+            !over
+        });
+        if kept_at.elapsed() >= RENEW {
+            kept_at = Instant::now();
+            inner.keep_clients(&mut clients_kept);
         }
         for (address, version) in mine {
             let Ok(ip) = address.parse::<IpAddr>() else { continue };
@@ -139,9 +160,11 @@ async fn keep(
 
 /// Connections to that address at other nodes, as last heard.
 fn old_clients(inner: &Inner, ip: IpAddr) -> Vec<NfsClient> {
-    let elsewhere = inner.connected_elsewhere.lock().expect("nobody panics with it");
-    let to_it = |c: &&NfsClient| c.datastore.parse::<SocketAddr>().is_ok_and(|a| a.ip() == ip);
-    elsewhere.values().flatten().filter(to_it).cloned().collect()
+    let elsewhere = inner.connected_elsewhere.lock().expect("nobody panics with it").clone();
+    let before = inner.connected_before.clone();
+    let to_it = |c: &NfsClient| c.datastore.parse::<SocketAddr>().is_ok_and(|a| a.ip() == ip);
+    let all: BTreeSet<NfsClient> = elsewhere.into_values().flatten().chain(before).filter(to_it).collect();
+    all.into_iter().take(clients::KEPT_MAX).collect()
 }
 
 /// Those of them that are not connected here yet are told that nobody knows their connection.

@@ -5,32 +5,37 @@
 //! cannot be right; it answers with what it expects (RFC 9293 section 3.10.7.4), that answer goes where the
 //! address is now, and is answered by the kernel there with a reset: nobody knows the connection. The client
 //! connects anew at once.
+//!
+//! One that is connecting, from the port that it had, and waits ever longer before it tries again, takes no
+//! notice of that; but it answers a SYN (section 3.5, simultaneous open), and is reset in the same way.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 const IP_HEADER: usize = 20;
 const TCP_HEADER: usize = 20;
 const ACK: u8 = 0x10;
+const SYN: u8 = 0x02;
 
-/// Sends one such segment, from a datastore address of this host (IPv4; there is none for IPv6 yet). Needs
-/// CAP_NET_RAW.
+/// Sends both, from a datastore address of this host (IPv4; there is none for IPv6 yet). Needs CAP_NET_RAW.
 pub(super) fn prod(datastore: SocketAddr, client: SocketAddr) -> std::io::Result<()> {
     let (SocketAddr::V4(from), SocketAddr::V4(to)) = (datastore, client) else { return Ok(()) };
     let raw = Some(socket2::Protocol::from(libc::IPPROTO_RAW));
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::RAW, raw)?;
     // The port is in the segment; the socket wants none.
-    socket.send_to(&packet(from, to), &SocketAddrV4::new(*to.ip(), 0).into())?;
+    for flag in [ACK, SYN] {
+        socket.send_to(&packet(from, to, flag), &SocketAddrV4::new(*to.ip(), 0).into())?;
+    }
     Ok(())
 }
 
-/// A bare ACK with sequence and acknowledgement number 0: outside of any window but one in a hundred thousand.
+/// Without data, with sequence and acknowledgement number 0: outside of any window but one in a hundred thousand.
 /// The kernel fills in the IP header's length, id and checksum.
-fn packet(from: SocketAddrV4, to: SocketAddrV4) -> Vec<u8> {
+fn packet(from: SocketAddrV4, to: SocketAddrV4, flag: u8) -> Vec<u8> {
     let mut tcp = Vec::with_capacity(TCP_HEADER);
     tcp.extend(from.port().to_be_bytes());
     tcp.extend(to.port().to_be_bytes());
     tcp.extend([0; 8]);
-    tcp.extend([(TCP_HEADER as u8 / 4) << 4, ACK]);
+    tcp.extend([(TCP_HEADER as u8 / 4) << 4, flag]);
     // Window, checksum, urgent pointer.
     tcp.extend([0x10, 0, 0, 0, 0, 0]);
     let sum = checksum(*from.ip(), *to.ip(), &tcp);
@@ -63,7 +68,7 @@ mod tests {
     #[test]
     fn the_checksum_of_a_whole_segment_is_zero() {
         let (from, to) = ("10.0.10.70:2049".parse().unwrap(), "10.0.10.200:789".parse().unwrap());
-        let p = packet(from, to);
+        let p = packet(from, to, SYN);
         assert_eq!(p.len(), IP_HEADER + TCP_HEADER);
         assert_eq!((&p[12..16], &p[16..20]), (&[10, 0, 10, 70][..], &[10, 0, 10, 200][..]));
         assert_eq!(checksum(*from.ip(), *to.ip(), &p[IP_HEADER..]), 0);

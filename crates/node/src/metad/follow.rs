@@ -12,6 +12,8 @@ use trivet_storage::metadata::{MemoryKv, State};
 
 /// The log is looked at again after this even if no watch fired.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// After a start a LEADER is heard within this, if there is one.
+const FIRST_SILENCE: Duration = Duration::from_millis(500);
 /// A candidate waits this long for each one that stands before it.
 const RANK_PAUSE: Duration = Duration::from_millis(300);
 /// Another metad says within this whether it hears the LEADER.
@@ -69,13 +71,14 @@ async fn one_turn(shared: &Arc<Shared>, seat: &mut Option<(i64, String)>) -> Res
     shared.trouble.lock().expect("nobody panics with it").clear();
     let (heard_node, _, heard_at) = *shared.leader.lock().expect("nobody panics with it");
     let silent = heard_at.elapsed();
-    if silent >= LEADER_SILENCE {
+    let limit = if heard_node == 0 { FIRST_SILENCE } else { LEADER_SILENCE };
+    if silent >= limit {
         let mine = seat.as_ref().map(|s| s.1.rsplit('/').next().unwrap_or_default().to_string()).unwrap_or_default();
         let rank = rank(shared, &mine, heard_node).await?;
-        if silent >= LEADER_SILENCE + RANK_PAUSE * rank && !others_hear_the_leader(shared).await {
+        if silent >= limit + RANK_PAUSE * rank && !others_hear_the_leader(shared).await {
             // Another candidate may have been heard meanwhile.
             let silent = shared.leader.lock().expect("nobody panics with it").2.elapsed();
-            if silent >= LEADER_SILENCE {
+            if silent >= limit {
                 return lead::take_over(shared, silent).await;
             }
         }

@@ -9,7 +9,7 @@ use trivet_formats::ServerId;
 const LOOK_MS: u64 = 20;
 /// A majority that is alive, unfrozen and joined by whole links serves within this after the last change.
 const SERVES_WITHIN_MS: u64 = 5_000;
-/// What it should be; how often it takes longer is counted.
+/// What it should be. Under faults that go on, how often it takes longer is counted; after the last one it must not.
 const LATE_MS: u64 = 1_000;
 /// Faults that have lasted so long are known to the servers, and links that are whole for so long are trusted again.
 const KNOWN_AFTER_MS: u64 = 4_500;
@@ -55,6 +55,9 @@ impl World {
         if without_ms == LATE_MS {
             self.liveness.late += 1;
             self.trace(|| format!("a majority is whole for {LATE_MS} ms and nobody serves"));
+            if self.now > self.faults_end {
+                self.violate(format!("a majority is whole for {LATE_MS} ms after the faults, and nobody serves"));
+            }
         }
         if without_ms > SERVES_WITHIN_MS {
             self.violate(format!("a majority is whole for {without_ms} ms and nobody serves"));

@@ -173,7 +173,7 @@ pub(super) struct World {
     pub(super) liveness: Liveness,
     pub(super) report: Report,
     options: Options,
-    faults_end: u64,
+    pub(super) faults_end: u64,
 }
 
 /// Runs one seed to its end.
