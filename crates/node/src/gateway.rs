@@ -71,8 +71,8 @@ pub(crate) struct Inner {
     peers: Mutex<BTreeMap<u32, SocketAddr>>,
     /// Bindings of datastore addresses that an owner or metad called outdated.
     superseded: Mutex<HashSet<(String, u64)>>,
-    /// Connections to datastore addresses here, and elsewhere as last heard, by node.
-    connected: Mutex<BTreeSet<NfsClient>>,
+    /// Connections to datastore addresses here, how many of each, and elsewhere as last heard, by node.
+    connected: Mutex<BTreeMap<NfsClient, u32>>,
     connected_elsewhere: Mutex<HashMap<u32, Vec<NfsClient>>>,
     /// Those of all nodes when this process started.
     connected_before: Vec<NfsClient>,
@@ -219,9 +219,13 @@ impl Inner {
         others.map(|(_, address)| self.client(address)).collect()
     }
 
+    fn connected_here(&self) -> impl Iterator<Item = NfsClient> {
+        self.connected.lock().expect("nobody panics with it").clone().into_keys()
+    }
+
     /// Writes down who is connected to datastore addresses, here and elsewhere, if that changed.
     fn keep_clients(&self, kept: &mut BTreeSet<NfsClient>) {
-        let mut all = self.connected.lock().expect("nobody panics with it").clone();
+        let mut all: BTreeSet<NfsClient> = self.connected_here().collect();
         let elsewhere = self.connected_elsewhere.lock().expect("nobody panics with it").clone();
         all.extend(elsewhere.into_values().flatten());
         clients::keep(&self.settings.data_dir, all, kept);
@@ -283,14 +287,7 @@ impl Inner {
             free_bytes,
             total_bytes,
             pid: std::process::id(),
-            clients: self
-                .connected
-                .lock()
-                .expect("nobody panics with it")
-                .iter()
-                .take(CLIENTS_TOLD_MAX)
-                .cloned()
-                .collect(),
+            clients: self.connected_here().take(CLIENTS_TOLD_MAX).collect(),
             unreached: self.unreached(),
         }
     }

@@ -169,7 +169,7 @@ fn old_clients(inner: &Inner, ip: IpAddr) -> Vec<NfsClient> {
 
 /// Those of them that are not connected here yet are told that nobody knows their connection.
 fn prod(inner: &Inner, old: &[NfsClient]) {
-    let here = inner.connected.lock().expect("nobody panics with it").clone();
+    let here: BTreeSet<NfsClient> = inner.connected_here().collect();
     for c in old.iter().filter(|c| !here.contains(*c)) {
         let (Ok(from), Ok(to)) = (c.datastore.parse(), c.client.parse()) else { continue };
         if let Err(e) = prod::prod(from, to) {

@@ -69,14 +69,19 @@ struct Known {
 impl Known {
     fn begin(inner: &Arc<Inner>, stream: &TcpStream, from: SocketAddr) -> Option<Known> {
         let client = NfsClient { datastore: stream.local_addr().ok()?.to_string(), client: from.to_string() };
-        inner.connected.lock().expect("nobody panics with it").insert(client.clone());
+        // One that comes again from its old port may be here before the old connection has ended.
+        *inner.connected.lock().expect("nobody panics with it").entry(client.clone()).or_default() += 1;
         Some(Known { inner: inner.clone(), client })
     }
 }
 
 impl Drop for Known {
     fn drop(&mut self) {
-        self.inner.connected.lock().expect("nobody panics with it").remove(&self.client);
+        let mut connected = self.inner.connected.lock().expect("nobody panics with it");
+        let left = connected.remove(&self.client).unwrap_or(0).saturating_sub(1);
+        if left > 0 {
+            connected.insert(self.client.clone(), left);
+        }
     }
 }
 
