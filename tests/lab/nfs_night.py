@@ -8,10 +8,10 @@ The guest hangs on the nodes' bridge and mounts the datastore address, which mov
 It writes synced records from before the first fault until after the last; no error in any schedule, and all
 acknowledged records read back in the end. `--ports` cuts only the ports 2181, 2888 and 3888: the control plane.
 
-A pause is unavoidable while, for some file, no living holder of a complete copy reaches both another one, if there is
-another one, and a majority of the metads (by the nodes' own status, read every second). What lies beyond the times
-when no two living nodes have whole links is told as well. Bars: the incident at most 5 s beyond the unavoidable in
-total, node71-loss50 and all others no pause over 5 s, with `--ports` none over 2 s; `--busy`: no election.
+In the incident a pause is unavoidable while, for some file, no living holder of a complete copy reaches both another
+one, if there is another one, and a majority of the metads (by the nodes' own status, read every second). In all other
+schedules it is only while no two living nodes have whole links. Bars: the incident at most 5 s beyond the unavoidable
+in total, node71-loss50 and all others no pause over 5 s, with `--ports` none over 2 s; `--busy`: no election.
 """
 import argparse, json, multiprocessing, os, secrets, shutil, signal, subprocess, sys, tempfile, threading, time
 
@@ -312,10 +312,10 @@ def once(path, ports, name, keep, busy_s=0):
         windows = unavoidable(lab, marks, end, holders.seen)
         acks = [t for t, _ in guest.acks() if t <= end + 10]
         beyond, longest, told = beyond_s(acks, windows, began)
-        by_links = beyond_s(acks, unavoidable(lab, marks, end), began)[0]
+        by_links, longest_by_links, _ = beyond_s(acks, unavoidable(lab, marks, end), began)
         result = {"schedule": schedule.name, "ports_only": ports, "records": len(guest.acks()), "unavoidable_s": round(sum(y - x for x, y in windows), 1),
                   "metad_leaders": leaders, "pauses_beyond_s": round(beyond, 2), "beyond_by_links_alone_s": round(by_links, 2),
-                  "longest_beyond_s": round(longest, 2), "pauses": told}
+                  "longest_beyond_s": round(longest, 2), "longest_by_links_s": round(longest_by_links, 2), "pauses": told}
         print(json.dumps(result), flush=True)
         passed = not keep
         return result
@@ -347,7 +347,7 @@ def main():
         elif "incident" in r["schedule"]:
             limit, got = 5.0, r["pauses_beyond_s"]
         else:
-            limit, got = 5.0, r["longest_beyond_s"]
+            limit, got = 5.0, r["longest_by_links_s"]
         if got > limit:
             missed.append("%s: %.2f s, at most %.1f" % (r["schedule"], got, limit))
     assert not missed, missed
