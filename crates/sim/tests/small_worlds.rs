@@ -1,5 +1,5 @@
-//! Election, discovery and synchronisation in small worlds, searched until no choice within the allowed steps is left. (`cargo xtask sim --core small`
-//! searches larger ones.)
+//! Election, discovery and synchronisation in small worlds, searched until no choice within the allowed steps is
+//! left. (`cargo xtask sim --core small` searches larger ones.)
 
 use trivet_coordination::Bug;
 use trivet_sim::coordination::small::{search, Bounds, WORLDS};

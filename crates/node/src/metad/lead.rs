@@ -287,3 +287,20 @@ async fn assign_addresses(shared: &Arc<Shared>, _epoch: u64) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gateway_in_the_middle_reaches_more_than_those_at_the_ends() {
+        let gateway =
+            |node, unreached: &[u32]| GatewayInfo { node, unreached: unreached.to_vec(), ..Default::default() };
+        // The link between 2 and 3 is cut, and only 3 has noticed.
+        let known = [gateway(1, &[]), gateway(2, &[]), gateway(3, &[2])];
+        assert_eq!(known.iter().map(|g| reach(g, &known)).collect::<Vec<_>>(), [3, 2, 2]);
+        // 2 is dead: nobody is better off than the other.
+        let known = [gateway(1, &[2]), gateway(2, &[]), gateway(3, &[2])];
+        assert_eq!(reach(&known[0], &known), reach(&known[2], &known));
+    }
+}
