@@ -39,6 +39,7 @@ const TESTS: &[Test] = &[
     },
     Test { name: "transfer", script: "transfer.py", commands: &["python3"], modules: &["kazoo"] },
     Test { name: "liars", script: "liars.py", commands: &["python3"], modules: &["kazoo"] },
+    Test { name: "strangers", script: "strangers.py", commands: &["python3", "java"], modules: &["kazoo"] },
     Test {
         name: "stalls",
         script: "stalls.py",

@@ -16,6 +16,7 @@ use crate::server::{Effect, Event, Role, Server};
 use crate::sessions::Tracker;
 use crate::{ConnId, LinkId, Millis};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use trivet_formats::quorum::{kind, QuorumPacket};
 use trivet_formats::{ServerId, Zxid};
 
@@ -52,6 +53,8 @@ pub(crate) enum LearnerPhase {
 
 pub(crate) struct Learner {
     pub(crate) id: ServerId,
+    /// Where its connection comes from.
+    pub(crate) from: Option<IpAddr>,
     pub(crate) observer: bool,
     pub(crate) phase: LearnerPhase,
     pub(crate) last_zxid: Zxid,
@@ -196,10 +199,11 @@ impl Server {
 
     // ---- learners come and go ----
 
-    pub(crate) fn learner_connected(&mut self, link: LinkId) {
+    pub(crate) fn learner_connected(&mut self, link: LinkId, from: Option<IpAddr>) {
         let now = self.now.mono_ms;
         let learner = Learner {
             id: ServerId::default(),
+            from,
             observer: false,
             phase: LearnerPhase::AwaitInfo,
             last_zxid: Zxid::ZERO,

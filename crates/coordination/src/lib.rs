@@ -18,6 +18,7 @@ mod four_letter;
 pub mod history;
 mod leading;
 pub mod links;
+pub mod membership;
 pub mod paths;
 mod prep;
 mod requests;

@@ -17,6 +17,7 @@ use crate::watches::WatchManager;
 use crate::{ConnId, LinkId, Millis};
 use bytes::Bytes;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use trivet_formats::election::{Lead, LinkProbe, Notification, ServerState};
 use trivet_formats::quorum::QuorumPacket;
 use trivet_formats::txn::Txn;
@@ -79,8 +80,13 @@ pub enum Input {
     Spoke(ServerId),
     /// This server is about to be stopped: let another one lead.
     StepDown,
-    /// A connection of the quorum port stands, dialled or accepted.
-    LinkUp(LinkId),
+    /// A connection of the quorum port stands, dialled or accepted, and where the other side is.
+    LinkUp(LinkId, Option<IpAddr>),
+    /// The driver closed a connection of the election port.
+    Refused {
+        who: String,
+        reason: String,
+    },
     Packet {
         link: LinkId,
         packet: QuorumPacket,
@@ -266,6 +272,8 @@ pub struct Server {
     /// Since the last change of role.
     pub(crate) round_since: Millis,
     pub(crate) ours: BTreeSet<ServerId>,
+    /// Ids by which servers of other ensembles spoke last.
+    pub(crate) foreign: BTreeSet<ServerId>,
     pub(crate) links: Links,
     /// When the core was last driven: a long pause is this process's own.
     driven_at: Millis,
@@ -322,6 +330,7 @@ impl Server {
             looking_since: now.mono_ms,
             round_since: now.mono_ms,
             ours: BTreeSet::new(),
+            foreign: BTreeSet::new(),
             links: Links::new(now.wall_ms as u32),
             driven_at: now.mono_ms,
             refusals_since: 0,
@@ -364,7 +373,8 @@ impl Server {
             Input::Probe(probe) => self.probe_heard(&probe),
             Input::Spoke(peer) => self.links.spoke(now.mono_ms, peer),
             Input::StepDown => self.step_down(),
-            Input::LinkUp(link) => self.link_up(link),
+            Input::LinkUp(link, from) => self.link_up(link, from),
+            Input::Refused { who, reason } => self.refuse(who, reason),
             Input::Packet { link, packet } => self.packet(link, packet),
             Input::Snapshot { link, tree } => self.snapshot_received(link, *tree),
             Input::LinkDown(link) => self.link_down(link),
@@ -536,11 +546,11 @@ impl Server {
 
     // ---- links ----
 
-    fn link_up(&mut self, link: LinkId) {
+    fn link_up(&mut self, link: LinkId, from: Option<IpAddr>) {
         if link.0 & LinkId::DIALLED != 0 {
             self.leader_reached(link);
         } else if matches!(self.role, Role::Leading(_)) && !self.cfg.standalone() {
-            self.learner_connected(link);
+            self.learner_connected(link, from);
         } else {
             self.out.push(Effect::CloseLink(link));
         }

@@ -59,6 +59,9 @@ impl Server {
     }
 
     pub(crate) fn vote_heard(&mut self, from: ServerId, n: &Notification) {
+        if self.is_foreign(from, n) {
+            return;
+        }
         self.links.spoke(self.now.mono_ms, from);
         if let Err(reason) = self.believable(n) {
             return self.refuse(format!("{from:?}"), reason);

@@ -1,9 +1,11 @@
 //! Discovery and acceptance: a new epoch that a quorum promised, from a quorum that is not ahead.
 
-use super::{LearnerPhase, Phase};
+use super::{Learner, LearnerPhase, Phase};
 use crate::durability::Then;
+use crate::membership;
 use crate::server::{DiskOp, Server, EPOCH_LEAP_MAX};
 use crate::LinkId;
+use std::net::IpAddr;
 use trivet_formats::jute::Jute;
 use trivet_formats::quorum::{kind, LearnerInfo, QuorumPacket, PROTOCOL_VERSION};
 use trivet_formats::{ServerId, Zxid};
@@ -25,6 +27,14 @@ impl Server {
         if promised > self.accepted_epoch.max(self.leading().epoch) + EPOCH_LEAP_MAX {
             self.refuse(format!("{id:?}"), format!("it claims epoch {promised}, out of all reach"));
             return self.learner_lost(link, "an epoch out of reach");
+        }
+        if self.foreign.contains(&id) {
+            self.refuse(format!("{id:?}"), "it is of another ensemble");
+            return self.learner_lost(link, "of another ensemble");
+        }
+        if let Some((there, here)) = self.is_connected_elsewhere(link, id) {
+            self.refuse(format!("{id:?} at {here}"), format!("server {} is alive at {there}: two have one id", id.0));
+            return self.learner_lost(link, "its id is taken");
         }
         // A server has one connection; an older one of the same id is dead.
         let older: Vec<_> =
@@ -51,6 +61,17 @@ impl Server {
         } else if l.epoch_announced {
             self.send_leader_info(link);
         }
+    }
+
+    /// Whether another machine is this server, and alive: its address, and that of this connection.
+    fn is_connected_elsewhere(&mut self, link: LinkId, id: ServerId) -> Option<(IpAddr, IpAddr)> {
+        let now = self.now.mono_ms;
+        let configured = membership::address_of(&self.cfg.config_text, id);
+        let l = self.leading();
+        let newer = l.learners.get(&link)?.from;
+        let alive = |x: &&Learner| x.id == id && now < x.last_heard + membership::ALIVE_MS;
+        let older = l.learners.iter().filter(|(at, _)| **at != link).map(|(_, x)| x).find(alive)?.from;
+        membership::newer_is_another(configured, older, newer).then_some((older?, newer?))
     }
 
     /// The new epoch is one more than the newest that anybody in the quorum promised.

@@ -239,10 +239,11 @@ pub(super) fn feed_client(shared: &Shared, conn: ConnId, input: ClientInput) {
 
 fn link_stands(shared: &Shared, link: LinkId, stream: TcpStream, stranger: Option<quorum_links::Stranger>) {
     let inbox = shared.borrow().inbox.clone();
+    let from = stream.peer_addr().ok().map(|a| a.ip().to_canonical());
     match quorum_links::run(link, stream, stranger, inbox) {
         Ok(handle) => {
             shared.borrow_mut().links.insert(link, handle);
-            feed(shared, Input::LinkUp(link));
+            feed(shared, Input::LinkUp(link, from));
         }
         Err(_) => feed(shared, Input::LinkDown(link)),
     }

@@ -13,13 +13,13 @@ use super::driver::{feed, Shared};
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::Notify;
-use trivet_coordination::Input;
+use trivet_coordination::{membership, Input};
 use trivet_formats::election::{
     InitialMessage, LinkProbe, Notification, Probe, MAX_ADDRESS_BYTES, MAX_MESSAGE_BYTES, PROTOCOL_V1, PROTOCOL_V2,
 };
@@ -50,6 +50,11 @@ struct Peer {
     /// Raised when a connection begins; an older one ends by it.
     generation: Cell<u64>,
     connected: Cell<bool>,
+    /// Of the connection that stands, or the last one: where it comes from, and when something came.
+    from: Cell<Option<IpAddr>>,
+    heard: Cell<Instant>,
+    /// A second server with its id was here: is this one still alive?
+    ask: Cell<bool>,
     dial_now: Notify,
     /// Of the connection that stands: what sits at the other end may have been replaced since the last.
     ours: Cell<bool>,
@@ -58,6 +63,24 @@ struct Peer {
 }
 
 impl Peer {
+    /// Whether a connection from there is another server's, while this one's stands. A server of ours has to have
+    /// been heard; Apache's say nothing for days, and the connection that stands is theirs if it leads to where
+    /// they belong. In doubt it is asked for a sign, so that a dead one makes room.
+    fn is_elsewhere(&self, from: IpAddr) -> bool {
+        let configured = Some(self.address.ip());
+        if !self.connected.get() || !membership::newer_is_another(configured, self.from.get(), Some(from)) {
+            return false;
+        }
+        self.ask.set(true);
+        self.wake.notify_one();
+        let heard = self.heard.get().elapsed() < Duration::from_millis(membership::ALIVE_MS);
+        if self.ours.get() {
+            heard
+        } else {
+            self.from.get() == configured
+        }
+    }
+
     fn datagrams_arrive(&self) -> bool {
         self.datagram_at.get().is_some_and(|at| at.elapsed() < Duration::from_millis(150))
     }
@@ -87,6 +110,9 @@ impl ElectionLinks {
                     wake: Notify::new(),
                     generation: Cell::new(0),
                     connected: Cell::new(false),
+                    from: Cell::new(None),
+                    heard: Cell::new(Instant::now()),
+                    ask: Cell::new(false),
                     dial_now: Notify::new(),
                     ours: Cell::new(false),
                     datagram_at: Cell::new(None),
@@ -214,9 +240,15 @@ async fn accepted(
     let hello = tokio::time::timeout(HANDSHAKE_LIMIT, read_initial(&mut stream)).await;
     let Ok(Ok(id)) = hello else { return };
     let Some(peer) = peers.get(&id) else {
-        tracing::warn!(%from, server = id.0, "election connection from a server that is no member");
-        return;
+        let reason = if id == me { "it has this server's own id" } else { "it is no member of this ensemble" };
+        return feed(&shared, Input::Refused { who: format!("{id:?} at {from}"), reason: reason.into() });
     };
+    let from = from.ip().to_canonical();
+    if peer.is_elsewhere(from) {
+        let there = peer.from.get().expect("compared");
+        let reason = format!("server {} is alive at {there}: two have one id", id.0);
+        return feed(&shared, Input::Refused { who: format!("{id:?} at {from}"), reason });
+    }
     if id < me {
         // The larger id dials: this connection was only the wish for one.
         drop(stream);
@@ -251,19 +283,20 @@ async fn connection(shared: &Shared, peer: &Rc<Peer>, stream: TcpStream) {
     let generation = peer.generation.get() + 1;
     peer.generation.set(generation);
     peer.connected.set(true);
+    peer.from.set(stream.peer_addr().ok().map(|a| a.ip().to_canonical()));
+    peer.heard.set(Instant::now());
     peer.ours.set(false);
     peer.wake.notify_one();
     let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
+    let begun = Instant::now();
     let (mut reader, mut writer) = stream.into_split();
-    let heard = Rc::new(Cell::new(Instant::now()));
     let echoes: Rc<RefCell<Vec<Bytes>>> = Rc::default();
     feed(shared, Input::ElectionLinkUp(peer.id));
     let write = {
-        let (peer, heard, echoes, shared) = (peer.clone(), heard.clone(), echoes.clone(), shared.clone());
+        let (peer, echoes, shared) = (peer.clone(), echoes.clone(), shared.clone());
         async move {
             let mut probes = 0u32;
             let mut probe_at = Instant::now();
-            let begun = Instant::now();
             let mut told_foreign = false;
             loop {
                 if peer.generation.get() != generation {
@@ -276,7 +309,7 @@ async fn connection(shared: &Shared, peer: &Rc<Peer>, stream: TcpStream) {
                     out.extend_from_slice(&payload);
                 }
                 let now = Instant::now();
-                if now >= probe_at && (peer.ours.get() || probes < FIRST_PROBES) {
+                if now >= probe_at && (peer.ours.get() || probes < FIRST_PROBES || peer.ask.take()) {
                     probes += 1;
                     probe_at = now + PROBE_PAUSE;
                     let probe = Probe { echo: false, stamp_ms: 0 }.encode();
@@ -290,7 +323,7 @@ async fn connection(shared: &Shared, peer: &Rc<Peer>, stream: TcpStream) {
                     }
                 }
                 let limit = if peer.datagrams_arrive() { HANGING_LIMIT } else { SILENCE_LIMIT };
-                if peer.ours.get() && heard.get().elapsed() > limit {
+                if peer.ours.get() && peer.heard.get().elapsed() > limit {
                     return;
                 }
                 if !out.is_empty() {
@@ -322,7 +355,7 @@ async fn connection(shared: &Shared, peer: &Rc<Peer>, stream: TcpStream) {
                 if peer.generation.get() != generation {
                     return;
                 }
-                heard.set(Instant::now());
+                peer.heard.set(Instant::now());
                 if let Some(probe) = Probe::decode(&payload) {
                     if !peer.ours.replace(true) {
                         feed(&shared, Input::PeerIsOurs(peer.id, true));
@@ -344,6 +377,9 @@ async fn connection(shared: &Shared, peer: &Rc<Peer>, stream: TcpStream) {
     }
     if peer.generation.get() == generation {
         peer.connected.set(false);
-        peer.dial_now.notify_one();
+        // One that the other side closes as soon as it stands is not begun anew without a pause.
+        if begun.elapsed() > DIAL_PAUSE {
+            peer.dial_now.notify_one();
+        }
     }
 }

@@ -385,8 +385,8 @@ impl<'a> World<'a> {
         let accepted = LinkId(key as u64 + 1);
         self.links[key].ends[1] = (to, accepted, self.nodes[to].life);
         self.nodes[to].links.insert(accepted, key);
-        self.feed(to, (5u8, accepted.0), Input::LinkUp(accepted));
-        self.feed(from, (5u8, link.0), Input::LinkUp(link));
+        self.feed(to, (5u8, accepted.0), Input::LinkUp(accepted, None));
+        self.feed(from, (5u8, link.0), Input::LinkUp(link, None));
     }
 
     fn packet(&mut self, key: usize, end: usize) {

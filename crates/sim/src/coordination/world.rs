@@ -615,10 +615,10 @@ impl World {
         self.links.insert(key, Link { ends, queues: Default::default(), ready_at: [0; 2], snap_next: [false; 2] });
         self.nodes[from].links.insert(link, key);
         self.nodes[to].links.insert(accepted, key);
-        self.feed(to, Input::LinkUp(accepted));
+        self.feed(to, Input::LinkUp(accepted, None));
         // The dialler may be frozen, but it is not asked to do anything before it wakes.
         if !self.nodes[from].frozen {
-            self.feed(from, Input::LinkUp(link));
+            self.feed(from, Input::LinkUp(link, None));
         } else {
             self.close_link(to, accepted);
         }
