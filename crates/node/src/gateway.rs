@@ -8,6 +8,7 @@ mod addresses;
 mod clients;
 mod interface;
 mod nfs;
+mod own_device;
 mod owners;
 mod prod;
 mod server;

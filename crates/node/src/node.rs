@@ -23,6 +23,8 @@ use trivet_storage::messages::kind;
 
 /// Copies that nothing names are looked for this often.
 const SWEEP_PAUSE: Duration = Duration::from_secs(20);
+/// Between two copies: file systems and disks take their time for freeing much at once, and others wait.
+const FREE_PAUSE: Duration = Duration::from_millis(250);
 
 /// A leader that is to stop waits for another one so long at most.
 pub const STEP_DOWN_LIMIT: Duration = Duration::from_millis(1_500);
@@ -159,6 +161,7 @@ async fn sweep(chunk: Chunk, gateway: Gateway, events: Events) {
             copies.iter().filter_map(|(eid, ..)| Some((*eid, gateway.free_up_to(chunk.replica_id(), *eid)?))).collect();
         for (eid, epoch) in &orders {
             chunk.free(*eid, *epoch);
+            tokio::time::sleep(FREE_PAUSE).await;
         }
         if let Some((first, _)) = orders.first() {
             let what = format!("{} copies thrown away, extent {first} first", orders.len());

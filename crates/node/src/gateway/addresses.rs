@@ -39,7 +39,7 @@ struct Held {
 
 /// Serves the addresses that are this gateway's, and no others.
 pub(super) async fn serve_addresses(inner: Arc<Inner>) {
-    let interfaces = Interfaces::open();
+    let mut interfaces = Interfaces::open();
     // By binding, not by address: one that went away and came back begins anew.
     let mut held: HashMap<(String, u64), Held> = HashMap::new();
     // Connections whose address went away, and since when.
@@ -88,7 +88,7 @@ pub(super) async fn serve_addresses(inner: Arc<Inner>) {
         }
         for (address, version) in mine {
             let Ok(ip) = address.parse::<IpAddr>() else { continue };
-            let result = keep(&inner, &interfaces, &mut held, (address.clone(), version), ip).await;
+            let result = keep(&inner, &mut interfaces, &mut held, (address.clone(), version), ip).await;
             let tell = failure_told.is_none_or(|at: Instant| at.elapsed() > RENEW);
             if let (Err(e), true) = (result, tell) {
                 failure_told = Some(Instant::now());
@@ -124,7 +124,7 @@ fn bindings_of(inner: &Inner) -> Vec<(String, u64)> {
 /// Puts the address where it belongs, announces it and listens; whatever of that is due.
 async fn keep(
     inner: &Arc<Inner>,
-    interfaces: &Interfaces,
+    interfaces: &mut Interfaces,
     held: &mut HashMap<(String, u64), Held>,
     binding: (String, u64),
     ip: IpAddr,

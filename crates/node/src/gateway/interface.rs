@@ -1,13 +1,14 @@
 //! Datastore addresses on the network interfaces of a real host.
 //!
-//! The kernel is told that an address is valid for `VALID_S` seconds, and is told so again every second. Of a
-//! process that was killed or is frozen it hears nothing, and takes the address off by itself: nobody has to
-//! clean up behind it. (On loopback every address of 127.0.0.0/8 is there already.)
+//! They lie on a device that goes with this process (`own_device.rs`). And the kernel is told that an address is valid
+//! for `VALID_S` seconds, and is told so again every second: of a process that is frozen it hears nothing, and takes the
+//! address off by itself. Nobody has to clean up. (On loopback every address of 127.0.0.0/8 is there already.)
 
+use super::own_device::{self, OwnDevice};
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, CacheInfo};
 use rtnetlink::packet_route::link::LinkAttribute;
-use rtnetlink::Handle;
+use rtnetlink::{Handle, LinkUnspec};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// An address that is not renewed for so long is gone.
@@ -38,6 +39,8 @@ pub(super) enum Place {
 /// Without netlink (in some sandboxes) there is still loopback.
 pub(super) struct Interfaces {
     handle: std::io::Result<Handle>,
+    /// Not tried yet, or not to be had, or with its index.
+    own: Option<Option<(OwnDevice, u32)>>,
 }
 
 impl Interfaces {
@@ -46,39 +49,84 @@ impl Interfaces {
             tokio::spawn(connection);
             handle
         });
-        Interfaces { handle }
+        Interfaces { handle, own: None }
     }
 
     fn handle(&self) -> Result<&Handle, Error> {
         self.handle.as_ref().map_err(|e| Error::NoNetlink(e.to_string()))
     }
 
-    /// Puts the address on the interface whose network it is in, or renews it there.
-    pub(super) async fn put(&self, address: IpAddr) -> Result<Place, Error> {
+    /// Puts the address on this host, or renews it there, and says by which interface others find it: the one whose
+    /// network it is in.
+    pub(super) async fn put(&mut self, address: IpAddr) -> Result<Place, Error> {
         if address.is_loopback() {
             return Ok(Place::NotOurs);
         }
         let all: Vec<AddressMessage> = self.handle()?.address().get().execute().try_collect().await?;
-        let there = all.iter().find(|m| ip_of(m) == Some(address));
-        if there.is_some_and(|m| m.header.flags.contains(AddressHeaderFlags::Permanent)) {
+        let there = |m: &&AddressMessage| ip_of(m) == Some(address);
+        if all.iter().any(|m| there(&m) && m.header.flags.contains(AddressHeaderFlags::Permanent)) {
             return Ok(Place::NotOurs);
         }
-        let near = || all.iter().find(|m| ip_of(m).is_some_and(|ip| same_network(ip, address, m.header.prefix_len)));
-        let found = there.or_else(near).ok_or(Error::NoInterface(address))?;
-        let (index, prefix) = (found.header.index, found.header.prefix_len);
+        let near = |m: &&AddressMessage| ip_of(m).is_some_and(|ip| same_network(ip, address, m.header.prefix_len));
+        let near = all.iter().filter(|m| !there(m)).find(near).ok_or(Error::NoInterface(address))?;
+        let shared = near.header.index;
+        let (index, prefix) = match self.own_device(address, shared).await {
+            Some(own) => (own, 32),
+            None => (shared, near.header.prefix_len),
+        };
         let mut request = self.handle()?.address().add(index, address, prefix).replace();
         let mut valid = CacheInfo::default();
         // Preferred for no time: nothing that this host begins goes out from it.
         (valid.ifa_preferred, valid.ifa_valid) = (0, VALID_S);
         request.message_mut().attributes.push(AddressAttribute::CacheInfo(valid));
-        request.execute().await.map_err(allowed)?;
-        Ok(Place::Interface(index))
+        if let Err(e) = request.execute().await {
+            // Somebody may have removed the device: the next attempt makes another.
+            self.own = None;
+            return Err(allowed(e));
+        }
+        Ok(Place::Interface(shared))
+    }
+
+    /// The device that lives as long as this process, if addresses on it are found by that interface. Where there can
+    /// be none, addresses lie on the interface itself, and outlive a killed process by seconds.
+    async fn own_device(&mut self, address: IpAddr, shared: u32) -> Option<u32> {
+        let name = self.name_of(shared).await?;
+        if !address.is_ipv4() || !own_device::answers_for_others(&name) {
+            return None;
+        }
+        if self.own.is_none() {
+            self.own = Some(match self.make_own_device().await {
+                Ok(own) => Some(own),
+                Err(e) => {
+                    tracing::warn!(error = %e, "no network device of this process's own: addresses go on {name} itself");
+                    None
+                }
+            });
+        }
+        self.own.as_ref()?.as_ref().map(|(_, index)| *index)
+    }
+
+    async fn make_own_device(&self) -> Result<(OwnDevice, u32), Error> {
+        let device = OwnDevice::make()?;
+        let mut links = self.handle()?.link().get().match_name(device.name.clone()).execute();
+        let index = links.try_next().await?.ok_or(std::io::Error::other("the new device is gone"))?.header.index;
+        self.handle()?.link().set(LinkUnspec::new_with_index(index).up().build()).execute().await.map_err(allowed)?;
+        Ok((device, index))
+    }
+
+    async fn name_of(&self, index: u32) -> Option<String> {
+        let mut links = self.handle().ok()?.link().get().match_index(index).execute();
+        links.try_next().await.ok()??.attributes.into_iter().find_map(|a| match a {
+            LinkAttribute::IfName(name) => Some(name),
+            _ => None,
+        })
     }
 
     pub(super) async fn take_off(&self, address: IpAddr) -> Result<(), Error> {
         let all: Vec<AddressMessage> = self.handle()?.address().get().execute().try_collect().await?;
-        let there = all.into_iter().find(|m| ip_of(m) == Some(address));
-        if let Some(m) = there.filter(|m| !m.header.flags.contains(AddressHeaderFlags::Permanent)) {
+        let ours =
+            |m: &AddressMessage| ip_of(m) == Some(address) && !m.header.flags.contains(AddressHeaderFlags::Permanent);
+        for m in all.into_iter().filter(ours) {
             self.handle()?.address().del(m).execute().await.map_err(allowed)?;
         }
         Ok(())

@@ -3,7 +3,7 @@
 use super::{lead, log_path, Shared, APPLIED, ELECTION, EPOCH, LEADER_SILENCE, LOG};
 use crate::zk_client::ZkError;
 use prost::Message;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use trivet_formats::client::err;
@@ -115,19 +115,20 @@ async fn others_hear_the_leader(shared: &Shared) -> bool {
     with_it.len() * 2 > shared.peers.len() + 1
 }
 
-/// How many candidates stand before this one, without the LEADER that fell silent.
+/// How many other nodes stand before this one, without the LEADER that fell silent. The newest seat of each counts:
+/// after a start those of the sessions before it are still there.
 async fn rank(shared: &Shared, mine: &str, silent_leader: u32) -> Result<u32, Trouble> {
     let mut names = shared.zk.children(ELECTION).await?;
     names.sort();
-    let mut before = 0;
-    for name in names.iter().take_while(|n| n.as_str() != mine) {
+    let mut newest = BTreeMap::new();
+    for name in names {
         let owner = shared.zk.get(&format!("{ELECTION}/{name}")).await;
-        let node = owner.ok().and_then(|(b, _)| String::from_utf8_lossy(&b).parse::<u32>().ok());
-        if node.is_some_and(|n| n != silent_leader && n != shared.settings.node) {
-            before += 1;
+        if let Some(node) = owner.ok().and_then(|(b, _)| String::from_utf8_lossy(&b).parse::<u32>().ok()) {
+            newest.insert(node, name);
         }
     }
-    Ok(before)
+    let (me, before) = (shared.settings.node, |name: &String| name.as_str() < mine);
+    Ok(newest.iter().filter(|(node, name)| **node != silent_leader && **node != me && before(name)).count() as u32)
 }
 
 /// Applies everything that is in the log.

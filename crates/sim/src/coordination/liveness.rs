@@ -9,7 +9,7 @@ use trivet_formats::ServerId;
 const LOOK_MS: u64 = 20;
 /// A majority that is alive, unfrozen and joined by whole links serves within this after the last change.
 const SERVES_WITHIN_MS: u64 = 5_000;
-/// What it should be. Under faults that go on, how often it takes longer is counted; after the last one it must not.
+/// What it should be. While some fault goes on, how often it takes longer is counted; after the last one it must not.
 const LATE_MS: u64 = 1_000;
 /// Faults that have lasted so long are known to the servers, and links that are whole for so long are trusted again.
 const KNOWN_AFTER_MS: u64 = 4_500;
@@ -20,6 +20,13 @@ struct Picture {
     cut: Vec<Vec<bool>>,
     loss: Vec<u64>,
     well: Vec<bool>,
+}
+
+impl Picture {
+    fn nothing_is_wrong(&self) -> bool {
+        let cut = self.cut.iter().flatten().any(|c| *c);
+        !cut && self.loss.iter().all(|l| *l == 0) && self.well.iter().all(|w| *w)
+    }
 }
 
 #[derive(Default)]
@@ -55,8 +62,8 @@ impl World {
         if without_ms == LATE_MS {
             self.liveness.late += 1;
             self.trace(|| format!("a majority is whole for {LATE_MS} ms and nobody serves"));
-            if self.now > self.faults_end {
-                self.violate(format!("a majority is whole for {LATE_MS} ms after the faults, and nobody serves"));
+            if self.liveness.picture.nothing_is_wrong() {
+                self.violate(format!("no fault is left for {LATE_MS} ms, and nobody serves"));
             }
         }
         if without_ms > SERVES_WITHIN_MS {
