@@ -1,6 +1,6 @@
 //! `cargo xtask sim`: seeds in parallel, counts at the end, the command that replays a failure.
 
-use anyhow::bail;
+use anyhow::{bail, Context};
 use clap::{Args as ClapArgs, ValueEnum};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
@@ -12,6 +12,8 @@ pub enum Core {
     /// Small worlds of the coordination core, every one of them, instead of seeds
     Small,
     Coordination,
+    /// The lab's schedules, played in the simulated world of the coordination core
+    Schedules,
     Replication,
 }
 
@@ -44,6 +46,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     match args.core {
         Core::Small => run_small(),
         Core::Coordination => run_coordination(args),
+        Core::Schedules => run_schedules(args),
         Core::Replication => run_replication(args),
     }
 }
@@ -81,6 +84,7 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
         servers: if seed % 2 == 0 { 5 } else { 3 },
         clients: 4,
         minutes: args.minutes,
+        schedule: None,
         bug: None,
         trace,
     };
@@ -121,6 +125,74 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
         t.late,
     );
     report_failures(args, "coordination", &failed)
+}
+
+/// How long a schedule may keep an ensemble from committing, as a median over the seeds: the lab's bars, in
+/// milliseconds. (Some seeds have disks that take 60 ms for a sync.)
+const BARS_MS: &[(&str, u64)] = &[
+    ("none", 0),
+    ("follower-kill9", 0),
+    ("ring-leader3", 0),
+    ("leader-kill9", 300),
+    ("leader-isolate-10s", 1_000),
+    ("oneway-leader-out", 1_000),
+    ("leader-sigstop-10s", 1_000),
+    ("leader-flap", 2_000),
+    ("leader-loss30", 3_000),
+    ("node71-loss50", 3_000),
+    ("incident-2023-01-29", 5_000),
+    ("quorum-loss", 1_000),
+    ("cut-then-kill", 1_000),
+];
+const SCHEDULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/lab/night/schedules");
+
+/// Each schedule with each seed, on three and on five servers.
+fn run_schedules(args: &Args) -> anyhow::Result<()> {
+    let mut over = Vec::new();
+    for (name, bar_ms) in BARS_MS {
+        let path = std::path::Path::new(SCHEDULES).join(format!("{name}.sched"));
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let schedule = coordination::Schedule::parse(&text).with_context(|| path.display().to_string())?;
+        for servers in [3, 5] {
+            let options = |seed: u64, trace: bool| coordination::Options {
+                seed,
+                servers,
+                clients: 9,
+                minutes: 0,
+                schedule: Some(schedule.clone()),
+                bug: None,
+                trace,
+            };
+            if let Some(seed) = args.seed {
+                println!("{name}, {servers} servers: {:#?}", coordination::run(options(seed, true)));
+                continue;
+            }
+            let (mut paused, failed) = each_seed(
+                args,
+                |seed| {
+                    let r = coordination::run(options(seed, false));
+                    (r.hash, r.violations.iter().map(|v| v.0.clone()).collect(), vec![(r.paused_ms, seed, r.leaders)])
+                },
+                |all: &mut Vec<_>, one| all.extend(one),
+            );
+            paused.sort_unstable();
+            let (worst_ms, seed, _) = paused.last().copied().unwrap_or_default();
+            let median_ms = paused.get(paused.len() / 2).copied().unwrap_or_default().0;
+            let leaders = paused.iter().map(|p| p.2).max().unwrap_or(0);
+            println!(
+                "{name}, {servers} servers, {} seeds: paused {median_ms} ms (median), {worst_ms} ms (seed {seed}), at most {bar_ms}; {leaders} times a new leader at most",
+                args.seeds
+            );
+            if median_ms > *bar_ms {
+                over.push(format!("{name} with {servers} servers: {median_ms} ms"));
+            }
+            report_failures(args, "schedules", &failed)?;
+        }
+    }
+    if !over.is_empty() {
+        bail!("paused too long: {}", over.join("; "));
+    }
+    Ok(())
 }
 
 /// Runs every seed, on several threads; each run gives its hash, its violations and its counts.

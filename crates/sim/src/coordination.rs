@@ -1,6 +1,6 @@
 //! An ensemble of coordination servers in a simulated world.
 //!
-//! `world` moves messages, disks and clocks; `faults` breaks things; `clients` write and read
+//! `world` moves messages, disks and clocks; `faults` breaks things, at random or by `schedule`; `clients` write and read
 //! registers; `check` knows what may not happen.
 
 mod check;
@@ -8,8 +8,10 @@ mod clients;
 mod disk;
 mod faults;
 mod liveness;
+mod schedule;
 pub mod small;
 mod world;
 
 pub use check::Violation;
+pub use schedule::{Schedule, ScheduleError};
 pub use world::{run, Options, Report};

@@ -4,7 +4,7 @@ use trivet_coordination::Bug;
 use trivet_sim::coordination::{run, Options, Report};
 
 fn options(seed: u64, minutes: u64, bug: Option<Bug>) -> Options {
-    Options { seed, servers: if seed % 2 == 0 { 5 } else { 3 }, clients: 4, minutes, bug, trace: false }
+    Options { seed, servers: if seed % 2 == 0 { 5 } else { 3 }, clients: 4, minutes, schedule: None, bug, trace: false }
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! The other half of correctness: where a majority is whole, somebody leads, soon; and not a server with bad
 //! links where one with good links knows as much.
 
+use super::schedule::PAUSE_MS;
 use super::world::{Event, World};
 use trivet_coordination::RoleName;
-use trivet_formats::ServerId;
+use trivet_formats::{ServerId, Zxid};
 
 /// How often the world is looked at.
 const LOOK_MS: u64 = 20;
@@ -35,6 +36,9 @@ pub(super) struct Liveness {
     since: u64,
     /// When somebody served last, or nobody could.
     well_at: u64,
+    /// The newest commit anywhere, and for how long there was no newer one although there could be.
+    newest: Option<Zxid>,
+    paused_ms: u64,
     /// How often it took longer than a second.
     pub(super) late: u64,
     /// Longest time without service that was allowed.
@@ -46,13 +50,14 @@ impl World {
         self.at(self.now + LOOK_MS, Event::Look);
         let picture = Picture {
             cut: self.cut.iter().map(|row| row.iter().map(|c| *c > 0).collect()).collect(),
-            loss: self.loss.clone(),
+            loss: (0..self.nodes.len()).map(|x| self.worst_loss(x)).collect(),
             well: (0..self.nodes.len()).map(|n| self.is_well(n)).collect(),
         };
         if picture != self.liveness.picture {
             self.liveness.picture = picture;
             self.liveness.since = self.now;
         }
+        self.measure_pauses();
         if !self.a_majority_is_whole() || self.somebody_serves() {
             self.liveness.well_at = self.now;
             return;
@@ -75,17 +80,26 @@ impl World {
     /// alone reaches the others is not enough: it may know less than they do, and must not lead them.)
     fn a_majority_is_whole(&self) -> bool {
         let n = self.nodes.len();
-        let sound = |x: usize| self.is_well(x) && self.loss[x] == 0;
+        let sound = |x: usize| self.is_well(x) && self.worst_loss(x) == 0;
         (0u32..1 << n).filter(|set| set.count_ones() as usize * 2 > n).any(|set| {
             let members: Vec<usize> = (0..n).filter(|x| set >> x & 1 == 1).collect();
             members.iter().all(|x| sound(*x) && members.iter().all(|y| self.whole(*x, *y)))
         })
     }
+    /// Where more than one link is lossy, the server that they have in common is; where just one is, both ends are.
+    fn worst_loss(&self, x: usize) -> u64 {
+        let n = self.nodes.len();
+        let link = |y: usize| self.loss_towards[x][y].max(self.loss_towards[y][x]);
+        let lossy = |x: usize| (0..n).filter(|y| self.loss_towards[x][*y].max(self.loss_towards[*y][x]) > 0).count();
+        let of_links = (0..n).filter(|y| lossy(x) >= lossy(*y)).map(link).max().unwrap_or(0);
+        self.loss[x].max(of_links)
+    }
+
     fn whole(&self, a: usize, b: usize) -> bool {
         a == b || self.cut[a][b] == 0 && self.cut[b][a] == 0
     }
 
-    fn somebody_serves(&self) -> bool {
+    pub(super) fn somebody_serves(&self) -> bool {
         let n = self.nodes.len();
         (0..n).any(|x| {
             let Some(s) = self.summary(x) else { return false };
@@ -97,22 +111,42 @@ impl World {
         })
     }
 
+    /// Time without a commit while a server could lead: it is sound, and has two-way links to a majority.
+    fn measure_pauses(&mut self) {
+        if self.schedule().is_none() || self.play.names.is_empty() {
+            return;
+        }
+        let n = self.nodes.len();
+        let newest = (0..n).filter_map(|x| self.summary(x)).map(|s| s.committed_zxid).max();
+        let reached = |x: usize| (0..n).filter(|y| self.is_well(*y) && self.whole(x, *y)).count();
+        let could = (0..n).any(|x| self.is_well(x) && reached(x) * 2 > n);
+        if newest > self.liveness.newest || self.now >= self.faults_end {
+            if self.liveness.paused_ms >= PAUSE_MS {
+                self.report.paused_ms += self.liveness.paused_ms;
+            }
+            self.liveness.newest = newest.max(self.liveness.newest);
+            self.liveness.paused_ms = 0;
+        } else if could {
+            self.liveness.paused_ms += LOOK_MS;
+        }
+    }
+
     /// Called when a server begins to lead.
     pub(super) fn check_the_choice(&mut self, node: usize) {
         let n = self.nodes.len();
         let known = self.now - self.liveness.since > KNOWN_AFTER_MS;
-        if !known || self.loss[node] < 25 {
+        if !known || self.worst_loss(node) < 25 {
             return;
         }
         let Some(mine) = self.summary(node) else { return };
-        let better: Vec<usize> = (0..n).filter(|x| self.is_well(*x) && self.loss[*x] == 0).collect();
+        let better: Vec<usize> = (0..n).filter(|x| self.is_well(*x) && self.worst_loss(*x) == 0).collect();
         let whole = |x: &usize| better.iter().filter(|y| self.whole(*x, **y)).count() * 2 > n;
         let same = |x: &usize| self.summary(*x).is_some_and(|s| s.last_zxid == mine.last_zxid);
         if let Some(other) = better.iter().copied().find(|x| whole(x) && same(x)) {
             self.violate(format!(
                 "server {} leads, {} % of its packets are lost, and server {} knows as much and has good links",
                 node + 1,
-                self.loss[node],
+                self.worst_loss(node),
                 other + 1
             ));
         }

@@ -5,6 +5,7 @@ use super::clients::{Client, PATIENCE_MS};
 use super::disk::Disk;
 use super::faults::Mend;
 use super::liveness::Liveness;
+use super::schedule::{Play, Schedule};
 use crate::Rng;
 use bytes::Bytes;
 use std::cmp::Reverse;
@@ -32,6 +33,8 @@ pub struct Options {
     pub servers: usize,
     pub clients: usize,
     pub minutes: u64,
+    /// Instead of faults at random.
+    pub schedule: Option<Schedule>,
     pub bug: Option<Bug>,
     pub trace: bool,
 }
@@ -61,6 +64,8 @@ pub struct Report {
     pub longest_without_ms: u64,
     /// How often it took more than a second.
     pub late: u64,
+    /// All pauses of service from 0.3 s on while a server had two-way links to a majority.
+    pub paused_ms: u64,
 }
 
 pub(super) enum Event {
@@ -112,6 +117,8 @@ pub(super) enum Event {
         client: usize,
     },
     Break,
+    /// The next of a schedule's faults.
+    Play,
     Look,
     PowerLoss {
         last: usize,
@@ -167,6 +174,8 @@ pub(super) struct World {
     clients: Vec<Client>,
     pub(super) cut: Vec<Vec<u32>>,
     pub(super) loss: Vec<u64>,
+    /// From one server to another, beside that.
+    pub(super) loss_towards: Vec<Vec<u64>>,
     pub(super) disk_stall: Vec<u64>,
     pub(super) stalled_until: Vec<u64>,
     checker: Checker,
@@ -174,6 +183,7 @@ pub(super) struct World {
     pub(super) report: Report,
     options: Options,
     pub(super) faults_end: u64,
+    pub(super) play: Play,
 }
 
 /// Runs one seed to its end.
@@ -199,12 +209,14 @@ impl World {
             clients: (0..options.clients).map(|i| Client::new(i, options.clients)).collect(),
             cut: vec![vec![0; n]; n],
             loss: vec![0; n],
+            loss_towards: vec![vec![0; n]; n],
             disk_stall: vec![0; n],
             stalled_until: vec![0; n],
             checker: Checker::new(options.clients),
             liveness: Liveness::default(),
             report: Report::default(),
-            faults_end: options.minutes * 60_000,
+            faults_end: options.schedule.as_ref().map_or(options.minutes * 60_000, Schedule::ends_at),
+            play: Play::default(),
             options,
         };
         for _ in 0..n {
@@ -226,7 +238,10 @@ impl World {
         for i in 0..world.clients.len() {
             world.at(i as u64, Event::Client { client: i });
         }
-        world.at(3_000, Event::Break);
+        match world.options.schedule {
+            Some(_) => world.begin_schedule(),
+            None => world.at(3_000, Event::Break),
+        }
         world.at(3_000, Event::Look);
         world
     }
@@ -348,6 +363,7 @@ impl World {
                     self.at(next, Event::Break);
                 }
             }
+            Event::Play => self.play(),
             Event::Look => self.look_whether_it_lives(),
             Event::PowerLoss { last } => self.power_loss(Some(last)),
             Event::Mend(what) => self.mend(what),
@@ -428,7 +444,7 @@ impl World {
         match effect {
             Effect::Vote { to, notification } => {
                 let to = to.0 as usize - 1;
-                let lost = self.cut[node][to] > 0 || self.rng.chance(self.loss[node].max(self.loss[to]));
+                let lost = self.cut[node][to] > 0 || self.rng.chance(self.lost_percent(node, to));
                 if !lost {
                     let delay = self.delay(node, to);
                     self.at(self.now + delay, Event::Vote { to, from: node, notification });
@@ -436,7 +452,7 @@ impl World {
             }
             Effect::Probe { to, bytes } => {
                 let to = to.0 as usize - 1;
-                let lost = self.cut[node][to] > 0 || self.rng.chance(self.loss[node].max(self.loss[to]));
+                let lost = self.cut[node][to] > 0 || self.rng.chance(self.lost_percent(node, to));
                 let full = self.nodes[to].frozen && self.nodes[to].backlog.len() > BACKLOG_MAX;
                 if !lost && !full {
                     let probe = trivet_formats::election::LinkProbe::decode(&bytes).expect("what ours sends is one");
@@ -470,7 +486,7 @@ impl World {
                     self.check_the_choice(node);
                     // The moment at which promises are fresh: power fails everywhere, and the leader
                     // is the last to come back.
-                    if self.now < self.faults_end && self.rng.chance(10) {
+                    if self.schedule().is_none() && self.now < self.faults_end && self.rng.chance(10) {
                         let soon = self.now + self.rng.range(0, 12);
                         self.at(soon, Event::PowerLoss { last: node });
                     }
@@ -587,9 +603,16 @@ impl World {
 
     // ---- links ----
 
+    fn lost_percent(&self, from: usize, to: usize) -> u64 {
+        self.loss[from].max(self.loss[to]).max(self.loss_towards[from][to])
+    }
+    pub(super) fn schedule(&self) -> Option<&Schedule> {
+        self.options.schedule.as_ref()
+    }
+
     fn delay(&mut self, a: usize, b: usize) -> u64 {
         // A lost segment is sent again after 200 ms, and again after 400, and so on.
-        let loss = self.loss[a].max(self.loss[b]);
+        let loss = self.lost_percent(a, b).max(self.loss_towards[b][a]);
         let mut delay = self.rng.range(0, 3);
         let mut again = 200;
         while self.rng.chance(loss) && again < 4_000 {
