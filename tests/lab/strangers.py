@@ -53,7 +53,7 @@ with Ensemble({1: "trivet", 2: "trivet", 3: "trivet"}) as e:
             hosts[number] = "127.0.0.74"
             twin = Elsewhere(number, kind, folder, hosts)
             twin.start()
-            end = time.time() + (6 if kind == "trivet" else 12)
+            end = time.time() + (4 if kind == "trivet" else 8)
             while time.time() < end:
                 assert twin.mode() not in ("leader", "follower"), "the second server %d serves" % number
                 time.sleep(0.2)

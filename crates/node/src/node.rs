@@ -242,6 +242,7 @@ fn coordination_settings(config: &NodeConfig) -> CoordinationSettings {
             bug: None,
         },
         data_dir: config.data.join("coordination"),
+        log_dir: config.data.join("coordination"),
         client_addresses: vec![config.address(config.node, config.ports.client)],
         peers: if numbers.len() > 1 { peers } else { BTreeMap::new() },
         max_client_connections: 0,

@@ -115,7 +115,7 @@ pub fn load(path: &Path) -> Result<ZooCfg, ConfigError> {
             .map_or_else(|| vec!["srvr".into()], |w| w.split(',').map(|s| s.trim().to_string()).collect()),
         bug: None,
     };
-    p.take("dataLogDir");
+    let log_dir = p.take("dataLogDir").map_or_else(|| data_dir.clone(), PathBuf::from);
     let unknown = p.values.into_keys().filter(|k| !ACCEPTED_SILENTLY.contains(&k.as_str())).collect();
     let peers = if servers.len() > 1 {
         servers.iter().map(|(sid, (s, _))| (*sid, (s.quorum, s.election))).collect()
@@ -123,7 +123,14 @@ pub fn load(path: &Path) -> Result<ZooCfg, ConfigError> {
         BTreeMap::new()
     };
     Ok(ZooCfg {
-        settings: crate::coordination::Settings { config, data_dir, client_addresses, peers, max_client_connections },
+        settings: crate::coordination::Settings {
+            config,
+            data_dir,
+            log_dir,
+            client_addresses,
+            peers,
+            max_client_connections,
+        },
         unknown,
     })
 }

@@ -33,6 +33,8 @@ const STATUS_STEP_MS: u64 = 100;
 pub struct Settings {
     pub config: Config,
     pub data_dir: PathBuf,
+    /// Where transactions are logged; `data_dir` unless a disk of their own is wanted.
+    pub log_dir: PathBuf,
     pub client_addresses: Vec<SocketAddr>,
     /// Quorum and election address of each member, this one included. Empty for a standalone server.
     pub peers: BTreeMap<ServerId, (SocketAddr, SocketAddr)>,
@@ -109,7 +111,7 @@ pub fn start(
     settings: Settings,
     on_event: impl Fn(&Event) + Send + 'static,
 ) -> Result<(Handle, std::thread::JoinHandle<()>), StartError> {
-    let (store, recovered) = Store::open(&settings.data_dir)?;
+    let (store, recovered) = Store::open(&settings.data_dir, &settings.log_dir)?;
     let clock = Clock::default();
     let now = Now { mono_ms: clock.mono_ms(), wall_ms: wall_ms() };
     let server = Server::new(settings.config.clone(), recovered, now);

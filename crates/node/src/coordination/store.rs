@@ -1,4 +1,4 @@
-//! The folder `version-2`, as Apache keeps it: snapshots, logs, epochs.
+//! The folder `version-2`, as Apache keeps it: snapshots, logs, epochs. Logs may lie in a second one (`dataLogDir`).
 //!
 //! One thread owns it and carries out the core's operations in order; what is queued together is
 //! written and synced together. A failed write or sync ends the process: what the page cache holds
@@ -40,6 +40,8 @@ pub enum StoreError {
     NoSnapshot { path: PathBuf },
     #[error("{path}: transactions are missing between {before} and {after}; restore the missing log file, or empty the folder to copy from the other servers")]
     Gap { path: PathBuf, before: Zxid, after: Zxid },
+    #[error("{path} holds {what}; check dataDir and dataLogDir")]
+    Mixed { path: PathBuf, what: &'static str },
 }
 
 fn at<T>(path: &Path, r: io::Result<T>) -> Result<T, StoreError> {
@@ -48,6 +50,7 @@ fn at<T>(path: &Path, r: io::Result<T>) -> Result<T, StoreError> {
 
 pub struct Store {
     dir: PathBuf,
+    log_dir: PathBuf,
     log: Option<OpenLog>,
     _lock: File,
 }
@@ -87,10 +90,12 @@ fn write_atomically(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
 }
 
 impl Store {
-    /// Opens `data_dir`, finishing what a crash interrupted, and reads everything in it.
-    pub fn open(data_dir: &Path) -> Result<(Store, Recovered), StoreError> {
-        let dir = data_dir.join("version-2");
+    /// Opens `data_dir`, finishing what a crash interrupted, and reads everything in it, and the logs in `log_dir`,
+    /// which may be the same.
+    pub fn open(data_dir: &Path, log_dir: &Path) -> Result<(Store, Recovered), StoreError> {
+        let (dir, log_dir) = (data_dir.join("version-2"), log_dir.join("version-2"));
         at(&dir, trivet_disk::make_dir(&dir))?;
+        at(&log_dir, trivet_disk::make_dir(&log_dir))?;
         let lock_path = data_dir.join("trivet.lock");
         let lock = at(&lock_path, OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path))?;
         let since = Instant::now();
@@ -100,16 +105,31 @@ impl Store {
             }
             std::thread::sleep(LOCK_PAUSE);
         }
-        let mut store = Store { dir, log: None, _lock: lock };
+        let mut store = Store { dir, log_dir, log: None, _lock: lock };
+        store.check_folders()?;
         store.finish_install()?;
         let recovered = store.recover()?;
         Ok((store, recovered))
     }
 
+    /// A folder that holds what belongs into the other was configured by mistake, as Apache says, too.
+    fn check_folders(&self) -> Result<(), StoreError> {
+        if self.dir.canonicalize().ok() == self.log_dir.canonicalize().ok() {
+            return Ok(());
+        }
+        if !numbered(&self.dir, "log.")?.is_empty() {
+            return Err(StoreError::Mixed { path: self.dir.clone(), what: "logs, which are to be elsewhere" });
+        }
+        if !numbered(&self.log_dir, "snapshot.")?.is_empty() {
+            return Err(StoreError::Mixed { path: self.log_dir.clone(), what: "snapshots, which are to be elsewhere" });
+        }
+        Ok(())
+    }
+
     fn recover(&mut self) -> Result<Recovered, StoreError> {
         let dir = self.dir.clone();
         let snapshots = numbered(&dir, "snapshot.")?;
-        let logs = numbered(&dir, "log.")?;
+        let logs = numbered(&self.log_dir, "log.")?;
         let tree = self.newest_snapshot(&snapshots, logs.is_empty())?;
         let log = self.read_logs(&logs, tree.last_zxid())?;
         let last = log.last().map_or(tree.last_zxid(), |(t, _)| t.zxid);
@@ -237,10 +257,10 @@ impl Store {
             if numbered(&self.dir, "snapshot.").is_ok_and(|s| s.is_empty()) {
                 self.first_snapshot()?;
             }
-            let path = self.dir.join(format!("log.{:x}", first.0));
+            let path = self.log_dir.join(format!("log.{:x}", first.0));
             let file = OpenOptions::new().create(true).truncate(true).write(true).read(true).open(&path)?;
             file.write_all_at(&txnlog::header(), 0)?;
-            sync_dir(&self.dir)?;
+            sync_dir(&self.log_dir)?;
             self.log = Some(OpenLog { file, path, position: txnlog::HEADER_BYTES as u64, allocated: 0 });
         }
         let log = self.log.as_mut().expect("just opened");
@@ -275,11 +295,11 @@ impl Store {
             DiskOp::Install { zxid, bytes } => self.install(zxid, &bytes),
             DiskOp::Snapshot { zxid, bytes } => {
                 self.close_log()?;
-                let dir = self.dir.clone();
+                let (dir, log_dir) = (self.dir.clone(), self.log_dir.clone());
                 // Beside the log, which goes on meanwhile.
                 std::thread::Builder::new().name("snapshot".into()).spawn(move || {
                     let name = format!("snapshot.{:x}", zxid.0);
-                    let written = write_atomically(&dir, &name, &bytes).and_then(|()| purge(&dir));
+                    let written = write_atomically(&dir, &name, &bytes).and_then(|()| purge(&dir, &log_dir));
                     if let Err(e) = written {
                         tracing::error!(%name, error = %e, "cannot write a snapshot; the log keeps growing");
                     }
@@ -299,7 +319,7 @@ impl Store {
 
     fn truncate(&mut self, zxid: Zxid) -> io::Result<()> {
         self.close_log()?;
-        let logs = numbered(&self.dir, "log.").map_err(io::Error::other)?;
+        let logs = numbered(&self.log_dir, "log.").map_err(io::Error::other)?;
         for (start, path) in logs.into_iter().rev() {
             if start > zxid {
                 fs::remove_file(&path)?;
@@ -313,7 +333,7 @@ impl Store {
             fsync(&file)?;
             break;
         }
-        sync_dir(&self.dir)
+        sync_dir(&self.log_dir)
     }
 
     /// The new snapshot is complete beside the old files; then a mark says that it replaces them; then
@@ -326,11 +346,12 @@ impl Store {
     }
 
     fn replace_by_installed(&self, zxid: Zxid) -> io::Result<()> {
-        for prefix in ["log.", "snapshot."] {
-            for (_, path) in numbered(&self.dir, prefix).map_err(io::Error::other)? {
+        for (dir, prefix) in [(&self.log_dir, "log."), (&self.dir, "snapshot.")] {
+            for (_, path) in numbered(dir, prefix).map_err(io::Error::other)? {
                 fs::remove_file(path)?;
             }
         }
+        sync_dir(&self.log_dir)?;
         let from = self.dir.join("trivet.installing");
         if from.exists() {
             fs::rename(from, self.dir.join(format!("snapshot.{:x}", zxid.0)))?;
@@ -383,7 +404,7 @@ impl Store {
 }
 
 /// Keeps the newest snapshots and the logs that lead on from the oldest of them.
-fn purge(dir: &Path) -> io::Result<()> {
+fn purge(dir: &Path, log_dir: &Path) -> io::Result<()> {
     let snapshots = numbered(dir, "snapshot.").map_err(io::Error::other)?;
     if snapshots.len() <= SNAPSHOTS_KEPT {
         return Ok(());
@@ -393,7 +414,7 @@ fn purge(dir: &Path) -> io::Result<()> {
     for (_, path) in old {
         fs::remove_file(path)?;
     }
-    let logs = numbered(dir, "log.").map_err(io::Error::other)?;
+    let logs = numbered(log_dir, "log.").map_err(io::Error::other)?;
     let needed = logs.iter().rposition(|(start, _)| *start <= oldest.next()).unwrap_or(0);
     for (_, path) in &logs[..needed] {
         fs::remove_file(path)?;
@@ -414,7 +435,7 @@ mod tests {
     }
 
     fn write(dir: &Path, ops: Vec<DiskOp>) {
-        let (mut store, _) = Store::open(dir).unwrap();
+        let (mut store, _) = Store::open(dir, dir).unwrap();
         let mut seen = Vec::new();
         let batch = ops.into_iter().enumerate().map(|(i, op)| (i as u64 + 1, op)).collect::<Vec<_>>();
         let count = batch.len() as u64;
@@ -423,7 +444,7 @@ mod tests {
     }
 
     fn last(dir: &Path) -> Zxid {
-        let (_, r) = Store::open(dir).unwrap();
+        let (_, r) = Store::open(dir, dir).unwrap();
         r.log.last().map_or(r.tree.last_zxid(), |(t, _)| t.zxid)
     }
 
@@ -461,19 +482,39 @@ mod tests {
         write(dir.path(), (6..=7).map(append).collect());
         let v2 = dir.path().join("version-2");
         fs::rename(v2.join("log.100000004"), dir.path().join("away")).unwrap();
-        assert!(matches!(Store::open(dir.path()), Err(StoreError::Gap { .. })));
+        assert!(matches!(Store::open(dir.path(), dir.path()), Err(StoreError::Gap { .. })));
         fs::rename(dir.path().join("away"), v2.join("log.100000004")).unwrap();
         assert_eq!(last(dir.path()), Zxid::new(1, 7));
         fs::write(v2.join("snapshot.100000009"), b"ZKSN rubbish").unwrap();
-        assert!(matches!(Store::open(dir.path()), Err(StoreError::Damaged { .. })));
+        assert!(matches!(Store::open(dir.path(), dir.path()), Err(StoreError::Damaged { .. })));
     }
 
     #[test]
     fn one_process_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
-        let open = Store::open(dir.path()).unwrap();
-        assert!(matches!(Store::open(dir.path()), Err(StoreError::InUse { .. })));
+        let open = Store::open(dir.path(), dir.path()).unwrap();
+        assert!(matches!(Store::open(dir.path(), dir.path()), Err(StoreError::InUse { .. })));
         drop(open);
-        assert!(Store::open(dir.path()).is_ok());
+        assert!(Store::open(dir.path(), dir.path()).is_ok());
+    }
+
+    #[test]
+    fn logs_may_lie_in_a_folder_of_their_own() {
+        let (data, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (mut store, _) = Store::open(data.path(), logs.path()).unwrap();
+        let bytes: Bytes = Tree::new().write(snapshot::Writer::file()).into();
+        store.carry_out(vec![(1, append(1)), (2, append(2))], &mut |_| {}).unwrap();
+        drop(store);
+        let (mut store, r) = Store::open(data.path(), logs.path()).unwrap();
+        assert_eq!(r.log.len(), 2);
+        let names = |dir: &Path, prefix| numbered(&dir.join("version-2"), prefix).unwrap().len();
+        assert_eq!((names(data.path(), "log."), names(logs.path(), "log.")), (0, 1));
+        store.carry_out(vec![(3, DiskOp::Install { zxid: Zxid::new(2, 1), bytes })], &mut |_| {}).unwrap();
+        assert_eq!((names(data.path(), "snapshot."), names(logs.path(), "log.")), (1, 0));
+        store.carry_out(vec![(4, append(7))], &mut |_| {}).unwrap();
+        drop(store);
+        // One setting forgotten, or both exchanged: nothing is taken for an empty server.
+        assert!(matches!(Store::open(logs.path(), logs.path()), Err(StoreError::NoSnapshot { .. })));
+        assert!(matches!(Store::open(logs.path(), data.path()), Err(StoreError::Mixed { .. })));
     }
 }

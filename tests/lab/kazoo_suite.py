@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""kazoo's own tests against three servers of ours. Which of them do not pass is compared with kazoo_differences.txt,
+where each has its reason; --write writes that list anew, with the reasons that it had."""
+import argparse, os, sys
+import pytest
+import kazoo.testing.harness
+from ensemble import Ensemble, HOSTS
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+LIST = os.path.join(HERE, "kazoo_differences.txt")
+# The password of the super user is "test".
+SETTINGS = ("DigestAuthenticationProvider.superDigest=super:D/InIHSb7yEEbrWz8b9l71RjZJU=\n"
+            "readonlymode.enabled=true\nreconfigEnabled=true\n")
+
+
+class Member:
+    def __init__(self, server):
+        self.server = server
+        self.address = self.secure_address = "%s:2181" % HOSTS[server.number]
+        self.client_port = 2181
+
+    @property
+    def running(self):
+        return self.server.process is not None
+
+    def run(self):
+        if not self.running:
+            self.server.start()
+
+    def stop(self):
+        self.server.kill()
+
+    def reset(self):
+        pass
+
+    def destroy(self):
+        pass
+
+    def get_logs(self, num_lines=100):
+        with open(self.server.folder + "/log", errors="replace") as f:
+            return f.readlines()[-num_lines:]
+
+
+class Cluster(list):
+    def start(self):
+        for m in self:
+            m.run()
+
+    def stop(self):
+        pass
+
+    terminate = reset = stop
+
+    def get_logs(self):
+        return []
+
+    def get_ssl_client_configuration(self):
+        pytest.skip("this ensemble speaks no TLS")
+
+
+class Results:
+    def __init__(self):
+        self.outcome = {}
+
+    def pytest_runtest_logreport(self, report):
+        name = report.nodeid.split("kazoo/tests/")[-1]
+        if report.when == "call" or report.outcome != "passed":
+            before = self.outcome.get(name)
+            if before != "failed":
+                self.outcome[name] = report.outcome
+
+
+def read_list():
+    if not os.path.exists(LIST):
+        return {}
+    lines = [l.rstrip("\n") for l in open(LIST) if l.strip() and not l.startswith("#")]
+    return {l.split("  ")[1]: l for l in lines}
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--write", action="store_true")
+    ap.add_argument("--kind", default="trivet", choices=["trivet", "apache"])
+    ap.add_argument("tests", nargs="*", help="pytest's arguments, instead of all tests")
+    a = ap.parse_args()
+    os.environ["ZOOKEEPER_VERSION"] = "3.9.5"
+    ensemble = Ensemble({i: a.kind for i in (1, 2, 3)})
+    for s in ensemble.servers.values():
+        with open(s.folder + "/zoo.cfg", "a") as f:
+            f.write(SETTINGS)
+    with ensemble as e:
+        e.wait_all()
+        cluster = Cluster(Member(s) for s in e.servers.values())
+        kazoo.testing.harness.get_global_cluster = lambda: cluster
+        results = Results()
+        pytest.main(["-q", "--no-header", "--tb=short", "-p", "no:cacheprovider", "--timeout=120", "--pyargs"] + (a.tests or ["kazoo.tests"]), plugins=[results])
+    got = {n: o for n, o in results.outcome.items() if o != "passed"}
+    print("%d passed, %d failed, %d skipped" % tuple(sum(o == x for o in results.outcome.values()) for x in ("passed", "failed", "skipped")))
+    if a.tests:
+        return 0
+    listed = read_list()
+    if a.write:
+        head = [l for l in open(LIST) if l.startswith("#")] if os.path.exists(LIST) else []
+        with open(LIST, "w") as f:
+            f.writelines(head)
+            for n in sorted(got):
+                reason = listed[n].split("  ", 2)[2] if n in listed and len(listed[n].split("  ", 2)) > 2 else "?"
+                f.write("%s  %s  %s\n" % (got[n], n, reason))
+        return 0
+    wrong = ["%s: %s, and the list says nothing of it" % (n, o) for n, o in sorted(got.items()) if n not in listed]
+    wrong += ["%s passes, and the list says that it does not" % n for n in sorted(listed) if n not in got and "may pass" not in listed[n]]
+    print("\n".join(wrong))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
