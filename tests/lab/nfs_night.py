@@ -2,7 +2,7 @@
 """The fault schedules under the NFS path: three whole nodes in namespaces, a real kernel client that writes all the time.
 
   nfs_night.py [--ports] [SCHEDULE...]      default: cut-then-kill
-  nfs_night.py --busy SECONDS               no fault, but all cores saturated, by the ZooKeeper probe, too
+  nfs_night.py --busy SECONDS               no fault, but all cores saturated by requests to ZooKeeper
 
 The guest hangs on the nodes' bridge and mounts the datastore address, which moves between the nodes' interfaces.
 It writes synced records from before the first fault until after the last; no error in any schedule, and all
@@ -13,7 +13,7 @@ one, if there is another one, and a majority of the metads (by the nodes' own st
 schedules it is only while no two living nodes have whole links. Bars: the incident at most 5 s beyond the unavoidable
 in total, node71-loss50 and all others no pause over 5 s, with `--ports` none over 2 s; `--busy`: no election.
 """
-import argparse, json, multiprocessing, os, secrets, shutil, signal, subprocess, sys, tempfile, threading, time
+import argparse, json, os, secrets, shutil, signal, subprocess, sys, tempfile, threading, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "night"))
@@ -22,6 +22,7 @@ from lablib import Lab, own_name, sh  # noqa: E402
 from runsched import Schedule  # noqa: E402
 
 ADDRESS, GUEST = "10.0.10.70", "10.0.10.200"
+XTASK = os.path.join(os.path.dirname(TRIVET), "xtask")
 PAUSE_COUNTS_S = 0.5
 SCRIPT = """
 echo READY
@@ -216,23 +217,24 @@ def beyond_s(acks, windows, began):
     return total, longest, told
 
 
-def spin(end):
-    while time.time() < end:
-        sum(i * i for i in range(1000))
-
-
 class Busy:
-    """Twice as many busy processes as cores, and a probe that writes through every ZooKeeper server."""
+    """All cores saturated by requests to ZooKeeper, and a probe that writes through every server."""
 
     def __init__(self, lab, seconds):
-        self.epoch = self.read(lab)
-        hosts = ",".join(lab.ip(i) for i in lab.ids())
+        self.epoch, self.seconds = self.read(lab), seconds
+        inside = ["ip", "netns", "exec", lab.ns(0)]
+        hosts = [lab.ip(i) for i in lab.ids()]
         probe = os.path.join(HERE, "night", "probe.py")
-        self.probe = subprocess.Popen(["ip", "netns", "exec", lab.ns(0), sys.executable, probe, "--hosts", hosts, "--out", str(lab.root / "probe.jsonl.gz")], stdout=subprocess.PIPE, text=True)
-        end = time.time() + seconds
-        self.spinners = [multiprocessing.Process(target=spin, args=(end,)) for _ in range(2 * os.cpu_count())]
-        for s in self.spinners:
-            s.start()
+        self.probe = subprocess.Popen(inside + [sys.executable, probe, "--hosts", ",".join(hosts), "--out", str(lab.root / "probe.jsonl.gz")], stdout=subprocess.PIPE, text=True)
+        load = [XTASK, "load", "--hosts", ",".join(h + ":2181" for h in hosts), "--sessions", "96", "--window", "4", "--op", "mix", "--seconds", str(seconds)]
+        self.load = subprocess.Popen(inside + load, stdout=subprocess.PIPE, text=True)
+        self.before = self.cpu()
+
+    @staticmethod
+    def cpu():
+        """(all, idle), in ticks since the machine's start."""
+        ticks = [int(t) for t in open("/proc/stat").readline().split()[1:9]]
+        return sum(ticks), ticks[3] + ticks[4]
 
     @staticmethod
     def read(lab):
@@ -242,14 +244,17 @@ class Busy:
         return leader["node"], leader["coordination"]["epoch"], next(n["node"] for n in nodes if n["metad"]["leading"])
 
     def end(self, lab):
-        for s in self.spinners:
-            s.join()
+        (all_ticks, idle), (all_before, idle_before) = self.cpu(), self.before
+        busy_percent = 100 - 100 * (idle - idle_before) / (all_ticks - all_before)
+        load = json.loads(self.load.communicate(timeout=60)[0])
         self.probe.send_signal(signal.SIGTERM)
         found = json.loads(self.probe.stdout.read().strip().splitlines()[-1])
         assert not found["violations"], found["violations"][:3]
         now = self.read(lab)
         assert now[:2] == self.epoch[:2], "a busy machine changed the leader: %s, then %s" % (self.epoch, now)
-        print("busy: %d writes of the probe, coordination's leader and epoch the same, metad's LEADER %s" % (found["writes_ok"], "the same" if now == self.epoch else "another"))
+        assert busy_percent > 90, "the cores were only %d %% busy" % busy_percent
+        print("busy for %d s: the cores %d %%, %d requests (%s/s, p99 %d ms, %d sessions lost), %d writes of the probe; coordination's leader and epoch the same, metad's LEADER %s" % (
+            self.seconds, busy_percent, load["ops"], load["ops_s"], load["p99_us"] / 1000, load["sessions_lost"], found["writes_ok"], "the same" if now == self.epoch else "another"))
 
 
 def once(path, ports, name, keep, busy_s=0):

@@ -1,7 +1,8 @@
-//! The chores: `cargo xtask sim`, `cargo xtask lab`, `cargo xtask history`.
+//! The chores: `cargo xtask sim`, `cargo xtask lab`, `cargo xtask load`, `cargo xtask history`.
 
 mod history;
 mod lab;
+mod load;
 mod sim;
 
 use clap::{Parser, Subcommand};
@@ -19,6 +20,8 @@ enum Command {
     Sim(sim::Args),
     /// Run the tests that need packages, root, Java or QEMU
     Lab(lab::Args),
+    /// Load ZooKeeper servers with requests, and measure how they take it
+    Load(load::Args),
     /// Judge a history of reads and writes that real clients made
     History(history::Args),
 }
@@ -27,6 +30,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Sim(args) => sim::run(&args),
         Command::Lab(args) => lab::run(&args),
+        Command::Load(args) => load::run(&args),
         Command::History(args) => history::run(&args),
     }
 }
