@@ -4,6 +4,7 @@ mod coordination;
 mod datastore;
 mod serve;
 mod status;
+mod timeline;
 mod up;
 
 use clap::{Parser, Subcommand};
@@ -30,6 +31,8 @@ enum Command {
     Datastore(datastore::Args),
     /// Run the coordination role alone, from an Apache ZooKeeper configuration file
     Coordination(coordination::Args),
+    /// Tell what happened to a ZooKeeper ensemble, from its servers' logs
+    Timeline(timeline::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -46,5 +49,6 @@ fn main() -> anyhow::Result<()> {
         Command::Status(args) => status::run(&args),
         Command::Datastore(args) => datastore::run(&args),
         Command::Coordination(args) => coordination::run(&args),
+        Command::Timeline(args) => timeline::run(&args),
     }
 }

@@ -1,0 +1,300 @@
+//! What a message says. Wordings of Apache ZooKeeper 3.4.3 to 3.9.5.
+
+use crate::line::Head;
+
+/// Why a connection to the leader, or to a follower, ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Silence for the read time-out: what cut them off was that much earlier.
+    Timeout,
+    /// The other process ended, or closed the connection.
+    Closed,
+    /// Nobody listens there.
+    Refused,
+    /// This process closed it itself.
+    Own,
+    Unknown,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Looking,
+    Following,
+    Leading,
+    Observing,
+}
+
+/// A vote that was received; a server receives its own as well, when it sends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vote {
+    pub from: u32,
+    pub state: State,
+    pub leader: i64,
+    pub zxid: i64,
+    pub round: i64,
+    pub peer_epoch: i64,
+    /// Of the server that received it.
+    pub mine: State,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    Starts {
+        id: Option<u32>,
+    },
+    TickMs(u64),
+    SyncLimit(u64),
+    Version(String),
+    Looks,
+    /// Elected, or joins; it does not work yet.
+    WillFollow,
+    WillLead,
+    /// It has its leader's history and serves.
+    Follows,
+    Leads,
+    HasQuorum {
+        epoch: i64,
+        with: Vec<u32>,
+    },
+    GaveUpLead {
+        reason: String,
+    },
+    LostLeader(Cause),
+    /// The leader's view of a follower.
+    LearnerConnected {
+        id: u32,
+    },
+    LearnerLost {
+        ip: String,
+        cause: Cause,
+    },
+    Vote(Vote),
+    CannotReach {
+        id: u32,
+        cause: Cause,
+    },
+    /// Its link to this one broke.
+    LinkBroken {
+        id: u32,
+    },
+    /// The disk took so long for a sync.
+    SlowSyncMs(u64),
+    PauseMs(u64),
+    /// A client was turned away.
+    NotServing,
+}
+
+impl Fact {
+    /// Whether the line behind the message says the cause.
+    pub fn wants_cause(&self) -> bool {
+        matches!(self, Fact::LostLeader(_) | Fact::LearnerLost { .. } | Fact::CannotReach { .. })
+    }
+
+    pub fn set_cause(&mut self, to: Cause) {
+        if let Fact::LostLeader(cause) | Fact::LearnerLost { cause, .. } | Fact::CannotReach { cause, .. } = self {
+            *cause = to;
+        }
+    }
+}
+
+/// The cause in an exception's first line.
+pub fn cause(line: &str) -> Option<Cause> {
+    let is = |any: &[&str]| any.iter().any(|s| line.contains(s));
+    if is(&["Read timed out", "connect timed out", "Connect timed out", "NoRouteToHost", "No route to host"]) {
+        Some(Cause::Timeout)
+    } else if is(&["Connection refused"]) {
+        Some(Cause::Refused)
+    } else if is(&["Socket closed", "socket is closed", "Socket is closed"]) {
+        Some(Cause::Own)
+    } else if is(&["EOFException", "Connection reset", "Broken pipe"]) {
+        Some(Cause::Closed)
+    } else {
+        (line.contains("Exception") || line.contains("Error")).then_some(Cause::Unknown)
+    }
+}
+
+fn number_behind(message: &str, what: &str) -> Option<u64> {
+    let rest = &message[message.find(what)? + what.len()..];
+    let rest = rest.trim_start();
+    rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())].parse().ok()
+}
+
+/// `None`: the message says nothing that matters here.
+pub fn fact(head: &Head<'_>) -> Option<Fact> {
+    let m = head.message;
+    match head.class {
+        "QuorumPeer" => match m {
+            "LOOKING" => Some(Fact::Looks),
+            "FOLLOWING" | "OBSERVING" => Some(Fact::WillFollow),
+            "LEADING" => Some(Fact::WillLead),
+            "Peer state changed: following - broadcast" | "Peer state changed: observing - broadcast" => {
+                Some(Fact::Follows)
+            }
+            "Peer state changed: leading - broadcast" => Some(Fact::Leads),
+            _ if m.starts_with("tickTime set to") => number_behind(m, "set to").map(Fact::TickMs),
+            _ if m.starts_with("syncLimit set to") => number_behind(m, "set to").map(Fact::SyncLimit),
+            _ => None,
+        },
+        "QuorumPeerMain" if m.starts_with("Starting quorum peer") => {
+            Some(Fact::Starts { id: number_behind(m, "myid=").map(|n| n as u32) })
+        }
+        "FastLeaderElection" if m.starts_with("Notification: ") => vote(&m[14..]).map(Fact::Vote),
+        "Follower" | "Observer" if m.starts_with("Exception when ") => Some(Fact::LostLeader(Cause::Unknown)),
+        "Leader" if m.starts_with("Have quorum of supporters") => has_quorum(m),
+        "Leader" if m.starts_with("Shutdown called") => {
+            let reason = m.split_once("For the reason ").map_or("", |(_, r)| r);
+            Some(Fact::GaveUpLead { reason: reason.into() })
+        }
+        "Learner" if m.contains("UPTODATE") => Some(Fact::Follows),
+        // Before 3.5 this is the last that a follower says before it serves.
+        "Learner" if m.starts_with("Getting a ") || m.starts_with("Truncating log to get in sync") => {
+            Some(Fact::Follows)
+        }
+        "LearnerHandler" => learner_handler(head),
+        "QuorumCnxManager" if m.starts_with("Cannot open channel to ") => {
+            let id = number_behind(m, "Cannot open channel to")? as u32;
+            Some(Fact::CannotReach { id, cause: Cause::Unknown })
+        }
+        "QuorumCnxManager" | "QuorumCnxManager$RecvWorker" if m.starts_with("Connection broken for id ") => {
+            Some(Fact::LinkBroken { id: number_behind(m, "for id")? as u32 })
+        }
+        "FileTxnLog" if m.starts_with("fsync-ing the write ahead log") => {
+            number_behind(m, " took ").map(Fact::SlowSyncMs)
+        }
+        "JvmPauseMonitor" if m.contains("pause of approximately") => {
+            number_behind(m, "pause of approximately").map(Fact::PauseMs)
+        }
+        "NIOServerCnxn" | "NettyServerCnxn" if m.contains("ZooKeeperServer not running") => Some(Fact::NotServing),
+        "Environment" | "ZooKeeperServer" => {
+            let version = m.split_once("environment:zookeeper.version=")?.1;
+            let end = version.find([',', '-', ' ']).unwrap_or(version.len());
+            Some(Fact::Version(version[..end].into()))
+        }
+        _ => None,
+    }
+}
+
+/// `Have quorum of supporters, sids: [[1, 3]]; starting up and setting last processed zxid: 0x100000000`
+fn has_quorum(m: &str) -> Option<Fact> {
+    let zxid = m.rsplit_once("zxid: 0x")?.1.trim();
+    let epoch = i64::from_str_radix(zxid, 16).ok()? >> 32;
+    let sids = m.split_once("sids: ").map_or("", |(_, s)| s.split_once(';').map_or(s, |(s, _)| s));
+    let with = sids.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
+    Some(Fact::HasQuorum { epoch, with })
+}
+
+fn learner_handler(head: &Head<'_>) -> Option<Fact> {
+    let m = head.message;
+    if m.starts_with("Follower sid: ") {
+        return Some(Fact::LearnerConnected { id: number_behind(m, "Follower sid:")? as u32 });
+    }
+    if m.starts_with("Unexpected exception") {
+        let ip = head.thread.strip_prefix("LearnerHandler-/")?.rsplit_once(':')?.0;
+        return Some(Fact::LearnerLost { ip: ip.into(), cause: Cause::Unknown });
+    }
+    None
+}
+
+fn state(text: &str) -> Option<State> {
+    Some(match text {
+        "LOOKING" => State::Looking,
+        "FOLLOWING" => State::Following,
+        "LEADING" => State::Leading,
+        "OBSERVING" => State::Observing,
+        _ => return None,
+    })
+}
+
+fn hex(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix("0x")?;
+    u64::from_str_radix(digits, 16).ok().map(|n| n as i64)
+}
+
+fn vote(text: &str) -> Option<Vote> {
+    // 3.6 and later name each field first; before, the name follows in parentheses.
+    let named = text.starts_with("my state:");
+    let field = |name: &str| -> Option<&str> {
+        if named {
+            let at = text.find(&format!("{name}:"))? + name.len() + 1;
+            let rest = &text[at..];
+            return Some(rest[..rest.find([';', ',']).unwrap_or(rest.len())].trim());
+        }
+        let at = text.find(&format!(" ({name})"))?;
+        text[..at].rsplit([' ', ',', ')']).next()
+    };
+    Some(Vote {
+        from: field("n.sid")?.parse().ok()?,
+        state: state(field("n.state")?)?,
+        leader: field("n.leader")?.parse().ok()?,
+        zxid: hex(field("n.zxid")?)?,
+        round: hex(field("n.round")?)?,
+        peer_epoch: ["n.peerEpoch", "n.peerEPoch"].iter().find_map(|n| field(n)).and_then(hex)?,
+        mine: state(field("my state")?)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::line::head;
+
+    fn of(class: &str, message: &str) -> Option<Fact> {
+        let line =
+            format!("2026-11-22T07:56:19,868 [myid:1] - INFO  [LearnerHandler-/10.0.10.72:4711:{class}@1] - {message}");
+        fact(&head(&line).unwrap())
+    }
+
+    #[test]
+    fn every_wording_of_a_vote() {
+        let want = Vote {
+            from: 2,
+            state: State::Looking,
+            leader: 3,
+            zxid: 0x2000001a6,
+            round: 1,
+            peer_epoch: 2,
+            mine: State::Following,
+        };
+        for text in [
+            "3 (n.leader), 0x2000001a6 (n.zxid), 0x1 (n.round), LOOKING (n.state), 2 (n.sid), 0x2 (n.peerEPoch), FOLLOWING (my state)",
+            "1 (message format version), 3 (n.leader), 0x2000001a6 (n.zxid), 0x1 (n.round), LOOKING (n.state), 2 (n.sid), 0x2 (n.peerEpoch) FOLLOWING (my state)",
+            "2 (message format version), 3 (n.leader), 0x2000001a6 (n.zxid), 0x1 (n.round), LOOKING (n.state), 2 (n.sid), 0x2 (n.peerEPoch), FOLLOWING (my state)0 (n.config version)",
+            "my state:FOLLOWING; n.sid:2, n.state:LOOKING, n.leader:3, n.round:0x1, n.peerEpoch:0x2, n.zxid:0x2000001a6, message format version:0x2, n.config version:0x0",
+        ] {
+            assert_eq!(of("FastLeaderElection", &format!("Notification: {text}")), Some(Fact::Vote(want)), "{text}");
+        }
+    }
+
+    #[test]
+    fn messages_that_matter() {
+        let quorum = |text: &str| of("Leader", text);
+        assert_eq!(
+            quorum(
+                "Have quorum of supporters, sids: [[1, 3]]; starting up and setting last processed zxid: 0x500000000"
+            ),
+            Some(Fact::HasQuorum { epoch: 5, with: vec![1, 3] })
+        );
+        assert_eq!(
+            quorum(
+                "Have quorum of supporters, sids: [ 1,2 ]; starting up and setting last processed zxid: 0x100000000"
+            ),
+            Some(Fact::HasQuorum { epoch: 1, with: vec![1, 2] })
+        );
+        assert_eq!(
+            of("FileTxnLog", "fsync-ing the write ahead log in SyncThread:1 took 1234ms which will"),
+            Some(Fact::SlowSyncMs(1234))
+        );
+        assert_eq!(
+            of("LearnerHandler", "Unexpected exception in LearnerHandler: "),
+            Some(Fact::LearnerLost { ip: "10.0.10.72".into(), cause: Cause::Unknown })
+        );
+        assert_eq!(
+            of("QuorumCnxManager", "Cannot open channel to 3 at election address /10.0.10.73:3888"),
+            Some(Fact::CannotReach { id: 3, cause: Cause::Unknown })
+        );
+        assert_eq!(of("QuorumPeer", "something else"), None);
+        assert_eq!(cause("java.net.SocketTimeoutException: Read timed out"), Some(Cause::Timeout));
+        assert_eq!(cause("java.io.EOFException"), Some(Cause::Closed));
+        assert_eq!(cause("\tat java.lang.Thread.run"), None);
+    }
+}

@@ -1,0 +1,83 @@
+//! Times as log lines have them: no zone, milliseconds.
+
+/// Milliseconds since 1970, in the log's own clock.
+pub type LogMillis = i64;
+
+const DAY_MS: i64 = 86_400_000;
+
+/// `2023-01-25T19:05:05,818`, with a blank instead of the T and a point instead of the comma as well: the time, and
+/// how many bytes it took.
+pub fn parse(text: &[u8]) -> Option<(LogMillis, usize)> {
+    let digits = |from: usize, n: usize| -> Option<i64> {
+        text.get(from..from + n)?
+            .iter()
+            .try_fold(0, |sum, b| b.is_ascii_digit().then(|| sum * 10 + i64::from(b - b'0')))
+    };
+    let is = |at: usize, any: &[u8]| text.get(at).is_some_and(|b| any.contains(b));
+    if !(is(4, b"-") && is(7, b"-") && is(10, b"T ") && is(13, b":") && is(16, b":") && is(19, b",.")) {
+        return None;
+    }
+    let (year, month, day) = (digits(0, 4)?, digits(5, 2)?, digits(8, 2)?);
+    let (hour, minute, second, ms) = (digits(11, 2)?, digits(14, 2)?, digits(17, 2)?, digits(20, 3)?);
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    Some((days(year, month, day) * DAY_MS + ((hour * 60 + minute) * 60 + second) * 1_000 + ms, 23))
+}
+
+/// Days since 1970 of a date of the Gregorian calendar; years begin in March, so that leap days come last.
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, month) = (year.div_euclid(400), (month + 9) % 12);
+    let of_era = year.rem_euclid(400);
+    let of_year = (153 * month + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
+fn date(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (era * 400 + year + i64::from(month <= 2), month, day)
+}
+
+/// `2023-01-25T19:05:05.818`
+pub fn long(at: LogMillis) -> String {
+    let (year, month, day) = date(at.div_euclid(DAY_MS));
+    format!("{year:04}-{month:02}-{day:02}T{}", clock(at))
+}
+
+/// `2023-01-25`
+pub fn day(at: LogMillis) -> String {
+    let (year, month, day) = date(at.div_euclid(DAY_MS));
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+/// `19:05:05.818`
+pub fn clock(at: LogMillis) -> String {
+    let ms = at.rem_euclid(DAY_MS);
+    format!("{:02}:{:02}:{:02}.{:03}", ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60, ms % 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_and_written() {
+        for text in
+            ["2023-01-25T19:05:05.818", "2024-02-29T23:59:59.999", "1970-01-01T00:00:00.000", "2100-03-01T00:00:00.001"]
+        {
+            let (at, n) = parse(text.as_bytes()).unwrap();
+            assert_eq!((long(at).as_str(), n), (text, 23));
+        }
+        assert_eq!(parse(b"1970-01-02 00:00:00,001 x"), Some((DAY_MS + 1, 23)));
+        for wrong in ["2023-13-25T19:05:05,818", "2023-01-25T19:05:05", "2023-01-25T29:05:05,818", "", "xxxx"] {
+            assert_eq!(parse(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
+}
