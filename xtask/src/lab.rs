@@ -38,6 +38,7 @@ const TESTS: &[Test] = &[
         modules: &["kazoo"],
     },
     Test { name: "transfer", script: "transfer.py", commands: &["python3"], modules: &["kazoo"] },
+    Test { name: "sessions", script: "sessions.py", commands: &["python3"], modules: &["kazoo"] },
     Test { name: "liars", script: "liars.py", commands: &["python3"], modules: &["kazoo"] },
     Test { name: "strangers", script: "strangers.py", commands: &["python3", "java"], modules: &["kazoo"] },
     Test {
