@@ -52,7 +52,7 @@ pub struct Store {
     dir: PathBuf,
     log_dir: PathBuf,
     log: Option<OpenLog>,
-    _lock: File,
+    _locks: Vec<File>,
 }
 
 struct OpenLog {
@@ -89,23 +89,33 @@ fn write_atomically(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     sync_dir(dir)
 }
 
+/// One process at a time has a folder.
+fn lock(folder: &Path) -> Result<File, StoreError> {
+    let path = folder.join("trivet.lock");
+    let lock = at(&path, OpenOptions::new().create(true).truncate(false).write(true).open(&path))?;
+    let since = Instant::now();
+    while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if since.elapsed() >= LOCK_WAIT {
+            return Err(StoreError::InUse { path: folder.into() });
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    Ok(lock)
+}
+
 impl Store {
-    /// Opens `data_dir`, finishing what a crash interrupted, and reads everything in it, and the logs in `log_dir`,
+    /// Opens `data_dir`, finishing what a crash interrupted, and reads everything in it, and the logs in `log_parent`,
     /// which may be the same.
-    pub fn open(data_dir: &Path, log_dir: &Path) -> Result<(Store, Recovered), StoreError> {
-        let (dir, log_dir) = (data_dir.join("version-2"), log_dir.join("version-2"));
+    pub fn open(data_dir: &Path, log_parent: &Path) -> Result<(Store, Recovered), StoreError> {
+        let (dir, log_dir) = (data_dir.join("version-2"), log_parent.join("version-2"));
         at(&dir, trivet_disk::make_dir(&dir))?;
         at(&log_dir, trivet_disk::make_dir(&log_dir))?;
-        let lock_path = data_dir.join("trivet.lock");
-        let lock = at(&lock_path, OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path))?;
-        let since = Instant::now();
-        while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            if since.elapsed() >= LOCK_WAIT {
-                return Err(StoreError::InUse { path: data_dir.into() });
-            }
-            std::thread::sleep(LOCK_PAUSE);
+        let mut locks = vec![lock(data_dir)?];
+        if dir.canonicalize().ok() != log_dir.canonicalize().ok() {
+            // Two servers must not share the folder of logs, either.
+            locks.push(lock(log_parent)?);
         }
-        let mut store = Store { dir, log_dir, log: None, _lock: lock };
+        let mut store = Store { dir, log_dir, log: None, _locks: locks };
         store.check_folders()?;
         store.finish_install()?;
         let recovered = store.recover()?;
@@ -512,6 +522,8 @@ mod tests {
         store.carry_out(vec![(3, DiskOp::Install { zxid: Zxid::new(2, 1), bytes })], &mut |_| {}).unwrap();
         assert_eq!((names(data.path(), "snapshot."), names(logs.path(), "log.")), (1, 0));
         store.carry_out(vec![(4, append(7))], &mut |_| {}).unwrap();
+        let another = tempfile::tempdir().unwrap();
+        assert!(matches!(Store::open(another.path(), logs.path()), Err(StoreError::InUse { .. })));
         drop(store);
         // One setting forgotten, or both exchanged: nothing is taken for an empty server.
         assert!(matches!(Store::open(logs.path(), logs.path()), Err(StoreError::NoSnapshot { .. })));

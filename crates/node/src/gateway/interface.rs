@@ -80,8 +80,11 @@ impl Interfaces {
         (valid.ifa_preferred, valid.ifa_valid) = (0, VALID_S);
         request.message_mut().attributes.push(AddressAttribute::CacheInfo(valid));
         if let Err(e) = request.execute().await {
-            // Somebody may have removed the device: the next attempt makes another.
-            self.own = None;
+            // Somebody may have removed the device: the next attempt makes another. One that could not be made is
+            // not tried again.
+            if self.own.as_ref().is_some_and(Option::is_some) {
+                self.own = None;
+            }
             return Err(allowed(e));
         }
         Ok(Place::Interface(shared))

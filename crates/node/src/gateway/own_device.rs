@@ -13,8 +13,9 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{getrlimit, Resource};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-/// The kernel closes a dead process's files from the highest number down: the device shall go first. Larger numbers
-/// than this would make the table of files large.
+/// The kernel lets go of a dead process's files from the highest number down, and the device shall go first. (Seen on
+/// Linux 6.18: with the highest number nothing comes from the address any more; with a low one clients get the end of
+/// their connection, and a refusal.) Larger numbers than this would make the table of files large.
 const HIGHEST_FD: u64 = 65_535;
 
 pub(super) struct OwnDevice {
