@@ -164,7 +164,11 @@ fn run_schedules(args: &Args) -> anyhow::Result<()> {
                 trace,
             };
             if let Some(seed) = args.seed {
-                println!("{name}, {servers} servers: {:#?}", coordination::run(options(seed, true)));
+                let report = coordination::run(options(seed, true));
+                println!("{name}, {servers} servers: {report:#?}");
+                if !report.violations.is_empty() {
+                    bail!("seed {seed} violates in {name}");
+                }
                 continue;
             }
             let (mut paused, failed) = each_seed(

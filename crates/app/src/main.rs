@@ -23,7 +23,8 @@ enum Command {
     Up(up::Args),
     /// Run one node, or some of its roles, from a node.toml
     ///
-    /// To put datastore addresses on an interface it needs CAP_NET_ADMIN and CAP_NET_RAW; on loopback it does not.
+    /// For datastore addresses of a real network it needs /dev/net/tun, CAP_NET_ADMIN and CAP_NET_RAW; on loopback it
+    /// does not.
     Serve(serve::Args),
     /// Show nodes, leaders, datastore addresses and files with their copies
     Status(status::Args),

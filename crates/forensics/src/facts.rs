@@ -73,15 +73,9 @@ pub enum Fact {
         id: u32,
         cause: Cause,
     },
-    /// Its link to this one broke.
-    LinkBroken {
-        id: u32,
-    },
     /// The disk took so long for a sync.
     SlowSyncMs(u64),
     PauseMs(u64),
-    /// A client was turned away.
-    NotServing,
 }
 
 impl Fact {
@@ -155,16 +149,12 @@ pub fn fact(head: &Head<'_>) -> Option<Fact> {
             let id = number_behind(m, "Cannot open channel to")? as u32;
             Some(Fact::CannotReach { id, cause: Cause::Unknown })
         }
-        "QuorumCnxManager" | "QuorumCnxManager$RecvWorker" if m.starts_with("Connection broken for id ") => {
-            Some(Fact::LinkBroken { id: number_behind(m, "for id")? as u32 })
-        }
         "FileTxnLog" if m.starts_with("fsync-ing the write ahead log") => {
             number_behind(m, " took ").map(Fact::SlowSyncMs)
         }
         "JvmPauseMonitor" if m.contains("pause of approximately") => {
             number_behind(m, "pause of approximately").map(Fact::PauseMs)
         }
-        "NIOServerCnxn" | "NettyServerCnxn" if m.contains("ZooKeeperServer not running") => Some(Fact::NotServing),
         "Environment" | "ZooKeeperServer" => {
             let version = m.split_once("environment:zookeeper.version=")?.1;
             let end = version.find([',', '-', ' ']).unwrap_or(version.len());

@@ -11,7 +11,7 @@ const ID_MAX: u32 = 255;
 pub const FACTS_MAX: usize = 4_000_000;
 
 /// A line of an input, as the report names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// Index into `Reader::files`.
     pub file: u32,
@@ -32,6 +32,8 @@ pub struct Entry {
 struct Stream {
     /// How often the threads' names say which server it is.
     ids: BTreeMap<u32, u64>,
+    /// Its last line with a time.
+    end: (LogMillis, Place),
     entries: Vec<(Option<u32>, Entry)>,
 }
 
@@ -46,11 +48,10 @@ pub struct Reader {
     pub dropped: u64,
     kept: usize,
     streams: BTreeMap<(u32, String), Stream>,
-    /// The newest time of each server's log.
+    /// The stream whose newest entry waits for its cause.
     open: Option<(u32, String)>,
     line: u32,
     addresses: BTreeMap<u32, String>,
-    ends: BTreeMap<(u32, String), (LogMillis, Place)>,
 }
 
 /// All facts, each with its server, in the order of their times.
@@ -83,8 +84,8 @@ impl Reader {
         self.heads += 1;
         let key = (file, prefix.to_string());
         let place = Place { file, line: self.line };
-        self.ends.insert(key.clone(), (head.at, place));
-        let stream = self.streams.entry(key.clone()).or_default();
+        let stream = self.streams.entry(key).or_default();
+        stream.end = (head.at, place);
         let id = id_of(&head);
         if let Some(id) = id {
             *stream.ids.entry(id).or_default() += 1;
@@ -100,7 +101,7 @@ impl Reader {
         }
         self.kept += 1;
         if fact.wants_cause() {
-            self.open = Some(key);
+            self.open = Some((file, prefix.to_string()));
         }
         stream.entries.push((id, Entry { at: head.at, node: 0, place, fact }));
     }
@@ -137,10 +138,9 @@ impl Reader {
             if whole.is_none() && stream.ids.is_empty() && !stream.entries.is_empty() {
                 facts.unknown.push(self.files[key.0 as usize].clone());
             }
-            let end = self.ends.get(&key).copied();
             for id in whole.into_iter().chain(stream.ids.into_keys()) {
-                let newest = facts.ends.entry(id).or_insert(end.expect("it has entries"));
-                *newest = (*newest).max(end.expect("it has entries"));
+                let newest = facts.ends.entry(id).or_insert(stream.end);
+                *newest = (*newest).max(stream.end);
             }
             let entries = stream.entries.into_iter();
             facts.entries.extend(entries.filter_map(|(own, e)| Some(Entry { node: own.or(whole)?, ..e })));
