@@ -37,6 +37,9 @@ pub struct Args {
     /// Threads
     #[arg(long, default_value_t = 2)]
     jobs: u64,
+    /// Coordination only: members join, leave, get votes and lose them meanwhile
+    #[arg(long)]
+    reconfig: bool,
     /// Run each seed twice and compare
     #[arg(long)]
     twice: bool,
@@ -85,6 +88,7 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
         clients: 4,
         minutes: args.minutes,
         schedule: None,
+        reconfig: args.reconfig,
         bug: None,
         trace,
     };
@@ -104,7 +108,7 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
     );
     println!(
         "coordination: {} seeds of {} simulated minutes, {} events: {} elections, {} leaders, {} commits, {} answers, \
-         {} DIFF, {} TRUNC, {} SNAP, {} torn tails, {} kills, {} power losses, {} freezes, {} leads to hand over, {} sessions expired, a whole majority served after {} ms at the latest, and {} times after more than 1000 ms",
+         {} DIFF, {} TRUNC, {} SNAP, {} torn tails, {} kills, {} power losses, {} freezes, {} leads to hand over, {} lists of members taken over, {} sessions expired, a whole majority served after {} ms at the latest, and {} times after more than 1000 ms",
         args.seeds,
         args.minutes,
         t.events,
@@ -120,6 +124,7 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
         t.power_losses,
         t.freezes,
         t.transfers,
+        t.members_changes,
         t.expired_sessions,
         t.longest_without_ms,
         t.late,
@@ -160,6 +165,7 @@ fn run_schedules(args: &Args) -> anyhow::Result<()> {
                 clients: 9,
                 minutes: 0,
                 schedule: Some(schedule.clone()),
+                reconfig: false,
                 bug: None,
                 trace,
             };
@@ -254,6 +260,7 @@ fn add_coordination(t: &mut coordination::Report, r: &coordination::Report) {
     t.power_losses += r.power_losses;
     t.freezes += r.freezes;
     t.transfers += r.transfers;
+    t.members_changes += r.members_changes;
     t.commits += r.commits;
     t.answers += r.answers;
     t.expired_sessions += r.expired_sessions;

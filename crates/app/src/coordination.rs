@@ -20,6 +20,10 @@ pub struct Args {
     /// The configuration file; `myid` is read from its dataDir
     #[arg(required = true)]
     config: Option<PathBuf>,
+    /// A property as Java takes it, such as -Dzookeeper.snapCount=50000; also read from JVMFLAGS and
+    /// SERVER_JVMFLAGS. What the file says counts more
+    #[arg(short = 'D', value_name = "KEY=VALUE")]
+    defines: Vec<String>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -44,9 +48,30 @@ enum Command {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     match (&args.command, &args.config) {
         (Some(Command::Transfer { to, data, zoo_cfg }), _) => transfer(*to, data, zoo_cfg.as_deref()),
-        (None, Some(config)) => serve(config),
+        (None, Some(config)) => {
+            let mut defines = flags_of_java();
+            defines.extend(args.defines.iter().cloned());
+            serve(config, &defines)
+        }
         (None, None) => unreachable!("clap wants one of the two"),
     }
+}
+
+/// Properties in the variables that zkServer.sh hands to Java.
+fn flags_of_java() -> Vec<String> {
+    let flags = ["SERVER_JVMFLAGS", "JVMFLAGS"].into_iter().filter_map(|v| std::env::var(v).ok());
+    let words: Vec<String> = flags.flat_map(|f| f.split_whitespace().map(str::to_string).collect::<Vec<_>>()).collect();
+    let ours = |w: &String| Some(w.strip_prefix("-D")?.to_string());
+    words
+        .iter()
+        .filter_map(ours)
+        .filter(|d| {
+            d.starts_with("zookeeper.")
+                || d.starts_with("jute.")
+                || d.starts_with("readonlymode.")
+                || d.starts_with("znode.")
+        })
+        .collect()
 }
 
 fn transfer(to: u32, data: &Path, zoo_cfg: Option<&Path>) -> anyhow::Result<()> {
@@ -59,7 +84,7 @@ fn transfer(to: u32, data: &Path, zoo_cfg: Option<&Path>) -> anyhow::Result<()> 
             config.address(to, config.ports.client)
         }
         Some(path) => {
-            let cfg = trivet_node::zoo_cfg::load(path)?;
+            let cfg = trivet_node::zoo_cfg::load(path, &[])?;
             let peer = cfg.settings.peers.get(&ServerId(to.into()));
             let (quorum, _) = peer.with_context(|| format!("--to {to}: no server.{to} in {}", path.display()))?;
             let port = cfg.settings.client_addresses.first().context("no clientPort")?.port();
@@ -89,8 +114,8 @@ fn word(address: SocketAddr, word: &str) -> anyhow::Result<String> {
     Ok(answer)
 }
 
-fn serve(config: &Path) -> anyhow::Result<()> {
-    let cfg = trivet_node::zoo_cfg::load(config)?;
+fn serve(config: &Path, defines: &[String]) -> anyhow::Result<()> {
+    let cfg = trivet_node::zoo_cfg::load(config, defines)?;
     for key in &cfg.unknown {
         tracing::warn!(%key, "this setting is not known here and has no effect");
     }

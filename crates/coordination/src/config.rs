@@ -52,6 +52,13 @@ impl Default for FastLimits {
     }
 }
 
+/// What the members will be.
+#[derive(Debug, Clone)]
+pub struct NextConfig {
+    pub members: BTreeMap<ServerId, Member>,
+    pub text: String,
+}
+
 #[derive(Debug, Clone)]
 pub struct Config {
     pub id: ServerId,
@@ -59,6 +66,10 @@ pub struct Config {
     pub members: BTreeMap<ServerId, Member>,
     /// `server.N=...` lines and `version=`, as peers exchange them.
     pub config_text: String,
+    /// The version in that text: the zxid of the reconfig that made it, 0 for one from a file.
+    pub config_version: i64,
+    /// Of a reconfig that is in the log and not known to be committed: a quorum is one of both lists.
+    pub next: Option<NextConfig>,
     pub tick_ms: u64,
     pub init_limit: u64,
     pub sync_limit: u64,
@@ -75,6 +86,18 @@ pub struct Config {
     pub super_digest: Option<String>,
     /// Four-letter words that are answered; `*` for all.
     pub four_letter_words: Vec<String>,
+    /// Who may change the members at run time: nobody, unless this is set (`reconfigEnabled`).
+    pub reconfig: bool,
+    /// Nobody is asked for permissions (`skipACL`).
+    pub skip_acl: bool,
+    /// Requests beyond hard quotas are refused (`enforceQuota`).
+    pub enforce_quota: bool,
+    /// Clients that asked for it may read while there is no leader (`readonlymode.enabled`).
+    pub read_only_mode: bool,
+    /// How often containers and TTL nodes are looked over (`znode.container.checkIntervalMs`).
+    pub container_check_ms: u64,
+    /// A container that never had a child goes after so long; 0: never (`znode.container.maxNeverUsedIntervalMs`).
+    pub container_never_used_ms: i64,
     /// A fault to plant, in tests of the simulator only.
     #[doc(hidden)]
     pub bug: Option<Bug>,
@@ -90,22 +113,97 @@ pub enum Bug {
     AckProposalEarly,
     /// A follower records the new epoch when it hears of it, before it has the history that goes with it.
     EpochBeforeHistory,
+    /// A reconfig that is not committed yet counts for nothing.
+    OldMajorityOnly,
     /// A follower forgets to cut its log on disk when the leader says TRUNC.
     TruncateInMemoryOnly,
 }
 
 impl Config {
+    /// Apache's defaults, for a server with these members.
+    pub fn new(id: ServerId, members: BTreeMap<ServerId, Member>) -> Self {
+        Config {
+            id,
+            members,
+            config_text: "version=0".into(),
+            config_version: 0,
+            next: None,
+            tick_ms: 3_000,
+            init_limit: 10,
+            sync_limit: 5,
+            min_session_timeout_ms: 6_000,
+            max_session_timeout_ms: 60_000,
+            snap_count: 100_000,
+            ring_bytes_max: 32 << 20,
+            fast: FastLimits::default(),
+            extended_types: false,
+            super_digest: None,
+            four_letter_words: vec!["srvr".into()],
+            reconfig: false,
+            skip_acl: false,
+            enforce_quota: false,
+            read_only_mode: false,
+            container_check_ms: 60_000,
+            container_never_used_ms: 0,
+            bug: None,
+        }
+    }
+
+    /// Who votes, in the members' list or in the one that may follow it.
     pub fn voters(&self) -> impl Iterator<Item = ServerId> + '_ {
-        self.members.iter().filter(|(_, m)| !m.observer).map(|(id, _)| *id)
+        let next = self.next.iter().flat_map(|n| &n.members);
+        let next = next.filter(|(id, m)| !m.observer && !votes(&self.members, **id));
+        self.members.iter().filter(|(_, m)| !m.observer).chain(next).map(|(id, _)| *id)
     }
     pub fn is_voter(&self, id: ServerId) -> bool {
-        self.members.get(&id).is_some_and(|m| !m.observer)
+        votes(&self.members, id) || self.next.as_ref().is_some_and(|n| votes(&n.members, id))
+    }
+    /// In the list that holds.
+    pub fn votes_now(&self, id: ServerId) -> bool {
+        votes(&self.members, id)
+    }
+    /// In the list that holds, and in the one that may follow it.
+    pub fn votes_throughout(&self, id: ServerId) -> bool {
+        votes(&self.members, id) && self.next.as_ref().is_none_or(|n| votes(&n.members, id))
+    }
+    /// Whether the server is in one of the lists.
+    pub fn is_member(&self, id: ServerId) -> bool {
+        self.members.contains_key(&id) || self.next.as_ref().is_some_and(|n| n.members.contains_key(&id))
     }
     pub fn standalone(&self) -> bool {
-        self.members.len() <= 1
+        self.members.len() <= 1 && self.next.is_none()
     }
-    /// Whether these servers are more than half of the voters.
+    /// Whether these servers are more than half of the voters, of both lists where there are two.
     pub fn is_quorum<'a>(&self, ids: impl IntoIterator<Item = &'a ServerId>) -> bool {
-        ids.into_iter().filter(|id| self.is_voter(**id)).count() * 2 > self.voters().count()
+        let next = self.next.as_ref().map(|n| &n.members);
+        let (mut count, mut next_count) = (0, 0);
+        for id in ids {
+            count += usize::from(votes(&self.members, *id));
+            next_count += usize::from(next.is_some_and(|m| votes(m, *id)));
+        }
+        count * 2 > voters_in(&self.members) && next.is_none_or(|m| next_count * 2 > voters_in(m))
+    }
+}
+
+fn votes(members: &BTreeMap<ServerId, Member>, id: ServerId) -> bool {
+    members.get(&id).is_some_and(|m| !m.observer)
+}
+fn voters_in(members: &BTreeMap<ServerId, Member>) -> usize {
+    members.values().filter(|m| !m.observer).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_members_change_both_majorities_are_needed() {
+        let members = |ids: &[i64]| ids.iter().map(|i| (ServerId(*i), Member { observer: false })).collect();
+        let mut cfg = Config::new(ServerId(1), members(&[1, 2, 3]));
+        let quorum = |cfg: &Config, ids: &[i64]| cfg.is_quorum(&ids.iter().map(|i| ServerId(*i)).collect::<Vec<_>>());
+        assert!(quorum(&cfg, &[1, 2]) && !quorum(&cfg, &[1, 4, 5]));
+        cfg.next = Some(NextConfig { members: members(&[3, 4, 5]), text: String::new() });
+        assert!(!quorum(&cfg, &[1, 2]) && !quorum(&cfg, &[3, 4, 5]) && quorum(&cfg, &[1, 3, 4]));
+        assert_eq!(cfg.voters().count(), 5);
     }
 }

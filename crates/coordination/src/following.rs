@@ -44,6 +44,10 @@ pub(crate) struct Following {
     phase: Phase,
     give_up_at: Millis,
     last_heard: Millis,
+    /// Whether this server said that it votes, or that it observes.
+    pub(crate) as_voter: bool,
+    /// The members as the leader names them.
+    members: String,
     /// The leader said that it leads.
     leads: bool,
     /// Its probes said so, too.
@@ -136,6 +140,8 @@ impl Server {
             phase: Phase::Connecting { redial_at: Some(self.now.mono_ms) },
             give_up_at: self.now.mono_ms + self.meet_limit_ms(leader),
             last_heard: self.now.mono_ms,
+            as_voter: self.cfg.is_voter(self.cfg.id),
+            members: String::new(),
             leads: false,
             probed_leading: false,
             commit_to: Zxid::ZERO,
@@ -204,8 +210,11 @@ impl Server {
             return self.out.push(Effect::CloseLink(link));
         }
         f.phase = Phase::Discovery;
-        let info = LearnerInfo { server: self.cfg.id.0, protocol: PROTOCOL_VERSION, config_version: 0 };
-        let kind = if self.cfg.is_voter(self.cfg.id) { kind::FOLLOWERINFO } else { kind::OBSERVERINFO };
+        let info =
+            LearnerInfo { server: self.cfg.id.0, protocol: PROTOCOL_VERSION, config_version: self.cfg.config_version };
+        // One that is in no list yet follows without a vote, to be let in by a reconfig.
+        let observes = self.cfg.members.get(&self.cfg.id).is_some_and(|m| m.observer) && !f.as_voter;
+        let kind = if observes { kind::OBSERVERINFO } else { kind::FOLLOWERINFO };
         self.send(link, &QuorumPacket::with(kind, self.accepted_epoch << 32, info.to_vec()));
     }
 
@@ -226,9 +235,16 @@ impl Server {
             (Phase::Sync | Phase::AwaitUpToDate | Phase::Broadcast, kind::PROPOSAL | kind::INFORM) => {
                 self.proposed(link, &p)
             }
-            (Phase::Sync | Phase::AwaitUpToDate | Phase::Broadcast, kind::COMMIT) => self.committed(zxid),
+            (Phase::Sync | Phase::AwaitUpToDate | Phase::Broadcast, kind::INFORMANDACTIVATE) => {
+                let data = p.data.as_ref().filter(|d| d.len() > 8).map(|d| d.slice(8..));
+                self.proposed(link, &QuorumPacket { kind: kind::INFORM, data, ..p })
+            }
+            (Phase::Sync | Phase::AwaitUpToDate | Phase::Broadcast, kind::COMMIT | kind::COMMITANDACTIVATE) => {
+                self.committed(zxid)
+            }
             (Phase::Sync, kind::NEWLEADER) => {
                 f.phase = Phase::AwaitUpToDate;
+                f.members = String::from_utf8_lossy(p.body()).into_owned();
                 let epoch = f.epoch;
                 // Behind all transactions in the disk's queue: when this is durable, they are too.
                 self.write(DiskOp::CurrentEpoch(epoch), Then::AckNewLeader { link, zxid: p.zxid });
@@ -289,6 +305,8 @@ impl Server {
 
     fn begin_to_take_over(&mut self, committed: Zxid) {
         self.synchronising_since = self.now.mono_ms;
+        // From here on this server's own log says what may follow.
+        self.note_next_members();
         let f = self.following();
         f.phase = Phase::Sync;
         f.commit_to = committed;
@@ -297,6 +315,7 @@ impl Server {
     /// TRUNC. What is in the tree cannot be cut; the leader is then asked for a snapshot instead.
     fn cut_to(&mut self, zxid: Zxid) {
         if self.history.truncate(zxid) {
+            self.note_next_members();
             if self.cfg.bug != Some(Bug::TruncateInMemoryOnly) {
                 self.write(DiskOp::Truncate(zxid), Then::Nothing);
             }
@@ -319,6 +338,8 @@ impl Server {
         let bytes = tree.write(Writer::file()).into();
         self.history = History::new(zxid, self.cfg.ring_bytes_max);
         self.tree = tree;
+        self.take_members_from_tree();
+        self.note_next_members();
         self.snap_wanted = None;
         self.txns_since_snapshot = 0;
         self.write(DiskOp::Install { zxid, bytes }, Then::Nothing);
@@ -329,8 +350,8 @@ impl Server {
 
     fn proposed(&mut self, link: LinkId, p: &QuorumPacket) {
         let leader = self.following().leader;
-        let txn = match Txn::decode(p.body()) {
-            Ok(txn) => txn,
+        let (txn, digest) = match Txn::decode_with_digest(p.body()) {
+            Ok(decoded) => decoded,
             Err(e) => {
                 self.refuse(format!("{leader:?}"), format!("a proposal cannot be read: {e}"));
                 return self.look("the leader proposed what cannot be read");
@@ -342,7 +363,11 @@ impl Server {
             return self.look(format!("the leader proposed {zxid} behind {last}: something is missing"));
         }
         let bytes = p.data.clone().expect("decoded from it");
-        self.history.push(Entry { txn, bytes: bytes.clone() });
+        let reconfig = txn.is_reconfig();
+        self.history.push(Entry { txn, bytes: bytes.clone(), digest });
+        if reconfig {
+            self.note_next_members();
+        }
         let acknowledge = self.following().broadcasting() && p.kind == kind::PROPOSAL;
         let then = if acknowledge { Then::AckProposal { link, zxid } } else { Then::Nothing };
         self.write(DiskOp::Append { zxid, bytes }, then);
@@ -373,12 +398,14 @@ impl Server {
         }
         f.phase = Phase::Broadcast;
         let (leader, epoch, commit_to) = (f.leader, f.epoch, f.commit_to);
+        let members = std::mem::take(&mut f.members);
         self.election.set_epoch(epoch);
         // The second ACK of NEWLEADER, which Apache's learners send as well.
         self.send(link, &QuorumPacket::new(kind::ACK, epoch << 32));
         while self.history.tail().front().is_some_and(|e| e.txn.zxid <= commit_to) {
             self.commit_next();
         }
+        self.take_members(&members);
         let open: Vec<_> = self.history.tail().iter().map(|e| e.txn.zxid).collect();
         for zxid in open {
             self.after_writes(Then::AckProposal { link, zxid });

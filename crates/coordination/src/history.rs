@@ -14,6 +14,8 @@ pub struct Entry {
     pub txn: Txn,
     /// Wire bytes of the transaction, as they are logged and proposed.
     pub bytes: Bytes,
+    /// The tree's digest behind it, as its leader sees it.
+    pub digest: Option<i64>,
 }
 
 pub struct History {
@@ -137,7 +139,7 @@ mod tests {
     fn entry(epoch: i64, counter: u32) -> Entry {
         let zxid = Zxid::new(epoch, counter);
         let txn = Txn { session: SessionId(0), cxid: 0, zxid, time_ms: 0, body: TxnBody::Error(0) };
-        Entry { bytes: txn.encode().into(), txn }
+        Entry { bytes: txn.encode().into(), txn, digest: None }
     }
 
     /// Committed: (1,3) (1,4) (2,1); tail: (2,2).

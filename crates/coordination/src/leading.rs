@@ -23,8 +23,6 @@ use trivet_formats::{ServerId, Zxid};
 /// The longest queue of open proposals; a leader that reaches it steps down, for its quorum does not
 /// keep up with its clients.
 pub(crate) const OPEN_PROPOSALS_MAX: usize = 100_000;
-/// Containers and TTL nodes are looked over this often.
-const EXPIRABLE_CHECK_MS: u64 = 60_000;
 /// A leader makes way for a voter with a newer epoch promise, but not twice within this time.
 const STALE_EPOCH_GRACE_MS: u64 = 3_000;
 
@@ -131,6 +129,14 @@ impl Leading {
         let last = self.last_proposed;
         self.learners.values().any(|x| x.id == id && (x.acked >= last || last.counter() == 0))
     }
+    pub(crate) fn uptime_ms(&self, now: Millis) -> u64 {
+        now.saturating_sub(self.started)
+    }
+    /// Who follows and could vote, with this leader.
+    pub(crate) fn forwarding_voters(&self, me: ServerId) -> Vec<ServerId> {
+        let followers = self.learners.values().filter(|x| x.forwarding() && !x.observer).map(|x| x.id);
+        followers.chain([me]).collect()
+    }
     /// This process did not run for a while: nobody was silent meanwhile.
     pub(crate) fn forgive(&mut self, now: Millis, stalled_ms: u64) {
         for x in self.learners.values_mut() {
@@ -174,7 +180,7 @@ impl Server {
             started: now,
             give_up_at: now + limit,
             ping_at: now + self.cfg.fast.ping_ms,
-            expirable_at: now + EXPIRABLE_CHECK_MS,
+            expirable_at: now + self.cfg.container_check_ms,
         }
     }
 
@@ -239,8 +245,7 @@ impl Server {
     /// Whether this leader and the learners that follow it are a quorum.
     fn has_quorum(&mut self) -> bool {
         let me = self.cfg.id;
-        let mut ids: Vec<_> = self.leading().learners.values().filter(|l| l.forwarding()).map(|l| l.id).collect();
-        ids.push(me);
+        let ids = self.leading().forwarding_voters(me);
         self.cfg.is_quorum(&ids)
     }
 
@@ -314,7 +319,7 @@ impl Server {
                 self.expire_session(session);
             }
             if now >= self.leading().expirable_at {
-                self.leading().expirable_at = now + EXPIRABLE_CHECK_MS;
+                self.leading().expirable_at = now + self.cfg.container_check_ms;
                 self.delete_expired_nodes();
             }
         }

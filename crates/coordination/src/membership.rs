@@ -61,7 +61,7 @@ impl Server {
             self.foreign.remove(&from);
             return false;
         }
-        if self.cfg.members.contains_key(&from) {
+        if self.cfg.is_member(from) {
             self.foreign.insert(from);
         }
         let servers: Vec<_> =

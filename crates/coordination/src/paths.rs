@@ -1,5 +1,8 @@
 //! Which paths are valid.
 
+/// Holds the members, for clients to read and watch.
+pub const CONFIG_NODE: &str = "/zookeeper/config";
+
 /// Nodes that no client may delete.
 pub const SPECIAL: [&str; 4] = ["/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config"];
 

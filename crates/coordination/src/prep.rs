@@ -5,7 +5,8 @@
 //! transaction. A multi is staged as a whole and kept only if every part passes.
 
 use crate::acl;
-use crate::paths;
+use crate::ensemble::Ensemble;
+use crate::paths::{self, CONFIG_NODE};
 use crate::server::Now;
 use crate::sessions::{Owner, Tracker};
 use crate::tree::{is_session, split, Tree, CONTAINER_OWNER};
@@ -14,10 +15,10 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use trivet_formats::client::{
     err, op, parse_multi, perms, Acl, CheckVersionRequest, CreateRequest, CreateTtlRequest, DeleteRequest, Id, MultiOp,
-    PathOnly, SetAclRequest, SetDataRequest, StatPersisted,
+    PathOnly, ReconfigRequest, SetAclRequest, SetDataRequest, StatPersisted,
 };
 use trivet_formats::txn::{CreateMode, TxnBody};
-use trivet_formats::{Jute, Reader, SessionId, Zxid};
+use trivet_formats::{Jute, Reader, ServerId, SessionId, Zxid};
 
 /// Longest time to live of a TTL node (40 bits of milliseconds).
 const TTL_MS_MAX: i64 = 0xff_ffff_ffff;
@@ -31,6 +32,8 @@ pub(crate) struct Request<'a> {
     pub ids: &'a [Id],
     pub zxid: Zxid,
     pub now: Now,
+    /// For a reconfig: who follows, with the leader.
+    pub synced: &'a [ServerId],
 }
 
 /// A node as open changes leave it.
@@ -158,18 +161,18 @@ fn prepare_one(stage: &mut Stage<'_>, cfg: &Config, tracker: &mut Tracker, r: &R
             let request = CreateRequest { path: t.path, data: t.data, acl: t.acl, flags: t.flags };
             create(stage, cfg, r, r.op, request, t.ttl)
         }
-        op::DELETE => delete(stage, r, DeleteRequest::get(&mut body).map_err(bad)?),
-        op::SET_DATA => set_data(stage, r, SetDataRequest::get(&mut body).map_err(bad)?),
-        op::SET_ACL => set_acl(stage, r, SetAclRequest::get(&mut body).map_err(bad)?),
-        op::CHECK => check(stage, r, CheckVersionRequest::get(&mut body).map_err(bad)?),
+        op::DELETE => delete(stage, cfg, r, DeleteRequest::get(&mut body).map_err(bad)?),
+        op::SET_DATA => set_data(stage, cfg, r, SetDataRequest::get(&mut body).map_err(bad)?),
+        op::SET_ACL => set_acl(stage, cfg, r, SetAclRequest::get(&mut body).map_err(bad)?),
+        op::CHECK => check(stage, cfg, r, CheckVersionRequest::get(&mut body).map_err(bad)?),
         op::MULTI => multi(stage, cfg, r, parse_multi(&mut body).map_err(bad)?),
-        op::RECONFIG => Err(err::RECONFIG_DISABLED),
+        op::RECONFIG => reconfig(stage, cfg, r, &ReconfigRequest::get(&mut body).map_err(bad)?),
         _ => Err(err::UNIMPLEMENTED),
     }
 }
 
-fn allowed(record: &Record, perm: i32, r: &Request<'_>) -> Result<(), i32> {
-    acl::allows(&record.acl, perm, r.ids).then_some(()).ok_or(err::NO_AUTH)
+fn allowed(cfg: &Config, record: &Record, perm: i32, r: &Request<'_>) -> Result<(), i32> {
+    (cfg.skip_acl || acl::allows(&record.acl, perm, r.ids)).then_some(()).ok_or(err::NO_AUTH)
 }
 
 fn create(stage: &mut Stage<'_>, cfg: &Config, r: &Request<'_>, op: i32, request: CreateRequest, ttl: i64) -> Prepared {
@@ -193,7 +196,7 @@ fn create(stage: &mut Stage<'_>, cfg: &Config, r: &Request<'_>, op: i32, request
     let parent_path = parent_path.to_string();
     let acl = acl::fix_up(&acl, r.ids)?;
     let mut parent = stage.need(&parent_path)?;
-    allowed(&parent, perms::CREATE, r)?;
+    allowed(cfg, &parent, perms::CREATE, r)?;
     if sequential {
         path.push_str(&format!("{:010}", parent.stat.cversion));
     }
@@ -205,6 +208,9 @@ fn create(stage: &mut Stage<'_>, cfg: &Config, r: &Request<'_>, op: i32, request
     }
     if is_session(parent.stat.ephemeral_owner) {
         return Err(err::NO_CHILDREN_FOR_EPHEMERALS);
+    }
+    if cfg.enforce_quota {
+        stage.tree.check_quota(&path, 1, data.as_ref().map_or(0, |d| d.len() as i64))?;
     }
     let mode = match op {
         op::CREATE_CONTAINER => CreateMode::Container,
@@ -236,14 +242,14 @@ fn remove_from_parent(stage: &mut Stage<'_>, path: &str) {
     }
 }
 
-fn delete(stage: &mut Stage<'_>, r: &Request<'_>, request: DeleteRequest) -> Prepared {
+fn delete(stage: &mut Stage<'_>, cfg: &Config, r: &Request<'_>, request: DeleteRequest) -> Prepared {
     let path = request.path;
     if !path.contains('/') || path.contains('\0') || paths::SPECIAL.contains(&path.as_str()) {
         return Err(err::BAD_ARGUMENTS);
     }
     let (parent_path, _) = split(&path).ok_or(err::BAD_ARGUMENTS)?;
     let parent = stage.need(parent_path)?;
-    allowed(&parent, perms::DELETE, r)?;
+    allowed(cfg, &parent, perms::DELETE, r)?;
     let node = stage.need(&path)?;
     if request.version != -1 && request.version != node.stat.version {
         return Err(err::BAD_VERSION);
@@ -270,12 +276,16 @@ fn delete_container(stage: &mut Stage<'_>, path: &str, r: &Request<'_>) -> Prepa
     Ok(TxnBody::Delete { path: path.to_string(), container: true })
 }
 
-fn set_data(stage: &mut Stage<'_>, r: &Request<'_>, request: SetDataRequest) -> Prepared {
+fn set_data(stage: &mut Stage<'_>, cfg: &Config, r: &Request<'_>, request: SetDataRequest) -> Prepared {
     if !paths::is_valid(&request.path) {
         return Err(err::BAD_ARGUMENTS);
     }
     let mut node = stage.need(&request.path)?;
-    allowed(&node, perms::WRITE, r)?;
+    allowed(cfg, &node, perms::WRITE, r)?;
+    if cfg.enforce_quota {
+        let before = stage.tree.get(&request.path).and_then(|n| n.data.as_ref()).map_or(0, |d| d.len() as i64);
+        stage.tree.check_quota(&request.path, 0, request.data.as_ref().map_or(0, |d| d.len() as i64) - before)?;
+    }
     node.stat.version = next_version(request.version, node.stat.version)?;
     let version = node.stat.version;
     stage.set(&request.path, Some(node));
@@ -293,13 +303,13 @@ fn next_version(wanted: i32, current: i32) -> Result<i32, i32> {
     })
 }
 
-fn set_acl(stage: &mut Stage<'_>, r: &Request<'_>, request: SetAclRequest) -> Prepared {
+fn set_acl(stage: &mut Stage<'_>, cfg: &Config, r: &Request<'_>, request: SetAclRequest) -> Prepared {
     if !paths::is_valid(&request.path) {
         return Err(err::BAD_ARGUMENTS);
     }
     let acl = acl::fix_up(&request.acl, r.ids)?;
     let mut node = stage.need(&request.path)?;
-    allowed(&node, perms::ADMIN, r)?;
+    allowed(cfg, &node, perms::ADMIN, r)?;
     node.stat.aversion = next_version(request.version, node.stat.aversion)?;
     node.acl = acl.clone().into();
     let version = node.stat.aversion;
@@ -307,12 +317,42 @@ fn set_acl(stage: &mut Stage<'_>, r: &Request<'_>, request: SetAclRequest) -> Pr
     Ok(TxnBody::SetAcl { path: request.path, acl, version })
 }
 
-fn check(stage: &mut Stage<'_>, r: &Request<'_>, request: CheckVersionRequest) -> Prepared {
+/// Other members. The list that it makes is checked here, for what is in the log must be readable by everybody.
+//= zookeeper 3.9 PrepRequestProcessor, case reconfig
+fn reconfig(stage: &mut Stage<'_>, cfg: &Config, r: &Request<'_>, request: &ReconfigRequest) -> Prepared {
+    if !cfg.reconfig {
+        return Err(err::RECONFIG_DISABLED);
+    }
+    if cfg.standalone() {
+        return Err(err::UNIMPLEMENTED);
+    }
+    if cfg.next.is_some() {
+        return Err(err::RECONFIG_IN_PROGRESS);
+    }
+    if request.current != -1 && request.current != cfg.config_version {
+        return Err(err::BAD_VERSION);
+    }
+    let active = Ensemble::parse(&cfg.config_text).map_err(|_| err::BAD_ARGUMENTS)?;
+    let changed = active.changed(&request.joining, &request.leaving, &request.members);
+    let next = Ensemble { version: r.zxid.0, ..changed.map_err(|_| err::BAD_ARGUMENTS)? };
+    if next.servers.len() < 2 {
+        // A server that is alone runs without these protocols, and would have to be started anew.
+        return Err(err::BAD_ARGUMENTS);
+    }
+    if !Config::new(cfg.id, next.members()).is_quorum(r.synced) {
+        return Err(err::NEW_CONFIG_NO_QUORUM);
+    }
+    let node = stage.need(CONFIG_NODE)?;
+    allowed(cfg, &node, perms::WRITE, r)?;
+    Ok(TxnBody::SetData { path: CONFIG_NODE.into(), data: Some(next.to_string().into()), version: -1, reconfig: true })
+}
+
+fn check(stage: &mut Stage<'_>, cfg: &Config, r: &Request<'_>, request: CheckVersionRequest) -> Prepared {
     if !paths::is_valid(&request.path) {
         return Err(err::BAD_ARGUMENTS);
     }
     let node = stage.need(&request.path)?;
-    allowed(&node, perms::READ, r)?;
+    allowed(cfg, &node, perms::READ, r)?;
     let version = next_version(request.version, node.stat.version)?;
     Ok(TxnBody::Check { path: request.path, version })
 }
@@ -329,9 +369,9 @@ fn multi(stage: &mut Stage<'_>, cfg: &Config, r: &Request<'_>, ops: Vec<MultiOp>
         }
         let part = match one {
             MultiOp::Create { op, request, ttl } => create(stage, cfg, r, op, request, ttl),
-            MultiOp::Delete(request) => delete(stage, r, request),
-            MultiOp::SetData(request) => set_data(stage, r, request),
-            MultiOp::Check(request) => check(stage, r, request),
+            MultiOp::Delete(request) => delete(stage, cfg, r, request),
+            MultiOp::SetData(request) => set_data(stage, cfg, r, request),
+            MultiOp::Check(request) => check(stage, cfg, r, request),
             MultiOp::GetData(_) | MultiOp::GetChildren(_) => return Err(err::MARSHALLING),
         };
         parts.push(part.unwrap_or_else(|code| {

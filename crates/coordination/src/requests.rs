@@ -8,6 +8,7 @@ mod reads;
 
 use crate::acl;
 use crate::leading::SyncFor;
+use crate::monitor::ConnFigures;
 use crate::server::{ClientInput, DiskOp, Effect, Role, Server};
 use crate::sessions::Owner;
 use crate::tree::{ChangeKind, Outcome};
@@ -31,12 +32,15 @@ const QUEUE_BYTES_MAX: usize = 64 << 20;
 const HANDSHAKE_MS: u64 = 10_000;
 /// Connections are looked over this often.
 const SWEEP_MS: u64 = 250;
+/// A digest is kept each so many transactions, and so many of them.
+const DIGEST_EACH: i64 = 128;
+const DIGESTS_KEPT: usize = 1_024;
 
 enum Pending {
     /// Not begun: behind a write, or without a leader.
     Request(Bytes),
     /// Handed to the leader; the answer comes with the commit.
-    Write { xid: i32, op: i32 },
+    Write { xid: i32, op: i32, at: Millis },
     /// Handed to the leader; the answer comes with its SYNC.
     Sync { xid: i32, path: String },
 }
@@ -53,18 +57,29 @@ enum Handshake {
 
 pub(crate) struct Conn {
     ids: Vec<Id>,
-    ip: String,
+    pub(crate) ip: String,
+    pub(crate) port: u16,
     handshake: Handshake,
     /// What the client sent first, while it is held.
     connect: Option<ConnectRequest>,
-    session: SessionId,
-    timeout_ms: i32,
+    pub(crate) session: SessionId,
+    pub(crate) timeout_ms: i32,
     read_only_byte: bool,
+    /// It reads from a server that has no leader, until that one has.
+    reads_only: bool,
     queue: VecDeque<Pending>,
     queued_bytes: usize,
     last_heard: Millis,
-    received: u64,
-    sent: u64,
+    pub(crate) figures: ConnFigures,
+}
+
+impl Conn {
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+    pub(crate) fn established(&self) -> bool {
+        self.handshake == Handshake::Done
+    }
 }
 
 #[derive(Default)]
@@ -84,9 +99,14 @@ impl Clients {
     pub(crate) fn deadline(&self) -> Option<Millis> {
         (!self.conns.is_empty()).then_some(self.sweep_at)
     }
-    /// `(ip, queued, received, sent)` of each connection, for `stat`.
-    pub(crate) fn list(&self) -> impl Iterator<Item = (&str, usize, u64, u64)> {
-        self.conns.values().map(|c| (c.ip.as_str(), c.queue.len(), c.received, c.sent))
+    pub(crate) fn conns(&self) -> impl Iterator<Item = (ConnId, &Conn)> {
+        self.conns.iter().map(|(id, c)| (*id, c))
+    }
+    pub(crate) fn conns_mut(&mut self) -> impl Iterator<Item = &mut Conn> {
+        self.conns.values_mut()
+    }
+    pub(crate) fn session_of(&self, id: ConnId) -> SessionId {
+        self.conns.get(&id).map_or(SessionId::NONE, |c| c.session)
     }
     pub(crate) fn outstanding(&self) -> usize {
         self.conns.values().map(|c| c.queue.len()).sum()
@@ -121,29 +141,33 @@ impl Server {
     pub(crate) fn client(&mut self, id: ConnId, input: ClientInput) {
         let now = self.now.mono_ms;
         match input {
-            ClientInput::Connected { ip } => {
+            ClientInput::Connected { ip, port } => {
                 if self.clients.conns.is_empty() {
                     self.clients.sweep_at = now + SWEEP_MS;
+                    if self.reads_only() {
+                        self.let_held_clients_read();
+                    }
                 }
                 let conn = Conn {
                     ids: vec![Id { scheme: "ip".into(), id: ip.clone() }],
                     ip,
+                    port,
                     handshake: Handshake::AwaitConnect,
                     connect: None,
                     session: SessionId::NONE,
                     timeout_ms: 0,
                     read_only_byte: false,
+                    reads_only: false,
                     queue: VecDeque::new(),
                     queued_bytes: 0,
                     last_heard: now,
-                    received: 0,
-                    sent: 0,
+                    figures: ConnFigures { established_ms: self.now.wall_ms, ..ConnFigures::default() },
                 };
                 self.clients.conns.insert(id, conn);
             }
             ClientInput::Closed => self.forget(id),
             ClientInput::Word(word) => {
-                let text = self.four_letter_word(&word);
+                let text = self.four_letter_word(&word.0, &word.1);
                 self.out.push(Effect::Client { conn: id, bytes: text.into_bytes() });
                 self.close(id);
             }
@@ -151,7 +175,7 @@ impl Server {
                 self.counters.packets_received += 1;
                 let Some(conn) = self.clients.conns.get_mut(&id) else { return };
                 conn.last_heard = now;
-                conn.received += 1;
+                conn.figures.received += 1;
                 match conn.handshake {
                     Handshake::AwaitConnect => self.connect_request(id, &bytes),
                     Handshake::AwaitLeader | Handshake::Held => self.enqueue(id, bytes),
@@ -195,12 +219,15 @@ impl Server {
         let Ok(request) = ConnectRequest::parse(bytes) else { return self.close(id) };
         let (min, max) = (self.cfg.min_session_timeout_ms, self.cfg.max_session_timeout_ms);
         let serving = self.accepting();
+        let reads_only = self.reads_only();
         let Some(conn) = self.clients.conns.get_mut(&id) else { return };
         conn.timeout_ms = request.timeout_ms.clamp(min, max);
         conn.session = SessionId(request.session);
         conn.read_only_byte = request.read_only.is_some();
         if serving {
             self.begin_session(id, &request);
+        } else if reads_only && request.read_only == Some(true) {
+            self.begin_reading(id, &request);
         } else {
             conn.connect = Some(request);
             conn.handshake = Handshake::Held;
@@ -250,6 +277,28 @@ impl Server {
             }
             _ => unreachable!("serving"),
         }
+    }
+
+    /// A session of a server without a leader: it is known here only, or is one that the ensemble knows and that
+    /// goes on when somebody leads.
+    fn begin_reading(&mut self, id: ConnId, request: &ConnectRequest) {
+        if request.last_zxid_seen > self.tree.last_zxid().0 {
+            return self.close(id);
+        }
+        let mut session = SessionId(request.session);
+        if session == SessionId::NONE {
+            session = self.next_session;
+            self.next_session = SessionId(session.0 + 1);
+        } else if request.password != session.password() {
+            return self.session_refused(id);
+        }
+        let Some(conn) = self.clients.conns.get_mut(&id) else { return };
+        conn.session = session;
+        conn.reads_only = true;
+        conn.handshake = Handshake::Done;
+        let (timeout_ms, session_id, password) = (conn.timeout_ms, session.0, session.password());
+        let response = ConnectResponse { timeout_ms, session: session_id, password, read_only: Some(true) };
+        self.client_send(id, framed(&[&response.to_vec()]));
     }
 
     /// The leader's answer to REVALIDATE.
@@ -307,11 +356,29 @@ impl Server {
         let serving = self.accepting();
         let Some(conn) = self.clients.conns.get(&id) else { return };
         let (session, timeout_ms) = (conn.session, conn.timeout_ms);
+        if conn.reads_only {
+            return self.read_only_request(id, bytes);
+        }
         self.touch(session, timeout_ms);
         if !serving {
             return self.enqueue(id, bytes);
         }
         self.begin(id, bytes);
+    }
+
+    fn read_only_request(&mut self, id: ConnId, bytes: Bytes) {
+        let mut r = Reader::new(&bytes);
+        let Ok(header) = RequestHeader::get(&mut r) else { return self.close(id) };
+        let body = bytes.slice(r.position()..);
+        match header.op {
+            op::AUTH => self.authenticate(id, header.xid, &body),
+            op::CLOSE_SESSION => {
+                self.answer(id, header.xid, err::OK, &[]);
+                self.close(id);
+            }
+            op if is_write(op) || op == op::SYNC => self.answer(id, header.xid, err::NOT_READ_ONLY, &[]),
+            _ => self.read(id, header, &body),
+        }
     }
 
     /// Hands a write on, or answers a read unless something is ahead of it.
@@ -323,8 +390,9 @@ impl Server {
             return self.authenticate(id, header.xid, &body);
         }
         if is_write(header.op) {
+            let now = self.now.mono_ms;
             let Some(conn) = self.clients.conns.get_mut(&id) else { return };
-            conn.queue.push_back(Pending::Write { xid: header.xid, op: header.op });
+            conn.queue.push_back(Pending::Write { xid: header.xid, op: header.op, at: now });
             if conn.queue.len() > QUEUE_MAX {
                 return self.close(id);
             }
@@ -457,6 +525,10 @@ impl Server {
         let Some(entry) = self.history.commit_next() else { return };
         let mut changes = Vec::new();
         let outcome = self.tree.apply(&entry.txn, &mut changes);
+        self.note_digest(entry.txn.zxid, entry.digest);
+        if let TxnBody::SetData { reconfig: true, data: Some(text), .. } = &entry.txn.body {
+            self.members_committed(text);
+        }
         for change in changes {
             let parent = crate::tree::split(&change.path).map_or("/", |(p, _)| p).to_string();
             let zxid = entry.txn.zxid.0;
@@ -492,6 +564,26 @@ impl Server {
             self.txns_since_snapshot = 0;
             let bytes = self.tree.write(Writer::file()).into();
             self.write(DiskOp::Snapshot { zxid: self.tree.last_zxid(), bytes }, crate::durability::Then::Nothing);
+        }
+    }
+
+    /// Compares the tree with what an Apache leader has, and keeps a digest now and then for `hash`.
+    fn note_digest(&mut self, zxid: trivet_formats::Zxid, theirs: Option<i64>) {
+        let ours = self.tree.digest();
+        if theirs.is_some_and(|d| d != ours) && self.tree.digest_counts(zxid) {
+            self.counters.digest_mismatches += 1;
+            let who = match &self.role {
+                Role::Following(f) => format!("{:?}", f.leader),
+                _ => "the log".into(),
+            };
+            let theirs = theirs.unwrap_or_default();
+            self.refuse(who, format!("behind {zxid} the tree's digest is {ours} here and {theirs} there"));
+        }
+        if zxid.0 % DIGEST_EACH == 0 {
+            self.digests.push_back((zxid, ours));
+            if self.digests.len() > DIGESTS_KEPT {
+                self.digests.pop_front();
+            }
         }
     }
 
@@ -531,12 +623,13 @@ impl Server {
         let Some(conn) = self.clients.conns.get_mut(&id) else { return };
         let matches = matches!(conn.queue.front(), Some(Pending::Write { xid, .. }) if *xid == txn.cxid);
         if matches && (txn.cxid != 0 || !close_session) {
-            let Some(Pending::Write { xid, op }) = conn.queue.pop_front() else { unreachable!("looked") };
+            let Some(Pending::Write { xid, op, at }) = conn.queue.pop_front() else { unreachable!("looked") };
             if outcome == Outcome::Error(err::SESSION_MOVED) {
                 return self.close(id);
             }
             let (code, body) = reply_body(op, &txn.body, outcome);
             self.answer(id, xid, code, &body);
+            self.note_answer(id, xid, op, at);
             if code == err::UNIMPLEMENTED || code == err::SESSION_EXPIRED && op != op::CLOSE_SESSION {
                 return self.close(id);
             }
@@ -547,6 +640,21 @@ impl Server {
         self.drain(id);
     }
 
+    /// For who asks what a server and its clients do.
+    fn note_answer(&mut self, id: ConnId, xid: i32, op: i32, since: Millis) {
+        let now = self.now.mono_ms;
+        let (latency, zxid) = (now.saturating_sub(since), self.tree.last_zxid().0);
+        self.figures.latency.note(latency);
+        if let Some(conn) = self.clients.conns.get_mut(&id) {
+            let f = &mut conn.figures;
+            (f.last_op, f.last_zxid, f.last_response_ms) = (Some(op), zxid, now);
+            if xid >= 0 {
+                f.last_cxid = xid;
+            }
+            f.latency.note(latency);
+        }
+    }
+
     pub(crate) fn answer(&mut self, id: ConnId, xid: i32, code: i32, body: &[u8]) {
         let header = ReplyHeader { xid, zxid: self.tree.last_zxid().0, err: code };
         self.client_send(id, framed(&[&header.to_vec(), if code == err::OK { body } else { &[] }]));
@@ -554,8 +662,9 @@ impl Server {
 
     fn client_send(&mut self, id: ConnId, bytes: Vec<u8>) {
         self.counters.packets_sent += 1;
+        self.figures.responses.note(bytes.len() as u64);
         if let Some(conn) = self.clients.conns.get_mut(&id) {
-            conn.sent += 1;
+            conn.figures.sent += 1;
             self.out.push(Effect::Client { conn: id, bytes });
         }
     }
@@ -572,7 +681,8 @@ impl Server {
             .conns
             .iter()
             .filter(|(_, c)| {
-                c.handshake == Handshake::AwaitLeader || c.queue.iter().any(|p| !matches!(p, Pending::Request(_)))
+                !c.reads_only && c.handshake == Handshake::AwaitLeader
+                    || c.queue.iter().any(|p| !matches!(p, Pending::Request(_)))
             })
             .map(|(id, _)| *id)
             .collect();
@@ -590,6 +700,11 @@ impl Server {
         waiting.sort_unstable();
         for id in waiting {
             let Some(conn) = self.clients.conns.get_mut(&id) else { continue };
+            if conn.reads_only {
+                // It comes back, and may write.
+                self.close(id);
+                continue;
+            }
             match conn.handshake {
                 Handshake::Held => {
                     if let Some(request) = conn.connect.take() {
@@ -606,12 +721,29 @@ impl Server {
         }
     }
 
+    /// Clients that asked for it and have waited for a leader for long.
+    fn let_held_clients_read(&mut self) {
+        let wants =
+            |c: &Conn| c.handshake == Handshake::Held && c.connect.as_ref().is_some_and(|r| r.read_only == Some(true));
+        let mut held: Vec<_> = self.clients.conns.iter().filter(|(_, c)| wants(c)).map(|(id, _)| *id).collect();
+        held.sort_unstable();
+        for id in held {
+            let request = self.clients.conns.get_mut(&id).and_then(|c| c.connect.take());
+            if let Some(request) = request {
+                self.begin_reading(id, &request);
+            }
+        }
+    }
+
     pub(crate) fn clients_timer(&mut self) {
         let now = self.now.mono_ms;
         if now < self.clients.sweep_at {
             return;
         }
         self.clients.sweep_at = now + SWEEP_MS;
+        if self.reads_only() {
+            self.let_held_clients_read();
+        }
         let hold_over =
             self.clients.not_serving_since.is_some_and(|since| now >= since + self.cfg.fast.hold_clients_ms);
         let mut over: Vec<_> = self
@@ -620,7 +752,8 @@ impl Server {
             .iter()
             .filter(|(_, c)| {
                 let limit = if c.handshake == Handshake::Done { c.timeout_ms.max(0) as u64 } else { HANDSHAKE_MS };
-                hold_over && c.handshake != Handshake::AwaitConnect || now.saturating_sub(c.last_heard) > limit
+                hold_over && c.handshake != Handshake::AwaitConnect && !c.reads_only
+                    || now.saturating_sub(c.last_heard) > limit
             })
             .map(|(id, _)| *id)
             .collect();
@@ -641,7 +774,13 @@ fn reply_body(op: i32, txn: &TxnBody, outcome: Outcome) -> (i32, Vec<u8>) {
                 stat.put(&mut out);
             }
         }
-        Outcome::Stat(stat) => stat.put(&mut out),
+        Outcome::Stat(stat) => {
+            // A reconfig is answered with the new list, as getData would.
+            if let TxnBody::SetData { reconfig: true, data, .. } = txn {
+                data.put(&mut out);
+            }
+            stat.put(&mut out)
+        }
         Outcome::Multi(parts) => {
             let TxnBody::Multi(bodies) = txn else { unreachable!("only a multi has parts") };
             for (body, part) in bodies.iter().zip(parts) {

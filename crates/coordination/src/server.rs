@@ -11,12 +11,13 @@ use crate::following::Following;
 use crate::history::{Entry, History};
 use crate::leading::Leading;
 use crate::links::{LinkState, Links, PROBE_MS};
+use crate::monitor::{Figures, Machine};
 use crate::requests::Clients;
 use crate::tree::Tree;
 use crate::watches::WatchManager;
 use crate::{ConnId, LinkId, Millis};
 use bytes::Bytes;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use trivet_formats::election::{Lead, LinkProbe, Notification, ServerState};
 use trivet_formats::quorum::QuorumPacket;
@@ -28,6 +29,7 @@ pub(crate) const EPOCH_LEAP_MAX: i64 = 1 << 20;
 /// Refusals that are told one by one within this time; those beyond are counted only.
 const REFUSALS_TOLD_MAX: u32 = 20;
 const REFUSALS_TOLD_MS: Millis = 10_000;
+const READ_ONLY_AFTER_MS: Millis = 2_000;
 /// The core is driven at least as often as probes are due; a pause beyond this was not the network's.
 const OWN_PAUSE_MS: Millis = 120;
 
@@ -52,11 +54,12 @@ pub struct Recovered {
 pub enum ClientInput {
     Connected {
         ip: String,
+        port: u16,
     },
     /// One request without its length prefix.
     Frame(Bytes),
     /// A four-letter word instead of a first request.
-    Word([u8; 4]),
+    Word(Box<([u8; 4], Machine)>),
     Closed,
 }
 
@@ -202,6 +205,12 @@ pub enum Effect {
         bytes: Vec<u8>,
     },
     CloseClient(ConnId),
+    /// The members are others from now on: `server.N=` lines and their version; and the list that may follow it,
+    /// whose servers have to be reached as well.
+    Members {
+        text: String,
+        next: Option<String>,
+    },
     Event(Event),
 }
 
@@ -213,6 +222,8 @@ pub struct Counters {
     pub truncs_sent: u64,
     pub snaps_sent: u64,
     pub commits: u64,
+    /// Transactions of another server's after which the tree differed from what it says.
+    pub digest_mismatches: u64,
     pub packets_received: u64,
     pub packets_sent: u64,
     pub refused: u64,
@@ -221,6 +232,8 @@ pub struct Counters {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RoleName {
     Looking,
+    /// Looking for long, and readable for clients that asked for that.
+    ReadOnly,
     Following,
     Observing,
     Leading,
@@ -298,6 +311,13 @@ pub struct Server {
     /// The leader of this epoch asked to cut what is in the tree already: take a snapshot from it instead.
     pub(crate) snap_wanted: Option<i64>,
     pub(crate) txns_since_snapshot: u64,
+    /// Until when a list of others counts that is not in this server's log.
+    pub(crate) next_heard_until: Option<Millis>,
+    /// The members changed within the input that is being handled.
+    pub(crate) members_changed: bool,
+    /// Digests of the tree, one each so many transactions, for who compares servers.
+    pub(crate) digests: VecDeque<(Zxid, i64)>,
+    pub(crate) figures: Figures,
     pub(crate) started_at: Millis,
     pub counters: Counters,
 }
@@ -310,7 +330,7 @@ impl Server {
         let mut history = History::new(tree.last_zxid(), cfg.ring_bytes_max);
         for (txn, bytes) in log {
             if txn.zxid > tree.last_zxid() {
-                history.push(Entry { txn, bytes });
+                history.push(Entry { txn, bytes, digest: None });
             }
         }
         let next_session = SessionId::first_of(cfg.id, now.wall_ms);
@@ -347,6 +367,10 @@ impl Server {
             links_dialled: 0,
             snap_wanted: None,
             txns_since_snapshot: 0,
+            next_heard_until: None,
+            members_changed: false,
+            digests: VecDeque::new(),
+            figures: Figures::default(),
             started_at: now.mono_ms,
             counters: Counters::default(),
             cfg,
@@ -357,6 +381,9 @@ impl Server {
     pub fn start(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.now = now;
         self.looking_since = now.mono_ms;
+        self.take_members_from_tree();
+        self.note_next_members();
+        self.members_changed = false;
         self.settled();
         out.append(&mut self.out);
     }
@@ -379,6 +406,9 @@ impl Server {
             Input::Snapshot { link, tree } => self.snapshot_received(link, *tree),
             Input::LinkDown(link) => self.link_down(link),
             Input::Client { conn, input } => self.client(conn, input),
+        }
+        if std::mem::take(&mut self.members_changed) {
+            self.take_new_role();
         }
         out.append(&mut self.out);
     }
@@ -421,7 +451,7 @@ impl Server {
     }
 
     fn probe_heard(&mut self, probe: &LinkProbe) {
-        if self.cfg.members.contains_key(&probe.from) && probe.from != self.cfg.id {
+        if self.cfg.is_member(probe.from) && probe.from != self.cfg.id {
             self.peer_is_ours(probe.from, true);
             if self.links.heard(self.now.mono_ms, probe.from, probe) {
                 self.heard_whether_it_leads(probe.from, probe.lead != Lead::No);
@@ -539,6 +569,13 @@ impl Server {
         }
     }
 
+    /// Whether clients that asked for it may read although nobody leads.
+    //= zookeeper 3.9 QuorumPeer: a read-only server starts after max(2 s, tickTime) of looking
+    pub(crate) fn reads_only(&self) -> bool {
+        let patience = self.cfg.tick_ms.max(READ_ONLY_AFTER_MS);
+        self.cfg.read_only_mode && !self.serving() && self.now.mono_ms >= self.looking_since + patience
+    }
+
     /// Whether new requests are begun, not only those under way ended.
     pub(crate) fn accepting(&self) -> bool {
         self.serving() && !self.requests_held
@@ -614,7 +651,10 @@ impl Server {
 
     pub fn summary(&self) -> Summary {
         let (role, leader, epoch, followers) = match &self.role {
-            Role::Settling | Role::Looking => (RoleName::Looking, None, self.current_epoch, Vec::new()),
+            Role::Settling | Role::Looking => {
+                let role = if self.reads_only() { RoleName::ReadOnly } else { RoleName::Looking };
+                (role, None, self.current_epoch, Vec::new())
+            }
             Role::Following(f) => {
                 let voter = self.cfg.is_voter(self.cfg.id);
                 let role = if voter { RoleName::Following } else { RoleName::Observing };

@@ -117,6 +117,11 @@ impl Tracker {
     pub fn next_expiry(&self) -> Option<Millis> {
         self.buckets.keys().next().copied()
     }
+    /// Sessions by the time at which they expire.
+    pub(crate) fn buckets(&self) -> Vec<(Millis, Vec<SessionId>)> {
+        let filled = self.buckets.iter().filter(|(_, s)| !s.is_empty());
+        filled.map(|(at, s)| (*at, s.iter().copied().collect())).collect()
+    }
     pub fn len(&self) -> usize {
         self.sessions.len()
     }

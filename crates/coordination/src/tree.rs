@@ -4,6 +4,10 @@
 //! be: a snapshot that Apache took while transactions went on ("fuzzy") is followed by a replay of
 //! transactions that it may already contain.
 
+pub mod digest;
+mod quota;
+
+use crate::paths::CONFIG_NODE;
 use crate::Map;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -110,6 +114,11 @@ pub struct Tree {
     open: Arc<[Acl]>,
     last_zxid: Zxid,
     data_bytes: u64,
+    digest: i64,
+    /// A digest in a transaction up to here is not this tree's: it was read from a snapshot that took a while.
+    digest_from: Zxid,
+    /// Subtrees with a quota.
+    quotas: BTreeSet<Box<str>>,
 }
 
 impl Default for Tree {
@@ -144,6 +153,9 @@ impl Tree {
             open: open_acl().into(),
             last_zxid: Zxid::ZERO,
             data_bytes: 0,
+            digest: 0,
+            digest_from: Zxid::ZERO,
+            quotas: BTreeSet::new(),
         }
     }
 
@@ -155,10 +167,20 @@ impl Tree {
     pub fn set_last_zxid(&mut self, zxid: Zxid) {
         self.last_zxid = zxid;
         self.loading_acls.clear();
+        self.digest_from = self.digest_from.max(zxid);
+        self.rebuild_quotas();
         // Snapshots of releases before 3.5 lack the node.
         if !self.nodes.contains_key("/zookeeper/config") && self.nodes.contains_key("/zookeeper") {
             let node = Tree::new().nodes.remove("/zookeeper/config").expect("a new tree has it");
             self.insert("/zookeeper/config", node);
+        }
+    }
+    /// Writes the members into their node, as every server does for itself: no transaction made that.
+    pub fn set_members(&mut self, text: &str) {
+        if let Some(node) = self.nodes.get_mut(CONFIG_NODE) {
+            let before = node.data.as_ref().map_or(0, |d| d.len());
+            node.data = Some(Bytes::copy_from_slice(text.as_bytes()));
+            self.data_bytes = self.data_bytes + text.len() as u64 - before as u64;
         }
     }
     pub fn get(&self, path: &str) -> Option<&Node> {
@@ -220,7 +242,17 @@ impl Tree {
             self.expirable.insert(path.into());
         }
         self.data_bytes += (path.len() + node.data.as_ref().map_or(0, |d| d.len())) as u64;
+        self.digest = self.digest.wrapping_add(digest::of_node(path, &node));
         self.nodes.insert(path.into(), node);
+    }
+
+    /// Changes a node that is there, and the digest with it.
+    fn change<R>(&mut self, path: &str, f: impl FnOnce(&mut Node) -> R) -> Option<R> {
+        let node = self.nodes.get_mut(path)?;
+        let before = digest::of_node(path, node);
+        let r = f(node);
+        self.digest = self.digest.wrapping_sub(before).wrapping_add(digest::of_node(path, node));
+        Some(r)
     }
 
     /// Applies a committed transaction. Changes of nodes are appended to `changes`, in order.
@@ -260,23 +292,29 @@ impl Tree {
                 }
             }
             TxnBody::SetData { path, data, version, .. } => {
-                let Some(node) = self.nodes.get_mut(&**path) else { return Outcome::Error(err::NO_NODE) };
-                self.data_bytes -= node.data.as_ref().map_or(0, |d| d.len()) as u64;
-                self.data_bytes += data.as_ref().map_or(0, |d| d.len()) as u64;
-                node.data = data.clone();
-                node.stat.mtime = txn.time_ms;
-                node.stat.mzxid = txn.zxid.0;
-                node.stat.version = *version;
-                let (acl, stat) = (node.acl.clone(), node.client_stat());
+                let changed = self.change(path, |node| {
+                    let before = node.data.as_ref().map_or(0, |d| d.len());
+                    node.data = data.clone();
+                    node.stat.mtime = txn.time_ms;
+                    node.stat.mzxid = txn.zxid.0;
+                    node.stat.version = *version;
+                    (before, node.acl.clone(), node.client_stat())
+                });
+                let Some((before, acl, stat)) = changed else { return Outcome::Error(err::NO_NODE) };
+                let after = data.as_ref().map_or(0, |d| d.len());
+                self.data_bytes = self.data_bytes + after as u64 - before as u64;
+                self.charge(path, 0, after as i64 - before as i64);
                 changes.push(Change { kind: ChangeKind::Data, path: path.clone(), parent_acl: acl.clone(), acl });
                 Outcome::Stat(stat)
             }
             TxnBody::SetAcl { path, acl, version } => {
                 let acl = self.shared(acl);
-                let Some(node) = self.nodes.get_mut(&**path) else { return Outcome::Error(err::NO_NODE) };
-                node.acl = acl;
-                node.stat.aversion = *version;
-                Outcome::Stat(node.client_stat())
+                let changed = self.change(path, |node| {
+                    node.acl = acl;
+                    node.stat.aversion = *version;
+                    node.client_stat()
+                });
+                changed.map_or(Outcome::Error(err::NO_NODE), Outcome::Stat)
             }
             TxnBody::Multi(parts) => self.apply_multi(parts, txn, changes),
         }
@@ -316,13 +354,15 @@ impl Tree {
     ) -> Outcome {
         let Some((parent_path, _)) = split(path) else { return Outcome::Error(err::BAD_ARGUMENTS) };
         let acl = self.shared(acl);
-        let Some(parent) = self.nodes.get_mut(parent_path) else { return Outcome::Error(err::NO_NODE) };
-        let cversion = if parent_cversion == -1 { parent.stat.cversion + 1 } else { parent_cversion };
-        if cversion > parent.stat.cversion || parent_cversion == i32::MIN {
-            parent.stat.cversion = cversion;
-            parent.stat.pzxid = parent.stat.pzxid.max(txn.zxid.0);
-        }
-        let parent_acl = parent.acl.clone();
+        let parent_acl = self.change(parent_path, |parent| {
+            let cversion = if parent_cversion == -1 { parent.stat.cversion.wrapping_add(1) } else { parent_cversion };
+            if cversion > parent.stat.cversion || parent_cversion == i32::MIN {
+                parent.stat.cversion = cversion;
+                parent.stat.pzxid = parent.stat.pzxid.max(txn.zxid.0);
+            }
+            parent.acl.clone()
+        });
+        let Some(parent_acl) = parent_acl else { return Outcome::Error(err::NO_NODE) };
         if let Some(existing) = self.nodes.get_mut(path) {
             existing.acl = acl;
             return Outcome::Error(err::NODE_EXISTS);
@@ -345,6 +385,8 @@ impl Tree {
         let node = Node { data: data.clone(), acl: acl.clone(), stat, children: BTreeSet::new() };
         let seen = node.client_stat();
         self.insert(path, node);
+        self.charge(path, 1, data.as_ref().map_or(0, |d| d.len()) as i64);
+        self.quota_node_created(path);
         changes.push(Change { kind: ChangeKind::Created, path: path.into(), acl, parent_acl });
         Outcome::Created(path.into(), seen)
     }
@@ -352,6 +394,7 @@ impl Tree {
     /// Returns whether there was such a node.
     fn delete(&mut self, path: &str, zxid: Zxid, changes: &mut Vec<Change>) -> bool {
         let Some(node) = self.nodes.remove(path) else { return false };
+        self.digest = self.digest.wrapping_sub(digest::of_node(path, &node));
         let Some((parent_path, name)) = split(path) else { return false };
         let owner = node.stat.ephemeral_owner;
         if is_session(owner) {
@@ -365,12 +408,14 @@ impl Tree {
             self.expirable.remove(path);
         }
         self.data_bytes -= (path.len() + node.data.as_ref().map_or(0, |d| d.len())) as u64;
-        let mut parent_acl = self.open.clone();
-        if let Some(parent) = self.nodes.get_mut(parent_path) {
+        self.charge(path, -1, -(node.data.as_ref().map_or(0, |d| d.len()) as i64));
+        self.quota_node_deleted(path);
+        let parent_acl = self.change(parent_path, |parent| {
             parent.children.remove(name);
             parent.stat.pzxid = parent.stat.pzxid.max(zxid.0);
-            parent_acl = parent.acl.clone();
-        }
+            parent.acl.clone()
+        });
+        let parent_acl = parent_acl.unwrap_or_else(|| self.open.clone());
         changes.push(Change { kind: ChangeKind::Deleted, path: path.into(), acl: node.acl, parent_acl });
         true
     }
@@ -390,20 +435,13 @@ impl Tree {
         w.finish()
     }
 
-    /// A hash of everything in the tree but ACLs, for tests that compare replicas.
-    pub fn digest(&self) -> u64 {
-        use std::hash::{BuildHasher, Hash, Hasher};
-        self.nodes
-            .iter()
-            .map(|(path, n)| {
-                let mut h = foldhash::fast::FixedState::default().build_hasher();
-                path.hash(&mut h);
-                n.data.hash(&mut h);
-                let s = n.stat;
-                (s.czxid, s.mzxid, s.pzxid, s.ctime, s.mtime, s.version, s.cversion, s.ephemeral_owner).hash(&mut h);
-                h.finish()
-            })
-            .fold(0u64, u64::wrapping_add)
+    /// Apache's digest of the tree; ACLs are not in it.
+    pub fn digest(&self) -> i64 {
+        self.digest
+    }
+    /// Whether a digest that came with this transaction, which was just applied, is comparable with this tree's.
+    pub fn digest_counts(&self, zxid: Zxid) -> bool {
+        zxid > self.digest_from
     }
 }
 

@@ -2,8 +2,12 @@
 
 use crate::election::Say;
 use crate::server::{Effect, Role, Server, EPOCH_LEAP_MAX};
+use crate::Millis;
 use trivet_formats::election::{Notification, ServerState};
 use trivet_formats::ServerId;
+
+/// A server whose vote is not committed yet lets those with one go first, unless they cannot do without it.
+const NEWCOMERS_WAIT_MS: Millis = 3_000;
 
 impl Server {
     /// A server whose links or disk are bad, or that has just lost the lead, lets others go first: for a
@@ -22,8 +26,11 @@ impl Server {
         // They get their time from when they can.
         let their_turn = self.others_can_since.is_some_and(|at| now < at.max(self.round_since) + limit);
         let worse = self.links.others_are_better(now, &self.cfg) || self.durability.is_slow(now);
+        // Who has not heard of the reconfig that gives this server a vote cannot vote for it.
+        let newcomer = !self.cfg.votes_now(self.cfg.id) && now < self.looking_since + NEWCOMERS_WAIT_MS;
         let make_way = self.preferred.is_none() && their_turn && (lost_lead || worse);
-        self.election.hold_back(deaf || make_way);
+        self.forget_old_hearsay();
+        self.election.hold_back(deaf || make_way || newcomer);
     }
 
     fn notification(&self) -> Notification {
@@ -35,7 +42,7 @@ impl Server {
             round: if self.state() == ServerState::Looking { self.election.round() } else { v.round },
             peer_epoch: v.peer_epoch,
             version: 2,
-            config: self.cfg.config_text.clone().into_bytes(),
+            config: self.members_to_say().into_bytes(),
         }
     }
 
@@ -63,6 +70,11 @@ impl Server {
             return;
         }
         self.links.spoke(self.now.mono_ms, from);
+        self.hear_of_newer_members(n);
+        if self.is_behind(n) {
+            // It counts by an older list of members; the answer tells it the newer one.
+            return self.vote_to(from);
+        }
         if let Err(reason) = self.believable(n) {
             return self.refuse(format!("{from:?}"), reason);
         }
@@ -81,7 +93,7 @@ impl Server {
         }
         match self.role {
             Role::Settling => {}
-            Role::Looking if self.cfg.members.contains_key(&from) => {
+            Role::Looking if self.cfg.is_member(from) => {
                 let now = self.now.mono_ms;
                 let silent = |v: ServerId| self.links.silent(now, v);
                 let serves = self.links.serves(now, from);
@@ -89,6 +101,8 @@ impl Server {
                 self.say(say);
                 self.decide(decision);
             }
+            // Who is in no list joins those who lead and follow, and two who look have nothing to tell each other.
+            Role::Looking => {}
             // Everybody who looks is told how things stand.
             _ if n.state == ServerState::Looking || !self.cfg.is_voter(from) => self.vote_to(from),
             _ => {}

@@ -130,6 +130,16 @@ impl WatchManager {
         }
     }
 
+    /// Connections, paths, and pairs of them.
+    pub(crate) fn totals(&self) -> (usize, usize, usize) {
+        (self.by_conn.len(), self.paths.len(), self.count())
+    }
+    pub(crate) fn by_connection(&self) -> BTreeMap<ConnId, &BTreeSet<Box<str>>> {
+        self.by_conn.iter().map(|(c, p)| (*c, p)).collect()
+    }
+    pub(crate) fn by_path(&self) -> BTreeMap<&str, Vec<ConnId>> {
+        self.paths.iter().map(|(p, w)| (&**p, w.keys().copied().collect())).collect()
+    }
     /// Number of (path, connection) pairs.
     pub fn count(&self) -> usize {
         self.by_conn.values().map(BTreeSet::len).sum()

@@ -52,6 +52,8 @@ pub mod err {
     pub const MARSHALLING: i32 = -5;
     pub const UNIMPLEMENTED: i32 = -6;
     pub const BAD_ARGUMENTS: i32 = -8;
+    pub const NEW_CONFIG_NO_QUORUM: i32 = -13;
+    pub const RECONFIG_IN_PROGRESS: i32 = -14;
     pub const NO_NODE: i32 = -101;
     pub const NO_AUTH: i32 = -102;
     pub const BAD_VERSION: i32 = -103;
@@ -62,8 +64,10 @@ pub mod err {
     pub const INVALID_ACL: i32 = -114;
     pub const AUTH_FAILED: i32 = -115;
     pub const SESSION_MOVED: i32 = -118;
+    pub const NOT_READ_ONLY: i32 = -119;
     pub const NO_WATCHER: i32 = -121;
     pub const RECONFIG_DISABLED: i32 = -123;
+    pub const QUOTA_EXCEEDED: i32 = -125;
 }
 
 pub mod perms {
@@ -123,6 +127,10 @@ record! { pub struct DeleteRequest { path: String, version: i32 } }
 record! { pub struct SetDataRequest { path: String, data: Option<Bytes>, version: i32 } }
 record! { pub struct SetAclRequest { path: String, acl: Vec<Acl>, version: i32 } }
 record! { pub struct CheckVersionRequest { path: String, version: i32 } }
+record! {
+    /// Servers that join and leave, or all of them; `current` is the version that is to be changed, or -1.
+    pub struct ReconfigRequest { joining: String, leaving: String, members: String, current: i64 }
+}
 record! { pub struct PathWatch { path: String, watch: bool } }
 record! { pub struct PathOnly { path: String } }
 record! { pub struct PathInt { path: String, value: i32 } }

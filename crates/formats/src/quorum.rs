@@ -18,6 +18,8 @@ pub mod kind {
     pub const REVALIDATE: i32 = 6;
     pub const SYNC: i32 = 7;
     pub const INFORM: i32 = 8;
+    /// COMMIT of a reconfig; its data is the server that is to lead.
+    pub const COMMITANDACTIVATE: i32 = 9;
     pub const NEWLEADER: i32 = 10;
     pub const FOLLOWERINFO: i32 = 11;
     pub const UPTODATE: i32 = 12;
@@ -27,6 +29,8 @@ pub mod kind {
     pub const OBSERVERINFO: i32 = 16;
     pub const LEADERINFO: i32 = 17;
     pub const ACKEPOCH: i32 = 18;
+    /// INFORM of a reconfig: the server that is to lead, then the transaction.
+    pub const INFORMANDACTIVATE: i32 = 19;
     // Between servers of ours only, for a lead that moves by decision.
     /// Leader to learner: forward nothing until further notice (zxid 1), or go on (zxid 0).
     pub const HOLD: i32 = 200;

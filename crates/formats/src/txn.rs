@@ -6,6 +6,9 @@ use crate::record;
 use crate::{SessionId, Zxid};
 use bytes::Bytes;
 
+/// Of the digest that 3.6 and later write behind transactions and snapshots.
+pub const DIGEST_VERSION: i32 = 2;
+
 record! {
     #[derive(Copy)]
     pub struct RawHeader { client: i64, cxid: i32, zxid: i64, time_ms: i64, kind: i32 }
@@ -195,6 +198,10 @@ impl TxnBody {
 }
 
 impl Txn {
+    pub fn is_reconfig(&self) -> bool {
+        matches!(self.body, TxnBody::SetData { reconfig: true, .. })
+    }
+
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(96);
         RawHeader {
@@ -211,10 +218,20 @@ impl Txn {
 
     /// Decodes a transaction; a digest behind it (3.6 and later) is left alone.
     pub fn decode(bytes: &[u8]) -> Result<Txn, DecodeError> {
+        Ok(Txn::decode_with_digest(bytes)?.0)
+    }
+
+    /// The same, with the tree's digest behind the transaction, if there is one of the version that is known.
+    pub fn decode_with_digest(bytes: &[u8]) -> Result<(Txn, Option<i64>), DecodeError> {
         let mut r = Reader::new(bytes);
         let h = RawHeader::get(&mut r)?;
         let body = TxnBody::get(h.kind, &mut r, 0)?;
-        Ok(Txn { session: SessionId(h.client), cxid: h.cxid, zxid: Zxid(h.zxid), time_ms: h.time_ms, body })
+        let txn = Txn { session: SessionId(h.client), cxid: h.cxid, zxid: Zxid(h.zxid), time_ms: h.time_ms, body };
+        let digest = match (r.i32(), r.i64()) {
+            (Ok(DIGEST_VERSION), Ok(digest)) => Some(digest),
+            _ => None,
+        };
+        Ok((txn, digest))
     }
 }
 
@@ -244,7 +261,7 @@ mod tests {
             let mut bytes = txn.encode();
             assert_eq!(Txn::decode(&bytes).unwrap(), txn);
             bytes.extend_from_slice(&[0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1]);
-            assert_eq!(Txn::decode(&bytes).unwrap(), txn);
+            assert_eq!(Txn::decode_with_digest(&bytes).unwrap(), (txn, Some(1)));
         }
     }
 }

@@ -4,6 +4,7 @@
 mod clients;
 mod driver;
 mod election_links;
+mod machine;
 mod quorum_links;
 pub mod store;
 

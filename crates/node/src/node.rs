@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use trivet_coordination::config::Member;
-use trivet_coordination::{Config, Event, FastLimits};
+use trivet_coordination::{Config, Event};
 use trivet_formats::ServerId;
 use trivet_storage::messages::kind;
 
@@ -225,26 +225,24 @@ fn coordination_settings(config: &NodeConfig) -> CoordinationSettings {
         .collect();
     CoordinationSettings {
         config: Config {
-            id: id(config.node),
-            members: numbers.iter().map(|n| (id(*n), Member { observer: false })).collect(),
             config_text,
             tick_ms: 2_000,
-            init_limit: 10,
-            sync_limit: 5,
             min_session_timeout_ms: 4_000,
             max_session_timeout_ms: 40_000,
-            snap_count: 100_000,
-            ring_bytes_max: 64 << 20,
-            fast: FastLimits::default(),
             extended_types: true,
-            super_digest: None,
             four_letter_words: vec!["*".into()],
-            bug: None,
+            ..Config::new(id(config.node), numbers.iter().map(|n| (id(*n), Member { observer: false })).collect())
         },
         data_dir: config.data.join("coordination"),
         log_dir: config.data.join("coordination"),
         client_addresses: vec![config.address(config.node, config.ports.client)],
         peers: if numbers.len() > 1 { peers } else { BTreeMap::new() },
         max_client_connections: 0,
+        max_connections: 0,
+        request_bytes_max: trivet_formats::client::MAX_REQUEST_BYTES,
+        file: None,
+        snapshots_kept: 3,
+        purge_pause: None,
+        backlog: -1,
     }
 }

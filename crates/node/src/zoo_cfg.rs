@@ -1,11 +1,18 @@
-//! Apache's configuration files: `zoo.cfg` (Java properties) and `myid`.
+//! Apache's configuration files: `zoo.cfg` (Java properties), the dynamic file beside it, and `myid`.
 
+mod members;
+mod properties;
+
+pub use members::{addresses, write_members};
+use members::{peer, read_dynamic, resolve};
+use properties::Properties;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 use trivet_coordination::config::Member;
-use trivet_coordination::{Config, FastLimits};
+use trivet_coordination::ensemble::Ensemble;
+use trivet_coordination::Config;
+use trivet_formats::client::MAX_REQUEST_BYTES;
 use trivet_formats::ServerId;
 
 #[derive(Debug, Error)]
@@ -18,22 +25,49 @@ pub enum ConfigError {
     Value { path: PathBuf, key: String, value: String, reason: String },
 }
 
-/// Settings that are known and have no meaning here, or whose default is all there is yet.
-const ACCEPTED_SILENTLY: [&str; 14] = [
+/// Settings that have no meaning here, or whose default is all there is.
+const ACCEPTED_SILENTLY: [&str; 27] = [
     "admin.enableServer",
     "admin.serverPort",
-    "autopurge.purgeInterval",
-    "autopurge.snapRetainCount",
-    "reconfigEnabled",
     "standaloneEnabled",
     "electionAlg",
     "globalOutstandingLimit",
     "preAllocSize",
+    "commitLogCount",
+    "commitLogSize",
     "syncEnabled",
     "leaderServes",
     "quorumListenOnAllIPs",
     "cnxTimeout",
     "forceSync",
+    "fsync.warningthresholdms",
+    "peerType",
+    "DigestAuthenticationProvider.enabled",
+    "serverCnxnFactory",
+    "maxResponseCacheSize",
+    "maxGetChildrenResponseCacheSize",
+    "connectToLearnerMasterLimit",
+    "nio.numSelectorThreads",
+    "nio.numWorkerThreads",
+    "tcpKeepAlive",
+    "clientTcpKeepAlive",
+    "digest.enabled",
+    "jmx.log4j.disable",
+    "serializeLastProcessedZxid.enabled",
+];
+
+/// What a server must not go without if it is asked for: protection, or other rules of who decides.
+const REFUSED: [(&str, &str); 10] = [
+    ("secureClientPort", "TLS is not supported yet"),
+    ("sslQuorum", "TLS is not supported yet"),
+    ("client.portUnification", "TLS is not supported yet"),
+    ("quorum.auth.enableSasl", "SASL is not supported yet"),
+    ("sessionRequireClientSASLAuth", "SASL is not supported yet"),
+    ("enforce.auth.enabled", "SASL is not supported yet"),
+    ("localSessionsEnabled", "local sessions are not supported yet"),
+    ("multiAddress.enabled", "servers with several addresses are not supported yet"),
+    ("observerMasterPort", "observers behind followers are not supported yet"),
+    ("oraclePath", "ensembles with an oracle are not supported"),
 ];
 
 /// Everything that a zoo.cfg says.
@@ -43,202 +77,138 @@ pub struct ZooCfg {
     pub unknown: Vec<String>,
 }
 
-/// Reads a configuration file and the `myid` of its data folder.
-pub fn load(path: &Path) -> Result<ZooCfg, ConfigError> {
+/// Reads a configuration file and the `myid` of its data folder. `defines` are `key=value` properties as Java's
+/// `-D` gives them; the file counts where both say something.
+pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
-    let mut p = Properties { path: path.into(), values: parse_properties(&text) };
+    let mut p = Properties::new(path, &text, defines);
+    refuse_what_is_missing(&mut p)?;
+    let mut version = 0;
     if let Some(dynamic) = p.take("dynamicConfigFile") {
-        let dynamic = PathBuf::from(dynamic);
-        let text =
-            std::fs::read_to_string(&dynamic).map_err(|source| ConfigError::Read { path: dynamic.clone(), source })?;
-        p.values.extend(parse_properties(&text));
+        if p.keys().any(|k| k.starts_with("server.")) {
+            return Err(p.bad("dynamicConfigFile", &dynamic, "server lines stand both here and there"));
+        }
+        let (text, of_name) = read_dynamic(Path::new(&dynamic))?;
+        version = of_name;
+        p.add(&text);
     }
     let data_dir = PathBuf::from(p.take("dataDir").ok_or(ConfigError::Missing { path: path.into(), key: "dataDir" })?);
     let tick_ms: u64 = p.number("tickTime", 3_000)?;
-    let mut servers = BTreeMap::new();
-    let keys: Vec<String> = p.values.keys().filter(|k| k.starts_with("server.")).cloned().collect();
-    for key in keys {
-        let value = p.take(&key).expect("listed");
-        let id: i64 = key[7..].parse().map_err(|_| p.bad(&key, &value, "the number after `server.` is not one"))?;
-        if !(1..=255).contains(&id) {
-            return Err(p.bad(&key, &value, "server numbers go from 1 to 255"));
-        }
-        let server = parse_server(&value).map_err(|reason| p.bad(&key, &value, &reason))?;
-        servers.insert(ServerId(id), (server, value));
-    }
-    let id = if servers.len() > 1 {
-        let myid = data_dir.join("myid");
-        let text = std::fs::read_to_string(&myid).map_err(|source| ConfigError::Read { path: myid.clone(), source })?;
-        let id = text.trim().parse().map(ServerId).map_err(|_| p.bad("myid", text.trim(), "it is not a number"))?;
-        if !servers.contains_key(&id) {
-            return Err(p.bad("myid", text.trim(), "no server of that number is in the configuration"));
-        }
-        id
-    } else {
-        ServerId(1)
-    };
+    let ensemble = Ensemble { version, ..servers(&mut p)? };
+    let id = own_id(&p, &data_dir, &ensemble)?;
     let client_port: Option<u16> = match p.take("clientPort") {
         Some(v) => Some(v.parse().map_err(|_| p.bad("clientPort", &v, "it is not a port"))?),
         None => None,
     };
     let client_host = p.take("clientPortAddress").unwrap_or_else(|| "0.0.0.0".into());
     let mut client_addresses = Vec::new();
+    let of_server = ensemble.servers.get(&id);
     if let Some(port) = client_port {
         client_addresses.push(resolve(&client_host, port).map_err(|r| p.bad("clientPortAddress", &client_host, &r))?);
-    } else if let Some(address) = servers.get(&id).and_then(|(s, _)| s.client) {
-        client_addresses.push(address);
+    } else if let Some((host, port)) = of_server.and_then(|s| s.client.clone()) {
+        client_addresses.push(resolve(&host, port).map_err(|r| p.bad("server", &host, &r))?);
     }
-    let mut config_text = String::new();
-    for (sid, (server, value)) in &servers {
-        config_text += &format!("server.{sid}={}\n", normal_form(value, server));
+    let mut peers = BTreeMap::new();
+    for (sid, spec) in ensemble.servers.iter().filter(|_| ensemble.servers.len() > 1) {
+        peers.insert(*sid, peer(spec).map_err(|r| p.bad(&format!("server.{sid}"), &spec.to_string(), &r))?);
     }
-    config_text += "version=0";
-    let words = p.take("4lw.commands.whitelist").or_else(|| p.take("zookeeper.4lw.commands.whitelist"));
-    let max_client_connections = p.number("maxClientCnxns", 60)?;
+    let alone = || BTreeMap::from([(id, Member { observer: false })]);
+    let members = if ensemble.servers.is_empty() { alone() } else { ensemble.members() };
+    let words = p.take("4lw.commands.whitelist");
+    let words = words.map_or_else(|| vec!["srvr".into()], |w| w.split(',').map(|s| s.trim().to_string()).collect());
     let config = Config {
-        id,
-        members: servers.iter().map(|(sid, (s, _))| (*sid, Member { observer: s.observer })).collect(),
-        config_text,
+        config_text: ensemble.to_string(),
+        config_version: version,
         tick_ms,
         init_limit: p.number("initLimit", 10)?,
         sync_limit: p.number("syncLimit", 5)?,
         min_session_timeout_ms: p.number("minSessionTimeout", 2 * tick_ms as i32)?,
         max_session_timeout_ms: p.number("maxSessionTimeout", 20 * tick_ms as i32)?,
         snap_count: p.number("snapCount", 100_000)?,
-        ring_bytes_max: 64 << 20,
-        fast: FastLimits::default(),
-        extended_types: p.take("extendedTypesEnabled").is_some_and(|v| v == "true"),
-        super_digest: p
-            .take("DigestAuthenticationProvider.superDigest")
-            .or_else(|| p.take("zookeeper.DigestAuthenticationProvider.superDigest")),
-        four_letter_words: words
-            .map_or_else(|| vec!["srvr".into()], |w| w.split(',').map(|s| s.trim().to_string()).collect()),
-        bug: None,
+        extended_types: p.flag("extendedTypesEnabled"),
+        super_digest: p.take("DigestAuthenticationProvider.superDigest"),
+        four_letter_words: words,
+        reconfig: p.flag("reconfigEnabled"),
+        skip_acl: p.take("skipACL").is_some_and(|v| v == "yes"),
+        enforce_quota: p.flag("enforceQuota"),
+        read_only_mode: p.flag("readonlymode.enabled"),
+        container_check_ms: p.number("znode.container.checkIntervalMs", 60_000)?,
+        container_never_used_ms: p.number("znode.container.maxNeverUsedIntervalMs", 0)?,
+        ..Config::new(id, members)
     };
-    let log_dir = p.take("dataLogDir").map_or_else(|| data_dir.clone(), PathBuf::from);
-    let unknown = p.values.into_keys().filter(|k| !ACCEPTED_SILENTLY.contains(&k.as_str())).collect();
-    let peers = if servers.len() > 1 {
-        servers.iter().map(|(sid, (s, _))| (*sid, (s.quorum, s.election))).collect()
-    } else {
-        BTreeMap::new()
+    let settings = crate::coordination::Settings {
+        log_dir: p.take("dataLogDir").map_or_else(|| data_dir.clone(), PathBuf::from),
+        data_dir,
+        peers,
+        max_client_connections: p.number("maxClientCnxns", 60)?,
+        max_connections: p.number("maxCnxns", 0)?,
+        request_bytes_max: p.bytes("jute.maxbuffer", MAX_REQUEST_BYTES)?,
+        snapshots_kept: p.number("autopurge.snapRetainCount", 3)?.max(3),
+        purge_pause: purge_pause(&mut p)?,
+        backlog: p.number("clientPortListenBacklog", -1)?,
+        file: Some(path.to_path_buf()),
+        client_addresses,
+        config,
     };
-    Ok(ZooCfg {
-        settings: crate::coordination::Settings {
-            config,
-            data_dir,
-            log_dir,
-            client_addresses,
-            peers,
-            max_client_connections,
-        },
-        unknown,
-    })
+    let unknown = p.into_keys().filter(|k| !ACCEPTED_SILENTLY.contains(&k.as_str())).collect();
+    Ok(ZooCfg { settings, unknown })
 }
 
-struct Properties {
-    path: PathBuf,
-    values: BTreeMap<String, String>,
-}
-
-impl Properties {
-    fn take(&mut self, key: &str) -> Option<String> {
-        self.values.remove(key)
-    }
-    fn bad(&self, key: &str, value: &str, reason: &str) -> ConfigError {
-        ConfigError::Value { path: self.path.clone(), key: key.into(), value: value.into(), reason: reason.into() }
-    }
-    fn number<T: std::str::FromStr>(&mut self, key: &str, default: T) -> Result<T, ConfigError> {
-        match self.take(key) {
-            None => Ok(default),
-            Some(v) => v.parse().map_err(|_| self.bad(key, &v, "it is not a number in range")),
+fn refuse_what_is_missing(p: &mut Properties) -> Result<(), ConfigError> {
+    for (key, reason) in REFUSED {
+        match p.get(key) {
+            Some("false") => drop(p.take(key)),
+            Some(value) => return Err(p.bad(key, value, reason)),
+            None => {}
         }
     }
-}
-
-/// Java properties, as far as configuration files use them: comments, `=`, `:` or space, continuations.
-fn parse_properties(text: &str) -> BTreeMap<String, String> {
-    let mut out = BTreeMap::new();
-    let joined = text.replace("\\\r\n", "").replace("\\\n", "");
-    for line in joined.lines() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with(['#', '!']) {
-            continue;
-        }
-        let at = line.find(['=', ':', ' ', '\t']).unwrap_or(line.len());
-        let (key, rest) = line.split_at(at);
-        let value = rest.trim_start().trim_start_matches(['=', ':']).trim();
-        out.insert(key.trim().to_string(), value.to_string());
-    }
-    out
-}
-
-struct Server {
-    quorum: SocketAddr,
-    election: SocketAddr,
-    client: Option<SocketAddr>,
-    observer: bool,
-}
-
-/// `host:quorum:election[:role][;[host:]client]`
-fn parse_server(value: &str) -> Result<Server, String> {
-    let (main, client) = match value.split_once(';') {
-        Some((m, c)) => (m, Some(c)),
-        None => (value, None),
-    };
-    let (host, rest) = if let Some(bracketed) = main.strip_prefix('[') {
-        bracketed.split_once("]:").ok_or("an IPv6 address is not closed")?
-    } else {
-        main.split_once(':').ok_or("host:port:port is expected")?
-    };
-    let mut parts = rest.split(':');
-    let mut port = |what: &str| -> Result<u16, String> {
-        parts
-            .next()
-            .ok_or(format!("the {what} port is missing"))?
-            .parse()
-            .map_err(|_| format!("the {what} port is not a number"))
-    };
-    let (quorum, election) = (port("quorum")?, port("election")?);
-    let observer = match parts.next() {
-        None | Some("participant") => false,
-        Some("observer") => true,
-        Some(other) => return Err(format!("role {other} is neither participant nor observer")),
-    };
-    let client = match client {
-        None => None,
-        Some(text) => {
-            let text = text.split(';').next().unwrap_or_default();
-            let (host, port) = text.rsplit_once(':').unwrap_or(("0.0.0.0", text));
-            Some(resolve(host, port.parse().map_err(|_| "the client port is not a number")?)?)
-        }
-    };
-    Ok(Server { quorum: resolve(host, quorum)?, election: resolve(host, election)?, client, observer })
-}
-
-/// The form in which servers tell each other the configuration.
-fn normal_form(value: &str, server: &Server) -> String {
-    let main = value.split(';').next().unwrap_or_default();
-    let base: String = if main.ends_with("participant") || main.ends_with("observer") {
-        main.into()
-    } else {
-        format!("{main}:participant")
-    };
-    match server.client {
-        Some(c) => format!("{base};{c}"),
-        None => base,
+    let weights = p.keys().find(|k| k.starts_with("group.") || k.starts_with("weight.")).cloned();
+    match weights {
+        Some(key) => Err(p.bad(&key, p.get(&key).unwrap_or_default(), "groups and weights are not supported yet")),
+        None => Ok(()),
     }
 }
 
-fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
-    if host.is_empty() {
-        return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port));
+fn servers(p: &mut Properties) -> Result<Ensemble, ConfigError> {
+    let keys: Vec<String> = p.keys().filter(|k| k.starts_with("server.")).cloned().collect();
+    let mut out = Ensemble::default();
+    for key in keys {
+        let value = p.take(&key).expect("listed");
+        let one = Ensemble::parse(&format!("{key}={value}")).map_err(|reason| p.bad(&key, &value, &reason))?;
+        out.servers.extend(one.servers);
     }
-    let host = host.trim_matches(['[', ']']);
-    (host, port)
-        .to_socket_addrs()
-        .map_err(|e| format!("{host} cannot be resolved: {e}"))?
-        .next()
-        .ok_or_else(|| format!("{host} has no address"))
+    Ok(out)
+}
+
+fn own_id(p: &Properties, data_dir: &Path, ensemble: &Ensemble) -> Result<ServerId, ConfigError> {
+    if ensemble.servers.len() <= 1 {
+        return Ok(ensemble.servers.keys().next().copied().unwrap_or(ServerId(1)));
+    }
+    let myid = data_dir.join("myid");
+    let text = std::fs::read_to_string(&myid).map_err(|source| ConfigError::Read { path: myid.clone(), source })?;
+    let id = text.trim().parse().map(ServerId).map_err(|_| p.bad("myid", text.trim(), "it is not a number"))?;
+    if !(1..=255).contains(&id.0) {
+        return Err(p.bad("myid", text.trim(), "server numbers go from 1 to 255"));
+    }
+    if !ensemble.servers.contains_key(&id) {
+        return Err(p.bad("myid", text.trim(), "no server of that number is in the configuration"));
+    }
+    Ok(id)
+}
+
+/// In hours, or with a unit (m, h, d), as Apache 3.10 takes it; 0 is never.
+fn purge_pause(p: &mut Properties) -> Result<Option<std::time::Duration>, ConfigError> {
+    let Some(text) = p.take("autopurge.purgeInterval") else { return Ok(None) };
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit_s = match &text[digits.len()..] {
+        "s" => 1,
+        "m" => 60,
+        "" | "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err(p.bad("autopurge.purgeInterval", &text, "hours are expected, or a number with s, m, h or d")),
+    };
+    let n: u64 = digits.parse().map_err(|_| p.bad("autopurge.purgeInterval", &text, "it is not a number"))?;
+    Ok((n > 0).then(|| std::time::Duration::from_secs(n.saturating_mul(unit_s))))
 }
 
 #[cfg(test)]
@@ -257,12 +227,40 @@ mod tests {
             dir.path().display()
         );
         std::fs::write(&cfg, text).unwrap();
-        let z = load(&cfg).unwrap();
+        let z = load(&cfg, &[]).unwrap();
         assert_eq!(z.unknown, ["some.new.key"]);
         let c = &z.settings.config;
         assert_eq!((c.id, c.tick_ms, c.members.len(), c.voters().count()), (ServerId(2), 2000, 3, 2));
         assert_eq!(z.settings.client_addresses, ["127.0.0.2:2181".parse().unwrap()]);
         assert!(c.config_text.starts_with("server.1=127.0.0.1:2888:3888:participant\n"), "{}", c.config_text);
         assert!(c.config_text.contains("observer;0.0.0.0:2181\nversion=0"));
+    }
+
+    #[test]
+    fn a_server_that_is_alone_needs_no_list() {
+        let dir = tempfile::tempdir().unwrap();
+        let cfg = dir.path().join("zoo.cfg");
+        let base = format!("dataDir={}\nclientPort=2181\n", dir.path().display());
+        for (line, id) in [("", 1), ("server.7=127.0.0.1:2888:3888\n", 7)] {
+            std::fs::write(&cfg, base.clone() + line).unwrap();
+            let c = load(&cfg, &[]).unwrap().settings.config;
+            assert!(c.standalone() && c.id == ServerId(id) && c.is_quorum(&[c.id]), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_would_protect_is_not_ignored_and_properties_stand_behind_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let cfg = dir.path().join("zoo.cfg");
+        let base = format!("dataDir={}\nclientPort=2181\nzookeeper.snapCount=7\n", dir.path().display());
+        for line in ["sslQuorum=true", "secureClientPort=2281", "quorum.auth.enableSasl=true", "group.1=1:2"] {
+            std::fs::write(&cfg, format!("{base}{line}\n")).unwrap();
+            assert!(matches!(load(&cfg, &[]), Err(ConfigError::Value { .. })), "{line}");
+        }
+        std::fs::write(&cfg, &base).unwrap();
+        let defines = ["zookeeper.snapCount=9".into(), "jute.maxbuffer=0x1fffff".into(), "other.thing=1".into()];
+        let z = load(&cfg, &defines).unwrap();
+        assert_eq!((z.settings.config.snap_count, z.settings.request_bytes_max), (7, 0x1f_ffff));
+        assert_eq!(z.unknown, ["other.thing"]);
     }
 }

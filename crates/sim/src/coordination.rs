@@ -8,6 +8,7 @@ mod clients;
 mod disk;
 mod faults;
 mod liveness;
+mod members;
 mod schedule;
 pub mod small;
 mod world;

@@ -4,7 +4,9 @@ use trivet_coordination::Bug;
 use trivet_sim::coordination::{run, Options, Report};
 
 fn options(seed: u64, minutes: u64, bug: Option<Bug>) -> Options {
-    Options { seed, servers: if seed % 2 == 0 { 5 } else { 3 }, clients: 4, minutes, schedule: None, bug, trace: false }
+    let servers = if seed % 2 == 0 { 5 } else { 3 };
+    let reconfig = bug == Some(Bug::OldMajorityOnly);
+    Options { seed, servers, clients: 4, minutes, schedule: None, reconfig, bug, trace: false }
 }
 
 #[test]
@@ -24,11 +26,15 @@ fn sound_code_holds_and_the_same_seed_gives_the_same_run() {
 
 /// The first seed that shows the planted mistake: by a violation, or by an assertion of the core itself.
 fn found(bug: Bug) -> Option<u64> {
+    found_in(1..=400, bug)
+}
+
+fn found_in(seeds: std::ops::RangeInclusive<u64>, bug: Bug) -> Option<u64> {
     let shows = |seed: &u64| {
         let report = std::panic::catch_unwind(|| run(options(*seed, 4, Some(bug))));
         report.map_or(true, |r| !r.violations.is_empty())
     };
-    (1..=400).find(shows)
+    seeds.into_iter().find(shows)
 }
 
 #[test]
@@ -44,6 +50,21 @@ fn a_proposal_acknowledged_before_it_is_durable_is_found() {
 #[test]
 fn an_epoch_recorded_before_its_history_is_found() {
     assert!(found(Bug::EpochBeforeHistory).is_some());
+}
+
+#[test]
+fn members_that_change_while_servers_fail_lose_nothing() {
+    for seed in 1..=6 {
+        let report = run(Options { reconfig: true, ..options(seed, 2, None) });
+        assert_eq!(report.violations, [], "replay: cargo xtask sim --reconfig --minutes 2 --seed {seed}");
+        assert!(report.members_changes > 0);
+    }
+}
+
+#[test]
+fn a_reconfig_by_the_old_majority_alone_is_found() {
+    // Seldom: both new voters have to decide without the old ones just then.
+    assert!(found_in(320..=400, Bug::OldMajorityOnly).is_some());
 }
 
 #[test]

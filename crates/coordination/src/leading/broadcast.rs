@@ -51,7 +51,8 @@ impl Server {
         if zxid.counter() >= COUNTER_MAX || l.proposals.len() >= OPEN_PROPOSALS_MAX {
             return self.look("the epoch's transaction ids are used up, or too many proposals are open");
         }
-        let request = Request { session, owner, op, body, ids, zxid, now };
+        let synced: Vec<_> = if op == op::RECONFIG { l.forwarding_voters(self.cfg.id) } else { Vec::new() };
+        let request = Request { session, owner, op, body, ids, zxid, now, synced: &synced };
         let body = l.prep.prepare(&self.tree, &self.cfg, &mut l.tracker, &request);
         l.last_proposed = zxid;
         self.propose(Txn { session, cxid, zxid, time_ms: now.wall_ms, body });
@@ -60,7 +61,12 @@ impl Server {
     fn propose(&mut self, txn: Txn) {
         let zxid = txn.zxid;
         let bytes: Bytes = txn.encode().into();
-        self.history.push(Entry { txn, bytes: bytes.clone() });
+        self.figures.proposals.note(bytes.len() as u64);
+        let reconfig = txn.is_reconfig();
+        self.history.push(Entry { txn, bytes: bytes.clone(), digest: None });
+        if reconfig {
+            self.note_next_members();
+        }
         let l = self.leading();
         l.proposals.push_back(Proposal { zxid, acks: Default::default() });
         let to: Vec<_> =
@@ -111,11 +117,19 @@ impl Server {
             l.learners.iter().filter(|(_, x)| x.forwarding()).partition(|(_, x)| !x.observer);
         let links = |v: Vec<(&LinkId, _)>| v.into_iter().map(|(l, _)| *l).collect::<Vec<_>>();
         let (followers, observers) = (links(followers), links(observers));
-        self.broadcast(&followers, &QuorumPacket::new(kind::COMMIT, zxid.0));
-        if !observers.is_empty() {
-            let bytes = self.history.tail().front().expect("it was proposed").bytes.clone();
-            let inform = QuorumPacket { kind: kind::INFORM, zxid: zxid.0, data: Some(bytes), auth: Vec::new() };
-            self.broadcast(&observers, &inform);
+        let entry = self.history.tail().front().expect("it was proposed");
+        let (bytes, reconfig) = (entry.bytes.clone(), entry.txn.is_reconfig());
+        if reconfig {
+            let to_lead = self.to_lead_next().0.to_be_bytes();
+            self.broadcast(&followers, &QuorumPacket::with(kind::COMMITANDACTIVATE, zxid.0, to_lead.to_vec()));
+            let inform = [&to_lead[..], &bytes].concat();
+            self.broadcast(&observers, &QuorumPacket::with(kind::INFORMANDACTIVATE, zxid.0, inform));
+        } else {
+            self.broadcast(&followers, &QuorumPacket::new(kind::COMMIT, zxid.0));
+            if !observers.is_empty() {
+                let inform = QuorumPacket { kind: kind::INFORM, zxid: zxid.0, data: Some(bytes), auth: Vec::new() };
+                self.broadcast(&observers, &inform);
+            }
         }
         self.counters.commits += 1;
         self.commit_next();
@@ -167,7 +181,7 @@ impl Server {
 
     /// Containers that are empty after use, and TTL nodes whose time is over.
     pub(super) fn delete_expired_nodes(&mut self) {
-        let now = self.now.wall_ms;
+        let (now, never_used_ms) = (self.now.wall_ms, self.cfg.container_never_used_ms);
         let due: Vec<String> = self
             .tree
             .expirable()
@@ -175,6 +189,7 @@ impl Server {
                 n.children.is_empty()
                     && match ttl_ms(n.stat.ephemeral_owner) {
                         Some(ttl) => now - n.stat.mtime > ttl,
+                        None if never_used_ms > 0 && n.stat.cversion == 0 => now - n.stat.mtime > never_used_ms,
                         None => n.stat.cversion > 0,
                     }
             })

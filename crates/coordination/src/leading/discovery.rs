@@ -18,7 +18,8 @@ impl Server {
         };
         let id = ServerId(info.server);
         let observer = p.kind == kind::OBSERVERINFO;
-        let known = self.cfg.members.get(&id).is_some_and(|m| m.observer || !observer);
+        // Who is to join by a reconfig follows before it votes.
+        let known = self.cfg.is_member(id) || self.cfg.reconfig;
         if id == self.cfg.id || (!known && !observer) {
             self.refuse(format!("{id:?}"), "it is no member of this ensemble");
             return self.learner_lost(link, "no member");
@@ -45,11 +46,14 @@ impl Server {
                 return;
             }
         }
-        let voter = self.cfg.is_voter(id) && !observer;
+        // An observer that has not heard yet of the reconfig that gives it a vote has a promise and a history to
+        // give like the others; proposals it does not acknowledge.
+        let voter = self.cfg.is_voter(id);
+        let listens = observer || self.cfg.is_member(id) && !voter;
         let l = self.leading();
         let learner = l.learners.get_mut(&link).expect("the caller looked");
         learner.id = id;
-        learner.observer = !voter;
+        learner.observer = listens;
         learner.phase = LearnerPhase::AwaitEpoch;
         if l.phase == Phase::Discovery {
             if voter {
@@ -116,17 +120,18 @@ impl Server {
             self.refuse(format!("{link:?}"), "its ACKEPOCH cannot be read");
             return self.learner_lost(link, "unreadable");
         };
+        let id = self.leading().learners[&link].id;
+        let voter = self.cfg.is_voter(id);
         let l = self.leading();
         let (phase, summary) = (l.phase, l.summary);
         let learner = l.learners.get_mut(&link).expect("the caller looked");
-        let (id, observer) = (learner.id, learner.observer);
         learner.last_zxid = last;
         learner.phase = LearnerPhase::AwaitSync;
         if phase > Phase::Acceptance {
             return self.synchronise(link);
         }
         // -1: it promised this very epoch before; it neither counts nor is compared.
-        if current == -1 || observer {
+        if current == -1 || !voter {
             return;
         }
         if (i64::from(current), last) > summary {

@@ -54,7 +54,9 @@ impl Server {
                 self.send(link, &proposal);
             }
         }
-        let config = self.cfg.config_text.clone().into_bytes();
+        // A reconfig that is open in an established lead is not committed by this NEWLEADER, an older one is.
+        let next = self.cfg.next.as_ref().map(|n| &n.text).filter(|_| !established);
+        let config = next.unwrap_or(&self.cfg.config_text).clone().into_bytes();
         self.send(link, &QuorumPacket::with(kind::NEWLEADER, epoch << 32, config));
         self.leading().learners.get_mut(&link).expect("it is there").phase = LearnerPhase::AwaitNewLeaderAck;
     }
@@ -94,10 +96,8 @@ impl Server {
         if l.phase == Phase::Broadcast {
             return self.admit(link);
         }
-        if !learner.observer {
-            let id = learner.id;
-            l.new_leader_acks.insert(id);
-        }
+        let id = learner.id;
+        l.new_leader_acks.insert(id);
         let acks = l.new_leader_acks.clone();
         if l.phase == Phase::Synchronisation && self.cfg.is_quorum(&acks) {
             self.start_broadcast();

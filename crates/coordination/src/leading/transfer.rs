@@ -5,7 +5,7 @@
 //! are told whom to vote for. Clients notice a pause and nothing else. The three packets of it go to
 //! servers of ours only; Apache's see a leader that closes its connections.
 
-use super::LearnerPhase;
+use super::{Learner, LearnerPhase};
 use crate::server::{Effect, Event, Role, Server};
 use crate::{LinkId, Millis};
 use std::collections::BTreeSet;
@@ -40,7 +40,8 @@ impl Server {
             return Err("this leader is busy with an election or another transfer".into());
         }
         let active: Vec<_> = l.learners.iter().filter(|(_, x)| x.phase == LearnerPhase::Active).collect();
-        if !active.iter().any(|(_, x)| x.id == to && !x.observer) || !ours.contains(&to) {
+        let knows = active.iter().any(|(_, x)| x.id == to && !x.observer) && ours.contains(&to);
+        if !knows || !self.cfg.votes_throughout(to) {
             return Err(format!("server {} does not follow, votes and knows how", to.0));
         }
         let waiting: BTreeSet<_> =
@@ -132,6 +133,11 @@ impl Server {
         let _ = self.begin_transfer(to, format!("the leader's links are bad: {evidence}"), true);
     }
 
+    fn may_inherit(&self, x: &Learner) -> bool {
+        let follows = x.phase == LearnerPhase::Active && !x.observer;
+        follows && self.ours.contains(&x.id) && self.cfg.votes_throughout(x.id)
+    }
+
     /// The follower that reaches most voters without this server, if those are a quorum.
     fn best_heir(&mut self) -> Option<ServerId> {
         let now = self.now.mono_ms;
@@ -139,7 +145,7 @@ impl Server {
         let reach = |x: ServerId| self.links.reach(now, &self.cfg, x);
         l.learners
             .values()
-            .filter(|x| x.phase == LearnerPhase::Active && !x.observer && self.ours.contains(&x.id))
+            .filter(|x| self.may_inherit(x))
             .map(|x| (reach(x.id), x.acked, x.id))
             .filter(|(reach, ..)| self.cfg.is_quorum(reach))
             .max_by_key(|(reach, acked, id)| (reach.len(), *acked, *id))
@@ -150,8 +156,7 @@ impl Server {
     pub(crate) fn step_down(&mut self) {
         let best = self.best_heir();
         let Role::Leading(l) = &self.role else { return };
-        let active = |x: &&super::Learner| x.phase == LearnerPhase::Active && !x.observer && self.ours.contains(&x.id);
-        let any = || l.learners.values().filter(active).max_by_key(|x| (x.acked, x.id)).map(|x| x.id);
+        let any = || l.learners.values().filter(|x| self.may_inherit(x)).max_by_key(|x| (x.acked, x.id)).map(|x| x.id);
         if let Some(to) = best.or_else(any) {
             // Nobody waits for the answer: the node stops in any case.
             let _ = self.begin_transfer(to, "this server is about to stop".into(), false);

@@ -1,6 +1,7 @@
 //! The client port: frames in, frames out, four-letter words.
 
 use super::driver::{feed_client, Shared, StartError};
+use super::machine;
 use bytes::{Buf, Bytes, BytesMut};
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -10,7 +11,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use trivet_coordination::{ClientInput, ConnId};
-use trivet_formats::client::MAX_REQUEST_BYTES;
 
 /// Bytes that may wait for a client that does not read; it is cut off beyond them.
 const OUTGOING_BYTES_MAX: usize = 64 << 20;
@@ -18,14 +18,16 @@ const OUTGOING_BYTES_MAX: usize = 64 << 20;
 /// time-out takes over from there.)
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 const READ_BYTES: usize = 64 << 10;
+/// Connections that wait to be accepted.
+pub(super) const BACKLOG: i32 = 1024;
 
-pub(super) fn bind(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
+pub(super) fn bind(address: SocketAddr, backlog: i32) -> Result<std::net::TcpListener, StartError> {
     let listen = || {
         let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
-        socket.listen(1024)?;
+        socket.listen(if backlog > 0 { backlog } else { BACKLOG })?;
         Ok(socket.into())
     };
     listen().map_err(|source| StartError::Bind { address, source })
@@ -72,7 +74,11 @@ pub(super) fn serve(shared: Shared, listener: std::net::TcpListener) {
 
 fn accept(shared: &Shared, stream: TcpStream, from: SocketAddr) {
     let mut d = shared.borrow_mut();
-    let limit = d.settings().max_client_connections;
+    let (limit, limit_of_all) = (d.settings().max_client_connections, d.settings().max_connections);
+    let request_bytes_max = d.settings().request_bytes_max;
+    if limit_of_all > 0 && d.connections.len() >= limit_of_all {
+        return;
+    }
     let count = d.per_address.entry(from.ip()).or_default();
     if limit > 0 && *count >= limit {
         return;
@@ -86,7 +92,11 @@ fn accept(shared: &Shared, stream: TcpStream, from: SocketAddr) {
     let shared = shared.clone();
     tokio::task::spawn_local(async move {
         let _ = stream.set_nodelay(true);
-        feed_client(&shared, conn, ClientInput::Connected { ip: from.ip().to_string() });
+        feed_client(
+            &shared,
+            conn,
+            ClientInput::Connected { ip: from.ip().to_canonical().to_string(), port: from.port() },
+        );
         let (mut reader, mut writer) = stream.into_split();
         let write = async {
             loop {
@@ -105,7 +115,7 @@ fn accept(shared: &Shared, stream: TcpStream, from: SocketAddr) {
         };
         tokio::select! {
             () = write => {}
-            () = read(&shared, conn, &mut reader) => {
+            () = read(&shared, conn, &mut reader, request_bytes_max) => {
                 // What the core still had to say (the end of a session) goes out first.
                 outgoing.finish();
                 let rest = std::mem::take(&mut *outgoing.bytes.borrow_mut());
@@ -125,7 +135,7 @@ fn accept(shared: &Shared, stream: TcpStream, from: SocketAddr) {
 }
 
 /// Reads frames until the client ends or breaks the protocol.
-async fn read(shared: &Shared, conn: ConnId, reader: &mut tokio::net::tcp::OwnedReadHalf) {
+async fn read(shared: &Shared, conn: ConnId, reader: &mut tokio::net::tcp::OwnedReadHalf, request_bytes_max: usize) {
     let mut buffer = BytesMut::with_capacity(4096);
     let mut first = true;
     loop {
@@ -141,14 +151,15 @@ async fn read(shared: &Shared, conn: ConnId, reader: &mut tokio::net::tcp::Owned
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
-        while let Some(step) = next_frame(&mut buffer, first) {
+        while let Some(step) = next_frame(&mut buffer, first, request_bytes_max) {
             match step {
                 Step::Frame(bytes) => {
                     first = false;
                     feed_client(shared, conn, ClientInput::Frame(bytes));
                 }
                 Step::Word(word) => {
-                    feed_client(shared, conn, ClientInput::Word(word));
+                    let machine = machine::look(shared.borrow().settings(), &word);
+                    feed_client(shared, conn, ClientInput::Word(Box::new((word, machine))));
                     // The answer goes out, then the connection ends.
                     return std::future::pending().await;
                 }
@@ -164,7 +175,7 @@ enum Step {
     Broken,
 }
 
-fn next_frame(buffer: &mut BytesMut, first: bool) -> Option<Step> {
+fn next_frame(buffer: &mut BytesMut, first: bool, bytes_max: usize) -> Option<Step> {
     let head: [u8; 4] = buffer.get(..4)?.try_into().expect("4 bytes");
     // No first request is as long as the smallest word would be as a number.
     if first && head.iter().all(u8::is_ascii_lowercase) {
@@ -172,7 +183,7 @@ fn next_frame(buffer: &mut BytesMut, first: bool) -> Option<Step> {
     }
     let length = i32::from_be_bytes(head);
     match usize::try_from(length) {
-        Ok(n) if n <= MAX_REQUEST_BYTES => {
+        Ok(n) if n <= bytes_max => {
             if buffer.len() < 4 + n {
                 return None;
             }

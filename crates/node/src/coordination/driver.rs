@@ -40,6 +40,17 @@ pub struct Settings {
     pub peers: BTreeMap<ServerId, (SocketAddr, SocketAddr)>,
     /// Connections from one address at most; 0 for no limit.
     pub max_client_connections: usize,
+    /// Connections in all at most; 0 for no limit.
+    pub max_connections: usize,
+    /// Longest request (`jute.maxbuffer`), in bytes.
+    pub request_bytes_max: usize,
+    /// The zoo.cfg that this server was started from, to write new members to.
+    pub file: Option<PathBuf>,
+    /// Snapshots that are kept, and how often older ones are removed beside the times when one is written.
+    pub snapshots_kept: usize,
+    pub purge_pause: Option<Duration>,
+    /// Connections that may wait to be accepted; -1 for the default.
+    pub backlog: i32,
 }
 
 /// What the rest of the node sees of the running role.
@@ -76,6 +87,8 @@ impl Handle {
 
 pub(super) enum Message {
     Input(Input),
+    /// Addresses of the members of a new list.
+    Members(BTreeMap<ServerId, (SocketAddr, SocketAddr)>),
     /// A connection of the quorum port stands.
     Link {
         link: LinkId,
@@ -92,6 +105,7 @@ pub(super) struct Driver {
     effects: Vec<Effect>,
     settings: Settings,
     wal: std_mpsc::Sender<(u64, DiskOp)>,
+    members: std_mpsc::Sender<(String, Option<String>)>,
     pub(super) inbox: mpsc::Sender<Message>,
     pub(super) connections: HashMap<ConnId, Rc<clients::Outgoing>>,
     pub(super) per_address: HashMap<std::net::IpAddr, usize>,
@@ -124,13 +138,14 @@ pub fn start(
         .name("coord-wal".into())
         .spawn(move || store.serve(ops, |seq| drop(durable.blocking_send(Message::Input(Input::Durable(seq))))))
         .map_err(StartError::Thread)?;
+    let members = take_over_members(settings.file.clone(), inbox.clone())?;
     // Ports are taken here, so that a start that cannot succeed fails at once.
     let mut listeners = Vec::new();
     for address in &settings.client_addresses {
-        listeners.push(crate::coordination::clients::bind(*address)?);
+        listeners.push(clients::bind(*address, settings.backlog)?);
     }
     let election_listener = match settings.peers.get(&settings.config.id) {
-        Some((_, election)) => Some(clients::bind(*election)?),
+        Some((_, election)) => Some(clients::bind(*election, clients::BACKLOG)?),
         None => None,
     };
     let (ready, is_ready) = std_mpsc::channel();
@@ -149,6 +164,7 @@ pub fn start(
                     clock,
                     effects: Vec::new(),
                     wal,
+                    members,
                     inbox,
                     connections: HashMap::new(),
                     per_address: HashMap::new(),
@@ -187,6 +203,27 @@ pub enum StartError {
     Thread(std::io::Error),
 }
 
+/// New lists of members: written down, and their names resolved, where that may take its time.
+fn take_over_members(
+    file: Option<PathBuf>,
+    inbox: mpsc::Sender<Message>,
+) -> Result<std_mpsc::Sender<(String, Option<String>)>, StartError> {
+    let (sender, lists) = std_mpsc::channel::<(String, Option<String>)>();
+    let work = move || {
+        while let Ok((text, next)) = lists.recv() {
+            if let Some(Err(e)) = file.as_ref().map(|f| crate::zoo_cfg::write_members(f, &text)) {
+                tracing::error!(error = %e, "cannot write the new members; after a restart this server learns them from the others");
+            }
+            let peers = crate::zoo_cfg::addresses([Some(text), next].into_iter().flatten());
+            if inbox.blocking_send(Message::Members(peers)).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("members".into()).spawn(work).map_err(StartError::Thread)?;
+    Ok(sender)
+}
+
 async fn run(shared: Shared, mut messages: mpsc::Receiver<Message>, status: Arc<Mutex<(Summary, Counters)>>) {
     shared.borrow_mut().begin();
     let mut timer = tokio::time::interval(TIMER_STEP);
@@ -203,6 +240,7 @@ async fn run(shared: Shared, mut messages: mpsc::Receiver<Message>, status: Arc<
                     match message {
                         Message::Input(input) => feed(&shared, input),
                         Message::Link { link, stream, stranger } => link_stands(&shared, link, stream, stranger),
+                        Message::Members(peers) => shared.borrow_mut().update_peers(&shared, peers),
                         Message::Stop => return,
                     }
                 }
@@ -279,6 +317,17 @@ impl Driver {
         }
     }
 
+    fn update_peers(&mut self, shared: &Shared, peers: BTreeMap<ServerId, (SocketAddr, SocketAddr)>) {
+        if let Some(own) = self.settings.peers.get(&self.settings.config.id).copied() {
+            self.settings.peers = peers;
+            // A server goes on listening where it was started, also when it is in no list any more.
+            self.settings.peers.insert(self.settings.config.id, own);
+            if let Some(links) = &self.election {
+                links.update(shared, &self.settings.peers);
+            }
+        }
+    }
+
     fn carry_out_plain(&mut self, effect: Effect) {
         match effect {
             Effect::Listen(_) => {
@@ -297,9 +346,12 @@ impl Driver {
                 }
             }
             Effect::Dial { link, leader } => {
-                let to = self.settings.peers[&leader].0;
                 let own = self.settings.peers[&self.settings.config.id].0;
-                quorum_links::dial(link, own.ip(), to, self.inbox.clone());
+                match self.settings.peers.get(&leader) {
+                    Some((to, _)) => quorum_links::dial(link, own.ip(), *to, self.inbox.clone()),
+                    // Its address is being looked up; the core tries again.
+                    None => drop(self.inbox.try_send(Message::Input(Input::LinkDown(link)))),
+                }
             }
             Effect::Send { link, bytes } => {
                 if let Some(l) = self.links.get(&link) {
@@ -327,6 +379,7 @@ impl Driver {
                     out.finish();
                 }
             }
+            Effect::Members { text, next } => drop(self.members.send((text, next))),
             Effect::Event(event) => (self.on_event)(&event),
         }
     }

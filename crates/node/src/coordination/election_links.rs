@@ -39,6 +39,9 @@ const HANGING_LIMIT: Duration = Duration::from_millis(300);
 const FIRST_PROBES: u32 = 2;
 /// A peer that answered no probe on its connection for so long is not one of ours.
 const FOREIGN_AFTER: Duration = Duration::from_secs(2);
+/// Servers that are no members (yet) and have a connection, and how long a place is kept without one.
+const STRANGERS_MAX: usize = 16;
+const STRANGER_LIFE: Duration = Duration::from_secs(10);
 const USER_TIMEOUT: Duration = Duration::from_secs(2);
 
 struct Peer {
@@ -60,9 +63,44 @@ struct Peer {
     ours: Cell<bool>,
     datagram_at: Cell<Option<Instant>>,
     redialled_at: Cell<Option<Instant>>,
+    /// In no list of members; to join by a reconfig it has to be answered.
+    stranger: bool,
+    /// Not a member any more, or at another address.
+    gone: Cell<bool>,
 }
 
+type Peers = Rc<RefCell<BTreeMap<ServerId, Rc<Peer>>>>;
+
 impl Peer {
+    fn new(id: ServerId, address: SocketAddr, stranger: bool) -> Rc<Self> {
+        Rc::new(Peer {
+            id,
+            address,
+            pending: RefCell::default(),
+            wake: Notify::new(),
+            generation: Cell::new(0),
+            connected: Cell::new(false),
+            from: Cell::new(None),
+            heard: Cell::new(Instant::now()),
+            ask: Cell::new(false),
+            dial_now: Notify::new(),
+            ours: Cell::new(false),
+            datagram_at: Cell::new(None),
+            redialled_at: Cell::new(None),
+            stranger,
+            gone: Cell::new(false),
+        })
+    }
+
+    /// Ends its connection and the dialling.
+    fn dismiss(&self) {
+        self.gone.set(true);
+        self.generation.set(self.generation.get() + 1);
+        self.connected.set(false);
+        self.wake.notify_one();
+        self.dial_now.notify_one();
+    }
+
     /// Whether a connection from there is another server's, while this one's stands. A server of ours has to have
     /// been heard; Apache's say nothing for days, and the connection that stands is theirs if it leads to where
     /// they belong. In doubt it is asked for a sign, so that a dead one makes room.
@@ -87,7 +125,9 @@ impl Peer {
 }
 
 pub(super) struct ElectionLinks {
-    peers: BTreeMap<ServerId, Rc<Peer>>,
+    me: ServerId,
+    own: SocketAddr,
+    peers: Peers,
     /// None where the port's number is taken for datagrams: links are then judged by silence alone.
     datagrams: Option<Rc<UdpSocket>>,
 }
@@ -97,40 +137,16 @@ impl ElectionLinks {
         let d = shared.borrow();
         let me = d.settings().config.id;
         let own = d.settings().peers[&me].1;
-        let peers: BTreeMap<_, _> = d
-            .settings()
-            .peers
-            .iter()
-            .filter(|(id, _)| **id != me)
-            .map(|(id, (_, address))| {
-                let peer = Peer {
-                    id: *id,
-                    address: *address,
-                    pending: RefCell::default(),
-                    wake: Notify::new(),
-                    generation: Cell::new(0),
-                    connected: Cell::new(false),
-                    from: Cell::new(None),
-                    heard: Cell::new(Instant::now()),
-                    ask: Cell::new(false),
-                    dial_now: Notify::new(),
-                    ours: Cell::new(false),
-                    datagram_at: Cell::new(None),
-                    redialled_at: Cell::new(None),
-                };
-                (*id, Rc::new(peer))
-            })
-            .collect();
+        let reconfig = d.settings().config.reconfig;
+        let members = d.settings().peers.clone();
         drop(d);
-        for peer in peers.values() {
-            tokio::task::spawn_local(keep_dialling(shared.clone(), peer.clone(), me, own));
-        }
+        let links = ElectionLinks { me, own, peers: Peers::default(), datagrams: open_datagrams(own) };
+        links.update(shared, &members);
         let listener = TcpListener::from_std(listener).expect("a non-blocking listener on this runtime");
-        let datagrams = open_datagrams(own);
-        if let Some(socket) = &datagrams {
-            tokio::task::spawn_local(read_datagrams(shared.clone(), peers.clone(), socket.clone()));
+        if let Some(socket) = &links.datagrams {
+            tokio::task::spawn_local(read_datagrams(shared.clone(), links.peers.clone(), socket.clone()));
         }
-        let by_id = peers.clone();
+        let peers = links.peers.clone();
         let shared = shared.clone();
         tokio::task::spawn_local(async move {
             loop {
@@ -138,21 +154,43 @@ impl ElectionLinks {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 };
-                tokio::task::spawn_local(accepted(shared.clone(), by_id.clone(), me, stream, from));
+                tokio::task::spawn_local(accepted(shared.clone(), peers.clone(), (me, own, reconfig), stream, from));
             }
         });
-        ElectionLinks { peers, datagrams }
+        links
+    }
+
+    /// The members are these: who is new is dialled, who is not among them is left.
+    pub(super) fn update(&self, shared: &Shared, members: &BTreeMap<ServerId, (SocketAddr, SocketAddr)>) {
+        let mut peers = self.peers.borrow_mut();
+        peers.retain(|id, peer| {
+            let stays = match members.get(id) {
+                Some((_, election)) => *election == peer.address && !peer.stranger,
+                None => peer.stranger,
+            };
+            if !stays {
+                peer.dismiss();
+            }
+            stays
+        });
+        for (id, (_, election)) in members.iter().filter(|(id, _)| **id != self.me) {
+            peers.entry(*id).or_insert_with(|| {
+                let peer = Peer::new(*id, *election, false);
+                tokio::task::spawn_local(keep_dialling(shared.clone(), peer.clone(), self.me, self.own));
+                peer
+            });
+        }
     }
 
     /// A datagram that cannot be sent is one that got lost.
     pub(super) fn send_probe(&self, to: ServerId, bytes: &[u8]) {
-        if let (Some(peer), Some(socket)) = (self.peers.get(&to), &self.datagrams) {
+        if let (Some(peer), Some(socket)) = (self.peers.borrow().get(&to), &self.datagrams) {
             let _ = socket.try_send_to(bytes, peer.address);
         }
     }
 
     pub(super) fn send(&self, to: ServerId, bytes: Bytes) {
-        if let Some(peer) = self.peers.get(&to) {
+        if let Some(peer) = self.peers.borrow().get(&to) {
             *peer.pending.borrow_mut() = Some(bytes);
             peer.wake.notify_one();
         }
@@ -173,7 +211,7 @@ fn open_datagrams(own: SocketAddr) -> Option<Rc<UdpSocket>> {
     }
 }
 
-async fn read_datagrams(shared: Shared, peers: BTreeMap<ServerId, Rc<Peer>>, socket: Rc<UdpSocket>) {
+async fn read_datagrams(shared: Shared, peers: Peers, socket: Rc<UdpSocket>) {
     let mut buffer = [0u8; LinkProbe::BYTES_MAX + 1];
     loop {
         let Ok((n, from)) = socket.recv_from(&mut buffer).await else {
@@ -182,7 +220,8 @@ async fn read_datagrams(shared: Shared, peers: BTreeMap<ServerId, Rc<Peer>>, soc
             continue;
         };
         let Some(probe) = LinkProbe::decode(&buffer[..n]) else { continue };
-        let Some(peer) = peers.get(&probe.from).filter(|p| p.address.ip() == from.ip()) else { continue };
+        let peer = peers.borrow().get(&probe.from).filter(|p| p.address.ip() == from.ip()).cloned();
+        let Some(peer) = peer else { continue };
         let now = Instant::now();
         peer.datagram_at.set(Some(now));
         let recently = peer.redialled_at.get().is_some_and(|at| now < at + REDIAL_PAUSE);
@@ -195,7 +234,7 @@ async fn read_datagrams(shared: Shared, peers: BTreeMap<ServerId, Rc<Peer>>, soc
 }
 
 async fn keep_dialling(shared: Shared, peer: Rc<Peer>, me: ServerId, own: SocketAddr) {
-    loop {
+    while !peer.gone.get() {
         if !peer.connected.get() {
             let dialled = tokio::select! {
                 dialled = dial(&peer, own) => dialled,
@@ -230,16 +269,20 @@ async fn dial(peer: &Peer, own: SocketAddr) -> Option<TcpStream> {
 
 async fn accepted(
     shared: Shared,
-    peers: BTreeMap<ServerId, Rc<Peer>>,
-    me: ServerId,
+    peers: Peers,
+    (me, own, reconfig): (ServerId, SocketAddr, bool),
     stream: TcpStream,
     from: SocketAddr,
 ) {
     let _ = stream.set_nodelay(true);
     let mut stream = stream;
     let hello = tokio::time::timeout(HANDSHAKE_LIMIT, read_initial(&mut stream)).await;
-    let Ok(Ok(id)) = hello else { return };
-    let Some(peer) = peers.get(&id) else {
+    let Ok(Ok((id, address))) = hello else { return };
+    let mut known = peers.borrow().get(&id).cloned();
+    if known.is_none() && id != me && reconfig {
+        known = stranger(&shared, &peers, (me, own), id, &address, from);
+    }
+    let Some(peer) = known else {
         let reason = if id == me { "it has this server's own id" } else { "it is no member of this ensemble" };
         return feed(&shared, Input::Refused { who: format!("{id:?} at {from}"), reason: reason.into() });
     };
@@ -257,15 +300,48 @@ async fn accepted(
         peer.wake.notify_one();
         peer.dial_now.notify_one();
     } else {
-        connection(&shared, peer, stream).await;
+        connection(&shared, &peer, stream).await;
     }
 }
 
-async fn read_initial(stream: &mut TcpStream) -> std::io::Result<ServerId> {
+/// A caller that is in no list, where members may join at run time: it gets a place for a while.
+fn stranger(
+    shared: &Shared,
+    peers: &Peers,
+    (me, own): (ServerId, SocketAddr),
+    id: ServerId,
+    address: &str,
+    from: SocketAddr,
+) -> Option<Rc<Peer>> {
+    let mut address: SocketAddr = address.split('|').next()?.parse().ok()?;
+    if address.ip().is_unspecified() {
+        address.set_ip(from.ip());
+    }
+    let mut places = peers.borrow_mut();
+    if places.values().filter(|p| p.stranger).count() >= STRANGERS_MAX {
+        return None;
+    }
+    let peer = Peer::new(id, address, true);
+    places.insert(id, peer.clone());
+    tokio::task::spawn_local(keep_dialling(shared.clone(), peer.clone(), me, own));
+    let (peers, kept) = (peers.clone(), peer.clone());
+    tokio::task::spawn_local(async move {
+        while !kept.gone.get() {
+            tokio::time::sleep(STRANGER_LIFE).await;
+            if !kept.connected.get() {
+                kept.dismiss();
+                peers.borrow_mut().retain(|_, p| !Rc::ptr_eq(p, &kept));
+            }
+        }
+    });
+    Some(peer)
+}
+
+async fn read_initial(stream: &mut TcpStream) -> std::io::Result<(ServerId, String)> {
     let first = stream.read_i64().await?;
     if first >= 0 {
         // Servers of before 3.5 send their id and nothing else.
-        return Ok(ServerId(first));
+        return Ok((ServerId(first), String::new()));
     }
     if first != PROTOCOL_V1 && first != PROTOCOL_V2 {
         return Err(std::io::Error::other("unknown protocol version"));
@@ -275,7 +351,7 @@ async fn read_initial(stream: &mut TcpStream) -> std::io::Result<ServerId> {
     let length = usize::try_from(length).ok().filter(|n| (1..=MAX_ADDRESS_BYTES).contains(n));
     let mut address = vec![0; length.ok_or(std::io::Error::other("address length out of range"))?];
     stream.read_exact(&mut address).await?;
-    Ok(ServerId(id))
+    Ok((ServerId(id), String::from_utf8_lossy(&address).into_owned()))
 }
 
 /// Serves one connection to its end.

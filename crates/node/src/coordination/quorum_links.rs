@@ -163,7 +163,7 @@ pub(super) fn dial(link: LinkId, own: IpAddr, to: SocketAddr, inbox: mpsc::Sende
 pub(super) fn listen(shared: Shared, own: SocketAddr) -> tokio::task::JoinHandle<()> {
     tokio::task::spawn_local(async move {
         let listener = loop {
-            let bound = super::clients::bind(own).map(tokio::net::TcpListener::from_std);
+            let bound = super::clients::bind(own, super::clients::BACKLOG).map(tokio::net::TcpListener::from_std);
             match bound {
                 Ok(Ok(l)) => break l,
                 other => {

@@ -67,7 +67,8 @@ impl World {
         if without_ms == LATE_MS {
             self.liveness.late += 1;
             self.trace(|| format!("a majority is whole for {LATE_MS} ms and nobody serves"));
-            if self.liveness.picture.nothing_is_wrong() {
+            // (Where members change, who got a vote just now waits for those who may not know of it.)
+            if self.liveness.picture.nothing_is_wrong() && !self.reconfigures() {
                 self.violate(format!("no fault is left for {LATE_MS} ms, and nobody serves"));
             }
         }
@@ -81,10 +82,18 @@ impl World {
     fn a_majority_is_whole(&self) -> bool {
         let n = self.nodes.len();
         let sound = |x: usize| self.is_well(x) && self.worst_loss(x) == 0;
-        (0u32..1 << n).filter(|set| set.count_ones() as usize * 2 > n).any(|set| {
+        (0u32..1 << n).any(|set| {
             let members: Vec<usize> = (0..n).filter(|x| set >> x & 1 == 1).collect();
-            members.iter().all(|x| sound(*x) && members.iter().all(|y| self.whole(*x, *y)))
+            self.is_majority(&members)
+                && members.iter().all(|x| sound(*x) && members.iter().all(|y| self.whole(*x, *y)))
         })
+    }
+    /// Of every list of members that a living server goes by.
+    fn is_majority(&self, set: &[usize]) -> bool {
+        let ids: Vec<_> = set.iter().map(|x| ServerId(*x as i64 + 1)).collect();
+        let alive = (0..self.nodes.len()).filter_map(|x| self.server(x));
+        set.len() * 2 > if self.reconfigures() { 0 } else { self.nodes.len() }
+            && alive.into_iter().all(|s| s.config().is_quorum(&ids))
     }
     /// Where more than one link is lossy, the server that they have in common is; where just one is, both ends are.
     fn worst_loss(&self, x: usize) -> u64 {
@@ -107,7 +116,9 @@ impl World {
                 let y = f.0 as usize - 1;
                 self.is_well(y) && self.whole(x, y)
             };
-            s.role == RoleName::Leading && s.serving && (s.followers.iter().filter(follows).count() + 1) * 2 > n
+            let with: Vec<_> = s.followers.iter().filter(follows).copied().chain([ServerId(x as i64 + 1)]).collect();
+            let quorum = self.server(x).is_some_and(|s| s.config().is_quorum(&with));
+            s.role == RoleName::Leading && s.serving && quorum
         })
     }
 
@@ -140,7 +151,12 @@ impl World {
         }
         let Some(mine) = self.summary(node) else { return };
         let better: Vec<usize> = (0..n).filter(|x| self.is_well(*x) && self.worst_loss(*x) == 0).collect();
-        let whole = |x: &usize| better.iter().filter(|y| self.whole(*x, **y)).count() * 2 > n;
+        let voter = |x: &usize| mine.leader.is_some() && self.votes(*x);
+        let better: Vec<usize> = better.into_iter().filter(voter).collect();
+        let whole = |x: &usize| {
+            let reached: Vec<_> = better.iter().copied().filter(|y| self.whole(*x, *y)).collect();
+            self.is_majority(&reached)
+        };
         let same = |x: &usize| self.summary(*x).is_some_and(|s| s.last_zxid == mine.last_zxid);
         if let Some(other) = better.iter().copied().find(|x| whole(x) && same(x)) {
             self.violate(format!(

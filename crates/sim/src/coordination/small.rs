@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use trivet_coordination::config::Member;
 use trivet_coordination::tree::Tree;
-use trivet_coordination::{Bug, Config, DiskOp, Effect, FastLimits, Input, LinkId, Now, RoleName, Server};
+use trivet_coordination::{Bug, Config, DiskOp, Effect, Input, LinkId, Now, RoleName, Server};
 use trivet_formats::election::Notification;
 use trivet_formats::quorum::{kind, read_packet};
 use trivet_formats::txn::{Txn, TxnBody};
@@ -144,10 +144,8 @@ struct World<'a> {
 
 fn config(server: usize, bug: Option<Bug>) -> Config {
     let id = |i: usize| ServerId(i as i64 + 1);
+    let members = (0..SERVERS).map(|i| (id(i), Member { observer: false })).collect();
     Config {
-        id: id(server),
-        members: (0..SERVERS).map(|i| (id(i), Member { observer: false })).collect(),
-        config_text: "version=0".into(),
         tick_ms: 100,
         init_limit: 5,
         sync_limit: 5,
@@ -155,11 +153,9 @@ fn config(server: usize, bug: Option<Bug>) -> Config {
         max_session_timeout_ms: 20_000,
         snap_count: 1_000,
         ring_bytes_max: 1 << 20,
-        fast: FastLimits::default(),
         extended_types: true,
-        super_digest: None,
-        four_letter_words: Vec::new(),
         bug,
+        ..Config::new(id(server), members)
     }
 }
 
@@ -254,7 +250,8 @@ impl<'a> World<'a> {
                     self.nodes[server].disk.submit(seq, op);
                     self.nodes[server].pending = Some(seq);
                 }
-                Effect::Probe { .. } | Effect::Client { .. } | Effect::CloseClient(_) | Effect::Event(_) => {}
+                Effect::Probe { .. } | Effect::Client { .. } | Effect::CloseClient(_) => {}
+                Effect::Members { .. } | Effect::Event(_) => {}
             }
         }
         self.check(server);

@@ -10,10 +10,10 @@ use crate::Rng;
 use bytes::Bytes;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
-use trivet_coordination::config::Member;
+use trivet_coordination::ensemble::Ensemble;
 use trivet_coordination::server::Event as ServerEvent;
 use trivet_coordination::tree::Tree;
-use trivet_coordination::{Bug, ClientInput, Config, ConnId, Effect, FastLimits, Input, LinkId, Now, RoleName, Server};
+use trivet_coordination::{Bug, ClientInput, Config, ConnId, Effect, Input, LinkId, Now, RoleName, Server};
 use trivet_formats::quorum::{kind, read_packet};
 use trivet_formats::{snapshot, ServerId, Zxid};
 
@@ -35,6 +35,8 @@ pub struct Options {
     pub minutes: u64,
     /// Instead of faults at random.
     pub schedule: Option<Schedule>,
+    /// Members change now and then.
+    pub reconfig: bool,
     pub bug: Option<Bug>,
     pub trace: bool,
 }
@@ -57,6 +59,8 @@ pub struct Report {
     pub freezes: u64,
     /// Leaders that were asked to hand over.
     pub transfers: u64,
+    /// Lists of members that servers took over.
+    pub members_changes: u64,
     pub commits: u64,
     pub answers: u64,
     pub expired_sessions: u64,
@@ -117,6 +121,8 @@ pub(super) enum Event {
         client: usize,
     },
     Break,
+    /// Somebody changes the members.
+    Reconfig,
     /// The next of a schedule's faults.
     Play,
     Look,
@@ -149,6 +155,8 @@ struct Link {
 pub(super) struct Node {
     server: Option<Server>,
     disk: Disk,
+    /// The file with the members, once a reconfig wrote one.
+    members: Option<String>,
     life: u64,
     listening: bool,
     timer_at: Option<u64>,
@@ -181,7 +189,7 @@ pub(super) struct World {
     checker: Checker,
     pub(super) liveness: Liveness,
     pub(super) report: Report,
-    options: Options,
+    pub(super) options: Options,
     pub(super) faults_end: u64,
     pub(super) play: Play,
 }
@@ -223,6 +231,7 @@ impl World {
             world.nodes.push(Node {
                 server: None,
                 disk: Disk::default(),
+                members: None,
                 life: 0,
                 listening: false,
                 timer_at: None,
@@ -243,15 +252,23 @@ impl World {
             None => world.at(3_000, Event::Break),
         }
         world.at(3_000, Event::Look);
+        if world.options.reconfig {
+            world.at(4_000, Event::Reconfig);
+        }
         world
     }
 
     fn config(&self, node: usize) -> Config {
         let id = |i: usize| ServerId(i as i64 + 1);
+        let members = match &self.nodes[node].members {
+            Some(text) => Ensemble::parse(text).expect("a server wrote it"),
+            None => super::members::all(self.options.servers),
+        };
         Config {
-            id: id(node),
-            members: (0..self.options.servers).map(|i| (id(i), Member { observer: false })).collect(),
-            config_text: "version=0".into(),
+            config_text: members.to_string(),
+            config_version: members.version,
+            reconfig: self.options.reconfig,
+            super_digest: Some(super::members::SUPER_DIGEST.into()),
             tick_ms: 500,
             init_limit: 10,
             sync_limit: 5,
@@ -260,11 +277,9 @@ impl World {
             snap_count: 400,
             // Small, so that learners fall out of it and need snapshots.
             ring_bytes_max: 20_000,
-            fast: FastLimits::default(),
             extended_types: true,
-            super_digest: None,
-            four_letter_words: vec!["*".into()],
             bug: self.options.bug,
+            ..Config::new(id(node), members.members())
         }
     }
 
@@ -363,6 +378,7 @@ impl World {
                     self.at(next, Event::Break);
                 }
             }
+            Event::Reconfig => self.change_members(),
             Event::Play => self.play(),
             Event::Look => self.look_whether_it_lives(),
             Event::PowerLoss { last } => self.power_loss(Some(last)),
@@ -480,6 +496,11 @@ impl World {
                 self.server_says(node, conn.0, None);
                 self.nodes[node].conns.remove(&conn.0);
             }
+            Effect::Members { text, .. } => {
+                self.report.members_changes += 1;
+                self.trace(|| format!("server {}: members are {text:?}", node + 1));
+                self.nodes[node].members = Some(text);
+            }
             Effect::Event(event) => {
                 if matches!(event, ServerEvent::Leading { .. }) {
                     self.report.leaders += 1;
@@ -588,6 +609,13 @@ impl World {
         }
     }
 
+    pub(super) fn server(&self, node: usize) -> Option<&Server> {
+        self.nodes[node].server.as_ref()
+    }
+    pub(super) fn new_conn(&mut self) -> ConnId {
+        self.next_conn += 1;
+        ConnId(self.next_conn - 1)
+    }
     pub(super) fn summary(&self, node: usize) -> Option<trivet_coordination::Summary> {
         self.nodes[node].server.as_ref().map(|s| s.summary())
     }
@@ -798,7 +826,10 @@ impl World {
         match what {
             Said::Connect(bytes) => {
                 self.nodes[node].conns.insert(conn, client);
-                self.feed(node, Input::Client { conn: id, input: ClientInput::Connected { ip: "10.0.0.9".into() } });
+                self.feed(
+                    node,
+                    Input::Client { conn: id, input: ClientInput::Connected { ip: "10.0.0.9".into(), port: 1 } },
+                );
                 self.feed(node, Input::Client { conn: id, input: ClientInput::Frame(bytes) });
             }
             Said::Request(bytes) => self.feed(node, Input::Client { conn: id, input: ClientInput::Frame(bytes) }),

@@ -1,0 +1,216 @@
+//! The members of an ensemble as text: `server.N=` lines and a version, as files have them, as servers tell
+//! each other, and as the node `/zookeeper/config` holds them.
+
+use crate::config::Member;
+use std::collections::BTreeMap;
+use std::fmt;
+use trivet_formats::ServerId;
+
+/// Servers that a text may list, and the greatest number of one that is told of. (One that runs has 1 to 255, for
+/// its sessions' ids begin with it.)
+const SERVERS_MAX: usize = 255;
+const ID_MAX: i64 = i32::MAX as i64;
+
+/// One server: `host:quorum:election[:role][;[host:]client]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSpec {
+    /// A name or an address; IPv6 without its brackets.
+    pub host: String,
+    pub quorum: u16,
+    pub election: u16,
+    pub observer: bool,
+    pub client: Option<(String, u16)>,
+}
+
+/// `[host]:rest` or `host:rest`.
+fn split_host(text: &str) -> Result<(&str, &str), String> {
+    match text.strip_prefix('[') {
+        Some(v6) => v6.split_once("]:").ok_or_else(|| "an IPv6 address is not closed".into()),
+        None => text.split_once(':').ok_or_else(|| "host:port:port is expected".into()),
+    }
+}
+
+struct Host<'a>(&'a str);
+
+impl fmt::Display for Host<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.contains(':') {
+            write!(f, "[{}]", self.0)
+        } else {
+            f.write_str(self.0)
+        }
+    }
+}
+
+impl ServerSpec {
+    pub fn parse(value: &str) -> Result<Self, String> {
+        let (main, client) = value.trim().split_once(';').map_or((value.trim(), None), |(m, c)| (m, Some(c)));
+        let (host, rest) = split_host(main)?;
+        if host.is_empty() || !host.chars().all(|c| c.is_ascii_alphanumeric() || ".-_:%".contains(c)) {
+            return Err(format!("{host:?} is no name of a host"));
+        }
+        let mut parts = rest.split(':');
+        let mut port = |what: &str| -> Result<u16, String> {
+            let text = parts.next().ok_or(format!("the {what} port is missing"))?;
+            text.parse().map_err(|_| format!("the {what} port is not a number"))
+        };
+        let (quorum, election) = (port("quorum")?, port("election")?);
+        let observer = match parts.next() {
+            None | Some("participant") => false,
+            Some("observer") => true,
+            Some(other) => return Err(format!("role {other} is neither participant nor observer")),
+        };
+        if parts.next().is_some() {
+            return Err("something follows the role".into());
+        }
+        let client = client.map(|text| {
+            // Behind a second semicolon stands the TLS port, which is not for us.
+            let text = text.split(';').next().unwrap_or_default();
+            let (host, port) = if text.contains(':') { split_host(text)? } else { ("0.0.0.0", text) };
+            Ok::<_, String>((host.to_string(), port.parse().map_err(|_| "the client port is not a number")?))
+        });
+        Ok(ServerSpec { host: host.into(), quorum, election, observer, client: client.transpose()? })
+    }
+}
+
+impl fmt::Display for ServerSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let role = if self.observer { "observer" } else { "participant" };
+        write!(f, "{}:{}:{}:{role}", Host(&self.host), self.quorum, self.election)?;
+        match &self.client {
+            Some((host, port)) => write!(f, ";{}:{port}", Host(host)),
+            None => Ok(()),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ensemble {
+    pub servers: BTreeMap<ServerId, ServerSpec>,
+    /// The zxid of the reconfig that made it; 0 for one from a file.
+    pub version: i64,
+}
+
+impl Ensemble {
+    /// The list that is to follow, if a text of one of our servers says so: in comments, which Apache skips.
+    pub fn parse_next(text: &str) -> Option<Self> {
+        let lines: Vec<_> = text.lines().filter_map(|l| l.strip_prefix('#')).collect();
+        Ensemble::parse(&lines.join("\n")).ok().filter(|e| e.voters().next().is_some())
+    }
+
+    /// Reads lines of servers, with `,` or line ends between, and a version in hexadecimal digits.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut out = Ensemble::default();
+        for line in text.split(['\n', ',']).map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
+            let (key, value) = line.split_once('=').ok_or_else(|| format!("{line:?} is not of the form key=value"))?;
+            if let Some(id) = key.strip_prefix("server.") {
+                let id: i64 = id.parse().map_err(|_| format!("{key} has no number"))?;
+                if !(0..=ID_MAX).contains(&id) || out.servers.len() >= SERVERS_MAX {
+                    return Err(format!("{key}: numbers go from 0 to {ID_MAX}, and {SERVERS_MAX} servers are enough"));
+                }
+                let spec = ServerSpec::parse(value).map_err(|e| format!("{key}={value}: {e}"))?;
+                if out.servers.insert(ServerId(id), spec).is_some() {
+                    return Err(format!("{key} is there twice"));
+                }
+            } else if key == "version" {
+                out.version = i64::from_str_radix(value, 16).map_err(|_| format!("version {value} is no number"))?;
+            } else {
+                return Err(format!("{key} is not known (groups and weights are not supported)"));
+            }
+        }
+        Ok(out)
+    }
+
+    pub fn members(&self) -> BTreeMap<ServerId, Member> {
+        self.servers.iter().map(|(id, s)| (*id, Member { observer: s.observer })).collect()
+    }
+    pub fn voters(&self) -> impl Iterator<Item = ServerId> + '_ {
+        self.servers.iter().filter(|(_, s)| !s.observer).map(|(id, _)| *id)
+    }
+
+    /// What a reconfig asks for: a whole new list, or servers that leave and join. Each server that joins has a client
+    /// port, and no address twice.
+    //= zookeeper 3.9 PrepRequestProcessor, case reconfig
+    pub fn changed(&self, joining: &str, leaving: &str, whole: &str) -> Result<Ensemble, String> {
+        let mut next = if whole.is_empty() {
+            let mut next = self.clone();
+            for id in leaving.split(',').map(str::trim).filter(|s| !s.is_empty()) {
+                let id: i64 = id.parse().map_err(|_| format!("{id:?} is no server number"))?;
+                next.servers.remove(&ServerId(id));
+            }
+            for (id, spec) in Ensemble::parse(joining)?.servers {
+                if spec.client.is_none() {
+                    return Err(format!("server.{id} has no client port"));
+                }
+                next.servers.insert(id, spec);
+            }
+            next
+        } else {
+            Ensemble::parse(whole)?
+        };
+        next.version = 0;
+        if next.voters().next().is_none() {
+            return Err("nobody would vote".into());
+        }
+        let mut taken = BTreeMap::new();
+        for (id, s) in &next.servers {
+            let mut addresses = vec![(&s.host, s.quorum), (&s.host, s.election)];
+            addresses.extend(s.client.as_ref().map(|(h, p)| (if h == "0.0.0.0" { &s.host } else { h }, *p)));
+            for address in addresses {
+                if let Some(other) = taken.insert(address, id) {
+                    return Err(format!("server.{other} and server.{id} share {}:{}", address.0, address.1));
+                }
+            }
+        }
+        Ok(next)
+    }
+}
+
+impl fmt::Display for Ensemble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (id, s) in &self.servers {
+            writeln!(f, "server.{id}={s}")?;
+        }
+        write!(f, "version={:x}", self.version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "server.1=10.0.0.1:2888:3888:participant;0.0.0.0:2181\nserver.2=zk2:2888:3888:participant\n\
+                        server.3=[fd00::3]:2888:3888:observer;[::]:2181\nversion=100000005";
+
+    #[test]
+    fn a_text_survives_the_round_trip() {
+        let e = Ensemble::parse(TEXT).unwrap();
+        assert_eq!((e.servers.len(), e.voters().count(), e.version), (3, 2, 0x1_0000_0005));
+        assert_eq!(e.to_string(), TEXT);
+        let with_next = format!("{TEXT}\n#server.1=a:1:2:participant\n#version=200000001");
+        assert_eq!(Ensemble::parse(&with_next).unwrap(), e);
+        assert_eq!(Ensemble::parse_next(&with_next).unwrap().version, 0x2_0000_0001);
+        assert_eq!(Ensemble::parse_next(TEXT), None);
+        assert_eq!(ServerSpec::parse("h:1:2;2181").unwrap().to_string(), "h:1:2:participant;0.0.0.0:2181");
+    }
+
+    #[test]
+    fn what_a_reconfig_may_ask_for() {
+        let e = Ensemble::parse(TEXT).unwrap();
+        let grown = e.changed("server.4=10.0.0.4:2888:3888;2181", "3", "").unwrap();
+        assert_eq!(grown.servers.keys().map(|i| i.0).collect::<Vec<_>>(), [1, 2, 4]);
+        assert_eq!(e.changed("", "", "server.9=a:1:2;3\nserver.8=b:1:2;3").unwrap().servers.len(), 2);
+        for (joining, leaving, whole) in [
+            ("server.4=10.0.0.4:2888:3888", "", ""),
+            ("server.4=10.0.0.1:2888:3999;2181", "", ""),
+            ("server.x=10.0.0.4:2888:3888;2181", "", ""),
+            ("bad", "", ""),
+            ("", "one", ""),
+            ("", "1,2", ""),
+            ("", "", "server.1=a:1:2:observer;3"),
+            ("server.4=a b:1:2;3", "", ""),
+        ] {
+            assert!(e.changed(joining, leaving, whole).is_err(), "{joining} {leaving} {whole}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! `mntr`: keys and values, as Apache names them.
+
+use super::{Machine, VERSION};
+use crate::leading::Leading;
+use crate::server::{Role, RoleName, Server};
+
+impl Server {
+    pub(super) fn mntr(&self, machine: &Machine) -> String {
+        let s = self.summary();
+        let mut out = String::new();
+        let mut line = |key: &str, value: String| out += &format!("zk_{key}\t{value}\n");
+        line("version", VERSION.into());
+        line("server_state", s.role.mode().into());
+        let peer_state = match s.role {
+            RoleName::Leading => "leading - broadcast",
+            RoleName::Following => "following - broadcast",
+            RoleName::Observing => "observing - broadcast",
+            RoleName::Standalone => "standalone",
+            RoleName::Looking | RoleName::ReadOnly => "looking",
+        };
+        line("peer_state", peer_state.into());
+        for (key, value) in self.monitored(machine) {
+            line(key, value);
+        }
+        out
+    }
+
+    /// Figures under Apache's names without their prefix, for `mntr` and for Prometheus.
+    pub fn monitored(&self, machine: &Machine) -> Vec<(&'static str, String)> {
+        let s = self.summary();
+        let f = &self.figures;
+        let c = &self.counters;
+        let mut out: Vec<(&'static str, String)> = Vec::new();
+        let mut add = |key, value: String| out.push((key, value));
+        add("min_latency", f.latency.min().to_string());
+        add("avg_latency", f.latency.mean_text());
+        add("max_latency", f.latency.max().to_string());
+        add("packets_received", c.packets_received.to_string());
+        add("packets_sent", c.packets_sent.to_string());
+        add("num_alive_connections", s.connections.to_string());
+        add("outstanding_requests", self.clients.outstanding().to_string());
+        add("znode_count", s.znodes.to_string());
+        add("watch_count", s.watches.to_string());
+        add("ephemerals_count", self.tree.ephemeral_count().to_string());
+        add("approximate_data_size", self.tree.data_bytes().to_string());
+        add("global_sessions", s.sessions.to_string());
+        add("local_sessions", "0".into());
+        add("uptime", self.now.mono_ms.saturating_sub(self.started_at).to_string());
+        add("open_file_descriptor_count", machine.open_files.to_string());
+        add("max_file_descriptor_count", machine.max_files.to_string());
+        add("connection_drop_probability", "0.0".into());
+        let [last, min, max] = f.responses.last_min_max_values();
+        add("last_client_response_size", last.to_string());
+        add("min_client_response_size", min.to_string());
+        add("max_client_response_size", max.to_string());
+        add("looking_count", c.elections.to_string());
+        add("diff_count", c.diffs_sent.to_string());
+        add("snap_count", c.snaps_sent.to_string());
+        add("commit_count", c.commits.to_string());
+        add("proposal_count", f.proposals.count.to_string());
+        add("digest_mismatches_count", c.digest_mismatches.to_string());
+        add("trivet_refused", c.refused.to_string());
+        if !self.cfg.standalone() {
+            add("quorum_size", self.cfg.voters().count().to_string());
+        }
+        if let Role::Leading(l) = &self.role {
+            if !self.cfg.standalone() {
+                out.extend(self.of_a_leader(l));
+            }
+        }
+        out
+    }
+
+    fn of_a_leader(&self, l: &Leading) -> Vec<(&'static str, String)> {
+        let active: Vec<_> = l.learners.values().filter(|x| x.forwarding()).collect();
+        let observers = active.iter().filter(|x| x.observer).count();
+        let strangers = active.iter().filter(|x| !x.observer && !self.cfg.is_voter(x.id)).count();
+        let [last, min, max] = self.figures.proposals.last_min_max_values();
+        [
+            ("learners", l.learners.len() as i64),
+            ("synced_followers", (active.len() - observers - strangers) as i64),
+            ("synced_non_voting_followers", strangers as i64),
+            ("synced_observers", observers as i64),
+            ("pending_syncs", l.syncs.len() as i64),
+            ("leader_uptime", l.uptime_ms(self.now.mono_ms) as i64),
+            ("last_proposal_size", last),
+            ("min_proposal_size", min),
+            ("max_proposal_size", max),
+        ]
+        .map(|(key, value)| (key, value.to_string()))
+        .into()
+    }
+}

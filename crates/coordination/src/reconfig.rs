@@ -1,0 +1,154 @@
+//! Members that change at run time (ZooKeeper's dynamic reconfiguration).
+//!
+//! A reconfig is a transaction on `/zookeeper/config`. From the moment it is in a server's log until it is
+//! committed or cut off, a majority means one of the old list *and* one of the new (`Config::next`), in
+//! elections as in commits: two majorities always share a server that knows of it. With its commit the new
+//! list holds, and servers whose part changed begin it anew.
+
+use crate::config::{Bug, NextConfig};
+use crate::ensemble::Ensemble;
+use crate::paths::CONFIG_NODE;
+use crate::server::{Effect, Role, Server};
+use crate::Millis;
+use trivet_formats::election::Notification;
+use trivet_formats::txn::TxnBody;
+use trivet_formats::ServerId;
+
+/// What others said of a list that may follow holds for so long.
+const HEARSAY_MS: Millis = 2_000;
+
+impl Server {
+    /// Looks for a reconfig in the part of the log that is not known to be committed.
+    pub(crate) fn note_next_members(&mut self) {
+        let text = self.history.tail().iter().rev().find_map(|e| match &e.txn.body {
+            TxnBody::SetData { reconfig: true, data, .. } => Some(data.clone().unwrap_or_default()),
+            _ => None,
+        });
+        let next = text.and_then(|t| Ensemble::parse(&String::from_utf8_lossy(&t)).ok());
+        self.next_heard_until = None;
+        self.set_next(next);
+    }
+
+    fn set_next(&mut self, next: Option<Ensemble>) {
+        // One that is known to be committed, or outdated, is not what comes next.
+        let next = next.filter(|n| n.version > self.cfg.config_version && self.cfg.bug != Some(Bug::OldMajorityOnly));
+        let next = next.map(|n| NextConfig { members: n.members(), text: n.to_string() });
+        if next.as_ref().map(|n| &n.text) != self.cfg.next.as_ref().map(|n| &n.text) {
+            self.cfg.next = next;
+            self.tell_members();
+        }
+    }
+
+    fn tell_members(&mut self) {
+        let next = self.cfg.next.as_ref().map(|n| n.text.clone());
+        self.out.push(Effect::Members { text: self.cfg.config_text.clone(), next });
+    }
+
+    /// As votes carry them. Who looks says which list may follow: a server whose vote only that one has would
+    /// not know that it is needed.
+    pub(crate) fn members_to_say(&self) -> String {
+        let mut text = self.cfg.config_text.clone();
+        if let (Role::Looking, Some(next)) = (&self.role, &self.cfg.next) {
+            next.text.lines().for_each(|line| text += &format!("\n#{line}"));
+        }
+        text
+    }
+
+    /// At the start, and with a snapshot from a leader: a list that a reconfig made is newer than the file's.
+    pub(crate) fn take_members_from_tree(&mut self) {
+        let text = self.tree.get(CONFIG_NODE).and_then(|n| n.data.clone()).unwrap_or_default();
+        self.take_members(&String::from_utf8_lossy(&text));
+        if !self.cfg.standalone() {
+            self.tree.set_members(&self.cfg.config_text);
+        }
+    }
+
+    /// Takes over a committed list if it is newer than this server's.
+    pub(crate) fn take_members(&mut self, text: &str) {
+        if !self.cfg.reconfig {
+            return;
+        }
+        let Ok(found) = Ensemble::parse(text) else { return };
+        if found.version <= self.cfg.config_version || found.voters().next().is_none() {
+            return;
+        }
+        self.cfg.members = found.members();
+        self.cfg.config_version = found.version;
+        self.cfg.config_text = found.to_string();
+        self.tree.set_members(&self.cfg.config_text);
+        self.note_next_members();
+        self.tell_members();
+        let gone: Vec<_> = self.ours.iter().copied().filter(|id| !self.cfg.is_member(*id)).collect();
+        for id in gone {
+            self.ours.remove(&id);
+            self.links.expect(self.now.mono_ms, id, false);
+        }
+        self.members_changed = true;
+    }
+
+    /// A reconfig is committed here.
+    pub(crate) fn members_committed(&mut self, text: &[u8]) {
+        self.note_next_members();
+        self.take_members(&String::from_utf8_lossy(text));
+    }
+
+    /// What others say while this server looks is a committed list.
+    pub(crate) fn hear_of_newer_members(&mut self, n: &Notification) {
+        if !matches!(self.role, Role::Looking) || !self.cfg.reconfig || n.config.is_empty() {
+            return;
+        }
+        let text = String::from_utf8_lossy(&n.config);
+        self.take_members(&text);
+        let in_log = self.cfg.next.is_some() && self.next_heard_until.is_none();
+        let Some(next) = Ensemble::parse_next(&text).filter(|n| n.version > self.cfg.config_version) else { return };
+        if !in_log {
+            self.members_changed |= self.cfg.next.is_none();
+            self.set_next(Some(next));
+            self.next_heard_until = Some(self.now.mono_ms + HEARSAY_MS);
+        }
+    }
+
+    /// Who said that another list may follow does not say so any more.
+    pub(crate) fn forget_old_hearsay(&mut self) {
+        if self.next_heard_until.is_some_and(|until| self.now.mono_ms >= until) {
+            self.note_next_members();
+        }
+    }
+
+    /// Whether a vote is for a server that votes no more, from one that has not heard of that.
+    pub(crate) fn is_behind(&self, n: &Notification) -> bool {
+        let older = |text| Ensemble::parse(text).is_ok_and(|e| e.version < self.cfg.config_version);
+        let unknown = n.leader.0 != i64::MIN && !self.cfg.is_voter(n.leader);
+        self.cfg.reconfig && unknown && older(&String::from_utf8_lossy(&n.config))
+    }
+
+    /// Leaves a role that the new list does not allow: a leader without a vote, an observer that got one, a
+    /// follower that lost it.
+    pub(crate) fn take_new_role(&mut self) {
+        let votes = self.cfg.is_voter(self.cfg.id);
+        let over = match &self.role {
+            Role::Leading(l) => l.broadcasting() && !votes && !self.cfg.standalone(),
+            Role::Following(f) => f.broadcasting() && f.as_voter != votes,
+            // What was said so far counted by the old list.
+            Role::Looking => true,
+            Role::Settling => false,
+        };
+        if over {
+            self.look("the members changed, and this server's part with them");
+        }
+    }
+
+    /// Who leads when the reconfig that is about to be committed holds: this server, or a follower that has
+    /// everything, in the list's order.
+    pub(crate) fn to_lead_next(&mut self) -> ServerId {
+        let me = self.cfg.id;
+        let Some(next) = self.cfg.next.clone() else { return me };
+        let votes = |id: ServerId| next.members.get(&id).is_some_and(|m| !m.observer);
+        if votes(me) {
+            return me;
+        }
+        let l = self.leading();
+        let ahead = l.learners.values().filter(|x| votes(x.id)).max_by_key(|x| x.acked).map(|x| x.id);
+        ahead.unwrap_or(me)
+    }
+}

@@ -1,0 +1,62 @@
+//! What four-letter words say of the process and its machine.
+
+use super::driver::Settings;
+use std::path::Path;
+use trivet_coordination::monitor::Machine;
+
+/// Looks up what this word needs, and no more: some of it takes reading folders.
+pub(super) fn look(settings: &Settings, word: &[u8; 4]) -> Machine {
+    let mut m = Machine::default();
+    match word {
+        b"envi" => m.environment = environment(),
+        b"mntr" => {
+            m.open_files = std::fs::read_dir("/proc/self/fd").map_or(0, |d| d.count() as u64);
+            m.max_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+        }
+        b"dirs" | b"conf" => {
+            let (data, log) = (settings.data_dir.join("version-2"), settings.log_dir.join("version-2"));
+            (m.data_bytes, m.log_bytes) = (size_of(&data, "snapshot."), size_of(&log, "log."));
+            (m.data_dir, m.log_dir) = (data.display().to_string(), log.display().to_string());
+            m.client_port = settings.client_addresses.first().map_or(-1, |a| a.port().into());
+            m.max_client_connections = settings.max_client_connections;
+            m.backlog = settings.backlog;
+            if let Some((quorum, election)) = settings.peers.get(&settings.config.id) {
+                (m.quorum_port, m.election_port) = (quorum.port(), election.port());
+            }
+        }
+        _ => {}
+    }
+    m
+}
+
+fn size_of(folder: &Path, prefix: &str) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let ours = |e: &std::fs::DirEntry| e.file_name().to_str().is_some_and(|n| n.starts_with(prefix));
+    entries.flatten().filter(ours).filter_map(|e| Some(e.metadata().ok()?.len())).sum()
+}
+
+/// The lines that a Java server prints, as far as they mean anything here.
+fn environment() -> Vec<(String, String)> {
+    let read = |path: &str| std::fs::read_to_string(path).map(|t| t.trim().to_string()).unwrap_or_default();
+    let memory = |key: &str| {
+        let text = read("/proc/self/status");
+        let line = text.lines().find_map(|l| l.strip_prefix(key).map(str::to_string)).unwrap_or_default();
+        let kib: u64 = line.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        format!("{}MB", kib / 1_024)
+    };
+    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    let folder = std::env::current_dir().map(|d| d.display().to_string()).unwrap_or_default();
+    [
+        ("host.name", read("/proc/sys/kernel/hostname")),
+        ("os.name", read("/proc/sys/kernel/ostype")),
+        ("os.arch", std::env::consts::ARCH.into()),
+        ("os.version", read("/proc/sys/kernel/osrelease")),
+        ("user.name", variable("USER")),
+        ("user.home", variable("HOME")),
+        ("user.dir", folder),
+        ("process.memory.resident", memory("VmRSS:")),
+        ("process.memory.peak", memory("VmHWM:")),
+    ]
+    .map(|(k, v)| (k.to_string(), v))
+    .into()
+}

@@ -1,0 +1,93 @@
+//! Somebody changes the members now and then: servers join, leave, get a vote and lose it.
+
+use super::world::{Event, World};
+use bytes::Bytes;
+use trivet_coordination::ensemble::{Ensemble, ServerSpec};
+use trivet_coordination::{ClientInput, Input};
+use trivet_formats::client::{op, xid, AuthPacket, ConnectRequest, ReconfigRequest, RequestHeader};
+use trivet_formats::{Jute, ServerId};
+
+/// Of the password "super:test".
+pub(super) const SUPER_DIGEST: &str = "super:D/InIHSb7yEEbrWz8b9l71RjZJU=";
+/// Fewer voters than this are never left.
+const VOTERS_MIN: usize = 2;
+
+fn spec(server: usize, observer: bool) -> ServerSpec {
+    let host = format!("10.0.0.{}", server + 1);
+    ServerSpec { client: Some((host.clone(), 2181)), host, quorum: 2888, election: 3888, observer }
+}
+
+/// All servers, with a vote each.
+pub(super) fn all(servers: usize) -> Ensemble {
+    let servers = (0..servers).map(|i| (ServerId(i as i64 + 1), spec(i, false))).collect();
+    Ensemble { servers, version: 0 }
+}
+
+impl World {
+    pub(super) fn reconfigures(&self) -> bool {
+        self.options.reconfig
+    }
+    /// Whether the server has a vote as far as it knows.
+    pub(super) fn votes(&self, node: usize) -> bool {
+        self.server(node).is_some_and(|s| s.config().is_voter(s.config().id))
+    }
+
+    /// A client of the leader asks for one server to be a voter, an observer or nobody.
+    pub(super) fn change_members(&mut self) {
+        if self.now >= self.faults_end {
+            return;
+        }
+        let next = self.now + self.rng.range(500, 8_000);
+        self.at(next, Event::Reconfig);
+        let Some(leader) = self.leader() else { return };
+        let server = self.rng.index(self.nodes.len());
+        let (part, whole) = (self.rng.range(0, 3), self.rng.chance(50));
+        // Of three parts for each server: two old majorities and two new ones may have nobody in common.
+        let parts: Vec<u64> = (0..self.nodes.len()).map(|_| self.rng.range(0, 3)).collect();
+        let Some(s) = self.server(leader) else { return };
+        let Ok(mut list) = Ensemble::parse(&s.config().config_text) else { return };
+        let id = ServerId(server as i64 + 1);
+        let mut request =
+            ReconfigRequest { joining: String::new(), leaving: String::new(), members: String::new(), current: -1 };
+        match part {
+            0 => {
+                list.servers.remove(&id);
+                request.leaving = id.0.to_string();
+            }
+            part => {
+                let spec = spec(server, part == 1);
+                request.joining = format!("server.{id}={spec}");
+                list.servers.insert(id, spec);
+            }
+        }
+        if whole {
+            let listed = parts.iter().enumerate().filter(|(_, part)| **part > 0);
+            list.servers = listed.map(|(i, part)| (ServerId(i as i64 + 1), spec(i, *part == 1))).collect();
+        }
+        if list.voters().count() < VOTERS_MIN {
+            return;
+        }
+        if whole {
+            let lines = list.to_string();
+            let members = lines.lines().filter(|l| l.starts_with("server.")).collect::<Vec<_>>().join(",");
+            request = ReconfigRequest { joining: String::new(), leaving: String::new(), members, current: -1 };
+        }
+        self.trace(|| format!("reconfig {request:?}"));
+        let conn = self.new_conn();
+        let connect = ConnectRequest {
+            last_zxid_seen: 0,
+            timeout_ms: 4_000,
+            session: 0,
+            password: vec![0; 16],
+            read_only: Some(false),
+        };
+        let auth = AuthPacket { kind: 0, scheme: "digest".into(), auth: Some(Bytes::from_static(b"super:test")) };
+        let frame = |xid, op, body: Vec<u8>| [RequestHeader { xid, op }.to_vec(), body].concat();
+        let frames =
+            [connect.to_vec(), frame(xid::AUTH, op::AUTH, auth.to_vec()), frame(1, op::RECONFIG, request.to_vec())];
+        self.feed(leader, Input::Client { conn, input: ClientInput::Connected { ip: "10.0.0.8".into(), port: 1 } });
+        for frame in frames {
+            self.feed(leader, Input::Client { conn, input: ClientInput::Frame(frame.into()) });
+        }
+    }
+}
