@@ -10,6 +10,8 @@ JARS = "/usr/share/java"
 
 
 def apache_classpath():
+    if os.environ.get("APACHE_CLASSPATH"):
+        return os.environ["APACHE_CLASSPATH"]
     jar = os.path.join(JARS, "zookeeper.jar")
     if not os.path.exists(jar):
         raise SystemExit("Apache ZooKeeper is needed: apt-get install zookeeper")
@@ -18,7 +20,8 @@ def apache_classpath():
 
 
 class Server:
-    def __init__(self, number, kind, folder, members, observers):
+    def __init__(self, number, kind, folder, members, observers, settings="", properties=None):
+        self.properties = properties or {}
         self.number, self.kind, self.folder, self.process = number, kind, folder, None
         self.data = os.path.join(folder, "data")
         os.makedirs(self.data, exist_ok=True)
@@ -30,15 +33,16 @@ class Server:
                     "dataDir=%s\nclientPort=2181\nclientPortAddress=%s\n" % (self.data, HOSTS[number]))
             if number in observers:
                 f.write("peerType=observer\n")
-            for i in members:
+            f.write(settings)
+            for i in members if len(members) > 1 else ():
                 f.write("server.%d=%s:2888:3888%s\n" % (i, HOSTS[i], ":observer" if i in observers else ""))
 
     def start(self):
         cfg = os.path.join(self.folder, "zoo.cfg")
         if self.kind == "trivet":
-            command = [TRIVET, "coordination", cfg]
+            command = [TRIVET, "coordination", *("-D%s=%s" % p for p in self.properties.items()), cfg]
         else:
-            command = ["java", "-Xmx256m", "-Dzookeeper.admin.enableServer=false", "-cp", apache_classpath(),
+            command = ["java", "-Xmx256m", "-Dzookeeper.admin.enableServer=false", *("-D%s=%s" % p for p in self.properties.items()), "-cp", apache_classpath(),
                        "org.apache.zookeeper.server.quorum.QuorumPeerMain", cfg]
         log = open(os.path.join(self.folder, "log"), "ab")
         self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
@@ -73,9 +77,9 @@ class Server:
 class Ensemble:
     """kinds: for each server 'trivet' or 'apache'; observers: the numbers of those that do not vote."""
 
-    def __init__(self, kinds, observers=()):
+    def __init__(self, kinds, observers=(), settings="", properties=None):
         self.folder = tempfile.mkdtemp(prefix="trivet-lab.")
-        self.servers = {i: Server(i, k, os.path.join(self.folder, "n%d" % i), list(kinds), observers) for i, k in kinds.items()}
+        self.servers = {i: Server(i, k, os.path.join(self.folder, "n%d" % i), list(kinds), observers, settings, properties) for i, k in kinds.items()}
 
     def __enter__(self):
         for s in self.servers.values():

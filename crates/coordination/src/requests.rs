@@ -37,7 +37,7 @@ const DIGEST_EACH: i64 = 128;
 const DIGESTS_KEPT: usize = 1_024;
 
 enum Pending {
-    /// Not begun: behind a write, or without a leader.
+    /// Not begun: behind a write or a sync, or without a leader.
     Request(Bytes),
     /// Handed to the leader; the answer comes with the commit.
     Write { xid: i32, op: i32, at: Millis },
@@ -68,6 +68,8 @@ pub(crate) struct Conn {
     /// It reads from a server that has no leader, until that one has.
     reads_only: bool,
     queue: VecDeque<Pending>,
+    /// Entries of the queue which later writes and syncs must not overtake: syncs, and writes that are not begun.
+    barriers: usize,
     queued_bytes: usize,
     last_heard: Millis,
     pub(crate) figures: ConnFigures,
@@ -129,6 +131,12 @@ fn is_write(op: i32) -> bool {
     )
 }
 
+/// Whether a request, with its header, is a write or a sync.
+fn is_barrier(request: &[u8]) -> bool {
+    let op = request.get(4..8).map(|b| i32::from_be_bytes(b.try_into().expect("4")));
+    op.is_some_and(|op| is_write(op) || op == op::SYNC)
+}
+
 fn framed(parts: &[&[u8]]) -> Vec<u8> {
     let length: usize = parts.iter().map(|p| p.len()).sum();
     let mut out = Vec::with_capacity(4 + length);
@@ -159,6 +167,7 @@ impl Server {
                     read_only_byte: false,
                     reads_only: false,
                     queue: VecDeque::new(),
+                    barriers: 0,
                     queued_bytes: 0,
                     last_heard: now,
                     figures: ConnFigures { established_ms: self.now.wall_ms, ..ConnFigures::default() },
@@ -207,6 +216,7 @@ impl Server {
     fn enqueue(&mut self, id: ConnId, bytes: Bytes) {
         let Some(conn) = self.clients.conns.get_mut(&id) else { return };
         conn.queued_bytes += bytes.len();
+        conn.barriers += usize::from(is_barrier(&bytes));
         conn.queue.push_back(Pending::Request(bytes));
         if conn.queue.len() > QUEUE_MAX || conn.queued_bytes > QUEUE_BYTES_MAX {
             self.close(id);
@@ -392,6 +402,10 @@ impl Server {
         if is_write(header.op) {
             let now = self.now.mono_ms;
             let Some(conn) = self.clients.conns.get_mut(&id) else { return };
+            if conn.barriers > 0 {
+                // Its commit would overtake the sync, and the reads between the two.
+                return self.enqueue(id, bytes);
+            }
             conn.queue.push_back(Pending::Write { xid: header.xid, op: header.op, at: now });
             if conn.queue.len() > QUEUE_MAX {
                 return self.close(id);
@@ -399,7 +413,8 @@ impl Server {
             return self.hand_to_leader(id, header.xid, header.op, &body);
         }
         if header.op == op::SYNC {
-            return self.sync(id, header.xid, &body);
+            let waits = self.clients.conns.get(&id).is_some_and(|c| c.barriers > 0);
+            return if waits { self.enqueue(id, bytes) } else { self.sync(id, header.xid, &body) };
         }
         let Some(conn) = self.clients.conns.get(&id) else { return };
         if conn.queue.is_empty() {
@@ -429,6 +444,7 @@ impl Server {
         let Ok(path) = String::parse(body) else { return self.answer(id, xid, err::MARSHALLING, &[]) };
         let Some(conn) = self.clients.conns.get_mut(&id) else { return };
         conn.queue.push_back(Pending::Sync { xid, path });
+        conn.barriers += 1;
         match &mut self.role {
             Role::Leading(_) => self.sync_begun(SyncFor::Client(id, xid)),
             Role::Following(f) => {
@@ -456,6 +472,7 @@ impl Server {
             return;
         };
         if let Some(Pending::Sync { path, .. }) = conn.queue.remove(at) {
+            conn.barriers -= 1;
             self.answer(id, xid, err::OK, &path.to_vec());
         }
         self.drain(id);
@@ -511,10 +528,12 @@ impl Server {
                 self.read(id, header, &body);
                 continue;
             }
-            let behind: Vec<Pending> = conn.queue.drain(..).collect();
+            let behind = std::mem::take(&mut conn.queue);
+            let barriers = std::mem::take(&mut conn.barriers) - usize::from(is_barrier(&bytes));
             self.begin(id, bytes);
             let Some(conn) = self.clients.conns.get_mut(&id) else { return };
             conn.queue.extend(behind);
+            conn.barriers += barriers;
         }
     }
 

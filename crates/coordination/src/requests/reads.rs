@@ -47,8 +47,13 @@ impl Server {
         (self.cfg.skip_acl || acl::allows(&node.acl, perms::READ, &conn.ids)).then_some(()).ok_or(err::NO_AUTH)
     }
 
+    /// The root has two names, as in Apache's table of nodes.
+    fn node(&self, path: &str) -> Option<&Node> {
+        self.tree.get(if path.is_empty() { "/" } else { path })
+    }
+
     fn readable(&self, id: ConnId, path: &str) -> Result<&Node, i32> {
-        let node = self.tree.get(path).ok_or(err::NO_NODE)?;
+        let node = self.node(path).ok_or(err::NO_NODE)?;
         self.may_read(id, node)?;
         Ok(node)
     }
@@ -58,7 +63,7 @@ impl Server {
         if path.contains('\0') {
             return Err(err::BAD_ARGUMENTS);
         }
-        let stat = match self.tree.get(&path) {
+        let stat = match self.node(&path) {
             Some(node) => {
                 self.may_read(id, node)?;
                 Some(node.client_stat())
@@ -99,7 +104,7 @@ impl Server {
 
     fn get_acl(&mut self, id: ConnId, body: &[u8]) -> Answer {
         let PathOnly { path } = PathOnly::parse(body).map_err(|_| err::MARSHALLING)?;
-        let node = self.tree.get(&path).ok_or(err::NO_NODE)?;
+        let node = self.node(&path).ok_or(err::NO_NODE)?;
         let ids = &self.clients.conns.get(&id).ok_or(err::CONNECTION_LOSS)?.ids;
         if !self.cfg.skip_acl && !acl::allows(&node.acl, perms::READ | perms::ADMIN, ids) {
             return Err(err::NO_AUTH);
@@ -215,7 +220,7 @@ impl Server {
                 self.child_watches.add(&path, id, Mode::Persistent);
             }
             1 => self.data_watches.add(&path, id, Mode::Recursive),
-            _ => return Err(err::BAD_ARGUMENTS),
+            _ => return Err(err::MARSHALLING),
         }
         Ok(0i32.to_vec())
     }
