@@ -1,0 +1,156 @@
+#!/usr/bin/env python3
+"""A data folder of Apache's, with every kind of transaction in it, is taken over by a server of ours after SIGKILL and given back:
+the tree is the same each time, node by node, and so is its digest. data_folders.py [TRANSACTIONS]"""
+import os, random, sys, time
+from kazoo.client import KazooClient
+from kazoo.exceptions import KazooException
+from kazoo.security import ACL, Id, make_digest_acl, OPEN_ACL_UNSAFE
+from ensemble import Ensemble, Server, HOSTS
+from wire import *
+
+SETTINGS = "snapCount=7000\n"
+WINDOW = 400
+
+
+def mixed(host, seed, count):
+    """So many transactions of all kinds, from two sessions; ends with sessions and ephemeral nodes open."""
+    rng = random.Random(seed)
+    sessions = [Session(host, timeout=40_000) for _ in range(2)]
+    for c in sessions:
+        c.auth("digest", b"u:p")
+    c = sessions[0]
+    root = "/d%d" % seed
+    c.ask("create", create(root))
+    lists = [OPEN, [(31, "auth", "")], [(1, "world", "anyone"), (31, "digest", "a:b")], [(31, "ip", "127.0.0.1")]]
+    nodes, waiting = [root], []
+
+    def drain(down_to):
+        while len(waiting) > down_to:
+            session, xid = waiting.pop(0)
+            session.reply(xid)
+    for i in range(count):
+        c = rng.choice(sessions)
+        kind = rng.random()
+        path = rng.choice(nodes[-2000:])
+        new = "%s/n%d" % (path if path.count("/") < 6 else root, i)
+        data = None if rng.random() < 0.1 else bytes(rng.getrandbits(8) for _ in range(rng.choice((0, 3, 100, 900))))
+        if kind < 0.35:
+            op = ("create", create(new, data, rng.choice(lists)))
+            nodes.append(new)
+        elif kind < 0.40:
+            op = ("create", create("%s/s-" % root, data, flags=rng.choice((2, 3))))
+        elif kind < 0.44:
+            op = ("create", create("%s/e%d" % (root, i), data, flags=1))
+        elif kind < 0.48:
+            op = ("container", create("%s/c%d" % (root, i), data, flags=4))
+        elif kind < 0.52:
+            op = ("ttl", ttl("%s/t%d" % (root, i), rng.choice((10**7, 2**39)), data or b""))
+        elif kind < 0.72:
+            op = ("set", setting(path, data, rng.choice((-1, -1, 0))))
+        elif kind < 0.80:
+            op = ("delete", versioned(path, rng.choice((-1, 0))))
+        elif kind < 0.84:
+            op = ("set_acl", s(path) + acls(rng.choice(lists)) + struct.pack(">i", -1))
+        elif kind < 0.97:
+            parts = [("create", create(new, data)), ("set", setting(path, b"m")), ("check", versioned(path, rng.choice((-1, 5)))), ("create", create(new + "/x", b""))]
+            op = ("multi", multi(*parts[:rng.randint(1, 4)]))
+            nodes.append(new)
+        else:
+            op = ("create", create("/none/%d" % i))
+        waiting.append((c, c.request(*op)))
+        drain(WINDOW)
+    drain(0)
+    short = Session(host, timeout=40_000)
+    short.ask("create", create(root + "/of-a-session-that-ends", flags=1))
+    short.close()
+    return sessions
+
+
+def picture(host):
+    """Every node as clients see it, but for what changes by looking."""
+    c = Session(host, timeout=40_000)
+    c.auth("digest", b"u:p")
+    out, level = {}, ["/"]
+    while level:
+        asked = [(p, c.request("get", watched(p)), c.request("get_acl", s(p)), c.request("children", watched(p))) for p in level]
+        below = []
+        for p, get, acl, children in asked:
+            err, r = c.reply(get)
+            data = (r.buffer(), tuple(sorted(r.stat().items()))) if err == 0 else err
+            err, r = c.reply(acl)
+            acl = [(r.get("i"), r.text(), r.text()) for _ in range(r.get("i"))] if err == 0 else err
+            err, r = c.reply(children)
+            names = sorted(r.text() for _ in range(r.get("i"))) if err == 0 else err
+            if p != "/zookeeper/config":
+                out[p] = (data, acl, names)
+            below += [(p if p != "/" else "") + "/" + n for n in names] if isinstance(names, list) else []
+        level = below
+    c.close()
+    return out
+
+
+def digest(server):
+    lines = server.word("hash").splitlines()
+    return dict(l.split(": ") for l in lines if ": " in l)
+
+
+def same(what, a, b):
+    differ = [p for p in sorted(set(a) | set(b)) if a.get(p) != b.get(p)]
+    for p in differ[:5]:
+        print("%s: %s\n   %s\n   %s" % (what, p, str(a.get(p))[:300], str(b.get(p))[:300]))
+    assert not differ, "%s: %d of %d nodes differ" % (what, len(differ), len(a))
+    print("%s: %d nodes the same" % (what, len(a)), flush=True)
+
+
+def serve(folder, kind):
+    e = Ensemble({}, settings=SETTINGS)
+    server = Server(1, kind, folder, [1], (), SETTINGS + "digest.enabled=true\n")
+    server.start()
+    end = time.time() + 60
+    while server.mode() != "standalone":
+        assert time.time() < end and server.process.poll() is None, "server (%s) does not start, see %s/log" % (kind, folder)
+        time.sleep(0.05)
+    return server
+
+
+def main():
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+    import tempfile, shutil
+    folder = tempfile.mkdtemp(prefix="trivet-lab.")
+    apache = serve(folder, "apache")
+    sessions = mixed(HOSTS[1], 1, count)
+    before = picture(HOSTS[1])
+    apache.kill()
+    ours = serve(folder, "trivet")
+    same("taken over", before, picture(HOSTS[1]))
+    # A session of Apache's goes on here.
+    again = Session(HOSTS[1], session=sessions[0].id, password=sessions[0].password, timeout=40_000)
+    assert again.id == sessions[0].id
+    kept = mixed(HOSTS[1], 2, count)
+    middle = picture(HOSTS[1])
+    mine = digest(ours)
+    mismatches = [l for l in ours.word("mntr").splitlines() if "digest_mismatches" in l]
+    assert mismatches and mismatches[0].endswith("\t0"), mismatches
+    ours.kill()
+    apache = serve(folder, "apache")
+    same("given back", middle, picture(HOSTS[1]))
+    log = open(folder + "/log", errors="replace").read()
+    bad = [l for l in log.splitlines() if "Digests are not matching" in l or "digest mismatch" in l.lower() or "Exception" in l and "EndOfStream" not in l
+           and "InstanceAlreadyExists" not in l and "ClientCnxn" not in l and "Connection reset" not in l and "Broken pipe" not in l]
+    theirs = digest(apache)
+    both = [z for z in mine if z in theirs]
+    assert all(mine[z] == theirs[z] for z in both), [(z, mine[z], theirs[z]) for z in both if mine[z] != theirs[z]][:5]
+    print("%d digests compared, Apache's own check of the tree found %d differences" % (len(both), len([l for l in bad if "igest" in l])))
+    assert not [l for l in bad if "igest" in l], bad[:5]
+    mixed(HOSTS[1], 3, count // 10)
+    last = picture(HOSTS[1])
+    apache.kill()
+    ours = serve(folder, "trivet")
+    same("taken over again", last, picture(HOSTS[1]))
+    ours.kill()
+    shutil.rmtree(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
