@@ -8,14 +8,14 @@ from kazoo.security import ACL, Id, make_digest_acl, OPEN_ACL_UNSAFE
 from ensemble import Ensemble, Server, HOSTS
 from wire import *
 
-SETTINGS = "snapCount=7000\n"
+SETTINGS = "snapCount=7000\nmaxSessionTimeout=900000\n"
 WINDOW = 400
 
 
 def mixed(host, seed, count):
     """So many transactions of all kinds, from two sessions; ends with sessions and ephemeral nodes open."""
     rng = random.Random(seed)
-    sessions = [Session(host, timeout=40_000) for _ in range(2)]
+    sessions = [Session(host, timeout=900_000) for _ in range(2)]
     for c in sessions:
         c.auth("digest", b"u:p")
     c = sessions[0]
@@ -60,7 +60,7 @@ def mixed(host, seed, count):
         waiting.append((c, c.request(*op)))
         drain(WINDOW)
     drain(0)
-    short = Session(host, timeout=40_000)
+    short = Session(host, timeout=900_000)
     short.ask("create", create(root + "/of-a-session-that-ends", flags=1))
     short.close()
     return sessions
@@ -68,7 +68,7 @@ def mixed(host, seed, count):
 
 def picture(host):
     """Every node as clients see it, but for what changes by looking."""
-    c = Session(host, timeout=40_000)
+    c = Session(host, timeout=900_000)
     c.auth("digest", b"u:p")
     out, level = {}, ["/"]
     while level:
@@ -124,7 +124,7 @@ def main():
     ours = serve(folder, "trivet")
     same("taken over", before, picture(HOSTS[1]))
     # A session of Apache's goes on here.
-    again = Session(HOSTS[1], session=sessions[0].id, password=sessions[0].password, timeout=40_000)
+    again = Session(HOSTS[1], session=sessions[0].id, password=sessions[0].password, timeout=900_000)
     assert again.id == sessions[0].id
     kept = mixed(HOSTS[1], 2, count)
     middle = picture(HOSTS[1])

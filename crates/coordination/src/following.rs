@@ -336,6 +336,7 @@ impl Server {
         f.last_heard = self.now.mono_ms;
         tree.set_last_zxid(zxid);
         let bytes = tree.write(Writer::file()).into();
+        self.abort_snapshot();
         self.history = History::new(zxid, self.cfg.ring_bytes_max);
         self.tree = tree;
         self.take_members_from_tree();

@@ -26,6 +26,7 @@ mod reconfig;
 mod requests;
 pub mod server;
 pub mod sessions;
+mod snapshots;
 pub mod tree;
 mod voting;
 pub mod watches;

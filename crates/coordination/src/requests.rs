@@ -9,7 +9,7 @@ mod reads;
 use crate::acl;
 use crate::leading::SyncFor;
 use crate::monitor::ConnFigures;
-use crate::server::{ClientInput, DiskOp, Effect, Role, Server};
+use crate::server::{ClientInput, Effect, Role, Server};
 use crate::sessions::Owner;
 use crate::tree::{ChangeKind, Outcome};
 use crate::{ConnId, Map, Millis};
@@ -20,7 +20,6 @@ use trivet_formats::client::{
     RequestHeader, WatcherEvent,
 };
 use trivet_formats::quorum::{kind, ForwardedRequest, QuorumPacket};
-use trivet_formats::snapshot::Writer;
 use trivet_formats::txn::{Txn, TxnBody};
 use trivet_formats::{Jute, Reader, SessionId};
 
@@ -578,12 +577,7 @@ impl Server {
             }
         }
         self.answer_commit(&entry.txn, outcome);
-        self.txns_since_snapshot += 1;
-        if self.txns_since_snapshot >= self.cfg.snap_count {
-            self.txns_since_snapshot = 0;
-            let bytes = self.tree.write(Writer::file()).into();
-            self.write(DiskOp::Snapshot { zxid: self.tree.last_zxid(), bytes }, crate::durability::Then::Nothing);
-        }
+        self.count_towards_snapshot();
     }
 
     /// Compares the tree with what an Apache leader has, and keeps a digest now and then for `hash`.

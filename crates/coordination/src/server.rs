@@ -13,7 +13,7 @@ use crate::leading::Leading;
 use crate::links::{LinkState, Links, PROBE_MS};
 use crate::monitor::{Figures, Machine};
 use crate::requests::Clients;
-use crate::tree::Tree;
+use crate::tree::{Tree, Walk};
 use crate::watches::WatchManager;
 use crate::{ConnId, LinkId, Millis};
 use bytes::Bytes;
@@ -122,11 +122,14 @@ pub enum DiskOp {
         zxid: Zxid,
         bytes: Bytes,
     },
-    /// Keep a snapshot beside the log, to shorten the next start.
-    Snapshot {
-        zxid: Zxid,
-        bytes: Bytes,
-    },
+    /// A snapshot beside the log, to shorten the next start, begins; its parts follow, with other operations
+    /// between them.
+    SnapshotBegin(Zxid),
+    SnapshotPart(Bytes),
+    /// Every part was handed over: it may take its place.
+    SnapshotEnd,
+    /// It will not be finished.
+    SnapshotAbort,
 }
 
 /// A change worth telling, for the journal of events.
@@ -311,6 +314,9 @@ pub struct Server {
     /// The leader of this epoch asked to cut what is in the tree already: take a snapshot from it instead.
     pub(crate) snap_wanted: Option<i64>,
     pub(crate) txns_since_snapshot: u64,
+    /// A snapshot that is being written, and when its next part is due.
+    pub(crate) snapshot: Option<Walk>,
+    pub(crate) snapshot_part_at: Millis,
     /// Until when a list of others counts that is not in this server's log.
     pub(crate) next_heard_until: Option<Millis>,
     /// The members changed within the input that is being handled.
@@ -367,6 +373,8 @@ impl Server {
             links_dialled: 0,
             snap_wanted: None,
             txns_since_snapshot: 0,
+            snapshot: None,
+            snapshot_part_at: 0,
             next_heard_until: None,
             members_changed: false,
             digests: VecDeque::new(),
@@ -422,7 +430,8 @@ impl Server {
             Role::Leading(l) => Some(l.deadline(self)),
         };
         let probe = (!self.ours.is_empty()).then(|| self.links.deadline());
-        [role, self.clients.deadline(), probe].into_iter().flatten().min()
+        let part = self.snapshot.as_ref().map(|_| self.snapshot_part_at);
+        [role, self.clients.deadline(), probe, part].into_iter().flatten().min()
     }
 
     /// While this process did not run (it was stopped, or the machine is busy) nobody was silent.
@@ -482,6 +491,7 @@ impl Server {
             Role::Leading(_) => self.leader_timer(),
         }
         self.clients_timer();
+        self.snapshot_timer();
     }
 
     // ---- roles ----

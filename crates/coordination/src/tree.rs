@@ -6,6 +6,9 @@
 
 pub mod digest;
 mod quota;
+mod walk;
+
+pub use walk::Walk;
 
 use crate::paths::CONFIG_NODE;
 use crate::Map;
@@ -246,6 +249,19 @@ impl Tree {
         self.nodes.insert(path.into(), node);
     }
 
+    /// Takes a node out of all indexes; its children stay.
+    fn remove_for_replacement(&mut self, path: &str) -> BTreeSet<Box<str>> {
+        let Some(node) = self.nodes.remove(path) else { return BTreeSet::new() };
+        self.digest = self.digest.wrapping_sub(digest::of_node(path, &node));
+        self.data_bytes -= (path.len() + node.data.as_ref().map_or(0, |d| d.len())) as u64;
+        let owner = node.stat.ephemeral_owner;
+        if let Some(set) = self.ephemerals.get_mut(&owner) {
+            set.remove(path);
+        }
+        self.expirable.remove(path);
+        node.children
+    }
+
     /// Changes a node that is there, and the digest with it.
     fn change<R>(&mut self, path: &str, f: impl FnOnce(&mut Node) -> R) -> Option<R> {
         let node = self.nodes.get_mut(path)?;
@@ -462,7 +478,9 @@ impl Sink for Tree {
                 return Err("a node of the snapshot comes before its parent");
             }
         }
-        self.insert(&path, Node { data, acl, stat, children: BTreeSet::new() });
+        // A snapshot that took a while may hold a node twice, for it was deleted and came again meanwhile.
+        let children = self.remove_for_replacement(&path);
+        self.insert(&path, Node { data, acl, stat, children });
         Ok(())
     }
 }

@@ -7,6 +7,8 @@
 use crate::client::{Acl, StatPersisted};
 use crate::jute::{put_buffer, put_str, Jute, Reader};
 use crate::quorum::{bad, read_buffer, read_i32};
+use crate::txn::DIGEST_VERSION;
+use crate::Zxid;
 use bytes::Bytes;
 use std::io::{self, Read};
 
@@ -115,10 +117,12 @@ impl<R: Read> Read for Summed<R> {
     }
 }
 
-/// Builds either form.
+/// Builds either form, whole or in parts.
 pub struct Writer {
     out: Vec<u8>,
     file: bool,
+    /// Of the parts that were taken already.
+    sum: simd_adler32::Adler32,
 }
 
 impl Writer {
@@ -127,10 +131,10 @@ impl Writer {
         out.extend_from_slice(&MAGIC);
         VERSION.put(&mut out);
         (-1i64).put(&mut out);
-        Writer { out, file: true }
+        Writer { out, file: true, sum: simd_adler32::Adler32::new() }
     }
     pub fn stream() -> Self {
-        Writer { out: Vec::with_capacity(1 << 16), file: false }
+        Writer { out: Vec::with_capacity(1 << 16), file: false, sum: simd_adler32::Adler32::new() }
     }
     pub fn tables<'a>(
         &mut self,
@@ -156,12 +160,36 @@ impl Writer {
         acl.put(&mut self.out);
         stat.put(&mut self.out);
     }
+    /// Bytes that were not taken yet.
+    pub fn waiting(&self) -> usize {
+        self.out.len()
+    }
+    /// What was written since the last time.
+    pub fn take(&mut self) -> Vec<u8> {
+        self.sum.write(&self.out);
+        std::mem::take(&mut self.out)
+    }
+    fn seal(&mut self) {
+        let mut sum = self.sum.clone();
+        sum.write(&self.out);
+        i64::from(sum.finish()).put(&mut self.out);
+        put_str(&mut self.out, "/");
+    }
+    /// The end of a file, with the digest that the tree has behind this transaction. (Releases of before 3.6 stop
+    /// reading at the first seal.)
+    pub fn finish_with_digest(mut self, zxid: Zxid, digest: i64) -> Vec<u8> {
+        put_str(&mut self.out, "/");
+        self.seal();
+        zxid.0.put(&mut self.out);
+        DIGEST_VERSION.put(&mut self.out);
+        digest.put(&mut self.out);
+        self.seal();
+        self.out
+    }
     pub fn finish(mut self) -> Vec<u8> {
         put_str(&mut self.out, "/");
         if self.file {
-            let sum = crate::txnlog::adler(&self.out);
-            i64::from(sum).put(&mut self.out);
-            put_str(&mut self.out, "/");
+            self.seal();
         } else {
             put_str(&mut self.out, STREAM_END);
         }
@@ -210,6 +238,24 @@ mod tests {
         read_stream(&mut &written(Writer::stream())[..], &mut b).unwrap();
         assert_eq!(a, b);
         assert_eq!(a.nodes, ["", "/a"]);
+    }
+
+    #[test]
+    fn parts_make_the_same_file_and_a_digest_may_follow() {
+        let acl = crate::client::open_acl();
+        let mut w = Writer::file();
+        w.tables([(5, 10)].into_iter(), [(1, &acl[..])].into_iter());
+        let mut parts = w.take();
+        w.node("", None, -1, &StatPersisted::default());
+        parts.extend(w.take());
+        w.node("/a", Some(b"x"), 1, &StatPersisted::default());
+        parts.extend(w.finish_with_digest(Zxid(7), 9));
+        let whole = written(Writer::file());
+        assert_eq!(parts[..whole.len()], whole);
+        assert_eq!(parts[parts.len() - 5..], [0, 0, 0, 1, b'/']);
+        let mut seen = Seen::default();
+        read_file(&parts[..], &mut seen).unwrap();
+        assert_eq!(seen.nodes, ["", "/a"]);
     }
 
     #[test]

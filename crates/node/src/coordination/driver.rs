@@ -125,7 +125,9 @@ pub fn start(
     settings: Settings,
     on_event: impl Fn(&Event) + Send + 'static,
 ) -> Result<(Handle, std::thread::JoinHandle<()>), StartError> {
-    let (store, recovered) = Store::open(&settings.data_dir, &settings.log_dir)?;
+    let (mut store, recovered) = Store::open(&settings.data_dir, &settings.log_dir)?;
+    store.keep_snapshots(settings.snapshots_kept);
+    purge_now_and_then(&settings)?;
     let clock = Clock::default();
     let now = Now { mono_ms: clock.mono_ms(), wall_ms: wall_ms() };
     let server = Server::new(settings.config.clone(), recovered, now);
@@ -201,6 +203,21 @@ pub enum StartError {
     Bind { address: SocketAddr, source: std::io::Error },
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
+}
+
+/// Beside the times when a snapshot is written, if that is asked for.
+fn purge_now_and_then(settings: &Settings) -> Result<(), StartError> {
+    let Some(pause) = settings.purge_pause else { return Ok(()) };
+    let (dir, log_dir) = (settings.data_dir.join("version-2"), settings.log_dir.join("version-2"));
+    let kept = settings.snapshots_kept;
+    let work = move || loop {
+        std::thread::sleep(pause);
+        if let Err(e) = super::store::purge(&dir, &log_dir, kept) {
+            tracing::warn!(error = %e, "cannot remove old snapshots and logs");
+        }
+    };
+    std::thread::Builder::new().name("purge".into()).spawn(work).map_err(StartError::Thread)?;
+    Ok(())
 }
 
 /// New lists of members: written down, and their names resolved, where that may take its time.

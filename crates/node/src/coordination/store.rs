@@ -23,6 +23,9 @@ const PREALLOCATE_BYTES: u64 = 8 << 20;
 /// Operations that one sync covers at most.
 const BATCH_MAX: usize = 1_000;
 const SNAPSHOTS_KEPT: usize = 3;
+/// Parts of a snapshot that wait to be written; beyond it the disk is too slow, and the snapshot is given up.
+const PARTS_MAX: usize = 256;
+const SYNC_EACH_BYTES: usize = 4 << 20;
 /// A process that was killed just now holds its files for a moment; beyond it, another one runs here.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
@@ -52,7 +55,16 @@ pub struct Store {
     dir: PathBuf,
     log_dir: PathBuf,
     log: Option<OpenLog>,
+    /// The parts of a snapshot that is being written.
+    snapshot: Option<mpsc::SyncSender<Part>>,
+    snapshots_kept: usize,
     _locks: Vec<File>,
+}
+
+/// For the thread that writes a snapshot.
+enum Part {
+    Bytes(Bytes),
+    End,
 }
 
 struct OpenLog {
@@ -115,8 +127,10 @@ impl Store {
             // Two servers must not share the folder of logs, either.
             locks.push(lock(log_parent)?);
         }
-        let mut store = Store { dir, log_dir, log: None, _locks: locks };
+        let mut store =
+            Store { dir, log_dir, log: None, snapshot: None, snapshots_kept: SNAPSHOTS_KEPT, _locks: locks };
         store.check_folders()?;
+        store.remove_unfinished()?;
         store.finish_install()?;
         let recovered = store.recover()?;
         Ok((store, recovered))
@@ -134,6 +148,23 @@ impl Store {
             return Err(StoreError::Mixed { path: self.log_dir.clone(), what: "snapshots, which are to be elsewhere" });
         }
         Ok(())
+    }
+
+    /// Snapshots that a crash left unfinished.
+    fn remove_unfinished(&self) -> Result<(), StoreError> {
+        for entry in at(&self.dir, fs::read_dir(&self.dir))? {
+            let path = at(&self.dir, entry)?.path();
+            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            if name.starts_with("snapshot.") && name.ends_with(".tmp") {
+                at(&path, fs::remove_file(&path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many snapshots stay when a new one is there; three at least.
+    pub fn keep_snapshots(&mut self, count: usize) {
+        self.snapshots_kept = count.max(SNAPSHOTS_KEPT);
     }
 
     fn recover(&mut self) -> Result<Recovered, StoreError> {
@@ -303,20 +334,54 @@ impl Store {
             DiskOp::CurrentEpoch(e) => write_atomically(&self.dir, "currentEpoch", e.to_string().as_bytes()),
             DiskOp::Truncate(zxid) => self.truncate(zxid),
             DiskOp::Install { zxid, bytes } => self.install(zxid, &bytes),
-            DiskOp::Snapshot { zxid, bytes } => {
+            DiskOp::SnapshotBegin(zxid) => {
                 self.close_log()?;
-                let (dir, log_dir) = (self.dir.clone(), self.log_dir.clone());
-                // Beside the log, which goes on meanwhile.
-                std::thread::Builder::new().name("snapshot".into()).spawn(move || {
-                    let name = format!("snapshot.{:x}", zxid.0);
-                    let written = write_atomically(&dir, &name, &bytes).and_then(|()| purge(&dir, &log_dir));
-                    if let Err(e) = written {
-                        tracing::error!(%name, error = %e, "cannot write a snapshot; the log keeps growing");
-                    }
-                })?;
+                self.snapshot = Some(self.begin_snapshot(zxid)?);
+                Ok(())
+            }
+            DiskOp::SnapshotPart(bytes) => {
+                self.pass_on(Part::Bytes(bytes));
+                Ok(())
+            }
+            DiskOp::SnapshotEnd => {
+                self.pass_on(Part::End);
+                self.snapshot = None;
+                Ok(())
+            }
+            DiskOp::SnapshotAbort => {
+                self.snapshot = None;
                 Ok(())
             }
         }
+    }
+
+    fn pass_on(&mut self, part: Part) {
+        if self.snapshot.as_ref().is_some_and(|s| s.try_send(part).is_err()) {
+            tracing::error!("a snapshot is given up, for the disk does not keep up with it; the log keeps growing");
+            self.snapshot = None;
+        }
+    }
+
+    /// Beside the log, which goes on meanwhile. A snapshot whose end does not come leaves nothing.
+    fn begin_snapshot(&self, zxid: Zxid) -> io::Result<mpsc::SyncSender<Part>> {
+        let (sender, parts) = mpsc::sync_channel(PARTS_MAX);
+        let (dir, log_dir, kept) = (self.dir.clone(), self.log_dir.clone(), self.snapshots_kept);
+        std::thread::Builder::new().name("snapshot".into()).spawn(move || {
+            let name = format!("snapshot.{:x}", zxid.0);
+            let tmp = dir.join(format!("{name}.tmp"));
+            let written = write_parts(&tmp, &parts).and_then(|whole| {
+                if !whole {
+                    return fs::remove_file(&tmp);
+                }
+                fs::rename(&tmp, dir.join(&name))?;
+                sync_dir(&dir)?;
+                purge(&dir, &log_dir, kept)
+            });
+            if let Err(e) = written {
+                tracing::error!(%name, error = %e, "cannot write a snapshot; the log keeps growing");
+            }
+        })?;
+        Ok(sender)
     }
 
     fn close_log(&mut self) -> io::Result<()> {
@@ -413,14 +478,38 @@ impl Store {
     }
 }
 
+/// Returns whether the end came.
+fn write_parts(path: &Path, parts: &mpsc::Receiver<Part>) -> io::Result<bool> {
+    let mut file = File::create(path)?;
+    let mut unsynced = 0;
+    while let Ok(part) = parts.recv() {
+        match part {
+            Part::Bytes(bytes) => {
+                file.write_all(&bytes)?;
+                unsynced += bytes.len();
+                // Not all at its end: the log's syncs would wait for it.
+                if unsynced >= SYNC_EACH_BYTES {
+                    fdatasync(&file)?;
+                    unsynced = 0;
+                }
+            }
+            Part::End => {
+                fsync(&file)?;
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
 /// Keeps the newest snapshots and the logs that lead on from the oldest of them.
-fn purge(dir: &Path, log_dir: &Path) -> io::Result<()> {
+pub(super) fn purge(dir: &Path, log_dir: &Path, kept: usize) -> io::Result<()> {
     let snapshots = numbered(dir, "snapshot.").map_err(io::Error::other)?;
-    if snapshots.len() <= SNAPSHOTS_KEPT {
+    if snapshots.len() <= kept {
         return Ok(());
     }
-    let (old, kept) = snapshots.split_at(snapshots.len() - SNAPSHOTS_KEPT);
-    let oldest = kept[0].0;
+    let (old, newest) = snapshots.split_at(snapshots.len() - kept);
+    let oldest = newest[0].0;
     for (_, path) in old {
         fs::remove_file(path)?;
     }

@@ -12,6 +12,8 @@ use trivet_formats::{snapshot, txnlog, Zxid};
 pub struct Disk {
     snapshot: Option<(Zxid, Bytes)>,
     log: Vec<(Zxid, Bytes)>,
+    /// A snapshot that is not whole yet.
+    parts: Option<(Zxid, Vec<u8>)>,
     torn: Vec<u8>,
     accepted_epoch: i64,
     current_epoch: i64,
@@ -47,10 +49,19 @@ impl Disk {
                 self.snapshot = Some((zxid, bytes));
                 self.log.clear();
             }
-            DiskOp::Snapshot { zxid, bytes } => {
-                self.snapshot = Some((zxid, bytes));
-                self.log.retain(|(z, _)| *z > zxid);
+            DiskOp::SnapshotBegin(zxid) => self.parts = Some((zxid, Vec::new())),
+            DiskOp::SnapshotPart(bytes) => {
+                if let Some((_, parts)) = &mut self.parts {
+                    parts.extend_from_slice(&bytes);
+                }
             }
+            DiskOp::SnapshotEnd => {
+                if let Some((zxid, bytes)) = self.parts.take() {
+                    self.snapshot = Some((zxid, bytes.into()));
+                    self.log.retain(|(z, _)| *z > zxid);
+                }
+            }
+            DiskOp::SnapshotAbort => self.parts = None,
         }
     }
 
@@ -70,6 +81,7 @@ impl Disk {
             self.torn = record[..cut].to_vec();
         }
         self.in_flight.clear();
+        self.parts = None;
         self.busy = false;
         torn
     }
@@ -77,6 +89,7 @@ impl Disk {
     /// Power is lost, and nothing of what was in flight made it.
     pub fn forget(&mut self) {
         self.in_flight.clear();
+        self.parts = None;
         self.busy = false;
     }
 
