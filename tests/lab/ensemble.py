@@ -5,7 +5,9 @@ logging.getLogger("kazoo").setLevel(logging.CRITICAL)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TRIVET = os.environ.get("TRIVET_BIN", os.path.join(ROOT, "target/release/trivet"))
-HOSTS = {i: "127.0.0.7%d" % i for i in range(1, 7)}
+# A second ensemble beside the first has another base.
+BASE = os.environ.get("TRIVET_LAB_BASE", "127.0.0.7")
+HOSTS = {i: "%s%d" % (BASE, i) for i in range(1, 7)}
 JARS = "/usr/share/java"
 
 

@@ -39,6 +39,7 @@ const TESTS: &[Test] = &[
     },
     Test { name: "behaviour", script: "behaviour.py", commands: &["python3", "java"], modules: &["kazoo"] },
     Test { name: "kazoo", script: "kazoo_suite.py", commands: &["python3"], modules: &["kazoo", "pytest"] },
+    Test { name: "clients", script: "clients.py", commands: &["python3", "java", "cc"], modules: &["kazoo"] },
     Test { name: "data-folders", script: "data_folders.py", commands: &["python3", "java"], modules: &["kazoo"] },
     Test { name: "reconfig", script: "reconfig.py", commands: &["python3", "java"], modules: &["kazoo"] },
     Test { name: "transfer", script: "transfer.py", commands: &["python3"], modules: &["kazoo"] },

@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Clients that others wrote: Debian's zkCli.sh and the C client, each with watches, a multi, authentication, and a leader that is
+killed under it."""
+import os, re, subprocess, sys, tempfile, threading, time
+from ensemble import Ensemble, HOSTS
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ZKCLI = "/usr/share/zookeeper/bin/zkCli.sh"
+
+
+class Shell:
+    """zkCli.sh with its input and output."""
+
+    def __init__(self, hosts):
+        self.p = subprocess.Popen([ZKCLI, "-server", hosts], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1)
+        self.lines, self.n = [], 0
+        threading.Thread(target=lambda: [self.lines.append(l.rstrip("\n")) for l in self.p.stdout], daemon=True).start()
+
+    def wait(self, pattern, since=0, seconds=30):
+        end = time.time() + seconds
+        while time.time() < end:
+            for l in self.lines[since:]:
+                if re.search(pattern, l):
+                    return l
+            time.sleep(0.02)
+        raise AssertionError("no line %r within %d s; the last ones: %s" % (pattern, seconds, self.lines[-15:]))
+
+    def say(self, command, pattern):
+        since = len(self.lines)
+        self.p.stdin.write(command + "\n")
+        self.p.stdin.flush()
+        # Some commands say nothing; they are carried out in order.
+        return self.wait(pattern, since) if pattern else None
+
+
+def kill_leader(e):
+    s = e.leader()
+    s.kill()
+    e.leader()
+    return s
+
+
+def zkcli(e):
+    sh = Shell(e.hosts())
+    sh.wait("CONNECTED|Welcome")
+    sh.say("create /cli first", "Created /cli")
+    sh.say("addauth digest u:p", "")
+    sh.say("create /cli/mine secret auth::cdrwa", "Created /cli/mine")
+    sh.say("getAcl /cli/mine", "'digest,'u:")
+    sh.say("create -e -s /cli/e- x", "Created /cli/e-0000000001")
+    sh.say("create -c /cli/container", "Created /cli/container")
+    sh.say("create -t 1000000 /cli/ttl", "Created /cli/ttl")
+    sh.say("addWatch -m PERSISTENT_RECURSIVE /cli", "")
+    sh.say("set /cli/mine other", "NodeDataChanged path:/cli/mine")
+    sh.say("get -s /cli/mine", "dataVersion = 1")
+    sh.say("getAllChildrenNumber /cli", "4")
+    sh.say("setquota -n 100 /cli", "")
+    sh.say("listquota /cli", "count=100")
+    sh.say("whoami", "digest")
+    sh.say("config", "server.1=")
+    sh.say("sync /", "Sync is OK|Sync has succeeded")
+    print("zkCli.sh: nodes of all kinds, access lists, watches, quota", flush=True)
+    dead = kill_leader(e)
+    for _ in range(20):
+        since = len(sh.lines)
+        sh.p.stdin.write("get /cli/e-0000000001\n")
+        sh.p.stdin.flush()
+        try:
+            sh.wait("^x$", since, 2)
+            break
+        except AssertionError:
+            pass
+    else:
+        raise AssertionError("zkCli.sh has lost its session: %s" % sh.lines[-10:])
+    sh.say("create /cli/after x", "Created /cli/after")
+    sh.wait("NodeCreated path:/cli/after")
+    sh.say("deleteall /cli", "NodeDeleted path:/cli$")
+    sh.say("quit", "state:Closed")
+    sh.p.wait(20)
+    dead.start()
+    e.wait_all()
+    print("zkCli.sh: went on after the leader's death, with its session, its ephemeral node and its watch", flush=True)
+
+
+def c_client(e, folder):
+    binary = os.path.join(folder, "client")
+    subprocess.run(["cc", "-O1", "-Wall", "-DTHREADED", "-o", binary, os.path.join(HERE, "client.c"), "-lzookeeper_mt"], check=True)
+    p = subprocess.Popen([binary, e.hosts()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+    assert p.stdout.readline() == "ready\n", "the C client failed"
+    dead = kill_leader(e)
+    p.stdin.write("go\n")
+    p.stdin.flush()
+    assert p.stdout.readline() == "done\n" and p.wait(20) == 0, "the C client failed after the leader's death"
+    dead.start()
+    e.wait_all()
+    print("C client: watches, multi, authentication, the leader's death", flush=True)
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder, Ensemble({i: "trivet" for i in (1, 2, 3)}) as e:
+        e.wait_all()
+        zkcli(e)
+        c_client(e, folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
