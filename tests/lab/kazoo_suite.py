@@ -63,7 +63,7 @@ class Results:
         self.outcome = {}
 
     def pytest_runtest_logreport(self, report):
-        name = report.nodeid.split("kazoo/tests/")[-1]
+        name = os.path.basename(report.location[0]) + "::" + report.nodeid.split("::", 1)[1]
         if report.when == "call" or report.outcome != "passed":
             before = self.outcome.get(name)
             if before != "failed":

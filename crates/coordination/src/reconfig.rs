@@ -140,7 +140,7 @@ impl Server {
 
     /// Who leads when the reconfig that is about to be committed holds: this server, or a follower that has
     /// everything, in the list's order.
-    pub(crate) fn to_lead_next(&mut self) -> ServerId {
+    pub(crate) fn leader_to_be(&mut self) -> ServerId {
         let me = self.cfg.id;
         let Some(next) = self.cfg.next.clone() else { return me };
         let votes = |id: ServerId| next.members.get(&id).is_some_and(|m| !m.observer);

@@ -120,7 +120,7 @@ impl Server {
         let entry = self.history.tail().front().expect("it was proposed");
         let (bytes, reconfig) = (entry.bytes.clone(), entry.txn.is_reconfig());
         if reconfig {
-            let to_lead = self.to_lead_next().0.to_be_bytes();
+            let to_lead = self.leader_to_be().0.to_be_bytes();
             self.broadcast(&followers, &QuorumPacket::with(kind::COMMITANDACTIVATE, zxid.0, to_lead.to_vec()));
             let inform = [&to_lead[..], &bytes].concat();
             self.broadcast(&observers, &QuorumPacket::with(kind::INFORMANDACTIVATE, zxid.0, inform));
