@@ -270,7 +270,9 @@ impl Election {
         if !self.looking {
             return (None, None);
         }
-        let decision = self.finalize_at.filter(|at| now >= *at).and_then(|_| self.decide(now, cfg, silent));
+        // A server that votes alone (the others observe) hears nobody else's vote.
+        let due = now >= self.resend_at || self.finalize_at.is_some_and(|at| now >= at);
+        let decision = if due { self.decide(now, cfg, silent) } else { None };
         let say = (now >= self.resend_at).then(|| {
             self.resend_at = now + cfg.fast.resend_ms;
             Say::All

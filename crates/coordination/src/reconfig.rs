@@ -6,7 +6,7 @@
 //! list holds, and servers whose part changed begin it anew.
 
 use crate::config::{Bug, NextConfig};
-use crate::ensemble::Ensemble;
+use crate::ensemble::{Ensemble, ServerSpec};
 use crate::paths::CONFIG_NODE;
 use crate::server::{Effect, Role, Server};
 use crate::Millis;
@@ -16,6 +16,13 @@ use trivet_formats::ServerId;
 
 /// What others said of a list that may follow holds for so long.
 const HEARSAY_MS: Millis = 2_000;
+
+/// Whether one server at least is the same in both lists, by its number, its host and its ports.
+fn shares_a_server(ours: &str, theirs: &str) -> bool {
+    let (Ok(ours), Ok(theirs)) = (Ensemble::parse(ours), Ensemble::parse(theirs)) else { return false };
+    let place = |s: &ServerSpec| (s.host.clone(), s.quorum, s.election);
+    ours.servers.iter().any(|(id, s)| theirs.servers.get(id).is_some_and(|t| place(t) == place(s)))
+}
 
 impl Server {
     /// Looks for a reconfig in the part of the log that is not known to be committed.
@@ -98,6 +105,11 @@ impl Server {
             return;
         }
         let text = String::from_utf8_lossy(&n.config);
+        let next = self.cfg.next.as_ref().map_or("", |n| &n.text);
+        if !shares_a_server(&self.cfg.config_text, &text) && !shares_a_server(next, &text) {
+            // It may be another ensemble's, which is reached by mistake.
+            return;
+        }
         self.take_members(&text);
         let in_log = self.cfg.next.is_some() && self.next_heard_until.is_none();
         let Some(next) = Ensemble::parse_next(&text).filter(|n| n.version > self.cfg.config_version) else { return };
@@ -134,6 +146,10 @@ impl Server {
             Role::Settling => false,
         };
         if over {
+            if matches!(self.role, Role::Leading(_)) {
+                // The commit goes out before the connections end.
+                self.preferred = self.heir();
+            }
             self.look("the members changed, and this server's part with them");
         }
     }
@@ -150,5 +166,18 @@ impl Server {
         let l = self.leading();
         let ahead = l.learners.values().filter(|x| votes(x.id)).max_by_key(|x| x.acked).map(|x| x.id);
         ahead.unwrap_or(me)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shares_a_server;
+
+    #[test]
+    fn a_list_from_hearsay_has_a_server_in_common() {
+        let ours = "server.1=zk1:2888:3888:participant\nserver.2=zk2:2888:3888:participant\nversion=0";
+        assert!(shares_a_server(ours, "server.2=zk2:2888:3888:observer;2181\nserver.9=zk9:2888:3888\nversion=5"));
+        assert!(!shares_a_server(ours, "server.1=other1:2888:3888\nserver.2=other2:2888:3888\nversion=5"));
+        assert!(!shares_a_server(ours, "rubbish"));
     }
 }

@@ -509,7 +509,8 @@ impl Server {
             Role::Leading(l) => {
                 self.out.push(Effect::Listen(false));
                 // What was said last may matter when the lead moves by decision.
-                let end = if self.preferred.is_some() { Effect::FinishLink } else { Effect::CloseLink };
+                let decided = self.preferred.is_some() || !self.cfg.is_voter(self.cfg.id);
+                let end = if decided { Effect::FinishLink } else { Effect::CloseLink };
                 self.out.extend(l.learners.keys().map(|link| end(*link)));
                 if self.preferred.is_none() && served {
                     self.lost_lead_at = Some(now);

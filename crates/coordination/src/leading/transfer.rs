@@ -152,12 +152,15 @@ impl Server {
             .map(|(.., id)| id)
     }
 
+    /// The follower that has most, of those that may lead.
+    pub(crate) fn heir(&self) -> Option<ServerId> {
+        let Role::Leading(l) = &self.role else { return None };
+        l.learners.values().filter(|x| self.may_inherit(x)).max_by_key(|x| (x.acked, x.id)).map(|x| x.id)
+    }
+
     /// Before a planned stop: hands over to whoever has good links, or else to whoever has most.
     pub(crate) fn step_down(&mut self) {
-        let best = self.best_heir();
-        let Role::Leading(l) = &self.role else { return };
-        let any = || l.learners.values().filter(|x| self.may_inherit(x)).max_by_key(|x| (x.acked, x.id)).map(|x| x.id);
-        if let Some(to) = best.or_else(any) {
+        if let Some(to) = self.best_heir().or_else(|| self.heir()) {
             // Nobody waits for the answer: the node stops in any case.
             let _ = self.begin_transfer(to, "this server is about to stop".into(), false);
         }

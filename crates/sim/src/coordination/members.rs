@@ -3,7 +3,7 @@
 use super::world::{Event, World};
 use bytes::Bytes;
 use trivet_coordination::ensemble::{Ensemble, ServerSpec};
-use trivet_coordination::{ClientInput, Input};
+use trivet_coordination::{Bug, ClientInput, Input};
 use trivet_formats::client::{op, xid, AuthPacket, ConnectRequest, ReconfigRequest, RequestHeader};
 use trivet_formats::{Jute, ServerId};
 
@@ -37,11 +37,13 @@ impl World {
         if self.now >= self.faults_end {
             return;
         }
-        let next = self.now + self.rng.range(500, 8_000);
+        // Two majorities decide apart from each other seldom: the more often for the test that wants to see it.
+        let planted = self.options.bug == Some(Bug::OldMajorityOnly);
+        let next = self.now + self.rng.range(100, if planted { 800 } else { 8_000 });
         self.at(next, Event::Reconfig);
         let Some(leader) = self.leader() else { return };
         let server = self.rng.index(self.nodes.len());
-        let (part, whole) = (self.rng.range(0, 3), self.rng.chance(50));
+        let (part, whole) = (self.rng.range(0, 3), self.rng.chance(if planted { 90 } else { 50 }));
         // Of three parts for each server: two old majorities and two new ones may have nobody in common.
         let parts: Vec<u64> = (0..self.nodes.len()).map(|_| self.rng.range(0, 3)).collect();
         let Some(s) = self.server(leader) else { return };
