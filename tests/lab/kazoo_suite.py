@@ -71,11 +71,12 @@ class Results:
 
 
 def parts():
-    """kazoo's test modules, half of the time in each list."""
+    """kazoo's test modules, a third of the time in each list."""
     import kazoo.tests
-    slow = ["test_client", "test_eventlet_handler"]
+    first, second = ["test_client"], ["test_eventlet_handler", "test_lock", "test_queue"]
     names = sorted(m.name for m in pkgutil.iter_modules(kazoo.tests.__path__) if m.name.startswith("test_"))
-    return [["kazoo.tests." + n for n in names if (n in slow) == first] for first in (True, False)]
+    third = [n for n in names if n not in first + second]
+    return [["kazoo.tests." + n for n in part] for part in (first, second, third)]
 
 
 def read_list():
@@ -98,10 +99,10 @@ def main():
         with open(s.folder + "/zoo.cfg", "a") as f:
             f.write(SETTINGS)
     if not a.tests:
-        # Most of it is waiting: two parts, each with servers of its own.
+        # Most of it is waiting: three parts, each with servers of its own.
         here = os.path.abspath(__file__)
         started = [subprocess.Popen([sys.executable, here, "--json", "--kind", a.kind, *part], stdout=subprocess.PIPE, text=True, env=dict(os.environ, TRIVET_LAB_BASE=base))
-                   for part, base in zip(parts(), ("127.0.0.7", "127.0.1.7"))]
+                   for part, base in zip(parts(), ("127.0.0.7", "127.0.1.7", "127.0.2.7"))]
         outcome = {}
         for p in started:
             outcome.update(json.loads(p.communicate()[0].strip().splitlines()[-1]))
