@@ -94,6 +94,8 @@ def main():
     ap.add_argument("tests", nargs="*", help="pytest's arguments, instead of all tests")
     a = ap.parse_args()
     os.environ["ZOOKEEPER_VERSION"] = "3.9.5"
+    # One test looks at the environment of kazoo's own CI, where this is set as well.
+    os.environ.pop("CI", None)
     ensemble = Ensemble({i: a.kind for i in (1, 2, 3)})
     for s in ensemble.servers.values():
         with open(s.folder + "/zoo.cfg", "a") as f:

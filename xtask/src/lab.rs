@@ -6,9 +6,21 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-/// Name, program with arguments, commands that must exist, Python modules that must exist.
+/// What runs beside what. Each lane has a network namespace of its own, so that the same addresses do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    /// Virtual machines that are NFS clients.
+    Guests,
+    /// Servers and clients of coordination.
+    Servers,
+    /// Asserts short times: nothing beside it.
+    Alone,
+}
+
+/// Name, lane, program, commands that must exist, Python modules that must exist.
 struct Test {
     name: &'static str,
+    lane: Lane,
     script: &'static str,
     commands: &'static [&'static str],
     modules: &'static [&'static str],
@@ -24,38 +36,94 @@ const WRONG: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "busybox"
 const NIGHT: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "busybox", "ip", "nft"];
 
 const TESTS: &[Test] = &[
-    Test { name: "recipes", script: "recipes.py", commands: &["python3"], modules: &["kazoo"] },
-    Test { name: "wrong-input", script: "wrong_input.py", commands: WRONG, modules: &["kazoo"] },
-    Test { name: "power-loss", script: "power_loss.py", commands: POWER, modules: &[] },
-    Test { name: "names", script: "names.py", commands: NFS, modules: &[] },
-    Test { name: "history", script: "history.py", commands: NFS, modules: &[] },
-    Test { name: "vm-disk", script: "vm_disk.py", commands: NFS, modules: &[] },
-    Test { name: "frozen-control", script: "frozen_control.py", commands: NFS, modules: &[] },
+    Test { name: "recipes", lane: Lane::Servers, script: "recipes.py", commands: &["python3"], modules: &["kazoo"] },
+    Test { name: "wrong-input", lane: Lane::Guests, script: "wrong_input.py", commands: WRONG, modules: &["kazoo"] },
+    Test { name: "power-loss", lane: Lane::Guests, script: "power_loss.py", commands: POWER, modules: &[] },
+    Test { name: "names", lane: Lane::Guests, script: "names.py", commands: NFS, modules: &[] },
+    Test { name: "history", lane: Lane::Guests, script: "history.py", commands: NFS, modules: &[] },
+    Test { name: "vm-disk", lane: Lane::Guests, script: "vm_disk.py", commands: NFS, modules: &[] },
+    Test { name: "frozen-control", lane: Lane::Guests, script: "frozen_control.py", commands: NFS, modules: &[] },
     Test {
         name: "apache-coordination",
+        lane: Lane::Guests,
         script: "apache_coordination.py",
         commands: &["python3", "java", "qemu-system-x86_64", "cc", "lz4"],
         modules: &["kazoo"],
     },
-    Test { name: "behaviour", script: "behaviour.py", commands: &["python3", "java"], modules: &["kazoo"] },
-    Test { name: "kazoo", script: "kazoo_suite.py", commands: &["python3"], modules: &["kazoo", "pytest"] },
-    Test { name: "clients", script: "clients.py", commands: &["python3", "java", "cc"], modules: &["kazoo"] },
-    Test { name: "data-folders", script: "data_folders.py", commands: &["python3", "java"], modules: &["kazoo"] },
-    Test { name: "reconfig", script: "reconfig.py", commands: &["python3", "java"], modules: &["kazoo"] },
-    Test { name: "transfer", script: "transfer.py", commands: &["python3"], modules: &["kazoo"] },
-    Test { name: "sessions", script: "sessions.py", commands: &["python3"], modules: &["kazoo"] },
-    Test { name: "liars", script: "liars.py", commands: &["python3"], modules: &["kazoo"] },
-    Test { name: "strangers", script: "strangers.py", commands: &["python3", "java"], modules: &["kazoo"] },
+    Test {
+        name: "behaviour",
+        lane: Lane::Servers,
+        script: "behaviour.py",
+        commands: &["python3", "java"],
+        modules: &["kazoo"],
+    },
+    Test {
+        name: "kazoo",
+        lane: Lane::Servers,
+        script: "kazoo_suite.py",
+        commands: &["python3"],
+        modules: &["kazoo", "pytest"],
+    },
+    Test {
+        name: "clients",
+        lane: Lane::Servers,
+        script: "clients.py",
+        commands: &["python3", "java", "cc"],
+        modules: &["kazoo"],
+    },
+    Test {
+        name: "data-folders",
+        lane: Lane::Servers,
+        script: "data_folders.py",
+        commands: &["python3", "java"],
+        modules: &["kazoo"],
+    },
+    Test {
+        name: "reconfig",
+        lane: Lane::Servers,
+        script: "reconfig.py",
+        commands: &["python3", "java"],
+        modules: &["kazoo"],
+    },
+    Test { name: "transfer", lane: Lane::Servers, script: "transfer.py", commands: &["python3"], modules: &["kazoo"] },
+    Test { name: "sessions", lane: Lane::Alone, script: "sessions.py", commands: &["python3"], modules: &["kazoo"] },
+    Test { name: "liars", lane: Lane::Servers, script: "liars.py", commands: &["python3"], modules: &["kazoo"] },
+    Test {
+        name: "strangers",
+        lane: Lane::Alone,
+        script: "strangers.py",
+        commands: &["python3", "java"],
+        modules: &["kazoo"],
+    },
     Test {
         name: "stalls",
+        lane: Lane::Alone,
         script: "stalls.py",
         commands: &["python3", "mke2fs", "mount", "fsfreeze"],
         modules: &["kazoo"],
     },
-    Test { name: "rolling", script: "rolling.py", commands: &["python3", "java"], modules: &["kazoo"] },
-    Test { name: "bad-night", script: "bad_night.py", commands: &["python3", "ip", "nft"], modules: &[] },
-    Test { name: "nfs-night", script: "nfs_night.py", commands: NIGHT, modules: &[] },
-    Test { name: "apache-mix", script: "apache_mix.py", commands: &["python3", "java"], modules: &["kazoo"] },
+    Test {
+        name: "rolling",
+        lane: Lane::Servers,
+        script: "rolling.py",
+        commands: &["python3", "java"],
+        modules: &["kazoo"],
+    },
+    Test {
+        name: "bad-night",
+        lane: Lane::Alone,
+        script: "bad_night.py",
+        commands: &["python3", "ip", "nft"],
+        modules: &[],
+    },
+    Test { name: "nfs-night", lane: Lane::Alone, script: "nfs_night.py", commands: NIGHT, modules: &[] },
+    Test {
+        name: "apache-mix",
+        lane: Lane::Servers,
+        script: "apache_mix.py",
+        commands: &["python3", "java"],
+        modules: &["kazoo"],
+    },
 ];
 
 #[derive(clap::Args)]
@@ -89,29 +157,55 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if !built.success() {
         bail!("the binary does not build");
     }
-    let (mut passed, mut failed) = (0, Vec::new());
-    for t in chosen {
-        println!("== {}", t.name);
-        let missing = missing(t);
-        let begun = Instant::now();
-        let ok = if missing.is_empty() {
-            Command::new("python3").arg(t.script).current_dir(root.join("tests/lab")).status()?.success()
-        } else {
-            println!("needs what is not here: {}", missing.join(", "));
-            false
+    let scripts = root.join("tests/lab");
+    let of = |lane| chosen.iter().copied().filter(move |t| t.lane == lane).collect::<Vec<_>>();
+    let (guests, servers) = (of(Lane::Guests), of(Lane::Servers));
+    let mut failed = Vec::new();
+    if guests.is_empty() || servers.is_empty() {
+        failed.extend(guests.iter().chain(&servers).filter(|t| !run_one(t, &scripts, false)).map(|t| t.name));
+    } else {
+        let lane = |tests: Vec<&'static Test>| {
+            let scripts = scripts.clone();
+            move || tests.into_iter().filter(|t| !run_one(t, &scripts, true)).map(|t| t.name).collect::<Vec<_>>()
         };
-        println!("== {} {} in {:.1} s", t.name, if ok { "passed" } else { "FAILED" }, begun.elapsed().as_secs_f64());
-        if ok {
-            passed += 1;
-        } else {
-            failed.push(t.name);
-        }
+        let beside = std::thread::spawn(lane(servers));
+        failed.extend(lane(guests)());
+        failed.extend(beside.join().map_err(|_| anyhow::anyhow!("a lane of tests panicked"))?);
     }
-    println!("{passed} passed, {} failed", failed.len());
+    failed.extend(of(Lane::Alone).iter().filter(|t| !run_one(t, &scripts, false)).map(|t| t.name));
+    println!("{} passed, {} failed", chosen.len() - failed.len(), failed.len());
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
     }
     Ok(())
+}
+
+/// Runs a test and says how it went. `beside`: in a network namespace of its own, its output printed at its end.
+fn run_one(t: &Test, scripts: &Path, beside: bool) -> bool {
+    let begun = Instant::now();
+    let missing = missing(t);
+    let mut said = Vec::new();
+    if !beside {
+        println!("== {}", t.name);
+    }
+    let ok = if !missing.is_empty() {
+        said = format!("needs what is not here: {}\n", missing.join(", ")).into_bytes();
+        false
+    } else if beside {
+        let script = format!("ip link set lo up && exec python3 {} 2>&1", t.script);
+        let out = Command::new("unshare").args(["--net", "sh", "-c", &script]).current_dir(scripts).output();
+        out.is_ok_and(|o| {
+            said = [o.stdout, o.stderr].concat();
+            o.status.success()
+        })
+    } else {
+        Command::new("python3").arg(t.script).current_dir(scripts).status().is_ok_and(|s| s.success())
+    };
+    let seconds = begun.elapsed().as_secs_f64();
+    let head = if beside { format!("== {}\n", t.name) } else { String::new() };
+    let said = String::from_utf8_lossy(&said);
+    println!("{head}{said}== {} {} in {seconds:.1} s", t.name, if ok { "passed" } else { "FAILED" });
+    ok
 }
 
 fn missing(t: &Test) -> Vec<String> {

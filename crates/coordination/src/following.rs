@@ -44,7 +44,7 @@ pub(crate) struct Following {
     phase: Phase,
     give_up_at: Millis,
     last_heard: Millis,
-    /// Whether this server said that it votes, or that it observes.
+    /// Whether this server had a vote when it began to follow.
     pub(crate) as_voter: bool,
     /// The members as the leader names them.
     members: String,
@@ -315,7 +315,6 @@ impl Server {
     /// TRUNC. What is in the tree cannot be cut; the leader is then asked for a snapshot instead.
     fn cut_to(&mut self, zxid: Zxid) {
         if self.history.truncate(zxid) {
-            self.note_next_members();
             if self.cfg.bug != Some(Bug::TruncateInMemoryOnly) {
                 self.write(DiskOp::Truncate(zxid), Then::Nothing);
             }
@@ -340,7 +339,6 @@ impl Server {
         self.history = History::new(zxid, self.cfg.ring_bytes_max);
         self.tree = tree;
         self.take_members_from_tree();
-        self.note_next_members();
         self.snap_wanted = None;
         self.txns_since_snapshot = 0;
         self.write(DiskOp::Install { zxid, bytes }, Then::Nothing);

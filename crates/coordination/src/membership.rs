@@ -2,6 +2,7 @@
 //! with one id does. Apache's protocol names neither ensembles nor machines. What there is: votes carry the
 //! sender's `server.N` lines (since 3.5), and connections have addresses.
 
+use crate::ensemble::Ensemble;
 use crate::server::Server;
 use crate::Millis;
 use std::collections::BTreeMap;
@@ -17,16 +18,8 @@ pub const ALIVE_MS: Millis = 1_000;
 type Addresses = BTreeMap<ServerId, (IpAddr, u16, u16)>;
 
 fn addresses(config: &str) -> Addresses {
-    let server = |line: &str| {
-        let (id, value) = line.trim().strip_prefix("server.")?.split_once('=')?;
-        let (host, rest) = match value.strip_prefix('[') {
-            Some(v6) => v6.split_once("]:")?,
-            None => value.split_once(':')?,
-        };
-        let mut ports = rest.split([':', ';']).map(|p| p.parse().ok());
-        Some((ServerId(id.parse().ok()?), (host.parse().ok()?, ports.next()??, ports.next()??)))
-    };
-    config.lines().filter_map(server).collect()
+    let servers = Ensemble::parse(config).unwrap_or_default().servers;
+    servers.into_iter().filter_map(|(id, s)| Some((id, (s.host.parse().ok()?, s.quorum, s.election)))).collect()
 }
 
 /// Where a configuration has a server, if it says so in numbers.

@@ -42,13 +42,16 @@ impl Server {
         let next = next.map(|n| NextConfig { members: n.members(), text: n.to_string() });
         if next.as_ref().map(|n| &n.text) != self.cfg.next.as_ref().map(|n| &n.text) {
             self.cfg.next = next;
-            self.tell_members();
+            self.members_to_tell = true;
         }
     }
 
-    fn tell_members(&mut self) {
-        let next = self.cfg.next.as_ref().map(|n| n.text.clone());
-        self.out.push(Effect::Members { text: self.cfg.config_text.clone(), next });
+    /// Once behind each input: of the steps in between nobody hears, who would leave servers that stay.
+    pub(crate) fn tell_members(&mut self) {
+        if std::mem::take(&mut self.members_to_tell) {
+            let next = self.cfg.next.as_ref().map(|n| n.text.clone());
+            self.out.push(Effect::Members { text: self.cfg.config_text.clone(), next });
+        }
     }
 
     /// As votes carry them. Who looks says which list may follow: a server whose vote only that one has would
@@ -83,8 +86,8 @@ impl Server {
         self.cfg.config_version = found.version;
         self.cfg.config_text = found.to_string();
         self.tree.set_members(&self.cfg.config_text);
+        self.members_to_tell = true;
         self.note_next_members();
-        self.tell_members();
         let gone: Vec<_> = self.ours.iter().copied().filter(|id| !self.cfg.is_member(*id)).collect();
         for id in gone {
             self.ours.remove(&id);
@@ -101,7 +104,8 @@ impl Server {
 
     /// What others say while this server looks is a committed list.
     pub(crate) fn hear_of_newer_members(&mut self, n: &Notification) {
-        if !matches!(self.role, Role::Looking) || !self.cfg.reconfig || n.config.is_empty() {
+        let known = n.config.is_empty() || n.config == self.cfg.config_text.as_bytes();
+        if !matches!(self.role, Role::Looking) || !self.cfg.reconfig || known {
             return;
         }
         let text = String::from_utf8_lossy(&n.config);

@@ -151,9 +151,6 @@ impl Server {
             ClientInput::Connected { ip, port } => {
                 if self.clients.conns.is_empty() {
                     self.clients.sweep_at = now + SWEEP_MS;
-                    if self.reads_only() {
-                        self.let_held_clients_read();
-                    }
                 }
                 let conn = Conn {
                     ids: vec![Id { scheme: "ip".into(), id: ip.clone() }],

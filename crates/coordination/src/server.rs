@@ -321,6 +321,8 @@ pub struct Server {
     pub(crate) next_heard_until: Option<Millis>,
     /// The members changed within the input that is being handled.
     pub(crate) members_changed: bool,
+    /// The driver is to hear of the members behind this input.
+    pub(crate) members_to_tell: bool,
     /// Digests of the tree, one each so many transactions, for who compares servers.
     pub(crate) digests: VecDeque<(Zxid, i64)>,
     pub(crate) figures: Figures,
@@ -377,6 +379,7 @@ impl Server {
             snapshot_part_at: 0,
             next_heard_until: None,
             members_changed: false,
+            members_to_tell: false,
             digests: VecDeque::new(),
             figures: Figures::default(),
             started_at: now.mono_ms,
@@ -393,6 +396,7 @@ impl Server {
         self.note_next_members();
         self.members_changed = false;
         self.settled();
+        self.tell_members();
         out.append(&mut self.out);
     }
 
@@ -418,6 +422,7 @@ impl Server {
         if std::mem::take(&mut self.members_changed) {
             self.take_new_role();
         }
+        self.tell_members();
         out.append(&mut self.out);
     }
 

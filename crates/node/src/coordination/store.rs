@@ -357,7 +357,7 @@ impl Store {
 
     fn pass_on(&mut self, part: Part) {
         if self.snapshot.as_ref().is_some_and(|s| s.try_send(part).is_err()) {
-            tracing::error!("a snapshot is given up, for the disk does not keep up with it; the log keeps growing");
+            tracing::error!("a snapshot is given up: its disk failed or does not keep up; the log keeps growing");
             self.snapshot = None;
         }
     }
@@ -378,6 +378,7 @@ impl Store {
                 purge(&dir, &log_dir, kept)
             });
             if let Err(e) = written {
+                let _ = fs::remove_file(&tmp);
                 tracing::error!(%name, error = %e, "cannot write a snapshot; the log keeps growing");
             }
         })?;
