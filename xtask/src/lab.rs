@@ -38,7 +38,7 @@ const NIGHT: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "busybox"
 const TESTS: &[Test] = &[
     Test { name: "recipes", lane: Lane::Servers, script: "recipes.py", commands: &["python3"], modules: &["kazoo"] },
     Test { name: "wrong-input", lane: Lane::Guests, script: "wrong_input.py", commands: WRONG, modules: &["kazoo"] },
-    Test { name: "power-loss", lane: Lane::Guests, script: "power_loss.py", commands: POWER, modules: &[] },
+    Test { name: "power-loss", lane: Lane::Alone, script: "power_loss.py", commands: POWER, modules: &[] },
     Test { name: "names", lane: Lane::Guests, script: "names.py", commands: NFS, modules: &[] },
     Test { name: "history", lane: Lane::Guests, script: "history.py", commands: NFS, modules: &[] },
     Test { name: "vm-disk", lane: Lane::Guests, script: "vm_disk.py", commands: NFS, modules: &[] },

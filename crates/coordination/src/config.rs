@@ -134,7 +134,7 @@ impl Config {
             min_session_timeout_ms: 6_000,
             max_session_timeout_ms: 60_000,
             snap_count: 100_000,
-            ring_bytes_max: 64 << 20,
+            ring_bytes_max: 32 << 20,
             fast: FastLimits::default(),
             extended_types: false,
             super_digest: None,

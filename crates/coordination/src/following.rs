@@ -363,7 +363,7 @@ impl Server {
         }
         let bytes = p.data.clone().expect("decoded from it");
         let reconfig = txn.is_reconfig();
-        self.history.push(Entry { txn, bytes: bytes.clone(), digest });
+        self.history.push(Entry::new(txn, bytes.clone(), digest));
         if reconfig {
             self.note_next_members();
         }
@@ -384,7 +384,7 @@ impl Server {
         if !broadcasting {
             return;
         }
-        if self.history.tail().front().map(|e| e.txn.zxid) != Some(zxid) {
+        if self.history.tail().front().map(|e| e.zxid()) != Some(zxid) {
             return self.look(format!("the leader committed {zxid}, which is not the oldest proposal here"));
         }
         self.commit_next();
@@ -401,11 +401,11 @@ impl Server {
         self.election.set_epoch(epoch);
         // The second ACK of NEWLEADER, which Apache's learners send as well.
         self.send(link, &QuorumPacket::new(kind::ACK, epoch << 32));
-        while self.history.tail().front().is_some_and(|e| e.txn.zxid <= commit_to) {
+        while self.history.tail().front().is_some_and(|e| e.zxid() <= commit_to) {
             self.commit_next();
         }
         self.take_members(&members);
-        let open: Vec<_> = self.history.tail().iter().map(|e| e.txn.zxid).collect();
+        let open: Vec<_> = self.history.tail().iter().map(|e| e.zxid()).collect();
         for zxid in open {
             self.after_writes(Then::AckProposal { link, zxid });
         }

@@ -6,26 +6,72 @@
 
 use bytes::Bytes;
 use std::collections::VecDeque;
-use trivet_formats::txn::Txn;
+use std::mem::size_of;
+use trivet_formats::txn::{Logged, Txn};
 use trivet_formats::Zxid;
 
 #[derive(Debug, Clone)]
 pub struct Entry {
-    pub txn: Txn,
-    /// Wire bytes of the transaction, as they are logged and proposed.
-    pub bytes: Bytes,
+    /// As it is logged and proposed.
+    pub logged: Logged,
+    /// Not kept of what was in the log at a start.
+    txn: Option<Box<Txn>>,
     /// The tree's digest behind it, as its leader sees it.
     pub digest: Option<i64>,
 }
 
+impl Entry {
+    /// `bytes` are those of `txn`.
+    pub fn new(txn: Txn, bytes: Bytes, digest: Option<i64>) -> Self {
+        Entry { logged: Logged::of(&txn, bytes), txn: Some(Box::new(txn)), digest }
+    }
+    pub fn zxid(&self) -> Zxid {
+        self.logged.zxid()
+    }
+    pub fn take_txn(&mut self) -> Txn {
+        self.txn.take().map_or_else(|| self.logged.txn(), |txn| *txn)
+    }
+}
+
+impl From<Logged> for Entry {
+    fn from(logged: Logged) -> Self {
+        Entry { logged, txn: None, digest: None }
+    }
+}
+
+/// Committed transactions in one piece of memory: a hundred thousand small ones would double what they take.
+#[derive(Default)]
+struct Segment {
+    bytes: Vec<u8>,
+    /// Where each ends.
+    entries: Vec<(Zxid, u32)>,
+}
+
+impl Segment {
+    fn last(&self) -> Zxid {
+        self.entries.last().map_or(Zxid::ZERO, |(z, _)| *z)
+    }
+    fn size_bytes(&self) -> usize {
+        self.bytes.len() + self.entries.len() * size_of::<(Zxid, u32)>()
+    }
+    fn from(&self, first: usize) -> impl Iterator<Item = (Zxid, &[u8])> {
+        let begin = move |i: usize| if i == 0 { 0 } else { self.entries[i - 1].1 as usize };
+        (first..self.entries.len()).map(move |i| (self.entries[i].0, &self.bytes[begin(i)..self.entries[i].1 as usize]))
+    }
+}
+
 pub struct History {
-    ring: VecDeque<(Zxid, Bytes)>,
+    /// The last one grows; none is empty.
+    ring: VecDeque<Segment>,
     ring_bytes: usize,
     ring_bytes_max: usize,
     /// The zxid before the ring's first.
     base: Zxid,
     tail: VecDeque<Entry>,
 }
+
+/// A segment takes no more beyond this, or a sixteenth of the ring.
+const SEGMENT_BYTES: usize = 256 << 10;
 
 /// How a learner is brought to the leader's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,10 +94,10 @@ impl History {
 
     /// The newest zxid in the log, committed or not.
     pub fn last(&self) -> Zxid {
-        self.tail.back().map_or_else(|| self.last_committed(), |e| e.txn.zxid)
+        self.tail.back().map_or_else(|| self.last_committed(), |e| e.zxid())
     }
     pub fn last_committed(&self) -> Zxid {
-        self.ring.back().map_or(self.base, |(z, _)| *z)
+        self.ring.back().map_or(self.base, Segment::last)
     }
     /// What comes after this is in memory.
     pub fn base(&self) -> Zxid {
@@ -61,40 +107,53 @@ impl History {
         &self.tail
     }
     pub fn push(&mut self, entry: Entry) {
-        assert!(entry.txn.zxid > self.last(), "the log only grows: {:?} after {:?}", entry.txn.zxid, self.last());
+        assert!(entry.zxid() > self.last(), "the log only grows: {:?} after {:?}", entry.zxid(), self.last());
         self.tail.push_back(entry);
     }
     /// Takes the oldest entry of the tail as committed.
     pub fn commit_next(&mut self) -> Option<Entry> {
         let entry = self.tail.pop_front()?;
-        self.remember(entry.txn.zxid, entry.bytes.clone());
+        self.remember(entry.zxid(), entry.logged.bytes());
         Some(entry)
     }
     /// Adds a transaction that is in the tree already (at start, for the ring).
-    pub fn remember(&mut self, zxid: Zxid, bytes: Bytes) {
-        self.ring_bytes += bytes.len();
-        self.ring.push_back((zxid, bytes));
+    pub fn remember(&mut self, zxid: Zxid, bytes: &[u8]) {
+        let full = SEGMENT_BYTES.min(self.ring_bytes_max / 16);
+        if self.ring.back().is_none_or(|s| s.size_bytes() + bytes.len() > full) {
+            if let Some(s) = self.ring.back_mut() {
+                s.bytes.shrink_to_fit();
+                s.entries.shrink_to_fit();
+            }
+            self.ring.push_back(Segment::default());
+        }
+        let segment = self.ring.back_mut().expect("just looked");
+        self.ring_bytes -= segment.size_bytes();
+        segment.bytes.extend_from_slice(bytes);
+        segment.entries.push((zxid, segment.bytes.len() as u32));
+        self.ring_bytes += segment.size_bytes();
         while self.ring_bytes > self.ring_bytes_max && self.ring.len() > 1 {
-            if let Some((zxid, bytes)) = self.ring.pop_front() {
-                self.base = zxid;
-                self.ring_bytes -= bytes.len();
+            if let Some(oldest) = self.ring.pop_front() {
+                self.base = oldest.last();
+                self.ring_bytes -= oldest.size_bytes();
             }
         }
     }
     /// Drops what comes after `zxid` from the tail. False when the log has no such point that is
     /// not older than what is committed here.
     pub fn truncate(&mut self, zxid: Zxid) -> bool {
-        if zxid != self.last_committed() && !self.tail.iter().any(|e| e.txn.zxid == zxid) {
+        if zxid != self.last_committed() && !self.tail.iter().any(|e| e.zxid() == zxid) {
             return false;
         }
-        self.tail.retain(|e| e.txn.zxid <= zxid);
+        self.tail.retain(|e| e.zxid() <= zxid);
         true
     }
     /// Entries with a zxid above `after`, oldest first; `with_tail` adds those not committed.
-    pub fn after(&self, after: Zxid, with_tail: bool) -> impl Iterator<Item = (Zxid, &Bytes)> {
-        let tail = self.tail.iter().map(|e| (e.txn.zxid, &e.bytes)).filter(move |_| with_tail);
-        let from = self.ring.partition_point(|(z, _)| *z <= after);
-        self.ring.iter().skip(from).map(|(z, b)| (*z, b)).chain(tail).filter(move |(z, _)| *z > after)
+    pub fn after(&self, after: Zxid, with_tail: bool) -> impl Iterator<Item = (Zxid, &[u8])> {
+        let tail = self.tail.iter().map(|e| (e.zxid(), &e.logged.bytes()[..])).filter(move |_| with_tail);
+        let from = self.ring.partition_point(|s| s.last() <= after);
+        let ring =
+            self.ring.iter().skip(from).flat_map(move |s| s.from(s.entries.partition_point(|(z, _)| *z <= after)));
+        ring.chain(tail).filter(move |(z, _)| *z > after)
     }
 
     /// Chooses how to synchronise a learner whose log ends at `peer`. `with_tail`: a leader that is
@@ -139,7 +198,7 @@ mod tests {
     fn entry(epoch: i64, counter: u32) -> Entry {
         let zxid = Zxid::new(epoch, counter);
         let txn = Txn { session: SessionId(0), cxid: 0, zxid, time_ms: 0, body: TxnBody::Error(0) };
-        Entry { bytes: txn.encode().into(), txn, digest: None }
+        Entry::from(Logged::of(&txn, txn.encode().into()))
     }
 
     /// Committed: (1,3) (1,4) (2,1); tail: (2,2).
@@ -183,7 +242,7 @@ mod tests {
 
     #[test]
     fn the_ring_forgets_the_oldest() {
-        let mut h = History::new(Zxid::ZERO, 100);
+        let mut h = History::new(Zxid::ZERO, 300);
         for i in 1..50 {
             h.push(entry(1, i));
             h.commit_next();

@@ -74,7 +74,7 @@ impl Stage<'_> {
             return change.record.clone();
         }
         let node = self.tree.get(path)?;
-        Some(Record { stat: node.stat, child_count: node.children.len(), acl: node.acl.clone() })
+        Some(Record { stat: *node.stat(), child_count: node.child_count(), acl: node.acl().clone() })
     }
     fn need(&self, path: &str) -> Result<Record, i32> {
         self.get(path).ok_or(err::NO_NODE)
@@ -283,7 +283,7 @@ fn set_data(stage: &mut Stage<'_>, cfg: &Config, r: &Request<'_>, request: SetDa
     let mut node = stage.need(&request.path)?;
     allowed(cfg, &node, perms::WRITE, r)?;
     if cfg.enforce_quota {
-        let before = stage.tree.get(&request.path).and_then(|n| n.data.as_ref()).map_or(0, |d| d.len() as i64);
+        let before = stage.tree.get(&request.path).and_then(|n| n.data()).map_or(0, |d| d.len() as i64);
         stage.tree.check_quota(&request.path, 0, request.data.as_ref().map_or(0, |d| d.len() as i64) - before)?;
     }
     node.stat.version = next_version(request.version, node.stat.version)?;

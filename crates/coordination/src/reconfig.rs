@@ -27,8 +27,9 @@ fn shares_a_server(ours: &str, theirs: &str) -> bool {
 impl Server {
     /// Looks for a reconfig in the part of the log that is not known to be committed.
     pub(crate) fn note_next_members(&mut self) {
-        let text = self.history.tail().iter().rev().find_map(|e| match &e.txn.body {
-            TxnBody::SetData { reconfig: true, data, .. } => Some(data.clone().unwrap_or_default()),
+        let newest = self.history.tail().iter().rev().map(|e| &e.logged).find(|l| l.is_reconfig());
+        let text = newest.and_then(|l| match l.txn().body {
+            TxnBody::SetData { reconfig: true, data, .. } => Some(data.unwrap_or_default()),
             _ => None,
         });
         let next = text.and_then(|t| Ensemble::parse(&String::from_utf8_lossy(&t)).ok());
@@ -66,7 +67,7 @@ impl Server {
 
     /// At the start, and with a snapshot from a leader: a list that a reconfig made is newer than the file's.
     pub(crate) fn take_members_from_tree(&mut self) {
-        let text = self.tree.get(CONFIG_NODE).and_then(|n| n.data.clone()).unwrap_or_default();
+        let text = self.tree.get(CONFIG_NODE).and_then(|n| n.data().map(<[u8]>::to_vec)).unwrap_or_default();
         self.take_members(&String::from_utf8_lossy(&text));
         if !self.cfg.standalone() {
             self.tree.set_members(&self.cfg.config_text);

@@ -537,16 +537,17 @@ impl Server {
 
     /// Takes the oldest entry of the log's tail as committed: apply, tell watchers, answer.
     pub(crate) fn commit_next(&mut self) {
-        let Some(entry) = self.history.commit_next() else { return };
+        let Some(mut entry) = self.history.commit_next() else { return };
+        let txn = entry.take_txn();
         let mut changes = Vec::new();
-        let outcome = self.tree.apply(&entry.txn, &mut changes);
-        self.note_digest(entry.txn.zxid, entry.digest);
-        if let TxnBody::SetData { reconfig: true, data: Some(text), .. } = &entry.txn.body {
+        let outcome = self.tree.apply(&txn, &mut changes);
+        self.note_digest(txn.zxid, entry.digest);
+        if let TxnBody::SetData { reconfig: true, data: Some(text), .. } = &txn.body {
             self.members_committed(text);
         }
         for change in changes {
             let parent = crate::tree::split(&change.path).map_or("/", |(p, _)| p).to_string();
-            let zxid = entry.txn.zxid.0;
+            let zxid = txn.zxid.0;
             let (kind, children) = match change.kind {
                 ChangeKind::Created => (event::NODE_CREATED, true),
                 ChangeKind::Deleted => (event::NODE_DELETED, true),
@@ -565,15 +566,15 @@ impl Server {
             }
         }
         if let Role::Leading(l) = &mut self.role {
-            match &entry.txn.body {
-                TxnBody::CloseSession { .. } => l.tracker.remove(entry.txn.session),
+            match &txn.body {
+                TxnBody::CloseSession { .. } => l.tracker.remove(txn.session),
                 TxnBody::CreateSession { timeout_ms } => {
-                    l.tracker.track(self.now.mono_ms, entry.txn.session, *timeout_ms, None)
+                    l.tracker.track(self.now.mono_ms, txn.session, *timeout_ms, None)
                 }
                 _ => {}
             }
         }
-        self.answer_commit(&entry.txn, outcome);
+        self.answer_commit(&txn, outcome);
         self.count_towards_snapshot();
     }
 

@@ -21,7 +21,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use trivet_formats::election::{Lead, LinkProbe, Notification, ServerState};
 use trivet_formats::quorum::QuorumPacket;
-use trivet_formats::txn::Txn;
+use trivet_formats::txn::Logged;
 use trivet_formats::{ServerId, SessionId, Zxid};
 
 /// An epoch so far ahead is a lie (epochs grow by one an election), and believing it would burn all epochs.
@@ -45,7 +45,7 @@ pub struct Recovered {
     /// From the newest intact snapshot.
     pub tree: Tree,
     /// All intact transactions of the log behind that snapshot, in order.
-    pub log: Vec<(Txn, Bytes)>,
+    pub log: Vec<Logged>,
     pub accepted_epoch: i64,
     pub current_epoch: i64,
 }
@@ -336,11 +336,7 @@ impl Server {
     pub fn new(cfg: Config, recovered: Recovered, now: Now) -> Self {
         let Recovered { tree, log, accepted_epoch, current_epoch } = recovered;
         let mut history = History::new(tree.last_zxid(), cfg.ring_bytes_max);
-        for (txn, bytes) in log {
-            if txn.zxid > tree.last_zxid() {
-                history.push(Entry { txn, bytes, digest: None });
-            }
-        }
+        log.into_iter().filter(|l| l.zxid() > tree.last_zxid()).for_each(|l| history.push(Entry::from(l)));
         let next_session = SessionId::first_of(cfg.id, now.wall_ms);
         Server {
             election: Election::new(cfg.id),

@@ -119,6 +119,30 @@ pub fn read_packet(r: &mut impl Read, max_bytes: usize) -> io::Result<QuorumPack
     Ok(QuorumPacket { kind, zxid, data, auth })
 }
 
+/// The length of the packet at the beginning of `bytes`; none when its end is not there yet. `max_bytes` bounds its
+/// data.
+pub fn packet_length(bytes: &[u8], max_bytes: usize) -> io::Result<Option<usize>> {
+    let number = |at: usize| bytes.get(at..at + 4).map(|b| i32::from_be_bytes(b.try_into().expect("4")));
+    let behind = |at: usize, length: i32, max: usize| match usize::try_from(length.max(0)) {
+        Ok(n) if length >= -1 && n <= max => Ok(at + 4 + n),
+        _ => Err(bad("a packet's field has a length out of bounds")),
+    };
+    let Some(length) = number(12) else { return Ok(None) };
+    let mut at = behind(12, length, max_bytes)?;
+    let Some(count) = number(at) else { return Ok(None) };
+    if count > MAX_AUTH_IDS {
+        return Err(bad("more auth ids than a packet may carry"));
+    }
+    at += 4;
+    for _ in 0..count.max(0) {
+        for max in [4096, 65536] {
+            let Some(length) = number(at) else { return Ok(None) };
+            at = behind(at, length, max)?;
+        }
+    }
+    Ok((at <= bytes.len()).then_some(at))
+}
+
 /// A connection has one id per `addauth`; nobody needs a thousand.
 const MAX_AUTH_IDS: i32 = 1024;
 
@@ -168,5 +192,15 @@ mod tests {
         assert_eq!(LearnerInfo::parse(p.body()).unwrap(), info);
         assert!(read_packet(&mut &out[..], 8).is_err());
         assert!(read_packet(&mut &out[..out.len() - 1], 1024).is_err());
+        let auth = vec![Id { scheme: "ip".into(), id: "10.0.0.1".into() }];
+        let first = out.len();
+        QuorumPacket { kind: kind::REVALIDATE, zxid: 1, data: None, auth }.encode(&mut out);
+        for cut in 0..first {
+            assert_eq!(packet_length(&out[..cut], 1024).unwrap(), None);
+        }
+        assert_eq!(packet_length(&out, 1024).unwrap(), Some(first));
+        assert!(packet_length(&out, 8).is_err());
+        assert_eq!(packet_length(&out[first..], 0).unwrap(), Some(out.len() - first));
+        assert_eq!(packet_length(&out[first..out.len() - 1], 0).unwrap(), None);
     }
 }

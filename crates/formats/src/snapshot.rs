@@ -6,10 +6,9 @@
 
 use crate::client::{Acl, StatPersisted};
 use crate::jute::{put_buffer, put_str, Jute, Reader};
-use crate::quorum::{bad, read_buffer, read_i32};
+use crate::quorum::bad;
 use crate::txn::DIGEST_VERSION;
 use crate::Zxid;
-use bytes::Bytes;
 use std::io::{self, Read};
 
 pub const MAGIC: [u8; 4] = *b"ZKSN";
@@ -18,20 +17,24 @@ const STREAM_END: &str = "BenWasHere";
 /// Longest data of a znode that a reader accepts: maxbuffer and extrasize of a generous site.
 const MAX_FIELD_BYTES: usize = 64 << 20;
 const MAX_ACL_ENTRIES: i32 = 1 << 20;
+const MAX_STRING_BYTES: usize = 1 << 20;
+/// A file is read in pieces of this.
+const READ_AHEAD_BYTES: usize = 256 << 10;
 
 /// Receives what a snapshot holds, in its order.
 pub trait Sink {
     fn session(&mut self, id: i64, timeout_ms: i32);
     fn acl(&mut self, id: i64, acl: Vec<Acl>);
     /// Errors when a node's parent is missing.
-    fn node(&mut self, path: String, data: Option<Bytes>, acl: i64, stat: StatPersisted) -> Result<(), &'static str>;
+    fn node(&mut self, path: &str, data: Option<&[u8]>, acl: i64, stat: StatPersisted) -> Result<(), &'static str>;
+    /// All nodes were there. Errors when that cannot be a tree.
+    fn end(&mut self) -> Result<(), &'static str>;
 }
 
 /// Reads the file form and checks its seal.
 pub fn read_file(r: impl Read, sink: &mut impl Sink) -> io::Result<()> {
-    let mut r = Summed { inner: r, sum: simd_adler32::Adler32::new() };
-    let mut head = [0u8; 16];
-    r.read_exact(&mut head)?;
+    let mut r = Fields { ahead: READ_AHEAD_BYTES, ..Fields::exactly(r) };
+    let head = r.take(16)?;
     if head[..4] != MAGIC {
         return Err(bad("not a snapshot: it does not begin with ZKSN"));
     }
@@ -39,81 +42,124 @@ pub fn read_file(r: impl Read, sink: &mut impl Sink) -> io::Result<()> {
         return Err(bad("snapshot of another version than 2: it was written by a newer program"));
     }
     read_body(&mut r, sink)?;
-    let want = i64::from(r.sum.finish());
-    let mut seal = [0u8; 8];
-    r.read_exact(&mut seal)?;
-    if i64::from_be_bytes(seal) != want {
+    let want = i64::from(r.sum());
+    if r.i64()? != want {
         return Err(bad("the snapshot's checksum does not match"));
     }
-    match read_buffer(&mut r, 16)?.as_deref() {
+    match r.buffer(16)? {
         Some(b"/") => Ok(()),
         _ => Err(bad("the snapshot's seal is broken off")),
     }
 }
 
-/// Reads the stream form, up to and including its end mark.
+/// Reads the stream form, up to and including its end mark, and nothing behind it.
 pub fn read_stream(r: &mut impl Read, sink: &mut impl Sink) -> io::Result<()> {
-    read_body(r, sink)?;
-    match read_buffer(r, 64)?.as_deref() {
+    let mut r = Fields::exactly(r);
+    read_body(&mut r, sink)?;
+    match r.buffer(64)? {
         Some(b) if b == STREAM_END.as_bytes() => Ok(()),
         _ => Err(bad("the snapshot stream does not end with its mark")),
     }
 }
 
-fn read_body(r: &mut impl Read, sink: &mut impl Sink) -> io::Result<()> {
-    for _ in 0..read_i32(r)?.max(0) {
-        let id = read_i64(r)?;
-        sink.session(id, read_i32(r)?);
+fn read_body(r: &mut Fields<impl Read>, sink: &mut impl Sink) -> io::Result<()> {
+    for _ in 0..r.i32()?.max(0) {
+        let id = r.i64()?;
+        sink.session(id, r.i32()?);
     }
-    for _ in 0..read_i32(r)?.max(0) {
-        let id = read_i64(r)?;
-        let count = read_i32(r)?;
+    for _ in 0..r.i32()?.max(0) {
+        let id = r.i64()?;
+        let count = r.i32()?;
         if count > MAX_ACL_ENTRIES {
             return Err(bad("an access list of more than a million entries"));
         }
         let mut acl = Vec::new();
         for _ in 0..count.max(0) {
-            let perms = read_i32(r)?;
-            let scheme = read_string(r)?;
-            acl.push(Acl { perms, id: crate::client::Id { scheme, id: read_string(r)? } });
+            let perms = r.i32()?;
+            let scheme = r.string()?;
+            acl.push(Acl { perms, id: crate::client::Id { scheme, id: r.string()? } });
         }
         sink.acl(id, acl);
     }
+    let (mut path, mut data) = (String::new(), Vec::new());
     loop {
-        let path = read_string(r)?;
-        if path == "/" {
-            return Ok(());
+        path.clear();
+        let bytes = r.buffer(MAX_STRING_BYTES)?.unwrap_or_default();
+        match std::str::from_utf8(bytes) {
+            Ok(text) => path.push_str(text),
+            Err(_) => path.push_str(&String::from_utf8_lossy(bytes)),
         }
-        let data = read_buffer(r, MAX_FIELD_BYTES)?.map(Bytes::from);
-        let acl = read_i64(r)?;
-        let mut stat = [0u8; 60];
-        r.read_exact(&mut stat)?;
-        let stat = StatPersisted::get(&mut Reader::new(&stat)).map_err(|_| bad("a stat is broken"))?;
-        sink.node(path, data, acl, stat).map_err(bad)?;
+        if path == "/" {
+            return sink.end().map_err(bad);
+        }
+        data.clear();
+        let has_data = r.buffer(MAX_FIELD_BYTES)?.map(|d| data.extend_from_slice(d)).is_some();
+        let acl = r.i64()?;
+        let stat = StatPersisted::get(&mut Reader::new(r.take(60)?)).map_err(|_| bad("a stat is broken"))?;
+        sink.node(&path, has_data.then_some(&data[..]), acl, stat).map_err(bad)?;
     }
 }
 
-fn read_i64(r: &mut impl Read) -> io::Result<i64> {
-    let mut b = [0u8; 8];
-    r.read_exact(&mut b)?;
-    Ok(i64::from_be_bytes(b))
-}
-
-fn read_string(r: &mut impl Read) -> io::Result<String> {
-    let bytes = read_buffer(r, 1 << 20)?.unwrap_or_default();
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-struct Summed<R> {
+/// Fields of a stream. Its memory follows what comes, not what a length says.
+struct Fields<R> {
     inner: R,
+    buffer: Vec<u8>,
+    /// What was not taken yet lies in `buffer[at..]`.
+    at: usize,
+    /// Bytes that are read at once beyond what is asked for.
+    ahead: usize,
     sum: simd_adler32::Adler32,
+    summed: usize,
 }
 
-impl<R: Read> Read for Summed<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buf)?;
-        self.sum.write(&buf[..n]);
-        Ok(n)
+impl<R: Read> Fields<R> {
+    fn exactly(inner: R) -> Self {
+        Fields { inner, buffer: Vec::new(), at: 0, ahead: 0, sum: simd_adler32::Adler32::new(), summed: 0 }
+    }
+
+    fn take(&mut self, n: usize) -> io::Result<&[u8]> {
+        if self.buffer.len() - self.at < n {
+            self.sum();
+            self.buffer.drain(..self.at);
+            (self.at, self.summed) = (0, 0);
+            while self.buffer.len() < n {
+                let before = self.buffer.len();
+                let more = (n - before).min(READ_AHEAD_BYTES).max(self.ahead);
+                self.buffer.resize(before + more, 0);
+                let got = match self.inner.read(&mut self.buffer[before..]) {
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => 0,
+                    Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    other => other?,
+                };
+                self.buffer.truncate(before + got);
+            }
+        }
+        self.at += n;
+        Ok(&self.buffer[self.at - n..self.at])
+    }
+    /// Of everything that was taken.
+    fn sum(&mut self) -> u32 {
+        self.sum.write(&self.buffer[self.summed..self.at]);
+        self.summed = self.at;
+        self.sum.finish()
+    }
+    fn i32(&mut self) -> io::Result<i32> {
+        self.take(4).map(|b| i32::from_be_bytes(b.try_into().expect("4")))
+    }
+    fn i64(&mut self) -> io::Result<i64> {
+        self.take(8).map(|b| i64::from_be_bytes(b.try_into().expect("8")))
+    }
+    fn buffer(&mut self, max: usize) -> io::Result<Option<&[u8]>> {
+        match self.i32()? {
+            -1 => Ok(None),
+            n => match usize::try_from(n) {
+                Ok(n) if n <= max => self.take(n).map(Some),
+                _ => Err(bad("a field's length is out of bounds")),
+            },
+        }
+    }
+    fn string(&mut self) -> io::Result<String> {
+        Ok(String::from_utf8_lossy(self.buffer(MAX_STRING_BYTES)?.unwrap_or_default()).into_owned())
     }
 }
 
@@ -214,8 +260,11 @@ mod tests {
         fn acl(&mut self, id: i64, _: Vec<Acl>) {
             self.acls.push(id);
         }
-        fn node(&mut self, path: String, _: Option<Bytes>, _: i64, _: StatPersisted) -> Result<(), &'static str> {
-            self.nodes.push(path);
+        fn node(&mut self, path: &str, _: Option<&[u8]>, _: i64, _: StatPersisted) -> Result<(), &'static str> {
+            self.nodes.push(path.into());
+            Ok(())
+        }
+        fn end(&mut self) -> Result<(), &'static str> {
             Ok(())
         }
     }

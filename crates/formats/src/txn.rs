@@ -235,6 +235,38 @@ impl Txn {
     }
 }
 
+/// A transaction in its wire form that is known to be one: a log may have a hundred thousand of them, which are
+/// needed one after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logged {
+    zxid: Zxid,
+    reconfig: bool,
+    bytes: Bytes,
+}
+
+impl Logged {
+    pub fn check(bytes: Bytes) -> Result<Logged, DecodeError> {
+        let txn = Txn::decode(&bytes)?;
+        Ok(Logged::of(&txn, bytes))
+    }
+    /// `bytes` are those of `txn`.
+    pub fn of(txn: &Txn, bytes: Bytes) -> Logged {
+        Logged { zxid: txn.zxid, reconfig: txn.is_reconfig(), bytes }
+    }
+    pub fn zxid(&self) -> Zxid {
+        self.zxid
+    }
+    pub fn is_reconfig(&self) -> bool {
+        self.reconfig
+    }
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+    pub fn txn(&self) -> Txn {
+        Txn::decode(&self.bytes).expect("it was read before")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

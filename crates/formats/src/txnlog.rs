@@ -64,12 +64,28 @@ pub struct Scan<'a> {
 /// Reads a whole file. A broken last entry is a torn tail: it was never acknowledged. A broken entry
 /// with intact ones behind it is damage, and nothing may be skipped in silence.
 pub fn scan(file: &[u8]) -> Result<Scan<'_>, LogError> {
+    let mut entries = Vec::new();
+    let end = scan_each(file, |entry| entries.push(entry))?;
+    Ok(Scan { entries, end_offset: end.offset, torn: end.torn })
+}
+
+/// Where the entries of a file end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// Where the next entry would go.
+    pub offset: usize,
+    /// The last entry was cut off or mangled by a crash; what follows is to be wiped.
+    pub torn: bool,
+}
+
+/// The same, for one entry after the other. Those before damage are handed out, too.
+pub fn scan_each<'a>(file: &'a [u8], mut each: impl FnMut(Entry<'a>)) -> Result<End, LogError> {
     if file.len() < HEADER_BYTES {
         // A crash while the file was made: nothing can be in it yet.
-        return Ok(Scan { entries: Vec::new(), end_offset: 0, torn: !file.is_empty() });
+        return Ok(End { offset: 0, torn: !file.is_empty() });
     }
     if file[..HEADER_BYTES].iter().all(|b| *b == 0) {
-        return Ok(Scan { entries: Vec::new(), end_offset: 0, torn: true });
+        return Ok(End { offset: 0, torn: true });
     }
     if file[..4] != MAGIC {
         return Err(LogError::NotALog);
@@ -78,22 +94,16 @@ pub fn scan(file: &[u8]) -> Result<Scan<'_>, LogError> {
     if version != VERSION {
         return Err(LogError::Version(version));
     }
-    let mut entries: Vec<Entry<'_>> = Vec::new();
-    let mut offset = HEADER_BYTES;
+    let (mut offset, mut last) = (HEADER_BYTES, Zxid::ZERO);
     loop {
         match entry_at(file, offset) {
             At::Entry(entry) => {
-                offset = entry.end_offset;
-                entries.push(entry);
+                (offset, last) = (entry.end_offset, entry.txn.zxid);
+                each(entry);
             }
-            At::End => return Ok(Scan { entries, end_offset: offset, torn: false }),
-            At::Broken => {
-                let last = entries.last().map_or(Zxid::ZERO, |e| e.txn.zxid);
-                if intact_entry_follows(file, offset, last) {
-                    return Err(LogError::Damaged { offset });
-                }
-                return Ok(Scan { entries, end_offset: offset, torn: true });
-            }
+            At::End => return Ok(End { offset, torn: false }),
+            At::Broken if intact_entry_follows(file, offset, last) => return Err(LogError::Damaged { offset }),
+            At::Broken => return Ok(End { offset, torn: true }),
         }
     }
 }

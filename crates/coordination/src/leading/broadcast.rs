@@ -63,7 +63,7 @@ impl Server {
         let bytes: Bytes = txn.encode().into();
         self.figures.proposals.note(bytes.len() as u64);
         let reconfig = txn.is_reconfig();
-        self.history.push(Entry { txn, bytes: bytes.clone(), digest: None });
+        self.history.push(Entry::new(txn, bytes.clone(), None));
         if reconfig {
             self.note_next_members();
         }
@@ -118,7 +118,7 @@ impl Server {
         let links = |v: Vec<(&LinkId, _)>| v.into_iter().map(|(l, _)| *l).collect::<Vec<_>>();
         let (followers, observers) = (links(followers), links(observers));
         let entry = self.history.tail().front().expect("it was proposed");
-        let (bytes, reconfig) = (entry.bytes.clone(), entry.txn.is_reconfig());
+        let (bytes, reconfig) = (entry.logged.bytes().clone(), entry.logged.is_reconfig());
         if reconfig {
             let to_lead = self.leader_to_be().0.to_be_bytes();
             self.broadcast(&followers, &QuorumPacket::with(kind::COMMITANDACTIVATE, zxid.0, to_lead.to_vec()));
@@ -186,11 +186,11 @@ impl Server {
             .tree
             .expirable()
             .filter(|(_, n)| {
-                n.children.is_empty()
-                    && match ttl_ms(n.stat.ephemeral_owner) {
-                        Some(ttl) => now - n.stat.mtime > ttl,
-                        None if never_used_ms > 0 && n.stat.cversion == 0 => now - n.stat.mtime > never_used_ms,
-                        None => n.stat.cversion > 0,
+                n.child_count() == 0
+                    && match ttl_ms(n.stat().ephemeral_owner) {
+                        Some(ttl) => now - n.stat().mtime > ttl,
+                        None if never_used_ms > 0 && n.stat().cversion == 0 => now - n.stat().mtime > never_used_ms,
+                        None => n.stat().cversion > 0,
                     }
             })
             .map(|(path, _)| path.to_string())

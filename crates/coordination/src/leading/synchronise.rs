@@ -4,6 +4,7 @@ use super::{LearnerPhase, Phase};
 use crate::history::Plan;
 use crate::server::{Effect, Server};
 use crate::LinkId;
+use bytes::Bytes;
 use trivet_formats::quorum::{kind, QuorumPacket};
 use trivet_formats::snapshot::Writer;
 use trivet_formats::Zxid;
@@ -48,7 +49,7 @@ impl Server {
             }
         }
         if established && !observer {
-            let open: Vec<_> = self.history.tail().iter().map(|e| (e.txn.zxid, e.bytes.clone())).collect();
+            let open: Vec<_> = self.history.tail().iter().map(|e| (e.zxid(), e.logged.bytes().clone())).collect();
             for (zxid, bytes) in open {
                 let proposal = QuorumPacket { kind: kind::PROPOSAL, zxid: zxid.0, data: Some(bytes), auth: Vec::new() };
                 self.send(link, &proposal);
@@ -62,7 +63,8 @@ impl Server {
     }
 
     fn send_history(&mut self, link: LinkId, after: Zxid, with_tail: bool) {
-        let entries: Vec<_> = self.history.after(after, with_tail).map(|(z, b)| (z, b.clone())).collect();
+        let entries: Vec<_> =
+            self.history.after(after, with_tail).map(|(z, b)| (z, Bytes::copy_from_slice(b))).collect();
         for (zxid, bytes) in entries {
             let proposal = QuorumPacket { kind: kind::PROPOSAL, zxid: zxid.0, data: Some(bytes), auth: Vec::new() };
             self.send(link, &proposal);
@@ -75,7 +77,7 @@ impl Server {
         let (zxid, bytes) = if with_tail && !self.history.tail().is_empty() {
             let mut tree = self.tree.clone();
             for e in self.history.tail() {
-                tree.apply(&e.txn, &mut Vec::new());
+                tree.apply(&e.logged.txn(), &mut Vec::new());
             }
             (self.history.last(), tree.write(Writer::stream()))
         } else {

@@ -42,17 +42,17 @@ impl Server {
         }
     }
 
-    fn may_read(&self, id: ConnId, node: &Node) -> Result<(), i32> {
+    fn may_read(&self, id: ConnId, node: Node<'_>) -> Result<(), i32> {
         let conn = self.clients.conns.get(&id).ok_or(err::CONNECTION_LOSS)?;
-        (self.cfg.skip_acl || acl::allows(&node.acl, perms::READ, &conn.ids)).then_some(()).ok_or(err::NO_AUTH)
+        (self.cfg.skip_acl || acl::allows(node.acl(), perms::READ, &conn.ids)).then_some(()).ok_or(err::NO_AUTH)
     }
 
     /// The root has two names, as in Apache's table of nodes.
-    fn node(&self, path: &str) -> Option<&Node> {
+    fn node(&self, path: &str) -> Option<Node<'_>> {
         self.tree.get(if path.is_empty() { "/" } else { path })
     }
 
-    fn readable(&self, id: ConnId, path: &str) -> Result<&Node, i32> {
+    fn readable(&self, id: ConnId, path: &str) -> Result<Node<'_>, i32> {
         let node = self.node(path).ok_or(err::NO_NODE)?;
         self.may_read(id, node)?;
         Ok(node)
@@ -79,8 +79,8 @@ impl Server {
     fn get_data(&mut self, id: ConnId, body: &[u8]) -> Answer {
         let PathWatch { path, watch } = PathWatch::parse(body).map_err(|_| err::MARSHALLING)?;
         let node = self.readable(id, &path)?;
-        let mut out = Vec::with_capacity(80 + node.data.as_ref().map_or(0, |d| d.len()));
-        put_buffer(&mut out, node.data.as_deref());
+        let mut out = Vec::with_capacity(80 + node.data().map_or(0, <[u8]>::len));
+        put_buffer(&mut out, node.data());
         node.client_stat().put(&mut out);
         if watch {
             self.data_watches.add(&path, id, Mode::Standard);
@@ -106,10 +106,11 @@ impl Server {
         let PathOnly { path } = PathOnly::parse(body).map_err(|_| err::MARSHALLING)?;
         let node = self.node(&path).ok_or(err::NO_NODE)?;
         let ids = &self.clients.conns.get(&id).ok_or(err::CONNECTION_LOSS)?.ids;
-        if !self.cfg.skip_acl && !acl::allows(&node.acl, perms::READ | perms::ADMIN, ids) {
+        if !self.cfg.skip_acl && !acl::allows(node.acl(), perms::READ | perms::ADMIN, ids) {
             return Err(err::NO_AUTH);
         }
-        let list = if acl::allows(&node.acl, perms::ADMIN, ids) { node.acl.to_vec() } else { acl::masked(&node.acl) };
+        let list =
+            if acl::allows(node.acl(), perms::ADMIN, ids) { node.acl().to_vec() } else { acl::masked(node.acl()) };
         let mut out = Jute::to_vec(&list);
         node.client_stat().put(&mut out);
         Ok(out)
@@ -142,7 +143,7 @@ impl Server {
                 Ok(node) => {
                     MultiHeader { op, done: false, err: 0 }.put(&mut out);
                     if op == op::GET_DATA {
-                        put_buffer(&mut out, node.data.as_deref());
+                        put_buffer(&mut out, node.data());
                         node.client_stat().put(&mut out);
                     } else {
                         put_children(&mut out, node);
@@ -183,7 +184,7 @@ impl Server {
             Default::default()
         };
         for path in w.data {
-            match self.tree.get(&path).map(|n| n.stat.mzxid) {
+            match self.tree.get(&path).map(|n| n.stat().mzxid) {
                 None => self.event(id, event::NODE_DELETED, &path, -1),
                 Some(z) if z > w.relative_zxid => self.event(id, event::NODE_DATA_CHANGED, &path, -1),
                 Some(_) => self.data_watches.add(&path, id, Mode::Standard),
@@ -196,7 +197,7 @@ impl Server {
             }
         }
         for path in w.child {
-            match self.tree.get(&path).map(|n| n.stat.pzxid) {
+            match self.tree.get(&path).map(|n| n.stat().pzxid) {
                 None => self.event(id, event::NODE_DELETED, &path, -1),
                 Some(z) if z > w.relative_zxid => self.event(id, event::NODE_CHILDREN_CHANGED, &path, -1),
                 Some(_) => self.child_watches.add(&path, id, Mode::Standard),
@@ -254,9 +255,9 @@ impl Server {
     }
 }
 
-fn put_children(out: &mut Vec<u8>, node: &Node) {
-    (node.children.len() as i32).put(out);
-    for child in &node.children {
+fn put_children(out: &mut Vec<u8>, node: Node<'_>) {
+    (node.child_count() as i32).put(out);
+    for child in node.children() {
         trivet_formats::jute::put_str(out, child);
     }
 }

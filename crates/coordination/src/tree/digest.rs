@@ -1,7 +1,6 @@
 //! Apache's digest of a tree: the sum of a checksum of each node, so that a change costs two of them.
 //= zookeeper 3.9 DigestCalculator, AdHash
 
-use super::Node;
 use trivet_formats::client::StatPersisted;
 
 /// The version that goes with it, in transactions and snapshots.
@@ -10,11 +9,7 @@ pub const VERSION: i32 = 2;
 const OUTSIDE: &str = "/zookeeper/";
 
 /// The root is "" here, as in Apache's table of nodes.
-pub(super) fn of_node(path: &str, node: &Node) -> i64 {
-    of(path, node.data.as_deref(), &node.stat)
-}
-
-fn of(path: &str, data: Option<&[u8]>, s: &StatPersisted) -> i64 {
+pub(super) fn of(path: &str, data: Option<&[u8]>, s: &StatPersisted) -> i64 {
     if path.starts_with(OUTSIDE) {
         return 0;
     }

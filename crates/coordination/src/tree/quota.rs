@@ -3,7 +3,6 @@
 //= zookeeper 3.9 Quotas, StatsTrack, DataTree
 
 use super::Tree;
-use bytes::Bytes;
 use std::fmt;
 use trivet_formats::client::err;
 
@@ -95,28 +94,22 @@ impl Tree {
     }
 
     fn paths_below(&self, path: &str) -> Vec<String> {
-        let mut out = Vec::new();
-        let mut stack = vec![path.to_string()];
-        while let Some(at) = stack.pop() {
-            let Some(node) = self.get(&at) else { continue };
-            stack.extend(node.children.iter().map(|c| format!("{at}/{c}")));
-            out.push(at);
-        }
-        out
+        let below = |top| self.subtree(top).map(|id| self.slots.path(id)).collect();
+        self.find(path).map(below).unwrap_or_default()
     }
 
     fn count_below(&self, path: &str) -> (i64, i64) {
-        let paths = self.paths_below(path);
-        let bytes = paths.iter().filter_map(|p| self.get(p)?.data.as_ref()).map(|d| d.len() as i64).sum();
-        (paths.len() as i64, bytes)
+        let Some(top) = self.find(path) else { return (0, 0) };
+        self.subtree(top).fold((0, 0), |(n, bytes), id| (n + 1, bytes + self.slots.get(id).data_len() as i64))
     }
 
     fn write_stats(&mut self, of: &str, change: impl FnOnce(&mut Track)) {
         let path = format!("{ROOT}{of}{STATS}");
-        let Some(node) = self.nodes.get_mut(&*path) else { return };
-        let mut track = Track::parse(node.data.as_deref().unwrap_or_default());
+        let Some(id) = self.find(&path) else { return };
+        let slot = self.slots.get_mut(id);
+        let mut track = Track::parse(slot.data().unwrap_or_default());
         change(&mut track);
-        node.data = Some(Bytes::from(track.to_string()));
+        slot.set_data(Some(track.to_string().as_bytes()));
     }
 
     /// A node came, went or changed: the count of its subtree follows.
@@ -134,7 +127,7 @@ impl Tree {
         let Some(of) = self.quota_of(path) else { return Ok(()) };
         let read = |name| {
             let node = self.get(&format!("{ROOT}{of}{name}"));
-            node.map(|n| Track::parse(n.data.as_deref().unwrap_or_default()))
+            node.map(|n| Track::parse(n.data().unwrap_or_default()))
         };
         let (Some(limits), Some(used)) = (read(LIMITS), read(STATS)) else { return Ok(()) };
         let over = |limit: i64, used: i64, more: i64| limit > -1 && more > 0 && used + more > limit;

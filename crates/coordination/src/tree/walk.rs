@@ -1,25 +1,23 @@
-//! A snapshot in parts, while transactions go on: no part takes long, however large the tree.
+//! A snapshot is written: whole, or in parts while transactions go on, no part of which takes long, however large
+//! the tree is.
 //!
-//! Such a snapshot is "fuzzy", as Apache's are: each node stands in it as it was when it was reached. Its name is
+//! One in parts is "fuzzy", as Apache's are: each node stands in it as it was when it was reached. Its name is
 //! the transaction at its beginning, and what came since is applied again when it is read: everything that `apply`
 //! does may be done twice. A node that came behind the walk is made by that, one that went is deleted by it, and an
 //! access list that is too new for the table comes with its transaction.
 
-use super::{Tree, OPEN_ACL_ID};
+use super::slots::{Id, Slot, NONE};
+use super::{acls, Tree, OPEN_ACL_ID};
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::Arc;
 use trivet_formats::client::Acl;
 use trivet_formats::snapshot::Writer;
 use trivet_formats::Zxid;
 
+/// One snapshot in parts; a tree has one at a time.
 pub struct Walk {
     zxid: Zxid,
-    writer: Writer,
-    acls: BTreeMap<Arc<[Acl]>, i64>,
-    /// Nodes that are written, down to the present one, and the child that was reached last in each.
-    stack: Vec<(String, Option<Box<str>>)>,
-    begun: bool,
+    nodes: Nodes,
 }
 
 impl Walk {
@@ -28,43 +26,73 @@ impl Walk {
     }
 }
 
-impl Tree {
-    pub fn begin_walk(&self) -> Walk {
-        let acls: BTreeMap<_, _> = self.acls.keys().cloned().zip(1..).collect();
-        let mut writer = Writer::file();
-        writer.tables(self.sessions.iter().map(|(a, b)| (*a, *b)), acls.iter().map(|(acl, id)| (*id, &**acl)));
-        Walk { zxid: self.last_zxid, writer, acls, stack: Vec::new(), begun: false }
+/// Writes nodes, whose lists it numbered at its beginning.
+struct Nodes {
+    writer: Writer,
+    acls: BTreeMap<Arc<[Acl]>, i64>,
+    /// The last node's parent and its path, which many share.
+    parent: Id,
+    path: String,
+}
+
+impl Nodes {
+    fn begin(tree: &Tree, mut writer: Writer) -> Nodes {
+        let acls: BTreeMap<_, _> = tree.acls.all().cloned().zip(1..).collect();
+        writer.tables(tree.sessions.iter().map(|(a, b)| (*a, *b)), acls.iter().map(|(acl, id)| (*id, &**acl)));
+        Nodes { writer, acls, parent: NONE, path: String::new() }
     }
 
-    fn write_node(&self, walk: &mut Walk, path: String) {
-        let Some(node) = self.get(if path.is_empty() { "/" } else { &path }) else { return };
-        let acl = walk.acls.get(&node.acl).copied().unwrap_or(OPEN_ACL_ID);
-        walk.writer.node(&path, node.data.as_deref(), acl, &node.stat);
-        walk.stack.push((path, None));
-    }
-
-    /// Goes on until about so many bytes are written. The second is false behind the last part.
-    pub fn walk_on(&self, mut walk: Walk, bytes: usize) -> (Vec<u8>, Option<Walk>) {
-        if !walk.begun {
-            walk.begun = true;
-            self.write_node(&mut walk, String::new());
-        }
-        while walk.writer.waiting() < bytes {
-            let Some((path, reached)) = walk.stack.last_mut() else {
-                return (walk.writer.finish_with_digest(self.last_zxid, self.digest), None);
-            };
-            let from = reached.take().map_or(Bound::Unbounded, Bound::Excluded);
-            let node = self.nodes.get(if path.is_empty() { "/" } else { &**path });
-            match node.and_then(|n| n.children.range((from, Bound::Unbounded)).next()) {
-                Some(name) => {
-                    let child = format!("{path}/{name}");
-                    *reached = Some(name.clone());
-                    self.write_node(&mut walk, child);
+    fn write(&mut self, tree: &Tree, slot: &Slot) {
+        let parent_len = match slot.parent {
+            NONE => 0,
+            parent => {
+                if parent != self.parent {
+                    self.path = tree.slots.path(parent);
+                    self.parent = parent;
                 }
-                // The last child is done, or the node went.
-                None => drop(walk.stack.pop()),
+                let len = self.path.len();
+                self.path.push('/');
+                self.path.push_str(slot.name());
+                len
             }
+        };
+        let acl = match slot.acl {
+            acls::OPEN => OPEN_ACL_ID,
+            other => self.acls.get(tree.acls.get(other)).copied().unwrap_or(OPEN_ACL_ID),
+        };
+        self.writer.node(&self.path, slot.data(), acl, &slot.stat);
+        self.path.truncate(parent_len);
+    }
+}
+
+impl Tree {
+    /// The whole tree in either form.
+    pub fn write(&self, writer: Writer) -> Vec<u8> {
+        let mut nodes = Nodes::begin(self, writer);
+        if self.root != NONE {
+            self.subtree(self.root).for_each(|id| nodes.write(self, self.slots.get(id)));
         }
-        (walk.writer.take(), Some(walk))
+        nodes.writer.finish()
+    }
+
+    pub fn begin_walk(&mut self) -> Walk {
+        self.walk_at = self.root;
+        Walk { zxid: self.last_zxid, nodes: Nodes::begin(self, Writer::file()) }
+    }
+
+    /// Goes on until about so many bytes are written. The second is none behind the last part.
+    pub fn walk_on(&mut self, mut walk: Walk, bytes: usize) -> (Vec<u8>, Option<Walk>) {
+        let nodes = &mut walk.nodes;
+        // Slots may have changed hands since the last part.
+        nodes.parent = NONE;
+        nodes.path.clear();
+        while nodes.writer.waiting() < bytes {
+            if self.walk_at == NONE {
+                return (walk.nodes.writer.finish_with_digest(self.last_zxid, self.digest), None);
+            }
+            nodes.write(self, self.slots.get(self.walk_at));
+            self.walk_at = self.slots.behind(self.walk_at, self.root).unwrap_or(NONE);
+        }
+        (nodes.writer.take(), Some(walk))
     }
 }

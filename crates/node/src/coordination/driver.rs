@@ -1,8 +1,8 @@
 //! The driver of the coordination core: feeds inputs, carries out effects, and that is all.
 //!
 //! Everything that owns the core runs on one thread (a tokio runtime of its own), so that load on
-//! other roles cannot delay a heartbeat. Blocking things (disk, quorum links) run on plain threads
-//! and report through one bounded channel.
+//! other roles cannot delay a heartbeat. Blocking things (the disk) run on plain threads and report
+//! through one bounded channel.
 
 use super::clients;
 use super::election_links::ElectionLinks;
@@ -11,11 +11,12 @@ use super::store::{Store, StoreError};
 use crate::clock::{wall_ms, Clock};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{mpsc as std_mpsc, Arc, Mutex};
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use trivet_coordination::{
     ClientInput, Config, ConnId, Counters, DiskOp, Effect, Event, Input, LinkId, Now, RoleName, Server, Summary,
@@ -89,12 +90,10 @@ pub(super) enum Message {
     Input(Input),
     /// Addresses of the members of a new list.
     Members(BTreeMap<ServerId, (SocketAddr, SocketAddr)>),
-    /// A connection of the quorum port stands.
+    /// A connection to the leader stands.
     Link {
         link: LinkId,
         stream: TcpStream,
-        /// Of a caller that has not said yet who it is.
-        stranger: Option<quorum_links::Stranger>,
     },
     Stop,
 }
@@ -111,7 +110,7 @@ pub(super) struct Driver {
     pub(super) per_address: HashMap<std::net::IpAddr, usize>,
     pub(super) next_conn: u64,
     links: HashMap<LinkId, QuorumLink>,
-    pub(super) next_link: u64,
+    next_link: u64,
     election: Option<ElectionLinks>,
     quorum_listener: Option<tokio::task::JoinHandle<()>>,
     on_event: Box<dyn Fn(&Event)>,
@@ -256,7 +255,7 @@ async fn run(shared: Shared, mut messages: mpsc::Receiver<Message>, status: Arc<
                 for message in batch.drain(..) {
                     match message {
                         Message::Input(input) => feed(&shared, input),
-                        Message::Link { link, stream, stranger } => link_stands(&shared, link, stream, stranger),
+                        Message::Link { link, stream } => link_stands(&shared, link, stream, None),
                         Message::Members(peers) => shared.borrow_mut().update_peers(&shared, peers),
                         Message::Stop => return,
                     }
@@ -294,10 +293,10 @@ pub(super) fn feed_client(shared: &Shared, conn: ConnId, input: ClientInput) {
     feed(shared, Input::Client { conn, input });
 }
 
-fn link_stands(shared: &Shared, link: LinkId, stream: TcpStream, stranger: Option<quorum_links::Stranger>) {
-    let inbox = shared.borrow().inbox.clone();
+/// `stranger`: of a caller that has not said yet who it is.
+pub(super) fn link_stands(shared: &Shared, link: LinkId, stream: TcpStream, stranger: Option<quorum_links::Stranger>) {
     let from = stream.peer_addr().ok().map(|a| a.ip().to_canonical());
-    match quorum_links::run(link, stream, stranger, inbox) {
+    match quorum_links::run(link, stream, stranger, shared) {
         Ok(handle) => {
             shared.borrow_mut().links.insert(link, handle);
             feed(shared, Input::LinkUp(link, from));
@@ -312,6 +311,16 @@ impl Driver {
     }
     pub(super) fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Numbers a connection that was accepted.
+    pub(super) fn new_link(&mut self) -> LinkId {
+        self.next_link += 1;
+        LinkId(self.next_link - 1)
+    }
+    /// A connection ended by itself. False if the core ended it before.
+    pub(super) fn forget_link(&mut self, link: LinkId) -> bool {
+        self.links.remove(&link).is_some()
     }
 
     fn begin(&mut self) {
@@ -380,8 +389,11 @@ impl Driver {
                     l.close();
                 }
             }
-            // Its writer sends what is queued and ends when the queue's other end is gone.
-            Effect::FinishLink(link) => drop(self.links.remove(&link)),
+            Effect::FinishLink(link) => {
+                if let Some(l) = self.links.remove(&link) {
+                    l.finish();
+                }
+            }
             Effect::Disk { seq, op } => {
                 // The thread ends only with the process.
                 let _ = self.wal.send((seq, op));

@@ -1,17 +1,23 @@
-//! Connections of the quorum port: a reading and a writing thread each (there are few of them, and a
-//! snapshot stream is simplest to read where reading may block).
+//! Connections of the quorum port: a task each, on the role's own thread, so that a packet wakes nothing else. A
+//! snapshot stream alone is read by a thread of its own, for that takes a while.
 
-use super::driver::{Message, Shared};
-use bytes::Bytes;
-use std::io::{BufReader, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc as std_mpsc;
+use super::driver::{feed, Message, Shared};
+use bytes::{Buf, Bytes, BytesMut};
+use std::cell::{Cell, RefCell};
+use std::io::{self, Read};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{mpsc, Notify};
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
 use trivet_coordination::tree::Tree;
 use trivet_coordination::{Input, LinkId};
-use trivet_formats::quorum::{kind, read_packet};
+use trivet_formats::jute::Jute;
+use trivet_formats::quorum::{kind, packet_length, QuorumPacket};
 use trivet_formats::snapshot;
 
 /// Shorter than the kernel's pause before it repeats a lost SYN.
@@ -25,145 +31,256 @@ const PACKET_BYTES_MAX: usize = 64 << 20;
 const INTRODUCTION_LIMIT: Duration = Duration::from_secs(2);
 const INTRODUCTION_BYTES_MAX: usize = 1_024;
 const STRANGERS_MAX: usize = 64;
-/// Bytes that one write call gathers.
+/// Bytes that one write call gathers, and that are read at once.
 const WRITE_BYTES: usize = 256 << 10;
+const READ_BYTES: usize = 64 << 10;
+/// What was sent last may still be on its way when a connection is ended in peace.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
+
+/// What is on its way to the other side. The core ends a link whose other side is silent, so it is bounded by what
+/// is proposed in that time, and a snapshot.
+struct Outgoing {
+    waiting: RefCell<Vec<Bytes>>,
+    finished: Cell<bool>,
+    wake: Notify,
+}
 
 pub(super) struct QuorumLink {
-    stream: TcpStream,
-    outgoing: std_mpsc::Sender<Bytes>,
+    outgoing: Rc<Outgoing>,
+    task: AbortHandle,
 }
 
 impl QuorumLink {
     pub(super) fn send(&self, bytes: Bytes) {
-        // A writer that ended has reported the link's end already.
-        let _ = self.outgoing.send(bytes);
+        self.outgoing.waiting.borrow_mut().push(bytes);
+        self.outgoing.wake.notify_one();
     }
     pub(super) fn close(self) {
-        let _ = self.stream.shutdown(Shutdown::Both);
+        self.task.abort();
+    }
+    /// Sends what is queued, then ends.
+    pub(super) fn finish(self) {
+        self.outgoing.finished.set(true);
+        self.outgoing.wake.notify_one();
     }
 }
 
-/// Starts the threads of a connection.
+/// Starts the task of a connection. When it ends by itself, the core hears of it.
 pub(super) fn run(
     link: LinkId,
     stream: TcpStream,
     stranger: Option<Stranger>,
-    inbox: mpsc::Sender<Message>,
-) -> std::io::Result<QuorumLink> {
+    shared: &Shared,
+) -> io::Result<QuorumLink> {
     stream.set_nodelay(true)?;
     socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-    let (outgoing, queue) = std_mpsc::channel::<Bytes>();
-    let mut writer = stream.try_clone()?;
-    let reader = stream.try_clone()?;
-    std::thread::Builder::new().name("quorum-write".into()).spawn(move || {
-        let mut gathered = Vec::new();
-        while let Ok(first) = queue.recv() {
-            gathered.clear();
-            gathered.extend_from_slice(&first);
-            while gathered.len() < WRITE_BYTES {
-                match queue.try_recv() {
-                    Ok(more) => gathered.extend_from_slice(&more),
-                    Err(_) => break,
+    let outgoing = Rc::new(Outgoing { waiting: RefCell::default(), finished: Cell::new(false), wake: Notify::new() });
+    let (queue, shared) = (outgoing.clone(), shared.clone());
+    let task = tokio::task::spawn_local(async move {
+        let from = stream.peer_addr().ok();
+        let (mut reader, mut writer) = stream.into_split();
+        let finished = tokio::select! {
+            written = write(&queue, &mut writer) => written.is_ok(),
+            broken = read(link, &mut reader, stranger, &shared) => {
+                if let Err(Broken::Introduction(e)) = broken {
+                    tracing::warn!(?from, error = %e, "a caller of the quorum port did not say who it is");
                 }
+                false
             }
-            if writer.write_all(&gathered).is_err() {
-                let _ = writer.shutdown(Shutdown::Both);
-                return;
+        };
+        if finished {
+            // What still comes is not wanted; a close with it unread would take back what was sent.
+            let mut rest = [0; 4096];
+            let drain = async { while reader.read(&mut rest).await.is_ok_and(|n| n > 0) {} };
+            let _ = timeout(FAREWELL_LIMIT, drain).await;
+        } else if shared.borrow_mut().forget_link(link) {
+            feed(&shared, Input::LinkDown(link));
+        }
+    });
+    Ok(QuorumLink { outgoing, task: task.abort_handle() })
+}
+
+async fn write(queue: &Outgoing, writer: &mut OwnedWriteHalf) -> io::Result<()> {
+    let mut gathered = Vec::new();
+    loop {
+        let waiting = std::mem::take(&mut *queue.waiting.borrow_mut());
+        if waiting.is_empty() {
+            if queue.finished.get() {
+                return writer.shutdown().await;
+            }
+            queue.wake.notified().await;
+            continue;
+        }
+        for bytes in waiting {
+            if gathered.len() + bytes.len() > WRITE_BYTES {
+                writer.write_all(&gathered).await?;
+                gathered.clear();
+            }
+            if bytes.len() > WRITE_BYTES {
+                writer.write_all(&bytes).await?;
+            } else {
+                gathered.extend_from_slice(&bytes);
             }
         }
-        let _ = writer.shutdown(Shutdown::Both);
-    })?;
-    std::thread::Builder::new().name("quorum-read".into()).spawn(move || {
-        if let Some(stranger) = stranger {
-            let known = introduction(link, &reader, &inbox);
-            drop(stranger);
-            if let Err(e) = known {
-                tracing::warn!(from = ?reader.peer_addr().ok(), error = %e, "a caller of the quorum port did not say who it is");
-                let _ = reader.shutdown(Shutdown::Both);
-                let _ = inbox.blocking_send(Message::Input(Input::LinkDown(link)));
-                return;
-            }
-        }
-        let _ = read(link, reader, &inbox);
-        let _ = inbox.blocking_send(Message::Input(Input::LinkDown(link)));
-    })?;
-    Ok(QuorumLink { stream, outgoing })
+        writer.write_all(&gathered).await?;
+        gathered.clear();
+    }
 }
 
 /// The place of a caller of the quorum port that has not said yet who it is.
-pub(super) struct Stranger(());
-
-static STRANGERS: AtomicUsize = AtomicUsize::new(0);
+pub(super) struct Stranger(Rc<Cell<usize>>);
 
 impl Stranger {
-    fn new() -> Option<Stranger> {
-        if STRANGERS.fetch_add(1, Ordering::Relaxed) < STRANGERS_MAX {
-            return Some(Stranger(()));
+    fn new(count: &Rc<Cell<usize>>) -> Option<Stranger> {
+        if count.get() >= STRANGERS_MAX {
+            return None;
         }
-        STRANGERS.fetch_sub(1, Ordering::Relaxed);
-        None
+        count.set(count.get() + 1);
+        Some(Stranger(count.clone()))
     }
 }
 
 impl Drop for Stranger {
     fn drop(&mut self) {
-        STRANGERS.fetch_sub(1, Ordering::Relaxed);
+        self.0.set(self.0.get() - 1);
     }
 }
 
-/// A learner's first packet.
-fn introduction(link: LinkId, stream: &TcpStream, inbox: &mpsc::Sender<Message>) -> std::io::Result<()> {
-    stream.set_read_timeout(Some(INTRODUCTION_LIMIT))?;
-    // Unbuffered: what follows belongs to the reader behind it.
-    let packet = read_packet(&mut &*stream, INTRODUCTION_BYTES_MAX)?;
-    stream.set_read_timeout(None)?;
-    let input = Message::Input(Input::Packet { link, packet });
-    inbox.blocking_send(input).map_err(|_| std::io::Error::other("the role ended"))
+enum Broken {
+    Introduction(io::Error),
+    Later,
 }
 
-fn read(link: LinkId, stream: TcpStream, inbox: &mpsc::Sender<Message>) -> std::io::Result<()> {
-    let mut reader = BufReader::with_capacity(64 << 10, stream);
-    let gone = |_| std::io::Error::other("the role ended");
+impl From<io::Error> for Broken {
+    fn from(_: io::Error) -> Self {
+        Broken::Later
+    }
+}
+
+/// Hands packets to the core until the connection ends.
+async fn read(
+    link: LinkId,
+    stream: &mut OwnedReadHalf,
+    stranger: Option<Stranger>,
+    shared: &Shared,
+) -> Result<(), Broken> {
+    let mut buffer = BytesMut::with_capacity(READ_BYTES);
+    if let Some(stranger) = stranger {
+        // A learner's first packet.
+        let packet = timeout(INTRODUCTION_LIMIT, next_packet(stream, &mut buffer, INTRODUCTION_BYTES_MAX))
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .map_err(Broken::Introduction)?;
+        drop(stranger);
+        feed(shared, Input::Packet { link, packet });
+    }
     loop {
-        let packet = read_packet(&mut reader, PACKET_BYTES_MAX)?;
+        let packet = next_packet(stream, &mut buffer, PACKET_BYTES_MAX).await?;
         let snapshot_follows = packet.kind == kind::SNAP && link.0 & LinkId::DIALLED != 0;
-        inbox.blocking_send(Message::Input(Input::Packet { link, packet })).map_err(gone)?;
+        feed(shared, Input::Packet { link, packet });
         if snapshot_follows {
-            let mut tree = Tree::bare();
-            snapshot::read_stream(&mut reader, &mut tree)?;
-            let input = Input::Snapshot { link, tree: Box::new(tree) };
-            inbox.blocking_send(Message::Input(input)).map_err(gone)?;
+            let tree = read_snapshot(stream, &mut buffer).await?;
+            feed(shared, Input::Snapshot { link, tree: Box::new(tree) });
+        }
+    }
+}
+
+async fn next_packet(stream: &mut OwnedReadHalf, buffer: &mut BytesMut, max: usize) -> io::Result<QuorumPacket> {
+    loop {
+        if let Some(length) = packet_length(buffer, max)? {
+            let packet = QuorumPacket::parse(&buffer[..length]).map_err(io::Error::other);
+            buffer.advance(length);
+            return packet;
+        }
+        read_more(stream, buffer).await?;
+    }
+}
+
+async fn read_more(stream: &mut OwnedReadHalf, buffer: &mut BytesMut) -> io::Result<()> {
+    if buffer.capacity() - buffer.len() < 1024 {
+        buffer.reserve(READ_BYTES);
+    }
+    match stream.read_buf(buffer).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Said by the thread that reads a snapshot.
+enum Progress {
+    WantsMore,
+    Done(io::Result<(Tree, Bytes)>),
+}
+
+/// The bytes of a snapshot as they come.
+struct Pieces {
+    piece: Bytes,
+    pieces: std::sync::mpsc::Receiver<Bytes>,
+    progress: mpsc::Sender<Progress>,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.piece.is_empty() {
+            // Without the task behind it there is no more.
+            let _ = self.progress.blocking_send(Progress::WantsMore);
+            self.piece = self.pieces.recv().unwrap_or_default();
+        }
+        let n = out.len().min(self.piece.len());
+        out[..n].copy_from_slice(&self.piece.split_to(n));
+        Ok(n)
+    }
+}
+
+/// One piece is on its way at a time; what follows the snapshot stays in the buffer.
+async fn read_snapshot(stream: &mut OwnedReadHalf, buffer: &mut BytesMut) -> io::Result<Tree> {
+    let (progress, mut reports) = mpsc::channel(1);
+    let (sender, pieces) = std::sync::mpsc::channel();
+    let mut source = Pieces { piece: buffer.split().freeze(), pieces, progress: progress.clone() };
+    std::thread::Builder::new().name("snapshot-read".into()).spawn(move || {
+        let mut tree = Tree::bare();
+        let read = snapshot::read_stream(&mut source, &mut tree);
+        let _ = progress.blocking_send(Progress::Done(read.map(|()| (tree, source.piece))));
+    })?;
+    loop {
+        match reports.recv().await {
+            Some(Progress::WantsMore) => {
+                read_more(stream, buffer).await?;
+                let _ = sender.send(buffer.split().freeze());
+            }
+            Some(Progress::Done(read)) => {
+                let (tree, rest) = read?;
+                buffer.extend_from_slice(&rest);
+                return Ok(tree);
+            }
+            None => return Err(io::Error::other("the thread that reads the snapshot ended")),
         }
     }
 }
 
 /// Dials the leader; the outcome arrives as a message.
 pub(super) fn dial(link: LinkId, own: IpAddr, to: SocketAddr, inbox: mpsc::Sender<Message>) {
-    let connect = move || {
-        let socket = socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None)?;
+    let connect = async move {
+        let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if !own.is_unspecified() {
-            socket.bind(&SocketAddr::new(own, 0).into())?;
+            socket.bind(SocketAddr::new(own, 0))?;
         }
-        socket.connect_timeout(&to.into(), DIAL_LIMIT)?;
-        Ok::<TcpStream, std::io::Error>(socket.into())
+        socket.connect(to).await
     };
-    let spawned = std::thread::Builder::new().name("quorum-dial".into()).spawn(move || {
-        let message = match connect() {
-            Ok(stream) => Message::Link { link, stream, stranger: None },
-            Err(_) => Message::Input(Input::LinkDown(link)),
+    tokio::task::spawn_local(async move {
+        let message = match timeout(DIAL_LIMIT, connect).await {
+            Ok(Ok(stream)) => Message::Link { link, stream },
+            _ => Message::Input(Input::LinkDown(link)),
         };
-        let _ = inbox.blocking_send(message);
+        let _ = inbox.send(message).await;
     });
-    if let Err(e) = spawned {
-        tracing::error!(error = %e, "cannot start a thread to dial the leader");
-    }
 }
 
 /// Listens for learners until the task is ended.
 pub(super) fn listen(shared: Shared, own: SocketAddr) -> tokio::task::JoinHandle<()> {
     tokio::task::spawn_local(async move {
         let listener = loop {
-            let bound = super::clients::bind(own, super::clients::BACKLOG).map(tokio::net::TcpListener::from_std);
+            let bound = super::clients::bind(own, super::clients::BACKLOG).map(TcpListener::from_std);
             match bound {
                 Ok(Ok(l)) => break l,
                 other => {
@@ -173,24 +290,15 @@ pub(super) fn listen(shared: Shared, own: SocketAddr) -> tokio::task::JoinHandle
                 }
             }
         };
+        let strangers = Rc::new(Cell::new(0));
         loop {
             let Ok((stream, _)) = listener.accept().await else {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            let Ok(stream) = stream.into_std() else { continue };
-            let Some(stranger) = Stranger::new() else { continue };
-            if stream.set_nonblocking(false).is_err() {
-                continue;
-            }
-            let (link, inbox) = {
-                let mut d = shared.borrow_mut();
-                let link = LinkId(d.next_link);
-                d.next_link += 1;
-                (link, d.inbox.clone())
-            };
-            // Through the inbox, as for links that were dialled.
-            let _ = inbox.send(Message::Link { link, stream, stranger: Some(stranger) }).await;
+            let Some(stranger) = Stranger::new(&strangers) else { continue };
+            let link = shared.borrow_mut().new_link();
+            super::driver::link_stands(&shared, link, stream, Some(stranger));
         }
     })
 }

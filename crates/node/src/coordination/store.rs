@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use rustix::fs::{fdatasync, flock, fsync, FlockOperation};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use trivet_coordination::tree::Tree;
 use trivet_coordination::{DiskOp, Recovered};
+use trivet_formats::txn::Logged;
 use trivet_formats::{snapshot, txnlog, Zxid};
 
 /// Log files grow in steps of this, zeros first: a sync of written blocks is faster than one that
@@ -171,9 +172,25 @@ impl Store {
         let dir = self.dir.clone();
         let snapshots = numbered(&dir, "snapshot.")?;
         let logs = numbered(&self.log_dir, "log.")?;
-        let tree = self.newest_snapshot(&snapshots, logs.is_empty())?;
-        let log = self.read_logs(&logs, tree.last_zxid())?;
-        let last = log.last().map_or(tree.last_zxid(), |(t, _)| t.zxid);
+        let begun = Instant::now();
+        // The log is read beside the snapshot that it most likely leads on from.
+        let newest = snapshots.last().map_or(Zxid::ZERO, |(zxid, _)| *zxid);
+        let (tree, log) = std::thread::scope(|scope| {
+            let beside = scope.spawn(|| self.read_logs(&logs, newest));
+            (self.newest_snapshot(&snapshots, logs.is_empty()), beside.join())
+        });
+        let tree = tree?;
+        let log = match log {
+            Ok(log) if tree.last_zxid() == newest => log?,
+            _ => self.read_logs(&logs, tree.last_zxid())?,
+        };
+        tracing::info!(
+            znodes = tree.node_count(),
+            transactions = log.len(),
+            ms = begun.elapsed().as_millis(),
+            "read the data folder"
+        );
+        let last = log.last().map_or(tree.last_zxid(), Logged::zxid);
         // An older snapshot serves only if the log leads up to where the newest one was.
         if let Some((newest, path)) = snapshots.last() {
             if last < *newest {
@@ -198,7 +215,7 @@ impl Store {
         for (zxid, path) in snapshots.iter().rev() {
             let file = at(path, File::open(path))?;
             let mut tree = Tree::bare();
-            match snapshot::read_file(BufReader::with_capacity(1 << 20, file), &mut tree) {
+            match snapshot::read_file(file, &mut tree) {
                 Ok(()) => {
                     tree.set_last_zxid(*zxid);
                     return Ok(tree);
@@ -214,39 +231,40 @@ impl Store {
         Err(StoreError::NoSnapshot { path: self.dir.clone() })
     }
 
-    #[allow(clippy::type_complexity)]
-    fn read_logs(
-        &self,
-        logs: &[(Zxid, PathBuf)],
-        from: Zxid,
-    ) -> Result<Vec<(trivet_formats::txn::Txn, Bytes)>, StoreError> {
+    fn read_logs(&self, logs: &[(Zxid, PathBuf)], from: Zxid) -> Result<Vec<Logged>, StoreError> {
         let first = logs.iter().rposition(|(start, _)| *start <= from.next()).unwrap_or(0);
-        let mut out: Vec<(trivet_formats::txn::Txn, Bytes)> = Vec::new();
+        let mut out: Vec<Logged> = Vec::new();
         for (_, path) in &logs[first.min(logs.len())..] {
-            let bytes = at(path, fs::read(path))?;
+            // The transactions share the file's bytes.
+            let bytes = Bytes::from(at(path, fs::read(path))?);
             let damaged = |reason: String| StoreError::Damaged { path: path.clone(), reason };
-            let scan = txnlog::scan(&bytes).map_err(|e| damaged(e.to_string()))?;
-            if scan.entries.is_empty() && scan.end_offset < txnlog::HEADER_BYTES {
+            let (mut empty, mut gap) = (true, None);
+            let end = txnlog::scan_each(&bytes, |e| {
+                empty = false;
+                let (before, zxid) = (out.last().map_or(from, Logged::zxid), e.txn.zxid);
+                if zxid <= before || gap.is_some() {
+                    return;
+                }
+                if zxid == before.next() || zxid.epoch() > before.epoch() {
+                    out.push(Logged::of(&e.txn, bytes.slice_ref(e.bytes)));
+                } else {
+                    gap = Some(StoreError::Gap { path: path.clone(), before, after: zxid });
+                }
+            });
+            let end = end.map_err(|e| damaged(e.to_string()))?;
+            if let Some(gap) = gap {
+                return Err(gap);
+            }
+            if empty && end.offset < txnlog::HEADER_BYTES {
                 // A crash while the file was made.
                 at(path, fs::remove_file(path))?;
                 continue;
             }
-            if scan.torn {
-                tracing::warn!(path = %path.display(), offset = scan.end_offset, "cut off a record that a crash left unfinished");
+            if end.torn {
+                tracing::warn!(path = %path.display(), offset = end.offset, "cut off a record that a crash left unfinished");
                 let file = at(path, OpenOptions::new().write(true).open(path))?;
-                at(path, file.set_len(scan.end_offset as u64))?;
+                at(path, file.set_len(end.offset as u64))?;
                 at(path, fsync(&file).map_err(io::Error::from))?;
-            }
-            for e in scan.entries {
-                let before = out.last().map_or(from, |(t, _)| t.zxid);
-                if e.txn.zxid <= before {
-                    continue;
-                }
-                let follows = e.txn.zxid == before.next() || e.txn.zxid.epoch() > before.epoch();
-                if !follows {
-                    return Err(StoreError::Gap { path: path.clone(), before, after: e.txn.zxid });
-                }
-                out.push((e.txn, Bytes::copy_from_slice(e.bytes)));
             }
         }
         Ok(out)
@@ -545,7 +563,7 @@ mod tests {
 
     fn last(dir: &Path) -> Zxid {
         let (_, r) = Store::open(dir, dir).unwrap();
-        r.log.last().map_or(r.tree.last_zxid(), |(t, _)| t.zxid)
+        r.log.last().map_or(r.tree.last_zxid(), Logged::zxid)
     }
 
     #[test]

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use trivet_coordination::tree::Tree;
 use trivet_coordination::{DiskOp, Recovered};
+use trivet_formats::txn::Logged;
 use trivet_formats::{snapshot, txnlog, Zxid};
 
 #[derive(Default)]
@@ -110,11 +111,12 @@ impl Disk {
         }
         file.append(&mut self.torn);
         file.resize(file.len() + 64, 0);
-        let scan = txnlog::scan(&file).expect("a torn tail is no damage");
-        let log = scan.entries.iter().map(|e| (e.txn.clone(), Bytes::copy_from_slice(e.bytes))).collect::<Vec<_>>();
+        let mut log = Vec::new();
+        let logged = |e: txnlog::Entry<'_>| log.push(Logged::of(&e.txn, Bytes::copy_from_slice(e.bytes)));
+        txnlog::scan_each(&file, logged).expect("a torn tail is no damage");
         // What was kept of a torn record may be the whole of it.
-        self.log = log.iter().map(|(t, b)| (t.zxid, b.clone())).collect();
-        let log = log.into_iter().filter(|(t, _)| t.zxid > tree.last_zxid()).collect();
+        self.log = log.iter().map(|l| (l.zxid(), l.bytes().clone())).collect();
+        let log = log.into_iter().filter(|l| l.zxid() > tree.last_zxid()).collect();
         tree.set_last_zxid(tree.last_zxid());
         Recovered { tree, log, accepted_epoch: self.accepted_epoch, current_epoch: self.current_epoch }
     }

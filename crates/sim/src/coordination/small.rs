@@ -271,7 +271,7 @@ impl<'a> World<'a> {
         let summary = s.summary();
         let mut wrong = None;
         for (zxid, bytes) in s.history().after(Zxid::ZERO, false) {
-            let known = self.committed.entry(zxid).or_insert_with(|| bytes.clone());
+            let known = self.committed.entry(zxid).or_insert_with(|| bytes.to_vec().into());
             if known != bytes {
                 wrong = Some(format!("{zxid} is committed twice, with different content"));
             }

@@ -895,7 +895,7 @@ impl World {
             digests.push((s.tree().last_zxid(), s.tree().digest()));
             let tree = s.tree();
             let values: Vec<u64> = (0..self.options.clients)
-                .map(|i| tree.get(&format!("/r{i}")).and_then(|n| n.data.clone()).unwrap_or_default())
+                .map(|i| tree.get(&format!("/r{i}")).and_then(|n| n.data().map(<[u8]>::to_vec)).unwrap_or_default())
                 .map(|d| d[..].try_into().map_or(0, u64::from_be_bytes))
                 .collect();
             for (register, value) in values.into_iter().enumerate() {
