@@ -23,7 +23,7 @@ def apache_classpath():
 
 class Server:
     def __init__(self, number, kind, folder, members, observers, settings="", properties=None):
-        self.properties = properties or {}
+        self.properties, self.heap_mib = properties or {}, 256
         self.number, self.kind, self.folder, self.process = number, kind, folder, None
         self.data = os.path.join(folder, "data")
         os.makedirs(self.data, exist_ok=True)
@@ -44,7 +44,7 @@ class Server:
         if self.kind == "trivet":
             command = [TRIVET, "coordination", *("-D%s=%s" % p for p in self.properties.items()), cfg]
         else:
-            command = ["java", "-Xmx256m", "-Dzookeeper.admin.enableServer=false", *("-D%s=%s" % p for p in self.properties.items()), "-cp", apache_classpath(),
+            command = ["java", "-Xmx%dm" % self.heap_mib, "-Dzookeeper.admin.enableServer=false", *("-D%s=%s" % p for p in self.properties.items()), "-cp", apache_classpath(),
                        "org.apache.zookeeper.server.quorum.QuorumPeerMain", cfg]
         log = open(os.path.join(self.folder, "log"), "ab")
         self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)

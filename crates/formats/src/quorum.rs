@@ -105,8 +105,8 @@ pub fn read_packet(r: &mut impl Read, max_bytes: usize) -> io::Result<QuorumPack
     let data = read_buffer(r, max_bytes)?.map(Bytes::from);
     let count = read_i32(r)?;
     let mut auth = Vec::new();
-    if count > MAX_AUTH_IDS {
-        return Err(bad("more auth ids than a packet may carry"));
+    if !(-1..=MAX_AUTH_IDS).contains(&count) {
+        return Err(bad("auth ids of a number that no packet carries"));
     }
     for _ in 0..count.max(0) {
         let scheme = read_buffer(r, 4096)?.unwrap_or_default();
@@ -130,8 +130,8 @@ pub fn packet_length(bytes: &[u8], max_bytes: usize) -> io::Result<Option<usize>
     let Some(length) = number(12) else { return Ok(None) };
     let mut at = behind(12, length, max_bytes)?;
     let Some(count) = number(at) else { return Ok(None) };
-    if count > MAX_AUTH_IDS {
-        return Err(bad("more auth ids than a packet may carry"));
+    if !(-1..=MAX_AUTH_IDS).contains(&count) {
+        return Err(bad("auth ids of a number that no packet carries"));
     }
     at += 4;
     for _ in 0..count.max(0) {

@@ -1,0 +1,34 @@
+//! What all targets share: an allocator that refuses what an input of 64 KiB can have no need for.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+
+/// One allocation. The largest that a decoder makes ahead of its input is a snapshot's buffer of 256 KiB; vectors
+/// double.
+pub const ALLOCATION_BYTES_MAX: usize = 8 << 20;
+
+struct Bounded;
+
+// SAFETY: hands everything on to the system's allocator, or ends the process.
+unsafe impl GlobalAlloc for Bounded {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        check(layout.size());
+        System.alloc(layout)
+    }
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        System.dealloc(at, layout)
+    }
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        check(size);
+        System.realloc(at, layout, size)
+    }
+}
+
+fn check(size: usize) {
+    if size > ALLOCATION_BYTES_MAX {
+        eprintln!("an allocation of {size} bytes");
+        std::process::abort();
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Bounded = Bounded;

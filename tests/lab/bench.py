@@ -1,0 +1,222 @@
+#!/usr/bin/env python3
+"""Our coordination servers beside Apache's on this machine: three nodes each, one after the other, in turns, with the
+same load; then one node each with many znodes. Writes docs/bench.md. Everything else that runs here is in the figures:
+compare within a row, not across runs."""
+import argparse, json, os, platform, statistics, subprocess, sys, tempfile, time
+from ensemble import Ensemble, Server, HOSTS, ROOT, apache_classpath
+
+XTASK = os.path.join(ROOT, "target/release/xtask")
+SHAPES = ((1, 1), (16, 1), (128, 1), (1, 128))
+WORK = [("set", 100), ("set", 1024), ("get", 100), ("create-delete", 100), ("mix", 100)]
+TICKS = os.sysconf("SC_CLK_TCK")
+NAMES = {"trivet": "Trivet", "apache": "Apache", "floor": "floor"}
+
+
+def cpu_s(pids):
+    return sum(sum(map(int, open("/proc/%d/stat" % p).read().rsplit(")", 1)[1].split()[11:13])) for p in pids) / TICKS
+
+
+def rss_mib(pid):
+    return next(int(l.split()[1]) for l in open("/proc/%d/status" % pid) if l.startswith("VmRSS")) / 1024
+
+
+def load(hosts, *args, timeout=900):
+    out = subprocess.run([XTASK, "load", "--hosts", hosts, *map(str, args)], capture_output=True, text=True, timeout=timeout)
+    if out.returncode:
+        raise SystemExit("the load failed: %s" % out.stderr[-500:])
+    return [json.loads(l) for l in out.stdout.splitlines() if l.startswith("{")]
+
+
+def measured(pids, hosts, seconds, *args):
+    """The load's figures, with the servers' CPU time per operation. One second in front is not measured but in the CPU time."""
+    before = cpu_s(pids)
+    got = load(hosts, "--seconds", seconds, *args)[-1]
+    if "ops" in got:
+        got["cpu_us"] = 1e6 * (cpu_s(pids) - before) / max(1, got["ops"] * (seconds + 1) / seconds)
+    return got
+
+
+def in_turns(kinds, repeats, run):
+    """run(kind) -> {cell: figures}, repeated; the median of each figure."""
+    all_runs = {}
+    for n in range(repeats):
+        for kind in kinds:
+            for cell, figures in run(kind).items():
+                all_runs.setdefault((kind, cell), []).append(figures)
+            print("run %d of %s" % (n + 1, kind), file=sys.stderr, flush=True)
+    return {k: {f: statistics.median(r[f] for r in v) for f in v[0] if isinstance(v[0][f], (int, float))} for k, v in all_runs.items()}
+
+
+def ensemble(kind):
+    e = Ensemble({i: kind for i in (1, 2, 3)})
+    for s in e.servers.values():
+        # As zkServer.sh sets it.
+        s.heap_mib = 1000
+    return e
+
+
+def three_nodes(kind, a):
+    if kind == "floor":
+        return floor(a)
+    cells = {}
+    with ensemble(kind) as e:
+        e.wait_all()
+        pids = [s.process.pid for s in e.servers.values()]
+        for op, size in WORK if not a.quick else WORK[:1] + WORK[2:3]:
+            for sessions, window in SHAPES:
+                # The Java servers' compilers need a moment.
+                load(e.hosts(), "--op", op, "--size", size, "--sessions", sessions, "--window", window, "--seconds", 1)
+                cells[op, size, sessions, window] = measured(pids, e.hosts(), a.seconds, "--op", op, "--size", size, "--sessions", sessions, "--window", window)
+        if not a.quick:
+            cells["connect"] = measured(pids, e.hosts(), a.seconds, "--op", "connect", "--sessions", 32)
+            cells["watch"] = measured(pids, e.hosts(), a.seconds, "--op", "watch", "--sessions", 1000)
+    return cells
+
+
+def floor(a):
+    cells = {}
+    with tempfile.TemporaryDirectory(dir=ROOT + "/target") as folder:
+        p = subprocess.Popen([XTASK, "floor", "--data", folder, "--listen", "127.0.0.71:2191"], stdout=subprocess.PIPE, text=True)
+        try:
+            p.stdout.readline()
+            for sessions, window in SHAPES:
+                for size in (100, 1024) if not a.quick else (100,):
+                    cells["set", size, sessions, window] = measured([p.pid], "127.0.0.71:2191", a.seconds, "--op", "set", "--size", size, "--sessions", sessions, "--window", window)
+        finally:
+            p.kill()
+            p.wait()
+    return cells
+
+
+def one_node(kind, count):
+    """Memory and start with `count` znodes of 100 bytes; the longest request while they are made and snapshots are written."""
+    with tempfile.TemporaryDirectory() as folder:
+        s = Server(1, kind, folder, [1], ())
+        # As zkServer.sh sets it, or what so many need.
+        s.heap_mib = max(1000, count // 500)
+        s.start()
+        wait(s)
+        empty = rss_mib(s.process.pid)
+        fill = load(HOSTS[1] + ":2181", "--op", "fill", "--count", count, "--sessions", 16, "--window", 32, timeout=3600)[-1]
+        time.sleep(5)
+        full = rss_mib(s.process.pid)
+        starts = []
+        for _ in range(3):
+            s.kill()
+            begun = time.time()
+            s.start()
+            wait(s)
+            starts.append(time.time() - begun)
+        after = rss_mib(s.process.pid)
+        get = load(HOSTS[1] + ":2181", "--op", "get", "--sessions", 16, "--seconds", 2)[-1]
+        s.kill()
+    return {"empty_mib": empty, "full_mib": full, "restarted_mib": after, "start_s": statistics.median(starts), "fill_s": fill["seconds"], "stall_ms": fill["max_us"] / 1000, "get_s": get["ops_s"]}
+
+
+def wait(server):
+    end = time.time() + 600
+    while server.mode() is None:
+        if time.time() > end or server.process.poll() is not None:
+            raise SystemExit("server %d does not serve" % server.number)
+        time.sleep(0.01)
+
+
+def idle(kind, sessions=10_000, seconds=20):
+    with ensemble(kind) as e:
+        e.wait_all()
+        pids = [s.process.pid for s in e.servers.values()]
+        before = sum(map(rss_mib, pids))
+        p = subprocess.Popen([XTASK, "load", "--hosts", e.hosts(), "--op", "idle", "--sessions", str(sessions), "--seconds", str(seconds)], stdout=subprocess.PIPE, text=True)
+        opened = json.loads(p.stdout.readline())
+        time.sleep(3)
+        begun, cpu = time.time(), cpu_s(pids)
+        time.sleep(seconds - 6)
+        cpu = (cpu_s(pids) - cpu) / (time.time() - begun)
+        after = sum(map(rss_mib, pids))
+        lost = json.loads(p.stdout.readline())["lost"]
+        p.wait()
+    return {"opened_s": opened["opened_s"], "mib": after - before, "total_mib": after, "cpu_percent": 100 * cpu, "lost": lost}
+
+
+def version():
+    out = subprocess.run([XTASK.replace("xtask", "trivet"), "--version"], capture_output=True, text=True).stdout.strip()
+    with Ensemble({1: "apache"}) as e:
+        wait(e.servers[1])
+        apache = e.servers[1].word("srvr").splitlines()[0].split(": ")[-1].split(",")[0].split("-")[0]
+    return out, apache
+
+
+def table(lines, head, rows):
+    lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(r) + " |" for r in rows] + [""]
+
+
+def ratio(a, b):
+    return "%.2f" % (a / b) if b else "-"
+
+
+def report(a, versions, cells, filled, idled):
+    ours, theirs = versions
+    model = next((l.split(": ")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.machine())
+    lines = ["# Benchmarks", "",
+             "Written by `cargo xtask bench`%s on %s. %s and Apache ZooKeeper %s in one run, in turns, %d times; medians. The load generator," % (" -- --quick" if a.quick else "", time.strftime("%Y-%m-%d"), ours, theirs, a.repeat),
+             "the three servers and their disks share one machine: %d processors (%s), Linux %s. Figures of one row are" % (os.cpu_count(), model, platform.release()),
+             "comparable; those of another run are not.", "",
+             "The floor is a leader and two followers that commit what they are sent with sockets, batches and synced logs, without", "a tree (`cargo xtask floor`).", "", "## Three nodes", ""]
+    rows = []
+    for cell in sorted({c for k, c in cells if k == "trivet" and isinstance(c, tuple)}, key=lambda c: ([w[0] for w in WORK].index(c[0]), c[1], SHAPES.index(c[2:]))):
+        x, y, f = cells["trivet", cell], cells["apache", cell], cells.get(("floor", cell))
+        rows.append(["%s %d B" % cell[:2], "%d x %d" % cell[2:], "{:,.0f}".format(x["ops_s"]), "{:,.0f}".format(y["ops_s"]), ratio(x["ops_s"], y["ops_s"]),
+                     "{:,.0f}".format(f["ops_s"]) if f else "", "%.1f / %.1f" % (x["p50_us"] / 1000, x["p99_us"] / 1000), "%.1f / %.1f" % (y["p50_us"] / 1000, y["p99_us"] / 1000),
+                     "%.0f" % x["cpu_us"], "%.0f" % y["cpu_us"], ratio(x["cpu_us"], y["cpu_us"])])
+    table(lines, ["", "sessions x open", "Trivet ops/s", "Apache ops/s", "ratio", "floor ops/s", "Trivet p50 / p99 ms", "Apache p50 / p99 ms", "Trivet CPU us/op, all nodes", "Apache CPU", "ratio"], rows)
+    if ("trivet", "connect") in cells:
+        x, y = cells["trivet", "connect"], cells["apache", "connect"]
+        v, w = cells["trivet", "watch"], cells["apache", "watch"]
+        table(lines, ["", "Trivet", "Apache", "ratio"], [
+            ["sessions opened and closed a second, 32 at a time", "{:,.0f}".format(x["ops_s"]), "{:,.0f}".format(y["ops_s"]), ratio(x["ops_s"], y["ops_s"])],
+            ["until the last of 1,000 watchers has heard, p50 / p99 ms"] + ["%.1f / %.1f" % (m["p50_us"] / 1000, m["p99_us"] / 1000) for m in (v, w)] + [ratio(v["p99_us"], w["p99_us"])]])
+    for count in sorted({c for _, c in filled}):
+        lines += ["## {:,} znodes of 100 B, one node".format(count), ""]
+        both = [filled.get((k, count)) for k in ("trivet", "apache")]
+        row = lambda name, f, form="%.0f": [name] + [form % b[f] if b else "-" for b in both] + [ratio(both[0][f], both[1][f]) if all(both) else ""]
+        table(lines, ["", "Trivet", "Apache", "ratio"], [
+            row("resident, empty, MiB", "empty_mib"), row("resident, full, MiB", "full_mib"), row("resident after a restart, MiB", "restarted_mib"),
+            row("start after SIGKILL until it serves, s", "start_s", "%.2f"), row("time to make them, s", "fill_s", "%.1f"), row("longest request meanwhile, with snapshots, ms", "stall_ms"),
+            row("getData/s behind that, 16 sessions", "get_s")])
+    if idled:
+        x, y = idled["trivet"], idled["apache"]
+        lines += ["## 10,000 idle sessions with a watch each, three nodes", ""]
+        table(lines, ["", "Trivet", "Apache", "ratio"], [[n] + [form % m[f] for m in (x, y)] + [ratio(x[f], y[f])] for n, f, form in (
+            ("time to open them, s", "opened_s", "%.1f"), ("memory for them, MiB", "mib", "%.0f"), ("resident in all, MiB", "total_mib", "%.0f"), ("CPU of all nodes while they ping every 10 s, percent of one", "cpu_percent", "%.1f"))])
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--out", default=os.path.join(ROOT, "docs/bench.md"))
+    ap.add_argument("--repeat", type=int, default=3)
+    ap.add_argument("--seconds", type=float, default=3)
+    ap.add_argument("--quick", action="store_true", help="set and get with 100 bytes alone")
+    ap.add_argument("--znodes", default="1000000", help="how many for memory and start, with commas between; nothing for none")
+    ap.add_argument("--znodes-ours", default="", help="the same, without Apache")
+    ap.add_argument("--no-requests", action="store_true")
+    ap.add_argument("--no-idle", action="store_true")
+    a = ap.parse_args()
+    apache_classpath()
+    versions = version()
+    cells = {} if a.no_requests else in_turns(["trivet", "apache", "floor"], a.repeat, lambda kind: three_nodes(kind, a))
+    filled = {}
+    for counts, kinds in ((a.znodes, ("trivet", "apache")), (a.znodes_ours, ("trivet",))):
+        for count in (int(c) for c in counts.split(",") if c):
+            got = in_turns(kinds, a.repeat if count <= 1_000_000 and len(kinds) > 1 else 1, lambda kind: {count: one_node(kind, count)})
+            filled.update({k: v for k, v in got.items()})
+    idled = {} if a.no_idle else {k: v for (k, _), v in in_turns(["trivet", "apache"], 1, lambda kind: {"idle": idle(kind)}).items()}
+    text = report(a, versions, cells, filled, idled)
+    with open(a.out, "w") as f:
+        f.write(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

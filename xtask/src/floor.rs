@@ -1,0 +1,235 @@
+//! `cargo xtask floor`: a leader and two followers with a log each that commit what clients send, and nothing else: no
+//! tree, no sessions, no elections. It speaks as much of ZooKeeper's client protocol as the load generator needs. What
+//! it reaches is what sockets, batches and syncs allow on this machine.
+
+use anyhow::Context;
+use bytes::{Buf, BytesMut};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, Notify};
+use trivet_formats::client::{ConnectResponse, ReplyHeader, Stat};
+use trivet_formats::Jute;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Where clients connect; the followers listen at the two ports behind it
+    #[arg(long, default_value = "127.0.0.71:2181")]
+    listen: SocketAddr,
+    /// Folder for the three logs
+    #[arg(long)]
+    data: PathBuf,
+}
+
+type Logged = mpsc::UnboundedReceiver<u64>;
+
+/// A thread that appends to a file and syncs, whole batches at once. It reports how many records are on disk.
+fn log(path: &Path) -> anyhow::Result<(std::sync::mpsc::Sender<Vec<u8>>, Logged)> {
+    let mut file = std::fs::File::create(path).with_context(|| path.display().to_string())?;
+    let (sender, records) = std::sync::mpsc::channel::<Vec<u8>>();
+    let (done, logged) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        let mut count = 0;
+        let mut batch = Vec::new();
+        while let Ok(first) = records.recv() {
+            batch.clear();
+            batch.extend(first);
+            count += 1;
+            while let Ok(more) = records.try_recv() {
+                batch.extend(more);
+                count += 1;
+            }
+            file.write_all(&batch).and_then(|()| file.sync_data()).expect("the log can be written");
+            if done.send(count).is_err() {
+                return;
+            }
+        }
+    });
+    Ok((sender, logged))
+}
+
+#[derive(Default)]
+struct Outgoing {
+    bytes: RefCell<Vec<u8>>,
+    wake: Notify,
+}
+
+impl Outgoing {
+    fn push(&self, bytes: &[u8]) {
+        self.bytes.borrow_mut().extend_from_slice(bytes);
+        self.wake.notify_one();
+    }
+    async fn write(self: Rc<Self>, mut to: tokio::net::tcp::OwnedWriteHalf) {
+        loop {
+            let bytes = std::mem::take(&mut *self.bytes.borrow_mut());
+            if bytes.is_empty() {
+                self.wake.notified().await;
+            } else if to.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The next frame with its length, when all of it is there.
+fn frame(buffer: &mut BytesMut) -> Option<BytesMut> {
+    let length = u32::from_be_bytes(buffer.get(..4)?.try_into().expect("4")) as usize;
+    (buffer.len() >= 4 + length).then(|| buffer.split_to(4 + length))
+}
+
+async fn follow(listen: SocketAddr, path: PathBuf) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(listen).await?;
+    let (stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    let (mut reader, writer) = stream.into_split();
+    let (records, mut logged) = log(&path)?;
+    let out = Rc::new(Outgoing::default());
+    tokio::task::spawn_local(out.clone().write(writer));
+    tokio::task::spawn_local(async move {
+        while let Some(count) = logged.recv().await {
+            out.push(&count.to_be_bytes());
+        }
+    });
+    let mut buffer = BytesMut::with_capacity(1 << 16);
+    while reader.read_buf(&mut buffer).await? > 0 {
+        while let Some(record) = frame(&mut buffer) {
+            records.send(record.to_vec())?;
+        }
+        buffer.reserve(1 << 16);
+    }
+    Ok(())
+}
+
+struct Leader {
+    /// How many records this node and the followers have on disk.
+    on_disk: RefCell<[u64; 3]>,
+    committed: Cell<u64>,
+    waiting: RefCell<VecDeque<(Rc<Outgoing>, i32)>>,
+    followers: Vec<Rc<Outgoing>>,
+    records: std::sync::mpsc::Sender<Vec<u8>>,
+}
+
+impl Leader {
+    fn on_disk(&self, node: usize, count: u64) {
+        self.on_disk.borrow_mut()[node] = count;
+        let mut sorted = *self.on_disk.borrow();
+        sorted.sort_unstable();
+        let stat = Stat::default().to_vec();
+        for _ in self.committed.replace(sorted[1].max(self.committed.get()))..self.committed.get() {
+            let Some((client, xid)) = self.waiting.borrow_mut().pop_front() else { return };
+            let mut answer = Vec::with_capacity(100);
+            ((16 + stat.len()) as i32).put(&mut answer);
+            ReplyHeader { xid, zxid: sorted[1] as i64, err: 0 }.put(&mut answer);
+            answer.extend_from_slice(&stat);
+            client.push(&answer);
+        }
+    }
+}
+
+async fn client(leader: Rc<Leader>, stream: TcpStream) -> anyhow::Result<()> {
+    stream.set_nodelay(true)?;
+    let (mut reader, writer) = stream.into_split();
+    let out = Rc::new(Outgoing::default());
+    tokio::task::spawn_local(out.clone().write(writer));
+    let mut buffer = BytesMut::with_capacity(1 << 12);
+    let mut first = true;
+    while reader.read_buf(&mut buffer).await? > 0 {
+        while let Some(record) = frame(&mut buffer) {
+            if std::mem::take(&mut first) {
+                let hello =
+                    ConnectResponse { timeout_ms: 20_000, session: 1, password: [0; 16], read_only: Some(false) };
+                let hello = hello.to_vec();
+                out.push(&(hello.len() as i32).to_be_bytes());
+                out.push(&hello);
+                continue;
+            }
+            let xid = (&record[4..8]).get_i32();
+            leader.waiting.borrow_mut().push_back((out.clone(), xid));
+            leader.followers.iter().for_each(|f| f.push(&record));
+            leader.records.send(record.to_vec())?;
+        }
+        buffer.reserve(1 << 12);
+    }
+    Ok(())
+}
+
+async fn lead(listen: SocketAddr, followers: [SocketAddr; 2], path: PathBuf) -> anyhow::Result<()> {
+    let mut acks = Vec::new();
+    let mut outgoing = Vec::new();
+    for address in followers {
+        let stream = loop {
+            match TcpStream::connect(address).await {
+                Ok(stream) => break stream,
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+            }
+        };
+        stream.set_nodelay(true)?;
+        let (reader, writer) = stream.into_split();
+        let out = Rc::new(Outgoing::default());
+        tokio::task::spawn_local(out.clone().write(writer));
+        outgoing.push(out);
+        acks.push(reader);
+    }
+    let (records, mut logged) = log(&path)?;
+    let leader = Rc::new(Leader {
+        on_disk: RefCell::default(),
+        committed: Cell::new(0),
+        waiting: RefCell::default(),
+        followers: outgoing,
+        records,
+    });
+    for (node, mut reader) in acks.into_iter().enumerate() {
+        let leader = leader.clone();
+        tokio::task::spawn_local(async move {
+            let mut buffer = BytesMut::new();
+            while reader.read_buf(&mut buffer).await.is_ok_and(|n| n > 0) {
+                // The last one says it all.
+                let whole = buffer.len() / 8 * 8;
+                if whole > 0 {
+                    let count = (&buffer[whole - 8..whole]).get_u64();
+                    buffer.advance(whole);
+                    leader.on_disk(node + 1, count);
+                }
+            }
+        });
+    }
+    let own = leader.clone();
+    tokio::task::spawn_local(async move {
+        while let Some(count) = logged.recv().await {
+            own.on_disk(0, count);
+        }
+    });
+    let listener = TcpListener::bind(listen).await?;
+    println!("ready");
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let leader = leader.clone();
+        tokio::task::spawn_local(async move { drop(client(leader, stream).await) });
+    }
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let at = |n: u16| SocketAddr::new(args.listen.ip(), args.listen.port() + n);
+    let node = |n: u16| {
+        let (listen, path) = (at(n), args.data.join(format!("floor.{n}")));
+        let followers = [at(1), at(2)];
+        std::thread::spawn(move || -> anyhow::Result<()> {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let local = tokio::task::LocalSet::new();
+            match n {
+                0 => local.block_on(&runtime, lead(listen, followers, path)),
+                _ => local.block_on(&runtime, follow(listen, path)),
+            }
+        })
+    };
+    let nodes: Vec<_> = (0..3).map(node).collect();
+    for node in nodes {
+        node.join().map_err(|_| anyhow::anyhow!("a node panicked"))??;
+    }
+    Ok(())
+}
