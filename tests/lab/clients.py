@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Clients that others wrote: Debian's zkCli.sh and the C client, each with watches, a multi, authentication, and a leader that is
-killed under it."""
+"""Clients that others wrote: Debian's zkCli.sh, the C client and Rust's zookeeper-client, each with watches, a multi,
+authentication, and a leader that is killed under it."""
 import os, re, subprocess, sys, tempfile, threading, time
-from ensemble import Ensemble, HOSTS
+from ensemble import Ensemble, ROOT
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ZKCLI = "/usr/share/zookeeper/bin/zkCli.sh"
@@ -85,22 +85,41 @@ def zkcli(e):
 def c_client(e, folder):
     binary = os.path.join(folder, "client")
     subprocess.run(["cc", "-O1", "-Wall", "-DTHREADED", "-o", binary, os.path.join(HERE, "client.c"), "-lzookeeper_mt"], check=True)
-    p = subprocess.Popen([binary, e.hosts()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
-    assert p.stdout.readline() == "ready\n", "the C client failed"
-    dead = kill_leader(e)
-    p.stdin.write("go\n")
-    p.stdin.flush()
-    assert p.stdout.readline() == "done\n" and p.wait(20) == 0, "the C client failed after the leader's death"
-    dead.start()
-    e.wait_all()
+    through_a_death(e, binary)
     print("C client: watches, multi, authentication, the leader's death", flush=True)
 
 
+def rust_client(e, binary):
+    through_a_death(e, binary)
+    print("Rust's zookeeper-client: watches, multi, authentication, the leader's death", flush=True)
+
+
+def build_rust_client():
+    target = os.path.join(ROOT, "target/rust-client")
+    subprocess.run(["cargo", "build", "--quiet", "--locked", "--target-dir", target], cwd=os.path.join(HERE, "rust_client"), check=True)
+    return os.path.join(target, "debug/rust-client")
+
+
+def through_a_death(e, binary):
+    """The client does its things and says "ready"; the leader dies; it goes on and says "done"."""
+    p = subprocess.Popen([binary, e.hosts()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+    assert p.stdout.readline() == "ready\n", "%s failed" % binary
+    dead = kill_leader(e)
+    p.stdin.write("go\n")
+    p.stdin.flush()
+    assert p.stdout.readline() == "done\n" and p.wait(20) == 0, "%s failed after the leader's death" % binary
+    dead.start()
+    e.wait_all()
+
+
 def main():
+    # Before the servers are started: in a clone it takes a while.
+    rust = build_rust_client()
     with tempfile.TemporaryDirectory() as folder, Ensemble({i: "trivet" for i in (1, 2, 3)}) as e:
         e.wait_all()
         zkcli(e)
         c_client(e, folder)
+        rust_client(e, rust)
     return 0
 
 
