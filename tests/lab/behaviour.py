@@ -208,6 +208,19 @@ def _(w):
     return stat_of(a, root + "/b")["czxid"] - stat_of(a, root + "/a")["czxid"]
 
 
+@check("14 a read is not held up by another session's writes")
+def _(w):
+    a, b, root = w.both()
+    for i in range(3000):
+        a.request("set", setting(root, b"x" * 1000))
+    begun = time.time()
+    b.ask("get", watched(root))
+    waited = time.time() - begun
+    for _ in range(3000):
+        a.frame()
+    return waited < (time.time() - begun) / 2
+
+
 @check("15 sync on a follower shows what was committed before")
 def _(w):
     a, b, root = w.both()

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Clients that others wrote: Debian's zkCli.sh, the C client and Rust's zookeeper-client, each with watches, a multi,
 authentication, and a leader that is killed under it."""
-import os, re, subprocess, sys, tempfile, threading, time
-from ensemble import Ensemble, ROOT
+import os, re, subprocess, sys, tempfile, threading, time, urllib.request
+from kazoo.client import KazooClient
+from ensemble import Ensemble, HOSTS, ROOT
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ZKCLI = "/usr/share/zookeeper/bin/zkCli.sh"
+ZKSERVER = "/usr/share/zookeeper/bin/zkServer.sh"
 
 
 class Shell:
@@ -112,11 +114,45 @@ def through_a_death(e, binary):
     e.wait_all()
 
 
+def monitors(e):
+    """What monitoring tools read: zkServer.sh, kazoo's command, the patterns of telegraf and nagios, Prometheus."""
+    modes = set()
+    for s in e.servers.values():
+        out = subprocess.run([ZKSERVER, "status", os.path.join(s.folder, "zoo.cfg")], capture_output=True, text=True, timeout=60)
+        modes.add(re.search("^Mode: (.*)$", out.stdout, re.M).group(1))
+    assert modes == {"leader", "follower"}, modes
+    zk = KazooClient(e.hosts())
+    zk.start(timeout=20)
+    assert zk.command(b"ruok") == "imok"
+    for text in [s.word("mntr") for s in e.servers.values()]:
+        figures = dict(re.findall(r"^zk_(\w+)\s+([\w.\-]+)", text, re.M))
+        assert {"version", "server_state", "znode_count", "watch_count", "avg_latency", "outstanding_requests", "open_file_descriptor_count"} <= set(figures), figures
+        assert all(re.fullmatch(r"zk_\w+\t.*", l) for l in text.splitlines()), text
+    assert all(re.search(r"^Zxid: 0x[0-9a-f]+$", s.word("srvr"), re.M) and re.search(r"^Latency min/avg/max: [\d.]+/[\d.]+/[\d.]+$", s.word("srvr"), re.M) for s in e.servers.values())
+    zk.stop()
+    for i, s in e.servers.items():
+        with urllib.request.urlopen("http://%s:7000/metrics" % HOSTS[i], timeout=5) as r:
+            lines = r.read().decode().splitlines()
+        figures = dict(l.rsplit(" ", 1) for l in lines if not l.startswith("#"))
+        assert all(re.fullmatch(r"[a-zA-Z_:][a-zA-Z0-9_:]*", k) and float(v) == float(v) for k, v in figures.items()), figures
+        assert float(figures["znode_count"]) > 4 and float(figures["quorum_size"]) == 3, figures
+        types = [l.split()[2] for l in lines if l.startswith("# TYPE")]
+        assert types == list(figures) and len(set(types)) == len(types), "each figure has its type, once"
+    print("monitors: zkServer.sh status, kazoo, the patterns of telegraf and nagios, Prometheus", flush=True)
+
+
 def main():
     # Before the servers are started: in a clone it takes a while.
     rust = build_rust_client()
     with tempfile.TemporaryDirectory() as folder, Ensemble({i: "trivet" for i in (1, 2, 3)}) as e:
+        for s in e.servers.values():
+            s.kill()
+            with open(os.path.join(s.folder, "zoo.cfg"), "a") as f:
+                f.write("metricsProvider.className=org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider\n"
+                        "metricsProvider.httpHost=%s\nmetricsProvider.httpPort=7000\n" % HOSTS[s.number])
+            s.start()
         e.wait_all()
+        monitors(e)
         zkcli(e)
         c_client(e, folder)
         rust_client(e, rust)

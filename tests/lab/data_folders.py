@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """A data folder of Apache's, with every kind of transaction in it, is taken over by a server of ours after SIGKILL and given back:
 the tree is the same each time, node by node, and so is its digest. data_folders.py [TRANSACTIONS]"""
-import random, shutil, sys, tempfile, time
-from ensemble import Server, HOSTS
+import os, random, shutil, subprocess, sys, tempfile, time
+from ensemble import Server, HOSTS, apache_classpath
 from wire import *
 
 SETTINGS = "snapCount=7000\nmaxSessionTimeout=900000\n"
@@ -99,8 +99,10 @@ def same(what, a, b):
     print("%s: %d nodes the same" % (what, len(a)), flush=True)
 
 
-def serve(folder, kind):
-    server = Server(1, kind, folder, [1], (), SETTINGS + "digest.enabled=true\n")
+def serve(folder, kind, packed=None):
+    """packed: how Apache packs its snapshots."""
+    properties = {"zookeeper.snapshot.compression.method": packed} if packed else {}
+    server = Server(1, kind, folder, [1], (), SETTINGS + "digest.enabled=true\n", properties)
     server.start()
     end = time.time() + 60
     while server.mode() != "standalone":
@@ -109,13 +111,32 @@ def serve(folder, kind):
     return server
 
 
+def tools_read(folder):
+    """Apache's own tools read what a server of ours wrote."""
+    files = os.path.join(folder, "data/version-2")
+    ours = lambda prefix: [os.path.join(files, n) for n in sorted(os.listdir(files)) if n.startswith(prefix) and "." not in n[len(prefix):]]
+    classpath = apache_classpath() + ":/usr/share/java/commons-cli.jar:/usr/share/java/commons-io.jar:/usr/share/java/snappy-java.jar"
+
+    def run(what, path):
+        out = subprocess.run(["java", "-cp", classpath, what, path], capture_output=True, text=True, timeout=120, cwd=folder)
+        assert out.returncode == 0 and "CRC ERROR" not in out.stdout, "%s %s: %s" % (what, path, (out.stdout + out.stderr)[-800:])
+        return out.stdout
+    snapshot, log = ours("snapshot.")[-1], ours("log.")[-1]
+    nodes = run("org.apache.zookeeper.server.SnapshotFormatter", snapshot).count("cZxid")
+    txns = len(run("org.apache.zookeeper.server.persistence.TxnLogToolkit", log).splitlines()) - 2
+    assert nodes > 100 and txns > 0, (nodes, txns)
+    print("Apache's tools: %d nodes in %s, %d transactions in %s" % (nodes, os.path.basename(snapshot), txns, os.path.basename(log)), flush=True)
+
+
 def main():
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
     folder = tempfile.mkdtemp(prefix="trivet-lab.")
-    apache = serve(folder, "apache")
+    apache = serve(folder, "apache", "gz")
     sessions = mixed(HOSTS[1], 1, count)
     before = picture(HOSTS[1])
     apache.kill()
+    packed = [n for n in os.listdir(folder + "/data/version-2") if n.endswith(".gz")]
+    assert packed, "Apache was to pack its snapshots"
     ours = serve(folder, "trivet")
     same("taken over", before, picture(HOSTS[1]))
     # A session of Apache's goes on here.
@@ -127,7 +148,9 @@ def main():
     mismatches = [l for l in ours.word("mntr").splitlines() if "digest_mismatches" in l]
     assert mismatches and mismatches[0].endswith("\t0"), mismatches
     ours.kill()
-    apache = serve(folder, "apache")
+    tools_read(folder)
+    # Debian's package lacks snappy.
+    apache = serve(folder, "apache", "snappy" if os.environ.get("APACHE_CLASSPATH") else "gz")
     same("given back", middle, picture(HOSTS[1]))
     log = open(folder + "/log", errors="replace").read()
     bad = [l for l in log.splitlines() if "Digests are not matching" in l or "digest mismatch" in l.lower()]

@@ -79,6 +79,13 @@ const TESTS: &[Test] = &[
         modules: &["kazoo"],
     },
     Test {
+        name: "joining",
+        lane: Lane::Servers,
+        script: "joining.py",
+        commands: &["python3", "java"],
+        modules: &["kazoo"],
+    },
+    Test {
         name: "reconfig",
         lane: Lane::Servers,
         script: "reconfig.py",

@@ -131,10 +131,15 @@ fn serve(config: &Path, defines: &[String]) -> anyhow::Result<()> {
         std::process::exit(70);
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let ended: anyhow::Result<()> = runtime.block_on(async {
+        if let Some(at) = cfg.metrics {
+            trivet_node::status::serve_metrics(at, handle.clone())?;
+            tracing::info!(address = %at, "metrics for Prometheus");
+        }
         let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        tokio::select! { _ = term.recv() => Ok(()), r = tokio::signal::ctrl_c() => r }
-    })?;
+        Ok(tokio::select! { _ = term.recv() => Ok(()), r = tokio::signal::ctrl_c() => r }?)
+    });
+    ended?;
     // What was acknowledged is on disk: there is nothing to save, but a lead to hand over.
     handle.step_down(trivet_node::node::STEP_DOWN_LIMIT);
     std::process::exit(0)

@@ -1,19 +1,12 @@
 //! `trivet timeline`: reads logs, hands their lines to the analysis, prints what it found.
 
-use anyhow::Context;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal, Read};
-use std::path::{Path, PathBuf};
-use trivet_forensics::line::LINE_BYTES_MAX;
-use trivet_forensics::report::{self, Lang};
-use trivet_forensics::{story, Reader};
+mod input;
 
-/// Folders are searched so deep, for so many files.
-const DEPTH_MAX: usize = 8;
-const FILES_MAX: usize = 10_000;
-/// Of one compressed file so much is read: a log of more is a bomb.
-const UNPACKED_BYTES_MAX: u64 = 64 << 30;
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+use anyhow::Context;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use trivet_forensics::report::{self, Lang};
+use trivet_forensics::{analyse, Reader};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Language {
@@ -25,14 +18,23 @@ enum Language {
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Logs of ZooKeeper servers, plain or gzip, or folders with them; without one, a pasted excerpt on standard input
+    /// Logs of ZooKeeper servers, plain or packed (gz, xz, zst), archives (tar, zip) or folders with them; without one, a pasted excerpt on standard input
     paths: Vec<PathBuf>,
     /// Language of the report
     #[arg(long, value_enum, default_value = "auto")]
     lang: Language,
-    /// Print JSON
-    #[arg(long)]
+    /// Print JSON (docs/timeline.schema.json)
+    #[arg(long, conflicts_with = "markdown")]
     json: bool,
+    /// Print Markdown, for a ticket
+    #[arg(long)]
+    markdown: bool,
+    /// Write a page that needs nothing else, too
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write the drawing of that page, too
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 /// The exit status: 0 nothing happened, 1 outages found, 2 input unusable.
@@ -54,15 +56,14 @@ fn tell(args: &Args) -> anyhow::Result<bool> {
             anyhow::bail!("name log files or folders, or pipe an excerpt in");
         }
         reader.file("-");
-        lines(&mut reader, io::stdin().lock()).context("standard input")?;
+        input::lines(&mut reader, io::stdin().lock()).context("standard input")?;
     }
     let mut files = Vec::new();
     for path in &args.paths {
-        find(path, 0, &mut files)?;
+        input::find(path, 0, &mut files)?;
     }
     for path in &files {
-        reader.file(&path.display().to_string());
-        if let Err(e) = read(&mut reader, path) {
+        if let Err(e) = input::file(&mut reader, path) {
             // The rest is analysed all the same.
             eprintln!("trivet timeline: {} after line {}: {e}", path.display(), reader.line_of_file());
         }
@@ -81,13 +82,22 @@ fn tell(args: &Args) -> anyhow::Result<bool> {
             trivet_forensics::nodes::FACTS_MAX
         );
     }
-    let story = story::tell(&facts);
+    let found = analyse(facts, files);
+    let lang = language(args.lang);
+    let write = |path: &Option<PathBuf>, text: &dyn Fn() -> String| match path {
+        Some(path) => std::fs::write(path, text()).with_context(|| path.display().to_string()),
+        None => Ok(()),
+    };
+    write(&args.html, &|| report::html(&found, lang))?;
+    write(&args.svg, &|| report::svg(&found, lang))?;
     if args.json {
-        println!("{}", report::json(&story, &files));
+        println!("{}", report::json(&found));
+    } else if args.markdown {
+        print!("{}", report::markdown(&found, lang));
     } else {
-        print!("{}", report::text(&story, &files, language(args.lang)));
+        print!("{}", report::text(&found, lang));
     }
-    Ok(!story.outages.is_empty() || story.departures.iter().any(|d| d.leader.is_none()))
+    Ok(!found.story.outages.is_empty() || found.story.departures.iter().any(|d| d.leader.is_none()))
 }
 
 fn language(wanted: Language) -> Lang {
@@ -102,65 +112,4 @@ fn language(wanted: Language) -> Lang {
         Language::Auto if chinese() => Lang::Chinese,
         Language::Auto => Lang::English,
     }
-}
-
-/// A file as it is; of a folder all files that may be logs, in the order of their names.
-fn find(path: &Path, depth: usize, out: &mut Vec<PathBuf>) -> anyhow::Result<()> {
-    let kind = std::fs::metadata(path).with_context(|| path.display().to_string())?;
-    if !kind.is_dir() {
-        out.push(path.to_path_buf());
-        return Ok(());
-    }
-    let mut inside: Vec<PathBuf> =
-        std::fs::read_dir(path).with_context(|| path.display().to_string())?.flatten().map(|e| e.path()).collect();
-    inside.sort();
-    for p in inside {
-        // Links may lead anywhere, and round in circles.
-        let Ok(kind) = std::fs::symlink_metadata(&p) else { continue };
-        let name = p.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
-        if kind.is_dir() && depth < DEPTH_MAX {
-            find(&p, depth + 1, out)?;
-        } else if kind.is_file() && (name.contains(".log") || name.contains(".out")) {
-            out.push(p);
-        }
-        if out.len() > FILES_MAX {
-            anyhow::bail!("{}: more than {FILES_MAX} files", path.display());
-        }
-    }
-    Ok(())
-}
-
-fn read(reader: &mut Reader, path: &Path) -> io::Result<()> {
-    let mut file = BufReader::with_capacity(1 << 20, File::open(path)?);
-    if file.fill_buf()?.starts_with(&GZIP_MAGIC) {
-        let unpacked = flate2::bufread::MultiGzDecoder::new(file).take(UNPACKED_BYTES_MAX);
-        return lines(reader, BufReader::with_capacity(1 << 20, unpacked));
-    }
-    lines(reader, file)
-}
-
-/// Lines of any length, of which the beginning counts.
-fn lines(reader: &mut Reader, mut from: impl BufRead) -> io::Result<()> {
-    let mut line = Vec::new();
-    loop {
-        let (used, ended) = {
-            let buffer = from.fill_buf()?;
-            if buffer.is_empty() {
-                break;
-            }
-            let end = buffer.iter().position(|b| *b == b'\n');
-            let part = &buffer[..end.unwrap_or(buffer.len())];
-            line.extend_from_slice(&part[..part.len().min(LINE_BYTES_MAX - line.len())]);
-            (part.len() + usize::from(end.is_some()), end.is_some())
-        };
-        from.consume(used);
-        if ended {
-            reader.line(&line);
-            line.clear();
-        }
-    }
-    if !line.is_empty() {
-        reader.line(&line);
-    }
-    Ok(())
 }

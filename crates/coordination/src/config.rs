@@ -77,6 +77,8 @@ pub struct Config {
     pub max_session_timeout_ms: i32,
     /// A snapshot is written after so many transactions.
     pub snap_count: u64,
+    /// A leader proposes so many transactions at most; its successor's epoch begins before their counter would wrap.
+    pub counter_max: u32,
     /// Committed transactions kept in memory, for learners that come back.
     pub ring_bytes_max: usize,
     pub fast: FastLimits,
@@ -134,6 +136,7 @@ impl Config {
             min_session_timeout_ms: 6_000,
             max_session_timeout_ms: 60_000,
             snap_count: 100_000,
+            counter_max: 0xffff_fffe,
             ring_bytes_max: 32 << 20,
             fast: FastLimits::default(),
             extended_types: false,

@@ -384,3 +384,22 @@ fn multi(stage: &mut Stage<'_>, cfg: &Config, r: &Request<'_>, ops: Vec<MultiOp>
     }
     Ok(TxnBody::Multi(parts))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_leave_out_minus_one() {
+        for (wanted, current, next) in [
+            (-1, 0, Ok(1)),
+            (7, 7, Ok(8)),
+            (7, 8, Err(err::BAD_VERSION)),
+            (-1, i32::MAX, Ok(i32::MIN)),
+            (-1, -2, Ok(0)),
+            (-2, -2, Ok(0)),
+        ] {
+            assert_eq!(next_version(wanted, current), next, "{wanted} wanted, {current} there");
+        }
+    }
+}

@@ -545,7 +545,8 @@ impl Server {
         if let TxnBody::SetData { reconfig: true, data: Some(text), .. } = &txn.body {
             self.members_committed(text);
         }
-        for change in changes {
+        let watched = !self.data_watches.is_empty() || !self.child_watches.is_empty();
+        for change in changes.into_iter().filter(|_| watched) {
             let parent = crate::tree::split(&change.path).map_or("/", |(p, _)| p).to_string();
             let zxid = txn.zxid.0;
             let (kind, children) = match change.kind {

@@ -35,6 +35,9 @@ pub struct WatchManager {
 }
 
 impl WatchManager {
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
     pub fn add(&mut self, path: &str, conn: ConnId, mode: Mode) {
         let modes = self.paths.entry(path.into()).or_default().entry(conn).or_default();
         match mode {

@@ -116,7 +116,8 @@ fn number_behind(message: &str, what: &str) -> Option<u64> {
 /// `None`: the message says nothing that matters here.
 pub fn fact(head: &Head<'_>) -> Option<Fact> {
     let m = head.message;
-    match head.class {
+    // Since 3.8 some layouts name the class within the class, too.
+    match head.class.split('$').next().unwrap_or_default() {
         "QuorumPeer" => match m {
             "LOOKING" => Some(Fact::Looks),
             "FOLLOWING" | "OBSERVING" => Some(Fact::WillFollow),
@@ -251,7 +252,9 @@ mod tests {
             "2 (message format version), 3 (n.leader), 0x2000001a6 (n.zxid), 0x1 (n.round), LOOKING (n.state), 2 (n.sid), 0x2 (n.peerEPoch), FOLLOWING (my state)0 (n.config version)",
             "my state:FOLLOWING; n.sid:2, n.state:LOOKING, n.leader:3, n.round:0x1, n.peerEpoch:0x2, n.zxid:0x2000001a6, message format version:0x2, n.config version:0x0",
         ] {
-            assert_eq!(of("FastLeaderElection", &format!("Notification: {text}")), Some(Fact::Vote(want)), "{text}");
+            for class in ["FastLeaderElection", "FastLeaderElection$Messenger$WorkerReceiver"] {
+                assert_eq!(of(class, &format!("Notification: {text}")), Some(Fact::Vote(want)), "{class} {text}");
+            }
         }
     }
 

@@ -7,9 +7,36 @@
 pub mod facts;
 pub mod line;
 pub mod nodes;
+pub mod paths;
 pub mod report;
+pub mod skew;
 pub mod story;
 pub mod time;
+pub mod verdict;
 
 pub use nodes::Reader;
 pub use story::Story;
+
+use nodes::Facts;
+use std::collections::BTreeMap;
+
+/// Everything that was found out.
+pub struct Analysis {
+    pub story: Story,
+    /// Names of the inputs, as places count them.
+    pub files: Vec<String>,
+    pub offsets: BTreeMap<u32, skew::Offset>,
+    pub late: Vec<paths::Late>,
+    pub unheard: Vec<paths::Unheard>,
+    pub verdict: verdict::Verdict,
+}
+
+/// `facts` as `Reader::finish` gives them.
+pub fn analyse(mut facts: Facts, files: Vec<String>) -> Analysis {
+    let offsets = skew::offsets(&facts);
+    skew::correct(&mut facts, &offsets);
+    let story = story::tell(&facts);
+    let (late, unheard) = (paths::late(&facts, &offsets), paths::unheard(&facts));
+    let verdict = verdict::decide(&story, &late, &unheard);
+    Analysis { story, files, offsets, late, unheard, verdict }
+}

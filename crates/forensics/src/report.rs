@@ -1,10 +1,17 @@
-//! The report: for people, in English or Chinese, and as JSON.
+//! The report: for people, in English or Chinese, as text, Markdown or a page, and as JSON.
 
-use crate::facts::Cause;
+mod json;
+mod page;
+mod words;
+
+pub use json::json;
+pub use page::{html, svg};
+
 use crate::nodes::Place;
-use crate::story::{Role, Story, What};
+use crate::story::Story;
 use crate::time::{self, LogMillis};
-use serde_json::{json, Value};
+use crate::Analysis;
+use words::{cause, seconds, what};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lang {
@@ -26,63 +33,40 @@ pub fn names(story: &Story) -> std::collections::BTreeMap<u32, String> {
     story.servers.iter().copied().zip(names).collect()
 }
 
-fn seconds(ms: i64) -> String {
-    format!("{:.1}", ms as f64 / 1_000.0)
+/// One thing that happened.
+pub struct Event {
+    pub at: LogMillis,
+    pub text: String,
+    pub evidence: Vec<Place>,
 }
 
-fn cause(lang: Lang, cause: Option<Cause>) -> &'static str {
-    match (lang, cause) {
-        (Lang::English, Some(Cause::Timeout)) => "read timed out",
-        (Lang::English, Some(Cause::Closed)) => "connection closed by the other side",
-        (Lang::English, Some(Cause::Refused)) => "connection refused",
-        (Lang::English, Some(Cause::Own)) => "closed by itself",
-        (Lang::English, _) => "no reason in the log",
-        (Lang::Chinese, Some(Cause::Timeout)) => "读超时",
-        (Lang::Chinese, Some(Cause::Closed)) => "对端关闭连接",
-        (Lang::Chinese, Some(Cause::Refused)) => "连接被拒绝",
-        (Lang::Chinese, Some(Cause::Own)) => "自行关闭",
-        (Lang::Chinese, _) => "日志中没有原因",
-    }
+/// Where a line stands, for people.
+pub fn place(a: &Analysis, p: &Place) -> String {
+    format!("{}:{}", a.files.get(p.file as usize).map_or("?", String::as_str), p.line)
 }
 
-fn what(lang: Lang, what: What) -> &'static str {
-    match (lang, what) {
-        (Lang::English, What::Ended) => "its process ended or closed its connections",
-        (Lang::English, What::Cut) => "it missed them, too: the links between were cut",
-        (Lang::English, What::Frozen) => "it noticed nothing: it stood still",
-        (Lang::English, What::Undecided) => "the logs do not say why",
-        (Lang::Chinese, What::Ended) => "其进程结束或关闭了连接",
-        (Lang::Chinese, What::Cut) => "其也失去对方：之间的链路中断",
-        (Lang::Chinese, What::Frozen) => "其毫无察觉：进程停顿",
-        (Lang::Chinese, What::Undecided) => "日志未说明原因",
-    }
-}
-
-/// The human timeline: a line for each change of the quorum, then what the logs cannot tell.
-pub fn text(story: &Story, files: &[String], lang: Lang) -> String {
-    let names = names(story);
-    let name = |id: &u32| names.get(id).cloned().unwrap_or_else(|| id.to_string());
-    let list = |ids: &mut dyn Iterator<Item = u32>| ids.map(|id| name(&id)).collect::<Vec<_>>().join(",");
-    let at = |p: &Place| format!("{}:{}", files.get(p.file as usize).map_or("?", String::as_str), p.line);
+/// Everything that is told with a time, in order.
+pub fn events(a: &Analysis, lang: Lang) -> Vec<Event> {
+    let names = names(&a.story);
+    let name = |id: u32| names.get(&id).cloned().unwrap_or_else(|| id.to_string());
+    let list = |ids: &mut dyn Iterator<Item = u32>| ids.map(name).collect::<Vec<_>>().join(",");
     let en = lang == Lang::English;
-    let mut lines: Vec<(LogMillis, String)> = Vec::new();
-    for w in &story.quorum {
+    let mut out = Vec::new();
+    let mut add = |at, text, evidence: Vec<Place>| out.push(Event { at, text, evidence });
+    for w in &a.story.quorum {
         let followers = list(&mut w.followers.iter().copied());
-        let what = match (en, w.resumed) {
-            (true, false) => format!("leader={}, followers={followers}, epoch {}: works", name(&w.leader), w.epoch),
-            (true, true) => format!(
-                "leader={} goes on without an election, followers={followers}, epoch {}: works",
-                name(&w.leader),
-                w.epoch
-            ),
-            (false, false) => format!("leader={}，follower={followers}，epoch {}，正常工作", name(&w.leader), w.epoch),
-            (false, true) => {
-                format!("leader={} 未经选举继续，follower={followers}，epoch {}，正常工作", name(&w.leader), w.epoch)
+        let leader = name(w.leader);
+        let text = match (en, w.resumed) {
+            (true, false) => format!("leader={leader}, followers={followers}, epoch {}: works", w.epoch),
+            (true, true) => {
+                format!("leader={leader} goes on without an election, followers={followers}, epoch {}: works", w.epoch)
             }
+            (false, false) => format!("leader={leader}，follower={followers}，epoch {}，正常工作", w.epoch),
+            (false, true) => format!("leader={leader} 未经选举继续，follower={followers}，epoch {}，正常工作", w.epoch),
         };
-        lines.push((w.from, format!("{what}  [{}]", at(&w.began))));
+        add(w.from, text, vec![w.began]);
     }
-    for o in &story.outages {
+    for o in &a.story.outages {
         let lost = list(&mut o.lost.iter().map(|l| l.0));
         let why = o.lost.last().map(|l| cause(lang, l.1)).unwrap_or("");
         let length = match o.to {
@@ -102,129 +86,134 @@ pub fn text(story: &Story, files: &[String], lang: Lang) -> String {
             (true, true) => "it stopped leading".into(),
             (true, false) => "其停止领导".into(),
         };
-        let gave_up =
-            if o.gave_up.is_empty() { String::new() } else { format!("; {}: {}", name(&o.leader), o.gave_up) };
-        let evidence: Vec<String> = o.lost.iter().map(|l| at(&l.3)).collect();
+        let gave_up = if o.gave_up.is_empty() { String::new() } else { format!("; {}: {}", name(o.leader), o.gave_up) };
         let comma = if en { "; " } else { "，" };
-        lines.push((
-            o.seen,
-            format!(
-                "leader={}{comma}{who}, {length}{since}; {}{gave_up}  [{}]",
-                name(&o.leader),
-                what(lang, o.what),
-                evidence.join(", ")
-            ),
-        ));
+        let text = format!("leader={}{comma}{who}, {length}{since}; {}{gave_up}", name(o.leader), what(lang, o.what));
+        add(o.seen, text, o.lost.iter().map(|l| l.3).collect());
     }
-    for d in &story.departures {
+    for d in &a.story.departures {
         let why = cause(lang, d.cause);
         let back = match d.back {
             Some(back) if en => format!(", back after {} s", seconds(back - d.at)),
             Some(back) => format!("，{} 秒后恢复", seconds(back - d.at)),
             None => String::new(),
         };
-        let line = match (d.leader, en) {
-            (Some(l), true) => format!("{} lost leader {} ({why}), the others kept it{back}", name(&d.node), name(&l)),
-            (Some(l), false) => format!("{} 与 leader {} 断开（{why}），其余节点正常{back}", name(&d.node), name(&l)),
-            (None, true) => {
-                format!("{} lost its leader ({why}); no log says what became of the others{back}", name(&d.node))
-            }
-            (None, false) => format!("{} 与 leader 断开（{why}），其他节点无日志{back}", name(&d.node)),
+        let node = name(d.node);
+        let text = match (d.leader.map(name), en) {
+            (Some(l), true) => format!("{node} lost leader {l} ({why}), the others kept it{back}"),
+            (Some(l), false) => format!("{node} 与 leader {l} 断开（{why}），其余节点正常{back}"),
+            (None, true) => format!("{node} lost its leader ({why}); no log says what became of the others{back}"),
+            (None, false) => format!("{node} 与 leader 断开（{why}），其他节点无日志{back}"),
         };
-        lines.push((d.at, format!("{line}  [{}]", at(&d.place))));
+        add(d.at, text, vec![d.place]);
     }
-    lines.sort_by_key(|l| l.0);
-    let mut out = String::new();
-    let servers: Vec<String> = story
-        .servers
-        .iter()
-        .map(|id| {
-            let address = story.addresses.get(id).map_or(String::new(), |a| format!(" {a}"));
-            let version = story.versions.get(id).map_or(String::new(), |v| format!(" {v}"));
-            let missing = if story.read.contains(id) {
-                ""
-            } else if en {
-                " (no log)"
-            } else {
-                "（无日志）"
-            };
-            format!("{}=myid {id}{address}{version}{missing}", name(id))
-        })
-        .collect();
-    let known = if story.timeout_known {
-        ""
-    } else if en {
-        ", assumed"
-    } else {
-        "，假定"
+    for l in &a.late {
+        add(l.since, words::late(lang, l, &name), l.evidence.clone());
+    }
+    for u in &a.unheard {
+        add(u.from, words::unheard(lang, u, &name), u.evidence.clone());
+    }
+    for (node, until, ms, thing, at) in a.story.stalls.iter().filter(|s| s.2 >= 1_000) {
+        let text = match (en, *thing) {
+            (true, thing) => format!("{} {thing} stood still for {} s", name(*node), seconds(*ms as i64)),
+            (false, "disk") => format!("{} 的磁盘停顿 {} 秒", name(*node), seconds(*ms as i64)),
+            (false, _) => format!("{} 的进程停顿 {} 秒", name(*node), seconds(*ms as i64)),
+        };
+        add(*until, text, vec![*at]);
+    }
+    out.sort_by_key(|e| e.at);
+    out
+}
+
+/// A clock that is nearer to the first server's is not worth a word.
+const SHOWN_MS: i64 = 50;
+
+/// Who is spoken of, and since which day.
+fn heading(a: &Analysis, lang: Lang) -> String {
+    let story = &a.story;
+    let names = names(story);
+    let en = lang == Lang::English;
+    let server = |id: &u32| {
+        let name = names.get(id).cloned().unwrap_or_default();
+        let address = story.addresses.get(id).map_or(String::new(), |a| format!(" {a}"));
+        let version = story.versions.get(id).map_or(String::new(), |v| format!(" {v}"));
+        let clock = match a.offsets.get(id) {
+            Some(o) if o.ms.abs() > o.error_ms + SHOWN_MS && en => {
+                format!(" (clock {:+.3} s ± {:.3})", o.ms as f64 / 1e3, o.error_ms as f64 / 1e3)
+            }
+            Some(o) if o.ms.abs() > o.error_ms + SHOWN_MS => {
+                format!("（时钟 {:+.3} 秒 ± {:.3}）", o.ms as f64 / 1e3, o.error_ms as f64 / 1e3)
+            }
+            _ => String::new(),
+        };
+        let missing = match (story.read.contains(id), en) {
+            (true, _) => "",
+            (false, true) => " (no log)",
+            (false, false) => "（无日志）",
+        };
+        format!("{name}=myid {id}{address}{version}{clock}{missing}")
     };
-    out += &format!(
-        "# {}  {}  ({} {} s{known})\n",
+    let servers: Vec<String> = story.servers.iter().map(server).collect();
+    let known = match (story.timeout_known, en) {
+        (true, _) => "",
+        (false, true) => ", assumed",
+        (false, false) => "，假定",
+    };
+    format!(
+        "{}  {}  ({} {} s{known})",
         time::day(story.first),
         servers.join("; "),
         if en { "read time-out" } else { "读超时" },
         seconds(story.timeout_ms as i64)
-    );
-    for (t, line) in &lines {
-        out += &format!("{}  {line}\n", time::clock(*t));
-    }
-    for (node, until, ms, what, place) in story.stalls.iter().filter(|s| s.2 >= 1_000) {
-        out += &format!(
-            "{}  {} {what} stood still for {} s  [{}]\n",
-            time::clock(*until),
-            name(node),
-            seconds(*ms as i64),
-            at(place)
-        );
-    }
-    let known_ms: i64 = story.outages.iter().filter_map(|o| Some(o.to? - o.from)).sum();
-    out +=
-        &if en {
-            format!(
-            "# {} outages, {} s in all. Outages shorter than the read time-out of {} s leave no trace in these logs.\n",
-            story.outages.len(), seconds(known_ms), seconds(story.timeout_ms as i64)
-        )
-        } else {
-            format!(
-                "# 共 {} 次中断，合计 {} 秒。短于读超时 {} 秒的中断在日志中没有痕迹。\n",
-                story.outages.len(),
-                seconds(known_ms),
-                seconds(story.timeout_ms as i64)
-            )
-        };
-    out
+    )
 }
 
-/// `trivet.timeline/1`, as far as it is found out yet.
-pub fn json(story: &Story, files: &[String]) -> Value {
-    let place = |p: &Place| json!({"file": files.get(p.file as usize), "line": p.line});
-    let roles = story.roles.iter().map(|r| {
-        let role = match r.role {
-            Role::None => "none",
-            Role::Follower => "follower",
-            Role::Leader => "leader",
-        };
-        json!({"node": r.node, "from": time::long(r.from), "to": r.to.map(time::long), "role": role, "epoch": r.epoch})
-    });
-    let quorum = story.quorum.iter().map(|w| {
-        json!({"from": time::long(w.from), "to": w.to.map(time::long), "leader": w.leader, "epoch": w.epoch,
-               "resumed": w.resumed, "evidence": [place(&w.began)]})
-    });
-    let outages = story.outages.iter().map(|o| {
-        let evidence: Vec<Value> = o.lost.iter().map(|l| place(&l.3)).collect();
-        let cause = o.lost.last().map(|l| cause(Lang::English, l.1));
-        json!({"from": time::long(o.seen), "from_earliest": time::long(o.from), "to": o.to.map(time::long),
-               "leader": o.leader, "cause": cause, "what": what(Lang::English, o.what), "lost_by": o.lost.iter().map(|l| l.0).collect::<Vec<_>>(), "evidence": evidence})
-    });
-    let nodes = story.servers.iter().map(|id| {
-        json!({"id": id, "address": story.addresses.get(id), "version": story.versions.get(id), "log": story.read.contains(id)})
-    });
-    json!({
-        "schema": "trivet.timeline/1",
-        "nodes": nodes.collect::<Vec<_>>(),
-        "roles": roles.collect::<Vec<_>>(),
-        "quorum": quorum.collect::<Vec<_>>(),
-        "outages": outages.collect::<Vec<_>>(),
-        "blind_spots": [format!("outages shorter than {} s", seconds(story.timeout_ms as i64))],
-    })
+/// How much there was, and what these logs cannot tell.
+fn sum(a: &Analysis, lang: Lang) -> String {
+    let known_ms: i64 = a.story.outages.iter().filter_map(|o| Some(o.to? - o.from)).sum();
+    let (count, all, blind) = (a.story.outages.len(), seconds(known_ms), seconds(a.story.timeout_ms as i64));
+    if lang == Lang::English {
+        format!("{count} outages, {all} s in all. Outages shorter than the read time-out of {blind} s leave no trace in these logs.")
+    } else {
+        format!("共 {count} 次中断，合计 {all} 秒。短于读超时 {blind} 秒的中断在日志中没有痕迹。")
+    }
+}
+
+fn verdict(a: &Analysis, lang: Lang) -> String {
+    let names = names(&a.story);
+    let name = |id: u32| names.get(&id).cloned().unwrap_or_else(|| id.to_string());
+    let head = if lang == Lang::English { "Most likely: " } else { "判断：" };
+    format!("{head}{}", words::verdict(lang, &a.verdict, &name))
+}
+
+/// So many places stand behind a line; the rest is in the JSON.
+const EVIDENCE_MAX: usize = 3;
+
+fn evidence(a: &Analysis, e: &Event) -> String {
+    let more = if e.evidence.len() > EVIDENCE_MAX { ", ..." } else { "" };
+    let shown: Vec<String> = e.evidence.iter().take(EVIDENCE_MAX).map(|p| place(a, p)).collect();
+    format!("[{}{more}]", shown.join(", "))
+}
+
+/// The human timeline: a line for each change of the quorum, then what the logs cannot tell.
+pub fn text(a: &Analysis, lang: Lang) -> String {
+    let mut out = format!("# {}\n", heading(a, lang));
+    for e in events(a, lang) {
+        out += &format!("{}  {}  {}\n", time::clock(e.at), e.text, evidence(a, &e));
+    }
+    out + &format!("# {}\n# {}\n", verdict(a, lang), sum(a, lang))
+}
+
+/// The same for a ticket.
+pub fn markdown(a: &Analysis, lang: Lang) -> String {
+    let escape = |s: &str| s.replace('|', "\\|").replace('<', "&lt;");
+    let (time, what, where_) =
+        if lang == Lang::English { ("time", "what", "evidence") } else { ("时间", "事件", "依据") };
+    let mut out = format!("**{}**\n\n{}\n\n", escape(&verdict(a, lang)), escape(&heading(a, lang)));
+    out += &format!("| {time} | {what} | {where_} |\n|---|---|---|\n");
+    for e in events(a, lang) {
+        let places = evidence(a, &e);
+        out += &format!("| {} | {} | `{}` |\n", time::clock(e.at), escape(&e.text), places.trim_matches(['[', ']']));
+    }
+    out + &format!("\n{}\n", escape(&sum(a, lang)))
 }

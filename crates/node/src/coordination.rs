@@ -5,6 +5,7 @@ mod clients;
 mod driver;
 mod election_links;
 mod machine;
+mod packed;
 mod quorum_links;
 pub mod store;
 

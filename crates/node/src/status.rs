@@ -296,7 +296,7 @@ pub fn serve(address: SocketAddr, sources: Arc<Sources>) -> anyhow::Result<()> {
     let app = axum::Router::new()
         .route("/", get(move || async move { html(page(&[collect(&a)], &[])) }))
         .route("/status.json", get(move || async move { axum::Json(collect(&b)) }))
-        .route("/metrics", get(move || async move { metrics(&collect(&c)) }))
+        .route("/metrics", get(move || async move { metrics(&collect(&c)) + &of_coordination(&c).await }))
         .route("/healthz", get(|| async { "ok\n" }))
         .route(
             "/readyz",
@@ -306,6 +306,23 @@ pub fn serve(address: SocketAddr, sources: Arc<Sources>) -> anyhow::Result<()> {
                 (code, if ready { "ready\n" } else { "not ready\n" }).into_response()
             }),
         );
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    Ok(())
+}
+
+/// The same figures as Apache's, beside our own.
+async fn of_coordination(sources: &Sources) -> String {
+    match &sources.coordination {
+        Some(handle) => handle.metrics().await,
+        None => String::new(),
+    }
+}
+
+/// Serves Apache's figures of a server alone, where its provider for Prometheus would.
+pub fn serve_metrics(address: SocketAddr, handle: Handle) -> anyhow::Result<()> {
+    let listener =
+        ConsoleListener::bind(address).map_err(|e| anyhow::anyhow!("metrics cannot be served on {address}: {e}"))?;
+    let app = axum::Router::new().route("/metrics", get(move || async move { handle.metrics().await }));
     tokio::spawn(async move { axum::serve(listener, app).await });
     Ok(())
 }

@@ -7,6 +7,7 @@ pub use members::{addresses, write_members};
 use members::{peer, read_dynamic, resolve};
 use properties::Properties;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 use trivet_coordination::config::Member;
@@ -73,6 +74,8 @@ const REFUSED: [(&str, &str); 10] = [
 /// Everything that a zoo.cfg says.
 pub struct ZooCfg {
     pub settings: crate::coordination::Settings,
+    /// Where Prometheus may ask, if `metricsProvider.className` names its provider.
+    pub metrics: Option<SocketAddr>,
     /// Keys that are not understood, to be reported by name.
     pub unknown: Vec<String>,
 }
@@ -143,6 +146,7 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
         max_client_connections: p.number("maxClientCnxns", 60)?,
         max_connections: p.number("maxCnxns", 0)?,
         request_bytes_max: p.bytes("jute.maxbuffer", MAX_REQUEST_BYTES)?,
+        long_requests: long_requests(&mut p)?,
         snapshots_kept: p.number("autopurge.snapRetainCount", 3)?.max(3),
         purge_pause: purge_pause(&mut p)?,
         backlog: p.number("clientPortListenBacklog", -1)?,
@@ -150,8 +154,27 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
         client_addresses,
         config,
     };
+    let metrics = metrics(&mut p)?;
     let unknown = p.into_keys().filter(|k| !ACCEPTED_SILENTLY.contains(&k.as_str())).collect();
-    Ok(ZooCfg { settings, unknown })
+    Ok(ZooCfg { settings, metrics, unknown })
+}
+
+/// Off unless there is a threshold, as at Apache.
+fn long_requests(p: &mut Properties) -> Result<Option<(usize, usize)>, ConfigError> {
+    let threshold: i64 = p.number("largeRequestThreshold", -1)?;
+    let max: i64 = p.number("largeRequestMaxBytes", 100 << 20)?;
+    Ok(usize::try_from(threshold).ok().map(|t| (t, max.max(0) as usize)))
+}
+
+fn metrics(p: &mut Properties) -> Result<Option<SocketAddr>, ConfigError> {
+    let provider = p.take("metricsProvider.className").unwrap_or_default();
+    let host = p.take("metricsProvider.httpHost").unwrap_or_else(|| "0.0.0.0".into());
+    let port = p.number("metricsProvider.httpPort", 7_000)?;
+    p.take("metricsProvider.exportJvmInfo");
+    if !provider.ends_with(".PrometheusMetricsProvider") {
+        return Ok(None);
+    }
+    resolve(&host, port).map(Some).map_err(|r| p.bad("metricsProvider.httpHost", &host, &r))
 }
 
 fn refuse_what_is_missing(p: &mut Properties) -> Result<(), ConfigError> {

@@ -15,9 +15,6 @@ use trivet_formats::quorum::{kind, ForwardedRequest, QuorumPacket};
 use trivet_formats::txn::Txn;
 use trivet_formats::{ServerId, SessionId, Zxid};
 
-/// The counter's last value stays unused: the next epoch starts before it would wrap.
-const COUNTER_MAX: u32 = 0xffff_fffe;
-
 impl Server {
     /// A quorum has the whole log: it is committed, and new proposals follow.
     pub(super) fn start_broadcast(&mut self) {
@@ -48,7 +45,7 @@ impl Server {
         let now = self.now;
         let Role::Leading(l) = &mut self.role else { unreachable!("only a leader prepares requests") };
         let zxid = l.last_proposed.next();
-        if zxid.counter() >= COUNTER_MAX || l.proposals.len() >= OPEN_PROPOSALS_MAX {
+        if zxid.counter() >= self.cfg.counter_max || l.proposals.len() >= OPEN_PROPOSALS_MAX {
             return self.look("the epoch's transaction ids are used up, or too many proposals are open");
         }
         let synced: Vec<_> = if op == op::RECONFIG { l.forwarding_voters(self.cfg.id) } else { Vec::new() };

@@ -25,8 +25,8 @@ impl Server {
         out
     }
 
-    /// Figures under Apache's names without their prefix.
-    fn monitored(&self, machine: &Machine) -> Vec<(&'static str, String)> {
+    /// Figures under Apache's names without their prefix, for `mntr` and for Prometheus.
+    pub fn monitored(&self, machine: &Machine) -> Vec<(&'static str, String)> {
         let s = self.summary();
         let f = &self.figures;
         let c = &self.counters;

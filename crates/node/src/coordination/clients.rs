@@ -134,10 +134,43 @@ fn accept(shared: &Shared, stream: TcpStream, from: SocketAddr) {
     });
 }
 
+/// A long request counts from its first bytes until it is handed on.
+struct Long {
+    bytes: usize,
+    all: Rc<Cell<usize>>,
+}
+
+impl Long {
+    /// `Err`: there are too many of them.
+    fn begin(shared: &Shared, buffer: &BytesMut) -> Result<Option<Long>, ()> {
+        let d = shared.borrow();
+        let (Some((threshold, max)), Some(head)) = (d.settings().long_requests, buffer.get(..4)) else {
+            return Ok(None);
+        };
+        let bytes = i32::from_be_bytes(head.try_into().expect("4 bytes")).max(0) as usize;
+        if bytes <= threshold {
+            return Ok(None);
+        }
+        let all = d.long_bytes.clone();
+        if all.get() + bytes > max {
+            return Err(());
+        }
+        all.set(all.get() + bytes);
+        Ok(Some(Long { bytes, all }))
+    }
+}
+
+impl Drop for Long {
+    fn drop(&mut self) {
+        self.all.set(self.all.get() - self.bytes);
+    }
+}
+
 /// Reads frames until the client ends or breaks the protocol.
 async fn read(shared: &Shared, conn: ConnId, reader: &mut tokio::net::tcp::OwnedReadHalf, request_bytes_max: usize) {
     let mut buffer = BytesMut::with_capacity(4096);
     let mut first = true;
+    let mut long = None;
     loop {
         if buffer.capacity() - buffer.len() < 1024 {
             buffer.reserve(READ_BYTES);
@@ -156,6 +189,7 @@ async fn read(shared: &Shared, conn: ConnId, reader: &mut tokio::net::tcp::Owned
                 Step::Frame(bytes) => {
                     first = false;
                     feed_client(shared, conn, ClientInput::Frame(bytes));
+                    long = None;
                 }
                 Step::Word(word) => {
                     let machine = machine::look(shared.borrow().settings(), &word);
@@ -164,6 +198,12 @@ async fn read(shared: &Shared, conn: ConnId, reader: &mut tokio::net::tcp::Owned
                     return std::future::pending().await;
                 }
                 Step::Broken => return,
+            }
+        }
+        if long.is_none() {
+            match Long::begin(shared, &buffer) {
+                Ok(begun) => long = begun,
+                Err(()) => return tracing::warn!(?conn, "too many long requests at the same time: connection closed"),
             }
         }
     }

@@ -6,10 +6,11 @@
 
 use super::clients;
 use super::election_links::ElectionLinks;
+use super::machine;
 use super::quorum_links::{self, QuorumLink};
 use super::store::{Store, StoreError};
 use crate::clock::{wall_ms, Clock};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ use std::rc::Rc;
 use std::sync::{mpsc as std_mpsc, Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use trivet_coordination::{
     ClientInput, Config, ConnId, Counters, DiskOp, Effect, Event, Input, LinkId, Now, RoleName, Server, Summary,
 };
@@ -28,6 +29,8 @@ const INBOX_MAX: usize = 8_192;
 /// How often the core's deadline is looked at.
 const TIMER_STEP: Duration = Duration::from_millis(5);
 const STATUS_STEP_MS: u64 = 100;
+/// Whoever asks for metrics is answered within this, or not.
+const METRICS_LIMIT: Duration = Duration::from_secs(1);
 
 /// Addresses and folders of one server.
 #[derive(Debug, Clone)]
@@ -45,6 +48,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// Longest request (`jute.maxbuffer`), in bytes.
     pub request_bytes_max: usize,
+    /// Requests longer than the first, in bytes, may not be longer together than the second while they come in.
+    pub long_requests: Option<(usize, usize)>,
     /// The zoo.cfg that this server was started from, to write new members to.
     pub file: Option<PathBuf>,
     /// Snapshots that are kept, and how often older ones are removed beside the times when one is written.
@@ -67,6 +72,16 @@ impl Handle {
     }
     pub fn counters(&self) -> Counters {
         self.status.lock().expect("nobody panics with it").1
+    }
+    /// In Prometheus' text format, under the names that Apache's provider uses. Nothing when the role does not answer.
+    pub async fn metrics(&self) -> String {
+        let (answer, monitored) = oneshot::channel();
+        if self.stop.try_send(Message::Monitored(answer)).is_err() {
+            return String::new();
+        }
+        let monitored = tokio::time::timeout(METRICS_LIMIT, monitored).await.ok().and_then(Result::ok);
+        let one = |(name, value): &(&str, String)| format!("# TYPE {name} gauge\n{name} {value}\n");
+        monitored.iter().flatten().map(one).collect()
     }
     /// Asks the role to let another server lead, and waits until one does or the limit is over. On a thread
     /// that may block.
@@ -95,6 +110,8 @@ pub(super) enum Message {
         link: LinkId,
         stream: TcpStream,
     },
+    /// Somebody wants the figures that `mntr` has.
+    Monitored(oneshot::Sender<Vec<(&'static str, String)>>),
     Stop,
 }
 
@@ -109,6 +126,8 @@ pub(super) struct Driver {
     pub(super) connections: HashMap<ConnId, Rc<clients::Outgoing>>,
     pub(super) per_address: HashMap<std::net::IpAddr, usize>,
     pub(super) next_conn: u64,
+    /// Bytes of long requests that are coming in.
+    pub(super) long_bytes: Rc<Cell<usize>>,
     links: HashMap<LinkId, QuorumLink>,
     next_link: u64,
     election: Option<ElectionLinks>,
@@ -170,6 +189,7 @@ pub fn start(
                     connections: HashMap::new(),
                     per_address: HashMap::new(),
                     next_conn: 1,
+                    long_bytes: Rc::default(),
                     links: HashMap::new(),
                     next_link: 1,
                     election: None,
@@ -257,6 +277,11 @@ async fn run(shared: Shared, mut messages: mpsc::Receiver<Message>, status: Arc<
                         Message::Input(input) => feed(&shared, input),
                         Message::Link { link, stream } => link_stands(&shared, link, stream, None),
                         Message::Members(peers) => shared.borrow_mut().update_peers(&shared, peers),
+                        Message::Monitored(answer) => {
+                            let d = shared.borrow();
+                            // Nobody may be waiting any more.
+                            let _ = answer.send(d.server.monitored(&machine::look(&d.settings, b"mntr")));
+                        }
                         Message::Stop => return,
                     }
                 }

@@ -4,6 +4,7 @@
 //! written and synced together. A failed write or sync ends the process: what the page cache holds
 //! afterwards cannot be known.
 
+use super::packed;
 use bytes::Bytes;
 use rustix::fs::{fdatasync, flock, fsync, FlockOperation};
 use std::fs::{self, File, OpenOptions};
@@ -20,7 +21,7 @@ use trivet_formats::{snapshot, txnlog, Zxid};
 
 /// Log files grow in steps of this, zeros first: a sync of written blocks is faster than one that
 /// changes the file's size.
-const PREALLOCATE_BYTES: u64 = 8 << 20;
+const PREALLOCATE_BYTES: u64 = 1 << 20;
 /// Operations that one sync covers at most.
 const BATCH_MAX: usize = 1_000;
 const SNAPSHOTS_KEPT: usize = 3;
@@ -80,7 +81,8 @@ fn numbered(dir: &Path, prefix: &str) -> Result<Vec<(Zxid, PathBuf)>, StoreError
     for entry in at(dir, fs::read_dir(dir))? {
         let path = at(dir, entry)?.path();
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        if let Some(zxid) = name.strip_prefix(prefix).and_then(|hex| i64::from_str_radix(hex, 16).ok()) {
+        let plain = packed::ENDINGS.iter().find_map(|e| name.strip_suffix(e)).unwrap_or(name);
+        if let Some(zxid) = plain.strip_prefix(prefix).and_then(|hex| i64::from_str_radix(hex, 16).ok()) {
             found.push((Zxid(zxid), path));
         }
     }
@@ -213,9 +215,8 @@ impl Store {
 
     fn newest_snapshot(&self, snapshots: &[(Zxid, PathBuf)], no_logs: bool) -> Result<Tree, StoreError> {
         for (zxid, path) in snapshots.iter().rev() {
-            let file = at(path, File::open(path))?;
             let mut tree = Tree::bare();
-            match snapshot::read_file(file, &mut tree) {
+            match packed::open(path).and_then(|file| snapshot::read_file(file, &mut tree)) {
                 Ok(()) => {
                     tree.set_last_zxid(*zxid);
                     return Ok(tree);
@@ -622,6 +623,26 @@ mod tests {
         write(dir.path(), (4..=5).map(append).collect());
         fs::remove_file(dir.path().join("version-2/log.100000001")).unwrap();
         assert!(matches!(Store::open(dir.path(), dir.path()), Err(StoreError::Gap { .. })));
+    }
+
+    #[test]
+    fn a_purge_keeps_what_leads_on_from_the_oldest_snapshot_that_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        for group in [1..=3, 4..=6, 7..=9, 10..=12] {
+            write(dir.path(), group.map(append).collect());
+        }
+        let v2 = dir.path().join("version-2");
+        // Snapshots in the middle of a log and at its end, packed and plain.
+        let bytes = Tree::new().write(snapshot::Writer::file());
+        for name in ["snapshot.100000002", "snapshot.100000005.gz", "snapshot.100000009"] {
+            fs::write(v2.join(name), &bytes).unwrap();
+        }
+        purge(&v2, &v2, 2).unwrap();
+        let names = |prefix| numbered(&v2, prefix).unwrap().into_iter().map(|(z, _)| z.counter()).collect::<Vec<_>>();
+        assert_eq!((names("snapshot."), names("log.")), (vec![5, 9], vec![4, 7, 10]));
+        purge(&v2, &v2, 1).unwrap();
+        assert_eq!((names("snapshot."), names("log.")), (vec![9], vec![10]));
+        assert_eq!(last(dir.path()), Zxid::new(1, 12));
     }
 
     #[test]

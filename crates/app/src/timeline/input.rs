@@ -1,0 +1,232 @@
+//! Where lines come from: files, folders, what is packed, and archives, one in the other.
+
+use anyhow::Context;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::path::{Path, PathBuf};
+use trivet_forensics::line::LINE_BYTES_MAX;
+use trivet_forensics::Reader;
+
+/// Folders are searched so deep, for so many files; archives in archives as deep, too.
+const DEPTH_MAX: usize = 8;
+const FILES_MAX: usize = 10_000;
+/// Of one packed file, or archive, so much is read: a log of more is a bomb.
+const UNPACKED_BYTES_MAX: u64 = 64 << 30;
+/// A zip in another archive is held in memory; one on disk is not.
+const INNER_ZIP_BYTES_MAX: u64 = 1 << 30;
+const BUFFER_BYTES: usize = 1 << 20;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Gzip,
+    Xz,
+    Zstd,
+    Zip,
+    Tar,
+    Lines,
+}
+
+/// By its first bytes: names say anything.
+fn kind(head: &[u8]) -> Kind {
+    match head {
+        [0x1f, 0x8b, ..] => Kind::Gzip,
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Kind::Xz,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Kind::Zstd,
+        [b'P', b'K', 3, 4, ..] => Kind::Zip,
+        _ if head.get(257..262) == Some(b"ustar") => Kind::Tar,
+        _ => Kind::Lines,
+    }
+}
+
+/// Whether a member of a folder, or an archive, may be a log.
+fn may_be_log(name: &str) -> bool {
+    let lower = name.to_lowercase();
+    lower.contains(".log") || lower.contains(".out")
+}
+
+/// A file as it is; of a folder all files that may be logs, in the order of their names.
+pub fn find(path: &Path, depth: usize, out: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    let kind = std::fs::metadata(path).with_context(|| path.display().to_string())?;
+    if !kind.is_dir() {
+        out.push(path.to_path_buf());
+        return Ok(());
+    }
+    let mut inside: Vec<PathBuf> =
+        std::fs::read_dir(path).with_context(|| path.display().to_string())?.flatten().map(|e| e.path()).collect();
+    inside.sort();
+    for p in inside {
+        // Links may lead anywhere, and round in circles.
+        let Ok(kind) = std::fs::symlink_metadata(&p) else { continue };
+        let name = p.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
+        if kind.is_dir() && depth < DEPTH_MAX {
+            find(&p, depth + 1, out)?;
+        } else if kind.is_file() && may_be_log(&name) {
+            out.push(p);
+        }
+        if out.len() > FILES_MAX {
+            anyhow::bail!("{}: more than {FILES_MAX} files", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// The lines of a file, or of what is in it.
+pub fn file(reader: &mut Reader, path: &Path) -> io::Result<()> {
+    let name = path.display().to_string();
+    let mut opened = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
+    if kind(opened.fill_buf()?) == Kind::Zip {
+        return zipped(reader, &name, opened.into_inner(), 0);
+    }
+    stream(reader, &name, Box::new(opened), 0)
+}
+
+fn unpacked<'a>(from: impl Read + 'a) -> Box<dyn BufRead + 'a> {
+    Box::new(BufReader::with_capacity(BUFFER_BYTES, from.take(UNPACKED_BYTES_MAX)))
+}
+
+fn stream(reader: &mut Reader, name: &str, mut from: Box<dyn BufRead + '_>, depth: usize) -> io::Result<()> {
+    if depth > DEPTH_MAX {
+        return Err(io::Error::other("archives in archives, too deep"));
+    }
+    let found = kind(from.fill_buf()?);
+    match found {
+        Kind::Gzip => stream(reader, name, unpacked(flate2::bufread::MultiGzDecoder::new(from)), depth + 1),
+        Kind::Xz => stream(reader, name, unpacked(liblzma::bufread::XzDecoder::new_multi_decoder(from)), depth + 1),
+        Kind::Zstd => {
+            let decoder = ruzstd::decoding::StreamingDecoder::new(from).map_err(io::Error::other)?;
+            stream(reader, name, unpacked(decoder), depth + 1)
+        }
+        Kind::Zip => {
+            let mut bytes = Vec::new();
+            if from.take(INNER_ZIP_BYTES_MAX + 1).read_to_end(&mut bytes)? as u64 > INNER_ZIP_BYTES_MAX {
+                return Err(io::Error::other("a zip in an archive that is too long: unpack it first"));
+            }
+            zipped(reader, name, Cursor::new(bytes), depth + 1)
+        }
+        Kind::Tar => {
+            let mut archive = tar::Archive::new(from);
+            for (n, entry) in archive.entries()?.enumerate() {
+                let entry = entry?;
+                let inner = entry.path()?.display().to_string();
+                if n < FILES_MAX && entry.header().entry_type().is_file() && may_be_log(&inner) {
+                    let inner = format!("{name}/{inner}");
+                    stream(reader, &inner, unpacked(entry), depth + 1)?;
+                }
+            }
+            Ok(())
+        }
+        Kind::Lines => {
+            reader.file(name);
+            lines(reader, from)
+        }
+    }
+}
+
+fn zipped(reader: &mut Reader, name: &str, from: impl Read + io::Seek, depth: usize) -> io::Result<()> {
+    let mut archive = zip::ZipArchive::new(from).map_err(io::Error::other)?;
+    for i in 0..archive.len().min(FILES_MAX) {
+        let entry = archive.by_index(i).map_err(io::Error::other)?;
+        let inner = entry.name().to_string();
+        if entry.is_file() && may_be_log(&inner) {
+            stream(reader, &format!("{name}/{inner}"), unpacked(entry), depth + 1)?;
+        }
+    }
+    Ok(())
+}
+
+/// Lines of any length, of which the beginning counts.
+pub fn lines(reader: &mut Reader, mut from: impl BufRead) -> io::Result<()> {
+    let mut line = Vec::new();
+    loop {
+        let (used, ended) = {
+            let buffer = from.fill_buf()?;
+            if buffer.is_empty() {
+                break;
+            }
+            let end = buffer.iter().position(|b| *b == b'\n');
+            let part = &buffer[..end.unwrap_or(buffer.len())];
+            line.extend_from_slice(&part[..part.len().min(LINE_BYTES_MAX - line.len())]);
+            (part.len() + usize::from(end.is_some()), end.is_some())
+        };
+        from.consume(used);
+        if ended {
+            reader.line(&line);
+            line.clear();
+        }
+    }
+    if !line.is_empty() {
+        reader.line(&line);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    const LINE: &str =
+        "2026-11-22T07:00:00,000 [myid:] - INFO  [QuorumPeer[myid=2](plain=10.0.0.2:2181):QuorumPeer@1] - LOOKING\n";
+
+    fn tar_of(name: &str, bytes: &[u8]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, name, bytes).unwrap();
+        builder.into_inner().unwrap()
+    }
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        out.write_all(bytes).unwrap();
+        out.finish().unwrap()
+    }
+    fn xz(bytes: &[u8]) -> Vec<u8> {
+        let mut out = liblzma::write::XzEncoder::new(Vec::new(), 1);
+        out.write_all(bytes).unwrap();
+        out.finish().unwrap()
+    }
+    fn zip_of(name: &str, bytes: &[u8]) -> Vec<u8> {
+        let mut out = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        out.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+        out.write_all(bytes).unwrap();
+        out.finish().unwrap().into_inner()
+    }
+    fn zst(bytes: &[u8]) -> Vec<u8> {
+        ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
+    }
+
+    #[test]
+    fn whatever_it_is_packed_in() {
+        let plain = LINE.as_bytes();
+        for (name, bytes) in [
+            ("plain", plain.to_vec()),
+            ("gz", gzip(plain)),
+            ("xz", xz(plain)),
+            ("zst", zst(plain)),
+            ("zip", zip_of("logs/node2.log", plain)),
+            ("tar.gz", gzip(&tar_of("node2/zookeeper.log", plain))),
+            ("tar.xz with a gz", xz(&tar_of("zookeeper.log.1.gz", &gzip(plain)))),
+            ("tar with a zip", tar_of("node2.log.zip", &zip_of("zookeeper.log", plain))),
+        ] {
+            let mut reader = Reader::default();
+            stream(&mut reader, "in", Box::new(&bytes[..]), 0).unwrap();
+            let (facts, files) = reader.finish();
+            assert_eq!(facts.entries.len(), 1, "{name}: {files:?}");
+            // Cut off, or with something mangled: an error or less, and no panic.
+            for at in (0..bytes.len()).step_by(7) {
+                let _ = stream(&mut Reader::default(), "in", Box::new(&bytes[..at]), 0);
+                let mut mangled = bytes.clone();
+                mangled[at] ^= 0x55;
+                let _ = stream(&mut Reader::default(), "in", Box::new(&mangled[..]), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_log_in_an_archive_is_left_alone() {
+        let mut reader = Reader::default();
+        stream(&mut reader, "in", Box::new(&tar_of("notes.txt", LINE.as_bytes())[..]), 0).unwrap();
+        assert_eq!(reader.finish().0.entries.len(), 0);
+    }
+}

@@ -1,0 +1,152 @@
+//! Directed links, as far as votes and what looking servers hear tell: which way messages came late or not at all.
+
+use crate::facts::{Fact, State};
+use crate::nodes::{Facts, Place};
+use crate::skew::{self, Offset};
+use crate::time::LogMillis;
+use std::collections::BTreeMap;
+
+/// A vote that takes longer waited somewhere.
+const LATE_MS: i64 = 1_000;
+/// So many of them are no accident.
+const LATE_MIN: usize = 2;
+/// A server that looks for less has not missed anything yet.
+const LOOKS_MS: i64 = 2_000;
+
+/// One direction between two servers on the election port in which votes came late.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Late {
+    pub from: u32,
+    pub to: u32,
+    pub votes: usize,
+    pub prompt: usize,
+    pub worst_ms: i64,
+    pub since: LogMillis,
+    pub until: LogMillis,
+    /// The other direction was prompt meanwhile.
+    pub one_way: bool,
+    pub evidence: Vec<Place>,
+}
+
+/// A looking server is told by others who leads, and for a while hears nothing of that one. (It follows only whom it
+/// heard itself.)
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unheard {
+    pub looking: u32,
+    pub leader: u32,
+    pub told_by: u32,
+    pub from: LogMillis,
+    pub to: LogMillis,
+    pub evidence: Vec<Place>,
+}
+
+/// `facts` are on one clock already, but for what `offsets` leave open.
+pub fn late(facts: &Facts, offsets: &BTreeMap<u32, Offset>) -> Vec<Late> {
+    let mut ways: BTreeMap<(u32, u32), Vec<skew::Way>> = BTreeMap::new();
+    for w in skew::ways(facts) {
+        ways.entry((w.from, w.to)).or_default().push(w);
+    }
+    let unsure = |node: &u32| offsets.get(node).map_or(0, |o| o.error_ms);
+    let is_late = |w: &skew::Way| w.came - w.sent > LATE_MS + unsure(&w.from) + unsure(&w.to);
+    let mut out = Vec::new();
+    for ((from, to), all) in &ways {
+        // Without both clocks nothing is late.
+        if !offsets.contains_key(from) || !offsets.contains_key(to) {
+            continue;
+        }
+        let late: Vec<_> = all.iter().filter(|w| is_late(w)).collect();
+        if late.len() < LATE_MIN {
+            continue;
+        }
+        let back = ways.get(&(*to, *from));
+        let since = late.iter().map(|w| w.sent).min().unwrap_or_default();
+        let until = late.iter().map(|w| w.came).max().unwrap_or_default();
+        out.push(Late {
+            from: *from,
+            to: *to,
+            votes: late.len(),
+            prompt: all.len() - late.len(),
+            worst_ms: late.iter().map(|w| w.came - w.sent).max().unwrap_or_default(),
+            since,
+            until,
+            one_way: back.is_some_and(|b| b.iter().filter(|w| is_late(w)).count() * 4 < late.len()),
+            evidence: late.iter().map(|w| w.place).collect(),
+        });
+    }
+    out
+}
+
+/// What one looking server has heard since it began to look.
+#[derive(Default)]
+struct Looking {
+    /// Who leads, by whom, where and when.
+    told: BTreeMap<u32, Vec<(u32, Place, LogMillis)>>,
+    heard: BTreeMap<u32, LogMillis>,
+}
+
+pub fn unheard(facts: &Facts) -> Vec<Unheard> {
+    let mut looking: BTreeMap<u32, Looking> = BTreeMap::new();
+    let mut out = Vec::new();
+    let ends = |node: u32, at: LogMillis, l: Looking, out: &mut Vec<Unheard>| {
+        for (leader, told) in l.told {
+            let to = l.heard.get(&leader).map_or(at, |heard| at.min(*heard));
+            let before: Vec<_> = told.iter().filter(|t| t.2 <= to).collect();
+            let Some((told_by, _, first)) = before.first().filter(|_| leader != node) else { continue };
+            if to - first >= LOOKS_MS {
+                let evidence = before.iter().map(|t| t.1).collect();
+                out.push(Unheard { looking: node, leader, told_by: *told_by, from: *first, to, evidence });
+            }
+        }
+    };
+    for e in &facts.entries {
+        match &e.fact {
+            Fact::Looks => {
+                looking.entry(e.node).or_default();
+            }
+            Fact::WillFollow | Fact::WillLead | Fact::Starts { .. } => {
+                if let Some(l) = looking.remove(&e.node) {
+                    ends(e.node, e.at, l, &mut out);
+                }
+            }
+            Fact::Vote(v) if v.from != e.node => {
+                if let Some(l) = looking.get_mut(&e.node) {
+                    l.heard.entry(v.from).or_insert(e.at);
+                    let leader = u32::try_from(v.leader).ok().filter(|l| *l != v.from);
+                    if let (State::Following, Some(leader)) = (v.state, leader) {
+                        l.told.entry(leader).or_default().push((v.from, e.place, e.at));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    let last = facts.entries.last().map_or(0, |e| e.at);
+    looking.into_iter().for_each(|(node, l)| ends(node, last, l, &mut out));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nodes::Reader;
+
+    #[test]
+    fn a_looking_server_that_hears_of_its_leader_but_not_from_it() {
+        let mut r = Reader::default();
+        r.file("node2.log");
+        let say = |time: &str, class: &str, message: &str| {
+            format!("2026-11-22T07:00:{time} [myid:] - INFO  [QuorumPeer[myid=2](plain=10.0.0.2:2181):{class}@1] - {message}")
+        };
+        r.line(say("00,000", "QuorumPeer", "LOOKING").as_bytes());
+        for s in ["01,000", "03,000"] {
+            let vote = "Notification: my state:LOOKING; n.sid:3, n.state:FOLLOWING, n.leader:1, n.round:0x2, \
+                        n.peerEpoch:0x1, n.zxid:0x100000001, message format version:0x2, n.config version:0x0";
+            r.line(say(s, "FastLeaderElection", vote).as_bytes());
+        }
+        r.line(say("09,000", "QuorumPeer", "FOLLOWING").as_bytes());
+        let found = unheard(&r.finish().0);
+        assert_eq!(found.len(), 1);
+        let u = &found[0];
+        assert_eq!((u.looking, u.leader, u.told_by, u.to - u.from, u.evidence.len()), (2, 1, 3, 8_000, 2));
+    }
+}

@@ -1,0 +1,79 @@
+//! `trivet.timeline/1`. Its schema is `docs/timeline.schema.json`.
+
+use super::{names, words, Lang};
+use crate::nodes::Place;
+use crate::story::Role;
+use crate::time;
+use crate::verdict::Scored;
+use crate::Analysis;
+use serde_json::{json, Value};
+
+pub fn json(a: &Analysis) -> Value {
+    let story = &a.story;
+    let place = |p: &Place| json!({"file": a.files.get(p.file as usize), "line": p.line});
+    let places = |all: &[Place]| all.iter().map(place).collect::<Vec<_>>();
+    let named = names(story);
+    let name = |id: u32| named.get(&id).cloned().unwrap_or_else(|| id.to_string());
+    let both = |text: &dyn Fn(Lang) -> String| json!({"en": text(Lang::English), "zh": text(Lang::Chinese)});
+    let roles = story.roles.iter().map(|r| {
+        let role = match r.role {
+            Role::None => "none",
+            Role::Follower => "follower",
+            Role::Leader => "leader",
+        };
+        json!({"node": r.node, "from": time::long(r.from), "to": r.to.map(time::long), "role": role, "epoch": r.epoch})
+    });
+    let quorum = story.quorum.iter().map(|w| {
+        json!({"from": time::long(w.from), "to": w.to.map(time::long), "leader": w.leader, "epoch": w.epoch,
+               "followers": w.followers, "resumed": w.resumed, "evidence": [place(&w.began)]})
+    });
+    let outages = story.outages.iter().map(|o| {
+        let evidence: Vec<Value> = o.lost.iter().map(|l| place(&l.3)).collect();
+        let cause = o.lost.last().map(|l| words::cause(Lang::English, l.1));
+        json!({"from": time::long(o.seen), "from_earliest": time::long(o.from), "to": o.to.map(time::long),
+               "leader": o.leader, "cause": cause, "what": words::what(Lang::English, o.what),
+               "lost_by": o.lost.iter().map(|l| l.0).collect::<Vec<_>>(), "evidence": evidence})
+    });
+    let nodes = story.servers.iter().map(|id| {
+        let clock = a.offsets.get(id);
+        json!({"id": id, "address": story.addresses.get(id), "version": story.versions.get(id), "log": story.read.contains(id),
+               "clock_offset_s": clock.map(|o| o.ms as f64 / 1e3), "clock_error_s": clock.map(|o| o.error_ms as f64 / 1e3)})
+    });
+    let links = a.late.iter().map(|l| {
+        let state = if l.one_way { "late, one way" } else { "late" };
+        json!({"from": l.from, "to": l.to, "plane": "election", "state": state, "since": time::long(l.since),
+               "until": time::long(l.until), "evidence": places(&l.evidence)})
+    });
+    let late = a.late.iter().map(|l| {
+        json!({"kind": "late votes", "nodes": [l.from, l.to], "confidence": if l.one_way { "high" } else { "medium" },
+               "text": both(&|lang| words::late(lang, l, &name)), "evidence": places(&l.evidence)})
+    });
+    let unheard = a.unheard.iter().map(|u| {
+        json!({"kind": "leader not heard", "nodes": [u.looking, u.leader, u.told_by], "confidence": "high",
+               "text": both(&|lang| words::unheard(lang, u, &name)), "evidence": places(&u.evidence)})
+    });
+    let one = |s: &Scored| {
+        json!({"hypothesis": s.hypothesis.kind(), "nodes": s.hypothesis.servers(), "support": s.support,
+               "contradicted": s.contradicted})
+    };
+    let best = a.verdict.best.as_ref();
+    let verdict = json!({
+        "hypothesis": best.map_or("undecided", |b| b.hypothesis.kind()),
+        "nodes": best.map(|b| b.hypothesis.servers()).unwrap_or_default(),
+        "support": best.map_or(0, |b| b.support),
+        "contradicted": best.map_or(0, |b| b.contradicted),
+        "runner_up": a.verdict.runner_up.as_ref().map(one),
+        "text": both(&|lang| words::verdict(lang, &a.verdict, &name)),
+    });
+    json!({
+        "schema": "trivet.timeline/1",
+        "nodes": nodes.collect::<Vec<_>>(),
+        "roles": roles.collect::<Vec<_>>(),
+        "quorum": quorum.collect::<Vec<_>>(),
+        "outages": outages.collect::<Vec<_>>(),
+        "links": links.collect::<Vec<_>>(),
+        "findings": late.chain(unheard).collect::<Vec<_>>(),
+        "verdict": verdict,
+        "blind_spots": [format!("outages shorter than {} s", words::seconds(story.timeout_ms as i64))],
+    })
+}

@@ -1,0 +1,155 @@
+//! A page that needs nothing else: lanes of the servers, the quorum above them, what happened below, with its lines.
+
+use super::{events, heading, names, place, sum, verdict, Lang};
+use crate::story::Role;
+use crate::time::{self, LogMillis};
+use crate::Analysis;
+use std::fmt::Write;
+
+const WIDTH: f64 = 1_000.0;
+const LANE: f64 = 26.0;
+const LEFT: f64 = 70.0;
+/// Marks of time below the lanes, about so many.
+const TICKS: i64 = 8;
+
+fn escape(s: &str) -> String {
+    s.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// The drawing alone. Colours are classes, so that a page may choose them; it brings its own.
+pub fn svg(a: &Analysis, lang: Lang) -> String {
+    let story = &a.story;
+    let names = names(story);
+    let (first, last) = (story.first, story.last.max(story.first + 1));
+    let x =
+        |at: LogMillis| LEFT + (at.clamp(first, last) - first) as f64 / (last - first) as f64 * (WIDTH - LEFT - 10.0);
+    let lanes: Vec<u32> = story.servers.iter().copied().collect();
+    let y = |lane: usize| 6.0 + LANE * lane as f64;
+    let height = y(lanes.len() + 1) + 24.0;
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">\
+         <title>{}</title><style>{STYLE}</style>",
+        escape(&heading(a, lang))
+    );
+    let mut bar = |class: &str, lane: usize, from: LogMillis, to: LogMillis, title: &str| {
+        let _ = write!(
+            out,
+            "<rect class=\"{class}\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{}\"><title>{}</title></rect>",
+            x(from),
+            y(lane) + 3.0,
+            (x(to) - x(from)).max(0.8),
+            LANE - 6.0,
+            escape(title)
+        );
+    };
+    for w in &story.quorum {
+        let title = format!("leader={} epoch {}", names.get(&w.leader).map_or("?", String::as_str), w.epoch);
+        bar("works", 0, w.from, w.to.unwrap_or(last), &title);
+    }
+    for o in &story.outages {
+        bar("unsure", 0, o.from, o.seen, &time::clock(o.from));
+        bar("down", 0, o.seen, o.to.unwrap_or(last), &time::clock(o.seen));
+    }
+    for r in &story.roles {
+        let Some(lane) = lanes.iter().position(|n| *n == r.node) else { continue };
+        let (class, what) = match r.role {
+            Role::Leader => ("leader", "leader"),
+            Role::Follower => ("follower", "follower"),
+            Role::None => ("looking", "looking"),
+        };
+        bar(class, lane + 1, r.from, r.to.unwrap_or(last), &format!("{what} {}", time::clock(r.from)));
+    }
+    let text = |out: &mut String, x: f64, y: f64, anchor: &str, text: &str| {
+        let _ = write!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{}</text>", escape(text));
+    };
+    text(&mut out, LEFT - 6.0, y(0) + 17.0, "end", if lang == Lang::English { "quorum" } else { "集群" });
+    for (i, node) in lanes.iter().enumerate() {
+        text(&mut out, LEFT - 6.0, y(i + 1) + 17.0, "end", names.get(node).map_or("?", String::as_str));
+    }
+    for l in &a.late {
+        let lane = |n: u32| lanes.iter().position(|m| *m == n).map(|i| y(i + 1) + LANE / 2.0);
+        if let (Some(from), Some(to)) = (lane(l.from), lane(l.to)) {
+            let _ = write!(
+                out,
+                "<line class=\"late\" x1=\"{:.1}\" y1=\"{from:.1}\" x2=\"{:.1}\" y2=\"{to:.1}\"><title>{} {}</title></line>\
+                 <circle class=\"late\" cx=\"{:.1}\" cy=\"{to:.1}\" r=\"3\"/>",
+                x(l.since),
+                x(l.until),
+                time::clock(l.since),
+                time::clock(l.until),
+                x(l.until)
+            );
+        }
+    }
+    for i in 0..=TICKS {
+        let at = first + (last - first) * i / TICKS;
+        let anchor = if i == TICKS { "end" } else { "middle" };
+        text(&mut out, x(at), height - 6.0, anchor, &time::clock(at));
+    }
+    out + "</svg>\n"
+}
+
+const STYLE: &str = "text{font:11px sans-serif;fill:#555}.works{fill:#4a9d5b}.down{fill:#c8372d}.unsure{fill:#e8a39e}\
+    .leader{fill:#2f6fb2}.follower{fill:#9cc3e6}.looking{fill:#e0b040}.late{stroke:#8a2be2;stroke-width:1.5;fill:#8a2be2}\
+    @media(prefers-color-scheme:dark){text{fill:#bbb}.follower{fill:#456d92}.unsure{fill:#7a3a36}}";
+
+/// One self-contained page.
+pub fn html(a: &Analysis, lang: Lang) -> String {
+    let en = lang == Lang::English;
+    let mut rows = String::new();
+    for e in events(a, lang) {
+        let lines: Vec<String> = e.evidence.iter().map(|p| format!("<li>{}</li>", escape(&place(a, p)))).collect();
+        let _ = write!(
+            rows,
+            "<tr><td>{}</td><td><details><summary>{}</summary><ul>{}</ul></details></td></tr>",
+            time::clock(e.at),
+            escape(&e.text),
+            lines.concat()
+        );
+    }
+    let legend = if en {
+        [
+            ("works", "quorum works"),
+            ("unsure", "may have begun"),
+            ("down", "no quorum"),
+            ("leader", "leader"),
+            ("follower", "follower"),
+            ("looking", "looking"),
+            ("late", "late votes"),
+        ]
+    } else {
+        [
+            ("works", "正常工作"),
+            ("unsure", "可能已开始"),
+            ("down", "停止工作"),
+            ("leader", "leader"),
+            ("follower", "follower"),
+            ("looking", "选举中"),
+            ("late", "迟到的选票"),
+        ]
+    };
+    let legend: String = legend
+        .iter()
+        .map(|(class, text)| {
+            format!("<svg width=\"12\" height=\"12\"><style>{STYLE}</style><rect class=\"{class}\" width=\"12\" height=\"12\"/></svg> {text} &nbsp; ")
+        })
+        .collect();
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"{}\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+         <title>{}</title><style>body{{font:15px/1.45 sans-serif;margin:1.5em;max-width:76em;color:#222;background:#fff}}\
+         table{{border-collapse:collapse;width:100%}}td{{padding:.2em .6em;vertical-align:top;border-top:1px solid #8884}}\
+         td:first-child{{white-space:nowrap;font-variant-numeric:tabular-nums}}ul{{margin:.3em 0;font:13px monospace}}\
+         #zoom{{overflow-x:auto}}#zoom>svg{{width:calc(100% * var(--zoom,1))}}\
+         @media(prefers-color-scheme:dark){{body{{color:#ddd;background:#181818}}}}</style></head>\
+         <body><h1>{}</h1><p>{}</p><p><label>{} <input type=\"range\" min=\"1\" max=\"30\" value=\"1\" \
+         oninput=\"document.getElementById('zoom').style.setProperty('--zoom',this.value)\"></label></p>\
+         <div id=\"zoom\" tabindex=\"0\">{}</div><p>{legend}</p><table>{rows}</table><p>{}</p></body></html>\n",
+        if en { "en" } else { "zh" },
+        escape(&heading(a, lang)),
+        escape(&verdict(a, lang)),
+        escape(&heading(a, lang)),
+        if en { "zoom" } else { "缩放" },
+        svg(a, lang),
+        escape(&sum(a, lang))
+    )
+}

@@ -1,0 +1,106 @@
+//! Phrases, in English and Chinese.
+
+use super::Lang;
+use crate::facts::Cause;
+use crate::paths::{Late, Unheard};
+use crate::story::What;
+use crate::verdict::{Hypothesis, Scored, Verdict};
+
+pub(super) fn seconds(ms: i64) -> String {
+    format!("{:.1}", ms as f64 / 1_000.0)
+}
+
+pub(super) fn cause(lang: Lang, cause: Option<Cause>) -> &'static str {
+    match (lang, cause) {
+        (Lang::English, Some(Cause::Timeout)) => "read timed out",
+        (Lang::English, Some(Cause::Closed)) => "connection closed by the other side",
+        (Lang::English, Some(Cause::Refused)) => "connection refused",
+        (Lang::English, Some(Cause::Own)) => "closed by itself",
+        (Lang::English, _) => "no reason in the log",
+        (Lang::Chinese, Some(Cause::Timeout)) => "读超时",
+        (Lang::Chinese, Some(Cause::Closed)) => "对端关闭连接",
+        (Lang::Chinese, Some(Cause::Refused)) => "连接被拒绝",
+        (Lang::Chinese, Some(Cause::Own)) => "自行关闭",
+        (Lang::Chinese, _) => "日志中没有原因",
+    }
+}
+
+pub(super) fn what(lang: Lang, what: What) -> &'static str {
+    match (lang, what) {
+        (Lang::English, What::Ended) => "its process ended or closed its connections",
+        (Lang::English, What::Cut) => "it missed them, too: the links between were cut",
+        (Lang::English, What::Frozen) => "it noticed nothing: it stood still",
+        (Lang::English, What::Undecided) => "the logs do not say why",
+        (Lang::Chinese, What::Ended) => "其进程结束或关闭了连接",
+        (Lang::Chinese, What::Cut) => "其也失去对方：之间的链路中断",
+        (Lang::Chinese, What::Frozen) => "其毫无察觉：进程停顿",
+        (Lang::Chinese, What::Undecided) => "日志未说明原因",
+    }
+}
+
+/// `name` gives a server's name.
+pub(super) fn late(lang: Lang, l: &Late, name: &dyn Fn(u32) -> String) -> String {
+    let (from, to, all, worst) = (name(l.from), name(l.to), l.votes + l.prompt, seconds(l.worst_ms));
+    let votes = l.votes;
+    match (lang, l.one_way) {
+        (Lang::English, true) => format!(
+            "{votes} of {all} votes from {from} came to {to} up to {worst} s late, those from {to} to {from} did not: \
+             the direction {from}→{to} was broken"
+        ),
+        (Lang::English, false) => format!("{votes} of {all} votes from {from} came to {to} up to {worst} s late"),
+        (Lang::Chinese, true) => format!(
+            "{from} 发给 {to} 的 {all} 张选票中有 {votes} 张最多迟到 {worst} 秒，反方向正常：{from}→{to} 方向的链路有问题"
+        ),
+        (Lang::Chinese, false) => format!("{from} 发给 {to} 的 {all} 张选票中有 {votes} 张最多迟到 {worst} 秒"),
+    }
+}
+
+pub(super) fn unheard(lang: Lang, u: &Unheard, name: &dyn Fn(u32) -> String) -> String {
+    let (me, leader, by) = (name(u.looking), name(u.leader), name(u.told_by));
+    match lang {
+        Lang::English => format!(
+            "{by} tells {me} that {leader} leads, but no notification of {leader} reaches {me}, so {me} cannot decide \
+             ({} s)",
+            seconds(u.to - u.from)
+        ),
+        Lang::Chinese => format!(
+            "{by} 告诉 {me}：leader 是 {leader}，但 {leader} 的 notification 到不了 {me}，{me} 无法决定（{} 秒）",
+            seconds(u.to - u.from)
+        ),
+    }
+}
+
+pub(super) fn hypothesis(lang: Lang, h: &Hypothesis, name: &dyn Fn(u32) -> String) -> String {
+    match (lang, *h) {
+        (Lang::English, Hypothesis::Ended(n)) => format!("the process of {} ended", name(n)),
+        (Lang::English, Hypothesis::Frozen(n)) => format!("{} stood still (process, machine or disk)", name(n)),
+        (Lang::English, Hypothesis::Network(n)) => format!("the network of {} was bad", name(n)),
+        (Lang::English, Hypothesis::OneWay(a, b)) => format!("the direction {}→{} was broken", name(a), name(b)),
+        (Lang::English, Hypothesis::Link(a, b)) => format!("the link between {} and {} was bad", name(a), name(b)),
+        (Lang::Chinese, Hypothesis::Ended(n)) => format!("{} 的进程退出", name(n)),
+        (Lang::Chinese, Hypothesis::Frozen(n)) => format!("{} 停顿（进程、机器或磁盘）", name(n)),
+        (Lang::Chinese, Hypothesis::Network(n)) => format!("{} 的网络有问题", name(n)),
+        (Lang::Chinese, Hypothesis::OneWay(a, b)) => format!("{}→{} 方向的链路有问题", name(a), name(b)),
+        (Lang::Chinese, Hypothesis::Link(a, b)) => format!("{} 与 {} 之间的链路有问题", name(a), name(b)),
+    }
+}
+
+pub(super) fn verdict(lang: Lang, v: &Verdict, name: &dyn Fn(u32) -> String) -> String {
+    let en = lang == Lang::English;
+    let scored = |s: &Scored| {
+        let what = hypothesis(lang, &s.hypothesis, name);
+        if en {
+            format!("{what} (for it {}, against it {})", s.support, s.contradicted)
+        } else {
+            format!("{what}（支持 {}，反对 {}）", s.support, s.contradicted)
+        }
+    };
+    let second = |s: &Scored| if en { format!("; next: {}", scored(s)) } else { format!("；其次：{}", scored(s)) };
+    match (&v.best, &v.runner_up) {
+        (Some(best), next) => scored(best) + &next.as_ref().map_or(String::new(), second),
+        (None, Some(one)) if en => format!("undecided; among others {}", scored(one)),
+        (None, Some(one)) => format!("无法判定；可能之一：{}", scored(one)),
+        (None, None) if en => "undecided".into(),
+        (None, None) => "无法判定".into(),
+    }
+}

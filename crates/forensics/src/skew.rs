@@ -1,0 +1,167 @@
+//! How far apart the servers' clocks are, from votes that two logs have: one when it was sent, one when it came.
+//!
+//! A server delivers its own vote to itself when it sends it. The time from there to another log is the vote's way and
+//! the difference of the clocks; the shortest way in both directions gives the difference and what it may be wrong by.
+//! Votes that wait, for a connection or behind a cut, come late and never early, so that the shortest counts.
+
+use crate::facts::{Fact, State, Vote};
+use crate::nodes::{Entry, Facts, Place};
+use crate::time::LogMillis;
+use std::collections::BTreeMap;
+
+/// A clock's lead before the reference's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offset {
+    pub ms: i64,
+    pub error_ms: i64,
+}
+
+/// What tells one vote from another one: leader, round, zxid, epoch.
+type Key = (i64, i64, i64, i64);
+
+/// A vote of a looking server, when it was sent and when the first of it came to another one.
+#[derive(Debug, Clone, Copy)]
+pub struct Way {
+    pub from: u32,
+    pub to: u32,
+    pub sent: LogMillis,
+    pub came: LogMillis,
+    pub place: Place,
+}
+
+fn key(v: &Vote) -> Key {
+    (v.leader, v.round, v.zxid, v.peer_epoch)
+}
+
+/// Votes that two logs have. A server repeats itself; the first of each kind stands for all: it cannot have come before
+/// it was sent.
+pub fn ways(facts: &Facts) -> Vec<Way> {
+    let mut sent: BTreeMap<(u32, Key), LogMillis> = BTreeMap::new();
+    let mut came: BTreeMap<(u32, u32, Key), (LogMillis, Place)> = BTreeMap::new();
+    for e in &facts.entries {
+        let Fact::Vote(v) = &e.fact else { continue };
+        if v.state != State::Looking {
+            continue;
+        }
+        if v.from == e.node {
+            sent.entry((v.from, key(v))).or_insert(e.at);
+        } else {
+            came.entry((v.from, e.node, key(v))).or_insert((e.at, e.place));
+        }
+    }
+    let way = |((from, to, key), (at, place)): (&(u32, u32, Key), &(LogMillis, Place))| {
+        let sent = *sent.get(&(*from, *key))?;
+        Some(Way { from: *from, to: *to, sent, came: *at, place: *place })
+    };
+    came.iter().filter_map(way).collect()
+}
+
+/// Of each server whose clock can be compared, against the first of them.
+pub fn offsets(facts: &Facts) -> BTreeMap<u32, Offset> {
+    let mut shortest: BTreeMap<(u32, u32), i64> = BTreeMap::new();
+    for w in ways(facts) {
+        let least = shortest.entry((w.from, w.to)).or_insert(i64::MAX);
+        *least = (*least).min(w.came - w.sent);
+    }
+    // What the second's clock is ahead of the first's.
+    let both = |(i, j): (u32, u32)| {
+        let (there, back) = (shortest.get(&(i, j))?, shortest.get(&(j, i))?);
+        Some(Offset { ms: (there - back) / 2, error_ms: ((there + back) / 2).abs() })
+    };
+    let mut known: BTreeMap<u32, Offset> = BTreeMap::new();
+    let Some(first) = shortest.keys().map(|k| k.0.min(k.1)).min() else { return known };
+    known.insert(first, Offset { ms: 0, error_ms: 0 });
+    // The surest way to each, through others if that is surer.
+    loop {
+        let from_known = |(i, j): &(u32, u32)| {
+            let (base, step) = (known.get(i)?, both((*i, *j))?);
+            let sum = Offset { ms: base.ms + step.ms, error_ms: base.error_ms + step.error_ms };
+            known.get(j).is_none_or(|k| k.error_ms > sum.error_ms).then_some((*j, sum))
+        };
+        let Some((node, offset)) = shortest.keys().filter_map(from_known).min_by_key(|(_, o)| o.error_ms) else {
+            return known;
+        };
+        known.insert(node, offset);
+    }
+}
+
+/// Puts all servers on the reference's clock, where that is surer than leaving them.
+pub fn correct(facts: &mut Facts, offsets: &BTreeMap<u32, Offset>) {
+    let shift = |node: &u32| offsets.get(node).filter(|o| o.ms.abs() > o.error_ms + LEFT_MS).map_or(0, |o| o.ms);
+    facts.entries.iter_mut().for_each(|e: &mut Entry| e.at -= shift(&e.node));
+    for (node, end) in &mut facts.ends {
+        end.0 -= shift(node);
+    }
+    facts.entries.sort_by_key(|e| e.at);
+}
+
+/// A difference as small as this is left alone.
+const LEFT_MS: i64 = 50;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nodes::Reader;
+
+    /// Three servers vote; each log has its own clock, each way its own length.
+    pub(crate) fn votes(ahead_ms: [i64; 3], way_ms: impl Fn(usize, usize, i64) -> i64) -> Facts {
+        let mut r = Reader::default();
+        let mut lines: Vec<Vec<(i64, usize, i64)>> = vec![Vec::new(); 3];
+        for round in 1..=4i64 {
+            for from in 0..3usize {
+                let sent = round * 10_000 + from as i64 * 100;
+                for to in 0..3usize {
+                    let way = if from == to { 0 } else { way_ms(from, to, round) };
+                    lines[to].push((sent + way + ahead_ms[to], from, round));
+                }
+            }
+        }
+        for (to, mut of) in lines.into_iter().enumerate() {
+            r.file(&format!("node{}.log", to + 1));
+            of.sort_unstable();
+            for (at, from, round) in of {
+                let text = format!(
+                    "2026-11-22 07:{:02}:{:02},{:03} [myid:{}] - INFO  [WorkerReceiver[myid={}]:FastLeaderElection@1] - \
+                     Notification: my state:LOOKING; n.sid:{}, n.state:LOOKING, n.leader:3, n.round:0x{round:x}, \
+                     n.peerEpoch:0x1, n.zxid:0x100000001, message format version:0x2, n.config version:0x0",
+                    at / 60_000 % 60,
+                    at / 1_000 % 60,
+                    at % 1_000,
+                    to + 1,
+                    to + 1,
+                    from + 1
+                );
+                r.line(text.as_bytes());
+            }
+        }
+        r.finish().0
+    }
+
+    #[test]
+    fn clocks_that_differ_are_found_also_behind_a_cut() {
+        // One way is late by seconds in most rounds.
+        let facts = votes([0, 3_700, -1_200], |from, to, round| match (from, to) {
+            (0, 2) if round < 4 => 5_000,
+            (0, 1) => 12,
+            _ => 4,
+        });
+        let found = offsets(&facts);
+        let near = |node: u32, ms: i64| {
+            let o = found[&node];
+            assert!((o.ms - ms).abs() <= o.error_ms + 1 && o.error_ms < 20, "{node}: {o:?}, {ms} wanted");
+        };
+        near(1, 0);
+        near(2, 3_700);
+        near(3, -1_200);
+        let mut facts = facts;
+        correct(&mut facts, &found);
+        assert!(ways(&facts).iter().all(|w| w.came - w.sent > -20));
+    }
+
+    #[test]
+    fn one_direction_alone_says_nothing() {
+        let mut facts = votes([0, 500, 0], |_, _, _| 3);
+        facts.entries.retain(|e| !matches!(&e.fact, Fact::Vote(v) if v.from == 2 && e.node != 2));
+        assert!(!offsets(&facts).contains_key(&2));
+    }
+}

@@ -1,0 +1,166 @@
+//! What most likely was wrong: each explanation with the facts that speak for it and against it.
+
+use crate::paths::{Late, Unheard};
+use crate::story::{Story, What};
+use std::collections::BTreeMap;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hypothesis {
+    /// Its process ended, once or again and again.
+    Ended(u32),
+    /// It stood still: its process, its machine or its disk.
+    Frozen(u32),
+    /// Its network was bad, towards all others.
+    Network(u32),
+    /// One direction between two servers.
+    OneWay(u32, u32),
+    /// Both directions between two servers, the smaller number first.
+    Link(u32, u32),
+}
+
+impl Hypothesis {
+    fn link(a: u32, b: u32) -> Self {
+        Hypothesis::Link(a.min(b), a.max(b))
+    }
+    pub fn servers(&self) -> Vec<u32> {
+        match *self {
+            Hypothesis::Ended(n) | Hypothesis::Frozen(n) | Hypothesis::Network(n) => vec![n],
+            Hypothesis::OneWay(a, b) | Hypothesis::Link(a, b) => vec![a, b],
+        }
+    }
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Hypothesis::Ended(_) => "process ended",
+            Hypothesis::Frozen(_) => "stood still",
+            Hypothesis::Network(_) => "network of a node",
+            Hypothesis::OneWay(..) => "link, one way",
+            Hypothesis::Link(..) => "link",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scored {
+    pub hypothesis: Hypothesis,
+    pub support: u32,
+    pub contradicted: u32,
+}
+
+impl Scored {
+    fn balance(&self) -> i64 {
+        i64::from(self.support) - i64::from(self.contradicted)
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// `None`: undecided.
+    pub best: Option<Scored>,
+    pub runner_up: Option<Scored>,
+}
+
+pub fn decide(story: &Story, late: &[Late], unheard: &[Unheard]) -> Verdict {
+    let mut support: BTreeMap<Hypothesis, u32> = BTreeMap::new();
+    let mut add = |h: Hypothesis, points: u32| *support.entry(h).or_default() += points;
+    for o in &story.outages {
+        match o.what {
+            What::Ended => add(Hypothesis::Ended(o.leader), 2),
+            What::Frozen => add(Hypothesis::Frozen(o.leader), 2),
+            What::Cut => {
+                add(Hypothesis::Network(o.leader), 2);
+                // One follower less would not have ended the quorum of three.
+                o.lost.iter().for_each(|l| add(Hypothesis::link(o.leader, l.0), 1));
+            }
+            What::Undecided => {}
+        }
+    }
+    for d in &story.departures {
+        if let Some(leader) = d.leader {
+            add(Hypothesis::link(leader, d.node), 1);
+            add(Hypothesis::Network(d.node), 1);
+        }
+    }
+    for l in late {
+        if l.one_way {
+            add(Hypothesis::OneWay(l.from, l.to), 2 + l.votes.min(8) as u32 / 2);
+        } else {
+            add(Hypothesis::link(l.from, l.to), 2);
+        }
+        add(Hypothesis::Network(l.from), 1);
+        add(Hypothesis::Network(l.to), 1);
+    }
+    for u in unheard {
+        // Its votes do not come through, or the looking server's do not, and there is nothing to answer.
+        add(Hypothesis::OneWay(u.leader, u.looking), 2);
+        add(Hypothesis::OneWay(u.looking, u.leader), 1);
+    }
+    let against = |h: &Hypothesis| {
+        let involved = h.servers();
+        let elsewhere = |leader: u32, lost: &[u32]| match h {
+            Hypothesis::Link(..) | Hypothesis::OneWay(..) => {
+                !involved.contains(&leader) && !lost.iter().any(|n| involved.contains(n))
+            }
+            _ => !involved.contains(&leader),
+        };
+        let lost = |o: &crate::story::Outage| o.lost.iter().map(|l| l.0).collect::<Vec<_>>();
+        story.outages.iter().filter(|o| o.what != What::Undecided && elsewhere(o.leader, &lost(o))).count() as u32
+    };
+    let scored = |(h, support): (Hypothesis, u32)| Scored { hypothesis: h, support, contradicted: against(&h) };
+    let mut all: Vec<Scored> = support.into_iter().map(scored).collect();
+    all.sort_by_key(|s| std::cmp::Reverse(s.balance()));
+    let (first, second) = (all.first().copied(), all.get(1).copied());
+    let clear = first.filter(|f| f.balance() > 0 && second.is_none_or(|s| s.balance() < f.balance()));
+    match clear {
+        Some(best) => Verdict { best: Some(best), runner_up: second },
+        // The first of several that are as likely is named, and is no verdict.
+        None => Verdict { best: None, runner_up: first },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::Cause;
+    use crate::nodes::Place;
+    use crate::story::Outage;
+
+    fn outage(leader: u32, what: What, lost: &[u32]) -> Outage {
+        let lost = lost.iter().map(|n| (*n, Some(Cause::Timeout), 0, Place::default())).collect();
+        Outage { seen: 0, from: 0, to: Some(1), leader, epoch: 1, lost, gave_up: String::new(), what }
+    }
+    fn decided(outages: Vec<Outage>, late: &[Late]) -> Verdict {
+        decide(&Story { outages, ..Default::default() }, late, &[])
+    }
+
+    #[test]
+    fn the_same_leader_again_and_again() {
+        let v = decided(vec![outage(1, What::Cut, &[2, 3]), outage(1, What::Cut, &[2, 3])], &[]);
+        assert_eq!(v.best.map(|b| (b.hypothesis, b.contradicted)), Some((Hypothesis::Network(1), 0)));
+        let v = decided(vec![outage(2, What::Frozen, &[1, 3]), outage(2, What::Frozen, &[1, 3])], &[]);
+        assert_eq!(v.best.map(|b| b.hypothesis), Some(Hypothesis::Frozen(2)));
+    }
+
+    #[test]
+    fn nothing_and_everything_is_undecided() {
+        assert_eq!(decided(vec![], &[]), Verdict::default());
+        let v = decided(vec![outage(1, What::Ended, &[2]), outage(2, What::Ended, &[1])], &[]);
+        assert_eq!(v.best, None);
+    }
+
+    #[test]
+    fn votes_that_are_late_one_way_name_the_direction() {
+        let late = Late {
+            from: 1,
+            to: 3,
+            votes: 7,
+            prompt: 2,
+            worst_ms: 6_700,
+            since: 0,
+            until: 9,
+            one_way: true,
+            evidence: Vec::new(),
+        };
+        let v = decided(vec![outage(1, What::Cut, &[3])], &[late]);
+        assert_eq!(v.best.map(|b| b.hypothesis), Some(Hypothesis::OneWay(1, 3)));
+    }
+}

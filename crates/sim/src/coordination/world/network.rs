@@ -1,0 +1,140 @@
+//! Connections between servers: delay, loss, cuts, and what is on its way when they end.
+
+use super::*;
+
+impl World {
+    pub(super) fn lost_percent(&self, from: usize, to: usize) -> u64 {
+        self.loss[from].max(self.loss[to]).max(self.loss_towards[from][to])
+    }
+    pub(in super::super) fn schedule(&self) -> Option<&Schedule> {
+        self.options.schedule.as_ref()
+    }
+
+    pub(super) fn delay(&mut self, a: usize, b: usize) -> u64 {
+        // A lost segment is sent again after 200 ms, and again after 400, and so on.
+        let loss = self.lost_percent(a, b).max(self.loss_towards[b][a]);
+        let mut delay = self.rng.range(0, 3);
+        let mut again = 200;
+        while self.rng.chance(loss) && again < 4_000 {
+            delay += again;
+            again *= 2;
+        }
+        delay
+    }
+
+    pub(super) fn dial_arrives(&mut self, from: usize, to: usize, link: LinkId, life: u64) {
+        let open = self.nodes[to].listening && self.cut[from][to] == 0 && self.cut[to][from] == 0;
+        if self.nodes[from].life != life || !self.nodes[from].links.contains_key(&link) {
+            return;
+        }
+        if !open {
+            self.at(self.now + 2, Event::LinkDown { node: from, life, link });
+            return;
+        }
+        let key = self.next_link;
+        self.next_link += 1;
+        let accepted = LinkId(key);
+        let ends = [(from, life, link), (to, self.nodes[to].life, accepted)];
+        self.links.insert(key, Link { ends, queues: Default::default(), ready_at: [0; 2], snap_next: [false; 2] });
+        self.nodes[from].links.insert(link, key);
+        self.nodes[to].links.insert(accepted, key);
+        self.feed(to, Input::LinkUp(accepted, None));
+        // The dialler may be frozen, but it is not asked to do anything before it wakes.
+        if !self.nodes[from].frozen {
+            self.feed(from, Input::LinkUp(link, None));
+        } else {
+            self.close_link(to, accepted);
+        }
+    }
+
+    pub(super) fn send(&mut self, node: usize, link: LinkId, bytes: Bytes) {
+        let Some(key) = self.nodes[node].links.get(&link).copied() else { return };
+        let Some(l) = self.links.get(&key) else { return };
+        let end = usize::from(l.ends[0].0 != node);
+        let other = l.ends[1 - end].0;
+        let delay = self.delay(node, other);
+        let at = {
+            let l = self.links.get_mut(&key).expect("looked");
+            let at = (self.now + delay).max(l.ready_at[end]);
+            l.ready_at[end] = at;
+            l.queues[end].push_back((at, bytes));
+            at
+        };
+        if self.cut[node][other] == 0 {
+            self.at(at, Event::Deliver { key, toward: other });
+        }
+    }
+
+    /// A cut ended: what waited in the senders' kernels goes on its way.
+    pub(in super::super) fn release_held(&mut self, from: usize, to: usize) {
+        if self.cut[from][to] > 0 {
+            return;
+        }
+        let keys: Vec<_> = self
+            .links
+            .iter()
+            .filter(|(_, l)| l.ends.iter().any(|e| e.0 == from) && l.ends.iter().any(|e| e.0 == to))
+            .map(|(key, l)| (*key, l.queues[usize::from(l.ends[0].0 != from)].len()))
+            .collect();
+        let backoff = self.rng.range(1, 400);
+        for (key, waiting) in keys {
+            for _ in 0..waiting {
+                self.at(self.now + backoff, Event::Deliver { key, toward: to });
+            }
+        }
+    }
+
+    pub(super) fn deliver(&mut self, key: u64, toward: usize) {
+        let Some(l) = self.links.get_mut(&key) else { return };
+        let end = usize::from(l.ends[0].0 == toward);
+        let from = l.ends[end].0;
+        if self.cut[from][toward] > 0 {
+            return;
+        }
+        if l.queues[end].front().is_some_and(|(at, _)| *at > self.now) {
+            let at = l.queues[end].front().expect("looked").0;
+            return self.at(at, Event::Deliver { key, toward });
+        }
+        let Some((_, bytes)) = l.queues[end].pop_front() else { return };
+        let (_, life, link) = l.ends[1 - end];
+        let snap = std::mem::replace(&mut l.snap_next[end], false);
+        if self.nodes[toward].life != life || !self.nodes[toward].links.contains_key(&link) {
+            return;
+        }
+        if snap {
+            let mut tree = Tree::bare();
+            snapshot::read_stream(&mut &bytes[..], &mut tree).expect("what a server of ours sends is a snapshot");
+            return self.feed(toward, Input::Snapshot { link, tree: Box::new(tree) });
+        }
+        let packet = read_packet(&mut &bytes[..], 64 << 20).expect("what a server of ours sends is a packet");
+        self.links.get_mut(&key).expect("looked").snap_next[end] = packet.kind == kind::SNAP;
+        self.feed(toward, Input::Packet { link, packet });
+    }
+
+    /// One end is closed behind everything that was sent.
+    pub(super) fn finish_link(&mut self, node: usize, link: LinkId) {
+        let Some(key) = self.nodes[node].links.remove(&link) else { return };
+        let Some(l) = self.links.get(&key) else { return };
+        let end = usize::from(l.ends[0].0 != node);
+        let (other, life, other_link) = l.ends[1 - end];
+        let at = l.ready_at[end].max(self.now) + 1;
+        if self.cut[node][other] == 0 {
+            self.at(at, Event::LinkDown { node: other, life, link: other_link });
+        }
+    }
+
+    /// One end is closed; the other hears of it unless the network is in the way.
+    pub(super) fn close_link(&mut self, node: usize, link: LinkId) {
+        let Some(key) = self.nodes[node].links.remove(&link).or_else(|| {
+            self.links.iter().find(|(_, l)| l.ends.iter().any(|e| e.0 == node && e.2 == link)).map(|(k, _)| *k)
+        }) else {
+            return;
+        };
+        let Some(l) = self.links.remove(&key) else { return };
+        let (other, life, other_link) = l.ends[usize::from(l.ends[0].0 == node && l.ends[0].2 == link)];
+        if self.cut[node][other] == 0 {
+            let delay = self.delay(node, other);
+            self.at(self.now + delay, Event::LinkDown { node: other, life, link: other_link });
+        }
+    }
+}
