@@ -64,27 +64,39 @@ def back(e, joiner, what):
 
 
 def cases(kinds, joiner_number):
-    with Ensemble(kinds) as e:
+    ensemble = Ensemble(kinds)
+    for s in ensemble.servers.values():
+        # With 256 MiB Apache's runs out of memory over the 80 MB.
+        s.heap_mib = 1000
+    with ensemble as e:
         e.wait_all()
         joiner = e.servers[joiner_number]
         others = [s for s in e.servers.values() if s is not joiner]
         print("%s joins %s" % (joiner.kind, others[0].kind), flush=True)
-        zk = client(others[0].number)
+
+        def without_it(root, count, size=100):
+            """The others write something while it is away; it may have been the leader."""
+            e.leader()
+            zk = client(others[0].number)
+            write(zk, root, count, size)
+            zk.stop()
         joiner.kill()
-        write(zk, "/few", 50)
+        without_it("/few", 50)
         back(e, joiner, "50 transactions from memory")
         joiner.kill()
-        write(zk, "/many", 3_000)
+        without_it("/many", 3_000)
         back(e, joiner, "3,000, more than Apache keeps in memory")
-        zk.stop()
 
         # What only the joiner has logged is cut: it leads, the others are frozen and die before they read it.
         let_lead(e, joiner_number)
+        lonely = client(joiner_number)
         for s in others:
             s.process.send_signal(signal.SIGSTOP)
-        lonely = client(joiner_number)
+        # Until their last thread stands still.
+        time.sleep(0.1)
         lost = lonely.create_async("/only-here", b"")
         time.sleep(0.3)
+        assert not lost.ready(), "acknowledged by one server alone"
         joiner.kill()
         for s in others:
             s.kill()
@@ -95,13 +107,10 @@ def cases(kinds, joiner_number):
             pass
         for s in others:
             s.start()
-        e.leader()
-        zk = client(others[0].number)
-        write(zk, "/without", 20)
-        zk.stop()
+        without_it("/without", 20)
         back(e, joiner, "what nobody else has is cut")
         zk = client(joiner_number)
-        assert not zk.exists("/only-here") and not (lost.ready() and lost.successful()), "a transaction of one server alone survived"
+        assert not zk.exists("/only-here"), "a transaction of one server alone survived"
         zk.stop()
 
         joiner.kill()
@@ -109,9 +118,7 @@ def cases(kinds, joiner_number):
         back(e, joiner, "everything, to an empty disk")
         joiner.kill()
         shutil.rmtree(os.path.join(joiner.data, "version-2"))
-        zk = client(others[0].number)
-        write(zk, "/big", 80, BIG)
-        zk.stop()
+        without_it("/big", 80, BIG)
         back(e, joiner, "80 MB, to an empty disk")
 
 
@@ -132,15 +139,15 @@ def epoch_files():
         zk = client(s.number)
         write(zk, "/epochs", 5)
         zk.stop()
-        for kill in (False, True):
-            s.kill()
-            os.remove(os.path.join(folder, "acceptedEpoch"))
-            os.remove(os.path.join(folder, "currentEpoch"))
-            s.start()
-            e.wait_all()
+        s.kill()
+        os.remove(os.path.join(folder, "acceptedEpoch"))
+        os.remove(os.path.join(folder, "currentEpoch"))
+        s.start()
+        e.wait_all()
         same_everywhere(e, "epoch files")
         s.kill()
-        put("acceptedEpoch", 0)
+        put("acceptedEpoch", 1)
+        put("currentEpoch", 2)
         s.start()
         assert s.process.wait(20) != 0, "a server that promised less than it had began"
         log = open(os.path.join(s.folder, "log")).read()

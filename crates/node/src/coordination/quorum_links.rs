@@ -82,8 +82,12 @@ pub(super) fn run(
         let finished = tokio::select! {
             written = write(&queue, &mut writer) => written.is_ok(),
             broken = read(link, &mut reader, stranger, &shared) => {
-                if let Err(Broken::Introduction(e)) = broken {
-                    tracing::warn!(?from, error = %e, "a caller of the quorum port did not say who it is");
+                match broken {
+                    Err(Broken::Introduction(e)) => {
+                        tracing::warn!(?from, error = %e, "a caller of the quorum port did not say who it is");
+                    }
+                    Err(Broken::Later(e)) => tracing::info!(?from, reason = %e, "a connection between servers ended"),
+                    Ok(()) => {}
                 }
                 false
             }
@@ -148,12 +152,12 @@ impl Drop for Stranger {
 
 enum Broken {
     Introduction(io::Error),
-    Later,
+    Later(io::Error),
 }
 
 impl From<io::Error> for Broken {
-    fn from(_: io::Error) -> Self {
-        Broken::Later
+    fn from(e: io::Error) -> Self {
+        Broken::Later(e)
     }
 }
 
