@@ -133,6 +133,19 @@ const TESTS: &[Test] = &[
     },
 ];
 
+/// What is fetched from elsewhere, if it is not here yet: before the lanes, which reach nothing.
+const PREPARATIONS: &[(&str, &[&str])] = &[
+    ("wrong-input", GUEST),
+    ("names", GUEST),
+    ("history", GUEST),
+    ("vm-disk", GUEST),
+    ("frozen-control", GUEST),
+    ("apache-coordination", GUEST),
+    ("clients", &["clients.py", "--build"]),
+];
+/// The guest's kernel, unless it is there.
+const GUEST: &[&str] = &["-c", "import cluster; cluster.prepare()"];
+
 #[derive(clap::Args)]
 pub struct Args {
     /// Only these tests
@@ -165,6 +178,14 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         bail!("the binary does not build");
     }
     let scripts = root.join("tests/lab");
+    for (name, command) in PREPARATIONS {
+        if chosen.iter().any(|t| t.name == *name) {
+            let prepared = Command::new("python3").args(*command).current_dir(&scripts).status()?;
+            if !prepared.success() {
+                bail!("cannot prepare {name}: python3 {}", command.join(" "));
+            }
+        }
+    }
     let of = |lane| chosen.iter().copied().filter(move |t| t.lane == lane).collect::<Vec<_>>();
     let (guests, servers) = (of(Lane::Guests), of(Lane::Servers));
     let mut failed = Vec::new();
