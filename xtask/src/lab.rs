@@ -9,9 +9,9 @@ use std::time::Instant;
 /// What runs beside what. Each lane has a network namespace of its own, so that the same addresses do.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lane {
-    /// Virtual machines that are NFS clients.
+    /// Virtual machines that are NFS clients, and what is short.
     Guests,
-    /// Servers and clients of coordination.
+    /// Servers and clients of coordination, Apache's among them.
     Servers,
     /// Asserts short times: nothing beside it.
     Alone,
@@ -36,7 +36,7 @@ const WRONG: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "busybox"
 const NIGHT: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "busybox", "ip", "nft"];
 
 const TESTS: &[Test] = &[
-    Test { name: "recipes", lane: Lane::Servers, script: "recipes.py", commands: &["python3"], modules: &["kazoo"] },
+    Test { name: "recipes", lane: Lane::Guests, script: "recipes.py", commands: &["python3"], modules: &["kazoo"] },
     Test { name: "wrong-input", lane: Lane::Guests, script: "wrong_input.py", commands: WRONG, modules: &["kazoo"] },
     Test { name: "power-loss", lane: Lane::Alone, script: "power_loss.py", commands: POWER, modules: &[] },
     Test { name: "names", lane: Lane::Guests, script: "names.py", commands: NFS, modules: &[] },
@@ -92,9 +92,9 @@ const TESTS: &[Test] = &[
         commands: &["python3", "java"],
         modules: &["kazoo"],
     },
-    Test { name: "transfer", lane: Lane::Servers, script: "transfer.py", commands: &["python3"], modules: &["kazoo"] },
+    Test { name: "transfer", lane: Lane::Guests, script: "transfer.py", commands: &["python3"], modules: &["kazoo"] },
     Test { name: "sessions", lane: Lane::Alone, script: "sessions.py", commands: &["python3"], modules: &["kazoo"] },
-    Test { name: "liars", lane: Lane::Servers, script: "liars.py", commands: &["python3"], modules: &["kazoo"] },
+    Test { name: "liars", lane: Lane::Guests, script: "liars.py", commands: &["python3"], modules: &["kazoo"] },
     Test {
         name: "strangers",
         lane: Lane::Alone,
