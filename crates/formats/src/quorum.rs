@@ -7,7 +7,7 @@ use crate::client::Id;
 use crate::jute::{DecodeError, Jute, Reader};
 use crate::record;
 use bytes::Bytes;
-use std::io::{self, Read};
+use std::io;
 
 pub mod kind {
     pub const REQUEST: i32 = 1;
@@ -96,32 +96,15 @@ impl ForwardedRequest {
     }
 }
 
-/// Reads one packet from a blocking stream. `max_bytes` bounds the data of the packet.
-pub fn read_packet(r: &mut impl Read, max_bytes: usize) -> io::Result<QuorumPacket> {
-    let mut head = [0u8; 12];
-    r.read_exact(&mut head)?;
-    let kind = i32::from_be_bytes(head[..4].try_into().expect("4"));
-    let zxid = i64::from_be_bytes(head[4..].try_into().expect("8"));
-    let data = read_buffer(r, max_bytes)?.map(Bytes::from);
-    let count = read_i32(r)?;
-    let mut auth = Vec::new();
-    if !(-1..=MAX_AUTH_IDS).contains(&count) {
-        return Err(bad("auth ids of a number that no packet carries"));
-    }
-    for _ in 0..count.max(0) {
-        let scheme = read_buffer(r, 4096)?.unwrap_or_default();
-        let id = read_buffer(r, 65536)?.unwrap_or_default();
-        auth.push(Id {
-            scheme: String::from_utf8_lossy(&scheme).into_owned(),
-            id: String::from_utf8_lossy(&id).into_owned(),
-        });
-    }
-    Ok(QuorumPacket { kind, zxid, data, auth })
+/// The packet at the beginning of `bytes`, and its length; none when its end is not there yet. `max_bytes` bounds its
+/// data.
+pub fn first_packet(bytes: &[u8], max_bytes: usize) -> io::Result<Option<(QuorumPacket, usize)>> {
+    let Some(length) = length_of_first(bytes, max_bytes)? else { return Ok(None) };
+    let packet = QuorumPacket::parse(&bytes[..length]).map_err(io::Error::other)?;
+    Ok(Some((packet, length)))
 }
 
-/// The length of the packet at the beginning of `bytes`; none when its end is not there yet. `max_bytes` bounds its
-/// data.
-pub fn packet_length(bytes: &[u8], max_bytes: usize) -> io::Result<Option<usize>> {
+fn length_of_first(bytes: &[u8], max_bytes: usize) -> io::Result<Option<usize>> {
     let number = |at: usize| bytes.get(at..at + 4).map(|b| i32::from_be_bytes(b.try_into().expect("4")));
     let behind = |at: usize, length: i32, max: usize| match usize::try_from(length.max(0)) {
         Ok(n) if length >= -1 && n <= max => Ok(at + 4 + n),
@@ -150,30 +133,6 @@ pub(crate) fn bad(why: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
-pub(crate) fn read_i32(r: &mut impl Read) -> io::Result<i32> {
-    let mut b = [0u8; 4];
-    r.read_exact(&mut b)?;
-    Ok(i32::from_be_bytes(b))
-}
-
-pub(crate) fn read_buffer(r: &mut impl Read, max_bytes: usize) -> io::Result<Option<Vec<u8>>> {
-    let length = read_i32(r)?;
-    if length == -1 {
-        return Ok(None);
-    }
-    let n = usize::try_from(length).map_err(|_| bad("negative length"))?;
-    if n > max_bytes {
-        return Err(bad("length beyond the limit"));
-    }
-    // Grown as bytes arrive: a peer that lies about the length cannot make us allocate it.
-    let mut out = Vec::with_capacity(n.min(64 * 1024));
-    let got = r.take(n as u64).read_to_end(&mut out)?;
-    if got < n {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(Some(out))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,19 +147,18 @@ mod tests {
             hex,
             "0000000b00000000000000000000001400000000000000030001000000000000000000 00ffffffff".replace(' ', "")
         );
-        let p = read_packet(&mut &out[..], 1024).unwrap();
-        assert_eq!(LearnerInfo::parse(p.body()).unwrap(), info);
-        assert!(read_packet(&mut &out[..], 8).is_err());
-        assert!(read_packet(&mut &out[..out.len() - 1], 1024).is_err());
+        let (p, length) = first_packet(&out, 1024).unwrap().unwrap();
+        assert_eq!((LearnerInfo::parse(p.body()).unwrap(), length), (info, out.len()));
         let auth = vec![Id { scheme: "ip".into(), id: "10.0.0.1".into() }];
         let first = out.len();
         QuorumPacket { kind: kind::REVALIDATE, zxid: 1, data: None, auth }.encode(&mut out);
         for cut in 0..first {
-            assert_eq!(packet_length(&out[..cut], 1024).unwrap(), None);
+            assert_eq!(first_packet(&out[..cut], 1024).unwrap(), None);
         }
-        assert_eq!(packet_length(&out, 1024).unwrap(), Some(first));
-        assert!(packet_length(&out, 8).is_err());
-        assert_eq!(packet_length(&out[first..], 0).unwrap(), Some(out.len() - first));
-        assert_eq!(packet_length(&out[first..out.len() - 1], 0).unwrap(), None);
+        assert_eq!(first_packet(&out, 1024).unwrap().unwrap(), (p, first));
+        assert!(first_packet(&out, 8).is_err());
+        let second = &out[first..];
+        assert_eq!(first_packet(second, 0).unwrap().map(|(p, n)| (p.auth.len(), n)), Some((1, second.len())));
+        assert_eq!(first_packet(&second[..second.len() - 1], 0).unwrap(), None);
     }
 }

@@ -16,8 +16,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use trivet_coordination::tree::Tree;
 use trivet_coordination::{Input, LinkId};
-use trivet_formats::jute::Jute;
-use trivet_formats::quorum::{kind, packet_length, QuorumPacket};
+use trivet_formats::quorum::{first_packet, kind, QuorumPacket};
 use trivet_formats::snapshot;
 
 /// Shorter than the kernel's pause before it repeats a lost SYN.
@@ -191,10 +190,9 @@ async fn read(
 
 async fn next_packet(stream: &mut OwnedReadHalf, buffer: &mut BytesMut, max: usize) -> io::Result<QuorumPacket> {
     loop {
-        if let Some(length) = packet_length(buffer, max)? {
-            let packet = QuorumPacket::parse(&buffer[..length]).map_err(io::Error::other);
+        if let Some((packet, length)) = first_packet(buffer, max)? {
             buffer.advance(length);
-            return packet;
+            return Ok(packet);
         }
         read_more(stream, buffer).await?;
     }

@@ -14,7 +14,7 @@ use trivet_coordination::config::Member;
 use trivet_coordination::tree::Tree;
 use trivet_coordination::{Bug, Config, DiskOp, Effect, Input, LinkId, Now, RoleName, Server};
 use trivet_formats::election::Notification;
-use trivet_formats::quorum::{kind, read_packet};
+use trivet_formats::quorum::{first_packet, kind};
 use trivet_formats::txn::{Txn, TxnBody};
 use trivet_formats::{snapshot, ServerId, SessionId, Zxid};
 
@@ -405,7 +405,7 @@ impl<'a> World<'a> {
             snapshot::read_stream(&mut &bytes[..], &mut tree).expect("what a server of ours sends is a snapshot");
             return self.feed(to, (7u8, &bytes[..]), Input::Snapshot { link, tree: Box::new(tree) });
         }
-        let packet = read_packet(&mut &bytes[..], 1 << 20).expect("what a server of ours sends is a packet");
+        let packet = first_packet(&bytes, 1 << 20).ok().flatten().expect("what a server of ours sends is a packet").0;
         self.links[key].snap_next[end] = packet.kind == kind::SNAP;
         self.feed(to, (8u8, link.0, &bytes[..]), Input::Packet { link, packet });
     }

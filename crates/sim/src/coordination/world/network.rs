@@ -106,7 +106,7 @@ impl World {
             snapshot::read_stream(&mut &bytes[..], &mut tree).expect("what a server of ours sends is a snapshot");
             return self.feed(toward, Input::Snapshot { link, tree: Box::new(tree) });
         }
-        let packet = read_packet(&mut &bytes[..], 64 << 20).expect("what a server of ours sends is a packet");
+        let packet = first_packet(&bytes, 64 << 20).ok().flatten().expect("what a server of ours sends is a packet").0;
         self.links.get_mut(&key).expect("looked").snap_next[end] = packet.kind == kind::SNAP;
         self.feed(toward, Input::Packet { link, packet });
     }
