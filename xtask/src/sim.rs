@@ -108,7 +108,7 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
     );
     println!(
         "coordination: {} seeds of {} simulated minutes, {} events: {} elections, {} leaders, {} commits, {} answers, \
-         {} DIFF, {} TRUNC, {} SNAP, {} torn tails, {} kills, {} power losses, {} freezes, {} leads to hand over, {} lists of members taken over, {} sessions expired, a whole majority served after {} ms at the latest, and {} times after more than 1000 ms",
+         {} DIFF, {} TRUNC, {} SNAP, {} torn tails, {} kills, {} power losses, {} freezes, {} leads to hand over, {} with all numbers used up, {} lists of members taken over, {} sessions expired, a whole majority served after {} ms at the latest, and {} times after more than 1000 ms",
         args.seeds,
         args.minutes,
         t.events,
@@ -124,6 +124,7 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
         t.power_losses,
         t.freezes,
         t.transfers,
+        t.used_up,
         t.members_changes,
         t.expired_sessions,
         t.longest_without_ms,
@@ -260,6 +261,7 @@ fn add_coordination(t: &mut coordination::Report, r: &coordination::Report) {
     t.power_losses += r.power_losses;
     t.freezes += r.freezes;
     t.transfers += r.transfers;
+    t.used_up += r.used_up;
     t.members_changes += r.members_changes;
     t.commits += r.commits;
     t.answers += r.answers;

@@ -40,6 +40,9 @@ pub struct Now {
     pub wall_ms: i64,
 }
 
+/// Why a lead ends without anything being wrong.
+pub const NUMBERS_USED_UP: &str = "the epoch's transaction ids are used up";
+
 /// What a server finds on its disk at start.
 pub struct Recovered {
     /// From the newest intact snapshot.

@@ -20,8 +20,10 @@ fn sound_code_holds_and_the_same_seed_gives_the_same_run() {
         total.snaps += report.snaps;
         total.leaders += report.leaders;
         total.torn_tails += report.torn_tails;
+        total.used_up += report.used_up;
     }
     assert!(total.diffs > 0 && total.snaps > 0 && total.leaders > 8 && total.torn_tails > 0, "{total:?}");
+    assert!(total.used_up > 0, "no lead ended with its numbers: {total:?}");
 }
 
 /// The first seed that shows the planted mistake: by a violation, or by an assertion of the core itself.

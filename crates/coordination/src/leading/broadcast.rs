@@ -45,8 +45,11 @@ impl Server {
         let now = self.now;
         let Role::Leading(l) = &mut self.role else { unreachable!("only a leader prepares requests") };
         let zxid = l.last_proposed.next();
-        if zxid.counter() >= self.cfg.counter_max || l.proposals.len() >= OPEN_PROPOSALS_MAX {
-            return self.look("the epoch's transaction ids are used up, or too many proposals are open");
+        if zxid.counter() >= self.cfg.counter_max {
+            return self.look(crate::server::NUMBERS_USED_UP);
+        }
+        if l.proposals.len() >= OPEN_PROPOSALS_MAX {
+            return self.look("too many proposals are open");
         }
         let synced: Vec<_> = if op == op::RECONFIG { l.forwarding_voters(self.cfg.id) } else { Vec::new() };
         let request = Request { session, owner, op, body, ids, zxid, now, synced: &synced };

@@ -14,10 +14,10 @@ use bytes::Bytes;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use trivet_coordination::ensemble::Ensemble;
-use trivet_coordination::server::Event as ServerEvent;
+use trivet_coordination::server::{Event as ServerEvent, NUMBERS_USED_UP};
 use trivet_coordination::tree::Tree;
 use trivet_coordination::{Bug, ClientInput, Config, ConnId, Effect, Input, LinkId, Now, RoleName, Server};
-use trivet_formats::quorum::{kind, read_packet};
+use trivet_formats::quorum::{first_packet, kind};
 use trivet_formats::{snapshot, ServerId, Zxid};
 
 /// After the last fault everything must have come together within this.
@@ -62,6 +62,8 @@ pub struct Report {
     pub freezes: u64,
     /// Leaders that were asked to hand over.
     pub transfers: u64,
+    /// Leads that ended because their transactions' numbers were used up.
+    pub used_up: u64,
     /// Lists of members that servers took over.
     pub members_changes: u64,
     pub commits: u64,
@@ -279,7 +281,7 @@ impl World {
             max_session_timeout_ms: 20_000,
             snap_count: 400,
             // In some worlds epochs end because their numbers are used up.
-            counter_max: if self.options.seed % 4 == 0 { 1_000 } else { 0xffff_fffe },
+            counter_max: if self.options.seed % 3 == 0 { 1_000 } else { 0xffff_fffe },
             // Small, so that learners fall out of it and need snapshots.
             ring_bytes_max: 20_000,
             extended_types: true,
@@ -516,6 +518,9 @@ impl World {
                         let soon = self.now + self.rng.range(0, 12);
                         self.at(soon, Event::PowerLoss { last: node });
                     }
+                }
+                if matches!(&event, ServerEvent::Looking { reason } if reason == NUMBERS_USED_UP) {
+                    self.report.used_up += 1;
                 }
                 if self.options.trace {
                     println!("{:>9} server {}: {event:?}", self.now, node + 1);
