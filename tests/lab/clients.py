@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Clients that others wrote: Debian's zkCli.sh, the C client and Rust's zookeeper-client, each with watches, a multi,
 authentication, and a leader that is killed under it."""
-import os, re, subprocess, sys, tempfile, threading, time, urllib.request
+import os, re, struct, subprocess, sys, tempfile, threading, time, urllib.request
 from kazoo.client import KazooClient
-from ensemble import Ensemble, HOSTS, ROOT
+from ensemble import Ensemble, HOSTS, ROOT, Server
+from wire import NAMES, Session, create, setting
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ZKCLI = "/usr/share/zookeeper/bin/zkCli.sh"
@@ -141,6 +142,29 @@ def monitors(e):
     print("monitors: zkServer.sh status, kazoo, the patterns of telegraf and nagios, Prometheus", flush=True)
 
 
+def long_requests(folder):
+    """largeRequestMaxBytes: while one long request is coming in, another one is too much; short ones are not."""
+    server = Server(1, "trivet", folder, [1], (), "largeRequestThreshold=100000\nlargeRequestMaxBytes=900000\n")
+    server.start()
+    while server.mode() is None:
+        time.sleep(0.02)
+    try:
+        slow, other = Session(HOSTS[1]), Session(HOSTS[1])
+        assert other.err("create", create("/long")) == 0
+        body = setting("/long", b"x" * 600_000)
+        whole = struct.pack(">iii", len(body) + 8, 1, NAMES["set"]) + body
+        slow.sock.sendall(whole[:300_000])
+        time.sleep(0.3)
+        assert other.err("set", setting("/long", b"short")) == 0
+        assert other.err("set", body) == "closed", "two long requests at a time were taken"
+        slow.sock.sendall(whole[300_000:])
+        assert slow.reply(1)[0] == 0
+        assert Session(HOSTS[1]).err("set", body) == 0, "the place of the first one is not free again"
+    finally:
+        server.kill()
+    print("long requests: a second one at a time is too much, short ones are not", flush=True)
+
+
 def main():
     # Before the servers are started: in a clone it takes a while.
     rust = build_rust_client()
@@ -158,6 +182,8 @@ def main():
         zkcli(e)
         c_client(e, folder)
         rust_client(e, rust)
+    with tempfile.TemporaryDirectory() as folder:
+        long_requests(folder)
     return 0
 
 

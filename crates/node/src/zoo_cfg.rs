@@ -167,7 +167,13 @@ fn long_requests(p: &mut Properties) -> Result<Option<(usize, usize)>, ConfigErr
 }
 
 fn metrics(p: &mut Properties) -> Result<Option<SocketAddr>, ConfigError> {
-    let provider = p.take("metricsProvider.className").unwrap_or_default();
+    // Others stay, and are told as unknown; Apache's default has no port.
+    let known =
+        |class: &&str| class.ends_with(".PrometheusMetricsProvider") || class.ends_with(".DefaultMetricsProvider");
+    let provider = match p.get("metricsProvider.className").filter(known) {
+        Some(_) => p.take("metricsProvider.className").unwrap_or_default(),
+        None => String::new(),
+    };
     let host = p.take("metricsProvider.httpHost").unwrap_or_else(|| "0.0.0.0".into());
     let port = p.number("metricsProvider.httpPort", 7_000)?;
     p.take("metricsProvider.exportJvmInfo");
@@ -257,6 +263,23 @@ mod tests {
         assert_eq!(z.settings.client_addresses, ["127.0.0.2:2181".parse().unwrap()]);
         assert!(c.config_text.starts_with("server.1=127.0.0.1:2888:3888:participant\n"), "{}", c.config_text);
         assert!(c.config_text.contains("observer;0.0.0.0:2181\nversion=0"));
+    }
+
+    #[test]
+    fn metrics_and_long_requests_are_off_unless_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let cfg = dir.path().join("zoo.cfg");
+        let read = |lines: &str| {
+            std::fs::write(&cfg, format!("dataDir={}\nclientPort=2181\n{lines}", dir.path().display())).unwrap();
+            let z = load(&cfg, &[]).unwrap();
+            (z.metrics, z.settings.long_requests, z.unknown)
+        };
+        assert_eq!(read("largeRequestMaxBytes=9\nmetricsProvider.httpPort=1\n"), (None, None, vec![]));
+        let asked = "largeRequestThreshold=5\nlargeRequestMaxBytes=9\nmetricsProvider.httpHost=127.0.0.9\n\
+                     metricsProvider.className=org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider\n";
+        assert_eq!(read(asked), (Some("127.0.0.9:7000".parse().unwrap()), Some((5, 9)), vec![]));
+        let other = "metricsProvider.className=com.example.Metrics\n";
+        assert_eq!(read(other), (None, None, vec!["metricsProvider.className".to_string()]));
     }
 
     #[test]
