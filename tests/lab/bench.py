@@ -8,6 +8,8 @@ from ensemble import Ensemble, Server, HOSTS, ROOT, apache_classpath
 XTASK = os.path.join(ROOT, "target/release/xtask")
 SHAPES = ((1, 1), (16, 1), (128, 1), (1, 128))
 WORK = [("set", 100), ("set", 1024), ("get", 100), ("create-delete", 100), ("mix", 100)]
+# As zkServer.sh sets it.
+HEAP_MIB = 1000
 TICKS = os.sysconf("SC_CLK_TCK")
 NAMES = {"trivet": "Trivet", "apache": "Apache", "floor": "floor"}
 
@@ -50,8 +52,7 @@ def in_turns(kinds, repeats, run):
 def ensemble(kind):
     e = Ensemble({i: kind for i in (1, 2, 3)})
     for s in e.servers.values():
-        # As zkServer.sh sets it.
-        s.heap_mib = 1000
+        s.heap_mib = HEAP_MIB
     return e
 
 
@@ -92,8 +93,8 @@ def one_node(kind, count):
     """Memory and start with `count` znodes of 100 bytes; the longest request while they are made and snapshots are written."""
     with tempfile.TemporaryDirectory() as folder:
         s = Server(1, kind, folder, [1], ())
-        # As zkServer.sh sets it, or what so many need.
-        s.heap_mib = max(1000, count // 500)
+        # As zkServer.sh sets it, which is enough for a million; a larger one would only be filled with garbage.
+        s.heap_mib = max(HEAP_MIB, HEAP_MIB * count // 1_000_000)
         s.start()
         wait(s)
         empty = rss_mib(s.process.pid)
