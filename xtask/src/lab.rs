@@ -211,7 +211,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 /// Runs a test and says how it went. `beside`: in a network namespace of its own, its output printed at its end.
 fn run_one(t: &Test, scripts: &Path, beside: bool) -> bool {
     let begun = Instant::now();
-    let missing = missing(t);
+    let missing = missing(t, beside);
     let mut said = Vec::new();
     if !beside {
         println!("== {}", t.name);
@@ -236,7 +236,10 @@ fn run_one(t: &Test, scripts: &Path, beside: bool) -> bool {
     ok
 }
 
-fn missing(t: &Test) -> Vec<String> {
+/// What a lane takes to set its namespace up.
+const BESIDE: &[&str] = &["unshare", "ip"];
+
+fn missing(t: &Test, beside: bool) -> Vec<String> {
     let there = |program: &str, args: &[&str]| {
         Command::new(program)
             .args(args)
@@ -245,8 +248,12 @@ fn missing(t: &Test) -> Vec<String> {
             .status()
             .is_ok_and(|s| s.success())
     };
-    let commands =
-        t.commands.iter().filter(|c| !there("sh", &["-c", &format!("command -v {c}")])).map(|c| format!("command {c}"));
+    let commands = t
+        .commands
+        .iter()
+        .chain(if beside { BESIDE } else { &[] })
+        .filter(|c| !there("sh", &["-c", &format!("command -v {c}")]))
+        .map(|c| format!("command {c}"));
     let modules = t
         .modules
         .iter()

@@ -131,7 +131,7 @@ pub fn html(a: &Analysis, lang: Lang) -> String {
     let legend: String = legend
         .iter()
         .map(|(class, text)| {
-            format!("<svg width=\"12\" height=\"12\"><style>{STYLE}</style><rect class=\"{class}\" width=\"12\" height=\"12\"/></svg> {text} &nbsp; ")
+            format!("<svg width=\"12\" height=\"12\"><rect class=\"{class}\" width=\"12\" height=\"12\"/></svg> {text} &nbsp; ")
         })
         .collect();
     format!(

@@ -63,7 +63,7 @@ pub struct Settings {
 #[derive(Clone)]
 pub struct Handle {
     status: Arc<Mutex<(Summary, Counters)>>,
-    stop: mpsc::Sender<Message>,
+    inbox: mpsc::Sender<Message>,
 }
 
 impl Handle {
@@ -76,7 +76,7 @@ impl Handle {
     /// In Prometheus' text format, under the names that Apache's provider uses. Nothing when the role does not answer.
     pub async fn metrics(&self) -> String {
         let (answer, monitored) = oneshot::channel();
-        if self.stop.try_send(Message::Monitored(answer)).is_err() {
+        if self.inbox.try_send(Message::Monitored(answer)).is_err() {
             return String::new();
         }
         let monitored = tokio::time::timeout(METRICS_LIMIT, monitored).await.ok().and_then(Result::ok);
@@ -87,7 +87,7 @@ impl Handle {
     /// that may block.
     pub fn step_down(&self, limit: Duration) {
         let leads = || self.summary().role == RoleName::Leading;
-        if !leads() || self.stop.try_send(Message::Input(Input::StepDown)).is_err() {
+        if !leads() || self.inbox.try_send(Message::Input(Input::StepDown)).is_err() {
             return;
         }
         let end = std::time::Instant::now() + limit;
@@ -97,7 +97,7 @@ impl Handle {
     }
     /// Ends the role's thread; what was acknowledged is on disk anyway.
     pub fn stop(&self) {
-        let _ = self.stop.try_send(Message::Stop);
+        let _ = self.inbox.try_send(Message::Stop);
     }
 }
 
@@ -151,7 +151,7 @@ pub fn start(
     let server = Server::new(settings.config.clone(), recovered, now);
     let status = Arc::new(Mutex::new((server.summary(), server.counters)));
     let (inbox, messages) = mpsc::channel(INBOX_MAX);
-    let handle = Handle { status: status.clone(), stop: inbox.clone() };
+    let handle = Handle { status: status.clone(), inbox: inbox.clone() };
     let (wal, ops) = std_mpsc::channel();
     let durable = inbox.clone();
     std::thread::Builder::new()
