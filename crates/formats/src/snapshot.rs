@@ -104,8 +104,9 @@ fn read_body(r: &mut Fields<impl Read>, sink: &mut impl Sink) -> io::Result<()> 
 struct Fields<R> {
     inner: R,
     buffer: Vec<u8>,
-    /// What was not taken yet lies in `buffer[at..]`.
+    /// What was not taken yet lies in `buffer[at..end]`.
     at: usize,
+    end: usize,
     /// Bytes that are read at once beyond what is asked for.
     ahead: usize,
     sum: simd_adler32::Adler32,
@@ -114,24 +115,25 @@ struct Fields<R> {
 
 impl<R: Read> Fields<R> {
     fn exactly(inner: R) -> Self {
-        Fields { inner, buffer: Vec::new(), at: 0, ahead: 0, sum: simd_adler32::Adler32::new(), summed: 0 }
+        Fields { inner, buffer: Vec::new(), at: 0, end: 0, ahead: 0, sum: simd_adler32::Adler32::new(), summed: 0 }
     }
 
     fn take(&mut self, n: usize) -> io::Result<&[u8]> {
-        if self.buffer.len() - self.at < n {
+        if self.end - self.at < n {
             self.sum();
-            self.buffer.drain(..self.at);
+            self.buffer.copy_within(self.at..self.end, 0);
+            self.end -= self.at;
             (self.at, self.summed) = (0, 0);
-            while self.buffer.len() < n {
-                let before = self.buffer.len();
-                let more = (n - before).min(READ_AHEAD_BYTES).max(self.ahead);
-                self.buffer.resize(before + more, 0);
-                let got = match self.inner.read(&mut self.buffer[before..]) {
+            while self.end < n {
+                let more = (n - self.end).min(READ_AHEAD_BYTES).max(self.ahead);
+                if self.buffer.len() < self.end + more {
+                    self.buffer.resize(self.end + more, 0);
+                }
+                self.end += match self.inner.read(&mut self.buffer[self.end..self.end + more]) {
                     Err(e) if e.kind() == io::ErrorKind::Interrupted => 0,
                     Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                     other => other?,
                 };
-                self.buffer.truncate(before + got);
             }
         }
         self.at += n;

@@ -7,6 +7,8 @@ use trivet_formats::client::StatPersisted;
 pub const VERSION: i32 = 2;
 /// Below here servers keep what is their own; it does not count.
 const OUTSIDE: &str = "/zookeeper/";
+/// A node of so much text and data is put together to be summed.
+const WHOLE_BYTES_MAX: usize = 512;
 
 /// The root is "" here, as in Apache's table of nodes.
 pub(super) fn of(path: &str, data: Option<&[u8]>, s: &StatPersisted) -> i64 {
@@ -22,10 +24,20 @@ pub(super) fn of(path: &str, data: Option<&[u8]>, s: &StatPersisted) -> i64 {
         stat[40 + at * 4..44 + at * 4].copy_from_slice(&value.to_be_bytes());
     }
     stat[52..].copy_from_slice(&s.ephemeral_owner.to_be_bytes());
+    let path = if path == "/" { b"" } else { path.as_bytes() };
+    let parts = [path, data.unwrap_or_default(), &stat];
+    // In one piece it takes half as long.
+    let mut whole = [0u8; WHOLE_BYTES_MAX];
+    let mut length = 0;
+    if parts.iter().map(|p| p.len()).sum::<usize>() <= WHOLE_BYTES_MAX {
+        for part in parts {
+            whole[length..length + part.len()].copy_from_slice(part);
+            length += part.len();
+        }
+        return i64::from(crc32fast::hash(&whole[..length]));
+    }
     let mut crc = crc32fast::Hasher::new();
-    crc.update(if path == "/" { b"" } else { path.as_bytes() });
-    crc.update(data.unwrap_or_default());
-    crc.update(&stat);
+    parts.iter().for_each(|p| crc.update(p));
     i64::from(crc.finalize())
 }
 

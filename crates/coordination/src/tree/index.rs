@@ -60,7 +60,7 @@ impl Index {
         let table = self.table(hash);
         self.tables[table].insert_unique(spread(hash), id, |id| spread(hash_of(*id)));
     }
-    /// The index of many nodes at once: table by table, each at its full size. Errors with a node whose path another
+    /// The index of many nodes at once: table by table, each at its full size and a quarter. Errors with a node whose path another
     /// one has, too, by `same`.
     pub fn build(nodes: &[(u32, Id)], same: impl Fn(Id, Id) -> bool) -> Result<Index, Id> {
         let mut index = Index { tables: vec![HashTable::new(); if nodes.len() > FEW { TABLES } else { 1 }] };
@@ -76,7 +76,9 @@ impl Index {
         }
         for (i, table) in index.tables.iter_mut().enumerate() {
             let group = &sorted[ends[i]..ends[i + 1]];
-            table.reserve(group.len(), |_| unreachable!("an empty table has nothing to move"));
+            // All tables are as full as each other: with room for some more the log behind a snapshot does not make
+            // all of them grow at once.
+            table.reserve(group.len() + group.len() / 4, |_| unreachable!("an empty table has nothing to move"));
             for (hash, id) in group {
                 if table.find(spread(*hash), |other| same(*other, *id)).is_some() {
                     return Err(*id);

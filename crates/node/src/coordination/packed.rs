@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
+use std::sync::mpsc;
 
 const SNAPPY_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 /// The library writes blocks of 32 KiB; a block that unpacks to more than this is none of its.
@@ -13,14 +14,52 @@ const READ_BYTES: usize = 256 << 10;
 
 pub(super) const ENDINGS: [&str; 2] = [".gz", ".snappy"];
 
-/// The bytes of a snapshot, unpacked if its name says that it is packed.
-pub(super) fn open(path: &Path) -> io::Result<Box<dyn Read>> {
+/// Blocks that are read ahead of whoever makes a tree of them.
+const AHEAD_MAX: usize = 8;
+
+/// The bytes of a snapshot, unpacked if its name says that it is packed; a thread of their own reads ahead.
+pub(super) fn open(path: &Path) -> io::Result<impl Read> {
     let file = File::open(path)?;
-    Ok(match path.extension().and_then(|e| e.to_str()) {
+    let inner: Box<dyn Read + Send> = match path.extension().and_then(|e| e.to_str()) {
         Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(BufReader::with_capacity(READ_BYTES, file))),
         Some("snappy") => Box::new(Snappy::new(BufReader::with_capacity(READ_BYTES, file))?),
         _ => Box::new(file),
-    })
+    };
+    let (sender, blocks) = mpsc::sync_channel(AHEAD_MAX);
+    std::thread::Builder::new().name("snapshot".into()).spawn(move || read_ahead(inner, &sender))?;
+    Ok(Ahead { blocks, block: Vec::new(), at: 0 })
+}
+
+/// Until the end, an error, or nobody takes them any more. The end is a block without bytes.
+fn read_ahead(mut inner: impl Read, to: &mpsc::SyncSender<io::Result<Vec<u8>>>) {
+    loop {
+        let mut block = Vec::with_capacity(READ_BYTES);
+        let read = inner.by_ref().take(READ_BYTES as u64).read_to_end(&mut block);
+        let ended = !matches!(read, Ok(n) if n > 0);
+        if to.send(read.map(|_| block)).is_err() || ended {
+            return;
+        }
+    }
+}
+
+struct Ahead {
+    blocks: mpsc::Receiver<io::Result<Vec<u8>>>,
+    block: Vec<u8>,
+    at: usize,
+}
+
+impl Read for Ahead {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.block.len() {
+            // Behind the end, or an error, the thread is gone.
+            self.block = self.blocks.recv().unwrap_or_else(|_| Ok(Vec::new()))?;
+            self.at = 0;
+        }
+        let n = out.len().min(self.block.len() - self.at);
+        out[..n].copy_from_slice(&self.block[self.at..self.at + n]);
+        self.at += n;
+        Ok(n)
+    }
 }
 
 /// Blocks, each behind its length.

@@ -22,12 +22,13 @@ use trivet_formats::{snapshot, txnlog, Zxid};
 /// Log files grow in steps of this, zeros first: a sync of written blocks is faster than one that
 /// changes the file's size.
 const PREALLOCATE_BYTES: u64 = 1 << 20;
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// Operations that one sync covers at most.
 const BATCH_MAX: usize = 1_000;
 const SNAPSHOTS_KEPT: usize = 3;
 /// Parts of a snapshot that wait to be written; beyond it the disk is too slow, and the snapshot is given up.
 const PARTS_MAX: usize = 256;
-const SYNC_EACH_BYTES: usize = 4 << 20;
+const SYNC_EACH_BYTES: usize = 1 << 20;
 /// A process that was killed just now holds its files for a moment; beyond it, another one runs here.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
@@ -328,11 +329,10 @@ impl Store {
         let end = log.position + entries.len() as u64;
         if end > log.allocated {
             let to = end.next_multiple_of(PREALLOCATE_BYTES);
-            let zeros = vec![0u8; 1 << 20];
             let mut at = log.allocated.max(log.position);
             while at < to {
-                let n = ((to - at) as usize).min(zeros.len());
-                log.file.write_all_at(&zeros[..n], at)?;
+                let n = ((to - at) as usize).min(ZEROS.len());
+                log.file.write_all_at(&ZEROS[..n], at)?;
                 at += n as u64;
             }
             log.allocated = to;
