@@ -1,12 +1,14 @@
 //! `trivet timeline`: reads logs, hands their lines to the analysis, prints what it found.
 
 mod input;
+mod progress;
 
 use anyhow::Context;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
+use trivet_forensics::narrow::{narrow, Narrow};
 use trivet_forensics::report::{self, Lang};
-use trivet_forensics::{analyse, Reader};
+use trivet_forensics::{analyse, time, Analysis, Reader};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Language {
@@ -18,11 +20,32 @@ enum Language {
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Logs of ZooKeeper servers, plain or packed (gz, xz, zst), archives (tar, zip) or folders with them; without one, a pasted excerpt on standard input
+    /// Logs of ZooKeeper servers or of ours (events.jsonl, too), plain or packed (gz, xz, zst), archives (tar, zip) or folders with them; without one, a pasted excerpt on standard input
     paths: Vec<PathBuf>,
+    /// Ask the nodes of a running cluster for what they wrote down last
+    #[arg(long, conflicts_with = "paths")]
+    live: bool,
+    /// Of --live: the data folder of `trivet up`, or a node.toml
+    #[arg(long, default_value = "trivet-data", requires = "live")]
+    data: PathBuf,
     /// Language of the report
     #[arg(long, value_enum, default_value = "auto")]
     lang: Language,
+    /// Tell what was from this time on (2023-01-29T05:10:00, or 05:10 of the logs' first day)
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// Tell what was until this time
+    #[arg(long, value_name = "TIME")]
+    to: Option<String>,
+    /// Tell what concerns this server: its myid, or its name in the report
+    #[arg(long, value_name = "SERVER")]
+    node: Option<String>,
+    /// The logs' zone (+08:00, Z), which then stands behind each time in JSON
+    #[arg(long, value_name = "OFFSET", value_parser = zone)]
+    zone: Option<String>,
+    /// Name every line that an event was read in, instead of the first three
+    #[arg(long, short)]
+    verbose: bool,
     /// Print JSON (docs/timeline.schema.json)
     #[arg(long, conflicts_with = "markdown")]
     json: bool,
@@ -35,6 +58,15 @@ pub struct Args {
     /// Write the drawing of that page, too
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+}
+
+fn zone(text: &str) -> Result<String, String> {
+    let digits = |s: &str| s.len() == 2 && s.bytes().all(|b| b.is_ascii_digit());
+    let offset = |t: &str| t.split_once(':').is_some_and(|(h, m)| digits(h) && digits(m) && h <= "18" && m <= "59");
+    if text == "Z" || text.strip_prefix(['+', '-']).is_some_and(offset) {
+        return Ok(text.to_string());
+    }
+    Err("a zone is +08:00, -05:30 or Z".into())
 }
 
 /// The exit status: 0 nothing happened, 1 outages found, 2 input unusable.
@@ -51,25 +83,16 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 fn tell(args: &Args) -> anyhow::Result<bool> {
     let mut reader = Reader::default();
-    if args.paths.is_empty() {
-        if io::stdin().is_terminal() {
-            anyhow::bail!("name log files or folders, or pipe an excerpt in");
-        }
-        reader.file("-");
-        input::lines(&mut reader, io::stdin().lock()).context("standard input")?;
-    }
-    let mut files = Vec::new();
-    for path in &args.paths {
-        input::find(path, 0, &mut files)?;
-    }
-    for path in &files {
-        if let Err(e) = input::file(&mut reader, path) {
-            // The rest is analysed all the same.
-            eprintln!("trivet timeline: {} after line {}: {e}", path.display(), reader.line_of_file());
-        }
+    if args.live {
+        live(&mut reader, args)?;
+    } else {
+        read(&mut reader, args)?;
     }
     let (heads, dropped) = (reader.heads, reader.dropped);
     let (facts, files) = reader.finish();
+    for complaint in &facts.complaints {
+        eprintln!("trivet timeline: {complaint}");
+    }
     for name in &facts.unknown {
         eprintln!("trivet timeline: {name}: nothing in it says which server wrote it; name it node1.log, say");
     }
@@ -82,22 +105,94 @@ fn tell(args: &Args) -> anyhow::Result<bool> {
             trivet_forensics::nodes::FACTS_MAX
         );
     }
-    let found = analyse(facts, files);
+    let mut found = analyse(facts, files);
+    if let Some(zone) = &args.zone {
+        found.zone.clone_from(zone);
+    }
+    let by = part(args, &found)?;
+    narrow(&mut found, by);
+    print(args, &found)?;
+    Ok(!found.story.outages.is_empty() || found.story.departures.iter().any(|d| d.leader.is_none()))
+}
+
+fn read(reader: &mut Reader, args: &Args) -> anyhow::Result<()> {
+    if args.paths.is_empty() {
+        if io::stdin().is_terminal() {
+            anyhow::bail!("name log files or folders, or pipe an excerpt in");
+        }
+        reader.file("-");
+        return input::lines(reader, io::stdin().lock()).context("standard input");
+    }
+    let mut files = Vec::new();
+    for path in &args.paths {
+        input::find(path, 0, &mut files)?;
+    }
+    let progress = progress::Progress::over(&files);
+    let mut limits = input::Limits::default();
+    for path in &files {
+        if let Err(e) = input::file(reader, path, &progress, &mut limits) {
+            // The rest is analysed all the same.
+            reader.complain(format!("{}: not read behind line {}: {e}", path.display(), reader.line_of_file()));
+        }
+    }
+    Ok(())
+}
+
+/// The records that the nodes keep for their consoles, as lines of their journals.
+fn live(reader: &mut Reader, args: &Args) -> anyhow::Result<()> {
+    let config = crate::status::find_config(&args.data)?;
+    let (nodes, silent) = trivet_node::status::fetch_all(&crate::status::consoles(&config));
+    for node in &silent {
+        eprintln!("trivet timeline: node {node} does not answer; its journal events.jsonl lies in its data folder");
+    }
+    if nodes.is_empty() {
+        anyhow::bail!("no node answers; `trivet up` starts a cluster");
+    }
+    for n in &nodes {
+        reader.file(&format!("node {} (live)", n.node));
+        for record in &n.events {
+            reader.line(serde_json::to_string(record)?.as_bytes());
+        }
+    }
+    Ok(())
+}
+
+fn part(args: &Args, found: &Analysis) -> anyhow::Result<Narrow> {
+    let moment = |flag: &str, text: &Option<String>| {
+        let read = |t: &String| {
+            time::moment(t, found.story.first)
+                .with_context(|| format!("{flag} {t}: a time is 2023-01-29T05:10:00, or 05:10"))
+        };
+        text.as_ref().map(read).transpose()
+    };
+    let names = report::names(&found.story);
+    let server = |text: &String| {
+        let named = names.iter().find(|(id, name)| *name == text || id.to_string() == *text).map(|(id, _)| *id);
+        named.with_context(|| format!("--node {text}: no log speaks of such a server"))
+    };
+    Ok(Narrow {
+        from: moment("--from", &args.from)?,
+        to: moment("--to", &args.to)?,
+        node: args.node.as_ref().map(server).transpose()?,
+    })
+}
+
+fn print(args: &Args, found: &Analysis) -> anyhow::Result<()> {
     let lang = language(args.lang);
     let write = |path: &Option<PathBuf>, text: &dyn Fn() -> String| match path {
         Some(path) => std::fs::write(path, text()).with_context(|| path.display().to_string()),
         None => Ok(()),
     };
-    write(&args.html, &|| report::html(&found, lang))?;
-    write(&args.svg, &|| report::svg(&found, lang))?;
+    write(&args.html, &|| report::html(found, lang))?;
+    write(&args.svg, &|| report::svg(found, lang))?;
     if args.json {
-        println!("{}", report::json(&found));
+        println!("{}", report::json(found));
     } else if args.markdown {
-        print!("{}", report::markdown(&found, lang));
+        print!("{}", report::markdown(found, lang));
     } else {
-        print!("{}", report::text(&found, lang));
+        print!("{}", report::text(found, lang, args.verbose));
     }
-    Ok(!found.story.outages.is_empty() || found.story.departures.iter().any(|d| d.leader.is_none()))
+    Ok(())
 }
 
 fn language(wanted: Language) -> Lang {

@@ -1,6 +1,7 @@
 //! What a message says. Wordings of Apache ZooKeeper 3.4.3 to 3.9.5.
 
 use crate::line::Head;
+use crate::own;
 
 /// Why a connection to the leader, or to a follower, ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub enum Cause {
     Refused,
     /// This process closed it itself.
     Own,
+    /// This process was started anew.
+    Restarted,
     Unknown,
 }
 
@@ -76,6 +79,33 @@ pub enum Fact {
     /// The disk took so long for a sync.
     SlowSyncMs(u64),
     PauseMs(u64),
+    /// A leader ends sessions whose clients were silent.
+    Expires,
+    /// A follower passes a client's session on to its leader, to be confirmed.
+    Revalidates {
+        session: u64,
+    },
+    /// Of our own servers: a role ended, and after how much silence.
+    Left {
+        reason: String,
+        cause: Cause,
+        silent_ms: Option<u64>,
+    },
+    FollowsLeader {
+        leader: u32,
+        epoch: i64,
+        report: String,
+    },
+    LeadsEpoch {
+        epoch: i64,
+        report: String,
+    },
+    /// Something else that one of our own nodes wrote down.
+    Note {
+        subject: String,
+        what: String,
+        why: String,
+    },
 }
 
 impl Fact {
@@ -145,6 +175,9 @@ pub fn fact(head: &Head<'_>) -> Option<Fact> {
         "Learner" if m.starts_with("Getting a ") || m.starts_with("Truncating log to get in sync") => {
             Some(Fact::Follows)
         }
+        "Learner" if m.starts_with("Revalidating client: 0x") => {
+            u64::from_str_radix(m[23..].trim(), 16).ok().map(|session| Fact::Revalidates { session })
+        }
         "LearnerHandler" => learner_handler(head),
         "QuorumCnxManager" if m.starts_with("Cannot open channel to ") => {
             let id = number_behind(m, "Cannot open channel to")? as u32;
@@ -156,11 +189,13 @@ pub fn fact(head: &Head<'_>) -> Option<Fact> {
         "JvmPauseMonitor" if m.contains("pause of approximately") => {
             number_behind(m, "pause of approximately").map(Fact::PauseMs)
         }
+        "ZooKeeperServer" if m.starts_with("Expiring session 0x") => Some(Fact::Expires),
         "Environment" | "ZooKeeperServer" => {
             let version = m.split_once("environment:zookeeper.version=")?.1;
             let end = version.find([',', '-', ' ']).unwrap_or(version.len());
             Some(Fact::Version(version[..end].into()))
         }
+        own if own.starts_with("trivet") => own::fact(own, m),
         _ => None,
     }
 }

@@ -6,13 +6,17 @@
 
 pub mod facts;
 pub mod line;
+pub mod narrow;
 pub mod nodes;
+pub mod own;
 pub mod paths;
 pub mod report;
+pub mod silence;
 pub mod skew;
 pub mod story;
 pub mod time;
 pub mod verdict;
+pub mod versions;
 
 pub use nodes::Reader;
 pub use story::Story;
@@ -29,6 +33,12 @@ pub struct Analysis {
     pub late: Vec<paths::Late>,
     pub unheard: Vec<paths::Unheard>,
     pub verdict: verdict::Verdict,
+    /// The last line of each server.
+    pub ends: BTreeMap<u32, time::LogMillis>,
+    /// What is wrong with the inputs, a line each.
+    pub complaints: Vec<String>,
+    /// What the clocks are ahead of UTC, as `+08:00`; empty: nobody knows.
+    pub zone: String,
 }
 
 /// `facts` as `Reader::finish` gives them.
@@ -36,7 +46,10 @@ pub fn analyse(mut facts: Facts, files: Vec<String>) -> Analysis {
     let offsets = skew::offsets(&facts);
     skew::correct(&mut facts, &offsets);
     let story = story::tell(&facts);
-    let (late, unheard) = (paths::late(&facts, &offsets), paths::unheard(&facts));
+    let (late, unheard) = (paths::late(&facts, &offsets, &story), paths::unheard(&facts));
     let verdict = verdict::decide(&story, &late, &unheard);
-    Analysis { story, files, offsets, late, unheard, verdict }
+    let ends = facts.ends.iter().map(|(id, end)| (*id, end.0)).collect();
+    // Our own processes write UTC.
+    let zone = if !story.own.is_empty() && story.own == story.read { "Z".into() } else { String::new() };
+    Analysis { story, files, offsets, late, unheard, verdict, ends, complaints: facts.complaints, zone }
 }

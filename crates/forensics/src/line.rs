@@ -5,6 +5,8 @@ use crate::time::{self, LogMillis};
 /// Bytes of a line that are looked at; what is beyond does not say anything new.
 pub const LINE_BYTES_MAX: usize = 64 << 10;
 
+const LEVELS: [&str; 6] = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"];
+
 /// The first line of an entry, taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head<'a> {
@@ -35,11 +37,15 @@ pub fn unprefixed(text: &str) -> Prefixed<'_> {
     }
     if !starts_with_time(text) {
         for bar in [" | ", " ¦ ", "| "] {
+            // A container's name stands before the lines of a stack, too.
+            let named = |p: &str| {
+                p.len() < 64 && !p.starts_with(char::is_whitespace) && !p.trim().contains(char::is_whitespace)
+            };
             let found = text
                 .split_once(bar)
-                .filter(|(p, l)| p.len() < 128 && !p.contains('[') && starts_with_time(l.trim_start()));
+                .filter(|(p, l)| p.len() < 128 && !p.contains('[') && (starts_with_time(l.trim_start()) || named(p)));
             if let Some((prefix, line)) = found {
-                return Prefixed { prefix: prefix.trim(), line: line.trim() };
+                return Prefixed { prefix: prefix.trim(), line: line.trim_end() };
             }
         }
     }
@@ -57,7 +63,11 @@ fn last_part(class: &str) -> &str {
 /// `None`: a continuation of the entry above, or no log line at all.
 pub fn head(line: &str) -> Option<Head<'_>> {
     let (at, n) = time::parse(line.as_bytes())?;
-    let rest = line.get(n..)?.trim_start();
+    let rest = line.get(n..)?;
+    if let Some(own) = own_head(at, rest) {
+        return Some(own);
+    }
+    let rest = rest.trim_start();
     // `[myid:N] - LEVEL  [thread:class@line] - message`, with or without the first.
     let (myid, rest) = match rest.strip_prefix("[myid:") {
         Some(r) => {
@@ -77,7 +87,7 @@ pub fn head(line: &str) -> Option<Head<'_>> {
     }
     // `LEVEL message (class) [thread]`
     let (level, rest) = rest.split_once(' ')?;
-    if !["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"].contains(&level) {
+    if !LEVELS.contains(&level) {
         return None;
     }
     let rest = rest.trim_start();
@@ -88,6 +98,16 @@ pub fn head(line: &str) -> Option<Head<'_>> {
     };
     let (message, class) = rest.rsplit_once(" (")?;
     Some(Head { at, myid, thread, class: last_part(class), source_line: None, message })
+}
+
+/// `2026-11-23T09:58:00.991884Z  INFO trivet::coordination: message`, of our own processes; `rest` follows the
+/// milliseconds.
+fn own_head(at: LogMillis, rest: &str) -> Option<Head<'_>> {
+    let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix('Z')?.trim_start();
+    let (level, rest) = rest.split_once(' ')?;
+    let (target, message) = rest.split_once(": ")?;
+    let ours = LEVELS.contains(&level) && target.starts_with("trivet") && !target.contains(' ');
+    ours.then_some(Head { at, myid: None, thread: "", class: target, source_line: None, message })
 }
 
 #[cfg(test)]
@@ -109,6 +129,8 @@ mod tests {
              None, "WorkerSender[myid=1]", "QuorumCnxManager", None, "Have smaller server identifier, so dropping the connection: (2, 1)"),
             ("2019-08-06 20:48:42,658 INFO LOOKING (org.apache.zookeeper.server.quorum.QuorumPeer)",
              None, "", "QuorumPeer", None, "LOOKING"),
+            ("2026-11-23T09:58:00.991884Z  INFO trivet::coordination: role=leading epoch=2 report=\"a: b\"",
+             None, "", "trivet::coordination", None, "role=leading epoch=2 report=\"a: b\""),
         ];
         for (line, myid, thread, class, source_line, message) in samples {
             let h = head(line).unwrap_or_else(|| panic!("{line}"));

@@ -2,13 +2,22 @@
 
 use crate::facts::{self, Fact};
 use crate::line::{self, Head, LINE_BYTES_MAX};
+use crate::own;
 use crate::time::LogMillis;
+use crate::versions::{self, Build, Seen};
 use std::collections::BTreeMap;
 
 /// Servers have numbers up to 255.
 const ID_MAX: u32 = 255;
 /// Facts that are kept; of a log with more, the rest is counted and told.
 pub const FACTS_MAX: usize = 4_000_000;
+/// A log that says nothing for so long has a hole, which may mean something.
+const HOLE_MS: i64 = 2_000;
+const HOLES_MAX: usize = 10_000;
+/// Threads race to the log by less than this; beyond it a clock was set back, or its zone changed.
+const BACK_MS: i64 = 25 * 60_000;
+/// Complaints about inputs that are kept.
+const COMPLAINTS_MAX: usize = 50;
 
 /// A line of an input, as the report names it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +43,9 @@ struct Stream {
     ids: BTreeMap<u32, u64>,
     /// Its last line with a time.
     end: (LogMillis, Place),
+    /// Times without a line.
+    holes: Vec<(LogMillis, LogMillis)>,
+    statements: Seen,
     entries: Vec<(Option<u32>, Entry)>,
 }
 
@@ -51,7 +63,12 @@ pub struct Reader {
     /// The stream whose newest entry waits for its cause.
     open: Option<(u32, String)>,
     line: u32,
-    addresses: BTreeMap<u32, String>,
+    /// Lines with a time of the newest file.
+    heads_of_file: u64,
+    /// Where each server said first which address is its own.
+    addresses: BTreeMap<u32, (String, Place)>,
+    /// What is wrong with the inputs, a line each, for people.
+    complaints: Vec<String>,
 }
 
 /// All facts, each with its server, in the order of their times.
@@ -62,15 +79,44 @@ pub struct Facts {
     pub addresses: BTreeMap<u32, String>,
     /// The last line of each server.
     pub ends: BTreeMap<u32, (LogMillis, Place)>,
+    /// Times in which a server's log has no line.
+    pub holes: BTreeMap<u32, Vec<(LogMillis, LogMillis)>>,
+    /// By the lines of the source code.
+    pub builds: BTreeMap<u32, Build>,
+    /// What is wrong with the inputs.
+    pub complaints: Vec<String>,
     /// Inputs of which nobody knows who wrote them.
     pub unknown: Vec<String>,
 }
 
 impl Reader {
     pub fn file(&mut self, name: &str) {
+        self.end_of_file();
         self.files.push(name.to_string());
         self.open = None;
         self.line = 0;
+        self.heads_of_file = 0;
+    }
+
+    fn end_of_file(&mut self) {
+        let Some(name) = self.files.last().filter(|_| self.heads_of_file == 0) else { return };
+        let what = match self.line {
+            0 => format!("{name}: it is empty"),
+            n => format!("{name}: none of its {n} lines begins as a log of ZooKeeper's, or of ours, does"),
+        };
+        self.complain(what);
+    }
+
+    /// Something about the inputs that people should know.
+    pub fn complain(&mut self, what: String) {
+        if self.complaints.len() < COMPLAINTS_MAX {
+            self.complaints.push(what);
+        }
+    }
+    /// The line of the newest file was longer than what is looked at.
+    pub fn was_cut(&mut self, length_bytes: u64) {
+        let name = self.files.last().cloned().unwrap_or_default();
+        self.complain(format!("{name}:{}: a line of {length_bytes} bytes, of which the beginning was read", self.line));
     }
 
     /// The next line of the file. Bytes that are no UTF-8 are replaced; of a line that is too long the beginning counts.
@@ -80,30 +126,82 @@ impl Reader {
         let text = String::from_utf8_lossy(&bytes[..bytes.len().min(LINE_BYTES_MAX)]);
         let line::Prefixed { prefix, line } = line::unprefixed(&text);
         let file = self.files.len().saturating_sub(1) as u32;
-        let Some(head) = line::head(line) else { return self.continued(file, prefix, line) };
-        self.heads += 1;
-        let key = (file, prefix.to_string());
         let place = Place { file, line: self.line };
-        let stream = self.streams.entry(key).or_default();
-        stream.end = (head.at, place);
+        if let Some((node, at, fact)) = line.strip_prefix('{').and_then(|_| own::record(line)) {
+            self.entry(prefix, place, at, Some(node));
+            return self.keep(prefix, place, at, Some(node), fact);
+        }
+        let Some(head) = line::head(line) else { return self.continued(file, prefix, line) };
         let id = id_of(&head);
-        if let Some(id) = id {
-            *stream.ids.entry(id).or_default() += 1;
-            if let (Some(address), false) = (address_of(&head), self.addresses.contains_key(&id)) {
-                self.addresses.insert(id, address);
+        self.entry(prefix, place, head.at, id);
+        if let Some(statement) = versions::statement(&head) {
+            if let Some(stream) = self.streams.get_mut(&(file, prefix.to_string())) {
+                *stream.statements.entry(statement).or_default() += 1;
             }
         }
+        if let Some((id, address)) = id.and_then(|id| Some((id, address_of(&head)?))) {
+            self.address(id, address, place);
+        }
+        let fact = facts::fact(&head);
+        self.keep(prefix, place, head.at, id, fact);
+    }
+
+    /// A line with a time.
+    fn entry(&mut self, prefix: &str, place: Place, at: LogMillis, id: Option<u32>) {
+        self.heads += 1;
+        self.heads_of_file += 1;
         self.open = None;
-        let Some(fact) = facts::fact(&head) else { return };
+        let stream = self.streams.entry((place.file, prefix.to_string())).or_default();
+        let before = stream.end.0;
+        let begun = stream.end.1 != Place::default();
+        stream.end = (at, place);
+        if let Some(id) = id {
+            *stream.ids.entry(id).or_default() += 1;
+        }
+        if !begun {
+            return;
+        }
+        if at - before >= HOLE_MS && stream.holes.len() < HOLES_MAX {
+            stream.holes.push((before, at));
+        } else if before - at >= BACK_MS {
+            let minutes = (before - at + 30_000) / 60_000;
+            let name = &self.files[place.file as usize];
+            let text = format!(
+                "{name}:{}: the time goes back by {} h {} min here: another zone, or the clock was set; what is before and behind is not in order",
+                place.line, minutes / 60, minutes % 60
+            );
+            self.complain(text);
+        }
+    }
+
+    /// Two servers with one id are told apart by nobody.
+    fn address(&mut self, id: u32, address: String, place: Place) {
+        match self.addresses.get(&id) {
+            None => drop(self.addresses.insert(id, (address, place))),
+            Some((known, at)) if *known != address && at.file != place.file => {
+                let name = |p: &Place| format!("{}:{}", self.files[p.file as usize], p.line);
+                let text = format!("{}: server {id} is {address} here and {known} in {}", name(&place), name(at));
+                // Once a file.
+                if !self.complaints.iter().any(|c| c.ends_with(&text[text.find(": server").unwrap_or(0)..])) {
+                    self.complain(text);
+                }
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn keep(&mut self, prefix: &str, place: Place, at: LogMillis, id: Option<u32>, fact: Option<Fact>) {
+        let Some(fact) = fact else { return };
         if self.kept >= FACTS_MAX {
             self.dropped += 1;
             return;
         }
         self.kept += 1;
+        let key = (place.file, prefix.to_string());
         if fact.wants_cause() {
-            self.open = Some((file, prefix.to_string()));
+            self.open = Some(key.clone());
         }
-        stream.entries.push((id, Entry { at: head.at, node: 0, place, fact }));
+        self.streams.entry(key).or_default().entries.push((id, Entry { at, node: 0, place, fact }));
     }
 
     /// The first exception behind a message is its cause.
@@ -121,8 +219,11 @@ impl Reader {
         self.line
     }
 
-    pub fn finish(self) -> (Facts, Vec<String>) {
-        let mut facts = Facts { addresses: self.addresses, ..Default::default() };
+    pub fn finish(mut self) -> (Facts, Vec<String>) {
+        self.end_of_file();
+        let addresses = self.addresses.into_iter().map(|(id, (address, _))| (id, address)).collect();
+        let mut facts = Facts { addresses, complaints: self.complaints, ..Default::default() };
+        let mut statements: BTreeMap<u32, Seen> = BTreeMap::new();
         for (key, stream) in self.streams {
             let started = stream.entries.iter().find_map(|(_, e)| match e.fact {
                 Fact::Starts { id } => id,
@@ -138,6 +239,11 @@ impl Reader {
             if whole.is_none() && stream.ids.is_empty() && !stream.entries.is_empty() {
                 facts.unknown.push(self.files[key.0 as usize].clone());
             }
+            if let Some(id) = whole {
+                facts.holes.entry(id).or_default().extend(stream.holes);
+                let seen = statements.entry(id).or_default();
+                stream.statements.into_iter().for_each(|(s, n)| *seen.entry(s).or_default() += n);
+            }
             for id in whole.into_iter().chain(stream.ids.into_keys()) {
                 let newest = facts.ends.entry(id).or_insert(stream.end);
                 *newest = (*newest).max(stream.end);
@@ -145,6 +251,8 @@ impl Reader {
             let entries = stream.entries.into_iter();
             facts.entries.extend(entries.filter_map(|(own, e)| Some(Entry { node: own.or(whole)?, ..e })));
         }
+        facts.builds = statements.iter().filter_map(|(id, seen)| Some((*id, versions::identify(seen)?))).collect();
+        facts.holes.values_mut().for_each(|h| h.sort_unstable());
         // Threads race to the file: the sort is stable, and the order of equal times is the file's.
         facts.entries.sort_by_key(|e| e.at);
         (facts, self.files)

@@ -3,6 +3,7 @@
 use crate::facts::{Fact, State};
 use crate::nodes::{Facts, Place};
 use crate::skew::{self, Offset};
+use crate::story::Story;
 use crate::time::LogMillis;
 use std::collections::BTreeMap;
 
@@ -10,6 +11,8 @@ use std::collections::BTreeMap;
 const LATE_MS: i64 = 1_000;
 /// So many of them are no accident.
 const LATE_MIN: usize = 2;
+/// A server that started so short ago has not all its connections yet.
+const START_MS: i64 = 5_000;
 /// A server that looks for less has not missed anything yet.
 const LOOKS_MS: i64 = 2_000;
 
@@ -41,13 +44,23 @@ pub struct Unheard {
 }
 
 /// `facts` are on one clock already, but for what `offsets` leave open.
-pub fn late(facts: &Facts, offsets: &BTreeMap<u32, Offset>) -> Vec<Late> {
+pub fn late(facts: &Facts, offsets: &BTreeMap<u32, Offset>, story: &Story) -> Vec<Late> {
     let mut ways: BTreeMap<(u32, u32), Vec<skew::Way>> = BTreeMap::new();
     for w in skew::ways(facts) {
         ways.entry((w.from, w.to)).or_default().push(w);
     }
+    // A vote that waited for a process to start was not late.
+    let starts: Vec<(u32, LogMillis)> =
+        facts.entries.iter().filter(|e| matches!(e.fact, Fact::Starts { .. })).map(|e| (e.node, e.at)).collect();
+    let started = |w: &skew::Way| {
+        starts.iter().any(|(n, at)| (*n == w.to || *n == w.from) && (w.sent - START_MS..=w.came).contains(at))
+    };
+    // Nor one to a server that stood still.
+    let stood = |w: &skew::Way| story.frozen.iter().any(|f| f.0 == w.to && (f.1..=f.2).contains(&w.came));
+    let waited = |w: &skew::Way| started(w) || stood(w);
     let unsure = |node: &u32| offsets.get(node).map_or(0, |o| o.error_ms);
-    let is_late = |w: &skew::Way| w.came - w.sent > LATE_MS + unsure(&w.from) + unsure(&w.to);
+    let is_late = |w: &skew::Way| w.came - w.sent > LATE_MS + unsure(&w.from) + unsure(&w.to) && !waited(w);
+    let votes = |ways: &[&skew::Way]| ways.iter().map(|w| w.times).sum::<usize>();
     let mut out = Vec::new();
     for ((from, to), all) in &ways {
         // Without both clocks nothing is late.
@@ -55,7 +68,7 @@ pub fn late(facts: &Facts, offsets: &BTreeMap<u32, Offset>) -> Vec<Late> {
             continue;
         }
         let late: Vec<_> = all.iter().filter(|w| is_late(w)).collect();
-        if late.len() < LATE_MIN {
+        if votes(&late) < LATE_MIN {
             continue;
         }
         let back = ways.get(&(*to, *from));
@@ -64,12 +77,13 @@ pub fn late(facts: &Facts, offsets: &BTreeMap<u32, Offset>) -> Vec<Late> {
         out.push(Late {
             from: *from,
             to: *to,
-            votes: late.len(),
+            votes: votes(&late),
             prompt: all.len() - late.len(),
             worst_ms: late.iter().map(|w| w.came - w.sent).max().unwrap_or_default(),
             since,
             until,
-            one_way: back.is_some_and(|b| b.iter().filter(|w| is_late(w)).count() * 4 < late.len()),
+            one_way: back
+                .is_some_and(|b| votes(&b.iter().filter(|w| is_late(w)).collect::<Vec<_>>()) * 4 < votes(&late)),
             evidence: late.iter().map(|w| w.place).collect(),
         });
     }

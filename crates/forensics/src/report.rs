@@ -1,9 +1,11 @@
 //! The report: for people, in English or Chinese, as text, Markdown or a page, and as JSON.
 
+mod blind;
 mod json;
 mod page;
 mod words;
 
+pub use blind::blind_spots;
 pub use json::json;
 pub use page::{html, svg};
 
@@ -53,19 +55,6 @@ pub fn events(a: &Analysis, lang: Lang) -> Vec<Event> {
     let en = lang == Lang::English;
     let mut out = Vec::new();
     let mut add = |at, text, evidence: Vec<Place>| out.push(Event { at, text, evidence });
-    for w in &a.story.quorum {
-        let followers = list(&mut w.followers.iter().copied());
-        let leader = name(w.leader);
-        let text = match (en, w.resumed) {
-            (true, false) => format!("leader={leader}, followers={followers}, epoch {}: works", w.epoch),
-            (true, true) => {
-                format!("leader={leader} goes on without an election, followers={followers}, epoch {}: works", w.epoch)
-            }
-            (false, false) => format!("leader={leader}，follower={followers}，epoch {}，正常工作", w.epoch),
-            (false, true) => format!("leader={leader} 未经选举继续，follower={followers}，epoch {}，正常工作", w.epoch),
-        };
-        add(w.from, text, vec![w.began]);
-    }
     for o in &a.story.outages {
         let lost = list(&mut o.lost.iter().map(|l| l.0));
         let why = o.lost.last().map(|l| cause(lang, l.1)).unwrap_or("");
@@ -91,21 +80,38 @@ pub fn events(a: &Analysis, lang: Lang) -> Vec<Event> {
         let text = format!("leader={}{comma}{who}, {length}{since}; {}{gave_up}", name(o.leader), what(lang, o.what));
         add(o.seen, text, o.lost.iter().map(|l| l.3).collect());
     }
+    for w in &a.story.quorum {
+        let followers = list(&mut w.followers.iter().copied());
+        let leader = name(w.leader);
+        let text = match (en, w.resumed) {
+            (true, false) => format!("leader={leader}, followers={followers}, epoch {}: works", w.epoch),
+            (true, true) => {
+                format!("leader={leader} goes on without an election, followers={followers}, epoch {}: works", w.epoch)
+            }
+            (false, false) => format!("leader={leader}，follower={followers}，epoch {}，正常工作", w.epoch),
+            (false, true) => format!("leader={leader} 未经选举继续，follower={followers}，epoch {}，正常工作", w.epoch),
+        };
+        let text = if w.report.is_empty() { text } else { format!("{text} ({})", w.report) };
+        add(w.from, text, vec![w.began]);
+    }
     for d in &a.story.departures {
-        let why = cause(lang, d.cause);
+        let silent = match d.cause {
+            Some(crate::facts::Cause::Timeout) if !a.story.own.contains(&d.node) => {
+                let since = time::clock(d.at - a.story.timeout_ms as i64);
+                if en {
+                    format!(", silent since {since} at the latest")
+                } else {
+                    format!("，最晚自 {since} 起无响应")
+                }
+            }
+            _ => String::new(),
+        };
         let back = match d.back {
             Some(back) if en => format!(", back after {} s", seconds(back - d.at)),
             Some(back) => format!("，{} 秒后恢复", seconds(back - d.at)),
             None => String::new(),
         };
-        let node = name(d.node);
-        let text = match (d.leader.map(name), en) {
-            (Some(l), true) => format!("{node} lost leader {l} ({why}), the others kept it{back}"),
-            (Some(l), false) => format!("{node} 与 leader {l} 断开（{why}），其余节点正常{back}"),
-            (None, true) => format!("{node} lost its leader ({why}); no log says what became of the others{back}"),
-            (None, false) => format!("{node} 与 leader 断开（{why}），其他节点无日志{back}"),
-        };
-        add(d.at, text, vec![d.place]);
+        add(d.at, words::departure(lang, d, &name) + &silent + &back, vec![d.place]);
     }
     for l in &a.late {
         add(l.since, words::late(lang, l, &name), l.evidence.clone());
@@ -114,12 +120,11 @@ pub fn events(a: &Analysis, lang: Lang) -> Vec<Event> {
         add(u.from, words::unheard(lang, u, &name), u.evidence.clone());
     }
     for (node, until, ms, thing, at) in a.story.stalls.iter().filter(|s| s.2 >= 1_000) {
-        let text = match (en, *thing) {
-            (true, thing) => format!("{} {thing} stood still for {} s", name(*node), seconds(*ms as i64)),
-            (false, "disk") => format!("{} 的磁盘停顿 {} 秒", name(*node), seconds(*ms as i64)),
-            (false, _) => format!("{} 的进程停顿 {} 秒", name(*node), seconds(*ms as i64)),
-        };
-        add(*until, text, vec![*at]);
+        add(*until, words::stall(lang, &name(*node), thing, *ms), vec![*at]);
+    }
+    for (node, at, subject, what, why, place) in &a.story.notes {
+        let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
+        add(*at, format!("{} {subject}: {what}{why}", name(*node)), vec![*place]);
     }
     out.sort_by_key(|e| e.at);
     out
@@ -159,23 +164,23 @@ fn heading(a: &Analysis, lang: Lang) -> String {
         (false, true) => ", assumed",
         (false, false) => "，假定",
     };
-    format!(
-        "{}  {}  ({} {} s{known})",
-        time::day(story.first),
-        servers.join("; "),
-        if en { "read time-out" } else { "读超时" },
-        seconds(story.timeout_ms as i64)
-    )
+    let limit = match (story.own == story.read && !story.own.is_empty(), en) {
+        (true, _) => String::new(),
+        (false, true) => format!("  (read time-out {} s{known})", seconds(story.timeout_ms as i64)),
+        (false, false) => format!("  (读超时 {} s{known})", seconds(story.timeout_ms as i64)),
+    };
+    let zone = if a.zone.is_empty() { String::new() } else { format!(" {}", a.zone) };
+    format!("{}{zone}  {}{limit}", time::day(story.first), servers.join("; "))
 }
 
 /// How much there was, and what these logs cannot tell.
 fn sum(a: &Analysis, lang: Lang) -> String {
     let known_ms: i64 = a.story.outages.iter().filter_map(|o| Some(o.to? - o.from)).sum();
-    let (count, all, blind) = (a.story.outages.len(), seconds(known_ms), seconds(a.story.timeout_ms as i64));
+    let (count, all) = (a.story.outages.len(), seconds(known_ms));
     if lang == Lang::English {
-        format!("{count} outages, {all} s in all. Outages shorter than the read time-out of {blind} s leave no trace in these logs.")
+        format!("{count} outage{}, {all} s in all.", if count == 1 { "" } else { "s" })
     } else {
-        format!("共 {count} 次中断，合计 {all} 秒。短于读超时 {blind} 秒的中断在日志中没有痕迹。")
+        format!("共 {count} 次中断，合计 {all} 秒。")
     }
 }
 
@@ -189,19 +194,28 @@ fn verdict(a: &Analysis, lang: Lang) -> String {
 /// So many places stand behind a line; the rest is in the JSON.
 const EVIDENCE_MAX: usize = 3;
 
-fn evidence(a: &Analysis, e: &Event) -> String {
-    let more = if e.evidence.len() > EVIDENCE_MAX { ", ..." } else { "" };
-    let shown: Vec<String> = e.evidence.iter().take(EVIDENCE_MAX).map(|p| place(a, p)).collect();
+fn evidence(a: &Analysis, e: &Event, max: usize) -> String {
+    let more = if e.evidence.len() > max { ", ..." } else { "" };
+    let shown: Vec<String> = e.evidence.iter().take(max).map(|p| place(a, p)).collect();
     format!("[{}{more}]", shown.join(", "))
 }
 
-/// The human timeline: a line for each change of the quorum, then what the logs cannot tell.
-pub fn text(a: &Analysis, lang: Lang) -> String {
+/// The human timeline: a line for each change of the quorum, then what the logs cannot tell. `verbose`: with every line
+/// that an event was read in.
+pub fn text(a: &Analysis, lang: Lang, verbose: bool) -> String {
     let mut out = format!("# {}\n", heading(a, lang));
+    let mut day = time::day(a.story.first);
     for e in events(a, lang) {
-        out += &format!("{}  {}  {}\n", time::clock(e.at), e.text, evidence(a, &e));
+        if time::day(e.at) != day {
+            day = time::day(e.at);
+            out += &format!("# {day}\n");
+        }
+        let places = evidence(a, &e, if verbose { usize::MAX } else { EVIDENCE_MAX });
+        out += &format!("{}  {}  {places}\n", time::clock(e.at), e.text);
     }
-    out + &format!("# {}\n# {}\n", verdict(a, lang), sum(a, lang))
+    out += &format!("# {}\n# {}\n", verdict(a, lang), sum(a, lang));
+    blind_spots(a, lang).iter().for_each(|b| out += &format!("# {b}\n"));
+    out
 }
 
 /// The same for a ticket.
@@ -212,8 +226,10 @@ pub fn markdown(a: &Analysis, lang: Lang) -> String {
     let mut out = format!("**{}**\n\n{}\n\n", escape(&verdict(a, lang)), escape(&heading(a, lang)));
     out += &format!("| {time} | {what} | {where_} |\n|---|---|---|\n");
     for e in events(a, lang) {
-        let places = evidence(a, &e);
-        out += &format!("| {} | {} | `{}` |\n", time::clock(e.at), escape(&e.text), places.trim_matches(['[', ']']));
+        let places = evidence(a, &e, EVIDENCE_MAX);
+        let at = time::long(e.at).replace('T', " ");
+        out += &format!("| {at} | {} | `{}` |\n", escape(&e.text), places.trim_matches(['[', ']']));
     }
-    out + &format!("\n{}\n", escape(&sum(a, lang)))
+    let spots: String = blind_spots(a, lang).iter().map(|b| format!("- {}\n", escape(b))).collect();
+    out + &format!("\n{}\n\n{spots}", escape(&sum(a, lang)))
 }

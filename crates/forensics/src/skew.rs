@@ -27,6 +27,8 @@ pub struct Way {
     pub sent: LogMillis,
     pub came: LogMillis,
     pub place: Place,
+    /// How often it had been sent when the first one came.
+    pub times: usize,
 }
 
 fn key(v: &Vote) -> Key {
@@ -36,7 +38,7 @@ fn key(v: &Vote) -> Key {
 /// Votes that two logs have. A server repeats itself; the first of each kind stands for all: it cannot have come before
 /// it was sent.
 pub fn ways(facts: &Facts) -> Vec<Way> {
-    let mut sent: BTreeMap<(u32, Key), LogMillis> = BTreeMap::new();
+    let mut sent: BTreeMap<(u32, Key), Vec<LogMillis>> = BTreeMap::new();
     let mut came: BTreeMap<(u32, u32, Key), (LogMillis, Place)> = BTreeMap::new();
     for e in &facts.entries {
         let Fact::Vote(v) = &e.fact else { continue };
@@ -44,14 +46,15 @@ pub fn ways(facts: &Facts) -> Vec<Way> {
             continue;
         }
         if v.from == e.node {
-            sent.entry((v.from, key(v))).or_insert(e.at);
+            sent.entry((v.from, key(v))).or_default().push(e.at);
         } else {
             came.entry((v.from, e.node, key(v))).or_insert((e.at, e.place));
         }
     }
     let way = |((from, to, key), (at, place)): (&(u32, u32, Key), &(LogMillis, Place))| {
-        let sent = *sent.get(&(*from, *key))?;
-        Some(Way { from: *from, to: *to, sent, came: *at, place: *place })
+        let all = sent.get(&(*from, *key))?;
+        let times = all.iter().filter(|s| *s < at).count().max(1);
+        Some(Way { from: *from, to: *to, sent: *all.first()?, came: *at, place: *place, times })
     };
     came.iter().filter_map(way).collect()
 }
@@ -66,7 +69,7 @@ pub fn offsets(facts: &Facts) -> BTreeMap<u32, Offset> {
     // What the second's clock is ahead of the first's.
     let both = |(i, j): (u32, u32)| {
         let (there, back) = (shortest.get(&(i, j))?, shortest.get(&(j, i))?);
-        Some(Offset { ms: (there - back) / 2, error_ms: ((there + back) / 2).abs() })
+        Some(Offset { ms: (there - back) / 2, error_ms: ((there + back) / 2).abs() + LOG_MS })
     };
     let mut known: BTreeMap<u32, Offset> = BTreeMap::new();
     let Some(first) = shortest.keys().map(|k| k.0.min(k.1)).min() else { return known };
@@ -92,9 +95,15 @@ pub fn correct(facts: &mut Facts, offsets: &BTreeMap<u32, Offset>) {
     for (node, end) in &mut facts.ends {
         end.0 -= shift(node);
     }
+    for (node, holes) in &mut facts.holes {
+        let ms = shift(node);
+        holes.iter_mut().for_each(|h| *h = (h.0 - ms, h.1 - ms));
+    }
     facts.entries.sort_by_key(|e| e.at);
 }
 
+/// What is logged when a vote is sent, or came, is logged a little later.
+const LOG_MS: i64 = 10;
 /// A difference as small as this is left alone.
 const LEFT_MS: i64 = 50;
 

@@ -1,9 +1,13 @@
 //! Roles, quorums and outages, from the servers' facts on one clock.
 
+mod teller;
+
 use crate::facts::{Cause, Fact};
 use crate::nodes::{Entry, Facts, Place};
+use crate::silence;
 use crate::time::LogMillis;
 use std::collections::{BTreeMap, BTreeSet};
+use teller::Teller;
 
 /// Where no log says them: Apache's sample configuration.
 const DEFAULT_TICK_MS: u64 = 2_000;
@@ -38,6 +42,8 @@ pub struct Window {
     pub resumed: bool,
     pub followers: BTreeSet<u32>,
     pub began: Place,
+    /// What one of our own leaders reported of its election.
+    pub report: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +96,8 @@ pub struct Story {
     /// All that anybody speaks of.
     pub servers: BTreeSet<u32>,
     pub versions: BTreeMap<u32, String>,
+    /// Our own servers', of which every change of role is in the log.
+    pub own: BTreeSet<u32>,
     pub timeout_ms: u64,
     /// The logs say the time-out.
     pub timeout_known: bool,
@@ -99,30 +107,19 @@ pub struct Story {
     pub quorum: Vec<Window>,
     pub outages: Vec<Outage>,
     pub departures: Vec<Departure>,
+    /// What else our own nodes wrote down: server, when, about what, what, why.
+    pub notes: Vec<(u32, LogMillis, String, String, String, Place)>,
+    /// Leaders that stood still, and the holes of their logs.
+    pub frozen: Vec<(u32, LogMillis, LogMillis)>,
     /// Disks and processes that stood still: server, until when, for how long, where.
     pub stalls: Vec<(u32, LogMillis, u64, &'static str, Place)>,
-}
-
-/// The leader of now, or the last one.
-struct Lead {
-    node: u32,
-    epoch: i64,
-    followers: BTreeSet<u32>,
-    has_quorum: bool,
-    /// Somebody else was elected since.
-    rival: bool,
-    lost: Vec<(u32, Option<Cause>, LogMillis, Place)>,
-}
-
-struct Teller {
-    story: Story,
-    lead: Option<Lead>,
-    role_of: BTreeMap<u32, usize>,
 }
 
 pub fn tell(facts: &Facts) -> Story {
     let mut story = Story { addresses: facts.addresses.clone(), ..Default::default() };
     let (mut tick_ms, mut sync_limit) = (None, None);
+    // Our own servers say after how long a silence they gave a leader up.
+    let mut silence_ms = 0;
     for e in &facts.entries {
         story.read.insert(e.node);
         story.servers.insert(e.node);
@@ -130,6 +127,15 @@ pub fn tell(facts: &Facts) -> Story {
             Fact::TickMs(n) => tick_ms = Some(*n),
             Fact::SyncLimit(n) => sync_limit = Some(*n),
             Fact::Version(v) => drop(story.versions.insert(e.node, v.clone())),
+            Fact::FollowsLeader { leader, .. } => {
+                story.own.insert(e.node);
+                story.servers.insert(*leader);
+            }
+            Fact::LeadsEpoch { .. } => drop(story.own.insert(e.node)),
+            Fact::Left { silent_ms: Some(ms), .. } => silence_ms = silence_ms.max(*ms),
+            Fact::Note { subject, what, why } => {
+                story.notes.push((e.node, e.at, subject.clone(), what.clone(), why.clone(), e.place));
+            }
             Fact::HasQuorum { with, .. } => story.servers.extend(with),
             Fact::Vote(v) => drop(story.servers.insert(v.from)),
             Fact::CannotReach { id, .. } | Fact::LearnerConnected { id } => drop(story.servers.insert(*id)),
@@ -140,14 +146,30 @@ pub fn tell(facts: &Facts) -> Story {
     }
     story.timeout_known = tick_ms.is_some() && sync_limit.is_some();
     story.timeout_ms = tick_ms.unwrap_or(DEFAULT_TICK_MS).saturating_mul(sync_limit.unwrap_or(DEFAULT_SYNC_LIMIT));
+    if !story.own.is_empty() && story.own == story.read {
+        (story.timeout_known, story.timeout_ms) = (true, silence_ms);
+    }
+    for (id, build) in &facts.builds {
+        let text = build.text(story.versions.get(id).map(String::as_str));
+        story.versions.insert(*id, text);
+    }
     story.first = facts.entries.first().map_or(0, |e| e.at);
     story.last = facts.ends.values().map(|e| e.0).max().unwrap_or(story.first);
-    let mut teller = Teller { story, lead: None, role_of: BTreeMap::new() };
+    let mut teller = Teller::new(story);
     facts.entries.iter().for_each(|e| teller.hear(e));
     let mut story = teller.story;
+    silence::find(&mut story, facts);
     for i in 0..story.outages.len() {
-        story.outages[i].what = what(&story, &story.outages[i], facts);
+        if story.outages[i].what == What::Undecided {
+            story.outages[i].what = what(&story, &story.outages[i], facts);
+        }
     }
+    let frozen = |o: &Outage| {
+        let holes = facts.holes.get(&o.leader).filter(|_| o.what == What::Frozen)?;
+        let hole = holes.iter().find(|h| h.0 <= o.from + TOGETHER_MS && h.1 >= o.seen - TOGETHER_MS)?;
+        Some((o.leader, hole.0, hole.1 + BURST_MS))
+    };
+    story.frozen = story.outages.iter().filter_map(frozen).collect();
     // The first of those that ended a quorum together is told with the outage.
     let outages = &story.outages;
     let together =
@@ -172,184 +194,38 @@ fn what(story: &Story, o: &Outage, facts: &Facts) -> What {
     let missed = |e: &Entry| match e.fact {
         Fact::GaveUpLead { .. } => (e.at - o.seen).abs() <= TOGETHER_MS,
         Fact::LearnerLost { cause: Cause::Timeout, .. } => true,
+        Fact::Left { .. } => (e.at - o.seen).abs() <= TOGETHER_MS,
         _ => false,
     };
-    if facts.entries.iter().filter(near).any(missed) {
+    if stood_still(o, facts) {
+        What::Frozen
+    } else if facts.entries.iter().filter(near).any(missed) {
         What::Cut
     } else {
         What::Frozen
     }
 }
 
-impl Teller {
-    fn hear(&mut self, e: &Entry) {
-        match &e.fact {
-            Fact::Starts { .. } => {
-                self.role(e, Role::None, 0);
-                self.without(e, None);
-            }
-            Fact::Looks => {
-                self.role(e, Role::None, 0);
-                self.without(e, None);
-            }
-            Fact::LostLeader(cause) => {
-                self.role(e, Role::None, 0);
-                self.without(e, Some(*cause));
-            }
-            Fact::GaveUpLead { reason } => self.gave_up(e, reason),
-            Fact::WillLead => {
-                self.role(e, Role::None, 0);
-                if let Some(l) = self.lead.as_mut().filter(|l| l.node != e.node) {
-                    l.rival = true;
-                }
-            }
-            Fact::HasQuorum { epoch, with } => self.has_quorum(e, *epoch, with),
-            Fact::Follows => self.follows(e),
-            Fact::LearnerLost { ip, cause } => {
-                let of =
-                    |(id, a): (&u32, &String)| (a.rsplit_once(':').map(|(a, _)| a) == Some(ip.as_str())).then_some(*id);
-                // Its own log says more, if it is here.
-                let id = self.story.addresses.iter().find_map(of).filter(|id| !self.story.read.contains(id));
-                if let Some(id) = id {
-                    self.without(&Entry { node: id, ..e.clone() }, Some(*cause));
-                }
-            }
-            _ => {}
-        }
-    }
+/// Timers that have nothing to do with each other fall due within this behind a pause of the process.
+const BURST_MS: i64 = 300;
+/// Threads race to the log by about this.
+const RACE_MS: i64 = 100;
 
-    fn role(&mut self, e: &Entry, role: Role, epoch: i64) {
-        if let Some(at) = self.role_of.get(&e.node) {
-            let open = &mut self.story.roles[*at];
-            if open.role == role && open.epoch == epoch {
-                return;
-            }
-            open.to = Some(e.at);
-        }
-        if role != Role::None {
-            if let Some(d) = self.story.departures.iter_mut().rev().find(|d| d.node == e.node && d.back.is_none()) {
-                d.back = Some(e.at);
-            }
-        }
-        self.role_of.insert(e.node, self.story.roles.len());
-        self.story.roles.push(RoleSpan { node: e.node, role, from: e.at, to: None, epoch });
-    }
-
-    fn majority(&self) -> usize {
-        self.story.servers.len() / 2 + 1
-    }
-
-    fn has_quorum(&mut self, e: &Entry, epoch: i64, with: &[u32]) {
-        self.ends(e.at, None);
-        self.role(e, Role::Leader, epoch);
-        let followers: BTreeSet<u32> = with.iter().copied().filter(|id| *id != e.node).collect();
-        let lead = Lead { node: e.node, epoch, followers, has_quorum: true, rival: false, lost: Vec::new() };
-        self.begins(&lead, e, false);
-        self.lead = Some(lead);
-    }
-
-    fn begins(&mut self, lead: &Lead, e: &Entry, resumed: bool) {
-        if let Some(o) = self.story.outages.last_mut().filter(|o| o.to.is_none()) {
-            o.to = Some(e.at);
-        }
-        self.story.quorum.push(Window {
-            leader: lead.node,
-            epoch: lead.epoch,
-            from: e.at,
-            to: None,
-            resumed,
-            followers: lead.followers.clone(),
-            began: e.place,
-        });
-    }
-
-    fn follows(&mut self, e: &Entry) {
-        let majority = self.majority();
-        let Some(mut lead) = self.lead.take() else { return self.role(e, Role::Follower, 0) };
-        if lead.node != e.node {
-            // Behind a stale leader's back it may be a newer one that it follows.
-            let epoch = if lead.rival { 0 } else { lead.epoch };
-            self.role(e, Role::Follower, epoch);
-            if !lead.rival {
-                lead.followers.insert(e.node);
-                lead.lost.retain(|l| l.0 != e.node);
-                if !lead.has_quorum && lead.followers.len() + 1 >= majority {
-                    lead.has_quorum = true;
-                    lead.lost.clear();
-                    self.begins(&lead, e, true);
-                } else if let Some(w) = self.story.quorum.last_mut().filter(|w| w.to.is_none()) {
-                    w.followers.insert(e.node);
-                }
-            }
-        }
-        self.lead = Some(lead);
-    }
-
-    /// The server of this entry follows, or leads, no more.
-    fn without(&mut self, e: &Entry, cause: Option<Cause>) {
-        let majority = self.majority();
-        let Some(lead) = &mut self.lead else {
-            if cause.is_some() {
-                let d = Departure { node: e.node, leader: None, cause, at: e.at, back: None, place: e.place };
-                self.story.departures.push(d);
-            }
-            return;
-        };
-        if lead.node == e.node {
-            self.ends(e.at, None);
-            self.lead = None;
-            return;
-        }
-        if !lead.followers.remove(&e.node) {
-            return;
-        }
-        lead.lost.push((e.node, cause, e.at, e.place));
-        let timeout = cause == Some(Cause::Timeout);
-        if lead.has_quorum && lead.followers.len() + 1 < majority {
-            self.ends(e.at, timeout.then_some(self.story.timeout_ms));
-        } else if lead.has_quorum {
-            let leader = Some(lead.node);
-            let d = Departure { node: e.node, leader, cause, at: e.at, back: None, place: e.place };
-            self.story.departures.push(d);
-        } else {
-            // The others tell what happened, too.
-            let lost = lead.lost.clone();
-            if let Some(o) = self.story.outages.last_mut().filter(|o| o.to.is_none()) {
-                o.lost = lost;
-            }
-        }
-    }
-
-    fn gave_up(&mut self, e: &Entry, reason: &str) {
-        let Some(lead) = self.lead.as_ref().filter(|l| l.node == e.node) else { return };
-        let begun = lead.has_quorum;
-        if begun {
-            // It counts its followers' acknowledgements for half a time-out at a time.
-            self.ends(e.at, Some(self.story.timeout_ms));
-        }
-        if let Some(o) = self.story.outages.last_mut().filter(|o| o.to.is_none()) {
-            o.gave_up = reason.to_string();
-        }
-    }
-
-    /// The quorum is gone, noticed now, `silent_ms` after it began at most.
-    fn ends(&mut self, at: LogMillis, silent_ms: Option<u64>) {
-        let Some(lead) = self.lead.as_mut().filter(|l| l.has_quorum) else { return };
-        lead.has_quorum = false;
-        let window = self.story.quorum.last_mut().expect("a quorum has a window");
-        let from = (at - silent_ms.unwrap_or(0) as i64).max(window.from);
-        window.to = Some(from);
-        self.story.outages.push(Outage {
-            seen: at,
-            from,
-            to: None,
-            leader: lead.node,
-            epoch: lead.epoch,
-            lost: lead.lost.clone(),
-            gave_up: String::new(),
-            what: What::Undecided,
-        });
-    }
+/// The leader's log has a hole until then, and behind it at once both sessions and followers that had been silent for
+/// too long. (Of a leader that was cut off sessions end in between, at their own times.)
+fn stood_still(o: &Outage, facts: &Facts) -> bool {
+    let holes = facts.holes.get(&o.leader).map(Vec::as_slice).unwrap_or_default();
+    let during = |h: &&(LogMillis, LogMillis)| h.0 <= o.from + TOGETHER_MS && (h.1 - o.seen).abs() <= TOGETHER_MS;
+    let Some(hole) = holes.iter().find(during) else { return false };
+    let mut behind =
+        facts.entries.iter().filter(|e| e.node == o.leader && (hole.1 - RACE_MS..=hole.1 + BURST_MS).contains(&e.at));
+    let (mut session, mut follower) = (false, false);
+    behind.any(|e| {
+        session |= e.fact == Fact::Expires;
+        // They had closed their ends meanwhile, or had sent nothing that it could read in time.
+        follower |= matches!(e.fact, Fact::LearnerLost { .. } | Fact::GaveUpLead { .. });
+        session && follower
+    })
 }
 
 #[cfg(test)]

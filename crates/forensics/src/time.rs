@@ -25,6 +25,29 @@ pub fn parse(text: &[u8]) -> Option<(LogMillis, usize)> {
     Some((days(year, month, day) * DAY_MS + ((hour * 60 + minute) * 60 + second) * 1_000 + ms, 23))
 }
 
+/// What somebody typed: `2023-01-29T05:10:15.5`, as much of it as there is; without a date it is of that of `day_of`.
+pub fn moment(text: &str, day_of: LogMillis) -> Option<LogMillis> {
+    let (date, clock) = match text.split_once(['T', ' ']) {
+        Some((date, clock)) => (Some(date), clock),
+        None if text.contains('-') => (Some(text), "00:00"),
+        None => (None, text),
+    };
+    if clock.len() < 5 {
+        return None;
+    }
+    let full = |part: &str, of: &str| {
+        if part.len() < of.len() {
+            format!("{part}{}", &of[part.len()..])
+        } else {
+            part.to_string()
+        }
+    };
+    let date = date.map_or_else(|| day(day_of), str::to_string);
+    let text = format!("{date}T{}", full(&clock.replace(',', "."), "00:00:00.000"));
+    let (at, used) = parse(text.as_bytes())?;
+    (used == text.len()).then_some(at)
+}
+
 /// Days since 1970 of a date of the Gregorian calendar; years begin in March, so that leap days come last.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
@@ -66,6 +89,19 @@ pub fn clock(at: LogMillis) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_somebody_typed() {
+        let (day, _) = parse(b"2023-01-29T05:10:15,526").unwrap();
+        let is = |text: &str| moment(text, day).map(long);
+        assert_eq!(is("05:10").as_deref(), Some("2023-01-29T05:10:00.000"));
+        assert_eq!(is("2023-01-30").as_deref(), Some("2023-01-30T00:00:00.000"));
+        assert_eq!(is("2023-01-30 06:01:02.5").as_deref(), Some("2023-01-30T06:01:02.500"));
+        assert_eq!(is("2023-01-29T05:10:15,526").as_deref(), Some("2023-01-29T05:10:15.526"));
+        for wrong in ["", "x", "25:00", "05:10:15.5267", "2023-01", "é"] {
+            assert_eq!(is(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn times_are_read_and_written() {

@@ -1,5 +1,6 @@
 //! What most likely was wrong: each explanation with the facts that speak for it and against it.
 
+use crate::facts::Cause;
 use crate::paths::{Late, Unheard};
 use crate::story::{Story, What};
 use std::collections::BTreeMap;
@@ -12,6 +13,10 @@ pub enum Hypothesis {
     Frozen(u32),
     /// Its network was bad, towards all others.
     Network(u32),
+    /// What it sends did not arrive, at several others; what they send came.
+    Outgoing(u32),
+    /// What several others send did not arrive there; what it sends came.
+    Incoming(u32),
     /// One direction between two servers.
     OneWay(u32, u32),
     /// Both directions between two servers, the smaller number first.
@@ -24,7 +29,11 @@ impl Hypothesis {
     }
     pub fn servers(&self) -> Vec<u32> {
         match *self {
-            Hypothesis::Ended(n) | Hypothesis::Frozen(n) | Hypothesis::Network(n) => vec![n],
+            Hypothesis::Ended(n)
+            | Hypothesis::Frozen(n)
+            | Hypothesis::Network(n)
+            | Hypothesis::Outgoing(n)
+            | Hypothesis::Incoming(n) => vec![n],
             Hypothesis::OneWay(a, b) | Hypothesis::Link(a, b) => vec![a, b],
         }
     }
@@ -33,6 +42,7 @@ impl Hypothesis {
             Hypothesis::Ended(_) => "process ended",
             Hypothesis::Frozen(_) => "stood still",
             Hypothesis::Network(_) => "network of a node",
+            Hypothesis::Outgoing(_) | Hypothesis::Incoming(_) => "network of a node, one way",
             Hypothesis::OneWay(..) => "link, one way",
             Hypothesis::Link(..) => "link",
         }
@@ -71,11 +81,22 @@ pub fn decide(story: &Story, late: &[Late], unheard: &[Unheard]) -> Verdict {
                 // One follower less would not have ended the quorum of three.
                 o.lost.iter().for_each(|l| add(Hypothesis::link(o.leader, l.0), 1));
             }
+            // Without the leader's own log either may be. One that stands still is not elected again just then.
+            What::Undecided if o.lost.iter().any(|l| l.1 == Some(Cause::Timeout)) => {
+                add(Hypothesis::Network(o.leader), 1);
+                add(Hypothesis::Frozen(o.leader), 1);
+                let next = story.quorum.iter().find(|w| o.to.is_some_and(|to| w.from >= to));
+                if next.is_some_and(|w| w.leader == o.leader && !w.resumed) {
+                    add(Hypothesis::Network(o.leader), 1);
+                }
+            }
             What::Undecided => {}
         }
     }
     for d in &story.departures {
-        if let Some(leader) = d.leader {
+        if d.cause == Some(Cause::Restarted) {
+            add(Hypothesis::Ended(d.node), 1);
+        } else if let Some(leader) = d.leader {
             add(Hypothesis::link(leader, d.node), 1);
             add(Hypothesis::Network(d.node), 1);
         }
@@ -93,6 +114,21 @@ pub fn decide(story: &Story, late: &[Late], unheard: &[Unheard]) -> Verdict {
         // Its votes do not come through, or the looking server's do not, and there is nothing to answer.
         add(Hypothesis::OneWay(u.leader, u.looking), 2);
         add(Hypothesis::OneWay(u.looking, u.leader), 1);
+    }
+    // Several directions that begin, or end, at the same server are one fault.
+    let ways: Vec<(u32, u32, u32)> = support
+        .iter()
+        .filter_map(|(h, n)| if let Hypothesis::OneWay(a, b) = h { Some((*a, *b, *n)) } else { None })
+        .collect();
+    for node in &story.servers {
+        let out: Vec<u32> = ways.iter().filter(|w| w.0 == *node).map(|w| w.2).collect();
+        let come: Vec<u32> = ways.iter().filter(|w| w.1 == *node).map(|w| w.2).collect();
+        if out.len() > 1 {
+            support.insert(Hypothesis::Outgoing(*node), out.iter().sum());
+        }
+        if come.len() > 1 {
+            support.insert(Hypothesis::Incoming(*node), come.iter().sum());
+        }
     }
     let against = |h: &Hypothesis| {
         let involved = h.servers();
@@ -120,7 +156,6 @@ pub fn decide(story: &Story, late: &[Late], unheard: &[Unheard]) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::Cause;
     use crate::nodes::Place;
     use crate::story::Outage;
 

@@ -79,13 +79,13 @@ fn the_clock_the_direction_and_the_outage_are_found() {
     assert_eq!((o.leader, o.to.map(|to| (to - o.seen) / 1_000)), (3, Some(9)));
     let [l] = &a.late[..] else { panic!("{json:#}") };
     assert_eq!((l.from, l.to, l.votes, l.one_way), (1, 3, 4, true));
-    let text = report::text(&a, Lang::English);
+    let text = report::text(&a, Lang::English, false);
     for part in
         ["71→73 was broken", "clock -2.000 s", "no quorum for", "Most likely: the direction 71→73", "node73.log:"]
     {
         assert!(text.contains(part), "{part:?} is missing in\n{text}");
     }
-    let chinese = report::text(&a, Lang::Chinese);
+    let chinese = report::text(&a, Lang::Chinese, false);
     assert!(chinese.contains("71→73 方向的链路有问题") && chinese.contains("集群停止工作"), "{chinese}");
 }
 

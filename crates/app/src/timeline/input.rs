@@ -1,6 +1,8 @@
 //! Where lines come from: files, folders, what is packed, and archives, one in the other.
 
+use super::progress::{Counted, Progress};
 use anyhow::Context;
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
@@ -10,8 +12,11 @@ use trivet_forensics::Reader;
 /// Folders are searched so deep, for so many files; archives in archives as deep, too.
 const DEPTH_MAX: usize = 8;
 const FILES_MAX: usize = 10_000;
-/// Of one packed file, or archive, so much is read: a log of more is a bomb.
+/// Of all that is packed so much is read.
 const UNPACKED_BYTES_MAX: u64 = 64 << 30;
+/// Beyond the first, in bytes, what unpacks to more than the second times its size is a bomb and no log.
+const BOMB_BYTES: u64 = 256 << 20;
+const BOMB_TIMES: u64 = 500;
 /// A zip in another archive is held in memory; one on disk is not.
 const INNER_ZIP_BYTES_MAX: u64 = 1 << 30;
 const BUFFER_BYTES: usize = 1 << 20;
@@ -41,7 +46,75 @@ fn kind(head: &[u8]) -> Kind {
 /// Whether a member of a folder, or an archive, may be a log.
 fn may_be_log(name: &str) -> bool {
     let lower = name.to_lowercase();
-    lower.contains(".log") || lower.contains(".out")
+    lower.contains(".log") || lower.contains(".out") || lower.ends_with("events.jsonl")
+}
+
+/// What was taken from all inputs together.
+#[derive(Default)]
+pub struct Limits {
+    unpacked_bytes: Cell<u64>,
+    members: Cell<usize>,
+}
+
+impl Limits {
+    /// One more member of an archive, if it is not too many.
+    fn member(&self) -> io::Result<()> {
+        self.members.set(self.members.get() + 1);
+        if self.members.get() > FILES_MAX {
+            return Err(io::Error::other(format!("more than {FILES_MAX} files in archives")));
+        }
+        Ok(())
+    }
+}
+
+/// Counts what goes into an unpacker.
+struct Packed<'a, R> {
+    inner: R,
+    bytes: &'a Cell<u64>,
+}
+
+impl<R: BufRead> Read for Packed<'_, R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(out)?;
+        self.bytes.set(self.bytes.get() + n as u64);
+        Ok(n)
+    }
+}
+impl<R: BufRead> BufRead for Packed<'_, R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+    fn consume(&mut self, n: usize) {
+        self.bytes.set(self.bytes.get() + n as u64);
+        self.inner.consume(n);
+    }
+}
+
+/// Counts what comes out of one, and stops a bomb.
+struct Unpacked<'a, R> {
+    inner: R,
+    packed: &'a Cell<u64>,
+    bytes: u64,
+    limits: &'a Limits,
+}
+
+impl<R: Read> Read for Unpacked<'_, R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(out)?;
+        self.bytes += n as u64;
+        self.limits.unpacked_bytes.set(self.limits.unpacked_bytes.get() + n as u64);
+        if self.bytes > BOMB_BYTES && self.bytes / BOMB_TIMES > self.packed.get() {
+            return Err(io::Error::other(format!(
+                "{} packed bytes are {} unpacked: a bomb, and no log",
+                self.packed.get(),
+                self.bytes
+            )));
+        }
+        if self.limits.unpacked_bytes.get() > UNPACKED_BYTES_MAX {
+            return Err(io::Error::other(format!("more than {} GiB unpacked", UNPACKED_BYTES_MAX >> 30)));
+        }
+        Ok(n)
+    }
 }
 
 /// A file as it is; of a folder all files that may be logs, in the order of their names.
@@ -71,64 +144,79 @@ pub fn find(path: &Path, depth: usize, out: &mut Vec<PathBuf>) -> anyhow::Result
 }
 
 /// The lines of a file, or of what is in it.
-pub fn file(reader: &mut Reader, path: &Path) -> io::Result<()> {
+pub fn file(reader: &mut Reader, path: &Path, progress: &Progress, limits: &mut Limits) -> io::Result<()> {
     let name = path.display().to_string();
-    let mut opened = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
+    let mut opened = BufReader::with_capacity(BUFFER_BYTES, Counted { file: File::open(path)?, progress });
     if kind(opened.fill_buf()?) == Kind::Zip {
-        return zipped(reader, &name, opened.into_inner(), 0);
+        return zipped(reader, &name, opened.into_inner(), 0, limits);
     }
-    stream(reader, &name, Box::new(opened), 0)
+    stream(reader, &name, Box::new(opened), 0, limits)
 }
 
-fn unpacked<'a>(from: impl Read + 'a) -> Box<dyn BufRead + 'a> {
-    Box::new(BufReader::with_capacity(BUFFER_BYTES, from.take(UNPACKED_BYTES_MAX)))
+fn buffered<'a>(from: impl Read + 'a) -> Box<dyn BufRead + 'a> {
+    Box::new(BufReader::with_capacity(BUFFER_BYTES, from))
 }
 
-fn stream(reader: &mut Reader, name: &str, mut from: Box<dyn BufRead + '_>, depth: usize) -> io::Result<()> {
+fn stream(
+    reader: &mut Reader,
+    name: &str,
+    mut from: Box<dyn BufRead + '_>,
+    depth: usize,
+    limits: &Limits,
+) -> io::Result<()> {
     if depth > DEPTH_MAX {
         return Err(io::Error::other("archives in archives, too deep"));
     }
     let found = kind(from.fill_buf()?);
-    match found {
-        Kind::Gzip => stream(reader, name, unpacked(flate2::bufread::MultiGzDecoder::new(from)), depth + 1),
-        Kind::Xz => stream(reader, name, unpacked(liblzma::bufread::XzDecoder::new_multi_decoder(from)), depth + 1),
-        Kind::Zstd => {
-            let decoder = ruzstd::decoding::StreamingDecoder::new(from).map_err(io::Error::other)?;
-            stream(reader, name, unpacked(decoder), depth + 1)
-        }
+    let packed = Cell::new(0);
+    let input = Packed { inner: from, bytes: &packed };
+    let unpacked: Box<dyn Read + '_> = match found {
+        Kind::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
+        Kind::Xz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(input)),
+        Kind::Zstd => Box::new(ruzstd::decoding::StreamingDecoder::new(input).map_err(io::Error::other)?),
         Kind::Zip => {
             let mut bytes = Vec::new();
-            if from.take(INNER_ZIP_BYTES_MAX + 1).read_to_end(&mut bytes)? as u64 > INNER_ZIP_BYTES_MAX {
+            if input.take(INNER_ZIP_BYTES_MAX + 1).read_to_end(&mut bytes)? as u64 > INNER_ZIP_BYTES_MAX {
                 return Err(io::Error::other("a zip in an archive that is too long: unpack it first"));
             }
-            zipped(reader, name, Cursor::new(bytes), depth + 1)
+            return zipped(reader, name, Cursor::new(bytes), depth + 1, limits);
         }
         Kind::Tar => {
-            let mut archive = tar::Archive::new(from);
-            for (n, entry) in archive.entries()?.enumerate() {
+            for entry in tar::Archive::new(input).entries()? {
                 let entry = entry?;
+                limits.member()?;
                 let inner = entry.path()?.display().to_string();
-                if n < FILES_MAX && entry.header().entry_type().is_file() && may_be_log(&inner) {
-                    let inner = format!("{name}/{inner}");
-                    stream(reader, &inner, unpacked(entry), depth + 1)?;
+                if entry.header().entry_type().is_file() && may_be_log(&inner) {
+                    stream(reader, &format!("{name}/{inner}"), buffered(entry), depth + 1, limits)?;
                 }
             }
-            Ok(())
+            return Ok(());
         }
         Kind::Lines => {
             reader.file(name);
-            lines(reader, from)
+            return lines(reader, input);
         }
-    }
+    };
+    let unpacked = Unpacked { inner: unpacked, packed: &packed, bytes: 0, limits };
+    stream(reader, name, buffered(unpacked), depth + 1, limits)
 }
 
-fn zipped(reader: &mut Reader, name: &str, from: impl Read + io::Seek, depth: usize) -> io::Result<()> {
+fn zipped(
+    reader: &mut Reader,
+    name: &str,
+    from: impl Read + io::Seek,
+    depth: usize,
+    limits: &Limits,
+) -> io::Result<()> {
     let mut archive = zip::ZipArchive::new(from).map_err(io::Error::other)?;
-    for i in 0..archive.len().min(FILES_MAX) {
+    for i in 0..archive.len() {
+        limits.member()?;
         let entry = archive.by_index(i).map_err(io::Error::other)?;
         let inner = entry.name().to_string();
         if entry.is_file() && may_be_log(&inner) {
-            stream(reader, &format!("{name}/{inner}"), unpacked(entry), depth + 1)?;
+            let packed = Cell::new(entry.compressed_size());
+            let unpacked = Unpacked { inner: entry, packed: &packed, bytes: 0, limits };
+            stream(reader, &format!("{name}/{inner}"), buffered(unpacked), depth + 1, limits)?;
         }
     }
     Ok(())
@@ -137,6 +225,15 @@ fn zipped(reader: &mut Reader, name: &str, from: impl Read + io::Seek, depth: us
 /// Lines of any length, of which the beginning counts.
 pub fn lines(reader: &mut Reader, mut from: impl BufRead) -> io::Result<()> {
     let mut line = Vec::new();
+    let mut length = 0u64;
+    let mut hand_on = |line: &mut Vec<u8>, length: &mut u64| {
+        reader.line(line);
+        if *length > LINE_BYTES_MAX as u64 {
+            reader.was_cut(*length);
+        }
+        line.clear();
+        *length = 0;
+    };
     loop {
         let (used, ended) = {
             let buffer = from.fill_buf()?;
@@ -146,16 +243,16 @@ pub fn lines(reader: &mut Reader, mut from: impl BufRead) -> io::Result<()> {
             let end = buffer.iter().position(|b| *b == b'\n');
             let part = &buffer[..end.unwrap_or(buffer.len())];
             line.extend_from_slice(&part[..part.len().min(LINE_BYTES_MAX - line.len())]);
+            length += part.len() as u64;
             (part.len() + usize::from(end.is_some()), end.is_some())
         };
         from.consume(used);
         if ended {
-            reader.line(&line);
-            line.clear();
+            hand_on(&mut line, &mut length);
         }
     }
     if !line.is_empty() {
-        reader.line(&line);
+        hand_on(&mut line, &mut length);
     }
     Ok(())
 }
@@ -210,15 +307,15 @@ mod tests {
             ("tar with a zip", tar_of("node2.log.zip", &zip_of("zookeeper.log", plain))),
         ] {
             let mut reader = Reader::default();
-            stream(&mut reader, "in", Box::new(&bytes[..]), 0).unwrap();
+            stream(&mut reader, "in", Box::new(&bytes[..]), 0, &Limits::default()).unwrap();
             let (facts, files) = reader.finish();
             assert_eq!(facts.entries.len(), 1, "{name}: {files:?}");
             // Cut off, or with something mangled: an error or less, and no panic.
             for at in (0..bytes.len()).step_by(7) {
-                let _ = stream(&mut Reader::default(), "in", Box::new(&bytes[..at]), 0);
+                let _ = stream(&mut Reader::default(), "in", Box::new(&bytes[..at]), 0, &Limits::default());
                 let mut mangled = bytes.clone();
                 mangled[at] ^= 0x55;
-                let _ = stream(&mut Reader::default(), "in", Box::new(&mangled[..]), 0);
+                let _ = stream(&mut Reader::default(), "in", Box::new(&mangled[..]), 0, &Limits::default());
             }
         }
     }
@@ -226,7 +323,7 @@ mod tests {
     #[test]
     fn what_is_no_log_in_an_archive_is_left_alone() {
         let mut reader = Reader::default();
-        stream(&mut reader, "in", Box::new(&tar_of("notes.txt", LINE.as_bytes())[..]), 0).unwrap();
+        stream(&mut reader, "in", Box::new(&tar_of("notes.txt", LINE.as_bytes())[..]), 0, &Limits::default()).unwrap();
         assert_eq!(reader.finish().0.entries.len(), 0);
     }
 }

@@ -1,15 +1,16 @@
 //! `trivet.timeline/1`. Its schema is `docs/timeline.schema.json`.
 
-use super::{names, words, Lang};
+use super::{blind_spots, names, words, Lang};
 use crate::nodes::Place;
 use crate::story::Role;
 use crate::time;
-use crate::verdict::Scored;
+use crate::verdict::{Hypothesis, Scored};
 use crate::Analysis;
 use serde_json::{json, Value};
 
 pub fn json(a: &Analysis) -> Value {
     let story = &a.story;
+    let long = |at: time::LogMillis| time::long(at) + &a.zone;
     let place = |p: &Place| json!({"file": a.files.get(p.file as usize), "line": p.line});
     let places = |all: &[Place]| all.iter().map(place).collect::<Vec<_>>();
     let named = names(story);
@@ -21,16 +22,16 @@ pub fn json(a: &Analysis) -> Value {
             Role::Follower => "follower",
             Role::Leader => "leader",
         };
-        json!({"node": r.node, "from": time::long(r.from), "to": r.to.map(time::long), "role": role, "epoch": r.epoch})
+        json!({"node": r.node, "from": long(r.from), "to": r.to.map(&long), "role": role, "epoch": r.epoch})
     });
     let quorum = story.quorum.iter().map(|w| {
-        json!({"from": time::long(w.from), "to": w.to.map(time::long), "leader": w.leader, "epoch": w.epoch,
+        json!({"from": long(w.from), "to": w.to.map(&long), "leader": w.leader, "epoch": w.epoch,
                "followers": w.followers, "resumed": w.resumed, "evidence": [place(&w.began)]})
     });
     let outages = story.outages.iter().map(|o| {
         let evidence: Vec<Value> = o.lost.iter().map(|l| place(&l.3)).collect();
         let cause = o.lost.last().map(|l| words::cause(Lang::English, l.1));
-        json!({"from": time::long(o.seen), "from_earliest": time::long(o.from), "to": o.to.map(time::long),
+        json!({"from": long(o.seen), "from_earliest": long(o.from), "to": o.to.map(&long),
                "leader": o.leader, "cause": cause, "what": words::what(Lang::English, o.what),
                "lost_by": o.lost.iter().map(|l| l.0).collect::<Vec<_>>(), "evidence": evidence})
     });
@@ -41,8 +42,8 @@ pub fn json(a: &Analysis) -> Value {
     });
     let links = a.late.iter().map(|l| {
         let state = if l.one_way { "late, one way" } else { "late" };
-        json!({"from": l.from, "to": l.to, "plane": "election", "state": state, "since": time::long(l.since),
-               "until": time::long(l.until), "evidence": places(&l.evidence)})
+        json!({"from": l.from, "to": l.to, "plane": "election", "state": state, "since": long(l.since),
+               "until": long(l.until), "evidence": places(&l.evidence)})
     });
     let late = a.late.iter().map(|l| {
         json!({"kind": "late votes", "nodes": [l.from, l.to], "confidence": if l.one_way { "high" } else { "medium" },
@@ -52,6 +53,16 @@ pub fn json(a: &Analysis) -> Value {
         json!({"kind": "leader not heard", "nodes": [u.looking, u.leader, u.told_by], "confidence": "high",
                "text": both(&|lang| words::unheard(lang, u, &name)), "evidence": places(&u.evidence)})
     });
+    let departures = story.departures.iter().map(|d| {
+        let nodes: Vec<u32> = [d.node].into_iter().chain(d.leader).collect();
+        let text = |lang| words::departure(lang, d, &name);
+        json!({"kind": "lost its leader", "nodes": nodes, "confidence": if d.leader.is_some() { "high" } else { "medium" },
+               "text": both(&text), "evidence": [place(&d.place)]})
+    });
+    let stalls = story.stalls.iter().map(|(node, _, ms, thing, at)| {
+        json!({"kind": format!("{thing} stood still"), "nodes": [node], "confidence": "high",
+               "text": both(&|lang| words::stall(lang, &name(*node), thing, *ms)), "evidence": [place(at)]})
+    });
     let one = |s: &Scored| {
         json!({"hypothesis": s.hypothesis.kind(), "nodes": s.hypothesis.servers(), "support": s.support,
                "contradicted": s.contradicted})
@@ -60,11 +71,14 @@ pub fn json(a: &Analysis) -> Value {
     let verdict = json!({
         "hypothesis": best.map_or("undecided", |b| b.hypothesis.kind()),
         "nodes": best.map(|b| b.hypothesis.servers()).unwrap_or_default(),
+        "links": links_of(best, &story.servers),
         "support": best.map_or(0, |b| b.support),
         "contradicted": best.map_or(0, |b| b.contradicted),
         "runner_up": a.verdict.runner_up.as_ref().map(one),
         "text": both(&|lang| words::verdict(lang, &a.verdict, &name)),
     });
+    let (en, zh) = (blind_spots(a, Lang::English), blind_spots(a, Lang::Chinese));
+    let blind = en.iter().zip(&zh).map(|(en, zh)| json!({"en": en, "zh": zh}));
     json!({
         "schema": "trivet.timeline/1",
         "nodes": nodes.collect::<Vec<_>>(),
@@ -72,8 +86,20 @@ pub fn json(a: &Analysis) -> Value {
         "quorum": quorum.collect::<Vec<_>>(),
         "outages": outages.collect::<Vec<_>>(),
         "links": links.collect::<Vec<_>>(),
-        "findings": late.chain(unheard).collect::<Vec<_>>(),
+        "findings": late.chain(unheard).chain(departures).chain(stalls).collect::<Vec<_>>(),
         "verdict": verdict,
-        "blind_spots": [format!("outages shorter than {} s", words::seconds(story.timeout_ms as i64))],
+        "blind_spots": blind.collect::<Vec<_>>(),
     })
+}
+
+fn links_of(best: Option<&Scored>, servers: &std::collections::BTreeSet<u32>) -> Vec<Value> {
+    let way = |a: u32, b: u32| json!({"from": a, "to": b});
+    let others = |n: u32| servers.iter().copied().filter(move |m| *m != n);
+    match best.map(|b| b.hypothesis) {
+        Some(Hypothesis::OneWay(a, b)) => vec![way(a, b)],
+        Some(Hypothesis::Link(a, b)) => vec![way(a, b), way(b, a)],
+        Some(Hypothesis::Outgoing(n)) => others(n).map(|m| way(n, m)).collect(),
+        Some(Hypothesis::Incoming(n)) => others(n).map(|m| way(m, n)).collect(),
+        _ => Vec::new(),
+    }
 }

@@ -143,13 +143,14 @@ pub fn html(a: &Analysis, lang: Lang) -> String {
          @media(prefers-color-scheme:dark){{body{{color:#ddd;background:#181818}}}}</style></head>\
          <body><h1>{}</h1><p>{}</p><p><label>{} <input type=\"range\" min=\"1\" max=\"30\" value=\"1\" \
          oninput=\"document.getElementById('zoom').style.setProperty('--zoom',this.value)\"></label></p>\
-         <div id=\"zoom\" tabindex=\"0\">{}</div><p>{legend}</p><table>{rows}</table><p>{}</p></body></html>\n",
+         <div id=\"zoom\" tabindex=\"0\">{}</div><p>{legend}</p><table>{rows}</table><p>{}</p><ul>{}</ul></body></html>\n",
         if en { "en" } else { "zh" },
         escape(&heading(a, lang)),
         escape(&verdict(a, lang)),
         escape(&heading(a, lang)),
         if en { "zoom" } else { "缩放" },
         svg(a, lang),
-        escape(&sum(a, lang))
+        escape(&sum(a, lang)),
+        super::blind_spots(a, lang).iter().map(|b| format!("<li>{}</li>", escape(b))).collect::<String>()
     )
 }

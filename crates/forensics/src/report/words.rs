@@ -3,7 +3,7 @@
 use super::Lang;
 use crate::facts::Cause;
 use crate::paths::{Late, Unheard};
-use crate::story::What;
+use crate::story::{Departure, What};
 use crate::verdict::{Hypothesis, Scored, Verdict};
 
 pub(super) fn seconds(ms: i64) -> String {
@@ -16,11 +16,13 @@ pub(super) fn cause(lang: Lang, cause: Option<Cause>) -> &'static str {
         (Lang::English, Some(Cause::Closed)) => "connection closed by the other side",
         (Lang::English, Some(Cause::Refused)) => "connection refused",
         (Lang::English, Some(Cause::Own)) => "closed by itself",
+        (Lang::English, Some(Cause::Restarted)) => "it was started anew",
         (Lang::English, _) => "no reason in the log",
         (Lang::Chinese, Some(Cause::Timeout)) => "读超时",
         (Lang::Chinese, Some(Cause::Closed)) => "对端关闭连接",
         (Lang::Chinese, Some(Cause::Refused)) => "连接被拒绝",
         (Lang::Chinese, Some(Cause::Own)) => "自行关闭",
+        (Lang::Chinese, Some(Cause::Restarted)) => "进程重新启动",
         (Lang::Chinese, _) => "日志中没有原因",
     }
 }
@@ -35,6 +37,26 @@ pub(super) fn what(lang: Lang, what: What) -> &'static str {
         (Lang::Chinese, What::Cut) => "其也失去对方：之间的链路中断",
         (Lang::Chinese, What::Frozen) => "其毫无察觉：进程停顿",
         (Lang::Chinese, What::Undecided) => "日志未说明原因",
+    }
+}
+
+/// What one follower lost while others kept it, without when it came back.
+pub(super) fn departure(lang: Lang, d: &Departure, name: &dyn Fn(u32) -> String) -> String {
+    let (node, why) = (name(d.node), cause(lang, d.cause));
+    match (d.leader.map(name), lang) {
+        (Some(l), Lang::English) => format!("{node} lost leader {l} ({why}), the others kept it"),
+        (Some(l), Lang::Chinese) => format!("{node} 与 leader {l} 断开（{why}），其余节点正常"),
+        (None, Lang::English) => format!("{node} lost its leader ({why}); no log says what became of the others"),
+        (None, Lang::Chinese) => format!("{node} 与 leader 断开（{why}），其他节点无日志"),
+    }
+}
+
+pub(super) fn stall(lang: Lang, node: &str, thing: &str, ms: u64) -> String {
+    let length = seconds(ms as i64);
+    match (lang, thing) {
+        (Lang::English, thing) => format!("{node} {thing} stood still for {length} s"),
+        (Lang::Chinese, "disk") => format!("{node} 的磁盘停顿 {length} 秒"),
+        (Lang::Chinese, _) => format!("{node} 的进程停顿 {length} 秒"),
     }
 }
 
@@ -75,6 +97,14 @@ pub(super) fn hypothesis(lang: Lang, h: &Hypothesis, name: &dyn Fn(u32) -> Strin
         (Lang::English, Hypothesis::Ended(n)) => format!("the process of {} ended", name(n)),
         (Lang::English, Hypothesis::Frozen(n)) => format!("{} stood still (process, machine or disk)", name(n)),
         (Lang::English, Hypothesis::Network(n)) => format!("the network of {} was bad", name(n)),
+        (Lang::English, Hypothesis::Outgoing(n)) => {
+            format!("what {} sends did not arrive at the others: its network, one way", name(n))
+        }
+        (Lang::English, Hypothesis::Incoming(n)) => {
+            format!("what the others send did not arrive at {}: its network, one way", name(n))
+        }
+        (Lang::Chinese, Hypothesis::Outgoing(n)) => format!("{} 发出的消息到不了其他节点（单向故障）", name(n)),
+        (Lang::Chinese, Hypothesis::Incoming(n)) => format!("其他节点的消息到不了 {}（单向故障）", name(n)),
         (Lang::English, Hypothesis::OneWay(a, b)) => format!("the direction {}→{} was broken", name(a), name(b)),
         (Lang::English, Hypothesis::Link(a, b)) => format!("the link between {} and {} was bad", name(a), name(b)),
         (Lang::Chinese, Hypothesis::Ended(n)) => format!("{} 的进程退出", name(n)),

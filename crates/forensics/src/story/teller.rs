@@ -1,0 +1,279 @@
+//! Who leads whom, fact by fact.
+
+use super::{Departure, Outage, Role, RoleSpan, Story, What, Window};
+use crate::facts::{Cause, Fact, State};
+use crate::nodes::{Entry, Place};
+use crate::time::LogMillis;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A leader with a quorum serves within this.
+const SERVES_MS: i64 = 10_000;
+
+/// The leader of now, or the last one.
+struct Lead {
+    node: u32,
+    epoch: i64,
+    followers: BTreeSet<u32>,
+    has_quorum: bool,
+    /// Somebody else was elected since.
+    rival: bool,
+    lost: Vec<(u32, Option<Cause>, LogMillis, Place)>,
+}
+
+#[derive(Default)]
+pub(super) struct Teller {
+    pub(super) story: Story,
+    lead: Option<Lead>,
+    role_of: BTreeMap<u32, usize>,
+    /// For whom each server voted last.
+    voted: BTreeMap<u32, u32>,
+}
+
+impl Teller {
+    pub(super) fn new(story: Story) -> Self {
+        Teller { story, ..Default::default() }
+    }
+
+    pub(super) fn hear(&mut self, e: &Entry) {
+        match &e.fact {
+            Fact::Starts { .. } => {
+                self.role(e, Role::None, 0);
+                let led = self.lead.as_ref().is_some_and(|l| l.node == e.node && l.has_quorum);
+                self.without(e, Some(Cause::Restarted), None);
+                if let Some(o) = self.story.outages.last_mut().filter(|_| led) {
+                    o.what = What::Ended;
+                }
+            }
+            Fact::Looks => {
+                self.role(e, Role::None, 0);
+                self.without(e, None, None);
+            }
+            Fact::LostLeader(cause) => {
+                self.role(e, Role::None, 0);
+                self.without(e, Some(*cause), None);
+            }
+            Fact::Left { reason, cause, silent_ms } => {
+                if self.lead.as_ref().is_some_and(|l| l.node == e.node) {
+                    self.gave_up(e, reason, silent_ms.unwrap_or(0));
+                }
+                self.role(e, Role::None, 0);
+                self.without(e, Some(*cause), Some(silent_ms.unwrap_or(0)));
+            }
+            Fact::FollowsLeader { leader, epoch, .. } => self.follows_leader(e, *leader, *epoch),
+            Fact::LeadsEpoch { epoch, report } => self.leads_epoch(e, *epoch, report),
+            // It counts its followers' acknowledgements for half a time-out at a time.
+            Fact::GaveUpLead { reason } => self.gave_up(e, reason, self.story.timeout_ms),
+            Fact::WillLead => {
+                self.role(e, Role::None, 0);
+                if let Some(l) = self.lead.as_mut().filter(|l| l.node != e.node) {
+                    l.rival = true;
+                }
+            }
+            Fact::HasQuorum { epoch, with } => self.has_quorum(e, *epoch, with),
+            Fact::Vote(v) if v.from == e.node && v.state == State::Looking => {
+                if let Ok(leader) = u32::try_from(v.leader) {
+                    self.voted.insert(e.node, leader);
+                }
+            }
+            Fact::Leads => self.serves(e),
+            Fact::Follows => self.follows(e),
+            Fact::LearnerLost { ip, cause } => {
+                let of =
+                    |(id, a): (&u32, &String)| (a.rsplit_once(':').map(|(a, _)| a) == Some(ip.as_str())).then_some(*id);
+                // Its own log says more, if it is here.
+                let id = self.story.addresses.iter().find_map(of).filter(|id| !self.story.read.contains(id));
+                if let Some(id) = id {
+                    self.without(&Entry { node: id, ..e.clone() }, Some(*cause), None);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn role(&mut self, e: &Entry, role: Role, epoch: i64) {
+        if let Some(at) = self.role_of.get(&e.node) {
+            let open = &mut self.story.roles[*at];
+            if open.role == role && open.epoch == epoch {
+                return;
+            }
+            open.to = Some(e.at);
+        }
+        if role != Role::None {
+            if let Some(d) = self.story.departures.iter_mut().rev().find(|d| d.node == e.node && d.back.is_none()) {
+                d.back = Some(e.at);
+            }
+        }
+        self.role_of.insert(e.node, self.story.roles.len());
+        self.story.roles.push(RoleSpan { node: e.node, role, from: e.at, to: None, epoch });
+    }
+
+    fn majority(&self) -> usize {
+        self.story.servers.len() / 2 + 1
+    }
+
+    fn has_quorum(&mut self, e: &Entry, epoch: i64, with: &[u32]) {
+        self.ends(e.at, None);
+        self.role(e, Role::Leader, epoch);
+        let followers: BTreeSet<u32> = with.iter().copied().filter(|id| *id != e.node).collect();
+        let lead = Lead { node: e.node, epoch, followers, has_quorum: true, rival: false, lost: Vec::new() };
+        self.begins(&lead, e, false);
+        self.lead = Some(lead);
+    }
+
+    /// Newer releases say when the leader serves, a moment behind its quorum.
+    fn serves(&mut self, e: &Entry) {
+        let window = self.story.quorum.last_mut().filter(|w| w.leader == e.node && w.to.is_none() && !w.resumed);
+        let Some(w) = window.filter(|w| e.at - w.from <= SERVES_MS) else { return };
+        if let Some(o) = self.story.outages.last_mut().filter(|o| o.to == Some(w.from)) {
+            o.to = Some(e.at);
+        }
+        w.from = e.at;
+    }
+
+    fn begins(&mut self, lead: &Lead, e: &Entry, resumed: bool) {
+        if let Some(o) = self.story.outages.last_mut().filter(|o| o.to.is_none()) {
+            o.to = Some(e.at);
+        }
+        self.story.quorum.push(Window {
+            leader: lead.node,
+            epoch: lead.epoch,
+            from: e.at,
+            to: None,
+            resumed,
+            followers: lead.followers.clone(),
+            began: e.place,
+            report: String::new(),
+        });
+    }
+
+    fn follows(&mut self, e: &Entry) {
+        let majority = self.majority();
+        self.leads_without_a_log(e);
+        let Some(mut lead) = self.lead.take() else { return self.role(e, Role::Follower, 0) };
+        if lead.node != e.node {
+            // Behind a stale leader's back it may be a newer one that it follows.
+            let epoch = if lead.rival { 0 } else { lead.epoch };
+            self.role(e, Role::Follower, epoch);
+            if !lead.rival {
+                lead.followers.insert(e.node);
+                lead.lost.retain(|l| l.0 != e.node);
+                if !lead.has_quorum && lead.followers.len() + 1 >= majority {
+                    lead.has_quorum = true;
+                    lead.lost.clear();
+                    // Without its log nobody knows whether it had gone on.
+                    let resumed = self.story.read.contains(&lead.node);
+                    self.begins(&lead, e, resumed);
+                } else if let Some(w) = self.story.quorum.last_mut().filter(|w| w.to.is_none()) {
+                    w.followers.insert(e.node);
+                }
+            }
+        }
+        self.lead = Some(lead);
+    }
+
+    /// One of our own servers says whom it follows, and in which epoch: a moment before or behind that one's own line.
+    fn follows_leader(&mut self, e: &Entry, leader: u32, epoch: i64) {
+        match &self.lead {
+            Some(l) if l.node == leader && l.epoch == epoch => self.follows(e),
+            Some(l) if l.epoch >= epoch => self.role(e, Role::Follower, epoch),
+            _ => {
+                self.ends(e.at, None);
+                let followers = BTreeSet::from([e.node]);
+                let lead = Lead { node: leader, epoch, followers, has_quorum: true, rival: false, lost: Vec::new() };
+                self.begins(&lead, e, false);
+                self.lead = Some(lead);
+                self.role(e, Role::Follower, epoch);
+            }
+        }
+    }
+
+    fn leads_epoch(&mut self, e: &Entry, epoch: i64, report: &str) {
+        if self.lead.as_ref().is_some_and(|l| l.node == e.node && l.epoch == epoch) {
+            self.role(e, Role::Leader, epoch);
+        } else {
+            self.has_quorum(e, epoch, &[]);
+        }
+        if let Some(w) = self.story.quorum.last_mut() {
+            (w.began, w.report) = (e.place, report.to_string());
+        }
+    }
+
+    /// A follower follows whom it voted for. That one's own log would say that it leads; if it is not here, this does.
+    fn leads_without_a_log(&mut self, e: &Entry) {
+        let Some(leader) = self.voted.get(&e.node).copied().filter(|l| !self.story.read.contains(l)) else { return };
+        if self.lead.as_ref().is_none_or(|l| l.node != leader) {
+            self.ends(e.at, None);
+            let followers = BTreeSet::new();
+            self.lead =
+                Some(Lead { node: leader, epoch: 0, followers, has_quorum: false, rival: false, lost: Vec::new() });
+        }
+    }
+
+    /// The server of this entry follows, or leads, no more. `silent_ms`: for how long it had heard nothing, if its
+    /// log says that.
+    fn without(&mut self, e: &Entry, cause: Option<Cause>, silent_ms: Option<u64>) {
+        let majority = self.majority();
+        let Some(lead) = &mut self.lead else {
+            // While nobody leads, this was an attempt to join somebody.
+            let lost = cause.is_some_and(|c| c != Cause::Restarted);
+            if lost && self.story.outages.last().is_none_or(|o| o.to.is_some()) {
+                let d = Departure { node: e.node, leader: None, cause, at: e.at, back: None, place: e.place };
+                self.story.departures.push(d);
+            }
+            return;
+        };
+        if lead.node == e.node {
+            self.ends(e.at, None);
+            self.lead = None;
+            return;
+        }
+        if !lead.followers.remove(&e.node) {
+            return;
+        }
+        lead.lost.push((e.node, cause, e.at, e.place));
+        let timeout = cause == Some(Cause::Timeout);
+        if lead.has_quorum && lead.followers.len() + 1 < majority {
+            self.ends(e.at, timeout.then_some(silent_ms.unwrap_or(self.story.timeout_ms)));
+        } else if lead.has_quorum {
+            let leader = Some(lead.node);
+            let d = Departure { node: e.node, leader, cause, at: e.at, back: None, place: e.place };
+            self.story.departures.push(d);
+        } else {
+            // The others tell what happened, too.
+            let lost = lead.lost.clone();
+            if let Some(o) = self.story.outages.last_mut().filter(|o| o.to.is_none()) {
+                o.lost = lost;
+            }
+        }
+    }
+
+    fn gave_up(&mut self, e: &Entry, reason: &str, silent_ms: u64) {
+        let Some(lead) = self.lead.as_ref().filter(|l| l.node == e.node) else { return };
+        let begun = lead.has_quorum;
+        if begun {
+            self.ends(e.at, Some(silent_ms));
+        }
+        if let Some(o) = self.story.outages.last_mut().filter(|o| o.to.is_none()) {
+            o.gave_up = reason.to_string();
+        }
+    }
+
+    /// The quorum is gone, noticed now, `silent_ms` after it began at most.
+    fn ends(&mut self, at: LogMillis, silent_ms: Option<u64>) {
+        let Some(lead) = self.lead.as_mut().filter(|l| l.has_quorum) else { return };
+        lead.has_quorum = false;
+        let window = self.story.quorum.last_mut().expect("a quorum has a window");
+        let from = (at - silent_ms.unwrap_or(0) as i64).max(window.from);
+        window.to = Some(from);
+        self.story.outages.push(Outage {
+            seen: at,
+            from,
+            to: None,
+            leader: lead.node,
+            epoch: lead.epoch,
+            lost: lead.lost.clone(),
+            gave_up: String::new(),
+            what: What::Undecided,
+        });
+    }
+}
