@@ -100,6 +100,10 @@ pub enum Fact {
         epoch: i64,
         report: String,
     },
+    /// Which server this log is of.
+    Is {
+        id: u32,
+    },
     /// Something else that one of our own nodes wrote down.
     Note {
         subject: String,
@@ -195,7 +199,7 @@ pub fn fact(head: &Head<'_>) -> Option<Fact> {
             let end = version.find([',', '-', ' ']).unwrap_or(version.len());
             Some(Fact::Version(version[..end].into()))
         }
-        own if own.starts_with("trivet") => own::fact(own, m),
+        ours if ours.starts_with("trivet") => own::fact(m),
         _ => None,
     }
 }

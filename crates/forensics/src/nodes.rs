@@ -227,6 +227,7 @@ impl Reader {
         for (key, stream) in self.streams {
             let started = stream.entries.iter().find_map(|(_, e)| match e.fact {
                 Fact::Starts { id } => id,
+                Fact::Is { id } => Some(id),
                 _ => None,
             });
             let named = stream.ids.iter().max_by_key(|(_, n)| **n).map(|(id, _)| *id);
@@ -255,8 +256,27 @@ impl Reader {
         facts.holes.values_mut().for_each(|h| h.sort_unstable());
         // Threads race to the file: the sort is stable, and the order of equal times is the file's.
         facts.entries.sort_by_key(|e| e.at);
+        said_twice(&mut facts.entries);
         (facts, self.files)
     }
+}
+
+/// Our own nodes write a change of role into their log and into their journal, which both may be here.
+fn said_twice(entries: &mut Vec<Entry>) {
+    const SAME_MS: i64 = 1_000;
+    let mut last: BTreeMap<u32, (LogMillis, u32, Fact)> = BTreeMap::new();
+    entries.retain(|e| {
+        if !matches!(e.fact, Fact::Left { .. } | Fact::FollowsLeader { .. } | Fact::LeadsEpoch { .. }) {
+            return true;
+        }
+        let known = last.get(&e.node);
+        let again =
+            known.is_some_and(|(at, file, fact)| e.at - at <= SAME_MS && *file != e.place.file && *fact == e.fact);
+        if !again {
+            last.insert(e.node, (e.at, e.place.file, e.fact.clone()));
+        }
+        !again
+    });
 }
 
 fn number_at(text: &str, what: &str) -> Option<u32> {
@@ -295,6 +315,34 @@ fn id_of_name(name: &str) -> Option<u32> {
 mod tests {
     use super::*;
     use crate::facts::Cause;
+
+    #[test]
+    fn what_is_wrong_with_inputs_is_said_with_its_place() {
+        let line = |day: u32, clock: &str, id: u32, address: &str| {
+            format!("2026-11-{day}T{clock},000 [myid:] - INFO  [QuorumPeer[myid={id}](plain={address}:2181)(secure=disabled):QuorumPeer@1] - LOOKING\n")
+        };
+        let zone = line(22, "08:00:00", 1, "a") + "\tat a stack\n" + &line(22, "00:00:01", 1, "a");
+        let back = line(22, "08:00:00", 2, "b") + &line(22, "07:59:58", 2, "b");
+        let nginx = "127.0.0.1 - - [22/Nov/2026:07:00:00 +0000] \"GET / HTTP/1.1\" 200 0\n";
+        let f = read(&[
+            ("empty.log", ""),
+            ("nginx.log", nginx),
+            ("zone.log", &zone),
+            ("back.log", &back),
+            ("same.log", &line(22, "09:00:00", 1, "c")),
+        ]);
+        let has = |part: &str| f.complaints.iter().any(|c| c.contains(part));
+        for part in [
+            "empty.log: it is empty",
+            "nginx.log: none of its 1 lines",
+            "zone.log:3: the time goes back by 8 h 0 min",
+            "same.log:1: server 1 is c:2181 here and a:2181 in zone.log:1",
+        ] {
+            assert!(has(part), "{part} is missing in {:#?}", f.complaints);
+        }
+        assert_eq!(f.complaints.len(), 4, "{:#?}", f.complaints);
+        assert_eq!(f.entries.len(), 5);
+    }
 
     fn read(files: &[(&str, &str)]) -> Facts {
         let mut r = Reader::default();

@@ -4,8 +4,8 @@ use crate::facts::{Cause, Fact};
 use crate::time::LogMillis;
 use serde_json::Value;
 
-/// What a process of ours says, by the part of it that says so.
-pub fn fact(target: &str, message: &str) -> Option<Fact> {
+/// What a process of ours says. (What else the journal has is not taken from there again.)
+pub fn fact(message: &str) -> Option<Fact> {
     if let Some(rest) = message.strip_prefix("role=looking reason=") {
         return Some(left(rest));
     }
@@ -23,14 +23,18 @@ pub fn fact(target: &str, message: &str) -> Option<Fact> {
         let (what, why) = rest.split_once(" why=").unwrap_or((rest, ""));
         return of("coordination", what, why);
     }
-    let starts =
+    let named =
         message.strip_prefix("coordination is running server=").or(message.strip_prefix("node is running node="));
-    if let Some(rest) = starts {
-        let id = rest.split(' ').next()?.parse().ok();
-        return Some(Fact::Starts { id });
+    if let Some(rest) = named {
+        // It is said when the server may serve already.
+        return Some(Fact::Is { id: rest.split(' ').next()?.parse().ok()? });
     }
-    let metad = target.contains("metad") && message.starts_with("metad=leader");
-    metad.then(|| Fact::Note { subject: "metad".into(), what: message.to_string(), why: String::new() })
+    None
+}
+
+/// The first report behind a start of the process.
+pub fn started(report: &str) -> bool {
+    report.starts_with("this server started")
 }
 
 /// A record of the journal: who wrote it, when (by UTC), and what it says.
@@ -90,19 +94,18 @@ mod tests {
 
     #[test]
     fn lines_and_records_say_the_same() {
-        let line =
-            fact("trivet::coordination", "role=following leader=3 epoch=7 report=\"it closed; links: no bad link\"");
+        let line = fact("role=following leader=3 epoch=7 report=\"it closed; links: no bad link\"");
         let json = r#"{"version":1,"node":2,"mono_ms":5,"wall_ms":1700000000123,"subject":"coordination","what":"follows node 3 in epoch 7","why":"it closed; links: no bad link"}"#;
         let (node, at, of_record) = record(json).unwrap();
         assert_eq!((node, at), (2, 1_700_000_000_123));
         assert_eq!(line, of_record);
         let Some(Fact::Left { cause, silent_ms, .. }) =
-            fact("x", "role=looking reason=ServerId(3), the leader, has been silent for 412 ms")
+            fact("role=looking reason=ServerId(3), the leader, has been silent for 412 ms")
         else {
             panic!()
         };
         assert_eq!((cause, silent_ms), (Cause::Timeout, Some(412)));
         assert_eq!(record("{\"version\":1}"), None);
-        assert_eq!(fact("x", "role=following leader=x"), None);
+        assert_eq!(fact("role=following leader=x"), None);
     }
 }

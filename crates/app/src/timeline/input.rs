@@ -321,6 +321,26 @@ mod tests {
     }
 
     #[test]
+    fn a_bomb_is_not_unpacked_and_a_long_line_is_cut() {
+        let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        let zeros = vec![b'0'; 1 << 20];
+        for _ in 0..(BOMB_BYTES >> 20) + 2 {
+            bomb.write_all(&zeros).unwrap();
+        }
+        let bomb = bomb.finish().unwrap();
+        let mut reader = Reader::default();
+        let e = stream(&mut reader, "in", Box::new(&bomb[..]), 0, &Limits::default()).unwrap_err();
+        assert!(e.to_string().contains("a bomb"), "{e}");
+        let long = [&vec![b'x'; 3 << 20][..], b"\n", LINE.as_bytes()].concat();
+        let mut reader = Reader::default();
+        reader.file("long.log");
+        lines(&mut reader, &long[..]).unwrap();
+        let facts = reader.finish().0;
+        assert_eq!(facts.entries.len(), 1);
+        assert_eq!(facts.complaints, ["long.log:1: a line of 3145728 bytes, of which the beginning was read"]);
+    }
+
+    #[test]
     fn what_is_no_log_in_an_archive_is_left_alone() {
         let mut reader = Reader::default();
         stream(&mut reader, "in", Box::new(&tar_of("notes.txt", LINE.as_bytes())[..]), 0, &Limits::default()).unwrap();

@@ -3,6 +3,7 @@
 use super::{Departure, Outage, Role, RoleSpan, Story, What, Window};
 use crate::facts::{Cause, Fact, State};
 use crate::nodes::{Entry, Place};
+use crate::own;
 use crate::time::LogMillis;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -59,7 +60,12 @@ impl Teller {
                 self.role(e, Role::None, 0);
                 self.without(e, Some(*cause), Some(silent_ms.unwrap_or(0)));
             }
-            Fact::FollowsLeader { leader, epoch, .. } => self.follows_leader(e, *leader, *epoch),
+            Fact::FollowsLeader { leader, epoch, report } => {
+                if own::started(report) {
+                    self.without(e, Some(Cause::Restarted), None);
+                }
+                self.follows_leader(e, *leader, *epoch);
+            }
             Fact::LeadsEpoch { epoch, report } => self.leads_epoch(e, *epoch, report),
             // It counts its followers' acknowledgements for half a time-out at a time.
             Fact::GaveUpLead { reason } => self.gave_up(e, reason, self.story.timeout_ms),
