@@ -61,11 +61,11 @@ pub fn ways(facts: &Facts) -> Vec<Way> {
 
 /// Of each server whose clock can be compared, against the first of them.
 pub fn offsets(facts: &Facts) -> BTreeMap<u32, Offset> {
-    let mut shortest: BTreeMap<(u32, u32), i64> = BTreeMap::new();
+    let mut all: BTreeMap<(u32, u32), Vec<i64>> = BTreeMap::new();
     for w in ways(facts) {
-        let least = shortest.entry((w.from, w.to)).or_insert(i64::MAX);
-        *least = (*least).min(w.came - w.sent);
+        all.entry((w.from, w.to)).or_default().push(w.came - w.sent);
     }
+    let shortest: BTreeMap<(u32, u32), i64> = all.into_iter().filter_map(|(k, v)| Some((k, least(v)?))).collect();
     // What the second's clock is ahead of the first's.
     let both = |(i, j): (u32, u32)| {
         let (there, back) = (shortest.get(&(i, j))?, shortest.get(&(j, i))?);
@@ -88,6 +88,18 @@ pub fn offsets(facts: &Facts) -> BTreeMap<u32, Offset> {
     }
 }
 
+/// The shortest way, but for one far below others that agree: a server that just starts logs its own vote late.
+fn least(mut ways: Vec<i64>) -> Option<i64> {
+    ways.sort_unstable();
+    while let [first, second, third, _, ..] = ways[..] {
+        if second - first <= ALONE_MS || third - second > 2 * ALONE_MS {
+            break;
+        }
+        ways.remove(0);
+    }
+    ways.first().copied()
+}
+
 /// Puts all servers on the reference's clock, where that is surer than leaving them.
 pub fn correct(facts: &mut Facts, offsets: &BTreeMap<u32, Offset>) {
     let shift = |node: &u32| offsets.get(node).filter(|o| o.ms.abs() > o.error_ms + LEFT_MS).map_or(0, |o| o.ms);
@@ -102,6 +114,8 @@ pub fn correct(facts: &mut Facts, offsets: &BTreeMap<u32, Offset>) {
     facts.entries.sort_by_key(|e| e.at);
 }
 
+/// Ways that agree differ by less.
+const ALONE_MS: i64 = 30;
 /// What is logged when a vote is sent, or came, is logged a little later.
 const LOG_MS: i64 = 10;
 /// A difference as small as this is left alone.
@@ -157,7 +171,7 @@ mod tests {
         let found = offsets(&facts);
         let near = |node: u32, ms: i64| {
             let o = found[&node];
-            assert!((o.ms - ms).abs() <= o.error_ms + 1 && o.error_ms < 20, "{node}: {o:?}, {ms} wanted");
+            assert!((o.ms - ms).abs() <= o.error_ms + 1 && o.error_ms < 40, "{node}: {o:?}, {ms} wanted");
         };
         near(1, 0);
         near(2, 3_700);

@@ -136,10 +136,10 @@ pub fn html(a: &Analysis, lang: Lang) -> String {
         .collect();
     format!(
         "<!DOCTYPE html>\n<html lang=\"{}\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>{}</title><style>body{{font:15px/1.45 sans-serif;margin:1.5em;max-width:76em;color:#222;background:#fff}}\
+         <title>{}</title><style>:root{{color-scheme:light dark}}h1{{font-size:clamp(1.1em,4vw,1.5em)}}body{{font:15px/1.45 sans-serif;margin:1.5em;max-width:76em;color:#222;background:#fff}}\
          table{{border-collapse:collapse;width:100%}}td{{padding:.2em .6em;vertical-align:top;border-top:1px solid #8884}}\
          td:first-child{{white-space:nowrap;font-variant-numeric:tabular-nums}}ul{{margin:.3em 0;font:13px monospace}}\
-         #zoom{{overflow-x:auto}}#zoom>svg{{width:calc(100% * var(--zoom,1))}}\
+         #zoom{{overflow-x:auto}}#zoom>svg{{width:calc(100% * var(--zoom,1));min-width:48em}}\
          @media(prefers-color-scheme:dark){{body{{color:#ddd;background:#181818}}}}</style></head>\
          <body><h1>{}</h1><p>{}</p><p><label>{} <input type=\"range\" min=\"1\" max=\"30\" value=\"1\" \
          oninput=\"document.getElementById('zoom').style.setProperty('--zoom',this.value)\"></label></p>\
