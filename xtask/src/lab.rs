@@ -72,6 +72,7 @@ const TESTS: &[Test] = &[
         commands: &["python3", "java", "cc"],
         modules: &["kazoo"],
     },
+    Test { name: "curator", lane: Lane::Servers, script: "curator.py", commands: &["python3", "java"], modules: &[] },
     Test {
         name: "data-folders",
         lane: Lane::Servers,

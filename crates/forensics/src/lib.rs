@@ -5,6 +5,7 @@
 //! finds roles, quorums and outages, `report` tells it. No input or output beyond lines that are handed in.
 
 pub mod facts;
+pub mod gc;
 pub mod line;
 pub mod narrow;
 pub mod nodes;
@@ -32,6 +33,7 @@ pub struct Analysis {
     pub offsets: BTreeMap<u32, skew::Offset>,
     pub late: Vec<paths::Late>,
     pub unheard: Vec<paths::Unheard>,
+    pub silent: Vec<paths::Silent>,
     pub verdict: verdict::Verdict,
     /// The last line of each server.
     pub ends: BTreeMap<u32, time::LogMillis>,
@@ -47,9 +49,14 @@ pub fn analyse(mut facts: Facts, files: Vec<String>) -> Analysis {
     skew::correct(&mut facts, &offsets);
     let story = story::tell(&facts);
     let (late, unheard) = (paths::late(&facts, &offsets, &story), paths::unheard(&facts));
+    let silent = paths::silent(&facts, &story);
     let verdict = verdict::decide(&story, &late, &unheard);
     let ends = facts.ends.iter().map(|(id, end)| (*id, end.0)).collect();
-    // Our own processes write UTC.
-    let zone = if !story.own.is_empty() && story.own == story.read { "Z".into() } else { String::new() };
-    Analysis { story, files, offsets, late, unheard, verdict, ends, complaints: facts.complaints, zone }
+    // Our own processes write UTC; of Java's the collector's lines name the zone.
+    let zone = match facts.zones.first() {
+        _ if !story.own.is_empty() && story.own == story.read => "Z".into(),
+        Some(zone) if facts.zones.len() == 1 => zone.clone(),
+        _ => String::new(),
+    };
+    Analysis { story, files, offsets, late, unheard, silent, verdict, ends, complaints: facts.complaints, zone }
 }

@@ -34,7 +34,9 @@ pub fn narrow(a: &mut Analysis, by: Narrow) {
     s.notes.retain(|n| by.within(n.1, Some(n.1)) && by.about([n.0]));
     a.late.retain(|l: &Late| by.within(l.since, Some(l.until)) && by.about([l.from, l.to]));
     a.unheard.retain(|u: &Unheard| by.within(u.from, Some(u.to)) && by.about([u.looking, u.leader, u.told_by]));
+    a.silent.retain(|l| by.within(l.since, Some(l.until)) && by.about([l.from, l.to]));
     let s = &mut a.story;
+    s.stale.retain(|t| by.within(t.2, Some(t.3)) && by.about([t.0]));
     s.first = by.from.unwrap_or(s.first).max(s.first);
     s.last = by.to.unwrap_or(s.last).min(s.last).max(s.first);
     a.verdict = verdict::decide(&a.story, &a.late, &a.unheard);

@@ -1,11 +1,12 @@
 //! Lines become facts of servers: who wrote each entry, and where it stands.
 
 use crate::facts::{self, Fact};
+use crate::gc;
 use crate::line::{self, Head, LINE_BYTES_MAX};
 use crate::own;
 use crate::time::LogMillis;
 use crate::versions::{self, Build, Seen};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Servers have numbers up to 255.
 const ID_MAX: u32 = 255;
@@ -16,6 +17,10 @@ const HOLE_MS: i64 = 2_000;
 const HOLES_MAX: usize = 10_000;
 /// Threads race to the log by less than this; beyond it a clock was set back, or its zone changed.
 const BACK_MS: i64 = 25 * 60_000;
+/// Java's collector pauses all the time; this is long.
+const PAUSE_MS: u64 = 1_000;
+/// Zones that lines of the collector name; more than one is none.
+const ZONES_MAX: usize = 8;
 /// Complaints about inputs that are kept.
 const COMPLAINTS_MAX: usize = 50;
 
@@ -69,6 +74,8 @@ pub struct Reader {
     addresses: BTreeMap<u32, (String, Place)>,
     /// What is wrong with the inputs, a line each, for people.
     complaints: Vec<String>,
+    /// As the collector's lines name them.
+    zones: BTreeSet<String>,
 }
 
 /// All facts, each with its server, in the order of their times.
@@ -85,8 +92,19 @@ pub struct Facts {
     pub builds: BTreeMap<u32, Build>,
     /// What is wrong with the inputs.
     pub complaints: Vec<String>,
+    /// The zones of the logs' clocks, as far as any line names one.
+    pub zones: BTreeSet<String>,
     /// Inputs of which nobody knows who wrote them.
     pub unknown: Vec<String>,
+}
+
+impl Facts {
+    /// The entries of these times, the ends included.
+    pub fn between(&self, from: LogMillis, to: LogMillis) -> &[Entry] {
+        let first = self.entries.partition_point(|e| e.at < from);
+        let end = self.entries.partition_point(|e| e.at <= to);
+        &self.entries[first..end.max(first)]
+    }
 }
 
 impl Reader {
@@ -131,7 +149,12 @@ impl Reader {
             self.entry(prefix, place, at, Some(node));
             return self.keep(prefix, place, at, Some(node), fact);
         }
-        let Some(head) = line::head(line) else { return self.continued(file, prefix, line) };
+        let Some(head) = line::head(line) else {
+            return match gc::line(line) {
+                Some(gc) => self.collected(prefix, place, gc),
+                None => self.continued(file, prefix, line),
+            };
+        };
         let id = id_of(&head);
         self.entry(prefix, place, head.at, id);
         if let Some(statement) = versions::statement(&head) {
@@ -144,6 +167,16 @@ impl Reader {
         }
         let fact = facts::fact(&head);
         self.keep(prefix, place, head.at, id, fact);
+    }
+
+    /// The Java collector's log, in the server's own or beside it.
+    fn collected(&mut self, prefix: &str, place: Place, gc: gc::GcLine) {
+        self.entry(prefix, place, gc.at, None);
+        if self.zones.len() < ZONES_MAX {
+            self.zones.insert(gc.zone);
+        }
+        let pause = (gc.pause_ms >= PAUSE_MS).then_some(Fact::PauseMs(gc.pause_ms));
+        self.keep(prefix, place, gc.at, None, pause);
     }
 
     /// A line with a time.
@@ -222,7 +255,7 @@ impl Reader {
     pub fn finish(mut self) -> (Facts, Vec<String>) {
         self.end_of_file();
         let addresses = self.addresses.into_iter().map(|(id, (address, _))| (id, address)).collect();
-        let mut facts = Facts { addresses, complaints: self.complaints, ..Default::default() };
+        let mut facts = Facts { addresses, complaints: self.complaints, zones: self.zones, ..Default::default() };
         let mut statements: BTreeMap<u32, Seen> = BTreeMap::new();
         for (key, stream) in self.streams {
             let started = stream.entries.iter().find_map(|(_, e)| match e.fact {

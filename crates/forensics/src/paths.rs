@@ -1,11 +1,11 @@
 //! Directed links, as far as votes and what looking servers hear tell: which way messages came late or not at all.
 
-use crate::facts::{Fact, State};
+use crate::facts::{Cause, Fact, State};
 use crate::nodes::{Facts, Place};
 use crate::skew::{self, Offset};
 use crate::story::Story;
 use crate::time::LogMillis;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A vote that takes longer waited somewhere.
 const LATE_MS: i64 = 1_000;
@@ -31,6 +31,17 @@ pub struct Late {
     pub evidence: Vec<Place>,
 }
 
+/// A server that heard nothing of another one for a read time-out, between a leader and its followers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Silent {
+    pub from: u32,
+    pub to: u32,
+    pub since: LogMillis,
+    /// When it was noticed.
+    pub until: LogMillis,
+    pub evidence: Place,
+}
+
 /// A looking server is told by others who leads, and for a while hears nothing of that one. (It follows only whom it
 /// heard itself.)
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,10 +61,13 @@ pub fn late(facts: &Facts, offsets: &BTreeMap<u32, Offset>, story: &Story) -> Ve
         ways.entry((w.from, w.to)).or_default().push(w);
     }
     // A vote that waited for a process to start was not late.
-    let starts: Vec<(u32, LogMillis)> =
-        facts.entries.iter().filter(|e| matches!(e.fact, Fact::Starts { .. })).map(|e| (e.node, e.at)).collect();
+    let mut starts: BTreeMap<u32, BTreeSet<LogMillis>> = BTreeMap::new();
+    for e in facts.entries.iter().filter(|e| matches!(e.fact, Fact::Starts { .. })) {
+        starts.entry(e.node).or_default().insert(e.at);
+    }
     let started = |w: &skew::Way| {
-        starts.iter().any(|(n, at)| (*n == w.to || *n == w.from) && (w.sent - START_MS..=w.came).contains(at))
+        let meanwhile = |at: &BTreeSet<LogMillis>| at.range(w.sent - START_MS..=w.came.max(w.sent)).next().is_some();
+        [w.to, w.from].iter().any(|n| starts.get(n).is_some_and(meanwhile))
     };
     // Nor one to a server that stood still.
     let stood = |w: &skew::Way| story.frozen.iter().any(|f| f.0 == w.to && (f.1..=f.2).contains(&w.came));
@@ -87,6 +101,38 @@ pub fn late(facts: &Facts, offsets: &BTreeMap<u32, Offset>, story: &Story) -> Ve
             evidence: late.iter().map(|w| w.place).collect(),
         });
     }
+    out
+}
+
+/// Followers that gave their leader up for its silence, and leaders that gave followers up.
+pub fn silent(facts: &Facts, story: &Story) -> Vec<Silent> {
+    let timeout = story.timeout_ms as i64;
+    let mut out: Vec<Silent> = Vec::new();
+    let mut add = |from: u32, to: u32, at: LogMillis, evidence: Place| {
+        out.push(Silent { from, to, since: at - timeout, until: at, evidence });
+    };
+    let timed_out = Some(Cause::Timeout);
+    for o in &story.outages {
+        for (node, _, at, place) in o.lost.iter().filter(|l| l.1 == timed_out) {
+            add(o.leader, *node, *at, *place);
+        }
+    }
+    for d in story.departures.iter().filter(|d| d.cause == timed_out) {
+        if let Some(leader) = d.leader {
+            add(leader, d.node, d.at, d.place);
+        }
+    }
+    let host = |address: &str| address.rsplit_once(':').map(|(host, _)| host.to_string());
+    let ids: BTreeMap<String, u32> = facts.addresses.iter().filter_map(|(id, a)| Some((host(a)?, *id))).collect();
+    for e in &facts.entries {
+        if let Fact::LearnerLost { ip, cause: Cause::Timeout } = &e.fact {
+            if let Some(from) = ids.get(ip) {
+                add(*from, e.node, e.at, e.place);
+            }
+        }
+    }
+    out.sort_by_key(|s| (s.until, s.from, s.to));
+    out.dedup_by_key(|s| (s.until, s.from, s.to));
     out
 }
 

@@ -122,6 +122,9 @@ pub fn events(a: &Analysis, lang: Lang) -> Vec<Event> {
     for (node, until, ms, thing, at) in a.story.stalls.iter().filter(|s| s.2 >= 1_000) {
         add(*until, words::stall(lang, &name(*node), thing, *ms), vec![*at]);
     }
+    for t in &a.story.stale {
+        add(t.2, words::stale(lang, t, &name), Vec::new());
+    }
     for (node, at, subject, what, why, place) in &a.story.notes {
         let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
         add(*at, format!("{} {subject}: {what}{why}", name(*node)), vec![*place]);

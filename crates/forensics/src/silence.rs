@@ -44,6 +44,7 @@ fn waiting(facts: &Facts) -> BTreeMap<u32, Vec<Waiting>> {
         }
     }
     open.into_iter().for_each(|((node, _), w)| ends(node, w));
+    out.values_mut().for_each(|of| of.sort_by_key(|w| w.from));
     out
 }
 
@@ -54,20 +55,23 @@ pub fn find(story: &mut Story, facts: &Facts) {
     let mut found = Vec::new();
     story.departures.retain(|d| {
         let Some(leader) = d.leader.filter(|_| d.cause == Some(Cause::Timeout)) else { return true };
-        let window =
-            story.quorum.iter().find(|w| w.leader == leader && w.from <= d.at && w.to.is_none_or(|to| to > d.at));
-        let Some(window) = window else { return true };
+        let window = story.quorum[..story.quorum.partition_point(|w| w.from <= d.at)].last();
+        let Some(window) = window.filter(|w| w.leader == leader && w.to.is_none_or(|to| to > d.at)) else {
+            return true;
+        };
         let from = (d.at - timeout).max(window.from);
         let waited = |node: &u32| {
             let all = waiting.get(node).map(Vec::as_slice).unwrap_or_default();
-            all.iter().any(|w| (from - EDGE_MS..=from + EDGE_MS).contains(&w.from) && (w.to - d.at).abs() <= EDGE_MS)
+            let begin = all[all.partition_point(|w| w.from < from - EDGE_MS)..].iter();
+            begin.take_while(|w| w.from <= from + EDGE_MS).any(|w| (w.to - d.at).abs() <= EDGE_MS)
         };
         let mut others = window.followers.iter().filter(|n| **n != d.node).peekable();
         if others.peek().is_none() || !others.all(waited) {
             return true;
         }
         let holes = facts.holes.get(&leader).map(Vec::as_slice).unwrap_or_default();
-        let still = holes.iter().any(|h| h.0 <= from + EDGE_MS && h.1 >= d.at - EDGE_MS);
+        let hole = holes[..holes.partition_point(|h| h.0 <= from + EDGE_MS)].last();
+        let still = hole.is_some_and(|h| h.1 >= d.at - EDGE_MS);
         found.push(Outage {
             seen: d.at,
             from,
@@ -81,14 +85,12 @@ pub fn find(story: &mut Story, facts: &Facts) {
         false
     });
     for o in found {
-        let mut again = None;
-        for w in story.quorum.iter_mut().filter(|w| w.leader == o.leader && w.from <= o.from) {
-            if w.to.is_none_or(|to| to > o.seen) {
-                again = Some(Window { from: o.seen, resumed: true, ..w.clone() });
-                w.to = Some(o.from);
-            }
+        let at = story.quorum.partition_point(|w| w.from <= o.from);
+        if let Some(w) = at.checked_sub(1).map(|i| &mut story.quorum[i]) {
+            let again = Window { from: o.seen, resumed: true, ..w.clone() };
+            w.to = Some(o.from);
+            story.quorum.insert(at, again);
         }
-        story.quorum.extend(again);
         story.outages.push(o);
     }
     story.quorum.sort_by_key(|w| w.from);

@@ -109,6 +109,8 @@ pub struct Story {
     pub departures: Vec<Departure>,
     /// What else our own nodes wrote down: server, when, about what, what, why.
     pub notes: Vec<(u32, LogMillis, String, String, String, Place)>,
+    /// Leaders that went on when there was a newer one already: who, of which epoch, from when to when. Nobody followed.
+    pub stale: Vec<(u32, i64, LogMillis, LogMillis)>,
     /// Leaders that stood still, and the holes of their logs.
     pub frozen: Vec<(u32, LogMillis, LogMillis)>,
     /// Disks and processes that stood still: server, until when, for how long, where.
@@ -166,15 +168,18 @@ pub fn tell(facts: &Facts) -> Story {
     }
     let frozen = |o: &Outage| {
         let holes = facts.holes.get(&o.leader).filter(|_| o.what == What::Frozen)?;
-        let hole = holes.iter().find(|h| h.0 <= o.from + TOGETHER_MS && h.1 >= o.seen - TOGETHER_MS)?;
+        let hole = hole_around(holes, o, i64::MAX)?;
         Some((o.leader, hole.0, hole.1 + BURST_MS))
     };
     story.frozen = story.outages.iter().filter_map(frozen).collect();
+    story.stale = stale(&story);
     // The first of those that ended a quorum together is told with the outage.
     let outages = &story.outages;
-    let together =
-        |d: &Departure, o: &Outage| Some(o.leader) == d.leader && (0..=TOGETHER_MS).contains(&(o.seen - d.at));
-    story.departures.retain(|d| !outages.iter().any(|o| together(d, o)));
+    let together = |d: &Departure| {
+        let behind = outages[outages.partition_point(|o| o.seen < d.at)..].iter();
+        behind.take_while(|o| o.seen - d.at <= TOGETHER_MS).any(|o| Some(o.leader) == d.leader)
+    };
+    story.departures.retain(|d| !together(d));
     story
 }
 
@@ -190,7 +195,8 @@ fn what(story: &Story, o: &Outage, facts: &Facts) -> What {
     if !story.read.contains(&o.leader) {
         return What::Undecided;
     }
-    let near = |e: &&Entry| e.node == o.leader && (e.at - o.seen).abs() <= TOGETHER_MS.max(story.timeout_ms as i64 / 2);
+    let near_ms = TOGETHER_MS.max(story.timeout_ms as i64 / 2);
+    let mut near = facts.between(o.seen - near_ms, o.seen + near_ms).iter().filter(|e| e.node == o.leader);
     let missed = |e: &Entry| match e.fact {
         Fact::GaveUpLead { .. } => (e.at - o.seen).abs() <= TOGETHER_MS,
         Fact::LearnerLost { cause: Cause::Timeout, .. } => true,
@@ -199,11 +205,34 @@ fn what(story: &Story, o: &Outage, facts: &Facts) -> What {
     };
     if stood_still(o, facts) {
         What::Frozen
-    } else if facts.entries.iter().filter(near).any(missed) {
+    } else if near.any(missed) {
         What::Cut
     } else {
         What::Frozen
     }
+}
+
+/// What a stale leader says for less is not worth a word.
+const STALE_MS: i64 = 500;
+
+fn stale(story: &Story) -> Vec<(u32, i64, LogMillis, LogMillis)> {
+    let of = |r: &RoleSpan| {
+        let (to, newer) = (r.to?, story.quorum.get(story.quorum.partition_point(|w| w.from <= r.from))?);
+        let other = newer.leader != r.node && newer.epoch > r.epoch && !newer.resumed;
+        (r.role == Role::Leader && other && to - newer.from >= STALE_MS).then_some((r.node, r.epoch, newer.from, to))
+    };
+    story.roles.iter().filter_map(of).collect()
+}
+
+/// Holes in which an outage may have begun.
+const HOLES_BACK: usize = 4;
+
+/// The first hole, of a log's holes in their order, that begins with an outage or before, and lasts until it was
+/// noticed, and no longer than `beyond_ms` after that.
+fn hole_around(holes: &[(LogMillis, LogMillis)], o: &Outage, beyond_ms: i64) -> Option<(LogMillis, LogMillis)> {
+    let begun = &holes[..holes.partition_point(|h| h.0 <= o.from + TOGETHER_MS)];
+    let lasts = |h: &&(LogMillis, LogMillis)| h.1 >= o.seen - TOGETHER_MS && h.1 - o.seen <= beyond_ms;
+    begun.iter().rev().take(HOLES_BACK).filter(lasts).last().copied()
 }
 
 /// Timers that have nothing to do with each other fall due within this behind a pause of the process.
@@ -215,10 +244,8 @@ const RACE_MS: i64 = 100;
 /// too long. (Of a leader that was cut off sessions end in between, at their own times.)
 fn stood_still(o: &Outage, facts: &Facts) -> bool {
     let holes = facts.holes.get(&o.leader).map(Vec::as_slice).unwrap_or_default();
-    let during = |h: &&(LogMillis, LogMillis)| h.0 <= o.from + TOGETHER_MS && (h.1 - o.seen).abs() <= TOGETHER_MS;
-    let Some(hole) = holes.iter().find(during) else { return false };
-    let mut behind =
-        facts.entries.iter().filter(|e| e.node == o.leader && (hole.1 - RACE_MS..=hole.1 + BURST_MS).contains(&e.at));
+    let Some(hole) = hole_around(holes, o, TOGETHER_MS) else { return false };
+    let mut behind = facts.between(hole.1 - RACE_MS, hole.1 + BURST_MS).iter().filter(|e| e.node == o.leader);
     let (mut session, mut follower) = (false, false);
     behind.any(|e| {
         session |= e.fact == Fact::Expires;

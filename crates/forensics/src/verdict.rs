@@ -85,7 +85,7 @@ pub fn decide(story: &Story, late: &[Late], unheard: &[Unheard]) -> Verdict {
             What::Undecided if o.lost.iter().any(|l| l.1 == Some(Cause::Timeout)) => {
                 add(Hypothesis::Network(o.leader), 1);
                 add(Hypothesis::Frozen(o.leader), 1);
-                let next = story.quorum.iter().find(|w| o.to.is_some_and(|to| w.from >= to));
+                let next = o.to.and_then(|to| story.quorum.get(story.quorum.partition_point(|w| w.from < to)));
                 if next.is_some_and(|w| w.leader == o.leader && !w.resumed) {
                     add(Hypothesis::Network(o.leader), 1);
                 }

@@ -45,6 +45,10 @@ pub fn json(a: &Analysis) -> Value {
         json!({"from": l.from, "to": l.to, "plane": "election", "state": state, "since": long(l.since),
                "until": long(l.until), "evidence": places(&l.evidence)})
     });
+    let silent = a.silent.iter().map(|l| {
+        json!({"from": l.from, "to": l.to, "plane": "quorum", "state": "silent", "since": long(l.since),
+               "until": long(l.until), "evidence": [place(&l.evidence)]})
+    });
     let late = a.late.iter().map(|l| {
         json!({"kind": "late votes", "nodes": [l.from, l.to], "confidence": if l.one_way { "high" } else { "medium" },
                "text": both(&|lang| words::late(lang, l, &name)), "evidence": places(&l.evidence)})
@@ -62,6 +66,10 @@ pub fn json(a: &Analysis) -> Value {
     let stalls = story.stalls.iter().map(|(node, _, ms, thing, at)| {
         json!({"kind": format!("{thing} stood still"), "nodes": [node], "confidence": "high",
                "text": both(&|lang| words::stall(lang, &name(*node), thing, *ms)), "evidence": [place(at)]})
+    });
+    let stale = story.stale.iter().map(|t| {
+        json!({"kind": "stale leader", "nodes": [t.0], "confidence": "high",
+               "text": both(&|lang| words::stale(lang, t, &name)), "evidence": []})
     });
     let one = |s: &Scored| {
         json!({"hypothesis": s.hypothesis.kind(), "nodes": s.hypothesis.servers(), "support": s.support,
@@ -85,8 +93,8 @@ pub fn json(a: &Analysis) -> Value {
         "roles": roles.collect::<Vec<_>>(),
         "quorum": quorum.collect::<Vec<_>>(),
         "outages": outages.collect::<Vec<_>>(),
-        "links": links.collect::<Vec<_>>(),
-        "findings": late.chain(unheard).chain(departures).chain(stalls).collect::<Vec<_>>(),
+        "links": links.chain(silent).collect::<Vec<_>>(),
+        "findings": late.chain(unheard).chain(departures).chain(stalls).chain(stale).collect::<Vec<_>>(),
         "verdict": verdict,
         "blind_spots": blind.collect::<Vec<_>>(),
     })

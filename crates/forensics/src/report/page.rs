@@ -66,21 +66,22 @@ pub fn svg(a: &Analysis, lang: Lang) -> String {
     for (i, node) in lanes.iter().enumerate() {
         text(&mut out, LEFT - 6.0, y(i + 1) + 17.0, "end", names.get(node).map_or("?", String::as_str));
     }
-    for l in &a.late {
+    let mut arrow = |class: &str, (from, to): (u32, u32), (since, until): (LogMillis, LogMillis)| {
         let lane = |n: u32| lanes.iter().position(|m| *m == n).map(|i| y(i + 1) + LANE / 2.0);
-        if let (Some(from), Some(to)) = (lane(l.from), lane(l.to)) {
-            let _ = write!(
-                out,
-                "<line class=\"late\" x1=\"{:.1}\" y1=\"{from:.1}\" x2=\"{:.1}\" y2=\"{to:.1}\"><title>{} {}</title></line>\
-                 <circle class=\"late\" cx=\"{:.1}\" cy=\"{to:.1}\" r=\"3\"/>",
-                x(l.since),
-                x(l.until),
-                time::clock(l.since),
-                time::clock(l.until),
-                x(l.until)
-            );
-        }
-    }
+        let (Some(begin), Some(end)) = (lane(from), lane(to)) else { return };
+        let _ = write!(
+            out,
+            "<line class=\"{class}\" x1=\"{:.1}\" y1=\"{begin:.1}\" x2=\"{:.1}\" y2=\"{end:.1}\"><title>{} {}</title></line>\
+             <circle class=\"{class}\" cx=\"{:.1}\" cy=\"{end:.1}\" r=\"2.5\"/>",
+            x(since),
+            x(until),
+            time::clock(since),
+            time::clock(until),
+            x(until)
+        );
+    };
+    a.silent.iter().for_each(|l| arrow("silent", (l.from, l.to), (l.since, l.until)));
+    a.late.iter().for_each(|l| arrow("late", (l.from, l.to), (l.since, l.until)));
     for i in 0..=TICKS {
         let at = first + (last - first) * i / TICKS;
         let anchor = if i == TICKS { "end" } else { "middle" };
@@ -90,8 +91,9 @@ pub fn svg(a: &Analysis, lang: Lang) -> String {
 }
 
 const STYLE: &str = "text{font:11px sans-serif;fill:#555}.works{fill:#4a9d5b}.down{fill:#c8372d}.unsure{fill:#e8a39e}\
-    .leader{fill:#2f6fb2}.follower{fill:#9cc3e6}.looking{fill:#e0b040}.late{stroke:#8a2be2;stroke-width:1.5;fill:#8a2be2}\
-    @media(prefers-color-scheme:dark){text{fill:#bbb}.follower{fill:#456d92}.unsure{fill:#7a3a36}}";
+    .leader{fill:#2f6fb2}.follower{fill:#9cc3e6}.looking{fill:#e0b040}.silent{stroke:#333;stroke-width:1;stroke-dasharray:3 2;fill:#333}\
+    .late{stroke:#8a2be2;stroke-width:1.5;fill:#8a2be2}\
+    @media(prefers-color-scheme:dark){text{fill:#bbb}.follower{fill:#456d92}.silent{stroke:#eee;fill:#eee}.unsure{fill:#7a3a36}}";
 
 /// One self-contained page.
 pub fn html(a: &Analysis, lang: Lang) -> String {
@@ -116,6 +118,7 @@ pub fn html(a: &Analysis, lang: Lang) -> String {
             ("follower", "follower"),
             ("looking", "looking"),
             ("late", "late votes"),
+            ("silent", "leader and follower do not hear each other"),
         ]
     } else {
         [
@@ -126,6 +129,7 @@ pub fn html(a: &Analysis, lang: Lang) -> String {
             ("follower", "follower"),
             ("looking", "选举中"),
             ("late", "迟到的选票"),
+            ("silent", "leader 与 follower 之间无响应"),
         ]
     };
     let legend: String = legend

@@ -60,6 +60,19 @@ pub(super) fn stall(lang: Lang, node: &str, thing: &str, ms: u64) -> String {
     }
 }
 
+/// A leader that did not know yet of the next one: server, epoch, from, to.
+pub(super) fn stale(lang: Lang, t: &(u32, i64, i64, i64), name: &dyn Fn(u32) -> String) -> String {
+    let (node, length) = (name(t.0), seconds(t.3 - t.2));
+    match lang {
+        Lang::English => {
+            format!("{node} still takes itself for the leader of epoch {} for {length} s: a stale leader that nobody follows, no split brain", t.1)
+        }
+        Lang::Chinese => {
+            format!("{node} 仍自认为是 epoch {} 的 leader，持续 {length} 秒：过期的 leader，无节点跟随，不是脑裂", t.1)
+        }
+    }
+}
+
 /// `name` gives a server's name.
 pub(super) fn late(lang: Lang, l: &Late, name: &dyn Fn(u32) -> String) -> String {
     let (from, to, all, worst) = (name(l.from), name(l.to), l.votes + l.prompt, seconds(l.worst_ms));

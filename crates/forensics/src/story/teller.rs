@@ -12,6 +12,8 @@ const SERVES_MS: i64 = 10_000;
 
 /// What clocks still differ by when they were compared.
 const CLOCKS_MS: i64 = 300;
+/// So many roles are looked at.
+const ROLES_BACK: usize = 1_000;
 
 /// The leader of now, or the last one.
 struct Lead {
@@ -29,6 +31,10 @@ pub(super) struct Teller {
     pub(super) story: Story,
     lead: Option<Lead>,
     role_of: BTreeMap<u32, usize>,
+    /// Followers that are not back yet, and where they stand among the departures.
+    departed: BTreeMap<u32, usize>,
+    /// The last fact of each server.
+    last_at: BTreeMap<u32, LogMillis>,
     /// For whom each server voted last.
     voted: BTreeMap<u32, u32>,
 }
@@ -39,9 +45,19 @@ impl Teller {
     }
 
     pub(super) fn hear(&mut self, e: &Entry) {
+        self.understand(e);
+        self.last_at.insert(e.node, e.at);
+    }
+
+    fn understand(&mut self, e: &Entry) {
         match &e.fact {
             Fact::Starts { .. } => {
+                let ended = self.role_of.get(&e.node).copied().zip(self.last_at.get(&e.node).copied());
                 self.role(e, Role::None, 0);
+                // The process before ended at some time behind its last line.
+                if let Some((role, at)) = ended.filter(|(role, _)| self.story.roles[*role].to == Some(e.at)) {
+                    self.story.roles[role].to = Some(at);
+                }
                 let led = self.lead.as_ref().is_some_and(|l| l.node == e.node && l.has_quorum);
                 self.without(e, Some(Cause::Restarted), None);
                 if let Some(o) = self.story.outages.last_mut().filter(|_| led) {
@@ -108,8 +124,8 @@ impl Teller {
             open.to = Some(e.at);
         }
         if role != Role::None {
-            if let Some(d) = self.story.departures.iter_mut().rev().find(|d| d.node == e.node && d.back.is_none()) {
-                d.back = Some(e.at);
+            if let Some(at) = self.departed.remove(&e.node) {
+                self.story.departures[at].back = Some(e.at);
             }
         }
         self.role_of.insert(e.node, self.story.roles.len());
@@ -124,7 +140,7 @@ impl Teller {
         self.ends(e.at, None);
         self.role(e, Role::Leader, epoch);
         // By clocks that are not quite one, a follower may serve a moment before its leader has a quorum.
-        let just = self.story.roles.iter().rev().take_while(|r| e.at - r.from <= CLOCKS_MS);
+        let just = self.story.roles.iter().rev().take_while(|r| e.at - r.from <= CLOCKS_MS).take(ROLES_BACK);
         let just = just.filter(|r| r.role == Role::Follower && r.to.is_none()).map(|r| r.node);
         let followers = with.iter().copied().chain(just).filter(|id| *id != e.node).collect();
         let lead = Lead { node: e.node, epoch, followers, has_quorum: true, rival: false, lost: Vec::new() };
@@ -229,6 +245,7 @@ impl Teller {
             // While nobody leads, this was an attempt to join somebody.
             let lost = cause.is_some_and(|c| c != Cause::Restarted);
             if lost && self.story.outages.last().is_none_or(|o| o.to.is_some()) {
+                self.departed.insert(e.node, self.story.departures.len());
                 let d = Departure { node: e.node, leader: None, cause, at: e.at, back: None, place: e.place };
                 self.story.departures.push(d);
             }
@@ -248,6 +265,7 @@ impl Teller {
             self.ends(e.at, timeout.then_some(silent_ms.unwrap_or(self.story.timeout_ms)));
         } else if lead.has_quorum {
             let leader = Some(lead.node);
+            self.departed.insert(e.node, self.story.departures.len());
             let d = Departure { node: e.node, leader, cause, at: e.at, back: None, place: e.place };
             self.story.departures.push(d);
         } else {
