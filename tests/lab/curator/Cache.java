@@ -10,6 +10,16 @@ import org.apache.curator.framework.recipes.locks.InterProcessMutex;
 import org.apache.curator.retry.RetryForever;
 
 public class Cache {
+    static void await(ConcurrentLinkedQueue<String> heard, String line) throws InterruptedException {
+        long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(20);
+        while (!heard.contains(line)) {
+            if (System.nanoTime() > end) {
+                throw new IllegalStateException("not heard within 20 s: " + line + "; heard " + heard);
+            }
+            Thread.sleep(5);
+        }
+    }
+
     public static void main(String[] args) throws Exception {
         CuratorFramework client = CuratorFrameworkFactory.newClient(args[0], 15_000, 10_000, new RetryForever(100));
         client.start();
@@ -34,13 +44,20 @@ public class Cache {
         if (!ready.await(20, TimeUnit.SECONDS)) {
             throw new IllegalStateException("the cache is not ready after 20 s");
         }
+        // One after the other: the cache asks for a node's data when it hears of it, and would see what is newer by then.
         client.create().forPath("/cache/a", "1".getBytes());
+        await(heard, "NODE_CREATED /cache/a 1");
         client.create().forPath("/cache/a/b", "2".getBytes());
+        await(heard, "NODE_CREATED /cache/a/b 2");
         client.create().forPath("/cache/a/b/c", "3".getBytes());
+        await(heard, "NODE_CREATED /cache/a/b/c 3");
         client.setData().forPath("/cache/a/b/c", "4".getBytes());
+        await(heard, "NODE_CHANGED /cache/a/b/c 4");
         client.setData().forPath("/cache", "top again".getBytes());
+        await(heard, "NODE_CHANGED /cache top again");
         client.setData().forPath("/beside", "still not".getBytes());
         client.delete().forPath("/cache/a/b/c");
+        await(heard, "NODE_DELETED /cache/a/b/c");
         InterProcessMutex lock = new InterProcessMutex(client, "/lock");
         if (!lock.acquire(10, TimeUnit.SECONDS)) {
             throw new IllegalStateException("no lock within 10 s");
