@@ -52,8 +52,10 @@ pub enum Fact {
     /// Elected, or joins; it does not work yet.
     WillFollow,
     WillLead,
-    /// It has its leader's history and serves.
+    /// It has its leader's history.
     Follows,
+    /// It serves its clients.
+    Serves,
     Leads,
     HasQuorum {
         epoch: i64,
@@ -157,7 +159,7 @@ pub fn fact(head: &Head<'_>) -> Option<Fact> {
             "FOLLOWING" | "OBSERVING" => Some(Fact::WillFollow),
             "LEADING" => Some(Fact::WillLead),
             "Peer state changed: following - broadcast" | "Peer state changed: observing - broadcast" => {
-                Some(Fact::Follows)
+                Some(Fact::Serves)
             }
             "Peer state changed: leading - broadcast" => Some(Fact::Leads),
             _ if m.starts_with("tickTime set to") => number_behind(m, "set to").map(Fact::TickMs),

@@ -23,6 +23,8 @@ struct Lead {
     has_quorum: bool,
     /// Somebody else was elected since.
     rival: bool,
+    /// A follower has served.
+    used: bool,
     lost: Vec<(u32, Option<Cause>, LogMillis, Place)>,
 }
 
@@ -102,6 +104,10 @@ impl Teller {
             }
             Fact::Leads => self.serves(e),
             Fact::Follows => self.follows(e),
+            Fact::Serves => {
+                self.follows(e);
+                self.follower_serves(e);
+            }
             Fact::LearnerLost { ip, cause } => {
                 let of =
                     |(id, a): (&u32, &String)| (a.rsplit_once(':').map(|(a, _)| a) == Some(ip.as_str())).then_some(*id);
@@ -143,9 +149,25 @@ impl Teller {
         let just = self.story.roles.iter().rev().take_while(|r| e.at - r.from <= CLOCKS_MS).take(ROLES_BACK);
         let just = just.filter(|r| r.role == Role::Follower && r.to.is_none()).map(|r| r.node);
         let followers = with.iter().copied().chain(just).filter(|id| *id != e.node).collect();
-        let lead = Lead { node: e.node, epoch, followers, has_quorum: true, rival: false, lost: Vec::new() };
+        let lead =
+            Lead { node: e.node, epoch, followers, has_quorum: true, rival: false, used: false, lost: Vec::new() };
         self.begins(&lead, e, false);
         self.lead = Some(lead);
+    }
+
+    /// A quorum is of use to its clients when the first follower serves, too: with servers that have just been started
+    /// that is a while behind their leader.
+    fn follower_serves(&mut self, e: &Entry) {
+        let Some(lead) = self.lead.as_mut().filter(|l| l.node != e.node && l.has_quorum && !l.used) else { return };
+        lead.used = true;
+        if let Some(w) =
+            self.story.quorum.last_mut().filter(|w| w.to.is_none() && e.at > w.from && e.at - w.from <= SERVES_MS)
+        {
+            if let Some(o) = self.story.outages.last_mut().filter(|o| o.to == Some(w.from)) {
+                o.to = Some(e.at);
+            }
+            w.from = e.at;
+        }
     }
 
     /// Newer releases say when the leader serves, a moment behind its quorum.
@@ -207,7 +229,15 @@ impl Teller {
             _ => {
                 self.ends(e.at, None);
                 let followers = BTreeSet::from([e.node]);
-                let lead = Lead { node: leader, epoch, followers, has_quorum: true, rival: false, lost: Vec::new() };
+                let lead = Lead {
+                    node: leader,
+                    epoch,
+                    followers,
+                    has_quorum: true,
+                    rival: false,
+                    used: false,
+                    lost: Vec::new(),
+                };
                 self.begins(&lead, e, false);
                 self.lead = Some(lead);
                 self.role(e, Role::Follower, epoch);
@@ -232,8 +262,15 @@ impl Teller {
         if self.lead.as_ref().is_none_or(|l| l.node != leader) {
             self.ends(e.at, None);
             let followers = BTreeSet::new();
-            self.lead =
-                Some(Lead { node: leader, epoch: 0, followers, has_quorum: false, rival: false, lost: Vec::new() });
+            self.lead = Some(Lead {
+                node: leader,
+                epoch: 0,
+                followers,
+                has_quorum: false,
+                rival: false,
+                used: false,
+                lost: Vec::new(),
+            });
         }
     }
 
