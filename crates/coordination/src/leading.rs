@@ -318,10 +318,17 @@ impl Server {
             for session in self.leading().tracker.expire(now) {
                 self.expire_session(session);
             }
-            if now >= self.leading().expirable_at {
-                self.leading().expirable_at = now + self.cfg.container_check_ms;
-                self.delete_expired_nodes();
+        }
+        // A session's end may have been the lead's: no number was left for it, or too much was open.
+        let due = match &mut self.role {
+            Role::Leading(l) if l.broadcasting() && now >= l.expirable_at => {
+                l.expirable_at = now + self.cfg.container_check_ms;
+                true
             }
+            _ => false,
+        };
+        if due {
+            self.delete_expired_nodes();
         }
     }
 
