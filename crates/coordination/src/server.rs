@@ -317,8 +317,8 @@ pub struct Server {
     /// The leader of this epoch asked to cut what is in the tree already: take a snapshot from it instead.
     pub(crate) snap_wanted: Option<i64>,
     pub(crate) txns_since_snapshot: u64,
-    /// Where the newest snapshot began.
-    pub(crate) snapshot_begun: Zxid,
+    /// The next snapshot begins after so many.
+    pub(crate) snapshot_after: u64,
     /// A snapshot that is being written, and when its next part is due.
     pub(crate) snapshot: Option<Walk>,
     pub(crate) snapshot_part_at: Millis,
@@ -376,7 +376,7 @@ impl Server {
             links_dialled: 0,
             snap_wanted: None,
             txns_since_snapshot: 0,
-            snapshot_begun: Zxid::ZERO,
+            snapshot_after: crate::snapshots::after(&cfg, Zxid::ZERO),
             snapshot: None,
             snapshot_part_at: 0,
             next_heard_until: None,

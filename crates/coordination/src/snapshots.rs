@@ -1,15 +1,26 @@
 //! When a snapshot is written, and how fast.
 
+use crate::config::Config;
 use crate::durability::Then;
 use crate::server::{DiskOp, Server};
 use crate::Millis;
 use foldhash::fast::FixedState;
 use std::hash::BuildHasher;
+use trivet_formats::Zxid;
 
 /// A part is about so long, and the next one follows after this, which is less than the 5 ms between two looks at the
 /// deadline: 50 MB/s.
 const PART_BYTES: usize = 256 << 10;
 const PART_PAUSE_MS: Millis = 4;
+
+/// After how many transactions behind one that began there the next snapshot begins: half of `snap_count` at least, and
+/// all of it at most, so that the servers of an ensemble do not keep their disks busy at the same time.
+//= zookeeper 3.8 SyncRequestProcessor.shouldSnapshot
+pub(crate) fn after(cfg: &Config, begun: Zxid) -> u64 {
+    let half = cfg.snap_count / 2;
+    let any = FixedState::default().hash_one((cfg.id.0, begun));
+    (half + any % (cfg.snap_count - half).max(1)).max(1)
+}
 
 impl Server {
     /// A transaction was applied: is it time for a snapshot?
@@ -18,22 +29,13 @@ impl Server {
         self.snapshot_if_due();
     }
 
-    /// After half of `snap_count` transactions at least, and all of it at most, so that the servers of an ensemble do
-    /// not keep their disks busy at the same time.
-    //= zookeeper 3.8 SyncRequestProcessor.shouldSnapshot
-    fn snapshot_after(&self) -> u64 {
-        let half = self.cfg.snap_count / 2;
-        let any = FixedState::default().hash_one((self.cfg.id.0, self.snapshot_begun));
-        (half + any % (self.cfg.snap_count - half).max(1)).max(1)
-    }
-
     fn snapshot_if_due(&mut self) {
-        if self.snapshot.is_some() || self.txns_since_snapshot < self.snapshot_after() {
+        if self.snapshot.is_some() || self.txns_since_snapshot < self.snapshot_after {
             return;
         }
         self.txns_since_snapshot = 0;
         let walk = self.tree.begin_walk();
-        self.snapshot_begun = walk.zxid();
+        self.snapshot_after = after(&self.cfg, walk.zxid());
         self.write(DiskOp::SnapshotBegin(walk.zxid()), Then::Nothing);
         self.snapshot = Some(walk);
         self.snapshot_part_at = self.now.mono_ms;
