@@ -78,7 +78,7 @@ pub fn events(a: &Analysis, lang: Lang) -> Vec<Event> {
         let gave_up = if o.gave_up.is_empty() { String::new() } else { format!("; {}: {}", name(o.leader), o.gave_up) };
         let comma = if en { "; " } else { "，" };
         let text = format!("leader={}{comma}{who}, {length}{since}; {}{gave_up}", name(o.leader), what(lang, o.what));
-        add(o.seen, text, o.lost.iter().map(|l| l.3).collect());
+        add(o.seen, text, o.evidence());
     }
     for w in &a.story.quorum {
         let followers = list(&mut w.followers.iter().copied());
@@ -123,7 +123,7 @@ pub fn events(a: &Analysis, lang: Lang) -> Vec<Event> {
         add(*until, words::stall(lang, &name(*node), thing, *ms), vec![*at]);
     }
     for t in &a.story.stale {
-        add(t.2, words::stale(lang, t, &name), Vec::new());
+        add(t.2, words::stale(lang, t, &name), vec![t.4]);
     }
     for (node, at, subject, what, why, place) in &a.story.notes {
         let why = if why.is_empty() { String::new() } else { format!(" ({why})") };

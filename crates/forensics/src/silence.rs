@@ -79,6 +79,7 @@ pub fn find(story: &mut Story, facts: &Facts) {
             leader,
             epoch: window.epoch,
             lost: vec![(d.node, d.cause, d.at, d.place)],
+            ended: d.place,
             gave_up: String::new(),
             what: if still { What::Frozen } else { What::Undecided },
         });

@@ -58,9 +58,21 @@ pub struct Outage {
     pub epoch: i64,
     /// The servers that lost the leader, in that order, and why.
     pub lost: Vec<(u32, Option<Cause>, LogMillis, Place)>,
+    /// The line that ended the quorum.
+    pub ended: Place,
     /// The leader's own reason, if it gave one.
     pub gave_up: String,
     pub what: What,
+}
+
+impl Outage {
+    /// The lines in which it was read: who lost the leader, or what ended its quorum.
+    pub fn evidence(&self) -> Vec<Place> {
+        if self.lost.is_empty() {
+            return vec![self.ended];
+        }
+        self.lost.iter().map(|l| l.3).collect()
+    }
 }
 
 /// What became of the leader, as far as the logs say.
@@ -109,8 +121,9 @@ pub struct Story {
     pub departures: Vec<Departure>,
     /// What else our own nodes wrote down: server, when, about what, what, why.
     pub notes: Vec<(u32, LogMillis, String, String, String, Place)>,
-    /// Leaders that went on when there was a newer one already: who, of which epoch, from when to when. Nobody followed.
-    pub stale: Vec<(u32, i64, LogMillis, LogMillis)>,
+    /// Leaders that went on when there was a newer one already: who, of which epoch, from when to when, and where the newer
+    /// one's quorum is told. Nobody followed.
+    pub stale: Vec<(u32, i64, LogMillis, LogMillis, Place)>,
     /// Leaders that stood still, and the holes of their logs.
     pub frozen: Vec<(u32, LogMillis, LogMillis)>,
     /// Disks and processes that stood still: server, until when, for how long, where.
@@ -215,11 +228,17 @@ fn what(story: &Story, o: &Outage, facts: &Facts) -> What {
 /// What a stale leader says for less is not worth a word.
 const STALE_MS: i64 = 500;
 
-fn stale(story: &Story) -> Vec<(u32, i64, LogMillis, LogMillis)> {
+fn stale(story: &Story) -> Vec<(u32, i64, LogMillis, LogMillis, Place)> {
     let of = |r: &RoleSpan| {
         let (to, newer) = (r.to?, story.quorum.get(story.quorum.partition_point(|w| w.from <= r.from))?);
         let other = newer.leader != r.node && newer.epoch > r.epoch && !newer.resumed;
-        (r.role == Role::Leader && other && to - newer.from >= STALE_MS).then_some((r.node, r.epoch, newer.from, to))
+        (r.role == Role::Leader && other && to - newer.from >= STALE_MS).then_some((
+            r.node,
+            r.epoch,
+            newer.from,
+            to,
+            newer.began,
+        ))
     };
     story.roles.iter().filter_map(of).collect()
 }

@@ -161,7 +161,17 @@ mod tests {
 
     fn outage(leader: u32, what: What, lost: &[u32]) -> Outage {
         let lost = lost.iter().map(|n| (*n, Some(Cause::Timeout), 0, Place::default())).collect();
-        Outage { seen: 0, from: 0, to: Some(1), leader, epoch: 1, lost, gave_up: String::new(), what }
+        Outage {
+            seen: 0,
+            from: 0,
+            to: Some(1),
+            leader,
+            epoch: 1,
+            lost,
+            ended: Place::default(),
+            gave_up: String::new(),
+            what,
+        }
     }
     fn decided(outages: Vec<Outage>, late: &[Late]) -> Verdict {
         decide(&Story { outages, ..Default::default() }, late, &[])

@@ -95,6 +95,10 @@ fn every_set_as_it_is() {
         let json = found(&files);
         verdict_is_right(set, &json, &truth);
         outages_are_right(set, &json, &truth);
+        // Every sentence names its lines.
+        for told in ["outages", "links", "findings", "quorum"].iter().flat_map(|k| json[*k].as_array().unwrap()) {
+            assert!(!told["evidence"].as_array().unwrap().is_empty(), "{set}: {told:#}");
+        }
         let version = set.split('-').next().unwrap();
         for node in json["nodes"].as_array().unwrap() {
             assert_eq!(node["version"], version, "{set}");

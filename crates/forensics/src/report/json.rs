@@ -29,7 +29,7 @@ pub fn json(a: &Analysis) -> Value {
                "followers": w.followers, "resumed": w.resumed, "evidence": [place(&w.began)]})
     });
     let outages = story.outages.iter().map(|o| {
-        let evidence: Vec<Value> = o.lost.iter().map(|l| place(&l.3)).collect();
+        let evidence: Vec<Value> = o.evidence().iter().map(&place).collect();
         let cause = o.lost.last().map(|l| words::cause(Lang::English, l.1));
         json!({"from": long(o.seen), "from_earliest": long(o.from), "to": o.to.map(&long),
                "leader": o.leader, "cause": cause, "what": words::what(Lang::English, o.what),
@@ -69,7 +69,7 @@ pub fn json(a: &Analysis) -> Value {
     });
     let stale = story.stale.iter().map(|t| {
         json!({"kind": "stale leader", "nodes": [t.0], "confidence": "high",
-               "text": both(&|lang| words::stale(lang, t, &name)), "evidence": []})
+               "text": both(&|lang| words::stale(lang, t, &name)), "evidence": [place(&t.4)]})
     });
     let one = |s: &Scored| {
         json!({"hypothesis": s.hypothesis.kind(), "nodes": s.hypothesis.servers(), "support": s.support,

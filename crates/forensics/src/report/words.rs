@@ -2,8 +2,10 @@
 
 use super::Lang;
 use crate::facts::Cause;
+use crate::nodes::Place;
 use crate::paths::{Late, Unheard};
 use crate::story::{Departure, What};
+use crate::time::LogMillis;
 use crate::verdict::{Hypothesis, Scored, Verdict};
 
 pub(super) fn seconds(ms: i64) -> String {
@@ -60,8 +62,8 @@ pub(super) fn stall(lang: Lang, node: &str, thing: &str, ms: u64) -> String {
     }
 }
 
-/// A leader that did not know yet of the next one: server, epoch, from, to.
-pub(super) fn stale(lang: Lang, t: &(u32, i64, i64, i64), name: &dyn Fn(u32) -> String) -> String {
+/// A leader that did not know yet of the next one, as `Story::stale` has it.
+pub(super) fn stale(lang: Lang, t: &(u32, i64, LogMillis, LogMillis, Place), name: &dyn Fn(u32) -> String) -> String {
     let (node, length) = (name(t.0), seconds(t.3 - t.2));
     match lang {
         Lang::English => {

@@ -143,7 +143,7 @@ impl Teller {
     }
 
     fn has_quorum(&mut self, e: &Entry, epoch: i64, with: &[u32]) {
-        self.ends(e.at, None);
+        self.ends(e, None);
         self.role(e, Role::Leader, epoch);
         // By clocks that are not quite one, a follower may serve a moment before its leader has a quorum.
         let just = self.story.roles.iter().rev().take_while(|r| e.at - r.from <= CLOCKS_MS).take(ROLES_BACK);
@@ -227,7 +227,7 @@ impl Teller {
             Some(l) if l.node == leader && l.epoch == epoch => self.follows(e),
             Some(l) if l.epoch >= epoch => self.role(e, Role::Follower, epoch),
             _ => {
-                self.ends(e.at, None);
+                self.ends(e, None);
                 let followers = BTreeSet::from([e.node]);
                 let lead = Lead {
                     node: leader,
@@ -260,7 +260,7 @@ impl Teller {
     fn leads_without_a_log(&mut self, e: &Entry) {
         let Some(leader) = self.voted.get(&e.node).copied().filter(|l| !self.story.read.contains(l)) else { return };
         if self.lead.as_ref().is_none_or(|l| l.node != leader) {
-            self.ends(e.at, None);
+            self.ends(e, None);
             let followers = BTreeSet::new();
             self.lead = Some(Lead {
                 node: leader,
@@ -289,7 +289,7 @@ impl Teller {
             return;
         };
         if lead.node == e.node {
-            self.ends(e.at, None);
+            self.ends(e, None);
             self.lead = None;
             return;
         }
@@ -299,7 +299,7 @@ impl Teller {
         lead.lost.push((e.node, cause, e.at, e.place));
         let timeout = cause == Some(Cause::Timeout);
         if lead.has_quorum && lead.followers.len() + 1 < majority {
-            self.ends(e.at, timeout.then_some(silent_ms.unwrap_or(self.story.timeout_ms)));
+            self.ends(e, timeout.then_some(silent_ms.unwrap_or(self.story.timeout_ms)));
         } else if lead.has_quorum {
             let leader = Some(lead.node);
             self.departed.insert(e.node, self.story.departures.len());
@@ -318,7 +318,7 @@ impl Teller {
         let Some(lead) = self.lead.as_ref().filter(|l| l.node == e.node) else { return };
         let begun = lead.has_quorum;
         if begun {
-            self.ends(e.at, Some(silent_ms));
+            self.ends(e, Some(silent_ms));
         }
         if let Some(o) = self.story.outages.last_mut().filter(|o| o.to.is_none()) {
             o.gave_up = reason.to_string();
@@ -326,19 +326,20 @@ impl Teller {
     }
 
     /// The quorum is gone, noticed now, `silent_ms` after it began at most.
-    fn ends(&mut self, at: LogMillis, silent_ms: Option<u64>) {
+    fn ends(&mut self, e: &Entry, silent_ms: Option<u64>) {
         let Some(lead) = self.lead.as_mut().filter(|l| l.has_quorum) else { return };
         lead.has_quorum = false;
         let window = self.story.quorum.last_mut().expect("a quorum has a window");
-        let from = (at - silent_ms.unwrap_or(0) as i64).max(window.from);
+        let from = (e.at - silent_ms.unwrap_or(0) as i64).max(window.from);
         window.to = Some(from);
         self.story.outages.push(Outage {
-            seen: at,
+            seen: e.at,
             from,
             to: None,
             leader: lead.node,
             epoch: lead.epoch,
             lost: lead.lost.clone(),
+            ended: e.place,
             gave_up: String::new(),
             what: What::Undecided,
         });
