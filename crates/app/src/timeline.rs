@@ -128,9 +128,9 @@ fn read(reader: &mut Reader, args: &Args) -> anyhow::Result<()> {
         input::find(path, 0, &mut files)?;
     }
     let progress = progress::Progress::over(&files);
-    let mut limits = input::Limits::default();
+    let limits = input::Limits::default();
     for path in &files {
-        if let Err(e) = input::file(reader, path, &progress, &mut limits) {
+        if let Err(e) = input::file(reader, path, &progress, &limits) {
             // The rest is analysed all the same.
             reader.complain(format!("{}: not read behind line {}: {e}", path.display(), reader.line_of_file()));
         }

@@ -144,7 +144,7 @@ pub fn find(path: &Path, depth: usize, out: &mut Vec<PathBuf>) -> anyhow::Result
 }
 
 /// The lines of a file, or of what is in it.
-pub fn file(reader: &mut Reader, path: &Path, progress: &Progress, limits: &mut Limits) -> io::Result<()> {
+pub fn file(reader: &mut Reader, path: &Path, progress: &Progress, limits: &Limits) -> io::Result<()> {
     let name = path.display().to_string();
     let mut opened = BufReader::with_capacity(BUFFER_BYTES, Counted { file: File::open(path)?, progress });
     if kind(opened.fill_buf()?) == Kind::Zip {
