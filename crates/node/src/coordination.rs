@@ -4,6 +4,7 @@
 mod clients;
 mod driver;
 mod election_links;
+mod log_file;
 mod machine;
 mod packed;
 mod quorum_links;

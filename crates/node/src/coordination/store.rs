@@ -4,12 +4,12 @@
 //! written and synced together. A failed write or sync ends the process: what the page cache holds
 //! afterwards cannot be known.
 
+use super::log_file::LogFile;
 use super::packed;
 use bytes::Bytes;
 use rustix::fs::{fdatasync, flock, fsync, FlockOperation};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -19,10 +19,6 @@ use trivet_coordination::{DiskOp, Recovered};
 use trivet_formats::txn::Logged;
 use trivet_formats::{snapshot, txnlog, Zxid};
 
-/// Log files grow in steps of this, zeros first: a sync of written blocks is faster than one that
-/// changes the file's size.
-const PREALLOCATE_BYTES: u64 = 1 << 20;
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// Operations that one sync covers at most.
 const BATCH_MAX: usize = 1_000;
 const SNAPSHOTS_KEPT: usize = 3;
@@ -57,7 +53,7 @@ fn at<T>(path: &Path, r: io::Result<T>) -> Result<T, StoreError> {
 pub struct Store {
     dir: PathBuf,
     log_dir: PathBuf,
-    log: Option<OpenLog>,
+    log: Option<LogFile>,
     /// The parts of a snapshot that is being written.
     snapshot: Option<mpsc::SyncSender<Part>>,
     snapshots_kept: usize,
@@ -68,13 +64,6 @@ pub struct Store {
 enum Part {
     Bytes(Bytes),
     End,
-}
-
-struct OpenLog {
-    file: File,
-    path: PathBuf,
-    position: u64,
-    allocated: u64,
 }
 
 fn numbered(dir: &Path, prefix: &str) -> Result<Vec<(Zxid, PathBuf)>, StoreError> {
@@ -320,26 +309,11 @@ impl Store {
                 self.first_snapshot()?;
             }
             let path = self.log_dir.join(format!("log.{:x}", first.0));
-            let file = OpenOptions::new().create(true).truncate(true).write(true).read(true).open(&path)?;
-            file.write_all_at(&txnlog::header(), 0)?;
+            let log = LogFile::create(path)?;
             sync_dir(&self.log_dir)?;
-            self.log = Some(OpenLog { file, path, position: txnlog::HEADER_BYTES as u64, allocated: 0 });
+            self.log = Some(log);
         }
-        let log = self.log.as_mut().expect("just opened");
-        let end = log.position + entries.len() as u64;
-        if end > log.allocated {
-            let to = end.next_multiple_of(PREALLOCATE_BYTES);
-            let mut at = log.allocated.max(log.position);
-            while at < to {
-                let n = ((to - at) as usize).min(ZEROS.len());
-                log.file.write_all_at(&ZEROS[..n], at)?;
-                at += n as u64;
-            }
-            log.allocated = to;
-        }
-        log.file.write_all_at(entries, log.position)?;
-        log.position = end;
-        Ok(fdatasync(&log.file)?)
+        self.log.as_mut().expect("just opened").append(entries)
     }
 
     /// Apache wants a snapshot below every log; a new server has the empty one.
@@ -406,11 +380,7 @@ impl Store {
     }
 
     fn close_log(&mut self) -> io::Result<()> {
-        if let Some(log) = self.log.take() {
-            log.file.set_len(log.position)?;
-            fsync(&log.file)?;
-        }
-        Ok(())
+        self.log.take().map_or(Ok(()), LogFile::close)
     }
 
     fn truncate(&mut self, zxid: Zxid) -> io::Result<()> {
@@ -492,7 +462,7 @@ impl Store {
             }
             several = batch.len() > 1;
             if let Err(e) = self.carry_out(batch, &mut done) {
-                let path = self.log.as_ref().map_or(&self.dir, |l| &l.path);
+                let path = self.log.as_ref().map_or(self.dir.as_path(), LogFile::path);
                 eprintln!(
                     "trivet: coordination cannot write {}: {e}; stopping before anything is acknowledged that is not on disk",
                     path.display()
