@@ -105,6 +105,13 @@ const TESTS: &[Test] = &[
         modules: &["kazoo"],
     },
     Test {
+        name: "large-tree",
+        lane: Lane::Alone,
+        script: "large_tree.py",
+        commands: &["python3"],
+        modules: &["kazoo"],
+    },
+    Test {
         name: "stalls",
         lane: Lane::Alone,
         script: "stalls.py",

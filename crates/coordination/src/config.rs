@@ -77,6 +77,8 @@ pub struct Config {
     pub max_session_timeout_ms: i32,
     /// A snapshot is written after so many transactions.
     pub snap_count: u64,
+    /// A snapshot goes to the disk, or to a learner, in parts of about so much; nothing else happens meanwhile.
+    pub snapshot_part_bytes: usize,
     /// A leader proposes so many transactions at most; its successor's epoch begins before their counter would wrap.
     pub counter_max: u32,
     /// Committed transactions kept in memory, for learners that come back.
@@ -136,6 +138,7 @@ impl Config {
             min_session_timeout_ms: 6_000,
             max_session_timeout_ms: 60_000,
             snap_count: 100_000,
+            snapshot_part_bytes: 256 << 10,
             counter_max: 0xffff_fffe,
             ring_bytes_max: 32 << 20,
             fast: FastLimits::default(),

@@ -7,13 +7,12 @@
 use crate::config::Bug;
 use crate::durability::Then;
 use crate::history::{Entry, History};
-use crate::server::{DiskOp, Effect, Event, Role, Server, EPOCH_LEAP_MAX};
+use crate::server::{DiskOp, Effect, Event, Image, Role, Server, EPOCH_LEAP_MAX};
 use crate::tree::Tree;
 use crate::{LinkId, Millis};
 use std::collections::{BTreeMap, VecDeque};
 use trivet_formats::jute::Jute;
 use trivet_formats::quorum::{kind, LearnerInfo, QuorumPacket, PROTOCOL_VERSION};
-use trivet_formats::snapshot::Writer;
 use trivet_formats::txn::Txn;
 use trivet_formats::{ServerId, SessionId, Zxid};
 
@@ -326,22 +325,43 @@ impl Server {
         }
     }
 
-    pub(crate) fn snapshot_received(&mut self, link: LinkId, mut tree: Tree) {
-        let Role::Following(f) = &mut self.role else { return };
+    /// Whether a snapshot on this connection will be taken.
+    pub fn awaits_snapshot(&self, link: LinkId) -> bool {
+        matches!(&self.role, Role::Following(Following { phase: Phase::AwaitSnapshot { .. }, link: l, .. }) if *l == Some(link))
+    }
+
+    /// A large one takes a while; the limit is on silence.
+    pub(crate) fn snapshot_comes(&mut self, link: LinkId) {
+        if self.awaits_snapshot(link) {
+            self.synchronisation_goes_on();
+        }
+    }
+
+    fn synchronisation_goes_on(&mut self) {
+        let leader = self.following().leader;
+        let (now, limit) = (self.now.mono_ms, self.establish_limit_ms(leader));
+        let f = self.following();
+        f.last_heard = now;
+        f.give_up_at = f.give_up_at.max(now + limit);
+    }
+
+    pub(crate) fn snapshot_received(&mut self, link: LinkId, mut tree: Tree, image: Image) {
+        let Role::Following(f) = &self.role else { return };
         let Phase::AwaitSnapshot { zxid } = f.phase else { return };
         if f.link != Some(link) {
             return;
         }
-        f.last_heard = self.now.mono_ms;
+        self.synchronisation_goes_on();
         tree.set_last_zxid(zxid);
-        let bytes = tree.write(Writer::file()).into();
+        // There may be more in it.
+        tree.compare_digests_behind(Zxid::MAX);
         self.abort_snapshot();
         self.history = History::new(zxid, self.cfg.ring_bytes_max);
         self.tree = tree;
         self.take_members_from_tree();
         self.snap_wanted = None;
         self.txns_since_snapshot = 0;
-        self.write(DiskOp::Install { zxid, bytes }, Then::Nothing);
+        self.write(DiskOp::Install { zxid, image }, Then::Nothing);
         // Watches would miss what lies between the two trees.
         self.drop_clients();
         self.begin_to_take_over(zxid);
@@ -360,6 +380,9 @@ impl Server {
         let follows = zxid == last.next() || (zxid.epoch() > last.epoch() && zxid.counter() == 1);
         if zxid <= last || !follows {
             return self.look(format!("the leader proposed {zxid} behind {last}: something is missing"));
+        }
+        if self.following().phase == Phase::Sync {
+            self.synchronisation_goes_on();
         }
         let bytes = p.data.clone().expect("decoded from it");
         let reconfig = txn.is_reconfig();
@@ -403,6 +426,10 @@ impl Server {
         self.send(link, &QuorumPacket::new(kind::ACK, epoch << 32));
         while self.history.tail().front().is_some_and(|e| e.zxid() <= commit_to) {
             self.commit_next();
+        }
+        // This is behind all that was committed while a snapshot came.
+        if !self.tree.digest_counts(self.history.last_committed().next()) {
+            self.tree.compare_digests_behind(self.history.last_committed());
         }
         self.take_members(&members);
         let open: Vec<_> = self.history.tail().iter().map(|e| e.zxid()).collect();

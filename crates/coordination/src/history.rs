@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::mem::size_of;
+use std::sync::{Arc, Weak};
 use trivet_formats::txn::{Logged, Txn};
 use trivet_formats::Zxid;
 
@@ -68,8 +69,12 @@ pub struct History {
     /// The zxid before the ring's first.
     base: Zxid,
     tail: VecDeque<Entry>,
+    /// Somebody will want what comes after each of these.
+    wanted: Vec<Weak<Zxid>>,
 }
 
+/// What learners will want makes the ring so many times its size; beyond that it goes all the same.
+const WANTED_TIMES_MAX: usize = 8;
 /// A segment takes no more beyond this, or a sixteenth of the ring.
 const SEGMENT_BYTES: usize = 256 << 10;
 
@@ -89,7 +94,14 @@ pub enum Plan {
 
 impl History {
     pub fn new(base: Zxid, ring_bytes_max: usize) -> Self {
-        History { ring: VecDeque::new(), ring_bytes: 0, ring_bytes_max, base, tail: VecDeque::new() }
+        History {
+            ring: VecDeque::new(),
+            ring_bytes: 0,
+            ring_bytes_max,
+            base,
+            tail: VecDeque::new(),
+            wanted: Vec::new(),
+        }
     }
 
     /// The newest zxid in the log, committed or not.
@@ -132,11 +144,25 @@ impl History {
         segment.entries.push((zxid, segment.bytes.len() as u32));
         self.ring_bytes += segment.size_bytes();
         while self.ring_bytes > self.ring_bytes_max && self.ring.len() > 1 {
+            if self.ring_bytes <= self.ring_bytes_max * WANTED_TIMES_MAX && self.is_wanted(self.ring[0].last()) {
+                return;
+            }
             if let Some(oldest) = self.ring.pop_front() {
                 self.base = oldest.last();
                 self.ring_bytes -= oldest.size_bytes();
             }
         }
+    }
+    fn is_wanted(&self, last: Zxid) -> bool {
+        self.wanted.iter().filter_map(Weak::upgrade).any(|after| *after < last)
+    }
+    /// What comes after `zxid` stays in memory while the other side of this is there, if it does not become too much:
+    /// look at `base`.
+    pub fn keep_after(&mut self, zxid: Zxid) -> Arc<Zxid> {
+        let kept = Arc::new(zxid);
+        self.wanted.retain(|w| w.strong_count() > 0);
+        self.wanted.push(Arc::downgrade(&kept));
+        kept
     }
     /// Drops what comes after `zxid` from the tail. False when the log has no such point that is
     /// not older than what is committed here.
@@ -249,5 +275,22 @@ mod tests {
         }
         assert_eq!(h.plan(Zxid::new(1, 1), false), Plan::Snap);
         assert_eq!(h.plan(Zxid::new(1, 48), false), Plan::Diff { after: Zxid::new(1, 48) });
+    }
+
+    #[test]
+    fn what_is_wanted_stays_but_not_without_end() {
+        let mut h = History::new(Zxid::ZERO, 300);
+        let wanted = h.keep_after(Zxid::new(1, 3));
+        let mut add = |i| {
+            h.push(entry(1, i));
+            h.commit_next();
+            (h.base(), h.ring_bytes)
+        };
+        let kept = (1..40).map(&mut add).last().unwrap();
+        assert!(kept.0 <= Zxid::new(1, 3) && kept.1 > 300, "{kept:?}");
+        let too_much = (40..1_000).map(&mut add).last().unwrap();
+        assert!(too_much.0 > Zxid::new(1, 3) && too_much.1 <= 300 * WANTED_TIMES_MAX, "{too_much:?}");
+        drop(wanted);
+        assert!(add(1_000).1 <= 300);
     }
 }

@@ -581,8 +581,11 @@ impl Server {
 
     /// Compares the tree with what an Apache leader has, and keeps a digest now and then for `hash`.
     fn note_digest(&mut self, zxid: trivet_formats::Zxid, theirs: Option<i64>) {
+        if !self.tree.digest_counts(zxid) {
+            return;
+        }
         let ours = self.tree.digest();
-        if theirs.is_some_and(|d| d != ours) && self.tree.digest_counts(zxid) {
+        if theirs.is_some_and(|d| d != ours) {
             self.counters.digest_mismatches += 1;
             let who = match &self.role {
                 Role::Following(f) => format!("{:?}", f.leader),

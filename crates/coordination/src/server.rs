@@ -19,6 +19,7 @@ use crate::{ConnId, LinkId, Millis};
 use bytes::Bytes;
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use trivet_formats::election::{Lead, LinkProbe, Notification, ServerState};
 use trivet_formats::quorum::QuorumPacket;
 use trivet_formats::txn::Logged;
@@ -97,16 +98,29 @@ pub enum Input {
         link: LinkId,
         packet: QuorumPacket,
     },
+    /// Some of the stream behind a SNAP packet came.
+    SnapshotComes(LinkId),
     /// The stream behind a SNAP packet, read whole.
     Snapshot {
         link: LinkId,
         tree: Box<Tree>,
+        image: Image,
     },
+    /// The last part of a snapshot is on its way.
+    PartSent(LinkId),
     LinkDown(LinkId),
     Client {
         conn: ConnId,
         input: ClientInput,
     },
+}
+
+/// The file of a snapshot that came from another server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Image {
+    Bytes(Bytes),
+    /// On the disk already, and synced, under a name of its own.
+    Written(PathBuf),
 }
 
 /// Operations of the disk, carried out one after the other.
@@ -123,7 +137,7 @@ pub enum DiskOp {
     /// Replace everything by this snapshot, atomically.
     Install {
         zxid: Zxid,
-        bytes: Bytes,
+        image: Image,
     },
     /// A snapshot beside the log, to shorten the next start, begins; its parts follow, with other operations
     /// between them.
@@ -197,6 +211,12 @@ pub enum Effect {
     Send {
         link: LinkId,
         bytes: Bytes,
+    },
+    /// Of the stream behind a SNAP packet. Unless it is the last one, the driver says when it is on its way.
+    SendPart {
+        link: LinkId,
+        bytes: Bytes,
+        last: bool,
     },
     CloseLink(LinkId),
     /// Closes a connection once what was sent on it is out.
@@ -339,9 +359,11 @@ impl Server {
     /// A server with what was recovered from its disk. `now.wall_ms` must be later than at any
     /// earlier start, for session ids are made of it.
     pub fn new(cfg: Config, recovered: Recovered, now: Now) -> Self {
-        let Recovered { tree, log, accepted_epoch, current_epoch } = recovered;
+        let Recovered { mut tree, log, accepted_epoch, current_epoch } = recovered;
         let mut history = History::new(tree.last_zxid(), cfg.ring_bytes_max);
         log.into_iter().filter(|l| l.zxid() > tree.last_zxid()).for_each(|l| history.push(Entry::from(l)));
+        // What the snapshot has too early is in the log.
+        tree.compare_digests_behind(history.last());
         let next_session = SessionId::first_of(cfg.id, now.wall_ms);
         Server {
             election: Election::new(cfg.id),
@@ -417,7 +439,9 @@ impl Server {
             Input::LinkUp(link, from) => self.link_up(link, from),
             Input::Refused { who, reason } => self.refuse(who, reason),
             Input::Packet { link, packet } => self.packet(link, packet),
-            Input::Snapshot { link, tree } => self.snapshot_received(link, *tree),
+            Input::SnapshotComes(link) => self.snapshot_comes(link),
+            Input::Snapshot { link, tree, image } => self.snapshot_received(link, *tree, image),
+            Input::PartSent(link) => self.send_part(link),
             Input::LinkDown(link) => self.link_down(link),
             Input::Client { conn, input } => self.client(conn, input),
         }

@@ -6,11 +6,10 @@ use crate::server::{DiskOp, Server};
 use crate::Millis;
 use foldhash::fast::FixedState;
 use std::hash::BuildHasher;
+use trivet_formats::snapshot::Writer;
 use trivet_formats::Zxid;
 
-/// A part is about so long, and the next one follows after this, which is less than the 5 ms between two looks at the
-/// deadline: 50 MB/s.
-const PART_BYTES: usize = 256 << 10;
+/// The next part follows after this, which is less than the 5 ms between two looks at the deadline: 50 MB/s.
 const PART_PAUSE_MS: Millis = 4;
 
 /// After how many transactions behind one that began there the next snapshot begins: half of `snap_count` at least, and
@@ -34,7 +33,7 @@ impl Server {
             return;
         }
         self.txns_since_snapshot = 0;
-        let walk = self.tree.begin_walk();
+        let walk = self.tree.begin_walk(Writer::file());
         self.snapshot_after = after(&self.cfg, walk.zxid());
         self.write(DiskOp::SnapshotBegin(walk.zxid()), Then::Nothing);
         self.snapshot = Some(walk);
@@ -52,7 +51,7 @@ impl Server {
             return;
         }
         let Some(walk) = self.snapshot.take() else { return };
-        let (part, rest) = self.tree.walk_on(walk, PART_BYTES);
+        let (part, rest) = self.tree.walk_on(walk, self.cfg.snapshot_part_bytes);
         self.snapshot = rest;
         self.write(DiskOp::SnapshotPart(part.into()), Then::Nothing);
         if self.snapshot.is_none() {

@@ -21,7 +21,8 @@ use acls::Acls;
 use index::Index;
 use slots::{Id, Slot, Slots, NONE};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use trivet_formats::client::{open_acl, Acl, Stat, StatPersisted};
 use trivet_formats::{SessionId, Zxid};
 
@@ -150,12 +151,12 @@ pub struct Tree {
     last_zxid: Zxid,
     data_bytes: u64,
     digest: i64,
-    /// A digest in a transaction up to here is not this tree's: it was read from a snapshot that took a while.
+    /// Up to here the tree's digest is none that another server has: it was read from a snapshot that took a while.
     digest_from: Zxid,
     /// Subtrees with a quota.
     quotas: BTreeSet<Box<str>>,
-    /// The node that a snapshot in parts writes next.
-    walk_at: Id,
+    /// The node that each snapshot in parts writes next; none behind the end of one that was given up.
+    walks: Vec<Weak<AtomicU32>>,
 }
 
 impl Default for Tree {
@@ -199,7 +200,7 @@ impl Tree {
             digest: 0,
             digest_from: Zxid::ZERO,
             quotas: BTreeSet::new(),
-            walk_at: NONE,
+            walks: Vec::new(),
         }
     }
 
@@ -283,8 +284,8 @@ impl Tree {
 
     /// Takes a node without children out of every index. Its access list is still in use.
     fn take_out(&mut self, id: Id, path: &str) -> Slot {
-        if self.walk_at == id {
-            self.walk_at = self.slots.behind_children_of(id, self.root).unwrap_or(NONE);
+        for walk in self.walks.iter().filter_map(Weak::upgrade).filter(|w| w.load(Relaxed) == id) {
+            walk.store(self.slots.behind_children_of(id, self.root).unwrap_or(NONE), Relaxed);
         }
         let slot = self.slots.remove(id);
         self.index.remove(slot.hash, id);
@@ -329,7 +330,11 @@ impl Tree {
     pub fn digest(&self) -> i64 {
         self.digest
     }
-    /// Whether a digest that came with this transaction, which was just applied, is comparable with this tree's.
+    /// What was in the tree too early is not any more behind this transaction.
+    pub fn compare_digests_behind(&mut self, zxid: Zxid) {
+        self.digest_from = zxid;
+    }
+    /// Whether the digest behind this transaction, which was just applied, is comparable with other servers'.
     pub fn digest_counts(&self, zxid: Zxid) -> bool {
         zxid > self.digest_from
     }

@@ -8,6 +8,7 @@ pub struct Zxid(pub i64);
 
 impl Zxid {
     pub const ZERO: Zxid = Zxid(0);
+    pub const MAX: Zxid = Zxid(i64::MAX);
 
     pub fn new(epoch: i64, counter: u32) -> Zxid {
         Zxid((epoch << 32) | i64::from(counter))

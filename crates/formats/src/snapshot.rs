@@ -9,7 +9,7 @@ use crate::jute::{put_buffer, put_str, Jute, Reader};
 use crate::quorum::bad;
 use crate::txn::DIGEST_VERSION;
 use crate::Zxid;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 pub const MAGIC: [u8; 4] = *b"ZKSN";
 pub const VERSION: i32 = 2;
@@ -165,6 +165,48 @@ impl<R: Read> Fields<R> {
     }
 }
 
+/// Hands a stream on, and writes the file of the same snapshot beside that.
+pub struct Copied<R, W> {
+    stream: R,
+    file: W,
+    /// What is not in the file yet: the last bytes may be the stream's end mark, which it does not have.
+    held: Vec<u8>,
+    sum: simd_adler32::Adler32,
+}
+
+impl<R: Read, W: Write> Copied<R, W> {
+    pub fn new(stream: R, file: W) -> Self {
+        Copied { stream, file, held: Writer::file().out, sum: simd_adler32::Adler32::new() }
+    }
+    fn write(&mut self) -> io::Result<()> {
+        let sure = self.held.len().saturating_sub(4 + STREAM_END.len());
+        self.sum.write(&self.held[..sure]);
+        self.file.write_all(&self.held[..sure])?;
+        self.held.drain(..sure);
+        Ok(())
+    }
+    /// Seals the file. Only behind a `read_stream` that found the end.
+    pub fn finish(mut self) -> io::Result<(R, W)> {
+        self.write()?;
+        let mut seal = Vec::new();
+        i64::from(self.sum.finish()).put(&mut seal);
+        put_str(&mut seal, "/");
+        self.file.write_all(&seal)?;
+        Ok((self.stream, self.file))
+    }
+}
+
+impl<R: Read, W: Write> Read for Copied<R, W> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let n = self.stream.read(out)?;
+        self.held.extend_from_slice(&out[..n]);
+        if self.held.len() >= READ_AHEAD_BYTES {
+            self.write()?;
+        }
+        Ok(n)
+    }
+}
+
 /// Builds either form, whole or in parts.
 pub struct Writer {
     out: Vec<u8>,
@@ -223,9 +265,12 @@ impl Writer {
         i64::from(sum.finish()).put(&mut self.out);
         put_str(&mut self.out, "/");
     }
-    /// The end of a file, with the digest that the tree has behind this transaction. (Releases of before 3.6 stop
+    /// The end; that of a file with the digest that the tree has behind this transaction. (Releases of before 3.6 stop
     /// reading at the first seal.)
     pub fn finish_with_digest(mut self, zxid: Zxid, digest: i64) -> Vec<u8> {
+        if !self.file {
+            return self.finish();
+        }
         put_str(&mut self.out, "/");
         self.seal();
         zxid.0.put(&mut self.out);
@@ -307,6 +352,23 @@ mod tests {
         let mut seen = Seen::default();
         read_file(&parts[..], &mut seen).unwrap();
         assert_eq!(seen.nodes, ["", "/a"]);
+    }
+
+    #[test]
+    fn a_stream_that_passes_leaves_its_file() {
+        let mut long = Writer::stream();
+        let mut same = Writer::file();
+        for w in [&mut long, &mut same] {
+            w.tables([(5, 10)].into_iter(), [].into_iter());
+            w.node("", None, -1, &StatPersisted::default());
+            (0..3_000).for_each(|i| w.node(&format!("/n{i}"), Some(&[7; 300]), -1, &StatPersisted::default()));
+        }
+        for (stream, file) in [(long.finish(), same.finish()), (written(Writer::stream()), written(Writer::file()))] {
+            let mut copied = Copied::new(&stream[..], Vec::new());
+            read_stream(&mut copied, &mut Seen::default()).unwrap();
+            let (rest, copy) = copied.finish().unwrap();
+            assert!(rest.is_empty() && copy == file);
+        }
     }
 
     #[test]

@@ -2,11 +2,10 @@
 
 use super::{LearnerPhase, Phase};
 use crate::history::Plan;
-use crate::server::{Effect, Server};
+use crate::server::Server;
 use crate::LinkId;
 use bytes::Bytes;
 use trivet_formats::quorum::{kind, QuorumPacket};
-use trivet_formats::snapshot::Writer;
 use trivet_formats::Zxid;
 
 impl Server {
@@ -25,29 +24,33 @@ impl Server {
 
     pub(super) fn synchronise(&mut self, link: LinkId) {
         let l = self.leading();
-        let established = l.phase == Phase::Broadcast;
-        let epoch = l.epoch;
         let peer = l.learners[&link].last_zxid;
-        let observer = l.learners[&link].observer;
         // Before the quorum is complete the whole log counts: it is what NEWLEADER will commit.
-        let with_tail = !established;
+        let with_tail = l.phase != Phase::Broadcast;
         match self.history.plan(peer, with_tail) {
             Plan::Diff { after } => {
                 self.counters.diffs_sent += 1;
                 let upto = if with_tail { self.history.last() } else { self.history.last_committed() };
                 self.send(link, &QuorumPacket::new(kind::DIFF, upto.0));
-                self.send_history(link, after, with_tail);
+                self.send_what_follows(link, after);
             }
             Plan::Trunc { to } => {
                 self.counters.truncs_sent += 1;
                 self.send(link, &QuorumPacket::new(kind::TRUNC, to.0));
-                self.send_history(link, to, with_tail);
+                self.send_what_follows(link, to);
             }
             Plan::Snap => {
                 self.counters.snaps_sent += 1;
-                self.send_snapshot(link, with_tail);
+                self.begin_to_send_snapshot(link);
             }
         }
+    }
+
+    /// What a learner lacks that has everything up to `after`, and NEWLEADER: from here on it gets what all get.
+    pub(super) fn send_what_follows(&mut self, link: LinkId, after: Zxid) {
+        let l = self.leading();
+        let (established, epoch, observer) = (l.phase == Phase::Broadcast, l.epoch, l.learners[&link].observer);
+        self.send_history(link, after, !established);
         if established && !observer {
             let open: Vec<_> = self.history.tail().iter().map(|e| (e.zxid(), e.logged.bytes().clone())).collect();
             for (zxid, bytes) in open {
@@ -70,21 +73,6 @@ impl Server {
             self.send(link, &proposal);
             self.send(link, &QuorumPacket::new(kind::COMMIT, zxid.0));
         }
-    }
-
-    /// The tree with everything that counts, as one stream behind its packet.
-    fn send_snapshot(&mut self, link: LinkId, with_tail: bool) {
-        let (zxid, bytes) = if with_tail && !self.history.tail().is_empty() {
-            let mut tree = self.tree.clone();
-            for e in self.history.tail() {
-                tree.apply(&e.logged.txn(), &mut Vec::new());
-            }
-            (self.history.last(), tree.write(Writer::stream()))
-        } else {
-            (self.history.last_committed(), self.tree.write(Writer::stream()))
-        };
-        self.send(link, &QuorumPacket::new(kind::SNAP, zxid.0));
-        self.out.push(Effect::Send { link, bytes: bytes.into() });
     }
 
     pub(super) fn new_leader_acknowledged(&mut self, link: LinkId, p: &QuorumPacket) {

@@ -139,7 +139,7 @@ fn a_snapshot_in_parts_and_the_replay_behind_it_are_the_tree() {
             t.apply(&txn, &mut Vec::new());
             log.push(txn);
             if n == 100 {
-                walk = Some(t.begin_walk());
+                walk = Some(t.begin_walk(Writer::file()));
             }
             if dice(4) != 0 && n < 300 {
                 continue;

@@ -9,15 +9,18 @@
 use super::slots::{Id, Slot, NONE};
 use super::{acls, Tree, OPEN_ACL_ID};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::Arc;
 use trivet_formats::client::Acl;
 use trivet_formats::snapshot::Writer;
 use trivet_formats::Zxid;
 
-/// One snapshot in parts; a tree has one at a time.
+/// One snapshot in parts.
 pub struct Walk {
     zxid: Zxid,
     nodes: Nodes,
+    /// The node that comes next; the tree moves it on when that one goes.
+    at: Arc<AtomicU32>,
 }
 
 impl Walk {
@@ -75,23 +78,26 @@ impl Tree {
         nodes.writer.finish()
     }
 
-    pub fn begin_walk(&mut self) -> Walk {
-        self.walk_at = self.root;
-        Walk { zxid: self.last_zxid, nodes: Nodes::begin(self, Writer::file()) }
+    pub fn begin_walk(&mut self, writer: Writer) -> Walk {
+        let at = Arc::new(AtomicU32::new(self.root));
+        self.walks.retain(|w| w.strong_count() > 0);
+        self.walks.push(Arc::downgrade(&at));
+        Walk { zxid: self.last_zxid, nodes: Nodes::begin(self, writer), at }
     }
 
     /// Goes on until about so many bytes are written. The second is none behind the last part.
-    pub fn walk_on(&mut self, mut walk: Walk, bytes: usize) -> (Vec<u8>, Option<Walk>) {
+    pub fn walk_on(&self, mut walk: Walk, bytes: usize) -> (Vec<u8>, Option<Walk>) {
         let nodes = &mut walk.nodes;
         // Slots may have changed hands since the last part.
         nodes.parent = NONE;
         nodes.path.clear();
         while nodes.writer.waiting() < bytes {
-            if self.walk_at == NONE {
+            let at = walk.at.load(Relaxed);
+            if at == NONE {
                 return (walk.nodes.writer.finish_with_digest(self.last_zxid, self.digest), None);
             }
-            nodes.write(self, self.slots.get(self.walk_at));
-            self.walk_at = self.slots.behind(self.walk_at, self.root).unwrap_or(NONE);
+            nodes.write(self, self.slots.get(at));
+            walk.at.store(self.slots.behind(at, self.root).unwrap_or(NONE), Relaxed);
         }
         (nodes.writer.take(), Some(walk))
     }

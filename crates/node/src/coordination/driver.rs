@@ -337,6 +337,9 @@ impl Driver {
     pub(super) fn settings(&self) -> &Settings {
         &self.settings
     }
+    pub(super) fn awaits_snapshot(&self, link: LinkId) -> bool {
+        self.server.awaits_snapshot(link)
+    }
 
     /// Numbers a connection that was accepted.
     pub(super) fn new_link(&mut self) -> LinkId {
@@ -407,6 +410,11 @@ impl Driver {
             Effect::Send { link, bytes } => {
                 if let Some(l) = self.links.get(&link) {
                     l.send(bytes);
+                }
+            }
+            Effect::SendPart { link, bytes, last } => {
+                if let Some(l) = self.links.get(&link) {
+                    l.send_part(bytes, last);
                 }
             }
             Effect::CloseLink(link) => {

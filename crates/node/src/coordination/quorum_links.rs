@@ -2,10 +2,12 @@
 //! snapshot stream alone is read by a thread of its own, for that takes a while.
 
 use super::driver::{feed, Message, Shared};
+use super::store::Received;
 use bytes::{Buf, Bytes, BytesMut};
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,7 +17,7 @@ use tokio::sync::{mpsc, Notify};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use trivet_coordination::tree::Tree;
-use trivet_coordination::{Input, LinkId};
+use trivet_coordination::{Image, Input, LinkId};
 use trivet_formats::quorum::{first_packet, kind, QuorumPacket};
 use trivet_formats::snapshot;
 
@@ -40,6 +42,8 @@ const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 /// is proposed in that time, and a snapshot.
 struct Outgoing {
     waiting: RefCell<Vec<Bytes>>,
+    /// The core wants to know when all of it is out.
+    wants_to_know: Cell<bool>,
     finished: Cell<bool>,
     wake: Notify,
 }
@@ -53,6 +57,11 @@ impl QuorumLink {
     pub(super) fn send(&self, bytes: Bytes) {
         self.outgoing.waiting.borrow_mut().push(bytes);
         self.outgoing.wake.notify_one();
+    }
+    /// Of a snapshot; unless it is the last, the core hears when it is out.
+    pub(super) fn send_part(&self, bytes: Bytes, last: bool) {
+        self.outgoing.wants_to_know.set(!last);
+        self.send(bytes);
     }
     pub(super) fn close(self) {
         self.task.abort();
@@ -73,13 +82,18 @@ pub(super) fn run(
 ) -> io::Result<QuorumLink> {
     stream.set_nodelay(true)?;
     socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-    let outgoing = Rc::new(Outgoing { waiting: RefCell::default(), finished: Cell::new(false), wake: Notify::new() });
+    let outgoing = Rc::new(Outgoing {
+        waiting: RefCell::default(),
+        wants_to_know: Cell::new(false),
+        finished: Cell::new(false),
+        wake: Notify::new(),
+    });
     let (queue, shared) = (outgoing.clone(), shared.clone());
     let task = tokio::task::spawn_local(async move {
         let from = stream.peer_addr().ok();
         let (mut reader, mut writer) = stream.into_split();
         let finished = tokio::select! {
-            written = write(&queue, &mut writer) => written.is_ok(),
+            written = write(link, &queue, &mut writer, &shared) => written.is_ok(),
             broken = read(link, &mut reader, stranger, &shared) => {
                 match broken {
                     Err(Broken::Introduction(e)) => {
@@ -103,11 +117,17 @@ pub(super) fn run(
     Ok(QuorumLink { outgoing, task: task.abort_handle() })
 }
 
-async fn write(queue: &Outgoing, writer: &mut OwnedWriteHalf) -> io::Result<()> {
+async fn write(link: LinkId, queue: &Outgoing, writer: &mut OwnedWriteHalf, shared: &Shared) -> io::Result<()> {
     let mut gathered = Vec::new();
     loop {
         let waiting = std::mem::take(&mut *queue.waiting.borrow_mut());
         if waiting.is_empty() {
+            if queue.wants_to_know.take() {
+                // Whatever else came meanwhile goes first.
+                tokio::task::yield_now().await;
+                feed(shared, Input::PartSent(link));
+                continue;
+            }
             if queue.finished.get() {
                 return writer.shutdown().await;
             }
@@ -182,8 +202,12 @@ async fn read(
         let snapshot_follows = packet.kind == kind::SNAP && link.0 & LinkId::DIALLED != 0;
         feed(shared, Input::Packet { link, packet });
         if snapshot_follows {
-            let tree = read_snapshot(stream, &mut buffer).await?;
-            feed(shared, Input::Snapshot { link, tree: Box::new(tree) });
+            let (tree, file) = read_snapshot(link, stream, &mut buffer, shared).await?;
+            if shared.borrow().awaits_snapshot(link) {
+                feed(shared, Input::Snapshot { link, tree: Box::new(tree), image: Image::Written(file) });
+            } else {
+                std::fs::remove_file(&file)?;
+            }
         }
     }
 }
@@ -211,7 +235,7 @@ async fn read_more(stream: &mut OwnedReadHalf, buffer: &mut BytesMut) -> io::Res
 /// Said by the thread that reads a snapshot.
 enum Progress {
     WantsMore,
-    Done(io::Result<(Tree, Bytes)>),
+    Done(io::Result<(Tree, PathBuf, Bytes)>),
 }
 
 /// The bytes of a snapshot as they come.
@@ -234,26 +258,48 @@ impl Read for Pieces {
     }
 }
 
+/// Makes a tree of it, and the file of it. What follows the snapshot comes back, too.
+fn take_in(pieces: Pieces, received: Received) -> io::Result<(Tree, PathBuf, Bytes)> {
+    let path = received.path().to_path_buf();
+    let mut tree = Tree::bare();
+    let mut copied = snapshot::Copied::new(pieces, received);
+    let taken = snapshot::read_stream(&mut copied, &mut tree).and_then(|()| {
+        let (pieces, received) = copied.finish()?;
+        received.sync();
+        Ok((tree, path.clone(), pieces.piece))
+    });
+    if taken.is_err() {
+        // If it stays, the next start removes it.
+        let _ = std::fs::remove_file(path);
+    }
+    taken
+}
+
 /// One piece is on its way at a time; what follows the snapshot stays in the buffer.
-async fn read_snapshot(stream: &mut OwnedReadHalf, buffer: &mut BytesMut) -> io::Result<Tree> {
+async fn read_snapshot(
+    link: LinkId,
+    stream: &mut OwnedReadHalf,
+    buffer: &mut BytesMut,
+    shared: &Shared,
+) -> io::Result<(Tree, PathBuf)> {
     let (progress, mut reports) = mpsc::channel(1);
     let (sender, pieces) = std::sync::mpsc::channel();
-    let mut source = Pieces { piece: buffer.split().freeze(), pieces, progress: progress.clone() };
+    let source = Pieces { piece: buffer.split().freeze(), pieces, progress: progress.clone() };
+    let received = Received::create(&shared.borrow().settings().data_dir, link.0)?;
     std::thread::Builder::new().name("snapshot-read".into()).spawn(move || {
-        let mut tree = Tree::bare();
-        let read = snapshot::read_stream(&mut source, &mut tree);
-        let _ = progress.blocking_send(Progress::Done(read.map(|()| (tree, source.piece))));
+        let _ = progress.blocking_send(Progress::Done(take_in(source, received)));
     })?;
     loop {
         match reports.recv().await {
             Some(Progress::WantsMore) => {
                 read_more(stream, buffer).await?;
                 let _ = sender.send(buffer.split().freeze());
+                feed(shared, Input::SnapshotComes(link));
             }
             Some(Progress::Done(read)) => {
-                let (tree, rest) = read?;
+                let (tree, file, rest) = read?;
                 buffer.extend_from_slice(&rest);
-                return Ok(tree);
+                return Ok((tree, file));
             }
             None => return Err(io::Error::other("the thread that reads the snapshot ended")),
         }

@@ -15,7 +15,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use trivet_coordination::tree::Tree;
-use trivet_coordination::{DiskOp, Recovered};
+use trivet_coordination::{DiskOp, Image, Recovered};
 use trivet_formats::txn::Logged;
 use trivet_formats::{snapshot, txnlog, Zxid};
 
@@ -29,6 +29,8 @@ const SYNC_EACH_BYTES: usize = 1 << 20;
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 const INSTALL_MARK: &str = "trivet.install";
+/// What comes from another server, until it is whole.
+const RECEIVED: &str = "trivet.received.";
 
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -148,7 +150,7 @@ impl Store {
         for entry in at(&self.dir, fs::read_dir(&self.dir))? {
             let path = at(&self.dir, entry)?.path();
             let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-            if name.starts_with("snapshot.") && name.ends_with(".tmp") {
+            if name.starts_with(RECEIVED) || name.starts_with("snapshot.") && name.ends_with(".tmp") {
                 at(&path, fs::remove_file(&path))?;
             }
         }
@@ -327,7 +329,7 @@ impl Store {
             DiskOp::AcceptedEpoch(e) => write_atomically(&self.dir, "acceptedEpoch", e.to_string().as_bytes()),
             DiskOp::CurrentEpoch(e) => write_atomically(&self.dir, "currentEpoch", e.to_string().as_bytes()),
             DiskOp::Truncate(zxid) => self.truncate(zxid),
-            DiskOp::Install { zxid, bytes } => self.install(zxid, &bytes),
+            DiskOp::Install { zxid, image } => self.install(zxid, &image),
             DiskOp::SnapshotBegin(zxid) => {
                 self.close_log()?;
                 self.snapshot = Some(self.begin_snapshot(zxid)?);
@@ -404,9 +406,15 @@ impl Store {
 
     /// The new snapshot is complete beside the old files; then a mark says that it replaces them; then
     /// they go. A crash before the mark changes nothing, one behind it is finished at the next start.
-    fn install(&mut self, zxid: Zxid, bytes: &[u8]) -> io::Result<()> {
+    fn install(&mut self, zxid: Zxid, image: &Image) -> io::Result<()> {
         self.close_log()?;
-        write_atomically(&self.dir, "trivet.installing", bytes)?;
+        match image {
+            Image::Bytes(bytes) => write_atomically(&self.dir, "trivet.installing", bytes)?,
+            Image::Written(path) => {
+                fs::rename(path, self.dir.join("trivet.installing"))?;
+                sync_dir(&self.dir)?;
+            }
+        }
         write_atomically(&self.dir, INSTALL_MARK, format!("1 {:x}", zxid.0).as_bytes())?;
         self.replace_by_installed(zxid)
     }
@@ -462,17 +470,58 @@ impl Store {
             }
             several = batch.len() > 1;
             if let Err(e) = self.carry_out(batch, &mut done) {
-                let path = self.log.as_ref().map_or(self.dir.as_path(), LogFile::path);
-                eprintln!(
-                    "trivet: coordination cannot write {}: {e}; stopping before anything is acknowledged that is not on disk",
-                    path.display()
-                );
-                std::process::exit(74);
+                stop(self.log.as_ref().map_or(self.dir.as_path(), LogFile::path), &e);
             }
         }
         if let Err(e) = self.close_log() {
             eprintln!("trivet: coordination cannot close its log: {e}");
         }
+    }
+}
+
+fn stop(path: &Path, e: &io::Error) -> ! {
+    eprintln!(
+        "trivet: coordination cannot write {}: {e}; stopping before anything is acknowledged that is not on disk",
+        path.display()
+    );
+    std::process::exit(74);
+}
+
+/// A snapshot that another server sends, on its way to the disk.
+pub(super) struct Received {
+    file: File,
+    path: PathBuf,
+    unsynced: usize,
+}
+
+impl Received {
+    /// `number` tells it from others that came, or come, to this process.
+    pub(super) fn create(data_dir: &Path, number: u64) -> io::Result<Received> {
+        let path = data_dir.join("version-2").join(format!("{RECEIVED}{number:x}"));
+        Ok(Received { file: File::create(&path)?, path, unsynced: 0 })
+    }
+    /// All of it is there.
+    pub(super) fn sync(&self) {
+        fsync(&self.file).unwrap_or_else(|e| stop(&self.path, &e.into()));
+    }
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Write for Received {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut written = self.file.write_all(bytes);
+        self.unsynced += bytes.len();
+        if self.unsynced >= SYNC_EACH_BYTES {
+            written = written.and_then(|()| Ok(fdatasync(&self.file)?));
+            self.unsynced = 0;
+        }
+        written.unwrap_or_else(|e| stop(&self.path, &e));
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -567,7 +616,7 @@ mod tests {
         write_atomically(&v2, INSTALL_MARK, b"1 100000005").unwrap();
         assert_eq!(last(dir.path()), Zxid::new(1, 5));
         assert!(!v2.join(INSTALL_MARK).exists());
-        write(dir.path(), vec![append(6), DiskOp::Install { zxid: Zxid::new(2, 1), bytes }]);
+        write(dir.path(), vec![append(6), DiskOp::Install { zxid: Zxid::new(2, 1), image: Image::Bytes(bytes) }]);
         assert_eq!(last(dir.path()), Zxid::new(2, 1));
     }
 
@@ -635,7 +684,9 @@ mod tests {
         assert_eq!(r.log.len(), 2);
         let names = |dir: &Path, prefix| numbered(&dir.join("version-2"), prefix).unwrap().len();
         assert_eq!((names(data.path(), "log."), names(logs.path(), "log.")), (0, 1));
-        store.carry_out(vec![(3, DiskOp::Install { zxid: Zxid::new(2, 1), bytes })], &mut |_| {}).unwrap();
+        store
+            .carry_out(vec![(3, DiskOp::Install { zxid: Zxid::new(2, 1), image: Image::Bytes(bytes) })], &mut |_| {})
+            .unwrap();
         assert_eq!((names(data.path(), "snapshot."), names(logs.path(), "log.")), (1, 0));
         store.carry_out(vec![(4, append(7))], &mut |_| {}).unwrap();
         let another = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@ use crate::Rng;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use trivet_coordination::tree::Tree;
-use trivet_coordination::{DiskOp, Recovered};
+use trivet_coordination::{DiskOp, Image, Recovered};
 use trivet_formats::txn::Logged;
 use trivet_formats::{snapshot, txnlog, Zxid};
 
@@ -46,7 +46,8 @@ impl Disk {
             DiskOp::Truncate(zxid) => self.log.retain(|(z, _)| *z <= zxid),
             DiskOp::AcceptedEpoch(e) => self.accepted_epoch = e,
             DiskOp::CurrentEpoch(e) => self.current_epoch = e,
-            DiskOp::Install { zxid, bytes } => {
+            DiskOp::Install { zxid, image } => {
+                let Image::Bytes(bytes) = image else { unreachable!("the simulator gives bytes") };
                 self.snapshot = Some((zxid, bytes));
                 self.log.clear();
             }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use trivet_coordination::config::Member;
 use trivet_coordination::tree::Tree;
-use trivet_coordination::{Bug, Config, DiskOp, Effect, Input, LinkId, Now, RoleName, Server};
+use trivet_coordination::{Bug, Config, DiskOp, Effect, Image, Input, LinkId, Now, RoleName, Server};
 use trivet_formats::election::Notification;
 use trivet_formats::quorum::{first_packet, kind};
 use trivet_formats::txn::{Txn, TxnBody};
@@ -242,6 +242,10 @@ impl<'a> World<'a> {
                     self.links.push(Link { ends, queues: Default::default(), snap_next: [false; 2], begun: false });
                 }
                 Effect::Send { link, bytes } => self.queue(server, link, Item::Bytes(bytes)),
+                Effect::SendPart { link, bytes, last } => {
+                    assert!(last, "a small tree is one part");
+                    self.queue(server, link, Item::Bytes(bytes));
+                }
                 Effect::CloseLink(link) | Effect::FinishLink(link) => {
                     self.queue(server, link, Item::Down);
                     self.nodes[server].links.remove(&link);
@@ -403,7 +407,8 @@ impl<'a> World<'a> {
         if std::mem::replace(&mut self.links[key].snap_next[end], false) {
             let mut tree = Tree::bare();
             snapshot::read_stream(&mut &bytes[..], &mut tree).expect("what a server of ours sends is a snapshot");
-            return self.feed(to, (7u8, &bytes[..]), Input::Snapshot { link, tree: Box::new(tree) });
+            let image = Image::Bytes(tree.write(snapshot::Writer::file()).into());
+            return self.feed(to, (7u8, &bytes[..]), Input::Snapshot { link, tree: Box::new(tree), image });
         }
         let packet = first_packet(&bytes, 1 << 20).ok().flatten().expect("what a server of ours sends is a packet").0;
         self.links[key].snap_next[end] = packet.kind == kind::SNAP;

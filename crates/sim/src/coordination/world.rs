@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use trivet_coordination::ensemble::Ensemble;
 use trivet_coordination::server::{Event as ServerEvent, NUMBERS_USED_UP};
 use trivet_coordination::tree::Tree;
-use trivet_coordination::{Bug, ClientInput, Config, ConnId, Effect, Input, LinkId, Now, RoleName, Server};
+use trivet_coordination::{Bug, ClientInput, Config, ConnId, Effect, Image, Input, LinkId, Now, RoleName, Server};
 use trivet_formats::quorum::{first_packet, kind};
 use trivet_formats::{snapshot, ServerId, Zxid};
 
@@ -112,6 +112,11 @@ pub(super) enum Event {
         life: u64,
         link: LinkId,
     },
+    PartSent {
+        node: usize,
+        life: u64,
+        link: LinkId,
+    },
     ToServer {
         client: usize,
         conn: u64,
@@ -153,8 +158,8 @@ struct Link {
     queues: [VecDeque<(u64, Bytes)>; 2],
     /// Earliest time of the next delivery, which keeps each direction in order.
     ready_at: [u64; 2],
-    /// Bytes of a snapshot follow a SNAP packet.
-    snap_next: [bool; 2],
+    /// Parts of a snapshot follow a SNAP packet: those that came.
+    snapshot: [Option<Vec<u8>>; 2],
 }
 
 pub(super) struct Node {
@@ -280,6 +285,8 @@ impl World {
             min_session_timeout_ms: 1_000,
             max_session_timeout_ms: 20_000,
             snap_count: 400,
+            // So that much happens between two of them.
+            snapshot_part_bytes: 600,
             // In some worlds epochs end because their numbers are used up; the lab's schedules are played as they are.
             counter_max: if self.options.seed % 3 == 0 && self.options.schedule.is_none() { 300 } else { 0xffff_fffe },
             // Small, so that learners fall out of it and need snapshots.
@@ -323,7 +330,8 @@ impl World {
 
     fn node_of(event: &Event) -> Option<usize> {
         match event {
-            Event::Timer { node, .. } | Event::DiskDone { node, .. } | Event::LinkDown { node, .. } => Some(*node),
+            Event::Timer { node, .. } | Event::DiskDone { node, .. } => Some(*node),
+            Event::LinkDown { node, .. } | Event::PartSent { node, .. } => Some(*node),
             Event::Probe { to, .. } | Event::Vote { to, .. } | Event::Dial { to, .. } => Some(*to),
             Event::Deliver { toward, .. } => Some(*toward),
             _ => None,
@@ -373,6 +381,11 @@ impl World {
             Event::LinkDown { node, life, link } => {
                 if self.nodes[node].life == life && self.nodes[node].links.remove(&link).is_some() {
                     self.feed(node, Input::LinkDown(link));
+                }
+            }
+            Event::PartSent { node, life, link } => {
+                if self.nodes[node].life == life && self.nodes[node].links.contains_key(&link) {
+                    self.feed(node, Input::PartSent(link));
                 }
             }
             Event::ToServer { client, conn, what } => self.to_server(client, conn, what),
@@ -495,6 +508,13 @@ impl World {
                 }
             }
             Effect::Send { link, bytes } => self.send(node, link, bytes),
+            Effect::SendPart { link, bytes, last } => {
+                self.send(node, link, bytes);
+                if !last {
+                    let delay = self.rng.range(0, 20);
+                    self.at(self.now + delay, Event::PartSent { node, life, link });
+                }
+            }
             Effect::CloseLink(link) => self.close_link(node, link),
             Effect::FinishLink(link) => self.finish_link(node, link),
             Effect::Disk { seq, op } => self.nodes[node].disk.submit(seq, op),

@@ -35,7 +35,7 @@ impl World {
         self.next_link += 1;
         let accepted = LinkId(key);
         let ends = [(from, life, link), (to, self.nodes[to].life, accepted)];
-        self.links.insert(key, Link { ends, queues: Default::default(), ready_at: [0; 2], snap_next: [false; 2] });
+        self.links.insert(key, Link { ends, queues: Default::default(), ready_at: [0; 2], snapshot: [None, None] });
         self.nodes[from].links.insert(link, key);
         self.nodes[to].links.insert(accepted, key);
         self.feed(to, Input::LinkUp(accepted, None));
@@ -97,18 +97,35 @@ impl World {
         }
         let Some((_, bytes)) = l.queues[end].pop_front() else { return };
         let (_, life, link) = l.ends[1 - end];
-        let snap = std::mem::replace(&mut l.snap_next[end], false);
+        let snapshot = l.snapshot[end].take();
         if self.nodes[toward].life != life || !self.nodes[toward].links.contains_key(&link) {
             return;
         }
-        if snap {
-            let mut tree = Tree::bare();
-            snapshot::read_stream(&mut &bytes[..], &mut tree).expect("what a server of ours sends is a snapshot");
-            return self.feed(toward, Input::Snapshot { link, tree: Box::new(tree) });
+        if let Some(mut parts) = snapshot {
+            parts.extend_from_slice(&bytes);
+            return self.part_arrives(key, toward, link, parts);
         }
         let packet = first_packet(&bytes, 64 << 20).ok().flatten().expect("what a server of ours sends is a packet").0;
-        self.links.get_mut(&key).expect("looked").snap_next[end] = packet.kind == kind::SNAP;
+        self.links.get_mut(&key).expect("looked").snapshot[end] = (packet.kind == kind::SNAP).then(Vec::new);
         self.feed(toward, Input::Packet { link, packet });
+    }
+
+    fn part_arrives(&mut self, key: u64, toward: usize, link: LinkId, parts: Vec<u8>) {
+        let mut copied = snapshot::Copied::new(&parts[..], Vec::new());
+        let mut tree = Tree::bare();
+        match snapshot::read_stream(&mut copied, &mut tree) {
+            Ok(()) => {
+                let file = copied.finish().expect("memory takes it").1;
+                self.feed(toward, Input::Snapshot { link, tree: Box::new(tree), image: Image::Bytes(file.into()) });
+            }
+            Err(e) => {
+                assert_eq!(e.kind(), std::io::ErrorKind::UnexpectedEof, "what a server of ours sends is a snapshot");
+                let l = self.links.get_mut(&key).expect("it delivered just now");
+                let end = usize::from(l.ends[0].0 == toward);
+                l.snapshot[end] = Some(parts);
+                self.feed(toward, Input::SnapshotComes(link));
+            }
+        }
     }
 
     /// One end is closed behind everything that was sent.
