@@ -4,12 +4,16 @@
 //! `ZKSN` in front and a seal behind (Adler-32 of everything before it, and "/"); a stream has
 //! "BenWasHere" behind. What 3.6 and later write behind the seal (digest, last zxid) is optional.
 
+mod fields;
+mod written;
+
+pub use written::{Copied, Writer};
+
 use crate::client::{Acl, StatPersisted};
-use crate::jute::{put_buffer, put_str, Jute, Reader};
+use crate::jute::{Jute, Reader};
 use crate::quorum::bad;
-use crate::txn::DIGEST_VERSION;
-use crate::Zxid;
-use std::io::{self, Read, Write};
+use fields::Fields;
+use std::io::{self, BufRead};
 
 pub const MAGIC: [u8; 4] = *b"ZKSN";
 pub const VERSION: i32 = 2;
@@ -18,8 +22,7 @@ const STREAM_END: &str = "BenWasHere";
 const MAX_FIELD_BYTES: usize = 64 << 20;
 const MAX_ACL_ENTRIES: i32 = 1 << 20;
 const MAX_STRING_BYTES: usize = 1 << 20;
-/// A file is read in pieces of this.
-const READ_AHEAD_BYTES: usize = 256 << 10;
+const STAT_BYTES: usize = 60;
 
 /// Receives what a snapshot holds, in its order.
 pub trait Sink {
@@ -32,37 +35,41 @@ pub trait Sink {
 }
 
 /// Reads the file form and checks its seal.
-pub fn read_file(r: impl Read, sink: &mut impl Sink) -> io::Result<()> {
-    let mut r = Fields { ahead: READ_AHEAD_BYTES, ..Fields::exactly(r) };
-    let head = r.take(16)?;
+pub fn read_file(mut r: impl BufRead, sink: &mut impl Sink) -> io::Result<()> {
+    let mut r = Fields::new(&mut r);
+    let head = r.look(16)?;
     if head[..4] != MAGIC {
         return Err(bad("not a snapshot: it does not begin with ZKSN"));
     }
     if i32::from_be_bytes(head[4..8].try_into().expect("4")) != VERSION {
         return Err(bad("snapshot of another version than 2: it was written by a newer program"));
     }
+    r.advance(16);
     read_body(&mut r, sink)?;
-    let want = i64::from(r.sum());
+    let want = i64::from(r.sum()?);
     if r.i64()? != want {
         return Err(bad("the snapshot's checksum does not match"));
     }
-    match r.buffer(16)? {
+    match r.buffer(16)?.as_deref() {
         Some(b"/") => Ok(()),
         _ => Err(bad("the snapshot's seal is broken off")),
     }
 }
 
 /// Reads the stream form, up to and including its end mark, and nothing behind it.
-pub fn read_stream(r: &mut impl Read, sink: &mut impl Sink) -> io::Result<()> {
-    let mut r = Fields::exactly(r);
+pub fn read_stream(r: &mut impl BufRead, sink: &mut impl Sink) -> io::Result<()> {
+    let mut r = Fields::new(r);
     read_body(&mut r, sink)?;
     match r.buffer(64)? {
-        Some(b) if b == STREAM_END.as_bytes() => Ok(()),
+        Some(b) if b == STREAM_END.as_bytes() => {
+            r.end();
+            Ok(())
+        }
         _ => Err(bad("the snapshot stream does not end with its mark")),
     }
 }
 
-fn read_body(r: &mut Fields<impl Read>, sink: &mut impl Sink) -> io::Result<()> {
+fn read_body(r: &mut Fields<'_, impl BufRead>, sink: &mut impl Sink) -> io::Result<()> {
     for _ in 0..r.i32()?.max(0) {
         let id = r.i64()?;
         sink.session(id, r.i32()?);
@@ -81,218 +88,32 @@ fn read_body(r: &mut Fields<impl Read>, sink: &mut impl Sink) -> io::Result<()> 
         }
         sink.acl(id, acl);
     }
-    let (mut path, mut data) = (String::new(), Vec::new());
     loop {
-        path.clear();
-        let bytes = r.buffer(MAX_STRING_BYTES)?.unwrap_or_default();
-        match std::str::from_utf8(bytes) {
-            Ok(text) => path.push_str(text),
-            Err(_) => path.push_str(&String::from_utf8_lossy(bytes)),
-        }
-        if path == "/" {
+        // Path, data, number of the access list, stat.
+        let path_len = r.length(0, MAX_STRING_BYTES)?.unwrap_or(0);
+        let path_end = 4 + path_len;
+        if r.look(path_end)?[4..] == *b"/" {
+            r.advance(path_end);
             return sink.end().map_err(bad);
         }
-        data.clear();
-        let has_data = r.buffer(MAX_FIELD_BYTES)?.map(|d| data.extend_from_slice(d)).is_some();
-        let acl = r.i64()?;
-        let stat = StatPersisted::get(&mut Reader::new(r.take(60)?)).map_err(|_| bad("a stat is broken"))?;
-        sink.node(&path, has_data.then_some(&data[..]), acl, stat).map_err(bad)?;
-    }
-}
-
-/// Fields of a stream. Its memory follows what comes, not what a length says.
-struct Fields<R> {
-    inner: R,
-    buffer: Vec<u8>,
-    /// What was not taken yet lies in `buffer[at..end]`.
-    at: usize,
-    end: usize,
-    /// Bytes that are read at once beyond what is asked for.
-    ahead: usize,
-    sum: simd_adler32::Adler32,
-    summed: usize,
-}
-
-impl<R: Read> Fields<R> {
-    fn exactly(inner: R) -> Self {
-        Fields { inner, buffer: Vec::new(), at: 0, end: 0, ahead: 0, sum: simd_adler32::Adler32::new(), summed: 0 }
-    }
-
-    fn take(&mut self, n: usize) -> io::Result<&[u8]> {
-        if self.end - self.at < n {
-            self.sum();
-            self.buffer.copy_within(self.at..self.end, 0);
-            self.end -= self.at;
-            (self.at, self.summed) = (0, 0);
-            while self.end < n {
-                let more = (n - self.end).min(READ_AHEAD_BYTES).max(self.ahead);
-                if self.buffer.len() < self.end + more {
-                    self.buffer.resize(self.end + more, 0);
-                }
-                self.end += match self.inner.read(&mut self.buffer[self.end..self.end + more]) {
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => 0,
-                    Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    other => other?,
-                };
-            }
-        }
-        self.at += n;
-        Ok(&self.buffer[self.at - n..self.at])
-    }
-    /// Of everything that was taken.
-    fn sum(&mut self) -> u32 {
-        self.sum.write(&self.buffer[self.summed..self.at]);
-        self.summed = self.at;
-        self.sum.finish()
-    }
-    fn i32(&mut self) -> io::Result<i32> {
-        self.take(4).map(|b| i32::from_be_bytes(b.try_into().expect("4")))
-    }
-    fn i64(&mut self) -> io::Result<i64> {
-        self.take(8).map(|b| i64::from_be_bytes(b.try_into().expect("8")))
-    }
-    fn buffer(&mut self, max: usize) -> io::Result<Option<&[u8]>> {
-        match self.i32()? {
-            -1 => Ok(None),
-            n => match usize::try_from(n) {
-                Ok(n) if n <= max => self.take(n).map(Some),
-                _ => Err(bad("a field's length is out of bounds")),
-            },
-        }
-    }
-    fn string(&mut self) -> io::Result<String> {
-        Ok(String::from_utf8_lossy(self.buffer(MAX_STRING_BYTES)?.unwrap_or_default()).into_owned())
-    }
-}
-
-/// Hands a stream on, and writes the file of the same snapshot beside that.
-pub struct Copied<R, W> {
-    stream: R,
-    file: W,
-    /// What is not in the file yet: the last bytes may be the stream's end mark, which it does not have.
-    held: Vec<u8>,
-    sum: simd_adler32::Adler32,
-}
-
-impl<R: Read, W: Write> Copied<R, W> {
-    pub fn new(stream: R, file: W) -> Self {
-        Copied { stream, file, held: Writer::file().out, sum: simd_adler32::Adler32::new() }
-    }
-    fn write(&mut self) -> io::Result<()> {
-        let sure = self.held.len().saturating_sub(4 + STREAM_END.len());
-        self.sum.write(&self.held[..sure]);
-        self.file.write_all(&self.held[..sure])?;
-        self.held.drain(..sure);
-        Ok(())
-    }
-    /// Seals the file. Only behind a `read_stream` that found the end.
-    pub fn finish(mut self) -> io::Result<(R, W)> {
-        self.write()?;
-        let mut seal = Vec::new();
-        i64::from(self.sum.finish()).put(&mut seal);
-        put_str(&mut seal, "/");
-        self.file.write_all(&seal)?;
-        Ok((self.stream, self.file))
-    }
-}
-
-impl<R: Read, W: Write> Read for Copied<R, W> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let n = self.stream.read(out)?;
-        self.held.extend_from_slice(&out[..n]);
-        if self.held.len() >= READ_AHEAD_BYTES {
-            self.write()?;
-        }
-        Ok(n)
-    }
-}
-
-/// Builds either form, whole or in parts.
-pub struct Writer {
-    out: Vec<u8>,
-    file: bool,
-    /// Of the parts that were taken already.
-    sum: simd_adler32::Adler32,
-}
-
-impl Writer {
-    pub fn file() -> Self {
-        let mut out = Vec::with_capacity(1 << 16);
-        out.extend_from_slice(&MAGIC);
-        VERSION.put(&mut out);
-        (-1i64).put(&mut out);
-        Writer { out, file: true, sum: simd_adler32::Adler32::new() }
-    }
-    pub fn stream() -> Self {
-        Writer { out: Vec::with_capacity(1 << 16), file: false, sum: simd_adler32::Adler32::new() }
-    }
-    pub fn tables<'a>(
-        &mut self,
-        sessions: impl ExactSizeIterator<Item = (i64, i32)>,
-        acls: impl ExactSizeIterator<Item = (i64, &'a [Acl])>,
-    ) {
-        (sessions.len() as i32).put(&mut self.out);
-        for (id, timeout_ms) in sessions {
-            id.put(&mut self.out);
-            timeout_ms.put(&mut self.out);
-        }
-        (acls.len() as i32).put(&mut self.out);
-        for (id, acl) in acls {
-            id.put(&mut self.out);
-            (acl.len() as i32).put(&mut self.out);
-            acl.iter().for_each(|a| a.put(&mut self.out));
-        }
-    }
-    /// `path` is "" for the root; a parent comes before its children.
-    pub fn node(&mut self, path: &str, data: Option<&[u8]>, acl: i64, stat: &StatPersisted) {
-        put_str(&mut self.out, path);
-        put_buffer(&mut self.out, data);
-        acl.put(&mut self.out);
-        stat.put(&mut self.out);
-    }
-    /// Bytes that were not taken yet.
-    pub fn waiting(&self) -> usize {
-        self.out.len()
-    }
-    /// What was written since the last time.
-    pub fn take(&mut self) -> Vec<u8> {
-        self.sum.write(&self.out);
-        std::mem::take(&mut self.out)
-    }
-    fn seal(&mut self) {
-        let mut sum = self.sum.clone();
-        sum.write(&self.out);
-        i64::from(sum.finish()).put(&mut self.out);
-        put_str(&mut self.out, "/");
-    }
-    /// The end; that of a file with the digest that the tree has behind this transaction. (Releases of before 3.6 stop
-    /// reading at the first seal.)
-    pub fn finish_with_digest(mut self, zxid: Zxid, digest: i64) -> Vec<u8> {
-        if !self.file {
-            return self.finish();
-        }
-        put_str(&mut self.out, "/");
-        self.seal();
-        zxid.0.put(&mut self.out);
-        DIGEST_VERSION.put(&mut self.out);
-        digest.put(&mut self.out);
-        self.seal();
-        self.out
-    }
-    pub fn finish(mut self) -> Vec<u8> {
-        put_str(&mut self.out, "/");
-        if self.file {
-            self.seal();
-        } else {
-            put_str(&mut self.out, STREAM_END);
-        }
-        self.out
+        let data_len = r.length(path_end, MAX_FIELD_BYTES)?;
+        let data_end = path_end + 4 + data_len.unwrap_or(0);
+        let record = r.look(data_end + 8 + STAT_BYTES)?;
+        let path = String::from_utf8_lossy(&record[4..path_end]);
+        let data = data_len.map(|_| &record[path_end + 4..data_end]);
+        let acl = i64::from_be_bytes(record[data_end..data_end + 8].try_into().expect("8"));
+        let stat =
+            StatPersisted::get(&mut Reader::new(&record[data_end + 8..])).map_err(|_| bad("a stat is broken"))?;
+        sink.node(&path, data, acl, stat).map_err(bad)?;
+        r.advance(data_end + 8 + STAT_BYTES);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Zxid;
+    use std::io::Read;
 
     #[derive(Default, Debug, PartialEq)]
     struct Seen {
@@ -368,6 +189,26 @@ mod tests {
             read_stream(&mut copied, &mut Seen::default()).unwrap();
             let (rest, copy) = copied.finish().unwrap();
             assert!(rest.is_empty() && copy == file);
+        }
+    }
+
+    #[test]
+    fn blocks_of_any_size_read_the_same_and_what_follows_stays() {
+        let mut whole = written(Writer::stream());
+        let length = whole.len();
+        whole.extend_from_slice(b"what follows");
+        let file = written(Writer::file());
+        for size in 1..whole.len() {
+            let mut seen = Seen::default();
+            let mut r = std::io::BufReader::with_capacity(size, &whole[..]);
+            read_stream(&mut r, &mut seen).unwrap();
+            let mut rest = Vec::new();
+            r.read_to_end(&mut rest).unwrap();
+            assert_eq!((seen.nodes, rest), (vec![String::new(), "/a".into()], whole[length..].to_vec()), "{size}");
+            read_file(std::io::BufReader::with_capacity(size, &file[..]), &mut Seen::default()).unwrap();
+            let mut copied = Copied::new(std::io::BufReader::with_capacity(size, &whole[..]), Vec::new());
+            read_stream(&mut copied, &mut Seen::default()).unwrap();
+            assert!(copied.finish().unwrap().1 == file, "{size}");
         }
     }
 

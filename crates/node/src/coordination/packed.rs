@@ -3,7 +3,7 @@
 //= zookeeper 3.9 SnapStream
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::mpsc;
 
@@ -18,7 +18,7 @@ pub(super) const ENDINGS: [&str; 2] = [".gz", ".snappy"];
 const AHEAD_MAX: usize = 8;
 
 /// The bytes of a snapshot, unpacked if its name says that it is packed; a thread of their own reads ahead.
-pub(super) fn open(path: &Path) -> io::Result<impl Read> {
+pub(super) fn open(path: &Path) -> io::Result<impl BufRead> {
     let file = File::open(path)?;
     let inner: Box<dyn Read + Send> = match path.extension().and_then(|e| e.to_str()) {
         Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(BufReader::with_capacity(READ_BYTES, file))),
@@ -26,14 +26,17 @@ pub(super) fn open(path: &Path) -> io::Result<impl Read> {
         _ => Box::new(file),
     };
     let (sender, blocks) = mpsc::sync_channel(AHEAD_MAX);
-    std::thread::Builder::new().name("snapshot".into()).spawn(move || read_ahead(inner, &sender))?;
-    Ok(Ahead { blocks, block: Vec::new(), at: 0 })
+    let (used, again) = mpsc::channel();
+    std::thread::Builder::new().name("snapshot".into()).spawn(move || read_ahead(inner, &sender, &again))?;
+    Ok(Ahead { blocks, used, block: Vec::new(), at: 0 })
 }
 
 /// Until the end, an error, or nobody takes them any more. The end is a block without bytes.
-fn read_ahead(mut inner: impl Read, to: &mpsc::SyncSender<io::Result<Vec<u8>>>) {
+fn read_ahead(mut inner: impl Read, to: &mpsc::SyncSender<io::Result<Vec<u8>>>, again: &mpsc::Receiver<Vec<u8>>) {
     loop {
-        let mut block = Vec::with_capacity(READ_BYTES);
+        // Memory that was written before costs nothing.
+        let mut block = again.try_recv().unwrap_or_else(|_| Vec::with_capacity(READ_BYTES));
+        block.clear();
         let read = inner.by_ref().take(READ_BYTES as u64).read_to_end(&mut block);
         let ended = !matches!(read, Ok(n) if n > 0);
         if to.send(read.map(|_| block)).is_err() || ended {
@@ -44,21 +47,31 @@ fn read_ahead(mut inner: impl Read, to: &mpsc::SyncSender<io::Result<Vec<u8>>>) 
 
 struct Ahead {
     blocks: mpsc::Receiver<io::Result<Vec<u8>>>,
+    used: mpsc::Sender<Vec<u8>>,
     block: Vec<u8>,
     at: usize,
 }
 
 impl Read for Ahead {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let n = self.fill_buf()?.read(out)?;
+        self.consume(n);
+        Ok(n)
+    }
+}
+
+impl BufRead for Ahead {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.at == self.block.len() {
             // Behind the end, or an error, the thread is gone.
-            self.block = self.blocks.recv().unwrap_or_else(|_| Ok(Vec::new()))?;
+            let block = self.blocks.recv().unwrap_or_else(|_| Ok(Vec::new()))?;
+            let _ = self.used.send(std::mem::replace(&mut self.block, block));
             self.at = 0;
         }
-        let n = out.len().min(self.block.len() - self.at);
-        out[..n].copy_from_slice(&self.block[self.at..self.at + n]);
+        Ok(&self.block[self.at..])
+    }
+    fn consume(&mut self, n: usize) {
         self.at += n;
-        Ok(n)
     }
 }
 

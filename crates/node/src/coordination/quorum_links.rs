@@ -5,7 +5,7 @@ use super::driver::{feed, Message, Shared};
 use super::store::Received;
 use bytes::{Buf, Bytes, BytesMut};
 use std::cell::{Cell, RefCell};
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -247,14 +247,23 @@ struct Pieces {
 
 impl Read for Pieces {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let n = Read::read(&mut self.fill_buf()?, out)?;
+        self.consume(n);
+        Ok(n)
+    }
+}
+
+impl BufRead for Pieces {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.piece.is_empty() {
             // Without the task behind it there is no more.
             let _ = self.progress.blocking_send(Progress::WantsMore);
             self.piece = self.pieces.recv().unwrap_or_default();
         }
-        let n = out.len().min(self.piece.len());
-        out[..n].copy_from_slice(&self.piece.split_to(n));
-        Ok(n)
+        Ok(&self.piece)
+    }
+    fn consume(&mut self, n: usize) {
+        self.piece.advance(n);
     }
 }
 
