@@ -5,8 +5,9 @@
 //! instead of 0.25.
 
 use rustix::fs::{fdatasync, fsync, OFlags};
+use rustix::io::pwritev;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use trivet_formats::txnlog;
@@ -127,9 +128,14 @@ impl LogFile {
         let begun = if self.direct.is_some() { 0 } else { self.position };
         let mut at = self.allocated.max(begun);
         while at < to {
-            let n = ((to - at) as usize).min(ZEROS.0.len());
-            self.file.write_all_at(&ZEROS.0[..n], at)?;
-            at += n as u64;
+            // At once: beside a snapshot that is being written, each call waits.
+            let left = (to - at).min(PREALLOCATE_BYTES) as usize;
+            let lengths = (0..left).step_by(ZEROS.0.len()).map(|begun| (left - begun).min(ZEROS.0.len()));
+            let zeros: Vec<_> = lengths.map(|n| IoSlice::new(&ZEROS.0[..n])).collect();
+            match pwritev(&self.file, &zeros, at)? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                n => at += n as u64,
+            }
         }
         self.allocated = to;
         Ok(())

@@ -621,6 +621,30 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_that_came_in_takes_over_and_one_that_did_not_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), (1..=3).map(append).collect());
+        let came_in = |number| {
+            let mut received = Received::create(dir.path(), number).unwrap();
+            received.write_all(&Tree::new().write(snapshot::Writer::file())).unwrap();
+            received.sync();
+            received.path().to_path_buf()
+        };
+        let (first, second) = (came_in(1), came_in(2));
+        // One that nobody installed is removed by the next start, but not by an install.
+        let (mut store, _) = Store::open(dir.path(), dir.path()).unwrap();
+        assert!(!first.exists() && !second.exists());
+        let (third, fourth) = (came_in(3), came_in(4));
+        let install = DiskOp::Install { zxid: Zxid::new(1, 8), image: Image::Written(third.clone()) };
+        store.carry_out(vec![(1, install), (2, append(9))], &mut |_| {}).unwrap();
+        assert!(!third.exists() && fourth.exists());
+        drop(store);
+        let (_, r) = Store::open(dir.path(), dir.path()).unwrap();
+        assert_eq!((r.tree.last_zxid(), r.log.len()), (Zxid::new(1, 8), 1));
+        assert!(!fourth.exists());
+    }
+
+    #[test]
     fn a_missing_log_file_and_a_damaged_snapshot_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), (1..=3).map(append).collect());
