@@ -136,7 +136,7 @@ pub enum Outcome {
     Multi(Vec<Outcome>),
 }
 
-#[derive(Clone)]
+// No copies: what moves the snapshots under way on belongs to one tree.
 pub struct Tree {
     slots: Slots,
     index: Index,
