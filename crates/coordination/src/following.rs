@@ -427,10 +427,8 @@ impl Server {
         while self.history.tail().front().is_some_and(|e| e.zxid() <= commit_to) {
             self.commit_next();
         }
-        // This is behind all that was committed while a snapshot came.
-        if !self.tree.digest_counts(self.history.last_committed().next()) {
-            self.tree.compare_digests_behind(self.history.last_committed());
-        }
+        // This is behind all that was committed while a snapshot came, if one did.
+        self.tree.compare_digests_behind(self.history.last_committed());
         self.take_members(&members);
         let open: Vec<_> = self.history.tail().iter().map(|e| e.zxid()).collect();
         for zxid in open {

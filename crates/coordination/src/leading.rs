@@ -162,9 +162,17 @@ impl Leading {
 }
 
 impl Server {
+    /// For how long nothing may happen before a quorum follows.
+    fn quorum_limit_ms(&self) -> u64 {
+        if self.all_ours() {
+            self.cfg.fast.establish_ms
+        } else {
+            self.cfg.init_limit * self.cfg.tick_ms
+        }
+    }
+
     fn new_leading(&self, phase: Phase) -> Leading {
         let now = self.now.mono_ms;
-        let limit = if self.all_ours() { self.cfg.fast.establish_ms } else { self.cfg.init_limit * self.cfg.tick_ms };
         Leading {
             phase,
             epoch: self.current_epoch,
@@ -183,7 +191,7 @@ impl Server {
             links_bad_since: None,
             looking_elsewhere: BTreeSet::new(),
             started: now,
-            give_up_at: now + limit,
+            give_up_at: now + self.quorum_limit_ms(),
             ping_at: now + self.cfg.fast.ping_ms,
             expirable_at: now + self.cfg.container_check_ms,
         }

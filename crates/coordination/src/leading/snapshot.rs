@@ -5,7 +5,7 @@
 //! or not, is sent behind its end, from the history, which keeps it meanwhile.
 
 use super::{LearnerPhase, Phase};
-use crate::server::{Effect, Server};
+use crate::server::{Effect, Role, Server};
 use crate::tree::Walk;
 use crate::LinkId;
 use std::sync::Arc;
@@ -33,16 +33,15 @@ impl Server {
 
     /// The next part of the snapshot that this learner gets, if it gets one.
     pub(crate) fn send_part(&mut self, link: LinkId) {
-        let crate::server::Role::Leading(l) = &mut self.role else { return };
+        let Role::Leading(l) = &mut self.role else { return };
         let Some(learner) = l.learners.get_mut(&link) else { return };
         let Some(Sending { walk, after }) = learner.snapshot.take() else { return };
         // The limits are on silence, and it cannot say anything yet.
         let now = self.now.mono_ms;
         learner.last_heard = now;
-        let limit = if self.all_ours() { self.cfg.fast.establish_ms } else { self.cfg.init_limit * self.cfg.tick_ms };
         let (part, rest) = self.tree.walk_on(walk, self.cfg.snapshot_part_bytes);
         self.out.push(Effect::SendPart { link, bytes: part.into(), last: rest.is_none() });
-        let base = self.history.base();
+        let (base, limit) = (self.history.base(), self.quorum_limit_ms());
         let l = self.leading();
         if l.phase != Phase::Broadcast {
             l.give_up_at = l.give_up_at.max(now + limit);
