@@ -15,6 +15,7 @@ use trivet_formats::txnlog;
 /// Log files grow in steps of this, zeros first: a sync of written blocks is faster than one that
 /// changes the file's size.
 const PREALLOCATE_BYTES: u64 = 1 << 20;
+const HEADER_BYTES: u64 = txnlog::HEADER_BYTES as u64;
 /// What disks want addresses, offsets and lengths to be multiples of.
 const BLOCK_BYTES: usize = 4096;
 /// What goes to the disk with one call.
@@ -80,21 +81,16 @@ impl LogFile {
     pub(super) fn create(path: PathBuf) -> io::Result<LogFile> {
         // A file system that cannot do it says so when the file is opened, or by the first write.
         let direct = open(&path, OFlags::DIRECT).and_then(|f| f.write_all_at(&ZEROS.0[..BLOCK_BYTES], 0).map(|()| f));
-        let log = match direct {
-            Ok(file) => {
-                let mut piece = Piece::new();
-                piece.fill(&txnlog::header());
-                LogFile { file, path, position: txnlog::HEADER_BYTES as u64, allocated: 0, direct: Some(piece) }
-            }
-            Err(_) => LogFile::through_the_page_cache(path)?,
-        };
-        Ok(log)
+        let Ok(file) = direct else { return LogFile::through_the_page_cache(path) };
+        let mut piece = Piece::new();
+        piece.fill(&txnlog::header());
+        Ok(LogFile { file, path, position: HEADER_BYTES, allocated: 0, direct: Some(piece) })
     }
 
     fn through_the_page_cache(path: PathBuf) -> io::Result<LogFile> {
         let file = open(&path, OFlags::empty())?;
         file.write_all_at(&txnlog::header(), 0)?;
-        Ok(LogFile { file, path, position: txnlog::HEADER_BYTES as u64, allocated: 0, direct: None })
+        Ok(LogFile { file, path, position: HEADER_BYTES, allocated: HEADER_BYTES, direct: None })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -124,20 +120,16 @@ impl LogFile {
     }
 
     fn grow(&mut self, to: u64) -> io::Result<()> {
-        // The first time the header is there, or in memory.
-        let begun = if self.direct.is_some() { 0 } else { self.position };
-        let mut at = self.allocated.max(begun);
-        while at < to {
+        while self.allocated < to {
             // At once: beside a snapshot that is being written, each call waits.
-            let left = (to - at).min(PREALLOCATE_BYTES) as usize;
+            let left = (to - self.allocated).min(PREALLOCATE_BYTES) as usize;
             let lengths = (0..left).step_by(ZEROS.0.len()).map(|begun| (left - begun).min(ZEROS.0.len()));
             let zeros: Vec<_> = lengths.map(|n| IoSlice::new(&ZEROS.0[..n])).collect();
-            match pwritev(&self.file, &zeros, at)? {
+            match pwritev(&self.file, &zeros, self.allocated)? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
-                n => at += n as u64,
+                n => self.allocated += n as u64,
             }
         }
-        self.allocated = to;
         Ok(())
     }
 

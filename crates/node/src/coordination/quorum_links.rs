@@ -206,7 +206,8 @@ async fn read(
             if shared.borrow().awaits_snapshot(link) {
                 feed(shared, Input::Snapshot { link, tree: Box::new(tree), image: Image::Written(file) });
             } else {
-                std::fs::remove_file(&file)?;
+                // Nobody waits for it any more. A large file takes a while to go.
+                drop(tokio::task::spawn_blocking(move || std::fs::remove_file(file)));
             }
         }
     }
@@ -268,7 +269,8 @@ impl BufRead for Pieces {
 }
 
 /// Makes a tree of it, and the file of it. What follows the snapshot comes back, too.
-fn take_in(pieces: Pieces, received: Received) -> io::Result<(Tree, PathBuf, Bytes)> {
+fn take_in(pieces: Pieces, received: io::Result<Received>) -> io::Result<(Tree, PathBuf, Bytes)> {
+    let received = received?;
     let path = received.path().to_path_buf();
     let mut tree = Tree::bare();
     let mut copied = snapshot::Copied::new(pieces, received);
@@ -294,8 +296,9 @@ async fn read_snapshot(
     let (progress, mut reports) = mpsc::channel(1);
     let (sender, pieces) = std::sync::mpsc::channel();
     let source = Pieces { piece: buffer.split().freeze(), pieces, progress: progress.clone() };
-    let received = Received::create(&shared.borrow().settings().data_dir, link.0)?;
+    let data_dir = shared.borrow().settings().data_dir.clone();
     std::thread::Builder::new().name("snapshot-read".into()).spawn(move || {
+        let received = Received::create(&data_dir, link.0);
         let _ = progress.blocking_send(Progress::Done(take_in(source, received)));
     })?;
     loop {
