@@ -290,11 +290,16 @@ impl World {
             // In some worlds epochs end because their numbers are used up; the lab's schedules are played as they are.
             counter_max: if self.options.seed % 3 == 0 && self.options.schedule.is_none() { 300 } else { 0xffff_fffe },
             // Small, so that learners fall out of it and need snapshots.
-            ring_bytes_max: 20_000,
+            ring_bytes_max: if self.snapshots_are_late() { 1_000 } else { 20_000 },
             extended_types: true,
             bug: self.options.bug,
             ..Config::new(id(node), members.members())
         }
+    }
+
+    /// In some worlds more comes while a learner gets a snapshot than is kept for it.
+    fn snapshots_are_late(&self) -> bool {
+        self.options.seed % 4 == 1 && self.options.schedule.is_none()
     }
 
     pub(super) fn trace(&self, text: impl FnOnce() -> String) {
@@ -511,7 +516,12 @@ impl World {
             Effect::SendPart { link, bytes, last } => {
                 self.send(node, link, bytes);
                 if !last {
-                    let delay = self.rng.range(0, 20);
+                    // Late as long as there are faults: in the end everybody has to catch up.
+                    let delay = match self.snapshots_are_late() {
+                        true if self.now < self.faults_end => self.rng.range(0, 40),
+                        true => self.rng.range(0, 5),
+                        false => self.rng.range(0, 20),
+                    };
                     self.at(self.now + delay, Event::PartSent { node, life, link });
                 }
             }
