@@ -84,21 +84,18 @@ def main():
             time.sleep(0.05)
         took = time.time() - begun
         time.sleep(2)
-        longest = max(w.longest_s for w in writers)
-        # Enough for a digest behind everything.
-        time.sleep(2)
         for w in writers:
             w.over = True
         for w in writers:
             w.join()
+        # With those that had begun by then.
+        longest = max(w.longest_s for w in writers)
         print("%d znodes to an empty disk in %.1f s; longest of %d writes meanwhile %.0f ms (%.0f before); the leader's memory %.0f MiB, %.0f at most" % (
             count, took, sum(w.count for w in writers), 1000 * longest, 1000 * quiet, memory, most), flush=True)
         assert not any(w.failed for w in writers), [w.failed for w in writers]
         assert e.leader() is leader and epoch(leader) == before, "the leader changed"
         assert longest < LONGEST_S, "a write waited"
         assert most < 1.3 * memory + 50, "the snapshot was in the leader's memory"
-        sizes = {s.number: [l.split()[1] for l in s.word("mntr").splitlines() if l.startswith(("zk_znode_count", "zk_approximate_data_size"))] for s in e.servers.values()}
-        assert len({tuple(v) for v in sizes.values()}) == 1, sizes
         # The digests of those that served all the time agree with the one that came.
         zk = KazooClient(HOSTS[joiner.number] + ":2181", timeout=10)
         zk.start(timeout=30)
@@ -106,6 +103,8 @@ def main():
             zk.set("/bulk", b"%d" % i)
         zk.stop()
         time.sleep(1)
+        sizes = {s.number: [l.split()[1] for l in s.word("mntr").splitlines() if l.startswith(("zk_znode_count", "zk_approximate_data_size"))] for s in e.servers.values()}
+        assert len({tuple(v) for v in sizes.values()}) == 1, sizes
         all_digests = [digests(s) for s in e.servers.values()]
         common = set.intersection(*(set(d) for d in all_digests))
         assert len(common) > 4, [len(d) for d in all_digests]

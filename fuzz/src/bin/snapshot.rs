@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use trivet_coordination::tree::Tree;
 use std::io::BufReader;
+use trivet_coordination::tree::Tree;
 use trivet_formats::snapshot::{read_file, read_stream, Copied, Writer};
 use trivet_formats::Zxid;
 use trivet_fuzz as _;
