@@ -53,6 +53,10 @@ pub(crate) struct Durability {
 }
 
 impl Durability {
+    /// The number of the last operation that is.
+    pub(crate) fn done(&self) -> u64 {
+        self.done
+    }
     pub(crate) fn idle(&self) -> bool {
         self.issued == self.done
     }

@@ -33,8 +33,8 @@ pub mod watches;
 
 pub use config::{Bug, Config, FastLimits};
 pub use server::{
-    ClientInput, Counters, DiskOp, Effect, ElectionReport, Event, Image, Input, Now, Recovered, RoleName, Server,
-    Summary,
+    ClientInput, Commits, Counters, DiskOp, Effect, ElectionReport, Event, Image, Input, Now, Recovered, RoleName,
+    Server, Summary,
 };
 
 /// A map with a fixed hasher: the same inputs give the same run.

@@ -123,6 +123,15 @@ pub enum Image {
     Written(PathBuf),
 }
 
+/// How far what is under way to being committed has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Commits {
+    /// The number of the last disk operation that is done.
+    pub durable: u64,
+    pub last: Zxid,
+    pub committed: Zxid,
+}
+
 /// Operations of the disk, carried out one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiskOp {
@@ -689,6 +698,11 @@ impl Server {
     }
     pub fn history(&self) -> &History {
         &self.history
+    }
+
+    pub fn commits(&self) -> Commits {
+        let (last, committed) = (self.history.last(), self.history.last_committed());
+        Commits { durable: self.durability.done(), last, committed }
     }
 
     pub fn summary(&self) -> Summary {

@@ -1,6 +1,7 @@
 //! The coordination role as a running thing: the core on a thread and runtime of its own, its disk
 //! on another thread, its links on theirs.
 
+mod busy_poll;
 mod clients;
 mod driver;
 mod election_links;

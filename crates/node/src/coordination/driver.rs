@@ -4,6 +4,7 @@
 //! other roles cannot delay a heartbeat. Blocking things (the disk) run on plain threads and report
 //! through one bounded channel.
 
+use super::busy_poll::BusyPoll;
 use super::clients;
 use super::election_links::ElectionLinks;
 use super::machine;
@@ -132,6 +133,7 @@ pub(super) struct Driver {
     next_link: u64,
     election: Option<ElectionLinks>,
     quorum_listener: Option<tokio::task::JoinHandle<()>>,
+    busy_poll: Rc<BusyPoll>,
     on_event: Box<dyn Fn(&Event)>,
 }
 
@@ -194,6 +196,7 @@ pub fn start(
                     next_link: 1,
                     election: None,
                     quorum_listener: None,
+                    busy_poll: Rc::default(),
                     on_event: Box::new(on_event),
                     settings,
                 };
@@ -262,6 +265,8 @@ fn take_over_members(
 
 async fn run(shared: Shared, mut messages: mpsc::Receiver<Message>, status: Arc<Mutex<(Summary, Counters)>>) {
     shared.borrow_mut().begin();
+    let busy_poll = shared.borrow().busy_poll.clone();
+    tokio::task::spawn_local(async move { busy_poll.run().await });
     let mut timer = tokio::time::interval(TIMER_STEP);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut batch = Vec::new();
@@ -312,6 +317,7 @@ pub(super) fn feed(shared: &Shared, input: Input) {
         d.carry_out(effect, shared);
     }
     d.effects = effects;
+    d.busy_poll.note(d.server.commits());
 }
 
 pub(super) fn feed_client(shared: &Shared, conn: ConnId, input: ClientInput) {

@@ -4,6 +4,7 @@
 //! written and synced together. A failed write or sync ends the process: what the page cache holds
 //! afterwards cannot be known.
 
+use super::busy_poll::Patience;
 use super::log_file::LogFile;
 use super::packed;
 use bytes::Bytes;
@@ -455,7 +456,8 @@ impl Store {
     /// order, once it is on disk.
     pub fn serve(mut self, ops: mpsc::Receiver<(u64, DiskOp)>, mut done: impl FnMut(u64)) {
         let mut several = false;
-        while let Ok(first) = ops.recv() {
+        let patience = Patience::default();
+        while let Some(first) = next(&ops, &patience) {
             let mut batch = vec![first];
             // Under load whoever has more to log goes first where processors are scarce: a sync costs more than a
             // record.
@@ -469,12 +471,26 @@ impl Store {
                 }
             }
             several = batch.len() > 1;
+            let count = batch.len() as u64;
             if let Err(e) = self.carry_out(batch, &mut done) {
                 stop(self.log.as_ref().map_or(self.dir.as_path(), LogFile::path), &e);
             }
+            patience.progress(Instant::now(), count);
         }
         if let Err(e) = self.close_log() {
             eprintln!("trivet: coordination cannot close its log: {e}");
+        }
+    }
+}
+
+/// Nothing when there will be no more.
+fn next(ops: &mpsc::Receiver<(u64, DiskOp)>, patience: &Patience) -> Option<(u64, DiskOp)> {
+    loop {
+        match ops.try_recv() {
+            Ok(op) => return Some(op),
+            Err(mpsc::TryRecvError::Disconnected) => return None,
+            Err(mpsc::TryRecvError::Empty) if patience.again(Instant::now()) => std::thread::yield_now(),
+            Err(mpsc::TryRecvError::Empty) => return ops.recv().ok(),
         }
     }
 }

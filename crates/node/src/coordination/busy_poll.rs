@@ -1,0 +1,97 @@
+//! Awake while a commit is under way.
+//!
+//! One write passes through the disks and the links of three servers one behind the other, each within some ten
+//! microseconds, and a processor that slept takes longer than that to wake. So who has had a part in one asks again
+//! for a moment instead of sleeping, and gives its processor to whoever else wants it each time. Under load there is
+//! always something to do, and asking would only take time from it.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use trivet_coordination::Commits;
+
+/// Without progress for so long there are slower things to wait for than a wake.
+const LIMIT: Duration = Duration::from_micros(300);
+/// More than this many at once are load,
+const FEW: u64 = 4;
+/// for so long.
+const LOAD: Duration = Duration::from_millis(20);
+
+/// Whether to ask again.
+#[derive(Default)]
+pub(super) struct Patience {
+    until: Cell<Option<Instant>>,
+    load_until: Cell<Option<Instant>>,
+}
+
+impl Patience {
+    /// There was progress, with so many writes under way.
+    pub(super) fn progress(&self, now: Instant, under_way: u64) {
+        if under_way > FEW {
+            self.load_until.set(Some(now + LOAD));
+        }
+        let load = self.load_until.get().is_some_and(|until| now < until);
+        self.until.set((!load).then_some(now + LIMIT));
+    }
+
+    /// Whether it is worth while to ask again, when others have run.
+    pub(super) fn again(&self, now: Instant) -> bool {
+        self.until.get().is_some_and(|until| now < until)
+    }
+}
+
+/// For the role's thread.
+#[derive(Default)]
+pub(super) struct BusyPoll {
+    seen: Cell<Commits>,
+    patience: Patience,
+    wake: Notify,
+}
+
+impl BusyPoll {
+    pub(super) fn note(&self, commits: Commits) {
+        if self.seen.replace(commits) != commits {
+            let now = Instant::now();
+            self.patience.progress(now, (commits.last.0 - commits.committed.0).unsigned_abs());
+            if self.patience.again(now) {
+                self.wake.notify_one();
+            }
+        }
+    }
+
+    /// Beside all else that the thread does.
+    pub(super) async fn run(&self) {
+        loop {
+            if self.patience.again(Instant::now()) {
+                std::thread::yield_now();
+                // The runtime looks at sockets and messages meanwhile.
+                tokio::task::yield_now().await;
+            } else {
+                self.wake.notified().await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_ends_without_progress_and_under_load() {
+        let (patience, begun) = (Patience::default(), Instant::now());
+        assert!(!patience.again(begun));
+        patience.progress(begun, FEW);
+        assert!(patience.again(begun) && patience.again(begun + LIMIT / 2));
+        assert!(!patience.again(begun + LIMIT));
+        patience.progress(begun + LIMIT / 2, 0);
+        assert!(patience.again(begun + LIMIT));
+        patience.progress(begun + LIMIT, FEW + 1);
+        assert!(!patience.again(begun + LIMIT));
+        // Between two batches of it, too.
+        patience.progress(begun + LOAD, 1);
+        assert!(!patience.again(begun + LOAD));
+        patience.progress(begun + LIMIT + LOAD, 1);
+        assert!(patience.again(begun + LIMIT + LOAD));
+    }
+}
