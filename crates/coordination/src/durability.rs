@@ -53,7 +53,7 @@ pub(crate) struct Durability {
 }
 
 impl Durability {
-    /// The number of the last operation that is.
+    /// The number of the last operation that is on disk.
     pub(crate) fn done(&self) -> u64 {
         self.done
     }

@@ -126,7 +126,7 @@ pub enum Image {
 /// How far what is under way to being committed has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Commits {
-    /// The number of the last disk operation that is done.
+    /// The number of the last operation that is on disk.
     pub durable: u64,
     pub last: Zxid,
     pub committed: Zxid,

@@ -1,9 +1,9 @@
 //! Awake while a commit is under way.
 //!
-//! One write passes through the disks and the links of three servers one behind the other, each within some ten
-//! microseconds, and a processor that slept takes longer than that to wake. So who has had a part in one asks again
-//! for a moment instead of sleeping, and gives its processor to whoever else wants it each time. Under load there is
-//! always something to do, and asking would only take time from it.
+//! One write passes through the disks and the links of three servers one behind the other. Their syncs take 0.16 ms,
+//! and a virtual processor that slept takes 0.11 ms to wake, each time. So who has had a part in a write asks again for
+//! a moment instead of sleeping, and gives its processor to whoever else wants it each time. Under load there is always
+//! something to do, and asking would only take time from it.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -52,7 +52,7 @@ impl BusyPoll {
     pub(super) fn note(&self, commits: Commits) {
         if self.seen.replace(commits) != commits {
             let now = Instant::now();
-            self.patience.progress(now, (commits.last.0 - commits.committed.0).unsigned_abs());
+            self.patience.progress(now, commits.last.0.abs_diff(commits.committed.0));
             if self.patience.again(now) {
                 self.wake.notify_one();
             }

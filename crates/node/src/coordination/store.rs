@@ -470,12 +470,12 @@ impl Store {
                     Err(_) => break,
                 }
             }
-            several = batch.len() > 1;
-            let count = batch.len() as u64;
+            let count = batch.len();
+            several = count > 1;
             if let Err(e) = self.carry_out(batch, &mut done) {
                 stop(self.log.as_ref().map_or(self.dir.as_path(), LogFile::path), &e);
             }
-            patience.progress(Instant::now(), count);
+            patience.progress(Instant::now(), count as u64);
         }
         if let Err(e) = self.close_log() {
             eprintln!("trivet: coordination cannot close its log: {e}");
