@@ -163,7 +163,7 @@ def report(a, versions, cells, filled, idled):
              "Written by `cargo xtask bench`%s on %s. %s and Apache ZooKeeper %s in one run, in turns, %d times; medians. The load generator," % (" -- --quick" if a.quick else "", time.strftime("%Y-%m-%d"), ours, theirs, a.repeat),
              "the three servers and their disks share one machine: %d processors (%s), Linux %s. Figures of one row are" % (os.cpu_count(), model, platform.release()),
              "comparable; those of another run are not.", "",
-             "The floor is a leader and two followers that commit what they are sent with sockets, batches and synced logs, without", "a tree (`cargo xtask floor`).", "", "## Three nodes", ""]
+             "The floor is a leader and two followers that commit what they are sent with sockets, batches and synced logs, without", "a tree (`cargo xtask floor`). It does it plainly: its logs grow with each write, and its threads sleep when they wait.", "", "## Three nodes", ""]
     rows = []
     for cell in sorted({c for k, c in cells if k == "trivet" and isinstance(c, tuple)}, key=lambda c: ([w[0] for w in WORK].index(c[0]), c[1], SHAPES.index(c[2:]))):
         x, y, f = cells["trivet", cell], cells["apache", cell], cells.get(("floor", cell))

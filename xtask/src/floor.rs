@@ -1,6 +1,7 @@
 //! `cargo xtask floor`: a leader and two followers with a log each that commit what clients send, and nothing else: no
-//! tree, no sessions, no elections. It speaks as much of ZooKeeper's client protocol as the load generator needs. What
-//! it reaches is what sockets, batches and syncs allow on this machine.
+//! tree, no sessions, no elections. It speaks as much of ZooKeeper's client protocol as the load generator needs. Its log
+//! grows with each write, through the page cache, and its threads sleep when they wait: what it reaches is what plain
+//! sockets, batches and syncs allow on this machine, and not a bound.
 
 use anyhow::Context;
 use bytes::{Buf, BytesMut};

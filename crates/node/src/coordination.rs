@@ -1,5 +1,5 @@
-//! The coordination role as a running thing: the core on a thread and runtime of its own, its disk
-//! on another thread, its links on theirs.
+//! The coordination role as a running thing: the core and its links on a thread and runtime of their
+//! own, its disk on another thread.
 
 mod busy_poll;
 mod clients;
