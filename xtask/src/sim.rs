@@ -40,6 +40,9 @@ pub struct Args {
     /// Coordination only: members join, leave, get votes and lose them meanwhile
     #[arg(long)]
     reconfig: bool,
+    /// Replication only: clients change the file's size, too
+    #[arg(long)]
+    sizes: bool,
     /// Run each seed twice and compare
     #[arg(long)]
     twice: bool,
@@ -241,7 +244,8 @@ fn each_seed<T: Default + Send>(
 fn report_failures(args: &Args, core: &str, failed: &[(u64, Vec<String>)]) -> anyhow::Result<()> {
     for (seed, violations) in failed.iter().take(10) {
         println!("seed {seed}: {}", violations[0]);
-        println!("  replay: cargo xtask sim --core {core} --minutes {} --seed {seed}", args.minutes);
+        let sizes = if args.sizes { " --sizes" } else { "" };
+        println!("  replay: cargo xtask sim --core {core}{sizes} --minutes {} --seed {seed}", args.minutes);
     }
     if !failed.is_empty() {
         bail!("{} seeds violate", failed.len());
@@ -271,8 +275,14 @@ fn add_coordination(t: &mut coordination::Report, r: &coordination::Report) {
 }
 
 fn run_replication(args: &Args) -> anyhow::Result<()> {
-    let options =
-        |seed: u64, trace: bool| replication::Options { seed, clients: 4, minutes: args.minutes, bug: None, trace };
+    let options = |seed: u64, trace: bool| replication::Options {
+        seed,
+        clients: 4,
+        minutes: args.minutes,
+        sizes: args.sizes,
+        bug: None,
+        trace,
+    };
     if let Some(seed) = args.seed {
         let report = replication::run(options(seed, true));
         println!("{report:#?}");
@@ -287,7 +297,7 @@ fn run_replication(args: &Args) -> anyhow::Result<()> {
         add_replication,
     );
     println!(
-        "replication: {} seeds of {} simulated minutes, {} events: {} reads, {} writes, {} leases ({} given back), {} seals, \
+        "replication: {} seeds of {} simulated minutes, {} events: {} reads, {} writes, {} changes of size, {} leases ({} given back), {} seals, \
          {} roll-forwards, {} removals, {} joins, {} promotions, {} torn tails, {} kills, {} power losses, {} freezes, \
          {} damaged copies, {} orders to free a copy",
         args.seeds,
@@ -295,6 +305,7 @@ fn run_replication(args: &Args) -> anyhow::Result<()> {
         t.events,
         t.reads,
         t.writes,
+        t.size_changes,
         t.leases,
         t.given_up,
         t.seals,
@@ -316,6 +327,7 @@ fn add_replication(t: &mut replication::Report, r: &replication::Report) {
     t.events += r.events;
     t.reads += r.reads;
     t.writes += r.writes;
+    t.size_changes += r.size_changes;
     t.leases += r.leases;
     t.given_up += r.given_up;
     t.seals += r.seals;

@@ -281,7 +281,11 @@ impl Shared {
             // A lease that is given back names nobody.
             Some(CommandOp::Grant(g)) if g.gateway != 0 => {
                 let inode = self.state.read().expect("nobody panics with it").inode(g.file);
-                let Some(inode) = inode else { return Some(Reply { status: status::STALE, ..Default::default() }) };
+                let Some(inode) = inode else {
+                    // A LEADER that is no more does not know the newest files.
+                    let confirmed = self.confirmed(leading).await;
+                    return confirmed.then(|| Reply { status: status::STALE, ..Default::default() });
+                };
                 let free = inode.lease.boot == 0 || inode.lease.boot == g.boot || !self.is_alive(&inode.lease);
                 if !free {
                     // Its owner is there: the gateway passes on to it.
@@ -299,9 +303,12 @@ impl Shared {
                 }
             }
             Some(CommandOp::Allocate(a)) => {
-                let inode = self.state.read().expect("nobody panics with it").inode(a.file)?;
-                a.replicas = self.place(inode.lease.gateway, inode.attr.datastore, a.file.wrapping_add(a.index));
-                if a.replicas.is_empty() {
+                let inode = self.state.read().expect("nobody panics with it").inode(a.file);
+                // Without replicas the journal's answer says that the file is gone.
+                if let Some(inode) = &inode {
+                    a.replicas = self.place(inode.lease.gateway, inode.attr.datastore, a.file.wrapping_add(a.index));
+                }
+                if inode.is_some() && a.replicas.is_empty() {
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
             }

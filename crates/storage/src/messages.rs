@@ -61,6 +61,9 @@ pub struct ExtentConfig {
     pub file: u64,
     #[prost(uint64, tag = "8")]
     pub index: u64,
+    /// No configuration was active yet: nothing was written, and a member that lacks its copy makes it.
+    #[prost(bool, tag = "9")]
+    pub unused: bool,
 }
 
 /// A piece of an extent. `zero`: the bytes are zeros and not sent.
@@ -311,6 +314,9 @@ pub struct Inode {
     pub next_cookie: u64,
     #[prost(uint64, tag = "8")]
     pub parent: u64,
+    /// Ids of the last changes of size, oldest first: a retry is not carried out again by another owner.
+    #[prost(message, repeated, tag = "9")]
+    pub sizes_set: Vec<OpId>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -477,6 +483,9 @@ pub struct Propose {
     /// The joining member has everything and becomes one of `replicas`.
     #[prost(bool, tag = "6")]
     pub promote: bool,
+    /// Tells an extent that a truncate dropped from a file that is gone.
+    #[prost(uint64, tag = "7")]
+    pub file: u64,
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct Activate {
@@ -486,6 +495,9 @@ pub struct Activate {
     pub epoch: u64,
     #[prost(uint64, tag = "3")]
     pub lease: u64,
+    /// As in `Propose`.
+    #[prost(uint64, tag = "4")]
+    pub file: u64,
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct Size {
@@ -511,6 +523,15 @@ pub struct Truncate {
     /// The zeroes are written: nothing is left to do.
     #[prost(bool, tag = "4")]
     pub finished: bool,
+    /// How often the size was changed before, or with this change where it is finished: a command that comes once
+    /// more changes nothing. Journals of before 2026-11-23 lack it.
+    #[prost(uint64, optional, tag = "5")]
+    pub truncations: Option<u64>,
+    /// The size that it replaces, which metad hears of late.
+    #[prost(uint64, tag = "6")]
+    pub from: u64,
+    #[prost(message, optional, tag = "7")]
+    pub id: Option<OpId>,
 }
 
 #[derive(Clone, PartialEq, Oneof)]

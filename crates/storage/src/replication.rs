@@ -37,4 +37,8 @@ pub enum Bug {
     AckAfterFirst,
     /// A joining member is promoted when half of it is copied.
     PromoteEarly,
+    /// A truncate goes by the size that metad knows, which is late.
+    TruncateByLateSize,
+    /// A truncate drops the ids of the writes that it drops.
+    DropIds,
 }

@@ -4,6 +4,7 @@
 mod clients;
 mod faults;
 
+use super::file::{self, Action, Step};
 use super::register::{check, Operation, NEVER};
 use crate::Rng;
 use bytes::Bytes;
@@ -34,6 +35,8 @@ pub struct Options {
     pub seed: u64,
     pub clients: usize,
     pub minutes: u64,
+    /// Clients cut the file off and make it longer, too, and metad gets some commands once more, late.
+    pub sizes: bool,
     pub bug: Option<Bug>,
     pub trace: bool,
 }
@@ -45,6 +48,7 @@ pub struct Report {
     pub events: u64,
     pub reads: u64,
     pub writes: u64,
+    pub size_changes: u64,
     pub leases: u64,
     pub seals: u64,
     pub roll_forwards: u64,
@@ -134,6 +138,8 @@ struct Client {
     begin: u64,
     sent_at: u64,
     version: u64,
+    /// The open operation's place in `steps`, if it has one.
+    step: usize,
 }
 
 struct World {
@@ -153,6 +159,8 @@ struct World {
     next_instance: u64,
     cut: BTreeSet<(usize, usize)>,
     history: BTreeMap<u64, Vec<Operation>>,
+    /// All of it, where the size changes.
+    steps: Vec<Step>,
     /// Ends of acknowledged and of attempted writes.
     size_floor: u64,
     size_ceiling: u64,
@@ -212,6 +220,7 @@ impl World {
             next_instance: 0,
             cut: BTreeSet::new(),
             history: BTreeMap::new(),
+            steps: Vec::new(),
             size_floor: 0,
             size_ceiling: 0,
             faults_end: 1_000 + options.minutes * 60_000,
@@ -249,7 +258,16 @@ impl World {
             });
         }
         for client in 0..world.options.clients {
-            world.clients.push(Client { serial: 0, op: None, block: 0, value: 0, begin: 0, sent_at: 0, version: 0 });
+            world.clients.push(Client {
+                serial: 0,
+                op: None,
+                block: 0,
+                value: 0,
+                begin: 0,
+                sent_at: 0,
+                version: 0,
+                step: 0,
+            });
             world.at(1_000 + client as u64, Event::Client { client });
         }
         world.at(4_000, Event::Break);
@@ -496,8 +514,16 @@ impl World {
         if let CommandOp::Propose(p) = &op {
             self.trace(|| format!("gateway {} proposes {p:?}", gateway + 1));
         }
+        if let CommandOp::Truncate(t) = &op {
+            self.trace(|| format!("gateway {} truncates {t:?}", gateway + 1));
+        }
         let grant = matches!(op, CommandOp::Grant(_)) && !gives_up;
         let reply = self.apply(op.clone());
+        if self.options.sizes && !grant && self.rng.chance(3) {
+            // The network had it twice: the other one arrives when all is over, and nobody waits for its answer.
+            let late = self.now + self.rng.range(1, 3_000);
+            self.at(late, Event::MetaArrives { gateway, boot: 0, call: 0, op: op.clone() });
+        }
         // The answer may be lost, and the command sent again: its outcome was unknown.
         if !grant && self.rng.chance(5) {
             return self.at(self.now + 50, Event::MetaArrives { gateway, boot, call, op });
@@ -683,6 +709,9 @@ impl World {
             if let Some(wrong) = check(history) {
                 self.report.violations.push(format!("block {block}: {wrong}"));
             }
+        }
+        if let Some(wrong) = file::check(&self.steps) {
+            self.report.violations.push(wrong);
         }
         if self.report.violations.is_empty() {
             self.compare_copies();

@@ -429,13 +429,13 @@ mod tests {
         assert_eq!(run(&mut s, grant(0, 78), None).status, status::JUKEBOX);
         let eid = granted.extents[0].eid;
         let propose = |epoch, who: Vec<ReplicaRef>, joining, promote| {
-            CommandOp::Propose(Propose { eid, epoch, lease: 1, replicas: who, joining, promote })
+            CommandOp::Propose(Propose { eid, epoch, lease: 1, replicas: who, joining, promote, file })
         };
         assert_eq!(run(&mut s, propose(1, vec![r(3)], None, false), None).status, status::INVAL);
         assert_eq!(run(&mut s, propose(1, vec![r(1)], None, false), None).status, status::OK);
         // Not activated: the other one of the first configuration is still complete and may be chosen.
         assert_eq!(run(&mut s, propose(2, vec![r(2)], Some(r(3)), false), None).status, status::OK);
-        let activate = |epoch| CommandOp::Activate(Activate { eid, epoch, lease: 1 });
+        let activate = |epoch| CommandOp::Activate(Activate { eid, epoch, lease: 1, file });
         assert_eq!(run(&mut s, activate(3), None).status, status::OK);
         assert_eq!(run(&mut s, propose(3, vec![r(1)], None, false), None).status, status::INVAL);
         assert_eq!(run(&mut s, propose(3, vec![r(2), r(3)], None, true), None).status, status::OK);

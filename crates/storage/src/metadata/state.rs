@@ -13,6 +13,8 @@ use prost::Message;
 pub const EXTENT_BYTES: u64 = 256 << 20;
 /// Replies that are kept for retransmitted calls.
 const CALLS_KEPT: u64 = 8_192;
+/// Ids of changes of size that are kept in each file, for owners to come.
+const SIZES_SET_KEPT: usize = 32;
 
 pub struct State<K> {
     pub kv: K,
@@ -224,6 +226,7 @@ impl<K: Kv> State<K> {
             safe: replicas.to_vec(),
             file,
             index,
+            unused: true,
         };
         self.store(key(table::EXTENT, &[eid]), &cfg);
         self.kv.put(key(table::MAP, &[file, index]), eid.to_be_bytes().to_vec());
@@ -255,8 +258,16 @@ impl<K: Kv> State<K> {
         self.file_reply(inode)
     }
 
+    /// What is answered about an extent that is no more: its file may be gone, or another's, or shorter now.
+    fn no_extent(&self, file: u64, lease: u64) -> Reply {
+        match self.owned(file, lease) {
+            Ok(inode) => Reply { status: status::NOENT, ..self.file_reply(inode) },
+            Err(reply) => reply,
+        }
+    }
+
     fn propose(&mut self, p: &Propose) -> Reply {
-        let Some(mut cfg) = self.extent(p.eid) else { return fail(status::STALE) };
+        let Some(mut cfg) = self.extent(p.eid) else { return self.no_extent(p.file, p.lease) };
         let inode = match self.owned(cfg.file, p.lease) {
             Ok(i) => i,
             Err(r) => return r,
@@ -284,7 +295,7 @@ impl<K: Kv> State<K> {
     }
 
     fn activate(&mut self, a: &Activate) -> Reply {
-        let Some(mut cfg) = self.extent(a.eid) else { return fail(status::STALE) };
+        let Some(mut cfg) = self.extent(a.eid) else { return self.no_extent(a.file, a.lease) };
         let inode = match self.owned(cfg.file, a.lease) {
             Ok(i) => i,
             Err(r) => return r,
@@ -293,6 +304,7 @@ impl<K: Kv> State<K> {
             return Reply { status: status::BADTYPE, ..self.file_reply(inode) };
         }
         cfg.active = true;
+        cfg.unused = false;
         cfg.safe = cfg.replicas.clone();
         self.store(key(table::EXTENT, &[a.eid]), &cfg);
         self.file_reply(inode)
@@ -318,17 +330,27 @@ impl<K: Kv> State<K> {
             Ok(i) => i,
             Err(r) => return r,
         };
+        if t.truncations.is_some_and(|n| n != inode.truncations) {
+            // It comes once more: what is answered says what it did then.
+            return self.file_reply(inode);
+        }
         if t.finished {
             inode.zero_from = None;
             self.put_inode(&inode);
             return self.file_reply(inode);
         }
-        let shrinks = t.size < inode.attr.size;
+        let shrinks = t.size < inode.attr.size.max(t.from);
         inode.attr.size = t.size;
         inode.attr.mtime_ns = time_ns.max(inode.attr.mtime_ns + 1);
         inode.attr.ctime_ns = inode.attr.mtime_ns;
-        if shrinks {
+        // Counted where the file becomes longer, too: no size that members or late reports know is good any more.
+        if shrinks || t.truncations.is_some() {
             inode.truncations += 1;
+        }
+        inode.sizes_set.extend(t.id);
+        let surplus = inode.sizes_set.len().saturating_sub(SIZES_SET_KEPT);
+        inode.sizes_set.drain(..surplus);
+        if shrinks {
             inode.zero_from = Some(t.size);
             let first_gone = t.size.div_ceil(self.extent_bytes).max(1);
             for cfg in self.extents(t.file).into_iter().filter(|c| c.index >= first_gone) {

@@ -32,6 +32,8 @@ const WINDOW_BYTES_MAX: usize = 16 << 20;
 const DONE_KEPT: usize = 4_096;
 /// Ids of finished changes of size.
 const SIZES_KEPT: usize = 256;
+/// Ids of finished writes, newest first, that are kept of what a truncate drops.
+const IDS_MOVED_MAX: usize = 512;
 /// Extents that are ready beyond the last one in use.
 pub const RESERVED: u64 = 2;
 
@@ -231,6 +233,8 @@ enum Work {
     },
     /// A block of a join, exclusive while it is copied.
     Push,
+    /// Ids of writes in extents that are about to be dropped.
+    Ids(Vec<OpId>),
     /// Nothing but the proof that this owner's view of size and holes is current.
     Confirm,
 }
@@ -241,6 +245,8 @@ struct Operation {
     /// Answer of a read, zeros where nothing is allocated.
     buffer: Vec<u8>,
     eof: bool,
+    /// Where what was written here ends; a retry of what was done before makes the file no longer.
+    written_to: u64,
     before: Attr,
     also: Vec<u64>,
     serial: u64,
@@ -390,8 +396,8 @@ pub struct Owner {
 
 #[derive(Debug, Clone, PartialEq)]
 enum MetaAbout {
-    Activate { index: u64, last_seq: u64 },
-    Propose { index: u64 },
+    Activate { index: u64, eid: u64, last_seq: u64 },
+    Propose { index: u64, eid: u64 },
     Release,
     Allocate { index: u64 },
     Size,
@@ -424,7 +430,7 @@ impl Owner {
             truncate: None,
             by_id: HashMap::new(),
             sizes_open: HashMap::new(),
-            sizes_done: VecDeque::new(),
+            sizes_done: inode.sizes_set.into(),
             floors: granted.bindings.into_iter().map(|b| (b.address, b.version)).collect(),
             allocating: BTreeSet::new(),
             unallocated: BTreeMap::new(),
@@ -551,7 +557,7 @@ impl Owner {
             self.sizes_open.iter().filter_map(|(id, (token, _))| Some((*id, ended(token, &self.out)?))).collect();
         for (id, outcome) in done {
             let (_, also) = self.sizes_open.remove(&id).expect("listed");
-            if matches!(outcome, Outcome::Written { .. }) {
+            if matches!(outcome, Outcome::Written { .. }) && !self.sizes_done.contains(&id) {
                 self.sizes_done.push_back(id);
                 if self.sizes_done.len() > SIZES_KEPT {
                     self.sizes_done.pop_front();
@@ -655,8 +661,14 @@ impl Owner {
             return self.end();
         }
         match about {
-            MetaAbout::Activate { index, last_seq } => self.activation_answered(index, last_seq, reply),
-            MetaAbout::Propose { index } => {
+            // About an extent that was cut off meanwhile, and may have a successor.
+            MetaAbout::Activate { index, eid, .. } | MetaAbout::Propose { index, eid }
+                if self.extents.get(&index).is_none_or(|e| e.cfg.eid != eid) => {}
+            MetaAbout::Activate { index, .. } | MetaAbout::Propose { index, .. } if reply.status == status::NOENT => {
+                self.cut_off(index)
+            }
+            MetaAbout::Activate { index, last_seq, .. } => self.activation_answered(index, last_seq, reply),
+            MetaAbout::Propose { index, .. } => {
                 if let Some(e) = self.extents.get_mut(&index) {
                     e.joins_asked = false;
                 }

@@ -2,6 +2,23 @@
 
 use super::*;
 
+fn in_short(op: &Op) -> String {
+    match op {
+        Op::Write { offset, data, .. } => format!("a write of {:?} to block {}", read_value(data), offset / BLOCK),
+        Op::Read { offset, .. } => format!("block {}", offset / BLOCK),
+        Op::SetSize { size, .. } => format!("a size of {} blocks", size / BLOCK),
+        other => format!("{other:?}"),
+    }
+}
+
+fn answer_in_short(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Read { data, .. } => format!("read {:?}", read_value(data)),
+        Outcome::Written { after, .. } | Outcome::Attr(after) => format!("done, {} blocks", after.size / BLOCK),
+        other => format!("{other:?}"),
+    }
+}
+
 impl World {
     pub(super) fn client_turn(&mut self, client: usize) {
         if self.now > self.faults_end + SETTLE_MS - 5_000 && self.clients[client].op.is_none() {
@@ -28,6 +45,7 @@ impl World {
         };
         self.clients[client].version = version;
         let op = self.clients[client].op.clone().expect("just begun, or still open");
+        self.trace(|| format!("client {client} asks gateway {} for {}", gateway + 1, in_short(&op)));
         let instance = Instance { client, serial, gateway, version, op };
         self.at(self.now + 1, Event::ClientOp(Box::new(instance)));
     }
@@ -43,7 +61,10 @@ impl World {
     pub(super) fn new_operation(&mut self, client: usize) {
         let block = self.rng.range(0, BLOCKS);
         let value = self.next_value;
-        let kind = self.rng.range(0, 10);
+        let mut kind = self.rng.range(0, 10);
+        if self.options.sizes && kind == 4 {
+            kind = 10;
+        }
         let c = &mut self.clients[client];
         c.serial += 1;
         c.block = block;
@@ -60,9 +81,21 @@ impl World {
                 c.value = self.size_floor;
                 Op::Attr
             }
+            10 => {
+                let id = OpId { high: client as u64 + 1, low: c.serial };
+                Op::SetSize { size: block * BLOCK, id }
+            }
             _ => Op::Read { offset: block * BLOCK, length: BLOCK },
         });
-        if let Some(Op::Write { .. }) = c.op {
+        let action = match c.op {
+            Some(Op::Write { .. }) => Some(Action::Write { block: block as usize, value }),
+            Some(Op::SetSize { .. }) => Some(Action::SetSize(block as usize)),
+            _ => None,
+        };
+        if let (true, Some(action)) = (self.options.sizes, action) {
+            c.step = self.steps.len();
+            self.steps.push(Step { begin: self.now, end: NEVER, action });
+        } else if let Some(Op::Write { .. }) = c.op {
             let op = Operation { begin: self.now, end: NEVER, value, write: true };
             self.history.entry(block).or_default().push(op);
         }
@@ -107,9 +140,16 @@ impl World {
         }
         let (block, value, begin) =
             (self.clients[client].block, self.clients[client].value, self.clients[client].begin);
+        self.trace(|| format!("client {client}: {}", answer_in_short(&outcome)));
         match outcome {
             Outcome::NotOwner | Outcome::Superseded => return,
             Outcome::Stale => return self.report.violations.push("the file is called stale".into()),
+            Outcome::Written { .. } if self.options.sizes => {
+                let resized = matches!(self.clients[client].op, Some(Op::SetSize { .. }));
+                self.report.size_changes += u64::from(resized);
+                self.report.writes += u64::from(!resized);
+                self.steps[self.clients[client].step].end = self.now;
+            }
             Outcome::Written { .. } => {
                 self.report.writes += 1;
                 self.size_floor = self.size_floor.max((block + 1) * BLOCK);
@@ -123,7 +163,17 @@ impl World {
                 let Ok(value) = value else {
                     return self.report.violations.push(format!("client {client} read a torn block {block}"));
                 };
-                self.history.entry(block).or_default().push(Operation { begin, end: self.now, value, write: false });
+                if self.options.sizes {
+                    let action = Action::Read { block: block as usize, value };
+                    self.steps.push(Step { begin, end: self.now, action });
+                } else {
+                    let read = Operation { begin, end: self.now, value, write: false };
+                    self.history.entry(block).or_default().push(read);
+                }
+            }
+            Outcome::Attr(attr) if self.options.sizes => {
+                let action = Action::Size((attr.size / BLOCK) as usize);
+                self.steps.push(Step { begin, end: self.now, action });
             }
             Outcome::Attr(attr) => {
                 if attr.size < value || attr.size > self.size_ceiling {

@@ -7,16 +7,17 @@ use crate::replication::Bug;
 use bytes::Bytes;
 use std::collections::BTreeSet;
 
+/// The id under which the anchor remembers a write in an extent that was dropped: one that lies in both extents
+/// may be done in one of them only.
+pub(super) fn of_dropped(id: OpId, index: u64) -> OpId {
+    OpId { high: !id.high, low: id.low ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15) }
+}
+
 impl Owner {
     pub(super) fn operation(&mut self, token: u64, op: Op) {
         if let Op::SetSize { id, .. } = &op {
             if let Some((_, also)) = self.sizes_open.get_mut(id) {
                 return also.push(token);
-            }
-            if self.sizes_done.contains(id) {
-                let attr = self.attr.clone();
-                let outcome = Outcome::Written { before: attr.clone(), after: attr };
-                return self.out.push(Effect::Done { token, outcome });
             }
             self.sizes_open.insert(*id, (token, Vec::new()));
         }
@@ -42,12 +43,18 @@ impl Owner {
             parts_left: 0,
             buffer: Vec::new(),
             eof: false,
+            written_to: 0,
             before: self.attr.clone(),
             also: Vec::new(),
             serial,
         };
         match op {
-            Op::SetSize { size, .. } => self.set_size(token, size),
+            // This owner or one before it has carried it out.
+            Op::SetSize { id, .. } if self.sizes_done.contains(&id) => {
+                let attr = self.attr.clone();
+                self.out.push(Effect::Done { token, outcome: Outcome::Written { before: attr.clone(), after: attr } });
+            }
+            Op::SetSize { size, id } => self.set_size(token, size, id),
             Op::Write { data, .. } if data.is_empty() => {
                 let attr = self.attr.clone();
                 self.out.push(Effect::Done { token, outcome: Outcome::Written { before: attr.clone(), after: attr } });
@@ -166,6 +173,7 @@ impl Owner {
                 Work::Read { .. } => self.fetch(index, id),
                 Work::Write { data, zero, id: op } => self.write(index, id, data, zero, op),
                 Work::Confirm => self.want_confirmation(index, id),
+                Work::Ids(ids) => self.write_ids(index, id, ids),
                 Work::Push => self.push_read(index, id),
             }
         }
@@ -201,11 +209,15 @@ impl Owner {
         let truncations = self.truncations;
         let extent_bytes = self.geometry.extent_bytes;
         let eof = if zero { self.attr.size } else { self.attr.size.max(index * extent_bytes + end) };
-        let e = self.extents.get_mut(&index).expect("pumped");
-        if id.is_some_and(|id| e.done.contains(&id)) {
-            // A retry of what an earlier owner carried out.
+        let done = |id: OpId| {
+            let kept = |e: &super::Extent| e.done.contains(&of_dropped(id, index));
+            self.extents[&index].done.contains(&id) || self.extents.get(&0).is_some_and(kept)
+        };
+        if id.is_some_and(done) {
+            // A retry of what was carried out before.
             return self.part_done(index, part);
         }
+        let e = &self.extents[&index];
         let record = Record {
             pos: Pos::new(lease, e.cfg.epoch, e.next_seq),
             ranges: vec![Range { offset: start, length: end - start, zero }],
@@ -215,6 +227,22 @@ impl Owner {
             truncations,
             eof,
             mtime_ns: wall_ns,
+        };
+        self.send_record(index, part, record);
+    }
+
+    /// No bytes, only ids, durable in this extent before others go.
+    fn write_ids(&mut self, index: u64, part: u64, ids: Vec<OpId>) {
+        let e = &self.extents[&index];
+        let record = Record {
+            pos: Pos::new(self.lease, e.cfg.epoch, e.next_seq),
+            ranges: Vec::new(),
+            data: Bytes::new(),
+            stable: e.stable,
+            ops: ids,
+            truncations: self.truncations,
+            eof: self.attr.size,
+            mtime_ns: self.attr.mtime_ns,
         };
         self.send_record(index, part, record);
     }
@@ -254,13 +282,21 @@ impl Owner {
         e.stable = e.stable.max(Pos { seq: below, ..done.record.pos });
         self.attr.mtime_ns = self.attr.mtime_ns.max(done.record.mtime_ns);
         self.attr.ctime_ns = self.attr.ctime_ns.max(done.record.mtime_ns);
-        let zero_only = done.record.ranges.iter().all(|r| r.zero);
-        if zero_only && self.truncate.is_some() {
-            self.unlock(index, done.part);
-            self.parts.remove(&done.part);
-            return self.truncate_zeroed();
+        let ends = match self.parts.get(&done.part).map(|p| &p.work) {
+            Some(Work::Write { zero: true, .. }) => Some(Self::truncate_zeroed as fn(&mut Self)),
+            Some(Work::Ids(_)) => Some(Self::ids_moved as fn(&mut Self)),
+            _ => None,
+        };
+        if let Some(Part { token, end, .. }) = self.parts.get(&done.part) {
+            let end = index * self.geometry.extent_bytes + end;
+            if let Some(o) = self.operations.get_mut(token) {
+                o.written_to = o.written_to.max(end);
+            }
         }
         self.part_done(index, done.part);
+        if let Some(step) = ends {
+            step(self);
+        }
     }
 
     // ---- reads ----
@@ -357,9 +393,9 @@ impl Owner {
     fn finish(&mut self, token: u64) {
         let Some(o) = self.operations.remove(&token) else { return };
         let outcome = match o.op {
-            Op::Write { offset, data, id } => {
+            Op::Write { id, .. } => {
                 self.by_id.remove(&id);
-                self.attr.size = self.attr.size.max(offset + data.len() as u64);
+                self.attr.size = self.attr.size.max(o.written_to);
                 self.size_changed();
                 self.reserve();
                 Outcome::Written { before: o.before, after: self.attr.clone() }

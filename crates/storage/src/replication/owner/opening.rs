@@ -59,7 +59,7 @@ impl Owner {
         e.held.extend(open.into_values().map(|w| (w.part, w.record)));
         e.in_flight_bytes = 0;
         let pushes: Vec<u64> = e.join.take().map(|j| j.pushing.into_values().collect()).unwrap_or_default();
-        let create = e.cfg.epoch == 1 && !e.cfg.active;
+        let create = e.cfg.unused || e.cfg.epoch == 1 && !e.cfg.active;
         if e.seq_epoch != e.cfg.epoch {
             e.seq_epoch = e.cfg.epoch;
             e.next_seq = 1;
@@ -188,8 +188,8 @@ impl Owner {
             return self.activated(index, last_seq);
         }
         let (eid, epoch) = (e.cfg.eid, e.cfg.epoch);
-        let op = CommandOp::Activate(Activate { eid, epoch, lease });
-        self.ask_metad(MetaAbout::Activate { index, last_seq }, op);
+        let op = CommandOp::Activate(Activate { eid, epoch, lease, file: self.file });
+        self.ask_metad(MetaAbout::Activate { index, eid, last_seq }, op);
     }
 
     pub(super) fn activation_answered(&mut self, index: u64, last_seq: u64, reply: Reply) {
@@ -247,8 +247,8 @@ impl Owner {
             let (eid, lease) = (e.cfg.eid, self.lease);
             e.phase = Phase::Proposing;
             self.forget_calls(index);
-            let op = CommandOp::Propose(Propose { eid, lease, ..Default::default() });
-            return self.ask_metad(MetaAbout::Propose { index }, op);
+            let op = CommandOp::Propose(Propose { eid, lease, file: self.file, ..Default::default() });
+            return self.ask_metad(MetaAbout::Propose { index, eid }, op);
         }
         let was_joining = e.cfg.joining.as_ref().is_some_and(|j| j.id == member.id);
         // Until this configuration is active, everybody of the last active one is still complete.
@@ -282,8 +282,8 @@ impl Owner {
         e.phase = Phase::Proposing;
         let (eid, epoch) = (e.cfg.eid, e.cfg.epoch);
         self.forget_calls(index);
-        let op = CommandOp::Propose(Propose { eid, epoch, lease, replicas, joining, promote });
-        self.ask_metad(MetaAbout::Propose { index }, op);
+        let op = CommandOp::Propose(Propose { eid, epoch, lease, replicas, joining, promote, file: self.file });
+        self.ask_metad(MetaAbout::Propose { index, eid }, op);
     }
 
     pub(super) fn proposal_answered(&mut self, index: u64, reply: Reply) {
@@ -304,6 +304,10 @@ impl Owner {
         self.allocating.remove(&index);
         if reply.status != status::OK {
             // No chunk server could be chosen, say: the operations ask again.
+            return self.retry_unallocated(index);
+        }
+        if reply.inode.is_some_and(|i| i.truncations < self.truncations) {
+            // What this says was made has been cut off since.
             return self.retry_unallocated(index);
         }
         let Some(cfg) = reply.extents.into_iter().find(|c| c.index == index) else { return };

@@ -1,8 +1,11 @@
 //! Sizes: reported to metad within a second, and the truncate that several parties have to agree on.
 
-use super::{Effect, MetaAbout, Outcome, Owner, Phase, Work};
+use super::io::of_dropped;
+use super::{Effect, MetaAbout, Outcome, Owner, Phase, Work, IDS_MOVED_MAX};
 use crate::messages::*;
+use crate::replication::Bug;
 use bytes::Bytes;
+use std::collections::BTreeSet;
 
 /// metad hears of a new size within this.
 const REPORT_MS: u64 = 700;
@@ -13,14 +16,19 @@ pub(super) struct Truncating {
     /// 0 when it is the last owner's that is finished here.
     token: u64,
     size: u64,
+    id: Option<OpId>,
     before: Attr,
     stage: Stage,
+    /// The anchor knows the writes of the extents that go.
+    ids_moved: bool,
 }
 
 #[derive(Debug, PartialEq)]
 enum Stage {
     /// Open operations end first, and the extents beyond the new size are sealed.
     Draining,
+    /// Retries of writes in the extents that go must not bring their bytes back.
+    MovingIds,
     Recording,
     Zeroing,
     Finishing,
@@ -33,9 +41,10 @@ impl Truncating {
 }
 
 impl Owner {
-    pub(super) fn set_size(&mut self, token: u64, size: u64) {
+    pub(super) fn set_size(&mut self, token: u64, size: u64, id: OpId) {
         let before = self.attr.clone();
-        self.truncate = Some(Truncating { token, size, before, stage: Stage::Draining });
+        self.truncate =
+            Some(Truncating { token, size, id: Some(id), before, stage: Stage::Draining, ids_moved: false });
         let first = size / self.geometry.extent_bytes;
         let idle: Vec<u64> =
             self.extents.iter().filter(|(i, e)| **i >= first && e.phase == Phase::Idle).map(|(i, _)| *i).collect();
@@ -46,7 +55,7 @@ impl Owner {
     /// A truncate that the last owner did not finish.
     pub(super) fn resume_truncate(&mut self, size: u64) {
         let before = self.attr.clone();
-        self.truncate = Some(Truncating { token: 0, size, before, stage: Stage::Zeroing });
+        self.truncate = Some(Truncating { token: 0, size, id: None, before, stage: Stage::Zeroing, ids_moved: true });
         self.zero_rest();
     }
 
@@ -61,10 +70,49 @@ impl Owner {
             // The timer looks again.
             return;
         }
-        let size = t.size;
+        if !t.ids_moved && self.move_ids() {
+            return;
+        }
+        let Some(t) = &self.truncate else { return };
+        let op = CommandOp::Truncate(Truncate {
+            file: self.file,
+            lease: self.lease,
+            size: t.size,
+            finished: false,
+            truncations: Some(self.truncations),
+            from: if self.bug == Some(Bug::TruncateByLateSize) { 0 } else { self.attr.size },
+            id: t.id,
+        });
         self.truncate.as_mut().expect("looked").stage = Stage::Recording;
-        let op = CommandOp::Truncate(Truncate { file: self.file, lease: self.lease, size, finished: false });
         self.ask_metad(MetaAbout::Truncate, op);
+    }
+
+    /// The anchor gets the ids of what is about to be dropped, if there are any.
+    fn move_ids(&mut self) -> bool {
+        let Some(t) = &mut self.truncate else { return false };
+        let first_gone = t.size.div_ceil(self.geometry.extent_bytes).max(1);
+        let going: Vec<_> = self.extents.range(first_gone..).filter(|(_, e)| !e.done_order.is_empty()).collect();
+        let of_each = (IDS_MOVED_MAX / going.len().max(1)).max(1);
+        let mut ids: Vec<OpId> = going
+            .iter()
+            .flat_map(|(index, e)| e.done_order.iter().rev().take(of_each).map(|id| of_dropped(*id, **index)))
+            .take(IDS_MOVED_MAX)
+            .collect();
+        t.ids_moved = true;
+        if ids.is_empty() || self.bug == Some(Bug::DropIds) {
+            return false;
+        }
+        ids.reverse();
+        t.stage = Stage::MovingIds;
+        self.add_part(0, 0, 0, 0, Work::Ids(ids));
+        true
+    }
+
+    pub(super) fn ids_moved(&mut self) {
+        if let Some(t) = &mut self.truncate {
+            t.stage = Stage::Draining;
+            self.truncate_may_begin();
+        }
     }
 
     pub(super) fn truncate_recorded(&mut self, reply: Reply) {
@@ -74,18 +122,32 @@ impl Owner {
         self.truncations = inode.truncations;
         self.size_reported = (inode.truncations, inode.attr.size, inode.attr.mtime_ns);
         self.size_due = None;
-        let kept: Vec<u64> = reply.extents.iter().map(|c| c.index).collect();
-        let dropped: Vec<u64> = self.extents.keys().copied().filter(|i| !kept.contains(i)).collect();
-        for index in dropped {
-            self.forget_calls(index);
-            self.extents.remove(&index);
-        }
+        let kept: BTreeSet<u64> = reply.extents.iter().map(|c| c.eid).collect();
+        let dropped: Vec<u64> =
+            self.extents.iter().filter(|(_, e)| !kept.contains(&e.cfg.eid)).map(|(index, _)| *index).collect();
+        dropped.into_iter().for_each(|index| self.cut_off(index));
         match inode.zero_from {
             Some(_) => {
                 self.truncate.as_mut().expect("recorded for it").stage = Stage::Zeroing;
                 self.zero_rest();
             }
             None => self.truncate_ended(),
+        }
+    }
+
+    /// A truncate dropped this extent. What waits for it, if the file has grown again since, gets another.
+    pub(super) fn cut_off(&mut self, index: u64) {
+        self.forget_calls(index);
+        let Some(e) = self.extents.remove(&index) else { return };
+        self.round_ids.remove(&index);
+        let pushes = e.join.into_iter().flat_map(|j| j.pushing.into_values());
+        pushes.for_each(|part| drop(self.parts.remove(&part)));
+        let held = e.held.into_iter().map(|(part, _)| part);
+        let waits = |part: &u64| self.parts.get(part).is_some_and(|p| p.work != Work::Push);
+        let waiting: Vec<u64> = held.chain(e.waiting).filter(waits).collect();
+        if !waiting.is_empty() {
+            self.unallocated.entry(index).or_default().extend(waiting);
+            self.allocate(index);
         }
     }
 
@@ -110,8 +172,14 @@ impl Owner {
     pub(super) fn truncate_zeroed(&mut self) {
         let Some(t) = &mut self.truncate else { return };
         t.stage = Stage::Finishing;
-        let size = t.size;
-        let op = CommandOp::Truncate(Truncate { file: self.file, lease: self.lease, size, finished: true });
+        let op = CommandOp::Truncate(Truncate {
+            file: self.file,
+            lease: self.lease,
+            size: t.size,
+            finished: true,
+            truncations: Some(self.truncations),
+            ..Default::default()
+        });
         self.ask_metad(MetaAbout::ZeroDone, op);
     }
 
