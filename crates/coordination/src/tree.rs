@@ -19,6 +19,8 @@ use crate::paths::CONFIG_NODE;
 use crate::Map;
 use acls::Acls;
 use index::Index;
+use load::Sums;
+pub use load::{Nodes, Piece, Pieces};
 use slots::{Id, Slot, Slots, NONE};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -263,23 +265,32 @@ impl Tree {
 
     /// Puts a new node into every index. The parent of the root is `NONE`.
     fn add(&mut self, parent: Id, path: &str, data: Option<&[u8]>, acl: u32, stat: StatPersisted) -> Id {
-        let id = self.add_unindexed(parent, path, data, acl, stat);
+        let sums = Sums::of(path, data, &stat);
+        let id = self.add_unindexed(parent, path, data, acl, stat, sums);
         if parent != NONE {
             self.index.insert(self.slots.get(id).hash, id, |id| self.slots.get(id).hash);
         }
         id
     }
 
-    fn add_unindexed(&mut self, parent: Id, path: &str, data: Option<&[u8]>, acl: u32, stat: StatPersisted) -> Id {
+    fn add_unindexed(
+        &mut self,
+        parent: Id,
+        path: &str,
+        data: Option<&[u8]>,
+        acl: u32,
+        stat: StatPersisted,
+        sums: Sums,
+    ) -> Id {
         self.note_owner(path, stat.ephemeral_owner);
         self.data_bytes += (path.len() + data.map_or(0, <[u8]>::len)) as u64;
-        self.digest = self.digest.wrapping_add(digest::of(path, data, &stat));
+        self.digest = self.digest.wrapping_add(sums.digest);
         if parent == NONE {
             self.root = self.slots.add(NONE, "", 0, data, acl, stat);
             return self.root;
         }
         let name = split(path).map_or("", |(_, name)| name);
-        self.slots.add(parent, name, index::hash(path), data, acl, stat)
+        self.slots.add(parent, name, sums.path, data, acl, stat)
     }
 
     /// Takes a node without children out of every index. Its access list is still in use.

@@ -5,6 +5,7 @@ mod busy_poll;
 mod clients;
 mod driver;
 mod election_links;
+mod loading;
 mod log_file;
 mod machine;
 mod packed;

@@ -2,8 +2,11 @@
 //!
 //! Its nodes come as a walk finds them, so a node's parent is the last node, or above that. The index is made when all
 //! are there.
+//!
+//! One thread may read and sum up (`Pieces`) what another puts into the tree (`Tree::take_piece`).
 
-use super::index::Index;
+use super::digest;
+use super::index::{self, Index};
 use super::slots::{Id, NONE};
 use super::{acls, split, Tree};
 use crate::paths::CONFIG_NODE;
@@ -24,7 +27,146 @@ pub(super) struct Loading {
     nodes: Vec<(u32, Id)>,
 }
 
+/// What of a node is computed from its bytes alone.
+#[derive(Clone, Copy)]
+pub(super) struct Sums {
+    pub digest: i64,
+    /// The index's hash of the path.
+    pub path: u32,
+}
+
+impl Sums {
+    pub fn of(path: &str, data: Option<&[u8]>, stat: &StatPersisted) -> Self {
+        Sums { digest: digest::of(path, data, stat), path: index::hash(path) }
+    }
+}
+
+/// A piece is passed on when it has so many bytes of paths and data.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// A part of a snapshot on its way to the tree.
+pub struct Piece(Part);
+
+enum Part {
+    Session(i64, i32),
+    Acl(i64, Vec<Acl>),
+    Nodes(Nodes),
+    End,
+}
+
+/// Some nodes, and memory to use again.
+#[derive(Default)]
+pub struct Nodes {
+    /// Of each its path, and its data behind that.
+    text: Vec<u8>,
+    nodes: Vec<Node>,
+}
+
+struct Node {
+    path_len: usize,
+    data_len: Option<usize>,
+    acl: i64,
+    stat: StatPersisted,
+    sums: Sums,
+}
+
+/// Reads a snapshot for a tree in another thread, which gets each piece from `put`. Whoever takes a piece may give its
+/// memory back.
+pub struct Pieces<P, B> {
+    put: P,
+    back: B,
+    nodes: Nodes,
+}
+
+const NOBODY: &str = "nobody takes the snapshot any more";
+
+impl<P: FnMut(Piece) -> bool, B: FnMut() -> Option<Nodes>> Pieces<P, B> {
+    /// `put` says whether somebody still wants it; `back` gives memory that was used, if there is any.
+    pub fn new(put: P, back: B) -> Self {
+        Pieces { put, back, nodes: Nodes::default() }
+    }
+    fn pass_on(&mut self) -> Result<(), &'static str> {
+        let mut next = (self.back)().unwrap_or_default();
+        next.text.clear();
+        next.nodes.clear();
+        let full = std::mem::replace(&mut self.nodes, next);
+        (self.put)(Piece(Part::Nodes(full))).then_some(()).ok_or(NOBODY)
+    }
+}
+
+impl<P: FnMut(Piece) -> bool, B: FnMut() -> Option<Nodes>> Sink for Pieces<P, B> {
+    fn session(&mut self, id: i64, timeout_ms: i32) {
+        (self.put)(Piece(Part::Session(id, timeout_ms)));
+    }
+    fn acl(&mut self, id: i64, acl: Vec<Acl>) {
+        (self.put)(Piece(Part::Acl(id, acl)));
+    }
+    fn node(&mut self, path: &str, data: Option<&[u8]>, acl: i64, stat: StatPersisted) -> Result<(), &'static str> {
+        let path = if path.is_empty() { "/" } else { path };
+        let sums = Sums::of(path, data, &stat);
+        self.nodes.text.extend_from_slice(path.as_bytes());
+        self.nodes.text.extend_from_slice(data.unwrap_or_default());
+        self.nodes.nodes.push(Node { path_len: path.len(), data_len: data.map(<[u8]>::len), acl, stat, sums });
+        if self.nodes.text.len() >= PIECE_BYTES {
+            self.pass_on()?;
+        }
+        Ok(())
+    }
+    fn end(&mut self) -> Result<(), &'static str> {
+        self.pass_on()?;
+        (self.put)(Piece(Part::End)).then_some(()).ok_or(NOBODY)
+    }
+}
+
 impl Tree {
+    /// Takes in a piece of a snapshot; its memory may be used again. All of it is a tree when its reader says so.
+    pub fn take_piece(&mut self, piece: Piece) -> Result<Option<Nodes>, &'static str> {
+        match piece.0 {
+            Part::Session(id, timeout_ms) => self.session(id, timeout_ms),
+            Part::Acl(id, acl) => self.acl(id, acl),
+            Part::End => self.end()?,
+            Part::Nodes(piece) => {
+                let mut rest = &piece.text[..];
+                for node in &piece.nodes {
+                    let (path, behind) = rest.split_at(node.path_len);
+                    let (data, behind) = behind.split_at(node.data_len.unwrap_or(0));
+                    rest = behind;
+                    // It was text when it came.
+                    let path = std::str::from_utf8(path).unwrap_or_default();
+                    self.load(path, node.data_len.map(|_| data), node.acl, node.stat, node.sums)?;
+                }
+                return Ok(Some(piece));
+            }
+        }
+        Ok(None)
+    }
+
+    fn load(
+        &mut self,
+        path: &str,
+        data: Option<&[u8]>,
+        acl: i64,
+        stat: StatPersisted,
+        sums: Sums,
+    ) -> Result<(), &'static str> {
+        let parent = if path == "/" {
+            if self.root != NONE {
+                return Err("the snapshot has two roots");
+            }
+            NONE
+        } else {
+            let (parent, _) = split(path).ok_or("a path of the snapshot is not absolute")?;
+            self.parent_while_loading(parent).ok_or("a node of the snapshot does not come behind its parent")?
+        };
+        let acl = self.loading.acls.get(&acl).map_or(acls::OPEN, |ours| self.acls.take_again(*ours));
+        let id = self.add_unindexed(parent, path, data, acl, stat, sums);
+        if parent != NONE {
+            self.loading.nodes.push((sums.path, id));
+        }
+        self.loading.last = Some(id);
+        Ok(())
+    }
+
     /// Says how far a snapshot that was read into this tree reaches.
     pub fn set_last_zxid(&mut self, zxid: Zxid) {
         self.last_zxid = zxid;
@@ -68,22 +210,7 @@ impl Sink for Tree {
 
     fn node(&mut self, path: &str, data: Option<&[u8]>, acl: i64, stat: StatPersisted) -> Result<(), &'static str> {
         let path = if path.is_empty() { "/" } else { path };
-        let parent = if path == "/" {
-            if self.root != NONE {
-                return Err("the snapshot has two roots");
-            }
-            NONE
-        } else {
-            let (parent, _) = split(path).ok_or("a path of the snapshot is not absolute")?;
-            self.parent_while_loading(parent).ok_or("a node of the snapshot does not come behind its parent")?
-        };
-        let acl = self.loading.acls.get(&acl).map_or(acls::OPEN, |ours| self.acls.take_again(*ours));
-        let id = self.add_unindexed(parent, path, data, acl, stat);
-        if parent != NONE {
-            self.loading.nodes.push((self.slots.get(id).hash, id));
-        }
-        self.loading.last = Some(id);
-        Ok(())
+        self.load(path, data, acl, stat, Sums::of(path, data, &stat))
     }
 
     fn end(&mut self) -> Result<(), &'static str> {

@@ -170,3 +170,32 @@ fn a_snapshot_in_parts_and_the_replay_behind_it_are_the_tree() {
         assert_eq!(again.digest(), t.digest(), "seed {seed}");
     }
 }
+
+#[test]
+fn a_tree_in_pieces_is_the_same_and_one_without_a_parent_is_refused() {
+    let mut t = Tree::new();
+    create(&mut t, 1, "/a", 0, false);
+    for i in 0..3_000 {
+        create(&mut t, 2 + i, &format!("/a/{i:0200}"), if i % 3 == 0 { 9 } else { 0 }, i % 3 == 0);
+    }
+    let in_pieces = |bytes: &[u8]| {
+        let (mut all, mut used) = (Vec::new(), vec![Nodes::default()]);
+        let mut pieces = Pieces::new(|piece| all.push(piece) == (), || used.pop());
+        trivet_formats::snapshot::read_file(bytes, &mut pieces).unwrap();
+        assert!(all.len() > 4, "one of each kind, and several of nodes");
+        let mut back = Tree::bare();
+        all.into_iter().try_for_each(|piece| back.take_piece(piece).map(drop))?;
+        back.set_last_zxid(t.last_zxid());
+        Ok::<_, &str>(back)
+    };
+    let bytes = t.write(Writer::file());
+    let back = in_pieces(&bytes).unwrap();
+    assert_eq!((back.digest(), back.node_count()), (t.digest(), t.node_count()));
+    assert_eq!(back.ephemerals(SessionId(9)).count(), 1_000);
+
+    let mut w = Writer::file();
+    w.tables([(5, 10)].into_iter(), [(1, &open_acl()[..])].into_iter());
+    w.node("", None, -1, &StatPersisted::default());
+    (0..3_000).for_each(|i| w.node(&format!("/gone/{i:0200}"), None, -1, &StatPersisted::default()));
+    assert!(in_pieces(&w.finish()).is_err());
+}

@@ -6,7 +6,7 @@
 
 use super::busy_poll::Patience;
 use super::log_file::LogFile;
-use super::packed;
+use super::{loading, packed};
 use bytes::Bytes;
 use rustix::fs::{fdatasync, flock, fsync, FlockOperation};
 use std::fs::{self, File, OpenOptions};
@@ -208,9 +208,8 @@ impl Store {
 
     fn newest_snapshot(&self, snapshots: &[(Zxid, PathBuf)], no_logs: bool) -> Result<Tree, StoreError> {
         for (zxid, path) in snapshots.iter().rev() {
-            let mut tree = Tree::bare();
-            match packed::open(path).and_then(|file| snapshot::read_file(file, &mut tree)) {
-                Ok(()) => {
+            match loading::read_snapshot(path) {
+                Ok(mut tree) => {
                     tree.set_last_zxid(*zxid);
                     return Ok(tree);
                 }
