@@ -369,7 +369,8 @@ impl Server {
 
     fn proposed(&mut self, link: LinkId, p: &QuorumPacket) {
         let leader = self.following().leader;
-        let (txn, digest) = match Txn::decode_with_digest(p.body()) {
+        let bytes = p.data.clone().unwrap_or_default();
+        let (txn, digest) = match Txn::decode_sharing(&bytes) {
             Ok(decoded) => decoded,
             Err(e) => {
                 self.refuse(format!("{leader:?}"), format!("a proposal cannot be read: {e}"));
@@ -384,7 +385,6 @@ impl Server {
         if self.following().phase == Phase::Sync {
             self.synchronisation_goes_on();
         }
-        let bytes = p.data.clone().expect("decoded from it");
         let reconfig = txn.is_reconfig();
         self.history.push(Entry::new(txn, bytes.clone(), digest));
         if reconfig {

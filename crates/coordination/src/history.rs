@@ -64,6 +64,8 @@ impl Segment {
 pub struct History {
     /// The last one grows; none is empty.
     ring: VecDeque<Segment>,
+    /// Memory of one that has gone, for the next: fresh memory costs the kernel more than what is put into it.
+    spare: Option<Segment>,
     ring_bytes: usize,
     ring_bytes_max: usize,
     /// The zxid before the ring's first.
@@ -96,6 +98,7 @@ impl History {
     pub fn new(base: Zxid, ring_bytes_max: usize) -> Self {
         History {
             ring: VecDeque::new(),
+            spare: None,
             ring_bytes: 0,
             ring_bytes_max,
             base,
@@ -132,11 +135,15 @@ impl History {
     pub fn remember(&mut self, zxid: Zxid, bytes: &[u8]) {
         let full = SEGMENT_BYTES.min(self.ring_bytes_max / 16);
         if self.ring.back().is_none_or(|s| s.size_bytes() + bytes.len() > full) {
-            if let Some(s) = self.ring.back_mut() {
-                s.bytes.shrink_to_fit();
-                s.entries.shrink_to_fit();
-            }
-            self.ring.push_back(Segment::default());
+            let spare = self.spare.take().filter(|s| s.bytes.capacity() <= 2 * full);
+            let mut next = spare.unwrap_or_else(|| {
+                // The first one grows with a small log.
+                let room = if self.ring.is_empty() { 0 } else { full };
+                Segment { bytes: Vec::with_capacity(room), entries: Vec::new() }
+            });
+            next.bytes.clear();
+            next.entries.clear();
+            self.ring.push_back(next);
         }
         let segment = self.ring.back_mut().expect("just looked");
         self.ring_bytes -= segment.size_bytes();
@@ -150,6 +157,7 @@ impl History {
             if let Some(oldest) = self.ring.pop_front() {
                 self.base = oldest.last();
                 self.ring_bytes -= oldest.size_bytes();
+                self.spare = Some(oldest);
             }
         }
     }

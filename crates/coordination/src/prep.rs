@@ -11,6 +11,7 @@ use crate::server::Now;
 use crate::sessions::{Owner, Tracker};
 use crate::tree::{is_session, split, Tree, CONTAINER_OWNER};
 use crate::{Config, Map};
+use bytes::Bytes;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use trivet_formats::client::{
@@ -28,7 +29,7 @@ pub(crate) struct Request<'a> {
     pub session: SessionId,
     pub owner: Owner,
     pub op: i32,
-    pub body: &'a [u8],
+    pub body: &'a Bytes,
     pub ids: &'a [Id],
     pub zxid: Zxid,
     pub now: Now,
@@ -131,7 +132,7 @@ impl Prep {
 }
 
 fn prepare_one(stage: &mut Stage<'_>, cfg: &Config, tracker: &mut Tracker, r: &Request<'_>) -> Prepared {
-    let mut body = Reader::new(r.body);
+    let mut body = Reader::sharing(r.body);
     let bad = |_| err::MARSHALLING;
     match r.op {
         op::CREATE_SESSION => {

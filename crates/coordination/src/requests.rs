@@ -254,7 +254,7 @@ impl Server {
             conn.session = session;
             conn.handshake = Handshake::AwaitLeader;
             self.clients.by_session.insert(session, id);
-            return self.hand_to_leader(id, 0, op::CREATE_SESSION, &timeout_ms.to_be_bytes());
+            return self.hand_to_leader(id, 0, op::CREATE_SESSION, &Bytes::copy_from_slice(&timeout_ms.to_be_bytes()));
         }
         if request.password != session.password() {
             return self.session_refused(id);
@@ -420,14 +420,14 @@ impl Server {
         }
     }
 
-    fn hand_to_leader(&mut self, id: ConnId, cxid: i32, op: i32, body: &[u8]) {
+    fn hand_to_leader(&mut self, id: ConnId, cxid: i32, op: i32, body: &Bytes) {
         let Some(conn) = self.clients.conns.get(&id) else { return };
         let (session, ids) = (conn.session, conn.ids.clone());
         match &self.role {
             Role::Leading(_) => self.submit(Owner::Local, session, cxid, op, body, &ids),
             Role::Following(f) => {
                 let link = f.link.expect("a follower in broadcast has its leader");
-                let request = ForwardedRequest { session: session.0, cxid, op, body: Bytes::copy_from_slice(body) };
+                let request = ForwardedRequest { session: session.0, cxid, op, body: body.clone() };
                 let packet =
                     QuorumPacket { kind: kind::REQUEST, zxid: -1, data: Some(request.encode().into()), auth: ids };
                 self.send(link, &packet);

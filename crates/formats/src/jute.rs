@@ -24,11 +24,17 @@ pub enum DecodeError {
 pub struct Reader<'a> {
     buf: &'a [u8],
     pos: usize,
+    /// What `buf` is, if buffers may be parts of it.
+    whole: Option<&'a Bytes>,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(buf: &'a [u8]) -> Self {
-        Reader { buf, pos: 0 }
+        Reader { buf, pos: 0, whole: None }
+    }
+    /// Buffers are read as parts of `whole`, not as copies: for what is not kept for long, as they keep all of it.
+    pub fn sharing(whole: &'a Bytes) -> Self {
+        Reader { buf: whole, pos: 0, whole: Some(whole) }
     }
     pub fn position(&self) -> usize {
         self.pos
@@ -134,7 +140,8 @@ impl Jute for Option<Bytes> {
         put_buffer(out, self.as_deref());
     }
     fn get(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(r.buffer()?.map(Bytes::copy_from_slice))
+        let buffer = r.buffer()?;
+        Ok(buffer.map(|b| r.whole.map_or_else(|| Bytes::copy_from_slice(b), |whole| whole.slice_ref(b))))
     }
 }
 impl<T: Jute> Jute for Vec<T> {

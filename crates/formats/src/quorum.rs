@@ -6,7 +6,7 @@
 use crate::client::Id;
 use crate::jute::{DecodeError, Jute, Reader};
 use crate::record;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::io;
 
 pub mod kind {
@@ -90,9 +90,11 @@ impl ForwardedRequest {
         out.extend_from_slice(&self.body);
         out
     }
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+    /// Its body is a part of `bytes`.
+    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
         let mut r = Reader::new(bytes);
-        Ok(ForwardedRequest { session: r.i64()?, cxid: r.i32()?, op: r.i32()?, body: Bytes::copy_from_slice(r.rest()) })
+        let (session, cxid, op) = (r.i64()?, r.i32()?, r.i32()?);
+        Ok(ForwardedRequest { session, cxid, op, body: bytes.slice(r.position()..) })
     }
 }
 
@@ -102,6 +104,13 @@ pub fn first_packet(bytes: &[u8], max_bytes: usize) -> io::Result<Option<(Quorum
     let Some(length) = length_of_first(bytes, max_bytes)? else { return Ok(None) };
     let packet = QuorumPacket::parse(&bytes[..length]).map_err(io::Error::other)?;
     Ok(Some((packet, length)))
+}
+
+/// The same, taken out of `buffer`; its data is a part of what the buffer held.
+pub fn take_packet(buffer: &mut BytesMut, max_bytes: usize) -> io::Result<Option<QuorumPacket>> {
+    let Some(length) = length_of_first(buffer, max_bytes)? else { return Ok(None) };
+    let whole = buffer.split_to(length).freeze();
+    QuorumPacket::get(&mut Reader::sharing(&whole)).map(Some).map_err(io::Error::other)
 }
 
 fn length_of_first(bytes: &[u8], max_bytes: usize) -> io::Result<Option<usize>> {

@@ -223,7 +223,15 @@ impl Txn {
 
     /// The same, with the tree's digest behind the transaction, if there is one of the version that is known.
     pub fn decode_with_digest(bytes: &[u8]) -> Result<(Txn, Option<i64>), DecodeError> {
-        let mut r = Reader::new(bytes);
+        Txn::read(Reader::new(bytes))
+    }
+
+    /// The same; data is a part of `bytes`.
+    pub fn decode_sharing(bytes: &Bytes) -> Result<(Txn, Option<i64>), DecodeError> {
+        Txn::read(Reader::sharing(bytes))
+    }
+
+    fn read(mut r: Reader<'_>) -> Result<(Txn, Option<i64>), DecodeError> {
         let h = RawHeader::get(&mut r)?;
         let body = TxnBody::get(h.kind, &mut r, 0)?;
         let txn = Txn { session: SessionId(h.client), cxid: h.cxid, zxid: Zxid(h.zxid), time_ms: h.time_ms, body };
@@ -246,7 +254,7 @@ pub struct Logged {
 
 impl Logged {
     pub fn check(bytes: Bytes) -> Result<Logged, DecodeError> {
-        let txn = Txn::decode(&bytes)?;
+        let txn = Txn::decode_sharing(&bytes)?.0;
         Ok(Logged::of(&txn, bytes))
     }
     /// `bytes` are those of `txn`.
@@ -263,7 +271,7 @@ impl Logged {
         &self.bytes
     }
     pub fn txn(&self) -> Txn {
-        Txn::decode(&self.bytes).expect("it was read before")
+        Txn::decode_sharing(&self.bytes).expect("it was read before").0
     }
 }
 

@@ -1,6 +1,7 @@
 //! Packets between a leader and its learners.
 #![no_main]
 
+use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use trivet_formats::quorum::*;
 use trivet_formats::Jute;
@@ -14,7 +15,10 @@ fuzz_target!(|bytes: &[u8]| {
         let mut again = Vec::new();
         packet.encode(&mut again);
         assert_eq!(QuorumPacket::parse(&again), Ok(packet.clone()));
-        let _ = ForwardedRequest::decode(packet.body());
+        let mut buffer = BytesMut::from(bytes);
+        assert_eq!(take_packet(&mut buffer, DATA_BYTES_MAX).unwrap(), Some(packet.clone()));
+        assert_eq!(buffer, bytes[length..]);
         let _ = LearnerInfo::parse(packet.body());
+        let _ = ForwardedRequest::decode(&packet.data.unwrap_or_default());
     }
 });

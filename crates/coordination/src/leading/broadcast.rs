@@ -41,7 +41,7 @@ impl Server {
 
     /// Turns a request into a transaction (or into an error, which takes a zxid all the same) and
     /// proposes it.
-    pub(crate) fn submit(&mut self, owner: Owner, session: SessionId, cxid: i32, op: i32, body: &[u8], ids: &[Id]) {
+    pub(crate) fn submit(&mut self, owner: Owner, session: SessionId, cxid: i32, op: i32, body: &Bytes, ids: &[Id]) {
         let now = self.now;
         let Role::Leading(l) = &mut self.role else { unreachable!("only a leader prepares requests") };
         let zxid = l.last_proposed.next();
@@ -141,7 +141,7 @@ impl Server {
     // ---- what learners ask ----
 
     pub(super) fn forwarded(&mut self, link: LinkId, p: &QuorumPacket) {
-        let request = match ForwardedRequest::decode(p.body()) {
+        let request = match ForwardedRequest::decode(&p.data.clone().unwrap_or_default()) {
             Ok(r) => r,
             Err(e) => {
                 self.refuse(format!("{link:?}"), format!("a forwarded request cannot be read: {e}"));
@@ -175,7 +175,7 @@ impl Server {
 
     pub(super) fn expire_session(&mut self, session: SessionId) {
         if matches!(self.role, Role::Leading(_)) {
-            self.submit(Owner::Local, session, 0, op::CLOSE_SESSION, &[], &[]);
+            self.submit(Owner::Local, session, 0, op::CLOSE_SESSION, &Bytes::new(), &[]);
         }
     }
 
@@ -197,7 +197,7 @@ impl Server {
             .collect();
         for path in due {
             if matches!(self.role, Role::Leading(_)) {
-                let body = PathOnly { path }.to_vec();
+                let body = PathOnly { path }.to_vec().into();
                 self.submit(Owner::Local, SessionId::NONE, 0, op::DELETE_CONTAINER, &body, &[]);
             }
         }

@@ -18,7 +18,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use trivet_coordination::tree::Tree;
 use trivet_coordination::{Image, Input, LinkId};
-use trivet_formats::quorum::{first_packet, kind, QuorumPacket};
+use trivet_formats::quorum::{kind, take_packet, QuorumPacket};
 use trivet_formats::snapshot;
 
 /// Shorter than the kernel's pause before it repeats a lost SYN.
@@ -118,10 +118,10 @@ pub(super) fn run(
 }
 
 async fn write(link: LinkId, queue: &Outgoing, writer: &mut OwnedWriteHalf, shared: &Shared) -> io::Result<()> {
-    let mut gathered = Vec::new();
+    let (mut gathered, mut going) = (Vec::new(), Vec::new());
     loop {
-        let waiting = std::mem::take(&mut *queue.waiting.borrow_mut());
-        if waiting.is_empty() {
+        std::mem::swap(&mut going, &mut *queue.waiting.borrow_mut());
+        if going.is_empty() {
             if queue.wants_to_know.take() {
                 // Whatever else came meanwhile goes first.
                 tokio::task::yield_now().await;
@@ -134,7 +134,7 @@ async fn write(link: LinkId, queue: &Outgoing, writer: &mut OwnedWriteHalf, shar
             queue.wake.notified().await;
             continue;
         }
-        for bytes in waiting {
+        for bytes in going.drain(..) {
             if gathered.len() + bytes.len() > WRITE_BYTES {
                 writer.write_all(&gathered).await?;
                 gathered.clear();
@@ -215,8 +215,7 @@ async fn read(
 
 async fn next_packet(stream: &mut OwnedReadHalf, buffer: &mut BytesMut, max: usize) -> io::Result<QuorumPacket> {
     loop {
-        if let Some((packet, length)) = first_packet(buffer, max)? {
-            buffer.advance(length);
+        if let Some(packet) = take_packet(buffer, max)? {
             return Ok(packet);
         }
         read_more(stream, buffer).await?;

@@ -22,6 +22,8 @@ use trivet_formats::{snapshot, txnlog, Zxid};
 
 /// Operations that one sync covers at most.
 const BATCH_MAX: usize = 1_000;
+/// Memory for a batch that is kept for the next one, in bytes.
+const ENTRIES_KEPT: usize = 1 << 20;
 const SNAPSHOTS_KEPT: usize = 3;
 /// Parts of a snapshot that wait to be written; beyond it the disk is too slow, and the snapshot is given up.
 const PARTS_MAX: usize = 256;
@@ -60,6 +62,8 @@ pub struct Store {
     /// The parts of a snapshot that is being written.
     snapshot: Option<mpsc::SyncSender<Part>>,
     snapshots_kept: usize,
+    /// Memory for a batch.
+    entries: Vec<u8>,
     _locks: Vec<File>,
 }
 
@@ -123,8 +127,15 @@ impl Store {
             // Two servers must not share the folder of logs, either.
             locks.push(lock(log_parent)?);
         }
-        let mut store =
-            Store { dir, log_dir, log: None, snapshot: None, snapshots_kept: SNAPSHOTS_KEPT, _locks: locks };
+        let mut store = Store {
+            dir,
+            log_dir,
+            log: None,
+            snapshot: None,
+            snapshots_kept: SNAPSHOTS_KEPT,
+            entries: Vec::new(),
+            _locks: locks,
+        };
         store.check_folders()?;
         store.remove_unfinished()?;
         store.finish_install()?;
@@ -279,8 +290,13 @@ impl Store {
 
     // ---- operations ----
 
-    fn carry_out(&mut self, batch: Vec<(u64, DiskOp)>, done: &mut dyn FnMut(u64)) -> io::Result<()> {
-        let mut buffer = Vec::new();
+    fn carry_out(
+        &mut self,
+        batch: impl IntoIterator<Item = (u64, DiskOp)>,
+        done: &mut dyn FnMut(u64),
+    ) -> io::Result<()> {
+        let mut buffer = std::mem::take(&mut self.entries);
+        buffer.clear();
         let mut first = None;
         let mut last_seq = 0;
         for (seq, op) in batch {
@@ -301,6 +317,9 @@ impl Store {
         if let Some(zxid) = first {
             self.append(zxid, &buffer)?;
             done(last_seq);
+        }
+        if buffer.capacity() <= ENTRIES_KEPT {
+            self.entries = buffer;
         }
         Ok(())
     }
@@ -456,8 +475,9 @@ impl Store {
     pub fn serve(mut self, ops: mpsc::Receiver<(u64, DiskOp)>, mut done: impl FnMut(u64)) {
         let mut several = false;
         let patience = Patience::default();
+        let mut batch = Vec::new();
         while let Some(first) = next(&ops, &patience) {
-            let mut batch = vec![first];
+            batch.push(first);
             // Under load whoever has more to log goes first where processors are scarce: a sync costs more than a
             // record.
             if several {
@@ -471,7 +491,7 @@ impl Store {
             }
             let count = batch.len();
             several = count > 1;
-            if let Err(e) = self.carry_out(batch, &mut done) {
+            if let Err(e) = self.carry_out(batch.drain(..), &mut done) {
                 stop(self.log.as_ref().map_or(self.dir.as_path(), LogFile::path), &e);
             }
             patience.progress(Instant::now(), count as u64);
