@@ -244,8 +244,9 @@ fn each_seed<T: Default + Send>(
 fn report_failures(args: &Args, core: &str, failed: &[(u64, Vec<String>)]) -> anyhow::Result<()> {
     for (seed, violations) in failed.iter().take(10) {
         println!("seed {seed}: {}", violations[0]);
+        let reconfig = if args.reconfig { " --reconfig" } else { "" };
         let sizes = if args.sizes { " --sizes" } else { "" };
-        println!("  replay: cargo xtask sim --core {core}{sizes} --minutes {} --seed {seed}", args.minutes);
+        println!("  replay: cargo xtask sim --core {core}{reconfig}{sizes} --minutes {} --seed {seed}", args.minutes);
     }
     if !failed.is_empty() {
         bail!("{} seeds violate", failed.len());

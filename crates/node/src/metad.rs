@@ -305,11 +305,11 @@ impl Shared {
             Some(CommandOp::Allocate(a)) => {
                 let inode = self.state.read().expect("nobody panics with it").inode(a.file);
                 // Without replicas the journal's answer says that the file is gone.
-                if let Some(inode) = &inode {
+                if let Some(inode) = inode {
                     a.replicas = self.place(inode.lease.gateway, inode.attr.datastore, a.file.wrapping_add(a.index));
-                }
-                if inode.is_some() && a.replicas.is_empty() {
-                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    if a.replicas.is_empty() {
+                        tokio::time::sleep(Duration::from_millis(200)).await;
+                    }
                 }
             }
             _ => {}

@@ -36,8 +36,8 @@ fn sound_code_holds_and_the_same_seed_gives_the_same_run() {
 #[test]
 fn a_file_whose_size_changes_stays_one_file() {
     let mut changes = 0;
-    // Before 2026-11-23 all of the first thirty called the file stale. Behind that, 8 and 18 carried out a write once
-    // more whose extent had been dropped, 3 made the file longer for it, and 10 and 57 never got an extent whose
+    // Before 2026-11-23 all of the first thirty called the file stale. Behind that, 18 carried out a write once more
+    // whose extent had been dropped, 8 made the file longer for such a write, and 10 and 57 never got an extent whose
     // members were all removed before one of them had made it.
     for seed in [1, 2, 3, 8, 10, 18, 30, 57] {
         let report = run(with_sizes(seed, 2, None));

@@ -530,6 +530,7 @@ pub struct Truncate {
     /// The size that it replaces, which metad hears of late.
     #[prost(uint64, tag = "6")]
     pub from: u64,
+    /// Of the client's request, for `Inode::sizes_set`.
     #[prost(message, optional, tag = "7")]
     pub id: Option<OpId>,
 }

@@ -61,15 +61,17 @@ impl World {
     pub(super) fn new_operation(&mut self, client: usize) {
         let block = self.rng.range(0, BLOCKS);
         let value = self.next_value;
-        let mut kind = self.rng.range(0, 10);
-        if self.options.sizes && kind == 4 {
-            kind = 10;
-        }
+        let kind = self.rng.range(0, 10);
+        let sizes = self.options.sizes;
         let c = &mut self.clients[client];
         c.serial += 1;
         c.block = block;
         c.begin = self.now;
         c.op = Some(match kind {
+            4 if sizes => {
+                let id = OpId { high: client as u64 + 1, low: c.serial };
+                Op::SetSize { size: block * BLOCK, id }
+            }
             0..=4 => {
                 self.next_value += 1;
                 c.value = value;
@@ -81,10 +83,6 @@ impl World {
                 c.value = self.size_floor;
                 Op::Attr
             }
-            10 => {
-                let id = OpId { high: client as u64 + 1, low: c.serial };
-                Op::SetSize { size: block * BLOCK, id }
-            }
             _ => Op::Read { offset: block * BLOCK, length: BLOCK },
         });
         let action = match c.op {
@@ -92,7 +90,7 @@ impl World {
             Some(Op::SetSize { .. }) => Some(Action::SetSize(block as usize)),
             _ => None,
         };
-        if let (true, Some(action)) = (self.options.sizes, action) {
+        if let (true, Some(action)) = (sizes, action) {
             c.step = self.steps.len();
             self.steps.push(Step { begin: self.now, end: NEVER, action });
         } else if let Some(Op::Write { .. }) = c.op {
