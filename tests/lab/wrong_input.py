@@ -65,6 +65,11 @@ def flip(path, at):
         f.write(bytes([b[0] ^ 0x40]))
 
 
+def written(path):
+    """The size of an extent's file in bytes; 0 for one in reserve, which has no file before its first write."""
+    return os.path.getsize(path) if os.path.exists(path) else 0
+
+
 def newest(pattern):
     return max(glob.glob(pattern), key=os.path.getsize)
 
@@ -82,7 +87,7 @@ def damaged():
         g.say("x")
         g.end()
         c.healed()
-        eid, nodes = max(c.placement.items(), key=lambda e: os.path.getsize("%s/node%d/chunk/extents/extent.%d" % (c.data, e[1][0], e[0])))
+        eid, nodes = max(c.placement.items(), key=lambda e: written("%s/node%d/chunk/extents/extent.%d" % (c.data, e[1][0], e[0])))
     data = c.data
     journal = newest(data + "/node1/chunk/journal/journal.*")
     for what, path, at, words in (
