@@ -111,7 +111,7 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
     );
     println!(
         "coordination: {} seeds of {} simulated minutes, {} events: {} elections, {} leaders, {} commits, {} answers, \
-         {} DIFF, {} TRUNC, {} SNAP, {} torn tails, {} kills, {} power losses, {} freezes, {} leads to hand over, {} with all numbers used up, {} lists of members taken over, {} sessions expired, a whole majority served after {} ms at the latest, and {} times after more than 1000 ms",
+         {} DIFF, {} parts of the log for them, {} TRUNC, {} SNAP, {} torn tails, {} kills, {} power losses, {} freezes, {} leads to hand over, {} with all numbers used up, {} lists of members taken over, {} sessions expired, a whole majority served after {} ms at the latest, and {} times after more than 1000 ms",
         args.seeds,
         args.minutes,
         t.events,
@@ -120,6 +120,7 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
         t.commits,
         t.answers,
         t.diffs,
+        t.log_parts,
         t.truncs,
         t.snaps,
         t.torn_tails,
@@ -259,6 +260,7 @@ fn add_coordination(t: &mut coordination::Report, r: &coordination::Report) {
     t.elections += r.elections;
     t.leaders += r.leaders;
     t.diffs += r.diffs;
+    t.log_parts += r.log_parts;
     t.truncs += r.truncs;
     t.snaps += r.snaps;
     t.torn_tails += r.torn_tails;

@@ -81,7 +81,7 @@ pub struct Config {
     pub snapshot_part_bytes: usize,
     /// A leader proposes so many transactions at most; its successor's epoch begins before their counter would wrap.
     pub counter_max: u32,
-    /// Committed transactions kept in memory, for learners that come back.
+    /// Committed transactions kept in memory, for learners that come back; older ones are in the log files.
     pub ring_bytes_max: usize,
     pub fast: FastLimits,
     /// Nodes of the types container and TTL may be made.
@@ -140,7 +140,7 @@ impl Config {
             snap_count: 100_000,
             snapshot_part_bytes: 256 << 10,
             counter_max: 0xffff_fffe,
-            ring_bytes_max: 32 << 20,
+            ring_bytes_max: 8 << 20,
             fast: FastLimits::default(),
             extended_types: false,
             super_digest: None,

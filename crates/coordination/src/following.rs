@@ -378,8 +378,7 @@ impl Server {
             }
         };
         let (zxid, last) = (txn.zxid, self.history.last());
-        let follows = zxid == last.next() || (zxid.epoch() > last.epoch() && zxid.counter() == 1);
-        if zxid <= last || !follows {
+        if !zxid.follows(last) {
             return self.look(format!("the leader proposed {zxid} behind {last}: something is missing"));
         }
         if self.following().phase == Phase::Sync {

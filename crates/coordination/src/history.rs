@@ -91,6 +91,10 @@ pub enum Plan {
     Trunc {
         to: Zxid,
     },
+    /// The same as DIFF, if the log files have the learner's last and what follows, which is not in memory any more.
+    Log {
+        after: Zxid,
+    },
     Snap,
 }
 
@@ -204,7 +208,7 @@ impl History {
             return Plan::Trunc { to: last };
         }
         if peer < self.base {
-            return Plan::Snap;
+            return if epoch_start { Plan::Snap } else { Plan::Log { after: peer } };
         }
         if peer == self.base || epoch_start {
             return Plan::Diff { after: peer };
@@ -254,7 +258,8 @@ mod tests {
             (z(2, 2), false, Plan::Trunc { to: z(2, 1) }),
             (z(1, 3), false, Plan::Diff { after: z(1, 3) }),
             (z(1, 2), false, Plan::Diff { after: z(1, 2) }),
-            (z(1, 1), false, Plan::Snap),
+            (z(1, 1), false, Plan::Log { after: z(1, 1) }),
+            (z(1, 0), false, Plan::Snap),
             (z(0, 0), false, Plan::Snap),
             (z(1, 7), false, Plan::Snap),
             (z(2, 0), false, Plan::Diff { after: z(2, 0) }),
@@ -281,7 +286,7 @@ mod tests {
             h.push(entry(1, i));
             h.commit_next();
         }
-        assert_eq!(h.plan(Zxid::new(1, 1), false), Plan::Snap);
+        assert_eq!(h.plan(Zxid::new(1, 1), false), Plan::Log { after: Zxid::new(1, 1) });
         assert_eq!(h.plan(Zxid::new(1, 48), false), Plan::Diff { after: Zxid::new(1, 48) });
     }
 

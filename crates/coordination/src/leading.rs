@@ -2,13 +2,12 @@
 //!
 //! Phases: discovery (FOLLOWERINFO from a quorum gives the epoch) → acceptance (ACKEPOCH from a
 //! quorum proves that nobody in it has a newer history) → synchronisation (a quorum acknowledges
-//! NEWLEADER) → broadcast. Files: `discovery` holds the first two, `synchronise` the third with
-//! `snapshot`,
+//! NEWLEADER) → broadcast. Files: `discovery` holds the first two, `synchronise` the third with `parts`,
 //! `broadcast` the last, this one the timers and the learners' comings and goings.
 
 mod broadcast;
 mod discovery;
-mod snapshot;
+mod parts;
 mod synchronise;
 mod transfer;
 
@@ -44,8 +43,8 @@ pub(crate) enum LearnerPhase {
     AwaitAckEpoch,
     /// Its ACKEPOCH is here, the leader does not synchronise yet.
     AwaitSync,
-    /// A snapshot is on its way to it, in parts.
-    Snapshot,
+    /// A snapshot, or what is in the log files only, is on its way to it, in parts.
+    Parts,
     /// History and NEWLEADER are sent; it gets live traffic from here on.
     AwaitNewLeaderAck,
     /// It acknowledged NEWLEADER, the quorum is not complete yet.
@@ -65,7 +64,7 @@ pub(crate) struct Learner {
     pub(crate) pings_answered: u64,
     /// The newest proposal that it acknowledged.
     pub(crate) acked: Zxid,
-    pub(crate) snapshot: Option<snapshot::Sending>,
+    pub(crate) sending: Option<parts::Sending>,
 }
 
 impl Learner {
@@ -230,7 +229,7 @@ impl Server {
             pings_sent: 0,
             pings_answered: 0,
             acked: Zxid::ZERO,
-            snapshot: None,
+            sending: None,
         };
         self.leading().learners.insert(link, learner);
     }

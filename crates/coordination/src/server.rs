@@ -106,8 +106,13 @@ pub enum Input {
         tree: Box<Tree>,
         image: Image,
     },
-    /// The last part of a snapshot is on its way.
+    /// The last part of a snapshot, or of the log, is on its way.
     PartSent(LinkId),
+    /// The answer to `ReadLog`: transactions that follow each other, or nothing where the log cannot serve.
+    LogRead {
+        link: LinkId,
+        read: Option<Vec<Logged>>,
+    },
     LinkDown(LinkId),
     Client {
         conn: ConnId,
@@ -221,11 +226,19 @@ pub enum Effect {
         link: LinkId,
         bytes: Bytes,
     },
-    /// Of the stream behind a SNAP packet. Unless it is the last one, the driver says when it is on its way.
+    /// Of the stream behind a SNAP packet, or of a long DIFF. Unless it is the last one, the driver says when it is on
+    /// its way.
     SendPart {
         link: LinkId,
         bytes: Bytes,
         last: bool,
+    },
+    /// A learner whose log ends with `after` lacks what follows up to `upto`, which is in the log files only. Some of it
+    /// is wanted as `LogRead`: the first that follow, if `after` itself is there.
+    ReadLog {
+        link: LinkId,
+        after: Zxid,
+        upto: Zxid,
     },
     CloseLink(LinkId),
     /// Closes a connection once what was sent on it is out.
@@ -451,6 +464,7 @@ impl Server {
             Input::SnapshotComes(link) => self.snapshot_comes(link),
             Input::Snapshot { link, tree, image } => self.snapshot_received(link, *tree, image),
             Input::PartSent(link) => self.send_part(link),
+            Input::LogRead { link, read } => self.log_read(link, read),
             Input::LinkDown(link) => self.link_down(link),
             Input::Client { conn, input } => self.client(conn, input),
         }

@@ -23,6 +23,10 @@ impl Zxid {
     pub fn next(self) -> Zxid {
         Zxid(self.0 + 1)
     }
+    /// Whether nothing can lie between `before` and this one: a leader counts from 1.
+    pub fn follows(self, before: Zxid) -> bool {
+        self == before.next() || (self.epoch() > before.epoch() && self.counter() == 1)
+    }
 }
 
 impl fmt::Debug for Zxid {

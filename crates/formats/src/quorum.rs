@@ -98,15 +98,8 @@ impl ForwardedRequest {
     }
 }
 
-/// The packet at the beginning of `bytes`, and its length; none when its end is not there yet. `max_bytes` bounds its
-/// data.
-pub fn first_packet(bytes: &[u8], max_bytes: usize) -> io::Result<Option<(QuorumPacket, usize)>> {
-    let Some(length) = length_of_first(bytes, max_bytes)? else { return Ok(None) };
-    let packet = QuorumPacket::parse(&bytes[..length]).map_err(io::Error::other)?;
-    Ok(Some((packet, length)))
-}
-
-/// The same, taken out of `buffer`; its data is a part of what the buffer held.
+/// Takes the packet at the beginning of `buffer`; none when its end is not there yet. `max_bytes` bounds its data,
+/// which is a part of what the buffer held.
 pub fn take_packet(buffer: &mut BytesMut, max_bytes: usize) -> io::Result<Option<QuorumPacket>> {
     let Some(length) = length_of_first(buffer, max_bytes)? else { return Ok(None) };
     let whole = buffer.split_to(length).freeze();
@@ -156,18 +149,24 @@ mod tests {
             hex,
             "0000000b00000000000000000000001400000000000000030001000000000000000000 00ffffffff".replace(' ', "")
         );
-        let (p, length) = first_packet(&out, 1024).unwrap().unwrap();
-        assert_eq!((LearnerInfo::parse(p.body()).unwrap(), length), (info, out.len()));
+        // The packet, and how much is left behind it.
+        let take = |bytes: &[u8], max| {
+            let mut buffer = BytesMut::from(bytes);
+            take_packet(&mut buffer, max).map(|packet| (packet, buffer.len()))
+        };
+        let (p, rest) = take(&out, 1024).unwrap();
+        assert_eq!((LearnerInfo::parse(p.as_ref().unwrap().body()).unwrap(), rest), (info, 0));
         let auth = vec![Id { scheme: "ip".into(), id: "10.0.0.1".into() }];
         let first = out.len();
         QuorumPacket { kind: kind::REVALIDATE, zxid: 1, data: None, auth }.encode(&mut out);
         for cut in 0..first {
-            assert_eq!(first_packet(&out[..cut], 1024).unwrap(), None);
+            assert_eq!(take(&out[..cut], 1024).unwrap(), (None, cut));
         }
-        assert_eq!(first_packet(&out, 1024).unwrap().unwrap(), (p, first));
-        assert!(first_packet(&out, 8).is_err());
+        assert_eq!(take(&out, 1024).unwrap(), (p, out.len() - first));
+        assert!(take(&out, 8).is_err());
         let second = &out[first..];
-        assert_eq!(first_packet(second, 0).unwrap().map(|(p, n)| (p.auth.len(), n)), Some((1, second.len())));
-        assert_eq!(first_packet(&second[..second.len() - 1], 0).unwrap(), None);
+        let (p, rest) = take(second, 0).unwrap();
+        assert_eq!((p.unwrap().auth.len(), rest), (1, 0));
+        assert_eq!(take(&second[..second.len() - 1], 0).unwrap(), (None, second.len() - 1));
     }
 }

@@ -4,14 +4,22 @@
 //! bytes, `B`. Zeros (or the end of the file) end the log.
 
 use crate::jute::Reader;
-use crate::txn::Txn;
+use crate::txn::{Logged, Txn};
 use crate::Zxid;
+use bytes::Bytes;
+use std::io::{self, Read};
 use thiserror::Error;
 
 pub const MAGIC: [u8; 4] = *b"ZKLG";
 pub const VERSION: i32 = 2;
 pub const HEADER_BYTES: usize = 16;
 const END_OF_ENTRY: u8 = 0x42;
+/// Checksum and length.
+const ENTRY_HEADER_BYTES: usize = 12;
+/// A longer transaction is not believed.
+pub const TXN_BYTES_MAX: usize = 64 << 20;
+/// What is read from a file at once.
+const WINDOW_BYTES: usize = 256 << 10;
 
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum LogError {
@@ -135,6 +143,55 @@ fn entry_at(file: &[u8], offset: usize) -> At<'_> {
     }
 }
 
+/// The entries of a file one after the other, with little of it in memory; up to the first that is not whole.
+pub struct Entries<R> {
+    file: R,
+    window: Vec<u8>,
+    /// How much of the window is done, and of the file before it.
+    done: usize,
+    before: u64,
+}
+
+impl<R: Read> Entries<R> {
+    /// Nothing if this is no log of this version.
+    pub fn of(file: R) -> io::Result<Option<Self>> {
+        let mut entries = Entries { file, window: Vec::new(), done: 0, before: 0 };
+        let is_log = entries.has(HEADER_BYTES)? && entries.window[..HEADER_BYTES - 8] == header()[..HEADER_BYTES - 8];
+        entries.done = HEADER_BYTES;
+        Ok(is_log.then_some(entries))
+    }
+    /// Where in the file the next one begins.
+    pub fn offset(&self) -> u64 {
+        self.before + self.done as u64
+    }
+    pub fn next_entry(&mut self) -> io::Result<Option<Logged>> {
+        if !self.has(ENTRY_HEADER_BYTES)? {
+            return Ok(None);
+        }
+        let length = &self.window[self.done + 8..][..4];
+        let length = i32::from_be_bytes(length.try_into().expect("4"));
+        let Ok(n @ 1..=TXN_BYTES_MAX) = usize::try_from(length) else { return Ok(None) };
+        if !self.has(ENTRY_HEADER_BYTES + n + 1)? {
+            return Ok(None);
+        }
+        let At::Entry(entry) = entry_at(&self.window, self.done) else { return Ok(None) };
+        let logged = Logged::of(&entry.txn, Bytes::copy_from_slice(entry.bytes));
+        self.done = entry.end_offset;
+        Ok(Some(logged))
+    }
+    /// Whether there are `n` bytes more.
+    fn has(&mut self, n: usize) -> io::Result<bool> {
+        if self.window.len() - self.done < n {
+            self.window.drain(..self.done);
+            self.before += self.done as u64;
+            self.done = 0;
+            let wanted = n.max(WINDOW_BYTES) - self.window.len();
+            self.file.by_ref().take(wanted as u64).read_to_end(&mut self.window)?;
+        }
+        Ok(self.window.len() >= self.done + n)
+    }
+}
+
 /// Looks for an intact entry with a greater zxid anywhere behind `offset`.
 fn intact_entry_follows(file: &[u8], offset: usize, last: Zxid) -> bool {
     (offset + 1..file.len().saturating_sub(13)).any(|at| {
@@ -187,6 +244,29 @@ mod tests {
             // A cut inside the zero bytes at the front of an entry leaves only zeros: a clean end.
             assert_eq!((s.entries.len(), s.end_offset), (2, two), "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn entry_by_entry_the_same_comes_as_at_once() {
+        // Three windows, one entry longer than a window, zeros behind it.
+        let mut file = header().to_vec();
+        for n in 1..=9_000 {
+            let path = format!("/{}", "x".repeat(if n == 4_000 { 2 * WINDOW_BYTES } else { n % 97 }));
+            let body = TxnBody::Delete { path, container: false };
+            let txn = Txn { session: SessionId(1), cxid: 1, zxid: Zxid::new(1, n as u32), time_ms: 5, body };
+            put_entry(&mut file, &txn.encode());
+        }
+        let end = file.len();
+        file.resize(end + 4096, 0);
+        let mut entries = Entries::of(&file[..]).unwrap().unwrap();
+        for expected in scan(&file).unwrap().entries {
+            let logged = entries.next_entry().unwrap().expect("as many");
+            assert_eq!((logged.zxid(), &logged.bytes()[..]), (expected.txn.zxid, expected.bytes));
+            assert_eq!(entries.offset(), expected.end_offset as u64);
+        }
+        assert!(entries.next_entry().unwrap().is_none());
+        assert_eq!(entries.offset(), end as u64);
+        assert!(Entries::of(&b"something else entirely"[..]).unwrap().is_none());
     }
 
     #[test]

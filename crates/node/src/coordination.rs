@@ -7,9 +7,11 @@ mod driver;
 mod election_links;
 mod loading;
 mod log_file;
+mod log_reader;
 mod machine;
 mod packed;
 mod quorum_links;
 pub mod store;
 
 pub use driver::{start, Handle, Settings};
+pub use log_reader::SNAPSHOT_SIZE_FACTOR;

@@ -242,6 +242,7 @@ fn coordination_settings(config: &NodeConfig) -> CoordinationSettings {
         request_bytes_max: trivet_formats::client::MAX_REQUEST_BYTES,
         file: None,
         snapshots_kept: 3,
+        snapshot_size_factor: crate::coordination::SNAPSHOT_SIZE_FACTOR,
         long_requests: None,
         purge_pause: None,
         backlog: -1,

@@ -149,6 +149,7 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
         long_requests: long_requests(&mut p)?,
         snapshots_kept: p.number("autopurge.snapRetainCount", 3)?.max(3),
         purge_pause: purge_pause(&mut p)?,
+        snapshot_size_factor: p.number("snapshotSizeFactor", crate::coordination::SNAPSHOT_SIZE_FACTOR)?,
         backlog: p.number("clientPortListenBacklog", -1)?,
         file: Some(path.to_path_buf()),
         client_addresses,

@@ -18,11 +18,13 @@ fn sound_code_holds_and_the_same_seed_gives_the_same_run() {
         assert_eq!(run(options(seed, 2, None)).hash, report.hash, "seed {seed} is not deterministic");
         total.diffs += report.diffs;
         total.snaps += report.snaps;
+        total.log_parts += report.log_parts;
         total.leaders += report.leaders;
         total.torn_tails += report.torn_tails;
         total.used_up += report.used_up;
     }
     assert!(total.diffs > 0 && total.snaps > 0 && total.leaders > 8 && total.torn_tails > 0, "{total:?}");
+    assert!(total.log_parts > 0, "no learner got what is in the log files only: {total:?}");
     assert!(total.used_up > 0, "no lead ended with its numbers: {total:?}");
 }
 

@@ -10,13 +10,13 @@ use trivet_fuzz as _;
 const DATA_BYTES_MAX: usize = 64 << 20;
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Ok(Some((packet, length))) = first_packet(bytes, DATA_BYTES_MAX) {
-        assert!(length <= bytes.len());
+    let mut buffer = BytesMut::from(bytes);
+    if let Ok(Some(packet)) = take_packet(&mut buffer, DATA_BYTES_MAX) {
+        let length = bytes.len() - buffer.len();
+        assert_eq!(QuorumPacket::parse(&bytes[..length]), Ok(packet.clone()));
         let mut again = Vec::new();
         packet.encode(&mut again);
         assert_eq!(QuorumPacket::parse(&again), Ok(packet.clone()));
-        let mut buffer = BytesMut::from(bytes);
-        assert_eq!(take_packet(&mut buffer, DATA_BYTES_MAX).unwrap(), Some(packet.clone()));
         assert_eq!(buffer, bytes[length..]);
         let _ = LearnerInfo::parse(packet.body());
         let _ = ForwardedRequest::decode(&packet.data.unwrap_or_default());

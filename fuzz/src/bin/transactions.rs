@@ -18,11 +18,22 @@ fuzz_target!(|bytes: &[u8]| {
         txnlog::put_entry(&mut file, entry);
         rest = behind;
     }
-    if let Ok(scan) = txnlog::scan(&file) {
-        assert!(scan.end_offset <= file.len());
-    }
+    whole_and_one_by_one(&file);
     file.truncate(txnlog::HEADER_BYTES);
     file.extend_from_slice(bytes);
-    let _ = txnlog::scan(&file);
-    let _ = txnlog::scan(bytes);
+    whole_and_one_by_one(&file);
+    whole_and_one_by_one(bytes);
 });
+
+fn whole_and_one_by_one(file: &[u8]) {
+    let mut ends = Vec::new();
+    let end = txnlog::scan_each(file, |e| ends.push((e.txn.zxid, e.end_offset as u64)));
+    assert!(end.is_err() || end.is_ok_and(|e| e.offset <= file.len()));
+    let mut ends = ends.into_iter();
+    if let Some(mut entries) = txnlog::Entries::of(file).expect("memory reads") {
+        while let Some(logged) = entries.next_entry().expect("memory reads") {
+            assert_eq!(ends.next(), Some((logged.zxid(), entries.offset())));
+        }
+    }
+    assert_eq!(ends.next(), None);
+}

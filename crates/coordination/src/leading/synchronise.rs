@@ -39,10 +39,8 @@ impl Server {
                 self.send(link, &QuorumPacket::new(kind::TRUNC, to.0));
                 self.send_what_follows(link, to);
             }
-            Plan::Snap => {
-                self.counters.snaps_sent += 1;
-                self.begin_to_send_snapshot(link);
-            }
+            Plan::Log { after } => self.begin_to_send_log(link, after),
+            Plan::Snap => self.begin_to_send_snapshot(link),
         }
     }
 

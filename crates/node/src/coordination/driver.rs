@@ -7,6 +7,7 @@
 use super::busy_poll::BusyPoll;
 use super::clients;
 use super::election_links::ElectionLinks;
+use super::log_reader::{self, LogReader};
 use super::machine;
 use super::quorum_links::{self, QuorumLink};
 use super::store::{Store, StoreError};
@@ -56,8 +57,21 @@ pub struct Settings {
     /// Snapshots that are kept, and how often older ones are removed beside the times when one is written.
     pub snapshots_kept: usize,
     pub purge_pause: Option<Duration>,
+    /// A learner gets what it lacks from the log files, where that is less than so many times a snapshot; not above 0:
+    /// never.
+    pub snapshot_size_factor: f64,
     /// Connections that may wait to be accepted; -1 for the default.
     pub backlog: i32,
+}
+
+impl Settings {
+    fn log_files(&self) -> log_reader::Files {
+        log_reader::Files {
+            dir: self.data_dir.join("version-2"),
+            log_dir: self.log_dir.join("version-2"),
+            snapshot_size_factor: self.snapshot_size_factor,
+        }
+    }
 }
 
 /// What the rest of the node sees of the running role.
@@ -421,6 +435,14 @@ impl Driver {
             Effect::SendPart { link, bytes, last } => {
                 if let Some(l) = self.links.get(&link) {
                     l.send_part(bytes, last);
+                }
+            }
+            Effect::ReadLog { link, after, upto } => {
+                let (inbox, settings) = (self.inbox.clone(), &self.settings);
+                let start = || LogReader::start(settings.log_files(), link, inbox.clone());
+                if self.links.get_mut(&link).is_some_and(|l| l.read_log(after, upto, start).is_err()) {
+                    // Without a thread there is no log.
+                    drop(self.inbox.try_send(Message::Input(Input::LogRead { link, read: None })));
                 }
             }
             Effect::CloseLink(link) => {

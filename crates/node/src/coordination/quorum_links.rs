@@ -2,6 +2,7 @@
 //! snapshot stream alone is read by a thread of its own, for that takes a while.
 
 use super::driver::{feed, Message, Shared};
+use super::log_reader::LogReader;
 use super::store::Received;
 use bytes::{Buf, Bytes, BytesMut};
 use std::cell::{Cell, RefCell};
@@ -19,7 +20,7 @@ use tokio::time::timeout;
 use trivet_coordination::tree::Tree;
 use trivet_coordination::{Image, Input, LinkId};
 use trivet_formats::quorum::{kind, take_packet, QuorumPacket};
-use trivet_formats::snapshot;
+use trivet_formats::{snapshot, Zxid};
 
 /// Shorter than the kernel's pause before it repeats a lost SYN.
 const DIAL_LIMIT: Duration = Duration::from_millis(300);
@@ -51,6 +52,7 @@ struct Outgoing {
 pub(super) struct QuorumLink {
     outgoing: Rc<Outgoing>,
     task: AbortHandle,
+    log: Option<LogReader>,
 }
 
 impl QuorumLink {
@@ -58,10 +60,25 @@ impl QuorumLink {
         self.outgoing.waiting.borrow_mut().push(bytes);
         self.outgoing.wake.notify_one();
     }
-    /// Of a snapshot; unless it is the last, the core hears when it is out.
+    /// Of a snapshot or a long DIFF; unless it is the last, the core hears when it is out.
     pub(super) fn send_part(&self, bytes: Bytes, last: bool) {
         self.outgoing.wants_to_know.set(!last);
         self.send(bytes);
+    }
+    /// The core is answered by `Input::LogRead`.
+    pub(super) fn read_log(
+        &mut self,
+        after: Zxid,
+        upto: Zxid,
+        start: impl FnOnce() -> io::Result<LogReader>,
+    ) -> io::Result<()> {
+        let reader = match self.log.take() {
+            Some(reader) => reader,
+            None => start()?,
+        };
+        reader.read(after, upto);
+        self.log = Some(reader);
+        Ok(())
     }
     pub(super) fn close(self) {
         self.task.abort();
@@ -114,7 +131,7 @@ pub(super) fn run(
             feed(&shared, Input::LinkDown(link));
         }
     });
-    Ok(QuorumLink { outgoing, task: task.abort_handle() })
+    Ok(QuorumLink { outgoing, task: task.abort_handle(), log: None })
 }
 
 async fn write(link: LinkId, queue: &Outgoing, writer: &mut OwnedWriteHalf, shared: &Shared) -> io::Result<()> {

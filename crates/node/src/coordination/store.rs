@@ -73,7 +73,8 @@ enum Part {
     End,
 }
 
-fn numbered(dir: &Path, prefix: &str) -> Result<Vec<(Zxid, PathBuf)>, StoreError> {
+/// Snapshots or logs, oldest first.
+pub(super) fn numbered(dir: &Path, prefix: &str) -> Result<Vec<(Zxid, PathBuf)>, StoreError> {
     let mut found = Vec::new();
     for entry in at(dir, fs::read_dir(dir))? {
         let path = at(dir, entry)?.path();
@@ -249,8 +250,7 @@ impl Store {
                 if zxid <= before || gap.is_some() {
                     return;
                 }
-                // A leader counts from 1: else what came first in its epoch is missing.
-                if zxid == before.next() || (zxid.epoch() > before.epoch() && zxid.counter() == 1) {
+                if zxid.follows(before) {
                     out.push(Logged::of(&e.txn, bytes.slice_ref(e.bytes)));
                 } else {
                     gap = Some(StoreError::Gap { path: path.clone(), before, after: zxid });

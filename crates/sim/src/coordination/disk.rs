@@ -12,6 +12,7 @@ use trivet_formats::{snapshot, txnlog, Zxid};
 #[derive(Default)]
 pub struct Disk {
     snapshot: Option<(Zxid, Bytes)>,
+    /// From the snapshot before that one on, in what is left of old files.
     log: Vec<(Zxid, Bytes)>,
     /// A snapshot that is not whole yet.
     parts: Option<(Zxid, Vec<u8>)>,
@@ -59,12 +60,24 @@ impl Disk {
             }
             DiskOp::SnapshotEnd => {
                 if let Some((zxid, bytes)) = self.parts.take() {
-                    self.snapshot = Some((zxid, bytes.into()));
-                    self.log.retain(|(z, _)| *z > zxid);
+                    let older = self.snapshot.replace((zxid, bytes.into())).map_or(Zxid::ZERO, |(zxid, _)| zxid);
+                    self.log.retain(|(z, _)| *z > older);
                 }
             }
             DiskOp::SnapshotAbort => self.parts = None,
         }
+    }
+
+    /// About `bytes_max` of what follows `after` in the log, up to `upto`, if `after` is there itself.
+    pub fn read_log(&self, after: Zxid, upto: Zxid, bytes_max: usize) -> Option<Vec<Logged>> {
+        let first = self.log.iter().position(|(z, _)| *z == after)? + 1;
+        let mut bytes_left = bytes_max;
+        let wanted = self.log[first..].iter().take_while(|(z, bytes)| {
+            let go_on = *z <= upto && bytes_left > 0;
+            bytes_left = bytes_left.saturating_sub(bytes.len());
+            go_on
+        });
+        Some(wanted.map(|(_, bytes)| Logged::check(bytes.clone()).expect("what was logged is a transaction")).collect())
     }
 
     /// Power is lost: a prefix of the operations in flight made it. Returns whether a record was torn.

@@ -7,14 +7,14 @@
 //! searched again. (Servers cannot be copied: a state is reached by running its steps from the beginning.)
 
 use super::disk::Disk;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use trivet_coordination::config::Member;
 use trivet_coordination::tree::Tree;
 use trivet_coordination::{Bug, Config, DiskOp, Effect, Image, Input, LinkId, Now, RoleName, Server};
 use trivet_formats::election::Notification;
-use trivet_formats::quorum::{first_packet, kind};
+use trivet_formats::quorum::{kind, take_packet};
 use trivet_formats::txn::{Txn, TxnBody};
 use trivet_formats::{snapshot, ServerId, SessionId, Zxid};
 
@@ -246,6 +246,7 @@ impl<'a> World<'a> {
                     assert!(last, "a small tree is one part");
                     self.queue(server, link, Item::Bytes(bytes));
                 }
+                Effect::ReadLog { .. } => unreachable!("a small log is in memory"),
                 Effect::CloseLink(link) | Effect::FinishLink(link) => {
                     self.queue(server, link, Item::Down);
                     self.nodes[server].links.remove(&link);
@@ -410,7 +411,8 @@ impl<'a> World<'a> {
             let image = Image::Bytes(tree.write(snapshot::Writer::file()).into());
             return self.feed(to, (7u8, &bytes[..]), Input::Snapshot { link, tree: Box::new(tree), image });
         }
-        let packet = first_packet(&bytes, 1 << 20).ok().flatten().expect("what a server of ours sends is a packet").0;
+        let packet = take_packet(&mut BytesMut::from(&bytes[..]), 1 << 20).ok().flatten();
+        let packet = packet.expect("what a server of ours sends is a packet");
         self.links[key].snap_next[end] = packet.kind == kind::SNAP;
         self.feed(to, (8u8, link.0, &bytes[..]), Input::Packet { link, packet });
     }

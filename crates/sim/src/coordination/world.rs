@@ -10,14 +10,14 @@ use super::faults::Mend;
 use super::liveness::Liveness;
 use super::schedule::{Play, Schedule};
 use crate::Rng;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use trivet_coordination::ensemble::Ensemble;
 use trivet_coordination::server::{Event as ServerEvent, NUMBERS_USED_UP};
 use trivet_coordination::tree::Tree;
 use trivet_coordination::{Bug, ClientInput, Config, ConnId, Effect, Image, Input, LinkId, Now, RoleName, Server};
-use trivet_formats::quorum::{first_packet, kind};
+use trivet_formats::quorum::{kind, take_packet};
 use trivet_formats::{snapshot, ServerId, Zxid};
 
 /// After the last fault everything must have come together within this.
@@ -62,6 +62,8 @@ pub struct Report {
     pub freezes: u64,
     /// Leaders that were asked to hand over.
     pub transfers: u64,
+    /// Parts of the log that were read back for learners.
+    pub log_parts: u64,
     /// Leads that ended because their transactions' numbers were used up.
     pub used_up: u64,
     /// Lists of members that servers took over.
@@ -111,6 +113,13 @@ pub(super) enum Event {
         node: usize,
         life: u64,
         link: LinkId,
+    },
+    LogRead {
+        node: usize,
+        life: u64,
+        link: LinkId,
+        after: Zxid,
+        upto: Zxid,
     },
     PartSent {
         node: usize,
@@ -336,7 +345,7 @@ impl World {
     fn node_of(event: &Event) -> Option<usize> {
         match event {
             Event::Timer { node, .. } | Event::DiskDone { node, .. } => Some(*node),
-            Event::LinkDown { node, .. } | Event::PartSent { node, .. } => Some(*node),
+            Event::LinkDown { node, .. } | Event::PartSent { node, .. } | Event::LogRead { node, .. } => Some(*node),
             Event::Probe { to, .. } | Event::Vote { to, .. } | Event::Dial { to, .. } => Some(*to),
             Event::Deliver { toward, .. } => Some(*toward),
             _ => None,
@@ -391,6 +400,15 @@ impl World {
             Event::PartSent { node, life, link } => {
                 if self.nodes[node].life == life && self.nodes[node].links.contains_key(&link) {
                     self.feed(node, Input::PartSent(link));
+                }
+            }
+            Event::LogRead { node, life, link, after, upto } => {
+                if self.nodes[node].life == life && self.nodes[node].links.contains_key(&link) {
+                    // In some worlds, and now and then in others, the files are gone, or too long.
+                    let usable = self.options.seed % 4 >= 2 && !self.rng.chance(3);
+                    let read = self.nodes[node].disk.read_log(after, upto, 600).filter(|_| usable);
+                    self.report.log_parts += u64::from(read.is_some());
+                    self.feed(node, Input::LogRead { link, read });
                 }
             }
             Event::ToServer { client, conn, what } => self.to_server(client, conn, what),
@@ -524,6 +542,10 @@ impl World {
                     };
                     self.at(self.now + delay, Event::PartSent { node, life, link });
                 }
+            }
+            Effect::ReadLog { link, after, upto } => {
+                let delay = self.rng.range(0, 20);
+                self.at(self.now + delay, Event::LogRead { node, life, link, after, upto });
             }
             Effect::CloseLink(link) => self.close_link(node, link),
             Effect::FinishLink(link) => self.finish_link(node, link),

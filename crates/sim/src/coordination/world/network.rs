@@ -105,9 +105,16 @@ impl World {
             parts.extend_from_slice(&bytes);
             return self.part_arrives(key, toward, link, parts);
         }
-        let packet = first_packet(&bytes, 64 << 20).ok().flatten().expect("what a server of ours sends is a packet").0;
-        self.links.get_mut(&key).expect("looked").snapshot[end] = (packet.kind == kind::SNAP).then(Vec::new);
-        self.feed(toward, Input::Packet { link, packet });
+        // Parts of a long DIFF are many packets each.
+        let mut buffer = BytesMut::from(&bytes[..]);
+        while !buffer.is_empty() && self.nodes[toward].life == life && self.nodes[toward].links.contains_key(&link) {
+            let packet = take_packet(&mut buffer, 64 << 20).ok().flatten();
+            let packet = packet.expect("what a server of ours sends are packets");
+            if packet.kind == kind::SNAP {
+                self.links.get_mut(&key).expect("looked").snapshot[end] = Some(Vec::new());
+            }
+            self.feed(toward, Input::Packet { link, packet });
+        }
     }
 
     fn part_arrives(&mut self, key: u64, toward: usize, link: LinkId, parts: Vec<u8>) {
