@@ -289,8 +289,7 @@ impl Tree {
             self.root = self.slots.add(NONE, "", 0, data, acl, stat);
             return self.root;
         }
-        let name = split(path).map_or("", |(_, name)| name);
-        self.slots.add(parent, name, sums.path, data, acl, stat)
+        self.slots.add(parent, &path[sums.name_at..], sums.path, data, acl, stat)
     }
 
     /// Takes a node without children out of every index. Its access list is still in use.

@@ -8,7 +8,7 @@
 use super::digest;
 use super::index::{self, Index};
 use super::slots::{Id, NONE};
-use super::{acls, split, Tree};
+use super::{acls, Tree};
 use crate::paths::CONFIG_NODE;
 use std::collections::BTreeMap;
 use trivet_formats::client::{Acl, StatPersisted};
@@ -33,11 +33,14 @@ pub(super) struct Sums {
     pub digest: i64,
     /// The index's hash of the path.
     pub path: u32,
+    /// Where in the path its name begins; 0 for a path without a slash.
+    pub name_at: usize,
 }
 
 impl Sums {
     pub fn of(path: &str, data: Option<&[u8]>, stat: &StatPersisted) -> Self {
-        Sums { digest: digest::of(path, data, stat), path: index::hash(path) }
+        let name_at = path.rfind('/').map_or(0, |slash| slash + 1);
+        Sums { digest: digest::of(path, data, stat), path: index::hash(path), name_at }
     }
 }
 
@@ -57,8 +60,9 @@ enum Part {
 /// Some nodes, and memory to use again.
 #[derive(Default)]
 pub struct Nodes {
-    /// Of each its path, and its data behind that.
-    text: Vec<u8>,
+    /// Of one after the other.
+    paths: String,
+    data: Vec<u8>,
     nodes: Vec<Node>,
 }
 
@@ -87,7 +91,8 @@ impl<P: FnMut(Piece) -> bool, B: FnMut() -> Option<Nodes>> Pieces<P, B> {
     }
     fn pass_on(&mut self) -> Result<(), &'static str> {
         let mut next = (self.back)().unwrap_or_default();
-        next.text.clear();
+        next.paths.clear();
+        next.data.clear();
         next.nodes.clear();
         let full = std::mem::replace(&mut self.nodes, next);
         (self.put)(Piece(Part::Nodes(full))).then_some(()).ok_or(NOBODY)
@@ -104,10 +109,10 @@ impl<P: FnMut(Piece) -> bool, B: FnMut() -> Option<Nodes>> Sink for Pieces<P, B>
     fn node(&mut self, path: &str, data: Option<&[u8]>, acl: i64, stat: StatPersisted) -> Result<(), &'static str> {
         let path = if path.is_empty() { "/" } else { path };
         let sums = Sums::of(path, data, &stat);
-        self.nodes.text.extend_from_slice(path.as_bytes());
-        self.nodes.text.extend_from_slice(data.unwrap_or_default());
+        self.nodes.paths.push_str(path);
+        self.nodes.data.extend_from_slice(data.unwrap_or_default());
         self.nodes.nodes.push(Node { path_len: path.len(), data_len: data.map(<[u8]>::len), acl, stat, sums });
-        if self.nodes.text.len() >= PIECE_BYTES {
+        if self.nodes.paths.len() + self.nodes.data.len() >= PIECE_BYTES {
             self.pass_on()?;
         }
         Ok(())
@@ -126,13 +131,11 @@ impl Tree {
             Part::Acl(id, acl) => self.acl(id, acl),
             Part::End => self.end()?,
             Part::Nodes(piece) => {
-                let mut rest = &piece.text[..];
+                let (mut paths, mut data_left) = (&piece.paths[..], &piece.data[..]);
                 for node in &piece.nodes {
-                    let (path, behind) = rest.split_at(node.path_len);
-                    let (data, behind) = behind.split_at(node.data_len.unwrap_or(0));
-                    rest = behind;
-                    // It was text when it came.
-                    let path = std::str::from_utf8(path).unwrap_or_default();
+                    let (path, data);
+                    (path, paths) = paths.split_at(node.path_len);
+                    (data, data_left) = data_left.split_at(node.data_len.unwrap_or(0));
                     self.load(path, node.data_len.map(|_| data), node.acl, node.stat, node.sums)?;
                 }
                 return Ok(Some(piece));
@@ -155,7 +158,11 @@ impl Tree {
             }
             NONE
         } else {
-            let (parent, _) = split(path).ok_or("a path of the snapshot is not absolute")?;
+            let parent = match sums.name_at {
+                0 => return Err("a path of the snapshot is not absolute"),
+                1 => "/",
+                at => &path[..at - 1],
+            };
             self.parent_while_loading(parent).ok_or("a node of the snapshot does not come behind its parent")?
         };
         let acl = self.loading.acls.get(&acl).map_or(acls::OPEN, |ours| self.acls.take_again(*ours));

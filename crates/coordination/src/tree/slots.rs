@@ -104,7 +104,7 @@ impl Slots {
 
     /// Puts a node below `parent`, which is `NONE` for the root.
     pub fn add(&mut self, parent: Id, name: &str, hash: u32, data: Option<&[u8]>, acl: u32, stat: StatPersisted) -> Id {
-        let id = self.free_slot();
+        let id = self.next_id();
         let mut slot = Slot::free(NONE);
         slot.stat = stat;
         slot.text = text(name.as_bytes(), data.unwrap_or_default());
@@ -118,8 +118,7 @@ impl Slots {
                 self.get_mut(slot.next).prev = id;
             }
         }
-        *self.get_mut(id) = slot;
-        self.used += 1;
+        self.put(id, slot);
         id
     }
 
@@ -145,22 +144,28 @@ impl Slots {
         slot
     }
 
-    fn free_slot(&mut self) -> Id {
+    fn next_id(&self) -> Id {
         if self.first_free != NONE {
-            let id = self.first_free;
+            return self.first_free;
+        }
+        // None is free.
+        let id = u32::try_from(self.used).ok().filter(|id| *id != NONE);
+        id.expect("fewer than four billion nodes, which would take 480 GB")
+    }
+    /// `id` is the next.
+    fn put(&mut self, id: Id, slot: Slot) {
+        self.used += 1;
+        if id == self.first_free {
             self.first_free = self.get(id).next;
-            return id;
+            *self.get_mut(id) = slot;
+            return;
         }
         if self.chunks.last().is_none_or(|c| c.len() == CHUNK) {
             // The first one grows with a small tree.
             let room = if self.chunks.is_empty() { 0 } else { CHUNK };
             self.chunks.push(Vec::with_capacity(room));
         }
-        let at = self.chunks.len() - 1;
-        let last = &mut self.chunks[at];
-        let id = u32::try_from(at * CHUNK + last.len()).ok().filter(|id| *id != NONE);
-        last.push(Slot::free(NONE));
-        id.expect("fewer than four billion nodes, which would take 480 GB")
+        self.chunks.last_mut().expect("just looked").push(slot);
     }
 
     /// The node behind this one when each stands before its children; none behind the last below `top`.
