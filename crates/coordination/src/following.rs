@@ -203,10 +203,10 @@ impl Server {
 
     pub(crate) fn leader_reached(&mut self, link: LinkId) {
         let Role::Following(f) = &mut self.role else {
-            return self.out.push(Effect::CloseLink(link));
+            return self.behind_what_is_said(Effect::CloseLink(link));
         };
         if f.link != Some(link) {
-            return self.out.push(Effect::CloseLink(link));
+            return self.behind_what_is_said(Effect::CloseLink(link));
         }
         f.phase = Phase::Discovery;
         let info =

@@ -76,7 +76,8 @@ impl Learner {
 
 pub(crate) struct Proposal {
     pub(crate) zxid: Zxid,
-    pub(crate) acks: BTreeSet<ServerId>,
+    /// Each once.
+    pub(crate) acks: Vec<ServerId>,
 }
 
 /// Who asked for a sync.
@@ -240,7 +241,7 @@ impl Server {
         let l = self.leading();
         let Some(gone) = l.learners.remove(&link) else { return };
         for p in &mut l.proposals {
-            p.acks.remove(&gone.id);
+            p.acks.retain(|id| *id != gone.id);
         }
         l.syncs.retain(|s| s.from != SyncFor::Learner(link));
         if l.phase != Phase::Broadcast {
@@ -248,7 +249,7 @@ impl Server {
             l.epoch_acks.remove(&gone.id);
             l.promises.remove(&gone.id);
         }
-        self.out.push(Effect::CloseLink(link));
+        self.behind_what_is_said(Effect::CloseLink(link));
         self.transfer_may_go();
         if matches!(self.role, Role::Leading(_)) && self.leading().broadcasting() && !self.has_quorum() {
             self.look(format!("no quorum of followers: {:?} is gone, {why}", gone.id));

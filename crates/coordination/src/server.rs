@@ -31,6 +31,8 @@ pub(crate) const EPOCH_LEAP_MAX: i64 = 1 << 20;
 const REFUSALS_TOLD_MAX: u32 = 20;
 const REFUSALS_TOLD_MS: Millis = 10_000;
 const READ_ONLY_AFTER_MS: Millis = 2_000;
+/// Room for packets of one input to one link, at first.
+const UNSENT_BYTES: usize = 512;
 /// The core is driven at least as often as probes are due; a pause beyond this was not the network's.
 const OWN_PAUSE_MS: Millis = 120;
 
@@ -94,9 +96,10 @@ pub enum Input {
         who: String,
         reason: String,
     },
-    Packet {
+    /// As they came one after the other.
+    Packets {
         link: LinkId,
-        packet: QuorumPacket,
+        packets: Vec<QuorumPacket>,
     },
     /// Some of the stream behind a SNAP packet came.
     SnapshotComes(LinkId),
@@ -222,6 +225,7 @@ pub enum Effect {
         link: LinkId,
         leader: ServerId,
     },
+    /// One packet or several.
     Send {
         link: LinkId,
         bytes: Bytes,
@@ -317,6 +321,8 @@ pub struct Server {
     pub(crate) cfg: Config,
     pub(crate) now: Now,
     pub(crate) out: Vec<Effect>,
+    /// Packets of the input that is being handled, by link: they go out together.
+    unsent: Vec<(LinkId, Vec<u8>)>,
     pub(crate) tree: Tree,
     pub(crate) history: History,
     pub(crate) data_watches: WatchManager,
@@ -391,6 +397,7 @@ impl Server {
             election: Election::new(cfg.id),
             now,
             out: Vec::new(),
+            unsent: Vec::new(),
             tree,
             history,
             data_watches: WatchManager::default(),
@@ -443,6 +450,7 @@ impl Server {
         self.members_changed = false;
         self.settled();
         self.tell_members();
+        self.send_unsent();
         out.append(&mut self.out);
     }
 
@@ -460,7 +468,12 @@ impl Server {
             Input::StepDown => self.step_down(),
             Input::LinkUp(link, from) => self.link_up(link, from),
             Input::Refused { who, reason } => self.refuse(who, reason),
-            Input::Packet { link, packet } => self.packet(link, packet),
+            Input::Packets { link, packets } => {
+                for packet in packets {
+                    self.packet(link, packet);
+                    self.take_new_role_if_due();
+                }
+            }
             Input::SnapshotComes(link) => self.snapshot_comes(link),
             Input::Snapshot { link, tree, image } => self.snapshot_received(link, *tree, image),
             Input::PartSent(link) => self.send_part(link),
@@ -468,11 +481,16 @@ impl Server {
             Input::LinkDown(link) => self.link_down(link),
             Input::Client { conn, input } => self.client(conn, input),
         }
+        self.take_new_role_if_due();
+        self.tell_members();
+        self.send_unsent();
+        out.append(&mut self.out);
+    }
+
+    fn take_new_role_if_due(&mut self) {
         if std::mem::take(&mut self.members_changed) {
             self.take_new_role();
         }
-        self.tell_members();
-        out.append(&mut self.out);
     }
 
     /// When `Input::Timer` is wanted at the latest.
@@ -559,13 +577,13 @@ impl Server {
         let served = self.serving();
         match std::mem::replace(&mut self.role, Role::Settling) {
             Role::Settling | Role::Looking => {}
-            Role::Following(f) => self.out.extend(f.link.map(Effect::CloseLink)),
+            Role::Following(f) => f.link.into_iter().for_each(|link| self.behind_what_is_said(Effect::CloseLink(link))),
             Role::Leading(l) => {
                 self.out.push(Effect::Listen(false));
                 // What was said last may matter when the lead moves by decision.
                 let decided = self.preferred.is_some() || !self.cfg.is_voter(self.cfg.id);
                 let end = if decided { Effect::FinishLink } else { Effect::CloseLink };
-                self.out.extend(l.learners.keys().map(|link| end(*link)));
+                l.learners.keys().for_each(|link| self.behind_what_is_said(end(*link)));
                 if self.preferred.is_none() && served {
                     self.lost_lead_at = Some(now);
                 }
@@ -654,7 +672,7 @@ impl Server {
         } else if matches!(self.role, Role::Leading(_)) && !self.cfg.standalone() {
             self.learner_connected(link, from);
         } else {
-            self.out.push(Effect::CloseLink(link));
+            self.behind_what_is_said(Effect::CloseLink(link));
         }
     }
 
@@ -676,9 +694,20 @@ impl Server {
     }
 
     pub(crate) fn send(&mut self, link: LinkId, packet: &QuorumPacket) {
-        let mut bytes = Vec::with_capacity(32 + packet.body().len());
-        packet.encode(&mut bytes);
-        self.out.push(Effect::Send { link, bytes: bytes.into() });
+        let at = self.unsent.iter().position(|(to, _)| *to == link).unwrap_or_else(|| {
+            self.unsent.push((link, Vec::with_capacity(UNSENT_BYTES.max(32 + packet.body().len()))));
+            self.unsent.len() - 1
+        });
+        packet.encode(&mut self.unsent[at].1);
+    }
+    fn send_unsent(&mut self) {
+        let sends = self.unsent.drain(..).map(|(link, bytes)| Effect::Send { link, bytes: bytes.into() });
+        self.out.extend(sends);
+    }
+    /// An effect on a link that what was sent on it must not overtake.
+    pub(crate) fn behind_what_is_said(&mut self, effect: Effect) {
+        self.send_unsent();
+        self.out.push(effect);
     }
 
     pub(crate) fn refuse(&mut self, who: String, reason: impl Into<String>) {

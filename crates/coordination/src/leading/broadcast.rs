@@ -76,12 +76,8 @@ impl Server {
         self.write(DiskOp::Append { zxid, bytes }, Then::CountOwnAck(zxid));
     }
 
-    /// One encoding for all receivers.
     fn broadcast(&mut self, to: &[LinkId], packet: &QuorumPacket) {
-        let mut bytes = Vec::with_capacity(32 + packet.body().len());
-        packet.encode(&mut bytes);
-        let bytes = Bytes::from(bytes);
-        self.out.extend(to.iter().map(|link| crate::server::Effect::Send { link: *link, bytes: bytes.clone() }));
+        to.iter().for_each(|link| self.send(*link, packet));
     }
 
     pub(crate) fn count_ack(&mut self, from: ServerId, zxid: Zxid) {
@@ -100,7 +96,9 @@ impl Server {
         let Some(index) = zxid.0.checked_sub(front.0).filter(|i| *i >= 0) else { return };
         if let Some(p) = l.proposals.get_mut(index as usize) {
             assert_eq!(p.zxid, zxid, "proposals of an epoch are contiguous");
-            p.acks.insert(from);
+            if !p.acks.contains(&from) {
+                p.acks.push(from);
+            }
         }
         while let Role::Leading(l) = &self.role {
             match l.proposals.front() {

@@ -65,7 +65,7 @@ impl Server {
             }
             What::Snapshot(walk) => {
                 let (part, rest) = self.tree.walk_on(walk, self.cfg.snapshot_part_bytes);
-                self.out.push(Effect::SendPart { link, bytes: part.into(), last: rest.is_none() });
+                self.behind_what_is_said(Effect::SendPart { link, bytes: part.into(), last: rest.is_none() });
                 match rest {
                     None => return self.parts_are_sent(link, *after),
                     Some(walk) => What::Snapshot(walk),
@@ -99,7 +99,7 @@ impl Server {
             QuorumPacket::new(kind::COMMIT, zxid).encode(&mut part);
         }
         let last = sent == *after;
-        self.out.push(Effect::SendPart { link, bytes: Bytes::from(part), last });
+        self.behind_what_is_said(Effect::SendPart { link, bytes: Bytes::from(part), last });
         if last {
             return self.parts_are_sent(link, *after);
         }

@@ -36,6 +36,8 @@ const STRANGERS_MAX: usize = 64;
 /// Bytes that one write call gathers, and that are read at once.
 const WRITE_BYTES: usize = 256 << 10;
 const READ_BYTES: usize = 64 << 10;
+/// Packets that the core gets at once.
+const PACKETS_MAX: usize = 256;
 /// What was sent last may still be on its way when a connection is ended in peace.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 
@@ -151,6 +153,11 @@ async fn write(link: LinkId, queue: &Outgoing, writer: &mut OwnedWriteHalf, shar
             queue.wake.notified().await;
             continue;
         }
+        if let [alone] = &going[..] {
+            writer.write_all(alone).await?;
+            going.clear();
+            continue;
+        }
         for bytes in going.drain(..) {
             if gathered.len() + bytes.len() > WRITE_BYTES {
                 writer.write_all(&gathered).await?;
@@ -212,12 +219,26 @@ async fn read(
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(Broken::Introduction)?;
         drop(stranger);
-        feed(shared, Input::Packet { link, packet });
+        feed(shared, Input::Packets { link, packets: vec![packet] });
     }
     loop {
-        let packet = next_packet(stream, &mut buffer, PACKET_BYTES_MAX).await?;
-        let snapshot_follows = packet.kind == kind::SNAP && link.0 & LinkId::DIALLED != 0;
-        feed(shared, Input::Packet { link, packet });
+        let mut packets = vec![next_packet(stream, &mut buffer, PACKET_BYTES_MAX).await?];
+        let snapshot_follows = |p: &QuorumPacket| p.kind == kind::SNAP && link.0 & LinkId::DIALLED != 0;
+        // And what else is there already.
+        let mut broken = Ok(());
+        while packets.len() < PACKETS_MAX && !packets.last().is_some_and(snapshot_follows) {
+            match take_packet(&mut buffer, PACKET_BYTES_MAX) {
+                Ok(Some(packet)) => packets.push(packet),
+                Ok(None) => break,
+                Err(e) => {
+                    broken = Err(e);
+                    break;
+                }
+            }
+        }
+        let snapshot_follows = packets.last().is_some_and(snapshot_follows);
+        feed(shared, Input::Packets { link, packets });
+        broken?;
         if snapshot_follows {
             let (tree, file) = read_snapshot(link, stream, &mut buffer, shared).await?;
             if shared.borrow().awaits_snapshot(link) {

@@ -7,14 +7,15 @@
 //! searched again. (Servers cannot be copied: a state is reached by running its steps from the beginning.)
 
 use super::disk::Disk;
-use bytes::{Bytes, BytesMut};
+use super::{packets, packets_apart};
+use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use trivet_coordination::config::Member;
 use trivet_coordination::tree::Tree;
 use trivet_coordination::{Bug, Config, DiskOp, Effect, Image, Input, LinkId, Now, RoleName, Server};
 use trivet_formats::election::Notification;
-use trivet_formats::quorum::{kind, take_packet};
+use trivet_formats::quorum::kind;
 use trivet_formats::txn::{Txn, TxnBody};
 use trivet_formats::{snapshot, ServerId, SessionId, Zxid};
 
@@ -241,7 +242,9 @@ impl<'a> World<'a> {
                     self.nodes[server].links.insert(link, self.links.len());
                     self.links.push(Link { ends, queues: Default::default(), snap_next: [false; 2], begun: false });
                 }
-                Effect::Send { link, bytes } => self.queue(server, link, Item::Bytes(bytes)),
+                Effect::Send { link, bytes } => {
+                    packets_apart(&bytes).into_iter().for_each(|packet| self.queue(server, link, Item::Bytes(packet)));
+                }
                 Effect::SendPart { link, bytes, last } => {
                     assert!(last, "a small tree is one part");
                     self.queue(server, link, Item::Bytes(bytes));
@@ -411,10 +414,9 @@ impl<'a> World<'a> {
             let image = Image::Bytes(tree.write(snapshot::Writer::file()).into());
             return self.feed(to, (7u8, &bytes[..]), Input::Snapshot { link, tree: Box::new(tree), image });
         }
-        let packet = take_packet(&mut BytesMut::from(&bytes[..]), 1 << 20).ok().flatten();
-        let packet = packet.expect("what a server of ours sends is a packet");
-        self.links[key].snap_next[end] = packet.kind == kind::SNAP;
-        self.feed(to, (8u8, link.0, &bytes[..]), Input::Packet { link, packet });
+        let packets = packets(&bytes);
+        self.links[key].snap_next[end] = packets.last().is_some_and(|p| p.kind == kind::SNAP);
+        self.feed(to, (8u8, link.0, &bytes[..]), Input::Packets { link, packets });
     }
 
     fn crash(&mut self, server: usize, kept: bool) {

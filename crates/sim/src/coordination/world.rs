@@ -9,15 +9,16 @@ use super::disk::Disk;
 use super::faults::Mend;
 use super::liveness::Liveness;
 use super::schedule::{Play, Schedule};
+use super::{packets, packets_apart};
 use crate::Rng;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use trivet_coordination::ensemble::Ensemble;
 use trivet_coordination::server::{Event as ServerEvent, NUMBERS_USED_UP};
 use trivet_coordination::tree::Tree;
 use trivet_coordination::{Bug, ClientInput, Config, ConnId, Effect, Image, Input, LinkId, Now, RoleName, Server};
-use trivet_formats::quorum::{kind, take_packet};
+use trivet_formats::quorum::kind;
 use trivet_formats::{snapshot, ServerId, Zxid};
 
 /// After the last fault everything must have come together within this.
@@ -530,7 +531,11 @@ impl World {
                     self.at(self.now + delay, Event::Dial { from: node, to, link, life });
                 }
             }
-            Effect::Send { link, bytes } => self.send(node, link, bytes),
+            Effect::Send { link, bytes } if self.rng.chance(50) => self.send(node, link, bytes),
+            // A connection that breaks, or a slow one, may part what was sent together.
+            Effect::Send { link, bytes } => {
+                packets_apart(&bytes).into_iter().for_each(|packet| self.send(node, link, packet));
+            }
             Effect::SendPart { link, bytes, last } => {
                 self.send(node, link, bytes);
                 if !last {

@@ -105,16 +105,11 @@ impl World {
             parts.extend_from_slice(&bytes);
             return self.part_arrives(key, toward, link, parts);
         }
-        // Parts of a long DIFF are many packets each.
-        let mut buffer = BytesMut::from(&bytes[..]);
-        while !buffer.is_empty() && self.nodes[toward].life == life && self.nodes[toward].links.contains_key(&link) {
-            let packet = take_packet(&mut buffer, 64 << 20).ok().flatten();
-            let packet = packet.expect("what a server of ours sends are packets");
-            if packet.kind == kind::SNAP {
-                self.links.get_mut(&key).expect("looked").snapshot[end] = Some(Vec::new());
-            }
-            self.feed(toward, Input::Packet { link, packet });
+        let packets = packets(&bytes);
+        if packets.last().is_some_and(|p| p.kind == kind::SNAP) {
+            self.links.get_mut(&key).expect("looked").snapshot[end] = Some(Vec::new());
         }
+        self.feed(toward, Input::Packets { link, packets });
     }
 
     fn part_arrives(&mut self, key: u64, toward: usize, link: LinkId, parts: Vec<u8>) {
