@@ -83,7 +83,7 @@ impl Server {
             // It lacks something that others may have: they elect among themselves, and this server holds back.
             return self.look(t.why);
         }
-        let links: Vec<_> = l.learners.iter().map(|(link, x)| (*link, x.id)).collect();
+        let links: Vec<_> = l.learners.iter().filter(|(_, x)| x.forwarding()).map(|(link, x)| (*link, x.id)).collect();
         let go = QuorumPacket::new(kind::GO, t.to.0);
         for (link, id) in links {
             if self.is_ours(id) {
@@ -106,7 +106,9 @@ impl Server {
         let to = t.to;
         self.leading().transfer = None;
         self.refuse(format!("{to:?}"), "it did not get ready to lead in time; this server goes on leading");
-        let links: Vec<_> = self.leading().learners.iter().map(|(link, x)| (*link, x.id)).collect();
+        // A learner that gets a snapshot would take the packet for a part of it.
+        let learners = self.leading().learners.iter().filter(|(_, x)| x.forwarding());
+        let links: Vec<_> = learners.map(|(link, x)| (*link, x.id)).collect();
         for (link, id) in links {
             if self.is_ours(id) {
                 self.send(link, &QuorumPacket::new(kind::HOLD, 0));
