@@ -6,7 +6,7 @@
 //! once, and nobody waits for stragglers when every voter has spoken.
 
 use crate::{Config, Millis};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use trivet_formats::election::{Notification, ServerState};
 use trivet_formats::{ServerId, Zxid};
 
@@ -60,6 +60,10 @@ pub struct Election {
     looking: bool,
     /// This server does not put itself forward for the moment.
     holding_back: bool,
+    /// The others that do not put themselves forward in this round.
+    modest: BTreeSet<ServerId>,
+    /// Since when no other is left in this round that could be elected.
+    nobody_left_since: Option<Millis>,
 }
 
 /// What the election wants done.
@@ -83,6 +87,8 @@ impl Election {
             finalize_at: None,
             looking: false,
             holding_back: false,
+            modest: BTreeSet::new(),
+            nobody_left_since: None,
         }
     }
 
@@ -105,7 +111,7 @@ impl Election {
         } else {
             Vote { round: self.round, ..NOBODY }
         };
-        self.received.clear();
+        self.forget_round();
         self.settled.clear();
         self.looking = true;
         self.adopt(now, cfg, self.initial);
@@ -165,10 +171,15 @@ impl Election {
         if !cfg.is_voter(from) {
             return (None, None);
         }
-        if n.leader == NOBODY.leader && n.state == ServerState::Looking && n.round > self.round {
+        if n.leader == NOBODY.leader && n.state == ServerState::Looking && n.round >= self.round {
             // A voter that holds back: its round counts, or it would not take this server's vote.
-            self.begin_round(now, cfg, n.round);
-            return (Some(Say::All), None);
+            let newer = n.round > self.round;
+            if newer {
+                self.begin_round(now, cfg, n.round);
+            }
+            self.modest.insert(from);
+            self.look_who_is_left(now, cfg, silent);
+            return (newer.then_some(Say::All), None);
         }
         if !cfg.is_voter(n.leader) {
             return (None, None);
@@ -176,7 +187,11 @@ impl Election {
         let vote = Vote { leader: n.leader, zxid: n.zxid, round: n.round, peer_epoch: n.peer_epoch };
         match n.state {
             ServerState::Observing => (None, None),
-            ServerState::Looking => (self.heard_looking(now, cfg, from, vote), self.decide(now, cfg, silent)),
+            ServerState::Looking => {
+                let say = self.heard_looking(now, cfg, from, vote);
+                self.look_who_is_left(now, cfg, silent);
+                (say, self.decide(now, cfg, silent))
+            }
             ServerState::Leading if serves && n.leader == from => {
                 // The others may be out of reach: a leader that has its quorum needs no witnesses.
                 self.round = n.round;
@@ -209,13 +224,42 @@ impl Election {
         }
         let heard = Heard { vote, state: ServerState::Looking, version: 2 };
         self.received.insert(from, heard);
+        self.modest.remove(&from);
         say
     }
 
     fn begin_round(&mut self, now: Millis, cfg: &Config, round: i64) {
         self.round = round;
-        self.received.clear();
+        self.forget_round();
         self.adopt(now, cfg, self.initial);
+    }
+
+    fn forget_round(&mut self) {
+        self.received.clear();
+        self.modest.clear();
+        self.nobody_left_since = None;
+    }
+
+    /// Since when every voter that is not silent has said in this round that it holds back as well, or
+    /// wants somebody whose history is older than this server's: two that let each other go first would
+    /// wait for nothing. It stays so for the round, or they would make way for each other again.
+    pub fn nobody_left_since(&self) -> Option<Millis> {
+        self.nobody_left_since
+    }
+
+    fn look_who_is_left(&mut self, now: Millis, cfg: &Config, silent: &dyn Fn(ServerId) -> bool) {
+        let newest = (self.initial.peer_epoch, self.initial.zxid);
+        let no_help = |v: ServerId| {
+            let wants = self.received.get(&v).filter(|h| h.state == ServerState::Looking).map(|h| h.vote);
+            self.modest.contains(&v)
+                || wants.is_some_and(|w| {
+                    w.leader == self.me || self.modest.contains(&w.leader) || (w.peer_epoch, w.zxid) < newest
+                })
+        };
+        let mut others = cfg.voters().filter(|v| *v != self.me && !silent(*v));
+        if self.nobody_left_since.is_none() && others.all(no_help) {
+            self.nobody_left_since = Some(now);
+        }
     }
 
     /// A quorum for one's own vote decides: at once when all voters have it that are not known to be

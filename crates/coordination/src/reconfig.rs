@@ -89,7 +89,9 @@ impl Server {
         self.tree.set_members(&self.cfg.config_text);
         self.members_to_tell = true;
         self.note_next_members();
-        let gone: Vec<_> = self.ours.iter().copied().filter(|id| !self.cfg.is_member(*id)).collect();
+        // Who is no member any more hears no probes.
+        let member = self.cfg.is_member(self.cfg.id);
+        let gone: Vec<_> = self.ours.iter().copied().filter(|id| !member || !self.cfg.is_member(*id)).collect();
         for id in gone {
             self.ours.remove(&id);
             self.links.expect(self.now.mono_ms, id, false);

@@ -525,6 +525,8 @@ impl Server {
     }
 
     fn peer_is_ours(&mut self, peer: ServerId, ours: bool) {
+        // Nobody probes a server that is no member: it may not take that for silence.
+        let ours = ours && self.cfg.is_member(self.cfg.id);
         let changed = peer != self.cfg.id && if ours { self.ours.insert(peer) } else { self.ours.remove(&peer) };
         if changed {
             self.links.expect(self.now.mono_ms, peer, ours);

@@ -9,12 +9,16 @@ use trivet_formats::ServerId;
 /// A server whose vote is not committed yet lets those with one go first, unless they cannot do without it.
 const NEWCOMERS_WAIT_MS: Millis = 3_000;
 
+/// How long a server with bad links or a bad disk goes on holding back when nobody else can be elected.
+const LAST_RESORT_MS: Millis = 300;
+
 impl Server {
     /// A server whose links or disk are bad, or that has just lost the lead, lets others go first: for a
     /// while, and only where they can do without it.
     pub(crate) fn maybe_hold_back(&mut self) {
         let (now, limit) = (self.now.mono_ms, self.cfg.fast.hold_back_ms);
-        let lost_lead = self.lost_lead_at.is_some_and(|at| now < at + limit);
+        let nobody_left_for = self.election.nobody_left_since().map(|at| now.saturating_sub(at));
+        let lost_lead = nobody_left_for.is_none() && self.lost_lead_at.is_some_and(|at| now < at + limit);
         // One that hears no quorum cannot lead; its voice would only keep the others from each other.
         let heard: Vec<_> = self.cfg.voters().filter(|v| *v == self.cfg.id || !self.links.silent(now, *v)).collect();
         let deaf = !self.cfg.is_quorum(&heard);
@@ -25,7 +29,9 @@ impl Server {
         }
         // They get their time from when they can.
         let their_turn = self.others_can_since.is_some_and(|at| now < at.max(self.round_since) + limit);
-        let worse = self.links.others_are_better(now, &self.cfg) || self.durability.is_slow(now);
+        // Who has good links and has just lost the lead is still the better one, and comes forward before.
+        let last_resort = nobody_left_for.is_some_and(|ms| ms >= LAST_RESORT_MS);
+        let worse = !last_resort && (self.links.others_are_better(now, &self.cfg) || self.durability.is_slow(now));
         // Who has not heard of the reconfig that gives this server a vote cannot vote for it.
         let newcomer = !self.cfg.votes_now(self.cfg.id) && now < self.looking_since + NEWCOMERS_WAIT_MS;
         let make_way = self.preferred.is_none() && their_turn && (lost_lead || worse);
@@ -97,8 +103,14 @@ impl Server {
                 let now = self.now.mono_ms;
                 let silent = |v: ServerId| self.links.silent(now, v);
                 let serves = self.links.serves(now, from);
+                let somebody = self.election.nobody_left_since().is_none();
                 let (say, decision) = self.election.heard(now, &self.cfg, from, n, &silent, serves);
-                self.say(say);
+                if somebody && self.election.nobody_left_since().is_some() {
+                    self.maybe_hold_back();
+                    self.say(Some(Say::All));
+                } else {
+                    self.say(say);
+                }
                 self.decide(decision);
             }
             // Who is in no list joins those who lead and follow, and two who look have nothing to tell each other.

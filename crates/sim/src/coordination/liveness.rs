@@ -46,6 +46,10 @@ pub(super) struct Liveness {
 }
 
 impl World {
+    pub(super) fn something_is_wrong(&self) -> bool {
+        !self.liveness.picture.nothing_is_wrong()
+    }
+
     pub(super) fn look_whether_it_lives(&mut self) {
         self.at(self.now + LOOK_MS, Event::Look);
         let picture = Picture {
@@ -68,7 +72,7 @@ impl World {
             self.liveness.late += 1;
             self.trace(|| format!("a majority is whole for {LATE_MS} ms and nobody serves"));
             // (Where members change, who got a vote just now waits for those who may not know of it.)
-            if self.liveness.picture.nothing_is_wrong() && !self.reconfigures() {
+            if !self.something_is_wrong() && !self.reconfigures() {
                 self.violate(format!("no fault is left for {LATE_MS} ms, and nobody serves"));
             }
         }

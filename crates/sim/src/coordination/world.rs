@@ -539,9 +539,9 @@ impl World {
             Effect::SendPart { link, bytes, last } => {
                 self.send(node, link, bytes);
                 if !last {
-                    // Late as long as there are faults: in the end everybody has to catch up.
+                    // Late as long as something else is wrong: after the last fault somebody has to serve in time.
                     let delay = match self.snapshots_are_late() {
-                        true if self.now < self.faults_end => self.rng.range(0, 40),
+                        true if self.something_is_wrong() => self.rng.range(0, 40),
                         true => self.rng.range(0, 5),
                         false => self.rng.range(0, 20),
                     };
