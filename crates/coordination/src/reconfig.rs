@@ -89,12 +89,16 @@ impl Server {
         self.tree.set_members(&self.cfg.config_text);
         self.members_to_tell = true;
         self.note_next_members();
-        // Who is no member any more hears no probes.
+        // Who is no member any more is not probed, and may not take that for silence. It goes on with its own
+        // probes: with them the others know it again when it comes back.
         let member = self.cfg.is_member(self.cfg.id);
-        let gone: Vec<_> = self.ours.iter().copied().filter(|id| !member || !self.cfg.is_member(*id)).collect();
-        for id in gone {
-            self.ours.remove(&id);
-            self.links.expect(self.now.mono_ms, id, false);
+        for id in self.ours.clone() {
+            if !self.cfg.is_member(id) {
+                self.ours.remove(&id);
+            }
+            if !member || !self.cfg.is_member(id) {
+                self.links.expect(self.now.mono_ms, id, false);
+            }
         }
         self.members_changed = true;
     }

@@ -525,16 +525,15 @@ impl Server {
     }
 
     fn peer_is_ours(&mut self, peer: ServerId, ours: bool) {
-        // Nobody probes a server that is no member: it may not take that for silence.
-        let ours = ours && self.cfg.is_member(self.cfg.id);
         let changed = peer != self.cfg.id && if ours { self.ours.insert(peer) } else { self.ours.remove(&peer) };
         if changed {
-            self.links.expect(self.now.mono_ms, peer, ours);
+            self.links.expect(self.now.mono_ms, peer, ours && self.cfg.is_member(self.cfg.id));
         }
     }
 
     fn probe_heard(&mut self, probe: &LinkProbe) {
-        if self.cfg.is_member(probe.from) && probe.from != self.cfg.id {
+        // (To one that is no member they come by chance.)
+        if self.cfg.is_member(probe.from) && self.cfg.is_member(self.cfg.id) && probe.from != self.cfg.id {
             self.peer_is_ours(probe.from, true);
             if self.links.heard(self.now.mono_ms, probe.from, probe) {
                 self.heard_whether_it_leads(probe.from, probe.lead != Lead::No);
