@@ -102,6 +102,7 @@ impl Server {
             .map(|(link, _)| *link)
             .collect();
         waiting.into_iter().for_each(|link| self.send_leader_info(link));
+        self.acceptance_from_quorum();
     }
 
     fn send_leader_info(&mut self, link: LinkId) {
@@ -143,12 +144,18 @@ impl Server {
             return self.learner_lost(link, "ahead of the leader");
         }
         l.epoch_acks.insert(id);
-        let acks = l.epoch_acks.clone();
-        if self.cfg.is_quorum(&acks) {
-            let l = self.leading();
-            let epoch = l.epoch;
-            l.phase = Phase::Synchronisation;
-            self.write(DiskOp::CurrentEpoch(epoch), Then::BeginSync);
+        self.acceptance_from_quorum();
+    }
+
+    /// Nobody in the quorum is ahead. (A server that votes alone, beside observers, is the quorum.)
+    fn acceptance_from_quorum(&mut self) {
+        let acks = self.leading().epoch_acks.clone();
+        if self.leading().phase != Phase::Acceptance || !self.cfg.is_quorum(&acks) {
+            return;
         }
+        let l = self.leading();
+        let epoch = l.epoch;
+        l.phase = Phase::Synchronisation;
+        self.write(DiskOp::CurrentEpoch(epoch), Then::BeginSync);
     }
 }

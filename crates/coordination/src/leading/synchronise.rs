@@ -20,6 +20,15 @@ impl Server {
             .map(|(link, _)| *link)
             .collect();
         waiting.into_iter().for_each(|link| self.synchronise(link));
+        self.established_by_quorum();
+    }
+
+    /// A quorum has the whole history on disk: the lead begins.
+    fn established_by_quorum(&mut self) {
+        let acks = self.leading().new_leader_acks.clone();
+        if self.leading().phase == Phase::Synchronisation && self.cfg.is_quorum(&acks) {
+            self.start_broadcast();
+        }
     }
 
     pub(super) fn synchronise(&mut self, link: LinkId) {
@@ -86,10 +95,7 @@ impl Server {
         }
         let id = learner.id;
         l.new_leader_acks.insert(id);
-        let acks = l.new_leader_acks.clone();
-        if l.phase == Phase::Synchronisation && self.cfg.is_quorum(&acks) {
-            self.start_broadcast();
-        }
+        self.established_by_quorum();
     }
 
     /// A learner that has everything starts to serve.
