@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Members change while clients write: a fourth server joins and gets a vote, an Apache server is among them, the leader is taken
-out, two are exchanged at once; then all are killed and come back with what was decided."""
+out, two are exchanged at once; then all are killed and come back with what was decided. And a server that votes alone."""
 import sys, threading, time
 from kazoo.client import KazooClient
 from ensemble import Ensemble, Server, HOSTS
@@ -136,7 +136,31 @@ def scenario(kinds, joiner):
         return longest
 
 
+def one_voter(kinds):
+    """A server that votes alone, beside observers: it leads, also after it was killed."""
+    # (Apache asks for standaloneEnabled=false where one server votes.)
+    e = Ensemble(kinds, observers=[i for i in kinds if i != 1], settings=SETTINGS + "standaloneEnabled=false\n")
+    with e:
+        e.wait_all()
+        zk = KazooClient("%s:2181" % HOSTS[2], timeout=10)
+        zk.start(20)
+        zk.create("/by-an-observer", b"1")
+        assert e.leader().number == 1
+        e.servers[1].kill()
+        e.servers[1].start()
+        e.wait_all()
+        wait("the observer serves again", lambda: zk.set("/by-an-observer", b"2") is not None)
+        zk.stop()
+        zk = KazooClient("%s:2181" % HOSTS[1], timeout=10)
+        zk.start(20)
+        assert zk.get("/by-an-observer")[0] == b"2"
+        zk.stop()
+    print("one voter beside observers: %s" % kinds, flush=True)
+
+
 def main():
+    one_voter({1: "trivet", 2: "trivet", 3: "apache"})
+    one_voter({1: "apache", 2: "trivet"})
     ours = scenario({1: "trivet", 2: "trivet", 3: "trivet"}, "trivet")
     assert ours <= PAUSE_MAX_S, ours
     scenario({1: "trivet", 2: "trivet", 3: "apache"}, "apache")
