@@ -261,6 +261,8 @@ impl Server {
             (Phase::Broadcast, kind::SYNC) => self.synced(),
             (Phase::Broadcast, kind::HOLD) => self.told_to_hold(link, p.zxid != 0),
             (Phase::Broadcast, kind::GO) => self.told_to_elect(ServerId(p.zxid)),
+            // It waits for others, who may need long for a snapshot, and gives up itself if it waits in vain.
+            (Phase::AwaitUpToDate, kind::PING) => self.synchronisation_goes_on(),
             // Pings while synchronising say no more than that the leader is there.
             (_, kind::PING) => {}
             (Phase::Connecting { .. } | Phase::Discovery | Phase::AwaitSync, other) => {
