@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """A server with an empty disk joins an ensemble with a million znodes (or as many as are named) while clients write: the
 leader stays, no write waits long, the leader's memory stays, and all have the same tree in the end. Then it is away for
-longer than the leader keeps transactions in memory, and gets what it lacks from the leader's log files."""
+longer than the leader keeps transactions in memory, and gets what it lacks from the leader's log files. In the end it has
+an empty disk again, and the third server is gone."""
 import os, shutil, subprocess, sys, threading, time
 from kazoo.client import KazooClient
 from ensemble import Ensemble, HOSTS, ROOT
@@ -87,6 +88,28 @@ def from_the_log_files(e, leader, joiner):
     print("12,000 transactions of 1 kB behind: follows after %.1f s with a DIFF" % took, flush=True)
 
 
+def of_which_one_is_empty(e, leader, joiner):
+    """The third server is gone, and of the other two one has lost its disk: they serve as soon as it has the tree."""
+    for s in e.servers.values():
+        if s is not leader:
+            s.kill()
+    shutil.rmtree(os.path.join(joiner.data, "version-2"))
+    begun = time.time()
+    joiner.start()
+    while joiner.mode() != "follower" or leader.mode() != "leader":
+        assert time.time() - begun < WITHIN_S, "they do not serve within the limit: %s, %s" % (leader.mode(), joiner.mode())
+        time.sleep(0.05)
+    took = time.time() - begun
+    with open(os.path.join(joiner.folder, "log")) as log:
+        attempts = log.read().count("no synchronisation")
+    print("two of three, one of them with an empty disk: serve after %.1f s" % took, flush=True)
+    assert attempts == 0, "the snapshot took several attempts"
+    for s in e.servers.values():
+        if s is not leader and s is not joiner:
+            s.start()
+    e.wait_all()
+
+
 def main():
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     with Ensemble({1: "trivet", 2: "trivet", 3: "trivet"}) as e:
@@ -139,6 +162,7 @@ def main():
         assert len(common) > 4, [len(d) for d in all_digests]
         assert all(len({d[k] for d in all_digests}) == 1 for k in common), "the digests differ"
         print("%d digests compared" % len(common))
+        of_which_one_is_empty(e, leader, joiner)
     return 0
 
 
