@@ -224,6 +224,21 @@ impl Server {
         }
     }
 
+    /// A learner that comes while syncs wait counts for them with the next ping: those that were there may
+    /// not be a quorum, or not any more.
+    pub(super) fn confirms_syncs(&mut self, link: LinkId) {
+        let l = self.leading();
+        let learner = &l.learners[&link];
+        if learner.observer || l.syncs.is_empty() {
+            return;
+        }
+        let needed = learner.pings_sent + 1;
+        for sync in &mut l.syncs {
+            sync.pings.insert(link, needed);
+        }
+        self.ping_learners();
+    }
+
     pub(super) fn finish_syncs(&mut self) {
         loop {
             let me = self.cfg.id;

@@ -103,6 +103,7 @@ impl Server {
         let l = self.leading();
         l.learners.get_mut(&link).expect("it is there").phase = LearnerPhase::Active;
         self.send(link, &QuorumPacket::new(kind::UPTODATE, -1));
+        self.confirms_syncs(link);
     }
 
     pub(super) fn admit_synced(&mut self) {

@@ -94,6 +94,14 @@ impl Client {
         self.doing = None;
     }
 
+    /// For the trace.
+    pub fn waits_for(&self) -> String {
+        match &self.doing {
+            None => "its connect request".into(),
+            Some(doing) => format!("{doing:?}"),
+        }
+    }
+
     pub fn idle(&self) -> bool {
         self.connected && self.doing.is_none()
     }

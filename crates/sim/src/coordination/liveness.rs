@@ -50,6 +50,11 @@ impl World {
         !self.liveness.picture.nothing_is_wrong()
     }
 
+    /// Since when servers that nothing is wrong with should serve.
+    pub(super) fn well_since(&self) -> Option<u64> {
+        (!self.something_is_wrong()).then_some(self.liveness.since + LATE_MS)
+    }
+
     pub(super) fn look_whether_it_lives(&mut self) {
         self.at(self.now + LOOK_MS, Event::Look);
         let picture = Picture {

@@ -32,6 +32,14 @@ impl World {
             }
             Some(conn) if self.now > c.since + PATIENCE_MS => {
                 let node = c.server;
+                let waited_for = c.waits_for();
+                self.trace(|| format!("client {client} leaves server {}: no answer to {waited_for}", node + 1));
+                if self.well_since().is_some_and(|at| at < self.clients[client].since) && self.somebody_serves() {
+                    self.violate(format!(
+                        "client {client} got no answer to {waited_for} in {PATIENCE_MS} ms without a fault"
+                    ));
+                }
+                let c = &mut self.clients[client];
                 c.disconnected();
                 self.nodes[node].conns.remove(&conn);
                 // The server hears of it later than the client's next server does.
