@@ -244,7 +244,10 @@ impl Inner {
         drop(elsewhere);
         // Only what can be reached from here is asked to take a copy.
         let of_gateways = m.gateways.iter().filter_map(|g| g.replica.clone());
-        let replicas: Vec<ReplicaRef> = of_gateways.filter(|r| self.reaches(&r.address)).collect();
+        let mut lossy = m.badly_linked.clone();
+        lossy.retain(|node| *node != self.settings.node);
+        let mut replicas: Vec<ReplicaRef> = of_gateways.filter(|r| self.reaches(&r.address)).collect();
+        replicas.retain(|r| !lossy.contains(&r.node));
         let mut reached_elsewhere = self.unreached();
         let helps = |g: &GatewayInfo, node: u32| self.reaches(&g.address) && !g.unreached.contains(&node);
         reached_elsewhere.retain(|node| others().any(|g| helps(g, *node)));
@@ -255,7 +258,7 @@ impl Inner {
             let waits = owner.joins() == 0 && owner.lacks_copies();
             let may = if waits && room == 0 { Vec::new() } else { replicas.clone() };
             room = room.saturating_sub(usize::from(waits));
-            owner.alive(self, may, reached_elsewhere.clone());
+            owner.alive(self, may, reached_elsewhere.clone(), lossy.clone());
         }
     }
 

@@ -80,6 +80,10 @@ pub(crate) struct Shared {
     trouble: Mutex<String>,
     peers: BTreeMap<u32, Arc<Client>>,
     events: crate::events::Events,
+    /// Of this node, where it is ours: it knows what the links between the nodes are like.
+    coordination: Option<crate::coordination::Handle>,
+    /// As [`Membership::badly_linked`].
+    badly_linked: Mutex<Vec<u32>>,
 }
 
 #[derive(Clone)]
@@ -96,7 +100,12 @@ pub struct Metad {
 
 impl Metad {
     /// Loads the state from disk and starts to follow and to stand for election.
-    pub fn start(settings: Settings, identity: Arc<Identity>, events: crate::events::Events) -> anyhow::Result<Metad> {
+    pub fn start(
+        settings: Settings,
+        identity: Arc<Identity>,
+        events: crate::events::Events,
+        coordination: Option<crate::coordination::Handle>,
+    ) -> anyhow::Result<Metad> {
         let (database, kv) = store::open(&settings.data_dir)?;
         let state = State::new(kv);
         let known = state.cluster();
@@ -107,7 +116,8 @@ impl Metad {
                 identity.cluster
             );
         }
-        let shared = Arc::new(Shared::new(settings, identity, events, state));
+        let shared = Shared { coordination, ..Shared::new(settings, identity, events, state) };
+        let shared = Arc::new(shared);
         tokio::spawn(follow::run(shared.clone()));
         tokio::spawn(store::keep(shared.clone(), database));
         tokio::spawn(forgive_own_pauses(shared.clone()));
@@ -168,6 +178,8 @@ impl Shared {
             settings,
             identity,
             events,
+            coordination: None,
+            badly_linked: Mutex::default(),
         }
     }
 
@@ -286,7 +298,11 @@ impl Shared {
                     let confirmed = self.confirmed(leading).await;
                     return confirmed.then(|| Reply { status: status::STALE, ..Default::default() });
                 };
-                let free = inode.lease.boot == 0 || inode.lease.boot == g.boot || !self.is_alive(&inode.lease);
+                // Whoever writes through one with bad links only waits for every packet that gets lost there.
+                let bad = self.badly_linked.lock().expect("nobody panics with it").clone();
+                let better = bad.contains(&inode.lease.gateway) && !bad.contains(&g.gateway);
+                let free =
+                    inode.lease.boot == 0 || inode.lease.boot == g.boot || better || !self.is_alive(&inode.lease);
                 if !free {
                     // Its owner is there: the gateway passes on to it.
                     let confirmed = self.confirmed(leading).await;
@@ -334,7 +350,8 @@ impl Shared {
             .filter_map(|g| g.info.replica.clone())
             .collect();
         let n = alive.len() as u64;
-        alive.sort_by_key(|r| (r.node != near, (u64::from(r.node) + turn) % n.max(1)));
+        let bad = self.badly_linked.lock().expect("nobody panics with it").clone();
+        alive.sort_by_key(|r| (r.node != near, bad.contains(&r.node), (u64::from(r.node) + turn) % n.max(1)));
         alive.truncate(copies);
         alive
     }
@@ -361,6 +378,7 @@ impl Shared {
             leader: self.settings.node,
             epoch: leading.epoch,
             gateways: alive,
+            badly_linked: self.badly_linked.lock().expect("nobody panics with it").clone(),
         }
     }
 

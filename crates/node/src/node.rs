@@ -60,7 +60,7 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
             metads: config.metads(),
             addresses: config.datastore_addresses.iter().map(|a| a.to_string()).collect(),
         };
-        sources.metad = Some(Metad::start(settings, identity.clone(), events.clone())?);
+        sources.metad = Some(Metad::start(settings, identity.clone(), events.clone(), sources.coordination.clone())?);
     }
     if control {
         let metad = sources.metad.clone();

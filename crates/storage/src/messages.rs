@@ -759,6 +759,9 @@ pub struct Membership {
     pub leader: u32,
     #[prost(uint64, tag = "6")]
     pub epoch: u64,
+    /// Gateways none of whose links to the others is good, while others have one, by coordination's probes.
+    #[prost(uint32, repeated, tag = "7")]
+    pub badly_linked: Vec<u32>,
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct Pair {

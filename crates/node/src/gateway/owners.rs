@@ -130,8 +130,14 @@ impl OwnerHandle {
         rx.await.unwrap_or(Outcome::NotOwner)
     }
 
-    pub(crate) fn alive(self: &Arc<Self>, inner: &Arc<Inner>, replicas: Vec<ReplicaRef>, elsewhere: Vec<u32>) {
-        self.feed(inner, Input::Alive { replicas, elsewhere });
+    pub(crate) fn alive(
+        self: &Arc<Self>,
+        inner: &Arc<Inner>,
+        replicas: Vec<ReplicaRef>,
+        elsewhere: Vec<u32>,
+        lossy: Vec<u32>,
+    ) {
+        self.feed(inner, Input::Alive { replicas, elsewhere, lossy });
     }
 
     pub(crate) fn joins(&self) -> usize {
@@ -193,9 +199,14 @@ impl Inner {
                 }
             }
             let hint = self.elsewhere.lock().expect("nobody panics with it").get(&file).copied();
-            if let Some((node, lease)) = hint {
-                match self.pass_on(node, Forward { file, lease, stamp: stamp.clone(), ..Default::default() }, &op).await
-                {
+            // Of one with bad links only, metad gives the lease away.
+            if let Some((node, lease)) = hint.filter(|(node, _)| !self.is_badly_linked(*node)) {
+                let forward = Forward { file, lease, stamp: stamp.clone(), ..Default::default() };
+                let outcome = tokio::select! {
+                    outcome = self.pass_on(node, forward, &op) => outcome,
+                    () = self.until_badly_linked(node) => None,
+                };
+                match outcome {
                     Some(outcome) if outcome != Outcome::NotOwner => return outcome,
                     _ => drop(self.elsewhere.lock().expect("nobody panics with it").remove(&file)),
                 }
@@ -205,6 +216,17 @@ impl Inner {
                 Err(Some(outcome)) => return outcome,
                 Err(None) => tokio::time::sleep(RETRY_PAUSE).await,
             }
+        }
+    }
+
+    fn is_badly_linked(&self, node: u32) -> bool {
+        let bad = &self.membership.read().expect("nobody panics with it").badly_linked;
+        bad.contains(&node) && !bad.contains(&self.settings.node)
+    }
+
+    async fn until_badly_linked(&self, node: u32) {
+        while !self.is_badly_linked(node) {
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 

@@ -6,11 +6,12 @@ use crate::clock::wall_ms;
 use crate::rpc::{Client, NoAnswer};
 use crate::zk_client::ZkError;
 use prost::Message;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
+use trivet_coordination::links::LinkState;
 use trivet_formats::client::err;
 use trivet_storage::messages::*;
 
@@ -22,7 +23,7 @@ const BATCH_BYTES: usize = 256 << 10;
 const PRESUME_LIMIT: Duration = Duration::from_millis(250);
 /// or is heard within this, or counts as gone.
 const PRESUME_FOR: Duration = Duration::from_millis(700);
-/// An address moves when its holder reaches fewer gateways than another one for so long.
+/// An address moves when its holder reaches fewer gateways than another one, or has bad links only, for so long.
 const BEHIND_FOR: Duration = Duration::from_millis(1_000);
 
 /// Takes the epoch node by its version and leads until the fence refuses an append.
@@ -240,16 +241,40 @@ async fn tell_followers(shared: &Arc<Shared>, epoch: u64) -> String {
     }
 }
 
-/// How many of the gateways that are known a gateway reaches, by what it says and by what they say.
+/// How many of these gateways a gateway reaches, by what it says and by what they say.
 fn reach(of: &GatewayInfo, known: &[GatewayInfo]) -> usize {
     let reached = |g: &&GatewayInfo| !of.unreached.contains(&g.node) && !g.unreached.contains(&of.node);
     known.iter().filter(reached).count()
 }
 
-/// Each address is served by a gateway that is alive, and that reaches as many others as any.
+/// Those that reach the others over bad links only, while others have a good one. Packets get lost on the way to them:
+/// whatever they do takes long, though it does not fail.
+fn without_good_links(known: &[GatewayInfo], links: &[LinkState]) -> Vec<u32> {
+    let bad = |a: u32, b: u32| {
+        links.iter().any(|l| l.bad && [(a, b), (b, a)].map(|(a, b)| (a.into(), b.into())).contains(&(l.from.0, l.to.0)))
+    };
+    let nodes = || known.iter().map(|g| g.node);
+    let linked = |a: &u32| nodes().any(|b| *a != b && !bad(*a, b));
+    if !nodes().any(|n| linked(&n)) {
+        return Vec::new();
+    }
+    nodes().filter(|n| !linked(n)).collect()
+}
+
+/// Which have been so for long enough; `since` is kept from call to call.
+fn for_long(now: Vec<u32>, since: &mut BTreeMap<u32, Instant>) -> Vec<u32> {
+    since.retain(|node, _| now.contains(node));
+    for node in now {
+        since.entry(node).or_insert_with(Instant::now);
+    }
+    since.iter().filter(|(_, at)| at.elapsed() >= BEHIND_FOR).map(|(n, _)| *n).collect()
+}
+
+/// Each address is served by a gateway that is alive, that reaches as many others as any, and not over bad links only.
 async fn assign_addresses(shared: &Arc<Shared>, _epoch: u64) -> String {
     // Since when another one reaches more than the holder, by address.
     let mut behind: HashMap<String, Instant> = HashMap::new();
+    let mut lossy_since = BTreeMap::new();
     loop {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let (alive, known): (Vec<GatewayInfo>, Vec<GatewayInfo>) = {
@@ -257,6 +282,13 @@ async fn assign_addresses(shared: &Arc<Shared>, _epoch: u64) -> String {
             let alive = gateways.values().filter(|g| g.heard.elapsed() < GATEWAY_SILENCE);
             (alive.map(|g| g.info.clone()).collect(), gateways.values().map(|g| g.info.clone()).collect())
         };
+        let links = shared.coordination.as_ref().map_or(Vec::new(), |c| c.summary().links);
+        let badly_linked = for_long(without_good_links(&known, &links), &mut lossy_since);
+        *shared.badly_linked.lock().expect("nobody panics with it") = badly_linked.clone();
+        let bad = |g: &GatewayInfo| badly_linked.contains(&g.node);
+        // Who reaches such a one at the moment, and who does not, is chance.
+        let others: Vec<GatewayInfo> = known.iter().filter(|g| !bad(g)).cloned().collect();
+        let fit = |g: &GatewayInfo| if bad(g) { (false, 0) } else { (true, reach(g, &others)) };
         let bindings = shared.state.read().expect("nobody panics with it").bindings();
         for address in &shared.settings.addresses {
             let holder = bindings.iter().find(|b| b.address == *address);
@@ -265,17 +297,19 @@ async fn assign_addresses(shared: &Arc<Shared>, _epoch: u64) -> String {
             let there = alive.iter().find(holds);
             // A gateway that has only been presumed is not given anything new.
             let able = alive.iter().filter(|g| g.boot != 0 && g.pid != 0);
-            let Some(next) = able.max_by_key(|g| (reach(g, &known), g.node)) else { continue };
+            let Some(next) = able.max_by_key(|g| (fit(g), g.node)) else { continue };
             let mut why = holder.map_or("nobody held it".into(), |h| format!("node {} is gone", h.gateway));
             if let Some(g) = there {
-                if reach(g, &known) >= reach(next, &known) {
+                if fit(g) >= fit(next) {
                     behind.remove(address);
                     continue;
                 }
-                if behind.entry(address.clone()).or_insert_with(Instant::now).elapsed() < BEHIND_FOR {
+                let fewer = !bad(g);
+                if fewer && behind.entry(address.clone()).or_insert_with(Instant::now).elapsed() < BEHIND_FOR {
                     continue;
                 }
-                why = format!("node {} reaches fewer others", g.node);
+                let how = if fewer { "reaches fewer others" } else { "loses packets from or to every other node" };
+                why = format!("node {} {how}", g.node);
             }
             behind.remove(address);
             let op =
@@ -291,6 +325,30 @@ async fn assign_addresses(shared: &Arc<Shared>, _epoch: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_has_only_bad_links_is_told_from_those_at_their_other_ends() {
+        let known = |nodes: &[u32]| {
+            let info = |n: &u32| GatewayInfo { node: *n, ..Default::default() };
+            nodes.iter().map(info).collect::<Vec<_>>()
+        };
+        let bad = |from: i64, to: i64| LinkState {
+            from: trivet_formats::ServerId(from),
+            to: trivet_formats::ServerId(to),
+            bad: true,
+            loss_percent: 30,
+            silence_ms: 0,
+            round_trip_ms: None,
+            since_ms: None,
+        };
+        let all = known(&[1, 2, 3]);
+        // One direction is enough.
+        assert_eq!(without_good_links(&all, &[bad(3, 1), bad(2, 3)]), [3]);
+        assert!(without_good_links(&all, &[bad(3, 1), bad(1, 3)]).is_empty());
+        // Of two nobody can tell which one it is; where all links are bad no place is better than another.
+        assert!(without_good_links(&known(&[1, 3]), &[bad(3, 1), bad(3, 2)]).is_empty());
+        assert!(without_good_links(&all, &[bad(3, 1), bad(2, 3), bad(1, 2)]).is_empty());
+    }
 
     #[test]
     fn the_gateway_in_the_middle_reaches_more_than_those_at_the_ends() {

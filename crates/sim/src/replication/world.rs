@@ -443,7 +443,8 @@ impl World {
             }
             // Who is out of reach is asked to join, too: the link may have been cut since.
             let replicas = if self.rng.chance(50) { there } else { self.alive_replicas() };
-            self.feed(gateway, instance, Input::Alive { replicas, elsewhere });
+            let lossy = if self.rng.chance(5) { vec![self.rng.range(1, CHUNKS as u64 + 1) as u32] } else { Vec::new() };
+            self.feed(gateway, instance, Input::Alive { replicas, elsewhere, lossy });
         }
         self.feed(gateway, instance, Input::Timer);
         self.start_timer(gateway);

@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 /// A member that has not answered for this long has failed.
 const SILENT_MS: u64 = 2_000;
+/// One of whose packets many get lost, where another node could have the copy.
+const LOSSY_MS: u64 = 500;
 /// A member whose connection is refused for this long has failed.
 const REFUSED_MS: u64 = 500;
 /// For so long nobody in reach had everything, and another gateway reaches somebody who has: the lease is given up.
@@ -133,6 +135,9 @@ pub enum Input {
         replicas: Vec<ReplicaRef>,
         /// Nodes that cannot, but that another gateway reaches.
         elsewhere: Vec<u32>,
+        /// Nodes that answer, but on the way to which packets get lost, while others have good links. They are not
+        /// among `replicas`.
+        lossy: Vec<u32>,
     },
     /// Open every extent, as repair of an idle file needs.
     OpenAll,
@@ -381,6 +386,7 @@ pub struct Owner {
     round_ids: BTreeMap<u64, Vec<OpId>>,
     alive: Vec<ReplicaRef>,
     elsewhere: Vec<u32>,
+    lossy: Vec<u32>,
     /// When metad was heard last.
     metad_heard: Option<u64>,
     next_call: u64,
@@ -440,6 +446,7 @@ impl Owner {
             round_ids: BTreeMap::new(),
             alive: Vec::new(),
             elsewhere: Vec::new(),
+            lossy: Vec::new(),
             metad_heard: None,
             next_call: 1,
             next_part: 1,
@@ -529,8 +536,9 @@ impl Owner {
             }
             Input::Answer { call, answer, down_ms } => self.answered(call, answer, down_ms),
             Input::Meta { call, reply } => self.meta_answered(call, reply),
-            Input::Alive { replicas, elsewhere } => {
+            Input::Alive { replicas, elsewhere, lossy } => {
                 (self.alive, self.elsewhere, self.metad_heard) = (replicas, elsewhere, Some(now_ms));
+                self.lossy = lossy;
             }
             Input::OpenAll => self.open_all(),
             Input::Changed(attr) => {
@@ -722,7 +730,8 @@ impl Owner {
                 let limit = if *why == NoAnswer::Refused { REFUSED_MS } else { SILENT_MS };
                 now >= since + limit
             });
-            if (refused || now >= c.sent_at + SILENT_MS) && c.about != About::Stable {
+            let patience = if self.can_do_without(c.index, &c.to) { LOSSY_MS } else { SILENT_MS };
+            if (refused || now >= c.sent_at + patience) && c.about != About::Stable {
                 failed.insert((c.index, c.to.id.clone()));
             }
         }
@@ -748,6 +757,12 @@ impl Owner {
         self.tell_stable();
         self.repair();
         self.report_size();
+    }
+
+    /// Whether another node with better links could have this copy.
+    fn can_do_without(&self, index: u64, member: &ReplicaRef) -> bool {
+        let has = |r: &ReplicaRef| self.extents.get(&index).is_some_and(|e| e.members().any(|m| m.id == r.id));
+        self.lossy.contains(&member.node) && self.hears_metad() && self.alive.iter().any(|r| !has(r))
     }
 
     fn hears_metad(&self) -> bool {
