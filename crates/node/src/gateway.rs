@@ -345,6 +345,8 @@ async fn heartbeats(inner: Arc<Inner>) {
                 inner.follow(inner.leader.load(Ordering::Relaxed)).await;
             }
         } else {
+            // What it said of links does not hold for ever.
+            inner.membership.write().expect("nobody panics with it").badly_linked.clear();
             // No LEADER in reach; the metad on this node may still hear by the journal what became of addresses.
             inner.follow(inner.settings.node).await;
         }

@@ -211,7 +211,13 @@ impl Inner {
                     _ => drop(self.elsewhere.lock().expect("nobody panics with it").remove(&file)),
                 }
             }
-            match self.acquire(file).await {
+            // Without metad, better over bad links than not at all.
+            let avoided = hint.map(|(node, _)| node).filter(|node| self.is_badly_linked(*node));
+            let acquired = tokio::select! {
+                acquired = self.acquire(file) => acquired,
+                () = self.until_again(avoided) => continue,
+            };
+            match acquired {
                 Ok(()) => {}
                 Err(Some(outcome)) => return outcome,
                 Err(None) => tokio::time::sleep(RETRY_PAUSE).await,
@@ -222,6 +228,14 @@ impl Inner {
     fn is_badly_linked(&self, node: u32) -> bool {
         let bad = &self.membership.read().expect("nobody panics with it").badly_linked;
         bad.contains(&node) && !bad.contains(&self.settings.node)
+    }
+
+    /// Until an owner that is avoided for its links is not any more.
+    async fn until_again(&self, avoided: Option<u32>) {
+        let Some(node) = avoided else { return std::future::pending().await };
+        while self.is_badly_linked(node) {
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
     }
 
     async fn until_badly_linked(&self, node: u32) {
