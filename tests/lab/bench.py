@@ -12,10 +12,8 @@ WORK = [("set", 100), ("set", 1024), ("get", 100), ("create-delete", 100), ("mix
 HEAP_MIB = 1000
 TICKS = os.sysconf("SC_CLK_TCK")
 NAMES = {"trivet": "Trivet", "apache": "Apache", "floor": "floor"}
-# A run that does not come to its end is made again so often, and the report says so.
+# A run of Apache's that does not come to its end is made again so often, and the report says so. One of ours ends it all.
 AGAIN_MAX = 2
-
-
 UNFINISHED = []
 
 
@@ -54,7 +52,7 @@ def to_its_end(kind, run):
         except Unfinished as e:
             print("a run of %s was not finished: %s" % (kind, e), file=sys.stderr, flush=True)
             UNFINISHED.append((NAMES[kind], str(e)))
-            if attempt == AGAIN_MAX:
+            if kind != "apache" or attempt == AGAIN_MAX:
                 raise SystemExit("%d runs of %s were not finished" % (attempt + 1, kind))
 
 

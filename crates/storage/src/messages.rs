@@ -759,7 +759,8 @@ pub struct Membership {
     pub leader: u32,
     #[prost(uint64, tag = "6")]
     pub epoch: u64,
-    /// Gateways none of whose links to the others is good, while others have one, by coordination's probes.
+    /// Gateways none of whose links to the others has been good for a second, while others have one, by coordination's
+    /// probes. Nobody, where coordination is Apache's.
     #[prost(uint32, repeated, tag = "7")]
     pub badly_linked: Vec<u32>,
 }

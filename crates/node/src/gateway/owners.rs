@@ -204,7 +204,7 @@ impl Inner {
                 let forward = Forward { file, lease, stamp: stamp.clone(), ..Default::default() };
                 let outcome = tokio::select! {
                     outcome = self.pass_on(node, forward, &op) => outcome,
-                    () = self.until_badly_linked(node) => None,
+                    () = self.until_badly_linked(node, true) => None,
                 };
                 match outcome {
                     Some(outcome) if outcome != Outcome::NotOwner => return outcome,
@@ -215,7 +215,7 @@ impl Inner {
             let avoided = hint.map(|(node, _)| node).filter(|node| self.is_badly_linked(*node));
             let acquired = tokio::select! {
                 acquired = self.acquire(file) => acquired,
-                () = self.until_again(avoided) => continue,
+                () = self.until_badly_linked(avoided.unwrap_or(0), false), if avoided.is_some() => continue,
             };
             match acquired {
                 Ok(()) => {}
@@ -225,21 +225,14 @@ impl Inner {
         }
     }
 
+    /// Whether that node has bad links only, and this one has not, by what metad said last.
     fn is_badly_linked(&self, node: u32) -> bool {
         let bad = &self.membership.read().expect("nobody panics with it").badly_linked;
         bad.contains(&node) && !bad.contains(&self.settings.node)
     }
 
-    /// Until an owner that is avoided for its links is not any more.
-    async fn until_again(&self, avoided: Option<u32>) {
-        let Some(node) = avoided else { return std::future::pending().await };
-        while self.is_badly_linked(node) {
-            tokio::time::sleep(RETRY_PAUSE).await;
-        }
-    }
-
-    async fn until_badly_linked(&self, node: u32) {
-        while !self.is_badly_linked(node) {
+    async fn until_badly_linked(&self, node: u32, wanted: bool) {
+        while self.is_badly_linked(node) != wanted {
             tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
