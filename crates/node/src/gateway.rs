@@ -166,11 +166,12 @@ impl Inner {
         }
     }
 
-    /// Asks each metad once at most, the last known LEADER first.
+    /// Asks each metad once at most, the last known LEADER first, those with bad links only last.
     pub(crate) async fn metad_once(&self, body: &[u8], limit: Duration) -> Option<MetaAnswer> {
         let mut order: Vec<&(u32, Arc<Client>)> = self.metads.iter().collect();
         let known = self.leader.load(Ordering::Relaxed);
-        order.sort_by_key(|(n, _)| *n != known);
+        let lossy = self.membership.read().expect("nobody panics with it").badly_linked.clone();
+        order.sort_by_key(|(n, _)| (lossy.contains(n), *n != known));
         for (node, client) in order {
             let Ok(bytes) = client.ask(kind::METAD, body, limit).await else { continue };
             match MetaResponse::decode(bytes).ok().and_then(|r| r.answer) {

@@ -6,6 +6,7 @@
 
 mod follow;
 mod lead;
+mod links;
 mod store;
 
 use crate::rpc::{Client, Identity, Responder};
@@ -82,7 +83,7 @@ pub(crate) struct Shared {
     events: crate::events::Events,
     /// Of this node, where it is ours: it knows what the links between the nodes are like.
     coordination: Option<crate::coordination::Handle>,
-    /// As [`Membership::badly_linked`].
+    /// Kept by `links`; as [`Membership::badly_linked`].
     badly_linked: Mutex<Vec<u32>>,
 }
 
@@ -121,6 +122,7 @@ impl Metad {
         tokio::spawn(follow::run(shared.clone()));
         tokio::spawn(store::keep(shared.clone(), database));
         tokio::spawn(forgive_own_pauses(shared.clone()));
+        tokio::spawn(links::watch(shared.clone()));
         Ok(Metad { shared })
     }
 

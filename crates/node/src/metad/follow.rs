@@ -16,6 +16,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const FIRST_SILENCE: Duration = Duration::from_millis(500);
 /// A candidate waits this long for each one that stands before it.
 const RANK_PAUSE: Duration = Duration::from_millis(300);
+/// One that has bad links only waits this much longer.
+const UNFIT_PAUSE: Duration = Duration::from_secs(3);
 /// Another metad says within this whether it hears the LEADER.
 const STATUS_LIMIT: Duration = Duration::from_millis(300);
 /// Another metad answers with what the journal no longer has within this,
@@ -71,15 +73,30 @@ async fn one_turn(shared: &Arc<Shared>, seat: &mut Option<(i64, String)>) -> Res
     shared.trouble.lock().expect("nobody panics with it").clear();
     let (heard_node, _, heard_at) = *shared.leader.lock().expect("nobody panics with it");
     let silent = heard_at.elapsed();
-    let limit = if heard_node == 0 { FIRST_SILENCE } else { LEADER_SILENCE };
-    if silent >= limit {
+    let badly_linked = shared.badly_linked.lock().expect("nobody panics with it").clone();
+    let unfit = badly_linked.contains(&shared.settings.node);
+    // Whoever asks a LEADER on the way to which packets get lost waits for each of them.
+    let lossy = badly_linked.contains(&heard_node) && !unfit;
+    let limit = match (heard_node, unfit) {
+        (0, _) => FIRST_SILENCE,
+        (_, false) => LEADER_SILENCE,
+        (_, true) => LEADER_SILENCE + UNFIT_PAUSE,
+    };
+    if lossy || silent >= limit {
         let mine = seat.as_ref().map(|s| s.1.rsplit('/').next().unwrap_or_default().to_string()).unwrap_or_default();
-        let rank = rank(shared, &mine, heard_node).await?;
-        if silent >= limit + RANK_PAUSE * rank && !others_hear_the_leader(shared).await {
-            // Another candidate may have been heard meanwhile.
+        let pause = RANK_PAUSE * rank(shared, &mine, &badly_linked, heard_node).await?;
+        if lossy {
+            tokio::time::sleep(pause).await;
+            // Another candidate may have been heard meanwhile, or the links got better.
+            let bad = shared.badly_linked.lock().expect("nobody panics with it").contains(&heard_node);
+            if bad && shared.leader.lock().expect("nobody panics with it").0 == heard_node {
+                let why = format!("node {heard_node} loses packets from or to every other node");
+                return lead::take_over(shared, why).await;
+            }
+        } else if silent >= limit + pause && !others_hear_the_leader(shared).await {
             let silent = shared.leader.lock().expect("nobody panics with it").2.elapsed();
             if silent >= limit {
-                return lead::take_over(shared, silent).await;
+                return lead::take_over(shared, format!("the last one was silent for {} ms", silent.as_millis())).await;
             }
         }
     }
@@ -115,9 +132,9 @@ async fn others_hear_the_leader(shared: &Shared) -> bool {
     with_it.len() * 2 > shared.peers.len() + 1
 }
 
-/// How many other nodes stand before this one, without the LEADER that fell silent. The newest seat of each counts:
+/// How many other nodes stand before this one, without the LEADER that is to be replaced and those with bad links only. The newest seat of each counts:
 /// after a start those of the sessions before it are still there.
-async fn rank(shared: &Shared, mine: &str, silent_leader: u32) -> Result<u32, Trouble> {
+async fn rank(shared: &Shared, mine: &str, badly_linked: &[u32], last_leader: u32) -> Result<u32, Trouble> {
     let mut names = shared.zk.children(ELECTION).await?;
     names.sort();
     let mut newest = BTreeMap::new();
@@ -127,8 +144,11 @@ async fn rank(shared: &Shared, mine: &str, silent_leader: u32) -> Result<u32, Tr
             newest.insert(node, name);
         }
     }
-    let (me, before) = (shared.settings.node, |name: &String| name.as_str() < mine);
-    Ok(newest.iter().filter(|(node, name)| **node != silent_leader && **node != me && before(name)).count() as u32)
+    let me = shared.settings.node;
+    newest.retain(|node, name| {
+        *node != last_leader && *node != me && !badly_linked.contains(node) && name.as_str() < mine
+    });
+    Ok(newest.len() as u32)
 }
 
 /// Applies everything that is in the log.

@@ -6,12 +6,11 @@ use crate::clock::wall_ms;
 use crate::rpc::{Client, NoAnswer};
 use crate::zk_client::ZkError;
 use prost::Message;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
-use trivet_coordination::links::LinkState;
 use trivet_formats::client::err;
 use trivet_storage::messages::*;
 
@@ -23,11 +22,11 @@ const BATCH_BYTES: usize = 256 << 10;
 const PRESUME_LIMIT: Duration = Duration::from_millis(250);
 /// or is heard within this, or counts as gone.
 const PRESUME_FOR: Duration = Duration::from_millis(700);
-/// An address moves when its holder reaches fewer gateways than another one, or has bad links only, for so long.
+/// An address moves when its holder reaches fewer gateways than another one for so long.
 const BEHIND_FOR: Duration = Duration::from_millis(1_000);
 
-/// Takes the epoch node by its version and leads until the fence refuses an append.
-pub(super) async fn take_over(shared: &Arc<Shared>, silent: Duration) -> Result<(), Trouble> {
+/// Takes the epoch node by its version and leads until the fence refuses an append; `why` not the last LEADER.
+pub(super) async fn take_over(shared: &Arc<Shared>, why: String) -> Result<(), Trouble> {
     let zk = &shared.zk;
     let node = shared.settings.node;
     let (_, stat) = zk.get(EPOCH).await?;
@@ -57,12 +56,8 @@ pub(super) async fn take_over(shared: &Arc<Shared>, silent: Duration) -> Result<
             return Ok(());
         }
     }
-    shared.events.record(
-        "metad",
-        format!("LEADER of epoch {epoch}"),
-        format!("the last one was silent for {} ms", silent.as_millis()),
-    );
-    tracing::info!(epoch, silent_ms = silent.as_millis() as u64, "metad=leader");
+    shared.events.record("metad", format!("LEADER of epoch {epoch}"), why.clone());
+    tracing::info!(epoch, %why, "metad=leader");
     let (commands, queue) = mpsc::channel(COMMANDS_MAX);
     let (confirms, asked) = mpsc::unbounded_channel();
     *shared.leading.lock().expect("nobody panics with it") =
@@ -247,34 +242,10 @@ fn reach(of: &GatewayInfo, known: &[GatewayInfo]) -> usize {
     known.iter().filter(reached).count()
 }
 
-/// Those that reach the others over bad links only, while others have a good one. Packets get lost on the way to them:
-/// whatever they do takes long, though it does not fail.
-fn without_good_links(known: &[GatewayInfo], links: &[LinkState]) -> Vec<u32> {
-    let bad = |a: u32, b: u32| {
-        links.iter().any(|l| l.bad && [(a, b), (b, a)].map(|(a, b)| (a.into(), b.into())).contains(&(l.from.0, l.to.0)))
-    };
-    let nodes = || known.iter().map(|g| g.node);
-    let linked = |a: &u32| nodes().any(|b| *a != b && !bad(*a, b));
-    if !nodes().any(|n| linked(&n)) {
-        return Vec::new();
-    }
-    nodes().filter(|n| !linked(n)).collect()
-}
-
-/// Which have been so for long enough; `since` is kept from call to call.
-fn for_long(now: Vec<u32>, since: &mut BTreeMap<u32, Instant>) -> Vec<u32> {
-    since.retain(|node, _| now.contains(node));
-    for node in now {
-        since.entry(node).or_insert_with(Instant::now);
-    }
-    since.iter().filter(|(_, at)| at.elapsed() >= BEHIND_FOR).map(|(n, _)| *n).collect()
-}
-
 /// Each address is served by a gateway that is alive, that reaches as many others as any, and not over bad links only.
 async fn assign_addresses(shared: &Arc<Shared>, _epoch: u64) -> String {
     // Since when another one reaches more than the holder, by address.
     let mut behind: HashMap<String, Instant> = HashMap::new();
-    let mut lossy_since = BTreeMap::new();
     loop {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let (alive, known): (Vec<GatewayInfo>, Vec<GatewayInfo>) = {
@@ -282,9 +253,7 @@ async fn assign_addresses(shared: &Arc<Shared>, _epoch: u64) -> String {
             let alive = gateways.values().filter(|g| g.heard.elapsed() < GATEWAY_SILENCE);
             (alive.map(|g| g.info.clone()).collect(), gateways.values().map(|g| g.info.clone()).collect())
         };
-        let links = shared.coordination.as_ref().map_or(Vec::new(), |c| c.summary().links);
-        let badly_linked = for_long(without_good_links(&known, &links), &mut lossy_since);
-        *shared.badly_linked.lock().expect("nobody panics with it") = badly_linked.clone();
+        let badly_linked = shared.badly_linked.lock().expect("nobody panics with it").clone();
         let bad = |g: &GatewayInfo| badly_linked.contains(&g.node);
         // Who reaches such a one at the moment, and who does not, is chance.
         let others: Vec<GatewayInfo> = known.iter().filter(|g| !bad(g)).cloned().collect();
@@ -325,30 +294,6 @@ async fn assign_addresses(shared: &Arc<Shared>, _epoch: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_has_only_bad_links_is_told_from_those_at_their_other_ends() {
-        let known = |nodes: &[u32]| {
-            let info = |n: &u32| GatewayInfo { node: *n, ..Default::default() };
-            nodes.iter().map(info).collect::<Vec<_>>()
-        };
-        let bad = |from: i64, to: i64| LinkState {
-            from: trivet_formats::ServerId(from),
-            to: trivet_formats::ServerId(to),
-            bad: true,
-            loss_percent: 30,
-            silence_ms: 0,
-            round_trip_ms: None,
-            since_ms: None,
-        };
-        let all = known(&[1, 2, 3]);
-        // One direction is enough.
-        assert_eq!(without_good_links(&all, &[bad(3, 1), bad(2, 3)]), [3]);
-        assert!(without_good_links(&all, &[bad(3, 1), bad(1, 3)]).is_empty());
-        // Of two nobody can tell which one it is; where all links are bad no place is better than another.
-        assert!(without_good_links(&known(&[1, 3]), &[bad(3, 1), bad(3, 2)]).is_empty());
-        assert!(without_good_links(&all, &[bad(3, 1), bad(2, 3), bad(1, 2)]).is_empty());
-    }
 
     #[test]
     fn the_gateway_in_the_middle_reaches_more_than_those_at_the_ends() {

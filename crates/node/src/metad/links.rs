@@ -1,0 +1,74 @@
+//! What the links between the nodes are like, by coordination's probes: who is reached over bad ones only.
+
+use super::Shared;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use trivet_coordination::links::LinkState;
+
+/// Links are looked at so often,
+const LOOK: Duration = Duration::from_millis(100);
+/// and a node that has had bad ones only for so long counts as badly linked.
+const BAD_FOR: Duration = Duration::from_millis(1_000);
+
+/// Keeps [`Shared::badly_linked`] current, whether this metad leads or not. Where coordination is not ours nobody
+/// knows, and the list stays empty.
+pub(super) async fn watch(shared: Arc<Shared>) {
+    let Some(coordination) = &shared.coordination else { return };
+    let mut since = BTreeMap::new();
+    loop {
+        let mut nodes: BTreeSet<u32> = shared.settings.metads.keys().copied().collect();
+        nodes.extend(shared.gateways.lock().expect("nobody panics with it").keys());
+        let bad = for_long(without_good_links(&nodes, &coordination.summary().links), &mut since);
+        *shared.badly_linked.lock().expect("nobody panics with it") = bad;
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Those that reach the others over bad links only, while others have a good one. Packets get lost on the way to them:
+/// whatever they do takes long, though it does not fail.
+fn without_good_links(nodes: &BTreeSet<u32>, links: &[LinkState]) -> Vec<u32> {
+    let bad = |a: u32, b: u32| {
+        links.iter().any(|l| l.bad && [(a, b), (b, a)].map(|(a, b)| (a.into(), b.into())).contains(&(l.from.0, l.to.0)))
+    };
+    let linked = |a: &u32| nodes.iter().any(|b| a != b && !bad(*a, *b));
+    if !nodes.iter().any(|n| linked(n)) {
+        return Vec::new();
+    }
+    nodes.iter().copied().filter(|n| !linked(n)).collect()
+}
+
+/// Which have been so for long enough; `since` is kept from call to call.
+fn for_long(now: Vec<u32>, since: &mut BTreeMap<u32, Instant>) -> Vec<u32> {
+    since.retain(|node, _| now.contains(node));
+    for node in now {
+        since.entry(node).or_insert_with(Instant::now);
+    }
+    since.iter().filter(|(_, at)| at.elapsed() >= BAD_FOR).map(|(n, _)| *n).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_only_bad_links_is_told_from_those_at_their_other_ends() {
+        let known = |nodes: &[u32]| nodes.iter().copied().collect::<BTreeSet<_>>();
+        let bad = |from: i64, to: i64| LinkState {
+            from: trivet_formats::ServerId(from),
+            to: trivet_formats::ServerId(to),
+            bad: true,
+            loss_percent: 30,
+            silence_ms: 0,
+            round_trip_ms: None,
+            since_ms: None,
+        };
+        let all = known(&[1, 2, 3]);
+        // One direction is enough.
+        assert_eq!(without_good_links(&all, &[bad(3, 1), bad(2, 3)]), [3]);
+        assert!(without_good_links(&all, &[bad(3, 1), bad(1, 3)]).is_empty());
+        // Of two nobody can tell which one it is; where all links are bad no place is better than another.
+        assert!(without_good_links(&known(&[1, 3]), &[bad(3, 1), bad(3, 2)]).is_empty());
+        assert!(without_good_links(&all, &[bad(3, 1), bad(2, 3), bad(1, 2)]).is_empty());
+    }
+}
