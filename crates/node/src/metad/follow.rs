@@ -16,8 +16,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const FIRST_SILENCE: Duration = Duration::from_millis(500);
 /// A candidate waits this long for each one that stands before it.
 const RANK_PAUSE: Duration = Duration::from_millis(300);
-/// One that has bad links only waits this much longer.
-const UNFIT_PAUSE: Duration = Duration::from_secs(3);
+/// One that has bad links only hears nothing for seconds, whatever the LEADER does. It waits this much longer.
+const UNFIT_PAUSE: Duration = Duration::from_secs(20);
 /// Another metad says within this whether it hears the LEADER.
 const STATUS_LIMIT: Duration = Duration::from_millis(300);
 /// Another metad answers with what the journal no longer has within this,
