@@ -4,7 +4,8 @@ with a snapshot, with one of more than 64 MiB. A server of ours behind Apache's 
 epoch files: what a server of ours starts on, and what it refuses."""
 import os, shutil, signal, sys, time
 from kazoo.client import KazooClient
-from kazoo.exceptions import KazooException
+from kazoo.exceptions import ConnectionLoss, KazooException, NodeExistsError, SessionExpiredError
+from kazoo.retry import KazooRetry
 from ensemble import Ensemble, HOSTS
 
 BIG = 1_000_000
@@ -31,10 +32,25 @@ def picture(number):
 
 
 def write(zk, root, count, size=100):
-    zk.ensure_path(root)
-    waiting = [zk.create_async("%s/n%06d" % (root, i), b"x" * size) for i in range(count)]
-    for w in waiting:
-        w.get(timeout=60)
+    """All of them, again after a lost connection, which is told: it is no subject of this lab whether a leader stays."""
+    again = KazooRetry(max_tries=50, delay=0.1, max_delay=0.5)
+    again(zk.ensure_path, root)
+    todo, tries = list(range(count)), 0
+    while todo:
+        waiting = [(i, zk.create_async("%s/n%06d" % (root, i), b"x" * size)) for i in todo]
+        todo = []
+        for i, w in waiting:
+            try:
+                w.get(timeout=60)
+            except NodeExistsError:
+                assert tries, "created twice"
+            except (ConnectionLoss, SessionExpiredError):
+                todo.append(i)
+        if todo:
+            tries += 1
+            assert tries < 5, "the connection is lost again and again"
+            print("  the connection was lost, %d writes again" % len(todo), flush=True)
+            again(zk.exists, root)
 
 
 def same_everywhere(e, what):
