@@ -27,6 +27,8 @@ use trivet_coordination::{
 use trivet_formats::ServerId;
 
 /// Messages from other threads that may wait for the core; senders block beyond it.
+/// A server that handed over follows so long before it stops: until then the others may still be connecting.
+const OTHERS_FOLLOW: Duration = Duration::from_millis(200);
 const INBOX_MAX: usize = 8_192;
 /// How often the core's deadline is looked at.
 const TIMER_STEP: Duration = Duration::from_millis(5);
@@ -106,8 +108,13 @@ impl Handle {
             return;
         }
         let end = std::time::Instant::now() + limit;
-        while leads() && std::time::Instant::now() < end {
+        let serves = || !leads() && self.summary().serving;
+        while !serves() && std::time::Instant::now() < end {
             std::thread::sleep(Duration::from_millis(10));
+        }
+        if serves() {
+            // The new leader may have its quorum from this server only.
+            std::thread::sleep(OTHERS_FOLLOW);
         }
     }
     /// Ends the role's thread; what was acknowledged is on disk anyway.
