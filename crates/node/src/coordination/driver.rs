@@ -26,9 +26,9 @@ use trivet_coordination::{
 };
 use trivet_formats::ServerId;
 
-/// Messages from other threads that may wait for the core; senders block beyond it.
 /// A server that handed over follows so long before it stops: until then the others may still be connecting.
 const OTHERS_FOLLOW: Duration = Duration::from_millis(200);
+/// Messages from other threads that may wait for the core; senders block beyond it.
 const INBOX_MAX: usize = 8_192;
 /// How often the core's deadline is looked at.
 const TIMER_STEP: Duration = Duration::from_millis(5);
