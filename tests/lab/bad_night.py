@@ -22,6 +22,7 @@ BARS = {
     "none": ("nothing", 0, "0"),
     "follower-kill9": ("a follower is killed", 0, "0"),
     "ring-leader3": ("one of three links is cut, the leader's are whole", 0, "0-0.3"),
+    "rolling-restart": ("all servers are stopped as planned and started again, one by one", 0, "-"),
     "leader-kill9": ("the leader is killed", 0.3, "0.5"),
     "leader-isolate-10s": ("the leader is cut off for 10 s", 1.0, "10.8"),
     "oneway-leader-out": ("the leader hears and is not heard, 30 s", 1.0, "11.3"),
@@ -31,7 +32,7 @@ BARS = {
     "node71-loss50": ("node 71 loses 50 % of its packets for 150 s", 3.0, "94"),
     "incident-2023-01-29": ("the night itself, 640 s; beyond the unavoidable", 5.0, "44"),
 }
-SHORT = ["leader-kill9", "leader-isolate-10s", "oneway-leader-out", "leader-sigstop-10s", "leader-flap", "leader-loss30"]
+SHORT = ["rolling-restart", "leader-kill9", "leader-isolate-10s", "oneway-leader-out", "leader-sigstop-10s", "leader-flap", "leader-loss30"]
 
 
 def play(job):

@@ -143,6 +143,7 @@ const BARS_MS: &[(&str, u64)] = &[
     ("none", 0),
     ("follower-kill9", 0),
     ("ring-leader3", 0),
+    ("rolling-restart", 0),
     ("leader-kill9", 300),
     ("leader-isolate-10s", 1_000),
     ("oneway-leader-out", 1_000),

@@ -146,13 +146,14 @@ impl Links {
         self.next_at
     }
 
-    /// The probes that are due now.
+    /// The probes that are due now; `followers` are those of this server, if it leads.
     pub(crate) fn probes(
         &mut self,
         now: Millis,
         me: ServerId,
         to: &BTreeSet<ServerId>,
         lead: Lead,
+        followers: &[ServerId],
     ) -> Vec<(ServerId, LinkProbe)> {
         self.incoming.values_mut().for_each(|i| i.judge(now));
         if now < self.next_at {
@@ -169,6 +170,7 @@ impl Links {
                 bad: i.bad,
                 proven: i.proven(),
                 works: i.works(now),
+                follows: followers.contains(from),
                 loss_percent: i.loss_percent(),
                 silence_ms: now.saturating_sub(i.heard_at).min(u64::from(u16::MAX)) as u16,
             })
@@ -293,6 +295,15 @@ impl Links {
         self.told.get(&peer).is_some_and(|t| t.lead == Lead::Serves && now.saturating_sub(t.at) < SILENT_MS)
     }
 
+    /// Whether this peer said just now that it leads, and that it would have a quorum without this server.
+    pub(crate) fn spares_me(&self, now: Millis, cfg: &Config, leader: ServerId) -> bool {
+        if !self.serves(now, leader) {
+            return false;
+        }
+        let follow = self.told[&leader].heard.values().filter(|h| h.follows && h.from != cfg.id).map(|h| h.from);
+        cfg.is_quorum(&follow.chain([leader]).collect::<Vec<_>>())
+    }
+
     /// Whether packets get from `a` to `b`; `None` if nobody says, or not yet.
     fn good(&self, now: Millis, me: ServerId, a: ServerId, b: ServerId) -> Option<bool> {
         if b == me {
@@ -403,6 +414,7 @@ impl Links {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Member;
 
     fn probe(from: i64, number: u32, heard: Vec<Heard>) -> LinkProbe {
         LinkProbe { from: ServerId(from), boot: 1, number, echo: 0, echo_age_ms: 0, lead: Lead::No, heard }
@@ -435,9 +447,34 @@ mod tests {
         let voters = BTreeSet::from([ServerId(2)]);
         l.heard(1_000, ServerId(2), &probe(2, 1, vec![]));
         l.forgive(2_000, 990);
-        l.probes(2_000, ServerId(1), &voters, Lead::No);
+        l.probes(2_000, ServerId(1), &voters, Lead::No, &[]);
         assert!(!l.silent(2_000, ServerId(2)) && !l.incoming[&ServerId(2)].bad);
-        l.probes(2_400, ServerId(1), &voters, Lead::No);
+        l.probes(2_400, ServerId(1), &voters, Lead::No, &[]);
         assert!(l.silent(2_400, ServerId(2)) && l.incoming[&ServerId(2)].bad);
+    }
+
+    #[test]
+    fn a_follower_is_spared_when_the_leader_has_a_quorum_without_it() {
+        let members = (1..=3).map(|id| (ServerId(id), Member { observer: false })).collect();
+        let cfg = Config::new(ServerId(1), members);
+        let mut l = Links::new(1);
+        let mut say = |number: u32, lead: Lead, followers: &[i64]| {
+            let heard = |from: i64| Heard {
+                from: ServerId(from),
+                bad: false,
+                proven: true,
+                works: true,
+                follows: followers.contains(&from),
+                loss_percent: 0,
+                silence_ms: 0,
+            };
+            let p = LinkProbe { lead, ..probe(2, number, vec![heard(1), heard(3)]) };
+            l.heard(1_000, ServerId(2), &p);
+            [1_000, 2_000].map(|now| l.spares_me(now, &cfg, ServerId(2)))
+        };
+        assert_eq!(say(1, Lead::Serves, &[1]), [false, false]);
+        assert_eq!(say(2, Lead::Elected, &[3]), [false, false]);
+        // What it said a second ago may not be so any more.
+        assert_eq!(say(3, Lead::Serves, &[1, 3]), [true, false]);
     }
 }

@@ -306,6 +306,8 @@ pub struct Summary {
     pub znodes: usize,
     pub watches: usize,
     pub followers: Vec<ServerId>,
+    /// A planned stop of this server would cost nobody the quorum, as far as it knows.
+    pub may_stop: bool,
     pub links: Vec<LinkState>,
     pub report: ElectionReport,
 }
@@ -547,7 +549,11 @@ impl Server {
             Role::Leading(_) => Lead::Elected,
             _ => Lead::No,
         };
-        for (to, probe) in self.links.probes(self.now.mono_ms, self.cfg.id, &self.ours, lead) {
+        let followers = match &self.role {
+            Role::Leading(l) => l.synced(),
+            _ => Vec::new(),
+        };
+        for (to, probe) in self.links.probes(self.now.mono_ms, self.cfg.id, &self.ours, lead, &followers) {
             self.out.push(Effect::Probe { to, bytes: probe.encode().into() });
         }
         match &self.role {
@@ -777,6 +783,7 @@ impl Server {
             znodes: self.tree.node_count(),
             watches: self.data_watches.count() + self.child_watches.count(),
             followers,
+            may_stop: self.may_stop(),
             links: self.links.table(self.now.mono_ms, self.cfg.id),
             report: self.report.clone(),
         }

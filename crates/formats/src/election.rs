@@ -175,6 +175,8 @@ pub struct Heard {
     pub proven: bool,
     /// Nothing was lost lately, whatever was before.
     pub works: bool,
+    /// The sender leads, and this server follows it up to date.
+    pub follows: bool,
     pub loss_percent: u8,
     pub silence_ms: u16,
 }
@@ -202,7 +204,8 @@ impl LinkProbe {
         out.push(heard.len() as u8);
         for h in heard {
             out.extend_from_slice(&h.from.0.to_be_bytes());
-            out.push(u8::from(h.bad) | u8::from(h.proven) << 1 | u8::from(h.works) << 2);
+            let flags = [h.bad, h.proven, h.works, h.follows];
+            out.push(flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag)));
             out.push(h.loss_percent);
             out.extend_from_slice(&h.silence_ms.to_be_bytes());
         }
@@ -228,6 +231,7 @@ impl LinkProbe {
                 bad: bytes[at + 8] & 1 != 0,
                 proven: bytes[at + 8] & 2 != 0,
                 works: bytes[at + 8] & 4 != 0,
+                follows: bytes[at + 8] & 8 != 0,
                 loss_percent: bytes[at + 9],
                 silence_ms: u16_at(at + 10)?,
             })
@@ -281,8 +285,15 @@ mod tests {
 
     #[test]
     fn link_probes_come_back_as_they_were_and_nothing_else_is_one() {
-        let heard =
-            Heard { from: ServerId(3), bad: true, proven: false, works: true, loss_percent: 30, silence_ms: 700 };
+        let heard = Heard {
+            from: ServerId(3),
+            bad: true,
+            proven: false,
+            works: true,
+            follows: true,
+            loss_percent: 30,
+            silence_ms: 700,
+        };
         let p = LinkProbe {
             from: ServerId(2),
             boot: 7,

@@ -7,6 +7,7 @@
 mod follow;
 mod lead;
 mod links;
+mod standing;
 mod store;
 
 use crate::rpc::{Client, Identity, Responder};
@@ -83,8 +84,8 @@ pub(crate) struct Shared {
     events: crate::events::Events,
     /// Of this node, where it is ours: it knows what the links between the nodes are like.
     coordination: Option<crate::coordination::Handle>,
-    /// Kept by `links`; as [`Membership::badly_linked`].
-    badly_linked: Mutex<Vec<u32>>,
+    /// Kept by `links`: those of [`Membership::badly_linked`], and since when they are.
+    badly_linked: Mutex<BTreeMap<u32, Instant>>,
 }
 
 #[derive(Clone)]
@@ -301,8 +302,7 @@ impl Shared {
                     return confirmed.then(|| Reply { status: status::STALE, ..Default::default() });
                 };
                 // Whoever writes through one with bad links only waits for every packet that gets lost there.
-                let bad = self.badly_linked.lock().expect("nobody panics with it").clone();
-                let better = bad.contains(&inode.lease.gateway) && !bad.contains(&g.gateway);
+                let better = self.is_badly_linked(inode.lease.gateway) && !self.is_badly_linked(g.gateway);
                 let free =
                     inode.lease.boot == 0 || inode.lease.boot == g.boot || better || !self.is_alive(&inode.lease);
                 if !free {
@@ -353,7 +353,7 @@ impl Shared {
             .collect();
         let n = alive.len() as u64;
         let bad = self.badly_linked.lock().expect("nobody panics with it").clone();
-        alive.sort_by_key(|r| (r.node != near, bad.contains(&r.node), (u64::from(r.node) + turn) % n.max(1)));
+        alive.sort_by_key(|r| (r.node != near, bad.contains_key(&r.node), (u64::from(r.node) + turn) % n.max(1)));
         alive.truncate(copies);
         alive
     }
@@ -380,7 +380,7 @@ impl Shared {
             leader: self.settings.node,
             epoch: leading.epoch,
             gateways: alive,
-            badly_linked: self.badly_linked.lock().expect("nobody panics with it").clone(),
+            badly_linked: self.badly_linked.lock().expect("nobody panics with it").keys().copied().collect(),
         }
     }
 

@@ -26,6 +26,10 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 /// Without an answer for this long the connection is given up and another server is tried.
 const SILENCE_LIMIT: Duration = Duration::from_millis(2_500);
 const PING_PAUSE: Duration = Duration::from_millis(800);
+/// A client whose session is not at the first server asks it this often whether it serves again: the others are farther
+/// away, and packets may get lost on the way to one of them.
+const HOME_PAUSE: Duration = Duration::from_millis(500);
+const SRVR_BYTES_MAX: u64 = 4 << 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ZkError {
@@ -154,7 +158,7 @@ async fn run(
     let mut state = SessionState { id: 0, password: [0; 16], last_zxid: 0 };
     let mut failed = None;
     loop {
-        let Some(stream) = open(&servers, &mut failed, &mut state).await else {
+        let Some((at, mut stream)) = open(&servers, &mut failed, &mut state).await else {
             // Requests of this time fail at once: their callers decide whether to try again.
             while let Ok(request) = queue.try_recv() {
                 let _ = request.done.send(Err(ZkError::Lost));
@@ -164,9 +168,19 @@ async fn run(
         };
         *session.lock().expect("nobody panics with it") = state.id;
         changed.notify_waiters();
-        let ended = serve(stream, &mut queue, &changed, &mut state).await;
+        let mut elsewhere = at != servers[0];
+        let end = loop {
+            if elsewhere {
+                tracing::info!(server = %at, "the session with coordination is not at the first server");
+            }
+            match serve(stream, elsewhere.then_some(servers[0]), &mut queue, &changed, &mut state).await {
+                End::Moved(home) => (elsewhere, stream) = (false, home),
+                end => break end,
+            }
+            changed.notify_waiters();
+        };
         changed.notify_waiters();
-        if ended {
+        if matches!(end, End::Unused) {
             return;
         }
     }
@@ -180,18 +194,20 @@ struct SessionState {
 
 /// A connection with a session at the first server, or else at that one of the others that takes a connection
 /// first: those that are cut off cost one limit together. Who took one and did not answer is left out once.
-async fn open(servers: &[SocketAddr], failed: &mut Option<SocketAddr>, state: &mut SessionState) -> Option<TcpStream> {
+async fn open(
+    servers: &[SocketAddr],
+    failed: &mut Option<SocketAddr>,
+    state: &mut SessionState,
+) -> Option<(SocketAddr, TcpStream)> {
     let (first, others) = servers.split_first()?;
-    if let Some((_, stream)) = accepting(&[*first]).await {
-        if let Ok(Ok(stream)) = tokio::time::timeout(SESSION_LIMIT, begin_session(stream, state)).await {
-            return Some(stream);
-        }
+    if let Some(stream) = session_at(*first, state).await {
+        return Some((*first, stream));
     }
     let left_out = failed.take().filter(|_| others.len() > 1);
     let others: Vec<SocketAddr> = others.iter().copied().filter(|s| Some(*s) != left_out).collect();
     let (server, stream) = accepting(&others).await?;
     match tokio::time::timeout(SESSION_LIMIT, begin_session(stream, state)).await {
-        Ok(Ok(stream)) => Some(stream),
+        Ok(Ok(stream)) => Some((server, stream)),
         _ => {
             *failed = Some(server);
             None
@@ -206,6 +222,12 @@ async fn accepting(servers: &[SocketAddr]) -> Option<(SocketAddr, TcpStream)> {
     }
     let first = tokio::time::timeout(CONNECT_LIMIT, futures_util::future::select_ok(connects)).await;
     first.ok()?.ok().map(|(accepted, _)| accepted)
+}
+
+/// The session at this server, if it serves.
+async fn session_at(server: SocketAddr, state: &mut SessionState) -> Option<TcpStream> {
+    let (_, stream) = accepting(&[server]).await?;
+    tokio::time::timeout(SESSION_LIMIT, begin_session(stream, state)).await.ok()?.ok()
 }
 
 async fn begin_session(mut stream: TcpStream, state: &mut SessionState) -> std::io::Result<TcpStream> {
@@ -233,24 +255,63 @@ async fn begin_session(mut stream: TcpStream, state: &mut SessionState) -> std::
     Ok(stream)
 }
 
-/// Serves one connection. True when the client is not used any more.
+/// Returns when this server says that it serves.
+async fn until_it_serves(server: Option<SocketAddr>) {
+    let Some(server) = server else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(HOME_PAUSE).await;
+        let asked = async {
+            let (_, mut stream) = accepting(&[server]).await?;
+            stream.write_all(b"srvr").await.ok()?;
+            let mut answer = Vec::new();
+            stream.take(SRVR_BYTES_MAX).read_to_end(&mut answer).await.ok()?;
+            // One that does not serve says so instead.
+            answer.starts_with(b"Zookeeper version").then_some(())
+        };
+        if let Ok(Some(())) = tokio::time::timeout(SESSION_LIMIT, asked).await {
+            return;
+        }
+    }
+}
+
+/// How a connection ended.
+enum End {
+    /// The client is not used any more.
+    Unused,
+    Lost,
+    /// The session is at the first server again.
+    Moved(TcpStream),
+}
+
+/// Serves one connection; `home` is the server that the session should be at, if it is not there.
 async fn serve(
     stream: TcpStream,
+    home: Option<SocketAddr>,
     queue: &mut mpsc::UnboundedReceiver<Request>,
     changed: &Notify,
     state: &mut SessionState,
-) -> bool {
+) -> End {
     let (mut reader, mut writer) = stream.into_split();
     let mut waiting: VecDeque<(i32, Option<oneshot::Sender<Result<Bytes, ZkError>>>)> = VecDeque::new();
     let mut xid = 0;
     let mut buffer = BytesMut::with_capacity(16 << 10);
     let mut ping = tokio::time::interval(PING_PAUSE);
     let mut asked_at: Option<tokio::time::Instant> = None;
-    let over = loop {
+    let mut home_serves = std::pin::pin!(until_it_serves(home));
+    let mut go_home = false;
+    let end = loop {
+        // When nobody waits for an answer here any more, nothing is lost with this connection.
+        if let Some(home) = home.filter(|_| go_home && waiting.iter().all(|(_, done)| done.is_none())) {
+            if let Some(stream) = session_at(home, state).await {
+                break End::Moved(stream);
+            }
+            go_home = false;
+            home_serves.set(until_it_serves(Some(home)));
+        }
         let silent = asked_at.map_or(Duration::from_secs(3600), |at| SILENCE_LIMIT.saturating_sub(at.elapsed()));
         tokio::select! {
-            request = queue.recv() => {
-                let Some(request) = request else { break true };
+            request = queue.recv(), if !go_home => {
+                let Some(request) = request else { break End::Unused };
                 xid += 1;
                 let mut out = Vec::with_capacity(12 + request.body.len());
                 ((8 + request.body.len()) as i32).put(&mut out);
@@ -259,15 +320,15 @@ async fn serve(
                 waiting.push_back((xid, Some(request.done)));
                 asked_at.get_or_insert_with(tokio::time::Instant::now);
                 if writer.write_all(&out).await.is_err() {
-                    break false;
+                    break End::Lost;
                 }
             }
             read = reader.read_buf(&mut buffer) => {
                 if !matches!(read, Ok(n) if n > 0) {
-                    break false;
+                    break End::Lost;
                 }
                 if !packets(&mut buffer, &mut waiting, changed, state) {
-                    break false;
+                    break End::Lost;
                 }
                 asked_at = if waiting.is_empty() { None } else { Some(tokio::time::Instant::now()) };
             }
@@ -278,10 +339,11 @@ async fn serve(
                 waiting.push_back((-2, None));
                 asked_at.get_or_insert_with(tokio::time::Instant::now);
                 if writer.write_all(&out).await.is_err() {
-                    break false;
+                    break End::Lost;
                 }
             }
-            () = tokio::time::sleep(silent) => break false,
+            () = &mut home_serves, if !go_home => go_home = true,
+            () = tokio::time::sleep(silent) => break End::Lost,
         }
     };
     for (_, done) in waiting {
@@ -289,7 +351,7 @@ async fn serve(
             let _ = done.send(Err(ZkError::Lost));
         }
     }
-    over
+    end
 }
 
 fn packets(
@@ -329,4 +391,68 @@ fn packets(
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    use tokio::net::TcpListener;
+
+    /// Answers `srvr`, connects and reads as a server does, while it serves.
+    async fn server(listener: TcpListener, serves: Arc<AtomicBool>, reads: Arc<AtomicU32>) {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let (serves, reads) = (serves.clone(), reads.clone());
+            tokio::spawn(async move {
+                let mut head = [0; 4];
+                while stream.read_exact(&mut head).await.is_ok() && serves.load(Ordering::SeqCst) {
+                    if &head == b"srvr" {
+                        return stream.write_all(b"Zookeeper version: 3.9.0\n").await.unwrap_or(());
+                    }
+                    let mut frame = vec![0; i32::from_be_bytes(head) as usize];
+                    stream.read_exact(&mut frame).await.unwrap();
+                    let body = match RequestHeader::parse(&frame[..8]) {
+                        Ok(h) if h.op == op::GET_DATA || h.op == op::PING => {
+                            reads.fetch_add(u32::from(h.op == op::GET_DATA), Ordering::SeqCst);
+                            let mut body = Vec::new();
+                            ReplyHeader { xid: h.xid, zxid: 7, err: err::OK }.put(&mut body);
+                            Some(Bytes::from_static(b"x")).put(&mut body);
+                            Stat::default().put(&mut body);
+                            body
+                        }
+                        _ => {
+                            ConnectResponse { timeout_ms: 6_000, session: 5, password: [0; 16], read_only: Some(false) }
+                                .to_vec()
+                        }
+                    };
+                    let out = [&(body.len() as i32).to_be_bytes()[..], &body].concat();
+                    stream.write_all(&out).await.unwrap();
+                }
+            });
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_goes_back_to_the_first_server_when_it_serves_again_and_no_request_is_lost() {
+        let mut addresses = Vec::new();
+        let serves = [false, true].map(|s| Arc::new(AtomicBool::new(s)));
+        let reads = [0, 0].map(|n| Arc::new(AtomicU32::new(n)));
+        for i in 0..2 {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            addresses.push(listener.local_addr().unwrap());
+            tokio::spawn(server(listener, serves[i].clone(), reads[i].clone()));
+        }
+        let client = ZkClient::new(addresses);
+        assert!(client.get("/x").await.is_ok());
+        assert_eq!(reads.each_ref().map(|r| r.load(Ordering::SeqCst)), [0, 1]);
+        serves[0].store(true, Ordering::SeqCst);
+        let end = tokio::time::Instant::now() + Duration::from_secs(20);
+        while reads[0].load(Ordering::SeqCst) < 50 {
+            assert_eq!(client.get("/x").await.map(|(data, _)| data), Ok(Bytes::from_static(b"x")));
+            assert!(tokio::time::Instant::now() < end, "the session stays where it is");
+        }
+        let elsewhere = reads[1].load(Ordering::SeqCst);
+        assert!(client.get("/x").await.is_ok() && reads[1].load(Ordering::SeqCst) == elsewhere);
+    }
 }

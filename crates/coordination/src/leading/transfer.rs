@@ -168,6 +168,19 @@ impl Server {
         }
     }
 
+    /// Whether others lead and are a quorum without this server, or nobody can tell: what waits for it waits in vain.
+    /// Followers of Apache's are not told of by the leader.
+    pub(crate) fn may_stop(&self) -> bool {
+        match &self.role {
+            Role::Settling | Role::Looking => false,
+            Role::Leading(l) => l.transfer.is_none() && self.heir().is_none(),
+            Role::Following(f) => {
+                let asked = self.cfg.is_voter(self.cfg.id) && self.is_ours(f.leader);
+                !asked || f.broadcasting() && self.links.spares_me(self.now.mono_ms, &self.cfg, f.leader)
+            }
+        }
+    }
+
     // ---- a learner's side ----
 
     pub(crate) fn told_to_hold(&mut self, link: LinkId, hold: bool) {

@@ -22,12 +22,10 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use trivet_coordination::{
-    ClientInput, Config, ConnId, Counters, DiskOp, Effect, Event, Input, LinkId, Now, RoleName, Server, Summary,
+    ClientInput, Config, ConnId, Counters, DiskOp, Effect, Event, Input, LinkId, Now, Server, Summary,
 };
 use trivet_formats::ServerId;
 
-/// A server that handed over follows so long before it stops: until then the others may still be connecting.
-const OTHERS_FOLLOW: Duration = Duration::from_millis(200);
 /// Messages from other threads that may wait for the core; senders block beyond it.
 const INBOX_MAX: usize = 8_192;
 /// How often the core's deadline is looked at.
@@ -100,21 +98,16 @@ impl Handle {
         let one = |(name, value): &(&str, String)| format!("# TYPE {name} gauge\n{name} {value}\n");
         monitored.iter().flatten().map(one).collect()
     }
-    /// Asks the role to let another server lead, and waits until one does or the limit is over. On a thread
-    /// that may block.
+    /// Before a planned stop: asks the role to let another server lead, if it does, and waits until the leader has a
+    /// quorum without this one, or the limit is over. On a thread that may block.
     pub fn step_down(&self, limit: Duration) {
-        let leads = || self.summary().role == RoleName::Leading;
-        if !leads() || self.inbox.try_send(Message::Input(Input::StepDown)).is_err() {
+        let serves = self.summary().serving;
+        if !serves || self.inbox.try_send(Message::Input(Input::StepDown)).is_err() {
             return;
         }
         let end = std::time::Instant::now() + limit;
-        let serves = || !leads() && self.summary().serving;
-        while !serves() && std::time::Instant::now() < end {
+        while !self.summary().may_stop && std::time::Instant::now() < end {
             std::thread::sleep(Duration::from_millis(10));
-        }
-        if serves() {
-            // The new leader may have its quorum from this server only.
-            std::thread::sleep(OTHERS_FOLLOW);
         }
     }
     /// Ends the role's thread; what was acknowledged is on disk anyway.

@@ -204,7 +204,7 @@ impl Inner {
                 let forward = Forward { file, lease, stamp: stamp.clone(), ..Default::default() };
                 let outcome = tokio::select! {
                     outcome = self.pass_on(node, forward, &op) => outcome,
-                    () = self.until_badly_linked(node, true) => None,
+                    () = self.until_linked(node, false) => None,
                 };
                 match outcome {
                     Some(outcome) if outcome != Outcome::NotOwner => return outcome,
@@ -215,7 +215,7 @@ impl Inner {
             let avoided = hint.map(|(node, _)| node).filter(|node| self.is_badly_linked(*node));
             let acquired = tokio::select! {
                 acquired = self.acquire(file) => acquired,
-                () = self.until_badly_linked(avoided.unwrap_or(0), false), if avoided.is_some() => continue,
+                () = self.until_linked(avoided.unwrap_or(0), true), if avoided.is_some() => continue,
             };
             match acquired {
                 Ok(()) => {}
@@ -231,8 +231,9 @@ impl Inner {
         bad.contains(&node) && !bad.contains(&self.settings.node)
     }
 
-    async fn until_badly_linked(&self, node: u32, wanted: bool) {
-        while self.is_badly_linked(node) != wanted {
+    /// Until that node counts as well linked, or as badly.
+    async fn until_linked(&self, node: u32, well: bool) {
+        while self.is_badly_linked(node) == well {
             tokio::time::sleep(RETRY_PAUSE).await;
         }
     }

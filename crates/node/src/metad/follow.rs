@@ -1,5 +1,6 @@
 //! Following the log, and standing for election when the LEADER falls silent.
 
+use super::standing::{Turn, View};
 use super::{lead, log_path, Shared, APPLIED, ELECTION, EPOCH, LEADER_SILENCE, LOG};
 use crate::zk_client::ZkError;
 use prost::Message;
@@ -12,12 +13,6 @@ use trivet_storage::metadata::{MemoryKv, State};
 
 /// The log is looked at again after this even if no watch fired.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// After a start a LEADER is heard within this, if there is one.
-const FIRST_SILENCE: Duration = Duration::from_millis(500);
-/// A candidate waits this long for each one that stands before it.
-const RANK_PAUSE: Duration = Duration::from_millis(300);
-/// One that has bad links only hears nothing for seconds, whatever the LEADER does. It waits this much longer.
-const UNFIT_PAUSE: Duration = Duration::from_secs(20);
 /// Another metad says within this whether it hears the LEADER.
 const STATUS_LIMIT: Duration = Duration::from_millis(300);
 /// Another metad answers with what the journal no longer has within this,
@@ -71,33 +66,15 @@ async fn one_turn(shared: &Arc<Shared>, seat: &mut Option<(i64, String)>) -> Res
     }
     catch_up(shared).await?;
     shared.trouble.lock().expect("nobody panics with it").clear();
-    let (heard_node, _, heard_at) = *shared.leader.lock().expect("nobody panics with it");
-    let silent = heard_at.elapsed();
-    let badly_linked = shared.badly_linked.lock().expect("nobody panics with it").clone();
-    let unfit = badly_linked.contains(&shared.settings.node);
-    // Whoever asks a LEADER on the way to which packets get lost waits for each of them.
-    let lossy = badly_linked.contains(&heard_node) && !unfit;
-    let limit = match (heard_node, unfit) {
-        (0, _) => FIRST_SILENCE,
-        (_, false) => LEADER_SILENCE,
-        (_, true) => LEADER_SILENCE + UNFIT_PAUSE,
-    };
-    if lossy || silent >= limit {
+    if View::of(shared).turn(0).is_some() {
         let mine = seat.as_ref().map(|s| s.1.rsplit('/').next().unwrap_or_default().to_string()).unwrap_or_default();
-        let pause = RANK_PAUSE * rank(shared, &mine, &badly_linked, heard_node).await?;
-        if lossy {
-            tokio::time::sleep(pause).await;
-            // Another candidate may have been heard meanwhile, or the links got better.
-            let bad = shared.badly_linked.lock().expect("nobody panics with it").contains(&heard_node);
-            if bad && shared.leader.lock().expect("nobody panics with it").0 == heard_node {
-                let why = format!("node {heard_node} loses packets from or to every other node");
-                return lead::take_over(shared, why).await;
-            }
-        } else if silent >= limit + pause && !others_hear_the_leader(shared).await {
-            let silent = shared.leader.lock().expect("nobody panics with it").2.elapsed();
-            if silent >= limit {
-                return lead::take_over(shared, format!("the last one was silent for {} ms", silent.as_millis())).await;
-            }
+        let before = rank(shared, &mine).await?;
+        let turn = View::of(shared).turn(before);
+        let others_hear_it = turn == Some(Turn::UnlessOthersHearIt) && others_hear_the_leader(shared).await;
+        // Another candidate may have been heard meanwhile.
+        let view = View::of(shared);
+        if turn.is_some() && !others_hear_it && view.turn(before).is_some() {
+            return lead::take_over(shared, view.why()).await;
         }
     }
     // Wait for the next entry, or for time to pass.
@@ -132,9 +109,9 @@ async fn others_hear_the_leader(shared: &Shared) -> bool {
     with_it.len() * 2 > shared.peers.len() + 1
 }
 
-/// How many other nodes stand before this one, without the LEADER that is to be replaced and those with bad links only. The newest seat of each counts:
-/// after a start those of the sessions before it are still there.
-async fn rank(shared: &Shared, mine: &str, badly_linked: &[u32], last_leader: u32) -> Result<u32, Trouble> {
+/// How many other nodes stand before this one, without the LEADER that is to be replaced and those with bad links only.
+/// The newest seat of each counts: after a start those of the sessions before it are still there.
+async fn rank(shared: &Shared, mine: &str) -> Result<u32, Trouble> {
     let mut names = shared.zk.children(ELECTION).await?;
     names.sort();
     let mut newest = BTreeMap::new();
@@ -144,11 +121,10 @@ async fn rank(shared: &Shared, mine: &str, badly_linked: &[u32], last_leader: u3
             newest.insert(node, name);
         }
     }
+    let last = shared.leader.lock().expect("nobody panics with it").0;
     let me = shared.settings.node;
-    newest.retain(|node, name| {
-        *node != last_leader && *node != me && !badly_linked.contains(node) && name.as_str() < mine
-    });
-    Ok(newest.len() as u32)
+    let stands = |node: u32| node != last && node != me && !shared.is_badly_linked(node);
+    Ok(newest.iter().filter(|(node, name)| stands(**node) && name.as_str() < mine).count() as u32)
 }
 
 /// Applies everything that is in the log.

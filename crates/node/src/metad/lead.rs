@@ -254,7 +254,7 @@ async fn assign_addresses(shared: &Arc<Shared>, _epoch: u64) -> String {
             (alive.map(|g| g.info.clone()).collect(), gateways.values().map(|g| g.info.clone()).collect())
         };
         let badly_linked = shared.badly_linked.lock().expect("nobody panics with it").clone();
-        let bad = |g: &GatewayInfo| badly_linked.contains(&g.node);
+        let bad = |g: &GatewayInfo| badly_linked.contains_key(&g.node);
         // Who reaches such a one at the moment, and who does not, is chance.
         let others: Vec<GatewayInfo> = known.iter().filter(|g| !bad(g)).cloned().collect();
         let fit = |g: &GatewayInfo| if bad(g) { (false, 0) } else { (true, reach(g, &others)) };

@@ -19,9 +19,15 @@ pub(super) async fn watch(shared: Arc<Shared>) {
     loop {
         let mut nodes: BTreeSet<u32> = shared.settings.metads.keys().copied().collect();
         nodes.extend(shared.gateways.lock().expect("nobody panics with it").keys());
-        let bad = for_long(without_good_links(&nodes, &coordination.summary().links), &mut since);
-        *shared.badly_linked.lock().expect("nobody panics with it") = bad;
+        let bad = without_good_links(&nodes, &coordination.summary().links);
+        *shared.badly_linked.lock().expect("nobody panics with it") = for_long(bad, &mut since);
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+impl Shared {
+    pub(super) fn is_badly_linked(&self, node: u32) -> bool {
+        self.badly_linked.lock().expect("nobody panics with it").contains_key(&node)
     }
 }
 
@@ -38,13 +44,13 @@ fn without_good_links(nodes: &BTreeSet<u32>, links: &[LinkState]) -> Vec<u32> {
     nodes.iter().copied().filter(|n| !linked(n)).collect()
 }
 
-/// Which have been so for long enough; `since` is kept from call to call.
-fn for_long(now: Vec<u32>, since: &mut BTreeMap<u32, Instant>) -> Vec<u32> {
+/// Which have been so for long enough, and since when they count; `since` is kept from call to call.
+fn for_long(now: Vec<u32>, since: &mut BTreeMap<u32, Instant>) -> BTreeMap<u32, Instant> {
     since.retain(|node, _| now.contains(node));
     for node in now {
         since.entry(node).or_insert_with(Instant::now);
     }
-    since.iter().filter(|(_, at)| at.elapsed() >= BAD_FOR).map(|(n, _)| *n).collect()
+    since.iter().filter(|(_, at)| at.elapsed() >= BAD_FOR).map(|(n, at)| (*n, *at + BAD_FOR)).collect()
 }
 
 #[cfg(test)]

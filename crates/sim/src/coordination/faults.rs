@@ -1,10 +1,12 @@
 //! What goes wrong, and when it is mended.
 
 use super::world::{Event, World};
-use trivet_coordination::Input;
+use trivet_coordination::{Input, RoleName};
 
 /// Longest time that a fault lasts.
 const FAULT_MS_MAX: u64 = 8_000;
+/// A planned stop waits this long at most for a quorum without the server that stops.
+const STOP_MS_MAX: u64 = 1_500;
 
 #[derive(Debug, Clone)]
 pub enum Mend {
@@ -81,6 +83,16 @@ impl World {
             let back = self.now + away + self.rng.range(100, 2_000);
             self.at(back, Event::Mend(Mend::Restart(node)));
         }
+    }
+
+    /// As the driver does it at SIGTERM.
+    pub(super) fn stop_as_planned(&mut self, node: usize) {
+        let Some(s) = self.summary(node) else { return };
+        self.report.transfers += u64::from(s.role == RoleName::Leading);
+        self.feed(node, Input::StepDown);
+        let by = self.now + if s.serving { STOP_MS_MAX } else { 0 };
+        let life = self.life(node);
+        self.at(self.now, Event::Stopping { node, life, by });
     }
 
     fn cut(&mut self, links: Vec<(usize, usize)>, until: u64) {

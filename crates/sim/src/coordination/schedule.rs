@@ -26,6 +26,7 @@ enum Verb {
     Pause(String),
     Resume(String),
     Kill(String),
+    Stop(String),
     Start(String),
 }
 
@@ -80,6 +81,7 @@ fn verb(words: &[&str]) -> Option<Option<Verb>> {
         "pause" => Verb::Pause(name(1)?),
         "resume" => Verb::Resume(name(1)?),
         "kill" => Verb::Kill(name(1)?),
+        "stop" => Verb::Stop(name(1)?),
         "start" => Verb::Start(name(1)?),
         "mark" => return Some(None),
         _ => return None,
@@ -179,7 +181,7 @@ impl World {
             Verb::Drop { server, towards, .. } => std::iter::once(server).chain(towards).collect(),
             Verb::Heal => vec![],
             Verb::Isolate(a) | Verb::IsolateOut(a) | Verb::IsolateIn(a) => vec![a],
-            Verb::Pause(a) | Verb::Resume(a) | Verb::Kill(a) | Verb::Start(a) => vec![a],
+            Verb::Pause(a) | Verb::Resume(a) | Verb::Kill(a) | Verb::Stop(a) | Verb::Start(a) => vec![a],
         };
         let Some(x) = wanted.into_iter().map(known).collect::<Option<Vec<usize>>>() else {
             return self.violate(format!("the schedule names a server that is not there: {verb:?}"));
@@ -218,6 +220,7 @@ impl World {
             // The pause knows its end.
             Verb::Resume(_) => {}
             Verb::Kill(_) => self.crash(x[0]),
+            Verb::Stop(_) => self.stop_as_planned(x[0]),
             Verb::Start(_) => self.restart(x[0]),
         }
     }

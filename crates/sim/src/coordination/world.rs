@@ -153,6 +153,12 @@ pub(super) enum Event {
     Thaw {
         node: usize,
     },
+    /// A server that was told to stop goes as soon as it may, or at the latest `by` then.
+    Stopping {
+        node: usize,
+        life: u64,
+        by: u64,
+    },
 }
 
 /// What a client does on its connection.
@@ -427,6 +433,15 @@ impl World {
             Event::Look => self.look_whether_it_lives(),
             Event::PowerLoss { last } => self.power_loss(Some(last)),
             Event::Mend(what) => self.mend(what),
+            Event::Stopping { node, life, by } => {
+                if self.nodes[node].life == life {
+                    if self.now >= by || self.summary(node).is_some_and(|s| s.may_stop) {
+                        self.crash(node);
+                    } else {
+                        self.at(self.now + 10, Event::Stopping { node, life, by });
+                    }
+                }
+            }
             Event::Thaw { node } => {
                 self.nodes[node].frozen = false;
                 for event in std::mem::take(&mut self.nodes[node].backlog) {
@@ -599,6 +614,9 @@ impl World {
         }
     }
 
+    pub(super) fn life(&self, node: usize) -> u64 {
+        self.nodes[node].life
+    }
     pub(super) fn leader(&self) -> Option<usize> {
         self.nodes.iter().position(|n| n.server.as_ref().is_some_and(|s| s.summary().role == RoleName::Leading))
     }
