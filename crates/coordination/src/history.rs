@@ -80,6 +80,9 @@ const WANTED_TIMES_MAX: usize = 8;
 /// A segment takes no more beyond this, or a sixteenth of the ring.
 const SEGMENT_BYTES: usize = 256 << 10;
 
+/// Room for so many entries stays when the tail is empty. At a start the tail is all of the log behind the snapshot.
+const TAIL_KEPT: usize = 8_192;
+
 /// How a learner is brought to the leader's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plan {
@@ -133,6 +136,9 @@ impl History {
     pub fn commit_next(&mut self) -> Option<Entry> {
         let entry = self.tail.pop_front()?;
         self.remember(entry.zxid(), entry.logged.bytes());
+        if self.tail.is_empty() && self.tail.capacity() > TAIL_KEPT {
+            self.tail = VecDeque::new();
+        }
         Some(entry)
     }
     /// Adds a transaction that is in the tree already (at start, for the ring).
