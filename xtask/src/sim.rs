@@ -137,8 +137,8 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
     report_failures(args, "coordination", &failed)
 }
 
-/// How long a schedule may keep an ensemble from committing, as a median over the seeds: the lab's bars, in
-/// milliseconds. (Some seeds have disks that take 60 ms for a sync.)
+/// How long a schedule may keep an ensemble from committing, as a median over the seeds, or with any of them where it is
+/// 0: the lab's bars, in milliseconds. (Some seeds have disks that take 60 ms for a sync.)
 const BARS_MS: &[(&str, u64)] = &[
     ("none", 0),
     ("follower-kill9", 0),
@@ -199,8 +199,10 @@ fn run_schedules(args: &Args) -> anyhow::Result<()> {
                 "{name}, {servers} servers, {} seeds: paused {median_ms} ms (median), {worst_ms} ms (seed {seed}), at most {bar_ms}; {leaders} times a new leader at most",
                 args.seeds
             );
-            if median_ms > *bar_ms {
-                over.push(format!("{name} with {servers} servers: {median_ms} ms"));
+            // What costs nothing costs nothing with any seed.
+            let counted_ms = if *bar_ms == 0 { worst_ms } else { median_ms };
+            if counted_ms > *bar_ms {
+                over.push(format!("{name} with {servers} servers: {counted_ms} ms"));
             }
             report_failures(args, "schedules", &failed)?;
         }

@@ -11,6 +11,8 @@ mod parts;
 mod synchronise;
 mod transfer;
 
+pub use transfer::STOP_LIMIT_MS;
+
 use crate::durability::SLOW_MS;
 use crate::prep::Prep;
 use crate::server::{Effect, Event, Role, Server};

@@ -544,14 +544,10 @@ impl Server {
     }
 
     fn timer(&mut self) {
-        let lead = match &self.role {
-            Role::Leading(l) if l.broadcasting() => Lead::Serves,
-            Role::Leading(_) => Lead::Elected,
-            _ => Lead::No,
-        };
-        let followers = match &self.role {
-            Role::Leading(l) => l.synced(),
-            _ => Vec::new(),
+        let (lead, followers) = match &self.role {
+            Role::Leading(l) if l.broadcasting() => (Lead::Serves, l.synced()),
+            Role::Leading(_) => (Lead::Elected, Vec::new()),
+            _ => (Lead::No, Vec::new()),
         };
         for (to, probe) in self.links.probes(self.now.mono_ms, self.cfg.id, &self.ours, lead, &followers) {
             self.out.push(Effect::Probe { to, bytes: probe.encode().into() });

@@ -26,8 +26,7 @@ const SWEEP_PAUSE: Duration = Duration::from_secs(20);
 /// Between two copies: file systems and disks take their time for freeing much at once, and others wait.
 const FREE_PAUSE: Duration = Duration::from_millis(250);
 
-/// A leader that is to stop waits for another one so long at most.
-pub const STEP_DOWN_LIMIT: Duration = Duration::from_millis(1_500);
+pub const STEP_DOWN_LIMIT: Duration = Duration::from_millis(trivet_coordination::STOP_LIMIT_MS);
 
 /// Starts the roles and serves until `stop` is over; then a leader hands over before it returns.
 pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output = ()>) -> anyhow::Result<()> {

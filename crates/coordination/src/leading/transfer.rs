@@ -21,6 +21,9 @@ const BAD_FOR_MS: Millis = 300;
 /// ... and not sooner after it began to lead: leads do not go round in circles.
 const LEAD_AT_LEAST_MS: Millis = 5_000;
 
+/// A server that is told to stop waits so long at most until the others are a quorum without it (`Summary::may_stop`).
+pub const STOP_LIMIT_MS: Millis = 1_500;
+
 pub(crate) struct Transfer {
     to: ServerId,
     why: String,

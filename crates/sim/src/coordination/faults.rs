@@ -1,12 +1,10 @@
 //! What goes wrong, and when it is mended.
 
 use super::world::{Event, World};
-use trivet_coordination::{Input, RoleName};
+use trivet_coordination::{Input, RoleName, STOP_LIMIT_MS};
 
 /// Longest time that a fault lasts.
 const FAULT_MS_MAX: u64 = 8_000;
-/// A planned stop waits this long at most for a quorum without the server that stops.
-const STOP_MS_MAX: u64 = 1_500;
 
 #[derive(Debug, Clone)]
 pub enum Mend {
@@ -90,7 +88,7 @@ impl World {
         let Some(s) = self.summary(node) else { return };
         self.report.transfers += u64::from(s.role == RoleName::Leading);
         self.feed(node, Input::StepDown);
-        let by = self.now + if s.serving { STOP_MS_MAX } else { 0 };
+        let by = self.now + if s.serving { STOP_LIMIT_MS } else { 0 };
         let life = self.life(node);
         self.at(self.now, Event::Stopping { node, life, by });
     }
