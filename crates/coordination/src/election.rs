@@ -98,6 +98,10 @@ impl Election {
     pub fn vote(&self) -> Vote {
         self.vote
     }
+    /// Whether anything was heard from this voter in the round that is now, or was last.
+    pub fn has_voted(&self, voter: ServerId) -> bool {
+        self.received.contains_key(&voter) || self.settled.contains_key(&voter) || self.modest.contains(&voter)
+    }
     pub fn deadline(&self) -> Option<Millis> {
         self.looking.then(|| self.finalize_at.map_or(self.resend_at, |f| f.min(self.resend_at)))
     }

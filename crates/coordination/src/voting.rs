@@ -1,6 +1,7 @@
 //! Votes: what this server says and believes while somebody looks for a leader.
 
 use crate::election::Say;
+use crate::leading::Learner;
 use crate::server::{Effect, Role, Server, EPOCH_LEAP_MAX};
 use crate::Millis;
 use trivet_formats::election::{Notification, ServerState};
@@ -94,7 +95,7 @@ impl Server {
                 self.leader_leads();
             }
         }
-        if n.state == ServerState::Looking && self.waits_in_vain(from) {
+        if n.state == ServerState::Looking && self.waits_in_vain(from, n.round) {
             self.look(format!("{from:?} looks, and no quorum is left that could come to this elected leader"));
         }
         match self.role {
@@ -122,18 +123,24 @@ impl Server {
     }
 
     /// Whether this server was elected and waits for a quorum, which cannot come any more: this voter looks
-    /// instead, as others did before, or they are silent.
-    fn waits_in_vain(&mut self, from: ServerId) -> bool {
+    /// instead, as others did before, or they are silent, or never spoke.
+    fn waits_in_vain(&mut self, from: ServerId, round: i64) -> bool {
         let now = self.now.mono_ms;
-        let decided_ago = now.saturating_sub(self.decided_at);
-        let (early, all_ours) = (decided_ago < self.cfg.fast.finalize_ms, self.all_ours());
+        let early = now.saturating_sub(self.decided_at) < self.cfg.fast.finalize_ms;
+        // (Apache's servers look a little longer than ours, and come for all that.)
+        let ours = self.is_ours(from);
+        let newer = round > self.election.round();
         let Role::Leading(l) = &mut self.role else { return false };
-        if early || !all_ours || l.broadcasting() || l.has_learner(from) {
+        // Its connection may have ended without a word, as it does when links are cut.
+        let connected = |x: &Learner| x.id == from && !(newer && now >= x.last_heard + self.cfg.fast.finalize_ms);
+        if early || !ours || l.broadcasting() || l.learners.values().any(connected) {
             return false;
         }
         l.looking_elsewhere.insert(from);
-        let may_come =
-            |v: &ServerId| *v == self.cfg.id || !l.looking_elsewhere.contains(v) && !self.links.silent(now, *v);
+        let may_come = |v: &ServerId| {
+            let known = self.ours.contains(v) || self.election.has_voted(*v);
+            *v == self.cfg.id || known && !l.looking_elsewhere.contains(v) && !self.links.silent(now, *v)
+        };
         let left: Vec<_> = self.cfg.voters().filter(may_come).collect();
         !self.cfg.is_quorum(&left)
     }
