@@ -121,6 +121,8 @@ pub enum Bug {
     OldMajorityOnly,
     /// A follower forgets to cut its log on disk when the leader says TRUNC.
     TruncateInMemoryOnly,
+    /// A session that went to another server leaves what it asked the old one to be carried out there.
+    MovesForgotten,
 }
 
 impl Config {

@@ -257,7 +257,7 @@ impl Server {
                 }
                 self.send(link, &QuorumPacket::with(kind::PING, p.zxid, data));
             }
-            (Phase::Broadcast, kind::REVALIDATE) => self.revalidated(&p),
+            (Phase::Broadcast, kind::REVALIDATE) => self.revalidation_answered(&p),
             (Phase::Broadcast, kind::SYNC) => self.synced(),
             (Phase::Broadcast, kind::HOLD) => self.told_to_hold(link, p.zxid != 0),
             (Phase::Broadcast, kind::GO) => self.told_to_elect(ServerId(p.zxid)),

@@ -7,6 +7,7 @@
 
 mod broadcast;
 mod discovery;
+mod moves;
 mod parts;
 mod synchronise;
 mod transfer;
@@ -16,7 +17,7 @@ pub use transfer::STOP_LIMIT_MS;
 use crate::durability::SLOW_MS;
 use crate::prep::Prep;
 use crate::server::{Effect, Event, Role, Server};
-use crate::sessions::Tracker;
+use crate::sessions::{Owner, Tracker};
 use crate::{ConnId, LinkId, Millis};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -114,6 +115,7 @@ pub(crate) struct Leading {
     pub(crate) prep: Prep,
     pub(crate) tracker: Tracker,
     pub(crate) syncs: VecDeque<Sync>,
+    moves: VecDeque<moves::Move>,
     pub(crate) transfer: Option<transfer::Transfer>,
     links_bad_since: Option<Millis>,
     /// Voters that look although this server was elected.
@@ -127,9 +129,6 @@ pub(crate) struct Leading {
 impl Leading {
     pub(crate) fn broadcasting(&self) -> bool {
         self.phase == Phase::Broadcast
-    }
-    pub(crate) fn has_learner(&self, id: ServerId) -> bool {
-        self.learners.values().any(|x| x.id == id)
     }
     /// Whether this learner acknowledged everything that was proposed.
     fn has_all(&self, id: ServerId) -> bool {
@@ -189,6 +188,7 @@ impl Server {
             prep: Prep::default(),
             tracker: Tracker::new(now, self.cfg.tick_ms, std::iter::empty()),
             syncs: VecDeque::new(),
+            moves: VecDeque::new(),
             transfer: None,
             links_bad_since: None,
             looking_elsewhere: BTreeSet::new(),
@@ -246,6 +246,7 @@ impl Server {
             p.acks.retain(|id| *id != gone.id);
         }
         l.syncs.retain(|s| s.from != SyncFor::Learner(link));
+        l.moves.retain(|m| m.to != Owner::Learner(link));
         if l.phase != Phase::Broadcast {
             l.new_leader_acks.remove(&gone.id);
             l.epoch_acks.remove(&gone.id);

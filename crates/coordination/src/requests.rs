@@ -90,6 +90,8 @@ pub(crate) struct Clients {
     /// Connections whose session the leader was asked about.
     revalidating: Map<SessionId, ConnId>,
     not_serving_since: Option<Millis>,
+    /// While this server does not serve, one of Apache's may lead, which leaves no trace of sessions that move.
+    moves_may_be_lost: bool,
     sweep_at: Millis,
 }
 
@@ -263,20 +265,12 @@ impl Server {
             self.close(older);
         }
         self.clients.by_session.insert(session, id);
-        let now = self.now.mono_ms;
         self.clients.conns.get_mut(&id).expect("looked").handshake = Handshake::AwaitLeader;
+        self.clients.revalidating.insert(session, id);
         match &mut self.role {
-            Role::Leading(l) => {
-                if l.tracker.touch(now, session, timeout_ms) {
-                    l.tracker.own(session, Owner::Local);
-                    self.session_begun(id);
-                } else {
-                    self.session_refused(id);
-                }
-            }
+            Role::Leading(_) => self.session_comes(session, timeout_ms, Owner::Local),
             Role::Following(f) => {
                 let link = f.link.expect("a follower in broadcast has its leader");
-                self.clients.revalidating.insert(session, id);
                 let mut data = session.0.to_be_bytes().to_vec();
                 data.extend_from_slice(&timeout_ms.to_be_bytes());
                 self.send(link, &QuorumPacket::with(kind::REVALIDATE, -1, data));
@@ -308,12 +302,16 @@ impl Server {
     }
 
     /// The leader's answer to REVALIDATE.
-    pub(crate) fn revalidated(&mut self, p: &QuorumPacket) {
+    pub(crate) fn revalidation_answered(&mut self, p: &QuorumPacket) {
         let body = p.body();
         let Some(id) = body.get(..8) else { return };
         let session = SessionId(i64::from_be_bytes(id.try_into().expect("8")));
+        self.revalidated(session, body.get(8).is_some_and(|b| *b != 0));
+    }
+
+    pub(crate) fn revalidated(&mut self, session: SessionId, lives: bool) {
         let Some(conn) = self.clients.revalidating.remove(&session) else { return };
-        if body.get(8).is_some_and(|b| *b != 0) {
+        if lives {
             self.session_begun(conn);
         } else {
             self.session_refused(conn);
@@ -333,6 +331,14 @@ impl Server {
         self.client_send(id, framed(&[&response.to_vec()]));
         self.touch(session, timeout_ms);
         self.drain(id);
+    }
+
+    /// The session is elsewhere: what its client asked here and is not begun will not be.
+    pub(crate) fn end_connection_of(&mut self, session: SessionId) {
+        let Some(id) = self.clients.by_session.get(&session).copied() else { return };
+        if self.clients.conns.get(&id).is_some_and(Conn::established) {
+            self.close(id);
+        }
     }
 
     fn session_refused(&mut self, id: ConnId) {
@@ -575,6 +581,7 @@ impl Server {
                 _ => {}
             }
         }
+        self.heed_move(&txn);
         self.answer_commit(&txn, outcome);
         self.count_towards_snapshot();
     }
@@ -690,6 +697,7 @@ impl Server {
     /// must hear of it; the others may wait.
     pub(crate) fn drop_unanswered(&mut self) {
         self.clients.not_serving_since.get_or_insert(self.now.mono_ms);
+        self.clients.moves_may_be_lost |= !self.all_ours();
         self.clients.revalidating.clear();
         let lost: Vec<_> = self
             .clients
@@ -711,11 +719,12 @@ impl Server {
 
     pub(crate) fn serve_again(&mut self) {
         self.clients.not_serving_since = None;
+        let stay = !std::mem::take(&mut self.clients.moves_may_be_lost) && self.all_ours();
         let mut waiting: Vec<_> = self.clients.conns.keys().copied().collect();
         waiting.sort_unstable();
         for id in waiting {
             let Some(conn) = self.clients.conns.get_mut(&id) else { continue };
-            if conn.reads_only {
+            if conn.reads_only || conn.established() && !stay {
                 // It comes back, and may write.
                 self.close(id);
                 continue;

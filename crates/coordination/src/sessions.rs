@@ -65,11 +65,10 @@ impl Tracker {
         true
     }
 
-    /// A session moved to this owner.
-    pub fn own(&mut self, id: SessionId, owner: Owner) {
-        if let Some(s) = self.sessions.get_mut(&id) {
-            s.owner = Some(owner);
-        }
+    /// A session comes to this owner. Returns whether it was there already.
+    pub fn own(&mut self, id: SessionId, owner: Owner) -> bool {
+        let Some(s) = self.sessions.get_mut(&id) else { return false };
+        s.owner.replace(owner) == Some(owner)
     }
 
     /// May this owner speak for the session?
@@ -153,7 +152,8 @@ mod tests {
         let mut t = Tracker::new(0, 500, [(id, 4_000)].into_iter());
         assert_eq!(t.check(id, Owner::Learner(LinkId(1))), Ok(()));
         assert_eq!(t.check(id, Owner::Local), Err(err::SESSION_MOVED));
-        t.own(id, Owner::Local);
+        assert!(!t.own(id, Owner::Local));
+        assert!(t.own(id, Owner::Local));
         assert_eq!(t.check(id, Owner::Local), Ok(()));
     }
 }

@@ -1,7 +1,7 @@
 //! The ensemble under faults: no violation in sound code, and every planted mistake is found.
 
 use trivet_coordination::Bug;
-use trivet_sim::coordination::{run, Options, Report};
+use trivet_sim::coordination::{run, Options, Report, Schedule};
 
 fn options(seed: u64, minutes: u64, bug: Option<Bug>) -> Options {
     let servers = if seed % 2 == 0 { 5 } else { 3 };
@@ -73,4 +73,26 @@ fn a_reconfig_by_the_old_majority_alone_is_found() {
 #[test]
 fn a_log_cut_in_memory_only_is_found() {
     assert!(found(Bug::TruncateInMemoryOnly).is_some());
+}
+
+/// Again and again the leader dies and one server is alone afterwards, with what its clients ask, for as long as they
+/// have patience. Then it is back, and a leader that knows where they went dies.
+fn clients_go_elsewhere(seed: u64, bug: Option<Bug>) -> Report {
+    let mut text = String::from("name clients-go-elsewhere\nduration 100\n");
+    for round in 0..10 {
+        let at = f64::from(round * 10);
+        text += &format!("{at} kill @L\n{} isolate @F1\n{} start @L\n", at + 0.01, at + 0.3);
+        text += &format!("{} heal\n{} kill @L\n{} start @L\n", at + 2.9, at + 2.91, at + 5.0);
+    }
+    let schedule = Some(Schedule::parse(&text).expect("every line is one"));
+    run(Options { servers: 3, schedule, ..options(seed, 0, bug) })
+}
+
+#[test]
+fn a_request_of_a_session_that_is_elsewhere_by_now_is_not_carried_out() {
+    for seed in 1..=40 {
+        assert_eq!(clients_go_elsewhere(seed, None).violations, []);
+    }
+    let finds = |seed: &u64| !clients_go_elsewhere(*seed, Some(Bug::MovesForgotten)).violations.is_empty();
+    assert!((1..=40).any(|seed| finds(&seed)));
 }

@@ -43,22 +43,30 @@ impl Server {
     /// proposes it.
     pub(crate) fn submit(&mut self, owner: Owner, session: SessionId, cxid: i32, op: i32, body: &Bytes, ids: &[Id]) {
         let now = self.now;
-        let Role::Leading(l) = &mut self.role else { unreachable!("only a leader prepares requests") };
-        let zxid = l.last_proposed.next();
-        if zxid.counter() >= self.cfg.counter_max {
-            return self.look(crate::server::NUMBERS_USED_UP);
-        }
-        if l.proposals.len() >= OPEN_PROPOSALS_MAX {
-            return self.look("too many proposals are open");
-        }
+        let Some(zxid) = self.next_zxid() else { return };
+        let Role::Leading(l) = &mut self.role else { unreachable!("it has a number to give") };
         let synced: Vec<_> = if op == op::RECONFIG { l.forwarding_voters(self.cfg.id) } else { Vec::new() };
         let request = Request { session, owner, op, body, ids, zxid, now, synced: &synced };
         let body = l.prep.prepare(&self.tree, &self.cfg, &mut l.tracker, &request);
-        l.last_proposed = zxid;
         self.propose(Txn { session, cxid, zxid, time_ms: now.wall_ms, body });
     }
 
-    fn propose(&mut self, txn: Txn) {
+    /// The number of the next proposal. Without one the lead ends.
+    pub(super) fn next_zxid(&mut self) -> Option<Zxid> {
+        let Role::Leading(l) = &self.role else { unreachable!("only a leader proposes") };
+        let zxid = l.last_proposed.next();
+        if zxid.counter() >= self.cfg.counter_max {
+            self.look(crate::server::NUMBERS_USED_UP);
+            return None;
+        }
+        if l.proposals.len() >= OPEN_PROPOSALS_MAX {
+            self.look("too many proposals are open");
+            return None;
+        }
+        Some(zxid)
+    }
+
+    pub(super) fn propose(&mut self, txn: Txn) {
         let zxid = txn.zxid;
         let bytes: Bytes = txn.encode().into();
         self.figures.proposals.note(bytes.len() as u64);
@@ -68,6 +76,7 @@ impl Server {
             self.note_next_members();
         }
         let l = self.leading();
+        l.last_proposed = zxid;
         l.proposals.push_back(Proposal { zxid, acks: Default::default() });
         let to: Vec<_> =
             l.learners.iter().filter(|(_, x)| x.forwarding() && !x.observer).map(|(link, _)| *link).collect();
@@ -133,7 +142,10 @@ impl Server {
         self.commit_next();
         let Role::Leading(l) = &mut self.role else { return };
         l.prep.applied(zxid);
-        self.finish_syncs();
+        self.moves_committed(zxid);
+        if matches!(self.role, Role::Leading(_)) {
+            self.finish_syncs();
+        }
     }
 
     // ---- what learners ask ----
@@ -154,19 +166,11 @@ impl Server {
     }
 
     pub(super) fn revalidate(&mut self, link: LinkId, p: &QuorumPacket) {
-        let now = self.now.mono_ms;
         let body = p.body();
         let (Some(id), Some(timeout)) = (body.get(..8), body.get(8..12)) else { return };
         let id = SessionId(i64::from_be_bytes(id.try_into().expect("8")));
         let timeout_ms = i32::from_be_bytes(timeout.try_into().expect("4"));
-        let l = self.leading();
-        let valid = l.tracker.touch(now, id, timeout_ms);
-        if valid {
-            l.tracker.own(id, Owner::Learner(link));
-        }
-        let mut data = id.0.to_be_bytes().to_vec();
-        data.push(u8::from(valid));
-        self.send(link, &QuorumPacket::with(kind::REVALIDATE, -1, data));
+        self.session_comes(id, timeout_ms, Owner::Learner(link));
     }
 
     // ---- what the leader does by itself ----

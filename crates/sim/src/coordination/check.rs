@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::Hasher;
+use trivet_formats::txn::{Txn, TxnBody};
 use trivet_formats::Zxid;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct Checker {
     applied: BTreeMap<Zxid, u64>,
     /// When a transaction was first applied anywhere, last.
     pub last_commit_ms: u64,
+    /// What each register holds behind the newest transaction that anybody applied.
+    holds: BTreeMap<String, u64>,
     /// Greatest value acknowledged, and greatest value ever asked for, of each register.
     pub acknowledged: Vec<u64>,
     pub asked: Vec<u64>,
@@ -37,7 +40,10 @@ impl Checker {
             Some(other) if other != hash => {
                 self.violate(format!("server {server} applied another transaction as {zxid:?} than the others"))
             }
-            None => self.last_commit_ms = now_ms,
+            None => {
+                self.last_commit_ms = now_ms;
+                self.written(zxid, bytes);
+            }
             Some(_) => {}
         }
         // Nothing that anybody applied lies between (prefix: what is committed is never skipped).
@@ -46,6 +52,18 @@ impl Checker {
             self.violate(format!(
                 "server {server} went from {before:?} to {zxid:?} past {missed:?}, which was committed"
             ));
+        }
+    }
+
+    /// Each client writes growing values, one at a time: a smaller one is a request that was carried out behind
+    /// its client's back, which has given it up and gone on.
+    fn written(&mut self, zxid: Zxid, bytes: &[u8]) {
+        let Ok(Txn { body: TxnBody::SetData { path, data, .. }, .. }) = Txn::decode(bytes) else { return };
+        let value = data.and_then(|d| Some(u64::from_be_bytes(d.as_ref().try_into().ok()?)));
+        let Some(value) = value.filter(|_| path.starts_with("/r")) else { return };
+        let held = self.holds.insert(path.clone(), value).unwrap_or(0);
+        if value < held {
+            self.violate(format!("{zxid:?} sets {path} to {value}, which had been {held}"));
         }
     }
 

@@ -13,7 +13,7 @@ use trivet_formats::client::{
 };
 use trivet_formats::{Jute, Reader};
 
-/// A client without an answer gives its connection up after this.
+/// A client without an answer gives its connection up after this at the latest.
 pub const PATIENCE_MS: u64 = 2_500;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Client {
     next_value: u64,
     doing: Option<Doing>,
     pub since: u64,
+    /// How long it waits for an answer on this connection.
+    pub patience_ms: u64,
     /// Greatest value seen of each register on this session.
     seen: Vec<u64>,
     pub answers: u64,
@@ -70,6 +72,7 @@ impl Client {
             next_value: 1,
             doing: None,
             since: 0,
+            patience_ms: PATIENCE_MS,
             seen: vec![0; registers],
             answers: 0,
             expired: 0,

@@ -13,6 +13,7 @@ impl World {
         match c.conn {
             None => {
                 c.server = self.rng.index(self.options.servers);
+                c.patience_ms = if self.rng.chance(30) { self.rng.range(50, PATIENCE_MS) } else { PATIENCE_MS };
                 let conn = self.next_conn;
                 self.next_conn += 1;
                 c.conn = Some(conn);
@@ -30,13 +31,14 @@ impl World {
                 let bytes = self.clients[client].next(&mut self.rng, &mut self.checker);
                 self.at(self.now + 1, Event::ToServer { client, conn, what: Said::Request(bytes) });
             }
-            Some(conn) if self.now > c.since + PATIENCE_MS => {
+            Some(conn) if self.now > c.since + c.patience_ms => {
                 let node = c.server;
+                let patient = c.patience_ms == PATIENCE_MS;
                 let waited_for = c.waits_for();
                 self.trace(|| format!("client {client} leaves server {}: no answer to {waited_for}", node + 1));
                 // (A server that still gets a snapshot serves later.)
                 let serves = self.summary(node).is_some_and(|s| s.serving);
-                if serves && self.well_since().is_some_and(|at| at < self.clients[client].since) {
+                if serves && patient && self.well_since().is_some_and(|at| at < self.clients[client].since) {
                     self.violate(format!(
                         "client {client} got no answer to {waited_for} in {PATIENCE_MS} ms without a fault"
                     ));
@@ -44,8 +46,8 @@ impl World {
                 let c = &mut self.clients[client];
                 c.disconnected();
                 self.nodes[node].conns.remove(&conn);
-                // The server hears of it later than the client's next server does.
-                let late = self.rng.range(1, 500);
+                // The server hears of it later than the client's next server does, much later where packets are lost.
+                let late = if self.rng.chance(20) { self.rng.range(500, 10_000) } else { self.rng.range(1, 500) };
                 self.at(self.now + late, Event::ToServer { client, conn, what: Said::Close });
             }
             Some(_) => {}
