@@ -6,7 +6,7 @@
 //! its own datagrams, so that every server knows both directions of every link that touches a live peer.
 
 use crate::{Config, Millis};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use trivet_formats::election::{Heard, Lead, LinkProbe};
 use trivet_formats::ServerId;
 
@@ -151,7 +151,7 @@ impl Links {
         &mut self,
         now: Millis,
         me: ServerId,
-        to: &BTreeSet<ServerId>,
+        to: impl Iterator<Item = ServerId>,
         lead: Lead,
         followers: &[ServerId],
     ) -> Vec<(ServerId, LinkProbe)> {
@@ -175,8 +175,8 @@ impl Links {
                 silence_ms: now.saturating_sub(i.heard_at).min(u64::from(u16::MAX)) as u16,
             })
             .collect();
-        let probe = |peer: &ServerId| {
-            let i = self.incoming.get(peer);
+        let probe = |peer: ServerId| {
+            let i = self.incoming.get(&peer);
             LinkProbe {
                 from: me,
                 boot: self.boot,
@@ -187,7 +187,7 @@ impl Links {
                 heard: heard.clone(),
             }
         };
-        to.iter().filter(|p| **p != me).map(|p| (*p, probe(p))).collect()
+        to.filter(|p| *p != me).map(|p| (p, probe(p))).collect()
     }
 
     /// A probe came. Returns whether it is newer than what came before.
@@ -444,12 +444,11 @@ mod tests {
     #[test]
     fn silence_makes_a_link_bad_unless_this_process_was_stopped() {
         let mut l = Links::new(1);
-        let voters = BTreeSet::from([ServerId(2)]);
         l.heard(1_000, ServerId(2), &probe(2, 1, vec![]));
         l.forgive(2_000, 990);
-        l.probes(2_000, ServerId(1), &voters, Lead::No, &[]);
+        l.probes(2_000, ServerId(1), [ServerId(2)].into_iter(), Lead::No, &[]);
         assert!(!l.silent(2_000, ServerId(2)) && !l.incoming[&ServerId(2)].bad);
-        l.probes(2_400, ServerId(1), &voters, Lead::No, &[]);
+        l.probes(2_400, ServerId(1), [ServerId(2)].into_iter(), Lead::No, &[]);
         assert!(l.silent(2_400, ServerId(2)) && l.incoming[&ServerId(2)].bad);
     }
 

@@ -89,17 +89,9 @@ impl Server {
         self.tree.set_members(&self.cfg.config_text);
         self.members_to_tell = true;
         self.note_next_members();
-        // Who is no member any more is not probed, and may not take that for silence. It goes on with its own
-        // probes: with them the others know it again when it comes back.
-        let member = self.cfg.is_member(self.cfg.id);
-        for id in self.ours.clone() {
-            if !self.cfg.is_member(id) {
-                self.ours.remove(&id);
-            }
-            if !member || !self.cfg.is_member(id) {
-                self.links.expect(self.now.mono_ms, id, false);
-            }
-        }
+        // Who is no member is not probed, and may not take that for silence. What it is, is not forgotten: of two
+        // that come back together, neither would begin.
+        self.ours.clone().into_iter().for_each(|id| self.expect_probes(id));
         self.members_changed = true;
     }
 

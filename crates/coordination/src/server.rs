@@ -529,8 +529,14 @@ impl Server {
     fn peer_is_ours(&mut self, peer: ServerId, ours: bool) {
         let changed = peer != self.cfg.id && if ours { self.ours.insert(peer) } else { self.ours.remove(&peer) };
         if changed {
-            self.links.expect(self.now.mono_ms, peer, ours && self.cfg.is_member(self.cfg.id));
+            self.expect_probes(peer);
         }
+    }
+
+    /// From a peer of ours, if both are members.
+    pub(crate) fn expect_probes(&mut self, peer: ServerId) {
+        let members = self.cfg.is_member(self.cfg.id) && self.cfg.is_member(peer);
+        self.links.expect(self.now.mono_ms, peer, members && self.is_ours(peer));
     }
 
     fn probe_heard(&mut self, probe: &LinkProbe) {
@@ -549,7 +555,8 @@ impl Server {
             Role::Leading(_) => (Lead::Elected, Vec::new()),
             _ => (Lead::No, Vec::new()),
         };
-        for (to, probe) in self.links.probes(self.now.mono_ms, self.cfg.id, &self.ours, lead, &followers) {
+        let to = self.ours.iter().copied().filter(|id| self.cfg.is_member(*id));
+        for (to, probe) in self.links.probes(self.now.mono_ms, self.cfg.id, to, lead, &followers) {
             self.out.push(Effect::Probe { to, bytes: probe.encode().into() });
         }
         match &self.role {
