@@ -718,8 +718,8 @@ impl Server {
     }
 
     pub(crate) fn serve_again(&mut self) {
-        self.clients.not_serving_since = None;
-        let stay = !std::mem::take(&mut self.clients.moves_may_be_lost) && self.all_ours();
+        let led_by_others = self.clients.not_serving_since.take().is_some() && !self.all_ours();
+        let stay = !std::mem::take(&mut self.clients.moves_may_be_lost) && !led_by_others;
         let mut waiting: Vec<_> = self.clients.conns.keys().copied().collect();
         waiting.sort_unstable();
         for id in waiting {
