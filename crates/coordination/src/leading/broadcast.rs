@@ -143,9 +143,8 @@ impl Server {
         let Role::Leading(l) = &mut self.role else { return };
         l.prep.applied(zxid);
         self.moves_committed(zxid);
-        if matches!(self.role, Role::Leading(_)) {
-            self.finish_syncs();
-        }
+        self.finish_syncs();
+        self.transfer_may_go();
     }
 
     // ---- what learners ask ----
@@ -268,6 +267,7 @@ impl Server {
                 SyncFor::Client(conn, xid) => self.sync_done(conn, xid),
                 SyncFor::Learner(link) => self.send(link, &QuorumPacket::new(kind::SYNC, 0)),
             }
+            self.transfer_may_go();
         }
     }
 }
