@@ -6,6 +6,7 @@ mod clients;
 mod driver;
 mod election_links;
 mod loading;
+mod load;
 mod log_file;
 mod log_reader;
 mod machine;

@@ -5,6 +5,7 @@
 //! a moment instead of sleeping, and gives its processor to whoever else wants it each time. Under load there is always
 //! something to do, and asking would only take time from it.
 
+use super::load::Load;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -12,26 +13,19 @@ use trivet_coordination::Commits;
 
 /// Without progress for so long there are slower things to wait for than a wake.
 const LIMIT: Duration = Duration::from_micros(300);
-/// More than this many at once are load,
-const FEW: u64 = 4;
-/// for so long.
-const LOAD: Duration = Duration::from_millis(20);
 
 /// Whether to ask again.
 #[derive(Default)]
 pub(super) struct Patience {
     until: Cell<Option<Instant>>,
-    load_until: Cell<Option<Instant>>,
+    pub(super) load: Load,
 }
 
 impl Patience {
     /// There was progress, with so many writes under way.
     pub(super) fn progress(&self, now: Instant, under_way: u64) {
-        if under_way > FEW {
-            self.load_until.set(Some(now + LOAD));
-        }
-        let load = self.load_until.get().is_some_and(|until| now < until);
-        self.until.set((!load).then_some(now + LIMIT));
+        self.load.progress(now, under_way);
+        self.until.set((!self.load.is_on(now)).then_some(now + LIMIT));
     }
 
     /// Whether it is worth while to ask again, when others have run.
@@ -49,7 +43,9 @@ pub(super) struct BusyPoll {
 }
 
 impl BusyPoll {
+    /// Behind each input.
     pub(super) fn note(&self, commits: Commits) {
+        self.patience.load.input();
         if self.seen.replace(commits) != commits {
             let now = Instant::now();
             self.patience.progress(now, commits.last.0.abs_diff(commits.committed.0));
@@ -57,6 +53,11 @@ impl BusyPoll {
                 self.wake.notify_one();
             }
         }
+    }
+
+    /// Each 5 ms.
+    pub(super) fn tick(&self) {
+        self.patience.load.tick(Instant::now());
     }
 
     /// Beside all else that the thread does.
@@ -81,17 +82,12 @@ mod tests {
     fn it_ends_without_progress_and_under_load() {
         let (patience, begun) = (Patience::default(), Instant::now());
         assert!(!patience.again(begun));
-        patience.progress(begun, FEW);
+        patience.progress(begun, 1);
         assert!(patience.again(begun) && patience.again(begun + LIMIT / 2));
         assert!(!patience.again(begun + LIMIT));
         patience.progress(begun + LIMIT / 2, 0);
         assert!(patience.again(begun + LIMIT));
-        patience.progress(begun + LIMIT, FEW + 1);
+        patience.progress(begun + LIMIT, 100);
         assert!(!patience.again(begun + LIMIT));
-        // Between two batches of it, too.
-        patience.progress(begun + LOAD, 1);
-        assert!(!patience.again(begun + LOAD));
-        patience.progress(begun + LIMIT + LOAD, 1);
-        assert!(patience.again(begun + LIMIT + LOAD));
     }
 }

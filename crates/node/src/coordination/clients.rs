@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::ReadHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use trivet_coordination::{ClientInput, ConnId};
@@ -26,6 +27,8 @@ pub(super) fn bind(address: SocketAddr, backlog: i32) -> Result<std::net::TcpLis
         let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
+        // Connections that are accepted inherit it.
+        socket.set_tcp_nodelay(true)?;
         socket.bind(&address.into())?;
         socket.listen(if backlog > 0 { backlog } else { BACKLOG })?;
         Ok(socket.into())
@@ -91,13 +94,14 @@ fn accept(shared: &Shared, stream: TcpStream, from: SocketAddr) {
     drop(d);
     let shared = shared.clone();
     tokio::task::spawn_local(async move {
-        let _ = stream.set_nodelay(true);
+        let mut stream = stream;
         feed_client(
             &shared,
             conn,
             ClientInput::Connected { ip: from.ip().to_canonical().to_string(), port: from.port() },
         );
-        let (mut reader, mut writer) = stream.into_split();
+        // Nothing ends but the whole connection: its close says to the client what a shutdown would.
+        let (mut reader, mut writer) = stream.split();
         let write = async {
             loop {
                 let bytes = std::mem::take(&mut *outgoing.bytes.borrow_mut());
@@ -106,7 +110,6 @@ fn accept(shared: &Shared, stream: TcpStream, from: SocketAddr) {
                         return;
                     }
                 } else if outgoing.finished.get() {
-                    let _ = writer.shutdown().await;
                     return;
                 } else {
                     outgoing.wake.notified().await;
@@ -167,7 +170,7 @@ impl Drop for Long {
 }
 
 /// Reads frames until the client ends or breaks the protocol.
-async fn read(shared: &Shared, conn: ConnId, reader: &mut tokio::net::tcp::OwnedReadHalf, request_bytes_max: usize) {
+async fn read(shared: &Shared, conn: ConnId, reader: &mut ReadHalf<'_>, request_bytes_max: usize) {
     let mut buffer = BytesMut::with_capacity(4096);
     let mut first = true;
     let mut long = None;

@@ -306,6 +306,7 @@ async fn run(shared: Shared, mut messages: mpsc::Receiver<Message>, status: Arc<
                 }
             }
             _ = timer.tick() => {
+                shared.borrow().busy_poll.tick();
                 let now = shared.borrow().clock.mono_ms();
                 let due = shared.borrow().server.deadline().is_some_and(|d| d <= now);
                 if due {

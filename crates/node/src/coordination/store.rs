@@ -494,7 +494,9 @@ impl Store {
             if let Err(e) = self.carry_out(batch.drain(..), &mut done) {
                 stop(self.log.as_ref().map_or(self.dir.as_path(), LogFile::path), &e);
             }
-            patience.progress(Instant::now(), count as u64);
+            let now = Instant::now();
+            patience.progress(now, count as u64);
+            patience.load.settle(now);
         }
         if let Err(e) = self.close_log() {
             eprintln!("trivet: coordination cannot close its log: {e}");
