@@ -101,6 +101,9 @@ pub enum Input {
         link: LinkId,
         packets: Vec<QuorumPacket>,
     },
+    /// One more `DiskOp::SnapshotPart` is written, or dropped, where its disk failed. Those are written beside the
+    /// other operations, which do not wait for them.
+    SnapshotPartWritten,
     /// Some of the stream behind a SNAP packet came.
     SnapshotComes(LinkId),
     /// The stream behind a SNAP packet, read whole.
@@ -372,6 +375,10 @@ pub struct Server {
     /// A snapshot that is being written, and when its next part is due.
     pub(crate) snapshot: Option<Walk>,
     pub(crate) snapshot_part_at: Millis,
+    /// Parts that are not written yet.
+    pub(crate) snapshot_parts_waiting: usize,
+    /// What was applied when the last part was made.
+    pub(crate) snapshot_part_behind: Zxid,
     /// Until when a list of others counts that is not in this server's log.
     pub(crate) next_heard_until: Option<Millis>,
     /// The members changed within the input that is being handled.
@@ -432,6 +439,8 @@ impl Server {
             snapshot_after: crate::snapshots::after(&cfg, Zxid::ZERO),
             snapshot: None,
             snapshot_part_at: 0,
+            snapshot_parts_waiting: 0,
+            snapshot_part_behind: Zxid::ZERO,
             next_heard_until: None,
             members_changed: false,
             members_to_tell: false,
@@ -476,6 +485,7 @@ impl Server {
                     self.take_new_role_if_due();
                 }
             }
+            Input::SnapshotPartWritten => self.snapshot_part_written(),
             Input::SnapshotComes(link) => self.snapshot_comes(link),
             Input::Snapshot { link, tree, image } => self.snapshot_received(link, *tree, image),
             Input::PartSent(link) => self.send_part(link),

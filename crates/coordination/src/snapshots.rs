@@ -11,6 +11,11 @@ use trivet_formats::Zxid;
 
 /// The next part follows after this, which is less than the 5 ms between two looks at the deadline: 50 MB/s.
 const PART_PAUSE_MS: Millis = 4;
+/// While nothing is written by clients so many parts follow at once: the sooner a snapshot is whole, the less of the log
+/// has to be applied by a start.
+const PARTS_IDLE: usize = 4;
+/// A slower disk gets no more while so many parts wait for it; and one at a time while half of what it gets at once does.
+pub const PARTS_WAITING_MAX: usize = 64;
 
 /// After how many transactions behind one that began there the next snapshot begins: half of `snap_count` at least, and
 /// all of it at most, so that the servers of an ensemble do not keep their disks busy at the same time.
@@ -50,15 +55,32 @@ impl Server {
             // While there is no leader the disk has more urgent things to do.
             return;
         }
+        let behind = self.tree.last_zxid();
+        let idle = std::mem::replace(&mut self.snapshot_part_behind, behind) == behind;
+        let at_once = if idle && self.snapshot_parts_waiting < PARTS_IDLE / 2 { PARTS_IDLE } else { 1 };
+        for _ in 0..at_once {
+            self.snapshot_part();
+        }
+    }
+
+    fn snapshot_part(&mut self) {
+        if self.snapshot_parts_waiting >= PARTS_WAITING_MAX {
+            return;
+        }
         let Some(walk) = self.snapshot.take() else { return };
         let (part, rest) = self.tree.walk_on(walk, self.cfg.snapshot_part_bytes);
         self.snapshot = rest;
+        self.snapshot_parts_waiting += 1;
         self.write(DiskOp::SnapshotPart(part.into()), Then::Nothing);
         if self.snapshot.is_none() {
             self.write(DiskOp::SnapshotEnd, Then::Nothing);
             // Under load the log has grown meanwhile by what the next start would have to apply.
             self.snapshot_if_due();
         }
+    }
+
+    pub(crate) fn snapshot_part_written(&mut self) {
+        self.snapshot_parts_waiting = self.snapshot_parts_waiting.saturating_sub(1);
     }
 
     /// The tree is about to be another one.

@@ -170,6 +170,8 @@ pub fn start(
     let handle = Handle { status: status.clone(), inbox: inbox.clone() };
     let (wal, ops) = std_mpsc::channel();
     let durable = inbox.clone();
+    let part_written = inbox.clone();
+    store.tell_of_parts(move || drop(part_written.blocking_send(Message::Input(Input::SnapshotPartWritten))));
     std::thread::Builder::new()
         .name("coord-wal".into())
         .spawn(move || store.serve(ops, |seq| drop(durable.blocking_send(Message::Input(Input::Durable(seq))))))

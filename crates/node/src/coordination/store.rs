@@ -12,7 +12,8 @@ use rustix::fs::{fdatasync, flock, fsync, FlockOperation};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, TrySendError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use trivet_coordination::tree::Tree;
@@ -25,8 +26,8 @@ const BATCH_MAX: usize = 1_000;
 /// Memory for a batch that is kept for the next one, in bytes.
 const ENTRIES_KEPT: usize = 1 << 20;
 const SNAPSHOTS_KEPT: usize = 3;
-/// Parts of a snapshot that wait to be written; beyond it the disk is too slow, and the snapshot is given up.
-const PARTS_MAX: usize = 256;
+/// Parts of a snapshot, and its end, that wait to be written. The core makes no more; beyond it the snapshot is given up.
+const PARTS_MAX: usize = 2 * trivet_coordination::SNAPSHOT_PARTS_WAITING_MAX;
 const SYNC_EACH_BYTES: usize = 1 << 20;
 /// A process that was killed just now holds its files for a moment; beyond it, another one runs here.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -59,6 +60,8 @@ pub struct Store {
     dir: PathBuf,
     log_dir: PathBuf,
     log: Option<LogFile>,
+    /// What is told of parts of snapshots.
+    part_written: Arc<dyn Fn() + Send + Sync>,
     /// The parts of a snapshot that is being written.
     snapshot: Option<mpsc::SyncSender<Part>>,
     snapshots_kept: usize,
@@ -132,6 +135,7 @@ impl Store {
             dir,
             log_dir,
             log: None,
+            part_written: Arc::new(|| ()),
             snapshot: None,
             snapshots_kept: SNAPSHOTS_KEPT,
             entries: Vec::new(),
@@ -371,9 +375,19 @@ impl Store {
     }
 
     fn pass_on(&mut self, part: Part) {
-        if self.snapshot.as_ref().is_some_and(|s| s.try_send(part).is_err()) {
-            tracing::error!("a snapshot is given up: its disk failed or does not keep up; the log keeps growing");
-            self.snapshot = None;
+        let lost = match &self.snapshot {
+            None => part,
+            Some(snapshot) => match snapshot.try_send(part) {
+                Ok(()) => return,
+                Err(TrySendError::Full(part) | TrySendError::Disconnected(part)) => {
+                    tracing::error!("a snapshot is given up: its disk does not keep up; the log keeps growing");
+                    self.snapshot = None;
+                    part
+                }
+            },
+        };
+        if matches!(lost, Part::Bytes(_)) {
+            (self.part_written)();
         }
     }
 
@@ -381,10 +395,11 @@ impl Store {
     fn begin_snapshot(&self, zxid: Zxid) -> io::Result<mpsc::SyncSender<Part>> {
         let (sender, parts) = mpsc::sync_channel(PARTS_MAX);
         let (dir, log_dir, kept) = (self.dir.clone(), self.log_dir.clone(), self.snapshots_kept);
+        let part_written = self.part_written.clone();
         std::thread::Builder::new().name("snapshot".into()).spawn(move || {
             let name = format!("snapshot.{:x}", zxid.0);
             let tmp = dir.join(format!("{name}.tmp"));
-            let written = write_parts(&tmp, &parts).and_then(|whole| {
+            let written = write_parts(&tmp, &parts, &*part_written).and_then(|whole| {
                 if !whole {
                     return fs::remove_file(&tmp);
                 }
@@ -395,6 +410,10 @@ impl Store {
             if let Err(e) = written {
                 let _ = fs::remove_file(&tmp);
                 tracing::error!(%name, error = %e, "cannot write a snapshot; the log keeps growing");
+                // The rest of it is not wanted; the core goes on to its end, and to the next one.
+                while let Ok(Part::Bytes(_)) = parts.recv() {
+                    part_written();
+                }
             }
         })?;
         Ok(sender)
@@ -468,6 +487,11 @@ impl Store {
             return at(&self.dir, sync_dir(&self.dir));
         }
         at(&mark, self.replace_by_installed(Zxid(zxid)))
+    }
+
+    /// `tell` is called by the thread that writes a snapshot, for each part that is written or dropped.
+    pub fn tell_of_parts(&mut self, tell: impl Fn() + Send + Sync + 'static) {
+        self.part_written = Arc::new(tell);
     }
 
     /// Serves operations until the sender is gone. `done` is called with each operation's number, in
@@ -563,12 +587,14 @@ impl Write for Received {
 }
 
 /// Returns whether the end came.
-fn write_parts(path: &Path, parts: &mpsc::Receiver<Part>) -> io::Result<bool> {
+fn write_parts(path: &Path, parts: &mpsc::Receiver<Part>, written: &dyn Fn()) -> io::Result<bool> {
     let mut file = File::create(path)?;
     let mut unsynced = 0;
     while let Ok(part) = parts.recv() {
         match part {
             Part::Bytes(bytes) => {
+                // Of one that fails, too.
+                written();
                 file.write_all(&bytes)?;
                 unsynced += bytes.len();
                 // Not all at its end: the log's syncs would wait for it.

@@ -33,12 +33,16 @@ impl Disk {
         self.busy = true;
         Some(last)
     }
-    pub fn end_sync(&mut self, upto: u64) {
+    /// Returns how many parts of snapshots it wrote.
+    pub fn end_sync(&mut self, upto: u64) -> usize {
+        let mut parts = 0;
         while self.in_flight.front().is_some_and(|(seq, _)| *seq <= upto) {
             let (_, op) = self.in_flight.pop_front().expect("looked");
+            parts += usize::from(matches!(op, DiskOp::SnapshotPart(_)));
             self.apply(op);
         }
         self.busy = false;
+        parts
     }
 
     fn apply(&mut self, op: DiskOp) {

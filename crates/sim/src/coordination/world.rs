@@ -377,8 +377,11 @@ impl World {
             }
             Event::DiskDone { node, life, upto } => {
                 if self.nodes[node].life == life {
-                    self.nodes[node].disk.end_sync(upto);
+                    let parts = self.nodes[node].disk.end_sync(upto);
                     self.feed(node, Input::Durable(upto));
+                    for _ in 0..parts {
+                        self.feed(node, Input::SnapshotPartWritten);
+                    }
                     self.begin_sync(node);
                 }
             }
