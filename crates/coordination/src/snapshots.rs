@@ -90,3 +90,68 @@ impl Server {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::{Effect, Input, Recovered};
+    use crate::tree::Tree;
+    use crate::Now;
+    use std::collections::BTreeMap;
+    use trivet_formats::client::{op, open_acl};
+    use trivet_formats::txn::{CreateMode, Txn, TxnBody};
+    use trivet_formats::{ServerId, SessionId};
+
+    const NODES: u32 = 3 * PARTS_WAITING_MAX as u32;
+
+    /// A server that is alone, and has just begun a snapshot of so many nodes, each of which is a part.
+    fn server() -> Server {
+        let mut tree = Tree::new();
+        for n in 1..=NODES {
+            let path = format!("/n{n}");
+            let mode = CreateMode::Plain { op: op::CREATE, ephemeral: false };
+            let body = TxnBody::Create { path, data: None, acl: open_acl(), mode, parent_cversion: n as i32 };
+            let txn = Txn { session: SessionId(1), cxid: 0, zxid: Zxid::new(0, n), time_ms: 0, body };
+            tree.apply(&txn, &mut Vec::new());
+        }
+        let cfg = Config { snapshot_part_bytes: 1, ..Config::new(ServerId(1), BTreeMap::new()) };
+        let mut server =
+            Server::new(cfg, Recovered { tree, log: Vec::new(), accepted_epoch: 0, current_epoch: 0 }, Now::default());
+        server.start(Now::default(), &mut Vec::new());
+        server.txns_since_snapshot = server.snapshot_after;
+        server.snapshot_if_due();
+        server
+    }
+
+    /// How many parts the next look at the clock makes.
+    fn look(server: &mut Server, mono_ms: Millis) -> usize {
+        let mut effects = Vec::new();
+        server.handle(Now { mono_ms, wall_ms: 0 }, Input::Timer, &mut effects);
+        let part = |e: &&Effect| matches!(e, Effect::Disk { op: DiskOp::SnapshotPart(_), .. });
+        effects.iter().filter(part).count()
+    }
+
+    #[test]
+    fn a_slow_disk_is_waited_for_and_an_idle_server_hurries() {
+        let mut server = server();
+        // The first part does not know yet whether anything was written before it.
+        assert_eq!(look(&mut server, 5), 1);
+        assert_eq!(look(&mut server, 10), PARTS_IDLE);
+        assert_eq!(look(&mut server, 11), 0);
+        // Nothing gets to the disk: one at a time, and none beyond the limit.
+        let made: usize = (3..1_000).map(|n| look(&mut server, 5 * n)).sum();
+        assert_eq!(made, PARTS_WAITING_MAX - PARTS_IDLE - 1);
+        server.handle(Now { mono_ms: 5_001, wall_ms: 0 }, Input::SnapshotPartWritten, &mut Vec::new());
+        assert_eq!(look(&mut server, 5_005), 1);
+        assert_eq!(look(&mut server, 5_010), 0);
+        // All of it does.
+        let mut looks = 0;
+        while server.snapshot.is_some() {
+            looks += 1;
+            assert!(looks < NODES as u64);
+            (0..PARTS_WAITING_MAX).for_each(|_| server.snapshot_part_written());
+            look(&mut server, 5_010 + 5 * looks);
+        }
+        assert!(looks < u64::from(NODES) / 3, "{looks} looks");
+    }
+}
