@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Our coordination servers beside Apache's on this machine: three nodes each, one after the other, in turns, with the
-same load; then one node each with many znodes. Writes docs/bench.md. Everything else that runs here is in the figures:
+"""Our coordination servers beside Apache's, one release of them or several, on this machine: three nodes each, one after
+the other, in turns, with the same load; then one node each with many znodes. Writes docs/bench.md. Everything else that runs here is in the figures:
 compare within a row, not across runs."""
 import argparse, json, os, platform, statistics, subprocess, sys, tempfile, time
 from ensemble import Ensemble, Server, HOSTS, ROOT, apache_classpath
@@ -11,7 +11,9 @@ WORK = [("set", 100), ("set", 1024), ("get", 100), ("create-delete", 100), ("mix
 # As zkServer.sh sets it.
 HEAP_MIB = 1000
 TICKS = os.sysconf("SC_CLK_TCK")
-NAMES = {"trivet": "Trivet", "apache": "Apache", "floor": "floor"}
+# The Java servers' compilers need a moment.
+WARM_UP = ("--op", "mix", "--sessions", 16, "--window", 8, "--seconds", 4)
+NAMES = {"trivet": "Trivet", "floor": "floor"}
 # A run of Apache's that does not come to its end is made again so often, and the report says so. One of ours ends it all.
 AGAIN_MAX = 2
 UNFINISHED = []
@@ -52,7 +54,7 @@ def to_its_end(kind, run):
         except Unfinished as e:
             print("a run of %s was not finished: %s" % (kind, e), file=sys.stderr, flush=True)
             UNFINISHED.append((NAMES[kind], str(e)))
-            if kind != "apache" or attempt == AGAIN_MAX:
+            if not kind.startswith("apache") or attempt == AGAIN_MAX:
                 raise SystemExit("%d runs of %s were not finished" % (attempt + 1, kind))
 
 
@@ -81,10 +83,9 @@ def three_nodes(kind, a):
     with ensemble(kind) as e:
         e.wait_all()
         pids = [s.process.pid for s in e.servers.values()]
+        load(e.hosts(), *WARM_UP)
         for op, size in WORK if not a.quick else WORK[:1] + WORK[2:3]:
             for sessions, window in SHAPES:
-                # The Java servers' compilers need a moment.
-                load(e.hosts(), "--op", op, "--size", size, "--sessions", sessions, "--window", window, "--seconds", 1)
                 cells[op, size, sessions, window] = measured(pids, e.hosts(), a.seconds, "--op", op, "--size", size, "--sessions", sessions, "--window", window)
         if not a.quick:
             cells["connect"] = measured(pids, e.hosts(), a.seconds, "--op", "connect", "--sessions", 32)
@@ -159,12 +160,12 @@ def idle(kind, sessions=10_000, seconds=20):
     return {"opened_s": opened["opened_s"], "mib": after - before, "total_mib": after, "cpu_percent": 100 * cpu, "lost": lost}
 
 
-def version():
-    out = subprocess.run([XTASK.replace("xtask", "trivet"), "--version"], capture_output=True, text=True).stdout.strip()
-    with Ensemble({1: "apache"}) as e:
+def version(kind):
+    if kind == "trivet":
+        return subprocess.run([XTASK.replace("xtask", "trivet"), "--version"], capture_output=True, text=True).stdout.strip()
+    with Ensemble({1: kind}) as e:
         wait(e.servers[1])
-        apache = e.servers[1].word("srvr").splitlines()[0].split(": ")[-1].split(",")[0].split("-")[0]
-    return out, apache
+        return e.servers[1].word("srvr").splitlines()[0].split(": ")[-1].split(",")[0].split("-")[0]
 
 
 def table(lines, head, rows):
@@ -176,42 +177,51 @@ def ratio(a, b):
     return "%.2f" % (a / b) if b else "-"
 
 
-def report(a, versions, cells, filled, idled):
-    ours, theirs = versions
+def report(a, ours, releases, cells, filled, idled):
+    """releases: the version of each of Apache's kinds. Ratios are to the better of them."""
     model = next((l.split(": ")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.machine())
     lines = ["# Benchmarks", "",
-             "Written by `cargo xtask bench`%s on %s. %s and Apache ZooKeeper %s in one run, in turns, %d times; medians. The load generator," % (" -- --quick" if a.quick else "", time.strftime("%Y-%m-%d"), ours, theirs, a.repeat),
+             "Written by `cargo xtask bench`%s on %s. %s and Apache ZooKeeper %s in one run, in turns, %d times; medians. The load generator," % (" -- --quick" if a.quick else "", time.strftime("%Y-%m-%d"), ours, " and ".join(releases.values()), a.repeat),
              "the three servers and their disks share one machine: %d processors (%s), Linux %s. Figures of one row are" % (os.cpu_count(), model, platform.release()),
-             "comparable; those of another run are not.", "",
+             "comparable; those of another run are not. Ratios are to the better of Apache's releases: the one with more operations", "a second, and in the other tables the smaller figure.", "",
              "The floor is a leader and two followers that commit what they are sent with sockets, batches and synced logs, without", "a tree (`cargo xtask floor`). It does it plainly: its logs grow with each write, and its threads sleep when they wait.", "", "## Three nodes", ""]
     if UNFINISHED:
         lines[-2:-2] = ["Made again, for their load got no answer within its limit: " + "; ".join("%s, %s" % u for u in UNFINISHED) + ".", ""]
     rows = []
     for cell in sorted({c for k, c in cells if k == "trivet" and isinstance(c, tuple)}, key=lambda c: ([w[0] for w in WORK].index(c[0]), c[1], SHAPES.index(c[2:]))):
-        x, y, f = cells["trivet", cell], cells["apache", cell], cells.get(("floor", cell))
-        rows.append(["%s %d B" % cell[:2], "%d x %d" % cell[2:], "{:,.0f}".format(x["ops_s"]), "{:,.0f}".format(y["ops_s"]), ratio(x["ops_s"], y["ops_s"]),
+        x, f = cells["trivet", cell], cells.get(("floor", cell))
+        better = max(releases, key=lambda k: cells[k, cell]["ops_s"])
+        y = cells[better, cell]
+        rows.append(["%s %d B" % cell[:2], "%d x %d" % cell[2:], "{:,.0f}".format(x["ops_s"]), "{:,.0f}".format(y["ops_s"]), releases[better], ratio(x["ops_s"], y["ops_s"]),
                      "{:,.0f}".format(f["ops_s"]) if f else "", "%.1f / %.1f" % (x["p50_us"] / 1000, x["p99_us"] / 1000), "%.1f / %.1f" % (y["p50_us"] / 1000, y["p99_us"] / 1000), ratio(x["p99_us"], y["p99_us"]),
                      "%.0f" % x["cpu_us"], "%.0f" % y["cpu_us"], ratio(x["cpu_us"], y["cpu_us"])])
-    table(lines, ["", "sessions x open", "Trivet ops/s", "Apache ops/s", "ratio", "floor ops/s", "Trivet p50 / p99 ms", "Apache p50 / p99 ms", "ratio of p99", "Trivet CPU us/op, all nodes", "Apache CPU", "ratio"], rows)
+    table(lines, ["", "sessions x open", "Trivet ops/s", "Apache ops/s", "which", "ratio", "floor ops/s", "Trivet p50 / p99 ms", "Apache p50 / p99 ms", "ratio of p99", "Trivet CPU us/op, all nodes", "Apache CPU", "ratio"], rows)
+    head = ["", "Trivet"] + ["Apache " + v for v in releases.values()] + ["ratio"]
+
+    def row(name, show, value, figures, best=min):
+        """figures: of each kind, ours first; nothing where it was not measured."""
+        theirs = [value(f) for f in figures[1:] if f]
+        return [name] + [show(f) if f else "-" for f in figures] + [ratio(value(figures[0]), best(theirs)) if theirs else ""]
+
+    of = lambda got, cell: [got.get((k, cell)) for k in ("trivet", *releases)]
     if ("trivet", "connect") in cells:
-        x, y = cells["trivet", "connect"], cells["apache", "connect"]
-        v, w = cells["trivet", "watch"], cells["apache", "watch"]
-        table(lines, ["", "Trivet", "Apache", "ratio"], [
-            ["sessions opened and closed a second, 32 at a time", "{:,.0f}".format(x["ops_s"]), "{:,.0f}".format(y["ops_s"]), ratio(x["ops_s"], y["ops_s"])],
-            ["until the last of 1,000 watchers has heard, p50 / p99 ms"] + ["%.1f / %.1f" % (m["p50_us"] / 1000, m["p99_us"] / 1000) for m in (v, w)] + [ratio(v["p99_us"], w["p99_us"])]])
+        table(lines, head, [
+            row("sessions opened and closed a second, 32 at a time", lambda f: "{:,.0f}".format(f["ops_s"]), lambda f: f["ops_s"], of(cells, "connect"), max),
+            row("until the last of 1,000 watchers has heard, p50 / p99 ms", lambda f: "%.1f / %.1f" % (f["p50_us"] / 1000, f["p99_us"] / 1000), lambda f: f["p99_us"], of(cells, "watch"))])
+    plain = lambda got, cell, name, key, form="%.0f", best=min: row(name, lambda f: form % f[key], lambda f: f[key], of(got, cell), best)
     for count in sorted({c for _, c in filled}):
         lines += ["## {:,} znodes of 100 B, one node".format(count), ""]
-        both = [filled.get((k, count)) for k in ("trivet", "apache")]
-        row = lambda name, f, form="%.0f": [name] + [form % b[f] if b else "-" for b in both] + [ratio(both[0][f], both[1][f]) if all(both) else ""]
-        table(lines, ["", "Trivet", "Apache", "ratio"], [
-            row("resident, empty, MiB", "empty_mib"), row("resident, full, MiB", "full_mib"), row("resident after a restart, MiB", "restarted_mib"),
-            row("start after SIGKILL until it serves, s", "start_s", "%.2f"), row("time to make them, s", "fill_s", "%.1f"), row("longest request meanwhile, with snapshots, ms", "stall_ms"),
-            row("getData/s behind that, 16 sessions", "get_s")])
+        one = lambda *rest: plain(filled, count, *rest)
+        table(lines, head, [
+            one("resident, empty, MiB", "empty_mib"), one("resident, full, MiB", "full_mib"), one("resident after a restart, MiB", "restarted_mib"),
+            one("start after SIGKILL until it serves, s", "start_s", "%.2f"), one("time to make them, s", "fill_s", "%.1f"), one("longest request meanwhile, with snapshots, ms", "stall_ms"),
+            one("getData/s behind that, 16 sessions", "get_s", "%.0f", max)])
     if idled:
-        x, y = idled["trivet"], idled["apache"]
         lines += ["## 10,000 idle sessions with a watch each, three nodes", ""]
-        table(lines, ["", "Trivet", "Apache", "ratio"], [[n] + [form % m[f] for m in (x, y)] + [ratio(x[f], y[f])] for n, f, form in (
-            ("time to open them, s", "opened_s", "%.1f"), ("memory for them, MiB", "mib", "%.0f"), ("resident in all, MiB", "total_mib", "%.0f"), ("CPU of all nodes while they ping every 10 s, percent of one", "cpu_percent", "%.1f"))])
+        one = lambda *rest: plain(idled, "idle", *rest)
+        table(lines, head, [
+            one("time to open them, s", "opened_s", "%.1f"), one("memory for them, MiB", "mib"), one("resident in all, MiB", "total_mib"),
+            one("CPU of all nodes while they ping every 10 s, percent of one", "cpu_percent", "%.1f")])
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -225,28 +235,30 @@ def main():
     ap.add_argument("--znodes-ours", default="", help="the same, without Apache")
     ap.add_argument("--no-requests", action="store_true")
     ap.add_argument("--no-idle", action="store_true")
+    ap.add_argument("--also", action="append", default=[], metavar="CLASSPATH", help="another release of Apache's beside Debian's")
     a = ap.parse_args()
     apache_classpath()
-    versions = version()
+    ours, releases = version("trivet"), {kind: version(kind) for kind in ["apache"] + ["apache:" + c for c in a.also]}
+    NAMES.update({kind: "Apache " + v for kind, v in releases.items()})
     cells, filled, idled = {}, {}, {}
 
     def write():
         # After each part: what has been measured is not lost with what comes behind it.
-        text = report(a, versions, cells, filled, idled)
+        text = report(a, ours, releases, cells, filled, idled)
         with open(a.out, "w") as f:
             f.write(text)
         return text
 
     if not a.no_requests:
-        cells = in_turns(["trivet", "apache", "floor"], a.repeat, lambda kind: three_nodes(kind, a))
+        cells = in_turns(["trivet", *releases, "floor"], a.repeat, lambda kind: three_nodes(kind, a))
         write()
-    for counts, kinds in ((a.znodes, ("trivet", "apache")), (a.znodes_ours, ("trivet",))):
+    for counts, kinds in ((a.znodes, ("trivet", *releases)), (a.znodes_ours, ("trivet",))):
         for count in (int(c) for c in counts.split(",") if c):
             got = in_turns(kinds, a.repeat if count <= 1_000_000 and len(kinds) > 1 else 1, lambda kind: {count: one_node(kind, count)})
             filled.update({k: v for k, v in got.items()})
             write()
     if not a.no_idle:
-        idled = {k: v for (k, _), v in in_turns(["trivet", "apache"], 1, lambda kind: {"idle": idle(kind)}).items()}
+        idled = in_turns(["trivet", *releases], 1, lambda kind: {"idle": idle(kind)})
     print(write())
 
 

@@ -22,6 +22,8 @@ def apache_classpath():
 
 
 class Server:
+    """kind: 'trivet'; 'apache'; or 'apache:CLASSPATH', for another release than the one that Debian has."""
+
     def __init__(self, number, kind, folder, members, observers, settings="", properties=None):
         self.properties, self.heap_mib = properties or {}, 256
         self.number, self.kind, self.folder, self.process = number, kind, folder, None
@@ -44,7 +46,7 @@ class Server:
         if self.kind == "trivet":
             command = [TRIVET, "coordination", *("-D%s=%s" % p for p in self.properties.items()), cfg]
         else:
-            command = ["java", "-Xmx%dm" % self.heap_mib, "-Dzookeeper.admin.enableServer=false", *("-D%s=%s" % p for p in self.properties.items()), "-cp", apache_classpath(),
+            command = ["java", "-Xmx%dm" % self.heap_mib, "-Dzookeeper.admin.enableServer=false", *("-D%s=%s" % p for p in self.properties.items()), "-cp", self.kind.partition(":")[2] or apache_classpath(),
                        "org.apache.zookeeper.server.quorum.QuorumPeerMain", cfg]
         log = open(os.path.join(self.folder, "log"), "ab")
         self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
@@ -77,7 +79,7 @@ class Server:
 
 
 class Ensemble:
-    """kinds: for each server 'trivet' or 'apache'; observers: the numbers of those that do not vote."""
+    """kinds: for each server, see there; observers: the numbers of those that do not vote."""
 
     def __init__(self, kinds, observers=(), settings="", properties=None):
         self.folder = tempfile.mkdtemp(prefix="trivet-lab.")
