@@ -14,6 +14,9 @@ use trivet_coordination::Commits;
 /// Without progress for so long there are slower things to wait for than a wake.
 const LIMIT: Duration = Duration::from_micros(300);
 
+/// A yield that takes no longer found nobody else who wants the processor.
+const ALONE: Duration = Duration::from_micros(4);
+
 /// Whether to ask again.
 #[derive(Default)]
 pub(super) struct Patience {
@@ -26,6 +29,15 @@ impl Patience {
     pub(super) fn progress(&self, now: Instant, under_way: u64) {
         self.load.progress(now, under_way);
         self.until.set((!self.load.is_on(now)).then_some(now + LIMIT));
+    }
+
+    /// Lets others have the processor, and asks no more if they took it: a processor that somebody uses is awake, and
+    /// those who ask in turns only keep each other waiting.
+    pub(super) fn unless_wanted(&self, now: Instant) {
+        std::thread::yield_now();
+        if now.elapsed() > ALONE {
+            self.until.set(None);
+        }
     }
 
     /// Whether it is worth while to ask again, when others have run.

@@ -534,8 +534,13 @@ fn next(ops: &mpsc::Receiver<(u64, DiskOp)>, patience: &Patience) -> Option<(u64
         match ops.try_recv() {
             Ok(op) => return Some(op),
             Err(mpsc::TryRecvError::Disconnected) => return None,
-            Err(mpsc::TryRecvError::Empty) if patience.again(Instant::now()) => std::thread::yield_now(),
-            Err(mpsc::TryRecvError::Empty) => return ops.recv().ok(),
+            Err(mpsc::TryRecvError::Empty) => {
+                let now = Instant::now();
+                if !patience.again(now) {
+                    return ops.recv().ok();
+                }
+                patience.unless_wanted(now);
+            }
         }
     }
 }
