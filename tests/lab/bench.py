@@ -110,6 +110,9 @@ def floor(a):
 
 def one_node(kind, count):
     """Memory and start with `count` znodes of 100 bytes; the longest request while they are made and snapshots are written."""
+    # What the run before this one deleted keeps the disk busy for a while: not this server's doing.
+    os.sync()
+    time.sleep(2)
     with tempfile.TemporaryDirectory() as folder:
         s = Server(1, kind, folder, [1], ())
         # As zkServer.sh sets it, which is enough for a million; a larger one would only be filled with garbage.
