@@ -33,11 +33,11 @@ pub mod watches;
 
 pub use config::{Bug, Config, FastLimits};
 pub use leading::STOP_LIMIT_MS;
-pub use snapshots::PARTS_WAITING_MAX as SNAPSHOT_PARTS_WAITING_MAX;
 pub use server::{
     ClientInput, Commits, Counters, DiskOp, Effect, ElectionReport, Event, Image, Input, Now, Recovered, RoleName,
     Server, Summary,
 };
+pub use snapshots::PARTS_WAITING_MAX as SNAPSHOT_PARTS_WAITING_MAX;
 
 /// A map with a fixed hasher: the same inputs give the same run.
 pub type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
