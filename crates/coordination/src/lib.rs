@@ -37,7 +37,6 @@ pub use server::{
     ClientInput, Commits, Counters, DiskOp, Effect, ElectionReport, Event, Image, Input, Now, Recovered, RoleName,
     Server, Summary,
 };
-pub use snapshots::PARTS_WAITING_MAX as SNAPSHOT_PARTS_WAITING_MAX;
 
 /// A map with a fixed hasher: the same inputs give the same run.
 pub type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;

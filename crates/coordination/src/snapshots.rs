@@ -11,11 +11,11 @@ use trivet_formats::Zxid;
 
 /// The next part follows after this, which is less than the 5 ms between two looks at the deadline: 50 MB/s.
 const PART_PAUSE_MS: Millis = 4;
-/// While nothing is written by clients so many parts follow at once: the sooner a snapshot is whole, the less of the log
-/// has to be applied by a start.
+/// While nothing is written by clients, and the disk keeps up, so many parts follow at once: the sooner a snapshot is
+/// whole, the less of the log has to be applied by a start.
 const PARTS_IDLE: usize = 4;
-/// A slower disk gets no more while so many parts wait for it; and one at a time while half of what it gets at once does.
-pub const PARTS_WAITING_MAX: usize = 64;
+/// While so many parts wait for the disk it gets no more.
+const PARTS_WAITING_MAX: usize = 64;
 
 /// After how many transactions behind one that began there the next snapshot begins: half of `snap_count` at least, and
 /// all of it at most, so that the servers of an ensemble do not keep their disks busy at the same time.

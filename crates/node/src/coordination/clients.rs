@@ -75,7 +75,7 @@ pub(super) fn serve(shared: Shared, listener: std::net::TcpListener) {
     });
 }
 
-fn accept(shared: &Shared, stream: TcpStream, from: SocketAddr) {
+fn accept(shared: &Shared, mut stream: TcpStream, from: SocketAddr) {
     let mut d = shared.borrow_mut();
     let (limit, limit_of_all) = (d.settings().max_client_connections, d.settings().max_connections);
     let request_bytes_max = d.settings().request_bytes_max;
@@ -94,7 +94,6 @@ fn accept(shared: &Shared, stream: TcpStream, from: SocketAddr) {
     drop(d);
     let shared = shared.clone();
     tokio::task::spawn_local(async move {
-        let mut stream = stream;
         feed_client(
             &shared,
             conn,

@@ -12,8 +12,7 @@ use rustix::fs::{fdatasync, flock, fsync, FlockOperation};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, TrySendError};
-use std::sync::Arc;
+use std::sync::{mpsc, Arc};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use trivet_coordination::tree::Tree;
@@ -26,8 +25,6 @@ const BATCH_MAX: usize = 1_000;
 /// Memory for a batch that is kept for the next one, in bytes.
 const ENTRIES_KEPT: usize = 1 << 20;
 const SNAPSHOTS_KEPT: usize = 3;
-/// Parts of a snapshot, and its end, that wait to be written. The core makes no more; beyond it the snapshot is given up.
-const PARTS_MAX: usize = 2 * trivet_coordination::SNAPSHOT_PARTS_WAITING_MAX;
 const SYNC_EACH_BYTES: usize = 1 << 20;
 /// A process that was killed just now holds its files for a moment; beyond it, another one runs here.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -60,10 +57,11 @@ pub struct Store {
     dir: PathBuf,
     log_dir: PathBuf,
     log: Option<LogFile>,
-    /// What is told of parts of snapshots.
+    /// Called for each part of a snapshot that is written or dropped.
     part_written: Arc<dyn Fn() + Send + Sync>,
-    /// The parts of a snapshot that is being written.
-    snapshot: Option<mpsc::SyncSender<Part>>,
+    /// The parts of a snapshot that is being written. The core knows how many wait here and makes no more than it allows
+    /// itself (`PARTS_WAITING_MAX`).
+    snapshot: Option<mpsc::Sender<Part>>,
     snapshots_kept: usize,
     /// Memory for a batch.
     entries: Vec<u8>,
@@ -374,26 +372,16 @@ impl Store {
         }
     }
 
-    fn pass_on(&mut self, part: Part) {
-        let lost = match &self.snapshot {
-            None => part,
-            Some(snapshot) => match snapshot.try_send(part) {
-                Ok(()) => return,
-                Err(TrySendError::Full(part) | TrySendError::Disconnected(part)) => {
-                    tracing::error!("a snapshot is given up: its disk does not keep up; the log keeps growing");
-                    self.snapshot = None;
-                    part
-                }
-            },
-        };
-        if matches!(lost, Part::Bytes(_)) {
-            (self.part_written)();
+    fn pass_on(&self, part: Part) {
+        if let Some(snapshot) = &self.snapshot {
+            // Its thread takes all of them, also when it cannot write them.
+            let _ = snapshot.send(part);
         }
     }
 
     /// Beside the log, which goes on meanwhile. A snapshot whose end does not come leaves nothing.
-    fn begin_snapshot(&self, zxid: Zxid) -> io::Result<mpsc::SyncSender<Part>> {
-        let (sender, parts) = mpsc::sync_channel(PARTS_MAX);
+    fn begin_snapshot(&self, zxid: Zxid) -> io::Result<mpsc::Sender<Part>> {
+        let (sender, parts) = mpsc::channel();
         let (dir, log_dir, kept) = (self.dir.clone(), self.log_dir.clone(), self.snapshots_kept);
         let part_written = self.part_written.clone();
         std::thread::Builder::new().name("snapshot".into()).spawn(move || {
@@ -489,7 +477,7 @@ impl Store {
         at(&mark, self.replace_by_installed(Zxid(zxid)))
     }
 
-    /// `tell` is called by the thread that writes a snapshot, for each part that is written or dropped.
+    /// `tell` is called by the thread that writes a snapshot.
     pub fn tell_of_parts(&mut self, tell: impl Fn() + Send + Sync + 'static) {
         self.part_written = Arc::new(tell);
     }
