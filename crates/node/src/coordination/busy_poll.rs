@@ -31,11 +31,10 @@ impl Patience {
         self.until.set((!self.load.is_on(now)).then_some(now + LIMIT));
     }
 
-    /// Lets others have the processor, and asks no more if they took it: a processor that somebody uses is awake, and
-    /// those who ask in turns only keep each other waiting.
-    pub(super) fn unless_wanted(&self, now: Instant) {
-        std::thread::yield_now();
-        if now.elapsed() > ALONE {
+    /// Others had the processor for so long. It is not asked again, until there is progress, if they wanted it: a
+    /// processor that somebody uses is awake, and those who ask in turns only keep each other waiting.
+    pub(super) fn yielded(&self, took: Duration) {
+        if took > ALONE {
             self.until.set(None);
         }
     }
@@ -98,6 +97,12 @@ mod tests {
         assert!(patience.again(begun) && patience.again(begun + LIMIT / 2));
         assert!(!patience.again(begun + LIMIT));
         patience.progress(begun + LIMIT / 2, 0);
+        assert!(patience.again(begun + LIMIT));
+        patience.yielded(ALONE);
+        assert!(patience.again(begun + LIMIT));
+        patience.yielded(2 * ALONE);
+        assert!(!patience.again(begun + LIMIT));
+        patience.progress(begun + LIMIT, 0);
         assert!(patience.again(begun + LIMIT));
         patience.progress(begun + LIMIT, 100);
         assert!(!patience.again(begun + LIMIT));

@@ -2,9 +2,9 @@
 //!
 //! A thread that is woken usually takes the processor at once from whoever has it. With many requests that makes small
 //! batches of them: each server is woken by the first of many, does that one, and sleeps again. As a batch thread (`man 7
-//! sched`) it waits until the other sleeps or its slice of a few milliseconds is over, and finds more to do at once: a
-//! fifth less processor time a request. Without load it is an ordinary thread, for there a wake is what everybody waits
-//! for.
+//! sched`) it waits until the other sleeps or its slice of a few milliseconds is over, and finds more to do at once.
+//! Without load it is an ordinary thread, for there a wake is what everybody waits for; a thread that sleeps becomes one
+//! when it has been woken.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ impl Load {
         self.inputs.set(self.inputs.get() + 1);
     }
 
-    /// For a thread that counts its inputs: each 5 ms, while it has anything to do.
+    /// For a thread that counts its inputs: each 5 ms.
     pub(super) fn tick(&self, now: Instant) {
         if self.inputs.take() > INPUTS_FEW {
             self.begin(now);

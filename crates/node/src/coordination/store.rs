@@ -527,7 +527,8 @@ fn next(ops: &mpsc::Receiver<(u64, DiskOp)>, patience: &Patience) -> Option<(u64
                 if !patience.again(now) {
                     return ops.recv().ok();
                 }
-                patience.unless_wanted(now);
+                std::thread::yield_now();
+                patience.yielded(now.elapsed());
             }
         }
     }
@@ -659,6 +660,35 @@ mod tests {
         assert_eq!(last(dir.path()), Zxid::new(1, 2));
         write(dir.path(), vec![append(3)]);
         assert_eq!(last(dir.path()), Zxid::new(1, 3));
+    }
+
+    #[test]
+    fn every_part_of_a_snapshot_is_told_of_also_when_it_cannot_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (told, parts) = mpsc::channel();
+        let (mut store, _) = Store::open(dir.path(), dir.path()).unwrap();
+        store.tell_of_parts(move || told.send(()).unwrap());
+        // Where the second one's file would be is a folder.
+        fs::create_dir(dir.path().join("version-2/snapshot.100000002.tmp")).unwrap();
+        for n in 1..=2 {
+            let mut ops = vec![DiskOp::SnapshotBegin(Zxid::new(1, n))];
+            ops.extend((0..300).map(|_| DiskOp::SnapshotPart(Bytes::from_static(b"part"))));
+            ops.push(DiskOp::SnapshotEnd);
+            store.carry_out(ops.into_iter().map(|op| (1, op)), &mut |_| ()).unwrap();
+            for part in 0..300 {
+                parts
+                    .recv_timeout(Duration::from_secs(10))
+                    .unwrap_or_else(|e| panic!("snapshot {n}, part {part}: {e}"));
+            }
+        }
+        assert!(parts.try_recv().is_err(), "a part was told of twice");
+        // The first one is whole, once its thread is done.
+        let path = dir.path().join("version-2/snapshot.100000001");
+        let end = Instant::now() + Duration::from_secs(10);
+        while !path.exists() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(fs::read(path).unwrap().len(), 4 * 300);
     }
 
     #[test]
