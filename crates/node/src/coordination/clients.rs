@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::ReadHalf;
 use tokio::net::{TcpListener, TcpStream};
@@ -21,6 +21,9 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 const READ_BYTES: usize = 64 << 10;
 /// Connections that wait to be accepted.
 pub(super) const BACKLOG: i32 = 1024;
+/// A server that was killed may keep its ports for a moment, until its last thread is gone.
+const BIND_LIMIT: Duration = Duration::from_secs(3);
+const BIND_PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) fn bind(address: SocketAddr, backlog: i32) -> Result<std::net::TcpListener, StartError> {
     let listen = || {
@@ -34,6 +37,25 @@ pub(super) fn bind(address: SocketAddr, backlog: i32) -> Result<std::net::TcpLis
         Ok(socket.into())
     };
     listen().map_err(|source| StartError::Bind { address, source })
+}
+
+/// At the start of a server: asks again for a port that is in use, and says so. Blocks for so long.
+pub(super) fn bind_in_time(address: SocketAddr, backlog: i32) -> Result<std::net::TcpListener, StartError> {
+    let end = Instant::now() + BIND_LIMIT;
+    let mut said = false;
+    loop {
+        match bind(address, backlog) {
+            Err(StartError::Bind { source, .. })
+                if source.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < end =>
+            {
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!(%address, limit_ms = BIND_LIMIT.as_millis(), "the port is in use: asking again");
+                }
+                std::thread::sleep(BIND_PAUSE);
+            }
+            done => return done,
+        }
+    }
 }
 
 /// What is on its way to one client.
@@ -233,5 +255,33 @@ fn next_frame(buffer: &mut BytesMut, first: bool, bytes_max: usize) -> Option<St
             Some(Step::Frame(buffer.split_to(n).freeze()))
         }
         _ => Some(Step::Broken),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_given_up_soon_is_waited_for() {
+        let held = bind("127.0.0.1:0".parse().unwrap(), 0).unwrap();
+        let address = held.local_addr().unwrap();
+        assert!(matches!(bind(address, 0), Err(StartError::Bind { .. })));
+        let owner = std::thread::spawn(move || {
+            std::thread::sleep(5 * BIND_PAUSE);
+            drop(held);
+        });
+        let begun = Instant::now();
+        assert_eq!(bind_in_time(address, 0).unwrap().local_addr().unwrap(), address);
+        assert!(begun.elapsed() < BIND_LIMIT);
+        owner.join().unwrap();
+    }
+
+    #[test]
+    fn a_port_that_is_not_given_up_is_refused_in_the_end() {
+        let held = bind("127.0.0.1:0".parse().unwrap(), 0).unwrap();
+        let begun = Instant::now();
+        let refused = bind_in_time(held.local_addr().unwrap(), 0);
+        assert!(matches!(refused, Err(StartError::Bind { .. })) && begun.elapsed() >= BIND_LIMIT);
     }
 }

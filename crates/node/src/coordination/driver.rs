@@ -180,10 +180,10 @@ pub fn start(
     // Ports are taken here, so that a start that cannot succeed fails at once.
     let mut listeners = Vec::new();
     for address in &settings.client_addresses {
-        listeners.push(clients::bind(*address, settings.backlog)?);
+        listeners.push(clients::bind_in_time(*address, settings.backlog)?);
     }
     let election_listener = match settings.peers.get(&settings.config.id) {
-        Some((_, election)) => Some(clients::bind(*election, clients::BACKLOG)?),
+        Some((_, election)) => Some(clients::bind_in_time(*election, clients::BACKLOG)?),
         None => None,
     };
     let (ready, is_ready) = std_mpsc::channel();
