@@ -187,18 +187,20 @@ def report(a, ours, releases, cells, filled, idled):
              "Written by `cargo xtask bench`%s on %s. %s and Apache ZooKeeper %s in one run, in turns, %d times; medians. The load generator," % (" -- --quick" if a.quick else "", time.strftime("%Y-%m-%d"), ours, " and ".join(releases.values()), a.repeat),
              "the three servers and their disks share one machine: %d processors (%s), Linux %s. Figures of one row are" % (os.cpu_count(), model, platform.release()),
              "comparable; those of another run are not. Ratios are to the better of Apache's releases: the one with more operations", "a second, and of times, memory and processor time the smaller figure. A row of the first table was measured for %g s, behind one" % a.seconds, "that was not.", "",
-             "The floor is a leader and two followers that commit what they are sent with sockets, batches and synced logs, without", "a tree (`cargo xtask floor`). It does it plainly: its logs grow with each write, and its threads sleep when they wait.", "", "## Three nodes", ""]
+             "The floor is a leader and two followers that commit what they are sent with sockets, batches and synced logs, without", "a tree (`cargo xtask floor`). It does it plainly: its logs grow with each write, and its threads sleep when they wait.",
+             "Where a part of Apache's time is less than the floor's whole one, no server on this machine has it.", "", "## Three nodes", ""]
     if UNFINISHED:
         lines[-2:-2] = ["Made again, for their load got no answer within its limit: " + "; ".join("%s, %s" % u for u in UNFINISHED) + ".", ""]
     rows = []
+    both = lambda of: "%.2f / %.2f" % (of["p50_us"] / 1000, of["p99_us"] / 1000)
     for cell in sorted({c for k, c in cells if k == "trivet" and isinstance(c, tuple)}, key=lambda c: ([w[0] for w in WORK].index(c[0]), c[1], SHAPES.index(c[2:]))):
         x, f = cells["trivet", cell], cells.get(("floor", cell))
         better = max(releases, key=lambda k: cells[k, cell]["ops_s"])
         y = cells[better, cell]
         rows.append(["%s %d B" % cell[:2], "%d x %d" % cell[2:], "{:,.0f}".format(x["ops_s"]), "{:,.0f}".format(y["ops_s"]), releases[better], ratio(x["ops_s"], y["ops_s"]),
-                     "{:,.0f}".format(f["ops_s"]) if f else "", "%.1f / %.1f" % (x["p50_us"] / 1000, x["p99_us"] / 1000), "%.1f / %.1f" % (y["p50_us"] / 1000, y["p99_us"] / 1000), ratio(x["p99_us"], y["p99_us"]),
-                     "%.0f" % x["cpu_us"], "%.0f" % y["cpu_us"], ratio(x["cpu_us"], y["cpu_us"])])
-    table(lines, ["", "sessions x open", "Trivet ops/s", "Apache ops/s", "which", "ratio", "floor ops/s", "Trivet p50 / p99 ms", "Apache p50 / p99 ms", "ratio of p99", "Trivet CPU us/op, all nodes", "Apache CPU", "ratio"], rows)
+                     "{:,.0f}".format(f["ops_s"]) if f else "", both(x), both(y), ratio(x["p99_us"], y["p99_us"]), both(f) if f else "",
+                     "%.0f" % x["cpu_us"], "%.0f" % y["cpu_us"], ratio(x["cpu_us"], y["cpu_us"]), "%.0f" % f["cpu_us"] if f else ""])
+    table(lines, ["", "sessions x open", "Trivet ops/s", "Apache ops/s", "which", "ratio", "floor ops/s", "Trivet p50 / p99 ms", "Apache p50 / p99 ms", "ratio of p99", "floor p50 / p99 ms", "Trivet CPU us/op, all nodes", "Apache CPU", "ratio", "floor CPU"], rows)
     head = ["", "Trivet"] + ["Apache " + v for v in releases.values()] + ["ratio"]
 
     def row(name, show, value, figures, best=min):
@@ -210,7 +212,7 @@ def report(a, ours, releases, cells, filled, idled):
     if ("trivet", "connect") in cells:
         table(lines, head, [
             row("sessions opened and closed a second, 32 at a time", lambda f: "{:,.0f}".format(f["ops_s"]), lambda f: f["ops_s"], of(cells, "connect"), max),
-            row("until the last of 1,000 watchers has heard, p50 / p99 ms", lambda f: "%.1f / %.1f" % (f["p50_us"] / 1000, f["p99_us"] / 1000), lambda f: f["p99_us"], of(cells, "watch"))])
+            row("until the last of 1,000 watchers has heard, p50 / p99 ms", both, lambda f: f["p99_us"], of(cells, "watch"))])
     plain = lambda got, cell, name, key, form="%.0f", best=min: row(name, lambda f: form % f[key], lambda f: f[key], of(got, cell), best)
     for count in sorted({c for _, c in filled}):
         lines += ["## {:,} znodes of 100 B, one node".format(count), ""]

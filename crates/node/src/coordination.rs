@@ -10,6 +10,7 @@ mod loading;
 mod log_file;
 mod log_reader;
 mod machine;
+mod outgoing;
 mod packed;
 mod quorum_links;
 pub mod store;

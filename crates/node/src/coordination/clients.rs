@@ -2,19 +2,17 @@
 
 use super::driver::{feed_client, Shared, StartError};
 use super::machine;
+use super::outgoing::Outgoing;
 use bytes::{Buf, Bytes, BytesMut};
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::ReadHalf;
+use tokio::io::AsyncReadExt;
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
 use trivet_coordination::{ClientInput, ConnId};
 
-/// Bytes that may wait for a client that does not read; it is cut off beyond them.
-const OUTGOING_BYTES_MAX: usize = 64 << 20;
 /// A client has sent its first request, and the rest of one that it began, within this. (A session's own
 /// time-out takes over from there.)
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
@@ -58,32 +56,6 @@ pub(super) fn bind_in_time(address: SocketAddr, backlog: i32) -> Result<std::net
     }
 }
 
-/// What is on its way to one client.
-pub(super) struct Outgoing {
-    bytes: RefCell<Vec<u8>>,
-    finished: Cell<bool>,
-    wake: Notify,
-}
-
-impl Outgoing {
-    pub(super) fn push(&self, bytes: Vec<u8>) {
-        let mut waiting = self.bytes.borrow_mut();
-        if waiting.len() + bytes.len() > OUTGOING_BYTES_MAX {
-            waiting.clear();
-            self.finished.set(true);
-        } else if waiting.is_empty() {
-            *waiting = bytes;
-        } else {
-            waiting.extend_from_slice(&bytes);
-        }
-        self.wake.notify_one();
-    }
-    pub(super) fn finish(&self) {
-        self.finished.set(true);
-        self.wake.notify_one();
-    }
-}
-
 pub(super) fn serve(shared: Shared, listener: std::net::TcpListener) {
     let listener = TcpListener::from_std(listener).expect("a non-blocking listener on this runtime");
     tokio::task::spawn_local(async move {
@@ -97,7 +69,7 @@ pub(super) fn serve(shared: Shared, listener: std::net::TcpListener) {
     });
 }
 
-fn accept(shared: &Shared, mut stream: TcpStream, from: SocketAddr) {
+fn accept(shared: &Shared, stream: TcpStream, from: SocketAddr) {
     let mut d = shared.borrow_mut();
     let (limit, limit_of_all) = (d.settings().max_client_connections, d.settings().max_connections);
     let request_bytes_max = d.settings().request_bytes_max;
@@ -111,7 +83,8 @@ fn accept(shared: &Shared, mut stream: TcpStream, from: SocketAddr) {
     *count += 1;
     let conn = ConnId(d.next_conn);
     d.next_conn += 1;
-    let outgoing = Rc::new(Outgoing { bytes: RefCell::default(), finished: Cell::new(false), wake: Notify::new() });
+    let (mut reader, socket) = stream.into_split();
+    let outgoing = Outgoing::new(socket);
     d.connections.insert(conn, outgoing.clone());
     drop(d);
     let shared = shared.clone();
@@ -121,31 +94,15 @@ fn accept(shared: &Shared, mut stream: TcpStream, from: SocketAddr) {
             conn,
             ClientInput::Connected { ip: from.ip().to_canonical().to_string(), port: from.port() },
         );
-        // Nothing ends but the whole connection: its close says to the client what a shutdown would.
-        let (mut reader, mut writer) = stream.split();
-        let write = async {
-            loop {
-                let bytes = std::mem::take(&mut *outgoing.bytes.borrow_mut());
-                if !bytes.is_empty() {
-                    if writer.write_all(&bytes).await.is_err() {
-                        return;
-                    }
-                } else if outgoing.finished.get() {
-                    return;
-                } else {
-                    outgoing.wake.notified().await;
-                }
-            }
-        };
         tokio::select! {
-            () = write => {}
-            () = read(&shared, conn, &mut reader, request_bytes_max) => {
-                // What the core still had to say (the end of a session) goes out first.
-                outgoing.finish();
-                let rest = std::mem::take(&mut *outgoing.bytes.borrow_mut());
-                let _ = tokio::time::timeout(Duration::from_secs(1), writer.write_all(&rest)).await;
-            }
+            biased;
+            // What the core still had to say (the end of a session) goes out first.
+            () = read(&shared, conn, &mut reader, request_bytes_max) => outgoing.farewell().await,
+            () = outgoing.ended() => {}
         }
+        // Nothing ends but the whole connection: its close says to the client what a shutdown would.
+        outgoing.close();
+        drop(reader);
         feed_client(&shared, conn, ClientInput::Closed);
         let mut d = shared.borrow_mut();
         d.connections.remove(&conn);
@@ -191,7 +148,7 @@ impl Drop for Long {
 }
 
 /// Reads frames until the client ends or breaks the protocol.
-async fn read(shared: &Shared, conn: ConnId, reader: &mut ReadHalf<'_>, request_bytes_max: usize) {
+async fn read(shared: &Shared, conn: ConnId, reader: &mut OwnedReadHalf, request_bytes_max: usize) {
     let mut buffer = BytesMut::with_capacity(4096);
     let mut first = true;
     let mut long = None;

@@ -9,6 +9,7 @@ use super::clients;
 use super::election_links::ElectionLinks;
 use super::log_reader::{self, LogReader};
 use super::machine;
+use super::outgoing::{Outgoing, Writer};
 use super::quorum_links::{self, QuorumLink};
 use super::store::{Store, StoreError};
 use crate::clock::{wall_ms, Clock};
@@ -138,7 +139,8 @@ pub(super) struct Driver {
     wal: std_mpsc::Sender<(u64, DiskOp)>,
     members: std_mpsc::Sender<(String, Option<String>)>,
     pub(super) inbox: mpsc::Sender<Message>,
-    pub(super) connections: HashMap<ConnId, Rc<clients::Outgoing>>,
+    pub(super) connections: HashMap<ConnId, Rc<Outgoing>>,
+    writer: Rc<Writer>,
     pub(super) per_address: HashMap<std::net::IpAddr, usize>,
     pub(super) next_conn: u64,
     /// Bytes of long requests that are coming in.
@@ -205,6 +207,7 @@ pub fn start(
                     members,
                     inbox,
                     connections: HashMap::new(),
+                    writer: Rc::default(),
                     per_address: HashMap::new(),
                     next_conn: 1,
                     long_bytes: Rc::default(),
@@ -283,6 +286,8 @@ async fn run(shared: Shared, mut messages: mpsc::Receiver<Message>, status: Arc<
     shared.borrow_mut().begin();
     let busy_poll = shared.borrow().busy_poll.clone();
     tokio::task::spawn_local(async move { busy_poll.run().await });
+    let writer = shared.borrow().writer.clone();
+    tokio::task::spawn_local(async move { writer.run().await });
     let mut timer = tokio::time::interval(TIMER_STEP);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut batch = Vec::new();
@@ -464,12 +469,12 @@ impl Driver {
             }
             Effect::Client { conn, bytes } => {
                 if let Some(out) = self.connections.get(&conn) {
-                    out.push(bytes);
+                    self.writer.push(out, bytes);
                 }
             }
             Effect::CloseClient(conn) => {
                 if let Some(out) = self.connections.remove(&conn) {
-                    out.finish();
+                    self.writer.finish(&out);
                 }
             }
             Effect::Members { text, next } => drop(self.members.send((text, next))),

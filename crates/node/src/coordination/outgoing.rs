@@ -1,0 +1,346 @@
+//! What is on its way to clients.
+//!
+//! One task writes for all of them, behind what else the role's thread has to do: what was said to a client meanwhile
+//! goes out with one call, and a thousand clients that are told of a change wake nothing a thousand times. A client
+//! that does not take what it gets has a task of its own until it does.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+/// Bytes that may wait for a client that does not read; it is cut off beyond them.
+const BYTES_MAX: usize = 64 << 20;
+/// What was said last may take so long when the connection ends.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
+/// Clients that are written to before the role's thread looks at its other tasks.
+const AT_ONCE_MAX: usize = 64;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// Nothing waits.
+    Idle,
+    /// The writer has it on its list.
+    Listed,
+    /// The client does not take it. A task waits until it does.
+    Blocked,
+}
+
+/// To one client.
+pub(super) struct Outgoing {
+    /// Nothing when the connection is over.
+    socket: RefCell<Option<OwnedWriteHalf>>,
+    waiting: RefCell<Vec<u8>>,
+    state: Cell<State>,
+    finished: Cell<bool>,
+    blocked: RefCell<Option<AbortHandle>>,
+    ended: Notify,
+}
+
+impl Outgoing {
+    pub(super) fn new(socket: OwnedWriteHalf) -> Rc<Outgoing> {
+        Rc::new(Outgoing {
+            socket: RefCell::new(Some(socket)),
+            waiting: RefCell::default(),
+            state: Cell::new(State::Idle),
+            finished: Cell::new(false),
+            blocked: RefCell::default(),
+            ended: Notify::new(),
+        })
+    }
+
+    /// Until the connection is to end: all is out that was to go, or it cannot be.
+    pub(super) async fn ended(&self) {
+        self.ended.notified().await;
+    }
+
+    /// The client says no more: what it was told last goes out within a limit.
+    pub(super) async fn farewell(self: &Rc<Self>) {
+        self.finished.set(true);
+        if self.state.get() != State::Blocked {
+            self.write();
+        }
+        if self.state.get() == State::Blocked {
+            let _ = tokio::time::timeout(FAREWELL_LIMIT, self.ended()).await;
+        }
+    }
+
+    /// Nothing more is written. The socket is closed with its other half, and not before.
+    pub(super) fn close(&self) {
+        if let Some(task) = self.blocked.take() {
+            task.abort();
+        }
+        if let Some(socket) = self.socket.take() {
+            socket.forget();
+        }
+    }
+
+    /// As much of it as the socket takes.
+    fn take(&self, bytes: &[u8]) -> io::Result<usize> {
+        match &*self.socket.borrow() {
+            Some(socket) => socket.try_write(bytes),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn write(self: &Rc<Self>) {
+        self.state.set(State::Idle);
+        let mut bytes = std::mem::take(&mut *self.waiting.borrow_mut());
+        if !bytes.is_empty() {
+            match self.take(&bytes) {
+                Ok(all) if all == bytes.len() => {}
+                Ok(part) => {
+                    bytes.drain(..part);
+                    return self.block(bytes);
+                }
+                Err(e) if is_for_now(&e) => return self.block(bytes),
+                Err(_) => return self.ended.notify_one(),
+            }
+        }
+        if self.finished.get() {
+            self.ended.notify_one();
+        }
+    }
+
+    fn block(self: &Rc<Self>, bytes: Vec<u8>) {
+        self.state.set(State::Blocked);
+        let out = self.clone();
+        let task = tokio::task::spawn_local(async move {
+            let written = out.write_when_it_goes(bytes).await;
+            if written.is_err() || out.finished.get() {
+                out.ended.notify_one();
+            }
+            // After an error nothing is written any more.
+            if written.is_ok() {
+                out.state.set(State::Idle);
+            }
+        });
+        *self.blocked.borrow_mut() = Some(task.abort_handle());
+    }
+
+    async fn write_when_it_goes(&self, mut bytes: Vec<u8>) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let mut at = 0;
+            while at < bytes.len() {
+                match self.take(&bytes[at..]) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(part) => at += part,
+                    Err(e) if is_for_now(&e) => self.is_writable().await?,
+                    Err(e) => return Err(e),
+                }
+            }
+            bytes = std::mem::take(&mut *self.waiting.borrow_mut());
+        }
+        Ok(())
+    }
+
+    async fn is_writable(&self) -> io::Result<()> {
+        std::future::poll_fn(|cx| match &*self.socket.borrow() {
+            Some(socket) => socket.as_ref().poll_write_ready(cx),
+            None => std::task::Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        })
+        .await
+    }
+}
+
+fn is_for_now(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// The clients that something waits for.
+#[derive(Default)]
+pub(super) struct Writer {
+    listed: RefCell<VecDeque<Rc<Outgoing>>>,
+    wake: Notify,
+}
+
+impl Writer {
+    pub(super) fn push(&self, out: &Rc<Outgoing>, bytes: Vec<u8>) {
+        let mut waiting = out.waiting.borrow_mut();
+        if waiting.len() + bytes.len() > BYTES_MAX {
+            waiting.clear();
+            return out.ended.notify_one();
+        }
+        if waiting.is_empty() {
+            *waiting = bytes;
+        } else {
+            waiting.extend_from_slice(&bytes);
+        }
+        self.list(out);
+    }
+
+    /// The connection ends when all is out; soon, if the client does not take it.
+    pub(super) fn finish(&self, out: &Rc<Outgoing>) {
+        out.finished.set(true);
+        if out.state.get() == State::Blocked {
+            let out = out.clone();
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep(FAREWELL_LIMIT).await;
+                out.ended.notify_one();
+            });
+        } else {
+            self.list(out);
+        }
+    }
+
+    fn list(&self, out: &Rc<Outgoing>) {
+        if out.state.get() == State::Idle {
+            out.state.set(State::Listed);
+            let mut listed = self.listed.borrow_mut();
+            if listed.is_empty() {
+                self.wake.notify_one();
+            }
+            listed.push_back(out.clone());
+        }
+    }
+
+    /// Beside all else that the thread does.
+    pub(super) async fn run(&self) {
+        let mut count = 0;
+        loop {
+            let next = self.listed.borrow_mut().pop_front();
+            match next {
+                Some(out) => {
+                    // Not if it was written to otherwise meanwhile.
+                    if out.state.get() == State::Listed {
+                        out.write();
+                    }
+                    count += 1;
+                    if count % AT_ONCE_MAX == 0 {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                None => self.wake.notified().await,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::tcp::OwnedReadHalf;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::timeout;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    /// A client, and what is on its way to it.
+    async fn connected() -> (TcpStream, OwnedReadHalf, Rc<Outgoing>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (reader, socket) = accepted.unwrap().0.into_split();
+        (client.unwrap(), reader, Outgoing::new(socket))
+    }
+
+    fn with_a_writer<F: std::future::Future>(test: impl FnOnce(Rc<Writer>) -> F) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let writer = Rc::new(Writer::default());
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let runs = writer.clone();
+            tokio::task::spawn_local(async move { runs.run().await });
+            test(writer).await
+        });
+    }
+
+    #[test]
+    fn what_is_said_goes_out_in_order_and_the_connection_ends_behind_it() {
+        with_a_writer(|writer| async move {
+            let (mut client, reader, out) = connected().await;
+            for n in 0..100u8 {
+                writer.push(&out, vec![n; 3]);
+                if n % 7 == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            writer.finish(&out);
+            timeout(SOON, out.ended()).await.unwrap();
+            out.close();
+            drop(reader);
+            let mut got = Vec::new();
+            client.read_to_end(&mut got).await.unwrap();
+            assert_eq!(got, (0..100u8).flat_map(|n| [n; 3]).collect::<Vec<_>>());
+        });
+    }
+
+    #[test]
+    fn a_client_that_reads_late_gets_all_of_it_while_others_are_served() {
+        with_a_writer(|writer| async move {
+            let (mut late, _reader, out) = connected().await;
+            let piece: Vec<u8> = (0..1 << 20).map(|n: u32| n as u8 ^ (n >> 8) as u8).collect();
+            for _ in 0..32 {
+                writer.push(&out, piece.clone());
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(out.state.get(), State::Blocked);
+            let (mut other, _other_reader, to_other) = connected().await;
+            writer.push(&to_other, b"answer".to_vec());
+            let mut answer = [0; 6];
+            timeout(SOON, other.read_exact(&mut answer)).await.unwrap().unwrap();
+            assert_eq!(&answer, b"answer");
+            let mut got = vec![0; piece.len()];
+            for _ in 0..32 {
+                timeout(SOON, late.read_exact(&mut got)).await.unwrap().unwrap();
+                assert!(got == piece);
+            }
+            // And what comes behind it.
+            writer.push(&out, b"answer".to_vec());
+            timeout(SOON, late.read_exact(&mut answer)).await.unwrap().unwrap();
+            assert_eq!((&answer, out.state.get()), (b"answer", State::Idle));
+        });
+    }
+
+    #[test]
+    fn a_client_that_never_reads_is_cut_off() {
+        with_a_writer(|writer| async move {
+            let (_silent, _reader, out) = connected().await;
+            let mut most = 0;
+            // Besides what waits, there is what its task writes, and what the kernel took.
+            for _ in 0..3 * (BYTES_MAX >> 20) {
+                writer.push(&out, vec![1; 1 << 20]);
+                most = most.max(out.waiting.borrow().len());
+                tokio::task::yield_now().await;
+            }
+            assert!(most > BYTES_MAX / 2 && most <= BYTES_MAX);
+            timeout(SOON, out.ended()).await.unwrap();
+        });
+    }
+
+    #[test]
+    fn a_session_that_ends_while_its_client_does_not_read_ends_soon() {
+        with_a_writer(|writer| async move {
+            let (_silent, reader, out) = connected().await;
+            while out.state.get() != State::Blocked {
+                writer.push(&out, vec![1; 1 << 20]);
+                tokio::task::yield_now().await;
+            }
+            writer.finish(&out);
+            timeout(SOON, out.ended()).await.unwrap();
+            // The end of a client that does not read, either.
+            timeout(SOON, out.farewell()).await.unwrap();
+            out.close();
+            drop(reader);
+            tokio::task::yield_now().await;
+            assert_eq!(Rc::strong_count(&out), 1, "no task waits for it");
+        });
+    }
+
+    #[test]
+    fn what_was_said_last_reaches_a_client_that_says_no_more() {
+        with_a_writer(|writer| async move {
+            let (mut client, reader, out) = connected().await;
+            writer.push(&out, b"the end".to_vec());
+            timeout(SOON, out.farewell()).await.unwrap();
+            out.close();
+            drop(reader);
+            let mut got = Vec::new();
+            client.read_to_end(&mut got).await.unwrap();
+            assert_eq!(got, b"the end");
+        });
+    }
+}
