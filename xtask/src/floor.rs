@@ -2,8 +2,11 @@
 //! tree, no sessions, no elections. It speaks as much of ZooKeeper's client protocol as the load generator needs. Its log
 //! grows with each write, through the page cache, and its threads sleep when they wait: what it reaches is what plain
 //! sockets, batches and syncs allow on this machine, and not a bound.
+//!
+//! Clients write at the leader, where the beginning and the end of a session are logged and committed, too. At all three
+//! they can watch: whoever read with a watch is told of the next write, whatever it is.
 
-use anyhow::Context;
+use anyhow::{bail, Context};
 use bytes::{Buf, BytesMut};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -11,15 +14,16 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, Notify};
-use trivet_formats::client::{ConnectResponse, ReplyHeader, Stat};
+use trivet_formats::client::{err, event, op, xid, ConnectResponse, ReplyHeader, Stat, WatcherEvent};
 use trivet_formats::Jute;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Where clients connect; the followers listen at the two ports behind it
+    /// Where clients connect; the followers listen at the two ports behind it, and for clients that watch at the next two
     #[arg(long, default_value = "127.0.0.71:2181")]
     listen: SocketAddr,
     /// Folder for the three logs
@@ -77,13 +81,100 @@ impl Outgoing {
     }
 }
 
+/// A task that ends with its client.
+struct Ends(tokio::task::AbortHandle);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Outgoing {
+    fn answer(&self, xid: i32, zxid: i64, body: &[u8]) {
+        let mut answer = Vec::with_capacity(100);
+        ((16 + body.len()) as i32).put(&mut answer);
+        ReplyHeader { xid, zxid, err: err::OK }.put(&mut answer);
+        answer.extend_from_slice(body);
+        self.push(&answer);
+    }
+    fn hello(&self) {
+        let hello = ConnectResponse { timeout_ms: 20_000, session: 1, password: [0; 16], read_only: Some(false) };
+        let hello = hello.to_vec();
+        self.push(&(hello.len() as i32).to_be_bytes());
+        self.push(&hello);
+    }
+}
+
+/// Somebody watches at one of the nodes, which are threads of this process: the followers are told of writes.
+static WATCHED: AtomicBool = AtomicBool::new(false);
+
+/// What the leader sends for a write that is committed, where a record's length would be.
+const TELL: [u8; 4] = [0; 4];
+
+/// The clients of one node that watch.
+#[derive(Default)]
+struct Watchers(RefCell<Vec<Rc<Outgoing>>>);
+
+impl Watchers {
+    /// Answers a read; no other request.
+    fn read(&self, client: &Rc<Outgoing>, record: &[u8]) -> bool {
+        let number = |at: usize| record.get(at..at + 4).map(|b| i32::from_be_bytes(b.try_into().expect("4")));
+        let (Some(xid), Some(op::GET_DATA)) = (number(4), number(8)) else { return false };
+        if record.last() == Some(&1) {
+            WATCHED.store(true, Ordering::Relaxed);
+            self.0.borrow_mut().push(client.clone());
+        }
+        client.answer(xid, 0, &Stat::default().to_vec());
+        true
+    }
+    fn tell(&self) {
+        let event = WatcherEvent {
+            kind: event::NODE_DATA_CHANGED,
+            state: event::STATE_SYNC_CONNECTED,
+            path: "/watched".into(),
+        };
+        let event = event.to_vec();
+        self.0.take().iter().for_each(|client| client.answer(xid::NOTIFICATION, -1, &event));
+    }
+}
+
 /// The next frame with its length, when all of it is there.
 fn frame(buffer: &mut BytesMut) -> Option<BytesMut> {
     let length = u32::from_be_bytes(buffer.get(..4)?.try_into().expect("4")) as usize;
     (buffer.len() >= 4 + length).then(|| buffer.split_to(4 + length))
 }
 
-async fn follow(listen: SocketAddr, path: PathBuf) -> anyhow::Result<()> {
+/// Of a follower: it says hello, and answers reads.
+async fn watcher(watchers: Rc<Watchers>, stream: TcpStream) -> anyhow::Result<()> {
+    stream.set_nodelay(true)?;
+    let (mut reader, writer) = stream.into_split();
+    let out = Rc::new(Outgoing::default());
+    let _writes = Ends(tokio::task::spawn_local(out.clone().write(writer)).abort_handle());
+    let mut buffer = BytesMut::with_capacity(1 << 12);
+    let mut first = true;
+    while reader.read_buf(&mut buffer).await? > 0 {
+        while let Some(record) = frame(&mut buffer) {
+            if std::mem::take(&mut first) {
+                out.hello();
+            } else if !watchers.read(&out, &record) {
+                bail!("a follower of the floor only reads");
+            }
+        }
+        buffer.reserve(1 << 12);
+    }
+    Ok(())
+}
+
+async fn follow(listen: SocketAddr, clients: SocketAddr, path: PathBuf) -> anyhow::Result<()> {
+    let watchers = Rc::new(Watchers::default());
+    let (own, from_clients) = (watchers.clone(), TcpListener::bind(clients).await?);
+    tokio::task::spawn_local(async move {
+        while let Ok((stream, _)) = from_clients.accept().await {
+            let watchers = own.clone();
+            tokio::task::spawn_local(async move { drop(watcher(watchers, stream).await) });
+        }
+    });
     let listener = TcpListener::bind(listen).await?;
     let (stream, _) = listener.accept().await?;
     stream.set_nodelay(true)?;
@@ -99,18 +190,29 @@ async fn follow(listen: SocketAddr, path: PathBuf) -> anyhow::Result<()> {
     let mut buffer = BytesMut::with_capacity(1 << 16);
     while reader.read_buf(&mut buffer).await? > 0 {
         while let Some(record) = frame(&mut buffer) {
-            records.send(record.to_vec())?;
+            if *record == TELL {
+                watchers.tell();
+            } else {
+                records.send(record.to_vec())?;
+            }
         }
         buffer.reserve(1 << 16);
     }
     Ok(())
 }
 
+/// What a client is told when its record is committed.
+enum Answer {
+    Hello,
+    Stat(i32),
+}
+
 struct Leader {
     /// How many records this node and the followers have on disk.
     on_disk: RefCell<[u64; 3]>,
     committed: Cell<u64>,
-    waiting: RefCell<VecDeque<(Rc<Outgoing>, i32)>>,
+    waiting: RefCell<VecDeque<(Rc<Outgoing>, Answer)>>,
+    watchers: Watchers,
     followers: Vec<Rc<Outgoing>>,
     records: std::sync::mpsc::Sender<Vec<u8>>,
 }
@@ -122,12 +224,17 @@ impl Leader {
         sorted.sort_unstable();
         let stat = Stat::default().to_vec();
         for _ in self.committed.replace(sorted[1].max(self.committed.get()))..self.committed.get() {
-            let Some((client, xid)) = self.waiting.borrow_mut().pop_front() else { return };
-            let mut answer = Vec::with_capacity(100);
-            ((16 + stat.len()) as i32).put(&mut answer);
-            ReplyHeader { xid, zxid: sorted[1] as i64, err: 0 }.put(&mut answer);
-            answer.extend_from_slice(&stat);
-            client.push(&answer);
+            let Some((client, answer)) = self.waiting.borrow_mut().pop_front() else { return };
+            match answer {
+                Answer::Hello => client.hello(),
+                Answer::Stat(xid) => {
+                    if WATCHED.load(Ordering::Relaxed) {
+                        self.followers.iter().for_each(|f| f.push(&TELL));
+                        self.watchers.tell();
+                    }
+                    client.answer(xid, sorted[1] as i64, &stat);
+                }
+            }
         }
     }
 }
@@ -136,21 +243,19 @@ async fn client(leader: Rc<Leader>, stream: TcpStream) -> anyhow::Result<()> {
     stream.set_nodelay(true)?;
     let (mut reader, writer) = stream.into_split();
     let out = Rc::new(Outgoing::default());
-    tokio::task::spawn_local(out.clone().write(writer));
+    let _writes = Ends(tokio::task::spawn_local(out.clone().write(writer)).abort_handle());
     let mut buffer = BytesMut::with_capacity(1 << 12);
     let mut first = true;
     while reader.read_buf(&mut buffer).await? > 0 {
         while let Some(record) = frame(&mut buffer) {
-            if std::mem::take(&mut first) {
-                let hello =
-                    ConnectResponse { timeout_ms: 20_000, session: 1, password: [0; 16], read_only: Some(false) };
-                let hello = hello.to_vec();
-                out.push(&(hello.len() as i32).to_be_bytes());
-                out.push(&hello);
+            let answer = if std::mem::take(&mut first) {
+                Answer::Hello
+            } else if leader.watchers.read(&out, &record) {
                 continue;
-            }
-            let xid = (&record[4..8]).get_i32();
-            leader.waiting.borrow_mut().push_back((out.clone(), xid));
+            } else {
+                Answer::Stat((&record[4..8]).get_i32())
+            };
+            leader.waiting.borrow_mut().push_back((out.clone(), answer));
             leader.followers.iter().for_each(|f| f.push(&record));
             leader.records.send(record.to_vec())?;
         }
@@ -181,6 +286,7 @@ async fn lead(listen: SocketAddr, followers: [SocketAddr; 2], path: PathBuf) -> 
         on_disk: RefCell::default(),
         committed: Cell::new(0),
         waiting: RefCell::default(),
+        watchers: Watchers::default(),
         followers: outgoing,
         records,
     });
@@ -218,13 +324,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let at = |n: u16| SocketAddr::new(args.listen.ip(), args.listen.port() + n);
     let node = |n: u16| {
         let (listen, path) = (at(n), args.data.join(format!("floor.{n}")));
-        let followers = [at(1), at(2)];
+        let (followers, at_clients) = ([at(1), at(2)], at(2 + n));
         std::thread::spawn(move || -> anyhow::Result<()> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let local = tokio::task::LocalSet::new();
             match n {
                 0 => local.block_on(&runtime, lead(listen, followers, path)),
-                _ => local.block_on(&runtime, follow(listen, path)),
+                _ => local.block_on(&runtime, follow(listen, at_clients, path)),
             }
         })
     };

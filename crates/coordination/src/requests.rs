@@ -146,6 +146,12 @@ fn framed(parts: &[&[u8]]) -> Vec<u8> {
     out
 }
 
+fn notification(kind: i32, path: &str, zxid: i64) -> Vec<u8> {
+    let header = ReplyHeader { xid: xid::NOTIFICATION, zxid, err: err::OK };
+    let body = WatcherEvent { kind, state: event::STATE_SYNC_CONNECTED, path: path.into() };
+    framed(&[&header.to_vec(), &body.to_vec()])
+}
+
 impl Server {
     pub(crate) fn client(&mut self, id: ConnId, input: ClientInput) {
         let now = self.now.mono_ms;
@@ -618,18 +624,22 @@ impl Server {
         acl: &[trivet_formats::client::Acl],
         zxid: i64,
     ) {
-        for id in to.difference(except) {
+        let mut told = to.difference(except).peekable();
+        if told.peek().is_none() {
+            return;
+        }
+        // A thousand clients are told the same.
+        let frame = notification(kind, path, zxid);
+        for id in told {
             let readable = self.clients.conns.get(id).is_some_and(|c| acl::allows(acl, perms::READ, &c.ids));
             if readable {
-                self.event(*id, kind, path, zxid);
+                self.client_send(*id, frame.clone());
             }
         }
     }
 
     fn event(&mut self, id: ConnId, kind: i32, path: &str, zxid: i64) {
-        let header = ReplyHeader { xid: xid::NOTIFICATION, zxid, err: err::OK };
-        let body = WatcherEvent { kind, state: event::STATE_SYNC_CONNECTED, path: path.into() };
-        self.client_send(id, framed(&[&header.to_vec(), &body.to_vec()]));
+        self.client_send(id, notification(kind, path, zxid));
     }
 
     /// The reply to the client that asked, if it is one of this server.
