@@ -9,6 +9,8 @@ SETTINGS = ("DigestAuthenticationProvider.superDigest=super:D/InIHSb7yEEbrWz8b9l
             "enforceQuota=true\nmaxSessionTimeout=40000\n")
 PROPERTIES = {"znode.container.checkIntervalMs": 500, "znode.container.maxNeverUsedIntervalMs": 0}
 CHECKS = []
+# Checks behind which a release of Apache's answers nobody any more. 3.8.0 does not, and has to say what ours says.
+BREAKS = {"requests that are cut off": "3.9.5 stops serving"}
 # Checks whose outcome differs from Apache 3.8.0's because ours does what 3.9 does (SPEC of 3.9.5, read in its source).
 NEWER = {
     "35 events of nodes that may not be read": "3.8.4 and 3.9.2 hide them",
@@ -707,19 +709,23 @@ def _(w):
 
 
 def run(kind, only):
-    e = Ensemble({i: kind for i in (1, 2, 3)}, settings=SETTINGS, properties=PROPERTIES)
     out = {}
-    with e:
-        e.wait_all()
-        w = World(e)
-        for name, f in CHECKS:
-            if only and not any(o in name for o in only):
-                continue
-            try:
-                out[name] = repr(f(w))
-            except Exception as ex:
-                out[name] = "FAILED %s: %s" % (type(ex).__name__, ex)
-            w.end()
+    left = [(name, f) for name, f in CHECKS if not only or any(o in name for o in only)]
+    while left:
+        e = Ensemble({i: kind for i in (1, 2, 3)}, settings=SETTINGS, properties=PROPERTIES)
+        with e:
+            e.wait_all()
+            w = World(e)
+            while left:
+                name, f = left.pop(0)
+                try:
+                    out[name] = repr(f(w))
+                except Exception as ex:
+                    # What made it fail may have broken the ensemble, too: the others get a new one.
+                    out[name] = "FAILED %s: %s" % (type(ex).__name__, ex)
+                    break
+                finally:
+                    w.end()
     return out
 
 
@@ -741,6 +747,8 @@ def main():
         same = ours[name] == theirs[name] and not ours[name].startswith("FAILED")
         same_count += same
         reason = NEWER.get(name) or DIFFERENT.get(name)
+        if theirs[name].startswith("FAILED"):
+            reason = reason or BREAKS.get(name)
         print("%s  %s" % ("same     " if same else "differs  ", name) + ("" if same else ": " + (reason or "NO REASON")))
         if not same:
             print("    ours   %s\n    Apache %s" % (ours[name][:1500], theirs[name][:1500]))
