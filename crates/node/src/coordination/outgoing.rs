@@ -162,7 +162,9 @@ impl Writer {
     pub(super) fn push(&self, out: &Rc<Outgoing>, bytes: Vec<u8>) {
         let mut waiting = out.waiting.borrow_mut();
         if waiting.len() + bytes.len() > BYTES_MAX {
+            // What comes behind the gap does not go out any more.
             waiting.clear();
+            out.close();
             return out.ended.notify_one();
         }
         if waiting.is_empty() {
@@ -308,6 +310,7 @@ mod tests {
             }
             assert!(most > BYTES_MAX / 2 && most <= BYTES_MAX);
             timeout(SOON, out.ended()).await.unwrap();
+            assert!(out.socket.borrow().is_none(), "nothing goes out behind what was dropped");
         });
     }
 
