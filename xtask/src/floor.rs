@@ -65,6 +65,19 @@ struct Outgoing {
 }
 
 impl Outgoing {
+    fn answer(&self, xid: i32, zxid: i64, body: &[u8]) {
+        let mut answer = Vec::with_capacity(100);
+        ((16 + body.len()) as i32).put(&mut answer);
+        ReplyHeader { xid, zxid, err: err::OK }.put(&mut answer);
+        answer.extend_from_slice(body);
+        self.push(&answer);
+    }
+    fn hello(&self) {
+        let hello = ConnectResponse { timeout_ms: 20_000, session: 1, password: [0; 16], read_only: Some(false) };
+        let hello = hello.to_vec();
+        self.push(&(hello.len() as i32).to_be_bytes());
+        self.push(&hello);
+    }
     fn push(&self, bytes: &[u8]) {
         self.bytes.borrow_mut().extend_from_slice(bytes);
         self.wake.notify_one();
@@ -87,22 +100,6 @@ struct Ends(tokio::task::AbortHandle);
 impl Drop for Ends {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-impl Outgoing {
-    fn answer(&self, xid: i32, zxid: i64, body: &[u8]) {
-        let mut answer = Vec::with_capacity(100);
-        ((16 + body.len()) as i32).put(&mut answer);
-        ReplyHeader { xid, zxid, err: err::OK }.put(&mut answer);
-        answer.extend_from_slice(body);
-        self.push(&answer);
-    }
-    fn hello(&self) {
-        let hello = ConnectResponse { timeout_ms: 20_000, session: 1, password: [0; 16], read_only: Some(false) };
-        let hello = hello.to_vec();
-        self.push(&(hello.len() as i32).to_be_bytes());
-        self.push(&hello);
     }
 }
 
@@ -145,8 +142,11 @@ fn frame(buffer: &mut BytesMut) -> Option<BytesMut> {
     (buffer.len() >= 4 + length).then(|| buffer.split_to(4 + length))
 }
 
-/// Of a follower: it says hello, and answers reads.
-async fn watcher(watchers: Rc<Watchers>, stream: TcpStream) -> anyhow::Result<()> {
+/// Hands over what a client sends, until it ends or is refused; the first record is its hello.
+async fn each_record(
+    stream: TcpStream,
+    mut handle: impl FnMut(&Rc<Outgoing>, &[u8], bool) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     stream.set_nodelay(true)?;
     let (mut reader, writer) = stream.into_split();
     let out = Rc::new(Outgoing::default());
@@ -155,15 +155,24 @@ async fn watcher(watchers: Rc<Watchers>, stream: TcpStream) -> anyhow::Result<()
     let mut first = true;
     while reader.read_buf(&mut buffer).await? > 0 {
         while let Some(record) = frame(&mut buffer) {
-            if std::mem::take(&mut first) {
-                out.hello();
-            } else if !watchers.read(&out, &record) {
-                bail!("a follower of the floor only reads");
-            }
+            handle(&out, &record, std::mem::take(&mut first))?;
         }
         buffer.reserve(1 << 12);
     }
     Ok(())
+}
+
+/// Of a follower: it says hello, and answers reads.
+async fn watcher(watchers: Rc<Watchers>, stream: TcpStream) -> anyhow::Result<()> {
+    let handle = |out: &Rc<Outgoing>, record: &[u8], first| {
+        if first {
+            out.hello();
+        } else if !watchers.read(out, record) {
+            bail!("a follower of the floor only reads");
+        }
+        Ok(())
+    };
+    each_record(stream, handle).await
 }
 
 async fn follow(listen: SocketAddr, clients: SocketAddr, path: PathBuf) -> anyhow::Result<()> {
@@ -240,28 +249,19 @@ impl Leader {
 }
 
 async fn client(leader: Rc<Leader>, stream: TcpStream) -> anyhow::Result<()> {
-    stream.set_nodelay(true)?;
-    let (mut reader, writer) = stream.into_split();
-    let out = Rc::new(Outgoing::default());
-    let _writes = Ends(tokio::task::spawn_local(out.clone().write(writer)).abort_handle());
-    let mut buffer = BytesMut::with_capacity(1 << 12);
-    let mut first = true;
-    while reader.read_buf(&mut buffer).await? > 0 {
-        while let Some(record) = frame(&mut buffer) {
-            let answer = if std::mem::take(&mut first) {
-                Answer::Hello
-            } else if leader.watchers.read(&out, &record) {
-                continue;
-            } else {
-                Answer::Stat((&record[4..8]).get_i32())
-            };
-            leader.waiting.borrow_mut().push_back((out.clone(), answer));
-            leader.followers.iter().for_each(|f| f.push(&record));
-            leader.records.send(record.to_vec())?;
-        }
-        buffer.reserve(1 << 12);
-    }
-    Ok(())
+    let handle = |out: &Rc<Outgoing>, record: &[u8], first| {
+        let answer = if first {
+            Answer::Hello
+        } else if leader.watchers.read(out, record) {
+            return Ok(());
+        } else {
+            Answer::Stat((&record[4..8]).get_i32())
+        };
+        leader.waiting.borrow_mut().push_back((out.clone(), answer));
+        leader.followers.iter().for_each(|f| f.push(record));
+        Ok(leader.records.send(record.to_vec())?)
+    };
+    each_record(stream, handle).await
 }
 
 async fn lead(listen: SocketAddr, followers: [SocketAddr; 2], path: PathBuf) -> anyhow::Result<()> {
