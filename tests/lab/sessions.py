@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """What a client notices of its servers' bad moments. The leader is killed with SIGKILL, five times: clients of the other
 servers stay connected, and what they ask meanwhile waits and is answered. Two of three servers are gone for 12 s:
-sessions of 20 s survive it, with their ephemeral nodes."""
+sessions of 20 s survive it, with their ephemeral nodes. And a server that finds its ports in use waits for them, for a
+time: they may be those of one that was killed just now."""
+import socket
 import time
 from kazoo.client import KazooClient
 from kazoo.protocol.states import KazooState
@@ -59,3 +61,22 @@ with Ensemble({1: "trivet", 2: "trivet", 3: "trivet"}) as e:
         assert zk.exists("/alive-%d" % i), "the ephemeral node of server %d's client is gone" % i
         zk.stop()
     print("two of three servers gone for 12 s: three sessions of 20 s survived, with their ephemeral nodes")
+    follower = next(s for s in e.servers.values() if s is not e.leader())
+    follower.kill()
+    held = [socket.create_server((HOSTS[follower.number], port)) for port in (2181, 3888)]
+    follower.start()
+    time.sleep(1)
+    assert follower.process.poll() is None, "a server whose ports are in use for 1 s ended"
+    for s in held:
+        s.close()
+    e.wait_all(10)
+    follower.kill()
+    with socket.create_server((HOSTS[follower.number], 2181)):
+        follower.start()
+        assert follower.process.wait(10) != 0, "a server without its port ended as if all were well"
+    with open(follower.folder + "/log") as f:
+        said = f.read()[-2000:]
+    assert HOSTS[follower.number] + ":2181" in said and "in use" in said, said
+    follower.start()
+    e.wait_all()
+    print("a server waited 1 s for its ports, and said which one it did not get within its limit")

@@ -8,6 +8,7 @@ mod timeline;
 mod up;
 
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 /// NFS datastores for virtual machines on three nodes, built to outlive a bad night.
 #[derive(Parser)]
@@ -36,8 +37,28 @@ enum Command {
     Timeline(timeline::Args),
 }
 
-fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {}", told(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What failed, and why, on one line as the journal wants it. A cause that is in what was said already is not repeated.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |said, cause| {
+        if said.contains(&cause) {
+            said
+        } else {
+            format!("{said}: {cause}")
+        }
+    })
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
     let default = if matches!(cli.command, Command::Serve(_) | Command::Coordination(_)) { "info" } else { "warn" };
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("TRIVET_LOG").unwrap_or_else(|_| default.into()))
@@ -51,5 +72,22 @@ fn main() -> anyhow::Result<()> {
         Command::Datastore(args) => datastore::run(&args),
         Command::Coordination(args) => coordination::run(&args),
         Command::Timeline(args) => timeline::run(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told;
+    use anyhow::Context;
+
+    #[test]
+    fn an_error_is_told_on_one_line_with_each_cause_once() {
+        let cause = || Err::<(), _>(std::io::Error::other("no such disk"));
+        assert_eq!(
+            told(&cause().context("cannot read /data").context("server 1").unwrap_err()),
+            "server 1: cannot read /data: no such disk"
+        );
+        let said = cause().with_context(|| "cannot read /data: no such disk").unwrap_err();
+        assert_eq!(told(&said), "cannot read /data: no such disk");
     }
 }

@@ -240,10 +240,21 @@ pub fn start(
 pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {source}{}", advice(.source))]
     Bind { address: SocketAddr, source: std::io::Error },
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
+}
+
+fn advice(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        std::io::ErrorKind::AddrInUse => "; another program has the port, `ss -ltnp` says which one",
+        std::io::ErrorKind::AddrNotAvailable => {
+            "; this machine does not have the address, `ip address` shows what it has"
+        }
+        std::io::ErrorKind::PermissionDenied => "; a port below 1024 needs CAP_NET_BIND_SERVICE",
+        _ => "",
+    }
 }
 
 /// Beside the times when a snapshot is written, if that is asked for.

@@ -334,6 +334,34 @@ mod tests {
     }
 
     #[test]
+    fn behind_a_number_of_clients_others_have_their_turn() {
+        with_a_writer(|writer| async move {
+            let mut told = Vec::new();
+            for _ in 0..3 * AT_ONCE_MAX {
+                told.push(connected().await);
+            }
+            for (_, _, out) in &told {
+                writer.push(out, b"news".to_vec());
+            }
+            let mut turns = 0;
+            let mut before = 0;
+            while before < told.len() {
+                tokio::task::yield_now().await;
+                let written = told.iter().filter(|(_, _, out)| out.state.get() == State::Idle).count();
+                assert!(written - before <= AT_ONCE_MAX, "{} clients were written to in one turn", written - before);
+                before = written;
+                turns += 1;
+                assert!(turns < 100);
+            }
+            for (client, _, _) in &mut told {
+                let mut news = [0; 4];
+                timeout(SOON, client.read_exact(&mut news)).await.unwrap().unwrap();
+                assert_eq!(&news, b"news");
+            }
+        });
+    }
+
+    #[test]
     fn what_was_said_last_reaches_a_client_that_says_no_more() {
         with_a_writer(|writer| async move {
             let (mut client, reader, out) = connected().await;
