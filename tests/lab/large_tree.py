@@ -162,6 +162,11 @@ def main():
         assert len(common) > 4, [len(d) for d in all_digests]
         assert all(len({d[k] for d in all_digests}) == 1 for k in common), "the digests differ"
         print("%d digests compared" % len(common))
+        # The servers compare them by themselves, too.
+        for s in e.servers.values():
+            words = dict(l.split("\t") for l in s.word("mntr").splitlines())
+            compared, differ = (int(words["zk_" + key]) for key in ("trivet_digests_compared", "digest_mismatches_count"))
+            assert differ == 0 and (compared > 0 or words["zk_server_state"] == "leader"), (s.number, compared, differ)
         of_which_one_is_empty(e, leader, joiner)
     return 0
 

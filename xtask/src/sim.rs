@@ -111,7 +111,7 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
     );
     println!(
         "coordination: {} seeds of {} simulated minutes, {} events: {} elections, {} leaders, {} commits, {} answers, \
-         {} DIFF, {} parts of the log for them, {} TRUNC, {} SNAP, {} torn tails, {} kills, {} power losses, {} freezes, {} leads to hand over, {} with all numbers used up, {} lists of members taken over, {} sessions expired, a whole majority served after {} ms at the latest, and {} times after more than 1000 ms",
+         {} DIFF, {} parts of the log for them, {} TRUNC, {} SNAP, {} torn tails, {} kills, {} power losses, {} freezes, {} leads to hand over, {} with all numbers used up, {} lists of members taken over, {} sessions expired, {} digests of trees compared with the leader's, a whole majority served after {} ms at the latest, and {} times after more than 1000 ms",
         args.seeds,
         args.minutes,
         t.events,
@@ -131,6 +131,7 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
         t.used_up,
         t.members_changes,
         t.expired_sessions,
+        t.digests_compared,
         t.longest_without_ms,
         t.late,
     );
@@ -276,6 +277,7 @@ fn add_coordination(t: &mut coordination::Report, r: &coordination::Report) {
     t.commits += r.commits;
     t.answers += r.answers;
     t.expired_sessions += r.expired_sessions;
+    t.digests_compared += r.digests_compared;
     t.late += r.late;
     t.longest_without_ms = t.longest_without_ms.max(r.longest_without_ms);
 }

@@ -123,6 +123,8 @@ pub enum Bug {
     TruncateInMemoryOnly,
     /// A session that went to another server leaves what it asked the old one to be carried out there.
     MovesForgotten,
+    /// A follower puts its own time into nodes, in place of the leader's.
+    OwnClock,
 }
 
 impl Config {

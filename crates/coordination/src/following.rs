@@ -257,6 +257,7 @@ impl Server {
                 }
                 self.send(link, &QuorumPacket::with(kind::PING, p.zxid, data));
             }
+            (Phase::Broadcast, kind::DIGEST) => self.digest_told(zxid, p.body()),
             (Phase::Broadcast, kind::REVALIDATE) => self.revalidation_answered(&p),
             (Phase::Broadcast, kind::SYNC) => self.synced(),
             (Phase::Broadcast, kind::HOLD) => self.told_to_hold(link, p.zxid != 0),

@@ -67,6 +67,8 @@ pub(crate) struct Learner {
     pub(crate) pings_answered: u64,
     /// The newest proposal that it acknowledged.
     pub(crate) acked: Zxid,
+    /// Up to here it was told the digest of the tree.
+    pub(crate) digest_told: Zxid,
     pub(crate) sending: Option<parts::Sending>,
 }
 
@@ -232,6 +234,7 @@ impl Server {
             pings_sent: 0,
             pings_answered: 0,
             acked: Zxid::ZERO,
+            digest_told: Zxid::ZERO,
             sending: None,
         };
         self.leading().learners.insert(link, learner);
@@ -326,6 +329,7 @@ impl Server {
         if now >= self.leading().ping_at {
             self.leading().ping_at = now + self.cfg.fast.ping_ms;
             self.ping_learners();
+            self.tell_digests();
         }
         self.transfer_timer();
         if !matches!(self.role, Role::Leading(_)) {

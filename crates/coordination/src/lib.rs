@@ -11,6 +11,7 @@
 
 pub mod acl;
 pub mod config;
+mod digests;
 mod durability;
 pub mod election;
 pub mod ensemble;

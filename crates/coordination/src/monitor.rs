@@ -97,7 +97,7 @@ impl Server {
             "wchc" => self.watches_by_session(),
             "wchp" => self.watches_by_path(),
             "gtmk" | "stmk" => TRACE_MASK.into(),
-            "hash" => self.digests.iter().map(|(zxid, digest)| format!("{:x}: {digest}\n", zxid.0)).collect::<String>(),
+            "hash" => self.digests.lines(),
             // Not one of Apache's: this server would like to lead.
             "lead" => self.ask_for_the_lead(),
             _ => format!("{name} is not executed because it is not in the whitelist.\n"),

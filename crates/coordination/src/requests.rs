@@ -7,6 +7,7 @@
 mod reads;
 
 use crate::acl;
+use crate::config::Bug;
 use crate::leading::SyncFor;
 use crate::monitor::ConnFigures;
 use crate::server::{ClientInput, Effect, Role, Server};
@@ -31,9 +32,6 @@ const QUEUE_BYTES_MAX: usize = 64 << 20;
 const HANDSHAKE_MS: u64 = 10_000;
 /// Connections are looked over this often.
 const SWEEP_MS: u64 = 250;
-/// A digest is kept each so many transactions, and so many of them.
-const DIGEST_EACH: i64 = 128;
-const DIGESTS_KEPT: usize = 1_024;
 
 enum Pending {
     /// Not begun: behind a write or a sync, or without a leader.
@@ -550,7 +548,10 @@ impl Server {
     /// Takes the oldest entry of the log's tail as committed: apply, tell watchers, answer.
     pub(crate) fn commit_next(&mut self) {
         let Some(mut entry) = self.history.commit_next() else { return };
-        let txn = entry.take_txn();
+        let mut txn = entry.take_txn();
+        if self.cfg.bug == Some(Bug::OwnClock) && matches!(self.role, Role::Following(_)) {
+            txn.time_ms = self.now.wall_ms;
+        }
         let mut changes = Vec::new();
         let outcome = self.tree.apply(&txn, &mut changes);
         self.note_digest(txn.zxid, entry.digest);
@@ -590,29 +591,6 @@ impl Server {
         self.heed_move(&txn);
         self.answer_commit(&txn, outcome);
         self.count_towards_snapshot();
-    }
-
-    /// Compares the tree with what an Apache leader has, and keeps a digest now and then for `hash`.
-    fn note_digest(&mut self, zxid: trivet_formats::Zxid, theirs: Option<i64>) {
-        if !self.tree.digest_counts(zxid) {
-            return;
-        }
-        let ours = self.tree.digest();
-        if theirs.is_some_and(|d| d != ours) {
-            self.counters.digest_mismatches += 1;
-            let who = match &self.role {
-                Role::Following(f) => format!("{:?}", f.leader),
-                _ => "the log".into(),
-            };
-            let theirs = theirs.unwrap_or_default();
-            self.refuse(who, format!("behind {zxid} the tree's digest is {ours} here and {theirs} there"));
-        }
-        if zxid.0 % DIGEST_EACH == 0 {
-            self.digests.push_back((zxid, ours));
-            if self.digests.len() > DIGESTS_KEPT {
-                self.digests.pop_front();
-            }
-        }
     }
 
     fn tell(

@@ -5,6 +5,7 @@
 //! raises `term`, and what was asked for in an older term is dropped when it comes back.
 
 use crate::config::Config;
+use crate::digests::Digests;
 use crate::durability::Durability;
 use crate::election::{Election, Say, Vote};
 use crate::following::Following;
@@ -17,7 +18,7 @@ use crate::tree::{Tree, Walk};
 use crate::watches::WatchManager;
 use crate::{ConnId, LinkId, Millis};
 use bytes::Bytes;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use trivet_formats::election::{Lead, LinkProbe, Notification, ServerState};
@@ -277,7 +278,8 @@ pub struct Counters {
     pub truncs_sent: u64,
     pub snaps_sent: u64,
     pub commits: u64,
-    /// Transactions of another server's after which the tree differed from what it says.
+    /// Digests of the tree beside its leader's, and those that differed.
+    pub digests_compared: u64,
     pub digest_mismatches: u64,
     pub packets_received: u64,
     pub packets_sent: u64,
@@ -385,8 +387,7 @@ pub struct Server {
     pub(crate) members_changed: bool,
     /// The driver is to hear of the members behind this input.
     pub(crate) members_to_tell: bool,
-    /// Digests of the tree, one each so many transactions, for who compares servers.
-    pub(crate) digests: VecDeque<(Zxid, i64)>,
+    pub(crate) digests: Digests,
     pub(crate) figures: Figures,
     pub(crate) started_at: Millis,
     pub counters: Counters,
@@ -444,7 +445,7 @@ impl Server {
             next_heard_until: None,
             members_changed: false,
             members_to_tell: false,
-            digests: VecDeque::new(),
+            digests: Digests::default(),
             figures: Figures::default(),
             started_at: now.mono_ms,
             counters: Counters::default(),

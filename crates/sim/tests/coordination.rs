@@ -22,9 +22,11 @@ fn sound_code_holds_and_the_same_seed_gives_the_same_run() {
         total.leaders += report.leaders;
         total.torn_tails += report.torn_tails;
         total.used_up += report.used_up;
+        total.digests_compared += report.digests_compared;
     }
     assert!(total.diffs > 0 && total.snaps > 0 && total.leaders > 8 && total.torn_tails > 0, "{total:?}");
     assert!(total.log_parts > 0, "no learner got what is in the log files only: {total:?}");
+    assert!(total.digests_compared > 0, "no tree was compared with its leader's: {total:?}");
     assert!(total.used_up > 0, "no lead ended with its numbers: {total:?}");
 }
 
@@ -68,6 +70,12 @@ fn members_that_change_while_servers_fail_lose_nothing() {
 #[test]
 fn a_reconfig_by_the_old_majority_alone_is_found() {
     assert!(found(Bug::OldMajorityOnly).is_some());
+}
+
+#[test]
+fn a_tree_that_differs_from_its_leaders_is_noticed_by_its_own_server() {
+    let notices = |seed: &u64| run(options(*seed, 4, Some(Bug::OwnClock))).digest_mismatches > 0;
+    assert!((1..=40).any(|seed| notices(&seed)));
 }
 
 #[test]

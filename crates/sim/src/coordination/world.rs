@@ -58,6 +58,9 @@ pub struct Report {
     pub truncs: u64,
     pub snaps: u64,
     pub torn_tails: u64,
+    /// Digests of trees beside the leader's, and those that differed: a violation.
+    pub digests_compared: u64,
+    pub digest_mismatches: u64,
     pub crashes: u64,
     pub power_losses: u64,
     pub freezes: u64,
@@ -630,6 +633,8 @@ impl World {
             self.report.diffs += s.counters.diffs_sent;
             self.report.truncs += s.counters.truncs_sent;
             self.report.snaps += s.counters.snaps_sent;
+            self.report.digests_compared += s.counters.digests_compared;
+            self.report.digest_mismatches += s.counters.digest_mismatches;
         }
     }
 
@@ -730,6 +735,9 @@ impl World {
         self.report.expired_sessions = self.clients.iter().map(|c| c.expired).sum();
         if self.checker.violations.is_empty() {
             self.check_the_end();
+        }
+        if self.report.digest_mismatches > 0 {
+            self.checker.violate(format!("{} digests differ from the leader's", self.report.digest_mismatches));
         }
         self.report.violations = std::mem::take(&mut self.checker.violations);
         self.report
