@@ -184,6 +184,30 @@ def _(w):
     return "ok"
 
 
+@check("a client that asks faster than it is answered")
+def _(w):
+    a, b, root = w.both()
+    count, out = 25_000, []
+    for c in (a, b):
+        # All of it is on its way before the first answer is read.
+        c.say_meanwhile((i + 1, "set", setting(root, b"%d" % i)) for i in range(count))
+        out.append([c.reply(i + 1)[0] for i in range(count)].count(0))
+    return out
+
+
+@check("a client that asks for more than it reads")
+def _(w):
+    a, b, root = w.both()
+    big, count, out = b"x" * 100_000, 800, []
+    a.ask("set", setting(root, big))
+    b.ask("sync", s("/"))
+    for c in (a, b):
+        c.say_meanwhile((i + 1, "get", watched(root)) for i in range(count))
+        time.sleep(1)
+        out.append(sum(c.reply(i + 1)[1].buffer() == big for i in range(count)))
+    return out
+
+
 @check("12 an event comes before the reply that shows its change")
 def _(w):
     out = []

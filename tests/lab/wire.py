@@ -1,5 +1,5 @@
 """A ZooKeeper client that says exactly what it is told to: records as bytes, replies as they came."""
-import socket, struct, time
+import socket, struct, threading, time
 
 OPEN = [(31, "world", "anyone")]
 NAMES = dict(create=1, delete=2, exists=3, get=4, set=5, get_acl=6, set_acl=7, children=8, sync=9, ping=11, children2=12, check=13,
@@ -100,6 +100,17 @@ class Session:
 
     def send(self, payload):
         self.sock.sendall(struct.pack(">i", len(payload)) + payload)
+
+    def say_meanwhile(self, requests):
+        """Sends (xid, op, body) one after the other beside what the caller does next. A broken connection is the reader's to notice."""
+        out = b"".join(struct.pack(">iii", 8 + len(body), xid, NAMES[op]) + body for xid, op, body in requests)
+
+        def send():
+            try:
+                self.sock.sendall(out)
+            except OSError:
+                pass
+        threading.Thread(target=send, daemon=True).start()
 
     def frame(self):
         while True:

@@ -24,9 +24,10 @@ use trivet_formats::quorum::{kind, ForwardedRequest, QuorumPacket};
 use trivet_formats::txn::{Txn, TxnBody};
 use trivet_formats::{Jute, Reader, SessionId};
 
-/// Requests that may wait on one connection; a client that has more open is cut off.
+/// Requests that may wait on one connection; a client that has more open is cut off. A driver that reads no more than
+/// `Server::open_requests` lets it never comes here.
 const QUEUE_MAX: usize = 20_000;
-/// Bytes that may wait on one connection.
+/// Bytes that may wait on one connection. One request may be longer.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// A connection without a session is closed after this.
 const HANDSHAKE_MS: u64 = 10_000;
@@ -37,7 +38,7 @@ enum Pending {
     /// Not begun: behind a write or a sync, or without a leader.
     Request(Bytes),
     /// Handed to the leader; the answer comes with the commit.
-    Write { xid: i32, op: i32, at: Millis },
+    Write { xid: i32, op: i32, at: Millis, bytes: usize },
     /// Handed to the leader; the answer comes with its SYNC.
     Sync { xid: i32, path: String },
 }
@@ -78,6 +79,9 @@ impl Conn {
     }
     pub(crate) fn established(&self) -> bool {
         self.handshake == Handshake::Done
+    }
+    fn is_overfull(&self) -> bool {
+        self.queue.len() > QUEUE_MAX || (self.queue.len() > 1 && self.queued_bytes > QUEUE_BYTES_MAX)
     }
 }
 
@@ -220,9 +224,15 @@ impl Server {
         conn.queued_bytes += bytes.len();
         conn.barriers += usize::from(is_barrier(&bytes));
         conn.queue.push_back(Pending::Request(bytes));
-        if conn.queue.len() > QUEUE_MAX || conn.queued_bytes > QUEUE_BYTES_MAX {
+        if conn.is_overfull() {
             self.close(id);
         }
+    }
+
+    /// How many requests of a connection are not answered yet, and their bytes: a driver reads no more from it while
+    /// there are many.
+    pub fn open_requests(&self, id: ConnId) -> (usize, usize) {
+        self.clients.conns.get(&id).map_or((0, 0), |c| (c.queue.len(), c.queued_bytes))
     }
 
     // ---- the session's beginning ----
@@ -412,8 +422,9 @@ impl Server {
                 // Its commit would overtake the sync, and the reads between the two.
                 return self.enqueue(id, bytes);
             }
-            conn.queue.push_back(Pending::Write { xid: header.xid, op: header.op, at: now });
-            if conn.queue.len() > QUEUE_MAX {
+            conn.queued_bytes += bytes.len();
+            conn.queue.push_back(Pending::Write { xid: header.xid, op: header.op, at: now, bytes: bytes.len() });
+            if conn.is_overfull() {
                 return self.close(id);
             }
             return self.hand_to_leader(id, header.xid, header.op, &body);
@@ -633,7 +644,8 @@ impl Server {
         let Some(conn) = self.clients.conns.get_mut(&id) else { return };
         let matches = matches!(conn.queue.front(), Some(Pending::Write { xid, .. }) if *xid == txn.cxid);
         if matches && (txn.cxid != 0 || !close_session) {
-            let Some(Pending::Write { xid, op, at }) = conn.queue.pop_front() else { unreachable!("looked") };
+            let Some(Pending::Write { xid, op, at, bytes }) = conn.queue.pop_front() else { unreachable!("looked") };
+            conn.queued_bytes -= bytes;
             if outcome == Outcome::Error(err::SESSION_MOVED) {
                 return self.close(id);
             }

@@ -17,6 +17,14 @@ use trivet_coordination::{ClientInput, ConnId};
 /// time-out takes over from there.)
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 const READ_BYTES: usize = 64 << 10;
+/// A client that has so much open is not read from until half of it is answered, as Apache's global outstanding limit
+/// does: one that asks faster than it is answered waits in its own socket.
+const OPEN_REQUESTS_MAX: usize = 512;
+const OPEN_BYTES_MAX: usize = 4 << 20;
+/// Nor is one that has so much to read; the limit beyond which it is cut off is for what it did not ask for.
+const UNREAD_BYTES_MAX: usize = 8 << 20;
+/// Frames of a client between two looks at what it has open.
+const FRAMES_UNSEEN_MAX: usize = 64;
 /// Connections that wait to be accepted.
 pub(super) const BACKLOG: i32 = 1024;
 /// A server that was killed may keep its ports for a moment, until its last thread is gone.
@@ -97,7 +105,7 @@ fn accept(shared: &Shared, stream: TcpStream, from: SocketAddr) {
         tokio::select! {
             biased;
             // What the core still had to say (the end of a session) goes out first.
-            () = read(&shared, conn, &mut reader, request_bytes_max) => outgoing.farewell().await,
+            () = read(&shared, conn, &mut reader, &outgoing, request_bytes_max) => outgoing.farewell().await,
             () = outgoing.ended() => {}
         }
         // Nothing ends but the whole connection: its close says to the client what a shutdown would.
@@ -147,8 +155,29 @@ impl Drop for Long {
     }
 }
 
+/// Holds the reading from a client that has much open, until half of that is answered and taken.
+async fn room(shared: &Shared, conn: ConnId, outgoing: &Outgoing) {
+    let has_over = |part: usize| {
+        let (requests, bytes) = shared.borrow().open_requests(conn);
+        requests >= OPEN_REQUESTS_MAX / part
+            || bytes >= OPEN_BYTES_MAX / part
+            || outgoing.unsent() >= UNREAD_BYTES_MAX / part
+    };
+    if has_over(1) {
+        while has_over(2) {
+            outgoing.less().await;
+        }
+    }
+}
+
 /// Reads frames until the client ends or breaks the protocol.
-async fn read(shared: &Shared, conn: ConnId, reader: &mut OwnedReadHalf, request_bytes_max: usize) {
+async fn read(
+    shared: &Shared,
+    conn: ConnId,
+    reader: &mut OwnedReadHalf,
+    outgoing: &Outgoing,
+    request_bytes_max: usize,
+) {
     let mut buffer = BytesMut::with_capacity(4096);
     let mut first = true;
     let mut long = None;
@@ -165,12 +194,17 @@ async fn read(shared: &Shared, conn: ConnId, reader: &mut OwnedReadHalf, request
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
+        let mut frames = 0;
         while let Some(step) = next_frame(&mut buffer, first, request_bytes_max) {
             match step {
                 Step::Frame(bytes) => {
                     first = false;
                     feed_client(shared, conn, ClientInput::Frame(bytes));
                     long = None;
+                    frames += 1;
+                    if frames % FRAMES_UNSEEN_MAX == 0 || outgoing.unsent() >= UNREAD_BYTES_MAX {
+                        room(shared, conn, outgoing).await;
+                    }
                 }
                 Step::Word(word) => {
                     let machine = machine::look(shared.borrow().settings(), &word);
@@ -180,6 +214,9 @@ async fn read(shared: &Shared, conn: ConnId, reader: &mut OwnedReadHalf, request
                 }
                 Step::Broken => return,
             }
+        }
+        if frames > 0 {
+            room(shared, conn, outgoing).await;
         }
         if long.is_none() {
             match Long::begin(shared, &buffer) {

@@ -376,6 +376,10 @@ impl Driver {
     pub(super) fn settings(&self) -> &Settings {
         &self.settings
     }
+    /// How many requests of a client are not answered yet, and their bytes.
+    pub(super) fn open_requests(&self, conn: ConnId) -> (usize, usize) {
+        self.server.open_requests(conn)
+    }
     pub(super) fn awaits_snapshot(&self, link: LinkId) -> bool {
         self.server.awaits_snapshot(link)
     }

@@ -35,10 +35,15 @@ pub(super) struct Outgoing {
     /// Nothing when the connection is over.
     socket: RefCell<Option<OwnedWriteHalf>>,
     waiting: RefCell<Vec<u8>>,
+    /// Bytes that the socket has not taken: those that wait, and those that a task writes.
+    unsent: Cell<usize>,
     state: Cell<State>,
     finished: Cell<bool>,
     blocked: RefCell<Option<AbortHandle>>,
     ended: Notify,
+    /// Who reads from the client waits until less is open.
+    holds: Cell<bool>,
+    less: Notify,
 }
 
 impl Outgoing {
@@ -46,16 +51,36 @@ impl Outgoing {
         Rc::new(Outgoing {
             socket: RefCell::new(Some(socket)),
             waiting: RefCell::default(),
+            unsent: Cell::new(0),
             state: Cell::new(State::Idle),
             finished: Cell::new(false),
             blocked: RefCell::default(),
             ended: Notify::new(),
+            holds: Cell::new(false),
+            less: Notify::new(),
         })
     }
 
     /// Until the connection is to end: all is out that was to go, or it cannot be.
     pub(super) async fn ended(&self) {
         self.ended.notified().await;
+    }
+
+    pub(super) fn unsent(&self) -> usize {
+        self.unsent.get()
+    }
+
+    /// Until an answer was put into it, or bytes have gone out.
+    pub(super) async fn less(&self) {
+        self.holds.set(true);
+        self.less.notified().await;
+        self.holds.set(false);
+    }
+
+    fn tell_who_holds(&self) {
+        if self.holds.get() {
+            self.less.notify_one();
+        }
     }
 
     /// The client says no more: what it was told last goes out within a limit.
@@ -81,10 +106,13 @@ impl Outgoing {
 
     /// As much of it as the socket takes.
     fn take(&self, bytes: &[u8]) -> io::Result<usize> {
-        match &*self.socket.borrow() {
-            Some(socket) => socket.try_write(bytes),
-            None => Err(io::ErrorKind::NotConnected.into()),
-        }
+        let taken = match &*self.socket.borrow() {
+            Some(socket) => socket.try_write(bytes)?,
+            None => return Err(io::ErrorKind::NotConnected.into()),
+        };
+        self.unsent.set(self.unsent.get() - taken);
+        self.tell_who_holds();
+        Ok(taken)
     }
 
     fn write(self: &Rc<Self>) {
@@ -160,13 +188,15 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn push(&self, out: &Rc<Outgoing>, bytes: Vec<u8>) {
-        let mut waiting = out.waiting.borrow_mut();
-        if waiting.len() + bytes.len() > BYTES_MAX {
+        if out.unsent.get() + bytes.len() > BYTES_MAX {
             // What comes behind the gap does not go out any more.
-            waiting.clear();
+            out.waiting.borrow_mut().clear();
             out.close();
             return out.ended.notify_one();
         }
+        out.unsent.set(out.unsent.get() + bytes.len());
+        out.tell_who_holds();
+        let mut waiting = out.waiting.borrow_mut();
         if waiting.is_empty() {
             *waiting = bytes;
         } else {
@@ -293,7 +323,34 @@ mod tests {
             // And what comes behind it.
             writer.push(&out, b"answer".to_vec());
             timeout(SOON, late.read_exact(&mut answer)).await.unwrap().unwrap();
-            assert_eq!((&answer, out.state.get()), (b"answer", State::Idle));
+            assert_eq!((&answer, out.state.get(), out.unsent()), (b"answer", State::Idle, 0));
+        });
+    }
+
+    #[test]
+    fn who_waits_for_less_hears_of_each_answer_and_of_what_went_out() {
+        with_a_writer(|writer| async move {
+            let (mut client, _reader, out) = connected().await;
+            let waits = tokio::task::spawn_local({
+                let out = out.clone();
+                async move { out.less().await }
+            });
+            tokio::task::yield_now().await;
+            assert!(!waits.is_finished());
+            writer.push(&out, b"answer".to_vec());
+            timeout(SOON, waits).await.unwrap().unwrap();
+            while out.state.get() != State::Blocked {
+                writer.push(&out, vec![1; 1 << 20]);
+                tokio::task::yield_now().await;
+            }
+            let all = out.unsent();
+            let reads = tokio::task::spawn_local(async move {
+                let mut got = vec![0; 1 << 20];
+                while client.read(&mut got).await.is_ok_and(|n| n > 0) {}
+            });
+            timeout(SOON, out.less()).await.unwrap();
+            assert!(out.unsent() < all);
+            reads.abort();
         });
     }
 
@@ -302,10 +359,10 @@ mod tests {
         with_a_writer(|writer| async move {
             let (_silent, _reader, out) = connected().await;
             let mut most = 0;
-            // Besides what waits, there is what its task writes, and what the kernel took.
+            // Besides what is not sent, there is what the kernel took.
             for _ in 0..3 * (BYTES_MAX >> 20) {
                 writer.push(&out, vec![1; 1 << 20]);
-                most = most.max(out.waiting.borrow().len());
+                most = most.max(out.unsent());
                 tokio::task::yield_now().await;
             }
             assert!(most > BYTES_MAX / 2 && most <= BYTES_MAX);
