@@ -8,7 +8,7 @@ namespaces, with a probe that writes all the time and checks every answer.
     bad_night.py render           docs/bad-night.md and docs/bad-night.svg from the newest results
 
 Needs root, iproute2 and nftables; for `all` Java and Debian's zookeeper."""
-import glob, json, os, re, shutil, statistics, string, subprocess, sys
+import glob, json, os, re, shutil, statistics, string, subprocess, sys, tempfile, threading, time
 from concurrent.futures import ThreadPoolExecutor
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -66,7 +66,31 @@ def run(jobs, at_a_time):
         return list(pool.map(play, jobs))
 
 
+def slow_syncs(stop, found):
+    """What the machine's disk does meanwhile, for whoever looks for the cause of a pause: all servers here share it."""
+    with tempfile.TemporaryFile(dir=HERE) as f:
+        while not stop.wait(0.05):
+            since = time.monotonic()
+            os.pwrite(f.fileno(), b"x" * 512, 0)
+            os.fdatasync(f.fileno())
+            took_ms = 1000 * (time.monotonic() - since)
+            if took_ms > 100:
+                found.append(round(took_ms))
+
+
 def quick():
+    stop, slow = threading.Event(), []
+    witness = threading.Thread(target=slow_syncs, args=(stop, slow))
+    witness.start()
+    try:
+        judge()
+    finally:
+        stop.set()
+        witness.join()
+        print("syncs of this disk that took more than 100 ms meanwhile: %s" % (", ".join("%d ms" % t for t in sorted(slow, reverse=True)[:10]) or "none"))
+
+
+def judge():
     results = run(named([(s, "trivet", "quick", 3) for s in SHORT]), 3)
     late = ["%s: %.2f s, at most %.1f s" % (s["schedule"], beyond(s), BARS[s["schedule"]][1]) for s in results if beyond(s) > BARS[s["schedule"]][1]]
     found = [(s["schedule"], s["violations"][:3]) for s in results if s["violations"]]

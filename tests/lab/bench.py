@@ -8,6 +8,8 @@ from ensemble import Ensemble, Server, HOSTS, ROOT, apache_classpath
 XTASK = os.path.join(ROOT, "target/release/xtask")
 SHAPES = ((1, 1), (16, 1), (128, 1), (1, 128))
 WORK = [("set", 100), ("set", 1024), ("get", 100), ("create-delete", 100), ("mix", 100)]
+# A percentile of a few dozen rounds would be the worst of them.
+WATCH_S = 10
 # As zkServer.sh sets it.
 HEAP_MIB = 1000
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -89,7 +91,7 @@ def three_nodes(kind, a):
                 cells[op, size, sessions, window] = measured(pids, e.hosts(), a.seconds, "--op", op, "--size", size, "--sessions", sessions, "--window", window)
         if not a.quick:
             cells["connect"] = measured(pids, e.hosts(), a.seconds, "--op", "connect", "--sessions", 32)
-            cells["watch"] = measured(pids, e.hosts(), a.seconds, "--op", "watch", "--sessions", 1000)
+            cells["watch"] = measured(pids, e.hosts(), max(a.seconds, WATCH_S), "--op", "watch", "--sessions", 1000)
     return cells
 
 
@@ -101,7 +103,7 @@ def floor(a):
             p.stdout.readline()
             if not a.quick:
                 cells["connect"] = measured([p.pid], "127.0.0.71:2191", a.seconds, "--op", "connect", "--sessions", 32)
-                cells["watch"] = measured([p.pid], "127.0.0.71:2191,127.0.0.71:2194,127.0.0.71:2195", a.seconds, "--op", "watch", "--sessions", 1000)
+                cells["watch"] = measured([p.pid], "127.0.0.71:2191,127.0.0.71:2194,127.0.0.71:2195", max(a.seconds, WATCH_S), "--op", "watch", "--sessions", 1000)
             for op, size in [w for w in WORK if w[0] != "get"] if not a.quick else WORK[:1]:
                 for sessions, window in SHAPES:
                     # It answers a read before the writes in front of it.
