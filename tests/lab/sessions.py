@@ -75,7 +75,7 @@ with Ensemble({1: "trivet", 2: "trivet", 3: "trivet"}) as e:
         follower.start()
         assert follower.process.wait(10) != 0, "a server without its port ended as if all were well"
     with open(follower.folder + "/log") as f:
-        said = f.read()[-2000:]
+        said = [line for line in f if line.startswith("Error: ")][-1]
     assert HOSTS[follower.number] + ":2181" in said and "in use" in said, said
     follower.start()
     e.wait_all()

@@ -105,11 +105,16 @@ class Session:
         """Sends (xid, op, body) one after the other beside what the caller does next. A broken connection is the reader's to notice."""
         out = b"".join(struct.pack(">iii", 8 + len(body), xid, NAMES[op]) + body for xid, op, body in requests)
 
+        # A slow server may take longer for all of it than for one answer.
+        sock = self.sock.dup()
+        sock.settimeout(120)
+
         def send():
-            try:
-                self.sock.sendall(out)
-            except OSError:
-                pass
+            with sock:
+                try:
+                    sock.sendall(out)
+                except OSError:
+                    pass
         threading.Thread(target=send, daemon=True).start()
 
     def frame(self):

@@ -21,7 +21,8 @@ const READ_BYTES: usize = 64 << 10;
 /// does: one that asks faster than it is answered waits in its own socket.
 const OPEN_REQUESTS_MAX: usize = 512;
 const OPEN_BYTES_MAX: usize = 4 << 20;
-/// Nor is one that has so much to read; the limit beyond which it is cut off is for what it did not ask for.
+/// Nor is one that has so much to read. Events, and answers that are due at once behind a write, go beyond it, up to the
+/// limit at which the client is cut off.
 const UNREAD_BYTES_MAX: usize = 8 << 20;
 /// Frames of a client between two looks at what it has open.
 const FRAMES_UNSEEN_MAX: usize = 64;
