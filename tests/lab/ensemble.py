@@ -26,6 +26,8 @@ class Server:
 
     def __init__(self, number, kind, folder, members, observers, settings="", properties=None):
         self.properties, self.heap_mib = properties or {}, 256
+        # Before the command, for what is to be done to the process from its start on.
+        self.under = []
         self.number, self.kind, self.folder, self.process = number, kind, folder, None
         self.data = os.path.join(folder, "data")
         os.makedirs(self.data, exist_ok=True)
@@ -49,7 +51,7 @@ class Server:
             command = ["java", "-Xmx%dm" % self.heap_mib, "-Dzookeeper.admin.enableServer=false", *("-D%s=%s" % p for p in self.properties.items()), "-cp", self.kind.partition(":")[2] or apache_classpath(),
                        "org.apache.zookeeper.server.quorum.QuorumPeerMain", cfg]
         log = open(os.path.join(self.folder, "log"), "ab")
-        self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
+        self.process = subprocess.Popen(self.under + command, stdout=log, stderr=log, cwd=self.folder)
 
     def kill(self, sig=signal.SIGKILL):
         if self.process:

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """No election for nothing: a disk that stalls for 2 s under a follower and under the leader, a leader that is stopped for
-200 ms, both cores busy with other work.
+200 ms, both cores busy with other work. And one for something where every sync of every disk takes long: it takes some
+of them, and ends.
 
     stalls.py [SECONDS of busy cores]       30; ten minutes are 600"""
 import multiprocessing, os, re, signal, subprocess, sys, time
@@ -52,6 +53,39 @@ def stall(server, seconds):
         subprocess.check_call(["fsfreeze", "-u", server.data])
 
 
+SYNC_MS = 300
+# What was under way, the promise, the epoch; half as much again for what else there is.
+TAKEOVER_S = 4.5 * SYNC_MS / 1000 + 0.5
+
+
+def slow_syncs():
+    """Three servers, all of whose syncs take SYNC_MS: strace holds each of them up before the kernel sees it."""
+    e = Ensemble({1: "trivet", 2: "trivet", 3: "trivet"})
+    for s in e.servers.values():
+        # As a grandchild: the process that is killed is the server itself.
+        s.under = ["strace", "-D", "-f", "--seccomp-bpf", "-qq", "-o", os.path.join(s.folder, "syncs"), "-e", "trace=fsync,fdatasync",
+                   "-e", "inject=fsync,fdatasync:delay_enter=%dms" % SYNC_MS]
+    with e:
+        e.wait_all(20)
+        load, took = Load(e), []
+        load.progress(5)
+        for _ in range(3):
+            leader, since = e.leader(), time.time()
+            leader.kill()
+            e.leader(20)
+            took.append(time.time() - since)
+            load.progress(5)
+            leader.start()
+            e.wait_all(20)
+        load.stop.set()
+        load.thread.join(30)
+        held_up = sum(open(os.path.join(s.folder, "syncs")).read().count("(DELAYED)") for s in e.servers.values())
+        assert held_up > 50, "only %d syncs were held up" % held_up
+        print("each of %d syncs took %d ms: the next one leads after %s s" % (held_up, SYNC_MS, ", ".join("%.2f" % t for t in took)))
+        assert max(took) <= TAKEOVER_S, "at most %.2f" % TAKEOVER_S
+
+
+slow_syncs()
 with OwnDisks({1: "trivet", 2: "trivet", 3: "trivet"}) as e:
     e.wait_all()
     load = Load(e)

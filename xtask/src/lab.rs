@@ -115,7 +115,7 @@ const TESTS: &[Test] = &[
         name: "stalls",
         lane: Lane::Alone,
         script: "stalls.py",
-        commands: &["python3", "mke2fs", "mount", "fsfreeze"],
+        commands: &["python3", "mke2fs", "mount", "fsfreeze", "strace"],
         modules: &["kazoo"],
     },
     Test {

@@ -40,6 +40,9 @@ pub struct Args {
     /// Coordination only: members join, leave, get votes and lose them meanwhile
     #[arg(long)]
     reconfig: bool,
+    /// Coordination only: each sync of each disk takes so many milliseconds at least, and up to half more
+    #[arg(long, default_value_t = 0)]
+    sync_ms: u64,
     /// Replication only: clients change the file's size, too
     #[arg(long)]
     sizes: bool,
@@ -60,25 +63,33 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 /// A crash at every point, and a cut at every point, each with one deviation from the usual order.
 fn run_small() -> anyhow::Result<()> {
     for (what, logs, committed) in small::WORLDS {
-        for (fault, crashes, cuts) in [("crash", 1, 0), ("cut", 0, 1)] {
-            let bounds = small::Bounds { crashes, cuts, ..small::Bounds::of(logs, committed) };
-            let f = small::search(&bounds);
-            println!(
-                "small world \"{what}\", one {fault}: {} states, {} of them serving, {} steps, {}, {} paths ended at {} steps",
-                f.states,
-                f.serving,
-                f.steps,
-                if f.exhausted { "no choice left" } else { "choices LEFT" },
-                f.cut_short,
-                bounds.steps
-            );
-            if let Some((reason, path)) = f.violation {
-                bail!("{reason}, by {path:?}");
-            }
-            if !f.exhausted {
-                bail!("too many states");
-            }
-        }
+        let usual = small::Bounds::of(logs, committed);
+        // A slow disk under the one that the two elect which meet first, and under the other one.
+        let apart = |slow| small::Bounds { crashes: 1, cuts: 1, cut: Some(2), slow: Some(slow), ..usual.clone() };
+        search(what, "one crash", &usual)?;
+        search(what, "one cut", &small::Bounds { crashes: 0, cuts: 1, ..usual.clone() })?;
+        search(what, "a slow leader, two quorums", &small::Bounds { deviations: 0, ..apart(1) })?;
+        search(what, "a slow follower, two quorums", &small::Bounds { deviations: 0, ..apart(0) })?;
+    }
+    Ok(())
+}
+
+fn search(what: &str, faults: &str, bounds: &small::Bounds) -> anyhow::Result<()> {
+    let f = small::search(bounds);
+    println!(
+        "small world \"{what}\", {faults}: {} states, {} of them serving, {} steps, {}, {} paths ended at {} steps",
+        f.states,
+        f.serving,
+        f.steps,
+        if f.exhausted { "no choice left" } else { "choices LEFT" },
+        f.cut_short,
+        bounds.steps
+    );
+    if let Some((reason, path)) = f.violation {
+        bail!("{reason}, by {path:?}");
+    }
+    if !f.exhausted {
+        bail!("too many states");
     }
     Ok(())
 }
@@ -92,6 +103,7 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
         minutes: args.minutes,
         schedule: None,
         reconfig: args.reconfig,
+        sync_ms: args.sync_ms,
         bug: None,
         trace,
     };
@@ -173,6 +185,7 @@ fn run_schedules(args: &Args) -> anyhow::Result<()> {
                 minutes: 0,
                 schedule: Some(schedule.clone()),
                 reconfig: false,
+                sync_ms: args.sync_ms,
                 bug: None,
                 trace,
             };
@@ -250,8 +263,12 @@ fn report_failures(args: &Args, core: &str, failed: &[(u64, Vec<String>)]) -> an
     for (seed, violations) in failed.iter().take(10) {
         println!("seed {seed}: {}", violations[0]);
         let reconfig = if args.reconfig { " --reconfig" } else { "" };
+        let slow = if args.sync_ms > 0 { format!(" --sync-ms {}", args.sync_ms) } else { String::new() };
         let sizes = if args.sizes { " --sizes" } else { "" };
-        println!("  replay: cargo xtask sim --core {core}{reconfig}{sizes} --minutes {} --seed {seed}", args.minutes);
+        println!(
+            "  replay: cargo xtask sim --core {core}{reconfig}{slow}{sizes} --minutes {} --seed {seed}",
+            args.minutes
+        );
     }
     if !failed.is_empty() {
         bail!("{} seeds violate", failed.len());

@@ -113,6 +113,8 @@ pub struct Config {
 pub enum Bug {
     /// NEWLEADER is acknowledged before the transactions of the DIFF are on disk.
     AckNewLeaderEarly,
+    /// A leader counts itself for its epoch before that is on disk.
+    CountOwnEpochEarly,
     /// A proposal is acknowledged before it is on disk.
     AckProposalEarly,
     /// A follower records the new epoch when it hears of it, before it has the history that goes with it.

@@ -26,10 +26,10 @@ pub(crate) enum Then {
         link: LinkId,
         zxid: Zxid,
     },
-    /// A new leader tells its learners the epoch it promised.
-    AnnounceEpoch,
-    /// A new leader, its epoch recorded, begins to synchronise learners.
-    BeginSync,
+    /// A new leader counts itself among those that promised its epoch.
+    CountOwnPromise,
+    /// A new leader counts itself among those that have its history, and the epoch with it.
+    CountOwnEpoch,
     /// A follower answers the leader's epoch with its own and its last zxid.
     AckEpoch {
         link: LinkId,
@@ -94,6 +94,7 @@ impl Server {
         self.out.push(Effect::Disk { seq, op });
         let planted = match then {
             Then::AckNewLeader { .. } => self.cfg.bug == Some(Bug::AckNewLeaderEarly),
+            Then::CountOwnPromise | Then::CountOwnEpoch => self.cfg.bug == Some(Bug::CountOwnEpochEarly),
             Then::AckProposal { .. } | Then::CountOwnAck(_) => self.cfg.bug == Some(Bug::AckProposalEarly),
             _ => false,
         };
@@ -138,12 +139,14 @@ impl Server {
             Then::Nothing => {}
             Then::CountOwnAck(zxid) => self.count_ack(self.cfg.id, zxid),
             Then::AckProposal { link, zxid } => self.send(link, &QuorumPacket::new(kind::ACK, zxid.0)),
-            Then::AnnounceEpoch => self.announce_epoch(),
-            Then::BeginSync => self.begin_sync(),
+            Then::CountOwnPromise => self.count_own_promise(),
+            Then::CountOwnEpoch => self.count_own_epoch(),
             Then::AckEpoch { link, current_epoch } => {
                 let last = if self.snap_wanted.is_some() { Zxid::ZERO } else { self.history.last() };
                 let data = (current_epoch as i32).to_be_bytes().to_vec();
                 self.send(link, &QuorumPacket::with(kind::ACKEPOCH, last.0, data));
+                // The leader gets its time from now on, however long the disk took.
+                self.synchronisation_goes_on();
             }
             Then::AckNewLeader { link, zxid } => {
                 if let Role::Following(f) = &mut self.role {

@@ -92,7 +92,7 @@ impl Server {
     }
     fn establish_limit_ms(&self, peer: ServerId) -> u64 {
         if self.is_ours(peer) {
-            self.cfg.fast.establish_ms
+            self.patient_ms(self.cfg.fast.establish_ms)
         } else {
             self.cfg.init_limit * self.cfg.tick_ms
         }
@@ -340,7 +340,7 @@ impl Server {
         }
     }
 
-    fn synchronisation_goes_on(&mut self) {
+    pub(crate) fn synchronisation_goes_on(&mut self) {
         let leader = self.following().leader;
         let (now, limit) = (self.now.mono_ms, self.establish_limit_ms(leader));
         let f = self.following();

@@ -107,11 +107,12 @@ pub(crate) struct Leading {
     pub(crate) learners: BTreeMap<LinkId, Learner>,
     /// `(currentEpoch, last zxid)` when leading began: what followers' histories are compared with.
     pub(crate) summary: (i64, Zxid),
-    /// The new epoch is promised durably; learners may know it.
-    pub(crate) epoch_announced: bool,
     pub(crate) promises: BTreeMap<ServerId, i64>,
+    /// Who promised the epoch, and who has its history, on disk: this server as well.
     pub(crate) epoch_acks: BTreeSet<ServerId>,
     pub(crate) new_leader_acks: BTreeSet<ServerId>,
+    /// Nothing but this server's own disk has been missing for the next phase.
+    mine_missing_since: Option<Millis>,
     pub(crate) proposals: VecDeque<Proposal>,
     pub(crate) last_proposed: Zxid,
     pub(crate) prep: Prep,
@@ -131,6 +132,10 @@ pub(crate) struct Leading {
 impl Leading {
     pub(crate) fn broadcasting(&self) -> bool {
         self.phase == Phase::Broadcast
+    }
+    /// Somebody came, and not everything is agreed on.
+    pub(crate) fn establishing(&self) -> bool {
+        matches!(self.phase, Phase::Acceptance | Phase::Synchronisation)
     }
     /// Whether this learner acknowledged everything that was proposed.
     fn has_all(&self, id: ServerId) -> bool {
@@ -168,7 +173,7 @@ impl Server {
     /// For how long nothing may happen before a quorum follows.
     fn quorum_limit_ms(&self) -> u64 {
         if self.all_ours() {
-            self.cfg.fast.establish_ms
+            self.patient_ms(self.cfg.fast.establish_ms)
         } else {
             self.cfg.init_limit * self.cfg.tick_ms
         }
@@ -181,10 +186,10 @@ impl Server {
             epoch: self.current_epoch,
             learners: BTreeMap::new(),
             summary: (self.current_epoch, self.history.last()),
-            epoch_announced: false,
             promises: BTreeMap::from([(self.cfg.id, self.accepted_epoch)]),
-            epoch_acks: BTreeSet::from([self.cfg.id]),
-            new_leader_acks: BTreeSet::from([self.cfg.id]),
+            epoch_acks: BTreeSet::new(),
+            new_leader_acks: BTreeSet::new(),
+            mine_missing_since: None,
             proposals: VecDeque::new(),
             last_proposed: self.history.last(),
             prep: Prep::default(),
@@ -317,9 +322,10 @@ impl Server {
         if unestablished && !self.links.mine_work(now, &self.cfg) && self.links.others_are_better(now, &self.cfg) {
             return self.look("its links turned bad before it led, and others can do without it");
         }
-        let stuck_ms = self.durability.stuck_ms(now);
-        if unestablished && stuck_ms >= SLOW_MS && self.links.quorum_without_me(now, &self.cfg) {
+        let mine_missing_ms = self.mine_missing_ms();
+        if mine_missing_ms >= self.patient_ms(SLOW_MS) && self.links.quorum_without_me(now, &self.cfg) {
             self.lost_lead_at = Some(now);
+            let stuck_ms = self.durability.stuck_ms(now);
             return self.look(format!("its disk has finished nothing for {stuck_ms} ms, and others can do without it"));
         }
         self.drop_silent_learners();
@@ -350,6 +356,32 @@ impl Server {
         };
         if due {
             self.delete_expired_nodes();
+        }
+    }
+
+    /// For how long a quorum would be complete with this server, whose disk is not done.
+    fn mine_missing_ms(&mut self) -> u64 {
+        let (now, me) = (self.now.mono_ms, self.cfg.id);
+        let l = self.leading();
+        let acks = match l.phase {
+            Phase::Acceptance => &l.epoch_acks,
+            Phase::Synchronisation => &l.new_leader_acks,
+            Phase::Discovery | Phase::Broadcast => return 0,
+        };
+        let with_me: Vec<_> = acks.iter().copied().filter(|id| *id != me).chain([me]).collect();
+        let missing = !acks.contains(&me) && self.cfg.is_quorum(&with_me);
+        let l = self.leading();
+        l.mine_missing_since = l.mine_missing_since.or(Some(now)).filter(|_| missing);
+        l.mine_missing_since.map_or(0, |at| now - at)
+    }
+
+    /// One more step towards a lead. The next one gets its time; all together those of initLimit.
+    fn establishing_goes_on(&mut self) {
+        let (now, limit) = (self.now.mono_ms, self.quorum_limit_ms());
+        let init_ms = self.cfg.init_limit * self.cfg.tick_ms;
+        let l = self.leading();
+        if l.phase != Phase::Broadcast {
+            l.give_up_at = l.give_up_at.max((now + limit).min(l.started + init_ms));
         }
     }
 

@@ -28,6 +28,8 @@ use trivet_formats::{ServerId, SessionId, Zxid};
 
 /// An epoch so far ahead is a lie (epochs grow by one an election), and believing it would burn all epochs.
 pub(crate) const EPOCH_LEAP_MAX: i64 = 1 << 20;
+/// A limit on a step towards a lead grows to sixteen times what it is at most.
+const PATIENCE_DOUBLES_MAX: u32 = 4;
 /// Refusals that are told one by one within this time; those beyond are counted only.
 const REFUSALS_TOLD_MAX: u32 = 20;
 const REFUSALS_TOLD_MS: Millis = 10_000;
@@ -359,6 +361,8 @@ pub struct Server {
     pub(crate) others_can_since: Option<Millis>,
     /// When this server lost the lead against its will.
     pub(crate) lost_lead_at: Option<Millis>,
+    /// How many leads, its own and others', this server has tried to establish since one was.
+    in_vain: u32,
     /// Requests wait although this server serves: the lead is about to move.
     pub(crate) requests_held: bool,
     /// Of the election under way, or the last one.
@@ -428,6 +432,7 @@ impl Server {
             preferred: None,
             others_can_since: None,
             lost_lead_at: None,
+            in_vain: 0,
             requests_held: false,
             report: ElectionReport::default(),
             decided_at: now.mono_ms,
@@ -598,8 +603,12 @@ impl Server {
         let served = self.serving();
         match std::mem::replace(&mut self.role, Role::Settling) {
             Role::Settling | Role::Looking => {}
-            Role::Following(f) => f.link.into_iter().for_each(|link| self.behind_what_is_said(Effect::CloseLink(link))),
+            Role::Following(f) => {
+                self.in_vain += u32::from(f.met() && !f.broadcasting());
+                f.link.into_iter().for_each(|link| self.behind_what_is_said(Effect::CloseLink(link)));
+            }
             Role::Leading(l) => {
+                self.in_vain += u32::from(l.establishing());
                 self.out.push(Effect::Listen(false));
                 // What was said last may matter when the lead moves by decision.
                 let decided = self.preferred.is_some() || !self.cfg.is_voter(self.cfg.id);
@@ -622,6 +631,13 @@ impl Server {
         self.out.push(Effect::Event(Event::Looking { reason }));
         self.drop_unanswered();
         self.settled();
+    }
+
+    /// A limit on a step towards a lead. It doubles with each lead that came to nothing from the second on, up to
+    /// initLimit: where all disks are slow, an election takes long, and must not begin anew for ever.
+    pub(crate) fn patient_ms(&self, usual_ms: u64) -> u64 {
+        let doubled = usual_ms << self.in_vain.saturating_sub(1).min(PATIENCE_DOUBLES_MAX);
+        doubled.min(self.cfg.init_limit * self.cfg.tick_ms).max(usual_ms)
     }
 
     /// Goes on when nothing is in flight to the disk.
@@ -805,6 +821,7 @@ impl Server {
 
     /// Fills in the times of an election that is over.
     pub(crate) fn finish_report(&mut self) -> ElectionReport {
+        self.in_vain = 0;
         let now = self.now.mono_ms;
         let since = |later: Millis, earlier: Millis| later.saturating_sub(earlier);
         self.report.elect_ms = since(self.decided_at, self.looking_since);

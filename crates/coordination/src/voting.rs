@@ -87,8 +87,10 @@ impl Server {
         }
         if let Role::Following(f) = &self.role {
             // It was elected on votes that were old already: it will not lead.
-            let elsewhere =
-                n.state == ServerState::Following || n.state == ServerState::Looking && n.round > self.election.round();
+            // (Not what it said while this server still led, who then handed over to it.)
+            let of_before = n.leader == self.cfg.id && n.round < self.election.round();
+            let elsewhere = n.state == ServerState::Following && !of_before
+                || n.state == ServerState::Looking && n.round > self.election.round();
             if f.leader == from && !f.met() && elsewhere {
                 self.look(format!("{from:?}, which was to lead, does not"));
             } else if f.leader == from && n.state == ServerState::Leading {
@@ -163,5 +165,43 @@ impl Server {
             return Err(format!("it votes for epoch {epoch}, out of all reach of {}", self.accepted_epoch));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Member};
+    use crate::server::{Input, Recovered, RoleName};
+    use crate::tree::Tree;
+    use crate::Now;
+    use trivet_formats::Zxid;
+
+    fn hears(server: &mut Server, mono_ms: Millis, from: i64, state: ServerState, leader: i64, round: i64) {
+        let (leader, config) = (ServerId(leader), b"version=0".to_vec());
+        let notification = Notification { state, leader, zxid: Zxid::ZERO, round, peer_epoch: 0, version: 2, config };
+        let vote = Input::Vote { from: ServerId(from), notification };
+        server.handle(Now { mono_ms, wall_ms: 0 }, vote, &mut Vec::new());
+    }
+
+    /// Found by the schedule rolling-restart in the simulator: the old leader, the first to look, was told by its own
+    /// followers that they followed it, and so gave up the one that it had handed over to.
+    #[test]
+    fn what_a_successor_said_while_it_followed_is_no_reason_to_give_it_up() {
+        let members = (1..=3).map(|id| (ServerId(id), Member { observer: false })).collect();
+        let recovered = Recovered { tree: Tree::new(), log: Vec::new(), accepted_epoch: 0, current_epoch: 0 };
+        let mut server = Server::new(Config::new(ServerId(3), members), recovered, Now::default());
+        server.start(Now::default(), &mut Vec::new());
+        server.election.start(0, &server.cfg, Zxid::ZERO, 0, Some(ServerId(2)));
+        for from in [1, 2] {
+            hears(&mut server, 1, from, ServerState::Looking, 2, 2);
+        }
+        let follows = |s: &Server| (s.summary().role, s.summary().leader) == (RoleName::Following, Some(ServerId(2)));
+        assert!(follows(&server), "{:?}", server.summary().role);
+        hears(&mut server, 2, 2, ServerState::Following, 3, 1);
+        assert!(follows(&server), "by what it said before");
+        // It follows somebody else now.
+        hears(&mut server, 3, 2, ServerState::Following, 1, 3);
+        assert_eq!(server.summary().role, RoleName::Looking);
     }
 }

@@ -6,7 +6,7 @@ use trivet_sim::coordination::{run, Options, Report, Schedule};
 fn options(seed: u64, minutes: u64, bug: Option<Bug>) -> Options {
     let servers = if seed % 2 == 0 { 5 } else { 3 };
     let reconfig = bug == Some(Bug::OldMajorityOnly);
-    Options { seed, servers, clients: 4, minutes, schedule: None, reconfig, bug, trace: false }
+    Options { seed, servers, clients: 4, minutes, schedule: None, reconfig, sync_ms: 0, bug, trace: false }
 }
 
 #[test]
@@ -104,4 +104,17 @@ fn a_request_of_a_session_that_is_elsewhere_by_now_is_not_carried_out() {
     let finds = |seed: &u64| !clients_go_elsewhere(*seed, Some(Bug::MovesForgotten)).violations.is_empty();
     // It takes a request on its way to a server that hears late and comes back first: 3 of the first 200 seeds.
     assert!((1..=400).any(|seed| finds(&seed)));
+}
+
+/// All disks take several hundred milliseconds for each sync: no election may begin anew before its disks are done.
+#[test]
+fn servers_with_slow_disks_find_a_leader_all_the_same() {
+    for (sync_ms, seeds) in [(200, 1..=6), (400, 1..=6), (800, 1..=4)] {
+        for seed in seeds {
+            let report = run(Options { sync_ms, ..options(seed, 2, None) });
+            let replay = format!("cargo xtask sim --sync-ms {sync_ms} --minutes 2 --seed {seed}");
+            assert_eq!(report.violations, [], "replay: {replay}");
+            assert!(report.commits > 0);
+        }
+    }
 }

@@ -62,7 +62,7 @@ impl Server {
             self.epoch_from_quorum();
         } else if promised > l.epoch {
             self.epoch_is_stale(link, id, promised);
-        } else if l.epoch_announced {
+        } else {
             self.send_leader_info(link);
         }
     }
@@ -88,12 +88,9 @@ impl Server {
         let l = self.leading();
         l.epoch = epoch;
         l.phase = Phase::Acceptance;
-        self.write(DiskOp::AcceptedEpoch(epoch), Then::AnnounceEpoch);
-    }
-
-    /// The promise is on disk: the learners that wait may know.
-    pub(crate) fn announce_epoch(&mut self) {
-        self.leading().epoch_announced = true;
+        self.write(DiskOp::AcceptedEpoch(epoch), Then::CountOwnPromise);
+        // Their disks are as busy as this one, at the same time: until its own promise is on disk, this server is
+        // none of the quorum that makes the epoch.
         let waiting: Vec<_> = self
             .leading()
             .learners
@@ -102,6 +99,12 @@ impl Server {
             .map(|(link, _)| *link)
             .collect();
         waiting.into_iter().for_each(|link| self.send_leader_info(link));
+    }
+
+    pub(crate) fn count_own_promise(&mut self) {
+        let me = self.cfg.id;
+        self.leading().epoch_acks.insert(me);
+        self.establishing_goes_on();
         self.acceptance_from_quorum();
     }
 
@@ -144,6 +147,7 @@ impl Server {
             return self.learner_lost(link, "ahead of the leader");
         }
         l.epoch_acks.insert(id);
+        self.establishing_goes_on();
         self.acceptance_from_quorum();
     }
 
@@ -156,6 +160,7 @@ impl Server {
         let l = self.leading();
         let epoch = l.epoch;
         l.phase = Phase::Synchronisation;
-        self.write(DiskOp::CurrentEpoch(epoch), Then::BeginSync);
+        self.write(DiskOp::CurrentEpoch(epoch), Then::CountOwnEpoch);
+        self.begin_sync();
     }
 }

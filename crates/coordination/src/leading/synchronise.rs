@@ -9,8 +9,8 @@ use trivet_formats::quorum::{kind, QuorumPacket};
 use trivet_formats::Zxid;
 
 impl Server {
-    /// The leader's own epoch is recorded: learners that wait can be synchronised.
-    pub(crate) fn begin_sync(&mut self) {
+    /// A quorum promised the epoch, and nobody in it is ahead: learners that wait can be synchronised.
+    pub(super) fn begin_sync(&mut self) {
         self.synchronising_since = self.now.mono_ms;
         let waiting: Vec<_> = self
             .leading()
@@ -20,6 +20,12 @@ impl Server {
             .map(|(link, _)| *link)
             .collect();
         waiting.into_iter().for_each(|link| self.synchronise(link));
+    }
+
+    pub(crate) fn count_own_epoch(&mut self) {
+        let me = self.cfg.id;
+        self.leading().new_leader_acks.insert(me);
+        self.establishing_goes_on();
         self.established_by_quorum();
     }
 
@@ -95,6 +101,7 @@ impl Server {
         }
         let id = learner.id;
         l.new_leader_acks.insert(id);
+        self.establishing_goes_on();
         self.established_by_quorum();
     }
 

@@ -12,6 +12,9 @@ const LOOK_MS: u64 = 20;
 const SERVES_WITHIN_MS: u64 = 5_000;
 /// What it should be. While some fault goes on, how often it takes longer is counted; after the last one it must not.
 const LATE_MS: u64 = 1_000;
+/// An election takes so many syncs of a slow disk, one behind the other: what was under way, the promise, the epoch,
+/// the first write, and half more. Another one follows where two servers must give up first.
+const SYNCS_OF_AN_ELECTION: u64 = 6;
 /// Faults that have lasted so long are known to the servers, and links that are whole for so long are trusted again.
 const KNOWN_AFTER_MS: u64 = 4_500;
 
@@ -46,13 +49,17 @@ pub(super) struct Liveness {
 }
 
 impl World {
+    fn late_ms(&self) -> u64 {
+        LATE_MS + SYNCS_OF_AN_ELECTION * self.options.sync_ms
+    }
+
     pub(super) fn something_is_wrong(&self) -> bool {
         !self.liveness.picture.nothing_is_wrong()
     }
 
     /// Since when servers that nothing is wrong with should serve.
     pub(super) fn well_since(&self) -> Option<u64> {
-        (!self.something_is_wrong()).then_some(self.liveness.since + LATE_MS)
+        (!self.something_is_wrong()).then_some(self.liveness.since + self.late_ms())
     }
 
     pub(super) fn look_whether_it_lives(&mut self) {
@@ -73,15 +80,16 @@ impl World {
         }
         let without_ms = self.now - self.liveness.since.max(self.liveness.well_at);
         self.liveness.longest_ms = self.liveness.longest_ms.max(without_ms);
-        if without_ms == LATE_MS {
+        let late_ms = self.late_ms();
+        if without_ms / LOOK_MS == late_ms / LOOK_MS {
             self.liveness.late += 1;
-            self.trace(|| format!("a majority is whole for {LATE_MS} ms and nobody serves"));
+            self.trace(|| format!("a majority is whole for {late_ms} ms and nobody serves"));
             // (Where members change, who got a vote just now waits for those who may not know of it.)
             if !self.something_is_wrong() && !self.reconfigures() {
-                self.violate(format!("no fault is left for {LATE_MS} ms, and nobody serves"));
+                self.violate(format!("no fault is left for {late_ms} ms, and nobody serves"));
             }
         }
-        if without_ms > SERVES_WITHIN_MS {
+        if without_ms > SERVES_WITHIN_MS + 2 * SYNCS_OF_AN_ELECTION * self.options.sync_ms {
             self.violate(format!("a majority is whole for {without_ms} ms and nobody serves"));
         }
     }

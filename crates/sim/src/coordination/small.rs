@@ -30,7 +30,12 @@ pub struct Bounds {
     /// Timers that fire on each server.
     pub timers: u32,
     pub crashes: u32,
+    /// Times that a server is cut off. The one before is whole again.
     pub cuts: u32,
+    /// This one is, from the beginning.
+    pub cut: Option<usize>,
+    /// The disk of this server is done when nothing else is left to do but to wait.
+    pub slow: Option<usize>,
     /// The search ends unfinished beyond so many states.
     pub states: usize,
     /// Log of each server at the start, as numbers of transactions of epoch 1; the first `committed` of them
@@ -54,6 +59,8 @@ impl Bounds {
             timers: 4,
             crashes: 1,
             cuts: 0,
+            cut: None,
+            slow: None,
             states: 20_000_000,
             logs,
             committed,
@@ -136,6 +143,7 @@ struct World<'a> {
     links: Vec<Link>,
     crashes: u32,
     cut: Option<usize>,
+    cuts: u32,
     /// Who served in which epoch.
     leaders: BTreeMap<i64, usize>,
     /// What was committed, by position, as any server applied it.
@@ -180,7 +188,8 @@ impl<'a> World<'a> {
             votes: BTreeMap::new(),
             links: Vec::new(),
             crashes: 0,
-            cut: None,
+            cut: bounds.cut,
+            cuts: 0,
             leaders: BTreeMap::new(),
             committed: (1..=bounds.committed).map(transaction).collect(),
             violation: None,
@@ -315,6 +324,8 @@ impl<'a> World<'a> {
         let servers = 0..SERVERS;
         let mut out: Vec<Step> =
             servers.clone().filter(|n| self.nodes[*n].pending.is_some()).map(|server| Step::Disk { server }).collect();
+        let slow = out.iter().position(|s| self.bounds.slow.is_some_and(|server| *s == Step::Disk { server }));
+        let slow = slow.map(|at| out.remove(at));
         for (key, l) in self.links.iter().enumerate() {
             if !l.begun || !self.reaches(l.ends[0].0, l.ends[1].0) {
                 continue;
@@ -326,6 +337,7 @@ impl<'a> World<'a> {
         out.extend(dials.map(|(key, _)| Step::Dial { key }));
         let votes = self.votes.keys().filter(|(a, b)| self.reaches(*a, *b));
         out.extend(votes.map(|(from, to)| Step::Vote { from: *from, to: *to }));
+        out.extend(slow);
         let mut timers: Vec<usize> = servers
             .filter(|n| self.nodes[*n].timers < self.bounds.timers && self.nodes[*n].server.deadline().is_some())
             .collect();
@@ -344,7 +356,7 @@ impl<'a> World<'a> {
                     out.push(Step::Crash { server, kept: true });
                 }
             }
-            if self.bounds.cuts > 0 && self.cut.is_none() {
+            if self.cuts < self.bounds.cuts && self.cut != Some(server) {
                 out.push(Step::Cut { server });
             }
         }
@@ -372,7 +384,10 @@ impl<'a> World<'a> {
                 self.feed(server, 3u8, Input::Timer);
             }
             Step::Crash { server, kept } => self.crash(server, kept),
-            Step::Cut { server } => self.cut = Some(server),
+            Step::Cut { server } => {
+                self.cut = Some(server);
+                self.cuts += 1;
+            }
         }
     }
 
@@ -451,7 +466,7 @@ impl<'a> World<'a> {
         for l in &self.links {
             (l.begun, l.queues[0].len(), l.queues[1].len()).hash(&mut h);
         }
-        (self.crashes, self.cut).hash(&mut h);
+        (self.crashes, self.cut, self.cuts).hash(&mut h);
         h.finish()
     }
 }

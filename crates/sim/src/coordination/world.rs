@@ -41,6 +41,8 @@ pub struct Options {
     pub schedule: Option<Schedule>,
     /// Members change now and then.
     pub reconfig: bool,
+    /// Each sync of each disk takes this at least, and up to half more: 0 for disks as they are.
+    pub sync_ms: u64,
     pub bug: Option<Bug>,
     pub trace: bool,
 }
@@ -615,7 +617,10 @@ impl World {
         if let Some(upto) = self.nodes[node].disk.begin_sync() {
             // Two kinds of disks: a fast one, and one that sometimes takes a while.
             let slow = self.rng.chance(3);
-            let took = self.rng.range(0, if slow { 60 } else { 3 }) + self.rng.range(0, self.disk_stall[node] + 1);
+            let mut took = self.rng.range(0, if slow { 60 } else { 3 }) + self.rng.range(0, self.disk_stall[node] + 1);
+            if self.options.sync_ms > 0 {
+                took += self.options.sync_ms + self.rng.range(0, self.options.sync_ms / 2 + 1);
+            }
             self.at(self.now + took, Event::DiskDone { node, life, upto });
         }
     }

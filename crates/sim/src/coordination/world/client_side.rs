@@ -9,11 +9,13 @@ impl World {
         }
         let pause = self.rng.range(5, 120);
         self.at(self.now + pause, Event::Client { client });
+        // A request waits for one sync that is under way, and for its own, on its way to the leader and back.
+        let patience_ms = PATIENCE_MS + 6 * self.options.sync_ms;
         let c = &mut self.clients[client];
         match c.conn {
             None => {
                 c.server = self.rng.index(self.options.servers);
-                c.patience_ms = if self.rng.chance(30) { self.rng.range(50, PATIENCE_MS) } else { PATIENCE_MS };
+                c.patience_ms = if self.rng.chance(30) { self.rng.range(50, patience_ms) } else { patience_ms };
                 let conn = self.next_conn;
                 self.next_conn += 1;
                 c.conn = Some(conn);
@@ -33,14 +35,14 @@ impl World {
             }
             Some(conn) if self.now > c.since + c.patience_ms => {
                 let node = c.server;
-                let patient = c.patience_ms == PATIENCE_MS;
+                let patient = c.patience_ms == patience_ms;
                 let waited_for = c.waits_for();
                 self.trace(|| format!("client {client} leaves server {}: no answer to {waited_for}", node + 1));
                 // (A server that still gets a snapshot serves later.)
                 let serves = self.summary(node).is_some_and(|s| s.serving);
                 if serves && patient && self.well_since().is_some_and(|at| at < self.clients[client].since) {
                     self.violate(format!(
-                        "client {client} got no answer to {waited_for} in {PATIENCE_MS} ms without a fault"
+                        "client {client} got no answer to {waited_for} in {patience_ms} ms without a fault"
                     ));
                 }
                 let c = &mut self.clients[client];
