@@ -122,7 +122,7 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
         add_coordination,
     );
     println!(
-        "coordination: {} seeds of {} simulated minutes, {} events: {} elections, {} leaders, {} commits, {} answers, \
+        "coordination: {} seeds of {} simulated minutes, {} events: {} elections, {} leaders, {} commits, {} of them seen early, {} answers, \
          {} DIFF, {} parts of the log for them, {} TRUNC, {} SNAP, {} torn tails, {} kills, {} power losses, {} freezes, {} leads to hand over, {} with all numbers used up, {} lists of members taken over, {} sessions expired, {} digests of trees compared with the leader's, a whole majority served after {} ms at the latest, and {} times after more than 1000 ms",
         args.seeds,
         args.minutes,
@@ -130,6 +130,7 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
         t.elections,
         t.leaders,
         t.commits,
+        t.commits_early,
         t.answers,
         t.diffs,
         t.log_parts,
@@ -294,6 +295,7 @@ fn add_coordination(t: &mut coordination::Report, r: &coordination::Report) {
     t.commits += r.commits;
     t.answers += r.answers;
     t.expired_sessions += r.expired_sessions;
+    t.commits_early += r.commits_early;
     t.digests_compared += r.digests_compared;
     t.late += r.late;
     t.longest_without_ms = t.longest_without_ms.max(r.longest_without_ms);

@@ -125,6 +125,8 @@ pub enum Bug {
     TruncateInMemoryOnly,
     /// A session that went to another server leaves what it asked the old one to be carried out there.
     MovesForgotten,
+    /// A follower takes for committed what is on its leader's disk, whatever is on its own.
+    CommitByLeaderAlone,
     /// A follower puts its own time into nodes, in place of the leader's.
     OwnClock,
 }

@@ -137,8 +137,14 @@ impl Server {
     fn carry_out(&mut self, then: Then) {
         match then {
             Then::Nothing => {}
-            Then::CountOwnAck(zxid) => self.count_ack(self.cfg.id, zxid),
-            Then::AckProposal { link, zxid } => self.send(link, &QuorumPacket::new(kind::ACK, zxid.0)),
+            Then::CountOwnAck(zxid) => {
+                self.count_ack(self.cfg.id, zxid);
+                self.tell_durable(zxid);
+            }
+            Then::AckProposal { link, zxid } => {
+                self.send(link, &QuorumPacket::new(kind::ACK, zxid.0));
+                self.follower_is_durable(zxid);
+            }
             Then::CountOwnPromise => self.count_own_promise(),
             Then::CountOwnEpoch => self.count_own_epoch(),
             Then::AckEpoch { link, current_epoch } => {

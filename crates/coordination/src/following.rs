@@ -6,6 +6,7 @@
 
 use crate::config::Bug;
 use crate::durability::Then;
+use crate::early_commit::OnDisk;
 use crate::history::{Entry, History};
 use crate::server::{DiskOp, Effect, Event, Image, Role, Server, EPOCH_LEAP_MAX};
 use crate::tree::Tree;
@@ -53,6 +54,7 @@ pub(crate) struct Following {
     probed_leading: bool,
     /// Everything up to here is committed once UPTODATE comes.
     commit_to: Zxid,
+    pub(crate) on_disk: OnDisk,
     /// Sessions heard of since the last answer to a ping, with their time-outs.
     pub(crate) touched: BTreeMap<SessionId, i32>,
     /// Connections that wait for the answer to a SYNC, in the order of asking.
@@ -144,6 +146,7 @@ impl Server {
             leads: false,
             probed_leading: false,
             commit_to: Zxid::ZERO,
+            on_disk: OnDisk::default(),
             touched: BTreeMap::new(),
             syncs: VecDeque::new(),
         });
@@ -258,6 +261,7 @@ impl Server {
                 self.send(link, &QuorumPacket::with(kind::PING, p.zxid, data));
             }
             (Phase::Broadcast, kind::DIGEST) => self.digest_told(zxid, p.body()),
+            (Phase::Broadcast, kind::DURABLE) => self.leader_is_durable(zxid),
             (Phase::Broadcast, kind::REVALIDATE) => self.revalidation_answered(&p),
             (Phase::Broadcast, kind::SYNC) => self.synced(),
             (Phase::Broadcast, kind::HOLD) => self.told_to_hold(link, p.zxid != 0),
@@ -388,6 +392,7 @@ impl Server {
             self.synchronisation_goes_on();
         }
         let reconfig = txn.is_reconfig();
+        self.following().on_disk.asked_by = txn.session;
         self.history.push(Entry::new(txn, bytes.clone(), digest));
         if reconfig {
             self.note_next_members();
@@ -406,7 +411,7 @@ impl Server {
             f.commit_to = f.commit_to.max(zxid);
             f.broadcasting()
         };
-        if !broadcasting {
+        if !broadcasting || zxid <= self.following().on_disk.committed {
             return;
         }
         if self.history.tail().front().map(|e| e.zxid()) != Some(zxid) {

@@ -27,6 +27,8 @@ use trivet_formats::{ServerId, Zxid};
 /// The longest queue of open proposals; a leader that reaches it steps down, for its quorum does not
 /// keep up with its clients.
 pub(crate) const OPEN_PROPOSALS_MAX: usize = 100_000;
+/// So many open proposals are no load.
+pub(crate) const OPEN_FEW: usize = 4;
 /// A leader makes way for a voter with a newer epoch promise, but not twice within this time.
 const STALE_EPOCH_GRACE_MS: u64 = 3_000;
 
@@ -81,6 +83,8 @@ impl Learner {
 
 pub(crate) struct Proposal {
     pub(crate) zxid: Zxid,
+    /// The follower whose client asked for it.
+    pub(crate) origin: Option<LinkId>,
     /// Each once.
     pub(crate) acks: Vec<ServerId>,
 }
@@ -398,6 +402,8 @@ impl Server {
             let limit = match phase {
                 // From NEWLEADER on it is pinged, but may be busy with a snapshot until it is active.
                 LearnerPhase::Active => self.silence_limit_ms(id),
+                // A busy one still sends its probes. Without them the leader may just not hear it, and must not count on it.
+                _ if self.is_ours(id) && self.links.silent(now, id) => (2 * self.cfg.fast.silence_max_ms).min(init_ms),
                 _ => init_ms,
             };
             if silent_ms >= limit && matches!(self.role, Role::Leading(_)) {

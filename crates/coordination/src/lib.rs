@@ -13,6 +13,7 @@ pub mod acl;
 pub mod config;
 mod digests;
 mod durability;
+mod early_commit;
 pub mod election;
 pub mod ensemble;
 mod following;

@@ -280,6 +280,8 @@ pub struct Counters {
     pub truncs_sent: u64,
     pub snaps_sent: u64,
     pub commits: u64,
+    /// Those that this server, a follower, saw before its leader told it.
+    pub commits_early: u64,
     /// Digests of the tree beside its leader's, and those that differed.
     pub digests_compared: u64,
     pub digest_mismatches: u64,

@@ -31,7 +31,8 @@ pub mod kind {
     pub const ACKEPOCH: i32 = 18;
     /// INFORM of a reconfig: the server that is to lead, then the transaction.
     pub const INFORMANDACTIVATE: i32 = 19;
-    // Between servers of ours only: a lead that moves by decision, and whether trees are the same.
+    // Between servers of ours only: a lead that moves by decision, whether trees are the same, and a
+    // commit that a follower sees by itself.
     /// Leader to learner: forward nothing until further notice (zxid 1), or go on (zxid 0).
     pub const HOLD: i32 = 200;
     /// Learner to leader: everything that was forwarded came before this.
@@ -42,6 +43,8 @@ pub mod kind {
     pub const ASK: i32 = 203;
     /// Leader to learner: the digest of its tree behind this transaction, 8 bytes.
     pub const DIGEST: i32 = 204;
+    /// Leader to the follower that forwarded a request: its proposal, and all before it, are on the leader's disk.
+    pub const DURABLE: i32 = 205;
 }
 
 /// ZAB 1.0, in LEADERINFO and LearnerInfo.

@@ -23,10 +23,12 @@ fn sound_code_holds_and_the_same_seed_gives_the_same_run() {
         total.torn_tails += report.torn_tails;
         total.used_up += report.used_up;
         total.digests_compared += report.digests_compared;
+        total.commits_early += report.commits_early;
     }
     assert!(total.diffs > 0 && total.snaps > 0 && total.leaders > 8 && total.torn_tails > 0, "{total:?}");
     assert!(total.log_parts > 0, "no learner got what is in the log files only: {total:?}");
     assert!(total.digests_compared > 0, "no tree was compared with its leader's: {total:?}");
+    assert!(total.commits_early > 0, "no follower saw a commit before its leader told it: {total:?}");
     assert!(total.used_up > 0, "no lead ended with its numbers: {total:?}");
 }
 
@@ -51,6 +53,15 @@ fn a_new_leader_acknowledged_before_its_diff_is_durable_is_found() {
 #[test]
 fn a_proposal_acknowledged_before_it_is_durable_is_found() {
     assert!(found(Bug::AckProposalEarly).is_some());
+}
+
+#[test]
+fn a_commit_that_only_the_leader_has_on_disk_is_found() {
+    let finds = |seed: &u64| {
+        let three = Options { servers: 3, sync_ms: 10, ..options(*seed, 4, Some(Bug::CommitByLeaderAlone)) };
+        !run(three).violations.is_empty()
+    };
+    assert!((1..=100).any(|seed| finds(&seed)));
 }
 
 #[test]

@@ -48,7 +48,11 @@ impl Server {
         let synced: Vec<_> = if op == op::RECONFIG { l.forwarding_voters(self.cfg.id) } else { Vec::new() };
         let request = Request { session, owner, op, body, ids, zxid, now, synced: &synced };
         let body = l.prep.prepare(&self.tree, &self.cfg, &mut l.tracker, &request);
-        self.propose(Txn { session, cxid, zxid, time_ms: now.wall_ms, body });
+        let origin = match owner {
+            Owner::Learner(link) => Some(link),
+            Owner::Local => None,
+        };
+        self.propose(Txn { session, cxid, zxid, time_ms: now.wall_ms, body }, origin);
     }
 
     /// The number of the next proposal. Without one the lead ends.
@@ -66,7 +70,7 @@ impl Server {
         Some(zxid)
     }
 
-    pub(super) fn propose(&mut self, txn: Txn) {
+    pub(super) fn propose(&mut self, txn: Txn, origin: Option<LinkId>) {
         let zxid = txn.zxid;
         let bytes: Bytes = txn.encode().into();
         self.figures.proposals.note(bytes.len() as u64);
@@ -77,7 +81,7 @@ impl Server {
         }
         let l = self.leading();
         l.last_proposed = zxid;
-        l.proposals.push_back(Proposal { zxid, acks: Default::default() });
+        l.proposals.push_back(Proposal { zxid, origin, acks: Default::default() });
         let to: Vec<_> =
             l.learners.iter().filter(|(_, x)| x.forwarding() && !x.observer).map(|(link, _)| *link).collect();
         let packet = QuorumPacket { kind: kind::PROPOSAL, zxid: zxid.0, data: Some(bytes.clone()), auth: Vec::new() };

@@ -46,7 +46,7 @@ impl Server {
         let Some(zxid) = self.next_zxid() else { return };
         self.leading().moves.push_back(Move { zxid, session, to });
         let (time_ms, body) = (self.now.wall_ms, TxnBody::Error(err::SESSION_MOVED));
-        self.propose(Txn { session, cxid: 0, zxid, time_ms, body });
+        self.propose(Txn { session, cxid: 0, zxid, time_ms, body }, None);
     }
 
     /// Everything up to `zxid` is committed, and the learners were told.

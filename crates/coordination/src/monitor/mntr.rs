@@ -60,6 +60,7 @@ impl Server {
         add("proposal_count", f.proposals.count.to_string());
         add("digest_mismatches_count", c.digest_mismatches.to_string());
         add("trivet_digests_compared", c.digests_compared.to_string());
+        add("trivet_commits_early", c.commits_early.to_string());
         add("trivet_refused", c.refused.to_string());
         if !self.cfg.standalone() {
             add("quorum_size", self.cfg.voters().count().to_string());

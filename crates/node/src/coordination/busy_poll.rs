@@ -2,7 +2,7 @@
 //!
 //! One write passes through the disks and the links of three servers one behind the other. Their syncs take 0.16 ms,
 //! and a virtual processor that slept takes 0.11 ms to wake, each time. So who has had a part in a write asks again for
-//! a moment instead of sleeping, and gives its processor to whoever else wants it each time. Under load there is always
+//! a moment instead of sleeping, where somebody waits for it, and gives its processor to whoever else wants it each time. Under load there is always
 //! something to do, and asking would only take time from it.
 
 use super::load::Load;
@@ -14,33 +14,22 @@ use trivet_coordination::Commits;
 /// Without progress for so long there are slower things to wait for than a wake.
 const LIMIT: Duration = Duration::from_micros(300);
 
-/// A yield that takes no longer found nobody else who wants the processor.
-const ALONE: Duration = Duration::from_micros(4);
-
 /// Whether to ask again.
 #[derive(Default)]
-pub(super) struct Patience {
+struct Patience {
     until: Cell<Option<Instant>>,
-    pub(super) load: Load,
+    load: Load,
 }
 
 impl Patience {
-    /// There was progress, with so many writes under way.
-    pub(super) fn progress(&self, now: Instant, under_way: u64) {
+    /// There was progress, with so many writes under way. `awaited`: somebody waits for what is done here next.
+    fn progress(&self, now: Instant, under_way: u64, awaited: bool) {
         self.load.progress(now, under_way);
-        self.until.set((!self.load.is_on(now)).then_some(now + LIMIT));
-    }
-
-    /// Others had the processor for so long. It is not asked again, until there is progress, if they wanted it: a
-    /// processor that somebody uses is awake, and those who ask in turns only keep each other waiting.
-    pub(super) fn yielded(&self, took: Duration) {
-        if took > ALONE {
-            self.until.set(None);
-        }
+        self.until.set((awaited && !self.load.is_on(now)).then_some(now + LIMIT));
     }
 
     /// Whether it is worth while to ask again, when others have run.
-    pub(super) fn again(&self, now: Instant) -> bool {
+    fn again(&self, now: Instant) -> bool {
         self.until.get().is_some_and(|until| now < until)
     }
 }
@@ -55,11 +44,11 @@ pub(super) struct BusyPoll {
 
 impl BusyPoll {
     /// Behind each input.
-    pub(super) fn note(&self, commits: Commits) {
+    pub(super) fn note(&self, commits: Commits, awaited: bool) {
         self.patience.load.input();
         if self.seen.replace(commits) != commits {
             let now = Instant::now();
-            self.patience.progress(now, commits.last.0.abs_diff(commits.committed.0));
+            self.patience.progress(now, commits.last.0.abs_diff(commits.committed.0), awaited);
             if self.patience.again(now) {
                 self.wake.notify_one();
             }
@@ -93,18 +82,16 @@ mod tests {
     fn it_ends_without_progress_and_under_load() {
         let (patience, begun) = (Patience::default(), Instant::now());
         assert!(!patience.again(begun));
-        patience.progress(begun, 1);
+        patience.progress(begun, 1, true);
         assert!(patience.again(begun) && patience.again(begun + LIMIT / 2));
         assert!(!patience.again(begun + LIMIT));
-        patience.progress(begun + LIMIT / 2, 0);
+        patience.progress(begun + LIMIT / 2, 0, true);
         assert!(patience.again(begun + LIMIT));
-        patience.yielded(ALONE);
+        patience.progress(begun + LIMIT, 0, true);
         assert!(patience.again(begun + LIMIT));
-        patience.yielded(2 * ALONE);
-        assert!(!patience.again(begun + LIMIT));
-        patience.progress(begun + LIMIT, 0);
-        assert!(patience.again(begun + LIMIT));
-        patience.progress(begun + LIMIT, 100);
+        patience.progress(begun + LIMIT, 0, false);
+        assert!(!patience.again(begun + LIMIT), "nobody waits");
+        patience.progress(begun + LIMIT, 100, true);
         assert!(!patience.again(begun + LIMIT));
     }
 }

@@ -4,7 +4,7 @@
 //! written and synced together. A failed write or sync ends the process: what the page cache holds
 //! afterwards cannot be known.
 
-use super::busy_poll::Patience;
+use super::load::Load;
 use super::log_file::LogFile;
 use super::{loading, packed};
 use bytes::Bytes;
@@ -501,9 +501,10 @@ impl Store {
     /// order, once it is on disk.
     pub fn serve(mut self, ops: mpsc::Receiver<(u64, DiskOp)>, mut done: impl FnMut(u64)) {
         let mut several = false;
-        let patience = Patience::default();
+        // It sleeps until there is more: where processors are scarce, a thread that asks again keeps others from theirs.
+        let load = Load::default();
         let mut batch = Vec::new();
-        while let Some(first) = next(&ops, &patience) {
+        while let Ok(first) = ops.recv() {
             batch.push(first);
             // Under load whoever has more to log goes first where processors are scarce: a sync costs more than a
             // record.
@@ -522,29 +523,11 @@ impl Store {
                 stop(self.log.as_ref().map_or(self.dir.as_path(), LogFile::path), &e);
             }
             let now = Instant::now();
-            patience.progress(now, count as u64);
-            patience.load.settle(now);
+            load.progress(now, count as u64);
+            load.settle(now);
         }
         if let Err(e) = self.close_log() {
             eprintln!("trivet: coordination cannot close its log: {e}");
-        }
-    }
-}
-
-/// Nothing when there will be no more.
-fn next(ops: &mpsc::Receiver<(u64, DiskOp)>, patience: &Patience) -> Option<(u64, DiskOp)> {
-    loop {
-        match ops.try_recv() {
-            Ok(op) => return Some(op),
-            Err(mpsc::TryRecvError::Disconnected) => return None,
-            Err(mpsc::TryRecvError::Empty) => {
-                let now = Instant::now();
-                if !patience.again(now) {
-                    return ops.recv().ok();
-                }
-                std::thread::yield_now();
-                patience.yielded(now.elapsed());
-            }
         }
     }
 }

@@ -75,6 +75,8 @@ pub struct Report {
     /// Lists of members that servers took over.
     pub members_changes: u64,
     pub commits: u64,
+    /// By followers, before their leaders told them.
+    pub commits_early: u64,
     pub answers: u64,
     pub expired_sessions: u64,
     /// The longest time that a whole majority took until it served.
@@ -639,6 +641,7 @@ impl World {
             self.report.truncs += s.counters.truncs_sent;
             self.report.snaps += s.counters.snaps_sent;
             self.report.digests_compared += s.counters.digests_compared;
+            self.report.commits_early += s.counters.commits_early;
             self.report.digest_mismatches += s.counters.digest_mismatches;
         }
     }
