@@ -363,7 +363,8 @@ pub struct Server {
     pub(crate) others_can_since: Option<Millis>,
     /// When this server lost the lead against its will.
     pub(crate) lost_lead_at: Option<Millis>,
-    /// How many leads, its own and others', this server has tried to establish since one was.
+    /// How many leads, its own and others', this server has tried to establish since one was; one counts twice where
+    /// its disk was slow.
     in_vain: u32,
     /// Requests wait although this server serves: the lead is about to move.
     pub(crate) requests_held: bool,
@@ -603,14 +604,15 @@ impl Server {
         let now = self.now.mono_ms;
         self.term += 1;
         let served = self.serving();
+        let mut in_vain = false;
         match std::mem::replace(&mut self.role, Role::Settling) {
             Role::Settling | Role::Looking => {}
             Role::Following(f) => {
-                self.in_vain += u32::from(f.met() && !f.broadcasting());
+                in_vain = f.met() && !f.broadcasting();
                 f.link.into_iter().for_each(|link| self.behind_what_is_said(Effect::CloseLink(link)));
             }
             Role::Leading(l) => {
-                self.in_vain += u32::from(l.establishing());
+                in_vain = l.establishing();
                 self.out.push(Effect::Listen(false));
                 // What was said last may matter when the lead moves by decision.
                 let decided = self.preferred.is_some() || !self.cfg.is_voter(self.cfg.id);
@@ -620,6 +622,10 @@ impl Server {
                     self.lost_lead_at = Some(now);
                 }
             }
+        }
+        if in_vain {
+            // Where this server's disk is slow, the others' may be as well: then the first is enough.
+            self.in_vain += 1 + u32::from(self.durability.is_slow(now));
         }
         if served || self.report.why.is_empty() {
             // An election that needs several rounds is one, with one reason.

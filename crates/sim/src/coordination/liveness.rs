@@ -12,9 +12,10 @@ const LOOK_MS: u64 = 20;
 const SERVES_WITHIN_MS: u64 = 5_000;
 /// What it should be. While some fault goes on, how often it takes longer is counted; after the last one it must not.
 const LATE_MS: u64 = 1_000;
-/// An election takes so many syncs of a slow disk, one behind the other: what was under way, the promise, the epoch,
-/// the first write, and half more. Another one follows where two servers must give up first.
-const SYNCS_OF_AN_ELECTION: u64 = 6;
+/// An election takes four syncs of a slow disk, one behind the other: what was under way, the promise, the epoch, the first
+/// write. Each takes up to half more, and where one takes longer than a step has time, one lead comes to nothing first,
+/// with what was under way then.
+const SYNCS_OF_AN_ELECTION: u64 = 8;
 /// Faults that have lasted so long are known to the servers, and links that are whole for so long are trusted again.
 const KNOWN_AFTER_MS: u64 = 4_500;
 
