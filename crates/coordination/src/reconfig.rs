@@ -83,6 +83,7 @@ impl Server {
         if found.version <= self.cfg.config_version || found.voters().next().is_none() {
             return;
         }
+        self.went_over.clear();
         self.cfg.members = found.members();
         self.cfg.config_version = found.version;
         self.cfg.config_text = found.to_string();
@@ -102,14 +103,15 @@ impl Server {
     }
 
     /// What others say while this server looks is a committed list.
-    pub(crate) fn hear_of_newer_members(&mut self, n: &Notification) {
+    pub(crate) fn hear_of_newer_members(&mut self, from: ServerId, n: &Notification) {
         let known = n.config.is_empty() || n.config == self.cfg.config_text.as_bytes();
         if !matches!(self.role, Role::Looking) || !self.cfg.reconfig || known {
             return;
         }
         let text = String::from_utf8_lossy(&n.config);
         let next = self.cfg.next.as_ref().map_or("", |n| &n.text);
-        if !shares_a_server(&self.cfg.config_text, &text) && !shares_a_server(next, &text) {
+        let shared = shares_a_server(&self.cfg.config_text, &text) || shares_a_server(next, &text);
+        if !shared && !self.a_quorum_went_over(from, &n.config) {
             // It may be another ensemble's, which is reached by mistake.
             return;
         }
@@ -121,6 +123,17 @@ impl Server {
             self.set_next(Some(next));
             self.next_heard_until = Some(self.now.mono_ms + HEARSAY_MS);
         }
+    }
+
+    /// Whether a quorum of this server's list goes by a list that has no server in common with it: all members were
+    /// replaced while this server was away.
+    fn a_quorum_went_over(&mut self, from: ServerId, list: &[u8]) -> bool {
+        if !self.cfg.votes_now(from) {
+            return false;
+        }
+        self.went_over.insert(from, list.to_vec());
+        let same: Vec<_> = self.went_over.iter().filter(|(_, l)| *l == list).map(|(id, _)| *id).collect();
+        self.cfg.is_quorum(&same)
     }
 
     /// Who said that another list may follow does not say so any more.

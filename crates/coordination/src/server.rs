@@ -18,7 +18,7 @@ use crate::tree::{Tree, Walk};
 use crate::watches::WatchManager;
 use crate::{ConnId, LinkId, Millis};
 use bytes::Bytes;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use trivet_formats::election::{Lead, LinkProbe, Notification, ServerState};
@@ -352,6 +352,8 @@ pub struct Server {
     pub(crate) ours: BTreeSet<ServerId>,
     /// Ids by which servers of other ensembles spoke last.
     pub(crate) foreign: BTreeSet<ServerId>,
+    /// Voters of this server's list that go by one that has no server in common with it, which they say.
+    pub(crate) went_over: BTreeMap<ServerId, Vec<u8>>,
     pub(crate) links: Links,
     /// When the core was last driven: a long pause is this process's own.
     driven_at: Millis,
@@ -428,6 +430,7 @@ impl Server {
             round_since: now.mono_ms,
             ours: BTreeSet::new(),
             foreign: BTreeSet::new(),
+            went_over: BTreeMap::new(),
             links: Links::new(now.wall_ms as u32),
             driven_at: now.mono_ms,
             refusals_since: 0,

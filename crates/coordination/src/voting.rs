@@ -77,7 +77,7 @@ impl Server {
             return;
         }
         self.links.spoke(self.now.mono_ms, from);
-        self.hear_of_newer_members(n);
+        self.hear_of_newer_members(from, n);
         if self.is_behind(n) {
             // It counts by an older list of members; the answer tells it the newer one.
             return self.vote_to(from);
