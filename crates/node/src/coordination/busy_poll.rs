@@ -2,8 +2,8 @@
 //!
 //! One write passes through the disks and the links of three servers one behind the other. Their syncs take 0.16 ms,
 //! and a virtual processor that slept takes 0.11 ms to wake, each time. So who has had a part in a write asks again for
-//! a moment instead of sleeping, where somebody waits for it, and gives its processor to whoever else wants it each time. Under load there is always
-//! something to do, and asking would only take time from it.
+//! a moment instead of sleeping, where somebody waits for it, and gives its processor to whoever else wants it each
+//! time. Under load there is always something to do, and asking would only take time from it.
 
 use super::load::Load;
 use std::cell::Cell;
