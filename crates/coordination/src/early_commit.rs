@@ -10,15 +10,18 @@
 //! decides.)
 
 use crate::config::Bug;
-use crate::leading::{LearnerPhase, OPEN_FEW};
+use crate::leading::LearnerPhase;
 use crate::server::{Role, Server};
 use trivet_formats::quorum::{kind, QuorumPacket};
-use trivet_formats::{ServerId, SessionId, Zxid};
+use trivet_formats::{SessionId, Zxid};
 
-/// What a follower knows to be on disk, in this epoch.
+/// So many open proposals are no load.
+const OPEN_FEW: usize = 4;
+
+/// What a follower knows of the epoch's writes beside its log: how far they are on disk, here and at the leader.
 #[derive(Default)]
 pub(crate) struct OnDisk {
-    pub(crate) mine: Zxid,
+    mine: Zxid,
     leaders: Zxid,
     /// Whose request the newest proposal is.
     pub(crate) asked_by: SessionId,
@@ -57,10 +60,11 @@ impl Server {
     }
 
     /// Whether anybody waits for this server's part in the newest write: not where the leader and the follower whose
-    /// client asked for it are a quorum without it. (Apache's session ids begin with the server that made them.)
+    /// client asked for it are a quorum without it. (A session that moved since
+    /// costs some sleep.)
     pub fn is_awaited(&self) -> bool {
         let Role::Following(f) = &self.role else { return true };
-        let asked = ServerId(f.on_disk.asked_by.0 >> 56 & 0xff);
+        let asked = f.on_disk.asked_by.made_by();
         let another = asked != self.cfg.id && asked != f.leader && self.ours.contains(&asked);
         !(another && self.cfg.next.is_none() && self.cfg.is_quorum(&[f.leader, asked]))
     }

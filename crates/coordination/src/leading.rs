@@ -27,8 +27,6 @@ use trivet_formats::{ServerId, Zxid};
 /// The longest queue of open proposals; a leader that reaches it steps down, for its quorum does not
 /// keep up with its clients.
 pub(crate) const OPEN_PROPOSALS_MAX: usize = 100_000;
-/// So many open proposals are no load.
-pub(crate) const OPEN_FEW: usize = 4;
 /// A leader makes way for a voter with a newer epoch promise, but not twice within this time.
 const STALE_EPOCH_GRACE_MS: u64 = 3_000;
 

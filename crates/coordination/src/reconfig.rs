@@ -188,6 +188,39 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::shares_a_server;
+    use crate::config::Config;
+    use crate::ensemble::Ensemble;
+    use crate::server::{Input, Recovered, Server};
+    use crate::tree::Tree;
+    use crate::Now;
+    use trivet_formats::election::{Notification, ServerState};
+    use trivet_formats::{ServerId, Zxid};
+
+    /// Found by the simulator's seed 12 with members that change: the server looked for ever.
+    #[test]
+    fn a_list_of_others_holds_when_a_quorum_of_the_old_one_goes_by_it() {
+        let server = |id: i64| format!("server.{id}=10.0.0.{id}:2888:3888:participant;10.0.0.{id}:2181\n");
+        let old = Ensemble::parse(&format!("{}{}{}version=1", server(1), server(3), server(5))).unwrap();
+        let new = format!("{}{}version=200000001", server(2), server(4));
+        let cfg = Config {
+            reconfig: true,
+            config_text: old.to_string(),
+            config_version: 1,
+            ..Config::new(ServerId(3), old.members())
+        };
+        let recovered = Recovered { tree: Tree::new(), log: Vec::new(), accepted_epoch: 0, current_epoch: 0 };
+        let mut looks = Server::new(cfg, recovered, Now::default());
+        looks.start(Now::default(), &mut Vec::new());
+        for (from, members) in [(1, [1, 3, 5].as_slice()), (1, &[1, 3, 5]), (9, &[1, 3, 5]), (5, &[2, 4])] {
+            let (leader, config) = (ServerId(4), new.clone().into_bytes());
+            let state = ServerState::Following;
+            let notification =
+                Notification { state, leader, zxid: Zxid::ZERO, round: 1, peer_epoch: 0, version: 2, config };
+            looks.handle(Now::default(), Input::Vote { from: ServerId(from), notification }, &mut Vec::new());
+            let now: Vec<_> = looks.config().members.keys().map(|id| id.0).collect();
+            assert_eq!(now, members, "behind what server {from} said");
+        }
+    }
 
     #[test]
     fn a_list_from_hearsay_has_a_server_in_common() {

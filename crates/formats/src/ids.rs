@@ -70,6 +70,11 @@ impl SessionId {
         SessionId(if id == i64::MIN { id + 1 } else { id })
     }
 
+    /// The server that made it, by the last byte of its id.
+    pub fn made_by(self) -> ServerId {
+        ServerId((self.0 >> 56) & 0xff)
+    }
+
     /// The session's password: derived from the id, the same on every server, so that a session
     /// can move between Apache's servers and ours.
     //= zookeeper 3.9 ZooKeeperServer.generatePasswd: `new Random(id ^ superSecret).nextBytes(p)`
@@ -110,7 +115,7 @@ mod tests {
     #[test]
     fn session_ids_carry_the_server_in_the_top_byte() {
         let id = SessionId::first_of(ServerId(3), 0x12_3456_789a);
-        assert_eq!(id.0 >> 56, 3);
+        assert_eq!(id.made_by(), ServerId(3));
         assert_eq!(id.0 & 0xffff, 0);
         assert!(SessionId::first_of(ServerId(3), 0x12_3456_789b) > id);
     }

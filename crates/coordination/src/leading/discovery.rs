@@ -103,7 +103,10 @@ impl Server {
 
     pub(crate) fn count_own_promise(&mut self) {
         let me = self.cfg.id;
-        self.leading().epoch_acks.insert(me);
+        let l = self.leading();
+        l.epoch_acks.insert(me);
+        // What the next phase may miss is another write.
+        l.mine_missing_since = None;
         self.establishing_goes_on();
         self.acceptance_from_quorum();
     }

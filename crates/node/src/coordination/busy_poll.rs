@@ -23,9 +23,9 @@ struct Patience {
 
 impl Patience {
     /// There was progress, with so many writes under way. `awaited`: somebody waits for what is done here next.
-    fn progress(&self, now: Instant, under_way: u64, awaited: bool) {
+    fn progress(&self, now: Instant, under_way: u64, awaited: impl FnOnce() -> bool) {
         self.load.progress(now, under_way);
-        self.until.set((awaited && !self.load.is_on(now)).then_some(now + LIMIT));
+        self.until.set((!self.load.is_on(now) && awaited()).then_some(now + LIMIT));
     }
 
     /// Whether it is worth while to ask again, when others have run.
@@ -44,7 +44,7 @@ pub(super) struct BusyPoll {
 
 impl BusyPoll {
     /// Behind each input.
-    pub(super) fn note(&self, commits: Commits, awaited: bool) {
+    pub(super) fn note(&self, commits: Commits, awaited: impl FnOnce() -> bool) {
         self.patience.load.input();
         if self.seen.replace(commits) != commits {
             let now = Instant::now();
@@ -82,16 +82,16 @@ mod tests {
     fn it_ends_without_progress_and_under_load() {
         let (patience, begun) = (Patience::default(), Instant::now());
         assert!(!patience.again(begun));
-        patience.progress(begun, 1, true);
+        patience.progress(begun, 1, || true);
         assert!(patience.again(begun) && patience.again(begun + LIMIT / 2));
         assert!(!patience.again(begun + LIMIT));
-        patience.progress(begun + LIMIT / 2, 0, true);
+        patience.progress(begun + LIMIT / 2, 0, || true);
         assert!(patience.again(begun + LIMIT));
-        patience.progress(begun + LIMIT, 0, true);
+        patience.progress(begun + LIMIT, 0, || true);
         assert!(patience.again(begun + LIMIT));
-        patience.progress(begun + LIMIT, 0, false);
+        patience.progress(begun + LIMIT, 0, || false);
         assert!(!patience.again(begun + LIMIT), "nobody waits");
-        patience.progress(begun + LIMIT, 100, true);
+        patience.progress(begun + LIMIT, 100, || true);
         assert!(!patience.again(begun + LIMIT));
     }
 }

@@ -350,7 +350,7 @@ pub(super) fn feed(shared: &Shared, input: Input) {
         d.carry_out(effect, shared);
     }
     d.effects = effects;
-    d.busy_poll.note(d.server.commits(), d.server.is_awaited());
+    d.busy_poll.note(d.server.commits(), || d.server.is_awaited());
 }
 
 pub(super) fn feed_client(shared: &Shared, conn: ConnId, input: ClientInput) {

@@ -650,6 +650,24 @@ mod tests {
     }
 
     #[test]
+    fn an_epoch_goes_over_the_one_before_whatever_that_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let epochs = |dir: &Path| Store::open(dir, dir).map(|(_, r)| (r.accepted_epoch, r.current_epoch)).unwrap();
+        for n in [8, 9, 10, 11, 99, 100] {
+            write(dir.path(), vec![DiskOp::AcceptedEpoch(n), DiskOp::CurrentEpoch(n - 1)]);
+            assert_eq!(epochs(dir.path()), (n, n - 1));
+        }
+        // A lower one, for a shorter file, and one that somebody ended with a line feed.
+        write(dir.path(), vec![DiskOp::AcceptedEpoch(7), DiskOp::CurrentEpoch(7)]);
+        assert_eq!(epochs(dir.path()), (7, 7));
+        fs::write(dir.path().join("version-2/acceptedEpoch"), "8\n").unwrap();
+        for n in [9, 10] {
+            write(dir.path(), vec![DiskOp::AcceptedEpoch(n)]);
+            assert_eq!(epochs(dir.path()), (n, 7));
+        }
+    }
+
+    #[test]
     fn what_is_written_is_read_and_can_be_cut() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), vec![DiskOp::AcceptedEpoch(1), append(1), append(2), append(3), DiskOp::CurrentEpoch(1)]);

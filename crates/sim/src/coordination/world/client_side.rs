@@ -9,8 +9,8 @@ impl World {
         }
         let pause = self.rng.range(5, 120);
         self.at(self.now + pause, Event::Client { client });
-        // A request waits for one sync that is under way, and for its own, on its way to the leader and back.
-        let patience_ms = PATIENCE_MS + 6 * self.options.sync_ms;
+        // A request waits for one sync that is under way and for its own, each of which takes up to half more.
+        let patience_ms = PATIENCE_MS + 3 * self.options.sync_ms;
         let c = &mut self.clients[client];
         match c.conn {
             None => {
