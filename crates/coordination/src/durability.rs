@@ -91,7 +91,8 @@ impl Server {
             DiskOp::CurrentEpoch(e) => self.current_epoch = e,
             _ => {}
         }
-        self.out.push(Effect::Disk { seq, op });
+        let may_wait = matches!(then, Then::AckProposal { .. }) && self.holds_back();
+        self.out.push(Effect::Disk { seq, op, may_wait });
         let planted = match then {
             Then::AckNewLeader { .. } => self.cfg.bug == Some(Bug::AckNewLeaderEarly),
             Then::CountOwnPromise | Then::CountOwnEpoch => self.cfg.bug == Some(Bug::CountOwnEpochEarly),

@@ -8,15 +8,24 @@
 //! It is the same commit: a quorum of the epoch has the proposal, and everything before it, on disk. The next leader is
 //! elected and accepted by a quorum that one of the two is in. (Where a reconfig is open, quorums are others: the leader
 //! decides.)
+//!
+//! The third server's part in such a write counts only where one of the two is slow. While they are not, its disk may
+//! wait a moment for more.
 
 use crate::config::Bug;
 use crate::leading::LearnerPhase;
 use crate::server::{Role, Server};
+use crate::Millis;
 use trivet_formats::quorum::{kind, QuorumPacket};
 use trivet_formats::{SessionId, Zxid};
 
 /// So many open proposals are no load.
 const OPEN_FEW: usize = 4;
+/// A third server holds its part back until that many times one behind the other it was on disk before the commit
+/// came, that is, it may have been missing;
+const MISSED_MAX: u32 = 3;
+/// and tries again after so long.
+const MISSED_FOR_MS: Millis = 1_000;
 
 /// What a follower knows of the epoch's writes beside its log: how far they are on disk, here and at the leader.
 #[derive(Default)]
@@ -27,6 +36,11 @@ pub(crate) struct OnDisk {
     pub(crate) asked_by: SessionId,
     /// Committed before the leader said so.
     pub(crate) committed: Zxid,
+    /// The first proposal of those that are held back.
+    held: Option<Zxid>,
+    /// How often one behind the other that one was on disk before its commit came, and when it last was.
+    missed: u32,
+    missed_at: Millis,
 }
 
 impl Server {
@@ -54,8 +68,15 @@ impl Server {
 
     /// This follower has.
     pub(crate) fn follower_is_durable(&mut self, zxid: Zxid) {
+        let (now, committed) = (self.now.mono_ms, self.history.last_committed());
         let on_disk = &mut self.following().on_disk;
         on_disk.mine = on_disk.mine.max(zxid);
+        if on_disk.held.is_some_and(|held| held <= zxid) {
+            on_disk.held = None;
+            let missed = zxid > committed;
+            on_disk.missed = if missed { on_disk.missed + 1 } else { 0 };
+            on_disk.missed_at = if missed { now } else { on_disk.missed_at };
+        }
         self.commit_early();
     }
 
@@ -67,6 +88,23 @@ impl Server {
         let asked = f.on_disk.asked_by.made_by();
         let another = asked != self.cfg.id && asked != f.leader && self.ours.contains(&asked);
         !(another && self.cfg.next.is_none() && self.cfg.is_quorum(&[f.leader, asked]))
+    }
+
+    /// Whether a follower's part in the newest proposal, which it is about to write, may wait a moment for more: the
+    /// leader and another follower are a quorum for it, and have been quick enough lately. What they do on the same
+    /// machine, or on the same storage, is done sooner, and this server syncs once for several.
+    pub(crate) fn holds_back(&mut self) -> bool {
+        let few = self.history.tail().len() <= OPEN_FEW;
+        if !few || self.is_awaited() {
+            return false;
+        }
+        let (now, zxid) = (self.now.mono_ms, self.history.last());
+        let on_disk = &mut self.following().on_disk;
+        let holds = on_disk.missed < MISSED_MAX || now >= on_disk.missed_at + MISSED_FOR_MS;
+        if holds {
+            on_disk.held.get_or_insert(zxid);
+        }
+        holds
     }
 
     fn commit_early(&mut self) {
@@ -83,5 +121,122 @@ impl Server {
             self.counters.commits_early += 1;
             self.commit_next();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Member};
+    use crate::server::{Effect, Input, Recovered};
+    use crate::tree::Tree;
+    use crate::{LinkId, Now};
+    use trivet_formats::jute::Jute;
+    use trivet_formats::quorum::{LearnerInfo, PROTOCOL_VERSION};
+    use trivet_formats::txn::{Txn, TxnBody};
+    use trivet_formats::ServerId;
+
+    /// Server 3, following server 1 in epoch 1. Its client's sessions begin with 3, those of server 2 with 2.
+    struct Third {
+        server: Server,
+        link: LinkId,
+        now: Now,
+        /// Given to the disk, and not done yet.
+        seq: u64,
+    }
+
+    impl Third {
+        fn new() -> Third {
+            let members = (1..=3).map(|id| (ServerId(id), Member { observer: false })).collect();
+            let recovered = Recovered { tree: Tree::new(), log: Vec::new(), accepted_epoch: 0, current_epoch: 0 };
+            let mut server = Server::new(Config::new(ServerId(3), members), recovered, Now::default());
+            server.start(Now::default(), &mut Vec::new());
+            server.ours.extend([ServerId(1), ServerId(2)]);
+            server.follow(ServerId(1));
+            let Role::Following(f) = &server.role else { panic!("it follows") };
+            let mut third = Third { link: f.link.unwrap(), server, now: Now::default(), seq: 0 };
+            third.handle(Input::LinkUp(third.link, None));
+            let info = LearnerInfo { server: 1, protocol: PROTOCOL_VERSION, config_version: 0 };
+            third.hears(QuorumPacket::with(kind::LEADERINFO, 1 << 32, info.to_vec()));
+            third.synced();
+            third.hears(QuorumPacket::new(kind::DIFF, 0));
+            third.hears(QuorumPacket::new(kind::NEWLEADER, 1 << 32));
+            third.synced();
+            third.hears(QuorumPacket::new(kind::UPTODATE, 0));
+            third
+        }
+        /// What may wait of what it gives to its disk.
+        fn handle(&mut self, input: Input) -> Vec<bool> {
+            let mut effects = Vec::new();
+            self.server.handle(self.now, input, &mut effects);
+            let disk = |e: &Effect| match e {
+                Effect::Disk { seq, may_wait, .. } => Some((*seq, *may_wait)),
+                _ => None,
+            };
+            let disk: Vec<_> = effects.iter().filter_map(disk).collect();
+            self.seq = disk.last().map_or(self.seq, |(seq, _)| *seq);
+            disk.into_iter().map(|(_, may_wait)| may_wait).collect()
+        }
+        fn hears(&mut self, packet: QuorumPacket) -> Vec<bool> {
+            self.handle(Input::Packets { link: self.link, packets: vec![packet] })
+        }
+        fn synced(&mut self) {
+            self.handle(Input::Durable(self.seq));
+        }
+        fn proposed(&mut self, counter: u32, of: u8) -> bool {
+            let (zxid, session) = (Zxid::new(1, counter), SessionId(i64::from(of) << 56 | 1));
+            let txn = Txn { session, cxid: 0, zxid, time_ms: 0, body: TxnBody::Error(0) };
+            self.hears(QuorumPacket::with(kind::PROPOSAL, zxid.0, txn.encode()))[0]
+        }
+        fn committed(&mut self, counter: u32) {
+            self.hears(QuorumPacket::new(kind::COMMIT, Zxid::new(1, counter).0));
+        }
+    }
+
+    #[test]
+    fn a_write_of_another_followers_client_may_wait_here() {
+        let mut third = Third::new();
+        assert!(third.proposed(1, 2), "the leader and server 2 are a quorum");
+        third.committed(1);
+        assert!(!third.proposed(2, 3), "its own client's");
+        third.committed(2);
+        assert!(!third.proposed(3, 1), "one of the leader's: it waits for whoever is first");
+        third.committed(3);
+        for counter in 4..4 + OPEN_FEW as u32 {
+            assert!(third.proposed(counter, 2));
+        }
+        assert!(!third.proposed(4 + OPEN_FEW as u32, 2), "with many open");
+    }
+
+    #[test]
+    fn it_holds_nothing_back_while_the_others_are_slower_than_that() {
+        let mut third = Third::new();
+        let mut counter = 0;
+        let mut held = |third: &mut Third, in_time: bool| {
+            counter += 1;
+            let held = third.proposed(counter, 2);
+            if in_time {
+                third.committed(counter);
+                third.synced();
+            } else {
+                third.synced();
+                third.committed(counter);
+            }
+            held
+        };
+        // Each was on disk here before the others had it, but not one behind the other.
+        for n in 0..20 {
+            assert!(held(&mut third, n % MISSED_MAX == 0));
+        }
+        assert!(held(&mut third, true));
+        for _ in 0..MISSED_MAX {
+            assert!(held(&mut third, false));
+        }
+        assert!(!held(&mut third, false) && !held(&mut third, true));
+        third.now.mono_ms += MISSED_FOR_MS;
+        assert!(held(&mut third, false), "one more try");
+        assert!(!held(&mut third, true));
+        third.now.mono_ms += MISSED_FOR_MS;
+        assert!(held(&mut third, true) && held(&mut third, true), "they are quick again");
     }
 }

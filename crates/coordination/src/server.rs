@@ -253,9 +253,11 @@ pub enum Effect {
     CloseLink(LinkId),
     /// Closes a connection once what was sent on it is out.
     FinishLink(LinkId),
+    /// `may_wait`: nobody waits for it. The driver may gather more for a moment before it begins.
     Disk {
         seq: u64,
         op: DiskOp,
+        may_wait: bool,
     },
     /// Bytes for a client, length prefix included.
     Client {

@@ -3,6 +3,7 @@
 
 mod busy_poll;
 mod clients;
+mod disk_queue;
 mod driver;
 mod election_links;
 mod load;

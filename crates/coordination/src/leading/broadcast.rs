@@ -82,8 +82,10 @@ impl Server {
         let l = self.leading();
         l.last_proposed = zxid;
         l.proposals.push_back(Proposal { zxid, origin, acks: Default::default() });
-        let to: Vec<_> =
+        let mut to: Vec<_> =
             l.learners.iter().filter(|(_, x)| x.forwarding() && !x.observer).map(|(link, _)| *link).collect();
+        // Whose client waits goes first.
+        to.sort_by_key(|link| Some(*link) != origin);
         let packet = QuorumPacket { kind: kind::PROPOSAL, zxid: zxid.0, data: Some(bytes.clone()), auth: Vec::new() };
         self.broadcast(&to, &packet);
         self.write(DiskOp::Append { zxid, bytes }, Then::CountOwnAck(zxid));

@@ -39,6 +39,8 @@ impl Patience {
 pub(super) struct BusyPoll {
     seen: Cell<Commits>,
     patience: Patience,
+    /// There was an input since others were let run: what it has to be sent goes first.
+    fresh: Cell<bool>,
     wake: Notify,
 }
 
@@ -46,6 +48,7 @@ impl BusyPoll {
     /// Behind each input.
     pub(super) fn note(&self, commits: Commits, awaited: impl FnOnce() -> bool) {
         self.patience.load.input();
+        self.fresh.set(true);
         if self.seen.replace(commits) != commits {
             let now = Instant::now();
             self.patience.progress(now, commits.last.0.abs_diff(commits.committed.0), awaited);
@@ -64,7 +67,9 @@ impl BusyPoll {
     pub(super) async fn run(&self) {
         loop {
             if self.patience.again(Instant::now()) {
-                std::thread::yield_now();
+                if !self.fresh.take() {
+                    std::thread::yield_now();
+                }
                 // The runtime looks at sockets and messages meanwhile.
                 tokio::task::yield_now().await;
             } else {

@@ -6,6 +6,7 @@
 
 use super::busy_poll::BusyPoll;
 use super::clients;
+use super::disk_queue::{self, ToDisk};
 use super::election_links::ElectionLinks;
 use super::log_reader::{self, LogReader};
 use super::machine;
@@ -22,9 +23,7 @@ use std::sync::{mpsc as std_mpsc, Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
-use trivet_coordination::{
-    ClientInput, Config, ConnId, Counters, DiskOp, Effect, Event, Input, LinkId, Now, Server, Summary,
-};
+use trivet_coordination::{ClientInput, Config, ConnId, Counters, Effect, Event, Input, LinkId, Now, Server, Summary};
 use trivet_formats::ServerId;
 
 /// Messages from other threads that may wait for the core; senders block beyond it.
@@ -136,7 +135,7 @@ pub(super) struct Driver {
     clock: Clock,
     effects: Vec<Effect>,
     settings: Settings,
-    wal: std_mpsc::Sender<(u64, DiskOp)>,
+    disk: ToDisk,
     members: std_mpsc::Sender<(String, Option<String>)>,
     pub(super) inbox: mpsc::Sender<Message>,
     pub(super) connections: HashMap<ConnId, Rc<Outgoing>>,
@@ -170,14 +169,12 @@ pub fn start(
     let status = Arc::new(Mutex::new((server.summary(), server.counters)));
     let (inbox, messages) = mpsc::channel(INBOX_MAX);
     let handle = Handle { status: status.clone(), inbox: inbox.clone() };
-    let (wal, ops) = std_mpsc::channel();
     let durable = inbox.clone();
     let part_written = inbox.clone();
     store.tell_of_parts(move || drop(part_written.blocking_send(Message::Input(Input::SnapshotPartWritten))));
-    std::thread::Builder::new()
-        .name("coord-wal".into())
-        .spawn(move || store.serve(ops, |seq| drop(durable.blocking_send(Message::Input(Input::Durable(seq))))))
-        .map_err(StartError::Thread)?;
+    let done = move |seq| drop(durable.blocking_send(Message::Input(Input::Durable(seq))));
+    let disk = disk_queue::serve_on_a_thread("coord-wal", move |queue| store.serve(&queue, done));
+    let disk = disk.map_err(StartError::Thread)?;
     let members = take_over_members(settings.file.clone(), inbox.clone())?;
     // Ports are taken here, so that a start that cannot succeed fails at once.
     let mut listeners = Vec::new();
@@ -203,7 +200,7 @@ pub fn start(
                     server,
                     clock,
                     effects: Vec::new(),
-                    wal,
+                    disk,
                     members,
                     inbox,
                     connections: HashMap::new(),
@@ -478,10 +475,7 @@ impl Driver {
                     l.finish();
                 }
             }
-            Effect::Disk { seq, op } => {
-                // The thread ends only with the process.
-                let _ = self.wal.send((seq, op));
-            }
+            Effect::Disk { seq, op, may_wait } => self.disk.push(seq, op, may_wait),
             Effect::Client { conn, bytes } => {
                 if let Some(out) = self.connections.get(&conn) {
                     self.writer.push(out, bytes);

@@ -4,6 +4,7 @@
 //! written and synced together. A failed write or sync ends the process: what the page cache holds
 //! afterwards cannot be known.
 
+use super::disk_queue::DiskQueue;
 use super::load::Load;
 use super::log_file::LogFile;
 use super::{loading, packed};
@@ -21,8 +22,6 @@ use trivet_coordination::{DiskOp, Image, Recovered};
 use trivet_formats::txn::Logged;
 use trivet_formats::{snapshot, txnlog, Zxid};
 
-/// Operations that one sync covers at most.
-const BATCH_MAX: usize = 1_000;
 /// Memory for a batch that is kept for the next one, in bytes.
 const ENTRIES_KEPT: usize = 1 << 20;
 const SNAPSHOTS_KEPT: usize = 3;
@@ -499,24 +498,12 @@ impl Store {
 
     /// Serves operations until the sender is gone. `done` is called with each operation's number, in
     /// order, once it is on disk.
-    pub fn serve(mut self, ops: mpsc::Receiver<(u64, DiskOp)>, mut done: impl FnMut(u64)) {
-        let mut several = false;
-        // It sleeps until there is more: where processors are scarce, a thread that asks again keeps others from theirs.
+    pub fn serve(mut self, queue: &DiskQueue, mut done: impl FnMut(u64)) {
         let load = Load::default();
         let mut batch = Vec::new();
-        while let Ok(first) = ops.recv() {
-            batch.push(first);
-            // Under load whoever has more to log goes first where processors are scarce: a sync costs more than a
-            // record.
-            if several {
-                std::thread::yield_now();
-            }
-            while batch.len() < BATCH_MAX {
-                match ops.try_recv() {
-                    Ok(op) => batch.push(op),
-                    Err(_) => break,
-                }
-            }
+        // Under load whoever has more to log goes first where processors are scarce: a sync costs more than a record.
+        let mut several = false;
+        while queue.gather(&mut batch, several) {
             let count = batch.len();
             several = count > 1;
             if let Err(e) = self.carry_out(batch.drain(..), &mut done) {

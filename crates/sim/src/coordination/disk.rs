@@ -20,18 +20,21 @@ pub struct Disk {
     accepted_epoch: i64,
     current_epoch: i64,
     in_flight: VecDeque<(u64, DiskOp)>,
+    /// Something of it does not wait for more.
+    hurry: bool,
     pub busy: bool,
 }
 
 impl Disk {
-    pub fn submit(&mut self, seq: u64, op: DiskOp) {
+    pub fn submit(&mut self, seq: u64, op: DiskOp, may_wait: bool) {
+        self.hurry |= !may_wait;
         self.in_flight.push_back((seq, op));
     }
-    /// The number of the last operation that a sync begun now would cover.
-    pub fn begin_sync(&mut self) -> Option<u64> {
+    /// The number of the last operation that a sync begun now would cover, and whether all of them are held back.
+    pub fn begin_sync(&mut self) -> Option<(u64, bool)> {
         let last = self.in_flight.back()?.0;
         self.busy = true;
-        Some(last)
+        Some((last, !std::mem::take(&mut self.hurry)))
     }
     /// Returns how many parts of snapshots it wrote.
     pub fn end_sync(&mut self, upto: u64) -> usize {
@@ -102,6 +105,7 @@ impl Disk {
         self.in_flight.clear();
         self.parts = None;
         self.busy = false;
+        self.hurry = false;
         torn
     }
 
@@ -110,6 +114,7 @@ impl Disk {
         self.in_flight.clear();
         self.parts = None;
         self.busy = false;
+        self.hurry = false;
     }
 
     /// Reads the disk as a server does at its start, through the real formats.

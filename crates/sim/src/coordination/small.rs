@@ -199,7 +199,7 @@ impl<'a> World<'a> {
             let ops = (1..=bounds.logs[server]).map(transaction).map(|(zxid, bytes)| DiskOp::Append { zxid, bytes });
             let epoch = i64::from(bounds.logs[server] > 0);
             let ops = ops.chain([DiskOp::AcceptedEpoch(epoch), DiskOp::CurrentEpoch(epoch)]);
-            ops.enumerate().for_each(|(i, op)| disk.submit(i as u64 + 1, op));
+            ops.enumerate().for_each(|(i, op)| disk.submit(i as u64 + 1, op, false));
             disk.end_sync(u64::MAX);
             let now = Now { mono_ms: 1_000, wall_ms: 1_000 };
             let node = Node {
@@ -263,8 +263,8 @@ impl<'a> World<'a> {
                     self.queue(server, link, Item::Down);
                     self.nodes[server].links.remove(&link);
                 }
-                Effect::Disk { seq, op } => {
-                    self.nodes[server].disk.submit(seq, op);
+                Effect::Disk { seq, op, .. } => {
+                    self.nodes[server].disk.submit(seq, op, false);
                     self.nodes[server].pending = Some(seq);
                 }
                 Effect::Probe { .. } | Effect::Client { .. } | Effect::CloseClient(_) => {}

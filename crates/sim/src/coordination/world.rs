@@ -579,7 +579,7 @@ impl World {
             }
             Effect::CloseLink(link) => self.close_link(node, link),
             Effect::FinishLink(link) => self.finish_link(node, link),
-            Effect::Disk { seq, op } => self.nodes[node].disk.submit(seq, op),
+            Effect::Disk { seq, op, may_wait } => self.nodes[node].disk.submit(seq, op, may_wait),
             Effect::Client { conn, bytes } => self.server_says(node, conn.0, Some(bytes)),
             Effect::CloseClient(conn) => {
                 self.server_says(node, conn.0, None);
@@ -616,13 +616,14 @@ impl World {
             return;
         }
         let life = self.nodes[node].life;
-        if let Some(upto) = self.nodes[node].disk.begin_sync() {
+        if let Some((upto, held_back)) = self.nodes[node].disk.begin_sync() {
             // Two kinds of disks: a fast one, and one that sometimes takes a while.
             let slow = self.rng.chance(3);
             let mut took = self.rng.range(0, if slow { 60 } else { 3 }) + self.rng.range(0, self.disk_stall[node] + 1);
             if self.options.sync_ms > 0 {
                 took += self.options.sync_ms + self.rng.range(0, self.options.sync_ms / 2 + 1);
             }
+            took += u64::from(held_back);
             self.at(self.now + took, Event::DiskDone { node, life, upto });
         }
     }
