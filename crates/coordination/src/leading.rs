@@ -10,6 +10,8 @@ mod discovery;
 mod moves;
 mod parts;
 mod synchronise;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 pub use transfer::STOP_LIMIT_MS;
