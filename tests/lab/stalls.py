@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """No election for nothing: a disk that stalls for 2 s under a follower and under the leader, a leader that is stopped for
 200 ms, both cores busy with other work. And one for something where every sync of every disk takes long: it takes some
-of them, and ends.
+of them, and ends. Meanwhile a client that asks for more and more costs no more memory than its limit.
 
     stalls.py [SECONDS of busy cores]       30; ten minutes are 600"""
 import multiprocessing, os, re, signal, subprocess, sys, time
-from ensemble import Ensemble
+import wire
+from ensemble import HOSTS, Ensemble
 from load import Load
 
 BUSY_SECONDS = int(sys.argv[1]) if len(sys.argv) > 1 else 30
@@ -85,7 +86,47 @@ def slow_syncs():
         assert max(took) <= TAKEOVER_S, "at most %.2f" % TAKEOVER_S
 
 
+# Open requests of one client (4 MiB and the one that goes beyond), what both ends' kernels hold, and room for the rest.
+TAKEN_MIB = 16
+
+
+def resident_mib(server):
+    return int(re.search(r"VmRSS:\s+(\d+)", open("/proc/%d/status" % server.process.pid).read()).group(1)) / 1024
+
+
+def asks_for_more_than_is_done():
+    """One server of three goes on, without a leader; a client there says 128 MiB of requests."""
+    with Ensemble({1: "trivet", 2: "trivet", 3: "trivet"}) as e:
+        e.wait_all(20)
+        server = next(s for s in e.servers.values() if s.mode() == "follower")
+        others = [s for s in e.servers.values() if s is not server]
+        client = wire.Session(HOSTS[server.number], 20_000)
+        assert client.ask("create", wire.create("/much"))[0] == 0
+        before = resident_mib(server)
+        for s in others:
+            s.process.send_signal(signal.SIGSTOP)
+        asked, taken, end = wire.setting("/much", b"x" * (512 << 10)), 0, time.time() + 2
+        client.sock.settimeout(0.2)
+        try:
+            while taken < 256 and time.time() < end:
+                client.request("set", asked)
+                taken += 1
+        except (TimeoutError, ConnectionError):
+            pass
+        grown = resident_mib(server) - before
+        for s in others:
+            s.process.send_signal(signal.SIGCONT)
+        e.wait_all(20)
+        # Somebody else is served as before.
+        other = wire.Session(HOSTS[server.number])
+        assert other.ask("set", wire.setting("/much", b"less"))[0] == 0
+        other.close()
+        print("a client said %.0f MiB of 128 while nothing was done; memory grew by %.0f MiB" % (taken / 2, grown))
+        assert 4 <= taken / 2 <= TAKEN_MIB and grown <= TAKEN_MIB, "at most %d MiB" % TAKEN_MIB
+
+
 slow_syncs()
+asks_for_more_than_is_done()
 with OwnDisks({1: "trivet", 2: "trivet", 3: "trivet"}) as e:
     e.wait_all()
     load = Load(e)
