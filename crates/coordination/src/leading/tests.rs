@@ -2,9 +2,11 @@ use crate::config::{Config, Member};
 use crate::server::{Effect, Input, Recovered, RoleName, Server};
 use crate::tree::Tree;
 use crate::{LinkId, Millis, Now};
+use bytes::Bytes;
+use trivet_formats::client::op;
 use trivet_formats::election::{Lead, LinkProbe};
 use trivet_formats::jute::Jute;
-use trivet_formats::quorum::{kind, LearnerInfo, QuorumPacket, PROTOCOL_VERSION};
+use trivet_formats::quorum::{kind, ForwardedRequest, LearnerInfo, QuorumPacket, PROTOCOL_VERSION};
 use trivet_formats::{ServerId, Zxid};
 
 /// Server 1 of three, elected. A learner's link has its number.
@@ -51,6 +53,11 @@ impl Leader {
         self.hears(id, QuorumPacket::with(kind::FOLLOWERINFO, 0, info.to_vec()));
         self.hears(id, QuorumPacket::with(kind::ACKEPOCH, 0, 0i32.to_be_bytes().to_vec()));
     }
+    /// And follows.
+    fn follower(&mut self, id: u64) {
+        self.learner(id);
+        self.hears(id, QuorumPacket::new(kind::ACK, Zxid::new(1, 0).0));
+    }
     fn probe(&mut self, from: i64, number: u32) {
         let probe =
             LinkProbe { from: ServerId(from), boot: 1, number, echo: 0, echo_age_ms: 0, lead: Lead::No, heard: vec![] };
@@ -68,8 +75,7 @@ fn a_deaf_leader_does_not_count_on_a_learner_whose_probes_do_not_come() {
     let silent_ms = 2 * Config::new(ServerId(1), Default::default()).fast.silence_max_ms;
     let lasts_ms = |probes: bool| -> Millis {
         let mut leader = Leader::new();
-        leader.learner(2);
-        leader.hears(2, QuorumPacket::new(kind::ACK, Zxid::new(1, 0).0));
+        leader.follower(2);
         assert!(leader.server.summary().serving, "with server 2");
         leader.learner(3);
         // From now on it hears nobody, but the probes of server 3 in one of the two cases.
@@ -87,4 +93,18 @@ fn a_deaf_leader_does_not_count_on_a_learner_whose_probes_do_not_come() {
     };
     assert!(lasts_ms(false) <= silent_ms + 100, "{} ms", lasts_ms(false));
     assert!(lasts_ms(true) > 3 * silent_ms, "a learner that takes long over the history is no reason");
+}
+
+/// What a hand-over waits for may end without a timer: it goes on at once.
+#[test]
+fn a_hand_over_goes_on_behind_the_last_sync() {
+    let mut leader = Leader::new();
+    leader.follower(2);
+    let sync = ForwardedRequest { session: 1, cxid: 1, op: op::SYNC, body: Bytes::new() };
+    leader.hears(2, QuorumPacket::with(kind::REQUEST, 0, sync.encode()));
+    leader.server.begin_transfer(ServerId(2), "a test".into(), false).unwrap();
+    leader.hears(2, QuorumPacket::new(kind::HELD, 0));
+    assert!(leader.leads(), "who asked has no answer yet");
+    leader.hears(2, QuorumPacket::new(kind::PING, 0));
+    assert!(!leader.leads());
 }
