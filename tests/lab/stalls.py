@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """No election for nothing: a disk that stalls for 2 s under a follower and under the leader, a leader that is stopped for
 200 ms, both cores busy with other work. And one for something where every sync of every disk takes long: it takes some
-of them, and ends. Meanwhile a client that asks for more and more costs no more memory than its limit.
+of them, and ends. And a client that asks for more than is done
+costs no more memory than its limit.
 
     stalls.py [SECONDS of busy cores]       30; ten minutes are 600"""
 import multiprocessing, os, re, signal, subprocess, sys, time

@@ -81,8 +81,8 @@ impl Server {
     }
 
     /// Whether anybody waits for this server's part in the newest write: not where the leader and the follower whose
-    /// client asked for it are a quorum without it. (A session that moved since
-    /// costs some sleep.)
+    /// client asked for it are a quorum without it. (For a session that moved
+    /// since, it may sleep.)
     pub fn is_awaited(&self) -> bool {
         let Role::Following(f) = &self.role else { return true };
         let asked = f.on_disk.asked_by.made_by();

@@ -65,8 +65,9 @@ impl DiskQueue {
             }
             std::thread::park_timeout(left);
         }
-        // What hurries and comes from here on is either taken below, or keeps the next ones from waiting.
-        self.hurry.store(false, Ordering::Release);
+        // What hurries and comes from here on is either taken below, or keeps the next ones from waiting: a plain store
+        // could go over the mark of an operation that is not seen below yet.
+        self.hurry.swap(false, Ordering::AcqRel);
         if yields {
             std::thread::yield_now();
         }
