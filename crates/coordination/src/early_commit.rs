@@ -127,9 +127,7 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Member};
-    use crate::server::{Effect, Input, Recovered};
-    use crate::tree::Tree;
+    use crate::server::{Effect, Input};
     use crate::{LinkId, Now};
     use trivet_formats::jute::Jute;
     use trivet_formats::quorum::{LearnerInfo, PROTOCOL_VERSION};
@@ -147,10 +145,7 @@ mod tests {
 
     impl Third {
         fn new() -> Third {
-            let members = (1..=3).map(|id| (ServerId(id), Member { observer: false })).collect();
-            let recovered = Recovered { tree: Tree::new(), log: Vec::new(), accepted_epoch: 0, current_epoch: 0 };
-            let mut server = Server::new(Config::new(ServerId(3), members), recovered, Now::default());
-            server.start(Now::default(), &mut Vec::new());
+            let mut server = Server::of_three(3);
             server.ours.extend([ServerId(1), ServerId(2)]);
             server.follow(ServerId(1));
             let Role::Following(f) = &server.role else { panic!("it follows") };

@@ -844,3 +844,15 @@ impl Server {
         self.report.clone()
     }
 }
+
+#[cfg(test)]
+impl Server {
+    /// One of three voters, with nothing on disk, that was started at 0.
+    pub(crate) fn of_three(id: i64) -> Server {
+        let members = (1..=3).map(|id| (ServerId(id), crate::config::Member { observer: false })).collect();
+        let recovered = Recovered { tree: Tree::new(), log: Vec::new(), accepted_epoch: 0, current_epoch: 0 };
+        let mut server = Server::new(Config::new(ServerId(id), members), recovered, Now::default());
+        server.start(Now::default(), &mut Vec::new());
+        server
+    }
+}

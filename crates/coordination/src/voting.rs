@@ -171,9 +171,7 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Member};
-    use crate::server::{Input, Recovered, RoleName};
-    use crate::tree::Tree;
+    use crate::server::{Input, RoleName};
     use crate::Now;
     use trivet_formats::Zxid;
 
@@ -188,10 +186,7 @@ mod tests {
     /// followers that they followed it, and so gave up the one that it had handed over to.
     #[test]
     fn what_a_successor_said_while_it_followed_is_no_reason_to_give_it_up() {
-        let members = (1..=3).map(|id| (ServerId(id), Member { observer: false })).collect();
-        let recovered = Recovered { tree: Tree::new(), log: Vec::new(), accepted_epoch: 0, current_epoch: 0 };
-        let mut server = Server::new(Config::new(ServerId(3), members), recovered, Now::default());
-        server.start(Now::default(), &mut Vec::new());
+        let mut server = Server::of_three(3);
         server.election.start(0, &server.cfg, Zxid::ZERO, 0, Some(ServerId(2)));
         for from in [1, 2] {
             hears(&mut server, 1, from, ServerState::Looking, 2, 2);

@@ -1,6 +1,5 @@
-use crate::config::{Config, Member};
-use crate::server::{Effect, Input, Recovered, RoleName, Server};
-use crate::tree::Tree;
+use crate::config::Config;
+use crate::server::{Effect, Input, RoleName, Server};
 use crate::{LinkId, Millis, Now};
 use bytes::Bytes;
 use trivet_formats::client::op;
@@ -19,10 +18,7 @@ struct Leader {
 
 impl Leader {
     fn new() -> Leader {
-        let members = (1..=3).map(|id| (ServerId(id), Member { observer: false })).collect();
-        let recovered = Recovered { tree: Tree::new(), log: Vec::new(), accepted_epoch: 0, current_epoch: 0 };
-        let mut server = Server::new(Config::new(ServerId(1), members), recovered, Now::default());
-        server.start(Now::default(), &mut Vec::new());
+        let server = Server::of_three(1);
         let mut leader = Leader { server, now: Now::default(), seq: 0 };
         for peer in [2, 3] {
             leader.handle(Input::PeerIsOurs(ServerId(peer), true));
