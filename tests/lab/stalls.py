@@ -2,7 +2,7 @@
 """No election for nothing: a disk that stalls for 2 s under a follower and under the leader, a leader that is stopped for
 200 ms, both cores busy with other work. And one for something where every sync of every disk takes long: it takes some
 of them, and ends. And a client that asks for more than is done
-costs no more memory than its limit.
+costs no more memory than its limit, nor do many together.
 
     stalls.py [SECONDS of busy cores]       30; ten minutes are 600"""
 import multiprocessing, os, re, signal, subprocess, sys, time
@@ -126,8 +126,46 @@ def asks_for_more_than_is_done():
         assert 4 <= taken / 2 <= TAKEN_MIB and grown <= TAKEN_MIB, "at most %d MiB" % TAKEN_MIB
 
 
+OPEN_MAX, CLIENTS, REQUESTS = 40, 20, 50
+# Requests of 32 KiB that one reading of a client brings.
+A_READING = 3
+
+
+def ask_for_more_together():
+    """A server whose disk stands still, and many clients with many requests each: it reads until the limit that they share."""
+    with OwnDisks({1: "trivet"}, settings="globalOutstandingLimit=%d\n" % OPEN_MAX) as e:
+        server, end = e.servers[1], time.time() + 20
+        while server.mode() != "standalone" and time.time() < end:
+            time.sleep(0.05)
+        with_nothing_open = wire.Session(HOSTS[1], 20_000)
+        clients = [wire.Session(HOSTS[1], 20_000) for _ in range(CLIENTS)]
+        assert clients[0].ask("create", wire.create("/together"))[0] == 0
+        subprocess.check_call(["fsfreeze", "-f", server.data])
+        try:
+            for _ in range(REQUESTS):
+                for c in clients:
+                    c.sock.settimeout(0.02)
+                    try:
+                        c.request("set", wire.setting("/together", b"x" * (32 << 10)))
+                    except TimeoutError:
+                        # What of it went out makes this client's next request none: it asks no more.
+                        c.sock.settimeout(None)
+                        clients = [other for other in clients if other is not c]
+            time.sleep(0.5)
+            open_ = int(re.search(r"zk_outstanding_requests\t(\d+)", server.word("mntr")).group(1))
+            assert with_nothing_open.ask("exists", wire.watched("/together"))[0] == 0
+        finally:
+            subprocess.check_call(["fsfreeze", "-u", server.data])
+        print("%d clients with %d requests each while nothing was done: %d were open" % (CLIENTS, REQUESTS, open_))
+        most = OPEN_MAX + CLIENTS * A_READING
+        assert OPEN_MAX <= open_ <= most, "at most %d" % most
+        late = wire.Session(HOSTS[1])
+        assert late.ask("set", wire.setting("/together", b"less"))[0] == 0
+
+
 slow_syncs()
 asks_for_more_than_is_done()
+ask_for_more_together()
 with OwnDisks({1: "trivet", 2: "trivet", 3: "trivet"}) as e:
     e.wait_all()
     load = Load(e)

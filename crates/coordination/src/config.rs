@@ -102,6 +102,9 @@ pub struct Config {
     pub container_check_ms: u64,
     /// A container that never had a child goes after so long; 0: never (`znode.container.maxNeverUsedIntervalMs`).
     pub container_never_used_ms: i64,
+    /// While clients have more requests open than this together, those that have one open are not read from; servers of
+    /// an ensemble share it (`globalOutstandingLimit`).
+    pub outstanding_max: usize,
     /// A fault to plant, in tests of the simulator only.
     #[doc(hidden)]
     pub bug: Option<Bug>,
@@ -159,6 +162,7 @@ impl Config {
             read_only_mode: false,
             container_check_ms: 60_000,
             container_never_used_ms: 0,
+            outstanding_max: 1_000,
             bug: None,
         }
     }

@@ -35,6 +35,7 @@ pub mod watches;
 
 pub use config::{Bug, Config, FastLimits};
 pub use leading::STOP_LIMIT_MS;
+pub use requests::OpenRequests;
 pub use server::{
     ClientInput, Commits, Counters, DiskOp, Effect, ElectionReport, Event, Image, Input, Now, Recovered, RoleName,
     Server, Summary,

@@ -27,12 +27,11 @@ pub enum ConfigError {
 }
 
 /// Settings that have no meaning here, or whose default is all there is.
-const ACCEPTED_SILENTLY: [&str; 27] = [
+const ACCEPTED_SILENTLY: [&str; 26] = [
     "admin.enableServer",
     "admin.serverPort",
     "standaloneEnabled",
     "electionAlg",
-    "globalOutstandingLimit",
     "preAllocSize",
     "commitLogCount",
     "commitLogSize",
@@ -137,6 +136,7 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
         read_only_mode: p.flag("readonlymode.enabled"),
         container_check_ms: p.number("znode.container.checkIntervalMs", 60_000)?,
         container_never_used_ms: p.number("znode.container.maxNeverUsedIntervalMs", 0)?,
+        outstanding_max: p.number::<i64>("globalOutstandingLimit", 1_000)?.max(0) as usize,
         ..Config::new(id, members)
     };
     let settings = crate::coordination::Settings {
@@ -275,6 +275,11 @@ mod tests {
             let z = load(&cfg, &[]).unwrap();
             (z.metrics, z.settings.long_requests, z.unknown)
         };
+        let open = |lines: &str| {
+            std::fs::write(&cfg, format!("dataDir={}\nclientPort=2181\n{lines}", dir.path().display())).unwrap();
+            load(&cfg, &[]).unwrap().settings.config.outstanding_max
+        };
+        assert_eq!((open(""), open("globalOutstandingLimit=7\n"), open("globalOutstandingLimit=-1\n")), (1_000, 7, 0));
         assert_eq!(read("largeRequestMaxBytes=9\nmetricsProvider.httpPort=1\n"), (None, None, vec![]));
         let asked = "largeRequestThreshold=5\nlargeRequestMaxBytes=9\nmetricsProvider.httpHost=127.0.0.9\n\
                      metricsProvider.className=org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider\n";

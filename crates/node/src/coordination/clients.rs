@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
-use trivet_coordination::{ClientInput, ConnId};
+use trivet_coordination::{ClientInput, ConnId, OpenRequests};
 
 /// A client has sent its first request, and the rest of one that it began, within this. (A session's own
 /// time-out takes over from there.)
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 const READ_BYTES: usize = 64 << 10;
-/// A client that has so much open is not read from until half of it is answered, as Apache's global outstanding limit
-/// does: one that asks faster than it is answered waits in its own socket.
+/// A client that has so much open is not read from until half of it is answered: one that asks faster than it is
+/// answered waits in its own socket. What all clients may have open together is in the settings; a client may go beyond
+/// that by one reading, or by one request that is longer.
 const OPEN_REQUESTS_MAX: usize = 512;
 const OPEN_BYTES_MAX: usize = 4 << 20;
 /// Nor is one that has so much to read. Events, and answers that are due at once behind a write, go beyond it, up to the
@@ -156,11 +157,13 @@ impl Drop for Long {
     }
 }
 
-/// Holds the reading from a client that has much open, until half of that is answered and taken.
+/// Holds the reading from a client that has much open, until half of that is answered and taken; and from one that has
+/// anything open while all together have too much.
 async fn room(shared: &Shared, conn: ConnId, outgoing: &Outgoing) {
     let has_over = |part: usize| {
-        let (requests, bytes) = shared.borrow().open_requests(conn);
-        requests >= OPEN_REQUESTS_MAX / part
+        let OpenRequests { requests, bytes, of_all_too_many } = shared.borrow().open_requests(conn);
+        requests > 0 && of_all_too_many
+            || requests >= OPEN_REQUESTS_MAX / part
             || bytes >= OPEN_BYTES_MAX / part
             || outgoing.unsent() >= UNREAD_BYTES_MAX / part
     };

@@ -23,7 +23,9 @@ use std::sync::{mpsc as std_mpsc, Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
-use trivet_coordination::{ClientInput, Config, ConnId, Counters, Effect, Event, Input, LinkId, Now, Server, Summary};
+use trivet_coordination::{
+    ClientInput, Config, ConnId, Counters, Effect, Event, Input, LinkId, Now, OpenRequests, Server, Summary,
+};
 use trivet_formats::ServerId;
 
 /// Messages from other threads that may wait for the core; senders block beyond it.
@@ -373,8 +375,7 @@ impl Driver {
     pub(super) fn settings(&self) -> &Settings {
         &self.settings
     }
-    /// How many requests of a client are not answered yet, and their bytes.
-    pub(super) fn open_requests(&self, conn: ConnId) -> (usize, usize) {
+    pub(super) fn open_requests(&self, conn: ConnId) -> OpenRequests {
         self.server.open_requests(conn)
     }
     pub(super) fn awaits_snapshot(&self, link: LinkId) -> bool {

@@ -1,0 +1,138 @@
+//! The beginning of a session: new, of this server or another one, or of a client that only reads.
+
+use super::{framed, Conn, Handshake};
+use crate::server::{Role, Server};
+use crate::sessions::Owner;
+use crate::ConnId;
+use bytes::Bytes;
+use trivet_formats::client::{op, ConnectRequest, ConnectResponse};
+use trivet_formats::quorum::{kind, QuorumPacket};
+use trivet_formats::{Jute, SessionId};
+
+impl Server {
+    pub(super) fn connect_request(&mut self, id: ConnId, bytes: &[u8]) {
+        let Ok(request) = ConnectRequest::parse(bytes) else { return self.close(id) };
+        let (min, max) = (self.cfg.min_session_timeout_ms, self.cfg.max_session_timeout_ms);
+        let serving = self.accepting();
+        let reads_only = self.reads_only();
+        let Some(conn) = self.clients.conns.get_mut(&id) else { return };
+        conn.timeout_ms = request.timeout_ms.clamp(min, max);
+        conn.session = SessionId(request.session);
+        conn.read_only_byte = request.read_only.is_some();
+        if serving {
+            self.begin_session(id, &request);
+        } else if reads_only && request.read_only == Some(true) {
+            self.begin_reading(id, &request);
+        } else {
+            conn.connect = Some(request);
+            conn.handshake = Handshake::Held;
+        }
+    }
+
+    pub(super) fn begin_session(&mut self, id: ConnId, request: &ConnectRequest) {
+        if request.last_zxid_seen > self.tree.last_zxid().0 {
+            // The client has seen more than this server: it must try another one.
+            return self.close(id);
+        }
+        let session = SessionId(request.session);
+        let timeout_ms = self.clients.conns[&id].timeout_ms;
+        if session == SessionId::NONE {
+            let session = self.next_session;
+            self.next_session = SessionId(session.0 + 1);
+            let conn = self.clients.conns.get_mut(&id).expect("looked");
+            conn.session = session;
+            conn.handshake = Handshake::AwaitLeader;
+            self.clients.by_session.insert(session, id);
+            return self.hand_to_leader(id, 0, op::CREATE_SESSION, &Bytes::copy_from_slice(&timeout_ms.to_be_bytes()));
+        }
+        if request.password != session.password() {
+            return self.session_refused(id);
+        }
+        if let Some(older) = self.clients.by_session.get(&session).copied().filter(|c| *c != id) {
+            self.close(older);
+        }
+        self.clients.by_session.insert(session, id);
+        self.clients.conns.get_mut(&id).expect("looked").handshake = Handshake::AwaitLeader;
+        self.clients.revalidating.insert(session, id);
+        match &mut self.role {
+            Role::Leading(_) => self.session_comes(session, timeout_ms, Owner::Local),
+            Role::Following(f) => {
+                let link = f.link.expect("a follower in broadcast has its leader");
+                let mut data = session.0.to_be_bytes().to_vec();
+                data.extend_from_slice(&timeout_ms.to_be_bytes());
+                self.send(link, &QuorumPacket::with(kind::REVALIDATE, -1, data));
+            }
+            _ => unreachable!("serving"),
+        }
+    }
+
+    /// A session of a server without a leader: it is known here only, or is one that the ensemble knows and that
+    /// goes on when somebody leads.
+    pub(super) fn begin_reading(&mut self, id: ConnId, request: &ConnectRequest) {
+        if request.last_zxid_seen > self.tree.last_zxid().0 {
+            return self.close(id);
+        }
+        let mut session = SessionId(request.session);
+        if session == SessionId::NONE {
+            session = self.next_session;
+            self.next_session = SessionId(session.0 + 1);
+        } else if request.password != session.password() {
+            return self.session_refused(id);
+        }
+        let Some(conn) = self.clients.conns.get_mut(&id) else { return };
+        conn.session = session;
+        conn.reads_only = true;
+        conn.handshake = Handshake::Done;
+        let (timeout_ms, session_id, password) = (conn.timeout_ms, session.0, session.password());
+        let response = ConnectResponse { timeout_ms, session: session_id, password, read_only: Some(true) };
+        self.client_send(id, framed(&[&response.to_vec()]));
+    }
+
+    /// The leader's answer to REVALIDATE.
+    pub(crate) fn revalidation_answered(&mut self, p: &QuorumPacket) {
+        let body = p.body();
+        let Some(id) = body.get(..8) else { return };
+        let session = SessionId(i64::from_be_bytes(id.try_into().expect("8")));
+        self.revalidated(session, body.get(8).is_some_and(|b| *b != 0));
+    }
+
+    pub(crate) fn revalidated(&mut self, session: SessionId, lives: bool) {
+        let Some(conn) = self.clients.revalidating.remove(&session) else { return };
+        if lives {
+            self.session_begun(conn);
+        } else {
+            self.session_refused(conn);
+        }
+    }
+
+    pub(super) fn session_begun(&mut self, id: ConnId) {
+        let Some(conn) = self.clients.conns.get_mut(&id) else { return };
+        conn.handshake = Handshake::Done;
+        let (session, timeout_ms) = (conn.session, conn.timeout_ms);
+        let response = ConnectResponse {
+            timeout_ms,
+            session: session.0,
+            password: session.password(),
+            read_only: conn.read_only_byte.then_some(false),
+        };
+        self.client_send(id, framed(&[&response.to_vec()]));
+        self.touch(session, timeout_ms);
+        self.drain(id);
+    }
+
+    /// The session is elsewhere: what its client asked here and is not begun will not be.
+    pub(crate) fn end_connection_of(&mut self, session: SessionId) {
+        let Some(id) = self.clients.by_session.get(&session).copied() else { return };
+        if self.clients.conns.get(&id).is_some_and(Conn::established) {
+            self.close(id);
+        }
+    }
+
+    pub(super) fn session_refused(&mut self, id: ConnId) {
+        let Some(conn) = self.clients.conns.get(&id) else { return };
+        let read_only = conn.read_only_byte.then_some(false);
+        let response = ConnectResponse { timeout_ms: 0, session: 0, password: [0; 16], read_only };
+        self.client_send(id, framed(&[&response.to_vec()]));
+        self.close(id);
+    }
+}

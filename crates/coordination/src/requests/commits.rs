@@ -1,0 +1,205 @@
+//! Commits: applied, told to who watches, answered to who asked.
+
+use super::{framed, notification, Handshake, Pending};
+use crate::acl;
+use crate::config::Bug;
+use crate::server::{Effect, Role, Server};
+use crate::tree::{ChangeKind, Outcome};
+use crate::{ConnId, Millis};
+use std::collections::BTreeSet;
+use trivet_formats::client::{err, event, op, perms, MultiHeader, ReplyHeader};
+use trivet_formats::txn::{Txn, TxnBody};
+use trivet_formats::Jute;
+
+impl Server {
+    /// Takes the oldest entry of the log's tail as committed: apply, tell watchers, answer.
+    pub(crate) fn commit_next(&mut self) {
+        let Some(mut entry) = self.history.commit_next() else { return };
+        let mut txn = entry.take_txn();
+        if self.cfg.bug == Some(Bug::OwnClock) && matches!(self.role, Role::Following(_)) {
+            txn.time_ms = self.now.wall_ms;
+        }
+        let mut changes = Vec::new();
+        let outcome = self.tree.apply(&txn, &mut changes);
+        self.note_digest(txn.zxid, entry.digest);
+        if let TxnBody::SetData { reconfig: true, data: Some(text), .. } = &txn.body {
+            self.members_committed(text);
+        }
+        let watched = !self.data_watches.is_empty() || !self.child_watches.is_empty();
+        for change in changes.into_iter().filter(|_| watched) {
+            let parent = crate::tree::split(&change.path).map_or("/", |(p, _)| p).to_string();
+            let zxid = txn.zxid.0;
+            let (kind, children) = match change.kind {
+                ChangeKind::Created => (event::NODE_CREATED, true),
+                ChangeKind::Deleted => (event::NODE_DELETED, true),
+                ChangeKind::Data => (event::NODE_DATA_CHANGED, false),
+            };
+            let told = self.data_watches.trigger(&change.path);
+            self.tell(&told, &BTreeSet::new(), kind, &change.path, &change.acl, zxid);
+            if kind == event::NODE_DELETED {
+                let also = self.child_watches.trigger(&change.path);
+                self.tell(&also, &told, kind, &change.path, &change.acl, zxid);
+            }
+            if children {
+                let told = self.child_watches.trigger(&parent);
+                let none = BTreeSet::new();
+                self.tell(&told, &none, event::NODE_CHILDREN_CHANGED, &parent, &change.parent_acl, zxid);
+            }
+        }
+        if let Role::Leading(l) = &mut self.role {
+            match &txn.body {
+                TxnBody::CloseSession { .. } => l.tracker.remove(txn.session),
+                TxnBody::CreateSession { timeout_ms } => {
+                    l.tracker.track(self.now.mono_ms, txn.session, *timeout_ms, None)
+                }
+                _ => {}
+            }
+        }
+        self.heed_move(&txn);
+        self.answer_commit(&txn, outcome);
+        self.count_towards_snapshot();
+    }
+
+    fn tell(
+        &mut self,
+        to: &BTreeSet<ConnId>,
+        except: &BTreeSet<ConnId>,
+        kind: i32,
+        path: &str,
+        acl: &[trivet_formats::client::Acl],
+        zxid: i64,
+    ) {
+        let mut told = to.difference(except).peekable();
+        if told.peek().is_none() {
+            return;
+        }
+        // A thousand clients are told the same.
+        let frame = notification(kind, path, zxid);
+        for id in told {
+            let readable = self.clients.conns.get(id).is_some_and(|c| acl::allows(acl, perms::READ, &c.ids));
+            if readable {
+                self.client_send(*id, frame.clone());
+            }
+        }
+    }
+
+    pub(super) fn event(&mut self, id: ConnId, kind: i32, path: &str, zxid: i64) {
+        self.client_send(id, notification(kind, path, zxid));
+    }
+
+    /// The reply to the client that asked, if it is one of this server.
+    fn answer_commit(&mut self, txn: &Txn, outcome: Outcome) {
+        let Some(id) = self.clients.by_session.get(&txn.session).copied() else { return };
+        let close_session = matches!(txn.body, TxnBody::CloseSession { .. });
+        if matches!(txn.body, TxnBody::CreateSession { .. }) {
+            if self.clients.conns.get(&id).is_some_and(|c| c.handshake == Handshake::AwaitLeader) {
+                self.session_begun(id);
+            }
+            return;
+        }
+        let Some(conn) = self.clients.conns.get_mut(&id) else { return };
+        let matches = matches!(conn.queue.front(), Some(Pending::Write { xid, .. }) if *xid == txn.cxid);
+        if matches && (txn.cxid != 0 || !close_session) {
+            let Some(Pending::Write { xid, op, at, .. }) = conn.queue.pop() else { unreachable!("looked") };
+            self.clients.open -= 1;
+            if outcome == Outcome::Error(err::SESSION_MOVED) {
+                return self.close(id);
+            }
+            let (code, body) = reply_body(op, &txn.body, outcome);
+            self.answer(id, xid, code, &body);
+            self.note_answer(id, xid, op, at);
+            if code == err::UNIMPLEMENTED || code == err::SESSION_EXPIRED && op != op::CLOSE_SESSION {
+                return self.close(id);
+            }
+        }
+        if close_session {
+            return self.close(id);
+        }
+        self.drain(id);
+    }
+
+    /// For who asks what a server and its clients do.
+    pub(super) fn note_answer(&mut self, id: ConnId, xid: i32, op: i32, since: Millis) {
+        let now = self.now.mono_ms;
+        let (latency, zxid) = (now.saturating_sub(since), self.tree.last_zxid().0);
+        self.figures.latency.note(latency);
+        if let Some(conn) = self.clients.conns.get_mut(&id) {
+            let f = &mut conn.figures;
+            (f.last_op, f.last_zxid, f.last_response_ms) = (Some(op), zxid, now);
+            if xid >= 0 {
+                f.last_cxid = xid;
+            }
+            f.latency.note(latency);
+        }
+    }
+
+    pub(crate) fn answer(&mut self, id: ConnId, xid: i32, code: i32, body: &[u8]) {
+        let header = ReplyHeader { xid, zxid: self.tree.last_zxid().0, err: code };
+        self.client_send(id, framed(&[&header.to_vec(), if code == err::OK { body } else { &[] }]));
+    }
+
+    pub(super) fn client_send(&mut self, id: ConnId, bytes: Vec<u8>) {
+        self.counters.packets_sent += 1;
+        self.figures.responses.note(bytes.len() as u64);
+        if let Some(conn) = self.clients.conns.get_mut(&id) {
+            conn.figures.sent += 1;
+            self.out.push(Effect::Client { conn: id, bytes });
+        }
+    }
+}
+
+/// The body of a reply to a write, and the code of its header.
+fn reply_body(op: i32, txn: &TxnBody, outcome: Outcome) -> (i32, Vec<u8>) {
+    let mut out = Vec::new();
+    match outcome {
+        Outcome::Error(code) => return (code, out),
+        Outcome::Nothing => {}
+        Outcome::Created(path, stat) => {
+            path.put(&mut out);
+            if op != op::CREATE {
+                stat.put(&mut out);
+            }
+        }
+        Outcome::Stat(stat) => {
+            // A reconfig is answered with the new list, as getData would.
+            if let TxnBody::SetData { reconfig: true, data, .. } = txn {
+                data.put(&mut out);
+            }
+            stat.put(&mut out)
+        }
+        Outcome::Multi(parts) => {
+            let TxnBody::Multi(bodies) = txn else { unreachable!("only a multi has parts") };
+            for (body, part) in bodies.iter().zip(parts) {
+                put_multi_part(body.kind(), part, &mut out);
+            }
+            MultiHeader { op: -1, done: true, err: -1 }.put(&mut out);
+        }
+    }
+    (err::OK, out)
+}
+
+fn put_multi_part(kind: i32, part: Outcome, out: &mut Vec<u8>) {
+    let header = |op| MultiHeader { op, done: false, err: 0 };
+    match part {
+        Outcome::Error(code) => {
+            MultiHeader { op: -1, done: false, err: code }.put(out);
+            code.put(out);
+        }
+        Outcome::Created(path, _) if kind == op::CREATE => {
+            header(op::CREATE).put(out);
+            path.put(out);
+        }
+        Outcome::Created(path, stat) => {
+            // All other kinds of create answer as create2 does.
+            header(op::CREATE2).put(out);
+            path.put(out);
+            stat.put(out);
+        }
+        Outcome::Nothing => header(kind).put(out),
+        Outcome::Stat(stat) => {
+            header(op::SET_DATA).put(out);
+            stat.put(out);
+        }
+        Outcome::Multi(_) => unreachable!("a multi holds no multi"),
+    }
+}

@@ -1,0 +1,96 @@
+//! Clients while leaders come and go, and those that are not heard of any more.
+
+use super::{Conn, Handshake, HANDSHAKE_MS, SWEEP_MS};
+use crate::server::Server;
+
+impl Server {
+    /// The leader is lost: writes that were handed to it have an unknown outcome, and their clients
+    /// must hear of it; the others may wait.
+    pub(crate) fn drop_unanswered(&mut self) {
+        self.clients.not_serving_since.get_or_insert(self.now.mono_ms);
+        self.clients.moves_may_be_lost |= !self.all_ours();
+        self.clients.revalidating.clear();
+        let lost: Vec<_> = self
+            .clients
+            .conns
+            .iter()
+            .filter(|(_, c)| !c.reads_only && c.handshake == Handshake::AwaitLeader || c.queue.has_begun())
+            .map(|(id, _)| *id)
+            .collect();
+        lost.into_iter().for_each(|id| self.close(id));
+    }
+
+    pub(crate) fn drop_clients(&mut self) {
+        let all: Vec<_> = self.clients.conns.keys().copied().collect();
+        all.into_iter().for_each(|id| self.close(id));
+    }
+
+    pub(crate) fn serve_again(&mut self) {
+        let led_by_others = self.clients.not_serving_since.take().is_some() && !self.all_ours();
+        let stay = !std::mem::take(&mut self.clients.moves_may_be_lost) && !led_by_others;
+        let mut waiting: Vec<_> = self.clients.conns.keys().copied().collect();
+        waiting.sort_unstable();
+        for id in waiting {
+            let Some(conn) = self.clients.conns.get_mut(&id) else { continue };
+            if conn.reads_only || conn.established() && !stay {
+                // It comes back, and may write.
+                self.close(id);
+                continue;
+            }
+            match conn.handshake {
+                Handshake::Held => {
+                    if let Some(request) = conn.connect.take() {
+                        self.begin_session(id, &request);
+                    }
+                }
+                Handshake::Done => {
+                    let (session, timeout_ms) = (conn.session, conn.timeout_ms);
+                    self.touch(session, timeout_ms);
+                    self.drain(id);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Clients that asked for it and have waited for a leader for long.
+    fn let_held_clients_read(&mut self) {
+        let wants =
+            |c: &Conn| c.handshake == Handshake::Held && c.connect.as_ref().is_some_and(|r| r.read_only == Some(true));
+        let mut held: Vec<_> = self.clients.conns.iter().filter(|(_, c)| wants(c)).map(|(id, _)| *id).collect();
+        held.sort_unstable();
+        for id in held {
+            let request = self.clients.conns.get_mut(&id).and_then(|c| c.connect.take());
+            if let Some(request) = request {
+                self.begin_reading(id, &request);
+            }
+        }
+    }
+
+    pub(crate) fn clients_timer(&mut self) {
+        let now = self.now.mono_ms;
+        if now < self.clients.sweep_at {
+            return;
+        }
+        self.clients.sweep_at = now + SWEEP_MS;
+        debug_assert_eq!(self.clients.open, self.clients.conns.values().map(|c| c.queue.len()).sum::<usize>());
+        if self.reads_only() {
+            self.let_held_clients_read();
+        }
+        let hold_over =
+            self.clients.not_serving_since.is_some_and(|since| now >= since + self.cfg.fast.hold_clients_ms);
+        let mut over: Vec<_> = self
+            .clients
+            .conns
+            .iter()
+            .filter(|(_, c)| {
+                let limit = if c.handshake == Handshake::Done { c.timeout_ms.max(0) as u64 } else { HANDSHAKE_MS };
+                hold_over && c.handshake != Handshake::AwaitConnect && !c.reads_only
+                    || now.saturating_sub(c.last_heard) > limit
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        over.sort_unstable();
+        over.into_iter().for_each(|id| self.close(id));
+    }
+}
