@@ -3,8 +3,9 @@
 //! Operations are numbered and finish in order. Each entry below is a promise which must not be
 //! made before its operation is durable.
 
+use crate::api::{DiskOp, Effect};
 use crate::config::Bug;
-use crate::server::{DiskOp, Effect, Role, Server};
+use crate::server::{Role, Server};
 use crate::{LinkId, Millis};
 use std::collections::VecDeque;
 use trivet_formats::quorum::{kind, QuorumPacket};

@@ -127,7 +127,7 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::{Effect, Input};
+    use crate::api::{Effect, Input};
     use crate::{LinkId, Now};
     use trivet_formats::jute::Jute;
     use trivet_formats::quorum::{LearnerInfo, PROTOCOL_VERSION};

@@ -4,11 +4,12 @@
 //! NEWLEADER) → broadcast (from UPTODATE on). Transactions of the sync phase are logged as they
 //! come; the epoch is recorded behind them, and only then NEWLEADER is acknowledged.
 
+use crate::api::{DiskOp, Effect, Event, Image};
 use crate::config::Bug;
 use crate::durability::Then;
 use crate::early_commit::OnDisk;
 use crate::history::{Entry, History};
-use crate::server::{DiskOp, Effect, Event, Image, Role, Server, EPOCH_LEAP_MAX};
+use crate::server::{Role, Server, EPOCH_LEAP_MAX};
 use crate::tree::Tree;
 use crate::{LinkId, Millis};
 use std::collections::{BTreeMap, VecDeque};

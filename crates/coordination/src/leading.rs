@@ -16,9 +16,10 @@ mod transfer;
 
 pub use transfer::STOP_LIMIT_MS;
 
+use crate::api::{Effect, Event};
 use crate::durability::SLOW_MS;
 use crate::prep::Prep;
-use crate::server::{Effect, Event, Role, Server};
+use crate::server::{Role, Server};
 use crate::sessions::{Owner, Tracker};
 use crate::{ConnId, LinkId, Millis};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -10,6 +10,7 @@
 //! `tree` and `watches` are the data, `history` is the log as far as it is in memory.
 
 pub mod acl;
+mod api;
 pub mod config;
 mod digests;
 mod durability;
@@ -26,6 +27,7 @@ pub mod paths;
 mod prep;
 mod reconfig;
 mod requests;
+mod roles;
 pub mod server;
 pub mod sessions;
 mod snapshots;
@@ -33,13 +35,14 @@ pub mod tree;
 mod voting;
 pub mod watches;
 
+pub use api::{
+    ClientInput, Commits, Counters, DiskOp, Effect, ElectionReport, Event, Image, Input, Now, Recovered, RoleName,
+    Summary, NUMBERS_USED_UP,
+};
 pub use config::{Bug, Config, FastLimits};
 pub use leading::STOP_LIMIT_MS;
 pub use requests::OpenRequests;
-pub use server::{
-    ClientInput, Commits, Counters, DiskOp, Effect, ElectionReport, Event, Image, Input, Now, Recovered, RoleName,
-    Server, Summary,
-};
+pub use server::Server;
 
 /// A map with a fixed hasher: the same inputs give the same run.
 pub type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;

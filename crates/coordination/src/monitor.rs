@@ -6,7 +6,8 @@ mod mntr;
 
 pub(crate) use figures::{ConnFigures, Figures};
 
-use crate::server::{Role, RoleName, Server};
+use crate::api::RoleName;
+use crate::server::{Role, Server};
 use std::collections::BTreeMap;
 use trivet_formats::SessionId;
 

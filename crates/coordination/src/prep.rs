@@ -5,9 +5,9 @@
 //! transaction. A multi is staged as a whole and kept only if every part passes.
 
 use crate::acl;
+use crate::api::Now;
 use crate::ensemble::Ensemble;
 use crate::paths::{self, CONFIG_NODE};
-use crate::server::Now;
 use crate::sessions::{Owner, Tracker};
 use crate::tree::{is_session, split, Tree, CONTAINER_OWNER};
 use crate::{Config, Map};

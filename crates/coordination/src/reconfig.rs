@@ -5,10 +5,11 @@
 //! elections as in commits: two majorities always share a server that knows of it. With its commit the new
 //! list holds, and servers whose part changed begin it anew.
 
+use crate::api::Effect;
 use crate::config::{Bug, NextConfig};
 use crate::ensemble::{Ensemble, ServerSpec};
 use crate::paths::CONFIG_NODE;
-use crate::server::{Effect, Role, Server};
+use crate::server::{Role, Server};
 use crate::Millis;
 use trivet_formats::election::Notification;
 use trivet_formats::txn::TxnBody;
@@ -188,9 +189,10 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::shares_a_server;
+    use crate::api::{Input, Recovered};
     use crate::config::Config;
     use crate::ensemble::Ensemble;
-    use crate::server::{Input, Recovered, Server};
+    use crate::server::Server;
     use crate::tree::Tree;
     use crate::Now;
     use trivet_formats::election::{Notification, ServerState};

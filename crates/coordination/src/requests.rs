@@ -11,9 +11,10 @@ mod reads;
 mod waiting;
 
 use crate::acl;
+use crate::api::{ClientInput, Effect};
 use crate::leading::SyncFor;
 use crate::monitor::ConnFigures;
-use crate::server::{ClientInput, Effect, Role, Server};
+use crate::server::{Role, Server};
 use crate::sessions::Owner;
 use crate::{ConnId, Map, Millis};
 use bytes::Bytes;

@@ -1,327 +1,34 @@
-//! The server as a whole: takes inputs apart and changes roles.
-//!
-//! Roles: *settling* (the last role is over, its writes are not all on disk yet), *looking*
-//! (election), *following*, *leading* (a standalone server leads itself). Every change of role
-//! raises `term`, and what was asked for in an older term is dropped when it comes back.
+//! The server as a whole: takes inputs apart, and gives them to whom they concern.
 
+use crate::api::{Commits, Counters, Effect, ElectionReport, Event, Input, Now, Recovered, RoleName, Summary};
 use crate::config::Config;
 use crate::digests::Digests;
 use crate::durability::Durability;
-use crate::election::{Election, Say, Vote};
+use crate::election::Election;
 use crate::following::Following;
 use crate::history::{Entry, History};
 use crate::leading::Leading;
-use crate::links::{LinkState, Links, PROBE_MS};
-use crate::monitor::{Figures, Machine};
+use crate::links::{Links, PROBE_MS};
+use crate::monitor::Figures;
 use crate::requests::Clients;
 use crate::tree::{Tree, Walk};
 use crate::watches::WatchManager;
-use crate::{ConnId, LinkId, Millis};
-use bytes::Bytes;
+use crate::{LinkId, Millis};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::PathBuf;
-use trivet_formats::election::{Lead, LinkProbe, Notification, ServerState};
+use trivet_formats::election::{Lead, LinkProbe};
 use trivet_formats::quorum::QuorumPacket;
-use trivet_formats::txn::Logged;
 use trivet_formats::{ServerId, SessionId, Zxid};
 
 /// An epoch so far ahead is a lie (epochs grow by one an election), and believing it would burn all epochs.
 pub(crate) const EPOCH_LEAP_MAX: i64 = 1 << 20;
-/// A limit on a step towards a lead grows to sixteen times what it is at most.
-const PATIENCE_DOUBLES_MAX: u32 = 4;
 /// Refusals that are told one by one within this time; those beyond are counted only.
 const REFUSALS_TOLD_MAX: u32 = 20;
 const REFUSALS_TOLD_MS: Millis = 10_000;
-const READ_ONLY_AFTER_MS: Millis = 2_000;
 /// Room for packets of one input to one link, at first.
 const UNSENT_BYTES: usize = 512;
 /// The core is driven at least as often as probes are due; a pause beyond this was not the network's.
 const OWN_PAUSE_MS: Millis = 120;
-
-/// The time, as handed in: monotonic for limits, wall clock for stats of znodes only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Now {
-    pub mono_ms: Millis,
-    pub wall_ms: i64,
-}
-
-/// Why a lead ends without anything being wrong.
-pub const NUMBERS_USED_UP: &str = "the epoch's transaction ids are used up";
-
-/// What a server finds on its disk at start.
-pub struct Recovered {
-    /// From the newest intact snapshot.
-    pub tree: Tree,
-    /// All intact transactions of the log behind that snapshot, in order.
-    pub log: Vec<Logged>,
-    pub accepted_epoch: i64,
-    pub current_epoch: i64,
-}
-
-#[derive(Debug)]
-pub enum ClientInput {
-    Connected {
-        ip: String,
-        port: u16,
-    },
-    /// One request without its length prefix.
-    Frame(Bytes),
-    /// A four-letter word instead of a first request.
-    Word(Box<([u8; 4], Machine)>),
-    Closed,
-}
-
-pub enum Input {
-    /// The clock reached `deadline()`.
-    Timer,
-    /// Everything up to this disk operation is on disk.
-    Durable(u64),
-    /// A vote from a peer.
-    Vote {
-        from: ServerId,
-        notification: Notification,
-    },
-    /// The election connection to a peer is up: it may have missed what was said.
-    ElectionLinkUp(ServerId),
-    /// The peer answers probes, so it is a server of ours; or it does not, and is not.
-    PeerIsOurs(ServerId, bool),
-    /// A datagram from a peer, which came from that peer's address.
-    Probe(LinkProbe),
-    /// A peer's probe on its connection: its link is not dead, whatever becomes of datagrams.
-    Spoke(ServerId),
-    /// This server is about to be stopped: let another one lead.
-    StepDown,
-    /// A connection of the quorum port stands, dialled or accepted, and where the other side is.
-    LinkUp(LinkId, Option<IpAddr>),
-    /// The driver closed a connection of the election port.
-    Refused {
-        who: String,
-        reason: String,
-    },
-    /// As they came one after the other.
-    Packets {
-        link: LinkId,
-        packets: Vec<QuorumPacket>,
-    },
-    /// One more `DiskOp::SnapshotPart` is written, or dropped, where its disk failed. Those are written beside the
-    /// other operations, which do not wait for them.
-    SnapshotPartWritten,
-    /// Some of the stream behind a SNAP packet came.
-    SnapshotComes(LinkId),
-    /// The stream behind a SNAP packet, read whole.
-    Snapshot {
-        link: LinkId,
-        tree: Box<Tree>,
-        image: Image,
-    },
-    /// The last part of a snapshot, or of the log, is on its way.
-    PartSent(LinkId),
-    /// The answer to `ReadLog`: transactions that follow each other, or nothing where the log cannot serve.
-    LogRead {
-        link: LinkId,
-        read: Option<Vec<Logged>>,
-    },
-    LinkDown(LinkId),
-    Client {
-        conn: ConnId,
-        input: ClientInput,
-    },
-}
-
-/// The file of a snapshot that came from another server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Image {
-    Bytes(Bytes),
-    /// On the disk already, and synced, under a name of its own.
-    Written(PathBuf),
-}
-
-/// How far what is under way to being committed has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Commits {
-    /// The number of the last operation that is on disk.
-    pub durable: u64,
-    pub last: Zxid,
-    pub committed: Zxid,
-}
-
-/// Operations of the disk, carried out one after the other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DiskOp {
-    Append {
-        zxid: Zxid,
-        bytes: Bytes,
-    },
-    /// Cut the log behind this zxid.
-    Truncate(Zxid),
-    AcceptedEpoch(i64),
-    CurrentEpoch(i64),
-    /// Replace everything by this snapshot, atomically.
-    Install {
-        zxid: Zxid,
-        image: Image,
-    },
-    /// A snapshot beside the log, to shorten the next start, begins; its parts follow, with other operations
-    /// between them.
-    SnapshotBegin(Zxid),
-    SnapshotPart(Bytes),
-    /// Every part was handed over: it may take its place.
-    SnapshotEnd,
-    /// It will not be finished.
-    SnapshotAbort,
-}
-
-/// A change worth telling, for the journal of events.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    Looking {
-        reason: String,
-    },
-    Following {
-        leader: ServerId,
-        epoch: i64,
-        report: ElectionReport,
-    },
-    Leading {
-        epoch: i64,
-        report: ElectionReport,
-    },
-    /// The lead is to move by decision.
-    Transfer {
-        to: ServerId,
-        why: String,
-    },
-    /// A peer or a client did what the protocol forbids; its connection is closed.
-    Refused {
-        who: String,
-        reason: String,
-    },
-}
-
-/// How a server came from one leader to the next, in milliseconds.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ElectionReport {
-    /// Why the last role ended.
-    pub why: String,
-    /// The bad links at that moment.
-    pub links: String,
-    /// Silence before the end of the last role, where silence ended it.
-    pub detect_ms: u64,
-    pub elect_ms: u64,
-    pub discover_ms: u64,
-    pub sync_ms: u64,
-    /// From the end of the last role until requests are served again.
-    pub took_ms: u64,
-}
-
-pub enum Effect {
-    /// A datagram; it may be lost.
-    Probe {
-        to: ServerId,
-        bytes: Bytes,
-    },
-    Vote {
-        to: ServerId,
-        notification: Notification,
-    },
-    /// Open or close the quorum port.
-    Listen(bool),
-    Dial {
-        link: LinkId,
-        leader: ServerId,
-    },
-    /// One packet or several.
-    Send {
-        link: LinkId,
-        bytes: Bytes,
-    },
-    /// Of the stream behind a SNAP packet, or of a long DIFF. Unless it is the last one, the driver says when it is on
-    /// its way.
-    SendPart {
-        link: LinkId,
-        bytes: Bytes,
-        last: bool,
-    },
-    /// A learner whose log ends with `after` lacks what follows up to `upto`, which is in the log files only. Some of it
-    /// is wanted as `LogRead`: the first that follow, if `after` itself is there.
-    ReadLog {
-        link: LinkId,
-        after: Zxid,
-        upto: Zxid,
-    },
-    CloseLink(LinkId),
-    /// Closes a connection once what was sent on it is out.
-    FinishLink(LinkId),
-    /// `may_wait`: nobody waits for it. The driver may gather more for a moment before it begins.
-    Disk {
-        seq: u64,
-        op: DiskOp,
-        may_wait: bool,
-    },
-    /// Bytes for a client, length prefix included.
-    Client {
-        conn: ConnId,
-        bytes: Vec<u8>,
-    },
-    CloseClient(ConnId),
-    /// The members are others from now on: `server.N=` lines and their version; and the list that may follow it,
-    /// whose servers have to be reached as well.
-    Members {
-        text: String,
-        next: Option<String>,
-    },
-    Event(Event),
-}
-
-/// How often something happened since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    pub elections: u64,
-    pub diffs_sent: u64,
-    pub truncs_sent: u64,
-    pub snaps_sent: u64,
-    pub commits: u64,
-    /// Those that this server, a follower, saw before its leader told it.
-    pub commits_early: u64,
-    /// Digests of the tree beside its leader's, and those that differed.
-    pub digests_compared: u64,
-    pub digest_mismatches: u64,
-    pub packets_received: u64,
-    pub packets_sent: u64,
-    pub refused: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RoleName {
-    Looking,
-    /// Looking for long, and readable for clients that asked for that.
-    ReadOnly,
-    Following,
-    Observing,
-    Leading,
-    Standalone,
-}
-
-/// What `trivet status` shows of this role.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
-    pub role: RoleName,
-    pub serving: bool,
-    pub leader: Option<ServerId>,
-    pub epoch: i64,
-    pub last_zxid: Zxid,
-    pub committed_zxid: Zxid,
-    pub sessions: usize,
-    pub connections: usize,
-    pub znodes: usize,
-    pub watches: usize,
-    pub followers: Vec<ServerId>,
-    /// A planned stop of this server would cost nobody the quorum, as far as it knows.
-    pub may_stop: bool,
-    pub links: Vec<LinkState>,
-    pub report: ElectionReport,
-}
 
 pub(crate) enum Role {
     Settling,
@@ -369,7 +76,7 @@ pub struct Server {
     pub(crate) lost_lead_at: Option<Millis>,
     /// How many leads, its own and others', this server has tried to establish since one was; one counts twice where
     /// its disk was slow.
-    in_vain: u32,
+    pub(crate) in_vain: u32,
     /// Requests wait although this server serves: the lead is about to move.
     pub(crate) requests_held: bool,
     /// Of the election under way, or the last one.
@@ -598,120 +305,6 @@ impl Server {
         }
         self.clients_timer();
         self.snapshot_timer();
-    }
-
-    // ---- roles ----
-
-    /// Leaves the current role. The next begins when everything written so far is on disk: a vote
-    /// must not speak of transactions that a power cut could still take away.
-    pub(crate) fn look(&mut self, reason: impl Into<String>) {
-        let reason = reason.into();
-        let now = self.now.mono_ms;
-        self.term += 1;
-        let served = self.serving();
-        let mut in_vain = false;
-        match std::mem::replace(&mut self.role, Role::Settling) {
-            Role::Settling | Role::Looking => {}
-            Role::Following(f) => {
-                in_vain = f.met() && !f.broadcasting();
-                f.link.into_iter().for_each(|link| self.behind_what_is_said(Effect::CloseLink(link)));
-            }
-            Role::Leading(l) => {
-                in_vain = l.establishing();
-                self.out.push(Effect::Listen(false));
-                // What was said last may matter when the lead moves by decision.
-                let decided = self.preferred.is_some() || !self.cfg.is_voter(self.cfg.id);
-                let end = if decided { Effect::FinishLink } else { Effect::CloseLink };
-                l.learners.keys().for_each(|link| self.behind_what_is_said(end(*link)));
-                if self.preferred.is_none() && served {
-                    self.lost_lead_at = Some(now);
-                }
-            }
-        }
-        if in_vain {
-            // Where this server's disk is slow, the others' may be as well: then the first is enough.
-            self.in_vain += 1 + u32::from(self.durability.is_slow(now));
-        }
-        if served || self.report.why.is_empty() {
-            // An election that needs several rounds is one, with one reason.
-            self.looking_since = now;
-            let links = self.links.evidence(now, self.cfg.id);
-            let detect_ms = std::mem::take(&mut self.report.detect_ms);
-            self.report = ElectionReport { why: reason.clone(), links, detect_ms, ..Default::default() };
-        }
-        self.requests_held = false;
-        self.round_since = now;
-        self.out.push(Effect::Event(Event::Looking { reason }));
-        self.drop_unanswered();
-        self.settled();
-    }
-
-    /// A limit on a step towards a lead. It doubles with each lead that came to nothing from the second on, up to
-    /// initLimit: where all disks are slow, an election takes long, and must not begin anew for ever.
-    pub(crate) fn patient_ms(&self, usual_ms: u64) -> u64 {
-        let doubled = usual_ms << self.in_vain.saturating_sub(1).min(PATIENCE_DOUBLES_MAX);
-        doubled.min(self.cfg.init_limit * self.cfg.tick_ms).max(usual_ms)
-    }
-
-    /// Goes on when nothing is in flight to the disk.
-    pub(crate) fn settled(&mut self) {
-        if !matches!(self.role, Role::Settling) || !self.durability.idle() {
-            return;
-        }
-        if self.cfg.standalone() {
-            return self.lead_alone();
-        }
-        self.role = Role::Looking;
-        self.counters.elections += 1;
-        let epoch = self.current_epoch;
-        let preferred = self.preferred;
-        let say = self.election.start(self.now.mono_ms, &self.cfg, self.history.last(), epoch, preferred);
-        self.maybe_hold_back();
-        self.preferred = None;
-        self.say(Some(say));
-    }
-
-    pub(crate) fn decide(&mut self, decision: Option<Vote>) {
-        let Some(vote) = decision else { return };
-        self.election.settle(vote);
-        self.term += 1;
-        self.decided_at = self.now.mono_ms;
-        if vote.leader == self.cfg.id {
-            self.lead();
-            self.say(Some(Say::All));
-        } else {
-            self.follow(vote.leader);
-        }
-    }
-
-    pub(crate) fn state(&self) -> ServerState {
-        match &self.role {
-            Role::Settling | Role::Looking => ServerState::Looking,
-            Role::Following(_) if self.cfg.is_voter(self.cfg.id) => ServerState::Following,
-            Role::Following(_) => ServerState::Observing,
-            Role::Leading(_) => ServerState::Leading,
-        }
-    }
-
-    /// Whether clients can be served: a follower or leader in broadcast.
-    pub(crate) fn serving(&self) -> bool {
-        match &self.role {
-            Role::Settling | Role::Looking => false,
-            Role::Following(f) => f.broadcasting(),
-            Role::Leading(l) => l.broadcasting(),
-        }
-    }
-
-    /// Whether clients that asked for it may read although nobody leads.
-    //= zookeeper 3.9 QuorumPeer: a read-only server starts after max(2 s, tickTime) of looking
-    pub(crate) fn reads_only(&self) -> bool {
-        let patience = self.cfg.tick_ms.max(READ_ONLY_AFTER_MS);
-        self.cfg.read_only_mode && !self.serving() && self.now.mono_ms >= self.looking_since + patience
-    }
-
-    /// Whether new requests are begun, not only those under way ended.
-    pub(crate) fn accepting(&self) -> bool {
-        self.serving() && !self.requests_held
     }
 
     // ---- links ----

@@ -1,8 +1,9 @@
 //! When a snapshot is written, and how fast.
 
+use crate::api::DiskOp;
 use crate::config::Config;
 use crate::durability::Then;
-use crate::server::{DiskOp, Server};
+use crate::server::Server;
 use crate::Millis;
 use foldhash::fast::FixedState;
 use std::hash::BuildHasher;
@@ -94,7 +95,7 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::{Effect, Input, Recovered};
+    use crate::api::{Effect, Input, Recovered};
     use crate::tree::Tree;
     use crate::Now;
     use std::collections::BTreeMap;

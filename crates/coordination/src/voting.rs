@@ -1,8 +1,9 @@
 //! Votes: what this server says and believes while somebody looks for a leader.
 
+use crate::api::Effect;
 use crate::election::Say;
 use crate::leading::Learner;
-use crate::server::{Effect, Role, Server, EPOCH_LEAP_MAX};
+use crate::server::{Role, Server, EPOCH_LEAP_MAX};
 use crate::Millis;
 use trivet_formats::election::{Notification, ServerState};
 use trivet_formats::ServerId;
@@ -171,7 +172,7 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::{Input, RoleName};
+    use crate::api::{Input, RoleName};
     use crate::Now;
     use trivet_formats::Zxid;
 

@@ -1,10 +1,11 @@
 //! Broadcast: requests become proposals, a quorum's acknowledgements become commits.
 
 use super::{LearnerPhase, Phase, Proposal, Sync, SyncFor, OPEN_PROPOSALS_MAX};
+use crate::api::DiskOp;
 use crate::durability::Then;
 use crate::history::Entry;
 use crate::prep::Request;
-use crate::server::{DiskOp, Role, Server};
+use crate::server::{Role, Server};
 use crate::sessions::{Owner, Tracker};
 use crate::tree::ttl_ms;
 use crate::LinkId;
@@ -60,7 +61,7 @@ impl Server {
         let Role::Leading(l) = &self.role else { unreachable!("only a leader proposes") };
         let zxid = l.last_proposed.next();
         if zxid.counter() >= self.cfg.counter_max {
-            self.look(crate::server::NUMBERS_USED_UP);
+            self.look(crate::api::NUMBERS_USED_UP);
             return None;
         }
         if l.proposals.len() >= OPEN_PROPOSALS_MAX {

@@ -1,9 +1,10 @@
 //! Discovery and acceptance: a new epoch that a quorum promised, from a quorum that is not ahead.
 
 use super::{Learner, LearnerPhase, Phase};
+use crate::api::DiskOp;
 use crate::durability::Then;
 use crate::membership;
-use crate::server::{DiskOp, Server, EPOCH_LEAP_MAX};
+use crate::server::{Server, EPOCH_LEAP_MAX};
 use crate::LinkId;
 use std::net::IpAddr;
 use trivet_formats::jute::Jute;

@@ -6,7 +6,8 @@
 //! the history begins, and is followed by it in the same way.
 
 use super::{LearnerPhase, Phase};
-use crate::server::{Effect, Role, Server};
+use crate::api::Effect;
+use crate::server::{Role, Server};
 use crate::tree::Walk;
 use crate::LinkId;
 use bytes::Bytes;

@@ -1,5 +1,6 @@
+use crate::api::{Effect, Input, RoleName};
 use crate::config::Config;
-use crate::server::{Effect, Input, RoleName, Server};
+use crate::server::Server;
 use crate::{LinkId, Millis, Now};
 use bytes::Bytes;
 use trivet_formats::client::op;

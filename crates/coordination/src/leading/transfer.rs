@@ -6,7 +6,8 @@
 //! servers of ours only; Apache's see a leader that closes its connections.
 
 use super::{Learner, LearnerPhase};
-use crate::server::{Effect, Event, Role, Server};
+use crate::api::{Effect, Event};
+use crate::server::{Role, Server};
 use crate::{LinkId, Millis};
 use std::collections::BTreeSet;
 use trivet_formats::quorum::{kind, QuorumPacket};

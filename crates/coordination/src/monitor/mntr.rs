@@ -1,8 +1,9 @@
 //! `mntr`: keys and values, as Apache names them.
 
 use super::{Machine, VERSION};
+use crate::api::RoleName;
 use crate::leading::Leading;
-use crate::server::{Role, RoleName, Server};
+use crate::server::{Role, Server};
 
 impl Server {
     pub(super) fn mntr(&self, machine: &Machine) -> String {

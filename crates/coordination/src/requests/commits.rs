@@ -2,8 +2,9 @@
 
 use super::{framed, notification, Handshake, Pending};
 use crate::acl;
+use crate::api::Effect;
 use crate::config::Bug;
-use crate::server::{Effect, Role, Server};
+use crate::server::{Role, Server};
 use crate::tree::{ChangeKind, Outcome};
 use crate::{ConnId, Millis};
 use std::collections::BTreeSet;

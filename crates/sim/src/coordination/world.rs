@@ -15,9 +15,9 @@ use bytes::Bytes;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use trivet_coordination::ensemble::Ensemble;
-use trivet_coordination::server::{Event as ServerEvent, NUMBERS_USED_UP};
 use trivet_coordination::tree::Tree;
 use trivet_coordination::{Bug, ClientInput, Config, ConnId, Effect, Image, Input, LinkId, Now, RoleName, Server};
+use trivet_coordination::{Event as ServerEvent, NUMBERS_USED_UP};
 use trivet_formats::quorum::kind;
 use trivet_formats::{snapshot, ServerId, Zxid};
 
