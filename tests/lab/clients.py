@@ -4,7 +4,7 @@ authentication, and a leader that is killed under it."""
 import os, re, struct, subprocess, sys, tempfile, threading, time, urllib.request
 from kazoo.client import KazooClient
 from ensemble import Ensemble, HOSTS, ROOT, Server
-from wire import NAMES, Session, create, setting
+from wire import NAMES, Session, create, setting, watched
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ZKCLI = "/usr/share/zookeeper/bin/zkCli.sh"
@@ -128,17 +128,32 @@ def monitors(e):
     for text in [s.word("mntr") for s in e.servers.values()]:
         figures = dict(re.findall(r"^zk_(\w+)\s+([\w.\-]+)", text, re.M))
         assert {"version", "server_state", "znode_count", "watch_count", "avg_latency", "outstanding_requests", "open_file_descriptor_count"} <= set(figures), figures
+        assert {how + name for how in ("avg_", "min_", "max_", "cnt_", "sum_") for name in ("fsynctime", "election_time", "readlatency")} | {"p99_updatelatency"} <= set(figures), figures
         assert all(re.fullmatch(r"zk_\w+\t.*", l) for l in text.splitlines()), text
     assert all(re.search(r"^Zxid: 0x[0-9a-f]+$", s.word("srvr"), re.M) and re.search(r"^Latency min/avg/max: [\d.]+/[\d.]+/[\d.]+$", s.word("srvr"), re.M) for s in e.servers.values())
     zk.stop()
     for i, s in e.servers.items():
+        asks = Session(HOSTS[i])
+        assert asks.ask("children", watched("/"))[0] == 0
+        asks.close()
         with urllib.request.urlopen("http://%s:7000/metrics" % HOSTS[i], timeout=5) as r:
             lines = r.read().decode().splitlines()
         figures = dict(l.rsplit(" ", 1) for l in lines if not l.startswith("#"))
-        assert all(re.fullmatch(r"[a-zA-Z_:][a-zA-Z0-9_:]*", k) and float(v) == float(v) for k, v in figures.items()), figures
+        assert all(re.fullmatch(r'[a-zA-Z_:][a-zA-Z0-9_:]*(\{quantile="[\d.]+"\})?', k) and float(v) == float(v) for k, v in figures.items()), figures
+        # What Apache's own rules for alerts ask for.
+        assert float(figures["election_time_count"]) >= 1 and float(figures["fsynctime_count"]) > 0 and float(figures["snapshottime_count"]) >= 0, figures
+        assert float(figures['readlatency{quantile="0.99"}']) < 1_000 and float(figures["readlatency_count"]) >= 1, figures
+        assert float(figures["updatelatency_count"]) >= 1 and float(figures["connection_request_count"]) >= 1 and float(figures["bytes_received_count"]) > 40, figures
         assert float(figures["znode_count"]) > 4 and float(figures["quorum_size"]) == 3, figures
-        types = [l.split()[2] for l in lines if l.startswith("# TYPE")]
-        assert types == list(figures) and len(set(types)) == len(types), "each figure has its type, once"
+        types = {}
+        for l in lines:
+            if l.startswith("# TYPE"):
+                name, kind = l.split()[2:]
+                assert name not in types, l
+                types[name] = kind
+            else:
+                assert re.match(name + "(_count|_sum|\\{.*\\})? ", l), "a figure that does not stand behind its type: " + l
+        assert set(types.values()) == {"gauge", "counter", "summary"}, types
     print("monitors: zkServer.sh status, kazoo, the patterns of telegraf and nagios, Prometheus", flush=True)
 
 

@@ -236,6 +236,7 @@ impl Server {
             (Phase::AwaitSync, kind::TRUNC) => self.cut_to(zxid),
             (Phase::AwaitSync, kind::SNAP) => f.phase = Phase::AwaitSnapshot { zxid },
             (Phase::Sync | Phase::AwaitUpToDate | Phase::Broadcast, kind::PROPOSAL | kind::INFORM) => {
+                self.metrics.proposals_received += 1;
                 self.proposed(link, &p)
             }
             (Phase::Sync | Phase::AwaitUpToDate | Phase::Broadcast, kind::INFORMANDACTIVATE) => {
@@ -243,6 +244,7 @@ impl Server {
                 self.proposed(link, &QuorumPacket { kind: kind::INFORM, data, ..p })
             }
             (Phase::Sync | Phase::AwaitUpToDate | Phase::Broadcast, kind::COMMIT | kind::COMMITANDACTIVATE) => {
+                self.metrics.commits_received += 1;
                 self.committed(zxid)
             }
             (Phase::Sync, kind::NEWLEADER) => {

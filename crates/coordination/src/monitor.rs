@@ -2,9 +2,14 @@
 
 mod connections;
 mod figures;
+mod metrics;
 mod mntr;
+mod quantiles;
 
+pub use figures::Spread;
 pub(crate) use figures::{ConnFigures, Figures};
+pub use metrics::Figure;
+pub(crate) use metrics::Metrics;
 
 use crate::api::RoleName;
 use crate::server::{Role, Server};
@@ -30,12 +35,27 @@ pub struct Machine {
     pub log_bytes: u64,
     pub open_files: u64,
     pub max_files: u64,
+    /// Clients that came beyond a limit of connections, and long requests beyond theirs.
+    pub connections_rejected: u64,
+    pub long_requests_rejected: u64,
+    pub disk: DiskTimes,
     /// -1 for none.
     pub client_port: i32,
     pub max_client_connections: usize,
     pub backlog: i32,
     pub quorum_port: u16,
     pub election_port: u16,
+}
+
+/// What the disk's threads measured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DiskTimes {
+    /// Milliseconds for each writing to the log with its sync, and for each snapshot.
+    pub syncs_ms: Spread,
+    pub snapshots_ms: Spread,
+    /// Milliseconds for what was read at a start, and the transactions that it found behind its snapshot.
+    pub loads_ms: Spread,
+    pub loaded: Spread,
 }
 
 impl RoleName {

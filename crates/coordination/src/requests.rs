@@ -156,6 +156,7 @@ impl Server {
             }
             ClientInput::Frame(bytes) => {
                 self.counters.packets_received += 1;
+                self.metrics.bytes_received += 4 + bytes.len() as u64;
                 let Some(conn) = self.clients.conns.get_mut(&id) else { return };
                 conn.last_heard = now;
                 conn.figures.received += 1;

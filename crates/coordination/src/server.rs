@@ -9,7 +9,7 @@ use crate::following::Following;
 use crate::history::{Entry, History};
 use crate::leading::Leading;
 use crate::links::{Links, PROBE_MS};
-use crate::monitor::Figures;
+use crate::monitor::{Figures, Metrics};
 use crate::requests::Clients;
 use crate::tree::{Tree, Walk};
 use crate::watches::WatchManager;
@@ -107,6 +107,7 @@ pub struct Server {
     pub(crate) members_to_tell: bool,
     pub(crate) digests: Digests,
     pub(crate) figures: Figures,
+    pub(crate) metrics: Metrics,
     pub(crate) started_at: Millis,
     pub counters: Counters,
 }
@@ -167,6 +168,7 @@ impl Server {
             members_to_tell: false,
             digests: Digests::default(),
             figures: Figures::default(),
+            metrics: Metrics::default(),
             started_at: now.mono_ms,
             counters: Counters::default(),
             cfg,
@@ -434,6 +436,14 @@ impl Server {
         self.report.discover_ms = since(self.synchronising_since, self.decided_at);
         self.report.sync_ms = since(now, self.synchronising_since);
         self.report.took_ms = since(now, self.looking_since);
+        let (r, m) = (&self.report, &mut self.metrics);
+        m.elections.note(r.elect_ms);
+        m.unavailable.note(r.took_ms);
+        match &self.role {
+            Role::Leading(_) => m.leader_unavailable.note(r.took_ms),
+            _ if self.cfg.is_voter(self.cfg.id) => m.follower_syncs.note(r.sync_ms),
+            _ => m.observer_syncs.note(r.sync_ms),
+        }
         self.report.clone()
     }
 }

@@ -301,11 +301,8 @@ impl Shared {
                     let confirmed = self.confirmed(leading).await;
                     return confirmed.then(|| Reply { status: status::STALE, ..Default::default() });
                 };
-                // Whoever writes through one with bad links only waits for every packet that gets lost there.
-                let better = self.is_badly_linked(inode.lease.gateway) && !self.is_badly_linked(g.gateway);
-                let free =
-                    inode.lease.boot == 0 || inode.lease.boot == g.boot || better || !self.is_alive(&inode.lease);
-                if !free {
+                let owner_alive = self.is_alive(&inode.lease);
+                if !may_take(&inode.lease, g.gateway, g.boot, owner_alive, |node| self.is_badly_linked(node)) {
                     // Its owner is there: the gateway passes on to it.
                     let confirmed = self.confirmed(leading).await;
                     return confirmed.then(|| Reply {
@@ -430,5 +427,29 @@ impl Shared {
             recent.pop_front();
         }
         replies
+    }
+}
+
+/// Whether a gateway may have a file's lease in its owner's place.
+fn may_take(lease: &Lease, gateway: u32, boot: u64, owner_alive: bool, badly_linked: impl Fn(u32) -> bool) -> bool {
+    // Whoever writes through one with bad links only waits for every packet that gets lost there.
+    let better = badly_linked(lease.gateway) && !badly_linked(gateway);
+    lease.boot == 0 || lease.boot == boot || better || !owner_alive
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_stays_with_an_owner_that_lives_and_has_a_good_link() {
+        let lease = Lease { gateway: 1, boot: 11, ..Default::default() };
+        let asks = |gateway, boot, alive, bad: &[u32]| may_take(&lease, gateway, boot, alive, |n| bad.contains(&n));
+        assert!(!asks(2, 22, true, &[]) && asks(1, 11, true, &[]) && asks(2, 22, false, &[]));
+        // Another start of the same gateway is another owner, once the old one is silent.
+        assert!(!asks(1, 12, true, &[]) && asks(1, 12, false, &[]));
+        // Away from bad links, and not from one such to the next.
+        assert!(asks(2, 22, true, &[1]) && !asks(2, 22, true, &[1, 2]) && !asks(2, 22, true, &[2]));
+        assert!(may_take(&Lease::default(), 2, 22, true, |_| false), "nobody has it");
     }
 }

@@ -183,6 +183,7 @@ impl Server {
 
     pub(super) fn expire_session(&mut self, session: SessionId) {
         if matches!(self.role, Role::Leading(_)) {
+            self.metrics.sessions_expired += 1;
             self.submit(Owner::Local, session, 0, op::CLOSE_SESSION, &Bytes::new(), &[]);
         }
     }

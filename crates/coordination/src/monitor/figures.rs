@@ -4,8 +4,8 @@ use crate::Millis;
 use trivet_formats::client::op;
 
 /// Smallest, greatest and mean of something.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Spread {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spread {
     pub(crate) count: u64,
     sum: u64,
     min: u64,
@@ -14,12 +14,15 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    pub(crate) fn note(&mut self, value: u64) {
+    pub fn note(&mut self, value: u64) {
         self.min = if self.count == 0 { value } else { self.min.min(value) };
         self.max = self.max.max(value);
         self.count += 1;
         self.sum += value;
         self.last = value;
+    }
+    pub(crate) fn sum(&self) -> u64 {
+        self.sum
     }
     pub(crate) fn min(&self) -> u64 {
         self.min

@@ -1,6 +1,6 @@
 //! `mntr`: keys and values, as Apache names them.
 
-use super::{Machine, VERSION};
+use super::{Figure, Machine, VERSION};
 use crate::api::RoleName;
 use crate::leading::Leading;
 use crate::server::{Role, Server};
@@ -20,19 +20,17 @@ impl Server {
             RoleName::Looking | RoleName::ReadOnly => "looking",
         };
         line("peer_state", peer_state.into());
-        for (key, value) in self.monitored(machine) {
-            line(key, value);
-        }
+        self.monitored(machine).iter().for_each(|f| f.mntr(&mut out));
         out
     }
 
-    /// Figures under Apache's names without their prefix, for `mntr` and for Prometheus.
-    pub fn monitored(&self, machine: &Machine) -> Vec<(&'static str, String)> {
+    /// For `mntr` and for Prometheus.
+    pub fn monitored(&self, machine: &Machine) -> Vec<Figure> {
         let s = self.summary();
         let f = &self.figures;
         let c = &self.counters;
-        let mut out: Vec<(&'static str, String)> = Vec::new();
-        let mut add = |key, value: String| out.push((key, value));
+        let mut out = Vec::new();
+        let mut add = |key, value: String| out.push(Figure::gauge(key, value));
         add("min_latency", f.latency.min().to_string());
         add("avg_latency", f.latency.mean_text());
         add("max_latency", f.latency.max().to_string());
@@ -54,18 +52,31 @@ impl Server {
         add("last_client_response_size", last.to_string());
         add("min_client_response_size", min.to_string());
         add("max_client_response_size", max.to_string());
-        add("looking_count", c.elections.to_string());
-        add("diff_count", c.diffs_sent.to_string());
-        add("snap_count", c.snaps_sent.to_string());
-        add("commit_count", c.commits.to_string());
-        add("proposal_count", f.proposals.count.to_string());
-        add("digest_mismatches_count", c.digest_mismatches.to_string());
-        add("trivet_digests_compared", c.digests_compared.to_string());
-        add("trivet_commits_early", c.commits_early.to_string());
-        add("trivet_refused", c.refused.to_string());
         if !self.cfg.standalone() {
             add("quorum_size", self.cfg.voters().count().to_string());
         }
+        let counters = [
+            ("looking_count", c.elections),
+            ("diff_count", c.diffs_sent),
+            ("snap_count", c.snaps_sent),
+            ("commit_count", c.commits),
+            ("proposal_count", f.proposals.count),
+            ("digest_mismatches_count", c.digest_mismatches),
+            ("connection_rejected", machine.connections_rejected),
+            ("large_requests_rejected", machine.long_requests_rejected),
+            ("trivet_digests_compared", c.digests_compared),
+            ("trivet_commits_early", c.commits_early),
+            ("trivet_refused", c.refused),
+        ];
+        out.extend(counters.map(|(key, value)| Figure::counter(key, value)));
+        out.extend(self.metrics.figures());
+        let of_the_disk = [
+            ("fsynctime", &machine.disk.syncs_ms),
+            ("snapshottime", &machine.disk.snapshots_ms),
+            ("dbinittime", &machine.disk.loads_ms),
+            ("startup_txns_loaded", &machine.disk.loaded),
+        ];
+        out.extend(of_the_disk.map(|(key, of)| Figure::summary(key, of)));
         if let Role::Leading(l) = &self.role {
             if !self.cfg.standalone() {
                 out.extend(self.of_a_leader(l));
@@ -74,7 +85,7 @@ impl Server {
         out
     }
 
-    fn of_a_leader(&self, l: &Leading) -> Vec<(&'static str, String)> {
+    fn of_a_leader(&self, l: &Leading) -> [Figure; 9] {
         let active: Vec<_> = l.learners.values().filter(|x| x.forwarding()).collect();
         let observers = active.iter().filter(|x| x.observer).count();
         let strangers = active.iter().filter(|x| !x.observer && !self.cfg.is_voter(x.id)).count();
@@ -90,7 +101,6 @@ impl Server {
             ("min_proposal_size", min),
             ("max_proposal_size", max),
         ]
-        .map(|(key, value)| (key, value.to_string()))
-        .into()
+        .map(|(key, value)| Figure::gauge(key, value))
     }
 }

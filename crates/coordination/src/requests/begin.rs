@@ -12,6 +12,8 @@ use trivet_formats::{Jute, SessionId};
 impl Server {
     pub(super) fn connect_request(&mut self, id: ConnId, bytes: &[u8]) {
         let Ok(request) = ConnectRequest::parse(bytes) else { return self.close(id) };
+        self.metrics.connection_requests += 1;
+        self.metrics.connection_revalidations += u64::from(request.session != 0);
         let (min, max) = (self.cfg.min_session_timeout_ms, self.cfg.max_session_timeout_ms);
         let serving = self.accepting();
         let reads_only = self.reads_only();
@@ -61,6 +63,7 @@ impl Server {
                 let mut data = session.0.to_be_bytes().to_vec();
                 data.extend_from_slice(&timeout_ms.to_be_bytes());
                 self.send(link, &QuorumPacket::with(kind::REVALIDATE, -1, data));
+                self.metrics.revalidations += 1;
             }
             _ => unreachable!("serving"),
         }

@@ -1,6 +1,7 @@
 //! Commits: applied, told to who watches, answered to who asked.
 
-use super::{framed, notification, Handshake, Pending};
+use super::queue::{is_write, Pending};
+use super::{framed, notification, Handshake};
 use crate::acl;
 use crate::api::Effect;
 use crate::config::Bug;
@@ -23,6 +24,7 @@ impl Server {
         let mut changes = Vec::new();
         let outcome = self.tree.apply(&txn, &mut changes);
         self.note_digest(txn.zxid, entry.digest);
+        self.metrics.propagation.note(self.now.wall_ms.saturating_sub(txn.time_ms).max(0) as u64);
         if let TxnBody::SetData { reconfig: true, data: Some(text), .. } = &txn.body {
             self.members_committed(text);
         }
@@ -74,18 +76,28 @@ impl Server {
         if told.peek().is_none() {
             return;
         }
+        let count = to.len().saturating_sub(except.len()) as u64;
+        match kind {
+            event::NODE_CREATED => self.metrics.told_created.note(count),
+            event::NODE_DELETED => self.metrics.told_deleted.note(count),
+            event::NODE_DATA_CHANGED => self.metrics.told_changed.note(count),
+            _ => self.metrics.told_children.note(count),
+        }
         // A thousand clients are told the same.
         let frame = notification(kind, path, zxid);
         for id in told {
             let readable = self.clients.conns.get(id).is_some_and(|c| acl::allows(acl, perms::READ, &c.ids));
             if readable {
+                self.metrics.watch_bytes += frame.len() as u64;
                 self.client_send(*id, frame.clone());
             }
         }
     }
 
     pub(super) fn event(&mut self, id: ConnId, kind: i32, path: &str, zxid: i64) {
-        self.client_send(id, notification(kind, path, zxid));
+        let frame = notification(kind, path, zxid);
+        self.metrics.watch_bytes += frame.len() as u64;
+        self.client_send(id, frame);
     }
 
     /// The reply to the client that asked, if it is one of this server.
@@ -124,6 +136,10 @@ impl Server {
         let now = self.now.mono_ms;
         let (latency, zxid) = (now.saturating_sub(since), self.tree.last_zxid().0);
         self.figures.latency.note(latency);
+        match is_write(op) {
+            true => self.metrics.updates.note(latency),
+            false => self.metrics.reads.note(latency),
+        }
         if let Some(conn) = self.clients.conns.get_mut(&id) {
             let f = &mut conn.figures;
             (f.last_op, f.last_zxid, f.last_response_ms) = (Some(op), zxid, now);
@@ -136,7 +152,9 @@ impl Server {
 
     pub(crate) fn answer(&mut self, id: ConnId, xid: i32, code: i32, body: &[u8]) {
         let header = ReplyHeader { xid, zxid: self.tree.last_zxid().0, err: code };
-        self.client_send(id, framed(&[&header.to_vec(), if code == err::OK { body } else { &[] }]));
+        let reply = framed(&[&header.to_vec(), if code == err::OK { body } else { &[] }]);
+        self.metrics.response_bytes += reply.len() as u64;
+        self.client_send(id, reply);
     }
 
     pub(super) fn client_send(&mut self, id: ConnId, bytes: Vec<u8>) {

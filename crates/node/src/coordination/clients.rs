@@ -80,14 +80,17 @@ pub(super) fn serve(shared: Shared, listener: std::net::TcpListener) {
 }
 
 fn accept(shared: &Shared, stream: TcpStream, from: SocketAddr) {
-    let mut d = shared.borrow_mut();
+    let mut driver = shared.borrow_mut();
+    let d = &mut *driver;
     let (limit, limit_of_all) = (d.settings().max_client_connections, d.settings().max_connections);
     let request_bytes_max = d.settings().request_bytes_max;
     if limit_of_all > 0 && d.connections.len() >= limit_of_all {
+        d.connections_rejected += 1;
         return;
     }
     let count = d.per_address.entry(from.ip()).or_default();
     if limit > 0 && *count >= limit {
+        d.connections_rejected += 1;
         return;
     }
     *count += 1;
@@ -96,7 +99,7 @@ fn accept(shared: &Shared, stream: TcpStream, from: SocketAddr) {
     let (mut reader, socket) = stream.into_split();
     let outgoing = Outgoing::new(socket);
     d.connections.insert(conn, outgoing.clone());
-    drop(d);
+    drop(driver);
     let shared = shared.clone();
     tokio::task::spawn_local(async move {
         feed_client(
@@ -211,7 +214,7 @@ async fn read(
                     }
                 }
                 Step::Word(word) => {
-                    let machine = machine::look(shared.borrow().settings(), &word);
+                    let machine = machine::look(&shared.borrow(), &word);
                     feed_client(shared, conn, ClientInput::Word(Box::new((word, machine))));
                     // The answer goes out, then the connection ends.
                     return std::future::pending().await;
@@ -225,7 +228,10 @@ async fn read(
         if long.is_none() {
             match Long::begin(shared, &buffer) {
                 Ok(begun) => long = begun,
-                Err(()) => return tracing::warn!(?conn, "too many long requests at the same time: connection closed"),
+                Err(()) => {
+                    shared.borrow_mut().long_requests_rejected += 1;
+                    return tracing::warn!(?conn, "too many long requests at the same time: connection closed");
+                }
             }
         }
     }

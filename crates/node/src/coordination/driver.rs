@@ -12,7 +12,7 @@ use super::log_reader::{self, LogReader};
 use super::machine;
 use super::outgoing::{Outgoing, Writer};
 use super::quorum_links::{self, QuorumLink};
-use super::store::{Store, StoreError};
+use super::store::{SharedTimes, Store, StoreError};
 use crate::clock::{wall_ms, Clock};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -23,6 +23,7 @@ use std::sync::{mpsc as std_mpsc, Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
+use trivet_coordination::monitor::{DiskTimes, Figure};
 use trivet_coordination::{
     ClientInput, Config, ConnId, Counters, Effect, Event, Input, LinkId, Now, OpenRequests, Server, Summary,
 };
@@ -97,8 +98,9 @@ impl Handle {
             return String::new();
         }
         let monitored = tokio::time::timeout(METRICS_LIMIT, monitored).await.ok().and_then(Result::ok);
-        let one = |(name, value): &(&str, String)| format!("# TYPE {name} gauge\n{name} {value}\n");
-        monitored.iter().flatten().map(one).collect()
+        let mut out = String::new();
+        monitored.iter().flatten().for_each(|f| f.prometheus(&mut out));
+        out
     }
     /// Before a planned stop: asks the role to let another server lead, if it does, and waits until the leader has a
     /// quorum without this one, or the limit is over. On a thread that may block.
@@ -128,7 +130,7 @@ pub(super) enum Message {
         stream: TcpStream,
     },
     /// Somebody wants the figures that `mntr` has.
-    Monitored(oneshot::Sender<Vec<(&'static str, String)>>),
+    Monitored(oneshot::Sender<Vec<Figure>>),
     Stop,
 }
 
@@ -146,6 +148,9 @@ pub(super) struct Driver {
     pub(super) next_conn: u64,
     /// Bytes of long requests that are coming in.
     pub(super) long_bytes: Rc<Cell<usize>>,
+    pub(super) connections_rejected: u64,
+    pub(super) long_requests_rejected: u64,
+    disk_times: SharedTimes,
     links: HashMap<LinkId, QuorumLink>,
     next_link: u64,
     election: Option<ElectionLinks>,
@@ -164,6 +169,7 @@ pub fn start(
 ) -> Result<(Handle, std::thread::JoinHandle<()>), StartError> {
     let (mut store, recovered) = Store::open(&settings.data_dir, &settings.log_dir)?;
     store.keep_snapshots(settings.snapshots_kept);
+    let disk_times = store.times();
     purge_now_and_then(&settings)?;
     let clock = Clock::default();
     let now = Now { mono_ms: clock.mono_ms(), wall_ms: wall_ms() };
@@ -210,6 +216,9 @@ pub fn start(
                     per_address: HashMap::new(),
                     next_conn: 1,
                     long_bytes: Rc::default(),
+                    connections_rejected: 0,
+                    long_requests_rejected: 0,
+                    disk_times,
                     links: HashMap::new(),
                     next_link: 1,
                     election: None,
@@ -316,7 +325,7 @@ async fn run(shared: Shared, mut messages: mpsc::Receiver<Message>, status: Arc<
                         Message::Monitored(answer) => {
                             let d = shared.borrow();
                             // Nobody may be waiting any more.
-                            let _ = answer.send(d.server.monitored(&machine::look(&d.settings, b"mntr")));
+                            let _ = answer.send(d.server.monitored(&machine::look(&d, b"mntr")));
                         }
                         Message::Stop => return,
                     }
@@ -374,6 +383,9 @@ impl Driver {
     }
     pub(super) fn settings(&self) -> &Settings {
         &self.settings
+    }
+    pub(super) fn disk_times(&self) -> DiskTimes {
+        *self.disk_times.lock().expect("nobody panics with it")
     }
     pub(super) fn open_requests(&self, conn: ConnId) -> OpenRequests {
         self.server.open_requests(conn)

@@ -1,17 +1,21 @@
 //! What four-letter words say of the process and its machine.
 
-use super::driver::Settings;
+use super::driver::Driver;
 use std::path::Path;
 use trivet_coordination::monitor::Machine;
 
 /// Looks up what this word needs, and no more: some of it takes reading folders.
-pub(super) fn look(settings: &Settings, word: &[u8; 4]) -> Machine {
+pub(super) fn look(driver: &Driver, word: &[u8; 4]) -> Machine {
+    let settings = driver.settings();
     let mut m = Machine::default();
     match word {
         b"envi" => m.environment = environment(),
         b"mntr" => {
             m.open_files = std::fs::read_dir("/proc/self/fd").map_or(0, |d| d.count() as u64);
             m.max_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+            m.connections_rejected = driver.connections_rejected;
+            m.long_requests_rejected = driver.long_requests_rejected;
+            m.disk = driver.disk_times();
         }
         b"dirs" | b"conf" => {
             let (data, log) = (settings.data_dir.join("version-2"), settings.log_dir.join("version-2"));

@@ -23,9 +23,10 @@ use snapshots::Part;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{mpsc, Arc};
+use std::sync::{mpsc, Arc, Mutex};
 use std::time::Instant;
 use thiserror::Error;
+use trivet_coordination::monitor::{DiskTimes, Spread};
 use trivet_coordination::tree::Tree;
 use trivet_coordination::{DiskOp, Recovered};
 use trivet_formats::{snapshot, txnlog, Zxid};
@@ -56,6 +57,15 @@ fn at<T>(path: &Path, r: io::Result<T>) -> Result<T, StoreError> {
     r.map_err(|source| StoreError::Io { path: path.into(), source })
 }
 
+/// Measured by the threads of the disk, shown by the role's.
+pub type SharedTimes = Arc<Mutex<DiskTimes>>;
+
+/// In milliseconds, as Apache counts them.
+fn note(times: &SharedTimes, which: impl Fn(&mut DiskTimes) -> &mut Spread, begun: Instant) {
+    let took_ms = begun.elapsed().as_millis() as u64;
+    which(&mut times.lock().expect("nobody panics with it")).note(took_ms);
+}
+
 pub struct Store {
     dir: PathBuf,
     log_dir: PathBuf,
@@ -66,6 +76,7 @@ pub struct Store {
     /// itself (`PARTS_WAITING_MAX`).
     snapshot: Option<mpsc::Sender<Part>>,
     snapshots_kept: usize,
+    times: SharedTimes,
     /// Memory for a batch.
     entries: Vec<u8>,
     _locks: Vec<File>,
@@ -90,6 +101,7 @@ impl Store {
             part_written: Arc::new(|| ()),
             snapshot: None,
             snapshots_kept: SNAPSHOTS_KEPT,
+            times: SharedTimes::default(),
             entries: Vec::new(),
             _locks: locks,
         };
@@ -124,6 +136,11 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// What its threads measure from here on.
+    pub fn times(&self) -> SharedTimes {
+        self.times.clone()
     }
 
     /// How many snapshots stay when a new one is there; three at least.
@@ -175,7 +192,10 @@ impl Store {
             sync_dir(&self.log_dir)?;
             self.log = Some(log);
         }
-        self.log.as_mut().expect("just opened").append(entries)
+        let begun = Instant::now();
+        self.log.as_mut().expect("just opened").append(entries)?;
+        note(&self.times, |t| &mut t.syncs_ms, begun);
+        Ok(())
     }
 
     /// Apache wants a snapshot below every log; a new server has the empty one.

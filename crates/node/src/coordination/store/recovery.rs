@@ -1,7 +1,7 @@
 //! What a start finds: the newest snapshot that is whole, and the log that leads on from it without a gap.
 
 use super::files::numbered;
-use super::{at, Store, StoreError};
+use super::{at, note, Store, StoreError};
 use crate::coordination::loading;
 use bytes::Bytes;
 use rustix::fs::fsync;
@@ -31,6 +31,8 @@ impl Store {
             Ok(log) if tree.last_zxid() == newest => log?,
             _ => self.read_logs(&logs, tree.last_zxid())?,
         };
+        note(&self.times, |t| &mut t.loads_ms, begun);
+        self.times.lock().expect("nobody panics with it").loaded.note(log.len() as u64);
         tracing::info!(
             znodes = tree.node_count(),
             transactions = log.len(),

@@ -1,13 +1,14 @@
 //! Snapshots on their way to the disk: the core's own, in parts, and those that another server sends.
 
 use super::files::{purge, sync_dir};
-use super::{stop, Store, RECEIVED};
+use super::{note, stop, Store, RECEIVED};
 use bytes::Bytes;
 use rustix::fs::{fdatasync, fsync};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
+use std::time::Instant;
 use trivet_formats::Zxid;
 
 /// Not all at its end: the log's syncs would wait for it.
@@ -31,7 +32,8 @@ impl Store {
     pub(super) fn begin_snapshot(&self, zxid: Zxid) -> io::Result<mpsc::Sender<Part>> {
         let (sender, parts) = mpsc::channel();
         let (dir, log_dir, kept) = (self.dir.clone(), self.log_dir.clone(), self.snapshots_kept);
-        let part_written = self.part_written.clone();
+        let (part_written, times) = (self.part_written.clone(), self.times.clone());
+        let begun = Instant::now();
         std::thread::Builder::new().name("snapshot".into()).spawn(move || {
             let name = format!("snapshot.{:x}", zxid.0);
             let tmp = dir.join(format!("{name}.tmp"));
@@ -41,6 +43,7 @@ impl Store {
                 }
                 fs::rename(&tmp, dir.join(&name))?;
                 sync_dir(&dir)?;
+                note(&times, |t| &mut t.snapshots_ms, begun);
                 purge(&dir, &log_dir, kept)
             });
             if let Err(e) = written {
