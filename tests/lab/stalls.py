@@ -2,7 +2,7 @@
 """No election for nothing: a disk that stalls for 2 s under a follower and under the leader, a leader that is stopped for
 200 ms, both cores busy with other work. And one for something where every sync of every disk takes long: it takes some
 of them, and ends. And a client that asks for more than is done
-costs no more memory than its limit, nor do many together.
+costs no more memory than its limit, nor do many together; request_throttle_max_requests beside Apache.
 
     stalls.py [SECONDS of busy cores]       30; ten minutes are 600"""
 import multiprocessing, os, re, signal, subprocess, sys, time
@@ -163,7 +163,35 @@ def ask_for_more_together():
         assert late.ask("set", wire.setting("/together", b"less"))[0] == 0
 
 
+def late_requests(kind):
+    """With request_throttle_max_requests: who comes beyond it waits, and is answered with THROTTLEDOP if that took too long. What each of a client's requests got."""
+    settings = "request_throttle_max_requests=4\nthrottled_op_wait_time=300\n"
+    with OwnDisks({1: kind}, settings=settings) as e:
+        server, end = e.servers[1], time.time() + 20
+        while server.mode() != "standalone" and time.time() < end:
+            time.sleep(0.05)
+        client = wire.Session(HOSTS[1], 20_000)
+        assert client.ask("create", wire.create("/late"))[0] == 0
+        subprocess.check_call(["fsfreeze", "-f", server.data])
+        try:
+            asked = [client.request("set", wire.setting("/late", b"%d" % n)) for n in range(7)]
+            time.sleep(0.8)
+        finally:
+            subprocess.check_call(["fsfreeze", "-u", server.data])
+        got = [client.reply(xid)[0] for xid in asked]
+        # None of them was carried out, and those behind them are.
+        data = client.ask("get", wire.watched("/late"))[1].buffer()
+        return got, data, client.ask("set", wire.setting("/late", b"on time"))[0]
+
+
+def throttled_as_apache():
+    ours, apache = late_requests("trivet"), late_requests("apache")
+    print("of 7 requests 4 may be open: %s, then %s is there" % (ours[0], ours[1]))
+    assert ours == apache == ([0] * 4 + [-127] * 3, b"3", 0), "Apache: %s, %s" % (apache, ours)
+
+
 slow_syncs()
+throttled_as_apache()
 asks_for_more_than_is_done()
 ask_for_more_together()
 with OwnDisks({1: "trivet", 2: "trivet", 3: "trivet"}) as e:

@@ -40,6 +40,8 @@ pub enum ClientInput {
     },
     /// One request without its length prefix.
     Frame(Bytes),
+    /// One that has waited for its turn for so long that it is not carried out.
+    Late(Bytes),
     /// A four-letter word instead of a first request.
     Word(Box<([u8; 4], Machine)>),
     Closed,

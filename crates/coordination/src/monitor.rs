@@ -38,6 +38,8 @@ pub struct Machine {
     /// Clients that came beyond a limit of connections, and long requests beyond theirs.
     pub connections_rejected: u64,
     pub long_requests_rejected: u64,
+    /// How often a request had to wait for its turn.
+    pub throttle_waits: u64,
     pub disk: DiskTimes,
     /// -1 for none.
     pub client_port: i32,

@@ -154,18 +154,21 @@ impl Server {
                 self.out.push(Effect::Client { conn: id, bytes: text.into_bytes() });
                 self.close(id);
             }
-            ClientInput::Frame(bytes) => {
-                self.counters.packets_received += 1;
-                self.metrics.bytes_received += 4 + bytes.len() as u64;
-                let Some(conn) = self.clients.conns.get_mut(&id) else { return };
-                conn.last_heard = now;
-                conn.figures.received += 1;
-                match conn.handshake {
-                    Handshake::AwaitConnect => self.connect_request(id, &bytes),
-                    Handshake::AwaitLeader | Handshake::Held => self.enqueue(id, bytes),
-                    Handshake::Done => self.request(id, bytes),
-                }
-            }
+            ClientInput::Frame(bytes) => self.frame(id, bytes, false),
+            ClientInput::Late(bytes) => self.frame(id, bytes, true),
+        }
+    }
+
+    fn frame(&mut self, id: ConnId, bytes: Bytes, late: bool) {
+        self.counters.packets_received += 1;
+        self.metrics.bytes_received += 4 + bytes.len() as u64;
+        let Some(conn) = self.clients.conns.get_mut(&id) else { return };
+        conn.last_heard = self.now.mono_ms;
+        conn.figures.received += 1;
+        match conn.handshake {
+            Handshake::AwaitConnect => self.connect_request(id, &bytes),
+            Handshake::AwaitLeader | Handshake::Held => self.enqueue(id, bytes),
+            Handshake::Done => self.request(id, bytes, late),
         }
     }
 
@@ -198,13 +201,23 @@ impl Server {
         }
     }
 
+    /// Requests that are not answered yet, of all connections together.
+    pub fn open_of_all(&self) -> usize {
+        self.clients.open
+    }
+
+    /// The servers of an ensemble share the limit.
+    //= zookeeper 3.9 LeaderZooKeeperServer.getGlobalOutstandingLimit
+    fn has_too_much_open(&self) -> bool {
+        let limit = |servers: usize| self.cfg.outstanding_max / if servers > 2 { servers - 1 } else { 1 };
+        // Asked for each reading: who votes is counted when it matters.
+        self.clients.open > limit(self.cfg.members.len()) && self.clients.open > limit(self.cfg.voters().count())
+    }
+
     /// What of a connection is not answered yet: a driver reads no more from it while that is much.
     pub fn open_requests(&self, id: ConnId) -> OpenRequests {
-        // As Apache's LeaderZooKeeperServer.getGlobalOutstandingLimit: the servers of an ensemble share it.
-        let servers = self.cfg.voters().count();
-        let limit = self.cfg.outstanding_max / if servers > 2 { servers - 1 } else { 1 };
         let (requests, bytes) = self.clients.conns.get(&id).map_or((0, 0), |c| (c.queue.len(), c.queue.bytes()));
-        OpenRequests { requests, bytes, of_all_too_many: self.clients.open > limit }
+        OpenRequests { requests, bytes, of_all_too_many: self.has_too_much_open() }
     }
 
     /// A session was heard of: the leader's table, or the list for the next answer to its ping.
@@ -220,7 +233,7 @@ impl Server {
         }
     }
 
-    fn request(&mut self, id: ConnId, bytes: Bytes) {
+    fn request(&mut self, id: ConnId, bytes: Bytes, late: bool) {
         let serving = self.accepting();
         let Some(conn) = self.clients.conns.get(&id) else { return };
         let (session, timeout_ms) = (conn.session, conn.timeout_ms);
@@ -228,10 +241,27 @@ impl Server {
             return self.read_only_request(id, bytes);
         }
         self.touch(session, timeout_ms);
+        if late {
+            return self.too_late(id, bytes);
+        }
         if !serving {
             return self.enqueue(id, bytes);
         }
         self.begin(id, bytes);
+    }
+
+    /// Answered in its turn, and not carried out.
+    //= zookeeper 3.9 Request.isThrottlable, FinalRequestProcessor
+    fn too_late(&mut self, id: ConnId, bytes: Bytes) {
+        let Ok(header) = RequestHeader::get(&mut Reader::new(&bytes)) else { return self.close(id) };
+        if matches!(header.op, op::PING | op::CLOSE_SESSION) {
+            return self.request(id, bytes, false);
+        }
+        let Some(conn) = self.clients.conns.get_mut(&id) else { return };
+        conn.queue.push(Pending::Late { xid: header.xid });
+        self.clients.open += 1;
+        self.metrics.throttled += 1;
+        self.drain(id);
     }
 
     fn read_only_request(&mut self, id: ConnId, bytes: Bytes) {
@@ -373,8 +403,18 @@ impl Server {
             if conn.handshake != Handshake::Done {
                 return;
             }
-            let Some(Pending::Request(_)) = conn.queue.front() else { break };
-            let Some(Pending::Request(bytes)) = conn.queue.pop() else { unreachable!("looked") };
+            let bytes = match conn.queue.front() {
+                Some(Pending::Request(bytes)) => bytes.clone(),
+                Some(Pending::Late { xid }) => {
+                    let xid = *xid;
+                    conn.queue.pop();
+                    self.clients.open -= 1;
+                    self.answer(id, xid, err::THROTTLED_OP, &[]);
+                    continue;
+                }
+                _ => break,
+            };
+            conn.queue.pop();
             self.clients.open -= 1;
             let mut r = Reader::new(&bytes);
             let Ok(header) = RequestHeader::get(&mut r) else { return self.close(id) };

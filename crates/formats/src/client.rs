@@ -68,6 +68,7 @@ pub mod err {
     pub const NO_WATCHER: i32 = -121;
     pub const RECONFIG_DISABLED: i32 = -123;
     pub const QUOTA_EXCEEDED: i32 = -125;
+    pub const THROTTLED_OP: i32 = -127;
 }
 
 pub mod perms {

@@ -15,6 +15,8 @@ mod outgoing;
 mod packed;
 mod quorum_links;
 pub mod store;
+mod throttle;
 
 pub use driver::{start, Handle, Settings};
 pub use log_reader::SNAPSHOT_SIZE_FACTOR;
+pub use throttle::Throttle;

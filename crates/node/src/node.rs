@@ -243,6 +243,7 @@ fn coordination_settings(config: &NodeConfig) -> CoordinationSettings {
         snapshots_kept: 3,
         snapshot_size_factor: crate::coordination::SNAPSHOT_SIZE_FACTOR,
         long_requests: None,
+        throttle: None,
         purge_pause: None,
         backlog: -1,
     }

@@ -3,12 +3,14 @@
 mod members;
 mod properties;
 
+use crate::coordination::Throttle;
 pub use members::{addresses, write_members};
 use members::{peer, read_dynamic, resolve};
 use properties::Properties;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use thiserror::Error;
 use trivet_coordination::config::Member;
 use trivet_coordination::ensemble::Ensemble;
@@ -27,12 +29,14 @@ pub enum ConfigError {
 }
 
 /// Settings that have no meaning here, or whose default is all there is.
-const ACCEPTED_SILENTLY: [&str; 26] = [
+const ACCEPTED_SILENTLY: [&str; 28] = [
     "admin.enableServer",
     "admin.serverPort",
     "standaloneEnabled",
     "electionAlg",
     "preAllocSize",
+    "request_throttle_drop_stale",
+    "request_stale_connection_check",
     "commitLogCount",
     "commitLogSize",
     "syncEnabled",
@@ -147,6 +151,7 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
         max_connections: p.number("maxCnxns", 0)?,
         request_bytes_max: p.bytes("jute.maxbuffer", MAX_REQUEST_BYTES)?,
         long_requests: long_requests(&mut p)?,
+        throttle: throttle(&mut p)?,
         snapshots_kept: p.number("autopurge.snapRetainCount", 3)?.max(3),
         purge_pause: purge_pause(&mut p)?,
         snapshot_size_factor: p.number("snapshotSizeFactor", crate::coordination::SNAPSHOT_SIZE_FACTOR)?,
@@ -165,6 +170,18 @@ fn long_requests(p: &mut Properties) -> Result<Option<(usize, usize)>, ConfigErr
     let threshold: i64 = p.number("largeRequestThreshold", -1)?;
     let max: i64 = p.number("largeRequestMaxBytes", 100 << 20)?;
     Ok(usize::try_from(threshold).ok().map(|t| (t, max.max(0) as usize)))
+}
+
+/// Off unless there is a number of requests, as at Apache; 0 is no limit for the waiting, either.
+fn throttle(p: &mut Properties) -> Result<Option<Throttle>, ConfigError> {
+    let requests_max: i64 = p.number("request_throttle_max_requests", 0)?;
+    let stall: u64 = p.number("request_throttle_stall_time", 100)?;
+    let late_after: u64 = p.number("throttled_op_wait_time", 0)?;
+    Ok(usize::try_from(requests_max).ok().filter(|n| *n > 0).map(|requests_max| Throttle {
+        requests_max,
+        stall: Duration::from_millis(stall),
+        late_after: (late_after > 0).then(|| Duration::from_millis(late_after)),
+    }))
 }
 
 fn metrics(p: &mut Properties) -> Result<Option<SocketAddr>, ConfigError> {
@@ -277,9 +294,15 @@ mod tests {
         };
         let open = |lines: &str| {
             std::fs::write(&cfg, format!("dataDir={}\nclientPort=2181\n{lines}", dir.path().display())).unwrap();
-            load(&cfg, &[]).unwrap().settings.config.outstanding_max
+            let settings = load(&cfg, &[]).unwrap().settings;
+            (settings.config.outstanding_max, settings.throttle)
         };
-        assert_eq!((open(""), open("globalOutstandingLimit=7\n"), open("globalOutstandingLimit=-1\n")), (1_000, 7, 0));
+        assert_eq!((open(""), open("globalOutstandingLimit=7\n").0), ((1_000, None), 7));
+        assert_eq!(open("globalOutstandingLimit=-1\n").0, 0);
+        let throttle = |late_after| Throttle { requests_max: 9, stall: Duration::from_millis(100), late_after };
+        assert_eq!(open("request_throttle_max_requests=9\n").1, Some(throttle(None)));
+        let late = open("request_throttle_max_requests=9\nthrottled_op_wait_time=50\n").1;
+        assert_eq!(late, Some(throttle(Some(Duration::from_millis(50)))));
         assert_eq!(read("largeRequestMaxBytes=9\nmetricsProvider.httpPort=1\n"), (None, None, vec![]));
         let asked = "largeRequestThreshold=5\nlargeRequestMaxBytes=9\nmetricsProvider.httpHost=127.0.0.9\n\
                      metricsProvider.className=org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider\n";

@@ -35,6 +35,8 @@ pub(crate) struct Metrics {
     pub(crate) watch_bytes: u64,
     pub(crate) proposals_received: u64,
     pub(crate) commits_received: u64,
+    /// Requests that came too late to be carried out.
+    pub(crate) throttled: u64,
 }
 
 /// A figure that monitors ask for.
@@ -111,7 +113,7 @@ impl Figure {
 }
 
 impl Metrics {
-    pub(super) fn figures(&self) -> [Figure; 21] {
+    pub(super) fn figures(&self) -> [Figure; 22] {
         [
             Figure::latency("readlatency", &self.reads),
             Figure::latency("updatelatency", &self.updates),
@@ -134,6 +136,7 @@ impl Metrics {
             Figure::counter("watch_bytes", self.watch_bytes),
             Figure::counter("learner_proposal_received_count", self.proposals_received),
             Figure::counter("learner_commit_received_count", self.commits_received),
+            Figure::counter("throttled_ops", self.throttled),
         ]
     }
 }

@@ -64,6 +64,7 @@ impl Server {
             ("digest_mismatches_count", c.digest_mismatches),
             ("connection_rejected", machine.connections_rejected),
             ("large_requests_rejected", machine.long_requests_rejected),
+            ("request_throttle_wait_count", machine.throttle_waits),
             ("trivet_digests_compared", c.digests_compared),
             ("trivet_commits_early", c.commits_early),
             ("trivet_refused", c.refused),

@@ -72,24 +72,23 @@ impl Server {
         acl: &[trivet_formats::client::Acl],
         zxid: i64,
     ) {
-        let mut told = to.difference(except).peekable();
-        if told.peek().is_none() {
+        let told: Vec<ConnId> = to.difference(except).copied().collect();
+        if told.is_empty() {
             return;
         }
-        let count = to.len().saturating_sub(except.len()) as u64;
         match kind {
-            event::NODE_CREATED => self.metrics.told_created.note(count),
-            event::NODE_DELETED => self.metrics.told_deleted.note(count),
-            event::NODE_DATA_CHANGED => self.metrics.told_changed.note(count),
-            _ => self.metrics.told_children.note(count),
+            event::NODE_CREATED => self.metrics.told_created.note(told.len() as u64),
+            event::NODE_DELETED => self.metrics.told_deleted.note(told.len() as u64),
+            event::NODE_DATA_CHANGED => self.metrics.told_changed.note(told.len() as u64),
+            _ => self.metrics.told_children.note(told.len() as u64),
         }
         // A thousand clients are told the same.
         let frame = notification(kind, path, zxid);
         for id in told {
-            let readable = self.clients.conns.get(id).is_some_and(|c| acl::allows(acl, perms::READ, &c.ids));
+            let readable = self.clients.conns.get(&id).is_some_and(|c| acl::allows(acl, perms::READ, &c.ids));
             if readable {
                 self.metrics.watch_bytes += frame.len() as u64;
-                self.client_send(*id, frame.clone());
+                self.client_send(id, frame.clone());
             }
         }
     }

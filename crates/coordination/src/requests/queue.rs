@@ -18,6 +18,8 @@ pub(super) enum Pending {
     Write { xid: i32, op: i32, at: Millis, bytes: usize },
     /// Handed to the leader; the answer comes with its SYNC.
     Sync { xid: i32, path: String },
+    /// It came too late to be carried out; its answer waits for those before it.
+    Late { xid: i32 },
 }
 
 impl Pending {
@@ -25,7 +27,7 @@ impl Pending {
         match self {
             Pending::Request(bytes) => bytes.len(),
             Pending::Write { bytes, .. } => *bytes,
-            Pending::Sync { .. } => 0,
+            Pending::Sync { .. } | Pending::Late { .. } => 0,
         }
     }
 
@@ -36,7 +38,7 @@ impl Pending {
                 let op = bytes.get(4..8).map(|b| i32::from_be_bytes(b.try_into().expect("4")));
                 op.is_some_and(|op| is_write(op) || op == op::SYNC)
             }
-            Pending::Write { .. } => false,
+            Pending::Write { .. } | Pending::Late { .. } => false,
             Pending::Sync { .. } => true,
         }
     }
@@ -83,7 +85,7 @@ impl Queue {
     }
     /// Whether one of them was handed to the leader.
     pub(super) fn has_begun(&self) -> bool {
-        self.entries.iter().any(|p| !matches!(p, Pending::Request(_)))
+        self.entries.iter().any(|p| matches!(p, Pending::Write { .. } | Pending::Sync { .. }))
     }
     pub(super) fn front(&self) -> Option<&Pending> {
         self.entries.front()

@@ -3,6 +3,7 @@
 use super::driver::{feed_client, Shared, StartError};
 use super::machine;
 use super::outgoing::Outgoing;
+use super::throttle::wait_for_turn;
 use bytes::{Buf, Bytes, BytesMut};
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -188,6 +189,7 @@ async fn read(
     let mut buffer = BytesMut::with_capacity(4096);
     let mut first = true;
     let mut long = None;
+    let throttle = shared.borrow().settings().throttle;
     loop {
         if buffer.capacity() - buffer.len() < 1024 {
             buffer.reserve(READ_BYTES);
@@ -201,12 +203,18 @@ async fn read(
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
+        let throttled = throttle.map(|t| (t, Instant::now()));
         let mut frames = 0;
         while let Some(step) = next_frame(&mut buffer, first, request_bytes_max) {
             match step {
                 Step::Frame(bytes) => {
                     first = false;
-                    feed_client(shared, conn, ClientInput::Frame(bytes));
+                    let late = match throttled {
+                        Some((throttle, read_at)) => wait_for_turn(throttle, shared, read_at).await,
+                        None => false,
+                    };
+                    let input = if late { ClientInput::Late(bytes) } else { ClientInput::Frame(bytes) };
+                    feed_client(shared, conn, input);
                     long = None;
                     frames += 1;
                     if frames % FRAMES_UNSEEN_MAX == 0 || outgoing.unsent() >= UNREAD_BYTES_MAX {

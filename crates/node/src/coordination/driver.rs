@@ -13,6 +13,7 @@ use super::machine;
 use super::outgoing::{Outgoing, Writer};
 use super::quorum_links::{self, QuorumLink};
 use super::store::{SharedTimes, Store, StoreError};
+use super::throttle::Throttle;
 use crate::clock::{wall_ms, Clock};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -55,6 +56,8 @@ pub struct Settings {
     pub request_bytes_max: usize,
     /// Requests longer than the first, in bytes, may not be longer together than the second while they come in.
     pub long_requests: Option<(usize, usize)>,
+    /// Requests of all clients together that may be open before others wait.
+    pub throttle: Option<Throttle>,
     /// The zoo.cfg that this server was started from, to write new members to.
     pub file: Option<PathBuf>,
     /// Snapshots that are kept, and how often older ones are removed beside the times when one is written.
@@ -150,6 +153,9 @@ pub(super) struct Driver {
     pub(super) long_bytes: Rc<Cell<usize>>,
     pub(super) connections_rejected: u64,
     pub(super) long_requests_rejected: u64,
+    pub(super) throttle_waits: u64,
+    /// Told when requests that wait for their turn may have one.
+    pub(super) turn: Rc<tokio::sync::Notify>,
     disk_times: SharedTimes,
     links: HashMap<LinkId, QuorumLink>,
     next_link: u64,
@@ -218,6 +224,8 @@ pub fn start(
                     long_bytes: Rc::default(),
                     connections_rejected: 0,
                     long_requests_rejected: 0,
+                    throttle_waits: 0,
+                    turn: Rc::default(),
                     disk_times,
                     links: HashMap::new(),
                     next_link: 1,
@@ -358,6 +366,9 @@ pub(super) fn feed(shared: &Shared, input: Input) {
         d.carry_out(effect, shared);
     }
     d.effects = effects;
+    if d.settings.throttle.is_some_and(|t| d.open_of_all() < t.requests_max) {
+        d.turn.notify_waiters();
+    }
     d.busy_poll.note(d.server.commits(), || d.server.is_awaited());
 }
 
@@ -386,6 +397,9 @@ impl Driver {
     }
     pub(super) fn disk_times(&self) -> DiskTimes {
         *self.disk_times.lock().expect("nobody panics with it")
+    }
+    pub(super) fn open_of_all(&self) -> usize {
+        self.server.open_of_all()
     }
     pub(super) fn open_requests(&self, conn: ConnId) -> OpenRequests {
         self.server.open_requests(conn)

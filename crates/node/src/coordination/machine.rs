@@ -15,6 +15,7 @@ pub(super) fn look(driver: &Driver, word: &[u8; 4]) -> Machine {
             m.max_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
             m.connections_rejected = driver.connections_rejected;
             m.long_requests_rejected = driver.long_requests_rejected;
+            m.throttle_waits = driver.throttle_waits;
             m.disk = driver.disk_times();
         }
         b"dirs" | b"conf" => {
