@@ -116,7 +116,7 @@ class Ensemble:
         end = time.time() + timeout
         while time.time() < end:
             modes = [s.mode() for s in self.servers.values()]
-            if all(m in ("leader", "follower", "observer") for m in modes) and modes.count("leader") == 1:
+            if modes == ["standalone"] or all(m in ("leader", "follower", "observer") for m in modes) and modes.count("leader") == 1:
                 return
             time.sleep(0.1)
         raise AssertionError("not all servers serve within %d s: %s" % (timeout, {n: s.mode() for n, s in self.servers.items()}))

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """No election for nothing: a disk that stalls for 2 s under a follower and under the leader, a leader that is stopped for
 200 ms, both cores busy with other work. And one for something where every sync of every disk takes long: it takes some
-of them, and ends. And a client that asks for more than is done
-costs no more memory than its limit, nor do many together; request_throttle_max_requests beside Apache.
+of them, and ends. And a client that asks for more than is done costs no more memory than its limit, nor do many together;
+what comes beyond request_throttle_max_requests gets from ours what Apache answers.
 
     stalls.py [SECONDS of busy cores]       30; ten minutes are 600"""
 import multiprocessing, os, re, signal, subprocess, sys, time
@@ -134,9 +134,8 @@ A_READING = 3
 def ask_for_more_together():
     """A server whose disk stands still, and many clients with many requests each: it reads until the limit that they share."""
     with OwnDisks({1: "trivet"}, settings="globalOutstandingLimit=%d\n" % OPEN_MAX) as e:
-        server, end = e.servers[1], time.time() + 20
-        while server.mode() != "standalone" and time.time() < end:
-            time.sleep(0.05)
+        e.wait_all(20)
+        server = e.servers[1]
         with_nothing_open = wire.Session(HOSTS[1], 20_000)
         clients = [wire.Session(HOSTS[1], 20_000) for _ in range(CLIENTS)]
         assert clients[0].ask("create", wire.create("/together"))[0] == 0
@@ -167,9 +166,8 @@ def late_requests(kind):
     """With request_throttle_max_requests: who comes beyond it waits, and is answered with THROTTLEDOP if that took too long. What each of a client's requests got."""
     settings = "request_throttle_max_requests=4\nthrottled_op_wait_time=300\n"
     with OwnDisks({1: kind}, settings=settings) as e:
-        server, end = e.servers[1], time.time() + 20
-        while server.mode() != "standalone" and time.time() < end:
-            time.sleep(0.05)
+        e.wait_all(20)
+        server = e.servers[1]
         client = wire.Session(HOSTS[1], 20_000)
         assert client.ask("create", wire.create("/late"))[0] == 0
         subprocess.check_call(["fsfreeze", "-f", server.data])
@@ -179,7 +177,7 @@ def late_requests(kind):
         finally:
             subprocess.check_call(["fsfreeze", "-u", server.data])
         got = [client.reply(xid)[0] for xid in asked]
-        # None of them was carried out, and those behind them are.
+        # None of those that were late was carried out, and what comes behind them is.
         data = client.ask("get", wire.watched("/late"))[1].buffer()
         return got, data, client.ask("set", wire.setting("/late", b"on time"))[0]
 

@@ -203,7 +203,7 @@ impl Server {
 
     /// Requests that are not answered yet, of all connections together.
     pub fn open_of_all(&self) -> usize {
-        self.clients.open
+        self.clients.outstanding()
     }
 
     /// The servers of an ensemble share the limit.

@@ -427,7 +427,7 @@ impl Server {
         }
     }
 
-    /// Fills in the times of an election that is over.
+    /// Fills in the times of an election that is over, and counts it.
     pub(crate) fn finish_report(&mut self) -> ElectionReport {
         self.in_vain = 0;
         let now = self.now.mono_ms;

@@ -175,7 +175,7 @@ fn long_requests(p: &mut Properties) -> Result<Option<(usize, usize)>, ConfigErr
 /// Off unless there is a number of requests, as at Apache; 0 is no limit for the waiting, either.
 fn throttle(p: &mut Properties) -> Result<Option<Throttle>, ConfigError> {
     let requests_max: i64 = p.number("request_throttle_max_requests", 0)?;
-    let stall: u64 = p.number("request_throttle_stall_time", 100)?;
+    let stall: u64 = p.number("request_throttle_stall_time", 100)?.max(1);
     let late_after: u64 = p.number("throttled_op_wait_time", 0)?;
     Ok(usize::try_from(requests_max).ok().filter(|n| *n > 0).map(|requests_max| Throttle {
         requests_max,
@@ -287,14 +287,16 @@ mod tests {
     fn metrics_and_long_requests_are_off_unless_asked_for() {
         let dir = tempfile::tempdir().unwrap();
         let cfg = dir.path().join("zoo.cfg");
-        let read = |lines: &str| {
+        let of = |lines: &str| {
             std::fs::write(&cfg, format!("dataDir={}\nclientPort=2181\n{lines}", dir.path().display())).unwrap();
-            let z = load(&cfg, &[]).unwrap();
+            load(&cfg, &[]).unwrap()
+        };
+        let read = |lines: &str| {
+            let z = of(lines);
             (z.metrics, z.settings.long_requests, z.unknown)
         };
         let open = |lines: &str| {
-            std::fs::write(&cfg, format!("dataDir={}\nclientPort=2181\n{lines}", dir.path().display())).unwrap();
-            let settings = load(&cfg, &[]).unwrap().settings;
+            let settings = of(lines).settings;
             (settings.config.outstanding_max, settings.throttle)
         };
         assert_eq!((open(""), open("globalOutstandingLimit=7\n").0), ((1_000, None), 7));
@@ -303,6 +305,9 @@ mod tests {
         assert_eq!(open("request_throttle_max_requests=9\n").1, Some(throttle(None)));
         let late = open("request_throttle_max_requests=9\nthrottled_op_wait_time=50\n").1;
         assert_eq!(late, Some(throttle(Some(Duration::from_millis(50)))));
+        // A request that waits gives its thread away.
+        let at_once = open("request_throttle_max_requests=9\nrequest_throttle_stall_time=0\n").1;
+        assert_eq!(at_once.map(|t| t.stall), Some(Duration::from_millis(1)));
         assert_eq!(read("largeRequestMaxBytes=9\nmetricsProvider.httpPort=1\n"), (None, None, vec![]));
         let asked = "largeRequestThreshold=5\nlargeRequestMaxBytes=9\nmetricsProvider.httpHost=127.0.0.9\n\
                      metricsProvider.className=org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider\n";
