@@ -5,6 +5,8 @@
 //!
 //! Time: `now_ms` for limits, `wall_ns` for the file's times only.
 
+#[cfg(test)]
+mod endings;
 mod io;
 mod opening;
 mod repair;

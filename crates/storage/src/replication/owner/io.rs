@@ -34,13 +34,51 @@ impl Owner {
         }
     }
 
+    /// Begins an operation. Each one either ends here or is kept in `operations` with something that ends it: its
+    /// parts, or, for a COMMIT, the writes before it. The operation counts as a part of its own while its parts are
+    /// added, so that one whose parts end at once (retries) ends after the last of them, and one without parts
+    /// (READ of no bytes) ends as well.
     fn start(&mut self, token: u64, op: Op) {
+        self.add_operation(token, op);
+        if let Some(o) = self.operations.get_mut(&token) {
+            o.parts_left -= 1;
+            if o.parts_left == 0 {
+                self.finish_if_due(token);
+            }
+        }
+        debug_assert!(self.operations.keys().all(|t| self.has_an_end(*t)), "an operation that nothing ends");
+        assert!(!self.operations.contains_key(&token) || self.has_an_end(token), "an operation that nothing ends");
+    }
+
+    /// Whether something is open that ends this operation when it is done.
+    fn has_an_end(&self, token: u64) -> bool {
+        let Some(o) = self.operations.get(&token) else { return false };
+        match o.op {
+            Op::Commit => self.writes_before(o.serial),
+            _ => o.parts_left > 0,
+        }
+    }
+
+    /// Whether a write that was begun before this place in the order is open.
+    fn writes_before(&self, serial: u64) -> bool {
+        self.operations.values().any(|o| matches!(o.op, Op::Write { .. }) && o.serial < serial)
+    }
+
+    /// Ends an operation that has no parts left; a COMMIT not before the writes that it waits for.
+    fn finish_if_due(&mut self, token: u64) {
+        let Some(o) = self.operations.get(&token) else { return };
+        if o.op != Op::Commit || !self.writes_before(o.serial) {
+            self.finish(token);
+        }
+    }
+
+    fn add_operation(&mut self, token: u64, op: Op) {
         let extent_bytes = self.geometry.extent_bytes;
         let serial = self.next_serial;
         self.next_serial += 1;
         let mut operation = Operation {
             op: op.clone(),
-            parts_left: 0,
+            parts_left: 1,
             buffer: Vec::new(),
             eof: false,
             written_to: 0,
@@ -105,14 +143,8 @@ impl Owner {
                 self.operations.insert(token, operation);
                 self.add_part(token, 0, 0, 0, Work::Confirm);
             }
-            Op::Commit => {
-                // Every write is durable when it is answered: only those that are open count.
-                let open = self.operations.iter().any(|(_, o)| matches!(o.op, Op::Write { .. }) && o.serial < serial);
-                self.operations.insert(token, operation);
-                if !open {
-                    self.finish(token);
-                }
-            }
+            // Every write is durable when it is answered: only those that are open count.
+            Op::Commit => drop(self.operations.insert(token, operation)),
         }
     }
 
