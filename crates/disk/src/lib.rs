@@ -4,6 +4,7 @@
 
 pub mod extents;
 pub mod journal;
+pub mod open_files;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -21,10 +22,15 @@ pub enum DiskError {
          again: the node's copies are then rebuilt from those on the other nodes"
     )]
     Damaged { path: PathBuf, offset: usize },
+    #[error(
+        "{path} is missing, and its folder holds {beside}: without this file nobody knows whose copies these are. Put \
+         the file back; a new one would turn them into copies that no configuration names, and they may be the last"
+    )]
+    IdentityMissing { path: PathBuf, beside: String },
 }
 
 pub(crate) fn at<T>(path: &Path, r: io::Result<T>) -> Result<T, DiskError> {
-    r.map_err(|source| DiskError::Io { path: path.into(), source })
+    r.map_err(|source| DiskError::Io { path: path.into(), source: open_files::explain(source) })
 }
 
 pub fn sync_dir(dir: &Path) -> io::Result<()> {

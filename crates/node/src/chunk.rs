@@ -4,6 +4,8 @@
 //! has grown, what it describes is synced in the extent files, the core's state is written as a
 //! checkpoint, and the old segments go.
 
+mod identity;
+
 use crate::rpc::Responder;
 use bytes::Bytes;
 use prost::Message;
@@ -57,16 +59,7 @@ impl Chunk {
     pub fn open(dir: &Path) -> Result<Chunk, DiskError> {
         trivet_disk::make_dir(dir).map_err(|source| DiskError::Io { path: dir.into(), source })?;
         let io = |path: PathBuf| move |source| DiskError::Io { path, source };
-        let id_path = dir.join("replica-id");
-        let replica_id = match std::fs::read(&id_path) {
-            Ok(id) if id.len() == 16 => id,
-            Ok(_) => return Err(DiskError::Damaged { path: id_path, offset: 0 }),
-            Err(_) => {
-                let id = crate::rpc::random::<16>().to_vec();
-                write_atomically(&id_path, &id).map_err(io(id_path.clone()))?;
-                id
-            }
-        };
+        let replica_id = identity::read_or_make(dir)?;
         let checkpoint_path = dir.join("checkpoint");
         let replicas = match std::fs::read(&checkpoint_path) {
             Ok(bytes) => read_checkpoint(&checkpoint_path, &bytes)?,

@@ -31,6 +31,8 @@ pub const STEP_DOWN_LIMIT: Duration = Duration::from_millis(trivet_coordination:
 /// Starts the roles and serves until `stop` is over; then a leader hands over before it returns.
 pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let has = |r: Role| roles.contains(&r);
+    let limit = trivet_disk::open_files::raise_limit();
+    tracing::info!(limit, "files that may be open");
     claim_data(&config)?;
     let identity = Arc::new(config.identity()?);
     let control = has(Role::Coordination) || has(Role::Metad);
