@@ -1,0 +1,118 @@
+//! What outlives a LEADER: steps that were announced and their ends, confirmed datastores, a password that was refused.
+//!
+//! The driver keeps it in one znode, written under metad's epoch fence. A step is announced in it before it is taken, so
+//! that the next LEADER knows of every step that may still be under way.
+
+use crate::config::Wanted;
+use crate::ladder::Action;
+use serde::{Deserialize, Serialize};
+
+/// Layout of the journal; a newer one is refused by its reader.
+pub const VERSION: u32 = 1;
+/// Steps kept; the oldest are dropped beyond. More than the largest hourly budget, so that no cool-down is forgotten.
+pub const STEPS_MAX: usize = 120;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Journal {
+    pub version: u32,
+    /// Counts the writes; the number of a step is that of its announcement.
+    pub number: u64,
+    pub open: Option<OpenStep>,
+    pub steps: Vec<StepRecord>,
+    /// Learned datastores that a person confirmed.
+    pub confirmed: Vec<Wanted>,
+    /// Digest of a user and password that vCenter refused: no LEADER tries them again.
+    #[serde(default)]
+    pub refused_login: Option<String>,
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Journal {
+            version: VERSION,
+            number: 0,
+            open: None,
+            steps: Vec::new(),
+            confirmed: Vec::new(),
+            refused_login: None,
+        }
+    }
+}
+
+/// A step that was announced and whose end is not known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenStep {
+    pub number: u64,
+    pub epoch: u64,
+    pub wall_ms: i64,
+    pub plan: String,
+    pub action: Action,
+    /// Name of the wanted datastore it is for; none for a step on the host alone.
+    pub datastore: Option<String>,
+    pub host_name: String,
+    pub confirmed_by: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepRecord {
+    pub number: u64,
+    pub epoch: u64,
+    pub wall_ms: i64,
+    pub ended_wall_ms: i64,
+    pub action: Action,
+    pub datastore: Option<String>,
+    pub host_name: String,
+    pub confirmed_by: Option<String>,
+    pub outcome: Outcome,
+    pub proof: Proof,
+}
+
+/// What the call itself answered. It is never the proof.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "outcome")]
+pub enum Outcome {
+    Done,
+    /// `AlreadyExists`, or `DuplicateName` of the same identity: somebody was faster.
+    AlreadyThere,
+    /// `DuplicateName`: the name belongs to something else.
+    NameTaken,
+    Fault {
+        kind: String,
+        text: String,
+    },
+    /// Time-out, or the connection ended: whether it was done is not known.
+    NoAnswer {
+        why: String,
+    },
+    /// The call was not made.
+    NotStarted {
+        why: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Proof {
+    /// A later reading shows the datastore with the peers' identity, mounted and accessible.
+    Repaired,
+    /// No later reading showed that in time.
+    NotProved,
+    /// A gate closed between the choice and the journal entry; nothing was done.
+    Abandoned,
+}
+
+impl Journal {
+    /// Steps for a pair since it was last proved well, oldest first.
+    pub fn tried(&self, host: &crate::observed::HostRef, datastore: Option<&str>) -> Vec<&StepRecord> {
+        let of_pair = |s: &&StepRecord| s.action.host() == host && s.datastore.as_deref() == datastore;
+        let all: Vec<&StepRecord> = self.steps.iter().filter(of_pair).collect();
+        let last_good = all.iter().rposition(|s| s.proof == Proof::Repaired).map_or(0, |i| i + 1);
+        all[last_good..].to_vec()
+    }
+
+    pub fn push(&mut self, step: StepRecord) {
+        self.steps.push(step);
+        let surplus = self.steps.len().saturating_sub(STEPS_MAX);
+        self.steps.drain(..surplus);
+    }
+}

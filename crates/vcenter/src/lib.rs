@@ -1,0 +1,28 @@
+//! The vCenter agent as a core without I/O: a missing NFS datastore is seen, explained and put back, carefully.
+//!
+//! A host that lost one of two datastores still runs its virtual machines, and vCenter only says that vSphere HA has one
+//! heartbeat datastore instead of two. The agent compares every host with the wanted datastores, tells an outage of the
+//! storage from a fault of one host, and repairs with the smallest step that can, if a mode above `watch` allows it.
+//!
+//! [`observed::Observed`] is one reading of vCenter; [`agent::Agent::handle`] takes it and returns effects, at most one
+//! action among them. An action passes every gate of [`gate`] twice: when it is chosen and again when its journal entry
+//! is durable under metad's epoch fence. The agent never unmounts, never destroys and never sets an option of vSphere HA.
+//! `node/vcenter` drives it.
+
+pub mod agent;
+pub mod alerts;
+pub mod config;
+pub mod gate;
+pub mod journal;
+pub mod ladder;
+pub mod observed;
+pub mod session;
+pub mod snapshot;
+pub mod state;
+pub mod texts;
+pub mod wanted;
+
+pub use agent::{Agent, Effect, Input, Now};
+pub use config::{Config, Mode};
+pub use observed::Observed;
+pub use snapshot::Snapshot;
