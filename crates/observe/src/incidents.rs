@@ -1,0 +1,293 @@
+//! Incidents: alerts that overlap in time and can have caused one another are one, with one cause and few messages.
+
+mod headline;
+
+use crate::alerts::{related, Alert, Alerts, Change, Muted};
+use crate::catalogue::{can_cause, rule, RuleId, Severity};
+use crate::cause::{self, Likely, Sign};
+use crate::language::Said;
+use crate::subject::Subject;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use trivet_forensics::verdict::Verdict;
+
+/// Alerts belong together when less than this lies between them.
+pub const OVERLAP_MS: i64 = 600_000;
+/// An incident closes when all its alerts have been resolved for this long.
+pub const CLOSE_MS: i64 = 300_000;
+/// The first message waits this long: what else fires meanwhile is in it.
+pub const GROUP_WAIT_MS: i64 = 5_000;
+/// While it lasts, a message comes this often.
+pub const REMIND_MS: i64 = 1_800_000;
+/// Alerts of one incident; further ones are counted only.
+pub const MEMBERS_MAX: usize = 1_000;
+/// Lines of an incident's log; later ones are counted only.
+pub const LOG_MAX: usize = 1_000;
+/// Closed incidents that stay in memory; history keeps older ones.
+pub const CLOSED_MAX: usize = 50;
+
+/// An alert as the incident remembers it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Member {
+    pub rule: RuleId,
+    pub subject: Subject,
+    pub severity: Severity,
+    pub reason: Said,
+    pub evidence: Vec<(String, String)>,
+    pub nodes: Vec<u32>,
+    pub affected: Vec<Subject>,
+    pub first_ms: i64,
+    pub last_ms: i64,
+    pub resolved_ms: Option<i64>,
+    /// How long its condition held in all, and how often it came.
+    pub lasted_ms: i64,
+    pub count: u64,
+    pub flapping: bool,
+}
+
+impl Member {
+    fn of(a: &Alert) -> Member {
+        Member {
+            rule: a.rule,
+            subject: a.subject.clone(),
+            severity: a.severity,
+            reason: a.reason.clone(),
+            evidence: a.evidence.clone(),
+            nodes: a.nodes.clone(),
+            affected: a.affected.clone(),
+            first_ms: a.since_ms,
+            last_ms: a.last_seen_ms,
+            resolved_ms: a.resolved_ms,
+            lasted_ms: a.lasted_ms,
+            count: a.count,
+            flapping: a.flapping,
+        }
+    }
+    fn update(&mut self, a: &Alert) {
+        let first = self.first_ms.min(a.since_ms);
+        let severity = self.severity.max(a.severity);
+        let nodes: BTreeSet<u32> = self.nodes.iter().chain(&a.nodes).copied().collect();
+        *self = Member { first_ms: first, severity, nodes: nodes.into_iter().collect(), ..Member::of(a) };
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Occasion {
+    Opened,
+    SeverityRose,
+    CauseRecognised,
+    Lasting,
+    Closed,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Incident {
+    /// Seconds of its beginning: the same on nodes that saw it begin together, near enough to be merged.
+    pub id: String,
+    pub opened_ms: i64,
+    pub closed_ms: Option<i64>,
+    pub severity: Severity,
+    pub headline: Said,
+    pub likely: Likely,
+    /// By fingerprint.
+    pub members: BTreeMap<String, Member>,
+    pub affected: Vec<Subject>,
+    /// What happened, when.
+    pub log: Vec<(i64, Said)>,
+    /// Alerts and lines beyond the limits.
+    pub left_out: u64,
+    /// Messages so far.
+    pub messages: Vec<(i64, Occasion)>,
+    told_severity: Severity,
+    told_cause: bool,
+}
+
+impl Incident {
+    pub fn is_open(&self) -> bool {
+        self.closed_ms.is_none()
+    }
+    /// Raw occurrences that are folded here.
+    pub fn occurrences(&self) -> u64 {
+        self.members.values().map(|m| m.count).sum()
+    }
+    pub fn nodes(&self) -> BTreeSet<u32> {
+        self.members.values().flat_map(|m| m.nodes.iter().copied()).collect()
+    }
+    fn log(&mut self, now_ms: i64, what: Said) {
+        if self.log.len() < LOG_MAX {
+            self.log.push((now_ms, what));
+        } else {
+            self.left_out += 1;
+        }
+    }
+    /// What has to do with this incident: a cause or an effect of one of its alerts, or of the same kind, or with a
+    /// possible cause in common, at the same time and about the same nodes.
+    fn explains(&self, a: &Alert) -> bool {
+        let together = |m: &Member| {
+            m.rule == a.rule || can_cause(m.rule, a.rule) || can_cause(a.rule, m.rule) || common_cause(m.rule, a.rule)
+        };
+        let overlaps = |m: &Member| m.resolved_ms.is_none_or(|_| a.since_ms - m.last_ms < OVERLAP_MS);
+        self.members.values().any(|m| overlaps(m) && together(m) && related(&m.nodes, &a.nodes))
+    }
+    fn refresh(&mut self, verdict: Option<&Verdict>) {
+        let signs: Vec<Sign<'_>> = self.members.values().map(|m| (m.rule, &m.subject, m.nodes.as_slice())).collect();
+        self.likely = cause::decide(&signs, verdict);
+        self.severity = self.members.values().map(|m| m.severity).max().unwrap_or(Severity::Info);
+        let affected: BTreeSet<Subject> = self.members.values().flat_map(|m| m.affected.iter().cloned()).collect();
+        self.affected = affected.into_iter().collect();
+        self.headline = headline::of(self);
+    }
+}
+
+fn common_cause(a: RuleId, b: RuleId) -> bool {
+    rule(a).caused_by.iter().any(|c| rule(b).caused_by.contains(c))
+}
+
+/// A message that is due.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    pub occasion: Occasion,
+    pub incident: Incident,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Incidents {
+    pub open: Vec<Incident>,
+    /// The newest last.
+    pub closed: Vec<Incident>,
+}
+
+impl Incidents {
+    pub fn iter(&self) -> impl Iterator<Item = &Incident> {
+        self.closed.iter().chain(&self.open)
+    }
+    pub fn get(&self, id: &str) -> Option<&Incident> {
+        self.iter().find(|i| i.id == id)
+    }
+
+    /// Takes over what changed and gives out the messages that are due. `verdict`: what the logs say.
+    pub fn step(
+        &mut self,
+        now_ms: i64,
+        alerts: &Alerts,
+        changes: &[Change],
+        verdict: Option<&Verdict>,
+    ) -> Vec<Message> {
+        let touched: BTreeSet<String> = changes
+            .iter()
+            .filter_map(|c| match c {
+                Change::Fired(a) | Change::Rose(a) => Some((a, true)),
+                Change::Resolved(a) => Some((a, false)),
+                Change::Closed(_) => None,
+            })
+            .filter_map(|(a, fires)| self.fold(now_ms, a, fires))
+            .collect();
+        for incident in &mut self.open {
+            for a in alerts.iter() {
+                if let Some(m) = incident.members.get_mut(&a.fingerprint) {
+                    m.update(a);
+                }
+            }
+            let undecided = incident.likely.best.is_none() && verdict.is_some();
+            if touched.contains(&incident.id) || undecided {
+                incident.refresh(verdict);
+            }
+        }
+        let mut messages = Vec::new();
+        for incident in &mut self.open {
+            if let Some(occasion) = due(now_ms, incident, alerts) {
+                if occasion == Occasion::Closed {
+                    incident.closed_ms = Some(now_ms);
+                    incident.refresh(verdict);
+                    incident.log(now_ms, Said::new("the incident is over", "事件结束"));
+                }
+                // What was over before anybody heard of it is told once, as over.
+                incident.messages.push((now_ms, occasion));
+                incident.told_severity = incident.severity;
+                incident.told_cause |= incident.likely.best.is_some();
+                messages.push(Message { occasion, incident: incident.clone() });
+            }
+        }
+        let (open, closed): (Vec<_>, Vec<_>) = std::mem::take(&mut self.open).into_iter().partition(Incident::is_open);
+        self.open = open;
+        self.closed.extend(closed);
+        let beyond = self.closed.len().saturating_sub(CLOSED_MAX);
+        self.closed.drain(..beyond);
+        messages
+    }
+
+    /// Puts an alert into its incident, and says into which.
+    fn fold(&mut self, now_ms: i64, a: &Alert, fires: bool) -> Option<String> {
+        let silent = matches!(a.muted, Some(Muted::Silence(_) | Muted::Maintenance(_)));
+        let known = self.open.iter().position(|i| i.members.contains_key(&a.fingerprint));
+        if known.is_none() && (!fires || silent || a.severity < Severity::Warning) {
+            return None;
+        }
+        let at = match known.or_else(|| self.open.iter().position(|i| i.explains(a))) {
+            Some(at) => at,
+            None => {
+                self.open.push(Incident {
+                    id: self.new_id(a.since_ms),
+                    opened_ms: a.since_ms,
+                    closed_ms: None,
+                    severity: a.severity,
+                    headline: Said::default(),
+                    likely: Likely::default(),
+                    members: BTreeMap::new(),
+                    affected: Vec::new(),
+                    log: Vec::new(),
+                    left_out: 0,
+                    messages: Vec::new(),
+                    told_severity: Severity::Info,
+                    told_cause: false,
+                });
+                self.open.len() - 1
+            }
+        };
+        let incident = &mut self.open[at];
+        incident.opened_ms = incident.opened_ms.min(a.since_ms);
+        if incident.members.len() >= MEMBERS_MAX && known.is_none() {
+            incident.left_out += 1;
+            return Some(incident.id.clone());
+        }
+        incident.members.entry(a.fingerprint.clone()).or_insert_with(|| Member::of(a)).update(a);
+        let what = if fires {
+            a.reason.clone()
+        } else {
+            let (t, s) = (rule(a.rule).title, a.subject.said());
+            Said::new(format!("no longer: {} ({})", t.en, s.en), format!("已恢复：{}（{}）", t.zh, s.zh))
+        };
+        incident.log(now_ms, what);
+        Some(incident.id.clone())
+    }
+
+    fn new_id(&self, opened_ms: i64) -> String {
+        let mut n = opened_ms / 1000;
+        while self.iter().any(|i| i.id == n.to_string()) {
+            n += 1;
+        }
+        n.to_string()
+    }
+}
+
+/// The message that an incident owes its readers now, if any.
+fn due(now_ms: i64, i: &Incident, alerts: &Alerts) -> Option<Occasion> {
+    let mine = || alerts.iter().filter(|a| i.members.contains_key(&a.fingerprint));
+    let over = i.members.values().all(|m| m.resolved_ms.is_some_and(|at| now_ms - at >= CLOSE_MS));
+    if over {
+        return Some(Occasion::Closed);
+    }
+    let Some((last, _)) = i.messages.last() else {
+        let began = i.log.first().map_or(i.opened_ms, |l| l.0);
+        return (now_ms - began >= GROUP_WAIT_MS).then_some(Occasion::Opened);
+    };
+    if i.severity > i.told_severity {
+        return Some(Occasion::SeverityRose);
+    }
+    if !i.told_cause && i.likely.best.is_some() {
+        return Some(Occasion::CauseRecognised);
+    }
+    let lasts = mine().any(|a| a.is_firing() && a.acknowledged.is_none());
+    (lasts && now_ms - last >= REMIND_MS).then_some(Occasion::Lasting)
+}

@@ -1,0 +1,26 @@
+//! How a cluster is, what is wrong with it, and why: one health model behind status, pages, metrics, alerts and
+//! incidents.
+//!
+//! A [`view::ClusterView`] is what one node knows of all nodes at one moment. [`rules::Rules`] turns a view into
+//! findings, the conditions of the [`catalogue`] that hold right now. [`alerts::Alerts`] keeps an alert for each
+//! finding (hold times, acknowledgements, silences, maintenance, flapping), [`incidents::Incidents`] folds alerts
+//! that cause one another into one incident and names the cause, and [`health::Health`] is the summary of it all.
+//! Nothing here reads a clock, a file or a socket: the driver hands in the time and the view, and carries out effects.
+
+pub mod alerts;
+pub mod catalogue;
+pub mod cause;
+pub mod health;
+pub mod incidents;
+pub mod language;
+pub mod replay;
+pub mod rules;
+pub mod settings;
+pub mod silences;
+pub mod subject;
+pub mod view;
+pub mod watcher;
+
+pub use catalogue::{RuleId, Severity};
+pub use language::{Language, Said};
+pub use subject::Subject;

@@ -1,0 +1,138 @@
+//! The whole of it as one core: views in, alerts, incidents and messages out.
+
+use crate::alerts::{Acknowledgement, Alert, Alerts, Change};
+use crate::catalogue::RuleId;
+use crate::health::Health;
+use crate::incidents::{Incidents, Message};
+use crate::rules::{Evaluation, Rules};
+use crate::settings::{Changed, OutOfBounds, Settings};
+use crate::silences::{Controls, Maintenance, Refused, Silence};
+use crate::view::ClusterView;
+use serde::{Deserialize, Serialize};
+use trivet_forensics::verdict::Verdict;
+
+#[derive(Debug, Clone)]
+pub enum Input<'a> {
+    /// What a node sees now, and what the analysis of the logs says.
+    View(&'a ClusterView, Option<&'a Verdict>),
+    Acknowledge(String, Acknowledgement),
+    Silence(Silence),
+    EndSilence(String),
+    Maintain(Maintenance),
+    EndMaintenance(u32),
+    ChangeRule(RuleId, Changed),
+}
+
+/// What the driver does next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// To the history on disk.
+    Keep(Alert),
+    Send(Message),
+}
+
+#[derive(Debug)]
+pub enum Failed {
+    Refused(Refused),
+    OutOfBounds(OutOfBounds),
+}
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failed::Refused(e) => e.fmt(f),
+            Failed::OutOfBounds(e) => e.fmt(f),
+        }
+    }
+}
+impl std::error::Error for Failed {}
+
+/// What a restart must not lose.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Saved {
+    pub alerts: Alerts,
+    pub incidents: Incidents,
+    pub controls: Controls,
+    pub settings: Settings,
+}
+
+#[derive(Debug, Default)]
+pub struct Watcher {
+    rules: Rules,
+    alerts: Alerts,
+    incidents: Incidents,
+    controls: Controls,
+    last: Evaluation,
+}
+
+impl Watcher {
+    pub fn restore(saved: Saved) -> Watcher {
+        let rules = Rules::new(saved.settings);
+        Watcher {
+            rules,
+            alerts: saved.alerts,
+            incidents: saved.incidents,
+            controls: saved.controls,
+            last: Evaluation::default(),
+        }
+    }
+    pub fn save(&self) -> Saved {
+        Saved {
+            alerts: self.alerts.clone(),
+            incidents: self.incidents.clone(),
+            controls: self.controls.clone(),
+            settings: self.rules.settings.clone(),
+        }
+    }
+    pub fn alerts(&self) -> &Alerts {
+        &self.alerts
+    }
+    pub fn incidents(&self) -> &Incidents {
+        &self.incidents
+    }
+    pub fn controls(&self) -> &Controls {
+        &self.controls
+    }
+    pub fn settings(&self) -> &Settings {
+        &self.rules.settings
+    }
+    pub fn health(&self) -> Health {
+        Health::of_alerts(&self.alerts)
+    }
+    pub fn last_evaluation(&self) -> &Evaluation {
+        &self.last
+    }
+
+    /// Takes one input at `now_ms`, milliseconds since 1970.
+    ///
+    /// # Errors
+    /// An operator asked for what is not allowed; nothing was changed.
+    pub fn handle(&mut self, now_ms: i64, input: Input<'_>, out: &mut Vec<Effect>) -> Result<(), Failed> {
+        match input {
+            Input::View(view, verdict) => {
+                self.controls.expire(now_ms);
+                let found = self.rules.evaluate(now_ms, view);
+                let mut changes = Vec::new();
+                self.alerts.step(now_ms, &found, &self.rules.settings, &self.controls, &mut changes);
+                self.last = found;
+                let messages = self.incidents.step(now_ms, &self.alerts, &changes, verdict);
+                out.extend(changes.into_iter().map(|c| match c {
+                    Change::Fired(a) | Change::Rose(a) | Change::Resolved(a) | Change::Closed(a) => Effect::Keep(a),
+                }));
+                out.extend(messages.into_iter().map(Effect::Send));
+                Ok(())
+            }
+            Input::Acknowledge(fingerprint, ack) => {
+                let unknown = || Failed::Refused(Refused::Unknown(format!("a firing alert {fingerprint}")));
+                let alert = self.alerts.acknowledge(&fingerprint, ack).ok_or_else(unknown)?;
+                out.push(Effect::Keep(alert.clone()));
+                Ok(())
+            }
+            Input::Silence(s) => self.controls.silence(now_ms, s).map_err(Failed::Refused),
+            Input::EndSilence(id) => self.controls.end_silence(&id).map(drop).map_err(Failed::Refused),
+            Input::Maintain(m) => self.controls.maintain(now_ms, m).map_err(Failed::Refused),
+            Input::EndMaintenance(node) => self.controls.end_maintenance(node).map(drop).map_err(Failed::Refused),
+            Input::ChangeRule(id, to) => self.rules.settings.change(id, to).map_err(Failed::OutOfBounds),
+        }
+    }
+}
