@@ -15,6 +15,8 @@ enum Lane {
     Servers,
     /// Asserts short times: nothing beside it.
     Alone,
+    /// Takes longer than CI has: runs when it is named, or with `--all`.
+    Long,
 }
 
 /// Name, lane, program, commands that must exist, Python modules that must exist.
@@ -159,6 +161,9 @@ const GUEST: &[&str] = &["-c", "import cluster; cluster.prepare()"];
 pub struct Args {
     /// Only these tests
     names: Vec<String>,
+    /// The long ones as well, which do not fit into CI's time
+    #[arg(long)]
+    all: bool,
     /// Say what there is and what each needs
     #[arg(long)]
     list: bool,
@@ -170,8 +175,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             bail!("there is no lab test named {name}; see `cargo xtask lab --list`");
         }
     }
-    let chosen: Vec<_> =
-        TESTS.iter().filter(|t| args.names.is_empty() || args.names.iter().any(|n| n == t.name)).collect();
+    let chosen: Vec<_> = TESTS.iter().filter(|t| chosen(args, t)).collect();
     if args.list {
         for t in &chosen {
             println!("{:<16} needs {} {}", t.name, t.commands.join(" "), t.modules.join(" "));
@@ -209,12 +213,18 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         failed.extend(lane(guests)());
         failed.extend(beside.join().map_err(|_| anyhow::anyhow!("a lane of tests panicked"))?);
     }
-    failed.extend(of(Lane::Alone).iter().filter(|t| !run_one(t, &scripts, false)).map(|t| t.name));
+    let alone = [of(Lane::Alone), of(Lane::Long)].concat();
+    failed.extend(alone.iter().filter(|t| !run_one(t, &scripts, false)).map(|t| t.name));
     println!("{} passed, {} failed", chosen.len() - failed.len(), failed.len());
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
     }
     Ok(())
+}
+
+fn chosen(args: &Args, test: &Test) -> bool {
+    let named = args.names.iter().any(|n| n == test.name);
+    named || (args.names.is_empty() && (args.all || args.list || test.lane != Lane::Long))
 }
 
 /// Runs a test and says how it went. `beside`: in a network namespace of its own, its output printed at its end.

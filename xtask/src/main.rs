@@ -1,12 +1,15 @@
 //! The chores: simulator, lab, load, benchmarks, fuzzing.
 
 mod bench;
+mod ci;
+mod deny;
 mod floor;
 mod fuzz;
 mod history;
 mod lab;
 mod load;
 mod sim;
+mod tidy;
 
 use clap::{Parser, Subcommand};
 
@@ -19,6 +22,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run everything that a change has to pass, and say how long each part took
+    Ci(ci::Args),
+    /// Check the sources and licences of the dependencies
+    Deny,
     /// Run the cores in the simulator, seed after seed
     Sim(sim::Args),
     /// Run the tests that need packages, root, Java or QEMU
@@ -31,18 +38,23 @@ enum Command {
     Floor(floor::Args),
     /// Feed the decoders with inputs that libFuzzer makes
     Fuzz(fuzz::Args),
+    /// Check the rules of the repository that a program can check: layers, circles, purity, lengths, limits, links
+    Tidy(tidy::Args),
     /// Judge a history of reads and writes that real clients made
     History(history::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
+        Command::Ci(args) => ci::run(&args),
+        Command::Deny => deny::run(),
         Command::Sim(args) => sim::run(&args),
         Command::Lab(args) => lab::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Floor(args) => floor::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Tidy(args) => tidy::run(&args),
         Command::History(args) => history::run(&args),
     }
 }

@@ -106,7 +106,7 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
     // Every second seed has five servers.
     let options = |seed: u64, trace: bool| coordination::Options {
         seed,
-        servers: if seed % 2 == 0 { 5 } else { 3 },
+        servers: if seed.is_multiple_of(2) { 5 } else { 3 },
         clients: 4,
         minutes: args.minutes,
         schedule: None,

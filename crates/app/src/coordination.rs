@@ -11,7 +11,9 @@ use trivet_node::links::report_text;
 
 /// The new leader has to serve within this, or the transfer failed.
 const TRANSFER_LIMIT: Duration = Duration::from_secs(5);
+/// A server has this long to answer a four-letter word, or it counts as unreachable.
 const WORD_LIMIT: Duration = Duration::from_secs(1);
+/// Bytes of an answer to a four-letter word; the rest is not read.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 #[derive(clap::Args)]

@@ -13,6 +13,7 @@ use trivet_formats::Zxid;
 
 /// A digest is kept each so many transactions, and so many of them: the oldest makes way.
 const EACH: i64 = 128;
+/// Digests that are kept; the oldest makes room for a new one.
 const KEPT_MAX: usize = 1_024;
 
 #[derive(Default)]

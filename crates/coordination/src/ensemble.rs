@@ -9,6 +9,7 @@ use trivet_formats::ServerId;
 /// Servers that a text may list, and the greatest number of one that is told of. (One that runs has 1 to 255, for
 /// its sessions' ids begin with it.)
 const SERVERS_MAX: usize = 255;
+/// Greatest id of a server in a configuration; a greater one is refused.
 const ID_MAX: i64 = i32::MAX as i64;
 
 /// One server: `host:quorum:election[:role][;[host:]client]`.

@@ -45,7 +45,7 @@ pub fn make_dir(path: &Path) -> io::Result<()> {
     let above = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     make_dir(above)?;
     match std::fs::create_dir(path) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
         _ => sync_dir(above),
     }
 }

@@ -14,6 +14,7 @@ const ID_MAX: u32 = 255;
 pub const FACTS_MAX: usize = 4_000_000;
 /// A log that says nothing for so long has a hole, which may mean something.
 const HOLE_MS: i64 = 2_000;
+/// Log gaps that are kept of one log; further ones are not reported.
 const HOLES_MAX: usize = 10_000;
 /// Threads race to the log by less than this; beyond it a clock was set back, or its zone changed.
 const BACK_MS: i64 = 25 * 60_000;

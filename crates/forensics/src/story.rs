@@ -11,6 +11,7 @@ use teller::Teller;
 
 /// Where no log says them: Apache's sample configuration.
 const DEFAULT_TICK_MS: u64 = 2_000;
+/// Ticks that a follower may lag behind, where no log states syncLimit.
 const DEFAULT_SYNC_LIMIT: u64 = 5;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -251,7 +252,7 @@ const HOLES_BACK: usize = 4;
 fn hole_around(holes: &[(LogMillis, LogMillis)], o: &Outage, beyond_ms: i64) -> Option<(LogMillis, LogMillis)> {
     let begun = &holes[..holes.partition_point(|h| h.0 <= o.from + TOGETHER_MS)];
     let lasts = |h: &&(LogMillis, LogMillis)| h.1 >= o.seen - TOGETHER_MS && h.1 - o.seen <= beyond_ms;
-    begun.iter().rev().take(HOLES_BACK).filter(lasts).last().copied()
+    begun.iter().rev().take(HOLES_BACK).rfind(lasts).copied()
 }
 
 /// Timers that have nothing to do with each other fall due within this behind a pause of the process.

@@ -20,7 +20,9 @@ pub const VERSION: i32 = 2;
 const STREAM_END: &str = "BenWasHere";
 /// Longest data of a znode that a reader accepts: maxbuffer and extrasize of a generous site.
 const MAX_FIELD_BYTES: usize = 64 << 20;
+/// Access lists of a snapshot, and entries of one list; a file that claims more is refused as damaged.
 const MAX_ACL_ENTRIES: i32 = 1 << 20;
+/// Bytes of a path or another string of a snapshot; a file that claims more is refused as damaged.
 const MAX_STRING_BYTES: usize = 1 << 20;
 const STAT_BYTES: usize = 60;
 

@@ -22,6 +22,7 @@ use trivet_storage::replication::replica::{ChunkServer, Effect, JournalEntry, Re
 const SEGMENT_BYTES: u64 = 128 << 20;
 /// Entries of one batch at most, and their bytes.
 const BATCH_ENTRIES_MAX: usize = 512;
+/// Bytes of one batch; what is beyond them waits for the next.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 
 struct Core {

@@ -175,10 +175,8 @@ impl Inner {
         for (node, client) in order {
             let Ok(bytes) = client.ask(kind::METAD, body, limit).await else { continue };
             match MetaResponse::decode(bytes).ok().and_then(|r| r.answer) {
-                Some(MetaAnswer::NotLeader(hint)) => {
-                    if hint != 0 && hint != *node {
-                        self.leader.store(hint, Ordering::Relaxed);
-                    }
+                Some(MetaAnswer::NotLeader(hint)) if hint != 0 && hint != *node => {
+                    self.leader.store(hint, Ordering::Relaxed);
                 }
                 Some(answer) => {
                     self.leader.store(*node, Ordering::Relaxed);

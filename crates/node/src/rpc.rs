@@ -22,7 +22,9 @@ const VERSION: u32 = 2;
 const FRAME_BYTES_MAX: usize = 256 << 20;
 /// Who calls gives up earlier: a process that is stopped still has its connections accepted.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
+/// The called node proves that it knows the cluster's key within this time, or the caller gives up.
 const GREET_LIMIT: Duration = Duration::from_millis(700);
+/// A connection to another node is established within this time, or the call fails.
 const CONNECT_LIMIT: Duration = Duration::from_millis(300);
 /// While calls wait, the other side is asked this often whether it is there,
 const PING: Duration = Duration::from_millis(200);

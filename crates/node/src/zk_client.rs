@@ -29,6 +29,7 @@ const PING_PAUSE: Duration = Duration::from_millis(800);
 /// A client whose session is not at the first server asks it this often whether it serves again: the others are farther
 /// away, and packets may get lost on the way to one of them.
 const HOME_PAUSE: Duration = Duration::from_millis(500);
+/// Bytes of an answer to `srvr`; the rest is not read.
 const SRVR_BYTES_MAX: u64 = 4 << 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

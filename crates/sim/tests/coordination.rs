@@ -4,7 +4,7 @@ use trivet_coordination::Bug;
 use trivet_sim::coordination::{run, Options, Report, Schedule};
 
 fn options(seed: u64, minutes: u64, bug: Option<Bug>) -> Options {
-    let servers = if seed % 2 == 0 { 5 } else { 3 };
+    let servers = if seed.is_multiple_of(2) { 5 } else { 3 };
     let reconfig = bug == Some(Bug::OldMajorityOnly);
     Options { seed, servers, clients: 4, minutes, schedule: None, reconfig, sync_ms: 0, bug, trace: false }
 }

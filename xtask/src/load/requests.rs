@@ -83,13 +83,13 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
 impl Work {
     /// The session's request of this number.
     fn put(&self, index: usize, number: u64, out: &mut Vec<u8>) {
-        let dice = (number + (index as u64) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let dice = ((number + (index as u64)) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let xid = (number % 0x7fff_ffff) as i32 + 1;
         let path = key((dice >> 33) % KEYS);
         match self.op {
             What::CreateDelete => {
                 let path = format!("/load/s{index}-{}", number / 2);
-                if number % 2 == 0 {
+                if number.is_multiple_of(2) {
                     let data = Some(self.data.clone());
                     request(xid, op::CREATE, &CreateRequest { path, data, acl: open_acl(), flags: 0 }, out);
                 } else {

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use trivet_forensics::line::LINE_BYTES_MAX;
 use trivet_forensics::Reader;
 
-/// Folders are searched so deep, for so many files; archives in archives as deep, too.
+/// Levels of folders in folders, and of archives in archives; what lies deeper is reported and not read.
 const DEPTH_MAX: usize = 8;
+/// Files of all inputs together; the rest is reported and not read.
 const FILES_MAX: usize = 10_000;
 /// Of all that is packed so much is read.
 const UNPACKED_BYTES_MAX: u64 = 64 << 30;

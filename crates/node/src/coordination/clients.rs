@@ -22,6 +22,7 @@ const READ_BYTES: usize = 64 << 10;
 /// answered waits in its own socket. What all clients may have open together is in the settings; a client may go beyond
 /// that by one reading, or by one request that is longer.
 const OPEN_REQUESTS_MAX: usize = 512;
+/// Bytes of those requests; beyond them the client is not read from until half of them are answered.
 const OPEN_BYTES_MAX: usize = 4 << 20;
 /// Nor is one that has so much to read. Events, and answers that are due at once behind a write, go beyond it, up to the
 /// limit at which the client is cut off.

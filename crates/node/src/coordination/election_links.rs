@@ -25,10 +25,12 @@ use trivet_formats::election::{
 };
 use trivet_formats::ServerId;
 
+/// A connection to a peer is established within this time, or dialled again after a pause.
 const DIAL_LIMIT: Duration = Duration::from_millis(500);
 /// A dial that hangs while datagrams arrive is begun anew, but not more often than this.
 const REDIAL_PAUSE: Duration = Duration::from_millis(250);
 const DIAL_PAUSE: Duration = Duration::from_millis(150);
+/// A caller says who it is within this time, or its connection is closed.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 const PROBE_PAUSE: Duration = Duration::from_millis(100);
 /// A peer of ours from which nothing came for this long is dialled anew.

@@ -31,7 +31,9 @@ const PACKET_BYTES_MAX: usize = 64 << 20;
 /// Until a caller has said who it is: how long that may take, how long it may be, and how many may be
 /// at it. Beyond the last, a new connection is closed at once.
 const INTRODUCTION_LIMIT: Duration = Duration::from_secs(2);
+/// Bytes of a learner's first packet; a caller that sends a longer one is closed.
 const INTRODUCTION_BYTES_MAX: usize = 1_024;
+/// Callers that have not said who they are yet; a new one is closed at once.
 const STRANGERS_MAX: usize = 64;
 /// Bytes that one write call gathers, and that are read at once.
 const WRITE_BYTES: usize = 256 << 10;

@@ -38,7 +38,7 @@ fn without_good_links(nodes: &BTreeSet<u32>, links: &[LinkState]) -> Vec<u32> {
         links.iter().any(|l| l.bad && [(a, b), (b, a)].map(|(a, b)| (a.into(), b.into())).contains(&(l.from.0, l.to.0)))
     };
     let linked = |a: &u32| nodes.iter().any(|b| a != b && !bad(*a, *b));
-    if !nodes.iter().any(|n| linked(n)) {
+    if !nodes.iter().any(&linked) {
         return Vec::new();
     }
     nodes.iter().copied().filter(|n| !linked(n)).collect()

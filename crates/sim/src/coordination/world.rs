@@ -311,7 +311,11 @@ impl World {
             // So that much happens between two of them.
             snapshot_part_bytes: 600,
             // In some worlds epochs end because their numbers are used up; the lab's schedules are played as they are.
-            counter_max: if self.options.seed % 3 == 0 && self.options.schedule.is_none() { 300 } else { 0xffff_fffe },
+            counter_max: if self.options.seed.is_multiple_of(3) && self.options.schedule.is_none() {
+                300
+            } else {
+                0xffff_fffe
+            },
             // Small, so that learners fall out of it and need snapshots.
             ring_bytes_max: if self.snapshots_are_late() { 1_000 } else { 20_000 },
             extended_types: true,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 /// Longest path and name in a message.
 const NAME_MAX: u32 = 1_024;
+/// Bytes of one READ or WRITE (rtmax and wtmax of FSINFO); a longer READ is cut, a longer WRITE is refused.
 pub const IO_BYTES_MAX: u32 = 1 << 20;
 
 /// A file handle: the same on every gateway and after every restart. 32 bytes.

@@ -31,6 +31,7 @@ const METAD_HEARD_MS: u64 = 1_000;
 const RESEND_MS: u64 = 50;
 /// Open writes of one extent: as much as a SEAL may have to return.
 const WINDOW_RECORDS_MAX: usize = 1_024;
+/// Bytes of those open writes; later writes wait.
 const WINDOW_BYTES_MAX: usize = 16 << 20;
 /// Ids of finished writes that are remembered for retries.
 const DONE_KEPT: usize = 4_096;

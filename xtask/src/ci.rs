@@ -1,0 +1,104 @@
+//! `cargo xtask ci`: everything that a change has to pass, in one command, with the time of each part.
+//!
+//! The parts that fail fast come first. Tests and simulators use both processors by themselves; labs have lanes of
+//! their own. Each part judges correctness with limits in seconds, so a machine that stalls for a moment passes;
+//! longer runs are `cargo xtask lab --all` and the simulator with more seeds.
+
+use anyhow::{bail, Context};
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Run only the parts whose name contains one of these
+    names: Vec<String>,
+    /// Say which parts there are
+    #[arg(long)]
+    list: bool,
+    /// Leave the labs out: they need root, Java, QEMU and Debian packages
+    #[arg(long)]
+    no_lab: bool,
+}
+
+/// Name of a part, the program and its arguments, and environment variables beside the inherited ones.
+struct Part(&'static str, &'static [&'static str], &'static [(&'static str, &'static str)]);
+
+const PARTS: &[Part] = &[
+    Part("fmt", &["cargo", "fmt", "--all", "--", "--check"], &[]),
+    Part("tidy", &["cargo", "xtask", "tidy"], &[]),
+    Part("deny", &["cargo", "xtask", "deny"], &[]),
+    Part("clippy", &["cargo", "clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"], &[]),
+    Part(
+        "doc",
+        &["cargo", "doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"],
+        &[("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links")],
+    ),
+    Part("test", &["cargo", "test"], &[]),
+    Part("test-xtask", &["cargo", "test", "--package", "xtask"], &[]),
+    Part("sim-small", &["cargo", "xtask", "sim", "--core", "small"], &[]),
+    Part(
+        "sim-coordination",
+        &["cargo", "xtask", "sim", "--core", "coordination", "--seeds", "40", "--minutes", "5"],
+        &[],
+    ),
+    Part(
+        "sim-reconfig",
+        &["cargo", "xtask", "sim", "--core", "coordination", "--reconfig", "--seeds", "30", "--minutes", "3"],
+        &[],
+    ),
+    Part("sim-schedules", &["cargo", "xtask", "sim", "--core", "schedules", "--seeds", "3"], &[]),
+    Part(
+        "sim-replication",
+        &["cargo", "xtask", "sim", "--core", "replication", "--seeds", "60", "--minutes", "5"],
+        &[],
+    ),
+    Part(
+        "sim-sizes",
+        &["cargo", "xtask", "sim", "--core", "replication", "--sizes", "--seeds", "60", "--minutes", "3"],
+        &[],
+    ),
+    Part("lab", &["cargo", "xtask", "lab"], &[]),
+];
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the repository")?;
+    if let Some(name) = args.names.iter().find(|n| !PARTS.iter().any(|p| p.0.contains(n.as_str()))) {
+        bail!("no part of ci is named {name}; see `cargo xtask ci --list`");
+    }
+    let chosen = PARTS.iter().filter(|p| {
+        (args.names.is_empty() || args.names.iter().any(|n| p.0.contains(n.as_str()))) && !(args.no_lab && p.0 == "lab")
+    });
+    if args.list {
+        chosen.for_each(|p| println!("{:<18}{}", p.0, p.1.join(" ")));
+        return Ok(());
+    }
+    let mut times = Vec::new();
+    for Part(name, command, environment) in chosen {
+        println!("=== {name}: {}", command.join(" "));
+        let begun = Instant::now();
+        let (program, rest) = command.split_first().context("a part has a program")?;
+        let status = Command::new(program)
+            .args(rest)
+            .envs(environment.iter().copied())
+            .current_dir(root)
+            .status()
+            .with_context(|| format!("cannot run {program} for {name}"))?;
+        times.push((*name, begun.elapsed()));
+        if !status.success() {
+            tell(&times);
+            bail!("{name} failed: {}", command.join(" "));
+        }
+    }
+    tell(&times);
+    Ok(())
+}
+
+fn tell(times: &[(&str, std::time::Duration)]) {
+    println!("=== time of each part");
+    for (name, time) in times {
+        println!("{name:<18}{:>8.1} s", time.as_secs_f64());
+    }
+    let sum: f64 = times.iter().map(|(_, t)| t.as_secs_f64()).sum();
+    println!("{:<18}{sum:>8.1} s", "together");
+}
