@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""create, append, mkdir, rename, rmdir and remove in a loop through the kill of the node that serves and
+"""Names are bytes: two names in GBK are two files, with the target of a link beside them.
+
+create, append, mkdir, rename, rmdir and remove in a loop through the kill of the node that serves and
 leads everything: none fails, none is done twice."""
 import time
 from cluster import Cluster, Guest
@@ -17,6 +19,13 @@ while [ $i -lt %d ]; do
 done
 n=$(wc -l < log); [ "$n" = %d ] || { echo "FAIL log has $n lines"; exit 1; }
 awk '{ if ($2 != NR-1) { print "FAIL line", NR, $0; exit 1 } }' log || exit 1
+a=$(printf '\\320\\351'); b=$(printf '\\304\\342')
+echo one > $a; echo two > $b; ln -s $a-$b link
+[ "$(cat $a)$(cat $b)" = onetwo ] || { echo "FAIL two names in GBK are one file"; exit 1; }
+[ "$(readlink link)" = $a-$b ] || { echo "FAIL the target of a link is changed"; exit 1; }
+n=0; for f in *; do case $f in $a|$b) n=$((n+1));; esac; done
+[ $n = 2 ] || { echo "FAIL $n of two GBK names are listed as they are"; exit 1; }
+rm $a $b link
 left=$(ls | grep -v '^log$' | wc -l); [ "$left" = 0 ] || { echo "FAIL $left names are left"; exit 1; }
 echo END
 """

@@ -292,6 +292,7 @@ impl Inner {
             pid: std::process::id(),
             clients: self.connected_here().take(CLIENTS_TOLD_MAX).collect(),
             unreached: self.unreached(),
+            journal_version: JOURNAL_VERSION,
         }
     }
 
@@ -308,7 +309,7 @@ impl Inner {
         }
         for (i, entry) in j.entries.into_iter().enumerate() {
             let number = j.from + i as u64;
-            if number == replica.applied() + 1 {
+            if number == replica.applied() + 1 && entry.version <= JOURNAL_VERSION {
                 replica.apply(number, &entry);
             }
         }

@@ -9,6 +9,7 @@ mod lead;
 mod links;
 mod standing;
 mod store;
+mod versions;
 
 use crate::rpc::{Client, Identity, Responder};
 use crate::zk_client::ZkClient;
@@ -81,6 +82,8 @@ pub(crate) struct Shared {
     gateways: Mutex<BTreeMap<u32, Gateway>>,
     trouble: Mutex<String>,
     peers: BTreeMap<u32, Arc<Client>>,
+    /// Newest version of the journal that each of them reads, as it said last.
+    peers_read: Mutex<BTreeMap<u32, u32>>,
     events: crate::events::Events,
     /// Of this node, where it is ours: it knows what the links between the nodes are like.
     coordination: Option<crate::coordination::Handle>,
@@ -181,6 +184,7 @@ impl Shared {
             settings,
             identity,
             events,
+            peers_read: Mutex::default(),
             coordination: None,
             badly_linked: Mutex::default(),
         }
@@ -197,6 +201,7 @@ impl Shared {
             trouble: self.trouble.lock().expect("nobody panics with it").clone(),
             leader: heard.0,
             leader_silent_ms: heard.2.elapsed().as_millis() as u64,
+            journal_version: JOURNAL_VERSION,
         }
     }
 
@@ -211,7 +216,7 @@ impl Shared {
                 if ping.epoch >= leader.1 {
                     *leader = (ping.node, ping.epoch, Instant::now());
                 }
-                return MetaAnswer::Status(MetadStatus::default());
+                return MetaAnswer::Status(MetadStatus { journal_version: JOURNAL_VERSION, ..Default::default() });
             }
             MetaAsk::Status(_) => return MetaAnswer::Status(self.status()),
             MetaAsk::Follow(from) => return MetaAnswer::Journal(self.journal_from(from)),

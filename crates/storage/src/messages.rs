@@ -5,8 +5,14 @@
 
 use prost::{Message, Oneof};
 
-/// Version of every connection and journal entry; a newer one is refused.
+/// Version of the copies of extents and their journal; a newer one is refused.
 pub const VERSION: u32 = 1;
+/// Newest version of metad's journal entries and state that this program reads and writes; a newer one is refused.
+///
+/// 1: names, link targets and paths are UTF-8. 2: they are bytes, and file handles carry a tag. A LEADER writes 2 when
+/// every metad and gateway has said that it reads 2 (`LeaderPing`, `GatewayInfo::journal_version`), and from then on;
+/// how an entry is applied depends on the entry's version only, so that all metads come to the same state.
+pub const JOURNAL_VERSION: u32 = 2;
 
 // ---- replication ----
 
@@ -304,8 +310,8 @@ pub struct Inode {
     /// A truncate to this size is not finished.
     #[prost(uint64, optional, tag = "4")]
     pub zero_from: Option<u64>,
-    #[prost(string, tag = "5")]
-    pub symlink: String,
+    #[prost(bytes = "vec", tag = "5")]
+    pub symlink: Vec<u8>,
     /// Verifier of an exclusive create.
     #[prost(fixed64, tag = "6")]
     pub verifier: u64,
@@ -388,8 +394,8 @@ pub struct SetAttr {
 pub struct Place {
     #[prost(uint64, tag = "1")]
     pub dir: u64,
-    #[prost(string, tag = "2")]
-    pub name: String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub name: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -405,8 +411,8 @@ pub struct Make {
     pub how: u32,
     #[prost(fixed64, tag = "5")]
     pub verifier: u64,
-    #[prost(string, tag = "6")]
-    pub symlink: String,
+    #[prost(bytes = "vec", tag = "6")]
+    pub symlink: Vec<u8>,
     #[prost(uint64, tag = "7")]
     pub rdev: u64,
 }
@@ -567,6 +573,9 @@ pub enum CommandOp {
     DeleteDatastore(Datastore),
     #[prost(message, tag = "24")]
     RegisterReplica(ReplicaRef),
+    /// Every gateway gives out tagged handles: those without a tag count only for the files that there are.
+    #[prost(message, tag = "30")]
+    TagAllHandles(Empty),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -576,7 +585,7 @@ pub struct Command {
     pub call: Option<CallId>,
     #[prost(message, optional, tag = "2")]
     pub stamp: Option<Stamp>,
-    #[prost(oneof = "CommandOp", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24")]
+    #[prost(oneof = "CommandOp", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 30")]
     pub op: Option<CommandOp>,
 }
 
@@ -661,6 +670,9 @@ pub struct GatewayInfo {
     /// Nodes that do not answer this one's calls.
     #[prost(uint32, repeated, tag = "10")]
     pub unreached: Vec<u32>,
+    /// Newest version of the journal that this node reads; 0 stands for 1.
+    #[prost(uint32, tag = "11")]
+    pub journal_version: u32,
 }
 
 /// A connection of an NFS client: addresses with their ports.
@@ -676,8 +688,8 @@ pub struct NfsClient {
 pub struct LookupAsk {
     #[prost(uint64, tag = "1")]
     pub dir: u64,
-    #[prost(string, tag = "2")]
-    pub name: String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub name: Vec<u8>,
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct ListAsk {
@@ -724,8 +736,8 @@ pub struct MetaRequest {
 
 #[derive(Clone, PartialEq, Message)]
 pub struct ListLine {
-    #[prost(string, tag = "1")]
-    pub name: String,
+    #[prost(bytes = "vec", tag = "1")]
+    pub name: Vec<u8>,
     #[prost(uint64, tag = "2")]
     pub cookie: u64,
     #[prost(message, required, tag = "3")]
@@ -798,6 +810,9 @@ pub struct MetadStatus {
     pub leader: u32,
     #[prost(uint64, tag = "7")]
     pub leader_silent_ms: u64,
+    /// Newest version of the journal that this metad reads; 0 stands for 1.
+    #[prost(uint32, tag = "8")]
+    pub journal_version: u32,
 }
 
 #[derive(Clone, PartialEq, Oneof)]

@@ -1,6 +1,7 @@
 //! NFSv3 and MOUNT v3 on the wire (RFC 1813, RFC 5531): calls in, replies out.
 
 pub mod calls;
+pub mod names;
 pub mod rpc;
 pub mod xdr;
 

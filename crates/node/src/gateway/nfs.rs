@@ -248,7 +248,7 @@ impl Inner {
         }
     }
 
-    async fn lookup(self: &Arc<Self>, dir: Option<Handle>, name: String, w: &mut XdrWriter) {
+    async fn lookup(self: &Arc<Self>, dir: Option<Handle>, name: Vec<u8>, w: &mut XdrWriter) {
         let dir = match self.file(dir) {
             Ok(h) => h.fileid,
             Err(code) => return put_post(w.u32(code), None),
@@ -273,7 +273,7 @@ impl Inner {
         match found {
             Ok(i) if i.attr.kind == 5 => {
                 put_post(w.u32(0), Some(&i.attr));
-                w.opaque(i.symlink.as_bytes());
+                w.opaque(&i.symlink);
             }
             Ok(i) => put_post(w.u32(status::INVAL), Some(&i.attr)),
             Err(code) => put_post(w.u32(code), None),
@@ -313,7 +313,7 @@ impl Inner {
         self: &Arc<Self>,
         t: &Ticket,
         dir: Option<Handle>,
-        name: String,
+        name: Vec<u8>,
         mut make: Make,
         uid: u32,
         gid: u32,
@@ -348,7 +348,7 @@ impl Inner {
         put_wcc(w, reply.dir_before.as_ref(), reply.dir_after.as_ref());
     }
 
-    async fn remove(self: &Arc<Self>, t: &Ticket, dir: Option<Handle>, name: String, folder: bool, w: &mut XdrWriter) {
+    async fn remove(self: &Arc<Self>, t: &Ticket, dir: Option<Handle>, name: Vec<u8>, folder: bool, w: &mut XdrWriter) {
         let reply = match self.file(dir) {
             Err(code) => Reply { status: code, ..Default::default() },
             Ok(h) => {
@@ -362,8 +362,8 @@ impl Inner {
     async fn rename(
         self: &Arc<Self>,
         t: &Ticket,
-        from: (Option<Handle>, String),
-        to: (Option<Handle>, String),
+        from: (Option<Handle>, Vec<u8>),
+        to: (Option<Handle>, Vec<u8>),
         w: &mut XdrWriter,
     ) {
         let reply = match (self.file(from.0), self.file(to.0)) {
@@ -383,7 +383,7 @@ impl Inner {
         t: &Ticket,
         file: Option<Handle>,
         dir: Option<Handle>,
-        name: String,
+        name: Vec<u8>,
         w: &mut XdrWriter,
     ) {
         let reply = match (self.file(file), self.file(dir)) {
@@ -425,7 +425,7 @@ impl Inner {
                 all = false;
                 break;
             }
-            w.bool(true).u64(line.attr.fileid).opaque(line.name.as_bytes()).u64(line.cookie);
+            w.bool(true).u64(line.attr.fileid).opaque(&line.name).u64(line.cookie);
             if plus {
                 // Size and times of an owned file are the owner's to tell: the client asks if it wants them.
                 put_post(w, Some(&line.attr).filter(|_| !line.leased));
@@ -475,7 +475,8 @@ impl Inner {
         match header.procedure {
             0 => {}
             1 => {
-                let Ok(path) = XdrReader::new(body).string(1024) else { return rpc::not_accepted(header.xid, 4) };
+                let Ok(path) = XdrReader::new(body).bytes(1024) else { return rpc::not_accepted(header.xid, 4) };
+                let path = String::from_utf8_lossy(&path).into_owned();
                 let name = path.trim_matches('/');
                 let datastores = self.datastores().await;
                 match datastores.iter().find(|d| d.name == name) {

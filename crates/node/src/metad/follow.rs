@@ -166,9 +166,9 @@ pub(super) async fn catch_up(shared: &Arc<Shared>) -> Result<(), Trouble> {
 }
 
 fn check_entry(cluster: &str, number: u64, entry: &Entry) -> Result<(), Trouble> {
-    if entry.version > VERSION {
+    if entry.version > JOURNAL_VERSION {
         return Err(Trouble::Fatal(format!(
-            "entry {number} of the journal has version {}, this program reads {VERSION}: upgrade it",
+            "entry {number} of the journal has version {}, this program reads {JOURNAL_VERSION}: upgrade it",
             entry.version
         )));
     }
@@ -248,9 +248,9 @@ mod tests {
             Err(Trouble::Fatal(reason)) => reason,
             _ => panic!("it was accepted"),
         };
-        assert!(check_entry("c", 7, &entry(VERSION, "c")).is_ok());
-        assert!(refusal(entry(VERSION + 1, "c")).contains("upgrade it"));
-        assert!(refusal(entry(VERSION, "other")).contains("belongs to cluster other"));
+        assert!(check_entry("c", 7, &entry(JOURNAL_VERSION, "c")).is_ok());
+        assert!(refusal(entry(JOURNAL_VERSION + 1, "c")).contains("upgrade it"));
+        assert!(refusal(entry(JOURNAL_VERSION, "other")).contains("belongs to cluster other"));
     }
 
     fn metad(node: u32, folder: &std::path::Path) -> Arc<Shared> {
@@ -272,7 +272,7 @@ mod tests {
     async fn what_was_trimmed_comes_from_another_metad_as_entries_or_as_its_state() {
         let dir = tempfile::tempdir().unwrap();
         let (ahead, behind) = (metad(1, &dir.path().join("1")), metad(2, &dir.path().join("2")));
-        let entry = || Entry { version: VERSION, cluster: "c".into(), ..Default::default() };
+        let entry = || Entry { version: JOURNAL_VERSION, cluster: "c".into(), ..Default::default() };
         let applied = |m: &Shared| m.state.read().unwrap().applied();
         for number in 1..=5 {
             ahead.apply(number, entry());

@@ -68,6 +68,7 @@ pub(super) async fn take_over(shared: &Arc<Shared>, why: String) -> Result<(), T
             end = confirm(shared, version, asked) => end,
             end = tell_followers(shared, epoch) => end,
             end = assign_addresses(shared, epoch) => end,
+            end = super::versions::finish_upgrade(shared) => end,
         }
     };
     let reason = lead.await;
@@ -139,9 +140,14 @@ async fn append(shared: &Arc<Shared>, version: i32, mut queue: mpsc::Receiver<Pe
             }
             batch.push(p);
         }
+        let version_to_write = shared.version_to_write();
+        batch = super::versions::refuse_what_does_not_fit(version_to_write, batch);
+        if batch.is_empty() {
+            continue;
+        }
         let number = shared.state.read().expect("nobody panics with it").applied() + 1;
         let entry = Entry {
-            version: VERSION,
+            version: version_to_write,
             time_ns: wall_ms() as u64 * 1_000_000,
             commands: batch.iter().map(|p| p.command.clone()).collect(),
             cluster: shared.identity.cluster.clone(),
@@ -218,8 +224,9 @@ async fn tell_followers(shared: &Arc<Shared>, epoch: u64) -> String {
     let ping = LeaderPing { node: shared.settings.node, epoch };
     let body = MetaRequest { ask: Some(MetaAsk::Leader(ping)) }.encode_to_vec();
     loop {
-        for peer in shared.peers.values() {
-            peer.call(kind::METAD, &body, Box::new(|_| {}));
+        for (node, peer) in &shared.peers {
+            let (shared, node) = (shared.clone(), *node);
+            peer.call(kind::METAD, &body, Box::new(move |answer| shared.hear_version(node, answer)));
         }
         let newer = {
             let mut leader = shared.leader.lock().expect("nobody panics with it");

@@ -7,11 +7,14 @@ use redb::{Database, ReadableTable, TableDefinition};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use trivet_storage::messages::JOURNAL_VERSION;
 use trivet_storage::metadata::MemoryKv;
 
 const TABLE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("state");
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
-const VERSION: u64 = 1;
+/// Of the state in it, which is that of the newest journal entry applied: a program that reads older ones only may open
+/// the database until the first entry of a newer version.
+const VERSION: u64 = JOURNAL_VERSION as u64;
 const WRITE_PAUSE: Duration = Duration::from_secs(1);
 /// Entries that stay in the log in any case.
 const LOG_KEPT: u64 = 100;
@@ -32,7 +35,8 @@ pub(super) fn open(dir: &Path) -> anyhow::Result<(Database, MemoryKv)> {
         let mut meta = write.open_table(META)?;
         let version = meta.get("version")?.map(|v| v.value());
         match version {
-            None => drop(meta.insert("version", VERSION)?),
+            // The state is written with its version; there is none yet.
+            None => drop(meta.insert("version", 1)?),
             Some(v) if v > VERSION => {
                 anyhow::bail!(
                     "{}: written by a newer version ({v}) of this program, which reads {VERSION}",
@@ -62,28 +66,13 @@ pub(super) async fn keep(shared: Arc<Shared>, database: Database) {
     let mut told = 0;
     loop {
         tokio::time::sleep(WRITE_PAUSE).await;
-        let (changed, applied) = {
+        let (changed, applied, version) = {
             let mut s = shared.state.write().expect("nobody panics with it");
-            (s.kv.take_changed(), s.applied())
+            (s.kv.take_changed(), s.applied(), u64::from(s.journal_version()))
         };
         if !changed.is_empty() {
             let database = database.clone();
-            let written = tokio::task::spawn_blocking(move || -> Result<(), redb::Error> {
-                let mut write = database.begin_write()?;
-                write.set_quick_repair(true);
-                {
-                    let mut table = write.open_table(TABLE)?;
-                    for (k, v) in &changed {
-                        match v {
-                            Some(v) => drop(table.insert(&k[..], &v[..])?),
-                            None => drop(table.remove(&k[..])?),
-                        }
-                    }
-                }
-                write.commit()?;
-                Ok(())
-            })
-            .await;
+            let written = tokio::task::spawn_blocking(move || write(&database, version, &changed)).await;
             if !matches!(written, Ok(Ok(()))) {
                 eprintln!("trivet: metad cannot write its database: {written:?}; stopping");
                 std::process::exit(74);
@@ -102,6 +91,30 @@ pub(super) async fn keep(shared: Arc<Shared>, database: Database) {
             trim(&shared).await;
         }
     }
+}
+
+type Changed = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+/// Writes changes and the version of the state with them in one transaction.
+fn write(database: &Database, version: u64, changed: &Changed) -> Result<(), redb::Error> {
+    let mut write = database.begin_write()?;
+    write.set_quick_repair(true);
+    {
+        let mut meta = write.open_table(META)?;
+        let written = meta.get("version")?.map_or(0, |v| v.value());
+        if version > written {
+            meta.insert("version", version)?;
+        }
+        let mut table = write.open_table(TABLE)?;
+        for (k, v) in changed {
+            match v {
+                Some(v) => drop(table.insert(&k[..], &v[..])?),
+                None => drop(table.remove(&k[..])?),
+            }
+        }
+    }
+    write.commit()?;
+    Ok(())
 }
 
 async fn trim(shared: &Shared) {
@@ -127,16 +140,61 @@ async fn trim(shared: &Shared) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use trivet_storage::messages::*;
+    use trivet_storage::metadata::State;
 
     #[test]
     fn a_database_of_a_newer_program_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let (database, _) = open(dir.path()).unwrap();
         let write = database.begin_write().unwrap();
-        write.open_table(META).unwrap().insert("version", VERSION + 1).unwrap();
+        write.open_table(META).unwrap().insert("version", super::VERSION + 1).unwrap();
         write.commit().unwrap();
         drop(database);
         let Err(e) = open(dir.path()) else { panic!("it was opened") };
-        assert!(e.to_string().contains("newer version (2)"), "{e}");
+        assert!(e.to_string().contains("newer version (3)"), "{e}");
+    }
+
+    fn version_in(database: &Database) -> u64 {
+        let read = database.begin_read().unwrap();
+        read.open_table(META).unwrap().get("version").unwrap().unwrap().value()
+    }
+
+    /// The state that the program of before version 2 wrote, in a database as it wrote it.
+    #[test]
+    fn a_database_of_version_1_is_taken_over_and_says_version_2_when_its_state_does() {
+        let state = include_bytes!("../../../storage/testdata/metad-format1.state");
+        let old: Journal = prost::Message::decode(&state[..]).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::create(dir.path().join("state.redb")).unwrap();
+        let w = database.begin_write().unwrap();
+        w.open_table(META).unwrap().insert("version", 1).unwrap();
+        for p in &old.state {
+            w.open_table(TABLE).unwrap().insert(&p.key[..], &p.value[..]).unwrap();
+        }
+        w.commit().unwrap();
+        drop(database);
+
+        let (database, kv) = open(dir.path()).unwrap();
+        let mut s = State::new(kv);
+        assert_eq!((s.applied(), s.journal_version(), version_in(&database)), (old.from, 1, 1));
+        let root = s.datastores()[0].root;
+        let make = |name: &[u8]| {
+            let at = Place { dir: root, name: name.into() };
+            CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() })
+        };
+        let mut apply = |version, name: &[u8]| {
+            let commands = vec![Command { op: Some(make(name)), ..Default::default() }];
+            let cluster = "0b5c7d1e-cluster".into();
+            s.apply(s.applied() + 1, &Entry { version, time_ns: 1, commands, cluster });
+            write(&database, s.journal_version().into(), &s.kv.take_changed()).unwrap();
+            version_in(&database)
+        };
+        assert_eq!(apply(1, b"still readable by the program before"), 1);
+        assert_eq!(apply(2, b"\xd0\xe9\xc4\xe2"), 2);
+        drop(database);
+        let (_, kv) = open(dir.path()).unwrap();
+        let s = State::new(kv);
+        assert!(s.lookup(root, b"\xd0\xe9\xc4\xe2").is_ok() && s.lookup(root, "虚拟机".as_bytes()).is_ok());
     }
 }

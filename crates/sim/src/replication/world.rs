@@ -192,7 +192,7 @@ impl World {
         let mut apply = |op: CommandOp| {
             let number = metad.applied() + 1;
             let entry = Entry {
-                version: VERSION,
+                version: JOURNAL_VERSION,
                 time_ns: 1,
                 commands: vec![Command { op: Some(op), ..Default::default() }],
                 cluster: "sim".into(),

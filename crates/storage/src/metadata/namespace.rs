@@ -5,20 +5,22 @@ use super::state::{fail, key, table, State};
 use crate::messages::*;
 use crate::nfs::status;
 
-/// Longest name in a folder, in bytes.
+/// Longest name in a folder, in bytes; a longer one is answered with NAMETOOLONG.
 pub const NAME_BYTES_MAX: usize = 255;
+/// Longest target of a symbolic link, in bytes; a longer one is answered with NAMETOOLONG.
+pub const LINK_BYTES_MAX: usize = 4_096;
 
-fn dirent_key(dir: u64, name: &str) -> Vec<u8> {
+fn dirent_key(dir: u64, name: &[u8]) -> Vec<u8> {
     let mut k = key(table::DIRENT, &[dir]);
-    k.extend_from_slice(name.as_bytes());
+    k.extend_from_slice(name);
     k
 }
 
-fn valid_name(name: &str) -> Result<(), u32> {
+fn valid_name(name: &[u8]) -> Result<(), u32> {
     if name.len() > NAME_BYTES_MAX {
         return Err(status::NAMETOOLONG);
     }
-    if name.is_empty() || name == "." || name == ".." || name.contains('/') || name.contains('\0') {
+    if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') || name.contains(&0) {
         return Err(status::INVAL);
     }
     Ok(())
@@ -27,7 +29,7 @@ fn valid_name(name: &str) -> Result<(), u32> {
 /// One line of a listing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listed {
-    pub name: String,
+    pub name: Vec<u8>,
     pub fileid: u64,
     pub cookie: u64,
     pub attr: Attr,
@@ -42,18 +44,18 @@ impl<K: Kv> State<K> {
             Err(status::NOTDIR)
         }
     }
-    fn entry(&self, dir: u64, name: &str) -> Option<Dirent> {
+    fn entry(&self, dir: u64, name: &[u8]) -> Option<Dirent> {
         self.load(&dirent_key(dir, name))
     }
 
-    pub fn lookup(&self, dir: u64, name: &str) -> Result<Inode, u32> {
+    pub fn lookup(&self, dir: u64, name: &[u8]) -> Result<Inode, u32> {
         let d = self.dir(dir)?;
         if name.len() > NAME_BYTES_MAX {
             return Err(status::NAMETOOLONG);
         }
         let fileid = match name {
-            "." => dir,
-            ".." => d.parent,
+            b"." => dir,
+            b".." => d.parent,
             _ => self.entry(dir, name).ok_or(status::NOENT)?.fileid,
         };
         self.inode(fileid).ok_or(status::STALE)
@@ -63,7 +65,7 @@ impl<K: Kv> State<K> {
     pub fn list(&self, dir: u64, after: u64, count_max: usize) -> Result<(Vec<Listed>, bool), u32> {
         let d = self.dir(dir)?;
         let mut out = Vec::new();
-        let dots = [(1, ".", dir), (2, "..", d.parent)];
+        let dots = [(1, &b"."[..], dir), (2, b"..", d.parent)];
         for (cookie, name, fileid) in dots {
             if after < cookie {
                 let attr = self.inode(fileid).map(|i| i.attr).unwrap_or_default();
@@ -80,7 +82,7 @@ impl<K: Kv> State<K> {
                 return false;
             }
             let cookie = <[u8; 8]>::try_from(&k[9..]).map_or(0, u64::from_be_bytes);
-            names.push((cookie, String::from_utf8_lossy(v).into_owned()));
+            names.push((cookie, v.to_vec()));
             true
         });
         for (cookie, name) in names {
@@ -91,14 +93,14 @@ impl<K: Kv> State<K> {
         Ok((out, !more))
     }
 
-    fn add_entry(&mut self, dir: &mut Inode, name: &str, fileid: u64, time_ns: u64) {
+    fn add_entry(&mut self, dir: &mut Inode, name: &[u8], fileid: u64, time_ns: u64) {
         let cookie = dir.next_cookie.max(3);
         dir.next_cookie = cookie + 1;
         self.store(dirent_key(dir.attr.fileid, name), &Dirent { fileid, cookie });
-        self.kv.put(key(table::COOKIE, &[dir.attr.fileid, cookie]), name.as_bytes().to_vec());
+        self.kv.put(key(table::COOKIE, &[dir.attr.fileid, cookie]), name.to_vec());
         self.touch_dir(dir, time_ns);
     }
-    fn remove_entry(&mut self, dir: &mut Inode, name: &str, time_ns: u64) {
+    fn remove_entry(&mut self, dir: &mut Inode, name: &[u8], time_ns: u64) {
         if let Some(e) = self.entry(dir.attr.fileid, name) {
             self.kv.delete(&dirent_key(dir.attr.fileid, name));
             self.kv.delete(&key(table::COOKIE, &[dir.attr.fileid, e.cookie]));
@@ -122,6 +124,9 @@ impl<K: Kv> State<K> {
             |r: Reply, dir: &Inode| Reply { dir_before: Some(before.clone()), dir_after: Some(dir.attr.clone()), ..r };
         if let Err(code) = valid_name(&m.at.name) {
             return with_dir(fail(code), &dir);
+        }
+        if m.symlink.len() > LINK_BYTES_MAX {
+            return with_dir(fail(status::NAMETOOLONG), &dir);
         }
         if let Some(existing) = self.entry(m.at.dir, &m.at.name).and_then(|e| self.inode(e.fileid)) {
             let same = match m.how {
@@ -205,7 +210,7 @@ impl<K: Kv> State<K> {
         };
         let before = dir.attr.clone();
         let code = match self.entry(r.at.dir, &r.at.name).and_then(|e| self.inode(e.fileid)) {
-            _ if r.at.name == "." || r.at.name == ".." => status::INVAL,
+            _ if r.at.name == b"." || r.at.name == b".." => status::INVAL,
             None => status::NOENT,
             Some(i) if r.folder && i.attr.kind != 2 => status::NOTDIR,
             Some(i) if !r.folder && i.attr.kind == 2 => status::ISDIR,
@@ -358,7 +363,7 @@ mod tests {
     fn run(s: &mut State<MemoryKv>, op: CommandOp, call: Option<CallId>) -> Reply {
         let n = s.applied() + 1;
         let entry = Entry {
-            version: VERSION,
+            version: JOURNAL_VERSION,
             time_ns: n * 1000,
             commands: vec![Command { call, op: Some(op), ..Default::default() }],
             cluster: "c".into(),
@@ -387,14 +392,14 @@ mod tests {
             run(&mut s, make(root, &format!("f{i}"), 1), None);
         }
         let (first, end) = s.list(root, 0, 3).unwrap();
-        assert_eq!(first.iter().map(|l| l.name.as_str()).collect::<Vec<_>>(), [".", "..", "f0", "f1", "f2"]);
+        assert_eq!(first.iter().map(|l| &l.name[..]).collect::<Vec<_>>(), [&b"."[..], b"..", b"f0", b"f1", b"f2"]);
         assert!(!end);
         for gone in ["f1", "f2"] {
             let at = Place { dir: root, name: gone.into() };
             assert_eq!(run(&mut s, CommandOp::Remove(Remove { at, folder: false }), None).status, status::OK);
         }
         let (rest, end) = s.list(root, first.last().unwrap().cookie, 100).unwrap();
-        assert_eq!(rest[0].name, "f3");
+        assert_eq!(rest[0].name, b"f3");
         assert_eq!((rest.len(), end), (7, true));
     }
 
@@ -413,7 +418,7 @@ mod tests {
         let at = Place { dir: root, name: "a".into() };
         assert_eq!(run(&mut s, CommandOp::Remove(Remove { at, folder: true }), None).status, status::NOTEMPTY);
         assert_eq!(run(&mut s, rename(a, "b", root, "c"), None).status, status::OK);
-        assert_eq!(s.lookup(root, "c").unwrap().parent, root);
+        assert_eq!(s.lookup(root, b"c").unwrap().parent, root);
         assert_eq!(s.inode(root).unwrap().attr.nlink, 4);
     }
 

@@ -11,6 +11,8 @@ use prost::Message;
 
 /// Bytes of an extent.
 pub const EXTENT_BYTES: u64 = 256 << 20;
+/// Small numbers stay free, for people who look for inode 1 or 2 of something else.
+const FIRST_FILEID: u64 = 64;
 /// Replies that are kept for retransmitted calls.
 const CALLS_KEPT: u64 = 8_192;
 /// Ids of changes of size that are kept in each file, for owners to come.
@@ -70,10 +72,13 @@ impl<K: Kv> State<K> {
     }
     pub(super) fn next(&mut self, name: &str) -> u64 {
         let n = self.number(name) + 1;
+        self.set_number(name, n);
+        n
+    }
+    pub(super) fn set_number(&mut self, name: &str, n: u64) {
         let mut k = vec![table::COUNTER];
         k.extend_from_slice(name.as_bytes());
         self.kv.put(k, n.to_be_bytes().to_vec());
-        n
     }
 
     /// Number of the newest entry in this state.
@@ -89,6 +94,8 @@ impl<K: Kv> State<K> {
     /// Applies the entry with this number, which must be the next one.
     pub fn apply(&mut self, number: u64, entry: &Entry) -> Vec<Reply> {
         assert_eq!(number, self.applied() + 1, "entries are applied in order");
+        assert!(entry.version <= JOURNAL_VERSION, "an entry of a newer version is refused where it is read");
+        self.note_version(number, entry.version);
         if self.cluster().is_empty() && !entry.cluster.is_empty() {
             self.kv.put(b"cluster".to_vec(), entry.cluster.clone().into_bytes());
         }
@@ -127,6 +134,7 @@ impl<K: Kv> State<K> {
                 self.store(key(table::REPLICA, &[r.node.into()]), r);
                 Reply::default()
             }
+            Some(CommandOp::TagAllHandles(_)) => self.tag_all_handles(),
             None => fail(status::NOTSUPP),
         };
         if let Some(call) = &c.call {
@@ -461,8 +469,10 @@ impl<K: Kv> State<K> {
         Reply::default()
     }
 
-    /// Small numbers stay free, for people who look for inode 1 or 2 of something else.
     pub(super) fn new_fileid(&mut self) -> u64 {
-        self.next("fileid") + 63
+        self.next("fileid") + FIRST_FILEID - 1
+    }
+    pub(super) fn newest_fileid(&self) -> u64 {
+        self.number("fileid") + FIRST_FILEID - 1
     }
 }

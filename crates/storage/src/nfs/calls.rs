@@ -4,8 +4,11 @@ use super::xdr::{XdrError, XdrReader, XdrWriter};
 use crate::messages::{Attr, SetAttr};
 use bytes::Bytes;
 
-/// Longest path and name in a message.
+/// Longest name that is read, in bytes; namespace.rs refuses those beyond its own limit with NAMETOOLONG, a message with
+/// a longer one is garbage.
 const NAME_MAX: u32 = 1_024;
+/// Longest target of a symbolic link that is read, in bytes; as above, for `LINK_BYTES_MAX`.
+const LINK_MAX: u32 = 8_192;
 /// Bytes of one READ or WRITE (rtmax and wtmax of FSINFO); a longer READ is cut, a longer WRITE is refused.
 pub const IO_BYTES_MAX: u32 = 1 << 20;
 
@@ -50,19 +53,19 @@ pub enum Call {
     Null,
     GetAttr(Fh),
     SetAttr { file: Fh, attr: SetAttr, guard_ctime_ns: Option<u64> },
-    Lookup { dir: Fh, name: String },
+    Lookup { dir: Fh, name: Vec<u8> },
     Access { file: Fh, wanted: u32 },
     ReadLink(Fh),
     Read { file: Fh, offset: u64, count: u32 },
     Write { file: Fh, offset: u64, data: Bytes },
-    Create { dir: Fh, name: String, how: u32, attr: SetAttr, verifier: u64 },
-    Mkdir { dir: Fh, name: String, attr: SetAttr },
-    Symlink { dir: Fh, name: String, attr: SetAttr, target: String },
-    Mknod { dir: Fh, name: String, kind: u32, attr: SetAttr, rdev: u64 },
-    Remove { dir: Fh, name: String },
-    Rmdir { dir: Fh, name: String },
-    Rename { from: Fh, from_name: String, to: Fh, to_name: String },
-    Link { file: Fh, dir: Fh, name: String },
+    Create { dir: Fh, name: Vec<u8>, how: u32, attr: SetAttr, verifier: u64 },
+    Mkdir { dir: Fh, name: Vec<u8>, attr: SetAttr },
+    Symlink { dir: Fh, name: Vec<u8>, attr: SetAttr, target: Vec<u8> },
+    Mknod { dir: Fh, name: Vec<u8>, kind: u32, attr: SetAttr, rdev: u64 },
+    Remove { dir: Fh, name: Vec<u8> },
+    Rmdir { dir: Fh, name: Vec<u8> },
+    Rename { from: Fh, from_name: Vec<u8>, to: Fh, to_name: Vec<u8> },
+    Link { file: Fh, dir: Fh, name: Vec<u8> },
     ReadDir { dir: Fh, cookie: u64, count: u32 },
     ReadDirPlus { dir: Fh, cookie: u64, dir_count: u32, count: u32 },
     FsStat(Fh),
@@ -104,7 +107,7 @@ pub fn parse(procedure: u32, body: &Bytes, wall_ns: u64) -> Result<Option<Call>,
             let (file, attr) = (handle(r)?, sattr(r, wall_ns)?);
             Call::SetAttr { file, attr, guard_ctime_ns: r.bool()?.then(|| time_ns(r)).transpose()? }
         }
-        3 => Call::Lookup { dir: handle(r)?, name: r.string(NAME_MAX)? },
+        3 => Call::Lookup { dir: handle(r)?, name: r.bytes(NAME_MAX)? },
         4 => Call::Access { file: handle(r)?, wanted: r.u32()? },
         5 => Call::ReadLink(handle(r)?),
         6 => Call::Read { file: handle(r)?, offset: r.u64()?, count: r.u32()? },
@@ -115,35 +118,35 @@ pub fn parse(procedure: u32, body: &Bytes, wall_ns: u64) -> Result<Option<Call>,
             Call::Write { file, offset, data: body.slice_ref(data) }
         }
         8 => {
-            let (dir, name, how) = (handle(r)?, r.string(NAME_MAX)?, r.u32()?);
+            let (dir, name, how) = (handle(r)?, r.bytes(NAME_MAX)?, r.u32()?);
             match how {
                 0 | 1 => Call::Create { dir, name, how, attr: sattr(r, wall_ns)?, verifier: 0 },
                 2 => Call::Create { dir, name, how, attr: SetAttr::default(), verifier: r.u64()? },
                 other => return Err(XdrError::Discriminant(other)),
             }
         }
-        9 => Call::Mkdir { dir: handle(r)?, name: r.string(NAME_MAX)?, attr: sattr(r, wall_ns)? },
+        9 => Call::Mkdir { dir: handle(r)?, name: r.bytes(NAME_MAX)?, attr: sattr(r, wall_ns)? },
         10 => Call::Symlink {
             dir: handle(r)?,
-            name: r.string(NAME_MAX)?,
+            name: r.bytes(NAME_MAX)?,
             attr: sattr(r, wall_ns)?,
-            target: r.string(NAME_MAX)?,
+            target: r.bytes(LINK_MAX)?,
         },
         11 => {
-            let (dir, name, kind) = (handle(r)?, r.string(NAME_MAX)?, r.u32()?);
+            let (dir, name, kind) = (handle(r)?, r.bytes(NAME_MAX)?, r.u32()?);
             let attr = if matches!(kind, 3 | 4 | 6 | 7) { sattr(r, wall_ns)? } else { SetAttr::default() };
             let rdev = if matches!(kind, 3 | 4) { r.u64()? } else { 0 };
             Call::Mknod { dir, name, kind, attr, rdev }
         }
-        12 => Call::Remove { dir: handle(r)?, name: r.string(NAME_MAX)? },
-        13 => Call::Rmdir { dir: handle(r)?, name: r.string(NAME_MAX)? },
+        12 => Call::Remove { dir: handle(r)?, name: r.bytes(NAME_MAX)? },
+        13 => Call::Rmdir { dir: handle(r)?, name: r.bytes(NAME_MAX)? },
         14 => Call::Rename {
             from: handle(r)?,
-            from_name: r.string(NAME_MAX)?,
+            from_name: r.bytes(NAME_MAX)?,
             to: handle(r)?,
-            to_name: r.string(NAME_MAX)?,
+            to_name: r.bytes(NAME_MAX)?,
         },
-        15 => Call::Link { file: handle(r)?, dir: handle(r)?, name: r.string(NAME_MAX)? },
+        15 => Call::Link { file: handle(r)?, dir: handle(r)?, name: r.bytes(NAME_MAX)? },
         16 => {
             let (dir, cookie) = (handle(r)?, r.u64()?);
             r.u64()?;
@@ -227,5 +230,21 @@ mod tests {
                 let _ = parse(procedure, &Bytes::copy_from_slice(&body[..cut]), 0);
             }
         }
+    }
+
+    #[test]
+    fn names_and_targets_arrive_as_the_bytes_that_were_sent() {
+        let dir = Handle { cluster: 7, datastore: 1, fileid: 66 };
+        let gbk = b"\xd0\xe9\xc4\xe2\xbb\xfa";
+        let mut w = XdrWriter::default();
+        w.opaque(&dir.encode()).opaque(gbk);
+        let call = parse(3, &w.buf.into(), 0).unwrap().unwrap();
+        assert_eq!(call, Call::Lookup { dir: Some(dir), name: gbk.to_vec() });
+        let mut w = XdrWriter::default();
+        w.opaque(&dir.encode()).opaque(b"link");
+        (0..6).for_each(|_| drop(w.u32(0)));
+        w.opaque(&[0xff; 4_096]);
+        let Ok(Some(Call::Symlink { target, .. })) = parse(10, &w.buf.into(), 0) else { panic!("garbage") };
+        assert_eq!(target, [0xff; 4_096]);
     }
 }

@@ -49,8 +49,9 @@ impl<'a> XdrReader<'a> {
         self.take(n.next_multiple_of(4) as usize - n as usize)?;
         Ok(out)
     }
-    pub fn string(&mut self, max: u32) -> Result<String, XdrError> {
-        Ok(String::from_utf8_lossy(self.opaque(max)?).into_owned())
+    /// A name or path: bytes, in whatever encoding the client's user has.
+    pub fn bytes(&mut self, max: u32) -> Result<Vec<u8>, XdrError> {
+        Ok(self.opaque(max)?.to_vec())
     }
 }
 

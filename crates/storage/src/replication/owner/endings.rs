@@ -24,7 +24,7 @@ struct File {
 fn apply(metad: &mut State<MemoryKv>, op: CommandOp) -> Reply {
     let number = metad.applied() + 1;
     let commands = vec![Command { op: Some(op), ..Default::default() }];
-    metad.apply(number, &Entry { version: VERSION, time_ns: number, commands, cluster: "c".into() }).remove(0)
+    metad.apply(number, &Entry { version: JOURNAL_VERSION, time_ns: number, commands, cluster: "c".into() }).remove(0)
 }
 
 fn replicas() -> Vec<ReplicaRef> {

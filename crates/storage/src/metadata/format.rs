@@ -1,0 +1,88 @@
+//! Versions of metad's journal and state, and how a cluster goes from one to the next while its nodes are replaced one
+//! after the other.
+//!
+//! Until every metad and gateway has said that it reads version 2, a LEADER writes version 1, and older nodes go on as
+//! they are. The first entry of version 2 is the point of no return: older metads refuse it and say so. File handles
+//! without a tag are given out up to there; when every gateway has that entry, the greatest file id is recorded, and from
+//! then on untagged handles count for the files up to it only.
+
+use super::kv::Kv;
+use super::state::State;
+use crate::messages::*;
+
+/// Of the newest entry applied; in the counters' table.
+const VERSION_COUNTER: &str = "journal-version";
+/// Number of the first entry of version 2.
+const SECOND_AT: &str = "journal-version-2-at";
+/// One more than the greatest file id for which handles without a tag count; absent while they count for all.
+const UNTAGGED_BELOW: &str = "untagged-below";
+
+impl<K: Kv> State<K> {
+    /// Version of the newest entry in this state; 1 for one that was written before there were others.
+    pub fn journal_version(&self) -> u32 {
+        (self.number(VERSION_COUNTER) as u32).max(1)
+    }
+
+    pub(super) fn note_version(&mut self, number: u64, version: u32) {
+        if version <= self.journal_version() {
+            return;
+        }
+        self.set_number(VERSION_COUNTER, version.into());
+        self.set_number(SECOND_AT, number);
+        if self.number("fileid") == 0 {
+            // A new cluster: no handle without a tag was ever given out.
+            self.tag_all_handles();
+        }
+    }
+
+    pub(super) fn tag_all_handles(&mut self) -> Reply {
+        if self.untagged_below().is_none() {
+            self.set_number(UNTAGGED_BELOW, self.newest_fileid() + 1);
+        }
+        Reply::default()
+    }
+
+    /// Handles without a tag count for files with an id below this one; `None`: for all of them.
+    pub fn untagged_below(&self) -> Option<u64> {
+        Some(self.number(UNTAGGED_BELOW)).filter(|n| *n > 0)
+    }
+
+    /// Whether all gateways give out tagged handles only, and the journal does not say so yet.
+    pub fn may_tag_all_handles(&self, heard: &[GatewayInfo]) -> bool {
+        let since = self.number(SECOND_AT);
+        let tags = |node: u32| heard.iter().any(|g| g.node == node && g.applied >= since);
+        self.journal_version() >= 2
+            && self.untagged_below().is_none()
+            && heard.iter().all(|g| g.applied >= since)
+            && self.replicas().iter().all(|r| tags(r.node))
+    }
+
+    /// Version in which a LEADER writes its next entry, given the newest that each other metad and each gateway known
+    /// reads (0: it has not said).
+    pub fn version_to_write(&self, read_by: impl IntoIterator<Item = u32>) -> u32 {
+        let new = self.applied() == 0;
+        if new || self.journal_version() >= JOURNAL_VERSION || read_by.into_iter().all(|v| v >= JOURNAL_VERSION) {
+            JOURNAL_VERSION
+        } else {
+            self.journal_version()
+        }
+    }
+}
+
+/// Whether a command can be written in this version of the journal, so that a program that reads no newer one reads it
+/// as it is meant.
+pub fn fits(version: u32, op: Option<&CommandOp>) -> bool {
+    let text = |name: &[u8]| std::str::from_utf8(name).is_ok();
+    version >= 2
+        || match op {
+            Some(CommandOp::Make(m)) => text(&m.at.name) && text(&m.symlink),
+            Some(CommandOp::Remove(r)) => text(&r.at.name),
+            Some(CommandOp::Rename(r)) => text(&r.from.name) && text(&r.to.name),
+            Some(CommandOp::Link(l)) => text(&l.to.name),
+            Some(CommandOp::TagAllHandles(_)) => false,
+            _ => true,
+        }
+}
+
+#[cfg(test)]
+mod tests;
