@@ -242,7 +242,9 @@ mod tests {
         assert_eq!(call, Call::Lookup { dir: Some(dir), name: gbk.to_vec() });
         let mut w = XdrWriter::default();
         w.opaque(&dir.encode()).opaque(b"link");
-        (0..6).for_each(|_| drop(w.u32(0)));
+        for _ in 0..6 {
+            w.u32(0);
+        }
         w.opaque(&[0xff; 4_096]);
         let Ok(Some(Call::Symlink { target, .. })) = parse(10, &w.buf.into(), 0) else { panic!("garbage") };
         assert_eq!(target, [0xff; 4_096]);
