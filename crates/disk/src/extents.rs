@@ -1,236 +1,581 @@
-//! Extent files: sparse, with a crc32c per block of 4 KiB that is checked on every read.
+//! Extent files: sparse, with a crc32c per block of 4 KiB that is checked before every use of a block.
 //!
-//! The checksums are in memory and go to disk with a checkpoint (`extent.<id>.sums`); what was written
-//! since is in the journal, and applying it again mends them. A block without a checksum is a hole and
-//! must read as zeros.
+//! What a checkpoint made durable lies in the files of sums (`sums.rs`). Sums that changed since are in memory, in
+//! an *overlay* per extent; the journal has the writes that made them. A checkpoint freezes all overlays at once,
+//! which is a swap of two maps, and writes them out while new ones grow above.
+//!
+//! A block without a sum is a hole and reads as zeros. A block whose sum does not match, or was lost, is *bad*
+//! (rule R43): it is never read as zeros, and a write to a part of it is not carried out (rule R44), because that
+//! would give the damage a valid sum. A write of the whole block heals it.
+//!
+//! Locks: a striped lock per extent is held over reading and writing blocks; `inner` only while maps are looked
+//! up and changed. Neither is held over a sync.
 
-use crate::{at, write_atomically, DiskError};
-use rustix::fs::fdatasync;
-use std::collections::{BTreeSet, HashMap};
-use std::fs::{self, File, OpenOptions};
+use crate::files::{DiskFile, Files};
+use crate::lru::Lru;
+use crate::sums::{self, sum, Found, Page, BAD, HOLE, SUMS_PER_PAGE};
+use crate::{at, DiskError};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 pub const BLOCK_BYTES: u64 = 4096;
-const SUMS_MAGIC: [u8; 8] = *b"TRVTSUMS";
-const VERSION: u32 = 1;
-
-struct Extent {
-    file: File,
-    /// crc32c of each block, 0 for a hole (a sum of 0 is kept as 1).
-    sums: Vec<u32>,
-}
-
-pub struct Extents {
-    dir: PathBuf,
-    extent_bytes: u64,
-    open: HashMap<u64, Extent>,
-    changed: BTreeSet<u64>,
-}
+/// Extent files and files of sums that are kept open; the one that was used longest ago is closed for another. A
+/// quarter of the process's limit, where that is less.
+pub const OPEN_FILES_MAX: usize = 512;
+/// Pages of sums, of 4 KiB each, that are kept in memory; what was used longest ago is read again when needed.
+const PAGES_MAX: usize = 4_096;
+const STRIPES: usize = 64;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    #[error("extent {extent}, block {block}: the checksum does not match")]
-    Checksum { extent: u64, block: u64 },
+    /// Blocks of the range that are bad; the others are not.
+    #[error("extent {extent}: {} of its blocks are damaged, the first is block {}", blocks.len(), blocks[0])]
+    Bad { extent: u64, blocks: Vec<u64> },
     #[error("extent {extent}: {source}")]
     Io { extent: u64, source: io::Error },
 }
 
-fn sum(block: &[u8]) -> u32 {
-    crc32c::crc32c(block).max(1)
+/// What happened to an extent since the last checkpoint.
+#[derive(Default, Clone)]
+struct Overlay {
+    /// Everything older than this overlay is gone.
+    emptied: bool,
+    /// The files are to be unlinked.
+    removed: bool,
+    sums: BTreeMap<u32, u32>,
+}
+
+/// Overlays as a checkpoint writes them.
+pub struct Frozen {
+    overlays: HashMap<u64, Overlay>,
+}
+
+impl Frozen {
+    pub fn ids(&self) -> Vec<u64> {
+        let mut ids: Vec<u64> = self.overlays.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+    /// Whether the extent has a file of sums once this is durable.
+    pub fn keeps(&self, id: u64) -> bool {
+        !self.overlays[&id].removed
+    }
+}
+
+struct Inner {
+    active: HashMap<u64, Overlay>,
+    frozen: Option<Arc<Frozen>>,
+    /// Extents whose sums a checkpoint made durable. Of all others the files of sums mean nothing.
+    durable: BTreeSet<u64>,
+    files: Lru<(u64, Kind), Arc<dyn DiskFile>>,
+    pages: Lru<(u64, usize), Arc<Page>>,
+    /// Counts up when a page may mean something else than before: what was read meanwhile is read again.
+    epoch: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Data,
+    Sums,
+}
+
+/// A block as it is on disk.
+pub enum Block {
+    Hole,
+    Good(Vec<u8>),
+    Bad,
+}
+
+/// Whether the rest of a block that is written in part is checked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Old {
+    Checked,
+    /// Replay of a journal of version 1, which lacks what the check needs.
+    Believed,
+}
+
+pub struct Extents {
+    fs: Arc<dyn Files>,
+    dir: PathBuf,
+    extent_bytes: u64,
+    inner: Mutex<Inner>,
+    stripes: Vec<RwLock<()>>,
 }
 
 impl Extents {
-    pub fn open(dir: &Path, extent_bytes: u64) -> Result<Self, DiskError> {
-        at(dir, crate::make_dir(dir))?;
-        Ok(Extents { dir: dir.into(), extent_bytes, open: HashMap::new(), changed: BTreeSet::new() })
+    /// `durable`: extents of which a checkpoint says that their sums are on disk.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub fn open(
+        fs: Arc<dyn Files>,
+        dir: &Path,
+        extent_bytes: u64,
+        durable: BTreeSet<u64>,
+    ) -> Result<Extents, DiskError> {
+        at(dir, fs.make_dir(dir))?;
+        let files_max = (crate::open_files::limit() / 4).min(OPEN_FILES_MAX as u64) as usize;
+        let inner = Inner {
+            active: HashMap::new(),
+            frozen: None,
+            durable,
+            files: Lru::new(files_max),
+            pages: Lru::new(PAGES_MAX),
+            epoch: 0,
+        };
+        let stripes = (0..STRIPES).map(|_| RwLock::new(())).collect();
+        Ok(Extents { fs, dir: dir.into(), extent_bytes, inner: Mutex::new(inner), stripes })
     }
 
-    fn data_path(&self, id: u64) -> PathBuf {
-        self.dir.join(format!("extent.{id}"))
-    }
-    fn sums_path(&self, id: u64) -> PathBuf {
-        self.dir.join(format!("extent.{id}.sums"))
+    /// Ids of the extents that have a file of sums, whatever a checkpoint says.
+    pub fn with_sums(fs: &dyn Files, dir: &Path) -> io::Result<BTreeSet<u64>> {
+        let id = |name: &String| name.strip_prefix("extent.")?.strip_suffix(".sums")?.parse().ok();
+        Ok(fs.names(dir)?.iter().filter_map(id).collect())
     }
 
-    fn get(&mut self, id: u64) -> io::Result<&mut Extent> {
-        if !self.open.contains_key(&id) {
-            let path = self.data_path(id);
-            let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path)?;
-            let blocks = (self.extent_bytes / BLOCK_BYTES) as usize;
-            let mut sums = vec![0u32; blocks];
-            match fs::read(self.sums_path(id)) {
-                Ok(bytes) => {
-                    let body = check_sums(&self.sums_path(id), &bytes).map_err(io::Error::other)?;
-                    for (s, b) in sums.iter_mut().zip(body.chunks_exact(4)) {
-                        *s = u32::from_be_bytes(b.try_into().expect("4"));
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("nobody panics with it")
+    }
+    fn stripe(&self, id: u64) -> &RwLock<()> {
+        &self.stripes[id as usize % STRIPES]
+    }
+    fn path(&self, id: u64, kind: Kind) -> PathBuf {
+        match kind {
+            Kind::Data => self.dir.join(format!("extent.{id}")),
+            Kind::Sums => self.dir.join(format!("extent.{id}.sums")),
+        }
+    }
+    fn blocks(&self) -> u64 {
+        self.extent_bytes / BLOCK_BYTES
+    }
+
+    fn file(&self, id: u64, kind: Kind) -> io::Result<Arc<dyn DiskFile>> {
+        if let Some(file) = self.inner().files.get((id, kind)) {
+            return Ok(file);
+        }
+        let file = self.fs.open(&self.path(id, kind), kind == Kind::Data)?;
+        self.inner().files.insert((id, kind), file.clone());
+        Ok(file)
+    }
+
+    // ---- sums ----
+
+    /// The sums of some blocks of an extent whose stripe the caller holds.
+    fn sums_of(&self, id: u64, blocks: std::ops::Range<u64>) -> io::Result<Vec<u32>> {
+        loop {
+            let mut out = Vec::with_capacity((blocks.end - blocks.start) as usize);
+            let mut missing = None;
+            let epoch = {
+                let mut inner = self.inner();
+                let mut page: Option<(usize, Arc<Page>)> = None;
+                for block in blocks.clone() {
+                    if let Some(sum) = inner.above(id, block as u32) {
+                        out.push(sum);
+                        continue;
                     }
+                    let number = block as usize / SUMS_PER_PAGE;
+                    if page.as_ref().is_none_or(|(n, _)| *n != number) {
+                        match inner.pages.get((id, number)) {
+                            Some(p) => page = Some((number, p)),
+                            None => {
+                                missing = Some(number);
+                                break;
+                            }
+                        }
+                    }
+                    let (_, page) = page.as_ref().expect("just found");
+                    out.push(page[block as usize % SUMS_PER_PAGE]);
                 }
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(e),
+                inner.epoch
+            };
+            let Some(number) = missing else { return Ok(out) };
+            let page = Arc::new(self.load(id, number)?);
+            let mut inner = self.inner();
+            if inner.epoch == epoch {
+                inner.pages.insert((id, number), page);
             }
-            self.open.insert(id, Extent { file, sums });
         }
-        Ok(self.open.get_mut(&id).expect("just opened"))
     }
 
-    /// Writes bytes and their checksums; nothing is synced. `None` stands for zeros up to `length`.
-    pub fn write(&mut self, id: u64, offset: u64, length: u64, data: Option<&[u8]>) -> io::Result<()> {
-        self.changed.insert(id);
-        let extent_bytes = self.extent_bytes;
-        let e = self.get(id)?;
-        match data {
-            Some(data) => e.file.write_all_at(data, offset)?,
-            None => zero(e, offset, length)?,
+    /// A page of sums as it is on disk. Those of a file that is missing, or is none, are bad: only blocks that a
+    /// checkpoint never knew are holes.
+    fn load(&self, id: u64, page: usize) -> io::Result<Page> {
+        let path = self.path(id, Kind::Sums);
+        let file = match self.file(id, Kind::Sums) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(sums::page_of(BAD)),
+            Err(e) => return Err(e),
+        };
+        match sums::look(&*file, &path, id, sums::pages_of(self.blocks()))? {
+            Found::Lost => Ok(sums::page_of(BAD)),
+            Found::Whole(all) => {
+                let mut out = sums::page_of(HOLE);
+                let from = all.len().min(page * SUMS_PER_PAGE);
+                out.iter_mut().zip(&all[from..]).for_each(|(o, s)| *o = *s);
+                Ok(out)
+            }
+            Found::Pages(there) if !there[page] => Ok(sums::page_of(HOLE)),
+            Found::Pages(_) => {
+                Ok(sums::read_page(&*file, id, page)?.map_or_else(|| sums::page_of(BAD), |(_, _, sums)| sums))
+            }
         }
-        let end = (offset + length).min(extent_bytes);
-        let mut block_bytes = [0u8; BLOCK_BYTES as usize];
-        for block in offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES) {
-            let start = block * BLOCK_BYTES;
-            let whole = start >= offset && start + BLOCK_BYTES <= end;
-            e.sums[block as usize] = match data {
-                Some(data) if whole => {
-                    let from = (start - offset) as usize;
-                    sum(&data[from..from + BLOCK_BYTES as usize])
-                }
-                None if whole => 0,
-                _ => {
-                    read_or_zeros(&e.file, &mut block_bytes, start)?;
-                    sum(&block_bytes)
-                }
-            };
-        }
-        Ok(())
     }
+
+    // ---- blocks ----
 
     /// Reads and checks. Bytes outside of blocks that were written are zeros.
-    pub fn read(&mut self, id: u64, offset: u64, length: u64) -> Result<Vec<u8>, ReadError> {
-        let io = |source| ReadError::Io { extent: id, source };
-        let first = offset / BLOCK_BYTES * BLOCK_BYTES;
-        let last = (offset + length).next_multiple_of(BLOCK_BYTES);
-        let e = self.get(id).map_err(io)?;
-        let mut bytes = vec![0u8; (last - first) as usize];
-        let range = (first / BLOCK_BYTES) as usize..(last / BLOCK_BYTES) as usize;
-        if e.sums[range].iter().any(|s| *s != 0) {
-            read_or_zeros(&e.file, &mut bytes, first).map_err(io)?;
+    ///
+    /// # Errors
+    /// `Bad` where blocks of the range are damaged, `Io` where the files cannot be used.
+    pub fn read(&self, id: u64, offset: u64, length: u64) -> Result<Vec<u8>, ReadError> {
+        assert!(offset + length <= self.extent_bytes, "a range lies in its extent");
+        let _held = self.stripe(id).read().expect("nobody panics with it");
+        let first = offset / BLOCK_BYTES;
+        let last = (offset + length).div_ceil(BLOCK_BYTES);
+        let (mut bytes, bad) =
+            self.read_blocks(id, first..last, Old::Checked).map_err(|source| ReadError::Io { extent: id, source })?;
+        if !bad.is_empty() {
+            return Err(ReadError::Bad { extent: id, blocks: bad });
         }
+        let from = (offset - first * BLOCK_BYTES) as usize;
+        bytes.truncate(from + length as usize);
+        if from > 0 {
+            bytes.drain(..from);
+        }
+        Ok(bytes)
+    }
+
+    /// One block, as the journal keeps it.
+    ///
+    /// # Errors
+    /// The files cannot be used.
+    pub fn block(&self, id: u64, block: u64) -> io::Result<Block> {
+        let _held = self.stripe(id).read().expect("nobody panics with it");
+        self.one_block(id, block, Old::Checked)
+    }
+
+    fn one_block(&self, id: u64, block: u64, old: Old) -> io::Result<Block> {
+        if self.sums_of(id, block..block + 1)? == [HOLE] {
+            return Ok(Block::Hole);
+        }
+        let (bytes, bad) = self.read_blocks(id, block..block + 1, old)?;
+        Ok(if bad.is_empty() { Block::Good(bytes) } else { Block::Bad })
+    }
+
+    /// Whole blocks and the numbers of those that are bad, which are zeros here.
+    fn read_blocks(&self, id: u64, blocks: std::ops::Range<u64>, old: Old) -> io::Result<(Vec<u8>, Vec<u64>)> {
+        let sums = self.sums_of(id, blocks.clone())?;
+        let mut bytes = vec![0u8; sums.len() * BLOCK_BYTES as usize];
+        let mut bad = Vec::new();
+        if sums.iter().all(|s| *s == HOLE) {
+            return Ok((bytes, bad));
+        }
+        let file = self.file(id, Kind::Data)?;
+        let unreadable = self.read_sectors(&*file, &mut bytes, blocks.start)?;
         for (i, block) in bytes.chunks_exact_mut(BLOCK_BYTES as usize).enumerate() {
-            let number = first / BLOCK_BYTES + i as u64;
-            match e.sums[number as usize] {
-                0 => block.fill(0),
-                want if want != sum(block) => return Err(ReadError::Checksum { extent: id, block: number }),
-                _ => {}
+            let number = blocks.start + i as u64;
+            match sums[i] {
+                HOLE => block.fill(0),
+                want => {
+                    let believed = old == Old::Believed && want != BAD;
+                    if unreadable.contains(&number) || (want != sum(block) && !believed) {
+                        block.fill(0);
+                        bad.push(number);
+                    }
+                }
             }
         }
-        let from = (offset - first) as usize;
-        bytes.truncate(from + length as usize);
-        Ok(bytes.split_off(from))
+        Ok((bytes, bad))
+    }
+
+    /// Fills the buffer; zeros after the end of the file. Returns the blocks that the disk cannot read (EIO).
+    fn read_sectors(&self, file: &dyn DiskFile, bytes: &mut [u8], first: u64) -> io::Result<Vec<u64>> {
+        match file.read_at(bytes, first * BLOCK_BYTES) {
+            Ok(n) => {
+                bytes[n..].fill(0);
+                return Ok(Vec::new());
+            }
+            Err(e) if !is_bad_sector(&e) => return Err(e),
+            Err(_) => {}
+        }
+        let mut unreadable = Vec::new();
+        for (i, block) in bytes.chunks_exact_mut(BLOCK_BYTES as usize).enumerate() {
+            let number = first + i as u64;
+            match file.read_at(block, number * BLOCK_BYTES) {
+                Ok(n) => block[n..].fill(0),
+                Err(e) if is_bad_sector(&e) => unreadable.push(number),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(unreadable)
+    }
+
+    /// Writes bytes and notes their sums; nothing is synced. `None` stands for zeros up to `length`. Returns the
+    /// blocks that were left as they are: they are bad, and the write covers them only in part.
+    ///
+    /// # Errors
+    /// The files cannot be used.
+    pub fn write(&self, id: u64, offset: u64, length: u64, data: Option<&[u8]>, old: Old) -> io::Result<Vec<u64>> {
+        let end = offset + length;
+        assert!(end <= self.extent_bytes, "a range lies in its extent");
+        assert!(data.is_none_or(|d| d.len() as u64 == length), "as many bytes as the range is long");
+        if length == 0 {
+            return Ok(Vec::new());
+        }
+        let _held = self.stripe(id).write().expect("nobody panics with it");
+        let mut bad = Vec::new();
+        let mut changed: Vec<(u32, u32)> = Vec::new();
+        let mut writes: Vec<(u64, Cow<[u8]>)> = Vec::new();
+        let whole = offset.div_ceil(BLOCK_BYTES)..end / BLOCK_BYTES;
+        let mut partial = vec![offset / BLOCK_BYTES, (end - 1) / BLOCK_BYTES];
+        partial.dedup();
+        partial.retain(|b| !whole.contains(b));
+        for block in partial {
+            let mut bytes = match self.one_block(id, block, old)? {
+                Block::Hole => vec![0; BLOCK_BYTES as usize],
+                Block::Good(bytes) => bytes,
+                Block::Bad => {
+                    bad.push(block);
+                    continue;
+                }
+            };
+            let start = block * BLOCK_BYTES;
+            let (from, to) = (offset.max(start), end.min(start + BLOCK_BYTES));
+            let target = &mut bytes[(from - start) as usize..(to - start) as usize];
+            match data {
+                Some(data) => target.copy_from_slice(&data[(from - offset) as usize..(to - offset) as usize]),
+                None => target.fill(0),
+            }
+            changed.push((block as u32, sum(&bytes)));
+            writes.push((start, bytes.into()));
+        }
+        let file = self.file(id, Kind::Data)?;
+        if !whole.is_empty() {
+            let start = whole.start * BLOCK_BYTES;
+            let to = whole.end * BLOCK_BYTES;
+            match data {
+                Some(data) => {
+                    let piece = &data[(start - offset) as usize..(to - offset) as usize];
+                    let sums = piece.chunks_exact(BLOCK_BYTES as usize).map(sum);
+                    changed.extend(whole.clone().map(|b| b as u32).zip(sums));
+                    writes.push((start, piece.into()));
+                }
+                None => {
+                    changed.extend(whole.clone().map(|b| (b as u32, HOLE)));
+                    file.discard(start, to - start);
+                }
+            }
+        }
+        for (offset, bytes) in writes {
+            file.write_at(&bytes, offset)?;
+        }
+        let mut inner = self.inner();
+        let overlay = inner.active.entry(id).or_default();
+        overlay.removed = false;
+        overlay.sums.extend(changed);
+        Ok(bad)
+    }
+
+    /// Says of a block that its content is unknown.
+    pub fn mark_bad(&self, id: u64, block: u64) {
+        let _held = self.stripe(id).write().expect("nobody panics with it");
+        self.inner().active.entry(id).or_default().sums.insert(block as u32, BAD);
     }
 
     /// Empties an extent.
-    pub fn wipe(&mut self, id: u64) -> io::Result<()> {
-        self.changed.insert(id);
-        let e = self.get(id)?;
-        e.sums.fill(0);
-        e.file.set_len(0)
+    ///
+    /// # Errors
+    /// The file cannot be used.
+    pub fn wipe(&self, id: u64) -> io::Result<()> {
+        self.empty(id, false)
     }
 
-    pub fn remove(&mut self, id: u64) -> io::Result<()> {
-        self.open.remove(&id);
-        self.changed.remove(&id);
-        for path in [self.data_path(id), self.sums_path(id)] {
-            match fs::remove_file(path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
+    /// Empties an extent; its files go with the next checkpoint.
+    ///
+    /// # Errors
+    /// The file cannot be used.
+    pub fn remove(&self, id: u64) -> io::Result<()> {
+        self.empty(id, true)
+    }
+
+    fn empty(&self, id: u64, removed: bool) -> io::Result<()> {
+        let _held = self.stripe(id).write().expect("nobody panics with it");
+        match self.fs.open(&self.path(id, Kind::Data), false) {
+            Ok(file) => file.set_len(0)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+        let overlay = Overlay { emptied: true, removed, sums: BTreeMap::new() };
+        self.inner().active.insert(id, overlay);
+        Ok(())
+    }
+
+    // ---- checkpoints ----
+
+    /// Takes what changed since the last time, for `persist` and `finish`.
+    pub fn freeze(&self) -> Arc<Frozen> {
+        let mut inner = self.inner();
+        assert!(inner.frozen.is_none(), "one checkpoint at a time");
+        let frozen = Arc::new(Frozen { overlays: std::mem::take(&mut inner.active) });
+        inner.frozen = Some(frozen.clone());
+        frozen
+    }
+
+    /// Makes one extent of a checkpoint durable, but for the names of its files. Meanwhile it may be written to.
+    ///
+    /// # Errors
+    /// The files cannot be used.
+    pub fn persist(&self, frozen: &Frozen, id: u64) -> io::Result<()> {
+        let overlay = &frozen.overlays[&id];
+        if overlay.removed {
+            return self.unlink(id);
+        }
+        if !overlay.sums.is_empty() {
+            self.file(id, Kind::Data)?.sync()?;
+        }
+        let pages = sums::pages_of(self.blocks());
+        let changed = |page: usize, sums: &mut Page| {
+            let first = page * SUMS_PER_PAGE;
+            for (block, sum) in overlay.sums.range(first as u32..(first + SUMS_PER_PAGE) as u32) {
+                sums[*block as usize - first] = *sum;
             }
+        };
+        let touched: BTreeSet<usize> = overlay.sums.keys().map(|b| *b as usize / SUMS_PER_PAGE).collect();
+        let mut all: BTreeMap<usize, Page> = BTreeMap::new();
+        let fresh = overlay.emptied || !self.inner().durable.contains(&id);
+        if !fresh {
+            if let Some(file) = self.in_place(id, pages, &touched)? {
+                for page in touched {
+                    let newest = sums::read_page(&*file, id, page)?;
+                    let (generation, slot, mut sums) = newest.unwrap_or_else(|| (1, 0, sums::page_of(BAD)));
+                    changed(page, &mut sums);
+                    sums::write_page(&*file, id, page, (generation, slot), &sums)?;
+                }
+                return file.sync();
+            }
+            for page in 0..pages {
+                let sums = self.load(id, page)?;
+                if sums.iter().any(|s| *s != HOLE) {
+                    all.insert(page, sums);
+                }
+            }
+        }
+        for page in touched {
+            changed(page, all.entry(page).or_insert_with(|| sums::page_of(HOLE)));
+        }
+        self.write_whole(id, pages, &all)
+    }
+
+    /// The file of sums, where it has all these pages.
+    fn in_place(&self, id: u64, pages: usize, touched: &BTreeSet<usize>) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        let path = self.path(id, Kind::Sums);
+        let file = match self.file(id, Kind::Sums) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        Ok(match sums::look(&*file, &path, id, pages)? {
+            Found::Pages(there) if touched.iter().all(|p| there[*p]) => Some(file),
+            _ => None,
+        })
+    }
+
+    fn write_whole(&self, id: u64, pages: usize, all: &BTreeMap<usize, Page>) -> io::Result<()> {
+        let path = self.path(id, Kind::Sums);
+        let new = path.with_extension("sums.tmp");
+        let file = self.fs.open(&new, true)?;
+        file.set_len(0)?;
+        sums::write_whole(&*file, id, pages, all)?;
+        self.fs.rename(&new, &path)?;
+        let mut inner = self.inner();
+        inner.files.remove((id, Kind::Sums));
+        inner.epoch += 1;
+        Ok(())
+    }
+
+    /// Unlinks the files of a removed extent, unless it is in use again.
+    fn unlink(&self, id: u64) -> io::Result<()> {
+        let _held = self.stripe(id).write().expect("nobody panics with it");
+        let mut inner = self.inner();
+        if inner.active.get(&id).is_some_and(|o| !o.removed) {
+            return Ok(());
+        }
+        for kind in [Kind::Data, Kind::Sums] {
+            inner.files.remove((id, kind));
+            self.fs.remove_if_there(&self.path(id, kind))?;
         }
         Ok(())
     }
 
-    /// Makes everything written so far durable, checksums included.
-    pub fn checkpoint(&mut self) -> io::Result<()> {
-        for id in std::mem::take(&mut self.changed) {
-            let path = self.sums_path(id);
-            let e = self.get(id)?;
-            fdatasync(&e.file)?;
-            let mut bytes = SUMS_MAGIC.to_vec();
-            bytes.extend_from_slice(&VERSION.to_be_bytes());
-            e.sums.iter().for_each(|s| bytes.extend_from_slice(&s.to_be_bytes()));
-            let total = crc32c::crc32c(&bytes);
-            bytes.extend_from_slice(&total.to_be_bytes());
-            write_atomically(&path, &bytes)?;
-        }
-        Ok(())
+    /// Makes the names of files durable.
+    ///
+    /// # Errors
+    /// The folder cannot be synced.
+    pub fn sync_names(&self) -> io::Result<()> {
+        self.fs.sync_dir(&self.dir)
     }
-}
 
-fn check_sums<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a [u8], DiskError> {
-    let damaged = || DiskError::Damaged { path: path.into(), offset: 0 };
-    if bytes.len() < 16 || bytes[..8] != SUMS_MAGIC {
-        return Err(damaged());
-    }
-    let version = u32::from_be_bytes(bytes[8..12].try_into().expect("4"));
-    if version > VERSION {
-        return Err(DiskError::Newer { path: path.into(), version, known: VERSION });
-    }
-    let (body, total) = bytes.split_at(bytes.len() - 4);
-    if crc32c::crc32c(body).to_be_bytes() != total {
-        return Err(damaged());
-    }
-    Ok(&body[12..])
-}
-
-fn read_or_zeros(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-    let mut at = 0;
-    while at < buffer.len() {
-        match file.read_at(&mut buffer[at..], offset + at as u64)? {
-            0 => {
-                buffer[at..].fill(0);
-                return Ok(());
+    /// The checkpoint is durable: what it wrote is what lies on disk.
+    pub fn finish(&self, frozen: &Frozen) {
+        let mut inner = self.inner();
+        for (id, overlay) in &frozen.overlays {
+            if overlay.removed {
+                inner.durable.remove(id);
+            } else {
+                inner.durable.insert(*id);
             }
-            n => at += n,
+            if overlay.emptied {
+                inner.pages.remove_all(|(i, _)| i == id);
+            }
+            let touched: BTreeSet<usize> = overlay.sums.keys().map(|b| *b as usize / SUMS_PER_PAGE).collect();
+            touched.into_iter().for_each(|page| inner.pages.remove((*id, page)));
         }
+        inner.epoch += 1;
+        inner.frozen = None;
     }
-    Ok(())
+
+    /// Blocks of an extent that hold something, bad ones included, in runs of neighbours.
+    ///
+    /// # Errors
+    /// The sums cannot be read.
+    pub fn filled(&self, id: u64) -> io::Result<Vec<std::ops::Range<u64>>> {
+        let _held = self.stripe(id).read().expect("nobody panics with it");
+        let sums = self.sums_of(id, 0..self.blocks())?;
+        let mut runs: Vec<std::ops::Range<u64>> = Vec::new();
+        for (block, _) in sums.iter().enumerate().filter(|(_, s)| **s != HOLE) {
+            let block = block as u64;
+            match runs.last_mut() {
+                Some(run) if run.end == block => run.end += 1,
+                _ => runs.push(block..block + 1),
+            }
+        }
+        Ok(runs)
+    }
 }
 
-fn zero(e: &Extent, offset: u64, length: u64) -> io::Result<()> {
-    use rustix::fs::{fallocate, FallocateFlags};
-    let punched = fallocate(&e.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length);
-    if punched.is_ok() {
-        return Ok(());
+impl Inner {
+    /// The sum of a block, where it is not that of the page on disk.
+    fn above(&self, id: u64, block: u32) -> Option<u32> {
+        for overlay in [self.active.get(&id), self.frozen.as_ref().and_then(|f| f.overlays.get(&id))] {
+            let Some(overlay) = overlay else { continue };
+            if let Some(sum) = overlay.sums.get(&block) {
+                return Some(*sum);
+            }
+            if overlay.emptied {
+                return Some(HOLE);
+            }
+        }
+        (!self.durable.contains(&id)).then_some(HOLE)
     }
-    // A file system without holes.
-    let zeros = vec![0u8; 1 << 20];
-    let mut at = offset;
-    while at < offset + length {
-        let n = (offset + length - at).min(zeros.len() as u64);
-        e.file.write_all_at(&zeros[..n as usize], at)?;
-        at += n;
-    }
-    Ok(())
+}
+
+/// The disk cannot read these sectors, as opposed to the file not being usable at all.
+fn is_bad_sector(e: &io::Error) -> bool {
+    e.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_written_is_read_and_a_flipped_bit_is_noticed() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut e = Extents::open(dir.path(), 1 << 20).unwrap();
-        e.write(1, 5000, 10_000, Some(&[7; 10_000])).unwrap();
-        e.write(1, 8192, 4096, None).unwrap();
-        e.checkpoint().unwrap();
-        let mut e = Extents::open(dir.path(), 1 << 20).unwrap();
-        let back = e.read(1, 4999, 10_002).unwrap();
-        assert_eq!((back[0], back[1], back[10_000], back[10_001]), (0, 7, 7, 0));
-        assert!(back[8192 - 4999..12288 - 4999].iter().all(|b| *b == 0));
-        let file = OpenOptions::new().write(true).open(dir.path().join("extent.1")).unwrap();
-        file.write_all_at(&[8], 5001).unwrap();
-        assert!(matches!(e.read(1, 5000, 10), Err(ReadError::Checksum { block: 1, .. })));
-        e.wipe(1).unwrap();
-        assert_eq!(e.read(1, 5000, 2).unwrap(), [0, 0]);
-    }
-}
+mod tests;

@@ -4,74 +4,97 @@
 //! Therefore a broken *last* batch is a torn tail, whose content nobody was told is durable; a broken
 //! batch with an intact later one is damage.
 
-use crate::{at, sync_dir, DiskError};
-use rustix::fs::fdatasync;
-use std::fs::{self, File, OpenOptions};
+use crate::files::{DiskFile, Files};
+use crate::{at, DiskError};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-pub const VERSION: u32 = 1;
+/// Of version 1 were batches without images of the blocks that they change in part.
+pub const VERSION: u32 = 2;
 const FILE_MAGIC: [u8; 8] = *b"TRVTJRNL";
 const FILE_HEADER: usize = 16;
 const BATCH_MAGIC: [u8; 4] = *b"TVJB";
 const BATCH_HEADER: usize = 24;
 /// Zeros are written ahead in steps of this: a sync of written blocks is the fastest.
-const AHEAD_BYTES: u64 = 16 << 20;
+pub const AHEAD_BYTES: u64 = 16 << 20;
+/// Zeros are written in pieces of this size.
+const ZEROS_BYTES: u64 = 1 << 20;
 
 pub struct Journal {
+    fs: Arc<dyn Files>,
     dir: PathBuf,
-    file: File,
+    file: Arc<dyn DiskFile>,
     segment: u64,
     position: u64,
     allocated: u64,
+    ahead_bytes: u64,
     next_batch: u64,
 }
 
-/// What a journal holds at start: the payload of each batch, oldest first, with its segment.
-pub struct Contents {
-    pub batches: Vec<(u64, Vec<u8>)>,
-    pub torn: bool,
+/// A place in the journal: the first batch that is needed, and the segment that begins with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct From {
+    pub segment: u64,
+    pub batch: u64,
 }
 
 fn segment_path(dir: &Path, segment: u64) -> PathBuf {
     dir.join(format!("journal.{segment:012}"))
 }
 
-fn segments(dir: &Path) -> Result<Vec<u64>, DiskError> {
-    let mut found: Vec<u64> = at(dir, fs::read_dir(dir))?
-        .filter_map(|e| e.ok()?.file_name().to_str()?.strip_prefix("journal.")?.parse().ok())
-        .collect();
+fn segments(fs: &dyn Files, dir: &Path) -> io::Result<Vec<u64>> {
+    let mut found: Vec<u64> = fs.names(dir)?.iter().filter_map(|n| n.strip_prefix("journal.")?.parse().ok()).collect();
     found.sort_unstable();
     Ok(found)
 }
 
 impl Journal {
-    /// Reads what is there and begins a new segment behind it.
-    pub fn open(dir: &Path) -> Result<(Journal, Contents), DiskError> {
-        at(dir, crate::make_dir(dir))?;
-        let found = segments(dir)?;
-        let mut contents = Contents { batches: Vec::new(), torn: false };
-        let mut next_batch = 1;
-        for (i, segment) in found.iter().enumerate() {
-            let path = segment_path(dir, *segment);
-            let bytes = at(&path, fs::read(&path))?;
-            let last = i + 1 == found.len();
-            next_batch = read_segment(&path, &bytes, *segment, next_batch, &mut contents)?;
-            if contents.torn && !last && segment_has_batches(dir, found[i + 1])? {
-                return Err(DiskError::Damaged { path, offset: bytes.len() });
-            }
+    /// Reads the batches from a place on, oldest first, and begins a new segment after them. `each` gets the
+    /// version of the segment and the batch's payload. Says whether an unfinished batch was cut off.
+    ///
+    /// # Errors
+    /// A segment cannot be read, is damaged, or is missing; or `each` fails.
+    pub fn open(
+        fs: Arc<dyn Files>,
+        dir: &Path,
+        from: From,
+        ahead_bytes: u64,
+        mut each: impl FnMut(u32, &[u8]) -> Result<(), DiskError>,
+    ) -> Result<(Journal, bool), DiskError> {
+        at(dir, fs.make_dir(dir))?;
+        let found = at(dir, segments(&*fs, dir))?;
+        let newest = found.last().copied().unwrap_or(0);
+        let needed: Vec<u64> = found.into_iter().filter(|s| *s >= from.segment).collect();
+        if from.segment > 0 && needed.first() != Some(&from.segment) {
+            return Err(DiskError::JournalMissing { path: segment_path(dir, from.segment) });
         }
-        let segment = found.last().map_or(1, |s| s + 1);
-        let file = at(dir, new_segment(dir, segment))?;
-        let journal =
-            Journal { dir: dir.into(), file, segment, position: FILE_HEADER as u64, allocated: 0, next_batch };
-        Ok((journal, contents))
+        let mut reader = Reader { next_batch: from.batch, first: from.segment == 0, torn: None };
+        for segment in needed {
+            let path = segment_path(dir, segment);
+            let bytes = at(&path, fs.read(&path))?;
+            if reader.torn.is_some() && batch_at(&bytes, FILE_HEADER).is_some() {
+                return Err(DiskError::Damaged { path, offset: FILE_HEADER });
+            }
+            reader.read(&path, &bytes, &mut each)?;
+        }
+        // Cut off for good: the batches after it go to a later segment, and would make it look like damage.
+        if let Some((path, offset)) = &reader.torn {
+            let cut = || {
+                let file = fs.open(path, false)?;
+                file.set_len(*offset as u64)?;
+                file.sync()
+            };
+            at(path, cut())?;
+        }
+        let segment = newest + 1;
+        let file = at(dir, new_segment(&*fs, dir, segment))?;
+        let next_batch = reader.next_batch.max(1);
+        let position = FILE_HEADER as u64;
+        let journal = Journal { fs, dir: dir.into(), file, segment, position, allocated: 0, ahead_bytes, next_batch };
+        Ok((journal, reader.torn.is_some()))
     }
 
-    pub fn segment(&self) -> u64 {
-        self.segment
-    }
     /// Bytes in the current segment.
     pub fn len(&self) -> u64 {
         self.position
@@ -80,117 +103,125 @@ impl Journal {
         self.position == FILE_HEADER as u64
     }
 
-    /// Appends one batch; it is on disk when this returns.
-    pub fn append(&mut self, payload: &[u8]) -> io::Result<()> {
-        let mut out = Vec::with_capacity(BATCH_HEADER + payload.len());
+    /// Appends one batch, in pieces; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// The segment cannot be written or synced; what it holds is unknown then.
+    pub fn append(&mut self, pieces: &[&[u8]]) -> io::Result<()> {
+        let length: usize = pieces.iter().map(|p| p.len()).sum();
+        let mut out = Vec::with_capacity(BATCH_HEADER + length);
         out.extend_from_slice(&BATCH_MAGIC);
-        out.extend_from_slice(&(payload.len() as u32).to_be_bytes());
+        out.extend_from_slice(&(length as u32).to_be_bytes());
         out.extend_from_slice(&self.next_batch.to_be_bytes());
-        let sum = crc32c::crc32c_append(crc32c::crc32c(&out), payload);
+        let sum = pieces.iter().fold(crc32c::crc32c(&out), |sum, p| crc32c::crc32c_append(sum, p));
         out.extend_from_slice(&sum.to_be_bytes());
         out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(payload);
+        pieces.iter().for_each(|p| out.extend_from_slice(p));
         let end = self.position + out.len() as u64;
         if end > self.allocated {
-            let to = end + AHEAD_BYTES;
-            let zeros = vec![0u8; 1 << 20];
+            let to = end + self.ahead_bytes;
+            let zeros = vec![0u8; ZEROS_BYTES.min(self.ahead_bytes) as usize];
             let mut at = self.position.max(self.allocated);
             while at < to {
-                self.file.write_all_at(&zeros, at)?;
+                self.file.write_at(&zeros, at)?;
                 at += zeros.len() as u64;
             }
             self.allocated = at;
         }
-        self.file.write_all_at(&out, self.position)?;
-        fdatasync(&self.file)?;
+        self.file.write_at(&out, self.position)?;
+        self.file.sync()?;
         self.position = end;
         self.next_batch += 1;
         Ok(())
     }
 
-    /// Begins a new segment; the old ones can be removed when nothing needs them.
-    pub fn rotate(&mut self) -> io::Result<()> {
+    /// Begins a new segment, and says from where on the journal is needed once everything before is elsewhere.
+    ///
+    /// # Errors
+    /// The segment cannot be made.
+    pub fn rotate(&mut self) -> io::Result<From> {
         self.segment += 1;
-        self.file = new_segment(&self.dir, self.segment)?;
+        self.file = new_segment(&*self.fs, &self.dir, self.segment)?;
         self.position = FILE_HEADER as u64;
         self.allocated = 0;
-        Ok(())
+        Ok(From { segment: self.segment, batch: self.next_batch })
     }
 
-    /// Removes the segments before this one.
-    pub fn remove_before(&self, segment: u64) -> io::Result<()> {
-        for s in segments(&self.dir).map_err(io::Error::other)? {
-            if s < segment {
-                fs::remove_file(segment_path(&self.dir, s))?;
+    /// Removes the segments of a journal before this place.
+    ///
+    /// # Errors
+    /// A segment cannot be removed.
+    pub fn remove_before(fs: &dyn Files, dir: &Path, from: From) -> io::Result<()> {
+        for s in segments(fs, dir)? {
+            if s < from.segment {
+                fs.remove(&segment_path(dir, s))?;
             }
         }
-        sync_dir(&self.dir)
+        fs.sync_dir(dir)
     }
 }
 
-fn new_segment(dir: &Path, segment: u64) -> io::Result<File> {
-    let file =
-        OpenOptions::new().create(true).truncate(true).read(true).write(true).open(segment_path(dir, segment))?;
+fn new_segment(fs: &dyn Files, dir: &Path, segment: u64) -> io::Result<Arc<dyn DiskFile>> {
+    let file = fs.open(&segment_path(dir, segment), true)?;
+    file.set_len(0)?;
     let mut header = FILE_MAGIC.to_vec();
     header.extend_from_slice(&VERSION.to_be_bytes());
     header.extend_from_slice(&[0; 4]);
-    file.write_all_at(&header, 0)?;
-    rustix::fs::fsync(&file)?;
-    sync_dir(dir)?;
+    file.write_at(&header, 0)?;
+    file.sync()?;
+    fs.sync_dir(dir)?;
     Ok(file)
 }
 
-fn segment_has_batches(dir: &Path, segment: u64) -> Result<bool, DiskError> {
-    let path = segment_path(dir, segment);
-    let bytes = at(&path, fs::read(&path))?;
-    Ok(batch_at(&bytes, FILE_HEADER).is_some())
+struct Reader {
+    next_batch: u64,
+    /// The first batch may have any number.
+    first: bool,
+    /// Where a batch is not whole.
+    torn: Option<(PathBuf, usize)>,
 }
 
-fn read_segment(
-    path: &Path,
-    bytes: &[u8],
-    segment: u64,
-    mut next_batch: u64,
-    contents: &mut Contents,
-) -> Result<u64, DiskError> {
-    if bytes.len() < FILE_HEADER || bytes[..8] != FILE_MAGIC {
-        if bytes.len() >= FILE_HEADER && bytes[..8] != [0; 8] {
-            return Err(DiskError::Damaged { path: path.into(), offset: 0 });
-        }
-        // A crash while the segment was made.
-        return Ok(next_batch);
-    }
-    let version = u32::from_be_bytes(bytes[8..12].try_into().expect("4"));
-    if version > VERSION {
-        return Err(DiskError::Newer { path: path.into(), version, known: VERSION });
-    }
-    let mut offset = FILE_HEADER;
-    loop {
-        match batch_at(bytes, offset) {
-            Some((number, payload)) => {
-                let wanted = if contents.batches.is_empty() { number } else { next_batch };
-                if number != wanted {
-                    return Err(DiskError::Damaged { path: path.into(), offset });
-                }
-                contents.batches.push((segment, payload.to_vec()));
-                next_batch = number + 1;
-                offset += BATCH_HEADER + payload.len();
+impl Reader {
+    fn read(
+        &mut self,
+        path: &Path,
+        bytes: &[u8],
+        each: &mut impl FnMut(u32, &[u8]) -> Result<(), DiskError>,
+    ) -> Result<(), DiskError> {
+        if bytes.len() < FILE_HEADER || bytes[..8] != FILE_MAGIC {
+            if bytes.len() >= FILE_HEADER && bytes[..8] != [0; 8] {
+                return Err(DiskError::Damaged { path: path.into(), offset: 0 });
             }
-            None => {
-                let rest = &bytes[offset.min(bytes.len())..];
-                if rest.iter().all(|b| *b == 0) {
-                    return Ok(next_batch);
-                }
-                let later = (1..rest.len().saturating_sub(BATCH_HEADER)).any(|i| {
-                    rest[i..i + 4] == BATCH_MAGIC && batch_at(bytes, offset + i).is_some_and(|(n, _)| n > next_batch)
-                });
-                if later {
-                    return Err(DiskError::Damaged { path: path.into(), offset });
-                }
-                contents.torn = true;
-                return Ok(next_batch);
-            }
+            // A crash while the segment was made.
+            return Ok(());
         }
+        let version = u32::from_be_bytes(bytes[8..12].try_into().expect("4"));
+        if version > VERSION {
+            return Err(DiskError::Newer { path: path.into(), version, known: VERSION });
+        }
+        let mut offset = FILE_HEADER;
+        while let Some((number, payload)) = batch_at(bytes, offset) {
+            if number != self.next_batch && !self.first {
+                return Err(DiskError::Damaged { path: path.into(), offset });
+            }
+            each(version, payload)?;
+            self.first = false;
+            self.next_batch = number + 1;
+            offset += BATCH_HEADER + payload.len();
+        }
+        let rest = &bytes[offset.min(bytes.len())..];
+        if rest.iter().all(|b| *b == 0) {
+            return Ok(());
+        }
+        let later = (1..rest.len().saturating_sub(BATCH_HEADER)).any(|i| {
+            let number = batch_at(bytes, offset + i).map(|(n, _)| n);
+            rest[i..i + 4] == BATCH_MAGIC && number.is_some_and(|n| self.first || n > self.next_batch)
+        });
+        if later {
+            return Err(DiskError::Damaged { path: path.into(), offset });
+        }
+        self.torn = Some((path.into(), offset));
+        Ok(())
     }
 }
 
@@ -209,40 +240,74 @@ fn batch_at(bytes: &[u8], offset: usize) -> Option<(u64, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::System;
+    use std::fs::OpenOptions;
+    use std::os::unix::fs::FileExt;
 
+    fn open(dir: &Path, from: From) -> Result<(Journal, Vec<Vec<u8>>, bool), DiskError> {
+        let mut batches = Vec::new();
+        let (journal, torn) = Journal::open(Arc::new(System), dir, from, AHEAD_BYTES, |_, b| {
+            batches.push(b.to_vec());
+            Ok(())
+        })?;
+        Ok((journal, batches, torn))
+    }
     fn payloads(dir: &Path) -> Result<Vec<Vec<u8>>, DiskError> {
-        Ok(Journal::open(dir)?.1.batches.into_iter().map(|(_, p)| p).collect())
+        open(dir, From::default()).map(|(_, batches, _)| batches)
     }
 
     #[test]
     fn batches_come_back_over_segments_and_a_torn_tail_is_dropped() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut j, _) = Journal::open(dir.path()).unwrap();
-        j.append(b"one").unwrap();
-        j.append(b"two").unwrap();
-        j.rotate().unwrap();
-        j.append(b"three").unwrap();
-        let (path, end) = (segment_path(dir.path(), j.segment()), j.len());
+        let (mut j, ..) = open(dir.path(), From::default()).unwrap();
+        j.append(&[b"o", b"ne"]).unwrap();
+        j.append(&[b"two"]).unwrap();
+        let from = j.rotate().unwrap();
+        j.append(&[b"three"]).unwrap();
+        let (path, end) = (segment_path(dir.path(), j.segment), j.len());
         drop(j);
         let file = OpenOptions::new().write(true).open(&path).unwrap();
         file.write_all_at(&BATCH_MAGIC, end).unwrap();
-        assert_eq!(payloads(dir.path()).unwrap(), [b"one".to_vec(), b"two".to_vec(), b"three".to_vec()]);
+        // What was cut off is no damage at later starts, after which other batches follow.
+        for last in [b"four".to_vec(), b"five".to_vec()] {
+            let (mut j, batches, torn) = open(dir.path(), Default::default()).unwrap();
+            assert_eq!(batches[..3], [b"one".to_vec(), b"two".to_vec(), b"three".to_vec()]);
+            assert_eq!(torn, last == b"four");
+            j.append(&[&last]).unwrap();
+        }
+        let (_, batches, _) = open(dir.path(), from).unwrap();
+        assert_eq!(batches, [b"three".to_vec(), b"four".to_vec(), b"five".to_vec()]);
+    }
+
+    #[test]
+    fn a_journal_that_lacks_what_is_needed_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut j, ..) = open(dir.path(), From::default()).unwrap();
+        j.append(&[b"one"]).unwrap();
+        let from = j.rotate().unwrap();
+        j.append(&[b"two"]).unwrap();
+        let path = segment_path(dir.path(), j.segment);
+        drop(j);
+        let later = From { batch: from.batch + 1, ..from };
+        assert!(matches!(open(dir.path(), later), Err(DiskError::Damaged { .. })));
+        std::fs::remove_file(path).unwrap();
+        assert!(matches!(open(dir.path(), from), Err(DiskError::JournalMissing { .. })));
     }
 
     #[test]
     fn damage_in_the_middle_and_a_newer_version_are_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut j, _) = Journal::open(dir.path()).unwrap();
-        j.append(b"one").unwrap();
-        j.append(b"two").unwrap();
-        let path = segment_path(dir.path(), j.segment());
+        let (mut j, ..) = open(dir.path(), From::default()).unwrap();
+        j.append(&[b"one"]).unwrap();
+        j.append(&[b"two"]).unwrap();
+        let path = segment_path(dir.path(), j.segment);
         drop(j);
         let file = OpenOptions::new().write(true).open(&path).unwrap();
         file.write_all_at(b"X", (FILE_HEADER + BATCH_HEADER) as u64).unwrap();
         assert!(matches!(payloads(dir.path()), Err(DiskError::Damaged { .. })));
         file.write_all_at(b"o", (FILE_HEADER + BATCH_HEADER) as u64).unwrap();
         assert_eq!(payloads(dir.path()).unwrap().len(), 2);
-        file.write_all_at(&2u32.to_be_bytes(), 8).unwrap();
+        file.write_all_at(&(VERSION + 1).to_be_bytes(), 8).unwrap();
         assert!(matches!(payloads(dir.path()), Err(DiskError::Newer { .. })));
     }
 }

@@ -1,10 +1,18 @@
-//! Disks as the node uses them: a journal of batches, and extent files with a checksum per block.
+//! Disks as the node uses them: a journal of batches, extent files with a checksum per block, small states by key,
+//! and `store`, which keeps the three in step.
 //!
-//! Neither knows what is in it.
+//! None knows what is in it.
 
 pub mod extents;
+pub mod files;
 pub mod journal;
+mod lru;
 pub mod open_files;
+#[cfg(test)]
+mod simulated;
+pub mod states;
+pub mod store;
+mod sums;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -18,10 +26,17 @@ pub enum DiskError {
     #[error("{path}: written by a newer version ({version}) of this program, which reads {known}")]
     Newer { path: PathBuf, version: u32, known: u32 },
     #[error(
-        "{path}: damaged at offset {offset}; what depends on it cannot be trusted. Move the role's folder away and start \
-         again: the node's copies are then rebuilt from those on the other nodes"
+        "{path}: damaged at offset {offset}; what depends on it cannot be trusted. Keep the folder: it may hold the last \
+         copy of an extent. Where the other nodes hold complete copies of everything, move it aside and start again; \
+         the node's copies are then rebuilt from theirs"
     )]
     Damaged { path: PathBuf, offset: usize },
+    #[error(
+        "{path} is missing, and a checkpoint says that it is needed: acknowledged writes are lost here. Put it back if it \
+         was moved. Keep the folder: it may hold the last copy of an extent. Where the other nodes hold complete \
+         copies of everything, move it aside and start again; the node's copies are then rebuilt from theirs"
+    )]
+    JournalMissing { path: PathBuf },
     #[error(
         "{path} is missing, and its folder holds {beside}: without this file nobody knows whose copies these are. Put \
          the file back; a new one would turn them into copies that no configuration names, and they may be the last"

@@ -1,5 +1,6 @@
 //! How many files this process may have open at a time, and errors that say so.
 
+use crate::files::OpenFailed;
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 use std::io;
 
@@ -26,7 +27,9 @@ pub fn limit() -> u64 {
 
 /// Adds the limit to an error that means that it is reached.
 pub fn explain(e: io::Error) -> io::Error {
-    match e.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+    let inner = e.get_ref().and_then(|i| i.downcast_ref::<OpenFailed>());
+    let code = inner.map_or(e.raw_os_error(), |i| i.e.raw_os_error());
+    match code.map(rustix::io::Errno::from_raw_os_error) {
         Some(rustix::io::Errno::MFILE) => io::Error::new(
             e.kind(),
             format!("{e}: this process may have {} files open; raise its limit (`ulimit -n`, LimitNOFILE=)", limit()),

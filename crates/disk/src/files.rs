@@ -1,0 +1,116 @@
+//! The file system as this crate uses it, so that tests can take the power away between any two calls.
+//!
+//! `System` is the operating system's; `simulated` keeps files in memory and forgets what was not synced.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// An open file. Nothing is durable before `sync`.
+pub trait DiskFile: Send + Sync {
+    /// Reads up to the end of the file; fewer bytes than asked for mean that it ends there.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    fn set_len(&self, bytes: u64) -> io::Result<()>;
+    /// Gives the space of a range back where the file system can; the content of the range is undefined after it.
+    fn discard(&self, offset: u64, length: u64);
+    /// Content and length are durable when this returns; the file's name is not.
+    fn sync(&self) -> io::Result<()>;
+}
+
+pub trait Files: Send + Sync {
+    /// Opens a file for reading and writing; `make` creates one that is missing.
+    fn open(&self, path: &Path, make: bool) -> io::Result<Arc<dyn DiskFile>>;
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    fn names(&self, dir: &Path) -> io::Result<Vec<String>>;
+    fn make_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Names that were made, changed or removed in the folder are durable when this returns.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Removes a file that may be missing.
+    fn remove_if_there(&self, path: &Path) -> io::Result<()> {
+        match self.remove(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The operating system's files.
+pub struct System;
+
+struct SystemFile(fs::File);
+
+impl DiskFile for SystemFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut at = 0;
+        while at < buffer.len() {
+            match self.0.read_at(&mut buffer[at..], offset + at as u64) {
+                Ok(0) => break,
+                Ok(n) => at += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(at)
+    }
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.0.set_len(bytes)
+    }
+    fn discard(&self, offset: u64, length: u64) {
+        use rustix::fs::{fallocate, FallocateFlags};
+        // A file system without holes keeps the space.
+        let _ = fallocate(&self.0, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length);
+    }
+    fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::fdatasync(&self.0)?)
+    }
+}
+
+impl Files for System {
+    fn open(&self, path: &Path, make: bool) -> io::Result<Arc<dyn DiskFile>> {
+        let file = OpenOptions::new().create(make).truncate(false).read(true).write(true).open(path);
+        match file {
+            Ok(file) => Ok(Arc::new(SystemFile(file))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(e),
+            Err(e) => Err(crate::open_files::explain(io::Error::new(e.kind(), OpenFailed { path: path.into(), e }))),
+        }
+    }
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        fs::read(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+    fn names(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            names.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        Ok(names)
+    }
+    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        crate::make_dir(dir)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        crate::sync_dir(dir)
+    }
+}
+
+/// Why a file could not be opened, with its name.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {e}")]
+pub struct OpenFailed {
+    path: std::path::PathBuf,
+    pub(crate) e: io::Error,
+}

@@ -1,0 +1,259 @@
+//! Small states by key, as of one place in the journal: a base file, and a file of changes per checkpoint.
+//!
+//! ```text
+//! base.000000000007    everything as of checkpoint 7
+//! delta.000000000008   what checkpoint 8 changed
+//! ```
+//!
+//! Each file appears whole or not at all, so that a checkpoint is durable once its file is. When the changes have
+//! become longer than the base, they are written together as a new base. A checkpoint thus costs what changed,
+//! and not what there is.
+
+use crate::files::Files;
+use crate::journal::From;
+use crate::{at, DiskError};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const MAGIC: [u8; 8] = *b"TRVTSTAT";
+const VERSION: u32 = 1;
+const HEAD: usize = 8 + 4 + 4 + 8 + 8 + 8 + 8;
+/// Bytes of changes that are kept beside a base that is shorter than this.
+const CHANGES_BYTES_MIN: u64 = 4 << 20;
+/// Files of changes beside a base; one more becomes a new base with them.
+const CHANGES_MAX: u64 = 64;
+const REMOVED: u32 = u32::MAX;
+
+/// What a key is about: two tables in one file, so that they change together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    pub table: u8,
+    pub id: u64,
+}
+
+pub type Changes = BTreeMap<Key, Option<Vec<u8>>>;
+
+pub struct States {
+    fs: Arc<dyn Files>,
+    dir: PathBuf,
+    newest: u64,
+    base: u64,
+    base_bytes: u64,
+    changes_bytes: u64,
+}
+
+/// What is on disk at the start.
+pub struct Loaded {
+    pub states: BTreeMap<Key, Vec<u8>>,
+    /// Where the journal goes on from here. None: there was no checkpoint.
+    pub from: Option<From>,
+}
+
+fn base_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("base.{number:012}"))
+}
+fn delta_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("delta.{number:012}"))
+}
+
+fn numbers(names: &[String], prefix: &str) -> Vec<u64> {
+    let mut found: Vec<u64> = names.iter().filter_map(|n| n.strip_prefix(prefix)?.parse().ok()).collect();
+    found.sort_unstable();
+    found
+}
+
+impl States {
+    /// # Errors
+    /// A file cannot be read, is damaged or missing, or a newer program wrote it.
+    pub fn open(fs: Arc<dyn Files>, dir: &Path) -> Result<(States, Loaded), DiskError> {
+        at(dir, fs.make_dir(dir))?;
+        let mut states = States { fs, dir: dir.into(), newest: 0, base: 0, base_bytes: 0, changes_bytes: 0 };
+        let loaded = states.load()?;
+        Ok((states, loaded))
+    }
+
+    fn load(&mut self) -> Result<Loaded, DiskError> {
+        let names = at(&self.dir, self.fs.names(&self.dir))?;
+        let base = numbers(&names, "base.").last().copied().unwrap_or(0);
+        let mut loaded = Loaded { states: BTreeMap::new(), from: None };
+        (self.newest, self.base, self.base_bytes, self.changes_bytes) = (base, base, 0, 0);
+        if base > 0 {
+            self.base_bytes = self.read(&base_path(&self.dir, base), base, &mut loaded)?;
+        }
+        for number in numbers(&names, "delta.").into_iter().filter(|n| *n > base) {
+            let path = delta_path(&self.dir, number);
+            if number != self.newest + 1 {
+                return Err(DiskError::Damaged { path: delta_path(&self.dir, self.newest + 1), offset: 0 });
+            }
+            self.changes_bytes += self.read(&path, number, &mut loaded)?;
+            self.newest = number;
+        }
+        Ok(loaded)
+    }
+
+    /// Applies a file to what was read before; returns its length.
+    fn read(&self, path: &Path, number: u64, loaded: &mut Loaded) -> Result<u64, DiskError> {
+        let bytes = at(path, self.fs.read(path))?;
+        let damaged = |offset| DiskError::Damaged { path: path.into(), offset };
+        let (body, total) = bytes.split_at_checked(bytes.len().saturating_sub(4)).ok_or_else(|| damaged(0))?;
+        if body.len() < HEAD || body[..8] != MAGIC {
+            return Err(damaged(0));
+        }
+        let version = u32_at(body, 8);
+        if version > VERSION {
+            return Err(DiskError::Newer { path: path.into(), version, known: VERSION });
+        }
+        if crc32c::crc32c(body).to_be_bytes() != total || u64_at(body, 16) != number {
+            return Err(damaged(0));
+        }
+        loaded.from = Some(From { segment: u64_at(body, 24), batch: u64_at(body, 32) });
+        let mut offset = HEAD;
+        for _ in 0..u64_at(body, 40) {
+            let head = body.get(offset..offset + 13).ok_or_else(|| damaged(offset))?;
+            let key = Key { table: head[0], id: u64_at(head, 1) };
+            let length = u32_at(head, 9);
+            offset += 13;
+            if length == REMOVED {
+                loaded.states.remove(&key);
+                continue;
+            }
+            let end = offset + length as usize;
+            let value = body.get(offset..end).ok_or_else(|| damaged(offset))?;
+            loaded.states.insert(key, value.to_vec());
+            offset = end;
+        }
+        Ok(bytes.len() as u64)
+    }
+
+    /// Makes changes durable, together with the place in the journal from which it is needed after them.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn commit(&mut self, from: From, changes: &Changes) -> io::Result<()> {
+        let number = self.newest + 1;
+        let entries = changes.iter().map(|(k, v)| (*k, v.as_deref()));
+        let path = delta_path(&self.dir, number);
+        let length = self.write(&path, number, from, changes.len(), entries)?;
+        self.newest = number;
+        self.changes_bytes += length;
+        let long = self.changes_bytes > self.base_bytes.max(CHANGES_BYTES_MIN);
+        if long || self.newest - self.base > CHANGES_MAX {
+            self.write_base().map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+
+    fn write_base(&mut self) -> Result<(), DiskError> {
+        let loaded = self.load()?;
+        let from = loaded.from.expect("a checkpoint was written before");
+        let entries = loaded.states.iter().map(|(k, v)| (*k, Some(v.as_slice())));
+        let path = base_path(&self.dir, self.newest);
+        let length = at(&path, self.write(&path, self.newest, from, loaded.states.len(), entries))?;
+        (self.base, self.base_bytes, self.changes_bytes) = (self.newest, length, 0);
+        let names = at(&self.dir, self.fs.names(&self.dir))?;
+        for n in numbers(&names, "delta.").into_iter().filter(|n| *n <= self.newest) {
+            at(&self.dir, self.fs.remove(&delta_path(&self.dir, n)))?;
+        }
+        for n in numbers(&names, "base.").into_iter().filter(|n| *n < self.newest) {
+            at(&self.dir, self.fs.remove(&base_path(&self.dir, n)))?;
+        }
+        Ok(())
+    }
+
+    fn write<'a>(
+        &self,
+        path: &Path,
+        number: u64,
+        from: From,
+        count: usize,
+        entries: impl Iterator<Item = (Key, Option<&'a [u8]>)>,
+    ) -> io::Result<u64> {
+        let mut out = MAGIC.to_vec();
+        out.extend_from_slice(&VERSION.to_be_bytes());
+        out.extend_from_slice(&[0; 4]);
+        for n in [number, from.segment, from.batch, count as u64] {
+            out.extend_from_slice(&n.to_be_bytes());
+        }
+        for (key, value) in entries {
+            out.push(key.table);
+            out.extend_from_slice(&key.id.to_be_bytes());
+            let length = value.map_or(REMOVED, |v| v.len() as u32);
+            out.extend_from_slice(&length.to_be_bytes());
+            out.extend_from_slice(value.unwrap_or_default());
+        }
+        let total = crc32c::crc32c(&out);
+        out.extend_from_slice(&total.to_be_bytes());
+        let new = path.with_extension("tmp");
+        let file = self.fs.open(&new, true)?;
+        file.set_len(0)?;
+        file.write_at(&out, 0)?;
+        file.sync()?;
+        self.fs.rename(&new, path)?;
+        self.fs.sync_dir(&self.dir)?;
+        Ok(out.len() as u64)
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_be_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::System;
+
+    fn key(id: u64) -> Key {
+        Key { table: 0, id }
+    }
+
+    #[test]
+    fn changes_come_back_and_become_a_base_when_they_are_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut states, loaded) = States::open(Arc::new(System), dir.path()).unwrap();
+        assert!(loaded.from.is_none());
+        let big = vec![7u8; 1 << 20];
+        for n in 1..=12u64 {
+            let mut changes: Changes = [(key(n), Some(big.clone())), (key(n - 1), None)].into();
+            changes.insert(key(100), Some(vec![n as u8]));
+            states.commit(From { segment: n, batch: 10 * n }, &changes).unwrap();
+        }
+        let (_, loaded) = States::open(Arc::new(System), dir.path()).unwrap();
+        assert_eq!(loaded.from, Some(From { segment: 12, batch: 120 }));
+        assert_eq!(loaded.states.keys().map(|k| k.id).collect::<Vec<_>>(), [12, 100]);
+        assert_eq!(loaded.states[&key(100)], [12]);
+        let names = System.names(dir.path()).unwrap();
+        assert!(names.iter().any(|n| n.starts_with("base.")) && names.len() < 7, "{names:?}");
+    }
+
+    #[test]
+    fn damage_a_hole_and_a_newer_version_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || States::open(Arc::new(System), dir.path()).map(|_| ());
+        let (mut states, _) = States::open(Arc::new(System), dir.path()).unwrap();
+        for n in 1..=3 {
+            states.commit(From { segment: n, batch: n }, &[(key(n), Some(vec![1]))].into()).unwrap();
+        }
+        let path = delta_path(dir.path(), 2);
+        let good = std::fs::read(&path).unwrap();
+        for at in [0, 20, good.len() - 1] {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            std::fs::write(&path, &bad).unwrap();
+            assert!(matches!(open(), Err(DiskError::Damaged { .. })));
+        }
+        let mut newer = good.clone();
+        newer[11] = 9;
+        std::fs::write(&path, &newer).unwrap();
+        assert!(matches!(open(), Err(DiskError::Newer { .. })));
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(open(), Err(DiskError::Damaged { .. })));
+        std::fs::write(&path, &good).unwrap();
+        assert!(open().is_ok());
+    }
+}
