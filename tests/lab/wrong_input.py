@@ -92,7 +92,7 @@ def damaged():
     journal = newest(data + "/node1/chunk/journal/journal.*")
     for what, path, at, words in (
         ("chunk journal", journal, 6000, ("damaged",)),
-        ("chunk checkpoint", data + "/node1/chunk/checkpoint", 1, ("damaged",)),
+        ("chunk checkpoint", newest(data + "/node1/chunk/states/*"), 1, ("damaged",)),
         ("ZooKeeper log", newest(data + "/node1/coordination/version-2/log.*"), 3000, ("damaged",)),
     ):
         kept = open(path, "rb").read()

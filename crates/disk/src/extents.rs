@@ -32,7 +32,7 @@ const STRIPES: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// Blocks of the range that are bad; the others are not.
-    #[error("extent {extent}: {} of its blocks are damaged, the first is block {}", blocks.len(), blocks[0])]
+    #[error("extent {extent}, block {}: the checksum does not match ({} damaged blocks in the range)", blocks[0], blocks.len())]
     Bad { extent: u64, blocks: Vec<u64> },
     #[error("extent {extent}: {source}")]
     Io { extent: u64, source: io::Error },
@@ -231,21 +231,29 @@ impl Extents {
     /// # Errors
     /// `Bad` where blocks of the range are damaged, `Io` where the files cannot be used.
     pub fn read(&self, id: u64, offset: u64, length: u64) -> Result<Vec<u8>, ReadError> {
+        match self.read_marked(id, offset, length) {
+            Ok((bytes, bad)) if bad.is_empty() => Ok(bytes),
+            Ok((_, blocks)) => Err(ReadError::Bad { extent: id, blocks }),
+            Err(source) => Err(ReadError::Io { extent: id, source }),
+        }
+    }
+
+    /// As `read`, with the numbers of the blocks that are damaged, whose bytes are zeros here.
+    ///
+    /// # Errors
+    /// The files cannot be used.
+    pub fn read_marked(&self, id: u64, offset: u64, length: u64) -> io::Result<(Vec<u8>, Vec<u64>)> {
         assert!(offset + length <= self.extent_bytes, "a range lies in its extent");
         let _held = self.stripe(id).read().expect("nobody panics with it");
         let first = offset / BLOCK_BYTES;
         let last = (offset + length).div_ceil(BLOCK_BYTES);
-        let (mut bytes, bad) =
-            self.read_blocks(id, first..last, Old::Checked).map_err(|source| ReadError::Io { extent: id, source })?;
-        if !bad.is_empty() {
-            return Err(ReadError::Bad { extent: id, blocks: bad });
-        }
+        let (mut bytes, bad) = self.read_blocks(id, first..last, Old::Checked)?;
         let from = (offset - first * BLOCK_BYTES) as usize;
         bytes.truncate(from + length as usize);
         if from > 0 {
             bytes.drain(..from);
         }
-        Ok(bytes)
+        Ok((bytes, bad))
     }
 
     /// One block, as the journal keeps it.

@@ -206,3 +206,6 @@ fn apply(extents: &Extents, old: Old, effect: &Effect) -> std::io::Result<Vec<(u
     }
     Ok(bad)
 }
+
+#[cfg(test)]
+mod tests;

@@ -416,6 +416,19 @@ pub struct Responder {
 }
 
 impl Responder {
+    /// One whose answers come out of the channel, without the frame around them.
+    #[cfg(test)]
+    pub(crate) fn of_test() -> (Responder, mpsc::UnboundedReceiver<Vec<u8>>) {
+        let (out, mut frames) = mpsc::unbounded_channel::<Vec<u8>>();
+        let (bodies, answers) = mpsc::unbounded_channel();
+        std::thread::spawn(move || {
+            while let Some(frame) = frames.blocking_recv() {
+                let _ = bodies.send(frame[17..].to_vec());
+            }
+        });
+        (Responder { call: 1, kind: 1, out }, answers)
+    }
+
     pub fn answer(self, message: &impl prost::Message) {
         let body = message.encode_to_vec();
         let mut frame = Vec::with_capacity(17 + body.len());

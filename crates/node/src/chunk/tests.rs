@@ -1,0 +1,123 @@
+use super::*;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+use trivet_storage::replication::replica::Replica;
+
+const BLOCK: u64 = 4096;
+const LIMIT: Duration = Duration::from_secs(60);
+
+struct Copies(Chunk);
+
+impl Copies {
+    fn open(dir: &Path) -> Copies {
+        Copies(Chunk::open(dir).unwrap())
+    }
+    /// Returns when the threads have ended, and with them the checkpoint that was begun last.
+    fn close(self) {
+        let extents = Arc::downgrade(&self.0.extents);
+        drop(self);
+        let began = Instant::now();
+        while extents.strong_count() > 0 {
+            assert!(began.elapsed() < LIMIT);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    fn ask(&self, lease: u64, op: ChunkOp) -> ChunkResult {
+        let replica = self.0.replica_id().to_vec();
+        let request = ChunkRequest { eid: 1, replica, epoch: 1, lease, op: Some(op) };
+        let (responder, mut answers) = Responder::of_test();
+        self.0.handle(&request.encode_to_vec().into(), responder);
+        let answer = answers.blocking_recv().unwrap();
+        ChunkAnswer::decode(&answer[..]).unwrap().result.unwrap()
+    }
+    fn seal(&self, lease: u64) -> ChunkResult {
+        self.ask(lease, ChunkOp::Seal(Seal { create: true, first: 1, ..Default::default() }))
+    }
+    fn write(&self, lease: u64, seq: u64, offset: u64, data: Vec<u8>) {
+        let record = Record {
+            pos: Pos::new(lease, 1, seq),
+            stable: Pos::new(lease, 1, seq - 1),
+            ranges: vec![Range { offset, length: data.len() as u64, ..Default::default() }],
+            data: data.into(),
+            ..Default::default()
+        };
+        assert!(matches!(self.ask(lease, ChunkOp::Write(record)), ChunkResult::Done(_)));
+    }
+    fn read(&self, lease: u64, offset: u64, length: u64) -> ChunkResult {
+        self.ask(lease, ChunkOp::Read(Read { offset, length }))
+    }
+}
+
+#[test]
+fn copies_outlive_their_process_and_a_read_is_refused_to_who_lost_the_promise() {
+    let dir = tempfile::tempdir().unwrap();
+    let copies = Copies::open(dir.path());
+    assert!(matches!(copies.seal(1), ChunkResult::Sealed(_)));
+    copies.write(1, 1, 100, vec![7; 5000]);
+    let back = copies.read(1, 99, 3);
+    assert!(matches!(&back, ChunkResult::Data(d) if d.data[..] == [0, 7, 7]), "{back:?}");
+    assert!(matches!(copies.seal(2), ChunkResult::Sealed(_)));
+    assert!(matches!(copies.read(1, 99, 3), ChunkResult::Refused(_)));
+    copies.close();
+    let copies = Copies::open(dir.path());
+    let sealed = copies.seal(3);
+    assert!(matches!(&sealed, ChunkResult::Sealed(s) if s.records.len() == 1), "{sealed:?}");
+    assert!(matches!(copies.read(3, 99, 3), ChunkResult::Data(d) if d.data[..] == [0, 7, 7]));
+}
+
+#[test]
+fn a_small_write_does_not_hide_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let copies = Copies::open(dir.path());
+    copies.seal(1);
+    copies.write(1, 1, 0, vec![7; 2 * BLOCK as usize]);
+    copies.close();
+    // A start writes what it replays into a checkpoint.
+    Copies::open(dir.path()).close();
+    let file = std::fs::OpenOptions::new().write(true).open(dir.path().join("extents/extent.1")).unwrap();
+    file.write_all_at(&[8], BLOCK + 100).unwrap();
+    let copies = Copies::open(dir.path());
+    copies.seal(2);
+    copies.write(2, 1, BLOCK + 2000, vec![9; 10]);
+    assert!(matches!(copies.read(2, BLOCK, 10), ChunkResult::Damaged(_)));
+}
+
+#[test]
+fn a_checkpoint_of_an_older_program_is_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Whole {
+        #[prost(uint32, tag = "1")]
+        version: u32,
+        #[prost(message, repeated, tag = "2")]
+        replicas: Vec<Replica>,
+    }
+    let record = Record {
+        pos: Pos::new(1, 1, 1),
+        ranges: vec![Range { offset: 10, length: 3, ..Default::default() }],
+        data: Bytes::from_static(b"abc"),
+        ..Default::default()
+    };
+    let replica = Replica {
+        eid: 1,
+        promise_epoch: 1,
+        promise_lease: 1,
+        top: Pos::new(1, 1, 1),
+        window: vec![record],
+        version: 1,
+        ..Default::default()
+    };
+    let mut bytes = Whole { version: 1, replicas: vec![replica] }.encode_to_vec();
+    let sum = crc32c::crc32c(&bytes);
+    bytes.extend_from_slice(&sum.to_be_bytes());
+    std::fs::write(dir.path().join("replica-id"), [5; 16]).unwrap();
+    std::fs::write(dir.path().join("checkpoint"), bytes).unwrap();
+    for lease in [2, 3] {
+        let copies = Copies::open(dir.path());
+        assert!(matches!(copies.seal(1), ChunkResult::Refused(_)) || lease == 2);
+        assert!(matches!(copies.seal(lease), ChunkResult::Sealed(s) if s.top == Pos::new(1, 1, 1)));
+        assert!(matches!(copies.read(lease, 9, 5), ChunkResult::Data(d) if d.data[..] == *b"\0abc\0"));
+        copies.close();
+    }
+    assert!(!dir.path().join("checkpoint").exists());
+}
