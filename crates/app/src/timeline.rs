@@ -83,27 +83,19 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 fn tell(args: &Args) -> anyhow::Result<bool> {
     let mut reader = Reader::default();
+    reader.year = this_year();
     if args.live {
         live(&mut reader, args)?;
     } else {
         read(&mut reader, args)?;
     }
-    let (heads, dropped) = (reader.heads, reader.dropped);
+    let heads = reader.heads;
     let (facts, files) = reader.finish();
-    for complaint in &facts.complaints {
-        eprintln!("trivet timeline: {complaint}");
-    }
-    for name in &facts.unknown {
-        eprintln!("trivet timeline: {name}: nothing in it says which server wrote it; name it node1.log, say");
-    }
     if facts.entries.is_empty() {
+        for complaint in &facts.complaints {
+            eprintln!("trivet timeline: {}", complaint.text(language(args.lang)));
+        }
         anyhow::bail!("{heads} lines with a time, and none of them says anything about a ZooKeeper ensemble");
-    }
-    if dropped > 0 {
-        eprintln!(
-            "trivet timeline: {dropped} facts beyond the first {} were left out",
-            trivet_forensics::nodes::FACTS_MAX
-        );
     }
     let mut found = analyse(facts, files);
     if let Some(zone) = &args.zone {
@@ -115,6 +107,12 @@ fn tell(args: &Args) -> anyhow::Result<bool> {
     Ok(!found.story.outages.is_empty() || found.story.departures.iter().any(|d| d.leader.is_none()))
 }
 
+/// For dates that name no year.
+fn this_year() -> Option<i64> {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+    time::long(i64::try_from(since.as_millis()).ok()?).get(..4)?.parse().ok()
+}
+
 fn read(reader: &mut Reader, args: &Args) -> anyhow::Result<()> {
     if args.paths.is_empty() {
         if io::stdin().is_terminal() {
@@ -124,16 +122,21 @@ fn read(reader: &mut Reader, args: &Args) -> anyhow::Result<()> {
         return input::lines(reader, io::stdin().lock()).context("standard input");
     }
     let mut files = Vec::new();
+    let mut skipped = input::Skipped::default();
     for path in &args.paths {
-        input::find(path, 0, &mut files)?;
+        input::find(path, 0, &mut files, &mut skipped)?;
     }
     let progress = progress::Progress::over(&files);
     let limits = input::Limits::default();
     for path in &files {
         if let Err(e) = input::file(reader, path, &progress, &limits) {
             // The rest is analysed all the same.
-            reader.complain(format!("{}: not read behind line {}: {e}", path.display(), reader.line_of_file()));
+            reader.not_read(&path.display().to_string(), &e.to_string());
         }
+    }
+    limits.skipped.borrow_mut().add_all(skipped);
+    if let Some(complaint) = limits.skipped.borrow().complaint() {
+        reader.complain(complaint);
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use crate::line::Head;
 use crate::own;
+use crate::time::LogMillis;
 
 /// Why a connection to the leader, or to a follower, ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub struct Vote {
 pub enum Fact {
     Starts {
         id: Option<u32>,
+        /// The last line before the process began to start.
+        after: Option<LogMillis>,
     },
     TickMs(u64),
     SyncLimit(u64),
@@ -167,7 +170,7 @@ pub fn fact(head: &Head<'_>) -> Option<Fact> {
             _ => None,
         },
         "QuorumPeerMain" if m.starts_with("Starting quorum peer") => {
-            Some(Fact::Starts { id: number_behind(m, "myid=").map(|n| n as u32) })
+            Some(Fact::Starts { id: number_behind(m, "myid=").map(|n| n as u32), after: None })
         }
         "FastLeaderElection" if m.starts_with("Notification: ") => vote(&m[14..]).map(Fact::Vote),
         "Follower" | "Observer" if m.starts_with("Exception when ") => Some(Fact::LostLeader(Cause::Unknown)),

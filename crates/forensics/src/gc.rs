@@ -22,6 +22,10 @@ pub fn line(text: &str) -> Option<GcLine> {
     if !zone.starts_with(['+', '-']) || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
+    // Others put a zone behind their times, too.
+    if !rest[5..].starts_with("][") && !rest[5..].starts_with(": ") {
+        return None;
+    }
     let rest = rest[5..].trim_start_matches([']', ':']);
     let zone = format!("{}:{}", &zone[..3], &zone[3..]);
     let seconds = rest.rsplit_once(" secs]").and_then(|(r, _)| r.rsplit([' ', ',', '=']).next()?.parse::<f64>().ok());

@@ -1,19 +1,27 @@
 //! What happened to a ZooKeeper ensemble, from the logs of its servers.
 //!
-//! `line` takes lines apart (layouts of Apache ZooKeeper 3.4 to 3.9, prefixes of log viewers), `facts` understands
-//! messages, `nodes` sorts entries by the server that wrote them, `story` puts the servers' facts on one clock and
+//! `reader` takes lines in: `prefixes` and envelopes (`json_lines`, `csv`) off, apart by one row of the table of `layouts`
+//! with times of any form (`stamp`). `facts` understands messages, `identity` says who wrote a log, `nodes` sorts entries, `story` puts the servers' facts on one clock and
 //! finds roles, quorums and outages, `report` tells it. No input or output beyond lines that are handed in.
 
+pub mod complaints;
+mod csv;
 pub mod facts;
 pub mod gc;
+pub mod identity;
+pub mod json_lines;
+pub mod layouts;
 pub mod line;
 pub mod narrow;
 pub mod nodes;
 pub mod own;
 pub mod paths;
+pub mod prefixes;
+pub mod reader;
 pub mod report;
 pub mod silence;
 pub mod skew;
+pub mod stamp;
 pub mod story;
 pub mod time;
 pub mod verdict;
@@ -38,7 +46,7 @@ pub struct Analysis {
     /// The last line of each server.
     pub ends: BTreeMap<u32, time::LogMillis>,
     /// What is wrong with the inputs, a line each.
-    pub complaints: Vec<String>,
+    pub complaints: Vec<complaints::Complaint>,
     /// What the clocks are ahead of UTC, as `+08:00`; empty: nobody knows.
     pub zone: String,
 }
@@ -55,7 +63,7 @@ pub fn analyse(mut facts: Facts, files: Vec<String>) -> Analysis {
     // Our own processes write UTC; of Java's the collector's lines name the zone.
     let zone = match facts.zones.first() {
         _ if !story.own.is_empty() && story.own == story.read => "Z".into(),
-        Some(zone) if facts.zones.len() == 1 => zone.clone(),
+        Some(zone) if facts.zones.len() == 1 && (facts.zone.is_some() || !facts.named_zone) => zone.clone(),
         _ => String::new(),
     };
     Analysis { story, files, offsets, late, unheard, silent, verdict, ends, complaints: facts.complaints, zone }

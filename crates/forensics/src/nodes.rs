@@ -1,29 +1,22 @@
-//! Lines become facts of servers: who wrote each entry, and where it stands.
+//! Entries of all inputs become facts of servers: who wrote each, in the order of their times, each once.
 
-use crate::facts::{self, Fact};
-use crate::gc;
-use crate::line::{self, Head, LINE_BYTES_MAX};
-use crate::own;
+use crate::complaints::{at_place, Complaint};
+use crate::facts::Fact;
+use crate::identity::{self, Unnamed};
 use crate::time::LogMillis;
 use crate::versions::{self, Build, Seen};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Servers have numbers up to 255.
-const ID_MAX: u32 = 255;
+pub use crate::reader::Reader;
+
 /// Facts that are kept; of a log with more, the rest is counted and told.
 pub const FACTS_MAX: usize = 4_000_000;
-/// A log that says nothing for so long has a hole, which may mean something.
-const HOLE_MS: i64 = 2_000;
+/// A log that says nothing for this long, in milliseconds, has a hole, which may mean something.
+pub const HOLE_MS: i64 = 2_000;
 /// Log gaps that are kept of one log; further ones are not reported.
-const HOLES_MAX: usize = 10_000;
-/// Threads race to the log by less than this; beyond it a clock was set back, or its zone changed.
-const BACK_MS: i64 = 25 * 60_000;
-/// Java's collector pauses all the time; this is long.
-const PAUSE_MS: u64 = 1_000;
-/// Zones that lines of the collector name; more than one is none.
-const ZONES_MAX: usize = 8;
-/// Complaints about inputs that are kept.
-const COMPLAINTS_MAX: usize = 50;
+pub const HOLES_MAX: usize = 10_000;
+/// Steps back of a log's clock that are told, a log.
+const BACKS_TOLD_MAX: usize = 3;
 
 /// A line of an input, as the report names it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,39 +37,32 @@ pub struct Entry {
 
 /// What is known of one input, or of one prefix within it.
 #[derive(Debug, Default)]
-struct Stream {
-    /// How often the threads' names say which server it is.
-    ids: BTreeMap<u32, u64>,
+pub struct Stream {
+    pub file: u32,
+    pub prefix: String,
+    /// How often the lines say which server it is.
+    pub ids: BTreeMap<u32, u64>,
+    /// Servers of which the lines speak as of others.
+    pub others: BTreeSet<u32>,
+    pub voters: BTreeSet<u32>,
+    pub first: LogMillis,
     /// Its last line with a time.
-    end: (LogMillis, Place),
+    pub end: (LogMillis, Place),
     /// Times without a line.
-    holes: Vec<(LogMillis, LogMillis)>,
-    statements: Seen,
-    entries: Vec<(Option<u32>, Entry)>,
-}
-
-/// Takes lines in, file after file.
-#[derive(Default)]
-pub struct Reader {
-    pub files: Vec<String>,
-    pub lines: u64,
-    /// Entries with a time, whatever they say.
-    pub heads: u64,
-    /// Facts beyond `FACTS_MAX`.
-    pub dropped: u64,
-    kept: usize,
-    streams: BTreeMap<(u32, String), Stream>,
-    /// The stream whose newest entry waits for its cause.
-    open: Option<(u32, String)>,
-    line: u32,
-    /// Lines with a time of the newest file.
-    heads_of_file: u64,
-    /// Where each server said first which address is its own.
-    addresses: BTreeMap<u32, (String, Place)>,
-    /// What is wrong with the inputs, a line each, for people.
-    complaints: Vec<String>,
-    /// As the collector's lines name them.
-    zones: BTreeSet<String>,
+    pub holes: Vec<(LogMillis, LogMillis)>,
+    /// Where the time goes back: to when, from when, and the line.
+    pub backs: Vec<(LogMillis, LogMillis, Place)>,
+    pub statements: Seen,
+    pub entries: Vec<(Option<u32>, Entry)>,
+    /// The clock's step in the log: 1 ms or 1 s.
+    pub step_ms: u16,
+    /// Minutes ahead of UTC that the lines themselves name, and that a collector's times beside them show.
+    pub zone_min: Option<i32>,
+    pub beside_min: Option<i32>,
+    /// The last line before a process began to start, and when it did.
+    pub boot: Option<(Option<LogMillis>, LogMillis)>,
+    /// Its end could not be read.
+    pub broken: bool,
 }
 
 /// All facts, each with its server, in the order of their times.
@@ -87,16 +73,26 @@ pub struct Facts {
     pub addresses: BTreeMap<u32, String>,
     /// The last line of each server.
     pub ends: BTreeMap<u32, (LogMillis, Place)>,
+    /// The first line of each server.
+    pub begins: BTreeMap<u32, LogMillis>,
     /// Times in which a server's log has no line.
     pub holes: BTreeMap<u32, Vec<(LogMillis, LogMillis)>>,
     /// By the lines of the source code.
     pub builds: BTreeMap<u32, Build>,
     /// What is wrong with the inputs.
-    pub complaints: Vec<String>,
+    pub complaints: Vec<Complaint>,
     /// The zones of the logs' clocks, as far as any line names one.
     pub zones: BTreeSet<String>,
     /// Inputs of which nobody knows who wrote them.
     pub unknown: Vec<String>,
+    /// Servers whose logs' clocks go by more than a millisecond a step.
+    pub step_ms: BTreeMap<u32, u16>,
+    /// Servers whose log's end could not be read.
+    pub broken: BTreeSet<u32>,
+    /// Minutes ahead of UTC, where all logs say it.
+    pub zone: Option<i32>,
+    /// Some logs' own lines name a zone, and not only the collector's.
+    pub named_zone: bool,
 }
 
 impl Facts {
@@ -106,192 +102,244 @@ impl Facts {
         let end = self.entries.partition_point(|e| e.at <= to);
         &self.entries[first..end.max(first)]
     }
-}
 
-impl Reader {
-    pub fn file(&mut self, name: &str) {
-        self.end_of_file();
-        self.files.push(name.to_string());
-        self.open = None;
-        self.line = 0;
-        self.heads_of_file = 0;
-    }
-
-    fn end_of_file(&mut self) {
-        let Some(name) = self.files.last().filter(|_| self.heads_of_file == 0) else { return };
-        let what = match self.line {
-            0 => format!("{name}: it is empty"),
-            n => format!("{name}: none of its {n} lines begins as a log of ZooKeeper's, or of ours, does"),
-        };
-        self.complain(what);
-    }
-
-    /// Something about the inputs that people should know.
-    pub fn complain(&mut self, what: String) {
-        if self.complaints.len() < COMPLAINTS_MAX {
-            self.complaints.push(what);
-        }
-    }
-    /// The line of the newest file was longer than what is looked at.
-    pub fn was_cut(&mut self, length_bytes: u64) {
-        let name = self.files.last().cloned().unwrap_or_default();
-        self.complain(format!("{name}:{}: a line of {length_bytes} bytes, of which the beginning was read", self.line));
-    }
-
-    /// The next line of the file. Bytes that are no UTF-8 are replaced; of a line that is too long the beginning counts.
-    pub fn line(&mut self, bytes: &[u8]) {
-        self.lines += 1;
-        self.line = self.line.saturating_add(1);
-        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(LINE_BYTES_MAX)]);
-        let line::Prefixed { prefix, line } = line::unprefixed(&text);
-        let file = self.files.len().saturating_sub(1) as u32;
-        let place = Place { file, line: self.line };
-        if let Some((node, at, fact)) = line.strip_prefix('{').and_then(|_| own::record(line)) {
-            self.entry(prefix, place, at, Some(node));
-            return self.keep(prefix, place, at, Some(node), fact);
-        }
-        let Some(head) = line::head(line) else {
-            return match gc::line(line) {
-                Some(gc) => self.collected(prefix, place, gc),
-                None => self.continued(file, prefix, line),
-            };
-        };
-        let id = id_of(&head);
-        self.entry(prefix, place, head.at, id);
-        if let Some(statement) = versions::statement(&head) {
-            if let Some(stream) = self.streams.get_mut(&(file, prefix.to_string())) {
-                *stream.statements.entry(statement).or_default() += 1;
-            }
-        }
-        if let Some((id, address)) = id.and_then(|id| Some((id, address_of(&head)?))) {
-            self.address(id, address, place);
-        }
-        let fact = facts::fact(&head);
-        self.keep(prefix, place, head.at, id, fact);
-    }
-
-    /// The Java collector's log, in the server's own or beside it.
-    fn collected(&mut self, prefix: &str, place: Place, gc: gc::GcLine) {
-        self.entry(prefix, place, gc.at, None);
-        if self.zones.len() < ZONES_MAX {
-            self.zones.insert(gc.zone);
-        }
-        let pause = (gc.pause_ms >= PAUSE_MS).then_some(Fact::PauseMs(gc.pause_ms));
-        self.keep(prefix, place, gc.at, None, pause);
-    }
-
-    /// A line with a time.
-    fn entry(&mut self, prefix: &str, place: Place, at: LogMillis, id: Option<u32>) {
-        self.heads += 1;
-        self.heads_of_file += 1;
-        self.open = None;
-        let stream = self.streams.entry((place.file, prefix.to_string())).or_default();
-        let before = stream.end.0;
-        let begun = stream.end.1 != Place::default();
-        stream.end = (at, place);
-        if let Some(id) = id {
-            *stream.ids.entry(id).or_default() += 1;
-        }
-        if !begun {
-            return;
-        }
-        if at - before >= HOLE_MS && stream.holes.len() < HOLES_MAX {
-            stream.holes.push((before, at));
-        } else if before - at >= BACK_MS {
-            let minutes = (before - at + 30_000) / 60_000;
-            let name = &self.files[place.file as usize];
-            let text = format!(
-                "{name}:{}: the time goes back by {} h {} min here: another zone, or the clock was set; what is before and behind is not in order",
-                place.line, minutes / 60, minutes % 60
-            );
-            self.complain(text);
-        }
-    }
-
-    /// Two servers with one id are told apart by nobody.
-    fn address(&mut self, id: u32, address: String, place: Place) {
-        match self.addresses.get(&id) {
-            None => drop(self.addresses.insert(id, (address, place))),
-            Some((known, at)) if *known != address && at.file != place.file => {
-                let name = |p: &Place| format!("{}:{}", self.files[p.file as usize], p.line);
-                let text = format!("{}: server {id} is {address} here and {known} in {}", name(&place), name(at));
-                // Once a file.
-                if !self.complaints.iter().any(|c| c.ends_with(&text[text.find(": server").unwrap_or(0)..])) {
-                    self.complain(text);
-                }
-            }
-            Some(_) => {}
-        }
-    }
-
-    fn keep(&mut self, prefix: &str, place: Place, at: LogMillis, id: Option<u32>, fact: Option<Fact>) {
-        let Some(fact) = fact else { return };
-        if self.kept >= FACTS_MAX {
-            self.dropped += 1;
-            return;
-        }
-        self.kept += 1;
-        let key = (place.file, prefix.to_string());
-        if fact.wants_cause() {
-            self.open = Some(key.clone());
-        }
-        self.streams.entry(key).or_default().entries.push((id, Entry { at, node: 0, place, fact }));
-    }
-
-    /// The first exception behind a message is its cause.
-    fn continued(&mut self, file: u32, prefix: &str, line: &str) {
-        let Some(open) = self.open.as_ref().filter(|o| o.0 == file && o.1 == prefix) else { return };
-        let Some(cause) = facts::cause(line) else { return };
-        if let Some((_, entry)) = self.streams.get_mut(open).and_then(|s| s.entries.last_mut()) {
-            entry.fact.set_cause(cause);
-        }
-        self.open = None;
-    }
-
-    /// Lines of the newest file so far.
-    pub fn line_of_file(&self) -> u32 {
-        self.line
-    }
-
-    pub fn finish(mut self) -> (Facts, Vec<String>) {
-        self.end_of_file();
-        let addresses = self.addresses.into_iter().map(|(id, (address, _))| (id, address)).collect();
-        let mut facts = Facts { addresses, complaints: self.complaints, zones: self.zones, ..Default::default() };
+    pub(crate) fn sorted(mut self, mut streams: Vec<Stream>, files: &[String], hosts: &BTreeMap<String, u32>) -> Facts {
+        let owners = owners(&streams, files, hosts);
+        one_zone(&mut self, &mut streams, files);
         let mut statements: BTreeMap<u32, Seen> = BTreeMap::new();
-        for (key, stream) in self.streams {
-            let started = stream.entries.iter().find_map(|(_, e)| match e.fact {
-                Fact::Starts { id } => id,
-                Fact::Is { id } => Some(id),
-                _ => None,
-            });
-            let named = stream.ids.iter().max_by_key(|(_, n)| **n).map(|(id, _)| *id);
-            let whole = match stream.ids.len() {
-                0 => started.or_else(|| id_of_name(&key.1)).or_else(|| id_of_name(&self.files[key.0 as usize])),
-                1 => named,
-                // Several servers in one file: each entry must say whose it is.
-                _ => None,
-            };
+        let mut of_node: BTreeMap<u32, Vec<(LogMillis, LogMillis, Vec<(LogMillis, LogMillis)>)>> = BTreeMap::new();
+        let mut segments = Segments::default();
+        let mut spans: BTreeMap<u32, Vec<(LogMillis, LogMillis)>> = BTreeMap::new();
+        for (s, id) in streams.iter().zip(&owners) {
+            id.iter().for_each(|id| spans.entry(*id).or_default().push((s.first, s.end.0)));
+        }
+        for (mut stream, whole) in streams.into_iter().zip(owners) {
+            let name = &files[stream.file as usize];
             if whole.is_none() && stream.ids.is_empty() && !stream.entries.is_empty() {
-                facts.unknown.push(self.files[key.0 as usize].clone());
+                self.unknown.push(name.clone());
+                self.complaints.push(Complaint::NoServer { file: name.clone() });
+            }
+            for (at, before, place) in stream.backs.iter().take(BACKS_TOLD_MAX) {
+                let place = at_place(name, place.line);
+                self.complaints.push(Complaint::TimeBack { place, back_ms: before - at });
             }
             if let Some(id) = whole {
-                facts.holes.entry(id).or_default().extend(stream.holes);
+                let holes = std::mem::take(&mut stream.holes);
+                of_node.entry(id).or_default().push((stream.first, stream.end.0, holes));
                 let seen = statements.entry(id).or_default();
-                stream.statements.into_iter().for_each(|(s, n)| *seen.entry(s).or_default() += n);
+                std::mem::take(&mut stream.statements).into_iter().for_each(|(s, n)| *seen.entry(s).or_default() += n);
             }
-            for id in whole.into_iter().chain(stream.ids.into_keys()) {
-                let newest = facts.ends.entry(id).or_insert(stream.end);
+            for id in whole.into_iter().chain(stream.ids.keys().copied()) {
+                let newest = self.ends.entry(id).or_insert(stream.end);
                 *newest = (*newest).max(stream.end);
+                let oldest = self.begins.entry(id).or_insert(stream.first);
+                *oldest = (*oldest).min(stream.first);
+                if stream.step_ms > 1 {
+                    self.step_ms.insert(id, stream.step_ms);
+                }
+                if stream.broken {
+                    self.broken.insert(id);
+                }
             }
-            let entries = stream.entries.into_iter();
-            facts.entries.extend(entries.filter_map(|(own, e)| Some(Entry { node: own.or(whole)?, ..e })));
+            let entries: Vec<Entry> = std::mem::take(&mut stream.entries)
+                .into_iter()
+                .filter_map(|(own, e)| Some(Entry { node: own.or(whole)?, ..e }))
+                .collect();
+            let overlaps = !stream.backs.is_empty()
+                || whole.is_none_or(|id| {
+                    spans[&id].iter().filter(|s| s.0 < stream.end.0 && s.1 > stream.first).count() > 1
+                });
+            if overlaps {
+                segments.add(entries, &mut self);
+            } else {
+                self.entries.extend(entries);
+            }
         }
-        facts.builds = statements.iter().filter_map(|(id, seen)| Some((*id, versions::identify(seen)?))).collect();
-        facts.holes.values_mut().for_each(|h| h.sort_unstable());
-        // Threads race to the file: the sort is stable, and the order of equal times is the file's.
-        facts.entries.sort_by_key(|e| e.at);
-        said_twice(&mut facts.entries);
-        (facts, self.files)
+        segments.told(&mut self, files);
+        self.builds = statements.iter().filter_map(|(id, seen)| Some((*id, versions::identify(seen)?))).collect();
+        self.holes = of_node.into_iter().map(|(id, logs)| (id, holes(&logs))).collect();
+        self.sort();
+        said_twice(&mut self.entries);
+        self.starts();
+        self
+    }
+
+    /// Threads race to the file: the sort is stable, and the order of equal times is the file's. Of logs without
+    /// fractions of seconds what ends comes before what begins.
+    pub(crate) fn sort(&mut self) {
+        if self.step_ms.is_empty() {
+            return self.entries.sort_by_key(|e| e.at);
+        }
+        let rank = |fact: &Fact| match fact {
+            Fact::LostLeader(_) | Fact::GaveUpLead { .. } | Fact::Looks | Fact::LearnerLost { .. } => 0,
+            Fact::HasQuorum { .. } => 2,
+            Fact::Follows | Fact::Serves | Fact::Leads => 3,
+            _ => 1,
+        };
+        self.entries.sort_by_key(|e| (e.at, rank(&e.fact)));
+    }
+
+    /// The last line before each start may be in another file.
+    fn starts(&mut self) {
+        let mut last: BTreeMap<u32, LogMillis> = BTreeMap::new();
+        for e in &mut self.entries {
+            if let Fact::Starts { after, .. } = &mut e.fact {
+                *after = (*after).max(last.get(&e.node).copied());
+            }
+            last.insert(e.node, e.at);
+        }
+    }
+}
+
+/// Whose each stream is; none where each entry must say it, or nobody knows.
+fn owners(streams: &[Stream], files: &[String], hosts: &BTreeMap<String, u32>) -> Vec<Option<u32>> {
+    let said = |stream: &Stream| {
+        let started = stream.entries.iter().find_map(|(_, e)| match e.fact {
+            Fact::Starts { id, .. } => id,
+            Fact::Is { id } => Some(id),
+            _ => None,
+        });
+        match stream.ids.len() {
+            0 => started,
+            1 => stream.ids.keys().next().copied(),
+            _ => None,
+        }
+    };
+    let file = |s: &Stream| files[s.file as usize].as_str();
+    let name = |s: &Stream| if s.prefix.is_empty() { file(s).to_string() } else { s.prefix.clone() };
+    let mut out: Vec<Option<u32>> = streams.iter().map(said).collect();
+    let known: Vec<(String, u32)> = streams.iter().zip(&out).filter_map(|(s, id)| Some((name(s), (*id)?))).collect();
+    let open: Vec<usize> = (0..streams.len()).filter(|i| out[*i].is_none() && streams[*i].ids.is_empty()).collect();
+    let unnamed: Vec<Unnamed<'_>> = open
+        .iter()
+        .map(|i| &streams[*i])
+        .map(|s| Unnamed { prefix: &s.prefix, file: file(s), others: &s.others, voters: &s.voters })
+        .collect();
+    for (at, id) in open.into_iter().zip(identity::guess(&unnamed, &known, hosts)) {
+        out[at] = id;
+    }
+    out
+}
+
+/// Logs that name different zones are put on one clock: the one of most of them.
+fn one_zone(facts: &mut Facts, streams: &mut [Stream], files: &[String]) {
+    let with_entries = || streams.iter().filter(|s| !s.entries.is_empty());
+    let zones: BTreeSet<i32> = with_entries().filter_map(|s| s.zone_min.or(s.beside_min)).collect();
+    let name = |zone: i32| match zone {
+        0 => "Z".to_string(),
+        z => format!("{}{:02}:{:02}", if z < 0 { '-' } else { '+' }, z.abs() / 60, z.abs() % 60),
+    };
+    let names = |of: &dyn Fn(&&Stream) -> bool| -> Vec<String> {
+        let mut names: Vec<String> = with_entries().filter(of).map(|s| files[s.file as usize].clone()).collect();
+        names.dedup();
+        names.truncate(crate::complaints::NAMES_MAX);
+        names
+    };
+    let (with, without) = (names(&|s| s.zone_min.is_some()), names(&|s| s.zone_min.or(s.beside_min).is_none()));
+    if !with.is_empty() && !without.is_empty() && with != without {
+        facts.complaints.push(Complaint::ZonesMixed { with, without });
+    }
+    let Some(first) = zones.first().copied() else { return };
+    facts.zones.insert(name(first));
+    facts.named_zone = true;
+    if zones.len() == 1 && with_entries().all(|s| s.zone_min.or(s.beside_min).is_some()) {
+        facts.zone = Some(first);
+    }
+    for s in streams.iter_mut() {
+        let shift = s.zone_min.or(s.beside_min).map_or(0, |zone| i64::from(first - zone) * 60_000);
+        if shift == 0 {
+            continue;
+        }
+        s.first += shift;
+        s.end.0 += shift;
+        s.holes.iter_mut().for_each(|h| *h = (h.0 + shift, h.1 + shift));
+        s.entries.iter_mut().for_each(|(_, e)| {
+            e.at += shift;
+            if let Fact::Starts { after: Some(after), .. } = &mut e.fact {
+                *after += shift;
+            }
+        });
+    }
+}
+
+/// Times without a line in any of a server's logs.
+fn holes(logs: &[(LogMillis, LogMillis, Vec<(LogMillis, LogMillis)>)]) -> Vec<(LogMillis, LogMillis)> {
+    let mut out = Vec::new();
+    for (at, (_, _, holes)) in logs.iter().enumerate() {
+        for hole in holes {
+            let silent =
+                |(other, (first, last, theirs)): (usize, &(LogMillis, LogMillis, Vec<(LogMillis, LogMillis)>))| {
+                    let outside = *last <= hole.0 || *first >= hole.1;
+                    let near = &theirs[..theirs.partition_point(|h| h.0 <= hole.0)];
+                    other == at || outside || near.last().is_some_and(|h| h.1 >= hole.1)
+                };
+            if logs.iter().enumerate().all(silent) {
+                out.push(*hole);
+            }
+        }
+    }
+    out.sort_unstable();
+    out.dedup();
+    out
+}
+
+/// Entries of logs that overlap: a file that was given twice, or a log and its rotated copy. What one stretch of a log
+/// says several times stays; what another stretch says again does not.
+#[derive(Default)]
+struct Segments {
+    /// How often each entry was said in one stretch.
+    seen: BTreeMap<(u32, LogMillis), Vec<(Fact, usize, u32)>>,
+    twice: BTreeMap<(u32, u32), usize>,
+}
+
+/// Within a stretch of a log its clock goes back by less.
+const STRETCH_MS: i64 = 1_000;
+/// So many entries that are there twice are no accident.
+const TWICE_MIN: usize = 3;
+
+impl Segments {
+    fn add(&mut self, entries: Vec<Entry>, facts: &mut Facts) {
+        let mut rest = entries.into_iter().peekable();
+        let mut newest = LogMillis::MIN;
+        let mut counts: BTreeMap<(u32, LogMillis), Vec<(Fact, usize)>> = BTreeMap::new();
+        while let Some(e) = rest.next() {
+            if newest != LogMillis::MIN && e.at < newest - STRETCH_MS {
+                counts.clear();
+                newest = e.at;
+            }
+            newest = newest.max(e.at);
+            let key = (e.node, e.at);
+            let here = counts.entry(key).or_default();
+            let n = match here.iter_mut().find(|(fact, _)| *fact == e.fact) {
+                Some((_, n)) => {
+                    *n += 1;
+                    *n
+                }
+                None => {
+                    here.push((e.fact.clone(), 1));
+                    1
+                }
+            };
+            let all = self.seen.entry(key).or_default();
+            match all.iter_mut().find(|(fact, ..)| *fact == e.fact) {
+                Some((_, most, _)) if n > *most => *most = n,
+                Some((_, _, file)) => {
+                    *self.twice.entry((e.place.file, *file)).or_default() += 1;
+                    continue;
+                }
+                None => all.push((e.fact.clone(), 1, e.place.file)),
+            }
+            facts.entries.push(e);
+        }
+    }
+
+    fn told(self, facts: &mut Facts, files: &[String]) {
+        for ((file, of), count) in self.twice {
+            if count >= TWICE_MIN {
+                let name = |f: u32| files[f as usize].clone();
+                facts.complaints.push(Complaint::Twice { file: name(file), of: name(of) });
+            }
+        }
     }
 }
 
@@ -313,42 +361,11 @@ fn said_twice(entries: &mut Vec<Entry>) {
     });
 }
 
-fn number_at(text: &str, what: &str) -> Option<u32> {
-    let rest = &text[text.find(what)? + what.len()..];
-    rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())].parse().ok().filter(|id| *id <= ID_MAX)
-}
-
-/// Names of threads say more than `[myid:]`, which newer loggers leave empty.
-fn id_of(head: &Head<'_>) -> Option<u32> {
-    number_at(head.thread, "[myid=").or(head.myid.filter(|id| *id <= ID_MAX))
-}
-
-/// `QuorumPeer[myid=1]/10.0.10.71:2181`, `QuorumPeer[myid=1](plain=10.0.10.71:2181)(secure=disabled)`
-fn address_of(head: &Head<'_>) -> Option<String> {
-    let rest = head.thread.strip_prefix("QuorumPeer[myid=")?.split_once(']')?.1;
-    let address =
-        rest.strip_prefix("(plain=").map_or_else(|| rest.strip_prefix('/'), |r| r.split_once(')').map(|(a, _)| a))?;
-    Some(address.trim_start_matches('/').to_string())
-}
-
-/// `node2-zookeeper.log.gz`, `zoo1_1`, `logs/zk3/zookeeper.log`
-fn id_of_name(name: &str) -> Option<u32> {
-    let lower = name.to_ascii_lowercase();
-    ["node", "myid", "server", "zoo", "zk"].iter().find_map(|word| {
-        lower.match_indices(word).find_map(|(at, w)| {
-            let rest = lower[at + w.len()..].trim_start_matches(['-', '_', '.', '=']);
-            rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())]
-                .parse()
-                .ok()
-                .filter(|id| *id <= ID_MAX)
-        })
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::facts::Cause;
+    use crate::report::Lang;
 
     #[test]
     fn what_is_wrong_with_inputs_is_said_with_its_place() {
@@ -365,11 +382,11 @@ mod tests {
             ("back.log", &back),
             ("same.log", &line(22, "09:00:00", 1, "c")),
         ]);
-        let has = |part: &str| f.complaints.iter().any(|c| c.contains(part));
+        let has = |part: &str| f.complaints.iter().any(|c| c.text(Lang::English).contains(part));
         for part in [
-            "empty.log: it is empty",
-            "nginx.log: none of its 1 lines",
-            "zone.log:3: the time goes back by 8 h 0 min",
+            "empty.log: the file is empty",
+            "nginx.log: no line looks like a ZooKeeper or Trivet log (1 lines); the first is: 127.0.0.1",
+            "zone.log:3: the time goes back by 7 h 59 min",
             "same.log:1: server 1 is c:2181 here and a:2181 in zone.log:1",
         ] {
             assert!(has(part), "{part} is missing in {:#?}", f.complaints);

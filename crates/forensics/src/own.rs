@@ -39,7 +39,10 @@ pub fn started(report: &str) -> bool {
 
 /// A record of the journal: who wrote it, when (by UTC), and what it says.
 pub fn record(line: &str) -> Option<(u32, LogMillis, Option<Fact>)> {
-    let record: Value = serde_json::from_str(line).ok()?;
+    record_of(&serde_json::from_str(line).ok()?)
+}
+
+pub fn record_of(record: &Value) -> Option<(u32, LogMillis, Option<Fact>)> {
     let text = |name: &str| record.get(name).and_then(Value::as_str);
     let node = u32::try_from(record.get("node")?.as_u64()?).ok()?;
     Some((node, record.get("wall_ms")?.as_i64()?, of(text("subject")?, text("what")?, text("why")?)))

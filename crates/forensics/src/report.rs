@@ -217,7 +217,14 @@ pub fn text(a: &Analysis, lang: Lang, verbose: bool) -> String {
         out += &format!("{}  {}  {places}\n", time::clock(e.at), e.text);
     }
     out += &format!("# {}\n# {}\n", verdict(a, lang), sum(a, lang));
-    blind_spots(a, lang).iter().for_each(|b| out += &format!("# {b}\n"));
+    notes(a, lang).iter().for_each(|b| out += &format!("# {b}\n"));
+    out
+}
+
+/// What is wrong with the inputs, and what they cannot tell.
+fn notes(a: &Analysis, lang: Lang) -> Vec<String> {
+    let mut out: Vec<String> = a.complaints.iter().map(|c| c.text(lang)).collect();
+    out.extend(blind_spots(a, lang));
     out
 }
 
@@ -233,6 +240,6 @@ pub fn markdown(a: &Analysis, lang: Lang) -> String {
         let at = time::long(e.at).replace('T', " ");
         out += &format!("| {at} | {} | `{}` |\n", escape(&e.text), places.trim_matches(['[', ']']));
     }
-    let spots: String = blind_spots(a, lang).iter().map(|b| format!("- {}\n", escape(b))).collect();
+    let spots: String = notes(a, lang).iter().map(|b| format!("- {}\n", escape(b))).collect();
     out + &format!("\n{}\n\n{spots}", escape(&sum(a, lang)))
 }

@@ -69,7 +69,8 @@ pub fn offsets(facts: &Facts) -> BTreeMap<u32, Offset> {
     // What the second's clock is ahead of the first's.
     let both = |(i, j): (u32, u32)| {
         let (there, back) = (shortest.get(&(i, j))?, shortest.get(&(j, i))?);
-        Some(Offset { ms: (there - back) / 2, error_ms: ((there + back) / 2).abs() + LOG_MS })
+        let step_ms = [i, j].iter().filter_map(|n| facts.step_ms.get(n)).map(|s| i64::from(*s)).max().unwrap_or(0);
+        Some(Offset { ms: (there - back) / 2, error_ms: ((there + back) / 2).abs() + LOG_MS + step_ms })
     };
     let mut known: BTreeMap<u32, Offset> = BTreeMap::new();
     let Some(first) = shortest.keys().map(|k| k.0.min(k.1)).min() else { return known };
@@ -102,7 +103,12 @@ fn least(mut ways: Vec<i64>) -> Option<i64> {
 
 /// Puts all servers on the reference's clock, where that is surer than leaving them.
 pub fn correct(facts: &mut Facts, offsets: &BTreeMap<u32, Offset>) {
-    let shift = |node: &u32| offsets.get(node).filter(|o| o.ms.abs() > o.error_ms + LEFT_MS).map_or(0, |o| o.ms);
+    let steps = facts.step_ms.clone();
+    let shift = |node: &u32| {
+        let ms = offsets.get(node).filter(|o| o.ms.abs() > o.error_ms + LEFT_MS).map_or(0, |o| o.ms);
+        let step = steps.get(node).map_or(1, |s| i64::from(*s));
+        (ms + step / 2).div_euclid(step) * step
+    };
     facts.entries.iter_mut().for_each(|e: &mut Entry| e.at -= shift(&e.node));
     for (node, end) in &mut facts.ends {
         end.0 -= shift(node);
@@ -111,7 +117,7 @@ pub fn correct(facts: &mut Facts, offsets: &BTreeMap<u32, Offset>) {
         let ms = shift(node);
         holes.iter_mut().for_each(|h| *h = (h.0 - ms, h.1 - ms));
     }
-    facts.entries.sort_by_key(|e| e.at);
+    facts.sort();
 }
 
 /// Ways that agree differ by less.

@@ -2,10 +2,11 @@
 
 use super::progress::{Counted, Progress};
 use anyhow::Context;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
+use trivet_forensics::complaints::{Complaint, NAMES_MAX};
 use trivet_forensics::line::LINE_BYTES_MAX;
 use trivet_forensics::Reader;
 
@@ -47,7 +48,40 @@ fn kind(head: &[u8]) -> Kind {
 /// Whether a member of a folder, or an archive, may be a log.
 fn may_be_log(name: &str) -> bool {
     let lower = name.to_lowercase();
-    lower.contains(".log") || lower.contains(".out") || lower.ends_with("events.jsonl")
+    let file = lower.rsplit(['/', '\\']).next().unwrap_or(&lower);
+    let ends = [".json", ".jsonl", ".ndjson", ".csv", ".journal.txt", ".export", "zoo.cfg", "zoo.cfg.dynamic"];
+    let contains = [".log", ".out", "zookeeper", "messages", "syslog", "vmkernel", "vobd"];
+    ends.iter().any(|e| file.ends_with(e)) || contains.iter().any(|c| file.contains(c)) && !is_binary(file)
+}
+
+fn is_binary(name: &str) -> bool {
+    [".jar", ".class", ".png", ".jpg", ".pid", ".so", ".py", ".sh", ".md", ".html", ".xml", ".properties", ".truth"]
+        .iter()
+        .any(|e| name.ends_with(e))
+}
+
+/// Files of folders and archives whose names are not those of logs.
+#[derive(Default)]
+pub struct Skipped {
+    names: Vec<String>,
+    count: usize,
+}
+
+impl Skipped {
+    fn add(&mut self, name: String) {
+        self.count += 1;
+        if self.names.len() < NAMES_MAX {
+            self.names.push(name);
+        }
+    }
+    pub fn add_all(&mut self, other: Skipped) {
+        self.count += other.count;
+        self.names.extend(other.names);
+        self.names.truncate(NAMES_MAX);
+    }
+    pub fn complaint(&self) -> Option<Complaint> {
+        (self.count > 0).then(|| Complaint::Skipped { names: self.names.clone(), count: self.count })
+    }
 }
 
 /// What was taken from all inputs together.
@@ -55,6 +89,7 @@ fn may_be_log(name: &str) -> bool {
 pub struct Limits {
     unpacked_bytes: Cell<u64>,
     members: Cell<usize>,
+    pub skipped: RefCell<Skipped>,
 }
 
 impl Limits {
@@ -119,7 +154,7 @@ impl<R: Read> Read for Unpacked<'_, R> {
 }
 
 /// A file as it is; of a folder all files that may be logs, in the order of their names.
-pub fn find(path: &Path, depth: usize, out: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+pub fn find(path: &Path, depth: usize, out: &mut Vec<PathBuf>, skipped: &mut Skipped) -> anyhow::Result<()> {
     let kind = std::fs::metadata(path).with_context(|| path.display().to_string())?;
     if !kind.is_dir() {
         out.push(path.to_path_buf());
@@ -133,9 +168,11 @@ pub fn find(path: &Path, depth: usize, out: &mut Vec<PathBuf>) -> anyhow::Result
         let Ok(kind) = std::fs::symlink_metadata(&p) else { continue };
         let name = p.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
         if kind.is_dir() && depth < DEPTH_MAX {
-            find(&p, depth + 1, out)?;
+            find(&p, depth + 1, out, skipped)?;
         } else if kind.is_file() && may_be_log(&name) {
             out.push(p);
+        } else if kind.is_file() {
+            skipped.add(p.display().to_string());
         }
         if out.len() > FILES_MAX {
             anyhow::bail!("{}: more than {FILES_MAX} files", path.display());
@@ -189,13 +226,21 @@ fn stream(
                 let inner = entry.path()?.display().to_string();
                 if entry.header().entry_type().is_file() && may_be_log(&inner) {
                     stream(reader, &format!("{name}/{inner}"), buffered(entry), depth + 1, limits)?;
+                } else if entry.header().entry_type().is_file() {
+                    limits.skipped.borrow_mut().add(format!("{name}/{inner}"));
                 }
             }
             return Ok(());
         }
         Kind::Lines => {
             reader.file(name);
-            return lines(reader, input);
+            let mut input = input;
+            return match wide(input.fill_buf()?) {
+                Some(big) => {
+                    lines(reader, BufReader::with_capacity(BUFFER_BYTES, Wide { inner: input, big, left: Vec::new() }))
+                }
+                None => lines(reader, input),
+            };
         }
     };
     let unpacked = Unpacked { inner: unpacked, packed: &packed, bytes: 0, limits };
@@ -218,9 +263,69 @@ fn zipped(
             let packed = Cell::new(entry.compressed_size());
             let unpacked = Unpacked { inner: entry, packed: &packed, bytes: 0, limits };
             stream(reader, &format!("{name}/{inner}"), buffered(unpacked), depth + 1, limits)?;
+        } else if entry.is_file() {
+            limits.skipped.borrow_mut().add(format!("{name}/{inner}"));
         }
     }
     Ok(())
+}
+
+/// Whether text is UTF-16, and its order of bytes: by its mark, or by zeros in every second place.
+fn wide(head: &[u8]) -> Option<bool> {
+    match head {
+        [0xff, 0xfe, ..] => return Some(false),
+        [0xfe, 0xff, ..] => return Some(true),
+        _ => {}
+    }
+    let near = &head[..head.len().min(64) & !1];
+    let zeros = |at: usize| near.iter().skip(at).step_by(2).filter(|b| **b == 0).count();
+    let half = near.len() / 2;
+    if half < 8 {
+        return None;
+    }
+    match (zeros(0), zeros(1)) {
+        (big, 0) if big * 2 > half => Some(true),
+        (0, little) if little * 2 > half => Some(false),
+        _ => None,
+    }
+}
+
+/// UTF-16 as UTF-8.
+struct Wide<R> {
+    inner: R,
+    big: bool,
+    /// Bytes of UTF-8 that are to be read yet.
+    left: Vec<u8>,
+}
+
+impl<R: Read> Read for Wide<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.left.is_empty() {
+            let mut units = Vec::with_capacity(4_096);
+            let mut pair = [0u8; 2];
+            while units.len() < 4_096 && read_pair(&mut self.inner, &mut pair)? {
+                units.push(if self.big { u16::from_be_bytes(pair) } else { u16::from_le_bytes(pair) });
+                // A character of two units stays whole.
+                if units.len() == 4_095 && !(0xd800..0xdc00).contains(&units[4_094]) {
+                    break;
+                }
+            }
+            let text: String = char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
+            self.left = text.into_bytes();
+        }
+        let n = self.left.len().min(out.len());
+        out[..n].copy_from_slice(&self.left[..n]);
+        self.left.drain(..n);
+        Ok(n)
+    }
+}
+
+fn read_pair(from: &mut impl Read, pair: &mut [u8; 2]) -> io::Result<bool> {
+    match from.read_exact(pair) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(e) => Err(e),
+    }
 }
 
 /// Lines of any length, of which the beginning counts.
@@ -338,13 +443,30 @@ mod tests {
         lines(&mut reader, &long[..]).unwrap();
         let facts = reader.finish().0;
         assert_eq!(facts.entries.len(), 1);
-        assert_eq!(facts.complaints, ["long.log:1: a line of 3145728 bytes, of which the beginning was read"]);
+        assert_eq!(facts.complaints[0], Complaint::LongLine { place: "long.log:1".into(), bytes: 3 << 20 });
+    }
+
+    #[test]
+    fn utf_16_in_both_orders_with_and_without_a_mark() {
+        for big in [false, true] {
+            for mark in ["", "\u{feff}"] {
+                let unit = |u: u16| if big { u.to_be_bytes() } else { u.to_le_bytes() };
+                let bytes: Vec<u8> =
+                    format!("{mark}{}", LINE.repeat(3).replace('\n', "\r\n")).encode_utf16().flat_map(unit).collect();
+                let mut reader = Reader::default();
+                stream(&mut reader, "in", Box::new(&bytes[..]), 0, &Limits::default()).unwrap();
+                let (facts, _) = reader.finish();
+                assert_eq!((facts.entries.len(), facts.complaints.len()), (3, 0), "{big} {mark:?}");
+            }
+        }
     }
 
     #[test]
     fn what_is_no_log_in_an_archive_is_left_alone() {
         let mut reader = Reader::default();
-        stream(&mut reader, "in", Box::new(&tar_of("notes.txt", LINE.as_bytes())[..]), 0, &Limits::default()).unwrap();
+        let limits = Limits::default();
+        stream(&mut reader, "in", Box::new(&tar_of("notes.txt", LINE.as_bytes())[..]), 0, &limits).unwrap();
         assert_eq!(reader.finish().0.entries.len(), 0);
+        assert_eq!(limits.skipped.borrow().names, ["in/notes.txt"]);
     }
 }

@@ -97,6 +97,7 @@ pub fn json(a: &Analysis) -> Value {
         "findings": late.chain(unheard).chain(departures).chain(stalls).chain(stale).collect::<Vec<_>>(),
         "verdict": verdict,
         "blind_spots": blind.collect::<Vec<_>>(),
+        "complaints": a.complaints.iter().map(|c| both(&|lang| c.text(lang))).collect::<Vec<_>>(),
     })
 }
 

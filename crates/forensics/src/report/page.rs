@@ -155,6 +155,6 @@ pub fn html(a: &Analysis, lang: Lang) -> String {
         if en { "zoom" } else { "缩放" },
         svg(a, lang),
         escape(&sum(a, lang)),
-        super::blind_spots(a, lang).iter().map(|b| format!("<li>{}</li>", escape(b))).collect::<String>()
+        super::notes(a, lang).iter().map(|b| format!("<li>{}</li>", escape(b))).collect::<String>()
     )
 }

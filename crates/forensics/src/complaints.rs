@@ -1,0 +1,186 @@
+//! What is wrong with the inputs, for people.
+
+use crate::report::Lang;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Complaint {
+    Empty {
+        file: String,
+    },
+    /// No line of it is a log's.
+    NoLog {
+        file: String,
+        lines: u32,
+        first: String,
+    },
+    /// Lines with a time of no known layout, by their shape.
+    UnknownShape {
+        place: String,
+        count: u64,
+        first: String,
+    },
+    /// The clock went back within a log, or its zone changed.
+    TimeBack {
+        place: String,
+        back_ms: i64,
+    },
+    SecondAddress {
+        place: String,
+        id: u32,
+        address: String,
+        known: String,
+        known_place: String,
+    },
+    LongLine {
+        place: String,
+        bytes: u64,
+    },
+    /// The rest could not be read: what is told of this server ends there.
+    NotReadPast {
+        file: String,
+        line: u32,
+        why: String,
+    },
+    /// Of a folder or an archive: their names say that they are no logs.
+    Skipped {
+        names: Vec<String>,
+        count: usize,
+    },
+    /// Nobody knows who wrote it.
+    NoServer {
+        file: String,
+    },
+    /// Two logs that contradict each other say that they are of one server.
+    Dropped {
+        count: u64,
+        max: usize,
+    },
+    YearAssumed {
+        year: i64,
+    },
+    DateAssumed,
+    /// Some logs name their zone, others do not.
+    ZonesMixed {
+        with: Vec<String>,
+        without: Vec<String>,
+    },
+    /// Entries that another input has already.
+    Twice {
+        file: String,
+        of: String,
+    },
+    Other(String),
+}
+
+/// Names of skipped files that are listed.
+pub const NAMES_MAX: usize = 8;
+/// Characters of a line that are shown.
+const SHOWN_MAX: usize = 100;
+
+fn shown(line: &str) -> String {
+    let line = line.trim();
+    let end = line.char_indices().nth(SHOWN_MAX).map(|(at, _)| at);
+    end.map_or(line.to_string(), |end| format!("{}...", &line[..end]))
+}
+
+impl Complaint {
+    pub fn text(&self, lang: Lang) -> String {
+        let en = lang == Lang::English;
+        let list = |names: &[String]| names.join(if en { ", " } else { "、" });
+        match self {
+            Complaint::Empty { file } if en => format!("{file}: the file is empty"),
+            Complaint::Empty { file } => format!("{file}：文件为空"),
+            Complaint::NoLog { file, lines, first } if en => {
+                format!(
+                    "{file}: no line looks like a ZooKeeper or Trivet log ({lines} lines); the first is: {}",
+                    shown(first)
+                )
+            }
+            Complaint::NoLog { file, lines, first } => {
+                format!("{file}：{lines} 行均不像 ZooKeeper 或 Trivet 日志；首行：{}", shown(first))
+            }
+            Complaint::UnknownShape { place, count, first } if en => {
+                format!(
+                    "{place}: no known layout takes {count} line{} such as: {}",
+                    if *count == 1 { "" } else { "s" },
+                    shown(first)
+                )
+            }
+            Complaint::UnknownShape { place, count, first } => {
+                format!("{place}：{count} 行的格式无法识别，例如：{}", shown(first))
+            }
+            Complaint::TimeBack { place, back_ms } => {
+                let (hours, minutes, seconds) = (back_ms / 3_600_000, back_ms / 60_000 % 60, back_ms / 1_000 % 60);
+                if en {
+                    format!("{place}: the time goes back by {hours} h {minutes} min {seconds} s here: the clock was set, or another zone begins; times before and after may not be comparable")
+                } else {
+                    format!("{place}：时间在此处倒退 {hours} 小时 {minutes} 分 {seconds} 秒：时钟被调整或时区改变，前后时间可能无法比较")
+                }
+            }
+            Complaint::SecondAddress { place, id, address, known, known_place } if en => {
+                format!("{place}: server {id} is {address} here and {known} in {known_place}")
+            }
+            Complaint::SecondAddress { place, id, address, known, known_place } => {
+                format!("{place}：服务器 {id} 的地址在此处为 {address}，在 {known_place} 中为 {known}")
+            }
+            Complaint::LongLine { place, bytes } if en => {
+                format!("{place}: a line of {bytes} bytes, of which the beginning was read")
+            }
+            Complaint::LongLine { place, bytes } => format!("{place}：该行长 {bytes} 字节，只读取了开头部分"),
+            Complaint::NotReadPast { file, line, why } if en => format!("{file}: not read past line {line}: {why}"),
+            Complaint::NotReadPast { file, line, why } => format!("{file}：第 {line} 行之后未能读取：{why}"),
+            Complaint::Skipped { names, count } if en => {
+                let more =
+                    if *count > names.len() { format!(" and {} more", count - names.len()) } else { String::new() };
+                format!("skipped, for their names are not those of logs: {}{more}", list(names))
+            }
+            Complaint::Skipped { names, count } => {
+                let more = if *count > names.len() { format!(" 等 {count} 个") } else { String::new() };
+                format!("以下文件的名称不像日志，已跳过：{}{more}", list(names))
+            }
+            Complaint::NoServer { file } if en => {
+                format!("{file}: nothing in it says which server wrote it; rename it to node1.log, for example")
+            }
+            Complaint::NoServer { file } => format!("{file}：无法判断由哪个服务器写入；请改名，例如 node1.log"),
+            Complaint::Dropped { count, max } if en => format!("{count} facts beyond the first {max} were left out"),
+            Complaint::Dropped { count, max } => format!("超出前 {max} 条的 {count} 条记录未使用"),
+            Complaint::YearAssumed { year } if en => format!("some lines name no year; they are taken as of {year}"),
+            Complaint::YearAssumed { year } => format!("部分日志没有年份，按 {year} 年处理"),
+            Complaint::DateAssumed if en => "some lines name no date; the day is not known".into(),
+            Complaint::DateAssumed => "部分日志没有日期，具体日期未知".into(),
+            Complaint::ZonesMixed { with, without } if en => format!(
+                "{} name their time zone, {} do not: give --zone if the latter are not in the same zone",
+                list(with),
+                list(without)
+            ),
+            Complaint::ZonesMixed { with, without } => {
+                format!("{} 标明了时区，{} 没有：若时区不同，请用 --zone 指定", list(with), list(without))
+            }
+            Complaint::Twice { file, of } if en => format!("{file}: contains entries of {of} again; they count once"),
+            Complaint::Twice { file, of } => format!("{file}：与 {of} 内容重复，只计一次"),
+            Complaint::Other(text) => text.clone(),
+        }
+    }
+}
+
+/// A shape: letters and digits are classes, so that lines that differ in values only are one.
+pub fn shape(line: &str) -> String {
+    let mut out = String::new();
+    for c in line.chars().take(48) {
+        let class = match c {
+            _ if c.is_ascii_digit() => '0',
+            _ if c.is_alphabetic() => 'a',
+            _ if c.is_whitespace() => ' ',
+            _ => c,
+        };
+        if !out.ends_with(class) || !matches!(class, '0' | 'a' | ' ') {
+            out.push(class);
+        }
+    }
+    out.truncate(out.char_indices().nth(20).map_or(out.len(), |(at, _)| at));
+    out
+}
+
+pub fn at_place(file: &str, line: u32) -> String {
+    format!("{file}:{line}")
+}

@@ -1,0 +1,303 @@
+//! Lines that are JSON: entries whose fields a logger took apart itself, and envelopes in which a collector put a line
+//! as it was. A row each.
+
+use crate::stamp::{self, Stamp};
+use serde_json::Value;
+
+/// Where an entry has its fields; of several names the first that is there counts. A point leads into an object.
+pub struct Entry {
+    pub name: &'static str,
+    pub example: &'static str,
+    time: &'static str,
+    thread: &'static str,
+    class: &'static str,
+    message: &'static str,
+    /// The exception's class, its message, or its stack.
+    thrown: &'static [&'static str],
+}
+
+pub const ENTRIES: &[Entry] = &[
+    Entry {
+        name: "log4j 2, JsonLayout and JsonTemplateLayout",
+        example: r#"{"instant":{"epochSecond":1674673505,"nanoOfSecond":818000000},"thread":"QuorumPeer[myid=1](plain=10.0.10.71:2181)(secure=disabled)","level":"INFO","loggerName":"org.apache.zookeeper.server.quorum.QuorumPeer","message":"LOOKING","endOfBatch":false}"#,
+        time: "instant",
+        thread: "thread",
+        class: "loggerName",
+        message: "message",
+        thrown: &["thrown.name", "thrown.localizedMessage", "thrown.message", "thrown.extendedStackTrace"],
+    },
+    Entry {
+        name: "log4j 2, JsonLayout before 2.11",
+        example: r#"{"timeMillis":1674673505818,"thread":"QuorumPeer[myid=1]/10.0.10.71:2181","level":"INFO","loggerName":"org.apache.zookeeper.server.quorum.QuorumPeer","message":"LOOKING"}"#,
+        time: "timeMillis",
+        thread: "thread",
+        class: "loggerName",
+        message: "message",
+        thrown: &["thrown.name", "thrown.localizedMessage", "thrown.message", "thrown.extendedStackTrace"],
+    },
+    Entry {
+        name: "ECS",
+        example: r#"{"@timestamp":"2023-01-25T11:05:05.818Z","log.level":"INFO","message":"LOOKING","ecs.version":"1.2.0","process.thread.name":"QuorumPeer[myid=1]/10.0.10.71:2181","log.logger":"org.apache.zookeeper.server.quorum.QuorumPeer"}"#,
+        time: "@timestamp",
+        thread: "process.thread.name",
+        class: "log.logger",
+        message: "message",
+        thrown: &["error.type", "error.message", "error.stack_trace"],
+    },
+    Entry {
+        name: "logstash",
+        example: r#"{"@timestamp":"2023-01-25T19:05:05.818+08:00","@version":"1","message":"LOOKING","logger_name":"org.apache.zookeeper.server.quorum.QuorumPeer","thread_name":"QuorumPeer[myid=1]/10.0.10.71:2181","level":"INFO","level_value":20000}"#,
+        time: "@timestamp",
+        thread: "thread_name",
+        class: "logger_name",
+        message: "message",
+        thrown: &["exception.exception_class", "exception.exception_message", "exception.stacktrace", "stack_trace"],
+    },
+    Entry {
+        name: "logback's JsonEncoder",
+        example: r#"{"sequenceNumber":0,"timestamp":1674673505818,"nanoseconds":818000000,"level":"INFO","threadName":"QuorumPeer[myid=1]/10.0.10.71:2181","loggerName":"org.apache.zookeeper.server.quorum.QuorumPeer","message":"LOOKING","throwable":null}"#,
+        time: "timestamp",
+        thread: "threadName",
+        class: "loggerName",
+        message: "message",
+        thrown: &["throwable.className", "throwable.message"],
+    },
+    Entry {
+        name: "GELF",
+        example: r#"{"version":"1.1","host":"zk1","short_message":"LOOKING","timestamp":1674673505.818,"level":6,"_thread":"QuorumPeer[myid=1]/10.0.10.71:2181","_logger":"org.apache.zookeeper.server.quorum.QuorumPeer"}"#,
+        time: "timestamp",
+        thread: "_thread",
+        class: "_logger",
+        message: "short_message",
+        thrown: &["full_message"],
+    },
+    Entry {
+        name: "Google Cloud's template",
+        example: r#"{"timestamp":"2023-01-25T11:05:05.818Z","severity":"INFO","message":"LOOKING","_thread":"QuorumPeer[myid=1]/10.0.10.71:2181","_logger":"org.apache.zookeeper.server.quorum.QuorumPeer"}"#,
+        time: "timestamp",
+        thread: "_thread",
+        class: "_logger",
+        message: "message",
+        thrown: &["_exception.class", "_exception.message", "exception", "_exception.stackTrace"],
+    },
+    Entry {
+        name: "a template with time, thread, logger",
+        example: r#"{"timestamp":"2023-01-25 19:05:05,818","level":"INFO","thread":"QuorumPeer[myid=1]/10.0.10.71:2181","logger":"org.apache.zookeeper.server.quorum.QuorumPeer","message":"LOOKING"}"#,
+        time: "timestamp",
+        thread: "thread",
+        class: "logger",
+        message: "message",
+        thrown: &["exception", "stacktrace", "stackTrace"],
+    },
+    Entry {
+        name: "the same with shorter names",
+        example: r#"{"time":"2023-01-25 19:05:05,818","level":"INFO","thread":"QuorumPeer[myid=1]/10.0.10.71:2181","logger":"org.apache.zookeeper.server.quorum.QuorumPeer","msg":"LOOKING"}"#,
+        time: "time",
+        thread: "thread",
+        class: "logger",
+        message: "msg",
+        thrown: &["exception", "stacktrace", "error"],
+    },
+];
+
+/// A collector's record around a line.
+pub struct Envelope {
+    pub name: &'static str,
+    /// `LINE` stands for the line, as JSON has it.
+    pub example: &'static str,
+    text: &'static str,
+    time: &'static str,
+    /// The machine or container, and the line, if no newline ends it, goes on in the next record.
+    names: &'static [&'static str],
+    joined: bool,
+}
+
+pub const ENVELOPES: &[Envelope] = &[
+    Envelope {
+        name: "docker's json-file, fluentd",
+        example: r#"{"log":"LINE\n","stream":"stdout","time":"2023-01-25T11:05:05.818123456Z"}"#,
+        text: "log",
+        time: "time",
+        names: &["kubernetes.pod_name", "container_name", "attrs.name"],
+        joined: true,
+    },
+    Envelope {
+        name: "`journalctl -o json`",
+        example: r#"{"__REALTIME_TIMESTAMP":"1674673505818000","_HOSTNAME":"zk1","SYSLOG_IDENTIFIER":"zookeeper","MESSAGE":"LINE"}"#,
+        text: "MESSAGE",
+        time: "__REALTIME_TIMESTAMP",
+        names: &["_HOSTNAME"],
+        joined: false,
+    },
+    Envelope {
+        name: "Kibana's and Elasticsearch's hits",
+        example: r#"{"_index":"logs","_id":"1","_source":{"@timestamp":"2023-01-25T11:05:05.818Z","message":"LINE","host":{"name":"zk1"}}}"#,
+        text: "_source.message",
+        time: "_source.@timestamp",
+        names: &[
+            "_source.kubernetes.pod.name",
+            "_source.host.name",
+            "_source.host.hostname",
+            "_source.container.name",
+            "_source.agent.name",
+            "_source.log.file.path",
+        ],
+        joined: false,
+    },
+    Envelope {
+        name: "Loki (`logcli -o jsonl`), Grafana",
+        example: r#"{"labels":{"pod":"zk-0"},"line":"LINE","timestamp":"2023-01-25T11:05:05.818123456Z"}"#,
+        text: "line",
+        time: "timestamp",
+        names: &[
+            "labels.pod",
+            "labels.instance",
+            "labels.host",
+            "labels.hostname",
+            "labels.container",
+            "labels.filename",
+            "fields.pod",
+            "fields.instance",
+            "fields.filename",
+        ],
+        joined: false,
+    },
+    Envelope {
+        name: "filebeat, vector",
+        example: r#"{"@timestamp":"2023-01-25T11:05:05.818Z","message":"LINE","host":{"name":"zk1"},"log":{"file":{"path":"/var/log/zookeeper.log"}}}"#,
+        text: "message",
+        time: "@timestamp",
+        names: &[
+            "kubernetes.pod.name",
+            "host.name",
+            "host.hostname",
+            "host",
+            "container.name",
+            "log.file.path",
+            "file",
+        ],
+        joined: false,
+    },
+];
+
+/// A line of JSON, understood.
+#[derive(Debug, Default)]
+pub struct Parsed {
+    pub stamp: Option<Stamp>,
+    pub name: String,
+    pub kind: Kind,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Kind {
+    Entry {
+        thread: String,
+        class: String,
+        message: String,
+        myid: Option<u32>,
+        thrown: String,
+    },
+    /// The line in an envelope; whether it goes on in the next record.
+    Line {
+        text: String,
+        partial: bool,
+    },
+}
+
+impl Default for Kind {
+    fn default() -> Self {
+        Kind::Line { text: String::new(), partial: false }
+    }
+}
+
+/// A field by its whole name, or step by step into objects.
+pub fn field<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    if let Some(found) = value.get(path) {
+        return Some(found).filter(|v| !v.is_null());
+    }
+    path.match_indices('.').find_map(|(at, _)| field(value.get(&path[..at])?, &path[at + 1..]))
+}
+
+fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(s) => Some(s.clone()),
+        Value::Number(n) => Some(n.to_string()),
+        // journald gives bytes that are no UTF-8 as numbers.
+        Value::Array(bytes) => {
+            let bytes: Option<Vec<u8>> = bytes.iter().map(|b| b.as_u64().and_then(|b| u8::try_from(b).ok())).collect();
+            bytes.map(|b| String::from_utf8_lossy(&b).into_owned())
+        }
+        _ => None,
+    }
+}
+
+/// A time as text, as a number, or as log4j's seconds and nanoseconds.
+pub fn stamp_of(value: &Value) -> Option<Stamp> {
+    if let Some(seconds) = value.get("epochSecond").and_then(Value::as_i64) {
+        let nanos = value.get("nanoOfSecond").and_then(Value::as_i64).unwrap_or(0);
+        let at = seconds.checked_mul(1_000)?.checked_add(nanos / 1_000_000)?;
+        return Some(Stamp { at, zone_min: Some(0), has_year: true, has_date: true, step_ms: 1 });
+    }
+    let text = text_of(value)?;
+    stamp::stamp(text.trim().as_bytes()).map(|s| s.0)
+}
+
+pub fn parse(value: &Value) -> Option<Parsed> {
+    let text = |path: &str| field(value, path).and_then(text_of);
+    for row in ENTRIES {
+        let (Some(class), Some(time)) = (text(row.class), field(value, row.time)) else { continue };
+        let (Some(message), Some(stamp)) = (text(row.message), stamp_of(time)) else { continue };
+        let thrown: Vec<String> = row.thrown.iter().filter_map(|t| text(t)).collect();
+        let kind = Kind::Entry {
+            thread: text(row.thread).unwrap_or_default(),
+            class,
+            message,
+            myid: ["contextMap.myid", "mdc.myid", "myid"].iter().find_map(|k| text(k)?.parse().ok()),
+            thrown: thrown.join(": "),
+        };
+        let names = [
+            "kubernetes.pod.name",
+            "kubernetes.pod_name",
+            "pod",
+            "host.name",
+            "source_host",
+            "hostname",
+            "host",
+            "HOSTNAME",
+        ];
+        let name = names.iter().find_map(|n| text(n)).unwrap_or_default();
+        return Some(Parsed { stamp: Some(stamp), name, kind });
+    }
+    for row in ENVELOPES {
+        let Some(line) = text(row.text) else { continue };
+        let partial = row.joined && !line.ends_with('\n');
+        let kind = Kind::Line { text: line.trim_end_matches(['\n', '\r']).to_string(), partial };
+        let name = row.names.iter().find_map(|n| text(n)).unwrap_or_default();
+        return Some(Parsed { stamp: field(value, row.time).and_then(stamp_of), name, kind });
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time;
+
+    #[test]
+    fn each_row_takes_its_example() {
+        for row in ENTRIES {
+            let p = parse(&serde_json::from_str(row.example).unwrap()).unwrap_or_else(|| panic!("{}", row.name));
+            let s = p.stamp.unwrap();
+            assert_eq!(time::long(s.at).get(14..), Some("05:05.818"), "{}", row.name);
+            let Kind::Entry { thread, class, message, .. } = p.kind else { panic!("{}", row.name) };
+            assert!(thread.starts_with("QuorumPeer[myid=1]") && class.ends_with(".QuorumPeer"), "{}", row.name);
+            assert_eq!(message, "LOOKING", "{}", row.name);
+        }
+        for row in ENVELOPES {
+            let p = parse(&serde_json::from_str(row.example).unwrap()).unwrap_or_else(|| panic!("{}", row.name));
+            assert_eq!(p.kind, Kind::Line { text: "LINE".into(), partial: false }, "{}", row.name);
+            assert_eq!(p.stamp.unwrap().at % 1_000, 818, "{}", row.name);
+        }
+        assert!(parse(&serde_json::json!({"a": 1})).is_none());
+    }
+}

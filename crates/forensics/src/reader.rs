@@ -1,0 +1,633 @@
+//! Takes lines in, file after file: prefixes and envelopes off, the layout's parts apart, each entry to the stream it
+//! belongs to. A stream is a file, or what one prefix in it names.
+
+use crate::complaints::{self, Complaint};
+use crate::csv;
+use crate::facts::{self, Fact};
+use crate::gc;
+use crate::identity;
+use crate::json_lines::{self, Kind};
+use crate::layouts;
+use crate::line::{Head, LINE_BYTES_MAX};
+use crate::nodes::{Entry, Facts, Place, Stream, FACTS_MAX, HOLES_MAX, HOLE_MS};
+use crate::own;
+use crate::prefixes;
+use crate::stamp::{Stamp, LEAP_YEAR};
+use crate::time::{self, LogMillis};
+use crate::versions;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Threads race to the log by less than this; beyond it a clock was set back, or its zone changed.
+const BACK_MS: i64 = 10_000;
+/// Java's collector pauses all the time; this is long.
+const PAUSE_MS: u64 = 1_000;
+/// Zones that lines of the collector name; more than one is none.
+const ZONES_MAX: usize = 8;
+/// Complaints about inputs that are kept.
+const COMPLAINTS_MAX: usize = 50;
+/// Prefixes and envelopes around a line.
+const DEPTH_MAX: usize = 8;
+/// Shapes of lines of one file that no layout takes, beyond which they are one.
+const SHAPES_MAX: usize = 16;
+/// Streams whose line goes on in the next record.
+const PARTIALS_MAX: usize = 256;
+/// What a pretty-printed JSON entry may be long.
+const OBJECT_BYTES_MAX: usize = 256 << 10;
+/// The lines of one start of a process are this near to each other.
+const BOOT_MS: i64 = 60_000;
+/// A year that is missing turns where the months go back by so many.
+const MONTHS_BACK: i64 = 6;
+/// Hosts of servers that are remembered.
+const HOSTS_MAX: usize = 1_000;
+const DAY_MS: i64 = 86_400_000;
+
+/// What is known of the file that is being read.
+#[derive(Default)]
+struct Current {
+    line: u32,
+    /// Lines with a time that a layout took, or a record of ours.
+    heads: u64,
+    /// Of lines that none took: how many, the first one, and where.
+    shapes: BTreeMap<String, (u64, String, u32)>,
+    first: Option<String>,
+    /// Streams of this file by their prefix.
+    streams: BTreeMap<String, usize>,
+    /// The newest one.
+    stream: Option<(String, usize)>,
+    table: Option<csv::Table>,
+    /// An object of JSON that goes over several lines, and how many braces are open.
+    object: Option<(String, i64)>,
+    /// A record of `journalctl -o export`.
+    export: Option<BTreeMap<String, String>>,
+    /// Beginnings of lines by their stream.
+    partial: BTreeMap<String, String>,
+}
+
+#[derive(Default)]
+pub struct Reader {
+    pub files: Vec<String>,
+    pub lines: u64,
+    /// Entries with a time, whatever they say.
+    pub heads: u64,
+    /// Facts beyond `FACTS_MAX`.
+    pub dropped: u64,
+    /// The year of dates that name none; the first full date that is read sets it, if nobody did.
+    pub year: Option<i64>,
+    year_assumed: bool,
+    date_assumed: bool,
+    kept: usize,
+    streams: Vec<Stream>,
+    current: Current,
+    /// The stream whose newest entry waits for its cause.
+    open: Option<usize>,
+    /// The row of the layout that took the last line.
+    layout: usize,
+    /// Where each server said first which address is its own.
+    addresses: BTreeMap<u32, (String, Place)>,
+    hosts: BTreeMap<String, u32>,
+    complaints: Vec<Complaint>,
+    /// As the collector's lines name them.
+    zones: BTreeSet<String>,
+}
+
+impl Reader {
+    pub fn file(&mut self, name: &str) {
+        self.end_of_file();
+        self.files.push(name.to_string());
+        self.open = None;
+        self.current = Current::default();
+    }
+
+    fn end_of_file(&mut self) {
+        if self.current.export.is_some() {
+            self.export_line("");
+        }
+        let left: Vec<_> = std::mem::take(&mut self.current.partial).into_iter().collect();
+        for (name, text) in left {
+            self.text(&text, &name, None, 1);
+        }
+        let Some(name) = self.files.last().cloned() else { return };
+        let current = std::mem::take(&mut self.current);
+        if current.line == 0 {
+            return self.complain(Complaint::Empty { file: name });
+        }
+        if current.heads == 0 {
+            let first = current.first.unwrap_or_default();
+            return self.complain(Complaint::NoLog { file: name, lines: current.line, first });
+        }
+        let mut shapes: Vec<_> = current.shapes.into_values().collect();
+        shapes.sort_by_key(|s| s.2);
+        for (count, first, line) in shapes {
+            self.complain(Complaint::UnknownShape { place: complaints::at_place(&name, line), count, first });
+        }
+    }
+
+    /// Something about the inputs that people should know.
+    pub fn complain(&mut self, what: Complaint) {
+        if self.complaints.len() < COMPLAINTS_MAX {
+            self.complaints.push(what);
+        }
+    }
+
+    /// The line of the newest file was longer than what is looked at.
+    pub fn was_cut(&mut self, length_bytes: u64) {
+        let file = self.files.last().cloned().unwrap_or_default();
+        let place = complaints::at_place(&file, self.current.line);
+        self.complain(Complaint::LongLine { place, bytes: length_bytes });
+    }
+
+    /// The rest of the newest file is missing: what its server did from there on is not known.
+    pub fn not_read(&mut self, file: &str, why: &str) {
+        for stream in self.current.streams.values() {
+            self.streams[*stream].broken = true;
+        }
+        self.complain(Complaint::NotReadPast { file: file.into(), line: self.current.line, why: why.into() });
+    }
+
+    /// Lines of the newest file so far.
+    pub fn line_of_file(&self) -> u32 {
+        self.current.line
+    }
+
+    /// The next line of the file. Bytes that are no UTF-8 are replaced; of a line that is too long the beginning counts.
+    pub fn line(&mut self, bytes: &[u8]) {
+        self.lines += 1;
+        self.current.line = self.current.line.saturating_add(1);
+        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(LINE_BYTES_MAX)]);
+        let text = text.trim_end_matches(['\r', '\n', '\0']);
+        let text = if self.current.line == 1 { text.trim_start_matches('\u{feff}') } else { text };
+        let text =
+            if text.contains('\u{1b}') { Cow::Owned(prefixes::without_colours(text)) } else { Cow::Borrowed(text) };
+        // Most lines of a log are lines of a stack.
+        if text.starts_with("\tat ")
+            && self.open.is_none()
+            && self.current.object.is_none()
+            && self.current.table.is_none()
+        {
+            return;
+        }
+        if self.current.first.is_none() && !text.trim().is_empty() {
+            self.current.first = Some(text.chars().take(200).collect());
+            self.current.table = csv::header(&text).map(csv::Table::new);
+            if self.current.table.is_some() {
+                return;
+            }
+        }
+        if let Some(table) = &mut self.current.table {
+            if let Some(record) = table.line(&text) {
+                for line in record.text.split('\n') {
+                    self.text(line, &record.name, record.stamp, 1);
+                }
+            }
+            return;
+        }
+        if self.current.export.is_some() || text.starts_with("__CURSOR=") {
+            return self.export_line(&text);
+        }
+        if self.current.object.is_some() || text.ends_with('{') || text.trim() == "[" {
+            return self.object_line(&text);
+        }
+        self.text(&text, "", None, 0);
+    }
+
+    /// `KEY=VALUE` of `journalctl -o export`; an empty line ends the record.
+    fn export_line(&mut self, text: &str) {
+        let record = self.current.export.get_or_insert_with(BTreeMap::new);
+        if let Some((key, value)) = text.split_once('=') {
+            if ["MESSAGE", "_HOSTNAME", "__REALTIME_TIMESTAMP"].contains(&key) {
+                record.insert(key.into(), value.into());
+            }
+            return;
+        }
+        if !text.is_empty() {
+            return;
+        }
+        let record = self.current.export.take().unwrap_or_default();
+        let stamp = record.get("__REALTIME_TIMESTAMP").and_then(|t| crate::stamp::stamp(t.as_bytes())).map(|s| s.0);
+        if let Some(message) = record.get("MESSAGE") {
+            self.text(message, record.get("_HOSTNAME").map_or("", String::as_str), stamp, 1);
+        }
+    }
+
+    /// Pretty-printed JSON, alone or in an array.
+    fn object_line(&mut self, text: &str) {
+        let trimmed = text.trim();
+        if self.current.object.is_none() && matches!(trimmed, "[" | "]") {
+            return;
+        }
+        let (object, depth) = self.current.object.get_or_insert_with(|| (String::new(), 0));
+        object.push_str(trimmed);
+        object.push('\n');
+        let mut quoted = false;
+        let mut escaped = false;
+        for b in trimmed.bytes() {
+            match b {
+                _ if escaped => escaped = false,
+                b'\\' if quoted => escaped = true,
+                b'"' => quoted = !quoted,
+                b'{' if !quoted => *depth += 1,
+                b'}' if !quoted => *depth -= 1,
+                _ => {}
+            }
+        }
+        if *depth > 0 && object.len() < OBJECT_BYTES_MAX {
+            return;
+        }
+        let object = self.current.object.take().map(|(o, _)| o).unwrap_or_default();
+        let whole = object.trim().trim_start_matches(['[', ',']).trim_end_matches([',', ']', '\n']);
+        if serde_json::from_str::<serde_json::Value>(whole).is_ok() {
+            self.text(whole, "", None, 0);
+        } else {
+            object.lines().for_each(|l| self.text(l, "", None, 1));
+        }
+    }
+
+    /// A line, within `depth` envelopes or prefixes that named `name` and gave `outer` as its time.
+    fn text(&mut self, text: &str, name: &str, outer: Option<Stamp>, depth: usize) {
+        let (mut name, mut outer, mut rest, mut depth) = (Cow::Borrowed(name), outer, text, depth);
+        let place = self.place();
+        let mut partial = false;
+        let mut timed = false;
+        loop {
+            // Most lines of a log are lines of a stack.
+            if rest.starts_with("\tat ") && self.current.partial.is_empty() {
+                return self.continued(&name, rest);
+            }
+            if !rest.starts_with('{') {
+                let mut layout = self.layout;
+                let found = layouts::head(rest, &mut layout).map(|(h, s)| (h, Some(s)));
+                let found = found.or_else(|| Some((layouts::head_after(outer?, rest, &mut layout)?, outer)));
+                self.layout = layout;
+                if let Some((head, stamp)) = found.filter(|_| !partial) {
+                    return self.head(&name, place, head, stamp, outer);
+                }
+                if let Some(gc) = gc::line(rest) {
+                    return self.collected(&name, place, gc);
+                }
+            } else if let Some(peeled) = self.json(rest, &name, outer, place, depth) {
+                let Some((inner, inner_name, inner_outer, inner_partial)) = peeled else { return };
+                let name = joined(&name, &inner_name).into_owned();
+                if inner_partial {
+                    return self.begun(&name, &inner, inner_outer);
+                }
+                let whole = self.whole(&name, inner, inner_outer);
+                return whole.split('\n').for_each(|line| self.text(line, &name, inner_outer, depth + 1));
+            }
+            let Some(p) = prefixes::peel(rest).filter(|_| depth < DEPTH_MAX) else { break };
+            timed |= p.stamp.is_some();
+            name = match joined(&name, p.name) {
+                Cow::Borrowed("") => Cow::Borrowed(""),
+                other => Cow::Owned(other.into_owned()),
+            };
+            outer = p.stamp.or(outer);
+            rest = p.rest;
+            depth += 1;
+            if p.partial {
+                partial = true;
+            }
+            if p.partial || !self.current.partial.is_empty() && p.stamp.is_some() {
+                let whole = self.whole(&name, rest.to_string(), outer);
+                if p.partial {
+                    return self.begun(&name, &whole, outer);
+                }
+                if whole.len() != rest.len() {
+                    return self.text(&whole, &name, outer, depth);
+                }
+            }
+        }
+        if let Some(at) = prefixes::scan(rest, &mut self.layout) {
+            let name = joined(&name, stable(&rest[..at]).trim()).into_owned();
+            if let Some((head, stamp)) =
+                layouts::head(rest[at..].trim_end_matches(['"', ',']), &mut self.layout.clone())
+            {
+                return self.head(&name, place, head, Some(stamp), outer);
+            }
+        }
+        self.continued(&name, rest);
+        if rest.contains("server.") {
+            self.hosts(rest);
+        }
+        let unknown = self.current.heads == 0 || timed && depth == 1 || layouts::leading_time(rest).is_some();
+        if unknown && !rest.trim().is_empty() {
+            let shape = complaints::shape(rest);
+            let full = self.current.shapes.len() >= SHAPES_MAX;
+            let shape = if full && !self.current.shapes.contains_key(&shape) { "".into() } else { shape };
+            let line = place.line;
+            let timed = timed || layouts::leading_time(rest).is_some();
+            if timed {
+                self.current.shapes.entry(shape).or_insert_with(|| (0, text.chars().take(200).collect(), line)).0 += 1;
+            }
+        }
+    }
+
+    fn place(&self) -> Place {
+        Place { file: self.files.len().saturating_sub(1) as u32, line: self.current.line }
+    }
+
+    /// A line of JSON: `None` if it is none that is known; `Some(None)` if it was an entry; else what an envelope holds.
+    #[allow(clippy::type_complexity)]
+    fn json(
+        &mut self,
+        text: &str,
+        name: &str,
+        outer: Option<Stamp>,
+        place: Place,
+        depth: usize,
+    ) -> Option<Option<(String, String, Option<Stamp>, bool)>> {
+        if depth >= DEPTH_MAX {
+            return None;
+        }
+        let value: serde_json::Value = serde_json::from_str(text.trim_end_matches([',', ' '])).ok()?;
+        if let Some((node, at, fact)) = own::record_of(&value) {
+            self.seen(name, place, at, Some(node), None);
+            self.keep(place, at, Some(node), fact);
+            return Some(None);
+        }
+        let parsed = json_lines::parse(&value)?;
+        let stamp = parsed.stamp.or(outer);
+        match parsed.kind {
+            Kind::Line { text, partial } => Some(Some((text, parsed.name, stamp, partial))),
+            Kind::Entry { thread, class, message, myid, thrown } => {
+                let stamp = stamp?;
+                let class = class.rsplit('.').next().unwrap_or(&class);
+                let mut lines = message.split('\n');
+                let first = lines.next().unwrap_or_default().trim_end();
+                let head = Head { at: stamp.at, myid, thread: &thread, class, source_line: None, message: first };
+                let name = joined(name, &parsed.name).into_owned();
+                self.head(&name, place, head, Some(stamp), None);
+                lines.chain(thrown.split('\n')).filter(|l| !l.is_empty()).for_each(|l| self.continued(&name, l));
+                Some(None)
+            }
+        }
+    }
+
+    /// The beginning of a line that goes on in the stream's next record.
+    fn begun(&mut self, name: &str, text: &str, _outer: Option<Stamp>) {
+        let full = self.current.partial.len() >= PARTIALS_MAX;
+        if full && !self.current.partial.contains_key(name) {
+            return;
+        }
+        let open = self.current.partial.entry(name.to_string()).or_default();
+        let room = LINE_BYTES_MAX.saturating_sub(open.len());
+        open.push_str(text.get(..room).unwrap_or(text));
+    }
+
+    /// What began in the records before, and `text`; unless that begins a line of its own.
+    fn whole(&mut self, name: &str, text: String, outer: Option<Stamp>) -> String {
+        let Some(begun) = self.current.partial.remove(name) else { return text };
+        if layouts::head(&text, &mut self.layout.clone()).is_some() {
+            self.text(&begun, name, outer, 1);
+            return text;
+        }
+        begun + &text
+    }
+
+    fn hosts(&mut self, line: &str) {
+        if self.hosts.len() < HOSTS_MAX {
+            identity::hosts_in(line, &mut self.hosts);
+        }
+    }
+
+    fn head(&mut self, name: &str, place: Place, head: Head<'_>, stamp: Option<Stamp>, outer: Option<Stamp>) {
+        let at = stamp.map_or(head.at, |s| self.resolved(name, s));
+        let head = Head { at, ..head };
+        let id = identity::of_head(&head);
+        let before = self.seen(name, place, at, id, stamp);
+        if let Some(stream) = self.current.stream.as_ref().map(|s| s.1) {
+            let stream = &mut self.streams[stream];
+            if let Some(other) = identity::other(&head) {
+                stream.others.insert(other);
+            }
+            if let (Some(zone), None) = (stamp.and_then(|s| s.zone_min), stream.zone_min) {
+                stream.zone_min = Some(zone);
+            }
+            // A collector's clock beside the log's own tells the latter's zone.
+            if let (Some(inner), Some(outer)) =
+                (stamp.filter(|s| s.zone_min.is_none() && s.has_year), outer.filter(|o| o.has_year))
+            {
+                if let Some(zone) = outer.zone_min.filter(|_| stream.beside_min.is_none()) {
+                    let minutes = (inner.at - (outer.at - i64::from(zone) * 60_000) + 450_000).div_euclid(900_000) * 15;
+                    stream.beside_min = i32::try_from(minutes).ok().filter(|m| m.abs() <= 18 * 60);
+                }
+            }
+            if let Some(statement) = versions::statement(&head) {
+                *stream.statements.entry(statement).or_default() += 1;
+            }
+        }
+        if let Some((id, address)) = id.and_then(|id| Some((id, identity::address_of(&head)?))) {
+            self.address(id, address, place);
+        }
+        if head.message.contains("server.")
+            || head.message.starts_with("Follower sid: ")
+            || head.message.starts_with("Cannot open channel")
+        {
+            let mut line = head.message;
+            line = line.get(..line.len().min(4_096)).unwrap_or(line);
+            self.hosts(line);
+        }
+        if head.class == "QuorumPeerConfig" && head.message.starts_with("Reading configuration") {
+            if let Some(stream) = self.current.stream.as_ref().map(|s| s.1) {
+                self.streams[stream].boot = Some((before, at));
+            }
+        }
+        let mut fact = facts::fact(&head);
+        if let Some(Fact::Starts { after, .. }) = &mut fact {
+            let boot = self.current.stream.as_ref().and_then(|s| self.streams[s.1].boot.take());
+            *after = boot.filter(|b| (0..BOOT_MS).contains(&(at - b.1))).map_or(before, |b| b.0);
+        }
+        if let Some(Fact::Vote(v)) = &fact {
+            if let Some(stream) = self.current.stream.as_ref().map(|s| s.1) {
+                self.streams[stream].voters.insert(v.from);
+            }
+        }
+        self.keep(place, at, id, fact);
+    }
+
+    /// The time with the year, or the date, that the line left out.
+    fn resolved(&mut self, name: &str, s: Stamp) -> LogMillis {
+        if s.has_year && s.has_date {
+            if self.year.is_none() {
+                self.year = Some(time::date(s.at.div_euclid(DAY_MS)).0);
+            }
+            return match (s.zone_min, self.stream_zone(name)) {
+                // One clock a stream, also where summer time ends.
+                (Some(zone), Some(first)) => s.at + i64::from(first - zone) * 60_000,
+                _ => s.at,
+            };
+        }
+        let last = self.last_of(name);
+        if !s.has_date {
+            self.date_assumed = true;
+            let Some(last) = last else { return s.at };
+            let day = last.div_euclid(DAY_MS) * DAY_MS;
+            let at = day + s.at;
+            return if at < last - DAY_MS / 2 { at + DAY_MS } else { at };
+        }
+        self.year_assumed = true;
+        let (_, month, day) = time::date(s.at.div_euclid(DAY_MS));
+        let (mut year, before) = match last {
+            Some(last) => {
+                let (year, month, _) = time::date(last.div_euclid(DAY_MS));
+                (year, month)
+            }
+            None => (self.year.unwrap_or(LEAP_YEAR), month),
+        };
+        if before - month >= MONTHS_BACK {
+            year += 1;
+        } else if month - before >= MONTHS_BACK {
+            year -= 1;
+        }
+        time::days(year, month, day) * DAY_MS + s.at.rem_euclid(DAY_MS)
+    }
+
+    fn stream_of(&self, name: &str) -> Option<usize> {
+        match &self.current.stream {
+            Some((current, at)) if current == name => Some(*at),
+            _ => self.current.streams.get(name).copied(),
+        }
+    }
+    fn stream_zone(&self, name: &str) -> Option<i32> {
+        self.stream_of(name).and_then(|s| self.streams[s].zone_min)
+    }
+    fn last_of(&self, name: &str) -> Option<LogMillis> {
+        self.stream_of(name).map(|s| self.streams[s].end.0)
+    }
+
+    /// The Java collector's log, in the server's own or beside it.
+    fn collected(&mut self, name: &str, place: Place, gc: gc::GcLine) {
+        self.seen(name, place, gc.at, None, None);
+        if self.zones.len() < ZONES_MAX {
+            self.zones.insert(gc.zone);
+        }
+        let pause = (gc.pause_ms >= PAUSE_MS).then_some(Fact::PauseMs(gc.pause_ms));
+        self.keep(place, gc.at, None, pause);
+    }
+
+    /// A line with a time; the time of the one before in its stream.
+    fn seen(
+        &mut self,
+        name: &str,
+        place: Place,
+        at: LogMillis,
+        id: Option<u32>,
+        stamp: Option<Stamp>,
+    ) -> Option<LogMillis> {
+        self.heads += 1;
+        self.current.heads += 1;
+        self.open = None;
+        let known = self.stream_of(name);
+        let index = known.unwrap_or_else(|| {
+            self.streams.push(Stream { file: place.file, prefix: name.to_string(), first: at, ..Default::default() });
+            self.current.streams.insert(name.to_string(), self.streams.len() - 1);
+            self.streams.len() - 1
+        });
+        if self.current.stream.as_ref().is_none_or(|s| s.1 != index) {
+            self.current.stream = Some((name.to_string(), index));
+        }
+        let stream = &mut self.streams[index];
+        let before = stream.end.0;
+        stream.end = (at, place);
+        stream.first = stream.first.min(at);
+        stream.step_ms = stream.step_ms.max(stamp.map_or(1, |s| s.step_ms));
+        if let Some(id) = id {
+            *stream.ids.entry(id).or_default() += 1;
+        }
+        known?;
+        if at - before >= HOLE_MS && stream.holes.len() < HOLES_MAX {
+            stream.holes.push((before, at));
+        } else if before - at >= BACK_MS {
+            stream.backs.push((at, before, place));
+        }
+        Some(before)
+    }
+
+    /// Two servers with one id are told apart by nobody.
+    fn address(&mut self, id: u32, address: String, place: Place) {
+        match self.addresses.get(&id) {
+            None => drop(self.addresses.insert(id, (address, place))),
+            Some((known, at)) if *known != address && at.file != place.file => {
+                let name = |p: &Place| complaints::at_place(&self.files[p.file as usize], p.line);
+                let text = Complaint::SecondAddress {
+                    place: name(&place),
+                    id,
+                    address: address.clone(),
+                    known: known.clone(),
+                    known_place: name(at),
+                };
+                // Once a file.
+                let again = |c: &Complaint| matches!(c, Complaint::SecondAddress { id: i, address: a, .. } if *i == id && *a == address);
+                if !self.complaints.iter().any(again) {
+                    self.complain(text);
+                }
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn keep(&mut self, place: Place, at: LogMillis, id: Option<u32>, fact: Option<Fact>) {
+        let (Some(fact), Some(stream)) = (fact, self.current.stream.as_ref().map(|s| s.1)) else { return };
+        if self.kept >= FACTS_MAX {
+            self.dropped += 1;
+            return;
+        }
+        self.kept += 1;
+        if fact.wants_cause() {
+            self.open = Some(stream);
+        }
+        self.streams[stream].entries.push((id, Entry { at, node: 0, place, fact }));
+    }
+
+    /// The first exception behind a message is its cause.
+    fn continued(&mut self, name: &str, line: &str) {
+        let Some(open) = self.open else { return };
+        // Lines of another container may come between.
+        if !name.is_empty() && self.streams[open].prefix != name && self.current.streams.contains_key(name) {
+            return;
+        }
+        let Some(cause) = facts::cause(line) else { return };
+        if let Some((_, entry)) = self.streams[open].entries.last_mut() {
+            entry.fact.set_cause(cause);
+        }
+        self.open = None;
+    }
+
+    pub fn finish(mut self) -> (Facts, Vec<String>) {
+        if self.files.is_empty() && self.lines > 0 {
+            self.files.push("-".into());
+        }
+        self.end_of_file();
+        if self.year_assumed {
+            let year = self.year.unwrap_or(LEAP_YEAR);
+            self.complain(Complaint::YearAssumed { year });
+        }
+        if self.date_assumed {
+            self.complain(Complaint::DateAssumed);
+        }
+        if self.dropped > 0 {
+            let count = self.dropped;
+            self.complain(Complaint::Dropped { count, max: FACTS_MAX });
+        }
+        let addresses = self.addresses.into_iter().map(|(id, (address, _))| (id, address)).collect();
+        let facts = Facts { addresses, complaints: self.complaints, zones: self.zones, ..Default::default() };
+        (facts.sorted(self.streams, &self.files, &self.hosts), self.files)
+    }
+}
+
+/// One name within another.
+fn joined<'a>(outer: &'a str, inner: &'a str) -> Cow<'a, str> {
+    match (outer, inner) {
+        (one, "") | ("", one) => Cow::Borrowed(one),
+        (a, b) if a == b => Cow::Borrowed(a),
+        (a, b) => Cow::Owned(format!("{a} {b}")),
+    }
+}
+
+/// The part of an unknown prefix that is the same in each line: its words without digits' variety.
+fn stable(prefix: &str) -> String {
+    let word = |w: &&str| {
+        let letters = w.chars().any(char::is_alphabetic);
+        letters && w.chars().filter(char::is_ascii_digit).count() < 6 && !w.contains(':')
+    };
+    prefix.split([' ', '\t', ',', '"', '|']).filter(|w| !w.is_empty()).filter(word).collect::<Vec<_>>().join(" ")
+}
