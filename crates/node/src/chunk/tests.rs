@@ -12,7 +12,8 @@ impl Copies {
     fn open(dir: &Path) -> Copies {
         Copies(Chunk::open(dir).unwrap())
     }
-    /// Returns when the threads have ended, and with them the checkpoint that was begun last.
+    /// Returns when the threads have ended, and with them the checkpoint that was begun last. Without this they would
+    /// end the process when the test removes the folder.
     fn close(self) {
         let extents = Arc::downgrade(&self.0.extents);
         drop(self);
@@ -63,6 +64,7 @@ fn copies_outlive_their_process_and_a_read_is_refused_to_who_lost_the_promise() 
     let sealed = copies.seal(3);
     assert!(matches!(&sealed, ChunkResult::Sealed(s) if s.records.len() == 1), "{sealed:?}");
     assert!(matches!(copies.read(3, 99, 3), ChunkResult::Data(d) if d.data[..] == [0, 7, 7]));
+    copies.close();
 }
 
 #[test]
@@ -80,6 +82,7 @@ fn a_small_write_does_not_hide_damage() {
     copies.seal(2);
     copies.write(2, 1, BLOCK + 2000, vec![9; 10]);
     assert!(matches!(copies.read(2, BLOCK, 10), ChunkResult::Damaged(_)));
+    copies.close();
 }
 
 #[test]
