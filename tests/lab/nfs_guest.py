@@ -172,9 +172,9 @@ def libs(path):
 
 def overlay(a, server, mport):
     c = Cpio()
-    opts = ["vers=" + a.vers, "proto=tcp", "port=%d" % a.port]
+    opts = ["vers=" + a.vers, "proto=tcp"] + ([] if a.no_ports else ["port=%d" % a.port])
     if a.vers.startswith("3"):
-        opts += ["mountproto=tcp", "mountport=%d" % mport]
+        opts += ["mountproto=tcp"] + ([] if a.no_ports else ["mountport=%d" % mport])
         opts += [] if a.locks else ["nolock"]
     if a.opts: opts.append(a.opts)
     net = a.net.split(":", 1)
@@ -214,7 +214,7 @@ def run(a):
         forward = os.environ.get("NFS_GUEST_FORWARD")
         if not forward: die("--net slirp needs NFS_GUEST_FORWARD: forward.c, compiled")
         server, n = "10.0.2.100", "user,id=n0,restrict=on"
-        for p in sorted({a.port, mport}): n += ",guestfwd=tcp:10.0.2.100:%d-cmd:%s %s %d" % (p, forward, a.server, p)
+        for p in sorted({a.port, mport} | ({111} if a.no_ports else set())): n += ",guestfwd=tcp:10.0.2.100:%d-cmd:%s %s %d" % (p, forward, a.server, p)
         netdev = n
     elif kind == "slirp-open":
         server, netdev = ("10.0.2.2" if a.server in ("127.0.0.1", "localhost") else a.server), "user,id=n0"
@@ -281,7 +281,7 @@ def main():
     R = sp.add_parser("run", help="boot, mount, run a script, print its output, return its status", formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
     R.add_argument("--server", default="127.0.0.1"); R.add_argument("--port", type=int, default=2049); R.add_argument("--mount-port", type=int, help="default: --port")
     R.add_argument("--export", default="/"); R.add_argument("--vers", default="3", help="3, 4.0, 4.1, 4.2"); R.add_argument("--opts", default="", help="more mount options, e.g. hard,timeo=50,rsize=1048576")
-    R.add_argument("--script"); R.add_argument("-c", "--command"); R.add_argument("--all-modules", action="store_true", help="load nfsv4 and virtio_blk too (implied by --vers 4.x, --disk)"); R.add_argument("--no-mount", action="store_true")
+    R.add_argument("--script"); R.add_argument("-c", "--command"); R.add_argument("--all-modules", action="store_true", help="load nfsv4 and virtio_blk too (implied by --vers 4.x, --disk)"); R.add_argument("--no-mount", action="store_true"); R.add_argument("--no-ports", action="store_true", help="no port options: the client asks port 111")
     R.add_argument("--net", default="slirp"); R.add_argument("--netns", help="run QEMU inside this network namespace"); R.add_argument("--mtu", type=int)
     R.add_argument("--locks", action="store_true", help="NLM: start rpcbind and rpc.statd in the guest (mount without nolock)")
     R.add_argument("--file", action="append", default=[], metavar="HOST[:GUEST]"); R.add_argument("--bin", action="append", default=[], metavar="PROGRAM", help="copy a program of this machine with its libraries")

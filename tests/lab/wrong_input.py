@@ -2,7 +2,7 @@
 """Wrong input from outside: a taken port, data of another cluster, of a newer program, damaged files, strangers on every
 port, a full disk. Each is refused or repaired with a reason, and costs nothing that was acknowledged.
 
-    wrong_input.py [taken|foreign|damaged|strangers|full]"""
+    wrong_input.py [taken|foreign|second|damaged|strangers|full]"""
 import glob, os, random, re, shutil, socket, subprocess, sys, tempfile, time
 from cluster import TRIVET, Cluster, Guest, build
 from kazoo.client import KazooClient
@@ -55,6 +55,38 @@ def foreign():
         open(path, "w").write(text)
     assert up(other)[0] == 0
     shutil.rmtree(folder)
+
+
+def everything(folder):
+    """Bytes and times of what says who the nodes are."""
+    found = {}
+    for path in glob.glob(folder + "/*") + glob.glob(folder + "/node*/node.toml") + glob.glob(folder + "/node*/belongs-to"):
+        if os.path.isfile(path):
+            found[path] = (os.stat(path).st_mtime_ns, open(path, "rb").read())
+    return found
+
+
+def second():
+    with Cluster() as c:
+        before, pids = everything(c.data), sorted(n["pid"] for n in c.status())
+        for options in ([], ["--base-address", "127.0.9.70"], ["--port-offset", "1000"], ["--nodes", "5"]):
+            code, out = up(c.data, *options)
+            assert code != 0 and "(pid %d) runs a cluster in this folder, and nothing in it was changed" % c.process.pid in out, out
+            assert everything(c.data) == before, "a second `up` %s changed something" % options
+        # A node beside the one that runs, and an `up` where only a node does.
+        serve = subprocess.run([TRIVET, "serve", "--config", c.data + "/node2/node.toml"], capture_output=True, text=True, timeout=30)
+        assert serve.returncode != 0 and "another process runs the role coordination of node 2" in serve.stdout + serve.stderr, serve
+        assert sorted(n["pid"] for n in c.status()) == pids and everything(c.data) == before
+        c.stop()
+        node = subprocess.Popen([TRIVET, "serve", "--config", c.data + "/node2/node.toml"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        c.wait("node 2 by itself", lambda n: len(n) == 1)
+        before = everything(c.data)
+        refused("a folder with a node that runs", c.data, "runs the role coordination in node2, and nothing was changed")
+        node.terminate()
+        node.wait(20)
+        same = {p: v for p, v in everything(c.data).items() if not p.endswith("up.lock")}
+        assert same == {p: v for p, v in before.items() if not p.endswith("up.lock")}
+    print("a second start in a running cluster's folder: refused, nothing changed")
 
 
 def flip(path, at):
@@ -241,6 +273,6 @@ def full():
             subprocess.check_call(["umount", disk])
 
 
-TESTS = {"taken": taken, "foreign": foreign, "damaged": damaged, "strangers": strangers, "full": full}
+TESTS = {"taken": taken, "foreign": foreign, "second": second, "damaged": damaged, "strangers": strangers, "full": full}
 for name in sys.argv[1:] or TESTS:
     TESTS[name]()

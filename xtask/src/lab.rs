@@ -31,6 +31,21 @@ struct Test {
 /// A kernel NFS client in a virtual machine needs these.
 const NFS: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "mke2fs", "busybox"];
 
+const PORTMAP: &[&str] = &[
+    "python3",
+    "qemu-system-x86_64",
+    "lz4",
+    "cc",
+    "busybox",
+    "ip",
+    "unshare",
+    "mount",
+    "setpriv",
+    "rpcbind",
+    "rpcinfo",
+    "showmount",
+];
+
 const POWER: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "mke2fs", "busybox", "strip"];
 
 const WRONG: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "busybox", "mount", "umount"];
@@ -43,6 +58,7 @@ const TESTS: &[Test] = &[
     Test { name: "wrong-input", lane: Lane::Guests, script: "wrong_input.py", commands: WRONG, modules: &["kazoo"] },
     Test { name: "power-loss", lane: Lane::Alone, script: "power_loss.py", commands: POWER, modules: &[] },
     Test { name: "names", lane: Lane::Guests, script: "names.py", commands: NFS, modules: &[] },
+    Test { name: "portmap", lane: Lane::Guests, script: "portmap.py", commands: PORTMAP, modules: &[] },
     Test { name: "history", lane: Lane::Guests, script: "history.py", commands: NFS, modules: &[] },
     Test { name: "vm-disk", lane: Lane::Guests, script: "vm_disk.py", commands: NFS, modules: &[] },
     Test { name: "frozen-control", lane: Lane::Guests, script: "frozen_control.py", commands: NFS, modules: &[] },
@@ -148,6 +164,7 @@ const TESTS: &[Test] = &[
 const PREPARATIONS: &[(&str, &[&str])] = &[
     ("wrong-input", GUEST),
     ("names", GUEST),
+    ("portmap", GUEST),
     ("history", GUEST),
     ("vm-disk", GUEST),
     ("frozen-control", GUEST),

@@ -67,6 +67,9 @@ pub fn text(nodes: &[NodeStatus], silent: &[u32]) -> String {
         out += &format!("node {n}  does not answer\n");
     }
     for n in nodes {
+        n.portmappers.iter().for_each(|p| out += &format!("node {}  {}\n", n.node, p.text()));
+    }
+    for n in nodes {
         let links = n.coordination.iter().flat_map(|c| &c.links).filter(|l| l.to == i64::from(n.node));
         links.for_each(|l| out += &(l.text() + "\n"));
     }

@@ -1,17 +1,19 @@
 //! `trivet up`: a whole cluster on this machine, each node a process of its own.
 
+mod folder;
+
 use crate::status::consoles;
 use anyhow::{bail, Context};
-use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use trivet_node::config::{NodeConfig, Ports, VERSION};
+use trivet_node::admin;
+use trivet_node::config::NodeConfig;
+use trivet_node::gateway::portmap::Portmapper;
 use trivet_node::status::{fetch_all, NodeStatus};
-use trivet_node::{admin, rpc};
 
 /// The cluster has to be there within this, or something is wrong.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -56,8 +58,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         bail!("--nodes: 1, 3 or 5");
     }
     let begun = Instant::now();
-    let configs = prepare(args)?;
+    // Whatever keeps the cluster from starting is found before anything is written.
+    let folder = folder::Folder::claim(&args.data)?;
+    let plan = folder.plan(args)?;
+    let configs = &plan.configs;
     check_ports(&configs[0])?;
+    folder.write(&plan)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.spawn(async {
         let term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
@@ -67,14 +73,14 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
     });
     let mut nodes = Vec::new();
-    for config in &configs {
+    for config in configs {
         let parts: &[Option<&str>] =
             if args.split { &[Some("coordination,metad"), Some("chunk,gateway")] } else { &[None] };
         for part in parts {
             nodes.push(Node::new(config, *part)?);
         }
     }
-    let outcome = attend(args, &configs, &mut nodes, restart, &runtime, begun);
+    let outcome = attend(args, configs, &mut nodes, restart, &runtime, begun);
     for node in &mut nodes {
         node.stop();
     }
@@ -223,69 +229,6 @@ impl Node {
     }
 }
 
-/// Folder, cluster id, key and a configuration for each node; what is there stays.
-fn prepare(args: &Args) -> anyhow::Result<Vec<NodeConfig>> {
-    trivet_disk::make_dir(&args.data).with_context(|| format!("cannot make {}", args.data.display()))?;
-    let data = fs::canonicalize(&args.data)?;
-    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    let key_file = data.join("cluster.key");
-    let id_file = data.join("cluster.id");
-    if !id_file.exists() {
-        write_private(&key_file, &hex(&rpc::random::<32>()))?;
-        write_private(&id_file, &hex(&rpc::random::<8>()))?;
-    }
-    let cluster = fs::read_to_string(&id_file)?.trim().to_string();
-    let base = u32::from(args.base_address);
-    let nodes: BTreeMap<String, IpAddr> =
-        (1..=u32::from(args.nodes)).map(|n| (n.to_string(), IpAddr::V4(Ipv4Addr::from(base + n)))).collect();
-    let mut configs = Vec::new();
-    for node in 1..=u32::from(args.nodes) {
-        let folder = data.join(format!("node{node}"));
-        trivet_disk::make_dir(&folder)?;
-        let config = NodeConfig {
-            version: VERSION,
-            cluster: cluster.clone(),
-            incarnation: 1,
-            node,
-            key_file: key_file.clone(),
-            data: folder.clone(),
-            datastore_addresses: vec![IpAddr::V4(args.base_address)],
-            coordination: args.coordination.clone(),
-            ports: Ports::with_offset(args.port_offset),
-            nodes: nodes.clone(),
-        };
-        let path = folder.join("node.toml");
-        if path.exists() {
-            let before = NodeConfig::load(&path)?;
-            if before.nodes.len() != config.nodes.len() {
-                bail!(
-                    "{} holds a cluster of {} nodes; --nodes {} is asked for",
-                    data.display(),
-                    before.nodes.len(),
-                    args.nodes
-                );
-            }
-        }
-        let text = toml::to_string(&config)?;
-        if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
-            trivet_disk::write_atomically(&path, text.as_bytes())?;
-        };
-        configs.push(config);
-    }
-    Ok(configs)
-}
-
-fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let tmp = path.with_extension("tmp");
-    let mut file: File = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&tmp)?;
-    writeln!(file, "{text}")?;
-    file.sync_all()?;
-    fs::rename(&tmp, path)?;
-    Ok(trivet_disk::sync_dir(path.parent().expect("a file lies in a folder"))?)
-}
-
 /// A port that is taken is named before anything is started.
 fn check_ports(config: &NodeConfig) -> anyhow::Result<()> {
     let p = &config.ports;
@@ -397,7 +340,15 @@ fn what_is_missing(config: &NodeConfig, found: &[NodeStatus]) -> Option<String> 
     if std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_err() {
         return Some(format!("a gateway to serve {address}"));
     }
+    if portmapper(config, found).is_none() {
+        return Some(format!("the portmapper of {}", address.ip()));
+    }
     None
+}
+
+/// How clients find the datastore address, as the node says that has it.
+fn portmapper<'a>(config: &NodeConfig, found: &'a [NodeStatus]) -> Option<&'a Portmapper> {
+    found.iter().flat_map(|n| &n.portmappers).find(|p| p.address == config.datastore_addresses[0])
 }
 
 fn overview(config: &NodeConfig, console: SocketAddr, console_here: bool, begun: Instant) {
@@ -407,11 +358,13 @@ fn overview(config: &NodeConfig, console: SocketAddr, console_here: bool, begun:
     let address = config.datastore_addresses[0];
     println!("ready after {:.1} s", begun.elapsed().as_secs_f64());
     println!("  ZooKeeper   {}", ensemble.join(","));
+    let portmapper = portmapper(config, &found);
+    let options = portmapper.map_or_else(String::new, Portmapper::mount_options);
     for name in DATASTORES {
-        println!(
-            "  /{name}        mount -t nfs -o vers=3,tcp,nolock,port={p},mountport={p} {address}:/{name} /mnt",
-            p = config.ports.nfs
-        );
+        println!("  /{name}        mount -t nfs -o vers=3,tcp,nolock{options} {address}:/{name} /mnt");
+    }
+    if let Some(p) = portmapper {
+        println!("  portmapper  {}", p.text());
     }
     if console_here {
         println!("  console     http://{console}");

@@ -32,7 +32,7 @@ impl std::str::FromStr for Role {
 
 pub const ALL_ROLES: [Role; 4] = [Role::Coordination, Role::Metad, Role::Chunk, Role::Gateway];
 
-/// Ports of every node; `offset` moves all of them.
+/// Ports of every node; `offset` moves all of them but the portmapper's, which goes.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Ports {
@@ -44,6 +44,13 @@ pub struct Ports {
     /// Calls between nodes: to coordination and metad, and to chunk servers and gateways.
     pub control: u16,
     pub data: u16,
+    /// The portmapper of the datastore addresses, which clients without port options ask; 0: none.
+    #[serde(default = "portmap_port")]
+    pub portmap: u16,
+}
+
+fn portmap_port() -> u16 {
+    trivet_storage::nfs::portmap::PORT
 }
 
 impl Ports {
@@ -56,6 +63,8 @@ impl Ports {
             console: 8088 + offset,
             control: 4880 + offset,
             data: 4881 + offset,
+            // Clients ask port 111 and no other.
+            portmap: if offset == 0 { portmap_port() } else { 0 },
         }
     }
 }

@@ -7,9 +7,13 @@
 mod addresses;
 mod clients;
 mod interface;
+mod mount;
 mod nfs;
 mod own_device;
 mod owners;
+pub mod portmap;
+mod portmap_sockets;
+mod portmap_system;
 mod prod;
 mod server;
 
@@ -51,6 +55,8 @@ pub struct Settings {
     pub nfs: SocketAddr,
     /// Port of NFS on the datastore addresses.
     pub nfs_port: u16,
+    /// Where the portmapper listens on them; 0: nowhere.
+    pub portmap_port: u16,
     pub data_dir: PathBuf,
     /// 16 bytes of the chunk server on this node, if there is one.
     pub replica_id: Option<Vec<u8>>,
@@ -81,6 +87,9 @@ pub(crate) struct Inner {
     memberships: AtomicU64,
     replica: RwLock<State<MemoryKv>>,
     cluster_hash: u64,
+    /// Of the datastore addresses that are here.
+    portmappers: portmap::Portmappers,
+    refusals: mount::Refusals,
     clock: crate::clock::Clock,
     events: Events,
 }
@@ -112,6 +121,8 @@ impl Gateway {
             connected_before: clients::load(&settings.data_dir),
             memberships: AtomicU64::new(0),
             replica: RwLock::new(State::new(MemoryKv::default())),
+            portmappers: Default::default(),
+            refusals: Default::default(),
             clock: Default::default(),
             events,
             settings,
@@ -142,6 +153,14 @@ impl Gateway {
     }
     pub fn boot(&self) -> u64 {
         self.inner.boot
+    }
+    /// How the datastore addresses that are here are found by clients without port options.
+    pub fn portmappers(&self) -> Vec<portmap::Portmapper> {
+        self.inner.portmapper_list()
+    }
+    /// Before the process ends as planned.
+    pub async fn stop(&self) {
+        self.inner.unregister_all().await;
     }
     /// Whether the datastores can be mounted here.
     pub fn ready(&self) -> bool {

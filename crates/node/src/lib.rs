@@ -7,6 +7,7 @@ pub mod config;
 mod console_listener;
 pub mod coordination;
 pub mod events;
+pub mod folder;
 pub mod gateway;
 pub mod links;
 pub mod metad;

@@ -13,7 +13,6 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use trivet_coordination::config::Member;
@@ -34,7 +33,7 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
     let has = |r: Role| roles.contains(&r);
     let limit = trivet_disk::open_files::raise_limit();
     tracing::info!(limit, "files that may be open");
-    claim_data(&config)?;
+    let _locks = crate::folder::claim(&config, &roles)?;
     let identity = Arc::new(config.identity()?);
     let control = has(Role::Coordination) || has(Role::Metad);
     let data = has(Role::Chunk) || has(Role::Gateway);
@@ -83,6 +82,7 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
             metads: config.metads(),
             nfs: config.address(config.node, config.ports.nfs),
             nfs_port: config.ports.nfs,
+            portmap_port: config.ports.portmap,
             data_dir: config.data.clone(),
             replica_id: sources.chunk.as_ref().map(|c| c.replica_id().to_vec()),
         };
@@ -110,10 +110,13 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
     }
     // Of two processes of one node the one with the data has the console's port, the other the next.
     let console_port = if data { config.ports.console } else { config.ports.console + 1 };
-    let coordination = sources.coordination.clone();
+    let (coordination, gateway) = (sources.coordination.clone(), sources.gateway.clone());
     status::serve(config.address(config.node, console_port), Arc::new(sources))?;
     tracing::info!(node = config.node, ?roles, "node is running");
     stop.await;
+    if let Some(gateway) = gateway {
+        gateway.stop().await;
+    }
     tokio::task::spawn_blocking(move || {
         if let Some(c) = coordination {
             c.step_down(STEP_DOWN_LIMIT);
@@ -170,39 +173,6 @@ async fn sweep(chunk: Chunk, gateway: Gateway, events: Events) {
             events.record("copies", what, "no configuration names them");
         }
     }
-}
-
-/// The data folder says whose it is.
-fn claim_data(config: &NodeConfig) -> anyhow::Result<()> {
-    trivet_disk::make_dir(&config.data)?;
-    let path = config.data.join("belongs-to");
-    let mine = format!("trivet 1\ncluster {}\nnode {}\n", config.cluster, config.node);
-    match std::fs::read_to_string(&path) {
-        Ok(text) if text == mine => Ok(()),
-        Ok(text) => {
-            let version = text.lines().next().unwrap_or_default();
-            if version != "trivet 1" {
-                anyhow::bail!("{}: written by a newer version of this program ({version})", config.data.display());
-            }
-            anyhow::bail!(
-                "{}: belongs to another node or cluster ({}); this is cluster {} node {}",
-                config.data.display(),
-                text.lines().skip(1).collect::<Vec<_>>().join(", "),
-                config.cluster,
-                config.node
-            )
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(write_new(&path, &mine)?),
-        Err(e) => anyhow::bail!("{}: {e}", path.display()),
-    }
-}
-
-/// Two processes of one node may come here at the same time; both write the same.
-fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
-    let own = path.with_extension(std::process::id().to_string());
-    trivet_disk::write_atomically(&own, text.as_bytes())?;
-    std::fs::rename(&own, path)?;
-    trivet_disk::sync_dir(path.parent().expect("a file lies in a folder"))
 }
 
 fn coordination_settings(config: &NodeConfig) -> CoordinationSettings {

@@ -5,6 +5,7 @@ use crate::config::{NodeConfig, Role};
 use crate::console_listener::ConsoleListener;
 use crate::coordination::Handle;
 use crate::events::{Events, Record};
+use crate::gateway::portmap::Portmapper;
 use crate::gateway::Gateway;
 use crate::links::{self, report_text, LinkStatus};
 use crate::metad::Metad;
@@ -95,6 +96,9 @@ pub struct NodeStatus {
     /// Copies on this node's disk.
     pub copies: usize,
     pub owned_files: usize,
+    /// How the datastore addresses that are on this node are found by clients without port options.
+    #[serde(default)]
+    pub portmappers: Vec<Portmapper>,
     pub ready: bool,
     pub events: Vec<Record>,
 }
@@ -169,6 +173,7 @@ pub fn collect(s: &Sources) -> NodeStatus {
         files,
         copies: s.chunk.as_ref().map_or(0, |c| c.copies().len()),
         owned_files: s.gateway.as_ref().map_or(0, |g| g.owned().len()),
+        portmappers: s.gateway.as_ref().map_or(Vec::new(), |g| g.portmappers()),
         events: s.events.recent(),
     }
 }

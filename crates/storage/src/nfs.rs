@@ -1,7 +1,9 @@
 //! NFSv3 and MOUNT v3 on the wire (RFC 1813, RFC 5531): calls in, replies out.
 
 pub mod calls;
+pub mod long_replies;
 pub mod names;
+pub mod portmap;
 pub mod rpc;
 pub mod xdr;
 

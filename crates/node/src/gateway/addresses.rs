@@ -1,6 +1,7 @@
 //! The datastore addresses that metad has given to this gateway: on an interface, announced, served.
 
 use super::interface::{Interfaces, Place};
+use super::portmap::AtAddress;
 use super::server::{bind, serve};
 use super::Inner;
 use super::{clients, prod};
@@ -35,6 +36,8 @@ struct Held {
     renewed: Instant,
     /// `None` until the address can be listened on.
     serving: Option<JoinHandle<()>>,
+    /// With `serving`: how clients find that out.
+    portmap: Option<AtAddress>,
 }
 
 /// Serves the addresses that are this gateway's, and no others.
@@ -133,7 +136,7 @@ async fn keep(
     if !held.contains_key(&binding) {
         let place = interfaces.put(ip).await?;
         let old_clients = old_clients(inner, ip);
-        let h = Held { ip, place, since: now, announced: 0, old_clients, renewed: now, serving: None };
+        let h = Held { ip, place, since: now, announced: 0, old_clients, renewed: now, serving: None, portmap: None };
         held.insert(binding.clone(), h);
     }
     let h = held.get_mut(&binding).expect("just put there");
@@ -154,6 +157,7 @@ async fn keep(
         inner.events.record("address", format!("{ip} is served here"), "metad gave it to this node");
         let stamp = Stamp { address: binding.0, version: binding.1 };
         h.serving = Some(serve(inner.clone(), listener, Some(stamp)));
+        h.portmap = Some(AtAddress::start(inner, ip));
     }
     Ok(())
 }

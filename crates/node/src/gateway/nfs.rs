@@ -1,4 +1,4 @@
-//! The procedures of NFSv3 and MOUNT: namespace at metad, bytes at the file's owner, heartbeats from
+//! The procedures of NFSv3 (MOUNT's are in `mount.rs`): namespace at metad, bytes at the file's owner, heartbeats from
 //! what this gateway knows.
 
 use super::Inner;
@@ -11,7 +11,7 @@ use trivet_storage::metadata::state::EXTENT_BYTES;
 use trivet_storage::nfs::calls::{self, put_attr, put_handle, put_post, put_wcc, Call, Handle, IO_BYTES_MAX};
 use trivet_storage::nfs::rpc::{self, BadCall, PROGRAM_MOUNT, PROGRAM_NFS};
 use trivet_storage::nfs::status;
-use trivet_storage::nfs::xdr::{XdrReader, XdrWriter};
+use trivet_storage::nfs::xdr::XdrWriter;
 use trivet_storage::replication::owner::{Op, Outcome};
 
 /// A heartbeat waits this long for the LEADER, then it is answered from the copy here.
@@ -65,7 +65,7 @@ impl Inner {
         let body = record.slice(header.body_at..);
         match (header.program, header.version) {
             (PROGRAM_NFS, 3) => {}
-            (PROGRAM_MOUNT, 3) => return Some(self.mount_call(peer, &header, &body).await),
+            (PROGRAM_MOUNT, 3) => return Some(self.mount_call(peer.ip, &header, &body).await),
             (PROGRAM_NFS | PROGRAM_MOUNT, _) => return Some(rpc::not_accepted(header.xid, 2)),
             _ => return Some(rpc::not_accepted(header.xid, 1)),
         }
@@ -467,59 +467,10 @@ impl Inner {
         w.u32(max).u32(preferred).u32(multiple).u32(max).u32(preferred).u32(multiple).u32(65_536);
         w.u64(FILE_BYTES_MAX).u32(0).u32(1).u32(0x1b);
     }
-
-    // ---- MOUNT ----
-
-    async fn mount_call(self: &Arc<Self>, peer: Peer, header: &rpc::CallHeader, body: &[u8]) -> Vec<u8> {
-        let mut w = rpc::accepted(header.xid);
-        match header.procedure {
-            0 => {}
-            1 => {
-                let Ok(path) = XdrReader::new(body).bytes(1024) else { return rpc::not_accepted(header.xid, 4) };
-                let path = String::from_utf8_lossy(&path).into_owned();
-                let name = path.trim_matches('/');
-                let datastores = self.datastores().await;
-                match datastores.iter().find(|d| d.name == name) {
-                    None => drop(w.u32(status::NOENT)),
-                    Some(d) if !may_mount(d, peer.ip) => drop(w.u32(status::ACCES)),
-                    Some(d) => {
-                        let h = Handle { cluster: self.cluster_hash, datastore: d.id, fileid: d.root };
-                        w.u32(0).opaque(&h.encode()).u32(2).u32(1).u32(0);
-                    }
-                }
-            }
-            2 => drop(w.bool(false)),
-            3 | 4 => {}
-            5 => {
-                for d in self.datastores().await {
-                    w.bool(true).opaque(format!("/{}", d.name).as_bytes());
-                    for c in &d.clients {
-                        w.bool(true).opaque(c.as_bytes());
-                    }
-                    w.bool(false);
-                }
-                w.bool(false);
-            }
-            _ => return rpc::not_accepted(header.xid, 3),
-        }
-        rpc::finish(w)
-    }
-
-    /// Mounting works from the copy here; at the very start it waits for it.
-    async fn datastores(&self) -> Vec<Datastore> {
-        for _ in 0..100 {
-            let found = self.replica.read().expect("nobody panics with it").datastores();
-            if !found.is_empty() {
-                return found;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        Vec::new()
-    }
 }
 
 /// Whether an address lies in one of the networks that may mount; no network means everybody.
-fn may_mount(d: &Datastore, ip: IpAddr) -> bool {
+pub(super) fn may_mount(d: &Datastore, ip: IpAddr) -> bool {
     let inside = |network: &str| {
         let (base, bits) = network.split_once('/').unwrap_or((network, "32"));
         match (base.parse::<IpAddr>(), ip, bits.parse::<u32>()) {

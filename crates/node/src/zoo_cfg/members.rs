@@ -65,7 +65,7 @@ pub fn write_members(file: &Path, text: &str) -> std::io::Result<()> {
     write(&dynamic, &servers)?;
     let old = std::fs::read_to_string(file)?;
     let backup = named("bak".into());
-    if !backup.exists() {
+    if !backup.try_exists()? {
         write(&backup, &old)?;
     }
     let is_about_members =

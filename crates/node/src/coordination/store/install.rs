@@ -26,14 +26,16 @@ impl Store {
     }
 
     fn replace_by_installed(&self, zxid: Zxid) -> io::Result<()> {
+        let from = self.dir.join("trivet.installing");
+        // Looked for first: what it replaces goes.
+        let installing = from.try_exists()?;
         for (dir, prefix) in [(&self.log_dir, "log."), (&self.dir, "snapshot.")] {
             for (_, path) in numbered(dir, prefix).map_err(io::Error::other)? {
                 fs::remove_file(path)?;
             }
         }
         sync_dir(&self.log_dir)?;
-        let from = self.dir.join("trivet.installing");
-        if from.exists() {
+        if installing {
             fs::rename(from, self.dir.join(format!("snapshot.{:x}", zxid.0)))?;
         }
         sync_dir(&self.dir)?;
@@ -43,13 +45,19 @@ impl Store {
 
     pub(super) fn finish_install(&self) -> Result<(), StoreError> {
         let mark = self.dir.join(INSTALL_MARK);
-        let Ok(text) = fs::read_to_string(&mark) else { return Ok(()) };
+        let text = match fs::read_to_string(&mark) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // Without knowing whether a snapshot is half installed, neither it nor what it replaces can be used.
+            Err(source) => return Err(StoreError::Io { path: mark, source }),
+        };
         let zxid = text
             .strip_prefix("1 ")
             .and_then(|hex| i64::from_str_radix(hex.trim(), 16).ok())
             .ok_or_else(|| StoreError::Damaged { path: mark.clone(), reason: "written by a newer program".into() })?;
         let installed = self.dir.join(format!("snapshot.{zxid:x}"));
-        if installed.exists() && !self.dir.join("trivet.installing").exists() {
+        let installing = self.dir.join("trivet.installing");
+        if at(&installed, installed.try_exists())? && !at(&installing, installing.try_exists())? {
             // Only the mark was left over.
             at(&mark, fs::remove_file(&mark))?;
             return at(&self.dir, sync_dir(&self.dir));

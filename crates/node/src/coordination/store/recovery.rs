@@ -49,8 +49,16 @@ impl Store {
                 });
             }
         }
-        let current_epoch = self.epoch("currentEpoch")?.unwrap_or(last.epoch());
-        let accepted_epoch = self.epoch("acceptedEpoch")?.unwrap_or(current_epoch);
+        let (current, accepted) = (self.epoch("currentEpoch")?, self.epoch("acceptedEpoch")?);
+        if current.is_some() && accepted.is_none() {
+            // It is written first. Both are missing where a server of long ago wrote the folder.
+            return Err(StoreError::Damaged {
+                path: dir.join("acceptedEpoch"),
+                reason: "it is missing while currentEpoch is there: which epochs this server promised to is not known; put the file back".into(),
+            });
+        }
+        let current_epoch = current.unwrap_or(last.epoch());
+        let accepted_epoch = accepted.unwrap_or(current_epoch);
         if accepted_epoch < current_epoch {
             return Err(StoreError::Damaged {
                 path: dir.join("acceptedEpoch"),

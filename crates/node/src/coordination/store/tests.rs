@@ -140,6 +140,47 @@ fn a_missing_log_file_and_a_damaged_snapshot_are_refused() {
 }
 
 #[test]
+fn a_promise_that_is_missing_and_a_mark_that_cannot_be_read_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), vec![DiskOp::AcceptedEpoch(3), append(1), append(2), DiskOp::CurrentEpoch(2)]);
+    let v2 = dir.path().join("version-2");
+    let (accepted, current) = (v2.join("acceptedEpoch"), v2.join("currentEpoch"));
+    let text = fs::read(&accepted).unwrap();
+    fs::remove_file(&accepted).unwrap();
+    assert!(matches!(Store::open(dir.path(), dir.path()), Err(StoreError::Damaged { .. })));
+    fs::write(&accepted, &text).unwrap();
+    // Whatever cannot be read is not missing: a link in a circle is the error that root, too, gets.
+    for path in [&accepted, &current, &v2.join(INSTALL_MARK)] {
+        let before = fs::read(path).ok();
+        let _ = fs::remove_file(path);
+        std::os::unix::fs::symlink(path, path).unwrap();
+        assert!(matches!(Store::open(dir.path(), dir.path()), Err(StoreError::Io { .. })), "{}", path.display());
+        fs::remove_file(path).unwrap();
+        before.into_iter().for_each(|bytes| fs::write(path, bytes).unwrap());
+    }
+    assert_eq!(last(dir.path()), Zxid::new(1, 2));
+    // A folder from before there were epochs has neither.
+    fs::remove_file(&accepted).unwrap();
+    fs::remove_file(&current).unwrap();
+    assert_eq!(last(dir.path()), Zxid::new(1, 2));
+}
+
+#[test]
+fn a_snapshot_half_installed_is_not_given_up_where_it_cannot_be_looked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), (1..=3).map(append).collect());
+    let v2 = dir.path().join("version-2");
+    write_atomically(&v2, INSTALL_MARK, b"1 100000005").unwrap();
+    let installing = v2.join("trivet.installing");
+    std::os::unix::fs::symlink(&installing, &installing).unwrap();
+    assert!(Store::open(dir.path(), dir.path()).is_err());
+    fs::remove_file(&installing).unwrap();
+    let bytes = Tree::new().write(snapshot::Writer::file());
+    write_atomically(&v2, "trivet.installing", &bytes).unwrap();
+    assert_eq!(last(dir.path()), Zxid::new(1, 5));
+}
+
+#[test]
 fn an_epoch_whose_beginning_is_missing_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), (1..=3).map(append).collect());
