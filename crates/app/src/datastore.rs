@@ -23,7 +23,7 @@ enum Command {
         /// Copies of every extent
         #[arg(long, default_value_t = 2)]
         copies: u32,
-        /// Networks that may mount, as address/bits; none: everybody
+        /// Networks whose clients may use it, as address/bits (10.0.0.0/24,fd00::/64); none: everybody
         #[arg(long, value_delimiter = ',')]
         clients: Vec<String>,
     },

@@ -6,6 +6,7 @@ use prost::Message;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use trivet_storage::messages::*;
+use trivet_storage::metadata::datastores;
 use trivet_storage::nfs::status;
 
 /// Hands a command to metad's LEADER. Errors when there is none within the limit.
@@ -37,11 +38,13 @@ pub async fn create_datastore(
     clients: Vec<String>,
     limit: Duration,
 ) -> anyhow::Result<()> {
-    let op = CommandOp::CreateDatastore(Datastore { name: name.into(), copies, clients, ..Default::default() });
+    let datastore = Datastore { name: name.into(), copies, clients, ..Default::default() };
+    datastores::check(&datastore)?;
+    let op = CommandOp::CreateDatastore(datastore);
     match command(config, op, limit).await?.status {
         status::OK => Ok(()),
         status::EXIST => anyhow::bail!("there is a datastore {name} already"),
-        status::INVAL => anyhow::bail!("{name}: a name without / and 1, 2 or 3 copies are expected"),
+        status::INVAL => anyhow::bail!("metad refused the name, the copies or the networks of {name}"),
         code => anyhow::bail!("metad refused with status {code}"),
     }
 }

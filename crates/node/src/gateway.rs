@@ -5,6 +5,7 @@
 //! answers hypervisors' heartbeats while nobody leads.
 
 mod addresses;
+mod admission;
 mod clients;
 mod interface;
 mod mount;
@@ -90,6 +91,7 @@ pub(crate) struct Inner {
     /// Of the datastore addresses that are here.
     portmappers: portmap::Portmappers,
     refusals: mount::Refusals,
+    exports: admission::Exports,
     clock: crate::clock::Clock,
     events: Events,
 }
@@ -103,30 +105,7 @@ impl Gateway {
     /// Starts the role: listens for NFS on this node's address, and on datastore addresses as metad says.
     pub async fn start(settings: Settings, identity: Arc<Identity>, events: Events) -> anyhow::Result<Gateway> {
         let listener = server::bind(settings.nfs)?;
-        let metads = settings.metads.iter().map(|(n, a)| (*n, Client::new(*a, identity.clone()))).collect();
-        let inner = Arc::new(Inner {
-            boot: u64::from_be_bytes(crate::rpc::random::<8>()) | 1,
-            cluster_hash: xxhash_rust::xxh3::xxh3_64(identity.cluster.as_bytes()),
-            identity,
-            metads,
-            leader: AtomicU32::new(0),
-            clients: Mutex::default(),
-            owners: Mutex::default(),
-            elsewhere: Mutex::default(),
-            membership: RwLock::default(),
-            peers: Mutex::default(),
-            superseded: Mutex::default(),
-            connected: Mutex::default(),
-            connected_elsewhere: Mutex::default(),
-            connected_before: clients::load(&settings.data_dir),
-            memberships: AtomicU64::new(0),
-            replica: RwLock::new(State::new(MemoryKv::default())),
-            portmappers: Default::default(),
-            refusals: Default::default(),
-            clock: Default::default(),
-            events,
-            settings,
-        });
+        let inner = Inner::new(settings, identity, events);
         server::serve(inner.clone(), listener, None);
         tokio::spawn(heartbeats(inner.clone()));
         tokio::spawn(addresses::serve_addresses(inner.clone()));
@@ -169,6 +148,35 @@ impl Gateway {
 }
 
 impl Inner {
+    fn new(settings: Settings, identity: Arc<Identity>, events: Events) -> Arc<Inner> {
+        let metads = settings.metads.iter().map(|(n, a)| (*n, Client::new(*a, identity.clone()))).collect();
+        let cluster_hash = xxhash_rust::xxh3::xxh3_64(identity.cluster.as_bytes());
+        Arc::new(Inner {
+            boot: u64::from_be_bytes(crate::rpc::random::<8>()) | 1,
+            cluster_hash,
+            exports: admission::Exports::new(cluster_hash, &identity.key),
+            identity,
+            metads,
+            leader: AtomicU32::new(0),
+            clients: Mutex::default(),
+            owners: Mutex::default(),
+            elsewhere: Mutex::default(),
+            membership: RwLock::default(),
+            peers: Mutex::default(),
+            superseded: Mutex::default(),
+            connected: Mutex::default(),
+            connected_elsewhere: Mutex::default(),
+            connected_before: clients::load(&settings.data_dir),
+            memberships: AtomicU64::new(0),
+            replica: RwLock::new(State::new(MemoryKv::default())),
+            portmappers: Default::default(),
+            refusals: Default::default(),
+            clock: Default::default(),
+            events,
+            settings,
+        })
+    }
+
     pub(crate) fn client(&self, address: SocketAddr) -> Arc<Client> {
         let mut clients = self.clients.lock().expect("nobody panics with it");
         clients.entry(address).or_insert_with(|| Client::new(address, self.identity.clone())).clone()
@@ -334,6 +342,7 @@ impl Inner {
         }
         // Nothing here goes to a disk.
         replica.kv.take_changed();
+        self.exports.refresh(&replica);
     }
 }
 
@@ -376,4 +385,26 @@ async fn heartbeats(inner: Arc<Inner>) {
 /// An answer that did not come, as the owner's core sees it.
 pub(crate) fn chunk_answer(result: Result<Bytes, NoAnswer>) -> Result<ChunkAnswer, NoAnswer> {
     result.and_then(|bytes| ChunkAnswer::decode(bytes).map_err(|_| NoAnswer::Broken))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A gateway without metads: what it can answer, it answers from its copy.
+    pub(super) fn gateway() -> Arc<Inner> {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            node: 1,
+            rpc: "127.0.0.1:1".parse().unwrap(),
+            metads: BTreeMap::new(),
+            nfs: "127.0.0.1:2".parse().unwrap(),
+            nfs_port: 2,
+            portmap_port: 0,
+            data_dir: dir.path().into(),
+            replica_id: None,
+        };
+        let identity = Identity { cluster: "c".into(), incarnation: 1, key: vec![1; 32], node: 1 };
+        Inner::new(settings, Arc::new(identity), Events::open(dir.path(), 1).unwrap())
+    }
 }

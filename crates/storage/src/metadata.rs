@@ -1,5 +1,6 @@
 //! metad's state: what every metad computes from the journal, entry by entry.
 
+pub mod datastores;
 pub mod format;
 pub mod kv;
 pub mod namespace;

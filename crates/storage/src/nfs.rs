@@ -1,8 +1,10 @@
 //! NFSv3 and MOUNT v3 on the wire (RFC 1813, RFC 5531): calls in, replies out.
 
 pub mod calls;
+pub mod handle;
 pub mod long_replies;
 pub mod names;
+pub mod networks;
 pub mod portmap;
 pub mod rpc;
 pub mod xdr;

@@ -4,13 +4,12 @@
 //! the datastore's identity: one host with `/ds1` and another with `/ds1/` have two datastores, between which no VM
 //! moves. So the refusal says, in the log and the events, how the path is written.
 
-use super::nfs::may_mount;
+use super::admission::may_mount;
 use super::Inner;
 use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use trivet_storage::messages::Datastore;
-use trivet_storage::nfs::calls::Handle;
 use trivet_storage::nfs::rpc::{self, BadCall, CallHeader, PROGRAM_MOUNT};
 use trivet_storage::nfs::status;
 use trivet_storage::nfs::xdr::XdrReader;
@@ -90,7 +89,7 @@ impl Inner {
                 };
                 match self.mount(from, &String::from_utf8_lossy(path)).await {
                     Err(code) => drop(w.u32(code)),
-                    Ok(h) => drop(w.u32(0).opaque(&h.encode()).u32(2).u32(1).u32(0)),
+                    Ok(h) => drop(w.u32(0).opaque(&h).u32(2).u32(1).u32(0)),
                 }
             }
             2 => drop(w.bool(false)),
@@ -110,7 +109,7 @@ impl Inner {
         rpc::finish(w)
     }
 
-    async fn mount(&self, from: IpAddr, path: &str) -> Result<Handle, u32> {
+    async fn mount(&self, from: IpAddr, path: &str) -> Result<[u8; 32], u32> {
         let mut datastores = self.datastores().await;
         if named(path, &datastores) == Named::Nothing {
             // It may have been made a moment ago.
@@ -119,9 +118,7 @@ impl Inner {
             datastores = self.known_datastores();
         }
         match named(path, &datastores) {
-            Named::Datastore(d) if may_mount(d, from) => {
-                Ok(Handle { cluster: self.cluster_hash, datastore: d.id, fileid: d.root })
-            }
+            Named::Datastore(d) if may_mount(d, from) => Ok(self.exports.give_out(d.id, d.root)),
             Named::Datastore(d) => {
                 let networks = d.clients.join(", ");
                 self.refused(from, path, &format!("the networks that may mount it are {networks}"));

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use trivet_storage::messages::*;
 use trivet_storage::metadata::state::EXTENT_BYTES;
-use trivet_storage::nfs::calls::{self, put_attr, put_handle, put_post, put_wcc, Call, Handle, IO_BYTES_MAX};
+use trivet_storage::nfs::calls::{self, put_attr, put_handle, put_post, put_wcc, Call, IO_BYTES_MAX};
+use trivet_storage::nfs::handle::{Claimed, Handle};
 use trivet_storage::nfs::rpc::{self, BadCall, PROGRAM_MOUNT, PROGRAM_NFS};
 use trivet_storage::nfs::status;
 use trivet_storage::nfs::xdr::XdrWriter;
@@ -77,22 +78,22 @@ impl Inner {
         let id = op_id(peer.ip, header.xid, &body);
         let ticket = Ticket { peer, xid: header.xid, body: id };
         let mut w = rpc::accepted(header.xid);
-        self.procedure(&ticket, call, header.uid, header.gid, &mut w).await;
+        match self.admit(&ticket.peer, &call).await {
+            Ok(()) => self.procedure(&ticket, call, header.uid, header.gid, &mut w).await,
+            Err(code) => calls::put_refusal(&mut w, &call, code),
+        }
         Some(rpc::finish(w))
     }
 
-    fn file(&self, h: Option<Handle>) -> Result<Handle, u32> {
-        match h {
-            None => Err(status::BADHANDLE),
-            Some(h) if h.cluster != self.cluster_hash => Err(status::STALE),
-            Some(h) => Ok(h),
-        }
+    /// The file of a call that was admitted.
+    fn file(&self, h: Option<Claimed>) -> Result<Handle, u32> {
+        h.map(|h| h.handle).ok_or(status::BADHANDLE)
     }
-    fn handle_of(&self, attr: &Attr) -> Handle {
-        Handle { cluster: self.cluster_hash, datastore: attr.datastore, fileid: attr.fileid }
+    fn handle_of(&self, attr: &Attr) -> [u8; 32] {
+        self.exports.give_out(attr.datastore, attr.fileid)
     }
 
-    async fn inode(&self, fileid: u64) -> Result<Inode, u32> {
+    pub(super) async fn inode(&self, fileid: u64) -> Result<Inode, u32> {
         match self.metad(MetaAsk::Inode(fileid)).await {
             MetaAnswer::Reply(Reply { status: 0, inode: Some(i), .. }) => Ok(i),
             MetaAnswer::Reply(r) => Err(r.status),
@@ -199,17 +200,17 @@ impl Inner {
         }
     }
 
-    async fn result(self: &Arc<Self>, h: Option<Handle>) -> Result<Attr, u32> {
+    async fn result(self: &Arc<Self>, h: Option<Claimed>) -> Result<Attr, u32> {
         self.attr_of(self.file(h)?.fileid).await
     }
-    async fn op(self: &Arc<Self>, h: Option<Handle>, op: Op, stamp: Option<Stamp>) -> Result<Outcome, u32> {
+    async fn op(self: &Arc<Self>, h: Option<Claimed>, op: Op, stamp: Option<Stamp>) -> Result<Outcome, u32> {
         Ok(self.file_op(self.file(h)?.fileid, op, stamp).await)
     }
 
     async fn set_attr(
         self: &Arc<Self>,
         t: &Ticket,
-        h: Option<Handle>,
+        h: Option<Claimed>,
         attr: SetAttr,
         guard: Option<u64>,
         w: &mut XdrWriter,
@@ -248,7 +249,7 @@ impl Inner {
         }
     }
 
-    async fn lookup(self: &Arc<Self>, dir: Option<Handle>, name: Vec<u8>, w: &mut XdrWriter) {
+    async fn lookup(self: &Arc<Self>, dir: Option<Claimed>, name: Vec<u8>, w: &mut XdrWriter) {
         let dir = match self.file(dir) {
             Ok(h) => h.fileid,
             Err(code) => return put_post(w.u32(code), None),
@@ -260,12 +261,12 @@ impl Inner {
             return put_post(w.u32(reply.status), reply.dir_after.as_ref());
         };
         let attr = self.fresh_attr(&inode).await;
-        w.u32(0).opaque(&self.handle_of(&inode.attr).encode());
+        w.u32(0).opaque(&self.handle_of(&inode.attr));
         put_post(w, attr.as_ref());
         put_post(w, reply.dir_after.as_ref());
     }
 
-    async fn read_link(self: &Arc<Self>, h: Option<Handle>, w: &mut XdrWriter) {
+    async fn read_link(self: &Arc<Self>, h: Option<Claimed>, w: &mut XdrWriter) {
         let found = match self.file(h) {
             Ok(h) => self.inode(h.fileid).await,
             Err(code) => Err(code),
@@ -280,7 +281,7 @@ impl Inner {
         }
     }
 
-    async fn read(self: &Arc<Self>, h: Option<Handle>, offset: u64, count: u32, w: &mut XdrWriter) {
+    async fn read(self: &Arc<Self>, h: Option<Claimed>, offset: u64, count: u32, w: &mut XdrWriter) {
         let length = u64::from(count.min(IO_BYTES_MAX));
         match self.op(h, Op::Read { offset, length }, None).await {
             Ok(Outcome::Read { data, eof, attr }) => {
@@ -292,7 +293,7 @@ impl Inner {
         }
     }
 
-    async fn write(self: &Arc<Self>, t: &Ticket, h: Option<Handle>, offset: u64, data: Bytes, w: &mut XdrWriter) {
+    async fn write(self: &Arc<Self>, t: &Ticket, h: Option<Claimed>, offset: u64, data: Bytes, w: &mut XdrWriter) {
         if offset.saturating_add(data.len() as u64) > FILE_BYTES_MAX {
             return put_wcc(w.u32(status::FBIG), None, None);
         }
@@ -312,7 +313,7 @@ impl Inner {
     async fn make(
         self: &Arc<Self>,
         t: &Ticket,
-        dir: Option<Handle>,
+        dir: Option<Claimed>,
         name: Vec<u8>,
         mut make: Make,
         uid: u32,
@@ -343,12 +344,19 @@ impl Inner {
                 }
             }
         }
-        put_handle(w, Some(self.handle_of(&inode.attr)));
+        put_handle(w, &self.handle_of(&inode.attr));
         put_post(w, attr.as_ref());
         put_wcc(w, reply.dir_before.as_ref(), reply.dir_after.as_ref());
     }
 
-    async fn remove(self: &Arc<Self>, t: &Ticket, dir: Option<Handle>, name: Vec<u8>, folder: bool, w: &mut XdrWriter) {
+    async fn remove(
+        self: &Arc<Self>,
+        t: &Ticket,
+        dir: Option<Claimed>,
+        name: Vec<u8>,
+        folder: bool,
+        w: &mut XdrWriter,
+    ) {
         let reply = match self.file(dir) {
             Err(code) => Reply { status: code, ..Default::default() },
             Ok(h) => {
@@ -362,8 +370,8 @@ impl Inner {
     async fn rename(
         self: &Arc<Self>,
         t: &Ticket,
-        from: (Option<Handle>, Vec<u8>),
-        to: (Option<Handle>, Vec<u8>),
+        from: (Option<Claimed>, Vec<u8>),
+        to: (Option<Claimed>, Vec<u8>),
         w: &mut XdrWriter,
     ) {
         let reply = match (self.file(from.0), self.file(to.0)) {
@@ -381,8 +389,8 @@ impl Inner {
     async fn link(
         self: &Arc<Self>,
         t: &Ticket,
-        file: Option<Handle>,
-        dir: Option<Handle>,
+        file: Option<Claimed>,
+        dir: Option<Claimed>,
         name: Vec<u8>,
         w: &mut XdrWriter,
     ) {
@@ -402,7 +410,7 @@ impl Inner {
         put_wcc(w, reply.dir_before.as_ref(), reply.dir_after.as_ref());
     }
 
-    async fn list(self: &Arc<Self>, dir: Option<Handle>, cookie: u64, count: u32, plus: bool, w: &mut XdrWriter) {
+    async fn list(self: &Arc<Self>, dir: Option<Claimed>, cookie: u64, count: u32, plus: bool, w: &mut XdrWriter) {
         let dir = match self.file(dir) {
             Ok(h) => h.fileid,
             Err(code) => return put_post(w.u32(code), None),
@@ -429,13 +437,13 @@ impl Inner {
             if plus {
                 // Size and times of an owned file are the owner's to tell: the client asks if it wants them.
                 put_post(w, Some(&line.attr).filter(|_| !line.leased));
-                put_handle(w, Some(self.handle_of(&line.attr)));
+                put_handle(w, &self.handle_of(&line.attr));
             }
         }
         w.bool(false).bool(all && l.end);
     }
 
-    fn fs_stat(&self, h: Option<Handle>, w: &mut XdrWriter) {
+    fn fs_stat(&self, h: Option<Claimed>, w: &mut XdrWriter) {
         let h = match self.file(h) {
             Ok(h) => h,
             Err(code) => return put_post(w.u32(code), None),
@@ -456,7 +464,7 @@ impl Inner {
         w.u64(total / copies).u64(free / copies).u64(free / copies).u64(files).u64(files).u64(files).u32(0);
     }
 
-    fn fs_info(&self, h: Option<Handle>, w: &mut XdrWriter) {
+    fn fs_info(&self, h: Option<Claimed>, w: &mut XdrWriter) {
         let h = match self.file(h) {
             Ok(h) => h,
             Err(code) => return put_post(w.u32(code), None),
@@ -467,18 +475,4 @@ impl Inner {
         w.u32(max).u32(preferred).u32(multiple).u32(max).u32(preferred).u32(multiple).u32(65_536);
         w.u64(FILE_BYTES_MAX).u32(0).u32(1).u32(0x1b);
     }
-}
-
-/// Whether an address lies in one of the networks that may mount; no network means everybody.
-pub(super) fn may_mount(d: &Datastore, ip: IpAddr) -> bool {
-    let inside = |network: &str| {
-        let (base, bits) = network.split_once('/').unwrap_or((network, "32"));
-        match (base.parse::<IpAddr>(), ip, bits.parse::<u32>()) {
-            (Ok(IpAddr::V4(n)), IpAddr::V4(c), Ok(bits)) if bits <= 32 => {
-                bits == 0 || (u32::from(n) ^ u32::from(c)) >> (32 - bits) == 0
-            }
-            _ => false,
-        }
-    };
-    d.clients.is_empty() || d.clients.iter().any(|n| inside(n))
 }

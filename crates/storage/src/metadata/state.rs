@@ -21,6 +21,8 @@ const SIZES_SET_KEPT: usize = 32;
 pub struct State<K> {
     pub kv: K,
     extent_bytes: u64,
+    /// Of the entry that is being applied: what a command does depends on it, so that all metads come to the same state.
+    pub(super) entry_version: u32,
 }
 
 pub(super) fn key(table: u8, parts: &[u64]) -> Vec<u8> {
@@ -51,12 +53,12 @@ pub(super) fn fail(status: u32) -> Reply {
 
 impl<K: Kv> State<K> {
     pub fn new(kv: K) -> Self {
-        State { kv, extent_bytes: EXTENT_BYTES }
+        Self::with_extents(kv, EXTENT_BYTES)
     }
 
     /// A state with extents of another size, for the simulator.
     pub fn with_extents(kv: K, extent_bytes: u64) -> Self {
-        State { kv, extent_bytes }
+        State { kv, extent_bytes, entry_version: 1 }
     }
 
     pub(super) fn load<M: Message + Default>(&self, key: &[u8]) -> Option<M> {
@@ -96,6 +98,7 @@ impl<K: Kv> State<K> {
         assert_eq!(number, self.applied() + 1, "entries are applied in order");
         assert!(entry.version <= JOURNAL_VERSION, "an entry of a newer version is refused where it is read");
         self.note_version(number, entry.version);
+        self.entry_version = entry.version;
         if self.cluster().is_empty() && !entry.cluster.is_empty() {
             self.kv.put(b"cluster".to_vec(), entry.cluster.clone().into_bytes());
         }
@@ -427,8 +430,9 @@ impl<K: Kv> State<K> {
     }
 
     fn create_datastore(&mut self, d: &Datastore, time_ns: u64) -> Reply {
-        let bad = d.name.is_empty() || d.name.contains('/') || d.copies == 0 || d.copies > 3;
-        if bad {
+        // What version 1 took: all metads have to come to the same state.
+        let bad_in_1 = d.name.is_empty() || d.name.contains('/') || d.copies == 0 || d.copies > 3;
+        if bad_in_1 || self.entry_version >= 2 && super::datastores::check(d).is_err() {
             return fail(status::INVAL);
         }
         if self.datastores().iter().any(|x| x.name == d.name) {

@@ -1,5 +1,6 @@
 //! NFSv3 procedures (RFC 1813): arguments out of bytes, results into bytes.
 
+use super::handle::Claimed;
 use super::xdr::{XdrError, XdrReader, XdrWriter};
 use crate::messages::{Attr, SetAttr};
 use bytes::Bytes;
@@ -12,41 +13,8 @@ const LINK_MAX: u32 = 8_192;
 /// Bytes of one READ or WRITE (rtmax and wtmax of FSINFO); a longer READ is cut, a longer WRITE is refused.
 pub const IO_BYTES_MAX: u32 = 1 << 20;
 
-/// A file handle: the same on every gateway and after every restart. 32 bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Handle {
-    /// A hash of the cluster's id.
-    pub cluster: u64,
-    pub datastore: u32,
-    pub fileid: u64,
-}
-
-impl Handle {
-    const MARK: [u8; 4] = [b'T', b'V', 1, 0];
-
-    pub fn encode(&self) -> [u8; 32] {
-        let mut out = [0; 32];
-        out[..4].copy_from_slice(&Self::MARK);
-        out[4..12].copy_from_slice(&self.cluster.to_be_bytes());
-        out[12..16].copy_from_slice(&self.datastore.to_be_bytes());
-        out[16..24].copy_from_slice(&self.fileid.to_be_bytes());
-        out
-    }
-    /// `None` for what is no handle of this version.
-    pub fn decode(bytes: &[u8]) -> Option<Handle> {
-        if bytes.len() != 32 || bytes[..4] != Self::MARK || bytes[24..] != [0; 8] {
-            return None;
-        }
-        Some(Handle {
-            cluster: u64::from_be_bytes(bytes[4..12].try_into().ok()?),
-            datastore: u32::from_be_bytes(bytes[12..16].try_into().ok()?),
-            fileid: u64::from_be_bytes(bytes[16..24].try_into().ok()?),
-        })
-    }
-}
-
 /// Arguments; a handle that is none of ours is `None`.
-type Fh = Option<Handle>;
+type Fh = Option<Claimed>;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Call {
@@ -75,7 +43,7 @@ pub enum Call {
 }
 
 fn handle(r: &mut XdrReader<'_>) -> Result<Fh, XdrError> {
-    Ok(Handle::decode(r.opaque(64)?))
+    Ok(Claimed::decode(r.opaque(64)?))
 }
 
 fn time_ns(r: &mut XdrReader<'_>) -> Result<u64, XdrError> {
@@ -200,27 +168,79 @@ pub fn put_wcc(w: &mut XdrWriter, before: Option<&Attr>, after: Option<&Attr>) {
 }
 
 /// post_op_fh3
-pub fn put_handle(w: &mut XdrWriter, h: Option<Handle>) {
-    w.bool(h.is_some());
-    if let Some(h) = h {
-        w.opaque(&h.encode());
+pub fn put_handle(w: &mut XdrWriter, h: &[u8; 32]) {
+    w.bool(true).opaque(h);
+}
+
+/// The reply of a call that is refused before anything is looked at: the status, and no attributes.
+pub fn put_refusal(w: &mut XdrWriter, call: &Call, status: u32) {
+    w.u32(status);
+    match call {
+        Call::Null | Call::GetAttr(_) => {}
+        Call::Lookup { .. }
+        | Call::Access { .. }
+        | Call::ReadLink(_)
+        | Call::Read { .. }
+        | Call::ReadDir { .. }
+        | Call::ReadDirPlus { .. }
+        | Call::FsStat(_)
+        | Call::FsInfo(_)
+        | Call::PathConf(_) => put_post(w, None),
+        Call::SetAttr { .. }
+        | Call::Write { .. }
+        | Call::Create { .. }
+        | Call::Mkdir { .. }
+        | Call::Symlink { .. }
+        | Call::Mknod { .. }
+        | Call::Remove { .. }
+        | Call::Rmdir { .. }
+        | Call::Commit { .. } => put_wcc(w, None, None),
+        Call::Rename { .. } => {
+            put_wcc(w, None, None);
+            put_wcc(w, None, None);
+        }
+        Call::Link { .. } => {
+            put_post(w, None);
+            put_wcc(w, None, None);
+        }
+    }
+}
+
+impl Call {
+    /// The handles in the arguments, in their order.
+    pub fn handles(&self) -> impl Iterator<Item = Option<Claimed>> {
+        let (first, second) = match self {
+            Call::Null => (None, None),
+            Call::Rename { from, to, .. } => (Some(*from), Some(*to)),
+            Call::Link { file, dir, .. } => (Some(*file), Some(*dir)),
+            Call::SetAttr { file: h, .. }
+            | Call::Access { file: h, .. }
+            | Call::Read { file: h, .. }
+            | Call::Write { file: h, .. }
+            | Call::Commit { file: h }
+            | Call::Lookup { dir: h, .. }
+            | Call::Create { dir: h, .. }
+            | Call::Mkdir { dir: h, .. }
+            | Call::Symlink { dir: h, .. }
+            | Call::Mknod { dir: h, .. }
+            | Call::Remove { dir: h, .. }
+            | Call::Rmdir { dir: h, .. }
+            | Call::ReadDir { dir: h, .. }
+            | Call::ReadDirPlus { dir: h, .. }
+            | Call::GetAttr(h)
+            | Call::ReadLink(h)
+            | Call::FsStat(h)
+            | Call::FsInfo(h)
+            | Call::PathConf(h) => (Some(*h), None),
+        };
+        first.into_iter().chain(second)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::handle::Handle;
     use super::*;
-
-    #[test]
-    fn handles_are_constant_and_strangers_are_refused() {
-        let h = Handle { cluster: 7, datastore: 1, fileid: 66 };
-        let bytes = h.encode();
-        assert_eq!(Handle::decode(&bytes), Some(h));
-        let mut newer = bytes;
-        newer[2] = 2;
-        assert_eq!(Handle::decode(&newer), None);
-        assert_eq!(Handle::decode(&bytes[..31]), None);
-    }
 
     #[test]
     fn every_cut_of_every_procedure_is_an_error_and_no_panic() {
@@ -234,14 +254,14 @@ mod tests {
 
     #[test]
     fn names_and_targets_arrive_as_the_bytes_that_were_sent() {
-        let dir = Handle { cluster: 7, datastore: 1, fileid: 66 };
+        let dir = Handle { cluster: 7, datastore: 1, fileid: 66 }.untagged();
         let gbk = b"\xd0\xe9\xc4\xe2\xbb\xfa";
         let mut w = XdrWriter::default();
-        w.opaque(&dir.encode()).opaque(gbk);
+        w.opaque(&dir).opaque(gbk);
         let call = parse(3, &w.buf.into(), 0).unwrap().unwrap();
-        assert_eq!(call, Call::Lookup { dir: Some(dir), name: gbk.to_vec() });
+        assert_eq!(call, Call::Lookup { dir: Claimed::decode(&dir), name: gbk.to_vec() });
         let mut w = XdrWriter::default();
-        w.opaque(&dir.encode()).opaque(b"link");
+        w.opaque(&dir).opaque(b"link");
         for _ in 0..6 {
             w.u32(0);
         }

@@ -1,0 +1,139 @@
+//! Which calls a gateway carries out: those whose handles were given out by this cluster, for datastores that the
+//! client's address may use. Asked for every call: a handle that was learnt elsewhere, or kept since an address was
+//! allowed, is worth nothing by itself.
+
+use super::nfs::Peer;
+use super::Inner;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+use trivet_storage::messages::Datastore;
+use trivet_storage::metadata::{MemoryKv, State};
+use trivet_storage::nfs::calls::Call;
+use trivet_storage::nfs::handle::{Claimed, Handle, HandleKey};
+use trivet_storage::nfs::networks::Clients;
+use trivet_storage::nfs::status;
+
+/// A datastore that this gateway's copy of the metadata lacks is looked for again after this.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+pub(super) struct Export {
+    pub datastore: Datastore,
+    clients: Clients,
+}
+
+/// What of the metadata every call is compared with, taken from the gateway's copy whenever that changes.
+pub(super) struct Exports {
+    cluster: u64,
+    key: HandleKey,
+    by_id: RwLock<HashMap<u32, Arc<Export>>>,
+    /// Whether handles are given out with a tag (the journal's version 2).
+    tags: AtomicBool,
+    /// Handles without a tag count for files with an id below this one.
+    untagged_below: AtomicU64,
+}
+
+impl Exports {
+    pub(super) fn new(cluster: u64, cluster_key: &[u8]) -> Exports {
+        Exports {
+            cluster,
+            key: HandleKey::of_cluster(cluster_key),
+            by_id: RwLock::default(),
+            tags: AtomicBool::new(false),
+            untagged_below: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    pub(super) fn refresh(&self, state: &State<MemoryKv>) {
+        self.tags.store(state.journal_version() >= 2, Ordering::Relaxed);
+        self.untagged_below.store(state.untagged_below().unwrap_or(u64::MAX), Ordering::Relaxed);
+        let fresh = state.datastores().into_iter().map(|datastore| {
+            let clients = Clients::of(&datastore.clients);
+            (datastore.id, Arc::new(Export { datastore, clients }))
+        });
+        *self.by_id.write().expect("nobody panics with it") = fresh.collect();
+    }
+
+    pub(super) fn get(&self, datastore: u32) -> Option<Arc<Export>> {
+        self.by_id.read().expect("nobody panics with it").get(&datastore).cloned()
+    }
+
+    /// The handle of a file as clients get it.
+    pub(super) fn give_out(&self, datastore: u32, fileid: u64) -> [u8; 32] {
+        let handle = Handle { cluster: self.cluster, datastore, fileid };
+        if self.tags.load(Ordering::Relaxed) {
+            self.key.tagged(&handle)
+        } else {
+            handle.untagged()
+        }
+    }
+
+    /// The file that a handle names, if a gateway of this cluster gave it out, or may have before handles had tags.
+    fn genuine(&self, claimed: Option<Claimed>) -> Result<Handle, u32> {
+        let claimed = claimed.ok_or(status::BADHANDLE)?;
+        let old = claimed.handle.fileid < self.untagged_below.load(Ordering::Relaxed);
+        let genuine = if claimed.is_tagged() { self.key.made(&claimed) } else { old };
+        let ours = claimed.handle.cluster == self.cluster;
+        (genuine && ours).then_some(claimed.handle).ok_or(status::STALE)
+    }
+}
+
+/// Whether a datastore is for clients at this address.
+pub(super) fn may_mount(d: &Datastore, ip: IpAddr) -> bool {
+    Clients::of(&d.clients).contain(ip)
+}
+
+impl Inner {
+    /// # Errors
+    /// The status that the call is answered with when it is not carried out.
+    pub(super) async fn admit(&self, peer: &Peer, call: &Call) -> Result<(), u32> {
+        let mut of_first = None;
+        for claimed in call.handles() {
+            let handle = self.exports.genuine(claimed)?;
+            let export = self.export(handle.datastore).await.ok_or(status::STALE)?;
+            if !export.clients.contain(peer.ip) {
+                return Err(status::ACCES);
+            }
+            if claimed.is_some_and(|c| !c.is_tagged()) {
+                self.check_datastore(&handle).await?;
+            }
+            if *of_first.get_or_insert(handle.datastore) != handle.datastore {
+                return Err(status::XDEV);
+            }
+        }
+        Ok(())
+    }
+
+    /// The datastore with this id; one that was made a moment ago is waited for. `None`: there is none.
+    pub(super) async fn export(&self, id: u32) -> Option<Arc<Export>> {
+        let heard = || self.memberships.load(Ordering::Relaxed);
+        let begun = heard();
+        loop {
+            if let Some(export) = self.exports.get(id) {
+                return Some(export);
+            }
+            // What metad said in answer to a heartbeat that was sent after this call came in.
+            let newest = self.membership.read().expect("nobody panics with it").applied;
+            let applied = self.replica.read().expect("nobody panics with it").applied();
+            if heard() >= begun + 2 && applied >= newest {
+                return self.exports.get(id);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// A handle without a tag can be made up: the datastore in it counts if it is the file's.
+    async fn check_datastore(&self, handle: &Handle) -> Result<(), u32> {
+        let known = self.replica.read().expect("nobody panics with it").inode(handle.fileid);
+        let inode = match known {
+            Some(inode) => inode,
+            None => self.inode(handle.fileid).await?,
+        };
+        (inode.attr.datastore == handle.datastore).then_some(()).ok_or(status::STALE)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! What a datastore may be called and who may use it, as an administrator says.
+
+use crate::messages::Datastore;
+use crate::nfs::names::{is_unprintable, printable};
+use crate::nfs::networks::{self, WrongNetwork};
+use thiserror::Error;
+
+/// Longest name of a datastore, in bytes: vSphere shows no longer ones. A longer one is refused.
+pub const NAME_BYTES_MAX: usize = 80;
+/// Copies of an extent at most; more are refused.
+pub const COPIES_MAX: u32 = 3;
+
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum WrongDatastore {
+    #[error("a datastore needs a name")]
+    NoName,
+    #[error("\"{0}\" cannot be the name of a datastore: it is part of a path, and . and .. mean something else there")]
+    Dots(String),
+    #[error("\"{0}\" cannot be the name of a datastore: a name has no blanks, control characters or /")]
+    Character(String),
+    #[error("the name has {0} bytes, at most {NAME_BYTES_MAX} are kept")]
+    Long(usize),
+    #[error("{0} copies of every extent: 1, 2 or {COPIES_MAX} are kept")]
+    Copies(u32),
+    #[error("{0}")]
+    Network(#[from] WrongNetwork),
+}
+
+/// # Errors
+/// The first thing that is wrong with a new datastore's name, copies or networks.
+pub fn check(d: &Datastore) -> Result<(), WrongDatastore> {
+    let shown = || printable(d.name.as_bytes());
+    if d.name.is_empty() {
+        return Err(WrongDatastore::NoName);
+    }
+    if d.name == "." || d.name == ".." {
+        return Err(WrongDatastore::Dots(shown()));
+    }
+    if d.name.chars().any(|c| c == '/' || c.is_whitespace() || is_unprintable(c)) {
+        return Err(WrongDatastore::Character(shown()));
+    }
+    if d.name.len() > NAME_BYTES_MAX {
+        return Err(WrongDatastore::Long(d.name.len()));
+    }
+    if !(1..=COPIES_MAX).contains(&d.copies) {
+        return Err(WrongDatastore::Copies(d.copies));
+    }
+    Ok(networks::check(&d.clients)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::*;
+    use crate::metadata::{MemoryKv, State};
+    use crate::nfs::status;
+
+    fn create(name: &str, copies: u32, clients: &[&str]) -> Datastore {
+        let clients = clients.iter().map(|c| c.to_string()).collect();
+        Datastore { name: name.into(), copies, clients, ..Default::default() }
+    }
+
+    fn status_of(version: u32, d: Datastore) -> u32 {
+        let commands = vec![Command { op: Some(CommandOp::CreateDatastore(d)), ..Default::default() }];
+        let entry = Entry { version, time_ns: 1, commands, cluster: "c".into() };
+        State::new(MemoryKv::default()).apply(1, &entry)[0].status
+    }
+
+    #[test]
+    fn wrong_names_and_networks_are_refused_by_whoever_is_asked() {
+        let long = "x".repeat(NAME_BYTES_MAX + 1);
+        for name in ["", ".", "..", "a/b", "a b", " a", "a\n", "a\u{0}", "a\u{1b}", "a\u{a0}b", "a\u{202e}b", &long] {
+            assert!(check(&create(name, 2, &[])).is_err(), "{name:?}");
+            assert_eq!(status_of(2, create(name, 2, &[])), status::INVAL, "{name:?}");
+        }
+        for network in ["banana", "10.0.0.0/99", "10.0.0.1/8", ""] {
+            assert!(check(&create("ds1", 2, &["10.0.0.0/8", network])).is_err(), "{network:?}");
+            assert_eq!(status_of(2, create("ds1", 2, &["10.0.0.0/8", network])), status::INVAL, "{network:?}");
+        }
+        for copies in [0, 4] {
+            assert_eq!(status_of(2, create("ds1", copies, &[])), status::INVAL);
+        }
+        for name in ["ds1", "虚拟机", ".hidden", "a-b_c.d", "..."] {
+            assert_eq!(status_of(2, create(name, 2, &["10.0.0.0/8", "fd00::/8"])), status::OK, "{name:?}");
+        }
+    }
+
+    /// All metads have to come to the same state: what the program before took, an entry of its version makes.
+    #[test]
+    fn an_entry_of_version_1_is_applied_as_the_program_before_applied_it() {
+        for d in [create("a b", 2, &["banana"]), create("..", 2, &[]), create(&"x".repeat(81), 2, &[])] {
+            assert_eq!(status_of(1, d.clone()), status::OK, "{d:?}");
+        }
+        for d in [create("", 2, &[]), create("a/b", 2, &[]), create("a", 4, &[])] {
+            assert_eq!(status_of(1, d.clone()), status::INVAL, "{d:?}");
+        }
+    }
+}
