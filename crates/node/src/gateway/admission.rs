@@ -20,7 +20,6 @@ use trivet_storage::nfs::status;
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 pub(super) struct Export {
-    pub datastore: Datastore,
     clients: Clients,
 }
 
@@ -49,10 +48,8 @@ impl Exports {
     pub(super) fn refresh(&self, state: &State<MemoryKv>) {
         self.tags.store(state.journal_version() >= 2, Ordering::Relaxed);
         self.untagged_below.store(state.untagged_below().unwrap_or(u64::MAX), Ordering::Relaxed);
-        let fresh = state.datastores().into_iter().map(|datastore| {
-            let clients = Clients::of(&datastore.clients);
-            (datastore.id, Arc::new(Export { datastore, clients }))
-        });
+        let export = |d: &Datastore| Export { clients: Clients::of(&d.clients) };
+        let fresh = state.datastores().into_iter().map(|d| (d.id, Arc::new(export(&d))));
         *self.by_id.write().expect("nobody panics with it") = fresh.collect();
     }
 
