@@ -52,10 +52,10 @@ pub struct Args {
     /// Print Markdown, for a ticket
     #[arg(long)]
     markdown: bool,
-    /// Write a page that needs nothing else, too
+    /// Also write a self-contained HTML page
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Write the drawing of that page, too
+    /// Also write the drawing of that page
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 }

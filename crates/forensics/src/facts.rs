@@ -1,5 +1,6 @@
 //! What a message says. Wordings of Apache ZooKeeper 3.4.3 to 3.9.5.
 
+use crate::causes::{self, Stated};
 use crate::line::Head;
 use crate::own;
 use crate::time::LogMillis;
@@ -17,6 +18,8 @@ pub enum Cause {
     Own,
     /// This process was started anew.
     Restarted,
+    /// The line behind states it.
+    Stated(Stated),
     Unknown,
 }
 
@@ -52,6 +55,12 @@ pub enum Fact {
     SyncLimit(u64),
     Version(String),
     Looks,
+    /// The round of votes begins: what it sends comes after this.
+    NewElection,
+    /// It joins as an observer, which has no vote.
+    WillObserve,
+    /// A cause that a line states.
+    States(Stated),
     /// Elected, or joins; it does not work yet.
     WillFollow,
     WillLead,
@@ -71,6 +80,7 @@ pub enum Fact {
     /// The leader's view of a follower.
     LearnerConnected {
         id: u32,
+        observer: bool,
     },
     LearnerLost {
         ip: String,
@@ -121,6 +131,7 @@ impl Fact {
     /// Whether the line behind the message says the cause.
     pub fn wants_cause(&self) -> bool {
         matches!(self, Fact::LostLeader(_) | Fact::LearnerLost { .. } | Fact::CannotReach { .. })
+            || matches!(self, Fact::GaveUpLead { reason } if reason.is_empty())
     }
 
     pub fn set_cause(&mut self, to: Cause) {
@@ -133,6 +144,12 @@ impl Fact {
 /// The cause in an exception's first line.
 pub fn cause(line: &str) -> Option<Cause> {
     let is = |any: &[&str]| any.iter().any(|s| line.contains(s));
+    if let Some(stated) = causes::stated(line).filter(|_| causes::may_state(line)) {
+        // A route that is missing is a silence like others.
+        if !is(&["NoRouteToHost", "No route to host"]) {
+            return Some(Cause::Stated(stated));
+        }
+    }
     if is(&["Read timed out", "connect timed out", "Connect timed out", "NoRouteToHost", "No route to host"]) {
         Some(Cause::Timeout)
     } else if is(&["Connection refused"]) {
@@ -154,12 +171,21 @@ fn number_behind(message: &str, what: &str) -> Option<u64> {
 
 /// `None`: the message says nothing that matters here.
 pub fn fact(head: &Head<'_>) -> Option<Fact> {
+    let found = of_class(head);
+    if found.is_some() || !head.serious {
+        return found;
+    }
+    causes::stated(head.message).map(Fact::States)
+}
+
+fn of_class(head: &Head<'_>) -> Option<Fact> {
     let m = head.message;
     // Since 3.8 some layouts name the class within the class, too.
     match head.class.split('$').next().unwrap_or_default() {
         "QuorumPeer" => match m {
             "LOOKING" => Some(Fact::Looks),
-            "FOLLOWING" | "OBSERVING" => Some(Fact::WillFollow),
+            "FOLLOWING" => Some(Fact::WillFollow),
+            "OBSERVING" => Some(Fact::WillObserve),
             "LEADING" => Some(Fact::WillLead),
             "Peer state changed: following - broadcast" | "Peer state changed: observing - broadcast" => {
                 Some(Fact::Serves)
@@ -172,11 +198,12 @@ pub fn fact(head: &Head<'_>) -> Option<Fact> {
         "QuorumPeerMain" if m.starts_with("Starting quorum peer") => {
             Some(Fact::Starts { id: number_behind(m, "myid=").map(|n| n as u32), after: None })
         }
+        "FastLeaderElection" if m.starts_with("New election.") => Some(Fact::NewElection),
         "FastLeaderElection" if m.starts_with("Notification: ") => vote(&m[14..]).map(Fact::Vote),
         "Follower" | "Observer" if m.starts_with("Exception when ") => Some(Fact::LostLeader(Cause::Unknown)),
         "Leader" if m.starts_with("Have quorum of supporters") => has_quorum(m),
         "Leader" if m.starts_with("Shutdown called") => {
-            let reason = m.split_once("For the reason ").map_or("", |(_, r)| r);
+            let reason = m.split_once("For the reason ").map_or("", |(_, r)| r.trim());
             Some(Fact::GaveUpLead { reason: reason.into() })
         }
         "Learner" if m.contains("UPTODATE") => Some(Fact::Follows),
@@ -221,7 +248,8 @@ fn has_quorum(m: &str) -> Option<Fact> {
 fn learner_handler(head: &Head<'_>) -> Option<Fact> {
     let m = head.message;
     if m.starts_with("Follower sid: ") {
-        return Some(Fact::LearnerConnected { id: number_behind(m, "Follower sid:")? as u32 });
+        let observer = m.ends_with(":observer");
+        return Some(Fact::LearnerConnected { id: number_behind(m, "Follower sid:")? as u32, observer });
     }
     if m.starts_with("Unexpected exception") {
         let ip = head.thread.strip_prefix("LearnerHandler-/")?.rsplit_once(':')?.0;

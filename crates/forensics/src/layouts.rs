@@ -187,13 +187,19 @@ struct Found<'a> {
     thread: &'a str,
     class: &'a str,
     source_line: Option<u32>,
+    /// It is below a warning.
+    idle: bool,
 }
 
 impl<'a> Found<'a> {
     fn set(&mut self, field: Field, text: &'a str) -> Option<()> {
         match field {
             Field::Myid => self.myid = text.parse().ok(),
-            Field::Level => return LEVELS.contains(&text.trim()).then_some(()),
+            Field::Level => {
+                let level = text.trim();
+                self.idle = matches!(level, "TRACE" | "DEBUG" | "INFO" | "CONFIG");
+                return LEVELS.contains(&level).then_some(());
+            }
             Field::Place => {
                 let (place, number) = text.rsplit_once('@').unwrap_or((text, ""));
                 let (thread, class) = place.rsplit_once(':').unwrap_or((place, ""));
@@ -339,6 +345,7 @@ pub fn head_after<'a>(stamp: Stamp, rest: &'a str, hint: &mut usize) -> Option<H
         class: found.class,
         source_line: found.source_line,
         message: message.trim(),
+        serious: !found.idle,
     };
     let rest = rest.trim();
     let try_row = |row: usize| COMPILED.get(row).and_then(|by| take(rest, by));

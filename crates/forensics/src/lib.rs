@@ -4,6 +4,7 @@
 //! with times of any form (`stamp`). `facts` understands messages, `identity` says who wrote a log, `nodes` sorts entries, `story` puts the servers' facts on one clock and
 //! finds roles, quorums and outages, `report` tells it. No input or output beyond lines that are handed in.
 
+pub mod causes;
 pub mod complaints;
 mod csv;
 pub mod facts;

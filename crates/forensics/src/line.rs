@@ -18,6 +18,8 @@ pub struct Head<'a> {
     pub class: &'a str,
     pub source_line: Option<u32>,
     pub message: &'a str,
+    /// A warning or worse, or nobody knows.
+    pub serious: bool,
 }
 
 /// `None`: a continuation of the entry above, or no log line at all.

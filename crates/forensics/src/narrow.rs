@@ -30,6 +30,9 @@ pub fn narrow(a: &mut Analysis, by: Narrow) {
     s.quorum.retain(|w| by.within(w.from, w.to));
     s.outages.retain(|o| by.within(o.from, o.to) && by.about(o.lost.iter().map(|l| l.0).chain([o.leader])));
     s.departures.retain(|d| by.within(d.at, d.back) && by.about([d.node].into_iter().chain(d.leader)));
+    s.restarts.retain(|r| by.within(r.after, Some(r.at)) && by.about([r.node]));
+    s.causes.retain(|c| by.within(c.from, Some(c.to)) && by.about([c.node]));
+    s.expired.retain(|x| by.within(x.1, Some(x.1)) && by.about([x.0]));
     s.stalls.retain(|t| by.within(t.1 - t.2 as i64, Some(t.1)) && by.about([t.0]));
     s.notes.retain(|n| by.within(n.1, Some(n.1)) && by.about([n.0]));
     a.late.retain(|l: &Late| by.within(l.since, Some(l.until)) && by.about([l.from, l.to]));

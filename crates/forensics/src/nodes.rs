@@ -1,5 +1,6 @@
 //! Entries of all inputs become facts of servers: who wrote each, in the order of their times, each once.
 
+use crate::causes::Stated;
 use crate::complaints::{at_place, Complaint};
 use crate::facts::Fact;
 use crate::identity::{self, Unnamed};
@@ -15,6 +16,8 @@ pub const FACTS_MAX: usize = 4_000_000;
 pub const HOLE_MS: i64 = 2_000;
 /// Log gaps that are kept of one log; further ones are not reported.
 pub const HOLES_MAX: usize = 10_000;
+/// A step back by an hour that is summer time's end, but for the time between two lines, in milliseconds.
+const SUMMER_TIME_MS: i64 = 60_000;
 /// Steps back of a log's clock that are told, a log.
 const BACKS_TOLD_MAX: usize = 3;
 
@@ -63,6 +66,8 @@ pub struct Stream {
     pub boot: Option<(Option<LogMillis>, LogMillis)>,
     /// Its end could not be read.
     pub broken: bool,
+    /// How many lines state each cause.
+    pub stated: BTreeMap<Stated, usize>,
 }
 
 /// All facts, each with its server, in the order of their times.
@@ -71,6 +76,8 @@ pub struct Facts {
     pub entries: Vec<Entry>,
     /// Address of each server, where a thread's name says it.
     pub addresses: BTreeMap<u32, String>,
+    /// Hosts and addresses of servers, where any line says them.
+    pub hosts: BTreeMap<String, u32>,
     /// The last line of each server.
     pub ends: BTreeMap<u32, (LogMillis, Place)>,
     /// The first line of each server.
@@ -106,6 +113,7 @@ impl Facts {
     pub(crate) fn sorted(mut self, mut streams: Vec<Stream>, files: &[String], hosts: &BTreeMap<String, u32>) -> Facts {
         let owners = owners(&streams, files, hosts);
         one_zone(&mut self, &mut streams, files);
+        streams.iter_mut().for_each(steps_back);
         let mut statements: BTreeMap<u32, Seen> = BTreeMap::new();
         let mut of_node: BTreeMap<u32, Vec<(LogMillis, LogMillis, Vec<(LogMillis, LogMillis)>)>> = BTreeMap::new();
         let mut segments = Segments::default();
@@ -260,6 +268,33 @@ fn one_zone(facts: &mut Facts, streams: &mut [Stream], files: &[String]) {
             }
         });
     }
+}
+
+/// Where the clock was set back, what follows goes on behind what was before: so the order and the lengths stay right.
+/// A copy of what was before is none, nor is an older log behind a newer one.
+fn steps_back(stream: &mut Stream) {
+    let mut shift = 0;
+    for (at, before, place) in stream.backs.clone() {
+        let step = before - at;
+        let summer_time = (step - 3_600_000).abs() <= SUMMER_TIME_MS;
+        let first = stream.entries.iter().position(|(_, e)| e.place >= place);
+        let earlier = |e: &Entry| {
+            let all = first.map_or(&[][..], |first| &stream.entries[..first]);
+            all.iter().any(|(_, o)| o.at == e.at && o.fact == e.fact)
+        };
+        let copy = first.is_some_and(|first| stream.entries[first..].iter().take(TWICE_MIN).all(|(_, e)| earlier(e)));
+        if copy || at <= stream.first && !summer_time {
+            continue;
+        }
+        shift += step;
+        for (_, e) in stream.entries.iter_mut().filter(|(_, e)| e.place >= place) {
+            e.at += step;
+            if let Fact::Starts { after: Some(after), .. } = &mut e.fact {
+                *after += if *after >= before { 0 } else { step };
+            }
+        }
+    }
+    stream.end.0 += shift;
 }
 
 /// Times without a line in any of a server's logs.

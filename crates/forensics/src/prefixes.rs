@@ -201,9 +201,10 @@ fn grep(text: &str) -> Option<Peeled<'_>> {
         let (path, rest) = (&text[..at], &text[at + 1..]);
         let number = digits(rest);
         let behind = rest.get(number..).and_then(|r| r.strip_prefix([':', '-'])).filter(|_| number > 0 && number < 9);
-        let rest = behind.filter(|r| begins(r)).or(Some(rest).filter(|r| begins(r) && !r.is_empty()));
+        let rest =
+            behind.filter(|r| begins(r)).or(Some(rest).filter(|r| begins(r) && !r.is_empty() && !r.starts_with(' ')));
         let is_path = path.contains(['.', '/', '\\']) && !path.contains([' ', '(']);
-        if let Some(rest) = rest.filter(|_| is_path && !path.ends_with("Exception")) {
+        if let Some(rest) = rest.filter(|_| is_path && !path.ends_with("Exception") && !path.ends_with("Error")) {
             return Some(named(path, rest));
         }
         from = at + 1;

@@ -1,6 +1,7 @@
 //! Takes lines in, file after file: prefixes and envelopes off, the layout's parts apart, each entry to the stream it
 //! belongs to. A stream is a file, or what one prefix in it names.
 
+use crate::causes;
 use crate::complaints::{self, Complaint};
 use crate::csv;
 use crate::facts::{self, Fact};
@@ -38,6 +39,8 @@ const OBJECT_BYTES_MAX: usize = 256 << 10;
 const BOOT_MS: i64 = 60_000;
 /// A year that is missing turns where the months go back by so many.
 const MONTHS_BACK: i64 = 6;
+/// Lines of one log that state the same cause, beyond which they say nothing new.
+const STATED_MAX: usize = 200;
 /// Hosts of servers that are remembered.
 const HOSTS_MAX: usize = 1_000;
 const DAY_MS: i64 = 86_400_000;
@@ -353,7 +356,15 @@ impl Reader {
                 let class = class.rsplit('.').next().unwrap_or(&class);
                 let mut lines = message.split('\n');
                 let first = lines.next().unwrap_or_default().trim_end();
-                let head = Head { at: stamp.at, myid, thread: &thread, class, source_line: None, message: first };
+                let head = Head {
+                    at: stamp.at,
+                    myid,
+                    thread: &thread,
+                    class,
+                    source_line: None,
+                    message: first,
+                    serious: true,
+                };
                 let name = joined(name, &parsed.name).into_owned();
                 self.head(&name, place, head, Some(stamp), None);
                 lines.chain(thrown.split('\n')).filter(|l| !l.is_empty()).for_each(|l| self.continued(&name, l));
@@ -440,6 +451,12 @@ impl Reader {
             if let Some(stream) = self.current.stream.as_ref().map(|s| s.1) {
                 self.streams[stream].voters.insert(v.from);
             }
+        }
+        // The reason of a leader that gives up may state a cause, too.
+        if let Some(stated) =
+            fact.as_ref().and_then(|f| if let Fact::GaveUpLead { reason } = f { causes::stated(reason) } else { None })
+        {
+            self.keep(place, at, id, Some(Fact::States(stated)));
         }
         self.keep(place, at, id, fact);
     }
@@ -580,16 +597,48 @@ impl Reader {
 
     /// The first exception behind a message is its cause.
     fn continued(&mut self, name: &str, line: &str) {
+        if causes::may_state(line) {
+            self.stated_behind(name, line);
+        }
         let Some(open) = self.open else { return };
         // Lines of another container may come between.
         if !name.is_empty() && self.streams[open].prefix != name && self.current.streams.contains_key(name) {
             return;
+        }
+        if let Some((_, entry)) = self.streams[open].entries.last_mut() {
+            if let Fact::GaveUpLead { reason } = &mut entry.fact {
+                // Before 3.6 the reason stands in an exception that nobody threw.
+                if let Some((_, why)) = line.split_once("shutdown Leader! reason: ") {
+                    *reason = why.trim().to_string();
+                    self.open = None;
+                }
+                return;
+            }
         }
         let Some(cause) = facts::cause(line) else { return };
         if let Some((_, entry)) = self.streams[open].entries.last_mut() {
             entry.fact.set_cause(cause);
         }
         self.open = None;
+    }
+
+    /// An exception that states a cause, at the time of the entry before it.
+    fn stated_behind(&mut self, name: &str, line: &str) {
+        let stream = self.stream_of(name).or(self.current.stream.as_ref().map(|s| s.1));
+        let (Some(stream), Some(stated)) = (stream, causes::stated(line)) else { return };
+        let place = self.place();
+        let (at, last) = self.streams[stream].end;
+        let id = self.streams[stream].entries.last().filter(|(_, e)| e.place == last).and_then(|(id, _)| *id);
+        let count = self.streams[stream].stated.entry(stated).or_default();
+        *count += 1;
+        if *count > STATED_MAX || self.kept >= FACTS_MAX {
+            return;
+        }
+        self.kept += 1;
+        // In front of the entry that waits for its cause.
+        let entries = &mut self.streams[stream].entries;
+        let before = entries.len() - usize::from(self.open == Some(stream) && !entries.is_empty());
+        entries.insert(before, (id, Entry { at, node: 0, place, fact: Fact::States(stated) }));
     }
 
     pub fn finish(mut self) -> (Facts, Vec<String>) {
@@ -609,7 +658,8 @@ impl Reader {
             self.complain(Complaint::Dropped { count, max: FACTS_MAX });
         }
         let addresses = self.addresses.into_iter().map(|(id, (address, _))| (id, address)).collect();
-        let facts = Facts { addresses, complaints: self.complaints, zones: self.zones, ..Default::default() };
+        let hosts = self.hosts.iter().filter(|(_, id)| **id != u32::MAX).map(|(h, id)| (h.clone(), *id)).collect();
+        let facts = Facts { addresses, hosts, complaints: self.complaints, zones: self.zones, ..Default::default() };
         (facts.sorted(self.streams, &self.files, &self.hosts), self.files)
     }
 }

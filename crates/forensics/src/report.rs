@@ -10,7 +10,7 @@ pub use json::json;
 pub use page::{html, svg};
 
 use crate::nodes::Place;
-use crate::story::Story;
+use crate::story::{Story, What, NOBODY};
 use crate::time::{self, LogMillis};
 use crate::Analysis;
 use words::{cause, seconds, what};
@@ -51,19 +51,33 @@ pub fn place(a: &Analysis, p: &Place) -> String {
 pub fn events(a: &Analysis, lang: Lang) -> Vec<Event> {
     let names = names(&a.story);
     let name = |id: u32| names.get(&id).cloned().unwrap_or_else(|| id.to_string());
-    let list = |ids: &mut dyn Iterator<Item = u32>| ids.map(name).collect::<Vec<_>>().join(",");
     let en = lang == Lang::English;
+    let list =
+        |ids: &mut dyn Iterator<Item = u32>| ids.map(name).collect::<Vec<_>>().join(if en { "," } else { "、" });
     let mut out = Vec::new();
     let mut add = |at, text, evidence: Vec<Place>| out.push(Event { at, text, evidence });
     for o in &a.story.outages {
         let lost = list(&mut o.lost.iter().map(|l| l.0));
         let why = o.lost.last().map(|l| cause(lang, l.1)).unwrap_or("");
-        let length = match o.to {
-            Some(to) if en => format!("no quorum for {} s", seconds(to - o.from)),
-            Some(to) => format!("集群停止工作 {} 秒", seconds(to - o.from)),
-            None if en => "no quorum until the end of the logs".into(),
-            None => "集群停止工作，直到日志结束".into(),
+        let open = seconds(o.known_until.unwrap_or(a.story.last).max(o.from) - o.from);
+        let length = match (o.to, o.known_until) {
+            (Some(to), _) if en => format!("no quorum for {} s", seconds(to - o.from)),
+            (Some(to), _) => format!("集群停止工作 {} 秒", seconds(to - o.from)),
+            (None, None) if en => format!("no quorum until the end of the logs ({open} s)"),
+            (None, None) => format!("集群停止工作，直到日志结束（{open} 秒）"),
+            (None, Some(until)) if en => {
+                format!("no quorum until {} at least ({open} s), for too few logs go on", time::clock(until))
+            }
+            (None, Some(until)) => format!("集群停止工作，至少到 {}（{open} 秒），之后日志不足", time::clock(until)),
         };
+        if o.leader == NOBODY {
+            add(
+                o.seen,
+                format!("{}{}{length}", what(lang, What::NeverElected), if en { ": " } else { "：" }),
+                vec![o.ended],
+            );
+            continue;
+        }
         let since = match o.seen - o.from {
             0 => String::new(),
             _ if en => format!(", begun between {} and {}", time::clock(o.from), time::clock(o.seen)),
@@ -73,11 +87,20 @@ pub fn events(a: &Analysis, lang: Lang) -> Vec<Event> {
             (false, true) => format!("{lost} lost it ({why})"),
             (false, false) => format!("{lost} 与其断开（{why}）"),
             (true, true) => "it stopped leading".into(),
-            (true, false) => "其停止领导".into(),
+            (true, false) => "其退出 leader 角色".into(),
         };
-        let gave_up = if o.gave_up.is_empty() { String::new() } else { format!("; {}: {}", name(o.leader), o.gave_up) };
-        let comma = if en { "; " } else { "，" };
-        let text = format!("leader={}{comma}{who}, {length}{since}; {}{gave_up}", name(o.leader), what(lang, o.what));
+        let gave_up = match (o.gave_up.is_empty(), en) {
+            (true, _) => String::new(),
+            (false, true) => format!("; {}: {}", name(o.leader), o.gave_up),
+            (false, false) => format!("；{}：{}", name(o.leader), o.gave_up),
+        };
+        let (comma, semicolon) = if en { (", ", "; ") } else { ("，", "；") };
+        let first = if en { semicolon } else { comma };
+        let text = format!(
+            "leader={}{first}{who}{comma}{length}{since}{semicolon}{}{gave_up}",
+            name(o.leader),
+            what(lang, o.what)
+        );
         add(o.seen, text, o.evidence());
     }
     for w in &a.story.quorum {
@@ -122,6 +145,20 @@ pub fn events(a: &Analysis, lang: Lang) -> Vec<Event> {
     for (node, until, ms, thing, at) in a.story.stalls.iter().filter(|s| s.2 >= 1_000) {
         add(*until, words::stall(lang, &name(*node), thing, *ms), vec![*at]);
     }
+    let rolling = rolling(&a.story);
+    if !rolling.is_empty() {
+        let all: Vec<_> = rolling.iter().map(|r| (name(r.node), seconds(r.at - r.after))).collect();
+        add(rolling[0].after, words::rolling(lang, &all), rolling.iter().map(|r| r.place).collect());
+    }
+    for r in &a.story.restarts {
+        add(r.at, words::restart(lang, r, &name(r.node)), vec![r.place]);
+    }
+    for c in &a.story.causes {
+        add(c.from, words::stated(lang, c, &name(c.node)), c.evidence.clone());
+    }
+    for (node, at, count, place) in &a.story.expired {
+        add(*at, words::expired(lang, &name(*node), *count), vec![*place]);
+    }
     for t in &a.story.stale {
         add(t.2, words::stale(lang, t, &name), vec![t.4]);
     }
@@ -131,6 +168,28 @@ pub fn events(a: &Analysis, lang: Lang) -> Vec<Event> {
     }
     out.sort_by_key(|e| e.at);
     out
+}
+
+/// Restarts of all servers, one after the other, are somebody's work.
+const ROLLING_MS: i64 = 1_800_000;
+
+/// The restarts of a rolling restart, if there was one: of each server once, none before the one before it was over.
+pub fn rolling(story: &Story) -> Vec<crate::story::Restart> {
+    let of = story.servers.len();
+    let found = story.restarts.windows(of.max(1)).find(|w| {
+        let nodes: std::collections::BTreeSet<u32> = w.iter().map(|r| r.node).collect();
+        let (first, last) = (&w[0], &w[w.len() - 1]);
+        nodes.len() == of && last.at - first.after <= ROLLING_MS && w.windows(2).all(|p| p[0].at <= p[1].after)
+    });
+    found.filter(|_| of > 1).map(<[_]>::to_vec).unwrap_or_default()
+}
+
+/// What to do about each cause that a line states, each once.
+pub fn advice(a: &Analysis, lang: Lang) -> Vec<String> {
+    let mut seen = std::collections::BTreeSet::new();
+    let once = a.story.causes.iter().filter(|c| seen.insert(c.cause));
+    let colon = if lang == Lang::English { ": " } else { "：" };
+    once.map(|c| format!("{}{colon}{}", c.cause.name(lang), c.cause.advice(lang))).collect()
 }
 
 /// A clock that is nearer to the first server's is not worth a word.
@@ -162,6 +221,7 @@ fn heading(a: &Analysis, lang: Lang) -> String {
         format!("{name}=myid {id}{address}{version}{clock}{missing}")
     };
     let servers: Vec<String> = story.servers.iter().map(server).collect();
+    let between = if en { "; " } else { "；" };
     let known = match (story.timeout_known, en) {
         (true, _) => "",
         (false, true) => ", assumed",
@@ -170,27 +230,33 @@ fn heading(a: &Analysis, lang: Lang) -> String {
     let limit = match (story.own == story.read && !story.own.is_empty(), en) {
         (true, _) => String::new(),
         (false, true) => format!("  (read time-out {} s{known})", seconds(story.timeout_ms as i64)),
-        (false, false) => format!("  (读超时 {} s{known})", seconds(story.timeout_ms as i64)),
+        (false, false) => format!("（读超时 {} 秒{known}）", seconds(story.timeout_ms as i64)),
     };
     let zone = if a.zone.is_empty() { String::new() } else { format!(" {}", a.zone) };
-    format!("{}{zone}  {}{limit}", time::day(story.first), servers.join("; "))
+    format!("{}{zone}  {}{limit}", time::day(story.first), servers.join(between))
 }
 
 /// How much there was, and what these logs cannot tell.
 fn sum(a: &Analysis, lang: Lang) -> String {
-    let known_ms: i64 = a.story.outages.iter().filter_map(|o| Some(o.to? - o.from)).sum();
+    // One that is open lasts until the end of the logs at least.
+    let length = |o: &crate::story::Outage| o.to.or(o.known_until).unwrap_or(a.story.last).max(o.from) - o.from;
+    let known_ms: i64 = a.story.outages.iter().map(length).sum();
+    let open = a.story.outages.iter().any(|o| o.to.is_none());
     let (count, all) = (a.story.outages.len(), seconds(known_ms));
-    if lang == Lang::English {
-        format!("{count} outage{}, {all} s in all.", if count == 1 { "" } else { "s" })
-    } else {
-        format!("共 {count} 次中断，合计 {all} 秒。")
+    match (lang, open) {
+        (Lang::English, open) => {
+            let least = if open { "at least " } else { "" };
+            format!("{count} outage{}, {least}{all} s in all.", if count == 1 { "" } else { "s" })
+        }
+        (Lang::Chinese, true) => format!("共 {count} 次中断，合计至少 {all} 秒，最后一次至日志结束仍未恢复。"),
+        (Lang::Chinese, false) => format!("共 {count} 次中断，合计 {all} 秒。"),
     }
 }
 
 fn verdict(a: &Analysis, lang: Lang) -> String {
     let names = names(&a.story);
     let name = |id: u32| names.get(&id).cloned().unwrap_or_else(|| id.to_string());
-    let head = if lang == Lang::English { "Most likely: " } else { "判断：" };
+    let head = if lang == Lang::English { "Most likely: " } else { "结论：" };
     format!("{head}{}", words::verdict(lang, &a.verdict, &name))
 }
 
@@ -221,9 +287,11 @@ pub fn text(a: &Analysis, lang: Lang, verbose: bool) -> String {
     out
 }
 
-/// What is wrong with the inputs, and what they cannot tell.
+/// What to do, what is wrong with the inputs, and what they cannot tell.
 fn notes(a: &Analysis, lang: Lang) -> Vec<String> {
-    let mut out: Vec<String> = a.complaints.iter().map(|c| c.text(lang)).collect();
+    let to_do = if lang == Lang::English { "To do: " } else { "处理：" };
+    let mut out: Vec<String> = advice(a, lang).into_iter().map(|t| format!("{to_do}{t}")).collect();
+    out.extend(a.complaints.iter().map(|c| c.text(lang)));
     out.extend(blind_spots(a, lang));
     out
 }

@@ -81,6 +81,7 @@ pub fn find(story: &mut Story, facts: &Facts) {
             lost: vec![(d.node, d.cause, d.at, d.place)],
             ended: d.place,
             gave_up: String::new(),
+            known_until: None,
             what: if still { What::Frozen } else { What::Undecided },
         });
         false

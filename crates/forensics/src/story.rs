@@ -2,7 +2,8 @@
 
 mod teller;
 
-use crate::facts::{Cause, Fact};
+use crate::causes::Stated;
+use crate::facts::{Cause, Fact, State};
 use crate::nodes::{Entry, Facts, Place};
 use crate::silence;
 use crate::time::LogMillis;
@@ -64,7 +65,12 @@ pub struct Outage {
     /// The leader's own reason, if it gave one.
     pub gave_up: String,
     pub what: What,
+    /// Of an outage without an end: the logs of a majority go on until then, and what was later is not known.
+    pub known_until: Option<LogMillis>,
 }
+
+/// Stands for a leader that nobody has elected.
+pub const NOBODY: u32 = u32::MAX;
 
 impl Outage {
     /// The lines in which it was read: who lost the leader, or what ended its quorum.
@@ -85,9 +91,42 @@ pub enum What {
     Cut,
     /// They missed it, and it noticed nothing: it stood still.
     Frozen,
+    /// It gave its leadership up by itself.
+    SteppedDown,
+    /// All servers' logs end, and begin again with their starts.
+    AllStopped,
+    /// No leader was elected.
+    NeverElected,
     /// Its log is not here, or says neither.
     Undecided,
 }
+
+/// A process that was started again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restart {
+    pub node: u32,
+    /// The last line of the process before.
+    pub after: LogMillis,
+    pub at: LogMillis,
+    pub place: Place,
+}
+
+/// A cause that lines of one server state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatedCause {
+    pub node: u32,
+    pub cause: Stated,
+    pub from: LogMillis,
+    pub to: LogMillis,
+    pub evidence: Vec<Place>,
+}
+
+/// Lines of one cause that are this far apart, in milliseconds, are told apart.
+const APART_MS: i64 = 600_000;
+/// Sessions that end within a second: so many are told.
+const EXPIRED_MIN: usize = 10;
+/// Places of lines that state a cause, or of sessions' ends, that are kept.
+const EVIDENCE_MAX: usize = 20;
 
 /// A follower that lost the leader while the others kept it, or of whose leader no log tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,6 +166,16 @@ pub struct Story {
     pub stale: Vec<(u32, i64, LogMillis, LogMillis, Place)>,
     /// Leaders that stood still, and the holes of their logs.
     pub frozen: Vec<(u32, LogMillis, LogMillis)>,
+    /// Processes that were started again.
+    pub restarts: Vec<Restart>,
+    /// Causes that lines state.
+    pub causes: Vec<StatedCause>,
+    /// Many sessions that ended at once: at which leader, when, how many, where the first was.
+    pub expired: Vec<(u32, LogMillis, usize, Place)>,
+    /// Servers without a vote.
+    pub observers: BTreeSet<u32>,
+    /// When a server began to look for the first leader, and where.
+    pub looked: Option<(LogMillis, Place)>,
     /// Disks and processes that stood still: server, until when, for how long, where.
     pub stalls: Vec<(u32, LogMillis, u64, &'static str, Place)>,
 }
@@ -153,8 +202,26 @@ pub fn tell(facts: &Facts) -> Story {
                 story.notes.push((e.node, e.at, subject.clone(), what.clone(), why.clone(), e.place));
             }
             Fact::HasQuorum { with, .. } => story.servers.extend(with),
-            Fact::Vote(v) => drop(story.servers.insert(v.from)),
-            Fact::CannotReach { id, .. } | Fact::LearnerConnected { id } => drop(story.servers.insert(*id)),
+            Fact::Vote(v) => {
+                story.servers.insert(v.from);
+                if v.state == State::Observing {
+                    story.observers.insert(v.from);
+                }
+            }
+            Fact::CannotReach { id, .. } => drop(story.servers.insert(*id)),
+            Fact::LearnerConnected { id, observer } => {
+                story.servers.insert(*id);
+                if *observer {
+                    story.observers.insert(*id);
+                }
+            }
+            Fact::WillObserve => drop(story.observers.insert(e.node)),
+            Fact::Looks | Fact::NewElection if story.looked.is_none() => story.looked = Some((e.at, e.place)),
+            Fact::Starts { after: Some(after), .. } => {
+                story.restarts.push(Restart { node: e.node, after: *after, at: e.at, place: e.place });
+            }
+            Fact::States(cause) => stated(&mut story, e, *cause),
+            Fact::Expires => expired(&mut story, e),
             Fact::SlowSyncMs(ms) => story.stalls.push((e.node, e.at, *ms, "disk", e.place)),
             Fact::PauseMs(ms) => story.stalls.push((e.node, e.at, *ms, "process", e.place)),
             _ => {}
@@ -171,9 +238,19 @@ pub fn tell(facts: &Facts) -> Story {
     }
     story.first = facts.entries.first().map_or(0, |e| e.at);
     story.last = facts.ends.values().map(|e| e.0).max().unwrap_or(story.first);
-    let mut teller = Teller::new(story);
-    facts.entries.iter().for_each(|e| teller.hear(e));
+    let stopped = all_stopped(&story, facts);
+    let mut stopped = stopped.iter().peekable();
+    let mut teller = Teller::new(story, facts.hosts.clone());
+    for e in &facts.entries {
+        while let Some((last, first, place)) = stopped.next_if(|s| s.1 <= e.at) {
+            teller.all_stopped(*last, *first, *place);
+        }
+        teller.hear(e);
+    }
     let mut story = teller.story;
+    story.expired.retain(|x| x.2 >= EXPIRED_MIN);
+    never_elected(&mut story, facts);
+    until_known(&mut story, facts);
     silence::find(&mut story, facts);
     for i in 0..story.outages.len() {
         if story.outages[i].what == What::Undecided {
@@ -197,10 +274,124 @@ pub fn tell(facts: &Facts) -> Story {
     story
 }
 
+fn stated(story: &mut Story, e: &Entry, cause: Stated) {
+    let open = story.causes.iter_mut().rev().find(|c| c.node == e.node && c.cause == cause && e.at - c.to <= APART_MS);
+    match open {
+        Some(c) => {
+            c.to = c.to.max(e.at);
+            if c.evidence.len() < EVIDENCE_MAX {
+                c.evidence.push(e.place);
+            }
+        }
+        None => story.causes.push(StatedCause { node: e.node, cause, from: e.at, to: e.at, evidence: vec![e.place] }),
+    }
+}
+
+fn expired(story: &mut Story, e: &Entry) {
+    match story.expired.last_mut() {
+        Some(x) if x.0 == e.node && e.at - x.1 <= 1_000 => x.2 += 1,
+        Some(x) if x.2 < EXPIRED_MIN => *x = (e.node, e.at, 1, e.place),
+        _ => story.expired.push((e.node, e.at, 1, e.place)),
+    }
+}
+
+/// Times in which all servers' logs say nothing, and behind which a majority of them starts: the last line of any, the
+/// first start, and where that is.
+fn all_stopped(story: &Story, facts: &Facts) -> Vec<(LogMillis, LogMillis, Place)> {
+    let mut out: Vec<(LogMillis, LogMillis, Place)> = Vec::new();
+    let majority = story.servers.difference(&story.observers).count() / 2 + 1;
+    for r in &story.restarts {
+        if out.last().is_some_and(|o| r.after < o.1) {
+            continue;
+        }
+        // The others of the same power loss.
+        let near = |o: &&Restart| o.after < r.at && r.after < o.at;
+        let together: Vec<&Restart> = story.restarts.iter().filter(near).collect();
+        let nodes: BTreeSet<u32> = together.iter().map(|o| o.node).collect();
+        let last = together.iter().map(|o| o.after).max().unwrap_or(r.after);
+        let first = together.iter().map(|o| o.at).min().unwrap_or(r.at);
+        // Who is read and did not start said nothing meanwhile.
+        let silent = |n: &u32| nodes.contains(n) || !facts.between(last + 1, first - 1).iter().any(|e| e.node == *n);
+        if nodes.len() >= majority && first - last >= STOPPED_MS && story.read.iter().all(silent) {
+            out.push((last, first, r.place));
+        }
+    }
+    out
+}
+
+/// All logs are silent for this long, in milliseconds, before servers start: they had stopped. What is shorter is a restart.
+const STOPPED_MS: i64 = 5_000;
+/// Until a first leader is elected this long may go by, in milliseconds, without being called an outage.
+const FIRST_ELECTION_MS: i64 = 60_000;
+
+/// Servers that looked for a leader and found none, or for long.
+fn never_elected(story: &mut Story, facts: &Facts) {
+    let Some((from, place)) = story.looked else { return };
+    let first = story.quorum.first().map(|w| w.from);
+    let before = story.outages.first().is_some_and(|o| o.seen <= first.unwrap_or(LogMillis::MAX));
+    if before || first.is_some_and(|first| first - from < FIRST_ELECTION_MS) {
+        return;
+    }
+    // Servers whose logs are not here may have a leader: their votes say so.
+    let elsewhere = |e: &Entry| matches!(&e.fact, Fact::Vote(v) if v.from != e.node && matches!(v.state, State::Following | State::Leading));
+    let follows = |e: &Entry| {
+        matches!(
+            e.fact,
+            Fact::Serves
+                | Fact::Follows
+                | Fact::HasQuorum { .. }
+                | Fact::FollowsLeader { .. }
+                | Fact::LeadsEpoch { .. }
+        )
+    };
+    let until = first.unwrap_or(LogMillis::MAX);
+    let span = facts.entries.iter().take_while(|e| e.at < until);
+    if span.clone().any(|e| elsewhere(e) || first.is_none() && follows(e))
+        || story.departures.iter().any(|d| d.at < until)
+    {
+        return;
+    }
+    let outage = Outage {
+        seen: from,
+        from,
+        to: first,
+        leader: NOBODY,
+        epoch: 0,
+        lost: Vec::new(),
+        ended: place,
+        gave_up: String::new(),
+        what: What::NeverElected,
+        known_until: None,
+    };
+    story.outages.insert(0, outage);
+}
+
+/// A log that ends this much, in milliseconds, before the newest one may not have been collected to its end.
+const ENDS_EARLY_MS: i64 = 60_000;
+
+/// Where too few logs go on, nobody knows when an outage ended.
+fn until_known(story: &mut Story, facts: &Facts) {
+    let majority = story.servers.difference(&story.observers).count() / 2 + 1;
+    let mut ends: Vec<LogMillis> =
+        facts.ends.iter().filter(|(id, _)| story.read.contains(id)).map(|(_, e)| e.0).collect();
+    ends.sort_unstable_by_key(|e| std::cmp::Reverse(*e));
+    let until = if ends.len() >= majority { ends[majority - 1] } else { return };
+    let broken = !facts.broken.is_empty();
+    if story.last - until < if broken { 1_000 } else { ENDS_EARLY_MS } {
+        return;
+    }
+    for o in story.outages.iter_mut().filter(|o| o.to.is_none()) {
+        o.known_until = Some(until.max(o.seen));
+    }
+}
+
 /// A leader that is cut off misses its followers within this of when they miss it.
 const TOGETHER_MS: i64 = 1_500;
 
 fn what(story: &Story, o: &Outage, facts: &Facts) -> What {
+    if ["rolled over", "rollover", "uggested leader", "voter changed mind"].iter().any(|own| o.gave_up.contains(own)) {
+        return What::SteppedDown;
+    }
     let timeouts = o.lost.iter().filter(|l| l.1 == Some(Cause::Timeout)).count();
     if timeouts == 0 {
         let closed = o.lost.iter().any(|l| matches!(l.1, Some(Cause::Closed | Cause::Refused)));
@@ -217,7 +408,9 @@ fn what(story: &Story, o: &Outage, facts: &Facts) -> What {
         Fact::Left { .. } => (e.at - o.seen).abs() <= TOGETHER_MS,
         _ => false,
     };
-    if stood_still(o, facts) {
+    if stood_still(o, facts) || stall_over(story, o) {
+        What::Frozen
+    } else if woke_up(o, facts) {
         What::Frozen
     } else if near.any(missed) {
         What::Cut
@@ -225,6 +418,47 @@ fn what(story: &Story, o: &Outage, facts: &Facts) -> What {
         What::Frozen
     }
 }
+
+/// A leader's reason that says it missed its followers.
+pub(crate) fn lost_followers(reason: &str) -> bool {
+    reason.is_empty()
+        || reason.contains("ufficient followers")
+        || reason.starts_with("Waiting for a quorum")
+        || reason.starts_with("Unexpected internal error")
+}
+
+/// The leader's log itself reports a stall over the silence: of its disk, or its process.
+fn stall_over(story: &Story, o: &Outage) -> bool {
+    let long = |ms: u64| ms as i64 * 2 >= story.timeout_ms as i64;
+    let over = |until: LogMillis, ms: u64| {
+        until - (ms as i64) <= o.seen && until >= o.from + TOGETHER_MS.min(story.timeout_ms as i64 / 2)
+    };
+    story.stalls.iter().any(|(node, until, ms, ..)| *node == o.leader && long(*ms) && over(*until, *ms))
+}
+
+/// A leader that wakes finds its followers' connections closed, all at once; one that was cut off runs into its own read
+/// time-outs.
+fn woke_up(o: &Outage, facts: &Facts) -> bool {
+    let lost: Vec<(LogMillis, &str, Cause)> = facts
+        .between(o.seen - TOGETHER_MS, o.seen + WAKES_MS)
+        .iter()
+        .filter(|e| e.node == o.leader)
+        .filter_map(|e| {
+            if let Fact::LearnerLost { ip, cause } = &e.fact {
+                Some((e.at, ip.as_str(), *cause))
+            } else {
+                None
+            }
+        })
+        .collect();
+    let ips: BTreeSet<&str> = lost.iter().map(|l| l.1).collect();
+    let (first, last) = (lost.first().map_or(0, |l| l.0), lost.last().map_or(0, |l| l.0));
+    let closed = lost.iter().all(|l| l.2 == Cause::Closed);
+    ips.len() >= 2 && closed && last - first <= RACE_MS && first >= o.seen - RACE_MS
+}
+
+/// A leader that stood still for less, in milliseconds, behind its followers' time-out was still their leader.
+const WAKES_MS: i64 = 10_000;
 
 /// What a stale leader says for less is not worth a word.
 const STALE_MS: i64 = 500;
@@ -241,7 +475,11 @@ fn stale(story: &Story) -> Vec<(u32, i64, LogMillis, LogMillis, Place)> {
             newer.began,
         ))
     };
-    story.roles.iter().filter_map(of).collect()
+    // Of a process that had ended nobody knows until when it led.
+    let ended = |t: &(u32, i64, LogMillis, LogMillis, Place)| {
+        story.restarts.iter().any(|r| r.node == t.0 && r.after <= t.3 && t.3 <= r.at)
+    };
+    story.roles.iter().filter_map(of).filter(|t| !ended(t)).collect()
 }
 
 /// Holes in which an outage may have begun.

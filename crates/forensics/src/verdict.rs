@@ -69,6 +69,9 @@ pub struct Verdict {
     pub runner_up: Option<Scored>,
 }
 
+/// What is late within this of an outage may belong to it.
+const NEAR_MS: i64 = 30_000;
+
 pub fn decide(story: &Story, late: &[Late], unheard: &[Unheard]) -> Verdict {
     let mut support: BTreeMap<Hypothesis, u32> = BTreeMap::new();
     let mut add = |h: Hypothesis, points: u32| *support.entry(h).or_default() += points;
@@ -90,7 +93,7 @@ pub fn decide(story: &Story, late: &[Late], unheard: &[Unheard]) -> Verdict {
                     add(Hypothesis::Network(o.leader), 1);
                 }
             }
-            What::Undecided => {}
+            What::Undecided | What::SteppedDown | What::AllStopped | What::NeverElected => {}
         }
     }
     for d in &story.departures {
@@ -102,6 +105,15 @@ pub fn decide(story: &Story, late: &[Late], unheard: &[Unheard]) -> Verdict {
         }
     }
     for l in late {
+        // Votes that are late while nothing is missed say little.
+        let meanwhile =
+            |from: i64, to: Option<i64>| from - NEAR_MS <= l.until && to.is_none_or(|to| to + NEAR_MS >= l.since);
+        let matters = story.outages.iter().any(|o| meanwhile(o.from, o.to))
+            || story.departures.iter().any(|d| meanwhile(d.at, d.back));
+        if !matters {
+            add(Hypothesis::OneWay(l.from, l.to), 1);
+            continue;
+        }
         if l.one_way {
             add(Hypothesis::OneWay(l.from, l.to), 2 + l.votes.min(8) as u32 / 2);
         } else {
@@ -170,6 +182,7 @@ mod tests {
             lost,
             ended: Place::default(),
             gave_up: String::new(),
+            known_until: None,
             what,
         }
     }

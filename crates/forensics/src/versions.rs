@@ -53,8 +53,8 @@ impl Build {
             (true, _, _, Some(said)) if self.releases.iter().any(|r| r == said) => said.to_string(),
             (true, Some(a), Some(b), _) if a != b => format!("{a}-{b}"),
             (true, Some(a), ..) => a.clone(),
-            (false, Some(a), Some(b), _) if a != b => format!("next to {a}-{b}"),
-            (false, Some(a), ..) => format!("next to {a}"),
+            (false, Some(a), Some(b), _) if a != b => format!("close to {a}-{b}"),
+            (false, Some(a), ..) => format!("close to {a}"),
             _ => says.unwrap_or_default().to_string(),
         }
     }
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn releases_builds_beside_them_and_nothing() {
         assert_eq!(text(&[(0, 1253), (5, 99)], Some("3.5.7")).as_deref(), Some("3.5.10"));
-        assert_eq!(text(&[(5, 100), (0, 1255), (3, 748)], None).as_deref(), Some("next to 3.5.10"));
+        assert_eq!(text(&[(5, 100), (0, 1255), (3, 748)], None).as_deref(), Some("close to 3.5.10"));
         assert_eq!(text(&[(0, 1455), (10, 391), (8, 1519)], Some("3.8.2")).as_deref(), Some("3.8.2"));
         assert_eq!(text(&[(0, 1455), (10, 391), (8, 1519)], None).as_deref(), Some("3.8.0-3.8.3"));
         assert_eq!(text(&[(0, 9_000), (5, 9_000)], None), None);

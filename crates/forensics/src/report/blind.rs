@@ -37,7 +37,8 @@ pub fn blind_spots(a: &Analysis, lang: Lang) -> Vec<String> {
     let alone = story.servers.len() < 2;
     match (alone, missing.is_empty(), en) {
         (true, _, true) => out.push(
-            "Only one server is spoken of: who led, and whether the ensemble worked without it, is not known.".into(),
+            "These logs mention only one server: who led, and whether the ensemble worked without it, is not known."
+                .into(),
         ),
         (true, _, false) => out.push("日志只涉及一个节点：谁是 leader、集群是否仍在工作，无法得知。".into()),
         (false, false, true) => {

@@ -2,7 +2,7 @@
 
 use super::{blind_spots, names, words, Lang};
 use crate::nodes::Place;
-use crate::story::Role;
+use crate::story::{Role, NOBODY};
 use crate::time;
 use crate::verdict::{Hypothesis, Scored};
 use crate::Analysis;
@@ -32,7 +32,7 @@ pub fn json(a: &Analysis) -> Value {
         let evidence: Vec<Value> = o.evidence().iter().map(&place).collect();
         let cause = o.lost.last().map(|l| words::cause(Lang::English, l.1));
         json!({"from": long(o.seen), "from_earliest": long(o.from), "to": o.to.map(&long),
-               "leader": o.leader, "cause": cause, "what": words::what(Lang::English, o.what),
+               "leader": (o.leader != NOBODY).then_some(o.leader), "known_until": o.known_until.map(&long), "cause": cause, "what": words::what(Lang::English, o.what),
                "lost_by": o.lost.iter().map(|l| l.0).collect::<Vec<_>>(), "evidence": evidence})
     });
     let nodes = story.servers.iter().map(|id| {
@@ -67,6 +67,25 @@ pub fn json(a: &Analysis) -> Value {
         json!({"kind": format!("{thing} stood still"), "nodes": [node], "confidence": "high",
                "text": both(&|lang| words::stall(lang, &name(*node), thing, *ms)), "evidence": [place(at)]})
     });
+    let stated = story.causes.iter().map(|c| {
+        json!({"kind": c.cause.row().kind, "nodes": [c.node], "confidence": "high",
+               "text": both(&|lang| words::stated(lang, c, &name(c.node))), "to_do": both(&|lang| c.cause.advice(lang).into()),
+               "evidence": places(&c.evidence)})
+    });
+    let restarts = story.restarts.iter().map(|r| {
+        json!({"kind": "restart", "nodes": [r.node], "confidence": "high",
+               "text": both(&|lang| words::restart(lang, r, &name(r.node))), "evidence": [place(&r.place)]})
+    });
+    let rolling = super::rolling(story);
+    let rolling = (!rolling.is_empty()).then(|| {
+        let text = |lang| words::rolling(lang, &rolling.iter().map(|r| (name(r.node), words::seconds(r.at - r.after))).collect::<Vec<_>>());
+        json!({"kind": "rolling restart", "nodes": rolling.iter().map(|r| r.node).collect::<Vec<_>>(), "confidence": "high",
+               "text": both(&text), "evidence": places(&rolling.iter().map(|r| r.place).collect::<Vec<_>>())})
+    });
+    let expired = story.expired.iter().map(|(node, _, count, at)| {
+        json!({"kind": "sessions expired", "nodes": [node], "confidence": "high",
+               "text": both(&|lang| words::expired(lang, &name(*node), *count)), "evidence": [place(at)]})
+    });
     let stale = story.stale.iter().map(|t| {
         json!({"kind": "stale leader", "nodes": [t.0], "confidence": "high",
                "text": both(&|lang| words::stale(lang, t, &name)), "evidence": [place(&t.4)]})
@@ -94,7 +113,7 @@ pub fn json(a: &Analysis) -> Value {
         "quorum": quorum.collect::<Vec<_>>(),
         "outages": outages.collect::<Vec<_>>(),
         "links": links.chain(silent).collect::<Vec<_>>(),
-        "findings": late.chain(unheard).chain(departures).chain(stalls).chain(stale).collect::<Vec<_>>(),
+        "findings": late.chain(unheard).chain(departures).chain(stalls).chain(stale).chain(stated).chain(restarts).chain(rolling).chain(expired).collect::<Vec<_>>(),
         "verdict": verdict,
         "blind_spots": blind.collect::<Vec<_>>(),
         "complaints": a.complaints.iter().map(|c| both(&|lang| c.text(lang))).collect::<Vec<_>>(),

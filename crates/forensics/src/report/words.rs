@@ -4,7 +4,7 @@ use super::Lang;
 use crate::facts::Cause;
 use crate::nodes::Place;
 use crate::paths::{Late, Unheard};
-use crate::story::{Departure, What};
+use crate::story::{Departure, Restart, StatedCause, What};
 use crate::time::LogMillis;
 use crate::verdict::{Hypothesis, Scored, Verdict};
 
@@ -18,6 +18,7 @@ pub(super) fn cause(lang: Lang, cause: Option<Cause>) -> &'static str {
         (Lang::English, Some(Cause::Closed)) => "connection closed by the other side",
         (Lang::English, Some(Cause::Refused)) => "connection refused",
         (Lang::English, Some(Cause::Own)) => "closed by itself",
+        (lang, Some(Cause::Stated(stated))) => stated.name(lang),
         (Lang::English, Some(Cause::Restarted)) => "it was started anew",
         (Lang::English, _) => "no reason in the log",
         (Lang::Chinese, Some(Cause::Timeout)) => "读超时",
@@ -32,12 +33,18 @@ pub(super) fn cause(lang: Lang, cause: Option<Cause>) -> &'static str {
 pub(super) fn what(lang: Lang, what: What) -> &'static str {
     match (lang, what) {
         (Lang::English, What::Ended) => "its process ended or closed its connections",
-        (Lang::English, What::Cut) => "it missed them, too: the links between were cut",
+        (Lang::English, What::Cut) => "it stopped hearing from them too: the links were down",
         (Lang::English, What::Frozen) => "it noticed nothing: it stood still",
+        (Lang::English, What::SteppedDown) => "it gave its leadership up by itself",
+        (Lang::English, What::AllStopped) => "all servers' logs end and begin again with a start: they had stopped",
+        (Lang::English, What::NeverElected) => "no leader was elected",
         (Lang::English, What::Undecided) => "the logs do not say why",
         (Lang::Chinese, What::Ended) => "其进程结束或关闭了连接",
-        (Lang::Chinese, What::Cut) => "其也失去对方：之间的链路中断",
-        (Lang::Chinese, What::Frozen) => "其毫无察觉：进程停顿",
+        (Lang::Chinese, What::Cut) => "leader 同样收不到对方消息，节点间链路中断",
+        (Lang::Chinese, What::Frozen) => "leader 自身无异常记录，期间进程停顿",
+        (Lang::Chinese, What::SteppedDown) => "其主动退出 leader 角色",
+        (Lang::Chinese, What::AllStopped) => "所有节点的日志中断并以启动重新开始：曾全部停止",
+        (Lang::Chinese, What::NeverElected) => "未选出 leader",
         (Lang::Chinese, What::Undecided) => "日志未说明原因",
     }
 }
@@ -45,19 +52,77 @@ pub(super) fn what(lang: Lang, what: What) -> &'static str {
 /// What one follower lost while others kept it, without when it came back.
 pub(super) fn departure(lang: Lang, d: &Departure, name: &dyn Fn(u32) -> String) -> String {
     let (node, why) = (name(d.node), cause(lang, d.cause));
+    if let (Some(Cause::Restarted), Some(leader)) = (d.cause, d.leader.map(name)) {
+        return match lang {
+            Lang::English => format!("{node} restarted and left leader {leader}, the others kept it"),
+            Lang::Chinese => format!("{node} 重新启动，离开 leader {leader}，其余节点正常"),
+        };
+    }
     match (d.leader.map(name), lang) {
         (Some(l), Lang::English) => format!("{node} lost leader {l} ({why}), the others kept it"),
         (Some(l), Lang::Chinese) => format!("{node} 与 leader {l} 断开（{why}），其余节点正常"),
         (None, Lang::English) => format!("{node} lost its leader ({why}); no log says what became of the others"),
-        (None, Lang::Chinese) => format!("{node} 与 leader 断开（{why}），其他节点无日志"),
+        (None, Lang::Chinese) => format!("{node} 与 leader 断开（{why}）"),
+    }
+}
+
+/// A process that was started again; it ended at some time behind its last line.
+pub(super) fn restart(lang: Lang, r: &Restart, node: &str) -> String {
+    let pause = seconds(r.at - r.after);
+    match lang {
+        Lang::English => format!("{node} restarted, {pause} s after the last line of the process before"),
+        Lang::Chinese => format!("{node} 重新启动，距上一进程最后一行日志 {pause} 秒"),
+    }
+}
+
+pub(super) fn rolling(lang: Lang, all: &[(String, String)]) -> String {
+    let list: Vec<String> = all
+        .iter()
+        .map(
+            |(node, pause)| {
+                if lang == Lang::English {
+                    format!("{node} ({pause} s)")
+                } else {
+                    format!("{node}（{pause} 秒）")
+                }
+            },
+        )
+        .collect();
+    match lang {
+        Lang::English => format!("rolling restart: {}, one after the other", list.join(", ")),
+        Lang::Chinese => format!("滚动重启：依次为 {}", list.join("、")),
+    }
+}
+
+pub(super) fn expired(lang: Lang, node: &str, count: usize) -> String {
+    match lang {
+        Lang::English => format!(
+            "{node} ended {count} sessions within a second: their clients had not been heard for their time-outs"
+        ),
+        Lang::Chinese => format!("{node} 在一秒内使 {count} 个会话过期：客户端在会话超时内无响应"),
+    }
+}
+
+pub(super) fn stated(lang: Lang, c: &StatedCause, node: &str) -> String {
+    let (name, lines) = (c.cause.name(lang), c.evidence.len());
+    let more = match (lines, c.to - c.from, lang) {
+        (1, ..) => String::new(),
+        (n, _, Lang::English) => format!(" ({n} lines until {})", crate::time::clock(c.to)),
+        (n, ..) => format!("（{n} 行，至 {}）", crate::time::clock(c.to)),
+    };
+    if lang == Lang::English {
+        format!("{node} states: {name}{more}")
+    } else {
+        format!("{node} 的日志表明：{name}{more}")
     }
 }
 
 pub(super) fn stall(lang: Lang, node: &str, thing: &str, ms: u64) -> String {
     let length = seconds(ms as i64);
     match (lang, thing) {
+        (Lang::English, "disk") => format!("disk of {node} stalled: fsync took {length} s"),
         (Lang::English, thing) => format!("{node} {thing} stood still for {length} s"),
-        (Lang::Chinese, "disk") => format!("{node} 的磁盘停顿 {length} 秒"),
+        (Lang::Chinese, "disk") => format!("{node} 的磁盘停顿：fsync 耗时 {length} 秒"),
         (Lang::Chinese, _) => format!("{node} 的进程停顿 {length} 秒"),
     }
 }
@@ -86,9 +151,9 @@ pub(super) fn late(lang: Lang, l: &Late, name: &dyn Fn(u32) -> String) -> String
         ),
         (Lang::English, false) => format!("{votes} of {all} votes from {from} came to {to} up to {worst} s late"),
         (Lang::Chinese, true) => format!(
-            "{from} 发给 {to} 的 {all} 张选票中有 {votes} 张最多迟到 {worst} 秒，反方向正常：{from}→{to} 方向的链路有问题"
+            "{from} 发给 {to} 的 {all} 条选举通知中有 {votes} 条延迟到达，最长 {worst} 秒，反方向正常：{from}→{to} 方向的链路有问题"
         ),
-        (Lang::Chinese, false) => format!("{from} 发给 {to} 的 {all} 张选票中有 {votes} 张最多迟到 {worst} 秒"),
+        (Lang::Chinese, false) => format!("{from} 发给 {to} 的 {all} 条选举通知中有 {votes} 条延迟到达，最长 {worst} 秒"),
     }
 }
 
@@ -135,17 +200,18 @@ pub(super) fn verdict(lang: Lang, v: &Verdict, name: &dyn Fn(u32) -> String) -> 
     let scored = |s: &Scored| {
         let what = hypothesis(lang, &s.hypothesis, name);
         if en {
-            format!("{what} (for it {}, against it {})", s.support, s.contradicted)
+            format!("{what} ({} for, {} against)", s.support, s.contradicted)
         } else {
-            format!("{what}（支持 {}，反对 {}）", s.support, s.contradicted)
+            format!("{what}（佐证 {}，矛盾 {}）", s.support, s.contradicted)
         }
     };
-    let second = |s: &Scored| if en { format!("; next: {}", scored(s)) } else { format!("；其次：{}", scored(s)) };
+    let second =
+        |s: &Scored| if en { format!("; runner-up: {}", scored(s)) } else { format!("；其次：{}", scored(s)) };
     match (&v.best, &v.runner_up) {
         (Some(best), next) => scored(best) + &next.as_ref().map_or(String::new(), second),
         (None, Some(one)) if en => format!("undecided; among others {}", scored(one)),
-        (None, Some(one)) => format!("无法判定；可能之一：{}", scored(one)),
+        (None, Some(one)) => format!("现有日志不足以判断原因；可能之一：{}", scored(one)),
         (None, None) if en => "undecided".into(),
-        (None, None) => "无法判定".into(),
+        (None, None) => "现有日志不足以判断原因".into(),
     }
 }

@@ -39,11 +39,35 @@ pub(super) struct Teller {
     last_at: BTreeMap<u32, LogMillis>,
     /// For whom each server voted last.
     voted: BTreeMap<u32, u32>,
+    /// Hosts of servers whose own log does not say them.
+    hosts: BTreeMap<String, u32>,
 }
 
 impl Teller {
-    pub(super) fn new(story: Story) -> Self {
-        Teller { story, ..Default::default() }
+    pub(super) fn new(story: Story, hosts: BTreeMap<String, u32>) -> Self {
+        Teller { story, hosts, ..Default::default() }
+    }
+
+    /// All servers had stopped, at some time from the last line on until the first start.
+    pub(super) fn all_stopped(&mut self, last: LogMillis, first: LogMillis, place: Place) {
+        let e = Entry { at: first, node: 0, place, fact: Fact::Looks };
+        let nodes: Vec<u32> = self.role_of.keys().copied().collect();
+        for node in nodes {
+            if let Some(open) = self.role_of.get(&node).map(|at| &mut self.story.roles[*at]).filter(|r| r.to.is_none())
+            {
+                open.to = Some(last.max(open.from));
+            }
+            self.role_of.remove(&node);
+        }
+        let had = self.lead.as_ref().is_some_and(|l| l.has_quorum);
+        if had {
+            self.ends(&e, Some(u64::try_from(first - last).unwrap_or(0)));
+            if let Some(o) = self.story.outages.last_mut() {
+                o.what = What::AllStopped;
+            }
+        }
+        self.lead = None;
+        self.departed.clear();
     }
 
     pub(super) fn hear(&mut self, e: &Entry) {
@@ -53,7 +77,7 @@ impl Teller {
 
     fn understand(&mut self, e: &Entry) {
         match &e.fact {
-            Fact::Starts { .. } => {
+            Fact::Starts { after, .. } => {
                 let ended = self.role_of.get(&e.node).copied().zip(self.last_at.get(&e.node).copied());
                 self.role(e, Role::None, 0);
                 // The process before ended at some time behind its last line.
@@ -61,6 +85,11 @@ impl Teller {
                     self.story.roles[role].to = Some(at);
                 }
                 let led = self.lead.as_ref().is_some_and(|l| l.node == e.node && l.has_quorum);
+                // Its process ended at some time behind its last line.
+                let silent_ms = after.filter(|_| led).and_then(|a| u64::try_from(e.at - a).ok());
+                if led {
+                    self.ends(e, silent_ms);
+                }
                 self.without(e, Some(Cause::Restarted), None);
                 if let Some(o) = self.story.outages.last_mut().filter(|_| led) {
                     o.what = What::Ended;
@@ -88,8 +117,12 @@ impl Teller {
                 self.follows_leader(e, *leader, *epoch);
             }
             Fact::LeadsEpoch { epoch, report } => self.leads_epoch(e, *epoch, report),
-            // It counts its followers' acknowledgements for half a time-out at a time.
-            Fact::GaveUpLead { reason } => self.gave_up(e, reason, self.story.timeout_ms),
+            // It counts its followers' acknowledgements for half a time-out at a time. Other reasons are of that moment.
+            Fact::GaveUpLead { reason } => {
+                let silent_ms = if super::lost_followers(reason) { self.story.timeout_ms } else { 0 };
+                self.gave_up(e, reason, silent_ms);
+            }
+            Fact::LearnerConnected { id, observer: false } => self.connected(e, *id),
             Fact::WillLead => {
                 self.role(e, Role::None, 0);
                 if let Some(l) = self.lead.as_mut().filter(|l| l.node != e.node) {
@@ -108,11 +141,18 @@ impl Teller {
                 self.follows(e);
                 self.follower_serves(e);
             }
-            Fact::LearnerLost { ip, cause } => {
+            // A leader that woke up late loses followers that have another one by now.
+            Fact::LearnerLost { ip, cause } if self.lead.as_ref().is_some_and(|l| l.node == e.node) => {
                 let of =
                     |(id, a): (&u32, &String)| (a.rsplit_once(':').map(|(a, _)| a) == Some(ip.as_str())).then_some(*id);
                 // Its own log says more, if it is here.
-                let id = self.story.addresses.iter().find_map(of).filter(|id| !self.story.read.contains(id));
+                let id = self
+                    .story
+                    .addresses
+                    .iter()
+                    .find_map(of)
+                    .or(self.hosts.get(ip).copied())
+                    .filter(|id| !self.story.read.contains(id));
                 if let Some(id) = id {
                     self.without(&Entry { node: id, ..e.clone() }, Some(*cause), None);
                 }
@@ -139,10 +179,42 @@ impl Teller {
     }
 
     fn majority(&self) -> usize {
-        self.story.servers.len() / 2 + 1
+        self.story.servers.difference(&self.story.observers).count() / 2 + 1
+    }
+
+    /// The leader's line is all that is known of a follower whose log is not here.
+    fn connected(&mut self, e: &Entry, id: u32) {
+        if self.story.read.contains(&id) || self.story.observers.contains(&id) {
+            return;
+        }
+        if let Some(lead) = self.lead.as_mut().filter(|l| l.node == e.node && l.has_quorum && l.node != id) {
+            lead.followers.insert(id);
+            lead.lost.retain(|l| l.0 != id);
+            if let Some(w) = self.story.quorum.last_mut().filter(|w| w.to.is_none()) {
+                w.followers.insert(id);
+            }
+        }
     }
 
     fn has_quorum(&mut self, e: &Entry, epoch: i64, with: &[u32]) {
+        // Its followers' lines may have told it a moment ago.
+        let again = self
+            .lead
+            .as_ref()
+            .is_some_and(|l| l.node == e.node && l.has_quorum && (l.epoch == 0 || l.epoch == epoch || !l.used));
+        let just = self
+            .story
+            .quorum
+            .last()
+            .is_some_and(|w| w.to.is_none() && w.leader == e.node && e.at - w.from <= CLOCKS_MS);
+        if again && just {
+            if let (Some(l), Some(w)) = (self.lead.as_mut(), self.story.quorum.last_mut()) {
+                (l.epoch, w.epoch, w.resumed, w.began) = (epoch, epoch, false, e.place);
+                l.followers.extend(with.iter().copied().filter(|id| *id != e.node));
+                w.followers.clone_from(&l.followers);
+            }
+            return self.role(e, Role::Leader, epoch);
+        }
         self.ends(e, None);
         self.role(e, Role::Leader, epoch);
         // By clocks that are not quite one, a follower may serve a moment before its leader has a quorum.
@@ -197,6 +269,9 @@ impl Teller {
     }
 
     fn follows(&mut self, e: &Entry) {
+        if self.story.observers.contains(&e.node) {
+            return self.role(e, Role::Follower, self.lead.as_ref().map_or(0, |l| l.epoch));
+        }
         let majority = self.majority();
         self.leads_without_a_log(e);
         let Some(mut lead) = self.lead.take() else { return self.role(e, Role::Follower, 0) };
@@ -288,6 +363,9 @@ impl Teller {
             }
             return;
         };
+        if self.story.observers.contains(&e.node) {
+            return;
+        }
         if lead.node == e.node {
             self.ends(e, None);
             self.lead = None;
@@ -342,6 +420,7 @@ impl Teller {
             ended: e.place,
             gave_up: String::new(),
             what: What::Undecided,
+            known_until: None,
         });
     }
 }
