@@ -50,6 +50,9 @@ const POWER: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "mke2fs",
 
 const WRONG: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "busybox", "mount", "umount"];
 
+/// Debian's golang-github-vmware-govmomi-dev, which has the simulator, comes with this compiler.
+const VCENTER: &[&str] = &["python3", "openssl", "/usr/lib/go-1.19/bin/go"];
+
 const NIGHT: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "busybox", "ip", "nft"];
 
 const TESTS: &[Test] = &[
@@ -113,6 +116,14 @@ const TESTS: &[Test] = &[
         modules: &["kazoo"],
     },
     Test { name: "transfer", lane: Lane::Guests, script: "transfer.py", commands: &["python3"], modules: &["kazoo"] },
+    Test { name: "vcenter", lane: Lane::Servers, script: "vcenter.py", commands: VCENTER, modules: &["pyVmomi"] },
+    Test {
+        name: "vcenter-faults",
+        lane: Lane::Long,
+        script: "vcenter_faults.py",
+        commands: VCENTER,
+        modules: &["pyVmomi"],
+    },
     Test { name: "sessions", lane: Lane::Alone, script: "sessions.py", commands: &["python3"], modules: &["kazoo"] },
     Test { name: "liars", lane: Lane::Guests, script: "liars.py", commands: &["python3"], modules: &["kazoo"] },
     Test {
@@ -170,7 +181,11 @@ const PREPARATIONS: &[(&str, &[&str])] = &[
     ("frozen-control", GUEST),
     ("apache-coordination", GUEST),
     ("clients", &["clients.py", "--build"]),
+    ("vcenter", VCSIM),
+    ("vcenter-faults", VCSIM),
 ];
+/// The simulator of vCenter, unless it is built.
+const VCSIM: &[&str] = &["-c", "import vcenter_shim; vcenter_shim.build(vcenter_shim.CACHE)"];
 /// The guest's kernel, unless it is there.
 const GUEST: &[&str] = &["-c", "import cluster; cluster.prepare()"];
 

@@ -6,6 +6,7 @@ mod serve;
 mod status;
 mod timeline;
 mod up;
+mod vcenter;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -35,6 +36,8 @@ enum Command {
     Coordination(coordination::Args),
     /// Tell what happened to a ZooKeeper ensemble, from its servers' logs
     Timeline(timeline::Args),
+    /// Watch, explain and repair the datastores that vCenter's hosts have mounted
+    Vcenter(vcenter::Args),
 }
 
 fn main() -> ExitCode {
@@ -72,6 +75,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Datastore(args) => datastore::run(&args),
         Command::Coordination(args) => coordination::run(&args),
         Command::Timeline(args) => timeline::run(&args),
+        Command::Vcenter(args) => vcenter::run(&args),
     }
 }
 

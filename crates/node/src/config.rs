@@ -88,6 +88,9 @@ pub struct NodeConfig {
     pub ports: Ports,
     /// Address of each node.
     pub nodes: BTreeMap<String, IpAddr>,
+    /// The vCenter agent; off without this section.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vcenter: Option<crate::vcenter::Settings>,
 }
 
 impl NodeConfig {
@@ -101,9 +104,15 @@ impl NodeConfig {
                 version.version
             );
         }
-        let config: NodeConfig = toml::from_str(&text).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
+        let mut config: NodeConfig = toml::from_str(&text).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
         if !config.nodes.contains_key(&config.node.to_string()) {
             anyhow::bail!("{}: node {} is not in [nodes]", path.display(), config.node);
+        }
+        if let Some(vcenter) = &mut config.vcenter {
+            vcenter.check().map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
+            let changed = std::fs::metadata(path).and_then(|m| m.modified()).ok();
+            let since = changed.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+            vcenter.declared_wall_ms = since.map_or(0, |d| d.as_millis() as i64);
         }
         Ok(config)
     }
@@ -191,6 +200,7 @@ mod tests {
             coordination: None,
             ports: Ports::with_offset(0),
             nodes: [("1".to_string(), "127.0.0.71".parse().unwrap())].into(),
+            vcenter: None,
         };
         let text = toml::to_string(&config).unwrap();
         std::fs::write(&path, &text).unwrap();

@@ -180,6 +180,7 @@ mod tests {
             coordination: None,
             ports: Ports::with_offset(0),
             nodes: [("2".to_string(), "127.0.0.72".parse().unwrap())].into(),
+            vcenter: None,
         }
     }
 

@@ -14,5 +14,6 @@ pub mod metad;
 pub mod node;
 pub mod rpc;
 pub mod status;
+pub mod vcenter;
 pub mod zk_client;
 pub mod zoo_cfg;

@@ -48,6 +48,7 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
         metad: None,
         chunk: None,
         gateway: None,
+        vcenter: None,
     };
     if has(Role::Coordination) && config.coordination.is_none() {
         let settings = coordination_settings(&config);
@@ -63,12 +64,17 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
         };
         sources.metad = Some(Metad::start(settings, identity.clone(), events.clone(), sources.coordination.clone())?);
     }
+    if let (Some(settings), Some(metad)) = (&config.vcenter, &sources.metad) {
+        let (settings, metad, nfs) = (settings.clone(), metad.clone(), config.ports.nfs);
+        sources.vcenter = Some(crate::vcenter::start(settings, metad, identity.clone(), events.clone(), nfs)?);
+    }
     if control {
         let metad = sources.metad.clone();
-        let handler: Handler = Arc::new(move |k: u8, body: Bytes, r: Responder| {
-            if let (kind::METAD, Some(m)) = (k, &metad) {
-                m.handle(&body, r);
-            }
+        let vcenter = sources.vcenter.clone();
+        let handler: Handler = Arc::new(move |k: u8, body: Bytes, r: Responder| match (k, &metad, &vcenter) {
+            (kind::METAD, Some(m), _) => m.handle(&body, r),
+            (kind::VCENTER, _, Some(v)) => v.handle(&body, r),
+            _ => {}
         });
         listen(config.address(config.node, config.ports.control), identity.clone(), handler)?;
     }

@@ -24,6 +24,7 @@ pub struct Sources {
     pub metad: Option<Metad>,
     pub chunk: Option<Chunk>,
     pub gateway: Option<Gateway>,
+    pub vcenter: Option<crate::vcenter::Handle>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -297,9 +298,10 @@ pub fn serve(address: SocketAddr, sources: Arc<Sources>) -> anyhow::Result<()> {
     let listener =
         ConsoleListener::bind(address).map_err(|e| anyhow::anyhow!("console cannot listen on {address}: {e}"))?;
     let html = |text: String| ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], text);
-    let (a, b, c, d) = (sources.clone(), sources.clone(), sources.clone(), sources);
+    let (a, b, c, d, v) = (sources.clone(), sources.clone(), sources.clone(), sources.clone(), sources);
     let app = axum::Router::new()
         .route("/", get(move || async move { html(page(&[collect(&a)], &[])) }))
+        .route("/vcenter.json", get(move || async move { axum::Json(v.vcenter.as_ref().and_then(|h| h.snapshot())) }))
         .route("/status.json", get(move || async move { axum::Json(collect(&b)) }))
         .route("/metrics", get(move || async move { metrics(&collect(&c)) + &of_coordination(&c).await }))
         .route("/healthz", get(|| async { "ok\n" }))

@@ -124,12 +124,21 @@ impl ZkClient {
     }
     /// Creates a node only if another one still has this version; both or nothing.
     pub async fn create_fenced(&self, fence: &str, version: i32, path: &str, data: &[u8]) -> Result<(), ZkError> {
+        let data = Some(Bytes::copy_from_slice(data));
+        let create = CreateRequest { path: path.into(), data, acl: open_acl(), flags: 0 };
+        self.fenced(fence, version, op::CREATE, |body| create.put(body)).await
+    }
+    /// Sets a node's data only if another one still has this version; both or nothing.
+    pub async fn set_fenced(&self, fence: &str, version: i32, path: &str, data: &[u8]) -> Result<(), ZkError> {
+        let set = SetDataRequest { path: path.into(), data: Some(Bytes::copy_from_slice(data)), version: -1 };
+        self.fenced(fence, version, op::SET_DATA, |body| set.put(body)).await
+    }
+    async fn fenced(&self, fence: &str, version: i32, op: i32, put: impl FnOnce(&mut Vec<u8>)) -> Result<(), ZkError> {
         let mut body = Vec::new();
         MultiHeader { op: op::CHECK, done: false, err: -1 }.put(&mut body);
         CheckVersionRequest { path: fence.into(), version }.put(&mut body);
-        MultiHeader { op: op::CREATE, done: false, err: -1 }.put(&mut body);
-        let data = Some(Bytes::copy_from_slice(data));
-        CreateRequest { path: path.into(), data, acl: open_acl(), flags: 0 }.put(&mut body);
+        MultiHeader { op, done: false, err: -1 }.put(&mut body);
+        put(&mut body);
         MultiHeader { op: -1, done: true, err: -1 }.put(&mut body);
         let answer = self.ask(op::MULTI, body).await?;
         let mut r = Reader::new(&answer);

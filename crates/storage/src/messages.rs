@@ -642,6 +642,8 @@ pub mod kind {
     pub const CHUNK: u8 = 1;
     pub const METAD: u8 = 2;
     pub const GATEWAY: u8 = 3;
+    /// Commands of a person to the vCenter agent.
+    pub const VCENTER: u8 = 9;
 }
 
 #[derive(Clone, PartialEq, Message)]

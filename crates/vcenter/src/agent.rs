@@ -4,13 +4,16 @@
 //! at once more, the call is made, and a later reading proves it or does not. Only then is it closed in the journal. A
 //! LEADER that finds an open step waits until the call of its predecessor must have ended.
 
+use crate::action::{Action, Rung};
 use crate::alerts::{self, Alert};
 use crate::config::{Config, Mode, Wanted, WANTED_MAX};
+use crate::event::{Event, EventCode, Plan};
 use crate::gate::{self, Cell, Context, Gate, Target};
 use crate::journal::{Journal, OpenStep, Outcome, Proof, StepRecord};
-use crate::ladder::{self, Action, Rung};
+use crate::ladder;
+use crate::now::Now;
 use crate::observed::{Connection, HostRef, Observed, OurSide};
-use crate::snapshot::{Event, EventCode, Plan, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::state::{self, State};
 use crate::wanted::{self, Origin};
 use std::collections::BTreeMap;
@@ -25,14 +28,12 @@ pub const PREDECESSOR_MS: u64 = START_LIMIT_MS + ACTION_LIMIT_MS + 10_000;
 pub const CONFIRMED_FOR_MS: u64 = 600_000;
 /// Confirmations kept; one beyond them is refused.
 pub const CONFIRMED_MAX: usize = 32;
+/// Plans made from one reading; further faults wait for their turn.
+pub const PLANS_MAX: usize = 64;
+/// Events of one kind from one input; the rest are counted in one more.
+const EVENTS_MAX: usize = 50;
 /// An issue of vSphere HA outlasts its cause this long before rung 3 is considered.
 const HA_ISSUE_FOR_MS: u64 = 300_000;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Now {
-    pub mono_ms: u64,
-    pub wall_ms: i64,
-}
 
 #[derive(Debug)]
 pub enum Input {
@@ -251,7 +252,7 @@ impl Agent {
         self.unreachable = None;
         self.wanted = wanted::wanted(&self.config, &self.journal.confirmed, &observed);
         self.fill_matrix(now, &observed, out);
-        let few = |h: &HostRef| alerts::heartbeat_few(&observed, h).is_some();
+        let few = |h: &HostRef| observed.heartbeat_few(h).is_some();
         self.heartbeat_since.retain(|h, _| observed.hosts.contains_key(h) && few(h));
         for h in observed.hosts.keys().filter(|h| few(h)) {
             self.heartbeat_since.entry(h.clone()).or_insert(now.mono_ms);
@@ -267,6 +268,7 @@ impl Agent {
 
     fn fill_matrix(&mut self, now: Now, observed: &Observed, out: &mut Vec<Effect>) {
         let mut matrix = BTreeMap::new();
+        let mut events = Vec::new();
         for (host_ref, host) in &observed.hosts {
             for (w, _) in &self.wanted {
                 let key = (host_ref.clone(), w.name.clone());
@@ -274,13 +276,14 @@ impl Agent {
                 let before = self.matrix.remove(&key);
                 let changed = before.as_ref().is_none_or(|b| b.state != state);
                 if changed && (before.is_some() || state.is_fault()) {
-                    out.push(Effect::Event(Event::of_state(host_ref, &host.name, &w.name, &state)));
+                    events.push(Event::of_state(host_ref, &host.name, &w.name, &state));
                 }
                 let since_ms = before.filter(|_| !changed).map_or(now.mono_ms, |b| b.since_ms);
                 matrix.insert(key, Cell { state, since_ms });
             }
         }
         self.matrix = matrix;
+        tell(events, EventCode::StateChanged, out);
     }
 
     /// Ends what waits for an answer that does not come.
@@ -302,15 +305,22 @@ impl Agent {
     fn make_plans(&self, now: Now) -> Vec<Plan> {
         let Some(observed) = &self.observed else { return Vec::new() };
         let mut plans = Vec::new();
-        for ((host, name), cell) in &self.matrix {
+        for ((host, name), cell) in self.matrix.iter().filter(|(_, cell)| cell.state.is_fault()) {
+            if plans.len() >= PLANS_MAX {
+                break;
+            }
             let Some((w, origin)) = self.wanted.iter().find(|(w, _)| &w.name == name) else { continue };
             let tried = self.journal.tried(host, Some(name));
             let ours = self.our_side.as_ref().is_some_and(|o| o.exports.iter().any(|e| e.server == w.server));
-            if let Some(action) = ladder::next(host, w, &cell.state, &tried, ours) {
+            let offers = ladder::Offers {
+                reset_client: self.config.can_reset_clients && ours,
+                reconnect: self.config.allow_host_reconnect,
+            };
+            if let Some(action) = ladder::next(host, w, &cell.state, &tried, offers) {
                 plans.push(self.plan(now, action, Some((w, *origin)), cell.since_ms, tried.len()));
             }
         }
-        for (host, h) in &observed.hosts {
+        for (host, h) in observed.hosts.iter().filter(|(h, _)| self.heartbeat_since.contains_key(h)).take(PLANS_MAX) {
             let Some(since) = self.heartbeat_since.get(host).filter(|_| h.heartbeat_issue().is_some()) else {
                 continue;
             };
@@ -522,12 +532,13 @@ impl Agent {
         };
         let alerts = alerts::raise(&seen);
         let same = |a: &Alert, b: &Alert| a.id == b.id && a.host == b.host && a.datastore == b.datastore;
-        for a in alerts.iter().filter(|a| !self.alerts.iter().any(|b| same(a, b))) {
-            out.push(Effect::Event(Event::of_alert(EventCode::AlertRaised, a)));
-        }
-        for a in self.alerts.iter().filter(|a| !alerts.iter().any(|b| same(a, b))) {
-            out.push(Effect::Event(Event::of_alert(EventCode::AlertResolved, a)));
-        }
+        let lacks = |all: &[Alert], a: &Alert| !all.iter().any(|b| same(a, b));
+        let raised =
+            alerts.iter().filter(|a| lacks(&self.alerts, a)).map(|a| Event::of_alert(EventCode::AlertRaised, a));
+        tell(raised.collect(), EventCode::AlertRaised, out);
+        let over = self.alerts.iter().filter(|a| lacks(&alerts, a));
+        let resolved = over.map(|a| Event::of_alert(EventCode::AlertResolved, a));
+        tell(resolved.collect(), EventCode::AlertResolved, out);
         self.alerts = alerts;
     }
 
@@ -558,6 +569,16 @@ impl Agent {
             unreachable: self.unreachable.as_ref().map(|(_, why)| why.as_str()),
         })
     }
+}
+
+/// A whole cluster that changes must not flood the node's journal of events.
+fn tell(mut events: Vec<Event>, code: EventCode, out: &mut Vec<Effect>) {
+    let rest = events.len().saturating_sub(EVENTS_MAX);
+    events.truncate(EVENTS_MAX);
+    if rest > 0 {
+        events.push(Event::plain(code, format!("{rest} more of them")));
+    }
+    out.extend(events.into_iter().map(Effect::Event));
 }
 
 /// Names a step for a person: the same while nothing about it changes, another after it was tried.

@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 /// vCenter is silent this long before its alert is raised.
 const UNREACHABLE_AFTER_MS: u64 = 120_000;
 
+/// Alerts of one kind that stand at the same time; a cluster with more faults is one outage, and they are not told one by one.
+pub const ALERTS_MAX: usize = 256;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum AlertId {
@@ -71,32 +74,6 @@ pub(crate) struct Seen<'a> {
     pub our_side: Option<&'a OurSide>,
 }
 
-/// Fewer heartbeat datastores than required on this host: how many, of how many.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Few {
-    pub chosen: Option<usize>,
-    pub required: u32,
-    /// `das.ignoreInsufficientHbDatastore` hides the warning.
-    pub hidden: bool,
-    pub message: Option<String>,
-}
-
-pub fn heartbeat_few(o: &Observed, host: &HostRef) -> Option<Few> {
-    let h = o.hosts.get(host).filter(|h| h.in_service())?;
-    let issue = h.heartbeat_issue();
-    let ha = o.ha.as_ref().filter(|ha| ha.enabled);
-    let chosen =
-        ha.and_then(|ha| ha.heartbeat.as_ref()).map(|c| c.values().filter(|hosts| hosts.contains(host)).count());
-    let required = ha.map_or(2, |ha| ha.heartbeat_required);
-    let short = ha.is_some() && chosen.is_some_and(|c| c < required as usize);
-    (short || issue.is_some()).then(|| Few {
-        chosen,
-        required,
-        hidden: ha.is_some_and(|ha| ha.warning_hidden),
-        message: issue.map(|i| i.message.clone()),
-    })
-}
-
 pub(crate) fn raise(s: &Seen<'_>) -> Vec<Alert> {
     let mut alerts = Vec::new();
     if let Some((since, why)) = s.unreachable {
@@ -114,23 +91,28 @@ pub(crate) fn raise(s: &Seen<'_>) -> Vec<Alert> {
         }
     }
     let Some(observed) = s.observed else { return alerts };
+    let mut causes: BTreeMap<&str, Cause> = BTreeMap::new();
     for ((host, name), cell) in s.matrix {
         let lasts_ms = s.now_ms.saturating_sub(cell.since_ms);
         let Some(id) = alert_of(&cell.state).filter(|_| lasts_ms >= s.config.alert_after_ms) else { continue };
+        if alerts.len() >= ALERTS_MAX {
+            break;
+        }
         let host_name = observed.hosts.get(host).map_or(host.0.as_str(), |h| h.name.as_str());
+        let cause = *causes.entry(name).or_insert_with(|| cause(s, name));
         alerts.push(Alert {
             id,
             severity: Severity::Critical,
             host: Some(host_name.into()),
             datastore: Some(name.clone()),
             lasts_ms,
-            cause: cause(s, name),
+            cause,
             text: texts::fault(host_name, name, &cell.state),
         });
     }
-    for (host, since) in s.heartbeat_since {
+    for (host, since) in s.heartbeat_since.iter().take(ALERTS_MAX) {
         let lasts_ms = s.now_ms.saturating_sub(*since);
-        let (Some(few), Some(h)) = (heartbeat_few(observed, host), observed.hosts.get(host)) else { continue };
+        let (Some(few), Some(h)) = (observed.heartbeat_few(host), observed.hosts.get(host)) else { continue };
         if lasts_ms >= s.config.alert_after_ms {
             alerts.push(Alert {
                 id: AlertId::HaHeartbeatFew,

@@ -58,6 +58,8 @@ pub struct Config {
     /// Nothing is done for this long after a failover of the storage.
     pub failover_hold_ms: u64,
     pub repairs_per_hour: u32,
+    /// The driver can close a host's NFS connections to our gateways.
+    pub can_reset_clients: bool,
     /// Rung 3: `ReconfigureHostForDAS_Task`.
     pub allow_ha_reconfigure: bool,
     /// Rung 4: disconnect and reconnect the host.
@@ -86,6 +88,7 @@ impl Default for Config {
             repair_after_ms: 60_000,
             failover_hold_ms: 60_000,
             repairs_per_hour: 4,
+            can_reset_clients: false,
             allow_ha_reconfigure: false,
             allow_host_reconnect: false,
         }
@@ -94,7 +97,7 @@ impl Default for Config {
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ConfigError {
-    #[error("vcenter: datastore {name}: path {path:?} must begin with / and not end with it; {canonical:?} is meant?")]
+    #[error("vcenter: datastore {name}: path {path:?} must begin with / and not end with it; {canonical:?} is meant")]
     Path { name: String, path: String, canonical: String },
     #[error("vcenter: a wanted datastore lacks its {field}; write name, server and path")]
     Empty { field: &'static str },

@@ -1,9 +1,9 @@
 //! Gates: every reason why a step may not be taken now. A step needs all of them open, twice.
 
-use crate::agent::Now;
+use crate::action::{Action, Rung};
 use crate::config::{Config, Mode, Wanted};
 use crate::journal::{Journal, Proof};
-use crate::ladder::{Action, Rung};
+use crate::now::Now;
 use crate::observed::{Connection, HostRef, Observed, OurSide, Power};
 use crate::state::State;
 use crate::wanted::Origin;

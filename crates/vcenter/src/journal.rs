@@ -3,8 +3,9 @@
 //! The driver keeps it in one znode, written under metad's epoch fence. A step is announced in it before it is taken, so
 //! that the next LEADER knows of every step that may still be under way.
 
+use crate::action::Action;
 use crate::config::Wanted;
-use crate::ladder::Action;
+
 use serde::{Deserialize, Serialize};
 
 /// Layout of the journal; a newer one is refused by its reader.

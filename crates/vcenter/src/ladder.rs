@@ -1,91 +1,35 @@
 //! The repair ladder: which step, if any, can help in a state. Gates decide whether it may be taken.
 
+use crate::action::{Action, Rung};
 use crate::config::Wanted;
 use crate::journal::{Proof, StepRecord};
 use crate::observed::HostRef;
 use crate::state::{StaleSide, State};
-use serde::{Deserialize, Serialize};
 
-/// A step that changes something. There is none that unmounts, destroys or sets an option.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "do")]
-pub enum Action {
-    /// Rung 1, for a datastore of ours: the gateway closes this host's NFS connections; the host reconnects.
-    ResetClient { host: HostRef, server: String },
-    /// Rung 1: `RefreshStorageSystem`; vCenter reads the host's mounts anew.
-    Refresh { host: HostRef },
-    /// Rung 2: `CreateNasDatastore` with the strings of the healthy peers.
-    Mount { host: HostRef, wanted: Wanted },
-    /// Rung 3: `ReconfigureHostForDAS_Task`.
-    ReconfigureHa { host: HostRef },
-    /// Rung 4: `DisconnectHost_Task`, then `ReconnectHost_Task`.
-    Reconnect { host: HostRef },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Rung {
-    ResetClient,
-    Refresh,
-    Mount,
-    ReconfigureHa,
-    Reconnect,
-}
-
-impl Action {
-    pub fn rung(&self) -> Rung {
-        match self {
-            Action::ResetClient { .. } => Rung::ResetClient,
-            Action::Refresh { .. } => Rung::Refresh,
-            Action::Mount { .. } => Rung::Mount,
-            Action::ReconfigureHa { .. } => Rung::ReconfigureHa,
-            Action::Reconnect { .. } => Rung::Reconnect,
-        }
-    }
-    pub fn host(&self) -> &HostRef {
-        match self {
-            Action::ResetClient { host, .. }
-            | Action::Refresh { host }
-            | Action::Mount { host, .. }
-            | Action::ReconfigureHa { host }
-            | Action::Reconnect { host } => host,
-        }
-    }
-}
-
-impl Rung {
-    /// A rung is not taken again on the same host within this; after failures it doubles.
-    pub fn cool_down_ms(self) -> i64 {
-        match self {
-            Rung::ResetClient | Rung::Refresh => 120_000,
-            Rung::Mount => 300_000,
-            Rung::ReconfigureHa => 1_800_000,
-            Rung::Reconnect => 21_600_000,
-        }
-    }
-    /// How long after a step its effect may take to show.
-    pub fn proof_limit_ms(self) -> u64 {
-        match self {
-            Rung::ResetClient | Rung::Refresh => 30_000,
-            Rung::Mount => 60_000,
-            Rung::ReconfigureHa => 180_000,
-            Rung::Reconnect => 300_000,
-        }
-    }
+/// What the site offers beyond the plain steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offers {
+    /// The datastore is on our own server, whose gateways can close one client's connections.
+    pub reset_client: bool,
+    /// Rung 4 is allowed.
+    pub reconnect: bool,
 }
 
 /// The next step for a datastore on a host. `tried` are the steps of this pair since it was last well, oldest first.
-pub fn next(host: &HostRef, wanted: &Wanted, state: &State, tried: &[&StepRecord], ours: bool) -> Option<Action> {
+pub fn next(host: &HostRef, wanted: &Wanted, state: &State, tried: &[&StepRecord], offers: Offers) -> Option<Action> {
     let done = |rung: Rung| tried.iter().any(|s| s.action.rung() == rung && s.proof != Proof::Abandoned);
     let refresh = Action::Refresh { host: host.clone() };
     let reconnect = Action::Reconnect { host: host.clone() };
     match state {
         State::Missing if !done(Rung::Refresh) => Some(refresh),
         State::Missing => Some(Action::Mount { host: host.clone(), wanted: wanted.clone() }),
-        State::StaleView { side } if !done(Rung::Refresh) || *side == StaleSide::HostLacks => Some(refresh),
-        // The host has it and a refresh did not make vCenter see it: what is left is what the person did.
-        State::StaleView { .. } => Some(reconnect),
-        State::Inaccessible { .. } if ours && !done(Rung::ResetClient) => {
+        // The host has it and a refresh did not make vCenter see it: what is left is what the person did. Where that is
+        // not allowed, a refresh may still help later: its answer may have been lost.
+        State::StaleView { side: StaleSide::VcenterLacks } if done(Rung::Refresh) && offers.reconnect => {
+            Some(reconnect)
+        }
+        State::StaleView { .. } => Some(refresh),
+        State::Inaccessible { .. } if offers.reset_client && !done(Rung::ResetClient) => {
             Some(Action::ResetClient { host: host.clone(), server: wanted.server.clone() })
         }
         State::Inaccessible { .. } if !done(Rung::Refresh) => Some(refresh),

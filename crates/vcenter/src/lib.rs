@@ -9,20 +9,25 @@
 //! is durable under metad's epoch fence. The agent never unmounts, never destroys and never sets an option of vSphere HA.
 //! `node/vcenter` drives it.
 
+pub mod action;
 pub mod agent;
 pub mod alerts;
 pub mod config;
+pub mod event;
 pub mod gate;
 pub mod journal;
 pub mod ladder;
+pub mod now;
 pub mod observed;
 pub mod session;
 pub mod snapshot;
+pub mod soap;
 pub mod state;
 pub mod texts;
 pub mod wanted;
 
-pub use agent::{Agent, Effect, Input, Now};
+pub use agent::{Agent, Effect, Input};
 pub use config::{Config, Mode};
+pub use now::Now;
 pub use observed::Observed;
 pub use snapshot::Snapshot;

@@ -170,6 +170,16 @@ pub struct Ha {
     pub heartbeat: Option<BTreeMap<DatastoreRef, Vec<HostRef>>>,
 }
 
+/// Fewer heartbeat datastores than required on a host: how many, of how many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Few {
+    pub chosen: Option<usize>,
+    pub required: u32,
+    /// `das.ignoreInsufficientHbDatastore` hides the warning.
+    pub hidden: bool,
+    pub message: Option<String>,
+}
+
 /// A `DatastoreRemovedOnHostEvent`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removal {
@@ -202,6 +212,21 @@ pub struct Observed {
 }
 
 impl Observed {
+    pub fn heartbeat_few(&self, host: &HostRef) -> Option<Few> {
+        let h = self.hosts.get(host).filter(|h| h.in_service())?;
+        let issue = h.heartbeat_issue();
+        let ha = self.ha.as_ref().filter(|ha| ha.enabled);
+        let chosen = ha.and_then(|ha| ha.heartbeat.as_ref());
+        let chosen = chosen.map(|c| c.values().filter(|hosts| hosts.contains(host)).count());
+        let required = ha.map_or(2, |ha| ha.heartbeat_required);
+        let short = ha.is_some() && chosen.is_some_and(|c| c < required as usize);
+        (short || issue.is_some()).then(|| Few {
+            chosen,
+            required,
+            hidden: ha.is_some_and(|ha| ha.warning_hidden),
+            message: issue.map(|i| i.message.clone()),
+        })
+    }
     /// Datastore objects with these strings; a healthy cluster has one for each identity.
     pub fn with_strings<'a>(
         &'a self,

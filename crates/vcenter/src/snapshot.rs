@@ -1,11 +1,11 @@
 //! What status, console and alerts read: plain values, nothing to be computed from them.
 
-use crate::agent::Now;
-use crate::alerts::{heartbeat_few, Alert};
+use crate::alerts::Alert;
 use crate::config::{Config, Mode, Wanted};
-use crate::gate::{Cell, Gate};
+use crate::event::{EventCode, Plan};
+use crate::gate::Cell;
 use crate::journal::{Journal, OpenStep, StepRecord};
-use crate::ladder::Action;
+use crate::now::Now;
 use crate::observed::{HostRef, Issue, Observed, Privileges};
 use crate::state::State;
 use crate::texts::{self, Text};
@@ -15,74 +15,6 @@ use std::collections::BTreeMap;
 
 /// Steps of the past in a snapshot, newest last.
 const STEPS_SHOWN: usize = 20;
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Plan {
-    /// What `trivet vcenter repair --plan` takes.
-    pub id: String,
-    pub host_name: String,
-    pub datastore: Option<String>,
-    pub action: Action,
-    /// Why it is not taken now; empty: it is the next step.
-    pub gates: Vec<Gate>,
-    #[serde(skip)]
-    pub since_ms: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EventCode {
-    StateChanged,
-    Plan,
-    PlanConfirmed,
-    WantedConfirmed,
-    StepStarted,
-    StepEnded,
-    StepAbandoned,
-    Repaired,
-    NotProved,
-    AlertRaised,
-    AlertResolved,
-    LoginRefused,
-}
-
-/// One line of the node's journal of events.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
-    pub code: EventCode,
-    /// Managed object reference, for an event in vCenter.
-    pub host: Option<HostRef>,
-    pub what: Text,
-    pub why: String,
-}
-
-impl Event {
-    pub(crate) fn plain(code: EventCode, why: String) -> Event {
-        Event { code, host: None, what: texts::event(code), why }
-    }
-    pub(crate) fn of_state(host: &HostRef, host_name: &str, datastore: &str, state: &State) -> Event {
-        let what = texts::fault(host_name, datastore, state);
-        Event { code: EventCode::StateChanged, host: Some(host.clone()), what, why: String::new() }
-    }
-    pub(crate) fn of_plan(code: EventCode, plan: &Plan, more: String) -> Event {
-        let what = texts::step(code, &plan.action, &plan.host_name, plan.datastore.as_deref());
-        let closed: Vec<String> = plan.gates.iter().map(|g| texts::gate(g).en).collect();
-        let why = [format!("plan {}", plan.id), more, closed.join("; ")];
-        let why = why.into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join(", ");
-        Event { code, host: Some(plan.action.host().clone()), what, why }
-    }
-    pub(crate) fn of_step(code: EventCode, step: &OpenStep, why: String) -> Event {
-        let what = texts::step(code, &step.action, &step.host_name, step.datastore.as_deref());
-        let by = step.confirmed_by.as_ref().map(|who| format!("confirmed by {who}"));
-        let parts = [Some(format!("step {}", step.number)), by, Some(why).filter(|w| !w.is_empty())];
-        let why = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
-        Event { code, host: Some(step.action.host().clone()), what, why }
-    }
-    pub(crate) fn of_alert(code: EventCode, alert: &Alert) -> Event {
-        let what = texts::alert(code, alert);
-        Event { code, host: None, what, why: format!("cause: {:?}", alert.cause).to_lowercase() }
-    }
-}
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WantedStatus {
@@ -230,7 +162,7 @@ fn host_status(o: &Observed, host: &HostRef) -> HostStatus {
         ha_state: h.ha_state.clone(),
         heartbeat_chosen: chosen.map(|c| c.values().filter(|hosts| hosts.contains(host)).count()).next(),
         heartbeat_required: o.ha.as_ref().map_or(2, |ha| ha.heartbeat_required),
-        heartbeat_few: heartbeat_few(o, host).is_some(),
+        heartbeat_few: o.heartbeat_few(host).is_some(),
         issues: h.issues.clone(),
         alarms: h.alarms.clone(),
         privileges: h.privileges,

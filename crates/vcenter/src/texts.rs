@@ -1,10 +1,9 @@
 //! What people read, in English and Chinese, rendered from typed values.
 
-use crate::alerts::{Alert, Few};
+use crate::action::Action;
 use crate::gate::Gate;
 use crate::journal::{Outcome, Proof, StepRecord};
-use crate::ladder::Action;
-use crate::snapshot::EventCode;
+use crate::observed::Few;
 use crate::state::{Likeness, NotCurrent, StaleSide, State};
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +11,23 @@ use serde::{Deserialize, Serialize};
 pub struct Text {
     pub en: String,
     pub zh: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventCode {
+    StateChanged,
+    Plan,
+    PlanConfirmed,
+    WantedConfirmed,
+    StepStarted,
+    StepEnded,
+    StepAbandoned,
+    Repaired,
+    NotProved,
+    AlertRaised,
+    AlertResolved,
+    LoginRefused,
 }
 
 fn text(en: impl Into<String>, zh: impl Into<String>) -> Text {
@@ -154,9 +170,9 @@ pub fn step(code: EventCode, a: &Action, host: &str, ds: Option<&str>) -> Text {
     joined(&event(code), &action(a, host, ds))
 }
 
-pub fn alert(code: EventCode, a: &Alert) -> Text {
-    let named = text(format!("{} {}", event(code).en, a.id.name()), format!("{} {}", event(code).zh, a.id.name()));
-    joined(&named, &a.text)
+pub fn alert(code: EventCode, id: &str, what: &Text) -> Text {
+    let named = text(format!("{} {id}", event(code).en), format!("{} {id}", event(code).zh));
+    joined(&named, what)
 }
 
 pub fn record(s: &StepRecord) -> Text {

@@ -2,12 +2,12 @@
 
 mod world;
 
+use trivet_vcenter::action::Action;
 use trivet_vcenter::config::{Config, Mode, Wanted};
+use trivet_vcenter::event::EventCode;
 use trivet_vcenter::gate::Gate;
 use trivet_vcenter::journal::{Journal, OpenStep, Outcome, Proof};
-use trivet_vcenter::ladder::Action;
 use trivet_vcenter::observed::*;
-use trivet_vcenter::snapshot::EventCode;
 use trivet_vcenter::state::{Likeness, NotCurrent, StaleSide, State};
 use trivet_vcenter::{agent, Agent, Effect, Input};
 use world::*;

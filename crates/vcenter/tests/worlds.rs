@@ -5,10 +5,10 @@
 mod world;
 
 use std::collections::{BTreeMap, VecDeque};
+use trivet_vcenter::action::Action;
 use trivet_vcenter::agent::{ACTION_LIMIT_MS, START_LIMIT_MS};
 use trivet_vcenter::config::Wanted;
 use trivet_vcenter::journal::{Journal, Outcome};
-use trivet_vcenter::ladder::Action;
 use trivet_vcenter::observed::*;
 use trivet_vcenter::{Agent, Config, Effect, Input, Now};
 use world::*;
@@ -96,6 +96,8 @@ impl Sim {
         let hosts = 2 + rng.below(5) as usize;
         let config = Config {
             repairs_per_hour: 2 + rng.below(6) as u32,
+            failover_hold_ms: if rng.one_in(2) { 10_000 } else { 60_000 },
+            repair_after_ms: if rng.one_in(2) { 5_000 } else { 60_000 },
             allow_ha_reconfigure: rng.one_in(2),
             allow_host_reconnect: rng.one_in(2),
             ..repairing(wanted.clone())
@@ -190,8 +192,15 @@ impl Sim {
             53..=60 => self.world.faults.push(Outcome::NoAnswer { why: "time-out".into() }),
             61..=62 => self.world.hosts.get_mut(&host).unwrap().ha_state = Some("networkIsolated".into()),
             63..=65 => self.world.hosts.get_mut(&host).unwrap().ha_state = Some("connectedToMaster".into()),
-            // A person gives the host something, just while a call is under way.
-            66..=90 if !self.calls.is_empty() => drop(self.world.mount(&host, &w)),
+            // What races with a step: a person's mount, a change of LEADER, an outage between announcement and call.
+            66..=200 if !self.calls.is_empty() => drop(self.world.mount(&host, &w)),
+            201..=260 if !self.calls.is_empty() => {
+                let to = self.rng.below(2) as usize;
+                self.take_over(to);
+            }
+            501..=2_500 if self.journal.open.is_some() && self.calls.is_empty() => {
+                self.outage_until = self.now + 20_000
+            }
             _ => {}
         }
     }

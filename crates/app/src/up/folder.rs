@@ -85,7 +85,7 @@ impl Folder {
             configs.push(NodeConfig {
                 version: VERSION,
                 cluster: id.clone(),
-                incarnation: before.map_or(1, |b| b.incarnation),
+                incarnation: before.as_ref().map_or(1, |b| b.incarnation),
                 node,
                 key_file: self.data.join(KEY),
                 data: self.data.join(format!("node{node}")),
@@ -93,6 +93,8 @@ impl Folder {
                 coordination: args.coordination.clone(),
                 ports: Ports::with_offset(args.port_offset),
                 nodes: nodes.clone(),
+                // What a person wrote stays.
+                vcenter: before.and_then(|b| b.vcenter),
             });
         }
         Ok(Plan { key, id, configs })

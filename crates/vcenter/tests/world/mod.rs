@@ -2,9 +2,9 @@
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
+use trivet_vcenter::action::Action;
 use trivet_vcenter::config::Wanted;
 use trivet_vcenter::journal::{Journal, Outcome};
-use trivet_vcenter::ladder::Action;
 use trivet_vcenter::observed::*;
 use trivet_vcenter::{Agent, Config, Effect, Input, Mode, Now};
 
@@ -25,7 +25,14 @@ pub fn href(n: usize) -> HostRef {
 }
 
 pub fn repairing(wanted: Vec<Wanted>) -> Config {
-    Config { mode: Mode::Repair, user: "agent".into(), wanted, learn: false, ..Config::default() }
+    Config {
+        mode: Mode::Repair,
+        user: "agent".into(),
+        wanted,
+        learn: false,
+        can_reset_clients: true,
+        ..Config::default()
+    }
 }
 
 #[derive(Clone)]
@@ -194,7 +201,7 @@ pub struct Run {
     pub agent: Agent,
     pub now: u64,
     pub actions: Vec<Action>,
-    pub events: Vec<trivet_vcenter::snapshot::Event>,
+    pub events: Vec<trivet_vcenter::event::Event>,
     pub journal: Journal,
 }
 

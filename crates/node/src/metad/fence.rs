@@ -1,0 +1,84 @@
+//! What the LEADER's other tasks need: whether this node leads, and writes that only the LEADER can make.
+
+use super::{Metad, EPOCH, GATEWAY_SILENCE};
+use crate::zk_client::ZkError;
+use bytes::Bytes;
+use std::time::Duration;
+use trivet_formats::client::err;
+
+/// A write whose answer was lost is asked about again after this.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// The fence refused a write, or could not be asked in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NotLeader;
+
+/// The side that serves datastores, as the LEADER knows it.
+pub(crate) struct Serving {
+    /// Each datastore address, and whether a living gateway holds it.
+    pub addresses: Vec<(String, bool)>,
+    pub datastores: Vec<String>,
+    /// Changes whenever an address or a gateway does.
+    pub mark: String,
+}
+
+impl Metad {
+    /// The epoch under which this node leads.
+    pub(crate) fn leads(&self) -> Option<u64> {
+        self.shared.leadership().map(|l| l.epoch)
+    }
+
+    /// Whether coordination's quorum says so, too, after this was asked.
+    pub(crate) async fn leads_confirmed(&self, epoch: u64) -> bool {
+        match self.shared.leadership() {
+            Some(l) if l.epoch == epoch => self.shared.confirmed(&l).await,
+            _ => false,
+        }
+    }
+
+    /// A node's data as of now. `None`: there is no such node.
+    pub(crate) async fn read_current(&self, path: &str) -> Result<Option<Bytes>, ZkError> {
+        self.shared.zk.sync(path).await?;
+        match self.shared.zk.get(path).await {
+            Ok((data, _)) => Ok(Some(data)),
+            Err(ZkError::Code(err::NO_NODE)) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Writes a node under the fence of `epoch`; repeats itself until it is done or another node leads.
+    pub(crate) async fn write_fenced(&self, epoch: u64, path: &str, data: &[u8]) -> Result<(), NotLeader> {
+        let zk = &self.shared.zk;
+        let version = i32::try_from(epoch).map_err(|_| NotLeader)?;
+        while self.leads() == Some(epoch) {
+            match zk.set_fenced(EPOCH, version, path, data).await {
+                Ok(()) => return Ok(()),
+                Err(ZkError::Code(err::NO_NODE)) => match zk.create_fenced(EPOCH, version, path, data).await {
+                    Ok(()) => return Ok(()),
+                    Err(ZkError::Code(err::BAD_VERSION)) => return Err(NotLeader),
+                    Err(_) => {}
+                },
+                Err(ZkError::Code(err::BAD_VERSION)) => return Err(NotLeader),
+                Err(_) => {}
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+        Err(NotLeader)
+    }
+
+    pub(crate) fn serving(&self) -> Serving {
+        let gateways = self.shared.gateways.lock().expect("nobody panics with it");
+        let alive: Vec<(u32, u64)> = gateways
+            .values()
+            .filter(|g| g.heard.elapsed() < GATEWAY_SILENCE)
+            .map(|g| (g.info.node, g.info.boot))
+            .collect();
+        drop(gateways);
+        let s = self.shared.state.read().expect("nobody panics with it");
+        let bindings = s.bindings();
+        let addresses = bindings.iter().map(|b| (b.address.clone(), alive.contains(&(b.gateway, b.boot)))).collect();
+        let places: Vec<_> = bindings.iter().map(|b| (&b.address, b.gateway, b.boot, b.version)).collect();
+        let mark = format!("{places:?} {alive:?}");
+        Serving { addresses, datastores: s.datastores().into_iter().map(|d| d.name).collect(), mark }
+    }
+}

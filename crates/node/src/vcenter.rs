@@ -1,0 +1,411 @@
+//! The vCenter agent's driver: one task on every metad, which works on the LEADER only and under its epoch fence.
+//!
+//! The core (`trivet_vcenter::Agent`) decides. Three helpers feed it: the worker holds the session with vCenter and does
+//! one thing at a time; the journal is a znode written under the fence of `/metad/epoch`; the storage's own side comes
+//! from metad and from a connection to each datastore address.
+
+mod api;
+mod http;
+mod our_side;
+mod settings;
+mod tls;
+mod worker;
+
+pub use http::Target;
+pub use settings::Settings;
+pub use tls::{Thumbprint, Trust};
+
+use crate::clock::wall_ms;
+use crate::events::Events;
+use crate::metad::Metad;
+use crate::rpc::{Identity, Responder};
+use bytes::Bytes;
+use our_side::OurSideWatch;
+use prost::Message;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+use trivet_vcenter::event::{Event, EventCode};
+use trivet_vcenter::journal::{self, Journal};
+use trivet_vcenter::{Agent, Effect, Input, Mode, Now, Snapshot};
+use worker::{Done, Job};
+
+/// The journal: one node, written under the fence of the LEADER's epoch.
+const JOURNAL: &str = "/metad/vcenter";
+/// The driver looks at leadership and timers this often.
+const TICK: Duration = Duration::from_millis(250);
+/// The storage's own side is looked at this often; a failover is seen within it.
+const OUR_SIDE: Duration = Duration::from_secs(2);
+/// A journal that is not read within this is read at the next look.
+const READ_JOURNAL_LIMIT: Duration = Duration::from_secs(5);
+/// Questions of persons that wait; one beyond them is refused.
+const ASKS_MAX: usize = 32;
+/// Results of helpers that wait for the driver; a helper waits when there are more.
+const DONE_MAX: usize = 64;
+
+/// Shows a server's certificate without trusting it.
+///
+/// # Errors
+/// The address is wrong, or nobody answers there.
+pub async fn thumbprint(url: &str) -> anyhow::Result<Thumbprint> {
+    let target: Target = url.parse()?;
+    Ok(http::Http::new(target, &Trust::LookOnly)?.look().await?)
+}
+
+/// Logs in once, reads once, logs out: what the settings lead to, before a node is started with them.
+///
+/// # Errors
+/// The settings are wrong, vCenter is not reached, or it refuses.
+pub async fn check(settings: &Settings) -> anyhow::Result<(String, Snapshot)> {
+    settings.check()?;
+    let password = settings.password()?;
+    let mut api = api::Api::new(settings)?;
+    let product = api.login(&settings.user, &password).await?;
+    let wall_ms = wall_ms();
+    let read = api.read(0, settings.declared_wall_ms, wall_ms).await;
+    let told = format!("{product} as {}: {}", settings.user, api.rights());
+    api.logout().await;
+    let mut agent = Agent::new(settings.config());
+    let now = Now { mono_ms: 0, wall_ms };
+    agent.handle(now, Input::Observed(read?), &mut Vec::new());
+    Ok((format!("{told}\n{}", policy(settings)), agent.snapshot(now)))
+}
+
+/// A question or order of a person.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ask {
+    Status,
+    Repair { plan: String, who: String },
+    Confirm { datastore: String, who: String },
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Answer {
+    /// Whether this node's agent is the one that works.
+    pub leads: bool,
+    pub error: Option<String>,
+    pub snapshot: Option<Snapshot>,
+}
+
+/// The JSON of a question or an answer, between nodes.
+#[derive(Clone, PartialEq, Message)]
+pub struct Json {
+    #[prost(string, tag = "1")]
+    pub text: String,
+}
+
+/// What the node's other parts see of the agent.
+#[derive(Clone)]
+pub struct Handle {
+    state: Arc<Mutex<Option<Snapshot>>>,
+    asks: mpsc::Sender<(Ask, oneshot::Sender<Answer>)>,
+}
+
+impl Handle {
+    /// The latest state; `None` where another node's agent works.
+    pub fn snapshot(&self) -> Option<Snapshot> {
+        self.state.lock().expect("nobody panics with it").clone()
+    }
+
+    pub async fn ask(&self, ask: Ask) -> Answer {
+        let (done, answer) = oneshot::channel();
+        let busy = || Answer { error: Some("too many questions at once; try again".into()), ..Answer::default() };
+        match self.asks.try_send((ask, done)) {
+            Ok(()) => answer.await.unwrap_or_else(|_| busy()),
+            Err(_) => busy(),
+        }
+    }
+
+    pub fn handle(&self, body: &Bytes, responder: Responder) {
+        let Ok(Json { text }) = Json::decode(body.clone()) else { return };
+        let Ok(ask) = serde_json::from_str::<Ask>(&text) else { return };
+        let handle = self.clone();
+        tokio::spawn(async move {
+            let answer = handle.ask(ask).await;
+            let text = serde_json::to_string(&answer).unwrap_or_default();
+            responder.answer(&Json { text });
+        });
+    }
+}
+
+/// Starts the agent beside a metad.
+///
+/// # Errors
+/// The settings are wrong, or a file of certificates cannot be read.
+pub fn start(
+    settings: Settings,
+    metad: Metad,
+    identity: Arc<Identity>,
+    events: Events,
+    nfs_port: u16,
+) -> anyhow::Result<Handle> {
+    settings.check()?;
+    let (asks, asked) = mpsc::channel(ASKS_MAX);
+    let (done, results) = mpsc::channel(DONE_MAX);
+    let started = Instant::now();
+    let jobs = worker::start(settings.clone(), metad.clone(), identity, done.clone(), started)?;
+    let state = Arc::new(Mutex::new(None));
+    let driver = Driver {
+        agent: Agent::new(settings.config()),
+        poll: Duration::from_secs(settings.poll_seconds),
+        ours: OurSideWatch::new(nfs_port),
+        settings,
+        metad,
+        events,
+        started,
+        epoch: None,
+        jobs,
+        done,
+        reading: false,
+        read_at: started,
+        look_at: started,
+        looking: false,
+        state: state.clone(),
+    };
+    tokio::spawn(driver.run(asked, results));
+    Ok(Handle { state, asks })
+}
+
+struct Driver {
+    agent: Agent,
+    settings: Settings,
+    poll: Duration,
+    ours: OurSideWatch,
+    metad: Metad,
+    events: Events,
+    started: Instant,
+    /// Under which this agent works.
+    epoch: Option<u64>,
+    jobs: mpsc::Sender<Job>,
+    done: mpsc::Sender<Done>,
+    reading: bool,
+    read_at: Instant,
+    look_at: Instant,
+    looking: bool,
+    state: Arc<Mutex<Option<Snapshot>>>,
+}
+
+impl Driver {
+    async fn run(
+        mut self,
+        mut asked: mpsc::Receiver<(Ask, oneshot::Sender<Answer>)>,
+        mut results: mpsc::Receiver<Done>,
+    ) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => self.tick().await,
+                Some(done) = results.recv() => self.done(done),
+                ask = asked.recv() => match ask {
+                    Some((ask, answer)) => drop(answer.send(self.answer(ask))),
+                    // Nobody holds the handle: the node stops.
+                    None => return,
+                },
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let snapshot = self.epoch.map(|_| self.agent.snapshot(self.now()));
+        *self.state.lock().expect("nobody panics with it") = snapshot;
+    }
+
+    fn now(&self) -> Now {
+        Now { mono_ms: self.started.elapsed().as_millis() as u64, wall_ms: wall_ms() }
+    }
+
+    fn feed(&mut self, input: Input) {
+        let mut effects = Vec::new();
+        self.agent.handle(self.now(), input, &mut effects);
+        effects.into_iter().for_each(|e| self.carry_out(e));
+        self.publish();
+    }
+
+    async fn tick(&mut self) {
+        let leads = self.metad.leads();
+        if leads != self.epoch {
+            self.leave();
+            if let Some(epoch) = leads {
+                self.lead(epoch).await;
+            }
+        }
+        if self.epoch.is_none() {
+            return;
+        }
+        let now = Instant::now();
+        if now >= self.look_at && !self.looking {
+            self.looking = true;
+            self.look_at = now + OUR_SIDE;
+            let look = self.ours.look(&self.metad);
+            let done = self.done.clone();
+            tokio::spawn(async move { drop(done.send(Done::OurSide(look.await)).await) });
+        }
+        if now >= self.read_at && !self.reading && self.jobs.try_send(Job::Read).is_ok() {
+            self.reading = true;
+            self.read_at = now + self.poll;
+        }
+    }
+
+    fn leave(&mut self) {
+        if self.epoch.take().is_some() {
+            self.feed(Input::Follow);
+            let _ = self.jobs.try_send(Job::Logout);
+        }
+    }
+
+    /// Reads the journal as of this epoch; without it nothing is done.
+    async fn lead(&mut self, epoch: u64) {
+        let read = async {
+            let text = self.metad.read_current(JOURNAL).await.ok()?;
+            self.metad.leads_confirmed(epoch).await.then_some(text)
+        };
+        let Ok(Some(text)) = tokio::time::timeout(READ_JOURNAL_LIMIT, read).await else { return };
+        let journal = match text.as_deref().map(serde_json::from_slice::<Journal>) {
+            None => Journal::default(),
+            Some(Ok(journal)) if journal.version <= journal::VERSION => journal,
+            Some(_) => {
+                let why = format!("{JOURNAL} was written by a newer version of this program, or is damaged");
+                tracing::error!(%why, "vcenter: the agent does not work on this node");
+                return;
+            }
+        };
+        self.epoch = Some(epoch);
+        self.ours.new_epoch();
+        let _ = self.jobs.try_send(Job::Lead { refused_login: journal.refused_login.clone() });
+        self.feed(Input::Lead { epoch, journal });
+        self.read_at = Instant::now();
+        let what = format!("agent works under epoch {epoch}, mode {:?}", self.settings.mode).to_lowercase();
+        self.events.record("vcenter", what, policy(&self.settings));
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Journal { journal } => {
+                let (metad, done, epoch) = (self.metad.clone(), self.done.clone(), self.epoch.unwrap_or_default());
+                tokio::spawn(async move {
+                    let number = journal.number;
+                    let bytes = serde_json::to_vec(&journal).expect("a journal is plain values");
+                    let wrote = metad.write_fenced(epoch, JOURNAL, &bytes).await;
+                    let _ = done.send(Done::Journal { epoch, number, durable: wrote.is_ok() }).await;
+                });
+            }
+            Effect::Act { number, epoch, action, start_by_ms, end_by_ms } => {
+                let at = |ms: u64| self.started + Duration::from_millis(ms);
+                let (start_by, end_by) = (at(start_by_ms), at(end_by_ms));
+                let job = Job::Act { number, epoch, action, start_by, end_by };
+                if let Err(e) = self.jobs.try_send(job) {
+                    tracing::warn!(error = %e, "vcenter: a step was not started");
+                    let outcome = journal::Outcome::NotStarted { why: "the agent is busy".into() };
+                    let done = self.done.clone();
+                    tokio::spawn(async move { drop(done.send(Done::Ended { number, outcome }).await) });
+                }
+            }
+            Effect::Read => self.read_at = Instant::now(),
+            Effect::Event(event) => self.tell(event),
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        tracing::info!(what = %event.what.en, why = %event.why, "vcenter");
+        let steps = [EventCode::StepStarted, EventCode::Repaired, EventCode::NotProved];
+        if let Some(host) = event.host.as_ref().filter(|_| steps.contains(&event.code)) {
+            let message = format!("Trivet: {} / {} ({})", event.what.en, event.what.zh, event.why);
+            let _ = self.jobs.try_send(Job::Log { host: host.clone(), message });
+        }
+        self.events.record("vcenter", event.what.en, event.why);
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Read(result) => {
+                self.reading = false;
+                match result {
+                    Ok(observed) => self.feed(Input::Observed(observed)),
+                    Err(why) => {
+                        tracing::warn!(%why, "vcenter: no reading");
+                        self.feed(Input::Unreachable { why });
+                    }
+                }
+            }
+            Done::OurSide(seen) => {
+                self.looking = false;
+                let ours = self.ours.take(seen);
+                self.feed(Input::OurSide(ours));
+            }
+            // An answer for an epoch that is over is nobody's.
+            Done::Journal { epoch, .. } if self.epoch != Some(epoch) => {}
+            Done::Journal { number, durable: true, .. } => self.feed(Input::Journaled { number }),
+            Done::Journal { number, durable: false, .. } => self.feed(Input::JournalRefused { number }),
+            Done::Ended { number, outcome } => self.feed(Input::Ended { number, outcome }),
+            Done::LoggedIn { told } => self.events.record("vcenter", "logged in", told),
+            Done::LoginRefused { digest } => self.feed(Input::LoginRefused { digest }),
+        }
+    }
+
+    fn answer(&mut self, ask: Ask) -> Answer {
+        let now = self.now();
+        let mut effects = Vec::new();
+        let result = match ask {
+            Ask::Status => Ok(()),
+            Ask::Repair { plan, who } => self.agent.confirm(now, &plan, &shorten(&who), &mut effects),
+            Ask::Confirm { datastore, who } => self.agent.confirm_wanted(&datastore, &shorten(&who), &mut effects),
+        };
+        effects.into_iter().for_each(|e| self.carry_out(e));
+        let snapshot = self.epoch.map(|_| self.agent.snapshot(now));
+        Answer { leads: self.epoch.is_some(), error: result.err().map(|e| e.to_string()), snapshot }
+    }
+}
+
+fn shorten(who: &str) -> String {
+    who.chars().filter(|c| !c.is_control()).take(80).collect()
+}
+
+/// What the agent may and may not do by its configuration, said at the start.
+fn policy(s: &Settings) -> String {
+    let opt = |allowed: bool, what: &str| format!("{} {what}", if allowed { "may" } else { "may not" });
+    let steps = match s.mode {
+        Mode::Watch => "writes nothing".to_string(),
+        Mode::Propose => "refreshes and mounts after a person's confirmation".into(),
+        Mode::Repair => format!("refreshes and mounts, at most {} steps an hour", s.repairs_per_hour),
+    };
+    let reconfigure = opt(s.allow_ha_reconfigure && s.mode != Mode::Watch, "reconfigure hosts for HA");
+    let reconnect = opt(s.allow_host_reconnect && s.mode != Mode::Watch, "reconnect hosts");
+    format!("{steps}, {reconfigure}, {reconnect}; never unmounts, never destroys, never sets HA options")
+}
+
+/// Asks the metads' agents until the one that works answers.
+///
+/// # Errors
+/// No node's agent works, or it refuses.
+pub async fn ask_leader(
+    metads: Vec<SocketAddr>,
+    identity: Arc<Identity>,
+    ask: &Ask,
+    limit: Duration,
+) -> anyhow::Result<Snapshot> {
+    let text = serde_json::to_string(ask)?;
+    let body = Json { text }.encode_to_vec();
+    let clients: Vec<_> = metads.iter().map(|a| crate::rpc::Client::new(*a, identity.clone())).collect();
+    let begun = Instant::now();
+    while begun.elapsed() < limit {
+        for client in &clients {
+            let asked = client.ask(trivet_storage::messages::kind::VCENTER, &body, Duration::from_secs(2)).await;
+            let Ok(bytes) = asked else { continue };
+            let answer: Answer = serde_json::from_str(&Json::decode(bytes)?.text)?;
+            match answer {
+                Answer { leads: true, error: Some(error), .. } => anyhow::bail!(error),
+                Answer { leads: true, snapshot: Some(snapshot), .. } => return Ok(snapshot),
+                _ => {}
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    anyhow::bail!(
+        "no node's vCenter agent answered within {} s; is [vcenter] in the node.toml of every node, and is there a metad LEADER (`trivet status`)?",
+        limit.as_secs()
+    )
+}

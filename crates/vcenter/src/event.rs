@@ -1,0 +1,62 @@
+//! Plans as a person sees them, and what goes into the node's journal of events.
+
+use crate::action::Action;
+use crate::alerts::Alert;
+use crate::gate::Gate;
+use crate::journal::OpenStep;
+use crate::observed::HostRef;
+use crate::state::State;
+pub use crate::texts::EventCode;
+use crate::texts::{self, Text};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// What `trivet vcenter repair --plan` takes.
+    pub id: String,
+    pub host_name: String,
+    pub datastore: Option<String>,
+    pub action: Action,
+    /// Why it is not taken now; empty: it is the next step.
+    pub gates: Vec<Gate>,
+    #[serde(skip)]
+    pub since_ms: u64,
+}
+
+/// One line of the node's journal of events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    pub code: EventCode,
+    /// Managed object reference, for an event in vCenter.
+    pub host: Option<HostRef>,
+    pub what: Text,
+    pub why: String,
+}
+
+impl Event {
+    pub(crate) fn plain(code: EventCode, why: String) -> Event {
+        Event { code, host: None, what: texts::event(code), why }
+    }
+    pub(crate) fn of_state(host: &HostRef, host_name: &str, datastore: &str, state: &State) -> Event {
+        let what = texts::fault(host_name, datastore, state);
+        Event { code: EventCode::StateChanged, host: Some(host.clone()), what, why: String::new() }
+    }
+    pub(crate) fn of_plan(code: EventCode, plan: &Plan, more: String) -> Event {
+        let what = texts::step(code, &plan.action, &plan.host_name, plan.datastore.as_deref());
+        let closed: Vec<String> = plan.gates.iter().map(|g| texts::gate(g).en).collect();
+        let why = [format!("plan {}", plan.id), more, closed.join("; ")];
+        let why = why.into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join(", ");
+        Event { code, host: Some(plan.action.host().clone()), what, why }
+    }
+    pub(crate) fn of_step(code: EventCode, step: &OpenStep, why: String) -> Event {
+        let what = texts::step(code, &step.action, &step.host_name, step.datastore.as_deref());
+        let by = step.confirmed_by.as_ref().map(|who| format!("confirmed by {who}"));
+        let parts = [Some(format!("step {}", step.number)), by, Some(why).filter(|w| !w.is_empty())];
+        let why = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
+        Event { code, host: Some(step.action.host().clone()), what, why }
+    }
+    pub(crate) fn of_alert(code: EventCode, alert: &Alert) -> Event {
+        let what = texts::alert(code, alert.id.name(), &alert.text);
+        Event { code, host: None, what, why: format!("cause: {:?}", alert.cause).to_lowercase() }
+    }
+}
