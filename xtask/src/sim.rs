@@ -40,6 +40,15 @@ pub struct Args {
     /// Coordination only: members join, leave, get votes and lose them meanwhile
     #[arg(long)]
     reconfig: bool,
+    /// Coordination only: requests that a client may have open
+    #[arg(long, default_value_t = 1)]
+    pipeline: usize,
+    /// Coordination only: instead of faults at random, so many hand-overs of leadership, done and given up
+    #[arg(long, default_value_t = 0)]
+    hand_overs: u64,
+    /// Clients of each world of coordination
+    #[arg(long, default_value_t = 4)]
+    clients: usize,
     /// Coordination and schedules: each sync of each disk takes so many milliseconds at least, and up to half more
     #[arg(long, default_value_t = 0)]
     sync_ms: u64,
@@ -107,10 +116,12 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
     let options = |seed: u64, trace: bool| coordination::Options {
         seed,
         servers: if seed.is_multiple_of(2) { 5 } else { 3 },
-        clients: 4,
+        clients: args.clients,
         minutes: args.minutes,
         schedule: None,
         reconfig: args.reconfig,
+        pipeline: args.pipeline,
+        hand_overs: args.hand_overs,
         sync_ms: args.sync_ms,
         bug: None,
         trace,
@@ -194,6 +205,8 @@ fn run_schedules(args: &Args) -> anyhow::Result<()> {
                 minutes: 0,
                 schedule: Some(schedule.clone()),
                 reconfig: false,
+                pipeline: 1,
+                hand_overs: 0,
                 sync_ms: args.sync_ms,
                 bug: None,
                 trace,

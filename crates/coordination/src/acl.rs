@@ -17,9 +17,11 @@ pub fn allows(acl: &[Acl], perm: i32, ids: &[Id]) -> bool {
     })
 }
 
-/// Replaces "auth" entries by the connection's own ids, drops duplicates, refuses invalid entries.
+/// Replaces "auth" entries by the connection's own ids, drops duplicates, refuses invalid entries, and those of schemes by
+/// which nobody can authenticate here: such a node would be out of everybody's reach.
 //= zookeeper 3.9 PrepRequestProcessor.fixupACL
-pub fn fix_up(acl: &[Acl], ids: &[Id]) -> Result<Vec<Acl>, i32> {
+pub fn fix_up(acl: &[Acl], ids: &[Id], schemes: &[String]) -> Result<Vec<Acl>, i32> {
+    let known = |scheme: &str| schemes.iter().any(|s| s == scheme);
     let mut out: Vec<Acl> = Vec::new();
     let mut push = |a: Acl| {
         if !out.contains(&a) {
@@ -31,15 +33,17 @@ pub fn fix_up(acl: &[Acl], ids: &[Id]) -> Result<Vec<Acl>, i32> {
         match scheme.as_str() {
             "world" if id == "anyone" => push(entry.clone()),
             "auth" => {
-                let mine: Vec<_> = ids.iter().filter(|i| !matches!(i.scheme.as_str(), "ip" | "super")).collect();
+                let mine: Vec<_> = ids.iter().filter(|i| known(&i.scheme)).collect();
                 if mine.is_empty() {
                     return Err(err::INVALID_ACL);
                 }
                 mine.into_iter().for_each(|i| push(Acl { perms: entry.perms, id: i.clone() }));
             }
-            "digest" if id.split(':').count() == 2 && id.split(':').all(|p| !p.is_empty()) => push(entry.clone()),
+            "digest" if known(scheme) && id.split(':').count() == 2 && id.split(':').all(|p| !p.is_empty()) => {
+                push(entry.clone())
+            }
             "ip" if parse_ip(id).is_some() => push(entry.clone()),
-            "sasl" | "x509" if !id.is_empty() => push(entry.clone()),
+            "sasl" | "x509" if known(scheme) && !id.is_empty() => push(entry.clone()),
             _ => return Err(err::INVALID_ACL),
         }
     }
@@ -115,9 +119,15 @@ mod tests {
     #[test]
     fn auth_becomes_the_connections_ids() {
         let auth = [Acl { perms: 31, id: id("auth", "") }];
-        assert_eq!(fix_up(&auth, &[id("ip", "1.2.3.4")]), Err(err::INVALID_ACL));
-        let fixed = fix_up(&[auth[0].clone(), auth[0].clone()], &[id("digest", "a:b")]).unwrap();
+        let schemes = ["digest".to_string()];
+        assert_eq!(fix_up(&auth, &[id("ip", "1.2.3.4")], &schemes), Err(err::INVALID_ACL));
+        let fixed =
+            fix_up(&[auth[0].clone(), auth[0].clone()], &[id("digest", "a:b"), id("sasl", "c")], &schemes).unwrap();
         assert_eq!(fixed, [Acl { perms: 31, id: id("digest", "a:b") }]);
-        assert_eq!(fix_up(&[], &[]), Err(err::INVALID_ACL));
+        assert_eq!(fix_up(&[], &[], &schemes), Err(err::INVALID_ACL));
+        let sasl = [Acl { perms: 31, id: id("sasl", "c") }];
+        assert_eq!(fix_up(&sasl, &[], &schemes), Err(err::INVALID_ACL), "nobody could be that");
+        assert_eq!(fix_up(&sasl, &[], &["sasl".into()]).as_deref(), Ok(&sasl[..]));
+        assert_eq!(fix_up(&[Acl { perms: 31, id: id("digest", "a:b") }], &[], &[]), Err(err::INVALID_ACL));
     }
 }

@@ -21,6 +21,10 @@ pub struct Now {
 
 /// Why a lead ends without anything being wrong.
 pub const NUMBERS_USED_UP: &str = "the epoch's transaction ids are used up";
+/// How the reason begins with which a leader looks that handed over.
+pub const HANDED_OVER: &str = "the lead goes to server";
+/// How a leader ends what it says of a target that did not get ready.
+pub const TRANSFER_GIVEN_UP: &str = "this server goes on leading";
 
 /// What a server finds on its disk at start.
 pub struct Recovered {

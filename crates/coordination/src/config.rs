@@ -88,6 +88,8 @@ pub struct Config {
     pub extended_types: bool,
     /// `user:base64(sha1)` of the super user, if there is one.
     pub super_digest: Option<String>,
+    /// Schemes by which clients can authenticate, beside their address.
+    pub auth_schemes: Vec<String>,
     /// Four-letter words that are answered; `*` for all.
     pub four_letter_words: Vec<String>,
     /// Who may change the members at run time: nobody, unless this is set (`reconfigEnabled`).
@@ -130,6 +132,8 @@ pub enum Bug {
     MovesForgotten,
     /// A follower takes for committed what is on its leader's disk, whatever is on its own.
     CommitByLeaderAlone,
+    /// While leadership is about to move, reads wait as well, and with them what comes after them.
+    ReadsWaitForHandOver,
     /// A follower puts its own time into nodes, in place of the leader's.
     OwnClock,
 }
@@ -155,6 +159,7 @@ impl Config {
             fast: FastLimits::default(),
             extended_types: false,
             super_digest: None,
+            auth_schemes: vec!["digest".into()],
             four_letter_words: vec!["srvr".into()],
             reconfig: false,
             skip_acl: false,

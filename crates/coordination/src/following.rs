@@ -267,7 +267,7 @@ impl Server {
             (Phase::Broadcast, kind::DURABLE) => self.leader_is_durable(zxid),
             (Phase::Broadcast, kind::REVALIDATE) => self.revalidation_answered(&p),
             (Phase::Broadcast, kind::SYNC) => self.synced(),
-            (Phase::Broadcast, kind::HOLD) => self.told_to_hold(link, p.zxid != 0),
+            (Phase::Broadcast, kind::HOLD) => self.told_to_hold(link, p.zxid),
             (Phase::Broadcast, kind::GO) => self.told_to_elect(ServerId(p.zxid)),
             // It waits for others, who may need long for a snapshot, and gives up itself if it waits in vain.
             (Phase::AwaitUpToDate, kind::PING) => self.synchronisation_goes_on(),

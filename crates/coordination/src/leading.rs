@@ -14,6 +14,7 @@ mod synchronise;
 mod tests;
 mod transfer;
 
+pub(crate) use moves::is_move;
 pub use transfer::STOP_LIMIT_MS;
 
 use crate::api::{Effect, Event};
@@ -125,6 +126,8 @@ pub(crate) struct Leading {
     pub(crate) syncs: VecDeque<Sync>,
     moves: VecDeque<moves::Move>,
     pub(crate) transfer: Option<transfer::Transfer>,
+    /// Transfers that this leader began: each has a number.
+    transfers_begun: i64,
     links_bad_since: Option<Millis>,
     /// Voters that look although this server was elected.
     pub(crate) looking_elsewhere: BTreeSet<ServerId>,
@@ -202,6 +205,7 @@ impl Server {
             syncs: VecDeque::new(),
             moves: VecDeque::new(),
             transfer: None,
+            transfers_begun: 0,
             links_bad_since: None,
             looking_elsewhere: BTreeSet::new(),
             started: now,
@@ -255,6 +259,7 @@ impl Server {
     pub(crate) fn learner_lost(&mut self, link: LinkId, why: &str) {
         let l = self.leading();
         let Some(gone) = l.learners.remove(&link) else { return };
+        l.tracker.away(link, gone.id);
         for p in &mut l.proposals {
             p.acks.retain(|id| *id != gone.id);
         }
@@ -267,9 +272,13 @@ impl Server {
         }
         self.behind_what_is_said(Effect::CloseLink(link));
         self.transfer_may_go();
-        if matches!(self.role, Role::Leading(_)) && self.leading().broadcasting() && !self.has_quorum() {
-            self.look(format!("no quorum of followers: {:?} is gone, {why}", gone.id));
+        if !matches!(self.role, Role::Leading(_)) {
+            return;
         }
+        if self.leading().broadcasting() && !self.has_quorum() {
+            return self.look(format!("no quorum of followers: {:?} is gone, {why}", gone.id));
+        }
+        self.transfer_without(gone.id);
     }
 
     /// Whether this leader and the learners that follow it are a quorum.
@@ -293,7 +302,7 @@ impl Server {
                 self.count_ack(id, Zxid(p.zxid));
                 self.transfer_may_go();
             }
-            (LearnerPhase::Active, kind::HELD) => self.learner_holds(link),
+            (LearnerPhase::Active, kind::HELD) => self.learner_holds(link, p.zxid),
             (LearnerPhase::Active, kind::ASK) => {
                 if let Err(reason) = self.begin_transfer(id, "it was asked to lead".into(), false) {
                     self.refuse(format!("{id:?}"), format!("cannot hand over: {reason}"));

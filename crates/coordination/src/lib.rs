@@ -37,7 +37,7 @@ pub mod watches;
 
 pub use api::{
     ClientInput, Commits, Counters, DiskOp, Effect, ElectionReport, Event, Image, Input, Now, Recovered, RoleName,
-    Summary, NUMBERS_USED_UP,
+    Summary, HANDED_OVER, NUMBERS_USED_UP, TRANSFER_GIVEN_UP,
 };
 pub use config::{Bug, Config, FastLimits};
 pub use leading::STOP_LIMIT_MS;

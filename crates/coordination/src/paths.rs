@@ -19,8 +19,9 @@ pub fn is_valid(path: &str) -> bool {
 }
 
 fn is_forbidden(c: char) -> bool {
-    // U+D800 to U+DFFF cannot occur in a str; Apache forbids up to U+F8FF and the last sixteen of the plane.
-    matches!(c as u32, 0..=0x1f | 0x7f..=0x9f | 0xd800..=0xf8ff | 0xfff0..=0xffff)
+    // Apache forbids U+D800 to U+F8FF and the last sixteen of the plane, character by character of Java's: those beyond
+    // the basic plane are two surrogates there, from U+D800 to U+DFFF, which cannot occur in a str.
+    matches!(c as u32, 0..=0x1f | 0x7f..=0x9f | 0xe000..=0xf8ff | 0xfff0..)
 }
 
 #[cfg(test)]
@@ -32,9 +33,22 @@ mod tests {
         for good in ["/", "/a", "/a/b.c", "/a/..b", "/数据"] {
             assert!(is_valid(good), "{good}");
         }
-        for bad in
-            ["", "a", "/a/", "//", "/a//b", "/a/./b", "/..", "/a\0", "/a\u{1f}", "/\u{7f}", "/\u{e000}", "/\u{fffd}"]
-        {
+        for bad in [
+            "",
+            "a",
+            "/a/",
+            "//",
+            "/a//b",
+            "/a/./b",
+            "/..",
+            "/a\0",
+            "/a\u{1f}",
+            "/\u{7f}",
+            "/\u{e000}",
+            "/\u{fffd}",
+            "/\u{10000}",
+            "/a/😀",
+        ] {
             assert!(!is_valid(bad), "{bad:?}");
         }
     }

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use trivet_formats::client::{
-    err, op, parse_multi, perms, Acl, CheckVersionRequest, CreateRequest, CreateTtlRequest, DeleteRequest, Id, MultiOp,
-    PathOnly, ReconfigRequest, SetAclRequest, SetDataRequest, StatPersisted,
+    begins_with_null, err, op, parse_multi, perms, Acl, CheckVersionRequest, CreateRequest, CreateTtlRequest,
+    DeleteRequest, Id, MultiOp, PathOnly, ReconfigRequest, SetAclRequest, SetDataRequest, StatPersisted,
 };
 use trivet_formats::txn::{CreateMode, TxnBody};
 use trivet_formats::{Jute, Reader, ServerId, SessionId, Zxid};
@@ -153,6 +153,12 @@ fn prepare_one(stage: &mut Stage<'_>, cfg: &Config, tracker: &mut Tracker, r: &R
         _ => {}
     }
     tracker.check(r.session, r.owner)?;
+    let makes_or_deletes =
+        matches!(r.op, op::CREATE | op::CREATE2 | op::CREATE_CONTAINER | op::CREATE_TTL | op::DELETE);
+    if makes_or_deletes && begins_with_null(r.body) {
+        // Apache's processor fails on it before it looks at the path.
+        return Err(err::MARSHALLING);
+    }
     match r.op {
         op::CREATE | op::CREATE2 | op::CREATE_CONTAINER => {
             create(stage, cfg, r, r.op, CreateRequest::get(&mut body).map_err(bad)?, -1)
@@ -195,13 +201,13 @@ fn create(stage: &mut Stage<'_>, cfg: &Config, r: &Request<'_>, op: i32, request
     }
     let (parent_path, _) = split(&path).filter(|_| !path.contains('\0')).ok_or(err::BAD_ARGUMENTS)?;
     let parent_path = parent_path.to_string();
-    let acl = acl::fix_up(&acl, r.ids)?;
+    let acl = acl::fix_up(&acl, r.ids, &cfg.auth_schemes)?;
     let mut parent = stage.need(&parent_path)?;
     allowed(cfg, &parent, perms::CREATE, r)?;
     if sequential {
         path.push_str(&format!("{:010}", parent.stat.cversion));
     }
-    if !paths::is_valid(&path) || path == "/" {
+    if !paths::is_valid(&path) {
         return Err(err::BAD_ARGUMENTS);
     }
     if stage.get(&path).is_some() {
@@ -308,7 +314,7 @@ fn set_acl(stage: &mut Stage<'_>, cfg: &Config, r: &Request<'_>, request: SetAcl
     if !paths::is_valid(&request.path) {
         return Err(err::BAD_ARGUMENTS);
     }
-    let acl = acl::fix_up(&request.acl, r.ids)?;
+    let acl = acl::fix_up(&request.acl, r.ids, &cfg.auth_schemes)?;
     let mut node = stage.need(&request.path)?;
     allowed(cfg, &node, perms::ADMIN, r)?;
     node.stat.aversion = next_version(request.version, node.stat.aversion)?;

@@ -1,17 +1,21 @@
 //! Clients: sessions on connections, requests in order, replies and watch events.
 //!
-//! Each connection has a queue. Writes are handed on at once (to the leader's preparation, or over
-//! the wire to it) and hold their place; what comes behind them waits, so that replies leave in the
-//! order of the requests. While there is no leader, connections stay and requests wait, for a while.
+//! Each connection has a queue, and only its head is answered. Writes and syncs are handed on as soon as nothing
+//! before them stands in the way (to the leader's preparation, or over the wire to it) and keep their place; reads are
+//! answered when they come to the head, from this server's tree, whether or not leadership is about to move. While
+//! there is no leader, connections stay and requests wait, for a while.
 
 mod begin;
 mod commits;
 mod queue;
 mod reads;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 use crate::acl;
 use crate::api::{ClientInput, Effect};
+use crate::config::Bug;
 use crate::leading::SyncFor;
 use crate::monitor::ConnFigures;
 use crate::server::{Role, Server};
@@ -19,9 +23,11 @@ use crate::sessions::Owner;
 use crate::{ConnId, Map, Millis};
 use bytes::Bytes;
 use queue::{is_write, Pending, Queue};
+use std::collections::VecDeque;
 use trivet_formats::client::{
-    err, event, op, xid, AuthPacket, ConnectRequest, Id, ReplyHeader, RequestHeader, WatcherEvent,
+    begins_with_null, err, event, op, xid, AuthPacket, ConnectRequest, Id, ReplyHeader, RequestHeader, WatcherEvent,
 };
+use trivet_formats::jute::put_buffer;
 use trivet_formats::quorum::{kind, ForwardedRequest, QuorumPacket};
 use trivet_formats::{Jute, Reader, SessionId};
 
@@ -53,6 +59,8 @@ pub(crate) struct Conn {
     /// It reads from a server that has no leader, until that one has.
     reads_only: bool,
     queue: Queue,
+    /// Its queue is being worked off, further up the stack.
+    advancing: bool,
     last_heard: Millis,
     pub(crate) figures: ConnFigures,
 }
@@ -81,6 +89,9 @@ pub(crate) struct Clients {
     /// Requests that are not answered yet, of all connections together.
     open: usize,
     by_session: Map<SessionId, ConnId>,
+    /// Writes that the present leader was handed and whose connections ended since, in order: their commits answer
+    /// nobody. There are no more than a leader has open proposals (`OPEN_PROPOSALS_MAX`).
+    orphans: Map<SessionId, VecDeque<i32>>,
     /// Connections whose session the leader was asked about.
     revalidating: Map<SessionId, ConnId>,
     not_serving_since: Option<Millis>,
@@ -143,6 +154,7 @@ impl Server {
                     read_only_byte: false,
                     reads_only: false,
                     queue: Queue::default(),
+                    advancing: false,
                     last_heard: now,
                     figures: ConnFigures { established_ms: self.now.wall_ms, ..ConnFigures::default() },
                 };
@@ -167,7 +179,7 @@ impl Server {
         conn.figures.received += 1;
         match conn.handshake {
             Handshake::AwaitConnect => self.connect_request(id, &bytes),
-            Handshake::AwaitLeader | Handshake::Held => self.enqueue(id, bytes),
+            Handshake::AwaitLeader | Handshake::Held => self.enqueue(id, Pending::Request(bytes)),
             Handshake::Done => self.request(id, bytes, late),
         }
     }
@@ -175,6 +187,12 @@ impl Server {
     fn forget(&mut self, id: ConnId) {
         let Some(conn) = self.clients.conns.remove(&id) else { return };
         self.clients.open -= conn.queue.len();
+        if self.serving() {
+            let mut begun = conn.queue.begun_writes().peekable();
+            if begun.peek().is_some() {
+                self.clients.orphans.entry(conn.session).or_default().extend(begun);
+            }
+        }
         self.data_watches.remove_connection(id);
         self.child_watches.remove_connection(id);
         if self.clients.by_session.get(&conn.session) == Some(&id) {
@@ -192,9 +210,9 @@ impl Server {
         }
     }
 
-    fn enqueue(&mut self, id: ConnId, bytes: Bytes) {
+    fn enqueue(&mut self, id: ConnId, entry: Pending) {
         let Some(conn) = self.clients.conns.get_mut(&id) else { return };
-        conn.queue.push(Pending::Request(bytes));
+        conn.queue.push(entry);
         self.clients.open += 1;
         if conn.queue.is_overfull() {
             self.close(id);
@@ -234,34 +252,24 @@ impl Server {
     }
 
     fn request(&mut self, id: ConnId, bytes: Bytes, late: bool) {
-        let serving = self.accepting();
         let Some(conn) = self.clients.conns.get(&id) else { return };
         let (session, timeout_ms) = (conn.session, conn.timeout_ms);
         if conn.reads_only {
             return self.read_only_request(id, bytes);
         }
         self.touch(session, timeout_ms);
-        if late {
-            return self.too_late(id, bytes);
-        }
-        if !serving {
-            return self.enqueue(id, bytes);
-        }
-        self.begin(id, bytes);
-    }
-
-    /// Answered in its turn, and not carried out.
-    //= zookeeper 3.9 Request.isThrottlable, FinalRequestProcessor
-    fn too_late(&mut self, id: ConnId, bytes: Bytes) {
-        let Ok(header) = RequestHeader::get(&mut Reader::new(&bytes)) else { return self.close(id) };
-        if matches!(header.op, op::PING | op::CLOSE_SESSION) {
-            return self.request(id, bytes, false);
-        }
-        let Some(conn) = self.clients.conns.get_mut(&id) else { return };
-        conn.queue.push(Pending::Late { xid: header.xid });
-        self.clients.open += 1;
-        self.metrics.throttled += 1;
-        self.drain(id);
+        let entry = match late.then(|| RequestHeader::get(&mut Reader::new(&bytes))) {
+            Some(Err(_)) => return self.close(id),
+            // Answered in its turn, and not carried out.
+            //= zookeeper 3.9 Request.isThrottlable, FinalRequestProcessor
+            Some(Ok(header)) if !matches!(header.op, op::PING | op::CLOSE_SESSION) => {
+                self.metrics.throttled += 1;
+                Pending::Decided { xid: header.xid, code: err::THROTTLED_OP }
+            }
+            _ => Pending::Request(bytes),
+        };
+        self.enqueue(id, entry);
+        self.advance(id);
     }
 
     fn read_only_request(&mut self, id: ConnId, bytes: Bytes) {
@@ -279,38 +287,66 @@ impl Server {
         }
     }
 
-    /// Hands a write on, or answers a read unless something is ahead of it.
-    fn begin(&mut self, id: ConnId, bytes: Bytes) {
+    /// Answers what can be answered, and begins what can be begun, until nothing more can.
+    fn advance(&mut self, id: ConnId) {
+        let Some(conn) = self.clients.conns.get_mut(&id) else { return };
+        if conn.handshake != Handshake::Done || std::mem::replace(&mut conn.advancing, true) {
+            return;
+        }
+        while self.answer_head(id) || self.begin_next(id) {}
+        if let Some(conn) = self.clients.conns.get_mut(&id) {
+            conn.advancing = false;
+        }
+    }
+
+    /// Answers the head of the queue, if that waits for nothing. Requests are not held for that: what is before a
+    /// held request has its answer before the commits and syncs that are still to come.
+    fn answer_head(&mut self, id: ConnId) -> bool {
+        let may = if self.cfg.bug == Some(Bug::ReadsWaitForHandOver) { self.accepting() } else { self.serving() };
+        let Some(conn) = self.clients.conns.get_mut(&id).filter(|_| may) else { return false };
+        if let Some(Pending::Decided { xid, code }) = conn.queue.front() {
+            let (xid, code) = (*xid, *code);
+            conn.queue.pop();
+            self.clients.open -= 1;
+            self.answer(id, xid, code, &[]);
+            return true;
+        }
+        let Some(bytes) = conn.queue.pop_ready() else { return false };
+        self.clients.open -= 1;
         let mut r = Reader::new(&bytes);
-        let Ok(header) = RequestHeader::get(&mut r) else { return self.close(id) };
+        let Ok(header) = RequestHeader::get(&mut r) else {
+            self.close(id);
+            return false;
+        };
         let body = bytes.slice(r.position()..);
-        if header.op == op::AUTH {
-            return self.authenticate(id, header.xid, &body);
+        match header.op {
+            op::AUTH => self.authenticate(id, header.xid, &body),
+            _ => self.read(id, header, &body),
         }
-        if is_write(header.op) {
-            let now = self.now.mono_ms;
-            let Some(conn) = self.clients.conns.get_mut(&id) else { return };
-            if conn.queue.has_barrier() {
-                // Its commit would overtake the sync, and the reads between the two.
-                return self.enqueue(id, bytes);
-            }
-            conn.queue.push(Pending::Write { xid: header.xid, op: header.op, at: now, bytes: bytes.len() });
-            self.clients.open += 1;
-            if conn.queue.is_overfull() {
-                return self.close(id);
-            }
-            return self.hand_to_leader(id, header.xid, header.op, &body);
+        true
+    }
+
+    /// Hands the next request that needs the leader to it.
+    fn begin_next(&mut self, id: ConnId) -> bool {
+        if !self.accepting() {
+            return false;
         }
-        if header.op == op::SYNC {
-            let waits = self.clients.conns.get(&id).is_some_and(|c| c.queue.has_barrier());
-            return if waits { self.enqueue(id, bytes) } else { self.sync(id, header.xid, &body) };
-        }
-        let Some(conn) = self.clients.conns.get(&id) else { return };
-        if conn.queue.is_empty() {
-            self.read(id, header, &body);
+        let now = self.now.mono_ms;
+        let Some(conn) = self.clients.conns.get_mut(&id) else { return false };
+        let Some(bytes) = conn.queue.next_to_begin() else { return false };
+        let mut r = Reader::new(&bytes);
+        let RequestHeader { xid, op } = RequestHeader::get(&mut r).expect("its op was read");
+        let body = bytes.slice(r.position()..);
+        if op != op::SYNC {
+            conn.queue.begin_as(Pending::Write { xid, op, at: now, bytes: bytes.len() });
+            self.hand_to_leader(id, xid, op, &body);
+        } else if String::parse(&body).is_err() {
+            conn.queue.begin_as(Pending::Decided { xid, code: err::MARSHALLING });
         } else {
-            self.enqueue(id, bytes);
+            conn.queue.begin_as(Pending::Sync { xid, request: bytes });
+            self.sync(id, xid, &body);
         }
+        true
     }
 
     fn hand_to_leader(&mut self, id: ConnId, cxid: i32, op: i32, body: &Bytes) {
@@ -330,15 +366,11 @@ impl Server {
     }
 
     fn sync(&mut self, id: ConnId, xid: i32, body: &Bytes) {
-        let Ok(path) = String::parse(body) else { return self.answer(id, xid, err::MARSHALLING, &[]) };
-        let Some(conn) = self.clients.conns.get_mut(&id) else { return };
-        conn.queue.push(Pending::Sync { xid, path });
-        self.clients.open += 1;
         match &mut self.role {
             Role::Leading(_) => self.sync_begun(SyncFor::Client(id, xid)),
             Role::Following(f) => {
                 f.syncs.push_back((id, xid));
-                let session = self.clients.conns[&id].session;
+                let session = self.clients.session_of(id);
                 let request = ForwardedRequest { session: session.0, cxid: xid, op: op::SYNC, body: body.clone() };
                 let link = f.link.expect("a follower in broadcast has its leader");
                 self.send(link, &QuorumPacket::with(kind::REQUEST, -1, request.encode()));
@@ -354,13 +386,32 @@ impl Server {
         }
     }
 
-    pub(crate) fn sync_done(&mut self, id: ConnId, xid: i32) {
+    pub(crate) fn sync_done(&mut self, id: ConnId, number: i32) {
         let Some(conn) = self.clients.conns.get_mut(&id) else { return };
-        // Writes ahead of it are committed: the leader answered behind them.
-        let Some(path) = conn.queue.take_sync(xid) else { return };
-        self.clients.open -= 1;
-        self.answer(id, xid, err::OK, &path.to_vec());
-        self.drain(id);
+        // Writes ahead of it are committed: the leader answered after them.
+        match conn.queue.front() {
+            Some(Pending::Sync { xid, request }) if *xid == number => {
+                let mut path = Vec::new();
+                match begins_with_null(&request[8..]) {
+                    true => put_buffer(&mut path, None),
+                    false => String::parse(&request[8..]).unwrap_or_default().put(&mut path),
+                }
+                conn.queue.pop();
+                self.clients.open -= 1;
+                self.answer(id, number, err::OK, &path);
+                self.advance(id);
+            }
+            _ if conn.queue.has_begun(number) => self.out_of_turn(id, number),
+            _ => {}
+        }
+    }
+
+    /// The leader ended a request before an earlier one of the same client. An answer out of turn ends clients; the
+    /// end of the connection says to this one that it does not know what became of its requests.
+    fn out_of_turn(&mut self, id: ConnId, number: i32) {
+        let who = format!("the client of session {:#x}", self.clients.session_of(id).0);
+        self.refuse(who, format!("its request {number} ended before an earlier one; its connection is closed"));
+        self.close(id);
     }
 
     fn authenticate(&mut self, id: ConnId, xid: i32, body: &[u8]) {
@@ -389,46 +440,6 @@ impl Server {
         self.client_send(id, framed(&[&header.to_vec()]));
         if !ok {
             self.close(id);
-        }
-    }
-
-    /// Answers what can be answered at the head of the queue.
-    fn drain(&mut self, id: ConnId) {
-        if !self.accepting() {
-            return;
-        }
-        // Requests that were held come first in the queue: all of them are begun, in order.
-        loop {
-            let Some(conn) = self.clients.conns.get_mut(&id) else { return };
-            if conn.handshake != Handshake::Done {
-                return;
-            }
-            let bytes = match conn.queue.front() {
-                Some(Pending::Request(bytes)) => bytes.clone(),
-                Some(Pending::Late { xid }) => {
-                    let xid = *xid;
-                    conn.queue.pop();
-                    self.clients.open -= 1;
-                    self.answer(id, xid, err::THROTTLED_OP, &[]);
-                    continue;
-                }
-                _ => break,
-            };
-            conn.queue.pop();
-            self.clients.open -= 1;
-            let mut r = Reader::new(&bytes);
-            let Ok(header) = RequestHeader::get(&mut r) else { return self.close(id) };
-            if !is_write(header.op) && !matches!(header.op, op::SYNC | op::AUTH) {
-                let body = bytes.slice(r.position()..);
-                self.read(id, header, &body);
-                continue;
-            }
-            let behind = std::mem::take(&mut conn.queue);
-            self.begin(id, bytes);
-            match self.clients.conns.get_mut(&id) {
-                Some(conn) => conn.queue.append(behind),
-                None => return self.clients.open -= behind.len(),
-            }
         }
     }
 }

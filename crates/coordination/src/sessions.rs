@@ -6,7 +6,7 @@
 use crate::{LinkId, Millis};
 use std::collections::{BTreeMap, BTreeSet};
 use trivet_formats::client::err;
-use trivet_formats::SessionId;
+use trivet_formats::{ServerId, SessionId};
 
 /// Through whom a session talks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,9 @@ pub enum Owner {
     /// A connection of the leader itself.
     Local,
     Learner(LinkId),
+    /// A learner that is not connected. When it is again, its sessions are still its own: it may have kept their
+    /// connections.
+    Away(ServerId),
 }
 
 #[derive(Debug)]
@@ -69,6 +72,20 @@ impl Tracker {
     pub fn own(&mut self, id: SessionId, owner: Owner) -> bool {
         let Some(s) = self.sessions.get_mut(&id) else { return false };
         s.owner.replace(owner) == Some(owner)
+    }
+
+    /// The connection of a learner ended.
+    pub fn away(&mut self, link: LinkId, learner: ServerId) {
+        self.replace_owner(Owner::Learner(link), Owner::Away(learner));
+    }
+
+    /// It is there again, over another connection.
+    pub fn back(&mut self, learner: ServerId, link: LinkId) {
+        self.replace_owner(Owner::Away(learner), Owner::Learner(link));
+    }
+
+    fn replace_owner(&mut self, from: Owner, to: Owner) {
+        self.sessions.values_mut().filter(|s| s.owner == Some(from)).for_each(|s| s.owner = Some(to));
     }
 
     /// May this owner speak for the session?
@@ -155,5 +172,21 @@ mod tests {
         assert!(!t.own(id, Owner::Local));
         assert!(t.own(id, Owner::Local));
         assert_eq!(t.check(id, Owner::Local), Ok(()));
+    }
+
+    /// A follower that was away for a moment has kept its clients; another one has no right to their sessions meanwhile.
+    #[test]
+    fn a_learner_that_comes_back_owns_its_sessions() {
+        let id = SessionId(7);
+        let mut t = Tracker::new(0, 500, [(id, 4_000)].into_iter());
+        let [before, after, other] = [1, 2, 3].map(|n| Owner::Learner(LinkId(n)));
+        assert!(!t.own(id, before));
+        t.away(LinkId(1), ServerId(2));
+        assert_eq!(t.check(id, other), Err(err::SESSION_MOVED));
+        t.back(ServerId(3), LinkId(3));
+        assert_eq!(t.check(id, other), Err(err::SESSION_MOVED));
+        t.back(ServerId(2), LinkId(2));
+        assert_eq!(t.check(id, after), Ok(()));
+        assert_eq!(t.check(id, before), Err(err::SESSION_MOVED));
     }
 }

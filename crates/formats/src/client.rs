@@ -222,6 +222,11 @@ pub enum MultiOp {
     GetChildren(PathWatch),
 }
 
+/// Whether a record's first field, a path in most requests, is null. (As a `String` that is the empty one.)
+pub fn begins_with_null(body: &[u8]) -> bool {
+    body.get(..4).is_some_and(|length| length == (-1i32).to_be_bytes())
+}
+
 /// Decodes the body of multi and multiRead. Operations which a multi cannot hold are an error.
 pub fn parse_multi(r: &mut Reader<'_>) -> Result<Vec<MultiOp>, DecodeError> {
     let mut ops = Vec::new();
@@ -229,6 +234,10 @@ pub fn parse_multi(r: &mut Reader<'_>) -> Result<Vec<MultiOp>, DecodeError> {
         let header = MultiHeader::get(r)?;
         if header.done {
             return Ok(ops);
+        }
+        // Apache fails as a whole on a path that is null, but where it validates it.
+        if !matches!(header.op, op::SET_DATA | op::CHECK) && begins_with_null(r.rest()) {
+            return Err(DecodeError::Length { length: -1, offset: r.position() });
         }
         ops.push(match header.op {
             op::CREATE | op::CREATE2 | op::CREATE_CONTAINER => {

@@ -76,10 +76,9 @@ impl<'a> Reader<'a> {
     pub fn count(&mut self) -> Result<usize, DecodeError> {
         let offset = self.pos;
         let count = self.i32()?;
-        if count == -1 {
-            return Ok(0);
-        }
-        match usize::try_from(count) {
+        // -1 is null. Java's readers take any other negative count for none, too.
+        //= zookeeper 3.9 BinaryInputArchive.BinaryIndex.done
+        match usize::try_from(count.max(0)) {
             Ok(n) if n <= self.remaining() => Ok(n),
             _ => Err(DecodeError::Length { length: count.into(), offset }),
         }
@@ -203,6 +202,7 @@ mod tests {
     fn a_lying_count_does_not_allocate() {
         let bytes = i32::MAX.to_be_bytes();
         assert!(matches!(Vec::<i64>::parse(&bytes), Err(DecodeError::Length { .. })));
+        assert_eq!(Vec::<i64>::parse(&(-7i32).to_be_bytes()), Ok(Vec::new()));
         assert!(matches!(String::parse(&(-2i32).to_be_bytes()), Err(DecodeError::Length { .. })));
     }
 

@@ -33,9 +33,10 @@ pub mod kind {
     pub const INFORMANDACTIVATE: i32 = 19;
     // Between servers of ours only: a lead that moves by decision, whether trees are the same, and a
     // commit that a follower sees by itself.
-    /// Leader to learner: forward nothing until further notice (zxid 1), or go on (zxid 0).
+    /// Leader to learner: forward nothing until further notice (zxid: the number of the hand-over, from 1), or go on
+    /// (zxid 0).
     pub const HOLD: i32 = 200;
-    /// Learner to leader: everything that was forwarded came before this.
+    /// Learner to leader: everything that was forwarded came before this (zxid: the number that came with HOLD).
     pub const HELD: i32 = 201;
     /// Leader to learner: elect the server whose id stands in the place of the zxid.
     pub const GO: i32 = 202;

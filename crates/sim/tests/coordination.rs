@@ -6,7 +6,19 @@ use trivet_sim::coordination::{run, Options, Report, Schedule};
 fn options(seed: u64, minutes: u64, bug: Option<Bug>) -> Options {
     let servers = if seed.is_multiple_of(2) { 5 } else { 3 };
     let reconfig = bug == Some(Bug::OldMajorityOnly);
-    Options { seed, servers, clients: 4, minutes, schedule: None, reconfig, sync_ms: 0, bug, trace: false }
+    Options {
+        seed,
+        servers,
+        clients: 4,
+        minutes,
+        schedule: None,
+        reconfig,
+        pipeline: 1,
+        hand_overs: 0,
+        sync_ms: 0,
+        bug,
+        trace: false,
+    }
 }
 
 #[test]
@@ -128,5 +140,41 @@ fn servers_with_slow_disks_find_a_leader_all_the_same() {
             assert_eq!(report.violations, [], "replay: {replay}");
             assert!(report.commits > 0);
         }
+    }
+}
+
+/// Pipelines of 20 clients on three or five servers, while leadership is handed over.
+fn pipelines(seed: u64, hand_overs: u64, bug: Option<Bug>) -> Report {
+    run(Options { clients: 20, pipeline: 12, hand_overs, ..options(seed, 0, bug) })
+}
+
+/// Every request is answered, in its turn, and no connection ends because leadership moves or stays.
+#[test]
+fn pipelines_are_answered_in_order_through_hand_overs() {
+    for seed in 1..=2 {
+        let report = pipelines(seed, 200, None);
+        let replay = format!("cargo xtask sim --hand-overs 200 --pipeline 12 --clients 20 --seed {seed}");
+        assert_eq!(report.violations, [], "replay: {replay}");
+        assert!(report.handed_over > 100 && report.given_up > 10 && report.requests > 50_000, "{report:?}");
+    }
+}
+
+/// A read that waits for the end of a hand-over comes after what the leader ends meanwhile.
+#[test]
+fn reads_that_wait_for_the_end_of_a_hand_over_are_found() {
+    let finds = |seed: &u64| !pipelines(*seed, 20, Some(Bug::ReadsWaitForHandOver)).violations.is_empty();
+    assert!((1..=10).any(|seed| finds(&seed)));
+}
+
+/// Under all other faults as well: what is answered is in order, and what is not, is of a connection that ended.
+#[test]
+fn pipelines_are_answered_in_order_under_faults() {
+    for seed in 1..=6 {
+        let report = run(Options { clients: 8, pipeline: 12, ..options(seed, 2, None) });
+        assert_eq!(
+            report.violations,
+            [],
+            "replay: cargo xtask sim --pipeline 12 --clients 8 --minutes 2 --seed {seed}"
+        );
     }
 }

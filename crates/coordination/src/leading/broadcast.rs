@@ -51,7 +51,7 @@ impl Server {
         let body = l.prep.prepare(&self.tree, &self.cfg, &mut l.tracker, &request);
         let origin = match owner {
             Owner::Learner(link) => Some(link),
-            Owner::Local => None,
+            Owner::Local | Owner::Away(_) => None,
         };
         self.propose(Txn { session, cxid, zxid, time_ms: now.wall_ms, body }, origin);
     }

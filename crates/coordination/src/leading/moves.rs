@@ -22,7 +22,7 @@ pub(crate) struct Move {
 
 /// How a move stands in the log: as the error that a request by the former server would end with, of no request.
 /// (Apache's servers log failed requests, too, and do nothing with them.)
-fn is_move(txn: &Txn) -> bool {
+pub(crate) fn is_move(txn: &Txn) -> bool {
     txn.cxid == 0 && txn.body == TxnBody::Error(err::SESSION_MOVED)
 }
 
@@ -63,6 +63,8 @@ impl Server {
     fn tell_whether_it_lives(&mut self, session: SessionId, to: Owner, lives: bool) {
         match to {
             Owner::Local => self.revalidated(session, lives),
+            // It asks again when it is back.
+            Owner::Away(_) => {}
             Owner::Learner(link) => {
                 let mut data = session.0.to_be_bytes().to_vec();
                 data.push(u8::from(lives));

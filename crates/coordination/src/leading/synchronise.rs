@@ -108,8 +108,12 @@ impl Server {
     /// A learner that has everything starts to serve.
     pub(super) fn admit(&mut self, link: LinkId) {
         let l = self.leading();
-        l.learners.get_mut(&link).expect("it is there").phase = LearnerPhase::Active;
+        let learner = l.learners.get_mut(&link).expect("it is there");
+        learner.phase = LearnerPhase::Active;
+        let id = learner.id;
+        l.tracker.back(id, link);
         self.send(link, &QuorumPacket::new(kind::UPTODATE, -1));
+        self.joins_transfer(link, id);
         self.confirms_syncs(link);
     }
 

@@ -6,7 +6,7 @@
 //! servers of ours only; Apache's see a leader that closes its connections.
 
 use super::{Learner, LearnerPhase};
-use crate::api::{Effect, Event};
+use crate::api::{Effect, Event, HANDED_OVER, TRANSFER_GIVEN_UP};
 use crate::server::{Role, Server};
 use crate::{LinkId, Millis};
 use std::collections::BTreeSet;
@@ -26,6 +26,9 @@ const LEAD_AT_LEAST_MS: Millis = 5_000;
 pub const STOP_LIMIT_MS: Millis = 1_500;
 
 pub(crate) struct Transfer {
+    /// Counts this leader's transfers. A learner repeats it, so that its answer to one that was given up does not
+    /// count for the next.
+    number: i64,
     to: ServerId,
     why: String,
     /// Learners that were asked to hold their requests and have not said yet that they do.
@@ -51,21 +54,39 @@ impl Server {
         let waiting: BTreeSet<_> =
             active.iter().filter(|(_, x)| ours.contains(&x.id)).map(|(link, _)| **link).collect();
         let give_up_at = now + if by_links { HOLD_BAD_LINKS_MS } else { HOLD_MS };
-        l.transfer = Some(Transfer { to, why: why.clone(), waiting: waiting.clone(), give_up_at, by_links });
+        l.transfers_begun += 1;
+        let number = l.transfers_begun;
+        l.transfer = Some(Transfer { number, to, why: why.clone(), waiting: waiting.clone(), give_up_at, by_links });
         self.out.push(Effect::Event(Event::Transfer { to, why }));
         self.requests_held = true;
         for link in waiting {
-            self.send(link, &QuorumPacket::new(kind::HOLD, 1));
+            self.send(link, &QuorumPacket::new(kind::HOLD, number));
         }
         self.transfer_may_go();
         Ok(())
     }
 
-    /// A learner forwards nothing any more.
-    pub(crate) fn learner_holds(&mut self, link: LinkId) {
-        if let Some(t) = &mut self.leading().transfer {
+    /// A learner that becomes active while requests are held holds its clients' as well.
+    pub(super) fn joins_transfer(&mut self, link: LinkId, id: ServerId) {
+        let ours = self.is_ours(id);
+        let Some(t) = self.leading().transfer.as_mut().filter(|_| ours) else { return };
+        t.waiting.insert(link);
+        let number = t.number;
+        self.send(link, &QuorumPacket::new(kind::HOLD, number));
+    }
+
+    /// The learner confirmed that it forwards nothing any more. (Trivet servers of before do not repeat the number.)
+    pub(crate) fn learner_holds(&mut self, link: LinkId, number: i64) {
+        if let Some(t) = self.leading().transfer.as_mut().filter(|t| number == t.number || number == 0) {
             t.waiting.remove(&link);
             self.transfer_may_go();
+        }
+    }
+
+    /// A learner is gone. Without the target there is nothing to wait for.
+    pub(super) fn transfer_without(&mut self, gone: ServerId) {
+        if self.leading().transfer.as_ref().is_some_and(|t| t.to == gone) {
+            self.give_up_transfer("it is gone");
         }
     }
 
@@ -95,7 +116,7 @@ impl Server {
             }
         }
         self.preferred = Some(t.to);
-        self.look(format!("the lead goes to server {}: {}", t.to.0, t.why));
+        self.look(format!("{HANDED_OVER} {}: {}", t.to.0, t.why));
     }
 
     pub(super) fn transfer_timer(&mut self) {
@@ -107,9 +128,13 @@ impl Server {
         if t.by_links {
             return self.hand_over();
         }
-        let to = t.to;
-        self.leading().transfer = None;
-        self.refuse(format!("{to:?}"), "it did not get ready to lead in time; this server goes on leading");
+        self.give_up_transfer("it did not get ready to lead in time");
+    }
+
+    /// Requests go on, here and at all learners that were told to hold them.
+    fn give_up_transfer(&mut self, why: &str) {
+        let Some(t) = self.leading().transfer.take() else { return };
+        self.refuse(format!("{:?}", t.to), format!("{why}; {TRANSFER_GIVEN_UP}"));
         // A learner that gets a snapshot would take the packet for a part of it.
         let learners = self.leading().learners.iter().filter(|(_, x)| x.forwarding());
         let links: Vec<_> = learners.map(|(link, x)| (*link, x.id)).collect();
@@ -187,13 +212,13 @@ impl Server {
 
     // ---- a learner's side ----
 
-    pub(crate) fn told_to_hold(&mut self, link: LinkId, hold: bool) {
-        if !hold {
+    pub(crate) fn told_to_hold(&mut self, link: LinkId, number: i64) {
+        if number == 0 {
             return self.go_on_with_requests();
         }
         self.requests_held = true;
         // Behind everything that was forwarded before.
-        self.send(link, &QuorumPacket::new(kind::HELD, 0));
+        self.send(link, &QuorumPacket::new(kind::HELD, number));
     }
 
     /// The leader has made everything common and says whom to vote for.

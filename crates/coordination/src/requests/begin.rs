@@ -1,5 +1,6 @@
 //! The beginning of a session: new, of this server or another one, or of a client that only reads.
 
+use super::queue::Pending;
 use super::{framed, Conn, Handshake};
 use crate::server::{Role, Server};
 use crate::sessions::Owner;
@@ -89,6 +90,11 @@ impl Server {
         let (timeout_ms, session_id, password) = (conn.timeout_ms, session.0, session.password());
         let response = ConnectResponse { timeout_ms, session: session_id, password, read_only: Some(true) };
         self.client_send(id, framed(&[&response.to_vec()]));
+        // What it sent behind its connect request.
+        while let Some(Pending::Request(bytes)) = self.clients.conns.get_mut(&id).and_then(|c| c.queue.pop()) {
+            self.clients.open -= 1;
+            self.read_only_request(id, bytes);
+        }
     }
 
     /// The leader's answer to REVALIDATE.
@@ -120,7 +126,7 @@ impl Server {
         };
         self.client_send(id, framed(&[&response.to_vec()]));
         self.touch(session, timeout_ms);
-        self.drain(id);
+        self.advance(id);
     }
 
     /// The session is elsewhere: what its client asked here and is not begun will not be.

@@ -5,6 +5,7 @@ use super::{framed, notification, Handshake};
 use crate::acl;
 use crate::api::Effect;
 use crate::config::Bug;
+use crate::leading::is_move;
 use crate::server::{Role, Server};
 use crate::tree::{ChangeKind, Outcome};
 use crate::{ConnId, Millis};
@@ -101,6 +102,10 @@ impl Server {
 
     /// The reply to the client that asked, if it is one of this server.
     fn answer_commit(&mut self, txn: &Txn, outcome: Outcome) {
+        if is_move(txn) {
+            return;
+        }
+        let orphan = self.take_orphan(txn);
         let Some(id) = self.clients.by_session.get(&txn.session).copied() else { return };
         let close_session = matches!(txn.body, TxnBody::CloseSession { .. });
         if matches!(txn.body, TxnBody::CreateSession { .. }) {
@@ -109,25 +114,51 @@ impl Server {
             }
             return;
         }
+        let by_former_server = outcome == Outcome::Error(err::SESSION_MOVED) && self.leader_logs_moves();
         let Some(conn) = self.clients.conns.get_mut(&id) else { return };
-        let matches = matches!(conn.queue.front(), Some(Pending::Write { xid, .. }) if *xid == txn.cxid);
-        if matches && (txn.cxid != 0 || !close_session) {
-            let Some(Pending::Write { xid, op, at, .. }) = conn.queue.pop() else { unreachable!("looked") };
-            self.clients.open -= 1;
-            if outcome == Outcome::Error(err::SESSION_MOVED) {
-                return self.close(id);
+        let asked = !orphan && !by_former_server && (txn.cxid != 0 || !close_session);
+        match conn.queue.front() {
+            Some(Pending::Write { xid, op, at, .. }) if asked && *xid == txn.cxid => {
+                let (xid, op, at) = (*xid, *op, *at);
+                conn.queue.pop();
+                self.clients.open -= 1;
+                if outcome == Outcome::Error(err::SESSION_MOVED) {
+                    return self.close(id);
+                }
+                let (code, body) = reply_body(op, &txn.body, outcome);
+                self.answer(id, xid, code, &body);
+                self.note_answer(id, xid, op, at);
+                if code == err::UNIMPLEMENTED || code == err::SESSION_EXPIRED && op != op::CLOSE_SESSION {
+                    return self.close(id);
+                }
             }
-            let (code, body) = reply_body(op, &txn.body, outcome);
-            self.answer(id, xid, code, &body);
-            self.note_answer(id, xid, op, at);
-            if code == err::UNIMPLEMENTED || code == err::SESSION_EXPIRED && op != op::CLOSE_SESSION {
-                return self.close(id);
-            }
+            _ if asked && conn.queue.has_begun(txn.cxid) => return self.out_of_turn(id, txn.cxid),
+            _ => {}
         }
         if close_session {
             return self.close(id);
         }
-        self.drain(id);
+        self.advance(id);
+    }
+
+    /// Whether this is a write of a connection that ended: a client may use its number again on the next one.
+    fn take_orphan(&mut self, txn: &Txn) -> bool {
+        let Some(numbers) = self.clients.orphans.get_mut(&txn.session) else { return false };
+        let Some(at) = numbers.iter().position(|n| *n == txn.cxid) else { return false };
+        numbers.drain(..=at);
+        if numbers.is_empty() {
+            self.clients.orphans.remove(&txn.session);
+        }
+        true
+    }
+
+    /// Whether a session that moves leaves this server before its requests are refused for that: such a refusal is then
+    /// of a request that another server forwarded.
+    fn leader_logs_moves(&self) -> bool {
+        match &self.role {
+            Role::Following(f) => self.is_ours(f.leader),
+            _ => true,
+        }
     }
 
     /// For who asks what a server and its clients do.

@@ -12,35 +12,43 @@ const ENTRIES_MAX: usize = 20_000;
 const BYTES_MAX: usize = 64 << 20;
 
 pub(super) enum Pending {
-    /// Not begun: behind a write or a sync, or without a leader.
+    /// Not begun: a read that is not at the head yet, or anything that has to wait.
     Request(Bytes),
     /// Handed to the leader; the answer comes with the commit.
     Write { xid: i32, op: i32, at: Millis, bytes: usize },
-    /// Handed to the leader; the answer comes with its SYNC.
-    Sync { xid: i32, path: String },
-    /// It came too late to be carried out; its answer waits for those before it.
-    Late { xid: i32 },
+    /// Handed to the leader; the answer comes with its SYNC. The request is kept: the next leader may be asked again.
+    Sync { xid: i32, request: Bytes },
+    /// Not to be carried out; the code of its answer waits for those before it.
+    Decided { xid: i32, code: i32 },
 }
 
 impl Pending {
     fn bytes(&self) -> usize {
         match self {
-            Pending::Request(bytes) => bytes.len(),
+            Pending::Request(bytes) | Pending::Sync { request: bytes, .. } => bytes.len(),
             Pending::Write { bytes, .. } => *bytes,
-            Pending::Sync { .. } | Pending::Late { .. } => 0,
+            Pending::Decided { .. } => 0,
         }
     }
+}
 
-    /// Later writes and syncs must not overtake it: a sync, or a write that is not begun.
-    fn is_barrier(&self) -> bool {
-        match self {
-            Pending::Request(bytes) => {
-                let op = bytes.get(4..8).map(|b| i32::from_be_bytes(b.try_into().expect("4")));
-                op.is_some_and(|op| is_write(op) || op == op::SYNC)
-            }
-            Pending::Write { .. } | Pending::Late { .. } => false,
-            Pending::Sync { .. } => true,
-        }
+/// What a request that is not begun waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Nothing but its turn: it is answered at the head.
+    Read,
+    /// It is handed to the leader as soon as nothing before it stands in the way.
+    ForLeader,
+    /// It is carried out at the head, and what comes after it is not begun before.
+    Auth,
+}
+
+fn kind_of(request: &Bytes) -> Kind {
+    let op = request.get(4..8).map(|b| i32::from_be_bytes(b.try_into().expect("4")));
+    match op {
+        Some(op::AUTH) => Kind::Auth,
+        Some(op) if is_write(op) || op == op::SYNC => Kind::ForLeader,
+        _ => Kind::Read,
     }
 }
 
@@ -60,10 +68,12 @@ pub(super) fn is_write(op: i32) -> bool {
     )
 }
 
+/// One queue per client decides the order of its answers: what is answered is always the head.
 #[derive(Default)]
 pub(super) struct Queue {
     entries: VecDeque<Pending>,
-    barriers: usize,
+    /// Of the entries before this index nothing has to be begun any more.
+    begun: usize,
     bytes: usize,
 }
 
@@ -74,18 +84,21 @@ impl Queue {
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
-    pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-    pub(super) fn has_barrier(&self) -> bool {
-        self.barriers > 0
-    }
     pub(super) fn is_overfull(&self) -> bool {
         self.entries.len() > ENTRIES_MAX || (self.entries.len() > 1 && self.bytes > BYTES_MAX)
     }
-    /// Whether one of them was handed to the leader.
-    pub(super) fn has_begun(&self) -> bool {
-        self.entries.iter().any(|p| matches!(p, Pending::Write { .. } | Pending::Sync { .. }))
+    /// The numbers of the writes that were handed to the leader.
+    pub(super) fn begun_writes(&self) -> impl Iterator<Item = i32> + '_ {
+        self.entries.iter().filter_map(|p| match p {
+            Pending::Write { xid, .. } => Some(*xid),
+            _ => None,
+        })
+    }
+    /// Whether this write, or this sync, was handed to the leader and waits for its turn or its end.
+    pub(super) fn has_begun(&self, number: i32) -> bool {
+        self.entries
+            .iter()
+            .any(|p| matches!(p, Pending::Write { xid, .. } | Pending::Sync { xid, .. } if *xid == number))
     }
     pub(super) fn front(&self) -> Option<&Pending> {
         self.entries.front()
@@ -93,36 +106,61 @@ impl Queue {
 
     pub(super) fn push(&mut self, entry: Pending) {
         self.bytes += entry.bytes();
-        self.barriers += usize::from(entry.is_barrier());
         self.entries.push_back(entry);
     }
 
     pub(super) fn pop(&mut self) -> Option<Pending> {
         let entry = self.entries.pop_front()?;
-        self.left(&entry);
+        self.bytes -= entry.bytes();
+        self.begun = self.begun.saturating_sub(1);
         Some(entry)
     }
 
-    /// The sync of that number, wherever it stands: its path.
-    pub(super) fn take_sync(&mut self, xid: i32) -> Option<String> {
-        let at = self.entries.iter().position(|p| matches!(p, Pending::Sync { xid: x, .. } if *x == xid))?;
-        let entry = self.entries.remove(at)?;
-        self.left(&entry);
-        match entry {
-            Pending::Sync { path, .. } => Some(path),
+    /// A request at the head that waits for nothing.
+    pub(super) fn pop_ready(&mut self) -> Option<Bytes> {
+        match self.entries.front() {
+            Some(Pending::Request(bytes)) if kind_of(bytes) != Kind::ForLeader => {}
+            _ => return None,
+        }
+        match self.pop() {
+            Some(Pending::Request(bytes)) => Some(bytes),
             _ => unreachable!("looked"),
         }
     }
 
-    pub(super) fn append(&mut self, mut behind: Queue) {
-        self.entries.append(&mut behind.entries);
-        self.barriers += behind.barriers;
-        self.bytes += behind.bytes;
+    /// The next request for the leader. None while a sync is under way, or an authentication waits: what comes after
+    /// them would be carried out before them.
+    pub(super) fn next_to_begin(&mut self) -> Option<Bytes> {
+        loop {
+            match self.entries.get(self.begun)? {
+                Pending::Sync { .. } => return None,
+                Pending::Request(bytes) => match kind_of(bytes) {
+                    Kind::ForLeader => return Some(bytes.clone()),
+                    Kind::Auth => return None,
+                    Kind::Read => {}
+                },
+                Pending::Write { .. } | Pending::Decided { .. } => {}
+            }
+            self.begun += 1;
+        }
     }
 
-    fn left(&mut self, entry: &Pending) {
-        self.bytes -= entry.bytes();
-        self.barriers -= usize::from(entry.is_barrier());
+    /// What `next_to_begin` gave is from now on this.
+    pub(super) fn begin_as(&mut self, entry: Pending) {
+        let place = &mut self.entries[self.begun];
+        self.bytes += entry.bytes();
+        self.bytes -= place.bytes();
+        *place = entry;
+    }
+
+    /// The leader that was asked for a sync is gone. A sync changes nothing: the next leader is asked anew.
+    pub(super) fn ask_syncs_again(&mut self) {
+        for entry in &mut self.entries {
+            if let Pending::Sync { request, .. } = entry {
+                *entry = Pending::Request(std::mem::take(request));
+            }
+        }
+        self.begun = 0;
     }
 }
 
@@ -136,23 +174,51 @@ mod tests {
         Pending::Request(out.into())
     }
 
+    fn write(xid: i32, bytes: usize) -> Pending {
+        Pending::Write { xid, op: op::SET_DATA, at: 0, bytes }
+    }
+
     #[test]
-    fn what_waits_is_counted_wherever_it_leaves() {
+    fn what_comes_after_a_sync_is_begun_after_it() {
         let mut q = Queue::default();
-        q.push(Pending::Write { xid: 1, op: op::SET_DATA, at: 0, bytes: 7 });
-        assert!(!q.has_barrier() && q.has_begun());
-        q.push(Pending::Sync { xid: 2, path: "/".into() });
-        q.push(request(op::GET_DATA, 10));
-        q.push(request(op::CREATE, 20));
-        assert_eq!((q.len(), q.bytes(), q.has_barrier()), (4, 37, true));
-        assert_eq!((q.take_sync(3), q.take_sync(2)), (None, Some("/".into())));
+        for (op, bytes) in [(op::SET_DATA, 8), (op::GET_DATA, 9), (op::SYNC, 10), (op::GET_DATA, 11), (op::CREATE, 12)]
+        {
+            q.push(request(op, bytes));
+        }
+        assert_eq!(q.next_to_begin().map(|b| b.len()), Some(8));
+        q.begin_as(write(1, 8));
+        assert!(q.pop_ready().is_none(), "the read waits for the write");
+        let sync = q.next_to_begin().unwrap();
+        assert_eq!(sync.len(), 10, "the read needs no leader");
+        q.begin_as(Pending::Sync { xid: 2, request: sync });
+        assert_eq!((q.next_to_begin(), q.len(), q.bytes()), (None, 5, 50));
+        assert!(q.has_begun(1) && q.has_begun(2) && !q.has_begun(3));
         assert!(matches!(q.pop(), Some(Pending::Write { xid: 1, .. })));
-        let mut ahead = Queue::default();
-        ahead.push(request(op::EXISTS, 8));
-        ahead.append(std::mem::take(&mut q));
-        assert_eq!((ahead.len(), ahead.bytes(), ahead.has_barrier(), ahead.has_begun()), (3, 38, true, false));
-        while ahead.pop().is_some() {}
-        assert_eq!((ahead.len(), ahead.bytes(), ahead.has_barrier()), (0, 0, false));
+        assert_eq!(q.pop_ready().map(|b| b.len()), Some(9));
+        assert!(q.pop_ready().is_none() && q.next_to_begin().is_none());
+        // The leader is lost, and another one is there.
+        q.ask_syncs_again();
+        assert_eq!((q.next_to_begin().map(|b| b.len()), q.bytes()), (Some(10), 33));
+        q.begin_as(Pending::Sync { xid: 2, request: vec![0; 10].into() });
+        assert!(matches!(q.pop(), Some(Pending::Sync { xid: 2, .. })));
+        assert_eq!(q.next_to_begin().map(|b| b.len()), Some(12));
+        assert_eq!(q.pop_ready().map(|b| b.len()), Some(11));
+        assert_eq!(q.next_to_begin().map(|b| b.len()), Some(12));
+        q.begin_as(Pending::Decided { xid: 3, code: -5 });
+        assert_eq!((q.next_to_begin(), q.len(), q.bytes()), (None, 1, 0));
+    }
+
+    #[test]
+    fn what_comes_after_an_authentication_is_begun_with_it() {
+        let mut q = Queue::default();
+        q.push(request(op::SET_DATA, 8));
+        q.push(request(op::AUTH, 8));
+        q.push(request(op::SET_DATA, 8));
+        assert!(q.next_to_begin().is_some());
+        q.begin_as(write(1, 8));
+        assert!(q.next_to_begin().is_none() && q.pop_ready().is_none());
+        q.pop();
+        assert!(q.next_to_begin().is_none() && q.pop_ready().is_some() && q.next_to_begin().is_some());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Reads: answered from the tree as it is here, and the watches that come with them.
 
+use super::framed;
 use crate::acl;
 use crate::server::Server;
 use crate::tree::Node;
@@ -7,7 +8,8 @@ use crate::watches::{Mode, Modes};
 use crate::ConnId;
 use bytes::Bytes;
 use trivet_formats::client::{
-    err, event, op, parse_multi, perms, MultiHeader, MultiOp, PathInt, PathOnly, PathWatch, RequestHeader, SetWatches,
+    begins_with_null, err, event, op, parse_multi, perms, xid, MultiHeader, MultiOp, PathInt, PathOnly, PathWatch,
+    ReplyHeader, RequestHeader, SetWatches,
 };
 use trivet_formats::jute::put_buffer;
 use trivet_formats::{Jute, Reader};
@@ -17,8 +19,26 @@ type Answer = Result<Vec<u8>, i32>;
 
 impl Server {
     pub(super) fn read(&mut self, id: ConnId, header: RequestHeader, body: &Bytes) {
-        let RequestHeader { xid, op } = header;
+        let RequestHeader { mut xid, op } = header;
+        if op == op::SASL {
+            return self.answer_sasl(id, xid, body);
+        }
+        if op == op::PING {
+            // Whatever its number was.
+            //= zookeeper 3.9 FinalRequestProcessor, OpCode.ping
+            xid = xid::PING;
+        }
         let answer = match op {
+            op::EXISTS
+            | op::GET_DATA
+            | op::GET_CHILDREN
+            | op::GET_CHILDREN2
+            | op::GET_ACL
+            | op::GET_ALL_CHILDREN_NUMBER
+                if begins_with_null(body) =>
+            {
+                Err(err::MARSHALLING)
+            }
             op::PING => Ok(Vec::new()),
             op::EXISTS => self.exists(id, body),
             op::GET_DATA => self.get_data(id, body),
@@ -40,6 +60,18 @@ impl Server {
         if code == err::UNIMPLEMENTED {
             self.close(id);
         }
+    }
+
+    /// Without SASL, a client that asks for it is answered with no token, and goes on without.
+    //= zookeeper 3.9 ZooKeeperServer.processSasl: "cnxn object did not initialize its saslServer properly"
+    fn answer_sasl(&mut self, id: ConnId, number: i32, body: &[u8]) {
+        if Option::<Bytes>::parse(body).is_err() {
+            return self.close(id);
+        }
+        let header = ReplyHeader { xid: number, zxid: 0, err: err::OK };
+        let mut token = Vec::new();
+        put_buffer(&mut token, None);
+        self.client_send(id, framed(&[&header.to_vec(), &token]));
     }
 
     fn may_read(&self, id: ConnId, node: Node<'_>) -> Result<(), i32> {

@@ -10,13 +10,15 @@ impl Server {
         self.clients.not_serving_since.get_or_insert(self.now.mono_ms);
         self.clients.moves_may_be_lost |= !self.all_ours();
         self.clients.revalidating.clear();
-        let lost: Vec<_> = self
-            .clients
-            .conns
-            .iter()
-            .filter(|(_, c)| !c.reads_only && c.handshake == Handshake::AwaitLeader || c.queue.has_begun())
-            .map(|(id, _)| *id)
-            .collect();
+        self.clients.orphans.clear();
+        let mut lost = Vec::new();
+        for (id, c) in self.clients.conns.iter_mut() {
+            if !c.reads_only && c.handshake == Handshake::AwaitLeader || c.queue.begun_writes().next().is_some() {
+                lost.push(*id);
+            } else {
+                c.queue.ask_syncs_again();
+            }
+        }
         lost.into_iter().for_each(|id| self.close(id));
     }
 
@@ -30,13 +32,19 @@ impl Server {
         let stay = !std::mem::take(&mut self.clients.moves_may_be_lost) && !led_by_others;
         let mut waiting: Vec<_> = self.clients.conns.keys().copied().collect();
         waiting.sort_unstable();
-        for id in waiting {
-            let Some(conn) = self.clients.conns.get_mut(&id) else { continue };
-            if conn.reads_only || conn.established() && !stay {
+        let leaves = |c: &Conn| c.reads_only || c.established() && !stay;
+        for id in &waiting {
+            if self.clients.conns.get(id).is_some_and(leaves) {
                 // It comes back, and may write.
-                self.close(id);
-                continue;
+                self.close(*id);
             }
+        }
+        for id in waiting {
+            if !self.accepting() {
+                // What one of them asked for ended the leadership, or began to move it.
+                return;
+            }
+            let Some(conn) = self.clients.conns.get_mut(&id) else { continue };
             match conn.handshake {
                 Handshake::Held => {
                     if let Some(request) = conn.connect.take() {
@@ -46,7 +54,7 @@ impl Server {
                 Handshake::Done => {
                     let (session, timeout_ms) = (conn.session, conn.timeout_ms);
                     self.touch(session, timeout_ms);
-                    self.drain(id);
+                    self.advance(id);
                 }
                 _ => {}
             }

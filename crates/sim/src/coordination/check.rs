@@ -55,10 +55,15 @@ impl Checker {
         }
     }
 
-    /// Each client writes growing values, one at a time: a smaller one is a request that was carried out behind
+    /// Each client writes growing values in order: a smaller one is a request that was carried out behind
     /// its client's back, which has given it up and gone on.
     fn written(&mut self, zxid: Zxid, bytes: &[u8]) {
-        let Ok(Txn { body: TxnBody::SetData { path, data, .. }, .. }) = Txn::decode(bytes) else { return };
+        let Ok(Txn { body, .. }) = Txn::decode(bytes) else { return };
+        let set = match body {
+            TxnBody::Multi(parts) => parts.into_iter().find(|p| matches!(p, TxnBody::SetData { .. })),
+            one => Some(one),
+        };
+        let Some(TxnBody::SetData { path, data, .. }) = set else { return };
         let value = data.and_then(|d| Some(u64::from_be_bytes(d.as_ref().try_into().ok()?)));
         let Some(value) = value.filter(|_| path.starts_with("/r")) else { return };
         let held = self.holds.insert(path.clone(), value).unwrap_or(0);

@@ -1,15 +1,19 @@
 //! Clients: each writes growing values to a register of its own and reads everybody's.
 //!
-//! A client has one session and one request open. It moves to another server when its connection
-//! ends, and makes a new session only when the old one is expired. An unanswered write has an
-//! unknown outcome; the next write carries a greater value, so a register may never fall.
+//! A client has one session, and one request open, or several where `Options::pipeline` says so. It moves to another
+//! server when its connection ends, and makes a new session only when the old one is expired. An unanswered write has
+//! an unknown outcome; the next write carries a greater value, so a register may never fall.
+//!
+//! Answers come in the order of the requests. A read in a pipeline sees the writes that the client sent before it, and
+//! none that it sent after it.
 
 use super::check::Checker;
 use crate::Rng;
 use bytes::Bytes;
+use std::collections::VecDeque;
 use trivet_formats::client::{
-    err, op, open_acl, ConnectRequest, ConnectResponse, CreateRequest, PathWatch, ReplyHeader, RequestHeader,
-    SetDataRequest, Stat,
+    err, op, open_acl, xid, ConnectRequest, ConnectResponse, CreateRequest, MultiHeader, PathWatch, ReplyHeader,
+    RequestHeader, SetDataRequest, Stat,
 };
 use trivet_formats::{Jute, Reader};
 
@@ -19,10 +23,25 @@ pub const PATIENCE_MS: u64 = 2_500;
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Doing {
     Create,
-    Set { value: u64 },
-    Sync { register: usize, floor: u64 },
-    Get { register: usize, floor: u64 },
+    Set {
+        value: u64,
+    },
+    Sync {
+        register: usize,
+        floor: u64,
+    },
+    /// `ceiling`: the greatest value that the client itself had asked for when it sent this.
+    Get {
+        register: usize,
+        floor: u64,
+        ceiling: Option<u64>,
+    },
     Sequential,
+    /// A set of the client's register among other parts.
+    Multi {
+        value: u64,
+    },
+    Ping,
 }
 
 pub struct Client {
@@ -36,7 +55,11 @@ pub struct Client {
     xid: i32,
     created: bool,
     next_value: u64,
-    doing: Option<Doing>,
+    /// Sent and not answered, in order.
+    open: VecDeque<(i32, Doing)>,
+    /// Requests that it may have open.
+    window: usize,
+    /// Since when the oldest of them, or the connect request, waits.
     pub since: u64,
     /// How long it waits for an answer on this connection.
     pub patience_ms: u64,
@@ -50,15 +73,12 @@ fn path(register: usize) -> String {
     format!("/r{register}")
 }
 
-fn request<T: Jute>(xid: i32, op: i32, body: &T) -> Bytes {
-    let mut out = Vec::new();
-    RequestHeader { xid, op }.put(&mut out);
-    body.put(&mut out);
-    out.into()
+fn request(xid: i32, op: i32, body: &[u8]) -> Bytes {
+    [&RequestHeader { xid, op }.to_vec(), body].concat().into()
 }
 
 impl Client {
-    pub fn new(index: usize, registers: usize) -> Self {
+    pub fn new(index: usize, registers: usize, window: usize) -> Self {
         Client {
             index,
             server: 0,
@@ -70,7 +90,8 @@ impl Client {
             xid: 0,
             created: false,
             next_value: 1,
-            doing: None,
+            open: VecDeque::new(),
+            window,
             since: 0,
             patience_ms: PATIENCE_MS,
             seen: vec![0; registers],
@@ -79,7 +100,11 @@ impl Client {
         }
     }
 
-    pub fn connect_request(&self) -> Bytes {
+    /// The first packet of a connection. Clients that number their requests anew on each connection exist (kazoo does).
+    pub fn connect_request(&mut self) -> Bytes {
+        if self.window > 1 {
+            self.xid = 0;
+        }
         ConnectRequest {
             last_zxid_seen: self.last_zxid,
             timeout_ms: 6_000,
@@ -94,58 +119,133 @@ impl Client {
     pub fn disconnected(&mut self) {
         self.conn = None;
         self.connected = false;
-        self.doing = None;
+        self.open.clear();
+    }
+
+    pub fn connected(&self) -> bool {
+        self.connected
+    }
+    pub fn nothing_open(&self) -> bool {
+        self.open.is_empty()
+    }
+    pub fn open_count(&self) -> usize {
+        self.open.len()
     }
 
     /// For the trace.
     pub fn waits_for(&self) -> String {
-        match &self.doing {
+        match self.open.front() {
             None => "its connect request".into(),
-            Some(doing) => format!("{doing:?}"),
+            Some((_, doing)) => format!("{doing:?}"),
         }
     }
 
-    pub fn idle(&self) -> bool {
-        self.connected && self.doing.is_none()
+    pub fn has_room(&self) -> bool {
+        self.connected && self.open.len() < self.window
     }
 
-    /// The next request, when nothing is open.
-    pub fn next(&mut self, rng: &mut Rng, checker: &mut Checker) -> Bytes {
-        self.xid += 1;
-        let xid = self.xid;
+    fn sends(&mut self, doing: Doing, op: i32, body: &[u8]) -> Bytes {
+        let xid = match doing {
+            Doing::Ping => xid::PING,
+            _ => {
+                self.xid += 1;
+                self.xid
+            }
+        };
+        self.open.push_back((xid, doing));
+        request(xid, op, body)
+    }
+
+    /// A set of its own register to a value that is new.
+    fn grows(&mut self, checker: &mut Checker) -> (u64, SetDataRequest) {
+        let value = self.next_value;
+        self.next_value += 1;
+        checker.asked[self.index] = value;
+        let data = Some(Bytes::copy_from_slice(&value.to_be_bytes()));
+        (value, SetDataRequest { path: path(self.index), data, version: -1 })
+    }
+
+    fn gets(&mut self, register: usize, floor: u64, watch: bool) -> Bytes {
+        let ceiling = (register == self.index).then(|| self.next_value - 1);
+        self.sends(
+            Doing::Get { register, floor, ceiling },
+            op::GET_DATA,
+            &PathWatch { path: path(register), watch }.to_vec(),
+        )
+    }
+
+    fn creates_sequential(&mut self) -> Bytes {
+        let data = Some(Bytes::from_static(b"s"));
+        let create = CreateRequest { path: "/q".into(), data, acl: open_acl(), flags: 3 };
+        self.sends(Doing::Sequential, op::CREATE, &create.to_vec())
+    }
+
+    /// What it sends at once when there is room.
+    pub fn next(&mut self, rng: &mut Rng, checker: &mut Checker) -> Vec<Bytes> {
         if !self.created {
-            self.doing = Some(Doing::Create);
-            return request(
-                xid,
-                op::CREATE,
-                &CreateRequest { path: path(self.index), data: Some(Bytes::new()), acl: open_acl(), flags: 0 },
-            );
+            if !self.open.is_empty() {
+                return Vec::new();
+            }
+            let create = CreateRequest { path: path(self.index), data: Some(Bytes::new()), acl: open_acl(), flags: 0 };
+            return vec![self.sends(Doing::Create, op::CREATE, &create.to_vec())];
         }
+        if self.window == 1 {
+            return vec![self.one(rng, checker)];
+        }
+        let mut out = Vec::new();
+        for _ in 0..rng.range(1, 1 + (self.window - self.open.len()) as u64) {
+            self.one_of_many(rng, checker, &mut out);
+        }
+        out
+    }
+
+    fn one(&mut self, rng: &mut Rng, checker: &mut Checker) -> Bytes {
         match rng.range(0, 10) {
             0..=4 => {
-                let value = self.next_value;
-                self.next_value += 1;
-                checker.asked[self.index] = value;
-                self.doing = Some(Doing::Set { value });
-                let data = Some(Bytes::copy_from_slice(&value.to_be_bytes()));
-                request(xid, op::SET_DATA, &SetDataRequest { path: path(self.index), data, version: -1 })
+                let (value, set) = self.grows(checker);
+                self.sends(Doing::Set { value }, op::SET_DATA, &set.to_vec())
             }
-            5 => {
-                self.doing = Some(Doing::Sequential);
-                let data = Some(Bytes::from_static(b"s"));
-                request(xid, op::CREATE, &CreateRequest { path: "/q".into(), data, acl: open_acl(), flags: 3 })
-            }
+            5 => self.creates_sequential(),
             6 | 7 => {
                 let register = rng.index(self.seen.len());
-                self.doing = Some(Doing::Get { register, floor: self.seen[register] });
-                request(xid, op::GET_DATA, &PathWatch { path: path(register), watch: rng.chance(20) })
+                let watch = rng.chance(20);
+                self.gets(register, self.seen[register], watch)
             }
             _ => {
                 let register = rng.index(self.seen.len());
-                self.doing = Some(Doing::Sync { register, floor: checker.acknowledged[register] });
-                request(xid, op::SYNC, &path(register))
+                let floor = checker.acknowledged[register];
+                self.sends(Doing::Sync { register, floor }, op::SYNC, &path(register).to_vec())
             }
         }
+    }
+
+    fn one_of_many(&mut self, rng: &mut Rng, checker: &mut Checker, out: &mut Vec<Bytes>) {
+        let register = if rng.chance(50) { self.index } else { rng.index(self.seen.len()) };
+        let floor = self.seen[register];
+        let request = match rng.range(0, 12) {
+            0..=2 => {
+                let (value, set) = self.grows(checker);
+                self.sends(Doing::Set { value }, op::SET_DATA, &set.to_vec())
+            }
+            3 => self.creates_sequential(),
+            4 | 5 => {
+                let (value, set) = self.grows(checker);
+                self.sends(Doing::Multi { value }, op::MULTI, &multi(&set, rng.chance(30)))
+            }
+            6 => self.sends(Doing::Ping, op::PING, &[]),
+            7 | 8 => {
+                let floor = checker.acknowledged[register];
+                let sync = self.sends(Doing::Sync { register, floor }, op::SYNC, &path(register).to_vec());
+                out.push(sync);
+                // What was acknowledged before the sync was sent is seen after it.
+                self.gets(register, floor, false)
+            }
+            _ => {
+                let watch = rng.chance(20);
+                self.gets(register, floor, watch)
+            }
+        };
+        out.push(request);
     }
 
     /// A packet from the server. Returns a request that follows at once.
@@ -156,6 +256,7 @@ impl Client {
                 self.expired += 1;
                 self.session = 0;
                 self.password = [0; 16];
+                self.open.clear();
                 return None;
             }
             self.session = response.session;
@@ -165,17 +266,24 @@ impl Client {
         }
         let mut r = Reader::new(bytes);
         let header = ReplyHeader::get(&mut r).expect("a reply has a header");
-        if header.xid == -1 {
+        if header.xid == xid::NOTIFICATION {
             return None;
         }
-        if header.xid != self.xid {
-            checker.violate(format!("client {} was answered {} after asking {}", self.index, header.xid, self.xid));
+        let asked = self.open.pop_front();
+        let oldest = asked.as_ref().map_or(0, |(xid, _)| *xid);
+        if header.xid != oldest {
+            let doing = asked.as_ref().map(|(_, doing)| doing);
+            checker.violate(format!(
+                "client {} was answered {} while {oldest}, {doing:?}, was its oldest request",
+                self.index, header.xid
+            ));
+            return None;
         }
         if header.zxid < self.last_zxid {
             checker.violate(format!("client {} saw zxid {:x} after {:x}", self.index, header.zxid, self.last_zxid));
         }
         self.last_zxid = self.last_zxid.max(header.zxid);
-        let doing = self.doing.take()?;
+        let (_, doing) = asked?;
         if header.err == err::SESSION_EXPIRED {
             self.session = 0;
             return None;
@@ -183,21 +291,23 @@ impl Client {
         self.answers += 1;
         match doing {
             Doing::Create => self.created = header.err == err::OK || header.err == err::NODE_EXISTS,
-            Doing::Set { value } if header.err == err::OK => {
+            Doing::Set { value } | Doing::Multi { value } if header.err == err::OK => {
                 checker.acknowledged[self.index] = checker.acknowledged[self.index].max(value);
+                self.seen[self.index] = self.seen[self.index].max(value);
             }
-            Doing::Sync { register, floor } if header.err == err::OK => {
-                self.xid += 1;
-                self.doing = Some(Doing::Get { register, floor });
-                return Some(request(self.xid, op::GET_DATA, &PathWatch { path: path(register), watch: false }));
+            Doing::Sync { register, floor } if header.err == err::OK && self.window == 1 => {
+                return Some(self.gets(register, floor, false));
             }
-            Doing::Get { register, floor } => {
+            Doing::Get { register, floor, ceiling } => {
                 let value = value_of(header.err, &mut r);
                 let floor = floor.max(self.seen[register]);
-                if value < floor || value > checker.asked[register] {
+                if value < floor || value > ceiling.unwrap_or(checker.asked[register]) {
                     checker.violate(format!(
-                        "client {} read {value} from register {register}, which had been {floor} (zxid {:x})",
-                        self.index, header.zxid
+                        "client {} read {value} from register {register}, which had been {floor} (zxid {:x}), and \
+                         could be {} at most",
+                        self.index,
+                        header.zxid,
+                        ceiling.unwrap_or(checker.asked[register])
                     ));
                 }
                 self.seen[register] = value;
@@ -206,6 +316,20 @@ impl Client {
         }
         None
     }
+}
+
+/// A multi with this set, and perhaps a sequential create before it.
+fn multi(set: &SetDataRequest, creates: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    if creates {
+        MultiHeader { op: op::CREATE, done: false, err: -1 }.put(&mut out);
+        let data = Some(Bytes::from_static(b"m"));
+        CreateRequest { path: "/q".into(), data, acl: open_acl(), flags: 3 }.put(&mut out);
+    }
+    MultiHeader { op: op::SET_DATA, done: false, err: -1 }.put(&mut out);
+    set.put(&mut out);
+    MultiHeader { op: -1, done: true, err: -1 }.put(&mut out);
+    out
 }
 
 /// The register's value; one that does not exist yet is 0.

@@ -1,6 +1,7 @@
 //! The world: one heap of events, links with a direction, disks, clocks, clients.
 
 mod client_side;
+mod hand_overs;
 mod network;
 
 use super::check::{Checker, Violation};
@@ -41,6 +42,10 @@ pub struct Options {
     pub schedule: Option<Schedule>,
     /// Members change now and then.
     pub reconfig: bool,
+    /// Requests that a client may have open.
+    pub pipeline: usize,
+    /// Instead of faults at random: leadership is handed over so often, or almost.
+    pub hand_overs: u64,
     /// Each sync of each disk takes this at least, and up to half more: 0 for disks as they are.
     pub sync_ms: u64,
     pub bug: Option<Bug>,
@@ -68,6 +73,12 @@ pub struct Report {
     pub freezes: u64,
     /// Leaders that were asked to hand over.
     pub transfers: u64,
+    /// Hand-overs that were carried out, and those that were begun and given up.
+    pub handed_over: u64,
+    pub given_up: u64,
+    /// Requests of pipelines, and those whose connection ended before their answers.
+    pub requests: u64,
+    pub requests_lost: u64,
     /// Parts of the log that were read back for learners.
     pub log_parts: u64,
     /// Leads that ended because their transactions' numbers were used up.
@@ -148,6 +159,13 @@ pub(super) enum Event {
         client: usize,
     },
     Break,
+    /// The next hand-over.
+    HandOver,
+    /// The target of a hand-over is killed, unless it leads by then.
+    KillTarget {
+        node: usize,
+        life: u64,
+    },
     /// Somebody changes the members.
     Reconfig,
     /// The next of a schedule's faults.
@@ -191,6 +209,8 @@ pub(super) struct Node {
     /// The file with the members, once a reconfig wrote one.
     members: Option<String>,
     life: u64,
+    /// When it started last.
+    started_at: u64,
     listening: bool,
     timer_at: Option<u64>,
     frozen: bool,
@@ -247,7 +267,7 @@ impl World {
             links: BTreeMap::new(),
             next_link: 1,
             next_conn: 1,
-            clients: (0..options.clients).map(|i| Client::new(i, options.clients)).collect(),
+            clients: (0..options.clients).map(|i| Client::new(i, options.clients, options.pipeline)).collect(),
             cut: vec![vec![0; n]; n],
             loss: vec![0; n],
             loss_towards: vec![vec![0; n]; n],
@@ -256,7 +276,12 @@ impl World {
             checker: Checker::new(options.clients),
             liveness: Liveness::default(),
             report: Report::default(),
-            faults_end: options.schedule.as_ref().map_or(options.minutes * 60_000, Schedule::ends_at),
+            faults_end: match &options.schedule {
+                Some(schedule) => schedule.ends_at(),
+                // The last hand-over sets it.
+                None if options.hand_overs > 0 => u64::MAX / 2,
+                None => options.minutes * 60_000,
+            },
             play: Play::default(),
             options,
         };
@@ -266,6 +291,7 @@ impl World {
                 disk: Disk::default(),
                 members: None,
                 life: 0,
+                started_at: 0,
                 listening: false,
                 timer_at: None,
                 frozen: false,
@@ -282,6 +308,7 @@ impl World {
         }
         match world.options.schedule {
             Some(_) => world.begin_schedule(),
+            None if world.hands_over() => world.at(3_000, Event::HandOver),
             None => world.at(3_000, Event::Break),
         }
         world.at(3_000, Event::Look);
@@ -308,25 +335,36 @@ impl World {
             min_session_timeout_ms: 1_000,
             max_session_timeout_ms: 20_000,
             snap_count: 400,
+            four_letter_words: vec!["srvr".into(), "lead".into()],
             // So that much happens between two of them.
-            snapshot_part_bytes: 600,
+            snapshot_part_bytes: if self.options.pipeline > 1 { 64 << 10 } else { 600 },
             // In some worlds epochs end because their numbers are used up; the lab's schedules are played as they are.
-            counter_max: if self.options.seed.is_multiple_of(3) && self.options.schedule.is_none() {
+            counter_max: if self.options.seed.is_multiple_of(3) && self.has_random_faults() {
                 300
             } else {
                 0xffff_fffe
             },
             // Small, so that learners fall out of it and need snapshots.
-            ring_bytes_max: if self.snapshots_are_late() { 1_000 } else { 20_000 },
+            // (Not so small that the checker misses what pipelines bring at once.)
+            ring_bytes_max: match (self.snapshots_are_late(), self.options.pipeline > 1) {
+                (true, false) => 1_000,
+                (false, false) => 20_000,
+                (true, true) => 50_000,
+                (false, true) => 1 << 20,
+            },
             extended_types: true,
             bug: self.options.bug,
             ..Config::new(id(node), members.members())
         }
     }
 
+    fn has_random_faults(&self) -> bool {
+        self.options.schedule.is_none() && !self.hands_over()
+    }
+
     /// In some worlds more comes while a learner gets a snapshot than is kept for it.
     fn snapshots_are_late(&self) -> bool {
-        self.options.seed % 4 == 1 && self.options.schedule.is_none()
+        self.options.seed % 4 == 1 && self.has_random_faults()
     }
 
     pub(super) fn trace(&self, text: impl FnOnce() -> String) {
@@ -346,9 +384,8 @@ impl World {
     }
 
     fn run(&mut self) {
-        let end = self.faults_end + SETTLE_MS;
         while let Some(Reverse((time, number))) = self.heap.pop() {
-            if time > end || !self.checker.violations.is_empty() {
+            if time > self.faults_end + SETTLE_MS || !self.checker.violations.is_empty() {
                 break;
             }
             self.now = time;
@@ -442,6 +479,8 @@ impl World {
                     self.at(next, Event::Break);
                 }
             }
+            Event::HandOver => self.hand_over(),
+            Event::KillTarget { node, life } => self.kill_target(node, life),
             Event::Reconfig => self.change_members(),
             Event::Play => self.play(),
             Event::Look => self.look_whether_it_lives(),
@@ -600,7 +639,7 @@ impl World {
                     self.check_the_choice(node);
                     // The moment at which promises are fresh: power fails everywhere, and the leader
                     // is the last to come back.
-                    if self.schedule().is_none() && self.now < self.faults_end && self.rng.chance(10) {
+                    if self.has_random_faults() && self.now < self.faults_end && self.rng.chance(10) {
                         let soon = self.now + self.rng.range(0, 12);
                         self.at(soon, Event::PowerLoss { last: node });
                     }
@@ -608,6 +647,7 @@ impl World {
                 if matches!(&event, ServerEvent::Looking { reason } if reason == NUMBERS_USED_UP) {
                     self.report.used_up += 1;
                 }
+                self.note_hand_over(&event);
                 if self.options.trace {
                     println!("{:>9} server {}: {event:?}", self.now, node + 1);
                 }
@@ -693,6 +733,7 @@ impl World {
         }
         server.start(now, &mut effects);
         self.nodes[node].server = Some(server);
+        self.nodes[node].started_at = self.now;
         if self.options.trace {
             let s = self.nodes[node].server.as_ref().expect("just set");
             println!(
