@@ -58,6 +58,7 @@ const NIGHT: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "busybox"
 const TESTS: &[Test] = &[
     Test { name: "recipes", lane: Lane::Guests, script: "recipes.py", commands: &["python3"], modules: &["kazoo"] },
     Test { name: "timeline", lane: Lane::Guests, script: "timeline.py", commands: &["python3"], modules: &[] },
+    Test { name: "install", lane: Lane::Guests, script: "install.py", commands: &["python3"], modules: &[] },
     Test { name: "wrong-input", lane: Lane::Guests, script: "wrong_input.py", commands: WRONG, modules: &["kazoo"] },
     Test { name: "power-loss", lane: Lane::Alone, script: "power_loss.py", commands: POWER, modules: &[] },
     Test { name: "names", lane: Lane::Guests, script: "names.py", commands: NFS, modules: &[] },

@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod deny;
+mod dist;
 mod floor;
 mod fuzz;
 mod history;
@@ -24,6 +25,8 @@ struct Cli {
 enum Command {
     /// Run everything that a change has to pass, and say how long each part took
     Ci(ci::Args),
+    /// Build the Debian package and the archive
+    Dist(dist::Args),
     /// Check the sources and licences of the dependencies
     Deny,
     /// Run the cores in the simulator, seed after seed
@@ -47,6 +50,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Ci(args) => ci::run(&args),
+        Command::Dist(args) => dist::run(&args),
         Command::Deny => deny::run(),
         Command::Sim(args) => sim::run(&args),
         Command::Lab(args) => lab::run(&args),

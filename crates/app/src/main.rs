@@ -1,8 +1,14 @@
 //! `trivet`: one binary, one file a subcommand.
 
+mod check;
+mod check_config;
 mod coordination;
 mod datastore;
+mod init;
+mod join;
+mod logging;
 mod serve;
+mod shell;
 mod status;
 mod timeline;
 mod up;
@@ -28,6 +34,16 @@ enum Command {
     /// For datastore addresses of a real network it needs /dev/net/tun, CAP_NET_ADMIN and CAP_NET_RAW; on loopback it
     /// does not.
     Serve(serve::Args),
+    /// Make this host the first node of a cluster: an id, a key, a commented node.toml
+    Init(init::Args),
+    /// Let a new host join the cluster: prints a token for it and waits until it was used
+    Invite(join::InviteArgs),
+    /// Make this host a node of a cluster, with the token that `trivet invite` printed
+    Join(join::JoinArgs),
+    /// Check what of this host would keep a node from serving, each with what to do
+    Check(check::Args),
+    /// Judge a node.toml without touching anything
+    CheckConfig(check_config::Args),
     /// Show nodes, leaders, datastore addresses and files with their copies
     Status(status::Args),
     /// Create, list and delete datastores
@@ -38,6 +54,9 @@ enum Command {
     Timeline(timeline::Args),
     /// Watch, explain and repair the datastores that vCenter's hosts have mounted
     Vcenter(vcenter::Args),
+    /// Write completions and man pages, for packages
+    #[command(hide = true)]
+    Shell(shell::Args),
 }
 
 fn main() -> ExitCode {
@@ -63,11 +82,7 @@ fn told(error: &anyhow::Error) -> String {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     let default = if matches!(cli.command, Command::Serve(_) | Command::Coordination(_)) { "info" } else { "warn" };
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("TRIVET_LOG").unwrap_or_else(|_| default.into()))
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(std::io::stderr)
-        .init();
+    logging::start(default);
     match cli.command {
         Command::Up(args) => up::run(&args),
         Command::Serve(args) => serve::run(&args),
@@ -76,6 +91,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Coordination(args) => coordination::run(&args),
         Command::Timeline(args) => timeline::run(&args),
         Command::Vcenter(args) => vcenter::run(&args),
+        Command::Init(args) => init::run(&args),
+        Command::Invite(args) => join::invite(&args),
+        Command::Join(args) => join::join(&args),
+        Command::Check(args) => check::run(&args),
+        Command::CheckConfig(args) => check_config::run(&args),
+        Command::Shell(args) => shell::run(&args),
     }
 }
 

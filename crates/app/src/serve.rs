@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use trivet_node::config::{NodeConfig, Role, ALL_ROLES};
 
+/// Exit status of sysexits.h for a configuration that was refused.
+const EX_CONFIG: i32 = 78;
+
 #[derive(clap::Args)]
 pub struct Args {
     /// The node's configuration
@@ -20,7 +23,14 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if args.with_parent {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
     }
-    let config = NodeConfig::load(&args.config)?;
+    let config = match NodeConfig::load(&args.config) {
+        Ok(config) => config,
+        Err(e) => {
+            // Starting again would not help, and the unit does not do it for this status.
+            eprintln!("Error: {e}");
+            std::process::exit(EX_CONFIG);
+        }
+    };
     let roles = if args.roles.is_empty() { ALL_ROLES.to_vec() } else { args.roles.clone() };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async move {

@@ -34,7 +34,7 @@ pub const ALL_ROLES: [Role; 4] = [Role::Coordination, Role::Metad, Role::Chunk, 
 
 /// Ports of every node; `offset` moves all of them but the portmapper's, which goes.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Ports {
     pub client: u16,
     pub quorum: u16,
@@ -51,6 +51,12 @@ pub struct Ports {
 
 fn portmap_port() -> u16 {
     trivet_storage::nfs::portmap::PORT
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Ports::with_offset(0)
+    }
 }
 
 impl Ports {
@@ -75,22 +81,40 @@ pub struct NodeConfig {
     pub version: u32,
     /// The cluster's id; data of another cluster is refused.
     pub cluster: String,
+    #[serde(default = "first_incarnation")]
     pub incarnation: u64,
+    /// Number of this node, a key of `nodes`.
     pub node: u32,
     /// File with the key that all nodes of the cluster share (64 hexadecimal digits).
+    #[serde(default = "default_key_file")]
     pub key_file: PathBuf,
+    #[serde(default = "default_data")]
     pub data: PathBuf,
     /// Addresses that one gateway at a time serves, which hosts mount.
+    #[serde(default)]
     pub datastore_addresses: Vec<IpAddr>,
     /// `zookeeper://host:port,...` to use an ensemble that is there already instead of our own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coordination: Option<String>,
+    #[serde(default)]
     pub ports: Ports,
     /// Address of each node.
     pub nodes: BTreeMap<String, IpAddr>,
     /// The vCenter agent; off without this section.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vcenter: Option<crate::vcenter::Settings>,
+}
+
+fn first_incarnation() -> u64 {
+    1
+}
+
+fn default_key_file() -> PathBuf {
+    "/etc/trivet/cluster.key".into()
+}
+
+fn default_data() -> PathBuf {
+    "/var/lib/trivet".into()
 }
 
 impl NodeConfig {
@@ -105,8 +129,8 @@ impl NodeConfig {
             );
         }
         let mut config: NodeConfig = toml::from_str(&text).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
-        if !config.nodes.contains_key(&config.node.to_string()) {
-            anyhow::bail!("{}: node {} is not in [nodes]", path.display(), config.node);
+        if let Some(fault) = config.fault() {
+            anyhow::bail!("{}: {fault}", path.display());
         }
         if let Some(vcenter) = &mut config.vcenter {
             vcenter.check().map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
@@ -115,6 +139,34 @@ impl NodeConfig {
             vcenter.declared_wall_ms = since.map_or(0, |d| d.as_millis() as i64);
         }
         Ok(config)
+    }
+
+    /// What is wrong with the settings, as far as they show it by themselves.
+    fn fault(&self) -> Option<String> {
+        if self.cluster.is_empty() {
+            return Some("cluster is empty; `trivet init` makes an id".into());
+        }
+        if let Some(key) = self.nodes.keys().find(|k| k.parse::<u32>().map_or(true, |n| !(1..=254).contains(&n))) {
+            return Some(format!("[nodes]: {key:?} is no number from 1 to 254"));
+        }
+        if !self.nodes.contains_key(&self.node.to_string()) {
+            return Some(format!("node {} is not in [nodes]", self.node));
+        }
+        let mut seen = BTreeMap::new();
+        for (node, address) in &self.nodes {
+            if let Some(other) = seen.insert(address, node) {
+                return Some(format!("[nodes]: {other} and {node} have the same address {address}"));
+            }
+        }
+        if let Some(address) = self.datastore_addresses.iter().find(|a| seen.contains_key(a)) {
+            return Some(format!(
+                "datastore_addresses: {address} is a node's address; a virtual IP is an address of its own"
+            ));
+        }
+        let p = &self.ports;
+        let ports = [p.client, p.quorum, p.election, p.nfs, p.console, p.control, p.data];
+        let twice = (1..ports.len()).find(|i| ports[..*i].contains(&ports[*i]));
+        twice.map(|i| format!("[ports]: {} is used twice", ports[i]))
     }
 
     pub fn key(&self) -> anyhow::Result<Vec<u8>> {

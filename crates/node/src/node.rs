@@ -31,6 +31,7 @@ pub const STEP_DOWN_LIMIT: Duration = Duration::from_millis(trivet_coordination:
 /// Starts the roles and serves until `stop` is over; then a leader hands over before it returns.
 pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let has = |r: Role| roles.contains(&r);
+    let starting = crate::service_manager::starting();
     let limit = trivet_disk::open_files::raise_limit();
     tracing::info!(limit, "files that may be open");
     let _locks = crate::folder::claim(&config, &roles)?;
@@ -117,9 +118,12 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
     // Of two processes of one node the one with the data has the console's port, the other the next.
     let console_port = if data { config.ports.console } else { config.ports.console + 1 };
     let (coordination, gateway) = (sources.coordination.clone(), sources.gateway.clone());
+    let (metad, chunk) = (sources.metad.clone(), sources.chunk.clone());
     status::serve(config.address(config.node, console_port), Arc::new(sources))?;
     tracing::info!(node = config.node, ?roles, "node is running");
+    starting.serving(coordination.clone(), metad, chunk);
     stop.await;
+    crate::service_manager::stopping();
     if let Some(gateway) = gateway {
         gateway.stop().await;
     }
