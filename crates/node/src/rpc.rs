@@ -1,8 +1,10 @@
 //! Connections between nodes: length-prefixed frames with a checksum, calls and answers by number.
 //!
-//! Each side proves that it knows the cluster's key before anything else is read; the version, the
-//! cluster's id and the incarnation are exchanged first, and a newer or another one is refused.
+//! Every connection is mutual TLS 1.3 with the key pair that all nodes derive from the cluster's key (`tls`), so nobody
+//! without that key is read from. Inside, each side proves the key once more, and versions, the cluster's id and its
+//! incarnation are exchanged: nodes that have no version in common, or belong to another cluster, refuse each other.
 
+use crate::tls::Tls;
 use bytes::{Buf, Bytes, BytesMut};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -16,8 +18,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 pub use trivet_storage::replication::owner::NoAnswer;
 
-/// Of what connections between nodes carry; bodies have no other.
-const VERSION: u32 = 2;
+/// Newest version of what connections between nodes carry; bodies have no other. Both sides use the lower maximum.
+const VERSION: u32 = 3;
+/// Oldest version that this program still speaks.
+const VERSION_MIN: u32 = 3;
 /// Longest frame: an answer to SEAL may carry a window of 16 MiB, a snapshot of metad more.
 const FRAME_BYTES_MAX: usize = 256 << 20;
 /// Who calls gives up earlier: a process that is stopped still has its connections accepted.
@@ -56,6 +60,9 @@ struct Hello {
     nonce: Vec<u8>,
     #[prost(bytes = "vec", tag = "5")]
     proof: Vec<u8>,
+    /// Oldest version that the sender speaks; 0: only `version`.
+    #[prost(uint32, tag = "6")]
+    version_min: u32,
 }
 
 fn proof(key: &[u8], side: &str, a: &[u8], b: &[u8]) -> Vec<u8> {
@@ -72,13 +79,14 @@ pub fn random<const N: usize>() -> [u8; N] {
     out
 }
 
-async fn send_message(stream: &mut TcpStream, message: &impl prost::Message) -> std::io::Result<()> {
+async fn send_message(stream: &mut (impl AsyncWriteExt + Unpin), message: &impl prost::Message) -> std::io::Result<()> {
     let body = message.encode_to_vec();
     stream.write_all(&(body.len() as u32).to_be_bytes()).await?;
-    stream.write_all(&body).await
+    stream.write_all(&body).await?;
+    stream.flush().await
 }
 
-async fn receive_hello(stream: &mut TcpStream) -> std::io::Result<Hello> {
+async fn receive_hello(stream: &mut (impl AsyncReadExt + Unpin)) -> std::io::Result<Hello> {
     let n = stream.read_u32().await? as usize;
     if n > 4096 {
         return Err(std::io::Error::other("no greeting of this protocol"));
@@ -89,6 +97,11 @@ async fn receive_hello(stream: &mut TcpStream) -> std::io::Result<Hello> {
 }
 
 impl Identity {
+    /// TLS of this identity's cluster.
+    fn tls(&self) -> Tls {
+        Tls::of_cluster(&self.key).expect("a seed of 32 bytes is an Ed25519 key")
+    }
+
     fn hello(&self, nonce: &[u8], proof: Vec<u8>) -> Hello {
         Hello {
             version: VERSION,
@@ -96,12 +109,15 @@ impl Identity {
             incarnation: self.incarnation,
             nonce: nonce.to_vec(),
             proof,
+            version_min: VERSION_MIN,
         }
     }
     fn check(&self, other: &Hello) -> std::io::Result<()> {
-        if other.version > VERSION {
+        let other_min = if other.version_min == 0 { other.version } else { other.version_min };
+        if other_min > VERSION || other.version < VERSION_MIN {
+            let older = if other_min > VERSION { "this node" } else { "the peer" };
             return Err(std::io::Error::other(format!(
-                "the peer speaks version {}, this program {VERSION}: upgrade it",
+                "the peer speaks versions {other_min} to {}, this node {VERSION_MIN} to {VERSION}: upgrade {older}",
                 other.version
             )));
         }
@@ -111,7 +127,7 @@ impl Identity {
         Ok(())
     }
 
-    async fn greet(&self, stream: &mut TcpStream) -> std::io::Result<()> {
+    async fn greet(&self, stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin)) -> std::io::Result<()> {
         let nonce = random::<32>();
         send_message(stream, &self.hello(&nonce, Vec::new())).await?;
         let theirs = receive_hello(stream).await?;
@@ -123,7 +139,7 @@ impl Identity {
         send_message(stream, &self.hello(&nonce, mine)).await
     }
 
-    async fn welcome(&self, stream: &mut TcpStream) -> std::io::Result<()> {
+    async fn welcome(&self, stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin)) -> std::io::Result<()> {
         let theirs = receive_hello(stream).await?;
         self.check(&theirs)?;
         let nonce = random::<32>();
@@ -192,7 +208,8 @@ async fn write_queue(mut writer: impl AsyncWriteExt + Unpin, mut queue: mpsc::Un
     while queue.recv_many(&mut batch, 64).await > 0 {
         gathered.clear();
         batch.drain(..).for_each(|b| gathered.extend_from_slice(&b));
-        if writer.write_all(&gathered).await.is_err() {
+        // TLS keeps what does not fill a record until it is flushed.
+        if writer.write_all(&gathered).await.is_err() || writer.flush().await.is_err() {
             return;
         }
     }
@@ -306,18 +323,30 @@ fn fail_all(waiting: &Mutex<Waiting>, why: NoAnswer, since: Instant) {
     calls.into_values().for_each(|done| done(Err(why)));
 }
 
+/// TLS, then the exchange of versions and identities.
+async fn secured(
+    tls: &Tls,
+    identity: &Identity,
+    stream: TcpStream,
+) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let mut stream = tls.connect(stream).await?;
+    identity.greet(&mut stream).await?;
+    Ok(stream)
+}
+
 async fn keep_connection(
     address: SocketAddr,
     identity: Arc<Identity>,
     mut calls: mpsc::UnboundedReceiver<(u64, Vec<u8>)>,
     waiting: Arc<Mutex<Waiting>>,
 ) {
+    let tls = identity.tls();
     let mut last_failure = None;
     while let Some((_, first)) = calls.recv().await {
         let began = Instant::now();
         waiting.lock().expect("nobody panics with it").connecting = last_failure;
         let connected = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await;
-        let mut stream = match connected {
+        let stream = match connected {
             Ok(Ok(stream)) => stream,
             failed => {
                 let refused = matches!(failed, Ok(Err(e)) if e.kind() == std::io::ErrorKind::ConnectionRefused);
@@ -329,8 +358,8 @@ async fn keep_connection(
             }
         };
         let _ = stream.set_nodelay(true);
-        let greeted = tokio::time::timeout(GREET_LIMIT, identity.greet(&mut stream)).await;
-        if !matches!(greeted, Ok(Ok(()))) {
+        let greeted = tokio::time::timeout(GREET_LIMIT, secured(&tls, &identity, stream)).await;
+        let Ok(Ok(stream)) = greeted else {
             if let Ok(Err(e)) = greeted {
                 tracing::debug!(%address, error = %e, "cannot greet a node");
             }
@@ -338,12 +367,12 @@ async fn keep_connection(
             while calls.try_recv().is_ok() {}
             fail_all(&waiting, NoAnswer::Broken, began);
             continue;
-        }
+        };
         // What ends a connection that was made is a breakage.
         last_failure = Some(NoAnswer::Broken);
         waiting.lock().expect("nobody panics with it").is_up();
         let heard = Mutex::new(Instant::now());
-        let (mut reader, writer) = stream.into_split();
+        let (mut reader, writer) = tokio::io::split(stream);
         let (out, queue) = mpsc::unbounded_channel();
         let _ = out.send(first);
         let forward = async {
@@ -442,15 +471,16 @@ pub type Handler = Arc<dyn Fn(u8, Bytes, Responder) + Send + Sync>;
 
 /// Serves calls of nodes that know the key.
 pub fn serve(listener: TcpListener, identity: Arc<Identity>, handler: Handler) {
+    let tls = identity.tls();
     tokio::spawn(async move {
         loop {
             let Ok((stream, from)) = listener.accept().await else {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            let (identity, handler) = (identity.clone(), handler.clone());
+            let (tls, identity, handler) = (tls.clone(), identity.clone(), handler.clone());
             tokio::spawn(async move {
-                if let Err(e) = serve_one(stream, &identity, handler).await {
+                if let Err(e) = serve_one(stream, &tls, &identity, handler).await {
                     tracing::debug!(%from, error = %e, "a connection between nodes ended");
                 }
             });
@@ -458,10 +488,15 @@ pub fn serve(listener: TcpListener, identity: Arc<Identity>, handler: Handler) {
     });
 }
 
-async fn serve_one(mut stream: TcpStream, identity: &Identity, handler: Handler) -> std::io::Result<()> {
+async fn serve_one(stream: TcpStream, tls: &Tls, identity: &Identity, handler: Handler) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    tokio::time::timeout(HANDSHAKE_LIMIT, identity.welcome(&mut stream)).await??;
-    let (mut reader, writer) = stream.into_split();
+    let welcomed = async {
+        let mut stream = tls.accept(stream).await?;
+        identity.welcome(&mut stream).await?;
+        Ok::<_, std::io::Error>(stream)
+    };
+    let stream = tokio::time::timeout(HANDSHAKE_LIMIT, welcomed).await??;
+    let (mut reader, writer) = tokio::io::split(stream);
     let (out, queue) = mpsc::unbounded_channel();
     let read = async {
         let mut buffer = BytesMut::with_capacity(64 << 10);
@@ -523,7 +558,8 @@ mod tests {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = Client::new(silent.local_addr().unwrap(), identity(1, "c"));
         tokio::spawn(async move {
-            let (mut stream, _) = silent.accept().await.unwrap();
+            let (stream, _) = silent.accept().await.unwrap();
+            let mut stream = identity(1, "c").tls().accept(stream).await.unwrap();
             identity(1, "c").welcome(&mut stream).await.unwrap();
             std::future::pending::<()>().await
         });
@@ -532,13 +568,81 @@ mod tests {
         assert!(asked.elapsed() < 60 * SILENCE_LIMIT && client.down_ms() >= SILENCE_LIMIT.as_millis() as u64);
     }
 
+    #[tokio::test]
+    async fn what_travels_between_nodes_shows_nothing_of_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (inner, outer) = (listener.local_addr().unwrap(), relay.local_addr().unwrap());
+        serve(listener, identity(1, "c"), Arc::new(|_, _, r: Responder| r.answer(&Empty {})));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let record = seen.clone();
+        tokio::spawn(async move {
+            let (near, _) = relay.accept().await.unwrap();
+            let far = TcpStream::connect(inner).await.unwrap();
+            let ((mut a, mut b), (mut c, mut d)) = (near.into_split(), far.into_split());
+            tokio::spawn(async move { tokio::io::copy(&mut c, &mut b).await });
+            let mut buffer = [0; 4096];
+            while let Ok(n @ 1..) = a.read(&mut buffer).await {
+                record.lock().unwrap().extend_from_slice(&buffer[..n]);
+                d.write_all(&buffer[..n]).await.unwrap();
+            }
+        });
+        let secret = b"sixteen bytes of a virtual disk!";
+        let client = Client::new(outer, identity(1, "c"));
+        assert!(client.ask(1, secret, Duration::from_secs(5)).await.is_ok());
+        let seen = seen.lock().unwrap();
+        assert!(seen.len() > secret.len() && !seen.windows(16).any(|w| w == &secret[..16]));
+    }
+
+    #[tokio::test]
+    async fn a_recorded_connection_that_is_played_again_is_not_answered() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let calls = Arc::new(AtomicU64::new(0));
+        let counted = calls.clone();
+        let handler: Handler = Arc::new(move |_, _, r: Responder| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            r.answer(&Empty {});
+        });
+        serve(listener, identity(1, "c"), handler);
+        let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let outer = relay.local_addr().unwrap();
+        let recorded = tokio::spawn(async move {
+            let (near, _) = relay.accept().await.unwrap();
+            let far = TcpStream::connect(address).await.unwrap();
+            let ((mut a, mut b), (mut c, mut d)) = (near.into_split(), far.into_split());
+            tokio::spawn(async move { tokio::io::copy(&mut c, &mut b).await });
+            let (mut record, mut buffer) = (Vec::new(), [0; 4096]);
+            while let Ok(Ok(n @ 1..)) = tokio::time::timeout(Duration::from_secs(1), a.read(&mut buffer)).await {
+                record.extend_from_slice(&buffer[..n]);
+                d.write_all(&buffer[..n]).await.unwrap();
+            }
+            record
+        });
+        let client = Client::new(outer, identity(1, "c"));
+        assert!(client.ask(1, b"x", Duration::from_secs(5)).await.is_ok());
+        drop(client);
+        let record = recorded.await.unwrap();
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+        let mut again = TcpStream::connect(address).await.unwrap();
+        again.write_all(&record).await.unwrap();
+        let mut rest = Vec::new();
+        let _ = tokio::time::timeout(2 * HANDSHAKE_LIMIT, again.read_to_end(&mut rest)).await;
+        assert_eq!(calls.load(Ordering::Relaxed), 1, "the recorded call was carried out again");
+    }
+
     #[test]
-    fn a_newer_peer_is_refused_with_the_reason() {
+    fn peers_without_a_version_in_common_refuse_each_other_with_the_reason() {
         let me = identity(1, "c");
         let mut hello = me.hello(&[0; 32], Vec::new());
         assert!(me.check(&hello).is_ok());
-        hello.version = VERSION + 1;
-        assert!(me.check(&hello).unwrap_err().to_string().contains("upgrade it"));
+        (hello.version, hello.version_min) = (VERSION + 2, VERSION + 1);
+        assert!(me.check(&hello).unwrap_err().to_string().contains("upgrade this node"));
+        (hello.version, hello.version_min) = (VERSION_MIN - 1, 0);
+        assert!(me.check(&hello).unwrap_err().to_string().contains("upgrade the peer"));
+        // A newer peer that still speaks our version is met in it: nodes are upgraded one after the other.
+        (hello.version, hello.version_min) = (VERSION + 5, VERSION);
+        assert!(me.check(&hello).is_ok());
     }
 
     #[test]
