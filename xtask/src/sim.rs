@@ -55,6 +55,9 @@ pub struct Args {
     /// Replication only: clients change the file's size, too
     #[arg(long)]
     sizes: bool,
+    /// Replication only: large extents, written full and then mostly idle
+    #[arg(long)]
+    filled: bool,
     /// Run each seed twice and compare
     #[arg(long)]
     twice: bool,
@@ -328,6 +331,7 @@ fn run_replication(args: &Args) -> anyhow::Result<()> {
         clients: 4,
         minutes: args.minutes,
         sizes: args.sizes,
+        filled: args.filled,
         bug: None,
         trace,
     };

@@ -4,10 +4,13 @@ use trivet_sim::replication::{run, Options, Report};
 use trivet_storage::replication::Bug;
 
 fn options(seed: u64, minutes: u64, bug: Option<Bug>) -> Options {
-    Options { seed, clients: 4, minutes, sizes: false, bug, trace: false }
+    Options { seed, clients: 4, minutes, sizes: false, filled: false, bug, trace: false }
 }
 fn with_sizes(seed: u64, minutes: u64, bug: Option<Bug>) -> Options {
     Options { sizes: true, ..options(seed, minutes, bug) }
+}
+fn filled(seed: u64, minutes: u64, bug: Option<Bug>) -> Options {
+    Options { filled: true, clients: 2, ..options(seed, minutes, bug) }
 }
 
 #[test]
@@ -51,6 +54,23 @@ fn a_file_whose_size_changes_stays_one_file() {
     assert!(changes > 1_000, "{changes}");
 }
 
+/// An idle extent with many times the bytes of its window is resynced, and no member ever keeps or answers more than the
+/// limit. Before 2026-11-29 the joiner kept every block of the resync.
+#[test]
+fn resync_of_an_idle_and_full_extent_ends_within_the_limits_on_its_records() {
+    let mut promotions = 0;
+    for seed in 1..=8 {
+        let report = run(filled(seed, 3, None));
+        assert_eq!(
+            report.violations,
+            Vec::<String>::new(),
+            "replay: cargo xtask sim --core replication --filled --minutes 3 --seed {seed}"
+        );
+        promotions += report.promotions;
+    }
+    assert!(promotions > 8, "{promotions}");
+}
+
 /// The first seed that shows the planted mistake.
 fn found(bug: Bug) -> Option<u64> {
     (1..=300).find(|seed| !run(options(*seed, 4, Some(bug))).violations.is_empty())
@@ -77,6 +97,17 @@ fn a_write_acknowledged_by_one_member_is_found() {
 #[test]
 fn a_member_promoted_before_it_has_everything_is_found() {
     assert!(found(Bug::PromoteEarly).is_some());
+}
+
+#[test]
+fn ids_of_writes_in_flight_told_to_a_joiner_are_found() {
+    assert!(found(Bug::TellIdsInFlight).is_some());
+}
+
+#[test]
+fn a_promotion_that_makes_the_source_look_as_if_it_lost_data_is_found() {
+    let found = (1..=100).find(|seed| !run(filled(*seed, 3, Some(Bug::PromoteWithoutRecord))).violations.is_empty());
+    assert!(found.is_some());
 }
 
 #[test]

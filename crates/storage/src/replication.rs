@@ -4,6 +4,7 @@
 //! phase: `owner/opening` seals, rolls forward and activates, `owner/io` reads and writes,
 //! `owner/repair` removes and joins members, `owner/sizes` truncates and reports sizes.
 
+pub mod image;
 pub mod owner;
 pub mod replica;
 
@@ -15,6 +16,10 @@ pub struct Geometry {
     pub push_bytes: u64,
     /// Files below this size get no extents in reserve: most files are no virtual disks.
     pub reserve_from_bytes: u64,
+    /// Bytes of an extent's records above its committed position; later writes wait while there are more.
+    pub window_bytes: usize,
+    /// Bytes of one record of a client's write, at most.
+    pub record_bytes_max: usize,
 }
 
 impl Geometry {
@@ -22,7 +27,15 @@ impl Geometry {
         extent_bytes: crate::metadata::state::EXTENT_BYTES,
         push_bytes: 1 << 20,
         reserve_from_bytes: 1 << 20,
+        window_bytes: 16 << 20,
+        record_bytes_max: 1 << 20,
     };
+
+    /// Bytes of records that a member keeps above its committed position, and returns to a SEAL, at most: those that
+    /// an owner lets wait, the one that went beyond that limit, and the blocks of a resync under way.
+    pub const fn member_bytes_max(&self) -> usize {
+        self.window_bytes + self.record_bytes_max + owner::PUSHES_MAX * self.push_bytes as usize
+    }
 }
 
 /// Mistakes that the simulator must find.
@@ -41,4 +54,8 @@ pub enum Bug {
     TruncateByLateSize,
     /// A truncate drops the ids of the writes that it drops.
     DropIds,
+    /// A joiner is told the ids of writes in flight, too (rule R42).
+    TellIdsInFlight,
+    /// A joiner is promoted without a record to all members: its committed position is above what the others have.
+    PromoteWithoutRecord,
 }

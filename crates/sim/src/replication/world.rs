@@ -18,11 +18,18 @@ use trivet_storage::replication::replica::{ChunkServer, Effect as DiskEffect, Jo
 use trivet_storage::replication::{Bug, Geometry};
 
 const BLOCK: u64 = 4096;
-const BLOCKS_PER_EXTENT: u64 = 4;
-const GEOMETRY: Geometry =
-    Geometry { extent_bytes: BLOCK * BLOCKS_PER_EXTENT, push_bytes: BLOCK, reserve_from_bytes: BLOCK };
-/// Blocks that clients use: three extents and a reserve behind them.
-const BLOCKS: u64 = 10;
+/// Small extents: clients use three of them, and a reserve is allocated after those.
+const SMALL: Geometry = Geometry {
+    extent_bytes: BLOCK * 4,
+    push_bytes: BLOCK,
+    reserve_from_bytes: BLOCK,
+    window_bytes: BLOCK as usize * 16,
+    record_bytes_max: BLOCK as usize,
+};
+const SMALL_BLOCKS: u64 = 10;
+/// Extents that hold many times what a member may keep above the committed position.
+const FILLED: Geometry = Geometry { extent_bytes: BLOCK * 64, window_bytes: BLOCK as usize * 4, ..SMALL };
+const FILLED_BLOCKS: u64 = 80;
 const CHUNKS: usize = 3;
 const GATEWAYS: usize = 3;
 /// After the last fault everything must be answered and repaired within this.
@@ -37,6 +44,8 @@ pub struct Options {
     pub minutes: u64,
     /// Clients cut the file off and make it longer, too, and metad gets some commands once more, late.
     pub sizes: bool,
+    /// Extents are large beside the limits on their records, are written full once, and are mostly idle from then on.
+    pub filled: bool,
     pub bug: Option<Bug>,
     pub trace: bool,
 }
@@ -82,6 +91,8 @@ enum Event {
     Thaw { gateway: usize },
     MetadBack,
     CutEnds { gateway: usize, chunk: usize },
+    CrashChunk { chunk: usize, until: u64 },
+    CrashGateway { gateway: usize, until: u64 },
 }
 
 /// One sending of an operation. It may arrive when the client has long had its answer to another.
@@ -151,6 +162,11 @@ struct World {
     chunks: Vec<Chunk>,
     gateways: Vec<Gateway>,
     clients: Vec<Client>,
+    geometry: Geometry,
+    /// Blocks that clients use.
+    blocks: u64,
+    /// Blocks that were written in order, to fill the file.
+    filled_to: u64,
     metad: State<MemoryKv>,
     metad_down: bool,
     file: u64,
@@ -158,6 +174,8 @@ struct World {
     next_boot: u64,
     next_instance: u64,
     cut: BTreeSet<(usize, usize)>,
+    /// Connections that break at every fourth message.
+    lossy: BTreeSet<(usize, usize)>,
     history: BTreeMap<u64, Vec<Operation>>,
     /// All of it, where the size changes.
     steps: Vec<Step>,
@@ -188,7 +206,8 @@ fn block_of(value: u64) -> Vec<u8> {
 
 impl World {
     fn new(options: Options) -> Self {
-        let mut metad = State::with_extents(MemoryKv::default(), GEOMETRY.extent_bytes);
+        let (geometry, blocks) = if options.filled { (FILLED, FILLED_BLOCKS) } else { (SMALL, SMALL_BLOCKS) };
+        let mut metad = State::with_extents(MemoryKv::default(), geometry.extent_bytes);
         let mut apply = |op: CommandOp| {
             let number = metad.applied() + 1;
             let entry = Entry {
@@ -212,6 +231,9 @@ impl World {
             chunks: Vec::new(),
             gateways: Vec::new(),
             clients: Vec::new(),
+            geometry,
+            blocks,
+            filled_to: 0,
             metad,
             metad_down: false,
             file,
@@ -219,6 +241,7 @@ impl World {
             next_boot: 1,
             next_instance: 0,
             cut: BTreeSet::new(),
+            lossy: BTreeSet::new(),
             history: BTreeMap::new(),
             steps: Vec::new(),
             size_floor: 0,
@@ -229,7 +252,7 @@ impl World {
         };
         for i in 0..CHUNKS {
             world.chunks.push(Chunk {
-                server: Some(ChunkServer::new(vec![i as u8 + 1; 16], GEOMETRY.extent_bytes, vec![])),
+                server: Some(ChunkServer::new(vec![i as u8 + 1; 16], geometry.extent_bytes, vec![])),
                 checkpoint: Vec::new(),
                 checkpoint_content: BTreeMap::new(),
                 journal: Vec::new(),
@@ -344,7 +367,15 @@ impl World {
                 }
             }
             Event::MetadBack => self.metad_down = false,
-            Event::CutEnds { gateway, chunk } => drop(self.cut.remove(&(gateway, chunk))),
+            Event::CutEnds { gateway, chunk } => {
+                self.cut.remove(&(gateway, chunk));
+                self.lossy.remove(&(gateway, chunk));
+            }
+            Event::CrashChunk { chunk, until } => {
+                self.crash_chunk(chunk);
+                self.at(until, Event::Restart { chunk });
+            }
+            Event::CrashGateway { gateway, until } => self.crash_gateway(gateway, until),
         }
     }
 
@@ -378,7 +409,8 @@ impl World {
                         }
                         continue;
                     }
-                    if self.now < self.faults_end && self.rng.chance(2) {
+                    let breaks = if self.lossy.contains(&(gateway, chunk)) { 25 } else { 2 };
+                    if self.now < self.faults_end && self.rng.chance(breaks) {
                         let soon = self.now + self.rng.range(1, 30);
                         self.at(soon, Event::ToGateway { gateway, boot, call, answer: Err(NoAnswer::Broken) });
                         if self.rng.chance(50) {
@@ -412,6 +444,10 @@ impl World {
             self.report.joins += owner.counters.joins;
             self.report.promotions += owner.counters.promotions;
             self.report.given_up += owner.counters.given_up;
+            if owner.counters.lost_data > 0 {
+                // No disk of this world loses what it has synced.
+                self.report.violations.push("a member was taken for one that lost data".into());
+            }
         }
         self.gateways[gateway].waiting.clear();
     }
@@ -470,7 +506,9 @@ impl World {
         }
         self.drop_owner(gateway);
         let now = self.now;
-        let Some(mut owner) = Owner::new(gateway as u32 + 1, GEOMETRY, reply, now, now * 1_000_000) else { return };
+        let Some(mut owner) = Owner::new(gateway as u32 + 1, self.geometry, reply, now, now * 1_000_000) else {
+            return;
+        };
         owner.plant(self.options.bug);
         self.report.leases += 1;
         self.trace(|| format!("gateway {} owns the file, lease {}", gateway + 1, owner.lease()));
@@ -520,6 +558,7 @@ impl World {
         }
         let grant = matches!(op, CommandOp::Grant(_)) && !gives_up;
         let reply = self.apply(op.clone());
+        self.break_a_promotion(gateway, &op, &reply);
         if self.options.sizes && !grant && self.rng.chance(3) {
             // The network had it twice: the other one arrives when all is over, and nobody waits for its answer.
             let late = self.now + self.rng.range(1, 3_000);
@@ -569,15 +608,16 @@ impl World {
     }
 
     fn disk_effects(&mut self, chunk: usize, effects: Vec<DiskEffect>) {
+        let extent_bytes = self.geometry.extent_bytes as usize;
         for effect in effects {
             let c = &mut self.chunks[chunk];
             match effect {
                 DiskEffect::Journal { seq, entry } => c.in_flight.push((seq, entry)),
-                DiskEffect::Apply { eid, record } => apply_record(&mut c.content, eid, &record),
-                DiskEffect::Wipe { eid } => drop(c.content.insert(eid, vec![0; GEOMETRY.extent_bytes as usize])),
+                DiskEffect::Apply { eid, record } => apply_record(&mut c.content, extent_bytes, eid, &record),
+                DiskEffect::Wipe { eid } => drop(c.content.insert(eid, vec![0; extent_bytes])),
                 DiskEffect::Remove { eid } => drop(c.content.remove(&eid)),
                 DiskEffect::Fetch { token, eid, offset, length } => {
-                    let whole = c.content.entry(eid).or_insert_with(|| vec![0; GEOMETRY.extent_bytes as usize]);
+                    let whole = c.content.entry(eid).or_insert_with(|| vec![0; extent_bytes]);
                     let data = Bytes::copy_from_slice(&whole[offset as usize..(offset + length) as usize]);
                     let result = ChunkResult::Data(Data { crc32c: crc32c::crc32c(&data), data });
                     self.answer(chunk, token, ChunkAnswer { result: Some(result) });
@@ -586,12 +626,27 @@ impl World {
             }
         }
         self.begin_sync(chunk);
+        let limit = self.geometry.member_bytes_max();
+        let held = |r: &Replica| r.window.iter().map(|w| w.data.len()).sum::<usize>();
+        let over = self.chunks[chunk].server.iter().flat_map(ChunkServer::replicas).find(|r| held(r) > limit);
+        if let Some(r) = over {
+            let what = format!("chunk {} keeps {} bytes of records of extent {}", chunk + 1, held(r), r.eid);
+            self.report.violations.push(format!("{what}, {limit} are allowed"));
+        }
     }
 
     fn answer(&mut self, chunk: usize, token: u64, answer: ChunkAnswer) {
         let Some(back) = self.chunks[chunk].waiting.remove(&token) else { return };
         if self.cut.contains(&(back.gateway, chunk)) {
             return;
+        }
+        if let Some(ChunkResult::Sealed(s)) = &answer.result {
+            let bytes: usize = s.records.iter().map(|r| r.data.len()).sum();
+            if bytes > self.geometry.member_bytes_max() {
+                self.report
+                    .violations
+                    .push(format!("chunk {} answers a SEAL with {bytes} bytes of records", chunk + 1));
+            }
         }
         let late = self.now < self.faults_end && self.rng.chance(1);
         let delay = self.rng.range(0, 4) + if late { self.rng.range(100, 3_000) } else { 0 };
@@ -655,6 +710,7 @@ impl World {
     }
 
     fn restart_chunk(&mut self, chunk: usize) {
+        let extent_bytes = self.geometry.extent_bytes as usize;
         let c = &mut self.chunks[chunk];
         if c.server.is_some() {
             return;
@@ -662,17 +718,17 @@ impl World {
         c.content = c.checkpoint_content.clone();
         for r in &c.checkpoint {
             for record in &r.window {
-                apply_record(&mut c.content, r.eid, record);
+                apply_record(&mut c.content, extent_bytes, r.eid, record);
             }
         }
-        let mut server = ChunkServer::new(vec![chunk as u8 + 1; 16], GEOMETRY.extent_bytes, c.checkpoint.clone());
+        let mut server = ChunkServer::new(vec![chunk as u8 + 1; 16], extent_bytes as u64, c.checkpoint.clone());
         let mut effects = Vec::new();
         for entry in &c.journal {
             server.replay(entry, &mut effects);
             for effect in effects.drain(..) {
                 match effect {
-                    DiskEffect::Apply { eid, record } => apply_record(&mut c.content, eid, &record),
-                    DiskEffect::Wipe { eid } => drop(c.content.insert(eid, vec![0; GEOMETRY.extent_bytes as usize])),
+                    DiskEffect::Apply { eid, record } => apply_record(&mut c.content, extent_bytes, eid, &record),
+                    DiskEffect::Wipe { eid } => drop(c.content.insert(eid, vec![0; extent_bytes])),
                     DiskEffect::Remove { eid } => drop(c.content.remove(&eid)),
                     _ => {}
                 }
@@ -722,8 +778,9 @@ impl World {
 
     /// Nothing is open: all copies that count are the same, byte by byte.
     fn compare_copies(&mut self) {
+        let extent_bytes = self.geometry.extent_bytes as usize;
         for cfg in self.metad.extents(self.file) {
-            let zeros = vec![0; GEOMETRY.extent_bytes as usize];
+            let zeros = vec![0; extent_bytes];
             let copies: Vec<&Vec<u8>> = cfg
                 .replicas
                 .iter()
@@ -740,8 +797,8 @@ fn replica_ref(chunk: usize) -> ReplicaRef {
     ReplicaRef { node: chunk as u32 + 1, id: vec![chunk as u8 + 1; 16], address: String::new() }
 }
 
-fn apply_record(content: &mut BTreeMap<u64, Vec<u8>>, eid: u64, record: &Record) {
-    let whole = content.entry(eid).or_insert_with(|| vec![0; GEOMETRY.extent_bytes as usize]);
+fn apply_record(content: &mut BTreeMap<u64, Vec<u8>>, extent_bytes: usize, eid: u64, record: &Record) {
+    let whole = content.entry(eid).or_insert_with(|| vec![0; extent_bytes]);
     for (range, data) in record.pieces() {
         let to = &mut whole[range.offset as usize..(range.offset + range.length) as usize];
         match data {

@@ -15,7 +15,7 @@ mod sizes;
 use super::{Bug, Geometry};
 use crate::messages::*;
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A member that has not answered for this long has failed.
 const SILENT_MS: u64 = 2_000;
@@ -29,10 +29,9 @@ const GIVE_UP_MS: u64 = 1_000;
 const METAD_HEARD_MS: u64 = 1_000;
 /// Pause before a call is sent again.
 const RESEND_MS: u64 = 50;
-/// Open writes of one extent: as much as a SEAL may have to return.
+/// Records of one extent above its committed position, as many as a SEAL may have to return; later writes wait. Their
+/// bytes: `Geometry::window_bytes`.
 const WINDOW_RECORDS_MAX: usize = 1_024;
-/// Bytes of those open writes; later writes wait.
-const WINDOW_BYTES_MAX: usize = 16 << 20;
 /// Ids of finished writes that are remembered for retries.
 const DONE_KEPT: usize = 4_096;
 /// Ids of finished changes of size.
@@ -41,6 +40,8 @@ const SIZES_KEPT: usize = 256;
 const IDS_MOVED_MAX: usize = 512;
 /// Extents that are ready beyond the last one in use.
 pub const RESERVED: u64 = 2;
+/// Blocks of an extent's resync that are read, or that the joiner has to keep; later blocks wait.
+pub const PUSHES_MAX: usize = 4;
 
 /// An operation of a client. Offsets and lengths in bytes; a read or write is at most 1 MiB long.
 #[derive(Debug, Clone, PartialEq)]
@@ -159,6 +160,8 @@ pub struct Counters {
     /// Leases given back.
     pub given_up: u64,
     pub fetched_again: u64,
+    /// Members that a SEAL found to lack acknowledged data.
+    pub lost_data: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -241,6 +244,8 @@ enum Work {
     },
     /// A block of a join, exclusive while it is copied.
     Push,
+    /// Ids of done writes for the joiner, in a record to all members.
+    JoinIds(Vec<OpId>),
     /// Ids of writes in extents that are about to be dropped.
     Ids(Vec<OpId>),
     /// Nothing but the proof that this owner's view of size and holes is current.
@@ -266,10 +271,16 @@ struct Extent {
     next_seq: u64,
     /// The epoch that `next_seq` counts in: a second SEAL round of one epoch goes on counting.
     seq_epoch: u64,
+    /// The committed position: the newest record to all members such that it and everything before it is acknowledged by
+    /// all it was addressed to. Blocks of a resync go to the joiner alone and never move it by themselves: the other
+    /// members do not have those positions, and would be taken for members that lost data (rules R8 and R36).
     stable: Pos,
     told_stable: Pos,
+    told_joiner: Pos,
     in_flight: BTreeMap<u64, InFlight>,
-    in_flight_bytes: usize,
+    /// Records to all members above the committed position, in flight or not, with their bytes.
+    above: BTreeMap<u64, usize>,
+    above_bytes: usize,
     /// Writes of an older epoch that go out first under the new one.
     held: Vec<(u64, Record)>,
     locks: Vec<Lock>,
@@ -285,7 +296,7 @@ struct Extent {
     /// metad has been asked for a member that joins, and has not answered.
     joins_asked: bool,
     /// Ids of writes whose part in this extent is done: a retry is not carried out again.
-    done: HashSet<OpId>,
+    done: BTreeSet<OpId>,
     done_order: VecDeque<OpId>,
     /// Members that failed since the extent was last active.
     unusable: BTreeMap<Vec<u8>, u64>,
@@ -293,13 +304,16 @@ struct Extent {
     held_since: Option<u64>,
 }
 
+#[derive(Default)]
 struct Join {
     next: u64,
     pushing: BTreeMap<u64, u64>,
-    /// Places of blocks that are on their way to the joiner.
+    /// Positions of blocks that are on their way to the joiner.
     open: BTreeMap<u64, u64>,
-    /// The ids of done writes are on their way to the joiner: it has to know them before it counts.
-    ids_told: bool,
+    /// Positions of blocks above the joiner's committed position: what it has to keep.
+    above: BTreeSet<u64>,
+    /// The part that tells the joiner the ids of done writes: it has to know them before it counts.
+    ids_part: Option<u64>,
     /// It has everything, and only metad has to be told.
     complete: bool,
 }
@@ -313,8 +327,10 @@ impl Extent {
             seq_epoch: 0,
             stable: Pos::default(),
             told_stable: Pos::default(),
+            told_joiner: Pos::default(),
             in_flight: BTreeMap::new(),
-            in_flight_bytes: 0,
+            above: BTreeMap::new(),
+            above_bytes: 0,
             held: Vec::new(),
             locks: Vec::new(),
             waiting: VecDeque::new(),
@@ -326,7 +342,7 @@ impl Extent {
             join: None,
             join_tried_at: 0,
             joins_asked: false,
-            done: HashSet::new(),
+            done: BTreeSet::new(),
             done_order: VecDeque::new(),
             unusable: BTreeMap::new(),
             held_since: None,
@@ -341,12 +357,26 @@ impl Extent {
             }
         }
     }
-    /// Everything up to here is acknowledged by all. A block on its way to a joiner has a place as well:
-    /// a joiner drops what is not above `stable`.
-    fn acknowledged_below(&self) -> u64 {
+    /// The committed position for the joiner, which gets blocks of the resync besides: everything up to here is
+    /// acknowledged by all it was addressed to. What the joiner has acknowledged leaves its window by this.
+    fn stable_of_joiner(&self) -> Pos {
         let write = self.in_flight.keys().next().copied();
         let push = self.join.as_ref().and_then(|j| j.open.values().min().copied());
-        [write, push].into_iter().flatten().min().map_or(self.next_seq - 1, |first| first - 1)
+        let seq = [write, push].into_iter().flatten().min().map_or(self.next_seq - 1, |first| first - 1);
+        Pos { seq, ..self.stable }
+    }
+    /// Moves the committed position after an acknowledgement. It does not pass a block on its way to the joiner, which
+    /// would drop that block as an old one.
+    fn settle(&mut self) {
+        let below = self.stable_of_joiner().seq;
+        let rest = self.above.split_off(&(below + 1));
+        if let Some((seq, _)) = std::mem::replace(&mut self.above, rest).pop_last() {
+            self.stable = self.stable.max(Pos { seq, ..self.stable });
+        }
+        self.above_bytes = self.above.values().sum();
+        if let Some(join) = &mut self.join {
+            join.above.retain(|seq| *seq > below);
+        }
     }
     /// Everybody who must acknowledge a write.
     fn members(&self) -> impl Iterator<Item = &ReplicaRef> {
@@ -375,11 +405,11 @@ pub struct Owner {
     /// Operations that wait for the file to open, or for a truncate to end.
     queue: VecDeque<(u64, Op)>,
     truncate: Option<sizes::Truncating>,
-    by_id: HashMap<OpId, u64>,
+    by_id: BTreeMap<OpId, u64>,
     /// Changes of size under way and finished, for retries.
-    sizes_open: HashMap<OpId, (u64, Vec<u64>)>,
+    sizes_open: BTreeMap<OpId, (u64, Vec<u64>)>,
     sizes_done: VecDeque<OpId>,
-    floors: HashMap<String, u64>,
+    floors: BTreeMap<String, u64>,
     allocating: BTreeSet<u64>,
     unallocated: BTreeMap<u64, Vec<u64>>,
     calls: BTreeMap<u64, Call>,
@@ -437,8 +467,8 @@ impl Owner {
             parts: BTreeMap::new(),
             queue: VecDeque::new(),
             truncate: None,
-            by_id: HashMap::new(),
-            sizes_open: HashMap::new(),
+            by_id: BTreeMap::new(),
+            sizes_open: BTreeMap::new(),
             sizes_done: inode.sizes_set.into(),
             floors: granted.bindings.into_iter().map(|b| (b.address, b.version)).collect(),
             allocating: BTreeSet::new(),
@@ -790,20 +820,24 @@ impl Owner {
 
     /// An idle extent's members learn what is acknowledged by all, which shortens the next SEAL.
     fn tell_stable(&mut self) {
-        let idle: Vec<u64> = self
-            .extents
-            .iter()
-            .filter(|(_, e)| e.phase == Phase::Active && e.in_flight.is_empty() && e.stable > e.told_stable)
-            .map(|(i, _)| *i)
-            .collect();
-        for index in idle {
-            let e = self.extents.get_mut(&index).expect("listed");
-            e.told_stable = e.stable;
-            let stable = e.stable;
-            let members: Vec<_> = e.members().cloned().collect();
-            for m in members {
-                self.send(index, &m, About::Stable, ChunkOp::Stable(stable));
+        let mut due: Vec<(u64, ReplicaRef, Pos)> = Vec::new();
+        for (index, e) in &mut self.extents {
+            if e.phase != Phase::Active || !e.in_flight.is_empty() {
+                continue;
             }
+            if e.stable > e.told_stable {
+                e.told_stable = e.stable;
+                due.extend(e.cfg.replicas.iter().map(|m| (*index, m.clone(), e.stable)));
+            }
+            let of_joiner = e.stable_of_joiner();
+            let pushes = e.join.as_ref().is_some_and(|j| !j.open.is_empty());
+            if let (Some(joiner), true) = (&e.cfg.joining, of_joiner > e.told_joiner && !pushes) {
+                e.told_joiner = of_joiner;
+                due.push((*index, joiner.clone(), of_joiner));
+            }
+        }
+        for (index, member, stable) in due {
+            self.send(index, &member, About::Stable, ChunkOp::Stable(stable));
         }
     }
 }
@@ -812,14 +846,35 @@ impl Owner {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_came_in_over_an_older_binding_is_not_carried_out() {
-        let granted = Reply {
+    fn granted() -> Reply {
+        Reply {
             inode: Some(Inode { attr: Attr { kind: 1, ..Default::default() }, ..Default::default() }),
             bindings: vec![Binding { address: "a".into(), version: 3, ..Default::default() }],
             ..Default::default()
+        }
+    }
+
+    #[test]
+    fn retries_of_changes_of_size_are_answered_in_the_same_order_in_every_run() {
+        let run = || {
+            let mut owner = Owner::new(1, Geometry::STANDARD, granted(), 0, 0).expect("granted");
+            let mut out = Vec::new();
+            for token in 1..=40 {
+                let op = Op::SetSize { size: 0, id: OpId { high: token % 20, low: 7 } };
+                owner.handle(0, 0, Input::Op { token, op, stamp: None }, &mut out);
+            }
+            owner.ask_metad(MetaAbout::Size, CommandOp::Size(Size::default()));
+            owner.handle(0, 0, Input::Meta { call: 1, reply: Reply { status: 70, ..Default::default() } }, &mut out);
+            out
         };
-        let mut owner = Owner::new(1, Geometry::STANDARD, granted, 0, 0).expect("granted");
+        let first = run();
+        assert_eq!(first.iter().filter(|e| matches!(e, Effect::Done { .. })).count(), 40);
+        assert!((0..4).all(|_| run() == first));
+    }
+
+    #[test]
+    fn what_came_in_over_an_older_binding_is_not_carried_out() {
+        let mut owner = Owner::new(1, Geometry::STANDARD, granted(), 0, 0).expect("granted");
         let mut late = |version| {
             let stamp = Some(Stamp { address: "a".into(), version });
             let mut out = Vec::new();

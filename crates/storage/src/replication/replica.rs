@@ -347,7 +347,8 @@ impl ChunkServer {
                     // A later SEAL may have been accepted meanwhile; then this one is void.
                     if (r.promise_epoch, r.promise_lease) == (s.epoch, s.lease) {
                         ChunkResult::Sealed(Sealed {
-                            records: r.window.clone(),
+                            // A joiner's records are in no union: it is filled from the others (rule R7).
+                            records: if r.joining { Vec::new() } else { r.window.clone() },
                             stable: r.stable,
                             top: r.top,
                             ops: r.ops.clone(),

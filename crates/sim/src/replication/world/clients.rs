@@ -24,7 +24,8 @@ impl World {
         if self.now > self.faults_end + SETTLE_MS - 5_000 && self.clients[client].op.is_none() {
             return;
         }
-        let pause = self.rng.range(3, 60);
+        let idle = self.options.filled && self.filled_to >= self.blocks;
+        let pause = if idle { self.rng.range(500, 15_000) } else { self.rng.range(3, 60) };
         self.at(self.now + pause, Event::Client { client });
         if self.clients[client].op.is_none() {
             self.new_operation(client);
@@ -59,9 +60,12 @@ impl World {
     }
 
     pub(super) fn new_operation(&mut self, client: usize) {
-        let block = self.rng.range(0, BLOCKS);
+        let (mut block, mut kind) = (self.rng.range(0, self.blocks), self.rng.range(0, 10));
+        if self.options.filled && self.filled_to < self.blocks {
+            (block, kind) = (self.filled_to, 0);
+            self.filled_to += 1;
+        }
         let value = self.next_value;
-        let kind = self.rng.range(0, 10);
         let sizes = self.options.sizes;
         let c = &mut self.clients[client];
         c.serial += 1;

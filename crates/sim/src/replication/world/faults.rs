@@ -12,7 +12,11 @@ impl World {
         self.at(next, Event::Break);
         let until = self.now + self.rng.range(50, 6_000);
         let (chunk, gateway) = (self.rng.index(CHUNKS), self.rng.index(GATEWAYS));
-        match self.rng.range(0, 11) {
+        match self.rng.range(0, 12) {
+            11 => {
+                self.lossy.insert((gateway, chunk));
+                self.at(until, Event::CutEnds { gateway, chunk });
+            }
             10 => self.steal_the_lease(until),
             0 | 1 => {
                 self.crash_chunk(chunk);
@@ -70,6 +74,19 @@ impl World {
         let boot = self.gateways[thief].boot;
         let grant = Grant { file: self.file, gateway: thief as u32 + 1, boot, expected: 0, replicas: vec![] };
         self.at(self.now + 2, Event::MetaArrives { gateway: thief, boot, call: 0, op: CommandOp::Grant(grant) });
+    }
+
+    /// A member was promoted, and before that is active the owner dies, and so does the member that the new one was filled
+    /// from.
+    pub(super) fn break_a_promotion(&mut self, gateway: usize, op: &CommandOp, reply: &Reply) {
+        let CommandOp::Propose(Propose { promote: true, replicas, .. }) = op else { return };
+        if reply.status != status::OK || self.now >= self.faults_end || !self.rng.chance(20) {
+            return;
+        }
+        let soon = self.now + self.rng.range(0, 20);
+        let until = self.now + self.rng.range(2_500, 8_000);
+        self.at(soon, Event::CrashGateway { gateway, until });
+        self.at(soon, Event::CrashChunk { chunk: replicas[0].node as usize - 1, until });
     }
 
     /// Every chunk server looks for copies that no configuration names, and throws them away: at once, or

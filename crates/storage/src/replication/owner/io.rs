@@ -1,7 +1,7 @@
 //! Reading and writing: range locks, write-all, and reads that are confirmed after the fetch.
 
+use super::WINDOW_RECORDS_MAX;
 use super::{About, Effect, InFlight, Lock, Op, Operation, Outcome, Owner, Part, Phase, Work};
-use super::{WINDOW_BYTES_MAX, WINDOW_RECORDS_MAX};
 use crate::messages::*;
 use crate::replication::Bug;
 use bytes::Bytes;
@@ -180,21 +180,23 @@ impl Owner {
         }
         let mut ready = Vec::new();
         let mut blocked: Vec<Lock> = Vec::new();
-        let mut records = e.in_flight.len();
-        let mut bytes = e.in_flight_bytes;
+        let mut records = e.above.len();
+        let mut bytes = e.above_bytes;
         e.waiting.retain(|id| {
             let Some(part) = self.parts.get(id) else { return false };
             let exclusive = !matches!(part.work, Work::Read { .. } | Work::Confirm);
             let lock = Lock { part: *id, start: part.start, end: part.end, exclusive };
             let conflicts = |o: &Lock| o.start < lock.end && lock.start < o.end && (o.exclusive || lock.exclusive);
-            let full = exclusive && (records >= WINDOW_RECORDS_MAX || bytes >= WINDOW_BYTES_MAX);
+            // Blocks of a resync have a limit of their own.
+            let to_all = exclusive && part.work != Work::Push;
+            let full = to_all && (records >= WINDOW_RECORDS_MAX || bytes >= self.geometry.window_bytes);
             if full || e.locks.iter().chain(&blocked).any(conflicts) {
                 blocked.push(lock);
                 return true;
             }
-            if exclusive {
+            if to_all {
                 records += 1;
-                bytes += (part.end - part.start) as usize;
+                bytes += if let Work::Write { data, .. } = &part.work { data.len() } else { 0 };
             }
             e.locks.push(lock);
             ready.push(*id);
@@ -205,7 +207,7 @@ impl Owner {
                 Work::Read { .. } => self.fetch(index, id),
                 Work::Write { data, zero, id: op } => self.write(index, id, data, zero, op),
                 Work::Confirm => self.want_confirmation(index, id),
-                Work::Ids(ids) => self.write_ids(index, id, ids),
+                Work::Ids(ids) | Work::JoinIds(ids) => self.write_ids(index, id, ids),
                 Work::Push => self.push_read(index, id),
             }
         }
@@ -289,14 +291,21 @@ impl Owner {
 
     fn send_record(&mut self, index: u64, part: u64, record: Record) {
         let e = self.extents.get_mut(&index).expect("active");
-        e.next_seq += 1;
-        e.in_flight_bytes += record.data.len();
+        let of_joiner = e.stable_of_joiner();
         let seq = record.pos.seq;
-        let members: Vec<_> = e.members().cloned().collect();
-        let waiting = members.iter().map(|m| m.id.clone()).collect();
+        e.next_seq += 1;
+        e.above.insert(seq, record.data.len());
+        e.above_bytes += record.data.len();
+        let replicas = e.cfg.replicas.clone();
+        let joiner = e.cfg.joining.clone();
+        let waiting = e.members().map(|m| m.id.clone()).collect();
         e.in_flight.insert(seq, InFlight { record: record.clone(), waiting, part });
-        for m in members {
+        for m in replicas {
             self.send(index, &m, About::Write { seq }, ChunkOp::Write(record.clone()));
+        }
+        if let Some(joiner) = joiner {
+            let record = Record { stable: of_joiner, ..record };
+            self.send(index, &joiner, About::Write { seq }, ChunkOp::Write(record));
         }
     }
 
@@ -308,17 +317,11 @@ impl Owner {
             return;
         }
         let done = e.in_flight.remove(&seq).expect("looked");
-        e.in_flight_bytes -= done.record.data.len();
         done.record.ops.iter().for_each(|id| e.remember(*id));
-        let below = e.acknowledged_below();
-        e.stable = e.stable.max(Pos { seq: below, ..done.record.pos });
+        e.settle();
         self.attr.mtime_ns = self.attr.mtime_ns.max(done.record.mtime_ns);
         self.attr.ctime_ns = self.attr.ctime_ns.max(done.record.mtime_ns);
-        let ends = match self.parts.get(&done.part).map(|p| &p.work) {
-            Some(Work::Write { zero: true, .. }) => Some(Self::truncate_zeroed as fn(&mut Self)),
-            Some(Work::Ids(_)) => Some(Self::ids_moved as fn(&mut Self)),
-            _ => None,
-        };
+        let work = self.parts.get(&done.part).map(|p| p.work.clone());
         if let Some(Part { token, end, .. }) = self.parts.get(&done.part) {
             let end = index * self.geometry.extent_bytes + end;
             if let Some(o) = self.operations.get_mut(token) {
@@ -326,8 +329,15 @@ impl Owner {
             }
         }
         self.part_done(index, done.part);
-        if let Some(step) = ends {
-            step(self);
+        match work {
+            Some(Work::Write { zero: true, .. }) => self.truncate_zeroed(),
+            Some(Work::Ids(_)) => self.ids_moved(),
+            Some(Work::JoinIds(_)) => self.joiner_knows_ids(index),
+            _ => {}
+        }
+        // Blocks of a resync wait for older writes, too.
+        if self.extents.get(&index).is_some_and(|e| e.phase == Phase::Active && e.join.is_some()) {
+            self.push(index);
         }
     }
 

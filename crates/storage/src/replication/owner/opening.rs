@@ -4,6 +4,7 @@
 use super::{About, MetaAbout, Owner, Phase};
 use crate::messages::*;
 use crate::nfs::status;
+use crate::replication::image::final_image;
 use crate::replication::Bug;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -55,10 +56,12 @@ impl Owner {
             .collect();
         e.fetching = reads;
         e.confirm_waits.clear();
+        let of_join: Vec<u64> = e.join.take().map(|j| j.parts().collect()).unwrap_or_default();
         let open = std::mem::take(&mut e.in_flight);
-        e.held.extend(open.into_values().map(|w| (w.part, w.record)));
-        e.in_flight_bytes = 0;
-        let pushes: Vec<u64> = e.join.take().map(|j| j.pushing.into_values().collect()).unwrap_or_default();
+        let kept = open.into_values().filter(|w| !of_join.contains(&w.part));
+        e.held.extend(kept.map(|w| (w.part, w.record)));
+        e.above.clear();
+        e.above_bytes = 0;
         let create = e.cfg.unused || e.cfg.epoch == 1 && !e.cfg.active;
         if e.seq_epoch != e.cfg.epoch {
             e.seq_epoch = e.cfg.epoch;
@@ -67,7 +70,7 @@ impl Owner {
         let first = e.next_seq;
         let joining = e.cfg.joining.as_ref().map(|j| j.id.clone());
         let members: Vec<_> = e.members().cloned().collect();
-        for part in pushes {
+        for part in of_join {
             self.unlock(index, part);
             self.parts.remove(&part);
         }
@@ -98,6 +101,7 @@ impl Owner {
         let lost = of_r.iter().find(|(_, a)| stable.seq > 0 && a.top < stable).map(|(r, _)| r.clone());
         if let Some(member) = lost {
             // It lacks what was acknowledged: never to be rolled forward.
+            self.counters.lost_data += 1;
             return self.member_failed(index, &member, false);
         }
         let (lease, truncations) = (self.lease, self.truncations);
@@ -132,16 +136,11 @@ impl Owner {
         let (epoch, first) = (e.cfg.epoch, e.next_seq);
         let skip = self.bug == Some(Bug::ActivateBeforeRollForward);
         let image = (!same && !skip).then(|| {
-            let mut ranges = Vec::new();
-            let mut data = Vec::new();
-            for record in union.values() {
-                ranges.extend(&record.ranges);
-                data.extend_from_slice(&record.data);
-            }
+            let (ranges, data) = final_image(union.values().copied());
             Record {
                 pos: Pos::new(lease, epoch, first),
                 ranges,
-                data: data.into(),
+                data,
                 stable: Pos::new(lease, epoch, first - 1),
                 ops: in_order.clone(),
                 truncations,
@@ -219,6 +218,7 @@ impl Owner {
         e.join_tried_at = self.now_ms;
         e.stable = Pos::new(lease, e.cfg.epoch, last_seq);
         e.told_stable = Pos::new(lease, e.cfg.epoch, 0);
+        e.told_joiner = e.stable;
         e.next_seq = last_seq + 1;
         // Writes that were open go first; their locks were never released.
         let held = std::mem::take(&mut e.held);

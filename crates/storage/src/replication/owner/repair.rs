@@ -1,18 +1,20 @@
 //! Repair: extents in reserve, and members that join, are filled block by block, and are promoted.
 
-use super::{About, Join, MetaAbout, Owner, Phase, Work, RESERVED};
+use super::{About, Join, MetaAbout, Owner, Phase, Work, PUSHES_MAX, RESERVED};
 use crate::messages::*;
 use crate::replication::Bug;
 use bytes::Bytes;
 
-/// In the place of an offset: the ids of done writes.
-const IDS: u64 = u64::MAX;
-/// Blocks of a join under way.
-const PUSHES_MAX: usize = 4;
 /// Pause before an extent that lacks a member looks for one, and between two attempts.
 const JOIN_PAUSE_MS: u64 = 1_000;
 /// Extents of a file that get a member at a time: what is copied takes the disks from what is written.
 const JOINS_MAX: usize = 1;
+
+impl Join {
+    pub(super) fn parts(&self) -> impl Iterator<Item = u64> + '_ {
+        self.pushing.values().copied().chain(self.ids_part)
+    }
+}
 
 impl Owner {
     /// Asks metad for an extent; asking twice gives the same one.
@@ -93,19 +95,13 @@ impl Owner {
     }
 
     /// Keeps blocks under way until all are copied, then asks for the promotion.
-    fn push(&mut self, index: u64) {
+    pub(super) fn push(&mut self, index: u64) {
         let push_bytes = self.geometry.push_bytes;
         let half = if self.bug == Some(Bug::PromoteEarly) { 2 } else { 1 };
         let end = self.geometry.extent_bytes / half;
         loop {
             let e = self.extents.get_mut(&index).expect("listed");
-            let join = e.join.get_or_insert_with(|| Join {
-                next: 0,
-                pushing: Default::default(),
-                open: Default::default(),
-                ids_told: false,
-                complete: false,
-            });
+            let join = e.join.get_or_insert_with(Join::default);
             if join.complete {
                 if self.hears_metad() {
                     self.promote(index);
@@ -113,12 +109,15 @@ impl Owner {
                 return;
             }
             if join.next >= end {
-                if join.pushing.is_empty() && e.in_flight.is_empty() && !join.ids_told {
+                if join.pushing.is_empty() && self.bug == Some(Bug::PromoteWithoutRecord) {
+                    join.complete = true;
+                } else if join.pushing.is_empty() && join.ids_part.is_none() {
                     self.tell_ids(index);
                 }
                 return;
             }
-            if join.pushing.len() >= PUSHES_MAX {
+            let reading = join.pushing.len() - join.open.len();
+            if reading + join.above.len() >= PUSHES_MAX {
                 return;
             }
             let offset = join.next;
@@ -153,7 +152,7 @@ impl Owner {
             pos: Pos::new(lease, e.cfg.epoch, e.next_seq),
             ranges: vec![Range { offset, length: data.len() as u64, zero: false }],
             data,
-            stable: e.stable,
+            stable: e.stable_of_joiner(),
             ops: Vec::new(),
             truncations,
             eof: size,
@@ -161,6 +160,7 @@ impl Owner {
         };
         if let Some(join) = &mut e.join {
             join.open.insert(offset, e.next_seq);
+            join.above.insert(e.next_seq);
         }
         e.next_seq += 1;
         self.send(index, &joiner, About::PushWrite { offset }, ChunkOp::Write(record));
@@ -170,11 +170,8 @@ impl Owner {
         let Some(e) = self.extents.get_mut(&index) else { return };
         let Some(join) = e.join.as_mut() else { return };
         join.open.remove(&offset);
-        if offset == IDS {
-            join.complete = true;
-            return self.push(index);
-        }
         let Some(part) = join.pushing.remove(&offset) else { return };
+        e.settle();
         self.unlock(index, part);
         self.parts.remove(&part);
         self.pump(index);
@@ -183,30 +180,32 @@ impl Owner {
         }
     }
 
-    /// The joiner gets the ids of the writes that are done in this extent, durably, before it becomes a
-    /// member: a retry may come when nobody else is left who knows them.
+    /// The joiner gets the ids of the writes that are done in this extent, durably, before it becomes a member: a retry may
+    /// come when nobody else is left who knows them. Ids of writes in flight are not among them (rule R42): they live in
+    /// their records, and a joiner that knew the id without the bytes would answer a retry of a write that exists nowhere.
+    ///
+    /// The record goes to all members and comes after all blocks of the resync, so that every member has a position that is
+    /// at least as new as any that the joiner got by itself: none is taken for one that lost data (rule R8).
     fn tell_ids(&mut self, index: u64) {
-        let (lease, truncations) = (self.lease, self.truncations);
-        let (size, mtime_ns) = (self.attr.size, self.attr.mtime_ns);
+        let part = self.next_part;
         let e = self.extents.get_mut(&index).expect("listed");
-        let Some(joiner) = e.cfg.joining.clone() else { return };
+        let Some(join) = &mut e.join else { return };
+        join.ids_part = Some(part);
         let surplus = e.done_order.len().saturating_sub(super::WINDOW_RECORDS_MAX);
-        let record = Record {
-            pos: Pos::new(lease, e.cfg.epoch, e.next_seq),
-            ranges: Vec::new(),
-            data: Bytes::new(),
-            stable: e.stable,
-            ops: e.done_order.iter().skip(surplus).copied().collect(),
-            truncations,
-            eof: size,
-            mtime_ns,
-        };
-        if let Some(join) = &mut e.join {
-            join.ids_told = true;
-            join.open.insert(IDS, e.next_seq);
+        let mut ids: Vec<OpId> = e.done_order.iter().skip(surplus).copied().collect();
+        if self.bug == Some(Bug::TellIdsInFlight) {
+            ids.extend(e.in_flight.values().flat_map(|w| &w.record.ops));
         }
-        e.next_seq += 1;
-        self.send(index, &joiner, About::PushWrite { offset: IDS }, ChunkOp::Write(record));
+        let made = self.add_part(0, index, 0, 0, Work::JoinIds(ids));
+        debug_assert_eq!(made, part);
+    }
+
+    pub(super) fn joiner_knows_ids(&mut self, index: u64) {
+        let Some(e) = self.extents.get_mut(&index) else { return };
+        if let (Some(join), Phase::Active) = (&mut e.join, &e.phase) {
+            join.complete = true;
+            self.push(index);
+        }
     }
 
     fn promote(&mut self, index: u64) {

@@ -140,8 +140,8 @@ impl Owner {
         self.forget_calls(index);
         let Some(e) = self.extents.remove(&index) else { return };
         self.round_ids.remove(&index);
-        let pushes = e.join.into_iter().flat_map(|j| j.pushing.into_values());
-        pushes.for_each(|part| drop(self.parts.remove(&part)));
+        let of_join: Vec<u64> = e.join.iter().flat_map(super::Join::parts).collect();
+        of_join.into_iter().for_each(|part| drop(self.parts.remove(&part)));
         let held = e.held.into_iter().map(|(part, _)| part);
         let waits = |part: &u64| self.parts.get(part).is_some_and(|p| p.work != Work::Push);
         let waiting: Vec<u64> = held.chain(e.waiting).filter(waits).collect();
