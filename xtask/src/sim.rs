@@ -351,7 +351,8 @@ fn run_replication(args: &Args) -> anyhow::Result<()> {
     println!(
         "replication: {} seeds of {} simulated minutes, {} events: {} reads, {} writes, {} changes of size, {} leases ({} given back), {} seals, \
          {} roll-forwards, {} removals, {} joins, {} promotions, {} torn tails, {} kills, {} power losses, {} freezes, \
-         {} damaged copies, {} orders to free a copy",
+         {} damaged copies, {} orders to free a copy, {} disks that went back, {} empty ones, {} members asked what they have, \
+         {} found to have gone back",
         args.seeds,
         args.minutes,
         t.events,
@@ -371,6 +372,10 @@ fn run_replication(args: &Args) -> anyhow::Result<()> {
         t.freezes,
         t.damages,
         t.freed,
+        t.disks_back,
+        t.disks_wiped,
+        t.checks,
+        t.went_back,
     );
     report_failures(args, "replication", &failed)
 }
@@ -393,4 +398,8 @@ fn add_replication(t: &mut replication::Report, r: &replication::Report) {
     t.freezes += r.freezes;
     t.damages += r.damages;
     t.freed += r.freed;
+    t.disks_back += r.disks_back;
+    t.disks_wiped += r.disks_wiped;
+    t.checks += r.checks;
+    t.went_back += r.went_back;
 }

@@ -100,6 +100,35 @@ fn a_member_promoted_before_it_has_everything_is_found() {
 }
 
 #[test]
+fn disks_that_went_back_are_found_out() {
+    let mut total = Report::default();
+    for seed in 1..=12 {
+        let report = run(options(seed, 4, None));
+        total.disks_back += report.disks_back;
+        total.disks_wiped += report.disks_wiped;
+        total.went_back += report.went_back;
+        total.checks += report.checks;
+    }
+    let counts = [total.disks_back, total.disks_wiped, total.went_back, total.checks];
+    assert!(counts.iter().all(|c| *c > 5), "{total:?}");
+}
+
+#[test]
+fn a_start_that_is_not_shut_is_found() {
+    assert!(found(Bug::OpenAfterRestart).is_some());
+}
+
+#[test]
+fn a_count_that_is_not_compared_is_found() {
+    assert!(found(Bug::NoCount).is_some());
+}
+
+#[test]
+fn a_seal_that_does_not_look_at_witnesses_is_found() {
+    assert!(found(Bug::NoWitness).is_some());
+}
+
+#[test]
 fn ids_of_writes_in_flight_told_to_a_joiner_are_found() {
     assert!(found(Bug::TellIdsInFlight).is_some());
 }

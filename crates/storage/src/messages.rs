@@ -33,6 +33,25 @@ impl Pos {
     }
 }
 
+/// How much a replica has made durable of an extent: records since its copy was made or last emptied, at `born`; compared in
+/// that order. A smaller one than before means that the disk went back in time (rule R33).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Message)]
+pub struct Count {
+    #[prost(message, required, tag = "1")]
+    pub born: Pos,
+    #[prost(uint64, tag = "2")]
+    pub records: u64,
+}
+
+/// What somebody else knows that a replica has made durable (rule R36).
+#[derive(Clone, PartialEq, Message)]
+pub struct Witness {
+    #[prost(bytes = "vec", tag = "1")]
+    pub replica: Vec<u8>,
+    #[prost(message, required, tag = "2")]
+    pub count: Count,
+}
+
 /// A replica: made with its storage, so that a wiped disk is another one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Message)]
 pub struct ReplicaRef {
@@ -70,6 +89,12 @@ pub struct ExtentConfig {
     /// No configuration was active yet: nothing was written, and a member that lacks its copy makes it.
     #[prost(bool, tag = "9")]
     pub unused: bool,
+    /// Epoch of the configuration that was active last; 0 before the first, and where a version before 0.2 wrote this.
+    #[prost(uint64, tag = "10")]
+    pub activated: u64,
+    /// Ids of replicas whose disk went back in time: never complete before they were emptied and filled again (rule R38).
+    #[prost(bytes = "vec", repeated, tag = "11")]
+    pub went_back: Vec<Vec<u8>>,
 }
 
 /// A piece of an extent. `zero`: the bytes are zeros and not sent.
@@ -123,6 +148,9 @@ pub struct Record {
     pub eof: u64,
     #[prost(uint64, tag = "8")]
     pub mtime_ns: u64,
+    /// What the owner knew of each member when it stamped this.
+    #[prost(message, repeated, tag = "9")]
+    pub seen: Vec<Witness>,
 }
 
 impl Record {
@@ -157,6 +185,9 @@ pub struct Seal {
     /// First `seq` that this round may use: a joiner drops what comes late from before it.
     #[prost(uint64, tag = "3")]
     pub first: u64,
+    /// `ExtentConfig::activated`: a member that has promised less went back in time (rule R37).
+    #[prost(uint64, tag = "4")]
+    pub activated: u64,
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct Read {
@@ -183,6 +214,9 @@ pub enum ChunkOp {
     /// The extent is not in any file: its storage may go.
     #[prost(message, tag = "15")]
     Free(Empty),
+    /// Of the living owner to a member that started anew: what has it (rule R35)?
+    #[prost(message, tag = "16")]
+    Check(Empty),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -195,7 +229,7 @@ pub struct ChunkRequest {
     pub epoch: u64,
     #[prost(uint64, tag = "4")]
     pub lease: u64,
-    #[prost(oneof = "ChunkOp", tags = "10, 11, 12, 13, 14, 15")]
+    #[prost(oneof = "ChunkOp", tags = "10, 11, 12, 13, 14, 15, 16")]
     pub op: Option<ChunkOp>,
 }
 
@@ -216,6 +250,9 @@ pub struct Sealed {
     pub truncations: u64,
     #[prost(uint64, tag = "7")]
     pub mtime_ns: u64,
+    /// What this member knows of the others.
+    #[prost(message, repeated, tag = "8")]
+    pub seen: Vec<Witness>,
 }
 /// The member promised a greater lease or epoch.
 #[derive(Clone, PartialEq, Message)]
@@ -249,11 +286,23 @@ pub enum ChunkResult {
     Done(Empty),
     #[prost(message, tag = "6")]
     Data(Data),
+    /// The process started anew, and nobody has compared since what it has with what it acknowledged (rule R34).
+    #[prost(message, tag = "7")]
+    Shut(Empty),
+    /// The disk went back in time: what it promised before, it does not know of.
+    #[prost(message, tag = "8")]
+    WentBack(Empty),
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct ChunkAnswer {
-    #[prost(oneof = "ChunkResult", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "ChunkResult", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub result: Option<ChunkResult>,
+    /// Which start of its process answers; 0 where a version before 0.2 does.
+    #[prost(fixed64, tag = "20")]
+    pub start: u64,
+    /// What was durable with this answer, where it says that something is.
+    #[prost(message, optional, tag = "21")]
+    pub count: Option<Count>,
 }
 
 // ---- metadata ----
@@ -492,6 +541,9 @@ pub struct Propose {
     /// Tells an extent that a truncate dropped from a file that is gone.
     #[prost(uint64, tag = "7")]
     pub file: u64,
+    /// Ids of replicas that went back in time. Without `replicas` nothing but this is recorded.
+    #[prost(bytes = "vec", repeated, tag = "8")]
+    pub went_back: Vec<Vec<u8>>,
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct Activate {

@@ -58,4 +58,12 @@ pub enum Bug {
     TellIdsInFlight,
     /// A joiner is promoted without a record to all members: its committed position is above what the others have.
     PromoteWithoutRecord,
+    /// A chunk server that starts again takes writes before anybody has compared what it has (rule R34).
+    OpenAfterRestart,
+    /// An owner does not compare what a member has with what it acknowledged (rule R35).
+    NoCount,
+    /// A SEAL does not look at what the other members know of one (rule R36).
+    NoWitness,
+    /// An acknowledgement of an earlier start counts (rule R35).
+    AckOfEarlierStart,
 }

@@ -71,6 +71,12 @@ pub struct Report {
     pub freezes: u64,
     pub damages: u64,
     pub freed: u64,
+    /// Disks that went back in time or lost the end of their journal, and disks that were replaced by an empty one.
+    pub disks_back: u64,
+    pub disks_wiped: u64,
+    /// Members that were found to have gone back, and those that were asked what they have.
+    pub went_back: u64,
+    pub checks: u64,
 }
 
 enum Event {
@@ -93,6 +99,7 @@ enum Event {
     CutEnds { gateway: usize, chunk: usize },
     CrashChunk { chunk: usize, until: u64 },
     CrashGateway { gateway: usize, until: u64 },
+    KeepImage,
 }
 
 /// One sending of an operation. It may arrive when the client has long had its answer to another.
@@ -112,8 +119,20 @@ struct Back {
     call: u64,
 }
 
+/// What lies on a chunk server's disk.
+#[derive(Clone, Default)]
+struct Disk {
+    checkpoint: Vec<Replica>,
+    checkpoint_content: BTreeMap<u64, Vec<u8>>,
+    journal: Vec<JournalEntry>,
+}
+
 struct Chunk {
+    /// Of its storage: a disk that is replaced makes another replica.
+    id: Vec<u8>,
     server: Option<ChunkServer>,
+    /// The disk as it was at some time: it may come back to that.
+    image: Option<Disk>,
     /// What is on the disk: a checkpoint, and the journal behind it.
     checkpoint: Vec<Replica>,
     checkpoint_content: BTreeMap<u64, Vec<u8>>,
@@ -173,6 +192,9 @@ struct World {
     next_value: u64,
     next_boot: u64,
     next_instance: u64,
+    next_start: u64,
+    /// Disks are not to be trusted: nothing else breaks but gateways, until somebody has looked at them.
+    steady_until: u64,
     cut: BTreeSet<(usize, usize)>,
     /// Connections that break at every fourth message.
     lossy: BTreeSet<(usize, usize)>,
@@ -240,6 +262,8 @@ impl World {
             next_value: 1,
             next_boot: 1,
             next_instance: 0,
+            next_start: CHUNKS as u64 + 1,
+            steady_until: 0,
             cut: BTreeSet::new(),
             lossy: BTreeSet::new(),
             history: BTreeMap::new(),
@@ -251,8 +275,13 @@ impl World {
             options,
         };
         for i in 0..CHUNKS {
+            let id = vec![i as u8 + 1; 16];
+            let mut server = ChunkServer::new(id.clone(), i as u64 + 1, geometry.extent_bytes, vec![]);
+            server.plant(world.options.bug);
             world.chunks.push(Chunk {
-                server: Some(ChunkServer::new(vec![i as u8 + 1; 16], geometry.extent_bytes, vec![])),
+                server: Some(server),
+                id,
+                image: None,
                 checkpoint: Vec::new(),
                 checkpoint_content: BTreeMap::new(),
                 journal: Vec::new(),
@@ -295,6 +324,7 @@ impl World {
         }
         world.at(4_000, Event::Break);
         world.at(5_000, Event::Sweep);
+        world.at(6_000, Event::KeepImage);
         world
     }
 
@@ -376,6 +406,7 @@ impl World {
                 self.at(until, Event::Restart { chunk });
             }
             Event::CrashGateway { gateway, until } => self.crash_gateway(gateway, until),
+            Event::KeepImage => self.keep_image(),
         }
     }
 
@@ -444,9 +475,10 @@ impl World {
             self.report.joins += owner.counters.joins;
             self.report.promotions += owner.counters.promotions;
             self.report.given_up += owner.counters.given_up;
-            if owner.counters.lost_data > 0 {
-                // No disk of this world loses what it has synced.
-                self.report.violations.push("a member was taken for one that lost data".into());
+            self.report.went_back += owner.counters.went_back;
+            self.report.checks += owner.counters.checks;
+            if self.report.went_back > 0 && self.report.disks_back == 0 {
+                self.report.violations.push("a member was taken for one that went back in time".into());
             }
         }
         self.gateways[gateway].waiting.clear();
@@ -456,7 +488,7 @@ impl World {
         let mut out = Vec::new();
         for (i, c) in self.chunks.iter().enumerate() {
             if c.server.is_some() {
-                out.push(replica_ref(i));
+                out.push(ReplicaRef { node: i as u32 + 1, id: c.id.clone(), address: String::new() });
             }
         }
         out
@@ -620,7 +652,7 @@ impl World {
                     let whole = c.content.entry(eid).or_insert_with(|| vec![0; extent_bytes]);
                     let data = Bytes::copy_from_slice(&whole[offset as usize..(offset + length) as usize]);
                     let result = ChunkResult::Data(Data { crc32c: crc32c::crc32c(&data), data });
-                    self.answer(chunk, token, ChunkAnswer { result: Some(result) });
+                    self.answer(chunk, token, ChunkAnswer { result: Some(result), ..Default::default() });
                 }
                 DiskEffect::Answer { token, answer } => self.answer(chunk, token, answer),
             }
@@ -711,6 +743,9 @@ impl World {
 
     fn restart_chunk(&mut self, chunk: usize) {
         let extent_bytes = self.geometry.extent_bytes as usize;
+        let start = self.next_start;
+        self.next_start += 1;
+        let bug = self.options.bug;
         let c = &mut self.chunks[chunk];
         if c.server.is_some() {
             return;
@@ -721,7 +756,8 @@ impl World {
                 apply_record(&mut c.content, extent_bytes, r.eid, record);
             }
         }
-        let mut server = ChunkServer::new(vec![chunk as u8 + 1; 16], extent_bytes as u64, c.checkpoint.clone());
+        let mut server = ChunkServer::new(c.id.clone(), start, extent_bytes as u64, c.checkpoint.clone());
+        server.plant(bug);
         let mut effects = Vec::new();
         for entry in &c.journal {
             server.replay(entry, &mut effects);
@@ -791,10 +827,6 @@ impl World {
             }
         }
     }
-}
-
-fn replica_ref(chunk: usize) -> ReplicaRef {
-    ReplicaRef { node: chunk as u32 + 1, id: vec![chunk as u8 + 1; 16], address: String::new() }
 }
 
 fn apply_record(content: &mut BTreeMap<u64, Vec<u8>>, extent_bytes: usize, eid: u64, record: &Record) {

@@ -238,6 +238,8 @@ impl<K: Kv> State<K> {
             file,
             index,
             unused: true,
+            activated: 0,
+            went_back: Vec::new(),
         };
         self.store(key(table::EXTENT, &[eid]), &cfg);
         self.kv.put(key(table::MAP, &[file, index]), eid.to_be_bytes().to_vec());
@@ -287,6 +289,13 @@ impl<K: Kv> State<K> {
             // Asked twice, or on old knowledge: the author reads and compares.
             return Reply { status: status::BADTYPE, ..self.file_reply(inode) };
         }
+        let new_marks = p.went_back.iter().filter(|id| !cfg.went_back.contains(id)).cloned().collect::<Vec<_>>();
+        cfg.went_back.extend(new_marks);
+        cfg.safe.retain(|r| !cfg.went_back.contains(&r.id));
+        if p.replicas.is_empty() && !p.went_back.is_empty() {
+            self.store(key(table::EXTENT, &[p.eid]), &cfg);
+            return self.file_reply(inode);
+        }
         let promoted = if p.promote { cfg.joining.clone() } else { None };
         let allowed =
             |r: &ReplicaRef| cfg.safe.iter().any(|s| s.id == r.id) || promoted.as_ref().is_some_and(|j| j.id == r.id);
@@ -316,6 +325,9 @@ impl<K: Kv> State<K> {
         }
         cfg.active = true;
         cfg.unused = false;
+        cfg.activated = cfg.epoch;
+        // A member that joins was emptied by the SEAL of this epoch: it is as good as a new one.
+        cfg.went_back.retain(|id| cfg.joining.as_ref().is_none_or(|j| j.id != *id));
         cfg.safe = cfg.replicas.clone();
         self.store(key(table::EXTENT, &[a.eid]), &cfg);
         self.file_reply(inode)

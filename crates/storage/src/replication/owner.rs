@@ -160,8 +160,9 @@ pub struct Counters {
     /// Leases given back.
     pub given_up: u64,
     pub fetched_again: u64,
-    /// Members that a SEAL found to lack acknowledged data.
-    pub lost_data: u64,
+    /// Members that were found to lack what they acknowledged.
+    pub went_back: u64,
+    pub checks: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -196,6 +197,7 @@ enum About {
     PushRead { offset: u64 },
     PushWrite { offset: u64 },
     Stable,
+    Check,
 }
 
 struct Call {
@@ -302,6 +304,12 @@ struct Extent {
     unusable: BTreeMap<Vec<u8>, u64>,
     /// Since when nobody in reach has everything.
     held_since: Option<u64>,
+    /// The greatest count of each replica in any answer under this lease, members or not (rule R35).
+    seen: BTreeMap<Vec<u8>, Count>,
+    /// The start of each member that was compared last: answers of others do not count.
+    starts: BTreeMap<Vec<u8>, u64>,
+    /// Replicas that were found to have gone back in time.
+    went_back: BTreeSet<Vec<u8>>,
 }
 
 #[derive(Default)]
@@ -346,7 +354,23 @@ impl Extent {
             done_order: VecDeque::new(),
             unusable: BTreeMap::new(),
             held_since: None,
+            seen: BTreeMap::new(),
+            starts: BTreeMap::new(),
+            went_back: BTreeSet::new(),
         }
+    }
+    /// Notes what a replica says it has. False: it said before that it had more.
+    fn compare(&mut self, replica: &[u8], count: Option<Count>) -> bool {
+        let Some(count) = count else { return true };
+        let known = self.seen.entry(replica.to_vec()).or_default();
+        let whole = count >= *known;
+        *known = count.max(*known);
+        whole
+    }
+    /// For the next record: what is known of each member.
+    fn witnesses(&self) -> Vec<Witness> {
+        let known = |m: &ReplicaRef| Some(Witness { replica: m.id.clone(), count: *self.seen.get(&m.id)? });
+        self.members().filter_map(known).collect()
     }
     fn remember(&mut self, id: OpId) {
         if self.done.insert(id) {
@@ -665,9 +689,26 @@ impl Owner {
             }
             Ok(answer) => answer,
         };
-        let entry = self.calls.remove(&call).expect("looked");
-        self.failing.remove(&entry.to.id);
-        let Call { index, to, about, .. } = entry;
+        let (index, to, about) = (entry.index, entry.to.clone(), entry.about.clone());
+        let counts =
+            matches!(about, About::Write { .. } | About::Roll | About::PushWrite { .. } | About::Confirm { .. })
+                && matches!(answer.result, Some(ChunkResult::Done(_)));
+        if answer.result == Some(ChunkResult::Shut(Empty {})) {
+            // Asked again once the member was checked.
+            entry.resend_at = Some(self.now_ms + RESEND_MS);
+            self.failing.remove(&to.id);
+            return self.check(index, &to);
+        }
+        if counts && !self.of_checked_start(index, &to, &answer) {
+            let again = self.now_ms + RESEND_MS;
+            return self.calls.get_mut(&call).into_iter().for_each(|c| c.resend_at = Some(again));
+        }
+        self.calls.remove(&call);
+        self.failing.remove(&to.id);
+        if let (true, Some(e)) = (counts, self.extents.get_mut(&index)) {
+            // Acknowledgements may overtake one another; only SEAL and CHECK are compared.
+            e.compare(&to.id, answer.count);
+        }
         match answer.result {
             Some(ChunkResult::Refused(r)) => {
                 if r.lease > self.lease {
@@ -679,16 +720,72 @@ impl Owner {
             Some(ChunkResult::Unknown(_)) | Some(ChunkResult::Damaged(_)) | None => {
                 self.member_failed(index, &to, false)
             }
-            Some(ChunkResult::Sealed(s)) => self.sealed(index, &to, s),
+            Some(ChunkResult::WentBack(_)) => self.member_went_back(index, &to),
+            Some(ChunkResult::Shut(_)) => {}
+            Some(ChunkResult::Sealed(s)) => {
+                self.started(index, &to, answer.start);
+                if self.same_or_more(index, &to, answer.count) {
+                    self.sealed(index, &to, s);
+                }
+            }
             Some(ChunkResult::Data(d)) => self.fetched(index, &to, about, d),
             Some(ChunkResult::Done(_)) => match about {
                 About::Roll => self.rolled(index, &to),
                 About::Write { seq } => self.acknowledged(index, &to, seq),
                 About::Confirm { round } => self.confirmed(index, &to, round),
                 About::PushWrite { offset } => self.pushed(index, offset),
+                About::Check => {
+                    if self.same_or_more(index, &to, answer.count) {
+                        self.checked(index, &to, answer.start);
+                    }
+                }
                 About::Seal | About::Fetch { .. } | About::PushRead { .. } | About::Stable => {}
             },
         }
+    }
+
+    // ---- members that start again ----
+
+    /// Asks a member that started anew what it has.
+    fn check(&mut self, index: u64, to: &ReplicaRef) {
+        let asked = self.calls.values().any(|c| c.index == index && c.to.id == to.id && c.about == About::Check);
+        let member = self.extents.get(&index).is_some_and(|e| e.members().any(|m| m.id == to.id));
+        if !asked && member {
+            self.counters.checks += 1;
+            self.send(index, to, About::Check, ChunkOp::Check(Empty {}));
+        }
+    }
+
+    /// What was asked of the member meanwhile is asked again.
+    fn checked(&mut self, index: u64, from: &ReplicaRef, start: u64) {
+        self.started(index, from, start);
+        for c in self.calls.values_mut().filter(|c| c.index == index && c.to.id == from.id) {
+            if c.resend_at.is_some() {
+                c.resend_at = Some(self.now_ms);
+            }
+        }
+    }
+
+    fn started(&mut self, index: u64, of: &ReplicaRef, start: u64) {
+        if let Some(e) = self.extents.get_mut(&index) {
+            e.starts.insert(of.id.clone(), start);
+        }
+    }
+
+    /// Whether an answer comes from the start of the member that was compared. One of an earlier start that was not
+    /// counted yet says nothing about the disk of today (rule R35).
+    fn of_checked_start(&self, index: u64, of: &ReplicaRef, answer: &ChunkAnswer) -> bool {
+        let checked = self.extents.get(&index).and_then(|e| e.starts.get(&of.id)).copied();
+        answer.start == 0 || checked == Some(answer.start) || self.bug == Some(Bug::AckOfEarlierStart)
+    }
+
+    fn same_or_more(&mut self, index: u64, of: &ReplicaRef, count: Option<Count>) -> bool {
+        let Some(e) = self.extents.get_mut(&index) else { return false };
+        let whole = e.compare(&of.id, count) || self.bug == Some(Bug::NoCount);
+        if !whole {
+            self.member_went_back(index, of);
+        }
+        whole
     }
 
     fn meta_answered(&mut self, call: u64, reply: Reply) {

@@ -4,11 +4,14 @@
 //! the journal, and its answer leaves when the entry is on disk. Content is applied to the extent's
 //! file only then, so that the file never holds what the journal could lack.
 
+use super::Bug;
 use crate::messages::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Ids of applied writes that are remembered for retries.
 const OPS_KEPT: usize = 1_024;
+/// Replicas of an extent whose counts a copy remembers; more than were ever members at a time. Beyond it the oldest goes.
+const WITNESSES_MAX: usize = 8;
 
 /// One entry of the journal.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -21,6 +24,9 @@ pub struct JournalEntry {
     pub record: Option<Record>,
     #[prost(bool, tag = "4")]
     pub freed: bool,
+    /// The copy's count with this entry.
+    #[prost(message, optional, tag = "5")]
+    pub count: Option<Count>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -69,6 +75,11 @@ pub struct Replica {
     /// The round of the last wipe under this promise: a SEAL that comes late wipes nothing again.
     #[prost(uint64, tag = "13")]
     pub wiped_first: u64,
+    #[prost(message, required, tag = "14")]
+    pub count: Count,
+    /// The greatest count of each other member that a record told of.
+    #[prost(message, repeated, tag = "15")]
+    pub seen: Vec<Witness>,
 }
 
 impl Replica {
@@ -84,6 +95,8 @@ impl Replica {
             self.stable = Pos::new(s.lease, s.epoch, s.first.saturating_sub(1));
             self.top = self.stable;
             self.eof = 0;
+            self.count = Count { born: Pos::new(s.lease, s.epoch, s.first), records: 0 };
+            self.seen.clear();
         } else {
             self.joining = false;
         }
@@ -94,6 +107,8 @@ impl Replica {
             (r.pos.lease, r.pos.epoch) == (self.promise_lease, self.promise_epoch),
             "a record below the promise is never appended"
         );
+        self.count.records += 1;
+        self.witness(&r.seen);
         self.advance(r.stable);
         self.top = self.top.max(r.pos);
         if r.ops.len() > 1 {
@@ -110,7 +125,18 @@ impl Replica {
         }
         self.mtime_ns = self.mtime_ns.max(r.mtime_ns);
         let at = self.window.partition_point(|w| w.pos < r.pos);
-        self.window.insert(at, r.clone());
+        self.window.insert(at, Record { seen: Vec::new(), ..r.clone() });
+    }
+
+    fn witness(&mut self, seen: &[Witness]) {
+        for w in seen {
+            match self.seen.iter_mut().find(|known| known.replica == w.replica) {
+                Some(known) => known.count = known.count.max(w.count),
+                None => self.seen.push(w.clone()),
+            }
+        }
+        let surplus = self.seen.len().saturating_sub(WITNESSES_MAX);
+        self.seen.drain(..surplus);
     }
 
     fn advance(&mut self, stable: Pos) {
@@ -158,7 +184,12 @@ pub enum Effect {
 pub struct ChunkServer {
     /// 16 bytes made with this storage.
     pub replica_id: Vec<u8>,
+    /// Of this process, another one each time.
+    start: u64,
     extent_bytes: u64,
+    /// Extents that were sealed or checked in this start; all others are shut (rule R34).
+    open: BTreeSet<u64>,
+    bug: Option<Bug>,
     replicas: BTreeMap<u64, Replica>,
     /// Positions that are in the journal's queue and not on disk.
     undurable: BTreeSet<(u64, Pos)>,
@@ -167,21 +198,26 @@ pub struct ChunkServer {
     waiting: VecDeque<(u64, u64, JournalEntry)>,
 }
 
-fn answer(result: ChunkResult) -> ChunkAnswer {
-    ChunkAnswer { result: Some(result) }
-}
-
 impl ChunkServer {
-    pub fn new(replica_id: Vec<u8>, extent_bytes: u64, checkpoints: Vec<Replica>) -> Self {
+    /// `start` names this start of the process, as no other one is named.
+    pub fn new(replica_id: Vec<u8>, start: u64, extent_bytes: u64, checkpoints: Vec<Replica>) -> Self {
         ChunkServer {
             replica_id,
+            start,
             extent_bytes,
+            open: BTreeSet::new(),
+            bug: None,
             replicas: checkpoints.into_iter().map(|r| (r.eid, r)).collect(),
             undurable: BTreeSet::new(),
             damaged: BTreeSet::new(),
             issued: 0,
             waiting: VecDeque::new(),
         }
+    }
+
+    #[doc(hidden)]
+    pub fn plant(&mut self, bug: Option<Bug>) {
+        self.bug = bug;
     }
 
     /// Replays an entry that is on disk, at start. Applying it again changes nothing.
@@ -206,12 +242,17 @@ impl ChunkServer {
                 out.push(Effect::Wipe { eid: entry.eid });
             }
         }
+        let before = r.count;
         if let Some(record) = &entry.record {
             let current = (record.pos.lease, record.pos.epoch) == (r.promise_lease, r.promise_epoch);
             if current && record.pos > r.stable && !r.window.iter().any(|w| w.pos == record.pos) {
                 r.add(record);
             }
+            r.witness(&record.seen);
             out.push(Effect::Apply { eid: entry.eid, record: record.clone() });
+        }
+        if let Some(count) = entry.count {
+            r.count = before.max(count);
         }
     }
 
@@ -232,7 +273,11 @@ impl ChunkServer {
 
     pub fn handle(&mut self, token: u64, request: ChunkRequest, out: &mut Vec<Effect>) {
         let ChunkRequest { eid, replica, epoch, lease, op } = request;
-        let say = |result: ChunkResult| Effect::Answer { token, answer: answer(result) };
+        let start = self.start;
+        let say = |result: ChunkResult| Effect::Answer {
+            token,
+            answer: ChunkAnswer { result: Some(result), start, count: None },
+        };
         if replica != self.replica_id {
             return out.push(say(ChunkResult::Unknown(Empty {})));
         }
@@ -241,15 +286,37 @@ impl ChunkServer {
             return out.push(say(ChunkResult::Unknown(Empty {})));
         }
         let damaged = self.damaged.contains(&eid);
-        let r = self.replicas.entry(eid).or_insert_with(|| Replica { eid, version: VERSION, ..Default::default() });
+        let first = if let Some(ChunkOp::Seal(s)) = &op { s.first } else { 0 };
+        let r = self.replicas.entry(eid).or_insert_with(|| Replica {
+            eid,
+            version: VERSION,
+            count: Count { born: Pos::new(lease, epoch, first), records: 0 },
+            ..Default::default()
+        });
         // Each part by itself: an old owner with a newer epoch is refused, and so is the reverse.
         if epoch < r.promise_epoch || lease < r.promise_lease {
             return out.push(say(ChunkResult::Refused(Refused { epoch: r.promise_epoch, lease: r.promise_lease })));
         }
         let promised = (epoch, lease) == (r.promise_epoch, r.promise_lease);
         let refused = ChunkResult::Refused(Refused { epoch: r.promise_epoch, lease: r.promise_lease });
+        let asks = matches!(op, Some(ChunkOp::Write(_) | ChunkOp::Read(_) | ChunkOp::Confirm(_)));
+        if asks && !self.open.contains(&eid) && self.bug != Some(Bug::OpenAfterRestart) {
+            return out.push(say(ChunkResult::Shut(Empty {})));
+        }
         match op {
+            // Before anything is promised: the promise would hide it (rule R37).
+            Some(ChunkOp::Seal(s)) if !s.joining && s.activated > r.promise_epoch => {
+                out.push(say(ChunkResult::WentBack(Empty {})));
+            }
+            Some(ChunkOp::Check(_)) if !promised => out.push(say(ChunkResult::WentBack(Empty {}))),
+            Some(ChunkOp::Check(_)) if damaged => out.push(say(ChunkResult::Damaged(Empty {}))),
+            Some(ChunkOp::Check(_)) => {
+                self.open.insert(eid);
+                // What it says of its count is durable.
+                self.journal(token, JournalEntry { eid, ..Default::default() }, out);
+            }
             Some(ChunkOp::Seal(s)) => {
+                self.open.insert(eid);
                 if damaged && !s.joining {
                     return out.push(say(ChunkResult::Damaged(Empty {})));
                 }
@@ -312,6 +379,7 @@ impl ChunkServer {
             // Its epoch is that of the configuration that does not name this copy: one that joined since has
             // promised a greater one, and was refused above.
             Some(ChunkOp::Free(_)) => {
+                self.open.remove(&eid);
                 self.replicas.remove(&eid);
                 self.damaged.remove(&eid);
                 self.undurable.retain(|(e, _)| *e != eid);
@@ -321,8 +389,9 @@ impl ChunkServer {
         }
     }
 
-    fn journal(&mut self, token: u64, entry: JournalEntry, out: &mut Vec<Effect>) {
+    fn journal(&mut self, token: u64, mut entry: JournalEntry, out: &mut Vec<Effect>) {
         self.issued += 1;
+        entry.count = self.replicas.get(&entry.eid).map(|r| r.count);
         self.waiting.push_back((self.issued, token, entry.clone()));
         out.push(Effect::Journal { seq: self.issued, entry });
     }
@@ -355,6 +424,7 @@ impl ChunkServer {
                             eof: r.eof,
                             truncations: r.truncations,
                             mtime_ns: r.mtime_ns,
+                            seen: r.seen.clone(),
                         })
                     } else {
                         ChunkResult::Refused(Refused { epoch: r.promise_epoch, lease: r.promise_lease })
@@ -362,7 +432,8 @@ impl ChunkServer {
                 }
                 _ => ChunkResult::Done(Empty {}),
             };
-            out.push(Effect::Answer { token, answer: answer(result) });
+            let answer = ChunkAnswer { result: Some(result), start: self.start, count: entry.count };
+            out.push(Effect::Answer { token, answer });
         }
     }
 }
@@ -397,12 +468,12 @@ mod tests {
             .expect("an answer")
     }
     fn seal(create: bool) -> ChunkOp {
-        ChunkOp::Seal(Seal { create, joining: false, first: 1 })
+        ChunkOp::Seal(Seal { create, first: 1, ..Default::default() })
     }
 
     #[test]
     fn promises_are_compared_part_by_part() {
-        let mut c = ChunkServer::new(vec![1], 1 << 20, vec![]);
+        let mut c = ChunkServer::new(vec![1], 1, 1 << 20, vec![]);
         assert_eq!(ask(&mut c, request(1, 1, seal(false))), ChunkResult::Unknown(Empty {}));
         assert!(matches!(ask(&mut c, request(1, 1, seal(true))), ChunkResult::Sealed(_)));
         assert!(matches!(ask(&mut c, request(2, 3, seal(false))), ChunkResult::Sealed(_)));
@@ -413,14 +484,14 @@ mod tests {
 
     #[test]
     fn a_copy_that_joined_again_is_not_freed_by_an_older_order() {
-        let mut c = ChunkServer::new(vec![1], 1 << 20, vec![]);
+        let mut c = ChunkServer::new(vec![1], 1, 1 << 20, vec![]);
         let free = |epoch| request(epoch, u64::MAX, ChunkOp::Free(Empty {}));
         assert!(matches!(ask(&mut c, request(4, 1, seal(true))), ChunkResult::Sealed(_)));
         assert!(matches!(ask(&mut c, free(3)), ChunkResult::Refused(_)));
         // Freed and joined before the disk has either.
         let mut out = Vec::new();
         c.handle(1, free(4), &mut out);
-        c.handle(2, request(5, 1, ChunkOp::Seal(Seal { create: false, joining: true, first: 1 })), &mut out);
+        c.handle(2, request(5, 1, ChunkOp::Seal(Seal { joining: true, first: 1, ..Default::default() })), &mut out);
         let upto = c.issued;
         c.durable(upto, &mut out);
         assert!(c.replica(1).is_some_and(|r| r.joining && r.promise_epoch == 5));
@@ -430,7 +501,7 @@ mod tests {
 
     #[test]
     fn a_seal_returns_what_is_above_stable_and_a_replay_gives_the_same() {
-        let mut c = ChunkServer::new(vec![1], 1 << 20, vec![]);
+        let mut c = ChunkServer::new(vec![1], 1, 1 << 20, vec![]);
         let mut journal = Vec::new();
         let mut run = |c: &mut ChunkServer, r: ChunkRequest| {
             let mut out = Vec::new();
@@ -449,7 +520,7 @@ mod tests {
         let ChunkResult::Sealed(s) = ask(&mut c, request(1, 2, seal(false))) else { panic!("sealed") };
         assert_eq!(s.records.iter().map(|r| r.pos.seq).collect::<Vec<_>>(), [2, 3]);
         assert_eq!(s.top, Pos::new(1, 1, 3));
-        let mut again = ChunkServer::new(vec![1], 1 << 20, vec![]);
+        let mut again = ChunkServer::new(vec![1], 1, 1 << 20, vec![]);
         journal.iter().for_each(|e| again.replay(e, &mut Vec::new()));
         let ChunkResult::Sealed(t) = ask(&mut again, request(1, 2, seal(false))) else { panic!("sealed") };
         assert_eq!(t, s);

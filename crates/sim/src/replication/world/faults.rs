@@ -10,9 +10,14 @@ impl World {
         }
         let next = self.now + self.rng.range(300, 5_000);
         self.at(next, Event::Break);
+        let kind = self.rng.range(0, 14);
+        if self.now < self.steady_until && !matches!(kind, 2 | 3 | 5 | 6) {
+            return;
+        }
         let until = self.now + self.rng.range(50, 6_000);
         let (chunk, gateway) = (self.rng.index(CHUNKS), self.rng.index(GATEWAYS));
-        match self.rng.range(0, 12) {
+        match kind {
+            12 | 13 => self.break_a_disk(chunk),
             11 => {
                 self.lossy.insert((gateway, chunk));
                 self.at(until, Event::CutEnds { gateway, chunk });
@@ -80,13 +85,75 @@ impl World {
     /// from.
     pub(super) fn break_a_promotion(&mut self, gateway: usize, op: &CommandOp, reply: &Reply) {
         let CommandOp::Propose(Propose { promote: true, replicas, .. }) = op else { return };
-        if reply.status != status::OK || self.now >= self.faults_end || !self.rng.chance(20) {
+        let quiet = self.now >= self.faults_end || self.now < self.steady_until;
+        if reply.status != status::OK || quiet || !self.rng.chance(20) {
             return;
         }
         let soon = self.now + self.rng.range(0, 20);
         let until = self.now + self.rng.range(2_500, 8_000);
         self.at(soon, Event::CrashGateway { gateway, until });
         self.at(soon, Event::CrashChunk { chunk: replicas[0].node as usize - 1, until });
+    }
+
+    /// Somebody copies the disk of a chunk server: a snapshot, a backup.
+    pub(super) fn keep_image(&mut self) {
+        let next = self.now + self.rng.range(500, 10_000);
+        self.at(next, Event::KeepImage);
+        let chunk = self.rng.index(CHUNKS);
+        let c = &mut self.chunks[chunk];
+        c.image = Some(Disk {
+            checkpoint: c.checkpoint.clone(),
+            checkpoint_content: c.checkpoint_content.clone(),
+            journal: c.journal.clone(),
+        });
+    }
+
+    /// A process starts again with a disk that is older, lacks the end of its journal although that was synced, or is empty;
+    /// the others are well. What only this disk had is lost then and cannot be noticed (U1 of the protocol): another member of
+    /// each extent has everything, and stays until somebody has looked.
+    fn break_a_disk(&mut self, chunk: usize) {
+        let id = self.chunks[chunk].id.clone();
+        let well = |c: &ExtentConfig| {
+            let up = |r: &ReplicaRef| {
+                let there = &self.chunks[r.node as usize - 1];
+                r.id == there.id && there.server.as_ref().is_some_and(|s| !s.is_damaged(c.eid))
+            };
+            let named = c.replicas.iter().chain(&c.safe).any(|r| r.id == id);
+            !named || c.active && c.joining.is_none() && c.replicas.iter().filter(|r| up(r)).count() >= 2
+        };
+        let owned = self.gateways.iter().any(|g| g.alive && !g.frozen && g.owner.as_ref().is_some_and(Owner::settled));
+        let all_up = self.chunks.iter().all(|c| c.server.is_some()) && self.cut.is_empty() && self.lossy.is_empty();
+        if !owned || !all_up || self.metad_down || !self.metad.extents(self.file).iter().all(well) {
+            return;
+        }
+        self.steady_until = self.now + 8_000;
+        self.crash_chunk(chunk);
+        let (tail, kind) = (self.rng.range(1, 20) as usize, self.rng.range(0, 3));
+        let c = &mut self.chunks[chunk];
+        match (kind, c.image.take()) {
+            (0, Some(image)) => {
+                (c.checkpoint, c.checkpoint_content, c.journal) =
+                    (image.checkpoint, image.checkpoint_content, image.journal);
+                self.report.disks_back += 1;
+            }
+            (1, _) => {
+                (c.checkpoint, c.checkpoint_content, c.journal) = Default::default();
+                *c.id.last_mut().expect("16 bytes") += 16;
+                self.report.disks_wiped += 1;
+            }
+            _ => {
+                c.journal.truncate(c.journal.len().saturating_sub(tail));
+                self.report.disks_back += 1;
+            }
+        }
+        self.trace(|| format!("the disk of chunk {} is not what it was, {kind}", chunk + 1));
+        let back = self.now + self.rng.range(20, 1_500);
+        self.at(back, Event::Restart { chunk });
+        if self.rng.chance(40) {
+            let gateway = self.rng.index(GATEWAYS);
+            let (soon, until) = (self.now + self.rng.range(0, 2_000), self.now + self.rng.range(2_000, 4_000));
+            self.at(soon, Event::CrashGateway { gateway, until });
+        }
     }
 
     /// Every chunk server looks for copies that no configuration names, and throws them away: at once, or
@@ -96,7 +163,7 @@ impl World {
         self.at(next, Event::Sweep);
         for chunk in 0..CHUNKS {
             let Some(server) = &self.chunks[chunk].server else { continue };
-            let id = vec![chunk as u8 + 1; 16];
+            let id = self.chunks[chunk].id.clone();
             let orders: Vec<(u64, u64)> =
                 server.replicas().filter_map(|r| Some((r.eid, self.metad.free_up_to(&id, r.eid)?))).collect();
             for (eid, epoch) in orders {
@@ -135,7 +202,7 @@ impl World {
 
     /// One copy of one extent becomes unreadable, if another that has everything is up.
     pub(super) fn damage_a_copy(&mut self, chunk: usize) {
-        let id = vec![chunk as u8 + 1; 16];
+        let id = self.chunks[chunk].id.clone();
         let damaged = self.metad.extents(self.file).into_iter().find(|c| {
             let sound = |r: &&ReplicaRef| {
                 let server = self.chunks[r.node as usize - 1].server.as_ref();

@@ -261,6 +261,7 @@ impl Owner {
             truncations,
             eof,
             mtime_ns: wall_ns,
+            seen: Vec::new(),
         };
         self.send_record(index, part, record);
     }
@@ -277,6 +278,7 @@ impl Owner {
             truncations: self.truncations,
             eof: self.attr.size,
             mtime_ns: self.attr.mtime_ns,
+            seen: Vec::new(),
         };
         self.send_record(index, part, record);
     }
@@ -289,8 +291,9 @@ impl Owner {
         self.send_record(index, part, record);
     }
 
-    fn send_record(&mut self, index: u64, part: u64, record: Record) {
+    fn send_record(&mut self, index: u64, part: u64, mut record: Record) {
         let e = self.extents.get_mut(&index).expect("active");
+        record.seen = e.witnesses();
         let of_joiner = e.stable_of_joiner();
         let seq = record.pos.seq;
         e.next_seq += 1;

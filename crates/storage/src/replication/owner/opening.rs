@@ -67,7 +67,8 @@ impl Owner {
             e.seq_epoch = e.cfg.epoch;
             e.next_seq = 1;
         }
-        let first = e.next_seq;
+        let (first, activated) = (e.next_seq, e.cfg.activated);
+        let known = e.cfg.replicas.iter().find(|r| e.cfg.went_back.contains(&r.id)).cloned();
         let joining = e.cfg.joining.as_ref().map(|j| j.id.clone());
         let members: Vec<_> = e.members().cloned().collect();
         for part in of_join {
@@ -75,9 +76,28 @@ impl Owner {
             self.parts.remove(&part);
         }
         for m in members {
-            let seal = Seal { create, joining: Some(&m.id) == joining.as_ref(), first };
+            let seal = Seal { create, joining: Some(&m.id) == joining.as_ref(), first, activated };
             self.send(index, &m, About::Seal, ChunkOp::Seal(seal));
         }
+        if let Some(member) = known {
+            self.member_failed(index, &member, false);
+        }
+    }
+
+    /// A member lacks what it acknowledged: its disk went back in time. metad records that with the configuration that goes
+    /// on without it, before anything of that replica is used again (rule R38).
+    pub(super) fn member_went_back(&mut self, index: u64, member: &ReplicaRef) {
+        let Some(e) = self.extents.get_mut(&index) else { return };
+        if matches!(e.phase, Phase::Proposing | Phase::Held { .. } | Phase::Idle) {
+            // Found again by the next SEAL.
+            return;
+        }
+        let joins = e.cfg.joining.as_ref().is_some_and(|j| j.id == member.id);
+        if !joins {
+            e.went_back.insert(member.id.clone());
+        }
+        self.counters.went_back += 1;
+        self.member_failed(index, member, false);
     }
 
     pub(super) fn sealed(&mut self, index: u64, from: &ReplicaRef, answer: Sealed) {
@@ -98,12 +118,15 @@ impl Owner {
         let of_r: Vec<(ReplicaRef, Sealed)> =
             e.cfg.replicas.iter().filter_map(|r| answers.get(&r.id).map(|a| (r.clone(), a.clone()))).collect();
         let stable = of_r.iter().map(|(_, a)| a.stable).max().unwrap_or_default();
-        let lost = of_r.iter().find(|(_, a)| stable.seq > 0 && a.top < stable).map(|(r, _)| r.clone());
-        if let Some(member) = lost {
-            // It lacks what was acknowledged: never to be rolled forward.
-            self.counters.lost_data += 1;
-            return self.member_failed(index, &member, false);
+        // What any member knows of any other one (rule R36), beside what this owner has seen itself.
+        let told = answers.values().flat_map(|a| &a.seen);
+        let more = |w: &&Witness| e.seen.get(&w.replica).is_some_and(|has| *has < w.count);
+        let lost = told.filter(more).find_map(|w| e.members().find(|m| m.id == w.replica).cloned());
+        if let (Some(member), false) = (lost, self.bug == Some(Bug::NoWitness)) {
+            // It lacks what it acknowledged: never to be rolled forward.
+            return self.member_went_back(index, &member);
         }
+        let seen = e.witnesses();
         let (lease, truncations) = (self.lease, self.truncations);
         let mut union: BTreeMap<Pos, &Record> = BTreeMap::new();
         for (_, a) in &of_r {
@@ -146,6 +169,7 @@ impl Owner {
                 truncations,
                 eof,
                 mtime_ns,
+                seen,
             }
         });
         let members: Vec<_> = e.members().cloned().collect();
@@ -213,6 +237,8 @@ impl Owner {
         ids.into_iter().for_each(|id| e.remember(id));
         e.phase = Phase::Active;
         e.unusable.clear();
+        // Recorded with this configuration; one that joins again is emptied, and begins anew.
+        e.went_back.clear();
         e.held_since = None;
         // What waited goes first: a member that joins would make it wait for another configuration.
         e.join_tried_at = self.now_ms;
@@ -257,8 +283,14 @@ impl Owner {
             rest.retain(|r| r.id != member.id);
             e.unusable.insert(member.id.clone(), self.now_ms);
         }
-        let unusable = &e.unusable;
-        let reachable: Vec<ReplicaRef> = rest.iter().filter(|r| !unusable.contains_key(&r.id)).cloned().collect();
+        let usable = |r: &ReplicaRef| {
+            !e.unusable.contains_key(&r.id) && !e.went_back.contains(&r.id) && !e.cfg.went_back.contains(&r.id)
+        };
+        let reachable: Vec<ReplicaRef> = rest.iter().filter(|r| usable(r)).cloned().collect();
+        if reachable.is_empty() && e.went_back.iter().any(|id| !e.cfg.went_back.contains(id)) {
+            // Nothing but the mark.
+            return self.propose(index, Vec::new(), None, false);
+        }
         if reachable.is_empty() {
             // Nobody reachable has everything: hold, and try all of them again.
             e.unusable.clear();
@@ -281,8 +313,10 @@ impl Owner {
         let e = self.extents.get_mut(&index).expect("known");
         e.phase = Phase::Proposing;
         let (eid, epoch) = (e.cfg.eid, e.cfg.epoch);
+        let went_back = e.went_back.iter().cloned().collect();
         self.forget_calls(index);
-        let op = CommandOp::Propose(Propose { eid, epoch, lease, replicas, joining, promote, file: self.file });
+        let op =
+            CommandOp::Propose(Propose { eid, epoch, lease, replicas, joining, promote, file: self.file, went_back });
         self.ask_metad(MetaAbout::Propose { index, eid }, op);
     }
 
@@ -296,7 +330,12 @@ impl Owner {
                 self.seal(index);
             }
             // Nothing newer, or metad would not have it: a moment later things may look different.
-            _ => e.phase = Phase::Held { until: self.now_ms + HELD_MS },
+            current => {
+                if let Some(current) = current.filter(|c| c.epoch == e.cfg.epoch) {
+                    (e.cfg.safe, e.cfg.went_back) = (current.safe, current.went_back);
+                }
+                e.phase = Phase::Held { until: self.now_ms + HELD_MS };
+            }
         }
     }
 

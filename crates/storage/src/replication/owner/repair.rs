@@ -157,6 +157,7 @@ impl Owner {
             truncations,
             eof: size,
             mtime_ns,
+            seen: e.witnesses(),
         };
         if let Some(join) = &mut e.join {
             join.open.insert(offset, e.next_seq);
