@@ -434,7 +434,16 @@ mod tests {
         assert_eq!(run(&mut s, grant(0, 78), None).status, status::JUKEBOX);
         let eid = granted.extents[0].eid;
         let propose = |epoch, who: Vec<ReplicaRef>, joining, promote| {
-            CommandOp::Propose(Propose { eid, epoch, lease: 1, replicas: who, joining, promote, file })
+            CommandOp::Propose(Propose {
+                eid,
+                epoch,
+                lease: 1,
+                replicas: who,
+                joining,
+                promote,
+                file,
+                went_back: Vec::new(),
+            })
         };
         assert_eq!(run(&mut s, propose(1, vec![r(3)], None, false), None).status, status::INVAL);
         assert_eq!(run(&mut s, propose(1, vec![r(1)], None, false), None).status, status::OK);

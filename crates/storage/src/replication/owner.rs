@@ -11,6 +11,8 @@ mod io;
 mod opening;
 mod repair;
 mod sizes;
+mod starts;
+mod time;
 
 use super::{Bug, Geometry};
 use crate::messages::*;
@@ -744,50 +746,6 @@ impl Owner {
         }
     }
 
-    // ---- members that start again ----
-
-    /// Asks a member that started anew what it has.
-    fn check(&mut self, index: u64, to: &ReplicaRef) {
-        let asked = self.calls.values().any(|c| c.index == index && c.to.id == to.id && c.about == About::Check);
-        let member = self.extents.get(&index).is_some_and(|e| e.members().any(|m| m.id == to.id));
-        if !asked && member {
-            self.counters.checks += 1;
-            self.send(index, to, About::Check, ChunkOp::Check(Empty {}));
-        }
-    }
-
-    /// What was asked of the member meanwhile is asked again.
-    fn checked(&mut self, index: u64, from: &ReplicaRef, start: u64) {
-        self.started(index, from, start);
-        for c in self.calls.values_mut().filter(|c| c.index == index && c.to.id == from.id) {
-            if c.resend_at.is_some() {
-                c.resend_at = Some(self.now_ms);
-            }
-        }
-    }
-
-    fn started(&mut self, index: u64, of: &ReplicaRef, start: u64) {
-        if let Some(e) = self.extents.get_mut(&index) {
-            e.starts.insert(of.id.clone(), start);
-        }
-    }
-
-    /// Whether an answer comes from the start of the member that was compared. One of an earlier start that was not
-    /// counted yet says nothing about the disk of today (rule R35).
-    fn of_checked_start(&self, index: u64, of: &ReplicaRef, answer: &ChunkAnswer) -> bool {
-        let checked = self.extents.get(&index).and_then(|e| e.starts.get(&of.id)).copied();
-        answer.start == 0 || checked == Some(answer.start) || self.bug == Some(Bug::AckOfEarlierStart)
-    }
-
-    fn same_or_more(&mut self, index: u64, of: &ReplicaRef, count: Option<Count>) -> bool {
-        let Some(e) = self.extents.get_mut(&index) else { return false };
-        let whole = e.compare(&of.id, count) || self.bug == Some(Bug::NoCount);
-        if !whole {
-            self.member_went_back(index, of);
-        }
-        whole
-    }
-
     fn meta_answered(&mut self, call: u64, reply: Reply) {
         let Some(about) = self.meta.remove(&call) else { return };
         use crate::nfs::status;
@@ -840,102 +798,6 @@ impl Owner {
         self.parts.clear();
         self.calls.clear();
         self.out.push(Effect::Ended);
-    }
-
-    // ---- time ----
-
-    fn timer(&mut self) {
-        let now = self.now_ms;
-        let again: Vec<u64> =
-            self.calls.iter().filter(|(_, c)| c.resend_at.is_some_and(|at| now >= at)).map(|(id, _)| *id).collect();
-        for call in again {
-            let c = self.calls.get_mut(&call).expect("listed");
-            c.resend_at = None;
-            let (to, request) = (c.to.clone(), c.request.clone());
-            self.out.push(Effect::Send { call, to, request });
-        }
-        let mut failed: BTreeSet<(u64, Vec<u8>)> = BTreeSet::new();
-        for c in self.calls.values() {
-            let refused = self.failing.get(&c.to.id).is_some_and(|(since, why)| {
-                let limit = if *why == NoAnswer::Refused { REFUSED_MS } else { SILENT_MS };
-                now >= since + limit
-            });
-            let patience = if self.can_do_without(c.index, &c.to) { LOSSY_MS } else { SILENT_MS };
-            if (refused || now >= c.sent_at + patience) && c.about != About::Stable {
-                failed.insert((c.index, c.to.id.clone()));
-            }
-        }
-        self.calls.retain(|_, c| c.about != About::Stable || now < c.sent_at + SILENT_MS);
-        for (index, id) in failed {
-            let member = self.extents.get(&index).and_then(|e| e.members().find(|m| m.id == id).cloned());
-            if let Some(member) = member {
-                self.failing.remove(&id);
-                self.member_failed(index, &member, false);
-            }
-        }
-        if self.ended {
-            return;
-        }
-        let due: Vec<u64> = self
-            .extents
-            .iter()
-            .filter(|(_, e)| matches!(e.phase, Phase::Held { until } if now >= until))
-            .map(|(i, _)| *i)
-            .collect();
-        due.into_iter().for_each(|i| self.seal(i));
-        self.give_up();
-        self.tell_stable();
-        self.repair();
-        self.report_size();
-    }
-
-    /// Whether another node with better links could have this copy.
-    fn can_do_without(&self, index: u64, member: &ReplicaRef) -> bool {
-        let has = |r: &ReplicaRef| self.extents.get(&index).is_some_and(|e| e.members().any(|m| m.id == r.id));
-        self.lossy.contains(&member.node) && self.hears_metad() && self.alive.iter().any(|r| !has(r))
-    }
-
-    fn hears_metad(&self) -> bool {
-        self.metad_heard.is_some_and(|at| self.now_ms < at + METAD_HEARD_MS)
-    }
-
-    /// Nobody who has everything can be reached from here, but from elsewhere: the lease goes back to metad, for the
-    /// gateway that asks next. (It keeps its boot: what metad knows of the file is not all.)
-    fn give_up(&mut self) {
-        if !self.hears_metad() || self.meta.values().any(|m| *m == MetaAbout::Release) {
-            return;
-        }
-        let better = |e: &Extent| e.cfg.replicas.iter().chain(&e.cfg.safe).any(|r| self.elsewhere.contains(&r.node));
-        let stuck = |e: &&Extent| e.held_since.is_some_and(|at| self.now_ms >= at + GIVE_UP_MS) && better(e);
-        if self.extents.values().any(|e| stuck(&e)) {
-            self.counters.given_up += 1;
-            let (file, boot, expected) = (self.file, self.boot, self.lease);
-            let grant = Grant { file, gateway: 0, boot, expected, replicas: Vec::new() };
-            self.ask_metad(MetaAbout::Release, CommandOp::Grant(grant));
-        }
-    }
-
-    /// An idle extent's members learn what is acknowledged by all, which shortens the next SEAL.
-    fn tell_stable(&mut self) {
-        let mut due: Vec<(u64, ReplicaRef, Pos)> = Vec::new();
-        for (index, e) in &mut self.extents {
-            if e.phase != Phase::Active || !e.in_flight.is_empty() {
-                continue;
-            }
-            if e.stable > e.told_stable {
-                e.told_stable = e.stable;
-                due.extend(e.cfg.replicas.iter().map(|m| (*index, m.clone(), e.stable)));
-            }
-            let of_joiner = e.stable_of_joiner();
-            let pushes = e.join.as_ref().is_some_and(|j| !j.open.is_empty());
-            if let (Some(joiner), true) = (&e.cfg.joining, of_joiner > e.told_joiner && !pushes) {
-                e.told_joiner = of_joiner;
-                due.push((*index, joiner.clone(), of_joiner));
-            }
-        }
-        for (index, member, stable) in due {
-            self.send(index, &member, About::Stable, ChunkOp::Stable(stable));
-        }
     }
 }
 

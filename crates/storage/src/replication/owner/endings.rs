@@ -5,7 +5,8 @@ use super::*;
 use crate::metadata::{MemoryKv, State};
 use crate::replication::replica::{self, ChunkServer};
 
-const GEOMETRY: Geometry = Geometry { extent_bytes: 1 << 16, push_bytes: 1 << 14, reserve_from_bytes: 1 << 20 };
+const GEOMETRY: Geometry =
+    Geometry { extent_bytes: 1 << 16, push_bytes: 1 << 14, reserve_from_bytes: 1 << 20, ..Geometry::STANDARD };
 /// Timer ticks after which an operation that has no answer hangs.
 const TICKS: u64 = 200;
 
@@ -46,7 +47,7 @@ impl File {
         let made = apply(&mut metad, CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() }));
         let file = made.attr.expect("made").fileid;
         let owner = grant(&mut metad, file, 1, 1);
-        let chunks = replicas().into_iter().map(|r| ChunkServer::new(r.id, GEOMETRY.extent_bytes, vec![])).collect();
+        let chunks = replicas().into_iter().map(|r| ChunkServer::new(r.id, 1, GEOMETRY.extent_bytes, vec![])).collect();
         let content = BTreeMap::new();
         let mut f = File { metad, chunks, content, file, owner, now: 0, token: 0, loses_writes_of: None };
         let effects = f.owner.take_effects();
@@ -83,7 +84,8 @@ impl File {
                     bytes.resize(GEOMETRY.extent_bytes as usize, 0);
                     let data = Bytes::copy_from_slice(&bytes[offset as usize..][..length as usize]);
                     let crc32c = crc32c::crc32c(&data);
-                    answer = Some(ChunkAnswer { result: Some(ChunkResult::Data(Data { data, crc32c })) });
+                    let result = Some(ChunkResult::Data(Data { data, crc32c }));
+                    answer = Some(ChunkAnswer { result, ..Default::default() });
                 }
                 _ => {}
             }

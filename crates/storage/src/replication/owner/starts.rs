@@ -1,0 +1,50 @@
+//! Members whose process started again: what they have is compared with what they acknowledged, before they count
+//! (rules R34 and R35).
+
+use super::{About, Owner};
+use crate::messages::*;
+use crate::replication::Bug;
+
+impl Owner {
+    /// Asks a member that started anew what it has.
+    pub(super) fn check(&mut self, index: u64, to: &ReplicaRef) {
+        let asked = self.calls.values().any(|c| c.index == index && c.to.id == to.id && c.about == About::Check);
+        let member = self.extents.get(&index).is_some_and(|e| e.members().any(|m| m.id == to.id));
+        if !asked && member {
+            self.counters.checks += 1;
+            self.send(index, to, About::Check, ChunkOp::Check(Empty {}));
+        }
+    }
+
+    /// What was asked of the member meanwhile is asked again.
+    pub(super) fn checked(&mut self, index: u64, from: &ReplicaRef, start: u64) {
+        self.started(index, from, start);
+        for c in self.calls.values_mut().filter(|c| c.index == index && c.to.id == from.id) {
+            if c.resend_at.is_some() {
+                c.resend_at = Some(self.now_ms);
+            }
+        }
+    }
+
+    pub(super) fn started(&mut self, index: u64, of: &ReplicaRef, start: u64) {
+        if let Some(e) = self.extents.get_mut(&index) {
+            e.starts.insert(of.id.clone(), start);
+        }
+    }
+
+    /// Whether an answer comes from the start of the member that was compared. One of an earlier start that was not
+    /// counted yet says nothing about the disk of today (rule R35).
+    pub(super) fn of_checked_start(&self, index: u64, of: &ReplicaRef, answer: &ChunkAnswer) -> bool {
+        let checked = self.extents.get(&index).and_then(|e| e.starts.get(&of.id)).copied();
+        answer.start == 0 || checked == Some(answer.start) || self.bug == Some(Bug::AckOfEarlierStart)
+    }
+
+    pub(super) fn same_or_more(&mut self, index: u64, of: &ReplicaRef, count: Option<Count>) -> bool {
+        let Some(e) = self.extents.get_mut(&index) else { return false };
+        let whole = e.compare(&of.id, count) || self.bug == Some(Bug::NoCount);
+        if !whole {
+            self.member_went_back(index, of);
+        }
+        whole
+    }
+}

@@ -1,0 +1,102 @@
+//! What the owner does by the clock: calls again, members that failed, leases given back, committed positions told.
+
+use super::{About, Extent, MetaAbout, NoAnswer, Owner, Phase};
+use super::{Effect, GIVE_UP_MS, LOSSY_MS, METAD_HEARD_MS, REFUSED_MS, SILENT_MS};
+use crate::messages::*;
+use std::collections::BTreeSet;
+
+impl Owner {
+    pub(super) fn timer(&mut self) {
+        let now = self.now_ms;
+        let again: Vec<u64> =
+            self.calls.iter().filter(|(_, c)| c.resend_at.is_some_and(|at| now >= at)).map(|(id, _)| *id).collect();
+        for call in again {
+            let c = self.calls.get_mut(&call).expect("listed");
+            c.resend_at = None;
+            let (to, request) = (c.to.clone(), c.request.clone());
+            self.out.push(Effect::Send { call, to, request });
+        }
+        let mut failed: BTreeSet<(u64, Vec<u8>)> = BTreeSet::new();
+        for c in self.calls.values() {
+            let refused = self.failing.get(&c.to.id).is_some_and(|(since, why)| {
+                let limit = if *why == NoAnswer::Refused { REFUSED_MS } else { SILENT_MS };
+                now >= since + limit
+            });
+            let patience = if self.can_do_without(c.index, &c.to) { LOSSY_MS } else { SILENT_MS };
+            if (refused || now >= c.sent_at + patience) && c.about != About::Stable {
+                failed.insert((c.index, c.to.id.clone()));
+            }
+        }
+        self.calls.retain(|_, c| c.about != About::Stable || now < c.sent_at + SILENT_MS);
+        for (index, id) in failed {
+            let member = self.extents.get(&index).and_then(|e| e.members().find(|m| m.id == id).cloned());
+            if let Some(member) = member {
+                self.failing.remove(&id);
+                self.member_failed(index, &member, false);
+            }
+        }
+        if self.ended {
+            return;
+        }
+        let due: Vec<u64> = self
+            .extents
+            .iter()
+            .filter(|(_, e)| matches!(e.phase, Phase::Held { until } if now >= until))
+            .map(|(i, _)| *i)
+            .collect();
+        due.into_iter().for_each(|i| self.seal(i));
+        self.give_up();
+        self.tell_stable();
+        self.repair();
+        self.report_size();
+    }
+
+    /// Whether another node with better links could have this copy.
+    pub(super) fn can_do_without(&self, index: u64, member: &ReplicaRef) -> bool {
+        let has = |r: &ReplicaRef| self.extents.get(&index).is_some_and(|e| e.members().any(|m| m.id == r.id));
+        self.lossy.contains(&member.node) && self.hears_metad() && self.alive.iter().any(|r| !has(r))
+    }
+
+    pub(super) fn hears_metad(&self) -> bool {
+        self.metad_heard.is_some_and(|at| self.now_ms < at + METAD_HEARD_MS)
+    }
+
+    /// Nobody who has everything can be reached from here, but from elsewhere: the lease goes back to metad, for the
+    /// gateway that asks next. (It keeps its boot: what metad knows of the file is not all.)
+    pub(super) fn give_up(&mut self) {
+        if !self.hears_metad() || self.meta.values().any(|m| *m == MetaAbout::Release) {
+            return;
+        }
+        let better = |e: &Extent| e.cfg.replicas.iter().chain(&e.cfg.safe).any(|r| self.elsewhere.contains(&r.node));
+        let stuck = |e: &&Extent| e.held_since.is_some_and(|at| self.now_ms >= at + GIVE_UP_MS) && better(e);
+        if self.extents.values().any(|e| stuck(&e)) {
+            self.counters.given_up += 1;
+            let (file, boot, expected) = (self.file, self.boot, self.lease);
+            let grant = Grant { file, gateway: 0, boot, expected, replicas: Vec::new() };
+            self.ask_metad(MetaAbout::Release, CommandOp::Grant(grant));
+        }
+    }
+
+    /// An idle extent's members learn what is acknowledged by all, which shortens the next SEAL.
+    pub(super) fn tell_stable(&mut self) {
+        let mut due: Vec<(u64, ReplicaRef, Pos)> = Vec::new();
+        for (index, e) in &mut self.extents {
+            if e.phase != Phase::Active || !e.in_flight.is_empty() {
+                continue;
+            }
+            if e.stable > e.told_stable {
+                e.told_stable = e.stable;
+                due.extend(e.cfg.replicas.iter().map(|m| (*index, m.clone(), e.stable)));
+            }
+            let of_joiner = e.stable_of_joiner();
+            let pushes = e.join.as_ref().is_some_and(|j| !j.open.is_empty());
+            if let (Some(joiner), true) = (&e.cfg.joining, of_joiner > e.told_joiner && !pushes) {
+                e.told_joiner = of_joiner;
+                due.push((*index, joiner.clone(), of_joiner));
+            }
+        }
+        for (index, member, stable) in due {
+            self.send(index, &member, About::Stable, ChunkOp::Stable(stable));
+        }
+    }
+}
