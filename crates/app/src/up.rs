@@ -45,6 +45,9 @@ pub struct Args {
     /// Use this ensemble (zookeeper://host:port,...) for coordination instead of our own
     #[arg(long, value_name = "URL")]
     coordination: Option<String>,
+    /// Make the copies of a node that is gone for so many seconds elsewhere [default: 300]
+    #[arg(long, value_name = "SECONDS")]
+    rebuild_after: Option<u64>,
 }
 
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -229,6 +232,73 @@ impl Node {
     }
 }
 
+<<<<<<< HEAD
+=======
+/// Folder, cluster id, key and a configuration for each node; what is there stays.
+fn prepare(args: &Args) -> anyhow::Result<Vec<NodeConfig>> {
+    trivet_disk::make_dir(&args.data).with_context(|| format!("cannot make {}", args.data.display()))?;
+    let data = fs::canonicalize(&args.data)?;
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let key_file = data.join("cluster.key");
+    let id_file = data.join("cluster.id");
+    if !id_file.exists() {
+        write_private(&key_file, &hex(&rpc::random::<32>()))?;
+        write_private(&id_file, &hex(&rpc::random::<8>()))?;
+    }
+    let cluster = fs::read_to_string(&id_file)?.trim().to_string();
+    let base = u32::from(args.base_address);
+    let nodes: BTreeMap<String, IpAddr> =
+        (1..=u32::from(args.nodes)).map(|n| (n.to_string(), IpAddr::V4(Ipv4Addr::from(base + n)))).collect();
+    let mut configs = Vec::new();
+    for node in 1..=u32::from(args.nodes) {
+        let folder = data.join(format!("node{node}"));
+        trivet_disk::make_dir(&folder)?;
+        let config = NodeConfig {
+            version: VERSION,
+            cluster: cluster.clone(),
+            incarnation: 1,
+            node,
+            key_file: key_file.clone(),
+            data: folder.clone(),
+            datastore_addresses: vec![IpAddr::V4(args.base_address)],
+            coordination: args.coordination.clone(),
+            rebuild_after_s: args.rebuild_after,
+            ports: Ports::with_offset(args.port_offset),
+            nodes: nodes.clone(),
+        };
+        let path = folder.join("node.toml");
+        if path.exists() {
+            let before = NodeConfig::load(&path)?;
+            if before.nodes.len() != config.nodes.len() {
+                bail!(
+                    "{} holds a cluster of {} nodes; --nodes {} is asked for",
+                    data.display(),
+                    before.nodes.len(),
+                    args.nodes
+                );
+            }
+        }
+        let text = toml::to_string(&config)?;
+        if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
+            trivet_disk::write_atomically(&path, text.as_bytes())?;
+        };
+        configs.push(config);
+    }
+    Ok(configs)
+}
+
+fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let tmp = path.with_extension("tmp");
+    let mut file: File = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&tmp)?;
+    writeln!(file, "{text}")?;
+    file.sync_all()?;
+    fs::rename(&tmp, path)?;
+    Ok(trivet_disk::sync_dir(path.parent().expect("a file lies in a folder"))?)
+}
+
+>>>>>>> 523e88d (Copies of a node that is gone are made elsewhere, of idle files too; retransmitted calls are recognised for 120 s)
 /// A port that is taken is named before anything is started.
 fn check_ports(config: &NodeConfig) -> anyhow::Result<()> {
     let p = &config.ports;

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// Version of the file; a newer one is refused.
 pub const VERSION: u32 = 1;
+/// Seconds that a node may be gone before its copies are made elsewhere: longer than a restart of its machine.
+const REBUILD_AFTER_S: u64 = 300;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -96,6 +98,10 @@ pub struct NodeConfig {
     /// `zookeeper://host:port,...` to use an ensemble that is there already instead of our own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coordination: Option<String>,
+    /// Seconds after which the copies of a node that is gone are made elsewhere; 300 if it is not given. The metad LEADER's
+    /// value counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebuild_after_s: Option<u64>,
     #[serde(default)]
     pub ports: Ports,
     /// Address of each node.
@@ -139,6 +145,10 @@ impl NodeConfig {
             vcenter.declared_wall_ms = since.map_or(0, |d| d.as_millis() as i64);
         }
         Ok(config)
+    }
+
+    pub fn rebuild_after(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(self.rebuild_after_s.unwrap_or(REBUILD_AFTER_S))
     }
 
     /// What is wrong with the settings, as far as they show it by themselves.
@@ -250,6 +260,7 @@ mod tests {
             data: "data".into(),
             datastore_addresses: vec![],
             coordination: None,
+            rebuild_after_s: None,
             ports: Ports::with_offset(0),
             nodes: [("1".to_string(), "127.0.0.71".parse().unwrap())].into(),
             vcenter: None,

@@ -278,7 +278,10 @@ impl Inner {
         let helps = |g: &GatewayInfo, node: u32| self.reaches(&g.address) && !g.unreached.contains(&node);
         reached_elsewhere.retain(|node| others().any(|g| helps(g, *node)));
         let owners: Vec<_> = self.owners.lock().expect("nobody panics with it").values().cloned().collect();
-        let (joining, others): (Vec<_>, Vec<_>) = owners.into_iter().partition(|o| o.joins() > 0);
+        let (joining, mut others): (Vec<_>, Vec<_>) = owners.into_iter().partition(|o| o.joins() > 0);
+        // The most endangered first, then those that metad does not name.
+        let turn: HashMap<u64, usize> = m.repair.iter().enumerate().map(|(turn, file)| (*file, turn)).collect();
+        others.sort_by_key(|o| turn.get(&o.file()).copied().unwrap_or(usize::MAX));
         let mut room = JOINS_MAX.saturating_sub(joining.len());
         for owner in joining.into_iter().chain(others) {
             let waits = owner.joins() == 0 && owner.lacks_copies();
@@ -362,12 +365,12 @@ async fn heartbeats(inner: Arc<Inner>) {
             }
             let behind = m.applied > inner.replica.read().expect("nobody panics with it").applied();
             inner.heard(&m);
-            let repair = m.repair.clone();
+            let (repair, gone) = (m.repair.clone(), m.gone.clone());
             *inner.membership.write().expect("nobody panics with it") = m;
             inner.memberships.fetch_add(1, Ordering::Relaxed);
             for file in repair {
-                let inner = inner.clone();
-                tokio::spawn(async move { inner.take_over_for_repair(file).await });
+                let (inner, gone) = (inner.clone(), gone.clone());
+                tokio::spawn(async move { inner.take_over_for_repair(file, gone).await });
             }
             if behind {
                 inner.follow(inner.leader.load(Ordering::Relaxed)).await;

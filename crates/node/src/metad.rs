@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use trivet_storage::messages::*;
+use trivet_storage::metadata::endangered::endangered;
 use trivet_storage::metadata::{MemoryKv, State};
 use trivet_storage::nfs::status;
 
@@ -36,6 +37,12 @@ const OWN_LOOK: Duration = Duration::from_millis(50);
 const GATEWAY_SILENCE: Duration = Duration::from_millis(2_000);
 /// Commands that may wait for the journal; more are refused for the moment.
 const COMMANDS_MAX: usize = 10_000;
+/// Files that a gateway is told to repair at a time; the rest is told as those are done.
+const REPAIRS_TOLD_MAX: usize = 50;
+/// Endangered files that are known at a time, the worst; the rest is found as those are done.
+const ENDANGERED_MAX: usize = 10_000;
+/// Pause between two looks for endangered files.
+const REPAIR_LOOK: Duration = Duration::from_secs(1);
 /// Entries that are kept in memory for followers.
 const RECENT_ENTRIES: usize = 2_000;
 
@@ -57,6 +64,8 @@ pub struct Settings {
     pub metads: BTreeMap<u32, SocketAddr>,
     /// Addresses that a gateway has to serve.
     pub addresses: Vec<String>,
+    /// The copies of a replica that is gone for this long are made elsewhere.
+    pub rebuild_after: Duration,
 }
 
 pub(crate) struct Pending {
@@ -88,13 +97,22 @@ pub(crate) struct Shared {
     events: crate::events::Events,
     /// Of this node, where it is ours: it knows what the links between the nodes are like.
     coordination: Option<crate::coordination::Handle>,
+    /// When they were looked up last, and what was found.
+    endangered: Mutex<Option<(Instant, Arc<Endangered>)>>,
     /// Kept by `links`: those of [`Membership::badly_linked`], and since when they are.
     badly_linked: Mutex<BTreeMap<u32, Instant>>,
+}
+
+/// What the LEADER tells gateways to repair.
+pub(crate) struct Endangered {
+    gone: Vec<Vec<u8>>,
+    files: Vec<u64>,
 }
 
 #[derive(Clone)]
 pub(crate) struct Leadership {
     epoch: u64,
+    since: Instant,
     commands: mpsc::Sender<Pending>,
     confirms: mpsc::UnboundedSender<oneshot::Sender<bool>>,
 }
@@ -187,6 +205,7 @@ impl Shared {
             events,
             peers_read: Mutex::default(),
             coordination: None,
+            endangered: Mutex::default(),
             badly_linked: Mutex::default(),
         }
     }
@@ -369,16 +388,18 @@ impl Shared {
                 let _ = self.submit(leading, Command { call: None, stamp: None, op }).await;
             }
         }
-        let asker = info.node;
+        let asker = info.clone();
         let mut gateways = self.gateways.lock().expect("nobody panics with it");
         gateways.insert(info.node, Gateway { info, heard: Instant::now() });
         let alive: Vec<GatewayInfo> =
             gateways.values().filter(|g| g.heard.elapsed() < GATEWAY_SILENCE).map(|g| g.info.clone()).collect();
         drop(gateways);
         let s = self.state.read().expect("nobody panics with it");
+        let endangered = self.endangered(&s, leading, &alive);
         Membership {
             bindings: s.bindings(),
-            repair: self.files_to_repair(&s, asker, &alive),
+            repair: self.files_to_repair(&s, &endangered.files, &asker, &alive),
+            gone: endangered.gone.clone(),
             applied: s.applied(),
             leader: self.settings.node,
             epoch: leading.epoch,
@@ -387,26 +408,56 @@ impl Shared {
         }
     }
 
-    /// Files with too few copies whose owner is gone: the first gateway alive takes them over.
-    fn files_to_repair(&self, s: &State<MemoryKv>, asker: u32, alive: &[GatewayInfo]) -> Vec<u64> {
-        if alive.iter().map(|g| g.node).min() != Some(asker) {
-            return Vec::new();
+    /// Replicas that are gone and files that are endangered, as looked up at most once in [`REPAIR_LOOK`]: it takes a look at
+    /// every extent.
+    fn endangered(&self, s: &State<MemoryKv>, leading: &Leadership, alive: &[GatewayInfo]) -> Arc<Endangered> {
+        let mut known = self.endangered.lock().expect("nobody panics with it");
+        let fresh = |at: &Instant| at.elapsed() < REPAIR_LOOK && *at >= leading.since;
+        if let Some((_, found)) = known.as_ref().filter(|(at, _)| fresh(at)) {
+            return found.clone();
         }
-        let mut files: Vec<u64> = s
-            .all_extents()
-            .into_iter()
-            .filter(|c| {
-                let wanted = s.inode(c.file).and_then(|i| s.datastore_by_id(i.attr.datastore)).map_or(2, |d| d.copies);
-                let possible = (wanted as usize).min(alive.iter().filter(|g| g.replica.is_some()).count());
-                c.replicas.len() < possible || !c.active && c.epoch > 1
-            })
-            .filter(|c| s.inode(c.file).is_some_and(|i| !self.is_alive(&i.lease)))
-            .map(|c| c.file)
-            .collect();
-        files.sort_unstable();
-        files.dedup();
-        files.truncate(50);
-        files
+        let servers = alive.iter().filter(|g| g.replica.is_some()).count();
+        let gone = self.gone(s, leading);
+        let files = endangered(s, &|r| gone.contains(&r.id), servers, ENDANGERED_MAX);
+        let found = Arc::new(Endangered { gone, files });
+        *known = Some((Instant::now(), found.clone()));
+        found
+    }
+
+    /// Of the endangered files those that this gateway owns; of those whose owner is gone, the first gateway alive takes all
+    /// over.
+    fn files_to_repair(
+        &self,
+        s: &State<MemoryKv>,
+        files: &[u64],
+        asker: &GatewayInfo,
+        alive: &[GatewayInfo],
+    ) -> Vec<u64> {
+        let first = alive.iter().map(|g| g.node).min() == Some(asker.node);
+        let of_asker = |file: &&u64| {
+            let Some(inode) = s.inode(**file) else { return false };
+            inode.lease.boot == asker.boot || first && !self.is_alive(&inode.lease)
+        };
+        files.iter().filter(of_asker).take(REPAIRS_TOLD_MAX).copied().collect()
+    }
+
+    /// Replicas that nobody has heard of for [`Settings::rebuild_after`], and at once those whose node is here with another
+    /// one. A new LEADER has heard of nobody and begins to wait.
+    fn gone(&self, s: &State<MemoryKv>, leading: &Leadership) -> Vec<Vec<u8>> {
+        let limit = self.settings.rebuild_after;
+        let gateways = self.gateways.lock().expect("nobody panics with it");
+        let gone = |r: &ReplicaRef| match gateways.get(&r.node) {
+            Some(g) if g.info.replica.as_ref().is_some_and(|now| now.id == r.id) => g.heard.elapsed() >= limit,
+            // Only presumed, and not heard: what it has is not known.
+            Some(g) if g.info.pid == 0 => leading.since.elapsed() >= limit,
+            Some(g) => g.info.replica.is_some() || g.heard.elapsed() >= limit,
+            None => leading.since.elapsed() >= limit,
+        };
+        let mut named: BTreeMap<Vec<u8>, ReplicaRef> = BTreeMap::new();
+        for cfg in s.all_extents() {
+            named.extend(cfg.replicas.into_iter().chain(cfg.joining).map(|r| (r.id.clone(), r)));
+        }
+        named.into_values().filter(gone).map(|r| r.id).collect()
     }
 
     fn journal_from(&self, from: u64) -> Journal {

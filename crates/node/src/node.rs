@@ -62,6 +62,7 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
             coordination: config.coordination_addresses()?,
             metads: config.metads(),
             addresses: config.datastore_addresses.iter().map(|a| a.to_string()).collect(),
+            rebuild_after: config.rebuild_after(),
         };
         sources.metad = Some(Metad::start(settings, identity.clone(), events.clone(), sources.coordination.clone())?);
     }

@@ -133,6 +133,13 @@ pub fn collect(s: &Sources) -> NodeStatus {
     if let Some(m) = &s.metad {
         let (inodes, extents, stores, bindings) = m.contents();
         datastores = stores.iter().map(|d| d.name.clone()).collect();
+        // In sync is a copy that its configuration names, and whose process was heard with this identity.
+        let here = s.gateway.as_ref().map(|g| g.membership().gateways);
+        let heard = |r: &trivet_storage::messages::ReplicaRef| {
+            let ids = here.iter().flatten().filter_map(|g| g.replica.as_ref());
+            here.as_ref().is_none_or(Vec::is_empty) || ids.into_iter().any(|x| x.id == r.id)
+        };
+        let living = |e: &trivet_storage::messages::ExtentConfig| e.replicas.iter().filter(|r| heard(r)).count();
         addresses = bindings
             .into_iter()
             .map(|b| AddressStatus { address: b.address, node: b.gateway, version: b.version })
@@ -148,13 +155,10 @@ pub fn collect(s: &Sources) -> NodeStatus {
                 owner: i.lease.gateway,
                 lease: i.lease.number,
                 extents: mine.len(),
-                in_sync: mine.iter().map(|e| e.replicas.len()).sum(),
+                in_sync: mine.iter().map(|e| living(e)).sum(),
                 recovering: mine.iter().filter(|e| e.joining.is_some()).count(),
                 placement: mine.iter().map(|e| (e.eid, e.replicas.iter().map(|r| r.node).collect())).collect(),
-                missing: mine
-                    .iter()
-                    .map(|e| wanted.saturating_sub(e.replicas.len() + usize::from(e.joining.is_some())))
-                    .sum(),
+                missing: mine.iter().map(|e| wanted.saturating_sub(living(e) + usize::from(e.joining.is_some()))).sum(),
             });
         }
     }

@@ -688,4 +688,7 @@ pub struct Reply {
     /// The request came in over a binding that is no more: nobody waits for this reply.
     #[prost(bool, tag = "12")]
     pub superseded: bool,
+    /// In metad's state only: when a reply was kept for retransmitted calls.
+    #[prost(fixed64, tag = "13")]
+    pub kept_since_ns: u64,
 }

@@ -1,6 +1,7 @@
 //! metad's state: what every metad computes from the journal, entry by entry.
 
 pub mod datastores;
+pub mod endangered;
 pub mod format;
 pub mod kv;
 pub mod namespace;

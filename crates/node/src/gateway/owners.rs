@@ -19,6 +19,7 @@ const CHANGED: u32 = 7;
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) struct OwnerHandle {
+    file: u64,
     lease: u64,
     core: Mutex<Running>,
 }
@@ -36,11 +37,11 @@ fn wall_ns() -> u64 {
 
 impl OwnerHandle {
     fn start(inner: &Arc<Inner>, granted: Reply) -> Option<Arc<OwnerHandle>> {
-        let lease = granted.inode.as_ref()?.lease.number;
+        let (file, lease) = granted.inode.as_ref().map(|i| (i.attr.fileid, i.lease.number))?;
         let mut owner = Owner::new(inner.settings.node, Geometry::STANDARD, granted, inner.clock.mono_ms(), wall_ns())?;
         let effects = owner.take_effects();
         let running = Running { owner, waiting: HashMap::new(), next_token: 1, ended: false };
-        let handle = Arc::new(OwnerHandle { lease, core: Mutex::new(running) });
+        let handle = Arc::new(OwnerHandle { file, lease, core: Mutex::new(running) });
         handle.carry_out(inner, effects);
         let (timer_inner, timer_handle) = (inner.clone(), handle.clone());
         tokio::spawn(async move {
@@ -138,6 +139,10 @@ impl OwnerHandle {
         lossy: Vec<u32>,
     ) {
         self.feed(inner, Input::Alive { replicas, elsewhere, lossy });
+    }
+
+    pub(crate) fn file(&self) -> u64 {
+        self.file
     }
 
     pub(crate) fn joins(&self) -> usize {
@@ -378,12 +383,13 @@ impl Inner {
         }
     }
 
-    pub(super) async fn take_over_for_repair(self: &Arc<Self>, file: u64) {
+    /// Of a file that metad calls endangered: `gone` are the replicas whose copies have to be made elsewhere.
+    pub(super) async fn take_over_for_repair(self: &Arc<Self>, file: u64, gone: Vec<Vec<u8>>) {
         if self.own(file).is_none() && self.acquire(file).await.is_err() {
             return;
         }
         if let Some(owner) = self.own(file) {
-            owner.feed(self, Input::OpenAll);
+            owner.feed(self, Input::Repair { gone });
         }
     }
 }

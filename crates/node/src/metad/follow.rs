@@ -260,6 +260,7 @@ mod tests {
             coordination: vec!["127.0.0.1:1".parse().unwrap()],
             metads: Default::default(),
             addresses: Vec::new(),
+            rebuild_after: Duration::from_secs(300),
         };
         let identity = crate::rpc::Identity { cluster: "c".into(), incarnation: 1, key: vec![1; 32], node };
         let events = crate::events::Events::open(folder, node).unwrap();

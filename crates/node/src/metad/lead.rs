@@ -61,7 +61,7 @@ pub(super) async fn take_over(shared: &Arc<Shared>, why: String) -> Result<(), T
     let (commands, queue) = mpsc::channel(COMMANDS_MAX);
     let (confirms, asked) = mpsc::unbounded_channel();
     *shared.leading.lock().expect("nobody panics with it") =
-        Some(Leadership { epoch, commands: commands.clone(), confirms });
+        Some(Leadership { epoch, since: Instant::now(), commands: commands.clone(), confirms });
     let lead = async {
         tokio::select! {
             end = append(shared, version, queue) => end,

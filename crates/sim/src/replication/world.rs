@@ -557,7 +557,7 @@ impl World {
     fn apply(&mut self, op: CommandOp) -> Reply {
         let number = self.metad.applied() + 1;
         let entry = Entry {
-            version: VERSION,
+            version: JOURNAL_VERSION,
             time_ns: self.now * 1_000_000,
             commands: vec![Command { op: Some(op), ..Default::default() }],
             cluster: "sim".into(),

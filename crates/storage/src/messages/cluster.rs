@@ -130,7 +130,7 @@ pub struct Membership {
     pub bindings: Vec<Binding>,
     #[prost(message, repeated, tag = "2")]
     pub gateways: Vec<GatewayInfo>,
-    /// Idle files that have to be repaired by the gateway that asks.
+    /// Files with too few living copies that the gateway that asks owns, or has to take over, the most endangered first.
     #[prost(uint64, repeated, tag = "3")]
     pub repair: Vec<u64>,
     #[prost(uint64, tag = "4")]
@@ -143,6 +143,9 @@ pub struct Membership {
     /// probes. Nobody, where coordination is Apache's.
     #[prost(uint32, repeated, tag = "7")]
     pub badly_linked: Vec<u32>,
+    /// Ids of replicas that are not waited for any longer: their copies are made elsewhere.
+    #[prost(bytes = "vec", repeated, tag = "8")]
+    pub gone: Vec<Vec<u8>>,
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct Pair {

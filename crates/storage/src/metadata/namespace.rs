@@ -386,6 +386,28 @@ mod tests {
     }
 
     #[test]
+    fn an_old_call_much_later_is_a_new_one() {
+        let (mut s, root) = state();
+        let call = CallId { client: "10.0.0.1".into(), xid: 7, body: OpId { high: 1, low: 2 } };
+        let at = |s: &mut State<MemoryKv>, seconds: u64, op: CommandOp, call: Option<CallId>| {
+            let commands = vec![Command { call, op: Some(op), ..Default::default() }];
+            let time_ns = seconds * 1_000_000_000;
+            let entry = Entry { version: JOURNAL_VERSION, time_ns, commands, cluster: "c".into() };
+            let number = s.applied() + 1;
+            s.apply(number, &entry).remove(0)
+        };
+        let remove = || CommandOp::Remove(Remove { at: Place { dir: root, name: "a".into() }, folder: true });
+        assert_eq!(at(&mut s, 1, make(root, "a", 2), Some(call.clone())).status, status::OK);
+        assert_eq!(at(&mut s, 2, remove(), None).status, status::OK);
+        // A retry is answered, and the folder stays removed.
+        assert_eq!(at(&mut s, 120, make(root, "a", 2), Some(call.clone())).status, status::OK);
+        assert!(s.lookup(root, b"a").is_err());
+        // The client has counted its calls anew.
+        assert_eq!(at(&mut s, 121, make(root, "a", 2), Some(call)).status, status::OK);
+        assert!(s.lookup(root, b"a").is_ok());
+    }
+
+    #[test]
     fn cookies_stay_good_while_names_come_and_go() {
         let (mut s, root) = state();
         for i in 0..10 {

@@ -15,6 +15,8 @@ pub const EXTENT_BYTES: u64 = 256 << 20;
 const FIRST_FILEID: u64 = 64;
 /// Replies that are kept for retransmitted calls.
 const CALLS_KEPT: u64 = 8_192;
+/// Nanoseconds for which they are kept at most; the same call later is a new one, and is carried out.
+const CALLS_KEPT_NS: u64 = 120_000_000_000;
 /// Ids of changes of size that are kept in each file, for owners to come.
 const SIZES_SET_KEPT: usize = 32;
 
@@ -109,7 +111,7 @@ impl<K: Kv> State<K> {
 
     fn command(&mut self, c: &Command, time_ns: u64) -> Reply {
         if let Some(call) = &c.call {
-            if let Some(known) = self.answered(call) {
+            if let Some(known) = self.answered(call, time_ns) {
                 return known;
             }
         }
@@ -141,9 +143,15 @@ impl<K: Kv> State<K> {
             None => fail(status::NOTSUPP),
         };
         if let Some(call) = &c.call {
-            self.remember(call, &reply);
+            self.remember(call, &reply, time_ns);
         }
         reply
+    }
+
+    /// Whether every metad reads version 2 of the journal. What version 1 does not know of is not recorded before: metads of
+    /// two versions would come to different states.
+    fn is_second_version(&self) -> bool {
+        self.journal_version() >= 2
     }
 
     // ---- retransmitted calls ----
@@ -153,13 +161,18 @@ impl<K: Kv> State<K> {
         call.encode(&mut k).expect("a vector grows");
         k
     }
-    /// The reply of a call that was carried out before.
-    pub fn answered(&self, call: &CallId) -> Option<Reply> {
-        self.load(&Self::call_key(call))
+    /// The reply of a call that was carried out before, and not so long ago that this is another call of a client that counts
+    /// its calls anew.
+    fn answered(&self, call: &CallId, time_ns: u64) -> Option<Reply> {
+        let kept: Reply = self.load(&Self::call_key(call))?;
+        // Kept by a journal of version 1, a reply has no time: it ends with its count.
+        let ends = kept.kept_since_ns.checked_add(CALLS_KEPT_NS).filter(|_| kept.kept_since_ns > 0);
+        ends.is_none_or(|ends| time_ns < ends).then_some(Reply { kept_since_ns: 0, ..kept })
     }
-    fn remember(&mut self, call: &CallId, reply: &Reply) {
+    fn remember(&mut self, call: &CallId, reply: &Reply, time_ns: u64) {
         let k = Self::call_key(call);
-        self.store(k.clone(), reply);
+        let kept_since_ns = if self.is_second_version() { time_ns } else { 0 };
+        self.store(k.clone(), &Reply { kept_since_ns, ..reply.clone() });
         let n = self.next("call");
         self.kv.put(key(table::CALL_AGE, &[n]), k);
         if n > CALLS_KEPT {
@@ -289,8 +302,11 @@ impl<K: Kv> State<K> {
             // Asked twice, or on old knowledge: the author reads and compares.
             return Reply { status: status::BADTYPE, ..self.file_reply(inode) };
         }
-        let new_marks = p.went_back.iter().filter(|id| !cfg.went_back.contains(id)).cloned().collect::<Vec<_>>();
-        cfg.went_back.extend(new_marks);
+        let known = &cfg.went_back;
+        let marks: Vec<Vec<u8>> = p.went_back.iter().filter(|id| !known.contains(id)).cloned().collect();
+        if self.is_second_version() {
+            cfg.went_back.extend(marks);
+        }
         cfg.safe.retain(|r| !cfg.went_back.contains(&r.id));
         if p.replicas.is_empty() && !p.went_back.is_empty() {
             self.store(key(table::EXTENT, &[p.eid]), &cfg);
@@ -325,7 +341,7 @@ impl<K: Kv> State<K> {
         }
         cfg.active = true;
         cfg.unused = false;
-        cfg.activated = cfg.epoch;
+        cfg.activated = if self.is_second_version() { cfg.epoch } else { 0 };
         // A member that joins was emptied by the SEAL of this epoch: it is as good as a new one.
         cfg.went_back.retain(|id| cfg.joining.as_ref().is_none_or(|j| j.id != *id));
         cfg.safe = cfg.replicas.clone();

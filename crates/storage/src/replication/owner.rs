@@ -34,8 +34,12 @@ const RESEND_MS: u64 = 50;
 /// Records of one extent above its committed position, as many as a SEAL may have to return; later writes wait. Their
 /// bytes: `Geometry::window_bytes`.
 const WINDOW_RECORDS_MAX: usize = 1_024;
-/// Ids of finished writes that are remembered for retries.
+/// Ids of finished writes of an extent that are remembered for retries; beyond that the oldest is forgotten, and its retry
+/// is carried out again.
 const DONE_KEPT: usize = 4_096;
+/// Milliseconds for which they are remembered: the same id much later is a new write of a client that counts its calls anew.
+/// A new owner remembers what it finds for as long once more.
+const DONE_KEPT_MS: u64 = 120_000;
 /// Ids of finished changes of size.
 const SIZES_KEPT: usize = 256;
 /// Ids of finished writes, newest first, that are kept of what a truncate drops.
@@ -145,8 +149,11 @@ pub enum Input {
         /// among `replicas`.
         lossy: Vec<u32>,
     },
-    /// Open every extent, as repair of an idle file needs.
-    OpenAll,
+    /// Open every extent that needs it, as repair of an idle file does, and go on without these replicas: they are gone for
+    /// longer than anybody waits.
+    Repair {
+        gone: Vec<Vec<u8>>,
+    },
     /// metad changed what it keeps of the file: mode, owner, links, times.
     Changed(Attr),
     Timer,
@@ -299,8 +306,8 @@ struct Extent {
     join_tried_at: u64,
     /// metad has been asked for a member that joins, and has not answered.
     joins_asked: bool,
-    /// Ids of writes whose part in this extent is done: a retry is not carried out again.
-    done: BTreeSet<OpId>,
+    /// Ids of writes whose part in this extent is done, and since when: a retry is not carried out again.
+    done: BTreeMap<OpId, u64>,
     done_order: VecDeque<OpId>,
     /// Members that failed since the extent was last active.
     unusable: BTreeMap<Vec<u8>, u64>,
@@ -352,7 +359,7 @@ impl Extent {
             join: None,
             join_tried_at: 0,
             joins_asked: false,
-            done: BTreeSet::new(),
+            done: BTreeMap::new(),
             done_order: VecDeque::new(),
             unusable: BTreeMap::new(),
             held_since: None,
@@ -374,14 +381,25 @@ impl Extent {
         let known = |m: &ReplicaRef| Some(Witness { replica: m.id.clone(), count: *self.seen.get(&m.id)? });
         self.members().filter_map(known).collect()
     }
-    fn remember(&mut self, id: OpId) {
-        if self.done.insert(id) {
+    fn remember(&mut self, id: OpId, now_ms: u64) {
+        if self.done.insert(id, now_ms).is_none() {
             self.done_order.push_back(id);
-            if self.done_order.len() > DONE_KEPT {
-                let old = self.done_order.pop_front().expect("longer than zero");
-                self.done.remove(&old);
-            }
         }
+        self.forget_old(now_ms);
+    }
+    fn forget_old(&mut self, now_ms: u64) {
+        while let Some(oldest) = self.done_order.front() {
+            let since = self.done.get(oldest).copied().unwrap_or_default();
+            if self.done_order.len() <= DONE_KEPT && now_ms < since + DONE_KEPT_MS {
+                return;
+            }
+            self.done.remove(oldest);
+            self.done_order.pop_front();
+        }
+    }
+    /// Whether the write was done, and not so long ago that the id is another one's by now.
+    fn knows(&self, id: &OpId, now_ms: u64) -> bool {
+        self.done.get(id).is_some_and(|since| now_ms < since + DONE_KEPT_MS)
     }
     /// The committed position for the joiner, which gets blocks of the resync besides: everything up to here is
     /// acknowledged by all it was addressed to. What the joiner has acknowledged leaves its window by this.
@@ -434,7 +452,7 @@ pub struct Owner {
     by_id: BTreeMap<OpId, u64>,
     /// Changes of size under way and finished, for retries.
     sizes_open: BTreeMap<OpId, (u64, Vec<u64>)>,
-    sizes_done: VecDeque<OpId>,
+    sizes_done: VecDeque<(OpId, u64)>,
     floors: BTreeMap<String, u64>,
     allocating: BTreeSet<u64>,
     unallocated: BTreeMap<u64, Vec<u64>>,
@@ -495,7 +513,7 @@ impl Owner {
             truncate: None,
             by_id: BTreeMap::new(),
             sizes_open: BTreeMap::new(),
-            sizes_done: inode.sizes_set.into(),
+            sizes_done: inode.sizes_set.into_iter().map(|id| (id, now_ms)).collect(),
             floors: granted.bindings.into_iter().map(|b| (b.address, b.version)).collect(),
             allocating: BTreeSet::new(),
             unallocated: BTreeMap::new(),
@@ -599,7 +617,7 @@ impl Owner {
                 (self.alive, self.elsewhere, self.metad_heard) = (replicas, elsewhere, Some(now_ms));
                 self.lossy = lossy;
             }
-            Input::OpenAll => self.open_all(),
+            Input::Repair { gone } => self.repair_all(&gone),
             Input::Changed(attr) => {
                 self.attr = Attr { size: self.attr.size, ctime_ns: attr.ctime_ns.max(self.attr.ctime_ns), ..attr }
             }
@@ -624,14 +642,19 @@ impl Owner {
             self.sizes_open.iter().filter_map(|(id, (token, _))| Some((*id, ended(token, &self.out)?))).collect();
         for (id, outcome) in done {
             let (_, also) = self.sizes_open.remove(&id).expect("listed");
-            if matches!(outcome, Outcome::Written { .. }) && !self.sizes_done.contains(&id) {
-                self.sizes_done.push_back(id);
+            if matches!(outcome, Outcome::Written { .. }) && !self.size_was_set(&id) {
+                self.sizes_done.push_back((id, self.now_ms));
                 if self.sizes_done.len() > SIZES_KEPT {
                     self.sizes_done.pop_front();
                 }
             }
             self.out.extend(also.into_iter().map(|token| Effect::Done { token, outcome: outcome.clone() }));
         }
+    }
+
+    /// Whether a change of size was done, and not so long ago that the id is another one's by now.
+    fn size_was_set(&self, id: &OpId) -> bool {
+        self.sizes_done.iter().any(|(known, since)| known == id && self.now_ms < since + DONE_KEPT_MS)
     }
 
     /// Rule R18: the greatest version of each address that was seen, from the grant on.

@@ -254,3 +254,25 @@ fn a_retry_that_was_half_done_is_answered_when_it_is_whole() {
     let Some(Outcome::Read { data, .. }) = f.ends(Op::Read { offset: e - 4, length: 8 }) else { panic!("no answer") };
     assert_eq!(&data[..], [2; 8]);
 }
+
+/// A client that counts its calls anew uses an old id for a new write: recognised as a retry for [`DONE_KEPT_MS`] only.
+#[test]
+fn an_old_id_much_later_is_a_new_write() {
+    let read = |f: &mut File| match f.ends(Op::Read { offset: 0, length: 1 }) {
+        Some(Outcome::Read { data, .. }) => data[0],
+        other => panic!("{other:?}"),
+    };
+    let sets = |f: &mut File, size| match f.ends(Op::SetSize { size, id: id(9) }) {
+        Some(Outcome::Written { after, .. }) => after.size,
+        other => panic!("{other:?}"),
+    };
+    let mut f = File::new();
+    assert!(f.ends(write(0, 1, 1)).is_some() && f.ends(write(0, 1, 2)).is_some());
+    assert_eq!(sets(&mut f, 100), 100);
+    f.now += DONE_KEPT_MS / 2;
+    assert!(f.ends(write(0, 1, 1)).is_some());
+    assert_eq!((read(&mut f), sets(&mut f, 50)), (2, 100), "a retry was carried out again");
+    f.now += DONE_KEPT_MS;
+    assert!(f.ends(write(0, 1, 1)).is_some());
+    assert_eq!((read(&mut f), sets(&mut f, 50)), (1, 50), "a new call was taken for a retry");
+}

@@ -88,7 +88,7 @@ impl Owner {
         };
         match op {
             // This owner or one before it has carried it out.
-            Op::SetSize { id, .. } if self.sizes_done.contains(&id) => {
+            Op::SetSize { id, .. } if self.size_was_set(&id) => {
                 let attr = self.attr.clone();
                 self.out.push(Effect::Done { token, outcome: Outcome::Written { before: attr.clone(), after: attr } });
             }
@@ -243,9 +243,10 @@ impl Owner {
         let truncations = self.truncations;
         let extent_bytes = self.geometry.extent_bytes;
         let eof = if zero { self.attr.size } else { self.attr.size.max(index * extent_bytes + end) };
+        let now_ms = self.now_ms;
         let done = |id: OpId| {
-            let kept = |e: &super::Extent| e.done.contains(&of_dropped(id, index));
-            self.extents[&index].done.contains(&id) || self.extents.get(&0).is_some_and(kept)
+            let kept = |e: &super::Extent| e.knows(&of_dropped(id, index), now_ms);
+            self.extents[&index].knows(&id, now_ms) || self.extents.get(&0).is_some_and(kept)
         };
         if id.is_some_and(done) {
             // A retry of what was carried out before.
@@ -313,6 +314,7 @@ impl Owner {
     }
 
     pub(super) fn acknowledged(&mut self, index: u64, from: &ReplicaRef, seq: u64) {
+        let now_ms = self.now_ms;
         let Some(e) = self.extents.get_mut(&index) else { return };
         let Some(w) = e.in_flight.get_mut(&seq) else { return };
         w.waiting.remove(&from.id);
@@ -320,7 +322,7 @@ impl Owner {
             return;
         }
         let done = e.in_flight.remove(&seq).expect("looked");
-        done.record.ops.iter().for_each(|id| e.remember(*id));
+        done.record.ops.iter().for_each(|id| e.remember(*id, now_ms));
         e.settle();
         self.attr.mtime_ns = self.attr.mtime_ns.max(done.record.mtime_ns);
         self.attr.ctime_ns = self.attr.ctime_ns.max(done.record.mtime_ns);

@@ -20,9 +20,19 @@ impl Owner {
         self.opened();
     }
 
-    pub(super) fn open_all(&mut self) {
-        let idle: Vec<u64> = self.extents.iter().filter(|(_, e)| e.phase == Phase::Idle).map(|(i, _)| *i).collect();
-        idle.into_iter().for_each(|i| self.seal(i));
+    pub(super) fn repair_all(&mut self, gone: &[Vec<u8>]) {
+        let indexes: Vec<u64> = self.extents.keys().copied().collect();
+        for index in indexes {
+            let e = &self.extents[&index];
+            let member = e.cfg.replicas.iter().chain(&e.cfg.joining).find(|m| gone.contains(&m.id)).cloned();
+            let few = e.cfg.replicas.len() < self.copies as usize || e.cfg.joining.is_some() || !e.cfg.active;
+            if e.phase == Phase::Idle && (few || member.is_some()) {
+                self.seal(index);
+            }
+            if let Some(member) = member {
+                self.member_failed(index, &member, false);
+            }
+        }
     }
 
     /// The size is known once anchor and tail are active.
@@ -230,11 +240,11 @@ impl Owner {
     }
 
     fn activated(&mut self, index: u64, last_seq: u64) {
-        let lease = self.lease;
+        let (lease, now_ms) = (self.lease, self.now_ms);
         // The ids of an abandoned round are worth nothing: each round begins its own list.
         let ids = self.round_ids.remove(&index).unwrap_or_default();
         let e = self.extents.get_mut(&index).expect("sealed");
-        ids.into_iter().for_each(|id| e.remember(id));
+        ids.into_iter().for_each(|id| e.remember(id, now_ms));
         e.phase = Phase::Active;
         e.unusable.clear();
         // Recorded with this configuration; one that joins again is emptied, and begins anew.

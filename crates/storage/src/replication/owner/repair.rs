@@ -188,8 +188,9 @@ impl Owner {
     /// The record goes to all members and comes after all blocks of the resync, so that every member has a position that is
     /// at least as new as any that the joiner got by itself: none is taken for one that lost data (rule R8).
     fn tell_ids(&mut self, index: u64) {
-        let part = self.next_part;
+        let (part, now_ms) = (self.next_part, self.now_ms);
         let e = self.extents.get_mut(&index).expect("listed");
+        e.forget_old(now_ms);
         let Some(join) = &mut e.join else { return };
         join.ids_part = Some(part);
         let surplus = e.done_order.len().saturating_sub(super::WINDOW_RECORDS_MAX);

@@ -1,0 +1,73 @@
+//! Which files have fewer living copies than they should, the most endangered first.
+//!
+//! A copy counts when its extent's configuration names it and the replica is not gone: a configuration alone says nothing
+//! about a node that died while nobody used the file.
+
+use super::kv::Kv;
+use super::State;
+use crate::messages::*;
+use std::collections::BTreeMap;
+
+/// Up to `count_max` files; the rest waits for those. `gone` says of a replica that it will not be waited for any longer,
+/// `servers` is how many chunk servers there are to have copies.
+pub fn endangered<K: Kv>(
+    state: &State<K>,
+    gone: &dyn Fn(&ReplicaRef) -> bool,
+    servers: usize,
+    count_max: usize,
+) -> Vec<u64> {
+    let mut copies_of: BTreeMap<u64, usize> = BTreeMap::new();
+    let mut fewest: BTreeMap<u64, usize> = BTreeMap::new();
+    for cfg in state.all_extents() {
+        let copies = *copies_of.entry(cfg.file).or_insert_with(|| {
+            let datastore = state.inode(cfg.file).and_then(|i| state.datastore_by_id(i.attr.datastore));
+            datastore.map_or(2, |d| d.copies as usize)
+        });
+        let living = cfg.replicas.iter().filter(|r| !gone(r)).count();
+        let unfinished = !cfg.active && cfg.epoch > 1;
+        if living < copies.min(servers) || unfinished {
+            let known = fewest.entry(cfg.file).or_insert(living);
+            *known = living.min(*known);
+        }
+    }
+    let mut files: Vec<(usize, u64)> = fewest.into_iter().map(|(file, living)| (living, file)).collect();
+    files.sort_unstable();
+    files.truncate(count_max);
+    files.into_iter().map(|(_, file)| file).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::MemoryKv;
+    use super::*;
+
+    #[test]
+    fn idle_files_with_a_copy_on_a_node_that_is_gone_are_endangered_the_worst_first() {
+        let mut state = State::new(MemoryKv::default());
+        let mut apply = |op: CommandOp| {
+            let number = state.applied() + 1;
+            let commands = vec![Command { op: Some(op), ..Default::default() }];
+            state
+                .apply(number, &Entry { version: JOURNAL_VERSION, time_ns: 1, commands, cluster: "c".into() })
+                .remove(0)
+        };
+        apply(CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies: 2, ..Default::default() }));
+        let replica = |node: u32| ReplicaRef { node, id: vec![node as u8; 16], address: String::new() };
+        let mut file = |name: &str, on: [u32; 2]| {
+            let at = Place { dir: 64, name: name.into() };
+            let made = apply(CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() }));
+            let file = made.attr.expect("made").fileid;
+            let replicas = on.map(replica).to_vec();
+            apply(CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: 0, replicas }));
+            file
+        };
+        let (a, b, c) = (file("a", [1, 2]), file("b", [2, 3]), file("c", [1, 3]));
+        let find = |gone: &[u32], servers| endangered(&state, &|r| gone.contains(&r.node), servers, 50);
+        assert_eq!(find(&[], 3), Vec::<u64>::new());
+        assert_eq!(find(&[3], 2), [b, c]);
+        assert_eq!(find(&[2, 3], 2), [b, a, c]);
+        assert_eq!(endangered(&state, &|r| r.node != 1, 2, 1), [b]);
+        // One node is left: nobody could take another copy, but a file without any living one is told.
+        assert_eq!(find(&[2, 3], 1), [b]);
+    }
+}
