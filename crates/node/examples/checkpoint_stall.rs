@@ -83,7 +83,7 @@ async fn main() {
     for eid in 0..=extents {
         let copies = copies.clone();
         open.spawn(async move {
-            copies.ask(eid, ChunkOp::Seal(Seal { create: true, joining: false, first: 1 })).await;
+            copies.ask(eid, ChunkOp::Seal(Seal { create: true, first: 1, ..Default::default() })).await;
             copies.write(eid, 1, 0, Bytes::from(vec![eid as u8; 4096])).await
         });
         if open.len() >= 64 {

@@ -68,20 +68,8 @@ impl Chunk {
             true => replicas.iter().map(|r| r.eid).collect(),
             false => BTreeSet::new(),
         };
-<<<<<<< HEAD
-        let mut server = ChunkServer::new(replica_id.clone(), EXTENT_BYTES, replicas);
-=======
-        let (mut journal, contents) = Journal::open(&dir.join("journal"))?;
-        let mut extents = Extents::open(&dir.join("extents"), EXTENT_BYTES)?;
-        // A checkpoint may list records whose bytes were still on their way to the file.
-        for replica in &replicas {
-            for record in replica.window.clone() {
-                apply(&mut extents, Effect::Apply { eid: replica.eid, record }).map_err(io(dir.to_path_buf()))?;
-            }
-        }
         let start = u64::from_be_bytes(crate::rpc::random::<8>()) | 1;
         let mut server = ChunkServer::new(replica_id.clone(), start, EXTENT_BYTES, replicas);
->>>>>>> f78d2eb (A copy whose disk went back in time never counts as complete (R33 to R38))
         let mut effects = Vec::new();
         let mut bad = BTreeSet::new();
         let (log, checkpointer, torn) = opening.replay(|extents, old, batch| {
@@ -171,7 +159,7 @@ impl Chunk {
                 ChunkResult::Damaged(Empty {})
             }
         };
-        core.answer(token, &ChunkAnswer { result: Some(result) });
+        core.answer(token, &ChunkAnswer { result: Some(result), ..Default::default() });
     }
 
     /// `(extent, epoch, lease, joining)` of each copy, for status.
@@ -182,7 +170,6 @@ impl Chunk {
 }
 
 impl Core {
-<<<<<<< HEAD
     fn answer(&mut self, token: u64, answer: &ChunkAnswer) {
         if let Some(r) = self.responders.remove(&token) {
             r.answer(answer);
@@ -198,33 +185,6 @@ impl Core {
                     block,
                     "a block is damaged; the copy is not used any more, and will be rebuilt"
                 );
-=======
-    fn carry_out(&mut self, effect: Effect) {
-        match effect {
-            Effect::Answer { token, answer } => {
-                if let Some(r) = self.responders.remove(&token) {
-                    r.answer(&answer);
-                }
-            }
-            Effect::Fetch { token, eid, offset, length } => {
-                let result = match self.extents.read(eid, offset, length) {
-                    Ok(data) => ChunkResult::Data(Data { crc32c: crc32c::crc32c(&data), data: data.into() }),
-                    Err(e) => {
-                        tracing::error!(error = %e, "a copy is damaged and is not used any more; it will be rebuilt");
-                        self.server.declare_damaged(eid);
-                        ChunkResult::Damaged(Empty {})
-                    }
-                };
-                if let Some(r) = self.responders.remove(&token) {
-                    r.answer(&ChunkAnswer { result: Some(result), ..Default::default() });
-                }
-            }
-            Effect::Journal { .. } => unreachable!("the caller takes these"),
-            other => {
-                if let Err(e) = apply(&mut self.extents, other) {
-                    die("write an extent", Path::new("."), &e);
-                }
->>>>>>> f78d2eb (A copy whose disk went back in time never counts as complete (R33 to R38))
             }
             self.server.declare_damaged(extent);
         }

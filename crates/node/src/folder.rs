@@ -178,6 +178,7 @@ mod tests {
             data: data.into(),
             datastore_addresses: vec![],
             coordination: None,
+            rebuild_after_s: None,
             ports: Ports::with_offset(0),
             nodes: [("2".to_string(), "127.0.0.72".parse().unwrap())].into(),
             vcenter: None,

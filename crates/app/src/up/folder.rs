@@ -91,6 +91,7 @@ impl Folder {
                 data: self.data.join(format!("node{node}")),
                 datastore_addresses: vec![IpAddr::V4(args.base_address)],
                 coordination: args.coordination.clone(),
+                rebuild_after_s: args.rebuild_after,
                 ports: Ports::with_offset(args.port_offset),
                 nodes: nodes.clone(),
                 // What a person wrote stays.
