@@ -55,6 +55,20 @@ pub struct Witness {
     pub count: Count,
 }
 
+/// The committed position of an idle extent. On the wire a `Pos` with what the owner knows of each member: a record may leave
+/// a window only where the witnesses of it arrived (rule R36).
+#[derive(Clone, PartialEq, Message)]
+pub struct Committed {
+    #[prost(uint64, tag = "1")]
+    pub lease: u64,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    #[prost(uint64, tag = "3")]
+    pub seq: u64,
+    #[prost(message, repeated, tag = "4")]
+    pub seen: Vec<Witness>,
+}
+
 /// A replica: made with its storage, so that a wiped disk is another one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Message)]
 pub struct ReplicaRef {
@@ -213,7 +227,7 @@ pub enum ChunkOp {
     #[prost(message, tag = "13")]
     Confirm(Empty),
     #[prost(message, tag = "14")]
-    Stable(Pos),
+    Stable(Committed),
     /// The extent is not in any file: its storage may go.
     #[prost(message, tag = "15")]
     Free(Empty),

@@ -64,6 +64,8 @@ pub enum Bug {
     NoCount,
     /// A SEAL does not look at what the other members know of one (rule R36).
     NoWitness,
+    /// An idle extent's members are told what is committed, and not who has it (rule R36).
+    StableWithoutWitness,
     /// An acknowledgement of an earlier start counts (rule R35).
     AckOfEarlierStart,
 }

@@ -630,6 +630,20 @@ impl World {
         if self.chunks[chunk].server.is_none() || self.chunks[chunk].life != life {
             return self.at(self.now + 1, refuse);
         }
+        self.trace(|| {
+            let what = match &request.op {
+                Some(ChunkOp::Write(r)) => format!("write {:?} {:?} stable {:?}", r.pos, r.ranges, r.stable),
+                other => format!("{other:?}"),
+            };
+            format!(
+                "chunk {} e{} from {} ({},{}) {what}",
+                chunk + 1,
+                request.eid,
+                back.gateway + 1,
+                request.lease,
+                request.epoch
+            )
+        });
         let c = &mut self.chunks[chunk];
         let token = c.next_token;
         c.next_token += 1;

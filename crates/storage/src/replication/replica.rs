@@ -370,9 +370,10 @@ impl ChunkServer {
                 let ok = promised && !damaged && !r.joining;
                 out.push(say(if ok { ChunkResult::Done(Empty {}) } else { refused }));
             }
-            Some(ChunkOp::Stable(pos)) => {
+            Some(ChunkOp::Stable(c)) => {
                 if promised {
-                    r.advance(pos);
+                    r.witness(&c.seen);
+                    r.advance(Pos::new(c.lease, c.epoch, c.seq));
                 }
                 out.push(say(ChunkResult::Done(Empty {})));
             }

@@ -123,7 +123,13 @@ impl World {
         };
         let owned = self.gateways.iter().any(|g| g.alive && !g.frozen && g.owner.as_ref().is_some_and(Owner::settled));
         let all_up = self.chunks.iter().all(|c| c.server.is_some()) && self.cut.is_empty() && self.lossy.is_empty();
-        if !owned || !all_up || self.metad_down || !self.metad.extents(self.file).iter().all(well) {
+        // Nobody would look at an idle file in time.
+        if self.options.filled
+            || !owned
+            || !all_up
+            || self.metad_down
+            || !self.metad.extents(self.file).iter().all(well)
+        {
             return;
         }
         self.steady_until = self.now + 8_000;

@@ -3,6 +3,7 @@
 use super::{About, Extent, MetaAbout, NoAnswer, Owner, Phase};
 use super::{Effect, GIVE_UP_MS, LOSSY_MS, METAD_HEARD_MS, REFUSED_MS, SILENT_MS};
 use crate::messages::*;
+use crate::replication::Bug;
 use std::collections::BTreeSet;
 
 impl Owner {
@@ -79,23 +80,25 @@ impl Owner {
 
     /// An idle extent's members learn what is acknowledged by all, which shortens the next SEAL.
     pub(super) fn tell_stable(&mut self) {
-        let mut due: Vec<(u64, ReplicaRef, Pos)> = Vec::new();
+        let mut due: Vec<(u64, ReplicaRef, Pos, Vec<Witness>)> = Vec::new();
         for (index, e) in &mut self.extents {
             if e.phase != Phase::Active || !e.in_flight.is_empty() {
                 continue;
             }
             if e.stable > e.told_stable {
                 e.told_stable = e.stable;
-                due.extend(e.cfg.replicas.iter().map(|m| (*index, m.clone(), e.stable)));
+                due.extend(e.cfg.replicas.iter().map(|m| (*index, m.clone(), e.stable, e.witnesses())));
             }
             let of_joiner = e.stable_of_joiner();
             let pushes = e.join.as_ref().is_some_and(|j| !j.open.is_empty());
             if let (Some(joiner), true) = (&e.cfg.joining, of_joiner > e.told_joiner && !pushes) {
                 e.told_joiner = of_joiner;
-                due.push((*index, joiner.clone(), of_joiner));
+                due.push((*index, joiner.clone(), of_joiner, e.witnesses()));
             }
         }
-        for (index, member, stable) in due {
+        for (index, member, stable, seen) in due {
+            let seen = if self.bug == Some(Bug::StableWithoutWitness) { Vec::new() } else { seen };
+            let stable = Committed { lease: stable.lease, epoch: stable.epoch, seq: stable.seq, seen };
             self.send(index, &member, About::Stable, ChunkOp::Stable(stable));
         }
     }
