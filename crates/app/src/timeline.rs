@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use trivet_forensics::narrow::{narrow, Narrow};
 use trivet_forensics::report::{self, Lang};
+use trivet_forensics::site::Patterns;
 use trivet_forensics::{analyse, time, Analysis, Reader};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -43,6 +44,9 @@ pub struct Args {
     /// The logs' zone (+08:00, Z), which then stands behind each time in JSON
     #[arg(long, value_name = "OFFSET", value_parser = zone)]
     zone: Option<String>,
+    /// What a site's own programs write, to be told on the same axis: lines of NAME = TEXT, with * for anything (docs/timeline.md)
+    #[arg(long, value_name = "FILE")]
+    patterns: Option<PathBuf>,
     /// Name every line that an event was read in, instead of the first three
     #[arg(long, short)]
     verbose: bool,
@@ -84,6 +88,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 fn tell(args: &Args) -> anyhow::Result<bool> {
     let mut reader = Reader::default();
     reader.year = this_year();
+    reader.zone_min = args.zone.as_deref().map(minutes);
+    if let Some(path) = &args.patterns {
+        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        reader.patterns = Patterns::parse(&text).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
+    }
     if args.live {
         live(&mut reader, args)?;
     } else {
@@ -91,7 +100,7 @@ fn tell(args: &Args) -> anyhow::Result<bool> {
     }
     let heads = reader.heads;
     let (facts, files) = reader.finish();
-    if facts.entries.is_empty() {
+    if facts.entries.is_empty() && facts.site.is_empty() {
         for complaint in &facts.complaints {
             eprintln!("trivet timeline: {}", complaint.text(language(args.lang)));
         }
@@ -129,9 +138,10 @@ fn read(reader: &mut Reader, args: &Args) -> anyhow::Result<()> {
     let progress = progress::Progress::over(&files);
     let limits = input::Limits::default();
     for path in &files {
-        if let Err(e) = input::file(reader, path, &progress, &limits) {
+        let name = input::shown(path, &args.paths);
+        if let Err(e) = input::file(reader, path, &name, &progress, &limits) {
             // The rest is analysed all the same.
-            reader.not_read(&path.display().to_string(), &e.to_string());
+            reader.not_read(&name, &e.to_string());
         }
     }
     limits.skipped.borrow_mut().add_all(skipped);
@@ -193,9 +203,33 @@ fn print(args: &Args, found: &Analysis) -> anyhow::Result<()> {
     } else if args.markdown {
         print!("{}", report::markdown(found, lang));
     } else {
-        print!("{}", report::text(found, lang, args.verbose));
+        let text = report::text(found, lang, args.verbose);
+        print!("{}", if io::stdout().is_terminal() { dimmed(&text) } else { text });
     }
     Ok(())
+}
+
+/// Lines of evidence are there for who asks, and do not stand out.
+fn dimmed(text: &str) -> String {
+    let line = |l: &str| {
+        if l.starts_with(report::INDENT) && l.trim_start().starts_with('[') {
+            format!("\u{1b}[2m{l}\u{1b}[0m\n")
+        } else {
+            format!("{l}\n")
+        }
+    };
+    text.lines().map(line).collect()
+}
+
+/// Of a zone that `zone` took.
+fn minutes(zone: &str) -> i32 {
+    let Some((hours, minutes)) = zone.get(1..).and_then(|z| z.split_once(':')) else { return 0 };
+    let all = hours.parse::<i32>().unwrap_or(0) * 60 + minutes.parse::<i32>().unwrap_or(0);
+    if zone.starts_with('-') {
+        -all
+    } else {
+        all
+    }
 }
 
 fn language(wanted: Language) -> Lang {

@@ -69,6 +69,10 @@ pub enum Complaint {
         file: String,
         of: String,
     },
+    /// Logs in UTC beside logs of which nobody knows the zone.
+    ZoneUnknown {
+        hosts: Vec<String>,
+    },
     Other(String),
 }
 
@@ -158,6 +162,13 @@ impl Complaint {
             }
             Complaint::Twice { file, of } if en => format!("{file}: contains entries of {of} again; they count once"),
             Complaint::Twice { file, of } => format!("{file}：与 {of} 内容重复，只计一次"),
+            Complaint::ZoneUnknown { hosts } if en => format!(
+                "the logs of {} name their zone, those of the ensemble do not: give --zone +08:00, for example; until then nothing of theirs is connected",
+                list(hosts)
+            ),
+            Complaint::ZoneUnknown { hosts } => {
+                format!("{} 的日志标明了时区，而集群日志没有：请用 --zone 指定（例如 +08:00），否则不作关联", list(hosts))
+            }
             Complaint::Other(text) => text.clone(),
         }
     }

@@ -163,6 +163,22 @@ pub const ENVELOPES: &[Envelope] = &[
         joined: false,
     },
     Envelope {
+        name: "vCenter's events",
+        example: r#"{"key":1,"createdTime":"2023-01-25T11:05:05.818Z","fullFormattedMessage":"LINE","host":{"name":"zk1"}}"#,
+        text: "fullFormattedMessage",
+        time: "createdTime",
+        names: &["host.name", "host", "computeResource.name"],
+        joined: false,
+    },
+    Envelope {
+        name: "vCenter's events of PowerCLI",
+        example: r#"{"Key":1,"CreatedTime":"2023-01-25T11:05:05.818Z","FullFormattedMessage":"LINE","Host":{"Name":"zk1"}}"#,
+        text: "FullFormattedMessage",
+        time: "CreatedTime",
+        names: &["Host.Name", "Host"],
+        joined: false,
+    },
+    Envelope {
         name: "filebeat, vector",
         example: r#"{"@timestamp":"2023-01-25T11:05:05.818Z","message":"LINE","host":{"name":"zk1"},"log":{"file":{"path":"/var/log/zookeeper.log"}}}"#,
         text: "message",

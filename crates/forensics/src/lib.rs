@@ -21,6 +21,7 @@ pub mod prefixes;
 pub mod reader;
 pub mod report;
 pub mod silence;
+pub mod site;
 pub mod skew;
 pub mod stamp;
 pub mod story;
@@ -48,6 +49,10 @@ pub struct Analysis {
     pub ends: BTreeMap<u32, time::LogMillis>,
     /// What is wrong with the inputs, a line each.
     pub complaints: Vec<complaints::Complaint>,
+    /// What machines around the ensemble said, in the order of times.
+    pub site: Vec<site::SiteEvent>,
+    /// What people wrote between the lines.
+    pub remarks: Vec<(time::LogMillis, String, nodes::Place)>,
     /// What the clocks are ahead of UTC, as `+08:00`; empty: nobody knows.
     pub zone: String,
 }
@@ -67,5 +72,18 @@ pub fn analyse(mut facts: Facts, files: Vec<String>) -> Analysis {
         Some(zone) if facts.zones.len() == 1 && (facts.zone.is_some() || !facts.named_zone) => zone.clone(),
         _ => String::new(),
     };
-    Analysis { story, files, offsets, late, unheard, silent, verdict, ends, complaints: facts.complaints, zone }
+    Analysis {
+        story,
+        files,
+        offsets,
+        late,
+        unheard,
+        silent,
+        verdict,
+        ends,
+        complaints: facts.complaints,
+        site: facts.site,
+        remarks: facts.remarks,
+        zone,
+    }
 }

@@ -38,6 +38,8 @@ pub fn narrow(a: &mut Analysis, by: Narrow) {
     a.late.retain(|l: &Late| by.within(l.since, Some(l.until)) && by.about([l.from, l.to]));
     a.unheard.retain(|u: &Unheard| by.within(u.from, Some(u.to)) && by.about([u.looking, u.leader, u.told_by]));
     a.silent.retain(|l| by.within(l.since, Some(l.until)) && by.about([l.from, l.to]));
+    a.site.retain(|e| by.within(e.at, Some(e.at)));
+    a.remarks.retain(|r| by.within(r.0, Some(r.0)));
     let s = &mut a.story;
     s.stale.retain(|t| by.within(t.2, Some(t.3)) && by.about([t.0]));
     s.first = by.from.unwrap_or(s.first).max(s.first);

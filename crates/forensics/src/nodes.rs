@@ -4,6 +4,7 @@ use crate::causes::Stated;
 use crate::complaints::{at_place, Complaint};
 use crate::facts::Fact;
 use crate::identity::{self, Unnamed};
+use crate::site::SiteEvent;
 use crate::time::LogMillis;
 use crate::versions::{self, Build, Seen};
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,6 +99,10 @@ pub struct Facts {
     pub broken: BTreeSet<u32>,
     /// Minutes ahead of UTC, where all logs say it.
     pub zone: Option<i32>,
+    /// What machines around the ensemble said.
+    pub site: Vec<SiteEvent>,
+    /// What people wrote between the lines.
+    pub remarks: Vec<(LogMillis, String, Place)>,
     /// Some logs' own lines name a zone, and not only the collector's.
     pub named_zone: bool,
 }
@@ -169,7 +174,43 @@ impl Facts {
         self.sort();
         said_twice(&mut self.entries);
         self.starts();
+        self.one_axis();
         self
+    }
+
+    /// Events of other machines on the clock of the ensemble's logs, where both zones are known, or neither is named.
+    fn one_axis(&mut self) {
+        let minutes = |z: &String| crate::stamp::stamp(format!("2000-01-01T00:00:00{z}").as_bytes())?.0.zone_min;
+        let collector = self.zones.first().filter(|_| self.zones.len() == 1).and_then(minutes);
+        let axis = self.zone.or(collector);
+        let mut unknown: Vec<String> = Vec::new();
+        for e in &mut self.site {
+            match (e.zone_min, axis) {
+                (Some(zone), Some(axis)) => {
+                    e.at += i64::from(axis - zone) * 60_000;
+                    e.aligned = true;
+                }
+                (Some(_), None) if !self.entries.is_empty() => {
+                    if !unknown.contains(&e.host) && unknown.len() < crate::complaints::NAMES_MAX {
+                        unknown.push(e.host.clone());
+                    }
+                }
+                // Local times beside local times.
+                _ => e.aligned = true,
+            }
+        }
+        if !unknown.is_empty() {
+            self.complaints.push(Complaint::ZoneUnknown { hosts: unknown });
+        }
+        self.site.sort_by_key(|e| e.at);
+        // vobd and vmkernel say the same.
+        self.site.dedup_by(|b, a| {
+            a.kind == b.kind
+                && a.host == b.host
+                && a.object == b.object
+                && b.at - a.at <= SAID_TWICE_MS
+                && a.place.file != b.place.file
+        });
     }
 
     /// Threads race to the file: the sort is stable, and the order of equal times is the file's. Of logs without
@@ -250,7 +291,7 @@ fn one_zone(facts: &mut Facts, streams: &mut [Stream], files: &[String]) {
     let Some(first) = zones.first().copied() else { return };
     facts.zones.insert(name(first));
     facts.named_zone = true;
-    if zones.len() == 1 && with_entries().all(|s| s.zone_min.or(s.beside_min).is_some()) {
+    if facts.zone.is_none() && zones.len() == 1 && with_entries().all(|s| s.zone_min.or(s.beside_min).is_some()) {
         facts.zone = Some(first);
     }
     for s in streams.iter_mut() {
@@ -269,6 +310,9 @@ fn one_zone(facts: &mut Facts, streams: &mut [Stream], files: &[String]) {
         });
     }
 }
+
+/// What two logs of one machine say within this, in milliseconds, is one event.
+const SAID_TWICE_MS: i64 = 2_000;
 
 /// Where the clock was set back, what follows goes on behind what was before: so the order and the lengths stay right.
 /// A copy of what was before is none, nor is an older log behind a newer one.

@@ -144,7 +144,8 @@ fn syslog(text: &str) -> Option<Peeled<'_>> {
     let word = |t: &str| !t.is_empty() && !t.contains(char::is_whitespace) && t.len() < 128;
     let process = tag.split_once('[').map_or(tag, |(t, _)| t);
     // A level is no machine, and a class no process.
-    let is = word(host) && word(tag) && !is_level(host) && !host.contains(['[', '(', '|']) && !process.contains('.');
+    let is =
+        word(host) && word(tag) && !is_level(host) && !host.contains(['[', '(', '|', ')']) && !process.contains('.');
     is.then_some(Peeled { name: host, stamp: Some(stamp), rest, partial: false })
 }
 

@@ -13,6 +13,7 @@ use crate::line::{Head, LINE_BYTES_MAX};
 use crate::nodes::{Entry, Facts, Place, Stream, FACTS_MAX, HOLES_MAX, HOLE_MS};
 use crate::own;
 use crate::prefixes;
+use crate::site::{self, Patterns, SiteEvent};
 use crate::stamp::{Stamp, LEAP_YEAR};
 use crate::time::{self, LogMillis};
 use crate::versions;
@@ -31,6 +32,8 @@ const COMPLAINTS_MAX: usize = 50;
 const DEPTH_MAX: usize = 8;
 /// Shapes of lines of one file that no layout takes, beyond which they are one.
 const SHAPES_MAX: usize = 16;
+/// Shapes of one file that are shown.
+const SHAPES_TOLD_MAX: usize = 3;
 /// Streams whose line goes on in the next record.
 const PARTIALS_MAX: usize = 256;
 /// What a pretty-printed JSON entry may be long.
@@ -41,6 +44,11 @@ const BOOT_MS: i64 = 60_000;
 const MONTHS_BACK: i64 = 6;
 /// Lines of one log that state the same cause, beyond which they say nothing new.
 const STATED_MAX: usize = 200;
+/// Events of machines around the ensemble that are kept, and characters of each; the rest is counted.
+const SITE_MAX: usize = 200_000;
+const SITE_TEXT_MAX: usize = 300;
+/// Lines that people wrote that are kept.
+const REMARKS_MAX: usize = 10_000;
 /// Hosts of servers that are remembered.
 const HOSTS_MAX: usize = 1_000;
 const DAY_MS: i64 = 86_400_000;
@@ -75,8 +83,10 @@ pub struct Reader {
     pub heads: u64,
     /// Facts beyond `FACTS_MAX`.
     pub dropped: u64,
-    /// The year of dates that name none; the first full date that is read sets it, if nobody did.
+    /// The year of dates that name none, where no input has a full date.
     pub year: Option<i64>,
+    /// Of the first full date.
+    seen_year: Option<i64>,
     year_assumed: bool,
     date_assumed: bool,
     kept: usize,
@@ -92,6 +102,23 @@ pub struct Reader {
     complaints: Vec<Complaint>,
     /// As the collector's lines name them.
     zones: BTreeSet<String>,
+    /// What a site's own programs write.
+    pub patterns: Patterns,
+    /// Minutes that the ensemble's clocks are ahead of UTC, if somebody said it.
+    pub zone_min: Option<i32>,
+    site: Vec<SiteEvent>,
+    remarks: Vec<(LogMillis, String, Place)>,
+}
+
+/// `esx2/vobd.log`, `esx2-vmkernel.log`: the machine's name.
+fn host_of_file(file: &str) -> &str {
+    let (folder, name) = file.rsplit_once(['/', '\\']).unwrap_or(("", file));
+    let stem = name.split('.').next().unwrap_or(name);
+    let bare = ["vobd", "vmkernel", "vmkwarning", "messages", "syslog", "kern", "events"].contains(&stem);
+    if bare && !folder.is_empty() {
+        return folder.rsplit(['/', '\\']).find(|f| !["var", "log", "run"].contains(f)).unwrap_or(folder);
+    }
+    ["-vobd", "-vmkernel", "_vobd", "_vmkernel"].iter().find_map(|s| stem.strip_suffix(s)).unwrap_or(stem)
 }
 
 impl Reader {
@@ -121,6 +148,7 @@ impl Reader {
         }
         let mut shapes: Vec<_> = current.shapes.into_values().collect();
         shapes.sort_by_key(|s| s.2);
+        shapes.truncate(SHAPES_TOLD_MAX);
         for (count, first, line) in shapes {
             self.complain(Complaint::UnknownShape { place: complaints::at_place(&name, line), count, first });
         }
@@ -299,6 +327,12 @@ impl Reader {
                 }
             }
         }
+        if self.site_line(&name, place, rest, outer) {
+            return;
+        }
+        if text.starts_with("# ") && self.remark(text, place) {
+            return;
+        }
         if let Some(at) = prefixes::scan(rest, &mut self.layout) {
             let name = joined(&name, stable(&rest[..at]).trim()).into_owned();
             if let Some((head, stamp)) =
@@ -322,6 +356,57 @@ impl Reader {
                 self.current.shapes.entry(shape).or_insert_with(|| (0, text.chars().take(200).collect(), line)).0 += 1;
             }
         }
+    }
+
+    /// A line of a machine around the ensemble.
+    fn site_line(&mut self, name: &str, place: Place, line: &str, outer: Option<Stamp>) -> bool {
+        let leading = layouts::leading_time(line);
+        let Some(stamp) = outer.or(leading.map(|l| l.0)) else { return false };
+        let text = leading.map_or(line, |l| l.1).trim_start_matches([':', ' ']);
+        let Some((kind, object)) = site::recognise(text, &self.patterns) else { return false };
+        let at = self.resolved(name, stamp);
+        self.heads += 1;
+        self.current.heads += 1;
+        self.open = None;
+        if self.site.len() >= SITE_MAX {
+            self.dropped += 1;
+            return true;
+        }
+        let file = self.files.last().map_or("", String::as_str);
+        let host = if name.is_empty() { host_of_file(file) } else { name };
+        let text = text.chars().take(SITE_TEXT_MAX).collect();
+        self.site.push(SiteEvent {
+            at,
+            zone_min: stamp.zone_min,
+            no_year: !stamp.has_year,
+            host: host.into(),
+            kind,
+            object,
+            text,
+            place,
+            aligned: false,
+        });
+        true
+    }
+
+    /// `# ` and words: somebody wrote it.
+    fn remark(&mut self, text: &str, place: Place) -> bool {
+        let Some(words) = text.strip_prefix("# ") else { return false };
+        if self.remarks.len() >= REMARKS_MAX {
+            return true;
+        }
+        let (at, words) = match layouts::leading_time(words) {
+            Some((stamp, rest)) => {
+                (Some(self.resolved("", stamp)), rest.trim_start_matches(['，', ',', ' ', ':', '：']))
+            }
+            None => (self.remarks.last().filter(|r| r.2.file == place.file).map(|r| r.0).or(self.last_of("")), words),
+        };
+        // Without any time it says nothing of when.
+        if let Some(at) = at {
+            self.remarks.push((at, words.trim().to_string(), place));
+            self.current.heads += 1;
+        }
+        true
     }
 
     fn place(&self) -> Place {
@@ -464,8 +549,8 @@ impl Reader {
     /// The time with the year, or the date, that the line left out.
     fn resolved(&mut self, name: &str, s: Stamp) -> LogMillis {
         if s.has_year && s.has_date {
-            if self.year.is_none() {
-                self.year = Some(time::date(s.at.div_euclid(DAY_MS)).0);
+            if self.seen_year.is_none() {
+                self.seen_year = Some(time::date(s.at.div_euclid(DAY_MS)).0);
             }
             return match (s.zone_min, self.stream_zone(name)) {
                 // One clock a stream, also where summer time ends.
@@ -488,7 +573,7 @@ impl Reader {
                 let (year, month, _) = time::date(last.div_euclid(DAY_MS));
                 (year, month)
             }
-            None => (self.year.unwrap_or(LEAP_YEAR), month),
+            None => (self.seen_year.or(self.year).unwrap_or(LEAP_YEAR), month),
         };
         if before - month >= MONTHS_BACK {
             year += 1;
@@ -647,7 +732,12 @@ impl Reader {
         }
         self.end_of_file();
         if self.year_assumed {
-            let year = self.year.unwrap_or(LEAP_YEAR);
+            let year = self.seen_year.or(self.year).unwrap_or(LEAP_YEAR);
+            // What was read before the first full date has the year of now.
+            for e in self.site.iter_mut().filter(|e| e.no_year) {
+                let (_, month, day) = time::date(e.at.div_euclid(DAY_MS));
+                e.at = time::days(year, month, day) * DAY_MS + e.at.rem_euclid(DAY_MS);
+            }
             self.complain(Complaint::YearAssumed { year });
         }
         if self.date_assumed {
@@ -659,7 +749,17 @@ impl Reader {
         }
         let addresses = self.addresses.into_iter().map(|(id, (address, _))| (id, address)).collect();
         let hosts = self.hosts.iter().filter(|(_, id)| **id != u32::MAX).map(|(h, id)| (h.clone(), *id)).collect();
-        let facts = Facts { addresses, hosts, complaints: self.complaints, zones: self.zones, ..Default::default() };
+        let (site, remarks, zone_min) = (self.site, self.remarks, self.zone_min);
+        let facts = Facts {
+            addresses,
+            hosts,
+            site,
+            remarks,
+            zone: zone_min,
+            complaints: self.complaints,
+            zones: self.zones,
+            ..Default::default()
+        };
         (facts.sorted(self.streams, &self.files, &self.hosts), self.files)
     }
 }

@@ -101,6 +101,10 @@ pub fn events(a: &Analysis, lang: Lang) -> Vec<Event> {
             name(o.leader),
             what(lang, o.what)
         );
+        let text = match o.what {
+            What::AllStopped => format!("leader={}{first}{}{comma}{length}{since}", name(o.leader), what(lang, o.what)),
+            _ => text,
+        };
         add(o.seen, text, o.evidence());
     }
     for w in &a.story.quorum {
@@ -166,8 +170,19 @@ pub fn events(a: &Analysis, lang: Lang) -> Vec<Event> {
         let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
         add(*at, format!("{} {subject}: {what}{why}", name(*node)), vec![*place]);
     }
+    for e in &a.site {
+        add(e.at, e.told(lang), vec![e.place]);
+    }
+    for (at, words, place) in &a.remarks {
+        add(*at, if en { format!("noted by hand: {words}") } else { format!("手工备注：{words}") }, vec![*place]);
+    }
     out.sort_by_key(|e| e.at);
     out
+}
+
+/// What followed at hypervisors from each outage.
+pub fn chains(a: &Analysis, lang: Lang) -> Vec<String> {
+    a.story.outages.iter().filter_map(|o| crate::site::chain_text(o, &a.site, lang)).collect()
 }
 
 /// Restarts of all servers, one after the other, are somebody's work.
@@ -272,7 +287,9 @@ fn evidence(a: &Analysis, e: &Event, max: usize) -> String {
 /// The human timeline: a line for each change of the quorum, then what the logs cannot tell. `verbose`: with every line
 /// that an event was read in.
 pub fn text(a: &Analysis, lang: Lang, verbose: bool) -> String {
-    let mut out = format!("# {}\n", heading(a, lang));
+    let mut out = String::new();
+    wrap(&format!("# {} {}", sum(a, lang), verdict(a, lang)), "#   ", &mut out);
+    wrap(&format!("# {}", heading(a, lang)), "#   ", &mut out);
     let mut day = time::day(a.story.first);
     for e in events(a, lang) {
         if time::day(e.at) != day {
@@ -280,11 +297,48 @@ pub fn text(a: &Analysis, lang: Lang, verbose: bool) -> String {
             out += &format!("# {day}\n");
         }
         let places = evidence(a, &e, if verbose { usize::MAX } else { EVIDENCE_MAX });
-        out += &format!("{}  {}  {places}\n", time::clock(e.at), e.text);
+        wrap(&format!("{}  {}", time::clock(e.at), e.text), INDENT, &mut out);
+        wrap(&format!("{INDENT}{places}"), INDENT, &mut out);
     }
-    out += &format!("# {}\n# {}\n", verdict(a, lang), sum(a, lang));
-    notes(a, lang).iter().for_each(|b| out += &format!("# {b}\n"));
+    chains(a, lang).iter().for_each(|c| wrap(&format!("# {c}"), "#   ", &mut out));
+    notes(a, lang).iter().for_each(|b| wrap(&format!("# {b}"), "#   ", &mut out));
     out
+}
+
+/// Columns of a line for people. A Chinese character takes two.
+const COLUMNS: usize = 120;
+/// Behind a time; a line that begins so with a bracket is evidence.
+pub const INDENT: &str = "              ";
+
+fn columns(c: char) -> usize {
+    1 + usize::from(
+        matches!(c as u32, 0x1100..=0x115f | 0x2e80..=0xa4cf | 0xac00..=0xd7a3 | 0xf900..=0xfaff | 0xfe30..=0xfe6f | 0xff00..=0xff60 | 0xffe0..=0xffe6),
+    )
+}
+
+/// Adds a line, broken at blanks or between Chinese characters where it is longer than `COLUMNS`.
+fn wrap(text: &str, indent: &str, out: &mut String) {
+    let (mut line, mut width, mut brk) = (String::new(), 0, None);
+    for c in text.chars() {
+        if width + columns(c) > COLUMNS {
+            // A word that is as long as the line is broken anywhere.
+            let at: usize = brk.unwrap_or(line.len());
+            let rest = line.split_off(at);
+            out.push_str(line.trim_end());
+            out.push('\n');
+            line = format!("{indent}{}", rest.trim_start());
+            width = line.chars().map(columns).sum();
+            brk = None;
+        }
+        let blank = c == ' ' && !line.trim().is_empty() && line.trim() != "#";
+        if blank || columns(c) == 2 && !"，。；：、）".contains(c) && line.len() > indent.len() {
+            brk = Some(line.len());
+        }
+        line.push(c);
+        width += columns(c);
+    }
+    out.push_str(line.trim_end());
+    out.push('\n');
 }
 
 /// What to do, what is wrong with the inputs, and what they cannot tell.
@@ -301,7 +355,8 @@ pub fn markdown(a: &Analysis, lang: Lang) -> String {
     let escape = |s: &str| s.replace('|', "\\|").replace('<', "&lt;");
     let (time, what, where_) =
         if lang == Lang::English { ("time", "what", "evidence") } else { ("时间", "事件", "依据") };
-    let mut out = format!("**{}**\n\n{}\n\n", escape(&verdict(a, lang)), escape(&heading(a, lang)));
+    let mut out =
+        format!("**{} {}**\n\n{}\n\n", escape(&sum(a, lang)), escape(&verdict(a, lang)), escape(&heading(a, lang)));
     out += &format!("| {time} | {what} | {where_} |\n|---|---|---|\n");
     for e in events(a, lang) {
         let places = evidence(a, &e, EVIDENCE_MAX);
@@ -309,5 +364,6 @@ pub fn markdown(a: &Analysis, lang: Lang) -> String {
         out += &format!("| {at} | {} | `{}` |\n", escape(&e.text), places.trim_matches(['[', ']']));
     }
     let spots: String = notes(a, lang).iter().map(|b| format!("- {}\n", escape(b))).collect();
-    out + &format!("\n{}\n\n{spots}", escape(&sum(a, lang)))
+    let chains: String = chains(a, lang).iter().map(|c| format!("- {}\n", escape(c))).collect();
+    out + &format!("\n{chains}{spots}")
 }

@@ -47,7 +47,7 @@ fn outages(a: &Analysis) -> Vec<(f64, f64, Option<f64>)> {
 }
 
 fn has(a: &Analysis, parts: &[&str]) {
-    let text = report::text(a, Lang::English, false);
+    let text = report::text(a, Lang::English, false).replace("\n              ", " ").replace("\n#   ", " ");
     for part in parts {
         assert!(text.contains(part), "{part:?} is missing in\n{text}");
     }

@@ -181,14 +181,27 @@ pub fn find(path: &Path, depth: usize, out: &mut Vec<PathBuf>, skipped: &mut Ski
     Ok(())
 }
 
+/// A file's name in the report: within the folder that was given, by that folder's name, or as it was given.
+pub fn shown(path: &Path, given: &[PathBuf]) -> String {
+    let inside = |folder: &&PathBuf| path.strip_prefix(folder).is_ok_and(|p| !p.as_os_str().is_empty());
+    let Some(folder) = given.iter().find(inside) else { return path.display().to_string() };
+    let rest = path.strip_prefix(folder).unwrap_or(path);
+    let same = |g: &&PathBuf| g.file_name() == folder.file_name();
+    match folder.file_name() {
+        // Two folders of one name are told apart by the whole path.
+        Some(_) if given.iter().filter(same).count() > 1 => path.display().to_string(),
+        Some(name) => Path::new(name).join(rest).display().to_string(),
+        None => rest.display().to_string(),
+    }
+}
+
 /// The lines of a file, or of what is in it.
-pub fn file(reader: &mut Reader, path: &Path, progress: &Progress, limits: &Limits) -> io::Result<()> {
-    let name = path.display().to_string();
+pub fn file(reader: &mut Reader, path: &Path, name: &str, progress: &Progress, limits: &Limits) -> io::Result<()> {
     let mut opened = BufReader::with_capacity(BUFFER_BYTES, Counted { file: File::open(path)?, progress });
     if kind(opened.fill_buf()?) == Kind::Zip {
-        return zipped(reader, &name, opened.into_inner(), 0, limits);
+        return zipped(reader, name, opened.into_inner(), 0, limits);
     }
-    stream(reader, &name, Box::new(opened), 0, limits)
+    stream(reader, name, Box::new(opened), 0, limits)
 }
 
 fn buffered<'a>(from: impl Read + 'a) -> Box<dyn BufRead + 'a> {
@@ -444,6 +457,17 @@ mod tests {
         let facts = reader.finish().0;
         assert_eq!(facts.entries.len(), 1);
         assert_eq!(facts.complaints[0], Complaint::LongLine { place: "long.log:1".into(), bytes: 3 << 20 });
+    }
+
+    #[test]
+    fn names_are_relative_to_what_was_given() {
+        let given = |g: &[&str]| g.iter().map(PathBuf::from).collect::<Vec<_>>();
+        assert_eq!(
+            shown(Path::new("/case/logs/node1/zookeeper.log"), &given(&["/case/logs"])),
+            "logs/node1/zookeeper.log"
+        );
+        assert_eq!(shown(Path::new("/a/node1/x.log"), &given(&["/a/node1", "/b/node1"])), "/a/node1/x.log");
+        assert_eq!(shown(Path::new("x/node1.log"), &given(&["x/node1.log"])), "x/node1.log");
     }
 
     #[test]

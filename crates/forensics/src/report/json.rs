@@ -116,6 +116,13 @@ pub fn json(a: &Analysis) -> Value {
         "findings": late.chain(unheard).chain(departures).chain(stalls).chain(stale).chain(stated).chain(restarts).chain(rolling).chain(expired).collect::<Vec<_>>(),
         "verdict": verdict,
         "blind_spots": blind.collect::<Vec<_>>(),
+        "site": a.site.iter().map(|e| json!({"at": time::long(e.at) + if e.aligned { a.zone.as_str() } else { "" }, "host": e.host, "object": e.object,
+            "aligned": e.aligned, "text": both(&|lang| e.told(lang)), "evidence": [place(&e.place)]})).collect::<Vec<_>>(),
+        "chains": story.outages.iter().filter_map(|o| {
+            let text = |lang| crate::site::chain_text(o, &a.site, lang).unwrap_or_default();
+            (!crate::site::chain(o, &a.site).is_empty()).then(|| both(&text))
+        }).collect::<Vec<_>>(),
+        "remarks": a.remarks.iter().map(|r| json!({"at": long(r.0), "text": r.1, "evidence": [place(&r.2)]})).collect::<Vec<_>>(),
         "complaints": a.complaints.iter().map(|c| both(&|lang| c.text(lang))).collect::<Vec<_>>(),
     })
 }

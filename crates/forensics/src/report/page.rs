@@ -81,30 +81,95 @@ pub fn svg(a: &Analysis, lang: Lang) -> String {
         );
     };
     a.silent.iter().for_each(|l| arrow("silent", (l.from, l.to), (l.since, l.until)));
-    a.late.iter().for_each(|l| arrow("late", (l.from, l.to), (l.since, l.until)));
-    for i in 0..=TICKS {
-        let at = first + (last - first) * i / TICKS;
-        let anchor = if i == TICKS { "end" } else { "middle" };
-        text(&mut out, x(at), height - 6.0, anchor, &time::clock(at));
+    // One vote takes as long as the slowest, not as long as all of them.
+    a.late.iter().for_each(|l| arrow("late", (l.from, l.to), (l.since, l.until.min(l.since + l.worst_ms))));
+    for r in &story.restarts {
+        let Some(lane) = lanes.iter().position(|n| *n == r.node) else { continue };
+        let _ = write!(
+            out,
+            "<path class=\"restart\" d=\"M{:.1} {:.1}v{}\"><title>{}</title></path>",
+            x(r.at),
+            y(lane + 1) + 1.0,
+            LANE - 2.0,
+            escape(&super::words::restart(lang, r, names.get(&r.node).map_or("?", String::as_str)))
+        );
+    }
+    let (step, days) = (step(last - first), time::day(first) != time::day(last));
+    let mut at = first.div_euclid(step) * step;
+    let mut free = LEFT - 30.0;
+    while at <= last {
+        let label = match (step % 1_000, step >= DAY_MS, days) {
+            (_, true, _) => time::day(at),
+            (0, _, true) => format!("{} {}", &time::day(at)[5..], &time::clock(at)[..8]),
+            (0, ..) => time::clock(at)[..8].to_string(),
+            _ => time::clock(at),
+        };
+        let half = label.len() as f64 * LETTER / 2.0;
+        // Labels keep clear of each other and of the edges.
+        let center = x(at).max(half).min(WIDTH - half);
+        if at >= first && center - half > free {
+            text(&mut out, center, height - 6.0, "middle", &label);
+            free = center + half + LETTER;
+        }
+        at += step;
     }
     out + "</svg>\n"
 }
 
+/// Between marks of time lies a round time: about `TICKS` fit.
+fn step(span_ms: i64) -> i64 {
+    const ROUND: [i64; 24] = [
+        10,
+        50,
+        100,
+        500,
+        1_000,
+        2_000,
+        5_000,
+        10_000,
+        15_000,
+        30_000,
+        60_000,
+        120_000,
+        300_000,
+        600_000,
+        900_000,
+        1_800_000,
+        3_600_000,
+        7_200_000,
+        10_800_000,
+        21_600_000,
+        43_200_000,
+        DAY_MS,
+        2 * DAY_MS,
+        7 * DAY_MS,
+    ];
+    let wanted = span_ms / TICKS;
+    let more = wanted.div_euclid(7 * DAY_MS) * 7 * DAY_MS;
+    ROUND.into_iter().find(|s| *s >= wanted).unwrap_or(more.max(7 * DAY_MS))
+}
+
+const DAY_MS: i64 = 86_400_000;
+/// Width of a letter of a label.
+const LETTER: f64 = 6.0;
+
 const STYLE: &str = "text{font:11px sans-serif;fill:#555}.works{fill:#4a9d5b}.down{fill:#c8372d}.unsure{fill:#e8a39e}\
     .leader{fill:#2f6fb2}.follower{fill:#9cc3e6}.looking{fill:#e0b040}.silent{stroke:#333;stroke-width:1;stroke-dasharray:3 2;fill:#333}\
-    .late{stroke:#8a2be2;stroke-width:1.5;fill:#8a2be2}\
-    @media(prefers-color-scheme:dark){text{fill:#bbb}.follower{fill:#456d92}.silent{stroke:#eee;fill:#eee}.unsure{fill:#7a3a36}}";
+    .restart{stroke:#000;stroke-width:2}.late{stroke:#8a2be2;stroke-width:1.5;fill:#8a2be2}\
+    @media(prefers-color-scheme:dark){text{fill:#bbb}.restart{stroke:#fff}.follower{fill:#456d92}.silent{stroke:#eee;fill:#eee}.unsure{fill:#7a3a36}}";
 
 /// One self-contained page.
 pub fn html(a: &Analysis, lang: Lang) -> String {
     let en = lang == Lang::English;
     let mut rows = String::new();
+    let days = time::day(a.story.first) != time::day(a.story.last);
     for e in events(a, lang) {
+        let at = if days { time::long(e.at).replace('T', " ") } else { time::clock(e.at) };
         let lines: Vec<String> = e.evidence.iter().map(|p| format!("<li>{}</li>", escape(&place(a, p)))).collect();
         let _ = write!(
             rows,
             "<tr><td>{}</td><td><details><summary>{}</summary><ul>{}</ul></details></td></tr>",
-            time::clock(e.at),
+            at,
             escape(&e.text),
             lines.concat()
         );
@@ -142,19 +207,18 @@ pub fn html(a: &Analysis, lang: Lang) -> String {
         "<!DOCTYPE html>\n<html lang=\"{}\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
          <title>{}</title><style>:root{{color-scheme:light dark}}h1{{font-size:clamp(1.1em,4vw,1.5em)}}body{{font:15px/1.45 sans-serif;margin:1.5em;max-width:76em;color:#222;background:#fff}}\
          table{{border-collapse:collapse;width:100%}}td{{padding:.2em .6em;vertical-align:top;border-top:1px solid #8884}}\
-         td:first-child{{white-space:nowrap;font-variant-numeric:tabular-nums}}ul{{margin:.3em 0;font:13px monospace}}\
+         td{{overflow-wrap:anywhere}}td:first-child{{white-space:nowrap;font-variant-numeric:tabular-nums}}ul{{margin:.3em 0;font:13px monospace}}\
          #zoom{{overflow-x:auto}}#zoom>svg{{width:calc(100% * var(--zoom,1));min-width:48em}}\
          @media(prefers-color-scheme:dark){{body{{color:#ddd;background:#181818}}}}</style></head>\
-         <body><h1>{}</h1><p>{}</p><p><label>{} <input type=\"range\" min=\"1\" max=\"30\" value=\"1\" \
+         <body><h1>{}</h1><p><b>{}</b></p><p><label>{} <input type=\"range\" min=\"1\" max=\"30\" value=\"1\" \
          oninput=\"document.getElementById('zoom').style.setProperty('--zoom',this.value)\"></label></p>\
-         <div id=\"zoom\" tabindex=\"0\">{}</div><p>{legend}</p><table>{rows}</table><p>{}</p><ul>{}</ul></body></html>\n",
+         <div id=\"zoom\" tabindex=\"0\">{}</div><p>{legend}</p><table>{rows}</table><ul>{}</ul></body></html>\n",
         if en { "en" } else { "zh" },
         escape(&heading(a, lang)),
-        escape(&verdict(a, lang)),
+        escape(&format!("{} {}", sum(a, lang), verdict(a, lang))),
         escape(&heading(a, lang)),
         if en { "zoom" } else { "缩放" },
         svg(a, lang),
-        escape(&sum(a, lang)),
-        super::notes(a, lang).iter().map(|b| format!("<li>{}</li>", escape(b))).collect::<String>()
+        super::chains(a, lang).iter().chain(&super::notes(a, lang)).map(|b| format!("<li>{}</li>", escape(b))).collect::<String>()
     )
 }

@@ -1,0 +1,102 @@
+//! One night with all sources: three servers, ESXi, vCenter, the kernel, a clock daemon, a site's own console and a
+//! person's notes, told as one story.
+
+use trivet_forensics::report::{self, Lang};
+use trivet_forensics::site::Patterns;
+use trivet_forensics::{analyse, Analysis, Reader};
+
+/// The servers' clocks are 8 h ahead of UTC; ESXi's are UTC.
+fn night(zone_min: Option<i32>) -> Analysis {
+    let mut r = Reader::default();
+    r.zone_min = zone_min;
+    r.patterns = Patterns::parse("metadata without LEADER = 无法连接到 * LEADER\n").unwrap();
+    let line = |id: u32, at: &str, class: &str, message: &str| {
+        format!("2023-01-29T05:{at} [myid:] - WARN  [QuorumPeer[myid={id}](plain=10.0.10.7{id}:2181)(secure=disabled):{class}@1] - {message}\n")
+    };
+    let quorum = "Have quorum of supporters, sids: [[1, 3]]; starting up and setting last processed zxid: 0x100000000";
+    for id in 1..=3u32 {
+        let mut text = String::new();
+        if id == 1 {
+            text += &line(id, "00:00,000", "Leader", quorum);
+            text += "# 05:10 the console is red\n# 2023-01-29T05:10:15，leader=71，72、73 断开连接\n";
+            text += &line(id, "10:42,000", "Leader", quorum);
+        } else {
+            text += &line(id, "00:01,000", "QuorumPeer", "Peer state changed: following - broadcast");
+            text += &line(id, "10:15,526", "Follower", "Exception when following the leader");
+            text += "java.io.EOFException\n";
+            text += &line(id, "10:42,500", "QuorumPeer", "Peer state changed: following - broadcast");
+        }
+        feed(&mut r, &format!("node{id}/zookeeper.log"), &text);
+    }
+    feed(&mut r, "esx2/vobd.log", concat!(
+        "2023-01-28T21:10:27.123Z: [vmfsCorrelator] 4466us: [esx.problem.vmfs.nfs.server.disconnect] 192.168.33.2 /ds1 8f3c-12 ds1\n",
+        "2023-01-28T21:10:30.123Z: [APDCorrelator] 1us: [esx.problem.storage.apd.start] Device or filesystem with identifier [8f3c-12] has entered the All Paths Down state.\n",
+        "2023-01-28T23:00:00.000Z: [vmfsCorrelator] 4466us: [esx.problem.vmfs.nfs.server.disconnect] 192.168.33.2 /ds2 8f3c-13 ds2\n",
+    ));
+    feed(&mut r, "esx2/vmkernel.log", "2023-01-28T21:10:27.124Z cpu3:2097661)WARNING: NFS: 337: Lost connection to the server 192.168.33.2 mount point /ds1, mounted as 8f3c-12 (\"ds1\")\n");
+    feed(&mut r, "vcenter.csv", concat!(
+        "\"Date Time\",\"Description\",\"Type\",\"Host\"\n",
+        "\"2023-01-29 05:12:01\",\"The number of vSphere HA heartbeat datastores for this host is 1, which is less than required: 2\",\"warning\",\"esx2\"\n",
+    ));
+    feed(
+        &mut r,
+        "messages",
+        concat!(
+            "Jan 29 05:10:11 zk1 kernel: [9000.1] ixgbe 0000:01:00.0 eth0: NIC Link is Down\n",
+            "Jan 29 05:20:11 zk1 chronyd[99]: System clock was stepped by 3.700123 seconds\n",
+            "Jan 29 05:20:12 zk1 systemd[1]: Started something.\n",
+        ),
+    );
+    feed(&mut r, "console.log", "2023-01-29 05:10:20 主节点 SCVM03 无法连接到 zbs-metad 服务的 LEADER 角色节点\n");
+    let (facts, files) = r.finish();
+    analyse(facts, files)
+}
+
+fn feed(r: &mut Reader, name: &str, text: &str) {
+    r.file(name);
+    text.lines().for_each(|l| r.line(l.as_bytes()));
+}
+
+#[test]
+fn one_story_in_both_languages() {
+    let a = night(Some(480));
+    let text = report::text(&a, Lang::English, false).replace("\n#   ", " ").replace("\n              ", " ");
+    for part in [
+        "no quorum 05:10:15-05:10:42 -> esx2 lost NFS datastore ds1 at 05:10:27 -> esx2: all paths down (APD) begins for 8f3c-12 at 05:10:30 -> esx2: too few vSphere HA heartbeat datastores",
+        "at 05:12:01",
+        "05:10:11.000  zk1: link of eth0 down",
+        "05:20:11.000  zk1: the clock was set",
+        "metadata without LEADER: 主节点 SCVM03",
+        "05:10:15.000  noted by hand: leader=71，72、73 断开连接",
+    ] {
+        assert!(text.contains(part), "{part:?} is missing in\n{text}");
+    }
+    // An event of hours later is told, and follows from nothing.
+    assert!(text.contains("esx2 lost NFS datastore ds2") && !text.contains("ds2 at"), "{text}");
+    // What vobd and vmkernel both say is one event.
+    assert_eq!(a.site.iter().filter(|e| e.object == "ds1").count(), 1);
+    let chinese = report::text(&a, Lang::Chinese, false).replace("\n#   ", "");
+    assert!(
+        chinese.contains("集群停止工作 05:10:15-05:10:42") && chinese.contains("失去 NFS 数据存储 ds1"),
+        "{chinese}"
+    );
+    for text in [report::text(&a, Lang::English, true), report::text(&a, Lang::Chinese, true)] {
+        let width = |l: &str| l.chars().map(|c| 1 + usize::from(c as u32 >= 0x2e80)).sum::<usize>();
+        assert!(text.lines().all(|l| width(l) <= 120), "{text}");
+        assert!(text.lines().next().unwrap().starts_with("# 1 outage") || text.starts_with("# 共 1 次"), "{text}");
+    }
+    let page = report::html(&a, Lang::English);
+    assert!(page.contains("-&gt; esx2 lost NFS datastore ds1"), "{page}");
+    if let Some(folder) = std::env::var_os("TRIVET_KEEP_NIGHT") {
+        let folder = std::path::PathBuf::from(folder);
+        std::fs::write(folder.join("night-en.html"), &page).unwrap();
+        std::fs::write(folder.join("night-zh.html"), report::html(&a, Lang::Chinese)).unwrap();
+    }
+}
+
+#[test]
+fn without_a_zone_nothing_is_connected_and_the_report_asks() {
+    let a = night(None);
+    let text = report::text(&a, Lang::English, false).replace("\n#   ", " ");
+    assert!(text.contains("give --zone +08:00") && !text.contains(" -> "), "{text}");
+}
