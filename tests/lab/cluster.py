@@ -91,6 +91,8 @@ class Cluster:
         def good(nodes):
             if not self.all_ready(nodes):
                 return False
+            if any(n.get("bad_blocks") or n.get("suspect_copies") for n in nodes):
+                return False
             newest = max((n for n in nodes if n["metad"]), key=lambda n: n["metad"]["entries"])
             return all(f["missing"] == 0 and f["recovering"] == 0 and f["in_sync"] >= 2 * f["extents"] for f in newest["files"])
         self.wait("every file has both copies", good, 120)

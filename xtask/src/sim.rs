@@ -58,6 +58,9 @@ pub struct Args {
     /// Replication only: large extents, written full and then mostly idle
     #[arg(long)]
     filled: bool,
+    /// Replication only: damage hits blocks, not whole copies
+    #[arg(long)]
+    rot: bool,
     /// Run each seed twice and compare
     #[arg(long)]
     twice: bool,
@@ -332,6 +335,7 @@ fn run_replication(args: &Args) -> anyhow::Result<()> {
         minutes: args.minutes,
         sizes: args.sizes,
         filled: args.filled,
+        rot: args.rot,
         bug: None,
         trace,
     };

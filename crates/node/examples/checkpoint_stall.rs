@@ -1,7 +1,8 @@
 //! How long a checkpoint of many changed extents delays writes: one client with one open write of 4 KiB while a
 //! checkpoint is written, beside a plain file on the same disk that is written and synced in the same way.
 //!
-//! `cargo run --release -p trivet-node --example checkpoint_stall -- FOLDER EXTENTS`
+//! `cargo run --release -p trivet-node --example checkpoint_stall -- FOLDER EXTENTS`, and then with `start` in the place
+//! of EXTENTS for the time, the memory and the descriptors of a start with these copies.
 
 use bytes::Bytes;
 use prost::Message;
@@ -43,7 +44,7 @@ impl Copies {
         let record = Record {
             pos: Pos::new(1, 1, seq),
             stable: Pos::new(1, 1, seq - 1),
-            ranges: vec![Range { offset, length: data.len() as u64, zero: false }],
+            ranges: vec![Range { offset, length: data.len() as u64, ..Default::default() }],
             data,
             ..Default::default()
         };
@@ -65,11 +66,26 @@ fn tell(what: &str, mut times: Vec<Duration>) {
     );
 }
 
+/// How long a start takes with what an earlier run left, and how much memory and how many descriptors it needs.
+fn start(dir: &std::path::Path) {
+    let began = Instant::now();
+    let chunk = Chunk::open(dir).expect("a chunk server");
+    let took = began.elapsed();
+    let status = std::fs::read_to_string("/proc/self/status").expect("on Linux");
+    let rss = status.lines().find(|l| l.starts_with("VmRSS")).unwrap_or_default().to_string();
+    let files = std::fs::read_dir("/proc/self/fd").expect("on Linux").count();
+    println!("{} copies: start in {:.2} s, {rss}, {files} descriptors", chunk.copies().len(), took.as_secs_f64());
+}
+
 #[tokio::main]
 async fn main() {
     let mut args = std::env::args().skip(1);
     let dir = std::path::PathBuf::from(args.next().expect("a folder"));
-    let extents: u64 = args.next().expect("how many extents").parse().expect("a number");
+    let what = args.next().expect("how many extents, or `start`");
+    if what == "start" {
+        return start(&dir.join("chunk"));
+    }
+    let extents: u64 = what.parse().expect("a number");
     let chunk = Chunk::open(&dir.join("chunk")).expect("a chunk server");
     let replica = chunk.replica_id().to_vec();
     let handler: Handler = Arc::new(move |_, body: Bytes, r: Responder| chunk.handle(&body, r));

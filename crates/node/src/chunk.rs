@@ -7,14 +7,16 @@
 mod checkpoint;
 mod identity;
 mod journal;
+mod scrub;
 
 use crate::rpc::Responder;
 use bytes::Bytes;
 use prost::Message;
-use std::collections::{BTreeSet, HashMap};
+pub use scrub::Progress as ScrubProgress;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{mpsc, Arc, Mutex, MutexGuard};
-use trivet_disk::extents::{Extents, Old, ReadError};
+use trivet_disk::extents::{Extents, Old, BLOCK_BYTES};
 use trivet_disk::files::System;
 use trivet_disk::journal::AHEAD_BYTES;
 use trivet_disk::store::{Geometry, Opening};
@@ -23,12 +25,23 @@ use trivet_storage::messages::*;
 use trivet_storage::metadata::state::EXTENT_BYTES;
 use trivet_storage::replication::replica::{ChunkServer, Effect, JournalEntry};
 
+/// Bad blocks that are remembered for reports; more are repaired all the same.
+const BAD_BLOCKS_MAX: usize = 10_000;
+/// Events that wait for being recorded; more are in the log only.
+const NEWS_MAX: usize = 64;
+
 struct Core {
     server: ChunkServer,
     responders: HashMap<u64, Responder>,
     next_token: u64,
     /// Copies whose state the next checkpoint writes.
     changed: BTreeSet<u64>,
+    /// Bad blocks that were found and not written since, by extent.
+    bad: BTreeMap<u64, BTreeSet<u64>>,
+    /// Extents in which bad blocks were found, until they were checked whole.
+    suspects: BTreeSet<u64>,
+    /// What happened, and why, since it was asked last.
+    news: Vec<(String, String)>,
 }
 
 #[derive(Clone)]
@@ -36,6 +49,7 @@ pub struct Chunk {
     core: Arc<Mutex<Core>>,
     extents: Arc<Extents>,
     journal: mpsc::Sender<(u64, JournalEntry)>,
+    scrub: Arc<scrub::Scrub>,
     replica_id: Vec<u8>,
 }
 
@@ -87,13 +101,22 @@ impl Chunk {
         if torn {
             tracing::warn!(dir = %dir.display(), "dropped a batch of the journal that a crash left unfinished");
         }
-        let mut core = Core { server, responders: HashMap::new(), next_token: 1, changed };
+        let mut core = Core {
+            server,
+            responders: HashMap::new(),
+            next_token: 1,
+            changed,
+            bad: BTreeMap::new(),
+            suspects: BTreeSet::new(),
+            news: Vec::new(),
+        };
         core.damaged(bad);
         let core = Arc::new(Mutex::new(core));
         let extents = log.extents.clone();
         let checkpoints = checkpoint::start(dir, checkpointer).map_err(io)?;
         let journal = journal::start(dir, log, core.clone(), checkpoints).map_err(io)?;
-        Ok(Chunk { core, extents, journal, replica_id })
+        let scrub = scrub::start(dir, &core, &extents).map_err(io)?;
+        Ok(Chunk { core, extents, journal, scrub, replica_id })
     }
 
     pub fn replica_id(&self) -> &[u8] {
@@ -105,7 +128,7 @@ impl Chunk {
         let (epoch, lease) = (request.epoch, request.lease);
         for effect in self.decide(request, Some(responder)) {
             if let Effect::Fetch { token, eid, offset, length } = effect {
-                let read = self.extents.read(eid, offset, length);
+                let read = self.extents.read_marked(eid, offset, length);
                 self.fetched(token, eid, (epoch, lease), read);
             }
         }
@@ -145,21 +168,60 @@ impl Chunk {
 
     /// Answers a read. It counts only if the copy still has the promise under which it was asked for: meanwhile
     /// another owner may have written.
-    fn fetched(&self, token: u64, eid: u64, promise: (u64, u64), read: Result<Vec<u8>, ReadError>) {
-        let crc = read.as_ref().map_or(0, |data| crc32c::crc32c(data));
+    fn fetched(&self, token: u64, eid: u64, promise: (u64, u64), read: std::io::Result<(Vec<u8>, Vec<u64>)>) {
+        let crc32c = read.as_ref().map_or(0, |(data, _)| crc32c::crc32c(data));
         let mut core = lock(&self.core);
         let now = core.server.replica(eid).map(|r| (r.promise_epoch, r.promise_lease));
         let result = match (now, read) {
             (None, _) => ChunkResult::Unknown(Empty {}),
             (Some((epoch, lease)), _) if (epoch, lease) != promise => ChunkResult::Refused(Refused { epoch, lease }),
-            (Some(_), Ok(data)) => ChunkResult::Data(Data { crc32c: crc, data: data.into() }),
+            (Some(_), Ok((data, bad))) if bad.is_empty() => ChunkResult::Data(Data { crc32c, data: data.into() }),
+            (Some(_), Ok((data, bad))) => {
+                core.damaged(bad.iter().map(|block| (eid, *block)));
+                let offsets = bad.into_iter().map(|block| block * BLOCK_BYTES).collect();
+                ChunkResult::Bad(BadBlocks { offsets, data: data.into(), crc32c })
+            }
             (Some(_), Err(e)) => {
-                tracing::error!(error = %e, "a copy is damaged and is not used any more; it will be rebuilt");
+                tracing::error!(extent = eid, error = %e, "a copy cannot be read and is not used any more; it will be rebuilt");
                 core.server.declare_damaged(eid);
                 ChunkResult::Damaged(Empty {})
             }
         };
         core.answer(token, &ChunkAnswer { result: Some(result), ..Default::default() });
+    }
+
+    /// Has all copies be checked, from now on.
+    pub fn begin_scrub(&self) {
+        self.scrub.begin();
+    }
+    pub fn scrub_progress(&self) -> ScrubProgress {
+        self.scrub.progress()
+    }
+
+    /// Extents that are being checked because a bad block was found in them.
+    pub fn suspects(&self) -> usize {
+        lock(&self.core).suspects.len()
+    }
+    /// Extents with bad blocks that nobody has written since they were found.
+    pub fn extents_with_bad_blocks(&self) -> Vec<u64> {
+        lock(&self.core).bad.keys().copied().collect()
+    }
+    /// The same; their owners are told of them once more.
+    pub fn remind_of_bad_blocks(&self) -> Vec<u64> {
+        let mut core = lock(&self.core);
+        let Core { server, bad, .. } = &mut *core;
+        for (eid, blocks) in bad.iter() {
+            blocks.iter().for_each(|block| server.note_bad(*eid, block * BLOCK_BYTES));
+        }
+        bad.keys().copied().collect()
+    }
+    /// How many there are.
+    pub fn bad_blocks(&self) -> usize {
+        lock(&self.core).bad.values().map(BTreeSet::len).sum()
+    }
+    /// Events since the last call: what, and why.
+    pub fn news(&self) -> Vec<(String, String)> {
+        std::mem::take(&mut lock(&self.core).news)
     }
 
     /// `(extent, epoch, lease, joining)` of each copy, for status.
@@ -176,17 +238,61 @@ impl Core {
         }
     }
 
-    /// These blocks are bad: `(extent, block)`.
+    /// These blocks are bad: `(extent, block)`. The owner hears of them with the next answer.
     fn damaged(&mut self, bad: impl IntoIterator<Item = (u64, u64)>) {
+        let mut new: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        let mut known: usize = self.bad.values().map(BTreeSet::len).sum();
         for (extent, block) in bad {
-            if !self.server.is_damaged(extent) {
-                tracing::error!(
-                    extent,
-                    block,
-                    "a block is damaged; the copy is not used any more, and will be rebuilt"
-                );
+            self.server.note_bad(extent, block * BLOCK_BYTES);
+            self.suspects.insert(extent);
+            if known < BAD_BLOCKS_MAX && self.bad.entry(extent).or_default().insert(block) {
+                known += 1;
+                new.entry(extent).or_default().push(block);
             }
-            self.server.declare_damaged(extent);
+        }
+        self.bad.retain(|_, blocks| !blocks.is_empty());
+        for (extent, blocks) in new {
+            let (count, first) = (blocks.len(), blocks[0]);
+            tracing::error!(
+                "extent {extent}, block {first}: the checksum does not match ({count} damaged blocks); they are repaired from \
+                 another copy"
+            );
+            self.tell(
+                format!("extent {extent}: {count} damaged blocks, the first is {first}"),
+                "their checksums do not match",
+            );
+        }
+    }
+
+    /// What an effect writes is good again.
+    fn healed(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Apply { eid, record } => {
+                let Some(bad) = self.bad.get_mut(eid) else { return };
+                let before = bad.len();
+                for range in record.ranges.iter().filter(|r| !r.bad) {
+                    let whole = range.offset.div_ceil(BLOCK_BYTES)..(range.offset + range.length) / BLOCK_BYTES;
+                    bad.retain(|block| !whole.contains(block));
+                }
+                let (left, healed) = (bad.len(), before - bad.len());
+                if left == 0 {
+                    self.bad.remove(eid);
+                }
+                if healed > 0 {
+                    self.tell(
+                        format!("extent {eid}: {healed} blocks are good again, {left} are not"),
+                        "they were written",
+                    );
+                }
+            }
+            Effect::Wipe { eid } | Effect::Remove { eid } => drop(self.bad.remove(eid)),
+            Effect::Journal { .. } | Effect::Answer { .. } | Effect::Fetch { .. } => {}
+        }
+    }
+
+    fn tell(&mut self, what: String, why: &str) {
+        if self.news.len() < NEWS_MAX {
+            self.news.push((what, why.into()));
         }
     }
 }
@@ -197,6 +303,11 @@ fn apply(extents: &Extents, old: Old, effect: &Effect) -> std::io::Result<Vec<(u
     match effect {
         Effect::Apply { eid, record } => {
             for (range, data) in record.pieces() {
+                if range.bad {
+                    let blocks = range.offset / BLOCK_BYTES..(range.offset + range.length).div_ceil(BLOCK_BYTES);
+                    blocks.for_each(|block| extents.mark_bad(*eid, block));
+                    continue;
+                }
                 let left = extents.write(*eid, range.offset, range.length, data.as_deref(), old)?;
                 bad.extend(left.into_iter().map(|block| (*eid, block)));
             }

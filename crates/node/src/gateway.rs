@@ -31,6 +31,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 use trivet_storage::messages::*;
 use trivet_storage::metadata::{MemoryKv, State};
+use trivet_storage::replication::owner::Input as OwnerInput;
 
 /// A gateway says that it is there this often.
 const HEARTBEAT: Duration = Duration::from_millis(200);
@@ -129,6 +130,10 @@ impl Gateway {
     /// See `State::free_up_to`; by this gateway's copy of the metadata.
     pub fn free_up_to(&self, replica: &[u8], eid: u64) -> Option<u64> {
         self.inner.replica.read().expect("nobody panics with it").free_up_to(replica, eid)
+    }
+    /// Has the blocks of an extent repaired that are bad here.
+    pub async fn look_at_extent(&self, eid: u64) {
+        self.inner.look_at_extent(eid).await;
     }
     pub fn boot(&self) -> u64 {
         self.inner.boot
@@ -274,6 +279,9 @@ impl Inner {
         lossy.retain(|node| *node != self.settings.node);
         let mut replicas: Vec<ReplicaRef> = of_gateways.filter(|r| self.reaches(&r.address)).collect();
         replicas.retain(|r| !lossy.contains(&r.node));
+        let full: Vec<u32> = m.gateways.iter().filter(|g| g.is_full()).map(|g| g.node).collect();
+        replicas.retain(|r| !full.contains(&r.node));
+        let with_space = replicas.len();
         let mut reached_elsewhere = self.unreached();
         let helps = |g: &GatewayInfo, node: u32| self.reaches(&g.address) && !g.unreached.contains(&node);
         reached_elsewhere.retain(|node| others().any(|g| helps(g, *node)));
@@ -287,7 +295,8 @@ impl Inner {
             let waits = owner.joins() == 0 && owner.lacks_copies();
             let may = if waits && room == 0 { Vec::new() } else { replicas.clone() };
             room = room.saturating_sub(usize::from(waits));
-            owner.alive(self, may, reached_elsewhere.clone(), lossy.clone());
+            let (elsewhere, lossy, full) = (reached_elsewhere.clone(), lossy.clone(), full.clone());
+            owner.feed(self, OwnerInput::Alive { replicas: may, elsewhere, lossy, full, with_space });
         }
     }
 

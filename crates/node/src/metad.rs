@@ -362,7 +362,7 @@ impl Shared {
         gateways.get(&lease.gateway).is_some_and(|g| g.info.boot == lease.boot && g.heard.elapsed() < GATEWAY_SILENCE)
     }
 
-    /// Chunk servers for a new extent: the owner's own first, the others in turn.
+    /// Chunk servers for a new extent: those with space first, of these the owner's own, then the others in turn.
     fn place(&self, near: u32, datastore: u32, turn: u64) -> Vec<ReplicaRef> {
         let copies =
             self.state.read().expect("nobody panics with it").datastore_by_id(datastore).map_or(2, |d| d.copies)
@@ -374,8 +374,12 @@ impl Shared {
             .filter_map(|g| g.info.replica.clone())
             .collect();
         let n = alive.len() as u64;
+        let full: Vec<u32> = gateways.values().filter(|g| g.info.is_full()).map(|g| g.info.node).collect();
         let bad = self.badly_linked.lock().expect("nobody panics with it").clone();
-        alive.sort_by_key(|r| (r.node != near, bad.contains_key(&r.node), (u64::from(r.node) + turn) % n.max(1)));
+        alive.sort_by_key(|r| {
+            let turn = (u64::from(r.node) + turn) % n.max(1);
+            (full.contains(&r.node), r.node != near, bad.contains_key(&r.node), turn)
+        });
         alive.truncate(copies);
         alive
     }

@@ -172,6 +172,12 @@ fn listen(address: SocketAddr, identity: Arc<Identity>, handler: Handler) -> any
 async fn sweep(chunk: Chunk, gateway: Gateway, events: Events) {
     loop {
         tokio::time::sleep(SWEEP_PAUSE).await;
+        for (what, why) in chunk.news() {
+            events.record("copies", what, why);
+        }
+        for eid in chunk.remind_of_bad_blocks() {
+            gateway.look_at_extent(eid).await;
+        }
         let copies = chunk.copies();
         let orders: Vec<(u64, u64)> =
             copies.iter().filter_map(|(eid, ..)| Some((*eid, gateway.free_up_to(chunk.replica_id(), *eid)?))).collect();

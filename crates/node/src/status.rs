@@ -96,6 +96,9 @@ pub struct NodeStatus {
     pub files: Vec<FileStatus>,
     /// Copies on this node's disk.
     pub copies: usize,
+    /// Blocks of them that are damaged and not repaired; extents that are being checked whole because of such a block.
+    pub bad_blocks: usize,
+    pub suspect_copies: usize,
     pub owned_files: usize,
     /// How the datastore addresses that are on this node are found by clients without port options.
     #[serde(default)]
@@ -177,6 +180,8 @@ pub fn collect(s: &Sources) -> NodeStatus {
         addresses,
         files,
         copies: s.chunk.as_ref().map_or(0, |c| c.copies().len()),
+        bad_blocks: s.chunk.as_ref().map_or(0, |c| c.bad_blocks()),
+        suspect_copies: s.chunk.as_ref().map_or(0, |c| c.suspects()),
         owned_files: s.gateway.as_ref().map_or(0, |g| g.owned().len()),
         portmappers: s.gateway.as_ref().map_or(Vec::new(), |g| g.portmappers()),
         events: s.events.recent(),

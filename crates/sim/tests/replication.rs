@@ -4,13 +4,28 @@ use trivet_sim::replication::{run, Options, Report};
 use trivet_storage::replication::Bug;
 
 fn options(seed: u64, minutes: u64, bug: Option<Bug>) -> Options {
-    Options { seed, clients: 4, minutes, sizes: false, filled: false, bug, trace: false }
+    Options { seed, clients: 4, minutes, sizes: false, filled: false, rot: false, bug, trace: false }
 }
 fn with_sizes(seed: u64, minutes: u64, bug: Option<Bug>) -> Options {
     Options { sizes: true, ..options(seed, minutes, bug) }
 }
 fn filled(seed: u64, minutes: u64, bug: Option<Bug>) -> Options {
     Options { filled: true, clients: 2, ..options(seed, minutes, bug) }
+}
+
+#[test]
+fn blocks_that_rot_are_repaired_from_other_members() {
+    let (mut rotten, mut repaired, mut unreadable, mut reads) = (0, 0, 0, 0);
+    for seed in 1..=8 {
+        let report = run(Options { rot: true, ..options(seed, 3, None) });
+        assert_eq!(report.violations, Vec::<String>::new(), "seed {seed}");
+        rotten += report.rotten;
+        repaired += report.repaired;
+        unreadable += report.unreadable;
+        reads += report.reads;
+    }
+    assert!(rotten > 0 && repaired > 0, "{rotten} rotten, {repaired} repaired");
+    assert!(unreadable * 20 < reads, "{unreadable} of {reads} reads failed");
 }
 
 #[test]

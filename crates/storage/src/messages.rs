@@ -123,6 +123,9 @@ pub struct Range {
     pub length: u64,
     #[prost(bool, tag = "3")]
     pub zero: bool,
+    /// With `zero`: the bytes are not zeros but unknown, as no member could read them (rule R46). Whole blocks.
+    #[prost(bool, tag = "4")]
+    pub bad: bool,
 }
 
 /// Identity of a client's request: a retry carries the same. 128 bits.
@@ -287,6 +290,19 @@ pub struct Data {
     pub crc32c: u32,
 }
 
+/// To a READ: the copy is good but for these blocks.
+#[derive(Clone, PartialEq, Message)]
+pub struct BadBlocks {
+    /// Their offsets in the extent.
+    #[prost(uint64, repeated, tag = "1")]
+    pub offsets: Vec<u64>,
+    /// The range, with zeros in the place of bad blocks.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub data: bytes::Bytes,
+    #[prost(fixed32, tag = "3")]
+    pub crc32c: u32,
+}
+
 #[derive(Clone, PartialEq, Oneof)]
 pub enum ChunkResult {
     #[prost(message, tag = "1")]
@@ -309,10 +325,12 @@ pub enum ChunkResult {
     /// The disk went back in time: what it promised before, it does not know of.
     #[prost(message, tag = "8")]
     WentBack(Empty),
+    #[prost(message, tag = "9")]
+    Bad(BadBlocks),
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct ChunkAnswer {
-    #[prost(oneof = "ChunkResult", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "ChunkResult", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub result: Option<ChunkResult>,
     /// Which start of its process answers; 0 where a version before 0.2 does.
     #[prost(fixed64, tag = "20")]
@@ -320,6 +338,9 @@ pub struct ChunkAnswer {
     /// What was durable with this answer, where it says that something is.
     #[prost(message, optional, tag = "21")]
     pub count: Option<Count>,
+    /// Offsets of blocks of the extent that were found to be bad since the last answer.
+    #[prost(uint64, repeated, tag = "22")]
+    pub bad: Vec<u64>,
 }
 
 // ---- metadata ----

@@ -12,6 +12,8 @@ pub mod replica;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
     pub extent_bytes: u64,
+    /// What has one checksum on a member's disk.
+    pub block_bytes: u64,
     /// Block of a join.
     pub push_bytes: u64,
     /// Files below this size get no extents in reserve: most files are no virtual disks.
@@ -25,6 +27,7 @@ pub struct Geometry {
 impl Geometry {
     pub const STANDARD: Geometry = Geometry {
         extent_bytes: crate::metadata::state::EXTENT_BYTES,
+        block_bytes: 4096,
         push_bytes: 1 << 20,
         reserve_from_bytes: 1 << 20,
         window_bytes: 16 << 20,

@@ -115,6 +115,7 @@ impl Writer {
             }
         }
         let mut core = lock(&self.core);
+        effects.iter().for_each(|effect| core.healed(effect));
         core.damaged(bad);
         for effect in effects {
             if let Effect::Answer { token, answer } = effect {

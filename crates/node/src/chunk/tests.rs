@@ -81,7 +81,13 @@ fn a_small_write_does_not_hide_damage() {
     let copies = Copies::open(dir.path());
     copies.seal(2);
     copies.write(2, 1, BLOCK + 2000, vec![9; 10]);
-    assert!(matches!(copies.read(2, BLOCK, 10), ChunkResult::Damaged(_)));
+    let read = copies.read(2, BLOCK - 1, 10);
+    assert!(matches!(&read, ChunkResult::Bad(b) if b.offsets == [BLOCK] && b.data[..2] == [7, 0]), "{read:?}");
+    assert_eq!(copies.0.extents_with_bad_blocks(), [1]);
+    // A write of the whole block, as a repair is one, heals it.
+    copies.write(2, 2, BLOCK, vec![5; BLOCK as usize]);
+    assert!(matches!(copies.read(2, BLOCK - 1, 2), ChunkResult::Data(d) if d.data[..] == [7, 5]));
+    assert_eq!(copies.0.bad_blocks(), 0);
     copies.close();
 }
 
@@ -123,4 +129,30 @@ fn a_checkpoint_of_an_older_program_is_taken_over() {
         copies.close();
     }
     assert!(!dir.path().join("checkpoint").exists());
+}
+
+#[test]
+fn scrubbing_finds_what_nobody_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let copies = Copies::open(dir.path());
+    copies.seal(1);
+    copies.write(1, 1, 0, vec![7; 4 * BLOCK as usize]);
+    copies.close();
+    Copies::open(dir.path()).close();
+    let file = std::fs::OpenOptions::new().write(true).open(dir.path().join("extents/extent.1")).unwrap();
+    file.write_all_at(&[8], 2 * BLOCK + 5).unwrap();
+    let copies = Copies::open(dir.path());
+    copies.0.begin_scrub();
+    let began = Instant::now();
+    while copies.0.scrub_progress().finished_at == 0 {
+        assert!(began.elapsed() < LIMIT);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let p = copies.0.scrub_progress();
+    assert_eq!((p.extents_done, p.bytes, p.bad_blocks, p.running), (1, 4 * BLOCK, 1, false));
+    assert_eq!(copies.0.extents_with_bad_blocks(), [1]);
+    assert!(copies.0.news().iter().any(|(what, _)| what.contains("extent 1")));
+    copies.seal(2);
+    copies.close();
+    assert!(dir.path().join("scrubbed").exists());
 }

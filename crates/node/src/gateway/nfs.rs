@@ -284,6 +284,7 @@ impl Inner {
     async fn read(self: &Arc<Self>, h: Option<Claimed>, offset: u64, count: u32, w: &mut XdrWriter) {
         let length = u64::from(count.min(IO_BYTES_MAX));
         match self.op(h, Op::Read { offset, length }, None).await {
+            Ok(Outcome::Unreadable) => put_post(w.u32(status::IO), None),
             Ok(Outcome::Read { data, eof, attr }) => {
                 put_post(w.u32(0), Some(&attr));
                 w.u32(data.len() as u32).bool(eof).opaque(&data);
@@ -304,6 +305,7 @@ impl Inner {
                 // Whatever was asked for, it is on the disks of all copies: FILE_SYNC.
                 w.u32(count).u32(2).u64(self.cluster_hash);
             }
+            Ok(Outcome::NoSpace) => put_wcc(w.u32(status::NOSPC), None, None),
             Ok(_) => put_wcc(w.u32(status::STALE), None, None),
             Err(code) => put_wcc(w.u32(code), None, None),
         }
@@ -453,7 +455,7 @@ impl Inner {
         let (mut total, mut free) = (0, 0);
         for g in &self.membership.read().expect("nobody panics with it").gateways {
             total += g.total_bytes;
-            free += g.free_bytes;
+            free += g.free_bytes.saturating_sub(g.reserve_bytes());
         }
         if total == 0 {
             (total, free) = self.space();

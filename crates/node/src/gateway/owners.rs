@@ -16,6 +16,8 @@ use trivet_storage::replication::Geometry;
 const FORWARD_LIMIT: Duration = Duration::from_secs(5);
 /// What a `Forward` asks when it only tells that metad changed attributes.
 const CHANGED: u32 = 7;
+/// Likewise: not an operation of a client, but bad blocks that a member has found.
+const LOOK_AT: u32 = 8;
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) struct OwnerHandle {
@@ -60,7 +62,7 @@ impl OwnerHandle {
         Some(handle)
     }
 
-    fn feed(self: &Arc<Self>, inner: &Arc<Inner>, input: Input) {
+    pub(crate) fn feed(self: &Arc<Self>, inner: &Arc<Inner>, input: Input) {
         let mut effects = Vec::new();
         let mut core = self.core.lock().expect("nobody panics with it");
         core.owner.handle(inner.clock.mono_ms(), wall_ns(), input, &mut effects);
@@ -129,16 +131,6 @@ impl OwnerHandle {
         };
         self.feed(inner, Input::Op { token, op, stamp });
         rx.await.unwrap_or(Outcome::NotOwner)
-    }
-
-    pub(crate) fn alive(
-        self: &Arc<Self>,
-        inner: &Arc<Inner>,
-        replicas: Vec<ReplicaRef>,
-        elsewhere: Vec<u32>,
-        lossy: Vec<u32>,
-    ) {
-        self.feed(inner, Input::Alive { replicas, elsewhere, lossy });
     }
 
     pub(crate) fn file(&self) -> u64 {
@@ -311,6 +303,8 @@ impl Inner {
             (1, _) => Outcome::Stale,
             (2, _) => Outcome::NotOwner,
             (3, _) => Outcome::Superseded,
+            (4, _) => Outcome::Unreadable,
+            (5, _) => Outcome::NoSpace,
             (_, 1) => Outcome::Read { data: answer.data, eof: answer.eof, attr: answer.after? },
             (_, 3) => Outcome::Attr(answer.after?),
             _ => Outcome::Written { before: answer.before?, after: answer.after? },
@@ -322,7 +316,7 @@ impl Inner {
         let not_owner = Forwarded { outcome: 2, ..Default::default() };
         let Some(owner) = self.own(f.file) else { return not_owner };
         // One that was meant for an earlier lease of this gateway has been sent again since.
-        if f.what != CHANGED && owner.lease != f.lease {
+        if f.what != CHANGED && f.what != LOOK_AT && owner.lease != f.lease {
             return not_owner;
         }
         let op = match f.what {
@@ -331,6 +325,10 @@ impl Inner {
             3 => Op::Attr,
             4 => Op::Commit,
             5 => Op::SetSize { size: f.length, id: f.id },
+            LOOK_AT => {
+                owner.feed(self, Input::LookAt { eid: f.length });
+                return Forwarded::default();
+            }
             CHANGED => {
                 if let Ok(attr) = Attr::decode(f.data) {
                     owner.feed(self, Input::Changed(attr));
@@ -347,6 +345,8 @@ impl Inner {
             }
             Outcome::Stale => Forwarded { outcome: 1, ..Default::default() },
             Outcome::NotOwner => not_owner,
+            Outcome::NoSpace => Forwarded { outcome: 5, ..Default::default() },
+            Outcome::Unreadable => Forwarded { outcome: 4, ..Default::default() },
             Outcome::Superseded => Forwarded { outcome: 3, ..Default::default() },
         }
     }
@@ -380,6 +380,35 @@ impl Inner {
                 ..inode.attr.clone()
             }),
             _ => None,
+        }
+    }
+
+    /// Blocks of an extent were found to be bad here: its owner, or this gateway where it has none, asks the members.
+    pub(crate) async fn look_at_extent(self: &Arc<Self>, eid: u64) {
+        let (file, lease) = {
+            let replica = self.replica.read().expect("nobody panics with it");
+            let Some(cfg) = replica.extent(eid) else { return };
+            let Some(inode) = replica.inode(cfg.file) else { return };
+            (cfg.file, inode.lease)
+        };
+        if let Some(owner) = self.own(file) {
+            return owner.feed(self, Input::LookAt { eid });
+        }
+        let address = {
+            let m = self.membership.read().expect("nobody panics with it");
+            m.gateways.iter().find(|g| g.boot == lease.boot).and_then(|g| g.address.parse().ok())
+        };
+        match address {
+            Some(address) => {
+                let f = Forward { file, what: LOOK_AT, length: eid, ..Default::default() };
+                let _ = self.client(address).ask(kind::GATEWAY, &f.encode_to_vec(), Duration::from_millis(500)).await;
+            }
+            None if self.acquire(file).await.is_ok() => {
+                if let Some(owner) = self.own(file) {
+                    owner.feed(self, Input::LookAt { eid });
+                }
+            }
+            None => {}
         }
     }
 

@@ -2,12 +2,12 @@
 //! `world/faults`, what asks in `world/clients`.
 
 mod clients;
+mod disks;
 mod faults;
 
 use super::file::{self, Action, Step};
 use super::register::{check, Operation, NEVER};
 use crate::Rng;
-use bytes::Bytes;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use trivet_storage::messages::*;
@@ -21,6 +21,7 @@ const BLOCK: u64 = 4096;
 /// Small extents: clients use three of them, and a reserve is allocated after those.
 const SMALL: Geometry = Geometry {
     extent_bytes: BLOCK * 4,
+    block_bytes: BLOCK,
     push_bytes: BLOCK,
     reserve_from_bytes: BLOCK,
     window_bytes: BLOCK as usize * 16,
@@ -46,6 +47,8 @@ pub struct Options {
     pub sizes: bool,
     /// Extents are large beside the limits on their records, are written full once, and are mostly idle from then on.
     pub filled: bool,
+    /// Damage of copies is a matter of blocks, not of whole copies.
+    pub rot: bool,
     pub bug: Option<Bug>,
     pub trace: bool,
 }
@@ -77,6 +80,10 @@ pub struct Report {
     /// Members that were found to have gone back, and those that were asked what they have.
     pub went_back: u64,
     pub checks: u64,
+    /// Blocks that rotted, those that owners repaired, and reads that failed because no member had the block.
+    pub rotten: u64,
+    pub repaired: u64,
+    pub unreadable: u64,
 }
 
 enum Event {
@@ -140,6 +147,8 @@ struct Chunk {
     in_flight: Vec<(u64, JournalEntry)>,
     busy: bool,
     content: BTreeMap<u64, Vec<u8>>,
+    /// Blocks that cannot be read: extent and offset.
+    rotten: BTreeSet<(u64, u64)>,
     waiting: BTreeMap<u64, Back>,
     next_token: u64,
     life: u64,
@@ -288,6 +297,7 @@ impl World {
                 in_flight: Vec::new(),
                 busy: false,
                 content: BTreeMap::new(),
+                rotten: BTreeSet::new(),
                 waiting: BTreeMap::new(),
                 next_token: 1,
                 life: 0,
@@ -477,6 +487,7 @@ impl World {
             self.report.given_up += owner.counters.given_up;
             self.report.went_back += owner.counters.went_back;
             self.report.checks += owner.counters.checks;
+            self.report.repaired += owner.counters.repaired;
             if self.report.went_back > 0 && self.report.disks_back == 0 {
                 self.report.violations.push("a member was taken for one that went back in time".into());
             }
@@ -512,7 +523,11 @@ impl World {
             // Who is out of reach is asked to join, too: the link may have been cut since.
             let replicas = if self.rng.chance(50) { there } else { self.alive_replicas() };
             let lossy = if self.rng.chance(5) { vec![self.rng.range(1, CHUNKS as u64 + 1) as u32] } else { Vec::new() };
-            self.feed(gateway, instance, Input::Alive { replicas, elsewhere, lossy });
+            self.feed(
+                gateway,
+                instance,
+                Input::Alive { replicas, elsewhere, lossy, full: Vec::new(), with_space: CHUNKS },
+            );
         }
         self.feed(gateway, instance, Input::Timer);
         self.start_timer(gateway);
@@ -659,13 +674,11 @@ impl World {
             let c = &mut self.chunks[chunk];
             match effect {
                 DiskEffect::Journal { seq, entry } => c.in_flight.push((seq, entry)),
-                DiskEffect::Apply { eid, record } => apply_record(&mut c.content, extent_bytes, eid, &record),
-                DiskEffect::Wipe { eid } => drop(c.content.insert(eid, vec![0; extent_bytes])),
-                DiskEffect::Remove { eid } => drop(c.content.remove(&eid)),
+                effect @ (DiskEffect::Apply { .. } | DiskEffect::Wipe { .. } | DiskEffect::Remove { .. }) => {
+                    c.change(extent_bytes, effect);
+                }
                 DiskEffect::Fetch { token, eid, offset, length } => {
-                    let whole = c.content.entry(eid).or_insert_with(|| vec![0; extent_bytes]);
-                    let data = Bytes::copy_from_slice(&whole[offset as usize..(offset + length) as usize]);
-                    let result = ChunkResult::Data(Data { crc32c: crc32c::crc32c(&data), data });
+                    let result = c.read(extent_bytes, eid, offset, length);
                     self.answer(chunk, token, ChunkAnswer { result: Some(result), ..Default::default() });
                 }
                 DiskEffect::Answer { token, answer } => self.answer(chunk, token, answer),
@@ -765,25 +778,21 @@ impl World {
             return;
         }
         c.content = c.checkpoint_content.clone();
+        let mut changes = Vec::new();
         for r in &c.checkpoint {
             for record in &r.window {
-                apply_record(&mut c.content, extent_bytes, r.eid, record);
+                let effect = DiskEffect::Apply { eid: r.eid, record: record.clone() };
+                changes.push(effect);
             }
         }
+        changes.into_iter().for_each(|effect| c.change(extent_bytes, effect));
         let mut server = ChunkServer::new(c.id.clone(), start, extent_bytes as u64, c.checkpoint.clone());
         server.plant(bug);
         let mut effects = Vec::new();
         for entry in &c.journal {
             server.replay(entry, &mut effects);
-            for effect in effects.drain(..) {
-                match effect {
-                    DiskEffect::Apply { eid, record } => apply_record(&mut c.content, extent_bytes, eid, &record),
-                    DiskEffect::Wipe { eid } => drop(c.content.insert(eid, vec![0; extent_bytes])),
-                    DiskEffect::Remove { eid } => drop(c.content.remove(&eid)),
-                    _ => {}
-                }
-            }
         }
+        effects.into_iter().for_each(|effect| c.change(extent_bytes, effect));
         c.checkpoint_content = c.content.clone();
         c.checkpoint = server.replicas().cloned().collect();
         c.journal.clear();
@@ -826,30 +835,25 @@ impl World {
         self.report
     }
 
-    /// Nothing is open: all copies that count are the same, byte by byte.
+    /// Nothing is open: all copies that count are the same, byte by byte, but for blocks that cannot be read.
     fn compare_copies(&mut self) {
         let extent_bytes = self.geometry.extent_bytes as usize;
         for cfg in self.metad.extents(self.file) {
             let zeros = vec![0; extent_bytes];
-            let copies: Vec<&Vec<u8>> = cfg
-                .replicas
-                .iter()
-                .map(|r| self.chunks[r.node as usize - 1].content.get(&cfg.eid).unwrap_or(&zeros))
-                .collect();
-            if cfg.active && copies.windows(2).any(|p| p[0] != p[1]) {
-                self.report.violations.push(format!("copies of extent {} differ at the end", cfg.eid));
+            for offset in (0..self.geometry.extent_bytes).step_by(BLOCK as usize) {
+                let of = |r: &ReplicaRef| &self.chunks[r.node as usize - 1];
+                let good: Vec<&[u8]> = cfg
+                    .replicas
+                    .iter()
+                    .filter(|r| !of(r).rotten.contains(&(cfg.eid, offset)))
+                    .map(|r| of(r).content.get(&cfg.eid).unwrap_or(&zeros))
+                    .map(|content| &content[offset as usize..(offset + BLOCK) as usize])
+                    .collect();
+                if cfg.active && good.windows(2).any(|p| p[0] != p[1]) {
+                    self.report.violations.push(format!("copies of extent {} differ at the end", cfg.eid));
+                    break;
+                }
             }
-        }
-    }
-}
-
-fn apply_record(content: &mut BTreeMap<u64, Vec<u8>>, extent_bytes: usize, eid: u64, record: &Record) {
-    let whole = content.entry(eid).or_insert_with(|| vec![0; extent_bytes]);
-    for (range, data) in record.pieces() {
-        let to = &mut whole[range.offset as usize..(range.offset + range.length) as usize];
-        match data {
-            Some(data) => to.copy_from_slice(&data),
-            None => to.fill(0),
         }
     }
 }

@@ -43,6 +43,20 @@ pub struct GatewayInfo {
     pub journal_version: u32,
 }
 
+/// Space on a node's disk that clients' data never takes, so that coordination, metad and the journals go on: this many
+/// bytes, or a twentieth of the disk where that is less. A write that would be kept on a node with less is refused.
+pub const RESERVE_BYTES: u64 = 1 << 30;
+
+impl GatewayInfo {
+    pub fn reserve_bytes(&self) -> u64 {
+        RESERVE_BYTES.min(self.total_bytes / 20)
+    }
+    /// Whether the node takes no new data.
+    pub fn is_full(&self) -> bool {
+        self.total_bytes > 0 && self.free_bytes < self.reserve_bytes()
+    }
+}
+
 /// A connection of an NFS client: addresses with their ports.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Message)]
 pub struct NfsClient {

@@ -7,44 +7,48 @@ use std::collections::BTreeMap;
 /// Ranges, in ascending order and without overlap, and their bytes after all records were applied in the given order.
 /// No byte of an extent is in it twice, so that an image of images does not grow.
 pub fn final_image<'a>(records: impl Iterator<Item = &'a Record>) -> (Vec<Range>, Bytes) {
-    // Start of a piece to its end and its bytes; `None` stands for zeros.
-    let mut pieces: BTreeMap<u64, (u64, Option<Bytes>)> = BTreeMap::new();
+    // Start of a piece to its end and its bytes; `None` stands for zeros, or for bad blocks.
+    let mut pieces: Pieces = BTreeMap::new();
     for record in records {
         for (range, data) in record.pieces() {
             let (start, end) = (range.offset, range.offset + range.length);
             if start < end {
                 cut(&mut pieces, start, end);
-                pieces.insert(start, (end, data));
+                pieces.insert(start, (end, data, range.bad));
             }
         }
     }
     let mut ranges: Vec<Range> = Vec::new();
     let mut bytes = BytesMut::new();
-    for (start, (end, data)) in pieces {
+    for (start, (end, data, bad)) in pieces {
         let zero = data.is_none();
         bytes.extend_from_slice(data.as_deref().unwrap_or_default());
         match ranges.last_mut() {
-            Some(last) if last.zero == zero && last.offset + last.length == start => last.length += end - start,
-            _ => ranges.push(Range { offset: start, length: end - start, zero }),
+            Some(last) if last.zero == zero && last.bad == bad && last.offset + last.length == start => {
+                last.length += end - start
+            }
+            _ => ranges.push(Range { offset: start, length: end - start, zero, bad }),
         }
     }
     (ranges, bytes.freeze())
 }
 
+type Pieces = BTreeMap<u64, (u64, Option<Bytes>, bool)>;
+
 /// Takes `start..end` out of the pieces.
-fn cut(pieces: &mut BTreeMap<u64, (u64, Option<Bytes>)>, start: u64, end: u64) {
+fn cut(pieces: &mut Pieces, start: u64, end: u64) {
     // The pieces do not overlap, so that only the last one that begins before `end` can be followed by others in it.
-    while let Some((&from, (to, _))) = pieces.range(..end).next_back() {
+    while let Some((&from, (to, ..))) = pieces.range(..end).next_back() {
         if *to <= start {
             return;
         }
-        let (to, data) = pieces.remove(&from).expect("just found");
+        let (to, data, bad) = pieces.remove(&from).expect("just found");
         let part = |a: u64, b: u64| data.as_ref().map(|d| d.slice((a - from) as usize..(b - from) as usize));
         if to > end {
-            pieces.insert(end, (to, part(end, to)));
+            pieces.insert(end, (to, part(end, to), bad));
         }
         if from < start {
-            return drop(pieces.insert(from, (start, part(from, start))));
+            return drop(pieces.insert(from, (start, part(from, start), bad)));
         }
     }
 }
@@ -58,7 +62,7 @@ mod tests {
             let to = &mut content[range.offset as usize..(range.offset + range.length) as usize];
             match data {
                 Some(data) => to.copy_from_slice(&data),
-                None => to.fill(0),
+                None => to.fill(if range.bad { 255 } else { 0 }),
             }
         }
     }
@@ -80,9 +84,10 @@ mod tests {
                     let offset = random(EXTENT);
                     let length = random(EXTENT - offset + 1);
                     let zero = random(3) == 0;
-                    record.ranges.push(Range { offset, length, zero });
+                    let bad = zero && random(2) == 0;
+                    record.ranges.push(Range { offset, length, zero, bad });
                     if !zero {
-                        data.extend((0..length).map(|_| random(255) as u8 + 1));
+                        data.extend((0..length).map(|_| random(254) as u8 + 1));
                     }
                 }
                 record.data = data.into();

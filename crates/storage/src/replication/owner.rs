@@ -5,6 +5,7 @@
 //!
 //! Time: `now_ms` for limits, `wall_ns` for the file's times only.
 
+mod bad_blocks;
 #[cfg(test)]
 mod endings;
 mod io;
@@ -82,6 +83,10 @@ pub enum Outcome {
         after: Attr,
     },
     Attr(Attr),
+    /// No member can read some block of the range.
+    Unreadable,
+    /// A disk that would have to keep the bytes is full but for its reserve.
+    NoSpace,
     /// The file is gone.
     Stale,
     /// This gateway does not own the file any more: ask metad and try again.
@@ -148,6 +153,14 @@ pub enum Input {
         /// Nodes that answer, but on the way to which packets get lost, while others have good links. They are not
         /// among `replicas`.
         lossy: Vec<u32>,
+        /// Nodes whose disks take no new data. They are not among `replicas`.
+        full: Vec<u32>,
+        /// Chunk servers that can be reached and have space: `replicas` may be fewer, where others join first.
+        with_space: usize,
+    },
+    /// A member has found bad blocks in an extent: the members are asked which.
+    LookAt {
+        eid: u64,
     },
     /// Open every extent that needs it, as repair of an idle file does, and go on without these replicas: they are gone for
     /// longer than anybody waits.
@@ -172,6 +185,9 @@ pub struct Counters {
     /// Members that were found to lack what they acknowledged.
     pub went_back: u64,
     pub checks: u64,
+    /// Bad blocks that were repaired, and those that were bad on all members.
+    pub repaired: u64,
+    pub bad_everywhere: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -203,6 +219,7 @@ enum About {
     Write { seq: u64 },
     Fetch { part: u64 },
     Confirm { round: u64 },
+    RepairRead { part: u64 },
     PushRead { offset: u64 },
     PushWrite { offset: u64 },
     Stable,
@@ -240,6 +257,8 @@ struct Part {
     start: u64,
     end: u64,
     work: Work,
+    /// Repairs that it waited for.
+    rounds: u32,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -255,6 +274,10 @@ enum Work {
     },
     /// A block of a join, exclusive while it is copied.
     Push,
+    /// A bad block, exclusive from before its source is read; members that were asked and cannot read it either.
+    Repair {
+        tried: Vec<Vec<u8>>,
+    },
     /// Ids of done writes for the joiner, in a record to all members.
     JoinIds(Vec<OpId>),
     /// Ids of writes in extents that are about to be dropped.
@@ -269,6 +292,8 @@ struct Operation {
     /// Answer of a read, zeros where nothing is allocated.
     buffer: Vec<u8>,
     eof: bool,
+    /// A block that it has to read is bad on all members.
+    failed: bool,
     /// Where what was written here ends; a retry of what was done before makes the file no longer.
     written_to: u64,
     before: Attr,
@@ -297,6 +322,10 @@ struct Extent {
     locks: Vec<Lock>,
     waiting: VecDeque<u64>,
     fetching: BTreeSet<u64>,
+    /// Offsets of blocks that are being repaired.
+    repairing: BTreeSet<u64>,
+    /// Offsets of blocks that were bad on all members, and when that was found.
+    bad: BTreeMap<u64, u64>,
     /// Parts whose bytes are here and need a confirmation; the round under way and who it waits for.
     to_confirm: Vec<u64>,
     confirming: Vec<u64>,
@@ -352,6 +381,8 @@ impl Extent {
             locks: Vec::new(),
             waiting: VecDeque::new(),
             fetching: BTreeSet::new(),
+            repairing: BTreeSet::new(),
+            bad: BTreeMap::new(),
             to_confirm: Vec::new(),
             confirming: Vec::new(),
             confirm_waits: BTreeSet::new(),
@@ -464,6 +495,8 @@ pub struct Owner {
     alive: Vec<ReplicaRef>,
     elsewhere: Vec<u32>,
     lossy: Vec<u32>,
+    full: Vec<u32>,
+    with_space: usize,
     /// When metad was heard last.
     metad_heard: Option<u64>,
     next_call: u64,
@@ -524,6 +557,8 @@ impl Owner {
             alive: Vec::new(),
             elsewhere: Vec::new(),
             lossy: Vec::new(),
+            full: Vec::new(),
+            with_space: 0,
             metad_heard: None,
             next_call: 1,
             next_part: 1,
@@ -613,10 +648,12 @@ impl Owner {
             }
             Input::Answer { call, answer, down_ms } => self.answered(call, answer, down_ms),
             Input::Meta { call, reply } => self.meta_answered(call, reply),
-            Input::Alive { replicas, elsewhere, lossy } => {
+            Input::Alive { replicas, elsewhere, lossy, full, with_space } => {
+                (self.full, self.with_space) = (full, with_space);
                 (self.alive, self.elsewhere, self.metad_heard) = (replicas, elsewhere, Some(now_ms));
                 self.lossy = lossy;
             }
+            Input::LookAt { eid } => self.look_at(eid),
             Input::Repair { gone } => self.repair_all(&gone),
             Input::Changed(attr) => {
                 self.attr = Attr { size: self.attr.size, ctime_ns: attr.ctime_ns.max(self.attr.ctime_ns), ..attr }
@@ -734,6 +771,7 @@ impl Owner {
             // Acknowledgements may overtake one another; only SEAL and CHECK are compared.
             e.compare(&to.id, answer.count);
         }
+        let bad = answer.bad;
         match answer.result {
             Some(ChunkResult::Refused(r)) => {
                 if r.lease > self.lease {
@@ -754,6 +792,10 @@ impl Owner {
                 }
             }
             Some(ChunkResult::Data(d)) => self.fetched(index, &to, about, d),
+            Some(ChunkResult::Bad(bad)) if crc32c::crc32c(&bad.data) == bad.crc32c => {
+                self.found_bad(index, &to, about, bad);
+            }
+            Some(ChunkResult::Bad(_)) => self.member_failed(index, &to, false),
             Some(ChunkResult::Done(_)) => match about {
                 About::Roll => self.rolled(index, &to),
                 About::Write { seq } => self.acknowledged(index, &to, seq),
@@ -764,9 +806,14 @@ impl Owner {
                         self.checked(index, &to, answer.start);
                     }
                 }
-                About::Seal | About::Fetch { .. } | About::PushRead { .. } | About::Stable => {}
+                About::Seal
+                | About::Fetch { .. }
+                | About::RepairRead { .. }
+                | About::PushRead { .. }
+                | About::Stable => {}
             },
         }
+        self.repair_blocks(index, &bad);
     }
 
     fn meta_answered(&mut self, call: u64, reply: Reply) {
@@ -825,47 +872,4 @@ impl Owner {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn granted() -> Reply {
-        Reply {
-            inode: Some(Inode { attr: Attr { kind: 1, ..Default::default() }, ..Default::default() }),
-            bindings: vec![Binding { address: "a".into(), version: 3, ..Default::default() }],
-            ..Default::default()
-        }
-    }
-
-    #[test]
-    fn retries_of_changes_of_size_are_answered_in_the_same_order_in_every_run() {
-        let run = || {
-            let mut owner = Owner::new(1, Geometry::STANDARD, granted(), 0, 0).expect("granted");
-            let mut out = Vec::new();
-            for token in 1..=40 {
-                let op = Op::SetSize { size: 0, id: OpId { high: token % 20, low: 7 } };
-                owner.handle(0, 0, Input::Op { token, op, stamp: None }, &mut out);
-            }
-            owner.ask_metad(MetaAbout::Size, CommandOp::Size(Size::default()));
-            owner.handle(0, 0, Input::Meta { call: 1, reply: Reply { status: 70, ..Default::default() } }, &mut out);
-            out
-        };
-        let first = run();
-        assert_eq!(first.iter().filter(|e| matches!(e, Effect::Done { .. })).count(), 40);
-        assert!((0..4).all(|_| run() == first));
-    }
-
-    #[test]
-    fn what_came_in_over_an_older_binding_is_not_carried_out() {
-        let mut owner = Owner::new(1, Geometry::STANDARD, granted(), 0, 0).expect("granted");
-        let mut late = |version| {
-            let stamp = Some(Stamp { address: "a".into(), version });
-            let mut out = Vec::new();
-            owner.handle(0, 0, Input::Op { token: version, op: Op::Attr, stamp }, &mut out);
-            out.contains(&Effect::Done { token: version, outcome: Outcome::Superseded })
-        };
-        assert!(late(2));
-        assert!(!late(3));
-        assert!(!late(5));
-        assert!(late(4));
-    }
-}
+mod tests;

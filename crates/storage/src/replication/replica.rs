@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Ids of applied writes that are remembered for retries.
 const OPS_KEPT: usize = 1_024;
+/// Bad blocks of an extent that are noted for its owner; others are found again by the next read of them.
+const BAD_NOTED_MAX: usize = 256;
 /// Replicas of an extent whose counts a copy remembers; more than were ever members at a time. Beyond it the oldest goes.
 const WITNESSES_MAX: usize = 8;
 
@@ -194,6 +196,8 @@ pub struct ChunkServer {
     /// Positions that are in the journal's queue and not on disk.
     undurable: BTreeSet<(u64, Pos)>,
     damaged: BTreeSet<u64>,
+    /// Offsets of bad blocks by extent that the owner was not told of.
+    bad: BTreeMap<u64, BTreeSet<u64>>,
     issued: u64,
     waiting: VecDeque<(u64, u64, JournalEntry)>,
 }
@@ -210,6 +214,7 @@ impl ChunkServer {
             replicas: checkpoints.into_iter().map(|r| (r.eid, r)).collect(),
             undurable: BTreeSet::new(),
             damaged: BTreeSet::new(),
+            bad: BTreeMap::new(),
             issued: 0,
             waiting: VecDeque::new(),
         }
@@ -267,6 +272,14 @@ impl ChunkServer {
         self.damaged.insert(eid);
     }
 
+    /// A block was found to be bad: the next answer tells the owner, which repairs it from another member (rule R43).
+    pub fn note_bad(&mut self, eid: u64, offset: u64) {
+        let noted = self.bad.entry(eid).or_default();
+        if noted.len() < BAD_NOTED_MAX {
+            noted.insert(offset);
+        }
+    }
+
     pub fn is_damaged(&self, eid: u64) -> bool {
         self.damaged.contains(&eid)
     }
@@ -276,7 +289,7 @@ impl ChunkServer {
         let start = self.start;
         let say = |result: ChunkResult| Effect::Answer {
             token,
-            answer: ChunkAnswer { result: Some(result), start, count: None },
+            answer: ChunkAnswer { result: Some(result), start, ..Default::default() },
         };
         if replica != self.replica_id {
             return out.push(say(ChunkResult::Unknown(Empty {})));
@@ -375,7 +388,9 @@ impl ChunkServer {
                     r.witness(&c.seen);
                     r.advance(Pos::new(c.lease, c.epoch, c.seq));
                 }
-                out.push(say(ChunkResult::Done(Empty {})));
+                let bad = self.bad.remove(&eid).unwrap_or_default().into_iter().collect();
+                let result = Some(ChunkResult::Done(Empty {}));
+                out.push(Effect::Answer { token, answer: ChunkAnswer { result, start, bad, ..Default::default() } });
             }
             // Its epoch is that of the configuration that does not name this copy: one that joined since has
             // promised a greater one, and was refused above.
@@ -433,7 +448,8 @@ impl ChunkServer {
                 }
                 _ => ChunkResult::Done(Empty {}),
             };
-            let answer = ChunkAnswer { result: Some(result), start: self.start, count: entry.count };
+            let bad = self.bad.remove(&eid).unwrap_or_default().into_iter().collect();
+            let answer = ChunkAnswer { result: Some(result), start: self.start, count: entry.count, bad };
             out.push(Effect::Answer { token, answer });
         }
     }
@@ -449,7 +465,7 @@ mod tests {
     fn record(lease: u64, epoch: u64, seq: u64, stable: u64) -> Record {
         Record {
             pos: Pos::new(lease, epoch, seq),
-            ranges: vec![Range { offset: 0, length: 1, zero: false }],
+            ranges: vec![Range { offset: 0, length: 1, ..Default::default() }],
             data: bytes::Bytes::from_static(b"x"),
             stable: Pos::new(lease, epoch, stable),
             ..Default::default()

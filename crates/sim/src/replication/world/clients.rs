@@ -145,6 +145,8 @@ impl World {
         self.trace(|| format!("client {client}: {}", answer_in_short(&outcome)));
         match outcome {
             Outcome::NotOwner | Outcome::Superseded => return,
+            Outcome::Unreadable => self.report.unreadable += 1,
+            Outcome::NoSpace => return self.report.violations.push("no disk is full".into()),
             Outcome::Stale => return self.report.violations.push("the file is called stale".into()),
             Outcome::Written { .. } if self.options.sizes => {
                 let resized = matches!(self.clients[client].op, Some(Op::SetSize { .. }));

@@ -55,6 +55,7 @@ impl World {
                 self.metad_down = true;
                 self.at(until, Event::MetadBack);
             }
+            _ if self.options.rot => self.rot_some_blocks(chunk),
             _ => self.damage_a_copy(chunk),
         }
     }
@@ -140,10 +141,12 @@ impl World {
             (0, Some(image)) => {
                 (c.checkpoint, c.checkpoint_content, c.journal) =
                     (image.checkpoint, image.checkpoint_content, image.journal);
+                c.rotten.clear();
                 self.report.disks_back += 1;
             }
             (1, _) => {
                 (c.checkpoint, c.checkpoint_content, c.journal) = Default::default();
+                c.rotten.clear();
                 *c.id.last_mut().expect("16 bytes") += 16;
                 self.report.disks_wiped += 1;
             }
@@ -204,6 +207,23 @@ impl World {
         g.timer = false;
         g.backlog.clear();
         self.at(back, Event::RestartGateway { gateway });
+    }
+
+    /// Some blocks of the copies on a disk become unreadable, each of them only where another member has it.
+    fn rot_some_blocks(&mut self, chunk: usize) {
+        for cfg in self.metad.extents(self.file) {
+            let offset = self.rng.range(0, self.geometry.extent_bytes / BLOCK) * BLOCK;
+            let good = |r: &&ReplicaRef| {
+                let c = &self.chunks[r.node as usize - 1];
+                c.server.is_some() && !c.rotten.contains(&(cfg.eid, offset))
+            };
+            let members = cfg.replicas.iter().filter(good).count();
+            let here = cfg.replicas.iter().filter(good).any(|r| r.node as usize == chunk + 1);
+            if cfg.active && here && members > 1 {
+                self.report.rotten += 1;
+                self.chunks[chunk].rotten.insert((cfg.eid, offset));
+            }
+        }
     }
 
     /// One copy of one extent becomes unreadable, if another that has everything is up.

@@ -81,6 +81,7 @@ impl Owner {
             parts_left: 1,
             buffer: Vec::new(),
             eof: false,
+            failed: false,
             written_to: 0,
             before: self.attr.clone(),
             also: Vec::new(),
@@ -96,6 +97,11 @@ impl Owner {
             Op::Write { data, .. } if data.is_empty() => {
                 let attr = self.attr.clone();
                 self.out.push(Effect::Done { token, outcome: Outcome::Written { before: attr.clone(), after: attr } });
+            }
+            Op::Write { offset, ref data, id }
+                if !self.by_id.contains_key(&id) && !self.has_space(offset, data.len()) =>
+            {
+                self.out.push(Effect::Done { token, outcome: Outcome::NoSpace });
             }
             Op::Write { offset, data, id } => {
                 if let Some(first) = self.by_id.get(&id).copied() {
@@ -148,13 +154,27 @@ impl Owner {
         }
     }
 
+    /// Whether every disk that would have to keep a write has space. Extents that are still to be allocated go to disks
+    /// that have.
+    fn has_space(&self, offset: u64, length: usize) -> bool {
+        if self.full.is_empty() {
+            return true;
+        }
+        let extent_bytes = self.geometry.extent_bytes;
+        let mut touched = offset / extent_bytes..(offset + length as u64).div_ceil(extent_bytes);
+        touched.all(|index| match self.extents.get(&index) {
+            Some(e) => e.members().all(|m| !self.full.contains(&m.node)),
+            None => self.with_space >= self.copies as usize,
+        })
+    }
+
     pub(super) fn add_part(&mut self, token: u64, index: u64, start: u64, end: u64, work: Work) -> u64 {
         let id = self.next_part;
         self.next_part += 1;
         if let Some(o) = self.operations.get_mut(&token) {
             o.parts_left += 1;
         }
-        self.parts.insert(id, Part { token, start, end, work });
+        self.parts.insert(id, Part { token, start, end, work, rounds: 0 });
         match self.extents.get_mut(&index) {
             Some(e) => {
                 e.waiting.push_back(id);
@@ -209,6 +229,7 @@ impl Owner {
                 Work::Confirm => self.want_confirmation(index, id),
                 Work::Ids(ids) | Work::JoinIds(ids) => self.write_ids(index, id, ids),
                 Work::Push => self.push_read(index, id),
+                Work::Repair { .. } => self.repair_read(index, id),
             }
         }
     }
@@ -219,7 +240,7 @@ impl Owner {
         }
     }
 
-    fn part_done(&mut self, index: u64, part: u64) {
+    pub(super) fn part_done(&mut self, index: u64, part: u64) {
         self.unlock(index, part);
         let Some(done) = self.parts.remove(&part) else { return };
         if let Some(o) = self.operations.get_mut(&done.token) {
@@ -252,10 +273,13 @@ impl Owner {
             // A retry of what was carried out before.
             return self.part_done(index, part);
         }
-        let e = &self.extents[&index];
+        let block_bytes = self.geometry.block_bytes;
+        let e = self.extents.get_mut(&index).expect("active");
+        // A write of a whole block heals it.
+        e.bad.retain(|offset, _| !(start <= *offset && offset + block_bytes <= end));
         let record = Record {
             pos: Pos::new(lease, e.cfg.epoch, e.next_seq),
-            ranges: vec![Range { offset: start, length: end - start, zero }],
+            ranges: vec![Range { offset: start, length: end - start, zero, bad: false }],
             data,
             stable: e.stable,
             ops: id.into_iter().collect(),
@@ -292,7 +316,7 @@ impl Owner {
         self.send_record(index, part, record);
     }
 
-    fn send_record(&mut self, index: u64, part: u64, mut record: Record) {
+    pub(super) fn send_record(&mut self, index: u64, part: u64, mut record: Record) {
         let e = self.extents.get_mut(&index).expect("active");
         record.seen = e.witnesses();
         let of_joiner = e.stable_of_joiner();
@@ -355,6 +379,9 @@ impl Owner {
         if confirm_only {
             return self.want_confirmation(index, part);
         }
+        if matches!(p.work, Work::Repair { .. }) {
+            return self.repair_again(index, part);
+        }
         let failing = &self.failing;
         let e = self.extents.get_mut(&index).expect("active");
         e.fetching.insert(part);
@@ -390,7 +417,8 @@ impl Owner {
                 }
                 self.want_confirmation(index, part);
             }
-            About::PushRead { offset } => self.push_write(index, offset, d.data),
+            About::PushRead { offset } => self.push_write(index, offset, d.data, &[]),
+            About::RepairRead { part } => self.repair_write(index, part, d.data),
             _ => {}
         }
     }
@@ -447,6 +475,7 @@ impl Owner {
                 self.reserve();
                 Outcome::Written { before: o.before, after: self.attr.clone() }
             }
+            Op::Read { .. } if o.failed => Outcome::Unreadable,
             Op::Read { .. } => Outcome::Read { data: o.buffer.into(), eof: o.eof, attr: self.attr.clone() },
             Op::Attr => Outcome::Attr(self.attr.clone()),
             Op::Commit | Op::SetSize { .. } => Outcome::Written { before: o.before, after: self.attr.clone() },

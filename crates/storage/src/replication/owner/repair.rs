@@ -1,5 +1,6 @@
 //! Repair: extents in reserve, and members that join, are filled block by block, and are promoted.
 
+use super::bad_blocks::ranges_of;
 use super::{About, Join, MetaAbout, Owner, Phase, Work, PUSHES_MAX, RESERVED};
 use crate::messages::*;
 use crate::replication::Bug;
@@ -139,18 +140,21 @@ impl Owner {
         self.send(index, &from, About::PushRead { offset }, ChunkOp::Read(Read { offset, length: push_bytes }));
     }
 
-    pub(super) fn push_write(&mut self, index: u64, offset: u64, data: Bytes) {
+    /// `bad`: offsets of blocks that no member can read.
+    pub(super) fn push_write(&mut self, index: u64, offset: u64, data: Bytes, bad: &[u64]) {
+        let block_bytes = self.geometry.block_bytes;
         let (lease, truncations) = (self.lease, self.truncations);
         let (size, mtime_ns) = (self.attr.size, self.attr.mtime_ns);
         let Some(e) = self.extents.get_mut(&index) else { return };
         let Some(joiner) = e.cfg.joining.clone().filter(|_| e.phase == Phase::Active) else { return };
         // The joiner began empty: zeros need not be sent.
-        if data.iter().all(|b| *b == 0) {
+        if bad.is_empty() && data.iter().all(|b| *b == 0) {
             return self.pushed(index, offset);
         }
+        let (ranges, data) = ranges_of(offset, data, bad, block_bytes);
         let record = Record {
             pos: Pos::new(lease, e.cfg.epoch, e.next_seq),
-            ranges: vec![Range { offset, length: data.len() as u64, zero: false }],
+            ranges,
             data,
             stable: e.stable_of_joiner(),
             ops: Vec::new(),

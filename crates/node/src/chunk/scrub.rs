@@ -1,0 +1,144 @@
+//! Scrubbing: everything that this storage holds is read once a period and checked, so that damage is found while
+//! another copy is good.
+//!
+//! What is found goes the way of all bad blocks: the extent's owner hears of it and repairs it. An extent in which a
+//! bad block was found otherwise is checked whole at once: damage seldom comes alone.
+
+use super::{lock, Core};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use trivet_disk::extents::{Extents, BLOCK_BYTES};
+
+/// A pass begins this long after the last one has ended.
+const PERIOD: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The first pass of a storage begins this long after its start, when the node has settled.
+const FIRST: Duration = Duration::from_secs(600);
+/// Read at a time.
+const PIECE_BLOCKS: u64 = 256;
+/// Bytes in a second; a pass over 10 TB takes four days at it.
+const RATE_BYTES_MAX: u64 = 32 << 20;
+/// A piece that took long is followed by a pause of this many times as long: a disk that is busy is left alone.
+const PAUSE_TIMES: u32 = 4;
+/// The thread looks this often whether there is something to do.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Where scrubbing is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Whether a pass is under way; the numbers are those of this pass, or of the last one.
+    pub running: bool,
+    pub extents: usize,
+    pub extents_done: usize,
+    pub bytes: u64,
+    pub bad_blocks: u64,
+    /// When the last pass ended, in seconds since 1970; 0 before the first.
+    pub finished_at: u64,
+}
+
+pub struct Scrub {
+    progress: Mutex<Progress>,
+    wanted: Mutex<bool>,
+    path: PathBuf,
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+pub fn start(dir: &Path, core: &Arc<Mutex<Core>>, extents: &Arc<Extents>) -> io::Result<Arc<Scrub>> {
+    let path = dir.join("scrubbed");
+    // Without the file, or with one that cannot be read, a pass comes sooner than it would have to.
+    let finished_at = std::fs::read_to_string(&path).ok().and_then(|t| t.trim().parse().ok()).unwrap_or(0);
+    let progress = Mutex::new(Progress { finished_at, ..Default::default() });
+    let scrub = Arc::new(Scrub { progress, wanted: Mutex::new(false), path });
+    let (thread, core, extents) = (Arc::downgrade(&scrub), Arc::downgrade(core), Arc::downgrade(extents));
+    std::thread::Builder::new().name("chunk-scrub".into()).spawn(move || run(&thread, &core, &extents))?;
+    Ok(scrub)
+}
+
+/// Ends with the chunk server.
+fn run(scrub: &Weak<Scrub>, core: &Weak<Mutex<Core>>, extents: &Weak<Extents>) {
+    let started = Instant::now();
+    loop {
+        std::thread::sleep(LOOK);
+        let Some(scrub) = scrub.upgrade() else { return };
+        if scrub.check_suspects(core, extents).is_none() {
+            return;
+        }
+        let due = started.elapsed() >= FIRST && now() >= scrub.progress().finished_at + PERIOD.as_secs();
+        let wanted = std::mem::take(&mut *scrub.wanted.lock().expect("nobody panics with it"));
+        if (due || wanted) && scrub.pass(core, extents).is_none() {
+            return;
+        }
+    }
+}
+
+impl Scrub {
+    pub fn progress(&self) -> Progress {
+        *self.progress.lock().expect("nobody panics with it")
+    }
+
+    /// Has a pass begin now, unless one is under way.
+    pub fn begin(&self) {
+        *self.wanted.lock().expect("nobody panics with it") = !self.progress().running;
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Progress)) {
+        change(&mut self.progress.lock().expect("nobody panics with it"));
+    }
+
+    fn check_suspects(&self, core: &Weak<Mutex<Core>>, extents: &Weak<Extents>) -> Option<()> {
+        loop {
+            let Some(id) = lock(&*core.upgrade()?).suspects.first().copied() else { return Some(()) };
+            self.check(id, core, extents)?;
+            lock(&*core.upgrade()?).suspects.remove(&id);
+        }
+    }
+
+    /// Checks all copies. None: the chunk server is gone.
+    fn pass(&self, core: &Weak<Mutex<Core>>, extents: &Weak<Extents>) -> Option<()> {
+        let ids: Vec<u64> = lock(&*core.upgrade()?).server.replicas().map(|r| r.eid).collect();
+        let finished_at = self.progress().finished_at;
+        self.note(|p| *p = Progress { running: true, extents: ids.len(), finished_at, ..Default::default() });
+        for id in ids {
+            let (bytes, bad) = self.check(id, core, extents)?;
+            self.note(|p| {
+                (p.extents_done, p.bytes, p.bad_blocks) = (p.extents_done + 1, p.bytes + bytes, p.bad_blocks + bad)
+            });
+        }
+        let finished_at = now();
+        self.note(|p| (p.running, p.finished_at) = (false, finished_at));
+        let done = self.progress();
+        tracing::info!(extents = done.extents, bytes = done.bytes, bad = done.bad_blocks, "all copies were checked");
+        if let Err(e) = trivet_disk::write_atomically(&self.path, format!("{finished_at}\n").as_bytes()) {
+            tracing::warn!(error = %e, "when copies were checked is not kept: the next start checks them again");
+        }
+        Some(())
+    }
+
+    /// Checks one copy; returns how many bytes it holds, and how many bad blocks.
+    fn check(&self, id: u64, core: &Weak<Mutex<Core>>, extents: &Weak<Extents>) -> Option<(u64, u64)> {
+        let (mut bytes, mut bad_blocks) = (0, 0);
+        // A copy that is gone since holds nothing; files that cannot be used are noticed by who needs them.
+        for run in extents.upgrade()?.filled(id).unwrap_or_default() {
+            let mut block = run.start;
+            while block < run.end {
+                let blocks = (run.end - block).min(PIECE_BLOCKS);
+                let began = Instant::now();
+                let read = extents.upgrade()?.read_marked(id, block * BLOCK_BYTES, blocks * BLOCK_BYTES);
+                let bad = read.map(|(_, bad)| bad).unwrap_or_default();
+                bytes += blocks * BLOCK_BYTES;
+                bad_blocks += bad.len() as u64;
+                if !bad.is_empty() {
+                    lock(&*core.upgrade()?).damaged(bad.into_iter().map(|b| (id, b)));
+                }
+                let at_rate = Duration::from_secs_f64((blocks * BLOCK_BYTES) as f64 / RATE_BYTES_MAX as f64);
+                std::thread::sleep(at_rate.saturating_sub(began.elapsed()).max(began.elapsed() * PAUSE_TIMES));
+                block += blocks;
+            }
+        }
+        Some((bytes, bad_blocks))
+    }
+}

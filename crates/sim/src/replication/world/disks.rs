@@ -1,0 +1,54 @@
+//! What lies on a chunk server's disk, with blocks that rot: they cannot be read until they are written.
+
+use super::{Chunk, DiskEffect, BLOCK};
+use trivet_storage::messages::*;
+
+impl Chunk {
+    /// Changes what is on the disk. Blocks are written whole here, which heals them.
+    pub(super) fn change(&mut self, extent_bytes: usize, effect: DiskEffect) {
+        match effect {
+            DiskEffect::Apply { eid, record } => {
+                let whole = self.content.entry(eid).or_insert_with(|| vec![0; extent_bytes]);
+                for (range, data) in record.pieces() {
+                    let to = &mut whole[range.offset as usize..(range.offset + range.length) as usize];
+                    match data {
+                        Some(data) => to.copy_from_slice(&data),
+                        None => to.fill(0),
+                    }
+                    for offset in (range.offset..range.offset + range.length).step_by(BLOCK as usize) {
+                        if range.bad {
+                            self.rotten.insert((eid, offset));
+                        } else {
+                            self.rotten.remove(&(eid, offset));
+                        }
+                    }
+                }
+            }
+            DiskEffect::Wipe { eid } => {
+                self.content.insert(eid, vec![0; extent_bytes]);
+                self.rotten.retain(|(e, _)| *e != eid);
+            }
+            DiskEffect::Remove { eid } => {
+                self.content.remove(&eid);
+                self.rotten.retain(|(e, _)| *e != eid);
+            }
+            DiskEffect::Journal { .. } | DiskEffect::Answer { .. } | DiskEffect::Fetch { .. } => {}
+        }
+    }
+
+    pub(super) fn read(&mut self, extent_bytes: usize, eid: u64, offset: u64, length: u64) -> ChunkResult {
+        let whole = self.content.entry(eid).or_insert_with(|| vec![0; extent_bytes]);
+        let mut data = whole[offset as usize..(offset + length) as usize].to_vec();
+        let bad: Vec<u64> =
+            self.rotten.range((eid, offset)..(eid, offset + length)).map(|(_, offset)| *offset).collect();
+        for at in &bad {
+            let from = (at - offset) as usize;
+            data[from..from + BLOCK as usize].fill(0);
+        }
+        let crc32c = crc32c::crc32c(&data);
+        match bad.is_empty() {
+            true => ChunkResult::Data(Data { crc32c, data: data.into() }),
+            false => ChunkResult::Bad(BadBlocks { offsets: bad, data: data.into(), crc32c }),
+        }
+    }
+}
