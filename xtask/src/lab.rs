@@ -119,7 +119,7 @@ const TESTS: &[Test] = &[
         modules: &["kazoo"],
     },
     Test { name: "transfer", lane: Lane::Guests, script: "transfer.py", commands: &["python3"], modules: &["kazoo"] },
-    Test { name: "vcenter", lane: Lane::Servers, script: "vcenter.py", commands: VCENTER, modules: &["pyVmomi"] },
+    Test { name: "vcenter", lane: Lane::Long, script: "vcenter.py", commands: VCENTER, modules: &["pyVmomi"] },
     Test {
         name: "vcenter-faults",
         lane: Lane::Long,

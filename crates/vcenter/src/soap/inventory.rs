@@ -322,7 +322,10 @@ mod tests {
                 "configIssue",
                 r#"<val><Event xsi:type="EventEx"><fullFormattedMessage>（节点二）</fullFormattedMessage><eventTypeId>com.vmware.vc.HA.HeartbeatDatastoreNotSufficient</eventTypeId></Event></val>"#,
             )
-            + &prop("configManager.datastoreSystem", r#"<val type="HostDatastoreSystem">dss-2</val>"#)
+            + &prop(
+                "configManager.datastoreSystem",
+                r#"<val xsi:type="ManagedObjectReference" type="HostDatastoreSystem">dss-2</val>"#,
+            )
             + &prop("configManager.storageSystem", r#"<val type="HostStorageSystem">ss-2</val>"#)
             + "</objects>";
         let storage = String::from(r#"<objects><obj type="HostStorageSystem">ss-2</obj>"#)

@@ -1,6 +1,6 @@
 //! The calls, as SOAP envelopes.
 
-use super::tree::{child, child_text, kind_of, SoapError, Tree};
+use super::tree::{child, child_text, kind_of, referred_kind, SoapError, Tree};
 use crate::config::Wanted;
 use crate::observed::{AccessMode, HostRef, NfsVersion};
 
@@ -22,7 +22,7 @@ impl Moref {
         Moref::new("HostSystem", &host.0)
     }
     pub fn of(n: roxmltree::Node<'_, '_>) -> Option<Moref> {
-        Some(Moref::new(kind_of(n)?, n.text()?))
+        Some(Moref::new(referred_kind(n)?, n.text()?))
     }
 }
 

@@ -183,11 +183,18 @@ pub fn child_text<'a>(n: Node<'a, '_>, name: &str) -> Option<&'a str> {
     child(n, name)?.text()
 }
 
-/// The `type` attribute, whatever its prefix, and without the prefix of its value.
+/// The XML schema type of an element (`xsi:type`, whatever the prefix), without the prefix of its value.
 pub fn kind_of<'a>(n: Node<'a, '_>) -> Option<&'a str> {
-    let value = n.attributes().find(|a| a.name() == "type")?.value();
-    let value = value.rsplit(':').next()?;
+    let types = || n.attributes().filter(|a| a.name() == "type");
+    let attribute = types().find(|a| a.namespace().is_some()).or_else(|| types().next())?;
+    let value = attribute.value().rsplit(':').next()?;
     (!value.is_empty()).then_some(value)
+}
+
+/// What a reference refers to: its plain `type` attribute. One that is a property's value has `xsi:type` beside it.
+pub fn referred_kind<'a>(n: Node<'a, '_>) -> Option<&'a str> {
+    let plain = n.attributes().find(|a| a.name() == "type" && a.namespace().is_none())?;
+    (!plain.value().is_empty()).then(|| plain.value())
 }
 
 #[cfg(test)]
