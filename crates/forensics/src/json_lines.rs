@@ -251,7 +251,10 @@ fn text_of(value: &Value) -> Option<String> {
 pub fn stamp_of(value: &Value) -> Option<Stamp> {
     if let Some(seconds) = value.get("epochSecond").and_then(Value::as_i64) {
         let nanos = value.get("nanoOfSecond").and_then(Value::as_i64).unwrap_or(0);
-        let at = seconds.checked_mul(1_000)?.checked_add(nanos / 1_000_000)?;
+        if !stamp::EPOCH_S.contains(&seconds) {
+            return None;
+        }
+        let at = seconds.checked_mul(1_000)?.checked_add(nanos / 1_000_000 % 1_000)?;
         return Some(Stamp { at, zone_min: Some(0), has_year: true, has_date: true, step_ms: 1 });
     }
     let text = text_of(value)?;

@@ -42,10 +42,17 @@ pub fn record(line: &str) -> Option<(u32, LogMillis, Option<Fact>)> {
     record_of(&serde_json::from_str(line).ok()?)
 }
 
+/// A later time, in milliseconds since 1970, is none (this is 2096).
+const WALL_MS_MAX: i64 = 4_000_000_000_000;
+
 pub fn record_of(record: &Value) -> Option<(u32, LogMillis, Option<Fact>)> {
     let text = |name: &str| record.get(name).and_then(Value::as_str);
     let node = u32::try_from(record.get("node")?.as_u64()?).ok()?;
-    Some((node, record.get("wall_ms")?.as_i64()?, of(text("subject")?, text("what")?, text("why")?)))
+    Some((
+        node,
+        record.get("wall_ms")?.as_i64().filter(|ms| (0..WALL_MS_MAX).contains(ms))?,
+        of(text("subject")?, text("what")?, text("why")?),
+    ))
 }
 
 fn of(subject: &str, what: &str, why: &str) -> Option<Fact> {

@@ -22,7 +22,7 @@ const MONTHS: [&[u8; 3]; 12] =
     [b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec"];
 const WEEKDAYS: [&[u8; 3]; 7] = [b"mon", b"tue", b"wed", b"thu", b"fri", b"sat", b"sun"];
 /// Seconds since 1970 are taken for a time between these (2001 and 2096): any other number is something else.
-const EPOCH_S: std::ops::Range<i64> = 1_000_000_000..4_000_000_000;
+pub(crate) const EPOCH_S: std::ops::Range<i64> = 1_000_000_000..4_000_000_000;
 const DAY_MS: i64 = 86_400_000;
 
 struct Cursor<'a> {
@@ -56,7 +56,8 @@ impl Cursor<'_> {
         (min..=max).contains(&n).then(|| self.taken(n))
     }
     fn taken(&mut self, n: usize) -> i64 {
-        let number = self.rest()[..n].iter().fold(0i64, |sum, b| sum * 10 + i64::from(b - b'0'));
+        let number =
+            self.rest()[..n].iter().fold(0i64, |sum, b| sum.saturating_mul(10).saturating_add(i64::from(b - b'0')));
         self.at += n;
         number
     }

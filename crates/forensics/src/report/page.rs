@@ -188,8 +188,8 @@ pub fn html(a: &Analysis, lang: Lang) -> String {
     } else {
         [
             ("works", "正常工作"),
-            ("unsure", "可能已开始"),
-            ("down", "停止工作"),
+            ("unsure", "可能已中断"),
+            ("down", "服务中断"),
             ("leader", "leader"),
             ("follower", "follower"),
             ("looking", "选举中"),
