@@ -127,6 +127,7 @@ const TESTS: &[Test] = &[
         commands: VCENTER,
         modules: &["pyVmomi"],
     },
+    Test { name: "pipelines", lane: Lane::Guests, script: "pipelines.py", commands: &["python3"], modules: &["kazoo"] },
     Test { name: "sessions", lane: Lane::Alone, script: "sessions.py", commands: &["python3"], modules: &["kazoo"] },
     Test { name: "liars", lane: Lane::Guests, script: "liars.py", commands: &["python3"], modules: &["kazoo"] },
     Test {

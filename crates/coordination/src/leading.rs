@@ -34,6 +34,9 @@ pub(crate) const OPEN_PROPOSALS_MAX: usize = 100_000;
 /// A leader makes way for a voter with a newer epoch promise, but not twice within this time.
 const STALE_EPOCH_GRACE_MS: u64 = 3_000;
 
+/// A learner that has not said who it is. (0 is a server's number.)
+const UNKNOWN: ServerId = ServerId(i64::MIN);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub(crate) enum Phase {
     Discovery,
@@ -239,7 +242,7 @@ impl Server {
     pub(crate) fn learner_connected(&mut self, link: LinkId, from: Option<IpAddr>) {
         let now = self.now.mono_ms;
         let learner = Learner {
-            id: ServerId::default(),
+            id: UNKNOWN,
             from,
             observer: false,
             phase: LearnerPhase::AwaitInfo,

@@ -14,12 +14,14 @@ use trivet_formats::ServerId;
 pub const ALIVE_MS: Millis = 1_000;
 
 /// Address, quorum port and election port of each server that is written as a number: names may differ and mean the
-/// same.
+/// same. So may 0.0.0.0 and ::, as which container images write each server's own line.
 type Addresses = BTreeMap<ServerId, (IpAddr, u16, u16)>;
 
 fn addresses(config: &str) -> Addresses {
     let servers = Ensemble::parse(config).unwrap_or_default().servers;
-    servers.into_iter().filter_map(|(id, s)| Some((id, (s.host.parse().ok()?, s.quorum, s.election)))).collect()
+    let numbered =
+        servers.into_iter().filter_map(|(id, s)| Some((id, (s.host.parse::<IpAddr>().ok()?, s.quorum, s.election))));
+    numbered.filter(|(_, (ip, ..))| !ip.is_unspecified()).collect()
 }
 
 /// Where a configuration has a server, if it says so in numbers.
@@ -87,6 +89,13 @@ mod tests {
         assert!(!foreign(["zk1", "zk2", "10.0.1.3"]));
         assert!(!is_of_another_ensemble(&ours, ""), "servers of before 3.5 do not say");
         assert!(!is_of_another_ensemble(&ours, "server.1=10.0.1.1\nserver.2=[\nserver.=:\nserver.3=10.0.1.3:1"));
+        // Each server's own line says that it listens everywhere.
+        assert!(!is_of_another_ensemble(
+            &config(["0.0.0.0", "10.0.0.2", "10.0.0.3"]),
+            &config(["10.0.0.1", "0.0.0.0", "10.0.0.3"])
+        ));
+        assert!(!is_of_another_ensemble(&config(["::", "fd00::2", "fd00::3"]), &config(["fd00::1", "::", "fd00::3"])));
+        assert_eq!(address_of(&config(["0.0.0.0", "10.0.0.2", "10.0.0.3"]), ServerId(1)), None);
         // An ensemble that grows.
         assert!(!is_of_another_ensemble(&ours, &(ours.clone() + "\nserver.4=10.0.0.4:2888:3888:participant")));
     }

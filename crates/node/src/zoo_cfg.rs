@@ -4,8 +4,8 @@ mod members;
 mod properties;
 
 use crate::coordination::Throttle;
-pub use members::{addresses, write_members};
-use members::{peer, read_dynamic, resolve};
+pub use members::{addresses, names_of, write_members, Addresses};
+use members::{own, read_dynamic, resolve};
 use properties::Properties;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -114,9 +114,12 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
     } else if let Some((host, port)) = of_server.and_then(|s| s.client.clone()) {
         client_addresses.push(resolve(&host, port).map_err(|r| p.bad("server", &host, &r))?);
     }
-    let mut peers = BTreeMap::new();
-    for (sid, spec) in ensemble.servers.iter().filter(|_| ensemble.servers.len() > 1) {
-        peers.insert(*sid, peer(spec).map_err(|r| p.bad(&format!("server.{sid}"), &spec.to_string(), &r))?);
+    let mut peers = Addresses::new();
+    if let Some(spec) = of_server.filter(|_| ensemble.servers.len() > 1) {
+        let mine = own(spec).map_err(|r| p.bad(&format!("server.{id}"), &spec.to_string(), &r))?;
+        // The others' names may be there later, or change: they are looked up again.
+        peers = addresses([ensemble.to_string()].into_iter(), &Addresses::from([(id, mine)]), true);
+        peers.insert(id, mine);
     }
     let alone = || BTreeMap::from([(id, Member { observer: false })]);
     let members = if ensemble.servers.is_empty() { alone() } else { ensemble.members() };
@@ -128,8 +131,8 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
         tick_ms,
         init_limit: p.number("initLimit", 10)?,
         sync_limit: p.number("syncLimit", 5)?,
-        min_session_timeout_ms: p.number("minSessionTimeout", 2 * tick_ms as i32)?,
-        max_session_timeout_ms: p.number("maxSessionTimeout", 20 * tick_ms as i32)?,
+        min_session_timeout_ms: p.number_or_default("minSessionTimeout", 2 * tick_ms as i32)?,
+        max_session_timeout_ms: p.number_or_default("maxSessionTimeout", 20 * tick_ms as i32)?,
         snap_count: p.number("snapCount", 100_000)?,
         extended_types: p.flag("extendedTypesEnabled"),
         super_digest: p.take("DigestAuthenticationProvider.superDigest"),
@@ -204,7 +207,9 @@ fn metrics(p: &mut Properties) -> Result<Option<SocketAddr>, ConfigError> {
 fn refuse_what_is_missing(p: &mut Properties) -> Result<(), ConfigError> {
     for (key, reason) in REFUSED {
         match p.get(key) {
-            Some("false") => drop(p.take(key)),
+            // What Java does not read as true is false; where a port is asked for, no number below 1 is one.
+            Some(v) if v.eq_ignore_ascii_case("false") => drop(p.take(key)),
+            Some(v) if key == "observerMasterPort" && v.parse::<i32>().is_ok_and(|port| port <= 0) => drop(p.take(key)),
             Some(value) => return Err(p.bad(key, value, reason)),
             None => {}
         }
@@ -234,8 +239,13 @@ fn own_id(p: &Properties, data_dir: &Path, ensemble: &Ensemble) -> Result<Server
     let myid = data_dir.join("myid");
     let text = std::fs::read_to_string(&myid).map_err(|source| ConfigError::Read { path: myid.clone(), source })?;
     let id = text.trim().parse().map(ServerId).map_err(|_| p.bad("myid", text.trim(), "it is not a number"))?;
-    if !(1..=255).contains(&id.0) {
-        return Err(p.bad("myid", text.trim(), "server numbers go from 1 to 255"));
+    if !(0..=255).contains(&id.0) {
+        return Err(p.bad("myid", text.trim(), "server numbers go from 0 to 255"));
+    }
+    if id.0 > 254 && p.get("extendedTypesEnabled").is_some_and(|v| v.eq_ignore_ascii_case("true")) {
+        //= zookeeper 3.9 EphemeralType.validateServerId: "Cannot be larger than 254"
+        let reason = "with extendedTypesEnabled server numbers go to 254: sessions of this one would be taken for TTLs";
+        return Err(p.bad("myid", text.trim(), reason));
     }
     if !ensemble.servers.contains_key(&id) {
         return Err(p.bad("myid", text.trim(), "no server of that number is in the configuration"));
@@ -314,6 +324,41 @@ mod tests {
         assert_eq!(read(asked), (Some("127.0.0.9:7000".parse().unwrap()), Some((5, 9)), vec![]));
         let other = "metricsProvider.className=com.example.Metrics\n";
         assert_eq!(read(other), (None, None, vec!["metricsProvider.className".to_string()]));
+    }
+
+    /// Settings as sites write them: defaults as -1, capital letters, names that are not there yet, numbers from 0.
+    #[test]
+    fn odd_values_mean_what_they_mean_at_apache() {
+        let dir = tempfile::tempdir().unwrap();
+        let cfg = dir.path().join("zoo.cfg");
+        let of = |myid: &str, lines: &str| {
+            std::fs::write(dir.path().join("myid"), myid).unwrap();
+            let servers =
+                "server.0=0.0.0.0:2888:3888\nserver.255=[::1]:2888:3888\nserver.2=nowhere.invalid:2888:3888\n";
+            let base = format!("dataDir={}\nclientPort=2181\ntickTime=2000\n{servers}", dir.path().display());
+            std::fs::write(&cfg, base + lines).unwrap();
+            load(&cfg, &[])
+        };
+        let z = of("0\n", "minSessionTimeout=-1\nmaxSessionTimeout=-1\nreconfigEnabled=TRUE\nsslQuorum=False\nobserverMasterPort=-1\n");
+        let settings = z.unwrap().settings;
+        let c = &settings.config;
+        assert_eq!((c.id, c.min_session_timeout_ms, c.max_session_timeout_ms), (ServerId(0), 4_000, 40_000));
+        assert!(c.reconfig && c.members.len() == 3);
+        assert_eq!(settings.peers[&ServerId(0)].0, "0.0.0.0:2888".parse().unwrap());
+        assert_eq!(settings.peers[&ServerId(255)].1, "[::1]:3888".parse().unwrap());
+        assert_eq!(settings.peers.len(), 2, "the third is looked up again");
+        assert!(of("255", "").is_ok());
+        let refused = |myid: &str, lines: &str, reason: &str| {
+            let said = of(myid, lines).err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(said.contains(reason), "{myid} {lines}: {said:?}");
+        };
+        refused("255", "extendedTypesEnabled=True\n", "to 254");
+        refused("256", "", "from 0 to 255");
+        refused("-1", "", "from 0 to 255");
+        refused("1", "", "no server of that number");
+        refused("0", "sslQuorum=True\n", "TLS is not supported");
+        refused("0", "observerMasterPort=2191\n", "observers behind followers");
+        refused("0", "minSessionTimeout=soon\n", "not a number");
     }
 
     #[test]

@@ -35,18 +35,34 @@ pub(super) const BACKLOG: i32 = 1024;
 const BIND_LIMIT: Duration = Duration::from_secs(3);
 const BIND_PAUSE: Duration = Duration::from_millis(20);
 
+/// Listens. 0.0.0.0 means all addresses of both families, as it does in Java, where the machine has IPv6.
 pub(super) fn bind(address: SocketAddr, backlog: i32) -> Result<std::net::TcpListener, StartError> {
-    let listen = || {
+    let listen = |address: SocketAddr| -> std::io::Result<std::net::TcpListener> {
         let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
         // Connections that are accepted inherit it.
         socket.set_tcp_nodelay(true)?;
         socket.bind(&address.into())?;
         socket.listen(if backlog > 0 { backlog } else { BACKLOG })?;
         Ok(socket.into())
     };
-    listen().map_err(|source| StartError::Bind { address, source })
+    let both = both_families(address).map(listen);
+    let bound = match both {
+        Some(Ok(listener)) => Ok(listener),
+        Some(Err(source)) if source.kind() == std::io::ErrorKind::AddrInUse => Err(source),
+        _ => listen(address),
+    };
+    bound.map_err(|source| StartError::Bind { address, source })
+}
+
+/// The address that stands for all addresses of both families, for the one that stands for all of IPv4's.
+pub(super) fn both_families(address: SocketAddr) -> Option<SocketAddr> {
+    let all = address.is_ipv4() && address.ip().is_unspecified();
+    all.then(|| SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), address.port()))
 }
 
 /// At the start of a server: asks again for a port that is in use, and says so. Blocks for so long.
@@ -274,6 +290,20 @@ fn next_frame(buffer: &mut BytesMut, first: bool, bytes_max: usize) -> Option<St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_addresses_are_those_of_both_families() {
+        let port = bind("0.0.0.0:0".parse().unwrap(), 0).unwrap().local_addr().unwrap().port();
+        let listener = bind(SocketAddr::new([0, 0, 0, 0].into(), port), 0).unwrap();
+        std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        // (A machine may be without IPv6.)
+        if std::net::UdpSocket::bind("[::1]:0").is_ok() {
+            std::net::TcpStream::connect(("::1", port)).unwrap();
+        }
+        let again = bind(SocketAddr::new([0, 0, 0, 0].into(), port), 0);
+        assert!(matches!(again, Err(StartError::Bind { address, .. }) if address.is_ipv4()));
+        drop(listener);
+    }
 
     #[test]
     fn a_port_that_is_given_up_soon_is_waited_for() {

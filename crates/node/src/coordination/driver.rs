@@ -189,7 +189,7 @@ pub fn start(
     let done = move |seq| drop(durable.blocking_send(Message::Input(Input::Durable(seq))));
     let disk = disk_queue::serve_on_a_thread("coord-wal", move |queue| store.serve(&queue, done));
     let disk = disk.map_err(StartError::Thread)?;
-    let members = take_over_members(settings.file.clone(), inbox.clone())?;
+    let members = take_over_members(&settings, inbox.clone())?;
     // Ports are taken here, so that a start that cannot succeed fails at once.
     let mut listeners = Vec::new();
     for address in &settings.client_addresses {
@@ -288,19 +288,40 @@ fn purge_now_and_then(settings: &Settings) -> Result<(), StartError> {
     Ok(())
 }
 
-/// New lists of members: written down, and their names resolved, where that may take its time.
+/// Names of members are looked up again this often; and this often while one has no address yet.
+const LOOK_UP: Duration = Duration::from_secs(10);
+const LOOK_UP_MISSING: Duration = Duration::from_secs(1);
+
+/// New lists of members: written down, and their names resolved, where that may take its time. Names are looked up again
+/// and again: they may be there later than this server, and change their addresses.
 fn take_over_members(
-    file: Option<PathBuf>,
+    settings: &Settings,
     inbox: mpsc::Sender<Message>,
 ) -> Result<std_mpsc::Sender<(String, Option<String>)>, StartError> {
     let (sender, lists) = std_mpsc::channel::<(String, Option<String>)>();
-    let work = move || {
-        while let Ok((text, next)) = lists.recv() {
-            if let Some(Err(e)) = file.as_ref().map(|f| crate::zoo_cfg::write_members(f, &text)) {
-                tracing::error!(error = %e, "cannot write the new members; after a restart this server learns them from the others");
+    let (file, mut known) = (settings.file.clone(), settings.peers.clone());
+    // A server that is alone asks for nobody.
+    let mut texts = if known.is_empty() { Vec::new() } else { vec![settings.config.config_text.clone()] };
+    let work = move || loop {
+        let names = texts.iter().map(|t| crate::zoo_cfg::names_of(t, &known));
+        let (complete, named) = names.fold((true, false), |(a, b), (c, d)| (a && c, b || d));
+        let pause = if complete { LOOK_UP } else { LOOK_UP_MISSING };
+        let new = match lists.recv_timeout(pause) {
+            Ok((text, next)) => {
+                if let Some(Err(e)) = file.as_ref().map(|f| crate::zoo_cfg::write_members(f, &text)) {
+                    tracing::error!(error = %e, "cannot write the new members; after a restart this server learns them from the others");
+                }
+                texts = [Some(text), next].into_iter().flatten().collect();
+                true
             }
-            let peers = crate::zoo_cfg::addresses([Some(text), next].into_iter().flatten());
-            if inbox.blocking_send(Message::Members(peers)).is_err() {
+            Err(std_mpsc::RecvTimeoutError::Timeout) if named => false,
+            Err(std_mpsc::RecvTimeoutError::Timeout) => continue,
+            Err(std_mpsc::RecvTimeoutError::Disconnected) => return,
+        };
+        let found = crate::zoo_cfg::addresses(texts.iter().cloned(), &known, new);
+        if new || found != known {
+            known = found;
+            if inbox.blocking_send(Message::Members(known.clone())).is_err() {
                 return;
             }
         }

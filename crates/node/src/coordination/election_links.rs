@@ -9,6 +9,7 @@
 //! says what for). One that arrives from a peer without a connection is the sign that its link is whole
 //! again: it is dialled at once, and a dial that hangs is begun anew.
 
+use super::clients::both_families;
 use super::driver::{feed, Shared};
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
@@ -187,7 +188,7 @@ impl ElectionLinks {
     /// A datagram that cannot be sent is one that got lost.
     pub(super) fn send_probe(&self, to: ServerId, bytes: &[u8]) {
         if let (Some(peer), Some(socket)) = (self.peers.borrow().get(&to), &self.datagrams) {
-            let _ = socket.try_send_to(bytes, peer.address);
+            let _ = socket.try_send_to(bytes, as_of(socket, peer.address));
         }
     }
 
@@ -200,7 +201,9 @@ impl ElectionLinks {
 }
 
 fn open_datagrams(own: SocketAddr) -> Option<Rc<UdpSocket>> {
-    let socket = std::net::UdpSocket::bind(own).and_then(|s| {
+    let both = both_families(own).map(std::net::UdpSocket::bind);
+    let bound = both.and_then(Result::ok).map_or_else(|| std::net::UdpSocket::bind(own), Ok);
+    let socket = bound.and_then(|s| {
         s.set_nonblocking(true)?;
         UdpSocket::from_std(s)
     });
@@ -213,6 +216,14 @@ fn open_datagrams(own: SocketAddr) -> Option<Rc<UdpSocket>> {
     }
 }
 
+/// An address as this socket takes it: one that is there for both families knows those of IPv4 as a part of IPv6's.
+fn as_of(socket: &UdpSocket, to: SocketAddr) -> SocketAddr {
+    match (to.ip(), socket.local_addr()) {
+        (IpAddr::V4(ip), Ok(own)) if own.is_ipv6() => SocketAddr::new(ip.to_ipv6_mapped().into(), to.port()),
+        _ => to,
+    }
+}
+
 async fn read_datagrams(shared: Shared, peers: Peers, socket: Rc<UdpSocket>) {
     let mut buffer = [0u8; LinkProbe::BYTES_MAX + 1];
     loop {
@@ -222,7 +233,7 @@ async fn read_datagrams(shared: Shared, peers: Peers, socket: Rc<UdpSocket>) {
             continue;
         };
         let Some(probe) = LinkProbe::decode(&buffer[..n]) else { continue };
-        let peer = peers.borrow().get(&probe.from).filter(|p| p.address.ip() == from.ip()).cloned();
+        let peer = peers.borrow().get(&probe.from).filter(|p| p.address.ip() == from.ip().to_canonical()).cloned();
         let Some(peer) = peer else { continue };
         let now = Instant::now();
         peer.datagram_at.set(Some(now));
@@ -261,7 +272,7 @@ async fn keep_dialling(shared: Shared, peer: Rc<Peer>, me: ServerId, own: Socket
 
 async fn dial(peer: &Peer, own: SocketAddr) -> Option<TcpStream> {
     let socket = if peer.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.ok()?;
-    if !own.ip().is_unspecified() {
+    if !own.ip().is_unspecified() && own.is_ipv4() == peer.address.is_ipv4() {
         socket.bind(SocketAddr::new(own.ip(), 0)).ok()?;
     }
     let stream = tokio::time::timeout(DIAL_LIMIT, socket.connect(peer.address)).await.ok()?.ok()?;

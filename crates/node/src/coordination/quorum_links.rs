@@ -361,7 +361,7 @@ async fn read_snapshot(
 pub(super) fn dial(link: LinkId, own: IpAddr, to: SocketAddr, inbox: mpsc::Sender<Message>) {
     let connect = async move {
         let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        if !own.is_unspecified() {
+        if !own.is_unspecified() && own.is_ipv4() == to.is_ipv4() {
             socket.bind(SocketAddr::new(own, 0))?;
         }
         socket.connect(to).await

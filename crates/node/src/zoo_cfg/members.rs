@@ -5,39 +5,75 @@ use super::ConfigError;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use trivet_coordination::ensemble::{Ensemble, ServerSpec};
 use trivet_formats::ServerId;
 
+/// Quorum and election address of each server that is known.
+pub type Addresses = BTreeMap<ServerId, (SocketAddr, SocketAddr)>;
+
+/// A server whose own name cannot be looked up yet waits for it this long (s) at its start; then the start fails.
+const OWN_NAME_LIMIT_S: u32 = 30;
+
 /// Looks a host up; no name means all addresses.
 pub(super) fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
+    resolve_as(host, port, None)
+}
+
+/// Of several addresses the former one stays, or else the first counts.
+fn resolve_as(host: &str, port: u16, former: Option<IpAddr>) -> Result<SocketAddr, String> {
     if host.is_empty() {
         return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port));
     }
     let host = host.trim_matches(['[', ']']);
-    (host, port)
-        .to_socket_addrs()
-        .map_err(|e| format!("{host} cannot be resolved: {e}"))?
-        .next()
-        .ok_or_else(|| format!("{host} has no address"))
+    let found = (host, port).to_socket_addrs().map_err(|e| format!("{host} cannot be resolved: {e}"))?;
+    let found: Vec<SocketAddr> = found.collect();
+    let same = found.iter().find(|a| former == Some(a.ip()));
+    same.or(found.first()).copied().ok_or_else(|| format!("{host} has no address"))
 }
 
-pub(super) fn peer(spec: &ServerSpec) -> Result<(SocketAddr, SocketAddr), String> {
-    Ok((resolve(&spec.host, spec.quorum)?, resolve(&spec.host, spec.election)?))
+fn peer(spec: &ServerSpec, former: Option<IpAddr>) -> Result<(SocketAddr, SocketAddr), String> {
+    let quorum = resolve_as(&spec.host, spec.quorum, former)?;
+    Ok((quorum, SocketAddr::new(quorum.ip(), spec.election)))
 }
 
-/// Quorum and election address of every server of these lists; the later list counts. Who cannot be looked up is
-/// left out, and said.
-pub fn addresses(texts: impl Iterator<Item = String>) -> BTreeMap<ServerId, (SocketAddr, SocketAddr)> {
+/// This server's own addresses. In a container its name may be there only a while after the container is.
+pub(super) fn own(spec: &ServerSpec) -> Result<(SocketAddr, SocketAddr), String> {
+    for _ in 0..OWN_NAME_LIMIT_S {
+        match peer(spec, None) {
+            Ok(addresses) => return Ok(addresses),
+            Err(reason) => tracing::warn!(%reason, limit_s = OWN_NAME_LIMIT_S, "this server's name: asking again"),
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    peer(spec, None)
+}
+
+/// Quorum and election address of every server of these lists; the later list counts. A name that cannot be looked up
+/// keeps its former address. Without one the server is left out, and said if the lists are new.
+pub fn addresses(texts: impl Iterator<Item = String>, former: &Addresses, new: bool) -> Addresses {
     let mut out = BTreeMap::new();
     for text in texts {
         for (id, spec) in Ensemble::parse(&text).map(|e| e.servers).unwrap_or_default() {
-            match peer(&spec) {
-                Ok(addresses) => drop(out.insert(id, addresses)),
-                Err(reason) => tracing::error!(server = id.0, %reason, "a member cannot be reached"),
+            let before = former.get(&id);
+            match (peer(&spec, before.map(|(quorum, _)| quorum.ip())), before) {
+                (Ok(addresses), _) => drop(out.insert(id, addresses)),
+                (Err(_), Some(before)) => drop(out.insert(id, *before)),
+                (Err(_), None) if !new => {}
+                (Err(reason), None) => {
+                    tracing::warn!(server = id.0, %reason, "a member cannot be reached yet: its name is looked up again");
+                }
             }
         }
     }
     out
+}
+
+/// Whether all servers of this list have their addresses, and whether those are looked up by names.
+pub fn names_of(text: &str, known: &Addresses) -> (bool, bool) {
+    let servers = Ensemble::parse(text).map(|e| e.servers).unwrap_or_default();
+    let named = servers.values().any(|s| s.host.trim_matches(['[', ']']).parse::<IpAddr>().is_err());
+    (servers.keys().all(|id| known.contains_key(id)), named)
 }
 
 /// The file that a `dynamicConfigFile` line names: its members, with the version that its name ends with.
@@ -82,6 +118,22 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_cannot_be_looked_up_keeps_its_address() {
+        let text = "server.0=0.0.0.0:2888:3888\nserver.1=localhost:2888:3888\nserver.2=nowhere.invalid:2888:3888";
+        let at = |ip: &str| (format!("{ip}:2888").parse().unwrap(), format!("{ip}:3888").parse().unwrap());
+        let found = addresses([text.to_string()].into_iter(), &Addresses::new(), true);
+        assert_eq!(found.keys().map(|id| id.0).collect::<Vec<_>>(), [0, 1]);
+        assert!(found[&ServerId(1)].0.ip().is_loopback() && found[&ServerId(0)] == at("0.0.0.0"));
+        assert_eq!(names_of(text, &found), (false, true));
+        let former = Addresses::from([(ServerId(1), at("127.0.0.9")), (ServerId(2), at("127.0.0.2"))]);
+        let found = addresses([text.to_string()].into_iter(), &former, false);
+        assert_eq!(found[&ServerId(2)], at("127.0.0.2"), "the one of before");
+        assert_ne!(found[&ServerId(1)], at("127.0.0.9"), "it has another one now");
+        assert_eq!(names_of(text, &found), (true, true));
+        assert_eq!(names_of("server.1=[::1]:2888:3888", &Addresses::new()), (false, false));
+    }
 
     #[test]
     fn new_members_are_found_after_a_restart() {

@@ -50,6 +50,10 @@ impl Properties {
             Some(v) => v.parse().map_err(|_| self.bad(key, &v, "it is not a number in range")),
         }
     }
+    /// A number, or -1 for the default.
+    pub(super) fn number_or_default(&mut self, key: &str, default: i32) -> Result<i32, ConfigError> {
+        self.number(key, -1).map(|n| if n == -1 { default } else { n })
+    }
     /// A number that Java also takes in hexadecimal digits.
     pub(super) fn bytes(&mut self, key: &str, default: usize) -> Result<usize, ConfigError> {
         let Some(v) = self.take(key) else { return Ok(default) };
