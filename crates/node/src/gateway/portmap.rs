@@ -74,11 +74,6 @@ impl Portmappers {
     fn remove(&self, ip: IpAddr) -> Option<How> {
         self.0.lock().expect("nobody panics with it").remove(&ip)
     }
-    /// Whether an address of that family is registered with the system's rpcbind.
-    fn registered(&self, ipv6: bool) -> bool {
-        let all = self.0.lock().expect("nobody panics with it");
-        all.iter().any(|(ip, how)| ip.is_ipv6() == ipv6 && *how == How::System)
-    }
 }
 
 /// What is served at a datastore address: NFS over TCP, MOUNT over both.
@@ -105,9 +100,8 @@ impl AtAddress {
 impl Drop for AtAddress {
     fn drop(&mut self) {
         self.task.abort();
-        let was = self.inner.portmappers.remove(self.ip);
-        if was == Some(How::System) && !self.inner.portmappers.registered(self.ip.is_ipv6()) {
-            // One that starts meanwhile renews its registration soon.
+        if self.inner.portmappers.remove(self.ip) == Some(How::System) {
+            // Another address that is here registers again soon.
             tokio::spawn(unregister(self.inner.clone(), self.ip));
         }
     }

@@ -39,32 +39,42 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 /// Registers all of them, and looks whether clients of this address would find them.
 pub(super) async fn register(ip: IpAddr, port: u16, services: &[Service]) -> Result<(), Error> {
     let mut system = connect(ip).await?;
+    let mut refused = None;
     for service in services {
-        match ask(&mut system, Ask::Set, service, ip.is_ipv6()).await? {
-            Some(0) => return Err(Error::Taken { program: service.program, version: service.version }),
+        let mut done = ask(&mut system, Ask::Set, service, Some(ip)).await?;
+        if done.is_none() && ip.is_ipv4() {
+            // A portmapper that knows no rpcbind.
+            done = ask(&mut system, Ask::Set, service, None).await?;
+        }
+        match done {
+            // Of another address that is here, too, or of another server: what clients are told decides.
+            Some(0) => refused = refused.or(Some(Error::Taken { program: service.program, version: service.version })),
             Some(_) => {}
             None => return Err(Error::Refused),
         }
     }
-    // rpcbind's answer over IPv6 has no version 2: there the registration has to be enough.
-    if let (IpAddr::V4(_), Some(first)) = (ip, services.first()) {
-        let mut as_client = within(TcpStream::connect(SocketAddr::new(ip, port))).await.map_err(Error::NotThere)?;
-        let seen = ask(&mut as_client, Ask::GetPort, first, false).await?.unwrap_or(0);
-        if seen != u32::from(first.port) {
-            return Err(Error::NotSeen(ip, seen));
-        }
+    let Some(first) = services.first() else { return Ok(()) };
+    if ip.is_ipv6() {
+        // Version 2 is not answered over IPv6: there the registration has to be enough.
+        return refused.map_or(Ok(()), Err);
     }
-    Ok(())
+    let mut as_client = within(TcpStream::connect(SocketAddr::new(ip, port))).await.map_err(Error::NotThere)?;
+    let seen = ask(&mut as_client, Ask::GetPort, first, None).await?.unwrap_or(0);
+    if seen == u32::from(first.port) {
+        return Ok(());
+    }
+    Err(refused.unwrap_or(Error::NotSeen(ip, seen)))
 }
 
 /// Removes the registrations, as long as they are ours.
 pub(super) async fn unregister(ip: IpAddr, services: &[Service]) -> Result<(), Error> {
     let mut system = connect(ip).await?;
     for service in services {
-        // Somebody may have registered another server meanwhile; version 2 cannot tell them apart when it forgets one.
-        let there = ask(&mut system, Ask::GetPort, service, false).await?;
-        if ip.is_ipv6() || there == Some(service.port.into()) {
-            ask(&mut system, Ask::Unset, service, ip.is_ipv6()).await?;
+        // Somebody may have registered another server meanwhile.
+        let there = ask(&mut system, Ask::GetPort, service, None).await?;
+        let ours = ip.is_ipv6() || there == Some(service.port.into());
+        if ours && ask(&mut system, Ask::Unset, service, Some(ip)).await?.is_none() {
+            ask(&mut system, Ask::Unset, service, None).await?;
         }
     }
     Ok(())
@@ -103,10 +113,10 @@ async fn connect(ip: IpAddr) -> Result<Box<dyn Stream>, Error> {
 }
 
 /// `None`: it was answered with an error of the protocol.
-async fn ask(stream: &mut impl Stream, what: Ask, service: &Service, ipv6: bool) -> Result<Option<u32>, Error> {
+async fn ask(stream: &mut impl Stream, what: Ask, service: &Service, address: Option<IpAddr>) -> Result<Option<u32>, Error> {
     let xid = u32::from_be_bytes(crate::rpc::random::<4>());
     let exchange = async {
-        stream.write_all(&call(xid, what, service, ipv6)).await?;
+        stream.write_all(&call(xid, what, service, address)).await?;
         read_record(stream).await
     };
     let reply = within(exchange).await.map_err(Error::Silent)?;

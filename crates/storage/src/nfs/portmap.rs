@@ -169,31 +169,31 @@ fn version_mismatch(xid: u32) -> Vec<u8> {
 pub enum Ask {
     /// Register this service; false where another one is registered.
     Set,
-    /// Forget this program and version. Of portmap version 2 this goes for all transports.
+    /// Forget this program and version. In portmap version 2 this goes for all transports.
     Unset,
     /// Which port the service has.
     GetPort,
 }
 
-/// A call, with its record mark. IPv4 services are registered by portmap version 2, IPv6 ones by rpcbind version 4, which
-/// version 2 cannot name.
-pub fn call(xid: u32, ask: Ask, service: &Service, ipv6: bool) -> Vec<u8> {
+/// A call, with its record mark. With an address it is one of rpcbind version 4 about that address. Without, it is one of
+/// portmap version 2, whose registrations are for all IPv4 addresses: a client that asks by rpcbind is then named the
+/// host's address that is nearest to it, which need not be the one where the service is.
+pub fn call(xid: u32, ask: Ask, service: &Service, address: Option<IpAddr>) -> Vec<u8> {
     let mut w = XdrWriter::default();
     let procedure = match ask {
         Ask::Set => 1,
         Ask::Unset => 2,
         Ask::GetPort => 3,
     };
-    let by_address = ipv6 && ask != Ask::GetPort;
-    let version = if by_address { VERSION_RPCBIND_4 } else { VERSION_PORTMAP };
+    let address = address.filter(|_| ask != Ask::GetPort);
+    let version = if address.is_some() { VERSION_RPCBIND_4 } else { VERSION_PORTMAP };
     w.u32(0).u32(xid).u32(0).u32(2).u32(PROGRAM_PORTMAP).u32(version).u32(procedure);
     // Neither credentials nor a verifier: who may register is told by where the call comes from.
     w.u32(0).u32(0).u32(0).u32(0);
     w.u32(service.program).u32(service.version);
-    if by_address {
-        let any = IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED);
-        w.opaque(service.transport.netid(any).as_bytes());
-        w.opaque(universal_address(any, service.port).as_bytes()).opaque(OWNER.as_bytes());
+    if let Some(ip) = address {
+        w.opaque(service.transport.netid(ip).as_bytes());
+        w.opaque(universal_address(ip, service.port).as_bytes()).opaque(OWNER.as_bytes());
     } else {
         w.u32(service.transport.protocol()).u32(service.port.into());
     }

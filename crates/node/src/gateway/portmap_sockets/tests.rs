@@ -34,7 +34,7 @@ async fn datagram(to: SocketAddr, call: &[u8]) -> Option<Vec<u8>> {
 async fn both_transports_answer_and_what_is_too_long_is_not_read() {
     let mut tasks = JoinSet::new();
     let address = served(&mut tasks).await;
-    let ask = call(5, Ask::GetPort, &NFS, false);
+    let ask = call(5, Ask::GetPort, &NFS, None);
     let mut port = None;
     // A datagram may get lost even here.
     for _ in 0..30 {
@@ -81,7 +81,7 @@ async fn one_client_does_not_take_all_places() {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
     let mut other = socket.connect(address).await.unwrap();
-    other.write_all(&call(6, Ask::GetPort, &NFS, false)).await.unwrap();
+    other.write_all(&call(6, Ask::GetPort, &NFS, None)).await.unwrap();
     let reply = tokio::time::timeout(WAIT, read_record(&mut other)).await.unwrap().unwrap();
     assert_eq!(reply_number(6, &reply), Some(2049));
 }

@@ -166,18 +166,18 @@ fn an_answer_that_mounts_need_is_no_longer_than_its_call() {
 #[test]
 fn a_registration_is_what_another_portmapper_reads() {
     let nfs = Service { program: PROGRAM_NFS, version: 3, transport: Transport::Tcp, port: 2049 };
-    let set = call(9, Ask::Set, &nfs, false);
+    let set = call(9, Ask::Set, &nfs, None);
     let header = rpc::parse_call(&set[4..]).unwrap();
     assert_eq!((header.xid, header.program, header.version, header.procedure), (9, PROGRAM_PORTMAP, 2, 1));
     let mut r = XdrReader::new(&set[4 + header.body_at..]);
     assert_eq!([(); 4].map(|()| r.u32().unwrap()), [PROGRAM_NFS, 3, 6, 2049]);
-    let set = call(9, Ask::Set, &nfs, true);
+    let set = call(9, Ask::Set, &nfs, Some("fd00::7".parse().unwrap()));
     let header = rpc::parse_call(&set[4..]).unwrap();
     assert_eq!((header.version, header.procedure), (4, 1));
     let mut r = XdrReader::new(&set[4 + header.body_at + 8..]);
-    assert_eq!((text(&mut r), text(&mut r)), ("tcp6".into(), "::.8.1".into()));
+    assert_eq!((text(&mut r), text(&mut r)), ("tcp6".into(), "fd00::7.8.1".into()));
     // What our own answers is read back.
-    let ask = call(11, Ask::GetPort, &nfs, false);
+    let ask = call(11, Ask::GetPort, &nfs, None);
     let reply = table("10.0.10.70").answer(&ask[4..], Transport::Tcp).unwrap();
     assert_eq!(reply_number(11, &reply[4..]), Some(2049));
     assert_eq!(reply_number(12, &reply[4..]), None, "another call's");
