@@ -2,7 +2,8 @@
 """Mounts without port options: what a hypervisor's own dialogue does.
 
 A cluster that answers on port 111 of its datastore address itself; one beside a system's rpcbind, which is told and told
-again at the end; one that may not have the port, and says so. showmount and rpcinfo ask; a kernel client mounts.
+again at the end; one that may not have the port, and says so; one with an IPv6 address. showmount and rpcinfo ask; a
+kernel client mounts a datastore, a folder of it, and a read-only one.
 All of it in network and mount namespaces of its own: neither the machine's rpcbind nor its socket is touched."""
 import os, signal, socket, struct, subprocess, sys, time
 
@@ -18,11 +19,30 @@ from cluster import ADDRESS, TRIVET, Cluster, Guest  # noqa: E402
 
 PROGRAMS = {100000: {2, 3, 4}, 100003: {3}, 100005: {3}}
 SCRIPT = """
+also() { mkdir $2; mount -t nfs -o "addr=$NFS_SERVER,$NFS_OPTS" "$NFS_SERVER:$1" $2 2>/dev/null; }
 echo hello > a && [ "$(cat a)" = hello ] || echo FAIL the file
-mkdir /other; mount -t nfs -o "addr=$NFS_SERVER,$NFS_OPTS" "$NFS_SERVER:/ds1/" /other 2>/dev/null && echo FAIL /ds1/ was mounted
+also /ds1/ /other && echo FAIL /ds1/ was mounted
+mkdir -p sr/0b-1; also /ds1/sr/0b-1 /sub || echo FAIL a folder is not mounted
+echo below > /sub/b && [ "$(cat /mnt/sr/0b-1/b)" = below ] || echo FAIL the file in the folder
+also /ds2 /ro || echo FAIL /ds2
+echo x > /ro/c || echo FAIL /ds2 is not writable yet
 grep " /mnt " /proc/mounts
+echo MOUNTED; read next
+ls /mnt /sub /ro > /dev/null || echo FAIL listing
+[ $next = set ] && { echo x > /ro/d && echo FAIL a read-only datastore was written to; rm /ro/c && echo FAIL a read-only datastore lost a file; cat /ro/c > /dev/null || echo FAIL reading; }
+echo LISTED; read next
 echo END
 """
+SIXTH = "fd00:1::70"
+OVER_IPV6 = """
+i=0
+until mount -t nfs -o "addr=%s,vers=3,proto=tcp6,mountproto=tcp6,nolock" "[%s]:/ds1" /mnt; do
+  i=$((i+1)); [ $i -lt 30 ] || { dmesg | tail -5; echo FAIL mount over IPv6; exit 1; }; sleep 0.5
+done
+echo hello > /mnt/six && [ "$(cat /mnt/six)" = hello ] || echo FAIL the file
+grep " /mnt " /proc/mounts
+echo END
+""" % (SIXTH, SIXTH)
 
 
 def ask(*command, fails=False):
@@ -81,13 +101,56 @@ def clients_ask(also_rpcbind):
         assert "ready" not in ask("rpcinfo", "-T", transport, ADDRESS, str(program), str(version), fails=True)
 
 
-def guest_mounts():
+def mounted_by():
+    """What DUMP says: {path: clients}."""
+    found = {}
+    for line in ask("showmount", "--all", "--no-headers", ADDRESS).split():
+        client, path = line.split(":", 1)
+        found.setdefault(path, set()).add(client)
+    return found
+
+
+def exported():
+    """EXPORT's paths and networks; nothing while the address moves."""
+    p = subprocess.run(["showmount", "-e", "--no-headers", ADDRESS], capture_output=True, text=True, timeout=30)
+    return p.stdout.split() if p.returncode == 0 else None
+
+
+def datastore(c, *args):
+    return ask(TRIVET, "datastore", "--data", c.data, *args)
+
+
+def guest_mounts(c, moves):
     g = Guest(SCRIPT, options=["--no-ports"])
-    g.wait_for("END", 120)
-    g.end()
+    g.wait_for("MOUNTED", 120)
     mounted = next(l for _, l in g.lines if " /mnt " in l)
     assert "port=" not in mounted and "nolock" in mounted, mounted
-    print("kernel client without port options:", mounted.split()[3])
+    paths = {"/ds1", "/ds1/sr/0b-1", "/ds2"}
+    assert set(mounted_by()) == paths, mounted_by()
+    if moves:
+        # Who mounted at the node that had the address before is known by its calls, and by the datastore only.
+        holder = c.leaders()[2]
+        c.kill(holder)
+        c.wait("another node has the address", lambda n: c.leaders(n)[2] not in (None, holder))
+        datastore(c, "set", "ds2", "--read-only", "--clients", "127.0.0.0/8,10.0.0.0/8")
+        shown = datastore(c, "show", "ds2")
+        assert "127.0.0.0/8, 10.0.0.0/8, to read\n" in shown, shown
+        exports = c.wait("the node with the address answers", lambda _: exported(), 20)
+        assert sorted(exports[3].split(",")) == ["10.0.0.0/8", "127.0.0.0/8"], exports
+    g.say("set" if moves else "go")
+    g.wait_for("LISTED", 60)
+    if moves:
+        assert {"/ds1", "/ds2"} <= set(mounted_by()) <= paths, mounted_by()
+        shown = datastore(c, "show", "ds2")
+        assert "mounted by" in shown and "(/ds2)" in shown and "vers=3,tcp,nolock,ro %s:/ds2" % ADDRESS in shown, shown
+        datastore(c, "set", "ds2", "--read-write", "--clients", "192.0.2.0/24")
+        assert mnt("/ds2", False) == 13, "another network may mount"
+        datastore(c, "set", "ds2", "--everybody")
+        assert mnt("/ds2", False) == 0
+    g.say("go")
+    g.wait_for("END", 60)
+    g.end()
+    print("kernel client without port options, a folder and another datastore:", mounted.split()[3])
 
 
 def own():
@@ -101,14 +164,11 @@ def own():
             assert mnt("/ds1", udp) == 0 and [mnt(p, udp) for p in ("/ds1/", "//ds1", "ds1", "/ds1//", "/")] == [2] * 5
         events = [e for n in c.status() for e in n["events"] if e["subject"] == "mount"]
         assert any("/ds1/" in e["what"] and "is /ds1," in e["why"] for e in events), events
-        guest_mounts()
-        # The portmapper goes where the address goes.
-        holder = c.leaders()[2]
-        c.kill(holder)
-        c.wait("another node has the address", lambda n: c.leaders(n)[2] not in (None, holder))
+        guest_mounts(c, True)
+        # The portmapper went where the address went.
         c.wait("all nodes", c.all_ready)
         clients_ask(False)
-    print("own portmapper: showmount, rpcinfo and a kernel mount, before and after the address moved")
+    print("own portmapper: showmount, rpcinfo and a kernel mount, before and after the address moved; datastore show and set")
 
 
 def beside_rpcbind():
@@ -122,7 +182,7 @@ def beside_rpcbind():
             text = ask(TRIVET, "status", "--data", c.data)
             assert "registered with the system's rpcbind" in text, text
             clients_ask(True)
-            guest_mounts()
+            guest_mounts(c, False)
             c.stop()
             left = served(ask("rpcinfo", "-p", "127.0.0.1"))
             assert left == before, left - before
@@ -130,6 +190,32 @@ def beside_rpcbind():
         rpcbind.send_signal(signal.SIGTERM)
         rpcbind.wait(10)
     print("beside a system's rpcbind: registered, mounted, unregistered at the end")
+
+
+def over_ipv6():
+    ip = lambda *args: subprocess.check_call(["ip"] + list(args))
+    ip("tuntap", "add", "t0", "mode", "tap")
+    ip("addr", "add", "fd00:1::1/64", "dev", "t0", "nodad")
+    ip("addr", "add", SIXTH + "/128", "dev", "t0", "nodad")
+    ip("link", "set", "t0", "up")
+    with Cluster("--nodes", "1") as c:
+        c.stop()
+        config = c.data + "/node1/node.toml"
+        text = open(config).read()
+        open(config, "w").write(text.replace('datastore_addresses = ["%s"]' % ADDRESS, 'datastore_addresses = ["%s", "%s"]' % (ADDRESS, SIXTH)))
+        node = subprocess.Popen([TRIVET, "serve", "--config", config], stdout=open(c.folder + "/serve.log", "wb"), stderr=subprocess.STDOUT)
+        try:
+            c.wait("the IPv6 address", lambda n: any(p["address"] == SIXTH and p["how"]["kind"] == "own" for x in n for p in x["portmappers"]))
+            assert ask("showmount", "-e", "--no-headers", SIXTH).split()[::2] == ["/ds1", "/ds2"]
+            assert "ready and waiting" in ask("rpcinfo", "-T", "tcp6", SIXTH, "100003", "3")
+            assert "ready and waiting" in ask("rpcinfo", "-T", "udp6", SIXTH, "100005", "3")
+            g = Guest(OVER_IPV6, options=["--no-mount", "--net", "tap:t0,fd00:1::2/64"])
+            g.wait_for("END", 120)
+            g.end()
+            print("kernel client over IPv6:", next(l for _, l in g.lines if " /mnt " in l).split()[3])
+        finally:
+            node.terminate()
+            node.wait(20)
 
 
 def without():
@@ -146,4 +232,5 @@ def without():
 
 own()
 beside_rpcbind()
+over_ipv6()
 without()

@@ -46,6 +46,8 @@ const PORTMAP: &[&str] = &[
     "showmount",
 ];
 
+const UNSERVED: &[&str] = &["python3", "cc", "ip", "nft", "setpriv", "rpcinfo"];
+
 const POWER: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "mke2fs", "busybox", "strip"];
 
 const WRONG: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "busybox", "mount", "umount"];
@@ -165,6 +167,7 @@ const TESTS: &[Test] = &[
         commands: &["python3", "ip", "nft"],
         modules: &[],
     },
+    Test { name: "unserved", lane: Lane::Alone, script: "unserved.py", commands: UNSERVED, modules: &[] },
     Test { name: "nfs-night", lane: Lane::Alone, script: "nfs_night.py", commands: NIGHT, modules: &[] },
     Test {
         name: "apache-mix",

@@ -67,6 +67,7 @@ pub fn text(nodes: &[NodeStatus], silent: &[u32]) -> String {
         out += &format!("node {n}  does not answer\n");
     }
     for n in nodes {
+        n.unserved.iter().for_each(|(a, why)| out += &format!("node {}  cannot serve {a}: {why}\n", n.node));
         n.portmappers.iter().for_each(|p| out += &format!("node {}  {}\n", n.node, p.text()));
     }
     for n in nodes {

@@ -288,6 +288,7 @@ fn wait_ready(
                         name,
                         2.min(config.nodes.len() as u32),
                         Vec::new(),
+                        false,
                         Duration::from_secs(5),
                     ));
                     if let Err(e) = created {

@@ -36,15 +36,46 @@ pub async fn create_datastore(
     name: &str,
     copies: u32,
     clients: Vec<String>,
+    read_only: bool,
     limit: Duration,
 ) -> anyhow::Result<()> {
-    let datastore = Datastore { name: name.into(), copies, clients, ..Default::default() };
+    let datastore = Datastore { name: name.into(), copies, clients, read_only, ..Default::default() };
     datastores::check(&datastore)?;
     let op = CommandOp::CreateDatastore(datastore);
     match command(config, op, limit).await?.status {
         status::OK => Ok(()),
         status::EXIST => anyhow::bail!("there is a datastore {name} already"),
         status::INVAL => anyhow::bail!("metad refused the name, the copies or the networks of {name}"),
+        code => anyhow::bail!("metad refused with status {code}"),
+    }
+}
+
+/// What an administrator changes of a datastore; `None` stays as it is.
+#[derive(Debug, Default, PartialEq)]
+pub struct Changes {
+    /// Networks that may mount; an empty list is everybody.
+    pub clients: Option<Vec<String>>,
+    pub read_only: Option<bool>,
+}
+
+pub async fn change_datastore(
+    config: &NodeConfig,
+    name: &str,
+    changes: Changes,
+    limit: Duration,
+) -> anyhow::Result<()> {
+    trivet_storage::nfs::networks::check(changes.clients.as_deref().unwrap_or_default())?;
+    let op = CommandOp::ChangeDatastore(ChangeDatastore {
+        name: name.into(),
+        clients: changes.clients.map(|all| Networks { all }),
+        read_only: changes.read_only,
+    });
+    match command(config, op, limit).await?.status {
+        status::OK => Ok(()),
+        status::NOENT => anyhow::bail!("there is no datastore {name}"),
+        status::INVAL => anyhow::bail!(
+            "metad refused the change of {name}: either the networks are wrong, or a node runs an older version of this program"
+        ),
         code => anyhow::bail!("metad refused with status {code}"),
     }
 }

@@ -9,6 +9,7 @@ mod admission;
 mod clients;
 mod interface;
 mod mount;
+mod mounted;
 mod nfs;
 mod own_device;
 mod owners;
@@ -17,6 +18,7 @@ mod portmap_sockets;
 mod portmap_system;
 mod prod;
 mod server;
+mod unserved;
 
 use crate::events::Events;
 use crate::rpc::{Client, Identity, NoAnswer, Responder};
@@ -26,7 +28,7 @@ use prost::Message;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 use trivet_storage::messages::*;
@@ -45,6 +47,9 @@ const CLIENTS_TOLD_MAX: usize = 256;
 const JOINS_MAX: usize = 4;
 /// A node is out of reach when it has not answered for this long.
 const OUT_OF_REACH_MS: u64 = 700;
+/// A gateway that is told to stop waits this long at most until its addresses are elsewhere, and looks this often.
+const HANDOVER_LIMIT: Duration = Duration::from_millis(1_500);
+const HANDOVER_LOOK: Duration = Duration::from_millis(20);
 const METAD_PAUSE: Duration = Duration::from_millis(40);
 
 #[derive(Debug, Clone)]
@@ -92,6 +97,10 @@ pub(crate) struct Inner {
     /// Of the datastore addresses that are here.
     portmappers: portmap::Portmappers,
     refusals: mount::Refusals,
+    /// This process is about to stop as planned.
+    leaving: AtomicBool,
+    mounted: mounted::Mounted,
+    unserved: unserved::Unserved,
     exports: admission::Exports,
     clock: crate::clock::Clock,
     events: Events,
@@ -144,11 +153,24 @@ impl Gateway {
     }
     /// Before the process ends as planned.
     pub async fn stop(&self) {
+        self.inner.leaving.store(true, Ordering::Relaxed);
+        let begun = std::time::Instant::now();
+        while self.inner.has_what_others_could_have() && begun.elapsed() < HANDOVER_LIMIT {
+            tokio::time::sleep(HANDOVER_LOOK).await;
+        }
         self.inner.unregister_all().await;
+    }
+    /// Clients that have a datastore, or a folder of one, mounted by an address that is here.
+    pub fn mounts(&self) -> Vec<(std::net::IpAddr, String)> {
+        self.inner.mount_list().into_iter().collect()
+    }
+    /// Datastore addresses that could not be served here, and why.
+    pub fn unserved(&self) -> Vec<Unserved> {
+        self.inner.unserved.list(std::time::Instant::now())
     }
     /// Whether the datastores can be mounted here.
     pub fn ready(&self) -> bool {
-        !self.inner.replica.read().expect("nobody panics with it").datastores().is_empty()
+        !self.inner.replica.read().expect("nobody panics with it").datastores().is_empty() && self.unserved().is_empty()
     }
 }
 
@@ -176,6 +198,9 @@ impl Inner {
             replica: RwLock::new(State::new(MemoryKv::default())),
             portmappers: Default::default(),
             refusals: Default::default(),
+            leaving: AtomicBool::new(false),
+            mounted: Default::default(),
+            unserved: Default::default(),
             clock: Default::default(),
             events,
             settings,
@@ -313,6 +338,13 @@ impl Inner {
         nodes.into_keys().collect()
     }
 
+    /// Whether a datastore address is here while another gateway is there that stays.
+    fn has_what_others_could_have(&self) -> bool {
+        let m = self.membership.read().expect("nobody panics with it");
+        let another = m.gateways.iter().any(|g| g.node != self.settings.node && !g.leaving && g.pid != 0);
+        another && m.bindings.iter().any(|b| b.gateway == self.settings.node && b.boot == self.boot)
+    }
+
     fn info(&self) -> GatewayInfo {
         let (total_bytes, free_bytes) = self.space();
         let replica = self.settings.replica_id.clone().map(|id| ReplicaRef {
@@ -331,6 +363,8 @@ impl Inner {
             pid: std::process::id(),
             clients: self.connected_here().take(CLIENTS_TOLD_MAX).collect(),
             unreached: self.unreached(),
+            unserved: self.unserved.list(std::time::Instant::now()),
+            leaving: self.leaving.load(Ordering::Relaxed),
             journal_version: JOURNAL_VERSION,
         }
     }

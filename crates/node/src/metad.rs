@@ -19,6 +19,7 @@ use prost::Message;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -31,6 +32,10 @@ use trivet_storage::nfs::status;
 const LEADER_SILENCE: Duration = Duration::from_millis(1_000);
 /// The LEADER tells the other metads that it is there.
 const LEADER_PING: Duration = Duration::from_millis(200);
+/// A LEADER that says that it is about to stop counts as silent for this long: the next candidate stands at once.
+const LEAVING_COUNTS_AS: Duration = Duration::from_secs(5);
+/// A LEADER that is told to stop waits this long for another one at most.
+const LEAVE_LIMIT: Duration = Duration::from_millis(1_500);
 /// This process looks at the clock so often; what a look comes too late by, it did not run.
 const OWN_LOOK: Duration = Duration::from_millis(50);
 /// A gateway that has not been heard for this long is gone.
@@ -99,6 +104,8 @@ pub(crate) struct Shared {
     coordination: Option<crate::coordination::Handle>,
     /// When they were looked up last, and what was found.
     endangered: Mutex<Option<(Instant, Arc<Endangered>)>>,
+    /// This process is about to stop as planned: it leads only until another metad does, and stands no more.
+    leaving: AtomicBool,
     /// Kept by `links`: those of [`Membership::badly_linked`], and since when they are.
     badly_linked: Mutex<BTreeMap<u32, Instant>>,
 }
@@ -162,6 +169,14 @@ impl Metad {
     pub fn status(&self) -> MetadStatus {
         self.shared.status()
     }
+    /// Before the process ends as planned: where this metad leads, another one takes the epoch first.
+    pub async fn stop(&self) {
+        self.shared.leaving.store(true, Ordering::Relaxed);
+        let begun = Instant::now();
+        while self.shared.leadership().is_some() && !self.shared.peers.is_empty() && begun.elapsed() < LEAVE_LIMIT {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
     /// `(files, extents)` as this metad knows them.
     pub fn contents(&self) -> (Vec<Inode>, Vec<ExtentConfig>, Vec<Datastore>, Vec<Binding>) {
         let s = self.shared.state.read().expect("nobody panics with it");
@@ -207,6 +222,7 @@ impl Shared {
             coordination: None,
             endangered: Mutex::default(),
             badly_linked: Mutex::default(),
+            leaving: AtomicBool::new(false),
         }
     }
 
@@ -234,7 +250,10 @@ impl Shared {
             MetaAsk::Leader(ping) => {
                 let mut leader = self.leader.lock().expect("nobody panics with it");
                 if ping.epoch >= leader.1 {
-                    *leader = (ping.node, ping.epoch, Instant::now());
+                    // One that is about to stop counts as silent while it still leads.
+                    let silent = if ping.leaving { LEAVING_COUNTS_AS } else { Duration::ZERO };
+                    let heard = Instant::now().checked_sub(silent).unwrap_or_else(Instant::now);
+                    *leader = (ping.node, ping.epoch, heard);
                 }
                 return MetaAnswer::Status(MetadStatus { journal_version: JOURNAL_VERSION, ..Default::default() });
             }
@@ -359,7 +378,9 @@ impl Shared {
 
     fn is_alive(&self, lease: &Lease) -> bool {
         let gateways = self.gateways.lock().expect("nobody panics with it");
-        gateways.get(&lease.gateway).is_some_and(|g| g.info.boot == lease.boot && g.heard.elapsed() < GATEWAY_SILENCE)
+        // One that is about to stop gives its files to whoever asks for them.
+        let alive = |g: &Gateway| g.info.boot == lease.boot && !g.info.leaving && g.heard.elapsed() < GATEWAY_SILENCE;
+        gateways.get(&lease.gateway).is_some_and(alive)
     }
 
     /// Chunk servers for a new extent: those with space first, of these the owner's own, then the others in turn.

@@ -122,11 +122,15 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
     let (metad, chunk) = (sources.metad.clone(), sources.chunk.clone());
     status::serve(config.address(config.node, console_port), Arc::new(sources))?;
     tracing::info!(node = config.node, ?roles, "node is running");
-    starting.serving(coordination.clone(), metad, chunk);
+    starting.serving(coordination.clone(), metad.clone(), chunk);
     stop.await;
     crate::service_manager::stopping();
+    // While all of them still serve: what others take over does not wait for a silence.
     if let Some(gateway) = gateway {
         gateway.stop().await;
+    }
+    if let Some(metad) = metad {
+        metad.stop().await;
     }
     tokio::task::spawn_blocking(move || {
         if let Some(c) = coordination {

@@ -78,6 +78,21 @@ pub struct AddressStatus {
     pub version: u64,
 }
 
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExportStatus {
+    pub name: String,
+    pub copies: u32,
+    /// Networks that may mount; none: everybody.
+    pub clients: Vec<String>,
+    pub read_only: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MountStatus {
+    pub client: std::net::IpAddr,
+    pub path: String,
+}
+
 /// Version of this document.
 pub const SCHEMA: &str = "trivet.status/1";
 
@@ -103,6 +118,15 @@ pub struct NodeStatus {
     /// How the datastore addresses that are on this node are found by clients without port options.
     #[serde(default)]
     pub portmappers: Vec<Portmapper>,
+    /// Who may mount what; as `datastores`, of the node's metad.
+    #[serde(default)]
+    pub exports: Vec<ExportStatus>,
+    /// Who has what mounted, by an address that is on this node.
+    #[serde(default)]
+    pub mounts: Vec<MountStatus>,
+    /// Datastore addresses that this node cannot serve, each with the reason.
+    #[serde(default)]
+    pub unserved: Vec<(String, String)>,
     pub ready: bool,
     pub events: Vec<Record>,
 }
@@ -133,6 +157,7 @@ pub fn collect(s: &Sources) -> NodeStatus {
         MetadPart { leading: x.leading, epoch: x.epoch, entries: x.applied, trouble: x.trouble }
     });
     let (mut files, mut datastores, mut addresses) = (Vec::new(), Vec::new(), Vec::new());
+    let mut exports = Vec::new();
     if let Some(m) = &s.metad {
         let (inodes, extents, stores, bindings) = m.contents();
         datastores = stores.iter().map(|d| d.name.clone()).collect();
@@ -143,6 +168,13 @@ pub fn collect(s: &Sources) -> NodeStatus {
             here.as_ref().is_none_or(Vec::is_empty) || ids.into_iter().any(|x| x.id == r.id)
         };
         let living = |e: &trivet_storage::messages::ExtentConfig| e.replicas.iter().filter(|r| heard(r)).count();
+        let export = |d: &trivet_storage::messages::Datastore| ExportStatus {
+            name: d.name.clone(),
+            copies: d.copies,
+            clients: d.clients.clone(),
+            read_only: d.read_only,
+        };
+        exports = stores.iter().map(export).collect();
         addresses = bindings
             .into_iter()
             .map(|b| AddressStatus { address: b.address, node: b.gateway, version: b.version })
@@ -184,6 +216,9 @@ pub fn collect(s: &Sources) -> NodeStatus {
         suspect_copies: s.chunk.as_ref().map_or(0, |c| c.suspects()),
         owned_files: s.gateway.as_ref().map_or(0, |g| g.owned().len()),
         portmappers: s.gateway.as_ref().map_or(Vec::new(), |g| g.portmappers()),
+        exports,
+        mounts: s.gateway.iter().flat_map(|g| g.mounts()).map(|(client, path)| MountStatus { client, path }).collect(),
+        unserved: s.gateway.iter().flat_map(|g| g.unserved()).map(|u| (u.address, u.why)).collect(),
         events: s.events.recent(),
     }
 }

@@ -433,6 +433,27 @@ pub struct Datastore {
     /// Networks that may mount, `address/bits`; none: everybody.
     #[prost(string, repeated, tag = "5")]
     pub clients: Vec<String>,
+    /// Clients may read and not write.
+    #[prost(bool, tag = "6")]
+    pub read_only: bool,
+}
+
+/// What an administrator changes of a datastore; what is not there stays.
+#[derive(Clone, PartialEq, Message)]
+pub struct ChangeDatastore {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(message, optional, tag = "2")]
+    pub clients: Option<Networks>,
+    #[prost(bool, optional, tag = "3")]
+    pub read_only: Option<bool>,
+}
+
+/// Networks as [`Datastore`] has them.
+#[derive(Clone, PartialEq, Message)]
+pub struct Networks {
+    #[prost(string, repeated, tag = "1")]
+    pub all: Vec<String>,
 }
 
 /// Which gateway serves an address.
@@ -666,6 +687,8 @@ pub enum CommandOp {
     /// Every gateway gives out tagged handles: those without a tag count only for the files that there are.
     #[prost(message, tag = "30")]
     TagAllHandles(Empty),
+    #[prost(message, tag = "31")]
+    ChangeDatastore(ChangeDatastore),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -675,7 +698,7 @@ pub struct Command {
     pub call: Option<CallId>,
     #[prost(message, optional, tag = "2")]
     pub stamp: Option<Stamp>,
-    #[prost(oneof = "CommandOp", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 30")]
+    #[prost(oneof = "CommandOp", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 30, 31")]
     pub op: Option<CommandOp>,
 }
 

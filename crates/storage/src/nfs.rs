@@ -23,6 +23,7 @@ pub mod status {
     pub const INVAL: u32 = 22;
     pub const FBIG: u32 = 27;
     pub const NOSPC: u32 = 28;
+    pub const ROFS: u32 = 30;
     pub const NAMETOOLONG: u32 = 63;
     pub const NOTEMPTY: u32 = 66;
     pub const STALE: u32 = 70;

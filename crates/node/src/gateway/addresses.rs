@@ -17,6 +17,8 @@ use trivet_storage::messages::{Binding, NfsClient, Stamp};
 const LOOK: Duration = Duration::from_millis(50);
 /// An address is made valid again this often; a failure is told, and clients are written down, as often, too.
 const RENEW: Duration = Duration::from_secs(1);
+/// Whether an address that is elsewhere could be served here is looked at this often.
+const LOOK_IN_ADVANCE: Duration = Duration::from_secs(3);
 /// After a pause of its own beyond this, a gateway asks metad first: the address may be another's by now.
 const OWN_PAUSE: Duration = Duration::from_secs(1);
 /// But if there is no LEADER to ask, it goes on after this.
@@ -50,6 +52,7 @@ pub(super) async fn serve_addresses(inner: Arc<Inner>) {
     let (mut clients_kept, mut kept_at) = (BTreeSet::new(), Instant::now());
     let mut looked = Instant::now();
     let mut failure_told = None;
+    let mut advance_looked = Instant::now();
     loop {
         if looked.elapsed() > OWN_PAUSE {
             hear_from_metad(&inner).await;
@@ -89,9 +92,20 @@ pub(super) async fn serve_addresses(inner: Arc<Inner>) {
             kept_at = Instant::now();
             inner.keep_clients(&mut clients_kept);
         }
+        if advance_looked.elapsed() >= LOOK_IN_ADVANCE {
+            advance_looked = Instant::now();
+            for ip in addresses_elsewhere(&inner, &mine) {
+                let port = SocketAddr::new(ip, inner.settings.nfs_port);
+                inner.unserved.looked(ip, interfaces.could_put(ip, port).await.map_err(|e| e.to_string()));
+            }
+        }
         for (address, version) in mine {
             let Ok(ip) = address.parse::<IpAddr>() else { continue };
             let result = keep(&inner, &mut interfaces, &mut held, (address.clone(), version), ip).await;
+            match &result {
+                Ok(()) => inner.unserved.served(ip),
+                Err(e) => inner.unserved.failed(ip, e.to_string(), Instant::now()),
+            }
             let tell = failure_told.is_none_or(|at: Instant| at.elapsed() > RENEW);
             if let (Err(e), true) = (result, tell) {
                 failure_told = Some(Instant::now());
@@ -122,6 +136,13 @@ fn bindings_of(inner: &Inner) -> Vec<(String, u64)> {
         .map(|b| (b.address, b.version))
         .filter(|binding| !superseded.contains(binding))
         .collect()
+}
+
+/// Datastore addresses that metad gave to other gateways.
+fn addresses_elsewhere(inner: &Inner, mine: &[(String, u64)]) -> Vec<IpAddr> {
+    let known = inner.replica.read().expect("nobody panics with it").bindings();
+    let others = known.into_iter().filter(|b| !mine.iter().any(|(address, _)| *address == b.address));
+    others.filter_map(|b| b.address.parse().ok()).collect()
 }
 
 /// Puts the address where it belongs, announces it and listens; whatever of that is due.

@@ -20,6 +20,8 @@ use trivet_storage::nfs::status;
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 pub(super) struct Export {
+    pub name: String,
+    pub read_only: bool,
     clients: Clients,
 }
 
@@ -48,7 +50,8 @@ impl Exports {
     pub(super) fn refresh(&self, state: &State<MemoryKv>) {
         self.tags.store(state.journal_version() >= 2, Ordering::Relaxed);
         self.untagged_below.store(state.untagged_below().unwrap_or(u64::MAX), Ordering::Relaxed);
-        let export = |d: &Datastore| Export { clients: Clients::of(&d.clients) };
+        let export =
+            |d: &Datastore| Export { name: d.name.clone(), read_only: d.read_only, clients: Clients::of(&d.clients) };
         let fresh = state.datastores().into_iter().map(|d| (d.id, Arc::new(export(&d))));
         *self.by_id.write().expect("nobody panics with it") = fresh.collect();
     }
@@ -93,6 +96,10 @@ impl Inner {
             if !export.clients.contain(peer.ip) {
                 return Err(status::ACCES);
             }
+            if export.read_only && call.changes() {
+                return Err(status::ROFS);
+            }
+            peer.used.note(handle.datastore);
             if claimed.is_some_and(|c| !c.is_tagged()) {
                 self.check_datastore(&handle).await?;
             }

@@ -9,7 +9,7 @@ use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, CacheInfo};
 use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::{Handle, LinkUnspec};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// An address that is not renewed for so long is gone.
 const VALID_S: u32 = 4;
@@ -22,6 +22,8 @@ pub(super) enum Error {
     NoInterface(IpAddr),
     #[error("addresses of interfaces cannot be changed here: {0}")]
     NoNetlink(String),
+    #[error("NFS cannot listen on {0}: {1}")]
+    Port(SocketAddr, std::io::Error),
     #[error("netlink: {0}")]
     Netlink(#[from] rtnetlink::Error),
     #[error("{0}")]
@@ -88,6 +90,24 @@ impl Interfaces {
             return Err(allowed(e));
         }
         Ok(Place::Interface(shared))
+    }
+
+    /// Whether `put` and then listening would do, as far as that shows without trying. An address that is on this host
+    /// already is another node's here, which has the port.
+    pub(super) async fn could_put(&self, address: IpAddr, port: SocketAddr) -> Result<(), Error> {
+        if address.is_loopback() {
+            return Ok(());
+        }
+        let all: Vec<AddressMessage> = self.handle()?.address().get().execute().try_collect().await?;
+        if all.iter().any(|m| ip_of(m) == Some(address)) {
+            return Ok(());
+        }
+        let near = |m: &AddressMessage| ip_of(m).is_some_and(|ip| same_network(ip, address, m.header.prefix_len));
+        all.iter().find(|m| near(m)).ok_or(Error::NoInterface(address))?;
+        if !super::unserved::has_rights() {
+            return Err(Error::NotAllowed("it does not have them".into()));
+        }
+        super::unserved::port_is_free(port).map_err(|e| Error::Port(port, e))
     }
 
     /// The device that lives as long as this process, if addresses on it are found by that interface. Where there can

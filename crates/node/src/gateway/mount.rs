@@ -1,15 +1,20 @@
 //! The MOUNT program: which path is a datastore, and who may have it.
 //!
-//! A datastore has one path, `/NAME`, and no other spelling of it mounts. ESXi makes the string that was typed part of
+//! A datastore has one path, `/NAME`, its folders one below that, and no other spelling of them mounts. ESXi makes the string that was typed part of
 //! the datastore's identity: one host with `/ds1` and another with `/ds1/` have two datastores, between which no VM
 //! moves. So the refusal says, in the log and the events, how the path is written.
 
+mod paths;
+
 use super::admission::may_mount;
 use super::Inner;
+use paths::{named, Named};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
-use trivet_storage::messages::Datastore;
+use trivet_storage::messages::{Datastore, Inode, LookupAsk, MetaAnswer, MetaAsk};
+use trivet_storage::nfs::names::printable;
 use trivet_storage::nfs::rpc::{self, BadCall, CallHeader, PROGRAM_MOUNT};
 use trivet_storage::nfs::status;
 use trivet_storage::nfs::xdr::XdrReader;
@@ -18,6 +23,8 @@ use trivet_storage::nfs::xdr::XdrReader;
 const PATH_BYTES_MAX: u32 = 1_024;
 /// A refusal is logged at most this often; those in between are counted in the next line.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
+/// The LEADER says within this what is in a folder, or the copy of the metadata here does.
+const LOOKUP_LIMIT: Duration = Duration::from_millis(500);
 /// At the very start a call waits this many times 100 ms for the first datastore, then there is none.
 const START_LOOKS: u32 = 100;
 /// A path that this gateway does not know is looked for in the LEADER's journal, for at most this long.
@@ -39,27 +46,6 @@ impl Refusals {
         }
         told.0 = Some(Instant::now());
         Some(std::mem::take(&mut told.1))
-    }
-}
-
-/// What a path names.
-#[derive(Debug, PartialEq)]
-enum Named<'a> {
-    Datastore(&'a Datastore),
-    /// Nothing, but it would be this path if it were written so.
-    Meant(String),
-    Nothing,
-}
-
-fn named<'a>(path: &str, datastores: &'a [Datastore]) -> Named<'a> {
-    let found = path.strip_prefix('/').and_then(|name| datastores.iter().find(|d| d.name == name));
-    if let Some(d) = found {
-        return Named::Datastore(d);
-    }
-    let plain = path.trim().trim_matches('/');
-    match datastores.iter().find(|d| d.name.eq_ignore_ascii_case(plain)) {
-        Some(d) => Named::Meant(format!("/{}", d.name)),
-        None => Named::Nothing,
     }
 }
 
@@ -87,13 +73,25 @@ impl Inner {
                 let Ok(path) = XdrReader::new(body).opaque(PATH_BYTES_MAX) else {
                     return rpc::not_accepted(header.xid, 4);
                 };
-                match self.mount(from, &String::from_utf8_lossy(path)).await {
+                match self.mount(from, path).await {
                     Err(code) => drop(w.u32(code)),
+                    // AUTH_SYS and AUTH_NONE.
                     Ok(h) => drop(w.u32(0).opaque(&h).u32(2).u32(1).u32(0)),
                 }
             }
-            2 => drop(w.bool(false)),
-            3 | 4 => {}
+            2 => {
+                for (client, path) in self.mount_list() {
+                    w.bool(true).opaque(client.to_string().as_bytes()).opaque(path.as_bytes());
+                }
+                w.bool(false);
+            }
+            3 => {
+                let Ok(path) = XdrReader::new(body).opaque(PATH_BYTES_MAX) else {
+                    return rpc::not_accepted(header.xid, 4);
+                };
+                self.mounted.unmount(from, &printable(path));
+            }
+            4 => self.mounted.unmount_all(from),
             5 => {
                 for d in self.datastores().await {
                     w.bool(true).opaque(format!("/{}", d.name).as_bytes());
@@ -109,7 +107,7 @@ impl Inner {
         rpc::finish(w)
     }
 
-    async fn mount(&self, from: IpAddr, path: &str) -> Result<[u8; 32], u32> {
+    async fn mount(&self, from: IpAddr, path: &[u8]) -> Result<[u8; 32], u32> {
         let mut datastores = self.datastores().await;
         if named(path, &datastores) == Named::Nothing {
             // It may have been made a moment ago.
@@ -117,29 +115,63 @@ impl Inner {
             let _ = tokio::time::timeout(NEWEST_LIMIT, self.follow(leader)).await;
             datastores = self.known_datastores();
         }
+        let shown = printable(path);
+        let refuse = |code, why: String| {
+            self.refused(from, &shown, &why);
+            Err(code)
+        };
         match named(path, &datastores) {
-            Named::Datastore(d) if may_mount(d, from) => Ok(self.exports.give_out(d.id, d.root)),
-            Named::Datastore(d) => {
-                let networks = d.clients.join(", ");
-                self.refused(from, path, &format!("the networks that may mount it are {networks}"));
-                Err(status::ACCES)
+            Named::Folder(d, _) if !may_mount(d, from) => {
+                refuse(status::ACCES, format!("the networks that may mount it are {}", d.clients.join(", ")))
             }
+            Named::Folder(d, below) => match self.folder(d.root, below).await {
+                Ok(fileid) => {
+                    self.mounted.mount(from, shown.clone(), d.id);
+                    Ok(self.exports.give_out(d.id, fileid))
+                }
+                Err(code) => refuse(code, format!("the datastore /{} has no such folder", d.name)),
+            },
             Named::Meant(right) => {
-                let why = format!("the path of this datastore is {right}, and is written so on every host");
-                self.refused(from, path, &why);
-                Err(status::NOENT)
+                refuse(status::NOENT, format!("its path is {right}, and is written so on every host"))
             }
             Named::Nothing => {
-                self.refused(from, path, "there is no such datastore; `trivet datastore list` names them");
-                Err(status::NOENT)
+                refuse(status::NOENT, "there is no such datastore; `trivet datastore list` names them".into())
             }
         }
+    }
+
+    /// The folder that these names lead to.
+    async fn folder(&self, root: u64, below: Vec<Vec<u8>>) -> Result<u64, u32> {
+        let mut dir = root;
+        for name in below {
+            let found = self.lookup_soon(dir, name).await?;
+            if found.attr.kind != 2 {
+                return Err(status::NOTDIR);
+            }
+            dir = found.attr.fileid;
+        }
+        Ok(dir)
+    }
+
+    async fn lookup_soon(&self, dir: u64, name: Vec<u8>) -> Result<Inode, u32> {
+        let asked = self.metad(MetaAsk::Lookup(LookupAsk { dir, name: name.clone() }));
+        match tokio::time::timeout(LOOKUP_LIMIT, asked).await {
+            Ok(MetaAnswer::Reply(r)) if r.status == status::OK => r.inode.ok_or(status::IO),
+            Ok(MetaAnswer::Reply(r)) => Err(r.status),
+            Ok(_) => Err(status::IO),
+            Err(_) => self.replica.read().expect("nobody panics with it").lookup(dir, &name),
+        }
+    }
+
+    /// Clients and what they have mounted.
+    pub(super) fn mount_list(&self) -> BTreeSet<(IpAddr, String)> {
+        self.mounted.list(|id| self.exports.get(id).map(|e| format!("/{}", e.name)))
     }
 
     fn refused(&self, from: IpAddr, path: &str, why: &str) {
         let Some(untold) = self.refusals.next() else { return };
         let before = if untold > 0 { format!(" ({untold} more before that)") } else { String::new() };
-        let what = format!("{from} asked to mount {path:?} and was refused{before}");
+        let what = format!("{from} asked to mount \"{path}\" and was refused{before}");
         tracing::warn!("{what}: {why}");
         self.events.record("mount", what, why);
     }
@@ -163,19 +195,82 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::gateway;
     use super::*;
+    use trivet_storage::messages::*;
+    use trivet_storage::nfs::xdr::XdrWriter;
 
-    #[test]
-    fn a_datastore_has_one_path_and_others_are_told_it() {
-        let store = |name: &str| Datastore { name: name.into(), ..Default::default() };
-        let all = [store("ds1"), store("backup")];
-        assert_eq!(named("/ds1", &all), Named::Datastore(&all[0]));
-        for path in ["/ds1/", "//ds1", "ds1", "/ds1//", "/DS1", " /ds1 "] {
-            assert_eq!(named(path, &all), Named::Meant("/ds1".into()), "{path:?}");
+    /// The results of a call to MOUNT.
+    async fn call(inner: &Inner, from: &str, procedure: u32, path: &[u8]) -> Vec<u8> {
+        let mut w = XdrWriter::default();
+        w.u32(9).u32(0).u32(2).u32(PROGRAM_MOUNT).u32(3).u32(procedure).u32(0).u32(0).u32(0).u32(0).opaque(path);
+        inner.mount_datagram(from.parse().unwrap(), &w.buf).await.unwrap()[28..].to_vec()
+    }
+
+    async fn dump(inner: &Inner) -> Vec<(String, String)> {
+        let reply = call(inner, "10.1.0.9", 2, b"").await;
+        let (mut r, mut list) = (XdrReader::new(&reply), Vec::new());
+        let text = |r: &mut XdrReader<'_>| String::from_utf8(r.bytes(1_024).unwrap()).unwrap();
+        while r.bool().unwrap() {
+            list.push((text(&mut r), text(&mut r)));
         }
-        for path in ["", "/", "//", "/ds", "/ds11", "/ds1/x", "/ds1/.", "/../ds1"] {
-            assert_eq!(named(path, &all), Named::Nothing, "{path:?}");
+        list
+    }
+
+    #[tokio::test]
+    async fn folders_are_mounted_by_one_path_and_dump_tells_by_whom() {
+        let inner = gateway();
+        {
+            let mut s = inner.replica.write().unwrap();
+            let mut apply = |op| {
+                let number = s.applied() + 1;
+                let commands = vec![Command { op: Some(op), ..Default::default() }];
+                s.apply(number, &Entry { version: 2, time_ns: number, commands, cluster: "c".into() }).remove(0)
+            };
+            let clients = vec!["10.1.0.0/16".into(), "fd00::/64".into()];
+            let d = Datastore { name: "ds1".into(), copies: 2, clients, ..Default::default() };
+            assert_eq!(apply(CommandOp::CreateDatastore(d)).status, 0);
+            let mut make = |dir, name: &[u8], kind| {
+                let at = Place { dir, name: name.to_vec() };
+                apply(CommandOp::Make(Make { at, kind, how: 1, ..Default::default() })).attr.unwrap().fileid
+            };
+            let sub = make(64, b"sr", 2);
+            make(sub, b"\xd0\xe9", 2);
+            make(sub, b"disk", 1);
+            inner.exports.refresh(&s);
         }
+        let mut handles = BTreeSet::new();
+        for path in [&b"/ds1"[..], b"/ds1/sr", b"/ds1/sr/\xd0\xe9"] {
+            for from in ["10.1.0.9", "fd00::9"] {
+                let reply = call(&inner, from, 1, path).await;
+                assert_eq!(reply[..8], [0, 0, 0, 0, 0, 0, 0, 32], "{path:?}");
+                handles.insert(reply[8..40].to_vec());
+            }
+        }
+        assert_eq!(handles.len(), 3);
+        let code = |reply: Vec<u8>| u32::from_be_bytes(reply[..4].try_into().unwrap());
+        for (path, expected) in [
+            ("/ds1/", status::NOENT),
+            ("/ds1/sr/", status::NOENT),
+            ("/ds1/none", status::NOENT),
+            ("/ds1/sr/disk", status::NOTDIR),
+            ("/ds1/sr/disk/x", status::NOTDIR),
+            ("/ds2", status::NOENT),
+        ] {
+            assert_eq!(code(call(&inner, "10.1.0.9", 1, path.as_bytes()).await), expected, "{path}");
+        }
+        assert_eq!(code(call(&inner, "10.2.0.9", 1, b"/ds1/sr").await), status::ACCES);
+        let said = |all: &[(&str, &str)]| all.iter().map(|(c, p)| (c.to_string(), p.to_string())).collect::<Vec<_>>();
+        let raw = "/ds1/sr/\\xd0\\xe9";
+        let all = [("10.1.0.9", "/ds1"), ("10.1.0.9", "/ds1/sr"), ("10.1.0.9", raw)];
+        let v6 = [("fd00::9", "/ds1"), ("fd00::9", "/ds1/sr"), ("fd00::9", raw)];
+        assert_eq!(dump(&inner).await, said(&[all, v6].concat()));
+        call(&inner, "fd00::9", 4, b"").await;
+        call(&inner, "10.1.0.9", 3, b"/ds1/sr").await;
+        assert_eq!(dump(&inner).await, said(&[all[0], all[2]]));
+        // Its networks are in the list of exports.
+        let exports = call(&inner, "10.2.0.9", 5, b"").await;
+        assert!(exports.windows(11).any(|w| w == b"10.1.0.0/16") && exports.windows(9).any(|w| w == b"fd00::/64"));
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(super) struct Peer {
     pub ip: IpAddr,
     /// Of the datastore address that it came to.
     pub stamp: Option<Stamp>,
+    /// What of this gateway the connection's calls are about.
+    pub used: Arc<super::mounted::Used>,
 }
 
 /// Which call this is: for the record of replies, and for the ids of writes.
@@ -149,7 +151,8 @@ impl Inner {
                         .inode(h.fileid)
                         .filter(|i| i.attr.kind == 2);
                     put_post(w.u32(0), known.map(|i| i.attr).as_ref());
-                    w.u32(wanted & 0x3f);
+                    let read_only = self.exports.get(h.datastore).is_some_and(|e| e.read_only);
+                    w.u32(wanted & 0x3f & if read_only { !calls::ACCESS_CHANGES } else { !0 });
                 }
             },
             Call::ReadLink(h) => self.read_link(h, w).await,

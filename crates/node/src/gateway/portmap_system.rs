@@ -113,7 +113,12 @@ async fn connect(ip: IpAddr) -> Result<Box<dyn Stream>, Error> {
 }
 
 /// `None`: it was answered with an error of the protocol.
-async fn ask(stream: &mut impl Stream, what: Ask, service: &Service, address: Option<IpAddr>) -> Result<Option<u32>, Error> {
+async fn ask(
+    stream: &mut impl Stream,
+    what: Ask,
+    service: &Service,
+    address: Option<IpAddr>,
+) -> Result<Option<u32>, Error> {
     let xid = u32::from_be_bytes(crate::rpc::random::<4>());
     let exchange = async {
         stream.write_all(&call(xid, what, service, address)).await?;

@@ -48,7 +48,11 @@ pub(super) fn serve(inner: Arc<Inner>, listener: TcpListener, stamp: Option<Stam
                 let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
             }
             let inner = inner.clone();
-            let peer = Peer { ip: from.ip().to_canonical(), stamp: stamp.clone() };
+            let peer = Peer {
+                ip: from.ip().to_canonical(),
+                stamp: stamp.clone(),
+                used: inner.mounted.connection(from.ip().to_canonical()),
+            };
             while tasks.try_join_next().is_some() {}
             let known = stamp.as_ref().and_then(|_| Known::begin(&inner, &stream, from));
             tasks.spawn(async move {

@@ -66,7 +66,8 @@ async fn one_turn(shared: &Arc<Shared>, seat: &mut Option<(i64, String)>) -> Res
     }
     catch_up(shared).await?;
     shared.trouble.lock().expect("nobody panics with it").clear();
-    if View::of(shared).turn(0).is_some() {
+    let leaving = shared.leaving.load(std::sync::atomic::Ordering::Relaxed);
+    if !leaving && View::of(shared).turn(0).is_some() {
         let mine = seat.as_ref().map(|s| s.1.rsplit('/').next().unwrap_or_default().to_string()).unwrap_or_default();
         let before = rank(shared, &mine).await?;
         let turn = View::of(shared).turn(before);

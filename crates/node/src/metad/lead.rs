@@ -221,9 +221,10 @@ async fn confirm(
 }
 
 async fn tell_followers(shared: &Arc<Shared>, epoch: u64) -> String {
-    let ping = LeaderPing { node: shared.settings.node, epoch };
-    let body = MetaRequest { ask: Some(MetaAsk::Leader(ping)) }.encode_to_vec();
     loop {
+        let leaving = shared.leaving.load(std::sync::atomic::Ordering::Relaxed);
+        let ping = LeaderPing { node: shared.settings.node, epoch, leaving };
+        let body = MetaRequest { ask: Some(MetaAsk::Leader(ping)) }.encode_to_vec();
         for (node, peer) in &shared.peers {
             let (shared, node) = (shared.clone(), *node);
             peer.call(kind::METAD, &body, Box::new(move |answer| shared.hear_version(node, answer)));
@@ -243,13 +244,31 @@ async fn tell_followers(shared: &Arc<Shared>, epoch: u64) -> String {
     }
 }
 
+/// Why a gateway cannot serve an address, if it said so.
+fn refusal<'a>(g: &'a GatewayInfo, address: &str) -> Option<&'a str> {
+    if g.leaving {
+        return Some("it is about to stop");
+    }
+    g.unserved.iter().find(|u| u.address == address).map(|u| u.why.as_str())
+}
+
+/// How well an address is served by a gateway: at all, not over bad links only, reaching how many others.
+fn fitness(g: &GatewayInfo, address: &str, badly_linked: bool, others: &[GatewayInfo]) -> (bool, bool, usize) {
+    let serves = refusal(g, address).is_none();
+    if badly_linked {
+        (serves, false, 0)
+    } else {
+        (serves, true, reach(g, others))
+    }
+}
+
 /// How many of these gateways a gateway reaches, by what it says and by what they say.
 fn reach(of: &GatewayInfo, known: &[GatewayInfo]) -> usize {
     let reached = |g: &&GatewayInfo| !of.unreached.contains(&g.node) && !g.unreached.contains(&of.node);
     known.iter().filter(reached).count()
 }
 
-/// Each address is served by a gateway that is alive, that reaches as many others as any, and not over bad links only.
+/// Each address is served by a gateway that is alive, that can, that reaches as many others as any, and not over bad links only.
 async fn assign_addresses(shared: &Arc<Shared>, _epoch: u64) -> String {
     // Since when another one reaches more than the holder, by address.
     let mut behind: HashMap<String, Instant> = HashMap::new();
@@ -264,9 +283,9 @@ async fn assign_addresses(shared: &Arc<Shared>, _epoch: u64) -> String {
         let bad = |g: &GatewayInfo| badly_linked.contains_key(&g.node);
         // Who reaches such a one at the moment, and who does not, is chance.
         let others: Vec<GatewayInfo> = known.iter().filter(|g| !bad(g)).cloned().collect();
-        let fit = |g: &GatewayInfo| if bad(g) { (false, 0) } else { (true, reach(g, &others)) };
         let bindings = shared.state.read().expect("nobody panics with it").bindings();
         for address in &shared.settings.addresses {
+            let fit = |g: &GatewayInfo| fitness(g, address, bad(g), &others);
             let holder = bindings.iter().find(|b| b.address == *address);
             let holds =
                 |g: &&GatewayInfo| holder.is_some_and(|b| g.node == b.gateway && (g.boot == b.boot || g.boot == 0));
@@ -280,12 +299,16 @@ async fn assign_addresses(shared: &Arc<Shared>, _epoch: u64) -> String {
                     behind.remove(address);
                     continue;
                 }
-                let fewer = !bad(g);
+                let cannot = refusal(g, address).filter(|_| refusal(next, address).is_none());
+                let fewer = !bad(g) && cannot.is_none();
                 if fewer && behind.entry(address.clone()).or_insert_with(Instant::now).elapsed() < BEHIND_FOR {
                     continue;
                 }
                 let how = if fewer { "reaches fewer others" } else { "loses packets from or to every other node" };
-                why = format!("node {} {how}", g.node);
+                why = match cannot {
+                    Some(reason) => format!("node {} cannot serve it: {reason}", g.node),
+                    None => format!("node {} {how}", g.node),
+                };
             }
             behind.remove(address);
             let op =
@@ -301,6 +324,21 @@ async fn assign_addresses(shared: &Arc<Shared>, _epoch: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_goes_to_the_one_that_can_serve_it() {
+        let told = Unserved { address: "10.0.10.70".into(), why: "no CAP_NET_ADMIN".into() };
+        let cannot = GatewayInfo { node: 3, unserved: vec![told], ..Default::default() };
+        let (can, known) = (GatewayInfo { node: 1, unreached: vec![2], ..Default::default() }, [cannot.clone()]);
+        let fit = |g: &GatewayInfo, address: &str| fitness(g, address, false, &known);
+        assert!(fit(&can, "10.0.10.70") > fit(&cannot, "10.0.10.70"));
+        assert!(fit(&can, "10.0.10.71") == fit(&cannot, "10.0.10.71"));
+        // Rather with bad links than not at all.
+        assert!(fitness(&can, "10.0.10.70", true, &known) > fit(&cannot, "10.0.10.70"));
+        assert_eq!(refusal(&cannot, "10.0.10.70"), Some("no CAP_NET_ADMIN"));
+        let leaving = GatewayInfo { node: 2, leaving: true, ..Default::default() };
+        assert!(fit(&can, "10.0.10.71") > fit(&leaving, "10.0.10.71"));
+    }
 
     #[test]
     fn the_gateway_in_the_middle_reaches_more_than_those_at_the_ends() {

@@ -41,6 +41,21 @@ pub struct GatewayInfo {
     /// Newest version of the journal that this node reads; 0 stands for 1.
     #[prost(uint32, tag = "11")]
     pub journal_version: u32,
+    /// Datastore addresses that this gateway cannot serve.
+    #[prost(message, repeated, tag = "12")]
+    pub unserved: Vec<Unserved>,
+    /// It is about to stop as planned: addresses and files go to others while it still serves them.
+    #[prost(bool, tag = "13")]
+    pub leaving: bool,
+}
+
+/// A datastore address that a gateway cannot serve, and the reason for people.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Unserved {
+    #[prost(string, tag = "1")]
+    pub address: String,
+    #[prost(string, tag = "2")]
+    pub why: String,
 }
 
 /// Space on a node's disk that clients' data never takes, so that coordination, metad and the journals go on: this many
@@ -88,6 +103,9 @@ pub struct LeaderPing {
     pub node: u32,
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
+    /// It is about to stop as planned: another one is to take the epoch at once.
+    #[prost(bool, tag = "3")]
+    pub leaving: bool,
 }
 
 #[derive(Clone, PartialEq, Oneof)]

@@ -55,6 +55,37 @@ mod tests {
     use crate::metadata::{MemoryKv, State};
     use crate::nfs::status;
 
+    #[test]
+    fn a_change_leaves_what_it_does_not_name_and_is_checked() {
+        let mut s = State::new(MemoryKv::default());
+        let mut apply = |version, op| {
+            let number = s.applied() + 1;
+            let commands = vec![Command { op: Some(op), ..Default::default() }];
+            let status = s.apply(number, &Entry { version, commands, ..Default::default() })[0].status;
+            (status, s.datastores())
+        };
+        assert_eq!(apply(2, CommandOp::CreateDatastore(create("ds1", 2, &["10.0.0.0/8"]))).0, 0);
+        let change = |name: &str, clients: Option<&[&str]>, read_only| {
+            let clients = clients.map(|all| Networks { all: all.iter().map(|n| n.to_string()).collect() });
+            CommandOp::ChangeDatastore(ChangeDatastore { name: name.into(), clients, read_only })
+        };
+        let (status, all) = apply(2, change("ds1", None, Some(true)));
+        assert_eq!((status, all[0].read_only, &all[0].clients[..]), (0, true, &["10.0.0.0/8".to_string()][..]));
+        let (status, all) = apply(2, change("ds1", Some(&["fd00::/8"]), None));
+        assert_eq!((status, all[0].read_only, &all[0].clients[..]), (0, true, &["fd00::/8".to_string()][..]));
+        let (status, all) = apply(2, change("ds1", Some(&[]), Some(false)));
+        assert_eq!((status, all[0].read_only, all[0].clients.len(), all[0].copies), (0, false, 0, 2));
+        assert_eq!(apply(2, change("ds2", None, Some(true))).0, status::NOENT);
+        assert_eq!(apply(2, change("ds1", Some(&["banana"]), None)).0, status::INVAL);
+        // What older programs do not read is not written for them.
+        let fits = |version, op| crate::metadata::format::fits(version, Some(&op));
+        let read_only = Datastore { read_only: true, ..create("a", 2, &[]) };
+        assert!(!fits(1, change("ds1", None, None)) && fits(2, change("ds1", None, None)));
+        assert!(
+            !fits(1, CommandOp::CreateDatastore(read_only)) && fits(1, CommandOp::CreateDatastore(create("a", 2, &[])))
+        );
+    }
+
     fn create(name: &str, copies: u32, clients: &[&str]) -> Datastore {
         let clients = clients.iter().map(|c| c.to_string()).collect();
         Datastore { name: name.into(), copies, clients, ..Default::default() }

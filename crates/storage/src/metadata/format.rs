@@ -79,7 +79,8 @@ pub fn fits(version: u32, op: Option<&CommandOp>) -> bool {
             Some(CommandOp::Remove(r)) => text(&r.at.name),
             Some(CommandOp::Rename(r)) => text(&r.from.name) && text(&r.to.name),
             Some(CommandOp::Link(l)) => text(&l.to.name),
-            Some(CommandOp::TagAllHandles(_)) => false,
+            Some(CommandOp::TagAllHandles(_) | CommandOp::ChangeDatastore(_)) => false,
+            Some(CommandOp::CreateDatastore(d)) => !d.read_only,
             _ => true,
         }
 }

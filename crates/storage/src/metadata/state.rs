@@ -140,6 +140,7 @@ impl<K: Kv> State<K> {
                 Reply::default()
             }
             Some(CommandOp::TagAllHandles(_)) => self.tag_all_handles(),
+            Some(CommandOp::ChangeDatastore(c)) => self.change_datastore(c),
             None => fail(status::NOTSUPP),
         };
         if let Some(call) = &c.call {
@@ -482,6 +483,19 @@ impl<K: Kv> State<K> {
         };
         self.put_inode(&Inode { attr, parent: root, next_cookie: 3, ..Default::default() });
         self.store(key(table::DATASTORE, &[id.into()]), &Datastore { id, root, ..d.clone() });
+        Reply::default()
+    }
+
+    fn change_datastore(&mut self, c: &ChangeDatastore) -> Reply {
+        let Some(mut d) = self.datastores().into_iter().find(|d| d.name == c.name) else { return fail(status::NOENT) };
+        if let Some(networks) = &c.clients {
+            d.clients.clone_from(&networks.all);
+        }
+        d.read_only = c.read_only.unwrap_or(d.read_only);
+        if super::datastores::check(&d).is_err() {
+            return fail(status::INVAL);
+        }
+        self.store(key(table::DATASTORE, &[d.id.into()]), &d);
         Reply::default()
     }
 

@@ -206,7 +206,38 @@ pub fn put_refusal(w: &mut XdrWriter, call: &Call, status: u32) {
     }
 }
 
+/// Bits of ACCESS that a read-only datastore grants nobody: MODIFY, EXTEND, DELETE.
+pub const ACCESS_CHANGES: u32 = 0x04 | 0x08 | 0x10;
+
 impl Call {
+    /// Whether the call changes something, which a read-only datastore refuses.
+    pub fn changes(&self) -> bool {
+        match self {
+            Call::SetAttr { .. }
+            | Call::Write { .. }
+            | Call::Create { .. }
+            | Call::Mkdir { .. }
+            | Call::Symlink { .. }
+            | Call::Mknod { .. }
+            | Call::Remove { .. }
+            | Call::Rmdir { .. }
+            | Call::Rename { .. }
+            | Call::Link { .. } => true,
+            Call::Null
+            | Call::GetAttr(_)
+            | Call::Lookup { .. }
+            | Call::Access { .. }
+            | Call::ReadLink(_)
+            | Call::Read { .. }
+            | Call::ReadDir { .. }
+            | Call::ReadDirPlus { .. }
+            | Call::FsStat(_)
+            | Call::FsInfo(_)
+            | Call::PathConf(_)
+            | Call::Commit { .. } => false,
+        }
+    }
+
     /// The handles in the arguments, in their order.
     pub fn handles(&self) -> impl Iterator<Item = Option<Claimed>> {
         let (first, second) = match self {

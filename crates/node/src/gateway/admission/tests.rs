@@ -47,7 +47,8 @@ const ADMITTED: Duration = Duration::from_millis(20);
 
 /// The status of a call that is admitted or answered within this; `None`: it waits.
 async fn answered(inner: &Arc<Inner>, from: &str, record: bytes::Bytes, limit: Duration) -> Option<u32> {
-    let peer = Peer { ip: from.parse().unwrap(), stamp: None };
+    let ip: IpAddr = from.parse().unwrap();
+    let peer = Peer { ip, stamp: None, used: inner.mounted.connection(ip) };
     let reply = tokio::time::timeout(limit, inner.nfs_call(peer, record)).await;
     reply.ok().map(|r| u32::from_be_bytes(r.unwrap()[28..32].try_into().unwrap()))
 }
@@ -122,11 +123,52 @@ async fn handles_of_before_count_in_a_cluster_of_before_for_its_own_datastores()
 }
 
 #[tokio::test]
+async fn a_read_only_datastore_refuses_every_change_and_nothing_else() {
+    let inner = gateway();
+    let [(ds, root, file), _] = two_datastores(&inner, 2);
+    let (dir, file) = (inner.exports.give_out(ds, root), inner.exports.give_out(ds, file));
+    let change = |read_only| {
+        let mut s = inner.replica.write().unwrap();
+        let op = CommandOp::ChangeDatastore(ChangeDatastore {
+            name: "ds1".into(),
+            clients: None,
+            read_only: Some(read_only),
+        });
+        let commands = vec![Command { op: Some(op), ..Default::default() }];
+        let number = s.applied() + 1;
+        assert_eq!(s.apply(number, &Entry { version: 2, commands, ..Default::default() })[0].status, 0);
+        inner.exports.refresh(&s);
+    };
+    for read_only in [true, false] {
+        change(read_only);
+        // SETATTR, WRITE, CREATE, MKDIR, SYMLINK, MKNOD, REMOVE, RMDIR, RENAME, LINK.
+        for procedure in 1..=21 {
+            let changes = [2, 7, 8, 9, 10, 11, 12, 13, 14, 15].contains(&procedure);
+            let status = answered(&inner, "10.1.0.1", record(procedure, [&dir, &dir]), ADMITTED).await;
+            assert_eq!(status == Some(status::ROFS), changes && read_only, "procedure {procedure}: {status:?}");
+            // Who may not use it hears that first.
+            let status = status_of(&inner, "10.2.0.1", record(procedure, [&file, &dir])).await;
+            assert_eq!(status, Some(status::ACCES));
+        }
+        let reply = {
+            let ip: IpAddr = "10.1.0.1".parse().unwrap();
+            let peer = Peer { ip, stamp: None, used: inner.mounted.connection(ip) };
+            let mut access = record(4, [&dir, &dir]).to_vec();
+            let at = access.len() - 64;
+            access[at..at + 4].copy_from_slice(&0x3fu32.to_be_bytes());
+            inner.nfs_call(peer, access.into()).await.unwrap()
+        };
+        let granted = u32::from_be_bytes(reply[reply.len() - 4..].try_into().unwrap());
+        assert_eq!(granted, if read_only { 0x23 } else { 0x3f });
+    }
+}
+
+#[tokio::test]
 async fn a_name_does_not_go_to_another_datastore() {
     let inner = gateway();
     let [(ds1, root1, file1), (ds2, root2, _)] = two_datastores(&inner, 2);
     let everybody = |id: u32| {
-        let export = Arc::new(Export { clients: Clients::Everybody });
+        let export = Arc::new(Export { name: "ds".into(), read_only: false, clients: Clients::Everybody });
         inner.exports.by_id.write().unwrap().insert(id, export);
     };
     everybody(ds1);
