@@ -20,6 +20,11 @@ impl Clock {
     }
 }
 
+/// Nanoseconds since 1970, for the times of files.
+pub fn wall_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
+}
+
 /// Milliseconds since 1970: for people and for stats of znodes, never for limits.
 pub fn wall_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)

@@ -13,6 +13,7 @@ mod mounted;
 mod nfs;
 mod own_device;
 mod owners;
+mod places;
 pub mod portmap;
 mod portmap_sockets;
 mod portmap_system;
@@ -102,6 +103,7 @@ pub(crate) struct Inner {
     mounted: mounted::Mounted,
     unserved: unserved::Unserved,
     exports: admission::Exports,
+    places: places::Places,
     clock: crate::clock::Clock,
     events: Events,
 }
@@ -201,6 +203,7 @@ impl Inner {
             leaving: AtomicBool::new(false),
             mounted: Default::default(),
             unserved: Default::default(),
+            places: Default::default(),
             clock: Default::default(),
             events,
             settings,

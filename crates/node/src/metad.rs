@@ -345,6 +345,10 @@ impl Shared {
                     let confirmed = self.confirmed(leading).await;
                     return confirmed.then(|| Reply { status: status::STALE, ..Default::default() });
                 };
+                if inode.attr.kind != 1 {
+                    let confirmed = self.confirmed(leading).await;
+                    return confirmed.then(|| Reply { status: status::INVAL, ..Default::default() });
+                }
                 let owner_alive = self.is_alive(&inode.lease);
                 if !may_take(&inode.lease, g.gateway, g.boot, owner_alive, |node| self.is_badly_linked(node)) {
                     // Its owner is there: the gateway passes on to it.

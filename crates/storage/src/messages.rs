@@ -523,6 +523,11 @@ pub struct Make {
     pub symlink: Vec<u8>,
     #[prost(uint64, tag = "7")]
     pub rdev: u64,
+    /// Of the call's credentials, where `attr` has none; from version 2 of the journal on.
+    #[prost(uint32, optional, tag = "8")]
+    pub caller_uid: Option<u32>,
+    #[prost(uint32, optional, tag = "9")]
+    pub caller_gid: Option<u32>,
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct Remove {

@@ -60,10 +60,15 @@ impl Exports {
         self.by_id.read().expect("nobody panics with it").get(&datastore).cloned()
     }
 
+    /// Whether the journal has come to its version 2.
+    pub(super) fn is_second_version(&self) -> bool {
+        self.tags.load(Ordering::Relaxed)
+    }
+
     /// The handle of a file as clients get it.
     pub(super) fn give_out(&self, datastore: u32, fileid: u64) -> [u8; 32] {
         let handle = Handle { cluster: self.cluster, datastore, fileid };
-        if self.tags.load(Ordering::Relaxed) {
+        if self.is_second_version() {
             self.key.tagged(&handle)
         } else {
             handle.untagged()

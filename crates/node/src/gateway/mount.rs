@@ -54,8 +54,7 @@ impl Inner {
     pub(super) async fn mount_datagram(&self, from: IpAddr, record: &[u8]) -> Option<Vec<u8>> {
         let header = match rpc::parse_call(record) {
             Ok(h) => h,
-            Err(BadCall::RpcMismatch { xid }) => return Some(rpc::rpc_mismatch(xid)),
-            Err(BadCall::NotRpc) => return None,
+            Err(bad) => return bad.reply(),
         };
         Some(match (header.program, header.version) {
             (PROGRAM_MOUNT, 3) => self.mount_call(from, &header, &record[header.body_at..]).await,

@@ -2,15 +2,17 @@
 //! what this gateway knows.
 
 use super::Inner;
+use crate::clock::wall_ns;
 use bytes::Bytes;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use trivet_storage::messages::*;
+use trivet_storage::metadata::namespace::without_set_ids;
 use trivet_storage::metadata::state::EXTENT_BYTES;
 use trivet_storage::nfs::calls::{self, put_attr, put_handle, put_post, put_wcc, Call, IO_BYTES_MAX};
 use trivet_storage::nfs::handle::{Claimed, Handle};
-use trivet_storage::nfs::rpc::{self, BadCall, PROGRAM_MOUNT, PROGRAM_NFS};
+use trivet_storage::nfs::rpc::{self, PROGRAM_MOUNT, PROGRAM_NFS};
 use trivet_storage::nfs::status;
 use trivet_storage::nfs::xdr::XdrWriter;
 use trivet_storage::replication::owner::{Op, Outcome};
@@ -36,6 +38,8 @@ struct Ticket {
     peer: Peer,
     xid: u32,
     body: OpId,
+    /// Of the credentials.
+    uid: u32,
 }
 
 impl Ticket {
@@ -47,10 +51,6 @@ impl Ticket {
     }
 }
 
-fn wall_ns() -> u64 {
-    crate::clock::wall_ms() as u64 * 1_000_000
-}
-
 /// 128 bits of what makes a call this call.
 fn op_id(ip: IpAddr, xid: u32, body: &[u8]) -> OpId {
     let seed = xxhash_rust::xxh3::xxh3_64_with_seed(ip.to_string().as_bytes(), u64::from(xid));
@@ -58,12 +58,76 @@ fn op_id(ip: IpAddr, xid: u32, body: &[u8]) -> OpId {
     OpId { high: (sum >> 64) as u64, low: sum as u64 }
 }
 
+/// Bytes that a client takes of a listing (RFC 1813, 3.3.16 and 3.3.17): all of the result that follows the status, and of
+/// READDIRPLUS the part that READDIR would have.
+struct Room {
+    plus: bool,
+    dir_bytes: usize,
+    bytes: usize,
+}
+
+/// fattr3.
+const ATTR_BYTES: usize = 84;
+
+impl Room {
+    fn of_readdir(count: u32) -> Room {
+        let bytes = count.min(IO_BYTES_MAX) as usize;
+        Room { plus: false, dir_bytes: bytes, bytes }
+    }
+    fn of_readdirplus(dir_count: u32, count: u32) -> Room {
+        Room { plus: true, dir_bytes: dir_count as usize, bytes: count.min(IO_BYTES_MAX) as usize }
+    }
+
+    /// How many of the lines fit. The first one does whatever `dir_count` is, as knfsd has it.
+    fn fitting(&self, lines: &[ListLine], dir_attr: bool) -> usize {
+        let attr = |there: bool| 4 + if there { ATTR_BYTES } else { 0 };
+        // The folder's attributes, the verifier, the end of the list and whether it is that of the folder.
+        let mut bytes = attr(dir_attr) + 8 + 4 + 4;
+        let mut dir_bytes = 0;
+        let fits = |line: &&ListLine| {
+            let of_dir = 4 + 8 + 4 + line.name.len().next_multiple_of(4) + 8;
+            let of_plus = if self.plus { attr(!line.leased) + 4 + 4 + 32 } else { 0 };
+            let first = dir_bytes == 0;
+            bytes += of_dir + of_plus;
+            dir_bytes += of_dir;
+            bytes <= self.bytes && (first || dir_bytes <= self.dir_bytes)
+        };
+        lines.iter().take_while(fits).count()
+    }
+}
+
+/// A guard that no file's ctime matches.
+const NO_CTIME: u64 = u64::MAX;
+
+/// The ctime that metad compares with in place of the one that a client gave, which is compared with the newest here.
+/// `size_id` is the id of the call if it changes the size. `None`: nothing is changed.
+///
+/// A retry is no mismatch: it finds the ctime that it made itself. metad knows the calls that were carried out, and so
+/// does the inode for changes of size.
+fn guarded(wanted_ns: u64, newest_ns: u64, inode: &Inode, size_id: Option<OpId>) -> Option<u64> {
+    if wanted_ns == newest_ns {
+        return Some(inode.attr.ctime_ns);
+    }
+    match size_id {
+        Some(id) => inode.sizes_set.contains(&id).then_some(NO_CTIME),
+        None => Some(NO_CTIME),
+    }
+}
+
+/// The status of READ, WRITE, COMMIT and changes of size where there are no bytes.
+fn status_of_no_file(kind: u32) -> u32 {
+    match kind {
+        1 => status::STALE,
+        2 => status::ISDIR,
+        _ => status::INVAL,
+    }
+}
+
 impl Inner {
     pub(super) async fn nfs_call(self: &Arc<Self>, peer: Peer, record: Bytes) -> Option<Vec<u8>> {
         let header = match rpc::parse_call(&record) {
             Ok(h) => h,
-            Err(BadCall::RpcMismatch { xid }) => return Some(rpc::rpc_mismatch(xid)),
-            Err(BadCall::NotRpc) => return None,
+            Err(bad) => return bad.reply(),
         };
         let body = record.slice(header.body_at..);
         match (header.program, header.version) {
@@ -78,7 +142,7 @@ impl Inner {
             Err(_) => return Some(rpc::not_accepted(header.xid, 4)),
         };
         let id = op_id(peer.ip, header.xid, &body);
-        let ticket = Ticket { peer, xid: header.xid, body: id };
+        let ticket = Ticket { peer, xid: header.xid, body: id, uid: header.uid };
         let mut w = rpc::accepted(header.xid);
         match self.admit(&ticket.peer, &call).await {
             Ok(()) => self.procedure(&ticket, call, header.uid, header.gid, &mut w).await,
@@ -181,8 +245,10 @@ impl Inner {
             Call::Rmdir { dir, name } => self.remove(t, dir, name, true, w).await,
             Call::Rename { from, from_name, to, to_name } => self.rename(t, (from, from_name), (to, to_name), w).await,
             Call::Link { file, dir, name } => self.link(t, file, dir, name, w).await,
-            Call::ReadDir { dir, cookie, count } => self.list(dir, cookie, count, false, w).await,
-            Call::ReadDirPlus { dir, cookie, count, .. } => self.list(dir, cookie, count, true, w).await,
+            Call::ReadDir { dir, cookie, count } => self.list(dir, cookie, Room::of_readdir(count), w).await,
+            Call::ReadDirPlus { dir, cookie, dir_count, count } => {
+                self.list(dir, cookie, Room::of_readdirplus(dir_count, count), w).await
+            }
             Call::FsStat(h) => self.fs_stat(h, w),
             Call::FsInfo(h) => self.fs_info(h, w),
             Call::PathConf(h) => match self.file(h) {
@@ -197,9 +263,18 @@ impl Inner {
                     put_wcc(w.u32(0), Some(&before), Some(&after));
                     w.u64(self.cluster_hash);
                 }
-                Ok(_) => put_wcc(w.u32(status::STALE), None, None),
+                Ok(_) => put_wcc(w.u32(self.why_no_file(file).await), None, None),
                 Err(code) => put_wcc(w.u32(code), None, None),
             },
+        }
+    }
+
+    /// The status of an operation on the bytes of what has none, as knfsd has it, or has them no more.
+    async fn why_no_file(&self, h: Option<Claimed>) -> u32 {
+        let Ok(h) = self.file(h) else { return status::BADHANDLE };
+        match self.inode(h.fileid).await {
+            Ok(inode) => status_of_no_file(inode.attr.kind),
+            Err(code) => code,
         }
     }
 
@@ -213,26 +288,43 @@ impl Inner {
     async fn set_attr(
         self: &Arc<Self>,
         t: &Ticket,
-        h: Option<Claimed>,
+        file: Option<Claimed>,
         attr: SetAttr,
         guard: Option<u64>,
         w: &mut XdrWriter,
     ) {
-        let h = match self.file(h) {
+        let h = match self.file(file) {
             Ok(h) => h,
             Err(code) => return put_wcc(w.u32(code), None, None),
         };
         let size = attr.size;
         let others = SetAttr { size: None, ..attr };
         let mut wcc = None;
+        let mut guard = guard;
+        if let Some(wanted) = guard {
+            // The client compared with what it was told, which the owner knows better than metad; a change at metad
+            // meanwhile is found there.
+            let inode = match self.inode(h.fileid).await {
+                Ok(inode) => inode,
+                Err(code) => return put_wcc(w.u32(code), None, None),
+            };
+            let fresh = self.fresh_attr(&inode).await;
+            let ctime_ns = fresh.as_ref().map_or(inode.attr.ctime_ns, |a| a.ctime_ns);
+            match guarded(wanted, ctime_ns, &inode, size.map(|_| t.body)) {
+                Some(at_metad) => guard = Some(at_metad),
+                None => return put_wcc(w.u32(status::NOT_SYNC), None, fresh.as_ref()),
+            }
+        }
         if let Some(size) = size {
             if size > FILE_BYTES_MAX {
                 return put_wcc(w.u32(status::FBIG), None, None);
             }
             match self.file_op(h.fileid, Op::SetSize { size, id: t.body }, t.stamp()).await {
                 Outcome::Written { before, after } => wcc = Some((before, after)),
-                _ => return put_wcc(w.u32(status::STALE), None, None),
+                _ => return put_wcc(w.u32(self.why_no_file(file).await), None, None),
             }
+            // The change of size is one of the ctime, too.
+            guard = None;
         }
         if others != SetAttr::default() || size.is_none() {
             let op = CommandOp::ChangeAttr(ChangeAttr { file: h.fileid, attr: others, guard_ctime_ns: guard });
@@ -292,7 +384,7 @@ impl Inner {
                 put_post(w.u32(0), Some(&attr));
                 w.u32(data.len() as u32).bool(eof).opaque(&data);
             }
-            Ok(_) => put_post(w.u32(status::STALE), None),
+            Ok(_) => put_post(w.u32(self.why_no_file(h).await), None),
             Err(code) => put_post(w.u32(code), None),
         }
     }
@@ -303,14 +395,27 @@ impl Inner {
         }
         let count = data.len() as u32;
         match self.op(h, Op::Write { offset, data, id: t.body }, t.stamp()).await {
-            Ok(Outcome::Written { before, after }) => {
+            Ok(Outcome::Written { before, mut after }) => {
+                if t.uid != 0 && without_set_ids(after.mode) != after.mode {
+                    after.mode = without_set_ids(after.mode);
+                    self.set_mode(&after).await;
+                }
                 put_wcc(w.u32(0), Some(&before), Some(&after));
                 // Whatever was asked for, it is on the disks of all copies: FILE_SYNC.
-                w.u32(count).u32(2).u64(self.cluster_hash);
+                w.u32(count).u32(calls::FILE_SYNC).u64(self.cluster_hash);
             }
             Ok(Outcome::NoSpace) => put_wcc(w.u32(status::NOSPC), None, None),
-            Ok(_) => put_wcc(w.u32(status::STALE), None, None),
+            Ok(_) => put_wcc(w.u32(self.why_no_file(h).await), None, None),
             Err(code) => put_wcc(w.u32(code), None, None),
+        }
+    }
+
+    /// Somebody else than root wrote a setuid file.
+    async fn set_mode(self: &Arc<Self>, attr: &Attr) {
+        let mode = SetAttr { mode: Some(attr.mode), ..Default::default() };
+        let change = ChangeAttr { file: attr.fileid, attr: mode, guard_ctime_ns: None };
+        if let Some(inode) = self.command(None, None, CommandOp::ChangeAttr(change)).await.inode {
+            self.tell_owner(&inode).await;
         }
     }
 
@@ -330,8 +435,12 @@ impl Inner {
             Err(code) => return put_wcc(w.u32(code), None, None),
         };
         make.at = Place { dir, name };
-        make.attr.uid.get_or_insert(uid);
-        make.attr.gid.get_or_insert(gid);
+        if self.exports.is_second_version() {
+            (make.caller_uid, make.caller_gid) = (Some(uid), Some(gid));
+        } else {
+            make.attr.uid.get_or_insert(uid);
+            make.attr.gid.get_or_insert(gid);
+        }
         let size = make.attr.size;
         let reply = self.command(t.call(), t.stamp(), CommandOp::Make(make)).await;
         w.u32(reply.status);
@@ -369,7 +478,16 @@ impl Inner {
                 self.command(t.call(), t.stamp(), CommandOp::Remove(Remove { at, folder })).await
             }
         };
+        self.tell_owner_of_unlinked(&reply).await;
         put_wcc(w.u32(reply.status), reply.dir_before.as_ref(), reply.dir_after.as_ref());
+    }
+
+    /// Before a REMOVE is answered, the file's owner hears of it, and acknowledges no write from then on. One that is
+    /// out of reach finds out when it next asks metad.
+    async fn tell_owner_of_unlinked(self: &Arc<Self>, reply: &Reply) {
+        if let Some(inode) = reply.inode.as_ref().filter(|i| i.attr.kind == 1 && i.lease.boot != 0) {
+            self.tell_owner(inode).await;
+        }
     }
 
     async fn rename(
@@ -387,6 +505,7 @@ impl Inner {
             }
             (Err(code), _) | (_, Err(code)) => Reply { status: code, ..Default::default() },
         };
+        self.tell_owner_of_unlinked(&reply).await;
         put_wcc(w.u32(reply.status), reply.dir_before.as_ref(), reply.dir_after.as_ref());
         put_wcc(w, reply.dir2_before.as_ref(), reply.dir2_after.as_ref());
     }
@@ -415,7 +534,7 @@ impl Inner {
         put_wcc(w, reply.dir_before.as_ref(), reply.dir_after.as_ref());
     }
 
-    async fn list(self: &Arc<Self>, dir: Option<Claimed>, cookie: u64, count: u32, plus: bool, w: &mut XdrWriter) {
+    async fn list(self: &Arc<Self>, dir: Option<Claimed>, cookie: u64, room: Room, w: &mut XdrWriter) {
         let dir = match self.file(dir) {
             Ok(h) => h.fileid,
             Err(code) => return put_post(w.u32(code), None),
@@ -427,25 +546,23 @@ impl Inner {
         if l.status != 0 {
             return put_post(w.u32(l.status), l.dir.as_ref());
         }
+        let plus = room.plus;
+        // Size and times of an owned file are the owner's to tell: the client asks if it wants them.
+        let attr_of = |line: &'_ ListLine| Some(line.attr.clone()).filter(|_| plus && !line.leased);
+        let fits = room.fitting(&l.lines, l.dir.is_some());
+        if fits == 0 && !l.lines.is_empty() {
+            return put_post(w.u32(status::TOOSMALL), l.dir.as_ref());
+        }
         put_post(w.u32(0), l.dir.as_ref());
         w.u64(0);
-        // The reply has to fit what the client asked for, the end of the list included.
-        let limit = w.buf.len() + (count.min(IO_BYTES_MAX) as usize).saturating_sub(256);
-        let mut all = true;
-        for line in &l.lines {
-            let bytes = line.name.len() + if plus { 200 } else { 32 };
-            if w.buf.len() + bytes > limit {
-                all = false;
-                break;
-            }
+        for line in &l.lines[..fits] {
             w.bool(true).u64(line.attr.fileid).opaque(&line.name).u64(line.cookie);
             if plus {
-                // Size and times of an owned file are the owner's to tell: the client asks if it wants them.
-                put_post(w, Some(&line.attr).filter(|_| !line.leased));
+                put_post(w, attr_of(line).as_ref());
                 put_handle(w, &self.handle_of(&line.attr));
             }
         }
-        w.bool(false).bool(all && l.end);
+        w.bool(false).bool(fits == l.lines.len() && l.end);
     }
 
     fn fs_stat(&self, h: Option<Claimed>, w: &mut XdrWriter) {
@@ -479,5 +596,67 @@ impl Inner {
         let (max, preferred, multiple) = (IO_BYTES_MAX, IO_BYTES_MAX, 4_096);
         w.u32(max).u32(preferred).u32(multiple).u32(max).u32(preferred).u32(multiple).u32(65_536);
         w.u64(FILE_BYTES_MAX).u32(0).u32(1).u32(0x1b);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(name: &str, leased: bool) -> ListLine {
+        ListLine { name: name.into(), cookie: 3, attr: Attr::default(), leased }
+    }
+
+    #[test]
+    fn a_guard_that_does_not_match_changes_nothing_and_a_retry_is_none() {
+        let id = OpId { high: 1, low: 2 };
+        let attr = Attr { kind: 1, ctime_ns: 10, ..Default::default() };
+        let inode = Inode { attr, sizes_set: vec![id], ..Default::default() };
+        let other = Some(OpId { high: 1, low: 3 });
+        // The owner's ctime is newer than metad's: it is what the client was told.
+        assert_eq!(guarded(12, 12, &inode, other), Some(10));
+        assert_eq!(guarded(12, 12, &inode, None), Some(10));
+        assert_eq!(guarded(10, 12, &inode, other), None);
+        assert_eq!(guarded(10, 12, &inode, None), Some(NO_CTIME), "metad says NOT_SYNC, or what it answered before");
+        assert_eq!(guarded(10, 12, &inode, Some(id)), Some(NO_CTIME));
+    }
+
+    #[test]
+    fn what_has_no_bytes_says_so() {
+        assert_eq!([2, 5, 7, 1].map(status_of_no_file), [status::ISDIR, status::INVAL, status::INVAL, status::STALE]);
+    }
+
+    /// The length of the result is computed, and has to be what is written.
+    #[test]
+    fn a_listing_takes_exactly_the_bytes_that_it_was_given() {
+        let lines = [line(".", false), line("..", false), line("disk-flat.vmdk", true), line("a", false)];
+        let written = |n: usize, plus: bool, dir: Option<&Attr>| {
+            let mut w = XdrWriter::default();
+            put_post(&mut w, dir);
+            w.u64(0);
+            for l in &lines[..n] {
+                w.bool(true).u64(l.attr.fileid).opaque(&l.name).u64(l.cookie);
+                if plus {
+                    put_post(&mut w, Some(&l.attr).filter(|_| !l.leased));
+                    put_handle(&mut w, &[0; 32]);
+                }
+            }
+            w.bool(false).bool(true);
+            w.buf.len() as u32
+        };
+        for dir in [None, Some(&Attr::default())] {
+            for n in 1..=lines.len() {
+                for plus in [false, true] {
+                    let room =
+                        |count| if plus { Room::of_readdirplus(u32::MAX, count) } else { Room::of_readdir(count) };
+                    let bytes = written(n, plus, dir);
+                    assert_eq!(room(bytes).fitting(&lines, dir.is_some()), n);
+                    assert_eq!(room(bytes - 1).fitting(&lines, dir.is_some()), n - 1, "TOOSMALL where nothing is left");
+                }
+            }
+        }
+        assert_eq!(Room::of_readdir(0).fitting(&lines, true), 0);
+        assert_eq!(Room::of_readdirplus(0, 8_192).fitting(&lines, true), 1, "dircount alone never refuses");
+        assert_eq!(Room::of_readdirplus(60, 8_192).fitting(&lines, true), 2);
     }
 }

@@ -1,6 +1,7 @@
 //! Files that this gateway owns, and the way to those that others own.
 
 use super::{chunk_answer, Inner};
+use crate::clock::wall_ns;
 use prost::Message;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -31,10 +32,6 @@ struct Running {
     waiting: HashMap<u64, oneshot::Sender<Outcome>>,
     next_token: u64,
     ended: bool,
-}
-
-fn wall_ns() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
 }
 
 impl OwnerHandle {

@@ -2,6 +2,7 @@
 //! addresses that come and go.
 
 use super::nfs::Peer;
+use super::places::Taken;
 use super::Inner;
 use bytes::{Buf, Bytes, BytesMut};
 use std::net::SocketAddr;
@@ -42,6 +43,7 @@ pub(super) fn serve(inner: Arc<Inner>, listener: TcpListener, stamp: Option<Stam
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
+            let Some(taken) = inner.places.connection(from.ip()) else { continue };
             let Ok(permit) = connections.clone().try_acquire_owned() else { continue };
             if stamp.is_some() {
                 // When the address goes to another node, its clients are to notice at once: reset, not silence.
@@ -58,7 +60,7 @@ pub(super) fn serve(inner: Arc<Inner>, listener: TcpListener, stamp: Option<Stam
             tasks.spawn(async move {
                 let _permit = permit;
                 let _known = known;
-                let _ = connection(inner, stream, peer).await;
+                let _ = connection(inner, stream, peer, taken).await;
             });
         }
     })
@@ -89,7 +91,7 @@ impl Drop for Known {
     }
 }
 
-async fn connection(inner: Arc<Inner>, stream: TcpStream, peer: Peer) -> std::io::Result<()> {
+async fn connection(inner: Arc<Inner>, stream: TcpStream, peer: Peer, mut taken: Taken) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let (mut reader, mut writer) = stream.into_split();
     let (replies, mut queue) = mpsc::channel::<Vec<u8>>(REPLIES_MAX);
@@ -125,16 +127,20 @@ async fn connection(inner: Arc<Inner>, stream: TcpStream, peer: Peer) -> std::io
                 };
                 called = true;
                 let permit = open.clone().acquire_owned().await.map_err(std::io::Error::other)?;
+                let of_address = taken.open_call(whole.len()).await;
                 let (inner, replies, peer) = (inner.clone(), replies.clone(), peer.clone());
                 while calls.try_join_next().is_some() {}
                 calls.spawn(async move {
-                    let _permit = permit;
+                    let _permits = (permit, of_address);
                     if let Some(reply) = inner.nfs_call(peer, whole).await {
                         let _ = replies.send(reply).await;
                     }
                 });
             }
             let buffer_empty = buffer.is_empty();
+            if !taken.holds(buffer.len() + record.len()) {
+                return Err(std::io::Error::other("too much of unfinished records from this address"));
+            }
             if buffer.capacity() - buffer.len() < 16 << 10 {
                 buffer.reserve(256 << 10);
             }

@@ -2,7 +2,7 @@
 
 use super::follow::{catch_up, Trouble};
 use super::{log_path, Leadership, Pending, Shared, COMMANDS_MAX, EPOCH, GATEWAY_SILENCE, LEADER_PING};
-use crate::clock::wall_ms;
+use crate::clock::wall_ns;
 use crate::rpc::{Client, NoAnswer};
 use crate::zk_client::ZkError;
 use prost::Message;
@@ -148,7 +148,7 @@ async fn append(shared: &Arc<Shared>, version: i32, mut queue: mpsc::Receiver<Pe
         let number = shared.state.read().expect("nobody panics with it").applied() + 1;
         let entry = Entry {
             version: version_to_write,
-            time_ns: wall_ms() as u64 * 1_000_000,
+            time_ns: wall_ns(),
             commands: batch.iter().map(|p| p.command.clone()).collect(),
             cluster: shared.identity.cluster.clone(),
         };

@@ -10,6 +10,17 @@ pub const NAME_BYTES_MAX: usize = 255;
 /// Longest target of a symbolic link, in bytes; a longer one is answered with NAMETOOLONG.
 pub const LINK_BYTES_MAX: usize = 4_096;
 
+const SETUID: u32 = 0o4000;
+const SETGID: u32 = 0o2000;
+const GROUP_EXECUTES: u32 = 0o10;
+
+/// The mode of a file that was written by somebody or given to somebody else: it no longer runs as its owner or group.
+/// setgid without the right to execute is a mark for locking, and stays.
+pub fn without_set_ids(mode: u32) -> u32 {
+    let group = if mode & GROUP_EXECUTES != 0 { SETGID } else { 0 };
+    mode & !(SETUID | group)
+}
+
 fn dirent_key(dir: u64, name: &[u8]) -> Vec<u8> {
     let mut k = key(table::DIRENT, &[dir]);
     k.extend_from_slice(name);
@@ -73,7 +84,9 @@ impl<K: Kv> State<K> {
             }
         }
         let prefix = key(table::COOKIE, &[dir]);
-        let from = key(table::COOKIE, &[dir, after + 1]);
+        // A cookie that was never given out may be the greatest number.
+        let Some(next) = after.checked_add(1) else { return Ok((out, true)) };
+        let from = key(table::COOKIE, &[dir, next]);
         let mut names = Vec::new();
         let mut more = false;
         self.kv.scan(&prefix, &from, &mut |k, v| {
@@ -144,12 +157,19 @@ impl<K: Kv> State<K> {
         }
         let fileid = self.new_fileid();
         let folder = m.kind == 2;
+        let mut mode = m.attr.mode.unwrap_or(if folder { 0o755 } else { 0o644 }) & 0o7777;
+        let mut gid = m.attr.gid.or(m.caller_gid).unwrap_or(0);
+        if self.entry_version >= 2 && dir.attr.mode & SETGID != 0 {
+            // As in every Linux file system: what is made in such a folder is its group's.
+            gid = m.attr.gid.unwrap_or(dir.attr.gid);
+            mode |= if folder { SETGID } else { 0 };
+        }
         let attr = Attr {
             kind: m.kind,
-            mode: m.attr.mode.unwrap_or(if folder { 0o755 } else { 0o644 }) & 0o7777,
+            mode,
             nlink: if folder { 2 } else { 1 },
-            uid: m.attr.uid.unwrap_or(0),
-            gid: m.attr.gid.unwrap_or(0),
+            uid: m.attr.uid.or(m.caller_uid).unwrap_or(0),
+            gid,
             size: if folder { 4096 } else { m.symlink.len() as u64 },
             fileid,
             atime_ns: m.attr.atime_ns.unwrap_or(time_ns),
@@ -178,7 +198,7 @@ impl<K: Kv> State<K> {
     }
 
     /// One name less; the inode goes with its last.
-    fn unlink(&mut self, mut inode: Inode, time_ns: u64) {
+    fn unlink(&mut self, mut inode: Inode, time_ns: u64) -> Inode {
         let fileid = inode.attr.fileid;
         inode.attr.nlink = inode.attr.nlink.saturating_sub(1);
         if inode.attr.kind == 2 || inode.attr.nlink == 0 {
@@ -191,6 +211,7 @@ impl<K: Kv> State<K> {
             inode.attr.ctime_ns = time_ns.max(inode.attr.ctime_ns + 1);
             self.put_inode(&inode);
         }
+        inode
     }
 
     fn is_empty(&self, dir: u64) -> bool {
@@ -209,6 +230,7 @@ impl<K: Kv> State<K> {
             Err(code) => return fail(code),
         };
         let before = dir.attr.clone();
+        let mut unlinked = None;
         let code = match self.entry(r.at.dir, &r.at.name).and_then(|e| self.inode(e.fileid)) {
             _ if r.at.name == b"." || r.at.name == b".." => status::INVAL,
             None => status::NOENT,
@@ -219,12 +241,14 @@ impl<K: Kv> State<K> {
                 if r.folder {
                     dir.attr.nlink -= 1;
                 }
-                self.unlink(inode, time_ns);
+                unlinked = Some(self.unlink(inode, time_ns));
                 self.remove_entry(&mut dir, &r.at.name, time_ns);
                 status::OK
             }
         };
-        Reply { status: code, dir_before: Some(before), dir_after: Some(dir.attr), ..Default::default() }
+        // For its owner, which has to stop acknowledging writes.
+        let inode = unlinked.filter(|_| self.entry_version >= 2);
+        Reply { status: code, inode, dir_before: Some(before), dir_after: Some(dir.attr), ..Default::default() }
     }
 
     pub(super) fn rename(&mut self, r: &Rename, time_ns: u64) -> Reply {
@@ -233,9 +257,13 @@ impl<K: Kv> State<K> {
             (Err(code), _) | (_, Err(code)) => return fail(code),
         };
         let befores = (from.attr.clone(), to.attr.clone());
-        let code = self.rename_checked(r, &from, &to, time_ns).err().unwrap_or(status::OK);
+        let (code, replaced) = match self.rename_checked(r, &from, &to, time_ns) {
+            Ok(replaced) => (status::OK, replaced),
+            Err(code) => (code, None),
+        };
         Reply {
             status: code,
+            inode: replaced.filter(|_| self.entry_version >= 2),
             dir_before: Some(befores.0),
             dir_after: self.inode(r.from.dir).map(|i| i.attr),
             dir2_before: Some(befores.1),
@@ -244,7 +272,7 @@ impl<K: Kv> State<K> {
         }
     }
 
-    fn rename_checked(&mut self, r: &Rename, from: &Inode, to: &Inode, time_ns: u64) -> Result<(), u32> {
+    fn rename_checked(&mut self, r: &Rename, from: &Inode, to: &Inode, time_ns: u64) -> Result<Option<Inode>, u32> {
         valid_name(&r.from.name)?;
         valid_name(&r.to.name)?;
         if from.attr.datastore != to.attr.datastore {
@@ -256,9 +284,10 @@ impl<K: Kv> State<K> {
             return Err(status::INVAL);
         }
         let target = self.entry(r.to.dir, &r.to.name).and_then(|e| self.inode(e.fileid));
+        let mut replaced = None;
         if let Some(t) = target {
             if t.attr.fileid == moved.attr.fileid {
-                return Ok(());
+                return Ok(None);
             }
             match (folder, t.attr.kind == 2) {
                 (true, false) => return Err(status::NOTDIR),
@@ -267,7 +296,7 @@ impl<K: Kv> State<K> {
                 _ => {}
             }
             let was_folder = t.attr.kind == 2;
-            self.unlink(t, time_ns);
+            replaced = Some(self.unlink(t, time_ns));
             let mut d = self.dir(r.to.dir)?;
             d.attr.nlink -= u32::from(was_folder);
             self.remove_entry(&mut d, &r.to.name, time_ns);
@@ -281,7 +310,7 @@ impl<K: Kv> State<K> {
         moved.parent = r.to.dir;
         moved.attr.ctime_ns = time_ns.max(moved.attr.ctime_ns + 1);
         self.put_inode(&moved);
-        Ok(())
+        Ok(replaced)
     }
 
     /// Whether `dir` is `ancestor` or lies below it.
@@ -310,6 +339,8 @@ impl<K: Kv> State<K> {
             code
         } else if inode.attr.kind == 2 {
             status::ISDIR
+        } else if self.entry_version >= 2 && inode.attr.datastore != dir.attr.datastore {
+            status::XDEV
         } else if self.entry(l.to.dir, &l.to.name).is_some() {
             status::EXIST
         } else {
@@ -336,7 +367,12 @@ impl<K: Kv> State<K> {
             return Reply { status: status::NOT_SYNC, attr: Some(inode.attr), before, ..Default::default() };
         }
         let a = &mut inode.attr;
+        let other = |new: Option<u32>, old: u32| new.is_some_and(|n| n != old);
+        let handed_over = a.kind != 2 && (other(c.attr.uid, a.uid) || other(c.attr.gid, a.gid));
         a.mode = c.attr.mode.map_or(a.mode, |m| m & 0o7777);
+        if handed_over && self.entry_version >= 2 {
+            a.mode = without_set_ids(a.mode);
+        }
         a.uid = c.attr.uid.unwrap_or(a.uid);
         a.gid = c.attr.gid.unwrap_or(a.gid);
         a.atime_ns = c.attr.atime_ns.unwrap_or(a.atime_ns);
@@ -423,6 +459,72 @@ mod tests {
         let (rest, end) = s.list(root, first.last().unwrap().cookie, 100).unwrap();
         assert_eq!(rest[0].name, b"f3");
         assert_eq!((rest.len(), end), (7, true));
+    }
+
+    #[test]
+    fn a_cookie_that_was_never_given_out_ends_the_listing() {
+        let (mut s, root) = state();
+        run(&mut s, make(root, "a", 1), None);
+        for cookie in [u64::MAX, u64::MAX - 1, 1 << 40] {
+            let (lines, end) = s.list(root, cookie, 10).unwrap();
+            assert!(lines.is_empty() && end, "{cookie}");
+        }
+    }
+
+    #[test]
+    fn what_is_made_in_a_setgid_folder_is_its_groups() {
+        let (mut s, root) = state();
+        let with = |kind, mode, gid| Make {
+            kind,
+            how: 1,
+            attr: SetAttr { mode: Some(mode), gid, ..Default::default() },
+            caller_uid: Some(5),
+            caller_gid: Some(6),
+            ..Default::default()
+        };
+        let mut made = |dir, name: &str, m: Make| {
+            let at = Place { dir, name: name.into() };
+            run(&mut s, CommandOp::Make(Make { at, ..m }), None).attr.unwrap()
+        };
+        let shared = made(root, "shared", with(2, 0o2775, Some(7)));
+        let file = made(shared.fileid, "file", with(1, 0o644, None));
+        assert_eq!((file.uid, file.gid, file.mode), (5, 7, 0o644));
+        let folder = made(shared.fileid, "folder", with(2, 0o755, None));
+        assert_eq!((folder.gid, folder.mode), (7, 0o2755));
+        let other = made(root, "other", with(1, 0o644, None));
+        assert_eq!((other.uid, other.gid), (5, 6));
+    }
+
+    #[test]
+    fn a_file_that_is_given_to_somebody_else_loses_setuid() {
+        let (mut s, root) = state();
+        let file = run(&mut s, make(root, "a", 1), None).attr.unwrap().fileid;
+        let mut change = |attr| {
+            let c = ChangeAttr { file, attr, guard_ctime_ns: None };
+            run(&mut s, CommandOp::ChangeAttr(c), None).attr.unwrap().mode
+        };
+        let mode = |m| SetAttr { mode: Some(m), ..Default::default() };
+        assert_eq!(change(mode(0o6755)), 0o6755);
+        assert_eq!(change(SetAttr { uid: Some(0), ..Default::default() }), 0o6755, "it is that already");
+        assert_eq!(change(SetAttr { uid: Some(9), ..Default::default() }), 0o755);
+        assert_eq!(change(mode(0o6644)), 0o6644);
+        assert_eq!(change(SetAttr { gid: Some(9), ..Default::default() }), 0o2644);
+    }
+
+    #[test]
+    fn who_owns_a_file_hears_that_its_last_name_is_gone() {
+        let (mut s, root) = state();
+        let place = |name: &str| Place { dir: root, name: name.into() };
+        let remove = |name: &str| CommandOp::Remove(Remove { at: place(name), folder: false });
+        let file = run(&mut s, make(root, "a", 1), None).attr.unwrap().fileid;
+        run(&mut s, CommandOp::Link(Link { file, to: place("b") }), None);
+        let links = |r: Reply| r.inode.map(|i| (i.attr.fileid, i.attr.nlink));
+        assert_eq!(links(run(&mut s, remove("a"), None)), Some((file, 1)));
+        assert_eq!(links(run(&mut s, remove("b"), None)), Some((file, 0)));
+        let old = run(&mut s, make(root, "old", 1), None).attr.unwrap().fileid;
+        run(&mut s, make(root, "new", 1), None);
+        let rename = CommandOp::Rename(Rename { from: place("new"), to: place("old") });
+        assert_eq!(links(run(&mut s, rename, None)), Some((old, 0)));
     }
 
     #[test]

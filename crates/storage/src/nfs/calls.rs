@@ -13,6 +13,9 @@ const LINK_MAX: u32 = 8_192;
 /// Bytes of one READ or WRITE (rtmax and wtmax of FSINFO); a longer READ is cut, a longer WRITE is refused.
 pub const IO_BYTES_MAX: u32 = 1 << 20;
 
+/// stable_how of a WRITE that is answered when it is on the disks.
+pub const FILE_SYNC: u32 = 2;
+
 /// Arguments; a handle that is none of ours is `None`.
 type Fh = Option<Claimed>;
 
@@ -81,8 +84,15 @@ pub fn parse(procedure: u32, body: &Bytes, wall_ns: u64) -> Result<Option<Call>,
         6 => Call::Read { file: handle(r)?, offset: r.u64()?, count: r.u32()? },
         7 => {
             let (file, offset) = (handle(r)?, r.u64()?);
-            let (_count, _stable) = (r.u32()?, r.u32()?);
+            let (count, stable) = (r.u32()?, r.u32()?);
             let data = r.opaque(IO_BYTES_MAX)?;
+            if stable > FILE_SYNC {
+                return Err(XdrError::Discriminant(stable));
+            }
+            // As knfsd: a count that is not that of the data is garbage, and nothing is written.
+            if count as usize != data.len() {
+                return Err(XdrError::Length(count));
+            }
             Call::Write { file, offset, data: body.slice_ref(data) }
         }
         8 => {
@@ -272,6 +282,17 @@ impl Call {
 mod tests {
     use super::super::handle::Handle;
     use super::*;
+
+    #[test]
+    fn a_write_whose_counts_differ_is_garbage() {
+        let write = |count: u32, stable: u32| {
+            let mut w = XdrWriter::default();
+            w.opaque(&[0; 32]).u64(0).u32(count).u32(stable).opaque(b"abc");
+            parse(7, &w.buf.into(), 0)
+        };
+        assert!(matches!(write(3, 2), Ok(Some(Call::Write { .. }))));
+        assert!(write(2, 2).is_err() && write(4, 2).is_err() && write(3, 3).is_err());
+    }
 
     #[test]
     fn every_cut_of_every_procedure_is_an_error_and_no_panic() {

@@ -4,7 +4,7 @@
 //! table of what this process serves; a program, version or transport that is not in it has port 0 and no address.
 //! Nobody can register here, and no call is passed on: CALLIT would let strangers call programs through this host.
 
-use super::rpc::{self, BadCall};
+use super::rpc;
 use super::xdr::{XdrError, XdrReader, XdrWriter};
 use std::net::IpAddr;
 
@@ -84,8 +84,7 @@ impl Table {
     pub fn answer(&self, record: &[u8], over: Transport) -> Option<Vec<u8>> {
         let call = match rpc::parse_call(record) {
             Ok(call) => call,
-            Err(BadCall::RpcMismatch { xid }) => return Some(rpc::rpc_mismatch(xid)),
-            Err(BadCall::NotRpc) => return None,
+            Err(bad) => return bad.reply(),
         };
         if call.program != PROGRAM_PORTMAP {
             return Some(rpc::not_accepted(call.xid, 1));

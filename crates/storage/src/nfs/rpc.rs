@@ -7,6 +7,11 @@ pub const PROGRAM_MOUNT: u32 = 100_005;
 /// Longest record that is accepted: a WRITE of 1 MiB and its header.
 pub const RECORD_BYTES_MAX: usize = (1 << 20) + 4_096;
 
+/// Supplementary groups in AUTH_SYS (RFC 5531); credentials with more are refused.
+const GROUPS_MAX: u32 = 16;
+const AUTH_NONE: u32 = 0;
+const AUTH_SYS: u32 = 1;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallHeader {
     pub xid: u32,
@@ -25,6 +30,19 @@ pub enum BadCall {
     NotRpc,
     /// Another version of RPC than 2.
     RpcMismatch { xid: u32 },
+    /// Credentials that are neither AUTH_NONE nor AUTH_SYS, or are not what they say they are.
+    BadCredentials { xid: u32 },
+}
+
+impl BadCall {
+    /// What its sender is answered; `None`: nothing.
+    pub fn reply(&self) -> Option<Vec<u8>> {
+        match self {
+            BadCall::NotRpc => None,
+            BadCall::RpcMismatch { xid } => Some(rpc_mismatch(*xid)),
+            BadCall::BadCredentials { xid } => Some(bad_credentials(*xid)),
+        }
+    }
 }
 
 /// Reads the header of a call with AUTH_NONE or AUTH_SYS.
@@ -42,14 +60,24 @@ pub fn parse_call(record: &[u8]) -> Result<CallHeader, BadCall> {
     let flavour = r.u32().map_err(not)?;
     let credentials = r.opaque(400).map_err(not)?;
     let (mut uid, mut gid) = (65_534, 65_534);
-    if flavour == 1 {
-        let mut c = XdrReader::new(credentials);
-        let mut parse = || -> Result<(u32, u32), XdrError> {
-            c.u32()?;
-            c.opaque(255)?;
-            Ok((c.u32()?, c.u32()?))
-        };
-        (uid, gid) = parse().map_err(not)?;
+    match flavour {
+        AUTH_NONE => {}
+        AUTH_SYS => {
+            let mut c = XdrReader::new(credentials);
+            let mut parse = || -> Result<(u32, u32), XdrError> {
+                c.u32()?;
+                c.opaque(255)?;
+                let ids = (c.u32()?, c.u32()?);
+                let groups = c.u32()?;
+                if groups > GROUPS_MAX {
+                    return Err(XdrError::Length(groups));
+                }
+                c.take(4 * groups as usize)?;
+                Ok(ids)
+            };
+            (uid, gid) = parse().map_err(|_| BadCall::BadCredentials { xid })?;
+        }
+        _ => return Err(BadCall::BadCredentials { xid }),
     }
     r.u32().map_err(not)?;
     r.opaque(400).map_err(not)?;
@@ -77,6 +105,13 @@ pub fn not_accepted(xid: u32, stat: u32) -> Vec<u8> {
     if stat == 2 {
         w.u32(3).u32(3);
     }
+    finish(w)
+}
+
+/// MSG_DENIED, AUTH_ERROR, AUTH_BADCRED: as knfsd answers a flavour that it does not have.
+pub fn bad_credentials(xid: u32) -> Vec<u8> {
+    let mut w = reply(xid);
+    w.u32(1).u32(1).u32(1);
     finish(w)
 }
 
@@ -108,6 +143,17 @@ mod tests {
         let call = parse_call(&w.buf).unwrap();
         assert_eq!((call.xid, call.procedure, call.uid, call.gid), (7, 1, 12, 34));
         assert_eq!(&w.buf[call.body_at..], 99u32.to_be_bytes());
+        for flavour in [2u32, 3, 6, 390_003] {
+            let mut other = w.buf.clone();
+            other[24..28].copy_from_slice(&flavour.to_be_bytes());
+            let bad = parse_call(&other).unwrap_err();
+            assert_eq!(bad, BadCall::BadCredentials { xid: 7 });
+            // Record mark, xid, REPLY, MSG_DENIED, AUTH_ERROR, AUTH_BADCRED.
+            assert_eq!(bad.reply().unwrap()[4..], [0, 0, 0, 7, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1]);
+        }
+        let mut groups = w.buf.clone();
+        groups[48..52].copy_from_slice(&17u32.to_be_bytes());
+        assert_eq!(parse_call(&groups), Err(BadCall::BadCredentials { xid: 7 }));
         for cut in 0..call.body_at {
             assert_eq!(parse_call(&w.buf[..cut]), Err(BadCall::NotRpc));
         }

@@ -655,6 +655,8 @@ impl Owner {
             }
             Input::LookAt { eid } => self.look_at(eid),
             Input::Repair { gone } => self.repair_all(&gone),
+            // Its last name is gone: no write is acknowledged from here on.
+            Input::Changed(attr) if attr.nlink == 0 => self.gone(),
             Input::Changed(attr) => {
                 self.attr = Attr { size: self.attr.size, ctime_ns: attr.ctime_ns.max(self.attr.ctime_ns), ..attr }
             }

@@ -276,3 +276,18 @@ fn an_old_id_much_later_is_a_new_write() {
     assert!(f.ends(write(0, 1, 1)).is_some());
     assert_eq!((read(&mut f), sets(&mut f, 50)), (1, 50), "a new call was taken for a retry");
 }
+
+#[test]
+fn no_write_is_acknowledged_after_the_file_is_removed() {
+    let mut f = File::new();
+    assert!(f.ends(write(0, 1, 1)).is_some());
+    f.loses_writes_of = f.owner.configurations().next().map(|c| c.eid);
+    let (open, ended) = f.begin(write(0, 1, 2));
+    assert!(ended.is_empty());
+    let at = Place { dir: f.metad.datastores()[0].root, name: "disk".into() };
+    let removed = apply(&mut f.metad, CommandOp::Remove(Remove { at, folder: false }));
+    let attr = removed.inode.expect("the file that was removed").attr;
+    assert_eq!(f.input(Input::Changed(attr)), [(open, Outcome::Stale)]);
+    let (_, ended) = f.begin(write(0, 1, 3));
+    assert!(matches!(ended[..], [(_, Outcome::NotOwner)]), "the gateway asks metad, which says that it is gone");
+}
