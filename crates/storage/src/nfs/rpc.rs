@@ -152,7 +152,7 @@ mod tests {
             assert_eq!(bad.reply().unwrap()[4..], [0, 0, 0, 7, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1]);
         }
         let mut groups = w.buf.clone();
-        groups[48..52].copy_from_slice(&17u32.to_be_bytes());
+        groups[52..56].copy_from_slice(&17u32.to_be_bytes());
         assert_eq!(parse_call(&groups), Err(BadCall::BadCredentials { xid: 7 }));
         for cut in 0..call.body_at {
             assert_eq!(parse_call(&w.buf[..cut]), Err(BadCall::NotRpc));
