@@ -15,7 +15,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use trivet_storage::messages::{Datastore, Inode, LookupAsk, MetaAnswer, MetaAsk};
 use trivet_storage::nfs::names::printable;
-use trivet_storage::nfs::rpc::{self, BadCall, CallHeader, PROGRAM_MOUNT};
+use trivet_storage::nfs::rpc::{self, CallHeader, PROGRAM_MOUNT};
 use trivet_storage::nfs::status;
 use trivet_storage::nfs::xdr::XdrReader;
 
