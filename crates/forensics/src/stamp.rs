@@ -194,7 +194,7 @@ fn named(c: &mut Cursor<'_>) -> Option<Stamp> {
         year = Some(c.taken(4));
         c.eat(b" ");
     }
-    if c.eat_text("@ ") {}
+    c.eat_text("@ ");
     clock(c, year, month, day)
 }
 
@@ -207,7 +207,7 @@ fn between(c: &mut Cursor<'_>) -> Option<()> {
     while c.eat(b" \t") {
         any = true;
     }
-    if c.eat_text("@ ") {}
+    c.eat_text("@ ");
     any.then_some(())
 }
 

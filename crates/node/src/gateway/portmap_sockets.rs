@@ -19,8 +19,9 @@ const DATAGRAMS_MAX: usize = 64;
 /// Longest reply in a datagram, in bytes: what goes over every network in one packet. A longer one is not sent, and
 /// the client asks over TCP.
 const REPLY_BYTES_MAX: usize = 1_400;
-/// Connections to the portmapper of one address, of all clients and of one; one beyond is closed at once.
+/// Connections to the portmapper of one address, of all clients; one beyond is closed at once.
 const CONNECTIONS_MAX: usize = 128;
+/// Of them those of one client's address; one beyond is closed at once.
 const CONNECTIONS_OF_ONE_MAX: usize = 16;
 /// A connection on which no whole call came for this long is closed.
 const CALL_LIMIT: Duration = Duration::from_secs(5);

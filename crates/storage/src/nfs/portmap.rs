@@ -97,10 +97,16 @@ impl Table {
         let known = match (call.version, call.procedure) {
             (_, 0) => Ok(()),
             (VERSION_PORTMAP, 3) => self.get_port(&mut arguments, &mut w),
-            (VERSION_PORTMAP, 4) => Ok(self.dump_ports(&mut w)),
+            (VERSION_PORTMAP, 4) => {
+                self.dump_ports(&mut w);
+                Ok(())
+            }
             // GETADDR, and GETVERSADDR of version 4: here both name exactly the version that is asked for.
             (3 | VERSION_RPCBIND_4, 3) | (VERSION_RPCBIND_4, 9) => self.get_address(&mut arguments, over, &mut w),
-            (3 | VERSION_RPCBIND_4, 4) => Ok(self.dump_addresses(&mut w)),
+            (3 | VERSION_RPCBIND_4, 4) => {
+                self.dump_addresses(&mut w);
+                Ok(())
+            }
             _ => return Some(rpc::not_accepted(call.xid, 3)),
         };
         Some(match known {
