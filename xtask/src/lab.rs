@@ -66,7 +66,7 @@ const TESTS: &[Test] = &[
     Test { name: "names", lane: Lane::Guests, script: "names.py", commands: NFS, modules: &[] },
     Test { name: "portmap", lane: Lane::Guests, script: "portmap.py", commands: PORTMAP, modules: &[] },
     Test { name: "history", lane: Lane::Guests, script: "history.py", commands: NFS, modules: &[] },
-    Test { name: "node-gone", lane: Lane::Alone, script: "node_gone.py", commands: &["python3"], modules: &[] },
+    Test { name: "node-gone", lane: Lane::Long, script: "node_gone.py", commands: &["python3"], modules: &[] },
     Test { name: "rebuild", lane: Lane::Alone, script: "rebuild.py", commands: &["python3"], modules: &[] },
     Test { name: "vm-disk", lane: Lane::Guests, script: "vm_disk.py", commands: NFS, modules: &[] },
     Test { name: "frozen-control", lane: Lane::Guests, script: "frozen_control.py", commands: NFS, modules: &[] },

@@ -30,7 +30,7 @@ const PORT: u16 = 4882;
     after_help = "Example:\n  trivet invite --node 2      # prints the line to run on that host, and waits ten minutes"
 )]
 pub struct InviteArgs {
-    /// Number of the new host's node, as in [nodes]
+    /// Number of the new host's node, a key of the section nodes
     #[arg(long)]
     node: u32,
     /// This node's configuration

@@ -25,7 +25,7 @@ pub struct Args {
 enum Command {
     /// Print the SHA-256 thumbprint of a vCenter's or host's certificate; compare it with the one on its own screen
     Thumbprint {
-        /// HOST[:PORT]
+        /// HOST or HOST:PORT
         host: String,
     },
     /// Log in and read once with the settings of a node.toml; say what is seen and what the user may do

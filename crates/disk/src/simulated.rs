@@ -183,7 +183,7 @@ impl DiskFile for SimulatedFile {
         let f = &mut w.inodes[self.inode];
         let gone: Vec<u64> = f.sectors.range(bytes.div_ceil(SECTOR)..).map(|(s, _)| *s).collect();
         gone.into_iter().for_each(|s| f.set(s, None));
-        if bytes % SECTOR != 0 && bytes < f.length {
+        if !bytes.is_multiple_of(SECTOR) && bytes < f.length {
             let zeros = vec![0; (SECTOR - bytes % SECTOR) as usize];
             f.write(&zeros, bytes);
         }

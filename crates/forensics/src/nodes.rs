@@ -378,10 +378,9 @@ const TWICE_MIN: usize = 3;
 
 impl Segments {
     fn add(&mut self, entries: Vec<Entry>, facts: &mut Facts) {
-        let mut rest = entries.into_iter().peekable();
         let mut newest = LogMillis::MIN;
         let mut counts: BTreeMap<(u32, LogMillis), Vec<(Fact, usize)>> = BTreeMap::new();
-        while let Some(e) = rest.next() {
+        for e in entries {
             if newest != LogMillis::MIN && e.at < newest - STRETCH_MS {
                 counts.clear();
                 newest = e.at;

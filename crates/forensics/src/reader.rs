@@ -44,8 +44,9 @@ const BOOT_MS: i64 = 60_000;
 const MONTHS_BACK: i64 = 6;
 /// Lines of one log that state the same cause, beyond which they say nothing new.
 const STATED_MAX: usize = 200;
-/// Events of machines around the ensemble that are kept, and characters of each; the rest is counted.
+/// Events of machines around the ensemble that are kept; the rest is counted.
 const SITE_MAX: usize = 200_000;
+/// Characters of one such event; the rest of the line is not kept.
 const SITE_TEXT_MAX: usize = 300;
 /// Lines that people wrote that are kept.
 const REMARKS_MAX: usize = 10_000;

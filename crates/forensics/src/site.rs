@@ -225,10 +225,10 @@ pub fn chain<'a>(outage: &Outage, events: &'a [SiteEvent]) -> Vec<&'a SiteEvent>
         let follows = match e.kind {
             // The device of an NFS datastore has another name than the datastore: the host must have lost only one.
             Kind::ApdStart | Kind::ApdTimeout => {
-                let here: Vec<_> = lost.iter().filter(|l| of_host(*l)).collect();
+                let here: Vec<_> = lost.iter().filter(|l| of_host(l)).collect();
                 here.iter().any(|l| l.object == e.object) || here.len() == 1
             }
-            Kind::Heartbeat => lost.iter().any(|l| of_host(&l)),
+            Kind::Heartbeat => lost.iter().any(of_host),
             _ => false,
         };
         if follows {

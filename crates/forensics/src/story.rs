@@ -408,9 +408,7 @@ fn what(story: &Story, o: &Outage, facts: &Facts) -> What {
         Fact::Left { .. } => (e.at - o.seen).abs() <= TOGETHER_MS,
         _ => false,
     };
-    if stood_still(o, facts) || stall_over(story, o) {
-        What::Frozen
-    } else if woke_up(o, facts) {
+    if stood_still(o, facts) || stall_over(story, o) || woke_up(o, facts) {
         What::Frozen
     } else if near.any(missed) {
         What::Cut

@@ -293,17 +293,14 @@ fn a_clock_that_is_set_back_by_90_seconds_or_an_hour() {
     for step in [90.0, 3_600.0] {
         // After the first outage the clock of 3 goes back.
         let mut files = two_outages();
-        let moved = |text: &str| -> String {
-            let zero = time::parse(b"2026-11-22T07:00:00,000").unwrap().0;
-            let line = |l: &str| match time::parse(l.as_bytes()) {
-                Some((at, n)) if at - zero > 260_000 => {
-                    format!("{}{}\n", time::long(at - (step * 1e3) as i64).replace('.', ","), &l[n..])
-                }
-                _ => format!("{l}\n"),
-            };
-            text.lines().map(line).collect()
+        let zero = time::parse(b"2026-11-22T07:00:00,000").unwrap().0;
+        let line = |l: &str| match time::parse(l.as_bytes()) {
+            Some((at, n)) if at - zero > 260_000 => {
+                format!("{}{}\n", time::long(at - (step * 1e3) as i64).replace('.', ","), &l[n..])
+            }
+            _ => format!("{l}\n"),
         };
-        files[2].1 = moved(&files[2].1);
+        files[2].1 = files[2].1.lines().map(line).collect();
         let a = tell(&files);
         let all = outages(&a);
         assert_eq!(all.len(), 2, "{step}: {all:?}");

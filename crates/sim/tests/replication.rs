@@ -153,10 +153,11 @@ fn ids_of_writes_in_flight_told_to_a_joiner_are_found() {
     assert!(found(Bug::TellIdsInFlight).is_some());
 }
 
+/// Since witnesses (R36) took the place of the comparison of committed positions, such a promotion no longer makes a
+/// healthy source look as if it lost data. What it still loses is the ids of finished writes.
 #[test]
-fn a_promotion_that_makes_the_source_look_as_if_it_lost_data_is_found() {
-    let found = (1..=100).find(|seed| !run(filled(*seed, 3, Some(Bug::PromoteWithoutRecord))).violations.is_empty());
-    assert!(found.is_some());
+fn a_promotion_without_the_ids_of_finished_writes_is_found() {
+    assert!(found(Bug::PromoteWithoutRecord).is_some());
 }
 
 #[test]

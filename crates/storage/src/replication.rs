@@ -59,7 +59,7 @@ pub enum Bug {
     DropIds,
     /// A joiner is told the ids of writes in flight, too (rule R42).
     TellIdsInFlight,
-    /// A joiner is promoted without a record to all members: its committed position is above what the others have.
+    /// A joiner is promoted without the last record of its resync, which has the ids of finished writes.
     PromoteWithoutRecord,
     /// A chunk server that starts again takes writes before anybody has compared what it has (rule R34).
     OpenAfterRestart,

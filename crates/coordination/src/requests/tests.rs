@@ -105,8 +105,8 @@ impl Leader {
     }
     /// The number of the hand-over that the learner was told of last.
     fn holds(&self, link: u64) -> Option<i64> {
-        let told = self.told.iter().filter(|(to, what, _)| *to == link && *what == kind::HOLD);
-        told.last().map(|(.., number)| *number)
+        let mut told = self.told.iter().filter(|(to, what, _)| *to == link && *what == kind::HOLD);
+        told.next_back().map(|(.., number)| *number)
     }
     fn held(&mut self, from: u64) {
         let number = self.holds(from).expect("it was told to hold");

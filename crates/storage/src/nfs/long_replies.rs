@@ -41,7 +41,7 @@ mod tests {
         let mut budget = LongReplies::new(0);
         // One call a millisecond for ten seconds, each answered tenfold.
         let sent: u32 = (0..10_000).filter(|ms| budget.may_answer(*ms, 40, 400)).count() as u32 * 400;
-        assert!(sent <= 11 * LONGER_BYTES_PER_S && sent >= 10 * LONGER_BYTES_PER_S, "{sent} bytes");
+        assert!((10 * LONGER_BYTES_PER_S..=11 * LONGER_BYTES_PER_S).contains(&sent), "{sent} bytes");
         assert!((0..100_000).all(|_| budget.may_answer(10_000, 56, 28)));
         assert!(!budget.may_answer(10_000, 40, usize::MAX));
     }
