@@ -9,6 +9,7 @@ use super::{portmap_system, Inner};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -62,9 +63,10 @@ impl Portmapper {
     }
 }
 
-/// Those of the addresses that are here.
+/// Those of the addresses that are here, and who talks to the system's rpcbind: one at a time, so that no registration
+/// comes after the farewell.
 #[derive(Default)]
-pub(super) struct Portmappers(Mutex<BTreeMap<IpAddr, How>>);
+pub(super) struct Portmappers(Mutex<BTreeMap<IpAddr, How>>, tokio::sync::Mutex<()>);
 
 impl Portmappers {
     /// Notes it; true if it is another one than before.
@@ -108,6 +110,7 @@ impl Drop for AtAddress {
 }
 
 async fn unregister(inner: Arc<Inner>, ip: IpAddr) {
+    let _alone = inner.portmappers.1.lock().await;
     let all = services(inner.settings.nfs_port, true);
     match tokio::time::timeout(FAREWELL_LIMIT, portmap_system::unregister(ip, &all)).await {
         Ok(Ok(())) => {}
@@ -154,6 +157,10 @@ async fn keep(inner: Arc<Inner>, ip: IpAddr) {
     let (mut mount_udp, mut told) = (false, false);
     let mut own = false;
     loop {
+        if inner.leaving.load(Ordering::Relaxed) {
+            // A registration that is renewed after the farewell would outlive this process. The sockets serve on.
+            return std::future::pending().await;
+        }
         if !mount_udp {
             match tokio::net::UdpSocket::bind(SocketAddr::new(ip, nfs_port)).await {
                 Ok(socket) => {
@@ -195,6 +202,10 @@ async fn elsewhere(inner: &Inner, ip: IpAddr, port: u16, mount_udp: bool, e: &st
     match e.kind() {
         std::io::ErrorKind::AddrInUse => {
             let services = services(inner.settings.nfs_port, mount_udp);
+            let _alone = inner.portmappers.1.lock().await;
+            if inner.leaving.load(Ordering::Relaxed) {
+                return How::Nobody("this node is about to stop".into());
+            }
             match portmap_system::register(ip, port, &services).await {
                 Ok(()) => How::System,
                 Err(e) => How::Nobody(format!("port {port} of {ip} is another program's, and {e}")),
