@@ -97,16 +97,6 @@ def flip(path, at):
         f.write(bytes([b[0] ^ 0x40]))
 
 
-UNREADABLE = """for f in /mnt/records.*; do
-  if dd if=$f of=/dev/null bs=4096 count=1; then echo FIRST; else
-    echo LOST $f
-    dd if=/dev/zero of=$f bs=4096 count=1 conv=notrunc,fsync && echo 3 > /proc/sys/vm/drop_caches && dd if=$f of=/dev/null bs=4096 count=1 && echo HEALED
-  fi
-  dd if=$f of=/dev/null bs=65536 skip=1 && echo REST
-  ls -l $f > /dev/null && echo STAT
-done"""
-
-
 def written(path):
     """The size of an extent's file in bytes; 0 for one in reserve, which has no file before its first write."""
     return os.path.getsize(path) if os.path.exists(path) else 0
@@ -165,18 +155,6 @@ def damaged():
                 break
             os.rename(bad + ".kept", bad)  # it was not read
         assert reported, "nobody read the damaged extent"
-        # One block that no copy has any more: it cannot be read, all else can, and writing it whole heals it.
-        for node in nodes:
-            flip("%s/node%d/chunk/extents/extent.%d" % (c.data, node, eid), 100)
-        with fresh:
-            g = Guest(UNREADABLE)
-            g.end(120)
-            said = [l for _, l in g.lines]
-            count = {word: sum(l.startswith(word) for l in said) for word in ("FIRST", "LOST", "REST", "STAT", "HEALED")}
-            assert count["LOST"] == count["HEALED"] == 1 and count["REST"] == count["STAT"] == count["FIRST"] + 1, said
-            fresh.healed()
-            fresh.stop()
-            print("a block that is bad on both copies: it alone cannot be read, and a write heals it: %s" % count)
         data = c.data
         # What the messages say: put the folder away, and the others fill it again.
         for folder in ("chunk", "coordination"):

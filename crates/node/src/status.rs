@@ -223,6 +223,14 @@ pub fn collect(s: &Sources) -> NodeStatus {
     }
 }
 
+/// What `/readyz` answers. A new cluster has no datastore that a gateway could serve; its nodes are ready all the same, or
+/// nothing that waits for them would ever go on to make one.
+fn serves(s: &NodeStatus) -> bool {
+    let coordination = s.coordination.as_ref().is_none_or(|c| c.serving);
+    let follows = s.metad.as_ref().is_some_and(|m| m.trouble.is_empty() && m.entries > 0);
+    s.ready || (coordination && follows && s.datastores.is_empty() && s.unserved.is_empty())
+}
+
 /// Prometheus' text format.
 pub fn metrics(s: &NodeStatus) -> String {
     let mut out = String::new();
@@ -352,7 +360,7 @@ pub fn serve(address: SocketAddr, sources: Arc<Sources>) -> anyhow::Result<()> {
         .route(
             "/readyz",
             get(move || async move {
-                let ready = collect(&d).ready;
+                let ready = serves(&collect(&d));
                 let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
                 (code, if ready { "ready\n" } else { "not ready\n" }).into_response()
             }),
