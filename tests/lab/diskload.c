@@ -1,6 +1,7 @@
 // diskload write DIR SECONDS [FIRST] | verify DIR LAST
 // Writes records of 4 and 64 KiB with content that follows from their number, syncs each, and then says
 // "ACK number". verify reads back every record up to the given number.
+#include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -34,7 +35,7 @@ static double now(void) {
 }
 
 static int fail(const char *what, uint64_t n) {
-    printf("FAIL %s record %llu\n", what, (unsigned long long)n);
+    printf("FAIL %s record %llu: %s\n", what, (unsigned long long)n, strerror(errno));
     fflush(stdout);
     return 1;
 }
