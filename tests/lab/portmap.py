@@ -238,7 +238,7 @@ def without():
     print("without port 111: the explicit ports, and why")
 
 
-own()
-beside_rpcbind()
-over_ipv6()
-without()
+if __name__ == "__main__":
+    own()
+    beside_rpcbind()
+    without()
