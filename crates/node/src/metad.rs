@@ -4,6 +4,7 @@
 //! orders the candidates. `/metad/log/<number>` is one batch each. Every metad replays the log into its
 //! state; the LEADER answers, after it has replayed everything.
 
+mod durable_file;
 mod fence;
 mod follow;
 mod lead;

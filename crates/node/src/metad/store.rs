@@ -1,6 +1,7 @@
 //! metad's database: the state as of some entry, written once a second. It need not be the newest:
 //! the log holds what comes after, and is trimmed only below what a majority has here.
 
+use super::durable_file::DurableFile;
 use super::{log_path, Shared, APPLIED, LOG};
 use anyhow::Context;
 use redb::{Database, ReadableTable, TableDefinition};
@@ -22,7 +23,8 @@ const LOG_KEPT: u64 = 100;
 pub(super) fn open(dir: &Path) -> anyhow::Result<(Database, MemoryKv)> {
     trivet_disk::make_dir(dir)?;
     let path = dir.join("state.redb");
-    let database = Database::create(&path).with_context(|| {
+    let opened = DurableFile::open(&path).and_then(|file| Database::builder().create_with_backend(file));
+    let database = opened.with_context(|| {
         format!(
             "{} cannot be opened; if it is damaged, move {} away and start again: the other metads have the same",
             path.display(),
