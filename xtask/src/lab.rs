@@ -128,6 +128,13 @@ const TESTS: &[Test] = &[
         modules: &["pyVmomi"],
     },
     Test { name: "sessions", lane: Lane::Alone, script: "sessions.py", commands: &["python3"], modules: &["kazoo"] },
+    Test {
+        name: "console",
+        lane: Lane::Alone,
+        script: "console.py",
+        commands: &["python3", "promtool", "tar"],
+        modules: &[],
+    },
     Test { name: "liars", lane: Lane::Guests, script: "liars.py", commands: &["python3"], modules: &["kazoo"] },
     Test {
         name: "strangers",

@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
         Command::Delete { name } => runtime.block_on(admin::delete_datastore(&config, name, limit)),
         Command::List => {
-            let (nodes, _) = fetch_all(&consoles(&config));
+            let (nodes, _) = fetch_all(&config.key()?, &consoles(&config));
             let newest = nodes.iter().max_by_key(|n| n.metad.as_ref().map_or(0, |m| m.entries));
             for name in newest.ok_or_else(|| anyhow::anyhow!("no node answers"))?.datastores.iter() {
                 println!("{name}");

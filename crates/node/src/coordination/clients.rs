@@ -223,7 +223,7 @@ async fn read(
                     }
                 }
                 Step::Word(word) => {
-                    let machine = machine::look(&shared.borrow(), &word);
+                    let machine = machine::look_with_folders(shared, &word).await;
                     feed_client(shared, conn, ClientInput::Word(Box::new((word, machine))));
                     // The answer goes out, then the connection ends.
                     return std::future::pending().await;

@@ -89,9 +89,13 @@ pub(super) async fn serve_addresses(inner: Arc<Inner>) {
             kept_at = Instant::now();
             inner.keep_clients(&mut clients_kept);
         }
+        inner.addresses.lock().expect("nobody panics with it").retain(|a, _| mine.iter().any(|(m, _)| m == a));
         for (address, version) in mine {
             let Ok(ip) = address.parse::<IpAddr>() else { continue };
             let result = keep(&inner, &mut interfaces, &mut held, (address.clone(), version), ip).await;
+            let listening = held.iter().any(|((a, _), h)| *a == address && h.serving.is_some());
+            let error = result.as_ref().err().map(|e| format!("{e:#}")).unwrap_or_default();
+            inner.addresses.lock().expect("nobody panics with it").insert(address.clone(), (listening, error));
             let tell = failure_told.is_none_or(|at: Instant| at.elapsed() > RENEW);
             if let (Err(e), true) = (result, tell) {
                 failure_told = Some(Instant::now());
