@@ -64,6 +64,13 @@ const TESTS: &[Test] = &[
     Test { name: "wrong-input", lane: Lane::Guests, script: "wrong_input.py", commands: WRONG, modules: &["kazoo"] },
     Test { name: "power-loss", lane: Lane::Alone, script: "power_loss.py", commands: POWER, modules: &[] },
     Test { name: "names", lane: Lane::Guests, script: "names.py", commands: NFS, modules: &[] },
+    Test {
+        name: "strangers-nfs",
+        lane: Lane::Guests,
+        script: "strangers_nfs.py",
+        commands: &["python3"],
+        modules: &[],
+    },
     Test { name: "portmap", lane: Lane::Guests, script: "portmap.py", commands: PORTMAP, modules: &[] },
     Test { name: "portmap-ipv6", lane: Lane::Long, script: "portmap_ipv6.py", commands: PORTMAP, modules: &[] },
     Test { name: "history", lane: Lane::Guests, script: "history.py", commands: NFS, modules: &[] },

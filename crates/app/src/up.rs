@@ -1,9 +1,11 @@
 //! `trivet up`: a whole cluster on this machine, each node a process of its own.
 
 mod folder;
+mod restart;
 
 use crate::status::consoles;
 use anyhow::{bail, Context};
+use restart::Restart;
 use std::fs::{self, OpenOptions};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -11,7 +13,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use trivet_node::admin;
-use trivet_node::config::NodeConfig;
+use trivet_node::config::{NodeConfig, Ports};
 use trivet_node::gateway::portmap::Portmapper;
 use trivet_node::status::{fetch_all, NodeStatus};
 
@@ -31,11 +33,11 @@ pub struct Args {
     #[arg(long, default_value = "127.0.0.70")]
     base_address: Ipv4Addr,
     /// Added to every port, where something else uses them
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=i64::from(Ports::OFFSET_MAX)))]
     port_offset: u16,
     /// Start a node again so many seconds after it died, or `never`
-    #[arg(long, default_value = "3")]
-    restart: String,
+    #[arg(long, default_value = "3", value_parser = restart::parse)]
+    restart: Restart,
     /// Run this command when the cluster is ready, then stop everything and return its status
     #[arg(long, value_name = "CMD")]
     exec: Option<String>,
@@ -53,10 +55,7 @@ pub struct Args {
 static STOP: AtomicBool = AtomicBool::new(false);
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let restart = match args.restart.as_str() {
-        "never" => None,
-        s => Some(Duration::from_secs_f64(s.parse().context("--restart: seconds or `never`")?)),
-    };
+    let restart = args.restart.0;
     if ![1, 3, 5].contains(&args.nodes) {
         bail!("--nodes: 1, 3 or 5");
     }
@@ -66,6 +65,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let plan = folder.plan(args)?;
     let configs = &plan.configs;
     check_ports(&configs[0])?;
+    configs[0].coordination_addresses()?;
     folder.write(&plan)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.spawn(async {
@@ -289,7 +289,8 @@ fn wait_ready(
                         2.min(config.nodes.len() as u32),
                         Vec::new(),
                         false,
-                        Duration::from_secs(5),
+                        // metad may lose its first LEADER on a machine that is slow to start.
+                        READY_LIMIT.saturating_sub(begun.elapsed()),
                     ));
                     if let Err(e) = created {
                         if !e.to_string().contains("already") {

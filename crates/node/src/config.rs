@@ -34,6 +34,9 @@ impl std::str::FromStr for Role {
 
 pub const ALL_ROLES: [Role; 4] = [Role::Coordination, Role::Metad, Role::Chunk, Role::Gateway];
 
+/// The console's port, the highest of a node's.
+const CONSOLE_PORT: u16 = 8088;
+
 /// Ports of every node; `offset` moves all of them but the portmapper's, which goes.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
@@ -62,13 +65,18 @@ impl Default for Ports {
 }
 
 impl Ports {
+    /// The largest offset that keeps the highest port, the console's, below 65,536; `up` refuses a larger one.
+    pub const OFFSET_MAX: u16 = u16::MAX - CONSOLE_PORT;
+
+    /// # Panics
+    /// `offset` is larger than [`Ports::OFFSET_MAX`], in a build with overflow checks.
     pub fn with_offset(offset: u16) -> Self {
         Ports {
             client: 2181 + offset,
             quorum: 2888 + offset,
             election: 3888 + offset,
             nfs: 2049 + offset,
-            console: 8088 + offset,
+            console: CONSOLE_PORT + offset,
             control: 4880 + offset,
             data: 4881 + offset,
             // Clients ask port 111 and no other.

@@ -37,6 +37,9 @@ impl Folder {
     /// # Errors
     /// Where a cluster runs in it.
     pub fn claim(path: &Path) -> anyhow::Result<Folder> {
+        if path.exists() && !path.is_dir() {
+            bail!("{} is a file; --data is a folder, which is made when it is not there", path.display());
+        }
         trivet_disk::make_dir(path).with_context(|| format!("cannot make {}", path.display()))?;
         let data = fs::canonicalize(path)?;
         let lock_path = data.join(LOCK);
