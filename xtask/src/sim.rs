@@ -64,6 +64,9 @@ pub struct Args {
     /// Run each seed twice and compare
     #[arg(long)]
     twice: bool,
+    /// Print the hash of each seed's run, over events and effects: a change that keeps behaviour keeps it
+    #[arg(long)]
+    hashes: bool,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
@@ -263,6 +266,7 @@ fn each_seed<T: Default + Send>(
 ) -> (T, Vec<(u64, Vec<String>)>) {
     let next = AtomicU64::new(args.from);
     let total = Mutex::new((T::default(), Vec::new()));
+    let hashes = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..args.jobs {
             scope.spawn(|| loop {
@@ -274,6 +278,7 @@ fn each_seed<T: Default + Send>(
                 if args.twice && run(seed).0 != hash {
                     violations.push("the second run differs from the first".into());
                 }
+                hashes.lock().expect("no thread panics while it holds this").push((seed, hash));
                 let mut total = total.lock().expect("no thread panics while it holds this");
                 add(&mut total.0, &counts);
                 if !violations.is_empty() {
@@ -284,6 +289,11 @@ fn each_seed<T: Default + Send>(
     });
     let (counts, mut failed) = total.into_inner().expect("all threads ended well");
     failed.sort_by_key(|f| f.0);
+    if args.hashes {
+        let mut hashes = hashes.into_inner().expect("all threads ended well");
+        hashes.sort_unstable();
+        hashes.iter().for_each(|(seed, hash)| println!("seed {seed} hash {hash:016x}"));
+    }
     (counts, failed)
 }
 

@@ -1,22 +1,30 @@
-//! The coordination role as a running thing: the core and its links on a thread and runtime of their
+//! The coordination role as a running thing: the core and its ports on a thread and runtime of their
 //! own, its disk on another thread.
+//!
+//! `start` opens everything; `driver` owns the core and routes its effects; `ports` own the connections and hand what
+//! comes in to the `inbox`; `store` and what it uses own the data folder.
 
 mod busy_poll;
-mod clients;
 mod disk_queue;
 mod driver;
-mod election_links;
+mod handle;
+mod inbox;
+mod listen;
 mod load;
 mod loading;
 mod log_file;
 mod log_reader;
 mod machine;
-mod outgoing;
+mod member_lookup;
 mod packed;
-mod quorum_links;
+mod ports;
+mod settings;
+mod start;
 pub mod store;
-mod throttle;
 
-pub use driver::{start, Handle, Settings};
+pub use handle::Handle;
+pub use listen::BindError;
 pub use log_reader::SNAPSHOT_SIZE_FACTOR;
-pub use throttle::Throttle;
+pub use ports::Throttle;
+pub use settings::Settings;
+pub use start::{start, StartError};

@@ -6,6 +6,7 @@
 mod check;
 mod clients;
 mod disk;
+mod event_hash;
 mod faults;
 mod liveness;
 mod members;

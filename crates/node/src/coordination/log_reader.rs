@@ -1,6 +1,6 @@
 //! Reads the log back for a learner that lacks more of it than is in memory, on a thread of its own.
 
-use super::driver::Message;
+use super::inbox::Message;
 use super::store::numbered;
 use std::collections::VecDeque;
 use std::fs::File;

@@ -7,6 +7,7 @@ mod network;
 use super::check::{Checker, Violation};
 use super::clients::{Client, PATIENCE_MS};
 use super::disk::Disk;
+use super::event_hash;
 use super::faults::Mend;
 use super::liveness::Liveness;
 use super::schedule::{Play, Schedule};
@@ -56,7 +57,7 @@ pub struct Options {
 #[derive(Debug, Clone, Default)]
 pub struct Report {
     pub violations: Vec<Violation>,
-    /// A hash over every event: the same seed gives the same.
+    /// A hash over every event, and every effect with its content: the same seed gives the same.
     pub hash: u64,
     pub events: u64,
     pub elections: u64,
@@ -568,6 +569,7 @@ impl World {
     }
 
     fn carry_out(&mut self, node: usize, effect: Effect) {
+        self.report.hash = self.report.hash.rotate_left(5) ^ event_hash::of(node, &effect);
         let life = self.nodes[node].life;
         match effect {
             Effect::Vote { to, notification } => {

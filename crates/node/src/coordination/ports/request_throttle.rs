@@ -2,7 +2,7 @@
 //! is asked for (`request_throttle_max_requests`).
 //= zookeeper 3.9 RequestThrottler
 
-use super::driver::Shared;
+use super::client::ClientPort;
 use std::time::{Duration, Instant};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,11 +16,10 @@ pub struct Throttle {
 }
 
 /// Waits for a request's turn. True if it comes too late then: it was read at `read_at`.
-pub(super) async fn wait_for_turn(throttle: Throttle, shared: &Shared, read_at: Instant) -> bool {
-    let turn = shared.borrow().turn.clone();
-    while shared.borrow().open_of_all() >= throttle.requests_max {
-        shared.borrow_mut().throttle_waits += 1;
-        let _ = tokio::time::timeout(throttle.stall, turn.notified()).await;
+pub(super) async fn wait_for_turn(throttle: Throttle, port: &ClientPort, read_at: Instant) -> bool {
+    while port.inbox.open_of_all() >= throttle.requests_max {
+        port.count(|r| &mut r.throttle_waits);
+        let _ = tokio::time::timeout(throttle.stall, port.turn.notified()).await;
     }
     throttle.late_after.is_some_and(|limit| read_at.elapsed() > limit)
 }

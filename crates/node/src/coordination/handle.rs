@@ -1,0 +1,56 @@
+//! What the rest of the node sees of the running role, from any thread.
+
+use super::inbox::Message;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use trivet_coordination::{Counters, Input, Summary};
+
+/// Whoever asks for metrics is answered within this, or not.
+const METRICS_LIMIT: Duration = Duration::from_secs(1);
+
+/// The newest state of the role, renewed ten times a second.
+pub(super) type Status = Arc<Mutex<(Summary, Counters)>>;
+
+/// The running role.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) status: Status,
+    pub(super) inbox: mpsc::Sender<Message>,
+}
+
+impl Handle {
+    pub fn summary(&self) -> Summary {
+        self.status.lock().expect("nobody panics with it").0.clone()
+    }
+    pub fn counters(&self) -> Counters {
+        self.status.lock().expect("nobody panics with it").1
+    }
+    /// In Prometheus' text format, under the names that Apache's provider uses. Nothing when the role does not answer.
+    pub async fn metrics(&self) -> String {
+        let (answer, monitored) = oneshot::channel();
+        if self.inbox.try_send(Message::Monitored(answer)).is_err() {
+            return String::new();
+        }
+        let monitored = tokio::time::timeout(METRICS_LIMIT, monitored).await.ok().and_then(Result::ok);
+        let mut out = String::new();
+        monitored.iter().flatten().for_each(|f| f.prometheus(&mut out));
+        out
+    }
+    /// Before a planned stop: asks the role to let another server lead, if it does, and waits until the leader has a
+    /// quorum without this one, or the limit is over. On a thread that may block.
+    pub fn step_down(&self, limit: Duration) {
+        let serves = self.summary().serving;
+        if !serves || self.inbox.try_send(Message::Input(Input::StepDown)).is_err() {
+            return;
+        }
+        let end = std::time::Instant::now() + limit;
+        while !self.summary().may_stop && std::time::Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    /// Ends the role's thread; what was acknowledged is on disk anyway.
+    pub fn stop(&self) {
+        let _ = self.inbox.try_send(Message::Stop);
+    }
+}

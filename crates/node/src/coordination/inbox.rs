@@ -1,0 +1,71 @@
+//! How the ports hand inputs to the core, and what they may ask of it. The ports know this seam and never the driver.
+//!
+//! A port's task that feeds an input runs the core at once: no queue lies between a request and the core, and the effects
+//! of the input have been handed to the ports when `feed` returns. An effect must therefore never feed the core while it
+//! is carried out; a port that has an answer at once uses `feed_later`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Weak;
+use tokio::sync::oneshot;
+use trivet_coordination::monitor::Figure;
+use trivet_coordination::{ConnId, Input, LinkId, OpenRequests};
+use trivet_formats::ServerId;
+
+/// Quorum and election address of each member.
+pub(super) type Members = BTreeMap<ServerId, (SocketAddr, SocketAddr)>;
+
+/// What comes from other threads, through one bounded channel.
+pub(super) enum Message {
+    Input(Input),
+    /// Addresses of the members of a new list.
+    Members(Members),
+    /// Somebody wants the figures that `mntr` has.
+    Monitored(oneshot::Sender<Vec<Figure>>),
+    Stop,
+}
+
+/// The core, as the ports see it.
+pub(super) trait Core {
+    fn feed(&self, input: Input);
+    fn open_requests(&self, conn: ConnId) -> OpenRequests;
+    /// Requests of all clients together that are not answered yet.
+    fn open_of_all(&self) -> usize;
+    fn awaits_snapshot(&self, link: LinkId) -> bool;
+}
+
+/// A port's way to the core. After the role's end it leads nowhere.
+#[derive(Clone)]
+pub(super) struct Inbox(Weak<dyn Core>);
+
+impl Inbox {
+    pub(super) fn new(core: Weak<dyn Core>) -> Inbox {
+        Inbox(core)
+    }
+
+    /// Gives the core one input; its effects are carried out before this returns.
+    pub(super) fn feed(&self, input: Input) {
+        if let Some(core) = self.0.upgrade() {
+            core.feed(input);
+        }
+    }
+
+    /// The same from within an effect, while the core is in use.
+    pub(super) fn feed_later(&self, input: Input) {
+        let inbox = self.clone();
+        tokio::task::spawn_local(async move { inbox.feed(input) });
+    }
+
+    pub(super) fn open_requests(&self, conn: ConnId) -> OpenRequests {
+        let nothing = OpenRequests { requests: 0, bytes: 0, of_all_too_many: false };
+        self.0.upgrade().map_or(nothing, |core| core.open_requests(conn))
+    }
+
+    pub(super) fn open_of_all(&self) -> usize {
+        self.0.upgrade().map_or(0, |core| core.open_of_all())
+    }
+
+    pub(super) fn awaits_snapshot(&self, link: LinkId) -> bool {
+        self.0.upgrade().is_some_and(|core| core.awaits_snapshot(link))
+    }
+}

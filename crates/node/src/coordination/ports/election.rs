@@ -1,0 +1,232 @@
+//! The election port: it owns one connection to each peer, made by the server with the larger id (a smaller one dials to
+//! be dialled back), kept for good, mended at once.
+//!
+//! Trivet servers probe each other ten times a second and drop a connection from which nothing comes back, so that a
+//! vote never waits for the kernel's retransmission timer. A peer that does not answer the first probes is an Apache
+//! server and is left in peace.
+//!
+//! Trivet servers also send each other datagrams to the election port's number (`coordination/links.rs` says what for).
+//! One that arrives from a peer without a connection is the sign that its network path is whole again: it is dialled at
+//! once, and a dial that hangs is begun anew.
+
+use super::election_connection::{keep_dialling, read_initial, serve};
+use super::election_peer::Peer;
+use crate::coordination::inbox::{Inbox, Members};
+use crate::coordination::listen::both_families;
+use crate::coordination::settings::Settings;
+use bytes::Bytes;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use trivet_coordination::Input;
+use trivet_formats::election::LinkProbe;
+use trivet_formats::ServerId;
+
+/// A dial that hangs while datagrams arrive is begun anew, but not more often than this.
+const REDIAL_PAUSE: Duration = Duration::from_millis(250);
+/// A caller says who it is within this time, or its connection is closed.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+/// Servers that are no members (yet) and have a connection; a further one is refused.
+const NON_MEMBERS_MAX: usize = 16;
+/// The place of a server that is no member is kept this long without a connection.
+const NON_MEMBER_LIFE: Duration = Duration::from_secs(10);
+
+/// The election port of one server of an ensemble.
+pub(crate) struct ElectionPort {
+    inbox: Inbox,
+    me: ServerId,
+    own: SocketAddr,
+    /// Servers that are no members may connect, to join by a reconfig.
+    admits_non_members: bool,
+    peers: RefCell<BTreeMap<ServerId, Rc<Peer>>>,
+    /// None where the port's number is taken for datagrams: links are then judged by silence alone.
+    datagrams: Option<UdpSocket>,
+}
+
+impl ElectionPort {
+    /// Begins to dial the members and to accept connections. A server that is alone has no such port.
+    pub(crate) fn start(inbox: Inbox, settings: &Settings, listener: std::net::TcpListener) -> Rc<ElectionPort> {
+        let me = settings.config.id;
+        let own = settings.peers[&me].1;
+        let port = Rc::new(ElectionPort {
+            inbox,
+            me,
+            own,
+            admits_non_members: settings.config.reconfig,
+            peers: RefCell::default(),
+            datagrams: open_datagrams(own),
+        });
+        port.update(&settings.peers);
+        if port.datagrams.is_some() {
+            tokio::task::spawn_local(port.clone().read_datagrams());
+        }
+        let listener = TcpListener::from_std(listener).expect("a non-blocking listener on this runtime");
+        tokio::task::spawn_local(port.clone().accept(listener));
+        port
+    }
+
+    /// The members are these: a new one is dialled, a connection to one that is not among them ends.
+    pub(crate) fn update(&self, members: &Members) {
+        let mut peers = self.peers.borrow_mut();
+        peers.retain(|id, peer| {
+            let stays = match members.get(id) {
+                Some((_, election)) => *election == peer.address && !peer.non_member,
+                None => peer.non_member,
+            };
+            if !stays {
+                peer.dismiss();
+            }
+            stays
+        });
+        for (id, (_, election)) in members.iter().filter(|(id, _)| **id != self.me) {
+            peers.entry(*id).or_insert_with(|| {
+                let peer = Peer::new(*id, *election, false);
+                tokio::task::spawn_local(keep_dialling(self.inbox.clone(), peer.clone(), self.me, self.own));
+                peer
+            });
+        }
+    }
+
+    // ---- effects ----
+
+    /// A datagram that cannot be sent is one that got lost.
+    pub(crate) fn send_probe(&self, to: ServerId, bytes: &[u8]) {
+        if let (Some(peer), Some(socket)) = (self.peers.borrow().get(&to), &self.datagrams) {
+            let _ = socket.try_send_to(bytes, as_of(socket, peer.address));
+        }
+    }
+
+    /// The newest vote for a peer; it takes the place of one that was not sent yet.
+    pub(crate) fn send(&self, to: ServerId, bytes: Bytes) {
+        if let Some(peer) = self.peers.borrow().get(&to) {
+            *peer.pending.borrow_mut() = Some(bytes);
+            peer.wake.notify_one();
+        }
+    }
+
+    // ---- what comes in ----
+
+    async fn accept(self: Rc<Self>, listener: TcpListener) {
+        loop {
+            let Ok((stream, from)) = listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            tokio::task::spawn_local(self.clone().accepted(stream, from));
+        }
+    }
+
+    async fn accepted(self: Rc<Self>, stream: TcpStream, from: SocketAddr) {
+        let me = self.me;
+        let _ = stream.set_nodelay(true);
+        let mut stream = stream;
+        let hello = tokio::time::timeout(HANDSHAKE_LIMIT, read_initial(&mut stream)).await;
+        let Ok(Ok((id, address))) = hello else { return };
+        let mut known = self.peers.borrow().get(&id).cloned();
+        if known.is_none() && id != me && self.admits_non_members {
+            known = self.admit_non_member(id, &address, from);
+        }
+        let Some(peer) = known else {
+            let reason = if id == me { "it has this server's own id" } else { "it is no member of this ensemble" };
+            return self.refuse(id, from.to_string(), reason.into());
+        };
+        let from = from.ip().to_canonical();
+        if peer.is_elsewhere(from) {
+            let there = peer.from.get().expect("compared");
+            let reason = format!("server {} is alive at {there}: two have one id", id.0);
+            return self.refuse(id, from.to_string(), reason);
+        }
+        if id < me {
+            // The larger id dials: this connection was only the wish for one.
+            drop(stream);
+            peer.generation.set(peer.generation.get() + 1);
+            peer.connected.set(false);
+            peer.wake.notify_one();
+            peer.dial_now.notify_one();
+        } else {
+            serve(&self.inbox, &peer, stream).await;
+        }
+    }
+
+    fn refuse(&self, id: ServerId, from: String, reason: String) {
+        self.inbox.feed(Input::Refused { who: format!("{id:?} at {from}"), reason });
+    }
+
+    /// A caller that is in no list, where members may join at run time: it gets a place for a while.
+    fn admit_non_member(self: &Rc<Self>, id: ServerId, address: &str, from: SocketAddr) -> Option<Rc<Peer>> {
+        let mut address: SocketAddr = address.split('|').next()?.parse().ok()?;
+        if address.ip().is_unspecified() {
+            address.set_ip(from.ip());
+        }
+        let mut peers = self.peers.borrow_mut();
+        if peers.values().filter(|p| p.non_member).count() >= NON_MEMBERS_MAX {
+            return None;
+        }
+        let peer = Peer::new(id, address, true);
+        peers.insert(id, peer.clone());
+        tokio::task::spawn_local(keep_dialling(self.inbox.clone(), peer.clone(), self.me, self.own));
+        let (port, kept) = (self.clone(), peer.clone());
+        tokio::task::spawn_local(async move {
+            while !kept.gone.get() {
+                tokio::time::sleep(NON_MEMBER_LIFE).await;
+                if !kept.connected.get() {
+                    kept.dismiss();
+                    port.peers.borrow_mut().retain(|_, p| !Rc::ptr_eq(p, &kept));
+                }
+            }
+        });
+        Some(peer)
+    }
+
+    async fn read_datagrams(self: Rc<Self>) {
+        let Some(socket) = &self.datagrams else { return };
+        let mut buffer = [0u8; LinkProbe::BYTES_MAX + 1];
+        loop {
+            let Ok((n, from)) = socket.recv_from(&mut buffer).await else {
+                // An ICMP answer to an earlier datagram, say.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                continue;
+            };
+            let Some(probe) = LinkProbe::decode(&buffer[..n]) else { continue };
+            let peers = self.peers.borrow();
+            let peer = peers.get(&probe.from).filter(|p| p.address.ip() == from.ip().to_canonical()).cloned();
+            drop(peers);
+            let Some(peer) = peer else { continue };
+            let now = Instant::now();
+            peer.datagram_at.set(Some(now));
+            let recently = peer.redialled_at.get().is_some_and(|at| now < at + REDIAL_PAUSE);
+            if !peer.connected.get() && !recently {
+                peer.redialled_at.set(Some(now));
+                peer.dial_now.notify_one();
+            }
+            self.inbox.feed(Input::Probe(probe));
+        }
+    }
+}
+
+fn open_datagrams(own: SocketAddr) -> Option<UdpSocket> {
+    let both = both_families(own).map(std::net::UdpSocket::bind);
+    let bound = both.and_then(Result::ok).map_or_else(|| std::net::UdpSocket::bind(own), Ok);
+    let socket = bound.and_then(|s| {
+        s.set_nonblocking(true)?;
+        UdpSocket::from_std(s)
+    });
+    match socket {
+        Ok(s) => Some(s),
+        Err(e) => {
+            tracing::warn!(address = %own, error = %e, "no datagrams between servers: the loss of links is not measured");
+            None
+        }
+    }
+}
+
+/// An address as this socket takes it: one that is there for both families knows those of IPv4 as a part of IPv6's.
+fn as_of(socket: &UdpSocket, to: SocketAddr) -> SocketAddr {
+    match (to.ip(), socket.local_addr()) {
+        (IpAddr::V4(ip), Ok(own)) if own.is_ipv6() => SocketAddr::new(ip.to_ipv6_mapped().into(), to.port()),
+        _ => to,
+    }
+}

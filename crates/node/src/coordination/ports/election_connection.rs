@@ -1,0 +1,187 @@
+//! One connection of the election port: dialled or accepted, probed, dropped when nothing comes back.
+
+use super::election_peer::Peer;
+use crate::coordination::inbox::Inbox;
+use bytes::Bytes;
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use trivet_coordination::Input;
+use trivet_formats::election::{
+    InitialMessage, Notification, Probe, MAX_ADDRESS_BYTES, MAX_MESSAGE_BYTES, PROTOCOL_V1, PROTOCOL_V2,
+};
+use trivet_formats::ServerId;
+
+/// A connection to a peer is established within this time, or dialled again after a pause.
+const DIAL_LIMIT: Duration = Duration::from_millis(500);
+const DIAL_PAUSE: Duration = Duration::from_millis(150);
+const PROBE_PAUSE: Duration = Duration::from_millis(100);
+/// A peer of ours from which nothing came for this long is dialled anew.
+const SILENCE_LIMIT: Duration = Duration::from_millis(600);
+/// The same while its datagrams arrive: then only this connection hangs.
+const HANGING_LIMIT: Duration = Duration::from_millis(300);
+/// Probes that a peer gets before it is taken for one that does not know them.
+const FIRST_PROBES: u32 = 2;
+/// A peer that answered no probe on its connection for so long is not one of ours.
+const FOREIGN_AFTER: Duration = Duration::from_secs(2);
+const USER_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(super) async fn keep_dialling(inbox: Inbox, peer: Rc<Peer>, me: ServerId, own: SocketAddr) {
+    while !peer.gone.get() {
+        if !peer.connected.get() {
+            let dialled = tokio::select! {
+                dialled = dial(&peer, own) => dialled,
+                // Its datagrams arrive: a SYN that got lost before is not waited for.
+                () = peer.dial_now.notified() => continue,
+            };
+            if let Some(mut stream) = dialled {
+                let hello = InitialMessage { server: me, address: own.to_string() }.encode();
+                let said = stream.write_all(&hello).await.is_ok();
+                if said && me > peer.id && !peer.connected.get() {
+                    serve(&inbox, &peer, stream).await;
+                }
+                // To a larger id the message is a request to be dialled back.
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(DIAL_PAUSE) => {}
+            () = peer.dial_now.notified() => {}
+        }
+    }
+}
+
+async fn dial(peer: &Peer, own: SocketAddr) -> Option<TcpStream> {
+    let socket = if peer.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.ok()?;
+    if !own.ip().is_unspecified() && own.is_ipv4() == peer.address.is_ipv4() {
+        socket.bind(SocketAddr::new(own.ip(), 0)).ok()?;
+    }
+    let stream = tokio::time::timeout(DIAL_LIMIT, socket.connect(peer.address)).await.ok()?.ok()?;
+    stream.set_nodelay(true).ok()?;
+    Some(stream)
+}
+
+pub(super) async fn read_initial(stream: &mut TcpStream) -> std::io::Result<(ServerId, String)> {
+    let first = stream.read_i64().await?;
+    if first >= 0 {
+        // Servers of before 3.5 send their id and nothing else.
+        return Ok((ServerId(first), String::new()));
+    }
+    if first != PROTOCOL_V1 && first != PROTOCOL_V2 {
+        return Err(std::io::Error::other("unknown protocol version"));
+    }
+    let id = stream.read_i64().await?;
+    let length = stream.read_i32().await?;
+    let length = usize::try_from(length).ok().filter(|n| (1..=MAX_ADDRESS_BYTES).contains(n));
+    let mut address = vec![0; length.ok_or(std::io::Error::other("address length out of range"))?];
+    stream.read_exact(&mut address).await?;
+    Ok((ServerId(id), String::from_utf8_lossy(&address).into_owned()))
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve(inbox: &Inbox, peer: &Rc<Peer>, stream: TcpStream) {
+    let generation = peer.generation.get() + 1;
+    peer.generation.set(generation);
+    peer.connected.set(true);
+    peer.from.set(stream.peer_addr().ok().map(|a| a.ip().to_canonical()));
+    peer.heard.set(Instant::now());
+    peer.ours.set(false);
+    peer.wake.notify_one();
+    let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
+    let begun = Instant::now();
+    let (mut reader, mut writer) = stream.into_split();
+    let echoes: Rc<RefCell<Vec<Bytes>>> = Rc::default();
+    inbox.feed(Input::ElectionLinkUp(peer.id));
+    let write = {
+        let (peer, echoes, inbox) = (peer.clone(), echoes.clone(), inbox.clone());
+        async move {
+            let mut probes = 0u32;
+            let mut probe_at = Instant::now();
+            let mut told_foreign = false;
+            loop {
+                if peer.generation.get() != generation {
+                    return;
+                }
+                let mut out = Vec::new();
+                let vote = peer.pending.borrow_mut().take();
+                for payload in echoes.borrow_mut().drain(..).chain(vote) {
+                    out.extend_from_slice(&(payload.len() as i32).to_be_bytes());
+                    out.extend_from_slice(&payload);
+                }
+                let now = Instant::now();
+                if now >= probe_at && (peer.ours.get() || probes < FIRST_PROBES || peer.ask.take()) {
+                    probes += 1;
+                    probe_at = now + PROBE_PAUSE;
+                    let probe = Probe { echo: false, stamp_ms: 0 }.encode();
+                    out.extend_from_slice(&(probe.len() as i32).to_be_bytes());
+                    out.extend_from_slice(&probe);
+                }
+                if probes >= FIRST_PROBES && !peer.ours.get() && !told_foreign && begun.elapsed() > FOREIGN_AFTER {
+                    told_foreign = true;
+                    if !peer.datagrams_arrive() {
+                        inbox.feed(Input::PeerIsOurs(peer.id, false));
+                    }
+                }
+                let limit = if peer.datagrams_arrive() { HANGING_LIMIT } else { SILENCE_LIMIT };
+                if peer.ours.get() && peer.heard.get().elapsed() > limit {
+                    return;
+                }
+                if !out.is_empty() {
+                    match tokio::time::timeout(SILENCE_LIMIT, writer.write_all(&out)).await {
+                        Ok(Ok(())) => {}
+                        _ => return,
+                    }
+                }
+                tokio::select! {
+                    () = peer.wake.notified() => {}
+                    () = tokio::time::sleep(PROBE_PAUSE) => {}
+                }
+            }
+        }
+    };
+    let read = {
+        let (peer, inbox) = (peer.clone(), inbox.clone());
+        async move {
+            loop {
+                let Ok(length) = reader.read_i32().await else { return };
+                let Some(n) = usize::try_from(length).ok().filter(|n| (1..=MAX_MESSAGE_BYTES).contains(n)) else {
+                    return;
+                };
+                let mut payload = Vec::with_capacity(n.min(4096));
+                match (&mut reader).take(n as u64).read_to_end(&mut payload).await {
+                    Ok(got) if got == n => {}
+                    _ => return,
+                }
+                if peer.generation.get() != generation {
+                    return;
+                }
+                peer.heard.set(Instant::now());
+                if let Some(probe) = Probe::decode(&payload) {
+                    if !peer.ours.replace(true) {
+                        inbox.feed(Input::PeerIsOurs(peer.id, true));
+                    }
+                    inbox.feed(Input::Spoke(peer.id));
+                    if !probe.echo {
+                        echoes.borrow_mut().push(Probe { echo: true, ..probe }.encode().into());
+                        peer.wake.notify_one();
+                    }
+                } else if let Ok(notification) = Notification::decode(&payload) {
+                    inbox.feed(Input::Vote { from: peer.id, notification });
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = write => {}
+        () = read => {}
+    }
+    if peer.generation.get() == generation {
+        peer.connected.set(false);
+        // One that the other side closes as soon as it stands is not begun anew without a pause.
+        if begun.elapsed() > DIAL_PAUSE {
+            peer.dial_now.notify_one();
+        }
+    }
+}

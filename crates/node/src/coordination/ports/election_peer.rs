@@ -1,0 +1,89 @@
+//! A peer of the election port: what waits for it, and which of its connections counts.
+
+use bytes::Bytes;
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use trivet_coordination::membership;
+use trivet_formats::ServerId;
+
+/// One peer, and what is known of its connection.
+pub(super) struct Peer {
+    pub(super) id: ServerId,
+    pub(super) address: SocketAddr,
+    /// The newest vote that was not sent yet; a newer one replaces it.
+    pub(super) pending: RefCell<Option<Bytes>>,
+    pub(super) wake: Notify,
+    /// Raised when a connection begins; an older one ends by it.
+    pub(super) generation: Cell<u64>,
+    pub(super) connected: Cell<bool>,
+    /// Of the connection that stands, or the last one: where it comes from, and when something came.
+    pub(super) from: Cell<Option<IpAddr>>,
+    pub(super) heard: Cell<Instant>,
+    /// A second server with its id was here: is this one still alive?
+    pub(super) ask: Cell<bool>,
+    pub(super) dial_now: Notify,
+    /// Of the connection that stands: what sits at the other end may have been replaced since the last.
+    pub(super) ours: Cell<bool>,
+    pub(super) datagram_at: Cell<Option<Instant>>,
+    pub(super) redialled_at: Cell<Option<Instant>>,
+    /// In no list of members; to join by a reconfig it has to be answered.
+    pub(super) non_member: bool,
+    /// Not a member any more, or at another address.
+    pub(super) gone: Cell<bool>,
+}
+
+impl Peer {
+    pub(super) fn new(id: ServerId, address: SocketAddr, non_member: bool) -> Rc<Self> {
+        Rc::new(Peer {
+            id,
+            address,
+            pending: RefCell::default(),
+            wake: Notify::new(),
+            generation: Cell::new(0),
+            connected: Cell::new(false),
+            from: Cell::new(None),
+            heard: Cell::new(Instant::now()),
+            ask: Cell::new(false),
+            dial_now: Notify::new(),
+            ours: Cell::new(false),
+            datagram_at: Cell::new(None),
+            redialled_at: Cell::new(None),
+            non_member,
+            gone: Cell::new(false),
+        })
+    }
+
+    /// Ends its connection and the dialling.
+    pub(super) fn dismiss(&self) {
+        self.gone.set(true);
+        self.generation.set(self.generation.get() + 1);
+        self.connected.set(false);
+        self.wake.notify_one();
+        self.dial_now.notify_one();
+    }
+
+    /// Whether a connection from there is another server's, while this one's stands. A server of ours has to have
+    /// been heard; Apache's say nothing for days, and the connection that stands is theirs if it leads to where
+    /// they belong. In doubt it is asked for a sign, so that a dead one makes room.
+    pub(super) fn is_elsewhere(&self, from: IpAddr) -> bool {
+        let configured = Some(self.address.ip());
+        if !self.connected.get() || !membership::newer_is_another(configured, self.from.get(), Some(from)) {
+            return false;
+        }
+        self.ask.set(true);
+        self.wake.notify_one();
+        let heard = self.heard.get().elapsed() < Duration::from_millis(membership::ALIVE_MS);
+        if self.ours.get() {
+            heard
+        } else {
+            self.from.get() == configured
+        }
+    }
+
+    pub(super) fn datagrams_arrive(&self) -> bool {
+        self.datagram_at.get().is_some_and(|at| at.elapsed() < Duration::from_millis(150))
+    }
+}

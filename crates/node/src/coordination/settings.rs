@@ -1,0 +1,51 @@
+//! What the role is told at its start: addresses, folders and limits of one server.
+
+use super::inbox::Members;
+use super::log_reader;
+use super::ports::Throttle;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use trivet_coordination::Config;
+
+/// Addresses and folders of one server.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub config: Config,
+    pub data_dir: PathBuf,
+    /// Where transactions are logged; `data_dir` unless a disk of their own is wanted.
+    pub log_dir: PathBuf,
+    pub client_addresses: Vec<SocketAddr>,
+    /// Quorum and election address of each member, this one included. Empty for a standalone server.
+    pub peers: Members,
+    /// Connections from one address at most; 0 for no limit.
+    pub max_client_connections: usize,
+    /// Connections in all at most; 0 for no limit.
+    pub max_connections: usize,
+    /// Longest request (`jute.maxbuffer`), in bytes.
+    pub request_bytes_max: usize,
+    /// Requests longer than the first, in bytes, may not be longer together than the second while they come in.
+    pub long_requests: Option<(usize, usize)>,
+    /// Requests of all clients together that may be open before others wait.
+    pub throttle: Option<Throttle>,
+    /// The zoo.cfg that this server was started from, to write new members to.
+    pub file: Option<PathBuf>,
+    /// Snapshots that are kept, and how often older ones are removed beside the times when one is written.
+    pub snapshots_kept: usize,
+    pub purge_pause: Option<Duration>,
+    /// A learner gets what it lacks from the log files, where that is less than so many times a snapshot; not above 0:
+    /// never.
+    pub snapshot_size_factor: f64,
+    /// Connections that may wait to be accepted; -1 for the default.
+    pub backlog: i32,
+}
+
+impl Settings {
+    pub(super) fn log_files(&self) -> log_reader::Files {
+        log_reader::Files {
+            dir: self.data_dir.join("version-2"),
+            log_dir: self.log_dir.join("version-2"),
+            snapshot_size_factor: self.snapshot_size_factor,
+        }
+    }
+}
