@@ -98,3 +98,6 @@ fn purge_now_and_then(settings: &Settings) -> Result<(), StartError> {
     std::thread::Builder::new().name("purge".into()).spawn(work).map_err(StartError::Thread)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
