@@ -139,6 +139,13 @@ const TESTS: &[Test] = &[
     },
     Test { name: "pipelines", lane: Lane::Guests, script: "pipelines.py", commands: &["python3"], modules: &["kazoo"] },
     Test { name: "sessions", lane: Lane::Alone, script: "sessions.py", commands: &["python3"], modules: &["kazoo"] },
+    Test {
+        name: "console",
+        lane: Lane::Alone,
+        script: "console.py",
+        commands: &["python3", "promtool", "tar"],
+        modules: &[],
+    },
     Test { name: "liars", lane: Lane::Guests, script: "liars.py", commands: &["python3"], modules: &["kazoo"] },
     Test {
         name: "strangers",

@@ -135,7 +135,7 @@ fn serve(config: &Path, defines: &[String]) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended: anyhow::Result<()> = runtime.block_on(async {
         if let Some(at) = cfg.metrics {
-            trivet_node::status::serve_metrics(at, handle.clone())?;
+            trivet_node::console::serve_metrics(at, handle.clone())?;
             tracing::info!(address = %at, "metrics for Prometheus");
         }
         let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;

@@ -66,7 +66,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let limit = Duration::from_secs(10);
     let runtime = tokio::runtime::Runtime::new()?;
     let nodes = || -> anyhow::Result<Vec<NodeStatus>> {
-        let (nodes, _) = fetch_all(&consoles(&config));
+        let (nodes, _) = fetch_all(&config.key()?, &consoles(&config));
         anyhow::ensure!(!nodes.is_empty(), "no node answers");
         Ok(nodes)
     };

@@ -1,11 +1,15 @@
 //! `trivet`: one binary, one file a subcommand.
 
+mod alerts;
+mod bundle;
 mod check;
 mod check_config;
+mod console;
 mod coordination;
 mod datastore;
 mod init;
 mod join;
+mod language;
 mod logging;
 mod serve;
 mod shell;
@@ -13,6 +17,7 @@ mod status;
 mod timeline;
 mod up;
 mod vcenter;
+mod watch;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -44,8 +49,25 @@ enum Command {
     Check(check::Args),
     /// Judge a node.toml without touching anything
     CheckConfig(check_config::Args),
-    /// Show nodes, leaders, datastore addresses and files with their copies
+    /// Show the cluster's health and why, nodes, leaders, datastore addresses and files with their copies
+    ///
+    /// The exit status is 0 if it is OK, 1 if it is degraded, 2 if it is unavailable.
     Status(status::Args),
+    /// Show the alerts of all nodes
+    Alerts(alerts::AlertsArgs),
+    /// List, show and export incidents
+    #[command(subcommand)]
+    Incident(alerts::IncidentCommand),
+    /// Mute alerts for a while, or put a node into maintenance
+    #[command(subcommand)]
+    Silence(alerts::SilenceCommand),
+    /// Accounts and tokens of the console
+    #[command(subcommand)]
+    Account(alerts::AccountCommand),
+    /// Watch an Apache ZooKeeper ensemble and exports of NFS servers, with nothing installed on them
+    Watch(watch::Args),
+    /// Collect logs, events, status and incident reports into one archive
+    Bundle(bundle::Args),
     /// Create, list and delete datastores
     Datastore(datastore::Args),
     /// Run the coordination role alone, from an Apache ZooKeeper configuration file
@@ -87,6 +109,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Up(args) => up::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Alerts(args) => alerts::alerts(&args),
+        Command::Incident(command) => alerts::incident(&command),
+        Command::Silence(command) => alerts::silence(&command),
+        Command::Account(command) => alerts::account(&command),
+        Command::Watch(args) => watch::run(&args),
+        Command::Bundle(args) => bundle::run(&args),
         Command::Datastore(args) => datastore::run(&args),
         Command::Coordination(args) => coordination::run(&args),
         Command::Timeline(args) => timeline::run(&args),

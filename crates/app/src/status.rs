@@ -4,7 +4,14 @@ use anyhow::Context;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use trivet_node::config::NodeConfig;
-use trivet_node::status::{fetch_all, NodeStatus};
+use trivet_node::status::{cluster_view, fetch_all, FileStatus as NodeFile, Known, NodeStatus};
+use trivet_observe::catalogue::by_name;
+use trivet_observe::health::Health;
+use trivet_observe::rules::Rules;
+use trivet_observe::Subject;
+
+/// Files with all their copies that are listed without being asked for.
+const FILES_SHOWN: usize = 20;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -14,6 +21,9 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// List every file
+    #[arg(long)]
+    files: bool,
 }
 
 /// The configuration of some node of the cluster.
@@ -29,21 +39,51 @@ pub fn consoles(config: &NodeConfig) -> Vec<(u32, Vec<SocketAddr>)> {
     config.numbers().into_iter().map(|n| (n, vec![config.address(n, port), config.address(n, port + 1)])).collect()
 }
 
+/// The exit status: 0 OK, 1 degraded, 2 unavailable.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let config = find_config(&args.data)?;
-    let (nodes, silent) = fetch_all(&consoles(&config));
+    let (nodes, silent) = fetch_all(&config.key()?, &consoles(&config));
+    let health = health(&config, &nodes, &silent);
+    let language = crate::language::from_environment();
     if args.json {
-        println!("{}", serde_json::json!({"schema": "trivet.cluster/1", "nodes": nodes, "silent": silent}));
+        let all = serde_json::json!({
+            "schema": "trivet.cluster/1", "health": health, "nodes": nodes, "silent": silent,
+        });
+        println!("{all}");
+    } else if nodes.is_empty() {
+        println!("{}: no node answers; `trivet up` starts a cluster", health.level.text().get(language));
     } else {
-        print!("{}", text(&nodes, &silent));
+        println!("{}", health.line(language));
+        for c in &health.checks {
+            println!("  {:<8} {:<24} {}", c.severity.name(), c.id, c.reason.get(language));
+        }
+        print!("{}", text(&nodes, &silent, args.files));
     }
-    if nodes.is_empty() {
-        anyhow::bail!("no node answers; `trivet up` starts a cluster");
-    }
-    Ok(())
+    std::process::exit(health.level.code().into());
 }
 
-pub fn text(nodes: &[NodeStatus], silent: &[u32]) -> String {
+/// The same judgement as the nodes' own, by one look at what they all say now.
+pub fn health(config: &NodeConfig, nodes: &[NodeStatus], silent: &[u32]) -> Health {
+    let known: Vec<Known> = nodes.iter().map(|s| Known { status: s.clone(), age_ms: 0, clock: None }).collect();
+    let never = silent.iter().map(|n| (*n, u64::MAX / 2)).collect();
+    let mut view = cluster_view(config, 0, &known, &never);
+    if nodes.is_empty() && config.coordination.is_some() {
+        // Nothing of this cluster's own is there to say that nothing is.
+        view.metad = Some(Default::default());
+    }
+    let now = trivet_node::clock::wall_ms();
+    let found = Rules::default().evaluate(now, &view);
+    // The nodes know since when.
+    let since = |id, subject: &Subject| {
+        let checks = nodes.iter().filter_map(|n| n.health.as_ref()).flat_map(|h| &h.checks);
+        let same = checks.filter(|c| by_name(&c.id).is_some_and(|r| r.id == id) && c.subject == *subject);
+        same.map(|c| c.since_ms).min()
+    };
+    Health::of_findings(now, &found, &since)
+}
+
+/// Without `all_files` those only that lack copies, and a few others.
+pub fn text(nodes: &[NodeStatus], silent: &[u32], all_files: bool) -> String {
     let mut out = String::new();
     for n in nodes {
         out += &format!("node {}  pid {:<7} {}", n.node, n.pid, if n.ready { "ready" } else { "not ready" });
@@ -82,7 +122,10 @@ pub fn text(nodes: &[NodeStatus], silent: &[u32]) -> String {
         for a in &n.addresses {
             out += &format!("address {} is served by node {}\n", a.address, a.node);
         }
-        for f in &n.files {
+        let whole = |f: &&NodeFile| f.missing == 0 && f.recovering == 0;
+        let (well, ill): (Vec<_>, Vec<_>) = n.files.iter().partition(whole);
+        let shown = if all_files { well.len() } else { well.len().min(FILES_SHOWN) };
+        for f in ill.iter().chain(&well[..shown]) {
             out += &format!(
                 "file {} of {}: {:.1} MiB, owner node {}, {} extents, copies: {} in sync, {} recovering, {} missing\n",
                 f.file,
@@ -94,6 +137,9 @@ pub fn text(nodes: &[NodeStatus], silent: &[u32]) -> String {
                 f.recovering,
                 f.missing
             );
+        }
+        if shown < well.len() {
+            out += &format!("and {} more files with all their copies; --files lists them\n", well.len() - shown);
         }
     }
     out

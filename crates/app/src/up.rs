@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use trivet_node::admin;
 use trivet_node::config::{NodeConfig, Ports};
+use trivet_node::console::accounts::link_code;
 use trivet_node::gateway::portmap::Portmapper;
 use trivet_node::status::{fetch_all, NodeStatus};
 
@@ -113,7 +114,7 @@ fn attend(
     let console = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), configs[0].ports.console);
     let served = {
         let _guard = runtime.enter();
-        trivet_node::status::serve_all(console, consoles(&configs[0]))
+        trivet_node::console::forward(console, consoles(&configs[0]))
     };
     overview(&configs[0], console, served.is_ok(), begun);
     let mut command = match &args.exec {
@@ -271,7 +272,7 @@ fn wait_ready(
     let begun = Instant::now();
     let mut told = String::new();
     let mut made = false;
-    let consoles = consoles(config);
+    let (consoles, key) = (consoles(config), config.key()?);
     while !STOP.load(Ordering::Relaxed) {
         for node in nodes.iter_mut() {
             node.attend(restart)?;
@@ -279,7 +280,7 @@ fn wait_ready(
                 bail!("{} does not start:\n{}", node.name, node.last_words());
             }
         }
-        let (found, _) = fetch_all(&consoles);
+        let (found, _) = fetch_all(&key, &consoles);
         if let Some(missing) = what_is_missing(config, &found) {
             if missing.contains("datastore") && !made {
                 for name in DATASTORES {
@@ -357,7 +358,8 @@ fn portmapper<'a>(config: &NodeConfig, found: &'a [NodeStatus]) -> Option<&'a Po
 }
 
 fn overview(config: &NodeConfig, console: SocketAddr, console_here: bool, begun: Instant) {
-    let (found, _) = fetch_all(&consoles(config));
+    let key = config.key().unwrap_or_default();
+    let (found, _) = fetch_all(&key, &consoles(config));
     let ensemble: Vec<String> =
         config.coordination_addresses().unwrap_or_default().iter().map(|a| a.to_string()).collect();
     let address = config.datastore_addresses[0];
@@ -373,11 +375,15 @@ fn overview(config: &NodeConfig, console: SocketAddr, console_here: bool, begun:
     }
     if console_here {
         println!("  console     http://{console}");
+        let code = link_code(&key, trivet_node::clock::wall_ms());
+        println!("              http://{console}/login?code={code} signs in, once, within 10 minutes");
     }
     println!("              http://{}", config.address(1, config.ports.console));
     let data = config.data.parent().unwrap_or(&config.data).display().to_string();
     println!("  data, logs  {data}, {data}/node*/node*.log");
-    for line in crate::status::text(&found, &[]).lines().filter(|l| l.starts_with("node") || l.starts_with("address")) {
+    for line in
+        crate::status::text(&found, &[], false).lines().filter(|l| l.starts_with("node") || l.starts_with("address"))
+    {
         println!("  {line}");
     }
     println!("Ctrl-C stops everything; the next `trivet up` goes on with the same data.");

@@ -91,6 +91,8 @@ pub(crate) struct Inner {
     connected_elsewhere: Mutex<HashMap<u32, Vec<NfsClient>>>,
     /// Those of all nodes when this process started.
     connected_before: Vec<NfsClient>,
+    /// Datastore addresses that are this node's: whether it listens on them, and why not. Kept by `addresses`.
+    addresses: Mutex<BTreeMap<String, (bool, String)>>,
     /// How often metad's LEADER said what the membership is.
     memberships: AtomicU64,
     replica: RwLock<State<MemoryKv>>,
@@ -146,6 +148,17 @@ impl Gateway {
     pub async fn look_at_extent(&self, eid: u64) {
         self.inner.look_at_extent(eid).await;
     }
+    /// The datastore addresses of this node, and whether it listens on them.
+    pub fn served(&self) -> Vec<crate::status::ServedAddress> {
+        let addresses = self.inner.addresses.lock().expect("nobody panics with it").clone();
+        let served = |(address, (listening, error))| crate::status::ServedAddress { address, listening, error };
+        addresses.into_iter().map(served).collect()
+    }
+    /// NFS clients that are connected to datastore addresses here.
+    pub fn nfs_clients(&self, count_max: usize) -> Vec<String> {
+        let clients: BTreeSet<String> = self.inner.connected_here().map(|c| c.client).collect();
+        clients.into_iter().take(count_max).collect()
+    }
     pub fn boot(&self) -> u64 {
         self.inner.boot
     }
@@ -196,6 +209,7 @@ impl Inner {
             connected: Mutex::default(),
             connected_elsewhere: Mutex::default(),
             connected_before: clients::load(&settings.data_dir),
+            addresses: Mutex::default(),
             memberships: AtomicU64::new(0),
             replica: RwLock::new(State::new(MemoryKv::default())),
             portmappers: Default::default(),

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod chunk;
 pub mod clock;
 pub mod config;
+pub mod console;
 mod console_listener;
 pub mod coordination;
 pub mod events;

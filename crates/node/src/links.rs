@@ -51,34 +51,22 @@ impl LinkStatus {
             self.since()
         )
     }
-    /// A row of the console's table.
-    pub fn row(&self) -> String {
-        format!(
-            "<tr{}><td>{} &rarr; {}</td><td>{}</td><td>{} %</td><td>{} ms</td><td>{}</td><td>{}</td></tr>",
-            if self.bad { " class=bad" } else { "" },
-            self.from,
-            self.to,
-            if self.bad { "bad" } else { "good" },
-            self.loss_percent,
-            self.silence_ms,
-            self.round_trip(),
-            self.since()
-        )
-    }
 }
 
 /// The links toward a node, in Prometheus' text format.
 pub fn metrics(node: u32, links: &[LinkStatus]) -> String {
     let mut out = String::new();
-    let mut family = |name: &str, help: &str, value: &dyn Fn(&LinkStatus) -> u64| {
+    let mut family = |name: &str, help: &str, value: &dyn Fn(&LinkStatus) -> f64| {
         out += &format!("# HELP trivet_link_{name} {help}\n# TYPE trivet_link_{name} gauge\n");
         for l in links.iter().filter(|l| l.to == i64::from(node)) {
             out += &format!("trivet_link_{name}{{from=\"{}\",to=\"{}\"}} {}\n", l.from, l.to, value(l));
         }
     };
-    family("bad", "1 if the link from a peer is bad", &|l| l.bad.into());
-    family("loss_percent", "datagrams lost, of the last 24", &|l| l.loss_percent.into());
-    family("silence_ms", "time since the last datagram", &|l| l.silence_ms);
+    if links.iter().any(|l| l.to == i64::from(node)) {
+        family("bad", "1 if the path from a peer is bad", &|l| f64::from(u8::from(l.bad)));
+        family("loss_ratio", "Share of the latest 24 datagrams that was lost", &|l| f64::from(l.loss_percent) / 100.0);
+        family("silence_seconds", "Time since the last datagram", &|l| l.silence_ms as f64 / 1e3);
+    }
     out
 }
 

@@ -178,10 +178,34 @@ impl Metad {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    /// `(files, extents)` as this metad knows them.
-    pub fn contents(&self) -> (Vec<Inode>, Vec<ExtentConfig>, Vec<Datastore>, Vec<Binding>) {
+    pub fn datastores_and_bindings(&self) -> (Vec<Datastore>, Vec<Binding>) {
         let s = self.shared.state.read().expect("nobody panics with it");
-        (s.files(), s.all_extents(), s.datastores(), s.bindings())
+        (s.datastores(), s.bindings())
+    }
+    /// Files after one, each with its extents, and whether there are more.
+    pub fn files_after(&self, after: u64, count_max: usize) -> (Vec<(Inode, Vec<ExtentConfig>)>, bool) {
+        let s = self.shared.state.read().expect("nobody panics with it");
+        let (files, more) = s.files_after(after, count_max);
+        let with_extents = |i: Inode| {
+            let extents = s.extents(i.attr.fileid);
+            (i, extents)
+        };
+        (files.into_iter().map(with_extents).collect(), more)
+    }
+    /// One file with its extents.
+    pub fn file(&self, file: u64) -> Option<(Inode, Vec<ExtentConfig>)> {
+        let s = self.shared.state.read().expect("nobody panics with it");
+        Some((s.inode(file)?, s.extents(file)))
+    }
+    /// Entries of a folder behind a cookie, and whether these are the last ones; none if it is no folder.
+    pub fn list(
+        &self,
+        dir: u64,
+        after: u64,
+        count_max: usize,
+    ) -> (Vec<trivet_storage::metadata::namespace::Listed>, bool) {
+        let s = self.shared.state.read().expect("nobody panics with it");
+        s.list(dir, after, count_max).unwrap_or((Vec::new(), true))
     }
 }
 

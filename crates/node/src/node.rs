@@ -2,18 +2,22 @@
 
 use crate::chunk::Chunk;
 use crate::config::{NodeConfig, Role};
+use crate::console::accounts::Accounts;
+use crate::console::notify::Notifier;
+use crate::console::App;
 use crate::coordination::{Handle, Settings as CoordinationSettings};
 use crate::events::Events;
 use crate::gateway::Gateway;
 use crate::metad::Metad;
 use crate::rpc::{Handler, Identity, Responder};
-use crate::status::{self, Sources};
+use crate::status::monitor::Monitor;
+use crate::status::{Contents, Sources};
 use anyhow::Context;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use trivet_coordination::config::Member;
 use trivet_coordination::{Config, Event};
@@ -50,7 +54,11 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
         chunk: None,
         gateway: None,
         vcenter: None,
+        contents: Contents::default(),
+        started: std::time::Instant::now(),
     };
+    // The other nodes may ask for a status before there is one; they ask again.
+    let monitor: Arc<OnceLock<Arc<Monitor>>> = Arc::default();
     if has(Role::Coordination) && config.coordination.is_none() {
         let settings = coordination_settings(&config);
         sources.coordination = Some(start_coordination(settings, &events)?);
@@ -73,9 +81,15 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
     if control {
         let metad = sources.metad.clone();
         let vcenter = sources.vcenter.clone();
+        let watching = monitor.clone();
         let handler: Handler = Arc::new(move |k: u8, body: Bytes, r: Responder| match (k, &metad, &vcenter) {
             (kind::METAD, Some(m), _) => m.handle(&body, r),
             (kind::VCENTER, _, Some(v)) => v.handle(&body, r),
+            (crate::status::peers::KIND, ..) => {
+                if let Some(m) = watching.get() {
+                    m.answer(&body, r);
+                }
+            }
             _ => {}
         });
         listen(config.address(config.node, config.ports.control), identity.clone(), handler)?;
@@ -101,6 +115,7 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
     }
     if data {
         let (chunk, gateway) = (sources.chunk.clone(), sources.gateway.clone());
+        let watching = monitor.clone();
         let handler: Handler = Arc::new(move |k: u8, body: Bytes, r: Responder| match k {
             kind::CHUNK => {
                 if let Some(c) = &chunk {
@@ -112,6 +127,11 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
                     g.handle(&body, r);
                 }
             }
+            crate::status::peers::KIND => {
+                if let Some(m) = watching.get() {
+                    m.answer(&body, r);
+                }
+            }
             _ => {}
         });
         listen(config.address(config.node, config.ports.data), identity, handler)?;
@@ -120,7 +140,14 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
     let console_port = if data { config.ports.console } else { config.ports.console + 1 };
     let (coordination, gateway) = (sources.coordination.clone(), sources.gateway.clone());
     let (metad, chunk) = (sources.metad.clone(), sources.chunk.clone());
-    status::serve(config.address(config.node, console_port), Arc::new(sources))?;
+    let sources = Arc::new(sources);
+    tokio::spawn(Contents::keep(sources.clone()));
+    let accounts = Arc::new(Accounts::open(config.key()?, config.data.join("accounts.json"))?);
+    let (watching, messages) = Monitor::start(sources, accounts.clone())?;
+    let _ = monitor.set(watching.clone());
+    let notifier = Notifier::start(watching.clone(), messages);
+    let app = App { monitor: watching, accounts, notifier, local: false };
+    crate::console::serve(config.address(config.node, console_port), app)?;
     tracing::info!(node = config.node, ?roles, "node is running");
     starting.serving(coordination.clone(), metad.clone(), chunk);
     stop.await;

@@ -215,11 +215,11 @@ impl Alerts {
             }
             !goes
         });
-        self.mute(controls);
+        self.mute(now_ms, controls);
     }
 
     /// Silences first, then maintenance, then causes that fire.
-    fn mute(&mut self, controls: &Controls) {
+    fn mute(&mut self, now_ms: i64, controls: &Controls) {
         let firing: Vec<(RuleId, Vec<u32>, String)> =
             self.firing().map(|a| (a.rule, a.nodes.clone(), a.fingerprint.clone())).collect();
         let mut by_rule: BTreeMap<RuleId, Vec<(Vec<u32>, String)>> = BTreeMap::new();
@@ -231,9 +231,9 @@ impl Alerts {
             }
         }
         for a in self.by_key.values_mut() {
-            a.muted = if let Some(s) = controls.silenced(a) {
+            a.muted = if let Some(s) = controls.silenced(now_ms, a.rule, &a.subject) {
                 Some(Muted::Silence(s.id.clone()))
-            } else if let Some(n) = controls.maintained(a) {
+            } else if let Some(n) = controls.maintained(now_ms, a.rule, &a.subject, &a.nodes) {
                 Some(Muted::Maintenance(n))
             } else {
                 let causes = by_rule.iter().filter(|(id, _)| can_cause(**id, a.rule));

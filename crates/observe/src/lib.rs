@@ -8,8 +8,11 @@
 //! Nothing here reads a clock, a file or a socket: the driver hands in the time and the view, and carries out effects.
 
 pub mod alerts;
+pub mod apache;
 pub mod catalogue;
 pub mod cause;
+pub mod export;
+pub mod generated;
 pub mod health;
 pub mod incidents;
 pub mod language;
@@ -24,3 +27,8 @@ pub mod watcher;
 pub use catalogue::{RuleId, Severity};
 pub use language::{Language, Said};
 pub use subject::Subject;
+
+/// `2023-01-29T05:10:11.123`, in UTC.
+pub fn time_text(at_ms: i64) -> String {
+    trivet_forensics::time::long(at_ms)
+}

@@ -1,7 +1,7 @@
 //! What operators say about alerts: silences with an end and a comment, and nodes in maintenance.
 
-use crate::alerts::Alert;
 use crate::catalogue::{rule, Impact, RuleId};
+use crate::subject::Subject;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 pub const SILENCES_MAX: usize = 100;
 /// A silence or a maintenance lasts at most 30 days; a longer one is refused, because it would be forgotten.
 pub const LASTS_MS_MAX: i64 = 30 * 86_400_000;
+/// One that has ended is remembered for an hour, so that a node that has not heard of its end does not bring it back.
+const ENDED_KEPT_MS: i64 = 3_600_000;
 /// Characters of a comment or a name; a longer one is refused.
 pub const COMMENT_CHARS_MAX: usize = 500;
 
@@ -25,10 +27,10 @@ pub struct Matcher {
 }
 
 impl Matcher {
-    pub fn matches(&self, a: &Alert) -> bool {
-        self.rule.is_none_or(|r| r == a.rule)
-            && self.node.is_none_or(|n| a.subject.nodes().contains(&n))
-            && self.subject.as_ref().is_none_or(|s| a.subject.to_string().contains(s.as_str()))
+    pub fn matches(&self, id: RuleId, subject: &Subject) -> bool {
+        self.rule.is_none_or(|r| r == id)
+            && self.node.is_none_or(|n| subject.nodes().contains(&n))
+            && self.subject.as_ref().is_none_or(|s| subject.to_string().contains(s.as_str()))
     }
 }
 
@@ -40,6 +42,9 @@ pub struct Silence {
     pub until_ms: i64,
     pub by: String,
     pub comment: String,
+    /// Of two nodes' versions the one that was changed later counts.
+    #[serde(default)]
+    pub changed_ms: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,6 +54,8 @@ pub struct Maintenance {
     pub until_ms: i64,
     pub by: String,
     pub comment: String,
+    #[serde(default)]
+    pub changed_ms: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,46 +110,81 @@ impl Controls {
     ///
     /// # Errors
     /// It has no comment, no end within 30 days, or there are too many.
-    pub fn silence(&mut self, now_ms: i64, s: Silence) -> Result<(), Refused> {
+    pub fn silence(&mut self, now_ms: i64, mut s: Silence) -> Result<(), Refused> {
         check(now_ms, s.until_ms, &s.comment)?;
         if self.silences.len() >= SILENCES_MAX && !self.silences.contains_key(&s.id) {
             return Err(Refused::TooMany);
         }
+        s.changed_ms = now_ms;
         self.silences.insert(s.id.clone(), s);
         Ok(())
     }
     /// # Errors
-    /// There is no silence with that id.
-    pub fn end_silence(&mut self, id: &str) -> Result<Silence, Refused> {
-        self.silences.remove(id).ok_or_else(|| Refused::Unknown(format!("silence {id}")))
+    /// No silence with that id is in force.
+    pub fn end_silence(&mut self, now_ms: i64, id: &str) -> Result<(), Refused> {
+        let unknown = || Refused::Unknown(format!("silence {id}"));
+        let s = self.silences.get_mut(id).filter(|s| s.until_ms > now_ms).ok_or_else(unknown)?;
+        (s.until_ms, s.changed_ms) = (now_ms, now_ms);
+        Ok(())
     }
     /// # Errors
     /// As of [`Controls::silence`].
-    pub fn maintain(&mut self, now_ms: i64, m: Maintenance) -> Result<(), Refused> {
+    pub fn maintain(&mut self, now_ms: i64, mut m: Maintenance) -> Result<(), Refused> {
         check(now_ms, m.until_ms, &m.comment)?;
+        m.changed_ms = now_ms;
         self.maintenance.insert(m.node, m);
         Ok(())
     }
     /// # Errors
     /// The node is not in maintenance.
-    pub fn end_maintenance(&mut self, node: u32) -> Result<Maintenance, Refused> {
-        self.maintenance.remove(&node).ok_or_else(|| Refused::Unknown(format!("a maintenance of node {node}")))
+    pub fn end_maintenance(&mut self, now_ms: i64, node: u32) -> Result<(), Refused> {
+        let unknown = || Refused::Unknown(format!("a maintenance of node {node}"));
+        let m = self.maintenance.get_mut(&node).filter(|m| m.until_ms > now_ms).ok_or_else(unknown)?;
+        (m.until_ms, m.changed_ms) = (now_ms, now_ms);
+        Ok(())
+    }
+    /// Takes over what another node was told. It works while nobody leads, and the nodes agree once they hear each
+    /// other.
+    pub fn merge(&mut self, now_ms: i64, other: &Controls) {
+        for (id, s) in &other.silences {
+            let newer = self.silences.get(id).is_none_or(|own| own.changed_ms < s.changed_ms);
+            let room = self.silences.len() < SILENCES_MAX || self.silences.contains_key(id);
+            if newer && room && s.until_ms - now_ms <= LASTS_MS_MAX {
+                self.silences.insert(id.clone(), s.clone());
+            }
+        }
+        for (node, m) in &other.maintenance {
+            let newer = self.maintenance.get(node).is_none_or(|own| own.changed_ms < m.changed_ms);
+            let room = self.maintenance.len() < SILENCES_MAX || self.maintenance.contains_key(node);
+            if newer && room && m.until_ms - now_ms <= LASTS_MS_MAX {
+                self.maintenance.insert(*node, m.clone());
+            }
+        }
+        self.expire(now_ms);
+    }
+    /// Silences that are in force.
+    pub fn silences(&self, now_ms: i64) -> impl Iterator<Item = &Silence> {
+        self.silences.values().filter(move |s| s.until_ms > now_ms)
+    }
+    /// Maintenances that are in force.
+    pub fn maintenances(&self, now_ms: i64) -> impl Iterator<Item = &Maintenance> {
+        self.maintenance.values().filter(move |m| m.until_ms > now_ms)
     }
     pub(crate) fn expire(&mut self, now_ms: i64) {
-        self.silences.retain(|_, s| s.until_ms > now_ms);
-        self.maintenance.retain(|_, m| m.until_ms > now_ms);
+        self.silences.retain(|_, s| s.until_ms + ENDED_KEPT_MS > now_ms);
+        self.maintenance.retain(|_, m| m.until_ms + ENDED_KEPT_MS > now_ms);
     }
-    pub(crate) fn silenced(&self, a: &Alert) -> Option<&Silence> {
-        self.silences.values().find(|s| s.matcher.matches(a))
+    pub(crate) fn silenced(&self, now_ms: i64, id: RuleId, subject: &Subject) -> Option<&Silence> {
+        self.silences(now_ms).find(|s| s.matcher.matches(id, subject))
     }
     /// The node whose maintenance explains the alert. What makes the service unavailable is never explained away.
-    pub(crate) fn maintained(&self, a: &Alert) -> Option<u32> {
-        if rule(a.rule).impact == Impact::Unavailable {
+    pub(crate) fn maintained(&self, now_ms: i64, id: RuleId, subject: &Subject, nodes: &[u32]) -> Option<u32> {
+        if rule(id).impact == Impact::Unavailable {
             return None;
         }
-        let about = a.subject.nodes();
-        let in_force = |n: &u32| self.maintenance.contains_key(n);
-        let all = !a.nodes.is_empty() && a.nodes.iter().all(in_force);
-        about.iter().find(|n| in_force(n)).copied().or(if all { a.nodes.first().copied() } else { None })
+        let about = subject.nodes();
+        let in_force = |n: &u32| self.maintenance.get(n).is_some_and(|m| m.until_ms > now_ms);
+        let all = !nodes.is_empty() && nodes.iter().all(in_force);
+        about.iter().find(|n| in_force(n)).copied().or(if all { nodes.first().copied() } else { None })
     }
 }

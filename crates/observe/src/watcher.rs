@@ -20,6 +20,8 @@ pub enum Input<'a> {
     EndSilence(String),
     Maintain(Maintenance),
     EndMaintenance(u32),
+    /// What another node was told of silences, maintenances and acknowledgements.
+    Merge(&'a Controls, &'a [(String, Acknowledgement)]),
     ChangeRule(RuleId, Changed),
 }
 
@@ -99,6 +101,10 @@ impl Watcher {
     pub fn health(&self) -> Health {
         Health::of_alerts(&self.alerts)
     }
+    /// Acknowledgements of firing alerts, for the other nodes.
+    pub fn acknowledged(&self) -> Vec<(String, Acknowledgement)> {
+        self.alerts.firing().filter_map(|a| Some((a.fingerprint.clone(), a.acknowledged.clone()?))).collect()
+    }
     pub fn last_evaluation(&self) -> &Evaluation {
         &self.last
     }
@@ -129,9 +135,19 @@ impl Watcher {
                 Ok(())
             }
             Input::Silence(s) => self.controls.silence(now_ms, s).map_err(Failed::Refused),
-            Input::EndSilence(id) => self.controls.end_silence(&id).map(drop).map_err(Failed::Refused),
+            Input::EndSilence(id) => self.controls.end_silence(now_ms, &id).map_err(Failed::Refused),
             Input::Maintain(m) => self.controls.maintain(now_ms, m).map_err(Failed::Refused),
-            Input::EndMaintenance(node) => self.controls.end_maintenance(node).map(drop).map_err(Failed::Refused),
+            Input::EndMaintenance(node) => self.controls.end_maintenance(now_ms, node).map_err(Failed::Refused),
+            Input::Merge(controls, acknowledged) => {
+                self.controls.merge(now_ms, controls);
+                for (fingerprint, ack) in acknowledged {
+                    let open = |a: &Alert| a.acknowledged.is_none() && a.fired_ms.is_some_and(|at| at <= ack.at_ms);
+                    if self.alerts.get(fingerprint).is_some_and(open) {
+                        self.alerts.acknowledge(fingerprint, ack.clone());
+                    }
+                }
+                Ok(())
+            }
             Input::ChangeRule(id, to) => self.rules.settings.change(id, to).map_err(Failed::OutOfBounds),
         }
     }

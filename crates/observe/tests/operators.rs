@@ -97,6 +97,7 @@ fn a_silence_needs_an_end_and_a_comment_and_ends_by_itself() {
         until_ms: now + ms,
         by: "ann".into(),
         comment: comment.into(),
+        changed_ms: 0,
     };
     let now = r.now;
     assert!(r.order(Input::Silence(silence(now, 60_000, " "))).unwrap_err().contains("comment"));
@@ -115,8 +116,14 @@ fn a_silence_needs_an_end_and_a_comment_and_ends_by_itself() {
 fn maintenance_mutes_what_it_causes_and_never_an_outage() {
     let mut r = Run::new();
     let now = r.now;
-    let m =
-        Maintenance { node: 3, from_ms: now, until_ms: now + 3_600_000, by: "ann".into(), comment: "new disk".into() };
+    let m = Maintenance {
+        node: 3,
+        from_ms: now,
+        until_ms: now + 3_600_000,
+        by: "ann".into(),
+        comment: "new disk".into(),
+        changed_ms: 0,
+    };
     r.order(Input::Maintain(m)).unwrap();
     r.seconds(120, &without(3));
     assert!(r.w.alerts().firing().filter(|a| a.rule != RuleId::Watchdog).count() >= 2);
@@ -177,4 +184,31 @@ fn two_faults_that_have_nothing_to_do_with_each_other_are_two_incidents() {
     let mut r = Run::new();
     r.seconds(60, &v);
     assert_eq!(r.w.incidents().open.len(), 2);
+}
+
+#[test]
+fn what_one_node_was_told_reaches_the_others_and_an_end_does_too() {
+    let (mut a, mut b) = (Run::new(), Run::new());
+    let silence = Silence {
+        id: "a".into(),
+        matcher: Matcher::default(),
+        from_ms: a.now,
+        until_ms: a.now + 3_600_000,
+        by: "ann".into(),
+        comment: "moving racks".into(),
+        changed_ms: 0,
+    };
+    a.order(Input::Silence(silence)).unwrap();
+    let told = a.w.controls().clone();
+    b.order(Input::Merge(&told, &[])).unwrap();
+    assert_eq!(b.w.controls().silences(b.now).count(), 1);
+    b.now += 10_000;
+    b.order(Input::EndSilence("a".into())).unwrap();
+    // The first node does not bring it back, and hears of its end.
+    b.order(Input::Merge(&told, &[])).unwrap();
+    assert_eq!(b.w.controls().silences(b.now).count(), 0);
+    let ended = b.w.controls().clone();
+    a.now = b.now;
+    a.order(Input::Merge(&ended, &[])).unwrap();
+    assert_eq!(a.w.controls().silences(a.now).count(), 0);
 }

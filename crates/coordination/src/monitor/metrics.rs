@@ -55,6 +55,13 @@ enum Value {
     Quantiles(Spread, [u64; 4]),
 }
 
+/// What our own figures mean.
+const HELP: [(&str, &str); 3] = [
+    ("trivet_digests_compared", "Digests of the tree that were compared with the leader's"),
+    ("trivet_commits_early", "Commits that this follower saw before its leader told it"),
+    ("trivet_refused", "Peers and clients that broke the protocol"),
+];
+
 /// As `mntr` calls them, and as Prometheus does; the last one is not among Prometheus' own.
 const QUANTILES: [(&str, &str, f64); 4] =
     [("p50", "0.5", 0.5), ("p95", "0.95", 0.95), ("p99", "0.99", 0.99), ("p999", "0.999", 0.999)];
@@ -96,6 +103,9 @@ impl Figure {
     /// In Prometheus' text format.
     pub fn prometheus(&self, out: &mut String) {
         let name = self.name;
+        // Apache's provider gives the name as help.
+        let help = HELP.iter().find(|(of, _)| *of == name).map_or(name, |(_, text)| text);
+        let _ = writeln!(out, "# HELP {name} {help}");
         let _ = match &self.value {
             Value::Gauge(v) => writeln!(out, "# TYPE {name} gauge\n{name} {v}"),
             Value::Counter(v) => writeln!(out, "# TYPE {name} counter\n{name} {v}"),
@@ -162,7 +172,8 @@ mod tests {
         );
         assert_eq!(
             text,
-            "# TYPE uptime gauge\nuptime 7\n# TYPE snap_count counter\nsnap_count 1\n# TYPE readlatency summary\n\
+            "# HELP uptime uptime\n# TYPE uptime gauge\nuptime 7\n# HELP snap_count snap_count\n# TYPE snap_count counter\n\
+             snap_count 1\n# HELP readlatency readlatency\n# TYPE readlatency summary\n\
              readlatency{quantile=\"0.5\"} 2\nreadlatency{quantile=\"0.95\"} 6\nreadlatency{quantile=\"0.99\"} 6\n\
              readlatency{quantile=\"0.999\"} 6\nreadlatency_count 3\nreadlatency_sum 9\n"
         );

@@ -3,7 +3,43 @@
 use super::settings::Settings;
 use super::store::SharedTimes;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use trivet_coordination::monitor::Machine;
+
+/// The count of open files is this old at most when it is asked for again.
+const OPEN_FILES_MS: u64 = 1_000;
+
+/// Files that this process has open. Counting reads a folder, which takes long with many, and the thread that asks
+/// also carries heartbeats: another one counts, and the last count is given.
+fn open_files() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    static COUNTED_MS: AtomicU64 = AtomicU64::new(0);
+    static BEGUN: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    let count = || std::fs::read_dir("/proc/self/fd").map_or(0, |d| d.count() as u64);
+    let first = BEGUN.get().is_none();
+    let now = BEGUN.get_or_init(std::time::Instant::now).elapsed().as_millis() as u64;
+    if first {
+        LAST.store(count(), Ordering::Relaxed);
+    }
+    let counted = COUNTED_MS.load(Ordering::Relaxed);
+    let due = now.saturating_sub(counted) >= OPEN_FILES_MS;
+    if due && COUNTED_MS.compare_exchange(counted, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        // Without a thread the count stays what it was.
+        let _ =
+            std::thread::Builder::new().name("open-files".into()).spawn(move || LAST.store(count(), Ordering::Relaxed));
+    }
+    LAST.load(Ordering::Relaxed)
+}
+
+/// Adds the sizes of the data folders where the word asks for them; they are read on a thread for that.
+pub(super) async fn with_folders(mut m: Machine, word: &[u8; 4]) -> Machine {
+    if matches!(word, b"dirs" | b"conf") {
+        let (data, log) = (PathBuf::from(&m.data_dir), PathBuf::from(&m.log_dir));
+        let sizes = tokio::task::spawn_blocking(move || (size_of(&data, "snapshot."), size_of(&log, "log.")));
+        (m.data_bytes, m.log_bytes) = sizes.await.unwrap_or_default();
+    }
+    m
+}
 
 /// What the client port turned away, or let wait, since the start.
 #[derive(Debug, Clone, Copy, Default)]
@@ -39,13 +75,13 @@ impl HostInfo {
         }
     }
 
-    /// Looks up what this word needs, and no more: some of it takes reading folders.
+    /// Looks up what this word needs, without reading folders.
     pub(super) fn look(&self, word: &[u8; 4], refusals: Refusals) -> Machine {
         let mut m = Machine::default();
         match word {
             b"envi" => m.environment = environment(),
             b"mntr" => {
-                m.open_files = std::fs::read_dir("/proc/self/fd").map_or(0, |d| d.count() as u64);
+                m.open_files = open_files();
                 m.max_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
                 m.connections_rejected = refusals.connections;
                 m.long_requests_rejected = refusals.long_requests;
@@ -53,7 +89,6 @@ impl HostInfo {
                 m.disk = *self.disk_times.lock().expect("nobody panics with it");
             }
             b"dirs" | b"conf" => {
-                (m.data_bytes, m.log_bytes) = (size_of(&self.data, "snapshot."), size_of(&self.log, "log."));
                 (m.data_dir, m.log_dir) = (self.data.display().to_string(), self.log.display().to_string());
                 m.client_port = self.client_port;
                 m.max_client_connections = self.max_client_connections;

@@ -99,9 +99,13 @@ pub(super) async fn serve_addresses(inner: Arc<Inner>) {
                 inner.unserved.looked(ip, interfaces.could_put(ip, port).await.map_err(|e| e.to_string()));
             }
         }
+        inner.addresses.lock().expect("nobody panics with it").retain(|a, _| mine.iter().any(|(m, _)| m == a));
         for (address, version) in mine {
             let Ok(ip) = address.parse::<IpAddr>() else { continue };
             let result = keep(&inner, &mut interfaces, &mut held, (address.clone(), version), ip).await;
+            let listening = held.iter().any(|((a, _), h)| *a == address && h.serving.is_some());
+            let error = result.as_ref().err().map(|e| format!("{e:#}")).unwrap_or_default();
+            inner.addresses.lock().expect("nobody panics with it").insert(address.clone(), (listening, error));
             match &result {
                 Ok(()) => inner.unserved.served(ip),
                 Err(e) => inner.unserved.failed(ip, e.to_string(), Instant::now()),

@@ -9,14 +9,20 @@ use std::collections::BTreeMap;
 
 /// A node that did not answer for this long does not answer; the rule's hold time begins then.
 const SILENT_MS: u64 = 1_000;
+/// Beyond this nobody knows when it answered last.
+const NEVER_MS: u64 = 1 << 50;
 
 pub(super) fn judge(view: &ClusterView, out: &mut Out<'_>) {
     for (id, node) in &view.nodes {
         if node.silent_ms >= SILENT_MS {
-            let reason = Said::new(
-                format!("node {id} has not answered for {:.0} s", node.silent_ms as f64 / 1e3),
-                format!("节点 {id} 已 {:.0} 秒没有响应", node.silent_ms as f64 / 1e3),
-            );
+            let reason = if node.silent_ms > NEVER_MS {
+                Said::new(format!("node {id} does not answer"), format!("节点 {id} 没有响应"))
+            } else {
+                Said::new(
+                    format!("node {id} has not answered for {:.0} s", node.silent_ms as f64 / 1e3),
+                    format!("节点 {id} 已 {:.0} 秒没有响应", node.silent_ms as f64 / 1e3),
+                )
+            };
             if let Some(f) = out.add(RuleId::NodeDown, Subject::Node(*id), reason) {
                 f.evidence("last event", &node.last_event);
             }

@@ -449,6 +449,26 @@ impl<K: Kv> State<K> {
         self.all::<Inode>(table::INODE).into_iter().filter(|i| i.attr.kind == 1).collect()
     }
 
+    /// Files after one, in the order of their numbers, at most `count_max`; and whether there are more. Files only, so
+    /// that a page can be short of entries and never of files.
+    pub fn files_after(&self, after: u64, count_max: usize) -> (Vec<Inode>, bool) {
+        let (mut found, mut more) = (Vec::new(), false);
+        let Some(from) = after.checked_add(1) else { return (found, more) };
+        self.kv.scan(&[table::INODE], &key(table::INODE, &[from]), &mut |_, v| {
+            if let Ok(inode) = Inode::decode(v) {
+                if inode.attr.kind == 1 {
+                    if found.len() >= count_max {
+                        more = true;
+                        return false;
+                    }
+                    found.push(inode);
+                }
+            }
+            true
+        });
+        (found, more)
+    }
+
     fn all<M: Message + Default>(&self, t: u8) -> Vec<M> {
         let mut out = Vec::new();
         self.kv.scan(&[t], &[t], &mut |_, v| {

@@ -3,6 +3,7 @@
 use super::client::ClientPort;
 use super::client_writer::Outgoing;
 use super::request_throttle::wait_for_turn;
+use crate::coordination::machine;
 use bytes::{Buf, Bytes, BytesMut};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -112,7 +113,8 @@ pub(super) async fn read(port: &ClientPort, conn: ConnId, reader: &mut OwnedRead
                     }
                 }
                 Step::Word(word) => {
-                    port.feed(conn, ClientInput::Word(Box::new((word, port.host_info(&word)))));
+                    let host = machine::with_folders(port.host_info(&word), &word).await;
+                    port.feed(conn, ClientInput::Word(Box::new((word, host))));
                     // The answer goes out, then the connection ends.
                     return std::future::pending().await;
                 }

@@ -1,0 +1,228 @@
+//! `trivet watch`: the same alerts, incidents and messages over an Apache ensemble and over exports of any NFS server,
+//! with nothing installed on them.
+
+mod nfs;
+
+use anyhow::Context;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use trivet_node::console::notify::Notifier;
+use trivet_observe::apache::{self, Answers, Server};
+use trivet_observe::health::Level;
+use trivet_observe::view::{ExportView, Happened, Occurrence};
+use trivet_observe::watcher::{Effect, Input, Saved, Watcher};
+use trivet_observe::RuleId;
+
+/// Between two looks.
+const PERIOD: Duration = Duration::from_secs(1);
+/// A server that does not answer within this does not answer.
+const ASK_LIMIT: Duration = Duration::from_millis(900);
+/// Bytes of an answer to a four-letter word; the rest is not read.
+const ANSWER_BYTES_MAX: u64 = 256 << 10;
+/// Servers and exports of one file; a longer list is refused.
+const WATCHED_MAX: usize = 100;
+/// Messages that wait to be sent; a further one is dropped.
+const MESSAGES_MAX: usize = 100;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// What is watched (docs/alerts.md)
+    #[arg(long)]
+    config: PathBuf,
+    /// Look for this many seconds, then end with the status of `trivet status`: 0 OK, 1 degraded, 2 unavailable
+    #[arg(long, value_name = "SECONDS")]
+    once: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    /// What people call it.
+    #[serde(default)]
+    name: String,
+    /// Where alerts are kept over restarts, and where notifications.toml lies.
+    data: PathBuf,
+    #[serde(default)]
+    server: Vec<ServerConfig>,
+    #[serde(default)]
+    export: Vec<nfs::Export>,
+    #[serde(default = "outstanding")]
+    outstanding_max: u64,
+    #[serde(default)]
+    connections_max: u64,
+}
+
+fn outstanding() -> u64 {
+    1_000
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServerConfig {
+    id: u32,
+    /// Host and port of its clients.
+    address: String,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(&args.config).with_context(|| args.config.display().to_string())?;
+    let config: Config = toml::from_str(&text).with_context(|| args.config.display().to_string())?;
+    if config.server.len() + config.export.len() > WATCHED_MAX {
+        anyhow::bail!("{}: at most {WATCHED_MAX} servers and exports are watched", args.config.display());
+    }
+    if config.server.is_empty() && config.export.is_empty() {
+        anyhow::bail!("{}: name a [[server]] or an [[export]]", args.config.display());
+    }
+    trivet_disk::make_dir(&config.data)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let level = runtime.block_on(watch(&config, args.once.map(Duration::from_secs)))?;
+    std::process::exit(level.code().into());
+}
+
+async fn watch(config: &Config, once: Option<Duration>) -> anyhow::Result<Level> {
+    let language = crate::language::from_environment();
+    let state = config.data.join("state.json");
+    let mut watcher = Watcher::restore(load(&state)?);
+    let (messages, due) = tokio::sync::mpsc::channel(MESSAGES_MAX);
+    // This program alone watches: it sends.
+    let _notifier = Notifier::start_for(config.name.clone(), config.data.join("notifications.toml"), due, || true);
+    let begun = Instant::now();
+    let mut servers: BTreeMap<u32, (Server, Instant)> = config
+        .server
+        .iter()
+        .map(|s| (s.id, (Server { name: s.address.clone(), ..Default::default() }, begun)))
+        .collect();
+    let (mut epoch, mut said) = (None, String::new());
+    loop {
+        let looked = Instant::now();
+        let (answers, exports) = tokio::join!(ask_servers(config), ask_exports(config));
+        for (id, answer) in answers {
+            let Some((server, heard)) = servers.get_mut(&id) else { continue };
+            match answer {
+                Some(a) => {
+                    server.syncs_before = server.last.as_ref().and_then(apache::syncs);
+                    (server.last, server.silent_ms, *heard) = (Some(a), 0, Instant::now());
+                }
+                None => server.silent_ms = (heard.elapsed().as_millis() as u64).max(1),
+            }
+        }
+        let all = servers.iter().map(|(id, (s, _))| (*id, s.clone())).collect();
+        let mut view = apache::view(&all, config.outstanding_max, config.connections_max);
+        if config.server.is_empty() {
+            view.coordination = None;
+        }
+        view.exports = exports;
+        let now = trivet_node::clock::wall_ms();
+        if let Some((node, new)) = view.coordination.as_ref().and_then(|c| Some((c.leader?, c.epoch))) {
+            if epoch.is_some_and(|old| old < new) {
+                let detail = format!("server {node} leads epoch {new}");
+                view.occurrences.push(Occurrence { at_ms: now, what: Happened::Led { node, epoch: new }, detail });
+            }
+            epoch = Some(new);
+        }
+        let mut effects = Vec::new();
+        watcher.handle(now, Input::View(&view, None), &mut effects)?;
+        let changed = !effects.is_empty();
+        for effect in effects {
+            match effect {
+                Effect::Keep(a) if a.rule != RuleId::Watchdog => {
+                    let (time, state) = (trivet_observe::time_text(now), format!("{:?}", a.state).to_lowercase());
+                    println!(
+                        "{time}Z  {state:<8} {:<8} {:<24} {}",
+                        a.severity.name(),
+                        a.name(),
+                        crate::console::shown(a.reason.get(language))
+                    );
+                }
+                Effect::Keep(_) => {}
+                Effect::Send(m) => {
+                    let time = trivet_observe::time_text(now);
+                    println!(
+                        "{time}Z  incident {} {:?}: {}",
+                        m.incident.id,
+                        m.occasion,
+                        crate::console::shown(m.incident.headline.get(language))
+                    );
+                    if messages.try_send(m).is_err() {
+                        eprintln!("trivet watch: a message was dropped: too many wait to be sent");
+                    }
+                }
+            }
+        }
+        let health = watcher.health();
+        let line = health.line(language);
+        let word = health.level.text().get(language).to_string();
+        if word != said {
+            println!("{}Z  {}", trivet_observe::time_text(now), crate::console::shown(&line));
+            said = word;
+        }
+        if changed {
+            trivet_disk::write_atomically(&state, &serde_json::to_vec(&watcher.save())?)?;
+        }
+        if once.is_some_and(|limit| begun.elapsed() >= limit) {
+            return Ok(health.level);
+        }
+        tokio::time::sleep(PERIOD.saturating_sub(looked.elapsed())).await;
+    }
+}
+
+fn load(path: &std::path::Path) -> anyhow::Result<Saved> {
+    match std::fs::read(path) {
+        Ok(text) => {
+            serde_json::from_slice(&text).with_context(|| format!("{}: move it away to begin anew", path.display()))
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Saved::default()),
+        Err(e) => Err(e).with_context(|| path.display().to_string()),
+    }
+}
+
+async fn ask_servers(config: &Config) -> Vec<(u32, Option<Answers>)> {
+    let asked: Vec<_> = config
+        .server
+        .iter()
+        .cloned()
+        .map(|s| {
+            tokio::spawn(async move {
+                let srvr = word(&s.address, "srvr").await?;
+                // Not every server allows it.
+                let mntr = word(&s.address, "mntr").await.unwrap_or_default();
+                Some(Answers { srvr, mntr })
+            })
+        })
+        .collect();
+    let mut out = Vec::new();
+    for (s, task) in config.server.iter().zip(asked) {
+        out.push((s.id, task.await.ok().flatten()));
+    }
+    out
+}
+
+/// The answer to a four-letter word; `None`: there was none in time.
+async fn word(address: &str, word: &str) -> Option<String> {
+    let asked = async {
+        let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
+        stream.write_all(word.as_bytes()).await.ok()?;
+        let mut answer = Vec::new();
+        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await.ok()?;
+        Some(String::from_utf8_lossy(&answer).into_owned())
+    };
+    tokio::time::timeout(ASK_LIMIT, asked).await.ok().flatten().filter(|a| !a.is_empty())
+}
+
+async fn ask_exports(config: &Config) -> Vec<ExportView> {
+    let asked: Vec<_> = config.export.iter().cloned().map(|e| tokio::spawn(nfs::probe(e))).collect();
+    let mut out = Vec::new();
+    for (e, task) in config.export.iter().zip(asked) {
+        let failed = |error: String| ExportView {
+            server: e.server.clone(),
+            path: e.path.clone(),
+            error: Some(error),
+            ..Default::default()
+        };
+        out.push(task.await.unwrap_or_else(|e| failed(e.to_string())));
+    }
+    out
+}

@@ -1,0 +1,143 @@
+//! The console: pages, API, metrics and health of one node, by any of which the whole cluster is seen.
+
+pub mod accounts;
+pub mod api;
+mod gate;
+pub mod history;
+mod layout;
+mod live;
+pub mod notify;
+mod orders;
+mod pages;
+mod svg;
+mod texts;
+
+use crate::console_listener::ConsoleListener;
+use crate::coordination::Handle;
+use crate::status::monitor::Monitor;
+use accounts::{Accounts, Role, User};
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use maud::{html, Markup};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use trivet_observe::language::Text;
+use trivet_observe::Language;
+
+/// A node that does not take a connection within this is not waited for.
+const FORWARD_LIMIT: Duration = Duration::from_millis(500);
+
+/// What the pages of a node rest on.
+pub struct App {
+    pub monitor: Arc<Monitor>,
+    pub accounts: Arc<Accounts>,
+    pub notifier: notify::Notifier,
+    /// The console listens on loopback only: whoever asks is on this machine and may read.
+    pub local: bool,
+}
+
+/// One request: who asks, in which language, for which page.
+pub struct Context {
+    pub language: Language,
+    pub user: Option<User>,
+    pub path: String,
+    pub cluster: String,
+    pub node: u32,
+    cookie: String,
+    form_code: String,
+}
+
+impl Context {
+    pub fn t(&self, text: Text) -> &'static str {
+        text.get(self.language)
+    }
+    pub fn may(&self, role: Role) -> bool {
+        self.user.as_ref().is_some_and(|u| u.role >= role)
+    }
+    /// The hidden field of every form that changes something.
+    pub fn csrf(&self) -> Markup {
+        html! { input type="hidden" name="csrf" value=(self.form_code); }
+    }
+}
+
+/// Serves pages, status, metrics and health of one node.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub fn serve(address: SocketAddr, app: App) -> anyhow::Result<()> {
+    let listener =
+        ConsoleListener::bind(address).map_err(|e| anyhow::anyhow!("console cannot listen on {address}: {e}"))?;
+    let app = Arc::new(App { local: address.ip().is_loopback(), ..app });
+    let routes = api::routes()
+        .merge(pages::routes())
+        .merge(orders::routes())
+        .route("/live", get(live::stream))
+        .route(
+            "/assets/console.css",
+            get(|| async { asset("text/css; charset=utf-8", include_str!("../assets/console.css")) }),
+        )
+        .route(
+            "/assets/console.js",
+            get(|| async { asset("text/javascript; charset=utf-8", include_str!("../assets/console.js")) }),
+        )
+        .layer(axum::middleware::from_fn_with_state(app.clone(), gate::check))
+        .with_state(app);
+    let service = routes.into_make_service_with_connect_info::<Peer>();
+    tokio::spawn(async move { axum::serve(listener, service).await });
+    Ok(())
+}
+
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+impl axum::extract::connect_info::Connected<axum::serve::IncomingStream<'_, ConsoleListener>> for Peer {
+    fn connect_info(stream: axum::serve::IncomingStream<'_, ConsoleListener>) -> Self {
+        Peer(*stream.remote_addr())
+    }
+}
+
+fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, kind)], text)
+}
+
+/// Hands connections on to the console of any node that answers, for a cluster on one machine.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub fn forward(address: SocketAddr, nodes: Vec<(u32, Vec<SocketAddr>)>) -> anyhow::Result<()> {
+    let mut listener =
+        ConsoleListener::bind(address).map_err(|e| anyhow::anyhow!("console cannot listen on {address}: {e}"))?;
+    tokio::spawn(async move {
+        loop {
+            let (mut from, _) = axum::serve::Listener::accept(&mut listener).await;
+            let nodes = nodes.clone();
+            tokio::spawn(async move {
+                // The first address of a node is that of the process with the data.
+                for to in nodes.iter().filter_map(|(_, addresses)| addresses.first()) {
+                    let connected = tokio::time::timeout(FORWARD_LIMIT, tokio::net::TcpStream::connect(to)).await;
+                    if let Ok(Ok(mut to)) = connected {
+                        // Either side may end it.
+                        let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    Ok(())
+}
+
+/// Serves Apache's figures of a server alone, where its provider for Prometheus would.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub fn serve_metrics(address: SocketAddr, handle: Handle) -> anyhow::Result<()> {
+    let listener =
+        ConsoleListener::bind(address).map_err(|e| anyhow::anyhow!("metrics cannot be served on {address}: {e}"))?;
+    let app = axum::Router::new().route("/metrics", get(move || async move { handle.metrics().await }));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! What happened to alerts and incidents, and who changed what: lines of JSON on disk, bounded in bytes and days.
+//!
+//! A thread of its own writes them, so that nothing that watches waits for a disk. A line beyond the queue is counted
+//! and lost; alerting itself does not depend on it.
+
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{mpsc, Arc};
+use trivet_observe::alerts::Alert;
+use trivet_observe::incidents::Incident;
+
+/// A file is set aside at this size, and the one before it goes: at most twice as much lies on the disk.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+/// Lines that are older are not shown any more.
+pub const DAYS: i64 = 30;
+/// Lines that wait for the disk; a further one is lost and counted.
+const WAITING_MAX: usize = 1_000;
+const VERSION: u32 = 1;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Line {
+    Alert { version: u32, at_ms: i64, alert: Box<Alert> },
+    Incident { version: u32, incident: Box<Incident> },
+    Audit { version: u32, at_ms: i64, by: String, what: String, outcome: String },
+}
+
+pub struct History {
+    path: PathBuf,
+    queue: mpsc::SyncSender<String>,
+    lost: Arc<AtomicU64>,
+}
+
+struct Writer {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+}
+
+impl Writer {
+    fn open(path: &Path) -> std::io::Result<Writer> {
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let bytes = file.metadata()?.len();
+        Ok(Writer { path: path.into(), file, bytes })
+    }
+    fn write(&mut self, line: &str) -> std::io::Result<()> {
+        if self.bytes + line.len() as u64 > FILE_BYTES_MAX {
+            std::fs::rename(&self.path, self.path.with_extension("jsonl.1"))?;
+            *self = Writer::open(&self.path.clone())?;
+        }
+        self.bytes += line.len() as u64;
+        self.file.write_all(line.as_bytes())
+    }
+}
+
+impl History {
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn open(folder: &Path) -> std::io::Result<History> {
+        let path = folder.join("history.jsonl");
+        let mut writer = Writer::open(&path)?;
+        let (queue, lines) = mpsc::sync_channel::<String>(WAITING_MAX);
+        std::thread::Builder::new().name("history".into()).spawn(move || {
+            while let Ok(first) = lines.recv() {
+                let mut wrote = Ok(());
+                for line in std::iter::once(first).chain(lines.try_iter()) {
+                    wrote = wrote.and(writer.write(&line));
+                }
+                if let Err(e) = wrote.and_then(|()| Ok(rustix::fs::fdatasync(&writer.file)?)) {
+                    tracing::warn!(path = %writer.path.display(), error = %e, "the history of alerts could not be written");
+                }
+            }
+        })?;
+        Ok(History { path, queue, lost: Arc::default() })
+    }
+
+    fn put(&self, line: &Line) {
+        let Ok(mut text) = serde_json::to_string(line) else { return };
+        text.push('\n');
+        if self.queue.try_send(text).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    pub fn alert(&self, at_ms: i64, alert: &Alert) {
+        self.put(&Line::Alert { version: VERSION, at_ms, alert: Box::new(alert.clone()) });
+    }
+    pub fn incident(&self, incident: &Incident) {
+        self.put(&Line::Incident { version: VERSION, incident: Box::new(incident.clone()) });
+    }
+    pub fn audit(&self, at_ms: i64, by: &str, what: &str, outcome: &str) {
+        let (by, what, outcome) = (by.to_string(), what.to_string(), outcome.to_string());
+        self.put(&Line::Audit { version: VERSION, at_ms, by, what, outcome });
+    }
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// The lines of the last days that `wanted` picks, newest first, at most so many. Reads files: not for a thread
+    /// that others wait for.
+    pub fn read<T>(&self, now_ms: i64, count_max: usize, wanted: impl Fn(Line) -> Option<(i64, T)>) -> Vec<T> {
+        let oldest = now_ms - DAYS * 86_400_000;
+        let mut found = Vec::new();
+        for path in [self.path.clone(), self.path.with_extension("jsonl.1")] {
+            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            for line in text.lines().rev() {
+                if found.len() >= count_max {
+                    return found;
+                }
+                let Ok(line) = serde_json::from_str::<Line>(line) else { continue };
+                found.extend(wanted(line).filter(|(at, _)| *at >= oldest).map(|(_, t)| t));
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_newest_first_and_old_lines_are_not_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let h = History::open(dir.path()).unwrap();
+        let day = 86_400_000;
+        for (at, what) in [(0, "long ago"), (40 * day, "first"), (41 * day, "second")] {
+            h.audit(at, "ann", what, "done");
+        }
+        let read = || {
+            h.read(41 * day, 10, |l| match l {
+                Line::Audit { at_ms, what, .. } => Some((at_ms, what)),
+                _ => None,
+            })
+        };
+        for _ in 0..500 {
+            if read().len() == 2 {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert_eq!(read(), ["second", "first"]);
+    }
+}

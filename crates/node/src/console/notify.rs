@@ -1,0 +1,373 @@
+//! Messages about incidents: webhooks as Alertmanager sends them, e-mail, and the robots of WeCom, DingTalk and Feishu.
+//!
+//! One node sends: that of metad's LEADER, without one the lowest that lives. The others hold a message for a while, so
+//! that it goes out when the sender dies meanwhile: a receiver may get it twice, and gets it. Nothing waits for a
+//! receiver but its own queue.
+
+mod http;
+mod payload;
+mod smtp;
+
+use crate::status::monitor::Monitor;
+use serde::Deserialize;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use trivet_observe::incidents::{Message, Occasion};
+use trivet_observe::{Language, Severity};
+
+/// A node that does not send holds a message for this long.
+const HOLD: Duration = Duration::from_secs(20);
+/// Messages that wait for one target; the oldest goes when there is another one, and is counted as failed.
+const QUEUE_MAX: usize = 50;
+/// Messages that one target gets within [`RATE_TIME`]; further ones wait.
+const RATE_MAX: usize = 20;
+const RATE_TIME: Duration = Duration::from_secs(600);
+/// After a failure the next try comes after this, then after twice as long, and so on up to the second.
+const RETRY_FIRST: Duration = Duration::from_secs(5);
+const RETRY_LAST: Duration = Duration::from_secs(300);
+/// A message that could not be sent for this long is given up: it is news no more.
+const GIVE_UP: Duration = Duration::from_secs(6 * 3_600);
+/// One try.
+const TRY_LIMIT: Duration = Duration::from_secs(10);
+/// The file of targets is looked at this often.
+const RELOAD: Duration = Duration::from_secs(10);
+/// Targets of one file; the rest is left out, and it is said.
+const TARGETS_MAX: usize = 20;
+const FILE_BYTES_MAX: u64 = 64 << 10;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Webhook,
+    Email,
+    Wecom,
+    Dingtalk,
+    Feishu,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    pub name: String,
+    pub kind: Kind,
+    #[serde(default)]
+    pub url: String,
+    #[serde(default)]
+    pub language: Language,
+    /// Incidents below it are not told.
+    #[serde(default = "warning")]
+    pub severity: Severity,
+    /// Of the robots of DingTalk and Feishu that want signed messages.
+    #[serde(default)]
+    pub secret: String,
+    /// Of e-mail: `host:port` of a server that takes mail without TLS, such as a local relay.
+    #[serde(default)]
+    pub server: String,
+    #[serde(default)]
+    pub from: String,
+    #[serde(default)]
+    pub to: Vec<String>,
+    /// Where people find the console, for links.
+    #[serde(default)]
+    pub console: String,
+    /// Minutes between two messages that say only that alerting lives; 0: none.
+    #[serde(default)]
+    pub watchdog_minutes: u64,
+}
+
+fn warning() -> Severity {
+    Severity::Warning
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    target: Vec<Target>,
+}
+
+/// What is sent: about an incident, or that alerting lives.
+#[derive(Debug, Clone)]
+pub enum News {
+    Incident(Box<Message>),
+    Alive,
+    Test,
+}
+
+struct Waiting {
+    news: News,
+    since: Instant,
+}
+
+/// A target with its queue and its figures.
+struct Line {
+    target: Target,
+    queue: VecDeque<Waiting>,
+    sent_at: VecDeque<Instant>,
+    next_try: Instant,
+    pause: Duration,
+    watchdog_at: Instant,
+    sent: u64,
+    failed: u64,
+    last_error: String,
+    busy: bool,
+}
+
+impl Line {
+    fn new(target: Target) -> Line {
+        let now = Instant::now();
+        Line {
+            target,
+            queue: VecDeque::new(),
+            sent_at: VecDeque::new(),
+            next_try: now,
+            pause: RETRY_FIRST,
+            watchdog_at: now,
+            sent: 0,
+            failed: 0,
+            last_error: String::new(),
+            busy: false,
+        }
+    }
+    fn push(&mut self, news: News) {
+        if self.queue.len() >= QUEUE_MAX {
+            self.queue.pop_front();
+            self.failed += 1;
+            self.last_error = "too many messages waited; the oldest was given up".into();
+        }
+        self.queue.push_back(Waiting { news, since: Instant::now() });
+    }
+    /// The message that goes out now, if one may.
+    fn due(&mut self, now: Instant) -> Option<News> {
+        while self.sent_at.front().is_some_and(|at| now.duration_since(*at) >= RATE_TIME) {
+            self.sent_at.pop_front();
+        }
+        while self.queue.front().is_some_and(|w| now.duration_since(w.since) >= GIVE_UP) {
+            self.queue.pop_front();
+            self.failed += 1;
+        }
+        if self.busy || now < self.next_try || self.sent_at.len() >= RATE_MAX {
+            return None;
+        }
+        self.queue.front().map(|w| w.news.clone())
+    }
+    fn done(&mut self, now: Instant, outcome: Result<(), String>) {
+        self.busy = false;
+        match outcome {
+            Ok(()) => {
+                self.queue.pop_front();
+                self.sent += 1;
+                self.sent_at.push_back(now);
+                self.pause = RETRY_FIRST;
+                self.last_error.clear();
+            }
+            Err(e) => {
+                self.last_error = e;
+                self.next_try = now + self.pause;
+                self.pause = (self.pause * 2).min(RETRY_LAST);
+            }
+        }
+    }
+}
+
+/// A target as the page of settings shows it.
+pub struct Shown {
+    pub name: String,
+    pub kind: String,
+    pub sent: u64,
+    pub failed: u64,
+    pub last_error: String,
+}
+
+#[derive(Clone)]
+pub struct Notifier {
+    lines: Arc<Mutex<Vec<Line>>>,
+    cluster: String,
+}
+
+impl Notifier {
+    /// Begins to send what comes out of `due` to the targets of the file, which may change at any time.
+    pub fn start(monitor: Arc<Monitor>, due: mpsc::Receiver<Message>) -> Notifier {
+        let path = monitor.sources.config.data.join("notifications.toml");
+        let cluster = monitor.sources.config.cluster.clone();
+        Notifier::start_for(cluster, path, due, move || monitor.is_sender())
+    }
+
+    /// The same for a program that is no node. `is_sender`: whether this one sends now.
+    pub fn start_for(
+        cluster: String,
+        path: PathBuf,
+        due: mpsc::Receiver<Message>,
+        is_sender: impl Fn() -> bool + Send + 'static,
+    ) -> Notifier {
+        let notifier = Notifier { lines: Arc::default(), cluster };
+        tokio::spawn(notifier.clone().run(is_sender, due, path));
+        notifier
+    }
+
+    pub fn targets(&self) -> Vec<Shown> {
+        let lines = self.lines.lock().expect("nobody panics with it");
+        let show = |l: &Line| Shown {
+            name: l.target.name.clone(),
+            kind: format!("{:?}", l.target.kind).to_lowercase(),
+            sent: l.sent,
+            failed: l.failed,
+            last_error: l.last_error.clone(),
+        };
+        lines.iter().map(show).collect()
+    }
+
+    /// Sends a message that says that it is a test, past the queue.
+    ///
+    /// # Errors
+    /// There is no such target, or it did not take the message.
+    pub async fn test(&self, name: &str) -> Result<(), String> {
+        let target = {
+            let lines = self.lines.lock().expect("nobody panics with it");
+            lines.iter().find(|l| l.target.name == name).map(|l| l.target.clone())
+        };
+        let target = target.ok_or_else(|| format!("there is no target {name}"))?;
+        send(&target, &News::Test, &self.cluster).await
+    }
+
+    async fn run(self, is_sender: impl Fn() -> bool, mut due: mpsc::Receiver<Message>, path: PathBuf) {
+        let mut held: VecDeque<(Instant, Message)> = VecDeque::new();
+        let mut looked: Option<Instant> = None;
+        let mut seen = None;
+        loop {
+            if looked.is_none_or(|at| at.elapsed() >= RELOAD) {
+                looked = Some(Instant::now());
+                self.reload(&path, &mut seen).await;
+            }
+            while let Ok(message) = due.try_recv() {
+                held.push_back((Instant::now(), message));
+            }
+            let sender = is_sender();
+            if sender {
+                for (_, message) in held.drain(..) {
+                    self.put(&message);
+                }
+            } else {
+                held.retain(|(since, _)| since.elapsed() < HOLD);
+            }
+            self.send_due(sender);
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    async fn reload(&self, path: &std::path::Path, seen: &mut Option<String>) {
+        let file = path.to_path_buf();
+        let read = tokio::task::spawn_blocking(move || {
+            let long = std::fs::metadata(&file).is_ok_and(|m| m.len() > FILE_BYTES_MAX);
+            if long {
+                Err(std::io::Error::other("it is too long"))
+            } else {
+                std::fs::read_to_string(&file)
+            }
+        });
+        let text = match read.await {
+            Ok(Ok(text)) => text,
+            Ok(Err(e)) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Ok(Err(e)) => {
+                return tracing::warn!(path = %path.display(), error = %e, "targets of messages cannot be read")
+            }
+            Err(_) => return,
+        };
+        if seen.as_ref() == Some(&text) {
+            return;
+        }
+        let parsed = toml::from_str::<File>(&text);
+        *seen = Some(text);
+        let targets = match parsed {
+            Ok(f) => f.target,
+            // Those that were known stay.
+            Err(e) => {
+                return tracing::warn!(path = %path.display(), error = %e, "targets of messages were not taken over")
+            }
+        };
+        if targets.len() > TARGETS_MAX {
+            tracing::warn!("only the first {TARGETS_MAX} targets of messages are used");
+        }
+        let mut lines = self.lines.lock().expect("nobody panics with it");
+        let mut old = std::mem::take(&mut *lines);
+        for target in targets.into_iter().take(TARGETS_MAX) {
+            let known = old.iter().position(|l| l.target == target);
+            lines.push(known.map_or_else(|| Line::new(target), |at| old.swap_remove(at)));
+        }
+    }
+
+    fn put(&self, message: &Message) {
+        for line in self.lines.lock().expect("nobody panics with it").iter_mut() {
+            if message.incident.severity >= line.target.severity {
+                line.push(News::Incident(Box::new(message.clone())));
+            }
+        }
+    }
+
+    fn send_due(&self, sender: bool) {
+        let now = Instant::now();
+        let mut lines = self.lines.lock().expect("nobody panics with it");
+        for line in lines.iter_mut() {
+            let every = Duration::from_secs(60 * line.target.watchdog_minutes);
+            if sender && !every.is_zero() && now.duration_since(line.watchdog_at) >= every {
+                line.watchdog_at = now;
+                // One that waits already says the same.
+                if !line.queue.iter().any(|w| matches!(w.news, News::Alive)) {
+                    line.push(News::Alive);
+                }
+            }
+            let Some(news) = line.due(now) else { continue };
+            line.busy = true;
+            let (notifier, target) = (self.clone(), line.target.clone());
+            tokio::spawn(async move {
+                let outcome = send(&target, &news, &notifier.cluster).await;
+                let mut lines = notifier.lines.lock().expect("nobody panics with it");
+                if let Some(line) = lines.iter_mut().find(|l| l.target == target) {
+                    line.done(Instant::now(), outcome);
+                }
+            });
+        }
+    }
+}
+
+async fn send(target: &Target, news: &News, cluster: &str) -> Result<(), String> {
+    let sent = async {
+        match target.kind {
+            Kind::Email => {
+                smtp::send(target, &payload::subject(target, news, cluster), &payload::text(target, news, cluster))
+                    .await
+            }
+            _ => {
+                let (url, body) = payload::request(target, news, cluster, crate::clock::wall_ms());
+                let answer = http::post(&url, "application/json; charset=utf-8", body.to_string().as_bytes()).await?;
+                payload::accepted(target.kind, &answer)
+            }
+        }
+    };
+    match tokio::time::timeout(TRY_LIMIT, sent).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(format!("no answer within {} s", TRY_LIMIT.as_secs())),
+    }
+}
+
+/// What an occasion is called.
+fn occasion(o: Occasion, l: Language) -> &'static str {
+    match (o, l) {
+        (Occasion::Opened, Language::En) => "Incident opened",
+        (Occasion::Opened, Language::Zh) => "事件开始",
+        (Occasion::SeverityRose, Language::En) => "Incident became critical",
+        (Occasion::SeverityRose, Language::Zh) => "事件升级为严重",
+        (Occasion::CauseRecognised, Language::En) => "Cause recognised",
+        (Occasion::CauseRecognised, Language::Zh) => "已识别原因",
+        (Occasion::Lasting, Language::En) => "Incident lasts",
+        (Occasion::Lasting, Language::Zh) => "事件仍在持续",
+        (Occasion::Closed, Language::En) => "Incident over",
+        (Occasion::Closed, Language::Zh) => "事件结束",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+//! Datastores: their folders and files with owner and copies.
+
+use super::Html;
+use crate::console::layout::{bytes, page};
+use crate::console::{texts as t, App, Context};
+use axum::extract::{Query, State};
+use maud::{html, Markup};
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// Entries of a folder on one page.
+const PAGE: usize = 100;
+/// Entries that a search looks at before it gives what it has.
+const SEARCHED_MAX: usize = 20_000;
+
+#[derive(Debug, Default, Deserialize)]
+pub struct Wanted {
+    /// What the folder is called; its number says which it is, for names need not be text.
+    #[serde(default)]
+    path: String,
+    #[serde(default)]
+    folder: u64,
+    #[serde(default)]
+    after: u64,
+    #[serde(default)]
+    name: String,
+}
+
+struct Entry {
+    name: String,
+    /// Its number, if it is one.
+    folder: Option<u64>,
+    size_bytes: u64,
+    owner: u32,
+    extents: usize,
+    in_sync: usize,
+    missing: usize,
+    recovering: usize,
+}
+
+struct Listing {
+    entries: Vec<Entry>,
+    next: Option<u64>,
+    dir: u64,
+    parent: Option<u64>,
+}
+
+/// Reads a folder under metad's lock a few entries at a time.
+fn list(app: &App, w: &Wanted) -> Option<Listing> {
+    let metad = app.monitor.sources.metad.as_ref()?;
+    let (stores, _) = metad.datastores_and_bindings();
+    let store = w.path.split('/').find(|n| !n.is_empty())?;
+    let store = stores.iter().find(|d| d.name == store)?;
+    let dir = if w.folder == 0 { store.root } else { w.folder };
+    // A number that is somebody else's folder is not shown under this name.
+    let (own, _) = metad.file(dir)?;
+    if own.attr.datastore != store.id || own.attr.kind != 2 {
+        return None;
+    }
+    let parent = (dir != store.root).then_some(own.parent);
+    let (mut entries, mut after, mut looked) = (Vec::new(), w.after.max(2), 0);
+    loop {
+        let (found, end) = metad.list(dir, after, PAGE);
+        let last = found.last().map(|e| e.cookie);
+        for e in found {
+            looked += 1;
+            after = e.cookie;
+            if !e.name.starts_with(w.name.as_bytes()) {
+                continue;
+            }
+            let with = metad.file(e.fileid).filter(|_| e.attr.kind == 1);
+            let copies = |f: fn(&trivet_storage::messages::ExtentConfig, usize) -> usize| {
+                let wanted = store.copies as usize;
+                with.as_ref().map_or(0, |(_, x)| x.iter().map(|x| f(x, wanted)).sum())
+            };
+            entries.push(Entry {
+                folder: (e.attr.kind == 2).then_some(e.fileid),
+                size_bytes: e.attr.size,
+                owner: with.as_ref().map_or(0, |(i, _)| i.lease.gateway),
+                extents: with.as_ref().map_or(0, |(_, x)| x.len()),
+                in_sync: copies(|x, _| x.replicas.len()),
+                missing: copies(|x, wanted| wanted.saturating_sub(x.replicas.len() + usize::from(x.joining.is_some()))),
+                recovering: copies(|x, _| usize::from(x.joining.is_some())),
+                name: String::from_utf8_lossy(&e.name).into_owned(),
+            });
+            if entries.len() >= PAGE {
+                return Some(Listing { entries, next: Some(after), dir, parent });
+            }
+        }
+        if end || last.is_none() {
+            return Some(Listing { entries, next: None, dir, parent });
+        }
+        if looked >= SEARCHED_MAX {
+            return Some(Listing { entries, next: Some(after), dir, parent });
+        }
+    }
+}
+
+pub async fn show(State(app): State<Arc<App>>, c: Context, Query(w): Query<Wanted>) -> Html {
+    let v = app.monitor.view();
+    let newest = app.monitor.known().into_iter().filter_map(|k| k.status.contents).max_by_key(|k| k.applied);
+    let reader = app.clone();
+    let path = w.path.trim_matches('/').to_string();
+    let name = w.name.clone();
+    let listing = tokio::task::spawn_blocking(move || list(&reader, &w)).await.ok().flatten();
+    let body = html! {
+        h1 { (c.t(t::DATASTORES)) }
+        section.card {
+            div.scroll tabindex="0" {
+                table {
+                    thead { tr { @for h in [t::DATASTORES, t::FILES, t::SIZE, t::WANTED] { th scope="col" { (c.t(h)) } } } }
+                    tbody {
+                        @for d in &v.datastores {
+                            @let size = newest.as_ref().and_then(|n| n.by_datastore.get(&d.name)).map_or(0, |s| s.1);
+                            tr {
+                                td { a href=(format!("/datastores?path=/{}", d.name)) { (d.name) } }
+                                td.n { (d.files) } td.n { (bytes(size)) }
+                                td.n { @if d.copies_wanted > 0 { (d.copies_wanted) } @else { "—" } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        section.card {
+            h2 { (c.t(t::ADDRESSES)) }
+            div.scroll tabindex="0" {
+                table {
+                    thead { tr { th scope="col" { (c.t(t::ADDRESSES)) } th scope="col" { (c.t(t::SERVED_BY)) } th scope="col" { (c.t(t::STATE)) } } }
+                    tbody {
+                        @for a in &v.addresses {
+                            tr {
+                                td { (a.address) } td { (a.node) }
+                                td class=(if a.listening == Some(true) { "ok" } else { "crit" }) {
+                                    @match a.listening { Some(true) => { (c.t(t::SERVED)) } Some(false) => { (c.t(t::NOT_LISTENING)) " " (a.error) } None => { (c.t(t::UNKNOWN)) } }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        @if let Some(l) = &listing { (files(&c, &path, &name, l)) }
+        @if let Some(n) = &newest {
+            section.card {
+                h2 { (c.t(t::PLACEMENT)) }
+                div.scroll tabindex="0" {
+                    table {
+                        thead { tr { @for h in [t::DATASTORES, t::ON_NODES, t::WANTED, t::EXTENTS, t::RECOVERING, t::EXAMPLES] { th scope="col" { (c.t(h)) } } } }
+                        tbody {
+                            @for g in n.groups.iter().take(PAGE) {
+                                tr {
+                                    td { (g.datastore) }
+                                    td class=(if g.nodes.len() < g.wanted as usize { "warn" } else { "" }) { (g.nodes.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")) }
+                                    td.n { (g.wanted) } td.n { (g.extents) }
+                                    td { @if let Some(j) = g.joining { (c.t(t::NODE)) " " (j) } @else { "—" } }
+                                    td { (g.files.join(", ")) }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        section.card {
+            h2 { (c.t(t::CLIENTS)) }
+            @for k in v.clients.iter().take(PAGE) {
+                @if k.connected { span.t { (k.client) } " " } @else { span class="t warn" { (k.client) " " (c.t(t::NO_ANSWER)) } " " }
+            }
+        }
+    };
+    Html(page(&c, c.t(t::DATASTORES), true, &body))
+}
+
+fn files(c: &Context, path: &str, name: &str, l: &Listing) -> Markup {
+    let up = path.rsplit_once('/').map(|(up, _)| up).zip(l.parent);
+    html! {
+        section.card {
+            h2 { "/" (path) }
+            form.row method="get" action="/datastores" {
+                input type="hidden" name="path" value=(path);
+                input type="hidden" name="folder" value=(l.dir);
+                label { (c.t(t::SEARCH)) input name="name" value=(name) maxlength="255"; }
+                button { (c.t(t::SHOW)) }
+                @if let Some((up, id)) = up { a.btn href=(format!("/datastores?path={}&folder={id}", query(up))) { (c.t(t::RETURN)) } }
+            }
+            div.scroll tabindex="0" {
+                table {
+                    thead { tr { @for h in [t::FILE, t::SIZE, t::OWNER, t::EXTENTS, t::IN_SYNC, t::RECOVERING, t::MISSING] { th scope="col" { (c.t(h)) } } } }
+                    tbody {
+                        @for e in &l.entries {
+                            tr {
+                                @if let Some(id) = e.folder {
+                                    td colspan="7" { a href=(format!("/datastores?path={}&folder={id}", query(&format!("{path}/{}", e.name)))) { (e.name) "/" } }
+                                } @else {
+                                    td { (e.name) }
+                                    td.n { (bytes(e.size_bytes)) }
+                                    td.n { @if e.owner > 0 { (e.owner) } @else { "—" } }
+                                    td.n { (e.extents) } td.n { (e.in_sync) } td.n { (e.recovering) }
+                                    td class=(if e.missing > 0 { "n warn" } else { "n" }) { (e.missing) }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            @if let Some(next) = l.next {
+                div.pager { a href=(format!("/datastores?path={}&folder={}&name={}&after={next}", query(path), l.dir, query(name))) { (c.t(t::NEXT)) } }
+            }
+        }
+    }
+}
+
+fn query(text: &str) -> String {
+    text.bytes()
+        .map(|b| {
+            if b.is_ascii_alphanumeric() || b"-_.~/".contains(&b) {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
+        .collect()
+}

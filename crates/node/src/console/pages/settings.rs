@@ -1,0 +1,118 @@
+//! What goes on and who did what; accounts and targets of messages.
+
+use super::Html;
+use crate::console::accounts::Role;
+use crate::console::history::Line;
+use crate::console::layout::{page, time};
+use crate::console::{texts as t, App, Context};
+use crate::status::Known;
+use axum::extract::State;
+use maud::{html, Markup};
+use std::sync::Arc;
+
+const EVENTS_SHOWN: usize = 100;
+const AUDIT_SHOWN: usize = 200;
+
+/// The nodes' latest events, newest first.
+pub fn events(c: &Context, known: &[Known], count_max: usize) -> Markup {
+    let mut all: Vec<_> = known.iter().flat_map(|k| &k.status.events).collect();
+    all.sort_by_key(|e| std::cmp::Reverse((e.wall_ms, e.node)));
+    html! {
+        div.scroll tabindex="0" {
+            table {
+                thead { tr { @for h in [t::TIME, t::NODE, t::SUBJECT, t::WHAT, t::WHY] { th scope="col" { (c.t(h)) } } } }
+                tbody {
+                    @for e in all.iter().take(count_max) {
+                        tr { td { (time(e.wall_ms)) } td { (e.node) } td { (e.subject) } td { (e.what) } td { (e.why) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+pub async fn activity(State(app): State<Arc<App>>, c: Context) -> Html {
+    let (v, known, now) = (app.monitor.view(), app.monitor.known(), crate::clock::wall_ms());
+    let monitor = app.monitor.clone();
+    let audit = tokio::task::spawn_blocking(move || {
+        monitor.history().read(now, AUDIT_SHOWN, |l| match l {
+            Line::Audit { at_ms, by, what, outcome, .. } => Some((at_ms, (at_ms, by, what, outcome))),
+            _ => None,
+        })
+    });
+    let audit = audit.await.unwrap_or_default();
+    let body = html! {
+        h1 { (c.t(t::ACTIVITY)) }
+        section.card {
+            h2 { (c.t(t::RECOVERY)) }
+            @match v.copies.as_ref().filter(|k| k.missing + k.recovering > 0) {
+                Some(k) => {
+                    p { (k.recovering) " " (c.t(t::RECOVERING)) ", " (k.missing) " " (c.t(t::MISSING)) " " (c.t(t::OF)) " " (k.extents) " " (c.t(t::EXTENTS)) }
+                    ul { @for f in &k.files { li { (f) } } }
+                }
+                None => { p.s { (c.t(t::NOTHING_TO_RECOVER)) } }
+            }
+        }
+        section.card { h2 { (c.t(t::EVENTS)) } (events(&c, &known, EVENTS_SHOWN)) }
+        section.card {
+            h2 { (c.t(t::AUDIT)) }
+            div.scroll tabindex="0" {
+                table {
+                    thead { tr { @for h in [t::TIME, t::WHO, t::WHAT, t::OUTCOME] { th scope="col" { (c.t(h)) } } } }
+                    tbody { @for (at, by, what, outcome) in &audit { tr { td { (time(*at)) } td { (by) } td { (what) } td { (outcome) } } } }
+                }
+            }
+        }
+    };
+    Html(page(&c, c.t(t::ACTIVITY), true, &body))
+}
+
+pub async fn show(State(app): State<Arc<App>>, c: Context) -> Html {
+    let administrator = c.may(Role::Administrator);
+    let body = html! {
+        h1 { (c.t(t::SETTINGS)) }
+        section.card {
+            h2 { (c.t(t::LANGUAGE)) }
+            form.row method="post" action="/language" {
+                input type="hidden" name="back" value="/settings";
+                label { (c.t(t::LANGUAGE)) select name="language" { option value="en" selected[c.language.tag() == "en"] { "English" } option value="zh" selected[c.language.tag() != "en"] { "中文" } } }
+                button { (c.t(t::CHANGE)) }
+            }
+        }
+        section.card {
+            h2 { (c.t(t::TARGETS)) }
+            @let targets = app.notifier.targets();
+            @if targets.is_empty() { p.s { (c.t(t::NO_TARGET)) } }
+            @for x in &targets {
+                form.row method="post" action="/notify/test" {
+                    (c.csrf())
+                    input type="hidden" name="name" value=(x.name);
+                    span { strong { (x.name) } " " (x.kind) " · " (x.sent) " " (c.t(t::SENT)) ", " (x.failed) " " (c.t(t::FAILED)) " " span.warn { (x.last_error) } }
+                    @if c.may(Role::Operator) { button { (c.t(t::TEST)) } }
+                }
+            }
+        }
+        @if administrator {
+            section.card {
+                h2 { (c.t(t::ACCOUNTS)) }
+                @for (name, role, token) in app.accounts.list() {
+                    form.row method="post" action="/accounts/remove" {
+                        (c.csrf())
+                        input type="hidden" name="name" value=(name);
+                        span { strong { (name) } " " (role.name()) @if token { " (token)" } }
+                        button { (c.t(t::END)) }
+                    }
+                }
+                form.row method="post" action="/accounts" {
+                    (c.csrf())
+                    label { (c.t(t::NAME)) input name="name" required maxlength="64" autocomplete="off"; }
+                    label { (c.t(t::PASSWORD)) input name="password" type="password" autocomplete="new-password"; }
+                    label { (c.t(t::ROLE)) select name="role" { @for r in [Role::Viewer, Role::Operator, Role::Administrator] { option value=(r.name()) { (r.name()) } } } }
+                    label { "API token" input name="token" type="checkbox" value="1"; }
+                    button { (c.t(t::CHANGE)) }
+                }
+            }
+        }
+    };
+    Html(page(&c, c.t(t::SETTINGS), false, &body))
+}

@@ -1,0 +1,171 @@
+//! Asks consoles for their nodes' status, from a program that is no node.
+
+use super::NodeStatus;
+use crate::console::accounts::signed_header;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+/// How long one answer may take in all.
+const LIMIT: Duration = Duration::from_secs(2);
+/// Bytes of one answer; a longer one is an error that says so, and not a node that does not answer.
+const ANSWER_BYTES_MAX: u64 = 16 << 20;
+/// Pages of files that are asked for; what lies beyond is not listed.
+const PAGES_MAX: usize = 2_000;
+
+#[derive(Debug)]
+pub enum FetchError {
+    /// Nobody answered in time.
+    Silent(std::io::Error),
+    TooLong,
+    NotStatus(String),
+}
+
+impl std::fmt::Display for FetchError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            FetchError::Silent(e) => write!(f, "does not answer: {e}"),
+            FetchError::TooLong => write!(f, "answers with more than {ANSWER_BYTES_MAX} bytes"),
+            FetchError::NotStatus(e) => write!(f, "answers: {e}"),
+        }
+    }
+}
+
+/// Status of each node that answers, with all its files, and the numbers of those that do not.
+pub fn fetch_all(key: &[u8], nodes: &[(u32, Vec<SocketAddr>)]) -> (Vec<NodeStatus>, Vec<u32>) {
+    // All at once: a node that is gone must not cost the time of each.
+    let answers: Vec<(u32, Vec<Result<NodeStatus, FetchError>>)> = std::thread::scope(|scope| {
+        let asked: Vec<_> = nodes
+            .iter()
+            .map(|(node, addresses)| {
+                (*node, addresses.iter().map(|a| scope.spawn(move || fetch(key, *a))).collect::<Vec<_>>())
+            })
+            .collect();
+        asked
+            .into_iter()
+            .map(|(node, threads)| (node, threads.into_iter().map(|t| t.join().expect("it does not panic")).collect()))
+            .collect()
+    });
+    let (mut found, mut silent) = (Vec::new(), Vec::new());
+    for (node, results) in answers {
+        let mut any = false;
+        for result in results {
+            match result {
+                Ok(status) => {
+                    any = true;
+                    found.push(status);
+                }
+                Err(FetchError::Silent(_)) => {}
+                Err(e) => {
+                    any = true;
+                    tracing::warn!(node, error = %e, "a console answers, and its status cannot be used");
+                }
+            }
+        }
+        if !any {
+            silent.push(node);
+        }
+    }
+    (found, silent)
+}
+
+/// Asks one console, page by page.
+///
+/// # Errors
+/// Nobody answers in time, or what answers is no status.
+pub fn fetch(key: &[u8], address: SocketAddr) -> Result<NodeStatus, FetchError> {
+    let mut status = page(key, address, 0)?;
+    let mut pages = 1;
+    while status.more_files && pages < PAGES_MAX {
+        let Some(last) = status.files.last().map(|f| f.file) else { break };
+        let next = page(key, address, last)?;
+        status.files.extend(next.files);
+        status.more_files = next.more_files;
+        pages += 1;
+    }
+    Ok(status)
+}
+
+fn page(key: &[u8], address: SocketAddr, after: u64) -> Result<NodeStatus, FetchError> {
+    let body = ask(key, address, "GET", &format!("/status.json?after={after}"), "")?;
+    serde_json::from_slice(&body).map_err(|e| FetchError::NotStatus(e.to_string()))
+}
+
+/// Asks a console with the cluster's key, and gives the body of its answer. `form`: what is posted.
+///
+/// # Errors
+/// Nobody answers in time, or the console refuses.
+pub fn ask(key: &[u8], address: SocketAddr, method: &str, path: &str, form: &str) -> Result<Vec<u8>, FetchError> {
+    let begun = Instant::now();
+    let mut stream = TcpStream::connect_timeout(&address, LIMIT).map_err(FetchError::Silent)?;
+    let left = |begun: Instant| {
+        let left = LIMIT.saturating_sub(begun.elapsed());
+        if left.is_zero() {
+            Err(FetchError::Silent(std::io::ErrorKind::TimedOut.into()))
+        } else {
+            Ok(left)
+        }
+    };
+    let signed = signed_header(key, crate::clock::wall_ms(), method, path);
+    let mut asked = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nAuthorization: {signed}\r\n");
+    if method != "GET" {
+        asked += &format!("Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n", form.len());
+    }
+    asked += "\r\n";
+    asked += form;
+    stream.write_all(asked.as_bytes()).map_err(FetchError::Silent)?;
+    let mut answer = Vec::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        stream.set_read_timeout(Some(left(begun)?)).map_err(FetchError::Silent)?;
+        let n = stream.read(&mut buffer).map_err(FetchError::Silent)?;
+        if n == 0 {
+            break;
+        }
+        answer.extend_from_slice(&buffer[..n]);
+        if answer.len() as u64 > ANSWER_BYTES_MAX {
+            return Err(FetchError::TooLong);
+        }
+    }
+    let at = answer
+        .windows(4)
+        .position(|w| w == b"\r\n\r\n")
+        .ok_or_else(|| FetchError::NotStatus("it has no header".into()))?;
+    let head = String::from_utf8_lossy(&answer[..at]).lines().next().unwrap_or_default().to_string();
+    let body = answer.split_off(at + 4);
+    // A form that was taken leads back to its page.
+    if !head.contains(" 200") && !head.contains(" 303") {
+        let said = String::from_utf8_lossy(&body).trim().chars().take(300).collect::<String>();
+        return Err(FetchError::NotStatus(format!("{head}: {said}")));
+    }
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers once with these bytes.
+    fn answers(bytes: Vec<u8>) -> SocketAddr {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(&bytes);
+        });
+        address
+    }
+
+    #[test]
+    fn an_answer_that_is_too_long_is_not_a_node_that_does_not_answer() {
+        let mut long = b"HTTP/1.0 200 OK\r\n\r\n".to_vec();
+        long.resize(ANSWER_BYTES_MAX as usize + 1_000, b' ');
+        assert!(matches!(fetch(&[1], answers(long)), Err(FetchError::TooLong)));
+        assert!(matches!(fetch(&[1], answers(b"HTTP/1.0 200 OK\r\n\r\n{}".to_vec())), Err(FetchError::NotStatus(_))));
+        assert!(matches!(fetch(&[1], answers(b"HTTP/1.0 503 no\r\n\r\n".to_vec())), Err(FetchError::NotStatus(_))));
+        // Nobody listens on a port that was just given back.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        assert!(matches!(fetch(&[1], free), Err(FetchError::Silent(_))));
+    }
+}

@@ -1,0 +1,16 @@
+//! The disks under a node's data: their space, and how long coordination's syncs take.
+
+use super::{DiskStatus, Sources};
+
+/// The file system of the data folder. One call of the kernel, which reads no folder.
+pub(super) fn of(s: &Sources) -> Vec<DiskStatus> {
+    let Ok(f) = rustix::fs::statvfs(&s.config.data) else { return Vec::new() };
+    let (total_bytes, free_bytes) = (f.f_blocks * f.f_frsize, f.f_bavail * f.f_frsize);
+    vec![DiskStatus {
+        path: s.config.data.display().to_string(),
+        total_bytes,
+        free_bytes,
+        data_bytes: s.contents.bytes_on(s.config.node),
+        sync_ms: s.contents.sync_ms(),
+    }]
+}

@@ -1,0 +1,67 @@
+//! The status that nodes exchange each second, over their own connections, which know the cluster's key.
+
+use super::NodeStatus;
+use crate::console::accounts::Table;
+use bytes::Bytes;
+use prost::Message;
+use serde::{Deserialize, Serialize};
+use trivet_observe::alerts::{Acknowledgement, Alert};
+use trivet_observe::incidents::Incident;
+use trivet_observe::silences::Controls;
+
+/// The kind of these calls, beside those of `trivet_storage::messages::kind`.
+pub const KIND: u8 = 4;
+/// Version of question and answer; a newer one is not answered.
+pub const VERSION: u32 = 1;
+/// Bytes of one answer; a longer one is refused by whoever asked, and the node counts as silent.
+pub const ANSWER_BYTES_MAX: usize = 4 << 20;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum What {
+    Status = 1,
+    /// Alerts and incidents, for pages that show what every node sees.
+    Alerts = 2,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Ask {
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    #[prost(uint32, tag = "2")]
+    pub what: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Answer {
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// The answering node's clock when it answered.
+    #[prost(int64, tag = "2")]
+    pub wall_ms: i64,
+    /// How old the document is.
+    #[prost(uint64, tag = "3")]
+    pub age_ms: u64,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub json: Bytes,
+}
+
+/// The document of [`What::Status`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Exchange {
+    pub status: NodeStatus,
+    pub controls: Controls,
+    pub acknowledged: Vec<(String, Acknowledgement)>,
+    /// The console's accounts.
+    #[serde(default)]
+    pub accounts: Table,
+}
+
+/// The document of [`What::Alerts`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Seen {
+    pub node: u32,
+    pub alerts: Vec<Alert>,
+    pub incidents: Vec<Incident>,
+}

@@ -1,0 +1,168 @@
+use super::*;
+use crate::status::{AddressStatus, CoordinationStatus, MetadPart, PlacementGroup, ServedAddress, SCHEMA};
+use trivet_observe::rules::Rules;
+use trivet_observe::RuleId;
+
+fn config() -> NodeConfig {
+    NodeConfig {
+        version: 1,
+        cluster: "c".into(),
+        incarnation: 1,
+        node: 1,
+        key_file: "k".into(),
+        data: "/".into(),
+        datastore_addresses: Vec::new(),
+        coordination: None,
+        vcenter: None,
+        rebuild_after_s: None,
+        ports: crate::config::Ports::with_offset(0),
+        nodes: (1..=3).map(|n| (n.to_string(), std::net::IpAddr::from([127, 0, 0, n]))).collect(),
+    }
+}
+
+fn status(node: u32) -> NodeStatus {
+    NodeStatus {
+        schema: SCHEMA.into(),
+        cluster: "c".into(),
+        node,
+        pid: 100 + node,
+        roles: crate::config::ALL_ROLES.to_vec(),
+        coordination: Some(CoordinationStatus {
+            role: if node == 2 { "leader" } else { "follower" }.into(),
+            serving: true,
+            leader: Some(2),
+            epoch: 5,
+            zxid: "0x0".into(),
+            followers: if node == 2 { vec![1, 3] } else { Vec::new() },
+            sessions: 0,
+            connections: 0,
+            znodes: 0,
+            watches: 0,
+            elections: 1,
+            commits: 0,
+            refused: 0,
+            digest_mismatches: 0,
+            report: String::new(),
+            links: Vec::new(),
+        }),
+        metad: Some(MetadPart { leading: node == 1, epoch: 3, entries: 10, leader: 1, ..Default::default() }),
+        datastores: vec!["ds1".into()],
+        addresses: vec![AddressStatus { address: "10.0.0.70".into(), node: 3, version: 1 }],
+        files: Vec::new(),
+        more_files: false,
+        copies: 0,
+        bad_blocks: 0,
+        suspect_copies: 0,
+        owned_files: 0,
+        portmappers: Vec::new(),
+        exports: Vec::new(),
+        mounts: Vec::new(),
+        unserved: Vec::new(),
+        ready: true,
+        not_ready: String::new(),
+        events: Vec::new(),
+        version: "1".into(),
+        wall_ms: 0,
+        uptime_ms: 0,
+        contents: Some(ContentsStatus {
+            applied: 10,
+            extents: 7,
+            groups: vec![
+                PlacementGroup {
+                    wanted: 2,
+                    nodes: vec![1, 2],
+                    extents: 4,
+                    files: vec!["/ds1/a".into()],
+                    ..Default::default()
+                },
+                PlacementGroup {
+                    wanted: 2,
+                    nodes: vec![1, 3],
+                    extents: 3,
+                    files: vec!["/ds1/b".into()],
+                    ..Default::default()
+                },
+            ],
+            ..Default::default()
+        }),
+        disks: Vec::new(),
+        served: if node == 3 {
+            vec![ServedAddress { address: "10.0.0.70".into(), listening: true, error: String::new() }]
+        } else {
+            Vec::new()
+        },
+        clients: Vec::new(),
+        heard: BTreeMap::new(),
+        health: None,
+    }
+}
+
+fn known(nodes: &[(u32, u64)]) -> Vec<Known> {
+    nodes.iter().map(|(n, age_ms)| Known { status: status(*n), age_ms: *age_ms, clock: None }).collect()
+}
+
+fn found(view: &ClusterView) -> Vec<RuleId> {
+    Rules::default().evaluate(1, view).findings.iter().map(|f| f.rule).filter(|r| *r != RuleId::Watchdog).collect()
+}
+
+#[test]
+fn a_cluster_that_is_well_has_no_findings() {
+    let v = cluster_view(&config(), 1, &known(&[(1, 0), (2, 200), (3, 900)]), &BTreeMap::new());
+    assert_eq!(found(&v), []);
+    assert_eq!(v.coordination.unwrap().leader, Some(2));
+}
+
+#[test]
+fn a_copy_on_a_node_that_is_gone_is_missing_though_its_configuration_names_it() {
+    let v = cluster_view(&config(), 1, &known(&[(1, 0), (2, 0), (3, 60_000)]), &BTreeMap::new());
+    let c = v.copies.as_ref().unwrap();
+    assert_eq!((c.missing, c.last, c.none), (3, 3, 0));
+    assert_eq!(c.by_node.get(&3), Some(&3));
+    assert_eq!(c.files, ["/ds1/b"]);
+    // Its address is not served, either, and it counts for no quorum beyond what its leader says.
+    let f = found(&v);
+    for wanted in [RuleId::CopiesLast, RuleId::CopiesMissing, RuleId::NodeDown, RuleId::AddressUnserved] {
+        assert!(f.contains(&wanted), "{f:?}");
+    }
+}
+
+#[test]
+fn without_any_other_node_there_is_no_quorum_and_no_leader_of_metad() {
+    let mut alone = known(&[(2, 0)]);
+    let c = alone[0].status.coordination.as_mut().unwrap();
+    (c.serving, c.leader, c.role) = (false, None, "looking".into());
+    alone[0].status.metad.as_mut().unwrap().leader_silent_ms = 9_000;
+    let never = [(1, 20_000), (3, 20_000)].into();
+    let f = found(&cluster_view(&config(), 2, &alone, &never));
+    for wanted in [RuleId::CoordNoQuorum, RuleId::MetadNoLeader, RuleId::NodeDown, RuleId::CopiesNone] {
+        assert!(f.contains(&wanted), "{f:?}");
+    }
+}
+
+#[test]
+fn a_node_that_another_one_hears_is_not_down() {
+    let mut k = known(&[(1, 0), (2, 0), (3, 30_000)]);
+    k[1].status.heard.insert(3, 100);
+    let v = cluster_view(&config(), 1, &k, &BTreeMap::new());
+    assert_eq!(v.nodes[&3].silent_ms, 100);
+}
+
+#[test]
+fn what_happened_between_two_views_is_told_once() {
+    let mut b = ViewBuilder::default();
+    let mut k = known(&[(1, 0), (2, 0), (3, 0)]);
+    assert_eq!(b.build(1_000, &config(), 1, &k, &BTreeMap::new()).occurrences, []);
+    for s in &mut k {
+        let c = s.status.coordination.as_mut().unwrap();
+        (c.epoch, c.refused) = (6, 2);
+        s.status.addresses[0] = AddressStatus { address: "10.0.0.70".into(), node: 1, version: 2 };
+    }
+    k[2].status.pid = 999;
+    let told = b.build(2_000, &config(), 1, &k, &BTreeMap::new()).occurrences;
+    let what: Vec<&Happened> = told.iter().map(|o| &o.what).collect();
+    assert!(what.contains(&&Happened::Led { node: 2, epoch: 6 }), "{what:?}");
+    assert!(what.contains(&&Happened::AddressMoved { address: "10.0.0.70".into(), to: 1 }));
+    assert!(what.contains(&&Happened::Started { node: 3 }));
+    assert_eq!(what.iter().filter(|w| matches!(w, Happened::PeerRefused { .. })).count(), 4);
+    assert_eq!(b.build(3_000, &config(), 1, &k, &BTreeMap::new()).occurrences, []);
+}
