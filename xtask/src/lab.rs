@@ -141,7 +141,7 @@ const TESTS: &[Test] = &[
     Test { name: "sessions", lane: Lane::Alone, script: "sessions.py", commands: &["python3"], modules: &["kazoo"] },
     Test {
         name: "console",
-        lane: Lane::Alone,
+        lane: Lane::Long,
         script: "console.py",
         commands: &["python3", "promtool", "tar"],
         modules: &[],
