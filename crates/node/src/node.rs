@@ -79,19 +79,7 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
         sources.vcenter = Some(crate::vcenter::start(settings, metad, identity.clone(), events.clone(), nfs)?);
     }
     if control {
-        let metad = sources.metad.clone();
-        let vcenter = sources.vcenter.clone();
-        let watching = monitor.clone();
-        let handler: Handler = Arc::new(move |k: u8, body: Bytes, r: Responder| match (k, &metad, &vcenter) {
-            (kind::METAD, Some(m), _) => m.handle(&body, r),
-            (kind::VCENTER, _, Some(v)) => v.handle(&body, r),
-            (crate::status::peers::KIND, ..) => {
-                if let Some(m) = watching.get() {
-                    m.answer(&body, r);
-                }
-            }
-            _ => {}
-        });
+        let handler = control_calls(&sources, monitor.clone());
         listen(config.address(config.node, config.ports.control), identity.clone(), handler)?;
     }
     if has(Role::Chunk) {
@@ -114,40 +102,14 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
         tokio::spawn(sweep(chunk.clone(), gateway.clone(), events.clone()));
     }
     if data {
-        let (chunk, gateway) = (sources.chunk.clone(), sources.gateway.clone());
-        let watching = monitor.clone();
-        let handler: Handler = Arc::new(move |k: u8, body: Bytes, r: Responder| match k {
-            kind::CHUNK => {
-                if let Some(c) = &chunk {
-                    c.handle(&body, r);
-                }
-            }
-            kind::GATEWAY => {
-                if let Some(g) = &gateway {
-                    g.handle(&body, r);
-                }
-            }
-            crate::status::peers::KIND => {
-                if let Some(m) = watching.get() {
-                    m.answer(&body, r);
-                }
-            }
-            _ => {}
-        });
+        let handler = data_calls(&sources, monitor.clone());
         listen(config.address(config.node, config.ports.data), identity, handler)?;
     }
     // Of two processes of one node the one with the data has the console's port, the other the next.
     let console_port = if data { config.ports.console } else { config.ports.console + 1 };
     let (coordination, gateway) = (sources.coordination.clone(), sources.gateway.clone());
     let (metad, chunk) = (sources.metad.clone(), sources.chunk.clone());
-    let sources = Arc::new(sources);
-    tokio::spawn(Contents::keep(sources.clone()));
-    let accounts = Arc::new(Accounts::open(config.key()?, config.data.join("accounts.json"))?);
-    let (watching, messages) = Monitor::start(sources, accounts.clone())?;
-    let _ = monitor.set(watching.clone());
-    let notifier = Notifier::start(watching.clone(), messages);
-    let app = App { monitor: watching, accounts, notifier, local: false };
-    crate::console::serve(config.address(config.node, console_port), app)?;
+    start_console(sources, &monitor, console_port)?;
     tracing::info!(node = config.node, ?roles, "node is running");
     starting.serving(coordination.clone(), metad.clone(), chunk);
     stop.await;
@@ -167,6 +129,58 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
         events.flush();
     })
     .await?;
+    Ok(())
+}
+
+/// What the other processes ask of coordination and metad.
+fn control_calls(sources: &Sources, watching: Arc<OnceLock<Arc<Monitor>>>) -> Handler {
+    let metad = sources.metad.clone();
+    let vcenter = sources.vcenter.clone();
+    Arc::new(move |k: u8, body: Bytes, r: Responder| match (k, &metad, &vcenter) {
+        (kind::METAD, Some(m), _) => m.handle(&body, r),
+        (kind::VCENTER, _, Some(v)) => v.handle(&body, r),
+        (crate::status::peers::KIND, ..) => {
+            if let Some(m) = watching.get() {
+                m.answer(&body, r);
+            }
+        }
+        _ => {}
+    })
+}
+
+/// What the other processes ask of copies and files.
+fn data_calls(sources: &Sources, watching: Arc<OnceLock<Arc<Monitor>>>) -> Handler {
+    let (chunk, gateway) = (sources.chunk.clone(), sources.gateway.clone());
+    Arc::new(move |k: u8, body: Bytes, r: Responder| match k {
+        kind::CHUNK => {
+            if let Some(c) = &chunk {
+                c.handle(&body, r);
+            }
+        }
+        kind::GATEWAY => {
+            if let Some(g) = &gateway {
+                g.handle(&body, r);
+            }
+        }
+        crate::status::peers::KIND => {
+            if let Some(m) = watching.get() {
+                m.answer(&body, r);
+            }
+        }
+        _ => {}
+    })
+}
+
+/// Watches the cluster, sends messages, and serves pages and API.
+fn start_console(sources: Sources, monitor: &OnceLock<Arc<Monitor>>, port: u16) -> anyhow::Result<()> {
+    let (config, sources) = (sources.config.clone(), Arc::new(sources));
+    tokio::spawn(Contents::keep(sources.clone()));
+    let accounts = Arc::new(Accounts::open(config.key()?, config.data.join("accounts.json"))?);
+    let (watching, messages) = Monitor::start(sources, accounts.clone())?;
+    let _ = monitor.set(watching.clone());
+    let notifier = Notifier::start(watching.clone(), messages);
+    let app = App { monitor: watching, accounts, notifier, local: false };
+    crate::console::serve(config.address(config.node, port), app)?;
     Ok(())
 }
 

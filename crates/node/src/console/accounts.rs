@@ -30,6 +30,7 @@ const TRIALS_MAX: usize = 2;
 /// Accounts and tokens of a cluster; a further one is refused.
 const ACCOUNTS_MAX: usize = 200;
 pub const PASSWORD_CHARS_MIN: usize = 10;
+/// Bytes of a password; a longer one is refused.
 const PASSWORD_BYTES_MAX: usize = 1_024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -36,6 +36,7 @@ const TRY_LIMIT: Duration = Duration::from_secs(10);
 const RELOAD: Duration = Duration::from_secs(10);
 /// Targets of one file; the rest is left out, and it is said.
 const TARGETS_MAX: usize = 20;
+/// Bytes of the file of targets; a longer one is not read, and those that were known stay.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
