@@ -57,9 +57,26 @@ const VCENTER: &[&str] = &["python3", "openssl", "/usr/lib/go-1.19/bin/go"];
 
 const NIGHT: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "busybox", "ip", "nft"];
 
+/// Debian's ZooKeeper in namespaces of its own, on disks that fill up or stand still.
+const CAUSES: &[&str] = &["python3", "java", "cc", "ip", "nft", "mke2fs", "mount", "fsfreeze"];
+
 const TESTS: &[Test] = &[
     Test { name: "recipes", lane: Lane::Guests, script: "recipes.py", commands: &["python3"], modules: &["kazoo"] },
     Test { name: "timeline", lane: Lane::Guests, script: "timeline.py", commands: &["python3"], modules: &[] },
+    Test {
+        name: "timeline-causes",
+        lane: Lane::Long,
+        script: "timeline_causes.py",
+        commands: CAUSES,
+        modules: &[],
+    },
+    Test {
+        name: "timeline-clocks",
+        lane: Lane::Long,
+        script: "timeline_clocks.py",
+        commands: CAUSES,
+        modules: &[],
+    },
     Test { name: "install", lane: Lane::Guests, script: "install.py", commands: &["python3"], modules: &[] },
     Test { name: "wrong-input", lane: Lane::Guests, script: "wrong_input.py", commands: WRONG, modules: &["kazoo"] },
     Test { name: "power-loss", lane: Lane::Alone, script: "power_loss.py", commands: POWER, modules: &[] },

@@ -20,6 +20,22 @@ pub struct Row {
 pub struct Stated(u8);
 
 impl Stated {
+    /// The row of that kind, which there is.
+    pub(crate) fn of_kind(kind: &str) -> Stated {
+        Stated(ROWS.iter().position(|r| r.kind == kind).unwrap_or(0) as u8)
+    }
+    /// It keeps a server from its work, and not one client.
+    pub(crate) fn matters(self) -> bool {
+        !["too many connections", "request too large", "other program or ensemble"].contains(&self.row().kind)
+    }
+    /// It ends the server's work.
+    pub(crate) fn stops(self) -> bool {
+        STOPS.contains(&self.row().kind)
+    }
+    /// It says that the process, or a part of it, ended, and no more.
+    pub(crate) fn says_no_more(self) -> bool {
+        [FATAL, PART_ENDED].contains(&self.row().kind)
+    }
     pub fn row(self) -> &'static Row {
         &ROWS[usize::from(self.0)]
     }
@@ -40,6 +56,17 @@ impl Stated {
         }
     }
 }
+
+/// Read from failed connections to peers, and not in any one line.
+pub const PEERS_REFUSE: &str = "peers refuse";
+pub const PEERS_SILENT: &str = "peers do not answer";
+/// Causes that end a server's work: they say why its leadership ended. The last two say so, and not why.
+const STOPS: [&str; 7] =
+    ["out of memory", "disk full", "disk read-only", "disk error", "too many open files", PART_ENDED, FATAL];
+const FATAL: &str = "fatal error";
+const PART_ENDED: &str = "part ended";
+/// A leader gave a follower up that acknowledged nothing.
+pub(crate) const NOT_ACKNOWLEDGED: &str = "transaction timeout";
 
 /// The first row that fits counts: what is more exact stands first.
 pub const ROWS: &[Row] = &[
@@ -140,6 +167,22 @@ pub const ROWS: &[Row] = &[
         do_zh: "在本机检查每个 server.N 名称（`getent hosts NAME`）；Kubernetes 中须设置 publishNotReadyAddresses",
     },
     Row {
+        kind: PEERS_REFUSE,
+        any: &[],
+        en: "nobody listens at its peers' election ports: connections are refused",
+        zh: "对端选举端口无人监听，连接被拒绝",
+        do_en: "see whether those servers run (`systemctl status zookeeper`) and listen at the address in their server.N line (`ss -ltn`, port 3888); a firewall that rejects looks the same",
+        do_zh: "检查这些服务器是否在运行，并在 server.N 的地址上监听（`ss -ltn`，端口 3888）；拒绝连接的防火墙表现相同",
+    },
+    Row {
+        kind: PEERS_SILENT,
+        any: &[],
+        en: "its peers' election ports do not answer: connections time out",
+        zh: "对端选举端口无响应，连接超时",
+        do_en: "check the route to those servers, and firewalls that drop packets to port 3888; then whether the machines run",
+        do_zh: "检查到这些服务器的路由，以及丢弃 3888 端口数据包的防火墙；再检查机器是否在运行",
+    },
+    Row {
         kind: "wrong epoch",
         any: &["less than accepted epoch", "is older than the last zxid", "less than the current epoch", "is less than our accepted epoch", "accepted epoch, ", "has seen a newer epoch"],
         en: "the epoch of its history does not fit",
@@ -189,7 +232,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         kind: "too many connections",
-        any: &["Too many connections from", "Connection limit", "maxCnxns"],
+        any: &["Too many connections from", "Too many connections max allowed", "Connection limit"],
         en: "clients have too many connections",
         zh: "客户端连接数过多",
         do_en: "find the client by its address and mend its leak; or raise maxClientCnxns",
@@ -212,7 +255,7 @@ pub const ROWS: &[Row] = &[
         do_zh: "检查节点间的 2888 端口；数据量大时将 initLimit 增大到超过传输快照所需时间",
     },
     Row {
-        kind: "transaction timeout",
+        kind: NOT_ACKNOWLEDGED,
         any: &["Closing connection to peer due to transaction timeout"],
         en: "a follower did not acknowledge a proposal in time",
         zh: "follower 未及时确认提案",
@@ -244,8 +287,16 @@ pub const ROWS: &[Row] = &[
         do_zh: "检查两台机器之间是否丢包，或防火墙丢弃了连接状态",
     },
     Row {
-        kind: "fatal error",
-        any: &["Severe unrecoverable error", "Exiting JVM with code", "Unexpected exception, exiting abnormally"],
+        kind: PART_ENDED,
+        any: &["Severe unrecoverable error"],
+        en: "a part of the server ended after an error, and the server may serve no longer",
+        zh: "服务器的一个组件因错误退出，可能已停止服务",
+        do_en: "the lines around it state the error; restart the server if it does not serve",
+        do_zh: "错误原因见其前后的日志；若该节点不再服务，请重启",
+    },
+    Row {
+        kind: FATAL,
+        any: &["Exiting JVM with code", "Unexpected exception, exiting abnormally"],
         en: "the process ended itself after an error",
         zh: "进程因错误自行退出",
         do_en: "the lines around it state the error",
@@ -265,6 +316,7 @@ const IDLE: &[&str] = &[
     "Connection reset",
     "Broken pipe",
     "Exception causing close of session",
+    "Exiting JVM with code 0",
 ];
 
 /// What a line states, if it does.
@@ -307,6 +359,7 @@ mod tests {
             ("java.lang.OutOfMemoryError: Java heap space", "out of memory"),
             ("java.net.BindException: Address already in use", "port in use"),
             ("Too many connections from /10.0.0.9 - max is 60", "too many connections"),
+            ("Error accepting new connection: Too many connections max allowed is 60", "too many connections"),
             ("java.io.IOException: Len error 4194310", "request too large"),
             ("Shutdown called. For the reason zxid lower 32 bits have rolled over, forcing re-election, and therefore new epoch start", "zxid rolled over"),
             ("Closing connection to peer due to transaction timeout.", "transaction timeout"),
@@ -319,6 +372,8 @@ mod tests {
         for nothing in [
             "java.io.IOException: ZooKeeperServer not running",
             "java.net.SocketTimeoutException: Read timed out",
+            // Each start of Apache's writes it.
+            "maxCnxns is not configured, using default value 0.",
             "LOOKING",
         ] {
             assert_eq!(stated(nothing), None);

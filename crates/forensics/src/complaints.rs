@@ -24,6 +24,11 @@ pub enum Complaint {
         place: String,
         back_ms: i64,
     },
+    /// The clock went forward within a log, by what votes before and after say.
+    TimeForward {
+        place: String,
+        forward_ms: i64,
+    },
     SecondAddress {
         place: String,
         id: u32,
@@ -119,6 +124,15 @@ impl Complaint {
                     format!("{place}: the time goes back by {hours} h {minutes} min {seconds} s here: the clock was set, or another zone begins; times before and after may not be comparable")
                 } else {
                     format!("{place}：时间在此处倒退 {hours} 小时 {minutes} 分 {seconds} 秒：时钟被调整或时区改变，前后时间可能无法比较")
+                }
+            }
+            Complaint::TimeForward { place, forward_ms } => {
+                let (hours, minutes, seconds) =
+                    (forward_ms / 3_600_000, forward_ms / 60_000 % 60, forward_ms / 1_000 % 60);
+                if en {
+                    format!("{place}: the clock was set forward by about {hours} h {minutes} min {seconds} s before this line; times from here on are told as by the clock before")
+                } else {
+                    format!("{place}：时钟在此行之前被向前调整约 {hours} 小时 {minutes} 分 {seconds} 秒；此后的时间按调整前的时钟给出")
                 }
             }
             Complaint::SecondAddress { place, id, address, known, known_place } if en => {

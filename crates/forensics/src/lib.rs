@@ -5,6 +5,7 @@
 //! finds roles, quorums and outages, `report` tells it. No input or output beyond lines that are handed in.
 
 pub mod causes;
+mod clock_steps;
 pub mod complaints;
 mod csv;
 pub mod facts;
@@ -42,6 +43,7 @@ pub struct Analysis {
     pub files: Vec<String>,
     pub offsets: BTreeMap<u32, skew::Offset>,
     pub late: Vec<paths::Late>,
+    pub lost: Vec<paths::Lost>,
     pub unheard: Vec<paths::Unheard>,
     pub silent: Vec<paths::Silent>,
     pub verdict: verdict::Verdict,
@@ -59,12 +61,13 @@ pub struct Analysis {
 
 /// `facts` as `Reader::finish` gives them.
 pub fn analyse(mut facts: Facts, files: Vec<String>) -> Analysis {
+    clock_steps::undo(&mut facts, &files);
     let offsets = skew::offsets(&facts);
     skew::correct(&mut facts, &offsets);
     let story = story::tell(&facts);
     let (late, unheard) = (paths::late(&facts, &offsets, &story), paths::unheard(&facts));
-    let silent = paths::silent(&facts, &story);
-    let verdict = verdict::decide(&story, &late, &unheard);
+    let (silent, lost) = (paths::silent(&facts, &story), paths::lost(&facts, &story));
+    let verdict = verdict::decide(&story, &late, &lost, &unheard);
     let ends = facts.ends.iter().map(|(id, end)| (*id, end.0)).collect();
     // Our own processes write UTC; of Java's the collector's lines name the zone.
     let zone = match facts.zones.first() {
@@ -77,6 +80,7 @@ pub fn analyse(mut facts: Facts, files: Vec<String>) -> Analysis {
         files,
         offsets,
         late,
+        lost,
         unheard,
         silent,
         verdict,

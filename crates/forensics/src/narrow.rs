@@ -1,6 +1,6 @@
 //! A part of what was found: of some hours, or of one server.
 
-use crate::paths::{Late, Unheard};
+use crate::paths::{Late, Lost, Unheard};
 use crate::story::Story;
 use crate::time::LogMillis;
 use crate::{verdict, Analysis};
@@ -36,6 +36,7 @@ pub fn narrow(a: &mut Analysis, by: Narrow) {
     s.stalls.retain(|t| by.within(t.1 - t.2 as i64, Some(t.1)) && by.about([t.0]));
     s.notes.retain(|n| by.within(n.1, Some(n.1)) && by.about([n.0]));
     a.late.retain(|l: &Late| by.within(l.since, Some(l.until)) && by.about([l.from, l.to]));
+    a.lost.retain(|l: &Lost| by.within(l.since, Some(l.until)) && by.about([l.from, l.to]));
     a.unheard.retain(|u: &Unheard| by.within(u.from, Some(u.to)) && by.about([u.looking, u.leader, u.told_by]));
     a.silent.retain(|l| by.within(l.since, Some(l.until)) && by.about([l.from, l.to]));
     a.site.retain(|e| by.within(e.at, Some(e.at)));
@@ -44,5 +45,5 @@ pub fn narrow(a: &mut Analysis, by: Narrow) {
     s.stale.retain(|t| by.within(t.2, Some(t.3)) && by.about([t.0]));
     s.first = by.from.unwrap_or(s.first).max(s.first);
     s.last = by.to.unwrap_or(s.last).min(s.last).max(s.first);
-    a.verdict = verdict::decide(&a.story, &a.late, &a.unheard);
+    a.verdict = verdict::decide(&a.story, &a.late, &a.lost, &a.unheard);
 }

@@ -69,6 +69,8 @@ pub struct Stream {
     pub broken: bool,
     /// How many lines state each cause.
     pub stated: BTreeMap<Stated, usize>,
+    /// The address that its threads name as the server's own.
+    pub address: Option<String>,
 }
 
 /// All facts, each with its server, in the order of their times.
@@ -116,7 +118,8 @@ impl Facts {
     }
 
     pub(crate) fn sorted(mut self, mut streams: Vec<Stream>, files: &[String], hosts: &BTreeMap<String, u32>) -> Facts {
-        let owners = owners(&streams, files, hosts);
+        let mut owners = owners(&streams, files, hosts);
+        copied_ids(&mut self, &mut streams, &mut owners, hosts);
         one_zone(&mut self, &mut streams, files);
         streams.iter_mut().for_each(steps_back);
         let mut statements: BTreeMap<u32, Seen> = BTreeMap::new();
@@ -236,6 +239,32 @@ impl Facts {
                 *after = (*after).max(last.get(&e.node).copied());
             }
             last.insert(e.node, e.at);
+        }
+    }
+}
+
+/// Where two logs claim one id from two addresses, and the others' lines say whose address the one is, that server wrote it:
+/// its `myid` is wrong, or was copied.
+fn copied_ids(facts: &mut Facts, streams: &mut [Stream], owners: &mut [Option<u32>], hosts: &BTreeMap<String, u32>) {
+    let host = |address: &String| address.rsplit_once(':').map_or(address.clone(), |(host, _)| host.to_string());
+    let of: Vec<Option<(u32, String)>> =
+        streams.iter().zip(&*owners).map(|(s, id)| Some(((*id)?, s.address.clone()?))).collect();
+    for (at, own) in of.iter().enumerate() {
+        let Some((id, address)) = own else { continue };
+        let claimed = of.iter().flatten().any(|o| o.0 == *id && o.1 != *address);
+        let Some(real) = hosts.get(&host(address)).copied().filter(|real| *real != *id && *real != u32::MAX) else {
+            continue;
+        };
+        if !claimed {
+            continue;
+        }
+        owners[at] = Some(real);
+        streams[at].ids = BTreeMap::from([(real, 1)]);
+        streams[at].entries.iter_mut().for_each(|(own, _)| *own = None);
+        facts.addresses.insert(real, address.clone());
+        if facts.addresses.get(id) == Some(address) {
+            let other = of.iter().flatten().find(|o| o.0 == *id && o.1 != *address);
+            facts.addresses.extend(other.cloned());
         }
     }
 }

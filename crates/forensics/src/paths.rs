@@ -31,6 +31,20 @@ pub struct Late {
     pub evidence: Vec<Place>,
 }
 
+/// One direction in which, while nobody led, no vote came at all, though both servers voted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    pub from: u32,
+    pub to: u32,
+    pub votes: usize,
+    /// Outages in which it was so.
+    pub outages: u32,
+    pub since: LogMillis,
+    pub until: LogMillis,
+    /// Where the votes were sent.
+    pub evidence: Vec<Place>,
+}
+
 /// A server that heard nothing of another one for a read time-out, between a leader and its followers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Silent {
@@ -102,6 +116,62 @@ pub fn late(facts: &Facts, offsets: &BTreeMap<u32, Offset>, story: &Story) -> Ve
         });
     }
     out
+}
+
+/// Votes of one outage that did not come are no accident from so many on: a single one may have been overtaken by the next.
+const LOST_MIN: usize = 2;
+/// A server that delivered a vote this near, in milliseconds, to one that was sent to it was there to take it.
+const THERE_MS: i64 = 5_000;
+/// Places of lost votes that are kept, for each direction.
+const LOST_PLACES_MAX: usize = 20;
+
+/// Directions in which all votes of an outage were lost.
+pub fn lost(facts: &Facts, story: &Story) -> Vec<Lost> {
+    let mut out: BTreeMap<(u32, u32), Lost> = BTreeMap::new();
+    let voters: Vec<u32> = story.read.difference(&story.observers).copied().collect();
+    for o in &story.outages {
+        let until = o.to.or(o.known_until).unwrap_or(story.last);
+        let mut sent: BTreeMap<u32, BTreeMap<skew::Key, (LogMillis, Place)>> = BTreeMap::new();
+        let mut came: BTreeSet<(u32, u32)> = BTreeSet::new();
+        let mut there: BTreeMap<u32, Vec<LogMillis>> = BTreeMap::new();
+        for e in facts.between(o.from, until) {
+            let Fact::Vote(v) = &e.fact else { continue };
+            there.entry(e.node).or_default().push(e.at);
+            if v.from != e.node {
+                came.insert((v.from, e.node));
+            } else if v.state == State::Looking {
+                sent.entry(v.from).or_default().entry(skew::key(v)).or_insert((e.at, e.place));
+            }
+        }
+        for (from, votes) in &sent {
+            for to in voters.iter().filter(|to| *to != from && !came.contains(&(*from, **to))) {
+                let at = there.get(to).map(Vec::as_slice).unwrap_or_default();
+                let taken = |v: &&(LogMillis, Place)| {
+                    at.get(at.partition_point(|t| *t < v.0 - THERE_MS)).is_some_and(|t| *t <= v.0 + THERE_MS)
+                };
+                let lost: Vec<(LogMillis, Place)> = votes.values().filter(taken).copied().collect();
+                if lost.len() < LOST_MIN {
+                    continue;
+                }
+                let first = lost.iter().map(|l| l.0).min().unwrap_or(o.from);
+                let known = out.entry((*from, *to)).or_insert(Lost {
+                    from: *from,
+                    to: *to,
+                    votes: 0,
+                    outages: 0,
+                    since: first,
+                    until: first,
+                    evidence: Vec::new(),
+                });
+                known.votes += lost.len();
+                known.outages += 1;
+                known.until = lost.iter().map(|l| l.0).fold(known.until, LogMillis::max);
+                let room = LOST_PLACES_MAX.saturating_sub(known.evidence.len());
+                known.evidence.extend(lost.iter().map(|l| l.1).take(room));
+            }
+        }
+    }
+    out.into_values().collect()
 }
 
 /// Followers that gave their leader up for its silence, and leaders that gave followers up.

@@ -513,6 +513,12 @@ impl Reader {
             }
         }
         if let Some((id, address)) = id.and_then(|id| Some((id, identity::address_of(&head)?))) {
+            if let Some(stream) = self.current.stream.as_ref().map(|s| s.1) {
+                let known = &mut self.streams[stream].address;
+                if known.is_none() {
+                    *known = Some(address.clone());
+                }
+            }
             self.address(id, address, place);
         }
         if head.message.contains("server.")

@@ -9,6 +9,7 @@ pub use blind::blind_spots;
 pub use json::json;
 pub use page::{html, svg};
 
+use crate::causes::Stated;
 use crate::nodes::Place;
 use crate::story::{Story, What, NOBODY};
 use crate::time::{self, LogMillis};
@@ -143,6 +144,9 @@ pub fn events(a: &Analysis, lang: Lang) -> Vec<Event> {
     for l in &a.late {
         add(l.since, words::late(lang, l, &name), l.evidence.clone());
     }
+    for l in &a.lost {
+        add(l.since, words::lost(lang, l, &name), l.evidence.clone());
+    }
     for u in &a.unheard {
         add(u.from, words::unheard(lang, u, &name), u.evidence.clone());
     }
@@ -151,14 +155,14 @@ pub fn events(a: &Analysis, lang: Lang) -> Vec<Event> {
     }
     let rolling = rolling(&a.story);
     if !rolling.is_empty() {
-        let all: Vec<_> = rolling.iter().map(|r| (name(r.node), seconds(r.at - r.after))).collect();
+        let all: Vec<_> = rolling.iter().map(|r| (name(r.node), seconds(r.at - r.since()))).collect();
         add(rolling[0].after, words::rolling(lang, &all), rolling.iter().map(|r| r.place).collect());
     }
     for r in &a.story.restarts {
         add(r.at, words::restart(lang, r, &name(r.node)), vec![r.place]);
     }
     for c in &a.story.causes {
-        add(c.from, words::stated(lang, c, &name(c.node)), c.evidence.clone());
+        add(c.from, words::stated(lang, c, &name), c.evidence.clone());
     }
     for (node, at, count, place) in &a.story.expired {
         add(*at, words::expired(lang, &name(*node), *count), vec![*place]);
@@ -272,7 +276,43 @@ fn verdict(a: &Analysis, lang: Lang) -> String {
     let names = names(&a.story);
     let name = |id: u32| names.get(&id).cloned().unwrap_or_else(|| id.to_string());
     let head = if lang == Lang::English { "Most likely: " } else { "结论：" };
-    format!("{head}{}", words::verdict(lang, &a.verdict, &name))
+    format!("{head}{}{}", words::verdict(lang, &a.verdict, &name), stated_in(&a.story, lang, &name))
+}
+
+/// Causes that lines state about an outage or a follower's absence, or about a server that did not come up, each with its
+/// servers.
+pub fn stated_causes(story: &Story) -> Vec<(Stated, Vec<u32>)> {
+    let mut out: Vec<(Stated, Vec<u32>)> = Vec::new();
+    for c in story.causes.iter().filter(|c| c.cause.matters()) {
+        match out.iter_mut().find(|o| o.0 == c.cause) {
+            Some(known) if known.1.contains(&c.node) => {}
+            Some(known) => known.1.push(c.node),
+            None => out.push((c.cause, vec![c.node])),
+        }
+    }
+    out.iter_mut().for_each(|o| o.1.sort_unstable());
+    out
+}
+
+/// Causes behind the verdict that are told in it; the rest has its own lines.
+const STATED_TOLD_MAX: usize = 3;
+
+fn stated_in(story: &Story, lang: Lang, name: &dyn Fn(u32) -> String) -> String {
+    let en = lang == Lang::English;
+    let one = |(cause, nodes): &(Stated, Vec<u32>)| {
+        let nodes = nodes.iter().map(|n| name(*n)).collect::<Vec<_>>().join(if en { "," } else { "、" });
+        if en {
+            format!("{} ({nodes})", cause.name(lang))
+        } else {
+            format!("{}（{nodes}）", cause.name(lang))
+        }
+    };
+    let all: Vec<String> = stated_causes(story).iter().take(STATED_TOLD_MAX).map(one).collect();
+    match (all.is_empty(), en) {
+        (true, _) => String::new(),
+        (_, true) => format!("; the logs state: {}", all.join("; ")),
+        (_, false) => format!("；日志表明：{}", all.join("；")),
+    }
 }
 
 /// So many places stand behind a line; the rest is in the JSON.

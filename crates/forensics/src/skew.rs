@@ -17,7 +17,7 @@ pub struct Offset {
 }
 
 /// What tells one vote from another one: leader, round, zxid, epoch.
-type Key = (i64, i64, i64, i64);
+pub(crate) type Key = (i64, i64, i64, i64);
 
 /// A vote of a looking server, when it was sent and when the first of it came to another one.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +33,7 @@ pub struct Way {
     pub begun: Option<LogMillis>,
 }
 
-fn key(v: &Vote) -> Key {
+pub(crate) fn key(v: &Vote) -> Key {
     (v.leader, v.round, v.zxid, v.peer_epoch)
 }
 

@@ -2,7 +2,7 @@
 
 mod teller;
 
-use crate::causes::Stated;
+use crate::causes::{self, Stated};
 use crate::facts::{Cause, Fact, State};
 use crate::nodes::{Entry, Facts, Place};
 use crate::silence;
@@ -97,6 +97,8 @@ pub enum What {
     AllStopped,
     /// No leader was elected.
     NeverElected,
+    /// Its own log states what ended its work.
+    Failed(Stated),
     /// Its log is not here, or says neither.
     Undecided,
 }
@@ -109,6 +111,15 @@ pub struct Restart {
     pub after: LogMillis,
     pub at: LogMillis,
     pub place: Place,
+    /// When the others' connections to it ended: a better time than that of a quiet log's last line.
+    pub gone: Option<LogMillis>,
+}
+
+impl Restart {
+    /// Since when nothing of the process before was there, as far as any log tells.
+    pub fn since(&self) -> LogMillis {
+        self.gone.unwrap_or(self.after)
+    }
 }
 
 /// A cause that lines of one server state.
@@ -119,6 +130,8 @@ pub struct StatedCause {
     pub from: LogMillis,
     pub to: LogMillis,
     pub evidence: Vec<Place>,
+    /// Of a cause that lies with others: those.
+    pub peers: BTreeSet<u32>,
 }
 
 /// Lines of one cause that are this far apart, in milliseconds, are told apart.
@@ -151,6 +164,7 @@ pub struct Story {
     /// Our own servers', of which every change of role is in the log.
     pub own: BTreeSet<u32>,
     pub timeout_ms: u64,
+    pub tick_ms: u64,
     /// The logs say the time-out.
     pub timeout_known: bool,
     pub first: LogMillis,
@@ -208,7 +222,10 @@ pub fn tell(facts: &Facts) -> Story {
                     story.observers.insert(v.from);
                 }
             }
-            Fact::CannotReach { id, .. } => drop(story.servers.insert(*id)),
+            Fact::CannotReach { id, cause } => {
+                story.servers.insert(*id);
+                cannot_reach(&mut story, e, *id, *cause);
+            }
             Fact::LearnerConnected { id, observer } => {
                 story.servers.insert(*id);
                 if *observer {
@@ -218,7 +235,7 @@ pub fn tell(facts: &Facts) -> Story {
             Fact::WillObserve => drop(story.observers.insert(e.node)),
             Fact::Looks | Fact::NewElection if story.looked.is_none() => story.looked = Some((e.at, e.place)),
             Fact::Starts { after: Some(after), .. } => {
-                story.restarts.push(Restart { node: e.node, after: *after, at: e.at, place: e.place });
+                story.restarts.push(Restart { node: e.node, after: *after, at: e.at, place: e.place, gone: None });
             }
             Fact::States(cause) => stated(&mut story, e, *cause),
             Fact::Expires => expired(&mut story, e),
@@ -228,7 +245,8 @@ pub fn tell(facts: &Facts) -> Story {
         }
     }
     story.timeout_known = tick_ms.is_some() && sync_limit.is_some();
-    story.timeout_ms = tick_ms.unwrap_or(DEFAULT_TICK_MS).saturating_mul(sync_limit.unwrap_or(DEFAULT_SYNC_LIMIT));
+    story.tick_ms = tick_ms.unwrap_or(DEFAULT_TICK_MS);
+    story.timeout_ms = story.tick_ms.saturating_mul(sync_limit.unwrap_or(DEFAULT_SYNC_LIMIT));
     if !story.own.is_empty() && story.own == story.read {
         (story.timeout_known, story.timeout_ms) = (true, silence_ms);
     }
@@ -249,12 +267,23 @@ pub fn tell(facts: &Facts) -> Story {
     }
     let mut story = teller.story;
     story.expired.retain(|x| x.2 >= EXPIRED_MIN);
+    connections_that_ended(&mut story, facts);
+    keep_what_says_more(&mut story);
     never_elected(&mut story, facts);
     until_known(&mut story, facts);
     silence::find(&mut story, facts);
     for i in 0..story.outages.len() {
         if story.outages[i].what == What::Undecided {
-            story.outages[i].what = what(&story, &story.outages[i], facts);
+            let o = &story.outages[i];
+            let (what, from) = match failed(&story, o, facts) {
+                Some((cause, from)) => (What::Failed(cause), from),
+                None => (what(&story, o, facts), o.from),
+            };
+            let began = story.outages[i].from;
+            for w in story.quorum.iter_mut().filter(|w| w.to == Some(began)) {
+                w.to = Some(from);
+            }
+            (story.outages[i].what, story.outages[i].from) = (what, from);
         }
     }
     let frozen = |o: &Outage| {
@@ -271,6 +300,7 @@ pub fn tell(facts: &Facts) -> Story {
         behind.take_while(|o| o.seen - d.at <= TOGETHER_MS).any(|o| Some(o.leader) == d.leader)
     };
     story.departures.retain(|d| !together(d));
+    gave_follower_up(&mut story, facts);
     story
 }
 
@@ -283,7 +313,66 @@ fn stated(story: &mut Story, e: &Entry, cause: Stated) {
                 c.evidence.push(e.place);
             }
         }
-        None => story.causes.push(StatedCause { node: e.node, cause, from: e.at, to: e.at, evidence: vec![e.place] }),
+        None => story.causes.push(StatedCause {
+            node: e.node,
+            cause,
+            from: e.at,
+            to: e.at,
+            evidence: vec![e.place],
+            peers: BTreeSet::new(),
+        }),
+    }
+}
+
+/// A peer that refuses connections for this long, in milliseconds, does not run; for less, it is about to start.
+const REFUSES_MS: i64 = 5_000;
+
+fn cannot_reach(story: &mut Story, e: &Entry, peer: u32, cause: Cause) {
+    let kind = match cause {
+        Cause::Refused => causes::PEERS_REFUSE,
+        Cause::Timeout => causes::PEERS_SILENT,
+        _ => return,
+    };
+    stated(story, e, Stated::of_kind(kind));
+    if let Some(c) = story.causes.iter_mut().rev().find(|c| c.node == e.node && c.cause == Stated::of_kind(kind)) {
+        c.peers.insert(peer);
+    }
+}
+
+/// Leaves out peers that were started a moment later, and ends of processes that another line explains.
+fn keep_what_says_more(story: &mut Story) {
+    let why: Vec<(u32, LogMillis, LogMillis)> =
+        story.causes.iter().filter(|c| !c.cause.says_no_more()).map(|c| (c.node, c.from, c.to)).collect();
+    story.causes.retain(|c| {
+        let explained =
+            |w: &(u32, LogMillis, LogMillis)| w.0 == c.node && w.1 - EXPLAINS_MS <= c.to && c.from <= w.2 + EXPLAINS_MS;
+        match c.peers.is_empty() {
+            false => c.to - c.from >= REFUSES_MS,
+            true => !c.cause.says_no_more() || !why.iter().any(explained),
+        }
+    });
+}
+
+/// A process that ends after an error ends within this, in milliseconds.
+const EXPLAINS_MS: i64 = 5_000;
+
+/// When the connections of processes that were started again had ended, by their peers' logs.
+fn connections_that_ended(story: &mut Story, facts: &Facts) {
+    let host = |id: &u32| story.addresses.get(id).and_then(|a| a.rsplit_once(':')).map(|(host, _)| host.to_string());
+    let ids: BTreeMap<String, u32> = story.servers.iter().filter_map(|id| Some((host(id)?, *id))).collect();
+    for i in 0..story.restarts.len() {
+        let r = &story.restarts[i];
+        let led = story
+            .quorum
+            .iter()
+            .any(|w| w.leader == r.node && w.from <= r.at && w.to.is_none_or(|to| to >= r.after - TOGETHER_MS));
+        let of = |e: &&Entry| match &e.fact {
+            Fact::LearnerLost { ip, cause: Cause::Closed } => ids.get(ip) == Some(&r.node) && e.node != r.node,
+            Fact::LostLeader(Cause::Closed) => led && e.node != r.node,
+            _ => false,
+        };
+        let gone = facts.between(r.after, r.at).iter().find(of).map(|e| e.at);
+        story.restarts[i].gone = gone;
     }
 }
 
@@ -388,6 +477,32 @@ fn until_known(story: &mut Story, facts: &Facts) {
 /// A leader that is cut off misses its followers within this of when they miss it.
 const TOGETHER_MS: i64 = 1_500;
 
+/// A follower that its leader gave up finds its connection closed; the leader's log says why.
+fn gave_follower_up(story: &mut Story, facts: &Facts) {
+    let cause = Stated::of_kind(causes::NOT_ACKNOWLEDGED);
+    for d in story.departures.iter_mut().filter(|d| d.cause == Some(Cause::Closed)) {
+        let said = |e: &Entry| Some(e.node) == d.leader && e.fact == Fact::States(cause);
+        if facts.between(d.at - TOGETHER_MS, d.at + RACE_MS).iter().any(said) {
+            d.cause = Some(Cause::Stated(cause));
+        }
+    }
+}
+
+/// What the leader's own log states about the end of its work, and since when it may have been so.
+fn failed(story: &Story, o: &Outage, facts: &Facts) -> Option<(Stated, LogMillis)> {
+    let near = |c: &&StatedCause| {
+        c.node == o.leader && c.cause.stops() && c.from <= o.seen + TOGETHER_MS && c.to >= o.from - TOGETHER_MS
+    };
+    let all = || story.causes.iter().filter(near);
+    let cause = all().find(|c| !c.cause.says_no_more()).or_else(|| all().next())?;
+    // What it said last before may be long ago: from then on nobody knows.
+    let holes = facts.holes.get(&o.leader).map(Vec::as_slice).unwrap_or_default();
+    let hole = holes.iter().find(|h| (h.1 - cause.from).abs() <= RACE_MS);
+    let since = hole.map_or(o.from, |h| h.0.min(o.from));
+    let window = story.quorum.iter().rev().find(|w| w.leader == o.leader && w.from <= o.seen);
+    Some((cause.cause, window.map_or(since, |w| since.max(w.from))))
+}
+
 fn what(story: &Story, o: &Outage, facts: &Facts) -> What {
     if ["rolled over", "rollover", "uggested leader", "voter changed mind"].iter().any(|own| o.gave_up.contains(own)) {
         return What::SteppedDown;
@@ -419,10 +534,7 @@ fn what(story: &Story, o: &Outage, facts: &Facts) -> What {
 
 /// A leader's reason that says it missed its followers.
 pub(crate) fn lost_followers(reason: &str) -> bool {
-    reason.is_empty()
-        || reason.contains("ufficient followers")
-        || reason.starts_with("Waiting for a quorum")
-        || reason.starts_with("Unexpected internal error")
+    reason.is_empty() || reason.contains("ufficient followers") || reason.starts_with("Waiting for a quorum")
 }
 
 /// The leader's log itself reports a stall over the silence: of its disk, or its process.

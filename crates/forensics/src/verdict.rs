@@ -1,7 +1,8 @@
 //! What most likely was wrong: each explanation with the facts that speak for it and against it.
 
+use crate::causes::{self, Stated};
 use crate::facts::Cause;
-use crate::paths::{Late, Unheard};
+use crate::paths::{Late, Lost, Unheard};
 use crate::story::{Story, What};
 use std::collections::BTreeMap;
 
@@ -69,15 +70,22 @@ pub struct Verdict {
     pub runner_up: Option<Scored>,
 }
 
+/// Whether a link, or one direction, ends at the node whose network is to blame.
+fn part_of(one: &Hypothesis, whole: &Hypothesis) -> bool {
+    let ends = matches!(one, Hypothesis::Link(..) | Hypothesis::OneWay(..));
+    let (Hypothesis::Network(n) | Hypothesis::Outgoing(n) | Hypothesis::Incoming(n)) = *whole else { return false };
+    ends && one.servers().contains(&n)
+}
+
 /// What is late within this of an outage may belong to it.
 const NEAR_MS: i64 = 30_000;
 
-pub fn decide(story: &Story, late: &[Late], unheard: &[Unheard]) -> Verdict {
+pub fn decide(story: &Story, late: &[Late], lost: &[Lost], unheard: &[Unheard]) -> Verdict {
     let mut support: BTreeMap<Hypothesis, u32> = BTreeMap::new();
     let mut add = |h: Hypothesis, points: u32| *support.entry(h).or_default() += points;
     for o in &story.outages {
         match o.what {
-            What::Ended => add(Hypothesis::Ended(o.leader), 2),
+            What::Ended | What::Failed(_) => add(Hypothesis::Ended(o.leader), 2),
             What::Frozen => add(Hypothesis::Frozen(o.leader), 2),
             What::Cut => {
                 add(Hypothesis::Network(o.leader), 2);
@@ -99,6 +107,8 @@ pub fn decide(story: &Story, late: &[Late], unheard: &[Unheard]) -> Verdict {
     for d in &story.departures {
         if d.cause == Some(Cause::Restarted) {
             add(Hypothesis::Ended(d.node), 1);
+        } else if d.cause == Some(Cause::Stated(Stated::of_kind(causes::NOT_ACKNOWLEDGED))) {
+            add(Hypothesis::Frozen(d.node), 2);
         } else if let Some(leader) = d.leader {
             add(Hypothesis::link(leader, d.node), 1);
             add(Hypothesis::Network(d.node), 1);
@@ -121,6 +131,18 @@ pub fn decide(story: &Story, late: &[Late], unheard: &[Unheard]) -> Verdict {
         }
         add(Hypothesis::Network(l.from), 1);
         add(Hypothesis::Network(l.to), 1);
+    }
+    for l in lost {
+        // Both ways, or the one.
+        if lost.iter().any(|o| (o.from, o.to) == (l.to, l.from)) {
+            add(Hypothesis::link(l.from, l.to), l.outages);
+        } else {
+            add(Hypothesis::OneWay(l.from, l.to), l.outages);
+        }
+    }
+    // A stall that its own log reports, as long as others wait for it.
+    for (node, ..) in story.stalls.iter().filter(|s| s.2 >= story.timeout_ms && story.timeout_ms > 0) {
+        add(Hypothesis::Frozen(*node), 1);
     }
     for u in unheard {
         // Its votes do not come through, or the looking server's do not, and there is nothing to answer.
@@ -156,8 +178,11 @@ pub fn decide(story: &Story, late: &[Late], unheard: &[Unheard]) -> Verdict {
     let scored = |(h, support): (Hypothesis, u32)| Scored { hypothesis: h, support, contradicted: against(&h) };
     let mut all: Vec<Scored> = support.into_iter().map(scored).collect();
     all.sort_by_key(|s| std::cmp::Reverse(s.balance()));
-    let (first, second) = (all.first().copied(), all.get(1).copied());
-    let clear = first.filter(|f| f.balance() > 0 && second.is_none_or(|s| s.balance() < f.balance()));
+    let (first, next) = (all.first().copied(), all.get(1).copied());
+    // A node's bad network shows at each of its links: that is no second explanation if there is one.
+    let other = |s: &&Scored| s.balance() > 0 && !first.is_some_and(|f| part_of(&s.hypothesis, &f.hypothesis));
+    let second = all.get(1..).unwrap_or_default().iter().find(other).copied().or(next);
+    let clear = first.filter(|f| f.balance() > 0 && next.is_none_or(|s| s.balance() < f.balance()));
     match clear {
         Some(best) => Verdict { best: Some(best), runner_up: second },
         // The first of several that are as likely is named, and is no verdict.
@@ -187,7 +212,7 @@ mod tests {
         }
     }
     fn decided(outages: Vec<Outage>, late: &[Late]) -> Verdict {
-        decide(&Story { outages, ..Default::default() }, late, &[])
+        decide(&Story { outages, ..Default::default() }, late, &[], &[])
     }
 
     #[test]

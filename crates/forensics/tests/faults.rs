@@ -313,6 +313,55 @@ fn a_clock_that_is_set_back_by_90_seconds_or_an_hour() {
     }
 }
 
+/// NTP after a boot, or summer time: 3's clock goes forward between two outages, in which everybody votes.
+#[test]
+fn a_clock_that_is_set_forward_by_90_seconds_or_an_hour() {
+    let zero = time::parse(b"2026-11-22T07:00:00,000").unwrap().0;
+    let vote = |from: u32, round: u32| {
+        format!("Notification: my state:LOOKING; n.sid:{from}, n.state:LOOKING, n.leader:{from}, n.round:{round:#x}, n.peerEpoch:0x1, n.zxid:0x100000001, message format version:0x2, n.config version:0x0")
+    };
+    let with_votes = |name: &String, text: &String| {
+        let id: u32 = name.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap();
+        let mut lines: Vec<String> = text.lines().map(str::to_string).collect();
+        for (round, begins) in [(2, 250.0), (3, 270.0)] {
+            lines.push(line(id, begins + 1.0, "FastLeaderElection", "New election. My id = 1").trim_end().into());
+            for from in 1..=3 {
+                let late = if from == id { 0.0 } else { 0.01 };
+                lines.push(line(id, begins + 1.0 + late, "FastLeaderElection", &vote(from, round)).trim_end().into());
+            }
+        }
+        // The lines of an exception stay behind their own.
+        lines.retain(|l| time::parse(l.as_bytes()).is_some());
+        lines.sort();
+        (name.clone(), lines.join("\n").replace("My id = 1", &format!("My id = {id}")))
+    };
+    for step in [90.0, 3_600.0] {
+        let mut files: Vec<_> = two_outages().iter().map(|(name, text)| with_votes(name, text)).collect();
+        let right = outages(&tell(&files));
+        assert_eq!(right.len(), 2, "{right:?}");
+        let moved = |l: &str| match time::parse(l.as_bytes()) {
+            Some((at, n)) if at - zero > 260_000 => {
+                format!("{}{}\n", time::long(at + (step * 1e3) as i64).replace('.', ","), &l[n..])
+            }
+            _ => format!("{l}\n"),
+        };
+        files[2].1 = files[2].1.lines().map(moved).collect();
+        let a = tell(&files);
+        let found = outages(&a);
+        assert_eq!(found.len(), 2, "{step}: {found:?}");
+        for (want, got) in right.iter().zip(&found) {
+            let near = |a: f64, b: f64| (a - b).abs() < 0.5;
+            assert!(
+                near(want.1, got.1) && near(want.2.unwrap(), got.2.unwrap()),
+                "{step}: {found:?}, {right:?} wanted"
+            );
+        }
+        let told = a.complaints.iter().any(|c| c.text(Lang::English).contains("the clock was set forward by about"));
+        assert!(told, "{step}: {:?}", a.complaints);
+        assert!(a.offsets.values().all(|o| o.ms.abs() <= o.error_ms + 50), "{step}: {:?}", a.offsets);
+    }
+}
+
 #[test]
 fn where_the_rest_of_a_log_is_missing_the_end_is_not_known() {
     let mut reader = Reader::default();

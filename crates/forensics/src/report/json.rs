@@ -53,6 +53,10 @@ pub fn json(a: &Analysis) -> Value {
         json!({"kind": "late votes", "nodes": [l.from, l.to], "confidence": if l.one_way { "high" } else { "medium" },
                "text": both(&|lang| words::late(lang, l, &name)), "evidence": places(&l.evidence)})
     });
+    let lost_votes = a.lost.iter().map(|l| {
+        json!({"kind": "lost votes", "nodes": [l.from, l.to], "confidence": if l.outages > 1 { "high" } else { "medium" },
+               "text": both(&|lang| words::lost(lang, l, &name)), "evidence": places(&l.evidence)})
+    });
     let unheard = a.unheard.iter().map(|u| {
         json!({"kind": "leader not heard", "nodes": [u.looking, u.leader, u.told_by], "confidence": "high",
                "text": both(&|lang| words::unheard(lang, u, &name)), "evidence": places(&u.evidence)})
@@ -69,7 +73,7 @@ pub fn json(a: &Analysis) -> Value {
     });
     let stated = story.causes.iter().map(|c| {
         json!({"kind": c.cause.row().kind, "nodes": [c.node], "confidence": "high",
-               "text": both(&|lang| words::stated(lang, c, &name(c.node))), "to_do": both(&|lang| c.cause.advice(lang).into()),
+               "text": both(&|lang| words::stated(lang, c, &name)), "to_do": both(&|lang| c.cause.advice(lang).into()),
                "evidence": places(&c.evidence)})
     });
     let restarts = story.restarts.iter().map(|r| {
@@ -78,7 +82,7 @@ pub fn json(a: &Analysis) -> Value {
     });
     let rolling = super::rolling(story);
     let rolling = (!rolling.is_empty()).then(|| {
-        let text = |lang| words::rolling(lang, &rolling.iter().map(|r| (name(r.node), words::seconds(r.at - r.after))).collect::<Vec<_>>());
+        let text = |lang| words::rolling(lang, &rolling.iter().map(|r| (name(r.node), words::seconds(r.at - r.since()))).collect::<Vec<_>>());
         json!({"kind": "rolling restart", "nodes": rolling.iter().map(|r| r.node).collect::<Vec<_>>(), "confidence": "high",
                "text": both(&text), "evidence": places(&rolling.iter().map(|r| r.place).collect::<Vec<_>>())})
     });
@@ -102,7 +106,8 @@ pub fn json(a: &Analysis) -> Value {
         "support": best.map_or(0, |b| b.support),
         "contradicted": best.map_or(0, |b| b.contradicted),
         "runner_up": a.verdict.runner_up.as_ref().map(one),
-        "text": both(&|lang| words::verdict(lang, &a.verdict, &name)),
+        "stated": super::stated_causes(story).iter().map(|(cause, nodes)| json!({"kind": cause.row().kind, "nodes": nodes})).collect::<Vec<_>>(),
+        "text": both(&|lang| words::verdict(lang, &a.verdict, &name) + &super::stated_in(story, lang, &name)),
     });
     let (en, zh) = (blind_spots(a, Lang::English), blind_spots(a, Lang::Chinese));
     let blind = en.iter().zip(&zh).map(|(en, zh)| json!({"en": en, "zh": zh}));
@@ -113,7 +118,7 @@ pub fn json(a: &Analysis) -> Value {
         "quorum": quorum.collect::<Vec<_>>(),
         "outages": outages.collect::<Vec<_>>(),
         "links": links.chain(silent).collect::<Vec<_>>(),
-        "findings": late.chain(unheard).chain(departures).chain(stalls).chain(stale).chain(stated).chain(restarts).chain(rolling).chain(expired).collect::<Vec<_>>(),
+        "findings": late.chain(lost_votes).chain(unheard).chain(departures).chain(stalls).chain(stale).chain(stated).chain(restarts).chain(rolling).chain(expired).collect::<Vec<_>>(),
         "verdict": verdict,
         "blind_spots": blind.collect::<Vec<_>>(),
         "site": a.site.iter().map(|e| json!({"at": time::long(e.at) + if e.aligned { a.zone.as_str() } else { "" }, "host": e.host, "object": e.object,

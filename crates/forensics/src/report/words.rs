@@ -3,7 +3,7 @@
 use super::Lang;
 use crate::facts::Cause;
 use crate::nodes::Place;
-use crate::paths::{Late, Unheard};
+use crate::paths::{Late, Lost, Unheard};
 use crate::story::{Departure, Restart, StatedCause, What};
 use crate::time::LogMillis;
 use crate::verdict::{Hypothesis, Scored, Verdict};
@@ -32,6 +32,7 @@ pub(super) fn cause(lang: Lang, cause: Option<Cause>) -> &'static str {
 
 pub(super) fn what(lang: Lang, what: What) -> &'static str {
     match (lang, what) {
+        (lang, What::Failed(cause)) => cause.name(lang),
         (Lang::English, What::Ended) => "its process ended or closed its connections",
         (Lang::English, What::Cut) => "it stopped hearing from them too: the links were down",
         (Lang::English, What::Frozen) => "it noticed nothing: it stood still",
@@ -68,8 +69,12 @@ pub(super) fn departure(lang: Lang, d: &Departure, name: &dyn Fn(u32) -> String)
 
 /// A process that was started again; it ended at some time behind its last line.
 pub(super) fn restart(lang: Lang, r: &Restart, node: &str) -> String {
-    let pause = seconds(r.at - r.after);
+    let pause = seconds(r.at - r.since());
     match lang {
+        Lang::English if r.gone.is_some() => {
+            format!("{node} restarted, {pause} s after the connections to the process before had ended")
+        }
+        Lang::Chinese if r.gone.is_some() => format!("{node} 重新启动，距上一进程的连接断开 {pause} 秒"),
         Lang::English => format!("{node} restarted, {pause} s after the last line of the process before"),
         Lang::Chinese => format!("{node} 重新启动，距上一进程最后一行日志 {pause} 秒"),
     }
@@ -103,17 +108,23 @@ pub(super) fn expired(lang: Lang, node: &str, count: usize) -> String {
     }
 }
 
-pub(super) fn stated(lang: Lang, c: &StatedCause, node: &str) -> String {
-    let (name, lines) = (c.cause.name(lang), c.evidence.len());
+/// `name` gives a server's name.
+pub(super) fn stated(lang: Lang, c: &StatedCause, name: &dyn Fn(u32) -> String) -> String {
+    let node = name(c.node);
+    let (what, lines) = (c.cause.name(lang), c.evidence.len());
     let more = match (lines, c.to - c.from, lang) {
         (1, ..) => String::new(),
         (n, _, Lang::English) => format!(" ({n} lines until {})", crate::time::clock(c.to)),
         (n, ..) => format!("（{n} 行，至 {}）", crate::time::clock(c.to)),
     };
     if lang == Lang::English {
-        format!("{node} states: {name}{more}")
+        let peers = c.peers.iter().map(|p| name(*p)).collect::<Vec<_>>().join(",");
+        let peers = if peers.is_empty() { peers } else { format!(" ({peers})") };
+        format!("{node} states: {what}{peers}{more}")
     } else {
-        format!("{node} 的日志表明：{name}{more}")
+        let peers = c.peers.iter().map(|p| name(*p)).collect::<Vec<_>>().join("、");
+        let peers = if peers.is_empty() { peers } else { format!("（{peers}）") };
+        format!("{node} 的日志表明：{what}{peers}{more}")
     }
 }
 
@@ -154,6 +165,20 @@ pub(super) fn late(lang: Lang, l: &Late, name: &dyn Fn(u32) -> String) -> String
             "{from} 发给 {to} 的 {all} 条选举通知中有 {votes} 条延迟到达，最长 {worst} 秒，反方向正常：{from}→{to} 方向的链路有问题"
         ),
         (Lang::Chinese, false) => format!("{from} 发给 {to} 的 {all} 条选举通知中有 {votes} 条延迟到达，最长 {worst} 秒"),
+    }
+}
+
+pub(super) fn lost(lang: Lang, l: &Lost, name: &dyn Fn(u32) -> String) -> String {
+    let (from, to, until) = (name(l.from), name(l.to), crate::time::clock(l.until));
+    let (votes, outages) = (l.votes, l.outages);
+    match lang {
+        Lang::English => {
+            let s = if outages == 1 { "" } else { "s" };
+            format!("no vote from {from} came to {to} while nobody led ({votes} votes in {outages} outage{s} until {until})")
+        }
+        Lang::Chinese => {
+            format!("{from} 的选举通知在无 leader 期间均未到达 {to}（{outages} 次中断中共 {votes} 条，至 {until}）")
+        }
     }
 }
 

@@ -119,7 +119,14 @@ impl Teller {
             Fact::LeadsEpoch { epoch, report } => self.leads_epoch(e, *epoch, report),
             // It counts its followers' acknowledgements for half a time-out at a time. Other reasons are of that moment.
             Fact::GaveUpLead { reason } => {
-                let silent_ms = if super::lost_followers(reason) { self.story.timeout_ms } else { 0 };
+                let silent_ms = if super::lost_followers(reason) {
+                    self.story.timeout_ms
+                } else if reason.starts_with("Unexpected internal error") {
+                    // It looks twice a tick whether it still runs.
+                    self.story.tick_ms / 2
+                } else {
+                    0
+                };
                 self.gave_up(e, reason, silent_ms);
             }
             Fact::LearnerConnected { id, observer: false } => self.connected(e, *id),
@@ -221,8 +228,9 @@ impl Teller {
         let just = self.story.roles.iter().rev().take_while(|r| e.at - r.from <= CLOCKS_MS).take(ROLES_BACK);
         let just = just.filter(|r| r.role == Role::Follower && r.to.is_none()).map(|r| r.node);
         let followers = with.iter().copied().chain(just).filter(|id| *id != e.node).collect();
-        let lead =
-            Lead { node: e.node, epoch, followers, has_quorum: true, rival: false, used: false, lost: Vec::new() };
+        // A supporter whose log is not here may serve at once: the next one that is here does not say when.
+        let used = with.iter().any(|id| !self.story.read.contains(id));
+        let lead = Lead { node: e.node, epoch, followers, has_quorum: true, rival: false, used, lost: Vec::new() };
         self.begins(&lead, e, false);
         self.lead = Some(lead);
     }
@@ -398,7 +406,8 @@ impl Teller {
         if begun {
             self.ends(e, Some(silent_ms));
         }
-        if let Some(o) = self.story.outages.last_mut().filter(|o| o.to.is_none()) {
+        // What it says next is of its end, and not the reason.
+        if let Some(o) = self.story.outages.last_mut().filter(|o| o.to.is_none() && o.gave_up.is_empty()) {
             o.gave_up = reason.to_string();
         }
     }
