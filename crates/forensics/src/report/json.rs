@@ -94,21 +94,7 @@ pub fn json(a: &Analysis) -> Value {
         json!({"kind": "stale leader", "nodes": [t.0], "confidence": "high",
                "text": both(&|lang| words::stale(lang, t, &name)), "evidence": [place(&t.4)]})
     });
-    let one = |s: &Scored| {
-        json!({"hypothesis": s.hypothesis.kind(), "nodes": s.hypothesis.servers(), "support": s.support,
-               "contradicted": s.contradicted})
-    };
-    let best = a.verdict.best.as_ref();
-    let verdict = json!({
-        "hypothesis": best.map_or("undecided", |b| b.hypothesis.kind()),
-        "nodes": best.map(|b| b.hypothesis.servers()).unwrap_or_default(),
-        "links": links_of(best, &story.servers),
-        "support": best.map_or(0, |b| b.support),
-        "contradicted": best.map_or(0, |b| b.contradicted),
-        "runner_up": a.verdict.runner_up.as_ref().map(one),
-        "stated": super::stated_causes(story).iter().map(|(cause, nodes)| json!({"kind": cause.row().kind, "nodes": nodes})).collect::<Vec<_>>(),
-        "text": both(&|lang| words::verdict(lang, &a.verdict, &name) + &super::stated_in(story, lang, &name)),
-    });
+    let verdict = verdict(a, &name);
     let (en, zh) = (blind_spots(a, Lang::English), blind_spots(a, Lang::Chinese));
     let blind = en.iter().zip(&zh).map(|(en, zh)| json!({"en": en, "zh": zh}));
     json!({
@@ -129,6 +115,27 @@ pub fn json(a: &Analysis) -> Value {
         }).collect::<Vec<_>>(),
         "remarks": a.remarks.iter().map(|r| json!({"at": long(r.0), "text": r.1, "evidence": [place(&r.2)]})).collect::<Vec<_>>(),
         "complaints": a.complaints.iter().map(|c| both(&|lang| c.text(lang))).collect::<Vec<_>>(),
+    })
+}
+
+/// What most likely was wrong, and what the logs state themselves.
+fn verdict(a: &Analysis, name: &dyn Fn(u32) -> String) -> Value {
+    let story = &a.story;
+    let both = |text: &dyn Fn(Lang) -> String| json!({"en": text(Lang::English), "zh": text(Lang::Chinese)});
+    let one = |s: &Scored| {
+        json!({"hypothesis": s.hypothesis.kind(), "nodes": s.hypothesis.servers(), "support": s.support,
+               "contradicted": s.contradicted})
+    };
+    let best = a.verdict.best.as_ref();
+    json!({
+        "hypothesis": best.map_or("undecided", |b| b.hypothesis.kind()),
+        "nodes": best.map(|b| b.hypothesis.servers()).unwrap_or_default(),
+        "links": links_of(best, &story.servers),
+        "support": best.map_or(0, |b| b.support),
+        "contradicted": best.map_or(0, |b| b.contradicted),
+        "runner_up": a.verdict.runner_up.as_ref().map(one),
+        "stated": super::stated_causes(story).iter().map(|(cause, nodes)| json!({"kind": cause.row().kind, "nodes": nodes})).collect::<Vec<_>>(),
+        "text": both(&|lang| words::verdict(lang, &a.verdict, name) + &super::stated_in(story, lang, name)),
     })
 }
 
