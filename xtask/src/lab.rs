@@ -63,20 +63,8 @@ const CAUSES: &[&str] = &["python3", "java", "cc", "ip", "nft", "mke2fs", "mount
 const TESTS: &[Test] = &[
     Test { name: "recipes", lane: Lane::Guests, script: "recipes.py", commands: &["python3"], modules: &["kazoo"] },
     Test { name: "timeline", lane: Lane::Guests, script: "timeline.py", commands: &["python3"], modules: &[] },
-    Test {
-        name: "timeline-causes",
-        lane: Lane::Long,
-        script: "timeline_causes.py",
-        commands: CAUSES,
-        modules: &[],
-    },
-    Test {
-        name: "timeline-clocks",
-        lane: Lane::Long,
-        script: "timeline_clocks.py",
-        commands: CAUSES,
-        modules: &[],
-    },
+    Test { name: "timeline-causes", lane: Lane::Long, script: "timeline_causes.py", commands: CAUSES, modules: &[] },
+    Test { name: "timeline-clocks", lane: Lane::Long, script: "timeline_clocks.py", commands: CAUSES, modules: &[] },
     Test { name: "install", lane: Lane::Guests, script: "install.py", commands: &["python3"], modules: &[] },
     Test { name: "wrong-input", lane: Lane::Guests, script: "wrong_input.py", commands: WRONG, modules: &["kazoo"] },
     Test { name: "power-loss", lane: Lane::Alone, script: "power_loss.py", commands: POWER, modules: &[] },
