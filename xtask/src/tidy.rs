@@ -14,15 +14,17 @@ mod purity;
 mod source;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use anyhow::{bail, Context};
 use excused::Excused;
 use source::Tree;
 use std::path::Path;
+use words::Allowed;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Write docs/limits.md from the constants in the source
+    /// Write docs/limits.md from the constants in the source, and lower the counts of xtask/words.txt
     #[arg(long)]
     update: bool,
 }
@@ -41,14 +43,18 @@ pub struct Finding {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the repository")?;
     let tree = Tree::read(root)?;
+    let (allowed, refused) = (Allowed::read(root)?, words::refused(root)?);
     if args.update {
         std::fs::write(root.join(limits::TABLE), limits::table(&tree)).context("cannot write the table of limits")?;
         println!("{} written", limits::TABLE);
+        allowed.lower(root, &tree, &refused)?;
     }
+    let allowed = if args.update { Allowed::read(root)? } else { allowed };
     let table = std::fs::read_to_string(root.join(limits::TABLE)).unwrap_or_default();
     let excused = Excused::read(root)?;
     let mut findings = check(&tree, &table);
     findings.extend(links::check(root)?);
+    findings.extend(words::check(&tree, &allowed, &refused));
     let findings = excused.apply(findings);
     for f in &findings {
         println!("{}: {}: {}", f.path, f.rule, f.text);

@@ -92,3 +92,19 @@ fn an_excuse_that_excuses_nothing_is_a_finding() {
     assert_eq!(excused.apply(vec![finding("crates/node/src/b.rs")]).len(), 2);
     assert!(Excused::parse("length\n").is_err());
 }
+
+#[test]
+fn a_comment_without_a_subject_is_found_and_a_count_never_rises() {
+    let t = tree(&[(
+        "crates/disk/src/a.rs",
+        "/// What a copy has.\n/// It goes on anew.\n// Ongoing: the word may stand inside another, as goes once.\nfn f() {}\n",
+    )]);
+    let refused = ["goes on".to_string()];
+    let allowed = |text| words::Allowed::parse(text).expect("a list");
+    let found = words::check(&t, &allowed(""), &refused);
+    assert_eq!(found.len(), 1);
+    assert!(found[0].text.contains("lines 2 (begins with What), 3 (says \"goes on\")"), "{}", found[0].text);
+    assert_eq!(words::check(&t, &allowed("2 crates/disk/src/a.rs"), &refused), []);
+    assert_eq!(words::check(&t, &allowed("1 crates/disk/src/a.rs"), &refused).len(), 1);
+    assert!(words::Allowed::parse("many crates/disk/src/a.rs").is_err());
+}
