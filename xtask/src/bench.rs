@@ -6,7 +6,7 @@ use std::process::Command;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// What the script takes; `cargo xtask bench -- --help`
+    /// Arguments of the script; see `cargo xtask bench -- --help`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }

@@ -4,7 +4,7 @@
 //! sockets, batches and syncs allow on this machine, and not a bound.
 //!
 //! Clients write at the leader, where the beginning and the end of a session are logged and committed, too. At all three
-//! they can watch: whoever read with a watch is told of the next write, whatever it is.
+//! they can watch: a client that read with a watch is notified of the next write, whatever it is.
 
 use anyhow::{bail, Context};
 use bytes::{Buf, BytesMut};
@@ -106,7 +106,7 @@ impl Drop for Ends {
 /// Somebody watches at one of the nodes, which are threads of this process: the followers are told of writes.
 static WATCHED: AtomicBool = AtomicBool::new(false);
 
-/// What the leader sends for a write that is committed, where a record's length would be.
+/// Sent by the leader in the place of a record's length when a write is committed.
 const TELL: [u8; 4] = [0; 4];
 
 /// The clients of one node that watch.
@@ -162,7 +162,7 @@ async fn each_record(
     Ok(())
 }
 
-/// Of a follower: it says hello, and answers reads.
+/// Serves a follower's client: answers the hello and reads.
 async fn watcher(watchers: Rc<Watchers>, stream: TcpStream) -> anyhow::Result<()> {
     let handle = |out: &Rc<Outgoing>, record: &[u8], first| {
         if first {
@@ -210,7 +210,7 @@ async fn follow(listen: SocketAddr, clients: SocketAddr, path: PathBuf) -> anyho
     Ok(())
 }
 
-/// What a client is told when its record is committed.
+/// The answer to a client whose record is committed.
 enum Answer {
     Hello,
     Stat(i32),

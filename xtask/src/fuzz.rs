@@ -4,7 +4,7 @@ use anyhow::{bail, Context};
 use std::path::Path;
 use std::process::Command;
 
-/// What libFuzzer wants to know of the program: which edges were taken, what was compared.
+/// Instrumentation for libFuzzer: which edges were taken, which values were compared.
 const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1";

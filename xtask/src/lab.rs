@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-/// What runs beside what. Each lane has a network namespace of its own, so that the same addresses do.
+/// Labs of different lanes run side by side. Each lane has a network namespace of its own, so that they can use the same addresses.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lane {
     /// Virtual machines that are NFS clients, and what is short.
@@ -198,7 +198,7 @@ const TESTS: &[Test] = &[
     },
 ];
 
-/// What is fetched from elsewhere, if it is not here yet: before the lanes, which reach nothing.
+/// Downloads that a lab needs, done before the lanes start, because a lane's namespace reaches no network.
 const PREPARATIONS: &[(&str, &[&str])] = &[
     ("wrong-input", GUEST),
     ("names", GUEST),
@@ -314,7 +314,7 @@ fn run_one(t: &Test, scripts: &Path, beside: bool) -> bool {
     ok
 }
 
-/// What a lane takes to set its namespace up.
+/// Commands that set a lane's namespace up.
 const BESIDE: &[&str] = &["unshare", "ip"];
 
 fn missing(t: &Test, beside: bool) -> Vec<String> {

@@ -19,7 +19,7 @@ enum What {
     Set,
     /// getData
     Get,
-    /// One half each
+    /// Half reads, half writes
     Mix,
     /// create and delete in turns
     CreateDelete,

@@ -43,13 +43,13 @@ pub struct Args {
     /// Coordination only: requests that a client may have open
     #[arg(long, default_value_t = 1)]
     pipeline: usize,
-    /// Coordination only: instead of faults at random, so many hand-overs of leadership, done and given up
+    /// Coordination only: this many leadership transfers, completed and abandoned, instead of random faults
     #[arg(long, default_value_t = 0)]
     hand_overs: u64,
     /// Clients of each world of coordination
     #[arg(long, default_value_t = 4)]
     clients: usize,
-    /// Coordination and schedules: each sync of each disk takes so many milliseconds at least, and up to half more
+    /// Coordination and schedules: each sync of each disk takes at least this many milliseconds, and up to half more
     #[arg(long, default_value_t = 0)]
     sync_ms: u64,
     /// Replication only: clients change the file's size, too
@@ -244,7 +244,7 @@ fn run_schedules(args: &Args) -> anyhow::Result<()> {
                 "{name}, {servers} servers, {} seeds: paused {median_ms} ms (median), {worst_ms} ms (seed {seed}), at most {bar_ms}; {leaders} times a new leader at most",
                 args.seeds
             );
-            // What costs nothing costs nothing with any seed.
+            // A schedule whose bar is 0 must cost nothing with any seed.
             let counted_ms = if *bar_ms == 0 { worst_ms } else { median_ms };
             if counted_ms > *bar_ms {
                 over.push(format!("{name} with {servers} servers: {counted_ms} ms"));

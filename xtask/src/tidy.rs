@@ -29,14 +29,14 @@ pub struct Args {
     update: bool,
 }
 
-/// What a rule found, and where.
+/// A broken rule and its place.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
     /// Path from the root of the repository, with `/` on every system.
     pub path: String,
-    /// One of the rules' names, as `xtask/tidy.txt` spells it.
+    /// The rule's name, as `xtask/tidy.txt` spells it.
     pub rule: &'static str,
-    /// What is wrong and what to do.
+    /// The fault and what to do about it.
     pub text: String,
 }
 

@@ -31,7 +31,7 @@ impl Where {
 pub struct AlertsArgs {
     #[command(flatten)]
     at: Where,
-    /// Those only that fire
+    /// Only alerts that fire
     #[arg(long)]
     active: bool,
     /// Print JSON

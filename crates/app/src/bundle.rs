@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use trivet_observe::{export, Language};
 
-/// Of each log the last part only.
+/// Bytes taken from the end of each log, at most; older lines are left out of the bundle.
 const LOG_BYTES_MAX: u64 = 8 << 20;
 /// Files of a node's folder that say what happened; secrets and data are in none of them.
 const FILES: [&str; 12] = [

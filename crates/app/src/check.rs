@@ -44,7 +44,7 @@ struct Finding {
     check: &'static str,
     state: State,
     found: String,
-    /// What to do, where something is to be done.
+    /// Advice, empty where nothing has to be done.
     advice: &'static str,
 }
 

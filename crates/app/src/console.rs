@@ -1,4 +1,4 @@
-//! What the console's subcommands share: which node is asked, and how.
+//! The common part of the console's subcommands: which node is asked, and how.
 
 use crate::status::{consoles, find_config};
 use std::net::SocketAddr;
@@ -38,7 +38,7 @@ impl Consoles {
         anyhow::bail!("no node's console answers ({why}); `trivet up` starts a cluster")
     }
 
-    /// What each node answers that does, parsed.
+    /// The parsed answers of all nodes that answer.
     pub fn ask_all<T: serde::de::DeserializeOwned>(&self, path: &str) -> Vec<(u32, T)> {
         let nodes = self.all.iter().filter_map(|(n, a)| Some((*n, *a.first()?)));
         nodes

@@ -142,12 +142,12 @@ fn serve(config: &Path, defines: &[String]) -> anyhow::Result<()> {
         Ok(tokio::select! { _ = term.recv() => Ok(()), r = tokio::signal::ctrl_c() => r }?)
     });
     ended?;
-    // What was acknowledged is on disk: there is nothing to save, but a lead to hand over.
+    // Acknowledged requests are on disk: there is nothing to save, but leadership to transfer.
     handle.step_down(trivet_node::node::STEP_DOWN_LIMIT);
     std::process::exit(0)
 }
 
-/// One line a change, in a form that does not change.
+/// Logs a line for each change, in a form that stays the same between versions.
 pub fn log_event(event: &Event) {
     match event {
         Event::Looking { reason } => tracing::info!(%reason, "role=looking"),

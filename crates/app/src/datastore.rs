@@ -107,7 +107,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-/// What the metad with the most entries says.
+/// The status of the metad with the most entries.
 fn newest(nodes: &[NodeStatus]) -> anyhow::Result<&NodeStatus> {
     let with_metad = nodes.iter().filter(|n| n.metad.is_some());
     with_metad.max_by_key(|n| n.metad.as_ref().map_or(0, |m| m.entries)).context("no node with metad answers")

@@ -33,7 +33,7 @@ pub struct Args {
     data: PathBuf,
 }
 
-/// What a host needs to be a node of a cluster.
+/// The files that make a host a node of a cluster.
 pub struct NodeFiles {
     pub cluster: String,
     pub incarnation: u64,

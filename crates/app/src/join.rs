@@ -44,7 +44,7 @@ pub struct InviteArgs {
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  trivet join 10.0.0.11:4882/2/CERTIFICATE/SECRET")]
 pub struct JoinArgs {
-    /// What `trivet invite` printed on a node of the cluster
+    /// The token that `trivet invite` printed on a node of the cluster
     token: String,
     /// Folder of node.toml and the cluster's key
     #[arg(long, default_value = "/etc/trivet")]

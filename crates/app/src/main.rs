@@ -91,7 +91,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What failed, and why, on one line as the journal wants it. A cause that is in what was said already is not repeated.
+/// The failure and its causes on one line, as the journal wants it. A cause that an earlier part contains is not repeated.
 fn told(error: &anyhow::Error) -> String {
     error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |said, cause| {
         if said.contains(&cause) {

@@ -26,7 +26,7 @@ pub struct Args {
     /// Ask the nodes of a running cluster for what they wrote down last
     #[arg(long, conflicts_with = "paths")]
     live: bool,
-    /// Of --live: the data folder of `trivet up`, or a node.toml
+    /// The data folder of `trivet up`, or a node.toml, for --live
     #[arg(long, default_value = "trivet-data", requires = "live")]
     data: PathBuf,
     /// Language of the report
@@ -44,7 +44,7 @@ pub struct Args {
     /// The logs' zone (+08:00, Z), which then stands behind each time in JSON
     #[arg(long, value_name = "OFFSET", value_parser = zone)]
     zone: Option<String>,
-    /// What a site's own programs write, to be told on the same axis: lines of NAME = TEXT, with * for anything (docs/timeline.md)
+    /// Patterns for the lines of a site's own programs, which are shown on the same axis: lines of NAME = TEXT, with * for anything (docs/timeline.md)
     #[arg(long, value_name = "FILE")]
     patterns: Option<PathBuf>,
     /// Name every line that an event was read in, instead of the first three
@@ -221,7 +221,7 @@ fn dimmed(text: &str) -> String {
     text.lines().map(line).collect()
 }
 
-/// Of a zone that `zone` took.
+/// The offset in minutes of a zone that `zone` accepted.
 fn minutes(zone: &str) -> i32 {
     let Some((hours, minutes)) = zone.get(1..).and_then(|z| z.split_once(':')) else { return 0 };
     let all = hours.parse::<i32>().unwrap_or(0) * 60 + minutes.parse::<i32>().unwrap_or(0);

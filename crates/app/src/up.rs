@@ -36,7 +36,7 @@ pub struct Args {
     /// Added to every port, where something else uses them
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=i64::from(Ports::OFFSET_MAX)))]
     port_offset: u16,
-    /// Start a node again so many seconds after it died, or `never`
+    /// Restart a node this many seconds after it died, or `never`
     #[arg(long, default_value = "3", value_parser = restart::parse)]
     restart: Restart,
     /// Run this command when the cluster is ready, then stop everything and return its status
@@ -48,7 +48,7 @@ pub struct Args {
     /// Use this ensemble (zookeeper://host:port,...) for coordination instead of our own
     #[arg(long, value_name = "URL")]
     coordination: Option<String>,
-    /// Make the copies of a node that is gone for so many seconds elsewhere [default: 300]
+    /// Rebuild the copies of a node on other nodes after it was away this many seconds [default: 300]
     #[arg(long, value_name = "SECONDS")]
     rebuild_after: Option<u64>,
 }

@@ -29,7 +29,7 @@ const MESSAGES_MAX: usize = 100;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// What is watched (docs/alerts.md)
+    /// Configuration file: the servers to watch (docs/alerts.md)
     #[arg(long)]
     config: PathBuf,
     /// Look for this many seconds, then end with the status of `trivet status`: 0 OK, 1 degraded, 2 unavailable
@@ -40,7 +40,7 @@ pub struct Args {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
-    /// What people call it.
+    /// The name that people give it.
     #[serde(default)]
     name: String,
     /// Where alerts are kept over restarts, and where notifications.toml lies.

@@ -1,6 +1,6 @@
 //! Extent files: sparse, with a crc32c per block of 4 KiB that is checked before every use of a block.
 //!
-//! What a checkpoint made durable lies in the files of sums (`sums.rs`). Sums that changed since are in memory, in
+//! Sums that a checkpoint made durable lie in the files of sums (`sums.rs`). Sums that changed since are in memory, in
 //! an *overlay* per extent; the journal has the writes that made them. A checkpoint freezes all overlays at once,
 //! which is a swap of two maps, and writes them out while new ones grow above.
 //!
@@ -38,7 +38,7 @@ pub enum ReadError {
     Io { extent: u64, source: io::Error },
 }
 
-/// What happened to an extent since the last checkpoint.
+/// The changes of an extent since the last checkpoint.
 #[derive(Default, Clone)]
 struct Overlay {
     /// Everything older than this overlay is gone.
@@ -256,7 +256,7 @@ impl Extents {
         Ok((bytes, bad))
     }
 
-    /// One block, as the journal keeps it.
+    /// Reads a block, as the journal keeps it.
     ///
     /// # Errors
     /// The files cannot be used.

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Of version 1 were batches without images of the blocks that they change in part.
+/// Version of the batches. Batches of version 1 had no images of the blocks that they change in part.
 pub const VERSION: u32 = 2;
 const FILE_MAGIC: [u8; 8] = *b"TRVTJRNL";
 const FILE_HEADER: usize = 16;
@@ -268,7 +268,7 @@ mod tests {
         drop(j);
         let file = OpenOptions::new().write(true).open(&path).unwrap();
         file.write_all_at(&BATCH_MAGIC, end).unwrap();
-        // What was cut off is no damage at later starts, after which other batches follow.
+        // A tail that was cut off is no damage at later starts, when other batches follow it.
         for last in [b"four".to_vec(), b"five".to_vec()] {
             let (mut j, batches, torn) = open(dir.path(), Default::default()).unwrap();
             assert_eq!(batches[..3], [b"one".to_vec(), b"two".to_vec(), b"three".to_vec()]);

@@ -68,12 +68,12 @@ impl Simulated {
         self.0.lock().unwrap()
     }
 
-    /// Every change counts; after so many the power goes.
+    /// Turns the power off after this many changes of any kind.
     pub fn power_off_after(&self, changes: u64) {
         self.world().left = Some(changes);
     }
 
-    /// What a power loss left, with the power back.
+    /// Turns the power on again, with what the loss left of the files.
     pub fn power_on(&self, random: &mut Random) {
         let mut w = self.world();
         let survive = random.below(w.pending_names.len() as u64 + 1) as usize;

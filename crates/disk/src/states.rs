@@ -26,7 +26,7 @@ const CHANGES_BYTES_MIN: u64 = 4 << 20;
 const CHANGES_MAX: u64 = 64;
 const REMOVED: u32 = u32::MAX;
 
-/// What a key is about: two tables in one file, so that they change together.
+/// The table that a key belongs to: two tables in one file, so that they change together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     pub table: u8,
@@ -44,10 +44,10 @@ pub struct States {
     changes_bytes: u64,
 }
 
-/// What is on disk at the start.
+/// The content of the disk at the start.
 pub struct Loaded {
     pub states: BTreeMap<Key, Vec<u8>>,
-    /// Where the journal goes on from here. None: there was no checkpoint.
+    /// Where the journal continues from here. None: there was no checkpoint.
     pub from: Option<From>,
 }
 

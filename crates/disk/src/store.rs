@@ -38,7 +38,7 @@ pub struct Geometry {
     pub ahead_bytes: u64,
 }
 
-/// What an entry of a batch does to an extent, in the order of the entries.
+/// The effect of a batch's entry on an extent, in the order of the entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Touch {
     Range {

@@ -41,11 +41,11 @@ pub fn page_of(value: u32) -> Page {
     Box::new([value; SUMS_PER_PAGE])
 }
 
-/// What lies in the place of an extent's sums.
+/// The file found in the place of an extent's sums.
 pub enum Found {
     /// Pages that are there, one bit each.
     Pages(Vec<bool>),
-    /// Of version 1: all sums, to be written anew with the next change.
+    /// A file of version 1: all sums, rewritten in the current version with the next change.
     Whole(Vec<u32>),
     /// Nothing that can be read as sums.
     Lost,

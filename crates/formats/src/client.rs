@@ -211,7 +211,7 @@ impl Jute for ConnectResponse {
     }
 }
 
-/// One operation of a multi request.
+/// An operation of a multi request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MultiOp {
     Create { op: i32, request: CreateRequest, ttl: i64 },

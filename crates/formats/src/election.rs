@@ -61,7 +61,7 @@ impl ServerState {
     }
 }
 
-/// One vote as sent to a peer.
+/// A vote as sent to a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notification {
     pub state: ServerState,
@@ -145,14 +145,14 @@ impl Probe {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkProbe {
     pub from: ServerId,
-    /// Drawn at the sender's start; numbers begin anew with it.
+    /// Drawn at the sender's start; sequence numbers restart with it.
     pub boot: u32,
     pub number: u32,
     /// Newest number that came from the receiver, 0 for none, and how long ago.
     pub echo: u32,
     pub echo_age_ms: u16,
     pub lead: Lead,
-    /// What the sender hears from others.
+    /// The probes that the sender receives from others.
     pub heard: Vec<Heard>,
 }
 
@@ -166,7 +166,7 @@ pub enum Lead {
     Serves,
 }
 
-/// One link toward the sender of a `LinkProbe`.
+/// The network path from one peer to the sender of a `LinkProbe`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heard {
     pub from: ServerId,

@@ -24,7 +24,7 @@ pub enum DecodeError {
 pub struct Reader<'a> {
     buf: &'a [u8],
     pos: usize,
-    /// What `buf` is, if buffers may be parts of it.
+    /// The buffer that `buf` lies in, if decoded buffers may share its memory.
     whole: Option<&'a Bytes>,
 }
 

@@ -31,9 +31,9 @@ pub mod kind {
     pub const ACKEPOCH: i32 = 18;
     /// INFORM of a reconfig: the server that is to lead, then the transaction.
     pub const INFORMANDACTIVATE: i32 = 19;
-    // Between servers of ours only: a lead that moves by decision, whether trees are the same, and a
+    // Between Trivet servers only: leadership transfer, comparison of the trees, and a
     // commit that a follower sees by itself.
-    /// Leader to learner: forward nothing until further notice (zxid: the number of the hand-over, from 1), or go on
+    /// Leader to learner: forward nothing until further notice (zxid: the number of the hand-over, from 1), or continue
     /// (zxid 0).
     pub const HOLD: i32 = 200;
     /// Learner to leader: everything that was forwarded came before this (zxid: the number that came with HOLD).

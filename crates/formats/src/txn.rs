@@ -6,7 +6,7 @@ use crate::record;
 use crate::{SessionId, Zxid};
 use bytes::Bytes;
 
-/// Of the digest that 3.6 and later write behind transactions and snapshots.
+/// Version of the digest that 3.6 and later write after transactions and snapshots.
 pub const DIGEST_VERSION: i32 = 2;
 
 record! {
@@ -23,7 +23,7 @@ pub struct Txn {
     pub body: TxnBody,
 }
 
-/// What kind of znode a create makes.
+/// The kind of znode that a create makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CreateMode {
     /// `op` is 1 (create) or 15 (create2); it decides the reply only.

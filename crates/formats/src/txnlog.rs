@@ -18,7 +18,7 @@ const END_OF_ENTRY: u8 = 0x42;
 const ENTRY_HEADER_BYTES: usize = 12;
 /// A longer transaction is not believed.
 pub const TXN_BYTES_MAX: usize = 64 << 20;
-/// What is read from a file at once.
+/// Bytes read from a log file at once, at most.
 const WINDOW_BYTES: usize = 256 << 10;
 
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub fn adler(bytes: &[u8]) -> u32 {
     a.finish()
 }
 
-/// One entry and where it ends.
+/// An entry of the log and the offset of its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry<'a> {
     pub txn: Txn,
@@ -59,7 +59,7 @@ pub struct Entry<'a> {
     pub end_offset: usize,
 }
 
-/// What a whole log file holds.
+/// The content of a whole log file.
 #[derive(Debug)]
 pub struct Scan<'a> {
     pub entries: Vec<Entry<'a>>,

@@ -21,7 +21,7 @@ pub use check::Violation;
 pub use schedule::{Schedule, ScheduleError};
 pub use world::{run, Options, Report};
 
-/// What one message of a connection between servers holds, each with its bytes.
+/// The packets in a message between servers, each with its bytes.
 fn each_packet(message: &[u8]) -> impl Iterator<Item = (QuorumPacket, Bytes)> + '_ {
     let mut rest = BytesMut::from(message);
     std::iter::from_fn(move || {

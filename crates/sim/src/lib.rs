@@ -4,7 +4,7 @@
 //!
 //! A run is a function of its seed. `coordination` drives the ensemble of
 //! servers, `replication` a file with its copies; each run ends
-//! with all faults mended and checks that what was acknowledged is there, on every server alike.
+//! with all faults healed and checks that everything acknowledged is there, the same on every server.
 
 pub mod coordination;
 pub mod replication;

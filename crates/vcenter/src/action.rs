@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub enum Action {
     /// Rung 1, for a datastore of ours: the gateway closes this host's NFS connections; the host reconnects.
     ResetClient { host: HostRef, server: String },
-    /// Rung 1: `RefreshStorageSystem`; vCenter reads the host's mounts anew.
+    /// Rung 1: `RefreshStorageSystem`; vCenter reads the host's mounts again.
     Refresh { host: HostRef },
     /// Rung 2: `CreateNasDatastore` with the strings of the healthy peers.
     Mount { host: HostRef, wanted: Wanted },

@@ -1,4 +1,4 @@
-//! What the agent is told: mode, wanted datastores, thresholds and opt-ins.
+//! The agent's configuration: mode, wanted datastores, thresholds and opt-ins.
 
 use crate::observed::{AccessMode, Identity, NfsVersion};
 use serde::{Deserialize, Serialize};

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// What `trivet vcenter repair --plan` takes.
+    /// The plan's id, as `trivet vcenter repair --plan` takes it.
     pub id: String,
     pub host_name: String,
     pub datastore: Option<String>,
@@ -23,7 +23,7 @@ pub struct Plan {
     pub since_ms: u64,
 }
 
-/// One line of the node's journal of events.
+/// A line of the node's journal of events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     pub code: EventCode,

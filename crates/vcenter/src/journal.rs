@@ -1,4 +1,4 @@
-//! What outlives a LEADER: steps that were announced and their ends, confirmed datastores, a password that was refused.
+//! The state that outlives a LEADER: announced steps and their results, confirmed datastores, a password that was refused.
 //!
 //! The driver keeps it in one znode, written under metad's epoch fence. A step is announced in it before it is taken, so
 //! that the next LEADER knows of every step that may still be under way.
@@ -68,7 +68,7 @@ pub struct StepRecord {
     pub proof: Proof,
 }
 
-/// What the call itself answered. It is never the proof.
+/// The answer to the call itself. It is never the proof.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "outcome")]
 pub enum Outcome {

@@ -6,7 +6,7 @@ use crate::journal::{Proof, StepRecord};
 use crate::observed::HostRef;
 use crate::state::{StaleSide, State};
 
-/// What the site offers beyond the plain steps.
+/// The site's opt-ins beyond the plain steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Offers {
     /// The datastore is on our own server, whose gateways can close one client's connections.

@@ -1,4 +1,4 @@
-//! One reading of vCenter, or of a single ESXi host: values only, in the words of the vSphere API.
+//! A reading of vCenter, or of a single ESXi host: values only, in the words of the vSphere API.
 //!
 //! Everything is keyed by managed object references. Names are shown to people and never used as keys: vCenter renames a
 //! datastore whose name clashes.
@@ -29,7 +29,7 @@ pub enum AccessMode {
     ReadOnly,
 }
 
-/// What makes an NFS mount the same datastore on two hosts: the two strings, byte by byte, and the version.
+/// The identity that makes an NFS mount the same datastore on two hosts: the two strings, byte by byte, and the version.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Identity {
     pub server: String,
@@ -84,7 +84,7 @@ pub struct Volume {
     pub identity: Identity,
 }
 
-/// What the agent's user may do on a host, from `HasPrivilegeOnEntities`.
+/// The privileges of the agent's user on a host, from `HasPrivilegeOnEntities`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Privileges {
     /// `Host.Config.Storage`: refresh and mount.
@@ -241,7 +241,7 @@ impl Observed {
 pub struct OurSide {
     /// metad leads with a quorum behind it.
     pub quorum: bool,
-    /// What this cluster exports. A wanted datastore on another server is another vendor's.
+    /// This cluster's exports. A wanted datastore on another server is another vendor's.
     pub exports: Vec<Export>,
     /// Since a LEADER, an address or a gateway last changed.
     pub quiet_ms: u64,

@@ -1,4 +1,4 @@
-//! What status, console and alerts read: plain values, nothing to be computed from them.
+//! The agent's state as status, console and alerts read it: plain values that need no computation.
 
 use crate::alerts::Alert;
 use crate::config::{Config, Mode, Wanted};

@@ -79,7 +79,7 @@ impl State {
     pub fn misses(&self) -> bool {
         self.is_down() || matches!(self, State::WrongIdentity { .. } | State::WrongVersion { .. })
     }
-    /// What an outage of the storage looks like on a host.
+    /// Whether the state is how an outage of the storage looks on a host.
     pub fn is_down(&self) -> bool {
         match self {
             State::Missing | State::Inaccessible { .. } | State::Pdl | State::StaleView { .. } => true,

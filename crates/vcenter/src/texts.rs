@@ -1,4 +1,4 @@
-//! What people read, in English and Chinese, rendered from typed values.
+//! Texts for people, in English and Chinese, rendered from typed values.
 
 use crate::action::Action;
 use crate::gate::Gate;

@@ -1,6 +1,6 @@
 //! Which datastores a cluster's hosts shall have: declared, confirmed by a person, or seen on a strict majority.
 //!
-//! What is only learned raises alerts and makes plans; nothing is written for it before a person confirms it. A confirmed
+//! A learned datastore raises alerts and makes plans; the agent writes nothing before a person confirms it. A confirmed
 //! one stays wanted when hosts lose it.
 
 use crate::config::{Config, Wanted, WANTED_MAX};
@@ -34,7 +34,7 @@ pub fn wanted(config: &Config, confirmed: &[Wanted], observed: &Observed) -> Vec
     out
 }
 
-/// What more than half of all hosts have by the same name, strings, version and access mode.
+/// The datastores that more than half of all hosts have by the same name, strings, version and access mode.
 fn learned(observed: &Observed) -> Vec<Wanted> {
     let mut counts: BTreeMap<Wanted, usize> = BTreeMap::new();
     for (host_ref, host) in &observed.hosts {

@@ -1,4 +1,4 @@
-//! Reads and writes. A session that loses its connection is opened anew, a moment later, at the next server.
+//! Reads and writes. A session that loses its connection is opened again, a moment later, at the next server.
 
 use super::session::{request, Session};
 use super::{micros, percentiles, Args, What};
@@ -12,7 +12,7 @@ use trivet_formats::client::{err, op, open_acl, CreateRequest, DeleteRequest, Pa
 use trivet_formats::{Jute, Reader};
 
 const REDIAL_PAUSE: Duration = Duration::from_millis(100);
-/// The nodes that are read and written: one each, of so many.
+/// Znodes that the operations read and write, at random.
 const KEYS: u64 = 1_000;
 const SESSION_MS: i32 = 20_000;
 
@@ -127,7 +127,7 @@ async fn one_session(
             open.push_back(now);
         }
         session.send(&bytes).await?;
-        // What has arrived already is answered by one write.
+        // Requests that have arrived already are answered by a single write.
         let mut next = Some(session.frame().await?);
         let now = Instant::now();
         while let Some(frame) = next {

@@ -1,4 +1,4 @@
-//! One session: frames out, frames in.
+//! A session: frames out, frames in.
 
 use anyhow::{bail, Context};
 use bytes::{Buf, Bytes, BytesMut};
@@ -12,7 +12,7 @@ use trivet_formats::client::{
 };
 use trivet_formats::{Jute, Reader};
 
-/// A server that says nothing for so long is left.
+/// A server that sends nothing for this long is left for the next one.
 const SILENCE_LIMIT: Duration = Duration::from_secs(20);
 const FRAME_BYTES_MAX: usize = 4 << 20;
 

@@ -1,4 +1,4 @@
-//! One node is watched by all sessions and written by another one: how long until the last one has heard of it.
+//! All sessions watch a znode and another one writes it: the time until the last session has its notification.
 
 use super::session::{request, Session};
 use super::{micros, percentiles, Args};

@@ -3,7 +3,7 @@
 use super::source::{Tree, PURE};
 use super::Finding;
 
-/// What must not stand in the code of a pure crate, and what stands there instead.
+/// Code that a pure crate must not have, and what it uses instead.
 const BANNED: &[(&str, &str)] = &[
     ("Instant::now", "the driver hands the time in"),
     ("SystemTime::now", "the driver hands the time in"),

@@ -18,7 +18,7 @@ const NOT_USED: &str = "## Words that are not used";
 /// Words that begin a comment in the place of its subject.
 const OPENERS: &[&str] = &["Of", "Behind", "Those", "Who", "Whoever", "What", "One"];
 
-/// What each file may have.
+/// The number of such lines that each file may have.
 pub struct Allowed(BTreeMap<String, usize>);
 
 impl Allowed {

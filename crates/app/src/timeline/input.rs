@@ -14,7 +14,7 @@ use trivet_forensics::Reader;
 const DEPTH_MAX: usize = 8;
 /// Files of all inputs together; the rest is reported and not read.
 const FILES_MAX: usize = 10_000;
-/// Of all that is packed so much is read.
+/// Bytes read from all compressed files together, at most; the rest is named as not read.
 const UNPACKED_BYTES_MAX: u64 = 64 << 30;
 /// Beyond the first, in bytes, what unpacks to more than the second times its size is a bomb and no log.
 const BOMB_BYTES: u64 = 256 << 20;
@@ -84,7 +84,7 @@ impl Skipped {
     }
 }
 
-/// What was taken from all inputs together.
+/// Bytes and members taken from all inputs together.
 #[derive(Default)]
 pub struct Limits {
     unpacked_bytes: Cell<u64>,
@@ -93,7 +93,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// One more member of an archive, if it is not too many.
+    /// Counts a member of an archive; an error if there are too many.
     fn member(&self) -> io::Result<()> {
         self.members.set(self.members.get() + 1);
         if self.members.get() > FILES_MAX {

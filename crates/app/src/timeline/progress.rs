@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// What takes less is not worth a word.
+/// Work that takes less than this shows no progress.
 const QUIET: Duration = Duration::from_millis(500);
 const STEP: Duration = Duration::from_millis(200);
 

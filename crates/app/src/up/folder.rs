@@ -26,7 +26,7 @@ pub struct Folder {
     _lock: File,
 }
 
-/// What is to be in the folder; nothing of it has been written yet.
+/// The planned content of the folder; nothing of it has been written yet.
 pub struct Plan {
     key: String,
     id: String,
@@ -97,7 +97,7 @@ impl Folder {
                 rebuild_after_s: args.rebuild_after,
                 ports: Ports::with_offset(args.port_offset),
                 nodes: nodes.clone(),
-                // What a person wrote stays.
+                // Settings that a person wrote stay.
                 vcenter: before.and_then(|b| b.vcenter),
             });
         }
@@ -140,7 +140,7 @@ impl Folder {
         Ok((checked(ID, id, 16)?, checked(KEY, key, 64)?))
     }
 
-    /// What the node's file says, which has to be there if the node has anything else.
+    /// The node's configuration file, which must exist if the node has any other file.
     fn config_before(&self, node: u32, cluster: &str) -> anyhow::Result<Option<NodeConfig>> {
         let folder = self.data.join(format!("node{node}"));
         let path = folder.join("node.toml");

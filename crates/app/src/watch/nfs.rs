@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use trivet_observe::view::ExportView;
 
-/// One probe in all.
+/// A whole probe takes at most this long; a server that needs longer counts as not answering.
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
 /// Bytes of one answer; a longer one is an error.
 const ANSWER_BYTES_MAX: usize = 64 << 10;

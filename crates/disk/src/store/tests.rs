@@ -10,7 +10,7 @@ const EXTENTS: u64 = 3;
 /// Blocks that are written to: neighbours, and both sides of the border between the pages.
 const BLOCKS: [u64; 6] = [0, 1, 2, 1_019, 1_020, 1_021];
 
-/// One entry of a batch of the test.
+/// An entry of a batch of the test.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     kind: u8,
@@ -268,7 +268,7 @@ fn damage_that_comes_after_a_small_write_is_not_taken_for_an_interrupted_one() {
     write(&mut log, BLOCK_BYTES + 2_000, 10, 9);
     let wanted = log.extents.read(1, 0, 3 * BLOCK_BYTES).unwrap();
     drop((log, checkpointer));
-    // Of block 1 the journal knows everything; block 2 was not written to.
+    // The journal knows everything of block 1; block 2 was not written to.
     flip(dir.path(), BLOCK_BYTES + 100);
     flip(dir.path(), 2 * BLOCK_BYTES);
     let (log, _checkpointer) = system(dir.path());

@@ -1,4 +1,4 @@
-//! Fields of a snapshot, in the memory of whoever reads it; only what lies across the border of two blocks is copied.
+//! Fields of a snapshot, in the reader's own memory; only a field that crosses the border of two blocks is copied.
 
 use super::MAX_STRING_BYTES;
 use crate::quorum::bad;
@@ -10,7 +10,7 @@ pub(super) struct Fields<'a, R> {
     /// So much of the block that `inner` shows was taken, or is in `carry`; up to `summed` it is in the sum.
     at: usize,
     summed: usize,
-    /// What lies across a border. Of it, `carried` was taken, and is in the sum.
+    /// Bytes that cross a border. The first `carried` of them were taken, and are in the sum.
     carry: Vec<u8>,
     carried: usize,
     sum: simd_adler32::Adler32,
@@ -66,12 +66,12 @@ impl<'a, R: BufRead> Fields<'a, R> {
         self.summed = self.at;
         Ok(())
     }
-    /// Of everything that was taken.
+    /// The checksum of every byte that was taken.
     pub fn sum(&mut self) -> io::Result<u32> {
         self.sum_block()?;
         Ok(self.sum.finish())
     }
-    /// What was not taken stays with the reader.
+    /// Gives the bytes that were not taken back to the reader.
     pub fn end(self) {
         self.inner.consume(self.at);
     }

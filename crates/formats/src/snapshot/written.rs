@@ -7,14 +7,14 @@ use crate::txn::DIGEST_VERSION;
 use crate::Zxid;
 use std::io::{self, BufRead, Read, Write};
 
-/// What of a stream waits for its file; one block of the stream more at most.
+/// Bytes of a stream that wait for their file, at most, plus one block of the stream.
 const HELD_BYTES: usize = 256 << 10;
 
 /// Builds either form, whole or in parts.
 pub struct Writer {
     out: Vec<u8>,
     file: bool,
-    /// Of the parts that were taken already.
+    /// The checksum of the parts that were taken already.
     sum: simd_adler32::Adler32,
 }
 
@@ -57,7 +57,7 @@ impl Writer {
     pub fn waiting(&self) -> usize {
         self.out.len()
     }
-    /// What was written since the last time.
+    /// Takes the bytes written since the last call.
     pub fn take(&mut self) -> Vec<u8> {
         self.sum.write(&self.out);
         std::mem::take(&mut self.out)
@@ -97,7 +97,7 @@ impl Writer {
 pub struct Copied<R, W> {
     stream: R,
     file: W,
-    /// What is not in the file yet: the last bytes may be the stream's end mark, which it does not have.
+    /// Bytes that are not in the file yet: the last ones may be the stream's end mark, which the file does not have.
     held: Vec<u8>,
     sum: simd_adler32::Adler32,
 }
@@ -133,7 +133,7 @@ impl<R: BufRead, W: Write> Read for Copied<R, W> {
 }
 
 impl<R: BufRead, W: Write> BufRead for Copied<R, W> {
-    /// What was consumed is in the file before there is more.
+    /// Writes the consumed bytes to the file before it reads more.
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.held.len() >= HELD_BYTES {
             self.write()?;

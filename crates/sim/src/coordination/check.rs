@@ -1,4 +1,4 @@
-//! What may not happen, whatever breaks.
+//! Invariants that hold under every fault.
 
 use std::collections::BTreeMap;
 use std::hash::Hasher;
@@ -15,7 +15,7 @@ pub struct Checker {
     applied: BTreeMap<Zxid, u64>,
     /// When a transaction was first applied anywhere, last.
     pub last_commit_ms: u64,
-    /// What each register holds behind the newest transaction that anybody applied.
+    /// The value of each register after the newest transaction that any server applied.
     holds: BTreeMap<String, u64>,
     /// Greatest value acknowledged, and greatest value ever asked for, of each register.
     pub acknowledged: Vec<u64>,

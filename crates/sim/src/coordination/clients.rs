@@ -100,7 +100,7 @@ impl Client {
         }
     }
 
-    /// The first packet of a connection. Clients that number their requests anew on each connection exist (kazoo does).
+    /// The first packet of a connection. Some clients restart their request numbers on each connection (kazoo does).
     pub fn connect_request(&mut self) -> Bytes {
         if self.window > 1 {
             self.xid = 0;
@@ -180,7 +180,7 @@ impl Client {
         self.sends(Doing::Sequential, op::CREATE, &create.to_vec())
     }
 
-    /// What it sends at once when there is room.
+    /// The requests that the client sends at once when there is room.
     pub fn next(&mut self, rng: &mut Rng, checker: &mut Checker) -> Vec<Bytes> {
         if !self.created {
             if !self.open.is_empty() {
@@ -237,7 +237,7 @@ impl Client {
                 let floor = checker.acknowledged[register];
                 let sync = self.sends(Doing::Sync { register, floor }, op::SYNC, &path(register).to_vec());
                 out.push(sync);
-                // What was acknowledged before the sync was sent is seen after it.
+                // Writes acknowledged before the sync was sent are visible after it.
                 self.gets(register, floor, false)
             }
             _ => {

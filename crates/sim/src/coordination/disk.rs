@@ -30,7 +30,7 @@ impl Disk {
         self.hurry |= !may_wait;
         self.in_flight.push_back((seq, op));
     }
-    /// The number of the last operation that a sync begun now would cover, and whether all of them are held back.
+    /// The number of the last operation that a sync begun now would cover, and whether all of them are delayed.
     pub fn begin_sync(&mut self) -> Option<(u64, bool)> {
         let last = self.in_flight.back()?.0;
         self.busy = true;
@@ -137,7 +137,7 @@ impl Disk {
         let mut log = Vec::new();
         let logged = |e: txnlog::Entry<'_>| log.push(Logged::of(&e.txn, Bytes::copy_from_slice(e.bytes)));
         txnlog::scan_each(&file, logged).expect("a torn tail is no damage");
-        // What was kept of a torn record may be the whole of it.
+        // A torn record may have been kept whole.
         self.log = log.iter().map(|l| (l.zxid(), l.bytes().clone())).collect();
         let log = log.into_iter().filter(|l| l.zxid() > tree.last_zxid()).collect();
         tree.set_last_zxid(tree.last_zxid());

@@ -1,4 +1,4 @@
-//! What a run's hash holds of each effect: everything, so that two runs with one hash did and said the same.
+//! The hash of a run: it covers every field of each effect, so that two runs with the same hash did and sent the same.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use trivet_coordination::{DiskOp, Effect, Image};

@@ -1,4 +1,4 @@
-//! What goes wrong, and when it is mended.
+//! Faults, and when they are healed.
 
 use super::world::{Event, World};
 use trivet_coordination::{Input, RoleName, STOP_LIMIT_MS};
@@ -15,7 +15,7 @@ pub enum Mend {
 }
 
 impl World {
-    /// Breaks something and says when it is mended.
+    /// Injects a fault and schedules its end.
     pub(super) fn break_something(&mut self) {
         let n = self.nodes.len();
         let node = self.rng.index(n);

@@ -10,16 +10,16 @@ use trivet_formats::{ServerId, Zxid};
 const LOOK_MS: u64 = 20;
 /// A majority that is alive, unfrozen and joined by whole links serves within this after the last change.
 const SERVES_WITHIN_MS: u64 = 5_000;
-/// What it should be. While some fault goes on, how often it takes longer is counted; after the last one it must not.
+/// The wanted bound. Longer times are counted while a fault lasts, and are violations after the last one.
 const LATE_MS: u64 = 1_000;
 /// An election takes four syncs of a slow disk, one behind the other: what was under way, the promise, the epoch, the first
 /// write. Each takes up to half more, and where one takes longer than a step has time, one lead comes to nothing first,
 /// with what was under way then.
 const SYNCS_OF_AN_ELECTION: u64 = 8;
-/// Faults that have lasted so long are known to the servers, and links that are whole for so long are trusted again.
+/// After this long servers know of a fault that lasts, and trust a path that is whole again.
 const KNOWN_AFTER_MS: u64 = 4_500;
 
-/// What the faults were like at the last look.
+/// The faults at the last look.
 #[derive(Default, PartialEq, Eq)]
 struct Picture {
     cut: Vec<Vec<bool>>,
@@ -106,7 +106,7 @@ impl World {
                 && members.iter().all(|x| sound(*x) && members.iter().all(|y| self.whole(*x, *y)))
         })
     }
-    /// Of every list of members that a living server goes by.
+    /// Whether the set is a majority of every member list that a living server uses.
     fn is_majority(&self, set: &[usize]) -> bool {
         let ids: Vec<_> = set.iter().map(|x| ServerId(*x as i64 + 1)).collect();
         let alive = (0..self.nodes.len()).filter_map(|x| self.server(x));

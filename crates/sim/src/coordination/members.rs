@@ -7,7 +7,7 @@ use trivet_coordination::{Bug, ClientInput, Input};
 use trivet_formats::client::{op, xid, AuthPacket, ConnectRequest, ReconfigRequest, RequestHeader};
 use trivet_formats::{Jute, ServerId};
 
-/// Of the password "super:test".
+/// The digest of the credentials "super:test".
 pub(super) const SUPER_DIGEST: &str = "super:D/InIHSb7yEEbrWz8b9l71RjZJU=";
 /// Fewer voters than this are never left.
 const VOTERS_MIN: usize = 2;
@@ -44,7 +44,7 @@ impl World {
         let Some(leader) = self.leader() else { return };
         let server = self.rng.index(self.nodes.len());
         let (part, whole) = (self.rng.range(0, 3), self.rng.chance(if planted { 90 } else { 50 }));
-        // Of three parts for each server: two old majorities and two new ones may have nobody in common.
+        // Each server falls into one of three parts, so that old and new majorities may have no member in common.
         let parts: Vec<u64> = (0..self.nodes.len()).map(|_| self.rng.range(0, 3)).collect();
         let Some(s) = self.server(leader) else { return };
         let Ok(mut list) = Ensemble::parse(&s.config().config_text) else { return };

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 /// Before offset 0 everybody finds a leader and clients begin.
 const SETTLE_MS: u64 = 5_000;
-/// Looked for so long at most.
+/// A schedule waits this long for a leader, at most; without one it fails.
 const LEADER_WITHIN_MS: u64 = 20_000;
 /// A pause of service counts from here on, as in the lab's probe.
 pub(super) const PAUSE_MS: u64 = 300;
@@ -131,7 +131,7 @@ impl Schedule {
     }
 }
 
-/// What of a schedule is played next.
+/// The position in a schedule.
 #[derive(Default)]
 pub(super) struct Play {
     /// Empty until it begins.

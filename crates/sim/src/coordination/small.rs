@@ -36,7 +36,7 @@ pub struct Bounds {
     pub cut: Option<usize>,
     /// The disk of this server is done when nothing else is left to do but to wait.
     pub slow: Option<usize>,
-    /// The search ends unfinished beyond so many states.
+    /// The search ends unfinished after this many states.
     pub states: usize,
     /// Log of each server at the start, as numbers of transactions of epoch 1; the first `committed` of them
     /// are on a majority and may not be lost.
@@ -51,7 +51,7 @@ pub const WORLDS: [(&str, [u32; SERVERS], u32); 4] =
     [("same", [2, 2, 2], 2), ("empty", [0, 0, 0], 0), ("behind", [2, 2, 1], 2), ("ahead", [1, 1, 3], 1)];
 
 impl Bounds {
-    /// One deviation and one crash.
+    /// A world with a deviation and a crash.
     pub fn of(logs: [u32; SERVERS], committed: u32) -> Self {
         Bounds {
             steps: 90,
@@ -144,9 +144,9 @@ struct World<'a> {
     crashes: u32,
     cut: Option<usize>,
     cuts: u32,
-    /// Who served in which epoch.
+    /// The leader of each epoch.
     leaders: BTreeMap<i64, usize>,
-    /// What was committed, by position, as any server applied it.
+    /// Committed transactions by position, as any server applied them.
     committed: BTreeMap<Zxid, Bytes>,
     violation: Option<String>,
 }
@@ -319,7 +319,7 @@ impl<'a> World<'a> {
         self.cut != Some(a) && self.cut != Some(b)
     }
 
-    /// What may happen next, in the usual order.
+    /// The steps that are possible next, in the usual order.
     fn choices(&self) -> Vec<Step> {
         let servers = 0..SERVERS;
         let mut out: Vec<Step> =

@@ -53,7 +53,7 @@ pub struct Options {
     pub trace: bool,
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
     pub violations: Vec<Violation>,
@@ -187,7 +187,7 @@ pub(super) enum Event {
     },
 }
 
-/// What a client does on its connection.
+/// An action of a client on its connection.
 pub(super) enum Said {
     Connect(Bytes),
     Request(Bytes),
@@ -557,7 +557,7 @@ impl World {
         if last == before {
             return;
         }
-        // Behind a snapshot the history begins anew.
+        // The history restarts after a snapshot.
         before = before.max(server.history().base());
         for (zxid, bytes) in server.history().after(before, false) {
             if before != Zxid::ZERO {
@@ -799,7 +799,7 @@ impl World {
         self.report
     }
 
-    /// All faults are mended and half a minute has passed: everybody has the same, and all of it.
+    /// All faults are healed and half a minute has passed: every server has the same tree, with everything acknowledged.
     fn check_the_end(&mut self) {
         let last = self.checker.last_committed();
         let mut digests = Vec::new();

@@ -51,7 +51,7 @@ pub struct HostSystems {
     pub storage_system: Moref,
 }
 
-/// One reading under way.
+/// A reading under way.
 #[derive(Debug, Default)]
 pub struct Inventory {
     pub clusters: Vec<Cluster>,
@@ -248,7 +248,7 @@ fn datastore(p: &Props<'_, '_>) -> Datastore {
     }
 }
 
-/// Of a `HostNasVolume`. SMB shares are no NFS datastores.
+/// The identity in a `HostNasVolume`. SMB shares are no NFS datastores.
 fn identity(nas: Node<'_, '_>) -> Option<Identity> {
     let version = match child_text(nas, "type") {
         Some("NFS") | None => NfsVersion::V3,

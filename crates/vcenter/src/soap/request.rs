@@ -107,7 +107,7 @@ fn element(name: &str, text: &str) -> String {
     format!("<{name}>{}</{name}>", escape(text))
 }
 
-/// What a reading asks for of one kind of object.
+/// The properties that a reading asks of one kind of object.
 pub struct Wants<'a> {
     pub kind: &'a str,
     pub paths: &'a [&'a str],

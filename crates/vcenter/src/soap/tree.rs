@@ -69,7 +69,7 @@ impl Fault {
         }
     }
 
-    /// What a fault of a step means.
+    /// The meaning of a fault for the step that got it.
     pub fn outcome(&self) -> Outcome {
         match self.kind.as_str() {
             "AlreadyExists" => Outcome::AlreadyThere,
@@ -191,7 +191,7 @@ pub fn kind_of<'a>(n: Node<'a, '_>) -> Option<&'a str> {
     (!value.is_empty()).then_some(value)
 }
 
-/// What a reference refers to: its plain `type` attribute. One that is a property's value has `xsi:type` beside it.
+/// The kind of object that a reference names: its plain `type` attribute. A reference that is a property's value has `xsi:type` beside it.
 pub fn referred_kind<'a>(n: Node<'a, '_>) -> Option<&'a str> {
     let plain = n.attributes().find(|a| a.name() == "type" && a.namespace().is_none())?;
     (!plain.value().is_empty()).then(|| plain.value())

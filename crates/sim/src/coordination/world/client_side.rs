@@ -1,4 +1,4 @@
-//! What clients say and hear.
+//! Messages to and from clients.
 
 use super::*;
 
@@ -29,7 +29,7 @@ impl World {
                 self.nodes[node].conns.insert(conn, client);
                 self.at(self.now + 1, Event::ToServer { client, conn, what: Said::Connect(bytes) });
             }
-            // Sessions move while hand-overs go on.
+            // Sessions move during hand-overs.
             Some(conn) if in_order && c.connected() && self.rng.chance(1) => self.leaves(client, conn),
             Some(conn) if c.has_room() => {
                 if c.nothing_open() {

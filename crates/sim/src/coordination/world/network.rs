@@ -65,7 +65,7 @@ impl World {
         }
     }
 
-    /// A cut ended: what waited in the senders' kernels goes on its way.
+    /// A cut ended: messages that waited in the senders' kernels are delivered.
     pub(in super::super) fn release_held(&mut self, from: usize, to: usize) {
         if self.cut[from][to] > 0 {
             return;
@@ -130,7 +130,7 @@ impl World {
         }
     }
 
-    /// One end is closed behind everything that was sent.
+    /// Closes an end of the connection after everything that was sent.
     pub(super) fn finish_link(&mut self, node: usize, link: LinkId) {
         let Some(key) = self.nodes[node].links.remove(&link) else { return };
         let Some(l) = self.links.get(&key) else { return };
@@ -142,7 +142,7 @@ impl World {
         }
     }
 
-    /// One end is closed; the other hears of it unless the network is in the way.
+    /// Closes an end of the connection; the other end learns of it unless the network is cut.
     pub(super) fn close_link(&mut self, node: usize, link: LinkId) {
         let Some(key) = self.nodes[node].links.remove(&link).or_else(|| {
             self.links.iter().find(|(_, l)| l.ends.iter().any(|e| e.0 == node && e.2 == link)).map(|(k, _)| *k)
