@@ -145,6 +145,20 @@ const TESTS: &[Test] = &[
     Test { name: "pipelines", lane: Lane::Guests, script: "pipelines.py", commands: &["python3"], modules: &["kazoo"] },
     Test { name: "sessions", lane: Lane::Alone, script: "sessions.py", commands: &["python3"], modules: &["kazoo"] },
     Test {
+        name: "console-browser",
+        lane: Lane::Long,
+        script: "console_browser.py",
+        commands: &["python3", "chromium", "chromedriver"],
+        modules: &["axe_playwright_python"],
+    },
+    Test {
+        name: "console-watch",
+        lane: Lane::Long,
+        script: "console_watch.py",
+        commands: &["python3", "java"],
+        modules: &["kazoo"],
+    },
+    Test {
         name: "console",
         lane: Lane::Long,
         script: "console.py",

@@ -152,11 +152,7 @@ pub fn all_incidents(consoles: &Consoles) -> Vec<Incident> {
     let mut list: Vec<Incident> = Vec::new();
     let all: Vec<(u32, Incidents)> = consoles.ask_all("/api/v1/incidents");
     for i in all.into_iter().flat_map(|(_, i)| i.incidents) {
-        let overlaps = |o: &Incident| {
-            i.opened_ms <= o.closed_ms.unwrap_or(i64::MAX) && o.opened_ms <= i.closed_ms.unwrap_or(i64::MAX)
-        };
-        let same = |o: &Incident| overlaps(o) && o.members.keys().any(|k| i.members.contains_key(k));
-        match list.iter_mut().find(|o| same(o)) {
+        match list.iter_mut().find(|o| o.is_that_of(&i)) {
             Some(o)
                 if (i.opened_ms, std::cmp::Reverse(i.members.len()))
                     < (o.opened_ms, std::cmp::Reverse(o.members.len())) =>

@@ -111,6 +111,16 @@ pub fn text(nodes: &[NodeStatus], silent: &[u32], all_files: bool) -> String {
         n.portmappers.iter().for_each(|p| out += &format!("node {}  {}\n", n.node, p.text()));
     }
     for n in nodes {
+        if n.bad_blocks > 0 {
+            out += &format!("node {}  {} damaged blocks are not repaired yet\n", n.node, n.bad_blocks);
+        }
+        for x in n.nfs.iter().filter(|x| x.calls_in_minute > 0 || x.oldest_ms > 0) {
+            let p99 = x.p99_ms.map_or(String::new(), |ms| format!(", 99 of 100 within {ms:.1} ms"));
+            let name = crate::console::shown(&x.datastore);
+            out += &format!("node {}  nfs {name}: {} calls in the last minute{p99}\n", n.node, x.calls_in_minute);
+        }
+    }
+    for n in nodes {
         let links = n.coordination.iter().flat_map(|c| &c.links).filter(|l| l.to == i64::from(n.node));
         links.for_each(|l| out += &(l.text() + "\n"));
     }

@@ -6,14 +6,19 @@ mod nfs;
 use anyhow::Context;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use trivet_node::console::accounts::{link_code, Accounts};
 use trivet_node::console::notify::Notifier;
+use trivet_node::console::App;
+use trivet_node::status::monitor::Monitor;
 use trivet_observe::apache::{self, Answers, Server};
 use trivet_observe::health::Level;
 use trivet_observe::view::{ExportView, Happened, Occurrence};
-use trivet_observe::watcher::{Effect, Input, Saved, Watcher};
+use trivet_observe::watcher::Effect;
 use trivet_observe::RuleId;
 
 /// Between two looks.
@@ -24,8 +29,6 @@ const ASK_LIMIT: Duration = Duration::from_millis(900);
 const ANSWER_BYTES_MAX: u64 = 256 << 10;
 /// Servers and exports of one file; a longer list is refused.
 const WATCHED_MAX: usize = 100;
-/// Messages that wait to be sent; a further one is dropped.
-const MESSAGES_MAX: usize = 100;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -45,6 +48,8 @@ struct Config {
     name: String,
     /// Where alerts are kept over restarts, and where notifications.toml lies.
     data: PathBuf,
+    /// Address and port of pages and API; without it there are none.
+    console: Option<SocketAddr>,
     #[serde(default)]
     server: Vec<ServerConfig>,
     #[serde(default)]
@@ -84,11 +89,18 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 async fn watch(config: &Config, once: Option<Duration>) -> anyhow::Result<Level> {
     let language = crate::language::from_environment();
-    let state = config.data.join("state.json");
-    let mut watcher = Watcher::restore(load(&state)?);
-    let (messages, due) = tokio::sync::mpsc::channel(MESSAGES_MAX);
+    let key = console_key(&config.data.join("console.key"))?;
+    let accounts = Arc::new(Accounts::open(key.clone(), config.data.join("accounts.json"))?);
+    let ids: Vec<u32> = config.server.iter().map(|s| s.id).collect();
+    let (monitor, due) = Monitor::outside(&config.name, &ids, &config.data, accounts.clone())?;
     // This program alone watches: it sends.
-    let _notifier = Notifier::start_for(config.name.clone(), config.data.join("notifications.toml"), due, || true);
+    let notifier = Notifier::start_for(config.name.clone(), config.data.join("notifications.toml"), due, || true);
+    if let Some(at) = config.console {
+        let app = App { monitor: monitor.clone(), accounts, notifier, local: false };
+        trivet_node::console::serve(at, app)?;
+        let code = link_code(&key, trivet_node::clock::wall_ms());
+        println!("console: http://{at}/login?code={code}");
+    }
     let begun = Instant::now();
     let mut servers: BTreeMap<u32, (Server, Instant)> = config
         .server
@@ -123,10 +135,7 @@ async fn watch(config: &Config, once: Option<Duration>) -> anyhow::Result<Level>
             }
             epoch = Some(new);
         }
-        let mut effects = Vec::new();
-        watcher.handle(now, Input::View(&view, None), &mut effects)?;
-        let changed = !effects.is_empty();
-        for effect in effects {
+        for effect in monitor.take(view).await {
             match effect {
                 Effect::Keep(a) if a.rule != RuleId::Watchdog => {
                     let (time, state) = (trivet_observe::time_text(now), format!("{:?}", a.state).to_lowercase());
@@ -146,21 +155,15 @@ async fn watch(config: &Config, once: Option<Duration>) -> anyhow::Result<Level>
                         m.occasion,
                         crate::console::shown(m.incident.headline.get(language))
                     );
-                    if messages.try_send(m).is_err() {
-                        eprintln!("trivet watch: a message was dropped: too many wait to be sent");
-                    }
                 }
             }
         }
-        let health = watcher.health();
+        let health = monitor.health();
         let line = health.line(language);
         let word = health.level.text().get(language).to_string();
         if word != said {
             println!("{}Z  {}", trivet_observe::time_text(now), crate::console::shown(&line));
             said = word;
-        }
-        if changed {
-            trivet_disk::write_atomically(&state, &serde_json::to_vec(&watcher.save())?)?;
         }
         if once.is_some_and(|limit| begun.elapsed() >= limit) {
             return Ok(health.level);
@@ -169,12 +172,21 @@ async fn watch(config: &Config, once: Option<Duration>) -> anyhow::Result<Level>
     }
 }
 
-fn load(path: &std::path::Path) -> anyhow::Result<Saved> {
+/// The key that sessions and the link are signed with: made once, and kept from other users.
+fn console_key(path: &Path) -> anyhow::Result<Vec<u8>> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
     match std::fs::read(path) {
-        Ok(text) => {
-            serde_json::from_slice(&text).with_context(|| format!("{}: move it away to begin anew", path.display()))
+        Ok(key) if key.len() == 32 => Ok(key),
+        Ok(_) => anyhow::bail!("{}: it is damaged; delete it, and everybody signs in anew", path.display()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let key = trivet_node::rpc::random::<32>().to_vec();
+            let mut options = std::fs::OpenOptions::new();
+            let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+            file.write_all(&key)?;
+            file.sync_all()?;
+            Ok(key)
         }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Saved::default()),
         Err(e) => Err(e).with_context(|| path.display().to_string()),
     }
 }

@@ -40,6 +40,8 @@ struct Core {
     bad: BTreeMap<u64, BTreeSet<u64>>,
     /// Extents in which bad blocks were found, until they were checked whole.
     suspects: BTreeSet<u64>,
+    /// Damaged blocks that were found since the process started.
+    bad_found: u64,
     /// What happened, and why, since it was asked last.
     news: Vec<(String, String)>,
 }
@@ -48,6 +50,8 @@ struct Core {
 pub struct Chunk {
     core: Arc<Mutex<Core>>,
     extents: Arc<Extents>,
+    /// How long syncs of the journal take.
+    syncs: Arc<crate::latency::Latency>,
     journal: mpsc::Sender<(u64, JournalEntry)>,
     scrub: Arc<scrub::Scrub>,
     replica_id: Vec<u8>,
@@ -58,6 +62,7 @@ fn die(what: &str, dir: &Path, e: &dyn std::fmt::Display) -> ! {
         "trivet: chunk server cannot {what} in {}: {e}; stopping before anything is acknowledged that is not on disk",
         dir.display()
     );
+    crate::last_stop::note(dir, e);
     std::process::exit(74);
 }
 
@@ -108,15 +113,17 @@ impl Chunk {
             changed,
             bad: BTreeMap::new(),
             suspects: BTreeSet::new(),
+            bad_found: 0,
             news: Vec::new(),
         };
         core.damaged(bad);
         let core = Arc::new(Mutex::new(core));
         let extents = log.extents.clone();
         let checkpoints = checkpoint::start(dir, checkpointer).map_err(io)?;
-        let journal = journal::start(dir, log, core.clone(), checkpoints).map_err(io)?;
+        let syncs = Arc::default();
+        let journal = journal::start(dir, log, core.clone(), checkpoints, Arc::clone(&syncs)).map_err(io)?;
         let scrub = scrub::start(dir, &core, &extents).map_err(io)?;
-        Ok(Chunk { core, extents, journal, scrub, replica_id })
+        Ok(Chunk { core, extents, syncs, journal, scrub, replica_id })
     }
 
     pub fn replica_id(&self) -> &[u8] {
@@ -219,6 +226,15 @@ impl Chunk {
     pub fn bad_blocks(&self) -> usize {
         lock(&self.core).bad.values().map(BTreeSet::len).sum()
     }
+    /// Damaged blocks that were found since the process started, whether they are repaired or not.
+    pub fn bad_found(&self) -> u64 {
+        lock(&self.core).bad_found
+    }
+    /// How long syncs of the journal took in the last minute, 99 of 100 of them; `None` without any.
+    pub fn sync_p99_ms(&self) -> Option<f64> {
+        let minute = self.syncs.last_minute();
+        (minute.count > 0).then_some(minute.p99_ms)
+    }
     /// Events since the last call: what, and why.
     pub fn news(&self) -> Vec<(String, String)> {
         std::mem::take(&mut lock(&self.core).news)
@@ -247,6 +263,7 @@ impl Core {
             self.suspects.insert(extent);
             if known < BAD_BLOCKS_MAX && self.bad.entry(extent).or_default().insert(block) {
                 known += 1;
+                self.bad_found += 1;
                 new.entry(extent).or_default().push(block);
             }
         }

@@ -7,8 +7,10 @@ pub mod history;
 mod layout;
 mod live;
 pub mod notify;
+mod openapi;
 mod orders;
 mod pages;
+pub mod samples;
 mod svg;
 mod texts;
 

@@ -8,6 +8,7 @@ mod addresses;
 mod admission;
 mod clients;
 mod interface;
+pub mod measured;
 mod mount;
 mod mounted;
 mod nfs;
@@ -104,6 +105,7 @@ pub(crate) struct Inner {
     leaving: AtomicBool,
     mounted: mounted::Mounted,
     unserved: unserved::Unserved,
+    measured: measured::Measured,
     exports: admission::Exports,
     places: places::Places,
     clock: crate::clock::Clock,
@@ -158,6 +160,10 @@ impl Gateway {
     pub fn nfs_clients(&self, count_max: usize) -> Vec<String> {
         let clients: BTreeSet<String> = self.inner.connected_here().map(|c| c.client).collect();
         clients.into_iter().take(count_max).collect()
+    }
+    /// NFS calls by datastore.
+    pub fn nfs(&self) -> Vec<measured::NfsStatus> {
+        self.inner.measured.status(|id| Some(self.inner.exports.get(id)?.name.clone()))
     }
     pub fn boot(&self) -> u64 {
         self.inner.boot
@@ -217,6 +223,7 @@ impl Inner {
             leaving: AtomicBool::new(false),
             mounted: Default::default(),
             unserved: Default::default(),
+            measured: Default::default(),
             places: Default::default(),
             clock: Default::default(),
             events,

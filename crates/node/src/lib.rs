@@ -10,6 +10,8 @@ pub mod coordination;
 pub mod events;
 pub mod folder;
 pub mod gateway;
+pub mod last_stop;
+mod latency;
 pub mod links;
 pub mod metad;
 pub mod node;

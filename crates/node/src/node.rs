@@ -55,6 +55,7 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
         gateway: None,
         vcenter: None,
         contents: Contents::default(),
+        last_stop: crate::last_stop::begin(&config.data),
         started: std::time::Instant::now(),
     };
     // The other nodes may ask for a status before there is one; they ask again.

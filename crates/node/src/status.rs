@@ -3,13 +3,16 @@
 mod client;
 mod contents;
 mod disks;
+mod hosts;
 mod metrics;
 pub mod monitor;
 pub mod peers;
+mod sampling;
 mod view;
 
 pub use client::{ask, fetch, fetch_all, FetchError};
 pub use contents::{Contents, ContentsStatus, PlacementGroup};
+pub use hosts::{FewHeartbeats, MountFault, VcenterStatus};
 pub use metrics::metrics;
 pub use view::{cluster_view, Known, ViewBuilder};
 
@@ -17,8 +20,10 @@ use crate::chunk::Chunk;
 use crate::config::{NodeConfig, Role};
 use crate::coordination::Handle;
 use crate::events::{Events, Record};
+use crate::gateway::measured::NfsStatus;
 use crate::gateway::portmap::Portmapper;
 use crate::gateway::Gateway;
+use crate::last_stop::LastStop;
 use crate::links::{report_text, LinkStatus};
 use crate::metad::Metad;
 use serde::{Deserialize, Serialize};
@@ -46,6 +51,8 @@ pub struct Sources {
     pub gateway: Option<Gateway>,
     pub vcenter: Option<crate::vcenter::Handle>,
     pub contents: Contents,
+    /// Why the process before this one ended itself.
+    pub last_stop: Option<LastStop>,
     pub started: std::time::Instant,
 }
 
@@ -137,8 +144,12 @@ pub struct DiskStatus {
     pub total_bytes: u64,
     pub free_bytes: u64,
     pub data_bytes: u64,
+    /// Mean time of coordination's latest syncs.
     #[serde(default)]
     pub sync_ms: Option<f64>,
+    /// What 99 of 100 syncs of the copies' journal took at most, in the last minute.
+    #[serde(default)]
+    pub sync_p99_ms: Option<f64>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -198,6 +209,17 @@ pub struct NodeStatus {
     /// NFS clients that are connected here.
     #[serde(default)]
     pub clients: Vec<String>,
+    /// NFS calls at this gateway, by datastore.
+    #[serde(default)]
+    pub nfs: Vec<NfsStatus>,
+    /// Damaged blocks that were found since the process started.
+    #[serde(default)]
+    pub bad_found: u64,
+    #[serde(default)]
+    pub last_stop: Option<LastStop>,
+    /// What the vCenter agent sees, on the node where it works.
+    #[serde(default)]
+    pub vcenter: Option<VcenterStatus>,
     /// How long ago this node heard each other one, in milliseconds.
     #[serde(default)]
     pub heard: BTreeMap<u32, u64>,
@@ -294,6 +316,10 @@ pub fn collect(s: &Sources, files: Files) -> NodeStatus {
         disks: disks::of(s),
         served,
         clients: s.gateway.as_ref().map_or_else(Vec::new, |g| g.nfs_clients(CLIENTS_NAMED_MAX)),
+        nfs: s.gateway.as_ref().map_or_else(Vec::new, |g| g.nfs()),
+        bad_found: s.chunk.as_ref().map_or(0, |c| c.bad_found()),
+        last_stop: s.last_stop.clone(),
+        vcenter: s.vcenter.as_ref().and_then(|v| v.snapshot()).map(|v| VcenterStatus::of(&v)),
         heard: BTreeMap::new(),
         health: None,
     }

@@ -13,6 +13,7 @@ mod worker;
 
 pub use http::Target;
 pub use settings::Settings;
+pub(crate) use tls::connector;
 pub use tls::{Thumbprint, Trust};
 
 use crate::clock::wall_ms;

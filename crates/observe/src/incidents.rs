@@ -124,11 +124,17 @@ impl Incident {
     /// What has to do with this incident: a cause or an effect of one of its alerts, or of the same kind, or with a
     /// possible cause in common, at the same time and about the same nodes.
     fn explains(&self, a: &Alert) -> bool {
-        let together = |m: &Member| {
-            m.rule == a.rule || can_cause(m.rule, a.rule) || can_cause(a.rule, m.rule) || common_cause(m.rule, a.rule)
-        };
         let overlaps = |m: &Member| m.resolved_ms.is_none_or(|_| a.since_ms - m.last_ms < OVERLAP_MS);
-        self.members.values().any(|m| overlaps(m) && together(m) && related(&m.nodes, &a.nodes))
+        self.members.values().any(|m| overlaps(m) && together(m.rule, a.rule) && related(&m.nodes, &a.nodes))
+    }
+    /// Whether another node's incident is the same: at the same time, and with an alert in common, or with ones that have
+    /// to do with each other as those of one incident have. Two nodes need not see the same alert first.
+    pub fn is_that_of(&self, o: &Incident) -> bool {
+        let end = |i: &Incident| i.closed_ms.unwrap_or(i64::MAX);
+        let overlaps = self.opened_ms <= end(o) && o.opened_ms <= end(self);
+        let shared = || o.members.keys().any(|k| self.members.contains_key(k));
+        let pairs = || self.members.values().flat_map(|m| o.members.values().map(move |n| (m, n)));
+        overlaps && (shared() || pairs().any(|(m, n)| together(m.rule, n.rule) && related(&m.nodes, &n.nodes)))
     }
     fn refresh(&mut self, verdict: Option<&Verdict>) {
         let signs: Vec<Sign<'_>> = self.members.values().map(|m| (m.rule, &m.subject, m.nodes.as_slice())).collect();
@@ -138,6 +144,11 @@ impl Incident {
         self.affected = affected.into_iter().collect();
         self.headline = headline::of(self);
     }
+}
+
+/// Whether two alerts can be parts of one incident.
+fn together(a: RuleId, b: RuleId) -> bool {
+    a == b || can_cause(a, b) || can_cause(b, a) || common_cause(a, b)
 }
 
 fn common_cause(a: RuleId, b: RuleId) -> bool {

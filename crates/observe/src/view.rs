@@ -35,6 +35,8 @@ pub struct NodeView {
     pub clock_offset_ms: Option<(f64, f64)>,
     pub disks: Vec<DiskView>,
     pub nfs: Vec<NfsView>,
+    /// Damaged blocks of copies on its disks that are not repaired.
+    pub bad_blocks: u64,
     pub metad: Option<NodeMetadView>,
     pub certificate_days_left: Option<f64>,
     /// Open requests of clients, and the limit.

@@ -212,3 +212,28 @@ fn what_one_node_was_told_reaches_the_others_and_an_end_does_too() {
     a.order(Input::Merge(&ended, &[])).unwrap();
     assert_eq!(a.w.controls().silences(a.now).count(), 0);
 }
+
+#[test]
+fn what_two_nodes_see_of_one_failure_is_one_incident_whichever_alert_each_saw_first() {
+    let incident = |view: &ClusterView| {
+        let mut r = Run::new();
+        r.seconds(60, view);
+        r.w.incidents().open.first().cloned().expect("it is told")
+    };
+    let down = incident(&without(3));
+    let mut lossy = three();
+    lossy.links = vec![LinkView { from: 3, to: 2, loss_percent: 60.0, ..Default::default() }];
+    let lossy = incident(&lossy);
+    let mut full = three();
+    full.nodes.get_mut(&1).unwrap().disks =
+        vec![DiskView { path: "/d".into(), total_bytes: 100, free_bytes: 1, ..Default::default() }];
+    let full = incident(&full);
+    assert!(!down.members.keys().any(|k| lossy.members.contains_key(k)));
+    assert!(down.is_that_of(&lossy) && lossy.is_that_of(&down));
+    assert!(!down.is_that_of(&full) && !full.is_that_of(&lossy));
+    let mut later = lossy.clone();
+    (later.opened_ms, later.closed_ms) = (down.opened_ms + 3_600_000, Some(down.opened_ms + 7_200_000));
+    let mut over = down.clone();
+    over.closed_ms = Some(down.opened_ms + 60_000);
+    assert!(!over.is_that_of(&later), "not at the same time");
+}

@@ -2,13 +2,14 @@
 
 use super::checkpoint::{Checkpoints, States};
 use super::{apply, die, lock, Core};
+use crate::latency::Latency;
 use bytes::Bytes;
 use prost::Message;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use trivet_disk::extents::Old;
 use trivet_disk::store::{Cut, Log, Touch, CHANGED_BLOCKS_MAX};
 use trivet_disk::DiskError;
@@ -44,6 +45,7 @@ struct Writer {
     /// Entries that were taken from the channel and are not in the journal.
     queue: VecDeque<Entry>,
     checkpoints: Checkpoints,
+    syncs: Arc<Latency>,
     waiting: Option<Waiting>,
 }
 
@@ -52,9 +54,11 @@ pub fn start(
     log: Log,
     core: Arc<Mutex<Core>>,
     checkpoints: Checkpoints,
+    syncs: Arc<Latency>,
 ) -> std::io::Result<mpsc::Sender<Entry>> {
     let (sender, entries) = mpsc::channel();
-    let mut writer = Writer { dir: dir.into(), log, core, entries, queue: VecDeque::new(), checkpoints, waiting: None };
+    let mut writer =
+        Writer { dir: dir.into(), log, core, entries, queue: VecDeque::new(), checkpoints, syncs, waiting: None };
     std::thread::Builder::new().name("chunk-journal".into()).spawn(move || writer.run())?;
     Ok(sender)
 }
@@ -102,7 +106,10 @@ impl Writer {
             last = seq;
             count += 1;
         }
-        let mut bad = match self.log.append(&touched, &payload) {
+        let begun = Instant::now();
+        let appended = self.log.append(&touched, &payload);
+        self.syncs.took(begun.elapsed());
+        let mut bad = match appended {
             Ok(bad) => bad,
             Err(e) => die("write its journal", &self.dir, &e),
         };

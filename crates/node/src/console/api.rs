@@ -1,5 +1,6 @@
 //! What programs ask for: status, metrics, health, alerts and incidents.
 
+use super::samples::{Sample, NAMES};
 use super::App;
 use crate::status::{collect, metrics, of_coordination, serves, Files};
 use axum::extract::{Query, State};
@@ -27,6 +28,8 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/api/v1/alerts", get(alerts))
         .route("/api/v1/incidents", get(incidents))
         .route("/api/v2/alerts", get(alertmanager))
+        .route("/api/v1/samples", get(samples))
+        .route("/api/v1/openapi.json", get(|| async { Json(super::openapi::document()) }))
         .route("/api/v1/rules", get(rules))
         .route("/api/v1/silences", get(silences))
 }
@@ -84,6 +87,20 @@ async fn alerts(State(app): State_) -> Response {
 async fn incidents(State(app): State_) -> Response {
     let all: Vec<_> = app.monitor.with(|w| w.incidents().iter().cloned().collect());
     Json(json!({ "schema": "trivet.incidents/1", "incidents": all })).into_response()
+}
+
+/// Figures of the last hour, day or month.
+async fn samples(State(app): State_, Query(w): Query<super::pages::Wanted>) -> Response {
+    let (now, span) = (crate::clock::wall_ms(), w.span());
+    let samples = super::pages::read_samples(&app.monitor, now, span).await;
+    let row = |s: &Sample| {
+        let known = NAMES.iter().zip(s.values).filter(|(_, v)| !v.is_nan());
+        let mut row: serde_json::Map<String, Value> = known.map(|(name, v)| ((*name).into(), json!(v))).collect();
+        row.insert("at_ms".into(), json!(s.at_ms));
+        Value::Object(row)
+    };
+    let rows: Vec<Value> = samples.iter().map(row).collect();
+    Json(json!({ "schema": "trivet.samples/1", "span": span.name, "samples": rows })).into_response()
 }
 
 async fn silences(State(app): State_) -> Response {

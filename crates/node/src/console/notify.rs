@@ -1,4 +1,5 @@
-//! Messages about incidents: webhooks as Alertmanager sends them, e-mail, and the robots of WeCom, DingTalk and Feishu.
+//! Messages about incidents: webhooks as Alertmanager sends them, e-mail, syslog, and the robots of WeCom, DingTalk and
+//! Feishu.
 //!
 //! One node sends: that of metad's LEADER, without one the lowest that lives. The others hold a message for a while, so
 //! that it goes out when the sender dies meanwhile: a receiver may get it twice, and gets it. Nothing waits for a
@@ -7,6 +8,7 @@
 mod http;
 mod payload;
 mod smtp;
+mod syslog;
 
 use crate::status::monitor::Monitor;
 use serde::Deserialize;
@@ -47,6 +49,8 @@ pub enum Kind {
     Wecom,
     Dingtalk,
     Feishu,
+    /// Gets what operators did, too.
+    Syslog,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -64,7 +68,13 @@ pub struct Target {
     /// Of the robots of DingTalk and Feishu that want signed messages.
     #[serde(default)]
     pub secret: String,
-    /// Of e-mail: `host:port` of a server that takes mail without TLS, such as a local relay.
+    /// Of https: a PEM file of CAs, or the SHA-256 of the one certificate that is right; without both the system's CAs count.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    #[serde(default)]
+    pub thumbprint: Option<String>,
+    /// Of e-mail: `host:port` of a server that takes mail without TLS, such as a local relay. Of syslog: `udp://host:port` or
+    /// `tcp://host:port`.
     #[serde(default)]
     pub server: String,
     #[serde(default)]
@@ -94,6 +104,12 @@ struct File {
 #[derive(Debug, Clone)]
 pub enum News {
     Incident(Box<Message>),
+    /// Somebody changed something here.
+    Audit {
+        by: String,
+        what: String,
+        outcome: String,
+    },
     Alive,
     Test,
 }
@@ -150,7 +166,9 @@ impl Line {
             self.queue.pop_front();
             self.failed += 1;
         }
-        if self.busy || now < self.next_try || self.sent_at.len() >= RATE_MAX {
+        // A syslog server is made for many messages.
+        let rated = self.target.kind != Kind::Syslog && self.sent_at.len() >= RATE_MAX;
+        if self.busy || now < self.next_try || rated {
             return None;
         }
         self.queue.front().map(|w| w.news.clone())
@@ -191,7 +209,7 @@ pub struct Notifier {
 
 impl Notifier {
     /// Begins to send what comes out of `due` to the targets of the file, which may change at any time.
-    pub fn start(monitor: Arc<Monitor>, due: mpsc::Receiver<Message>) -> Notifier {
+    pub fn start(monitor: Arc<Monitor>, due: mpsc::Receiver<News>) -> Notifier {
         let path = monitor.sources.config.data.join("notifications.toml");
         let cluster = monitor.sources.config.cluster.clone();
         Notifier::start_for(cluster, path, due, move || monitor.is_sender())
@@ -201,7 +219,7 @@ impl Notifier {
     pub fn start_for(
         cluster: String,
         path: PathBuf,
-        due: mpsc::Receiver<Message>,
+        due: mpsc::Receiver<News>,
         is_sender: impl Fn() -> bool + Send + 'static,
     ) -> Notifier {
         let notifier = Notifier { lines: Arc::default(), cluster };
@@ -234,7 +252,7 @@ impl Notifier {
         send(&target, &News::Test, &self.cluster).await
     }
 
-    async fn run(self, is_sender: impl Fn() -> bool, mut due: mpsc::Receiver<Message>, path: PathBuf) {
+    async fn run(self, is_sender: impl Fn() -> bool, mut due: mpsc::Receiver<News>, path: PathBuf) {
         let mut held: VecDeque<(Instant, Message)> = VecDeque::new();
         let mut looked: Option<Instant> = None;
         let mut seen = None;
@@ -243,8 +261,12 @@ impl Notifier {
                 looked = Some(Instant::now());
                 self.reload(&path, &mut seen).await;
             }
-            while let Ok(message) = due.try_recv() {
-                held.push_back((Instant::now(), message));
+            while let Ok(news) = due.try_recv() {
+                match news {
+                    News::Incident(message) => held.push_back((Instant::now(), *message)),
+                    // What an operator did here no other node tells.
+                    other => self.put_syslog(&other),
+                }
             }
             let sender = is_sender();
             if sender {
@@ -300,6 +322,11 @@ impl Notifier {
         }
     }
 
+    fn put_syslog(&self, news: &News) {
+        let mut lines = self.lines.lock().expect("nobody panics with it");
+        lines.iter_mut().filter(|l| l.target.kind == Kind::Syslog).for_each(|l| l.push(news.clone()));
+    }
+
     fn put(&self, message: &Message) {
         for line in self.lines.lock().expect("nobody panics with it").iter_mut() {
             if message.incident.severity >= line.target.severity {
@@ -341,9 +368,15 @@ async fn send(target: &Target, news: &News, cluster: &str) -> Result<(), String>
                 smtp::send(target, &payload::subject(target, news, cluster), &payload::text(target, news, cluster))
                     .await
             }
+            Kind::Syslog => {
+                let now = crate::clock::wall_ms();
+                let text = payload::text(target, news, cluster);
+                syslog::send(target, &syslog::message(news, cluster, &text, now)).await
+            }
             _ => {
                 let (url, body) = payload::request(target, news, cluster, crate::clock::wall_ms());
-                let answer = http::post(&url, "application/json; charset=utf-8", body.to_string().as_bytes()).await?;
+                let answer =
+                    http::post(target, &url, "application/json; charset=utf-8", body.to_string().as_bytes()).await?;
                 payload::accepted(target.kind, &answer)
             }
         }

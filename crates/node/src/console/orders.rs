@@ -37,7 +37,9 @@ pub fn routes() -> Router<Arc<App>> {
 
 /// Only to our own pages.
 fn back(to: &str) -> Redirect {
-    let own = to.starts_with('/') && !to.starts_with("//") && !to.contains(['\\', '\r', '\n']);
+    // Browsers leave out tabs, and take a backslash for a slash.
+    let plain = to.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
+    let own = to.starts_with('/') && !to.starts_with("//") && plain;
     Redirect::to(if own { to } else { "/" })
 }
 
@@ -73,14 +75,14 @@ async fn login(State(app): State_, ConnectInfo(peer): ConnectInfo<Peer>, c: Cont
     let from = peer.0.ip().to_string();
     match app.accounts.sign_in(now, &f.name, &f.password, &from).await {
         Some(session) => {
-            app.monitor.history().audit(now, &f.name, "sign in", "done");
+            app.monitor.audit(now, &f.name, "sign in", "done");
             let cookie = set_cookie(SESSION_COOKIE, &session, 12 * 3_600, false);
             ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
         }
         None => {
             let what = Happened::LoginFailed { address: from };
             app.monitor.happened(Occurrence { at_ms: now, what, detail: "a login failed".into() });
-            app.monitor.history().audit(now, &f.name, "sign in", "refused");
+            app.monitor.audit(now, &f.name, "sign in", "refused");
             (StatusCode::FORBIDDEN, pages::login(&c, true)).into_response()
         }
     }
@@ -309,7 +311,7 @@ async fn account(State(app): State_, c: Context, Form(f): Form<NewAccount>) -> R
     let made = made.await.unwrap_or_else(|e| Err(anyhow::anyhow!("{e}")));
     let what = format!("account {} with the role {}", f.name, role.name());
     let outcome = made.as_ref().err().map_or("done".to_string(), |e| format!("refused: {e}"));
-    app.monitor.history().audit(now, &by, &what, &outcome);
+    app.monitor.audit(now, &by, &what, &outcome);
     match made {
         Ok(secret) if secret.is_empty() => back("/settings").into_response(),
         // It is shown once.
@@ -333,7 +335,7 @@ async fn remove_account(State(app): State_, c: Context, Form(f): Form<Name>) -> 
     let now = crate::clock::wall_ms();
     let done = app.accounts.remove(now, &f.name);
     let outcome = done.as_ref().err().map_or("done".to_string(), |e| format!("refused: {e}"));
-    app.monitor.history().audit(now, &by, &format!("remove account {}", f.name), &outcome);
+    app.monitor.audit(now, &by, &format!("remove account {}", f.name), &outcome);
     match done {
         Ok(()) => back("/settings").into_response(),
         Err(e) => refused(e),
@@ -347,7 +349,7 @@ async fn test_target(State(app): State_, c: Context, Form(f): Form<Name>) -> Res
     };
     let sent = app.notifier.test(&f.name).await;
     let outcome = sent.as_ref().err().map_or("sent".to_string(), ToString::to_string);
-    app.monitor.history().audit(crate::clock::wall_ms(), &by, &format!("test message to {}", f.name), &outcome);
+    app.monitor.audit(crate::clock::wall_ms(), &by, &format!("test message to {}", f.name), &outcome);
     match sent {
         Ok(()) => back("/settings").into_response(),
         Err(e) => (StatusCode::BAD_GATEWAY, format!("{e}\n")).into_response(),

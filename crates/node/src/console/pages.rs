@@ -1,11 +1,15 @@
 //! The pages.
 
 mod alerts;
+mod charts;
 mod data;
 mod incidents;
 mod machines;
 mod overview;
 mod settings;
+mod vcenter;
+
+pub use charts::{read as read_samples, Wanted};
 
 use super::layout::page;
 use super::texts as t;

@@ -287,5 +287,6 @@ fn stop(path: &Path, e: &io::Error) -> ! {
         "trivet: coordination cannot write {}: {e}; stopping before anything is acknowledged that is not on disk",
         path.display()
     );
+    crate::last_stop::note(path, e);
     std::process::exit(74);
 }

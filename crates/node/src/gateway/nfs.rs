@@ -145,7 +145,10 @@ impl Inner {
         let ticket = Ticket { peer, xid: header.xid, body: id, uid: header.uid };
         let mut w = rpc::accepted(header.xid);
         match self.admit(&ticket.peer, &call).await {
-            Ok(()) => self.procedure(&ticket, call, header.uid, header.gid, &mut w).await,
+            Ok(()) => {
+                let _running = self.measured.begin(header.procedure, &call);
+                self.procedure(&ticket, call, header.uid, header.gid, &mut w).await;
+            }
             Err(code) => calls::put_refusal(&mut w, &call, code),
         }
         Some(rpc::finish(w))

@@ -12,5 +12,6 @@ pub(super) fn of(s: &Sources) -> Vec<DiskStatus> {
         free_bytes,
         data_bytes: s.contents.bytes_on(s.config.node),
         sync_ms: s.contents.sync_ms(),
+        sync_p99_ms: s.chunk.as_ref().and_then(|c| c.sync_p99_ms()),
     }]
 }

@@ -1,6 +1,7 @@
 //! A node's figures in Prometheus' text format.
 
 use super::{DiskStatus, NodeStatus, PlacementGroup};
+use crate::gateway::measured::{Count, NfsStatus};
 use crate::links;
 use std::fmt::Write;
 use trivet_observe::catalogue::RULES;
@@ -37,6 +38,11 @@ impl Families {
     pub fn counter(&mut self, name: &str, help: &str, value: f64) {
         self.family("counter", name, help, &[(Vec::new(), value)]);
     }
+    pub fn counters(&mut self, name: &str, help: &str, samples: Vec<Sample>) {
+        if !samples.is_empty() {
+            self.family("counter", name, help, &samples);
+        }
+    }
     pub fn gauges(&mut self, name: &str, help: &str, samples: Vec<Sample>) {
         if !samples.is_empty() {
             self.family("gauge", name, help, &samples);
@@ -72,9 +78,12 @@ pub fn metrics(s: &NodeStatus, watcher: &Watcher) -> String {
     f.gauges("disk_free_bytes", "What is free of it", disks(|d| d.free_bytes));
     let syncs = s.disks.iter().filter_map(|d| Some((vec![("path", d.path.clone())], d.sync_ms? / 1e3)));
     f.gauges("disk_sync_seconds", "Mean time of coordination's latest syncs", syncs.collect());
+    let syncs = s.disks.iter().filter_map(|d| Some((vec![("path", d.path.clone())], d.sync_p99_ms? / 1e3)));
+    f.gauges("disk_sync_p99_seconds", "What 99 of 100 syncs of the copies' journal took at most", syncs.collect());
     let served = s.served.iter().take(SERIES_MAX);
     let served = served.map(|a| (vec![("address", a.address.clone())], flag(a.listening)));
     f.gauges("address_listening", "1 if this node listens on a datastore address that is its own", served.collect());
+    data(&mut f, s);
     alerts(&mut f, watcher);
     if let Some(c) = &s.coordination {
         f.out += &links::metrics(s.node, &c.links);
@@ -126,6 +135,43 @@ fn contents(f: &mut Families, s: &NodeStatus) {
     };
     f.gauges("datastore_files", "Files in a datastore", by_store(|v| v.0));
     f.gauges("datastore_size_bytes", "Sum of the sizes of a datastore's files", by_store(|v| v.1));
+}
+
+/// Damaged blocks, NFS calls and what vCenter says.
+fn data(f: &mut Families, s: &NodeStatus) {
+    f.gauge("bad_blocks", "Damaged blocks on this node that are not repaired", s.bad_blocks as f64);
+    f.counter("bad_blocks_found_total", "Damaged blocks found since the process started", s.bad_found as f64);
+    f.gauge("addresses_unserved", "Datastore addresses that this node could not serve", s.unserved.len() as f64);
+    let kinds = |pick: fn(&Count) -> u64, unit: f64, with_other: bool| {
+        let stores = s.nfs.iter().take(SERIES_MAX);
+        let of = move |n: &NfsStatus| {
+            let kinds = [("read", n.read), ("write", n.write), ("other", n.other)];
+            let labels = |operation: &str| vec![("datastore", n.datastore.clone()), ("operation", operation.into())];
+            kinds[..if with_other { 3 } else { 2 }]
+                .iter()
+                .map(|(o, c)| (labels(o), pick(c) as f64 / unit))
+                .collect::<Vec<_>>()
+        };
+        stores.flat_map(of).collect::<Vec<Sample>>()
+    };
+    f.counters("nfs_operations_total", "NFS calls that were carried out", kinds(|c| c.calls, 1.0, true));
+    f.counters("nfs_bytes_total", "Bytes that NFS calls asked for or wrote", kinds(|c| c.bytes, 1.0, false));
+    f.counters("nfs_busy_seconds_total", "Time that NFS calls took, summed", kinds(|c| c.busy_us, 1e6, true));
+    let gauges = |pick: fn(&NfsStatus) -> Option<f64>| {
+        let some = s.nfs.iter().take(SERIES_MAX).filter_map(|n| Some((n, pick(n)?)));
+        some.map(|(n, v)| (vec![("datastore", n.datastore.clone())], v / 1e3)).collect::<Vec<Sample>>()
+    };
+    f.gauges("nfs_p50_seconds", "What half of the last minute's NFS calls took at most", gauges(|n| n.p50_ms));
+    f.gauges("nfs_p99_seconds", "What 99 of 100 of the last minute's NFS calls took at most", gauges(|n| n.p99_ms));
+    let oldest = gauges(|n| Some(n.oldest_ms as f64));
+    f.gauges("nfs_oldest_seconds", "How long the oldest NFS call without an answer has waited", oldest);
+    if let Some(v) = &s.vcenter {
+        f.gauge("vcenter_reachable", "1 if vCenter can be read", flag(v.trouble.is_none()));
+        let faults = v.faults.len() + v.faults_left_out;
+        f.gauge("vcenter_mount_faults", "Wanted datastores that a host lacks or cannot use", faults as f64);
+        let few = v.few_heartbeats.len() + v.few_left_out;
+        f.gauge("vcenter_hosts_few_heartbeats", "Hosts with too few HA heartbeat datastores", few as f64);
+    }
 }
 
 /// One series a rule, however many subjects it has: their number is bounded.

@@ -3,11 +3,16 @@
 //!
 //! It needs neither coordination nor metad. What an operator tells one node reaches the others with the statuses.
 
+mod outside;
+
 use super::peers::{Answer, Ask, Exchange, Seen, What, ANSWER_BYTES_MAX, KIND, VERSION};
+use super::sampling::Sampler;
 use super::{collect, Files, Known, NodeStatus, Sources, ViewBuilder};
 use crate::config::Role;
 use crate::console::accounts::Accounts;
 use crate::console::history::History;
+use crate::console::notify::News;
+use crate::console::samples::{Sample, Samples};
 use crate::rpc::{Client, Responder};
 use bytes::Bytes;
 use prost::Message;
@@ -17,7 +22,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use trivet_observe::health::Health;
-use trivet_observe::incidents::Message as IncidentMessage;
 use trivet_observe::view::ClusterView;
 use trivet_observe::watcher::{Effect, Failed, Input, Saved, Watcher};
 
@@ -50,8 +54,37 @@ struct Inner {
     /// By node and whether the process has the data roles.
     known: BTreeMap<(u32, bool), Remembered>,
     moments: VecDeque<Moment>,
+    sampler: Sampler,
+    /// A sample that is not written yet.
+    sample: Option<Sample>,
     extra: Vec<trivet_observe::view::Occurrence>,
     changed: bool,
+}
+
+impl Inner {
+    /// From a view to what follows; `known` are the statuses that it was made of.
+    fn judge(&mut self, now: i64, view: ClusterView, known: &[Known], effects: &mut Vec<Effect>) {
+        let _ = self.watcher.handle(now, Input::View(&view, None), effects);
+        let due = self.moments.back().is_none_or(|m| now - m.at_ms >= DRAWN_EVERY_MS || now < m.at_ms);
+        if due {
+            self.moments.push_back(Moment {
+                at_ms: now,
+                leader: view.coordination.as_ref().and_then(|c| c.leader),
+                metad_leader: view.metad.as_ref().and_then(|m| m.leader),
+                firing: self.watcher.alerts().firing().filter(|a| a.rule != trivet_observe::RuleId::Watchdog).count()
+                    as u32,
+                level: self.watcher.health().level,
+            });
+            while self.moments.len() > DRAWN_MAX {
+                self.moments.pop_front();
+            }
+        }
+        let level = self.watcher.health().level.code();
+        let firing = self.watcher.alerts().firing().filter(|a| a.rule != trivet_observe::RuleId::Watchdog).count();
+        self.sample = self.sampler.sample(now, &view, known, level, firing).or(self.sample.take());
+        self.changed |= !effects.is_empty();
+        self.view = view;
+    }
 }
 
 struct Remembered {
@@ -68,10 +101,20 @@ pub struct Monitor {
     peers: Vec<(u32, Arc<Client>)>,
     folder: PathBuf,
     history: History,
+    samples: Arc<Samples>,
     /// Counts looks: pages that are open renew themselves with it.
     looks: watch::Sender<u64>,
-    messages: mpsc::Sender<IncidentMessage>,
+    messages: mpsc::Sender<News>,
     accounts: Arc<Accounts>,
+}
+
+/// What a monitor is made of.
+struct Parts {
+    sources: Arc<Sources>,
+    accounts: Arc<Accounts>,
+    folder: PathBuf,
+    saved: Saved,
+    peers: Vec<(u32, Arc<Client>)>,
 }
 
 impl Monitor {
@@ -83,7 +126,7 @@ impl Monitor {
     pub fn start(
         sources: Arc<Sources>,
         accounts: Arc<Accounts>,
-    ) -> anyhow::Result<(Arc<Monitor>, mpsc::Receiver<IncidentMessage>)> {
+    ) -> anyhow::Result<(Arc<Monitor>, mpsc::Receiver<News>)> {
         let config = &sources.config;
         let identity = Arc::new(config.identity()?);
         let data = sources.roles.iter().any(|r| matches!(r, Role::Chunk | Role::Gateway));
@@ -100,9 +143,17 @@ impl Monitor {
                 }
             }
         }
+        let (monitor, due) = Monitor::of(Parts { sources, accounts, folder, saved, peers })?;
+        tokio::spawn(monitor.clone().watch());
+        Ok((monitor, due))
+    }
+
+    fn of(parts: Parts) -> anyhow::Result<(Arc<Monitor>, mpsc::Receiver<News>)> {
+        let Parts { sources, accounts, folder, saved, peers } = parts;
         let (messages, due) = mpsc::channel(MESSAGES_WAITING_MAX);
         let monitor = Arc::new(Monitor {
             history: History::open(&folder)?,
+            samples: Arc::new(Samples::open(&folder)?),
             started: Instant::now(),
             inner: Mutex::new(Inner {
                 watcher: Watcher::restore(saved),
@@ -110,6 +161,8 @@ impl Monitor {
                 view: ClusterView::default(),
                 known: BTreeMap::new(),
                 moments: VecDeque::new(),
+                sampler: Sampler::default(),
+                sample: None,
                 extra: Vec::new(),
                 changed: false,
             }),
@@ -121,7 +174,6 @@ impl Monitor {
             accounts,
             sources,
         });
-        tokio::spawn(monitor.clone().watch());
         Ok((monitor, due))
     }
 
@@ -144,6 +196,9 @@ impl Monitor {
     }
     pub fn history(&self) -> &History {
         &self.history
+    }
+    pub fn samples(&self) -> Arc<Samples> {
+        self.samples.clone()
     }
     pub fn looks(&self) -> watch::Receiver<u64> {
         self.looks.subscribe()
@@ -171,8 +226,17 @@ impl Monitor {
         };
         self.carry_out(effects);
         let outcome = done.as_ref().err().map_or("done".to_string(), |e| format!("refused: {e}"));
-        self.history.audit(now, by, what, &outcome);
+        self.audit(now, by, what, &outcome);
         done
+    }
+
+    /// Somebody did something here: to the history, and to whoever gets syslog.
+    pub fn audit(&self, now: i64, by: &str, what: &str, outcome: &str) {
+        self.history.audit(now, by, what, outcome);
+        let (by, what, outcome) = (by.to_string(), what.to_string(), outcome.to_string());
+        if self.messages.try_send(News::Audit { by, what, outcome }).is_err() {
+            tracing::warn!("a message about an operator's order was dropped: too many wait to be sent");
+        }
     }
 
     /// Every process of every node, with the age of what it said.
@@ -234,6 +298,7 @@ impl Monitor {
             let urgent = !effects.is_empty();
             self.carry_out(effects);
             self.looks.send_modify(|n| *n += 1);
+            self.keep_sample().await;
             if urgent || saved_at.elapsed() >= SAVE_EVERY {
                 saved_at = Instant::now();
                 self.save().await;
@@ -292,23 +357,7 @@ impl Monitor {
         if late >= Duration::from_secs(1) {
             view.occurrences.push(ViewBuilder::paused(node, now, late.as_millis() as u64));
         }
-        let _ = inner.watcher.handle(now, Input::View(&view, None), &mut effects);
-        let due = inner.moments.back().is_none_or(|m| now - m.at_ms >= DRAWN_EVERY_MS || now < m.at_ms);
-        if due {
-            inner.moments.push_back(Moment {
-                at_ms: now,
-                leader: view.coordination.as_ref().and_then(|c| c.leader),
-                metad_leader: view.metad.as_ref().and_then(|m| m.leader),
-                firing: inner.watcher.alerts().firing().filter(|a| a.rule != trivet_observe::RuleId::Watchdog).count()
-                    as u32,
-                level: inner.watcher.health().level,
-            });
-            while inner.moments.len() > DRAWN_MAX {
-                inner.moments.pop_front();
-            }
-        }
-        inner.changed |= !effects.is_empty();
-        inner.view = view;
+        inner.judge(now, view, &known, &mut effects);
         effects
     }
 
@@ -321,11 +370,20 @@ impl Monitor {
                 }
                 Effect::Send(message) => {
                     self.history.incident(&message.incident);
-                    if self.messages.try_send(message).is_err() {
+                    if self.messages.try_send(News::Incident(Box::new(message))).is_err() {
                         tracing::warn!("a message about an incident was dropped: too many wait to be sent");
                     }
                 }
             }
+        }
+    }
+
+    async fn keep_sample(&self) {
+        let Some(sample) = self.inner().sample.take() else { return };
+        let samples = self.samples.clone();
+        let written = tokio::task::spawn_blocking(move || samples.put(&sample)).await;
+        if let Ok(Err(e)) = written {
+            tracing::warn!(error = %e, "a sample of the figures could not be written");
         }
     }
 

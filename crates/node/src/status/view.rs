@@ -11,6 +11,8 @@ const FRESH_MS: u64 = 3_000;
 const LIVING_MS: u64 = 3_000;
 /// NFS clients that are remembered; beyond it the one gone longest is forgotten.
 const CLIENTS_MAX: usize = 1_000;
+/// A process that ended itself because of its disk is news for this long.
+const STOP_TOLD_MS: i64 = 600_000;
 /// A client that is gone for longer is not expected back.
 const CLIENT_FORGOTTEN_MS: i64 = 3_600_000;
 
@@ -51,6 +53,9 @@ pub fn cluster_view(config: &NodeConfig, observer: u32, known: &[Known], never: 
         })
         .collect();
     addresses(&mut view, &fresh);
+    // The agent works on one node; while another one takes over, two may think so.
+    let agents = fresh.iter().filter_map(|s| s.vcenter.as_ref());
+    view.vcenter = agents.min_by_key(|v| v.read_ms_ago).map(super::VcenterStatus::view);
     let newest = known.iter().filter_map(|k| k.status.contents.as_ref()).max_by_key(|c| c.applied);
     if let Some(c) = newest {
         copies(&mut view, c, known, &fresh);
@@ -70,7 +75,7 @@ fn node_view(n: u32, own: &[&Known], all: &[Known], never: &BTreeMap<u32, u64>) 
     // A new cluster has no datastore that a gateway could serve.
     let follows = |m: &super::MetadPart| m.trouble.is_empty() && m.entries > 0;
     let empty = own.iter().any(|k| k.status.metad.as_ref().is_some_and(follows) && k.status.datastores.is_empty());
-    let counts = |r: &&str| !r.is_empty() && !(empty && *r == super::NO_DATASTORE);
+    let counts = |r: &&str| !(r.is_empty() || empty && *r == super::NO_DATASTORE);
     let not_ready: Vec<&str> = own.iter().map(|k| k.status.not_ready.as_str()).filter(counts).collect();
     let metad = own.iter().find_map(|k| k.status.metad.as_ref());
     NodeView {
@@ -89,9 +94,11 @@ fn node_view(n: u32, own: &[&Known], all: &[Known], never: &BTreeMap<u32, u64>) 
                 free_bytes: d.free_bytes,
                 data_bytes: d.data_bytes,
                 days_left: None,
-                sync_p99_ms: d.sync_ms,
+                sync_p99_ms: d.sync_p99_ms.into_iter().chain(d.sync_ms).reduce(f64::max),
             })
             .collect(),
+        nfs: own.iter().flat_map(|k| &k.status.nfs).map(nfs_view).collect(),
+        bad_blocks: own.iter().map(|k| k.status.bad_blocks as u64).sum(),
         metad: metad.map(|m| NodeMetadView {
             leading: m.leading,
             leader: (m.leader != 0).then_some(m.leader),
@@ -100,6 +107,15 @@ fn node_view(n: u32, own: &[&Known], all: &[Known], never: &BTreeMap<u32, u64>) 
             trouble: m.trouble.clone(),
         }),
         ..Default::default()
+    }
+}
+
+fn nfs_view(n: &crate::gateway::measured::NfsStatus) -> NfsView {
+    NfsView {
+        datastore: n.datastore.clone(),
+        p99_ms: n.p99_ms.unwrap_or(0.0),
+        oldest_ms: n.oldest_ms as f64,
+        oldest: n.oldest.clone(),
     }
 }
 
@@ -225,6 +241,15 @@ fn copies(view: &mut ClusterView, c: &ContentsStatus, known: &[Known], fresh: &[
         .collect();
 }
 
+/// What of a process is compared with the moment before.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Counted {
+    pid: u32,
+    refused: u64,
+    digest_mismatches: u64,
+    bad_found: u64,
+}
+
 /// Builds one view after another and tells what happened between them.
 #[derive(Debug, Default)]
 pub struct ViewBuilder {
@@ -232,8 +257,8 @@ pub struct ViewBuilder {
     led: Option<(u32, i64)>,
     /// Holder and version of each address.
     bound: BTreeMap<String, (u32, u64)>,
-    /// Process, refusals and digests that differed, by node and its roles.
-    processes: BTreeMap<(u32, bool), (u32, u64, u64)>,
+    /// By node and its roles.
+    processes: BTreeMap<(u32, bool), Counted>,
     clients: BTreeMap<String, i64>,
 }
 
@@ -268,19 +293,35 @@ impl ViewBuilder {
         }
         for s in fresh() {
             let c = s.coordination.as_ref();
-            let now = (s.pid, c.map_or(0, |c| c.refused), c.map_or(0, |c| c.digest_mismatches));
+            let now = Counted {
+                pid: s.pid,
+                refused: c.map_or(0, |c| c.refused),
+                digest_mismatches: c.map_or(0, |c| c.digest_mismatches),
+                bad_found: s.bad_found,
+            };
+            let disk = || s.disks.first().map_or(String::new(), |d| d.path.clone());
             let node = s.node;
-            if let Some(before) = self.processes.insert((node, s.roles.contains(&Role::Gateway)), now) {
-                if before.0 != now.0 {
-                    add(Happened::Started { node }, format!("process {} of node {node} started", now.0));
+            let before = self.processes.insert((node, s.roles.contains(&Role::Gateway)), now);
+            let stop = s.last_stop.as_ref().filter(|l| now_ms - l.at_ms < STOP_TOLD_MS);
+            if let Some(stop) = stop.filter(|_| before.is_none_or(|b| b.pid != now.pid)) {
+                add(Happened::IoError { node, path: disk() }, format!("{}: {}", stop.path, stop.why));
+            }
+            if let Some(before) = before {
+                if before.pid != now.pid {
+                    add(Happened::Started { node }, format!("process {} of node {node} started", now.pid));
                 } else {
                     // A flood of refusals is told by some of them.
-                    for _ in 0..now.1.saturating_sub(before.1).min(20) {
+                    for _ in 0..now.refused.saturating_sub(before.refused).min(20) {
                         let peer = format!("at node {node}");
-                        add(Happened::PeerRefused { node, peer }, format!("{} refusals in all", now.1));
+                        add(Happened::PeerRefused { node, peer }, format!("{} refusals in all", now.refused));
                     }
-                    if now.2 > before.2 {
-                        add(Happened::DigestMismatch { node }, format!("{} digests differed", now.2));
+                    if now.bad_found > before.bad_found {
+                        let found = now.bad_found - before.bad_found;
+                        let detail = format!("{found} damaged blocks were found");
+                        add(Happened::ChecksumBad { node, path: disk() }, detail);
+                    }
+                    if now.digest_mismatches > before.digest_mismatches {
+                        add(Happened::DigestMismatch { node }, format!("{} digests differed", now.digest_mismatches));
                     }
                 }
             }
@@ -320,4 +361,4 @@ impl ViewBuilder {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

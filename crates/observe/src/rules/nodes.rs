@@ -35,6 +35,7 @@ pub(super) fn judge(view: &ClusterView, out: &mut Out<'_>) {
         clock(*id, node, out);
         disks(*id, node, out);
         limits(*id, node, out);
+        damaged(*id, node, out);
         if let Some(days) = node.certificate_days_left.filter(|d| *d < out.threshold(RuleId::CertExpiry)) {
             let reason = Said::new(
                 format!("the certificate of node {id} expires in {days:.0} days"),
@@ -87,6 +88,22 @@ fn disks(id: u32, node: &NodeView, out: &mut Out<'_>) {
             );
             out.add_value(RuleId::DiskSlow, subject, ms, reason);
         }
+    }
+}
+
+fn damaged(id: u32, node: &NodeView, out: &mut Out<'_>) {
+    if node.bad_blocks == 0 {
+        return;
+    }
+    let path = node.disks.first().map_or(String::new(), |d| d.path.clone());
+    let reason = Said::new(
+        format!("{} damaged blocks on node {id} are not repaired yet", node.bad_blocks),
+        format!("节点 {id} 有 {} 个损坏的数据块尚未修复", node.bad_blocks),
+    );
+    if let Some(f) =
+        out.add_value(RuleId::ChecksumBad, Subject::Disk { node: id, path }, node.bad_blocks as f64, reason)
+    {
+        f.evidence("bad_blocks", node.bad_blocks);
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) fn subject(t: &Target, news: &News, cluster: &str) -> String {
         News::Incident(m) => {
             format!("[Trivet {cluster}] {}: {}", occasion(m.occasion, l), m.incident.headline.get(l))
         }
+        News::Audit { by, what, outcome } => format!("[Trivet {cluster}] {by}: {what} ({outcome})"),
         News::Alive => format!("[Trivet {cluster}] {}", tr(l, "alerting is alive", "告警通道正常")),
         News::Test => format!("[Trivet {cluster}] {}", tr(l, "test message", "测试消息")),
     }
@@ -96,7 +97,7 @@ pub(super) fn request(t: &Target, news: &News, cluster: &str, now_ms: i64) -> (S
             }
             (t.url.clone(), body)
         }
-        Kind::Email => (String::new(), Value::Null),
+        Kind::Email | Kind::Syslog => (String::new(), Value::Null),
     }
 }
 
@@ -164,7 +165,7 @@ fn alertmanager(t: &Target, news: &News, cluster: &str, now_ms: i64) -> Value {
                 annotations,
             )
         }
-        News::Alive | News::Test => {
+        News::Alive | News::Test | News::Audit { .. } => {
             let r = rule(RuleId::Watchdog);
             let summary = subject(t, news, cluster);
             let alert = json!({

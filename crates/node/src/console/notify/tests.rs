@@ -150,3 +150,55 @@ fn a_receiver_that_fails_is_asked_again_later_and_one_that_gets_much_is_spared()
     assert_eq!(sent, RATE_MAX - 1);
     assert!(line.due(now + RATE_TIME).is_some());
 }
+
+#[tokio::test]
+async fn a_webhook_goes_by_https_to_the_server_whose_certificate_is_pinned_and_to_no_other() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://127.0.0.1:{}/hook", listener.local_addr().unwrap().port());
+    let (acceptor, fingerprint) = crate::tls::invitation().unwrap();
+    let server = tokio::spawn(async move {
+        // The second one breaks off in the handshake.
+        for _ in 0..2 {
+            let (stream, _) = listener.accept().await.unwrap();
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut got = vec![0; 64 << 10];
+            let n = stream.read(&mut got).await.unwrap_or(0);
+            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+            let _ = stream.shutdown().await;
+            if n > 0 {
+                assert!(got.starts_with(b"POST /hook HTTP/1.1\r\n"));
+            }
+        }
+    });
+    let pin = |bytes: [u8; 32]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let mut t = target(Kind::Webhook, &url);
+    t.thumbprint = Some(pin(fingerprint));
+    send(&t, &News::Test, "c").await.unwrap();
+    t.thumbprint = Some(pin([7; 32]));
+    let refused = send(&t, &News::Test, "c").await.unwrap_err();
+    assert!(refused.contains("pinned"), "{refused}");
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn syslog_gets_incidents_and_what_operators_did() {
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut t = target(Kind::Syslog, "");
+    t.server = format!("udp://{}", socket.local_addr().unwrap());
+    send(&t, &News::Incident(Box::new(incident())), "c").await.unwrap();
+    let mut got = [0; 4096];
+    let n = socket.recv(&mut got).await.unwrap();
+    let text = String::from_utf8_lossy(&got[..n]).to_string();
+    assert!(text.starts_with("<130>1 ") && text.contains(" INCIDENT [trivet@32473 cluster=\"c\" incident="), "{text}");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    t.server = format!("tcp://{}", listener.local_addr().unwrap());
+    let audit = News::Audit { by: "ann".into(), what: "silence".into(), outcome: "done".into() };
+    let sent = tokio::spawn(async move { send(&t, &audit, "c").await });
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    sent.await.unwrap().unwrap();
+    let (length, message) = text.split_once(' ').unwrap();
+    assert_eq!(length.parse::<usize>().unwrap(), message.len());
+    assert!(message.contains("by=\"ann\""), "{message}");
+}

@@ -99,13 +99,15 @@ fn list(app: &App, w: &Wanted) -> Option<Listing> {
 pub async fn show(State(app): State<Arc<App>>, c: Context, Query(w): Query<Wanted>) -> Html {
     let v = app.monitor.view();
     let newest = app.monitor.known().into_iter().filter_map(|k| k.status.contents).max_by_key(|k| k.applied);
+    let agent = super::vcenter::snapshot(&app).await;
     let reader = app.clone();
     let path = w.path.trim_matches('/').to_string();
     let name = w.name.clone();
     let listing = tokio::task::spawn_blocking(move || list(&reader, &w)).await.ok().flatten();
     let body = html! {
         h1 { (c.t(t::DATASTORES)) }
-        section.card {
+        @if !v.exports.is_empty() { (exports(&c, &v.exports)) }
+        @if !v.datastores.is_empty() { section.card {
             div.scroll tabindex="0" {
                 table {
                     thead { tr { @for h in [t::DATASTORES, t::FILES, t::SIZE, t::WANTED] { th scope="col" { (c.t(h)) } } } }
@@ -121,8 +123,8 @@ pub async fn show(State(app): State<Arc<App>>, c: Context, Query(w): Query<Wante
                     }
                 }
             }
-        }
-        section.card {
+        } }
+        @if !v.addresses.is_empty() { section.card {
             h2 { (c.t(t::ADDRESSES)) }
             div.scroll tabindex="0" {
                 table {
@@ -139,7 +141,8 @@ pub async fn show(State(app): State<Arc<App>>, c: Context, Query(w): Query<Wante
                     }
                 }
             }
-        }
+        } }
+        @if let Some(found) = &agent { (super::vcenter::card(&c, found)) }
         @if let Some(l) = &listing { (files(&c, &path, &name, l)) }
         @if let Some(n) = &newest {
             section.card {
@@ -170,6 +173,31 @@ pub async fn show(State(app): State<Arc<App>>, c: Context, Query(w): Query<Wante
         }
     };
     Html(page(&c, c.t(t::DATASTORES), true, &body))
+}
+
+/// Of NFS servers that are only watched.
+fn exports(c: &Context, all: &[trivet_observe::view::ExportView]) -> Markup {
+    html! {
+        section.card {
+            h2 { (c.t(t::EXPORTS)) }
+            div.scroll tabindex="0" {
+                table {
+                    thead { tr { @for h in [t::SERVER, t::STATE, t::LATENCY, t::SIZE, t::FREE] { th scope="col" { (c.t(h)) } } } }
+                    tbody {
+                        @for e in all {
+                            tr {
+                                td { (e.server) ":" (e.path) }
+                                @match &e.error { Some(why) => { td.crit { (c.t(t::BAD)) ": " (why) } } None => { td.ok { (c.t(t::GOOD)) } } }
+                                td.n { @match e.latency_ms { Some(ms) => { (format!("{ms:.1} ms")) } None => { "—" } } }
+                                td.n { @if e.total_bytes > 0 { (bytes(e.total_bytes)) } @else { "—" } }
+                                td.n { @if e.total_bytes > 0 { (bytes(e.free_bytes)) } @else { "—" } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 fn files(c: &Context, path: &str, name: &str, l: &Listing) -> Markup {

@@ -12,6 +12,8 @@ use trivet_observe::view::ClusterView;
 /// From this loss on a path is shown as bad, and from this silence.
 const LOSSY_PERCENT: f64 = 5.0;
 const SILENT_MS: u64 = 1_000;
+/// Rows of NFS calls on one page; `/metrics` has more.
+const NFS_ROWS_MAX: usize = 200;
 
 /// Directed paths, the sender in the row.
 pub fn matrix(c: &Context, v: &ClusterView) -> Markup {
@@ -83,6 +85,63 @@ pub async fn network(State(app): State<Arc<App>>, c: Context) -> Html {
     Html(page(&c, c.t(t::NETWORK), true, &body))
 }
 
+/// Servers that are only watched, by what they answer.
+fn watched(c: &Context, v: &ClusterView) -> Markup {
+    let pair = |p: Option<(u64, u64)>| p.map_or("—".into(), |(used, limit)| format!("{used} / {limit}"));
+    html! {
+        section.card {
+            div.scroll tabindex="0" {
+                table {
+                    thead { tr { @for h in [t::SERVER, t::STATE, t::VERSION, t::CONNECTIONS, t::OUTSTANDING, t::SYNC] { th scope="col" { (c.t(h)) } } } }
+                    tbody {
+                        @for (id, n) in &v.nodes {
+                            @let leads = v.coordination.as_ref().is_some_and(|k| k.leader == Some(*id));
+                            @let sync = n.disks.iter().filter_map(|d| d.sync_p99_ms).reduce(f64::max);
+                            tr {
+                                th scope="row" { (id) br; span.s { (n.name) } }
+                                @if n.silent_ms > 0 { td.crit { (c.t(t::NO_ANSWER)) ", " (duration(n.silent_ms as i64)) } }
+                                @else if let Some(why) = n.not_ready.as_ref().filter(|w| !w.is_empty()) { td.warn { (c.t(t::NOT_READY)) ": " (why) } }
+                                @else { td.ok { (c.t(t::READY)) @if leads { " · " (c.t(t::LEADER)) } } }
+                                td { (n.version.as_deref().unwrap_or("—")) }
+                                td.n { (pair(n.connections)) } td.n { (pair(n.outstanding)) }
+                                td.n { @match sync { Some(ms) => { (format!("{ms:.1} ms")) } None => { "—" } } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Calls by node and datastore; none where no gateway has had any.
+fn nfs(c: &Context, known: &[crate::status::Known]) -> Markup {
+    let rows: Vec<_> = known.iter().flat_map(|k| k.status.nfs.iter().map(move |n| (k.status.node, n))).collect();
+    let ms = |v: Option<f64>| v.map_or("—".into(), |v| format!("{v:.1} ms"));
+    html! {
+        @if !rows.is_empty() {
+            section.card {
+                h2 { (c.t(t::NFS_CALLS)) }
+                div.scroll tabindex="0" {
+                    table {
+                        thead { tr { @for h in [t::NODE, t::DATASTORES, t::CALLS_MINUTE, t::MEDIAN, t::P99, t::OLDEST, t::READS, t::WRITES] { th scope="col" { (c.t(h)) } } } }
+                        tbody {
+                            @for (node, n) in rows.iter().take(NFS_ROWS_MAX) {
+                                tr {
+                                    td { (node) } td { (n.datastore) } td.n { (n.calls_in_minute) }
+                                    td.n { (ms(n.p50_ms)) } td.n { (ms(n.p99_ms)) }
+                                    td { @if n.oldest.is_empty() { "—" } @else { (duration(n.oldest_ms as i64)) ": " (n.oldest) } }
+                                    td.n { (bytes(n.read.bytes)) } td.n { (bytes(n.write.bytes)) }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
 pub async fn nodes(State(app): State<Arc<App>>, c: Context) -> Html {
     let now = crate::clock::wall_ms();
     let (v, mut known) = (app.monitor.view(), app.monitor.known());
@@ -91,7 +150,8 @@ pub async fn nodes(State(app): State<Arc<App>>, c: Context) -> Html {
     let never: Vec<u32> = v.nodes.keys().filter(|n| !known.iter().any(|k| k.status.node == **n)).copied().collect();
     let body = html! {
         h1 { (c.t(t::NODES)) }
-        section.card {
+        @if known.is_empty() { (watched(&c, &v)) }
+        @if !known.is_empty() { section.card {
             div.scroll tabindex="0" {
                 table {
                     thead {
@@ -123,12 +183,12 @@ pub async fn nodes(State(app): State<Arc<App>>, c: Context) -> Html {
                     }
                 }
             }
-        }
-        section.card {
+        } }
+        @if !known.is_empty() { section.card {
             h2 { (c.t(t::DISKS)) }
             div.scroll tabindex="0" {
                 table {
-                    thead { tr { @for h in [t::NODE, t::DISK, t::SIZE, t::FREE, t::SYNC] { th scope="col" { (c.t(h)) } } } }
+                    thead { tr { @for h in [t::NODE, t::DISK, t::SIZE, t::FREE, t::SYNC, t::BAD_BLOCKS] { th scope="col" { (c.t(h)) } } } }
                     tbody {
                         @for k in &known {
                             @for d in &k.status.disks {
@@ -136,14 +196,17 @@ pub async fn nodes(State(app): State<Arc<App>>, c: Context) -> Html {
                                 tr {
                                     td { (k.status.node) } td { (d.path) } td.n { (bytes(d.total_bytes)) }
                                     td class=(if share < 5 { "n crit" } else if share < 20 { "n warn" } else { "n" }) { (bytes(d.free_bytes)) " (" (share) " %)" }
-                                    td.n { @if let Some(ms) = d.sync_ms { (format!("{ms:.1} ms")) } @else { "—" } }
+                                    @let sync = d.sync_p99_ms.into_iter().chain(d.sync_ms).reduce(f64::max);
+                                    td.n { @if let Some(ms) = sync { (format!("{ms:.1} ms")) } @else { "—" } }
+                                    td class=(if k.status.bad_blocks > 0 { "n crit" } else { "n" }) { (k.status.bad_blocks) }
                                 }
                             }
                         }
                     }
                 }
             }
-        }
+        } }
+        (nfs(&c, &known))
         section.card {
             h2 { (c.t(t::MAINTENANCE)) }
             @for m in &maintenance {

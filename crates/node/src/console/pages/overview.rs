@@ -3,9 +3,9 @@
 use super::machines::matrix;
 use super::Html;
 use crate::console::layout::{bytes, duration, level_class, page, raw, severity, time};
-use crate::console::svg::{ribbon, stretches};
+use crate::console::svg::{ribbon, stretches, HOUR};
 use crate::console::{texts as t, App, Context};
-use axum::extract::State;
+use axum::extract::{Query, State};
 use maud::{html, Markup};
 use std::sync::Arc;
 use trivet_observe::export::cause;
@@ -16,12 +16,15 @@ use trivet_observe::view::ClusterView;
 /// Checks that are named below the first line; the rest is on the page of alerts.
 const CHECKS_SHOWN: usize = 12;
 
-pub async fn show(State(app): State<Arc<App>>, c: Context) -> Html {
+pub async fn show(State(app): State<Arc<App>>, c: Context, Query(w): Query<super::charts::Wanted>) -> Html {
+    let span = w.span();
     let now = crate::clock::wall_ms();
     let (health, view, moments) = (app.monitor.health(), app.monitor.view(), app.monitor.moments());
     let open: Vec<Incident> = app.monitor.with(|w| w.incidents().open.clone());
     let known = app.monitor.known();
-    let drawn = ribbon(&c, &moments, now);
+    let samples = super::charts::read(&app.monitor, now, span).await;
+    let longer = if span == HOUR { moments.clone() } else { super::charts::moments(&samples) };
+    let drawn = ribbon(&c, &longer, now, span);
     let events = super::settings::events(&c, &known, 8);
     let body = html! {
         h1 { (c.t(t::OVERVIEW)) }
@@ -29,6 +32,7 @@ pub async fn show(State(app): State<Arc<App>>, c: Context) -> Html {
         (tiles(&c, &view, now, &moments, &known))
         section.card {
             h2 { (c.t(t::RIBBON)) }
+            (super::charts::choice(&c, span))
             (raw(drawn))
             details #ribbon-table {
                 summary { (c.t(t::AS_TABLE)) }
@@ -36,7 +40,7 @@ pub async fn show(State(app): State<Arc<App>>, c: Context) -> Html {
                     table {
                         thead { tr { th scope="col" { (c.t(t::FROM)) } th scope="col" { (c.t(t::UNTIL)) } th scope="col" { (c.t(t::COORD_LEADER)) } th scope="col" { (c.t(t::METAD_LEADER)) } } }
                         tbody {
-                            @for s in stretches(&moments, |m| (m.leader, m.metad_leader)).iter().rev().take(100) {
+                            @for s in stretches(&longer, span.gap_ms, |m| (m.leader, m.metad_leader)).iter().rev().take(100) {
                                 tr {
                                     td { (time(s.from_ms)) } td { (time(s.to_ms)) }
                                     td { (node(&c, s.value.0)) } td { (node(&c, s.value.1)) }
@@ -47,6 +51,7 @@ pub async fn show(State(app): State<Arc<App>>, c: Context) -> Html {
                 }
             }
         }
+        (super::charts::cards(&c, &samples, now, span))
         div.two {
             section.card { h2 { (c.t(t::OPEN_INCIDENTS)) } (incidents(&c, &open)) }
             section.card { h2 { (c.t(t::PATHS_NOW)) } (matrix(&c, &view)) }
@@ -102,8 +107,8 @@ fn tiles(
     known: &[crate::status::Known],
 ) -> Markup {
     let since = |held: Option<i64>| held.map_or(String::new(), |at| duration(now - at));
-    let led = stretches(moments, |m| m.leader).last().map(|s| s.from_ms);
-    let metad_led = stretches(moments, |m| m.metad_leader).last().map(|s| s.from_ms);
+    let led = stretches(moments, HOUR.gap_ms, |m| m.leader).last().map(|s| s.from_ms);
+    let metad_led = stretches(moments, HOUR.gap_ms, |m| m.metad_leader).last().map(|s| s.from_ms);
     let served = v.addresses.iter().filter(|a| a.listening == Some(true)).count();
     let free = known.iter().flat_map(|k| &k.status.disks).map(|d| (d.free_bytes, d.total_bytes));
     let smallest = free.min_by(|a, b| {
@@ -130,10 +135,17 @@ fn tiles(
                     div.s { (c.t(t::EPOCH)) " " (m.epoch) " · " (since(metad_led)) }
                 }
             }
-            div.card {
+            @if !v.addresses.is_empty() { div.card {
                 h2 { (c.t(t::ADDRESSES)) }
                 div class=(if served == v.addresses.len() { "big" } else { "big crit" }) { (served) " " (c.t(t::OF)) " " (v.addresses.len()) " " (c.t(t::SERVED)) }
                 div.s { @for a in v.addresses.iter().take(4) { (a.address) " → " (c.t(t::NODE)) " " (a.node) " " } }
+            } }
+            @if !v.exports.is_empty() {
+                @let well = v.exports.iter().filter(|e| e.error.is_none()).count();
+                div.card {
+                    h2 { (c.t(t::EXPORTS)) }
+                    div class=(if well == v.exports.len() { "big" } else { "big crit" }) { (well) " " (c.t(t::OF)) " " (v.exports.len()) " " (c.t(t::SERVED)) }
+                }
             }
             @if let Some(k) = &v.copies {
                 div.card {
@@ -149,11 +161,19 @@ fn tiles(
                     div.s { (bytes(free)) " " (c.t(t::OF)) " " (bytes(total)) }
                 }
             }
+            @let calls: u64 = known.iter().flat_map(|k| &k.status.nfs).map(|n| n.calls_in_minute).sum();
+            @let slowest = known.iter().flat_map(|k| &k.status.nfs).filter_map(|n| n.p99_ms).reduce(f64::max);
+            // Of what is only watched nobody counts calls.
+            @if !known.is_empty() { div.card {
+                h2 { (c.t(t::NFS_CALLS)) }
+                div.big { (format!("{:.1}", calls as f64 / 60.0)) " " span.s { (c.t(t::PER_SECOND)) } }
+                div.s { (c.t(t::P99)) " " @match slowest { Some(ms) => { (format!("{ms:.1} ms")) } None => { "—" } } }
+            }
             div.card {
                 h2 { (c.t(t::CLIENTS)) }
                 div.big { (v.clients.iter().filter(|k| k.connected).count()) }
                 div.s { (c.t(t::CONNECTED)) }
-            }
+            } }
         }
     }
 }

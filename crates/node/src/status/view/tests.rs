@@ -20,7 +20,7 @@ fn config() -> NodeConfig {
     }
 }
 
-fn status(node: u32) -> NodeStatus {
+pub(in crate::status) fn status(node: u32) -> NodeStatus {
     NodeStatus {
         schema: SCHEMA.into(),
         cluster: "c".into(),
@@ -92,6 +92,10 @@ fn status(node: u32) -> NodeStatus {
             Vec::new()
         },
         clients: Vec::new(),
+        nfs: Vec::new(),
+        bad_found: 0,
+        last_stop: None,
+        vcenter: None,
         heard: BTreeMap::new(),
         health: None,
     }
@@ -165,4 +169,56 @@ fn what_happened_between_two_views_is_told_once() {
     assert!(what.contains(&&Happened::Started { node: 3 }));
     assert_eq!(what.iter().filter(|w| matches!(w, Happened::PeerRefused { .. })).count(), 4);
     assert_eq!(b.build(3_000, &config(), 1, &k, &BTreeMap::new()).occurrences, []);
+}
+
+#[test]
+fn damaged_blocks_slow_calls_and_missing_mounts_are_found() {
+    use crate::gateway::measured::NfsStatus;
+    use crate::status::{FewHeartbeats, MountFault, VcenterStatus};
+    let mut k = known(&[(1, 0), (2, 0), (3, 0)]);
+    k[1].status.bad_blocks = 2;
+    k[2].status.nfs =
+        vec![NfsStatus { datastore: "ds1".into(), p99_ms: Some(450.0), calls_in_minute: 60, ..Default::default() }];
+    let mount = |mounted, accessible| MountFault { host: "esx2".into(), mounted, accessible, ..Default::default() };
+    k[0].status.vcenter = Some(VcenterStatus {
+        faults: vec![
+            MountFault { datastore: "ds1".into(), ..mount(false, false) },
+            MountFault { datastore: "ds2".into(), ..mount(true, false) },
+        ],
+        few_heartbeats: vec![FewHeartbeats { host: "esx2".into(), chosen: 1, required: 2 }],
+        ..Default::default()
+    });
+    let view = cluster_view(&config(), 1, &k, &BTreeMap::new());
+    let expected =
+        [RuleId::ChecksumBad, RuleId::NfsSlow, RuleId::DsNotMounted, RuleId::DsInaccessible, RuleId::HaHeartbeatFew];
+    assert_eq!(found(&view), expected);
+    // What a node said that is silent now is not what is.
+    k[0].age_ms = 60_000;
+    assert!(!found(&cluster_view(&config(), 2, &k, &BTreeMap::new())).contains(&RuleId::DsNotMounted));
+    k[0].age_ms = 0;
+    k[0].status.vcenter.as_mut().unwrap().trouble = Some("refused".into());
+    assert!(found(&cluster_view(&config(), 1, &k, &BTreeMap::new())).contains(&RuleId::VcenterUnreachable));
+}
+
+#[test]
+fn a_disk_that_ended_a_process_and_blocks_that_were_found_are_told_once() {
+    let dir = tempfile::tempdir().unwrap();
+    crate::last_stop::write(dir.path(), std::path::Path::new("/data/chunk"), &"Input/output error (os error 5)");
+    let now = crate::clock::wall_ms();
+    let mut b = ViewBuilder::default();
+    let mut k = known(&[(1, 0), (2, 0), (3, 0)]);
+    assert_eq!(b.build(now, &config(), 1, &k, &BTreeMap::new()).occurrences, []);
+    k[1].status.bad_found = 3;
+    k[2].status.pid = 999;
+    k[2].status.last_stop = crate::last_stop::read(dir.path());
+    let told = b.build(now + 1_000, &config(), 1, &k, &BTreeMap::new()).occurrences;
+    let detail = |w: fn(&Happened) -> bool| told.iter().find(|o| w(&o.what)).map(|o| o.detail.as_str());
+    assert_eq!(detail(|h| matches!(h, Happened::ChecksumBad { node: 2, .. })), Some("3 damaged blocks were found"));
+    let io = detail(|h| matches!(h, Happened::IoError { node: 3, .. }));
+    assert_eq!(io, Some("/data/chunk: Input/output error (os error 5)"));
+    assert_eq!(b.build(now + 2_000, &config(), 1, &k, &BTreeMap::new()).occurrences, []);
+    // Long afterwards a start has nothing to do with it.
+    k[2].status.pid = 1_000;
+    let told = b.build(now + 3_600_000, &config(), 1, &k, &BTreeMap::new()).occurrences;
+    assert!(told.iter().all(|o| matches!(o.what, Happened::Started { .. })), "{told:?}");
 }
