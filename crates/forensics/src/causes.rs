@@ -1,7 +1,9 @@
 //! Causes that a line states: a row each, with what to do. A row holds what ZooKeeper, Java or the operating system write,
 //! in an entry's message or in the exception behind it.
 
+use crate::needles::Needles;
 use crate::report::Lang;
+use std::sync::LazyLock;
 
 pub struct Row {
     /// As JSON has it.
@@ -319,12 +321,14 @@ const IDLE: &[&str] = &[
     "Exiting JVM with code 0",
 ];
 
+static INDEX: LazyLock<Needles> =
+    LazyLock::new(|| Needles::new(ROWS.iter().enumerate().flat_map(|(at, r)| r.any.iter().map(move |a| (at, *a)))));
+static IDLE_INDEX: LazyLock<Needles> = LazyLock::new(|| Needles::new(IDLE.iter().map(|i| (0, *i))));
+
 /// What a line states, if it does.
 pub fn stated(line: &str) -> Option<Stated> {
-    if IDLE.iter().any(|i| line.contains(i)) {
-        return None;
-    }
-    ROWS.iter().position(|r| r.any.iter().any(|a| line.contains(a))).map(|at| Stated(at as u8))
+    let row = INDEX.least(line)?;
+    (!IDLE_INDEX.any(line)).then_some(Stated(row as u8))
 }
 
 /// Whether a line behind an entry may state something: an exception's.

@@ -212,12 +212,11 @@ pub enum Kind {
         message: String,
         myid: Option<u32>,
         thrown: String,
+        /// It is below a warning.
+        idle: bool,
     },
     /// The line in an envelope; whether it goes on in the next record.
-    Line {
-        text: String,
-        partial: bool,
-    },
+    Line { text: String, partial: bool },
 }
 
 impl Default for Kind {
@@ -273,6 +272,10 @@ pub fn parse(value: &Value) -> Option<Parsed> {
             message,
             myid: ["contextMap.myid", "mdc.myid", "myid"].iter().find_map(|k| text(k)?.parse().ok()),
             thrown: thrown.join(": "),
+            // Numbers are those of syslog.
+            idle: ["level", "log.level", "severity"].iter().find_map(|l| text(l)).is_some_and(|l| {
+                ["INFO", "DEBUG", "TRACE", "CONFIG", "6", "7"].iter().any(|idle| l.eq_ignore_ascii_case(idle))
+            }),
         };
         let names = [
             "kubernetes.pod.name",

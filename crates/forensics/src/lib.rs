@@ -15,6 +15,7 @@ pub mod json_lines;
 pub mod layouts;
 pub mod line;
 pub mod narrow;
+mod needles;
 pub mod nodes;
 pub mod own;
 pub mod paths;

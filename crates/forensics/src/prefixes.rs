@@ -90,6 +90,17 @@ fn quoted(text: &str) -> Option<Peeled<'_>> {
     (rest.len() < text.len() && !rest.starts_with("at ")).then(|| named("", rest))
 }
 
+/// Whether a line looks like the runtime's: its stream stands where the time ends.
+pub(crate) fn is_cri(text: &str) -> bool {
+    // The longest time that it writes has nine digits and an offset.
+    const TIME_BYTES: std::ops::Range<usize> = 20..36;
+    let bytes = text.as_bytes();
+    let near = bytes.get(TIME_BYTES.start..bytes.len().min(TIME_BYTES.end)).unwrap_or_default();
+    let Some(at) = near.iter().position(|b| *b == b' ').map(|at| at + TIME_BYTES.start) else { return false };
+    let rest = &bytes[at..];
+    (rest.starts_with(b" stdout ") || rest.starts_with(b" stderr ")) && cri(text).is_some()
+}
+
 fn cri(text: &str) -> Option<Peeled<'_>> {
     let (stamp, n) = stamp::stamp(text.as_bytes())?;
     let rest = text.get(n..)?.strip_prefix(' ')?;

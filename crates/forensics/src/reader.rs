@@ -286,7 +286,9 @@ impl Reader {
             if rest.starts_with("\tat ") && self.current.partial.is_empty() {
                 return self.continued(&name, rest);
             }
-            if !rest.starts_with('{') {
+            // What a container's runtime puts in front is told without reading its time twice.
+            let envelope = prefixes::is_cri(rest);
+            if !rest.starts_with('{') && !envelope {
                 let mut layout = self.layout;
                 let found = layouts::head(rest, &mut layout).map(|(h, s)| (h, Some(s)));
                 let found = found.or_else(|| Some((layouts::head_after(outer?, rest, &mut layout)?, outer)));
@@ -297,7 +299,7 @@ impl Reader {
                 if let Some(gc) = gc::line(rest) {
                     return self.collected(&name, place, gc);
                 }
-            } else if let Some(peeled) = self.json(rest, &name, outer, place, depth) {
+            } else if let Some(peeled) = (!envelope).then(|| self.json(rest, &name, outer, place, depth)).flatten() {
                 let Some((inner, inner_name, inner_outer, inner_partial)) = peeled else { return };
                 let name = joined(&name, &inner_name).into_owned();
                 if inner_partial {
@@ -437,7 +439,7 @@ impl Reader {
         let stamp = parsed.stamp.or(outer);
         match parsed.kind {
             Kind::Line { text, partial } => Some(Some((text, parsed.name, stamp, partial))),
-            Kind::Entry { thread, class, message, myid, thrown } => {
+            Kind::Entry { thread, class, message, myid, thrown, idle } => {
                 let stamp = stamp?;
                 let class = class.rsplit('.').next().unwrap_or(&class);
                 let mut lines = message.split('\n');
@@ -449,7 +451,7 @@ impl Reader {
                     class,
                     source_line: None,
                     message: first,
-                    serious: true,
+                    serious: !idle,
                 };
                 let name = joined(name, &parsed.name).into_owned();
                 self.head(&name, place, head, Some(stamp), None);

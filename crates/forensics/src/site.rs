@@ -2,10 +2,12 @@
 //! chronyd and ntpd, and a site's own programs by a file of patterns. Recognised by their content; put on the axis of the
 //! ensemble's logs where the zones are known.
 
+use crate::needles::Needles;
 use crate::nodes::Place;
 use crate::report::Lang;
 use crate::story::Outage;
 use crate::time::{self, LogMillis};
+use std::sync::LazyLock;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
@@ -139,11 +141,14 @@ impl Patterns {
 }
 
 /// What a line says, and of which datastore, interface or device.
+static INDEX: LazyLock<Needles> =
+    LazyLock::new(|| Needles::new(MARKS.iter().enumerate().map(|(at, (mark, _))| (at, *mark))));
+
 pub fn recognise(line: &str, patterns: &Patterns) -> Option<(Kind, String)> {
     if let Some(name) = patterns.named(line) {
         return Some((Kind::Named(name.to_string()), String::new()));
     }
-    let kind = MARKS.iter().find(|(mark, _)| line.contains(mark)).map(|(_, kind)| kind.clone())?;
+    let kind = INDEX.least(line).map(|row| MARKS[row].1.clone())?;
     Some((kind.clone(), object(line, &kind)))
 }
 
