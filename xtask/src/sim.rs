@@ -61,6 +61,9 @@ pub struct Args {
     /// Replication only: damage hits blocks, not whole copies
     #[arg(long)]
     rot: bool,
+    /// Replication only: copies are moved off one chunk server and another
+    #[arg(long)]
+    moves: bool,
     /// Run each seed twice and compare
     #[arg(long)]
     twice: bool,
@@ -346,6 +349,7 @@ fn run_replication(args: &Args) -> anyhow::Result<()> {
         sizes: args.sizes,
         filled: args.filled,
         rot: args.rot,
+        moves: args.moves,
         bug: None,
         trace,
     };

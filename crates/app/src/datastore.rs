@@ -1,18 +1,18 @@
 //! `trivet datastore create|list|show|set|delete`.
 
+use crate::life::Options;
 use crate::status::{consoles, find_config};
+use crate::verify::Verify;
 use anyhow::Context;
 use clap::Subcommand;
-use std::path::PathBuf;
 use std::time::Duration;
-use trivet_node::admin::{self, Changes};
+use trivet_node::admin::{self, networks, ChangeDatastore, LifeAction, Networks};
 use trivet_node::status::{fetch_all, ExportStatus, NodeStatus};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Data folder of `trivet up`, or a node.toml
-    #[arg(long, default_value = "trivet-data", global = true)]
-    data: PathBuf,
+    #[command(flatten)]
+    options: Options,
     #[command(subcommand)]
     command: Command,
 }
@@ -35,12 +35,7 @@ enum Command {
     /// List the datastores
     List,
     /// Show one: its path, who may mount it, who has it mounted, and the lines that mount it
-    Show {
-        name: String,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Show { name: String },
     /// Change who may mount a datastore, and whether they may write; holds for the clients that have it mounted, too
     Set {
         name: String,
@@ -56,13 +51,32 @@ enum Command {
         /// Clients may write
         #[arg(long)]
         read_write: bool,
+        /// Copies of every extent: they are made, or given up, from now on
+        #[arg(long)]
+        copies: Option<u32>,
+        /// Another name; the path changes with it, what has it mounted goes on
+        #[arg(long, value_name = "NAME")]
+        rename: Option<String>,
+        /// Bytes that its files may have together, as 500GiB; 0: no quota
+        #[arg(long, value_parser = size)]
+        quota: Option<u64>,
+    },
+    /// Read all copies of a datastore, or of one of its files, and compare them with their checksums
+    ///
+    /// Bad blocks are repaired from other copies while it runs. It fails where a block is bad on all of them, and names the
+    /// extents.
+    Verify {
+        name: String,
+        /// Only this file: its path in the datastore, or its number as `trivet status` shows it
+        #[arg(long)]
+        file: Option<String>,
     },
     /// Delete an empty datastore
     Delete { name: String },
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let config = find_config(&args.data)?;
+    let config = find_config(args.options.data())?;
     let limit = Duration::from_secs(10);
     let runtime = tokio::runtime::Runtime::new()?;
     let nodes = || -> anyhow::Result<Vec<NodeStatus>> {
@@ -75,36 +89,69 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             runtime.block_on(admin::create_datastore(&config, name, *copies, clients.clone(), *read_only, limit))
         }
         Command::Delete { name } => runtime.block_on(admin::delete_datastore(&config, name, limit)),
+        Command::Verify { name, file } => {
+            let nodes = nodes()?;
+            let verify = Verify { config: &config, newest: newest(&nodes)?, json: args.options.json() };
+            runtime.block_on(verify.run(name, file.as_deref()))
+        }
         Command::List => {
             for name in &newest(&nodes()?)?.datastores {
                 println!("{name}");
             }
             Ok(())
         }
-        Command::Show { name, json } => {
+        Command::Show { name } => {
             let nodes = nodes()?;
             let newest = newest(&nodes)?;
             let export = newest.exports.iter().find(|e| e.name == *name);
             let export =
                 export.with_context(|| format!("there is no datastore {name}; `trivet datastore list` names them"))?;
-            if *json {
+            if args.options.json() {
                 println!("{}", serde_json::to_string(export)?);
             } else {
                 print!("{}", text(export, newest, &nodes));
             }
             Ok(())
         }
-        Command::Set { name, clients, everybody, read_only, read_write } => {
-            let changes = Changes {
-                clients: (*everybody || !clients.is_empty()).then(|| clients.clone()),
+        Command::Set { name, clients, everybody, read_only, read_write, copies, rename, quota } => {
+            networks::check(clients)?;
+            let change = ChangeDatastore {
+                name: name.clone(),
+                clients: (*everybody || !clients.is_empty()).then(|| Networks { all: clients.clone() }),
                 read_only: (*read_only || *read_write).then_some(*read_only),
+                rename: rename.clone(),
+                copies: *copies,
+                quota_bytes: *quota,
             };
-            if changes == Changes::default() {
-                anyhow::bail!("nothing to change: give --clients or --everybody, --read-only or --read-write");
+            if change == (ChangeDatastore { name: name.clone(), ..Default::default() }) {
+                anyhow::bail!(
+                    "nothing to change: give --clients or --everybody, --read-only or --read-write, --copies, --rename or --quota"
+                );
             }
-            runtime.block_on(admin::change_datastore(&config, name, changes, limit))
+            args.options.run(LifeAction::Change(change))
         }
     }
+}
+
+/// Bytes as people write them: 500GiB, 1TB, 4096.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = &text[digits.len()..];
+    let times = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1),
+        u => {
+            let (prefix, base) = match u.strip_suffix("ib") {
+                Some(prefix) => (prefix, 1_024u64),
+                None => (u.trim_end_matches('b'), if u.ends_with('b') { 1_000 } else { 1_024 }),
+            };
+            ["k", "m", "g", "t", "p"].iter().position(|p| *p == prefix).and_then(|i| base.checked_pow(i as u32 + 1))
+        }
+    };
+    let number = digits.parse::<u64>().ok();
+    times
+        .zip(number)
+        .and_then(|(times, number)| number.checked_mul(times))
+        .ok_or_else(|| format!("{text} is no size; give a number with KiB, MiB, GiB, TiB or PiB"))
 }
 
 /// The status of the metad with the most entries.
@@ -121,6 +168,9 @@ fn text(export: &ExportStatus, newest: &NodeStatus, nodes: &[NodeStatus]) -> Str
     let networks = if export.clients.is_empty() { "everybody".into() } else { export.clients.join(", ") };
     let mut out = format!("{path}\n");
     out += &format!("  copies       {} of each extent\n", export.copies);
+    if export.quota_bytes > 0 {
+        out += &format!("  quota        {:.1} GiB\n", export.quota_bytes as f64 / f64::from(1 << 30));
+    }
     out += &format!("  may mount    {networks}, {}\n", if export.read_only { "to read" } else { "to read and write" });
     out += &format!(
         "  files        {}, {:.1} GiB; copies: {} in sync, {} recovering, {} missing\n",
@@ -141,4 +191,21 @@ fn text(export: &ExportStatus, newest: &NodeStatus, nodes: &[NodeStatus]) -> Str
             &format!("  mount with   mount -t nfs -o vers=3,tcp,nolock{}{ro} {host}:{path} /mnt\n", p.mount_options());
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, bytes) in
+            [("4096", 4_096), ("500GiB", 500 << 30), ("1TB", 1_000_000_000_000), ("2g", 2 << 30), ("0", 0)]
+        {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "GiB", "12XB", "99999999PiB", "-1", "1.5GiB"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use trivet_node::rpc;
+use trivet_node::{new_ensemble, rpc};
 
 #[derive(clap::Args)]
 #[command(after_help = "Example, on the first of three hosts:\n  \
@@ -42,6 +42,8 @@ pub struct NodeFiles {
     pub datastore_addresses: Vec<IpAddr>,
     /// 64 hexadecimal digits.
     pub key: String,
+    /// The cluster has not begun yet: a server without data is one of a new ensemble.
+    pub new: bool,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
@@ -52,6 +54,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         nodes: parse_nodes(&args.nodes)?,
         datastore_addresses: args.datastore_addresses.clone(),
         key: hex(&rpc::random::<32>()),
+        new: true,
     };
     write(&files, &args.config_dir, &args.data)?;
     println!("cluster {} has its first node; {}", files.cluster, args.config_dir.join("node.toml").display());
@@ -102,6 +105,9 @@ pub fn write(files: &NodeFiles, config_dir: &Path, data: &Path) -> anyhow::Resul
     std::fs::remove_file(&scratch)?;
     judged.map_err(|e| anyhow::anyhow!("{}", e.to_string().replace(&format!("{}: ", scratch.display()), "")))?;
     write_new(&key, &format!("{}\n", files.key), 0o640)?;
+    if files.new {
+        new_ensemble::mark(data).with_context(|| format!("cannot write to {}", data.display()))?;
+    }
     write_new(&toml, &text, 0o640)?;
     give_to_service(config_dir, &[&key, &toml]);
     Ok(())
@@ -199,6 +205,7 @@ mod tests {
             nodes: parse_nodes("1=10.0.0.1,2=10.0.0.2,3=fd00::3").unwrap(),
             datastore_addresses: vec!["10.0.0.20".parse().unwrap()],
             key: "ab".repeat(32),
+            new: true,
         }
     }
 

@@ -61,6 +61,9 @@ struct Answer {
     nodes: std::collections::BTreeMap<u32, IpAddr>,
     datastore_addresses: Vec<IpAddr>,
     key: String,
+    /// The cluster has not begun yet.
+    #[serde(default)]
+    new: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -118,6 +121,8 @@ pub fn invite(args: &InviteArgs) -> anyhow::Result<()> {
         nodes: config.nodes.iter().filter_map(|(n, a)| Some((n.parse().ok()?, *a))).collect(),
         datastore_addresses: config.datastore_addresses.clone(),
         key: hex(&config.key()?),
+        // Later a server without data is one that lost it, or a replacement: the others admit it.
+        new: !trivet_node::new_ensemble::has_begun(&config.data),
     };
     let address = SocketAddr::new(config.host(config.node), args.port);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -191,6 +196,7 @@ pub fn join(args: &JoinArgs) -> anyhow::Result<()> {
         nodes: answer.nodes,
         datastore_addresses: answer.datastore_addresses,
         key: answer.key,
+        new: answer.new,
     };
     write(&files, &args.config_dir, &args.data)?;
     println!("this host is node {} of cluster {}", files.node, files.cluster);
@@ -227,6 +233,7 @@ mod tests {
             nodes: [(1, "10.0.0.1".parse().unwrap()), (2, "10.0.0.2".parse().unwrap())].into(),
             datastore_addresses: vec![],
             key: "ab".repeat(32),
+            new: true,
         }
     }
 

@@ -7,16 +7,20 @@ mod check_config;
 mod console;
 mod coordination;
 mod datastore;
+mod disk;
 mod init;
 mod join;
 mod language;
+mod life;
 mod logging;
+mod node;
 mod serve;
 mod shell;
 mod status;
 mod timeline;
 mod up;
 mod vcenter;
+mod verify;
 mod watch;
 
 use clap::{Parser, Subcommand};
@@ -70,6 +74,14 @@ enum Command {
     Bundle(bundle::Args),
     /// Create, list and delete datastores
     Datastore(datastore::Args),
+    /// Put a node into maintenance, drain, remove, replace or add one
+    Node(node::Args),
+    /// Replace a node's disk
+    Disk(disk::Args),
+    /// Even the copies out between the nodes
+    Rebalance(disk::RebalanceArgs),
+    /// Remove a datastore address
+    Address(disk::AddressArgs),
     /// Run the coordination role alone, from an Apache ZooKeeper configuration file
     Coordination(coordination::Args),
     /// Tell what happened to a ZooKeeper ensemble, from its servers' logs
@@ -116,6 +128,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Watch(args) => watch::run(&args),
         Command::Bundle(args) => bundle::run(&args),
         Command::Datastore(args) => datastore::run(&args),
+        Command::Node(args) => node::run(&args),
+        Command::Disk(args) => disk::run(&args),
+        Command::Rebalance(args) => disk::rebalance(&args),
+        Command::Address(args) => disk::address(&args),
         Command::Coordination(args) => coordination::run(&args),
         Command::Timeline(args) => timeline::run(&args),
         Command::Vcenter(args) => vcenter::run(&args),

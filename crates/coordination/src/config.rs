@@ -107,6 +107,9 @@ pub struct Config {
     /// While clients have more requests open than this together, those that have one open are not read from; servers of
     /// an ensemble share it (`globalOutstandingLimit`).
     pub outstanding_max: usize,
+    /// A server without any data is one of a new ensemble, and votes (`zookeeper.db.autocreate`). Where it is not known to
+    /// be, it may have lost what it acknowledged: see [`crate::election`].
+    pub trust_empty: bool,
     /// A fault to plant, in tests of the simulator only.
     #[doc(hidden)]
     pub bug: Option<Bug>,
@@ -136,6 +139,8 @@ pub enum Bug {
     ReadsWaitForHandOver,
     /// A follower puts its own time into nodes, in place of the leader's.
     OwnClock,
+    /// A server that lost its data votes as one of a new ensemble does.
+    EmptyVotes,
 }
 
 impl Config {
@@ -168,6 +173,7 @@ impl Config {
             container_check_ms: 60_000,
             container_never_used_ms: 0,
             outstanding_max: 1_000,
+            trust_empty: true,
             bug: None,
         }
     }

@@ -4,6 +4,11 @@
 //! the protocol leaves free, for safety comes from discovery and not from here): a vote is repeated
 //! at a fixed interval and never slower, a peer of the same round with a worse vote is answered at
 //! once, and nobody waits for stragglers when every voter has spoken.
+//!
+//! A server without data that is not known to be one of a new ensemble does not vote: it may have lost what it acknowledged,
+//! and with a stale one it would be a majority that knows nothing of that. Its votes say so as Apache's do (zxid -1), and
+//! nobody counts them. It follows a leader that the others elected, and votes from then on. Where every other voter says
+//! that it is empty, too, nothing can have been lost, and all of them vote.
 
 use crate::{Config, Millis};
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,7 +69,15 @@ pub struct Election {
     modest: BTreeSet<ServerId>,
     /// Since when no other is left in this round that could be elected.
     nobody_left_since: Option<Millis>,
+    /// This server is empty, and does not know that the ensemble is new.
+    untrusted: bool,
+    /// The other voters that said last that they are empty.
+    empty: BTreeSet<ServerId>,
 }
+
+/// Of the votes of a server that does not trust its own data.
+//= zookeeper 3.9 FastLeaderElection: notifications from a member with zxid -1 are ignored
+pub(crate) const UNTRUSTED: Zxid = Zxid(-1);
 
 /// What the election wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +102,8 @@ impl Election {
             holding_back: false,
             modest: BTreeSet::new(),
             nobody_left_since: None,
+            untrusted: false,
+            empty: BTreeSet::new(),
         }
     }
 
@@ -115,9 +130,30 @@ impl Election {
         } else {
             Vote { round: self.round, ..NOBODY }
         };
+        self.untrusted = zxid == UNTRUSTED && cfg.is_voter(self.me);
         self.forget_round();
         self.settled.clear();
+        self.empty.clear();
         self.looking = true;
+        self.adopt(now, cfg, self.initial);
+        Say::All
+    }
+
+    /// A voter looks for a leader, and says what it would have. Whether all are empty by now.
+    fn all_are_empty(&mut self, cfg: &Config, from: ServerId, vote: &Vote) -> bool {
+        // Its own history is no newer than that of whom it votes for.
+        if vote.zxid.0 <= 0 && vote.peer_epoch <= 0 && vote.leader != NOBODY.leader {
+            self.empty.insert(from);
+        } else {
+            self.empty.remove(&from);
+        }
+        cfg.voters().all(|v| v == self.me || self.empty.contains(&v))
+    }
+
+    /// Nobody has anything that could have been lost: this server votes like any other.
+    fn trust(&mut self, now: Millis, cfg: &Config) -> Say {
+        self.untrusted = false;
+        self.initial.zxid = Zxid::ZERO;
         self.adopt(now, cfg, self.initial);
         Say::All
     }
@@ -191,6 +227,10 @@ impl Election {
         let vote = Vote { leader: n.leader, zxid: n.zxid, round: n.round, peer_epoch: n.peer_epoch };
         match n.state {
             ServerState::Observing => (None, None),
+            ServerState::Looking if self.untrusted => {
+                let all = self.all_are_empty(cfg, from, &vote);
+                (all.then(|| self.trust(now, cfg)), None)
+            }
             ServerState::Looking => {
                 let say = self.heard_looking(now, cfg, from, vote);
                 self.look_who_is_left(now, cfg, silent);
@@ -206,7 +246,7 @@ impl Election {
     }
 
     fn heard_looking(&mut self, now: Millis, cfg: &Config, from: ServerId, vote: Vote) -> Option<Say> {
-        if vote.zxid.0 == -1 {
+        if vote.zxid == UNTRUSTED {
             // That server does not trust its own data.
             return None;
         }
@@ -334,3 +374,6 @@ impl Election {
         self.stop();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,10 +78,17 @@ impl Server {
         self.counters.elections += 1;
         let epoch = self.current_epoch;
         let preferred = self.preferred;
-        let say = self.election.start(self.now.mono_ms, &self.cfg, self.history.last(), epoch, preferred);
+        let last = if self.may_have_lost_all() { crate::election::UNTRUSTED } else { self.history.last() };
+        let say = self.election.start(self.now.mono_ms, &self.cfg, last, epoch, preferred);
         self.maybe_hold_back();
         self.preferred = None;
         self.say(Some(say));
+    }
+
+    /// Whether this server has no data, and does not know that it never had any.
+    pub fn may_have_lost_all(&self) -> bool {
+        let empty = self.history.last().0 == 0 && self.accepted_epoch <= 0 && self.current_epoch <= 0;
+        empty && !self.cfg.trust_empty && self.cfg.bug != Some(crate::config::Bug::EmptyVotes)
     }
 
     pub(crate) fn decide(&mut self, decision: Option<Vote>) {

@@ -6,21 +6,25 @@ use prost::Message;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use trivet_storage::messages::*;
+pub use trivet_storage::messages::{
+    ChangeDatastore, Empty, LifeAction, LifeAnswer, LifeAsk, Networks, Refusal, VerifyAnswer, VerifyAsk,
+};
 use trivet_storage::metadata::datastores;
+pub use trivet_storage::nfs::networks;
 use trivet_storage::nfs::status;
 
-/// Hands a command to metad's LEADER. Errors when there is none within the limit.
-pub async fn command(config: &NodeConfig, op: CommandOp, limit: Duration) -> anyhow::Result<Reply> {
+/// Asks metad's LEADER. Errors when there is none within the limit.
+async fn ask(config: &NodeConfig, ask: MetaAsk, limit: Duration) -> anyhow::Result<MetaAnswer> {
     let identity = Arc::new(config.identity()?);
     let clients: Vec<_> = config.metads().into_values().map(|a| Client::new(a, identity.clone())).collect();
-    let body =
-        MetaRequest { ask: Some(MetaAsk::Command(Command { call: None, stamp: None, op: Some(op) })) }.encode_to_vec();
+    let body = MetaRequest { ask: Some(ask) }.encode_to_vec();
     let begun = Instant::now();
     while begun.elapsed() < limit {
         for client in &clients {
             let Ok(bytes) = client.ask(kind::METAD, &body, Duration::from_secs(2)).await else { continue };
-            if let Some(MetaAnswer::Reply(reply)) = MetaResponse::decode(bytes)?.answer {
-                return Ok(reply);
+            match MetaResponse::decode(bytes)?.answer {
+                Some(MetaAnswer::NotLeader(_)) | None => {}
+                Some(answer) => return Ok(answer),
             }
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -29,6 +33,55 @@ pub async fn command(config: &NodeConfig, op: CommandOp, limit: Duration) -> any
         "no metad answered as LEADER within {} s; `trivet status` tells which nodes are there",
         limit.as_secs()
     )
+}
+
+/// Hands a command to metad's LEADER.
+pub async fn command(config: &NodeConfig, op: CommandOp, limit: Duration) -> anyhow::Result<Reply> {
+    let command = Command { call: None, stamp: None, op: Some(op) };
+    match ask(config, MetaAsk::Command(command), limit).await? {
+        MetaAnswer::Reply(reply) => Ok(reply),
+        _ => anyhow::bail!("metad answered something else than was asked"),
+    }
+}
+
+/// Asks metad's LEADER to judge what an administrator wants, to begin it, or how far it is.
+pub async fn life(config: &NodeConfig, asked: LifeAsk, limit: Duration) -> anyhow::Result<LifeAnswer> {
+    match ask(config, MetaAsk::Life(asked), limit).await? {
+        MetaAnswer::Life(answer) => Ok(answer),
+        _ => anyhow::bail!(
+            "metad runs an older version of this program, which does not know this command: upgrade it first"
+        ),
+    }
+}
+
+/// Asks a node's chunk server to check copies, or how far that is. `None`: it does not answer.
+pub async fn verify(
+    config: &NodeConfig,
+    address: std::net::SocketAddr,
+    asked: VerifyAsk,
+) -> anyhow::Result<Option<VerifyAnswer>> {
+    let client = Client::new(address, Arc::new(config.identity()?));
+    let answer = client.ask(kind::VERIFY, &asked.encode_to_vec(), Duration::from_secs(3)).await;
+    Ok(answer.ok().and_then(|bytes| VerifyAnswer::decode(bytes).ok()))
+}
+
+/// The number of a file, by its path in a datastore.
+///
+/// # Errors
+/// There is no such file.
+pub async fn file_by_path(config: &NodeConfig, root: u64, path: &str, limit: Duration) -> anyhow::Result<u64> {
+    let mut at = root;
+    for name in path.split('/').filter(|n| !n.is_empty()) {
+        let lookup = MetaAsk::Lookup(LookupAsk { dir: at, name: name.into() });
+        let MetaAnswer::Reply(reply) = ask(config, lookup, limit).await? else {
+            anyhow::bail!("metad answered something else than was asked")
+        };
+        at = match (reply.status, reply.attr) {
+            (status::OK, Some(attr)) => attr.fileid,
+            _ => anyhow::bail!("there is no {name} on the way to {path}"),
+        };
+    }
+    Ok(at)
 }
 
 pub async fn create_datastore(
@@ -46,36 +99,6 @@ pub async fn create_datastore(
         status::OK => Ok(()),
         status::EXIST => anyhow::bail!("there is a datastore {name} already"),
         status::INVAL => anyhow::bail!("metad refused the name, the copies or the networks of {name}"),
-        code => anyhow::bail!("metad refused with status {code}"),
-    }
-}
-
-/// What an administrator changes of a datastore; `None` stays as it is.
-#[derive(Debug, Default, PartialEq)]
-pub struct Changes {
-    /// Networks that may mount; an empty list is everybody.
-    pub clients: Option<Vec<String>>,
-    pub read_only: Option<bool>,
-}
-
-pub async fn change_datastore(
-    config: &NodeConfig,
-    name: &str,
-    changes: Changes,
-    limit: Duration,
-) -> anyhow::Result<()> {
-    trivet_storage::nfs::networks::check(changes.clients.as_deref().unwrap_or_default())?;
-    let op = CommandOp::ChangeDatastore(ChangeDatastore {
-        name: name.into(),
-        clients: changes.clients.map(|all| Networks { all }),
-        read_only: changes.read_only,
-    });
-    match command(config, op, limit).await?.status {
-        status::OK => Ok(()),
-        status::NOENT => anyhow::bail!("there is no datastore {name}"),
-        status::INVAL => anyhow::bail!(
-            "metad refused the change of {name}: either the networks are wrong, or a node runs an older version of this program"
-        ),
         code => anyhow::bail!("metad refused with status {code}"),
     }
 }

@@ -76,6 +76,12 @@ impl Chunk {
     /// # Errors
     /// A file cannot be used, is damaged or missing, or a newer program wrote it.
     pub fn open(dir: &Path) -> Result<Chunk, DiskError> {
+        Self::open_with(dir, Default::default())
+    }
+
+    /// # Errors
+    /// As [`Chunk::open`].
+    pub fn open_with(dir: &Path, checks: crate::config::Scrub) -> Result<Chunk, DiskError> {
         let io = |source| DiskError::Io { path: dir.into(), source };
         trivet_disk::make_dir(dir).map_err(io)?;
         let replica_id = identity::read_or_make(dir)?;
@@ -122,10 +128,14 @@ impl Chunk {
         let checkpoints = checkpoint::start(dir, checkpointer).map_err(io)?;
         let syncs = Arc::default();
         let journal = journal::start(dir, log, core.clone(), checkpoints, Arc::clone(&syncs)).map_err(io)?;
-        let scrub = scrub::start(dir, &core, &extents).map_err(io)?;
+        let scrub = scrub::start(dir, checks, &core, &extents).map_err(io)?;
         Ok(Chunk { core, extents, syncs, journal, scrub, replica_id })
     }
 
+    /// Of this start of the process.
+    pub fn start_id(&self) -> u64 {
+        lock(&self.core).server.start()
+    }
     pub fn replica_id(&self) -> &[u8] {
         &self.replica_id
     }
@@ -200,6 +210,16 @@ impl Chunk {
     /// Has all copies be checked, from now on.
     pub fn begin_scrub(&self) {
         self.scrub.begin();
+    }
+    /// Begins to check copies because somebody asked for it, or says how far that is.
+    pub fn verify(&self, body: &Bytes, responder: Responder) {
+        let Ok(ask) = VerifyAsk::decode(body.clone()) else { return };
+        if ask.begin {
+            self.scrub.verify(ask.extents);
+        }
+        let mut answer = self.scrub.verified();
+        answer.unrepaired = self.bad_blocks() as u64;
+        responder.answer(&answer);
     }
     pub fn scrub_progress(&self) -> ScrubProgress {
         self.scrub.progress()

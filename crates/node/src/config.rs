@@ -85,6 +85,28 @@ impl Ports {
     }
 }
 
+/// When and how fast copies are read and checked in the background.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scrub {
+    /// A pass begins so many hours after the last one has ended; 0: only when `trivet datastore verify` asks for it.
+    pub period_h: u64,
+    /// MiB that are read in a second at most; a disk that is busy is read more slowly by itself.
+    pub rate_mib_s: u64,
+}
+
+impl Default for Scrub {
+    fn default() -> Self {
+        Scrub { period_h: 7 * 24, rate_mib_s: 32 }
+    }
+}
+
+impl Scrub {
+    fn is_default(&self) -> bool {
+        *self == Scrub::default()
+    }
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct NodeConfig {
@@ -110,6 +132,9 @@ pub struct NodeConfig {
     /// value counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebuild_after_s: Option<u64>,
+    /// Checking of the copies on this node's disk.
+    #[serde(default, skip_serializing_if = "Scrub::is_default")]
+    pub scrub: Scrub,
     #[serde(default)]
     pub ports: Ports,
     /// Address of each node.
@@ -180,6 +205,9 @@ impl NodeConfig {
             return Some(format!(
                 "datastore_addresses: {address} is a node's address; a virtual IP is an address of its own"
             ));
+        }
+        if self.scrub.rate_mib_s == 0 {
+            return Some("[scrub]: rate_mib_s is 0; period_h = 0 ends the checks in the background".into());
         }
         let p = &self.ports;
         let ports = [p.client, p.quorum, p.election, p.nfs, p.console, p.control, p.data];
@@ -269,6 +297,7 @@ mod tests {
             datastore_addresses: vec![],
             coordination: None,
             rebuild_after_s: None,
+            scrub: Scrub { period_h: 0, rate_mib_s: 5 },
             ports: Ports::with_offset(0),
             nodes: [("1".to_string(), "127.0.0.71".parse().unwrap())].into(),
             vcenter: None,
@@ -276,6 +305,8 @@ mod tests {
         let text = toml::to_string(&config).unwrap();
         std::fs::write(&path, &text).unwrap();
         assert_eq!(NodeConfig::load(&path).unwrap(), config);
+        std::fs::write(&path, text.replace("rate_mib_s = 5", "rate_mib_s = 0")).unwrap();
+        assert!(NodeConfig::load(&path).unwrap_err().to_string().contains("rate_mib_s"));
         std::fs::write(&path, text.replace("version = 1", "version = 2\nfuture = true")).unwrap();
         assert!(NodeConfig::load(&path).unwrap_err().to_string().contains("newer version (2)"));
         std::fs::write(&path, text.replace("version = 1", "version = 1\ntypo = true")).unwrap();

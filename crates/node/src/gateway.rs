@@ -21,6 +21,7 @@ mod portmap_system;
 mod prod;
 mod server;
 mod unserved;
+mod wishes;
 
 use crate::events::Events;
 use crate::rpc::{Client, Identity, NoAnswer, Responder};
@@ -69,6 +70,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// 16 bytes of the chunk server on this node, if there is one.
     pub replica_id: Option<Vec<u8>>,
+    /// Of this start of the chunk server; 0 if there is none.
+    pub replica_start: u64,
 }
 
 pub(crate) struct Inner {
@@ -108,6 +111,7 @@ pub(crate) struct Inner {
     measured: measured::Measured,
     exports: admission::Exports,
     places: places::Places,
+    rooms: wishes::Rooms,
     clock: crate::clock::Clock,
     events: Events,
 }
@@ -225,6 +229,7 @@ impl Inner {
             unserved: Default::default(),
             measured: Default::default(),
             places: Default::default(),
+            rooms: Default::default(),
             clock: Default::default(),
             events,
             settings,
@@ -322,11 +327,17 @@ impl Inner {
         // Of one that a new LEADER only presumes it does not know the clients.
         elsewhere.extend(others().filter(|g| g.pid != 0).map(|g| (g.node, g.clients.clone())));
         drop(elsewhere);
+        let known: Vec<_> = self.owners.lock().expect("nobody panics with it").values().cloned().collect();
+        let files: Vec<u64> = known.iter().map(|o| o.file()).collect();
+        for (owner, wishes) in known.into_iter().zip(self.wishes(m, &files)) {
+            owner.feed(self, OwnerInput::Wishes(wishes));
+        }
         // Only what can be reached from here is asked to take a copy.
         let of_gateways = m.gateways.iter().filter_map(|g| g.replica.clone());
         let mut lossy = m.badly_linked.clone();
         lossy.retain(|node| *node != self.settings.node);
         let mut replicas: Vec<ReplicaRef> = of_gateways.filter(|r| self.reaches(&r.address)).collect();
+        replicas.retain(|r| !m.emptied.contains(&r.id));
         replicas.retain(|r| !lossy.contains(&r.node));
         let full: Vec<u32> = m.gateways.iter().filter(|g| g.is_full()).map(|g| g.node).collect();
         replicas.retain(|r| !full.contains(&r.node));
@@ -390,6 +401,7 @@ impl Inner {
             unserved: self.unserved.list(std::time::Instant::now()),
             leaving: self.leaving.load(Ordering::Relaxed),
             journal_version: JOURNAL_VERSION,
+            replica_start: self.settings.replica_start,
         }
     }
 
@@ -473,6 +485,7 @@ mod tests {
             portmap_port: 0,
             data_dir: dir.path().into(),
             replica_id: None,
+            replica_start: 0,
         };
         let identity = Identity { cluster: "c".into(), incarnation: 1, key: vec![1; 32], node: 1 };
         Inner::new(settings, Arc::new(identity), Events::open(dir.path(), 1).unwrap())

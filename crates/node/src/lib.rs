@@ -14,6 +14,7 @@ pub mod last_stop;
 mod latency;
 pub mod links;
 pub mod metad;
+pub mod new_ensemble;
 pub mod node;
 pub mod rpc;
 mod service_manager;

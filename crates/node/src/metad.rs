@@ -8,6 +8,7 @@ mod durable_file;
 mod fence;
 mod follow;
 mod lead;
+mod life;
 mod links;
 mod standing;
 mod store;
@@ -17,7 +18,7 @@ use crate::rpc::{Client, Identity, Responder};
 use crate::zk_client::ZkClient;
 use bytes::Bytes;
 use prost::Message;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -109,12 +110,14 @@ pub(crate) struct Shared {
     leaving: AtomicBool,
     /// Kept by `links`: those of [`Membership::badly_linked`], and since when they are.
     badly_linked: Mutex<BTreeMap<u32, Instant>>,
+    life: life::Kept,
 }
 
 /// What the LEADER tells gateways to repair.
 pub(crate) struct Endangered {
     gone: Vec<Vec<u8>>,
     files: Vec<u64>,
+    told: life::Told,
 }
 
 #[derive(Clone)]
@@ -154,6 +157,7 @@ impl Metad {
         tokio::spawn(store::keep(shared.clone(), database));
         tokio::spawn(forgive_own_pauses(shared.clone()));
         tokio::spawn(links::watch(shared.clone()));
+        tokio::spawn(life::hand_over_while_aside(shared.clone()));
         Ok(Metad { shared })
     }
 
@@ -247,6 +251,7 @@ impl Shared {
             coordination: None,
             endangered: Mutex::default(),
             badly_linked: Mutex::default(),
+            life: Default::default(),
             leaving: AtomicBool::new(false),
         }
     }
@@ -291,6 +296,7 @@ impl Shared {
         };
         let answer = match ask {
             MetaAsk::Command(c) => self.command(&leading, c).await.map(MetaAnswer::Reply),
+            MetaAsk::Life(ask) => self.life(&leading, ask).await.map(MetaAnswer::Life),
             MetaAsk::Heartbeat(info) => Some(MetaAnswer::Membership(self.heartbeat(&leading, info).await)),
             read => {
                 // Read first, then ask whether this is still the LEADER: what was read was current.
@@ -414,30 +420,36 @@ impl Shared {
 
     /// Chunk servers for a new extent: those with space first, of these the owner's own, then the others in turn.
     fn place(&self, near: u32, datastore: u32, turn: u64) -> Vec<ReplicaRef> {
-        let copies =
-            self.state.read().expect("nobody panics with it").datastore_by_id(datastore).map_or(2, |d| d.copies)
-                as usize;
+        let (copies, emptied) = {
+            let s = self.state.read().expect("nobody panics with it");
+            (s.datastore_by_id(datastore).map_or(2, |d| d.copies) as usize, s.emptied(&s.replicas()))
+        };
+        let aside = self.aside();
         let gateways = self.gateways.lock().expect("nobody panics with it");
         let mut alive: Vec<ReplicaRef> = gateways
             .values()
             .filter(|g| g.heard.elapsed() < GATEWAY_SILENCE)
             .filter_map(|g| g.info.replica.clone())
+            .filter(|r| !emptied.contains(&r.id))
             .collect();
         let n = alive.len() as u64;
         let full: Vec<u32> = gateways.values().filter(|g| g.info.is_full()).map(|g| g.info.node).collect();
         let bad = self.badly_linked.lock().expect("nobody panics with it").clone();
         alive.sort_by_key(|r| {
             let turn = (u64::from(r.node) + turn) % n.max(1);
-            (full.contains(&r.node), r.node != near, bad.contains_key(&r.node), turn)
+            (aside.contains(&r.node), full.contains(&r.node), r.node != near, bad.contains_key(&r.node), turn)
         });
         alive.truncate(copies);
         alive
     }
 
-    async fn heartbeat(&self, leading: &Leadership, info: GatewayInfo) -> Membership {
+    async fn heartbeat(&self, leading: &Leadership, mut info: GatewayInfo) -> Membership {
+        let mode = self.state.read().expect("nobody panics with it").node(info.node).mode;
+        // It goes on serving what it has until others do.
+        info.leaving |= mode != mode::SERVING;
         if let Some(replica) = &info.replica {
             let known = self.state.read().expect("nobody panics with it").replicas();
-            if !known.iter().any(|r| r == replica) {
+            if !known.iter().any(|r| r == replica) && mode != mode::REMOVED {
                 let op = Some(CommandOp::RegisterReplica(replica.clone()));
                 let _ = self.submit(leading, Command { call: None, stamp: None, op }).await;
             }
@@ -454,6 +466,10 @@ impl Shared {
             bindings: s.bindings(),
             repair: self.files_to_repair(&s, &endangered.files, &asker, &alive),
             gone: endangered.gone.clone(),
+            emptied: endangered.told.emptied.clone(),
+            moves: endangered.told.moves.clone(),
+            hold_joins: endangered.told.hold_joins,
+            set_aside: mode != mode::SERVING,
             applied: s.applied(),
             leader: self.settings.node,
             epoch: leading.epoch,
@@ -470,10 +486,19 @@ impl Shared {
         if let Some((_, found)) = known.as_ref().filter(|(at, _)| fresh(at)) {
             return found.clone();
         }
-        let servers = alive.iter().filter(|g| g.replica.is_some()).count();
+        let told = self.wishes(s, leading);
+        let place = |g: &&GatewayInfo| g.replica.as_ref().is_some_and(|r| !told.emptied.contains(&r.id));
+        let servers = alive.iter().filter(place).count();
         let gone = self.gone(s, leading);
-        let files = endangered(s, &|r| gone.contains(&r.id), servers, ENDANGERED_MAX);
-        let found = Arc::new(Endangered { gone, files });
+        let mut files = Vec::new();
+        if !told.hold_joins {
+            files = endangered(s, &|r| gone.contains(&r.id), servers, ENDANGERED_MAX);
+            let known: BTreeSet<u64> = files.iter().copied().collect();
+            let room = ENDANGERED_MAX - files.len();
+            let moves = trivet_storage::metadata::life::files_to_move(s, &told.emptied, &told.moves, room);
+            files.extend(moves.into_iter().filter(|f| !known.contains(f)));
+        }
+        let found = Arc::new(Endangered { gone, files, told });
         *known = Some((Instant::now(), found.clone()));
         found
     }
@@ -493,25 +518,6 @@ impl Shared {
             inode.lease.boot == asker.boot || first && !self.is_alive(&inode.lease)
         };
         files.iter().filter(of_asker).take(REPAIRS_TOLD_MAX).copied().collect()
-    }
-
-    /// Replicas that nobody has heard of for [`Settings::rebuild_after`], and at once those whose node is here with another
-    /// one. A new LEADER has heard of nobody and begins to wait.
-    fn gone(&self, s: &State<MemoryKv>, leading: &Leadership) -> Vec<Vec<u8>> {
-        let limit = self.settings.rebuild_after;
-        let gateways = self.gateways.lock().expect("nobody panics with it");
-        let gone = |r: &ReplicaRef| match gateways.get(&r.node) {
-            Some(g) if g.info.replica.as_ref().is_some_and(|now| now.id == r.id) => g.heard.elapsed() >= limit,
-            // Only presumed, and not heard: what it has is not known.
-            Some(g) if g.info.pid == 0 => leading.since.elapsed() >= limit,
-            Some(g) => g.info.replica.is_some() || g.heard.elapsed() >= limit,
-            None => leading.since.elapsed() >= limit,
-        };
-        let mut named: BTreeMap<Vec<u8>, ReplicaRef> = BTreeMap::new();
-        for cfg in s.all_extents() {
-            named.extend(cfg.replicas.into_iter().chain(cfg.joining).map(|r| (r.id.clone(), r)));
-        }
-        named.into_values().filter(gone).map(|r| r.id).collect()
     }
 
     fn journal_from(&self, from: u64) -> Journal {

@@ -9,6 +9,7 @@ use crate::coordination::{Handle, Settings as CoordinationSettings};
 use crate::events::Events;
 use crate::gateway::Gateway;
 use crate::metad::Metad;
+use crate::new_ensemble;
 use crate::rpc::{Handler, Identity, Responder};
 use crate::status::monitor::Monitor;
 use crate::status::{Contents, Sources};
@@ -62,7 +63,10 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
     let monitor: Arc<OnceLock<Arc<Monitor>>> = Arc::default();
     if has(Role::Coordination) && config.coordination.is_none() {
         let settings = coordination_settings(&config);
-        sources.coordination = Some(start_coordination(settings, &events)?);
+        let (data, trusted) = (config.data.clone(), settings.config.trust_empty);
+        let handle = start_coordination(settings, &events)?;
+        tokio::spawn(new_ensemble::attend(data, trusted, handle.clone(), events.clone()));
+        sources.coordination = Some(handle);
     }
     if has(Role::Metad) {
         let settings = crate::metad::Settings {
@@ -84,7 +88,7 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
         listen(config.address(config.node, config.ports.control), identity.clone(), handler)?;
     }
     if has(Role::Chunk) {
-        sources.chunk = Some(Chunk::open(&config.data.join("chunk")).context("chunk server")?);
+        sources.chunk = Some(Chunk::open_with(&config.data.join("chunk"), config.scrub).context("chunk server")?);
     }
     if has(Role::Gateway) {
         let settings = crate::gateway::Settings {
@@ -96,6 +100,7 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
             portmap_port: config.ports.portmap,
             data_dir: config.data.clone(),
             replica_id: sources.chunk.as_ref().map(|c| c.replica_id().to_vec()),
+            replica_start: sources.chunk.as_ref().map_or(0, |c| c.start_id()),
         };
         sources.gateway = Some(Gateway::start(settings, identity.clone(), events.clone()).await?);
     }
@@ -156,6 +161,11 @@ fn data_calls(sources: &Sources, watching: Arc<OnceLock<Arc<Monitor>>>) -> Handl
         kind::CHUNK => {
             if let Some(c) = &chunk {
                 c.handle(&body, r);
+            }
+        }
+        kind::VERIFY => {
+            if let Some(c) = &chunk {
+                c.verify(&body, r);
             }
         }
         kind::GATEWAY => {
@@ -266,6 +276,7 @@ fn coordination_settings(config: &NodeConfig) -> CoordinationSettings {
             max_session_timeout_ms: 40_000,
             extended_types: true,
             four_letter_words: vec!["*".into()],
+            trust_empty: new_ensemble::is_new(&config.data),
             ..Config::new(id(config.node), numbers.iter().map(|n| (id(*n), Member { observer: false })).collect())
         },
         data_dir: config.data.join("coordination"),

@@ -121,6 +121,12 @@ pub struct ExportStatus {
     /// Networks that may mount; none: everybody.
     pub clients: Vec<String>,
     pub read_only: bool,
+    /// Bytes that its files may have together; 0: no quota.
+    #[serde(default)]
+    pub quota_bytes: u64,
+    /// Number of its folder.
+    #[serde(default)]
+    pub root: u64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -262,6 +268,8 @@ pub fn collect(s: &Sources, files: Files) -> NodeStatus {
             copies: d.copies,
             clients: d.clients.clone(),
             read_only: d.read_only,
+            quota_bytes: d.quota_bytes,
+            root: d.root,
         };
         exports = stores.iter().map(export).collect();
         addresses = bindings
@@ -273,11 +281,14 @@ pub fn collect(s: &Sources, files: Files) -> NodeStatus {
             more_files = more;
             // In sync is a copy that its configuration names, and whose process was heard with this identity.
             let here = s.gateway.as_ref().map(|g| g.membership().gateways);
-            let heard = |r: &trivet_storage::messages::ReplicaRef| {
-                let mut ids = here.iter().flatten().filter_map(|g| g.replica.as_ref());
-                here.as_ref().is_none_or(Vec::is_empty) || ids.any(|x| x.id == r.id)
+            // The node that has it now: a disk may have been put into another one.
+            let heard_on = |r: &trivet_storage::messages::ReplicaRef| {
+                let mut all = here.iter().flatten();
+                let at = all.find(|g| g.replica.as_ref().is_some_and(|x| x.id == r.id)).map(|g| g.node);
+                at.or(here.as_ref().is_none_or(Vec::is_empty).then_some(r.node))
             };
-            listed = page.into_iter().map(|(inode, extents)| file_status(&inode, &extents, &stores, &heard)).collect();
+            let status = |(inode, extents): (_, Vec<_>)| file_status(&inode, &extents, &stores, &heard_on);
+            listed = page.into_iter().map(status).collect();
         }
     }
     let served = s.gateway.as_ref().map_or_else(Vec::new, |g| g.served());
@@ -359,9 +370,10 @@ fn file_status(
     i: &trivet_storage::messages::Inode,
     extents: &[trivet_storage::messages::ExtentConfig],
     stores: &[trivet_storage::messages::Datastore],
-    heard: &dyn Fn(&trivet_storage::messages::ReplicaRef) -> bool,
+    heard_on: &dyn Fn(&trivet_storage::messages::ReplicaRef) -> Option<u32>,
 ) -> FileStatus {
-    let living = |e: &trivet_storage::messages::ExtentConfig| e.replicas.iter().filter(|r| heard(r)).count();
+    let living =
+        |e: &trivet_storage::messages::ExtentConfig| e.replicas.iter().filter(|r| heard_on(r).is_some()).count();
     let store = stores.iter().find(|d| d.id == i.attr.datastore);
     let wanted = store.map_or(2, |d| d.copies as usize);
     FileStatus {
@@ -373,7 +385,10 @@ fn file_status(
         extents: extents.len(),
         in_sync: extents.iter().map(living).sum(),
         recovering: extents.iter().filter(|e| e.joining.is_some()).count(),
-        placement: extents.iter().map(|e| (e.eid, e.replicas.iter().map(|r| r.node).collect())).collect(),
+        placement: extents
+            .iter()
+            .map(|e| (e.eid, e.replicas.iter().map(|r| heard_on(r).unwrap_or(r.node)).collect()))
+            .collect(),
         missing: extents.iter().map(|e| wanted.saturating_sub(living(e) + usize::from(e.joining.is_some()))).sum(),
     }
 }

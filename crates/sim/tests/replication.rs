@@ -4,7 +4,7 @@ use trivet_sim::replication::{run, Options, Report};
 use trivet_storage::replication::Bug;
 
 fn options(seed: u64, minutes: u64, bug: Option<Bug>) -> Options {
-    Options { seed, clients: 4, minutes, sizes: false, filled: false, rot: false, bug, trace: false }
+    Options { seed, clients: 4, minutes, sizes: false, filled: false, rot: false, moves: false, bug, trace: false }
 }
 fn with_sizes(seed: u64, minutes: u64, bug: Option<Bug>) -> Options {
     Options { sizes: true, ..options(seed, minutes, bug) }
@@ -86,6 +86,38 @@ fn resync_of_an_idle_and_full_extent_ends_within_the_limits_on_its_records() {
     assert!(promotions > 8, "{promotions}");
 }
 
+#[test]
+fn copies_are_moved_off_one_server_and_another_under_faults() {
+    let mut moved_out = 0;
+    for seed in 1..=8 {
+        let report = run(Options { moves: true, ..options(seed, 2, None) });
+        assert_eq!(
+            report.violations,
+            Vec::<String>::new(),
+            "replay: cargo xtask sim --core replication --moves --minutes 2 --seed {seed}"
+        );
+        moved_out += report.moved_out;
+    }
+    assert!(moved_out > 8, "{moved_out}");
+}
+
+/// Before 2026-11-29 a member of an idle extent whose disk had gone back was not noticed until it was the only one left.
+#[test]
+fn members_of_idle_extents_are_compared_when_they_start_anew() {
+    let mut went_back = 0;
+    for seed in [2, 5, 36, 40] {
+        let report = run(filled(seed, 3, None));
+        assert_eq!(
+            report.violations,
+            Vec::<String>::new(),
+            "replay: cargo xtask sim --core replication --filled --minutes 3 --seed {seed}"
+        );
+        went_back += report.went_back;
+    }
+    assert!(went_back > 0, "{went_back}");
+    assert!((1..=60).any(|seed| !run(filled(seed, 3, Some(Bug::IdleUnchecked))).violations.is_empty()));
+}
+
 /// The first seed that shows the planted mistake.
 fn found(bug: Bug) -> Option<u64> {
     (1..=300).find(|seed| !run(options(*seed, 4, Some(bug))).violations.is_empty())
@@ -117,7 +149,7 @@ fn a_member_promoted_before_it_has_everything_is_found() {
 #[test]
 fn disks_that_went_back_are_found_out() {
     let mut total = Report::default();
-    for seed in 1..=12 {
+    for seed in 1..=30 {
         let report = run(options(seed, 4, None));
         total.disks_back += report.disks_back;
         total.disks_wiped += report.disks_wiped;

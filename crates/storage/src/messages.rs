@@ -4,8 +4,10 @@
 //! travels outside of the message.
 
 mod cluster;
+mod life;
 
 pub use cluster::*;
+pub use life::*;
 use prost::{Message, Oneof};
 
 /// Version of the copies of extents and their journal; a newer one is refused.
@@ -436,6 +438,9 @@ pub struct Datastore {
     /// Clients may read and not write.
     #[prost(bool, tag = "6")]
     pub read_only: bool,
+    /// Bytes that its files may have together; 0: as many as there is space for.
+    #[prost(uint64, tag = "7")]
+    pub quota_bytes: u64,
 }
 
 /// What an administrator changes of a datastore; what is not there stays.
@@ -447,6 +452,14 @@ pub struct ChangeDatastore {
     pub clients: Option<Networks>,
     #[prost(bool, optional, tag = "3")]
     pub read_only: Option<bool>,
+    /// Another name; its path changes with it.
+    #[prost(string, optional, tag = "4")]
+    pub rename: Option<String>,
+    #[prost(uint32, optional, tag = "5")]
+    pub copies: Option<u32>,
+    /// As in [`Datastore`].
+    #[prost(uint64, optional, tag = "6")]
+    pub quota_bytes: Option<u64>,
 }
 
 /// Networks as [`Datastore`] has them.
@@ -694,6 +707,12 @@ pub enum CommandOp {
     TagAllHandles(Empty),
     #[prost(message, tag = "31")]
     ChangeDatastore(ChangeDatastore),
+    #[prost(message, tag = "40")]
+    SetNode(SetNode),
+    #[prost(message, tag = "41")]
+    SetRebalance(SetRebalance),
+    #[prost(message, tag = "42")]
+    SetAddress(SetAddress),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -703,7 +722,10 @@ pub struct Command {
     pub call: Option<CallId>,
     #[prost(message, optional, tag = "2")]
     pub stamp: Option<Stamp>,
-    #[prost(oneof = "CommandOp", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 30, 31")]
+    #[prost(
+        oneof = "CommandOp",
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 30, 31, 40, 41, 42"
+    )]
     pub op: Option<CommandOp>,
 }
 

@@ -4,7 +4,9 @@ pub mod datastores;
 pub mod endangered;
 pub mod format;
 pub mod kv;
+pub mod life;
 pub mod namespace;
+pub mod nodes;
 pub mod state;
 
 pub use kv::{Kv, MemoryKv};

@@ -71,4 +71,8 @@ pub enum Bug {
     StableWithoutWitness,
     /// An acknowledgement of an earlier start counts (rule R35).
     AckOfEarlierStart,
+    /// A copy that is to go elsewhere is given up before another one is complete.
+    DropBeforeJoined,
+    /// Members of an extent that nobody uses are not compared when their process starts anew (rule R35).
+    IdleUnchecked,
 }

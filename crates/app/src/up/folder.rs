@@ -14,7 +14,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use trivet_node::config::{NodeConfig, Ports, VERSION};
-use trivet_node::{folder, rpc};
+use trivet_node::{folder, new_ensemble, rpc};
 
 const LOCK: &str = "up.lock";
 const KEY: &str = "cluster.key";
@@ -95,6 +95,7 @@ impl Folder {
                 datastore_addresses: vec![IpAddr::V4(args.base_address)],
                 coordination: args.coordination.clone(),
                 rebuild_after_s: args.rebuild_after,
+                scrub: before.as_ref().map(|b| b.scrub).unwrap_or_default(),
                 ports: Ports::with_offset(args.port_offset),
                 nodes: nodes.clone(),
                 // Settings that a person wrote stay.
@@ -145,7 +146,10 @@ impl Folder {
         let folder = self.data.join(format!("node{node}"));
         let path = folder.join("node.toml");
         if folder::read(&path)?.is_none() {
-            let others: Vec<String> = folder::entries(&folder)?.into_iter().filter(|n| n != "node.toml.tmp").collect();
+            let others: Vec<String> = folder::entries(&folder)?
+                .into_iter()
+                .filter(|n| n != "node.toml.tmp" && n != new_ensemble::FILE)
+                .collect();
             if !others.is_empty() {
                 bail!(
                     "{} is missing, and the node has data ({}); put the file back, or another node's with `node = {node}`",
@@ -173,6 +177,10 @@ impl Folder {
         for config in &plan.configs {
             trivet_disk::make_dir(&config.data)?;
             let path = config.data.join("node.toml");
+            if folder::read(&path)?.is_none() && config.coordination.is_none() {
+                // Before the file that says that the node exists: a node that does and lost its data is no new one.
+                new_ensemble::mark(&config.data)?;
+            }
             let text = toml::to_string(config)?;
             if folder::read(&path)?.as_ref() != Some(&text) {
                 trivet_disk::write_atomically(&path, text.as_bytes())?;

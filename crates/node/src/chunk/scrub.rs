@@ -10,15 +10,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use trivet_disk::extents::{Extents, BLOCK_BYTES};
+use trivet_storage::messages::VerifyAnswer;
 
-/// A pass begins this long after the last one has ended.
-const PERIOD: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The first pass of a storage begins this long after its start, when the node has settled.
 const FIRST: Duration = Duration::from_secs(600);
 /// Read at a time.
 const PIECE_BLOCKS: u64 = 256;
-/// Bytes in a second; a pass over 10 TB takes four days at it.
-const RATE_BYTES_MAX: u64 = 32 << 20;
+/// Bytes in a second while somebody waits for the end (`trivet datastore verify`); a disk that is busy is read more slowly.
+const ASKED_RATE_BYTES_MAX: u64 = 256 << 20;
+/// Extents whose damage a verification names; more are counted.
+const NAMED_MAX: usize = 1_000;
 /// A piece that took long is followed by a pause of this many times as long: a disk that is busy is left alone.
 const PAUSE_TIMES: u32 = 4;
 /// The thread looks this often whether there is something to do.
@@ -40,6 +41,10 @@ pub struct Progress {
 pub struct Scrub {
     progress: Mutex<Progress>,
     wanted: Mutex<bool>,
+    /// Copies to check because somebody asked, and how far that is.
+    asked: Mutex<Option<Vec<u64>>>,
+    verified: Mutex<VerifyAnswer>,
+    settings: crate::config::Scrub,
     path: PathBuf,
 }
 
@@ -47,12 +52,24 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-pub fn start(dir: &Path, core: &Arc<Mutex<Core>>, extents: &Arc<Extents>) -> io::Result<Arc<Scrub>> {
+pub fn start(
+    dir: &Path,
+    settings: crate::config::Scrub,
+    core: &Arc<Mutex<Core>>,
+    extents: &Arc<Extents>,
+) -> io::Result<Arc<Scrub>> {
     let path = dir.join("scrubbed");
     // Without the file, or with one that cannot be read, a pass comes sooner than it would have to.
     let finished_at = std::fs::read_to_string(&path).ok().and_then(|t| t.trim().parse().ok()).unwrap_or(0);
     let progress = Mutex::new(Progress { finished_at, ..Default::default() });
-    let scrub = Arc::new(Scrub { progress, wanted: Mutex::new(false), path });
+    let scrub = Arc::new(Scrub {
+        progress,
+        wanted: Mutex::new(false),
+        asked: Mutex::default(),
+        verified: Mutex::default(),
+        settings,
+        path,
+    });
     let (thread, core, extents) = (Arc::downgrade(&scrub), Arc::downgrade(core), Arc::downgrade(extents));
     std::thread::Builder::new().name("chunk-scrub".into()).spawn(move || run(&thread, &core, &extents))?;
     Ok(scrub)
@@ -67,7 +84,14 @@ fn run(scrub: &Weak<Scrub>, core: &Weak<Mutex<Core>>, extents: &Weak<Extents>) {
         if scrub.check_suspects(core, extents).is_none() {
             return;
         }
-        let due = started.elapsed() >= FIRST && now() >= scrub.progress().finished_at + PERIOD.as_secs();
+        let asked = scrub.asked.lock().expect("nobody panics with it").take();
+        if asked.is_some_and(|ids| scrub.check_asked(ids, core, extents).is_none()) {
+            return;
+        }
+        let period_s = scrub.settings.period_h.saturating_mul(3_600);
+        let due = period_s > 0
+            && started.elapsed() >= FIRST
+            && now() >= scrub.progress().finished_at.saturating_add(period_s);
         let wanted = std::mem::take(&mut *scrub.wanted.lock().expect("nobody panics with it"));
         if (due || wanted) && scrub.pass(core, extents).is_none() {
             return;
@@ -85,6 +109,44 @@ impl Scrub {
         *self.wanted.lock().expect("nobody panics with it") = !self.progress().running;
     }
 
+    /// Has these copies checked next, all of them where none is named; one verification at a time.
+    pub fn verify(&self, extents: Vec<u64>) {
+        let mut verified = self.verified.lock().expect("nobody panics with it");
+        if !verified.running {
+            *verified = VerifyAnswer { running: true, ..Default::default() };
+            *self.asked.lock().expect("nobody panics with it") = Some(extents);
+        }
+    }
+    pub fn verified(&self) -> VerifyAnswer {
+        self.verified.lock().expect("nobody panics with it").clone()
+    }
+
+    fn check_asked(&self, mut ids: Vec<u64>, core: &Weak<Mutex<Core>>, extents: &Weak<Extents>) -> Option<()> {
+        let here: Vec<u64> = lock(&*core.upgrade()?).server.replicas().map(|r| r.eid).collect();
+        if ids.is_empty() {
+            ids.clone_from(&here);
+        }
+        ids.retain(|id| here.contains(id));
+        let note =
+            |change: &dyn Fn(&mut VerifyAnswer)| change(&mut self.verified.lock().expect("nobody panics with it"));
+        note(&|v| v.extents = ids.len() as u64);
+        for id in ids {
+            let (bytes, bad) = self.check(id, ASKED_RATE_BYTES_MAX, core, extents)?;
+            note(&|v| {
+                (v.extents_done, v.bytes, v.bad_blocks) = (v.extents_done + 1, v.bytes + bytes, v.bad_blocks + bad);
+                if bad > 0 && v.bad_extents.len() < NAMED_MAX {
+                    v.bad_extents.push(id);
+                }
+            });
+        }
+        note(&|v| v.running = false);
+        Some(())
+    }
+
+    fn rate(&self) -> u64 {
+        self.settings.rate_mib_s.saturating_mul(1 << 20).max(1)
+    }
+
     fn note(&self, change: impl FnOnce(&mut Progress)) {
         change(&mut self.progress.lock().expect("nobody panics with it"));
     }
@@ -92,7 +154,7 @@ impl Scrub {
     fn check_suspects(&self, core: &Weak<Mutex<Core>>, extents: &Weak<Extents>) -> Option<()> {
         loop {
             let Some(id) = lock(&*core.upgrade()?).suspects.first().copied() else { return Some(()) };
-            self.check(id, core, extents)?;
+            self.check(id, self.rate(), core, extents)?;
             lock(&*core.upgrade()?).suspects.remove(&id);
         }
     }
@@ -103,7 +165,7 @@ impl Scrub {
         let finished_at = self.progress().finished_at;
         self.note(|p| *p = Progress { running: true, extents: ids.len(), finished_at, ..Default::default() });
         for id in ids {
-            let (bytes, bad) = self.check(id, core, extents)?;
+            let (bytes, bad) = self.check(id, self.rate(), core, extents)?;
             self.note(|p| {
                 (p.extents_done, p.bytes, p.bad_blocks) = (p.extents_done + 1, p.bytes + bytes, p.bad_blocks + bad)
             });
@@ -119,7 +181,7 @@ impl Scrub {
     }
 
     /// Checks one copy; returns how many bytes it holds, and how many bad blocks.
-    fn check(&self, id: u64, core: &Weak<Mutex<Core>>, extents: &Weak<Extents>) -> Option<(u64, u64)> {
+    fn check(&self, id: u64, rate: u64, core: &Weak<Mutex<Core>>, extents: &Weak<Extents>) -> Option<(u64, u64)> {
         let (mut bytes, mut bad_blocks) = (0, 0);
         // A copy that is gone since holds nothing; files that cannot be used are noticed by who needs them.
         for run in extents.upgrade()?.filled(id).unwrap_or_default() {
@@ -134,7 +196,7 @@ impl Scrub {
                 if !bad.is_empty() {
                     lock(&*core.upgrade()?).damaged(bad.into_iter().map(|b| (id, b)));
                 }
-                let at_rate = Duration::from_secs_f64((blocks * BLOCK_BYTES) as f64 / RATE_BYTES_MAX as f64);
+                let at_rate = Duration::from_secs_f64((blocks * BLOCK_BYTES) as f64 / rate as f64);
                 std::thread::sleep(at_rate.saturating_sub(began.elapsed()).max(began.elapsed() * PAUSE_TIMES));
                 block += blocks;
             }

@@ -573,6 +573,7 @@ impl Inner {
             Ok(h) => h,
             Err(code) => return put_post(w.u32(code), None),
         };
+        let rooms = self.rooms_left();
         let replica = self.replica.read().expect("nobody panics with it");
         let copies = u64::from(replica.datastore_by_id(h.datastore).map_or(2, |d| d.copies)).max(1);
         let (mut total, mut free) = (0, 0);
@@ -583,10 +584,16 @@ impl Inner {
         if total == 0 {
             (total, free) = self.space();
         }
+        (total, free) = (total / copies, free / copies);
+        // With a quota, as if that were the disk.
+        let quota = replica.datastore_by_id(h.datastore).map_or(0, |d| d.quota_bytes);
+        if quota > 0 {
+            (total, free) = (total.min(quota), free.min(rooms.get(&h.datastore).copied().unwrap_or(quota)));
+        }
         let attr = replica.inode(h.fileid).filter(|i| i.attr.kind == 2).map(|i| i.attr);
         put_post(w.u32(0), attr.as_ref());
         let files = 1 << 32;
-        w.u64(total / copies).u64(free / copies).u64(free / copies).u64(files).u64(files).u64(files).u32(0);
+        w.u64(total).u64(free).u64(free).u64(files).u64(files).u64(files).u32(0);
     }
 
     fn fs_info(&self, h: Option<Claimed>, w: &mut XdrWriter) {

@@ -86,7 +86,7 @@ impl OwnerHandle {
         for effect in effects {
             match effect {
                 Effect::Send { call, to, request } => {
-                    let Ok(address) = to.address.parse() else { continue };
+                    let Some(address) = inner.address_of(&to) else { continue };
                     let (handle, owner_inner) = (self.clone(), inner.clone());
                     let client = inner.client(address);
                     let peer = client.clone();

@@ -69,6 +69,7 @@ pub(super) async fn take_over(shared: &Arc<Shared>, why: String) -> Result<(), T
             end = tell_followers(shared, epoch) => end,
             end = assign_addresses(shared, epoch) => end,
             end = super::versions::finish_upgrade(shared) => end,
+            end = super::life::end_rebalance(shared) => end,
         }
     };
     let reason = lead.await;
@@ -247,7 +248,7 @@ async fn tell_followers(shared: &Arc<Shared>, epoch: u64) -> String {
 /// Why a gateway cannot serve an address, if it said so.
 fn refusal<'a>(g: &'a GatewayInfo, address: &str) -> Option<&'a str> {
     if g.leaving {
-        return Some("it is about to stop");
+        return Some("it is about to stop, or set aside");
     }
     g.unserved.iter().find(|u| u.address == address).map(|u| u.why.as_str())
 }
@@ -284,7 +285,8 @@ async fn assign_addresses(shared: &Arc<Shared>, _epoch: u64) -> String {
         // Who reaches such a one at the moment, and who does not, is chance.
         let others: Vec<GatewayInfo> = known.iter().filter(|g| !bad(g)).cloned().collect();
         let bindings = shared.state.read().expect("nobody panics with it").bindings();
-        for address in &shared.settings.addresses {
+        let removed = |a: &&String| shared.state.read().expect("nobody panics with it").address_is_removed(a);
+        for address in shared.settings.addresses.iter().filter(|a| !removed(a)) {
             let fit = |g: &GatewayInfo| fitness(g, address, bad(g), &others);
             let holder = bindings.iter().find(|b| b.address == *address);
             let holds =

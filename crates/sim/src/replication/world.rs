@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use trivet_storage::messages::*;
 use trivet_storage::metadata::{MemoryKv, State};
 use trivet_storage::nfs::status;
-use trivet_storage::replication::owner::{Effect, Input, NoAnswer, Op, Outcome, Owner};
+use trivet_storage::replication::owner::{Effect, Input, NoAnswer, Op, Outcome, Owner, Wishes};
 use trivet_storage::replication::replica::{ChunkServer, Effect as DiskEffect, JournalEntry, Replica};
 use trivet_storage::replication::{Bug, Geometry};
 
@@ -49,6 +49,8 @@ pub struct Options {
     pub filled: bool,
     /// Damage of copies is a matter of blocks, not of whole copies.
     pub rot: bool,
+    /// Copies are moved off one chunk server and then another, as planned.
+    pub moves: bool,
     pub bug: Option<Bug>,
     pub trace: bool,
 }
@@ -84,6 +86,8 @@ pub struct Report {
     pub rotten: u64,
     pub repaired: u64,
     pub unreadable: u64,
+    /// Copies that were given up as planned.
+    pub moved_out: u64,
 }
 
 enum Event {
@@ -204,6 +208,8 @@ struct World {
     next_start: u64,
     /// Disks are not to be trusted: nothing else breaks but gateways, until somebody has looked at them.
     steady_until: u64,
+    /// A chunk server that is to hold nothing.
+    leaving: Option<usize>,
     cut: BTreeSet<(usize, usize)>,
     /// Connections that break at every fourth message.
     lossy: BTreeSet<(usize, usize)>,
@@ -273,6 +279,7 @@ impl World {
             next_instance: 0,
             next_start: CHUNKS as u64 + 1,
             steady_until: 0,
+            leaving: None,
             cut: BTreeSet::new(),
             lossy: BTreeSet::new(),
             history: BTreeMap::new(),
@@ -488,6 +495,7 @@ impl World {
             self.report.went_back += owner.counters.went_back;
             self.report.checks += owner.counters.checks;
             self.report.repaired += owner.counters.repaired;
+            self.report.moved_out += owner.counters.moved_out;
             if self.report.went_back > 0 && self.report.disks_back == 0 {
                 self.report.violations.push("a member was taken for one that went back in time".into());
             }
@@ -528,9 +536,22 @@ impl World {
                 instance,
                 Input::Alive { replicas, elsewhere, lossy, full: Vec::new(), with_space: CHUNKS },
             );
+            if self.options.filled || self.options.moves {
+                self.feed(gateway, instance, Input::Wishes(self.wishes()));
+            }
+            if self.options.moves && self.rng.chance(3) {
+                // As metad tells of files with something to move, idle extents among them.
+                self.feed(gateway, instance, Input::Repair { gone: Vec::new() });
+            }
         }
         self.feed(gateway, instance, Input::Timer);
         self.start_timer(gateway);
+    }
+
+    fn wishes(&self) -> Wishes {
+        let there = self.chunks.iter().filter_map(|c| Some((c.id.clone(), c.server.as_ref()?.start())));
+        let leaving = self.leaving.iter().map(|chunk| self.chunks[*chunk].id.clone()).collect();
+        Wishes { copies: 2, leaving, starts: there.collect(), ..Default::default() }
     }
     fn start_timer(&mut self, gateway: usize) {
         let g = &mut self.gateways[gateway];
@@ -831,6 +852,13 @@ impl World {
         }
         if self.report.violations.is_empty() {
             self.compare_copies();
+        }
+        if let (Some(chunk), true) = (self.leaving, self.report.violations.is_empty()) {
+            let id = &self.chunks[chunk].id;
+            let left = self.metad.extents(self.file).into_iter().find(|c| c.replicas.iter().any(|r| r.id == *id));
+            let left =
+                left.map(|c| format!("extent {} is still on chunk {}, which is to hold nothing", c.eid, chunk + 1));
+            self.report.violations.extend(left);
         }
         self.report
     }

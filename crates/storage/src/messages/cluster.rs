@@ -1,6 +1,6 @@
 //! Messages between gateways and metads, and between gateways.
 
-use super::{Attr, Binding, Command, Empty, Entry, OpId, ReplicaRef, Reply, Stamp};
+use super::{Attr, Binding, Command, Empty, Entry, LifeAnswer, LifeAsk, Move, OpId, ReplicaRef, Reply, Stamp};
 use prost::{Message, Oneof};
 
 /// Kinds of calls on a connection between nodes.
@@ -10,6 +10,8 @@ pub mod kind {
     pub const GATEWAY: u8 = 3;
     /// Commands of a person to the vCenter agent.
     pub const VCENTER: u8 = 9;
+    /// Checking of copies that a person asked for.
+    pub const VERIFY: u8 = 10;
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -47,6 +49,9 @@ pub struct GatewayInfo {
     /// It is about to stop as planned: addresses and files go to others while it still serves them.
     #[prost(bool, tag = "13")]
     pub leaving: bool,
+    /// Of its chunk server's process, as the answers to owners have it.
+    #[prost(uint64, tag = "14")]
+    pub replica_start: u64,
 }
 
 /// A datastore address that a gateway cannot serve, and the reason for people.
@@ -127,10 +132,12 @@ pub enum MetaAsk {
     Leader(LeaderPing),
     #[prost(message, tag = "8")]
     Status(Empty),
+    #[prost(message, tag = "9")]
+    Life(LifeAsk),
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct MetaRequest {
-    #[prost(oneof = "MetaAsk", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "MetaAsk", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub ask: Option<MetaAsk>,
 }
 
@@ -178,6 +185,18 @@ pub struct Membership {
     /// Ids of replicas that are not waited for any longer: their copies are made elsewhere.
     #[prost(bytes = "vec", repeated, tag = "8")]
     pub gone: Vec<Vec<u8>>,
+    /// Ids of replicas that are to hold nothing.
+    #[prost(bytes = "vec", repeated, tag = "9")]
+    pub emptied: Vec<Vec<u8>>,
+    /// Copies of single extents that are to be elsewhere.
+    #[prost(message, repeated, tag = "10")]
+    pub moves: Vec<Move>,
+    /// A node in maintenance is away: its copies are not made elsewhere.
+    #[prost(bool, tag = "11")]
+    pub hold_joins: bool,
+    /// This gateway's node is in maintenance, is being drained, or was removed.
+    #[prost(bool, tag = "12")]
+    pub set_aside: bool,
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct Pair {
@@ -233,10 +252,12 @@ pub enum MetaAnswer {
     Journal(Journal),
     #[prost(message, tag = "6")]
     Status(MetadStatus),
+    #[prost(message, tag = "7")]
+    Life(LifeAnswer),
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct MetaResponse {
-    #[prost(oneof = "MetaAnswer", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "MetaAnswer", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub answer: Option<MetaAnswer>,
 }
 

@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(apply(2, CommandOp::CreateDatastore(create("ds1", 2, &["10.0.0.0/8"]))).0, 0);
         let change = |name: &str, clients: Option<&[&str]>, read_only| {
             let clients = clients.map(|all| Networks { all: all.iter().map(|n| n.to_string()).collect() });
-            CommandOp::ChangeDatastore(ChangeDatastore { name: name.into(), clients, read_only })
+            CommandOp::ChangeDatastore(ChangeDatastore { name: name.into(), clients, read_only, ..Default::default() })
         };
         let (status, all) = apply(2, change("ds1", None, Some(true)));
         assert_eq!((status, all[0].read_only, &all[0].clients[..]), (0, true, &["10.0.0.0/8".to_string()][..]));

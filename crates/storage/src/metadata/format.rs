@@ -80,7 +80,8 @@ pub fn fits(version: u32, op: Option<&CommandOp>) -> bool {
             Some(CommandOp::Rename(r)) => text(&r.from.name) && text(&r.to.name),
             Some(CommandOp::Link(l)) => text(&l.to.name),
             Some(CommandOp::TagAllHandles(_) | CommandOp::ChangeDatastore(_)) => false,
-            Some(CommandOp::CreateDatastore(d)) => !d.read_only,
+            Some(CommandOp::SetNode(_) | CommandOp::SetRebalance(_) | CommandOp::SetAddress(_)) => false,
+            Some(CommandOp::CreateDatastore(d)) => !d.read_only && d.quota_bytes == 0,
             _ => true,
         }
 }

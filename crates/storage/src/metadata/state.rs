@@ -19,6 +19,8 @@ const CALLS_KEPT: u64 = 8_192;
 const CALLS_KEPT_NS: u64 = 120_000_000_000;
 /// Ids of changes of size that are kept in each file, for owners to come.
 const SIZES_SET_KEPT: usize = 32;
+/// Counter of the last version of a binding that was removed, before the address.
+const LAST_BINDING: &str = "binding-";
 
 pub struct State<K> {
     pub kv: K,
@@ -141,6 +143,9 @@ impl<K: Kv> State<K> {
             }
             Some(CommandOp::TagAllHandles(_)) => self.tag_all_handles(),
             Some(CommandOp::ChangeDatastore(c)) => self.change_datastore(c),
+            Some(CommandOp::SetNode(s)) => self.set_node(s, time_ns),
+            Some(CommandOp::SetRebalance(s)) => self.set_rebalance(s.on),
+            Some(CommandOp::SetAddress(s)) => self.set_address(s),
             None => fail(status::NOTSUPP),
         };
         if let Some(call) = &c.call {
@@ -405,9 +410,23 @@ impl<K: Kv> State<K> {
     // ---- datastores, addresses, replicas ----
 
     fn bind(&mut self, b: &Binding) -> Reply {
-        let version = self.binding(&b.address).map_or(0, |old| old.version) + 1;
+        if self.address_is_removed(&b.address) {
+            return fail(status::NOENT);
+        }
+        let last = self.number(&format!("{LAST_BINDING}{}", b.address));
+        let version = self.binding(&b.address).map_or(last, |old| old.version) + 1;
         self.store(Self::binding_key(&b.address), &Binding { version, ..b.clone() });
         Reply::default()
+    }
+    /// Versions go on counting if the address ever comes back: what came in over an older binding stays outdated.
+    pub(super) fn unbind(&mut self, address: &str) {
+        if let Some(b) = self.binding(address) {
+            self.set_number(&format!("{LAST_BINDING}{address}"), b.version);
+            self.kv.delete(&Self::binding_key(address));
+        }
+    }
+    pub(super) fn forget_replica(&mut self, node: u32) {
+        self.kv.delete(&key(table::REPLICA, &[node.into()]));
     }
     fn binding_key(address: &str) -> Vec<u8> {
         [&[table::BINDING], address.as_bytes()].concat()
@@ -469,7 +488,7 @@ impl<K: Kv> State<K> {
         (found, more)
     }
 
-    fn all<M: Message + Default>(&self, t: u8) -> Vec<M> {
+    pub(super) fn all<M: Message + Default>(&self, t: u8) -> Vec<M> {
         let mut out = Vec::new();
         self.kv.scan(&[t], &[t], &mut |_, v| {
             out.extend(M::decode(v));
@@ -512,6 +531,14 @@ impl<K: Kv> State<K> {
             d.clients.clone_from(&networks.all);
         }
         d.read_only = c.read_only.unwrap_or(d.read_only);
+        d.copies = c.copies.unwrap_or(d.copies);
+        d.quota_bytes = c.quota_bytes.unwrap_or(d.quota_bytes);
+        if let Some(name) = c.rename.as_ref().filter(|name| **name != d.name) {
+            if self.datastores().iter().any(|other| other.name == *name) {
+                return fail(status::EXIST);
+            }
+            d.name.clone_from(name);
+        }
         if super::datastores::check(&d).is_err() {
             return fail(status::INVAL);
         }

@@ -9,6 +9,7 @@ mod bad_blocks;
 #[cfg(test)]
 mod endings;
 mod io;
+mod moves;
 mod opening;
 mod repair;
 mod sizes;
@@ -18,6 +19,7 @@ mod time;
 use super::{Bug, Geometry};
 use crate::messages::*;
 use bytes::Bytes;
+pub use moves::Wishes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A member that has not answered for this long has failed.
@@ -167,6 +169,8 @@ pub enum Input {
     Repair {
         gone: Vec<Vec<u8>>,
     },
+    /// What metad wants of the file's copies.
+    Wishes(Wishes),
     /// metad changed what it keeps of the file: mode, owner, links, times.
     Changed(Attr),
     Timer,
@@ -179,6 +183,8 @@ pub struct Counters {
     pub removals: u64,
     pub joins: u64,
     pub promotions: u64,
+    /// Copies given up as planned.
+    pub moved_out: u64,
     /// Leases given back.
     pub given_up: u64,
     pub fetched_again: u64,
@@ -348,6 +354,8 @@ struct Extent {
     starts: BTreeMap<Vec<u8>, u64>,
     /// Replicas that were found to have gone back in time.
     went_back: BTreeSet<Vec<u8>>,
+    /// Replicas that were removed under this lease because they did not answer: where they are back they come first.
+    left: BTreeSet<Vec<u8>>,
 }
 
 #[derive(Default)]
@@ -397,6 +405,7 @@ impl Extent {
             seen: BTreeMap::new(),
             starts: BTreeMap::new(),
             went_back: BTreeSet::new(),
+            left: BTreeSet::new(),
         }
     }
     /// Notes what a replica says it has. False: it said before that it had more.
@@ -497,6 +506,7 @@ pub struct Owner {
     lossy: Vec<u32>,
     full: Vec<u32>,
     with_space: usize,
+    wishes: Wishes,
     /// When metad was heard last.
     metad_heard: Option<u64>,
     next_call: u64,
@@ -559,6 +569,7 @@ impl Owner {
             lossy: Vec::new(),
             full: Vec::new(),
             with_space: 0,
+            wishes: Wishes::default(),
             metad_heard: None,
             next_call: 1,
             next_part: 1,
@@ -655,6 +666,7 @@ impl Owner {
             }
             Input::LookAt { eid } => self.look_at(eid),
             Input::Repair { gone } => self.repair_all(&gone),
+            Input::Wishes(wishes) => self.take_wishes(wishes),
             // Its last name is gone: no write is acknowledged from here on.
             Input::Changed(attr) if attr.nlink == 0 => self.gone(),
             Input::Changed(attr) => {

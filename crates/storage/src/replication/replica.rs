@@ -261,6 +261,10 @@ impl ChunkServer {
         }
     }
 
+    /// Of this start of the process.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
     pub fn replicas(&self) -> impl Iterator<Item = &Replica> {
         self.replicas.values()
     }

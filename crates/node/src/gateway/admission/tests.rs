@@ -133,6 +133,7 @@ async fn a_read_only_datastore_refuses_every_change_and_nothing_else() {
             name: "ds1".into(),
             clients: None,
             read_only: Some(read_only),
+            ..Default::default()
         });
         let commands = vec![Command { op: Some(op), ..Default::default() }];
         let number = s.applied() + 1;

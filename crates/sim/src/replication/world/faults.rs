@@ -10,6 +10,9 @@ impl World {
         }
         let next = self.now + self.rng.range(300, 5_000);
         self.at(next, Event::Break);
+        if self.options.moves && self.rng.chance(15) {
+            self.leaving = Some(self.rng.index(CHUNKS)).filter(|_| self.rng.chance(75));
+        }
         let kind = self.rng.range(0, 14);
         if self.now < self.steady_until && !matches!(kind, 2 | 3 | 5 | 6) {
             return;
@@ -124,13 +127,8 @@ impl World {
         };
         let owned = self.gateways.iter().any(|g| g.alive && !g.frozen && g.owner.as_ref().is_some_and(Owner::settled));
         let all_up = self.chunks.iter().all(|c| c.server.is_some()) && self.cut.is_empty() && self.lossy.is_empty();
-        // Nobody would look at an idle file in time.
-        if self.options.filled
-            || !owned
-            || !all_up
-            || self.metad_down
-            || !self.metad.extents(self.file).iter().all(well)
-        {
+        // Nobody looks in time at a file that has no owner.
+        if !owned || !all_up || self.metad_down || !self.metad.extents(self.file).iter().all(well) {
             return;
         }
         self.steady_until = self.now + 8_000;

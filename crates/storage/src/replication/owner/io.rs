@@ -93,13 +93,17 @@ impl Owner {
                 let attr = self.attr.clone();
                 self.out.push(Effect::Done { token, outcome: Outcome::Written { before: attr.clone(), after: attr } });
             }
+            Op::SetSize { size, .. } if self.beyond_quota(size) => {
+                self.out.push(Effect::Done { token, outcome: Outcome::NoSpace });
+            }
             Op::SetSize { size, id } => self.set_size(token, size, id),
             Op::Write { data, .. } if data.is_empty() => {
                 let attr = self.attr.clone();
                 self.out.push(Effect::Done { token, outcome: Outcome::Written { before: attr.clone(), after: attr } });
             }
             Op::Write { offset, ref data, id }
-                if !self.by_id.contains_key(&id) && !self.has_space(offset, data.len()) =>
+                if !self.by_id.contains_key(&id)
+                    && (!self.has_space(offset, data.len()) || self.beyond_quota(offset + data.len() as u64)) =>
             {
                 self.out.push(Effect::Done { token, outcome: Outcome::NoSpace });
             }

@@ -26,7 +26,7 @@ impl Owner {
             let e = &self.extents[&index];
             let member = e.cfg.replicas.iter().chain(&e.cfg.joining).find(|m| gone.contains(&m.id)).cloned();
             let few = e.cfg.replicas.len() < self.copies as usize || e.cfg.joining.is_some() || !e.cfg.active;
-            if e.phase == Phase::Idle && (few || member.is_some()) {
+            if e.phase == Phase::Idle && (few || member.is_some() || self.to_move(e)) {
                 self.seal(index);
             }
             if let Some(member) = member {
@@ -292,6 +292,7 @@ impl Owner {
         if !was_joining {
             rest.retain(|r| r.id != member.id);
             e.unusable.insert(member.id.clone(), self.now_ms);
+            e.left.insert(member.id.clone());
         }
         let usable = |r: &ReplicaRef| {
             !e.unusable.contains_key(&r.id) && !e.went_back.contains(&r.id) && !e.cfg.went_back.contains(&r.id)

@@ -56,7 +56,9 @@ impl Owner {
             }
             if e.cfg.joining.is_some() {
                 self.push(index);
-            } else if e.cfg.replicas.len() < self.copies as usize
+            } else if (e.cfg.replicas.len() > self.copies as usize || self.drops_early(e)) && self.hears_metad() {
+                self.drop_surplus(index);
+            } else if self.wants_joiner(e)
                 && self.now_ms >= e.join_tried_at + JOIN_PAUSE_MS
                 && self.hears_metad()
                 && self.joins() < JOINS_MAX
@@ -74,20 +76,17 @@ impl Owner {
         self.extents.values().filter(joins).count()
     }
 
-    /// Whether an extent in use has fewer copies than it is to have.
+    /// Whether an extent in use waits for another copy.
     pub fn lacks_copies(&self) -> bool {
-        self.extents.values().any(|e| e.phase == Phase::Active && e.cfg.replicas.len() < self.copies as usize)
+        self.extents.values().any(|e| e.phase == Phase::Active && self.wants_joiner(e))
     }
 
     fn find_joiner(&mut self, index: u64) {
+        let candidate = self.candidate(&self.extents[&index]);
         let now = self.now_ms;
         let e = self.extents.get_mut(&index).expect("listed");
         e.join_tried_at = now;
-        let outside = |r: &&ReplicaRef| !e.cfg.replicas.iter().any(|m| m.node == r.node || m.id == r.id);
-        // One that was a member before has the place for it.
-        let candidate =
-            self.alive.iter().filter(outside).max_by_key(|r| (self.file.wrapping_add(index) + u64::from(r.node)) % 7);
-        if let Some(joiner) = candidate.cloned() {
+        if let Some(joiner) = candidate {
             self.counters.joins += 1;
             e.joins_asked = true;
             let replicas = e.cfg.replicas.clone();

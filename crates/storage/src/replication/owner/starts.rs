@@ -1,11 +1,33 @@
 //! Members whose process started again: what they have is compared with what they acknowledged, before they count
 //! (rules R34 and R35).
 
-use super::{About, Owner};
+use super::{About, Owner, Phase};
 use crate::messages::*;
 use crate::replication::Bug;
 
+/// Members of extents that are compared at a time because their process started anew; the rest waits for the next heartbeat.
+const CHECKS_MAX: usize = 64;
+
 impl Owner {
+    /// A member of an extent that nobody uses is asked nothing by itself, and what it lost would come out when it is the only
+    /// one left. So it is compared as soon as its process is heard to have started anew.
+    pub(super) fn check_new_starts(&mut self) {
+        if self.bug == Some(Bug::IdleUnchecked) {
+            return;
+        }
+        let mut due: Vec<(u64, ReplicaRef)> = Vec::new();
+        for (index, e) in self.extents.iter().filter(|(_, e)| e.phase == Phase::Active) {
+            let anew = |m: &&ReplicaRef| {
+                let now = self.wishes.starts.iter().find(|(id, _)| *id == m.id).map(|(_, start)| *start);
+                let compared = e.starts.get(&m.id).copied();
+                now.is_some_and(|now| compared.is_some_and(|compared| compared != now))
+            };
+            due.extend(e.members().filter(anew).map(|m| (*index, m.clone())));
+        }
+        due.truncate(CHECKS_MAX);
+        due.into_iter().for_each(|(index, m)| self.check(index, &m));
+    }
+
     /// Asks a member that started anew what it has.
     pub(super) fn check(&mut self, index: u64, to: &ReplicaRef) {
         let asked = self.calls.values().any(|c| c.index == index && c.to.id == to.id && c.about == About::Check);

@@ -1,0 +1,145 @@
+//! What all commands of a cluster's life have in common: they are judged first, then begun, then watched until they are
+//! done.
+
+use crate::status::find_config;
+use anyhow::bail;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use trivet_node::admin::{self, LifeAction, LifeAnswer, LifeAsk};
+use trivet_node::config::NodeConfig;
+
+/// A LEADER answers within this, or there is none.
+const LIMIT: Duration = Duration::from_secs(15);
+/// Pause between two looks at how far it is.
+const LOOK: Duration = Duration::from_millis(500);
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// Data folder of `trivet up`, or a node.toml
+    #[arg(long, default_value = "trivet-data", global = true)]
+    data: PathBuf,
+    /// Say whether it is safe, and what would be done, and change nothing
+    #[arg(long, global = true)]
+    dry_run: bool,
+    /// Print JSON: one line when it was judged, and one with each step of progress
+    #[arg(long, global = true)]
+    json: bool,
+    /// Begin, and do not wait for the end
+    #[arg(long, global = true)]
+    no_wait: bool,
+}
+
+impl Options {
+    pub fn json(&self) -> bool {
+        self.json
+    }
+    pub fn data(&self) -> &std::path::Path {
+        &self.data
+    }
+
+    /// Judges, begins, and waits for the end.
+    ///
+    /// # Errors
+    /// It is not safe, or nobody could say.
+    pub fn run(&self, action: LifeAction) -> anyhow::Result<()> {
+        let config = find_config(&self.data)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(self.carry_out(&config, action))
+    }
+
+    async fn carry_out(&self, config: &NodeConfig, action: LifeAction) -> anyhow::Result<()> {
+        let ask = |dry_run, progress| LifeAsk { action: Some(action.clone()), dry_run, progress };
+        let judged = admin::life(config, ask(true, false), LIMIT).await?;
+        self.tell("judged", &judged);
+        refused(&judged)?;
+        if self.dry_run {
+            return Ok(());
+        }
+        // What was safe a moment ago is judged once more by whoever begins it.
+        let begun = admin::life(config, ask(false, false), LIMIT).await?;
+        refused(&begun)?;
+        let mut last = begun;
+        let began = Instant::now();
+        let (first, mut shown) = (last.copies_left, u64::MAX);
+        while !last.done && !self.no_wait {
+            if shown != last.copies_left {
+                shown = last.copies_left;
+                self.progress(&last, first, began);
+            }
+            tokio::time::sleep(LOOK).await;
+            last = admin::life(config, ask(false, true), LIMIT).await?;
+        }
+        if self.json {
+            self.tell("done", &last);
+        } else if last.done {
+            println!("done after {:.1} s", began.elapsed().as_secs_f64());
+        }
+        if !self.json && !last.next.is_empty() {
+            println!("next: {}", last.next);
+        }
+        Ok(())
+    }
+
+    fn progress(&self, answer: &LifeAnswer, first: u64, began: Instant) {
+        if self.json {
+            return self.tell("progress", answer);
+        }
+        let done = first.saturating_sub(answer.copies_left);
+        let rate = done as f64 / began.elapsed().as_secs_f64().max(0.1);
+        println!("{} copies left, {rate:.1} a second", answer.copies_left);
+    }
+
+    fn tell(&self, stage: &str, answer: &LifeAnswer) {
+        if self.json {
+            println!("{}", json(stage, answer));
+            return;
+        }
+        for step in &answer.steps {
+            println!("- {step}");
+        }
+        if answer.refusals.is_empty() && !answer.steps.is_empty() {
+            println!("this is safe");
+        }
+    }
+}
+
+fn refused(answer: &LifeAnswer) -> anyhow::Result<()> {
+    if answer.refusals.is_empty() {
+        return Ok(());
+    }
+    let why: Vec<String> = answer.refusals.iter().map(|r| format!("{}; {}", r.reason, r.advice)).collect();
+    bail!("not done: {}", why.join("\n       and: "))
+}
+
+/// Version of the lines that `--json` prints.
+const SCHEMA: &str = "trivet.life/1";
+
+fn json(stage: &str, a: &LifeAnswer) -> String {
+    let refusals: Vec<_> = a
+        .refusals
+        .iter()
+        .map(|r| serde_json::json!({"code": r.code, "reason": r.reason, "advice": r.advice}))
+        .collect();
+    serde_json::json!({
+        "schema": SCHEMA, "stage": stage, "safe": a.refusals.is_empty(), "refusals": refusals, "steps": a.steps,
+        "copies_left": a.copies_left, "done": a.done, "next": a.next,
+    })
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trivet_node::admin::Refusal;
+
+    #[test]
+    fn a_refusal_says_what_is_wrong_and_what_to_do_and_json_has_both() {
+        let refusal = Refusal { code: "last-copy".into(), reason: "it is the last".into(), advice: "wait".into() };
+        let answer = LifeAnswer { refusals: vec![refusal.clone(), refusal], ..Default::default() };
+        let text = refused(&answer).unwrap_err().to_string();
+        assert!(text.contains("it is the last; wait") && text.matches("and:").count() == 1, "{text}");
+        let line: serde_json::Value = serde_json::from_str(&json("judged", &answer)).unwrap();
+        assert_eq!((line["safe"].as_bool(), line["refusals"][0]["code"].as_str()), (Some(false), Some("last-copy")));
+        assert!(refused(&LifeAnswer::default()).is_ok());
+    }
+}

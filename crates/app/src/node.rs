@@ -1,0 +1,49 @@
+//! `trivet node`: maintenance, drain, remove, replace, add.
+
+use crate::life::Options;
+use clap::{Subcommand, ValueEnum};
+use trivet_node::admin::LifeAction;
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Let a node be away for a while: nothing of it is rebuilt, and addresses, files and leads go to others first
+    Maintenance { switch: Switch, node: u32 },
+    /// Move all copies of a node to others; it gets no new ones
+    Drain {
+        node: u32,
+        /// Use it again as before
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Take a drained node out of the cluster
+    Remove { node: u32 },
+    /// A node is dead for good, and a new host takes its number: its copies are made again at once
+    Replace { node: u32 },
+    /// Take a node in: a new one is used as soon as it runs, one that was removed after this
+    Add { node: u32 },
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    args.options.run(match args.command {
+        Command::Maintenance { switch: Switch::On, node } => LifeAction::MaintenanceOn(node),
+        Command::Maintenance { switch: Switch::Off, node } => LifeAction::MaintenanceOff(node),
+        Command::Drain { node, undo: false } => LifeAction::Drain(node),
+        Command::Drain { node, undo: true } | Command::Add { node } => LifeAction::Undrain(node),
+        Command::Remove { node } => LifeAction::Remove(node),
+        Command::Replace { node } => LifeAction::ReplaceNode(node),
+    })
+}

@@ -1,0 +1,110 @@
+//! What metad wants of copies, for the files that this gateway owns; and where a storage is now.
+
+use super::Inner;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use trivet_storage::messages::*;
+use trivet_storage::metadata::life::datastores;
+use trivet_storage::replication::owner::Wishes;
+
+/// What files have together, for quotas, is added up this often.
+const ADD_UP: Duration = Duration::from_secs(1);
+
+/// Bytes that each datastore with a quota has left, as added up last.
+#[derive(Default)]
+pub(super) struct Rooms(Mutex<Option<(Instant, BTreeMap<u32, u64>)>>);
+
+impl Inner {
+    /// Of each file: what its owner is told with the next heartbeat.
+    pub(super) fn wishes(&self, m: &Membership, files: &[u64]) -> Vec<Wishes> {
+        let rooms = self.rooms_left();
+        let started = m.gateways.iter().filter(|g| g.replica_start != 0);
+        let starts: Vec<(Vec<u8>, u64)> =
+            started.filter_map(|g| Some((g.replica.as_ref()?.id.clone(), g.replica_start))).collect();
+        let s = self.replica.read().expect("nobody panics with it");
+        let stores: BTreeMap<u32, u32> = s.datastores().into_iter().map(|d| (d.id, d.copies)).collect();
+        let of = |file: &u64| {
+            let datastore = s.inode(*file).map(|i| i.attr.datastore);
+            Wishes {
+                copies: datastore.and_then(|d| stores.get(&d).copied()).unwrap_or(0),
+                leaving: m.emptied.clone(),
+                moves: m.moves.clone(),
+                no_joins: m.hold_joins,
+                room: datastore.and_then(|d| rooms.get(&d).copied()),
+                starts: starts.clone(),
+            }
+        };
+        files.iter().map(of).collect()
+    }
+
+    /// By this gateway's copy of the metadata, and as of a second ago: files may grow beyond a quota by what they grow in
+    /// that time.
+    pub(super) fn rooms_left(&self) -> BTreeMap<u32, u64> {
+        let mut known = self.rooms.0.lock().expect("nobody panics with it");
+        if let Some((_, rooms)) = known.as_ref().filter(|(at, _)| at.elapsed() < ADD_UP) {
+            return rooms.clone();
+        }
+        let s = self.replica.read().expect("nobody panics with it");
+        let limited = s.datastores().into_iter().filter(|d| d.quota_bytes > 0);
+        let rooms: BTreeMap<u32, u64> =
+            limited.map(|d| (d.id, d.quota_bytes.saturating_sub(datastores::used(&s, d.id)))).collect();
+        *known = Some((Instant::now(), rooms.clone()));
+        rooms
+    }
+
+    /// Where calls to a storage go: where it was heard last, on whatever node. Configurations keep the address that it had
+    /// when it became a member.
+    pub(super) fn address_of(&self, to: &ReplicaRef) -> Option<SocketAddr> {
+        let m = self.membership.read().expect("nobody panics with it");
+        let now = m.gateways.iter().filter_map(|g| g.replica.as_ref()).find(|r| r.id == to.id);
+        now.unwrap_or(to).address.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::tests::gateway;
+
+    #[tokio::test]
+    async fn a_storage_is_called_where_it_is_and_not_where_it_was() {
+        let inner = gateway();
+        let r = |node, id: u8, address: &str| ReplicaRef { node, id: vec![id; 16], address: address.into() };
+        let was = r(2, 7, "10.0.0.2:4881");
+        assert_eq!(inner.address_of(&was).unwrap().to_string(), "10.0.0.2:4881");
+        let there = |node, replica| GatewayInfo { node, replica: Some(replica), ..Default::default() };
+        // Two disks have changed places.
+        inner.membership.write().unwrap().gateways =
+            vec![there(2, r(2, 8, "10.0.0.2:4881")), there(3, r(3, 7, "10.0.0.3:4881"))];
+        assert_eq!(inner.address_of(&was).unwrap().to_string(), "10.0.0.3:4881");
+        assert_eq!(inner.address_of(&r(1, 9, "10.0.0.1:4881")).unwrap().to_string(), "10.0.0.1:4881");
+    }
+
+    #[tokio::test]
+    async fn a_quota_leaves_what_files_do_not_have_and_none_leaves_no_limit() {
+        let inner = gateway();
+        let mut s = inner.replica.write().unwrap();
+        let mut apply = |op| {
+            let number = s.applied() + 1;
+            let commands = vec![Command { op: Some(op), ..Default::default() }];
+            let entry = Entry { version: JOURNAL_VERSION, time_ns: 1, commands, cluster: "c".into() };
+            s.apply(number, &entry).remove(0)
+        };
+        let store =
+            |name: &str, quota_bytes| Datastore { name: name.into(), copies: 2, quota_bytes, ..Default::default() };
+        apply(CommandOp::CreateDatastore(store("a", 1_000)));
+        apply(CommandOp::CreateDatastore(store("b", 0)));
+        let at = Place { dir: 64, name: "f".into() };
+        let size = Some(300);
+        let attr = SetAttr { size, ..Default::default() };
+        let file =
+            apply(CommandOp::Make(Make { at, kind: 1, how: 1, attr, ..Default::default() })).attr.unwrap().fileid;
+        drop(s);
+        assert_eq!(inner.rooms_left(), [(1, 700)].into());
+        let told = inner.wishes(&Membership::default(), &[file, 999]);
+        assert_eq!((told[0].copies, told[0].room), (2, Some(700)));
+        assert_eq!((told[1].copies, told[1].room), (0, None));
+    }
+}

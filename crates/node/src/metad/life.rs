@@ -1,0 +1,269 @@
+//! The life of a cluster, the LEADER's side: what it has heard, for `trivet_storage::metadata::life` to judge, and what
+//! gateways are told of copies.
+
+use super::{Leadership, Shared, GATEWAY_SILENCE};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use trivet_storage::messages::*;
+use trivet_storage::metadata::life::{self, NodeView, View};
+use trivet_storage::metadata::{MemoryKv, State};
+use trivet_storage::nfs::status;
+
+/// Whether this node is set aside is looked at this often.
+const LOOK: Duration = Duration::from_millis(200);
+/// A lead that a node got back while it is set aside is handed over once more after this.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Copies are not made elsewhere for so long after a node in maintenance was heard again: owners have to reach it first.
+const BACK: Duration = Duration::from_secs(5);
+/// A node that is set aside stands for metad's lead all the same when no other LEADER was heard for this long.
+const NOBODY_ELSE: Duration = Duration::from_secs(5);
+
+/// What the LEADER keeps of it in memory.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// Moves that gateways were told of, until they are done.
+    moves: Mutex<Vec<Move>>,
+    /// When a node in maintenance was away last.
+    away: Mutex<Option<Instant>>,
+}
+
+impl Shared {
+    /// What the LEADER has heard, for a judgement.
+    fn view(&self, s: &State<MemoryKv>, leading: &Leadership) -> View {
+        let gone = self.gone(s, leading);
+        let gateways = self.gateways.lock().expect("nobody panics with it");
+        let mut nodes: BTreeMap<u32, NodeView> = self
+            .settings
+            .metads
+            .keys()
+            .copied()
+            .chain(s.replicas().iter().map(|r| r.node))
+            .chain(s.named_replicas().iter().map(|r| r.node))
+            .map(|node| (node, NodeView { node, ..Default::default() }))
+            .collect();
+        for g in gateways.values() {
+            let view = NodeView {
+                node: g.info.node,
+                replica: g.info.replica.clone(),
+                // Of one that is only presumed it is not known what it has.
+                alive: g.heard.elapsed() < GATEWAY_SILENCE && g.info.pid != 0,
+                full: g.info.is_full(),
+                total_bytes: g.info.total_bytes,
+                clients: g.info.clients.clone(),
+            };
+            nodes.insert(g.info.node, view);
+        }
+        View {
+            nodes: nodes.into_values().collect(),
+            members: self.settings.metads.keys().copied().collect(),
+            addresses: self.settings.addresses.clone(),
+            leader: self.settings.node,
+            gone,
+        }
+    }
+
+    /// Judges, and begins what is safe. `None`: this is not the LEADER any more.
+    pub(super) async fn life(&self, leading: &Leadership, ask: LifeAsk) -> Option<LifeAnswer> {
+        let Some(action) = ask.action else { return Some(LifeAnswer::default()) };
+        let (plan, mut progress) = {
+            let s = self.state.read().expect("nobody panics with it");
+            let view = self.view(&s, leading);
+            (life::judge(&s, &view, &action), life::progress(&s, &view, &action))
+        };
+        let mut answer =
+            LifeAnswer { refusals: plan.refusals, steps: plan.steps, next: plan.next, ..Default::default() };
+        if !ask.progress && !ask.dry_run && answer.refusals.is_empty() {
+            for op in plan.commands {
+                let what = told(&op);
+                let reply = self.submit(leading, Command { op: Some(op), ..Default::default() }).await?;
+                if reply.status != status::OK {
+                    answer.refusals.push(changed_meanwhile(reply.status));
+                    break;
+                }
+                if let Some((what, why)) = what {
+                    self.events.record("cluster", what, why);
+                }
+                answer.begun = true;
+            }
+            let s = self.state.read().expect("nobody panics with it");
+            progress = life::progress(&s, &self.view(&s, leading), &action);
+            // Everybody hears of it with the next heartbeat.
+            *self.endangered.lock().expect("nobody panics with it") = None;
+        }
+        (answer.copies_left, answer.done) = (progress.copies_left, progress.done);
+        self.confirmed(leading).await.then_some(answer)
+    }
+
+    /// Replicas that nobody has heard of for [`super::Settings::rebuild_after`], and at once those that are retired, and those
+    /// whose node is here with another one that is new. A new LEADER has heard of nobody and begins to wait. One of a node in
+    /// maintenance is waited for.
+    pub(super) fn gone(&self, s: &State<MemoryKv>, leading: &Leadership) -> Vec<Vec<u8>> {
+        let limit = self.settings.rebuild_after;
+        let (retired, records) = (s.retired(), s.nodes());
+        let awaited = |node: u32| records.iter().any(|r| r.node == node && r.mode == mode::MAINTENANCE);
+        let named: BTreeMap<Vec<u8>, ReplicaRef> = s.named_replicas().into_iter().map(|r| (r.id.clone(), r)).collect();
+        let gateways = self.gateways.lock().expect("nobody panics with it");
+        // By its id, wherever it is: a disk may have been put into another node.
+        let here = |id: &[u8]| gateways.values().find(|g| g.info.replica.as_ref().is_some_and(|r| r.id == id));
+        let is_gone = |r: &ReplicaRef| {
+            if retired.contains(&r.id) {
+                return true;
+            }
+            if let Some(g) = here(&r.id) {
+                return g.heard.elapsed() >= limit && !awaited(g.info.node);
+            }
+            let Some(g) = gateways.get(&r.node) else { return leading.since.elapsed() >= limit && !awaited(r.node) };
+            let another = g.info.replica.as_ref().filter(|now| now.id != r.id);
+            match another {
+                // Disks that changed places: the other node will come with this one's.
+                Some(now) if named.get(&now.id).is_some_and(|known| known.node != r.node) => {
+                    leading.since.elapsed() >= limit
+                }
+                Some(_) => true,
+                // Only presumed, and not heard: what it has is not known.
+                None if g.info.pid == 0 => leading.since.elapsed() >= limit && !awaited(r.node),
+                None => g.heard.elapsed() >= limit && !awaited(r.node),
+            }
+        };
+        named.values().filter(|r| is_gone(r)).map(|r| r.id.clone()).collect()
+    }
+
+    /// Nodes that get no addresses, files and new copies, if others can have them.
+    pub(super) fn aside(&self) -> BTreeSet<u32> {
+        let s = self.state.read().expect("nobody panics with it");
+        s.nodes().into_iter().filter(|n| n.mode != mode::SERVING).map(|n| n.node).collect()
+    }
+
+    /// Whether a node in maintenance is away and no other one is: its copies are not made elsewhere.
+    fn holds_joins(&self, s: &State<MemoryKv>) -> bool {
+        let gateways = self.gateways.lock().expect("nobody panics with it");
+        let silent = |node: u32| gateways.get(&node).is_none_or(|g| g.heard.elapsed() >= GATEWAY_SILENCE);
+        let mode_of = |node: u32| s.node(node).mode;
+        let replicas = s.replicas();
+        let mut away =
+            replicas.iter().map(|r| r.node).filter(|n| silent(*n) && mode_of(*n) != mode::REMOVED).peekable();
+        let mut last = self.life.away.lock().expect("nobody panics with it");
+        if away.peek().is_none() {
+            return last.is_some_and(|at| at.elapsed() < BACK);
+        }
+        let announced = away.all(|n| mode_of(n) == mode::MAINTENANCE);
+        *last = Some(Instant::now()).filter(|_| announced);
+        announced
+    }
+
+    /// What gateways are told of copies, beside what is endangered.
+    pub(super) fn wishes(&self, s: &State<MemoryKv>, leading: &Leadership) -> Told {
+        let there = s.replicas();
+        let hold_joins = self.holds_joins(s);
+        let emptied = s.emptied(&there);
+        let mut told = self.life.moves.lock().expect("nobody panics with it");
+        let moves = if s.rebalances() && !hold_joins {
+            life::moves(s, &self.view(s, leading), &told, life::MOVES_TOLD_MAX)
+        } else {
+            Vec::new()
+        };
+        told.clone_from(&moves);
+        Told { hold_joins, emptied, moves }
+    }
+}
+
+/// See [`Membership`].
+#[derive(Clone, Default)]
+pub(super) struct Told {
+    pub hold_joins: bool,
+    pub emptied: Vec<Vec<u8>>,
+    pub moves: Vec<Move>,
+}
+
+/// For the events: what was ordered.
+fn told(op: &CommandOp) -> Option<(String, &'static str)> {
+    let ordered = "an administrator asked for it, and it was found to be safe";
+    Some((
+        match op {
+            CommandOp::SetNode(s) if !s.retire.is_empty() => format!("the old disk of node {} is retired", s.node),
+            CommandOp::SetNode(s) if s.empty.as_ref().is_some_and(|id| !id.is_empty()) => {
+                format!("the disk of node {} is emptied", s.node)
+            }
+            CommandOp::SetNode(s) if s.mode == s.expected => return None,
+            CommandOp::SetNode(s) => {
+                let what = match s.mode {
+                    mode::SERVING => "is in service again",
+                    mode::MAINTENANCE => "is in maintenance",
+                    mode::DRAINING => "is drained",
+                    _ => "is removed",
+                };
+                format!("node {} {what}", s.node)
+            }
+            CommandOp::SetRebalance(s) => if s.on { "copies are evened out" } else { "copies are even" }.into(),
+            CommandOp::SetAddress(s) if s.removed => format!("datastore address {} is removed", s.address),
+            CommandOp::SetAddress(s) => format!("datastore address {} is served again", s.address),
+            CommandOp::ChangeDatastore(c) => format!("datastore {} is changed", c.name),
+            _ => return None,
+        },
+        ordered,
+    ))
+}
+
+fn changed_meanwhile(code: u32) -> Refusal {
+    let (reason, advice) = match code {
+        status::INVAL => (
+            "metad refused it".to_string(),
+            "a node may run an older version of this program: upgrade all of them first".to_string(),
+        ),
+        code => (format!("something changed meanwhile (status {code})"), "look again, and repeat it".into()),
+    };
+    Refusal { code: "changed".into(), reason, advice }
+}
+
+/// Ends a rebalance when nothing is left to move.
+pub(super) async fn end_rebalance(shared: &Arc<Shared>) -> String {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let Some(leading) = shared.leadership() else { continue };
+        let even = {
+            let s = shared.state.read().expect("nobody panics with it");
+            s.rebalances() && life::moves(&s, &shared.view(&s, &leading), &[], 1).is_empty() && {
+                shared.life.moves.lock().expect("nobody panics with it").is_empty()
+            }
+        };
+        // A moment later it may look different: a node that was not heard yet.
+        if even && leading.since.elapsed() >= AGAIN {
+            let op = CommandOp::SetRebalance(SetRebalance { on: false });
+            if let Some((what, _)) = told(&op) {
+                shared.events.record("cluster", what, "nothing is left to move");
+            }
+            let _ = shared.submit(&leading, Command { op: Some(op), ..Default::default() }).await;
+        }
+    }
+}
+
+/// While this node is set aside, metad's lead and coordination's are handed over. It stands for metad's all the same if nobody
+/// else does.
+pub(super) async fn hand_over_while_aside(shared: Arc<Shared>) {
+    let mut set = false;
+    let mut handed_over: Option<Instant> = None;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let aside = shared.aside();
+        let here = aside.contains(&shared.settings.node);
+        let others = shared.settings.metads.keys().any(|n| *n != shared.settings.node && !aside.contains(n));
+        let (leads, silent) = {
+            let leader = shared.leader.lock().expect("nobody panics with it");
+            (shared.leadership().is_some(), leader.2.elapsed())
+        };
+        let wanted = here && others && (leads || silent < NOBODY_ELSE);
+        if wanted != set {
+            set = wanted;
+            shared.leaving.store(wanted, Ordering::Relaxed);
+        }
+        let coordination = shared.coordination.clone().filter(|_| here && others);
+        if let Some(c) = coordination.filter(|c| c.summary().role.mode() == "leader") {
+            if handed_over.is_none_or(|at| at.elapsed() >= AGAIN) {
+                handed_over = Some(Instant::now());
+                tokio::task::spawn_blocking(move || c.step_down(crate::node::STEP_DOWN_LIMIT));
+            }
+        }
+    }
+}

@@ -1,0 +1,284 @@
+use super::*;
+use crate::metadata::MemoryKv;
+
+struct Cluster {
+    state: State<MemoryKv>,
+    view: View,
+}
+
+fn replica(node: u32) -> ReplicaRef {
+    ReplicaRef { node, id: vec![node as u8; 16], address: String::new() }
+}
+
+impl Cluster {
+    /// A file for each pair of nodes, with an active extent on them.
+    fn new(nodes: u32, copies: u32, files: &[&[u32]]) -> Cluster {
+        let view = View {
+            nodes: (1..=nodes)
+                .map(|node| NodeView {
+                    node,
+                    replica: Some(replica(node)),
+                    alive: true,
+                    total_bytes: 1 << 40,
+                    ..Default::default()
+                })
+                .collect(),
+            members: vec![1, 2, 3],
+            addresses: vec!["10.0.0.70".into(), "10.0.0.71".into()],
+            leader: 1,
+            gone: Vec::new(),
+        };
+        let mut c = Cluster { state: State::new(MemoryKv::default()), view };
+        c.apply(CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies, ..Default::default() }));
+        for (i, on) in files.iter().enumerate() {
+            let at = Place { dir: 64, name: format!("f{i}").into() };
+            let made = c.apply(CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() }));
+            let file = made.attr.expect("made").fileid;
+            let replicas = on.iter().map(|n| replica(*n)).collect();
+            c.apply(CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: 0, replicas }));
+            let eid = c.state.extents(file)[0].eid;
+            c.apply(CommandOp::Activate(Activate { eid, epoch: 1, lease: 1, file }));
+        }
+        c
+    }
+    fn apply(&mut self, op: CommandOp) -> Reply {
+        let number = self.state.applied() + 1;
+        let commands = vec![Command { op: Some(op), ..Default::default() }];
+        let entry = Entry { version: JOURNAL_VERSION, time_ns: 1, commands, cluster: "c".into() };
+        self.state.apply(number, &entry).remove(0)
+    }
+    fn down(&mut self, node: u32) {
+        self.view.nodes[node as usize - 1].alive = false;
+    }
+    fn judge(&self, action: LifeAction) -> Plan {
+        judge(&self.state, &self.view, &action)
+    }
+    fn codes(&self, action: LifeAction) -> Vec<String> {
+        self.judge(action).refusals.into_iter().map(|r| r.code).collect()
+    }
+    fn carry_out(&mut self, action: LifeAction) {
+        let plan = self.judge(action.clone());
+        assert_eq!(plan.refusals, [], "{action:?}");
+        for command in plan.commands {
+            assert_eq!(self.apply(command.clone()).status, 0, "{command:?}");
+        }
+    }
+    /// As an owner moves the copies of an extent.
+    fn put(&mut self, eid: u64, on: &[u32]) {
+        let mut cfg = self.state.extent(eid).expect("there");
+        let lease = self.state.inode(cfg.file).expect("there").lease.number;
+        let wanted: Vec<ReplicaRef> = on.iter().map(|n| replica(*n)).collect();
+        let (file, mut epoch) = (cfg.file, cfg.epoch);
+        let new: Vec<ReplicaRef> = wanted.iter().filter(|r| !cfg.replicas.contains(r)).cloned().collect();
+        let mut propose = |c: &mut Cluster, replicas, joining, promote| {
+            let p = Propose { eid, epoch, lease, replicas, joining, promote, file, ..Default::default() };
+            assert_eq!(c.apply(CommandOp::Propose(p)).status, 0);
+            epoch += 1;
+            assert_eq!(c.apply(CommandOp::Activate(Activate { eid, epoch, lease, file })).status, 0);
+        };
+        for r in new {
+            propose(self, cfg.replicas.clone(), Some(r.clone()), false);
+            cfg.replicas.push(r);
+            propose(self, cfg.replicas.clone(), None, true);
+        }
+        propose(self, wanted, None, false);
+    }
+}
+
+const ON: fn(u32) -> LifeAction = LifeAction::MaintenanceOn;
+
+#[test]
+fn maintenance_is_refused_where_a_last_copy_or_the_majority_would_be_away() {
+    let mut c = Cluster::new(3, 2, &[&[1, 2], &[2, 3], &[1, 3]]);
+    assert_eq!(c.codes(ON(9)), ["unknown-node"]);
+    assert_eq!(c.codes(ON(1)), Vec::<String>::new());
+    c.down(3);
+    assert_eq!(c.codes(ON(1)), ["no-majority", "last-copy"]);
+    let plan = c.judge(ON(1));
+    assert!(plan.commands.is_empty() && plan.refusals[1].reason.contains("extent 3"), "{plan:?}");
+    // Node 3 is heard, and has another disk than the configurations name.
+    let mut c = Cluster::new(3, 2, &[&[1, 2], &[1, 3]]);
+    c.view.nodes[2].replica = Some(ReplicaRef { node: 3, id: vec![99; 16], address: String::new() });
+    assert_eq!(c.codes(ON(1)), ["last-copy"]);
+    assert_eq!(c.codes(ON(3)), Vec::<String>::new());
+}
+
+#[test]
+fn one_node_at_a_time_is_in_maintenance_and_off_ends_it() {
+    let mut c = Cluster::new(3, 2, &[&[1, 2]]);
+    c.carry_out(ON(2));
+    assert_eq!(c.codes(ON(1)), ["another-node"]);
+    assert_eq!(c.codes(LifeAction::Drain(2)), ["set-aside"]);
+    assert!(c.judge(ON(2)).commands.is_empty(), "it is already");
+    assert!(!progress(&c.state, &View { leader: 2, ..c.view.clone() }, &ON(2)).done, "the lead is still there");
+    assert!(progress(&c.state, &c.view, &ON(2)).done);
+    c.down(2);
+    assert_eq!(c.codes(LifeAction::MaintenanceOff(2)), ["not-back"]);
+    c.view.nodes[1].alive = true;
+    c.carry_out(LifeAction::MaintenanceOff(2));
+    assert_eq!(c.codes(ON(1)), Vec::<String>::new());
+    // It never comes back.
+    c.carry_out(ON(2));
+    c.down(2);
+    c.carry_out(LifeAction::ReplaceNode(2));
+    assert_eq!(c.state.node(2).mode, mode::SERVING);
+    assert!(c.state.retired().contains(&replica(2).id));
+}
+
+#[test]
+fn a_node_is_drained_then_removed_and_never_the_other_way_round() {
+    let mut c = Cluster::new(3, 2, &[&[1, 2], &[2, 3]]);
+    assert_eq!(c.codes(LifeAction::Remove(3)), ["has-copies"]);
+    c.carry_out(LifeAction::Drain(3));
+    assert_eq!(progress(&c.state, &c.view, &LifeAction::Drain(3)), Progress { copies_left: 1, done: false });
+    c.put(2, &[2, 1]);
+    assert!(progress(&c.state, &c.view, &LifeAction::Drain(3)).done);
+    c.carry_out(LifeAction::Remove(3));
+    assert_eq!(c.state.node(3).mode, mode::REMOVED);
+    c.carry_out(LifeAction::Undrain(3));
+    assert_eq!(c.state.node(3).mode, mode::SERVING);
+    // Three copies on three nodes have no other place.
+    let c = Cluster::new(3, 3, &[&[1, 2, 3]]);
+    assert_eq!(c.codes(LifeAction::Drain(1)), ["no-place"]);
+    let mut c = Cluster::new(4, 3, &[&[1, 2, 3]]);
+    assert_eq!(c.codes(LifeAction::Drain(1)), Vec::<String>::new());
+    c.view.nodes[3].full = true;
+    assert_eq!(c.codes(LifeAction::Drain(1)), ["no-place"]);
+}
+
+#[test]
+fn a_disk_is_emptied_first_where_others_have_place_and_else_never_without_another_copy() {
+    let replace = LifeAction::ReplaceDisk(2);
+    let mut c = Cluster::new(3, 2, &[&[1, 2]]);
+    c.carry_out(replace.clone());
+    assert_eq!(c.state.node(2).emptying, replica(2).id);
+    assert_eq!(progress(&c.state, &c.view, &replace).copies_left, 1);
+    c.put(1, &[1, 3]);
+    assert!(progress(&c.state, &c.view, &replace).done);
+    assert!(c.judge(replace.clone()).next.contains("empty"));
+    // The new disk is in: the id of the old one is never used again.
+    c.view.nodes[1].replica = Some(ReplicaRef { node: 2, id: vec![77; 16], address: String::new() });
+    c.carry_out(replace.clone());
+    assert!(c.state.retired().contains(&replica(2).id) && c.state.node(2).emptying.is_empty());
+    assert!(progress(&c.state, &c.view, &replace).done && c.judge(replace.clone()).commands.is_empty());
+
+    // The disk is dead, and all it had is elsewhere, too.
+    let mut c = Cluster::new(3, 2, &[&[1, 2], &[1, 3]]);
+    c.down(2);
+    c.carry_out(replace.clone());
+    assert!(c.state.retired().contains(&replica(2).id));
+    assert_eq!(progress(&c.state, &c.view, &replace), Progress { copies_left: 2, done: false });
+    c.put(1, &[1, 3]);
+    assert!(progress(&c.state, &c.view, &replace).done);
+    // It is dead, and had the only copy that is left.
+    let mut c = Cluster::new(3, 2, &[&[1, 2]]);
+    c.down(2);
+    c.down(1);
+    let plan = c.judge(replace.clone());
+    assert_eq!(plan.refusals[0].code, "last-copy");
+    assert!(plan.commands.is_empty());
+    // No other place, but another copy: it says how.
+    let c = Cluster::new(3, 3, &[&[1, 2, 3]]);
+    let plan = c.judge(replace);
+    assert!(plan.refusals[0].code == "no-place" && plan.refusals[0].advice.contains("stop node 2"), "{plan:?}");
+}
+
+#[test]
+fn a_node_is_replaced_only_when_it_is_gone_and_not_needed() {
+    let mut c = Cluster::new(3, 2, &[&[1, 2], &[2, 3]]);
+    assert_eq!(c.codes(LifeAction::ReplaceNode(3)), ["alive"]);
+    c.down(3);
+    c.carry_out(LifeAction::ReplaceNode(3));
+    assert!(c.state.retired().contains(&replica(3).id));
+    c.down(2);
+    assert_eq!(c.codes(LifeAction::ReplaceNode(3)), ["no-majority", "last-copy"]);
+}
+
+#[test]
+fn moves_even_the_copies_out_by_the_size_of_disks_and_end() {
+    let on: Vec<&[u32]> = vec![&[1, 2]; 12];
+    let mut c = Cluster::new(4, 2, &on);
+    c.carry_out(LifeAction::Rebalance(Empty {}));
+    assert!(c.state.rebalances());
+    let mut done = 0;
+    let mut told: Vec<Move> = Vec::new();
+    // A copy that joins is counted as if it were there, and is not complete.
+    let eid = c.state.all_extents()[0].eid;
+    let file = c.state.extent(eid).expect("there").file;
+    let propose = |epoch, joining| {
+        let replicas = vec![replica(1), replica(2)];
+        CommandOp::Propose(Propose { eid, epoch, lease: 1, replicas, joining, file, ..Default::default() })
+    };
+    c.apply(propose(1, Some(replica(3))));
+    c.apply(CommandOp::Activate(Activate { eid, epoch: 2, lease: 1, file }));
+    let left = progress(&c.state, &c.view, &LifeAction::Rebalance(Empty {})).copies_left;
+    assert_eq!(left, 1 + moves(&c.state, &c.view, &[], usize::MAX).len() as u64);
+    c.apply(propose(2, None));
+    c.apply(CommandOp::Activate(Activate { eid, epoch: 3, lease: 1, file }));
+    loop {
+        told = moves(&c.state, &c.view, &told, MOVES_TOLD_MAX);
+        let Some(m) = told.first().cloned() else { break };
+        let cfg = c.state.extent(m.eid).expect("there");
+        let mut on: Vec<u32> = cfg.replicas.iter().filter(|r| r.id != m.from).map(|r| r.node).collect();
+        on.push(u32::from(m.to[0]));
+        c.put(m.eid, &on);
+        done += 1;
+        assert!(done < 40, "it does not end");
+    }
+    for n in 1..=4 {
+        assert_eq!(copies::on_node(&c.state, n), 6, "node {n}");
+    }
+    assert_eq!(done, 12);
+    // A node that is set aside, or away, gets nothing.
+    let mut c = Cluster::new(4, 2, &on);
+    c.carry_out(ON(4));
+    c.down(3);
+    assert_eq!(moves(&c.state, &c.view, &[], 16), []);
+    assert_eq!(c.codes(LifeAction::Rebalance(Empty {})), ["another-node"]);
+    // One that is there and was not heard yet has no copies either, and is not forgotten.
+    let mut c = Cluster::new(4, 2, &on);
+    c.apply(CommandOp::RegisterReplica(replica(4)));
+    c.down(4);
+    assert_eq!(c.codes(LifeAction::Rebalance(Empty {})), ["not-heard"]);
+}
+
+#[test]
+fn a_datastore_changes_only_to_what_can_be_kept() {
+    let mut c = Cluster::new(3, 2, &[&[1, 2]]);
+    let change = |change: ChangeDatastore| LifeAction::Change(ChangeDatastore { name: "ds".into(), ..change });
+    let copies = |n| change(ChangeDatastore { copies: Some(n), ..Default::default() });
+    assert_eq!(c.codes(copies(4)), ["too-few-nodes", "wrong-value"]);
+    c.carry_out(copies(3));
+    assert_eq!(progress(&c.state, &c.view, &copies(3)).copies_left, 1);
+    c.put(1, &[1, 2, 3]);
+    assert!(progress(&c.state, &c.view, &copies(3)).done);
+    c.carry_out(copies(2));
+    assert_eq!(progress(&c.state, &c.view, &copies(2)).copies_left, 1);
+    c.carry_out(ON(3));
+    assert_eq!(c.codes(copies(3)), ["too-few-nodes"]);
+    let file = c.state.files()[0].attr.fileid;
+    let lease = c.state.files()[0].lease.number;
+    c.apply(CommandOp::Size(Size { file, lease, truncations: 0, size: 5_000, mtime_ns: 9 }));
+    let quota = |n| change(ChangeDatastore { quota_bytes: Some(n), ..Default::default() });
+    assert_eq!(c.codes(quota(4_999)), ["quota-below-use"]);
+    c.carry_out(quota(5_000));
+    let rename = |to: &str| change(ChangeDatastore { rename: Some(to.into()), ..Default::default() });
+    assert_eq!(c.codes(rename("a/b")), ["wrong-value"]);
+    c.carry_out(rename("ds9"));
+    assert_eq!((c.state.datastores()[0].name.as_str(), c.state.datastores()[0].quota_bytes), ("ds9", 5_000));
+    assert_eq!(c.codes(rename("x")), ["unknown-datastore"]);
+}
+
+#[test]
+fn an_address_that_is_used_or_the_last_is_not_removed() {
+    let mut c = Cluster::new(3, 2, &[]);
+    let remove = |a: &str| LifeAction::RemoveAddress(a.into());
+    c.view.nodes[0].clients = vec![NfsClient { datastore: "10.0.0.71:2049".into(), client: "10.0.0.9:700".into() }];
+    assert_eq!(c.codes(remove("10.0.0.71")), ["in-use"]);
+    assert_eq!(c.codes(remove("10.9.9.9")), ["unknown-address"]);
+    c.carry_out(remove("10.0.0.70"));
+    c.view.nodes[0].clients.clear();
+    assert_eq!(c.codes(remove("10.0.0.71")), ["last-address"]);
+    c.carry_out(LifeAction::RestoreAddress("10.0.0.70".into()));
+    c.carry_out(remove("10.0.0.71"));
+}

@@ -1,0 +1,178 @@
+//! Nodes that are not used as usual, storages that are gone for good, and datastore addresses that are no more.
+//!
+//! A command changes these only if they are what its author saw, so that two administrators do not undo each other's work;
+//! whether a change is safe was judged by the LEADER before (`super::life`). What a configuration still needs is checked
+//! here once more.
+
+use super::kv::Kv;
+use super::state::{fail, key, State};
+use crate::messages::*;
+use crate::nfs::status;
+use std::collections::BTreeSet;
+
+/// Tables of the store, beside those of `state`.
+const NODE: u8 = b'n';
+const ADDRESS_GONE: u8 = b'g';
+const REBALANCE: &str = "rebalance";
+/// Retired storages that are remembered for each node; the oldest is forgotten, and a disk with it would be taken for a new
+/// one, whose copies no configuration names.
+pub const RETIRED_MAX: usize = 64;
+
+impl<K: Kv> State<K> {
+    /// Nodes that are not used as usual, or had another storage before.
+    pub fn nodes(&self) -> Vec<NodeRecord> {
+        self.all(NODE)
+    }
+    pub fn node(&self, node: u32) -> NodeRecord {
+        self.load(&key(NODE, &[node.into()])).unwrap_or(NodeRecord { node, ..Default::default() })
+    }
+    /// Ids of replicas that are to hold nothing, given those that there are.
+    pub fn emptied(&self, there: &[ReplicaRef]) -> Vec<Vec<u8>> {
+        let mut ids = BTreeSet::new();
+        for n in self.nodes() {
+            ids.extend(n.retired.clone());
+            if !n.emptying.is_empty() {
+                ids.insert(n.emptying.clone());
+            }
+            if matches!(n.mode, mode::DRAINING | mode::REMOVED) {
+                ids.extend(there.iter().filter(|r| r.node == n.node).map(|r| r.id.clone()));
+            }
+        }
+        ids.into_iter().collect()
+    }
+    pub fn retired(&self) -> BTreeSet<Vec<u8>> {
+        self.nodes().into_iter().flat_map(|n| n.retired).collect()
+    }
+    pub fn rebalances(&self) -> bool {
+        self.number(REBALANCE) == 1
+    }
+    pub fn address_is_removed(&self, address: &str) -> bool {
+        self.kv.get(&[&[ADDRESS_GONE], address.as_bytes()].concat()).is_some()
+    }
+
+    /// Every replica that some configuration names, as one that has a copy or is getting one.
+    pub fn named_replicas(&self) -> Vec<ReplicaRef> {
+        let mut named = std::collections::BTreeMap::new();
+        for cfg in self.all_extents() {
+            let all = cfg.replicas.into_iter().chain(cfg.joining).chain(cfg.safe);
+            named.extend(all.map(|r| (r.id.clone(), r)));
+        }
+        named.into_values().collect()
+    }
+
+    pub(super) fn set_node(&mut self, s: &SetNode, time_ns: u64) -> Reply {
+        let mut record = self.node(s.node);
+        if record.mode != s.expected || s.mode > mode::REMOVED || s.node == 0 {
+            return fail(status::JUKEBOX);
+        }
+        let others_aside = |m: u32| matches!(m, mode::MAINTENANCE | mode::DRAINING);
+        if others_aside(s.mode) && self.nodes().iter().any(|n| n.node != s.node && others_aside(n.mode)) {
+            return fail(status::JUKEBOX);
+        }
+        if s.mode == mode::REMOVED && self.named_replicas().iter().any(|r| r.node == s.node) {
+            return fail(status::NOTEMPTY);
+        }
+        if s.mode == mode::REMOVED {
+            self.forget_replica(s.node);
+        }
+        if record.mode != s.mode {
+            (record.mode, record.since_ns) = (s.mode, time_ns);
+        }
+        for id in &s.retire {
+            if !record.retired.contains(id) {
+                record.retired.push(id.clone());
+            }
+        }
+        let surplus = record.retired.len().saturating_sub(RETIRED_MAX);
+        record.retired.drain(..surplus);
+        if let Some(id) = &s.empty {
+            record.emptying.clone_from(id);
+        }
+        self.store(key(NODE, &[s.node.into()]), &record);
+        Reply::default()
+    }
+
+    pub(super) fn set_rebalance(&mut self, on: bool) -> Reply {
+        self.set_number(REBALANCE, on.into());
+        Reply::default()
+    }
+
+    pub(super) fn set_address(&mut self, s: &SetAddress) -> Reply {
+        let gone = [&[ADDRESS_GONE], s.address.as_bytes()].concat();
+        if s.removed {
+            self.kv.put(gone, vec![1]);
+            self.unbind(&s.address);
+        } else {
+            self.kv.delete(&gone);
+        }
+        Reply::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::MemoryKv;
+    use super::*;
+
+    fn apply(s: &mut State<MemoryKv>, op: CommandOp) -> Reply {
+        let number = s.applied() + 1;
+        let commands = vec![Command { op: Some(op), ..Default::default() }];
+        s.apply(number, &Entry { version: JOURNAL_VERSION, time_ns: 7, commands, cluster: "c".into() }).remove(0)
+    }
+    fn set(node: u32, expected: u32, mode: u32) -> CommandOp {
+        CommandOp::SetNode(SetNode { node, expected, mode, ..Default::default() })
+    }
+    fn replica(node: u32) -> ReplicaRef {
+        ReplicaRef { node, id: vec![node as u8; 16], address: String::new() }
+    }
+
+    #[test]
+    fn one_node_at_a_time_is_set_aside_and_only_as_its_author_saw_it() {
+        let mut s = State::new(MemoryKv::default());
+        assert_eq!(apply(&mut s, set(1, mode::SERVING, mode::MAINTENANCE)).status, 0);
+        assert_eq!(apply(&mut s, set(1, mode::SERVING, mode::DRAINING)).status, status::JUKEBOX, "seen too early");
+        assert_eq!(apply(&mut s, set(2, mode::SERVING, mode::DRAINING)).status, status::JUKEBOX, "a second one");
+        assert_eq!((s.node(1).mode, s.node(1).since_ns, s.node(2).mode), (mode::MAINTENANCE, 7, mode::SERVING));
+        assert_eq!(apply(&mut s, set(1, mode::MAINTENANCE, mode::SERVING)).status, 0);
+        assert_eq!(apply(&mut s, set(2, mode::SERVING, mode::DRAINING)).status, 0);
+        assert_eq!(s.emptied(&[replica(1), replica(2)]), [replica(2).id]);
+    }
+
+    #[test]
+    fn a_node_that_has_a_copy_is_not_removed_and_a_retired_storage_is_never_used_again() {
+        let mut s = State::new(MemoryKv::default());
+        apply(&mut s, CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies: 2, ..Default::default() }));
+        let at = Place { dir: 64, name: "a".into() };
+        let made = apply(&mut s, CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() }));
+        let file = made.attr.expect("made").fileid;
+        let replicas = vec![replica(1), replica(2)];
+        apply(&mut s, CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: 0, replicas }));
+        assert_eq!(apply(&mut s, set(2, mode::SERVING, mode::REMOVED)).status, status::NOTEMPTY);
+        apply(&mut s, CommandOp::RegisterReplica(replica(3)));
+        assert_eq!(apply(&mut s, set(3, mode::SERVING, mode::REMOVED)).status, 0);
+        assert!(s.replicas().iter().all(|r| r.node != 3));
+        let retire = vec![vec![9; 16]];
+        apply(&mut s, CommandOp::SetNode(SetNode { node: 1, retire, ..Default::default() }));
+        assert!(s.retired().contains(&vec![9; 16]) && s.emptied(&[]).contains(&vec![9; 16]));
+        for i in 0..2 * RETIRED_MAX {
+            let retire = vec![vec![i as u8; 4]];
+            apply(&mut s, CommandOp::SetNode(SetNode { node: 1, retire, ..Default::default() }));
+        }
+        assert_eq!(s.retired().len(), RETIRED_MAX);
+    }
+
+    #[test]
+    fn an_address_that_is_removed_is_bound_to_nobody_until_it_is_restored() {
+        let mut s = State::new(MemoryKv::default());
+        let bind = || CommandOp::Bind(Binding { address: "a".into(), gateway: 1, boot: 1, version: 0 });
+        apply(&mut s, bind());
+        apply(&mut s, CommandOp::SetAddress(SetAddress { address: "a".into(), removed: true }));
+        assert!(s.bindings().is_empty() && s.address_is_removed("a"));
+        // A LEADER that had not read it yet.
+        assert_ne!(apply(&mut s, bind()).status, 0);
+        apply(&mut s, CommandOp::SetAddress(SetAddress { address: "a".into(), removed: false }));
+        assert_eq!(apply(&mut s, bind()).status, 0);
+        // What came in over the binding of before stays outdated.
+        assert_eq!(s.bindings()[0].version, 2);
+    }
+}

@@ -1,0 +1,227 @@
+use super::super::*;
+use super::*;
+
+const MS: u64 = 1_100;
+
+fn replica(node: u32) -> ReplicaRef {
+    ReplicaRef { node, id: vec![node as u8; 16], address: String::new() }
+}
+
+/// An owner of one extent on nodes 1 and 2, with members that have done everything, and metad as its state machine.
+struct World {
+    owner: Owner,
+    cfg: ExtentConfig,
+    now: u64,
+    /// Members of each configuration that was active.
+    active: Vec<Vec<u32>>,
+    size: u64,
+}
+
+impl World {
+    fn new(bug: Option<Bug>) -> World {
+        let members = vec![replica(1), replica(2)];
+        let cfg = ExtentConfig {
+            eid: 5,
+            epoch: 3,
+            replicas: members.clone(),
+            safe: members,
+            active: true,
+            file: 7,
+            ..Default::default()
+        };
+        let attr = Attr { kind: 1, fileid: 7, size: 1, ..Default::default() };
+        let lease = Lease { gateway: 1, boot: 9, number: 4 };
+        let inode = Some(Inode { attr, lease, ..Default::default() });
+        let granted = Reply { inode, extents: vec![cfg.clone()], copies: 2, ..Default::default() };
+        let geometry = Geometry { extent_bytes: 1 << 20, reserve_from_bytes: u64::MAX, ..Geometry::STANDARD };
+        let mut owner = Owner::new(1, geometry, granted, 0, 0).expect("granted");
+        owner.plant(bug);
+        let mut w = World { owner, cfg, now: 0, active: Vec::new(), size: 1 };
+        let first = w.owner.take_effects();
+        w.answer(first);
+        w
+    }
+
+    fn answer(&mut self, mut effects: Vec<Effect>) {
+        while let Some(effect) = effects.pop() {
+            let input = match effect {
+                Effect::Send { call, request, .. } => {
+                    let result = match request.op.expect("asks something") {
+                        ChunkOp::Seal(_) => ChunkResult::Sealed(Sealed::default()),
+                        ChunkOp::Read(r) => {
+                            let data = vec![1; r.length as usize];
+                            ChunkResult::Data(Data { crc32c: crc32c::crc32c(&data), data: data.into() })
+                        }
+                        _ => ChunkResult::Done(Empty {}),
+                    };
+                    let answer = Ok(ChunkAnswer { result: Some(result), ..Default::default() });
+                    Input::Answer { call, answer, down_ms: 0 }
+                }
+                Effect::Meta { call, op } => {
+                    match op {
+                        CommandOp::Propose(p) if p.epoch == self.cfg.epoch => {
+                            let known = |r: &ReplicaRef| {
+                                self.cfg.safe.contains(r) || p.promote && self.cfg.joining.as_ref() == Some(r)
+                            };
+                            assert!(p.replicas.iter().all(known), "{p:?} of {:?}", self.cfg);
+                            if p.promote {
+                                self.cfg.safe = p.replicas.clone();
+                            }
+                            self.cfg = ExtentConfig {
+                                epoch: p.epoch + 1,
+                                replicas: p.replicas,
+                                joining: p.joining,
+                                active: false,
+                                ..self.cfg.clone()
+                            };
+                        }
+                        CommandOp::Activate(_) => {
+                            self.cfg.active = true;
+                            self.cfg.safe = self.cfg.replicas.clone();
+                            let mut nodes: Vec<u32> = self.cfg.replicas.iter().map(|r| r.node).collect();
+                            nodes.sort_unstable();
+                            self.active.push(nodes);
+                        }
+                        _ => {}
+                    }
+                    let lease = Lease { gateway: 1, boot: 9, number: 4 };
+                    let inode = Some(Inode { lease, ..Default::default() });
+                    let reply = Reply { inode, extents: vec![self.cfg.clone()], ..Default::default() };
+                    Input::Meta { call, reply }
+                }
+                Effect::Done { .. } | Effect::Ended => continue,
+            };
+            self.feed(input, &mut effects);
+        }
+    }
+
+    fn feed(&mut self, input: Input, effects: &mut Vec<Effect>) {
+        self.owner.handle(self.now, 0, input, effects);
+    }
+
+    /// Some seconds pass.
+    fn run(&mut self, wishes: &Wishes, there: &[u32]) {
+        for _ in 0..8 {
+            self.now += MS;
+            let mut effects = Vec::new();
+            self.feed(Input::Wishes(wishes.clone()), &mut effects);
+            let replicas: Vec<ReplicaRef> = there.iter().map(|n| replica(*n)).collect();
+            let with_space = replicas.len();
+            let alive = Input::Alive { replicas, elsewhere: vec![], lossy: vec![], full: vec![], with_space };
+            self.feed(alive, &mut effects);
+            self.feed(Input::Timer, &mut effects);
+            self.answer(effects);
+        }
+    }
+    fn nodes(&self) -> Vec<u32> {
+        let mut nodes: Vec<u32> = self.cfg.replicas.iter().map(|r| r.node).collect();
+        nodes.sort_unstable();
+        nodes
+    }
+    fn op(&mut self, op: Op) -> Option<Outcome> {
+        let mut effects = Vec::new();
+        self.feed(Input::Op { token: 77, op, stamp: None }, &mut effects);
+        let refused = effects.iter().find_map(|e| match e {
+            Effect::Done { token: 77, outcome } => Some(outcome.clone()),
+            _ => None,
+        });
+        self.answer(effects);
+        refused
+    }
+}
+
+fn leaving(nodes: &[u32]) -> Wishes {
+    Wishes { leaving: nodes.iter().map(|n| replica(*n).id).collect(), ..Default::default() }
+}
+
+#[test]
+fn a_copy_that_is_to_go_is_given_up_when_another_one_is_complete_and_not_before() {
+    let mut w = World::new(None);
+    w.run(&leaving(&[2]), &[1, 2, 3]);
+    assert_eq!(w.nodes(), [1, 3]);
+    assert!(w.active.iter().all(|on| on.len() >= 2), "{:?}", w.active);
+    // The planted mistake is one.
+    let mut w = World::new(Some(Bug::DropBeforeJoined));
+    w.run(&leaving(&[2]), &[1, 2, 3]);
+    assert!(w.active.iter().any(|on| on.len() < 2), "{:?}", w.active);
+}
+
+#[test]
+fn a_copy_without_another_place_stays() {
+    let mut w = World::new(None);
+    w.run(&leaving(&[2]), &[1, 2]);
+    assert_eq!(w.nodes(), [1, 2]);
+    // Nor does it go to another one that is to be emptied.
+    w.run(&leaving(&[2, 3]), &[1, 2, 3]);
+    assert_eq!(w.nodes(), [1, 2]);
+}
+
+#[test]
+fn a_move_goes_where_it_is_meant_to_and_other_extents_stay() {
+    let go = |eid, to: u32| Wishes {
+        moves: vec![Move { eid, from: replica(1).id, to: replica(to).id }],
+        ..Default::default()
+    };
+    for to in [3, 4] {
+        let mut w = World::new(None);
+        w.run(&go(6, to), &[1, 2, 3, 4]);
+        assert_eq!(w.nodes(), [1, 2], "extent 6 was meant");
+        w.run(&go(5, to), &[1, 2, 3, 4]);
+        assert_eq!(w.nodes(), [2, to]);
+    }
+}
+
+#[test]
+fn another_number_of_copies_is_made_and_the_surplus_given_up() {
+    let copies = |copies| Wishes { copies, ..Default::default() };
+    let mut w = World::new(None);
+    w.run(&copies(3), &[1, 2, 3]);
+    assert_eq!(w.nodes(), [1, 2, 3]);
+    // One of the three is away: it is the one that is not kept.
+    w.run(&copies(2), &[1, 3]);
+    assert_eq!(w.nodes(), [1, 3]);
+    w.run(&copies(1), &[1, 2, 3]);
+    assert_eq!(w.nodes(), [1], "the copy on the owner's node stays");
+}
+
+#[test]
+fn nothing_is_made_elsewhere_while_a_node_in_maintenance_is_away() {
+    let mut w = World::new(None);
+    let hold = Wishes { no_joins: true, copies: 3, ..Default::default() };
+    w.run(&hold, &[1, 2, 3]);
+    assert_eq!(w.nodes(), [1, 2]);
+    w.run(&Wishes { copies: 3, ..Default::default() }, &[1, 2, 3]);
+    assert_eq!(w.nodes(), [1, 2, 3]);
+}
+
+#[test]
+fn what_makes_a_file_longer_than_its_datastores_quota_is_refused_and_nothing_else() {
+    let mut w = World::new(None);
+    w.run(&Wishes { room: Some(10), ..Default::default() }, &[1, 2]);
+    let write = |offset, n: usize, low| Op::Write { offset, data: vec![7; n].into(), id: OpId { high: 1, low } };
+    let size = w.size;
+    assert_eq!(w.op(write(0, 1, 1)), None);
+    assert_eq!(w.op(write(size, 10, 2)), None);
+    assert_eq!(w.op(write(size, 4_000, 3)), Some(Outcome::NoSpace));
+    let grow = Op::SetSize { size: 5_000, id: OpId { high: 2, low: 1 } };
+    assert_eq!(w.op(grow), Some(Outcome::NoSpace));
+    let shrink = Op::SetSize { size: 1, id: OpId { high: 2, low: 2 } };
+    assert_ne!(w.op(shrink), Some(Outcome::NoSpace));
+}
+
+#[test]
+fn a_member_that_was_away_comes_back_before_others_are_asked() {
+    for other in [3, 4, 5, 6] {
+        let mut w = World::new(None);
+        let mut effects = Vec::new();
+        let hold = Wishes { no_joins: true, ..Default::default() };
+        w.feed(Input::Wishes(hold.clone()), &mut effects);
+        w.owner.member_failed(0, &replica(2), false);
+        effects.extend(w.owner.take_effects());
+        w.answer(effects);
+        w.run(&hold, &[1, other]);
+        assert_eq!(w.nodes(), [1]);
+        w.run(&Wishes::default(), &[1, 2, other]);
+        assert_eq!(w.nodes(), [1, 2]);
+    }
+}
