@@ -1,4 +1,4 @@
-//! What all commands of a cluster's life have in common: they are judged first, then begun, then watched until they are
+//! The commands of a cluster's life have this in common: they are judged first, then begun, then watched until they are
 //! done.
 
 use crate::status::find_config;
@@ -55,7 +55,7 @@ impl Options {
         if self.dry_run {
             return Ok(());
         }
-        // What was safe a moment ago is judged once more by whoever begins it.
+        // The LEADER judges it once more before it begins.
         let begun = admin::life(config, ask(false, false), LIMIT).await?;
         refused(&begun)?;
         let mut last = begun;

@@ -9,16 +9,16 @@ use trivet_node::status::NodeStatus;
 
 /// Pause between two looks at how far it is.
 const LOOK: Duration = Duration::from_secs(1);
-/// A node that does not answer for so long is not waited for: what it has was not checked.
+/// A node that does not answer for this time is given up: its copies were not checked.
 const SILENT: Duration = Duration::from_secs(20);
-/// What was found is repaired within this, or counts as bad for good.
+/// Damage is repaired within this, or counts as bad for good.
 const REPAIR_LIMIT: Duration = Duration::from_secs(60);
 /// metad's LEADER answers within this.
 const LIMIT: Duration = Duration::from_secs(10);
 
 pub struct Verify<'a> {
     pub config: &'a NodeConfig,
-    /// What the newest metad says.
+    /// The status of the node whose metad has the most entries.
     pub newest: &'a NodeStatus,
     pub json: bool,
 }
@@ -81,7 +81,7 @@ impl Verify<'_> {
         admin::verify(self.config, self.config.address(node, self.config.ports.data), asked).await
     }
 
-    /// What each node has of it.
+    /// The extents of which each node has a copy.
     async fn extents_by_node(
         &self,
         datastore: &str,

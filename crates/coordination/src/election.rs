@@ -75,7 +75,7 @@ pub struct Election {
     empty: BTreeSet<ServerId>,
 }
 
-/// Of the votes of a server that does not trust its own data.
+/// The zxid in the votes of a server that does not trust its own data.
 //= zookeeper 3.9 FastLeaderElection: notifications from a member with zxid -1 are ignored
 pub(crate) const UNTRUSTED: Zxid = Zxid(-1);
 

@@ -132,7 +132,7 @@ impl Chunk {
         Ok(Chunk { core, extents, syncs, journal, scrub, replica_id })
     }
 
-    /// Of this start of the process.
+    /// The number of this start of the process.
     pub fn start_id(&self) -> u64 {
         lock(&self.core).server.start()
     }

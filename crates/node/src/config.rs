@@ -89,7 +89,7 @@ impl Ports {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scrub {
-    /// A pass begins so many hours after the last one has ended; 0: only when `trivet datastore verify` asks for it.
+    /// A pass begins this number of hours after the last one has ended; 0: only when `trivet datastore verify` asks for it.
     pub period_h: u64,
     /// MiB that are read in a second at most; a disk that is busy is read more slowly by itself.
     pub rate_mib_s: u64,

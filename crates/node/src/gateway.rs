@@ -70,7 +70,7 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// 16 bytes of the chunk server on this node, if there is one.
     pub replica_id: Option<Vec<u8>>,
-    /// Of this start of the chunk server; 0 if there is none.
+    /// The number of this start of the chunk server; 0 if there is none.
     pub replica_start: u64,
 }
 

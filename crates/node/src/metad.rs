@@ -445,7 +445,7 @@ impl Shared {
 
     async fn heartbeat(&self, leading: &Leadership, mut info: GatewayInfo) -> Membership {
         let mode = self.state.read().expect("nobody panics with it").node(info.node).mode;
-        // It goes on serving what it has until others do.
+        // It serves its addresses and files until others do.
         info.leaving |= mode != mode::SERVING;
         if let Some(replica) = &info.replica {
             let known = self.state.read().expect("nobody panics with it").replicas();

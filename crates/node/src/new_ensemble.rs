@@ -44,7 +44,7 @@ pub fn has_begun(data: &Path) -> bool {
     std::fs::read_dir(data.join(COORDINATION).join("version-2")).is_ok_and(|mut d| d.next().is_some())
 }
 
-/// Takes the file away once the server serves: what it has from then on is not to be made anew. Says what an empty server
+/// Takes the file away once the server serves: its data is not to be lost unnoticed from then on. Says what an empty server
 /// waits for.
 pub(crate) async fn attend(data: PathBuf, trusted: bool, server: Handle, events: Events) {
     let waits = !trusted && !has_begun(&data);

@@ -73,6 +73,6 @@ pub enum Bug {
     AckOfEarlierStart,
     /// A copy that is to go elsewhere is given up before another one is complete.
     DropBeforeJoined,
-    /// Members of an extent that nobody uses are not compared when their process starts anew (rule R35).
+    /// Members of an extent that nobody uses are not compared when their process restarts (rule R35).
     IdleUnchecked,
 }

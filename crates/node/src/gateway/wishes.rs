@@ -1,4 +1,4 @@
-//! What metad wants of copies, for the files that this gateway owns; and where a storage is now.
+//! metad's wishes for copies, for the files that this gateway owns; and where a storage is now.
 
 use super::Inner;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use trivet_storage::messages::*;
 use trivet_storage::metadata::life::datastores;
 use trivet_storage::replication::owner::Wishes;
 
-/// What files have together, for quotas, is added up this often.
+/// The sizes of files are added up this often, for quotas.
 const ADD_UP: Duration = Duration::from_secs(1);
 
 /// Bytes that each datastore with a quota has left, as added up last.
@@ -17,7 +17,7 @@ const ADD_UP: Duration = Duration::from_secs(1);
 pub(super) struct Rooms(Mutex<Option<(Instant, BTreeMap<u32, u64>)>>);
 
 impl Inner {
-    /// Of each file: what its owner is told with the next heartbeat.
+    /// The wishes for each file, which its owner is told with the next heartbeat.
     pub(super) fn wishes(&self, m: &Membership, files: &[u64]) -> Vec<Wishes> {
         let rooms = self.rooms_left();
         let started = m.gateways.iter().filter(|g| g.replica_start != 0);

@@ -13,14 +13,14 @@ use trivet_storage::nfs::status;
 
 /// Whether this node is set aside is looked at this often.
 const LOOK: Duration = Duration::from_millis(200);
-/// A lead that a node got back while it is set aside is handed over once more after this.
+/// Leadership that a node got back while it is set aside is handed over once more after this.
 const AGAIN: Duration = Duration::from_secs(5);
-/// Copies are not made elsewhere for so long after a node in maintenance was heard again: owners have to reach it first.
+/// Copies are not made elsewhere for this time after a node in maintenance was heard again: owners have to reach it first.
 const BACK: Duration = Duration::from_secs(5);
 /// A node that is set aside stands for metad's lead all the same when no other LEADER was heard for this long.
 const NOBODY_ELSE: Duration = Duration::from_secs(5);
 
-/// What the LEADER keeps of it in memory.
+/// The LEADER's memory of moves and absences.
 #[derive(Default)]
 pub(super) struct Kept {
     /// Moves that gateways were told of, until they are done.
@@ -30,7 +30,7 @@ pub(super) struct Kept {
 }
 
 impl Shared {
-    /// What the LEADER has heard, for a judgement.
+    /// The nodes as the LEADER has heard them, for a judgement.
     fn view(&self, s: &State<MemoryKv>, leading: &Leadership) -> View {
         let gone = self.gone(s, leading);
         let gateways = self.gateways.lock().expect("nobody panics with it");
@@ -47,7 +47,7 @@ impl Shared {
             let view = NodeView {
                 node: g.info.node,
                 replica: g.info.replica.clone(),
-                // Of one that is only presumed it is not known what it has.
+                // A gateway that is only presumed has not said what it has.
                 alive: g.heard.elapsed() < GATEWAY_SILENCE && g.info.pid != 0,
                 full: g.info.is_full(),
                 total_bytes: g.info.total_bytes,
@@ -153,7 +153,7 @@ impl Shared {
         announced
     }
 
-    /// What gateways are told of copies, beside what is endangered.
+    /// The moves that gateways are told of, beside the endangered files.
     pub(super) fn wishes(&self, s: &State<MemoryKv>, leading: &Leadership) -> Told {
         let there = s.replicas();
         let hold_joins = self.holds_joins(s);

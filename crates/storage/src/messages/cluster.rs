@@ -49,7 +49,7 @@ pub struct GatewayInfo {
     /// It is about to stop as planned: addresses and files go to others while it still serves them.
     #[prost(bool, tag = "13")]
     pub leaving: bool,
-    /// Of its chunk server's process, as the answers to owners have it.
+    /// The number of its chunk server's start, as the answers to owners have it.
     #[prost(uint64, tag = "14")]
     pub replica_start: u64,
 }

@@ -3,7 +3,7 @@
 use super::{ChangeDatastore, Empty};
 use prost::{Message, Oneof};
 
-/// What a node is used for, in [`NodeRecord::mode`] and [`SetNode::mode`].
+/// The uses of a node, in [`NodeRecord::mode`] and [`SetNode::mode`].
 pub mod mode {
     /// As usual.
     pub const SERVING: u32 = 0;
@@ -15,12 +15,12 @@ pub mod mode {
     pub const REMOVED: u32 = 3;
 }
 
-/// What metad keeps of a node that is not used as usual.
+/// metad's record of a node that is not used as usual.
 #[derive(Clone, PartialEq, Message)]
 pub struct NodeRecord {
     #[prost(uint32, tag = "1")]
     pub node: u32,
-    /// One of [`mode`].
+    /// A number of [`mode`].
     #[prost(uint32, tag = "2")]
     pub mode: u32,
     #[prost(uint64, tag = "3")]
@@ -77,7 +77,7 @@ pub struct SetAddress {
     pub removed: bool,
 }
 
-/// What an administrator wants.
+/// A wish of an administrator.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum LifeAction {
     #[prost(uint32, tag = "1")]
@@ -134,7 +134,7 @@ pub struct LifeAnswer {
     /// None: it is safe.
     #[prost(message, repeated, tag = "1")]
     pub refusals: Vec<Refusal>,
-    /// What will happen, in this order.
+    /// The steps that follow, in this order.
     #[prost(string, repeated, tag = "2")]
     pub steps: Vec<String>,
     /// It was begun by this call.
@@ -146,7 +146,7 @@ pub struct LifeAnswer {
     /// Nothing is left to do.
     #[prost(bool, tag = "5")]
     pub done: bool,
-    /// What a person does next.
+    /// The next step of a person.
     #[prost(string, tag = "6")]
     pub next: String,
 }
@@ -178,7 +178,7 @@ pub struct VerifyAnswer {
     pub bad_blocks: u64,
     #[prost(uint64, repeated, tag = "6")]
     pub bad_extents: Vec<u64>,
-    /// Bad blocks of the node that are not repaired, whoever found them.
+    /// Bad blocks of the node that are not repaired, by this verification or by any read.
     #[prost(uint64, tag = "7")]
     pub unrepaired: u64,
 }

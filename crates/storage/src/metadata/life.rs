@@ -19,7 +19,7 @@ pub use wanted::files_to_move;
 /// Extents that a refusal names; more are counted.
 const NAMED_MAX: usize = 5;
 
-/// What the LEADER has heard of a node.
+/// A node as the LEADER has heard it.
 #[derive(Debug, Clone, Default)]
 pub struct NodeView {
     pub node: u32,
@@ -47,7 +47,7 @@ pub struct View {
     pub gone: Vec<Vec<u8>>,
 }
 
-/// What is to be done, or why it is not.
+/// The commands that carry it out, or the reasons not to.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
     pub refusals: Vec<Refusal>,

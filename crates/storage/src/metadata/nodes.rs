@@ -172,7 +172,7 @@ mod tests {
         assert_ne!(apply(&mut s, bind()).status, 0);
         apply(&mut s, CommandOp::SetAddress(SetAddress { address: "a".into(), removed: false }));
         assert_eq!(apply(&mut s, bind()).status, 0);
-        // What came in over the binding of before stays outdated.
+        // Requests over the earlier binding stay outdated.
         assert_eq!(s.bindings()[0].version, 2);
     }
 }

@@ -418,7 +418,7 @@ impl<K: Kv> State<K> {
         self.store(Self::binding_key(&b.address), &Binding { version, ..b.clone() });
         Reply::default()
     }
-    /// Versions go on counting if the address ever comes back: what came in over an older binding stays outdated.
+    /// Versions continue if the address ever comes back: requests over an older binding stay outdated.
     pub(super) fn unbind(&mut self, address: &str) {
         if let Some(b) = self.binding(address) {
             self.set_number(&format!("{LAST_BINDING}{address}"), b.version);

@@ -169,7 +169,7 @@ pub enum Input {
     Repair {
         gone: Vec<Vec<u8>>,
     },
-    /// What metad wants of the file's copies.
+    /// metad's wishes for the file's copies.
     Wishes(Wishes),
     /// metad changed what it keeps of the file: mode, owner, links, times.
     Changed(Attr),

@@ -261,7 +261,7 @@ impl ChunkServer {
         }
     }
 
-    /// Of this start of the process.
+    /// The number of this start of the process.
     pub fn start(&self) -> u64 {
         self.start
     }

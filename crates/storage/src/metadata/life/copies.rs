@@ -1,4 +1,4 @@
-//! What is known of copies: where complete ones are, and where others could be.
+//! The places of copies: where complete ones are, and where others could be.
 
 use super::{Plan, View, NAMED_MAX};
 use crate::messages::*;
@@ -76,7 +76,7 @@ pub(super) fn without<K: Kv>(
 ) {
     let lost = |c: &&ExtentConfig| {
         let named = c.replicas.iter().chain(&c.safe).any(goes);
-        // Of an extent that is being changed only those that were complete before count.
+        // While an extent is being changed, only copies count that were complete before.
         let complete = if c.active { &c.replicas } else { &c.safe };
         let unused = c.unused && c.epoch == 1 && !c.active;
         named && !unused && !complete.iter().any(|r| !goes(r) && view.is_here(&r.id) && !c.went_back.contains(&r.id))

@@ -65,7 +65,7 @@ pub(super) fn replace_node<K: Kv>(state: &State<K>, view: &View, record: &NodeRe
     }
     super::majority_without(view, node, plan);
     retire(state, view, record, named_of(state, node), plan);
-    // One in maintenance is not waited for any longer.
+    // Its maintenance ends: nothing waits for it any longer.
     if record.mode == mode::MAINTENANCE {
         plan.set(record, mode::SERVING);
         plan.commands.reverse();

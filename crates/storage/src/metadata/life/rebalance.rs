@@ -29,7 +29,7 @@ fn loads<K: Kv>(state: &State<K>, view: &View) -> Vec<Load> {
         })
         .collect();
     for c in state.all_extents() {
-        // One that joins is counted, and one that is given up for it is, too: neither is begun once more.
+        // A joining copy is counted beside the copy that goes: neither move is begun once more.
         for r in c.replicas.iter().chain(&c.joining) {
             loads.iter_mut().filter(|l| l.id == r.id).for_each(|l| l.copies += 1);
         }

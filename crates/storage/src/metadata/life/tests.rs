@@ -235,7 +235,7 @@ fn moves_even_the_copies_out_by_the_size_of_disks_and_end() {
     c.down(3);
     assert_eq!(moves(&c.state, &c.view, &[], 16), []);
     assert_eq!(c.codes(LifeAction::Rebalance(Empty {})), ["another-node"]);
-    // One that is there and was not heard yet has no copies either, and is not forgotten.
+    // A node that is there and was not heard yet has no copies either, and is not forgotten.
     let mut c = Cluster::new(4, 2, &on);
     c.apply(CommandOp::RegisterReplica(replica(4)));
     c.down(4);

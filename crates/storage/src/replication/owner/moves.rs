@@ -8,7 +8,7 @@ use super::{Extent, Owner, Phase};
 use crate::messages::*;
 use crate::replication::Bug;
 
-/// What metad wants of a file's copies, as it said last.
+/// metad's wishes for a file's copies, as it said last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wishes {
     /// Copies of each extent; 0: as the grant said.
@@ -61,7 +61,7 @@ impl Owner {
         let allowed = |r: &&ReplicaRef| !self.wishes.leaves(e.cfg.eid, &r.id);
         let meant = |r: &ReplicaRef| self.wishes.moves.iter().any(|m| m.eid == e.cfg.eid && m.to == r.id);
         let turn = |r: &ReplicaRef| (self.file.wrapping_add(e.cfg.index) + u64::from(r.node)) % 7;
-        // One that was a member before has the place for it, and the other nodes stay as even as they were.
+        // A former member has the space for it, and the other nodes stay as even as they were.
         let back = |r: &ReplicaRef| e.left.contains(&r.id);
         self.alive.iter().filter(outside).filter(allowed).max_by_key(|r| (meant(r), back(r), turn(r))).cloned()
     }

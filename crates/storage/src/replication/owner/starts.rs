@@ -5,12 +5,12 @@ use super::{About, Owner, Phase};
 use crate::messages::*;
 use crate::replication::Bug;
 
-/// Members of extents that are compared at a time because their process started anew; the rest waits for the next heartbeat.
+/// Members of extents that are compared at a time because their process restarted; the rest waits for the next heartbeat.
 const CHECKS_MAX: usize = 64;
 
 impl Owner {
     /// A member of an extent that nobody uses is asked nothing by itself, and what it lost would come out when it is the only
-    /// one left. So it is compared as soon as its process is heard to have started anew.
+    /// one left. So it is compared as soon as its process is heard to have restarted.
     pub(super) fn check_new_starts(&mut self) {
         if self.bug == Some(Bug::IdleUnchecked) {
             return;

@@ -177,7 +177,7 @@ fn another_number_of_copies_is_made_and_the_surplus_given_up() {
     let mut w = World::new(None);
     w.run(&copies(3), &[1, 2, 3]);
     assert_eq!(w.nodes(), [1, 2, 3]);
-    // One of the three is away: it is the one that is not kept.
+    // The copy of a node that is away is the one that is given up.
     w.run(&copies(2), &[1, 3]);
     assert_eq!(w.nodes(), [1, 3]);
     w.run(&copies(1), &[1, 2, 3]);
