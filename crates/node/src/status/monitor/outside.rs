@@ -25,6 +25,7 @@ fn config(name: &str, servers: &[u32], folder: &Path) -> NodeConfig {
         datastore_addresses: Vec::new(),
         coordination: None,
         rebuild_after_s: None,
+        scrub: Default::default(),
         ports: crate::config::Ports::with_offset(0),
         nodes: servers.iter().map(|n| (n.to_string(), IpAddr::V4(Ipv4Addr::UNSPECIFIED))).collect(),
         vcenter: None,
