@@ -92,7 +92,8 @@ def main():
             found = incidents()
             assert len(found) == 1 and found[0]["severity"] == "critical", [i["headline"] for i in found]
             identity = found[0]["id"]
-            until("messages", lambda: any("严重" in json.dumps(g, ensure_ascii=False) for g in Receiver.got), 30)
+            until("a message", lambda: any(g["commonLabels"]["severity"] == "critical" for g in Receiver.got), 30)
+            assert "宕机" in Receiver.got[0]["commonAnnotations"]["summary"], Receiver.got[0]
         # What was known outlives the program; what is over is seen as over.
         with Watch(folder, receiver.server_port):
             assert identity in [i["id"] for i in incidents()]

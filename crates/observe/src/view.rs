@@ -53,6 +53,8 @@ pub struct LinkView {
     pub loss_percent: f64,
     pub silence_ms: u64,
     pub round_trip_ms: Option<f64>,
+    /// How long ago its receiving end said so.
+    pub age_ms: u64,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -9,7 +9,7 @@ use trivet_observe::view::*;
 use trivet_observe::{alerts::Alerts, rules::Rules, Severity};
 
 fn link(from: u32, to: u32) -> LinkView {
-    LinkView { from, to, loss_percent: 0.0, silence_ms: 50, round_trip_ms: Some(0.3) }
+    LinkView { from, to, loss_percent: 0.0, silence_ms: 50, round_trip_ms: Some(0.3), age_ms: 0 }
 }
 
 fn well() -> ClusterView {
@@ -273,4 +273,18 @@ fn a_week_of_a_cluster_that_is_well_fires_nothing_but_the_watchdog() {
         "{:?}",
         run.changes
     );
+}
+
+#[test]
+fn a_path_counts_as_cut_one_way_only_if_its_sender_was_heard_after_it_fell_silent() {
+    let found = |age_ms| {
+        let mut v = well();
+        path(&mut v, 1, 2).silence_ms = 1_500;
+        path(&mut v, 2, 1).age_ms = age_ms;
+        let found = Rules::default().evaluate(1, &v).findings;
+        found.iter().any(|f| f.rule == RuleId::LinkOneWay)
+    };
+    assert!(found(0) && found(900));
+    // Node 1 said that it hears node 2, and was killed: what it said last is from before the silence.
+    assert!(!found(1_450));
 }

@@ -72,6 +72,36 @@ pub fn page(c: &Context, title: &str, live: bool, body: &Markup) -> Markup {
     }
 }
 
+/// Columns of figures: their heads stand to the right, as the figures do.
+const FIGURES: [Text; 20] = [
+    t::FILES,
+    t::SIZE,
+    t::WANTED,
+    t::EXTENTS,
+    t::OWNER,
+    t::IN_SYNC,
+    t::MISSING,
+    t::FREE,
+    t::SYNC,
+    t::BAD_BLOCKS,
+    t::CALLS_MINUTE,
+    t::MEDIAN,
+    t::P99,
+    t::READS,
+    t::WRITES,
+    t::TIMES,
+    t::HOLD,
+    t::LATENCY,
+    t::CONNECTIONS,
+    t::OUTSTANDING,
+];
+
+/// The head of a column.
+pub fn head(c: &Context, text: Text) -> Markup {
+    let figures = FIGURES.contains(&text);
+    html! { th.n[figures] scope="col" { (c.t(text)) } }
+}
+
 /// A moment, in UTC; scripts show it in the browser's zone.
 pub fn time(at_ms: i64) -> Markup {
     let text = trivet_observe::time_text(at_ms);

@@ -57,7 +57,7 @@ pub fn ribbon(c: &Context, moments: &[Moment], now_ms: i64, span: Span) -> Strin
     let from = now_ms - span.ms;
     let x = |at: i64| LEFT + (at.clamp(from, now_ms) - from) as f64 / span.ms as f64 * (RIGHT - LEFT);
     let mut s = format!(
-        "<svg viewBox=\"0 0 1000 158\" role=\"img\" aria-labelledby=\"rt rd\"><title id=\"rt\">{}</title><desc id=\"rd\">{}</desc>",
+        "<svg class=\"ribbon\" viewBox=\"0 0 1000 158\" role=\"img\" aria-labelledby=\"rt rd\"><title id=\"rt\">{}</title><desc id=\"rd\">{}</desc>",
         c.t(t::RIBBON),
         c.t(t::AS_TABLE)
     );

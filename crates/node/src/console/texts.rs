@@ -55,6 +55,7 @@ texts! {
     CHART_WRITE: "NFS data written", "NFS 写入速率";
     CHART_LOSS: "Worst loss on a path", "链路最大丢包率";
     CHART_SYNC: "Slowest disk syncs", "最慢的磁盘同步";
+    NONE: "None.", "无。";
     NO_FIGURES: "No figures in this time.", "该时段没有数据。";
     WORST: "worst", "最差值";
     QUORUM: "quorum", "法定多数";

@@ -38,18 +38,21 @@ pub fn cluster_view(config: &NodeConfig, observer: u32, known: &[Known], never: 
     }
     view.metad = metad(&fresh);
     // The receiving end knows best.
-    let incoming = fresh.iter().flat_map(|s| {
-        let links = s.coordination.iter().flat_map(|c| &c.links);
-        links.filter(|l| l.to == i64::from(s.node))
+    let incoming = known.iter().filter(|k| k.age_ms < FRESH_MS).flat_map(|k| {
+        let links = k.status.coordination.iter().flat_map(|c| &c.links);
+        links.filter(|l| l.to == i64::from(k.status.node)).map(|l| (l, k.age_ms))
     });
     view.links = incoming
-        .filter(|l| view.nodes.get(&(l.from as u32)).is_some_and(|n| n.silent_ms < FRESH_MS || l.silence_ms < FRESH_MS))
-        .map(|l| LinkView {
+        .filter(|(l, _)| {
+            view.nodes.get(&(l.from as u32)).is_some_and(|n| n.silent_ms < FRESH_MS || l.silence_ms < FRESH_MS)
+        })
+        .map(|(l, age_ms)| LinkView {
             from: l.from as u32,
             to: l.to as u32,
             loss_percent: f64::from(l.loss_percent),
             silence_ms: l.silence_ms,
             round_trip_ms: l.round_trip_ms.map(|ms| ms as f64),
+            age_ms,
         })
         .collect();
     addresses(&mut view, &fresh);

@@ -8,6 +8,8 @@ use crate::view::{ClusterView, LinkView};
 
 /// A direction counts as good while it was heard within this long.
 const GOOD_SILENCE_MS: u64 = 500;
+/// Between two probes, and two reports of them: what is that close together is of one moment.
+const REPORT_MS: u64 = 200;
 
 pub(super) fn judge(view: &ClusterView, out: &mut Out<'_>) {
     let isolated = isolated(view, out);
@@ -25,7 +27,11 @@ pub(super) fn judge(view: &ClusterView, out: &mut Out<'_>) {
         }
         let silent = l.silence_ms as f64 >= out.threshold(RuleId::LinkOneWay);
         let back = view.links.iter().find(|b| b.from == l.to && b.to == l.from);
-        let back_good = back.is_some_and(|b| b.silence_ms < GOOD_SILENCE_MS && b.loss_percent < lossy);
+        // What the sender said before it fell silent says nothing of the time since: it may just be dead.
+        let since = |l: &LinkView| l.age_ms + l.silence_ms;
+        let back_good = back.is_some_and(|b| {
+            b.silence_ms < GOOD_SILENCE_MS && b.loss_percent < lossy && since(b) + REPORT_MS < since(l)
+        });
         if silent && back_good && !isolated.contains(&l.from) && !isolated.contains(&l.to) {
             let reason = Said::new(
                 format!(

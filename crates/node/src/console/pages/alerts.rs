@@ -3,7 +3,7 @@
 use super::{download, Html};
 use crate::console::accounts::Role;
 use crate::console::history::Line;
-use crate::console::layout::{duration, page, severity, time};
+use crate::console::layout::{duration, head, page, severity, time};
 use crate::console::{texts as t, App, Context};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -121,7 +121,7 @@ pub async fn list(State(app): State<Arc<App>>, c: Context, Query(w): Query<Wante
             @if shown.is_empty() { p { (c.t(t::NO_ALERT)) } } @else {
                 div.scroll tabindex="0" {
                     table {
-                        thead { tr { @for h in [t::SEVERITY, t::ALERT, t::SUBJECT, t::REASON, t::SINCE, t::TIMES, t::STATE, t::SEEN_BY] { th scope="col" { (c.t(h)) } } } }
+                        thead { tr { @for h in [t::SEVERITY, t::ALERT, t::SUBJECT, t::REASON, t::SINCE, t::TIMES, t::STATE, t::SEEN_BY] { (head(&c, h)) } } }
                         tbody {
                             @for a in &shown {
                                 tr {
@@ -204,7 +204,7 @@ fn rules(app: &App, c: &Context) -> Markup {
                 summary { (c.t(t::RULES)) " (" (RULES.len()) ")" }
                 div.scroll tabindex="0" {
                     table {
-                        thead { tr { @for h in [t::SEVERITY, t::RULE, t::CONDITION, t::THRESHOLD, t::HOLD] { th scope="col" { (c.t(h)) } } @if c.may(Role::Operator) { th scope="col" { (c.t(t::CHANGE)) } } } }
+                        thead { tr { @for h in [t::SEVERITY, t::RULE, t::CONDITION, t::THRESHOLD, t::HOLD] { (head(c, h)) } @if c.may(Role::Operator) { th scope="col" { (c.t(t::CHANGE)) } } } }
                         tbody {
                             @for r in RULES {
                                 @let form = format!("rule-{}", r.name);

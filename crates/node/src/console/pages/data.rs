@@ -1,7 +1,7 @@
 //! Datastores: their folders and files with owner and copies.
 
 use super::Html;
-use crate::console::layout::{bytes, page};
+use crate::console::layout::{bytes, head, page};
 use crate::console::{texts as t, App, Context};
 use axum::extract::{Query, State};
 use maud::{html, Markup};
@@ -98,7 +98,10 @@ fn list(app: &App, w: &Wanted) -> Option<Listing> {
 
 pub async fn show(State(app): State<Arc<App>>, c: Context, Query(w): Query<Wanted>) -> Html {
     let v = app.monitor.view();
-    let newest = app.monitor.known().into_iter().filter_map(|k| k.status.contents).max_by_key(|k| k.applied);
+    let known = app.monitor.known();
+    let own: Vec<_> = known.iter().flat_map(|k| &k.status.exports).collect();
+    let copies = |name: &str| own.iter().find(|e| e.name == name).map(|e| e.copies);
+    let newest = known.iter().filter_map(|k| k.status.contents.clone()).max_by_key(|k| k.applied);
     let agent = super::vcenter::snapshot(&app).await;
     let reader = app.clone();
     let path = w.path.trim_matches('/').to_string();
@@ -110,14 +113,14 @@ pub async fn show(State(app): State<Arc<App>>, c: Context, Query(w): Query<Wante
         @if !v.datastores.is_empty() { section.card {
             div.scroll tabindex="0" {
                 table {
-                    thead { tr { @for h in [t::DATASTORES, t::FILES, t::SIZE, t::WANTED] { th scope="col" { (c.t(h)) } } } }
+                    thead { tr { @for h in [t::DATASTORES, t::FILES, t::SIZE, t::WANTED] { (head(&c, h)) } } }
                     tbody {
                         @for d in &v.datastores {
                             @let size = newest.as_ref().and_then(|n| n.by_datastore.get(&d.name)).map_or(0, |s| s.1);
                             tr {
                                 td { a href=(format!("/datastores?path=/{}", d.name)) { (d.name) } }
                                 td.n { (d.files) } td.n { (bytes(size)) }
-                                td.n { @if d.copies_wanted > 0 { (d.copies_wanted) } @else { "—" } }
+                                td.n { @match copies(&d.name) { Some(n) => { (n) } None => { "—" } } }
                             }
                         }
                     }
@@ -144,12 +147,12 @@ pub async fn show(State(app): State<Arc<App>>, c: Context, Query(w): Query<Wante
         } }
         @if let Some(found) = &agent { (super::vcenter::card(&c, found)) }
         @if let Some(l) = &listing { (files(&c, &path, &name, l)) }
-        @if let Some(n) = &newest {
+        @if let Some(n) = newest.as_ref().filter(|n| !n.groups.is_empty()) {
             section.card {
                 h2 { (c.t(t::PLACEMENT)) }
                 div.scroll tabindex="0" {
                     table {
-                        thead { tr { @for h in [t::DATASTORES, t::ON_NODES, t::WANTED, t::EXTENTS, t::RECOVERING, t::EXAMPLES] { th scope="col" { (c.t(h)) } } } }
+                        thead { tr { @for h in [t::DATASTORES, t::ON_NODES, t::WANTED, t::EXTENTS, t::RECOVERING, t::EXAMPLES] { (head(&c, h)) } } }
                         tbody {
                             @for g in n.groups.iter().take(PAGE) {
                                 tr {
@@ -167,6 +170,7 @@ pub async fn show(State(app): State<Arc<App>>, c: Context, Query(w): Query<Wante
         }
         section.card {
             h2 { (c.t(t::CLIENTS)) }
+            @if v.clients.is_empty() { p.s { (c.t(t::NONE)) } }
             @for k in v.clients.iter().take(PAGE) {
                 @if k.connected { span.t { (k.client) } " " } @else { span class="t warn" { (k.client) " " (c.t(t::NO_ANSWER)) } " " }
             }
@@ -182,7 +186,7 @@ fn exports(c: &Context, all: &[trivet_observe::view::ExportView]) -> Markup {
             h2 { (c.t(t::EXPORTS)) }
             div.scroll tabindex="0" {
                 table {
-                    thead { tr { @for h in [t::SERVER, t::STATE, t::LATENCY, t::SIZE, t::FREE] { th scope="col" { (c.t(h)) } } } }
+                    thead { tr { @for h in [t::SERVER, t::STATE, t::LATENCY, t::SIZE, t::FREE] { (head(c, h)) } } }
                     tbody {
                         @for e in all {
                             tr {
@@ -214,7 +218,7 @@ fn files(c: &Context, path: &str, name: &str, l: &Listing) -> Markup {
             }
             div.scroll tabindex="0" {
                 table {
-                    thead { tr { @for h in [t::FILE, t::SIZE, t::OWNER, t::EXTENTS, t::IN_SYNC, t::RECOVERING, t::MISSING] { th scope="col" { (c.t(h)) } } } }
+                    thead { tr { @for h in [t::FILE, t::SIZE, t::OWNER, t::EXTENTS, t::IN_SYNC, t::RECOVERING, t::MISSING] { (head(c, h)) } } }
                     tbody {
                         @for e in &l.entries {
                             tr {

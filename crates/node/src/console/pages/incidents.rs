@@ -2,7 +2,7 @@
 
 use super::{download, Html};
 use crate::console::history::Line;
-use crate::console::layout::{duration, page, severity, time};
+use crate::console::layout::{duration, head, page, severity, time};
 use crate::console::{texts as t, App, Context};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -47,7 +47,7 @@ pub async fn list(State(app): State<Arc<App>>, c: Context) -> Html {
             @if all.is_empty() { p { (c.t(t::NO_INCIDENT)) } } @else {
                 div.scroll tabindex="0" {
                     table {
-                        thead { tr { @for h in [t::STATE, t::SEVERITY, t::WHAT, t::CAUSE, t::SINCE, t::DURATION, t::FOLDED] { th scope="col" { (c.t(h)) } } } }
+                        thead { tr { @for h in [t::STATE, t::SEVERITY, t::WHAT, t::CAUSE, t::SINCE, t::DURATION, t::FOLDED] { (head(&c, h)) } } }
                         tbody {
                             @for i in &all {
                                 tr {
@@ -113,7 +113,7 @@ pub async fn show(State(app): State<Arc<App>>, c: Context, Path(id): Path<String
             h2 { (c.t(t::ALERTS)) }
             div.scroll tabindex="0" {
                 table {
-                    thead { tr { @for h in [t::SEVERITY, t::ALERT, t::SUBJECT, t::REASON, t::SINCE, t::DURATION, t::TIMES, t::STATE] { th scope="col" { (c.t(h)) } } } }
+                    thead { tr { @for h in [t::SEVERITY, t::ALERT, t::SUBJECT, t::REASON, t::SINCE, t::DURATION, t::TIMES, t::STATE] { (head(&c, h)) } } }
                     tbody {
                         @for (fingerprint, m) in &i.members {
                             tr {

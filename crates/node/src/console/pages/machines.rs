@@ -2,7 +2,7 @@
 
 use super::Html;
 use crate::console::accounts::Role;
-use crate::console::layout::{bytes, duration, page, time};
+use crate::console::layout::{bytes, duration, head, page, time};
 use crate::console::{texts as t, App, Context};
 use axum::extract::State;
 use maud::{html, Markup};
@@ -92,7 +92,7 @@ fn watched(c: &Context, v: &ClusterView) -> Markup {
         section.card {
             div.scroll tabindex="0" {
                 table {
-                    thead { tr { @for h in [t::SERVER, t::STATE, t::VERSION, t::CONNECTIONS, t::OUTSTANDING, t::SYNC] { th scope="col" { (c.t(h)) } } } }
+                    thead { tr { @for h in [t::SERVER, t::STATE, t::VERSION, t::CONNECTIONS, t::OUTSTANDING, t::SYNC] { (head(c, h)) } } }
                     tbody {
                         @for (id, n) in &v.nodes {
                             @let leads = v.coordination.as_ref().is_some_and(|k| k.leader == Some(*id));
@@ -124,7 +124,7 @@ fn nfs(c: &Context, known: &[crate::status::Known]) -> Markup {
                 h2 { (c.t(t::NFS_CALLS)) }
                 div.scroll tabindex="0" {
                     table {
-                        thead { tr { @for h in [t::NODE, t::DATASTORES, t::CALLS_MINUTE, t::MEDIAN, t::P99, t::OLDEST, t::READS, t::WRITES] { th scope="col" { (c.t(h)) } } } }
+                        thead { tr { @for h in [t::NODE, t::DATASTORES, t::CALLS_MINUTE, t::MEDIAN, t::P99, t::OLDEST, t::READS, t::WRITES] { (head(c, h)) } } }
                         tbody {
                             @for (node, n) in rows.iter().take(NFS_ROWS_MAX) {
                                 tr {
@@ -156,7 +156,7 @@ pub async fn nodes(State(app): State<Arc<App>>, c: Context) -> Html {
                 table {
                     thead {
                         tr {
-                            @for h in [t::NODE, t::STATE, t::ROLES, t::COORDINATION, t::METAD_LEADER, t::VERSION, t::UPTIME, t::CLOCK] { th scope="col" { (c.t(h)) } }
+                            @for h in [t::NODE, t::STATE, t::ROLES, t::COORDINATION, t::METAD_LEADER, t::VERSION, t::UPTIME, t::CLOCK] { (head(&c, h)) }
                         }
                     }
                     tbody {
@@ -188,7 +188,7 @@ pub async fn nodes(State(app): State<Arc<App>>, c: Context) -> Html {
             h2 { (c.t(t::DISKS)) }
             div.scroll tabindex="0" {
                 table {
-                    thead { tr { @for h in [t::NODE, t::DISK, t::SIZE, t::FREE, t::SYNC, t::BAD_BLOCKS] { th scope="col" { (c.t(h)) } } } }
+                    thead { tr { @for h in [t::NODE, t::DISK, t::SIZE, t::FREE, t::SYNC, t::BAD_BLOCKS] { (head(&c, h)) } } }
                     tbody {
                         @for k in &known {
                             @for d in &k.status.disks {

@@ -33,7 +33,7 @@ pub async fn show(State(app): State<Arc<App>>, c: Context, Query(w): Query<super
         section.card {
             h2 { (c.t(t::RIBBON)) }
             (super::charts::choice(&c, span))
-            (raw(drawn))
+            div.scroll tabindex="0" { (raw(drawn)) }
             details #ribbon-table {
                 summary { (c.t(t::AS_TABLE)) }
                 div.scroll tabindex="0" {

@@ -3,7 +3,7 @@
 use super::Html;
 use crate::console::accounts::Role;
 use crate::console::history::Line;
-use crate::console::layout::{page, time};
+use crate::console::layout::{head, page, time};
 use crate::console::{texts as t, App, Context};
 use crate::status::Known;
 use axum::extract::State;
@@ -20,7 +20,7 @@ pub fn events(c: &Context, known: &[Known], count_max: usize) -> Markup {
     html! {
         div.scroll tabindex="0" {
             table {
-                thead { tr { @for h in [t::TIME, t::NODE, t::SUBJECT, t::WHAT, t::WHY] { th scope="col" { (c.t(h)) } } } }
+                thead { tr { @for h in [t::TIME, t::NODE, t::SUBJECT, t::WHAT, t::WHY] { (head(c, h)) } } }
                 tbody {
                     @for e in all.iter().take(count_max) {
                         tr { td { (time(e.wall_ms)) } td { (e.node) } td { (e.subject) } td { (e.what) } td { (e.why) } }
@@ -58,7 +58,7 @@ pub async fn activity(State(app): State<Arc<App>>, c: Context) -> Html {
             h2 { (c.t(t::AUDIT)) }
             div.scroll tabindex="0" {
                 table {
-                    thead { tr { @for h in [t::TIME, t::WHO, t::WHAT, t::OUTCOME] { th scope="col" { (c.t(h)) } } } }
+                    thead { tr { @for h in [t::TIME, t::WHO, t::WHAT, t::OUTCOME] { (head(&c, h)) } } }
                     tbody { @for (at, by, what, outcome) in &audit { tr { td { (time(*at)) } td { (by) } td { (what) } td { (outcome) } } } }
                 }
             }
