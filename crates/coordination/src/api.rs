@@ -1,7 +1,7 @@
 //! What goes into a server, what it asks for, and what it says of itself.
 
 use crate::links::LinkState;
-use crate::monitor::Machine;
+use crate::stats::Machine;
 use crate::tree::Tree;
 use crate::{ConnId, LinkId, Millis};
 use bytes::Bytes;
@@ -251,24 +251,6 @@ pub enum Effect {
         next: Option<String>,
     },
     Event(Event),
-}
-
-/// How often something happened since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    pub elections: u64,
-    pub diffs_sent: u64,
-    pub truncs_sent: u64,
-    pub snaps_sent: u64,
-    pub commits: u64,
-    /// Those that this server, a follower, saw before its leader told it.
-    pub commits_early: u64,
-    /// Digests of the tree beside its leader's, and those that differed.
-    pub digests_compared: u64,
-    pub digest_mismatches: u64,
-    pub packets_received: u64,
-    pub packets_sent: u64,
-    pub refused: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,14 +3,13 @@
 //! Operations are numbered and finish in order. Each entry below is a promise which must not be
 //! made before its operation is durable.
 
-use crate::api::{DiskOp, Effect};
-use crate::config::Bug;
-use crate::server::{Role, Server};
+use crate::api::DiskOp;
 use crate::{LinkId, Millis};
 use std::collections::VecDeque;
-use trivet_formats::quorum::{kind, QuorumPacket};
 use trivet_formats::Zxid;
 
+/// Up to this many open proposals are no load.
+pub(crate) const OPEN_FEW: usize = 4;
 /// A disk that finishes nothing for so long is no leader's disk.
 pub(crate) const SLOW_MS: Millis = 300;
 /// What it did so long ago says nothing any more.
@@ -19,32 +18,26 @@ const SLOW_FOR_MS: Millis = 3_000;
 /// What to do when an operation is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Then {
-    Nothing,
     /// The leader counts itself for a proposal.
     CountOwnAck(Zxid),
     /// A follower acknowledges a proposal.
-    AckProposal {
-        link: LinkId,
-        zxid: Zxid,
-    },
+    AckProposal { link: LinkId, zxid: Zxid },
     /// A new leader counts itself among those that promised its epoch.
     CountOwnPromise,
     /// A new leader counts itself among those that have its history, and the epoch with it.
     CountOwnEpoch,
     /// A follower answers the leader's epoch with its own and its last zxid.
-    AckEpoch {
-        link: LinkId,
-        current_epoch: i64,
-    },
+    AckEpoch { link: LinkId, current_epoch: i64 },
     /// A follower has everything of the new leader's history, and the epoch with it.
-    AckNewLeader {
-        link: LinkId,
-        zxid: i64,
-    },
+    AckNewLeader { link: LinkId, zxid: i64 },
 }
 
-#[derive(Default)]
 pub(crate) struct Durability {
+    /// As last handed to the disk.
+    /// Raised with every change of role: what an older one waited for is dropped.
+    pub(crate) role_generation: u64,
+    pub(crate) accepted_epoch: i64,
+    pub(crate) current_epoch: i64,
     issued: u64,
     done: u64,
     /// When the disk last finished something, or was given something after a pause.
@@ -54,6 +47,18 @@ pub(crate) struct Durability {
 }
 
 impl Durability {
+    pub(crate) fn new(accepted_epoch: i64, current_epoch: i64) -> Durability {
+        Durability {
+            role_generation: 0,
+            accepted_epoch,
+            current_epoch,
+            issued: 0,
+            done: 0,
+            moved_at: 0,
+            slow_at: None,
+            waiting: VecDeque::new(),
+        }
+    }
     /// The number of the last operation that is on disk.
     pub(crate) fn done(&self) -> u64 {
         self.done
@@ -77,91 +82,95 @@ impl Durability {
     pub(crate) fn forgive(&mut self, now: Millis, stalled_ms: u64) {
         self.moved_at = (self.moved_at + stalled_ms).min(now);
     }
-}
 
-impl Server {
-    /// Hands an operation to the disk.
-    pub(crate) fn write(&mut self, op: DiskOp, then: Then) {
-        if self.durability.idle() {
-            self.durability.moved_at = self.now.mono_ms;
+    /// Numbers an operation.
+    pub(crate) fn issue(&mut self, now: Millis, op: &DiskOp) -> u64 {
+        if self.idle() {
+            self.moved_at = now;
         }
-        self.durability.issued += 1;
-        let seq = self.durability.issued;
+        self.issued += 1;
         match op {
-            DiskOp::AcceptedEpoch(e) => self.accepted_epoch = e,
-            DiskOp::CurrentEpoch(e) => self.current_epoch = e,
+            DiskOp::AcceptedEpoch(e) => {
+                assert!(*e >= self.accepted_epoch, "epoch {e} is promised after {}", self.accepted_epoch);
+                self.accepted_epoch = *e;
+            }
+            DiskOp::CurrentEpoch(e) => {
+                assert!(*e >= self.current_epoch, "epoch {e} is recorded after {}", self.current_epoch);
+                self.current_epoch = *e;
+            }
             _ => {}
         }
-        let may_wait = matches!(then, Then::AckProposal { .. }) && self.holds_back();
-        self.out.push(Effect::Disk { seq, op, may_wait });
-        let planted = match then {
-            Then::AckNewLeader { .. } => self.cfg.bug == Some(Bug::AckNewLeaderEarly),
-            Then::CountOwnPromise | Then::CountOwnEpoch => self.cfg.bug == Some(Bug::CountOwnEpochEarly),
-            Then::AckProposal { .. } | Then::CountOwnAck(_) => self.cfg.bug == Some(Bug::AckProposalEarly),
-            _ => false,
-        };
-        if planted {
-            return self.carry_out(then);
-        }
-        if then != Then::Nothing {
-            self.durability.waiting.push_back((seq, self.term, then));
-        }
+        self.issued
     }
 
-    /// Waits for everything written so far, without writing more.
-    pub(crate) fn after_writes(&mut self, then: Then) {
-        if self.durability.idle() {
-            self.carry_out(then);
-        } else {
-            self.durability.waiting.push_back((self.durability.issued, self.term, then));
-        }
+    /// Keeps what is to be done when everything that was issued is durable.
+    pub(crate) fn wait(&mut self, then: Then) -> Option<Then> {
+        self.waiting.push_back((self.issued, self.role_generation, then));
+        None
     }
 
-    pub(crate) fn durable(&mut self, seq: u64) {
-        assert!(seq <= self.durability.issued, "the disk finished {seq}, {} was issued", self.durability.issued);
-        if self.durability.stuck_ms(self.now.mono_ms) >= SLOW_MS {
-            self.durability.slow_at = Some(self.now.mono_ms);
+    /// Everything up to this number is on disk.
+    pub(crate) fn finished(&mut self, now: Millis, seq: u64) {
+        assert!(seq <= self.issued, "the disk finished {seq}, {} was issued", self.issued);
+        if self.stuck_ms(now) >= SLOW_MS {
+            self.slow_at = Some(now);
         }
-        self.durability.done = self.durability.done.max(seq);
-        self.durability.moved_at = self.now.mono_ms;
-        while let Some((at, term, then)) = self.durability.waiting.front().copied() {
-            if at > self.durability.done {
-                break;
-            }
-            self.durability.waiting.pop_front();
-            if term == self.term {
-                self.carry_out(then);
-            }
-        }
-        self.settled();
+        self.done = self.done.max(seq);
+        self.moved_at = now;
     }
 
-    fn carry_out(&mut self, then: Then) {
-        match then {
-            Then::Nothing => {}
-            Then::CountOwnAck(zxid) => {
-                self.count_ack(self.cfg.id, zxid);
-                self.tell_durable(zxid);
+    /// The next of what waited and is to be done; what an older role waited for is dropped.
+    pub(crate) fn next_done(&mut self) -> Option<Then> {
+        loop {
+            let (at, generation, then) = self.waiting.front().copied()?;
+            if at > self.done {
+                return None;
             }
-            Then::AckProposal { link, zxid } => {
-                self.send(link, &QuorumPacket::new(kind::ACK, zxid.0));
-                self.follower_is_durable(zxid);
-            }
-            Then::CountOwnPromise => self.count_own_promise(),
-            Then::CountOwnEpoch => self.count_own_epoch(),
-            Then::AckEpoch { link, current_epoch } => {
-                let last = if self.snap_wanted.is_some() { Zxid::ZERO } else { self.history.last() };
-                let data = (current_epoch as i32).to_be_bytes().to_vec();
-                self.send(link, &QuorumPacket::with(kind::ACKEPOCH, last.0, data));
-                // The leader gets its time from now on, however long the disk took.
-                self.synchronisation_goes_on();
-            }
-            Then::AckNewLeader { link, zxid } => {
-                if let Role::Following(f) = &mut self.role {
-                    f.acked_new_leader = true;
-                }
-                self.send(link, &QuorumPacket::new(kind::ACK, zxid));
+            self.waiting.pop_front();
+            if generation == self.role_generation {
+                return Some(then);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_older_role_waited_for_is_dropped() {
+        let mut disk = Durability::new(1, 1);
+        for zxid in [1, 2] {
+            disk.issue(0, &DiskOp::Truncate(Zxid(zxid)));
+            assert_eq!(disk.wait(Then::CountOwnAck(Zxid(zxid))), None);
+            disk.role_generation += 1;
+        }
+        disk.role_generation -= 1;
+        disk.finished(5, 1);
+        assert_eq!(disk.next_done(), None, "the first role is over, and the second operation is not on disk");
+        disk.finished(5, 2);
+        assert_eq!((disk.next_done(), disk.next_done()), (Some(Then::CountOwnAck(Zxid(2))), None));
+        assert!(disk.idle());
+    }
+
+    #[test]
+    #[should_panic(expected = "epoch 2 is promised after 3")]
+    fn a_promise_is_never_taken_back() {
+        Durability::new(3, 1).issue(0, &DiskOp::AcceptedEpoch(2));
+    }
+
+    #[test]
+    #[should_panic(expected = "epoch 1 is recorded after 2")]
+    fn a_recorded_epoch_never_goes_back() {
+        Durability::new(3, 2).issue(0, &DiskOp::CurrentEpoch(1));
+    }
+
+    #[test]
+    #[should_panic(expected = "the disk finished 2, 1 was issued")]
+    fn a_disk_finishes_only_what_it_was_given() {
+        let mut disk = Durability::new(0, 0);
+        disk.issue(0, &DiskOp::CurrentEpoch(1));
+        disk.finished(0, 2);
     }
 }

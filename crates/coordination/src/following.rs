@@ -4,17 +4,24 @@
 //! NEWLEADER) → broadcast (from UPTODATE on). Transactions of the sync phase are logged as they
 //! come; the epoch is recorded behind them, and only then NEWLEADER is acknowledged.
 
+mod early_commit;
+mod transfer;
+
 use crate::api::{DiskOp, Effect, Event, Image};
 use crate::config::Bug;
+use crate::context::{Context, EPOCH_LEAP_MAX};
 use crate::durability::Then;
-use crate::early_commit::OnDisk;
 use crate::history::{Entry, History};
-use crate::server::{Role, Server, EPOCH_LEAP_MAX};
+use crate::requests::{Requests, Upstream, Write};
+use crate::transition::{look, Transition, STAY};
 use crate::tree::Tree;
-use crate::{LinkId, Millis};
+use crate::{ConnId, LinkId, Millis};
+use bytes::Bytes;
+use early_commit::OnDisk;
 use std::collections::{BTreeMap, VecDeque};
+use trivet_formats::client::op;
 use trivet_formats::jute::Jute;
-use trivet_formats::quorum::{kind, LearnerInfo, QuorumPacket, PROTOCOL_VERSION};
+use trivet_formats::quorum::{kind, ForwardedRequest, LearnerInfo, QuorumPacket, PROTOCOL_VERSION};
 use trivet_formats::txn::Txn;
 use trivet_formats::{ServerId, SessionId, Zxid};
 
@@ -63,6 +70,36 @@ pub(crate) struct Following {
 }
 
 impl Following {
+    /// A server that decided for this leader, and has not reached it yet.
+    pub(crate) fn new(cx: &Context, leader: ServerId) -> Following {
+        let now = cx.now.mono_ms;
+        Following {
+            leader,
+            link: None,
+            epoch: cx.disk.current_epoch,
+            acked_new_leader: false,
+            phase: Phase::Connecting { redial_at: Some(now) },
+            give_up_at: now + cx.meet_limit_ms(leader),
+            last_heard: now,
+            as_voter: cx.cfg.is_voter(cx.cfg.id),
+            members: String::new(),
+            leads: false,
+            probed_leading: false,
+            commit_to: Zxid::ZERO,
+            on_disk: OnDisk::default(),
+            touched: BTreeMap::new(),
+            syncs: VecDeque::new(),
+        }
+    }
+
+    /// Whether a snapshot on this connection will be taken.
+    pub(crate) fn awaits_snapshot(&self, link: LinkId) -> bool {
+        matches!(self.phase, Phase::AwaitSnapshot { .. }) && self.link == Some(link)
+    }
+
+    fn leader_link(&self) -> LinkId {
+        self.link.expect("a follower in broadcast has its leader")
+    }
     pub(crate) fn broadcasting(&self) -> bool {
         self.phase == Phase::Broadcast
     }
@@ -75,45 +112,107 @@ impl Following {
         self.last_heard = (self.last_heard + stalled_ms).min(now);
     }
 
-    pub(crate) fn deadline(&self, s: &Server) -> Millis {
+    pub(crate) fn deadline(&self, cx: &Context) -> Millis {
         match self.phase {
             Phase::Connecting { redial_at } => redial_at.map_or(self.give_up_at, |at| at.min(self.give_up_at)),
-            Phase::Broadcast => self.last_heard + s.silence_limit_ms(self.leader),
+            Phase::Broadcast => self.last_heard + cx.silence_limit_ms(self.leader),
             _ => self.give_up_at,
         }
     }
 }
 
-impl Server {
-    /// How long a peer may be silent in broadcast.
-    pub(crate) fn silence_limit_ms(&self, peer: ServerId) -> u64 {
-        if self.is_ours(peer) {
-            self.links.silence_limit_ms(&self.cfg, peer)
-        } else {
-            self.cfg.sync_limit * self.cfg.tick_ms
-        }
+impl Upstream for Following {
+    fn serves(&self) -> bool {
+        self.broadcasting()
     }
-    fn establish_limit_ms(&self, peer: ServerId) -> u64 {
-        if self.is_ours(peer) {
-            self.patient_ms(self.cfg.fast.establish_ms)
-        } else {
-            self.cfg.init_limit * self.cfg.tick_ms
+    fn submit(&mut self, cx: &mut Context, write: Write<'_>) -> Transition {
+        let Write { session, cxid, op, body, ids } = write;
+        let request = ForwardedRequest { session: session.0, cxid, op, body: body.clone() };
+        let packet = QuorumPacket { kind: kind::REQUEST, zxid: -1, data: Some(request.encode().into()), auth: ids };
+        cx.out.send(self.leader_link(), &packet);
+        STAY
+    }
+    fn sync(&mut self, cx: &mut Context, conn: ConnId, xid: i32, body: &Bytes) -> Transition {
+        self.syncs.push_back((conn, xid));
+        let session = cx.clients.session_of(conn);
+        let request = ForwardedRequest { session: session.0, cxid: xid, op: op::SYNC, body: body.clone() };
+        cx.out.send(self.leader_link(), &QuorumPacket::with(kind::REQUEST, -1, request.encode()));
+        STAY
+    }
+    fn session_comes(&mut self, cx: &mut Context, session: SessionId, timeout_ms: i32) -> Transition {
+        let mut data = session.0.to_be_bytes().to_vec();
+        data.extend_from_slice(&timeout_ms.to_be_bytes());
+        cx.out.send(self.leader_link(), &QuorumPacket::with(kind::REVALIDATE, -1, data));
+        cx.stats.metrics.revalidations += 1;
+        STAY
+    }
+    fn touch(&mut self, _: Millis, session: SessionId, timeout_ms: i32) {
+        self.touched.insert(session, timeout_ms);
+    }
+    fn applied(&mut self, _: Millis, _: &Txn) {}
+    fn leader(&self) -> Option<ServerId> {
+        Some(self.leader)
+    }
+}
+
+/// A follower, with what it shares with other phases, for the time of one step.
+pub(crate) struct Follower<'a> {
+    pub(crate) cx: &'a mut Context,
+    pub(crate) f: &'a mut Following,
+}
+
+impl Follower<'_> {
+    /// The requests of clients, handed to this follower.
+    fn requests(&mut self) -> Requests<'_> {
+        Requests { cx: self.cx, up: self.f }
+    }
+
+    /// Hands an operation to the disk; `then` is carried out when it is durable.
+    fn write(&mut self, op: DiskOp, then: Then) -> Transition {
+        let may_wait = matches!(then, Then::AckProposal { .. }) && self.holds_back();
+        match self.cx.write(op, then, may_wait) {
+            Some(then) => self.carry_out(then),
+            None => STAY,
         }
     }
 
-    fn meet_limit_ms(&self, peer: ServerId) -> u64 {
-        if self.is_ours(peer) {
-            self.cfg.fast.meet_ms
-        } else {
-            self.cfg.init_limit * self.cfg.tick_ms
+    /// Waits for everything written so far, without writing more.
+    fn after_writes(&mut self, then: Then) -> Transition {
+        match self.cx.after_writes(then) {
+            Some(then) => self.carry_out(then),
+            None => STAY,
+        }
+    }
+
+    /// An operation is on disk that something of this follower waited for.
+    pub(crate) fn carry_out(&mut self, then: Then) -> Transition {
+        match then {
+            Then::AckProposal { link, zxid } => {
+                self.cx.out.send(link, &QuorumPacket::new(kind::ACK, zxid.0));
+                self.follower_is_durable(zxid)
+            }
+            Then::AckEpoch { link, current_epoch } => {
+                let last = if self.cx.snapshots.wanted_of.is_some() { Zxid::ZERO } else { self.cx.history.last() };
+                let data = (current_epoch as i32).to_be_bytes().to_vec();
+                self.cx.out.send(link, &QuorumPacket::with(kind::ACKEPOCH, last.0, data));
+                // The leader gets its time from now on, however long the disk took.
+                self.synchronisation_goes_on();
+                STAY
+            }
+            Then::AckNewLeader { link, zxid } => {
+                self.f.acked_new_leader = true;
+                self.cx.out.send(link, &QuorumPacket::new(kind::ACK, zxid));
+                STAY
+            }
+            other => unreachable!("{other:?} is a leader's, and roles do not share what waits for the disk"),
         }
     }
 
     /// The decided leader says that it leads: it is worth some patience.
     pub(crate) fn leader_leads(&mut self) {
-        let leader = self.following().leader;
-        let patient_until = self.now.mono_ms + self.establish_limit_ms(leader);
-        let f = self.following();
+        let leader = self.f.leader;
+        let patient_until = self.cx.now.mono_ms + self.cx.establish_limit_ms(leader);
+        let f = &mut *self.f;
         if !f.leads && !f.met() {
             f.leads = true;
             f.give_up_at = patient_until;
@@ -121,77 +220,51 @@ impl Server {
     }
 
     /// Where packets are lost, a datagram comes sooner than the end of a connection.
-    pub(crate) fn heard_whether_it_leads(&mut self, peer: ServerId, leads: bool) {
-        let Role::Following(f) = &mut self.role else { return };
+    pub(crate) fn heard_whether_it_leads(&mut self, peer: ServerId, leads: bool) -> Transition {
+        let f = &mut *self.f;
         if f.leader != peer {
-            return;
+            return STAY;
         }
         if leads {
             f.probed_leading = true;
         } else if f.probed_leading {
-            self.look(format!("{peer:?} says that it does not lead any more"));
+            return look(format!("{peer:?} says that it does not lead any more"));
         }
+        STAY
     }
 
-    pub(crate) fn follow(&mut self, leader: ServerId) {
-        self.role = Role::Following(Following {
-            leader,
-            link: None,
-            epoch: self.current_epoch,
-            acked_new_leader: false,
-            phase: Phase::Connecting { redial_at: Some(self.now.mono_ms) },
-            give_up_at: self.now.mono_ms + self.meet_limit_ms(leader),
-            last_heard: self.now.mono_ms,
-            as_voter: self.cfg.is_voter(self.cfg.id),
-            members: String::new(),
-            leads: false,
-            probed_leading: false,
-            commit_to: Zxid::ZERO,
-            on_disk: OnDisk::default(),
-            touched: BTreeMap::new(),
-            syncs: VecDeque::new(),
-        });
-        self.follower_timer();
-    }
-
-    pub(crate) fn following(&mut self) -> &mut Following {
-        match &mut self.role {
-            Role::Following(f) => f,
-            _ => unreachable!("only called while following"),
-        }
-    }
-
-    pub(crate) fn follower_timer(&mut self) {
-        let now = self.now.mono_ms;
-        let leader = self.following().leader;
-        let silent = self.links.silent(now, leader);
-        let f = self.following();
+    pub(crate) fn timer(&mut self) -> Transition {
+        let now = self.cx.now.mono_ms;
+        let leader = self.f.leader;
+        let silent = self.cx.links.silent(now, leader);
+        let f = &mut *self.f;
         match f.phase {
             Phase::Connecting { redial_at: Some(at) } if now >= at && now < f.give_up_at => {
-                self.links_dialled += 1;
-                let link = LinkId(LinkId::DIALLED | self.links_dialled);
-                let f = self.following();
+                self.cx.peers.links_dialled += 1;
+                let link = LinkId(LinkId::DIALLED | self.cx.peers.links_dialled);
+                let f = &mut *self.f;
                 f.phase = Phase::Connecting { redial_at: None };
                 f.link = Some(link);
-                self.out.push(Effect::Dial { link, leader });
+                self.cx.out.push(Effect::Dial { link, leader });
             }
             Phase::Broadcast => {
                 let silent_ms = now.saturating_sub(f.last_heard);
-                if silent_ms >= self.silence_limit_ms(leader) {
-                    self.report.detect_ms = silent_ms;
-                    self.look(format!("{leader:?}, the leader, has been silent for {silent_ms} ms"));
+                if silent_ms >= self.cx.silence_limit_ms(leader) {
+                    self.cx.candidacy.report.detect_ms = silent_ms;
+                    return look(format!("{leader:?}, the leader, has been silent for {silent_ms} ms"));
                 }
             }
-            _ if now >= f.give_up_at => self.look(format!("no synchronisation with {leader:?} in time")),
-            _ if silent => self.look(format!("{leader:?}, which was to lead, is silent")),
+            _ if now >= f.give_up_at => return look(format!("no synchronisation with {leader:?} in time")),
+            _ if silent => return look(format!("{leader:?}, which was to lead, is silent")),
             _ => {}
         }
+        STAY
     }
 
     /// The connection closed. Before the leader said anything it may just not be leading yet.
-    pub(crate) fn leader_lost(&mut self) {
-        let redial_at = self.now.mono_ms + self.cfg.fast.redial_ms;
-        let f = self.following();
+    pub(crate) fn lost(&mut self) -> Transition {
+        let redial_at = self.cx.now.mono_ms + self.cx.cfg.fast.redial_ms;
+        let f = &mut *self.f;
         match f.phase {
             Phase::Connecting { .. } | Phase::Discovery => {
                 f.link = None;
@@ -200,163 +273,163 @@ impl Server {
             _ => {
                 let leader = f.leader;
                 f.link = None;
-                self.look(format!("the connection to {leader:?}, the leader, closed"));
+                return look(format!("the connection to {leader:?}, the leader, closed"));
             }
         }
+        STAY
     }
 
     pub(crate) fn leader_reached(&mut self, link: LinkId) {
-        let Role::Following(f) = &mut self.role else {
-            return self.behind_what_is_said(Effect::CloseLink(link));
-        };
+        let f = &mut *self.f;
         if f.link != Some(link) {
-            return self.behind_what_is_said(Effect::CloseLink(link));
+            return self.cx.out.push_after_packets(Effect::CloseLink(link));
         }
         f.phase = Phase::Discovery;
-        let info =
-            LearnerInfo { server: self.cfg.id.0, protocol: PROTOCOL_VERSION, config_version: self.cfg.config_version };
+        let info = LearnerInfo {
+            server: self.cx.cfg.id.0,
+            protocol: PROTOCOL_VERSION,
+            config_version: self.cx.cfg.config_version,
+        };
         // One that is in no list yet follows without a vote, to be let in by a reconfig.
-        let observes = self.cfg.members.get(&self.cfg.id).is_some_and(|m| m.observer) && !f.as_voter;
+        let observes = self.cx.cfg.members.get(&self.cx.cfg.id).is_some_and(|m| m.observer) && !f.as_voter;
         let kind = if observes { kind::OBSERVERINFO } else { kind::FOLLOWERINFO };
-        self.send(link, &QuorumPacket::with(kind, self.accepted_epoch << 32, info.to_vec()));
+        self.cx.out.send(link, &QuorumPacket::with(kind, self.cx.disk.accepted_epoch << 32, info.to_vec()));
     }
 
-    pub(crate) fn packet_from_leader(&mut self, link: LinkId, p: QuorumPacket) {
-        let now = self.now.mono_ms;
-        let f = self.following();
+    pub(crate) fn packet(&mut self, link: LinkId, p: QuorumPacket) -> Transition {
+        let now = self.cx.now.mono_ms;
+        let f = &mut *self.f;
         f.last_heard = now;
         let zxid = Zxid(p.zxid);
         let leader = f.leader;
         match (f.phase, p.kind) {
-            (Phase::Discovery, kind::LEADERINFO) => self.epoch_announced(link, zxid.epoch()),
+            (Phase::Discovery, kind::LEADERINFO) => self.epoch_announced(link, zxid.epoch())?,
             (Phase::AwaitSync, kind::DIFF) => {
-                let last = self.history.last();
+                let last = self.cx.history.last();
                 self.begin_to_take_over(last);
             }
-            (Phase::AwaitSync, kind::TRUNC) => self.cut_to(zxid),
+            (Phase::AwaitSync, kind::TRUNC) => self.cut_to(zxid)?,
             (Phase::AwaitSync, kind::SNAP) => f.phase = Phase::AwaitSnapshot { zxid },
             (Phase::Sync | Phase::AwaitUpToDate | Phase::Broadcast, kind::PROPOSAL | kind::INFORM) => {
-                self.metrics.proposals_received += 1;
-                self.proposed(link, &p)
+                self.cx.stats.metrics.proposals_received += 1;
+                self.proposed(link, &p)?
             }
             (Phase::Sync | Phase::AwaitUpToDate | Phase::Broadcast, kind::INFORMANDACTIVATE) => {
                 let data = p.data.as_ref().filter(|d| d.len() > 8).map(|d| d.slice(8..));
-                self.proposed(link, &QuorumPacket { kind: kind::INFORM, data, ..p })
+                self.proposed(link, &QuorumPacket { kind: kind::INFORM, data, ..p })?
             }
             (Phase::Sync | Phase::AwaitUpToDate | Phase::Broadcast, kind::COMMIT | kind::COMMITANDACTIVATE) => {
-                self.metrics.commits_received += 1;
-                self.committed(zxid)
+                self.cx.stats.metrics.commits_received += 1;
+                self.committed(zxid)?
             }
             (Phase::Sync, kind::NEWLEADER) => {
                 f.phase = Phase::AwaitUpToDate;
                 f.members = String::from_utf8_lossy(p.body()).into_owned();
                 let epoch = f.epoch;
                 // Behind all transactions in the disk's queue: when this is durable, they are too.
-                self.write(DiskOp::CurrentEpoch(epoch), Then::AckNewLeader { link, zxid: p.zxid });
+                self.write(DiskOp::CurrentEpoch(epoch), Then::AckNewLeader { link, zxid: p.zxid })?;
             }
-            (Phase::AwaitUpToDate, kind::UPTODATE) => self.up_to_date(link),
+            (Phase::AwaitUpToDate, kind::UPTODATE) => self.up_to_date(link)?,
             (Phase::Broadcast, kind::PING) => {
                 let mut data = Vec::new();
                 for (session, timeout_ms) in std::mem::take(&mut f.touched) {
                     session.0.put(&mut data);
                     timeout_ms.put(&mut data);
                 }
-                self.send(link, &QuorumPacket::with(kind::PING, p.zxid, data));
+                self.cx.out.send(link, &QuorumPacket::with(kind::PING, p.zxid, data));
             }
-            (Phase::Broadcast, kind::DIGEST) => self.digest_told(zxid, p.body()),
-            (Phase::Broadcast, kind::DURABLE) => self.leader_is_durable(zxid),
-            (Phase::Broadcast, kind::REVALIDATE) => self.revalidation_answered(&p),
-            (Phase::Broadcast, kind::SYNC) => self.synced(),
-            (Phase::Broadcast, kind::HOLD) => self.told_to_hold(link, p.zxid),
-            (Phase::Broadcast, kind::GO) => self.told_to_elect(ServerId(p.zxid)),
+            (Phase::Broadcast, kind::DIGEST) => self.cx.digest_told(zxid, p.body(), Some(leader)),
+            (Phase::Broadcast, kind::DURABLE) => self.leader_is_durable(zxid)?,
+            (Phase::Broadcast, kind::REVALIDATE) => self.requests().revalidation_answered(&p)?,
+            (Phase::Broadcast, kind::SYNC) => self.synced()?,
+            (Phase::Broadcast, kind::HOLD) => self.told_to_hold(link, p.zxid)?,
+            (Phase::Broadcast, kind::GO) => self.told_to_elect(ServerId(p.zxid))?,
             // It waits for others, who may need long for a snapshot, and gives up itself if it waits in vain.
             (Phase::AwaitUpToDate, kind::PING) => self.synchronisation_goes_on(),
             // Pings while synchronising say no more than that the leader is there.
             (_, kind::PING) => {}
             (Phase::Connecting { .. } | Phase::Discovery | Phase::AwaitSync, other) => {
-                self.refuse(format!("{leader:?}"), format!("packet of type {other} out of turn"));
-                self.look("the leader broke the protocol");
+                self.cx.refuse(format!("{leader:?}"), format!("packet of type {other} out of turn"));
+                return look("the leader broke the protocol");
             }
             // Packet types that a newer peer may know.
             _ => {}
         }
+        STAY
     }
 
-    fn epoch_announced(&mut self, link: LinkId, epoch: i64) {
-        let accepted = self.accepted_epoch;
+    fn epoch_announced(&mut self, link: LinkId, epoch: i64) -> Transition {
+        let accepted = self.cx.disk.accepted_epoch;
         if epoch < accepted {
-            return self
-                .look(format!("the leader's epoch {epoch} is older than {accepted}, which was promised already"));
+            return look(format!("the leader's epoch {epoch} is older than {accepted}, which was promised already"));
         }
-        let leader = self.following().leader;
+        let leader = self.f.leader;
         if epoch > accepted + EPOCH_LEAP_MAX {
-            self.refuse(format!("{leader:?}"), format!("it announces epoch {epoch}, out of all reach of {accepted}"));
-            return self.look("the leader's epoch is out of all reach");
+            self.cx
+                .refuse(format!("{leader:?}"), format!("it announces epoch {epoch}, out of all reach of {accepted}"));
+            return look("the leader's epoch is out of all reach");
         }
-        let limit = self.establish_limit_ms(leader);
-        let give_up_at = self.now.mono_ms + limit;
-        let f = self.following();
+        let limit = self.cx.establish_limit_ms(leader);
+        let give_up_at = self.cx.now.mono_ms + limit;
+        let f = &mut *self.f;
         f.epoch = epoch;
         f.phase = Phase::AwaitSync;
         f.give_up_at = give_up_at;
         if epoch > accepted {
-            let current_epoch = self.current_epoch;
-            self.snap_wanted = None;
-            if self.cfg.bug == Some(Bug::EpochBeforeHistory) {
-                self.write(DiskOp::CurrentEpoch(epoch), Then::Nothing);
+            let current_epoch = self.cx.disk.current_epoch;
+            self.cx.snapshots.wanted_of = None;
+            if self.cx.cfg.bug == Some(Bug::EpochBeforeHistory) {
+                self.cx.write_only(DiskOp::CurrentEpoch(epoch));
             }
-            self.write(DiskOp::AcceptedEpoch(epoch), Then::AckEpoch { link, current_epoch });
+            self.write(DiskOp::AcceptedEpoch(epoch), Then::AckEpoch { link, current_epoch })?;
         } else {
-            self.snap_wanted = self.snap_wanted.filter(|e| *e == epoch);
-            self.after_writes(Then::AckEpoch { link, current_epoch: -1 });
+            self.cx.snapshots.wanted_of = self.cx.snapshots.wanted_of.filter(|e| *e == epoch);
+            self.after_writes(Then::AckEpoch { link, current_epoch: -1 })?;
         }
+        STAY
     }
 
     fn begin_to_take_over(&mut self, committed: Zxid) {
-        self.synchronising_since = self.now.mono_ms;
+        self.cx.candidacy.synchronising_since = self.cx.now.mono_ms;
         // From here on this server's own log says what may follow.
-        self.note_next_members();
-        let f = self.following();
+        self.cx.note_next_members();
+        let f = &mut *self.f;
         f.phase = Phase::Sync;
         f.commit_to = committed;
     }
 
     /// TRUNC. What is in the tree cannot be cut; the leader is then asked for a snapshot instead.
-    fn cut_to(&mut self, zxid: Zxid) {
-        if self.history.truncate(zxid) {
-            if self.cfg.bug != Some(Bug::TruncateInMemoryOnly) {
-                self.write(DiskOp::Truncate(zxid), Then::Nothing);
+    fn cut_to(&mut self, zxid: Zxid) -> Transition {
+        if self.cx.history.truncate(zxid) {
+            if self.cx.cfg.bug != Some(Bug::TruncateInMemoryOnly) {
+                self.cx.write_only(DiskOp::Truncate(zxid));
             }
             self.begin_to_take_over(zxid);
         } else {
-            let epoch = self.following().epoch;
-            self.snap_wanted = Some(epoch);
-            self.look(format!("told to cut the log to {zxid}, which is not in it: a snapshot is needed"));
+            let epoch = self.f.epoch;
+            self.cx.snapshots.wanted_of = Some(epoch);
+            return look(format!("told to cut the log to {zxid}, which is not in it: a snapshot is needed"));
         }
-    }
-
-    /// Whether a snapshot on this connection will be taken.
-    pub fn awaits_snapshot(&self, link: LinkId) -> bool {
-        matches!(&self.role, Role::Following(Following { phase: Phase::AwaitSnapshot { .. }, link: l, .. }) if *l == Some(link))
+        STAY
     }
 
     /// A large one takes a while; the limit is on silence.
     pub(crate) fn snapshot_comes(&mut self, link: LinkId) {
-        if self.awaits_snapshot(link) {
+        if self.f.awaits_snapshot(link) {
             self.synchronisation_goes_on();
         }
     }
 
     pub(crate) fn synchronisation_goes_on(&mut self) {
-        let leader = self.following().leader;
-        let (now, limit) = (self.now.mono_ms, self.establish_limit_ms(leader));
-        let f = self.following();
+        let leader = self.f.leader;
+        let (now, limit) = (self.cx.now.mono_ms, self.cx.establish_limit_ms(leader));
+        let f = &mut *self.f;
         f.last_heard = now;
         f.give_up_at = f.give_up_at.max(now + limit);
     }
 
     pub(crate) fn snapshot_received(&mut self, link: LinkId, mut tree: Tree, image: Image) {
-        let Role::Following(f) = &self.role else { return };
+        let f = &*self.f;
         let Phase::AwaitSnapshot { zxid } = f.phase else { return };
         if f.link != Some(link) {
             return;
@@ -365,87 +438,99 @@ impl Server {
         tree.set_last_zxid(zxid);
         // There may be more in it.
         tree.compare_digests_behind(Zxid::MAX);
-        self.abort_snapshot();
-        self.history = History::new(zxid, self.cfg.ring_bytes_max);
-        self.tree = tree;
-        self.take_members_from_tree();
-        self.snap_wanted = None;
-        self.txns_since_snapshot = 0;
-        self.write(DiskOp::Install { zxid, image }, Then::Nothing);
+        self.cx.abort_snapshot();
+        self.cx.history = History::new(zxid, self.cx.cfg.ring_bytes_max);
+        self.cx.tree = tree;
+        self.cx.take_members_from_tree();
+        self.cx.snapshots.wanted_of = None;
+        self.cx.snapshots.txns_since = 0;
+        self.cx.write_only(DiskOp::Install { zxid, image });
         // Watches would miss what lies between the two trees.
-        self.drop_clients();
+        self.requests().drop_clients();
         self.begin_to_take_over(zxid);
     }
 
-    fn proposed(&mut self, link: LinkId, p: &QuorumPacket) {
-        let leader = self.following().leader;
+    fn proposed(&mut self, link: LinkId, p: &QuorumPacket) -> Transition {
+        let leader = self.f.leader;
         let bytes = p.data.clone().unwrap_or_default();
         let (txn, digest) = match Txn::decode_sharing(&bytes) {
             Ok(decoded) => decoded,
             Err(e) => {
-                self.refuse(format!("{leader:?}"), format!("a proposal cannot be read: {e}"));
-                return self.look("the leader proposed what cannot be read");
+                self.cx.refuse(format!("{leader:?}"), format!("a proposal cannot be read: {e}"));
+                return look("the leader proposed what cannot be read");
             }
         };
-        let (zxid, last) = (txn.zxid, self.history.last());
+        let (zxid, last) = (txn.zxid, self.cx.history.last());
         if !zxid.follows(last) {
-            return self.look(format!("the leader proposed {zxid} behind {last}: something is missing"));
+            return look(format!("the leader proposed {zxid} behind {last}: something is missing"));
         }
-        if self.following().phase == Phase::Sync {
+        if self.f.phase == Phase::Sync {
             self.synchronisation_goes_on();
         }
         let reconfig = txn.is_reconfig();
-        self.following().on_disk.asked_by = txn.session;
-        self.history.push(Entry::new(txn, bytes.clone(), digest));
+        self.f.on_disk.asked_by = txn.session;
+        self.cx.history.push(Entry::new(txn, bytes.clone(), digest));
         if reconfig {
-            self.note_next_members();
+            self.cx.note_next_members();
         }
-        let acknowledge = self.following().broadcasting() && p.kind == kind::PROPOSAL;
-        let then = if acknowledge { Then::AckProposal { link, zxid } } else { Then::Nothing };
-        self.write(DiskOp::Append { zxid, bytes }, then);
+        if self.f.broadcasting() && p.kind == kind::PROPOSAL {
+            self.write(DiskOp::Append { zxid, bytes }, Then::AckProposal { link, zxid })?;
+        } else {
+            self.cx.write_only(DiskOp::Append { zxid, bytes });
+        }
         if p.kind == kind::INFORM {
-            self.committed(zxid);
+            self.committed(zxid)?;
         }
+        STAY
     }
 
-    fn committed(&mut self, zxid: Zxid) {
+    fn committed(&mut self, zxid: Zxid) -> Transition {
         let broadcasting = {
-            let f = self.following();
+            let f = &mut *self.f;
             f.commit_to = f.commit_to.max(zxid);
             f.broadcasting()
         };
-        if !broadcasting || zxid <= self.following().on_disk.committed {
-            return;
+        if !broadcasting || zxid <= self.f.on_disk.committed {
+            return STAY;
         }
-        if self.history.tail().front().map(|e| e.zxid()) != Some(zxid) {
-            return self.look(format!("the leader committed {zxid}, which is not the oldest proposal here"));
+        if self.cx.history.tail().front().map(|e| e.zxid()) != Some(zxid) {
+            return look(format!("the leader committed {zxid}, which is not the oldest proposal here"));
         }
-        self.commit_next();
+        self.requests().commit_next()
     }
 
-    fn up_to_date(&mut self, link: LinkId) {
-        let f = self.following();
+    fn up_to_date(&mut self, link: LinkId) -> Transition {
+        let f = &mut *self.f;
         if !f.acked_new_leader {
-            return self.look("the leader calls this server up to date before it said so");
+            return look("the leader calls this server up to date before it said so");
         }
+        assert_eq!(self.cx.disk.current_epoch, f.epoch, "NEWLEADER was acknowledged, so its epoch is recorded");
         f.phase = Phase::Broadcast;
         let (leader, epoch, commit_to) = (f.leader, f.epoch, f.commit_to);
         let members = std::mem::take(&mut f.members);
-        self.election.set_epoch(epoch);
+        self.cx.candidacy.election.set_epoch(epoch);
         // The second ACK of NEWLEADER, which Apache's learners send as well.
-        self.send(link, &QuorumPacket::new(kind::ACK, epoch << 32));
-        while self.history.tail().front().is_some_and(|e| e.zxid() <= commit_to) {
-            self.commit_next();
+        self.cx.out.send(link, &QuorumPacket::new(kind::ACK, epoch << 32));
+        while self.cx.history.tail().front().is_some_and(|e| e.zxid() <= commit_to) {
+            self.requests().commit_next()?;
         }
         // This is behind all that was committed while a snapshot came, if one did.
-        self.tree.compare_digests_behind(self.history.last_committed());
-        self.take_members(&members);
-        let open: Vec<_> = self.history.tail().iter().map(|e| e.zxid()).collect();
+        self.cx.tree.compare_digests_behind(self.cx.history.last_committed());
+        self.cx.take_members(&members);
+        let open: Vec<_> = self.cx.history.tail().iter().map(|e| e.zxid()).collect();
         for zxid in open {
-            self.after_writes(Then::AckProposal { link, zxid });
+            self.after_writes(Then::AckProposal { link, zxid })?;
         }
-        let report = self.finish_report();
-        self.out.push(Effect::Event(Event::Following { leader, epoch, report }));
-        self.serve_again();
+        let report = self.cx.finish_report(false);
+        self.cx.out.push(Effect::Event(Event::Following { leader, epoch, report }));
+        self.requests().serve_again()
+    }
+
+    /// The leader's SYNC: the oldest open sync of this server is done.
+    fn synced(&mut self) -> Transition {
+        if let Some((conn, xid)) = self.f.syncs.pop_front() {
+            self.requests().sync_done(conn, xid)?;
+        }
+        STAY
     }
 }

@@ -14,19 +14,22 @@ mod synchronise;
 mod tests;
 mod transfer;
 
-pub(crate) use moves::is_move;
 pub use transfer::STOP_LIMIT_MS;
 
-use crate::api::{Effect, Event};
-use crate::durability::SLOW_MS;
+use crate::api::{DiskOp, Effect, Event};
+use crate::context::Context;
+use crate::durability::{Then, SLOW_MS};
 use crate::prep::Prep;
-use crate::server::{Role, Server};
+use crate::requests::{Requests, Upstream, Write};
 use crate::sessions::{Owner, Tracker};
+use crate::transition::{look, Transition, STAY};
 use crate::{ConnId, LinkId, Millis};
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use trivet_formats::quorum::{kind, QuorumPacket};
-use trivet_formats::{ServerId, Zxid};
+use trivet_formats::txn::{Txn, TxnBody};
+use trivet_formats::{ServerId, SessionId, Zxid};
 
 /// The longest queue of open proposals; a leader that reaches it steps down, for its quorum does not
 /// keep up with its clients.
@@ -170,41 +173,42 @@ impl Leading {
     pub(crate) fn synced(&self) -> Vec<ServerId> {
         self.learners.values().filter(|l| l.phase == LearnerPhase::Active).map(|l| l.id).collect()
     }
-    pub(crate) fn deadline(&self, s: &Server) -> Millis {
+    pub(crate) fn deadline(&self, standalone: bool) -> Millis {
         if !self.broadcasting() {
             return self.give_up_at.min(self.ping_at);
         }
         let expiry = self.tracker.next_expiry().unwrap_or(u64::MAX);
-        let ping_at = if s.cfg.standalone() { u64::MAX } else { self.ping_at };
+        let ping_at = if standalone { u64::MAX } else { self.ping_at };
         ping_at.min(expiry).min(self.expirable_at)
     }
 }
 
-impl Server {
-    /// For how long nothing may happen before a quorum follows.
-    fn quorum_limit_ms(&self) -> u64 {
-        if self.all_ours() {
-            self.patient_ms(self.cfg.fast.establish_ms)
-        } else {
-            self.cfg.init_limit * self.cfg.tick_ms
-        }
+impl Leading {
+    /// An elected leader, which has no quorum of followers yet.
+    pub(crate) fn elected(cx: &Context) -> Leading {
+        Leading::new(cx, Phase::Discovery)
     }
 
-    fn new_leading(&self, phase: Phase) -> Leading {
-        let now = self.now.mono_ms;
+    /// The only voter: its own log is the truth.
+    pub(crate) fn alone(cx: &Context) -> Leading {
+        Leading::new(cx, Phase::Broadcast)
+    }
+
+    fn new(cx: &Context, phase: Phase) -> Leading {
+        let now = cx.now.mono_ms;
         Leading {
             phase,
-            epoch: self.current_epoch,
+            epoch: cx.disk.current_epoch,
             learners: BTreeMap::new(),
-            summary: (self.current_epoch, self.history.last()),
-            promises: BTreeMap::from([(self.cfg.id, self.accepted_epoch)]),
+            summary: (cx.disk.current_epoch, cx.history.last()),
+            promises: BTreeMap::from([(cx.cfg.id, cx.disk.accepted_epoch)]),
             epoch_acks: BTreeSet::new(),
             new_leader_acks: BTreeSet::new(),
             mine_missing_since: None,
             proposals: VecDeque::new(),
-            last_proposed: self.history.last(),
+            last_proposed: cx.history.last(),
             prep: Prep::default(),
-            tracker: Tracker::new(now, self.cfg.tick_ms, std::iter::empty()),
+            tracker: Tracker::new(now, cx.cfg.tick_ms, std::iter::empty()),
             syncs: VecDeque::new(),
             moves: VecDeque::new(),
             transfer: None,
@@ -212,35 +216,89 @@ impl Server {
             links_bad_since: None,
             looking_elsewhere: BTreeSet::new(),
             started: now,
-            give_up_at: now + self.quorum_limit_ms(),
-            ping_at: now + self.cfg.fast.ping_ms,
-            expirable_at: now + self.cfg.container_check_ms,
+            give_up_at: now + cx.quorum_limit_ms(),
+            ping_at: now + cx.cfg.fast.ping_ms,
+            expirable_at: now + cx.cfg.container_check_ms,
+        }
+    }
+}
+
+impl Upstream for Leading {
+    fn serves(&self) -> bool {
+        self.broadcasting()
+    }
+    fn submit(&mut self, cx: &mut Context, write: Write<'_>) -> Transition {
+        let Write { session, cxid, op, body, ids } = write;
+        Leader { cx, l: self }.submit(Owner::Local, session, cxid, op, body, &ids)
+    }
+    fn sync(&mut self, cx: &mut Context, conn: ConnId, xid: i32, _: &Bytes) -> Transition {
+        Leader { cx, l: self }.sync_begun(SyncFor::Client(conn, xid))
+    }
+    fn session_comes(&mut self, cx: &mut Context, session: SessionId, timeout_ms: i32) -> Transition {
+        Leader { cx, l: self }.session_comes(session, timeout_ms, Owner::Local)
+    }
+    fn touch(&mut self, now: Millis, session: SessionId, timeout_ms: i32) {
+        self.tracker.touch(now, session, timeout_ms);
+    }
+    fn applied(&mut self, now: Millis, txn: &Txn) {
+        match &txn.body {
+            TxnBody::CloseSession { .. } => self.tracker.remove(txn.session),
+            TxnBody::CreateSession { timeout_ms } => self.tracker.track(now, txn.session, *timeout_ms, None),
+            _ => {}
+        }
+    }
+    fn leader(&self) -> Option<ServerId> {
+        None
+    }
+}
+
+/// A leader, with what it shares with other phases, for the time of one step.
+pub(crate) struct Leader<'a> {
+    pub(crate) cx: &'a mut Context,
+    pub(crate) l: &'a mut Leading,
+}
+
+impl Leader<'_> {
+    /// The requests of clients, handed to this leader.
+    fn requests(&mut self) -> Requests<'_> {
+        Requests { cx: self.cx, up: self.l }
+    }
+
+    /// The first step of an elected leader, or of one that is alone.
+    pub(crate) fn begin(&mut self) -> Transition {
+        if self.l.broadcasting() {
+            return self.start_broadcast();
+        }
+        self.cx.out.push(Effect::Listen(true));
+        self.epoch_from_quorum()
+    }
+
+    /// Hands an operation to the disk; `then` is carried out when it is durable.
+    fn write(&mut self, op: DiskOp, then: Then) -> Transition {
+        match self.cx.write(op, then, false) {
+            Some(then) => self.carry_out(then),
+            None => STAY,
         }
     }
 
-    pub(crate) fn lead(&mut self) {
-        self.role = Role::Leading(self.new_leading(Phase::Discovery));
-        self.out.push(Effect::Listen(true));
-        self.epoch_from_quorum();
-    }
-
-    /// The only voter: its own log is the truth.
-    pub(crate) fn lead_alone(&mut self) {
-        self.role = Role::Leading(self.new_leading(Phase::Broadcast));
-        self.start_broadcast();
-    }
-
-    pub(crate) fn leading(&mut self) -> &mut Leading {
-        match &mut self.role {
-            Role::Leading(l) => l,
-            _ => unreachable!("only called while leading"),
+    /// An operation is on disk that something of this leader waited for.
+    pub(crate) fn carry_out(&mut self, then: Then) -> Transition {
+        match then {
+            Then::CountOwnAck(zxid) => {
+                self.count_ack(self.cx.cfg.id, zxid)?;
+                self.tell_durable(zxid);
+                STAY
+            }
+            Then::CountOwnPromise => self.count_own_promise(),
+            Then::CountOwnEpoch => self.count_own_epoch(),
+            other => unreachable!("{other:?} is a follower's, and roles do not share what waits for the disk"),
         }
     }
 
     // ---- learners come and go ----
 
     pub(crate) fn learner_connected(&mut self, link: LinkId, from: Option<IpAddr>) {
-        let now = self.now.mono_ms;
+        let now = self.cx.now.mono_ms;
         let learner = Learner {
             id: UNKNOWN,
             from,
@@ -254,14 +312,14 @@ impl Server {
             digest_told: Zxid::ZERO,
             sending: None,
         };
-        self.leading().learners.insert(link, learner);
+        self.l.learners.insert(link, learner);
     }
 
     /// Forgets a learner. What it acknowledged on this connection no longer counts for proposals
     /// that are open: it may come back with a shorter log.
-    pub(crate) fn learner_lost(&mut self, link: LinkId, why: &str) {
-        let l = self.leading();
-        let Some(gone) = l.learners.remove(&link) else { return };
+    pub(crate) fn learner_lost(&mut self, link: LinkId, why: &str) -> Transition {
+        let l = &mut *self.l;
+        let Some(gone) = l.learners.remove(&link) else { return STAY };
         l.tracker.away(link, gone.id);
         for p in &mut l.proposals {
             p.acks.retain(|id| *id != gone.id);
@@ -273,160 +331,147 @@ impl Server {
             l.epoch_acks.remove(&gone.id);
             l.promises.remove(&gone.id);
         }
-        self.behind_what_is_said(Effect::CloseLink(link));
-        self.transfer_may_go();
-        if !matches!(self.role, Role::Leading(_)) {
-            return;
+        self.cx.out.push_after_packets(Effect::CloseLink(link));
+        self.transfer_may_go()?;
+        if self.l.broadcasting() && !self.has_quorum() {
+            return look(format!("no quorum of followers: {:?} is gone, {why}", gone.id));
         }
-        if self.leading().broadcasting() && !self.has_quorum() {
-            return self.look(format!("no quorum of followers: {:?} is gone, {why}", gone.id));
-        }
-        self.transfer_without(gone.id);
+        self.transfer_without(gone.id)
     }
 
     /// Whether this leader and the learners that follow it are a quorum.
     fn has_quorum(&mut self) -> bool {
-        let me = self.cfg.id;
-        let ids = self.leading().forwarding_voters(me);
-        self.cfg.is_quorum(&ids)
+        let me = self.cx.cfg.id;
+        let ids = self.l.forwarding_voters(me);
+        self.cx.cfg.is_quorum(&ids)
     }
 
-    pub(crate) fn packet_from_learner(&mut self, link: LinkId, p: QuorumPacket) {
-        let now = self.now.mono_ms;
-        let learner = self.leading().learners.get_mut(&link).expect("the caller looked");
+    pub(crate) fn packet(&mut self, link: LinkId, p: QuorumPacket) -> Transition {
+        let now = self.cx.now.mono_ms;
+        let learner = self.l.learners.get_mut(&link).expect("the caller looked");
         learner.last_heard = now;
         let id = learner.id;
         match (learner.phase, p.kind) {
-            (LearnerPhase::AwaitInfo, kind::FOLLOWERINFO | kind::OBSERVERINFO) => self.learner_info(link, &p),
-            (LearnerPhase::AwaitAckEpoch, kind::ACKEPOCH) => self.epoch_acknowledged(link, &p),
-            (LearnerPhase::AwaitNewLeaderAck, kind::ACK) => self.new_leader_acknowledged(link, &p),
+            (LearnerPhase::AwaitInfo, kind::FOLLOWERINFO | kind::OBSERVERINFO) => self.learner_info(link, &p)?,
+            (LearnerPhase::AwaitAckEpoch, kind::ACKEPOCH) => self.epoch_acknowledged(link, &p)?,
+            (LearnerPhase::AwaitNewLeaderAck, kind::ACK) => self.new_leader_acknowledged(link, &p)?,
             (LearnerPhase::Synced | LearnerPhase::Active, kind::ACK) => {
                 self.note_ack(link, Zxid(p.zxid));
-                self.count_ack(id, Zxid(p.zxid));
-                self.transfer_may_go();
+                self.count_ack(id, Zxid(p.zxid))?;
+                self.transfer_may_go()?;
             }
-            (LearnerPhase::Active, kind::HELD) => self.learner_holds(link, p.zxid),
-            (LearnerPhase::Active, kind::ASK) => {
-                if let Err(reason) = self.begin_transfer(id, "it was asked to lead".into(), false) {
-                    self.refuse(format!("{id:?}"), format!("cannot hand over: {reason}"));
-                }
-            }
-            (LearnerPhase::Active, kind::PING) => self.ping_answered(link, &p),
-            (LearnerPhase::Active, kind::REQUEST) => self.forwarded(link, &p),
-            (LearnerPhase::Active, kind::REVALIDATE) => self.revalidate(link, &p),
+            (LearnerPhase::Active, kind::HELD) => self.learner_holds(link, p.zxid)?,
+            (LearnerPhase::Active, kind::ASK) => match self.begin_transfer(id, "it was asked to lead".into(), false) {
+                Ok(begun) => begun?,
+                Err(reason) => self.cx.refuse(format!("{id:?}"), format!("cannot hand over: {reason}")),
+            },
+            (LearnerPhase::Active, kind::PING) => self.ping_answered(link, &p)?,
+            (LearnerPhase::Active, kind::REQUEST) => self.forwarded(link, &p)?,
+            (LearnerPhase::Active, kind::REVALIDATE) => self.revalidate(link, &p)?,
             // What a newer learner may add; harmless once it is in.
             (LearnerPhase::Synced | LearnerPhase::Active, _) => {}
             (phase, other) => {
-                self.refuse(format!("{id:?}"), format!("packet of type {other} out of turn (phase {phase:?})"));
-                self.learner_lost(link, "it broke the protocol");
+                self.cx.refuse(format!("{id:?}"), format!("packet of type {other} out of turn (phase {phase:?})"));
+                self.learner_lost(link, "it broke the protocol")?;
             }
         }
+        STAY
     }
 
     // ---- time ----
 
-    pub(crate) fn leader_timer(&mut self) {
-        let now = self.now.mono_ms;
-        if self.leading().phase != Phase::Broadcast && now >= self.leading().give_up_at {
-            let phase = self.leading().phase;
-            return self.look(format!("no quorum of followers in time (phase {phase:?})"));
+    pub(crate) fn timer(&mut self) -> Transition {
+        let now = self.cx.now.mono_ms;
+        if self.l.phase != Phase::Broadcast && now >= self.l.give_up_at {
+            let phase = self.l.phase;
+            return look(format!("no quorum of followers in time (phase {phase:?})"));
         }
-        let met_late = self.all_ours() && now >= self.leading().started + self.cfg.fast.meet_ms;
-        if self.leading().phase == Phase::Discovery && met_late {
-            return self.look("no quorum of followers came to this elected leader");
+        let met_late = self.cx.all_ours() && now >= self.l.started + self.cx.cfg.fast.meet_ms;
+        if self.l.phase == Phase::Discovery && met_late {
+            return look("no quorum of followers came to this elected leader");
         }
-        let unestablished = self.leading().phase != Phase::Broadcast;
-        if unestablished && !self.links.mine_work(now, &self.cfg) && self.links.others_are_better(now, &self.cfg) {
-            return self.look("its links turned bad before it led, and others can do without it");
+        let unestablished = self.l.phase != Phase::Broadcast;
+        if unestablished
+            && !self.cx.links.mine_work(now, &self.cx.cfg)
+            && self.cx.links.others_are_better(now, &self.cx.cfg)
+        {
+            return look("its links turned bad before it led, and others can do without it");
         }
         let mine_missing_ms = self.mine_missing_ms();
-        if mine_missing_ms >= self.patient_ms(SLOW_MS) && self.links.quorum_without_me(now, &self.cfg) {
-            self.lost_lead_at = Some(now);
-            let stuck_ms = self.durability.stuck_ms(now);
-            return self.look(format!("its disk has finished nothing for {stuck_ms} ms, and others can do without it"));
+        if mine_missing_ms >= self.cx.patient_ms(SLOW_MS) && self.cx.links.quorum_without_me(now, &self.cx.cfg) {
+            self.cx.candidacy.lost_leadership_at = Some(now);
+            let stuck_ms = self.cx.disk.stuck_ms(now);
+            return look(format!("its disk has finished nothing for {stuck_ms} ms, and others can do without it"));
         }
-        self.drop_silent_learners();
-        if !matches!(self.role, Role::Leading(_)) {
-            return;
-        }
-        if now >= self.leading().ping_at {
-            self.leading().ping_at = now + self.cfg.fast.ping_ms;
+        self.drop_silent_learners()?;
+        if now >= self.l.ping_at {
+            self.l.ping_at = now + self.cx.cfg.fast.ping_ms;
             self.ping_learners();
             self.tell_digests();
         }
-        self.transfer_timer();
-        if !matches!(self.role, Role::Leading(_)) {
-            return;
-        }
-        if self.leading().broadcasting() {
-            for session in self.leading().tracker.expire(now) {
-                self.expire_session(session);
+        self.transfer_timer()?;
+        if self.l.broadcasting() {
+            for session in self.l.tracker.expire(now) {
+                self.expire_session(session)?;
             }
         }
-        // A session's end may have been the lead's: no number was left for it, or too much was open.
-        let due = match &mut self.role {
-            Role::Leading(l) if l.broadcasting() && now >= l.expirable_at => {
-                l.expirable_at = now + self.cfg.container_check_ms;
-                true
-            }
-            _ => false,
-        };
-        if due {
-            self.delete_expired_nodes();
+        if self.l.broadcasting() && now >= self.l.expirable_at {
+            self.l.expirable_at = now + self.cx.cfg.container_check_ms;
+            self.delete_expired_nodes()?;
         }
+        STAY
     }
 
     /// For how long a quorum would be complete with this server, whose disk is not done.
     fn mine_missing_ms(&mut self) -> u64 {
-        let (now, me) = (self.now.mono_ms, self.cfg.id);
-        let l = self.leading();
+        let (now, me) = (self.cx.now.mono_ms, self.cx.cfg.id);
+        let l = &mut *self.l;
         let acks = match l.phase {
             Phase::Acceptance => &l.epoch_acks,
             Phase::Synchronisation => &l.new_leader_acks,
             Phase::Discovery | Phase::Broadcast => return 0,
         };
         let with_me: Vec<_> = acks.iter().copied().filter(|id| *id != me).chain([me]).collect();
-        let missing = !acks.contains(&me) && self.cfg.is_quorum(&with_me);
-        let l = self.leading();
+        let missing = !acks.contains(&me) && self.cx.cfg.is_quorum(&with_me);
+        let l = &mut *self.l;
         l.mine_missing_since = l.mine_missing_since.or(Some(now)).filter(|_| missing);
         l.mine_missing_since.map_or(0, |at| now - at)
     }
 
-    /// One more step towards a lead. The next one gets its time; all together those of initLimit.
+    /// A step towards leadership was made. The next one gets its time; all together those of initLimit.
     fn establishing_goes_on(&mut self) {
-        let (now, limit) = (self.now.mono_ms, self.quorum_limit_ms());
-        let init_ms = self.cfg.init_limit * self.cfg.tick_ms;
-        let l = self.leading();
+        let (now, limit) = (self.cx.now.mono_ms, self.cx.quorum_limit_ms());
+        let init_ms = self.cx.cfg.init_limit * self.cx.cfg.tick_ms;
+        let l = &mut *self.l;
         if l.phase != Phase::Broadcast {
             l.give_up_at = l.give_up_at.max((now + limit).min(l.started + init_ms));
         }
     }
 
-    fn drop_silent_learners(&mut self) {
-        let now = self.now.mono_ms;
-        let init_ms = self.cfg.init_limit * self.cfg.tick_ms;
-        let late: Vec<_> = self
-            .leading()
-            .learners
-            .iter()
-            .map(|(link, l)| (*link, l.id, l.phase, now.saturating_sub(l.last_heard)))
-            .collect();
+    fn drop_silent_learners(&mut self) -> Transition {
+        let now = self.cx.now.mono_ms;
+        let init_ms = self.cx.cfg.init_limit * self.cx.cfg.tick_ms;
+        let late: Vec<_> =
+            self.l.learners.iter().map(|(link, l)| (*link, l.id, l.phase, now.saturating_sub(l.last_heard))).collect();
         for (link, id, phase, silent_ms) in late {
             let limit = match phase {
                 // From NEWLEADER on it is pinged, but may be busy with a snapshot until it is active.
-                LearnerPhase::Active => self.silence_limit_ms(id),
+                LearnerPhase::Active => self.cx.silence_limit_ms(id),
                 // A busy one still sends its probes. Without them the leader may just not hear it, and must not count on it.
-                _ if self.is_ours(id) && self.links.silent(now, id) => (2 * self.cfg.fast.silence_max_ms).min(init_ms),
+                _ if self.cx.is_ours(id) && self.cx.links.silent(now, id) => {
+                    (2 * self.cx.cfg.fast.silence_max_ms).min(init_ms)
+                }
                 _ => init_ms,
             };
-            if silent_ms >= limit && matches!(self.role, Role::Leading(_)) {
-                self.learner_lost(link, &format!("silent for {silent_ms} ms"));
+            if silent_ms >= limit {
+                self.learner_lost(link, &format!("silent for {silent_ms} ms"))?;
             }
         }
+        STAY
     }
 
     pub(crate) fn ping_learners(&mut self) {
-        let l = self.leading();
+        let l = &mut *self.l;
         let ping = QuorumPacket::new(kind::PING, l.last_proposed.0);
         let mut to = Vec::new();
         for (link, learner) in &mut l.learners {
@@ -436,12 +481,12 @@ impl Server {
                 to.push(*link);
             }
         }
-        to.into_iter().for_each(|link| self.send(link, &ping));
+        to.into_iter().for_each(|link| self.cx.out.send(link, &ping));
     }
 
-    fn ping_answered(&mut self, link: LinkId, p: &QuorumPacket) {
-        let now = self.now.mono_ms;
-        let l = self.leading();
+    fn ping_answered(&mut self, link: LinkId, p: &QuorumPacket) -> Transition {
+        let now = self.cx.now.mono_ms;
+        let l = &mut *self.l;
         let learner = l.learners.get_mut(&link).expect("the caller looked");
         learner.pings_answered += 1;
         for touch in p.body().chunks_exact(12) {
@@ -449,25 +494,56 @@ impl Server {
             let timeout_ms = i32::from_be_bytes(touch[8..].try_into().expect("4"));
             l.tracker.touch(now, trivet_formats::SessionId(id), timeout_ms);
         }
-        self.finish_syncs();
+        self.finish_syncs()
     }
 
     /// A voter promised a newer epoch than this leader's and cannot follow it. An election gives a
     /// newer epoch to everybody.
-    pub(crate) fn epoch_is_stale(&mut self, link: LinkId, id: ServerId, promised: i64) {
-        let now = self.now.mono_ms;
-        let (epoch, started) = (self.leading().epoch, self.leading().started);
-        if self.cfg.is_voter(id) && now >= started + STALE_EPOCH_GRACE_MS {
-            self.look(format!("{id:?} has promised epoch {promised}, newer than {epoch}"));
-        } else {
-            self.learner_lost(link, "it promised a newer epoch");
+    pub(crate) fn epoch_is_stale(&mut self, link: LinkId, id: ServerId, promised: i64) -> Transition {
+        let now = self.cx.now.mono_ms;
+        let (epoch, started) = (self.l.epoch, self.l.started);
+        if self.cx.cfg.is_voter(id) && now >= started + STALE_EPOCH_GRACE_MS {
+            return look(format!("{id:?} has promised epoch {promised}, newer than {epoch}"));
         }
+        self.learner_lost(link, "it promised a newer epoch")
     }
 
     pub(crate) fn announce_leading(&mut self) {
-        let report = self.finish_report();
-        let epoch = self.leading().epoch;
-        self.election.set_epoch(epoch);
-        self.out.push(Effect::Event(Event::Leading { epoch, report }));
+        let report = self.cx.finish_report(true);
+        let epoch = self.l.epoch;
+        self.cx.candidacy.election.set_epoch(epoch);
+        self.cx.out.push(Effect::Event(Event::Leading { epoch, report }));
+    }
+
+    /// A leader's newest digest, to each server of ours that does not have it.
+    fn tell_digests(&mut self) {
+        let Some((zxid, digest)) = self.cx.digests.newest() else { return };
+        let l = &mut *self.l;
+        let mut to = Vec::new();
+        for (link, learner) in &mut l.learners {
+            if learner.phase == LearnerPhase::Active
+                && learner.digest_told < zxid
+                && self.cx.peers.trivet.contains(&learner.id)
+            {
+                learner.digest_told = zxid;
+                to.push(*link);
+            }
+        }
+        let told = QuorumPacket::with(kind::DIGEST, zxid.0, digest.to_be_bytes().to_vec());
+        to.into_iter().for_each(|link| self.cx.out.send(link, &told));
+    }
+
+    /// Who leads when the reconfig that is about to be committed holds: this server, or a follower that has
+    /// everything, in the list's order.
+    pub(crate) fn leader_to_be(&mut self) -> ServerId {
+        let me = self.cx.cfg.id;
+        let Some(next) = self.cx.cfg.next.clone() else { return me };
+        let votes = |id: ServerId| next.members.get(&id).is_some_and(|m| !m.observer);
+        if votes(me) {
+            return me;
+        }
+        let l = &*self.l;
+        let ahead = l.learners.values().filter(|x| votes(x.id)).max_by_key(|x| x.acked).map(|x| x.id);
+        ahead.unwrap_or(me)
     }
 }

@@ -12,9 +12,10 @@
 pub mod acl;
 mod api;
 pub mod config;
+mod context;
+mod digest_check;
 mod digests;
 mod durability;
-mod early_commit;
 pub mod election;
 pub mod ensemble;
 mod following;
@@ -23,26 +24,31 @@ mod leading;
 pub mod links;
 pub mod membership;
 pub mod monitor;
+mod outbox;
 pub mod paths;
 mod prep;
 mod reconfig;
 mod requests;
+mod role;
 mod roles;
 pub mod server;
 pub mod sessions;
 mod snapshots;
+mod stats;
+mod transition;
 pub mod tree;
 mod voting;
 pub mod watches;
 
 pub use api::{
-    ClientInput, Commits, Counters, DiskOp, Effect, ElectionReport, Event, Image, Input, Now, Recovered, RoleName,
-    Summary, HANDED_OVER, NUMBERS_USED_UP, TRANSFER_GIVEN_UP,
+    ClientInput, Commits, DiskOp, Effect, ElectionReport, Event, Image, Input, Now, Recovered, RoleName, Summary,
+    HANDED_OVER, NUMBERS_USED_UP, TRANSFER_GIVEN_UP,
 };
 pub use config::{Bug, Config, FastLimits};
 pub use leading::STOP_LIMIT_MS;
 pub use requests::OpenRequests;
 pub use server::Server;
+pub use stats::Counters;
 
 /// A map with a fixed hasher: the same inputs give the same run.
 pub type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;

@@ -2,8 +2,8 @@
 //! with one id does. Apache's protocol names neither ensembles nor machines. What there is: votes carry the
 //! sender's `server.N` lines (since 3.5), and connections have addresses.
 
+use crate::context::Context;
 use crate::ensemble::Ensemble;
-use crate::server::Server;
 use crate::Millis;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -48,16 +48,16 @@ pub fn newer_is_another(configured: Option<IpAddr>, older: Option<IpAddr>, newer
     older.is_some() && newer.is_some() && older != newer && newer != configured
 }
 
-impl Server {
+impl Context {
     /// Notes whether a vote's sender is of another ensemble, and refuses it.
     pub(crate) fn is_foreign(&mut self, from: ServerId, n: &Notification) -> bool {
         let theirs = String::from_utf8_lossy(&n.config);
         if !is_of_another_ensemble(&self.cfg.config_text, &theirs) {
-            self.foreign.remove(&from);
+            self.peers.foreign.remove(&from);
             return false;
         }
         if self.cfg.is_member(from) {
-            self.foreign.insert(from);
+            self.peers.foreign.insert(from);
         }
         let servers: Vec<_> =
             addresses(&theirs).values().map(|(ip, port, _)| SocketAddr::new(*ip, *port).to_string()).collect();

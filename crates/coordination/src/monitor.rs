@@ -1,19 +1,17 @@
 //! Four-letter words: what monitors ask before any session, in Apache's formats, which programs parse.
 
 mod connections;
-mod figures;
-mod metrics;
 mod mntr;
-mod quantiles;
 
-pub use figures::Spread;
-pub(crate) use figures::{ConnFigures, Figures};
-pub use metrics::Figure;
-pub(crate) use metrics::Metrics;
+pub use crate::stats::{DiskTimes, Figure, Machine, Spread};
 
 use crate::api::RoleName;
-use crate::server::{Role, Server};
+use crate::requests::Upstream;
+use crate::role::Role;
+use crate::server::Server;
+use crate::stats::figures::date;
 use std::collections::BTreeMap;
+use trivet_formats::quorum::{kind, QuorumPacket};
 use trivet_formats::SessionId;
 
 /// Named as Apache's clients parse it: version, then a build date.
@@ -23,42 +21,6 @@ const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requ
 const ALWAYS: [&str; 6] = ["ruok", "isro", "envi", "gtmk", "stmk", "lead"];
 /// Apache's default: client requests, sessions' beginnings and ends, warnings.
 const TRACE_MASK: &str = "306";
-
-/// What the core does not know of the process and the machine that it runs on.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Machine {
-    /// Lines of `envi`.
-    pub environment: Vec<(String, String)>,
-    pub data_dir: String,
-    pub log_dir: String,
-    pub data_bytes: u64,
-    pub log_bytes: u64,
-    pub open_files: u64,
-    pub max_files: u64,
-    /// Clients that came beyond a limit of connections, and long requests beyond theirs.
-    pub connections_rejected: u64,
-    pub long_requests_rejected: u64,
-    /// How often a request had to wait for its turn.
-    pub throttle_waits: u64,
-    pub disk: DiskTimes,
-    /// -1 for none.
-    pub client_port: i32,
-    pub max_client_connections: usize,
-    pub backlog: i32,
-    pub quorum_port: u16,
-    pub election_port: u16,
-}
-
-/// What the disk's threads measured.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DiskTimes {
-    /// Milliseconds for each writing to the log with its sync, and for each snapshot.
-    pub syncs_ms: Spread,
-    pub snapshots_ms: Spread,
-    /// Milliseconds for what was read at a start, and the transactions that it found behind its snapshot.
-    pub loads_ms: Spread,
-    pub loaded: Spread,
-}
 
 impl RoleName {
     /// As `srvr` calls it.
@@ -77,32 +39,32 @@ impl RoleName {
 impl Server {
     pub(crate) fn four_letter_word(&mut self, word: &[u8; 4], machine: &Machine) -> String {
         let Ok(name) = std::str::from_utf8(word) else { return String::new() };
-        let listed = self.cfg.four_letter_words.iter().any(|w| w == "*" || w == name)
-            || name == "isro" && self.cfg.read_only_mode;
+        let listed = self.cx.cfg.four_letter_words.iter().any(|w| w == "*" || w == name)
+            || name == "isro" && self.cx.cfg.read_only_mode;
         if !listed {
             return format!("{name} is not executed because it is not in the whitelist.\n");
         }
-        let serves = self.serving() || self.reads_only();
+        let serves = self.role.serves() || self.reads_only();
         if !serves && !ALWAYS.contains(&name) {
             return NOT_SERVING.into();
         }
         match name {
             "ruok" => "imok".into(),
             "isro" if self.reads_only() => "ro".into(),
-            "isro" => if self.serving() { "rw" } else { "null" }.into(),
+            "isro" => if self.role.serves() { "rw" } else { "null" }.into(),
             "srvr" => self.srvr(""),
             "stat" => {
-                let clients = self.clients.list_short();
+                let clients = self.cx.clients.list_short();
                 self.srvr(&format!("Clients:\n{clients}\n"))
             }
-            "cons" => self.clients.list_long() + "\n",
+            "cons" => self.cx.clients.list_long() + "\n",
             "srst" => {
-                self.figures.reset();
-                (self.counters.packets_received, self.counters.packets_sent) = (0, 0);
+                self.cx.stats.figures.reset();
+                (self.cx.stats.counters.packets_received, self.cx.stats.counters.packets_sent) = (0, 0);
                 "Server stats reset.\n".into()
             }
             "crst" => {
-                self.clients.reset_figures();
+                self.cx.clients.reset_figures();
                 "Connection stats reset.\n".into()
             }
             "mntr" => self.mntr(machine),
@@ -114,16 +76,39 @@ impl Server {
             }
             "dump" => self.dump(),
             "wchs" => {
-                let (connections, paths, total) = self.data_watches.totals();
+                let (connections, paths, total) = self.cx.watches.data.totals();
                 format!("{connections} connections watching {paths} paths\nTotal watches:{total}\n")
             }
             "wchc" => self.watches_by_session(),
             "wchp" => self.watches_by_path(),
             "gtmk" | "stmk" => TRACE_MASK.into(),
-            "hash" => self.digests.lines(),
+            "hash" => self.cx.digests.lines(),
             // Not one of Apache's: this server would like to lead.
             "lead" => self.ask_for_the_lead(),
             _ => format!("{name} is not executed because it is not in the whitelist.\n"),
+        }
+    }
+
+    /// This server would like to lead. Returns what to tell who asked.
+    fn ask_for_the_lead(&mut self) -> String {
+        match &self.role {
+            Role::Leading(_) => "this server leads already\n".into(),
+            Role::Following(f)
+                if f.broadcasting() && self.cx.is_ours(f.leader) && self.cx.cfg.is_voter(self.cx.cfg.id) =>
+            {
+                let (leader, link) = (f.leader, f.link);
+                if let Some(link) = link {
+                    self.cx.out.send(link, &QuorumPacket::new(kind::ASK, 0));
+                }
+                format!("asked server {} to hand over\n", leader.0)
+            }
+            Role::Following(f) if f.broadcasting() => {
+                format!(
+                    "server {} leads and does not know how to hand over, or this server does not vote\n",
+                    f.leader.0
+                )
+            }
+            _ => "this server does not serve at the moment\n".into(),
         }
     }
 
@@ -133,24 +118,24 @@ impl Server {
         let mut out = format!(
             "Zookeeper version: {VERSION}\n{read_only}{clients}Latency min/avg/max: {}\nReceived: {}\nSent: {}\n\
              Connections: {}\nOutstanding: {}\nZxid: {}\nMode: {}\nNode count: {}\n",
-            self.figures.latency.min_avg_max(),
-            self.counters.packets_received,
-            self.counters.packets_sent,
+            self.cx.stats.figures.latency.min_avg_max(),
+            self.cx.stats.counters.packets_received,
+            self.cx.stats.counters.packets_sent,
             s.connections,
-            self.clients.outstanding(),
-            self.tree.last_zxid(),
+            self.cx.clients.outstanding(),
+            self.cx.tree.last_zxid(),
             s.role.mode(),
             s.znodes,
         );
         if s.role == RoleName::Leading {
-            out += &format!("Proposal sizes last/min/max: {}\n", self.figures.proposals.last_min_max());
+            out += &format!("Proposal sizes last/min/max: {}\n", self.cx.stats.figures.proposals.last_min_max());
         }
         out
     }
 
     //= zookeeper 3.9 ConfCommand
     fn conf(&self, m: &Machine) -> String {
-        let c = &self.cfg;
+        let c = &self.cx.cfg;
         let mut out = format!(
             "clientPort={}\nsecureClientPort=-1\ndataDir={}\ndataDirSize={}\ndataLogDir={}\ndataLogSize={}\ntickTime={}\n\
              maxClientCnxns={}\nminSessionTimeout={}\nmaxSessionTimeout={}\nclientPortListenBacklog={}\nserverId={}\n",
@@ -188,20 +173,21 @@ impl Server {
                 let sessions: usize = buckets.iter().map(|(_, s)| s.len()).sum();
                 out += &format!("Session Sets ({})/({sessions}):\n", buckets.len());
                 for (at, ids) in buckets {
-                    let in_ms = at.saturating_sub(self.now.mono_ms) as i64;
-                    out += &format!("{} expire at {}:\n", ids.len(), figures::date(self.now.wall_ms + in_ms));
+                    let in_ms = at.saturating_sub(self.cx.now.mono_ms) as i64;
+                    out += &format!("{} expire at {}:\n", ids.len(), date(self.cx.now.wall_ms + in_ms));
                     ids.iter().for_each(|id| out += &format!("\t0x{:x}\n", id.0));
                 }
             }
             _ => {
-                out += &format!("Global Sessions({}):\n", self.tree.sessions().len());
-                self.tree.sessions().for_each(|(id, t)| out += &format!("0x{:x}\t{t}ms\n", id.0));
+                out += &format!("Global Sessions({}):\n", self.cx.tree.sessions().len());
+                self.cx.tree.sessions().for_each(|(id, t)| out += &format!("0x{:x}\t{t}ms\n", id.0));
             }
         }
         let owners: BTreeMap<SessionId, Vec<&str>> = self
+            .cx
             .tree
             .sessions()
-            .map(|(id, _)| (id, self.tree.ephemerals(id).collect::<Vec<_>>()))
+            .map(|(id, _)| (id, self.cx.tree.ephemerals(id).collect::<Vec<_>>()))
             .filter(|(_, paths)| !paths.is_empty())
             .collect();
         out += &format!("ephemeral nodes dump:\nSessions with Ephemerals ({}):\n", owners.len());
@@ -209,13 +195,13 @@ impl Server {
             out += &format!("0x{:x}:\n", id.0);
             paths.iter().for_each(|p| out += &format!("\t{p}\n"));
         }
-        out + &self.clients.dump()
+        out + &self.cx.clients.dump()
     }
 
     fn watches_by_session(&self) -> String {
         let mut out = String::new();
-        for (conn, paths) in self.data_watches.by_connection() {
-            out += &format!("0x{:x}\n", self.clients.session_of(conn).0);
+        for (conn, paths) in self.cx.watches.data.by_connection() {
+            out += &format!("0x{:x}\n", self.cx.clients.session_of(conn).0);
             paths.iter().for_each(|p| out += &format!("\t{p}\n"));
         }
         out + "\n"
@@ -223,9 +209,9 @@ impl Server {
 
     fn watches_by_path(&self) -> String {
         let mut out = String::new();
-        for (path, conns) in self.data_watches.by_path() {
+        for (path, conns) in self.cx.watches.data.by_path() {
             out += &format!("{path}\n");
-            conns.iter().for_each(|c| out += &format!("\t0x{:x}\n", self.clients.session_of(*c).0));
+            conns.iter().for_each(|c| out += &format!("\t0x{:x}\n", self.cx.clients.session_of(*c).0));
         }
         out + "\n"
     }

@@ -7,9 +7,9 @@
 
 use crate::api::Effect;
 use crate::config::{Bug, NextConfig};
+use crate::context::Context;
 use crate::ensemble::{Ensemble, ServerSpec};
 use crate::paths::CONFIG_NODE;
-use crate::server::{Role, Server};
 use crate::Millis;
 use trivet_formats::election::Notification;
 use trivet_formats::txn::TxnBody;
@@ -25,7 +25,7 @@ fn shares_a_server(ours: &str, theirs: &str) -> bool {
     ours.servers.iter().any(|(id, s)| theirs.servers.get(id).is_some_and(|t| place(t) == place(s)))
 }
 
-impl Server {
+impl Context {
     /// Looks for a reconfig in the part of the log that is not known to be committed.
     pub(crate) fn note_next_members(&mut self) {
         let newest = self.history.tail().iter().rev().map(|e| &e.logged).find(|l| l.is_reconfig());
@@ -34,7 +34,7 @@ impl Server {
             _ => None,
         });
         let next = text.and_then(|t| Ensemble::parse(&String::from_utf8_lossy(&t)).ok());
-        self.next_heard_until = None;
+        self.members.next_heard_until = None;
         self.set_next(next);
     }
 
@@ -44,26 +44,16 @@ impl Server {
         let next = next.map(|n| NextConfig { members: n.members(), text: n.to_string() });
         if next.as_ref().map(|n| &n.text) != self.cfg.next.as_ref().map(|n| &n.text) {
             self.cfg.next = next;
-            self.members_to_tell = true;
+            self.members.to_tell = true;
         }
     }
 
     /// Once behind each input: of the steps in between nobody hears, who would leave servers that stay.
     pub(crate) fn tell_members(&mut self) {
-        if std::mem::take(&mut self.members_to_tell) {
+        if std::mem::take(&mut self.members.to_tell) {
             let next = self.cfg.next.as_ref().map(|n| n.text.clone());
             self.out.push(Effect::Members { text: self.cfg.config_text.clone(), next });
         }
-    }
-
-    /// As votes carry them. Who looks says which list may follow: a server whose vote only that one has would
-    /// not know that it is needed.
-    pub(crate) fn members_to_say(&self) -> String {
-        let mut text = self.cfg.config_text.clone();
-        if let (Role::Looking, Some(next)) = (&self.role, &self.cfg.next) {
-            next.text.lines().for_each(|line| text += &format!("\n#{line}"));
-        }
-        text
     }
 
     /// At the start, and with a snapshot from a leader: a list that a reconfig made is newer than the file's.
@@ -84,17 +74,17 @@ impl Server {
         if found.version <= self.cfg.config_version || found.voters().next().is_none() {
             return;
         }
-        self.went_over.clear();
+        self.members.went_over.clear();
         self.cfg.members = found.members();
         self.cfg.config_version = found.version;
         self.cfg.config_text = found.to_string();
         self.tree.set_members(&self.cfg.config_text);
-        self.members_to_tell = true;
+        self.members.to_tell = true;
         self.note_next_members();
         // Who is no member is not probed, and may not take that for silence. What it is, is not forgotten: of two
         // that come back together, neither would begin.
-        self.ours.clone().into_iter().for_each(|id| self.expect_probes(id));
-        self.members_changed = true;
+        self.peers.trivet.clone().into_iter().for_each(|id| self.expect_probes(id));
+        self.members.changed = true;
     }
 
     /// A reconfig is committed here.
@@ -106,7 +96,7 @@ impl Server {
     /// What others say while this server looks is a committed list.
     pub(crate) fn hear_of_newer_members(&mut self, from: ServerId, n: &Notification) {
         let known = n.config.is_empty() || n.config == self.cfg.config_text.as_bytes();
-        if !matches!(self.role, Role::Looking) || !self.cfg.reconfig || known {
+        if !self.cfg.reconfig || known {
             return;
         }
         let text = String::from_utf8_lossy(&n.config);
@@ -117,12 +107,12 @@ impl Server {
             return;
         }
         self.take_members(&text);
-        let in_log = self.cfg.next.is_some() && self.next_heard_until.is_none();
+        let in_log = self.cfg.next.is_some() && self.members.next_heard_until.is_none();
         let Some(next) = Ensemble::parse_next(&text).filter(|n| n.version > self.cfg.config_version) else { return };
         if !in_log {
-            self.members_changed |= self.cfg.next.is_none();
+            self.members.changed |= self.cfg.next.is_none();
             self.set_next(Some(next));
-            self.next_heard_until = Some(self.now.mono_ms + HEARSAY_MS);
+            self.members.next_heard_until = Some(self.now.mono_ms + HEARSAY_MS);
         }
     }
 
@@ -132,14 +122,14 @@ impl Server {
         if !self.cfg.votes_now(from) {
             return false;
         }
-        self.went_over.insert(from, list.to_vec());
-        let same: Vec<_> = self.went_over.iter().filter(|(_, l)| *l == list).map(|(id, _)| *id).collect();
+        self.members.went_over.insert(from, list.to_vec());
+        let same: Vec<_> = self.members.went_over.iter().filter(|(_, l)| *l == list).map(|(id, _)| *id).collect();
         self.cfg.is_quorum(&same)
     }
 
     /// Who said that another list may follow does not say so any more.
     pub(crate) fn forget_old_hearsay(&mut self) {
-        if self.next_heard_until.is_some_and(|until| self.now.mono_ms >= until) {
+        if self.members.next_heard_until.is_some_and(|until| self.now.mono_ms >= until) {
             self.note_next_members();
         }
     }
@@ -149,40 +139,6 @@ impl Server {
         let older = |text| Ensemble::parse(text).is_ok_and(|e| e.version < self.cfg.config_version);
         let unknown = n.leader.0 != i64::MIN && !self.cfg.is_voter(n.leader);
         self.cfg.reconfig && unknown && older(&String::from_utf8_lossy(&n.config))
-    }
-
-    /// Leaves a role that the new list does not allow: a leader without a vote, an observer that got one, a
-    /// follower that lost it.
-    pub(crate) fn take_new_role(&mut self) {
-        let votes = self.cfg.is_voter(self.cfg.id);
-        let over = match &self.role {
-            Role::Leading(l) => l.broadcasting() && !votes && !self.cfg.standalone(),
-            Role::Following(f) => f.broadcasting() && f.as_voter != votes,
-            // What was said so far counted by the old list.
-            Role::Looking => true,
-            Role::Settling => false,
-        };
-        if over {
-            if matches!(self.role, Role::Leading(_)) {
-                // The commit goes out before the connections end.
-                self.preferred = self.heir();
-            }
-            self.look("the members changed, and this server's part with them");
-        }
-    }
-
-    /// Who leads when the reconfig that is about to be committed holds: this server, or a follower that has
-    /// everything, in the list's order.
-    pub(crate) fn leader_to_be(&mut self) -> ServerId {
-        let me = self.cfg.id;
-        let Some(next) = self.cfg.next.clone() else { return me };
-        let votes = |id: ServerId| next.members.get(&id).is_some_and(|m| !m.observer);
-        if votes(me) {
-            return me;
-        }
-        let l = self.leading();
-        let ahead = l.learners.values().filter(|x| votes(x.id)).max_by_key(|x| x.acked).map(|x| x.id);
-        ahead.unwrap_or(me)
     }
 }
 

@@ -6,131 +6,149 @@
 
 use crate::api::{Effect, ElectionReport, Event};
 use crate::election::{Say, Vote};
-use crate::server::{Role, Server};
-use crate::Millis;
+use crate::following::Following;
+use crate::leading::Leading;
+use crate::requests::Upstream;
+use crate::role::Role;
+use crate::server::Server;
+use crate::transition::Transition;
+use std::ops::ControlFlow;
 use trivet_formats::election::ServerState;
-
-/// A limit on a step towards a lead grows to sixteen times what it is at most.
-const PATIENCE_DOUBLES_MAX: u32 = 4;
-const READ_ONLY_AFTER_MS: Millis = 2_000;
+use trivet_formats::ServerId;
 
 impl Server {
+    /// The one place where what a phase returned changes the role.
+    pub(crate) fn apply(&mut self, transition: Transition) {
+        if let ControlFlow::Break(leave) = transition {
+            assert!(matches!(self.role, Role::Following(_) | Role::Leading(_)), "only a phase leaves its role");
+            self.look(leave.reason);
+            assert!(!self.role.serves() || self.cx.cfg.standalone(), "a role that ended serves nobody");
+        }
+    }
+
     /// Leaves the current role. The next begins when everything written so far is on disk: a vote
     /// must not speak of transactions that a power cut could still take away.
     pub(crate) fn look(&mut self, reason: impl Into<String>) {
         let reason = reason.into();
-        let now = self.now.mono_ms;
-        self.term += 1;
-        let served = self.serving();
+        let now = self.cx.now.mono_ms;
+        self.cx.disk.role_generation += 1;
+        let served = self.role.serves();
         let mut in_vain = false;
-        match std::mem::replace(&mut self.role, Role::Settling) {
-            Role::Settling | Role::Looking => {}
+        match std::mem::replace(&mut self.role, Role::DrainingWrites) {
+            Role::DrainingWrites | Role::Looking => {}
             Role::Following(f) => {
                 in_vain = f.met() && !f.broadcasting();
-                f.link.into_iter().for_each(|link| self.behind_what_is_said(Effect::CloseLink(link)));
+                f.link.into_iter().for_each(|link| self.cx.out.push_after_packets(Effect::CloseLink(link)));
             }
             Role::Leading(l) => {
                 in_vain = l.establishing();
-                self.out.push(Effect::Listen(false));
+                self.cx.out.push(Effect::Listen(false));
                 // What was said last may matter when the lead moves by decision.
-                let decided = self.preferred.is_some() || !self.cfg.is_voter(self.cfg.id);
+                let decided = self.cx.candidacy.preferred.is_some() || !self.cx.cfg.is_voter(self.cx.cfg.id);
                 let end = if decided { Effect::FinishLink } else { Effect::CloseLink };
-                l.learners.keys().for_each(|link| self.behind_what_is_said(end(*link)));
-                if self.preferred.is_none() && served {
-                    self.lost_lead_at = Some(now);
+                l.learners.keys().for_each(|link| self.cx.out.push_after_packets(end(*link)));
+                if self.cx.candidacy.preferred.is_none() && served {
+                    self.cx.candidacy.lost_leadership_at = Some(now);
                 }
             }
         }
         if in_vain {
             // Where this server's disk is slow, the others' may be as well: then the first is enough.
-            self.in_vain += 1 + u32::from(self.durability.is_slow(now));
+            self.cx.candidacy.failed_elections += 1 + u32::from(self.cx.disk.is_slow(now));
         }
-        if served || self.report.why.is_empty() {
+        if served || self.cx.candidacy.report.why.is_empty() {
             // An election that needs several rounds is one, with one reason.
-            self.looking_since = now;
-            let links = self.links.evidence(now, self.cfg.id);
-            let detect_ms = std::mem::take(&mut self.report.detect_ms);
-            self.report = ElectionReport { why: reason.clone(), links, detect_ms, ..Default::default() };
+            self.cx.candidacy.looking_since = now;
+            let links = self.cx.links.evidence(now, self.cx.cfg.id);
+            let detect_ms = std::mem::take(&mut self.cx.candidacy.report.detect_ms);
+            self.cx.candidacy.report = ElectionReport { why: reason.clone(), links, detect_ms, ..Default::default() };
         }
-        self.requests_held = false;
-        self.round_since = now;
-        self.out.push(Effect::Event(Event::Looking { reason }));
-        self.drop_unanswered();
+        self.cx.clients.held = false;
+        self.cx.candidacy.round_since = now;
+        self.cx.out.push(Effect::Event(Event::Looking { reason }));
+        self.requests().drop_unanswered();
         self.settled();
-    }
-
-    /// A limit on a step towards a lead. It doubles with each lead that came to nothing from the second on, up to
-    /// initLimit: where all disks are slow, an election takes long, and must not begin anew for ever.
-    pub(crate) fn patient_ms(&self, usual_ms: u64) -> u64 {
-        let doubled = usual_ms << self.in_vain.saturating_sub(1).min(PATIENCE_DOUBLES_MAX);
-        doubled.min(self.cfg.init_limit * self.cfg.tick_ms).max(usual_ms)
     }
 
     /// Goes on when nothing is in flight to the disk.
     pub(crate) fn settled(&mut self) {
-        if !matches!(self.role, Role::Settling) || !self.durability.idle() {
+        if !matches!(self.role, Role::DrainingWrites) || !self.cx.disk.idle() {
             return;
         }
-        if self.cfg.standalone() {
-            return self.lead_alone();
+        if self.cx.cfg.standalone() {
+            return self.begin_leading(Leading::alone(&self.cx));
         }
         self.role = Role::Looking;
-        self.counters.elections += 1;
-        let epoch = self.current_epoch;
-        let preferred = self.preferred;
-        let last = if self.may_have_lost_all() { crate::election::UNTRUSTED } else { self.history.last() };
-        let say = self.election.start(self.now.mono_ms, &self.cfg, last, epoch, preferred);
+        self.cx.stats.counters.elections += 1;
+        let epoch = self.cx.disk.current_epoch;
+        let preferred = self.cx.candidacy.preferred;
+        let last = if self.may_have_lost_all() { crate::election::UNTRUSTED } else { self.cx.history.last() };
+        let say = self.cx.candidacy.election.start(self.cx.now.mono_ms, &self.cx.cfg, last, epoch, preferred);
         self.maybe_hold_back();
-        self.preferred = None;
+        self.cx.candidacy.preferred = None;
         self.say(Some(say));
     }
 
     /// Whether this server has no data, and does not know that it never had any.
     pub fn may_have_lost_all(&self) -> bool {
-        let empty = self.history.last().0 == 0 && self.accepted_epoch <= 0 && self.current_epoch <= 0;
-        empty && !self.cfg.trust_empty && self.cfg.bug != Some(crate::config::Bug::EmptyVotes)
+        let (history, disk) = (&self.cx.history, &self.cx.disk);
+        let empty = history.last().0 == 0 && disk.accepted_epoch <= 0 && disk.current_epoch <= 0;
+        empty && !self.cx.cfg.trust_empty && self.cx.cfg.bug != Some(crate::config::Bug::EmptyVotes)
     }
 
     pub(crate) fn decide(&mut self, decision: Option<Vote>) {
         let Some(vote) = decision else { return };
-        self.election.settle(vote);
-        self.term += 1;
-        self.decided_at = self.now.mono_ms;
-        if vote.leader == self.cfg.id {
-            self.lead();
+        assert!(matches!(self.role, Role::Looking), "an election is decided by a server that looks");
+        assert!(self.cx.disk.idle(), "its vote spoke of what is not on disk");
+        self.cx.candidacy.election.settle(vote);
+        self.cx.disk.role_generation += 1;
+        self.cx.candidacy.decided_at = self.cx.now.mono_ms;
+        if vote.leader == self.cx.cfg.id {
+            self.begin_leading(Leading::elected(&self.cx));
             self.say(Some(Say::All));
         } else {
             self.follow(vote.leader);
         }
     }
 
+    pub(crate) fn begin_leading(&mut self, leading: Leading) {
+        self.role = Role::Leading(leading);
+        let begun = self.leader().expect("it leads").begin();
+        self.apply(begun);
+    }
+
+    pub(crate) fn follow(&mut self, leader: ServerId) {
+        self.role = Role::Following(Following::new(&self.cx, leader));
+        let begun = self.follower().expect("it follows").timer();
+        self.apply(begun);
+    }
+
+    /// Leaves a role that the new list does not allow: a leader without a vote, an observer that got one, a
+    /// follower that lost it.
+    pub(crate) fn take_new_role(&mut self) {
+        let votes = self.cx.cfg.is_voter(self.cx.cfg.id);
+        let over = match &self.role {
+            Role::Leading(l) => l.broadcasting() && !votes && !self.cx.cfg.standalone(),
+            Role::Following(f) => f.broadcasting() && f.as_voter != votes,
+            // What was said so far counted by the old list.
+            Role::Looking => true,
+            Role::DrainingWrites => false,
+        };
+        if over {
+            if let Role::Leading(l) = &self.role {
+                // The commit goes out before the connections end.
+                self.cx.candidacy.preferred = l.heir(&self.cx);
+            }
+            self.look("the members changed, and this server's part with them");
+        }
+    }
+
     pub(crate) fn state(&self) -> ServerState {
         match &self.role {
-            Role::Settling | Role::Looking => ServerState::Looking,
-            Role::Following(_) if self.cfg.is_voter(self.cfg.id) => ServerState::Following,
+            Role::DrainingWrites | Role::Looking => ServerState::Looking,
+            Role::Following(_) if self.cx.cfg.is_voter(self.cx.cfg.id) => ServerState::Following,
             Role::Following(_) => ServerState::Observing,
             Role::Leading(_) => ServerState::Leading,
         }
-    }
-
-    /// Whether clients can be served: a follower or leader in broadcast.
-    pub(crate) fn serving(&self) -> bool {
-        match &self.role {
-            Role::Settling | Role::Looking => false,
-            Role::Following(f) => f.broadcasting(),
-            Role::Leading(l) => l.broadcasting(),
-        }
-    }
-
-    /// Whether clients that asked for it may read although nobody leads.
-    //= zookeeper 3.9 QuorumPeer: a read-only server starts after max(2 s, tickTime) of looking
-    pub(crate) fn reads_only(&self) -> bool {
-        let patience = self.cfg.tick_ms.max(READ_ONLY_AFTER_MS);
-        self.cfg.read_only_mode && !self.serving() && self.now.mono_ms >= self.looking_since + patience
-    }
-
-    /// Whether new requests are begun, not only those under way ended.
-    pub(crate) fn accepting(&self) -> bool {
-        self.serving() && !self.requests_held
     }
 }

@@ -2,8 +2,7 @@
 
 use crate::api::DiskOp;
 use crate::config::Config;
-use crate::durability::Then;
-use crate::server::Server;
+use crate::context::Context;
 use crate::Millis;
 use foldhash::fast::FixedState;
 use std::hash::BuildHasher;
@@ -27,67 +26,67 @@ pub(crate) fn after(cfg: &Config, begun: Zxid) -> u64 {
     (half + any % (cfg.snap_count - half).max(1)).max(1)
 }
 
-impl Server {
+impl Context {
     /// A transaction was applied: is it time for a snapshot?
     pub(crate) fn count_towards_snapshot(&mut self) {
-        self.txns_since_snapshot += 1;
+        self.snapshots.txns_since += 1;
         self.snapshot_if_due();
     }
 
     fn snapshot_if_due(&mut self) {
-        if self.snapshot.is_some() || self.txns_since_snapshot < self.snapshot_after {
+        if self.snapshots.cursor.is_some() || self.snapshots.txns_since < self.snapshots.due_after {
             return;
         }
-        self.txns_since_snapshot = 0;
+        self.snapshots.txns_since = 0;
         let walk = self.tree.begin_walk(Writer::file());
-        self.snapshot_after = after(&self.cfg, walk.zxid());
-        self.write(DiskOp::SnapshotBegin(walk.zxid()), Then::Nothing);
-        self.snapshot = Some(walk);
-        self.snapshot_part_at = self.now.mono_ms;
+        self.snapshots.due_after = after(&self.cfg, walk.zxid());
+        self.write_only(DiskOp::SnapshotBegin(walk.zxid()));
+        self.snapshots.cursor = Some(walk);
+        self.snapshots.part_at = self.now.mono_ms;
     }
 
-    pub(crate) fn snapshot_timer(&mut self) {
+    pub(crate) fn snapshot_timer(&mut self, serving: bool) {
         let now = self.now.mono_ms;
-        if now < self.snapshot_part_at {
+        if now < self.snapshots.part_at {
             return;
         }
-        self.snapshot_part_at = now + PART_PAUSE_MS;
-        if !self.serving() {
+        self.snapshots.part_at = now + PART_PAUSE_MS;
+        if !serving {
             // While there is no leader the disk has more urgent things to do.
             return;
         }
         let behind = self.tree.last_zxid();
-        let idle = std::mem::replace(&mut self.snapshot_part_behind, behind) == behind;
-        let at_once = if idle && self.snapshot_parts_waiting < PARTS_IDLE / 2 { PARTS_IDLE } else { 1 };
+        let idle = std::mem::replace(&mut self.snapshots.part_after, behind) == behind;
+        let at_once = if idle && self.snapshots.parts_waiting < PARTS_IDLE / 2 { PARTS_IDLE } else { 1 };
         for _ in 0..at_once {
             self.snapshot_part();
         }
     }
 
     fn snapshot_part(&mut self) {
-        if self.snapshot_parts_waiting >= PARTS_WAITING_MAX {
+        if self.snapshots.parts_waiting >= PARTS_WAITING_MAX {
             return;
         }
-        let Some(walk) = self.snapshot.take() else { return };
+        let Some(walk) = self.snapshots.cursor.take() else { return };
         let (part, rest) = self.tree.walk_on(walk, self.cfg.snapshot_part_bytes);
-        self.snapshot = rest;
-        self.snapshot_parts_waiting += 1;
-        self.write(DiskOp::SnapshotPart(part.into()), Then::Nothing);
-        if self.snapshot.is_none() {
-            self.write(DiskOp::SnapshotEnd, Then::Nothing);
+        self.snapshots.cursor = rest;
+        self.snapshots.parts_waiting += 1;
+        self.write_only(DiskOp::SnapshotPart(part.into()));
+        if self.snapshots.cursor.is_none() {
+            self.write_only(DiskOp::SnapshotEnd);
             // Under load the log has grown meanwhile by what the next start would have to apply.
             self.snapshot_if_due();
         }
     }
 
     pub(crate) fn snapshot_part_written(&mut self) {
-        self.snapshot_parts_waiting = self.snapshot_parts_waiting.saturating_sub(1);
+        self.snapshots.parts_waiting = self.snapshots.parts_waiting.saturating_sub(1);
     }
 
     /// The tree is about to be another one.
     pub(crate) fn abort_snapshot(&mut self) {
-        if self.snapshot.take().is_some() {
-            self.write(DiskOp::SnapshotAbort, Then::Nothing);
+        if self.snapshots.cursor.take().is_some() {
+            self.write_only(DiskOp::SnapshotAbort);
         }
     }
 }
@@ -96,6 +95,7 @@ impl Server {
 mod tests {
     use super::*;
     use crate::api::{Effect, Input, Recovered};
+    use crate::server::Server;
     use crate::tree::Tree;
     use crate::Now;
     use std::collections::BTreeMap;
@@ -119,8 +119,8 @@ mod tests {
         let mut server =
             Server::new(cfg, Recovered { tree, log: Vec::new(), accepted_epoch: 0, current_epoch: 0 }, Now::default());
         server.start(Now::default(), &mut Vec::new());
-        server.txns_since_snapshot = server.snapshot_after;
-        server.snapshot_if_due();
+        server.cx.snapshots.txns_since = server.cx.snapshots.due_after;
+        server.cx.snapshot_if_due();
         server
     }
 
@@ -147,10 +147,10 @@ mod tests {
         assert_eq!(look(&mut server, 5_010), 0);
         // All of it does.
         let mut looks = 0;
-        while server.snapshot.is_some() {
+        while server.cx.snapshots.cursor.is_some() {
             looks += 1;
             assert!(looks < NODES as u64);
-            (0..PARTS_WAITING_MAX).for_each(|_| server.snapshot_part_written());
+            (0..PARTS_WAITING_MAX).for_each(|_| server.cx.snapshot_part_written());
             look(&mut server, 5_010 + 5 * looks);
         }
         assert!(looks < u64::from(NODES) / 3, "{looks} looks");

@@ -1,9 +1,11 @@
 //! Votes: what this server says and believes while somebody looks for a leader.
 
 use crate::api::Effect;
+use crate::context::EPOCH_LEAP_MAX;
 use crate::election::Say;
 use crate::leading::Learner;
-use crate::server::{Role, Server, EPOCH_LEAP_MAX};
+use crate::role::Role;
+use crate::server::Server;
 use crate::Millis;
 use trivet_formats::election::{Notification, ServerState};
 use trivet_formats::ServerId;
@@ -18,40 +20,54 @@ impl Server {
     /// A server whose links or disk are bad, or that has just lost the lead, lets others go first: for a
     /// while, and only where they can do without it.
     pub(crate) fn maybe_hold_back(&mut self) {
-        let (now, limit) = (self.now.mono_ms, self.cfg.fast.hold_back_ms);
-        let nobody_left_for = self.election.nobody_left_since().map(|at| now.saturating_sub(at));
-        let lost_lead = nobody_left_for.is_none() && self.lost_lead_at.is_some_and(|at| now < at + limit);
+        let (now, limit) = (self.cx.now.mono_ms, self.cx.cfg.fast.hold_back_ms);
+        let nobody_left_for = self.cx.candidacy.election.nobody_left_since().map(|at| now.saturating_sub(at));
+        let lost_lead =
+            nobody_left_for.is_none() && self.cx.candidacy.lost_leadership_at.is_some_and(|at| now < at + limit);
         // One that hears no quorum cannot lead; its voice would only keep the others from each other.
-        let heard: Vec<_> = self.cfg.voters().filter(|v| *v == self.cfg.id || !self.links.silent(now, *v)).collect();
-        let deaf = !self.cfg.is_quorum(&heard);
-        if !self.links.quorum_without_me(now, &self.cfg) {
-            self.others_can_since = None;
-        } else if self.others_can_since.is_none() {
-            self.others_can_since = Some(now);
+        let heard: Vec<_> =
+            self.cx.cfg.voters().filter(|v| *v == self.cx.cfg.id || !self.cx.links.silent(now, *v)).collect();
+        let deaf = !self.cx.cfg.is_quorum(&heard);
+        if !self.cx.links.quorum_without_me(now, &self.cx.cfg) {
+            self.cx.candidacy.others_can_since = None;
+        } else if self.cx.candidacy.others_can_since.is_none() {
+            self.cx.candidacy.others_can_since = Some(now);
         }
         // They get their time from when they can.
-        let their_turn = self.others_can_since.is_some_and(|at| now < at.max(self.round_since) + limit);
+        let their_turn =
+            self.cx.candidacy.others_can_since.is_some_and(|at| now < at.max(self.cx.candidacy.round_since) + limit);
         // Who has good links and has just lost the lead is still the better one, and comes forward before.
         let last_resort = nobody_left_for.is_some_and(|ms| ms >= LAST_RESORT_MS);
-        let worse = !last_resort && (self.links.others_are_better(now, &self.cfg) || self.durability.is_slow(now));
+        let worse = !last_resort && (self.cx.links.others_are_better(now, &self.cx.cfg) || self.cx.disk.is_slow(now));
         // Who has not heard of the reconfig that gives this server a vote cannot vote for it.
-        let newcomer = !self.cfg.votes_now(self.cfg.id) && now < self.looking_since + NEWCOMERS_WAIT_MS;
-        let make_way = self.preferred.is_none() && their_turn && (lost_lead || worse);
-        self.forget_old_hearsay();
-        self.election.hold_back(deaf || make_way || newcomer);
+        let newcomer =
+            !self.cx.cfg.votes_now(self.cx.cfg.id) && now < self.cx.candidacy.looking_since + NEWCOMERS_WAIT_MS;
+        let make_way = self.cx.candidacy.preferred.is_none() && their_turn && (lost_lead || worse);
+        self.cx.forget_old_hearsay();
+        self.cx.candidacy.election.hold_back(deaf || make_way || newcomer);
     }
 
     fn notification(&self) -> Notification {
-        let v = self.election.said();
+        let v = self.cx.candidacy.election.said();
         Notification {
             state: self.state(),
             leader: v.leader,
             zxid: v.zxid,
-            round: if self.state() == ServerState::Looking { self.election.round() } else { v.round },
+            round: if self.state() == ServerState::Looking { self.cx.candidacy.election.round() } else { v.round },
             peer_epoch: v.peer_epoch,
             version: 2,
             config: self.members_to_say().into_bytes(),
         }
+    }
+
+    /// As votes carry them. Who looks says which list may follow: a server whose vote only that one has would
+    /// not know that it is needed.
+    pub(crate) fn members_to_say(&self) -> String {
+        let mut text = self.cx.cfg.config_text.clone();
+        if let (Role::Looking, Some(next)) = (&self.role, &self.cx.cfg.next) {
+            next.text.lines().for_each(|line| text += &format!("\n#{line}"));
+        }
+        text
     }
 
     pub(crate) fn say(&mut self, say: Option<Say>) {
@@ -59,7 +75,7 @@ impl Server {
             None => {}
             Some(Say::To(peer)) => self.vote_to(peer),
             Some(Say::All) => {
-                let others: Vec<_> = self.cfg.voters().filter(|v| *v != self.cfg.id).collect();
+                let others: Vec<_> = self.cx.cfg.voters().filter(|v| *v != self.cx.cfg.id).collect();
                 others.into_iter().for_each(|v| self.vote_to(v));
             }
         }
@@ -67,49 +83,51 @@ impl Server {
 
     pub(crate) fn vote_to(&mut self, to: ServerId) {
         // While settling there is nothing that may be said: the log is not on disk yet.
-        if !matches!(self.role, Role::Settling) && to != self.cfg.id {
+        if !matches!(self.role, Role::DrainingWrites) && to != self.cx.cfg.id {
             let notification = self.notification();
-            self.out.push(Effect::Vote { to, notification });
+            self.cx.out.push(Effect::Vote { to, notification });
         }
     }
 
     pub(crate) fn vote_heard(&mut self, from: ServerId, n: &Notification) {
-        if self.is_foreign(from, n) {
+        if self.cx.is_foreign(from, n) {
             return;
         }
-        self.links.spoke(self.now.mono_ms, from);
-        self.hear_of_newer_members(from, n);
-        if self.is_behind(n) {
+        self.cx.links.spoke(self.cx.now.mono_ms, from);
+        if matches!(self.role, Role::Looking) {
+            self.cx.hear_of_newer_members(from, n);
+        }
+        if self.cx.is_behind(n) {
             // It counts by an older list of members; the answer tells it the newer one.
             return self.vote_to(from);
         }
         if let Err(reason) = self.believable(n) {
-            return self.refuse(format!("{from:?}"), reason);
+            return self.cx.refuse(format!("{from:?}"), reason);
         }
         if let Role::Following(f) = &self.role {
             // It was elected on votes that were old already: it will not lead.
             // (Not what it said while this server still led, who then handed over to it.)
-            let of_before = n.leader == self.cfg.id && n.round < self.election.round();
+            let of_before = n.leader == self.cx.cfg.id && n.round < self.cx.candidacy.election.round();
             let elsewhere = n.state == ServerState::Following && !of_before
-                || n.state == ServerState::Looking && n.round > self.election.round();
+                || n.state == ServerState::Looking && n.round > self.cx.candidacy.election.round();
             if f.leader == from && !f.met() && elsewhere {
                 self.look(format!("{from:?}, which was to lead, does not"));
             } else if f.leader == from && n.state == ServerState::Leading {
-                self.leader_leads();
+                self.follower().expect("it follows").leader_leads();
             }
         }
         if n.state == ServerState::Looking && self.waits_in_vain(from, n.round) {
             self.look(format!("{from:?} looks, and no quorum is left that could come to this elected leader"));
         }
         match self.role {
-            Role::Settling => {}
-            Role::Looking if self.cfg.is_member(from) => {
-                let now = self.now.mono_ms;
-                let silent = |v: ServerId| self.links.silent(now, v);
-                let serves = self.links.serves(now, from);
-                let somebody = self.election.nobody_left_since().is_none();
-                let (say, decision) = self.election.heard(now, &self.cfg, from, n, &silent, serves);
-                if somebody && self.election.nobody_left_since().is_some() {
+            Role::DrainingWrites => {}
+            Role::Looking if self.cx.cfg.is_member(from) => {
+                let now = self.cx.now.mono_ms;
+                let silent = |v: ServerId| self.cx.links.silent(now, v);
+                let serves = self.cx.links.serves(now, from);
+                let somebody = self.cx.candidacy.election.nobody_left_since().is_none();
+                let (say, decision) = self.cx.candidacy.election.heard(now, &self.cx.cfg, from, n, &silent, serves);
+                if somebody && self.cx.candidacy.election.nobody_left_since().is_some() {
                     self.maybe_hold_back();
                     self.say(Some(Say::All));
                 } else {
@@ -120,7 +138,7 @@ impl Server {
             // Who is in no list joins those who lead and follow, and two who look have nothing to tell each other.
             Role::Looking => {}
             // Everybody who looks is told how things stand.
-            _ if n.state == ServerState::Looking || !self.cfg.is_voter(from) => self.vote_to(from),
+            _ if n.state == ServerState::Looking || !self.cx.cfg.is_voter(from) => self.vote_to(from),
             _ => {}
         }
     }
@@ -128,24 +146,24 @@ impl Server {
     /// Whether this server was elected and waits for a quorum, which cannot come any more: this voter looks
     /// instead, as others did before, or they are silent, or never spoke.
     fn waits_in_vain(&mut self, from: ServerId, round: i64) -> bool {
-        let now = self.now.mono_ms;
-        let early = now.saturating_sub(self.decided_at) < self.cfg.fast.finalize_ms;
+        let now = self.cx.now.mono_ms;
+        let early = now.saturating_sub(self.cx.candidacy.decided_at) < self.cx.cfg.fast.finalize_ms;
         // (Apache's servers look a little longer than ours, and come for all that.)
-        let ours = self.is_ours(from);
-        let newer = round > self.election.round();
+        let ours = self.cx.is_ours(from);
+        let newer = round > self.cx.candidacy.election.round();
         let Role::Leading(l) = &mut self.role else { return false };
         // Its connection may have ended without a word, as it does when links are cut.
-        let connected = |x: &Learner| x.id == from && !(newer && now >= x.last_heard + self.cfg.fast.finalize_ms);
+        let connected = |x: &Learner| x.id == from && !(newer && now >= x.last_heard + self.cx.cfg.fast.finalize_ms);
         if early || !ours || l.broadcasting() || l.learners.values().any(connected) {
             return false;
         }
         l.looking_elsewhere.insert(from);
         let may_come = |v: &ServerId| {
-            let known = self.ours.contains(v) || self.election.has_voted(*v);
-            *v == self.cfg.id || known && !l.looking_elsewhere.contains(v) && !self.links.silent(now, *v)
+            let known = self.cx.peers.trivet.contains(v) || self.cx.candidacy.election.has_voted(*v);
+            *v == self.cx.cfg.id || known && !l.looking_elsewhere.contains(v) && !self.cx.links.silent(now, *v)
         };
-        let left: Vec<_> = self.cfg.voters().filter(may_come).collect();
-        !self.cfg.is_quorum(&left)
+        let left: Vec<_> = self.cx.cfg.voters().filter(may_come).collect();
+        !self.cx.cfg.is_quorum(&left)
     }
 
     /// Whether a vote can be true. Observers vote for nobody, and say so with the least numbers there are.
@@ -153,17 +171,17 @@ impl Server {
         if n.leader.0 == i64::MIN {
             return Ok(());
         }
-        if !self.cfg.is_voter(n.leader) {
+        if !self.cx.cfg.is_voter(n.leader) {
             return Err(format!("it votes for server {}, which does not vote in this ensemble", n.leader.0));
         }
         // -1 is what a server with data that it does not trust says.
         // (Its history may be of a newer epoch than the one it recorded: a crash in the middle of synchronisation.)
         let (epoch, zxid_epoch) = (n.peer_epoch, n.zxid.epoch());
-        if n.zxid.0 != -1 && zxid_epoch > self.accepted_epoch + EPOCH_LEAP_MAX {
+        if n.zxid.0 != -1 && zxid_epoch > self.cx.disk.accepted_epoch + EPOCH_LEAP_MAX {
             return Err(format!("it votes for a history that ends at {}, out of all reach", n.zxid));
         }
-        if epoch > self.accepted_epoch + EPOCH_LEAP_MAX {
-            return Err(format!("it votes for epoch {epoch}, out of all reach of {}", self.accepted_epoch));
+        if epoch > self.cx.disk.accepted_epoch + EPOCH_LEAP_MAX {
+            return Err(format!("it votes for epoch {epoch}, out of all reach of {}", self.cx.disk.accepted_epoch));
         }
         Ok(())
     }
@@ -188,7 +206,7 @@ mod tests {
     #[test]
     fn what_a_successor_said_while_it_followed_is_no_reason_to_give_it_up() {
         let mut server = Server::of_three(3);
-        server.election.start(0, &server.cfg, Zxid::ZERO, 0, Some(ServerId(2)));
+        server.cx.candidacy.election.start(0, &server.cx.cfg, Zxid::ZERO, 0, Some(ServerId(2)));
         for from in [1, 2] {
             hears(&mut server, 1, from, ServerState::Looking, 2, 2);
         }

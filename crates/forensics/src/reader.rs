@@ -34,7 +34,7 @@ const DEPTH_MAX: usize = 8;
 const SHAPES_MAX: usize = 16;
 /// Shapes of one file that are shown.
 const SHAPES_TOLD_MAX: usize = 3;
-/// Streams whose line goes on in the next record.
+/// Streams whose line continues in the next record.
 const PARTIALS_MAX: usize = 256;
 /// What a pretty-printed JSON entry may be long.
 const OBJECT_BYTES_MAX: usize = 256 << 10;

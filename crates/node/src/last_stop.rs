@@ -1,5 +1,5 @@
 //! Why this node's process ended itself the last time, for the one that comes after it: a disk that failed ends the
-//! process, and whoever looks later must learn which disk, and why.
+//! process, and a person who looks later must learn which disk, and why.
 
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};

@@ -167,7 +167,7 @@ pub struct NodeStatus {
     pub roles: Vec<Role>,
     pub coordination: Option<CoordinationStatus>,
     pub metad: Option<MetadPart>,
-    /// What this metad knows; empty where the role does not run.
+    /// Everything that this metad knows; empty where the role does not run.
     pub datastores: Vec<String>,
     pub addresses: Vec<AddressStatus>,
     /// Files after the one that was asked for, at most `FILES_PER_ANSWER`.
@@ -189,7 +189,7 @@ pub struct NodeStatus {
     /// Who may mount what; as `datastores`, of the node's metad.
     #[serde(default)]
     pub exports: Vec<ExportStatus>,
-    /// Who has what mounted, by an address that is on this node.
+    /// Clients and what they have mounted, by an address that is on this node.
     #[serde(default)]
     pub mounts: Vec<MountStatus>,
     /// Datastore addresses that this node cannot serve, each with the reason.

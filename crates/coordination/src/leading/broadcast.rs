@@ -1,32 +1,40 @@
 //! Broadcast: requests become proposals, a quorum's acknowledgements become commits.
 
-use super::{LearnerPhase, Phase, Proposal, Sync, SyncFor, OPEN_PROPOSALS_MAX};
+use super::{Leader, LearnerPhase, Phase, Proposal, Sync, SyncFor, OPEN_PROPOSALS_MAX};
 use crate::api::DiskOp;
-use crate::durability::Then;
+use crate::durability::{Then, OPEN_FEW};
 use crate::history::Entry;
 use crate::prep::Request;
-use crate::server::{Role, Server};
 use crate::sessions::{Owner, Tracker};
+use crate::transition::{look, Leave, Transition, STAY};
 use crate::tree::ttl_ms;
 use crate::LinkId;
 use bytes::Bytes;
+use std::ops::ControlFlow;
 use trivet_formats::client::{op, Id, PathOnly};
 use trivet_formats::jute::Jute;
 use trivet_formats::quorum::{kind, ForwardedRequest, QuorumPacket};
 use trivet_formats::txn::Txn;
 use trivet_formats::{ServerId, SessionId, Zxid};
 
-impl Server {
+impl Leader<'_> {
     /// A quorum has the whole log: it is committed, and new proposals follow.
-    pub(super) fn start_broadcast(&mut self) {
-        while !self.history.tail().is_empty() {
-            self.commit_next();
+    pub(super) fn start_broadcast(&mut self) -> Transition {
+        while !self.cx.history.tail().is_empty() {
+            self.requests().commit_next()?;
         }
-        let now = self.now.mono_ms;
-        let tracker = Tracker::new(now, self.cfg.tick_ms, self.tree.sessions());
-        let standalone = self.cfg.standalone();
-        let last = self.history.last();
-        let l = self.leading();
+        let standalone = self.cx.cfg.standalone();
+        if !standalone {
+            assert!(
+                self.cx.cfg.is_quorum(&self.l.new_leader_acks),
+                "leadership begins with a quorum that has its history"
+            );
+            assert_eq!(self.cx.disk.current_epoch, self.l.epoch, "a leader serves in the epoch that it recorded");
+        }
+        let now = self.cx.now.mono_ms;
+        let tracker = Tracker::new(now, self.cx.cfg.tick_ms, self.cx.tree.sessions());
+        let last = self.cx.history.last();
+        let l = &mut *self.l;
         l.phase = Phase::Broadcast;
         l.tracker = tracker;
         if standalone {
@@ -37,50 +45,58 @@ impl Server {
         }
         self.admit_synced();
         self.announce_leading();
-        self.serve_again();
+        self.requests().serve_again()
     }
 
     /// Turns a request into a transaction (or into an error, which takes a zxid all the same) and
     /// proposes it.
-    pub(crate) fn submit(&mut self, owner: Owner, session: SessionId, cxid: i32, op: i32, body: &Bytes, ids: &[Id]) {
-        let now = self.now;
-        let Some(zxid) = self.next_zxid() else { return };
-        let Role::Leading(l) = &mut self.role else { unreachable!("it has a number to give") };
-        let synced: Vec<_> = if op == op::RECONFIG { l.forwarding_voters(self.cfg.id) } else { Vec::new() };
+    pub(crate) fn submit(
+        &mut self,
+        owner: Owner,
+        session: SessionId,
+        cxid: i32,
+        op: i32,
+        body: &Bytes,
+        ids: &[Id],
+    ) -> Transition {
+        let now = self.cx.now;
+        let zxid = self.next_zxid()?;
+        let l = &mut *self.l;
+        let synced: Vec<_> = if op == op::RECONFIG { l.forwarding_voters(self.cx.cfg.id) } else { Vec::new() };
         let request = Request { session, owner, op, body, ids, zxid, now, synced: &synced };
-        let body = l.prep.prepare(&self.tree, &self.cfg, &mut l.tracker, &request);
+        let body = l.prep.prepare(&self.cx.tree, &self.cx.cfg, &mut l.tracker, &request);
         let origin = match owner {
             Owner::Learner(link) => Some(link),
             Owner::Local | Owner::Away(_) => None,
         };
-        self.propose(Txn { session, cxid, zxid, time_ms: now.wall_ms, body }, origin);
+        self.propose(Txn { session, cxid, zxid, time_ms: now.wall_ms, body }, origin)
     }
 
     /// The number of the next proposal. Without one the lead ends.
-    pub(super) fn next_zxid(&mut self) -> Option<Zxid> {
-        let Role::Leading(l) = &self.role else { unreachable!("only a leader proposes") };
+    pub(super) fn next_zxid(&mut self) -> ControlFlow<Box<Leave>, Zxid> {
+        let l = &*self.l;
         let zxid = l.last_proposed.next();
-        if zxid.counter() >= self.cfg.counter_max {
-            self.look(crate::api::NUMBERS_USED_UP);
-            return None;
+        if zxid.counter() >= self.cx.cfg.counter_max {
+            look(crate::api::NUMBERS_USED_UP)?;
         }
         if l.proposals.len() >= OPEN_PROPOSALS_MAX {
-            self.look("too many proposals are open");
-            return None;
+            look("too many proposals are open")?;
         }
-        Some(zxid)
+        ControlFlow::Continue(zxid)
     }
 
-    pub(super) fn propose(&mut self, txn: Txn, origin: Option<LinkId>) {
+    pub(super) fn propose(&mut self, txn: Txn, origin: Option<LinkId>) -> Transition {
         let zxid = txn.zxid;
+        assert!(self.l.broadcasting(), "{zxid} is proposed before a quorum has the history");
+        assert_eq!(zxid, self.l.last_proposed.next(), "proposals of an epoch are contiguous");
         let bytes: Bytes = txn.encode().into();
-        self.figures.proposals.note(bytes.len() as u64);
+        self.cx.stats.figures.proposals.note(bytes.len() as u64);
         let reconfig = txn.is_reconfig();
-        self.history.push(Entry::new(txn, bytes.clone(), None));
+        self.cx.history.push(Entry::new(txn, bytes.clone(), None));
         if reconfig {
-            self.note_next_members();
+            self.cx.note_next_members();
         }
-        let l = self.leading();
+        let l = &mut *self.l;
         l.last_proposed = zxid;
         l.proposals.push_back(Proposal { zxid, origin, acks: Default::default() });
         let mut to: Vec<_> =
@@ -89,49 +105,47 @@ impl Server {
         to.sort_by_key(|link| Some(*link) != origin);
         let packet = QuorumPacket { kind: kind::PROPOSAL, zxid: zxid.0, data: Some(bytes.clone()), auth: Vec::new() };
         self.broadcast(&to, &packet);
-        self.write(DiskOp::Append { zxid, bytes }, Then::CountOwnAck(zxid));
+        self.write(DiskOp::Append { zxid, bytes }, Then::CountOwnAck(zxid))
     }
 
     fn broadcast(&mut self, to: &[LinkId], packet: &QuorumPacket) {
-        to.iter().for_each(|link| self.send(*link, packet));
+        to.iter().for_each(|link| self.cx.out.send(*link, packet));
     }
 
-    pub(crate) fn count_ack(&mut self, from: ServerId, zxid: Zxid) {
-        let l = self.leading();
+    pub(crate) fn count_ack(&mut self, from: ServerId, zxid: Zxid) -> Transition {
+        let l = &mut *self.l;
         if zxid.counter() == 0 || !l.broadcasting() {
-            return;
+            return STAY;
         }
         if zxid > l.last_proposed {
             let last = l.last_proposed;
-            return self.refuse(
-                format!("{from:?}"),
-                format!("it acknowledges {zxid}, which was never proposed (last {last})"),
-            );
+            self.cx
+                .refuse(format!("{from:?}"), format!("it acknowledges {zxid}, which was never proposed (last {last})"));
+            return STAY;
         }
-        let Some(front) = l.proposals.front().map(|p| p.zxid) else { return };
-        let Some(index) = zxid.0.checked_sub(front.0).filter(|i| *i >= 0) else { return };
+        let Some(front) = l.proposals.front().map(|p| p.zxid) else { return STAY };
+        let Some(index) = zxid.0.checked_sub(front.0).filter(|i| *i >= 0) else { return STAY };
         if let Some(p) = l.proposals.get_mut(index as usize) {
             assert_eq!(p.zxid, zxid, "proposals of an epoch are contiguous");
             if !p.acks.contains(&from) {
                 p.acks.push(from);
             }
         }
-        while let Role::Leading(l) = &self.role {
-            match l.proposals.front() {
-                Some(p) if self.cfg.is_quorum(&p.acks) => self.commit_front(),
-                _ => break,
-            }
+        while self.l.proposals.front().is_some_and(|p| self.cx.cfg.is_quorum(&p.acks)) {
+            self.commit_front()?;
         }
+        STAY
     }
 
-    fn commit_front(&mut self) {
-        let l = self.leading();
+    fn commit_front(&mut self) -> Transition {
+        let l = &mut *self.l;
         let zxid = l.proposals.pop_front().expect("the caller looked").zxid;
         let (followers, observers): (Vec<_>, Vec<_>) =
             l.learners.iter().filter(|(_, x)| x.forwarding()).partition(|(_, x)| !x.observer);
         let links = |v: Vec<(&LinkId, _)>| v.into_iter().map(|(l, _)| *l).collect::<Vec<_>>();
         let (followers, observers) = (links(followers), links(observers));
-        let entry = self.history.tail().front().expect("it was proposed");
+        let entry = self.cx.history.tail().front().expect("it was proposed");
+        assert_eq!(entry.zxid(), zxid, "the oldest open proposal is the oldest entry that is not committed");
         let (bytes, reconfig) = (entry.logged.bytes().clone(), entry.logged.is_reconfig());
         if reconfig {
             let to_lead = self.leader_to_be().0.to_be_bytes();
@@ -145,22 +159,22 @@ impl Server {
                 self.broadcast(&observers, &inform);
             }
         }
-        self.counters.commits += 1;
-        self.commit_next();
-        let Role::Leading(l) = &mut self.role else { return };
+        self.cx.stats.counters.commits += 1;
+        self.requests().commit_next()?;
+        let l = &mut *self.l;
         l.prep.applied(zxid);
-        self.moves_committed(zxid);
-        self.finish_syncs();
-        self.transfer_may_go();
+        self.moves_committed(zxid)?;
+        self.finish_syncs()?;
+        self.transfer_may_go()
     }
 
     // ---- what learners ask ----
 
-    pub(super) fn forwarded(&mut self, link: LinkId, p: &QuorumPacket) {
+    pub(super) fn forwarded(&mut self, link: LinkId, p: &QuorumPacket) -> Transition {
         let request = match ForwardedRequest::decode(&p.data.clone().unwrap_or_default()) {
             Ok(r) => r,
             Err(e) => {
-                self.refuse(format!("{link:?}"), format!("a forwarded request cannot be read: {e}"));
+                self.cx.refuse(format!("{link:?}"), format!("a forwarded request cannot be read: {e}"));
                 return self.learner_lost(link, "unreadable");
             }
         };
@@ -168,30 +182,29 @@ impl Server {
             return self.sync_begun(SyncFor::Learner(link));
         }
         let session = SessionId(request.session);
-        self.submit(Owner::Learner(link), session, request.cxid, request.op, &request.body, &p.auth);
+        self.submit(Owner::Learner(link), session, request.cxid, request.op, &request.body, &p.auth)
     }
 
-    pub(super) fn revalidate(&mut self, link: LinkId, p: &QuorumPacket) {
+    pub(super) fn revalidate(&mut self, link: LinkId, p: &QuorumPacket) -> Transition {
         let body = p.body();
-        let (Some(id), Some(timeout)) = (body.get(..8), body.get(8..12)) else { return };
+        let (Some(id), Some(timeout)) = (body.get(..8), body.get(8..12)) else { return STAY };
         let id = SessionId(i64::from_be_bytes(id.try_into().expect("8")));
         let timeout_ms = i32::from_be_bytes(timeout.try_into().expect("4"));
-        self.session_comes(id, timeout_ms, Owner::Learner(link));
+        self.session_comes(id, timeout_ms, Owner::Learner(link))
     }
 
     // ---- what the leader does by itself ----
 
-    pub(super) fn expire_session(&mut self, session: SessionId) {
-        if matches!(self.role, Role::Leading(_)) {
-            self.metrics.sessions_expired += 1;
-            self.submit(Owner::Local, session, 0, op::CLOSE_SESSION, &Bytes::new(), &[]);
-        }
+    pub(super) fn expire_session(&mut self, session: SessionId) -> Transition {
+        self.cx.stats.metrics.sessions_expired += 1;
+        self.submit(Owner::Local, session, 0, op::CLOSE_SESSION, &Bytes::new(), &[])
     }
 
     /// Containers that are empty after use, and TTL nodes whose time is over.
-    pub(super) fn delete_expired_nodes(&mut self) {
-        let (now, never_used_ms) = (self.now.wall_ms, self.cfg.container_never_used_ms);
+    pub(super) fn delete_expired_nodes(&mut self) -> Transition {
+        let (now, never_used_ms) = (self.cx.now.wall_ms, self.cx.cfg.container_never_used_ms);
         let due: Vec<String> = self
+            .cx
             .tree
             .expirable()
             .filter(|(_, n)| {
@@ -205,11 +218,10 @@ impl Server {
             .map(|(path, _)| path.to_string())
             .collect();
         for path in due {
-            if matches!(self.role, Role::Leading(_)) {
-                let body = PathOnly { path }.to_vec().into();
-                self.submit(Owner::Local, SessionId::NONE, 0, op::DELETE_CONTAINER, &body, &[]);
-            }
+            let body = PathOnly { path }.to_vec().into();
+            self.submit(Owner::Local, SessionId::NONE, 0, op::DELETE_CONTAINER, &body, &[])?;
         }
+        STAY
     }
 
     // ---- sync ----
@@ -217,8 +229,8 @@ impl Server {
     /// Apache's leader answers at once when nothing is open, and one that was replaced without
     /// noticing answers wrongly. Here the answer waits for a round of pings: who answers a ping that
     /// was sent after the request came still follows.
-    pub(crate) fn sync_begun(&mut self, from: SyncFor) {
-        let l = self.leading();
+    pub(crate) fn sync_begun(&mut self, from: SyncFor) -> Transition {
+        let l = &mut *self.l;
         let after = l.proposals.back().map_or(Zxid::ZERO, |p| p.zxid);
         let pings = l
             .learners
@@ -228,17 +240,18 @@ impl Server {
             .collect();
         let first = l.syncs.is_empty();
         l.syncs.push_back(Sync { from, after, pings });
-        if self.cfg.standalone() {
-            self.finish_syncs();
+        if self.cx.cfg.standalone() {
+            self.finish_syncs()?;
         } else if first {
             self.ping_learners();
         }
+        STAY
     }
 
     /// A learner that comes while syncs wait counts for them with the next ping: those that were there may
     /// not be a quorum, or not any more.
     pub(super) fn confirms_syncs(&mut self, link: LinkId) {
-        let l = self.leading();
+        let l = &mut *self.l;
         let learner = &l.learners[&link];
         if learner.observer || l.syncs.is_empty() {
             return;
@@ -250,18 +263,18 @@ impl Server {
         self.ping_learners();
     }
 
-    pub(super) fn finish_syncs(&mut self) {
+    pub(super) fn finish_syncs(&mut self) -> Transition {
         loop {
-            let me = self.cfg.id;
-            let committed = self.tree.last_zxid();
-            let Role::Leading(l) = &mut self.role else { return };
-            let Some(sync) = l.syncs.front() else { return };
+            let me = self.cx.cfg.id;
+            let committed = self.cx.tree.last_zxid();
+            let l = &mut *self.l;
+            let Some(sync) = l.syncs.front() else { return STAY };
             let mut confirmed = vec![me];
             for (link, needed) in &sync.pings {
                 confirmed.extend(l.learners.get(link).filter(|x| x.pings_answered >= *needed).map(|x| x.id));
             }
-            if committed < sync.after || !self.cfg.is_quorum(&confirmed) {
-                return;
+            if committed < sync.after || !self.cx.cfg.is_quorum(&confirmed) {
+                return STAY;
             }
             let from = sync.from;
             l.syncs.pop_front();
@@ -272,10 +285,26 @@ impl Server {
                 self.ping_learners();
             }
             match from {
-                SyncFor::Client(conn, xid) => self.sync_done(conn, xid),
-                SyncFor::Learner(link) => self.send(link, &QuorumPacket::new(kind::SYNC, 0)),
+                SyncFor::Client(conn, xid) => self.requests().sync_done(conn, xid)?,
+                SyncFor::Learner(link) => self.cx.out.send(link, &QuorumPacket::new(kind::SYNC, 0)),
             }
-            self.transfer_may_go();
+            self.transfer_may_go()?;
+        }
+    }
+
+    /// After the sync of a leader's own proposal.
+    pub(crate) fn tell_durable(&mut self, zxid: Zxid) {
+        let l = &*self.l;
+        // Many at once are committed many at a time; one more packet each would only be more to do.
+        if l.proposals.len() > OPEN_FEW {
+            return;
+        }
+        let origin = l.proposals.iter().find(|p| p.zxid == zxid).and_then(|p| p.origin);
+        let asked = origin.and_then(|link| Some((link, l.learners.get(&link)?)));
+        let asked = asked
+            .filter(|(_, x)| x.phase == LearnerPhase::Active && !x.observer && self.cx.peers.trivet.contains(&x.id));
+        if let Some((link, _)) = asked.filter(|(_, x)| self.cx.cfg.is_quorum(&[self.cx.cfg.id, x.id])) {
+            self.cx.out.send(link, &QuorumPacket::new(kind::DURABLE, zxid.0));
         }
     }
 }

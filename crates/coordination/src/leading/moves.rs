@@ -6,8 +6,9 @@
 //! is not carried out behind newer ones, a move is in the log: every server that has it ends what connection it
 //! still has of that session, and nobody serves before it has the log.
 
-use crate::server::{Role, Server};
+use super::Leader;
 use crate::sessions::Owner;
+use crate::transition::{Transition, STAY};
 use trivet_formats::client::err;
 use trivet_formats::quorum::{kind, QuorumPacket};
 use trivet_formats::txn::{Txn, TxnBody};
@@ -20,18 +21,12 @@ pub(crate) struct Move {
     pub(super) to: Owner,
 }
 
-/// How a move stands in the log: as the error that a request by the former server would end with, of no request.
-/// (Apache's servers log failed requests, too, and do nothing with them.)
-pub(crate) fn is_move(txn: &Txn) -> bool {
-    txn.cxid == 0 && txn.body == TxnBody::Error(err::SESSION_MOVED)
-}
-
-impl Server {
+impl Leader<'_> {
     /// A client came with a session that it has already.
-    pub(crate) fn session_comes(&mut self, session: SessionId, timeout_ms: i32, to: Owner) {
-        let now = self.now.mono_ms;
-        let alone = self.cfg.standalone();
-        let l = self.leading();
+    pub(crate) fn session_comes(&mut self, session: SessionId, timeout_ms: i32, to: Owner) -> Transition {
+        let now = self.cx.now.mono_ms;
+        let alone = self.cx.cfg.standalone();
+        let l = &mut *self.l;
         if !l.tracker.touch(now, session, timeout_ms) {
             return self.tell_whether_it_lives(session, to, false);
         }
@@ -39,45 +34,37 @@ impl Server {
             // Where its move is under way, this answer must not overtake it.
             let last = l.moves.back().map_or(Zxid::ZERO, |m| m.zxid);
             if l.moves.iter().any(|m| m.session == session) {
-                return l.moves.push_back(Move { zxid: last, session, to });
+                l.moves.push_back(Move { zxid: last, session, to });
+                return STAY;
             }
             return self.tell_whether_it_lives(session, to, true);
         }
-        let Some(zxid) = self.next_zxid() else { return };
-        self.leading().moves.push_back(Move { zxid, session, to });
-        let (time_ms, body) = (self.now.wall_ms, TxnBody::Error(err::SESSION_MOVED));
-        self.propose(Txn { session, cxid: 0, zxid, time_ms, body }, None);
+        let zxid = self.next_zxid()?;
+        self.l.moves.push_back(Move { zxid, session, to });
+        let (time_ms, body) = (self.cx.now.wall_ms, TxnBody::Error(err::SESSION_MOVED));
+        self.propose(Txn { session, cxid: 0, zxid, time_ms, body }, None)
     }
 
     /// Everything up to `zxid` is committed, and the learners were told.
-    pub(super) fn moves_committed(&mut self, zxid: Zxid) {
-        while let Role::Leading(l) = &mut self.role {
-            if l.moves.front().is_none_or(|m| m.zxid > zxid) {
-                return;
-            }
-            let Move { session, to, .. } = l.moves.pop_front().expect("looked");
-            self.tell_whether_it_lives(session, to, true);
+    pub(super) fn moves_committed(&mut self, zxid: Zxid) -> Transition {
+        while self.l.moves.front().is_some_and(|m| m.zxid <= zxid) {
+            let Move { session, to, .. } = self.l.moves.pop_front().expect("looked");
+            self.tell_whether_it_lives(session, to, true)?;
         }
+        STAY
     }
 
-    fn tell_whether_it_lives(&mut self, session: SessionId, to: Owner, lives: bool) {
+    fn tell_whether_it_lives(&mut self, session: SessionId, to: Owner, lives: bool) -> Transition {
         match to {
-            Owner::Local => self.revalidated(session, lives),
+            Owner::Local => self.requests().revalidated(session, lives)?,
             // It asks again when it is back.
             Owner::Away(_) => {}
             Owner::Learner(link) => {
                 let mut data = session.0.to_be_bytes().to_vec();
                 data.push(u8::from(lives));
-                self.send(link, &QuorumPacket::with(kind::REVALIDATE, -1, data));
+                self.cx.out.send(link, &QuorumPacket::with(kind::REVALIDATE, -1, data));
             }
         }
-    }
-
-    /// On every server: a committed move ends the connection that this one had of the session. (One that still
-    /// waits for the leader's answer is the session's new place, or comes behind it.)
-    pub(crate) fn heed_move(&mut self, txn: &Txn) {
-        if is_move(txn) && self.cfg.bug != Some(crate::config::Bug::MovesForgotten) {
-            self.end_connection_of(txn.session);
-        }
+        STAY
     }
 }

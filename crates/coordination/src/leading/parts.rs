@@ -5,9 +5,9 @@
 //! committed or not, is sent behind its end, from the history, which keeps it meanwhile. A piece of the log ends where
 //! the history begins, and is followed by it in the same way.
 
-use super::{LearnerPhase, Phase};
+use super::{Leader, LearnerPhase, Phase};
 use crate::api::Effect;
-use crate::server::{Role, Server};
+use crate::transition::{Transition, STAY};
 use crate::tree::Walk;
 use crate::LinkId;
 use bytes::Bytes;
@@ -32,52 +32,53 @@ enum What {
     },
 }
 
-impl Server {
-    pub(super) fn begin_to_send_snapshot(&mut self, link: LinkId) {
-        self.counters.snaps_sent += 1;
-        let walk = self.tree.begin_walk(Writer::stream());
+impl Leader<'_> {
+    pub(super) fn begin_to_send_snapshot(&mut self, link: LinkId) -> Transition {
+        self.cx.stats.counters.snaps_sent += 1;
+        let walk = self.cx.tree.begin_walk(Writer::stream());
         let zxid = walk.zxid();
         self.begin_to_send(link, What::Snapshot(walk), zxid);
-        self.send(link, &QuorumPacket::new(kind::SNAP, zxid.0));
-        self.send_part(link);
+        self.cx.out.send(link, &QuorumPacket::new(kind::SNAP, zxid.0));
+        self.send_part(link)
     }
 
     /// What this learner lacks is in the log files, perhaps: its log ends with `peer`.
-    pub(super) fn begin_to_send_log(&mut self, link: LinkId, peer: Zxid) {
-        let base = self.history.base();
+    pub(super) fn begin_to_send_log(&mut self, link: LinkId, peer: Zxid) -> Transition {
+        let base = self.cx.history.base();
         self.begin_to_send(link, What::Log { sent: peer, begun: false }, base);
-        self.send_part(link);
+        self.send_part(link)
     }
 
     fn begin_to_send(&mut self, link: LinkId, what: What, after: Zxid) {
-        let sending = Sending { what, after: self.history.keep_after(after) };
-        let learner = self.leading().learners.get_mut(&link).expect("it is there");
+        let sending = Sending { what, after: self.cx.history.keep_after(after) };
+        let learner = self.l.learners.get_mut(&link).expect("it is there");
         learner.phase = LearnerPhase::Parts;
         learner.sending = Some(sending);
     }
 
     /// The next part of what this learner gets, if it gets anything.
-    pub(crate) fn send_part(&mut self, link: LinkId) {
-        let Some(Sending { what, after }) = self.take_sending(link) else { return };
+    pub(crate) fn send_part(&mut self, link: LinkId) -> Transition {
+        let Some(Sending { what, after }) = self.take_sending(link) else { return STAY };
         let what = match what {
             What::Log { sent, .. } => {
-                self.out.push(Effect::ReadLog { link, after: sent, upto: *after });
+                self.cx.out.push(Effect::ReadLog { link, after: sent, upto: *after });
                 what
             }
             What::Snapshot(walk) => {
-                let (part, rest) = self.tree.walk_on(walk, self.cfg.snapshot_part_bytes);
-                self.behind_what_is_said(Effect::SendPart { link, bytes: part.into(), last: rest.is_none() });
+                let (part, rest) = self.cx.tree.walk_on(walk, self.cx.cfg.snapshot_part_bytes);
+                self.cx.out.push_after_packets(Effect::SendPart { link, bytes: part.into(), last: rest.is_none() });
                 match rest {
                     None => return self.parts_are_sent(link, *after),
                     Some(walk) => What::Snapshot(walk),
                 }
             }
         };
-        self.leading().learners.get_mut(&link).expect("it is there").sending = Some(Sending { what, after });
+        self.l.learners.get_mut(&link).expect("it is there").sending = Some(Sending { what, after });
+        STAY
     }
 
-    pub(crate) fn log_read(&mut self, link: LinkId, read: Option<Vec<Logged>>) {
-        let Some(Sending { what: What::Log { sent, begun }, after }) = self.take_sending(link) else { return };
+    pub(crate) fn log_read(&mut self, link: LinkId, read: Option<Vec<Logged>>) -> Transition {
+        let Some(Sending { what: What::Log { sent, begun }, after }) = self.take_sending(link) else { return STAY };
         let usable = |read: &Vec<Logged>| {
             let ends = std::iter::once(sent).chain(read.iter().map(Logged::zxid));
             !read.is_empty() && ends.zip(read).all(|(before, l)| l.zxid().follows(before) && l.zxid() <= *after)
@@ -89,8 +90,8 @@ impl Server {
             return self.begin_to_send_snapshot(link);
         };
         if !begun {
-            self.counters.diffs_sent += 1;
-            self.send(link, &QuorumPacket::new(kind::DIFF, after.0));
+            self.cx.stats.counters.diffs_sent += 1;
+            self.cx.out.send(link, &QuorumPacket::new(kind::DIFF, after.0));
         }
         let sent = read.last().map_or(sent, Logged::zxid);
         let mut part = Vec::new();
@@ -100,18 +101,19 @@ impl Server {
             QuorumPacket::new(kind::COMMIT, zxid).encode(&mut part);
         }
         let last = sent == *after;
-        self.behind_what_is_said(Effect::SendPart { link, bytes: Bytes::from(part), last });
+        self.cx.out.push_after_packets(Effect::SendPart { link, bytes: Bytes::from(part), last });
         if last {
             return self.parts_are_sent(link, *after);
         }
         let what = What::Log { sent, begun: true };
-        self.leading().learners.get_mut(&link).expect("it is there").sending = Some(Sending { what, after });
+        self.l.learners.get_mut(&link).expect("it is there").sending = Some(Sending { what, after });
+        STAY
     }
 
     /// While parts go out, nobody is late: the limits are on silence, and the learner cannot say anything yet.
     fn take_sending(&mut self, link: LinkId) -> Option<Sending> {
-        let (now, limit) = (self.now.mono_ms, self.quorum_limit_ms());
-        let Role::Leading(l) = &mut self.role else { return None };
+        let (now, limit) = (self.cx.now.mono_ms, self.cx.quorum_limit_ms());
+        let l = &mut *self.l;
         let learner = l.learners.get_mut(&link)?;
         let sending = learner.sending.take()?;
         learner.last_heard = now;
@@ -121,11 +123,12 @@ impl Server {
         Some(sending)
     }
 
-    fn parts_are_sent(&mut self, link: LinkId, after: Zxid) {
-        if self.history.base() > after {
-            self.learner_lost(link, "more was written while it got its history than is kept in memory");
+    fn parts_are_sent(&mut self, link: LinkId, after: Zxid) -> Transition {
+        if self.cx.history.base() > after {
+            self.learner_lost(link, "more was written while it got its history than is kept in memory")?;
         } else {
             self.send_what_follows(link, after);
         }
+        STAY
     }
 }

@@ -1,13 +1,14 @@
 use crate::api::{Effect, Input, RoleName};
 use crate::config::Config;
 use crate::server::Server;
+use crate::sessions::Owner;
 use crate::{LinkId, Millis, Now};
 use bytes::Bytes;
 use trivet_formats::client::op;
 use trivet_formats::election::{Lead, LinkProbe};
 use trivet_formats::jute::Jute;
 use trivet_formats::quorum::{kind, ForwardedRequest, LearnerInfo, QuorumPacket, PROTOCOL_VERSION};
-use trivet_formats::{ServerId, Zxid};
+use trivet_formats::{ServerId, SessionId, Zxid};
 
 /// Server 1 of three, elected. A learner's link has its number.
 struct Leader {
@@ -99,9 +100,24 @@ fn a_hand_over_goes_on_behind_the_last_sync() {
     leader.follower(2);
     let sync = ForwardedRequest { session: 1, cxid: 1, op: op::SYNC, body: Bytes::new() };
     leader.hears(2, QuorumPacket::with(kind::REQUEST, 0, sync.encode()));
-    leader.server.begin_transfer(ServerId(2), "a test".into(), false).unwrap();
+    leader.server.begin_transfer(ServerId(2));
     leader.hears(2, QuorumPacket::new(kind::HELD, 0));
     assert!(leader.leads(), "who asked has no answer yet");
     leader.hears(2, QuorumPacket::new(kind::PING, 0));
     assert!(!leader.leads());
+}
+
+#[test]
+#[should_panic(expected = "leadership begins with a quorum that has its history")]
+fn leadership_does_not_begin_without_a_quorum() {
+    let mut leader = Leader::new();
+    let _ = leader.server.leader().unwrap().start_broadcast();
+}
+
+#[test]
+#[should_panic(expected = "is proposed before a quorum has the history")]
+fn nothing_is_proposed_before_leadership_is_established() {
+    let mut leader = Leader::new();
+    let (session, cxid) = (SessionId(1), 1);
+    let _ = leader.server.leader().unwrap().submit(Owner::Local, session, cxid, op::SET_DATA, &Bytes::new(), &[]);
 }

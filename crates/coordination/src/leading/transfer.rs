@@ -5,9 +5,10 @@
 //! are told whom to vote for. Clients notice a pause and nothing else. The three packets of it go to
 //! servers of ours only; Apache's see a leader that closes its connections.
 
-use super::{Learner, LearnerPhase};
+use super::{Leader, Leading, Learner, LearnerPhase};
 use crate::api::{Effect, Event, HANDED_OVER, TRANSFER_GIVEN_UP};
-use crate::server::{Role, Server};
+use crate::context::Context;
+use crate::transition::{look, Transition, STAY};
 use crate::{LinkId, Millis};
 use std::collections::BTreeSet;
 use trivet_formats::quorum::{kind, QuorumPacket};
@@ -37,18 +38,43 @@ pub(crate) struct Transfer {
     by_links: bool,
 }
 
-impl Server {
+impl Leading {
+    fn may_inherit(&self, cx: &Context, x: &Learner) -> bool {
+        let follows = x.phase == LearnerPhase::Active && !x.observer;
+        follows && cx.peers.trivet.contains(&x.id) && cx.cfg.votes_throughout(x.id)
+    }
+
+    /// The follower that reaches most voters without this server, if those are a quorum.
+    fn best_heir(&self, cx: &Context) -> Option<ServerId> {
+        let now = cx.now.mono_ms;
+        let reach = |x: ServerId| cx.links.reach(now, &cx.cfg, x);
+        self.learners
+            .values()
+            .filter(|x| self.may_inherit(cx, x))
+            .map(|x| (reach(x.id), x.acked, x.id))
+            .filter(|(reach, ..)| cx.cfg.is_quorum(reach))
+            .max_by_key(|(reach, acked, id)| (reach.len(), *acked, *id))
+            .map(|(.., id)| id)
+    }
+
+    /// The follower that has most, of those that may lead.
+    pub(crate) fn heir(&self, cx: &Context) -> Option<ServerId> {
+        self.learners.values().filter(|x| self.may_inherit(cx, x)).max_by_key(|x| (x.acked, x.id)).map(|x| x.id)
+    }
+}
+
+impl Leader<'_> {
     /// Begins to hand the lead over. Says why not, if it cannot.
-    pub(crate) fn begin_transfer(&mut self, to: ServerId, why: String, by_links: bool) -> Result<(), String> {
-        let now = self.now.mono_ms;
-        let ours = self.ours.clone();
-        let Role::Leading(l) = &mut self.role else { return Err("this server does not lead".into()) };
+    pub(crate) fn begin_transfer(&mut self, to: ServerId, why: String, by_links: bool) -> Result<Transition, String> {
+        let now = self.cx.now.mono_ms;
+        let ours = self.cx.peers.trivet.clone();
+        let l = &mut *self.l;
         if !l.broadcasting() || l.transfer.is_some() {
             return Err("this leader is busy with an election or another transfer".into());
         }
         let active: Vec<_> = l.learners.iter().filter(|(_, x)| x.phase == LearnerPhase::Active).collect();
         let knows = active.iter().any(|(_, x)| x.id == to && !x.observer) && ours.contains(&to);
-        if !knows || !self.cfg.votes_throughout(to) {
+        if !knows || !self.cx.cfg.votes_throughout(to) {
             return Err(format!("server {} does not follow, votes and knows how", to.0));
         }
         let waiting: BTreeSet<_> =
@@ -57,209 +83,135 @@ impl Server {
         l.transfers_begun += 1;
         let number = l.transfers_begun;
         l.transfer = Some(Transfer { number, to, why: why.clone(), waiting: waiting.clone(), give_up_at, by_links });
-        self.out.push(Effect::Event(Event::Transfer { to, why }));
-        self.requests_held = true;
+        self.cx.out.push(Effect::Event(Event::Transfer { to, why }));
+        self.cx.clients.held = true;
         for link in waiting {
-            self.send(link, &QuorumPacket::new(kind::HOLD, number));
+            self.cx.out.send(link, &QuorumPacket::new(kind::HOLD, number));
         }
-        self.transfer_may_go();
-        Ok(())
+        Ok(self.transfer_may_go())
     }
 
     /// A learner that becomes active while requests are held holds its clients' as well.
     pub(super) fn joins_transfer(&mut self, link: LinkId, id: ServerId) {
-        let ours = self.is_ours(id);
-        let Some(t) = self.leading().transfer.as_mut().filter(|_| ours) else { return };
+        let ours = self.cx.is_ours(id);
+        let Some(t) = self.l.transfer.as_mut().filter(|_| ours) else { return };
         t.waiting.insert(link);
         let number = t.number;
-        self.send(link, &QuorumPacket::new(kind::HOLD, number));
+        self.cx.out.send(link, &QuorumPacket::new(kind::HOLD, number));
     }
 
     /// The learner confirmed that it forwards nothing any more. (Trivet servers of before do not repeat the number.)
-    pub(crate) fn learner_holds(&mut self, link: LinkId, number: i64) {
-        if let Some(t) = self.leading().transfer.as_mut().filter(|t| number == t.number || number == 0) {
+    pub(crate) fn learner_holds(&mut self, link: LinkId, number: i64) -> Transition {
+        if let Some(t) = self.l.transfer.as_mut().filter(|t| number == t.number || number == 0) {
             t.waiting.remove(&link);
-            self.transfer_may_go();
+            self.transfer_may_go()?;
         }
+        STAY
     }
 
     /// A learner is gone. Without the target there is nothing to wait for.
-    pub(super) fn transfer_without(&mut self, gone: ServerId) {
-        if self.leading().transfer.as_ref().is_some_and(|t| t.to == gone) {
-            self.give_up_transfer("it is gone");
+    pub(super) fn transfer_without(&mut self, gone: ServerId) -> Transition {
+        if self.l.transfer.as_ref().is_some_and(|t| t.to == gone) {
+            self.give_up_transfer("it is gone")?;
         }
+        STAY
     }
 
     /// Called when something ended that a transfer waits for.
-    pub(crate) fn transfer_may_go(&mut self) {
-        let Role::Leading(l) = &self.role else { return };
-        let Some(t) = &l.transfer else { return };
+    pub(crate) fn transfer_may_go(&mut self) -> Transition {
+        let l = &*self.l;
+        let Some(t) = &l.transfer else { return STAY };
         let has_all = l.has_all(t.to);
         let quiet = t.waiting.iter().all(|link| !l.learners.contains_key(link));
         if quiet && has_all && l.proposals.is_empty() && l.syncs.is_empty() {
-            self.hand_over();
+            self.hand_over()?;
         }
+        STAY
     }
 
-    fn hand_over(&mut self) {
-        let l = self.leading();
-        let Some(t) = l.transfer.take() else { return };
+    fn hand_over(&mut self) -> Transition {
+        let l = &mut *self.l;
+        let Some(t) = l.transfer.take() else { return STAY };
         if !l.has_all(t.to) {
             // It lacks something that others may have: they elect among themselves, and this server holds back.
-            return self.look(t.why);
+            return look(t.why);
         }
         let links: Vec<_> = l.learners.iter().filter(|(_, x)| x.forwarding()).map(|(link, x)| (*link, x.id)).collect();
         let go = QuorumPacket::new(kind::GO, t.to.0);
         for (link, id) in links {
-            if self.is_ours(id) {
-                self.send(link, &go);
+            if self.cx.is_ours(id) {
+                self.cx.out.send(link, &go);
             }
         }
-        self.preferred = Some(t.to);
-        self.look(format!("{HANDED_OVER} {}: {}", t.to.0, t.why));
+        self.cx.candidacy.preferred = Some(t.to);
+        look(format!("{HANDED_OVER} {}: {}", t.to.0, t.why))
     }
 
-    pub(super) fn transfer_timer(&mut self) {
-        let now = self.now.mono_ms;
-        let Some(t) = &self.leading().transfer else { return self.make_way_if_links_are_bad() };
+    pub(super) fn transfer_timer(&mut self) -> Transition {
+        let now = self.cx.now.mono_ms;
+        let Some(t) = &self.l.transfer else { return self.make_way_if_links_are_bad() };
         if now < t.give_up_at {
-            return;
+            return STAY;
         }
         if t.by_links {
             return self.hand_over();
         }
-        self.give_up_transfer("it did not get ready to lead in time");
+        self.give_up_transfer("it did not get ready to lead in time")
     }
 
     /// Requests go on, here and at all learners that were told to hold them.
-    fn give_up_transfer(&mut self, why: &str) {
-        let Some(t) = self.leading().transfer.take() else { return };
-        self.refuse(format!("{:?}", t.to), format!("{why}; {TRANSFER_GIVEN_UP}"));
+    fn give_up_transfer(&mut self, why: &str) -> Transition {
+        let Some(t) = self.l.transfer.take() else { return STAY };
+        self.cx.refuse(format!("{:?}", t.to), format!("{why}; {TRANSFER_GIVEN_UP}"));
         // A learner that gets a snapshot would take the packet for a part of it.
-        let learners = self.leading().learners.iter().filter(|(_, x)| x.forwarding());
+        let learners = self.l.learners.iter().filter(|(_, x)| x.forwarding());
         let links: Vec<_> = learners.map(|(link, x)| (*link, x.id)).collect();
         for (link, id) in links {
-            if self.is_ours(id) {
-                self.send(link, &QuorumPacket::new(kind::HOLD, 0));
+            if self.cx.is_ours(id) {
+                self.cx.out.send(link, &QuorumPacket::new(kind::HOLD, 0));
             }
         }
-        self.go_on_with_requests();
+        self.go_on_with_requests()
     }
 
     /// A leader that does not reach a quorum well makes way for a follower that does.
-    fn make_way_if_links_are_bad(&mut self) {
-        let now = self.now.mono_ms;
-        if !self.leading().broadcasting() || !self.links.mine_are_bad(now, &self.cfg) {
-            self.leading().links_bad_since = None;
-            return;
+    fn make_way_if_links_are_bad(&mut self) -> Transition {
+        let now = self.cx.now.mono_ms;
+        if !self.l.broadcasting() || !self.cx.links.mine_are_bad(now, &self.cx.cfg) {
+            self.l.links_bad_since = None;
+            return STAY;
         }
-        let l = self.leading();
+        let l = &mut *self.l;
         let since = *l.links_bad_since.get_or_insert(now);
         if now < since + BAD_FOR_MS || now < l.started + LEAD_AT_LEAST_MS {
-            return;
+            return STAY;
         }
-        let Some(to) = self.best_heir() else { return };
-        let evidence = self.links.evidence(now, self.cfg.id);
+        let Some(to) = self.l.best_heir(self.cx) else { return STAY };
+        let evidence = self.cx.links.evidence(now, self.cx.cfg.id);
         // Refused only if the follower went away in this moment; the timer comes again.
-        let _ = self.begin_transfer(to, format!("the leader's links are bad: {evidence}"), true);
-    }
-
-    fn may_inherit(&self, x: &Learner) -> bool {
-        let follows = x.phase == LearnerPhase::Active && !x.observer;
-        follows && self.ours.contains(&x.id) && self.cfg.votes_throughout(x.id)
-    }
-
-    /// The follower that reaches most voters without this server, if those are a quorum.
-    fn best_heir(&mut self) -> Option<ServerId> {
-        let now = self.now.mono_ms;
-        let Role::Leading(l) = &self.role else { return None };
-        let reach = |x: ServerId| self.links.reach(now, &self.cfg, x);
-        l.learners
-            .values()
-            .filter(|x| self.may_inherit(x))
-            .map(|x| (reach(x.id), x.acked, x.id))
-            .filter(|(reach, ..)| self.cfg.is_quorum(reach))
-            .max_by_key(|(reach, acked, id)| (reach.len(), *acked, *id))
-            .map(|(.., id)| id)
-    }
-
-    /// The follower that has most, of those that may lead.
-    pub(crate) fn heir(&self) -> Option<ServerId> {
-        let Role::Leading(l) = &self.role else { return None };
-        l.learners.values().filter(|x| self.may_inherit(x)).max_by_key(|x| (x.acked, x.id)).map(|x| x.id)
+        self.begin_transfer(to, format!("the leader's links are bad: {evidence}"), true).unwrap_or(STAY)
     }
 
     /// Before a planned stop: hands over to whoever has good links, or else to whoever has most.
-    pub(crate) fn step_down(&mut self) {
-        if let Some(to) = self.best_heir().or_else(|| self.heir()) {
+    pub(crate) fn step_down(&mut self) -> Transition {
+        if let Some(to) = self.l.best_heir(self.cx).or_else(|| self.l.heir(self.cx)) {
             // Nobody waits for the answer: the node stops in any case.
-            let _ = self.begin_transfer(to, "this server is about to stop".into(), false);
+            self.begin_transfer(to, "this server is about to stop".into(), false).unwrap_or(STAY)?;
         }
+        STAY
     }
 
-    /// Whether others lead and are a quorum without this server, or nobody can tell: what waits for it waits in vain.
-    /// Followers of Apache's are not told of by the leader.
-    pub(crate) fn may_stop(&self) -> bool {
-        match &self.role {
-            Role::Settling | Role::Looking => false,
-            Role::Leading(l) => l.transfer.is_none() && self.heir().is_none(),
-            Role::Following(f) => {
-                let asked = self.cfg.is_voter(self.cfg.id) && self.is_ours(f.leader);
-                !asked || f.broadcasting() && self.links.spares_me(self.now.mono_ms, &self.cfg, f.leader)
-            }
+    fn go_on_with_requests(&mut self) -> Transition {
+        self.cx.clients.held = false;
+        if self.l.broadcasting() {
+            self.requests().serve_again()?;
         }
-    }
-
-    // ---- a learner's side ----
-
-    pub(crate) fn told_to_hold(&mut self, link: LinkId, number: i64) {
-        if number == 0 {
-            return self.go_on_with_requests();
-        }
-        self.requests_held = true;
-        // Behind everything that was forwarded before.
-        self.send(link, &QuorumPacket::new(kind::HELD, number));
-    }
-
-    /// The leader has made everything common and says whom to vote for.
-    pub(crate) fn told_to_elect(&mut self, preferred: ServerId) {
-        if self.cfg.is_voter(preferred) {
-            self.preferred = Some(preferred);
-            self.look(format!("the leader hands over to server {}", preferred.0));
-        }
-    }
-
-    /// This server would like to lead. Returns what to tell who asked.
-    pub(crate) fn ask_for_the_lead(&mut self) -> String {
-        match &self.role {
-            Role::Leading(_) => "this server leads already\n".into(),
-            Role::Following(f) if f.broadcasting() && self.is_ours(f.leader) && self.cfg.is_voter(self.cfg.id) => {
-                let (leader, link) = (f.leader, f.link);
-                if let Some(link) = link {
-                    self.send(link, &QuorumPacket::new(kind::ASK, 0));
-                }
-                format!("asked server {} to hand over\n", leader.0)
-            }
-            Role::Following(f) if f.broadcasting() => {
-                format!(
-                    "server {} leads and does not know how to hand over, or this server does not vote\n",
-                    f.leader.0
-                )
-            }
-            _ => "this server does not serve at the moment\n".into(),
-        }
-    }
-
-    fn go_on_with_requests(&mut self) {
-        self.requests_held = false;
-        if self.serving() {
-            self.serve_again();
-        }
+        STAY
     }
 
     /// An acknowledgement of what was never proposed says nothing of what a learner has.
     pub(crate) fn note_ack(&mut self, link: LinkId, zxid: Zxid) {
-        let l = self.leading();
+        let l = &mut *self.l;
         let proposed = zxid <= l.last_proposed;
         if let Some(x) = l.learners.get_mut(&link).filter(|_| proposed) {
             x.acked = x.acked.max(zxid);

@@ -1,7 +1,7 @@
 //! Lines about connections.
 
-use super::figures::op_name;
-use crate::requests::Clients;
+use crate::requests::clients::Clients;
+use crate::stats::figures::op_name;
 use std::collections::BTreeMap;
 
 /// What Java's selector waits for on a connection that is served: to read.

@@ -1,12 +1,12 @@
 //! Commits: applied, told to who watches, answered to who asked.
 
+use super::clients::Handshake;
 use super::queue::{is_write, Pending};
-use super::{framed, notification, Handshake};
+use super::{framed, notification, Requests};
 use crate::acl;
 use crate::api::Effect;
 use crate::config::Bug;
-use crate::leading::is_move;
-use crate::server::{Role, Server};
+use crate::transition::{Transition, STAY};
 use crate::tree::{ChangeKind, Outcome};
 use crate::{ConnId, Millis};
 use std::collections::BTreeSet;
@@ -14,22 +14,30 @@ use trivet_formats::client::{err, event, op, perms, MultiHeader, ReplyHeader};
 use trivet_formats::txn::{Txn, TxnBody};
 use trivet_formats::Jute;
 
-impl Server {
+/// How a move stands in the log: as the error that a request by the former server would end with, of no request.
+/// (Apache's servers log failed requests, too, and do nothing with them.)
+pub(crate) fn is_move(txn: &Txn) -> bool {
+    txn.cxid == 0 && txn.body == TxnBody::Error(err::SESSION_MOVED)
+}
+
+impl Requests<'_> {
     /// Takes the oldest entry of the log's tail as committed: apply, tell watchers, answer.
-    pub(crate) fn commit_next(&mut self) {
-        let Some(mut entry) = self.history.commit_next() else { return };
+    pub(crate) fn commit_next(&mut self) -> Transition {
+        let Some(mut entry) = self.cx.history.commit_next() else { return STAY };
         let mut txn = entry.take_txn();
-        if self.cfg.bug == Some(Bug::OwnClock) && matches!(self.role, Role::Following(_)) {
-            txn.time_ms = self.now.wall_ms;
+        let applied = self.cx.tree.last_zxid();
+        assert!(txn.zxid > applied, "{} is committed after {applied}", txn.zxid);
+        if self.cx.cfg.bug == Some(Bug::OwnClock) && self.up.leader().is_some() {
+            txn.time_ms = self.cx.now.wall_ms;
         }
         let mut changes = Vec::new();
-        let outcome = self.tree.apply(&txn, &mut changes);
-        self.note_digest(txn.zxid, entry.digest);
-        self.metrics.propagation.note(self.now.wall_ms.saturating_sub(txn.time_ms).max(0) as u64);
+        let outcome = self.cx.tree.apply(&txn, &mut changes);
+        self.cx.note_digest(txn.zxid, entry.digest, self.up.leader());
+        self.cx.stats.metrics.propagation.note(self.cx.now.wall_ms.saturating_sub(txn.time_ms).max(0) as u64);
         if let TxnBody::SetData { reconfig: true, data: Some(text), .. } = &txn.body {
-            self.members_committed(text);
+            self.cx.members_committed(text);
         }
-        let watched = !self.data_watches.is_empty() || !self.child_watches.is_empty();
+        let watched = !self.cx.watches.data.is_empty() || !self.cx.watches.child.is_empty();
         for change in changes.into_iter().filter(|_| watched) {
             let parent = crate::tree::split(&change.path).map_or("/", |(p, _)| p).to_string();
             let zxid = txn.zxid.0;
@@ -38,30 +46,31 @@ impl Server {
                 ChangeKind::Deleted => (event::NODE_DELETED, true),
                 ChangeKind::Data => (event::NODE_DATA_CHANGED, false),
             };
-            let told = self.data_watches.trigger(&change.path);
+            let told = self.cx.watches.data.trigger(&change.path);
             self.tell(&told, &BTreeSet::new(), kind, &change.path, &change.acl, zxid);
             if kind == event::NODE_DELETED {
-                let also = self.child_watches.trigger(&change.path);
+                let also = self.cx.watches.child.trigger(&change.path);
                 self.tell(&also, &told, kind, &change.path, &change.acl, zxid);
             }
             if children {
-                let told = self.child_watches.trigger(&parent);
+                let told = self.cx.watches.child.trigger(&parent);
                 let none = BTreeSet::new();
                 self.tell(&told, &none, event::NODE_CHILDREN_CHANGED, &parent, &change.parent_acl, zxid);
             }
         }
-        if let Role::Leading(l) = &mut self.role {
-            match &txn.body {
-                TxnBody::CloseSession { .. } => l.tracker.remove(txn.session),
-                TxnBody::CreateSession { timeout_ms } => {
-                    l.tracker.track(self.now.mono_ms, txn.session, *timeout_ms, None)
-                }
-                _ => {}
-            }
-        }
+        self.up.applied(self.cx.now.mono_ms, &txn);
         self.heed_move(&txn);
-        self.answer_commit(&txn, outcome);
-        self.count_towards_snapshot();
+        let answered = self.answer_commit(&txn, outcome);
+        self.cx.count_towards_snapshot();
+        answered
+    }
+
+    /// On every server: a committed move ends the connection that this one had of the session. (One that still
+    /// waits for the leader's answer is the session's new place, or comes behind it.)
+    fn heed_move(&mut self, txn: &Txn) {
+        if is_move(txn) && self.cx.cfg.bug != Some(Bug::MovesForgotten) {
+            self.end_connection_of(txn.session);
+        }
     }
 
     fn tell(
@@ -78,17 +87,17 @@ impl Server {
             return;
         }
         match kind {
-            event::NODE_CREATED => self.metrics.told_created.note(told.len() as u64),
-            event::NODE_DELETED => self.metrics.told_deleted.note(told.len() as u64),
-            event::NODE_DATA_CHANGED => self.metrics.told_changed.note(told.len() as u64),
-            _ => self.metrics.told_children.note(told.len() as u64),
+            event::NODE_CREATED => self.cx.stats.metrics.told_created.note(told.len() as u64),
+            event::NODE_DELETED => self.cx.stats.metrics.told_deleted.note(told.len() as u64),
+            event::NODE_DATA_CHANGED => self.cx.stats.metrics.told_changed.note(told.len() as u64),
+            _ => self.cx.stats.metrics.told_children.note(told.len() as u64),
         }
         // A thousand clients are told the same.
         let frame = notification(kind, path, zxid);
         for id in told {
-            let readable = self.clients.conns.get(&id).is_some_and(|c| acl::allows(acl, perms::READ, &c.ids));
+            let readable = self.cx.clients.conns.get(&id).is_some_and(|c| acl::allows(acl, perms::READ, &c.ids));
             if readable {
-                self.metrics.watch_bytes += frame.len() as u64;
+                self.cx.stats.metrics.watch_bytes += frame.len() as u64;
                 self.client_send(id, frame.clone());
             }
         }
@@ -96,58 +105,64 @@ impl Server {
 
     pub(super) fn event(&mut self, id: ConnId, kind: i32, path: &str, zxid: i64) {
         let frame = notification(kind, path, zxid);
-        self.metrics.watch_bytes += frame.len() as u64;
+        self.cx.stats.metrics.watch_bytes += frame.len() as u64;
         self.client_send(id, frame);
     }
 
     /// The reply to the client that asked, if it is one of this server.
-    fn answer_commit(&mut self, txn: &Txn, outcome: Outcome) {
+    fn answer_commit(&mut self, txn: &Txn, outcome: Outcome) -> Transition {
         if is_move(txn) {
-            return;
+            return STAY;
         }
         let orphan = self.take_orphan(txn);
-        let Some(id) = self.clients.by_session.get(&txn.session).copied() else { return };
+        let Some(id) = self.cx.clients.by_session.get(&txn.session).copied() else { return STAY };
         let close_session = matches!(txn.body, TxnBody::CloseSession { .. });
         if matches!(txn.body, TxnBody::CreateSession { .. }) {
-            if self.clients.conns.get(&id).is_some_and(|c| c.handshake == Handshake::AwaitLeader) {
-                self.session_begun(id);
+            if self.cx.clients.conns.get(&id).is_some_and(|c| c.handshake == Handshake::AwaitLeader) {
+                self.session_begun(id)?;
             }
-            return;
+            return STAY;
         }
         let by_former_server = outcome == Outcome::Error(err::SESSION_MOVED) && self.leader_logs_moves();
-        let Some(conn) = self.clients.conns.get_mut(&id) else { return };
+        let Some(conn) = self.cx.clients.conns.get_mut(&id) else { return STAY };
         let asked = !orphan && !by_former_server && (txn.cxid != 0 || !close_session);
         match conn.queue.front() {
             Some(Pending::Write { xid, op, at, .. }) if asked && *xid == txn.cxid => {
                 let (xid, op, at) = (*xid, *op, *at);
                 conn.queue.pop();
-                self.clients.open -= 1;
+                self.cx.clients.open -= 1;
                 if outcome == Outcome::Error(err::SESSION_MOVED) {
-                    return self.close(id);
+                    self.close(id);
+                    return STAY;
                 }
                 let (code, body) = reply_body(op, &txn.body, outcome);
                 self.answer(id, xid, code, &body);
                 self.note_answer(id, xid, op, at);
                 if code == err::UNIMPLEMENTED || code == err::SESSION_EXPIRED && op != op::CLOSE_SESSION {
-                    return self.close(id);
+                    self.close(id);
+                    return STAY;
                 }
             }
-            _ if asked && conn.queue.has_begun(txn.cxid) => return self.out_of_turn(id, txn.cxid),
+            _ if asked && conn.queue.has_begun(txn.cxid) => {
+                self.out_of_turn(id, txn.cxid);
+                return STAY;
+            }
             _ => {}
         }
         if close_session {
-            return self.close(id);
+            self.close(id);
+            return STAY;
         }
-        self.advance(id);
+        self.advance(id)
     }
 
     /// Whether this is a write of a connection that ended: a client may use its number again on the next one.
     fn take_orphan(&mut self, txn: &Txn) -> bool {
-        let Some(numbers) = self.clients.orphans.get_mut(&txn.session) else { return false };
+        let Some(numbers) = self.cx.clients.orphans.get_mut(&txn.session) else { return false };
         let Some(at) = numbers.iter().position(|n| *n == txn.cxid) else { return false };
         numbers.drain(..=at);
         if numbers.is_empty() {
-            self.clients.orphans.remove(&txn.session);
+            self.cx.clients.orphans.remove(&txn.session);
         }
         true
     }
@@ -155,22 +170,19 @@ impl Server {
     /// Whether a session that moves leaves this server before its requests are refused for that: such a refusal is then
     /// of a request that another server forwarded.
     fn leader_logs_moves(&self) -> bool {
-        match &self.role {
-            Role::Following(f) => self.is_ours(f.leader),
-            _ => true,
-        }
+        self.up.leader().is_none_or(|leader| self.cx.is_ours(leader))
     }
 
     /// For who asks what a server and its clients do.
     pub(super) fn note_answer(&mut self, id: ConnId, xid: i32, op: i32, since: Millis) {
-        let now = self.now.mono_ms;
-        let (latency, zxid) = (now.saturating_sub(since), self.tree.last_zxid().0);
-        self.figures.latency.note(latency);
+        let now = self.cx.now.mono_ms;
+        let (latency, zxid) = (now.saturating_sub(since), self.cx.tree.last_zxid().0);
+        self.cx.stats.figures.latency.note(latency);
         match is_write(op) {
-            true => self.metrics.updates.note(latency),
-            false => self.metrics.reads.note(latency),
+            true => self.cx.stats.metrics.updates.note(latency),
+            false => self.cx.stats.metrics.reads.note(latency),
         }
-        if let Some(conn) = self.clients.conns.get_mut(&id) {
+        if let Some(conn) = self.cx.clients.conns.get_mut(&id) {
             let f = &mut conn.figures;
             (f.last_op, f.last_zxid, f.last_response_ms) = (Some(op), zxid, now);
             if xid >= 0 {
@@ -181,18 +193,18 @@ impl Server {
     }
 
     pub(crate) fn answer(&mut self, id: ConnId, xid: i32, code: i32, body: &[u8]) {
-        let header = ReplyHeader { xid, zxid: self.tree.last_zxid().0, err: code };
+        let header = ReplyHeader { xid, zxid: self.cx.tree.last_zxid().0, err: code };
         let reply = framed(&[&header.to_vec(), if code == err::OK { body } else { &[] }]);
-        self.metrics.response_bytes += reply.len() as u64;
+        self.cx.stats.metrics.response_bytes += reply.len() as u64;
         self.client_send(id, reply);
     }
 
     pub(super) fn client_send(&mut self, id: ConnId, bytes: Vec<u8>) {
-        self.counters.packets_sent += 1;
-        self.figures.responses.note(bytes.len() as u64);
-        if let Some(conn) = self.clients.conns.get_mut(&id) {
+        self.cx.stats.counters.packets_sent += 1;
+        self.cx.stats.figures.responses.note(bytes.len() as u64);
+        if let Some(conn) = self.cx.clients.conns.get_mut(&id) {
             conn.figures.sent += 1;
-            self.out.push(Effect::Client { conn: id, bytes });
+            self.cx.out.push(Effect::Client { conn: id, bytes });
         }
     }
 }

@@ -1,8 +1,7 @@
 //! Reads: answered from the tree as it is here, and the watches that come with them.
 
-use super::framed;
+use super::{framed, Requests};
 use crate::acl;
-use crate::server::Server;
 use crate::tree::Node;
 use crate::watches::{Mode, Modes};
 use crate::ConnId;
@@ -17,7 +16,7 @@ use trivet_formats::{Jute, Reader};
 /// A body, or the code of an error.
 type Answer = Result<Vec<u8>, i32>;
 
-impl Server {
+impl Requests<'_> {
     pub(super) fn read(&mut self, id: ConnId, header: RequestHeader, body: &Bytes) {
         let RequestHeader { mut xid, op } = header;
         if op == op::SASL {
@@ -56,7 +55,7 @@ impl Server {
         };
         let code = answer.as_ref().err().copied().unwrap_or(err::OK);
         self.answer(id, xid, code, &answer.unwrap_or_default());
-        self.note_answer(id, xid, op, self.now.mono_ms);
+        self.note_answer(id, xid, op, self.cx.now.mono_ms);
         if code == err::UNIMPLEMENTED {
             self.close(id);
         }
@@ -75,13 +74,13 @@ impl Server {
     }
 
     fn may_read(&self, id: ConnId, node: Node<'_>) -> Result<(), i32> {
-        let conn = self.clients.conns.get(&id).ok_or(err::CONNECTION_LOSS)?;
-        (self.cfg.skip_acl || acl::allows(node.acl(), perms::READ, &conn.ids)).then_some(()).ok_or(err::NO_AUTH)
+        let conn = self.cx.clients.conns.get(&id).ok_or(err::CONNECTION_LOSS)?;
+        (self.cx.cfg.skip_acl || acl::allows(node.acl(), perms::READ, &conn.ids)).then_some(()).ok_or(err::NO_AUTH)
     }
 
     /// The root has two names, as in Apache's table of nodes.
     fn node(&self, path: &str) -> Option<Node<'_>> {
-        self.tree.get(if path.is_empty() { "/" } else { path })
+        self.cx.tree.get(if path.is_empty() { "/" } else { path })
     }
 
     fn readable(&self, id: ConnId, path: &str) -> Result<Node<'_>, i32> {
@@ -103,7 +102,7 @@ impl Server {
             None => None,
         };
         if watch {
-            self.data_watches.add(&path, id, Mode::Standard);
+            self.cx.watches.data.add(&path, id, Mode::Standard);
         }
         stat.map(|s| s.to_vec()).ok_or(err::NO_NODE)
     }
@@ -115,7 +114,7 @@ impl Server {
         put_buffer(&mut out, node.data());
         node.client_stat().put(&mut out);
         if watch {
-            self.data_watches.add(&path, id, Mode::Standard);
+            self.cx.watches.data.add(&path, id, Mode::Standard);
         }
         Ok(out)
     }
@@ -129,7 +128,7 @@ impl Server {
             node.client_stat().put(&mut out);
         }
         if watch {
-            self.child_watches.add(&path, id, Mode::Standard);
+            self.cx.watches.child.add(&path, id, Mode::Standard);
         }
         Ok(out)
     }
@@ -137,8 +136,8 @@ impl Server {
     fn get_acl(&mut self, id: ConnId, body: &[u8]) -> Answer {
         let PathOnly { path } = PathOnly::parse(body).map_err(|_| err::MARSHALLING)?;
         let node = self.node(&path).ok_or(err::NO_NODE)?;
-        let ids = &self.clients.conns.get(&id).ok_or(err::CONNECTION_LOSS)?.ids;
-        if !self.cfg.skip_acl && !acl::allows(node.acl(), perms::READ | perms::ADMIN, ids) {
+        let ids = &self.cx.clients.conns.get(&id).ok_or(err::CONNECTION_LOSS)?.ids;
+        if !self.cx.cfg.skip_acl && !acl::allows(node.acl(), perms::READ | perms::ADMIN, ids) {
             return Err(err::NO_AUTH);
         }
         let list =
@@ -150,16 +149,16 @@ impl Server {
 
     fn get_ephemerals(&mut self, id: ConnId, body: &[u8]) -> Answer {
         let PathOnly { path } = PathOnly::parse(body).map_err(|_| err::MARSHALLING)?;
-        let session = self.clients.conns.get(&id).ok_or(err::CONNECTION_LOSS)?.session;
+        let session = self.cx.clients.conns.get(&id).ok_or(err::CONNECTION_LOSS)?.session;
         let paths: Vec<String> =
-            self.tree.ephemerals(session).filter(|p| p.starts_with(&path)).map(str::to_string).collect();
+            self.cx.tree.ephemerals(session).filter(|p| p.starts_with(&path)).map(str::to_string).collect();
         Ok(Jute::to_vec(&paths))
     }
 
     fn all_children(&mut self, id: ConnId, body: &[u8]) -> Answer {
         let PathOnly { path } = PathOnly::parse(body).map_err(|_| err::MARSHALLING)?;
         self.readable(id, &path)?;
-        Ok((self.tree.descendant_count(&path) as i32).to_vec())
+        Ok((self.cx.tree.descendant_count(&path) as i32).to_vec())
     }
 
     fn multi_read(&mut self, id: ConnId, body: &[u8]) -> Answer {
@@ -192,7 +191,7 @@ impl Server {
     }
 
     fn who_am_i(&mut self, id: ConnId) -> Answer {
-        let ids = &self.clients.conns.get(&id).ok_or(err::CONNECTION_LOSS)?.ids;
+        let ids = &self.cx.clients.conns.get(&id).ok_or(err::CONNECTION_LOSS)?.ids;
         let mut out = Vec::new();
         (ids.len() as i32).put(&mut out);
         for i in ids {
@@ -216,31 +215,31 @@ impl Server {
             Default::default()
         };
         for path in w.data {
-            match self.tree.get(&path).map(|n| n.stat().mzxid) {
+            match self.cx.tree.get(&path).map(|n| n.stat().mzxid) {
                 None => self.event(id, event::NODE_DELETED, &path, -1),
                 Some(z) if z > w.relative_zxid => self.event(id, event::NODE_DATA_CHANGED, &path, -1),
-                Some(_) => self.data_watches.add(&path, id, Mode::Standard),
+                Some(_) => self.cx.watches.data.add(&path, id, Mode::Standard),
             }
         }
         for path in w.exist {
-            match self.tree.get(&path) {
+            match self.cx.tree.get(&path) {
                 Some(_) => self.event(id, event::NODE_CREATED, &path, -1),
-                None => self.data_watches.add(&path, id, Mode::Standard),
+                None => self.cx.watches.data.add(&path, id, Mode::Standard),
             }
         }
         for path in w.child {
-            match self.tree.get(&path).map(|n| n.stat().pzxid) {
+            match self.cx.tree.get(&path).map(|n| n.stat().pzxid) {
                 None => self.event(id, event::NODE_DELETED, &path, -1),
                 Some(z) if z > w.relative_zxid => self.event(id, event::NODE_CHILDREN_CHANGED, &path, -1),
-                Some(_) => self.child_watches.add(&path, id, Mode::Standard),
+                Some(_) => self.cx.watches.child.add(&path, id, Mode::Standard),
             }
         }
         for path in persistent {
-            self.data_watches.add(&path, id, Mode::Persistent);
-            self.child_watches.add(&path, id, Mode::Persistent);
+            self.cx.watches.data.add(&path, id, Mode::Persistent);
+            self.cx.watches.child.add(&path, id, Mode::Persistent);
         }
         for path in recursive {
-            self.data_watches.add(&path, id, Mode::Recursive);
+            self.cx.watches.data.add(&path, id, Mode::Recursive);
         }
         Ok(Vec::new())
     }
@@ -249,10 +248,10 @@ impl Server {
         let PathInt { path, value: mode } = PathInt::parse(body).map_err(|_| err::MARSHALLING)?;
         match mode {
             0 => {
-                self.data_watches.add(&path, id, Mode::Persistent);
-                self.child_watches.add(&path, id, Mode::Persistent);
+                self.cx.watches.data.add(&path, id, Mode::Persistent);
+                self.cx.watches.child.add(&path, id, Mode::Persistent);
             }
-            1 => self.data_watches.add(&path, id, Mode::Recursive),
+            1 => self.cx.watches.data.add(&path, id, Mode::Recursive),
             _ => return Err(err::MARSHALLING),
         }
         Ok(0i32.to_vec())
@@ -275,13 +274,13 @@ impl Server {
         };
         let found = if remove {
             // Both, always: no short cut.
-            self.data_watches.remove(&path, id, data) | self.child_watches.remove(&path, id, child)
+            self.cx.watches.data.remove(&path, id, data) | self.cx.watches.child.remove(&path, id, child)
         } else {
             let overlaps = |have: Modes, want: Modes| {
                 have.standard && want.standard || have.persistent && want.persistent || have.recursive && want.recursive
             };
-            overlaps(self.data_watches.contains(&path, id), data)
-                || overlaps(self.child_watches.contains(&path, id), child)
+            overlaps(self.cx.watches.data.contains(&path, id), data)
+                || overlaps(self.cx.watches.child.contains(&path, id), child)
         };
         found.then(Vec::new).ok_or(err::NO_WATCHER)
     }

@@ -60,7 +60,7 @@ impl Leader {
             match effect {
                 Effect::Disk { seq, .. } => written = Some(seq),
                 Effect::CloseClient(conn) => self.heard.push((conn.0, None)),
-                Effect::Client { conn, bytes } if self.server.clients.session_of(conn).0 != self.session.session => {
+                Effect::Client { conn, bytes } if self.server.cx.clients.session_of(conn).0 != self.session.session => {
                     self.session = ConnectResponse::parse(&bytes[4..]).unwrap();
                     assert_ne!((conn.0, self.session.timeout_ms), (CLIENT, 0));
                 }
@@ -139,7 +139,7 @@ impl Leader {
         self.asks(conn, xid, op::SYNC, &String::from("/a").to_vec());
     }
     fn hands_over(&mut self) {
-        self.server.begin_transfer(ServerId(2), "a test".into(), false).unwrap();
+        self.server.begin_transfer(ServerId(2));
         self.handle(Input::Timer);
     }
     fn leads(&self) -> bool {

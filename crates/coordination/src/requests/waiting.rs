@@ -1,18 +1,19 @@
 //! Clients while leaders come and go, and those that are not heard of any more.
 
-use super::{Conn, Handshake, HANDSHAKE_MS, SWEEP_MS};
-use crate::server::Server;
+use super::clients::{Conn, Handshake};
+use super::{Requests, HANDSHAKE_MS, SWEEP_MS};
+use crate::transition::{Transition, STAY};
 
-impl Server {
+impl Requests<'_> {
     /// The leader is lost: writes that were handed to it have an unknown outcome, and their clients
     /// must hear of it; the others may wait.
     pub(crate) fn drop_unanswered(&mut self) {
-        self.clients.not_serving_since.get_or_insert(self.now.mono_ms);
-        self.clients.moves_may_be_lost |= !self.all_ours();
-        self.clients.revalidating.clear();
-        self.clients.orphans.clear();
+        self.cx.clients.not_serving_since.get_or_insert(self.cx.now.mono_ms);
+        self.cx.clients.moves_may_be_lost |= !self.cx.all_ours();
+        self.cx.clients.revalidating.clear();
+        self.cx.clients.orphans.clear();
         let mut lost = Vec::new();
-        for (id, c) in self.clients.conns.iter_mut() {
+        for (id, c) in self.cx.clients.conns.iter_mut() {
             if !c.reads_only && c.handshake == Handshake::AwaitLeader || c.queue.begun_writes().next().is_some() {
                 lost.push(*id);
             } else {
@@ -23,18 +24,18 @@ impl Server {
     }
 
     pub(crate) fn drop_clients(&mut self) {
-        let all: Vec<_> = self.clients.conns.keys().copied().collect();
+        let all: Vec<_> = self.cx.clients.conns.keys().copied().collect();
         all.into_iter().for_each(|id| self.close(id));
     }
 
-    pub(crate) fn serve_again(&mut self) {
-        let led_by_others = self.clients.not_serving_since.take().is_some() && !self.all_ours();
-        let stay = !std::mem::take(&mut self.clients.moves_may_be_lost) && !led_by_others;
-        let mut waiting: Vec<_> = self.clients.conns.keys().copied().collect();
+    pub(crate) fn serve_again(&mut self) -> Transition {
+        let led_by_others = self.cx.clients.not_serving_since.take().is_some() && !self.cx.all_ours();
+        let stay = !std::mem::take(&mut self.cx.clients.moves_may_be_lost) && !led_by_others;
+        let mut waiting: Vec<_> = self.cx.clients.conns.keys().copied().collect();
         waiting.sort_unstable();
         let leaves = |c: &Conn| c.reads_only || c.established() && !stay;
         for id in &waiting {
-            if self.clients.conns.get(id).is_some_and(leaves) {
+            if self.cx.clients.conns.get(id).is_some_and(leaves) {
                 // It comes back, and may write.
                 self.close(*id);
             }
@@ -42,33 +43,34 @@ impl Server {
         for id in waiting {
             if !self.accepting() {
                 // What one of them asked for ended the leadership, or began to move it.
-                return;
+                return STAY;
             }
-            let Some(conn) = self.clients.conns.get_mut(&id) else { continue };
+            let Some(conn) = self.cx.clients.conns.get_mut(&id) else { continue };
             match conn.handshake {
                 Handshake::Held => {
                     if let Some(request) = conn.connect.take() {
-                        self.begin_session(id, &request);
+                        self.begin_session(id, &request)?;
                     }
                 }
                 Handshake::Done => {
                     let (session, timeout_ms) = (conn.session, conn.timeout_ms);
                     self.touch(session, timeout_ms);
-                    self.advance(id);
+                    self.advance(id)?;
                 }
                 _ => {}
             }
         }
+        STAY
     }
 
     /// Clients that asked for it and have waited for a leader for long.
     fn let_held_clients_read(&mut self) {
         let wants =
             |c: &Conn| c.handshake == Handshake::Held && c.connect.as_ref().is_some_and(|r| r.read_only == Some(true));
-        let mut held: Vec<_> = self.clients.conns.iter().filter(|(_, c)| wants(c)).map(|(id, _)| *id).collect();
+        let mut held: Vec<_> = self.cx.clients.conns.iter().filter(|(_, c)| wants(c)).map(|(id, _)| *id).collect();
         held.sort_unstable();
         for id in held {
-            let request = self.clients.conns.get_mut(&id).and_then(|c| c.connect.take());
+            let request = self.cx.clients.conns.get_mut(&id).and_then(|c| c.connect.take());
             if let Some(request) = request {
                 self.begin_reading(id, &request);
             }
@@ -76,18 +78,19 @@ impl Server {
     }
 
     pub(crate) fn clients_timer(&mut self) {
-        let now = self.now.mono_ms;
-        if now < self.clients.sweep_at {
+        let now = self.cx.now.mono_ms;
+        if now < self.cx.clients.sweep_at {
             return;
         }
-        self.clients.sweep_at = now + SWEEP_MS;
-        debug_assert_eq!(self.clients.open, self.clients.conns.values().map(|c| c.queue.len()).sum::<usize>());
+        self.cx.clients.sweep_at = now + SWEEP_MS;
+        assert_eq!(self.cx.clients.open, self.cx.clients.conns.values().map(|c| c.queue.len()).sum::<usize>());
         if self.reads_only() {
             self.let_held_clients_read();
         }
         let hold_over =
-            self.clients.not_serving_since.is_some_and(|since| now >= since + self.cfg.fast.hold_clients_ms);
+            self.cx.clients.not_serving_since.is_some_and(|since| now >= since + self.cx.cfg.fast.hold_clients_ms);
         let mut over: Vec<_> = self
+            .cx
             .clients
             .conns
             .iter()

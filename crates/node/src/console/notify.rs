@@ -32,7 +32,7 @@ const RETRY_FIRST: Duration = Duration::from_secs(5);
 const RETRY_LAST: Duration = Duration::from_secs(300);
 /// A message that could not be sent for this long is given up: it is news no more.
 const GIVE_UP: Duration = Duration::from_secs(6 * 3_600);
-/// One try.
+/// A single try; it fails when it takes longer.
 const TRY_LIMIT: Duration = Duration::from_secs(10);
 /// The file of targets is looked at this often.
 const RELOAD: Duration = Duration::from_secs(10);
@@ -65,7 +65,7 @@ pub struct Target {
     /// Incidents below it are not told.
     #[serde(default = "warning")]
     pub severity: Severity,
-    /// Of the robots of DingTalk and Feishu that want signed messages.
+    /// The key of robots of DingTalk and Feishu that want signed messages.
     #[serde(default)]
     pub secret: String,
     /// Of https: a PEM file of CAs, or the SHA-256 of the one certificate that is right; without both the system's CAs count.

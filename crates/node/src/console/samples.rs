@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Mutex;
 
-/// What a sample has. The place of a figure in the file is its number here: new ones come at the end.
+/// The figures of a sample. The place of a figure in the file is its number here: new ones come at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Figure {
@@ -23,7 +23,7 @@ pub enum Figure {
     WriteBytesPerSecond,
     MedianMs,
     P99Ms,
-    /// Of the fullest disk, in percent.
+    /// Free space of the fullest disk, in percent.
     FreePercent,
     CopiesMissing,
     LossPercent,
@@ -91,7 +91,7 @@ impl Ring {
         let mut header = [0; 16];
         let known = file.read_exact_at(&mut header, 0).is_ok() && header == *HEADER;
         if !known {
-            // Of another version, or nothing: begun anew.
+            // A file of another version, or an empty one, is replaced.
             file.set_len(0)?;
             file.write_all_at(HEADER, 0)?;
         }

@@ -14,7 +14,7 @@ pub struct Stretch<T> {
     pub value: T,
 }
 
-/// What is drawn: how long it is, and how long a gap between two moments was a time in which nobody watched.
+/// The time that is drawn: how long it is, and how long a gap between two moments was a time in which nobody watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     pub name: &'static str,
@@ -150,7 +150,7 @@ pub fn chart(
     for (at, v) in &points {
         let pen = if last.is_some_and(|l| at - l <= gap) { 'L' } else { 'M' };
         let _ = write!(path, "{pen}{:.1} {:.1}", x(*at), y(*v));
-        // One that stands alone is a dot.
+        // A moment that stands alone is a dot.
         if pen == 'M' {
             path.push_str("h0.5");
         }

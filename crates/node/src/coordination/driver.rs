@@ -126,7 +126,7 @@ impl Driver {
                     if now >= status_at {
                         status_at = now + STATUS_STEP_MS;
                         let server = &self.core.borrow().server;
-                        *status.lock().expect("nobody panics with it") = (server.summary(), server.counters);
+                        *status.lock().expect("nobody panics with it") = (server.summary(), server.counters());
                     }
                 }
             }

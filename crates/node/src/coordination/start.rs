@@ -43,7 +43,7 @@ pub fn start(
     let clock = Clock::default();
     let now = Now { mono_ms: clock.mono_ms(), wall_ms: wall_ms() };
     let server = Server::new(settings.config.clone(), recovered, now);
-    let status: Status = Arc::new(Mutex::new((server.summary(), server.counters)));
+    let status: Status = Arc::new(Mutex::new((server.summary(), server.counters())));
     let (inbox, messages) = mpsc::channel(INBOX_MAX);
     let handle = Handle { status: status.clone(), inbox: inbox.clone() };
     let durable = inbox.clone();

@@ -43,7 +43,7 @@ const PROCEDURES: [&str; 22] = [
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
     pub calls: u64,
-    /// Of data; READ counts what was asked for.
+    /// Bytes of data; READ counts what was asked for.
     pub bytes: u64,
     pub busy_us: u64,
 }

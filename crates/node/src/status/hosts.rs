@@ -1,4 +1,4 @@
-//! What the vCenter agent sees, short enough to be exchanged each second: faults by name, the rest as numbers.
+//! The vCenter agent's view of hosts, short enough to be exchanged each second: faults by name, the rest as numbers.
 
 use serde::{Deserialize, Serialize};
 use trivet_observe::view::{HostView, MountView, VcenterView};

@@ -108,7 +108,7 @@ pub struct Monitor {
     accounts: Arc<Accounts>,
 }
 
-/// What a monitor is made of.
+/// The parts of a monitor.
 struct Parts {
     sources: Arc<Sources>,
     accounts: Arc<Accounts>,
@@ -211,7 +211,7 @@ impl Monitor {
         }
     }
 
-    /// What an operator asks for.
+    /// A request of an operator.
     ///
     /// # Errors
     /// It is not allowed; nothing was changed.

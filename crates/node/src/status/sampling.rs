@@ -39,7 +39,7 @@ impl Sampler {
         firing: usize,
     ) -> Option<Sample> {
         let passed = self.last.as_ref().map(|(at, _)| now_ms - at);
-        // A clock that was set back begins anew.
+        // A clock that was set back restarts the samples.
         if passed.is_some_and(|ms| (0..FINE_MS).contains(&ms)) {
             return None;
         }
@@ -113,7 +113,7 @@ mod tests {
         // Another process counts from nothing.
         (k[0].status.pid, k[0].status.nfs) = (7, nfs(900_000, 0));
         assert_eq!(sampler.sample(30_000, &view, &k, 0, 0).unwrap().get(Figure::ReadBytesPerSecond), Some(0.0));
-        // One that is silent says nothing.
+        // A silent node says nothing.
         k[0].age_ms = 60_000;
         assert_eq!(sampler.sample(40_000, &view, &k, 0, 0).unwrap().get(Figure::CallsPerSecond), Some(0.0));
     }

@@ -16,7 +16,7 @@ const STOP_TOLD_MS: i64 = 600_000;
 /// A client that is gone for longer is not expected back.
 const CLIENT_FORGOTTEN_MS: i64 = 3_600_000;
 
-/// One process of a node, as last heard.
+/// A process of a node, as last heard.
 #[derive(Debug, Clone)]
 pub struct Known {
     pub status: NodeStatus,

@@ -683,13 +683,13 @@ impl World {
 
     fn count(&mut self, node: usize) {
         if let Some(s) = &self.nodes[node].server {
-            self.report.elections += s.counters.elections;
-            self.report.diffs += s.counters.diffs_sent;
-            self.report.truncs += s.counters.truncs_sent;
-            self.report.snaps += s.counters.snaps_sent;
-            self.report.digests_compared += s.counters.digests_compared;
-            self.report.commits_early += s.counters.commits_early;
-            self.report.digest_mismatches += s.counters.digest_mismatches;
+            self.report.elections += s.counters().elections;
+            self.report.diffs += s.counters().diffs_sent;
+            self.report.truncs += s.counters().truncs_sent;
+            self.report.snaps += s.counters().snaps_sent;
+            self.report.digests_compared += s.counters().digests_compared;
+            self.report.commits_early += s.counters().commits_early;
+            self.report.digest_mismatches += s.counters().digest_mismatches;
         }
     }
 

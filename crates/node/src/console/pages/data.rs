@@ -179,7 +179,7 @@ pub async fn show(State(app): State<Arc<App>>, c: Context, Query(w): Query<Wante
     Html(page(&c, c.t(t::DATASTORES), true, &body))
 }
 
-/// Of NFS servers that are only watched.
+/// The exports of NFS servers that are only watched.
 fn exports(c: &Context, all: &[trivet_observe::view::ExportView]) -> Markup {
     html! {
         section.card {

@@ -17,7 +17,7 @@ const DATASTORES_SHOWN: usize = 20;
 /// The node where the agent works is given this long.
 const ASK_LIMIT: Duration = Duration::from_millis(1_500);
 
-/// What the agent knows, from the node where it works. `None`: there is no agent. An error: it does not answer.
+/// The agent's knowledge, from the node where it works. `None`: there is no agent. An error: it does not answer.
 pub async fn snapshot(app: &App) -> Option<Result<Snapshot, String>> {
     let sources = &app.monitor.sources;
     if let Some(own) = sources.vcenter.as_ref().and_then(|v| v.snapshot()) {

@@ -193,7 +193,7 @@ fn damaged_blocks_slow_calls_and_missing_mounts_are_found() {
     let expected =
         [RuleId::ChecksumBad, RuleId::NfsSlow, RuleId::DsNotMounted, RuleId::DsInaccessible, RuleId::HaHeartbeatFew];
     assert_eq!(found(&view), expected);
-    // What a node said that is silent now is not what is.
+    // The last status of a silent node is not its present one.
     k[0].age_ms = 60_000;
     assert!(!found(&cluster_view(&config(), 2, &k, &BTreeMap::new())).contains(&RuleId::DsNotMounted));
     k[0].age_ms = 0;

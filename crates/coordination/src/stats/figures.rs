@@ -1,4 +1,4 @@
-//! What a server counts of its requests.
+//! Figures of a server's requests.
 
 use crate::Millis;
 use trivet_formats::client::op;
@@ -61,7 +61,7 @@ impl Spread {
     }
 }
 
-/// Of a whole server.
+/// The figures of a whole server.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Figures {
     /// Milliseconds from a request to its answer.
@@ -77,7 +77,7 @@ impl Figures {
     }
 }
 
-/// Of one connection.
+/// The figures of one connection.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ConnFigures {
     pub(crate) received: u64,

@@ -1,4 +1,4 @@
-//! What a server counts beside its requests, and how a figure of each kind is shown: to `mntr` and to Prometheus, under
+//! Counts of a server beside those of its requests, and how a figure of each kind is shown: to `mntr` and to Prometheus, under
 //! Apache's names.
 //= zookeeper 3.9 ServerMetrics, DefaultMetricsProvider, PrometheusMetricsProvider
 
@@ -26,7 +26,7 @@ pub(crate) struct Metrics {
     pub(crate) told_changed: Spread,
     pub(crate) told_children: Spread,
     pub(crate) connection_requests: u64,
-    /// Of those, the ones that came with a session; and what a follower asked its leader about them.
+    /// Connection requests that came with a session; and what a follower asked its leader about them.
     pub(crate) connection_revalidations: u64,
     pub(crate) revalidations: u64,
     pub(crate) sessions_expired: u64,
@@ -55,7 +55,7 @@ enum Value {
     Quantiles(Spread, [u64; 4]),
 }
 
-/// What our own figures mean.
+/// The meaning of our own figures.
 const HELP: [(&str, &str); 3] = [
     ("trivet_digests_compared", "Digests of the tree that were compared with the leader's"),
     ("trivet_commits_early", "Commits that this follower saw before its leader told it"),
@@ -123,7 +123,7 @@ impl Figure {
 }
 
 impl Metrics {
-    pub(super) fn figures(&self) -> [Figure; 22] {
+    pub(crate) fn figures(&self) -> [Figure; 22] {
         [
             Figure::latency("readlatency", &self.reads),
             Figure::latency("updatelatency", &self.updates),

@@ -7,7 +7,7 @@ const EXACT: u64 = 16;
 const PER_POWER: usize = 8;
 /// Values of 2^20 and more are taken for the greatest below that: of milliseconds, a quarter of an hour.
 const BUCKETS: usize = EXACT as usize + 16 * PER_POWER;
-/// Behind so many values each of them counts half: what is shown is of late.
+/// After this many values each of them counts half: what is shown is of late.
 const HALVED_AT: u32 = 1 << 16;
 
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! A follower that sees a commit before its leader does.
 //!
-//! Of three servers two are a quorum: a leader that has a proposal on disk, and the follower whose client asked for it
+//! Two of three servers are a quorum: a leader that has a proposal on disk, and the follower whose client asked for it
 //! and has it on disk as well. So that leader tells that follower, when its own disk is done and the proposal is still
 //! open; and the client has its answer two ways between servers earlier: that of the follower's ACK, and of the COMMIT,
 //! which come all the same, for the others.
@@ -12,64 +12,59 @@
 //! The third server's part in such a write counts only where one of the two is slow. While they are not, its disk may
 //! wait a moment for more.
 
+use super::{Follower, Following};
 use crate::config::Bug;
-use crate::leading::LearnerPhase;
-use crate::server::{Role, Server};
+use crate::context::Context;
+use crate::durability::OPEN_FEW;
+use crate::transition::{Transition, STAY};
 use crate::Millis;
-use trivet_formats::quorum::{kind, QuorumPacket};
 use trivet_formats::{SessionId, Zxid};
 
-/// So many open proposals are no load.
-const OPEN_FEW: usize = 4;
 /// A third server holds its part back until that many times one behind the other it was on disk before the commit
 /// came, that is, it may have been missing;
 const MISSED_MAX: u32 = 3;
 /// and tries again after so long.
 const MISSED_FOR_MS: Millis = 1_000;
 
-/// What a follower knows of the epoch's writes beside its log: how far they are on disk, here and at the leader.
+/// A follower's knowledge of the epoch's writes beside its log: how far they are on disk, here and at the leader.
 #[derive(Default)]
 pub(crate) struct OnDisk {
     mine: Zxid,
     leaders: Zxid,
     /// Whose request the newest proposal is.
-    pub(crate) asked_by: SessionId,
+    pub(super) asked_by: SessionId,
     /// Committed before the leader said so.
-    pub(crate) committed: Zxid,
-    /// The first proposal of those that are held back.
+    pub(super) committed: Zxid,
+    /// The first proposal whose write was delayed.
     held: Option<Zxid>,
     /// How often one behind the other that one was on disk before its commit came, and when it last was.
     missed: u32,
     missed_at: Millis,
 }
 
-impl Server {
-    /// Behind the sync of a leader's own proposal.
-    pub(crate) fn tell_durable(&mut self, zxid: Zxid) {
-        let Role::Leading(l) = &self.role else { return };
-        // Many at once are committed many at a time; one more packet each would only be more to do.
-        if l.proposals.len() > OPEN_FEW {
-            return;
-        }
-        let origin = l.proposals.iter().find(|p| p.zxid == zxid).and_then(|p| p.origin);
-        let asked = origin.and_then(|link| Some((link, l.learners.get(&link)?)));
-        let asked = asked.filter(|(_, x)| x.phase == LearnerPhase::Active && !x.observer && self.ours.contains(&x.id));
-        if let Some((link, _)) = asked.filter(|(_, x)| self.cfg.is_quorum(&[self.cfg.id, x.id])) {
-            self.send(link, &QuorumPacket::new(kind::DURABLE, zxid.0));
-        }
+impl Following {
+    /// Whether anybody waits for this server's part in the newest write: not where the leader and the follower whose
+    /// client asked for it are a quorum without it. (For a session that moved
+    /// since, it may sleep.)
+    pub(crate) fn is_awaited(&self, cx: &Context) -> bool {
+        let asked = self.on_disk.asked_by.made_by();
+        let another = asked != cx.cfg.id && asked != self.leader && cx.peers.trivet.contains(&asked);
+        !(another && cx.cfg.next.is_none() && cx.cfg.is_quorum(&[self.leader, asked]))
     }
+}
 
+impl Follower<'_> {
     /// The leader has everything up to here on disk.
-    pub(crate) fn leader_is_durable(&mut self, zxid: Zxid) {
-        let on_disk = &mut self.following().on_disk;
+    pub(crate) fn leader_is_durable(&mut self, zxid: Zxid) -> Transition {
+        let on_disk = &mut self.f.on_disk;
         on_disk.leaders = on_disk.leaders.max(zxid);
-        self.commit_early();
+        self.commit_early()
     }
 
     /// This follower has.
-    pub(crate) fn follower_is_durable(&mut self, zxid: Zxid) {
-        let (now, committed) = (self.now.mono_ms, self.history.last_committed());
-        let on_disk = &mut self.following().on_disk;
+    pub(crate) fn follower_is_durable(&mut self, zxid: Zxid) -> Transition {
+        let (now, committed) = (self.cx.now.mono_ms, self.cx.history.last_committed());
+        let on_disk = &mut self.f.on_disk;
         on_disk.mine = on_disk.mine.max(zxid);
         if on_disk.held.is_some_and(|held| held <= zxid) {
             on_disk.held = None;
@@ -77,29 +72,19 @@ impl Server {
             on_disk.missed = if missed { on_disk.missed + 1 } else { 0 };
             on_disk.missed_at = if missed { now } else { on_disk.missed_at };
         }
-        self.commit_early();
-    }
-
-    /// Whether anybody waits for this server's part in the newest write: not where the leader and the follower whose
-    /// client asked for it are a quorum without it. (For a session that moved
-    /// since, it may sleep.)
-    pub fn is_awaited(&self) -> bool {
-        let Role::Following(f) = &self.role else { return true };
-        let asked = f.on_disk.asked_by.made_by();
-        let another = asked != self.cfg.id && asked != f.leader && self.ours.contains(&asked);
-        !(another && self.cfg.next.is_none() && self.cfg.is_quorum(&[f.leader, asked]))
+        self.commit_early()
     }
 
     /// Whether a follower's part in the newest proposal, which it is about to write, may wait a moment for more: the
     /// leader and another follower are a quorum for it, and have been quick enough lately. What they do on the same
     /// machine, or on the same storage, is done sooner, and this server syncs once for several.
     pub(crate) fn holds_back(&mut self) -> bool {
-        let few = self.history.tail().len() <= OPEN_FEW;
-        if !few || self.is_awaited() {
+        let few = self.cx.history.tail().len() <= OPEN_FEW;
+        if !few || self.f.is_awaited(self.cx) {
             return false;
         }
-        let (now, zxid) = (self.now.mono_ms, self.history.last());
-        let on_disk = &mut self.following().on_disk;
+        let (now, zxid) = (self.cx.now.mono_ms, self.cx.history.last());
+        let on_disk = &mut self.f.on_disk;
         let holds = on_disk.missed < MISSED_MAX || now >= on_disk.missed_at + MISSED_FOR_MS;
         if holds {
             on_disk.held.get_or_insert(zxid);
@@ -107,19 +92,19 @@ impl Server {
         holds
     }
 
-    fn commit_early(&mut self) {
+    fn commit_early(&mut self) -> Transition {
         loop {
-            let Role::Following(f) = &mut self.role else { return };
-            let mine = if self.cfg.bug == Some(Bug::CommitByLeaderAlone) { Zxid::MAX } else { f.on_disk.mine };
+            let f = &mut *self.f;
+            let mine = if self.cx.cfg.bug == Some(Bug::CommitByLeaderAlone) { Zxid::MAX } else { f.on_disk.mine };
             let upto = f.on_disk.leaders.min(mine);
-            let next = self.history.tail().front().filter(|e| e.zxid() <= upto && !e.logged.is_reconfig());
-            let Some(next) = next.map(|e| e.zxid()).filter(|_| f.broadcasting()) else { return };
-            if self.cfg.next.is_some() || !self.cfg.is_quorum(&[self.cfg.id, f.leader]) {
-                return;
+            let next = self.cx.history.tail().front().filter(|e| e.zxid() <= upto && !e.logged.is_reconfig());
+            let Some(next) = next.map(|e| e.zxid()).filter(|_| f.broadcasting()) else { return STAY };
+            if self.cx.cfg.next.is_some() || !self.cx.cfg.is_quorum(&[self.cx.cfg.id, f.leader]) {
+                return STAY;
             }
             f.on_disk.committed = next;
-            self.counters.commits_early += 1;
-            self.commit_next();
+            self.cx.stats.counters.commits_early += 1;
+            self.requests().commit_next()?;
         }
     }
 }
@@ -128,8 +113,11 @@ impl Server {
 mod tests {
     use super::*;
     use crate::api::{Effect, Input};
+    use crate::role::Role;
+    use crate::server::Server;
     use crate::{LinkId, Now};
     use trivet_formats::jute::Jute;
+    use trivet_formats::quorum::{kind, QuorumPacket};
     use trivet_formats::quorum::{LearnerInfo, PROTOCOL_VERSION};
     use trivet_formats::txn::{Txn, TxnBody};
     use trivet_formats::ServerId;
@@ -146,7 +134,7 @@ mod tests {
     impl Third {
         fn new() -> Third {
             let mut server = Server::of_three(3);
-            server.ours.extend([ServerId(1), ServerId(2)]);
+            server.cx.peers.trivet.extend([ServerId(1), ServerId(2)]);
             server.follow(ServerId(1));
             let Role::Following(f) = &server.role else { panic!("it follows") };
             let mut third = Third { link: f.link.unwrap(), server, now: Now::default(), seq: 0 };
@@ -160,7 +148,7 @@ mod tests {
             third.hears(QuorumPacket::new(kind::UPTODATE, 0));
             third
         }
-        /// What may wait of what it gives to its disk.
+        /// For each operation that it gives to its disk: whether that may wait.
         fn handle(&mut self, input: Input) -> Vec<bool> {
             let mut effects = Vec::new();
             self.server.handle(self.now, input, &mut effects);
