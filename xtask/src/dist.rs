@@ -22,7 +22,7 @@ const FILES: &[(&str, &str, u32)] = &[
     ("packaging/trivet.service", "usr/lib/systemd/system/trivet.service", 0o644),
     ("packaging/trivet.sysusers", "usr/lib/sysusers.d/trivet.conf", 0o644),
     ("packaging/trivet.tmpfiles", "usr/lib/tmpfiles.d/trivet.conf", 0o644),
-    ("packaging/needrestart.conf", "usr/share/trivet/needrestart.conf", 0o644),
+    ("packaging/needrestart.conf", "etc/needrestart/conf.d/trivet.conf", 0o644),
     ("packaging/debian/copyright", "usr/share/doc/trivet/copyright", 0o644),
     ("packaging/debian/lintian-overrides", "usr/share/lintian/overrides/trivet", 0o644),
     ("docs/install.md", "usr/share/doc/trivet/install.md", 0o644),
@@ -32,11 +32,8 @@ const FILES: &[(&str, &str, u32)] = &[
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the repository")?;
     if !args.no_build {
-        // Line tables for the package of debug information; nothing but the stripped program ships.
-        let build = ["build", "--release", "--package", "trivet"];
-        must(
-            Command::new("cargo").args(build).env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only").current_dir(root),
-        )?;
+        // The release profile keeps line tables for the package of debug information; only the stripped program ships.
+        must(Command::new("cargo").args(["build", "--release", "--package", "trivet"]).current_dir(root))?;
     }
     let version = env!("CARGO_PKG_VERSION");
     let arch = text(Command::new("dpkg").arg("--print-architecture"))?;
@@ -63,7 +60,14 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     shell_files(&tree, &program)?;
     changelog(root, &tree, version)?;
     let archive = dist.join(format!("trivet-{version}-{arch}.tar.gz"));
-    must(Command::new("tar").args(["--owner=0", "--group=0", "-czf"]).arg(&archive).arg("-C").arg(&tree).arg("usr"))?;
+    must(
+        Command::new("tar")
+            .args(["--owner=0", "--group=0", "-czf"])
+            .arg(&archive)
+            .arg("-C")
+            .arg(&tree)
+            .args(["usr", "etc"]),
+    )?;
     let depends = depends(&dist, &program)?;
     let control = control("trivet", version, &arch, &depends, "three hosts' disks as NFS datastores that stay up");
     let scripts: Vec<_> = ["postinst", "prerm", "postrm"].map(|s| root.join("packaging/debian").join(s)).into();
@@ -141,6 +145,18 @@ fn package(dist: &Path, tree: &Path, name: &str, control: &str, scripts: &[PathB
     let meta = tree.join("DEBIAN");
     fs::create_dir_all(&meta)?;
     fs::write(meta.join("control"), control)?;
+    // Below /etc nothing is overwritten that an administrator has changed.
+    let etc = tree.join("etc");
+    if etc.exists() {
+        let all = text(Command::new("find").arg("etc").args(["-type", "f"]).current_dir(tree))?;
+        let conffiles: String = all.lines().map(|l| format!("/{l}\n")).collect();
+        fs::write(meta.join("conffiles"), conffiles)?;
+    }
+    let sums = Command::new("sh")
+        .args(["-c", "find usr -type f -print0 | sort -z | xargs -0 md5sum"])
+        .current_dir(tree)
+        .output()?;
+    fs::write(meta.join("md5sums"), sums.stdout)?;
     for script in scripts {
         let target = meta.join(script.file_name().context("a script has a name")?);
         fs::copy(script, &target)?;

@@ -60,11 +60,16 @@ const NIGHT: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "busybox"
 /// Debian's ZooKeeper in namespaces of its own, on disks that fill up or stand still.
 const CAUSES: &[&str] = &["python3", "java", "cc", "ip", "nft", "mke2fs", "mount", "fsfreeze"];
 
+/// The Debian package on three machines with a systemd each.
+const MACHINES: &[&str] =
+    &["python3", "ip", "nft", "systemd-nspawn", "systemd-analyze", "nsenter", "mount", "dpkg", "lintian"];
+
 const TESTS: &[Test] = &[
     Test { name: "recipes", lane: Lane::Guests, script: "recipes.py", commands: &["python3"], modules: &["kazoo"] },
     Test { name: "timeline", lane: Lane::Guests, script: "timeline.py", commands: &["python3"], modules: &[] },
     Test { name: "timeline-causes", lane: Lane::Long, script: "timeline_causes.py", commands: CAUSES, modules: &[] },
     Test { name: "timeline-clocks", lane: Lane::Long, script: "timeline_clocks.py", commands: CAUSES, modules: &[] },
+    Test { name: "systemd", lane: Lane::Long, script: "systemd.py", commands: MACHINES, modules: &[] },
     Test { name: "install", lane: Lane::Guests, script: "install.py", commands: &["python3"], modules: &[] },
     Test { name: "wrong-input", lane: Lane::Guests, script: "wrong_input.py", commands: WRONG, modules: &["kazoo"] },
     Test { name: "power-loss", lane: Lane::Alone, script: "power_loss.py", commands: POWER, modules: &[] },

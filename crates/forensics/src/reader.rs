@@ -402,7 +402,13 @@ impl Reader {
             Some((stamp, rest)) => {
                 (Some(self.resolved("", stamp)), rest.trim_start_matches(['，', ',', ' ', ':', '：']))
             }
-            None => (self.remarks.last().filter(|r| r.2.file == place.file).map(|r| r.0).or(self.last_of("")), words),
+            None => {
+                let last = self.remarks.last().filter(|r| r.2.file == place.file).map(|r| r.0).or(self.last_of(""));
+                match last.and_then(|last| clock_of(words, last)) {
+                    Some((at, rest)) => (Some(at), rest),
+                    None => (last, words),
+                }
+            }
         };
         // Without any time it says nothing of when.
         if let Some(at) = at {
@@ -771,6 +777,13 @@ impl Reader {
         };
         (facts.sorted(self.streams, &self.files, &self.hosts), self.files)
     }
+}
+
+/// `05:10 words`, `05:10:15 words`: on the day of the lines around it.
+fn clock_of(words: &str, day_of: LogMillis) -> Option<(LogMillis, &str)> {
+    let end = words.find(|c: char| !c.is_ascii_digit() && c != ':').unwrap_or(words.len());
+    let at = time::moment(&words[..end], day_of)?;
+    Some((at, words[end..].trim_start_matches(['，', ',', ' ', '：'])))
 }
 
 /// One name within another.

@@ -67,6 +67,7 @@ fn one_story_in_both_languages() {
         "05:10:11.000  zk1: link of eth0 down",
         "05:20:11.000  zk1: the clock was set",
         "metadata without LEADER: 主节点 SCVM03",
+        "05:10:00.000  noted by hand: the console is red",
         "05:10:15.000  noted by hand: leader=71，72、73 断开连接",
     ] {
         assert!(text.contains(part), "{part:?} is missing in\n{text}");
