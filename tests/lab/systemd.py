@@ -4,7 +4,7 @@ frozen, upgraded, removed, purged. `cargo xtask dist` makes the package.
 
 Each machine is this system's files under a layer of its own, in a network namespace of its own on one bridge. Nothing of what
 runs here runs there: all of this system's own units are masked."""
-import glob, json, os, re, shutil, subprocess, sys, tempfile, time
+import glob, os, re, shutil, signal, subprocess, sys, tempfile, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -30,7 +30,7 @@ def until(what, condition, patience=PATIENCE_S):
 
 class Machine:
     def __init__(self, lab, number, folder):
-        self.lab, self.number, self.folder, self.process = lab, number, os.path.join(folder, "m%d" % number), None
+        self.lab, self.number, self.folder, self.process, self.init = lab, number, os.path.join(folder, "m%d" % number), None, None
         self.root = os.path.join(self.folder, "root")
 
     def boot(self):
@@ -91,10 +91,18 @@ class Machine:
         return r.stdout.strip() == "200"
 
     def end(self):
+        # Its init is the first of its processes: with it all of them end. Without systemd-nspawn they would go on.
+        if self.init:
+            try:
+                os.kill(int(self.init), signal.SIGKILL)
+            except ProcessLookupError:
+                pass
         if self.process:
-            if self.process.poll() is None:
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
                 self.process.kill()
-            self.process.wait()
+                self.process.wait()
         subprocess.call(["umount", "-l", self.root])
         for group in self.groups():
             for folder, _, _ in os.walk(group, topdown=False):
