@@ -25,7 +25,7 @@ const NOBODY_ELSE: Duration = Duration::from_secs(5);
 pub(super) struct Kept {
     /// Moves that gateways were told of, until they are done.
     moves: Mutex<Vec<Move>>,
-    /// When a node in maintenance was away last.
+    /// When a node was in maintenance last.
     away: Mutex<Option<Instant>>,
 }
 
@@ -136,21 +136,17 @@ impl Shared {
         s.nodes().into_iter().filter(|n| n.mode != mode::SERVING).map(|n| n.node).collect()
     }
 
-    /// Whether a node in maintenance is away and no other one is: its copies are not made elsewhere.
+    /// Whether copies are not to be made elsewhere, now or a moment after a maintenance.
     fn holds_joins(&self, s: &State<MemoryKv>) -> bool {
         let gateways = self.gateways.lock().expect("nobody panics with it");
         let silent = |node: u32| gateways.get(&node).is_none_or(|g| g.heard.elapsed() >= GATEWAY_SILENCE);
-        let mode_of = |node: u32| s.node(node).mode;
-        let replicas = s.replicas();
-        let mut away =
-            replicas.iter().map(|r| r.node).filter(|n| silent(*n) && mode_of(*n) != mode::REMOVED).peekable();
         let mut last = self.life.away.lock().expect("nobody panics with it");
-        if away.peek().is_none() {
-            return last.is_some_and(|at| at.elapsed() < BACK);
+        if life::holds_joins(s, &silent) {
+            *last = Some(Instant::now());
+            return true;
         }
-        let announced = away.all(|n| mode_of(n) == mode::MAINTENANCE);
-        *last = Some(Instant::now()).filter(|_| announced);
-        announced
+        let unannounced = s.replicas().iter().any(|r| silent(r.node));
+        !unannounced && last.is_some_and(|at| at.elapsed() < BACK)
     }
 
     /// The moves that gateways are told of, beside the endangered files.

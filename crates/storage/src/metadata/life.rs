@@ -193,6 +193,15 @@ pub fn progress<K: Kv>(state: &State<K>, view: &View, action: &LifeAction) -> Pr
     }
 }
 
+/// Whether copies are not to be made elsewhere because a node is in maintenance. If another node is silent, which nobody
+/// announced, redundancy comes first.
+pub fn holds_joins<K: Kv>(state: &State<K>, silent: &dyn Fn(u32) -> bool) -> bool {
+    let records = state.nodes();
+    let mode_of = |node: u32| records.iter().find(|r| r.node == node).map_or(mode::SERVING, |r| r.mode);
+    let unannounced = |r: &ReplicaRef| silent(r.node) && !matches!(mode_of(r.node), mode::MAINTENANCE | mode::REMOVED);
+    records.iter().any(|r| r.mode == mode::MAINTENANCE) && !state.replicas().iter().any(unannounced)
+}
+
 fn name(mode: u32) -> &'static str {
     match mode {
         mode::SERVING => "in service",

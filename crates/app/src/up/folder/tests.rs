@@ -49,7 +49,8 @@ fn the_same_cluster_comes_back_and_may_have_other_addresses() {
     let data = dir.path().join("a/b");
     let first = up(&data, &[]).unwrap();
     let files = all_of(&data);
-    assert_eq!(files.len(), 5);
+    // Id and key, and of each node its configuration and the mark of a new cluster.
+    assert_eq!(files.len(), 8);
     let second = up(&data, &[]).unwrap();
     assert_eq!((&first.id, &first.key, &first.configs), (&second.id, &second.key, &second.configs));
     assert!(all_of(&data) == files);

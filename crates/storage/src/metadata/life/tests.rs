@@ -126,6 +126,20 @@ fn one_node_at_a_time_is_in_maintenance_and_off_ends_it() {
 }
 
 #[test]
+fn copies_are_not_made_elsewhere_from_the_beginning_of_a_maintenance_unless_another_node_is_silent() {
+    let mut c = Cluster::new(3, 2, &[&[1, 2]]);
+    (1..=3).for_each(|n| drop(c.apply(CommandOp::RegisterReplica(replica(n)))));
+    let holds = |c: &Cluster, silent: &[u32]| holds_joins(&c.state, &|n| silent.contains(&n));
+    assert!(!holds(&c, &[]) && !holds(&c, &[2]));
+    c.carry_out(ON(2));
+    // Before the node is noticed to be away, owners have noticed it already.
+    assert!(holds(&c, &[]) && holds(&c, &[2]));
+    assert!(!holds(&c, &[2, 3]) && !holds(&c, &[3]));
+    c.carry_out(LifeAction::MaintenanceOff(2));
+    assert!(!holds(&c, &[]));
+}
+
+#[test]
 fn a_node_is_drained_then_removed_and_never_the_other_way_round() {
     let mut c = Cluster::new(3, 2, &[&[1, 2], &[2, 3]]);
     assert_eq!(c.codes(LifeAction::Remove(3)), ["has-copies"]);
