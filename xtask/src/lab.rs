@@ -55,6 +55,9 @@ const WRONG: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "busybox"
 /// Debian's golang-github-vmware-govmomi-dev, which has the simulator, comes with this compiler.
 const VCENTER: &[&str] = &["python3", "openssl", "/usr/lib/go-1.19/bin/go"];
 
+/// Java's keytool makes the stores.
+const TLS: &[&str] = &["python3", "java", "keytool", "openssl"];
+
 const NIGHT: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "busybox", "ip", "nft"];
 
 /// Debian's ZooKeeper in namespaces of its own, on disks that fill up or stand still.
@@ -141,6 +144,15 @@ const TESTS: &[Test] = &[
         modules: &["kazoo"],
     },
     Test { name: "transfer", lane: Lane::Guests, script: "transfer.py", commands: &["python3"], modules: &["kazoo"] },
+    Test { name: "tls", lane: Lane::Long, script: "tls.py", commands: TLS, modules: &["kazoo"] },
+    Test { name: "tls-quorum", lane: Lane::Long, script: "tls_quorum.py", commands: TLS, modules: &["kazoo"] },
+    Test {
+        name: "sasl",
+        lane: Lane::Long,
+        script: "sasl.py",
+        commands: &["python3", "java"],
+        modules: &["kazoo", "puresasl"],
+    },
     Test { name: "vcenter", lane: Lane::Long, script: "vcenter.py", commands: VCENTER, modules: &["pyVmomi"] },
     Test {
         name: "vcenter-faults",

@@ -45,11 +45,38 @@ enum Command {
         #[arg(long)]
         zoo_cfg: Option<PathBuf>,
     },
+    /// Judge a data folder as a start would, and change nothing: snapshots, logs, gaps, damage, epochs
+    Fsck {
+        /// dataDir
+        data: PathBuf,
+        /// dataLogDir, where it is another folder
+        #[arg(long)]
+        log_dir: Option<PathBuf>,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what a log or snapshot file holds, a line each
+    Dump {
+        file: PathBuf,
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     match (&args.command, &args.config) {
         (Some(Command::Transfer { to, data, zoo_cfg }), _) => transfer(*to, data, zoo_cfg.as_deref()),
+        (Some(Command::Fsck { data, log_dir, json }), _) => fsck(data, log_dir.as_deref().unwrap_or(data), *json),
+        (Some(Command::Dump { file, json }), _) => {
+            let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+            let shown = trivet_node::coordination::inspect::dump(file, *json, &mut out);
+            let written = out.flush();
+            match shown.and(written) {
+                // `| head` has seen enough.
+                Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+                done => done.with_context(|| file.display().to_string()),
+            }
+        }
         (None, Some(config)) => {
             let mut defines = flags_of_java();
             defines.extend(args.defines.iter().cloned());
@@ -70,10 +97,38 @@ fn flags_of_java() -> Vec<String> {
         .filter(|d| {
             d.starts_with("zookeeper.")
                 || d.starts_with("jute.")
+                || d.starts_with("java.security.auth.login.config")
                 || d.starts_with("readonlymode.")
                 || d.starts_with("znode.")
         })
         .collect()
+}
+
+fn fsck(data: &Path, log_dir: &Path, json: bool) -> anyhow::Result<()> {
+    let report =
+        trivet_node::coordination::inspect::inspect(data, log_dir).with_context(|| data.display().to_string())?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        for s in &report.snapshots {
+            let state = s.problem.as_ref().map_or_else(|| format!("{} nodes", s.nodes), |p| format!("NOT USABLE: {p}"));
+            println!("{}: {state}", s.path.display());
+        }
+        for l in &report.logs {
+            let range = l.first.iter().chain(&l.last).cloned().collect::<Vec<_>>().join(" to ");
+            let state = l.problem.as_ref().map_or(String::new(), |p| format!(", NOT USABLE: {p}"));
+            println!("{}: {} transactions {range}{state}", l.path.display(), l.transactions);
+        }
+        report.notes.iter().for_each(|n| println!("note: {n}"));
+        report.problems.iter().for_each(|p| println!("problem: {p}"));
+    }
+    if report.problems.is_empty() {
+        if !json {
+            println!("a server starts on it, at transaction {}", report.last);
+        }
+        return Ok(());
+    }
+    anyhow::bail!("{}: a server would not start on it", data.display())
 }
 
 fn transfer(to: u32, data: &Path, zoo_cfg: Option<&Path>) -> anyhow::Result<()> {

@@ -22,6 +22,7 @@ mod up;
 mod vcenter;
 mod verify;
 mod watch;
+mod zk;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -88,6 +89,8 @@ enum Command {
     Timeline(timeline::Args),
     /// Watch, explain and repair the datastores that vCenter's hosts have mounted
     Vcenter(vcenter::Args),
+    /// Look into a ZooKeeper ensemble and change it: one command, or a shell
+    Zk(zk::Args),
     /// Write completions and man pages, for packages
     #[command(hide = true)]
     Shell(shell::Args),
@@ -140,6 +143,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Join(args) => join::join(&args),
         Command::Check(args) => check::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
+        Command::Zk(args) => zk::run(&args),
         Command::Shell(args) => shell::run(&args),
     }
 }

@@ -36,12 +36,25 @@ pub struct Recovered {
     pub current_epoch: i64,
 }
 
+/// What a connection says of its client.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Security {
+    /// The connection is encrypted.
+    pub secure: bool,
+    /// The subject of its certificate, as Java prints it.
+    pub certificate: Option<String>,
+    /// Random letters that SASL's challenges to this client are made of; never used for another one.
+    pub nonce: String,
+}
+
 #[derive(Debug)]
 pub enum ClientInput {
     Connected {
         ip: String,
         port: u16,
     },
+    /// What its connection says of it, before its first request.
+    Security(Box<Security>),
     /// One request without its length prefix.
     Frame(Bytes),
     /// One that has waited for its turn for so long that it is not carried out.

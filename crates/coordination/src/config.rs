@@ -52,6 +52,31 @@ impl Default for FastLimits {
     }
 }
 
+/// How clients show who they are, and what happens to those that do not.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Auth {
+    /// Users of SASL DIGEST-MD5 with their passwords. None: the server has no SASL.
+    pub sasl_users: Option<trivet_security::Users>,
+    /// Names of SASL that are super users (`superUser`, `superUser.N`).
+    pub sasl_super_users: Vec<String>,
+    /// The name in a certificate that is a super user (`X509AuthenticationProvider.superUser`).
+    pub x509_super_user: Option<String>,
+    /// The hash of the digest scheme (`DigestAuthenticationProvider.digestAlg`).
+    pub digest_hash: trivet_security::PasswordHash,
+    /// Only clients with one of these schemes are served (`enforce.auth.schemes`, `sessionRequireClientSASLAuth`); empty: all.
+    pub required_schemes: Vec<String>,
+    /// A client whose SASL fails goes on without it (`allowSaslFailedClients`).
+    pub sasl_may_fail: bool,
+}
+
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Passwords must not get into a log.
+        let users = self.sasl_users.as_ref().map(std::collections::BTreeMap::len);
+        write!(f, "Auth {{ sasl users: {users:?}, required: {:?} }}", self.required_schemes)
+    }
+}
+
 /// What the members will be.
 #[derive(Debug, Clone)]
 pub struct NextConfig {
@@ -90,6 +115,8 @@ pub struct Config {
     pub super_digest: Option<String>,
     /// Schemes by which clients can authenticate, beside their address.
     pub auth_schemes: Vec<String>,
+    /// How clients show who they are.
+    pub auth: Auth,
     /// Four-letter words that are answered; `*` for all.
     pub four_letter_words: Vec<String>,
     /// Who may change the members at run time: nobody, unless this is set (`reconfigEnabled`).
@@ -165,6 +192,7 @@ impl Config {
             extended_types: false,
             super_digest: None,
             auth_schemes: vec!["digest".into()],
+            auth: Auth::default(),
             four_letter_words: vec!["srvr".into()],
             reconfig: false,
             skip_acl: false,

@@ -41,10 +41,10 @@ mod voting;
 pub mod watches;
 
 pub use api::{
-    ClientInput, Commits, DiskOp, Effect, ElectionReport, Event, Image, Input, Now, Recovered, RoleName, Summary,
-    HANDED_OVER, NUMBERS_USED_UP, TRANSFER_GIVEN_UP,
+    ClientInput, Commits, DiskOp, Effect, ElectionReport, Event, Image, Input, Now, Recovered, RoleName, Security,
+    Summary, HANDED_OVER, NUMBERS_USED_UP, TRANSFER_GIVEN_UP,
 };
-pub use config::{Bug, Config, FastLimits};
+pub use config::{Auth, Bug, Config, FastLimits};
 pub use leading::STOP_LIMIT_MS;
 pub use requests::OpenRequests;
 pub use server::Server;

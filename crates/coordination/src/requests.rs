@@ -5,6 +5,7 @@
 //! answered when they come to the head, from this server's tree, whether or not leadership is about to move. While
 //! there is no leader, connections stay and requests wait, for a while.
 
+mod authentication;
 mod begin;
 pub(crate) mod clients;
 mod commits;
@@ -17,7 +18,6 @@ mod waiting;
 
 pub(crate) use upstream::{Upstream, Write};
 
-use crate::acl;
 use crate::api::{ClientInput, Effect};
 use crate::config::Bug;
 use crate::context::Context;
@@ -31,7 +31,7 @@ pub use clients::OpenRequests;
 use clients::{Conn, Handshake};
 use queue::{is_write, Pending, Queue};
 use trivet_formats::client::{
-    begins_with_null, err, event, op, xid, AuthPacket, Id, ReplyHeader, RequestHeader, WatcherEvent,
+    begins_with_null, err, event, op, xid, Id, ReplyHeader, RequestHeader, WatcherEvent,
 };
 use trivet_formats::jute::put_buffer;
 use trivet_formats::{Jute, Reader, SessionId};
@@ -71,6 +71,7 @@ impl Requests<'_> {
                 }
                 let conn = Conn {
                     ids: vec![Id { scheme: "ip".into(), id: ip.clone() }],
+                    sasl: authentication::Sasl::default(),
                     ip,
                     port,
                     handshake: Handshake::AwaitConnect,
@@ -86,6 +87,7 @@ impl Requests<'_> {
                 };
                 self.cx.clients.conns.insert(id, conn);
             }
+            ClientInput::Security(security) => self.security(id, *security),
             ClientInput::Closed => self.forget(id),
             ClientInput::Word(_) => unreachable!("the server answers words"),
             ClientInput::Frame(bytes) => self.frame(id, bytes, false)?,
@@ -190,6 +192,8 @@ impl Requests<'_> {
         let body = bytes.slice(r.position()..);
         match header.op {
             op::AUTH => self.authenticate(id, header.xid, &body),
+            op::SASL => self.sasl(id, header.xid, &body),
+            _ if !self.is_admitted(id) => self.turn_away(id, header.xid),
             op::CLOSE_SESSION => {
                 self.answer(id, header.xid, err::OK, &[]);
                 self.close(id);
@@ -239,6 +243,8 @@ impl Requests<'_> {
         let body = bytes.slice(r.position()..);
         match header.op {
             op::AUTH => self.authenticate(id, header.xid, &body),
+            op::SASL => self.sasl(id, header.xid, &body),
+            _ if !self.is_admitted(id) => self.turn_away(id, header.xid),
             _ => self.read(id, header, &body),
         }
         true
@@ -250,10 +256,15 @@ impl Requests<'_> {
             return Continue(false);
         }
         let now = self.cx.now.mono_ms;
+        let admitted = self.is_admitted(id);
         let Some(conn) = self.cx.clients.conns.get_mut(&id) else { return Continue(false) };
         let Some(bytes) = conn.queue.next_to_begin() else { return Continue(false) };
         let mut r = Reader::new(&bytes);
         let RequestHeader { xid, op } = RequestHeader::get(&mut r).expect("its op was read");
+        if !admitted {
+            self.turn_away(id, xid);
+            return Continue(false);
+        }
         let body = bytes.slice(r.position()..);
         if op != op::SYNC {
             conn.queue.begin_as(Pending::Write { xid, op, at: now, bytes: bytes.len() });
@@ -304,34 +315,5 @@ impl Requests<'_> {
         let who = format!("the client of session {:#x}", self.cx.clients.session_of(id).0);
         self.cx.refuse(who, format!("its request {number} ended before an earlier one; its connection is closed"));
         self.close(id);
-    }
-
-    fn authenticate(&mut self, id: ConnId, xid: i32, body: &[u8]) {
-        let parsed = AuthPacket::parse(body).ok();
-        let Some(conn) = self.cx.clients.conns.get_mut(&id) else { return };
-        let mut add = |scheme: &str, id: String| {
-            let id = Id { scheme: scheme.into(), id };
-            if !conn.ids.contains(&id) {
-                conn.ids.push(id);
-            }
-        };
-        let ok = match parsed {
-            Some(AuthPacket { scheme, auth, .. }) if scheme == "digest" => {
-                let text = String::from_utf8_lossy(&auth.unwrap_or_default()).into_owned();
-                let digest = acl::digest_id(&text);
-                if self.cx.cfg.super_digest.as_ref() == Some(&digest) {
-                    add("super", String::new());
-                }
-                add("digest", digest);
-                true
-            }
-            Some(AuthPacket { scheme, .. }) if scheme == "ip" => true,
-            _ => false,
-        };
-        let header = ReplyHeader { xid, zxid: 0, err: if ok { err::OK } else { err::AUTH_FAILED } };
-        self.client_send(id, framed(&[&header.to_vec()]));
-        if !ok {
-            self.close(id);
-        }
     }
 }

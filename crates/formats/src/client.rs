@@ -67,6 +67,7 @@ pub mod err {
     pub const NOT_READ_ONLY: i32 = -119;
     pub const NO_WATCHER: i32 = -121;
     pub const RECONFIG_DISABLED: i32 = -123;
+    pub const SESSION_CLOSED_REQUIRE_SASL: i32 = -124;
     pub const QUOTA_EXCEEDED: i32 = -125;
     pub const THROTTLED_OP: i32 = -127;
 }

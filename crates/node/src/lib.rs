@@ -22,4 +22,5 @@ pub mod status;
 pub mod tls;
 pub mod vcenter;
 pub mod zk_client;
+pub mod zk_session;
 pub mod zoo_cfg;

@@ -293,5 +293,6 @@ fn coordination_settings(config: &NodeConfig) -> CoordinationSettings {
         throttle: None,
         purge_pause: None,
         backlog: -1,
+        security: crate::coordination::Security::default(),
     }
 }

@@ -1,9 +1,11 @@
 //! Apache's configuration files: `zoo.cfg` (Java properties), the dynamic file beside it, and `myid`.
 
+mod auth;
 mod members;
 mod properties;
+mod tls;
 
-use crate::coordination::Throttle;
+use crate::coordination::{PeerSpeaks, Security, Throttle};
 pub use members::{addresses, names_of, write_members, Addresses};
 use members::{own, read_dynamic, resolve};
 use properties::Properties;
@@ -29,7 +31,7 @@ pub enum ConfigError {
 }
 
 /// Settings that have no meaning here, or whose default is all there is.
-const ACCEPTED_SILENTLY: [&str; 28] = [
+const ACCEPTED_SILENTLY: [&str; 27] = [
     "admin.enableServer",
     "admin.serverPort",
     "standaloneEnabled",
@@ -46,7 +48,6 @@ const ACCEPTED_SILENTLY: [&str; 28] = [
     "forceSync",
     "fsync.warningthresholdms",
     "peerType",
-    "DigestAuthenticationProvider.enabled",
     "serverCnxnFactory",
     "maxResponseCacheSize",
     "maxGetChildrenResponseCacheSize",
@@ -61,13 +62,7 @@ const ACCEPTED_SILENTLY: [&str; 28] = [
 ];
 
 /// What a server must not go without if it is asked for: protection, or other rules of who decides.
-const REFUSED: [(&str, &str); 10] = [
-    ("secureClientPort", "TLS is not supported yet"),
-    ("sslQuorum", "TLS is not supported yet"),
-    ("client.portUnification", "TLS is not supported yet"),
-    ("quorum.auth.enableSasl", "SASL is not supported yet"),
-    ("sessionRequireClientSASLAuth", "SASL is not supported yet"),
-    ("enforce.auth.enabled", "SASL is not supported yet"),
+const REFUSED: [(&str, &str); 4] = [
     ("localSessionsEnabled", "local sessions are not supported yet"),
     ("multiAddress.enabled", "servers with several addresses are not supported yet"),
     ("observerMasterPort", "observers behind followers are not supported yet"),
@@ -114,6 +109,9 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
     } else if let Some((host, port)) = of_server.and_then(|s| s.client.clone()) {
         client_addresses.push(resolve(&host, port).map_err(|r| p.bad("server", &host, &r))?);
     }
+    let tls = tls::read(&mut p)?;
+    let with_certificates = tls.client.tls.is_some() || tls.secure.is_some();
+    let auth = auth::read(&mut p, with_certificates)?;
     let mut peers = Addresses::new();
     if let Some(spec) = of_server.filter(|_| ensemble.servers.len() > 1) {
         let mine = own(spec).map_err(|r| p.bad(&format!("server.{id}"), &spec.to_string(), &r))?;
@@ -126,6 +124,8 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
     let words = p.take("4lw.commands.whitelist");
     let words = words.map_or_else(|| vec!["srvr".into()], |w| w.split(',').map(|s| s.trim().to_string()).collect());
     let config = Config {
+        auth: auth.auth,
+        auth_schemes: auth.schemes,
         config_text: ensemble.to_string(),
         config_version: version,
         tick_ms,
@@ -160,6 +160,15 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
         snapshot_size_factor: p.number("snapshotSizeFactor", crate::coordination::SNAPSHOT_SIZE_FACTOR)?,
         backlog: p.number("clientPortListenBacklog", -1)?,
         file: Some(path.to_path_buf()),
+        security: Security {
+            client: tls.client,
+            secure_client: tls.secure,
+            peers: PeerSpeaks {
+                dial: tls.quorum.tls.clone().filter(|_| tls.quorum_dials_tls),
+                accept: tls.quorum,
+                hosts: ensemble.servers.iter().map(|(id, s)| (*id, s.host.clone())).collect(),
+            },
+        },
         client_addresses,
         config,
     };
@@ -356,7 +365,7 @@ mod tests {
         refused("256", "", "from 0 to 255");
         refused("-1", "", "from 0 to 255");
         refused("1", "", "no server of that number");
-        refused("0", "sslQuorum=True\n", "TLS is not supported");
+        refused("0", "sslQuorum=True\n", "ssl.quorum.keyStore.location");
         refused("0", "observerMasterPort=2191\n", "observers behind followers");
         refused("0", "minSessionTimeout=soon\n", "not a number");
     }

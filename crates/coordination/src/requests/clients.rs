@@ -19,6 +19,7 @@ pub(super) enum Handshake {
 
 pub(crate) struct Conn {
     pub(super) ids: Vec<Id>,
+    pub(super) sasl: super::authentication::Sasl,
     pub(crate) ip: String,
     pub(crate) port: u16,
     pub(super) handshake: Handshake,

@@ -46,7 +46,7 @@ enum Kind {
 fn kind_of(request: &Bytes) -> Kind {
     let op = request.get(4..8).map(|b| i32::from_be_bytes(b.try_into().expect("4")));
     match op {
-        Some(op::AUTH) => Kind::Auth,
+        Some(op::AUTH | op::SASL) => Kind::Auth,
         Some(op) if is_write(op) || op == op::SYNC => Kind::ForLeader,
         _ => Kind::Read,
     }

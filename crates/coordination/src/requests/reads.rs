@@ -1,6 +1,6 @@
 //! Reads: answered from the tree as it is here, and the watches that come with them.
 
-use super::{framed, Requests};
+use super::Requests;
 use crate::acl;
 use crate::tree::Node;
 use crate::watches::{Mode, Modes};
@@ -8,7 +8,7 @@ use crate::ConnId;
 use bytes::Bytes;
 use trivet_formats::client::{
     begins_with_null, err, event, op, parse_multi, perms, xid, MultiHeader, MultiOp, PathInt, PathOnly, PathWatch,
-    ReplyHeader, RequestHeader, SetWatches,
+    RequestHeader, SetWatches,
 };
 use trivet_formats::jute::put_buffer;
 use trivet_formats::{Jute, Reader};
@@ -19,9 +19,6 @@ type Answer = Result<Vec<u8>, i32>;
 impl Requests<'_> {
     pub(super) fn read(&mut self, id: ConnId, header: RequestHeader, body: &Bytes) {
         let RequestHeader { mut xid, op } = header;
-        if op == op::SASL {
-            return self.answer_sasl(id, xid, body);
-        }
         if op == op::PING {
             // Whatever its number was.
             //= zookeeper 3.9 FinalRequestProcessor, OpCode.ping
@@ -59,18 +56,6 @@ impl Requests<'_> {
         if code == err::UNIMPLEMENTED {
             self.close(id);
         }
-    }
-
-    /// Without SASL, a client that asks for it is answered with no token, and goes on without.
-    //= zookeeper 3.9 ZooKeeperServer.processSasl: "cnxn object did not initialize its saslServer properly"
-    fn answer_sasl(&mut self, id: ConnId, number: i32, body: &[u8]) {
-        if Option::<Bytes>::parse(body).is_err() {
-            return self.close(id);
-        }
-        let header = ReplyHeader { xid: number, zxid: 0, err: err::OK };
-        let mut token = Vec::new();
-        put_buffer(&mut token, None);
-        self.client_send(id, framed(&[&header.to_vec(), &token]));
     }
 
     fn may_read(&self, id: ConnId, node: Node<'_>) -> Result<(), i32> {

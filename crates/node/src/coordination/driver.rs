@@ -12,6 +12,7 @@ use super::machine::HostInfo;
 use super::member_lookup::Lists;
 use super::ports::{ClientPort, ElectionPort, QuorumPort};
 use super::settings::Settings;
+use super::stream::Speaks;
 use crate::clock::{wall_ms, Clock};
 use std::cell::RefCell;
 use std::net::TcpListener;
@@ -81,7 +82,7 @@ impl Driver {
         })
     }
 
-    pub(super) fn accept_clients(&self, listeners: Vec<TcpListener>) {
+    pub(super) fn accept_clients(&self, listeners: Vec<(TcpListener, Speaks)>) {
         self.clients.serve(listeners);
     }
 

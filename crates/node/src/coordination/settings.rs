@@ -3,10 +3,15 @@
 use super::inbox::Members;
 use super::log_reader;
 use super::ports::Throttle;
+use super::stream::Speaks;
+use super::tls::Context;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use trivet_coordination::Config;
+use trivet_formats::ServerId;
 
 /// Addresses and folders of one server.
 #[derive(Debug, Clone)]
@@ -38,6 +43,28 @@ pub struct Settings {
     pub snapshot_size_factor: f64,
     /// Connections that may wait to be accepted; -1 for the default.
     pub backlog: i32,
+    /// What the ports speak; nothing said, all is in clear.
+    pub security: Security,
+}
+
+/// TLS on the ports.
+#[derive(Debug, Clone, Default)]
+pub struct Security {
+    /// The ports of `client_addresses`.
+    pub client: Speaks,
+    /// `secureClientPort`.
+    pub secure_client: Option<(SocketAddr, Speaks)>,
+    pub peers: PeerSpeaks,
+}
+
+/// TLS on the quorum and election ports.
+#[derive(Debug, Clone, Default)]
+pub struct PeerSpeaks {
+    pub accept: Speaks,
+    /// There where this server calls others with TLS.
+    pub dial: Option<Arc<Context>>,
+    /// Names of members, as the configuration has them.
+    pub hosts: BTreeMap<ServerId, String>,
 }
 
 impl Settings {

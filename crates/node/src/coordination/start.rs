@@ -55,8 +55,12 @@ pub fn start(
     let members = member_lookup::start(&settings, inbox.clone()).map_err(StartError::Thread)?;
     let mut client_listeners = Vec::new();
     for address in &settings.client_addresses {
-        client_listeners.push(listen::bind_in_time(*address, settings.backlog)?);
+        client_listeners.push((listen::bind_in_time(*address, settings.backlog)?, settings.security.client.clone()));
     }
+    if let Some((address, speaks)) = &settings.security.secure_client {
+        client_listeners.push((listen::bind_in_time(*address, settings.backlog)?, speaks.clone()));
+    }
+    keep_certificates_current(&settings).map_err(StartError::Thread)?;
     let election_listener = match settings.peers.get(&settings.config.id) {
         Some((_, election)) => Some(listen::bind_in_time(*election, listen::BACKLOG)?),
         None => None,
@@ -82,6 +86,13 @@ pub fn start(
         .map_err(StartError::Thread)?;
     is_ready.recv().map_err(|_| StartError::Thread(std::io::Error::other("the role's thread ended")))??;
     Ok((handle, thread))
+}
+
+fn keep_certificates_current(settings: &Settings) -> std::io::Result<()> {
+    let security = &settings.security;
+    let clients =
+        security.secure_client.iter().map(|(_, speaks)| speaks).chain([&security.client]).find_map(|s| s.tls.as_ref());
+    clients.into_iter().chain(&security.peers.accept.tls).try_for_each(super::tls::keep_current)
 }
 
 /// Beside the times when a snapshot is written, if that is asked for.

@@ -6,15 +6,26 @@ use super::request_throttle::Throttle;
 use crate::coordination::inbox::Inbox;
 use crate::coordination::machine::{HostInfo, Refusals};
 use crate::coordination::settings::Settings;
+use crate::coordination::stream::{Speaks, Stream};
+use crate::coordination::tls::Mode;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use trivet_coordination::monitor::Machine;
-use trivet_coordination::{ClientInput, ConnId, Input};
+use trivet_coordination::{ClientInput, ConnId, Input, Security};
+
+/// Handshakes of TLS at one time, in all and of one address; a caller beyond that is closed at once. Each may last as long as
+/// its limit (`ssl.handshakeDetectionTimeoutMillis`).
+const HANDSHAKES_MAX: usize = 512;
+const HANDSHAKES_OF_ADDRESS_MAX: usize = 64;
+
+/// Random bytes of a connection's challenges.
+const NONCE_BYTES: usize = 20;
 
 /// What is asked of clients, from the settings.
 pub(super) struct Limits {
@@ -33,6 +44,10 @@ pub(crate) struct ClientPort {
     writer: Writer,
     connections: RefCell<HashMap<ConnId, Rc<Outgoing>>>,
     per_address: RefCell<HashMap<IpAddr, usize>>,
+    /// Handshakes of TLS that are under way.
+    handshakes: RefCell<HashMap<IpAddr, usize>>,
+    /// Clients may authenticate by SASL.
+    sasl: bool,
     next_conn: Cell<u64>,
     /// Bytes of long requests that are coming in.
     pub(super) long_bytes: Rc<Cell<usize>>,
@@ -56,6 +71,8 @@ impl ClientPort {
             writer: Writer::default(),
             connections: RefCell::default(),
             per_address: RefCell::default(),
+            handshakes: RefCell::default(),
+            sasl: settings.config.auth.sasl_users.is_some(),
             next_conn: Cell::new(1),
             long_bytes: Rc::default(),
             refusals: Cell::default(),
@@ -64,19 +81,19 @@ impl ClientPort {
     }
 
     /// Accepts clients on these listeners, and writes to them, as long as the role's thread runs.
-    pub(crate) fn serve(self: &Rc<Self>, listeners: Vec<std::net::TcpListener>) {
-        for listener in listeners {
+    pub(crate) fn serve(self: &Rc<Self>, listeners: Vec<(std::net::TcpListener, Speaks)>) {
+        for (listener, speaks) in listeners {
             let listener = TcpListener::from_std(listener).expect("a non-blocking listener on this runtime");
-            tokio::task::spawn_local(self.clone().accept(listener));
+            tokio::task::spawn_local(self.clone().accept(listener, speaks));
         }
         let port = self.clone();
         tokio::task::spawn_local(async move { port.writer.run().await });
     }
 
-    async fn accept(self: Rc<Self>, listener: TcpListener) {
+    async fn accept(self: Rc<Self>, listener: TcpListener, speaks: Speaks) {
         loop {
             match listener.accept().await {
-                Ok((stream, from)) => self.admit(stream, from),
+                Ok((stream, from)) => self.admit(stream, from, &speaks),
                 // Too many open files, say: others are served meanwhile.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
@@ -84,33 +101,86 @@ impl ClientPort {
     }
 
     /// Gives a connection a number and a task, unless a limit is reached; then it is closed.
-    fn admit(self: &Rc<Self>, stream: TcpStream, from: SocketAddr) {
+    fn admit(self: &Rc<Self>, stream: TcpStream, from: SocketAddr, speaks: &Speaks) {
         let limit_of_all = self.limits.connections;
         if limit_of_all > 0 && self.connections.borrow().len() >= limit_of_all || !self.take_place(from.ip()) {
             return self.count(|r| &mut r.connections);
         }
-        let conn = ConnId(self.next_conn.get());
-        self.next_conn.set(conn.0 + 1);
-        let (reader, socket) = stream.into_split();
-        let outgoing = Outgoing::new(socket);
-        self.connections.borrow_mut().insert(conn, outgoing.clone());
-        let port = self.clone();
+        let (port, speaks) = (self.clone(), speaks.clone());
         tokio::task::spawn_local(async move {
-            let mut reader = reader;
-            port.feed(conn, ClientInput::Connected { ip: from.ip().to_canonical().to_string(), port: from.port() });
-            tokio::select! {
-                biased;
-                // What the core still had to say (the end of a session) goes out first.
-                () = read(&port, conn, &mut reader, &outgoing) => outgoing.farewell().await,
-                () = outgoing.ended() => {}
+            match port.shake_hands(stream, from, &speaks).await {
+                Ok(stream) => port.serve_one(stream, from).await,
+                Err(e) => {
+                    port.count(|r| &mut r.connections);
+                    port.inbox.feed(Input::Refused { who: format!("a caller at {from}"), reason: format!("TLS: {e}") });
+                }
             }
-            // Nothing ends but the whole connection: its close says to the client what a shutdown would.
-            outgoing.close();
-            drop(reader);
-            port.feed(conn, ClientInput::Closed);
-            port.connections.borrow_mut().remove(&conn);
             port.leave_place(from.ip());
         });
+    }
+
+    /// A plain connection at once, one of TLS after its handshake.
+    async fn shake_hands(&self, stream: TcpStream, from: SocketAddr, speaks: &Speaks) -> io::Result<Stream> {
+        if speaks.mode == Mode::Plain {
+            return Ok(stream.into());
+        }
+        {
+            let mut under_way = self.handshakes.borrow_mut();
+            let all: usize = under_way.values().sum();
+            let own = under_way.get(&from.ip()).copied().unwrap_or(0);
+            if all >= HANDSHAKES_MAX || own >= HANDSHAKES_OF_ADDRESS_MAX {
+                return Err(io::Error::other("too many handshakes at one time"));
+            }
+            under_way.insert(from.ip(), own + 1);
+        }
+        let done = speaks.accept(stream, &[]).await;
+        let mut under_way = self.handshakes.borrow_mut();
+        match under_way.get_mut(&from.ip()) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(under_way.remove(&from.ip())),
+        }
+        done
+    }
+
+    async fn serve_one(&self, stream: Stream, from: SocketAddr) {
+        let security = match self.security_of(&stream) {
+            Ok(security) => security,
+            Err(e) => return tracing::warn!(%from, error = %e, "a client's certificate cannot be read"),
+        };
+        let conn = ConnId(self.next_conn.get());
+        self.next_conn.set(conn.0 + 1);
+        let (mut reader, socket) = stream.into_split();
+        let outgoing = Outgoing::new(socket);
+        self.connections.borrow_mut().insert(conn, outgoing.clone());
+        self.feed(conn, ClientInput::Connected { ip: from.ip().to_canonical().to_string(), port: from.port() });
+        if let Some(security) = security {
+            self.feed(conn, ClientInput::Security(Box::new(security)));
+        }
+        tokio::select! {
+            biased;
+            // What the core still had to say (the end of a session) goes out first.
+            () = read(self, conn, &mut reader, &outgoing) => outgoing.farewell().await,
+            () = outgoing.ended() => {}
+        }
+        // Nothing ends but the whole connection: its close says to the client what a shutdown would.
+        outgoing.close();
+        drop(reader);
+        self.feed(conn, ClientInput::Closed);
+        self.connections.borrow_mut().remove(&conn);
+    }
+
+    /// What the core has to know of a connection. Nothing of a plain one of a server without SASL.
+    fn security_of(&self, stream: &Stream) -> io::Result<Option<Security>> {
+        if !stream.is_secure() && !self.sasl {
+            return Ok(None);
+        }
+        let mut random = [0; NONCE_BYTES];
+        getrandom::fill(&mut random).map_err(|e| io::Error::other(e.to_string()))?;
+        Ok(Some(Security {
+            secure: stream.is_secure(),
+            certificate: stream.shown()?.map(|c| c.subject_name),
+            nonce: random.iter().map(|b| format!("{b:02x}")).collect(),
+        }))
     }
 
     fn take_place(&self, ip: IpAddr) -> bool {

@@ -4,12 +4,12 @@ use super::client::ClientPort;
 use super::client_writer::Outgoing;
 use super::request_throttle::wait_for_turn;
 use crate::coordination::machine;
+use crate::coordination::stream::ReadHalf;
 use bytes::{Buf, Bytes, BytesMut};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
-use tokio::net::tcp::OwnedReadHalf;
 use trivet_coordination::{ClientInput, ConnId, OpenRequests};
 
 /// A client has sent its first request, and the rest of one that it began, within this. (A session's own
@@ -76,7 +76,7 @@ async fn room(port: &ClientPort, conn: ConnId, outgoing: &Outgoing) {
 }
 
 /// Reads frames until the client ends or breaks the protocol.
-pub(super) async fn read(port: &ClientPort, conn: ConnId, reader: &mut OwnedReadHalf, outgoing: &Outgoing) {
+pub(super) async fn read(port: &ClientPort, conn: ConnId, reader: &mut ReadHalf, outgoing: &Outgoing) {
     let mut buffer = BytesMut::with_capacity(4096);
     let mut first = true;
     let mut long = None;

@@ -4,12 +4,12 @@
 //! goes out with one call, and a thousand clients that are told of a change wake nothing a thousand times. A client
 //! that does not take what it gets has a task of its own until it does.
 
+use crate::coordination::stream::WriteHalf;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -33,7 +33,7 @@ enum State {
 /// To one client.
 pub(super) struct Outgoing {
     /// Nothing when the connection is over.
-    socket: RefCell<Option<OwnedWriteHalf>>,
+    socket: RefCell<Option<WriteHalf>>,
     waiting: RefCell<Vec<u8>>,
     /// Bytes that the socket has not taken: those that wait, and those that a task writes.
     unsent: Cell<usize>,
@@ -47,7 +47,7 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(super) fn new(socket: OwnedWriteHalf) -> Rc<Outgoing> {
+    pub(super) fn new(socket: WriteHalf) -> Rc<Outgoing> {
         Rc::new(Outgoing {
             socket: RefCell::new(Some(socket)),
             waiting: RefCell::default(),
@@ -120,6 +120,7 @@ impl Outgoing {
         let mut bytes = std::mem::take(&mut *self.waiting.borrow_mut());
         if !bytes.is_empty() {
             match self.take(&bytes) {
+                Ok(all) if all == bytes.len() && self.holds_back() => return self.block(Vec::new()),
                 Ok(all) if all == bytes.len() => {}
                 Ok(part) => {
                     bytes.drain(..part);
@@ -151,7 +152,7 @@ impl Outgoing {
     }
 
     async fn write_when_it_goes(&self, mut bytes: Vec<u8>) -> io::Result<()> {
-        while !bytes.is_empty() {
+        while !bytes.is_empty() || self.holds_back() {
             let mut at = 0;
             while at < bytes.len() {
                 match self.take(&bytes[at..]) {
@@ -161,14 +162,26 @@ impl Outgoing {
                     Err(e) => return Err(e),
                 }
             }
+            while self.holds_back() {
+                match self.take(&[]) {
+                    Ok(_) => {}
+                    Err(e) if is_for_now(&e) => self.is_writable().await?,
+                    Err(e) => return Err(e),
+                }
+            }
             bytes = std::mem::take(&mut *self.waiting.borrow_mut());
         }
         Ok(())
     }
 
+    /// The connection has taken bytes that its socket has not.
+    fn holds_back(&self) -> bool {
+        self.socket.borrow().as_ref().is_some_and(WriteHalf::holds_back)
+    }
+
     async fn is_writable(&self) -> io::Result<()> {
         std::future::poll_fn(|cx| match &*self.socket.borrow() {
-            Some(socket) => socket.as_ref().poll_write_ready(cx),
+            Some(socket) => socket.poll_write_ready(cx),
             None => std::task::Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         })
         .await
@@ -267,7 +280,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
         let (reader, socket) = accepted.unwrap().0.into_split();
-        (client.unwrap(), reader, Outgoing::new(socket))
+        (client.unwrap(), reader, Outgoing::new(WriteHalf::Plain(socket)))
     }
 
     fn with_a_writer<F: std::future::Future>(test: impl FnOnce(Rc<Writer>) -> F) {

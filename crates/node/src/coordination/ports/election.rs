@@ -13,7 +13,7 @@ use super::election_connection::{keep_dialling, read_initial, serve};
 use super::election_peer::Peer;
 use crate::coordination::inbox::{Inbox, Members};
 use crate::coordination::listen::both_families;
-use crate::coordination::settings::Settings;
+use crate::coordination::settings::{PeerSpeaks, Settings};
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -42,6 +42,7 @@ pub(crate) struct ElectionPort {
     /// Servers that are no members may connect, to join by a reconfig.
     admits_non_members: bool,
     peers: RefCell<BTreeMap<ServerId, Rc<Peer>>>,
+    speaks: Rc<PeerSpeaks>,
     /// None where the port's number is taken for datagrams: links are then judged by silence alone.
     datagrams: Option<UdpSocket>,
 }
@@ -57,6 +58,7 @@ impl ElectionPort {
             own,
             admits_non_members: settings.config.reconfig,
             peers: RefCell::default(),
+            speaks: Rc::new(settings.security.peers.clone()),
             datagrams: open_datagrams(own),
         });
         port.update(&settings.peers);
@@ -84,7 +86,13 @@ impl ElectionPort {
         for (id, (_, election)) in members.iter().filter(|(id, _)| **id != self.me) {
             peers.entry(*id).or_insert_with(|| {
                 let peer = Peer::new(*id, *election, false);
-                tokio::task::spawn_local(keep_dialling(self.inbox.clone(), peer.clone(), self.me, self.own));
+                tokio::task::spawn_local(keep_dialling(
+                    self.inbox.clone(),
+                    peer.clone(),
+                    self.speaks.clone(),
+                    self.me,
+                    self.own,
+                ));
                 peer
             });
         }
@@ -122,7 +130,17 @@ impl ElectionPort {
     async fn accepted(self: Rc<Self>, stream: TcpStream, from: SocketAddr) {
         let me = self.me;
         let _ = stream.set_nodelay(true);
-        let mut stream = stream;
+        let ids: Vec<ServerId> = {
+            let (peers, ip) = (self.peers.borrow(), from.ip().to_canonical());
+            peers.iter().filter(|(_, p)| p.address.ip() == ip).map(|(id, _)| *id).collect()
+        };
+        let mut stream = match self.speaks.accepted(stream, &ids).await {
+            Ok(stream) => stream,
+            Err(e) => {
+                let reason = format!("election port, TLS: {e}");
+                return self.inbox.feed(Input::Refused { who: from.to_string(), reason });
+            }
+        };
         let hello = tokio::time::timeout(HANDSHAKE_LIMIT, read_initial(&mut stream)).await;
         let Ok(Ok((id, address))) = hello else { return };
         let mut known = self.peers.borrow().get(&id).cloned();
@@ -167,7 +185,13 @@ impl ElectionPort {
         }
         let peer = Peer::new(id, address, true);
         peers.insert(id, peer.clone());
-        tokio::task::spawn_local(keep_dialling(self.inbox.clone(), peer.clone(), self.me, self.own));
+        tokio::task::spawn_local(keep_dialling(
+            self.inbox.clone(),
+            peer.clone(),
+            self.speaks.clone(),
+            self.me,
+            self.own,
+        ));
         let (port, kept) = (self.clone(), peer.clone());
         tokio::task::spawn_local(async move {
             while !kept.gone.get() {

@@ -2,6 +2,8 @@
 
 use super::election_peer::Peer;
 use crate::coordination::inbox::Inbox;
+use crate::coordination::settings::PeerSpeaks;
+use crate::coordination::stream::Stream;
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -29,7 +31,8 @@ const FIRST_PROBES: u32 = 2;
 const FOREIGN_AFTER: Duration = Duration::from_secs(2);
 const USER_TIMEOUT: Duration = Duration::from_secs(2);
 
-pub(super) async fn keep_dialling(inbox: Inbox, peer: Rc<Peer>, me: ServerId, own: SocketAddr) {
+pub(super) async fn keep_dialling(inbox: Inbox, peer: Rc<Peer>, speaks: Rc<PeerSpeaks>, me: ServerId, own: SocketAddr) {
+    let mut told = false;
     while !peer.gone.get() {
         if !peer.connected.get() {
             let dialled = tokio::select! {
@@ -37,9 +40,20 @@ pub(super) async fn keep_dialling(inbox: Inbox, peer: Rc<Peer>, me: ServerId, ow
                 // Its datagrams arrive: a SYN that got lost before is not waited for.
                 () = peer.dial_now.notified() => continue,
             };
-            if let Some(mut stream) = dialled {
+            // A handshake that is under way is not begun anew: on a loaded machine none would end.
+            let stream = match dialled {
+                Some(stream) => speaks.dialled(stream, peer.id).await.map_err(|e| {
+                    // (Once; it is tried again and again.)
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!(server = peer.id.0, error = %e, "the election port of a member: no TLS");
+                    }
+                }),
+                None => Err(()),
+            };
+            if let Ok(mut stream) = stream {
+                told = false;
                 let hello = InitialMessage { server: me, address: own.to_string() }.encode();
-                let said = stream.write_all(&hello).await.is_ok();
+                let said = stream.write_all(&hello).await.is_ok() && stream.flush().await.is_ok();
                 if said && me > peer.id && !peer.connected.get() {
                     serve(&inbox, &peer, stream).await;
                 }
@@ -63,7 +77,7 @@ async fn dial(peer: &Peer, own: SocketAddr) -> Option<TcpStream> {
     Some(stream)
 }
 
-pub(super) async fn read_initial(stream: &mut TcpStream) -> std::io::Result<(ServerId, String)> {
+pub(super) async fn read_initial(stream: &mut Stream) -> std::io::Result<(ServerId, String)> {
     let first = stream.read_i64().await?;
     if first >= 0 {
         // Servers of before 3.5 send their id and nothing else.
@@ -81,7 +95,7 @@ pub(super) async fn read_initial(stream: &mut TcpStream) -> std::io::Result<(Ser
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve(inbox: &Inbox, peer: &Rc<Peer>, stream: TcpStream) {
+pub(super) async fn serve(inbox: &Inbox, peer: &Rc<Peer>, stream: Stream) {
     let generation = peer.generation.get() + 1;
     peer.generation.set(generation);
     peer.connected.set(true);
@@ -89,7 +103,7 @@ pub(super) async fn serve(inbox: &Inbox, peer: &Rc<Peer>, stream: TcpStream) {
     peer.heard.set(Instant::now());
     peer.ours.set(false);
     peer.wake.notify_one();
-    let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
+    let _ = socket2::SockRef::from(stream.tcp()).set_tcp_user_timeout(Some(USER_TIMEOUT));
     let begun = Instant::now();
     let (mut reader, mut writer) = stream.into_split();
     let echoes: Rc<RefCell<Vec<Bytes>>> = Rc::default();
@@ -129,7 +143,11 @@ pub(super) async fn serve(inbox: &Inbox, peer: &Rc<Peer>, stream: TcpStream) {
                     return;
                 }
                 if !out.is_empty() {
-                    match tokio::time::timeout(SILENCE_LIMIT, writer.write_all(&out)).await {
+                    let write = async {
+                        writer.write_all(&out).await?;
+                        writer.flush().await
+                    };
+                    match tokio::time::timeout(SILENCE_LIMIT, write).await {
                         Ok(Ok(())) => {}
                         _ => return,
                     }

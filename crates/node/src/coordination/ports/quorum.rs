@@ -4,7 +4,9 @@ use super::quorum_connection::{self, QuorumConnection, Unidentified};
 use crate::coordination::inbox::{Inbox, Members, Message};
 use crate::coordination::listen;
 use crate::coordination::log_reader::{self, LogReader};
-use crate::coordination::settings::Settings;
+use crate::coordination::settings::{PeerSpeaks, Settings};
+use crate::coordination::stream::Stream;
+use crate::coordination::tls::Mode;
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -27,6 +29,7 @@ pub(crate) struct QuorumPort {
     pub(super) inbox: Inbox,
     pub(super) data_dir: PathBuf,
     log_files: log_reader::Files,
+    speaks: PeerSpeaks,
     /// For the threads that read log files.
     messages: mpsc::Sender<Message>,
     /// A server continues to listen where it was started, also when it is in no list any more.
@@ -43,6 +46,7 @@ impl QuorumPort {
             inbox,
             data_dir: settings.data_dir.clone(),
             log_files: settings.log_files(),
+            speaks: settings.security.peers.clone(),
             messages,
             own: settings.peers.get(&settings.config.id).map(|(quorum, _)| *quorum),
             addresses: RefCell::default(),
@@ -81,9 +85,18 @@ impl QuorumPort {
         };
         let port = self.clone();
         tokio::task::spawn_local(async move {
-            match timeout(DIAL_LIMIT, connect(own, to)).await {
-                Ok(Ok(stream)) => port.stands(link, stream, None),
-                _ => port.inbox.feed(Input::LinkDown(link)),
+            let stream = match timeout(DIAL_LIMIT, connect(own, to)).await {
+                Ok(Ok(stream)) => port.speaks.dialled(stream, leader).await,
+                _ => Err(io::ErrorKind::TimedOut.into()),
+            };
+            match stream {
+                Ok(stream) => port.stands(link, stream, None),
+                Err(e) => {
+                    if port.speaks.dial.is_some() && e.kind() != io::ErrorKind::TimedOut {
+                        tracing::warn!(leader = leader.0, error = %e, "the leader's quorum port: no TLS");
+                    }
+                    port.inbox.feed(Input::LinkDown(link));
+                }
             }
         });
     }
@@ -149,12 +162,32 @@ impl QuorumPort {
             let Some(unidentified) = Unidentified::new(&unidentified) else { continue };
             let link = LinkId(self.next_link.get());
             self.next_link.set(link.0 + 1);
-            self.stands(link, stream, Some(unidentified));
+            if self.speaks.accept.mode == Mode::Plain {
+                self.stands(link, stream.into(), Some(unidentified));
+                continue;
+            }
+            let port = self.clone();
+            tokio::task::spawn_local(async move {
+                let from = stream.peer_addr().ok();
+                let ids = from.map(|from| port.members_at(from.ip())).unwrap_or_default();
+                match port.speaks.accepted(stream, &ids).await {
+                    Ok(stream) => port.stands(link, stream, Some(unidentified)),
+                    Err(e) => {
+                        let who = from.map_or_else(String::new, |a| a.to_string());
+                        port.inbox.feed(Input::Refused { who, reason: format!("quorum port, TLS: {e}") });
+                    }
+                }
+            });
         }
     }
 
+    fn members_at(&self, ip: IpAddr) -> Vec<ServerId> {
+        let ip = ip.to_canonical();
+        self.addresses.borrow().iter().filter(|(_, a)| a.ip() == ip).map(|(id, _)| *id).collect()
+    }
+
     /// A connection stands. `unidentified`: the place of a caller that has not said yet who it is.
-    fn stands(self: &Rc<Self>, link: LinkId, stream: TcpStream, unidentified: Option<Unidentified>) {
+    fn stands(self: &Rc<Self>, link: LinkId, stream: Stream, unidentified: Option<Unidentified>) {
         let from = stream.peer_addr().ok().map(|a| a.ip().to_canonical());
         match quorum_connection::run(link, stream, unidentified, self) {
             Ok(connection) => {

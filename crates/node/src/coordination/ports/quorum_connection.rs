@@ -4,14 +4,13 @@
 use super::quorum::QuorumPort;
 use super::snapshot_stream::read_snapshot;
 use crate::coordination::log_reader::LogReader;
+use crate::coordination::stream::{ReadHalf, Stream, WriteHalf};
 use bytes::{Bytes, BytesMut};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -91,12 +90,12 @@ impl QuorumConnection {
 /// Starts the task of a connection. When it ends by itself, the port forgets it.
 pub(super) fn run(
     link: LinkId,
-    stream: TcpStream,
+    stream: Stream,
     unidentified: Option<Unidentified>,
     port: &Rc<QuorumPort>,
 ) -> io::Result<QuorumConnection> {
-    stream.set_nodelay(true)?;
-    socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    stream.tcp().set_nodelay(true)?;
+    socket2::SockRef::from(stream.tcp()).set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     let outgoing = Rc::new(Outgoing {
         waiting: RefCell::default(),
         wants_to_know: Cell::new(false),
@@ -132,7 +131,7 @@ pub(super) fn run(
     Ok(QuorumConnection { outgoing, task: task.abort_handle(), log: None })
 }
 
-async fn write(link: LinkId, queue: &Outgoing, writer: &mut OwnedWriteHalf, port: &QuorumPort) -> io::Result<()> {
+async fn write(link: LinkId, queue: &Outgoing, writer: &mut WriteHalf, port: &QuorumPort) -> io::Result<()> {
     let (mut gathered, mut going) = (Vec::new(), Vec::new());
     loop {
         std::mem::swap(&mut going, &mut *queue.waiting.borrow_mut());
@@ -146,6 +145,8 @@ async fn write(link: LinkId, queue: &Outgoing, writer: &mut OwnedWriteHalf, port
             if queue.finished.get() {
                 return writer.shutdown().await;
             }
+            // What is encrypted and not on its way yet goes before the pause.
+            writer.flush().await?;
             queue.wake.notified().await;
             continue;
         }
@@ -203,7 +204,7 @@ impl From<io::Error> for Broken {
 /// Hands packets to the core until the connection ends.
 async fn read(
     link: LinkId,
-    stream: &mut OwnedReadHalf,
+    stream: &mut ReadHalf,
     unidentified: Option<Unidentified>,
     port: &QuorumPort,
 ) -> Result<(), Broken> {
@@ -247,7 +248,7 @@ async fn read(
     }
 }
 
-async fn next_packet(stream: &mut OwnedReadHalf, buffer: &mut BytesMut, max: usize) -> io::Result<QuorumPacket> {
+async fn next_packet(stream: &mut ReadHalf, buffer: &mut BytesMut, max: usize) -> io::Result<QuorumPacket> {
     loop {
         if let Some(packet) = take_packet(buffer, max)? {
             return Ok(packet);
@@ -256,7 +257,7 @@ async fn next_packet(stream: &mut OwnedReadHalf, buffer: &mut BytesMut, max: usi
     }
 }
 
-pub(super) async fn read_more(stream: &mut OwnedReadHalf, buffer: &mut BytesMut) -> io::Result<()> {
+pub(super) async fn read_more(stream: &mut ReadHalf, buffer: &mut BytesMut) -> io::Result<()> {
     if buffer.capacity() - buffer.len() < 1024 {
         buffer.reserve(READ_BYTES);
     }

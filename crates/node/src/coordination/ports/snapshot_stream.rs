@@ -3,10 +3,10 @@
 use super::quorum::QuorumPort;
 use super::quorum_connection::read_more;
 use crate::coordination::store::Received;
+use crate::coordination::stream::ReadHalf;
 use bytes::{Buf, Bytes, BytesMut};
 use std::io::{self, BufRead, Read};
 use std::path::PathBuf;
-use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::mpsc;
 use trivet_coordination::tree::Tree;
 use trivet_coordination::{Input, LinkId};
@@ -68,7 +68,7 @@ fn take_in(pieces: Pieces, received: io::Result<Received>) -> io::Result<(Tree, 
 /// One piece is on its way at a time; what follows the snapshot stays in the buffer.
 pub(super) async fn read_snapshot(
     link: LinkId,
-    stream: &mut OwnedReadHalf,
+    stream: &mut ReadHalf,
     buffer: &mut BytesMut,
     port: &QuorumPort,
 ) -> io::Result<(Tree, PathBuf)> {

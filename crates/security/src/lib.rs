@@ -1,0 +1,25 @@
+//! What Java's key stores, certificates, JAAS files and SASL tokens say, and nothing that does I/O.
+//!
+//! A site that moves from Apache ZooKeeper brings its key stores (PEM, PKCS12, JKS), its JAAS file and access lists with
+//! certificate names in them. These readers take untrusted bytes: they never panic, never allocate more than the bytes at hand
+//! justify, and bound the work that a file may ask for.
+
+pub mod der;
+pub mod digest_md5;
+pub mod jaas;
+pub mod jks;
+pub mod kind;
+pub mod password_hash;
+pub mod pbe;
+pub mod pem;
+pub mod pkcs12;
+pub mod store;
+pub mod x509;
+
+pub use digest_md5::Users;
+pub use kind::Kind;
+pub use password_hash::PasswordHash;
+pub use store::{Store, StoreError};
+
+#[cfg(test)]
+mod tests;
