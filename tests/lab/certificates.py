@@ -1,5 +1,6 @@
 """Certificates and key stores for the labs of TLS: an authority, what it signed, in the forms that ZooKeeper reads."""
 import os, subprocess
+from ensemble import HOSTS
 
 PASSWORD = "secret"
 
@@ -22,14 +23,14 @@ class Authority:
             self.trust[kind] = os.path.join(folder, "%s-trust.%s" % (name, kind))
             run("keytool", "-importcert", "-noprompt", "-alias", "ca", "-file", self.pem, "-keystore", self.trust[kind], "-storetype", store, "-storepass", PASSWORD)
 
-    def issue(self, name, subject="/O=Lab/CN=%s", hosts="IP:127.0.0.71,IP:127.0.0.72,IP:127.0.0.73,DNS:localhost", days="30", rsa=False, stores=("pem", "p12", "jks")):
+    def issue(self, name, subject="/O=Lab/CN=%s", hosts=None, days="30", rsa=False, stores=("pem", "p12", "jks")):
         """A key and its certificate, in these stores; returns their paths by kind, with `key` and `cert` apart for Python."""
         base = os.path.join(self.folder, name)
         key, cert, request = base + ".key", base + ".crt", base + ".csr"
         kind = ["-newkey", "rsa:2048"] if rsa else ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
         run("openssl", "req", "-new", *kind, "-nodes", "-keyout", key, "-out", request, "-subj", subject % name if "%s" in subject else subject)
         with open(base + ".ext", "w") as f:
-            f.write("subjectAltName=%s\n" % hosts)
+            f.write("subjectAltName=%s\n" % (hosts or "DNS:localhost," + ",".join("IP:" + h for h in HOSTS.values())))
         run("openssl", "x509", "-req", "-in", request, "-CA", self.pem, "-CAkey", self.pem + ".key", "-CAcreateserial", "-out", cert, "-days", days, "-extfile", base + ".ext")
         out = {"key": key, "cert": cert, "pem": base + ".pem", "p12": base + ".p12", "jks": base + ".jks"}
         with open(out["pem"], "w") as f:
