@@ -19,9 +19,10 @@ use tokio::sync::Notify;
 use trivet_coordination::monitor::Machine;
 use trivet_coordination::{ClientInput, ConnId, Input, Security};
 
-/// Handshakes of TLS at one time, in all and of one address; a caller beyond that is closed at once. Each may last as long as
-/// its limit (`ssl.handshakeDetectionTimeoutMillis`).
+/// Handshakes of TLS at one time; a caller beyond that is closed at once. Each lasts no longer than its limit
+/// (`ssl.handshakeDetectionTimeoutMillis`).
 const HANDSHAKES_MAX: usize = 512;
+/// Handshakes of TLS of one address at one time; a caller beyond that is closed at once.
 const HANDSHAKES_OF_ADDRESS_MAX: usize = 64;
 
 /// Random bytes of a connection's challenges.
