@@ -36,7 +36,7 @@ pub struct Recovered {
     pub current_epoch: i64,
 }
 
-/// What a connection says of its client.
+/// The client of a connection, as far as the connection shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Security {
     /// The connection is encrypted.
@@ -53,7 +53,7 @@ pub enum ClientInput {
         ip: String,
         port: u16,
     },
-    /// What its connection says of it, before its first request.
+    /// The connection's security, before the first request.
     Security(Box<Security>),
     /// One request without its length prefix.
     Frame(Bytes),

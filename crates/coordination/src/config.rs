@@ -65,7 +65,7 @@ pub struct Auth {
     pub digest_hash: trivet_security::PasswordHash,
     /// Only clients with one of these schemes are served (`enforce.auth.schemes`, `sessionRequireClientSASLAuth`); empty: all.
     pub required_schemes: Vec<String>,
-    /// A client whose SASL fails goes on without it (`allowSaslFailedClients`).
+    /// A client whose SASL fails is served without it (`allowSaslFailedClients`).
     pub sasl_may_fail: bool,
 }
 

@@ -41,7 +41,7 @@ pub enum SessionError {
     Malformed,
 }
 
-/// What a person is told for a code.
+/// The text of an error code.
 pub fn name_of(code: i32) -> String {
     let name = match code {
         -5 => "the server could not read the request",
@@ -224,7 +224,7 @@ impl Session {
         self.answer(xid::AUTH).map(drop).map_err(|_| SessionError::Authentication("addauth"))
     }
 
-    /// One request and its answer. Events that come meanwhile are kept.
+    /// Sends a request and waits for its answer. Events that come meanwhile are kept.
     ///
     /// # Errors
     /// The code of the answer, or why there is none.

@@ -31,7 +31,7 @@ pub mod tag {
     }
 }
 
-/// One element: its tag, its content, and the two with the length between them.
+/// An element: its tag, its content, and the two with the length between them.
 #[derive(Debug, Clone, Copy)]
 pub struct Element<'a> {
     pub tag: u8,

@@ -20,9 +20,9 @@ pub struct Service {
     pub realm: &'static str,
 }
 
-/// What clients authenticate for.
+/// The service of the client port.
 pub const CLIENTS: Service = Service { protocol: "zookeeper", realm: "zk-sasl-md5" };
-/// What other servers authenticate for, on the election and quorum ports.
+/// The service between servers, on the election and quorum ports.
 pub const QUORUM: Service = Service { protocol: "zookeeper-quorum", realm: "zk-quorum-sasl-md5" };
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! What Java's key stores, certificates, JAAS files and SASL tokens say, and nothing that does I/O.
+//! Readers of Java's key stores, certificates, JAAS files and SASL tokens, without I/O.
 //!
 //! A site that moves from Apache ZooKeeper brings its key stores (PEM, PKCS12, JKS), its JAAS file and access lists with
 //! certificate names in them. These readers take untrusted bytes: they never panic, never allocate more than the bytes at hand

@@ -1,4 +1,4 @@
-//! What of a certificate ZooKeeper looks at: names, dates, and the name of its subject as Java prints it.
+//! The parts of a certificate that ZooKeeper looks at: names, dates, and the name of its subject as Java prints it.
 
 use crate::der::{oid_text, tag, text, Element, Elements, Malformed};
 use std::net::IpAddr;

@@ -61,7 +61,7 @@ pub enum Line {
         /// Milliseconds without a change and a child after which it goes
         #[arg(short)]
         ttl: Option<i64>,
-        /// Those above it, too
+        /// Makes missing parents, too
         #[arg(short)]
         parents: bool,
     },
@@ -81,7 +81,7 @@ pub enum Line {
         /// The node alone
         #[arg(long)]
         only: bool,
-        /// Ends after so many events
+        /// Ends after this number of events
         #[arg(long)]
         count: Option<usize>,
     },
@@ -121,7 +121,7 @@ pub enum Line {
     Sync { path: String },
     /// Adds credentials to the session
     Addauth { scheme: String, credentials: String },
-    /// Who this session is
+    /// Shows the ids of this session
     Whoami,
 }
 

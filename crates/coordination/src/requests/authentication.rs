@@ -1,4 +1,4 @@
-//! Who a client is: by its address, its certificate, `addauth`, or SASL; and the end of those that have to say it and do not.
+//! The ids of a client: by its address, its certificate, `addauth`, or SASL. A client that has to authenticate and does not is closed.
 
 use super::{framed, Requests};
 use crate::api::Security;
@@ -64,14 +64,14 @@ impl Requests<'_> {
         }
     }
 
-    /// One step of SASL: the empty token asks for the challenge, the next one answers it.
+    /// Carries out a step of SASL: the empty token asks for the challenge, the next one answers it.
     //= zookeeper 3.9 ZooKeeperServer.processSasl
     pub(super) fn sasl(&mut self, id: ConnId, xid: i32, body: &[u8]) {
         let Ok(token) = Option::<Bytes>::parse(body) else { return self.close(id) };
         let auth = &self.cx.cfg.auth;
         let Some(conn) = self.cx.clients.conns.get_mut(&id) else { return };
         let Some(users) = &auth.sasl_users else {
-            // A server without SASL answers with no token, and the client goes on without:
+            // A server without SASL answers with no token, and the client continues without:
             // "cnxn object did not initialize its saslServer properly".
             return self.sasl_answer(id, xid, None);
         };

@@ -43,7 +43,7 @@ pub struct Report {
     pub last: String,
     /// Why a server would not start, each with what it concerns.
     pub problems: Vec<String>,
-    /// What a start puts up with.
+    /// Findings that do not stop a start.
     pub notes: Vec<String>,
 }
 
@@ -102,7 +102,7 @@ pub fn inspect(data: &Path, log: &Path) -> io::Result<Report> {
     Ok(report)
 }
 
-/// `counts`: a start reads it. `last` goes on with the transactions that follow each other.
+/// `counts`: a start reads it. `last` advances with the transactions that follow each other.
 fn read_log(path: &Path, counts: bool, from: Zxid, last: &mut Zxid, report: &mut Report) -> io::Result<LogFile> {
     let bytes = Bytes::from(std::fs::read(path)?);
     let mut file = LogFile {

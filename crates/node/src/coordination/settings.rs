@@ -43,7 +43,7 @@ pub struct Settings {
     pub snapshot_size_factor: f64,
     /// Connections that may wait to be accepted; -1 for the default.
     pub backlog: i32,
-    /// What the ports speak; nothing said, all is in clear.
+    /// TLS of the ports; by default all is in clear.
     pub security: Security,
 }
 

@@ -30,7 +30,7 @@ impl From<TcpStream> for Stream {
     }
 }
 
-/// What a port speaks, and with which certificates.
+/// Plain or TLS, or both, and with which certificates.
 #[derive(Debug, Clone, Default)]
 pub struct Speaks {
     pub mode: Mode,
@@ -130,7 +130,7 @@ impl WriteHalf {
         match self {
             WriteHalf::Plain(half) => half.try_write(bytes),
             WriteHalf::Tls(stream) => {
-                // Whoever waits until more can be written does so by `poll_write_ready`.
+                // A task that waits until more can be written does so by `poll_write_ready`.
                 let mut cx = Context::from_waker(Waker::noop());
                 let polled = if bytes.is_empty() {
                     Pin::new(&mut *stream.borrow_mut()).poll_flush(&mut cx).map_ok(|()| 0)
@@ -145,7 +145,7 @@ impl WriteHalf {
         }
     }
 
-    /// Whether encrypted bytes wait that the socket has not taken: `try_write` of nothing goes on with them.
+    /// Whether encrypted bytes wait that the socket has not taken: `try_write` of nothing continues with them.
     pub(super) fn holds_back(&self) -> bool {
         match self {
             WriteHalf::Plain(_) => false,
@@ -220,7 +220,7 @@ impl AsyncWrite for WriteHalf {
             WriteHalf::Tls(stream) => {
                 let mut stream = stream.borrow_mut();
                 let written = std::task::ready!(Pin::new(&mut *stream).poll_write(cx, bytes))?;
-                // What is encrypted goes out now, or with the next write; `poll_flush` waits for it.
+                // Encrypted bytes go out now, or with the next write; `poll_flush` waits for it.
                 let _ = Pin::new(&mut *stream).poll_flush(cx)?;
                 Poll::Ready(Ok(written))
             }

@@ -73,7 +73,7 @@ pub struct TlsSettings {
     pub reload: bool,
 }
 
-/// What a port speaks.
+/// Plain, TLS or both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
     #[default]

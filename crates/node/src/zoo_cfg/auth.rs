@@ -1,4 +1,4 @@
-//! Who clients are and what they must show: `authProvider.*`, `enforce.auth.*`, SASL's settings and its JAAS file.
+//! Authentication of clients: `authProvider.*`, `enforce.auth.*`, SASL's settings and its JAAS file.
 
 use super::properties::Properties;
 use super::ConfigError;

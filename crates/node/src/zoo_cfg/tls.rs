@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use trivet_security::Kind;
 
-/// What the ports speak.
+/// TLS of each kind of port.
 pub(super) struct Ports {
     /// The ports that `clientPort` names.
     pub client: Speaks,

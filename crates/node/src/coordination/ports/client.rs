@@ -159,7 +159,7 @@ impl ClientPort {
         }
         tokio::select! {
             biased;
-            // What the core still had to say (the end of a session) goes out first.
+            // The core's last answers (the end of a session) go out first.
             () = read(self, conn, &mut reader, &outgoing) => outgoing.farewell().await,
             () = outgoing.ended() => {}
         }
@@ -170,7 +170,7 @@ impl ClientPort {
         self.connections.borrow_mut().remove(&conn);
     }
 
-    /// What the core has to know of a connection. Nothing of a plain one of a server without SASL.
+    /// The security that the core has to know of. None for a plain connection of a server without SASL.
     fn security_of(&self, stream: &Stream) -> io::Result<Option<Security>> {
         if !stream.is_secure() && !self.sasl {
             return Ok(None);

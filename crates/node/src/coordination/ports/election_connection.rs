@@ -40,7 +40,7 @@ pub(super) async fn keep_dialling(inbox: Inbox, peer: Rc<Peer>, speaks: Rc<PeerS
                 // Its datagrams arrive: a SYN that got lost before is not waited for.
                 () = peer.dial_now.notified() => continue,
             };
-            // A handshake that is under way is not begun anew: on a loaded machine none would end.
+            // A handshake under way is not restarted: on a loaded machine none would end.
             let stream = match dialled {
                 Some(stream) => speaks.dialled(stream, peer.id).await.map_err(|e| {
                     // (Once; it is tried again and again.)

@@ -145,7 +145,7 @@ async fn write(link: LinkId, queue: &Outgoing, writer: &mut WriteHalf, port: &Qu
             if queue.finished.get() {
                 return writer.shutdown().await;
             }
-            // What is encrypted and not on its way yet goes before the pause.
+            // Encrypted bytes that the socket has not taken go before the pause.
             writer.flush().await?;
             queue.wake.notified().await;
             continue;

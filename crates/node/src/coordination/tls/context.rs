@@ -30,7 +30,7 @@ pub enum ContextError {
     Rules(String),
 }
 
-/// What a handshake needs; replaced as a whole when files change.
+/// The configurations of handshakes; replaced as a whole when files change.
 struct Ready {
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
@@ -151,7 +151,7 @@ pub fn check_name(der: &[u8], ip: IpAddr, host: &str) -> io::Result<()> {
     check_host(&shown, ip, &[host])
 }
 
-/// What a client calls with. Names are the caller's to compare, by `check_name`.
+/// The configuration of a calling client. Names are the caller's to compare, by `check_name`.
 ///
 /// # Errors
 /// If a file cannot be read or used.

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Files of certificates are looked at this often.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// What shows that a file is another one: its identity, length and time.
+/// A file's marks, by which a changed one is noticed: its identity, length and time.
 type Seen = Vec<Option<(u64, u64, i64, i64)>>;
 
 fn look(context: &Context) -> Seen {

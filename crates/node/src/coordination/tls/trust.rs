@@ -39,7 +39,7 @@ impl Trust {
             );
         }
         let mut roots = RootCertStore::empty();
-        // What cannot sign is compared whole all the same.
+        // A certificate that cannot sign is compared whole all the same.
         roots.add_parsable_certificates(anchors.iter().cloned().map(CertificateDer::from));
         let hints = roots.subjects();
         let roots = Arc::new(roots);
