@@ -30,9 +30,7 @@ use std::ops::ControlFlow::{self, Continue};
 pub use clients::OpenRequests;
 use clients::{Conn, Handshake};
 use queue::{is_write, Pending, Queue};
-use trivet_formats::client::{
-    begins_with_null, err, event, op, xid, Id, ReplyHeader, RequestHeader, WatcherEvent,
-};
+use trivet_formats::client::{begins_with_null, err, event, op, xid, Id, ReplyHeader, RequestHeader, WatcherEvent};
 use trivet_formats::jute::put_buffer;
 use trivet_formats::{Jute, Reader, SessionId};
 

@@ -141,9 +141,9 @@ impl Requests<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::Server;
     use crate::api::{ClientInput, Effect, Input, Now, Recovered};
     use crate::config::{Auth, Config, Member};
+    use crate::server::Server;
     use crate::tree::Tree;
     use trivet_formats::client::{op, xid, ConnectRequest, PathWatch, RequestHeader};
     use trivet_formats::{Reader, ServerId};
