@@ -71,6 +71,10 @@ pub enum Bug {
     StableWithoutWitness,
     /// An acknowledgement of an earlier start counts (rule R35).
     AckOfEarlierStart,
+    /// A new owner does not SEAL, and members take the promise from its first request (rule R5).
+    TakeoverWithoutSeal,
+    /// An owner carries out what came in over a binding that is no more (rule R18).
+    ServeOldBinding,
     /// A copy that is to go elsewhere is given up before another one is complete.
     DropBeforeJoined,
     /// Members of an extent that nobody uses are not compared when their process restarts (rule R35).

@@ -130,6 +130,7 @@ async fn rank(shared: &Shared, mine: &str) -> Result<u32, Trouble> {
 
 /// Applies everything that is in the log.
 pub(super) async fn catch_up(shared: &Arc<Shared>) -> Result<(), Trouble> {
+    let mut synced = false;
     loop {
         let next = shared.state.read().expect("nobody panics with it").applied() + 1;
         match shared.zk.get(&log_path(next)).await {
@@ -149,6 +150,12 @@ pub(super) async fn catch_up(shared: &Arc<Shared>) -> Result<(), Trouble> {
                     }
                     // Trimmed below what this metad needs: the state comes from another one.
                     fetch_state(shared).await?;
+                    continue;
+                }
+                if last + 1 < next && !synced {
+                    // A server that is behind the others has fewer entries than this metad, and nothing is wrong.
+                    shared.zk.sync(EPOCH).await?;
+                    synced = true;
                     continue;
                 }
                 if last + 1 < next {

@@ -19,8 +19,11 @@ impl Shared {
     pub(super) fn version_to_write(&self) -> u32 {
         let said = self.peers_read.lock().expect("nobody panics with it").clone();
         let metads = self.peers.keys().map(|node| said.get(node).copied().unwrap_or(0));
-        let gateways = self.gateways.lock().expect("nobody panics with it");
-        let gateways = gateways.values().map(|g| g.info.journal_version).collect::<Vec<_>>();
+        // No lock of the gateways while the state's is waited for: heartbeats take them the other way round.
+        let gateways: Vec<u32> = {
+            let gateways = self.gateways.lock().expect("nobody panics with it");
+            gateways.values().map(|g| g.info.journal_version).collect()
+        };
         self.state.read().expect("nobody panics with it").version_to_write(metads.chain(gateways))
     }
 

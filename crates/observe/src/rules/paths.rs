@@ -68,7 +68,7 @@ fn isolated(view: &ClusterView, out: &mut Out<'_>) -> Vec<u32> {
         // A node that answers nobody is down, as far as anybody else can tell; itself it knows better.
         let alive = view.observer == *id || node.silent_ms < limit;
         let both = !incoming.is_empty() && incoming.iter().all(|l| bad(l)) && outgoing.iter().all(|l| bad(l));
-        // What leaves it only the others know, whom a node that is cut off does not hear.
+        // Only the others know what leaves it, and a node that is cut off does not hear them.
         let known = !outgoing.is_empty() || view.observer == *id;
         if alive && both && known && view.nodes.len() > 1 {
             found.push(*id);

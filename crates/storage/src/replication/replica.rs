@@ -288,9 +288,21 @@ impl ChunkServer {
         self.damaged.contains(&eid)
     }
 
+    /// A planted mistake: the promise is taken from any request.
+    fn plant_promise(&mut self, eid: u64, epoch: u64, lease: u64, op: &Option<ChunkOp>) {
+        if self.bug != Some(Bug::TakeoverWithoutSeal) || matches!(op, Some(ChunkOp::Seal(_))) {
+            return;
+        }
+        let grows = |r: &&mut Replica| epoch >= r.promise_epoch && lease >= r.promise_lease;
+        if let Some(r) = self.replicas.get_mut(&eid).filter(grows) {
+            (r.promise_epoch, r.promise_lease) = (epoch, lease);
+        }
+    }
+
     pub fn handle(&mut self, token: u64, request: ChunkRequest, out: &mut Vec<Effect>) {
         let ChunkRequest { eid, replica, epoch, lease, op } = request;
-        let start = self.start;
+        let (start, damaged) = (self.start, self.damaged.contains(&eid));
+        self.plant_promise(eid, epoch, lease, &op);
         let say = |result: ChunkResult| Effect::Answer {
             token,
             answer: ChunkAnswer { result: Some(result), start, ..Default::default() },
@@ -302,7 +314,6 @@ impl ChunkServer {
         if !self.replicas.contains_key(&eid) && !create {
             return out.push(say(ChunkResult::Unknown(Empty {})));
         }
-        let damaged = self.damaged.contains(&eid);
         let first = if let Some(ChunkOp::Seal(s)) = &op { s.first } else { 0 };
         let r = self.replicas.entry(eid).or_insert_with(|| Replica {
             eid,
