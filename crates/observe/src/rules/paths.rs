@@ -27,7 +27,7 @@ pub(super) fn judge(view: &ClusterView, out: &mut Out<'_>) {
         }
         let silent = l.silence_ms as f64 >= out.threshold(RuleId::LinkOneWay);
         let back = view.links.iter().find(|b| b.from == l.to && b.to == l.from);
-        // What the sender said before it fell silent says nothing of the time since: it may just be dead.
+        // The last report of a sender that fell silent proves nothing about the time since: the sender may be dead.
         let since = |l: &LinkView| l.age_ms + l.silence_ms;
         let back_good = back.is_some_and(|b| {
             b.silence_ms < GOOD_SILENCE_MS && b.loss_percent < lossy && since(b) + REPORT_MS < since(l)
