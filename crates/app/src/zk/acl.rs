@@ -10,6 +10,11 @@ pub fn parse(text: &str) -> Result<Vec<Acl>, String> {
     let mut out = Vec::new();
     let mut entry = String::new();
     for part in text.split(',') {
+        if entry.is_empty() && part.is_empty() {
+            // A comma too many.
+            out.clear();
+            break;
+        }
         if !entry.is_empty() {
             entry.push(',');
         }
@@ -54,7 +59,15 @@ mod tests {
             assert_eq!(entries.iter().map(text).collect::<Vec<_>>().join(","), list);
         }
         assert_eq!(parse("x509:CN=a,O=b:r").unwrap().len(), 1);
-        for bad in ["", "world", "world:anyone", "world:anyone:x", "world:anyone:", "world:anyone:r,"] {
+        for bad in [
+            "",
+            "world",
+            "world:anyone",
+            "world:anyone:x",
+            "world:anyone:",
+            "world:anyone:r,",
+            "world:anyone:r,,ip:::1:r",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }
