@@ -194,14 +194,14 @@ const TESTS: &[Test] = &[
     },
     Test {
         name: "large-tree",
-        lane: Lane::Alone,
+        lane: Lane::Long,
         script: "large_tree.py",
         commands: &["python3"],
         modules: &["kazoo"],
     },
     Test {
         name: "stalls",
-        lane: Lane::Alone,
+        lane: Lane::Long,
         script: "stalls.py",
         commands: &["python3", "mke2fs", "mount", "fsfreeze", "strace"],
         modules: &["kazoo"],
