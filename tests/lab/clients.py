@@ -145,12 +145,16 @@ def monitors(e):
         assert float(figures['readlatency{quantile="0.99"}']) < 1_000 and float(figures["readlatency_count"]) >= 1, figures
         assert float(figures["updatelatency_count"]) >= 1 and float(figures["connection_request_count"]) >= 1 and float(figures["bytes_received_count"]) > 40, figures
         assert float(figures["znode_count"]) > 4 and float(figures["quorum_size"]) == 3, figures
-        types = {}
+        types, helped = {}, None
         for l in lines:
             if l.startswith("# TYPE"):
                 name, kind = l.split()[2:]
                 assert name not in types, l
                 types[name] = kind
+                assert helped == name, "no help before the type: " + l
+            elif l.startswith("# HELP"):
+                helped, text = l.split(" ", 3)[2:]
+                assert text, l
             else:
                 assert re.match(name + "(_count|_sum|\\{.*\\})? ", l), "a figure that does not stand behind its type: " + l
         assert set(types.values()) == {"gauge", "counter", "summary"}, types
