@@ -192,13 +192,7 @@ const TESTS: &[Test] = &[
         commands: &["python3", "java"],
         modules: &["kazoo"],
     },
-    Test {
-        name: "large-tree",
-        lane: Lane::Long,
-        script: "large_tree.py",
-        commands: &["python3"],
-        modules: &["kazoo"],
-    },
+    Test { name: "large-tree", lane: Lane::Long, script: "large_tree.py", commands: &["python3"], modules: &["kazoo"] },
     Test {
         name: "stalls",
         lane: Lane::Long,
