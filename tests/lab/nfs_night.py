@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The fault schedules under the NFS path: three whole nodes in namespaces, a real kernel client that writes all the time.
 
-  nfs_night.py [--ports] [SCHEDULE...]      default: cut-then-kill, metad-loss30
+  nfs_night.py [--ports] [SCHEDULE...]      default: cut-then-kill
   nfs_night.py --busy SECONDS               no fault, but all cores saturated by requests to ZooKeeper
 
 The guest hangs on the nodes' bridge and mounts the datastore address, which moves between the nodes' interfaces.
@@ -347,7 +347,7 @@ def within(result):
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument("schedules", nargs="*", default=["cut-then-kill", "metad-loss30"])
+    ap.add_argument("schedules", nargs="*", default=["cut-then-kill"])
     ap.add_argument("--ports", action="store_true", help="cut only the ports 2181, 2888 and 3888")
     ap.add_argument("--busy", type=int, default=0, metavar="SECONDS", help="saturate the cores instead of a schedule")
     ap.add_argument("--keep", action="store_true", help="keep data and logs in any case")

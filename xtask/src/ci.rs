@@ -47,7 +47,7 @@ const PARTS: &[Part] = &[
         &["cargo", "xtask", "sim", "--core", "coordination", "--reconfig", "--seeds", "30", "--minutes", "3"],
         &[],
     ),
-    Part("sim-schedules", &["cargo", "xtask", "sim", "--core", "schedules", "--seeds", "3"], &[]),
+    Part("sim-schedules", &["cargo", "xtask", "sim", "--core", "schedules", "--seeds", "2"], &[]),
     Part(
         "sim-replication",
         &["cargo", "xtask", "sim", "--core", "replication", "--seeds", "60", "--minutes", "5"],

@@ -216,6 +216,7 @@ const TESTS: &[Test] = &[
     },
     Test { name: "unserved", lane: Lane::Alone, script: "unserved.py", commands: UNSERVED, modules: &[] },
     Test { name: "nfs-night", lane: Lane::Alone, script: "nfs_night.py", commands: NIGHT, modules: &[] },
+    Test { name: "nfs-night-metad", lane: Lane::Long, script: "nfs_night_metad.py", commands: NIGHT, modules: &[] },
     Test {
         name: "apache-mix",
         lane: Lane::Servers,
