@@ -1,10 +1,14 @@
 //! metad's state: what every metad computes from the journal, entry by entry.
 
+pub mod candidacy;
 pub mod datastores;
 pub mod endangered;
 pub mod format;
 pub mod kv;
+pub mod leadership;
+pub mod lease;
 pub mod namespace;
+pub mod placement;
 pub mod state;
 
 pub use kv::{Kv, MemoryKv};

@@ -1,0 +1,330 @@
+//! Which gateways live, as the LEADER hears them, and which of them has each datastore address and each new copy.
+//!
+//! A gateway's heartbeat renews everything that it holds; one that is silent for [`GATEWAY_SILENCE_MS`] loses it: its leases
+//! may be granted to others, its addresses are bound elsewhere. Every binding counts the address's version up, and what came
+//! in over an older one is refused (rule R18), so a holder that does not know yet can do no harm.
+
+use super::lease;
+use crate::messages::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A gateway that has not been heard for this many milliseconds is gone.
+pub const GATEWAY_SILENCE_MS: u64 = 2_000;
+/// A gateway that does not answer a new LEADER is heard within this many milliseconds, or counts as gone.
+const PRESUMED_MS: u64 = 700;
+/// An address moves when its holder reaches fewer gateways than another one for this many milliseconds.
+const BEHIND_MS: u64 = 1_000;
+/// Addresses are looked at once in this many milliseconds.
+pub const LOOK_MS: u64 = 100;
+
+#[derive(Debug, Clone)]
+pub struct Heard {
+    pub info: GatewayInfo,
+    pub at_ms: u64,
+}
+
+/// What a new LEADER found at a gateway's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    Answered,
+    Silent,
+    /// Nobody listens there.
+    Refused,
+}
+
+#[derive(Debug, Clone)]
+pub enum Input<'a> {
+    Heartbeat(GatewayInfo),
+    /// A gateway that the state knows, as a new LEADER found it; `boot` is that of a lease that it had.
+    Presumed {
+        replica: ReplicaRef,
+        boot: u64,
+        found: Found,
+    },
+    /// This process did not run for this many milliseconds: nobody was silent.
+    Paused(u64),
+    BadLinks(BTreeSet<u32>),
+    /// The state's bindings, when the addresses are to be looked at. Only the LEADER looks.
+    Look {
+        addresses: &'a [String],
+        bindings: &'a [Binding],
+    },
+    /// The journal has answered for a binding, or the LEADER is no more.
+    Bound {
+        address: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// For the journal.
+    Bind { binding: Binding, why: String },
+}
+
+#[derive(Debug, Default)]
+pub struct Placement {
+    gateways: BTreeMap<u32, Heard>,
+    badly_linked: BTreeSet<u32>,
+    /// Since when another gateway reaches more than the holder, by address.
+    behind: BTreeMap<String, u64>,
+    /// Addresses whose binding is on its way into the journal.
+    binding: BTreeSet<String>,
+}
+
+impl Placement {
+    pub fn handle(&mut self, now_ms: u64, input: Input, out: &mut Vec<Effect>) {
+        match input {
+            Input::Heartbeat(info) => drop(self.gateways.insert(info.node, Heard { info, at_ms: now_ms })),
+            Input::Presumed { replica, boot, found } => self.presumed(now_ms, replica, boot, found),
+            Input::Paused(ms) => self.gateways.values_mut().for_each(|g| g.at_ms = (g.at_ms + ms).min(now_ms)),
+            Input::BadLinks(nodes) => self.badly_linked = nodes,
+            Input::Look { addresses, bindings } => {
+                addresses.iter().for_each(|address| out.extend(self.look(now_ms, address, bindings)));
+            }
+            Input::Bound { address } => drop(self.binding.remove(&address)),
+        }
+    }
+
+    // ---- who lives ----
+
+    pub fn known(&self) -> impl Iterator<Item = &Heard> {
+        self.gateways.values()
+    }
+    pub fn get(&self, node: u32) -> Option<&Heard> {
+        self.gateways.get(&node)
+    }
+    pub fn alive(&self, now_ms: u64) -> impl Iterator<Item = &GatewayInfo> {
+        alive(&self.gateways, now_ms)
+    }
+    /// Whether the process that has this lease lives and stays.
+    pub fn has_owner(&self, now_ms: u64, lease: &Lease) -> bool {
+        // A gateway that is about to stop gives its files to whoever asks for them.
+        self.alive(now_ms).any(|g| g.node == lease.gateway && g.boot == lease.boot && !g.leaving)
+    }
+    /// Whether a gateway process may have a file's lease in its owner's place.
+    pub fn may_take(&self, now_ms: u64, lease: &Lease, gateway: u32, boot: u64) -> bool {
+        lease::may_take(lease, gateway, boot, self.has_owner(now_ms, lease), |n| self.badly_linked.contains(&n))
+    }
+
+    /// A gateway that answered counts as alive from now on, unless nobody listens at its address any more; one that does not
+    /// answer at all only for a moment.
+    fn presumed(&mut self, now_ms: u64, replica: ReplicaRef, boot: u64, found: Found) {
+        let at_ms = match found {
+            Found::Refused => return drop(self.gateways.remove(&replica.node)),
+            Found::Answered => now_ms,
+            Found::Silent => now_ms.saturating_sub(GATEWAY_SILENCE_MS - PRESUMED_MS),
+        };
+        match self.gateways.get_mut(&replica.node) {
+            Some(g) => g.at_ms = at_ms,
+            // Its process is not known yet: leases that name this node are presumed to be alive.
+            None => {
+                let (node, address) = (replica.node, replica.address.clone());
+                let info = GatewayInfo { node, boot, address, replica: Some(replica), ..Default::default() };
+                self.gateways.insert(node, Heard { info, at_ms });
+            }
+        }
+    }
+
+    // ---- new copies ----
+
+    /// Chunk servers for a new extent: those with space first, of these the owner's own, then the others in turn.
+    pub fn replicas(&self, now_ms: u64, near: u32, copies: usize, turn: u64) -> Vec<ReplicaRef> {
+        let mut alive: Vec<(ReplicaRef, bool)> =
+            self.alive(now_ms).filter_map(|g| Some((g.replica.clone()?, g.is_full()))).collect();
+        let n = alive.len() as u64;
+        alive.sort_by_key(|(r, full)| {
+            let turn = (u64::from(r.node) + turn) % n.max(1);
+            (*full, r.node != near, self.badly_linked.contains(&r.node), turn)
+        });
+        alive.truncate(copies);
+        alive.into_iter().map(|(r, _)| r).collect()
+    }
+
+    // ---- addresses ----
+
+    /// An address is served by a gateway that is alive, that can, that reaches as many others as any, and not over bad links
+    /// only.
+    fn look(&mut self, now_ms: u64, address: &str, bindings: &[Binding]) -> Option<Effect> {
+        if self.binding.contains(address) {
+            return None;
+        }
+        let Placement { gateways, badly_linked, behind, binding } = self;
+        let bad = |g: &GatewayInfo| badly_linked.contains(&g.node);
+        // Which gateways reach a badly linked one at the moment is chance.
+        let others: Vec<&GatewayInfo> = gateways.values().map(|g| &g.info).filter(|g| !bad(g)).collect();
+        let fit = |g: &GatewayInfo| fitness(g, address, bad(g), &others);
+        let holder = bindings.iter().find(|b| b.address == address);
+        let holds = |g: &&GatewayInfo| holder.is_some_and(|b| g.node == b.gateway && (g.boot == b.boot || g.boot == 0));
+        let there = alive(gateways, now_ms).find(holds);
+        // A gateway that has only been presumed is not given anything new.
+        let able = alive(gateways, now_ms).filter(|g| g.boot != 0 && g.pid != 0);
+        let next = able.max_by_key(|g| (fit(g), g.node))?;
+        let mut why = holder.map_or("nobody held it".into(), |h| format!("node {} is gone", h.gateway));
+        if let Some(g) = there {
+            if fit(g) >= fit(next) {
+                behind.remove(address);
+                return None;
+            }
+            let cannot = refusal(g, address).filter(|_| refusal(next, address).is_none());
+            let fewer = !bad(g) && cannot.is_none();
+            if fewer && now_ms.saturating_sub(*behind.entry(address.into()).or_insert(now_ms)) < BEHIND_MS {
+                return None;
+            }
+            let how = if fewer { "reaches fewer others" } else { "loses packets from or to every other node" };
+            why = match cannot {
+                Some(reason) => format!("node {} cannot serve it: {reason}", g.node),
+                None => format!("node {} {how}", g.node),
+            };
+        }
+        behind.remove(address);
+        binding.insert(address.into());
+        let to = Binding { address: address.into(), gateway: next.node, boot: next.boot, version: 0 };
+        Some(Effect::Bind { binding: to, why })
+    }
+}
+
+fn alive(gateways: &BTreeMap<u32, Heard>, now_ms: u64) -> impl Iterator<Item = &GatewayInfo> {
+    let heard = move |g: &&Heard| now_ms.saturating_sub(g.at_ms) < GATEWAY_SILENCE_MS;
+    gateways.values().filter(heard).map(|g| &g.info)
+}
+
+/// Why a gateway cannot serve an address, if it said so.
+fn refusal<'a>(g: &'a GatewayInfo, address: &str) -> Option<&'a str> {
+    if g.leaving {
+        return Some("it is about to stop");
+    }
+    g.unserved.iter().find(|u| u.address == address).map(|u| u.why.as_str())
+}
+
+/// How well an address is served by a gateway: at all, not over bad links only, reaching how many others.
+fn fitness(g: &GatewayInfo, address: &str, badly_linked: bool, others: &[&GatewayInfo]) -> (bool, bool, usize) {
+    let serves = refusal(g, address).is_none();
+    if badly_linked {
+        (serves, false, 0)
+    } else {
+        (serves, true, reach(g, others))
+    }
+}
+
+/// How many of these gateways a gateway reaches, by what it says and by what they say.
+fn reach(of: &GatewayInfo, known: &[&GatewayInfo]) -> usize {
+    let reached = |g: &&&GatewayInfo| !of.unreached.contains(&g.node) && !g.unreached.contains(&of.node);
+    known.iter().filter(reached).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDRESS: &str = "10.0.10.70";
+
+    fn gateway(node: u32) -> GatewayInfo {
+        let replica = ReplicaRef { node, id: vec![node as u8; 16], address: String::new() };
+        GatewayInfo { node, boot: u64::from(node) * 10, pid: 1, replica: Some(replica), ..Default::default() }
+    }
+
+    struct World {
+        placement: Placement,
+        bindings: Vec<Binding>,
+    }
+
+    impl World {
+        fn new() -> World {
+            World { placement: Placement::default(), bindings: Vec::new() }
+        }
+        fn input(&mut self, now_ms: u64, input: Input) {
+            self.placement.handle(now_ms, input, &mut Vec::new());
+        }
+        fn heard(&mut self, now_ms: u64, infos: &[GatewayInfo]) {
+            infos.iter().for_each(|g| self.input(now_ms, Input::Heartbeat(g.clone())));
+        }
+        /// Where the address goes, and why; the journal takes every binding.
+        fn look(&mut self, now_ms: u64) -> Option<(u32, String)> {
+            let (mut out, addresses) = (Vec::new(), [ADDRESS.to_string()]);
+            self.placement.handle(now_ms, Input::Look { addresses: &addresses, bindings: &self.bindings }, &mut out);
+            let Effect::Bind { binding, why } = out.pop()?;
+            assert!(self.placement.look(now_ms, ADDRESS, &self.bindings).is_none(), "one binding at a time");
+            self.input(now_ms, Input::Bound { address: ADDRESS.into() });
+            let node = binding.gateway;
+            self.bindings = vec![binding];
+            Some((node, why))
+        }
+    }
+
+    #[test]
+    fn an_address_stays_until_its_gateway_is_silent_or_stops_or_cannot_serve_it() {
+        let mut w = World::new();
+        assert_eq!(w.look(0), None, "nobody is there");
+        w.heard(0, &[gateway(1), gateway(2)]);
+        assert_eq!(w.look(0), Some((2, "nobody held it".into())));
+        w.heard(1_900, &[gateway(1)]);
+        assert_eq!(w.look(1_999), None);
+        assert_eq!(w.look(2_000), Some((1, "node 2 is gone".into())));
+        // The other one is back, as another process.
+        w.heard(2_100, &[gateway(1), GatewayInfo { boot: 21, ..gateway(2) }]);
+        assert_eq!(w.look(2_100), None);
+        w.heard(2_200, &[GatewayInfo { leaving: true, ..gateway(1) }]);
+        assert_eq!(w.look(2_200), Some((2, "node 1 cannot serve it: it is about to stop".into())));
+        let told = Unserved { address: ADDRESS.into(), why: "no CAP_NET_ADMIN".into() };
+        w.heard(2_300, &[gateway(1), GatewayInfo { boot: 21, unserved: vec![told], ..gateway(2) }]);
+        assert_eq!(w.look(2_300), Some((1, "node 2 cannot serve it: no CAP_NET_ADMIN".into())));
+        // A pause of this process is no silence of the gateways.
+        w.input(9_000, Input::Paused(6_600));
+        assert_eq!(w.look(9_000), None);
+    }
+
+    #[test]
+    fn an_address_goes_to_the_gateway_in_the_middle_after_a_second() {
+        let cut = |node, unreached: &[u32]| GatewayInfo { unreached: unreached.to_vec(), ..gateway(node) };
+        let mut w = World::new();
+        w.heard(0, &[gateway(1), gateway(2), gateway(3)]);
+        assert_eq!(w.look(0).map(|b| b.0), Some(3));
+        // The link between 2 and 3 is cut, and only 3 has noticed.
+        w.heard(1_000, &[gateway(1), gateway(2), cut(3, &[2])]);
+        assert_eq!(w.look(1_000), None);
+        assert_eq!(w.look(1_999), None);
+        assert_eq!(w.look(2_000), Some((1, "node 3 reaches fewer others".into())));
+        // 2 is dead: no gateway is better off than the others.
+        w.heard(5_000, &[cut(1, &[2]), cut(3, &[2])]);
+        assert_eq!(w.look(9_000), None);
+    }
+
+    #[test]
+    fn bad_links_are_better_than_no_service() {
+        let told = Unserved { address: ADDRESS.into(), why: "no interface".into() };
+        let mut w = World::new();
+        w.heard(0, &[gateway(1), gateway(2)]);
+        assert_eq!(w.look(0).map(|b| b.0), Some(2));
+        w.input(0, Input::BadLinks([2].into()));
+        assert_eq!(w.look(0), Some((1, "node 2 loses packets from or to every other node".into())));
+        w.heard(0, &[GatewayInfo { unserved: vec![told], ..gateway(1) }]);
+        assert_eq!(w.look(0).map(|b| b.0), Some(2));
+    }
+
+    #[test]
+    fn a_new_leader_presumes_gateways_and_their_leases_to_live_for_a_moment() {
+        let mut w = World::new();
+        let of = |node| gateway(node).replica.expect("it has one");
+        let lease = |node: u32| Lease { gateway: node, boot: u64::from(node) * 10, number: 3 };
+        w.input(0, Input::Presumed { replica: of(1), boot: 10, found: Found::Silent });
+        w.input(0, Input::Presumed { replica: of(2), boot: 20, found: Found::Answered });
+        w.input(0, Input::Presumed { replica: of(3), boot: 30, found: Found::Refused });
+        w.placement.gateways.values_mut().for_each(|g| g.at_ms += 5_000);
+        let take = |w: &World, now, node| w.placement.may_take(now, &lease(node), 9, 90);
+        assert_eq!([1, 2, 3].map(|n| take(&w, 5_000, n)), [false, false, true]);
+        assert_eq!(w.look(5_000), None, "a gateway that was only presumed is given nothing new");
+        assert_eq!([1, 2].map(|n| take(&w, 7_000, n)), [true, true]);
+    }
+
+    #[test]
+    fn new_copies_go_to_space_then_near_then_around() {
+        let mut w = World::new();
+        let full = GatewayInfo { total_bytes: 100 << 30, free_bytes: 1, ..gateway(1) };
+        w.heard(0, &[full, gateway(2), gateway(3)]);
+        let nodes =
+            |near, copies, turn| w.placement.replicas(0, near, copies, turn).iter().map(|r| r.node).collect::<Vec<_>>();
+        assert_eq!(nodes(3, 2, 0), [3, 2]);
+        assert_eq!(nodes(1, 2, 0), [3, 2]);
+        assert_eq!(nodes(1, 3, 1), [2, 3, 1]);
+    }
+}
