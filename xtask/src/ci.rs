@@ -58,6 +58,7 @@ const PARTS: &[Part] = &[
         &["cargo", "xtask", "sim", "--core", "replication", "--sizes", "--seeds", "60", "--minutes", "3"],
         &[],
     ),
+    Part("sim-nodes", &["cargo", "xtask", "sim", "--core", "nodes", "--seeds", "60", "--minutes", "3"], &[]),
     Part("lab", &["cargo", "xtask", "lab"], &[]),
 ];
 

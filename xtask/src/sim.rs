@@ -5,7 +5,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
 use trivet_sim::coordination::small;
-use trivet_sim::{coordination, replication};
+use trivet_sim::{coordination, nodes, replication};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Core {
@@ -15,6 +15,8 @@ pub enum Core {
     /// The lab's schedules, played in the simulated world of the coordination core
     Schedules,
     Replication,
+    /// Whole nodes: metad, gateways and chunk servers on simulated coordination
+    Nodes,
 }
 
 #[derive(ClapArgs)]
@@ -75,6 +77,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Core::Coordination => run_coordination(args),
         Core::Schedules => run_schedules(args),
         Core::Replication => run_replication(args),
+        Core::Nodes => run_nodes(args),
     }
 }
 
@@ -416,4 +419,53 @@ fn add_replication(t: &mut replication::Report, r: &replication::Report) {
     t.disks_wiped += r.disks_wiped;
     t.checks += r.checks;
     t.went_back += r.went_back;
+}
+
+fn run_nodes(args: &Args) -> anyhow::Result<()> {
+    let options = |seed: u64, trace: bool| nodes::Options {
+        seed,
+        clients: args.clients,
+        minutes: args.minutes,
+        bug: None,
+        trace,
+    };
+    if let Some(seed) = args.seed {
+        let report = nodes::run(options(seed, true));
+        println!("{report:#?}");
+        return if report.violations.is_empty() { Ok(()) } else { bail!("seed {seed} violates") };
+    }
+    let (t, failed) = each_seed(
+        args,
+        |seed| {
+            let r = nodes::run(options(seed, false));
+            (r.hash, r.violations.clone(), r)
+        },
+        nodes::Report::add,
+    );
+    println!(
+        "nodes: {} seeds of {} simulated minutes, {} events: {} reads, {} writes, {} epochs taken, {} LEADERs, {} entries, \
+         {} bindings, {} leases, {} seals, {} operations passed on, {} superseded, {} states taken over, {} sessions expired, \
+         {} kills, {} power losses, {} freezes, {} cuts, {} nodes that lost what they had",
+        args.seeds,
+        args.minutes,
+        t.events,
+        t.reads,
+        t.writes,
+        t.epochs,
+        t.leaders,
+        t.entries,
+        t.bindings,
+        t.leases,
+        t.seals,
+        t.passed_on,
+        t.superseded,
+        t.states_taken,
+        t.sessions_expired,
+        t.crashes,
+        t.power_losses,
+        t.freezes,
+        t.cuts,
+        t.wipes,
+    );
+    report_failures(args, "nodes", &failed)
 }

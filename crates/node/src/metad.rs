@@ -29,6 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 use trivet_storage::messages::*;
 use trivet_storage::metadata::endangered::endangered;
 use trivet_storage::metadata::leadership::{Input, Metad as Core, Settings as CoreSettings};
+use trivet_storage::metadata::lease::{self, Prepared};
 use trivet_storage::metadata::placement::{self, Placement};
 use trivet_storage::metadata::{MemoryKv, State};
 use trivet_storage::nfs::status;
@@ -39,6 +40,8 @@ const LEAVE_LIMIT: Duration = Duration::from_millis(1_500);
 const OWN_LOOK: Duration = Duration::from_millis(50);
 /// Commands that may wait for the journal; more are refused for the moment.
 const COMMANDS_MAX: usize = 10_000;
+/// Where no chunk server can take a copy, whoever asks for one is told so after this.
+const NO_REPLICAS_PAUSE: Duration = Duration::from_millis(200);
 /// Files that a gateway is told to repair at a time; the rest is told as those are done.
 const REPAIRS_TOLD_MAX: usize = 50;
 /// Endangered files that are known at a time, the worst; the rest is found as those are done.
@@ -368,65 +371,26 @@ impl Shared {
         reply.await.ok()?
     }
 
-    /// Fills in what the LEADER knows and the state does not: who is alive.
     async fn command(&self, leading: &Leadership, mut c: Command) -> Option<Reply> {
-        match &mut c.op {
-            // A lease that is given back names nobody.
-            Some(CommandOp::Grant(g)) if g.gateway != 0 => {
-                let inode = self.state.read().expect("nobody panics with it").inode(g.file);
-                let Some(inode) = inode else {
-                    // A LEADER that is no more does not know the newest files.
-                    let confirmed = self.confirmed(leading).await;
-                    return confirmed.then(|| Reply { status: status::STALE, ..Default::default() });
-                };
-                if inode.attr.kind != 1 {
-                    let confirmed = self.confirmed(leading).await;
-                    return confirmed.then(|| Reply { status: status::INVAL, ..Default::default() });
-                }
-                if !self.may_take(&inode.lease, g.gateway, g.boot) {
-                    // Its owner is there: the gateway passes on to it.
-                    let confirmed = self.confirmed(leading).await;
-                    return confirmed.then(|| Reply {
-                        status: status::JUKEBOX,
-                        inode: Some(inode),
-                        ..Default::default()
-                    });
-                }
-                g.expected = inode.lease.number;
-                g.replicas = self.place(g.gateway, inode.attr.datastore, g.file);
-                if g.replicas.is_empty() {
-                    return Some(Reply { status: status::JUKEBOX, ..Default::default() });
-                }
+        let prepared = match &mut c.op {
+            Some(op) => {
+                let state = self.state.read().expect("nobody panics with it");
+                lease::prepare(&state, &self.gateways.lock().expect("nobody panics with it"), self.now_ms(), op)
             }
-            Some(CommandOp::Allocate(a)) => {
-                let inode = self.state.read().expect("nobody panics with it").inode(a.file);
-                // Without replicas the journal's answer says that the file is gone.
-                if let Some(inode) = inode {
-                    a.replicas = self.place(inode.lease.gateway, inode.attr.datastore, a.file.wrapping_add(a.index));
-                    if a.replicas.is_empty() {
-                        tokio::time::sleep(Duration::from_millis(200)).await;
-                    }
-                }
-            }
-            _ => {}
+            None => Prepared::Submit,
+        };
+        match prepared {
+            // A LEADER that is no more does not know the newest files and leases.
+            Prepared::AnswerIfLeader(reply) => return self.confirmed(leading).await.then_some(reply),
+            Prepared::Answer(reply) => return Some(reply),
+            Prepared::SubmitLater => tokio::time::sleep(NO_REPLICAS_PAUSE).await,
+            Prepared::Submit => {}
         }
         self.submit(leading, c).await
     }
 
-    fn may_take(&self, lease: &Lease, gateway: u32, boot: u64) -> bool {
-        self.gateways.lock().expect("nobody panics with it").may_take(self.now_ms(), lease, gateway, boot)
-    }
-
     fn is_alive(&self, lease: &Lease) -> bool {
         self.gateways.lock().expect("nobody panics with it").has_owner(self.now_ms(), lease)
-    }
-
-    /// Chunk servers for a new extent: those with space first, of these the owner's own, then the others in turn.
-    fn place(&self, near: u32, datastore: u32, turn: u64) -> Vec<ReplicaRef> {
-        let copies =
-            self.state.read().expect("nobody panics with it").datastore_by_id(datastore).map_or(2, |d| d.copies)
-                as usize;
-        self.gateways.lock().expect("nobody panics with it").replicas(self.now_ms(), near, copies, turn)
     }
 
     async fn heartbeat(&self, leading: &Leadership, info: GatewayInfo) -> Membership {

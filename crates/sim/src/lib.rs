@@ -3,10 +3,11 @@
 //! unsynced writes gone, the last record torn.
 //!
 //! A run is a function of its seed. `coordination` drives the ensemble of
-//! servers, `replication` a file with its copies; each run ends
+//! servers, `replication` a file with its copies, `nodes` whole nodes with metad and gateways; each run ends
 //! with all faults healed and checks that everything acknowledged is there, the same on every server.
 
 pub mod coordination;
+pub mod nodes;
 pub mod replication;
 pub mod rng;
 

@@ -4,6 +4,7 @@
 //! extent on a chunk server, `replication::owner` the gateway that owns a file; `metadata::state`
 //! is what every metad computes from the journal; `nfs` turns bytes into calls and back.
 
+pub mod gateway;
 pub mod messages;
 pub mod metadata;
 pub mod nfs;

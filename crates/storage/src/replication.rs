@@ -71,4 +71,8 @@ pub enum Bug {
     StableWithoutWitness,
     /// An acknowledgement of an earlier start counts (rule R35).
     AckOfEarlierStart,
+    /// A new owner does not SEAL, and members take the promise from its first request (rule R5).
+    TakeoverWithoutSeal,
+    /// An owner carries out what came in over a binding that is no more (rule R18).
+    ServeOldBinding,
 }

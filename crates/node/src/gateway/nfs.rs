@@ -187,7 +187,7 @@ impl Inner {
             return self.inode_soon(fileid).await.map(|i| i.attr).ok_or(status::STALE);
         }
         let owned = self.owners.lock().expect("nobody panics with it").contains_key(&fileid)
-            || self.elsewhere.lock().expect("nobody panics with it").contains_key(&fileid);
+            || self.ownership.lock().expect("nobody panics with it").hint(fileid).is_some();
         if owned {
             return match self.file_op(fileid, Op::Attr, None).await {
                 Outcome::Attr(a) => Ok(a),

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::oneshot;
+use trivet_storage::gateway::ownership::{Effect as Way, Input as Ownership};
 use trivet_storage::messages::*;
-use trivet_storage::nfs::status;
 use trivet_storage::replication::owner::{Effect, Input, Op, Outcome, Owner};
 use trivet_storage::replication::Geometry;
 
@@ -25,6 +25,18 @@ pub(crate) struct OwnerHandle {
     file: u64,
     lease: u64,
     core: Mutex<Running>,
+}
+
+/// While metad is asked for a lease. Whoever gives that up leaves it to the next operation.
+struct Asked<'a> {
+    inner: &'a Inner,
+    file: u64,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.inner.ownership(&Ownership::NotAsked { file: self.file });
+    }
 }
 
 struct Running {
@@ -107,10 +119,7 @@ impl OwnerHandle {
                 }
                 Effect::Ended => {
                     let file = self.core.lock().expect("nobody panics with it").owner.file();
-                    let mut owners = inner.owners.lock().expect("nobody panics with it");
-                    if owners.get(&file).is_some_and(|o| Arc::ptr_eq(o, self)) {
-                        owners.remove(&file);
-                    }
+                    inner.forget(file, self);
                 }
                 Effect::Done { .. } => unreachable!("feed takes these"),
             }
@@ -183,39 +192,64 @@ impl Inner {
 
     async fn file_op_or_superseded(self: &Arc<Self>, file: u64, op: Op, stamp: Option<Stamp>) -> Outcome {
         loop {
-            if let Some(owner) = self.own(file) {
-                match owner.operate(self, op.clone(), stamp.clone()).await {
-                    Outcome::NotOwner => {
-                        self.forget(file, &owner);
-                        continue;
+            let avoided = self.badly_linked();
+            let way = self.ownership(&Ownership::Op { file, avoided: &avoided });
+            match way {
+                Some(Way::Operate { lease }) => match self.own(file).filter(|o| o.lease == lease) {
+                    Some(owner) => match owner.operate(self, op.clone(), stamp.clone()).await {
+                        Outcome::NotOwner => self.forget(file, &owner),
+                        done => return done,
+                    },
+                    None => drop(self.ownership(&Ownership::Ended { file, lease })),
+                },
+                Some(Way::PassOn { node, lease }) => {
+                    let forward = Forward { file, lease, stamp: stamp.clone(), ..Default::default() };
+                    let outcome = tokio::select! {
+                        outcome = self.pass_on(node, forward, &op) => outcome,
+                        () = self.until_linked(node, false) => None,
+                    };
+                    match outcome {
+                        Some(outcome) if outcome != Outcome::NotOwner => return outcome,
+                        _ => drop(self.ownership(&Ownership::NotThere { file, node, lease })),
                     }
-                    done => return done,
+                }
+                Some(Way::Acquire) => {
+                    // Without metad, better over bad links than not at all.
+                    let hint = self.ownership.lock().expect("nobody panics with it").hint(file);
+                    let around = hint.filter(|node| avoided.contains(node));
+                    let asked = Asked { inner: self, file };
+                    let acquired = tokio::select! {
+                        acquired = self.acquire(file) => acquired,
+                        () = self.until_linked(around.unwrap_or(0), true), if around.is_some() => continue,
+                    };
+                    drop(asked);
+                    match acquired {
+                        Ok(()) => {}
+                        Err(Some(outcome)) => return outcome,
+                        Err(None) => tokio::time::sleep(RETRY_PAUSE).await,
+                    }
+                }
+                _ => {
+                    let answered = self.lease_answered.notified();
+                    let _ = tokio::time::timeout(RETRY_PAUSE, answered).await;
                 }
             }
-            let hint = self.elsewhere.lock().expect("nobody panics with it").get(&file).copied();
-            // Of one with bad links only, metad gives the lease away.
-            if let Some((node, lease)) = hint.filter(|(node, _)| !self.is_badly_linked(*node)) {
-                let forward = Forward { file, lease, stamp: stamp.clone(), ..Default::default() };
-                let outcome = tokio::select! {
-                    outcome = self.pass_on(node, forward, &op) => outcome,
-                    () = self.until_linked(node, false) => None,
-                };
-                match outcome {
-                    Some(outcome) if outcome != Outcome::NotOwner => return outcome,
-                    _ => drop(self.elsewhere.lock().expect("nobody panics with it").remove(&file)),
-                }
-            }
-            // Without metad, better over bad links than not at all.
-            let avoided = hint.map(|(node, _)| node).filter(|node| self.is_badly_linked(*node));
-            let acquired = tokio::select! {
-                acquired = self.acquire(file) => acquired,
-                () = self.until_linked(avoided.unwrap_or(0), true), if avoided.is_some() => continue,
-            };
-            match acquired {
-                Ok(()) => {}
-                Err(Some(outcome)) => return outcome,
-                Err(None) => tokio::time::sleep(RETRY_PAUSE).await,
-            }
+        }
+    }
+
+    fn ownership(&self, input: &Ownership) -> Option<Way> {
+        let mut out = Vec::new();
+        self.ownership.lock().expect("nobody panics with it").handle(input, &mut out);
+        out.pop()
+    }
+
+    /// Nodes that have bad links only, unless this one has, too, by what metad said last.
+    fn badly_linked(&self) -> Vec<u32> {
+        let bad = &self.membership.read().expect("nobody panics with it").badly_linked;
+        if bad.contains(&self.settings.node) {
+            Vec::new()
+        } else {
+            bad.clone()
         }
     }
 
@@ -237,41 +271,37 @@ impl Inner {
         if owners.get(&file).is_some_and(|o| Arc::ptr_eq(o, owner)) {
             owners.remove(&file);
         }
+        drop(owners);
+        self.ownership(&Ownership::Ended { file, lease: owner.lease });
     }
 
     /// Asks metad for the lease, or who has it.
     async fn acquire(self: &Arc<Self>, file: u64) -> Result<(), Option<Outcome>> {
         let grant = Grant { file, gateway: self.settings.node, boot: self.boot, expected: 0, replicas: Vec::new() };
         let reply = self.command(None, None, CommandOp::Grant(grant)).await;
-        match (reply.status, &reply.inode) {
-            (status::OK, Some(inode)) => {
-                let lease = inode.lease.number;
+        let result = self.granted(file, reply);
+        self.lease_answered.notify_waiters();
+        result
+    }
+
+    fn granted(self: &Arc<Self>, file: u64, reply: Reply) -> Result<(), Option<Outcome>> {
+        let mut ownership = self.ownership.lock().expect("nobody panics with it");
+        let mut out = Vec::new();
+        ownership.handle(&Ownership::Granted { file, reply: &reply }, &mut out);
+        match out.pop() {
+            Some(Way::Start { lease }) => {
+                // Whoever is told of the lease finds its owner.
                 let mut owners = self.owners.lock().expect("nobody panics with it");
-                // Two operations may have asked: the newer lease counts.
-                let newer = owners.get(&file).is_none_or(|o| o.describe().1 < lease);
-                if newer {
-                    if let Some(handle) = OwnerHandle::start(self, reply) {
-                        owners.insert(file, handle);
-                        drop(owners);
-                        self.events.record(
-                            "lease",
-                            format!("owner of file {file}, lease {lease}"),
-                            "an operation came in",
-                        );
-                    }
+                if let Some(handle) = OwnerHandle::start(self, reply) {
+                    owners.insert(file, handle);
                 }
+                drop((owners, ownership));
+                self.events.record("lease", format!("owner of file {file}, lease {lease}"), "an operation came in");
                 Ok(())
             }
-            (status::JUKEBOX, Some(inode)) if inode.lease.boot != self.boot && inode.lease.boot != 0 => {
-                self.elsewhere
-                    .lock()
-                    .expect("nobody panics with it")
-                    .insert(file, (inode.lease.gateway, inode.lease.number));
-                Err(None)
-            }
-            (status::JUKEBOX, _) => Err(None),
-            (status::STALE, _) => Err(Some(Outcome::Stale)),
-            _ => Err(Some(Outcome::Stale)),
+            Some(Way::Again) => Ok(()),
+            Some(Way::Stale) => Err(Some(Outcome::Stale)),
+            _ => Err(None),
         }
     }
 

@@ -215,8 +215,6 @@ pub enum Effect {
 pub enum Bug {
     /// An append does not look at the epoch.
     AppendWithoutFence,
-    /// A command is answered when its entry is sent, not when the journal has it.
-    AnswerBeforeCommitted,
 }
 
 pub struct Metad {

@@ -702,7 +702,7 @@ impl Owner {
         let floor = self.floors.entry(stamp.address).or_default();
         let late = stamp.version < *floor;
         *floor = stamp.version.max(*floor);
-        late
+        late && self.bug != Some(Bug::ServeOldBinding)
     }
 
     /// When `Input::Timer` is wanted next: often while something is open, seldom while all is quiet.

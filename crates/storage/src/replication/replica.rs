@@ -310,6 +310,9 @@ impl ChunkServer {
         if epoch < r.promise_epoch || lease < r.promise_lease {
             return out.push(say(ChunkResult::Refused(Refused { epoch: r.promise_epoch, lease: r.promise_lease })));
         }
+        if self.bug == Some(Bug::TakeoverWithoutSeal) && !matches!(op, Some(ChunkOp::Seal(_))) {
+            (r.promise_epoch, r.promise_lease) = (epoch, lease);
+        }
         let promised = (epoch, lease) == (r.promise_epoch, r.promise_lease);
         let refused = ChunkResult::Refused(Refused { epoch: r.promise_epoch, lease: r.promise_lease });
         let asks = matches!(op, Some(ChunkOp::Write(_) | ChunkOp::Read(_) | ChunkOp::Confirm(_)));

@@ -34,7 +34,11 @@ pub(super) enum Step {
     Registering(usize),
     TakingASeat,
     ReadingEntry,
-    ReadingNumbers,
+    ReadingNumbers {
+        /// The server that was asked has everything that was committed before.
+        synced: bool,
+    },
+    SyncingNumbers,
     Fetching {
         tries: u32,
     },
@@ -154,10 +158,10 @@ impl Metad {
                 Err(e) => self.refuse(&Refusal::Unreadable(self.applied + 1, e)),
             },
             (Step::ReadingEntry, Answer::NoNode) => {
-                self.step = Step::ReadingNumbers;
-                self.ask(Ask::Children { path: LOG });
+                self.read_numbers(false);
             }
-            (Step::ReadingNumbers, Answer::Children(names)) => self.numbers_read(&names),
+            (Step::ReadingNumbers { synced }, Answer::Children(names)) => self.numbers_read(&names, synced),
+            (Step::SyncingNumbers, Answer::Done) => self.read_numbers(true),
             (Step::AskingForWatch, Answer::Exists(true)) => self.begin_turn(),
             (Step::AskingForWatch, Answer::Exists(false)) => {
                 self.step = Step::Watching { until_ms: self.now_ms + LOOK_AGAIN_MS };
@@ -213,7 +217,12 @@ impl Metad {
         }
     }
 
-    fn numbers_read(&mut self, names: &[String]) {
+    fn read_numbers(&mut self, synced: bool) {
+        self.step = Step::ReadingNumbers { synced };
+        self.ask(Ask::Children { path: LOG });
+    }
+
+    fn numbers_read(&mut self, names: &[String], synced: bool) {
         let next = self.applied + 1;
         let numbers: Vec<u64> = names.iter().filter_map(|n| n.parse().ok()).collect();
         let last = numbers.iter().max().copied().unwrap_or(0);
@@ -222,6 +231,10 @@ impl Metad {
         } else if last >= next {
             // Trimmed below what this metad needs: the state comes from another one.
             self.fetch(0);
+        } else if last + 1 < next && !synced {
+            // A server that is behind the others has fewer entries than this metad, and nothing is wrong.
+            self.step = Step::SyncingNumbers;
+            self.ask(Ask::Sync);
         } else if last + 1 < next {
             let folder = self.settings.folder.clone();
             self.refuse(&Refusal::Ahead { have: self.applied, last, folder });

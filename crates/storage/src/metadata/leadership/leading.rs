@@ -177,12 +177,8 @@ impl Metad {
             if fit.is_empty() {
                 continue;
             }
-            let (mut tokens, commands): (Vec<_>, Vec<_>) = fit.into_iter().unzip();
+            let (tokens, commands): (Vec<_>, Vec<_>) = fit.into_iter().unzip();
             let entry = Entry { version, time_ns, commands, cluster: self.settings.cluster.clone() };
-            if self.bug == Some(Bug::AnswerBeforeCommitted) {
-                let answered = std::mem::take(&mut tokens);
-                self.out.push(Effect::Apply { number, entry: entry.clone(), tokens: answered });
-            }
             l.append = Some(Append { put: Put::Retry { at_ms: self.now_ms }, number, entry, tokens });
             return self.put();
         }
@@ -236,11 +232,7 @@ impl Metad {
 
     fn appended(&mut self) {
         let Some(a) = self.leading.as_mut().and_then(|l| l.append.take()) else { return };
-        if self.bug == Some(Bug::AnswerBeforeCommitted) {
-            self.applied = a.number;
-        } else {
-            self.apply(a.number, a.entry, a.tokens);
-        }
+        self.apply(a.number, a.entry, a.tokens);
         self.next_entry();
     }
 

@@ -315,6 +315,10 @@ fn entries_of_a_newer_program_or_another_cluster_and_a_journal_that_went_back_ar
     let mut w = World::registered(3);
     w.answer(Answer::NoNode);
     w.answer(Answer::Children(vec!["1".into()]));
+    // The server may only be behind the others.
+    w.expect(&["children /metad/log", "sync"]);
+    w.answer(Answer::Done);
+    w.answer(Answer::Children(vec!["1".into()]));
     assert!(w.lines[1].contains("the ensemble only 1") && w.lines[1].contains("remove /data/metad"), "{:?}", w.lines);
     // It looks again, and serves when the reason is gone.
     w.lines.clear();

@@ -81,9 +81,13 @@ impl Owner {
         let known = e.cfg.replicas.iter().find(|r| e.cfg.went_back.contains(&r.id)).cloned();
         let joining = e.cfg.joining.as_ref().map(|j| j.id.clone());
         let members: Vec<_> = e.members().cloned().collect();
+        let skips = self.bug == Some(Bug::TakeoverWithoutSeal) && e.cfg.active;
         for part in of_join {
             self.unlock(index, part);
             self.parts.remove(&part);
+        }
+        if skips {
+            return self.activate(index, first - 1);
         }
         for m in members {
             let seal = Seal { create, joining: Some(&m.id) == joining.as_ref(), first, activated };

@@ -1,0 +1,193 @@
+//! A chunk server with its disk: the journal is synced in batches, and a crash tears its end off.
+
+use std::collections::{BTreeMap, BTreeSet};
+use trivet_storage::messages::*;
+use trivet_storage::replication::replica::{ChunkServer, Effect, JournalEntry, Replica};
+use trivet_storage::replication::Bug;
+
+/// Entries of the journal, beyond which a checkpoint is written.
+const CHECKPOINT_AFTER: usize = 300;
+
+pub(super) struct Chunk {
+    /// Of its storage: an empty disk is another replica.
+    pub(super) id: Vec<u8>,
+    extent_bytes: usize,
+    server: Option<ChunkServer>,
+    checkpoint: Vec<Replica>,
+    checkpoint_content: BTreeMap<u64, Vec<u8>>,
+    journal: Vec<JournalEntry>,
+    in_flight: Vec<(u64, JournalEntry)>,
+    pub(super) content: BTreeMap<u64, Vec<u8>>,
+    /// Requests by token, for what has to be so at their answers.
+    open: BTreeMap<u64, ChunkRequest>,
+    /// Pairs of lease and epoch that this copy of an extent has been sealed for.
+    sealed: BTreeSet<(u64, u64, u64)>,
+    syncing: bool,
+}
+
+/// What came of an input: answers by token, and what must never have happened.
+#[derive(Default)]
+pub(super) struct Outputs {
+    pub(super) answers: Vec<(u64, ChunkAnswer)>,
+    pub(super) violation: Option<String>,
+    pub(super) seals: u64,
+}
+
+impl Chunk {
+    pub(super) fn new(id: Vec<u8>, extent_bytes: u64) -> Self {
+        Chunk {
+            id,
+            extent_bytes: extent_bytes as usize,
+            server: None,
+            checkpoint: Vec::new(),
+            checkpoint_content: BTreeMap::new(),
+            journal: Vec::new(),
+            in_flight: Vec::new(),
+            content: BTreeMap::new(),
+            open: BTreeMap::new(),
+            sealed: BTreeSet::new(),
+            syncing: false,
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.server.is_some()
+    }
+
+    pub(super) fn start(&mut self, start: u64, bug: Option<Bug>) {
+        self.content = self.checkpoint_content.clone();
+        let of_windows: Vec<Effect> = self
+            .checkpoint
+            .iter()
+            .flat_map(|r| r.window.iter().map(|w| Effect::Apply { eid: r.eid, record: w.clone() }))
+            .collect();
+        of_windows.into_iter().for_each(|effect| self.change(effect));
+        let mut server = ChunkServer::new(self.id.clone(), start, self.extent_bytes as u64, self.checkpoint.clone());
+        server.plant(bug);
+        let mut effects = Vec::new();
+        self.journal.iter().for_each(|entry| server.replay(entry, &mut effects));
+        effects.into_iter().for_each(|effect| self.change(effect));
+        self.server = Some(server);
+        self.write_checkpoint();
+    }
+
+    /// As in the node: files first, then the state that says what is in them, then the journal goes.
+    fn write_checkpoint(&mut self) {
+        self.checkpoint_content = self.content.clone();
+        self.checkpoint = self.server.iter().flat_map(|s| s.replicas().cloned()).collect();
+        self.journal.clear();
+    }
+
+    /// The process ends; this many of the entries that were being written reached the disk.
+    pub(super) fn crash(&mut self, kept: usize) {
+        self.server = None;
+        self.open.clear();
+        self.syncing = false;
+        let in_flight = std::mem::take(&mut self.in_flight);
+        self.journal.extend(in_flight.into_iter().take(kept).map(|(_, e)| e));
+    }
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// The disk is replaced by an empty one.
+    pub(super) fn wipe(&mut self) {
+        let mut id = self.id.clone();
+        *id.last_mut().expect("16 bytes") += 16;
+        *self = Chunk::new(id, self.extent_bytes as u64);
+    }
+
+    pub(super) fn handle(&mut self, token: u64, request: ChunkRequest) -> Outputs {
+        let mut effects = Vec::new();
+        self.open.insert(token, request.clone());
+        if let Some(server) = &mut self.server {
+            server.handle(token, request, &mut effects);
+        }
+        self.carry_out(effects)
+    }
+
+    /// The newest entry that a sync would make durable, if none is under way.
+    pub(super) fn begin_sync(&mut self) -> Option<u64> {
+        let upto = self.in_flight.last().map(|(seq, _)| *seq).filter(|_| !self.syncing)?;
+        self.syncing = true;
+        Some(upto)
+    }
+
+    pub(super) fn durable(&mut self, upto: u64) -> Outputs {
+        self.syncing = false;
+        let (synced, rest) = std::mem::take(&mut self.in_flight).into_iter().partition(|(seq, _)| *seq <= upto);
+        self.in_flight = rest;
+        let synced: Vec<(u64, JournalEntry)> = synced;
+        self.journal.extend(synced.into_iter().map(|(_, e)| e));
+        let mut effects = Vec::new();
+        if let Some(server) = &mut self.server {
+            server.durable(upto, &mut effects);
+        }
+        let outputs = self.carry_out(effects);
+        if self.journal.len() > CHECKPOINT_AFTER {
+            self.write_checkpoint();
+        }
+        outputs
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) -> Outputs {
+        let mut out = Outputs::default();
+        for effect in effects {
+            match effect {
+                Effect::Journal { seq, entry } => self.in_flight.push((seq, entry)),
+                Effect::Fetch { token, eid, offset, length } => {
+                    let whole = self.content.entry(eid).or_insert_with(|| vec![0; self.extent_bytes]);
+                    let data = whole[offset as usize..(offset + length) as usize].to_vec();
+                    let crc32c = crc32c::crc32c(&data);
+                    let result = Some(ChunkResult::Data(Data { data: data.into(), crc32c }));
+                    self.answer(token, ChunkAnswer { result, ..Default::default() }, &mut out);
+                }
+                Effect::Answer { token, answer } => self.answer(token, answer, &mut out),
+                change => self.change(change),
+            }
+        }
+        out
+    }
+
+    /// Nothing of an extent is read or written for an owner before this copy was sealed for it.
+    fn answer(&mut self, token: u64, answer: ChunkAnswer, out: &mut Outputs) {
+        let Some(request) = self.open.remove(&token) else { return };
+        let pair = (request.eid, request.lease, request.epoch);
+        match (&request.op, &answer.result) {
+            (_, Some(ChunkResult::Sealed(_))) => {
+                out.seals += 1;
+                self.sealed.insert(pair);
+            }
+            (Some(ChunkOp::Write(_)), Some(ChunkResult::Done(_)))
+            | (Some(ChunkOp::Read(_)), Some(ChunkResult::Data(_) | ChunkResult::Bad(_)))
+                if !self.sealed.contains(&pair) =>
+            {
+                out.violation = Some(format!(
+                    "a takeover that does not seal: extent {} under lease {} and epoch {}",
+                    pair.0, pair.1, pair.2
+                ));
+            }
+            _ => {}
+        }
+        out.answers.push((token, answer));
+    }
+
+    fn change(&mut self, effect: Effect) {
+        let extent_bytes = self.extent_bytes;
+        match effect {
+            Effect::Apply { eid, record } => {
+                let whole = self.content.entry(eid).or_insert_with(|| vec![0; extent_bytes]);
+                for (range, data) in record.pieces() {
+                    let to = &mut whole[range.offset as usize..(range.offset + range.length) as usize];
+                    match data {
+                        Some(data) => to.copy_from_slice(&data),
+                        None => to.fill(0),
+                    }
+                }
+            }
+            Effect::Wipe { eid } => drop(self.content.insert(eid, vec![0; extent_bytes])),
+            Effect::Remove { eid } => drop(self.content.remove(&eid)),
+            Effect::Journal { .. } | Effect::Answer { .. } | Effect::Fetch { .. } => {}
+        }
+    }
+}

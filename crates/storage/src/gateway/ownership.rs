@@ -1,0 +1,197 @@
+//! Who carries out an operation on a file: this gateway, which owns it, another one, to which it is passed on, or nobody yet,
+//! and metad is asked for the lease.
+//!
+//! What is known of other owners is a hint: they refuse what was meant for another lease. A grant makes an owner that seals
+//! the file before it serves anything (`replication/owner`); a lease that a process does not remember is never resumed (R2).
+
+use crate::messages::Reply;
+use crate::nfs::status;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// An operation wants its file's owner. `avoided`: nodes that are reached over bad links only, as long as this one is
+    /// not.
+    Op { file: u64, avoided: &'a [u32] },
+    /// metad answered a request for the lease.
+    Granted { file: u64, reply: &'a Reply },
+    /// The request for the lease is given up.
+    NotAsked { file: u64 },
+    /// What was passed on there under this lease was not carried out.
+    NotThere { file: u64, node: u32, lease: u64 },
+    /// The owner here has ended, or says that it does not own the file any more.
+    Ended { file: u64, lease: u64 },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// The owner here carries it out.
+    Operate {
+        lease: u64,
+    },
+    PassOn {
+        node: u32,
+        lease: u64,
+    },
+    /// metad is asked for the lease, once for all operations that wait for it: each grant makes a new owner, which seals
+    /// the file anew.
+    Acquire,
+    /// metad has been asked; the operation looks again when it has answered.
+    Wait,
+    /// An owner is made of the grant; one of an older lease is forgotten.
+    Start {
+        lease: u64,
+    },
+    /// The operation looks again for an owner.
+    Again,
+    /// Likewise, after a moment.
+    Later,
+    /// There is no such file any more.
+    Stale,
+}
+
+#[derive(Debug)]
+pub struct Ownership {
+    boot: u64,
+    /// Lease of each file that is owned here.
+    owned: BTreeMap<u64, u64>,
+    /// Node and lease of the owners of other files, as last heard.
+    elsewhere: BTreeMap<u64, (u32, u64)>,
+    /// Files whose lease metad has been asked for.
+    asked: BTreeSet<u64>,
+}
+
+impl Ownership {
+    pub fn new(boot: u64) -> Self {
+        Ownership { boot, owned: BTreeMap::new(), elsewhere: BTreeMap::new(), asked: BTreeSet::new() }
+    }
+
+    pub fn lease_of(&self, file: u64) -> Option<u64> {
+        self.owned.get(&file).copied()
+    }
+
+    /// The node that a file's owner was last heard of at.
+    pub fn hint(&self, file: u64) -> Option<u32> {
+        self.elsewhere.get(&file).map(|(node, _)| *node)
+    }
+
+    pub fn handle(&mut self, input: &Input, out: &mut Vec<Effect>) {
+        out.extend(match input {
+            Input::Op { file, avoided } => Some(self.way(*file, avoided)),
+            Input::Granted { file, reply } => Some(self.granted(*file, reply)),
+            Input::NotAsked { file } => {
+                self.asked.remove(file);
+                None
+            }
+            Input::NotThere { file, node, lease } => {
+                if self.elsewhere.get(file) == Some(&(*node, *lease)) {
+                    self.elsewhere.remove(file);
+                }
+                None
+            }
+            Input::Ended { file, lease } => {
+                if self.owned.get(file) == Some(lease) {
+                    self.owned.remove(file);
+                }
+                None
+            }
+        });
+    }
+
+    fn way(&mut self, file: u64, avoided: &[u32]) -> Effect {
+        if let Some(lease) = self.owned.get(&file) {
+            return Effect::Operate { lease: *lease };
+        }
+        match self.elsewhere.get(&file) {
+            // metad gives the lease of a badly linked owner away.
+            Some((node, lease)) if !avoided.contains(node) => Effect::PassOn { node: *node, lease: *lease },
+            _ if self.asked.insert(file) => Effect::Acquire,
+            _ => Effect::Wait,
+        }
+    }
+
+    fn granted(&mut self, file: u64, reply: &Reply) -> Effect {
+        self.asked.remove(&file);
+        match (reply.status, &reply.inode) {
+            (status::OK, Some(inode)) => {
+                let lease = inode.lease.number;
+                // Two operations may have asked: the newer lease counts.
+                if self.owned.get(&file).is_some_and(|known| *known >= lease) {
+                    return Effect::Again;
+                }
+                self.owned.insert(file, lease);
+                self.elsewhere.remove(&file);
+                Effect::Start { lease }
+            }
+            (status::JUKEBOX, Some(inode)) if inode.lease.boot != self.boot && inode.lease.boot != 0 => {
+                self.elsewhere.insert(file, (inode.lease.gateway, inode.lease.number));
+                Effect::Later
+            }
+            (status::JUKEBOX, _) => Effect::Later,
+            _ => Effect::Stale,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::{Inode, Lease};
+
+    const FILE: u64 = 64;
+
+    struct World(Ownership);
+
+    impl World {
+        fn new() -> World {
+            World(Ownership::new(10))
+        }
+        fn input(&mut self, input: &Input) -> Vec<Effect> {
+            let mut out = Vec::new();
+            self.0.handle(input, &mut out);
+            out
+        }
+        fn op(&mut self, avoided: &[u32]) -> Effect {
+            self.input(&Input::Op { file: FILE, avoided })[0]
+        }
+        fn granted(&mut self, status: u32, gateway: u32, number: u64) -> Effect {
+            let lease = Lease { gateway, boot: u64::from(gateway) * 10, number };
+            let inode = Some(Inode { lease, ..Default::default() });
+            self.input(&Input::Granted { file: FILE, reply: &Reply { status, inode, ..Default::default() } })[0]
+        }
+    }
+
+    #[test]
+    fn an_operation_goes_to_the_owner_that_is_known_and_else_to_metad() {
+        let mut w = World::new();
+        assert_eq!(w.op(&[]), Effect::Acquire);
+        assert_eq!(w.op(&[]), Effect::Wait, "metad is asked once");
+        assert_eq!(w.granted(status::JUKEBOX, 2, 5), Effect::Later);
+        assert_eq!(w.op(&[]), Effect::PassOn { node: 2, lease: 5 });
+        assert_eq!(w.op(&[2]), Effect::Acquire, "metad gives the lease of a badly linked owner away");
+        w.input(&Input::NotAsked { file: FILE });
+        // What somebody learned of an older lease does not count.
+        w.input(&Input::NotThere { file: FILE, node: 2, lease: 4 });
+        assert_eq!(w.op(&[]), Effect::PassOn { node: 2, lease: 5 });
+        w.input(&Input::NotThere { file: FILE, node: 2, lease: 5 });
+        assert_eq!(w.op(&[]), Effect::Acquire);
+        assert_eq!(w.granted(status::OK, 1, 6), Effect::Start { lease: 6 });
+        assert_eq!(w.op(&[]), Effect::Operate { lease: 6 });
+    }
+
+    #[test]
+    fn of_two_grants_the_newer_one_counts_and_an_end_is_that_of_its_lease() {
+        let mut w = World::new();
+        assert_eq!(w.granted(status::OK, 1, 7), Effect::Start { lease: 7 });
+        assert_eq!(w.granted(status::OK, 1, 6), Effect::Again);
+        assert_eq!(w.granted(status::OK, 1, 8), Effect::Start { lease: 8 });
+        w.input(&Input::Ended { file: FILE, lease: 7 });
+        assert_eq!(w.op(&[]), Effect::Operate { lease: 8 });
+        w.input(&Input::Ended { file: FILE, lease: 8 });
+        assert_eq!(w.op(&[]), Effect::Acquire);
+        assert_eq!(w.granted(status::STALE, 1, 9), Effect::Stale);
+        // The lease is this process's and it does not know of it: asked again, never resumed.
+        assert_eq!(w.granted(status::JUKEBOX, 1, 9), Effect::Later);
+        assert_eq!(w.op(&[]), Effect::Acquire);
+    }
+}
