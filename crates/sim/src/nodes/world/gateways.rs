@@ -83,6 +83,8 @@ pub(super) struct Gateway {
     leader: usize,
     known: Vec<GatewayInfo>,
     next: u64,
+    /// When an owner here began each write first: a retry is attached to what is in flight.
+    first_begun: BTreeMap<(u64, u64, OpId), u64>,
 }
 
 impl Gateway {
@@ -383,7 +385,10 @@ impl World {
         let of = self.process(node);
         let (now, g) = (self.now, &mut self.nodes[node].gateway);
         let Some(operation) = g.operations.get_mut(&token) else { return };
-        (operation.begun, operation.sent_to) = (None, None);
+        if operation.begun.is_some() {
+            return;
+        }
+        operation.sent_to = None;
         let file = operation.instance.file;
         let way = g.ownership(&OwnershipInput::Op { file, avoided: &[] }).expect("there is a way");
         let operation = g.operations.get_mut(&token).expect("looked");
@@ -392,7 +397,11 @@ impl World {
                 self.operation_done(node, token, Outcome::NotOwner)
             }
             (Way::Operate { lease }, _) => {
-                operation.begun = Some((now, lease));
+                let mut begun = now;
+                if let Op::Write { id, .. } = &operation.instance.op {
+                    begun = *g.first_begun.entry((file, lease, *id)).or_insert(now);
+                }
+                operation.begun = Some((begun, lease));
                 let (op, stamp) = (operation.instance.op.clone(), Some(operation.instance.stamp.clone()));
                 self.feed(node, file, lease, OwnerInput::Op { token, op, stamp });
             }
@@ -480,8 +489,10 @@ impl World {
             Origin::Client if outcome == Outcome::NotOwner => {
                 // The owner that said so has ended, or will.
                 let file = operation.instance.file;
-                if let Some((_, lease)) = operation.begun {
-                    self.nodes[node].gateway.ownership(&OwnershipInput::Ended { file, lease });
+                let g = &mut self.nodes[node].gateway;
+                let begun = g.operations.get_mut(&token).and_then(|o| o.begun.take());
+                if let Some((_, lease)) = begun {
+                    g.ownership(&OwnershipInput::Ended { file, lease });
                 }
                 let of = self.process(node);
                 self.after(1, Event::Again { of, token });
