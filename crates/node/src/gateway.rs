@@ -82,7 +82,7 @@ pub(crate) struct Inner {
     leader: AtomicU32,
     clients: Mutex<HashMap<SocketAddr, Arc<Client>>>,
     owners: Mutex<HashMap<u64, Arc<OwnerHandle>>>,
-    /// Who owns which file, as far as this gateway knows.
+    /// The owner of each file, as far as this gateway knows.
     ownership: Mutex<Ownership>,
     /// metad has answered a request for a lease: what waits for an owner looks again.
     lease_answered: tokio::sync::Notify,
@@ -293,7 +293,7 @@ impl Inner {
         std::future::pending().await
     }
 
-    /// What the core of addresses wants of this.
+    /// Hands the core of addresses an input, and returns what it wants.
     fn address_input(&self, input: AddressInput) -> Vec<AddressEffect> {
         let mut out = Vec::new();
         let now_ms = self.clock.mono_ms();

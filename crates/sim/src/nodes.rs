@@ -2,7 +2,7 @@
 //! coordination, whose servers are simulated at that seam (`ensemble`): znodes, sessions, watches, servers that lag.
 //!
 //! Clients use datastore addresses and reach whatever gateway serves them at the moment. `world/checks` says what must never
-//! happen; a run ends with all faults mended, every operation answered, and each address at one gateway.
+//! happen; a run ends with all faults healed, every operation answered, and each address at one gateway.
 
 mod chunk;
 mod ensemble;

@@ -1,4 +1,4 @@
-//! What a gateway decides without I/O: which datastore addresses it serves, and who owns a file.
+//! The decisions of a gateway, without I/O: which datastore addresses it serves, and who owns a file.
 
 pub mod addresses;
 pub mod ownership;

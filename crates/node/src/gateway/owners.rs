@@ -27,7 +27,7 @@ pub(crate) struct OwnerHandle {
     core: Mutex<Running>,
 }
 
-/// While metad is asked for a lease. Whoever gives that up leaves it to the next operation.
+/// While metad is asked for a lease. An operation that gives up leaves it to the next one.
 struct Asked<'a> {
     inner: &'a Inner,
     file: u64,
@@ -290,7 +290,7 @@ impl Inner {
         ownership.handle(&Ownership::Granted { file, reply: &reply }, &mut out);
         match out.pop() {
             Some(Way::Start { lease }) => {
-                // Whoever is told of the lease finds its owner.
+                // An operation that is told of the lease finds its owner.
                 let mut owners = self.owners.lock().expect("nobody panics with it");
                 if let Some(handle) = OwnerHandle::start(self, reply) {
                     owners.insert(file, handle);

@@ -1,5 +1,5 @@
 //! Carries out what metad's core decides: requests to coordination, calls to the other metads, entries into the state,
-//! answers to whoever asked. One task owns the core; everything else sends it inputs.
+//! answers to the askers. One task owns the core; everything else sends it inputs.
 
 use super::follow::{fetch, take_state};
 use super::{lead, Leadership, Shared};
@@ -51,7 +51,7 @@ struct Driver {
     next_token: u64,
     replies: HashMap<u64, oneshot::Sender<Option<Reply>>>,
     proofs: HashMap<u64, oneshot::Sender<bool>>,
-    /// What runs only while this metad leads.
+    /// Tasks that run only while this metad leads.
     of_leader: Vec<AbortHandle>,
 }
 

@@ -9,7 +9,7 @@ use trivet_storage::replication::Bug;
 const CHECKPOINT_AFTER: usize = 300;
 
 pub(super) struct Chunk {
-    /// Of its storage: an empty disk is another replica.
+    /// Id of its storage: an empty disk is another replica.
     pub(super) id: Vec<u8>,
     extent_bytes: usize,
     server: Option<ChunkServer>,
@@ -25,7 +25,7 @@ pub(super) struct Chunk {
     syncing: bool,
 }
 
-/// What came of an input: answers by token, and what must never have happened.
+/// The results of an input: answers by token, and a rule that was broken.
 #[derive(Default)]
 pub(super) struct Outputs {
     pub(super) answers: Vec<(u64, ChunkAnswer)>,

@@ -7,7 +7,7 @@ use trivet_storage::metadata::leadership::{Answer, Ask, ELECTION, EPOCH};
 struct Znode {
     data: Vec<u8>,
     version: i32,
-    /// Of an ephemeral node; 0 otherwise.
+    /// The session of an ephemeral node; 0 otherwise.
     session: i64,
 }
 

@@ -50,7 +50,7 @@ pub enum Bug {
     AppendWithoutFence,
     /// A lease is granted to two gateways in one epoch: the LEADER answers before the journal has the grant.
     GrantBeforeCommitted,
-    /// Two holders of one address: a gateway goes on serving it.
+    /// Two holders of one address: a gateway does not stop serving it.
     KeepsAddress,
     /// Two holders of one address: an owner carries out what came in over the older binding.
     ServesOldBinding,

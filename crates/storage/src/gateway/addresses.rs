@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// After a pause of this process beyond this many milliseconds metad is asked first.
 const OWN_PAUSE_MS: u64 = 1_000;
-/// If there is no LEADER to ask, the gateway goes on after this many milliseconds.
+/// If there is no LEADER to ask, the gateway continues after this many milliseconds.
 const NO_ANSWER_MS: u64 = 2_000;
 /// Bindings are looked at once in this many milliseconds.
 pub const LOOK_MS: u64 = 50;
@@ -18,7 +18,7 @@ pub const LOOK_MS: u64 = 50;
 pub enum Input {
     /// metad's LEADER says which bindings there are.
     Told(Vec<Binding>),
-    /// What this node has of the journal says it.
+    /// This node's copy of the journal says it.
     Replayed(Vec<Binding>),
     /// An owner, or metad, refused what came in over this binding: there is a newer one.
     Superseded {
@@ -40,7 +40,7 @@ pub enum Effect {
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bug {
-    /// A gateway goes on to serve an address that was bound elsewhere.
+    /// A gateway does not stop serving an address that was bound elsewhere.
     KeepsAddress,
 }
 
@@ -52,7 +52,7 @@ pub struct Addresses {
     told: Vec<Binding>,
     replayed: Vec<Binding>,
     superseded: BTreeSet<(String, u64)>,
-    /// By binding, not by address: one that went away and came back begins anew.
+    /// By binding, not by address: an address that left and came back is a new one.
     here: BTreeSet<(String, u64)>,
     looked_ms: u64,
     /// metad is asked first, until then at most.
@@ -115,7 +115,7 @@ impl Addresses {
         out.extend(mine.into_iter().map(|(address, version)| Effect::Keep { address, version }));
     }
 
-    /// What metad gave to this gateway, by whatever is newest, but for what somebody called outdated.
+    /// The bindings to this gateway, by the newest that it heard of, without those that were called outdated.
     pub fn mine(&mut self) -> Vec<(String, u64)> {
         let mut newest: BTreeMap<&str, &Binding> = BTreeMap::new();
         for b in self.told.iter().chain(&self.replayed) {
@@ -171,7 +171,7 @@ mod tests {
         // The journal has come here, though no LEADER is in reach.
         w.hear(Input::Replayed(vec![binding(2, 2)]));
         assert_eq!(w.look_at(200), [withdraw(1, true)]);
-        // What a LEADER says that is behind changes nothing.
+        // A LEADER that is behind changes nothing.
         w.hear(Input::Told(vec![binding(1, 1)]));
         assert_eq!(w.look_at(250), []);
         w.hear(Input::Told(vec![binding(1, 3)]));

@@ -1,7 +1,7 @@
-//! Who carries out an operation on a file: this gateway, which owns it, another one, to which it is passed on, or nobody yet,
-//! and metad is asked for the lease.
+//! The owner that carries out an operation on a file: this gateway, another one, to which the operation is passed on, or
+//! nobody yet, and metad is asked for the lease.
 //!
-//! What is known of other owners is a hint: they refuse what was meant for another lease. A grant makes an owner that seals
+//! The knowledge of other owners is a hint: they refuse what was meant for another lease. A grant makes an owner that seals
 //! the file before it serves anything (`replication/owner`); a lease that a process does not remember is never resumed (R2).
 
 use crate::messages::Reply;
@@ -17,7 +17,7 @@ pub enum Input<'a> {
     Granted { file: u64, reply: &'a Reply },
     /// The request for the lease is given up.
     NotAsked { file: u64 },
-    /// What was passed on there under this lease was not carried out.
+    /// An operation that was passed on there under this lease was not carried out.
     NotThere { file: u64, node: u32, lease: u64 },
     /// The owner here has ended, or says that it does not own the file any more.
     Ended { file: u64, lease: u64 },
@@ -34,7 +34,7 @@ pub enum Effect {
         lease: u64,
     },
     /// metad is asked for the lease, once for all operations that wait for it: each grant makes a new owner, which seals
-    /// the file anew.
+    /// the file once more.
     Acquire,
     /// metad has been asked; the operation looks again when it has answered.
     Wait,
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(w.op(&[]), Effect::PassOn { node: 2, lease: 5 });
         assert_eq!(w.op(&[2]), Effect::Acquire, "metad gives the lease of a badly linked owner away");
         w.input(&Input::NotAsked { file: FILE });
-        // What somebody learned of an older lease does not count.
+        // An older lease does not count.
         w.input(&Input::NotThere { file: FILE, node: 2, lease: 4 });
         assert_eq!(w.op(&[]), Effect::PassOn { node: 2, lease: 5 });
         w.input(&Input::NotThere { file: FILE, node: 2, lease: 5 });

@@ -37,12 +37,12 @@ pub struct View {
     pub unfit: bool,
 }
 
-/// What a candidate may do.
+/// The ways in which it can be the turn of a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
     /// The LEADER fell silent, or only the link from there to here is bad: other metads know.
     UnlessOthersHearIt,
-    /// Packets get lost on the way to the LEADER: whoever asks it waits for each of them.
+    /// Packets get lost on the way to the LEADER: every caller waits for each of them.
     Now,
 }
 

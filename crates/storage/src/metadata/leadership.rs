@@ -32,7 +32,7 @@ const COORDINATION_PAUSE_MS: u64 = 50;
 /// Pause in milliseconds after an entry was refused: the metad does not serve, and says why.
 const REFUSAL_PAUSE_MS: u64 = 2_000;
 
-/// Who this metad is.
+/// The identity of this metad.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub node: u32,
@@ -43,7 +43,7 @@ pub struct Settings {
     pub folder: String,
 }
 
-/// What the driver knows at the moment of an input.
+/// The driver's knowledge at the moment of an input.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Context {
     pub wall_ns: u64,
@@ -80,7 +80,7 @@ pub enum Ask {
     Children {
         path: &'static str,
     },
-    /// What was committed before this request is visible to later ones.
+    /// Everything committed before this request is visible to later ones.
     Sync,
     /// Whether the node exists; if it does not, `Input::Changed` follows when it does.
     Watch {
@@ -118,13 +118,13 @@ pub enum Input {
     Changed,
     /// Another metad says that it leads.
     Ping(LeaderPing),
-    /// What another metad knows of the LEADER; `None` if it does not answer.
+    /// Another metad's knowledge of the LEADER; `None` if it does not answer.
     Status {
         round: u64,
         node: u32,
         status: Option<MetadStatus>,
     },
-    /// What another metad has of the journal; `None` if nobody answers.
+    /// The part of the journal that another metad has; `None` if nobody answers.
     Journal {
         call: u64,
         journal: Option<Journal>,
@@ -280,7 +280,7 @@ impl Metad {
     pub fn has_room(&self) -> bool {
         self.leading.as_ref().is_some_and(Leading::has_room)
     }
-    /// What another metad is told that asks how the LEADER is heard here.
+    /// The answer to another metad that asks how the LEADER is heard here.
     pub fn status(&self, now_ms: u64) -> MetadStatus {
         let leads = self.leads();
         MetadStatus {

@@ -1,14 +1,14 @@
-//! Who may have the lease of a file: the LEADER's side of rules R1 to R4 of the replication protocol.
+//! The right to the lease of a file: the LEADER's side of rules R1 to R4 of the replication protocol.
 //!
 //! A grant counts the lease up and names its holder; the journal decides it, conditional on the lease that the LEADER saw.
-//! What is decided here is only whether to ask the journal: while the owner lives, others pass their operations on to it.
+//! This decides only whether to ask the journal: while the owner lives, others pass their operations on to it.
 
 use super::placement::Placement;
 use super::{Kv, State};
 use crate::messages::*;
 use crate::nfs::status;
 
-/// What becomes of a command before the journal decides it.
+/// The treatment of a command before the journal decides it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Prepared {
     Submit,
@@ -62,7 +62,7 @@ fn copies<K: Kv>(state: &State<K>, datastore: u32) -> usize {
 
 /// Whether a gateway process may have a file's lease in its owner's place.
 pub fn may_take(lease: &Lease, gateway: u32, boot: u64, owner_alive: bool, badly_linked: impl Fn(u32) -> bool) -> bool {
-    // Whoever writes through a gateway with bad links only waits for every packet that gets lost there.
+    // A client that writes through a gateway with bad links only waits for every packet that gets lost there.
     let better = badly_linked(lease.gateway) && !badly_linked(gateway);
     lease.boot == 0 || lease.boot == boot || better || !owner_alive
 }

@@ -23,7 +23,7 @@ pub struct Heard {
     pub at_ms: u64,
 }
 
-/// What a new LEADER found at a gateway's address.
+/// The result of a new LEADER's look at a gateway's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
     Answered,
@@ -98,7 +98,7 @@ impl Placement {
     }
     /// Whether the process that has this lease lives and stays.
     pub fn has_owner(&self, now_ms: u64, lease: &Lease) -> bool {
-        // A gateway that is about to stop gives its files to whoever asks for them.
+        // A gateway that is about to stop gives its files to any gateway that asks for them.
         self.alive(now_ms).any(|g| g.node == lease.gateway && g.boot == lease.boot && !g.leaving)
     }
     /// Whether a gateway process may have a file's lease in its owner's place.

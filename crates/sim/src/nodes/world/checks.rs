@@ -1,4 +1,4 @@
-//! What must never happen, and what must be so at the end.
+//! The rules: what must never happen, and what must be so at the end.
 
 use super::*;
 use crate::replication::register::{check, Operation, NEVER};
@@ -10,7 +10,7 @@ pub(super) struct Checks {
     history: BTreeMap<(u64, u64), Vec<Operation>>,
     /// Entries of the journal as they were applied first.
     entries: BTreeMap<u64, Vec<u8>>,
-    /// Who has had each lease of each file.
+    /// The gateway that had each lease of each file.
     leases: BTreeMap<(u64, u64), (usize, u64)>,
     /// When an operation was carried out first over each binding, by file and extent, and address.
     answered: BTreeMap<((u64, u64), String), BTreeMap<u64, u64>>,

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A client that has no answer sends the same call again, to whoever serves the address then.
+/// A client that has no answer sends the same call again, to a gateway that serves the address then.
 const PATIENCE_MS: u64 = 700;
 /// An address of a process that does not run is off its interface after this.
 const VALID_MS: u64 = 4_000;
@@ -51,7 +51,7 @@ impl World {
             let runs = n.frozen.is_none_or(|since| self.now < since + VALID_MS);
             n.alive && runs && n.gateway.serving.contains_key(address)
         };
-        // Where two gateways have an address, whoever answered ARP last gets the packets.
+        // Where two gateways have an address, the one that answered ARP last gets the packets.
         let holders: Vec<usize> = (0..NODES).filter(there).collect();
         let any = self.rng.index(holders.len());
         let Some(node) = holders.get(any).copied() else { return };

@@ -135,7 +135,7 @@ impl World {
         self.metad(node, metads::Input::Coordination { call, answer });
     }
 
-    /// Sessions are kept by whoever reaches a server; servers catch up, and know whether they have a majority.
+    /// A session lasts while its client reaches a server; servers catch up, and know whether they have a majority.
     pub(super) fn look_at_sessions(&mut self) {
         self.after(400, Event::Sessions);
         for node in 0..NODES {

@@ -1,4 +1,4 @@
-//! What breaks: processes killed and frozen, power, links cut in one direction or both, coordination without a majority,
+//! Faults: processes killed and frozen, power, links cut in one direction or both, coordination without a majority,
 //! sessions that end, databases and disks that are lost.
 
 use super::*;
@@ -76,7 +76,7 @@ impl World {
         self.after(ms, Event::Thaw { node });
     }
 
-    /// What came meanwhile is taken now, before or after the process knows that it did not run.
+    /// Events that came meanwhile are taken now, before or after the process knows that it did not run.
     pub(super) fn thaw(&mut self, node: usize) {
         let Some(since) = self.nodes[node].frozen.take() else { return };
         let (pause, first) = (self.now - since, self.rng.chance(50));
@@ -104,7 +104,7 @@ impl World {
             !named || c.active && c.joining.is_none() && c.replicas.iter().any(up)
         };
         let disk = newest.all_extents().iter().all(spared) && self.nodes.iter().all(|n| n.alive);
-        // What only a metad that is down has of the journal must not be lost with this one.
+        // Entries that only a metad that is down has must not be lost with this one.
         if !self.nodes.iter().all(|n| n.alive && n.frozen.is_none()) {
             return;
         }

@@ -6,11 +6,11 @@ use trivet_storage::gateway::ownership::{Effect as Way, Input as OwnershipInput,
 use trivet_storage::replication::owner::{Effect as OwnerEffect, Input as OwnerInput, Owner};
 
 const HEARTBEAT_MS: u64 = 200;
-/// One try of one metad; the next one is asked after it.
+/// Limit of a question to one metad; the next one is asked after it.
 const METAD_LIMIT_MS: u64 = 1_500;
 const HEARTBEAT_LIMIT_MS: u64 = 500;
 const METAD_PAUSE_MS: u64 = 40;
-/// What was passed on is given up after this.
+/// An operation that was passed on is given up after this.
 const FORWARD_LIMIT_MS: u64 = 5_000;
 const RETRY_MS: u64 = 50;
 /// A connection over which nothing comes breaks after this.
@@ -18,7 +18,7 @@ const SILENT_MS: u64 = 1_000;
 /// A heartbeat's answer has changed what is served after this.
 const ADDRESS_CHECK_MS: u64 = 200;
 
-/// One sending of a client's operation.
+/// A sending of a client's operation.
 #[derive(Debug, Clone)]
 pub(super) struct Instance {
     pub(super) client: usize,
@@ -284,7 +284,7 @@ impl World {
         let Some(running) = g.owners.remove(&file) else { return };
         let lease = running.owner.lease();
         g.ownership(&OwnershipInput::Ended { file, lease });
-        // What it had open is asked again.
+        // Its open operations are asked again.
         let open: Vec<u64> = g
             .operations
             .iter()
@@ -329,7 +329,7 @@ impl World {
             return fails(self, delay + 1, NoAnswer::Refused);
         }
         if !self.reaches_both_ways(node, chunk) {
-            // What was sent may arrive, and its answer not; or both late.
+            // The request may arrive, and its answer not; or both late.
             if self.passes(node, chunk) || self.rng.chance(20) {
                 let late = if self.passes(node, chunk) { delay } else { self.rng.range(500, 6_000) };
                 self.after(late, Event::ToChunk { chunk, life, request, back });
@@ -515,7 +515,7 @@ impl World {
         self.after(1, Event::ClientDone { client, serial, connection, outcome });
     }
 
-    /// What a process that dies had open is gone, with its connections.
+    /// The open operations of a process that dies are gone, with its connections.
     pub(super) fn end_gateway(&mut self, node: usize) {
         self.nodes[node].gateway = Gateway::default();
     }

@@ -32,7 +32,7 @@ pub(super) struct Member {
     pub(super) watch: Option<(usize, String)>,
 }
 
-/// Who waits for a command, or for a proof of leadership.
+/// The one that waits for a command, or for a proof of leadership.
 #[derive(Debug, Clone)]
 pub(super) enum Asker {
     Nobody,

@@ -1,6 +1,6 @@
 //! Following: a seat among the candidates, the journal up to its end, and the turn to stand.
 //!
-//! One request is open at a time; a lost one begins the turn anew.
+//! A turn has one request open at a time, and begins again when it is lost.
 
 use super::super::candidacy::{others_hear_the_leader, rank, Turn};
 use super::leading::Leading;
@@ -18,7 +18,7 @@ const FETCH_TOLD_EVERY: u32 = 20;
 /// The nodes that have to be there before a seat is taken; the last one is created with the number of no epoch.
 const PATHS: [&str; 5] = ["/metad", ELECTION, LOG, APPLIED, EPOCH];
 
-/// What a turn is waiting for.
+/// The event that a turn is waiting for.
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     /// Until the next turn begins.

@@ -42,7 +42,7 @@ enum Look {
     Retry { at_ms: u64 },
 }
 
-/// One look at the epoch, for everything that was read before it.
+/// A look at the epoch, for everything that was read before it.
 struct Round {
     look: Look,
     tokens: Vec<u64>,
@@ -124,7 +124,7 @@ impl Metad {
         }
     }
 
-    /// Ends the leadership, before or after it began. What is open has an unknown outcome: whoever asked asks the next
+    /// Ends the leadership, before or after it began. Open commands have an unknown outcome: their senders ask the next
     /// LEADER, and replies are kept with what was carried out.
     pub(super) fn step_down(&mut self, reason: String) {
         let Some(l) = self.leading.take() else { return };

@@ -1,4 +1,4 @@
-//! One metad against a hand-written coordination: what it asks, in which order, and what it makes of the answers.
+//! A metad against a hand-written coordination: what it asks, in which order, and what it makes of the answers.
 
 use super::*;
 use crate::messages::{Command, CommandOp, Empty};
@@ -289,7 +289,7 @@ fn what_the_journal_no_longer_has_comes_from_another_metad() {
     w.feed(Input::Journal { call: w.call, journal: None });
     w.at(500);
     w.expect(&["nobody has the journal", "fetch from 4"]);
-    // What begins elsewhere is not applied.
+    // A journal that begins elsewhere is not applied.
     let entries = |from, n| Journal { from, entries: vec![entry("c"); n], state: Vec::new() };
     w.feed(Input::Journal { call: w.call, journal: Some(entries(3, 9)) });
     w.at(1_000);
