@@ -8,14 +8,15 @@
 
 mod following;
 mod leading;
+mod step;
 #[cfg(test)]
 mod tests;
 
 use super::candidacy::{Heard, View, LEAVING_COUNTS_AS_MS};
 use crate::messages::*;
-use following::Step;
 use leading::Leading;
 use std::collections::{BTreeMap, BTreeSet};
+use step::Step;
 
 pub const EPOCH: &str = "/metad/epoch";
 pub const ELECTION: &str = "/metad/election";

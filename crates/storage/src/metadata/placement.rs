@@ -4,7 +4,6 @@
 //! may be granted to others, its addresses are bound elsewhere. Every binding counts the address's version up, and what came
 //! in over an older one is refused (rule R18), so a holder that does not know yet can do no harm.
 
-use super::lease;
 use crate::messages::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -103,7 +102,7 @@ impl Placement {
     }
     /// Whether a gateway process may have a file's lease in its owner's place.
     pub fn may_take(&self, now_ms: u64, lease: &Lease, gateway: u32, boot: u64) -> bool {
-        lease::may_take(lease, gateway, boot, self.has_owner(now_ms, lease), |n| self.badly_linked.contains(&n))
+        may_take(lease, gateway, boot, self.has_owner(now_ms, lease), |n| self.badly_linked.contains(&n))
     }
 
     /// A gateway that answered counts as alive from now on, unless nobody listens at its address any more; one that does not
@@ -210,6 +209,13 @@ fn fitness(g: &GatewayInfo, address: &str, badly_linked: bool, others: &[&Gatewa
 fn reach(of: &GatewayInfo, known: &[&GatewayInfo]) -> usize {
     let reached = |g: &&&GatewayInfo| !of.unreached.contains(&g.node) && !g.unreached.contains(&of.node);
     known.iter().filter(reached).count()
+}
+
+/// Whether a gateway process may have a file's lease in its owner's place.
+fn may_take(lease: &Lease, gateway: u32, boot: u64, owner_alive: bool, badly_linked: impl Fn(u32) -> bool) -> bool {
+    // A client that writes through a gateway with bad links only waits for every packet that gets lost there.
+    let better = badly_linked(lease.gateway) && !badly_linked(gateway);
+    lease.boot == 0 || lease.boot == boot || better || !owner_alive
 }
 
 #[cfg(test)]
@@ -326,5 +332,17 @@ mod tests {
         assert_eq!(nodes(3, 2, 0), [3, 2]);
         assert_eq!(nodes(1, 2, 0), [3, 2]);
         assert_eq!(nodes(1, 3, 1), [2, 3, 1]);
+    }
+
+    #[test]
+    fn a_lease_stays_with_an_owner_that_lives_and_has_a_good_link() {
+        let lease = Lease { gateway: 1, boot: 11, ..Default::default() };
+        let asks = |gateway, boot, alive, bad: &[u32]| may_take(&lease, gateway, boot, alive, |n| bad.contains(&n));
+        assert!(!asks(2, 22, true, &[]) && asks(1, 11, true, &[]) && asks(2, 22, false, &[]));
+        // Another start of the same gateway is another owner, once the old one is silent.
+        assert!(!asks(1, 12, true, &[]) && asks(1, 12, false, &[]));
+        // Away from bad links, and not from one such to the next.
+        assert!(asks(2, 22, true, &[1]) && !asks(2, 22, true, &[1, 2]) && !asks(2, 22, true, &[2]));
+        assert!(may_take(&Lease::default(), 2, 22, true, |_| false), "nobody has it");
     }
 }

@@ -284,9 +284,21 @@ impl ChunkServer {
         self.damaged.contains(&eid)
     }
 
+    /// A planted mistake: the promise is taken from any request.
+    fn plant_promise(&mut self, eid: u64, epoch: u64, lease: u64, op: &Option<ChunkOp>) {
+        if self.bug != Some(Bug::TakeoverWithoutSeal) || matches!(op, Some(ChunkOp::Seal(_))) {
+            return;
+        }
+        let grows = |r: &&mut Replica| epoch >= r.promise_epoch && lease >= r.promise_lease;
+        if let Some(r) = self.replicas.get_mut(&eid).filter(grows) {
+            (r.promise_epoch, r.promise_lease) = (epoch, lease);
+        }
+    }
+
     pub fn handle(&mut self, token: u64, request: ChunkRequest, out: &mut Vec<Effect>) {
         let ChunkRequest { eid, replica, epoch, lease, op } = request;
-        let start = self.start;
+        let (start, damaged) = (self.start, self.damaged.contains(&eid));
+        self.plant_promise(eid, epoch, lease, &op);
         let say = |result: ChunkResult| Effect::Answer {
             token,
             answer: ChunkAnswer { result: Some(result), start, ..Default::default() },
@@ -298,7 +310,6 @@ impl ChunkServer {
         if !self.replicas.contains_key(&eid) && !create {
             return out.push(say(ChunkResult::Unknown(Empty {})));
         }
-        let damaged = self.damaged.contains(&eid);
         let first = if let Some(ChunkOp::Seal(s)) = &op { s.first } else { 0 };
         let r = self.replicas.entry(eid).or_insert_with(|| Replica {
             eid,
@@ -309,9 +320,6 @@ impl ChunkServer {
         // Each part by itself: an old owner with a newer epoch is refused, and so is the reverse.
         if epoch < r.promise_epoch || lease < r.promise_lease {
             return out.push(say(ChunkResult::Refused(Refused { epoch: r.promise_epoch, lease: r.promise_lease })));
-        }
-        if self.bug == Some(Bug::TakeoverWithoutSeal) && !matches!(op, Some(ChunkOp::Seal(_))) {
-            (r.promise_epoch, r.promise_lease) = (epoch, lease);
         }
         let promised = (epoch, lease) == (r.promise_epoch, r.promise_lease);
         let refused = ChunkResult::Refused(Refused { epoch: r.promise_epoch, lease: r.promise_lease });

@@ -4,6 +4,7 @@
 
 use super::super::candidacy::{others_hear_the_leader, rank, Turn};
 use super::leading::Leading;
+use super::step::Step;
 use super::*;
 use prost::Message;
 
@@ -17,63 +18,6 @@ const FETCH_PAUSE_MS: u64 = 500;
 const FETCH_TOLD_EVERY: u32 = 20;
 /// The nodes that have to be there before a seat is taken; the last one is created with the number of no epoch.
 const PATHS: [&str; 5] = ["/metad", ELECTION, LOG, APPLIED, EPOCH];
-
-/// The event that a turn is waiting for.
-#[derive(Debug, Clone)]
-pub(super) enum Step {
-    /// Until the next turn begins.
-    Pausing {
-        until_ms: u64,
-    },
-    /// Everything is applied; until the next entry comes, or time passes.
-    AskingForWatch,
-    Watching {
-        until_ms: u64,
-    },
-    /// Creates `PATHS`, from this one on.
-    Registering(usize),
-    TakingASeat,
-    ReadingEntry,
-    ReadingNumbers {
-        /// The server that was asked has everything that was committed before.
-        synced: bool,
-    },
-    SyncingNumbers,
-    Fetching {
-        tries: u32,
-    },
-    FetchPause {
-        until_ms: u64,
-        tries: u32,
-    },
-    TakingState,
-    ReadingSeats,
-    /// The candidates' names that are still to be read, and those that were.
-    ReadingSeat {
-        name: String,
-        rest: Vec<String>,
-        seats: BTreeMap<String, u32>,
-    },
-    AskingOthers {
-        round: u64,
-        before: u32,
-        until_ms: u64,
-        waits: BTreeSet<u32>,
-        said: Vec<MetadStatus>,
-    },
-    ReadingEpoch {
-        why: String,
-    },
-    TakingEpoch {
-        why: String,
-    },
-    /// The epoch is this metad's: everything before it is made visible.
-    Syncing,
-    /// The journal is applied up to its end; the gateways are looked for.
-    Presuming,
-    /// `leading` does everything.
-    Leading,
-}
 
 /// Why an entry of the journal is not applied.
 #[derive(Debug, thiserror::Error)]

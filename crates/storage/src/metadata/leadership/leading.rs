@@ -1,6 +1,6 @@
 //! Leading: batches under the fence of the epoch, proofs that the epoch is still this metad's, and pings.
 
-use super::following::Step;
+use super::step::Step;
 use super::*;
 use crate::metadata::format;
 use prost::Message;
