@@ -5,6 +5,7 @@ mod members;
 mod properties;
 mod tls;
 
+use crate::coordination::admin_server::AdminSettings;
 use crate::coordination::{PeerSpeaks, Security, Throttle};
 pub use members::{addresses, names_of, write_members, Addresses};
 use members::{own, read_dynamic, resolve};
@@ -31,9 +32,7 @@ pub enum ConfigError {
 }
 
 /// Settings that have no meaning here, or whose default is all there is.
-const ACCEPTED_SILENTLY: [&str; 27] = [
-    "admin.enableServer",
-    "admin.serverPort",
+const ACCEPTED_SILENTLY: [&str; 25] = [
     "standaloneEnabled",
     "electionAlg",
     "preAllocSize",
@@ -74,6 +73,8 @@ pub struct ZooCfg {
     pub settings: crate::coordination::Settings,
     /// Where Prometheus may ask, if `metricsProvider.className` names its provider.
     pub metrics: Option<SocketAddr>,
+    /// The AdminServer, if the configuration asks for it.
+    pub admin: Option<AdminSettings>,
     /// Keys that are not understood, to be reported by name.
     pub unknown: Vec<String>,
 }
@@ -173,8 +174,9 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
         config,
     };
     let metrics = metrics(&mut p)?;
+    let admin = admin(&mut p, path, &settings.data_dir)?;
     let unknown = p.into_keys().filter(|k| !ACCEPTED_SILENTLY.contains(&k.as_str())).collect();
-    Ok(ZooCfg { settings, metrics, unknown })
+    Ok(ZooCfg { settings, metrics, admin, unknown })
 }
 
 /// Off unless there is a threshold, as at Apache.
@@ -211,6 +213,34 @@ fn metrics(p: &mut Properties) -> Result<Option<SocketAddr>, ConfigError> {
         return Ok(None);
     }
     resolve(&host, port).map(Some).map_err(|r| p.bad("metricsProvider.httpHost", &host, &r))
+}
+
+/// Only where it is asked for: Apache's opens port 8080 of all addresses unless told otherwise.
+fn admin(p: &mut Properties, file: &Path, data_dir: &Path) -> Result<Option<AdminSettings>, ConfigError> {
+    let enabled = p.take("admin.enableServer");
+    let wanted = match &enabled {
+        Some(v) => v.eq_ignore_ascii_case("true"),
+        None => p.get("admin.serverPort").is_some(),
+    };
+    let port = p.number("admin.serverPort", 8_080)?;
+    let host = p.take("admin.serverAddress").unwrap_or_else(|| "0.0.0.0".into());
+    let url = p.take("admin.commandURL").unwrap_or_else(|| "/commands".into());
+    for key in ["admin.portUnification", "admin.forceHttps", "admin.needClientAuth"] {
+        if p.flag(key) && wanted {
+            return Err(p.bad(key, "true", "the AdminServer speaks plain HTTP here; bind it to 127.0.0.1 by admin.serverAddress"));
+        }
+    }
+    for key in ["admin.idleTimeout", "admin.rateLimiterIntervalInMS", "admin.snapshot.enabled", "admin.restore.enabled"] {
+        p.take(key);
+    }
+    if !wanted {
+        return Ok(None);
+    }
+    if !url.starts_with('/') {
+        return Err(p.bad("admin.commandURL", &url, "it begins with /"));
+    }
+    let address = resolve(&host, port).map_err(|r| p.bad("admin.serverAddress", &host, &r))?;
+    Ok(Some(AdminSettings { address, url, file: Some(file.into()), data_dir: data_dir.into() }))
 }
 
 fn refuse_what_is_missing(p: &mut Properties) -> Result<(), ConfigError> {

@@ -113,6 +113,12 @@ impl Driver {
                                 // Nobody may be waiting any more.
                                 let _ = answer.send(self.core.borrow().server.monitored(&machine));
                             }
+                            Message::Word(word, answer) => {
+                                let machine = self.clients.host_info(word);
+                                let name = std::str::from_utf8(word).unwrap_or_default();
+                                // Nobody may be waiting any more.
+                                let _ = answer.send(self.core.borrow_mut().server.tell_word(name, &machine));
+                            }
                             Message::Stop => return,
                         }
                     }

@@ -37,6 +37,12 @@ impl Handle {
         monitored.iter().flatten().for_each(|f| f.prometheus(&mut out));
         out
     }
+    /// The answer to a four-letter word. None when the role does not answer.
+    pub(super) async fn word(&self, word: &'static [u8; 4]) -> Option<String> {
+        let (answer, told) = oneshot::channel();
+        self.inbox.try_send(Message::Word(word, answer)).ok()?;
+        tokio::time::timeout(METRICS_LIMIT, told).await.ok()?.ok()
+    }
     /// Before a planned stop: asks the role to let another server lead, if it does, and waits until the leader has a
     /// quorum without this one, or the limit is over. On a thread that may block.
     pub fn step_down(&self, limit: Duration) {

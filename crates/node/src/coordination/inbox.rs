@@ -22,6 +22,8 @@ pub(super) enum Message {
     Members(Members),
     /// Somebody wants the figures that `mntr` has.
     Monitored(oneshot::Sender<Vec<Figure>>),
+    /// The AdminServer wants the answer to a four-letter word.
+    Word(&'static [u8; 4], oneshot::Sender<String>),
     Stop,
 }
 
