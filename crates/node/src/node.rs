@@ -248,6 +248,10 @@ async fn sweep(chunk: Chunk, gateway: Gateway, events: Events) {
     }
 }
 
+/// What a cluster's own coordination answers to anybody on the client port: what monitors ask. Words that name clients and
+/// their sessions, show the configuration or reset figures are refused. `lead` asks for a hand-over, which loses nothing.
+const FOUR_LETTER_WORDS: [&str; 5] = ["isro", "lead", "mntr", "ruok", "srvr"];
+
 fn coordination_settings(config: &NodeConfig) -> CoordinationSettings {
     let numbers = config.numbers();
     let id = |n: u32| ServerId(i64::from(n));
@@ -275,8 +279,12 @@ fn coordination_settings(config: &NodeConfig) -> CoordinationSettings {
             min_session_timeout_ms: 4_000,
             max_session_timeout_ms: 40_000,
             extended_types: true,
+<<<<<<< Updated upstream
             four_letter_words: vec!["*".into()],
             trust_empty: new_ensemble::is_new(&config.data),
+=======
+            four_letter_words: FOUR_LETTER_WORDS.map(String::from).to_vec(),
+>>>>>>> Stashed changes
             ..Config::new(id(config.node), numbers.iter().map(|n| (id(*n), Member { observer: false })).collect())
         },
         data_dir: config.data.join("coordination"),
@@ -293,5 +301,23 @@ fn coordination_settings(config: &NodeConfig) -> CoordinationSettings {
         throttle: None,
         purge_pause: None,
         backlog: -1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_are_told_what_monitors_need_and_no_more() {
+        let text = "version = 1\ncluster = \"c\"\nnode = 1\n[nodes]\n1 = \"127.0.0.1\"\n";
+        let config: NodeConfig = toml::from_str(text).unwrap();
+        let words = coordination_settings(&config).config.four_letter_words;
+        for word in
+            ["*", "stat", "cons", "dump", "wchs", "wchc", "wchp", "conf", "envi", "dirs", "srst", "crst", "hash"]
+        {
+            assert!(!words.iter().any(|w| w == word), "{word} is answered");
+        }
+        assert!(["ruok", "srvr", "mntr", "isro"].iter().all(|word| words.iter().any(|w| w == word)));
     }
 }
