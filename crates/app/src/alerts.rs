@@ -147,7 +147,7 @@ pub enum IncidentCommand {
     },
 }
 
-/// Of every node the incidents; of those that are the same by their alerts and time, the one that began first.
+/// The incidents of all nodes. Several nodes may report the same one, by its alerts and time; the one that began first counts.
 pub fn all_incidents(consoles: &Consoles) -> Vec<Incident> {
     let mut list: Vec<Incident> = Vec::new();
     let all: Vec<(u32, Incidents)> = consoles.ask_all("/api/v1/incidents");

@@ -533,7 +533,7 @@ impl Leader<'_> {
         to.into_iter().for_each(|link| self.cx.out.send(link, &told));
     }
 
-    /// Who leads when the reconfig that is about to be committed holds: this server, or a follower that has
+    /// The leader after the reconfig that is about to be committed: this server, or a follower that has
     /// everything, in the list's order.
     pub(crate) fn leader_to_be(&mut self) -> ServerId {
         let me = self.cx.cfg.id;

@@ -39,7 +39,7 @@ const HANDSHAKE_MS: u64 = 10_000;
 /// Connections are looked over this often.
 const SWEEP_MS: u64 = 250;
 
-/// What clients ask, for the time of one step: what this server shares, and the role that orders their writes.
+/// Clients' requests, borrowed for one step: the server's shared state, and the role that orders their writes.
 pub(crate) struct Requests<'a> {
     pub(crate) cx: &'a mut Context,
     pub(crate) up: &'a mut dyn Upstream,

@@ -130,7 +130,7 @@ impl Server {
         let over = match &self.role {
             Role::Leading(l) => l.broadcasting() && !votes && !self.cx.cfg.standalone(),
             Role::Following(f) => f.broadcasting() && f.as_voter != votes,
-            // What was said so far counted by the old list.
+            // Votes received so far were counted by the old list of members.
             Role::Looking => true,
             Role::DrainingWrites => false,
         };

@@ -26,7 +26,7 @@ use trivet_formats::{ServerId, SessionId, Zxid};
 /// The core is driven at least as often as probes are due; a pause beyond this was not the network's.
 const OWN_PAUSE_MS: Millis = 120;
 
-/// One server: what its phases share, and its role.
+/// A server of the ensemble: the state that its phases share, and its role.
 pub struct Server {
     pub(crate) cx: Context,
     pub(crate) role: Role,
@@ -312,7 +312,7 @@ impl Server {
     pub fn open_of_all(&self) -> usize {
         self.cx.open_of_all()
     }
-    /// What of a connection is not answered yet: a driver reads no more from it while that is much.
+    /// The requests of a connection without an answer. A driver stops reading from the connection while they are many.
     pub fn open_requests(&self, id: ConnId) -> OpenRequests {
         self.cx.open_requests(id)
     }

@@ -11,7 +11,7 @@ use crate::skew;
 use crate::time::LogMillis;
 use std::collections::BTreeMap;
 
-/// What is shorter, in milliseconds, is left to the comparison of clocks, whose error is told.
+/// Clock steps below this, in milliseconds, are left to the comparison of clocks, which states its error.
 const STEP_MS: i64 = 5_000;
 /// Steps of one log that are undone; further ones are left as they are.
 const STEPS_MAX: usize = 8;
@@ -23,7 +23,7 @@ struct Bounds {
     most: i64,
 }
 
-/// Of one server: when it sent or took a vote, and what that says of one other server's clock.
+/// A server's samples: when it sent or took a vote, the other server, and the bounds that follow for that one's clock.
 type Samples = Vec<(LogMillis, u32, Option<i64>, Option<i64>)>;
 
 fn samples(facts: &Facts) -> BTreeMap<u32, Samples> {

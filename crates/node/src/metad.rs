@@ -26,16 +26,13 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use trivet_storage::messages::*;
+use trivet_storage::metadata::candidacy::LEAVING_COUNTS_AS_MS;
 use trivet_storage::metadata::endangered::endangered;
 use trivet_storage::metadata::{MemoryKv, State};
 use trivet_storage::nfs::status;
 
-/// A candidate that has not heard the LEADER for this long takes the epoch.
-const LEADER_SILENCE: Duration = Duration::from_millis(1_000);
 /// The LEADER tells the other metads that it is there.
 const LEADER_PING: Duration = Duration::from_millis(200);
-/// A LEADER that says that it is about to stop counts as silent for this long: the next candidate stands at once.
-const LEAVING_COUNTS_AS: Duration = Duration::from_secs(5);
 /// A LEADER that is told to stop waits this long for another one at most.
 const LEAVE_LIMIT: Duration = Duration::from_millis(1_500);
 /// This process looks at the clock so often; what a look comes too late by, it did not run.
@@ -281,7 +278,7 @@ impl Shared {
                 let mut leader = self.leader.lock().expect("nobody panics with it");
                 if ping.epoch >= leader.1 {
                     // One that is about to stop counts as silent while it still leads.
-                    let silent = if ping.leaving { LEAVING_COUNTS_AS } else { Duration::ZERO };
+                    let silent = Duration::from_millis(if ping.leaving { LEAVING_COUNTS_AS_MS } else { 0 });
                     let heard = Instant::now().checked_sub(silent).unwrap_or_else(Instant::now);
                     *leader = (ping.node, ping.epoch, heard);
                 }

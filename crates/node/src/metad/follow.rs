@@ -1,14 +1,15 @@
 //! Following the log, and standing for election when the LEADER falls silent.
 
-use super::standing::{Turn, View};
-use super::{lead, log_path, Shared, APPLIED, ELECTION, EPOCH, LEADER_SILENCE, LOG};
+use super::standing::view;
+use super::{lead, log_path, Shared, APPLIED, ELECTION, EPOCH, LOG};
 use crate::zk_client::ZkError;
 use prost::Message;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use trivet_formats::client::err;
 use trivet_storage::messages::*;
+use trivet_storage::metadata::candidacy::{self, Turn};
 use trivet_storage::metadata::{MemoryKv, State};
 
 /// The log is looked at again after this even if no watch fired.
@@ -67,15 +68,15 @@ async fn one_turn(shared: &Arc<Shared>, seat: &mut Option<(i64, String)>) -> Res
     catch_up(shared).await?;
     shared.trouble.lock().expect("nobody panics with it").clear();
     let leaving = shared.leaving.load(std::sync::atomic::Ordering::Relaxed);
-    if !leaving && View::of(shared).turn(0).is_some() {
+    if !leaving && view(shared).turn(0).is_some() {
         let mine = seat.as_ref().map(|s| s.1.rsplit('/').next().unwrap_or_default().to_string()).unwrap_or_default();
         let before = rank(shared, &mine).await?;
-        let turn = View::of(shared).turn(before);
+        let turn = view(shared).turn(before);
         let others_hear_it = turn == Some(Turn::UnlessOthersHearIt) && others_hear_the_leader(shared).await;
         // Another candidate may have been heard meanwhile.
-        let view = View::of(shared);
-        if turn.is_some() && !others_hear_it && view.turn(before).is_some() {
-            return lead::take_over(shared, view.why()).await;
+        let seen = view(shared);
+        if turn.is_some() && !others_hear_it && seen.turn(before).is_some() {
+            return lead::take_over(shared, seen.why()).await;
         }
     }
     // Wait for the next entry, or for time to pass.
@@ -87,45 +88,34 @@ async fn one_turn(shared: &Arc<Shared>, seat: &mut Option<(i64, String)>) -> Res
     Ok(())
 }
 
-/// Whether the LEADER is heard where it matters: by others which are a majority together with it. Then it is
-/// only the link from there to here that is bad, and taking over would help nobody.
+/// Asks the other metads whether the LEADER is heard where it matters.
 async fn others_hear_the_leader(shared: &Shared) -> bool {
     let ask = MetaRequest { ask: Some(MetaAsk::Status(Empty {})) }.encode_to_vec();
     let asked: Vec<_> = shared.peers.values().map(|p| p.ask(kind::METAD, &ask, STATUS_LIMIT)).collect();
-    let mut newest = shared.leader.lock().expect("nobody panics with it").1;
-    let mut with_it = BTreeSet::new();
-    for answer in futures_util::future::join_all(asked).await {
-        let answer = answer.ok().and_then(|bytes| MetaResponse::decode(bytes).ok()).and_then(|r| r.answer);
-        let Some(MetaAnswer::Status(s)) = answer else { continue };
-        if s.epoch > newest {
-            newest = s.epoch;
-            with_it.clear();
-        }
-        if s.epoch == newest && s.leading {
-            with_it.insert(s.node);
-        } else if s.epoch == newest && s.leader_silent_ms < LEADER_SILENCE.as_millis() as u64 {
-            with_it.extend([s.node, s.leader]);
-        }
-    }
-    with_it.len() * 2 > shared.peers.len() + 1
+    let epoch = shared.leader.lock().expect("nobody panics with it").1;
+    let said: Vec<MetadStatus> = futures_util::future::join_all(asked)
+        .await
+        .into_iter()
+        .filter_map(|answer| match MetaResponse::decode(answer.ok()?).ok()?.answer {
+            Some(MetaAnswer::Status(status)) => Some(status),
+            _ => None,
+        })
+        .collect();
+    candidacy::others_hear_the_leader(epoch, &said, shared.peers.len() + 1)
 }
 
-/// How many other nodes stand before this one, without the LEADER that is to be replaced and those with bad links only.
-/// The newest seat of each counts: after a start those of the sessions before it are still there.
+/// How many other nodes stand before this one, without the LEADER that is to be replaced and nodes with bad links.
 async fn rank(shared: &Shared, mine: &str) -> Result<u32, Trouble> {
-    let mut names = shared.zk.children(ELECTION).await?;
-    names.sort();
-    let mut newest = BTreeMap::new();
-    for name in names {
+    let mut seats = BTreeMap::new();
+    for name in shared.zk.children(ELECTION).await? {
         let owner = shared.zk.get(&format!("{ELECTION}/{name}")).await;
         if let Some(node) = owner.ok().and_then(|(b, _)| String::from_utf8_lossy(&b).parse::<u32>().ok()) {
-            newest.insert(node, name);
+            seats.insert(name, node);
         }
     }
     let last = shared.leader.lock().expect("nobody panics with it").0;
     let me = shared.settings.node;
-    let stands = |node: u32| node != last && node != me && !shared.is_badly_linked(node);
-    Ok(newest.iter().filter(|(node, name)| stands(**node) && name.as_str() < mine).count() as u32)
+    Ok(candidacy::rank(&seats, mine, |node| node != last && node != me && !shared.is_badly_linked(node)))
 }
 
 /// Applies everything that is in the log.

@@ -14,7 +14,7 @@ const RANK_PAUSE_MS: u64 = 300;
 const UNFIT_PAUSE_MS: u64 = 20_000;
 /// A LEADER that says that it is about to stop counts as silent for this many milliseconds: the next candidate stands at
 /// once.
-pub(super) const LEAVING_COUNTS_AS_MS: u64 = 5_000;
+pub const LEAVING_COUNTS_AS_MS: u64 = 5_000;
 
 /// The LEADER as this metad heard of it last.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl View {
 /// How many other nodes stand before this one. `seats` has the candidates' znodes with the node that made each; the newest
 /// seat of a node counts, because seats of earlier sessions outlive a restart. `stands` leaves out the LEADER that is to be
 /// replaced and nodes with bad links.
-pub(super) fn rank(seats: &BTreeMap<String, u32>, mine: &str, stands: impl Fn(u32) -> bool) -> u32 {
+pub fn rank(seats: &BTreeMap<String, u32>, mine: &str, stands: impl Fn(u32) -> bool) -> u32 {
     let mut newest: BTreeMap<u32, &str> = BTreeMap::new();
     for (name, node) in seats {
         newest.insert(*node, name);
@@ -81,7 +81,7 @@ pub(super) fn rank(seats: &BTreeMap<String, u32>, mine: &str, stands: impl Fn(u3
 
 /// Whether the LEADER is heard where it matters: by metads which are a majority together with it. Then only the link from
 /// there to here is bad, and another election would help nobody. `epoch` is the newest that this metad heard of.
-pub(super) fn others_hear_the_leader(epoch: u64, said: &[MetadStatus], metads: usize) -> bool {
+pub fn others_hear_the_leader(epoch: u64, said: &[MetadStatus], metads: usize) -> bool {
     let mut newest = epoch;
     let mut with_it = BTreeSet::new();
     for s in said {

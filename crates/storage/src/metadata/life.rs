@@ -259,7 +259,7 @@ fn maintenance_on<K: Kv>(state: &State<K>, view: &View, record: &NodeRecord, pla
         plan.step(format!("{} goes to another node", b.address));
     }
     plan.step(format!(
-        "files that node {node} owns go to other nodes when they are used; a lead that it has is handed over"
+        "files that node {node} owns go to other nodes when they are used; leadership that it holds is transferred"
     ));
     plan.step("its copies are not made elsewhere while it is away; new ones are put on other nodes");
     plan.set(record, mode::MAINTENANCE);
