@@ -84,6 +84,13 @@ const TESTS: &[Test] = &[
         commands: &["python3"],
         modules: &[],
     },
+    Test {
+        name: "stranger-znodes",
+        lane: Lane::Guests,
+        script: "stranger_znodes.py",
+        commands: &["python3"],
+        modules: &["kazoo"],
+    },
     Test { name: "portmap", lane: Lane::Guests, script: "portmap.py", commands: PORTMAP, modules: &[] },
     Test { name: "portmap-ipv6", lane: Lane::Long, script: "portmap_ipv6.py", commands: PORTMAP, modules: &[] },
     Test { name: "history", lane: Lane::Guests, script: "history.py", commands: NFS, modules: &[] },

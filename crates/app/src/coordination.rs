@@ -132,24 +132,26 @@ fn fsck(data: &Path, log_dir: &Path, json: bool) -> anyhow::Result<()> {
 }
 
 fn transfer(to: u32, data: &Path, zoo_cfg: Option<&Path>) -> anyhow::Result<()> {
-    let address = match zoo_cfg {
+    let begun = Instant::now();
+    let (address, answer) = match zoo_cfg {
         None => {
             let config = crate::status::find_config(data)?;
             if !config.numbers().contains(&to) {
                 anyhow::bail!("--to {to}: there is no such node");
             }
-            config.address(to, config.ports.client)
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let answer = runtime.block_on(trivet_node::admin::ask_for_the_lead(&config, to))?;
+            (config.address(to, config.ports.client), answer)
         }
         Some(path) => {
             let cfg = trivet_node::zoo_cfg::load(path, &[])?;
             let peer = cfg.settings.peers.get(&ServerId(to.into()));
             let (quorum, _) = peer.with_context(|| format!("--to {to}: no server.{to} in {}", path.display()))?;
             let port = cfg.settings.client_addresses.first().context("no clientPort")?.port();
-            SocketAddr::new(quorum.ip(), port)
+            let address = SocketAddr::new(quorum.ip(), port);
+            (address, word(address, "lead").with_context(|| format!("server {to} at {address}"))?)
         }
     };
-    let begun = Instant::now();
-    let answer = word(address, "lead").with_context(|| format!("server {to} at {address}"))?;
     print!("server {to} at {address}: {answer}");
     while begun.elapsed() < TRANSFER_LIMIT {
         if word(address, "srvr").is_ok_and(|a| a.contains("Mode: leader")) {

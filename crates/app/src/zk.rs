@@ -8,6 +8,7 @@ mod shell;
 use commands::Line;
 use std::path::PathBuf;
 use trivet_node::coordination::tls::StoreFile;
+use trivet_node::zk_credentials::Credentials;
 use trivet_node::zk_session::{Access, Session};
 
 #[derive(clap::Args)]
@@ -38,6 +39,9 @@ pub struct Args {
     /// SCHEME:CREDENTIALS, as addauth takes them: digest:user:password. Seen in the list of processes; the shell's addauth is not
     #[arg(long, value_name = "AUTH")]
     auth: Vec<String>,
+    /// A node.toml, or the folder of `trivet up`: that cluster's servers, with its own user, who may do everything
+    #[arg(long, value_name = "PATH", conflicts_with = "server")]
+    cluster: Option<PathBuf>,
     /// The session's time-out in milliseconds
     #[arg(long, default_value_t = 30_000)]
     timeout: i32,
@@ -63,13 +67,20 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             a.split_once(':').ok_or_else(|| anyhow::anyhow!("--auth {a}: SCHEME:CREDENTIALS is expected"))?;
         Ok((scheme.to_string(), credentials.to_string()))
     });
+    let mut auth = auth.collect::<anyhow::Result<Vec<_>>>()?;
+    let mut servers: Vec<String> = servers.split(',').filter(|s| !s.is_empty()).map(str::to_string).collect();
+    if let Some(path) = &args.cluster {
+        let config = crate::status::find_config(path)?;
+        servers = config.coordination_addresses()?.iter().map(ToString::to_string).collect();
+        auth.push(("digest".into(), Credentials::of_cluster(&config.identity()?.key).user_and_password().into()));
+    }
     let access = Access {
-        servers: servers.split(',').filter(|s| !s.is_empty()).map(str::to_string).collect(),
+        servers,
         trust: args.trust_store.as_ref().map(store).transpose()?,
         own: args.key_store.as_ref().map(store).transpose()?,
         any_host: args.any_host,
         sasl: args.sasl_user.clone().zip(sasl_password),
-        auth: auth.collect::<anyhow::Result<_>>()?,
+        auth,
         timeout_ms: args.timeout,
     };
     let mut client = commands::Client { session: Session::begin(&access)?, root, json: args.json };

@@ -42,6 +42,8 @@ pub struct Counters {
 /// Facts that the core does not know of the process and the machine that it runs on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Machine {
+    /// Whether the word came from this host, and not over the network.
+    pub from_this_host: bool,
     /// Lines of `envi`.
     pub environment: Vec<(String, String)>,
     pub data_dir: String,

@@ -5,6 +5,7 @@ use crate::rpc::Client;
 use prost::Message;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use trivet_storage::gateway::asking::{heard, Heard};
 use trivet_storage::messages::*;
 pub use trivet_storage::messages::{
     ChangeDatastore, Empty, LifeAction, LifeAnswer, LifeAsk, Networks, Refusal, VerifyAnswer, VerifyAsk,
@@ -22,9 +23,9 @@ async fn ask(config: &NodeConfig, ask: MetaAsk, limit: Duration) -> anyhow::Resu
     while begun.elapsed() < limit {
         for client in &clients {
             let Ok(bytes) = client.ask(kind::METAD, &body, Duration::from_secs(2)).await else { continue };
-            match MetaResponse::decode(bytes)?.answer {
-                Some(MetaAnswer::NotLeader(_)) | None => {}
-                Some(answer) => return Ok(answer),
+            // A hint does not matter here: all are asked in turn.
+            if let Heard::Answered(answer) = heard(0, Some(MetaResponse::decode(bytes)?)) {
+                return Ok(answer);
             }
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -51,6 +52,26 @@ pub async fn life(config: &NodeConfig, asked: LifeAsk, limit: Duration) -> anyho
         _ => anyhow::bail!(
             "metad runs an older version of this program, which does not know this command: upgrade it first"
         ),
+    }
+}
+
+/// Has the coordination server of a node ask for the leadership. Returns what it said.
+///
+/// # Errors
+/// The node's metad does not answer, or runs a version that does not know the question.
+pub async fn ask_for_the_lead(config: &NodeConfig, node: u32) -> anyhow::Result<String> {
+    let address =
+        config.metads().remove(&node).ok_or_else(|| anyhow::anyhow!("node {node} has no coordination server"))?;
+    let client = Client::new(address, Arc::new(config.identity()?));
+    let body = MetaRequest { ask: Some(MetaAsk::Lead(Empty {})) }.encode_to_vec();
+    match client.ask(kind::METAD, &body, Duration::from_secs(3)).await {
+        Ok(bytes) => match MetaResponse::decode(bytes)?.answer {
+            Some(MetaAnswer::Said(said)) => Ok(said),
+            _ => anyhow::bail!("node {node} runs an older version of this program; upgrade it first"),
+        },
+        Err(_) => {
+            anyhow::bail!("node {node} does not answer at {address}; `trivet status` tells which nodes are there")
+        }
     }
 }
 

@@ -34,6 +34,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
+use trivet_storage::gateway::asking::{heard, Heard};
 use trivet_storage::messages::*;
 use trivet_storage::metadata::{MemoryKv, State};
 use trivet_storage::replication::owner::Input as OwnerInput;
@@ -260,15 +261,13 @@ impl Inner {
         order.sort_by_key(|(n, _)| (lossy.contains(n), *n != known));
         for (node, client) in order {
             let Ok(bytes) = client.ask(kind::METAD, body, limit).await else { continue };
-            match MetaResponse::decode(bytes).ok().and_then(|r| r.answer) {
-                Some(MetaAnswer::NotLeader(hint)) if hint != 0 && hint != *node => {
-                    self.leader.store(hint, Ordering::Relaxed);
-                }
-                Some(answer) => {
+            match heard(*node, MetaResponse::decode(bytes).ok()) {
+                Heard::Answered(answer) => {
                     self.leader.store(*node, Ordering::Relaxed);
                     return Some(answer);
                 }
-                None => {}
+                Heard::Elsewhere { leader: Some(leader) } => self.leader.store(leader, Ordering::Relaxed),
+                Heard::Elsewhere { leader: None } => {}
             }
         }
         None

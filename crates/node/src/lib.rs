@@ -22,5 +22,6 @@ pub mod status;
 pub mod tls;
 pub mod vcenter;
 pub mod zk_client;
+pub mod zk_credentials;
 pub mod zk_session;
 pub mod zoo_cfg;

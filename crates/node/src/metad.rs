@@ -10,12 +10,15 @@ mod follow;
 mod lead;
 mod life;
 mod links;
+mod own_znodes;
 mod standing;
 mod store;
 mod versions;
+mod word;
 
 use crate::rpc::{Client, Identity, Responder};
 use crate::zk_client::ZkClient;
+use crate::zk_credentials::Credentials;
 use bytes::Bytes;
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -98,6 +101,8 @@ pub(crate) struct Shared {
     peers: BTreeMap<u32, Arc<Client>>,
     /// Newest version of the journal that each of them reads, as it said last.
     peers_read: Mutex<BTreeMap<u32, u32>>,
+    /// Other metads that authenticate themselves to coordination.
+    authenticate: Mutex<BTreeSet<u32>>,
     events: crate::events::Events,
     /// Of this node, where it is ours: it knows what the links between the nodes are like.
     coordination: Option<crate::coordination::Handle>,
@@ -233,7 +238,7 @@ impl Shared {
     fn new(settings: Settings, identity: Arc<Identity>, events: crate::events::Events, state: State<MemoryKv>) -> Self {
         let others = settings.metads.iter().filter(|(n, _)| **n != settings.node);
         Shared {
-            zk: ZkClient::new(settings.coordination.clone()),
+            zk: ZkClient::new(settings.coordination.clone(), Some(Credentials::of_cluster(&identity.key))),
             state: RwLock::new(state),
             recent: Mutex::default(),
             leader: Mutex::new((0, 0, Instant::now())),
@@ -245,6 +250,7 @@ impl Shared {
             identity,
             events,
             peers_read: Mutex::default(),
+            authenticate: Mutex::default(),
             coordination: None,
             endangered: Mutex::default(),
             badly_linked: Mutex::default(),
@@ -265,6 +271,7 @@ impl Shared {
             leader: heard.0,
             leader_silent_ms: heard.2.elapsed().as_millis() as u64,
             journal_version: JOURNAL_VERSION,
+            authenticates: true,
         }
     }
 
@@ -282,9 +289,19 @@ impl Shared {
                     let heard = Instant::now().checked_sub(silent).unwrap_or_else(Instant::now);
                     *leader = (ping.node, ping.epoch, heard);
                 }
-                return MetaAnswer::Status(MetadStatus { journal_version: JOURNAL_VERSION, ..Default::default() });
+                return MetaAnswer::Status(MetadStatus {
+                    journal_version: JOURNAL_VERSION,
+                    authenticates: true,
+                    ..Default::default()
+                });
             }
             MetaAsk::Status(_) => return MetaAnswer::Status(self.status()),
+            MetaAsk::Lead(_) => {
+                return MetaAnswer::Said(match self.settings.coordination.first() {
+                    Some(own) => word::ask_for_the_lead(*own).await,
+                    None => "this node has no coordination server\n".into(),
+                })
+            }
             MetaAsk::Follow(from) => return MetaAnswer::Journal(self.journal_from(from)),
             _ => {}
         }

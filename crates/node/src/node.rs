@@ -13,6 +13,7 @@ use crate::new_ensemble;
 use crate::rpc::{Handler, Identity, Responder};
 use crate::status::monitor::Monitor;
 use crate::status::{Contents, Sources};
+use crate::zk_credentials::Credentials;
 use anyhow::Context;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -248,6 +249,11 @@ async fn sweep(chunk: Chunk, gateway: Gateway, events: Events) {
     }
 }
 
+/// The four-letter words that a cluster's own coordination answers to anybody on the client port: those of monitors. Words
+/// that name clients and their sessions, show the configuration or reset figures are refused; `lead` is answered to this
+/// host only.
+const FOUR_LETTER_WORDS: [&str; 4] = ["isro", "mntr", "ruok", "srvr"];
+
 fn coordination_settings(config: &NodeConfig) -> CoordinationSettings {
     let numbers = config.numbers();
     let id = |n: u32| ServerId(i64::from(n));
@@ -275,7 +281,9 @@ fn coordination_settings(config: &NodeConfig) -> CoordinationSettings {
             min_session_timeout_ms: 4_000,
             max_session_timeout_ms: 40_000,
             extended_types: true,
-            four_letter_words: vec!["*".into()],
+            four_letter_words: FOUR_LETTER_WORDS.map(String::from).to_vec(),
+            // The cluster's user may do everything, so that a changed key does not lock metad out of its znodes.
+            super_digest: config.identity().ok().map(|i| Credentials::of_cluster(&i.key).digest_id()),
             trust_empty: new_ensemble::is_new(&config.data),
             ..Config::new(id(config.node), numbers.iter().map(|n| (id(*n), Member { observer: false })).collect())
         },
@@ -294,5 +302,23 @@ fn coordination_settings(config: &NodeConfig) -> CoordinationSettings {
         purge_pause: None,
         backlog: -1,
         security: crate::coordination::Security::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_are_told_what_monitors_need_and_no_more() {
+        let text = "version = 1\ncluster = \"c\"\nnode = 1\n[nodes]\n1 = \"127.0.0.1\"\n";
+        let config: NodeConfig = toml::from_str(text).unwrap();
+        let words = coordination_settings(&config).config.four_letter_words;
+        for word in [
+            "*", "stat", "cons", "dump", "wchs", "wchc", "wchp", "conf", "envi", "dirs", "srst", "crst", "hash", "lead",
+        ] {
+            assert!(!words.iter().any(|w| w == word), "{word} is answered");
+        }
+        assert!(["ruok", "srvr", "mntr", "isro"].iter().all(|word| words.iter().any(|w| w == word)));
     }
 }

@@ -3,6 +3,7 @@
 //! One session over one connection at a time; requests are pipelined. When the connection is lost,
 //! open requests fail with `Lost` (their outcome is unknown) and the session moves to another server.
 
+use crate::zk_credentials::{Credentials, Ownership};
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -12,8 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, Notify};
 use trivet_formats::client::{
-    err, op, open_acl, CheckVersionRequest, ConnectRequest, ConnectResponse, CreateRequest, DeleteRequest, MultiHeader,
-    PathWatch, ReplyHeader, RequestHeader, SetDataRequest, Stat,
+    err, op, xid, Acl, CheckVersionRequest, ConnectRequest, ConnectResponse, CreateRequest, DeleteRequest, MultiHeader,
+    PathOnly, PathWatch, ReplyHeader, RequestHeader, SetAclRequest, SetDataRequest, Stat,
 };
 use trivet_formats::{Jute, Reader};
 
@@ -52,16 +53,24 @@ pub struct ZkClient {
     requests: mpsc::UnboundedSender<Request>,
     changed: Arc<Notify>,
     session: Arc<Mutex<i64>>,
+    ownership: Ownership,
 }
 
 impl ZkClient {
     /// A client of the ensemble with these addresses; it connects by itself, again and again, to the first of
-    /// them first.
-    pub fn new(servers: Vec<SocketAddr>) -> Self {
+    /// them first, and authenticates each connection if there are credentials.
+    pub fn new(servers: Vec<SocketAddr>, credentials: Option<Credentials>) -> Self {
         let (requests, queue) = mpsc::unbounded_channel();
-        let client = ZkClient { requests, changed: Arc::default(), session: Arc::default() };
-        tokio::spawn(run(servers, queue, client.changed.clone(), client.session.clone()));
+        let greeting = credentials.as_ref().map(Credentials::frame).unwrap_or_default();
+        let ownership = Ownership::new(credentials);
+        let client = ZkClient { requests, changed: Arc::default(), session: Arc::default(), ownership };
+        tokio::spawn(run(servers, greeting, queue, client.changed.clone(), client.session.clone()));
         client
+    }
+
+    /// Whose the znodes are that this client creates.
+    pub(crate) fn ownership(&self) -> &Ownership {
+        &self.ownership
     }
 
     /// Wakes up when a watch fires or the connection changes.
@@ -81,8 +90,12 @@ impl ZkClient {
 
     /// Creates a node; flags 0 persistent, 3 ephemeral and sequential. Returns its path.
     pub async fn create(&self, path: &str, data: &[u8], flags: i32) -> Result<String, ZkError> {
-        let request =
-            CreateRequest { path: path.into(), data: Some(Bytes::copy_from_slice(data)), acl: open_acl(), flags };
+        let request = CreateRequest {
+            path: path.into(),
+            data: Some(Bytes::copy_from_slice(data)),
+            acl: self.ownership.acl(),
+            flags,
+        };
         let answer = self.ask(op::CREATE, request.to_vec()).await?;
         String::parse(&answer).map_err(|_| ZkError::Lost)
     }
@@ -118,6 +131,13 @@ impl ZkClient {
     pub async fn delete(&self, path: &str) -> Result<(), ZkError> {
         self.ask(op::DELETE, DeleteRequest { path: path.into(), version: -1 }.to_vec()).await.map(|_| ())
     }
+    pub async fn acl(&self, path: &str) -> Result<Vec<Acl>, ZkError> {
+        let answer = self.ask(op::GET_ACL, PathOnly { path: path.into() }.to_vec()).await?;
+        Vec::<Acl>::get(&mut Reader::new(&answer)).map_err(|_| ZkError::Lost)
+    }
+    pub async fn set_acl(&self, path: &str, acl: Vec<Acl>) -> Result<(), ZkError> {
+        self.ask(op::SET_ACL, SetAclRequest { path: path.into(), acl, version: -1 }.to_vec()).await.map(|_| ())
+    }
     /// What was committed before this was asked is visible afterwards.
     pub async fn sync(&self, path: &str) -> Result<(), ZkError> {
         self.ask(op::SYNC, path.to_string().to_vec()).await.map(|_| ())
@@ -125,7 +145,7 @@ impl ZkClient {
     /// Creates a node only if another one still has this version; both or nothing.
     pub async fn create_fenced(&self, fence: &str, version: i32, path: &str, data: &[u8]) -> Result<(), ZkError> {
         let data = Some(Bytes::copy_from_slice(data));
-        let create = CreateRequest { path: path.into(), data, acl: open_acl(), flags: 0 };
+        let create = CreateRequest { path: path.into(), data, acl: self.ownership.acl(), flags: 0 };
         self.fenced(fence, version, op::CREATE, |body| create.put(body)).await
     }
     /// Sets a node's data only if another one still has this version; both or nothing.
@@ -161,11 +181,12 @@ impl ZkClient {
 
 async fn run(
     servers: Vec<SocketAddr>,
+    greeting: Vec<u8>,
     mut queue: mpsc::UnboundedReceiver<Request>,
     changed: Arc<Notify>,
     session: Arc<Mutex<i64>>,
 ) {
-    let mut state = SessionState { id: 0, password: [0; 16], last_zxid: 0 };
+    let mut state = SessionState { id: 0, password: [0; 16], last_zxid: 0, greeting };
     let mut failed = None;
     loop {
         let Some((at, mut stream)) = open(&servers, &mut failed, &mut state).await else {
@@ -200,6 +221,15 @@ struct SessionState {
     id: i64,
     password: [u8; 16],
     last_zxid: i64,
+    /// Sent right after a session has begun at a server: the authentication, or nothing.
+    greeting: Vec<u8>,
+}
+
+impl SessionState {
+    /// The session is over; the next connection begins a new one.
+    fn forget(&mut self) {
+        (self.id, self.password, self.last_zxid) = (0, [0; 16], 0);
+    }
 }
 
 /// A connection with a session at the first server, or else at that one of the others that takes a connection
@@ -257,11 +287,12 @@ async fn begin_session(mut stream: TcpStream, state: &mut SessionState) -> std::
     stream.read_exact(&mut answer).await?;
     let response = ConnectResponse::parse(&answer).map_err(std::io::Error::other)?;
     if response.timeout_ms == 0 {
-        *state = SessionState { id: 0, password: [0; 16], last_zxid: 0 };
+        state.forget();
         return Err(std::io::Error::other("the session is over"));
     }
     state.id = response.session;
     state.password = response.password;
+    stream.write_all(&state.greeting).await?;
     Ok(stream)
 }
 
@@ -386,6 +417,10 @@ fn packets(
             changed.notify_waiters();
             continue;
         }
+        // The authentication: a server that does not take it ends the connection.
+        if header.xid == xid::AUTH && header.err == err::OK {
+            continue;
+        }
         let body = packet.slice(r.position()..);
         match waiting.pop_front() {
             Some((xid, done)) if xid == header.xid => {
@@ -396,7 +431,7 @@ fn packets(
             _ => return false,
         }
         if header.err == err::SESSION_EXPIRED {
-            *state = SessionState { id: 0, password: [0; 16], last_zxid: 0 };
+            state.forget();
             return false;
         }
     }
@@ -453,7 +488,7 @@ mod tests {
             addresses.push(listener.local_addr().unwrap());
             tokio::spawn(server(listener, serves[i].clone(), reads[i].clone()));
         }
-        let client = ZkClient::new(addresses);
+        let client = ZkClient::new(addresses, None);
         assert!(client.get("/x").await.is_ok());
         assert_eq!(reads.each_ref().map(|r| r.load(Ordering::SeqCst)), [0, 1]);
         serves[0].store(true, Ordering::SeqCst);

@@ -121,6 +121,23 @@ pub(super) enum WriteHalf {
     Tls(Rc<RefCell<TlsStream<TcpStream>>>),
 }
 
+impl ReadHalf {
+    /// Whether the other side is a process on this host.
+    pub(super) fn is_of_this_host(&self) -> bool {
+        let (peer, own) = match self {
+            ReadHalf::Plain(half) => (half.peer_addr(), half.local_addr()),
+            ReadHalf::Tls(stream) => {
+                let stream = stream.borrow();
+                let tcp = stream.get_ref().0;
+                (tcp.peer_addr(), tcp.local_addr())
+            }
+        };
+        let (Ok(peer), Ok(own)) = (peer, own) else { return false };
+        let peer = peer.ip().to_canonical();
+        peer.is_loopback() || peer == own.ip().to_canonical()
+    }
+}
+
 impl WriteHalf {
     /// As much as the connection takes at once.
     ///

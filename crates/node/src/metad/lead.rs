@@ -70,6 +70,7 @@ pub(super) async fn take_over(shared: &Arc<Shared>, why: String) -> Result<(), T
             end = assign_addresses(shared, epoch) => end,
             end = super::versions::finish_upgrade(shared) => end,
             end = super::life::end_rebalance(shared) => end,
+            end = super::own_znodes::close(shared) => end,
         }
     };
     let reason = lead.await;

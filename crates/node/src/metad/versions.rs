@@ -31,6 +31,7 @@ impl Shared {
     pub(super) fn hear_version(&self, node: u32, answer: Result<Bytes, NoAnswer>) {
         let answer = answer.ok().and_then(|bytes| MetaResponse::decode(bytes).ok()).and_then(|r| r.answer);
         if let Some(MetaAnswer::Status(s)) = answer {
+            self.hear_authentication(node, &s);
             self.peers_read.lock().expect("nobody panics with it").insert(node, s.journal_version);
         }
     }

@@ -134,10 +134,13 @@ pub enum MetaAsk {
     Status(Empty),
     #[prost(message, tag = "9")]
     Life(LifeAsk),
+    /// The coordination server on this metad's node is to ask for the leadership.
+    #[prost(message, tag = "10")]
+    Lead(Empty),
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct MetaRequest {
-    #[prost(oneof = "MetaAsk", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "MetaAsk", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub ask: Option<MetaAsk>,
 }
 
@@ -235,6 +238,9 @@ pub struct MetadStatus {
     /// Newest version of the journal that this metad reads; 0 stands for 1.
     #[prost(uint32, tag = "8")]
     pub journal_version: u32,
+    /// Whether this metad authenticates itself to coordination as the cluster's user.
+    #[prost(bool, tag = "9")]
+    pub authenticates: bool,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
@@ -254,10 +260,13 @@ pub enum MetaAnswer {
     Status(MetadStatus),
     #[prost(message, tag = "7")]
     Life(LifeAnswer),
+    /// The coordination server's answer to `Lead`.
+    #[prost(string, tag = "8")]
+    Said(String),
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct MetaResponse {
-    #[prost(oneof = "MetaAnswer", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "MetaAnswer", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub answer: Option<MetaAnswer>,
 }
 

@@ -292,6 +292,7 @@ impl Metad {
             leader: self.leader.node,
             leader_silent_ms: now_ms.saturating_sub(self.leader.at_ms),
             journal_version: JOURNAL_VERSION,
+            authenticates: true,
             ..Default::default()
         }
     }

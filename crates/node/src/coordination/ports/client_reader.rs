@@ -113,7 +113,8 @@ pub(super) async fn read(port: &ClientPort, conn: ConnId, reader: &mut ReadHalf,
                     }
                 }
                 Step::Word(word) => {
-                    let host = machine::with_folders(port.host_info(&word), &word).await;
+                    let mut host = machine::with_folders(port.host_info(&word), &word).await;
+                    host.from_this_host = reader.is_of_this_host();
                     port.feed(conn, ClientInput::Word(Box::new((word, host))));
                     // The answer goes out, then the connection ends.
                     return std::future::pending().await;

@@ -2,6 +2,7 @@
 
 use super::*;
 use trivet_storage::gateway::addresses::{Addresses, Effect as Address, Input as AddressInput, LOOK_MS};
+use trivet_storage::gateway::asking::{heard, Heard};
 use trivet_storage::gateway::ownership::{Effect as Way, Input as OwnershipInput, Ownership};
 use trivet_storage::replication::owner::{Effect as OwnerEffect, Input as OwnerInput, Owner};
 
@@ -167,7 +168,7 @@ impl World {
         // The next attempt after a pause comes as an answer of nobody to the attempt before.
         let g = &mut self.nodes[node].gateway;
         let Some(q) = g.questions.get_mut(&call).filter(|q| q.attempt == attempt) else { return };
-        if let Some(answer) = answer.filter(|a| !Self::is_not_leader(&Some(a.clone()))) {
+        if let Heard::Answered(answer) = heard(from as u32 + 1, Some(MetaResponse { answer })) {
             g.leader = from;
             let about = q.about.clone();
             g.questions.remove(&call);

@@ -397,9 +397,4 @@ impl World {
             }
         }
     }
-
-    /// Status of what metad answered, for gateways.
-    pub(super) fn is_not_leader(answer: &Option<MetaAnswer>) -> bool {
-        matches!(answer, None | Some(MetaAnswer::NotLeader(_)))
-    }
 }
