@@ -7,6 +7,8 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import NoAuthError
 from kazoo.security import OPEN_ACL_UNSAFE
 
+NODE = "127.0.0.71"
+
 
 def refused(what, call):
     try:
@@ -16,8 +18,8 @@ def refused(what, call):
     raise AssertionError("%s: a stranger may do that" % what)
 
 
-def word(port, text):
-    with socket.create_connection(("127.0.0.1", port), 5) as s:
+def word(text):
+    with socket.create_connection((NODE, 2181), 5) as s:
         s.sendall(text.encode())
         answer = b""
         while True:
@@ -35,8 +37,7 @@ def run(*args):
 
 with Cluster() as c:
     nodes = c.wait("all nodes", lambda n: n if c.all_ready(n) else None)
-    port = 2181
-    stranger = KazooClient("127.0.0.1:%d" % port)
+    stranger = KazooClient("%s:2181" % NODE)
     stranger.start(20)
     end = time.time() + 30
     while True:
@@ -59,8 +60,8 @@ with Cluster() as c:
     assert stranger.get("/own")[0].startswith(b"a stranger")
     print("strangers: metad's znodes refused, others served")
     for text in ("stat", "cons", "dump", "wchs", "conf", "envi", "srst", "crst"):
-        assert "not in the whitelist" in word(port, text), text
-    assert word(port, "ruok") == "imok" and "Mode:" in word(port, "srvr") and "zk_version" in word(port, "mntr")
+        assert "not in the whitelist" in word(text), text
+    assert word("ruok") == "imok" and "Mode:" in word("srvr") and "zk_version" in word("mntr")
     print("words: ruok, srvr, mntr, isro; others refused")
     listed = run("zk", "--cluster", c.data, "ls", "/metad")
     assert "epoch" in listed and "log" in listed, listed
@@ -74,7 +75,7 @@ with Cluster() as c:
     metad = c.leaders(before)[1]
     c.kill(metad, before)
     c.wait("another LEADER", lambda n: c.leaders(n)[1] not in (None, metad))
-    print(run("datastore", "create", "ds2", "--data", c.data).strip())
+    print(run("datastore", "create", "ds3", "--data", c.data).strip())
     c.wait("all nodes", c.all_ready)
     refused("read by the same session", lambda: stranger.get("/metad/epoch"))
     assert stranger.client_state == "CONNECTED"

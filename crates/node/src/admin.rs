@@ -14,6 +14,9 @@ use trivet_storage::metadata::datastores;
 pub use trivet_storage::nfs::networks;
 use trivet_storage::nfs::status;
 
+/// Stands for a client's address in the record of calls that were carried out.
+const ADMINISTRATOR: &str = "administrator";
+
 /// Asks metad's LEADER. Errors when there is none within the limit.
 async fn ask(config: &NodeConfig, ask: MetaAsk, limit: Duration) -> anyhow::Result<MetaAnswer> {
     let identity = Arc::new(config.identity()?);
@@ -38,7 +41,13 @@ async fn ask(config: &NodeConfig, ask: MetaAsk, limit: Duration) -> anyhow::Resu
 
 /// Hands a command to metad's LEADER.
 pub async fn command(config: &NodeConfig, op: CommandOp, limit: Duration) -> anyhow::Result<Reply> {
-    let command = Command { call: None, stamp: None, op: Some(op) };
+    // An answer that is lost is asked for again; with an id, the command is not carried out, and judged, a second time.
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|e| anyhow::anyhow!("no random bytes: {e}"))?;
+    let number = u128::from_le_bytes(id);
+    let body = OpId { high: (number >> 64) as u64, low: number as u64 };
+    let call = CallId { client: ADMINISTRATOR.into(), xid: 0, body };
+    let command = Command { call: Some(call), stamp: None, op: Some(op) };
     match ask(config, MetaAsk::Command(command), limit).await? {
         MetaAnswer::Reply(reply) => Ok(reply),
         _ => anyhow::bail!("metad answered something else than was asked"),
