@@ -177,6 +177,7 @@ const TESTS: &[Test] = &[
         commands: &["python3", "chromium", "chromedriver"],
         modules: &["axe_playwright_python"],
     },
+    Test { name: "console-cost", lane: Lane::Long, script: "console_cost.py", commands: &["python3"], modules: &[] },
     Test {
         name: "console-watch",
         lane: Lane::Long,

@@ -266,12 +266,11 @@ impl Monitor {
         let inner = self.inner();
         Seen {
             node: self.sources.config.node,
-            alerts: inner.watcher.alerts().iter().cloned().collect(),
-            incidents: inner.watcher.incidents().iter().cloned().collect(),
+            firing: inner.watcher.alerts().firing().map(|a| a.fingerprint.clone()).collect(),
         }
     }
 
-    /// Alerts and incidents of this node and of all that answer.
+    /// Which alerts fire on this node, and on all that answer.
     pub async fn seen_by_all(&self) -> Vec<Seen> {
         let asked = self.peers.iter().map(|(_, client)| ask::<Seen>(client, What::Alerts));
         let mut all = vec![self.seen()];

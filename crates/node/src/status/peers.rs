@@ -5,8 +5,8 @@ use crate::console::accounts::Table;
 use bytes::Bytes;
 use prost::Message;
 use serde::{Deserialize, Serialize};
-use trivet_observe::alerts::{Acknowledgement, Alert};
-use trivet_observe::incidents::Incident;
+use std::collections::BTreeSet;
+use trivet_observe::alerts::Acknowledgement;
 use trivet_observe::silences::Controls;
 
 /// The kind of these calls, beside those of `trivet_storage::messages::kind`.
@@ -21,7 +21,7 @@ pub const ANSWER_BYTES_MAX: usize = 4 << 20;
 #[repr(u32)]
 pub enum What {
     Status = 1,
-    /// Alerts and incidents, for pages that show what every node sees.
+    /// Which alerts fire, for the page that shows who sees what.
     Alerts = 2,
 }
 
@@ -62,6 +62,6 @@ pub struct Exchange {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Seen {
     pub node: u32,
-    pub alerts: Vec<Alert>,
-    pub incidents: Vec<Incident>,
+    /// Their fingerprints: whole alerts would be half a megabyte for a thousand.
+    pub firing: BTreeSet<String>,
 }

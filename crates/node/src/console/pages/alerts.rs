@@ -100,7 +100,7 @@ pub async fn list(State(app): State<Arc<App>>, c: Context, Query(w): Query<Wante
     // Who else sees the same, and since when, is evidence for paths that are cut one way.
     let seen = app.monitor.seen_by_all().await;
     let seers = |a: &Alert| -> String {
-        let nodes = seen.iter().filter(|s| s.alerts.iter().any(|o| o.fingerprint == a.fingerprint && o.is_firing()));
+        let nodes = seen.iter().filter(|s| s.firing.contains(&a.fingerprint));
         nodes.map(|s| s.node.to_string()).collect::<Vec<_>>().join(", ")
     };
     let query =
