@@ -152,3 +152,51 @@ impl Server {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::DiskOp;
+    use crate::requests::Write;
+    use crate::transition::look;
+    use bytes::Bytes;
+    use trivet_formats::client::op;
+    use trivet_formats::{SessionId, Zxid};
+
+    fn submit(server: &mut Server) {
+        let write =
+            Write { session: SessionId(1), cxid: 1, op: op::SET_DATA, body: &Bytes::new(), ids: Default::default() };
+        let _ = server.role.submit(&mut server.cx, write);
+    }
+
+    #[test]
+    #[should_panic(expected = "only a phase leaves its role")]
+    fn a_server_that_looks_has_no_role_to_leave() {
+        let mut server = Server::of_three(1);
+        assert!(matches!(server.role, Role::Looking));
+        server.apply(look("a test"));
+    }
+
+    #[test]
+    #[should_panic(expected = "its vote spoke of what is not on disk")]
+    fn an_election_is_not_decided_while_writes_are_on_their_way_to_the_disk() {
+        let mut server = Server::of_three(1);
+        server.cx.disk.issue(0, &DiskOp::CurrentEpoch(1));
+        let vote = Vote { leader: ServerId(2), zxid: Zxid(0), round: 1, peer_epoch: 0 };
+        server.decide(Some(vote));
+    }
+
+    #[test]
+    #[should_panic(expected = "requests wait while nobody leads")]
+    fn a_server_that_looks_is_handed_no_requests() {
+        submit(&mut Server::of_three(1));
+    }
+
+    #[test]
+    #[should_panic(expected = "a follower in broadcast has its leader")]
+    fn a_follower_without_its_leader_is_handed_no_requests() {
+        let mut server = Server::of_three(1);
+        server.role = Role::Following(Following::new(&server.cx, ServerId(2)));
+        submit(&mut server);
+    }
+}

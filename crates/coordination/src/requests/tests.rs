@@ -12,7 +12,8 @@ use trivet_formats::client::{
 };
 use trivet_formats::jute::{Jute, Reader};
 use trivet_formats::quorum::{kind, take_packet, LearnerInfo, QuorumPacket, PROTOCOL_VERSION};
-use trivet_formats::{ServerId, Zxid};
+use trivet_formats::txn::{Txn, TxnBody};
+use trivet_formats::{ServerId, SessionId, Zxid};
 
 /// Server 1 of three, with two followers. A learner's link has its number.
 struct Leader {
@@ -384,4 +385,36 @@ fn a_read_only_session_begins_with_what_was_sent_before_it_began() {
     let numbers: Vec<i32> =
         answers[1..].iter().map(|a| ReplyHeader::get(&mut Reader::new(&a[4..])).unwrap().xid).collect();
     assert_eq!(numbers, [1, 2, -2]);
+}
+
+#[test]
+#[should_panic(expected = "the oldest open proposal is the oldest entry that is not committed")]
+fn a_commit_is_of_the_oldest_entry_that_is_not_committed() {
+    let mut leader = Leader::new();
+    leader.sets(CLIENT, 2);
+    leader.sets(CLIENT, 3);
+    // The first one is taken out of the log behind the leader's back.
+    leader.server.cx.history.commit_next().expect("it was proposed");
+    leader.acks(2);
+}
+
+#[test]
+#[should_panic(expected = "is committed after")]
+fn a_transaction_is_not_applied_after_a_later_one() {
+    let mut leader = Leader::new();
+    leader.sets(CLIENT, 2);
+    let zxid = Zxid(leader.server.history().last().0 + 1);
+    let later = Txn { session: SessionId(1), cxid: 0, zxid, time_ms: 0, body: TxnBody::Error(err::NO_NODE) };
+    leader.server.cx.tree.apply(&later, &mut Vec::new());
+    leader.acks(2);
+}
+
+#[test]
+#[should_panic(expected = "open requests are the sum of the clients' queues")]
+fn open_requests_are_counted_where_they_come_and_go() {
+    let mut leader = Leader::new();
+    leader.sets(CLIENT, 2);
+    leader.server.cx.clients.open += 1;
+    leader.now.mono_ms += 1_000;
+    leader.handle(Input::Timer);
 }

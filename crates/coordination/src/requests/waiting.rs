@@ -83,7 +83,8 @@ impl Requests<'_> {
             return;
         }
         self.cx.clients.sweep_at = now + SWEEP_MS;
-        assert_eq!(self.cx.clients.open, self.cx.clients.conns.values().map(|c| c.queue.len()).sum::<usize>());
+        let queued = self.cx.clients.conns.values().map(|c| c.queue.len()).sum::<usize>();
+        assert_eq!(self.cx.clients.open, queued, "open requests are the sum of the clients' queues");
         if self.reads_only() {
             self.let_held_clients_read();
         }
