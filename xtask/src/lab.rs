@@ -95,6 +95,7 @@ const TESTS: &[Test] = &[
     Test { name: "portmap-ipv6", lane: Lane::Long, script: "portmap_ipv6.py", commands: PORTMAP, modules: &[] },
     Test { name: "history", lane: Lane::Guests, script: "history.py", commands: NFS, modules: &[] },
     Test { name: "node-gone", lane: Lane::Long, script: "node_gone.py", commands: &["python3"], modules: &[] },
+    Test { name: "takeover", lane: Lane::Long, script: "takeover.py", commands: &["python3"], modules: &[] },
     Test { name: "life-damage", lane: Lane::Long, script: "life_damage.py", commands: &["python3"], modules: &[] },
     Test { name: "life", lane: Lane::Long, script: "life.py", commands: &["python3"], modules: &[] },
     Test { name: "rebuild", lane: Lane::Alone, script: "rebuild.py", commands: &["python3"], modules: &[] },

@@ -28,13 +28,15 @@ use crate::rpc::{Client, Identity, NoAnswer, Responder};
 use bytes::Bytes;
 use owners::OwnerHandle;
 use prost::Message;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
+use trivet_storage::gateway::addresses::{Addresses, Effect as AddressEffect, Input as AddressInput};
 use trivet_storage::gateway::asking::{heard, Heard};
+use trivet_storage::gateway::ownership::Ownership;
 use trivet_storage::messages::*;
 use trivet_storage::metadata::{MemoryKv, State};
 use trivet_storage::replication::owner::Input as OwnerInput;
@@ -84,13 +86,15 @@ pub(crate) struct Inner {
     leader: AtomicU32,
     clients: Mutex<HashMap<SocketAddr, Arc<Client>>>,
     owners: Mutex<HashMap<u64, Arc<OwnerHandle>>>,
-    /// Who owns files that this gateway does not, and under which lease.
-    elsewhere: Mutex<HashMap<u64, (u32, u64)>>,
+    /// The owner of each file, as far as this gateway knows.
+    ownership: Mutex<Ownership>,
+    /// metad has answered a request for a lease: operations that wait for an owner look again.
+    lease_answered: tokio::sync::Notify,
     membership: RwLock<Membership>,
     /// Address of the calls of every gateway that was ever heard of.
     peers: Mutex<BTreeMap<u32, SocketAddr>>,
-    /// Bindings of datastore addresses that an owner or metad called outdated.
-    superseded: Mutex<HashSet<(String, u64)>>,
+    /// Which datastore addresses are this gateway's.
+    bindings: Mutex<Addresses>,
     /// Connections to datastore addresses here, how many of each, and elsewhere as last heard, by node.
     connected: Mutex<BTreeMap<NfsClient, u32>>,
     connected_elsewhere: Mutex<HashMap<u32, Vec<NfsClient>>>,
@@ -204,8 +208,10 @@ impl Inner {
     fn new(settings: Settings, identity: Arc<Identity>, events: Events) -> Arc<Inner> {
         let metads = settings.metads.iter().map(|(n, a)| (*n, Client::new(*a, identity.clone()))).collect();
         let cluster_hash = xxhash_rust::xxh3::xxh3_64(identity.cluster.as_bytes());
+        let boot = u64::from_be_bytes(crate::rpc::random::<8>()) | 1;
+        let clock = crate::clock::Clock::default();
         Arc::new(Inner {
-            boot: u64::from_be_bytes(crate::rpc::random::<8>()) | 1,
+            boot,
             cluster_hash,
             exports: admission::Exports::new(cluster_hash, &identity.key),
             identity,
@@ -213,10 +219,11 @@ impl Inner {
             leader: AtomicU32::new(0),
             clients: Mutex::default(),
             owners: Mutex::default(),
-            elsewhere: Mutex::default(),
+            ownership: Mutex::new(Ownership::new(boot)),
+            lease_answered: tokio::sync::Notify::new(),
             membership: RwLock::default(),
             peers: Mutex::default(),
-            superseded: Mutex::default(),
+            bindings: Mutex::new(Addresses::new(settings.node, boot, clock.mono_ms())),
             connected: Mutex::default(),
             connected_elsewhere: Mutex::default(),
             connected_before: clients::load(&settings.data_dir),
@@ -231,7 +238,7 @@ impl Inner {
             measured: Default::default(),
             places: Default::default(),
             rooms: Default::default(),
-            clock: Default::default(),
+            clock,
             events,
             settings,
         })
@@ -285,9 +292,17 @@ impl Inner {
     /// the address now, as soon as its connection here is reset.
     pub(crate) async fn never<T>(&self, stamp: Option<Stamp>) -> T {
         if let Some(s) = stamp {
-            self.superseded.lock().expect("nobody panics with it").insert((s.address, s.version));
+            self.address_input(AddressInput::Superseded { address: s.address, version: s.version });
         }
         std::future::pending().await
+    }
+
+    /// Hands the core of addresses an input, and returns what it wants.
+    fn address_input(&self, input: AddressInput) -> Vec<AddressEffect> {
+        let mut out = Vec::new();
+        let mut addresses = self.bindings.lock().expect("nobody panics with it");
+        addresses.handle(self.clock.mono_ms(), input, &mut out);
+        out
     }
 
     pub(crate) fn space(&self) -> (u64, u64) {
@@ -443,6 +458,7 @@ async fn heartbeats(inner: Arc<Inner>) {
             }
             let behind = m.applied > inner.replica.read().expect("nobody panics with it").applied();
             inner.heard(&m);
+            inner.address_input(AddressInput::Told(m.bindings.clone()));
             let (repair, gone) = (m.repair.clone(), m.gone.clone());
             *inner.membership.write().expect("nobody panics with it") = m;
             inner.memberships.fetch_add(1, Ordering::Relaxed);

@@ -3,7 +3,10 @@
 //! `/metad/epoch` carries the LEADER; its version is the fence of every append. `/metad/election` only
 //! orders the candidates. `/metad/log/<number>` is one batch each. Every metad replays the log into its
 //! state; the LEADER answers, after it has replayed everything.
+//!
+//! `trivet_storage::metadata::leadership` decides all of that; `driver` carries it out.
 
+mod driver;
 mod durable_file;
 mod fence;
 mod follow;
@@ -11,7 +14,6 @@ mod lead;
 mod life;
 mod links;
 mod own_znodes;
-mod standing;
 mod store;
 mod versions;
 mod word;
@@ -20,47 +22,40 @@ use crate::rpc::{Client, Identity, Responder};
 use crate::zk_client::ZkClient;
 use crate::zk_credentials::Credentials;
 use bytes::Bytes;
+use driver::{Pending, Question, Queues};
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use trivet_storage::messages::*;
-use trivet_storage::metadata::candidacy::LEAVING_COUNTS_AS_MS;
 use trivet_storage::metadata::endangered::endangered;
+use trivet_storage::metadata::leadership::{Input, Metad as Core, Settings as CoreSettings};
+use trivet_storage::metadata::lease::{self, Prepared};
+use trivet_storage::metadata::placement::{self, Placement};
 use trivet_storage::metadata::{MemoryKv, State};
 use trivet_storage::nfs::status;
 
-/// The LEADER tells the other metads that it is there.
-const LEADER_PING: Duration = Duration::from_millis(200);
 /// A LEADER that is told to stop waits this long for another one at most.
 const LEAVE_LIMIT: Duration = Duration::from_millis(1_500);
 /// This process looks at the clock so often; what a look comes too late by, it did not run.
 const OWN_LOOK: Duration = Duration::from_millis(50);
-/// A gateway that has not been heard for this long is gone.
-const GATEWAY_SILENCE: Duration = Duration::from_millis(2_000);
 /// Commands that may wait for the journal; more are refused for the moment.
 const COMMANDS_MAX: usize = 10_000;
+/// Where no chunk server can take a copy, the gateway that asks for one is told so after this pause.
+const NO_REPLICAS_PAUSE: Duration = Duration::from_millis(200);
 /// Files that a gateway is told to repair at a time; the rest is told as those are done.
 const REPAIRS_TOLD_MAX: usize = 50;
 /// Endangered files that are known at a time, the worst; the rest is found as those are done.
 const ENDANGERED_MAX: usize = 10_000;
 /// Pause between two looks for endangered files.
 const REPAIR_LOOK: Duration = Duration::from_secs(1);
+/// The cores' clock shows this at the start of the process.
+const BEFORE_START: Duration = Duration::from_secs(60);
 /// Entries that are kept in memory for followers.
 const RECENT_ENTRIES: usize = 2_000;
-
-pub(crate) const EPOCH: &str = "/metad/epoch";
-pub(crate) const ELECTION: &str = "/metad/election";
-pub(crate) const LOG: &str = "/metad/log";
-pub(crate) const APPLIED: &str = "/metad/applied";
-
-pub(crate) fn log_path(number: u64) -> String {
-    format!("{LOG}/{number:020}")
-}
 
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -75,16 +70,6 @@ pub struct Settings {
     pub rebuild_after: Duration,
 }
 
-pub(crate) struct Pending {
-    command: Command,
-    done: oneshot::Sender<Option<Reply>>,
-}
-
-pub(crate) struct Gateway {
-    info: GatewayInfo,
-    heard: Instant,
-}
-
 /// What LEADER and followers share.
 pub(crate) struct Shared {
     settings: Settings,
@@ -92,11 +77,17 @@ pub(crate) struct Shared {
     zk: ZkClient,
     state: RwLock<State<MemoryKv>>,
     recent: Mutex<VecDeque<(u64, Entry)>>,
-    /// The LEADER as last heard: node, epoch, when.
+    inputs: mpsc::UnboundedSender<Input>,
+    commands: mpsc::Sender<Pending>,
+    questions: mpsc::UnboundedSender<Question>,
+    /// The LEADER as the core last heard it: node, epoch, when.
     leader: Mutex<(u32, u64, Instant)>,
-    /// Set while this metad leads: where commands go.
+    /// Set while this metad leads.
     leading: Mutex<Option<Leadership>>,
-    gateways: Mutex<BTreeMap<u32, Gateway>>,
+    /// Which gateways live, and what they may have.
+    gateways: Mutex<Placement>,
+    /// The cores' milliseconds count from here.
+    begun: Instant,
     trouble: Mutex<String>,
     peers: BTreeMap<u32, Arc<Client>>,
     /// Newest version of the journal that each of them reads, as it said last.
@@ -108,8 +99,6 @@ pub(crate) struct Shared {
     coordination: Option<crate::coordination::Handle>,
     /// When they were looked up last, and what was found.
     endangered: Mutex<Option<(Instant, Arc<Endangered>)>>,
-    /// This process is about to stop as planned: it leads only until another metad does, and stands no more.
-    leaving: AtomicBool,
     /// Kept by `links`: those of [`Membership::badly_linked`], and since when they are.
     badly_linked: Mutex<BTreeMap<u32, Instant>>,
     life: life::Kept,
@@ -126,8 +115,6 @@ pub(crate) struct Endangered {
 pub(crate) struct Leadership {
     epoch: u64,
     since: Instant,
-    commands: mpsc::Sender<Pending>,
-    confirms: mpsc::UnboundedSender<oneshot::Sender<bool>>,
 }
 
 #[derive(Clone)]
@@ -153,9 +140,17 @@ impl Metad {
                 identity.cluster
             );
         }
-        let shared = Shared { coordination, ..Shared::new(settings, identity, events, state) };
-        let shared = Arc::new(shared);
-        tokio::spawn(follow::run(shared.clone()));
+        let of_core = CoreSettings {
+            node: settings.node,
+            peers: settings.metads.keys().copied().filter(|n| *n != settings.node).collect(),
+            cluster: identity.cluster.clone(),
+            folder: settings.data_dir.display().to_string(),
+        };
+        let applied = state.applied();
+        let (shared, queues) = Shared::new(settings, identity, events, state);
+        let core = Core::new(of_core, applied, shared.now_ms());
+        let shared = Arc::new(Shared { coordination, ..shared });
+        tokio::spawn(driver::run(shared.clone(), core, queues));
         tokio::spawn(store::keep(shared.clone(), database));
         tokio::spawn(forgive_own_pauses(shared.clone()));
         tokio::spawn(links::watch(shared.clone()));
@@ -178,7 +173,7 @@ impl Metad {
     }
     /// Before the process ends as planned: where this metad leads, another one takes the epoch first.
     pub async fn stop(&self) {
-        self.shared.leaving.store(true, Ordering::Relaxed);
+        self.shared.input(Input::Leaving);
         let begun = Instant::now();
         while self.shared.leadership().is_some() && !self.shared.peers.is_empty() && begun.elapsed() < LEAVE_LIMIT {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -224,24 +219,34 @@ async fn forgive_own_pauses(shared: Arc<Shared>) {
         if pause.is_zero() {
             continue;
         }
-        let now = Instant::now();
-        let mut leader = shared.leader.lock().expect("nobody panics with it");
-        leader.2 = (leader.2 + pause).min(now);
-        drop(leader);
-        for g in shared.gateways.lock().expect("nobody panics with it").values_mut() {
-            g.heard = (g.heard + pause).min(now);
-        }
+        shared.input(Input::Paused(pause.as_millis() as u64));
+        shared.placement(placement::Input::Paused(pause.as_millis() as u64));
     }
 }
 
 impl Shared {
-    fn new(settings: Settings, identity: Arc<Identity>, events: crate::events::Events, state: State<MemoryKv>) -> Self {
+    fn new(
+        settings: Settings,
+        identity: Arc<Identity>,
+        events: crate::events::Events,
+        state: State<MemoryKv>,
+    ) -> (Self, Queues) {
         let others = settings.metads.iter().filter(|(n, _)| **n != settings.node);
-        Shared {
+        let (inputs, to_core) = mpsc::unbounded_channel();
+        let (commands, pending) = mpsc::channel(COMMANDS_MAX);
+        let (questions, asked) = mpsc::unbounded_channel();
+        let queues = Queues { inputs: to_core, commands: pending, questions: asked };
+        let now = Instant::now();
+        let shared = Shared {
+            inputs,
+            commands,
+            questions,
+            // Early enough that a silence of some seconds has a beginning.
+            begun: now.checked_sub(BEFORE_START).unwrap_or(now),
             zk: ZkClient::new(settings.coordination.clone(), Some(Credentials::of_cluster(&identity.key))),
             state: RwLock::new(state),
             recent: Mutex::default(),
-            leader: Mutex::new((0, 0, Instant::now())),
+            leader: Mutex::new((0, 0, now)),
             leading: Mutex::new(None),
             gateways: Mutex::default(),
             trouble: Mutex::default(),
@@ -255,8 +260,27 @@ impl Shared {
             endangered: Mutex::default(),
             badly_linked: Mutex::default(),
             life: Default::default(),
-            leaving: AtomicBool::new(false),
-        }
+        };
+        (shared, queues)
+    }
+
+    /// Hands the core what it has to know.
+    fn input(&self, input: Input) {
+        // The core is there until the process ends.
+        let _ = self.inputs.send(input);
+    }
+    fn ms_of(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.begun).as_millis() as u64
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.ms_of(Instant::now())
+    }
+    /// Hands the core of addresses and leases an input, and returns what it wants.
+    fn placement(&self, input: placement::Input) -> Vec<placement::Effect> {
+        let mut out = Vec::new();
+        self.gateways.lock().expect("nobody panics with it").handle(self.now_ms(), input, &mut out);
+        out
     }
 
     fn status(&self) -> MetadStatus {
@@ -282,13 +306,7 @@ impl Shared {
     async fn answer(self: &Arc<Self>, ask: MetaAsk) -> MetaAnswer {
         match ask {
             MetaAsk::Leader(ping) => {
-                let mut leader = self.leader.lock().expect("nobody panics with it");
-                if ping.epoch >= leader.1 {
-                    // One that is about to stop counts as silent while it still leads.
-                    let silent = Duration::from_millis(if ping.leaving { LEAVING_COUNTS_AS_MS } else { 0 });
-                    let heard = Instant::now().checked_sub(silent).unwrap_or_else(Instant::now);
-                    *leader = (ping.node, ping.epoch, heard);
-                }
+                self.input(Input::Ping(ping));
                 return MetaAnswer::Status(MetadStatus {
                     journal_version: JOURNAL_VERSION,
                     authenticates: true,
@@ -322,8 +340,8 @@ impl Shared {
     }
 
     async fn confirmed(&self, leading: &Leadership) -> bool {
-        let (tx, rx) = oneshot::channel();
-        leading.confirms.send(tx).is_ok() && rx.await.unwrap_or(false)
+        let (done, answer) = oneshot::channel();
+        self.questions.send(Question { epoch: leading.epoch, done }).is_ok() && answer.await.unwrap_or(false)
     }
 
     fn read(&self, ask: MetaAsk) -> MetaAnswer {
@@ -375,92 +393,38 @@ impl Shared {
     /// Hands a command to the journal. `None`: this is not the LEADER any more, the outcome is unknown.
     async fn submit(&self, leading: &Leadership, command: Command) -> Option<Reply> {
         let (done, reply) = oneshot::channel();
-        leading.commands.send(Pending { command, done }).await.ok()?;
+        self.commands.send(Pending { epoch: leading.epoch, command, done }).await.ok()?;
         reply.await.ok()?
     }
 
-    /// Fills in what the LEADER knows and the state does not: who is alive.
     async fn command(&self, leading: &Leadership, mut c: Command) -> Option<Reply> {
-        match &mut c.op {
-            // A lease that is given back names nobody.
-            Some(CommandOp::Grant(g)) if g.gateway != 0 => {
-                let inode = self.state.read().expect("nobody panics with it").inode(g.file);
-                let Some(inode) = inode else {
-                    // A LEADER that is no more does not know the newest files.
-                    let confirmed = self.confirmed(leading).await;
-                    return confirmed.then(|| Reply { status: status::STALE, ..Default::default() });
-                };
-                if inode.attr.kind != 1 {
-                    let confirmed = self.confirmed(leading).await;
-                    return confirmed.then(|| Reply { status: status::INVAL, ..Default::default() });
-                }
-                let owner_alive = self.is_alive(&inode.lease);
-                if !may_take(&inode.lease, g.gateway, g.boot, owner_alive, |node| self.is_badly_linked(node)) {
-                    // Its owner is there: the gateway passes on to it.
-                    let confirmed = self.confirmed(leading).await;
-                    return confirmed.then(|| Reply {
-                        status: status::JUKEBOX,
-                        inode: Some(inode),
-                        ..Default::default()
-                    });
-                }
-                g.expected = inode.lease.number;
-                g.replicas = self.place(g.gateway, inode.attr.datastore, g.file);
-                if g.replicas.is_empty() {
-                    return Some(Reply { status: status::JUKEBOX, ..Default::default() });
-                }
+        let prepared = match &mut c.op {
+            Some(op) => {
+                let state = self.state.read().expect("nobody panics with it");
+                lease::prepare(&state, &self.gateways.lock().expect("nobody panics with it"), self.now_ms(), op)
             }
-            Some(CommandOp::Allocate(a)) => {
-                let inode = self.state.read().expect("nobody panics with it").inode(a.file);
-                // Without replicas the journal's answer says that the file is gone.
-                if let Some(inode) = inode {
-                    a.replicas = self.place(inode.lease.gateway, inode.attr.datastore, a.file.wrapping_add(a.index));
-                    if a.replicas.is_empty() {
-                        tokio::time::sleep(Duration::from_millis(200)).await;
-                    }
-                }
-            }
-            _ => {}
+            None => Prepared::Submit,
+        };
+        match prepared {
+            // A LEADER that is no more does not know the newest files and leases.
+            Prepared::AnswerIfLeader(reply) => return self.confirmed(leading).await.then_some(reply),
+            Prepared::Answer(reply) => return Some(reply),
+            Prepared::SubmitLater => tokio::time::sleep(NO_REPLICAS_PAUSE).await,
+            Prepared::Submit => {}
         }
         self.submit(leading, c).await
     }
 
-    fn is_alive(&self, lease: &Lease) -> bool {
-        let gateways = self.gateways.lock().expect("nobody panics with it");
-        // One that is about to stop gives its files to whoever asks for them.
-        let alive = |g: &Gateway| g.info.boot == lease.boot && !g.info.leaving && g.heard.elapsed() < GATEWAY_SILENCE;
-        gateways.get(&lease.gateway).is_some_and(alive)
+    fn alive(&self) -> Vec<GatewayInfo> {
+        self.gateways.lock().expect("nobody panics with it").alive(self.now_ms()).cloned().collect()
     }
 
-    /// Chunk servers for a new extent: those with space first, of these the owner's own, then the others in turn.
-    fn place(&self, near: u32, datastore: u32, turn: u64) -> Vec<ReplicaRef> {
-        let (copies, emptied) = {
-            let s = self.state.read().expect("nobody panics with it");
-            (s.datastore_by_id(datastore).map_or(2, |d| d.copies) as usize, s.emptied(&s.replicas()))
-        };
-        let aside = self.aside();
-        let gateways = self.gateways.lock().expect("nobody panics with it");
-        let mut alive: Vec<ReplicaRef> = gateways
-            .values()
-            .filter(|g| g.heard.elapsed() < GATEWAY_SILENCE)
-            .filter_map(|g| g.info.replica.clone())
-            .filter(|r| !emptied.contains(&r.id))
-            .collect();
-        let n = alive.len() as u64;
-        let full: Vec<u32> = gateways.values().filter(|g| g.info.is_full()).map(|g| g.info.node).collect();
-        let bad = self.badly_linked.lock().expect("nobody panics with it").clone();
-        alive.sort_by_key(|r| {
-            let turn = (u64::from(r.node) + turn) % n.max(1);
-            (aside.contains(&r.node), full.contains(&r.node), r.node != near, bad.contains_key(&r.node), turn)
-        });
-        alive.truncate(copies);
-        alive
+    fn has_owner(&self, lease: &Lease) -> bool {
+        self.gateways.lock().expect("nobody panics with it").has_owner(self.now_ms(), lease)
     }
 
-    async fn heartbeat(&self, leading: &Leadership, mut info: GatewayInfo) -> Membership {
+    async fn heartbeat(&self, leading: &Leadership, info: GatewayInfo) -> Membership {
         let mode = self.state.read().expect("nobody panics with it").node(info.node).mode;
-        // It serves its addresses and files until others do.
-        info.leaving |= mode != mode::SERVING;
         if let Some(replica) = &info.replica {
             let known = self.state.read().expect("nobody panics with it").replicas();
             if !known.iter().any(|r| r == replica) && mode != mode::REMOVED {
@@ -469,11 +433,8 @@ impl Shared {
             }
         }
         let asker = info.clone();
-        let mut gateways = self.gateways.lock().expect("nobody panics with it");
-        gateways.insert(info.node, Gateway { info, heard: Instant::now() });
-        let alive: Vec<GatewayInfo> =
-            gateways.values().filter(|g| g.heard.elapsed() < GATEWAY_SILENCE).map(|g| g.info.clone()).collect();
-        drop(gateways);
+        self.placement(placement::Input::Heartbeat { info, aside: mode != mode::SERVING });
+        let alive = self.alive();
         let s = self.state.read().expect("nobody panics with it");
         let endangered = self.endangered(&s, leading, &alive);
         Membership {
@@ -529,7 +490,7 @@ impl Shared {
         let first = alive.iter().map(|g| g.node).min() == Some(asker.node);
         let of_asker = |file: &&u64| {
             let Some(inode) = s.inode(**file) else { return false };
-            inode.lease.boot == asker.boot || first && !self.is_alive(&inode.lease)
+            inode.lease.boot == asker.boot || first && !self.has_owner(&inode.lease)
         };
         files.iter().filter(of_asker).take(REPAIRS_TOLD_MAX).copied().collect()
     }
@@ -558,29 +519,5 @@ impl Shared {
             recent.pop_front();
         }
         replies
-    }
-}
-
-/// Whether a gateway may have a file's lease in its owner's place.
-fn may_take(lease: &Lease, gateway: u32, boot: u64, owner_alive: bool, badly_linked: impl Fn(u32) -> bool) -> bool {
-    // Whoever writes through one with bad links only waits for every packet that gets lost there.
-    let better = badly_linked(lease.gateway) && !badly_linked(gateway);
-    lease.boot == 0 || lease.boot == boot || better || !owner_alive
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lease_stays_with_an_owner_that_lives_and_has_a_good_link() {
-        let lease = Lease { gateway: 1, boot: 11, ..Default::default() };
-        let asks = |gateway, boot, alive, bad: &[u32]| may_take(&lease, gateway, boot, alive, |n| bad.contains(&n));
-        assert!(!asks(2, 22, true, &[]) && asks(1, 11, true, &[]) && asks(2, 22, false, &[]));
-        // Another start of the same gateway is another owner, once the old one is silent.
-        assert!(!asks(1, 12, true, &[]) && asks(1, 12, false, &[]));
-        // Away from bad links, and not from one such to the next.
-        assert!(asks(2, 22, true, &[1]) && !asks(2, 22, true, &[1, 2]) && !asks(2, 22, true, &[2]));
-        assert!(may_take(&Lease::default(), 2, 22, true, |_| false), "nobody has it");
     }
 }

@@ -1,28 +1,23 @@
-//! The datastore addresses that metad has given to this gateway: on an interface, announced, served.
+//! The datastore addresses that metad has given to this gateway, by `trivet_storage::gateway::addresses`: on an interface,
+//! announced, served.
 
 use super::interface::{Interfaces, Place};
 use super::portmap::AtAddress;
 use super::server::{bind, serve};
 use super::Inner;
 use super::{clients, prod};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
-use trivet_storage::messages::{Binding, NfsClient, Stamp};
+use trivet_storage::gateway::addresses::{Effect, Input, LOOK_MS};
+use trivet_storage::messages::{NfsClient, Stamp};
 
-/// What metad says is looked at this often.
-const LOOK: Duration = Duration::from_millis(50);
 /// An address is made valid again this often; a failure is told, and clients are written down, as often, too.
 const RENEW: Duration = Duration::from_secs(1);
 /// Whether an address that is elsewhere could be served here is looked at this often.
 const LOOK_IN_ADVANCE: Duration = Duration::from_secs(3);
-/// After a pause of its own beyond this, a gateway asks metad first: the address may be another's by now.
-const OWN_PAUSE: Duration = Duration::from_secs(1);
-/// But if there is no LEADER to ask, it goes on after this.
-const NO_ANSWER: Duration = Duration::from_secs(2);
 /// The node that has an address next tells its clients; here their connections are reset after this.
 const CLIENTS_MOVE: Duration = Duration::from_secs(1);
 /// An address that came is announced after these times: one announcement may be lost.
@@ -50,20 +45,25 @@ pub(super) async fn serve_addresses(inner: Arc<Inner>) {
     // Connections whose address went away, and since when.
     let mut ending: Vec<(IpAddr, Instant, JoinHandle<()>)> = Vec::new();
     let (mut clients_kept, mut kept_at) = (BTreeSet::new(), Instant::now());
-    let mut looked = Instant::now();
     let mut failure_told = None;
     let mut advance_looked = Instant::now();
     loop {
-        if looked.elapsed() > OWN_PAUSE {
-            hear_from_metad(&inner).await;
-        }
-        looked = Instant::now();
-        let mine = bindings_of(&inner);
-        let gone: Vec<_> = held.keys().filter(|k| !mine.contains(k)).cloned().collect();
-        for binding in gone {
-            let h = held.remove(&binding).expect("just listed");
-            // Unless it is here again under a newer binding.
-            let leaves = h.place != Place::NotOurs && !mine.iter().any(|(a, _)| *a == binding.0);
+        let replayed = inner.replica.read().expect("nobody panics with it").bindings();
+        inner.address_input(Input::Replayed(replayed));
+        let effects = inner.address_input(Input::Look);
+        let mine = inner.bindings.lock().expect("nobody panics with it").mine();
+        let mut kept = Vec::new();
+        for effect in effects {
+            let (binding, leaves) = match effect {
+                Effect::Keep { address, version } => {
+                    kept.push((address, version));
+                    continue;
+                }
+                Effect::Withdraw { address, version, leaves } => ((address, version), leaves),
+            };
+            // One that could not be put anywhere is not held.
+            let Some(h) = held.remove(&binding) else { continue };
+            let leaves = leaves && h.place != Place::NotOurs;
             if leaves {
                 if let Err(e) = interfaces.take_off(h.ip).await {
                     tracing::warn!(address = %h.ip, error = %e, "cannot be taken off its interface; it goes by itself");
@@ -100,7 +100,7 @@ pub(super) async fn serve_addresses(inner: Arc<Inner>) {
             }
         }
         inner.addresses.lock().expect("nobody panics with it").retain(|a, _| mine.iter().any(|(m, _)| m == a));
-        for (address, version) in mine {
+        for (address, version) in kept {
             let Ok(ip) = address.parse::<IpAddr>() else { continue };
             let result = keep(&inner, &mut interfaces, &mut held, (address.clone(), version), ip).await;
             let listening = held.iter().any(|((a, _), h)| *a == address && h.serving.is_some());
@@ -116,30 +116,8 @@ pub(super) async fn serve_addresses(inner: Arc<Inner>) {
                 tracing::warn!(%address, error = %e, "the address is this node's, and cannot be served yet");
             }
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
     }
-}
-
-/// What metad gave to this gateway, by whatever is newest: what the LEADER said, or what this node knows of the
-/// journal. Not what somebody called outdated.
-fn bindings_of(inner: &Inner) -> Vec<(String, u64)> {
-    let mut newest: BTreeMap<String, Binding> = BTreeMap::new();
-    let told = inner.membership.read().expect("nobody panics with it").bindings.clone();
-    let replayed = inner.replica.read().expect("nobody panics with it").bindings();
-    for b in told.into_iter().chain(replayed) {
-        let known = newest.entry(b.address.clone()).or_insert_with(|| b.clone());
-        if b.version > known.version {
-            *known = b;
-        }
-    }
-    let mut superseded = inner.superseded.lock().expect("nobody panics with it");
-    superseded.retain(|(address, version)| newest.get(address).is_none_or(|b| b.version <= *version));
-    newest
-        .into_values()
-        .filter(|b| b.gateway == inner.settings.node && b.boot == inner.boot)
-        .map(|b| (b.address, b.version))
-        .filter(|binding| !superseded.contains(binding))
-        .collect()
 }
 
 /// Datastore addresses that metad gave to other gateways.
@@ -204,13 +182,5 @@ fn prod(inner: &Inner, old: &[NfsClient]) {
         if let Err(e) = prod::prod(from, to) {
             tracing::warn!(client = %c.client, error = %e, "an NFS client cannot be told that the address moved");
         }
-    }
-}
-
-async fn hear_from_metad(inner: &Inner) {
-    let before = inner.memberships.load(Ordering::Relaxed);
-    let since = Instant::now();
-    while inner.memberships.load(Ordering::Relaxed) == before && since.elapsed() < NO_ANSWER {
-        tokio::time::sleep(LOOK).await;
     }
 }

@@ -186,9 +186,7 @@ impl Inner {
         if folder {
             return self.inode_soon(fileid).await.map(|i| i.attr).ok_or(status::STALE);
         }
-        let owned = self.owners.lock().expect("nobody panics with it").contains_key(&fileid)
-            || self.elsewhere.lock().expect("nobody panics with it").contains_key(&fileid);
-        if owned {
+        if self.knows_owner(fileid) {
             return match self.file_op(fileid, Op::Attr, None).await {
                 Outcome::Attr(a) => Ok(a),
                 _ => Err(status::STALE),

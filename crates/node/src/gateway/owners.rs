@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::oneshot;
+use trivet_storage::gateway::ownership::{Effect as Way, Input as Ownership};
 use trivet_storage::messages::*;
-use trivet_storage::nfs::status;
 use trivet_storage::replication::owner::{Effect, Input, Op, Outcome, Owner};
 use trivet_storage::replication::Geometry;
 
@@ -27,6 +27,22 @@ pub(crate) struct OwnerHandle {
     core: Mutex<Running>,
 }
 
+/// While metad is asked for a lease. An operation that gives up leaves the question to the next one.
+struct Asked<'a> {
+    inner: &'a Inner,
+    file: u64,
+    answered: bool,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        // The core that has heard of an answer may let another operation ask already.
+        if !self.answered {
+            self.inner.ownership(&Ownership::NotAsked { file: self.file });
+        }
+    }
+}
+
 struct Running {
     owner: Owner,
     waiting: HashMap<u64, oneshot::Sender<Outcome>>,
@@ -35,14 +51,18 @@ struct Running {
 }
 
 impl OwnerHandle {
-    fn start(inner: &Arc<Inner>, granted: Reply) -> Option<Arc<OwnerHandle>> {
+    fn new(inner: &Inner, granted: Reply) -> Option<Arc<OwnerHandle>> {
         let (file, lease) = granted.inode.as_ref().map(|i| (i.attr.fileid, i.lease.number))?;
-        let mut owner = Owner::new(inner.settings.node, Geometry::STANDARD, granted, inner.clock.mono_ms(), wall_ns())?;
-        let effects = owner.take_effects();
+        let owner = Owner::new(inner.settings.node, Geometry::STANDARD, granted, inner.clock.mono_ms(), wall_ns())?;
         let running = Running { owner, waiting: HashMap::new(), next_token: 1, ended: false };
-        let handle = Arc::new(OwnerHandle { file, lease, core: Mutex::new(running) });
-        handle.carry_out(inner, effects);
-        let (timer_inner, timer_handle) = (inner.clone(), handle.clone());
+        Some(Arc::new(OwnerHandle { file, lease, core: Mutex::new(running) }))
+    }
+
+    /// Carries out what the owner wants at its beginning, and keeps its timer.
+    fn start(self: &Arc<Self>, inner: &Arc<Inner>) {
+        let effects = self.core.lock().expect("nobody panics with it").owner.take_effects();
+        self.carry_out(inner, effects);
+        let (timer_inner, timer_handle) = (inner.clone(), self.clone());
         tokio::spawn(async move {
             loop {
                 let pause = {
@@ -56,7 +76,6 @@ impl OwnerHandle {
                 timer_handle.feed(&timer_inner, Input::Timer);
             }
         });
-        Some(handle)
     }
 
     pub(crate) fn feed(self: &Arc<Self>, inner: &Arc<Inner>, input: Input) {
@@ -107,10 +126,7 @@ impl OwnerHandle {
                 }
                 Effect::Ended => {
                     let file = self.core.lock().expect("nobody panics with it").owner.file();
-                    let mut owners = inner.owners.lock().expect("nobody panics with it");
-                    if owners.get(&file).is_some_and(|o| Arc::ptr_eq(o, self)) {
-                        owners.remove(&file);
-                    }
+                    inner.forget(file, self);
                 }
                 Effect::Done { .. } => unreachable!("feed takes these"),
             }
@@ -183,39 +199,69 @@ impl Inner {
 
     async fn file_op_or_superseded(self: &Arc<Self>, file: u64, op: Op, stamp: Option<Stamp>) -> Outcome {
         loop {
-            if let Some(owner) = self.own(file) {
-                match owner.operate(self, op.clone(), stamp.clone()).await {
-                    Outcome::NotOwner => {
-                        self.forget(file, &owner);
-                        continue;
+            let avoided = self.badly_linked();
+            let way = self.ownership(&Ownership::Op { file, avoided: &avoided });
+            match way {
+                Some(Way::Operate { lease }) => match self.own(file).filter(|o| o.lease == lease) {
+                    Some(owner) => match owner.operate(self, op.clone(), stamp.clone()).await {
+                        Outcome::NotOwner => self.forget(file, &owner),
+                        done => return done,
+                    },
+                    None => drop(self.ownership(&Ownership::Ended { file, lease })),
+                },
+                Some(Way::PassOn { node, lease }) => {
+                    let forward = Forward { file, lease, stamp: stamp.clone(), ..Default::default() };
+                    let outcome = tokio::select! {
+                        outcome = self.pass_on(node, forward, &op) => outcome,
+                        () = self.until_linked(node, false) => None,
+                    };
+                    match outcome {
+                        Some(outcome) if outcome != Outcome::NotOwner => return outcome,
+                        _ => drop(self.ownership(&Ownership::NotThere { file, node, lease })),
                     }
-                    done => return done,
+                }
+                Some(Way::Acquire) => {
+                    // Without metad, better over bad links than not at all.
+                    let hint = self.ownership.lock().expect("nobody panics with it").hint(file);
+                    let around = hint.filter(|node| avoided.contains(node));
+                    let asked = Asked { inner: self, file, answered: false };
+                    let acquired = tokio::select! {
+                        acquired = self.acquire(asked) => acquired,
+                        () = self.until_linked(around.unwrap_or(0), true), if around.is_some() => continue,
+                    };
+                    match acquired {
+                        Ok(()) => {}
+                        Err(Some(outcome)) => return outcome,
+                        Err(None) => tokio::time::sleep(RETRY_PAUSE).await,
+                    }
+                }
+                _ => {
+                    let answered = self.lease_answered.notified();
+                    let _ = tokio::time::timeout(RETRY_PAUSE, answered).await;
                 }
             }
-            let hint = self.elsewhere.lock().expect("nobody panics with it").get(&file).copied();
-            // Of one with bad links only, metad gives the lease away.
-            if let Some((node, lease)) = hint.filter(|(node, _)| !self.is_badly_linked(*node)) {
-                let forward = Forward { file, lease, stamp: stamp.clone(), ..Default::default() };
-                let outcome = tokio::select! {
-                    outcome = self.pass_on(node, forward, &op) => outcome,
-                    () = self.until_linked(node, false) => None,
-                };
-                match outcome {
-                    Some(outcome) if outcome != Outcome::NotOwner => return outcome,
-                    _ => drop(self.elsewhere.lock().expect("nobody panics with it").remove(&file)),
-                }
-            }
-            // Without metad, better over bad links than not at all.
-            let avoided = hint.map(|(node, _)| node).filter(|node| self.is_badly_linked(*node));
-            let acquired = tokio::select! {
-                acquired = self.acquire(file) => acquired,
-                () = self.until_linked(avoided.unwrap_or(0), true), if avoided.is_some() => continue,
-            };
-            match acquired {
-                Ok(()) => {}
-                Err(Some(outcome)) => return outcome,
-                Err(None) => tokio::time::sleep(RETRY_PAUSE).await,
-            }
+        }
+    }
+
+    fn ownership(&self, input: &Ownership) -> Option<Way> {
+        let mut out = Vec::new();
+        self.ownership.lock().expect("nobody panics with it").handle(input, &mut out);
+        out.pop()
+    }
+
+    /// Whether the owner of a file is known, here or elsewhere.
+    pub(super) fn knows_owner(&self, file: u64) -> bool {
+        let ownership = self.ownership.lock().expect("nobody panics with it");
+        ownership.lease_of(file).is_some() || ownership.hint(file).is_some()
+    }
+
+    /// Nodes that have bad links only, unless this one has, too, by what metad said last.
+    fn badly_linked(&self) -> Vec<u32> {
+        let bad = &self.membership.read().expect("nobody panics with it").badly_linked;
+        if bad.contains(&self.settings.node) {
+            Vec::new()
+        } else {
+            bad.clone()
         }
     }
 
@@ -237,41 +283,52 @@ impl Inner {
         if owners.get(&file).is_some_and(|o| Arc::ptr_eq(o, owner)) {
             owners.remove(&file);
         }
+        drop(owners);
+        self.ownership(&Ownership::Ended { file, lease: owner.lease });
+    }
+
+    /// The file's owner here, if this gateway is it or metad grants the lease. None, too, while the lease is asked for already.
+    async fn take(self: &Arc<Self>, file: u64) -> Option<Arc<OwnerHandle>> {
+        if let Some(Way::Acquire) = self.ownership(&Ownership::Take { file }) {
+            let _ = self.acquire(Asked { inner: self, file, answered: false }).await;
+        }
+        self.own(file)
     }
 
     /// Asks metad for the lease, or who has it.
-    async fn acquire(self: &Arc<Self>, file: u64) -> Result<(), Option<Outcome>> {
+    async fn acquire(self: &Arc<Self>, mut asked: Asked<'_>) -> Result<(), Option<Outcome>> {
+        let file = asked.file;
         let grant = Grant { file, gateway: self.settings.node, boot: self.boot, expected: 0, replicas: Vec::new() };
         let reply = self.command(None, None, CommandOp::Grant(grant)).await;
-        match (reply.status, &reply.inode) {
-            (status::OK, Some(inode)) => {
-                let lease = inode.lease.number;
-                let mut owners = self.owners.lock().expect("nobody panics with it");
-                // Two operations may have asked: the newer lease counts.
-                let newer = owners.get(&file).is_none_or(|o| o.describe().1 < lease);
-                if newer {
-                    if let Some(handle) = OwnerHandle::start(self, reply) {
-                        owners.insert(file, handle);
-                        drop(owners);
-                        self.events.record(
-                            "lease",
-                            format!("owner of file {file}, lease {lease}"),
-                            "an operation came in",
-                        );
-                    }
-                }
+        let result = self.granted(file, reply);
+        asked.answered = true;
+        // Where nobody can have the lease yet, those that wait do not ask one after the other.
+        if result != Err(None) || self.ownership.lock().expect("nobody panics with it").hint(file).is_some() {
+            self.lease_answered.notify_waiters();
+        }
+        result
+    }
+
+    fn granted(self: &Arc<Self>, file: u64, reply: Reply) -> Result<(), Option<Outcome>> {
+        let mut ownership = self.ownership.lock().expect("nobody panics with it");
+        let mut out = Vec::new();
+        ownership.handle(&Ownership::Granted { file, reply: &reply }, &mut out);
+        match out.pop() {
+            Some(Way::Start { lease }) => {
+                let Some(handle) = OwnerHandle::new(self, reply) else {
+                    ownership.handle(&Ownership::Ended { file, lease }, &mut out);
+                    return Err(None);
+                };
+                // An operation that is told of the lease finds its owner.
+                self.owners.lock().expect("nobody panics with it").insert(file, handle.clone());
+                drop(ownership);
+                handle.start(self);
+                self.events.record("lease", format!("owner of file {file}, lease {lease}"), "an operation came in");
                 Ok(())
             }
-            (status::JUKEBOX, Some(inode)) if inode.lease.boot != self.boot && inode.lease.boot != 0 => {
-                self.elsewhere
-                    .lock()
-                    .expect("nobody panics with it")
-                    .insert(file, (inode.lease.gateway, inode.lease.number));
-                Err(None)
-            }
-            (status::JUKEBOX, _) => Err(None),
-            (status::STALE, _) => Err(Some(Outcome::Stale)),
-            _ => Err(Some(Outcome::Stale)),
+            Some(Way::Again) => Ok(()),
+            Some(Way::Stale) => Err(Some(Outcome::Stale)),
+            _ => Err(None),
         }
     }
 
@@ -400,21 +457,17 @@ impl Inner {
                 let f = Forward { file, what: LOOK_AT, length: eid, ..Default::default() };
                 let _ = self.client(address).ask(kind::GATEWAY, &f.encode_to_vec(), Duration::from_millis(500)).await;
             }
-            None if self.acquire(file).await.is_ok() => {
-                if let Some(owner) = self.own(file) {
+            None => {
+                if let Some(owner) = self.take(file).await {
                     owner.feed(self, Input::LookAt { eid });
                 }
             }
-            None => {}
         }
     }
 
     /// Of a file that metad calls endangered: `gone` are the replicas whose copies have to be made elsewhere.
     pub(super) async fn take_over_for_repair(self: &Arc<Self>, file: u64, gone: Vec<Vec<u8>>) {
-        if self.own(file).is_none() && self.acquire(file).await.is_err() {
-            return;
-        }
-        if let Some(owner) = self.own(file) {
+        if let Some(owner) = self.take(file).await {
             owner.feed(self, Input::Repair { gone });
         }
     }

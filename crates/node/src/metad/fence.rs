@@ -1,10 +1,11 @@
 //! What the LEADER's other tasks need: whether this node leads, and writes that only the LEADER can make.
 
-use super::{Metad, EPOCH, GATEWAY_SILENCE};
+use super::Metad;
 use crate::zk_client::ZkError;
 use bytes::Bytes;
 use std::time::Duration;
 use trivet_formats::client::err;
+use trivet_storage::metadata::leadership::EPOCH;
 
 /// A write whose answer was lost is asked about again after this.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -67,13 +68,7 @@ impl Metad {
     }
 
     pub(crate) fn serving(&self) -> Serving {
-        let gateways = self.shared.gateways.lock().expect("nobody panics with it");
-        let alive: Vec<(u32, u64)> = gateways
-            .values()
-            .filter(|g| g.heard.elapsed() < GATEWAY_SILENCE)
-            .map(|g| (g.info.node, g.info.boot))
-            .collect();
-        drop(gateways);
+        let alive: Vec<(u32, u64)> = self.shared.alive().iter().map(|g| (g.node, g.boot)).collect();
         let s = self.shared.state.read().expect("nobody panics with it");
         let bindings = s.bindings();
         let addresses = bindings.iter().map(|b| (b.address.clone(), alive.contains(&(b.gateway, b.boot)))).collect();

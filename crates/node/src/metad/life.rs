@@ -1,13 +1,14 @@
 //! The life of a cluster, the LEADER's side: what it has heard, for `trivet_storage::metadata::life` to judge, and what
 //! gateways are told of copies.
 
-use super::{Leadership, Shared, GATEWAY_SILENCE};
+use super::{Leadership, Shared};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use trivet_storage::messages::*;
+use trivet_storage::metadata::leadership::Input;
 use trivet_storage::metadata::life::{self, NodeView, View};
+use trivet_storage::metadata::placement::{Heard, GATEWAY_SILENCE_MS};
 use trivet_storage::metadata::{MemoryKv, State};
 use trivet_storage::nfs::status;
 
@@ -17,8 +18,6 @@ const LOOK: Duration = Duration::from_millis(200);
 const AGAIN: Duration = Duration::from_secs(5);
 /// Copies are not made elsewhere for this time after a node in maintenance was heard again: owners have to reach it first.
 const BACK: Duration = Duration::from_secs(5);
-/// A node that is set aside stands for metad's lead all the same when no other LEADER was heard for this long.
-const NOBODY_ELSE: Duration = Duration::from_secs(5);
 
 /// The LEADER's memory of moves and absences.
 #[derive(Default)]
@@ -33,7 +32,7 @@ impl Shared {
     /// The nodes as the LEADER has heard them, for a judgement.
     fn view(&self, s: &State<MemoryKv>, leading: &Leadership) -> View {
         let gone = self.gone(s, leading);
-        let gateways = self.gateways.lock().expect("nobody panics with it");
+        let (now_ms, gateways) = (self.now_ms(), self.gateways.lock().expect("nobody panics with it"));
         let mut nodes: BTreeMap<u32, NodeView> = self
             .settings
             .metads
@@ -43,12 +42,12 @@ impl Shared {
             .chain(s.named_replicas().iter().map(|r| r.node))
             .map(|node| (node, NodeView { node, ..Default::default() }))
             .collect();
-        for g in gateways.values() {
+        for g in gateways.known() {
             let view = NodeView {
                 node: g.info.node,
                 replica: g.info.replica.clone(),
                 // A gateway that is only presumed has not said what it has.
-                alive: g.heard.elapsed() < GATEWAY_SILENCE && g.info.pid != 0,
+                alive: g.silent_ms(now_ms) < GATEWAY_SILENCE_MS && g.info.pid != 0,
                 full: g.info.is_full(),
                 total_bytes: g.info.total_bytes,
                 clients: g.info.clients.clone(),
@@ -104,17 +103,18 @@ impl Shared {
         let (retired, records) = (s.retired(), s.nodes());
         let awaited = |node: u32| records.iter().any(|r| r.node == node && r.mode == mode::MAINTENANCE);
         let named: BTreeMap<Vec<u8>, ReplicaRef> = s.named_replicas().into_iter().map(|r| (r.id.clone(), r)).collect();
-        let gateways = self.gateways.lock().expect("nobody panics with it");
+        let (now_ms, gateways) = (self.now_ms(), self.gateways.lock().expect("nobody panics with it"));
+        let silent = |g: &Heard| Duration::from_millis(g.silent_ms(now_ms)) >= limit;
         // By its id, wherever it is: a disk may have been put into another node.
-        let here = |id: &[u8]| gateways.values().find(|g| g.info.replica.as_ref().is_some_and(|r| r.id == id));
+        let here = |id: &[u8]| gateways.known().find(|g| g.info.replica.as_ref().is_some_and(|r| r.id == id));
         let is_gone = |r: &ReplicaRef| {
             if retired.contains(&r.id) {
                 return true;
             }
             if let Some(g) = here(&r.id) {
-                return g.heard.elapsed() >= limit && !awaited(g.info.node);
+                return silent(g) && !awaited(g.info.node);
             }
-            let Some(g) = gateways.get(&r.node) else { return leading.since.elapsed() >= limit && !awaited(r.node) };
+            let Some(g) = gateways.get(r.node) else { return leading.since.elapsed() >= limit && !awaited(r.node) };
             let another = g.info.replica.as_ref().filter(|now| now.id != r.id);
             match another {
                 // Disks that changed places: the other node will come with this one's.
@@ -124,7 +124,7 @@ impl Shared {
                 Some(_) => true,
                 // Only presumed, and not heard: what it has is not known.
                 None if g.info.pid == 0 => leading.since.elapsed() >= limit && !awaited(r.node),
-                None => g.heard.elapsed() >= limit && !awaited(r.node),
+                None => silent(g) && !awaited(r.node),
             }
         };
         named.values().filter(|r| is_gone(r)).map(|r| r.id.clone()).collect()
@@ -138,8 +138,8 @@ impl Shared {
 
     /// Whether copies are not to be made elsewhere, now or a moment after a maintenance.
     fn holds_joins(&self, s: &State<MemoryKv>) -> bool {
-        let gateways = self.gateways.lock().expect("nobody panics with it");
-        let silent = |node: u32| gateways.get(&node).is_none_or(|g| g.heard.elapsed() >= GATEWAY_SILENCE);
+        let (now_ms, gateways) = (self.now_ms(), self.gateways.lock().expect("nobody panics with it"));
+        let silent = |node: u32| gateways.get(node).is_none_or(|g| g.silent_ms(now_ms) >= GATEWAY_SILENCE_MS);
         let mut last = self.life.away.lock().expect("nobody panics with it");
         if life::holds_joins(s, &silent) {
             *last = Some(Instant::now());
@@ -214,7 +214,7 @@ fn changed_meanwhile(code: u32) -> Refusal {
 }
 
 /// Ends a rebalance when nothing is left to move.
-pub(super) async fn end_rebalance(shared: &Arc<Shared>) -> String {
+pub(super) async fn end_rebalance(shared: &Arc<Shared>) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let Some(leading) = shared.leadership() else { continue };
@@ -235,8 +235,7 @@ pub(super) async fn end_rebalance(shared: &Arc<Shared>) -> String {
     }
 }
 
-/// While this node is set aside, metad's lead and coordination's are handed over. It stands for metad's all the same if nobody
-/// else does.
+/// While this node is set aside, metad's leadership and coordination's are handed over.
 pub(super) async fn hand_over_while_aside(shared: Arc<Shared>) {
     let mut set = false;
     let mut handed_over: Option<Instant> = None;
@@ -245,14 +244,9 @@ pub(super) async fn hand_over_while_aside(shared: Arc<Shared>) {
         let aside = shared.aside();
         let here = aside.contains(&shared.settings.node);
         let others = shared.settings.metads.keys().any(|n| *n != shared.settings.node && !aside.contains(n));
-        let (leads, silent) = {
-            let leader = shared.leader.lock().expect("nobody panics with it");
-            (shared.leadership().is_some(), leader.2.elapsed())
-        };
-        let wanted = here && others && (leads || silent < NOBODY_ELSE);
-        if wanted != set {
-            set = wanted;
-            shared.leaving.store(wanted, Ordering::Relaxed);
+        if (here && others) != set {
+            set = here && others;
+            shared.input(Input::SetAside(set));
         }
         let coordination = shared.coordination.clone().filter(|_| here && others);
         if let Some(c) = coordination.filter(|c| c.summary().role.mode() == "leader") {

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use trivet_coordination::links::LinkState;
+use trivet_storage::metadata::leadership::Input;
+use trivet_storage::metadata::placement;
 
 /// Links are looked at so often,
 const LOOK: Duration = Duration::from_millis(100);
@@ -18,16 +20,21 @@ pub(super) async fn watch(shared: Arc<Shared>) {
     let mut since = BTreeMap::new();
     loop {
         let mut nodes: BTreeSet<u32> = shared.settings.metads.keys().copied().collect();
-        nodes.extend(shared.gateways.lock().expect("nobody panics with it").keys());
+        nodes.extend(shared.gateways.lock().expect("nobody panics with it").known().map(|g| g.info.node));
         let bad = without_good_links(&nodes, &coordination.summary().links);
-        *shared.badly_linked.lock().expect("nobody panics with it") = for_long(bad, &mut since);
+        shared.set_badly_linked(for_long(bad, &mut since));
         tokio::time::sleep(LOOK).await;
     }
 }
 
 impl Shared {
-    pub(super) fn is_badly_linked(&self, node: u32) -> bool {
-        self.badly_linked.lock().expect("nobody panics with it").contains_key(&node)
+    fn set_badly_linked(&self, nodes: BTreeMap<u32, Instant>) {
+        let mut known = self.badly_linked.lock().expect("nobody panics with it");
+        if *known != nodes {
+            self.input(Input::BadLinks(nodes.iter().map(|(node, at)| (*node, self.ms_of(*at))).collect()));
+            self.placement(placement::Input::BadLinks(nodes.keys().copied().collect()));
+            *known = nodes;
+        }
     }
 }
 

@@ -34,8 +34,8 @@ impl Shared {
 }
 
 /// Closes the znodes once per leadership; the LEADER's task beside the others.
-pub(super) async fn close(shared: &Arc<Shared>) -> String {
-    let Some(own) = shared.zk.ownership().own() else { return std::future::pending().await };
+pub(super) async fn close(shared: &Arc<Shared>) {
+    let Some(own) = shared.zk.ownership().own() else { return };
     // A LEADER before this one has begun: what is created from now on must not be open again.
     let begun = loop {
         match shared.zk.acl(ROOT).await {
@@ -49,11 +49,11 @@ pub(super) async fn close(shared: &Arc<Shared>) -> String {
     shared.zk.ownership().close();
     loop {
         match walk(shared).await {
-            Ok(0) => return std::future::pending().await,
+            Ok(0) => return,
             Ok(changed) => {
                 let what = "metad's znodes belong to the cluster's user alone";
                 shared.events.record("metad", what, format!("{changed} access lists changed"));
-                return std::future::pending().await;
+                return;
             }
             Err(error) => {
                 tracing::debug!(%error, "access lists below {ROOT} are not all changed yet");

@@ -2,13 +2,14 @@
 //! the log holds what comes after, and is trimmed only below what a majority has here.
 
 use super::durable_file::DurableFile;
-use super::{log_path, Shared, APPLIED, LOG};
+use super::Shared;
 use anyhow::Context;
 use redb::{Database, ReadableTable, TableDefinition};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use trivet_storage::messages::JOURNAL_VERSION;
+use trivet_storage::metadata::leadership::{log_path, APPLIED, LOG};
 use trivet_storage::metadata::MemoryKv;
 
 const TABLE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("state");

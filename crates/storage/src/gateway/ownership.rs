@@ -13,6 +13,8 @@ pub enum Input<'a> {
     /// An operation wants its file's owner. `avoided`: nodes that are reached over bad links only, as long as this one is
     /// not.
     Op { file: u64, avoided: &'a [u32] },
+    /// The file's owner is wanted here without an operation: metad wants the file repaired.
+    Take { file: u64 },
     /// metad answered a request for the lease.
     Granted { file: u64, reply: &'a Reply },
     /// The request for the lease is given up.
@@ -78,6 +80,7 @@ impl Ownership {
     pub fn handle(&mut self, input: &Input, out: &mut Vec<Effect>) {
         out.extend(match input {
             Input::Op { file, avoided } => Some(self.way(*file, avoided)),
+            Input::Take { file } => Some(self.take(*file)),
             Input::Granted { file, reply } => Some(self.granted(*file, reply)),
             Input::NotAsked { file } => {
                 self.asked.remove(file);
@@ -105,8 +108,15 @@ impl Ownership {
         match self.elsewhere.get(&file) {
             // metad gives the lease of a badly linked owner away.
             Some((node, lease)) if !avoided.contains(node) => Effect::PassOn { node: *node, lease: *lease },
-            _ if self.asked.insert(file) => Effect::Acquire,
-            _ => Effect::Wait,
+            _ => self.take(file),
+        }
+    }
+
+    fn take(&mut self, file: u64) -> Effect {
+        match self.owned.get(&file) {
+            Some(lease) => Effect::Operate { lease: *lease },
+            None if self.asked.insert(file) => Effect::Acquire,
+            None => Effect::Wait,
         }
     }
 
@@ -175,8 +185,13 @@ mod tests {
         assert_eq!(w.op(&[]), Effect::PassOn { node: 2, lease: 5 });
         w.input(&Input::NotThere { file: FILE, node: 2, lease: 5 });
         assert_eq!(w.op(&[]), Effect::Acquire);
+        // A repair asks no second time, and whatever was heard of another owner.
+        assert_eq!(w.input(&Input::Take { file: FILE }), [Effect::Wait]);
+        assert_eq!(w.granted(status::JUKEBOX, 2, 5), Effect::Later);
+        assert_eq!(w.input(&Input::Take { file: FILE }), [Effect::Acquire]);
         assert_eq!(w.granted(status::OK, 1, 6), Effect::Start { lease: 6 });
         assert_eq!(w.op(&[]), Effect::Operate { lease: 6 });
+        assert_eq!(w.input(&Input::Take { file: FILE }), [Effect::Operate { lease: 6 }]);
     }
 
     #[test]

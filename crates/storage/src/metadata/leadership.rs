@@ -30,6 +30,8 @@ pub fn log_path(number: u64) -> String {
 
 /// Pause in milliseconds after coordination could not be asked.
 const COORDINATION_PAUSE_MS: u64 = 50;
+/// A node that is set aside stands for LEADER all the same when it has heard no other LEADER for this many milliseconds.
+const NOBODY_ELSE_MS: u64 = 5_000;
 /// Pause in milliseconds after an entry was refused: the metad does not serve, and says why.
 const REFUSAL_PAUSE_MS: u64 = 2_000;
 
@@ -146,6 +148,9 @@ pub enum Input {
     BadLinks(BTreeMap<u32, u64>),
     /// This process is about to stop: it stands no more, and leads only until another metad does.
     Leaving,
+    /// Whether an administrator has set this node aside, and not those of all other metads: likewise, but it stands when no
+    /// other metad leads.
+    SetAside(bool),
     Timer,
 }
 
@@ -224,8 +229,11 @@ pub struct Metad {
     /// Number of the newest entry that was applied.
     applied: u64,
     leader: Heard,
+    /// When a LEADER was heard last, one that is about to stop included.
+    pinged_ms: u64,
     badly_linked: BTreeMap<u32, u64>,
     leaving: bool,
+    aside: bool,
     /// Session and name of this metad's candidate node.
     seat: Option<(i64, String)>,
     trouble: bool,
@@ -247,8 +255,10 @@ impl Metad {
             bug: None,
             applied,
             leader: Heard { node: 0, epoch: 0, at_ms: now_ms },
+            pinged_ms: now_ms,
             badly_linked: BTreeMap::new(),
             leaving: false,
+            aside: false,
             seat: None,
             trouble: false,
             step: Step::Pausing { until_ms: now_ms },
@@ -317,9 +327,14 @@ impl Metad {
             Input::Presumed => self.presumed(),
             Input::Commands(commands) => self.commands(commands),
             Input::Confirm(token) => self.confirm(token),
-            Input::Paused(ms) => self.leader.at_ms = (self.leader.at_ms + ms).min(now_ms),
+            Input::Paused(ms) => {
+                for heard in [&mut self.leader.at_ms, &mut self.pinged_ms] {
+                    *heard = (*heard + ms).min(now_ms);
+                }
+            }
             Input::BadLinks(nodes) => self.badly_linked = nodes,
             Input::Leaving => self.leaving = true,
+            Input::SetAside(aside) => self.aside = aside,
             Input::Timer => {}
         }
         self.due();
@@ -362,10 +377,17 @@ impl Metad {
         }
     }
 
+    /// Whether this metad leaves the leadership to the others.
+    fn withdraws(&self) -> bool {
+        let alone = self.now_ms.saturating_sub(self.leader.at_ms.max(self.pinged_ms)) >= NOBODY_ELSE_MS;
+        self.leaving || self.aside && (self.leading.is_some() || !alone)
+    }
+
     fn pinged(&mut self, ping: &LeaderPing) {
         if ping.epoch < self.leader.epoch {
             return;
         }
+        self.pinged_ms = self.now_ms;
         // A LEADER that is about to stop counts as silent while it still leads.
         let silent_ms = if ping.leaving { LEAVING_COUNTS_AS_MS } else { 0 };
         self.leader = Heard { node: ping.node, epoch: ping.epoch, at_ms: self.now_ms.saturating_sub(silent_ms) };

@@ -3,7 +3,7 @@
 //! A grant counts the lease up and names its holder; the journal decides it, conditional on the lease that the LEADER saw.
 //! This decides only whether to ask the journal: while the owner lives, others pass their operations on to it.
 
-use super::placement::Placement;
+use super::placement::{Orders, Placement};
 use super::{Kv, State};
 use crate::messages::*;
 use crate::nfs::status;
@@ -35,7 +35,8 @@ pub fn prepare<K: Kv>(state: &State<K>, placement: &Placement, now_ms: u64, op: 
                 return Prepared::AnswerIfLeader(reply);
             }
             g.expected = inode.lease.number;
-            g.replicas = placement.replicas(now_ms, g.gateway, copies(state, inode.attr.datastore), g.file);
+            let (orders, copies) = (Orders::of(state, &[]), copies(state, inode.attr.datastore));
+            g.replicas = placement.replicas(now_ms, &orders, g.gateway, copies, g.file);
             if g.replicas.is_empty() {
                 return Prepared::Answer(say(status::JUKEBOX));
             }
@@ -45,7 +46,7 @@ pub fn prepare<K: Kv>(state: &State<K>, placement: &Placement, now_ms: u64, op: 
             // Without replicas the journal's answer says that the file is gone.
             let Some(inode) = state.inode(a.file) else { return Prepared::Submit };
             let (copies, turn) = (copies(state, inode.attr.datastore), a.file.wrapping_add(a.index));
-            a.replicas = placement.replicas(now_ms, inode.lease.gateway, copies, turn);
+            a.replicas = placement.replicas(now_ms, &Orders::of(state, &[]), inode.lease.gateway, copies, turn);
             if a.replicas.is_empty() {
                 Prepared::SubmitLater
             } else {
@@ -92,7 +93,7 @@ mod tests {
             let replica = ReplicaRef { node, id: vec![node as u8; 16], address: String::new() };
             let info =
                 GatewayInfo { node, boot: u64::from(node) * 10, replica: Some(replica), pid: 1, ..Default::default() };
-            placement.handle(1_000, Input::Heartbeat(info), &mut Vec::new());
+            placement.handle(1_000, Input::Heartbeat { info, aside: false }, &mut Vec::new());
         }
         let (prepared, op) = ask(&state, &placement, 1);
         let CommandOp::Grant(grant) = &op else { panic!("{op:?}") };

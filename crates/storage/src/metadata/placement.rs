@@ -4,6 +4,7 @@
 //! may be granted to others, its addresses are bound elsewhere. Every binding counts the address's version up, and what came
 //! in over an older one is refused (rule R18), so a holder that does not know yet can do no harm.
 
+use super::{Kv, State};
 use crate::messages::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +23,12 @@ pub struct Heard {
     pub at_ms: u64,
 }
 
+impl Heard {
+    pub fn silent_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.at_ms)
+    }
+}
+
 /// The result of a new LEADER's look at a gateway's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
@@ -31,9 +38,33 @@ pub enum Found {
     Refused,
 }
 
+/// Administrators' orders in the state that decide where things go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// Nodes in maintenance, drained or removed: they get new copies only where no other node can take them.
+    pub aside: BTreeSet<u32>,
+    /// Ids of storages that get no new copies.
+    pub emptied: BTreeSet<Vec<u8>>,
+    /// Addresses that no gateway serves.
+    pub removed: BTreeSet<String>,
+}
+
+impl Orders {
+    pub fn of<K: Kv>(state: &State<K>, addresses: &[String]) -> Self {
+        let aside = state.nodes().into_iter().filter(|n| n.mode != mode::SERVING).map(|n| n.node).collect();
+        let removed = addresses.iter().filter(|a| state.address_is_removed(a)).cloned().collect();
+        Orders { aside, emptied: state.emptied(&state.replicas()).into_iter().collect(), removed }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub enum Input<'a> {
-    Heartbeat(GatewayInfo),
+    /// `aside`: an administrator has set its node aside. It serves its addresses and files until other gateways do, like one
+    /// that is about to stop.
+    Heartbeat {
+        info: GatewayInfo,
+        aside: bool,
+    },
     /// A gateway that the state knows, as a new LEADER found it; `boot` is that of a lease that it had.
     Presumed {
         replica: ReplicaRef,
@@ -47,6 +78,7 @@ pub enum Input<'a> {
     Look {
         addresses: &'a [String],
         bindings: &'a [Binding],
+        orders: &'a Orders,
     },
     /// The journal has answered for a binding, or the LEADER is no more.
     Bound {
@@ -73,12 +105,16 @@ pub struct Placement {
 impl Placement {
     pub fn handle(&mut self, now_ms: u64, input: Input, out: &mut Vec<Effect>) {
         match input {
-            Input::Heartbeat(info) => drop(self.gateways.insert(info.node, Heard { info, at_ms: now_ms })),
+            Input::Heartbeat { mut info, aside } => {
+                info.leaving |= aside;
+                self.gateways.insert(info.node, Heard { info, at_ms: now_ms });
+            }
             Input::Presumed { replica, boot, found } => self.presumed(now_ms, replica, boot, found),
             Input::Paused(ms) => self.gateways.values_mut().for_each(|g| g.at_ms = (g.at_ms + ms).min(now_ms)),
             Input::BadLinks(nodes) => self.badly_linked = nodes,
-            Input::Look { addresses, bindings } => {
-                addresses.iter().for_each(|address| out.extend(self.look(now_ms, address, bindings)));
+            Input::Look { addresses, bindings, orders } => {
+                let served = addresses.iter().filter(|a| !orders.removed.contains(*a));
+                served.for_each(|address| out.extend(self.look(now_ms, address, bindings)));
             }
             Input::Bound { address } => drop(self.binding.remove(&address)),
         }
@@ -126,14 +162,16 @@ impl Placement {
 
     // ---- new copies ----
 
-    /// Chunk servers for a new extent: those with space first, of these the owner's own, then the others in turn.
-    pub fn replicas(&self, now_ms: u64, near: u32, copies: usize, turn: u64) -> Vec<ReplicaRef> {
-        let mut alive: Vec<(ReplicaRef, bool)> =
-            self.alive(now_ms).filter_map(|g| Some((g.replica.clone()?, g.is_full()))).collect();
+    /// Chunk servers for a new extent: those of nodes that are not set aside first, of these those with space, then the
+    /// owner's own, then the others in turn.
+    pub fn replicas(&self, now_ms: u64, orders: &Orders, near: u32, copies: usize, turn: u64) -> Vec<ReplicaRef> {
+        let of = |g: &GatewayInfo| Some((g.replica.clone()?, g.is_full()));
+        let takes = |(r, _): &(ReplicaRef, bool)| !orders.emptied.contains(&r.id);
+        let mut alive: Vec<(ReplicaRef, bool)> = self.alive(now_ms).filter_map(of).filter(takes).collect();
         let n = alive.len() as u64;
         alive.sort_by_key(|(r, full)| {
             let turn = (u64::from(r.node) + turn) % n.max(1);
-            (*full, r.node != near, self.badly_linked.contains(&r.node), turn)
+            (orders.aside.contains(&r.node), *full, r.node != near, self.badly_linked.contains(&r.node), turn)
         });
         alive.truncate(copies);
         alive.into_iter().map(|(r, _)| r).collect()
@@ -190,7 +228,7 @@ fn alive(gateways: &BTreeMap<u32, Heard>, now_ms: u64) -> impl Iterator<Item = &
 /// Why a gateway cannot serve an address, if it said so.
 fn refusal<'a>(g: &'a GatewayInfo, address: &str) -> Option<&'a str> {
     if g.leaving {
-        return Some("it is about to stop");
+        return Some("it is about to stop, or set aside");
     }
     g.unserved.iter().find(|u| u.address == address).map(|u| u.why.as_str())
 }
@@ -232,22 +270,24 @@ mod tests {
     struct World {
         placement: Placement,
         bindings: Vec<Binding>,
+        orders: Orders,
     }
 
     impl World {
         fn new() -> World {
-            World { placement: Placement::default(), bindings: Vec::new() }
+            World { placement: Placement::default(), bindings: Vec::new(), orders: Orders::default() }
         }
         fn input(&mut self, now_ms: u64, input: Input) {
             self.placement.handle(now_ms, input, &mut Vec::new());
         }
         fn heard(&mut self, now_ms: u64, infos: &[GatewayInfo]) {
-            infos.iter().for_each(|g| self.input(now_ms, Input::Heartbeat(g.clone())));
+            infos.iter().for_each(|g| self.input(now_ms, Input::Heartbeat { info: g.clone(), aside: false }));
         }
         /// Where the address goes, and why; the journal takes every binding.
         fn look(&mut self, now_ms: u64) -> Option<(u32, String)> {
             let (mut out, addresses) = (Vec::new(), [ADDRESS.to_string()]);
-            self.placement.handle(now_ms, Input::Look { addresses: &addresses, bindings: &self.bindings }, &mut out);
+            let look = Input::Look { addresses: &addresses, bindings: &self.bindings, orders: &self.orders };
+            self.placement.handle(now_ms, look, &mut out);
             let Effect::Bind { binding, why } = out.pop()?;
             assert!(self.placement.look(now_ms, ADDRESS, &self.bindings).is_none(), "one binding at a time");
             self.input(now_ms, Input::Bound { address: ADDRESS.into() });
@@ -270,7 +310,7 @@ mod tests {
         w.heard(2_100, &[gateway(1), GatewayInfo { boot: 21, ..gateway(2) }]);
         assert_eq!(w.look(2_100), None);
         w.heard(2_200, &[GatewayInfo { leaving: true, ..gateway(1) }]);
-        assert_eq!(w.look(2_200), Some((2, "node 1 cannot serve it: it is about to stop".into())));
+        assert_eq!(w.look(2_200), Some((2, "node 1 cannot serve it: it is about to stop, or set aside".into())));
         let told = Unserved { address: ADDRESS.into(), why: "no CAP_NET_ADMIN".into() };
         w.heard(2_300, &[gateway(1), GatewayInfo { boot: 21, unserved: vec![told], ..gateway(2) }]);
         assert_eq!(w.look(2_300), Some((1, "node 2 cannot serve it: no CAP_NET_ADMIN".into())));
@@ -323,15 +363,48 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_is_set_aside_keeps_its_address_until_another_gateway_can_have_it() {
+        let mut w = World::new();
+        let aside = |w: &mut World, node| w.input(0, Input::Heartbeat { info: gateway(node), aside: true });
+        w.heard(0, &[gateway(2)]);
+        assert_eq!(w.look(0).map(|b| b.0), Some(2));
+        aside(&mut w, 2);
+        assert_eq!(w.look(0), None);
+        let lease = Lease { gateway: 2, boot: 20, number: 3 };
+        assert!(w.placement.may_take(0, &lease, 1, 10), "its files go to any gateway that asks");
+        w.heard(0, &[gateway(1)]);
+        assert_eq!(w.look(0), Some((1, "node 2 cannot serve it: it is about to stop, or set aside".into())));
+        // All are set aside: nothing moves between them.
+        aside(&mut w, 1);
+        assert_eq!(w.look(0), None);
+    }
+
+    #[test]
+    fn an_address_that_is_removed_is_bound_nowhere() {
+        let mut w = World::new();
+        w.orders.removed.insert(ADDRESS.into());
+        w.heard(0, &[gateway(1)]);
+        assert_eq!(w.look(0), None);
+        w.orders.removed.clear();
+        assert_eq!(w.look(0).map(|b| b.0), Some(1));
+    }
+
+    #[test]
     fn new_copies_go_to_space_then_near_then_around() {
         let mut w = World::new();
         let full = GatewayInfo { total_bytes: 100 << 30, free_bytes: 1, ..gateway(1) };
         w.heard(0, &[full, gateway(2), gateway(3)]);
-        let nodes =
-            |near, copies, turn| w.placement.replicas(0, near, copies, turn).iter().map(|r| r.node).collect::<Vec<_>>();
-        assert_eq!(nodes(3, 2, 0), [3, 2]);
-        assert_eq!(nodes(1, 2, 0), [3, 2]);
-        assert_eq!(nodes(1, 3, 1), [2, 3, 1]);
+        let nodes = |w: &World, near, copies, turn| {
+            w.placement.replicas(0, &w.orders, near, copies, turn).iter().map(|r| r.node).collect::<Vec<_>>()
+        };
+        assert_eq!(nodes(&w, 3, 2, 0), [3, 2]);
+        assert_eq!(nodes(&w, 1, 2, 0), [3, 2]);
+        assert_eq!(nodes(&w, 1, 3, 1), [2, 3, 1]);
+        // Rather to a full node than to one that is set aside; to an emptied storage not at all.
+        w.orders.aside.insert(3);
+        assert_eq!(nodes(&w, 3, 3, 0), [2, 1, 3]);
+        w.orders.emptied.insert(vec![2; 16]);
+        assert_eq!(nodes(&w, 3, 3, 0), [1, 3]);
     }
 
     #[test]

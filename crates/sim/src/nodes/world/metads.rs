@@ -301,7 +301,9 @@ impl World {
         let m = &mut self.nodes[node].metad;
         let (bindings, mut out) = (m.state.bindings(), Vec::new());
         let addresses = ADDRESSES.map(String::from);
-        m.placement.handle(self.now, placement::Input::Look { addresses: &addresses, bindings: &bindings }, &mut out);
+        let orders = placement::Orders::of(&m.state, &addresses);
+        let look = placement::Input::Look { addresses: &addresses, bindings: &bindings, orders: &orders };
+        m.placement.handle(self.now, look, &mut out);
         for Placed::Bind { binding, why } in out {
             self.trace(|| format!("{} goes to node {}: {why}", binding.address, binding.gateway));
             let back = Asker::Address(binding.address.clone());
@@ -337,7 +339,8 @@ impl World {
         match ask {
             MetaAsk::Heartbeat(info) => {
                 let m = &mut self.nodes[node].metad;
-                m.placement.handle(self.now, placement::Input::Heartbeat(info.clone()), &mut Vec::new());
+                let beat = placement::Input::Heartbeat { info: info.clone(), aside: false };
+                m.placement.handle(self.now, beat, &mut Vec::new());
                 let unknown = info.replica.filter(|r| !m.state.replicas().contains(r));
                 let membership = Membership {
                     bindings: m.state.bindings(),

@@ -84,8 +84,10 @@ impl Metad {
     }
 
     pub(super) fn changed(&mut self) {
-        if let Step::Watching { .. } = self.step {
-            self.begin_turn();
+        match &mut self.step {
+            Step::Watching { .. } => self.begin_turn(),
+            Step::AskingForWatch { changed } => *changed = true,
+            _ => {}
         }
     }
 
@@ -106,8 +108,9 @@ impl Metad {
             }
             (Step::ReadingNumbers { synced }, Answer::Children(names)) => self.numbers_read(&names, synced),
             (Step::SyncingNumbers, Answer::Done) => self.read_numbers(true),
-            (Step::AskingForWatch, Answer::Exists(true)) => self.begin_turn(),
-            (Step::AskingForWatch, Answer::Exists(false)) => {
+            (Step::AskingForWatch { .. }, Answer::Exists(true)) => self.begin_turn(),
+            (Step::AskingForWatch { changed: true }, Answer::Exists(false)) => self.begin_turn(),
+            (Step::AskingForWatch { changed: false }, Answer::Exists(false)) => {
                 self.step = Step::Watching { until_ms: self.now_ms + LOOK_AGAIN_MS };
             }
             (Step::ReadingSeats, Answer::Children(names)) => self.read_seat(names, BTreeMap::new()),
@@ -241,7 +244,7 @@ impl Metad {
         if std::mem::take(&mut self.trouble) {
             self.out.push(Effect::Trouble(String::new()));
         }
-        if !self.leaving && self.view().turn(0).is_some() {
+        if !self.withdraws() && self.view().turn(0).is_some() {
             self.step = Step::ReadingSeats;
             return self.ask(Ask::Children { path: ELECTION });
         }
@@ -249,7 +252,7 @@ impl Metad {
     }
 
     fn watch(&mut self) {
-        self.step = Step::AskingForWatch;
+        self.step = Step::AskingForWatch { changed: false };
         self.ask(Ask::Watch { path: log_path(self.applied + 1) });
     }
 
@@ -300,7 +303,7 @@ impl Metad {
 
     /// Takes the epoch, unless another candidate was heard meanwhile.
     fn stand(&mut self, before: u32) {
-        if self.leaving || self.view().turn(before).is_none() {
+        if self.withdraws() || self.view().turn(before).is_none() {
             return self.watch();
         }
         self.step = Step::ReadingEpoch { why: self.view().why() };

@@ -109,7 +109,7 @@ impl Leading {
 
 impl Metad {
     pub(super) fn leading_due(&mut self) {
-        let (node, leaving, now_ms) = (self.settings.node, self.leaving, self.now_ms);
+        let (node, leaving, now_ms) = (self.settings.node, self.withdraws(), self.now_ms);
         let Some(l) = &mut self.leading else { return };
         if now_ms >= l.next_ping_ms {
             l.next_ping_ms = now_ms + PING_MS;

@@ -11,7 +11,10 @@ pub(super) enum Step {
         until_ms: u64,
     },
     /// Everything is applied; until the next entry comes, or time passes.
-    AskingForWatch,
+    AskingForWatch {
+        /// The watch fired before the answer that it is set.
+        changed: bool,
+    },
     Watching {
         until_ms: u64,
     },

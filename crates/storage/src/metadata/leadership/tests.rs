@@ -281,6 +281,41 @@ fn the_epoch_is_left_alone_while_others_hear_the_leader_and_by_one_that_leaves()
 }
 
 #[test]
+fn a_node_that_is_set_aside_hands_leadership_over_and_takes_it_only_when_no_other_metad_does() {
+    let mut w = World::leader();
+    w.feed(Input::SetAside(true));
+    w.at(1_200);
+    w.expect(&["ping epoch 5, leaving"]);
+    w.feed(Input::SetAside(false));
+    w.at(1_400);
+    w.expect(&["ping epoch 5"]);
+
+    let mut w = World::registered(3);
+    w.feed(Input::SetAside(true));
+    // The LEADER is about to stop: other candidates are there.
+    w.now_ms = 100;
+    w.feed(Input::Ping(LeaderPing { node: 3, epoch: 4, leaving: true }));
+    w.now_ms = 5_099;
+    w.nothing_newer();
+    w.expect(&["children /metad/log", "watch entry 4"]);
+    w.answer(Answer::Exists(false));
+    w.at(5_199);
+    w.nothing_newer();
+    w.expect(&["get entry 4", "children /metad/log", "children /metad/election"]);
+}
+
+#[test]
+fn a_watch_that_fires_before_the_answer_that_it_is_set_is_not_lost() {
+    let mut w = World::registered(3);
+    w.nothing_newer();
+    w.expect(&["children /metad/log", "watch entry 4"]);
+    w.feed(Input::Changed);
+    w.expect(&[]);
+    w.answer(Answer::Exists(false));
+    w.expect(&["get entry 4"]);
+}
+
+#[test]
 fn what_the_journal_no_longer_has_comes_from_another_metad() {
     let mut w = World::registered(3);
     w.answer(Answer::NoNode);
