@@ -17,7 +17,7 @@ if os.environ.get("TRIVET_PORTMAP_INSIDE") != "1":
 
 from cluster import ADDRESS, TRIVET, Cluster, Guest  # noqa: E402
 
-PROGRAMS = {100000: {2, 3, 4}, 100003: {3}, 100005: {3}}
+PROGRAMS = {100000: {2, 3, 4}, 100003: {3}, 100005: {3}, 100021: {4}, 100024: {1}}
 SCRIPT = """
 also() { mkdir $2; mount -t nfs -o "addr=$NFS_SERVER,$NFS_OPTS" "$NFS_SERVER:$1" $2 2>/dev/null; }
 echo hello > a && [ "$(cat a)" = hello ] || echo FAIL the file
@@ -89,15 +89,15 @@ def clients_ask(also_rpcbind):
     exports = ask("showmount", "-e", "--no-headers", ADDRESS).split()
     assert exports[::2] == ["/ds1", "/ds2"], exports
     listed = served(ask("rpcinfo", "-p", ADDRESS))
-    ours = {(100003, 3, "tcp", 2049), (100005, 3, "tcp", 2049), (100005, 3, "udp", 2049)}
+    ours = {(100003, 3, "tcp", 2049)} | {(p, v, t, 2049) for p, v in ((100005, 3), (100021, 4), (100024, 1)) for t in ("tcp", "udp")}
     assert ours <= listed, listed
     if not also_rpcbind:
         assert {(p, v) for p, v, _, _ in listed} == {(p, v) for p, vs in PROGRAMS.items() for v in vs}, listed
     # rpcbind version 4, with universal addresses.
     assert ADDRESS + ".8.1" in ask("rpcinfo", ADDRESS) or also_rpcbind
-    for transport, program, version in (("tcp", 100003, 3), ("tcp", 100005, 3), ("udp", 100005, 3)):
+    for transport, program, version in (("tcp", 100003, 3), ("tcp", 100005, 3), ("udp", 100005, 3), ("tcp", 100021, 4), ("udp", 100024, 1)):
         assert "ready and waiting" in ask("rpcinfo", "-T", transport, ADDRESS, str(program), str(version))
-    for transport, program, version in (("udp", 100003, 3), ("tcp", 100003, 4), ("tcp", 100021, 4)):
+    for transport, program, version in (("udp", 100003, 3), ("tcp", 100003, 4), ("tcp", 100021, 3)):
         assert "ready" not in ask("rpcinfo", "-T", transport, ADDRESS, str(program), str(version), fails=True)
 
 

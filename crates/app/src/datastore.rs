@@ -6,7 +6,7 @@ use crate::verify::Verify;
 use anyhow::Context;
 use clap::Subcommand;
 use std::time::Duration;
-use trivet_node::admin::{self, networks, ChangeDatastore, LifeAction, Networks};
+use trivet_node::admin::{self, networks, ChangeDatastore, LifeAction, Networks, Permissions};
 use trivet_node::status::{fetch_all, ExportStatus, NodeStatus};
 
 #[derive(clap::Args)]
@@ -31,6 +31,9 @@ enum Command {
         /// Clients may read and not write
         #[arg(long)]
         read_only: bool,
+        /// Whether mode bits count: trusted (not; for hypervisors), checked (they do), root-squash (and root is nobody)
+        #[arg(long, default_value = "trusted", value_parser = permissions)]
+        permissions: Permissions,
     },
     /// List the datastores
     List,
@@ -60,6 +63,9 @@ enum Command {
         /// Bytes that its files may have together, as 500GiB; 0: no quota
         #[arg(long, value_parser = size)]
         quota: Option<u64>,
+        /// Whether mode bits count: trusted (not; for hypervisors), checked (they do), root-squash (and root is nobody)
+        #[arg(long, value_parser = permissions)]
+        permissions: Option<Permissions>,
     },
     /// Read all copies of a datastore, or of one of its files, and compare them with their checksums
     ///
@@ -70,6 +76,12 @@ enum Command {
         /// Only this file: its path in the datastore, or its number as `trivet status` shows it
         #[arg(long)]
         file: Option<String>,
+    },
+    /// List the locks of NFS clients that mount without `nolock`, or take them away from one that will not come back
+    Locks {
+        /// Free everything that the client at this address has locked, or waits for
+        #[arg(long, value_name = "ADDRESS")]
+        release: Option<std::net::IpAddr>,
     },
     /// Delete an empty datastore
     Delete { name: String },
@@ -85,14 +97,28 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Ok(nodes)
     };
     match &args.command {
-        Command::Create { name, copies, clients, read_only } => {
-            runtime.block_on(admin::create_datastore(&config, name, *copies, clients.clone(), *read_only, limit))
+        Command::Create { name, copies, clients, read_only, permissions } => {
+            let (clients, read_only, permissions) = (clients.clone(), *read_only, *permissions);
+            runtime.block_on(admin::create_datastore(&config, name, *copies, clients, read_only, permissions, limit))
         }
         Command::Delete { name } => runtime.block_on(admin::delete_datastore(&config, name, limit)),
         Command::Verify { name, file } => {
             let nodes = nodes()?;
             let verify = Verify { config: &config, newest: newest(&nodes)?, json: args.options.json() };
             runtime.block_on(verify.run(name, file.as_deref()))
+        }
+        Command::Locks { release: Some(client) } => runtime.block_on(admin::release_locks(&config, *client, limit)),
+        Command::Locks { release: None } => {
+            let (held, waiting) = runtime.block_on(admin::locks(&config, limit))?;
+            for (locks, how) in [(&held, "has"), (&waiting, "waits for")] {
+                for g in locks {
+                    let l = &g.lock.lock;
+                    let kind = if l.exclusive { "exclusive" } else { "shared" };
+                    let last = if l.last == u64::MAX { "end".into() } else { l.last.to_string() };
+                    println!("{} {how} bytes {} to {last} of file {}, {kind}", l.owner.client, l.first, g.file);
+                }
+            }
+            Ok(())
         }
         Command::List => {
             for name in &newest(&nodes()?)?.datastores {
@@ -113,7 +139,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        Command::Set { name, clients, everybody, read_only, read_write, copies, rename, quota } => {
+        Command::Set { name, clients, everybody, read_only, read_write, copies, rename, quota, permissions } => {
             networks::check(clients)?;
             let change = ChangeDatastore {
                 name: name.clone(),
@@ -122,15 +148,20 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
                 rename: rename.clone(),
                 copies: *copies,
                 quota_bytes: *quota,
+                permissions: permissions.map(|p| p as u32),
             };
             if change == (ChangeDatastore { name: name.clone(), ..Default::default() }) {
                 anyhow::bail!(
-                    "nothing to change: give --clients or --everybody, --read-only or --read-write, --copies, --rename or --quota"
+                    "nothing to change: give --clients or --everybody, --read-only or --read-write, --copies, --rename, --quota or --permissions"
                 );
             }
             args.options.run(LifeAction::Change(change))
         }
     }
+}
+
+fn permissions(text: &str) -> Result<Permissions, String> {
+    Permissions::by_name(text).ok_or_else(|| "there are trusted, checked and root-squash".into())
 }
 
 /// Bytes as people write them: 500GiB, 1TB, 4096.
@@ -172,6 +203,7 @@ fn text(export: &ExportStatus, newest: &NodeStatus, nodes: &[NodeStatus]) -> Str
         out += &format!("  quota        {:.1} GiB\n", export.quota_bytes as f64 / f64::from(1 << 30));
     }
     out += &format!("  may mount    {networks}, {}\n", if export.read_only { "to read" } else { "to read and write" });
+    out += &format!("  permissions  {}\n", export.permissions);
     out += &format!(
         "  files        {}, {:.1} GiB; copies: {} in sync, {} recovering, {} missing\n",
         files.len(),

@@ -290,6 +290,7 @@ fn wait_ready(
                         2.min(config.nodes.len() as u32),
                         Vec::new(),
                         false,
+                        admin::Permissions::Trusted,
                         // metad may lose its first LEADER on a machine that is slow to start.
                         READY_LIMIT.saturating_sub(begun.elapsed()),
                     ));

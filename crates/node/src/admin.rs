@@ -3,6 +3,7 @@
 use crate::config::NodeConfig;
 use crate::rpc::Client;
 use prost::Message;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use trivet_storage::gateway::asking::{heard, Heard};
@@ -12,6 +13,7 @@ pub use trivet_storage::messages::{
 };
 use trivet_storage::metadata::datastores;
 pub use trivet_storage::nfs::networks;
+pub use trivet_storage::nfs::permissions::Permissions;
 use trivet_storage::nfs::status;
 
 /// Stands for a client's address in the record of calls that were carried out.
@@ -120,15 +122,36 @@ pub async fn create_datastore(
     copies: u32,
     clients: Vec<String>,
     read_only: bool,
+    permissions: Permissions,
     limit: Duration,
 ) -> anyhow::Result<()> {
-    let datastore = Datastore { name: name.into(), copies, clients, read_only, ..Default::default() };
+    let permissions = permissions as u32;
+    let datastore = Datastore { name: name.into(), copies, clients, read_only, permissions, ..Default::default() };
     datastores::check(&datastore)?;
     let op = CommandOp::CreateDatastore(datastore);
     match command(config, op, limit).await?.status {
         status::OK => Ok(()),
         status::EXIST => anyhow::bail!("there is a datastore {name} already"),
         status::INVAL => anyhow::bail!("metad refused the name, the copies or the networks of {name}"),
+        code => anyhow::bail!("metad refused with status {code}"),
+    }
+}
+
+/// Locks of NFS clients that are held, and requests that wait for one.
+pub async fn locks(config: &NodeConfig, limit: Duration) -> anyhow::Result<(Vec<Granted>, Vec<Granted>)> {
+    let list = LockCommand { what: lock_what::LIST, ..Default::default() };
+    let reply = command(config, CommandOp::Lock(list), limit).await?;
+    let locks = reply.lock.ok_or_else(|| anyhow::anyhow!("metad refused with status {}", reply.status))?;
+    Ok((locks.granted, locks.waiting))
+}
+
+/// Takes all locks away from a client that will not come back to free them.
+pub async fn release_locks(config: &NodeConfig, client: IpAddr, limit: Duration) -> anyhow::Result<()> {
+    let owner = LockOwner { client: client.to_string(), ..Default::default() };
+    let wanted = WaitingLock { lock: HeldLock { owner, ..Default::default() }, ..Default::default() };
+    let free = LockCommand { what: lock_what::FREE_ALL, wanted, ..Default::default() };
+    match command(config, CommandOp::Lock(free), limit).await?.status {
+        status::OK => Ok(()),
         code => anyhow::bail!("metad refused with status {code}"),
     }
 }

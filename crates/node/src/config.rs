@@ -1,5 +1,6 @@
 //! `node.toml`: what one node is told, and the cluster it belongs to.
 
+use crate::gateway::local_address::LocalAddress;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -107,6 +108,48 @@ impl Scrub {
     }
 }
 
+/// How the gateway of this node serves hosts beside the datastore addresses.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct GatewaySettings {
+    /// The private address that every node serves to its own host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_address: Option<IpAddr>,
+    /// By the number of a node: the addresses that its host sends from when another node serves it.
+    pub local_hosts: BTreeMap<String, Vec<IpAddr>>,
+}
+
+impl GatewaySettings {
+    fn is_default(&self) -> bool {
+        *self == GatewaySettings::default()
+    }
+
+    pub fn local(&self) -> Option<LocalAddress> {
+        let of_node = |(node, all): (&String, &Vec<IpAddr>)| Some((node.parse().ok()?, all.clone()));
+        let hosts = self.local_hosts.iter().filter_map(of_node).collect();
+        self.local_address.map(|address| LocalAddress { address, hosts })
+    }
+
+    fn fault(&self, nodes: &BTreeMap<String, IpAddr>, datastore_addresses: &[IpAddr]) -> Option<String> {
+        if let Some(key) = self.local_hosts.keys().find(|key| !nodes.contains_key(*key)) {
+            return Some(format!("[gateway]: local_hosts: node {key} is not in [nodes]"));
+        }
+        if self.local_address.is_none() && !self.local_hosts.is_empty() {
+            return Some("[gateway]: local_hosts without local_address".into());
+        }
+        let mut hosts: Vec<&IpAddr> = self.local_hosts.values().flatten().collect();
+        hosts.sort_unstable();
+        if let Some(twice) = hosts.windows(2).find(|two| two[0] == two[1]) {
+            return Some(format!("[gateway]: local_hosts: {} is there twice", twice[0]));
+        }
+        let address = self.local_address?;
+        let taken = datastore_addresses.contains(&address) || nodes.values().any(|a| *a == address);
+        taken.then(|| {
+            format!("[gateway]: local_address: {address} is a node's or a datastore's; it is an address of its own")
+        })
+    }
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct NodeConfig {
@@ -135,6 +178,8 @@ pub struct NodeConfig {
     /// Checking of the copies on this node's disk.
     #[serde(default, skip_serializing_if = "Scrub::is_default")]
     pub scrub: Scrub,
+    #[serde(default, skip_serializing_if = "GatewaySettings::is_default")]
+    pub gateway: GatewaySettings,
     #[serde(default)]
     pub ports: Ports,
     /// Address of each node.
@@ -205,6 +250,9 @@ impl NodeConfig {
             return Some(format!(
                 "datastore_addresses: {address} is a node's address; a virtual IP is an address of its own"
             ));
+        }
+        if let Some(fault) = self.gateway.fault(&self.nodes, &self.datastore_addresses) {
+            return Some(fault);
         }
         if self.scrub.rate_mib_s == 0 {
             return Some("[scrub]: rate_mib_s is 0; period_h = 0 ends the checks in the background".into());
@@ -284,6 +332,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_local_address_is_one_of_its_own() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let nodes = [("1".to_string(), ip("10.0.0.1"))].into();
+        let fault = |text: &str| toml::from_str::<GatewaySettings>(text).unwrap().fault(&nodes, &[ip("10.0.0.70")]);
+        assert_eq!(fault("local_address = \"192.168.33.2\"\n[local_hosts]\n1 = [\"10.0.0.21\"]"), None);
+        for (text, word) in [
+            ("local_address = \"10.0.0.1\"", "its own"),
+            ("local_address = \"10.0.0.70\"", "its own"),
+            ("local_address = \"10.9.0.1\"\n[local_hosts]\n7 = []", "node 7"),
+            ("local_address = \"10.9.0.1\"\n[local_hosts]\n1 = [\"10.0.0.2\", \"10.0.0.2\"]", "twice"),
+            ("[local_hosts]\n1 = []", "without"),
+        ] {
+            assert!(fault(text).is_some_and(|f| f.contains(word)), "{text}");
+        }
+    }
+
+    #[test]
     fn a_newer_file_and_an_unknown_setting_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node.toml");
@@ -300,6 +365,7 @@ mod tests {
             scrub: Scrub { period_h: 0, rate_mib_s: 5 },
             ports: Ports::with_offset(0),
             nodes: [("1".to_string(), "127.0.0.71".parse().unwrap())].into(),
+            gateway: GatewaySettings::default(),
             vcenter: None,
         };
         let text = toml::to_string(&config).unwrap();

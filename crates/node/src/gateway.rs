@@ -8,12 +8,15 @@ mod addresses;
 mod admission;
 mod clients;
 mod interface;
+pub mod local_address;
+mod locks;
 pub mod measured;
 mod mount;
 mod mounted;
 mod nfs;
 mod own_device;
 mod owners;
+mod permit;
 mod places;
 pub mod portmap;
 mod portmap_sockets;
@@ -75,6 +78,7 @@ pub struct Settings {
     pub replica_id: Option<Vec<u8>>,
     /// The number of this start of the chunk server; 0 if there is none.
     pub replica_start: u64,
+    pub local: Option<local_address::LocalAddress>,
 }
 
 pub(crate) struct Inner {
@@ -114,6 +118,7 @@ pub(crate) struct Inner {
     mounted: mounted::Mounted,
     unserved: unserved::Unserved,
     measured: measured::Measured,
+    call_backs: locks::CallBacks,
     exports: admission::Exports,
     places: places::Places,
     rooms: wishes::Rooms,
@@ -133,6 +138,8 @@ impl Gateway {
         let inner = Inner::new(settings, identity, events);
         server::serve(inner.clone(), listener, None);
         tokio::spawn(heartbeats(inner.clone()));
+        tokio::spawn(local_address::serve_local_address(inner.clone()));
+        tokio::spawn(locks::call_clients_back(inner.clone()));
         tokio::spawn(addresses::serve_addresses(inner.clone()));
         Ok(Gateway { inner })
     }
@@ -236,6 +243,7 @@ impl Inner {
             mounted: Default::default(),
             unserved: Default::default(),
             measured: Default::default(),
+            call_backs: Default::default(),
             places: Default::default(),
             rooms: Default::default(),
             clock,
@@ -291,7 +299,8 @@ impl Inner {
     /// What came in over a binding that is no more is not answered: its client asks again at the node that has
     /// the address now, as soon as its connection here is reset.
     pub(crate) async fn never<T>(&self, stamp: Option<Stamp>) -> T {
-        if let Some(s) = stamp {
+        // A local address stays on the node: the host has another connection.
+        if let Some(s) = stamp.filter(|s| !s.address.contains('@')) {
             self.address_input(AddressInput::Superseded { address: s.address, version: s.version });
         }
         std::future::pending().await
@@ -501,6 +510,7 @@ mod tests {
             data_dir: dir.path().into(),
             replica_id: None,
             replica_start: 0,
+            local: None,
         };
         let identity = Identity { cluster: "c".into(), incarnation: 1, key: vec![1; 32], node: 1 };
         Inner::new(settings, Arc::new(identity), Events::open(dir.path(), 1).unwrap())

@@ -102,6 +102,7 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
             data_dir: config.data.clone(),
             replica_id: sources.chunk.as_ref().map(|c| c.replica_id().to_vec()),
             replica_start: sources.chunk.as_ref().map_or(0, |c| c.start_id()),
+            local: config.gateway.local(),
         };
         sources.gateway = Some(Gateway::start(settings, identity.clone(), events.clone()).await?);
     }

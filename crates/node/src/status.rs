@@ -124,6 +124,9 @@ pub struct ExportStatus {
     /// Bytes that its files may have together; 0: no quota.
     #[serde(default)]
     pub quota_bytes: u64,
+    /// `trusted`, `checked` or `root-squash`.
+    #[serde(default)]
+    pub permissions: String,
     /// Number of its folder.
     #[serde(default)]
     pub root: u64,
@@ -269,6 +272,7 @@ pub fn collect(s: &Sources, files: Files) -> NodeStatus {
             clients: d.clients.clone(),
             read_only: d.read_only,
             quota_bytes: d.quota_bytes,
+            permissions: trivet_storage::nfs::permissions::Permissions::of(d.permissions).name().into(),
             root: d.root,
         };
         exports = stores.iter().map(export).collect();

@@ -5,9 +5,11 @@
 
 mod cluster;
 mod life;
+mod locks;
 
 pub use cluster::*;
 pub use life::*;
+pub use locks::*;
 use prost::{Message, Oneof};
 
 /// Version of the copies of extents and their journal; a newer one is refused.
@@ -375,6 +377,17 @@ pub struct Attr {
     pub rdev: u64,
     #[prost(uint32, tag = "12")]
     pub datastore: u32,
+    /// Bytes of the extents that a file has; absent where a journal of version 1 made it.
+    #[prost(uint64, optional, tag = "13")]
+    pub allocated: Option<u64>,
+}
+
+impl Attr {
+    /// Bytes that it takes, copies not counted: an extent that nothing was written to takes none.
+    pub fn used_bytes(&self) -> u64 {
+        let whole = self.size.next_multiple_of(4_096);
+        self.allocated.map_or(whole, |bytes| bytes.min(whole))
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -412,6 +425,9 @@ pub struct Inode {
     /// Ids of the last changes of size, oldest first: a retry is not carried out again by another owner.
     #[prost(message, repeated, tag = "9")]
     pub sizes_set: Vec<OpId>,
+    /// Made by an exclusive create with `verifier`, and its times were not set since.
+    #[prost(bool, tag = "10")]
+    pub exclusive: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -441,6 +457,9 @@ pub struct Datastore {
     /// Bytes that its files may have together; 0: as many as there is space for.
     #[prost(uint64, tag = "7")]
     pub quota_bytes: u64,
+    /// A number of `nfs::permissions::Permissions`.
+    #[prost(uint32, tag = "8")]
+    pub permissions: u32,
 }
 
 /// What an administrator changes of a datastore; what is not there stays.
@@ -460,6 +479,9 @@ pub struct ChangeDatastore {
     /// As in [`Datastore`].
     #[prost(uint64, optional, tag = "6")]
     pub quota_bytes: Option<u64>,
+    /// As in [`Datastore`].
+    #[prost(uint32, optional, tag = "7")]
+    pub permissions: Option<u32>,
 }
 
 /// Networks as [`Datastore`] has them.
@@ -480,6 +502,13 @@ pub struct Binding {
     pub boot: u64,
     #[prost(uint64, tag = "4")]
     pub version: u64,
+}
+
+impl Binding {
+    /// Whether it is that of a host to a local address, `ADDRESS@HOST`: taken by the gateway that the host connects to, and placed by nobody.
+    pub fn is_local(&self) -> bool {
+        self.address.contains('@')
+    }
 }
 
 /// Identity of a call that must not be carried out twice.
@@ -713,6 +742,8 @@ pub enum CommandOp {
     SetRebalance(SetRebalance),
     #[prost(message, tag = "42")]
     SetAddress(SetAddress),
+    #[prost(message, tag = "50")]
+    Lock(LockCommand),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -724,7 +755,7 @@ pub struct Command {
     pub stamp: Option<Stamp>,
     #[prost(
         oneof = "CommandOp",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 30, 31, 40, 41, 42"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 30, 31, 40, 41, 42, 50"
     )]
     pub op: Option<CommandOp>,
 }
@@ -776,4 +807,6 @@ pub struct Reply {
     /// In metad's state only: when a reply was kept for retransmitted calls.
     #[prost(fixed64, tag = "13")]
     pub kept_since_ns: u64,
+    #[prost(message, optional, tag = "14")]
+    pub lock: Option<LockReply>,
 }

@@ -2,11 +2,15 @@
 
 pub mod calls;
 pub mod handle;
+pub mod locks;
 pub mod long_replies;
 pub mod names;
 pub mod networks;
+pub mod nlm;
+pub mod permissions;
 pub mod portmap;
 pub mod rpc;
+pub mod space;
 pub mod xdr;
 
 /// nfsstat3, the codes in use.
@@ -24,6 +28,7 @@ pub mod status {
     pub const FBIG: u32 = 27;
     pub const NOSPC: u32 = 28;
     pub const ROFS: u32 = 30;
+    pub const MLINK: u32 = 31;
     pub const NAMETOOLONG: u32 = 63;
     pub const NOTEMPTY: u32 = 66;
     pub const STALE: u32 = 70;

@@ -14,6 +14,7 @@ use trivet_storage::metadata::{MemoryKv, State};
 use trivet_storage::nfs::calls::Call;
 use trivet_storage::nfs::handle::{Claimed, Handle, HandleKey};
 use trivet_storage::nfs::networks::Clients;
+use trivet_storage::nfs::permissions::Permissions;
 use trivet_storage::nfs::status;
 
 /// A datastore that this gateway's copy of the metadata lacks is looked for again after this.
@@ -22,6 +23,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 pub(super) struct Export {
     pub name: String,
     pub read_only: bool,
+    pub permissions: Permissions,
     clients: Clients,
 }
 
@@ -50,8 +52,12 @@ impl Exports {
     pub(super) fn refresh(&self, state: &State<MemoryKv>) {
         self.tags.store(state.journal_version() >= 2, Ordering::Relaxed);
         self.untagged_below.store(state.untagged_below().unwrap_or(u64::MAX), Ordering::Relaxed);
-        let export =
-            |d: &Datastore| Export { name: d.name.clone(), read_only: d.read_only, clients: Clients::of(&d.clients) };
+        let export = |d: &Datastore| Export {
+            name: d.name.clone(),
+            read_only: d.read_only,
+            permissions: Permissions::of(d.permissions),
+            clients: Clients::of(&d.clients),
+        };
         let fresh = state.datastores().into_iter().map(|d| (d.id, Arc::new(export(&d))));
         *self.by_id.write().expect("nobody panics with it") = fresh.collect();
     }

@@ -76,20 +76,45 @@ impl Interfaces {
             Some(own) => (own, 32),
             None => (shared, near.header.prefix_len),
         };
-        let mut request = self.handle()?.address().add(index, address, prefix).replace();
-        let mut valid = CacheInfo::default();
-        // Preferred for no time: nothing that this host begins goes out from it.
-        (valid.ifa_preferred, valid.ifa_valid) = (0, VALID_S);
-        request.message_mut().attributes.push(AddressAttribute::CacheInfo(valid));
-        if let Err(e) = request.execute().await {
+        if let Err(e) = self.put_on(index, address, prefix).await {
             // Somebody may have removed the device: the next attempt makes another. One that could not be made is
             // not tried again.
             if self.own.as_ref().is_some_and(Option::is_some) {
                 self.own = None;
             }
-            return Err(allowed(e));
+            return Err(e);
         }
         Ok(Place::Interface(shared))
+    }
+
+    /// Puts a local address on this process's own device, or renews it there. It is in no interface's network, and hosts are
+    /// led to it by a route.
+    pub(super) async fn put_local(&mut self, address: IpAddr) -> Result<(), Error> {
+        let all: Vec<AddressMessage> = self.handle()?.address().get().execute().try_collect().await?;
+        let there = |m: &AddressMessage| ip_of(m) == Some(address);
+        let for_ever = |m: &AddressMessage| m.header.flags.contains(AddressHeaderFlags::Permanent);
+        if address.is_loopback() || all.iter().any(|m| there(m) && for_ever(m)) {
+            return Ok(());
+        }
+        if self.own.as_ref().is_none_or(Option::is_none) {
+            self.own = Some(Some(self.make_own_device().await?));
+        }
+        let Some((_, index)) = self.own.as_ref().and_then(Option::as_ref) else { return Ok(()) };
+        let prefix = if address.is_ipv4() { 32 } else { 128 };
+        let put = self.put_on(*index, address, prefix).await;
+        if put.is_err() {
+            self.own = None;
+        }
+        put
+    }
+
+    async fn put_on(&self, index: u32, address: IpAddr, prefix: u8) -> Result<(), Error> {
+        let mut request = self.handle()?.address().add(index, address, prefix).replace();
+        let mut valid = CacheInfo::default();
+        // Preferred for no time: nothing that this host begins goes out from it.
+        (valid.ifa_preferred, valid.ifa_valid) = (0, VALID_S);
+        request.message_mut().attributes.push(AddressAttribute::CacheInfo(valid));
+        request.execute().await.map_err(allowed)
     }
 
     /// Whether `put` and then listening would do, as far as that shows without trying. An address that is on this host

@@ -92,6 +92,7 @@ impl Inner {
             }
             4 => self.mounted.unmount_all(from),
             5 => {
+                self.hear_newest().await;
                 for d in self.datastores().await {
                     w.bool(true).opaque(format!("/{}", d.name).as_bytes());
                     for c in &d.clients {
@@ -108,10 +109,9 @@ impl Inner {
 
     async fn mount(&self, from: IpAddr, path: &[u8]) -> Result<[u8; 32], u32> {
         let mut datastores = self.datastores().await;
-        if named(path, &datastores) == Named::Nothing {
-            // It may have been made a moment ago.
-            let leader = self.leader.load(std::sync::atomic::Ordering::Relaxed);
-            let _ = tokio::time::timeout(NEWEST_LIMIT, self.follow(leader)).await;
+        if !matches!(named(path, &datastores), Named::Folder(..)) {
+            // It may have been made, or renamed, a moment ago.
+            self.hear_newest().await;
             datastores = self.known_datastores();
         }
         let shown = printable(path);
@@ -137,6 +137,12 @@ impl Inner {
                 refuse(status::NOENT, "there is no such datastore; `trivet datastore list` names them".into())
             }
         }
+    }
+
+    /// Takes over what the LEADER's journal has and this gateway's copy has not, if it answers soon.
+    async fn hear_newest(&self) {
+        let leader = self.leader.load(std::sync::atomic::Ordering::Relaxed);
+        let _ = tokio::time::timeout(NEWEST_LIMIT, self.follow(leader)).await;
     }
 
     /// The folder that these names lead to.

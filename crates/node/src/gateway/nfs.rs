@@ -8,11 +8,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use trivet_storage::messages::*;
-use trivet_storage::metadata::namespace::without_set_ids;
+use trivet_storage::metadata::namespace::{without_set_ids, LINKS_MAX, NAME_BYTES_MAX};
 use trivet_storage::metadata::state::EXTENT_BYTES;
 use trivet_storage::nfs::calls::{self, put_attr, put_handle, put_post, put_wcc, Call, IO_BYTES_MAX};
 use trivet_storage::nfs::handle::{Claimed, Handle};
+use trivet_storage::nfs::nlm::{PROGRAM_NLM, PROGRAM_NSM};
+use trivet_storage::nfs::permissions::{right, Caller, Permissions};
 use trivet_storage::nfs::rpc::{self, PROGRAM_MOUNT, PROGRAM_NFS};
+use trivet_storage::nfs::space::capacity;
 use trivet_storage::nfs::status;
 use trivet_storage::nfs::xdr::XdrWriter;
 use trivet_storage::replication::owner::{Op, Outcome};
@@ -21,12 +24,16 @@ use trivet_storage::replication::owner::{Op, Outcome};
 const HEARTBEAT_LIMIT: Duration = Duration::from_millis(400);
 /// Largest file: as many extents as a 32-bit index would count, far above any virtual disk.
 const FILE_BYTES_MAX: u64 = EXTENT_BYTES << 20;
+/// Files that FSSTAT says fit: there is no other limit than space, and what clients keep in 32 bits stays below it.
+const FILES_MAX: u64 = 1 << 31;
 /// Entries of one listing at most.
 const LIST_MAX: u32 = 1_000;
 
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
     pub ip: IpAddr,
+    /// The address of this host that it came to.
+    pub server: IpAddr,
     /// Of the datastore address that it came to.
     pub stamp: Option<Stamp>,
     /// What of this gateway the connection's calls are about.
@@ -38,8 +45,9 @@ struct Ticket {
     peer: Peer,
     xid: u32,
     body: OpId,
-    /// Of the credentials.
-    uid: u32,
+    /// As the datastore sees it.
+    caller: Caller,
+    permissions: Permissions,
 }
 
 impl Ticket {
@@ -52,7 +60,7 @@ impl Ticket {
 }
 
 /// 128 bits of what makes a call this call.
-fn op_id(ip: IpAddr, xid: u32, body: &[u8]) -> OpId {
+pub(super) fn op_id(ip: IpAddr, xid: u32, body: &[u8]) -> OpId {
     let seed = xxhash_rust::xxh3::xxh3_64_with_seed(ip.to_string().as_bytes(), u64::from(xid));
     let sum = xxhash_rust::xxh3::xxh3_128_with_seed(body, seed);
     OpId { high: (sum >> 64) as u64, low: sum as u64 }
@@ -96,6 +104,8 @@ impl Room {
     }
 }
 
+/// createmode3: the call names itself by a verifier.
+const EXCLUSIVE: u32 = 2;
 /// A guard that no file's ctime matches.
 const NO_CTIME: u64 = u64::MAX;
 
@@ -133,22 +143,31 @@ impl Inner {
         match (header.program, header.version) {
             (PROGRAM_NFS, 3) => {}
             (PROGRAM_MOUNT, 3) => return Some(self.mount_call(peer.ip, &header, &body).await),
+            (PROGRAM_NLM | PROGRAM_NSM, _) => return Some(self.lock_program(&peer, header, record).await),
             (PROGRAM_NFS | PROGRAM_MOUNT, _) => return Some(rpc::not_accepted(header.xid, 2)),
             _ => return Some(rpc::not_accepted(header.xid, 1)),
         }
-        let call = match calls::parse(header.procedure, &body, wall_ns()) {
+        let mut call = match calls::parse(header.procedure, &body, wall_ns()) {
             Ok(Some(call)) => call,
             Ok(None) => return Some(rpc::not_accepted(header.xid, 3)),
             Err(_) => return Some(rpc::not_accepted(header.xid, 4)),
         };
         let id = op_id(peer.ip, header.xid, &body);
-        let ticket = Ticket { peer, xid: header.xid, body: id, uid: header.uid };
         let mut w = rpc::accepted(header.xid);
-        match self.admit(&ticket.peer, &call).await {
-            Ok(()) => {
-                let _running = self.measured.begin(header.procedure, &call);
-                self.procedure(&ticket, call, header.uid, header.gid, &mut w).await;
-            }
+        if let Err(code) = self.admit(&peer, &call).await {
+            calls::put_refusal(&mut w, &call, code);
+            return Some(rpc::finish(w));
+        }
+        let permissions = self.permissions_of(&call);
+        let caller = Caller { uid: header.uid, gid: header.gid, groups: header.groups }.under(permissions);
+        let ticket = Ticket { peer, xid: header.xid, body: id, caller, permissions };
+        let _running = self.measured.begin(header.procedure, &call);
+        let permitted = match permissions {
+            Permissions::Trusted => Ok(()),
+            Permissions::Checked | Permissions::RootSquash => self.permit(&ticket.caller, &mut call).await,
+        };
+        match permitted {
+            Ok(()) => self.procedure(&ticket, call, &mut w).await,
             Err(code) => calls::put_refusal(&mut w, &call, code),
         }
         Some(rpc::finish(w))
@@ -179,7 +198,7 @@ impl Inner {
         }
     }
 
-    async fn attr_of(self: &Arc<Self>, fileid: u64) -> Result<Attr, u32> {
+    pub(super) async fn attr_of(self: &Arc<Self>, fileid: u64) -> Result<Attr, u32> {
         // A file that is owned here answers without metad.
         let known = self.replica.read().expect("nobody panics with it").inode(fileid);
         let folder = known.as_ref().is_some_and(|i| i.attr.kind == 2);
@@ -196,51 +215,37 @@ impl Inner {
         self.fresh_attr(&inode).await.ok_or(status::STALE)
     }
 
-    async fn procedure(self: &Arc<Self>, t: &Ticket, call: Call, uid: u32, gid: u32, w: &mut XdrWriter) {
+    async fn procedure(self: &Arc<Self>, t: &Ticket, call: Call, w: &mut XdrWriter) {
         match call {
             Call::Null => {}
             Call::GetAttr(h) => match self.result(h).await {
                 Ok(a) => put_attr(w.u32(0), &a),
                 Err(code) => drop(w.u32(code)),
             },
-            Call::SetAttr { file, attr, guard_ctime_ns } => self.set_attr(t, file, attr, guard_ctime_ns, w).await,
+            Call::SetAttr { file, attr, guard_ctime_ns, .. } => self.set_attr(t, file, attr, guard_ctime_ns, w).await,
             Call::Lookup { dir, name } => self.lookup(dir, name, w).await,
-            Call::Access { file, wanted } => match self.file(file) {
-                Err(code) => put_post(w.u32(code), None),
-                Ok(h) => {
-                    // Hosts mount as root; who may mount is decided by address.
-                    let known = self
-                        .replica
-                        .read()
-                        .expect("nobody panics with it")
-                        .inode(h.fileid)
-                        .filter(|i| i.attr.kind == 2);
-                    put_post(w.u32(0), known.map(|i| i.attr).as_ref());
-                    let read_only = self.exports.get(h.datastore).is_some_and(|e| e.read_only);
-                    w.u32(wanted & 0x3f & if read_only { !calls::ACCESS_CHANGES } else { !0 });
-                }
-            },
+            Call::Access { file, wanted } => self.access(t, file, wanted, w).await,
             Call::ReadLink(h) => self.read_link(h, w).await,
             Call::Read { file, offset, count } => self.read(file, offset, count, w).await,
             Call::Write { file, offset, data } => self.write(t, file, offset, data, w).await,
             Call::Create { dir, name, how, attr, verifier } => {
                 let make = Make { kind: 1, how, verifier, attr, ..Default::default() };
-                self.make(t, dir, name, make, uid, gid, w).await
+                self.make(t, dir, name, make, w).await
             }
             Call::Mkdir { dir, name, attr } => {
                 let make = Make { kind: 2, how: 1, attr, ..Default::default() };
-                self.make(t, dir, name, make, uid, gid, w).await
+                self.make(t, dir, name, make, w).await
             }
             Call::Symlink { dir, name, attr, target } => {
                 let make = Make { kind: 5, how: 1, attr, symlink: target, ..Default::default() };
-                self.make(t, dir, name, make, uid, gid, w).await
+                self.make(t, dir, name, make, w).await
             }
             Call::Mknod { dir, name, kind, attr, rdev } => {
                 if !matches!(kind, 3 | 4 | 6 | 7) {
                     return put_wcc(w.u32(status::BADTYPE), None, None);
                 }
                 let make = Make { kind, how: 1, attr, rdev, ..Default::default() };
-                self.make(t, dir, name, make, uid, gid, w).await
+                self.make(t, dir, name, make, w).await
             }
             Call::Remove { dir, name } => self.remove(t, dir, name, false, w).await,
             Call::Rmdir { dir, name } => self.remove(t, dir, name, true, w).await,
@@ -256,7 +261,13 @@ impl Inner {
                 Err(code) => put_post(w.u32(code), None),
                 Ok(_) => {
                     put_post(w.u32(0), None);
-                    w.u32(32_000).u32(255).bool(true).bool(true).bool(false).bool(true);
+                    let only_root_chowns = t.permissions != Permissions::Trusted;
+                    w.u32(LINKS_MAX)
+                        .u32(NAME_BYTES_MAX as u32)
+                        .bool(true)
+                        .bool(only_root_chowns)
+                        .bool(false)
+                        .bool(true);
                 }
             },
             Call::Commit { file } => match self.op(file, Op::Commit, None).await {
@@ -345,6 +356,29 @@ impl Inner {
         }
     }
 
+    async fn access(self: &Arc<Self>, t: &Ticket, file: Option<Claimed>, wanted: u32, w: &mut XdrWriter) {
+        let h = match self.file(file) {
+            Ok(h) => h,
+            Err(code) => return put_post(w.u32(code), None),
+        };
+        let read_only = self.exports.get(h.datastore).is_some_and(|e| e.read_only);
+        let grantable = 0x3f & if read_only { !calls::ACCESS_CHANGES } else { !0 };
+        if t.permissions == Permissions::Trusted {
+            // Hosts mount as root; who may mount is decided by address.
+            let known = self.replica.read().expect("nobody panics with it").inode(h.fileid);
+            put_post(w.u32(0), known.filter(|i| i.attr.kind == 2).map(|i| i.attr).as_ref());
+            w.u32(wanted & grantable);
+            return;
+        }
+        match self.attr_of(h.fileid).await {
+            Ok(attr) => {
+                put_post(w.u32(0), Some(&attr));
+                w.u32(t.caller.access(&attr, wanted) & grantable);
+            }
+            Err(code) => put_post(w.u32(code), None),
+        }
+    }
+
     async fn lookup(self: &Arc<Self>, dir: Option<Claimed>, name: Vec<u8>, w: &mut XdrWriter) {
         let dir = match self.file(dir) {
             Ok(h) => h.fileid,
@@ -397,7 +431,7 @@ impl Inner {
         let count = data.len() as u32;
         match self.op(h, Op::Write { offset, data, id: t.body }, t.stamp()).await {
             Ok(Outcome::Written { before, mut after }) => {
-                if t.uid != 0 && without_set_ids(after.mode) != after.mode {
+                if !t.caller.is_root() && without_set_ids(after.mode) != after.mode {
                     after.mode = without_set_ids(after.mode);
                     self.set_mode(&after).await;
                 }
@@ -420,15 +454,12 @@ impl Inner {
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
     async fn make(
         self: &Arc<Self>,
         t: &Ticket,
         dir: Option<Claimed>,
         name: Vec<u8>,
         mut make: Make,
-        uid: u32,
-        gid: u32,
         w: &mut XdrWriter,
     ) {
         let dir = match self.file(dir) {
@@ -437,18 +468,29 @@ impl Inner {
         };
         make.at = Place { dir, name };
         if self.exports.is_second_version() {
-            (make.caller_uid, make.caller_gid) = (Some(uid), Some(gid));
+            (make.caller_uid, make.caller_gid) = (Some(t.caller.uid), Some(t.caller.gid));
         } else {
-            make.attr.uid.get_or_insert(uid);
-            make.attr.gid.get_or_insert(gid);
+            make.attr.uid.get_or_insert(t.caller.uid);
+            make.attr.gid.get_or_insert(t.caller.gid);
         }
-        let size = make.attr.size;
+        let (size, exclusive) = (make.attr.size, make.how == EXCLUSIVE);
         let reply = self.command(t.call(), t.stamp(), CommandOp::Make(make)).await;
-        w.u32(reply.status);
+        let (before, after) = (reply.dir_before.as_ref(), reply.dir_after.as_ref());
         let Some(inode) = reply.inode.filter(|_| reply.status == 0) else {
-            return put_wcc(w, reply.dir_before.as_ref(), reply.dir_after.as_ref());
+            return put_wcc(w.u32(reply.status), before, after);
         };
         let mut attr = self.fresh_attr(&inode).await;
+        // As knfsd: what has content by now is not what this call makes.
+        if exclusive && attr.as_ref().is_some_and(|a| a.size > 0) {
+            return put_wcc(w.u32(status::EXIST), before, after);
+        }
+        let other_size = |a: &Attr| size.is_some_and(|s| inode.attr.kind == 1 && s != a.size);
+        let to_change = attr.as_ref().filter(|a| other_size(a));
+        let checked = t.permissions != Permissions::Trusted;
+        if to_change.is_some_and(|a| checked && !t.caller.may_transfer(a, right::WRITE)) {
+            return put_wcc(w.u32(status::ACCES), before, after);
+        }
+        w.u32(0);
         if let (Some(size), Some(a)) = (size, &attr) {
             // An existing file that was opened to be emptied.
             if inode.attr.kind == 1 && a.size != size {
@@ -461,7 +503,7 @@ impl Inner {
         }
         put_handle(w, &self.handle_of(&inode.attr));
         put_post(w, attr.as_ref());
-        put_wcc(w, reply.dir_before.as_ref(), reply.dir_after.as_ref());
+        put_wcc(w, before, after);
     }
 
     async fn remove(
@@ -573,25 +615,28 @@ impl Inner {
         };
         let rooms = self.rooms_left();
         let replica = self.replica.read().expect("nobody panics with it");
-        let copies = u64::from(replica.datastore_by_id(h.datastore).map_or(2, |d| d.copies)).max(1);
-        let (mut total, mut free) = (0, 0);
-        for g in &self.membership.read().expect("nobody panics with it").gateways {
-            total += g.total_bytes;
-            free += g.free_bytes.saturating_sub(g.reserve_bytes());
+        let datastore = replica.datastore_by_id(h.datastore).unwrap_or_default();
+        let (mut total, mut free) = (Vec::new(), Vec::new());
+        let membership = self.membership.read().expect("nobody panics with it");
+        // Only where copies are kept, and without the reserve, which clients' data never takes.
+        for g in membership.gateways.iter().filter(|g| g.replica.is_some() && g.total_bytes > 0) {
+            total.push(g.total_bytes.saturating_sub(g.reserve_bytes()));
+            free.push(g.free_bytes.saturating_sub(g.reserve_bytes()));
         }
-        if total == 0 {
-            (total, free) = self.space();
+        if total.is_empty() {
+            let (all, left) = self.space();
+            (total, free) = (vec![all], vec![left]);
         }
-        (total, free) = (total / copies, free / copies);
+        let (mut total, mut free) = (capacity(&total, datastore.copies), capacity(&free, datastore.copies));
         // With a quota, as if that were the disk.
-        let quota = replica.datastore_by_id(h.datastore).map_or(0, |d| d.quota_bytes);
-        if quota > 0 {
-            (total, free) = (total.min(quota), free.min(rooms.get(&h.datastore).copied().unwrap_or(quota)));
+        if datastore.quota_bytes > 0 {
+            let left = rooms.get(&h.datastore).copied().unwrap_or(datastore.quota_bytes);
+            (total, free) = (total.min(datastore.quota_bytes), free.min(left));
         }
         let attr = replica.inode(h.fileid).filter(|i| i.attr.kind == 2).map(|i| i.attr);
         put_post(w.u32(0), attr.as_ref());
-        let files = 1 << 32;
-        w.u64(total).u64(free).u64(free).u64(files).u64(files).u64(files).u32(0);
+        let files_left = FILES_MAX.saturating_sub(replica.files_count());
+        w.u64(total).u64(free).u64(free).u64(FILES_MAX).u64(files_left).u64(files_left).u32(0);
     }
 
     fn fs_info(&self, h: Option<Claimed>, w: &mut XdrWriter) {

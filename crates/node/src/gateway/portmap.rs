@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinHandle;
+use trivet_storage::nfs::nlm::{NLM_VERSION, NSM_VERSION, PROGRAM_NLM, PROGRAM_NSM};
 use trivet_storage::nfs::portmap::{Service, Table, Transport};
 use trivet_storage::nfs::rpc::{PROGRAM_MOUNT, PROGRAM_NFS};
 
@@ -78,11 +79,15 @@ impl Portmappers {
     }
 }
 
-/// What is served at a datastore address: NFS over TCP, MOUNT over both.
+/// What is served at a datastore address: NFS over TCP, MOUNT, locks and the monitoring of clients over both.
 fn services(port: u16, mount_udp: bool) -> Vec<Service> {
-    let service = |program, transport| Service { program, version: 3, transport, port };
-    let mut all = vec![service(PROGRAM_NFS, Transport::Tcp), service(PROGRAM_MOUNT, Transport::Tcp)];
-    all.extend(mount_udp.then(|| service(PROGRAM_MOUNT, Transport::Udp)));
+    let service = |(program, version), transport| Service { program, version, transport, port };
+    let both = [(PROGRAM_MOUNT, 3), (PROGRAM_NLM, NLM_VERSION), (PROGRAM_NSM, NSM_VERSION)];
+    let mut all = vec![service((PROGRAM_NFS, 3), Transport::Tcp)];
+    all.extend(both.map(|program| service(program, Transport::Tcp)));
+    if mount_udp {
+        all.extend(both.map(|program| service(program, Transport::Udp)));
+    }
     all
 }
 
@@ -168,7 +173,7 @@ async fn keep(inner: Arc<Inner>, ip: IpAddr) {
                     let inner = inner.clone();
                     let answer: Answer = Arc::new(move |from, call| {
                         let inner = inner.clone();
-                        Box::pin(async move { inner.mount_datagram(from, &call).await })
+                        Box::pin(async move { inner.datagram(from, ip, &call).await })
                     });
                     sockets.spawn(serve_datagrams(socket, answer));
                 }

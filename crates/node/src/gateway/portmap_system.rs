@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
+use trivet_storage::nfs::nlm::{PROGRAM_NLM, PROGRAM_NSM};
 use trivet_storage::nfs::portmap::{call, reply_number, Ask, Service, PORT};
 
 /// rpcbind's sockets; the second is what older systems call the first.
@@ -48,6 +49,8 @@ pub(super) async fn register(ip: IpAddr, port: u16, services: &[Service]) -> Res
         }
         match done {
             // Of another address that is here, too, or of another server: what clients are told decides.
+            // The host's own lockd and statd, if it mounts something: mounts of this address need `nolock` then.
+            Some(0) if matches!(service.program, PROGRAM_NLM | PROGRAM_NSM) => {}
             Some(0) => refused = refused.or(Some(Error::Taken { program: service.program, version: service.version })),
             Some(_) => {}
             None => return Err(Error::Refused),

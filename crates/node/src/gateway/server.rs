@@ -34,7 +34,16 @@ pub(super) fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 pub(super) fn serve(inner: Arc<Inner>, listener: TcpListener, stamp: Option<Stamp>) -> JoinHandle<()> {
-    tokio::spawn(async move {
+    tokio::spawn(accept(inner, listener, stamp, false))
+}
+
+/// Serves a local address: each connection gets the binding of its host.
+pub(super) fn serve_local(inner: Arc<Inner>, listener: TcpListener) -> JoinHandle<()> {
+    tokio::spawn(accept(inner, listener, None, true))
+}
+
+async fn accept(inner: Arc<Inner>, listener: TcpListener, stamp: Option<Stamp>, local: bool) {
+    {
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         // Dropping the set ends its connections, when an address goes to another node.
         let mut tasks = tokio::task::JoinSet::new();
@@ -50,8 +59,10 @@ pub(super) fn serve(inner: Arc<Inner>, listener: TcpListener, stamp: Option<Stam
                 let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
             }
             let inner = inner.clone();
-            let peer = Peer {
+            let Ok(here) = stream.local_addr() else { continue };
+            let mut peer = Peer {
                 ip: from.ip().to_canonical(),
+                server: here.ip().to_canonical(),
                 stamp: stamp.clone(),
                 used: inner.mounted.connection(from.ip().to_canonical()),
             };
@@ -60,10 +71,14 @@ pub(super) fn serve(inner: Arc<Inner>, listener: TcpListener, stamp: Option<Stam
             tasks.spawn(async move {
                 let _permit = permit;
                 let _known = known;
+                if local {
+                    let Some(stamp) = inner.local_stamp(peer.ip).await else { return };
+                    peer.stamp = Some(stamp);
+                }
                 let _ = connection(inner, stream, peer, taken).await;
             });
         }
-    })
+    }
 }
 
 /// A connection to a datastore address, for as long as it lives: whoever has the address next is to know of it.

@@ -3,6 +3,7 @@
 use crate::messages::Datastore;
 use crate::nfs::names::{is_unprintable, printable};
 use crate::nfs::networks::{self, WrongNetwork};
+use crate::nfs::permissions::Permissions;
 use thiserror::Error;
 
 /// Longest name of a datastore, in bytes: vSphere shows no longer ones. A longer one is refused.
@@ -22,6 +23,8 @@ pub enum WrongDatastore {
     Long(usize),
     #[error("{0} copies of every extent: 1, 2 or {COPIES_MAX} are kept")]
     Copies(u32),
+    #[error("{0} says nothing about permissions: there are 0, 1 and 2")]
+    Permissions(u32),
     #[error("{0}")]
     Network(#[from] WrongNetwork),
 }
@@ -44,6 +47,9 @@ pub fn check(d: &Datastore) -> Result<(), WrongDatastore> {
     }
     if !(1..=COPIES_MAX).contains(&d.copies) {
         return Err(WrongDatastore::Copies(d.copies));
+    }
+    if Permissions::of(d.permissions) as u32 != d.permissions {
+        return Err(WrongDatastore::Permissions(d.permissions));
     }
     Ok(networks::check(&d.clients)?)
 }

@@ -80,8 +80,10 @@ pub fn fits(version: u32, op: Option<&CommandOp>) -> bool {
             Some(CommandOp::Rename(r)) => text(&r.from.name) && text(&r.to.name),
             Some(CommandOp::Link(l)) => text(&l.to.name),
             Some(CommandOp::TagAllHandles(_) | CommandOp::ChangeDatastore(_)) => false,
-            Some(CommandOp::SetNode(_) | CommandOp::SetRebalance(_) | CommandOp::SetAddress(_)) => false,
-            Some(CommandOp::CreateDatastore(d)) => !d.read_only && d.quota_bytes == 0,
+            Some(
+                CommandOp::SetNode(_) | CommandOp::SetRebalance(_) | CommandOp::SetAddress(_) | CommandOp::Lock(_),
+            ) => false,
+            Some(CommandOp::CreateDatastore(d)) => !d.read_only && d.quota_bytes == 0 && d.permissions == 0,
             _ => true,
         }
 }

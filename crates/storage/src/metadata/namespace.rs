@@ -7,6 +7,8 @@ use crate::nfs::status;
 
 /// Longest name in a folder, in bytes; a longer one is answered with NAMETOOLONG.
 pub const NAME_BYTES_MAX: usize = 255;
+/// Names of one file; one more is refused with MLINK.
+pub const LINKS_MAX: u32 = 32_000;
 /// Longest target of a symbolic link, in bytes; a longer one is answered with NAMETOOLONG.
 pub const LINK_BYTES_MAX: usize = 4_096;
 
@@ -144,7 +146,10 @@ impl<K: Kv> State<K> {
         if let Some(existing) = self.entry(m.at.dir, &m.at.name).and_then(|e| self.inode(e.fileid)) {
             let same = match m.how {
                 0 => existing.attr.kind == 1 && m.kind == 1,
-                2 => existing.verifier == m.verifier && existing.verifier != 0,
+                2 => {
+                    existing.verifier == m.verifier
+                        && (existing.exclusive || existing.verifier != 0 && self.entry_version < 2)
+                }
                 _ => false,
             };
             if !same {
@@ -177,11 +182,13 @@ impl<K: Kv> State<K> {
             ctime_ns: time_ns,
             rdev: m.rdev,
             datastore: dir.attr.datastore,
+            allocated: (m.kind == 1 && self.entry_version >= 2).then_some(0),
         };
         let mut inode = Inode {
             attr,
             symlink: m.symlink.clone(),
             verifier: m.verifier,
+            exclusive: m.how == 2 && self.entry_version >= 2,
             parent: m.at.dir,
             next_cookie: 3,
             ..Default::default()
@@ -207,6 +214,7 @@ impl<K: Kv> State<K> {
                 self.kv.delete(&key(table::EXTENT, &[cfg.eid]));
             }
             self.kv.delete(&key(table::INODE, &[fileid]));
+            self.drop_locks(fileid);
         } else {
             inode.attr.ctime_ns = time_ns.max(inode.attr.ctime_ns + 1);
             self.put_inode(&inode);
@@ -343,6 +351,8 @@ impl<K: Kv> State<K> {
             status::XDEV
         } else if self.entry(l.to.dir, &l.to.name).is_some() {
             status::EXIST
+        } else if self.entry_version >= 2 && inode.attr.nlink >= LINKS_MAX {
+            status::MLINK
         } else {
             inode.attr.nlink += 1;
             inode.attr.ctime_ns = time_ns.max(inode.attr.ctime_ns + 1);
@@ -378,6 +388,8 @@ impl<K: Kv> State<K> {
         a.atime_ns = c.attr.atime_ns.unwrap_or(a.atime_ns);
         a.mtime_ns = c.attr.mtime_ns.unwrap_or(a.mtime_ns);
         a.ctime_ns = time_ns.max(a.ctime_ns + 1);
+        // As where the verifier is kept in the times, as knfsd does: setting them ends the create.
+        inode.exclusive &= c.attr.atime_ns.is_none() && c.attr.mtime_ns.is_none();
         self.put_inode(&inode);
         Reply { attr: Some(inode.attr.clone()), inode: Some(inode), before, ..Default::default() }
     }
@@ -419,6 +431,45 @@ mod tests {
         assert_eq!(first.status, status::OK);
         assert_eq!(run(&mut s, make(root, "a", 2), Some(call)), first);
         assert_eq!(run(&mut s, make(root, "a", 2), None).status, status::EXIST);
+    }
+
+    #[test]
+    fn an_exclusive_create_is_the_same_until_its_times_are_set() {
+        let (mut s, root) = state();
+        let exclusive = |verifier| {
+            let at = Place { dir: root, name: "lock".into() };
+            CommandOp::Make(Make { at, kind: 1, how: 2, verifier, ..Default::default() })
+        };
+        for verifier in [0, 7] {
+            let first = run(&mut s, exclusive(verifier), None);
+            let file = first.attr.clone().unwrap().fileid;
+            // Retried at another gateway, as another call, after whatever takeover.
+            let again = run(&mut s, exclusive(verifier), None);
+            assert_eq!((again.status, again.attr), (status::OK, first.attr));
+            assert_eq!(run(&mut s, exclusive(8), None).status, status::EXIST);
+            let attr = SetAttr { mtime_ns: Some(5), ..Default::default() };
+            run(&mut s, CommandOp::ChangeAttr(ChangeAttr { file, attr, guard_ctime_ns: None }), None);
+            assert_eq!(run(&mut s, exclusive(verifier), None).status, status::EXIST);
+            let at = Place { dir: root, name: "lock".into() };
+            run(&mut s, CommandOp::Remove(Remove { at, folder: false }), None);
+        }
+        // A file that was made in another way is not one that has no verifier.
+        run(&mut s, make(root, "lock", 1), None);
+        assert_eq!(run(&mut s, exclusive(0), None).status, status::EXIST);
+    }
+
+    #[test]
+    fn a_file_has_no_more_names_than_pathconf_says() {
+        let (mut s, root) = state();
+        let file = run(&mut s, make(root, "a", 1), None).attr.unwrap().fileid;
+        let mut inode = s.inode(file).unwrap();
+        inode.attr.nlink = LINKS_MAX - 1;
+        s.put_inode(&inode);
+        let mut link = |name: &str| {
+            let to = Place { dir: root, name: name.into() };
+            run(&mut s, CommandOp::Link(Link { file, to }), None).status
+        };
+        assert_eq!((link("b"), link("c")), (status::OK, status::MLINK));
     }
 
     #[test]
@@ -544,6 +595,27 @@ mod tests {
         assert_eq!(run(&mut s, rename(a, "b", root, "c"), None).status, status::OK);
         assert_eq!(s.lookup(root, b"c").unwrap().parent, root);
         assert_eq!(s.inode(root).unwrap().attr.nlink, 4);
+    }
+
+    #[test]
+    fn a_file_takes_the_space_of_its_extents_and_no_more_than_its_size() {
+        let (mut s, root) = state();
+        let file = run(&mut s, make(root, "sparse", 1), None).attr.unwrap().fileid;
+        let r = ReplicaRef { node: 1, id: vec![1; 16], address: String::new() };
+        let grant = Grant { file, gateway: 1, boot: 7, expected: 0, replicas: vec![r.clone()] };
+        let used = |r: Reply| r.inode.unwrap().attr.used_bytes();
+        assert_eq!(used(run(&mut s, CommandOp::Grant(grant), None)), 0);
+        let whole = crate::metadata::state::EXTENT_BYTES;
+        let truncate = |size, finished, truncations| {
+            let (file, truncations) = (file, Some(truncations));
+            CommandOp::Truncate(Truncate { file, lease: 1, size, finished, truncations, from: 0, id: None })
+        };
+        assert_eq!(used(run(&mut s, truncate(100 << 30, false, 0), None)), whole);
+        let allocate = |index| CommandOp::Allocate(Allocate { file, lease: 1, index, replicas: vec![r.clone()] });
+        assert_eq!(used(run(&mut s, allocate(7), None)), 2 * whole);
+        assert_eq!(used(run(&mut s, allocate(7), None)), 2 * whole, "asked twice");
+        assert_eq!(used(run(&mut s, truncate(5_000, false, 1), None)), 8_192);
+        assert_eq!(s.inode(file).unwrap().attr.allocated, Some(whole));
     }
 
     #[test]

@@ -19,6 +19,8 @@ const CALLS_KEPT: u64 = 8_192;
 const CALLS_KEPT_NS: u64 = 120_000_000_000;
 /// Ids of changes of size that are kept in each file, for owners to come.
 const SIZES_SET_KEPT: usize = 32;
+/// Hosts that have a binding to a local address; one more is refused, and its connection closed.
+const LOCAL_HOSTS_MAX: usize = 1_024;
 /// Counter of the last version of a binding that was removed, before the address.
 const LAST_BINDING: &str = "binding-";
 
@@ -49,6 +51,7 @@ pub(super) mod table {
     pub const CALL: u8 = b'x';
     pub const CALL_AGE: u8 = b'y';
     pub const APPLIED: u8 = b'a';
+    pub const LOCKS: u8 = b'l';
 }
 
 pub(super) fn fail(status: u32) -> Reply {
@@ -146,6 +149,7 @@ impl<K: Kv> State<K> {
             Some(CommandOp::SetNode(s)) => self.set_node(s, time_ns),
             Some(CommandOp::SetRebalance(s)) => self.set_rebalance(s.on),
             Some(CommandOp::SetAddress(s)) => self.set_address(s),
+            Some(CommandOp::Lock(l)) => self.lock(l),
             None => fail(status::NOTSUPP),
         };
         if let Some(call) = &c.call {
@@ -178,7 +182,13 @@ impl<K: Kv> State<K> {
     fn remember(&mut self, call: &CallId, reply: &Reply, time_ns: u64) {
         let k = Self::call_key(call);
         let kept_since_ns = if self.is_second_version() { time_ns } else { 0 };
-        self.store(k.clone(), &Reply { kept_since_ns, ..reply.clone() });
+        let mut kept = Reply { kept_since_ns, ..reply.clone() };
+        if let Some(lock) = &mut kept.lock {
+            // A retransmitted call finds the clients that are still to be called back in the state, if there are any: the first
+            // gateway may have called them.
+            lock.granted.clear();
+        }
+        self.store(k.clone(), &kept);
         let n = self.next("call");
         self.kv.put(key(table::CALL_AGE, &[n]), k);
         if n > CALLS_KEPT {
@@ -230,11 +240,12 @@ impl<K: Kv> State<K> {
         if self.kv.get(&key(table::MAP, &[g.file, 0])).is_none() && !g.replicas.is_empty() {
             self.new_extent(g.file, 0, &g.replicas);
         }
-        Reply { bindings: self.bindings(), ..self.file_reply(inode) }
+        Reply { bindings: self.all(table::BINDING), ..self.file_reply(inode) }
     }
 
-    fn file_reply(&self, inode: Inode) -> Reply {
+    fn file_reply(&self, mut inode: Inode) -> Reply {
         let file = inode.attr.fileid;
+        inode.attr.allocated = self.inode(file).and_then(|i| i.attr.allocated);
         let copies = self.datastore_by_id(inode.attr.datastore).map_or(2, |d| d.copies);
         Reply {
             attr: Some(inode.attr.clone()),
@@ -262,6 +273,11 @@ impl<K: Kv> State<K> {
         };
         self.store(key(table::EXTENT, &[eid]), &cfg);
         self.kv.put(key(table::MAP, &[file, index]), eid.to_be_bytes().to_vec());
+        if let Some(mut inode) = self.inode(file) {
+            let bytes = inode.attr.allocated.map(|before| before + self.extent_bytes);
+            inode.attr.allocated = bytes;
+            self.put_inode(&inode);
+        }
         cfg
     }
 
@@ -401,6 +417,7 @@ impl<K: Kv> State<K> {
             for cfg in self.extents(t.file).into_iter().filter(|c| c.index >= first_gone) {
                 self.kv.delete(&key(table::MAP, &[t.file, cfg.index]));
                 self.kv.delete(&key(table::EXTENT, &[cfg.eid]));
+                inode.attr.allocated = inode.attr.allocated.map(|bytes| bytes.saturating_sub(self.extent_bytes));
             }
         }
         self.put_inode(&inode);
@@ -413,10 +430,20 @@ impl<K: Kv> State<K> {
         if self.address_is_removed(&b.address) {
             return fail(status::NOENT);
         }
+        let local = b.is_local();
+        let here = |old: &Binding| (old.gateway, old.boot) == (b.gateway, b.boot);
+        if let Some(old) = self.binding(&b.address).filter(|old| local && here(old)) {
+            // Another connection of the same host.
+            return Reply { bindings: vec![old], ..Default::default() };
+        }
+        if local && self.binding(&b.address).is_none() && self.local_bindings() >= LOCAL_HOSTS_MAX {
+            return fail(status::NOSPC);
+        }
         let last = self.number(&format!("{LAST_BINDING}{}", b.address));
         let version = self.binding(&b.address).map_or(last, |old| old.version) + 1;
-        self.store(Self::binding_key(&b.address), &Binding { version, ..b.clone() });
-        Reply::default()
+        let bound = Binding { version, ..b.clone() };
+        self.store(Self::binding_key(&b.address), &bound);
+        Reply { bindings: vec![bound], ..Default::default() }
     }
     /// Versions continue if the address ever comes back: requests over an older binding stay outdated.
     pub(super) fn unbind(&mut self, address: &str) {
@@ -434,8 +461,13 @@ impl<K: Kv> State<K> {
     fn binding(&self, address: &str) -> Option<Binding> {
         self.load(&Self::binding_key(address))
     }
+    /// The bindings of datastore addresses.
     pub fn bindings(&self) -> Vec<Binding> {
-        self.all(table::BINDING)
+        self.all::<Binding>(table::BINDING).into_iter().filter(|b| !b.is_local()).collect()
+    }
+    /// How many hosts have one to a local address.
+    fn local_bindings(&self) -> usize {
+        self.all::<Binding>(table::BINDING).iter().filter(|b| b.is_local()).count()
     }
     pub fn replicas(&self) -> Vec<ReplicaRef> {
         self.all(table::REPLICA)
@@ -463,6 +495,15 @@ impl<K: Kv> State<K> {
         let datastore = self.inode(cfg.file).and_then(|i| self.datastore_by_id(i.attr.datastore));
         let wanted = datastore.map_or(2, |d| d.copies) as usize;
         (!named && cfg.active && cfg.replicas.len() >= wanted).then_some(cfg.epoch)
+    }
+    /// Files, folders and whatever else has a number.
+    pub fn files_count(&self) -> u64 {
+        let mut count = 0;
+        self.kv.scan(&[table::INODE], &[table::INODE], &mut |_, _| {
+            count += 1;
+            true
+        });
+        count
     }
     pub fn files(&self) -> Vec<Inode> {
         self.all::<Inode>(table::INODE).into_iter().filter(|i| i.attr.kind == 1).collect()
@@ -533,6 +574,7 @@ impl<K: Kv> State<K> {
         d.read_only = c.read_only.unwrap_or(d.read_only);
         d.copies = c.copies.unwrap_or(d.copies);
         d.quota_bytes = c.quota_bytes.unwrap_or(d.quota_bytes);
+        d.permissions = c.permissions.unwrap_or(d.permissions);
         if let Some(name) = c.rename.as_ref().filter(|name| **name != d.name) {
             if self.datastores().iter().any(|other| other.name == *name) {
                 return fail(status::EXIST);

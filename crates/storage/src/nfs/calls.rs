@@ -23,26 +23,93 @@ type Fh = Option<Claimed>;
 pub enum Call {
     Null,
     GetAttr(Fh),
-    SetAttr { file: Fh, attr: SetAttr, guard_ctime_ns: Option<u64> },
-    Lookup { dir: Fh, name: Vec<u8> },
-    Access { file: Fh, wanted: u32 },
+    /// `to_now`: the times in `attr` are the server's, which everybody with the right to write may set.
+    SetAttr {
+        file: Fh,
+        attr: SetAttr,
+        to_now: bool,
+        guard_ctime_ns: Option<u64>,
+    },
+    Lookup {
+        dir: Fh,
+        name: Vec<u8>,
+    },
+    Access {
+        file: Fh,
+        wanted: u32,
+    },
     ReadLink(Fh),
-    Read { file: Fh, offset: u64, count: u32 },
-    Write { file: Fh, offset: u64, data: Bytes },
-    Create { dir: Fh, name: Vec<u8>, how: u32, attr: SetAttr, verifier: u64 },
-    Mkdir { dir: Fh, name: Vec<u8>, attr: SetAttr },
-    Symlink { dir: Fh, name: Vec<u8>, attr: SetAttr, target: Vec<u8> },
-    Mknod { dir: Fh, name: Vec<u8>, kind: u32, attr: SetAttr, rdev: u64 },
-    Remove { dir: Fh, name: Vec<u8> },
-    Rmdir { dir: Fh, name: Vec<u8> },
-    Rename { from: Fh, from_name: Vec<u8>, to: Fh, to_name: Vec<u8> },
-    Link { file: Fh, dir: Fh, name: Vec<u8> },
-    ReadDir { dir: Fh, cookie: u64, count: u32 },
-    ReadDirPlus { dir: Fh, cookie: u64, dir_count: u32, count: u32 },
+    Read {
+        file: Fh,
+        offset: u64,
+        count: u32,
+    },
+    Write {
+        file: Fh,
+        offset: u64,
+        data: Bytes,
+    },
+    Create {
+        dir: Fh,
+        name: Vec<u8>,
+        how: u32,
+        attr: SetAttr,
+        verifier: u64,
+    },
+    Mkdir {
+        dir: Fh,
+        name: Vec<u8>,
+        attr: SetAttr,
+    },
+    Symlink {
+        dir: Fh,
+        name: Vec<u8>,
+        attr: SetAttr,
+        target: Vec<u8>,
+    },
+    Mknod {
+        dir: Fh,
+        name: Vec<u8>,
+        kind: u32,
+        attr: SetAttr,
+        rdev: u64,
+    },
+    Remove {
+        dir: Fh,
+        name: Vec<u8>,
+    },
+    Rmdir {
+        dir: Fh,
+        name: Vec<u8>,
+    },
+    Rename {
+        from: Fh,
+        from_name: Vec<u8>,
+        to: Fh,
+        to_name: Vec<u8>,
+    },
+    Link {
+        file: Fh,
+        dir: Fh,
+        name: Vec<u8>,
+    },
+    ReadDir {
+        dir: Fh,
+        cookie: u64,
+        count: u32,
+    },
+    ReadDirPlus {
+        dir: Fh,
+        cookie: u64,
+        dir_count: u32,
+        count: u32,
+    },
     FsStat(Fh),
     FsInfo(Fh),
     PathConf(Fh),
-    Commit { file: Fh },
+    Commit {
+        file: Fh,
+    },
 }
 
 fn handle(r: &mut XdrReader<'_>) -> Result<Fh, XdrError> {
@@ -51,21 +118,34 @@ fn handle(r: &mut XdrReader<'_>) -> Result<Fh, XdrError> {
 
 fn time_ns(r: &mut XdrReader<'_>) -> Result<u64, XdrError> {
     let (s, ns) = (r.u32()?, r.u32()?);
+    if ns >= 1_000_000_000 {
+        return Err(XdrError::Discriminant(ns));
+    }
     Ok(u64::from(s) * 1_000_000_000 + u64::from(ns))
 }
 
 /// `wall_ns`: what "set to the server's time" means.
 fn sattr(r: &mut XdrReader<'_>, wall_ns: u64) -> Result<SetAttr, XdrError> {
+    sattr_and_to_now(r, wall_ns).map(|(attr, _)| attr)
+}
+
+/// Also whether the times are the server's.
+fn sattr_and_to_now(r: &mut XdrReader<'_>, wall_ns: u64) -> Result<(SetAttr, bool), XdrError> {
+    let mut to_now = true;
     let option = |r: &mut XdrReader<'_>| -> Result<Option<u32>, XdrError> { r.bool()?.then(|| r.u32()).transpose() };
     let (mode, uid, gid) = (option(r)?, option(r)?, option(r)?);
     let size = r.bool()?.then(|| r.u64()).transpose()?;
     let mut when = || match r.u32()? {
         0 => Ok(None),
         1 => Ok(Some(wall_ns)),
-        2 => time_ns(r).map(Some),
+        2 => time_ns(r).map(|ns| {
+            to_now = false;
+            Some(ns)
+        }),
         other => Err(XdrError::Discriminant(other)),
     };
-    Ok(SetAttr { mode, uid, gid, size, atime_ns: when()?, mtime_ns: when()? })
+    let (atime_ns, mtime_ns) = (when()?, when()?);
+    Ok((SetAttr { mode, uid, gid, size, atime_ns, mtime_ns }, to_now))
 }
 
 /// Reads the arguments of a procedure. `None`: there is no such procedure.
@@ -75,8 +155,8 @@ pub fn parse(procedure: u32, body: &Bytes, wall_ns: u64) -> Result<Option<Call>,
         0 => Call::Null,
         1 => Call::GetAttr(handle(r)?),
         2 => {
-            let (file, attr) = (handle(r)?, sattr(r, wall_ns)?);
-            Call::SetAttr { file, attr, guard_ctime_ns: r.bool()?.then(|| time_ns(r)).transpose()? }
+            let (file, (attr, to_now)) = (handle(r)?, sattr_and_to_now(r, wall_ns)?);
+            Call::SetAttr { file, attr, to_now, guard_ctime_ns: r.bool()?.then(|| time_ns(r)).transpose()? }
         }
         3 => Call::Lookup { dir: handle(r)?, name: r.bytes(NAME_MAX)? },
         4 => Call::Access { file: handle(r)?, wanted: r.u32()? },
@@ -152,7 +232,7 @@ pub fn put_time(w: &mut XdrWriter, ns: u64) {
 /// fattr3
 pub fn put_attr(w: &mut XdrWriter, a: &Attr) {
     w.u32(a.kind).u32(a.mode).u32(a.nlink).u32(a.uid).u32(a.gid).u64(a.size);
-    w.u64(a.size.next_multiple_of(4096)).u64(a.rdev).u64(u64::from(a.datastore)).u64(a.fileid);
+    w.u64(a.used_bytes()).u64(a.rdev).u64(u64::from(a.datastore)).u64(a.fileid);
     put_time(w, a.atime_ns);
     put_time(w, a.mtime_ns);
     put_time(w, a.ctime_ns);

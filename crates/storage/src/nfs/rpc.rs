@@ -1,5 +1,6 @@
 //! ONC RPC (RFC 5531): call headers in, reply headers out.
 
+use super::permissions::NOBODY;
 use super::xdr::{XdrError, XdrReader, XdrWriter};
 
 pub const PROGRAM_NFS: u32 = 100_003;
@@ -20,6 +21,7 @@ pub struct CallHeader {
     pub procedure: u32,
     pub uid: u32,
     pub gid: u32,
+    pub groups: Vec<u32>,
     /// Where the arguments begin in the record.
     pub body_at: usize,
 }
@@ -59,29 +61,53 @@ pub fn parse_call(record: &[u8]) -> Result<CallHeader, BadCall> {
     let (program, version, procedure) = (r.u32().map_err(not)?, r.u32().map_err(not)?, r.u32().map_err(not)?);
     let flavour = r.u32().map_err(not)?;
     let credentials = r.opaque(400).map_err(not)?;
-    let (mut uid, mut gid) = (65_534, 65_534);
+    let (mut uid, mut gid, mut groups) = (NOBODY, NOBODY, Vec::new());
     match flavour {
         AUTH_NONE => {}
         AUTH_SYS => {
             let mut c = XdrReader::new(credentials);
-            let mut parse = || -> Result<(u32, u32), XdrError> {
+            let mut parse = || -> Result<(u32, u32, Vec<u32>), XdrError> {
                 c.u32()?;
                 c.opaque(255)?;
-                let ids = (c.u32()?, c.u32()?);
-                let groups = c.u32()?;
-                if groups > GROUPS_MAX {
-                    return Err(XdrError::Length(groups));
+                let (uid, gid, count) = (c.u32()?, c.u32()?, c.u32()?);
+                if count > GROUPS_MAX {
+                    return Err(XdrError::Length(count));
                 }
-                c.take(4 * groups as usize)?;
-                Ok(ids)
+                let groups = (0..count).map(|_| c.u32()).collect::<Result<_, _>>()?;
+                Ok((uid, gid, groups))
             };
-            (uid, gid) = parse().map_err(|_| BadCall::BadCredentials { xid })?;
+            (uid, gid, groups) = parse().map_err(|_| BadCall::BadCredentials { xid })?;
         }
         _ => return Err(BadCall::BadCredentials { xid }),
     }
     r.u32().map_err(not)?;
     r.opaque(400).map_err(not)?;
-    Ok(CallHeader { xid, program, version, procedure, uid, gid, body_at: r.position() })
+    Ok(CallHeader { xid, program, version, procedure, uid, gid, groups, body_at: r.position() })
+}
+
+/// A call without credentials or verifier; the arguments follow.
+pub fn call(xid: u32, program: u32, version: u32, procedure: u32) -> XdrWriter {
+    let mut w = XdrWriter::default();
+    w.u32(0).u32(xid).u32(0).u32(2).u32(program).u32(version).u32(procedure).u32(0).u32(0).u32(0).u32(0);
+    w
+}
+
+/// The results in the reply to a call of ours (record without its mark); `None` where it was not carried out.
+pub fn result_of(xid: u32, record: &[u8]) -> Option<&[u8]> {
+    let mut r = XdrReader::new(record);
+    if (r.u32().ok()?, r.u32().ok()?, r.u32().ok()?) != (xid, 1, 0) {
+        return None;
+    }
+    let (_flavour, _verifier) = (r.u32().ok()?, r.opaque(400).ok()?);
+    (r.u32().ok()? == 0).then_some(())?;
+    record.get(r.position()..)
+}
+
+/// PROG_MISMATCH with the one version that there is.
+pub fn version_mismatch(xid: u32, version: u32) -> Vec<u8> {
+    let mut w = reply(xid);
+    w.u32(0).u32(0).u32(0).u32(2).u32(version).u32(version);
+    finish(w)
 }
 
 fn reply(xid: u32) -> XdrWriter {
@@ -138,10 +164,11 @@ mod tests {
         let mut w = XdrWriter::default();
         w.u32(7).u32(0).u32(2).u32(PROGRAM_NFS).u32(3).u32(1);
         let mut cred = XdrWriter::default();
-        cred.u32(1).opaque(b"host").u32(12).u32(34).u32(0);
+        cred.u32(1).opaque(b"host").u32(12).u32(34).u32(2).u32(56).u32(78);
         w.u32(1).opaque(&cred.buf).u32(0).opaque(b"").u32(99);
         let call = parse_call(&w.buf).unwrap();
         assert_eq!((call.xid, call.procedure, call.uid, call.gid), (7, 1, 12, 34));
+        assert_eq!(call.groups, [56, 78]);
         assert_eq!(&w.buf[call.body_at..], 99u32.to_be_bytes());
         for flavour in [2u32, 3, 6, 390_003] {
             let mut other = w.buf.clone();

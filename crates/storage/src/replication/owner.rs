@@ -674,6 +674,8 @@ impl Owner {
             }
             Input::Timer => self.timer(),
         }
+        let allocated = self.extents.len() as u64 * self.geometry.extent_bytes;
+        self.attr.allocated = self.attr.allocated.map(|_| allocated);
         self.answer_retried_sizes();
         out.append(&mut self.out);
     }

@@ -26,6 +26,7 @@ fn config(name: &str, servers: &[u32], folder: &Path) -> NodeConfig {
         coordination: None,
         rebuild_after_s: None,
         scrub: Default::default(),
+        gateway: Default::default(),
         ports: crate::config::Ports::with_offset(0),
         nodes: servers.iter().map(|n| (n.to_string(), IpAddr::V4(Ipv4Addr::UNSPECIFIED))).collect(),
         vcenter: None,

@@ -16,6 +16,7 @@ fn config() -> NodeConfig {
         vcenter: None,
         rebuild_after_s: None,
         scrub: Default::default(),
+        gateway: Default::default(),
         ports: crate::config::Ports::with_offset(0),
         nodes: (1..=3).map(|n| (n.to_string(), std::net::IpAddr::from([127, 0, 0, n]))).collect(),
     }

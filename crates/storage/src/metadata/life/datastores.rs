@@ -5,6 +5,7 @@ use crate::messages::*;
 use crate::metadata::datastores;
 use crate::metadata::kv::Kv;
 use crate::metadata::State;
+use crate::nfs::permissions::Permissions;
 
 /// Bytes of a datastore's files.
 pub fn used<K: Kv>(state: &State<K>, datastore: u32) -> u64 {
@@ -30,6 +31,14 @@ pub(super) fn judge<K: Kv>(state: &State<K>, view: &View, change: &ChangeDatasto
     }
     if let Some(read_only) = change.read_only {
         plan.step(format!("clients may {} {name}", if read_only { "only read" } else { "read and write" }));
+    }
+    if let Some(permissions) = change.permissions {
+        after.permissions = permissions;
+        plan.step(match Permissions::of(permissions) {
+            Permissions::Trusted => format!("whoever may mount {name} may do everything in it"),
+            Permissions::Checked => format!("mode bits count in {name}, and root is root"),
+            Permissions::RootSquash => format!("mode bits count in {name}, and root is nobody"),
+        });
     }
     if let Some(to) = change.rename.as_ref().filter(|to| *to != name) {
         after.name.clone_from(to);

@@ -1,0 +1,141 @@
+//! Locks of files (NLM): as metad keeps them, and the command that changes them.
+
+use prost::Message;
+
+/// The owner of a lock: a process of a client, by the address that its calls come from.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Message)]
+pub struct LockOwner {
+    #[prost(string, tag = "1")]
+    pub client: String,
+    #[prost(uint32, tag = "2")]
+    pub svid: u32,
+    /// As the client names it; bytes.
+    #[prost(bytes = "vec", tag = "3")]
+    pub oh: Vec<u8>,
+}
+
+/// Bytes that are locked: from the first to the last, which is `u64::MAX` for a lock up to wherever the file ends.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct HeldLock {
+    #[prost(message, required, tag = "1")]
+    pub owner: LockOwner,
+    #[prost(bool, tag = "2")]
+    pub exclusive: bool,
+    #[prost(uint64, tag = "3")]
+    pub first: u64,
+    #[prost(uint64, tag = "4")]
+    pub last: u64,
+    /// Which start of the client's machine made it, by the client's own count (NSM).
+    #[prost(uint32, tag = "5")]
+    pub start: u32,
+}
+
+/// A lock that its client waits for, or that it was given and has not heard of.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct WaitingLock {
+    #[prost(message, required, tag = "1")]
+    pub lock: HeldLock,
+    /// The datastore address that the client asked, which it is to be called back from.
+    #[prost(string, tag = "2")]
+    pub server: String,
+    /// The file as the client named it: the call back names it so.
+    #[prost(bytes = "vec", tag = "3")]
+    pub handle: Vec<u8>,
+    #[prost(bytes = "vec", tag = "4")]
+    pub cookie: Vec<u8>,
+}
+
+/// NLM's reservation of a whole file, as DOS has it.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ShareLock {
+    #[prost(message, required, tag = "1")]
+    pub owner: LockOwner,
+    /// Others may not do this: 1 read, 2 write.
+    #[prost(uint32, tag = "2")]
+    pub denies: u32,
+    /// The owner does this, in the same bits.
+    #[prost(uint32, tag = "3")]
+    pub access: u32,
+    /// As in [`HeldLock`].
+    #[prost(uint32, tag = "4")]
+    pub start: u32,
+}
+
+/// All locks of one file.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct FileLocks {
+    #[prost(message, repeated, tag = "1")]
+    pub held: Vec<HeldLock>,
+    /// In the order in which they came.
+    #[prost(message, repeated, tag = "2")]
+    pub waiting: Vec<WaitingLock>,
+    /// Held, and their clients are to be called back.
+    #[prost(message, repeated, tag = "3")]
+    pub untold: Vec<WaitingLock>,
+    #[prost(message, repeated, tag = "4")]
+    pub shares: Vec<ShareLock>,
+}
+
+/// The uses of a [`LockCommand`], in `what`.
+pub mod lock_what {
+    /// Changes nothing: would it be granted?
+    pub const TEST: u32 = 1;
+    pub const LOCK: u32 = 2;
+    pub const UNLOCK: u32 = 3;
+    /// The client waits no longer.
+    pub const CANCEL: u32 = 4;
+    /// The client knows that it has the lock.
+    pub const TOLD: u32 = 5;
+    pub const SHARE: u32 = 6;
+    pub const UNSHARE: u32 = 7;
+    /// Everything of this client that was made before its `start`, in all files.
+    pub const FREE_ALL: u32 = 8;
+    /// The client was called back and does not want the lock that it was given.
+    pub const REFUSED: u32 = 9;
+    /// Changes nothing: `granted` of the reply names locks that are held and requests that wait.
+    pub const LIST: u32 = 10;
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct LockCommand {
+    /// 0 with `FREE_ALL`.
+    #[prost(uint64, tag = "1")]
+    pub file: u64,
+    #[prost(uint32, tag = "2")]
+    pub what: u32,
+    #[prost(message, required, tag = "3")]
+    pub wanted: WaitingLock,
+    /// Wait for it.
+    #[prost(bool, tag = "4")]
+    pub block: bool,
+    /// The bits of a share.
+    #[prost(uint32, tag = "5")]
+    pub denies: u32,
+    #[prost(uint32, tag = "6")]
+    pub access: u32,
+}
+
+/// The outcome of a [`LockCommand`].
+#[derive(Clone, PartialEq, Message)]
+pub struct LockReply {
+    /// A number of `nfs::nlm::Stat`.
+    #[prost(uint32, tag = "1")]
+    pub stat: u32,
+    /// The lock that forbids what is asked for.
+    #[prost(message, optional, tag = "2")]
+    pub holder: Option<HeldLock>,
+    /// Locks that others were given by this, and that they are to be told of; their files.
+    #[prost(message, repeated, tag = "3")]
+    pub granted: Vec<Granted>,
+    /// With `LIST`: the requests that wait.
+    #[prost(message, repeated, tag = "4")]
+    pub waiting: Vec<Granted>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Granted {
+    #[prost(uint64, tag = "1")]
+    pub file: u64,
+    #[prost(message, required, tag = "2")]
+    pub lock: WaitingLock,
+}

@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""Local address mode: three nodes in namespaces serve the same private address, and a kernel client's route leads to one.
+
+The client writes synced records all the time. Its node is killed: the route is moved to another node as soon as this
+node's port is silent, as an agent on the host would do it, and moved back later, when the first node runs again. No pause
+of more than 5 s, no error, the same handles on all nodes, and everything that was acknowledged is read back."""
+import argparse, os, subprocess, sys, tempfile, threading, time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "night"))
+import nfs_night  # noqa: E402
+from cluster import Guest, build  # noqa: E402
+from lablib import own_name  # noqa: E402
+from nfs_night import GUEST, NfsLab, ready  # noqa: E402
+
+LOCAL = "192.168.33.2"
+# A node is given up when it has not accepted a connection for this long, and counts as well again after `--back`.
+SILENT_S, PAUSE_MAX_S = 0.7, 5
+nfs_night.NODE = nfs_night.NODE.replace("[ports]", '[gateway]\nlocal_address = "%s"\n[ports]' % LOCAL)
+SCRIPT = """
+ip route replace %s/32 via 10.0.10.71
+i=0; until mnt; do i=$((i+1)); [ $i -lt 20 ] || { dmesg | tail -3; echo FAIL mount; exit 1; }; sleep 0.5; done
+mkdir /tmp/done; cd /mnt
+( while read via last; do [ $via = stop ] && { echo $last > /tmp/done/stop; break; }; ip route replace %s/32 via $via; echo ROUTE $via; done ) &
+echo READY
+/files/diskload write /mnt 100000 &
+load=$!
+while [ ! -e /tmp/done/stop ]; do sleep 0.1; done
+kill $load; wait $load 2>/dev/null
+sleep 0.3; mnt nosharecache /again || echo FAIL second mount
+/files/diskload verify /again $(cat /tmp/done/stop) || echo FAIL the records
+dmesg | grep -iE "i/o error|stale|server .* error" && echo FAIL the kernel saw errors
+echo END
+"""
+
+
+class Host:
+    """The part of an agent: looks which node answers, and moves the route."""
+
+    def __init__(self, lab, guest, back_s):
+        self.lab, self.guest, self.back_s = lab, guest, back_s
+        self.via, self.well_since, self.over = 1, {}, threading.Event()
+        self.moves = []
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def answers(self, node):
+        command = ["ip", "netns", "exec", self.lab.ns(0), "timeout", "0.5", "bash", "-c", "exec 3<>/dev/tcp/%s/2049" % self.lab.ip(node)]
+        return subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
+
+    def run(self):
+        silent_since = None
+        while not self.over.wait(0.2):
+            now = time.monotonic()
+            for node in self.lab.ids():
+                if self.answers(node):
+                    self.well_since.setdefault(node, now)
+                else:
+                    self.well_since.pop(node, None)
+            silent_since = (silent_since or now) if self.via not in self.well_since else None
+            if silent_since and now - silent_since >= SILENT_S and self.well_since:
+                self.move(min(self.well_since))
+            elif self.via != 1 and now - self.well_since.get(1, now) >= self.back_s:
+                self.move(1)
+
+    def move(self, node):
+        self.via = node
+        self.moves.append((time.monotonic(), node))
+        self.guest.say(self.lab.ip(node))
+
+
+def main(back_s):
+    lab = NfsLab(own_name("l"), tempfile.mkdtemp(prefix="trivet-lab."))
+    lab.up(3)
+    try:
+        lab.deploy()
+        lab.wait("all nodes", lambda n: len(n) == 3 and any(x["metad"] and x["metad"]["leading"] for x in n), 90)
+        made = lab.trivet("datastore", "create", "ds1")
+        assert made.returncode == 0, made.stderr
+        lab.wait("the datastore is served", ready)
+        for node in lab.ids():
+            shown = subprocess.run(["ip", "netns", "exec", lab.ns(node), "ip", "-o", "address"], capture_output=True, text=True).stdout
+            assert LOCAL + "/32" in shown, shown
+        g = Guest(SCRIPT % (LOCAL, LOCAL), files=[build("diskload")], timeout=back_s + 240, server=LOCAL, options=[
+            "--no-mount", "--netns", lab.name + "-br", "--net", "tap:t0,%s/24" % GUEST])
+        g.wait_for("READY", 120)
+        g.wait_for("ACK", 60)
+        host = Host(lab, g, back_s)
+        time.sleep(5)
+        lab.kill(1)
+        end = time.monotonic() + 30
+        while host.via == 1:
+            assert time.monotonic() < end, "the route did not move"
+            time.sleep(0.1)
+        time.sleep(5)
+        lab.start(1)
+        end = time.monotonic() + back_s + 90
+        while host.via != 1:
+            assert time.monotonic() < end, "the route did not come back"
+            time.sleep(0.1)
+        time.sleep(6)
+        host.over.set()
+        g.say("stop %d" % g.acks()[-1][1])
+        g.wait_for("END", 120)
+        g.end()
+        assert any("VERIFIED" in l for _, l in g.lines), g.lines[-5:]
+        pause, acks = g.longest_pause(), len(g.acks())
+        print("%d synced records by the local address; route %s; longest pause %.2f s" % (acks, " -> ".join(str(n) for _, n in host.moves), pause))
+        assert pause <= PAUSE_MAX_S, "a pause of %.2f s" % pause
+        assert [n for _, n in host.moves] == [2, 1], host.moves
+    finally:
+        lab.down(purge=True)
+
+
+if __name__ == "__main__":
+    p = argparse.ArgumentParser()
+    p.add_argument("--back", type=float, default=180, help="seconds for which the first node has to be well before the route comes back")
+    main(p.parse_args().back)
