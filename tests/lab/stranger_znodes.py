@@ -77,6 +77,10 @@ with Cluster() as c:
     c.wait("another LEADER", lambda n: c.leaders(n)[1] not in (None, metad))
     print(run("datastore", "create", "ds3", "--data", c.data).strip())
     c.wait("all nodes", c.all_ready)
+    # Candidates of sessions that began since are not open again, nor is how far a metad is.
+    for parent in ("/metad/election", "/metad/applied"):
+        for child in run("zk", "--cluster", c.data, "ls", parent).split():
+            refused("set a child of " + parent, lambda: stranger.set(parent + "/" + child.strip("[],"), b"1"))
     refused("read by the same session", lambda: stranger.get("/metad/epoch"))
     assert stranger.client_state == "CONNECTED"
     stranger.stop()

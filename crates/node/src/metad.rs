@@ -155,6 +155,7 @@ impl Metad {
         tokio::spawn(forgive_own_pauses(shared.clone()));
         tokio::spawn(links::watch(shared.clone()));
         tokio::spawn(life::hand_over_while_aside(shared.clone()));
+        tokio::spawn(own_znodes::follow(shared.clone()));
         Ok(Metad { shared })
     }
 

@@ -63,6 +63,16 @@ pub(super) async fn close(shared: &Arc<Shared>) {
     }
 }
 
+/// Every metad's task: once a LEADER has closed `/metad`, this metad's own znodes (its candidacy, how far it is) are not
+/// created open again.
+pub(super) async fn follow(shared: Arc<Shared>) {
+    let Some(own) = shared.zk.ownership().own() else { return };
+    while !shared.zk.acl(ROOT).await.is_ok_and(|acl| acl == own) {
+        tokio::time::sleep(LOOK).await;
+    }
+    shared.zk.ownership().close();
+}
+
 /// Parents first, so that nobody adds children meanwhile. Returns how many access lists were changed.
 async fn walk(shared: &Arc<Shared>) -> Result<usize, ZkError> {
     let zk = &shared.zk;
