@@ -69,6 +69,10 @@ impl Options {
             tokio::time::sleep(LOOK).await;
             last = admin::life(config, ask(false, true), LIMIT).await?;
         }
+        // The LEADER may have no more to say of what is done: what it said before holds.
+        if last.next.is_empty() {
+            last.next = judged.next;
+        }
         if self.json {
             self.tell("done", &last);
         } else if last.done {
@@ -83,6 +87,9 @@ impl Options {
     fn progress(&self, answer: &LifeAnswer, first: u64, began: Instant) {
         if self.json {
             return self.tell("progress", answer);
+        }
+        if answer.copies_left == 0 {
+            return println!("waiting until addresses, files and leadership are where they are to be");
         }
         let done = first.saturating_sub(answer.copies_left);
         let rate = done as f64 / began.elapsed().as_secs_f64().max(0.1);
