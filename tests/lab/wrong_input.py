@@ -242,7 +242,7 @@ def full():
         try:
             c.data = os.path.join(disk, "data")
             with c:
-                g = Guest("/files/diskload write /mnt 100 & w=$!; read last; kill $w; wait $w; echo 3 > /proc/sys/vm/drop_caches; /files/diskload verify /mnt $last",
+                g = Guest("/files/diskload write /mnt 100 0 patient & w=$!; read last; kill $w; wait $w; echo 3 > /proc/sys/vm/drop_caches; /files/diskload verify /mnt $last",
                           files=[build("diskload")], timeout=200)
                 g.wait_for("ACK", 60, count=20)
                 ballast = os.path.join(disk, "ballast")
@@ -267,8 +267,8 @@ def full():
                 assert any("VERIFIED" in l for _, l in g.lines)
                 c.healed()
                 c.stop()
-                print("full disk: %d records acknowledged before, none while it was full, going on after; all verified, %d extents the same"
-                      % (at_limit, c.compare_copies()))
+                print("full disk: %d records acknowledged before, none while it was full (the client was told %d times), going on after; all verified, %d extents the same"
+                      % (at_limit, sum(l.startswith("FULL") for _, l in g.lines), c.compare_copies()))
         finally:
             subprocess.check_call(["umount", disk])
 
