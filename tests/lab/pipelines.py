@@ -15,7 +15,7 @@ class Pipeline(threading.Thread):
         self.random = random.Random(name)
         self.end, self.errors, self.requests, self.reconnected, self.slowest = threading.Event(), [], 0, 0, 0.0
         self.value = 0
-        self.session = None
+        self.session, self.closed = None, []
 
     def connect(self):
         # What became of the requests of a connection that ended is not known: the next one has a node of its own.
@@ -65,8 +65,7 @@ class Pipeline(threading.Thread):
                 return
             except (wire.Closed, OSError) as e:
                 if self.number not in self.stopped:
-                    self.errors.append("%s on server %d: %r" % (self.path, self.number, e))
-                    return
+                    self.closed.append((time.monotonic(), "%s on server %d: %r" % (self.path, self.number, e)))
                 self.session, self.reconnected = None, self.reconnected + 1
                 time.sleep(0.2)
 
@@ -74,7 +73,8 @@ class Pipeline(threading.Thread):
 def check():
     with Ensemble({1: "trivet", 2: "trivet", 3: "trivet"}) as e:
         e.wait_all()
-        stopped = set()
+        # `frozen`: when a target had the lead already as it was stopped. Every server loses its leader then, and its clients.
+        stopped, frozen = set(), []
         clients = [Pipeline(1 + i % 3, str(i), stopped) for i in range(CLIENTS)]
         for c in clients:
             c.connect()
@@ -91,13 +91,17 @@ def check():
             to.word("lead")
             if stop:
                 os.kill(to.process.pid, signal.SIGSTOP)
+                began = time.monotonic()
                 time.sleep(1.6)
-                given_up += leader.mode() == "leader"
+                gave_up = leader.mode() == "leader"
+                given_up += gave_up
                 os.kill(to.process.pid, signal.SIGCONT)
             e.wait_all()
             if stop:
                 time.sleep(0.5)
                 stopped.discard(to.number)
+                if not gave_up:
+                    frozen.append((began, time.monotonic()))
             else:
                 # A target that has just begun to follow is refused, and asks again.
                 for _ in range(5):
@@ -112,7 +116,9 @@ def check():
             c.end.set()
         for c in clients:
             c.join(20)
-        errors = [x for c in clients for x in c.errors] + ["%s is still waiting" % c.path for c in clients if c.is_alive()]
+        excused = lambda at: any(a <= at <= b for a, b in frozen)
+        errors = [x for c in clients for at, x in c.closed if not excused(at)]
+        errors += [x for c in clients for x in c.errors] + ["%s is still waiting" % c.path for c in clients if c.is_alive()]
         assert not errors, errors[:5]
         assert done >= DONE - 1 and given_up >= 1, (done, given_up)
         print("pipelines: %d requests by %d clients through %d hand-overs done and %d given up, in order, all answered; %d connections of stopped servers began anew; longest burst %.0f ms"
