@@ -75,7 +75,7 @@ const TESTS: &[Test] = &[
     Test { name: "systemd", lane: Lane::Long, script: "systemd.py", commands: MACHINES, modules: &[] },
     Test { name: "install", lane: Lane::Guests, script: "install.py", commands: &["python3"], modules: &[] },
     Test { name: "wrong-input", lane: Lane::Guests, script: "wrong_input.py", commands: WRONG, modules: &["kazoo"] },
-    Test { name: "power-loss", lane: Lane::Alone, script: "power_loss.py", commands: POWER, modules: &[] },
+    Test { name: "power-loss", lane: Lane::Long, script: "power_loss.py", commands: POWER, modules: &[] },
     Test { name: "names", lane: Lane::Guests, script: "names.py", commands: NFS, modules: &[] },
     Test {
         name: "strangers-nfs",
