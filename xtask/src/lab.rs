@@ -160,6 +160,13 @@ const TESTS: &[Test] = &[
         commands: &["python3", "java"],
         modules: &["kazoo", "puresasl"],
     },
+    Test {
+        name: "timeline-night",
+        lane: Lane::Long,
+        script: "timeline_night.py",
+        commands: VCENTER,
+        modules: &["pyVmomi"],
+    },
     Test { name: "vcenter", lane: Lane::Long, script: "vcenter.py", commands: VCENTER, modules: &["pyVmomi"] },
     Test {
         name: "vcenter-faults",
@@ -244,6 +251,7 @@ const PREPARATIONS: &[(&str, &[&str])] = &[
     ("frozen-control", GUEST),
     ("apache-coordination", GUEST),
     ("clients", &["clients.py", "--build"]),
+    ("timeline-night", VCSIM),
     ("vcenter", VCSIM),
     ("vcenter-faults", VCSIM),
 ];

@@ -124,6 +124,8 @@ pub enum Fact {
         subject: String,
         what: String,
         why: String,
+        /// `what` in Chinese, where the record has it.
+        what_zh: String,
     },
 }
 

@@ -34,7 +34,7 @@ pub fn narrow(a: &mut Analysis, by: Narrow) {
     s.causes.retain(|c| by.within(c.from, Some(c.to)) && by.about([c.node]));
     s.expired.retain(|x| by.within(x.1, Some(x.1)) && by.about([x.0]));
     s.stalls.retain(|t| by.within(t.1 - t.2 as i64, Some(t.1)) && by.about([t.0]));
-    s.notes.retain(|n| by.within(n.1, Some(n.1)) && by.about([n.0]));
+    s.notes.retain(|n| by.within(n.at, Some(n.at)) && by.about([n.node]));
     a.late.retain(|l: &Late| by.within(l.since, Some(l.until)) && by.about([l.from, l.to]));
     a.lost.retain(|l: &Lost| by.within(l.since, Some(l.until)) && by.about([l.from, l.to]));
     a.unheard.retain(|u: &Unheard| by.within(u.from, Some(u.to)) && by.about([u.looking, u.leader, u.told_by]));

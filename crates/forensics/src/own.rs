@@ -21,7 +21,26 @@ pub fn fact(message: &str) -> Option<Fact> {
     }
     if let Some(rest) = message.strip_prefix("coordination what=") {
         let (what, why) = rest.split_once(" why=").unwrap_or((rest, ""));
-        return of("coordination", what, why);
+        return of("coordination", what, why, "");
+    }
+    if let Some(rest) = message.strip_prefix("vcenter what=") {
+        let (what, why) = rest.split_once(" why=").unwrap_or((rest, ""));
+        return of("vcenter", what, why, "");
+    }
+    if let Some(rest) = message.strip_prefix("metad=leader epoch=") {
+        let (epoch, why) = rest.split_once(" why=")?;
+        return Some(note("metad", &format!("LEADER of epoch {epoch}"), why));
+    }
+    if let Some(rest) = message.strip_prefix("metad=follower epoch=") {
+        let (epoch, why) = rest.split_once(" reason=")?;
+        return Some(note("metad", &format!("no longer LEADER of epoch {epoch}"), why));
+    }
+    if let Some(rest) = message.strip_prefix("alert alert=\"") {
+        let (rule, rest) = rest.split_once("\" subject=")?;
+        let (_, rest) = rest.split_once(" state=")?;
+        let (state, why) = rest.split_once(" why=")?;
+        let state = state.to_ascii_lowercase();
+        return (state != "pending").then(|| note("alert", &format!("{rule} {state}: {why}"), ""));
     }
     let named =
         message.strip_prefix("coordination is running server=").or(message.strip_prefix("node is running node="));
@@ -37,26 +56,62 @@ pub fn started(report: &str) -> bool {
     report.starts_with("this server started")
 }
 
-/// A record of the journal: who wrote it, when (by UTC), and what it says.
-pub fn record(line: &str) -> Option<(u32, LogMillis, Option<Fact>)> {
-    record_of(&serde_json::from_str(line).ok()?)
-}
-
+/// A layout of records that is newer is skipped.
+const VERSION_MAX: u64 = 1;
 /// A later time, in milliseconds since 1970, is none (this is 2096).
 const WALL_MS_MAX: i64 = 4_000_000_000_000;
 
-pub fn record_of(record: &Value) -> Option<(u32, LogMillis, Option<Fact>)> {
+/// A record of a journal: the node that wrote it, if it says so, when (by UTC), and what it says. The journals are
+/// `events.jsonl` and, of alerts and of administrators' orders, `history.jsonl`.
+pub fn record_of(record: &Value) -> Option<(Option<u32>, LogMillis, Option<Fact>)> {
     let text = |name: &str| record.get(name).and_then(Value::as_str);
+    let time = |record: &Value, name: &str| {
+        record.get(name)?.as_i64().filter(|ms| (0..WALL_MS_MAX).contains(ms))
+    };
+    let known = |record: &Value| record.get("version").and_then(Value::as_u64).is_none_or(|v| v <= VERSION_MAX);
+    for (kind, fact) in [("alert", alert as fn(&Value) -> Option<Fact>), ("audit", order)] {
+        if let Some(inner) = record.get(kind).filter(|r| r.get("at_ms").is_some()) {
+            return Some((None, time(inner, "at_ms")?, fact(inner).filter(|_| known(inner))));
+        }
+    }
     let node = u32::try_from(record.get("node")?.as_u64()?).ok()?;
-    Some((
-        node,
-        record.get("wall_ms")?.as_i64().filter(|ms| (0..WALL_MS_MAX).contains(ms))?,
-        of(text("subject")?, text("what")?, text("why")?),
-    ))
+    let fact = of(text("subject")?, text("what")?, text("why")?, text("what_zh").unwrap_or(""));
+    Some((Some(node), time(record, "wall_ms")?, fact.filter(|_| known(record))))
 }
 
-fn of(subject: &str, what: &str, why: &str) -> Option<Fact> {
+/// An alert that began to fire or ended.
+fn alert(record: &Value) -> Option<Fact> {
+    let alert = record.get("alert")?;
+    let text = |name: &str| alert.get(name).and_then(Value::as_str);
+    let (rule, state) = (text("rule")?, text("state")?);
+    let zh = match state {
+        "firing" => "触发",
+        "resolved" => "已恢复",
+        _ => return None,
+    };
+    let reason = |lang: &str| alert.get("reason").and_then(|r| r.get(lang)).and_then(Value::as_str).unwrap_or("");
+    Some(Fact::Note {
+        subject: "alert".into(),
+        what: format!("{rule} {state}: {}", reason("en")),
+        why: String::new(),
+        what_zh: format!("{rule} {zh}：{}", reason("zh")),
+    })
+}
+
+/// What an administrator changed.
+fn order(record: &Value) -> Option<Fact> {
+    let text = |name: &str| record.get(name).and_then(Value::as_str);
+    let (by, what, outcome) = (text("by")?, text("what")?, text("outcome")?);
+    Some(note("order", &format!("{by}: {what}"), outcome))
+}
+
+fn note(subject: &str, what: &str, why: &str) -> Fact {
+    Fact::Note { subject: subject.into(), what: what.into(), why: why.into(), what_zh: String::new() }
+}
+
+fn of(subject: &str, what: &str, why: &str, what_zh: &str) -> Option<Fact> {
     match subject {
+        "" => None,
         "coordination" => {
             if what == "looking for a leader" {
                 return Some(left(why));
@@ -69,12 +124,14 @@ fn of(subject: &str, what: &str, why: &str) -> Option<Fact> {
             if let Some(epoch) = what.strip_prefix("leads epoch ") {
                 return Some(Fact::LeadsEpoch { epoch: epoch.parse().ok()?, report: why.into() });
             }
-            Some(Fact::Note { subject: subject.into(), what: what.into(), why: why.into() })
+            Some(note(subject, what, why))
         }
-        "metad" | "address" | "node" => {
-            Some(Fact::Note { subject: subject.into(), what: what.into(), why: why.into() })
-        }
-        _ => None,
+        _ => Some(Fact::Note {
+            subject: subject.into(),
+            what: what.into(),
+            why: why.into(),
+            what_zh: what_zh.into(),
+        }),
     }
 }
 
@@ -106,8 +163,9 @@ mod tests {
     fn lines_and_records_say_the_same() {
         let line = fact("role=following leader=3 epoch=7 report=\"it closed; links: no bad link\"");
         let json = r#"{"version":1,"node":2,"mono_ms":5,"wall_ms":1700000000123,"subject":"coordination","what":"follows node 3 in epoch 7","why":"it closed; links: no bad link"}"#;
+        let record = |line: &str| record_of(&serde_json::from_str(line).unwrap());
         let (node, at, of_record) = record(json).unwrap();
-        assert_eq!((node, at), (2, 1_700_000_000_123));
+        assert_eq!((node, at), (Some(2), 1_700_000_000_123));
         assert_eq!(line, of_record);
         let Some(Fact::Left { cause, silent_ms, .. }) =
             fact("role=looking reason=ServerId(3), the leader, has been silent for 412 ms")
@@ -116,6 +174,17 @@ mod tests {
         };
         assert_eq!((cause, silent_ms), (Cause::Timeout, Some(412)));
         assert_eq!(record("{\"version\":1}"), None);
+        let alert = r#"{"alert":{"version":1,"at_ms":1700000000123,"alert":{"rule":"COORD_NO_QUORUM","subject":"cluster","state":"firing","reason":{"en":"two of three","zh":"三个中的两个"}}}}"#;
+        let (node, _, of_record) = record(alert).unwrap();
+        let Some(Fact::Note { subject, what, what_zh, .. }) = of_record else { panic!() };
+        assert_eq!((node, subject.as_str(), what.as_str()), (None, "alert", "COORD_NO_QUORUM firing: two of three"));
+        assert_eq!(what_zh, "COORD_NO_QUORUM 触发：三个中的两个");
+        let line = fact(r#"alert alert="COORD_NO_QUORUM" subject=the cluster state=Firing why=two of three"#);
+        assert!(matches!(line, Some(Fact::Note { what: of_line, .. }) if of_line == what));
+        assert_eq!(fact("metad=leader epoch=7 why=nobody"), Some(note("metad", "LEADER of epoch 7", "nobody")));
+        // A record of a later release has a time and says nothing that is understood.
+        let later = json.replace("\"version\":1", "\"version\":2");
+        assert_eq!(record(&later), Some((Some(2), 1_700_000_000_123, None)));
         assert_eq!(fact("role=following leader=x"), None);
     }
 }

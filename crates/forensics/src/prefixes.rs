@@ -102,6 +102,8 @@ pub(crate) fn is_cri(text: &str) -> bool {
 }
 
 fn cri(text: &str) -> Option<Peeled<'_>> {
+    // Its time begins with the year; all else would be read for nothing.
+    text.as_bytes().first().filter(|b| b.is_ascii_digit())?;
     let (stamp, n) = stamp::stamp(text.as_bytes())?;
     let rest = text.get(n..)?.strip_prefix(' ')?;
     let rest = rest.strip_prefix("stdout ").or_else(|| rest.strip_prefix("stderr "))?;

@@ -437,8 +437,8 @@ impl Reader {
         }
         let value: serde_json::Value = serde_json::from_str(text.trim_end_matches([',', ' '])).ok()?;
         if let Some((node, at, fact)) = own::record_of(&value) {
-            self.seen(name, place, at, Some(node), None);
-            self.keep(place, at, Some(node), fact);
+            self.seen(name, place, at, node, None);
+            self.keep(place, at, node, fact);
             return Some(None);
         }
         let parsed = json_lines::parse(&value)?;

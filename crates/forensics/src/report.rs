@@ -170,9 +170,8 @@ pub fn events(a: &Analysis, lang: Lang) -> Vec<Event> {
     for t in &a.story.stale {
         add(t.2, words::stale(lang, t, &name), vec![t.4]);
     }
-    for (node, at, subject, what, why, place) in &a.story.notes {
-        let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
-        add(*at, format!("{} {subject}: {what}{why}", name(*node)), vec![*place]);
+    for n in &a.story.notes {
+        add(n.at, n.told(lang, &name(n.node)), n.evidence.clone());
     }
     for e in &a.site {
         add(e.at, e.told(lang), vec![e.place]);
@@ -186,7 +185,7 @@ pub fn events(a: &Analysis, lang: Lang) -> Vec<Event> {
 
 /// What followed at hypervisors from each outage.
 pub fn chains(a: &Analysis, lang: Lang) -> Vec<String> {
-    a.story.outages.iter().filter_map(|o| crate::site::chain_text(o, &a.site, lang)).collect()
+    a.story.outages.iter().filter_map(|o| crate::chain::text(o, a, lang)).collect()
 }
 
 /// Restarts of all servers, one after the other, are somebody's work.

@@ -5,8 +5,7 @@
 use crate::needles::Needles;
 use crate::nodes::Place;
 use crate::report::Lang;
-use crate::story::Outage;
-use crate::time::{self, LogMillis};
+use crate::time::LogMillis;
 use std::sync::LazyLock;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -210,51 +209,6 @@ impl SiteEvent {
             Kind::Named(name) => format!("{host} {name}：{}", self.text),
         }
     }
-}
-
-/// After an outage begins, hypervisors notice within this, in milliseconds; ESXi calls a server lost after 125 s.
-const NOTICED_MS: i64 = 150_000;
-/// From the loss of a datastore to APD's timeout, and vCenter's alarm, this may go by, in milliseconds.
-const FOLLOWS_MS: i64 = 300_000;
-
-/// What followed from an outage, as far as times and names allow it: a host lost a datastore while it lasted or shortly
-/// after, that host's APD of that datastore, its missing heartbeat.
-pub fn chain<'a>(outage: &Outage, events: &'a [SiteEvent]) -> Vec<&'a SiteEvent> {
-    let until = outage.to.map_or(LogMillis::MAX, |to| to.saturating_add(NOTICED_MS));
-    let aligned = || events.iter().filter(|e| e.aligned);
-    let mut out: Vec<&SiteEvent> =
-        aligned().filter(|e| e.kind == Kind::NfsLost && (outage.from..=until).contains(&e.at)).collect();
-    let lost = out.clone();
-    for e in aligned() {
-        let of_host = |l: &&SiteEvent| l.host == e.host && (l.at..=l.at + FOLLOWS_MS).contains(&e.at);
-        let follows = match e.kind {
-            // The device of an NFS datastore has another name than the datastore: the host must have lost only one.
-            Kind::ApdStart | Kind::ApdTimeout => {
-                let here: Vec<_> = lost.iter().filter(|l| of_host(l)).collect();
-                here.iter().any(|l| l.object == e.object) || here.len() == 1
-            }
-            Kind::Heartbeat => lost.iter().any(of_host),
-            _ => false,
-        };
-        if follows {
-            out.push(e);
-        }
-    }
-    out.sort_by_key(|e| e.at);
-    out
-}
-
-pub fn chain_text(outage: &Outage, events: &[SiteEvent], lang: Lang) -> Option<String> {
-    let found = chain(outage, events);
-    found.first()?;
-    let short = |at| time::clock(at)[..8].to_string();
-    let end = outage.to.map_or("?".into(), short);
-    let (first, at) = if lang == Lang::English { ("no quorum", "at") } else { ("集群停止工作", "于") };
-    let mut out = format!("{first} {}-{end}", short(outage.from));
-    for e in found {
-        out += &format!(" -> {} {at} {}", e.told(lang), short(e.at));
-    }
-    Some(out)
 }
 
 #[cfg(test)]

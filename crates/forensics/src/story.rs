@@ -5,6 +5,7 @@ mod teller;
 use crate::causes::{self, Stated};
 use crate::facts::{Cause, Fact, State};
 use crate::nodes::{Entry, Facts, Place};
+use crate::notes::{self, Note};
 use crate::silence;
 use crate::time::LogMillis;
 use std::collections::{BTreeMap, BTreeSet};
@@ -173,8 +174,8 @@ pub struct Story {
     pub quorum: Vec<Window>,
     pub outages: Vec<Outage>,
     pub departures: Vec<Departure>,
-    /// What else our own nodes wrote down: server, when, about what, what, why.
-    pub notes: Vec<(u32, LogMillis, String, String, String, Place)>,
+    /// What else our own nodes wrote down.
+    pub notes: Vec<Note>,
     /// Leaders that went on when there was a newer one already: who, of which epoch, from when to when, and where the newer
     /// one's quorum is told. Nobody followed.
     pub stale: Vec<(u32, i64, LogMillis, LogMillis, Place)>,
@@ -212,9 +213,16 @@ pub fn tell(facts: &Facts) -> Story {
             }
             Fact::LeadsEpoch { .. } => drop(story.own.insert(e.node)),
             Fact::Left { silent_ms: Some(ms), .. } => silence_ms = silence_ms.max(*ms),
-            Fact::Note { subject, what, why } => {
-                story.notes.push((e.node, e.at, subject.clone(), what.clone(), why.clone(), e.place));
-            }
+            Fact::Note { subject, what, why, what_zh } => story.notes.push(Note {
+                node: e.node,
+                at: e.at,
+                subject: subject.clone(),
+                what: what.clone(),
+                why: why.clone(),
+                what_zh: what_zh.clone(),
+                last: None,
+                evidence: vec![e.place],
+            }),
             Fact::HasQuorum { with, .. } => story.servers.extend(with),
             Fact::Vote(v) => {
                 story.servers.insert(v.from);
@@ -244,6 +252,7 @@ pub fn tell(facts: &Facts) -> Story {
             _ => {}
         }
     }
+    story.notes = notes::fold(std::mem::take(&mut story.notes));
     story.timeout_known = tick_ms.is_some() && sync_limit.is_some();
     story.tick_ms = tick_ms.unwrap_or(DEFAULT_TICK_MS);
     story.timeout_ms = story.tick_ms.saturating_mul(sync_limit.unwrap_or(DEFAULT_SYNC_LIMIT));

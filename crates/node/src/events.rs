@@ -29,6 +29,9 @@ pub struct Record {
     pub subject: String,
     pub what: String,
     pub why: String,
+    /// `what` in Chinese, where whoever recorded it has it in both languages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub what_zh: Option<String>,
 }
 
 /// Records that wait for the disk; what comes beyond is in `recent` only, and is counted.
@@ -80,6 +83,15 @@ impl Events {
     }
 
     pub fn record(&self, subject: &str, what: impl Into<String>, why: impl Into<String>) {
+        self.put(subject, what.into(), None, why.into());
+    }
+
+    /// A record that has what happened in Chinese, too.
+    pub fn record_both(&self, subject: &str, what: impl Into<String>, what_zh: impl Into<String>, why: impl Into<String>) {
+        self.put(subject, what.into(), Some(what_zh.into()), why.into());
+    }
+
+    fn put(&self, subject: &str, what: String, what_zh: Option<String>, why: String) {
         let mut i = self.inner.lock().expect("nobody panics with it");
         let record = Record {
             version: VERSION,
@@ -87,8 +99,9 @@ impl Events {
             mono_ms: i.started.elapsed().as_millis() as u64,
             wall_ms: wall_ms(),
             subject: subject.into(),
-            what: what.into(),
-            why: why.into(),
+            what,
+            why,
+            what_zh,
         };
         let mut line = serde_json::to_string(&record).expect("a record is plain text and numbers");
         line.push('\n');

@@ -317,7 +317,7 @@ impl Driver {
             let message = format!("Trivet: {} / {} ({})", event.what.en, event.what.zh, event.why);
             let _ = self.jobs.try_send(Job::Log { host: host.clone(), message });
         }
-        self.events.record("vcenter", event.what.en, event.why);
+        self.events.record_both("vcenter", event.what.en, event.what.zh, event.why);
     }
 
     fn done(&mut self, done: Done) {

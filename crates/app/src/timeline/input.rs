@@ -359,11 +359,13 @@ pub fn lines(reader: &mut Reader, mut from: impl BufRead) -> io::Result<()> {
             if buffer.is_empty() {
                 break;
             }
-            let end = buffer.iter().position(|b| *b == b'\n');
-            let part = &buffer[..end.unwrap_or(buffer.len())];
+            // The standard library looks for the end of the line word by word.
+            let used = (&mut &*buffer).skip_until(b'\n')?;
+            let ended = buffer[used - 1] == b'\n';
+            let part = &buffer[..used - usize::from(ended)];
             line.extend_from_slice(&part[..part.len().min(LINE_BYTES_MAX - line.len())]);
             length += part.len() as u64;
-            (part.len() + usize::from(end.is_some()), end.is_some())
+            (used, ended)
         };
         from.consume(used);
         if ended {

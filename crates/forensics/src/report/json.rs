@@ -109,9 +109,11 @@ pub fn json(a: &Analysis) -> Value {
         "blind_spots": blind.collect::<Vec<_>>(),
         "site": a.site.iter().map(|e| json!({"at": time::long(e.at) + if e.aligned { a.zone.as_str() } else { "" }, "host": e.host, "object": e.object,
             "aligned": e.aligned, "text": both(&|lang| e.told(lang)), "evidence": [place(&e.place)]})).collect::<Vec<_>>(),
+        "own": story.notes.iter().map(|n| json!({"at": long(n.at), "node": n.node, "subject": n.subject,
+            "text": both(&|lang| n.told(lang, &name(n.node))), "evidence": places(&n.evidence)})).collect::<Vec<_>>(),
         "chains": story.outages.iter().filter_map(|o| {
-            let text = |lang| crate::site::chain_text(o, &a.site, lang).unwrap_or_default();
-            (!crate::site::chain(o, &a.site).is_empty()).then(|| both(&text))
+            let text = |lang| crate::chain::text(o, a, lang).unwrap_or_default();
+            (!crate::chain::links(o, a).is_empty()).then(|| both(&text))
         }).collect::<Vec<_>>(),
         "remarks": a.remarks.iter().map(|r| json!({"at": long(r.0), "text": r.1, "evidence": [place(&r.2)]})).collect::<Vec<_>>(),
         "complaints": a.complaints.iter().map(|c| both(&|lang| c.text(lang))).collect::<Vec<_>>(),

@@ -1,0 +1,146 @@
+//! What followed from an outage, as far as times and names allow it: metad changed its LEADER, addresses left the node that was
+//! lost, a host lost a datastore, had all paths down, too few heartbeats, the agent mounted it again, and it was back.
+
+use crate::notes::Note;
+use crate::report::{self, Lang};
+use crate::site::{Kind, SiteEvent};
+use crate::story::{Outage, NOBODY};
+use crate::time::{self, LogMillis};
+use crate::Analysis;
+
+/// After an outage begins, hypervisors notice within this, in milliseconds; ESXi calls a server lost after 125 s.
+const NOTICED_MS: i64 = 150_000;
+/// From the loss of a datastore to APD's timeout, and vCenter's alarm, this may go by, in milliseconds.
+const FOLLOWS_MS: i64 = 300_000;
+/// A datastore that is back later than this, in milliseconds, has another reason to be back.
+const BACK_MS: i64 = 3_600_000;
+/// The quorum's clock and metad's differ by less, in milliseconds.
+const CLOCKS_MS: i64 = 500;
+/// Addresses whose move is told in one chain; the rest stands on the axis.
+const MOVES_MAX: usize = 4;
+
+/// A link of the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link<'a> {
+    Own(&'a Note),
+    Site(&'a SiteEvent),
+}
+
+impl Link<'_> {
+    fn at(&self) -> LogMillis {
+        match self {
+            Link::Own(n) => n.at,
+            Link::Site(e) => e.at,
+        }
+    }
+}
+
+/// The links in the order of their times, without the outage itself.
+pub fn links<'a>(outage: &Outage, a: &'a Analysis) -> Vec<Link<'a>> {
+    let mut out: Vec<Link<'a>> = own(outage, &a.story.notes).into_iter().map(Link::Own).collect();
+    let lost = lost(outage, &a.site);
+    out.extend(agent(&lost, &a.story.notes).into_iter().map(Link::Own));
+    out.extend(lost.iter().copied().chain(followed(&lost, &a.site)).map(Link::Site));
+    out.sort_by_key(Link::at);
+    out
+}
+
+/// The last moment at which somebody notices that an outage was.
+fn noticed_until(outage: &Outage) -> LogMillis {
+    outage.to.map_or(LogMillis::MAX, |to| to.saturating_add(NOTICED_MS))
+}
+
+/// metad's LEADER that fell with the quorum, the next one, and the addresses that left the lost leader's node.
+fn own<'a>(outage: &Outage, notes: &'a [Note]) -> Vec<&'a Note> {
+    let span = outage.from - CLOCKS_MS..=noticed_until(outage);
+    let within = || notes.iter().filter(|n| span.contains(&n.at));
+    let of = |subject: &'static str, begins: &'static str| {
+        within().find(move |n| n.subject == subject && n.what.starts_with(begins))
+    };
+    let mut out: Vec<&Note> = of("metad", "no longer LEADER").into_iter().chain(of("metad", "LEADER of epoch")).collect();
+    // An address moves for many reasons: its own must name the node that was lost.
+    let of_lost = |n: &&Note| {
+        outage.leader != NOBODY
+            && n.subject == "address"
+            && n.what.contains(" goes to node ")
+            && n.why.strip_prefix(&format!("node {} ", outage.leader)).is_some()
+    };
+    out.extend(within().filter(of_lost).take(MOVES_MAX));
+    out
+}
+
+/// Datastores that hosts lost while the outage lasted, or shortly after.
+fn lost<'a>(outage: &Outage, events: &'a [SiteEvent]) -> Vec<&'a SiteEvent> {
+    let span = outage.from..=noticed_until(outage);
+    events.iter().filter(|e| e.aligned && e.kind == Kind::NfsLost && span.contains(&e.at)).collect()
+}
+
+fn followed<'a>(lost: &[&SiteEvent], events: &'a [SiteEvent]) -> Vec<&'a SiteEvent> {
+    let mut back: Vec<(&str, &str)> = Vec::new();
+    let mut follows = |e: &&SiteEvent| {
+        let here = |within_ms: i64| {
+            lost.iter().filter(move |l| l.host == e.host && (l.at..=l.at + within_ms).contains(&e.at))
+        };
+        // The device of an NFS datastore has another name than the datastore: the host must have lost only one.
+        let this = |within_ms: i64| here(within_ms).any(|l| l.object == e.object) || here(within_ms).count() == 1;
+        match e.kind {
+            Kind::ApdStart | Kind::ApdTimeout => this(FOLLOWS_MS),
+            Kind::Heartbeat => here(FOLLOWS_MS).next().is_some(),
+            Kind::NfsRestored => {
+                let first = !back.contains(&(e.host.as_str(), e.object.as_str()));
+                let is = first && here(BACK_MS).any(|l| l.object == e.object);
+                back.extend(is.then_some((e.host.as_str(), e.object.as_str())));
+                is
+            }
+            _ => false,
+        }
+    };
+    let mut out = Vec::new();
+    for e in events.iter().filter(|e| e.aligned) {
+        if follows(&e) {
+            out.push(e);
+        }
+    }
+    out
+}
+
+/// What the agent did about such a datastore on such a host.
+fn agent<'a>(lost: &[&SiteEvent], notes: &'a [Note]) -> Vec<&'a Note> {
+    let about = |n: &Note, l: &SiteEvent| {
+        let words = || n.what.split(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c)));
+        // vCenter knows a host by its full name, its own log by the first part.
+        let host = words().any(|w| w == l.host || w.split('.').next() == Some(l.host.as_str()));
+        (l.at..=l.at + BACK_MS).contains(&n.at) && host && words().any(|w| w == l.object)
+    };
+    let step = |n: &&Note| {
+        n.subject == "vcenter" && AGENT_STEPS.iter().any(|s| n.what.starts_with(s)) && lost.iter().any(|l| about(n, l))
+    };
+    notes.iter().filter(step).collect()
+}
+
+/// How records of the agent's steps begin; its plans are no steps.
+const AGENT_STEPS: [&str; 3] = ["repair begins: ", "repaired, ", "not repaired: "];
+
+/// The chain in a line, if anything followed.
+pub fn text(outage: &Outage, a: &Analysis, lang: Lang) -> Option<String> {
+    let found = links(outage, a);
+    found.first()?;
+    let names = report::names(&a.story);
+    let short = |at| time::clock(at)[..8].to_string();
+    let end = outage.to.map_or("?".into(), short);
+    let (first, at) = if lang == Lang::English { ("no quorum", "at") } else { ("集群停止工作", "于") };
+    let mut out = format!("{first} {}-{end}", short(outage.from));
+    for link in found {
+        let told = match link {
+            Link::Site(e) => e.told(lang),
+            Link::Own(n) => {
+                let name = names.get(&n.node).cloned().unwrap_or_else(|| n.node.to_string());
+                let node = if lang == Lang::English { format!("node {name}: ") } else { format!("节点 {name}：") };
+                let node = if n.subject == "address" { String::new() } else { node };
+                node + &n.what(lang)
+            }
+        };
+        out += &format!(" -> {told} {at} {}", short(link.at()));
+    }
+    Some(out)
+}
