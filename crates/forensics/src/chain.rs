@@ -57,7 +57,8 @@ fn own<'a>(outage: &Outage, notes: &'a [Note]) -> Vec<&'a Note> {
     let of = |subject: &'static str, begins: &'static str| {
         within().find(move |n| n.subject == subject && n.what.starts_with(begins))
     };
-    let mut out: Vec<&Note> = of("metad", "no longer LEADER").into_iter().chain(of("metad", "LEADER of epoch")).collect();
+    let mut out: Vec<&Note> =
+        of("metad", "no longer LEADER").into_iter().chain(of("metad", "LEADER of epoch")).collect();
     // An address moves for many reasons: its own must name the node that was lost.
     let of_lost = |n: &&Note| {
         outage.leader != NOBODY
@@ -75,29 +76,25 @@ fn lost<'a>(outage: &Outage, events: &'a [SiteEvent]) -> Vec<&'a SiteEvent> {
     events.iter().filter(|e| e.aligned && e.kind == Kind::NfsLost && span.contains(&e.at)).collect()
 }
 
+/// What else those hosts say of those datastores.
 fn followed<'a>(lost: &[&SiteEvent], events: &'a [SiteEvent]) -> Vec<&'a SiteEvent> {
-    let mut back: Vec<(&str, &str)> = Vec::new();
-    let mut follows = |e: &&SiteEvent| {
-        let here = |within_ms: i64| {
-            lost.iter().filter(move |l| l.host == e.host && (l.at..=l.at + within_ms).contains(&e.at))
-        };
-        // The device of an NFS datastore has another name than the datastore: the host must have lost only one.
-        let this = |within_ms: i64| here(within_ms).any(|l| l.object == e.object) || here(within_ms).count() == 1;
-        match e.kind {
-            Kind::ApdStart | Kind::ApdTimeout => this(FOLLOWS_MS),
+    let mut out: Vec<&SiteEvent> = Vec::new();
+    for e in events.iter().filter(|e| e.aligned) {
+        let here =
+            |within_ms: i64| lost.iter().filter(move |l| l.host == e.host && (l.at..=l.at + within_ms).contains(&e.at));
+        let follows = match e.kind {
+            // The device of an NFS datastore has another name than the datastore: the host must have lost only one.
+            Kind::ApdStart | Kind::ApdTimeout => {
+                here(FOLLOWS_MS).any(|l| l.object == e.object) || here(FOLLOWS_MS).count() == 1
+            }
             Kind::Heartbeat => here(FOLLOWS_MS).next().is_some(),
             Kind::NfsRestored => {
-                let first = !back.contains(&(e.host.as_str(), e.object.as_str()));
-                let is = first && here(BACK_MS).any(|l| l.object == e.object);
-                back.extend(is.then_some((e.host.as_str(), e.object.as_str())));
-                is
+                let again = out.iter().any(|o| o.kind == Kind::NfsRestored && o.host == e.host && o.object == e.object);
+                !again && here(BACK_MS).any(|l| l.object == e.object)
             }
             _ => false,
-        }
-    };
-    let mut out = Vec::new();
-    for e in events.iter().filter(|e| e.aligned) {
-        if follows(&e) {
+        };
+        if follows {
             out.push(e);
         }
     }

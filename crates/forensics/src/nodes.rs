@@ -184,7 +184,8 @@ impl Facts {
     /// Events of other machines on the clock of the ensemble's logs, where both zones are known, or neither is named.
     fn one_axis(&mut self) {
         let minutes = |z: &String| crate::stamp::stamp(format!("2000-01-01T00:00:00{z}").as_bytes())?.0.zone_min;
-        let collector = self.zones.first().filter(|_| self.zones.len() == 1).and_then(minutes);
+        // Where some logs name a zone and others do not, nobody knows which one the others are of.
+        let collector = self.zones.first().filter(|_| self.zones.len() == 1 && !self.named_zone).and_then(minutes);
         let axis = self.zone.or(collector);
         let mut unknown: Vec<String> = Vec::new();
         for e in &mut self.site {
@@ -299,8 +300,13 @@ fn owners(streams: &[Stream], files: &[String], hosts: &BTreeMap<String, u32>) -
     out
 }
 
-/// Logs that name different zones are put on one clock: the one of most of them.
+/// Logs of different zones are put on one clock: the one that somebody named, which is also that of logs that name none.
 fn one_zone(facts: &mut Facts, streams: &mut [Stream], files: &[String]) {
+    let given = facts.zone;
+    if given.is_some() {
+        let unnamed = streams.iter_mut().filter(|s| s.zone_min.or(s.beside_min).is_none());
+        unnamed.for_each(|s| s.zone_min = given);
+    }
     let with_entries = || streams.iter().filter(|s| !s.entries.is_empty());
     let zones: BTreeSet<i32> = with_entries().filter_map(|s| s.zone_min.or(s.beside_min)).collect();
     let name = |zone: i32| match zone {
@@ -317,7 +323,7 @@ fn one_zone(facts: &mut Facts, streams: &mut [Stream], files: &[String]) {
     if !with.is_empty() && !without.is_empty() && with != without {
         facts.complaints.push(Complaint::ZonesMixed { with, without });
     }
-    let Some(first) = zones.first().copied() else { return };
+    let Some(first) = given.or(zones.first().copied()) else { return };
     facts.zones.insert(name(first));
     facts.named_zone = true;
     if facts.zone.is_none() && zones.len() == 1 && with_entries().all(|s| s.zone_min.or(s.beside_min).is_some()) {

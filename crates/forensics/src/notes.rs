@@ -151,7 +151,10 @@ const TEXTS: &[(&str, &str)] = &[
     ("file handles without a tag count for the files that exist only", "无标签的文件句柄仅对已有文件有效"),
     ("every gateway gives out tagged handles", "所有网关均已发放带标签的句柄"),
     ("none was heard for {} ms", "{0} ms 内未收到任何 LEADER 的消息"),
-    ("the last one, on node {}, was silent for {} ms, with bad links to every other node", "前一个 LEADER（节点 {0}）无响应 {1} ms，且到其他所有节点的链路均异常"),
+    (
+        "the last one, on node {}, was silent for {} ms, with bad links to every other node",
+        "前一个 LEADER（节点 {0}）无响应 {1} ms，且到其他所有节点的链路均异常",
+    ),
     ("the last one, on node {}, was silent for {} ms", "前一个 LEADER（节点 {0}）无响应 {1} ms"),
     ("{} goes to node {}", "{0} 转到节点 {1}"),
     ("nobody held it", "此前无节点持有"),
@@ -164,7 +167,10 @@ const TEXTS: &[(&str, &str)] = &[
     ("metad gave it to another node", "metad 已将其分配给其他节点"),
     ("metad gave it to this node", "metad 已将其分配给本节点"),
     ("gives the lease {} of file {} back", "归还文件 {1} 的租约 {0}"),
-    ("every complete copy is out of reach from here, and not from elsewhere", "本节点无法访问任何完整副本，其他节点可以"),
+    (
+        "every complete copy is out of reach from here, and not from elsewhere",
+        "本节点无法访问任何完整副本，其他节点可以",
+    ),
     ("owner of file {}, lease {}", "成为文件 {0} 的所有者，租约 {1}"),
     ("an operation came in", "收到一个操作"),
     ("extent {}: node {} joins {}", "数据块 {0}：节点 {1} 加入 {2}"),

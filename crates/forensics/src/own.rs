@@ -65,9 +65,7 @@ const WALL_MS_MAX: i64 = 4_000_000_000_000;
 /// `events.jsonl` and, of alerts and of administrators' orders, `history.jsonl`.
 pub fn record_of(record: &Value) -> Option<(Option<u32>, LogMillis, Option<Fact>)> {
     let text = |name: &str| record.get(name).and_then(Value::as_str);
-    let time = |record: &Value, name: &str| {
-        record.get(name)?.as_i64().filter(|ms| (0..WALL_MS_MAX).contains(ms))
-    };
+    let time = |record: &Value, name: &str| record.get(name)?.as_i64().filter(|ms| (0..WALL_MS_MAX).contains(ms));
     let known = |record: &Value| record.get("version").and_then(Value::as_u64).is_none_or(|v| v <= VERSION_MAX);
     for (kind, fact) in [("alert", alert as fn(&Value) -> Option<Fact>), ("audit", order)] {
         if let Some(inner) = record.get(kind).filter(|r| r.get("at_ms").is_some()) {
@@ -126,12 +124,7 @@ fn of(subject: &str, what: &str, why: &str, what_zh: &str) -> Option<Fact> {
             }
             Some(note(subject, what, why))
         }
-        _ => Some(Fact::Note {
-            subject: subject.into(),
-            what: what.into(),
-            why: why.into(),
-            what_zh: what_zh.into(),
-        }),
+        _ => Some(Fact::Note { subject: subject.into(), what: what.into(), why: why.into(), what_zh: what_zh.into() }),
     }
 }
 

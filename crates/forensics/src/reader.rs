@@ -22,6 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Threads race to the log by less than this; beyond it a clock was set back, or its zone changed.
 const BACK_MS: i64 = 10_000;
+/// Steps back of one log's clock that are undone; a log that goes back more often is read as it stands from there on.
+const BACKS_MAX: usize = 1_000;
 /// Java's collector pauses all the time; this is long.
 const PAUSE_MS: u64 = 1_000;
 /// Zones that lines of the collector name; more than one is none.
@@ -438,6 +440,10 @@ impl Reader {
         let value: serde_json::Value = serde_json::from_str(text.trim_end_matches([',', ' '])).ok()?;
         if let Some((node, at, fact)) = own::record_of(&value) {
             self.seen(name, place, at, node, None);
+            // Records of ours count from 1970 in UTC, whatever the zone of the logs beside them.
+            if let Some(stream) = self.current.stream.as_ref().map(|s| s.1) {
+                self.streams[stream].zone_min.get_or_insert(0);
+            }
             self.keep(place, at, node, fact);
             return Some(None);
         }
@@ -653,7 +659,7 @@ impl Reader {
         known?;
         if at - before >= HOLE_MS && stream.holes.len() < HOLES_MAX {
             stream.holes.push((before, at));
-        } else if before - at >= BACK_MS {
+        } else if before - at >= BACK_MS && stream.backs.len() < BACKS_MAX {
             stream.backs.push((at, before, place));
         }
         Some(before)

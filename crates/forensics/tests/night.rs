@@ -47,6 +47,39 @@ fn night(zone_min: Option<i32>) -> Analysis {
             "Jan 29 05:20:12 zk1 systemd[1]: Started something.\n",
         ),
     );
+    // What our nodes beside these servers wrote down, by UTC.
+    let own = |node: u32, at: &str, subject: &str, what: &str, why: &str, zh: &str| {
+        let wall_ms = trivet_forensics::time::moment(&format!("2023-01-28T21:{at}"), 0).unwrap();
+        let zh = if zh.is_empty() { String::new() } else { format!(r#","what_zh":"{zh}""#) };
+        format!(
+            r#"{{"version":1,"node":{node},"mono_ms":5,"wall_ms":{wall_ms},"subject":"{subject}","what":"{what}","why":"{why}"{zh}}}"#
+        ) + "\n"
+    };
+    let lost = "the last one, on node 1, was silent for 812 ms";
+    let repair = (
+        "repaired, proved by a later reading: mount datastore ds1 on host esx2",
+        "已修复，并经复查证实：在主机 esx2 上挂载数据存储 ds1",
+    );
+    let mut journal = own(1, "10:16", "metad", "no longer LEADER of epoch 7", "session lost", "")
+        + &own(2, "10:44", "metad", "LEADER of epoch 8", lost, "")
+        + &own(2, "10:45", "address", "192.168.33.2 goes to node 2", "node 1 is gone", "")
+        + &own(2, "10:46", "address", "192.168.33.9 goes to node 2", "node 3 cannot serve it: no interface", "")
+        + &own(2, "10:47", "lease", "owner of file 7, lease 9", "an operation came in", "")
+        + &own(2, "12:30", "vcenter", repair.0, "step 3", repair.1);
+    for extent in 0..30 {
+        journal += &own(2, "10:48", "copies", &format!("extent {extent}: copies on [2, 3]"), "epoch 2 of lease 9", "");
+    }
+    feed(&mut r, "node2/events.jsonl", &journal);
+    let alert = |state: &str, at: i64| {
+        format!(
+            r#"{{"alert":{{"version":1,"at_ms":{at},"alert":{{"rule":"COORD_NO_QUORUM","subject":"cluster","state":"{state}","reason":{{"en":"one of three","zh":"三个中的一个"}}}}}}}}"#
+        ) + "\n"
+    };
+    let at = trivet_forensics::time::moment("2023-01-28T21:10:18", 0).unwrap();
+    for node in [1, 2, 3] {
+        let name = format!("node{node}/alerts/history.jsonl");
+        feed(&mut r, &name, &(alert("firing", at + node * 300) + &alert("resolved", at + 30_000)));
+    }
     feed(&mut r, "console.log", "2023-01-29 05:10:20 主节点 SCVM03 无法连接到 zbs-metad 服务的 LEADER 角色节点\n");
     let (facts, files) = r.finish();
     analyse(facts, files)
@@ -62,8 +95,11 @@ fn one_story_in_both_languages() {
     let a = night(Some(480));
     let text = report::text(&a, Lang::English, false).replace("\n#   ", " ").replace("\n              ", " ");
     for part in [
-        "no quorum 05:10:15-05:10:42 -> esx2 lost NFS datastore ds1 at 05:10:27 -> esx2: all paths down (APD) begins for 8f3c-12 at 05:10:30 -> esx2: too few vSphere HA heartbeat datastores",
-        "at 05:12:01",
+        "no quorum 05:10:15-05:10:42 -> node 71: no longer LEADER of epoch 7 at 05:10:16 -> esx2 lost NFS datastore ds1 at 05:10:27 -> esx2: all paths down (APD) begins for 8f3c-12 at 05:10:30 -> node 72: LEADER of epoch 8 at 05:10:44 -> 192.168.33.2 goes to node 2 at 05:10:45 -> esx2: too few vSphere HA heartbeat datastores",
+        "at 05:12:01 -> node 72: repaired, proved by a later reading: mount datastore ds1 on host esx2 at 05:12:30",
+        "05:10:47.000  72 lease: owner of file 7, lease 9 (an operation came in)",
+        "72 copies: extent 0: copies on [2, 3] (epoch 2 of lease 9); 30 such changes in 0.0 s, the last: extent 29",
+        "alert: COORD_NO_QUORUM firing: one of three",
         "05:10:11.000  zk1: link of eth0 down",
         "05:20:11.000  zk1: the clock was set",
         "metadata without LEADER: 主节点 SCVM03",
@@ -80,6 +116,32 @@ fn one_story_in_both_languages() {
     assert!(
         chinese.contains("集群停止工作 05:10:15-05:10:42") && chinese.contains("失去 NFS 数据存储 ds1"),
         "{chinese}"
+    );
+    for part in [
+        "不再是 epoch 7 的 LEADER",
+        "192.168.33.2 转到节点 2",
+        "已修复，并经复查证实",
+        "三个中的一个",
+        "副本：数据块 0",
+    ] {
+        assert!(
+            chinese.replace('\n', "").replace(' ', "").contains(&part.replace(' ', "")),
+            "{part} is missing in {chinese}"
+        );
+    }
+    // Three nodes judged the same alert, and it is told once each time it changed.
+    assert_eq!(text.matches("COORD_NO_QUORUM").count(), 2, "{text}");
+    assert!(!text.split("# no quorum").nth(1).unwrap_or_default().contains("192.168.33.9"), "{text}");
+    let json = report::json(&a);
+    assert_eq!(json["own"].as_array().map(Vec::len), Some(9), "{}", json["own"]);
+    assert!(
+        json["own"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|n| n["text"]["zh"].as_str().unwrap().contains(|c: char| c as u32 >= 0x4e00)),
+        "{}",
+        json["own"]
     );
     for text in [report::text(&a, Lang::English, true), report::text(&a, Lang::Chinese, true)] {
         let width = |l: &str| l.chars().map(|c| 1 + usize::from(c as u32 >= 0x2e80)).sum::<usize>();

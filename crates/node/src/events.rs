@@ -87,7 +87,13 @@ impl Events {
     }
 
     /// A record that has what happened in Chinese, too.
-    pub fn record_both(&self, subject: &str, what: impl Into<String>, what_zh: impl Into<String>, why: impl Into<String>) {
+    pub fn record_both(
+        &self,
+        subject: &str,
+        what: impl Into<String>,
+        what_zh: impl Into<String>,
+        why: impl Into<String>,
+    ) {
         self.put(subject, what.into(), Some(what_zh.into()), why.into());
     }
 
