@@ -163,6 +163,7 @@ def told(folder, *args):
 def check(folder):
     truth = json.load(open(os.path.join(folder, "truth.json")))
     found = json.loads(told(folder, "--json"))
+    assert not any("time zone" in c["en"] for c in found["complaints"]), found["complaints"]
     near = [o for o in found["outages"] if o["from_earliest"][:-1] <= truth["thawed"] and (not o["to"] or o["to"][:-1] >= truth["begun"])]
     assert len(near) == 1, found["outages"]
     chain = [c for c in found["chains"] if "lost NFS datastore ds2" in c["en"]]
@@ -174,7 +175,7 @@ def check(folder):
         missing = [p for p in parts if p not in chain[0][lang]]
         assert not missing, "%s is missing in: %s" % (missing, chain[0][lang])
     subjects = {n["subject"] for n in found["own"]}
-    wanted = {"metad", "address", "lease", "copies", "vcenter", "alert"}
+    wanted = {"metad", "address", "lease", "gateway", "vcenter", "alert"}
     assert wanted <= subjects, "of %s only %s is told" % (wanted, subjects)
     assert {"zk3", "zk2"} <= {e["host"] for e in found["site"]} and len(found["remarks"]) == 2, found["site"]
     assert any("metadata service without LEADER" in e["text"]["en"] for e in found["site"]), found["site"]
@@ -194,7 +195,6 @@ def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("--keep", help="leave the night in this folder, packed")
     args.add_argument("--check", help="check a night that was kept, not packed")
-    args.add_argument("--check", help="check a night that was kept, before it was packed")
     args = args.parse_args()
     if args.check:
         return check(args.check)

@@ -5,7 +5,6 @@
 //! finds roles, quorums and outages, `report` tells it. No input or output beyond lines that are handed in.
 
 pub mod causes;
-pub mod chain;
 mod clock_steps;
 pub mod complaints;
 mod csv;
@@ -18,7 +17,6 @@ pub mod line;
 pub mod narrow;
 mod needles;
 pub mod nodes;
-pub mod notes;
 pub mod own;
 pub mod paths;
 pub mod prefixes;

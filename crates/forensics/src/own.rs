@@ -96,7 +96,7 @@ fn alert(record: &Value) -> Option<Fact> {
     })
 }
 
-/// What an administrator changed.
+/// An order of an administrator.
 fn order(record: &Value) -> Option<Fact> {
     let text = |name: &str| record.get(name).and_then(Value::as_str);
     let (by, what, outcome) = (text("by")?, text("what")?, text("outcome")?);

@@ -1,7 +1,9 @@
 //! The report: for people, in English or Chinese, as text, Markdown or a page, and as JSON.
 
 mod blind;
+mod chain;
 mod json;
+mod own_notes;
 mod page;
 mod words;
 
@@ -185,7 +187,7 @@ pub fn events(a: &Analysis, lang: Lang) -> Vec<Event> {
 
 /// What followed at hypervisors from each outage.
 pub fn chains(a: &Analysis, lang: Lang) -> Vec<String> {
-    a.story.outages.iter().filter_map(|o| crate::chain::text(o, a, lang)).collect()
+    a.story.outages.iter().filter_map(|o| chain::text(o, a, lang)).collect()
 }
 
 /// Restarts of all servers, one after the other, are somebody's work.

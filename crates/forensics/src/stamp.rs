@@ -63,10 +63,9 @@ impl Cursor<'_> {
     }
     fn word(&mut self, of: &[&[u8; 3]]) -> Option<i64> {
         let rest = self.rest();
-        let n = rest.iter().take_while(|b| b.is_ascii_alphabetic()).count();
-        let word = rest.get(..3).filter(|_| n >= 3)?.to_ascii_lowercase();
-        let found = of.iter().position(|w| w[..] == word[..])?;
-        self.at += n;
+        let begins = rest.first_chunk::<3>()?.map(|b| b.to_ascii_lowercase());
+        let found = of.iter().position(|w| **w == begins)?;
+        self.at += rest.iter().take_while(|b| b.is_ascii_alphabetic()).count();
         Some(found as i64 + 1)
     }
 }
@@ -256,13 +255,13 @@ fn finish(
     }
     // The half of the day, and the zone.
     let blank = usize::from(c.peek() == b' ');
-    let half = c.text.get(c.at + blank..c.at + blank + 2).map(<[u8]>::to_ascii_lowercase);
+    let half = c.text.get(c.at + blank..).and_then(<[u8]>::first_chunk::<2>).map(|h| h.map(|b| b.to_ascii_lowercase()));
     let ends = |n: usize| !c.text.get(c.at + n).is_some_and(u8::is_ascii_alphanumeric);
     if let Some(half) = half.filter(|h| (h == b"am" || h == b"pm") && ends(blank + 2)) {
         if !(1..=12).contains(&hour) {
             return None;
         }
-        hour = hour % 12 + if half == b"pm" { 12 } else { 0 };
+        hour = hour % 12 + if &half == b"pm" { 12 } else { 0 };
         c.at += blank + 2;
     }
     let zone_min = zone(c);

@@ -1,13 +1,14 @@
 //! Roles, quorums and outages, from the servers' facts on one clock.
 
+mod notes;
 mod teller;
 
 use crate::causes::{self, Stated};
 use crate::facts::{Cause, Fact, State};
 use crate::nodes::{Entry, Facts, Place};
-use crate::notes::{self, Note};
 use crate::silence;
 use crate::time::LogMillis;
+pub use notes::Note;
 use std::collections::{BTreeMap, BTreeSet};
 use teller::Teller;
 

@@ -163,3 +163,87 @@ fn without_a_zone_nothing_is_connected_and_the_report_asks() {
     let text = report::text(&a, Lang::English, false).replace("\n#   ", " ");
     assert!(text.contains("give --zone +08:00") && !text.contains(" -> "), "{text}");
 }
+
+/// A night of a cluster of ours that `tests/lab/timeline_night.py` recorded.
+#[test]
+fn a_recorded_night_of_our_nodes_is_one_story() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/night");
+    let read = |name: &str| {
+        let bytes = std::fs::read(folder.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let mut text = String::new();
+        if name.ends_with(".gz") {
+            std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&bytes[..]), &mut text).unwrap();
+        } else {
+            text = String::from_utf8(bytes).unwrap();
+        }
+        text
+    };
+    let mut r = Reader::default();
+    r.patterns = Patterns::parse(&read("patterns.txt")).unwrap();
+    for name in [
+        "DC0_C0_H1/vmkernel.log.gz",
+        "DC0_C0_H1/vobd.log.gz",
+        "console.log.gz",
+        "messages",
+        "notes.txt",
+        "vcenter.json",
+    ] {
+        feed(&mut r, name.trim_end_matches(".gz"), &read(name));
+    }
+    for node in 1..=3 {
+        for name in ["node.log.gz", "events/events.jsonl.gz", "alerts/history.jsonl.gz"] {
+            let name = format!("node{node}/{name}");
+            feed(&mut r, name.trim_end_matches(".gz"), &read(&name));
+        }
+    }
+    let (facts, files) = r.finish();
+    let a = analyse(facts, files);
+    let json = report::json(&a);
+    let truth: serde_json::Value = serde_json::from_str(&read("truth.json")).unwrap();
+    let at = |v: &serde_json::Value| {
+        trivet_forensics::time::moment(v.as_str().unwrap().trim_end_matches('Z').split('.').next().unwrap(), 0).unwrap()
+    };
+    // Node 3 led and was killed; node 2 stood still, and could say nothing.
+    let outages = json["outages"].as_array().unwrap();
+    let during = at(&truth["begun"])..=at(&truth["thawed"]);
+    assert_eq!(outages.iter().filter(|o| during.contains(&at(&o["from"]))).count(), 1, "{outages:?}");
+    let chain = json["chains"].as_array().unwrap().iter().find(|c| c["en"].as_str().unwrap().contains("datastore ds2"));
+    let chain = chain.unwrap_or_else(|| panic!("{}", json["chains"]));
+    for (lang, parts) in [
+        (
+            "en",
+            [
+                "lost NFS datastore ds1",
+                "all paths down",
+                "heartbeat",
+                "repair begins: mount datastore ds2",
+                "repaired, proved",
+                "has NFS datastore ds2 again",
+            ],
+        ),
+        ("zh", ["失去 NFS 数据存储 ds1", "APD", "检测信号", "开始修复：在主机", "已修复", "恢复 NFS 数据存储 ds2"]),
+    ] {
+        let text = chain[lang].as_str().unwrap();
+        assert!(parts.iter().all(|p| text.contains(p)), "{text}");
+    }
+    let own = json["own"].as_array().unwrap();
+    for subject in ["metad", "address", "lease", "gateway", "vcenter", "alert", "node"] {
+        assert!(own.iter().any(|n| n["subject"] == subject), "{subject}");
+    }
+    for n in own {
+        let zh = n["text"]["zh"].as_str().unwrap();
+        assert!(zh.contains(|c: char| c as u32 >= 0x4e00), "{zh}");
+    }
+    assert_eq!(
+        (json["site"].as_array().map(Vec::len), json["remarks"].as_array().map(Vec::len)),
+        (Some(10), Some(2)),
+        "{}",
+        json["site"]
+    );
+    assert!(!a.complaints.iter().any(|c| c.text(Lang::English).contains("zone")), "{:?}", a.complaints);
+    if let Some(folder) = std::env::var_os("TRIVET_KEEP_NIGHT") {
+        let folder = std::path::PathBuf::from(folder);
+        std::fs::write(folder.join("recorded-en.html"), report::html(&a, Lang::English)).unwrap();
+        std::fs::write(folder.join("recorded-zh.html"), report::html(&a, Lang::Chinese)).unwrap();
+    }
+}

@@ -29,7 +29,7 @@ pub struct Record {
     pub subject: String,
     pub what: String,
     pub why: String,
-    /// `what` in Chinese, where whoever recorded it has it in both languages.
+    /// `what` in Chinese, where the writer has it in both languages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub what_zh: Option<String>,
 }

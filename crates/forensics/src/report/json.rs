@@ -112,8 +112,8 @@ pub fn json(a: &Analysis) -> Value {
         "own": story.notes.iter().map(|n| json!({"at": long(n.at), "node": n.node, "subject": n.subject,
             "text": both(&|lang| n.told(lang, &name(n.node))), "evidence": places(&n.evidence)})).collect::<Vec<_>>(),
         "chains": story.outages.iter().filter_map(|o| {
-            let text = |lang| crate::chain::text(o, a, lang).unwrap_or_default();
-            (!crate::chain::links(o, a).is_empty()).then(|| both(&text))
+            let text = |lang| super::chain::text(o, a, lang).unwrap_or_default();
+            (!super::chain::links(o, a).is_empty()).then(|| both(&text))
         }).collect::<Vec<_>>(),
         "remarks": a.remarks.iter().map(|r| json!({"at": long(r.0), "text": r.1, "evidence": [place(&r.2)]})).collect::<Vec<_>>(),
         "complaints": a.complaints.iter().map(|c| both(&|lang| c.text(lang))).collect::<Vec<_>>(),

@@ -375,7 +375,10 @@ impl Teller {
             return;
         }
         if lead.node == e.node {
-            self.ends(e, None);
+            // A leader of ours that was killed left no line; its followers' connections ended when it did.
+            let lost = lead.lost.iter().filter(|l| l.1 != Some(Cause::Restarted)).map(|l| l.2).min();
+            let silent_ms = lost.filter(|_| cause == Some(Cause::Restarted)).map(|at| (e.at - at).max(0) as u64);
+            self.ends(e, silent_ms);
             self.lead = None;
             return;
         }

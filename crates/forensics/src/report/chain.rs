@@ -1,10 +1,9 @@
-//! What followed from an outage, as far as times and names allow it: metad changed its LEADER, addresses left the node that was
+//! Consequences of an outage, as far as times and names allow it: metad changed its LEADER, addresses left the node that was
 //! lost, a host lost a datastore, had all paths down, too few heartbeats, the agent mounted it again, and it was back.
 
-use crate::notes::Note;
-use crate::report::{self, Lang};
+use super::{names as server_names, Lang};
 use crate::site::{Kind, SiteEvent};
-use crate::story::{Outage, NOBODY};
+use crate::story::{Note, Outage, NOBODY};
 use crate::time::{self, LogMillis};
 use crate::Analysis;
 
@@ -37,22 +36,25 @@ impl Link<'_> {
 
 /// The links in the order of their times, without the outage itself.
 pub fn links<'a>(outage: &Outage, a: &'a Analysis) -> Vec<Link<'a>> {
-    let mut out: Vec<Link<'a>> = own(outage, &a.story.notes).into_iter().map(Link::Own).collect();
-    let lost = lost(outage, &a.site);
+    let until = noticed_until(outage, &a.story.outages);
+    let mut out: Vec<Link<'a>> = own(outage, until, &a.story.notes).into_iter().map(Link::Own).collect();
+    let lost = lost(outage, until, &a.site);
     out.extend(agent(&lost, &a.story.notes).into_iter().map(Link::Own));
     out.extend(lost.iter().copied().chain(followed(&lost, &a.site)).map(Link::Site));
     out.sort_by_key(Link::at);
     out
 }
 
-/// The last moment at which somebody notices that an outage was.
-fn noticed_until(outage: &Outage) -> LogMillis {
-    outage.to.map_or(LogMillis::MAX, |to| to.saturating_add(NOTICED_MS))
+/// The last moment at which somebody notices that an outage was; what is noticed in a later outage is of that one.
+fn noticed_until(outage: &Outage, all: &[Outage]) -> LogMillis {
+    let end = outage.to.map_or(LogMillis::MAX, |to| to.saturating_add(NOTICED_MS));
+    let next = all.iter().map(|o| o.from).filter(|from| *from > outage.from).min();
+    next.map_or(end, |next| end.min(next - 1))
 }
 
 /// metad's LEADER that fell with the quorum, the next one, and the addresses that left the lost leader's node.
-fn own<'a>(outage: &Outage, notes: &'a [Note]) -> Vec<&'a Note> {
-    let span = outage.from - CLOCKS_MS..=noticed_until(outage);
+fn own<'a>(outage: &Outage, until: LogMillis, notes: &'a [Note]) -> Vec<&'a Note> {
+    let span = outage.from - CLOCKS_MS..=until;
     let within = || notes.iter().filter(|n| span.contains(&n.at));
     let of = |subject: &'static str, begins: &'static str| {
         within().find(move |n| n.subject == subject && n.what.starts_with(begins))
@@ -71,12 +73,17 @@ fn own<'a>(outage: &Outage, notes: &'a [Note]) -> Vec<&'a Note> {
 }
 
 /// Datastores that hosts lost while the outage lasted, or shortly after.
-fn lost<'a>(outage: &Outage, events: &'a [SiteEvent]) -> Vec<&'a SiteEvent> {
-    let span = outage.from..=noticed_until(outage);
+fn lost<'a>(outage: &Outage, until: LogMillis, events: &'a [SiteEvent]) -> Vec<&'a SiteEvent> {
+    let span = outage.from..=until;
     events.iter().filter(|e| e.aligned && e.kind == Kind::NfsLost && span.contains(&e.at)).collect()
 }
 
-/// What else those hosts say of those datastores.
+/// Whether the line names it: that of a datastore has the name of its device, too.
+fn names(e: &SiteEvent, object: &str) -> bool {
+    !object.is_empty() && e.text.contains(object)
+}
+
+/// Other events of those hosts about those datastores.
 fn followed<'a>(lost: &[&SiteEvent], events: &'a [SiteEvent]) -> Vec<&'a SiteEvent> {
     let mut out: Vec<&SiteEvent> = Vec::new();
     for e in events.iter().filter(|e| e.aligned) {
@@ -85,7 +92,7 @@ fn followed<'a>(lost: &[&SiteEvent], events: &'a [SiteEvent]) -> Vec<&'a SiteEve
         let follows = match e.kind {
             // The device of an NFS datastore has another name than the datastore: the host must have lost only one.
             Kind::ApdStart | Kind::ApdTimeout => {
-                here(FOLLOWS_MS).any(|l| l.object == e.object) || here(FOLLOWS_MS).count() == 1
+                here(FOLLOWS_MS).any(|l| l.object == e.object || names(l, &e.object)) || here(FOLLOWS_MS).count() == 1
             }
             Kind::Heartbeat => here(FOLLOWS_MS).next().is_some(),
             Kind::NfsRestored => {
@@ -101,7 +108,7 @@ fn followed<'a>(lost: &[&SiteEvent], events: &'a [SiteEvent]) -> Vec<&'a SiteEve
     out
 }
 
-/// What the agent did about such a datastore on such a host.
+/// Steps of the agent about such a datastore on such a host.
 fn agent<'a>(lost: &[&SiteEvent], notes: &'a [Note]) -> Vec<&'a Note> {
     let about = |n: &Note, l: &SiteEvent| {
         let words = || n.what.split(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c)));
@@ -122,7 +129,7 @@ const AGENT_STEPS: [&str; 3] = ["repair begins: ", "repaired, ", "not repaired: 
 pub fn text(outage: &Outage, a: &Analysis, lang: Lang) -> Option<String> {
     let found = links(outage, a);
     found.first()?;
-    let names = report::names(&a.story);
+    let names = server_names(&a.story);
     let short = |at| time::clock(at)[..8].to_string();
     let end = outage.to.map_or("?".into(), short);
     let (first, at) = if lang == Lang::English { ("no quorum", "at") } else { ("集群停止工作", "于") };
