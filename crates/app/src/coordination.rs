@@ -195,6 +195,14 @@ fn serve(config: &Path, defines: &[String]) -> anyhow::Result<()> {
             trivet_node::console::serve_metrics(at, handle.clone())?;
             tracing::info!(address = %at, "metrics for Prometheus");
         }
+        if let Some(admin) = cfg.admin {
+            let address = admin.address;
+            match trivet_node::coordination::admin::serve(admin, handle.clone()) {
+                Ok(()) => tracing::info!(%address, "AdminServer"),
+                // As Apache's: the server is of use without it.
+                Err(error) => tracing::warn!(%address, %error, "no AdminServer; the server runs without it"),
+            }
+        }
         let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         Ok(tokio::select! { _ = term.recv() => Ok(()), r = tokio::signal::ctrl_c() => r }?)
     });

@@ -99,6 +99,8 @@ pub enum Input {
     /// One more `DiskOp::SnapshotPart` is written, or dropped, where its disk failed. Those are written beside the
     /// other operations, which do not wait for them.
     SnapshotPartWritten,
+    /// An administrator wants a snapshot now.
+    TakeSnapshot,
     /// Some of the stream behind a SNAP packet came.
     SnapshotComes(LinkId),
     /// The stream behind a SNAP packet, read whole.

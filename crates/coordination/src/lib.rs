@@ -10,6 +10,7 @@
 //! `tree` and `watches` are the data, `history` is the log as far as it is in memory.
 
 pub mod acl;
+mod admin;
 mod api;
 pub mod config;
 mod context;
@@ -40,6 +41,7 @@ pub mod tree;
 mod voting;
 pub mod watches;
 
+pub use admin::AdminRefusal;
 pub use api::{
     ClientInput, Commits, DiskOp, Effect, ElectionReport, Event, Image, Input, Now, Recovered, RoleName, Security,
     Summary, HANDED_OVER, NUMBERS_USED_UP, TRANSFER_GIVEN_UP,

@@ -20,6 +20,7 @@ const LIFE: Duration = Duration::from_secs(30);
 pub(crate) struct ConsoleListener {
     listener: TcpListener,
     places: Arc<Semaphore>,
+    life: Duration,
 }
 
 pub(crate) struct Connection {
@@ -30,13 +31,18 @@ pub(crate) struct Connection {
 
 impl ConsoleListener {
     pub(crate) fn bind(address: SocketAddr) -> std::io::Result<Self> {
+        Self::bind_for(address, LIFE)
+    }
+
+    /// A connection ends after `life`.
+    pub(crate) fn bind_for(address: SocketAddr, life: Duration) -> std::io::Result<Self> {
         let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(128)?;
         let listener = TcpListener::from_std(socket.into())?;
-        Ok(ConsoleListener { listener, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)) })
+        Ok(ConsoleListener { listener, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)), life })
     }
 }
 
@@ -49,7 +55,7 @@ impl axum::serve::Listener for ConsoleListener {
         loop {
             match self.listener.accept().await {
                 Ok((stream, from)) => {
-                    let end = Box::pin(tokio::time::sleep(LIFE));
+                    let end = Box::pin(tokio::time::sleep(self.life));
                     return (Connection { stream, end, _place: place }, from);
                 }
                 // Too many open files, say.

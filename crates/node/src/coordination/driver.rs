@@ -113,6 +113,20 @@ impl Driver {
                                 // Nobody may be waiting any more.
                                 let _ = answer.send(self.core.borrow().server.monitored(&machine));
                             }
+                            Message::Word(word, answer) => {
+                                let machine = self.clients.host_info(word);
+                                let name = std::str::from_utf8(word).unwrap_or_default();
+                                // Nobody may be waiting any more.
+                                let _ = answer.send(self.core.borrow_mut().server.tell_word(name, &machine));
+                            }
+                            Message::JudgeAdmin { scheme, shown, from, answer } => {
+                                let server = &self.core.borrow().server;
+                                let _ = answer.send(server.judge_admin(&scheme, shown.as_deref(), from));
+                            }
+                            Message::TakeSnapshot(answer) => {
+                                self.feed(Input::TakeSnapshot);
+                                let _ = answer.send(self.core.borrow().server.open_snapshot());
+                            }
                             Message::Stop => return,
                         }
                     }
