@@ -12,6 +12,8 @@ const SERVES_MS: i64 = 10_000;
 
 /// What clocks still differ by when they were compared.
 const CLOCKS_MS: i64 = 300;
+/// A follower that lost its leader this long before the leader's restart lost it by that restart; earlier, by something else.
+const RESTARTED_MS: i64 = 60_000;
 /// So many roles are looked at.
 const ROLES_BACK: usize = 1_000;
 
@@ -116,7 +118,12 @@ impl Teller {
                 }
                 self.follows_leader(e, *leader, *epoch);
             }
-            Fact::LeadsEpoch { epoch, report } => self.leads_epoch(e, *epoch, report),
+            Fact::LeadsEpoch { epoch, report } => {
+                if own::started(report) {
+                    self.without(e, Some(Cause::Restarted), None);
+                }
+                self.leads_epoch(e, *epoch, report);
+            }
             // It counts its followers' acknowledgements for half a time-out at a time. Other reasons are of that moment.
             Fact::GaveUpLead { reason } => {
                 let silent_ms = if super::lost_followers(reason) {
@@ -376,7 +383,10 @@ impl Teller {
         }
         if lead.node == e.node {
             // A leader of ours that was killed left no line; its followers' connections ended when it did.
-            let lost = lead.lost.iter().filter(|l| l.1 != Some(Cause::Restarted)).map(|l| l.2).min();
+            let near = |l: &&(u32, Option<Cause>, LogMillis, Place)| {
+                l.1 != Some(Cause::Restarted) && e.at - l.2 <= RESTARTED_MS
+            };
+            let lost = lead.lost.iter().filter(near).map(|l| l.2).min();
             let silent_ms = lost.filter(|_| cause == Some(Cause::Restarted)).map(|at| (e.at - at).max(0) as u64);
             self.ends(e, silent_ms);
             self.lead = None;
