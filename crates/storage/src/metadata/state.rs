@@ -146,6 +146,7 @@ impl<K: Kv> State<K> {
             Some(CommandOp::SetNode(s)) => self.set_node(s, time_ns),
             Some(CommandOp::SetRebalance(s)) => self.set_rebalance(s.on),
             Some(CommandOp::SetAddress(s)) => self.set_address(s),
+            Some(CommandOp::LoseExtents(l)) => self.lose_extents(l, time_ns),
             None => fail(status::NOTSUPP),
         };
         if let Some(call) = &c.call {
@@ -178,7 +179,7 @@ impl<K: Kv> State<K> {
     fn remember(&mut self, call: &CallId, reply: &Reply, time_ns: u64) {
         let k = Self::call_key(call);
         let kept_since_ns = if self.is_second_version() { time_ns } else { 0 };
-        self.store(k.clone(), &Reply { kept_since_ns, ..reply.clone() });
+        self.store(k.clone(), &Reply { kept_since_ns, minimum: 0, ..reply.clone() });
         let n = self.next("call");
         self.kv.put(key(table::CALL_AGE, &[n]), k);
         if n > CALLS_KEPT {
@@ -235,12 +236,13 @@ impl<K: Kv> State<K> {
 
     fn file_reply(&self, inode: Inode) -> Reply {
         let file = inode.attr.fileid;
-        let copies = self.datastore_by_id(inode.attr.datastore).map_or(2, |d| d.copies);
+        let (copies, minimum) = self.datastore_by_id(inode.attr.datastore).map_or((2, 1), |d| (d.copies, d.minimum()));
         Reply {
             attr: Some(inode.attr.clone()),
             inode: Some(inode),
             extents: self.extents(file),
             copies,
+            minimum,
             ..Default::default()
         }
     }
@@ -263,6 +265,10 @@ impl<K: Kv> State<K> {
         self.store(key(table::EXTENT, &[eid]), &cfg);
         self.kv.put(key(table::MAP, &[file, index]), eid.to_be_bytes().to_vec());
         cfg
+    }
+
+    pub fn extent_bytes(&self) -> u64 {
+        self.extent_bytes
     }
 
     fn owned(&self, file: u64, lease: u64) -> Result<Inode, Reply> {
@@ -533,6 +539,7 @@ impl<K: Kv> State<K> {
         d.read_only = c.read_only.unwrap_or(d.read_only);
         d.copies = c.copies.unwrap_or(d.copies);
         d.quota_bytes = c.quota_bytes.unwrap_or(d.quota_bytes);
+        d.minimum_copies = c.minimum_copies.unwrap_or(d.minimum_copies);
         if let Some(name) = c.rename.as_ref().filter(|name| **name != d.name) {
             if self.datastores().iter().any(|other| other.name == *name) {
                 return fail(status::EXIST);

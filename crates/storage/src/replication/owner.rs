@@ -356,6 +356,8 @@ struct Extent {
     went_back: BTreeSet<Vec<u8>>,
     /// Replicas that were removed under this lease because they did not answer: where they are back they come first.
     left: BTreeSet<Vec<u8>>,
+    /// Operations whose write is on all members, while those are fewer than the minimum.
+    short: Vec<u64>,
 }
 
 #[derive(Default)]
@@ -406,6 +408,7 @@ impl Extent {
             starts: BTreeMap::new(),
             went_back: BTreeSet::new(),
             left: BTreeSet::new(),
+            short: Vec::new(),
         }
     }
     /// Notes what a replica says it has. False: it said before that it had more.
@@ -480,6 +483,8 @@ pub struct Owner {
     truncations: u64,
     zero_from: Option<u64>,
     copies: u32,
+    /// Complete copies that a write has to be on before it is acknowledged.
+    minimum: u32,
     extents: BTreeMap<u64, Extent>,
     /// The anchor and the tail are sealed: size is known.
     open: bool,
@@ -547,6 +552,7 @@ impl Owner {
             zero_from: inode.zero_from,
             attr: inode.attr,
             copies: granted.copies.max(1),
+            minimum: granted.minimum.max(1),
             extents: granted.extents.into_iter().map(|c| (c.index, Extent::new(c))).collect(),
             open: false,
             ended: false,

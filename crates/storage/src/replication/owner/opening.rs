@@ -270,6 +270,7 @@ impl Owner {
             self.counters.fetched_again += 1;
             self.fetch(index, part);
         }
+        self.acknowledge_short(index);
         self.pump(index);
         self.opened();
     }
