@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The life of a cluster, each command once, on real processes: datastores changed, maintenance, a disk that works and one that
-is dead replaced, a node added, copies evened out, a node drained and removed, a node replaced. After each of them every file is
-read and compared. Nodes that die stay dead until this script starts them."""
+is dead replaced, a node added, copies evened out, a node drained and removed, a node replaced, an address changed, disks that
+changed places, copies verified, a second `up`. After each of them every file is read and compared. Nodes that die stay dead
+until this script starts them. `life.py maintenance verify` runs these checks only."""
 import json, os, random, shutil, signal, subprocess, sys, threading, time
 from cluster import ADDRESS, TRIVET, Cluster
 from nfs_client import Client, NFS, opaque
@@ -61,6 +62,12 @@ class Life:
         on = [n for nodes in self.placement().values() for n in nodes]
         return {n: on.count(n) for n in (1, 2, 3, 4)}
 
+    def victim(self):
+        """A node that has copies and not the address: one without copies would show nothing."""
+        if not [n for n in (1, 2, 3) if n != holder(self) and self.counts()[n]]:
+            self.run("rebalance")
+        return max((n for n in (1, 2, 3) if n != holder(self)), key=lambda n: self.counts()[n])
+
     def wait(self, what, test, seconds=60):
         end = time.time() + seconds
         while time.time() < end:
@@ -111,6 +118,11 @@ class Life:
             command += ["--roles", ",".join(roles)]
         self.mine.append(subprocess.Popen(command, stdout=log, stderr=log))
 
+    def replica(self, node):
+        """The id of the node's disk, as its folder has it."""
+        with open(os.path.join(self.c.data, "node%d" % node, "chunk", "replica-id"), "rb") as f:
+            return f.read()
+
     def empty_disk(self, node):
         folder = os.path.join(self.c.data, "node%d" % node, "chunk")
         shutil.rmtree(folder)
@@ -147,8 +159,15 @@ def datastores(life):
     life.run("datastore", "set", "ds1", "--quota", "0", "--rename", "first")
     Client(ADDRESS, export=b"/first")
     life.run("datastore", "set", "first", "--rename", "ds1")
+    # Networks: a client that has it mounted is refused with the next call, and continues when it is allowed again.
+    life.refused("wrong-value", "datastore", "set", "ds1", "--rename", "a/b")
+    life.run("datastore", "set", "ds1", "--clients", "10.0.0.0/8")
+    attributes = lambda: struct.unpack(">I", life.client.ask(NFS, 1, opaque(life.files[0][0]))[:4])[0]
+    life.wait("the client to be refused", lambda: attributes() != 0, 10)
+    life.run("datastore", "set", "ds1", "--everybody")
+    life.wait("the client to be served", lambda: attributes() == 0, 10)
     life.check()
-    return "3 copies of all after %.1f s, and 2 again; a quota refuses (NFS3ERR_NOSPC); renamed" % took
+    return "3 copies of all after %.1f s, and 2 again; a quota refuses (NFS3ERR_NOSPC); renamed; a network shut out and let in" % took
 
 
 def maintenance(life):
@@ -182,7 +201,7 @@ def maintenance(life):
 
 
 def disk_that_works(life):
-    node = next(n for n in (1, 2, 3) if n != holder(life))
+    node = life.victim()
     life.dry("disk", "replace", str(node))
     had = life.counts()[node]
     told, took = life.run("disk", "replace", str(node))
@@ -213,15 +232,18 @@ def rebalance(life, node, nodes=3):
 
 
 def disk_that_is_dead(life):
-    node = next(n for n in (1, 2, 3) if n != holder(life))
+    node = life.victim()
+    had, old = life.counts()[node], life.replica(node)
+    assert had > 0
     life.kill(node)
-    life.wait("the others to notice", lambda: any(f["missing"] for f in life.newest()["files"]), 20)
-    had = life.counts()[node]
     life.empty_disk(node)
     life.start(node)
     # Nobody says anything: a node that is back with an empty disk is not waited for.
     begun = time.time()
-    whole = life.whole()
+    life.wait("node %d with another disk" % node, lambda: life.replica(node) != old, 20)
+    life.wait("all copies", lambda: len([1 for on in life.placement().values() if len(on) == 2]) == len(life.placement()), 100)
+    life.whole()
+    whole = time.time() - begun
     life.check()
     told, _ = life.run("disk", "replace", str(node))
     assert told["done"], told
@@ -259,12 +281,12 @@ def addresses(life):
 
 
 def replace_node(life):
-    node = next(n for n in (1, 2, 3) if n != holder(life))
+    node = life.victim()
+    had = life.counts()[node]
+    assert had > 0
     life.refused("alive", "node", "replace", str(node))
     life.kill(node)
     life.wait("the others to notice", lambda: any(f["missing"] for f in life.newest()["files"]), 20)
-    life.write_everywhere()
-    had = life.counts()[node]
     _, took = life.run("node", "replace", str(node))
     assert life.counts()[node] == 0
     folder = os.path.join(life.c.data, "node%d" % node)
@@ -278,8 +300,89 @@ def replace_node(life):
     return "%d copies of node %d elsewhere %.1f s after the command; a new host has its number" % (had, node, took)
 
 
-CHECKS = [("datastore set", datastores), ("maintenance", maintenance), ("dead disk", disk_that_is_dead), ("address", addresses),
-          ("add, rebalance, drain, remove", add_and_remove), ("replace node", replace_node)]
+def change_address(life):
+    """Node by node: the one that moves first, then the others, which are told by their node.toml."""
+    node = next(n for n in (1, 2, 3) if n != holder(life))
+    old, new = "127.0.0.7%d" % node, "127.0.0.8%d" % node
+    longest = 0
+    for at in [node] + [n for n in (1, 2, 3) if n != node]:
+        path = os.path.join(life.c.data, "node%d" % at, "node.toml")
+        text = open(path).read()
+        assert old in text, text
+        life.kill(at, signal.SIGTERM)
+        open(path, "w").write(text.replace('"%s"' % old, '"%s"' % new))
+        life.start(at)
+        life.wait("node %d" % at, lambda: len(life.status()) == (2 if at == node else 3), 30)
+        one = time.time()
+        life.write_everywhere()
+        longest = max(longest, time.time() - one)
+    took = life.whole()
+    life.check()
+    return "node %d has another address, the nodes restarted one by one; %d files written in %.1f s at most meanwhile, whole %.1f s later" % (
+        node, len(life.files), longest, took)
+
+
+def swapped(life):
+    pair = sorted(n for n in (1, 2, 3) if n != holder(life))
+    ids = [life.replica(n) for n in pair]
+    for n in pair:
+        life.kill(n)
+    one, other = (os.path.join(life.c.data, "node%d" % n, "chunk") for n in pair)
+    os.rename(one, one + ".away")
+    os.rename(other, one)
+    os.rename(one + ".away", other)
+    for n in pair:
+        life.start(n)
+    life.wait("both nodes", lambda: len(life.status()) == 3)
+    took = life.whole()
+    assert [life.replica(n) for n in pair] == ids[::-1]
+    life.check()
+    life.write_everywhere()
+    life.check()
+    return "the chunk folders of nodes %d and %d changed places: all in sync after %.1f s, read and written" % (*pair, took)
+
+
+def verify(life):
+    done = subprocess.run([TRIVET, "datastore", "verify", "ds1", "--json", "--data", life.data()], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["bad_blocks"] == 0 and told["copies_checked"] == told["copies"] >= 2 * FILES, told
+    return "%d copies read, none bad" % told["copies"]
+
+
+def second_up(life):
+    def files():
+        return {n: open(os.path.join(life.c.data, "node%d" % n, "node.toml")).read() for n in (1, 2, 3)}
+    before, pids = files(), sorted(n["pid"] for n in life.status())
+    done = subprocess.run([TRIVET, "up", "--data", life.c.data, "--nodes", "5"], capture_output=True, text=True, timeout=30)
+    said = (done.stdout + done.stderr).strip()
+    assert done.returncode != 0 and files() == before, said
+    assert sorted(n["pid"] for n in life.status()) == pids and not os.path.exists(os.path.join(life.c.data, "node5"))
+    life.check()
+    return "refused, nothing changed: %s" % said.splitlines()[-1]
+
+
+def texts(life):
+    """What a person reads: a refusal says why and what to do, a dry run what would happen, an end what comes next."""
+    def said(*args):
+        done = subprocess.run([TRIVET, *args, "--data", life.data()], capture_output=True, text=True, timeout=240)
+        return done.returncode, done.stdout + done.stderr
+    node = holder(life)
+    code, text = said("node", "replace", str(node))
+    assert code == 1 and "not done: node %d is there; stop it first" % node in text, text
+    code, text = said("node", "drain", str(node), "--dry-run")
+    assert code == 0 and "copies on node %d are made on other nodes" % node in text and "this is safe" in text, text
+    code, text = said("node", "maintenance", "on", str(node))
+    assert code == 0 and "done after" in text and "next: node %d may be stopped" % node in text, text
+    code, text = said("node", "maintenance", "off", str(node))
+    assert code == 0 and "done after" in text, text
+    life.whole()
+    return "refusals, dry runs and ends read as they should"
+
+
+CHECKS = [("texts", texts), ("second up", second_up), ("verify", verify), ("datastore set", datastores), ("maintenance", maintenance), ("dead disk", disk_that_is_dead), ("address", addresses),
+          ("add, rebalance, drain, remove", add_and_remove), ("replace node", replace_node),
+          ("swapped disks", swapped), ("change address", change_address)]
 
 if __name__ == "__main__":
     with Cluster("--restart", "never") as c:

@@ -97,6 +97,8 @@ const TESTS: &[Test] = &[
     Test { name: "node-gone", lane: Lane::Long, script: "node_gone.py", commands: &["python3"], modules: &[] },
     Test { name: "life-damage", lane: Lane::Long, script: "life_damage.py", commands: &["python3"], modules: &[] },
     Test { name: "life", lane: Lane::Long, script: "life.py", commands: &["python3"], modules: &[] },
+    Test { name: "last-resorts", lane: Lane::Long, script: "last_resorts.py", commands: &["python3"], modules: &[] },
+    Test { name: "many-copies", lane: Lane::Long, script: "many_copies.py", commands: &["python3"], modules: &[] },
     Test { name: "rebuild", lane: Lane::Alone, script: "rebuild.py", commands: &["python3"], modules: &[] },
     Test { name: "vm-disk", lane: Lane::Guests, script: "vm_disk.py", commands: NFS, modules: &[] },
     Test { name: "frozen-control", lane: Lane::Guests, script: "frozen_control.py", commands: NFS, modules: &[] },

@@ -33,7 +33,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use trivet_storage::gateway::asking::{heard, Heard};
 use trivet_storage::messages::*;
 use trivet_storage::metadata::{MemoryKv, State};
@@ -49,6 +49,8 @@ const HEARTBEAT_LIMIT: Duration = Duration::from_millis(500);
 const CLIENTS_TOLD_MAX: usize = 256;
 /// Files whose copies this gateway makes whole at a time.
 const JOINS_MAX: usize = 4;
+/// Owners of files that nobody uses hear a heartbeat without news this often.
+const TELL_QUIET: Duration = Duration::from_secs(2);
 /// A node is out of reach when it has not answered for this long.
 const OUT_OF_REACH_MS: u64 = 700;
 /// A gateway that is told to stop waits this long at most until its addresses are elsewhere, and looks this often.
@@ -73,6 +75,22 @@ pub struct Settings {
     pub replica_id: Option<Vec<u8>>,
     /// The number of this start of the chunk server; 0 if there is none.
     pub replica_start: u64,
+}
+
+/// The news of a heartbeat for owners of files, as far as it changes what they do.
+#[derive(PartialEq)]
+struct Said {
+    /// Number, boot, the chunk server's start, whether its disk is full, and the nodes that it does not reach.
+    nodes: Vec<(u32, u64, u64, bool, Vec<u32>)>,
+    unreached: Vec<u32>,
+    badly_linked: Vec<u32>,
+    emptied: Vec<Vec<u8>>,
+    moves: Vec<Move>,
+    gone: Vec<Vec<u8>>,
+    hold_joins: bool,
+    repair: Vec<u64>,
+    rooms: BTreeMap<u32, u64>,
+    datastores: Vec<Datastore>,
 }
 
 pub(crate) struct Inner {
@@ -113,6 +131,8 @@ pub(crate) struct Inner {
     exports: admission::Exports,
     places: places::Places,
     rooms: wishes::Rooms,
+    /// The news that all owners were told last, and when.
+    said: Mutex<Option<(Instant, Said)>>,
     clock: crate::clock::Clock,
     events: Events,
 }
@@ -231,6 +251,7 @@ impl Inner {
             measured: Default::default(),
             places: Default::default(),
             rooms: Default::default(),
+            said: Mutex::new(None),
             clock: Default::default(),
             events,
             settings,
@@ -326,9 +347,13 @@ impl Inner {
         // Of one that a new LEADER only presumes it does not know the clients.
         elsewhere.extend(others().filter(|g| g.pid != 0).map(|g| (g.node, g.clients.clone())));
         drop(elsewhere);
-        let known: Vec<_> = self.owners.lock().expect("nobody panics with it").values().cloned().collect();
-        let files: Vec<u64> = known.iter().map(|o| o.file()).collect();
-        for (owner, wishes) in known.into_iter().zip(self.wishes(m, &files)) {
+        let all = self.tells_all(m);
+        let told: Vec<_> = {
+            let owners = self.owners.lock().expect("nobody panics with it");
+            owners.values().filter(|o| all || !o.is_quiet()).cloned().collect()
+        };
+        let files: Vec<u64> = told.iter().map(|o| o.file()).collect();
+        for (owner, wishes) in told.iter().zip(self.wishes(m, &files)) {
             owner.feed(self, OwnerInput::Wishes(wishes));
         }
         // Only what can be reached from here is asked to take a copy.
@@ -344,8 +369,7 @@ impl Inner {
         let mut reached_elsewhere = self.unreached();
         let helps = |g: &GatewayInfo, node: u32| self.reaches(&g.address) && !g.unreached.contains(&node);
         reached_elsewhere.retain(|node| others().any(|g| helps(g, *node)));
-        let owners: Vec<_> = self.owners.lock().expect("nobody panics with it").values().cloned().collect();
-        let (joining, mut others): (Vec<_>, Vec<_>) = owners.into_iter().partition(|o| o.joins() > 0);
+        let (joining, mut others): (Vec<_>, Vec<_>) = told.into_iter().partition(|o| o.joins() > 0);
         // The most endangered first, then those that metad does not name.
         let turn: HashMap<u64, usize> = m.repair.iter().enumerate().map(|(turn, file)| (*file, turn)).collect();
         others.sort_by_key(|o| turn.get(&o.file()).copied().unwrap_or(usize::MAX));
@@ -357,6 +381,29 @@ impl Inner {
             let (elsewhere, lossy, full) = (reached_elsewhere.clone(), lossy.clone(), full.clone());
             owner.feed(self, OwnerInput::Alive { replicas: may, elsewhere, lossy, full, with_space });
         }
+    }
+
+    /// Whether owners of files that nobody uses hear of this heartbeat, too: where it says anything new, and once in a while.
+    fn tells_all(&self, m: &Membership) -> bool {
+        let nodes = m.gateways.iter().map(|g| (g.node, g.boot, g.replica_start, g.is_full(), g.unreached.clone()));
+        let said = Said {
+            nodes: nodes.collect(),
+            unreached: self.unreached(),
+            badly_linked: m.badly_linked.clone(),
+            emptied: m.emptied.clone(),
+            moves: m.moves.clone(),
+            gone: m.gone.clone(),
+            hold_joins: m.hold_joins,
+            repair: m.repair.clone(),
+            rooms: self.rooms_left(),
+            datastores: self.replica.read().expect("nobody panics with it").datastores(),
+        };
+        let mut last = self.said.lock().expect("nobody panics with it");
+        let old = last.as_ref().is_none_or(|(at, before)| at.elapsed() >= TELL_QUIET || *before != said);
+        if old {
+            *last = Some((Instant::now(), said));
+        }
+        old
     }
 
     /// Whether that node answers calls, as far as is known.

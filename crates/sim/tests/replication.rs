@@ -43,11 +43,12 @@ fn sound_code_holds_and_the_same_seed_gives_the_same_run() {
         total.seals += report.seals;
         total.roll_forwards += report.roll_forwards;
         total.promotions += report.promotions;
+        total.kept += report.kept;
         total.torn_tails += report.torn_tails;
         total.damages += report.damages;
     }
     assert_eq!(run(options(7, 2, None)).hash, run(options(7, 2, None)).hash, "not deterministic");
-    let counts = [total.seals, total.roll_forwards, total.promotions, total.torn_tails, total.damages];
+    let counts = [total.seals, total.roll_forwards, total.promotions, total.kept, total.torn_tails, total.damages];
     assert!(counts.iter().all(|c| *c > 0), "{total:?}");
 }
 
@@ -124,6 +125,16 @@ fn found(bug: Bug) -> Option<u64> {
 }
 fn found_with_sizes(bug: Bug) -> Option<u64> {
     (1..=100).find(|seed| !run(with_sizes(*seed, 2, Some(bug))).violations.is_empty())
+}
+
+#[test]
+fn what_a_member_that_comes_back_alone_has_is_copied_over() {
+    assert!(found(Bug::KeepDivergent).is_some());
+}
+
+#[test]
+fn a_note_of_changes_that_was_begun_too_late_is_found() {
+    assert!(found(Bug::AnyNoteOfChanges).is_some());
 }
 
 #[test]

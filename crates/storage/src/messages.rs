@@ -16,8 +16,9 @@ pub const VERSION: u32 = 1;
 ///
 /// 1: names, link targets and paths are UTF-8. 2: they are bytes, and file handles carry a tag. A LEADER writes 2 when
 /// every metad and gateway has said that it reads 2 (`LeaderPing`, `GatewayInfo::journal_version`), and from then on;
-/// how an entry is applied depends on the entry's version only, so that all metads come to the same state.
-pub const JOURNAL_VERSION: u32 = 2;
+/// how an entry is applied depends on the entry's version only, so that all metads come to the same state. 3: a minimum of
+/// copies, accepted losses, and members that left and may come back with what they have.
+pub const JOURNAL_VERSION: u32 = 3;
 
 // ---- replication ----
 
@@ -114,6 +115,26 @@ pub struct ExtentConfig {
     /// Ids of replicas whose disk went back in time: never complete before they were emptied and filled again (rule R38).
     #[prost(bytes = "vec", repeated, tag = "11")]
     pub went_back: Vec<Vec<u8>>,
+    /// Replicas that were complete and left: where the copies are fewer than wanted they may come back with what they have.
+    #[prost(message, repeated, tag = "12")]
+    pub left: Vec<Left>,
+}
+
+impl ExtentConfig {
+    /// Whether a replica that joins may keep what it has: it was complete, and its disk did not go back in time.
+    pub fn may_keep(&self, id: &[u8]) -> bool {
+        self.left.iter().any(|l| l.replica == id) && !self.went_back.iter().any(|w| w == id)
+    }
+}
+
+/// A replica that left an extent.
+#[derive(Clone, PartialEq, Message)]
+pub struct Left {
+    #[prost(bytes = "vec", tag = "1")]
+    pub replica: Vec<u8>,
+    /// The last epoch in which it was complete.
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
 }
 
 /// A piece of an extent. `zero`: the bytes are zeros and not sent.
@@ -210,6 +231,12 @@ pub struct Seal {
     /// `ExtentConfig::activated`: a member that has promised less went back in time (rule R37).
     #[prost(uint64, tag = "4")]
     pub activated: u64,
+    /// With `joining`: the receiver was complete once, and keeps what it has.
+    #[prost(bool, tag = "5")]
+    pub keep: bool,
+    /// Somebody may come back who was complete once: the receiver notes which of its bytes change (rule R6).
+    #[prost(bool, tag = "6")]
+    pub track: bool,
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct Read {
@@ -275,6 +302,29 @@ pub struct Sealed {
     /// What this member knows of the others.
     #[prost(message, repeated, tag = "8")]
     pub seen: Vec<Witness>,
+    /// Which of its bytes changed while somebody was missing.
+    #[prost(message, optional, tag = "9")]
+    pub changed: Option<Changed>,
+    /// The pieces of unknown content of a joiner that kept what it has. Absent: it was emptied.
+    #[prost(message, optional, tag = "10")]
+    pub kept: Option<Pieces>,
+}
+
+/// Pieces of an extent, of `Geometry::piece_bytes` each: a bit for each one, the first in the lowest bit.
+#[derive(Clone, PartialEq, Message)]
+pub struct Pieces {
+    #[prost(bytes = "vec", tag = "1")]
+    pub bits: Vec<u8>,
+}
+
+/// The pieces that a member has changed since a replica may have left.
+#[derive(Clone, PartialEq, Message)]
+pub struct Changed {
+    /// A replica that was complete in this epoch, or in a later one, lacks these pieces at most.
+    #[prost(uint64, tag = "1")]
+    pub from_epoch: u64,
+    #[prost(message, required, tag = "2")]
+    pub pieces: Pieces,
 }
 /// The member promised a greater lease or epoch.
 #[derive(Clone, PartialEq, Message)]
@@ -441,6 +491,19 @@ pub struct Datastore {
     /// Bytes that its files may have together; 0: as many as there is space for.
     #[prost(uint64, tag = "7")]
     pub quota_bytes: u64,
+    /// Complete copies that a write has to be on before it is acknowledged; 0: [`Datastore::minimum`] says.
+    #[prost(uint32, tag = "8")]
+    pub minimum_copies: u32,
+}
+
+impl Datastore {
+    /// Complete copies that a write has to be on before it is acknowledged: 1 of 2 and 2 of 3, unless an administrator said
+    /// otherwise.
+    pub fn minimum(&self) -> u32 {
+        let default = self.copies.saturating_sub(1);
+        let chosen = if self.minimum_copies == 0 { default } else { self.minimum_copies };
+        chosen.min(self.copies).max(1)
+    }
 }
 
 /// What an administrator changes of a datastore; what is not there stays.
@@ -460,6 +523,8 @@ pub struct ChangeDatastore {
     /// As in [`Datastore`].
     #[prost(uint64, optional, tag = "6")]
     pub quota_bytes: Option<u64>,
+    #[prost(uint32, optional, tag = "7")]
+    pub minimum_copies: Option<u32>,
 }
 
 /// Networks as [`Datastore`] has them.
@@ -713,6 +778,8 @@ pub enum CommandOp {
     SetRebalance(SetRebalance),
     #[prost(message, tag = "42")]
     SetAddress(SetAddress),
+    #[prost(message, tag = "43")]
+    LoseExtents(LoseExtents),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -724,7 +791,7 @@ pub struct Command {
     pub stamp: Option<Stamp>,
     #[prost(
         oneof = "CommandOp",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 30, 31, 40, 41, 42"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 30, 31, 40, 41, 42, 43"
     )]
     pub op: Option<CommandOp>,
 }
@@ -776,4 +843,7 @@ pub struct Reply {
     /// In metad's state only: when a reply was kept for retransmitted calls.
     #[prost(fixed64, tag = "13")]
     pub kept_since_ns: u64,
+    /// Complete copies that a write has to be on before it is acknowledged; 0 stands for 1.
+    #[prost(uint32, tag = "14")]
+    pub minimum: u32,
 }

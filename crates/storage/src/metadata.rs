@@ -8,6 +8,7 @@ pub mod kv;
 pub mod leadership;
 pub mod lease;
 pub mod life;
+pub mod losses;
 pub mod namespace;
 pub mod nodes;
 pub mod placement;

@@ -6,6 +6,7 @@
 
 pub mod image;
 pub mod owner;
+pub mod pieces;
 pub mod replica;
 
 /// Sizes that everybody in a cluster agrees on; the simulator uses small ones.
@@ -22,6 +23,9 @@ pub struct Geometry {
     pub window_bytes: usize,
     /// Bytes of one record of a client's write, at most.
     pub record_bytes_max: usize,
+    /// Milliseconds for which an extent in use waits for a member that left, before another copy is made: longer than a
+    /// process takes to restart. Idle files wait as long as metad says.
+    pub left_wait_ms: u64,
 }
 
 impl Geometry {
@@ -32,6 +36,7 @@ impl Geometry {
         reserve_from_bytes: 1 << 20,
         window_bytes: 16 << 20,
         record_bytes_max: 1 << 20,
+        left_wait_ms: 10_000,
     };
 
     /// Bytes of records that a member keeps above its committed position, and returns to a SEAL, at most: those that
@@ -77,6 +82,10 @@ pub enum Bug {
     ServeOldBinding,
     /// A copy that is to go elsewhere is given up before another one is complete.
     DropBeforeJoined,
+    /// A member that comes back keeps what it alone has: only what the others changed is copied (rule R7).
+    KeepDivergent,
+    /// Any member's note of what changed is believed, whenever it was begun (rule R6).
+    AnyNoteOfChanges,
     /// Members of an extent that nobody uses are not compared when their process restarts (rule R35).
     IdleUnchecked,
 }

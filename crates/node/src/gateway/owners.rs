@@ -6,7 +6,7 @@ use prost::Message;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, Notify};
 use trivet_storage::messages::*;
 use trivet_storage::nfs::status;
 use trivet_storage::replication::owner::{Effect, Input, Op, Outcome, Owner};
@@ -19,12 +19,16 @@ const FORWARD_LIMIT: Duration = Duration::from_secs(5);
 const CHANGED: u32 = 7;
 /// Likewise: not an operation of a client, but bad blocks that a member has found.
 const LOOK_AT: u32 = 8;
+/// The longest pause of an owner's timer while something is open or was a moment ago.
+const BUSY_PAUSE_MS: u64 = 250;
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) struct OwnerHandle {
     file: u64,
     lease: u64,
     core: Mutex<Running>,
+    /// Ends the timer's pause.
+    wake: Notify,
 }
 
 struct Running {
@@ -32,6 +36,8 @@ struct Running {
     waiting: HashMap<u64, oneshot::Sender<Outcome>>,
     next_token: u64,
     ended: bool,
+    /// The timer pauses for long, since nothing was to be done.
+    pauses: bool,
 }
 
 impl OwnerHandle {
@@ -39,20 +45,23 @@ impl OwnerHandle {
         let (file, lease) = granted.inode.as_ref().map(|i| (i.attr.fileid, i.lease.number))?;
         let mut owner = Owner::new(inner.settings.node, Geometry::STANDARD, granted, inner.clock.mono_ms(), wall_ns())?;
         let effects = owner.take_effects();
-        let running = Running { owner, waiting: HashMap::new(), next_token: 1, ended: false };
-        let handle = Arc::new(OwnerHandle { file, lease, core: Mutex::new(running) });
+        let running = Running { owner, waiting: HashMap::new(), next_token: 1, ended: false, pauses: false };
+        let handle = Arc::new(OwnerHandle { file, lease, core: Mutex::new(running), wake: Notify::new() });
         handle.carry_out(inner, effects);
         let (timer_inner, timer_handle) = (inner.clone(), handle.clone());
         tokio::spawn(async move {
             loop {
                 let pause = {
-                    let core = timer_handle.core.lock().expect("nobody panics with it");
+                    let mut core = timer_handle.core.lock().expect("nobody panics with it");
                     if core.ended {
                         return;
                     }
-                    core.owner.timer_pause_ms()
+                    let pause = core.owner.timer_pause_ms();
+                    core.pauses = pause > BUSY_PAUSE_MS;
+                    pause
                 };
-                tokio::time::sleep(Duration::from_millis(pause)).await;
+                let pause = tokio::time::sleep(Duration::from_millis(pause));
+                tokio::select! { () = pause => {}, () = timer_handle.wake.notified() => continue }
                 timer_handle.feed(&timer_inner, Input::Timer);
             }
         });
@@ -77,6 +86,10 @@ impl OwnerHandle {
                 }
                 other => rest.push(other),
             }
+        }
+        if core.pauses && (core.ended || core.owner.is_busy()) {
+            core.pauses = false;
+            self.wake.notify_one();
         }
         drop(core);
         self.carry_out(inner, rest);
@@ -132,6 +145,12 @@ impl OwnerHandle {
 
     pub(crate) fn file(&self) -> u64 {
         self.file
+    }
+
+    /// Nothing is open, and nothing is to be done.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let core = self.core.lock().expect("nobody panics with it");
+        core.pauses && !core.owner.is_busy()
     }
 
     pub(crate) fn joins(&self) -> usize {

@@ -20,6 +20,9 @@ const BACK: Duration = Duration::from_secs(5);
 /// A node that is set aside stands for metad's lead all the same when no other LEADER was heard for this long.
 const NOBODY_ELSE: Duration = Duration::from_secs(5);
 
+/// Extents that an event names; more are counted.
+const TOLD_MAX: usize = 20;
+
 /// The LEADER's memory of moves and absences.
 #[derive(Default)]
 pub(super) struct Kept {
@@ -72,8 +75,16 @@ impl Shared {
             let view = self.view(&s, leading);
             (life::judge(&s, &view, &action), life::progress(&s, &view, &action))
         };
-        let mut answer =
-            LifeAnswer { refusals: plan.refusals, steps: plan.steps, next: plan.next, ..Default::default() };
+        let mut answer = LifeAnswer {
+            refusals: plan.refusals,
+            steps: plan.steps,
+            next: plan.next,
+            confirmation: plan.confirmation,
+            ..Default::default()
+        };
+        if !ask.progress && !ask.dry_run && answer.confirmation != ask.confirmation && answer.refusals.is_empty() {
+            answer.refusals.push(not_confirmed(&answer.confirmation, &ask.confirmation));
+        }
         if !ask.progress && !ask.dry_run && answer.refusals.is_empty() {
             for op in plan.commands {
                 let what = told(&op);
@@ -196,10 +207,26 @@ fn told(op: &CommandOp) -> Option<(String, &'static str)> {
             CommandOp::SetAddress(s) if s.removed => format!("datastore address {} is removed", s.address),
             CommandOp::SetAddress(s) => format!("datastore address {} is served again", s.address),
             CommandOp::ChangeDatastore(c) => format!("datastore {} is changed", c.name),
+            CommandOp::LoseExtents(l) => {
+                let named: Vec<String> = l.extents.iter().take(TOLD_MAX).map(|x| x.eid.to_string()).collect();
+                let what =
+                    format!("{} extents continue without a complete copy: {}", l.extents.len(), named.join(", "));
+                return Some((what, "an administrator accepted the loss"));
+            }
             _ => return None,
         },
         ordered,
     ))
+}
+
+fn not_confirmed(wanted: &str, given: &str) -> Refusal {
+    let reason = match (given.is_empty(), wanted.is_empty()) {
+        (true, _) => "this loses data, and has to be confirmed".to_string(),
+        (false, true) => format!("nothing is lost by this, and {given} confirms something else"),
+        (false, false) => format!("{given} confirms something else than what would be done now"),
+    };
+    let advice = "look at it with `--dry-run`, which says the word for `--confirm`".into();
+    Refusal { code: "not-confirmed".into(), reason, advice }
 }
 
 fn changed_meanwhile(code: u32) -> Refusal {

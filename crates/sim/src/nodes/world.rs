@@ -35,6 +35,7 @@ const GEOMETRY: Geometry = Geometry {
     reserve_from_bytes: BLOCK,
     window_bytes: BLOCK as usize * 16,
     record_bytes_max: BLOCK as usize,
+    left_wait_ms: 500,
 };
 const FILES: u64 = 2;
 /// Blocks of a file that clients use.

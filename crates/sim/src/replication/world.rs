@@ -26,6 +26,7 @@ const SMALL: Geometry = Geometry {
     reserve_from_bytes: BLOCK,
     window_bytes: BLOCK as usize * 16,
     record_bytes_max: BLOCK as usize,
+    left_wait_ms: 500,
 };
 const SMALL_BLOCKS: u64 = 10;
 /// Extents that hold many times what a member may keep above the committed position.
@@ -69,6 +70,7 @@ pub struct Report {
     pub removals: u64,
     pub joins: u64,
     pub promotions: u64,
+    pub kept: u64,
     pub given_up: u64,
     pub crashes: u64,
     pub torn_tails: u64,
@@ -216,7 +218,6 @@ struct World {
     history: BTreeMap<u64, Vec<Operation>>,
     /// All of it, where the size changes.
     steps: Vec<Step>,
-    /// Ends of acknowledged and of attempted writes.
     size_floor: u64,
     size_ceiling: u64,
     faults_end: u64,
@@ -491,6 +492,7 @@ impl World {
             self.report.removals += owner.counters.removals;
             self.report.joins += owner.counters.joins;
             self.report.promotions += owner.counters.promotions;
+            self.report.kept += owner.counters.kept;
             self.report.given_up += owner.counters.given_up;
             self.report.went_back += owner.counters.went_back;
             self.report.checks += owner.counters.checks;

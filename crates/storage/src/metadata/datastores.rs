@@ -22,6 +22,8 @@ pub enum WrongDatastore {
     Long(usize),
     #[error("{0} copies of every extent: 1, 2 or {COPIES_MAX} are kept")]
     Copies(u32),
+    #[error("a minimum of {minimum} copies for writes, of {copies}: it cannot be more than there are to be")]
+    Minimum { minimum: u32, copies: u32 },
     #[error("{0}")]
     Network(#[from] WrongNetwork),
 }
@@ -44,6 +46,9 @@ pub fn check(d: &Datastore) -> Result<(), WrongDatastore> {
     }
     if !(1..=COPIES_MAX).contains(&d.copies) {
         return Err(WrongDatastore::Copies(d.copies));
+    }
+    if d.minimum_copies > d.copies {
+        return Err(WrongDatastore::Minimum { minimum: d.minimum_copies, copies: d.copies });
     }
     Ok(networks::check(&d.clients)?)
 }

@@ -17,6 +17,8 @@ const FIRST_FILEID: u64 = 64;
 const CALLS_KEPT: u64 = 8_192;
 /// Nanoseconds for which they are kept at most; the same call later is a new one, and is carried out.
 const CALLS_KEPT_NS: u64 = 120_000_000_000;
+/// Members that left an extent and are remembered; the oldest is forgotten, and is filled completely when it comes back.
+const LEFT_MAX: usize = 4;
 /// Ids of changes of size that are kept in each file, for owners to come.
 const SIZES_SET_KEPT: usize = 32;
 /// Counter of the last version of a binding that was removed, before the address.
@@ -146,6 +148,7 @@ impl<K: Kv> State<K> {
             Some(CommandOp::SetNode(s)) => self.set_node(s, time_ns),
             Some(CommandOp::SetRebalance(s)) => self.set_rebalance(s.on),
             Some(CommandOp::SetAddress(s)) => self.set_address(s),
+            Some(CommandOp::LoseExtents(l)) => self.lose_extents(l, time_ns),
             None => fail(status::NOTSUPP),
         };
         if let Some(call) = &c.call {
@@ -178,7 +181,7 @@ impl<K: Kv> State<K> {
     fn remember(&mut self, call: &CallId, reply: &Reply, time_ns: u64) {
         let k = Self::call_key(call);
         let kept_since_ns = if self.is_second_version() { time_ns } else { 0 };
-        self.store(k.clone(), &Reply { kept_since_ns, ..reply.clone() });
+        self.store(k.clone(), &Reply { kept_since_ns, minimum: 0, ..reply.clone() });
         let n = self.next("call");
         self.kv.put(key(table::CALL_AGE, &[n]), k);
         if n > CALLS_KEPT {
@@ -235,12 +238,13 @@ impl<K: Kv> State<K> {
 
     fn file_reply(&self, inode: Inode) -> Reply {
         let file = inode.attr.fileid;
-        let copies = self.datastore_by_id(inode.attr.datastore).map_or(2, |d| d.copies);
+        let (copies, minimum) = self.datastore_by_id(inode.attr.datastore).map_or((2, 1), |d| (d.copies, d.minimum()));
         Reply {
             attr: Some(inode.attr.clone()),
             inode: Some(inode),
             extents: self.extents(file),
             copies,
+            minimum,
             ..Default::default()
         }
     }
@@ -259,10 +263,15 @@ impl<K: Kv> State<K> {
             unused: true,
             activated: 0,
             went_back: Vec::new(),
+            left: Vec::new(),
         };
         self.store(key(table::EXTENT, &[eid]), &cfg);
         self.kv.put(key(table::MAP, &[file, index]), eid.to_be_bytes().to_vec());
         cfg
+    }
+
+    pub fn extent_bytes(&self) -> u64 {
+        self.extent_bytes
     }
 
     fn owned(&self, file: u64, lease: u64) -> Result<Inode, Reply> {
@@ -328,6 +337,9 @@ impl<K: Kv> State<K> {
             cfg.safe = p.replicas.clone();
             debug_assert!(p.replicas.iter().any(|r| r.id == j.id));
         }
+        if self.entry_version >= 3 {
+            Self::note_left(&mut cfg, &p.replicas);
+        }
         cfg.epoch += 1;
         cfg.replicas = p.replicas.clone();
         cfg.joining = p.joining.clone();
@@ -351,8 +363,30 @@ impl<K: Kv> State<K> {
         // A member that joins was emptied by the SEAL of this epoch: it is as good as a new one.
         cfg.went_back.retain(|id| cfg.joining.as_ref().is_none_or(|j| j.id != *id));
         cfg.safe = cfg.replicas.clone();
+        let wanted = self.datastore_by_id(inode.attr.datastore).map_or(2, |d| d.copies) as usize;
+        if cfg.replicas.len() >= wanted {
+            // Nobody has to come back: copies elsewhere are thrown away.
+            cfg.left.clear();
+        }
+        let members = cfg.replicas.clone();
+        cfg.left.retain(|l| !members.iter().any(|r| r.id == l.replica));
         self.store(key(table::EXTENT, &[a.eid]), &cfg);
         self.file_reply(inode)
+    }
+
+    /// Complete replicas that a new configuration leaves out, with the last epoch in which they were complete: one that comes
+    /// back may keep what it has (rule R23).
+    fn note_left(cfg: &mut ExtentConfig, replicas: &[ReplicaRef]) {
+        let out = cfg.safe.iter().filter(|r| !replicas.iter().any(|m| m.id == r.id));
+        for r in out.filter(|_| cfg.activated > 0) {
+            if !cfg.left.iter().any(|l| l.replica == r.id) {
+                cfg.left.push(Left { replica: r.id.clone(), epoch: cfg.activated });
+            }
+        }
+        let went_back = &cfg.went_back;
+        cfg.left.retain(|l| !went_back.contains(&l.replica));
+        let surplus = cfg.left.len().saturating_sub(LEFT_MAX);
+        cfg.left.drain(..surplus);
     }
 
     fn size(&mut self, s: &Size) -> Reply {
@@ -533,6 +567,7 @@ impl<K: Kv> State<K> {
         d.read_only = c.read_only.unwrap_or(d.read_only);
         d.copies = c.copies.unwrap_or(d.copies);
         d.quota_bytes = c.quota_bytes.unwrap_or(d.quota_bytes);
+        d.minimum_copies = c.minimum_copies.unwrap_or(d.minimum_copies);
         if let Some(name) = c.rename.as_ref().filter(|name| **name != d.name) {
             if self.datastores().iter().any(|other| other.name == *name) {
                 return fail(status::EXIST);

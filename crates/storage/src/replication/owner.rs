@@ -183,6 +183,9 @@ pub struct Counters {
     pub removals: u64,
     pub joins: u64,
     pub promotions: u64,
+    /// Bytes that were copied to members that joined, and joins of members that kept what they had.
+    pub pushed_bytes: u64,
+    pub kept: u64,
     /// Copies given up as planned.
     pub moved_out: u64,
     /// Leases given back.
@@ -356,6 +359,14 @@ struct Extent {
     went_back: BTreeSet<Vec<u8>>,
     /// Replicas that were removed under this lease because they did not answer: where they are back they come first.
     left: BTreeSet<Vec<u8>>,
+    /// The joiner kept what it had: zeros are told, too.
+    kept: bool,
+    /// The pieces that it lacks at most; none: any.
+    lacks: Option<Pieces>,
+    /// Since when there are fewer members than copies wanted.
+    short_since: Option<u64>,
+    /// Operations whose write is on all members, while those are fewer than the minimum.
+    short: Vec<u64>,
 }
 
 #[derive(Default)]
@@ -406,6 +417,10 @@ impl Extent {
             starts: BTreeMap::new(),
             went_back: BTreeSet::new(),
             left: BTreeSet::new(),
+            kept: false,
+            lacks: None,
+            short_since: None,
+            short: Vec::new(),
         }
     }
     /// Notes what a replica says it has. False: it said before that it had more.
@@ -480,6 +495,8 @@ pub struct Owner {
     truncations: u64,
     zero_from: Option<u64>,
     copies: u32,
+    /// Complete copies that a write has to be on before it is acknowledged.
+    minimum: u32,
     extents: BTreeMap<u64, Extent>,
     /// The anchor and the tail are sealed: size is known.
     open: bool,
@@ -547,6 +564,7 @@ impl Owner {
             zero_from: inode.zero_from,
             attr: inode.attr,
             copies: granted.copies.max(1),
+            minimum: granted.minimum.max(1),
             extents: granted.extents.into_iter().map(|c| (c.index, Extent::new(c))).collect(),
             open: false,
             ended: false,
@@ -715,15 +733,6 @@ impl Owner {
         let late = stamp.version < *floor;
         *floor = stamp.version.max(*floor);
         late && self.bug != Some(Bug::ServeOldBinding)
-    }
-
-    /// When `Input::Timer` is wanted next: often while something is open, seldom while all is quiet.
-    pub fn timer_pause_ms(&self) -> u64 {
-        if self.calls.is_empty() && self.meta.is_empty() && self.settled() {
-            250
-        } else {
-            25
-        }
     }
 
     // ---- calls ----

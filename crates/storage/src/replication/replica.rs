@@ -4,6 +4,7 @@
 //! the journal, and its answer leaves when the entry is on disk. Content is applied to the extent's
 //! file only then, so that the file never holds what the journal could lack.
 
+use super::pieces::piece_bytes;
 use super::Bug;
 use crate::messages::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -43,6 +44,12 @@ pub struct SealEntry {
     /// Of a wipe: places below this one belong to an earlier round.
     #[prost(uint64, tag = "4")]
     pub first: u64,
+    /// The replica joins, and what is here stays.
+    #[prost(bool, tag = "5")]
+    pub keep: bool,
+    /// Changes are noted from here on.
+    #[prost(bool, tag = "6")]
+    pub track: bool,
 }
 
 /// Everything about a copy but its bytes; also the form of a checkpoint.
@@ -82,11 +89,19 @@ pub struct Replica {
     /// The greatest count of each other member that a record told of.
     #[prost(message, repeated, tag = "15")]
     pub seen: Vec<Witness>,
+    /// As a member of R: what changed since somebody may have left who could come back (rule R6).
+    #[prost(message, optional, tag = "16")]
+    pub changed: Option<Changed>,
+    /// As a joiner that kept what it had: the pieces that not all had (rule R7). A joiner without was emptied.
+    #[prost(message, optional, tag = "17")]
+    pub divergent: Option<Pieces>,
 }
 
 impl Replica {
-    fn seal(&mut self, s: &SealEntry) {
+    fn seal(&mut self, s: &SealEntry, piece_bytes: u64) {
         assert!(s.epoch >= self.promise_epoch && s.lease >= self.promise_lease, "promises only grow");
+        assert!(!(s.wipe && s.keep), "a joiner is emptied or not");
+        let before = self.promise_epoch;
         self.promise_epoch = s.epoch;
         self.promise_lease = s.lease;
         if s.wipe {
@@ -99,17 +114,44 @@ impl Replica {
             self.eof = 0;
             self.count = Count { born: Pos::new(s.lease, s.epoch, s.first), records: 0 };
             self.seen.clear();
+            (self.changed, self.divergent) = (None, None);
+        } else if s.keep {
+            // Whatever is above the committed position may be here alone.
+            let mut divergent = self.divergent.take().unwrap_or_default();
+            self.window.drain(..).for_each(|r| divergent.touch(&r.ranges, piece_bytes));
+            (self.changed, self.divergent) = (None, Some(divergent));
+            self.ops.clear();
+            self.joining = true;
+            self.wiped_first = s.first;
+            self.stable = Pos::new(s.lease, s.epoch, s.first.saturating_sub(1));
+            self.top = self.top.max(self.stable);
+            self.eof = 0;
         } else {
-            self.joining = false;
+            (self.joining, self.divergent) = (false, None);
+            if !s.track {
+                self.changed = None;
+            } else if self.changed.is_none() {
+                let mut changed = Changed { from_epoch: before, ..Default::default() };
+                self.window.iter().for_each(|r| changed.pieces.touch(&r.ranges, piece_bytes));
+                self.changed = Some(changed);
+            }
         }
     }
 
-    fn add(&mut self, r: &Record) {
+    /// Whether a SEAL may leave a joiner what it has: not one that is being filled from nothing.
+    fn can_keep(&self) -> bool {
+        !self.joining || self.divergent.is_some()
+    }
+
+    fn add(&mut self, r: &Record, piece_bytes: u64) {
         assert!(
             (r.pos.lease, r.pos.epoch) == (self.promise_lease, self.promise_epoch),
             "a record below the promise is never appended"
         );
         self.count.records += 1;
+        if let Some(changed) = &mut self.changed {
+            changed.pieces.touch(&r.ranges, piece_bytes);
+        }
         self.witness(&r.seen);
         self.advance(r.stable);
         self.top = self.top.max(r.pos);
@@ -241,7 +283,7 @@ impl ChunkServer {
             // everything that came behind the wipe is in the journal behind it.
             let newer = s.epoch >= r.promise_epoch && s.lease >= r.promise_lease;
             if newer && (s.epoch, s.lease) != (r.promise_epoch, r.promise_lease) {
-                r.seal(s);
+                r.seal(s, piece_bytes(self.extent_bytes));
             }
             if s.wipe {
                 out.push(Effect::Wipe { eid: entry.eid });
@@ -251,7 +293,7 @@ impl ChunkServer {
         if let Some(record) = &entry.record {
             let current = (record.pos.lease, record.pos.epoch) == (r.promise_lease, r.promise_epoch);
             if current && record.pos > r.stable && !r.window.iter().any(|w| w.pos == record.pos) {
-                r.add(record);
+                r.add(record, piece_bytes(self.extent_bytes));
             }
             r.witness(&record.seen);
             out.push(Effect::Apply { eid: entry.eid, record: record.clone() });
@@ -314,6 +356,7 @@ impl ChunkServer {
         if !self.replicas.contains_key(&eid) && !create {
             return out.push(say(ChunkResult::Unknown(Empty {})));
         }
+        let (existed, piece) = (self.replicas.contains_key(&eid), piece_bytes(self.extent_bytes));
         let first = if let Some(ChunkOp::Seal(s)) = &op { s.first } else { 0 };
         let r = self.replicas.entry(eid).or_insert_with(|| Replica {
             eid,
@@ -338,11 +381,8 @@ impl ChunkServer {
             }
             Some(ChunkOp::Check(_)) if !promised => out.push(say(ChunkResult::WentBack(Empty {}))),
             Some(ChunkOp::Check(_)) if damaged => out.push(say(ChunkResult::Damaged(Empty {}))),
-            Some(ChunkOp::Check(_)) => {
-                self.open.insert(eid);
-                // What it says of its count is durable.
-                self.journal(token, JournalEntry { eid, ..Default::default() }, out);
-            }
+            // What it says of its count is durable.
+            Some(ChunkOp::Check(_)) => self.open_and_journal(token, eid, out),
             Some(ChunkOp::Seal(s)) => {
                 self.open.insert(eid);
                 if damaged && !s.joining {
@@ -353,11 +393,12 @@ impl ChunkServer {
                 }
                 // A duplicate that was under way for long must not undo what was copied since.
                 let late = promised && r.joining && s.first <= r.wiped_first;
-                let wipe = s.joining && !late;
-                let sealed = SealEntry { epoch, lease, wipe, first: s.first };
                 let r = self.replicas.get_mut(&eid).expect("entered above");
+                let keep = s.joining && !late && s.keep && existed && !damaged && r.can_keep();
+                let wipe = s.joining && !late && !keep;
+                let sealed = SealEntry { epoch, lease, wipe, first: s.first, keep, track: s.track && !s.joining };
                 if !late {
-                    r.seal(&sealed);
+                    r.seal(&sealed, piece);
                 }
                 if wipe {
                     // What waits for the disk belongs to the content that is thrown away.
@@ -380,7 +421,7 @@ impl ChunkServer {
                     // A duplicate of one that is on its way to the disk: its answer waits for the same.
                     return self.journal(token, JournalEntry { eid, ..Default::default() }, out);
                 }
-                r.add(&record);
+                r.add(&record, piece);
                 self.undurable.insert((eid, record.pos));
                 self.journal(token, JournalEntry { eid, record: Some(record), ..Default::default() }, out);
             }
@@ -420,6 +461,11 @@ impl ChunkServer {
         }
     }
 
+    fn open_and_journal(&mut self, token: u64, eid: u64, out: &mut Vec<Effect>) {
+        self.open.insert(eid);
+        self.journal(token, JournalEntry { eid, ..Default::default() }, out);
+    }
+
     fn journal(&mut self, token: u64, mut entry: JournalEntry, out: &mut Vec<Effect>) {
         self.issued += 1;
         entry.count = self.replicas.get(&entry.eid).map(|r| r.count);
@@ -456,6 +502,8 @@ impl ChunkServer {
                             truncations: r.truncations,
                             mtime_ns: r.mtime_ns,
                             seen: r.seen.clone(),
+                            changed: r.changed.clone(),
+                            kept: if r.joining { r.divergent.clone() } else { None },
                         })
                     } else {
                         ChunkResult::Refused(Refused { epoch: r.promise_epoch, lease: r.promise_lease })

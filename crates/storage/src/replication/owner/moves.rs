@@ -21,6 +21,10 @@ pub struct Wishes {
     pub no_joins: bool,
     /// Bytes by which the file's datastore may still grow; none: it has no quota.
     pub room: Option<u64>,
+    /// Complete copies that a write has to be on before it is acknowledged; 0: as the grant said.
+    pub minimum: u32,
+    /// Replicas that nobody waits for any longer.
+    pub gone: Vec<Vec<u8>>,
     /// The start of each replica's process, as it said with its last heartbeat.
     pub starts: Vec<(Vec<u8>, u64)>,
 }
@@ -36,8 +40,27 @@ impl Owner {
         if wishes.copies > 0 {
             self.copies = wishes.copies;
         }
+        if wishes.minimum > 0 {
+            self.minimum = wishes.minimum;
+        }
         self.wishes = wishes;
         self.check_new_starts();
+        let indexes: Vec<u64> = self.extents.keys().copied().collect();
+        indexes.into_iter().for_each(|index| self.acknowledge_short(index));
+    }
+
+    /// Whether a write has to wait for more complete copies before it is acknowledged.
+    pub(super) fn is_short(&self, index: u64) -> bool {
+        self.extents.get(&index).is_some_and(|e| e.cfg.replicas.len() < self.minimum as usize)
+    }
+
+    /// Ends the operations that waited for more complete copies, where there are enough.
+    pub(super) fn acknowledge_short(&mut self, index: u64) {
+        let short = self.is_short(index);
+        let Some(e) = self.extents.get_mut(&index).filter(|e| !short && e.phase == Phase::Active) else { return };
+        for token in std::mem::take(&mut e.short) {
+            self.part_ended(token);
+        }
     }
 
     /// Whether the extent has copies where none is to be, or more than are wanted.
@@ -62,8 +85,18 @@ impl Owner {
         let meant = |r: &ReplicaRef| self.wishes.moves.iter().any(|m| m.eid == e.cfg.eid && m.to == r.id);
         let turn = |r: &ReplicaRef| (self.file.wrapping_add(e.cfg.index) + u64::from(r.node)) % 7;
         // A former member has the space for it, and the other nodes stay as even as they were.
-        let back = |r: &ReplicaRef| e.left.contains(&r.id);
-        self.alive.iter().filter(outside).filter(allowed).max_by_key(|r| (meant(r), back(r), turn(r))).cloned()
+        let back = |r: &ReplicaRef| (e.cfg.may_keep(&r.id), e.left.contains(&r.id));
+        // While one is waited for that may come back, nobody else is filled.
+        let awaited = self.awaits(e);
+        let usable = |r: &&ReplicaRef| allowed(r) && (!awaited || e.cfg.may_keep(&r.id));
+        self.alive.iter().filter(outside).filter(usable).max_by_key(|r| (meant(r), back(r), turn(r))).cloned()
+    }
+
+    /// Whether a member that left is given a moment to come back: what it missed is copied in less time than another copy.
+    fn awaits(&self, e: &Extent) -> bool {
+        let waits = e.short_since.is_some_and(|at| self.now_ms < at + self.geometry.left_wait_ms);
+        let gone = |id: &Vec<u8>| self.wishes.gone.contains(id) || self.wishes.leaves(e.cfg.eid, id);
+        waits && e.cfg.left.iter().any(|l| e.cfg.may_keep(&l.replica) && !gone(&l.replica))
     }
 
     /// Gives one copy up, where there are more than are wanted.

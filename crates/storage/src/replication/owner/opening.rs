@@ -79,6 +79,10 @@ impl Owner {
         }
         let (first, activated) = (e.next_seq, e.cfg.activated);
         let known = e.cfg.replicas.iter().find(|r| e.cfg.went_back.contains(&r.id)).cloned();
+        (e.kept, e.lacks) = (false, None);
+        let keep = e.cfg.joining.as_ref().is_some_and(|j| e.cfg.may_keep(&j.id));
+        let missing = |l: &Left| !e.cfg.replicas.iter().any(|r| r.id == l.replica);
+        let track = e.cfg.replicas.len() < self.copies as usize && e.cfg.left.iter().any(missing);
         let joining = e.cfg.joining.as_ref().map(|j| j.id.clone());
         let members: Vec<_> = e.members().cloned().collect();
         let skips = self.bug == Some(Bug::TakeoverWithoutSeal) && e.cfg.active;
@@ -90,7 +94,8 @@ impl Owner {
             return self.activate(index, first - 1);
         }
         for m in members {
-            let seal = Seal { create, joining: Some(&m.id) == joining.as_ref(), first, activated };
+            let joining = Some(&m.id) == joining.as_ref();
+            let seal = Seal { create, joining, first, activated, keep: joining && keep, track };
             self.send(index, &m, About::Seal, ChunkOp::Seal(seal));
         }
         if let Some(member) = known {
@@ -107,7 +112,8 @@ impl Owner {
             return;
         }
         let joins = e.cfg.joining.as_ref().is_some_and(|j| j.id == member.id);
-        if !joins {
+        // A joiner is emptied the next time, unless it just was.
+        if !joins || e.cfg.may_keep(&member.id) {
             e.went_back.insert(member.id.clone());
         }
         self.counters.went_back += 1;
@@ -141,6 +147,7 @@ impl Owner {
             return self.member_went_back(index, &member);
         }
         let seen = e.witnesses();
+        (e.kept, e.lacks) = lacks_of_joiner(&e.cfg, answers, self.bug);
         let (lease, truncations) = (self.lease, self.truncations);
         let mut union: BTreeMap<Pos, &Record> = BTreeMap::new();
         for (_, a) in &of_r {
@@ -250,6 +257,8 @@ impl Owner {
         let e = self.extents.get_mut(&index).expect("sealed");
         ids.into_iter().for_each(|id| e.remember(id, now_ms));
         e.phase = Phase::Active;
+        let few = e.cfg.replicas.len() < self.copies as usize;
+        e.short_since = e.short_since.filter(|_| few).or(few.then_some(now_ms));
         e.unusable.clear();
         // Recorded with this configuration; one that joins again is emptied, and begins anew.
         e.went_back.clear();
@@ -270,6 +279,7 @@ impl Owner {
             self.counters.fetched_again += 1;
             self.fetch(index, part);
         }
+        self.acknowledge_short(index);
         self.pump(index);
         self.opened();
     }
@@ -372,5 +382,59 @@ impl Owner {
         if e.phase == Phase::Idle {
             self.seal(index);
         }
+    }
+}
+
+/// Whether the joiner kept what it had, and which pieces it lacks at most; `None`: any.
+///
+/// The joiner lacks what a member changed since the joiner was complete, and what the joiner alone has (rule R23). A member's note
+/// counts if it was begun in an epoch in which the joiner was complete, or earlier.
+fn lacks_of_joiner(
+    cfg: &ExtentConfig,
+    answers: &BTreeMap<Vec<u8>, Sealed>,
+    bug: Option<Bug>,
+) -> (bool, Option<Pieces>) {
+    let Some(joiner) = &cfg.joining else { return (false, None) };
+    let Some(kept) = answers.get(&joiner.id).and_then(|a| a.kept.as_ref()) else { return (false, None) };
+    let Some(left) = cfg.left.iter().find(|l| l.replica == joiner.id) else { return (true, None) };
+    let any = bug == Some(Bug::AnyNoteOfChanges);
+    let notes = cfg.replicas.iter().filter_map(|r| answers.get(&r.id)?.changed.as_ref());
+    let note = notes.filter(|c| c.from_epoch <= left.epoch || any).min_by_key(|c| c.pieces.count());
+    let lacks = note.map(|c| {
+        let mut pieces = c.pieces.clone();
+        if bug != Some(Bug::KeepDivergent) {
+            pieces.add(kept);
+        }
+        pieces
+    });
+    (true, lacks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_joiner_that_kept_its_content_lacks_what_a_note_from_before_it_left_says_and_what_it_alone_has() {
+        let replica = |node: u32| ReplicaRef { node, id: vec![node as u8], ..Default::default() };
+        let pieces = |bits: u8| Pieces { bits: vec![bits] };
+        let mut cfg =
+            ExtentConfig { replicas: vec![replica(1), replica(2)], joining: Some(replica(3)), ..Default::default() };
+        cfg.left = vec![Left { replica: vec![3], epoch: 5 }];
+        let note = |from_epoch, bits| Sealed {
+            changed: Some(Changed { from_epoch, pieces: pieces(bits) }),
+            ..Default::default()
+        };
+        let mut answers: BTreeMap<Vec<u8>, Sealed> = BTreeMap::new();
+        answers.insert(vec![1], note(6, 0b1));
+        answers.insert(vec![2], note(5, 0b1100));
+        assert_eq!(lacks_of_joiner(&cfg, &answers, None), (false, None), "it was emptied");
+        answers.insert(vec![3], Sealed { kept: Some(pieces(0b1_0000)), ..Default::default() });
+        // Node 1 began its note when node 3 had left already.
+        assert_eq!(lacks_of_joiner(&cfg, &answers, None), (true, Some(pieces(0b1_1100))));
+        answers.insert(vec![2], note(6, 0b1100));
+        assert_eq!(lacks_of_joiner(&cfg, &answers, None), (true, None), "everything, zeros too");
+        cfg.left.clear();
+        assert_eq!(lacks_of_joiner(&cfg, &answers, None), (true, None));
     }
 }

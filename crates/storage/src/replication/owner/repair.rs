@@ -3,6 +3,7 @@
 use super::bad_blocks::ranges_of;
 use super::{About, Join, MetaAbout, Owner, Phase, Work, PUSHES_MAX, RESERVED};
 use crate::messages::*;
+use crate::replication::pieces::piece_bytes;
 use crate::replication::Bug;
 use bytes::Bytes;
 
@@ -89,6 +90,7 @@ impl Owner {
         if let Some(joiner) = candidate {
             self.counters.joins += 1;
             e.joins_asked = true;
+            self.counters.kept += u64::from(e.cfg.may_keep(&joiner.id));
             let replicas = e.cfg.replicas.clone();
             self.propose(index, replicas, Some(joiner), false);
         }
@@ -96,7 +98,7 @@ impl Owner {
 
     /// Keeps blocks under way until all are copied, then asks for the promotion.
     pub(super) fn push(&mut self, index: u64) {
-        let push_bytes = self.geometry.push_bytes;
+        let (push_bytes, piece) = (self.geometry.push_bytes, piece_bytes(self.geometry.extent_bytes));
         let half = if self.bug == Some(Bug::PromoteEarly) { 2 } else { 1 };
         let end = self.geometry.extent_bytes / half;
         loop {
@@ -120,23 +122,24 @@ impl Owner {
             if reading + join.above.len() >= PUSHES_MAX {
                 return;
             }
-            let offset = join.next;
-            join.next += push_bytes;
+            let (start, next) = (join.next, join.next + push_bytes);
+            join.next = next;
+            let lacks = e.lacks.as_ref().map_or(Some((start, next)), |l| l.within(start, next, piece));
+            let Some((offset, to)) = lacks else { continue };
             // The part is known before it runs.
             let part = self.next_part;
             join.pushing.insert(offset, part);
-            let made = self.add_part(0, index, offset, offset + push_bytes, Work::Push);
+            let made = self.add_part(0, index, offset, to, Work::Push);
             debug_assert_eq!(made, part);
         }
     }
 
     pub(super) fn push_read(&mut self, index: u64, part: u64) {
-        let push_bytes = self.geometry.push_bytes;
-        let offset = self.parts[&part].start;
+        let (offset, length) = (self.parts[&part].start, self.parts[&part].end - self.parts[&part].start);
         let e = &self.extents[&index];
         let node = self.node;
         let from = e.cfg.replicas.iter().min_by_key(|r| r.node != node).cloned().expect("a configuration has a member");
-        self.send(index, &from, About::PushRead { offset }, ChunkOp::Read(Read { offset, length: push_bytes }));
+        self.send(index, &from, About::PushRead { offset }, ChunkOp::Read(Read { offset, length }));
     }
 
     /// `bad`: offsets of blocks that no member can read.
@@ -146,11 +149,17 @@ impl Owner {
         let (size, mtime_ns) = (self.attr.size, self.attr.mtime_ns);
         let Some(e) = self.extents.get_mut(&index) else { return };
         let Some(joiner) = e.cfg.joining.clone().filter(|_| e.phase == Phase::Active) else { return };
-        // The joiner began empty: zeros need not be sent.
-        if bad.is_empty() && data.iter().all(|b| *b == 0) {
+        let zeros = bad.is_empty() && data.iter().all(|b| *b == 0);
+        // A joiner that began empty has them.
+        if zeros && !e.kept {
             return self.pushed(index, offset);
         }
-        let (ranges, data) = ranges_of(offset, data, bad, block_bytes);
+        let (ranges, data) = if zeros {
+            (vec![Range { offset, length: data.len() as u64, zero: true, bad: false }], Bytes::new())
+        } else {
+            ranges_of(offset, data, bad, block_bytes)
+        };
+        self.counters.pushed_bytes += data.len() as u64;
         let record = Record {
             pos: Pos::new(lease, e.cfg.epoch, e.next_seq),
             ranges,

@@ -6,7 +6,28 @@ use crate::messages::*;
 use crate::replication::Bug;
 use std::collections::BTreeSet;
 
+/// Milliseconds between two looks at a file that nobody uses and that needs nothing; what comes in ends the pause.
+const QUIET_PAUSE_MS: u64 = 2_000;
+
 impl Owner {
+    /// When `Input::Timer` is wanted next: often while something is open, seldom while all is quiet, and hardly ever where
+    /// nothing is to be done before something comes in.
+    pub fn timer_pause_ms(&self) -> u64 {
+        if self.is_busy() || !self.settled() {
+            return 25;
+        }
+        let told = |e: &Extent| e.phase == Phase::Idle || e.told_stable >= e.stable;
+        if self.size_due.is_none() && self.extents.values().all(told) {
+            return QUIET_PAUSE_MS;
+        }
+        250
+    }
+
+    /// Whether a call is open: the timer is wanted soon.
+    pub fn is_busy(&self) -> bool {
+        !self.calls.is_empty() || !self.meta.is_empty() || !self.operations.is_empty()
+    }
+
     pub(super) fn timer(&mut self) {
         let now = self.now_ms;
         let again: Vec<u64> =
