@@ -119,6 +119,8 @@ pub struct Config {
     pub auth: Auth,
     /// Four-letter words that are answered; `*` for all.
     pub four_letter_words: Vec<String>,
+    /// Four-letter words that are answered to processes of this host, beside those.
+    pub four_letter_words_of_host: Vec<String>,
     /// Who may change the members at run time: nobody, unless this is set (`reconfigEnabled`).
     pub reconfig: bool,
     /// Nobody is asked for permissions (`skipACL`).
@@ -194,6 +196,7 @@ impl Config {
             auth_schemes: vec!["digest".into()],
             auth: Auth::default(),
             four_letter_words: vec!["srvr".into()],
+            four_letter_words_of_host: Vec::new(),
             reconfig: false,
             skip_acl: false,
             enforce_quota: false,

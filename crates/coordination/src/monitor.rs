@@ -41,8 +41,7 @@ impl Server {
         let Ok(name) = std::str::from_utf8(word) else { return String::new() };
         let listed = self.cx.cfg.four_letter_words.iter().any(|w| w == "*" || w == name)
             || name == "isro" && self.cx.cfg.read_only_mode
-            // A process on the host could just as well stop this one.
-            || name == "lead" && machine.from_this_host;
+            || machine.from_this_host && self.cx.cfg.four_letter_words_of_host.iter().any(|w| w == name);
         if !listed {
             return format!("{name} is not executed because it is not in the whitelist.\n");
         }
@@ -216,5 +215,22 @@ impl Server {
             conns.iter().for_each(|c| out += &format!("\t0x{:x}\n", self.cx.clients.session_of(*c).0));
         }
         out + "\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_of_the_host_is_refused_over_the_network_and_where_it_is_not_set() {
+        let mut server = Server::of_three(1);
+        let refused = |answer: String| answer.contains("not in the whitelist");
+        let here = Machine { from_this_host: true, ..Machine::default() };
+        assert!(refused(server.four_letter_word(b"lead", &here)));
+        server.cx.cfg.four_letter_words_of_host = vec!["lead".into()];
+        assert!(!refused(server.four_letter_word(b"lead", &here)));
+        assert!(refused(server.four_letter_word(b"lead", &Machine::default())));
+        assert!(refused(server.four_letter_word(b"dump", &here)));
     }
 }

@@ -175,7 +175,7 @@ pub struct Story {
     pub quorum: Vec<Window>,
     pub outages: Vec<Outage>,
     pub departures: Vec<Departure>,
-    /// What else our own nodes wrote down.
+    /// Other events that our own nodes recorded.
     pub notes: Vec<Note>,
     /// Leaders that went on when there was a newer one already: who, of which epoch, from when to when, and where the newer
     /// one's quorum is told. Nobody followed.

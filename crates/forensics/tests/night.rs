@@ -47,7 +47,7 @@ fn night(zone_min: Option<i32>) -> Analysis {
             "Jan 29 05:20:12 zk1 systemd[1]: Started something.\n",
         ),
     );
-    // What our nodes beside these servers wrote down, by UTC.
+    // Events that our nodes beside these servers recorded, by UTC.
     let own = |node: u32, at: &str, subject: &str, what: &str, why: &str, zh: &str| {
         let wall_ms = trivet_forensics::time::moment(&format!("2023-01-28T21:{at}"), 0).unwrap();
         let zh = if zh.is_empty() { String::new() } else { format!(r#","what_zh":"{zh}""#) };

@@ -283,6 +283,8 @@ fn coordination_settings(config: &NodeConfig) -> CoordinationSettings {
             max_session_timeout_ms: 40_000,
             extended_types: true,
             four_letter_words: FOUR_LETTER_WORDS.map(String::from).to_vec(),
+            // A process on the host could just as well stop this one.
+            four_letter_words_of_host: vec!["lead".into()],
             // The cluster's user may do everything, so that a changed key does not lock metad out of its znodes.
             super_digest: config.identity().ok().map(|i| Credentials::of_cluster(&i.key).digest_id()),
             trust_empty: new_ensemble::is_new(&config.data),

@@ -61,7 +61,7 @@ pub(super) async fn serve_addresses(inner: Arc<Inner>) {
                 }
                 Effect::Withdraw { address, version, leaves } => ((address, version), leaves),
             };
-            // One that could not be put anywhere is not held.
+            // An address that could not be put on any interface is not held.
             let Some(h) = held.remove(&binding) else { continue };
             let leaves = leaves && h.place != Place::NotOurs;
             if leaves {

@@ -79,7 +79,7 @@ impl Portmappers {
     }
 }
 
-/// What is served at a datastore address: NFS over TCP, MOUNT, locks and the monitoring of clients over both.
+/// Services of a datastore address: NFS over TCP, MOUNT, locks and the monitoring of clients over both.
 fn services(port: u16, mount_udp: bool) -> Vec<Service> {
     let service = |(program, version), transport| Service { program, version, transport, port };
     let both = [(PROGRAM_MOUNT, 3), (PROGRAM_NLM, NLM_VERSION), (PROGRAM_NSM, NSM_VERSION)];

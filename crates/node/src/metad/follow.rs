@@ -1,4 +1,4 @@
-//! What the journal in coordination no longer has comes from another metad: as entries if it still has them, else as its
+//! Entries that the journal in coordination no longer has come from another metad: as entries if it still has them, else as its
 //! whole state.
 
 use super::Shared;

@@ -1,4 +1,4 @@
-//! What runs only while this metad leads: the gateways that it presumes to be alive are looked for, and the addresses are
+//! Tasks that run only while this metad leads: the gateways that it presumes to be alive are looked for, and the addresses are
 //! bound where `trivet_storage::metadata::placement` says.
 
 use super::Shared;
