@@ -134,8 +134,9 @@ def _(w):
 
 @check("8 pings keep a session")
 def _(w):
-    c = w.on(w.follower, timeout=4_000)
-    for _ in range(8):
+    # Longer than a machine stalls, shorter than the pings go on.
+    c = w.on(w.follower, timeout=8_000)
+    for _ in range(10):
         time.sleep(1)
         c.ask("ping", xid=-2)
     return c.err("exists", watched("/"))
@@ -239,14 +240,18 @@ def _(w):
 @check("14 a read is not held up by another session's writes")
 def _(w):
     a, b, root = w.both()
-    for i in range(3000):
-        a.request("set", setting(root, b"x" * 1000))
-    begun = time.time()
-    b.ask("get", watched(root))
-    waited = time.time() - begun
-    for _ in range(3000):
-        a.frame()
-    return waited < (time.time() - begun) / 2
+    # A server that holds reads up does so each time; a machine that stalls for a moment does not.
+    for _ in range(5):
+        for i in range(3000):
+            a.request("set", setting(root, b"x" * 1000))
+        begun = time.time()
+        b.ask("get", watched(root))
+        waited = time.time() - begun
+        for _ in range(3000):
+            a.frame()
+        if waited < (time.time() - begun) / 2:
+            return True
+    return False
 
 
 @check("15 sync on a follower shows what was committed before")
@@ -755,6 +760,13 @@ def run(kind, only):
     return out
 
 
+def both(only):
+    """What ours and Apache's say, side by side, each on addresses of its own."""
+    started = [subprocess.Popen([sys.executable, __file__, "--one", kind, *only], stdout=subprocess.PIPE, text=True, env=dict(os.environ, TRIVET_LAB_BASE=base))
+               for kind, base in (("trivet", "127.0.0.7"), ("apache", "127.0.1.7"))]
+    return [json.loads(p.communicate()[0].strip().splitlines()[-1].replace("127.0.1.7", "127.0.0.7")) for p in started]
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__)
     ap.add_argument("only", nargs="*", help="parts of names of checks")
@@ -763,18 +775,30 @@ def main():
     if a.one:
         print(json.dumps(run(a.one, a.only)))
         return 0
-    # Side by side, each on addresses of its own.
-    started = [subprocess.Popen([sys.executable, __file__, "--one", kind, *a.only], stdout=subprocess.PIPE, text=True, env=dict(os.environ, TRIVET_LAB_BASE=base))
-               for kind, base in (("trivet", "127.0.0.7"), ("apache", "127.0.1.7"))]
-    ours, theirs = (json.loads(p.communicate()[0].strip().splitlines()[-1].replace("127.0.1.7", "127.0.0.7")) for p in started)
+    ours, theirs = both(a.only)
+
+    def reason_of(name):
+        reason = NEWER.get(name) or DIFFERENT.get(name)
+        if os.environ.get("APACHE_CLASSPATH") and theirs[name].startswith("FAILED"):
+            reason = reason or BREAKS.get(name)
+        return reason
+
+    # A reference that stalled is asked again, and is taken at its second word; ours has to say the same both times.
+    doubtful = [n for n in ours if ours[n] != theirs[n] and not ours[n].startswith("FAILED") and not reason_of(n)]
+    if doubtful:
+        first = {n: theirs[n] for n in doubtful}
+        again, theirs_again = both(doubtful)
+        for name in doubtful:
+            print("asked again: %s\n    ours   %s, then %s\n    Apache %s, then %s"
+                  % (name, ours[name][:500], again[name][:500], first[name][:500], theirs_again[name][:500]))
+            if again[name] == ours[name]:
+                theirs[name] = theirs_again[name]
     wrong = same_count = 0
     for name in ours:
         # What fails on both sides alike shows nothing.
         same = ours[name] == theirs[name] and not ours[name].startswith("FAILED")
         same_count += same
-        reason = NEWER.get(name) or DIFFERENT.get(name)
-        if os.environ.get("APACHE_CLASSPATH") and theirs[name].startswith("FAILED"):
-            reason = reason or BREAKS.get(name)
+        reason = reason_of(name)
         print("%s  %s" % ("same     " if same else "differs  ", name) + ("" if same else ": " + (reason or "NO REASON")))
         if not same:
             print("    ours   %s\n    Apache %s" % (ours[name][:1500], theirs[name][:1500]))

@@ -23,7 +23,7 @@ with Cluster() as c:
     path = os.path.join(c.folder, "history")
     with open(path, "w") as f:
         f.writelines(l + "\n" for _, l in g.lines if l.startswith("H "))
-    code = subprocess.run(["cargo", "run", "--quiet", "--release", "--package", "xtask", "--", "history", path], cwd=ROOT).returncode
+    code = subprocess.run(["cargo", "xtask", "history", path], cwd=ROOT).returncode
     if code:
         print("the history is in", path)
         c.keep = True

@@ -13,10 +13,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the repository")?;
-    let built = Command::new("cargo")
-        .args(["build", "--quiet", "--release", "--package", "trivet", "--package", "xtask"])
-        .current_dir(root)
-        .status()?;
+    let built = Command::new("cargo").args(["build", "--quiet", "--release"]).current_dir(root).status()?;
     if !built.success() {
         bail!("the binary does not build");
     }

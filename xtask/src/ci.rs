@@ -35,7 +35,6 @@ const PARTS: &[Part] = &[
         &[("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links")],
     ),
     Part("test", &["cargo", "test"], &[]),
-    Part("test-xtask", &["cargo", "test", "--package", "xtask"], &[]),
     Part("sim-small", &["cargo", "xtask", "sim", "--core", "small"], &[]),
     Part(
         "sim-coordination",

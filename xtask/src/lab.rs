@@ -2,9 +2,11 @@
 //! does not find is said and is a failure; nothing is skipped.
 
 use anyhow::{bail, Context};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
-use std::time::Instant;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 /// Labs of different lanes run side by side. Each lane has a network namespace of its own, so that they can use the same addresses.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -292,10 +294,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         return Ok(());
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the repository")?;
-    let built = Command::new("cargo")
-        .args(["build", "--quiet", "--release", "--package", "trivet"])
-        .current_dir(root)
-        .status()?;
+    let built = Command::new("cargo").args(["build", "--quiet", "--release"]).current_dir(root).status()?;
     if !built.success() {
         bail!("the binary does not build");
     }
@@ -312,69 +311,112 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let (guests, servers) = (of(Lane::Guests), of(Lane::Servers));
     let mut failed = Vec::new();
     if guests.is_empty() || servers.is_empty() {
-        failed.extend(guests.iter().chain(&servers).filter(|t| !run_one(t, &scripts, false)).map(|t| t.name));
+        failed.extend(guests.iter().chain(&servers).filter_map(|t| run_one(t, &scripts, false)));
     } else {
         let lane = |tests: Vec<&'static Test>| {
             let scripts = scripts.clone();
-            move || tests.into_iter().filter(|t| !run_one(t, &scripts, true)).map(|t| t.name).collect::<Vec<_>>()
+            move || tests.into_iter().filter_map(|t| run_one(t, &scripts, true)).collect::<Vec<_>>()
         };
         let beside = std::thread::spawn(lane(servers));
         failed.extend(lane(guests)());
         failed.extend(beside.join().map_err(|_| anyhow::anyhow!("a lane of tests panicked"))?);
     }
     let alone = [of(Lane::Alone), of(Lane::Long)].concat();
-    failed.extend(alone.iter().filter(|t| !run_one(t, &scripts, false)).map(|t| t.name));
+    failed.extend(alone.iter().filter_map(|t| run_one(t, &scripts, false)));
+    for Failed { name, said } in &failed {
+        println!("== the end of what {name}, which failed, said\n{said}");
+    }
     println!("{} passed, {} failed", chosen.len() - failed.len(), failed.len());
     if !failed.is_empty() {
-        bail!("failed: {}", failed.join(", "));
+        bail!("failed: {}", failed.iter().map(|f| f.name).collect::<Vec<_>>().join(", "));
     }
     Ok(())
 }
+
+/// A test that failed, and the end of what it said: told again behind the others, where a long record of the run is not cut.
+struct Failed {
+    name: &'static str,
+    said: String,
+}
+
+/// Lines of a failed test's output that are told again at the end.
+const LINES_TOLD_AGAIN: usize = 60;
 
 fn chosen(args: &Args, test: &Test) -> bool {
     let named = args.names.iter().any(|n| n == test.name);
     named || (args.names.is_empty() && (args.all || args.list || test.lane != Lane::Long))
 }
 
-/// Runs a test and says how it went. `beside`: in a network namespace of its own, its output printed at its end.
-fn run_one(t: &Test, scripts: &Path, beside: bool) -> bool {
+/// Runs a test, says how it went, and returns its failure. `beside`: in a network namespace of its own, its output printed at
+/// its end.
+fn run_one(t: &Test, scripts: &Path, beside: bool) -> Option<Failed> {
     let begun = Instant::now();
     let missing = missing(t, beside);
-    let mut said = Vec::new();
     if !beside {
         println!("== {}", t.name);
     }
-    let ok = if !missing.is_empty() {
-        said = format!("needs what is not here: {}\n", missing.join(", ")).into_bytes();
-        false
+    let (ok, said) = if !missing.is_empty() {
+        let said = format!("needs what is not here: {}\n", missing.join(", "));
+        if !beside {
+            print!("{said}");
+        }
+        (false, said)
     } else if beside {
         let script = format!("ip link set lo up && exec python3 {} 2>&1", t.script);
-        let out = Command::new("unshare").args(["--net", "sh", "-c", &script]).current_dir(scripts).output();
-        out.is_ok_and(|o| {
-            said = [o.stdout, o.stderr].concat();
-            o.status.success()
-        })
+        output(Command::new("unshare").args(["--net", "sh", "-c", &script]).current_dir(scripts), false)
     } else {
-        Command::new("python3").arg(t.script).current_dir(scripts).status().is_ok_and(|s| s.success())
+        let script = format!("exec python3 {} 2>&1", t.script);
+        output(Command::new("sh").args(["-c", &script]).current_dir(scripts), true)
     };
     let seconds = begun.elapsed().as_secs_f64();
-    let head = if beside { format!("== {}\n", t.name) } else { String::new() };
-    let said = String::from_utf8_lossy(&said);
-    println!("{head}{said}== {} {} in {seconds:.1} s", t.name, if ok { "passed" } else { "FAILED" });
-    ok
+    let (head, all) = if beside { (format!("== {}\n", t.name), said.as_str()) } else { (String::new(), "") };
+    println!("{head}{all}== {} {} in {seconds:.1} s", t.name, if ok { "passed" } else { "FAILED" });
+    let lines: Vec<&str> = said.lines().collect();
+    let end = lines[lines.len().saturating_sub(LINES_TOLD_AGAIN)..].join("\n");
+    (!ok).then_some(Failed { name: t.name, said: end })
 }
+
+/// Whether a command succeeds, and what it prints, which is shown while it runs if that is wanted.
+fn output(command: &mut Command, shown: bool) -> (bool, String) {
+    let mut said = String::new();
+    let mut child = match command.stdout(Stdio::piped()).spawn() {
+        Ok(child) => child,
+        Err(e) => return (false, format!("cannot be run: {e}\n")),
+    };
+    let (lines, read) = mpsc::channel();
+    let out = child.stdout.take();
+    std::thread::spawn(move || {
+        let all = out.into_iter().flat_map(|out| BufReader::new(out).split(b'\n')).map_while(Result::ok);
+        all.map(|line| lines.send(line)).take_while(Result::is_ok).for_each(drop);
+    });
+    let mut ended = None;
+    loop {
+        match read.recv_timeout(OUTPUT_AFTER_END) {
+            Ok(line) => {
+                let line = String::from_utf8_lossy(&line);
+                if shown {
+                    println!("{line}");
+                }
+                said.push_str(&line);
+                said.push('\n');
+            }
+            // A process that a test left behind may hold the pipe open for ever.
+            Err(mpsc::RecvTimeoutError::Timeout) if ended.is_none() => ended = child.try_wait().ok().flatten(),
+            Err(_) => break,
+        }
+    }
+    (ended.map_or_else(|| child.wait().is_ok_and(|s| s.success()), |s| s.success()), said)
+}
+
+/// How long what is still in the pipe is waited for when a test has ended.
+const OUTPUT_AFTER_END: Duration = Duration::from_millis(500);
 
 /// Commands that set a lane's namespace up.
 const BESIDE: &[&str] = &["unshare", "ip"];
 
 fn missing(t: &Test, beside: bool) -> Vec<String> {
     let there = |program: &str, args: &[&str]| {
-        Command::new(program)
-            .args(args)
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .status()
-            .is_ok_and(|s| s.success())
+        Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
     };
     let commands = t
         .commands

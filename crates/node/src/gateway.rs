@@ -7,6 +7,7 @@
 mod addresses;
 mod admission;
 mod clients;
+mod disk_space;
 mod interface;
 pub mod local_address;
 mod locks;
@@ -29,6 +30,7 @@ mod wishes;
 use crate::events::Events;
 use crate::rpc::{Client, Identity, NoAnswer, Responder};
 use bytes::Bytes;
+use disk_space::DiskSpace;
 use owners::OwnerHandle;
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -452,10 +454,12 @@ impl Inner {
 }
 
 async fn heartbeats(inner: Arc<Inner>) {
-    let mut last_leader = 0;
+    let (mut last_leader, mut disk) = (0, DiskSpace::default());
     loop {
         inner.other_gateways().iter().for_each(|c| c.probe());
-        let body = MetaRequest { ask: Some(MetaAsk::Heartbeat(inner.info())) }.encode_to_vec();
+        let info = inner.info();
+        disk.measured(&info, &inner.settings.data_dir, &inner.events);
+        let body = MetaRequest { ask: Some(MetaAsk::Heartbeat(info)) }.encode_to_vec();
         if let Some(MetaAnswer::Membership(m)) = inner.metad_once(&body, HEARTBEAT_LIMIT).await {
             if m.leader != last_leader {
                 last_leader = m.leader;

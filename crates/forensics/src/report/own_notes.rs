@@ -55,6 +55,8 @@ const TEXTS: &[(&str, &str)] = &[
     ("LEADER of epoch {}", "成为 epoch {0} 的 LEADER"),
     ("metad's LEADER is node {} (epoch {})", "metad 的 LEADER 是节点 {0}（epoch {1}）"),
     ("it answered", "已应答"),
+    ("{} MiB are free in {}, {} MiB are kept for the system", "{1} 剩余 {0} MiB，其中 {2} MiB 留给系统"),
+    ("{} MiB are free in {}", "{1} 剩余 {0} MiB"),
     ("file handles without a tag count for the files that exist only", "无标签的文件句柄仅对已有文件有效"),
     ("every gateway gives out tagged handles", "所有网关均已发放带标签的句柄"),
     ("none was heard for {} ms", "{0} ms 内未收到任何 LEADER 的消息"),

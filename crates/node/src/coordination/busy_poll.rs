@@ -58,9 +58,14 @@ impl BusyPoll {
         }
     }
 
-    /// Each 5 ms.
+    /// Each 5 ms while it is busy.
     pub(super) fn tick(&self) {
         self.patience.load.tick(Instant::now());
+    }
+
+    /// Whether the load has to be looked at each 5 ms.
+    pub(super) fn is_busy(&self) -> bool {
+        self.patience.load.is_busy()
     }
 
     /// Beside all else that the thread does.

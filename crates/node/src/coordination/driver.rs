@@ -14,15 +14,16 @@ use super::ports::{ClientPort, ElectionPort, QuorumPort};
 use super::settings::Settings;
 use super::stream::Speaks;
 use crate::clock::{wall_ms, Clock};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::TcpListener;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, Notify};
 use trivet_coordination::{ConnId, Effect, Event, Input, LinkId, Now, OpenRequests, Server};
 
-/// How often the core's deadline is looked at.
-const TIMER_STEP: Duration = Duration::from_millis(5);
+/// How often the core's deadline is looked at while there is much to do, in milliseconds.
+const TIMER_STEP_MS: u64 = 5;
+/// How often the status is renewed, in milliseconds; without anything to do the thread sleeps no longer than this.
 const STATUS_STEP_MS: u64 = 100;
 /// Messages of other threads that are taken at once.
 const MESSAGES_AT_ONCE_MAX: usize = 512;
@@ -54,6 +55,10 @@ pub(super) struct Driver {
     disk: ToDisk,
     members: Lists,
     busy_poll: BusyPoll,
+    /// When the timer looks next, by the clock of the core.
+    look_at: Cell<u64>,
+    /// It has to look earlier.
+    sooner: Notify,
     on_event: Box<dyn Fn(&Event)>,
 }
 
@@ -77,6 +82,8 @@ impl Driver {
                 disk,
                 members,
                 busy_poll: BusyPoll::default(),
+                look_at: Cell::new(0),
+                sooner: Notify::new(),
                 on_event,
             }
         })
@@ -91,8 +98,8 @@ impl Driver {
         self.drive(Server::start);
         let polling = self.clone();
         tokio::task::spawn_local(async move { polling.busy_poll.run().await });
-        let mut timer = tokio::time::interval(TIMER_STEP);
-        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let timer = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(timer);
         let mut batch = Vec::new();
         let mut status_at = 0;
         loop {
@@ -116,8 +123,10 @@ impl Driver {
                             Message::Stop => return,
                         }
                     }
+                    continue;
                 }
-                _ = timer.tick() => {
+                () = self.sooner.notified() => {}
+                () = &mut timer => {
                     self.busy_poll.tick();
                     let now = self.clock.mono_ms();
                     let due = self.core.borrow().server.deadline().is_some_and(|d| d <= now);
@@ -131,6 +140,14 @@ impl Driver {
                     }
                 }
             }
+            let now = self.clock.mono_ms();
+            let deadline = self.core.borrow().server.deadline().unwrap_or(status_at);
+            // A deadline that is over was looked at just now, and is not hurried.
+            let soon = self.busy_poll.is_busy() || deadline <= now;
+            let wanted = if soon { now + TIMER_STEP_MS } else { deadline.min(status_at) };
+            let look_at = wanted.clamp(now + 1, now + STATUS_STEP_MS);
+            self.look_at.set(look_at);
+            timer.as_mut().reset(tokio::time::Instant::now() + Duration::from_millis(look_at - now));
         }
     }
 
@@ -142,10 +159,19 @@ impl Driver {
     fn drive(&self, step: impl FnOnce(&mut Server, Now, &mut Vec<Effect>)) {
         let mut core = self.core.borrow_mut();
         let Driven { server, effects } = &mut *core;
-        step(server, self.now(), effects);
+        let now = self.now();
+        step(server, now, effects);
         effects.drain(..).for_each(|effect| self.route(effect));
         self.clients.note_open(server.open_of_all());
         self.busy_poll.note(server.commits(), || server.is_awaited());
+        // A timer that looks soon anyway is let be.
+        let look_at = self.look_at.get();
+        let early = look_at > now.mono_ms + TIMER_STEP_MS
+            && (self.busy_poll.is_busy() || server.deadline().is_some_and(|d| d < look_at));
+        if early {
+            self.look_at.set(0);
+            self.sooner.notify_one();
+        }
     }
 
     /// Hands an effect to whom it concerns. Nothing here may feed the core, which is in use.

@@ -16,6 +16,9 @@ const INPUTS_FEW: u32 = 96;
 /// for so long.
 const LASTS: Duration = Duration::from_millis(20);
 
+/// More inputs than this since the last tick, and the next one is wanted in 5 ms; a quiet server's own, in 100 ms, are fewer.
+const INPUTS_QUIET: u32 = 24;
+
 /// Of one thread.
 #[derive(Default)]
 pub(super) struct Load {
@@ -44,6 +47,11 @@ impl Load {
         self.settle(now);
     }
 
+    /// Whether the next tick may change something: inputs come fast, or came fast until now.
+    pub(super) fn is_busy(&self) -> bool {
+        self.inputs.get() > INPUTS_QUIET || self.batch.get() || self.until.get().is_some()
+    }
+
     pub(super) fn is_on(&self, now: Instant) -> bool {
         self.until.get().is_some_and(|until| now < until)
     }
@@ -55,6 +63,9 @@ impl Load {
     /// Has the calling thread, which is the one that this is of, scheduled accordingly.
     pub(super) fn settle(&self, now: Instant) {
         let batch = self.is_on(now);
+        if !batch {
+            self.until.set(None);
+        }
         if self.batch.replace(batch) != batch {
             schedule(if batch { libc::SCHED_BATCH } else { libc::SCHED_OTHER });
         }
