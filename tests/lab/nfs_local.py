@@ -21,7 +21,9 @@ SCRIPT = """
 ip route replace %s/32 via 10.0.10.71
 i=0; until mnt; do i=$((i+1)); [ $i -lt 20 ] || { dmesg | tail -3; echo FAIL mount; exit 1; }; sleep 0.5; done
 mkdir /tmp/done; cd /mnt
-( while read via last; do [ $via = stop ] && { echo $last > /tmp/done/stop; break; }; ip route replace %s/32 via $via; echo ROUTE $via; done ) &
+# A shell's background processes have no input of their own.
+exec 3<&0
+( while read via last <&3; do [ $via = stop ] && { echo $last > /tmp/done/stop; break; }; ip route replace %s/32 via $via; echo ROUTE $via; done ) &
 echo READY
 /files/diskload write /mnt 100000 &
 load=$!
@@ -86,6 +88,7 @@ def main(back_s):
         g.wait_for("ACK", 60)
         host = Host(lab, g, back_s)
         time.sleep(5)
+        killed = time.monotonic()
         lab.kill(1)
         end = time.monotonic() + 30
         while host.via == 1:
@@ -104,6 +107,10 @@ def main(back_s):
         g.end()
         assert any("VERIFIED" in l for _, l in g.lines), g.lines[-5:]
         pause, acks = g.longest_pause(), len(g.acks())
+        times = [t for t, _ in g.acks()]
+        gaps = [(x - killed, y - killed) for x, y in zip(times, times[1:]) if y - x > 1]
+        moves = [(round(t - killed, 1), n) for t, n in host.moves]
+        print("seconds after the kill: pauses over 1 s %s, moves %s" % (", ".join("%.1f-%.1f" % gap for gap in gaps), moves))
         print("%d synced records by the local address; route %s; longest pause %.2f s" % (acks, " -> ".join(str(n) for _, n in host.moves), pause))
         assert pause <= PAUSE_MAX_S, "a pause of %.2f s" % pause
         assert [n for _, n in host.moves] == [2, 1], host.moves

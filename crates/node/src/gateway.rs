@@ -124,6 +124,7 @@ pub(crate) struct Inner {
     exports: admission::Exports,
     places: places::Places,
     rooms: wishes::Rooms,
+    left: local_address::Left,
     clock: crate::clock::Clock,
     events: Events,
 }
@@ -248,6 +249,7 @@ impl Inner {
             call_backs: Default::default(),
             places: Default::default(),
             rooms: Default::default(),
+            left: Default::default(),
             clock,
             events,
             settings,
@@ -301,9 +303,10 @@ impl Inner {
     /// What came in over a binding that is no more is not answered: its client asks again at the node that has
     /// the address now, as soon as its connection here is reset.
     pub(crate) async fn never<T>(&self, stamp: Option<Stamp>) -> T {
-        // A local address stays on the node: the host has another connection.
-        if let Some(s) = stamp.filter(|s| !s.address.contains('@')) {
-            self.address_input(AddressInput::Superseded { address: s.address, version: s.version });
+        match stamp {
+            Some(s) if s.address.contains('@') => self.host_left(s),
+            Some(s) => drop(self.address_input(AddressInput::Superseded { address: s.address, version: s.version })),
+            None => {}
         }
         std::future::pending().await
     }

@@ -500,6 +500,7 @@ pub struct Binding {
     pub gateway: u32,
     #[prost(uint64, tag = "3")]
     pub boot: u64,
+    /// In a command, of a local address: the version before it, as its author saw it when the host connected.
     #[prost(uint64, tag = "4")]
     pub version: u64,
 }

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use trivet_storage::messages::{Binding, CommandOp, Stamp};
 
 /// The address is made valid again this often; a node that is frozen loses it.
@@ -48,15 +49,58 @@ fn network(ip: IpAddr) -> Vec<u8> {
     }
 }
 
+/// A connection's binding of its host: asked for when the host connects, and there when metad has answered. Until then what
+/// changes nothing is answered.
+#[derive(Debug, Clone)]
+pub(super) struct HostBinding(watch::Receiver<Option<Stamp>>);
+
+impl HostBinding {
+    pub(super) async fn stamp(&self) -> Stamp {
+        match self.0.clone().wait_for(Option::is_some).await.map(|s| s.clone()) {
+            Ok(Some(stamp)) => stamp,
+            // Its connection is about to go.
+            _ => std::future::pending().await,
+        }
+    }
+}
+
+/// The other side of it.
+pub(super) struct Binder {
+    wanted: Binding,
+    stamp: watch::Sender<Option<Stamp>>,
+}
+
+/// For each host, the greatest version under which a call was refused because the host had gone to another node.
+pub(super) type Left = watch::Sender<BTreeMap<String, u64>>;
+
 impl Inner {
-    /// Takes the binding of a host that connected here. `None`: metad has no room for one more host.
-    pub(super) async fn local_stamp(&self, client: IpAddr) -> Option<Stamp> {
-        let local = self.settings.local.as_ref()?;
-        let address = local.binding_of(client, self.settings.node);
-        let wanted = Binding { address, gateway: self.settings.node, boot: self.boot, version: 0 };
-        let reply = self.command(None, None, CommandOp::Bind(wanted)).await;
-        let bound = reply.bindings.into_iter().next()?;
-        Some(Stamp { address: bound.address, version: bound.version })
+    /// A host has connected here.
+    pub(super) fn host_connected(&self, client: IpAddr) -> Option<(HostBinding, Binder)> {
+        let address = self.settings.local.as_ref()?.binding_of(client, self.settings.node);
+        let version = self.replica.read().expect("nobody panics with it").last_version(&address);
+        let (stamp, receiver) = watch::channel(None);
+        let wanted = Binding { address, gateway: self.settings.node, boot: self.boot, version };
+        Some((HostBinding(receiver), Binder { wanted, stamp }))
+    }
+
+    /// Takes the binding of a host that connected here. Returns when the connection is worth nothing: metad refuses the binding,
+    /// or the host has gone to another node since. It connects once more, and finds the node that it is to use.
+    pub(super) async fn hold_binding(&self, binder: Binder) {
+        let reply = self.command(None, None, CommandOp::Bind(binder.wanted)).await;
+        let Some(bound) = reply.bindings.into_iter().next() else { return };
+        let version = bound.version;
+        binder.stamp.send_replace(Some(Stamp { address: bound.address.clone(), version }));
+        let mut left = self.left.subscribe();
+        let gone = |left: &BTreeMap<String, u64>| left.get(&bound.address).is_some_and(|of| *of >= version);
+        let _ = left.wait_for(gone).await;
+    }
+
+    /// A call was refused because its host has another binding by now.
+    pub(super) fn host_left(&self, stamp: Stamp) {
+        self.left.send_modify(|left| {
+            let known = left.entry(stamp.address).or_default();
+            *known = stamp.version.max(*known);
+        });
     }
 }
 
@@ -90,6 +134,38 @@ pub(super) async fn serve_local_address(inner: Arc<Inner>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// metad is away, and never comes back here.
+    #[tokio::test]
+    async fn while_metad_is_away_only_what_changes_something_waits_for_the_binding() {
+        use crate::gateway::nfs::Peer;
+        use trivet_storage::nfs::xdr::XdrWriter;
+        let inner = crate::gateway::tests::gateway();
+        let (stamp, receiver) = watch::channel(None);
+        let binding = HostBinding(receiver);
+        let ip: IpAddr = "192.168.33.1".parse().unwrap();
+        let ask = |procedure: u32| {
+            let mut w = XdrWriter::default();
+            w.u32(9).u32(0).u32(2).u32(100_003).u32(3).u32(procedure).u32(0).u32(0).u32(0).u32(0);
+            // A handle that is none: answered as soon as the call is looked at.
+            w.opaque(&[7; 32]).opaque(b"name").fixed(&[0; 64]);
+            let used = inner.mounted.connection(ip);
+            let peer = Peer { ip, server: ip, stamp: None, host: Some(binding.clone()), used };
+            let inner = inner.clone();
+            async move { inner.nfs_call(peer, w.buf.into()).await.is_some() }
+        };
+        let soon = Duration::from_millis(50);
+        // NULL and LOOKUP.
+        for procedure in [0, 3] {
+            assert_eq!(tokio::time::timeout(soon, ask(procedure)).await, Ok(true), "{procedure}");
+        }
+        // REMOVE.
+        let removed = ask(12);
+        tokio::pin!(removed);
+        assert!(tokio::time::timeout(soon, &mut removed).await.is_err(), "it is carried out without a binding");
+        stamp.send_replace(Some(Stamp { address: "192.168.33.2@node1".into(), version: 1 }));
+        assert_eq!(tokio::time::timeout(soon, removed).await, Ok(true));
+    }
 
     #[test]
     fn a_host_has_one_binding_whichever_node_it_comes_to() {

@@ -61,7 +61,7 @@ impl Inner {
             Ok(h) if matches!(h.program, nlm::PROGRAM_NLM | nlm::PROGRAM_NSM) => {
                 let ip = from.to_canonical();
                 let used = self.mounted.connection(ip);
-                let peer = Peer { ip, server, stamp: None, used };
+                let peer = Peer { ip, server, stamp: None, host: None, used };
                 Some(self.lock_program(&peer, h, Bytes::copy_from_slice(record)).await)
             }
             _ => self.mount_datagram(from, record).await,

@@ -36,8 +36,19 @@ pub(super) struct Peer {
     pub server: IpAddr,
     /// Of the datastore address that it came to.
     pub stamp: Option<Stamp>,
+    /// A connection to the local address has its stamp later.
+    pub host: Option<super::local_address::HostBinding>,
     /// What of this gateway the connection's calls are about.
     pub used: Arc<super::mounted::Used>,
+}
+
+impl Peer {
+    /// Called before anything is changed: the host's next node has to be able to refuse what was sent here.
+    async fn wait_for_stamp(&mut self) {
+        if let Some(host) = &self.host {
+            self.stamp = Some(host.stamp().await);
+        }
+    }
 }
 
 /// Which call this is: for the record of replies, and for the ids of writes.
@@ -134,7 +145,7 @@ fn status_of_no_file(kind: u32) -> u32 {
 }
 
 impl Inner {
-    pub(super) async fn nfs_call(self: &Arc<Self>, peer: Peer, record: Bytes) -> Option<Vec<u8>> {
+    pub(super) async fn nfs_call(self: &Arc<Self>, mut peer: Peer, record: Bytes) -> Option<Vec<u8>> {
         let header = match rpc::parse_call(&record) {
             Ok(h) => h,
             Err(bad) => return bad.reply(),
@@ -143,7 +154,10 @@ impl Inner {
         match (header.program, header.version) {
             (PROGRAM_NFS, 3) => {}
             (PROGRAM_MOUNT, 3) => return Some(self.mount_call(peer.ip, &header, &body).await),
-            (PROGRAM_NLM | PROGRAM_NSM, _) => return Some(self.lock_program(&peer, header, record).await),
+            (PROGRAM_NLM | PROGRAM_NSM, _) => {
+                peer.wait_for_stamp().await;
+                return Some(self.lock_program(&peer, header, record).await);
+            }
             (PROGRAM_NFS | PROGRAM_MOUNT, _) => return Some(rpc::not_accepted(header.xid, 2)),
             _ => return Some(rpc::not_accepted(header.xid, 1)),
         }
@@ -153,6 +167,9 @@ impl Inner {
             Err(_) => return Some(rpc::not_accepted(header.xid, 4)),
         };
         let id = op_id(peer.ip, header.xid, &body);
+        if call.changes() {
+            peer.wait_for_stamp().await;
+        }
         let mut w = rpc::accepted(header.xid);
         if let Err(code) = self.admit(&peer, &call).await {
             calls::put_refusal(&mut w, &call, code);

@@ -60,10 +60,15 @@ async fn accept(inner: Arc<Inner>, listener: TcpListener, stamp: Option<Stamp>, 
             }
             let inner = inner.clone();
             let Ok(here) = stream.local_addr() else { continue };
-            let mut peer = Peer {
+            let (host, binder) = match inner.host_connected(from.ip().to_canonical()).filter(|_| local) {
+                Some((host, binder)) => (Some(host), Some(binder)),
+                None => (None, None),
+            };
+            let peer = Peer {
                 ip: from.ip().to_canonical(),
                 server: here.ip().to_canonical(),
                 stamp: stamp.clone(),
+                host,
                 used: inner.mounted.connection(from.ip().to_canonical()),
             };
             while tasks.try_join_next().is_some() {}
@@ -71,11 +76,16 @@ async fn accept(inner: Arc<Inner>, listener: TcpListener, stamp: Option<Stamp>, 
             tasks.spawn(async move {
                 let _permit = permit;
                 let _known = known;
-                if local {
-                    let Some(stamp) = inner.local_stamp(peer.ip).await else { return };
-                    peer.stamp = Some(stamp);
+                let Some(binder) = binder else {
+                    let _ = connection(inner, stream, peer, taken).await;
+                    return;
+                };
+                // The host is to notice at once that its connection is worth nothing: reset, not silence.
+                let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+                tokio::select! {
+                    _ = connection(inner.clone(), stream, peer, taken) => {}
+                    () = inner.hold_binding(binder) => {}
                 }
-                let _ = connection(inner, stream, peer, taken).await;
             });
         }
     }

@@ -213,7 +213,7 @@ impl<K: Kv> State<K> {
                 self.kv.delete(&key(table::MAP, &[fileid, cfg.index]));
                 self.kv.delete(&key(table::EXTENT, &[cfg.eid]));
             }
-            self.kv.delete(&key(table::INODE, &[fileid]));
+            self.delete_inode(fileid);
             self.drop_locks(fileid);
         } else {
             inode.attr.ctime_ns = time_ns.max(inode.attr.ctime_ns + 1);
@@ -456,6 +456,45 @@ mod tests {
         // A file that was made in another way is not one that has no verifier.
         run(&mut s, make(root, "lock", 1), None);
         assert_eq!(run(&mut s, exclusive(0), None).status, status::EXIST);
+    }
+
+    /// FSSTAT asks for it at each call, so that it is kept and not counted.
+    #[test]
+    fn the_number_of_files_is_kept_through_whatever_is_made_and_removed() {
+        let (mut s, root) = state();
+        let mut draw = 7u64;
+        let mut dirs = vec![root];
+        for step in 0..600 {
+            draw = draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let pick = |n: u64| (draw >> 33) % n;
+            let dir = dirs[pick(dirs.len() as u64) as usize];
+            let place = |dir: u64, n: u64| Place { dir, name: format!("n{n}").into() };
+            let (at, other) = (place(dir, pick(7)), place(dirs[step % dirs.len()], (draw >> 20) % 7));
+            let op = match pick(11) {
+                0..=2 => make(dir, &format!("n{}", pick(7)), 1),
+                3 | 4 => make(dir, &format!("n{}", pick(7)), 2),
+                5 => CommandOp::Remove(Remove { at, folder: true }),
+                6 | 7 => CommandOp::Remove(Remove { at, folder: false }),
+                8 => CommandOp::Rename(Rename { from: at, to: other }),
+                9 => match s.lookup(dir, &at.name) {
+                    Ok(inode) => CommandOp::Link(Link { file: inode.attr.fileid, to: other }),
+                    Err(_) => continue,
+                },
+                _ if step % 2 == 0 => CommandOp::CreateDatastore(Datastore {
+                    name: format!("d{}", pick(3)),
+                    copies: 2,
+                    ..Default::default()
+                }),
+                _ => CommandOp::DeleteDatastore(Datastore { name: format!("d{}", pick(3)), ..Default::default() }),
+            };
+            run(&mut s, op, None);
+            dirs = s.all::<Inode>(table::INODE).iter().filter(|i| i.attr.kind == 2).map(|i| i.attr.fileid).collect();
+            let there = s.all::<Inode>(table::INODE).len() as u64;
+            assert_eq!(s.files_count(), there, "step {step}");
+            let opened = State::new(MemoryKv::load(s.kv.pairs().map(|(k, v)| (k.clone(), v.clone()))));
+            assert_eq!(opened.files_count(), there);
+        }
+        assert!(s.files_count() > 5);
     }
 
     #[test]

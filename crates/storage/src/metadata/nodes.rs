@@ -126,6 +126,23 @@ mod tests {
         ReplicaRef { node, id: vec![node as u8; 16], address: String::new() }
     }
 
+    /// Calls that a host sent to a node that it has left must not count again because that node asks for the binding late.
+    #[test]
+    fn a_local_binding_is_taken_only_by_who_saw_the_one_before_it() {
+        let mut s = State::new(MemoryKv::default());
+        let mut bind = |gateway: u32, version: u64| {
+            let wanted = Binding { address: "192.168.33.2@node1".into(), gateway, boot: u64::from(gateway), version };
+            let commands = vec![Command { op: Some(CommandOp::Bind(wanted)), ..Default::default() }];
+            let entry = Entry { version: JOURNAL_VERSION, time_ns: 1, commands, cluster: "c".into() };
+            s.apply(s.applied() + 1, &entry).remove(0).bindings.first().map(|b| b.version)
+        };
+        assert_eq!(bind(1, 0), Some(1));
+        assert_eq!(bind(2, 1), Some(2), "the host's node is down");
+        assert_eq!(bind(1, 1), None, "it wakes up, and the host is at another one");
+        assert_eq!(bind(2, 0), Some(2), "another connection there");
+        assert_eq!(bind(1, 2), Some(3), "the host is back");
+    }
+
     #[test]
     fn one_node_at_a_time_is_set_aside_and_only_as_its_author_saw_it() {
         let mut s = State::new(MemoryKv::default());

@@ -29,6 +29,8 @@ pub struct State<K> {
     extent_bytes: u64,
     /// Of the entry that is being applied: what a command does depends on it, so that all metads come to the same state.
     pub(super) entry_version: u32,
+    /// Inodes in the store, counted once when it is opened: no part of the state that metads share.
+    inodes: u64,
 }
 
 pub(super) fn key(table: u8, parts: &[u64]) -> Vec<u8> {
@@ -65,7 +67,9 @@ impl<K: Kv> State<K> {
 
     /// A state with extents of another size, for the simulator.
     pub fn with_extents(kv: K, extent_bytes: u64) -> Self {
-        State { kv, extent_bytes, entry_version: 1 }
+        let mut state = State { kv, extent_bytes, entry_version: 1, inodes: 0 };
+        state.inodes = state.count_inodes();
+        state
     }
 
     pub(super) fn load<M: Message + Default>(&self, key: &[u8]) -> Option<M> {
@@ -205,8 +209,16 @@ impl<K: Kv> State<K> {
     pub fn inode(&self, fileid: u64) -> Option<Inode> {
         self.load(&key(table::INODE, &[fileid]))
     }
+    /// Every inode is written and deleted by these two, which keep their number.
     pub(super) fn put_inode(&mut self, inode: &Inode) {
-        self.store(key(table::INODE, &[inode.attr.fileid]), inode);
+        let k = key(table::INODE, &[inode.attr.fileid]);
+        self.inodes += u64::from(self.kv.get(&k).is_none());
+        self.store(k, inode);
+    }
+    pub(super) fn delete_inode(&mut self, fileid: u64) {
+        let k = key(table::INODE, &[fileid]);
+        self.inodes -= u64::from(self.kv.get(&k).is_some());
+        self.kv.delete(&k);
     }
     pub fn extent(&self, eid: u64) -> Option<ExtentConfig> {
         self.load(&key(table::EXTENT, &[eid]))
@@ -436,14 +448,23 @@ impl<K: Kv> State<K> {
             // Another connection of the same host.
             return Reply { bindings: vec![old], ..Default::default() };
         }
+        let last = self.last_version(&b.address);
+        if local && last != b.version {
+            // The host went to another node after it had connected to this one: what it sent here is old.
+            return fail(status::JUKEBOX);
+        }
         if local && self.binding(&b.address).is_none() && self.local_bindings() >= LOCAL_HOSTS_MAX {
             return fail(status::NOSPC);
         }
-        let last = self.number(&format!("{LAST_BINDING}{}", b.address));
-        let version = self.binding(&b.address).map_or(last, |old| old.version) + 1;
+        let version = last + 1;
         let bound = Binding { version, ..b.clone() };
         self.store(Self::binding_key(&b.address), &bound);
         Reply { bindings: vec![bound], ..Default::default() }
+    }
+    /// The version of an address's binding, or of the last one that it had.
+    pub fn last_version(&self, address: &str) -> u64 {
+        let last = self.number(&format!("{LAST_BINDING}{address}"));
+        self.binding(address).map_or(last, |b| b.version)
     }
     /// Versions continue if the address ever comes back: requests over an older binding stay outdated.
     pub(super) fn unbind(&mut self, address: &str) {
@@ -498,6 +519,9 @@ impl<K: Kv> State<K> {
     }
     /// Files, folders and whatever else has a number.
     pub fn files_count(&self) -> u64 {
+        self.inodes
+    }
+    fn count_inodes(&self) -> u64 {
         let mut count = 0;
         self.kv.scan(&[table::INODE], &[table::INODE], &mut |_, _| {
             count += 1;
@@ -599,7 +623,7 @@ impl<K: Kv> State<K> {
         if used {
             return fail(status::NOTEMPTY);
         }
-        self.kv.delete(&key(table::INODE, &[d.root]));
+        self.delete_inode(d.root);
         self.kv.delete(&key(table::DATASTORE, &[d.id.into()]));
         Reply::default()
     }

@@ -48,7 +48,7 @@ const ADMITTED: Duration = Duration::from_millis(20);
 /// The status of a call that is admitted or answered within this; `None`: it waits.
 async fn answered(inner: &Arc<Inner>, from: &str, record: bytes::Bytes, limit: Duration) -> Option<u32> {
     let ip: IpAddr = from.parse().unwrap();
-    let peer = Peer { ip, server: ip, stamp: None, used: inner.mounted.connection(ip) };
+    let peer = Peer { ip, server: ip, stamp: None, host: None, used: inner.mounted.connection(ip) };
     let reply = tokio::time::timeout(limit, inner.nfs_call(peer, record)).await;
     reply.ok().map(|r| u32::from_be_bytes(r.unwrap()[28..32].try_into().unwrap()))
 }
@@ -153,7 +153,7 @@ async fn a_read_only_datastore_refuses_every_change_and_nothing_else() {
         }
         let reply = {
             let ip: IpAddr = "10.1.0.1".parse().unwrap();
-            let peer = Peer { ip, server: ip, stamp: None, used: inner.mounted.connection(ip) };
+            let peer = Peer { ip, server: ip, stamp: None, host: None, used: inner.mounted.connection(ip) };
             let mut access = record(4, [&dir, &dir]).to_vec();
             let at = access.len() - 64;
             access[at..at + 4].copy_from_slice(&0x3fu32.to_be_bytes());
