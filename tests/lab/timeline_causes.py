@@ -369,7 +369,9 @@ def check(name, folder):
     for o in outages:
         begun, end = parsed(o["from_earliest"]), o["to"] and parsed(o["to"])
         known = any((not end or a < end + slack) and (not b or begun - slack < b) for a, b in gaps)
-        assert known or o["cause"] == "it was started anew", "%s: invented: %s" % (name, o)
+        # The probe notes gaps above a second; of an outage that is told as an interval the certain part may be shorter.
+        known = known or end and end - parsed(o["from"]) < datetime.timedelta(seconds=1)
+        assert known or o["cause"] == "it restarted", "%s: invented: %s" % (name, o)
     verdict = found["verdict"]
     want = truth.get("hypothesis")
     assert not want or [verdict["hypothesis"], verdict["nodes"]] == want, "%s: %s" % (name, verdict["text"]["en"])

@@ -104,6 +104,9 @@ fn tell(args: &Args) -> anyhow::Result<bool> {
         for complaint in &facts.complaints {
             eprintln!("trivet timeline: {}", complaint.text(language(args.lang)));
         }
+        if language(args.lang) == Lang::Chinese {
+            anyhow::bail!("{heads} 行带有时间，但均与 ZooKeeper 集群无关");
+        }
         anyhow::bail!("{heads} lines with a time, and none of them says anything about a ZooKeeper ensemble");
     }
     let mut found = analyse(facts, files);

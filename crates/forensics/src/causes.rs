@@ -343,7 +343,7 @@ mod tests {
     /// A line that was written, or that the sources of 3.4 to 3.9 and of Java write, for each kind.
     #[test]
     fn lines_that_state_causes() {
-        for (line, kind) in [
+        let lines = [
             ("java.net.UnknownHostException: zk2.site: Name or service not known", "names do not resolve"),
             ("Failed to resolve address: zk2.site", "names do not resolve"),
             ("java.net.BindException: Cannot assign requested address (Bind failed)", "address not local"),
@@ -370,8 +370,17 @@ mod tests {
             ("Too busy to snap, skipping", "disk too slow"),
             ("java.net.ConnectException: Network is unreachable (connect failed)", "network unreachable"),
             ("java.net.SocketException: Connection timed out (Read failed)", "connection timed out"),
-        ] {
+            ("java.io.IOException: Input/output error", "disk error"),
+            ("java.io.IOException: Too many open files", "too many open files"),
+            ("java.io.FileNotFoundException: /data/version-2/log.1 (Permission denied)", "no permission"),
+            ("Severe unrecoverable error, from thread : SyncThread:1", PART_ENDED),
+            ("Unexpected exception, exiting abnormally", FATAL),
+        ];
+        for (line, kind) in lines {
             assert_eq!(stated(line).map(|s| s.row().kind), Some(kind), "{line}");
+        }
+        for row in ROWS.iter().filter(|r| !r.any.is_empty()) {
+            assert!(lines.iter().any(|l| l.1 == row.kind), "{} has no line", row.kind);
         }
         for nothing in [
             "java.io.IOException: ZooKeeperServer not running",

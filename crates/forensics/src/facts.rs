@@ -276,27 +276,37 @@ fn hex(text: &str) -> Option<i64> {
 }
 
 fn vote(text: &str) -> Option<Vote> {
-    // 3.6 and later name each field first; before, the name follows in parentheses.
-    let named = text.starts_with("my state:");
-    let field = |name: &str| -> Option<&str> {
-        if named {
-            let at = text.find(&format!("{name}:"))? + name.len() + 1;
-            let rest = &text[at..];
-            return Some(rest[..rest.find([';', ',']).unwrap_or(rest.len())].trim());
-        }
-        let at = text.find(&format!(" ({name})"))?;
-        text[..at].rsplit([' ', ',', ')']).next()
+    let mut found = [""; VOTE_FIELDS.len()];
+    let mut put = |name: &str, value| match VOTE_FIELDS.iter().position(|f| f.eq_ignore_ascii_case(name)) {
+        Some(at) if found[at].is_empty() => found[at] = value,
+        _ => {}
     };
+    // 3.6 and later name each field first; before, the name follows in parentheses.
+    if text.starts_with("my state:") {
+        for (name, value) in text.split([';', ',']).filter_map(|part| part.split_once(':')) {
+            put(name.trim(), value.trim());
+        }
+    } else {
+        for (at, _) in text.match_indices('(') {
+            let name = text[at + 1..].split(')').next().unwrap_or_default();
+            let value = text[..at].strip_suffix(' ').and_then(|before| before.rsplit([' ', ',', ')']).next());
+            put(name, value.unwrap_or_default());
+        }
+    }
+    let [from, theirs, leader, zxid, round, peer_epoch, mine] = found;
     Some(Vote {
-        from: field("n.sid")?.parse().ok()?,
-        state: state(field("n.state")?)?,
-        leader: field("n.leader")?.parse().ok()?,
-        zxid: hex(field("n.zxid")?)?,
-        round: hex(field("n.round")?)?,
-        peer_epoch: ["n.peerEpoch", "n.peerEPoch"].iter().find_map(|n| field(n)).and_then(hex)?,
-        mine: state(field("my state")?)?,
+        from: from.parse().ok()?,
+        state: state(theirs)?,
+        leader: leader.parse().ok()?,
+        zxid: hex(zxid)?,
+        round: hex(round)?,
+        peer_epoch: hex(peer_epoch)?,
+        mine: state(mine)?,
     })
 }
+
+/// Fields of a vote by their names; releases differ in the case of letters.
+const VOTE_FIELDS: [&str; 7] = ["n.sid", "n.state", "n.leader", "n.zxid", "n.round", "n.peerEpoch", "my state"];
 
 #[cfg(test)]
 mod tests {

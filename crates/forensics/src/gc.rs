@@ -13,17 +13,20 @@ pub struct GcLine {
     pub pause_ms: u64,
 }
 
+/// The length of a time with its zone.
+const TIME_BYTES: usize = 28;
+
 pub fn line(text: &str) -> Option<GcLine> {
     let text = text.strip_prefix('[').unwrap_or(text);
+    // Others put a zone behind their times, too.
+    if !text.as_bytes().get(TIME_BYTES..).is_some_and(|rest| rest.starts_with(b"][") || rest.starts_with(b": ")) {
+        return None;
+    }
     let (at, n) = time::parse(text.as_bytes())?;
     let rest = text.get(n..)?;
     let zone = rest.get(..5)?;
     let digits = zone.get(1..)?;
     if !zone.starts_with(['+', '-']) || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    // Others put a zone behind their times, too.
-    if !rest[5..].starts_with("][") && !rest[5..].starts_with(": ") {
         return None;
     }
     let rest = rest[5..].trim_start_matches([']', ':']);

@@ -12,8 +12,22 @@ fn id(text: &str) -> Option<u32> {
     text[..end].parse().ok().filter(|id| *id <= ID_MAX)
 }
 
+/// The text behind the first `what`, which begins with a character of one byte. (The library's search prepares itself
+/// for long texts, which takes longer than these are.)
+fn behind<'a>(text: &'a str, what: &str) -> Option<&'a str> {
+    let first = *what.as_bytes().first()?;
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(|b| b == first) {
+        if let Some(behind) = rest[at..].strip_prefix(what) {
+            return Some(behind);
+        }
+        rest = &rest[at + 1..];
+    }
+    None
+}
+
 fn number_at(text: &str, what: &str) -> Option<u32> {
-    id(text[text.find(what)? + what.len()..].trim_start())
+    id(behind(text, what)?.trim_start())
 }
 
 /// Names of threads say more than `[myid:]`, which newer loggers leave empty.
@@ -52,12 +66,12 @@ pub fn other(head: &Head<'_>) -> Option<u32> {
 }
 
 /// `QuorumPeer[myid=1]/10.0.10.71:2181`, `QuorumPeer[myid=1](plain=10.0.10.71:2181)(secure=disabled)`
-pub fn address_of(head: &Head<'_>) -> Option<String> {
+pub fn address_of<'a>(head: &Head<'a>) -> Option<&'a str> {
     let rest = head.thread.strip_prefix("QuorumPeer[myid=")?.split_once(']')?.1;
     let address =
         rest.strip_prefix("(plain=").map_or_else(|| rest.strip_prefix('/'), |r| r.split_once(')').map(|(a, _)| a))?;
     let address = address.trim_start_matches('/');
-    (!is_wildcard(address)).then(|| address.to_string())
+    (!is_wildcard(address)).then_some(address)
 }
 
 /// Listens everywhere: it says nothing of who it is.

@@ -227,10 +227,12 @@ impl Default for Kind {
 
 /// A field by its whole name, or step by step into objects.
 pub fn field<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
-    if let Some(found) = value.get(path) {
+    let object = value.as_object()?;
+    if let Some(found) = object.get(path) {
         return Some(found).filter(|v| !v.is_null());
     }
-    path.match_indices('.').find_map(|(at, _)| field(value.get(&path[..at])?, &path[at + 1..]))
+    let points = path.bytes().enumerate().filter(|(_, b)| *b == b'.');
+    points.map(|(at, _)| at).find_map(|at| field(object.get(&path[..at])?, &path[at + 1..]))
 }
 
 fn text_of(value: &Value) -> Option<String> {

@@ -119,7 +119,7 @@ impl Facts {
 
     pub(crate) fn sorted(mut self, mut streams: Vec<Stream>, files: &[String], hosts: &BTreeMap<String, u32>) -> Facts {
         let mut owners = owners(&streams, files, hosts);
-        copied_ids(&mut self, &mut streams, &mut owners, hosts);
+        copied_ids(&mut self, &mut streams, &mut owners, files, hosts);
         one_zone(&mut self, &mut streams, files);
         streams.iter_mut().for_each(steps_back);
         let mut statements: BTreeMap<u32, Seen> = BTreeMap::new();
@@ -245,17 +245,28 @@ impl Facts {
 }
 
 /// Where two logs claim one id from two addresses, and the others' lines say whose address the one is, that server wrote it:
-/// its `myid` is wrong, or was copied.
-fn copied_ids(facts: &mut Facts, streams: &mut [Stream], owners: &mut [Option<u32>], hosts: &BTreeMap<String, u32>) {
+/// its `myid` is wrong, or was copied. Where no line says it, the names of the files do, if the other log has the id in its name.
+fn copied_ids(
+    facts: &mut Facts,
+    streams: &mut [Stream],
+    owners: &mut [Option<u32>],
+    files: &[String],
+    hosts: &BTreeMap<String, u32>,
+) {
     let host = |address: &String| address.rsplit_once(':').map_or(address.clone(), |(host, _)| host.to_string());
     let of: Vec<Option<(u32, String)>> =
         streams.iter().zip(&*owners).map(|(s, id)| Some(((*id)?, s.address.clone()?))).collect();
     for (at, own) in of.iter().enumerate() {
         let Some((id, address)) = own else { continue };
         let claimed = of.iter().flatten().any(|o| o.0 == *id && o.1 != *address);
-        let Some(real) = hosts.get(&host(address)).copied().filter(|real| *real != *id && *real != u32::MAX) else {
-            continue;
+        let other_is_named = || {
+            let others =
+                of.iter().zip(&*streams).filter(|(o, _)| o.as_ref().is_some_and(|o| o.0 == *id && o.1 != *address));
+            others.map(|(_, s)| s).any(|s| named(s, files) == Some(*id))
         };
+        let by_name = || named(&streams[at], files).filter(|n| !owners.contains(&Some(*n)) && other_is_named());
+        let real = hosts.get(&host(address)).copied().filter(|real| *real != u32::MAX).or_else(by_name);
+        let Some(real) = real.filter(|real| real != id) else { continue };
         if !claimed {
             continue;
         }
@@ -268,6 +279,12 @@ fn copied_ids(facts: &mut Facts, streams: &mut [Stream], owners: &mut [Option<u3
             facts.addresses.extend(other.cloned());
         }
     }
+}
+
+/// The number in a stream's name.
+fn named(stream: &Stream, files: &[String]) -> Option<u32> {
+    let name = if stream.prefix.is_empty() { files[stream.file as usize].as_str() } else { stream.prefix.as_str() };
+    identity::of_name(name)
 }
 
 /// Whose each stream is; none where each entry must say it, or nobody knows.

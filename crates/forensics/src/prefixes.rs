@@ -14,11 +14,25 @@ pub struct Peeled<'a> {
     pub partial: bool,
 }
 
+/// A line with the time at its beginning, which is read once and of use to several rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Timed<'a> {
+    pub text: &'a str,
+    /// The time, and what stands behind it.
+    pub leading: Option<(Stamp, &'a str)>,
+}
+
+impl<'a> Timed<'a> {
+    pub fn new(text: &'a str) -> Self {
+        Timed { text, leading: layouts::leading_time(text) }
+    }
+}
+
 pub struct Prefix {
     pub name: &'static str,
     /// What stands before `LINE`.
     pub example: &'static str,
-    take: fn(&str) -> Option<Peeled<'_>>,
+    take: for<'a> fn(Timed<'a>) -> Option<Peeled<'a>>,
 }
 
 /// In this order they are tried, again and again until a layout takes the rest.
@@ -53,7 +67,12 @@ const SCANNED_BYTES: usize = 256;
 
 /// The outermost prefix, if a row takes it.
 pub fn peel(text: &str) -> Option<Peeled<'_>> {
-    PREFIXES.iter().find_map(|p| (p.take)(text)).filter(|p| p.rest.len() < text.len())
+    peel_timed(Timed::new(text))
+}
+
+/// The same for a line whose time was read already.
+pub(crate) fn peel_timed(line: Timed<'_>) -> Option<Peeled<'_>> {
+    PREFIXES.iter().find_map(|p| (p.take)(line)).filter(|p| p.rest.len() < line.text.len())
 }
 
 /// A place in a line where a layout's line begins behind something that no row takes: where it is.
@@ -73,13 +92,15 @@ fn named<'a>(name: &'a str, rest: &'a str) -> Peeled<'a> {
     Peeled { name, stamp: None, rest, partial: false }
 }
 
-fn viewer(text: &str) -> Option<Peeled<'_>> {
+fn viewer(line: Timed<'_>) -> Option<Peeled<'_>> {
+    let text = line.text;
     let (prefix, rest) = text.split_once('│')?;
     (prefix.len() < 256 && stamp::stamp(prefix.as_bytes()).is_none()).then_some(())?;
     Some(named(prefix.trim(), rest.trim_end_matches(['┤', '│', ' ', '\t'])))
 }
 
-fn quoted(text: &str) -> Option<Peeled<'_>> {
+fn quoted(line: Timed<'_>) -> Option<Peeled<'_>> {
+    let text = line.text;
     let rest = text.strip_prefix('>').or_else(|| text.strip_prefix('|')).or_else(|| text.strip_prefix("# "));
     if let Some(rest) = rest {
         // What somebody noted by hand is no line of the log.
@@ -91,21 +112,21 @@ fn quoted(text: &str) -> Option<Peeled<'_>> {
 }
 
 /// Whether a line looks like the runtime's: its stream stands where the time ends.
-pub(crate) fn is_cri(text: &str) -> bool {
+pub(crate) fn is_cri(line: Timed<'_>) -> bool {
     // The longest time that it writes has nine digits and an offset.
     const TIME_BYTES: std::ops::Range<usize> = 20..36;
-    let bytes = text.as_bytes();
+    let bytes = line.text.as_bytes();
     let near = bytes.get(TIME_BYTES.start..bytes.len().min(TIME_BYTES.end)).unwrap_or_default();
     let Some(at) = near.iter().position(|b| *b == b' ').map(|at| at + TIME_BYTES.start) else { return false };
     let rest = &bytes[at..];
-    (rest.starts_with(b" stdout ") || rest.starts_with(b" stderr ")) && cri(text).is_some()
+    (rest.starts_with(b" stdout ") || rest.starts_with(b" stderr ")) && cri(line).is_some()
 }
 
-fn cri(text: &str) -> Option<Peeled<'_>> {
-    // Its time begins with the year; all else would be read for nothing.
-    text.as_bytes().first().filter(|b| b.is_ascii_digit())?;
-    let (stamp, n) = stamp::stamp(text.as_bytes())?;
-    let rest = text.get(n..)?.strip_prefix(' ')?;
+fn cri(line: Timed<'_>) -> Option<Peeled<'_>> {
+    // Its time begins with the year.
+    line.text.as_bytes().first().filter(|b| b.is_ascii_digit())?;
+    let (stamp, rest) = line.leading?;
+    let rest = rest.strip_prefix(' ')?;
     let rest = rest.strip_prefix("stdout ").or_else(|| rest.strip_prefix("stderr "))?;
     let (tag, rest) = (rest.as_bytes().first()?, rest.get(1..)?);
     let partial = match tag {
@@ -117,15 +138,15 @@ fn cri(text: &str) -> Option<Peeled<'_>> {
     Some(Peeled { name: "", stamp: Some(stamp), rest, partial })
 }
 
-fn pod(text: &str) -> Option<Peeled<'_>> {
-    let (name, rest) = text.strip_prefix('[')?.split_once(']')?;
+fn pod(line: Timed<'_>) -> Option<Peeled<'_>> {
+    let (name, rest) = line.text.strip_prefix('[')?.split_once(']')?;
     let is =
         name.contains('/') && !name.contains(char::is_whitespace) && !name.starts_with(|c: char| c.is_ascii_digit());
     is.then(|| named(name, rest.strip_prefix(' ').unwrap_or(rest)))
 }
 
-fn syslog_5424(text: &str) -> Option<Peeled<'_>> {
-    let rest = priority(text)?.strip_prefix("1 ")?;
+fn syslog_5424(line: Timed<'_>) -> Option<Peeled<'_>> {
+    let rest = priority(line.text)?.strip_prefix("1 ")?;
     let (stamp, n) = stamp::stamp(rest.as_bytes())?;
     let (host, rest) = rest.get(n..)?.strip_prefix(' ')?.split_once(' ')?;
     // Application, process, message id.
@@ -144,8 +165,8 @@ fn priority(text: &str) -> Option<&str> {
 }
 
 /// `TIME HOST TAG[PID]: `; the tag may have no number.
-fn syslog(text: &str) -> Option<Peeled<'_>> {
-    let (stamp, rest) = layouts::leading_time(priority(text).unwrap_or(text))?;
+fn syslog(line: Timed<'_>) -> Option<Peeled<'_>> {
+    let (stamp, rest) = priority(line.text).map_or(line.leading, layouts::leading_time)?;
     // A zone of letters, as journald's short-full has it.
     let mut rest = rest.strip_prefix(' ')?;
     let letters = rest.bytes().take_while(u8::is_ascii_uppercase).count();
@@ -166,13 +187,14 @@ fn is_level(text: &str) -> bool {
     ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"].contains(&text)
 }
 
-fn time(text: &str) -> Option<Peeled<'_>> {
-    let (stamp, rest) = layouts::leading_time(text)?;
+fn time(line: Timed<'_>) -> Option<Peeled<'_>> {
+    let (stamp, rest) = line.leading?;
     let rest = rest.strip_prefix([' ', '\t', ',', ';'])?;
     Some(Peeled { name: "", stamp: Some(stamp), rest: rest.trim_start(), partial: false })
 }
 
-fn compose(text: &str) -> Option<Peeled<'_>> {
+fn compose(line: Timed<'_>) -> Option<Peeled<'_>> {
+    let text = line.text;
     let (prefix, rest) = [" | ", " ¦ ", "| "].iter().find_map(|bar| text.split_once(bar))?;
     let name = prefix.trim();
     let is = prefix.len() < 128
@@ -183,8 +205,8 @@ fn compose(text: &str) -> Option<Peeled<'_>> {
     is.then(|| named(name, rest.trim_end()))
 }
 
-fn labels(text: &str) -> Option<Peeled<'_>> {
-    let (labels, rest) = text.strip_prefix('{')?.split_once('}')?;
+fn labels(line: Timed<'_>) -> Option<Peeled<'_>> {
+    let (labels, rest) = line.text.strip_prefix('{')?.split_once('}')?;
     let value = |key: &str| {
         let at =
             labels.match_indices(key).find(|(at, _)| *at == 0 || !labels.as_bytes()[at - 1].is_ascii_alphanumeric())?.0;
@@ -196,7 +218,8 @@ fn labels(text: &str) -> Option<Peeled<'_>> {
 }
 
 /// `PATH:NUMBER:`, `PATH:`, `NUMBER:`, with dashes around lines of the context.
-fn grep(text: &str) -> Option<Peeled<'_>> {
+fn grep(line: Timed<'_>) -> Option<Peeled<'_>> {
+    let text = line.text;
     let digits = |t: &str| t.bytes().take_while(u8::is_ascii_digit).count();
     let begins = |t: &str| {
         t.is_empty()
@@ -226,8 +249,8 @@ fn grep(text: &str) -> Option<Peeled<'_>> {
     None
 }
 
-fn numbered(text: &str) -> Option<Peeled<'_>> {
-    let text = text.trim_start_matches(' ');
+fn numbered(line: Timed<'_>) -> Option<Peeled<'_>> {
+    let text = line.text.trim_start_matches(' ');
     let n = text.bytes().take_while(u8::is_ascii_digit).count();
     let rest = text.get(n..)?.strip_prefix('\t')?;
     (n > 0).then(|| named("", rest))

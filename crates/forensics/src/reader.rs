@@ -12,7 +12,7 @@ use crate::layouts;
 use crate::line::{Head, LINE_BYTES_MAX};
 use crate::nodes::{Entry, Facts, Place, Stream, FACTS_MAX, HOLES_MAX, HOLE_MS};
 use crate::own;
-use crate::prefixes;
+use crate::prefixes::{self, Timed};
 use crate::site::{self, Patterns, SiteEvent};
 use crate::stamp::{Stamp, LEAP_YEAR};
 use crate::time::{self, LogMillis};
@@ -52,6 +52,8 @@ const SITE_MAX: usize = 200_000;
 const SITE_TEXT_MAX: usize = 300;
 /// Lines that people wrote that are kept.
 const REMARKS_MAX: usize = 10_000;
+/// Bytes of a line in which hosts of servers are looked for; what is beyond names none.
+const HOSTS_LINE_BYTES: usize = 4_096;
 /// Hosts of servers that are remembered.
 const HOSTS_MAX: usize = 1_000;
 const DAY_MS: i64 = 86_400_000;
@@ -188,19 +190,19 @@ impl Reader {
     pub fn line(&mut self, bytes: &[u8]) {
         self.lines += 1;
         self.current.line = self.current.line.saturating_add(1);
-        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(LINE_BYTES_MAX)]);
+        // Most lines of a log are lines of a stack.
+        let current = &self.current;
+        let alone = current.object.is_none() && current.table.is_none() && current.export.is_none();
+        if alone && self.open.is_none() && current.first.is_some() && is_stack(bytes) {
+            return;
+        }
+        let bytes = &bytes[..bytes.len().min(LINE_BYTES_MAX)];
+        // Nearly every line is UTF-8, which is seen faster than what to replace.
+        let text = std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed);
         let text = text.trim_end_matches(['\r', '\n', '\0']);
         let text = if self.current.line == 1 { text.trim_start_matches('\u{feff}') } else { text };
         let text =
             if text.contains('\u{1b}') { Cow::Owned(prefixes::without_colours(text)) } else { Cow::Borrowed(text) };
-        // Most lines of a log are lines of a stack.
-        if text.starts_with("\tat ")
-            && self.open.is_none()
-            && self.current.object.is_none()
-            && self.current.table.is_none()
-        {
-            return;
-        }
         if self.current.first.is_none() && !text.trim().is_empty() {
             self.current.first = Some(text.chars().take(200).collect());
             self.current.table = csv::header(&text).map(csv::Table::new);
@@ -283,16 +285,23 @@ impl Reader {
         let place = self.place();
         let mut partial = false;
         let mut timed = false;
+        let mut line;
         loop {
             // Most lines of a log are lines of a stack.
-            if rest.starts_with("\tat ") && self.current.partial.is_empty() {
+            if is_stack(rest.as_bytes()) && self.current.partial.is_empty() {
                 return self.continued(&name, rest);
             }
-            // What a container's runtime puts in front is told without reading its time twice.
-            let envelope = prefixes::is_cri(rest);
+            if is_thrown(rest) && self.current.partial.is_empty() && self.patterns.is_empty() {
+                self.continued(&name, rest);
+                return self.hosts(rest);
+            }
+            line = Timed::new(rest);
+            // What a container's runtime puts in front is no layout's.
+            let envelope = prefixes::is_cri(line);
             if !rest.starts_with('{') && !envelope {
                 let mut layout = self.layout;
-                let found = layouts::head(rest, &mut layout).map(|(h, s)| (h, Some(s)));
+                let found =
+                    line.leading.and_then(|(s, behind)| Some((layouts::head_after(s, behind, &mut layout)?, Some(s))));
                 let found = found.or_else(|| Some((layouts::head_after(outer?, rest, &mut layout)?, outer)));
                 self.layout = layout;
                 if let Some((head, stamp)) = found.filter(|_| !partial) {
@@ -310,12 +319,13 @@ impl Reader {
                 let whole = self.whole(&name, inner, inner_outer);
                 return whole.split('\n').for_each(|line| self.text(line, &name, inner_outer, depth + 1));
             }
-            let Some(p) = prefixes::peel(rest).filter(|_| depth < DEPTH_MAX) else { break };
+            let Some(p) = prefixes::peel_timed(line).filter(|_| depth < DEPTH_MAX) else { break };
             timed |= p.stamp.is_some();
-            name = match joined(&name, p.name) {
-                Cow::Borrowed("") => Cow::Borrowed(""),
-                other => Cow::Owned(other.into_owned()),
-            };
+            if name.is_empty() {
+                name = Cow::Borrowed(p.name);
+            } else if !p.name.is_empty() && *name != *p.name {
+                name = Cow::Owned(format!("{name} {}", p.name));
+            }
             outer = p.stamp.or(outer);
             rest = p.rest;
             depth += 1;
@@ -332,7 +342,7 @@ impl Reader {
                 }
             }
         }
-        if self.site_line(&name, place, rest, outer) {
+        if self.site_line(&name, place, line, outer) {
             return;
         }
         if text.starts_with("# ") && self.remark(text, place) {
@@ -347,27 +357,24 @@ impl Reader {
             }
         }
         self.continued(&name, rest);
-        if rest.contains("server.") {
-            self.hosts(rest);
-        }
-        let unknown = self.current.heads == 0 || timed && depth == 1 || layouts::leading_time(rest).is_some();
+        self.hosts(rest);
+        let unknown = self.current.heads == 0 || timed && depth == 1 || line.leading.is_some();
         if unknown && !rest.trim().is_empty() {
             let shape = complaints::shape(rest);
             let full = self.current.shapes.len() >= SHAPES_MAX;
             let shape = if full && !self.current.shapes.contains_key(&shape) { "".into() } else { shape };
-            let line = place.line;
-            let timed = timed || layouts::leading_time(rest).is_some();
+            let at = place.line;
+            let timed = timed || line.leading.is_some();
             if timed {
-                self.current.shapes.entry(shape).or_insert_with(|| (0, text.chars().take(200).collect(), line)).0 += 1;
+                self.current.shapes.entry(shape).or_insert_with(|| (0, text.chars().take(200).collect(), at)).0 += 1;
             }
         }
     }
 
     /// A line of a machine around the ensemble.
-    fn site_line(&mut self, name: &str, place: Place, line: &str, outer: Option<Stamp>) -> bool {
-        let leading = layouts::leading_time(line);
-        let Some(stamp) = outer.or(leading.map(|l| l.0)) else { return false };
-        let text = leading.map_or(line, |l| l.1).trim_start_matches([':', ' ']);
+    fn site_line(&mut self, name: &str, place: Place, line: Timed<'_>, outer: Option<Stamp>) -> bool {
+        let Some(stamp) = outer.or(line.leading.map(|l| l.0)) else { return false };
+        let text = line.leading.map_or(line.text, |l| l.1).trim_start_matches([':', ' ']);
         let Some((kind, object)) = site::recognise(text, &self.patterns) else { return false };
         let at = self.resolved(name, stamp);
         self.heads += 1;
@@ -495,7 +502,10 @@ impl Reader {
     }
 
     fn hosts(&mut self, line: &str) {
-        if self.hosts.len() < HOSTS_MAX {
+        let names =
+            line.contains("server.") || line.starts_with("Follower sid: ") || line.starts_with("Cannot open channel");
+        if names && self.hosts.len() < HOSTS_MAX {
+            let line = line.get(..line.len().min(HOSTS_LINE_BYTES)).unwrap_or(line);
             identity::hosts_in(line, &mut self.hosts);
         }
     }
@@ -530,19 +540,12 @@ impl Reader {
             if let Some(stream) = self.current.stream.as_ref().map(|s| s.1) {
                 let known = &mut self.streams[stream].address;
                 if known.is_none() {
-                    *known = Some(address.clone());
+                    *known = Some(address.to_string());
                 }
             }
             self.address(id, address, place);
         }
-        if head.message.contains("server.")
-            || head.message.starts_with("Follower sid: ")
-            || head.message.starts_with("Cannot open channel")
-        {
-            let mut line = head.message;
-            line = line.get(..line.len().min(4_096)).unwrap_or(line);
-            self.hosts(line);
-        }
+        self.hosts(head.message);
         if head.class == "QuorumPeerConfig" && head.message.starts_with("Reading configuration") {
             if let Some(stream) = self.current.stream.as_ref().map(|s| s.1) {
                 self.streams[stream].boot = Some((before, at));
@@ -666,15 +669,15 @@ impl Reader {
     }
 
     /// Two servers with one id are told apart by nobody.
-    fn address(&mut self, id: u32, address: String, place: Place) {
+    fn address(&mut self, id: u32, address: &str, place: Place) {
         match self.addresses.get(&id) {
-            None => drop(self.addresses.insert(id, (address, place))),
-            Some((known, at)) if *known != address && at.file != place.file => {
+            None => drop(self.addresses.insert(id, (address.to_string(), place))),
+            Some((known, at)) if known != address && at.file != place.file => {
                 let name = |p: &Place| complaints::at_place(&self.files[p.file as usize], p.line);
                 let text = Complaint::SecondAddress {
                     place: name(&place),
                     id,
-                    address: address.clone(),
+                    address: address.to_string(),
                     known: known.clone(),
                     known_place: name(at),
                 };
@@ -790,6 +793,23 @@ fn clock_of(words: &str, day_of: LogMillis) -> Option<(LogMillis, &str)> {
     let end = words.find(|c: char| !c.is_ascii_digit() && c != ':').unwrap_or(words.len());
     let at = time::moment(&words[..end], day_of)?;
     Some((at, words[end..].trim_start_matches(['，', ',', ' ', '：'])))
+}
+
+/// A line of a stack below its first.
+fn is_stack(line: &[u8]) -> bool {
+    line.starts_with(b"\tat ") || line.starts_with(b"\t... ")
+}
+
+/// The first line of a stack: an exception's class, alone or with a message. No prefix looks like it.
+fn is_thrown(line: &str) -> bool {
+    let line = line.strip_prefix("Caused by: ").unwrap_or(line);
+    if !line.as_bytes().first().is_some_and(u8::is_ascii_alphabetic) {
+        return false;
+    }
+    let end = line.bytes().position(|b| !(b.is_ascii_alphanumeric() || b"._$".contains(&b))).unwrap_or(line.len());
+    let (class, rest) = line.split_at(end);
+    let stem = class.strip_suffix("Exception").or(class.strip_suffix("Error"));
+    stem.is_some_and(|s| !s.is_empty()) && (rest.is_empty() || rest.starts_with(": "))
 }
 
 /// One name within another.

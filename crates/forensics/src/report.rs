@@ -5,11 +5,14 @@ mod chain;
 mod json;
 mod own_notes;
 mod page;
+mod reasons;
+mod restarts;
 mod words;
 
 pub use blind::blind_spots;
 pub use json::json;
 pub use page::{html, svg};
+pub use restarts::rolling;
 
 use crate::causes::Stated;
 use crate::nodes::Place;
@@ -95,7 +98,7 @@ pub fn events(a: &Analysis, lang: Lang) -> Vec<Event> {
         let gave_up = match (o.gave_up.is_empty(), en) {
             (true, _) => String::new(),
             (false, true) => format!("; {}: {}", name(o.leader), o.gave_up),
-            (false, false) => format!("；{}：{}", name(o.leader), o.gave_up),
+            (false, false) => format!("；{}：{}", name(o.leader), reasons::reason(lang, &o.gave_up)),
         };
         let (comma, semicolon) = if en { (", ", "; ") } else { ("，", "；") };
         let first = if en { semicolon } else { comma };
@@ -121,7 +124,12 @@ pub fn events(a: &Analysis, lang: Lang) -> Vec<Event> {
             (false, false) => format!("leader={leader}，follower={followers}，epoch {}，正常工作", w.epoch),
             (false, true) => format!("leader={leader} 未经选举继续，follower={followers}，epoch {}，正常工作", w.epoch),
         };
-        let text = if w.report.is_empty() { text } else { format!("{text} ({})", w.report) };
+        let report = reasons::reason(lang, &w.report);
+        let text = match (report.is_empty(), en) {
+            (true, _) => text,
+            (false, true) => format!("{text} ({report})"),
+            (false, false) => format!("{text}（{report}）"),
+        };
         add(w.from, text, vec![w.began]);
     }
     for d in &a.story.departures {
@@ -160,7 +168,12 @@ pub fn events(a: &Analysis, lang: Lang) -> Vec<Event> {
         let all: Vec<_> = rolling.iter().map(|r| (name(r.node), seconds(r.at - r.since()))).collect();
         add(rolling[0].after, words::rolling(lang, &all), rolling.iter().map(|r| r.place).collect());
     }
-    for r in &a.story.restarts {
+    let again = restarts::again_and_again(&a.story);
+    for row in &again {
+        add(row[0].at, words::again_and_again(lang, row, &name(row[0].node)), row.iter().map(|r| r.place).collect());
+    }
+    let told = |r: &crate::story::Restart| again.iter().flatten().any(|t| (t.node, t.at) == (r.node, r.at));
+    for r in a.story.restarts.iter().filter(|r| !told(r)) {
         add(r.at, words::restart(lang, r, &name(r.node)), vec![r.place]);
     }
     for c in &a.story.causes {
@@ -188,20 +201,6 @@ pub fn events(a: &Analysis, lang: Lang) -> Vec<Event> {
 /// What followed at hypervisors from each outage.
 pub fn chains(a: &Analysis, lang: Lang) -> Vec<String> {
     a.story.outages.iter().filter_map(|o| chain::text(o, a, lang)).collect()
-}
-
-/// Restarts of all servers, one after the other, are somebody's work.
-const ROLLING_MS: i64 = 1_800_000;
-
-/// The restarts of a rolling restart, if there was one: of each server once, none before the one before it was over.
-pub fn rolling(story: &Story) -> Vec<crate::story::Restart> {
-    let of = story.servers.len();
-    let found = story.restarts.windows(of.max(1)).find(|w| {
-        let nodes: std::collections::BTreeSet<u32> = w.iter().map(|r| r.node).collect();
-        let (first, last) = (&w[0], &w[w.len() - 1]);
-        nodes.len() == of && last.at - first.after <= ROLLING_MS && w.windows(2).all(|p| p[0].at <= p[1].after)
-    });
-    found.filter(|_| of > 1).map(<[_]>::to_vec).unwrap_or_default()
 }
 
 /// What to do about each cause that a line states, each once.

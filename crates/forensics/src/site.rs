@@ -124,6 +124,10 @@ impl Patterns {
         Ok(Patterns(out))
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn named(&self, line: &str) -> Option<&str> {
         let fits = |parts: &[String]| {
             let mut rest = line;

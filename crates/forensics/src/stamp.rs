@@ -72,6 +72,9 @@ impl Cursor<'_> {
 
 /// The time at the beginning of `text`, and how many bytes it took.
 pub fn stamp(text: &[u8]) -> Option<(Stamp, usize)> {
+    if let Some(found) = usual(text) {
+        return Some(found);
+    }
     let mut c = Cursor { text, at: 0 };
     let found = match c.peek() {
         b'0'..=b'9' => numeric(&mut c),
@@ -79,6 +82,19 @@ pub fn stamp(text: &[u8]) -> Option<(Stamp, usize)> {
         _ => None,
     }?;
     Some((found, c.at))
+}
+
+/// The form that most logs have: a whole date, and milliseconds.
+fn usual(text: &[u8]) -> Option<(Stamp, usize)> {
+    let (at, n) = time::parse(text)?;
+    // More digits, or a clock of 12 hours.
+    let next = text.get(n + usize::from(text.get(n) == Some(&b' '))).copied().unwrap_or(0);
+    if text.get(n).is_some_and(u8::is_ascii_digit) || b"aApP".contains(&next) {
+        return None;
+    }
+    let mut c = Cursor { text, at: n };
+    let zone_min = zone(&mut c);
+    Some((Stamp { at, zone_min, has_year: true, has_date: true, step_ms: 1 }, c.at))
 }
 
 fn numeric(c: &mut Cursor<'_>) -> Option<Stamp> {

@@ -128,16 +128,22 @@ fn an_outage_that_is_open_counts_in_the_sum() {
 }
 
 #[test]
-fn all_logs_end_at_once_and_begin_again_two_hours_later() {
+fn all_logs_end_at_once_and_begin_again_two_hours_or_three_months_later() {
+    for starts in [7_300.0, 90.0 * 86_400.0] {
+        all_stopped_until(starts);
+    }
+}
+
+fn all_stopped_until(starts: f64) {
     let files: Vec<_> = (1..=3)
         .map(|id| {
-            let again = 7_300.0 + f64::from(id) / 10.0;
+            let again = starts + f64::from(id) / 10.0;
             let mut more = vec![
                 (90.0 + f64::from(id), "NIOServerCnxn", "a line of the day"),
                 (again, "QuorumPeerConfig", "Reading configuration from: zoo.cfg"),
                 (again + 0.2, "QuorumPeerMain", "Starting quorum peer, myid=1"),
             ];
-            more.push(if id == 3 { (7_303.0, "Leader", QUORUM) } else { (7_303.3, "QuorumPeer", SERVES) });
+            more.push(if id == 3 { (starts + 3.0, "Leader", QUORUM) } else { (starts + 3.3, "QuorumPeer", SERVES) });
             with(id, &more)
         })
         .collect();
@@ -150,8 +156,8 @@ fn all_logs_end_at_once_and_begin_again_two_hours_later() {
     let a = tell(&files);
     let all = outages(&a);
     assert_eq!(all.len(), 1, "{all:?}");
-    assert_eq!((all[0].0, all[0].2.map(f64::round)), (93.0, Some(7_303.0)), "{all:?}");
-    assert!((7_300.0..7_301.0).contains(&all[0].1), "{all:?}");
+    assert_eq!((all[0].0, all[0].2.map(f64::round)), (93.0, Some(starts + 3.0)), "{all:?}");
+    assert!((starts..starts + 1.0).contains(&all[0].1), "{all:?}");
     let window = &a.story.quorum[0];
     assert_eq!(window.to, Some(a.story.outages[0].from), "it is not drawn as if it had worked");
     has(&a, &["all servers' logs end and begin again"]);
@@ -514,4 +520,63 @@ fn late_votes_of_a_start_do_not_outweigh_outages() {
     assert_eq!(outages(&a).len(), 3, "{:?}", a.story.outages);
     let best = a.verdict.best.unwrap();
     assert_eq!((best.hypothesis.kind(), best.hypothesis.servers()), ("network of a node", vec![3]), "{:?}", a.verdict);
+}
+
+#[test]
+fn many_sessions_that_end_at_once_and_a_pause_of_the_process() {
+    let sessions: Vec<String> =
+        (0..12).map(|n| format!("Expiring session 0x10000000000{n:02x}, timeout of 6000ms exceeded")).collect();
+    let mut more: Vec<(f64, &str, &str)> =
+        sessions.iter().enumerate().map(|(n, s)| (50.0 + n as f64 / 100.0, "ZooKeeperServer", s.as_str())).collect();
+    let pause =
+        "Detected pause in JVM or host machine (e.g. GC): pause of approximately 5200ms, total pause: info level: 1";
+    more.push((60.0, "JvmPauseMonitor", pause));
+    let a = tell(&[with(1, &[]), with(2, &[]), with(3, &more)]);
+    has(&a, &["3 ended 12 sessions within a second", "3 process stood still for 5.2 s"]);
+    let chinese = report::text(&a, Lang::Chinese, false);
+    assert!(chinese.contains("使 12 个会话过期") && chinese.contains("进程停顿 5.2 秒"), "{chinese}");
+}
+
+#[test]
+fn a_server_that_does_not_stay_up_is_told_once_with_its_cause() {
+    let mut more: Vec<(f64, &str, &str)> = Vec::new();
+    for n in 0..25 {
+        let at = 100.0 + 12.0 * f64::from(n);
+        more.push((at, "QuorumPeerMain", "Starting quorum peer, myid=1"));
+        more.push((at + 1.0, "QuorumPeer", "Unable to load database on disk|java.io.IOException: CRC check failed"));
+    }
+    let a = tell(&[with(1, &more), with(2, &[]), with(3, &[])]);
+    has(
+        &a,
+        &[
+            "1 restarted 25 times until 07:06:28.000, every 12.0 s on average",
+            "its snapshot or log is damaged",
+            "To do: ",
+        ],
+    );
+    assert!(!report::text(&a, Lang::English, false).contains("after the last line of the process"));
+    let finding = report::json(&a)["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|f| f["kind"] == "restarts again and again")
+        .count();
+    assert_eq!(finding, 1);
+    assert!(report::text(&a, Lang::Chinese, false).contains("反复重启 25 次"));
+}
+
+/// 3 is a copy of 2's machine, and no line of anybody says whose address 10.0.0.3 is.
+#[test]
+fn a_copied_id_is_told_by_the_names_of_the_files_where_no_line_tells_it() {
+    let of = |address: &str, message: &str| {
+        format!("2026-11-22T07:00:01,000 [myid:] - WARN  [QuorumPeer[myid=2](plain={address}:2181)(secure=disabled):QuorumPeer@1] - LOOKING\n\
+                 2026-11-22T07:00:02,000 [myid:] - WARN  [ListenerHandler-/{address}:3888:QuorumCnxManager@1] - {message}\n")
+    };
+    let twice = "We got a connection request from a server with our own ID. This should be either a configuration error, or a bug.";
+    let files =
+        |second: &str| [("node2.log".to_string(), of("10.0.0.2", "x")), (second.to_string(), of("10.0.0.3", twice))];
+    let states = |a: &Analysis| a.story.causes.iter().map(|c| c.node).collect::<Vec<_>>();
+    assert_eq!(states(&tell(&files("node3.log"))), [3]);
+    // Without a number in its name it stays what it says.
+    assert_eq!(states(&tell(&files("copy.log"))), [2]);
 }

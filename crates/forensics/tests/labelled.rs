@@ -84,7 +84,7 @@ fn outages_are_right_by(set: &str, json: &Value, truth: &Value, unsure_ms: i64) 
     for o in all {
         let (from, to) = (at(&o["from_earliest"]), if o["to"].is_null() { i64::MAX } else { at(&o["to"]) });
         let known = truths.iter().any(|t| at(&t[0]) < to + 500 && from - 500 < at(&t[1]));
-        assert!(known || o["cause"] == "it was started anew", "{set}: invented {o:#}");
+        assert!(known || o["cause"] == "it restarted", "{set}: invented {o:#}");
     }
 }
 
@@ -228,9 +228,9 @@ fn none_is_invented(set: &str, missing: u32, json: &Value, truth: &Value, whole:
         // The lab starts servers anew before its probe runs: all three logs say so.
         let restart = |w: &Value| {
             let end = if w["to"].is_null() { i64::MAX } else { at(&w["to"]) };
-            w["cause"] == "it was started anew" && at(&w["from_earliest"]) < to + 500 && from - 500 < end
+            w["cause"] == "it restarted" && at(&w["from_earliest"]) < to + 500 && from - 500 < end
         };
-        let restarted = o["cause"] == "it was started anew" || whole["outages"].as_array().unwrap().iter().any(restart);
+        let restarted = o["cause"] == "it restarted" || whole["outages"].as_array().unwrap().iter().any(restart);
         assert!(known || restarted, "{set} without {missing}: invented {o:#}");
         if to == i64::MAX {
             continue;

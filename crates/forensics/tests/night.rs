@@ -203,7 +203,11 @@ fn a_recorded_night_of_our_nodes_is_one_story() {
     // Node 3 led and was killed; node 2 stood still, and could say nothing.
     let outages = json["outages"].as_array().unwrap();
     let during = at(&truth["begun"])..=at(&truth["thawed"]);
-    assert_eq!(outages.iter().filter(|o| during.contains(&at(&o["from"]))).count(), 1, "{outages:?}");
+    let told: Vec<_> = outages.iter().filter(|o| during.contains(&at(&o["from"]))).collect();
+    assert_eq!(told.len(), 1, "{outages:?}");
+    // It began when node 3 was killed, and not when node 3 was back.
+    let late_ms = at(&told[0]["from_earliest"]) - at(&truth["begun"]);
+    assert!((0..2_000).contains(&late_ms), "{late_ms} ms late: {}", told[0]);
     let chain = json["chains"].as_array().unwrap().iter().find(|c| c["en"].as_str().unwrap().contains("datastore ds2"));
     let chain = chain.unwrap_or_else(|| panic!("{}", json["chains"]));
     for (lang, parts) in [

@@ -343,37 +343,43 @@ fn read_pair(from: &mut impl Read, pair: &mut [u8; 2]) -> io::Result<bool> {
 
 /// Lines of any length, of which the beginning counts.
 pub fn lines(reader: &mut Reader, mut from: impl BufRead) -> io::Result<()> {
-    let mut line = Vec::new();
-    let mut length = 0u64;
-    let mut hand_on = |line: &mut Vec<u8>, length: &mut u64| {
+    let mut hand_on = |line: &[u8], length: u64| {
         reader.line(line);
-        if *length > LINE_BYTES_MAX as u64 {
-            reader.was_cut(*length);
+        if length > LINE_BYTES_MAX as u64 {
+            reader.was_cut(length);
         }
-        line.clear();
-        *length = 0;
     };
+    // The beginning of a line whose end was not in the buffer, and what that line is long.
+    let (mut begun, mut length) = (Vec::new(), 0u64);
     loop {
-        let (used, ended) = {
-            let buffer = from.fill_buf()?;
-            if buffer.is_empty() {
-                break;
-            }
-            // The standard library looks for the end of the line word by word.
-            let used = (&mut &*buffer).skip_until(b'\n')?;
-            let ended = buffer[used - 1] == b'\n';
-            let part = &buffer[..used - usize::from(ended)];
-            line.extend_from_slice(&part[..part.len().min(LINE_BYTES_MAX - line.len())]);
-            length += part.len() as u64;
-            (used, ended)
-        };
-        from.consume(used);
-        if ended {
-            hand_on(&mut line, &mut length);
+        let buffer = from.fill_buf()?;
+        let bytes = buffer.len();
+        if bytes == 0 {
+            break;
         }
+        let mut rest = buffer;
+        while !rest.is_empty() {
+            // The standard library looks for the end of the line word by word.
+            let (line, behind) = rest.split_at((&mut &*rest).skip_until(b'\n')?);
+            rest = behind;
+            let ended = line.ends_with(b"\n");
+            let part = &line[..line.len() - usize::from(ended)];
+            if ended && length == 0 {
+                hand_on(part, part.len() as u64);
+                continue;
+            }
+            begun.extend_from_slice(&part[..part.len().min(LINE_BYTES_MAX - begun.len())]);
+            length += part.len() as u64;
+            if ended {
+                hand_on(&begun, length);
+                begun.clear();
+                length = 0;
+            }
+        }
+        from.consume(bytes);
     }
-    if !line.is_empty() {
-        hand_on(&mut line, &mut length);
+    if !begun.is_empty() {
+        hand_on(&begun, length);
     }
     Ok(())
 }

@@ -132,7 +132,7 @@ pub fn text(outage: &Outage, a: &Analysis, lang: Lang) -> Option<String> {
     let names = server_names(&a.story);
     let short = |at| time::clock(at)[..8].to_string();
     let end = outage.to.map_or("?".into(), short);
-    let (first, at) = if lang == Lang::English { ("no quorum", "at") } else { ("集群停止工作", "于") };
+    let first = if lang == Lang::English { "no quorum" } else { "集群停止工作" };
     let mut out = format!("{first} {}-{end}", short(outage.from));
     for link in found {
         let told = match link {
@@ -144,7 +144,8 @@ pub fn text(outage: &Outage, a: &Analysis, lang: Lang) -> Option<String> {
                 node + &n.what(lang)
             }
         };
-        out += &format!(" -> {told} {at} {}", short(link.at()));
+        let at = short(link.at());
+        out += &if lang == Lang::English { format!(" -> {told} at {at}") } else { format!(" -> {at} {told}") };
     }
     Some(out)
 }

@@ -80,6 +80,12 @@ pub fn json(a: &Analysis) -> Value {
         json!({"kind": "restart", "nodes": [r.node], "confidence": "high",
                "text": both(&|lang| words::restart(lang, r, &name(r.node))), "evidence": [place(&r.place)]})
     });
+    let again = super::restarts::again_and_again(story);
+    let again = again.iter().map(|row| {
+        json!({"kind": "restarts again and again", "nodes": [row[0].node], "confidence": "high",
+               "text": both(&|lang| words::again_and_again(lang, row, &name(row[0].node))),
+               "evidence": places(&row.iter().map(|r| r.place).collect::<Vec<_>>())})
+    });
     let rolling = super::rolling(story);
     let rolling = (!rolling.is_empty()).then(|| {
         let text = |lang| words::rolling(lang, &rolling.iter().map(|r| (name(r.node), words::seconds(r.at - r.since()))).collect::<Vec<_>>());
@@ -104,7 +110,7 @@ pub fn json(a: &Analysis) -> Value {
         "quorum": quorum.collect::<Vec<_>>(),
         "outages": outages.collect::<Vec<_>>(),
         "links": links.chain(silent).collect::<Vec<_>>(),
-        "findings": late.chain(lost_votes).chain(unheard).chain(departures).chain(stalls).chain(stale).chain(stated).chain(restarts).chain(rolling).chain(expired).collect::<Vec<_>>(),
+        "findings": late.chain(lost_votes).chain(unheard).chain(departures).chain(stalls).chain(stale).chain(stated).chain(restarts).chain(again).chain(rolling).chain(expired).collect::<Vec<_>>(),
         "verdict": verdict,
         "blind_spots": blind.collect::<Vec<_>>(),
         "site": a.site.iter().map(|e| json!({"at": time::long(e.at) + if e.aligned { a.zone.as_str() } else { "" }, "host": e.host, "object": e.object,

@@ -112,9 +112,13 @@ const TEXTS: &[(&str, &str)] = &[
     ("{} asked to mount \"{}\" and was refused", "{0} 请求挂载 \"{1}\"，被拒绝"),
 ];
 
-/// The text in Chinese where a row has it; else as it is.
 fn chinese(text: &str) -> String {
-    let found = TEXTS.iter().find_map(|(en, zh)| Some((holes(text, en)?, *zh)));
+    translated(TEXTS, text)
+}
+
+/// The text in Chinese where a row of the table has it; else as it is.
+pub(super) fn translated(table: &[(&str, &str)], text: &str) -> String {
+    let found = table.iter().find_map(|(en, zh)| Some((holes(text, en)?, *zh)));
     let Some((values, zh)) = found else { return text.to_string() };
     let put = |out: String, (at, value): (usize, &&str)| out.replace(&format!("{{{at}}}"), value);
     values.iter().enumerate().fold(zh.to_string(), put)

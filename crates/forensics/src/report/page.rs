@@ -193,7 +193,7 @@ pub fn html(a: &Analysis, lang: Lang) -> String {
             ("leader", "leader"),
             ("follower", "follower"),
             ("looking", "选举中"),
-            ("late", "迟到的选票"),
+            ("late", "延迟的选举通知"),
             ("silent", "leader 与 follower 之间无响应"),
         ]
     };

@@ -19,7 +19,7 @@ pub(super) fn cause(lang: Lang, cause: Option<Cause>) -> &'static str {
         (Lang::English, Some(Cause::Refused)) => "connection refused",
         (Lang::English, Some(Cause::Own)) => "closed by itself",
         (lang, Some(Cause::Stated(stated))) => stated.name(lang),
-        (Lang::English, Some(Cause::Restarted)) => "it was started anew",
+        (Lang::English, Some(Cause::Restarted)) => "it restarted",
         (Lang::English, _) => "no reason in the log",
         (Lang::Chinese, Some(Cause::Timeout)) => "读超时",
         (Lang::Chinese, Some(Cause::Closed)) => "对端关闭连接",
@@ -40,11 +40,11 @@ pub(super) fn what(lang: Lang, what: What) -> &'static str {
         (Lang::English, What::AllStopped) => "all servers' logs end and begin again with a start: they had stopped",
         (Lang::English, What::NeverElected) => "no leader was elected",
         (Lang::English, What::Undecided) => "the logs do not say why",
-        (Lang::Chinese, What::Ended) => "其进程结束或关闭了连接",
+        (Lang::Chinese, What::Ended) => "leader 进程退出或关闭了连接",
         (Lang::Chinese, What::Cut) => "leader 同样收不到对方消息，节点间链路中断",
         (Lang::Chinese, What::Frozen) => "leader 自身无异常记录，期间进程停顿",
-        (Lang::Chinese, What::SteppedDown) => "其主动退出 leader 角色",
-        (Lang::Chinese, What::AllStopped) => "所有节点的日志中断并以启动重新开始：曾全部停止",
+        (Lang::Chinese, What::SteppedDown) => "leader 主动退出该角色",
+        (Lang::Chinese, What::AllStopped) => "所有节点的日志同时中断，之后均从启动开始：曾全部停止",
         (Lang::Chinese, What::NeverElected) => "未选出 leader",
         (Lang::Chinese, What::Undecided) => "日志未说明原因",
     }
@@ -77,6 +77,19 @@ pub(super) fn restart(lang: Lang, r: &Restart, node: &str) -> String {
         Lang::Chinese if r.gone.is_some() => format!("{node} 重新启动，距上一进程的连接断开 {pause} 秒"),
         Lang::English => format!("{node} restarted, {pause} s after the last line of the process before"),
         Lang::Chinese => format!("{node} 重新启动，距上一进程最后一行日志 {pause} 秒"),
+    }
+}
+
+/// Restarts of one server in the order of their times.
+pub(super) fn again_and_again(lang: Lang, row: &[&Restart], node: &str) -> String {
+    let (first, last) = (row[0].at, row[row.len() - 1].at);
+    let apart = seconds((last - first) / (row.len() as i64 - 1).max(1));
+    let (count, until) = (row.len(), crate::time::clock(last));
+    match lang {
+        Lang::English => {
+            format!("{node} restarted {count} times until {until}, every {apart} s on average: it does not stay up")
+        }
+        Lang::Chinese => format!("{node} 反复重启 {count} 次，至 {until}，平均每 {apart} 秒一次：进程无法持续运行"),
     }
 }
 
@@ -191,7 +204,7 @@ pub(super) fn unheard(lang: Lang, u: &Unheard, name: &dyn Fn(u32) -> String) -> 
             seconds(u.to - u.from)
         ),
         Lang::Chinese => format!(
-            "{by} 告诉 {me}：leader 是 {leader}，但 {leader} 的 notification 到不了 {me}，{me} 无法决定（{} 秒）",
+            "{by} 告诉 {me}：leader 是 {leader}，但 {me} 收不到 {leader} 的选举通知，{me} 无法确定 leader（{} 秒）",
             seconds(u.to - u.from)
         ),
     }

@@ -12,6 +12,9 @@ const SERVES_MS: i64 = 10_000;
 
 /// What clocks still differ by when they were compared.
 const CLOCKS_MS: i64 = 300;
+/// A follower that lost its leader this long, in milliseconds, before the leader's start lost it by that leader's end; what is
+/// earlier has another reason.
+const RESTARTED_MS: i64 = 60_000;
 /// So many roles are looked at.
 const ROLES_BACK: usize = 1_000;
 
@@ -26,6 +29,14 @@ struct Lead {
     /// A follower has served.
     used: bool,
     lost: Vec<(u32, Option<Cause>, LogMillis, Place)>,
+}
+
+/// A leader of ours that is killed leaves no line; its followers' connections ended when it did.
+fn missed_for_ms(lead: &Lead, until: LogMillis) -> Option<u64> {
+    let near =
+        |l: &&(u32, Option<Cause>, LogMillis, Place)| l.1 != Some(Cause::Restarted) && until - l.2 <= RESTARTED_MS;
+    let first = lead.lost.iter().filter(near).map(|l| l.2).min()?;
+    u64::try_from(until - first).ok()
 }
 
 #[derive(Default)]
@@ -116,7 +127,14 @@ impl Teller {
                 }
                 self.follows_leader(e, *leader, *epoch);
             }
-            Fact::LeadsEpoch { epoch, report } => self.leads_epoch(e, *epoch, report),
+            Fact::LeadsEpoch { epoch, report } => {
+                // Its followers' lines may have told of this epoch a moment ago.
+                let newer = self.lead.as_ref().is_some_and(|l| l.epoch < *epoch);
+                if newer && own::started(report) {
+                    self.without(e, Some(Cause::Restarted), None);
+                }
+                self.leads_epoch(e, *epoch, report);
+            }
             // It counts its followers' acknowledgements for half a time-out at a time. Other reasons are of that moment.
             Fact::GaveUpLead { reason } => {
                 let silent_ms = if super::lost_followers(reason) {
@@ -309,8 +327,10 @@ impl Teller {
         match &self.lead {
             Some(l) if l.node == leader && l.epoch == epoch => self.follows(e),
             Some(l) if l.epoch >= epoch => self.role(e, Role::Follower, epoch),
-            _ => {
-                self.ends(e, None);
+            known => {
+                // The same server leads again without a line of its own about the end of the epoch before: it was restarted.
+                let silent_ms = known.as_ref().filter(|l| l.node == leader).and_then(|l| missed_for_ms(l, e.at));
+                self.ends(e, silent_ms);
                 let followers = BTreeSet::from([e.node]);
                 let lead = Lead {
                     node: leader,
@@ -375,9 +395,7 @@ impl Teller {
             return;
         }
         if lead.node == e.node {
-            // A leader of ours that was killed left no line; its followers' connections ended when it did.
-            let lost = lead.lost.iter().filter(|l| l.1 != Some(Cause::Restarted)).map(|l| l.2).min();
-            let silent_ms = lost.filter(|_| cause == Some(Cause::Restarted)).map(|at| (e.at - at).max(0) as u64);
+            let silent_ms = missed_for_ms(lead, e.at).filter(|_| cause == Some(Cause::Restarted));
             self.ends(e, silent_ms);
             self.lead = None;
             return;
