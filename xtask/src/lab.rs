@@ -161,6 +161,7 @@ const TESTS: &[Test] = &[
     Test { name: "transfer", lane: Lane::Guests, script: "transfer.py", commands: &["python3"], modules: &["kazoo"] },
     Test { name: "tls", lane: Lane::Long, script: "tls.py", commands: TLS, modules: &["kazoo"] },
     Test { name: "tls-quorum", lane: Lane::Long, script: "tls_quorum.py", commands: TLS, modules: &["kazoo"] },
+    Test { name: "admin", lane: Lane::Long, script: "admin.py", commands: TLS, modules: &["kazoo"] },
     Test {
         name: "sasl",
         lane: Lane::Long,

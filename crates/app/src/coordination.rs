@@ -180,9 +180,13 @@ fn serve(config: &Path, defines: &[String]) -> anyhow::Result<()> {
     }
     let id = cfg.settings.config.id;
     let data = cfg.settings.data_dir.display().to_string();
+    let audit_user = cfg.settings.config.audit_user.clone();
     let (handle, thread) = trivet_node::coordination::start(cfg.settings, log_event)
         .with_context(|| format!("coordination of server {id} with data in {data}"))?;
     tracing::info!(server = id.0, %data, "coordination is running");
+    if let Some(user) = &audit_user {
+        trivet_node::coordination::audit::of_server(user, "serverStart", "success");
+    }
     std::thread::spawn(move || {
         // It ends only if something is badly wrong; the process must not stay then.
         let _ = thread.join();
@@ -195,10 +199,21 @@ fn serve(config: &Path, defines: &[String]) -> anyhow::Result<()> {
             trivet_node::console::serve_metrics(at, handle.clone())?;
             tracing::info!(address = %at, "metrics for Prometheus");
         }
+        if let Some(admin) = cfg.admin {
+            let address = admin.address;
+            match trivet_node::coordination::admin::serve(admin, handle.clone()) {
+                Ok(()) => tracing::info!(%address, "AdminServer"),
+                // As Apache's: the server is of use without it.
+                Err(error) => tracing::warn!(%address, %error, "no AdminServer; the server runs without it"),
+            }
+        }
         let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         Ok(tokio::select! { _ = term.recv() => Ok(()), r = tokio::signal::ctrl_c() => r }?)
     });
     ended?;
+    if let Some(user) = &audit_user {
+        trivet_node::coordination::audit::of_server(user, "serverStop", "invoked");
+    }
     // Acknowledged requests are on disk: there is nothing to save, but leadership to transfer.
     handle.step_down(trivet_node::node::STEP_DOWN_LIMIT);
     std::process::exit(0)

@@ -1,5 +1,6 @@
 //! What goes into a server, what it asks for, and what it says of itself.
 
+use crate::audit::AuditLine;
 use crate::links::LinkState;
 use crate::stats::Machine;
 use crate::tree::Tree;
@@ -99,6 +100,8 @@ pub enum Input {
     /// One more `DiskOp::SnapshotPart` is written, or dropped, where its disk failed. Those are written beside the
     /// other operations, which do not wait for them.
     SnapshotPartWritten,
+    /// An administrator wants a snapshot now.
+    TakeSnapshot,
     /// Some of the stream behind a SNAP packet came.
     SnapshotComes(LinkId),
     /// The stream behind a SNAP packet, read whole.
@@ -264,6 +267,8 @@ pub enum Effect {
         next: Option<String>,
     },
     Event(Event),
+    /// A line of the audit log.
+    Audit(AuditLine),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -139,6 +139,8 @@ pub struct Config {
     /// A server without any data is one of a new ensemble, and votes (`zookeeper.db.autocreate`). Where it is not known to
     /// be, it may have lost what it acknowledged: see [`crate::election`].
     pub trust_empty: bool,
+    /// The user that this process runs as, where changes are written to the audit log.
+    pub audit_user: Option<String>,
     /// A fault to plant, in tests of the simulator only.
     #[doc(hidden)]
     pub bug: Option<Bug>,
@@ -205,6 +207,7 @@ impl Config {
             container_never_used_ms: 0,
             outstanding_max: 1_000,
             trust_empty: true,
+            audit_user: None,
             bug: None,
         }
     }

@@ -10,7 +10,9 @@
 //! `tree` and `watches` are the data, `history` is the log as far as it is in memory.
 
 pub mod acl;
+mod admin;
 mod api;
+mod audit;
 pub mod config;
 mod context;
 mod digest_check;
@@ -40,10 +42,12 @@ pub mod tree;
 mod voting;
 pub mod watches;
 
+pub use admin::AdminRefusal;
 pub use api::{
     ClientInput, Commits, DiskOp, Effect, ElectionReport, Event, Image, Input, Now, Recovered, RoleName, Security,
     Summary, HANDED_OVER, NUMBERS_USED_UP, TRANSFER_GIVEN_UP,
 };
+pub use audit::AuditLine;
 pub use config::{Auth, Bug, Config, FastLimits};
 pub use leading::STOP_LIMIT_MS;
 pub use requests::OpenRequests;

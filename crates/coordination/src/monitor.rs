@@ -45,6 +45,11 @@ impl Server {
         if !listed {
             return format!("{name} is not executed because it is not in the whitelist.\n");
         }
+        self.tell_word(name, machine)
+    }
+
+    /// The answer to a word, whether or not it is in the whitelist: the AdminServer asks as well.
+    pub fn tell_word(&mut self, name: &str, machine: &Machine) -> String {
         let serves = self.role.serves() || self.reads_only();
         if !serves && !ALWAYS.contains(&name) {
             return NOT_SERVING.into();

@@ -5,6 +5,7 @@
 //! answered when they come to the head, from this server's tree, whether or not leadership is about to move. While
 //! there is no leader, connections stay and requests wait, for a while.
 
+mod audit;
 mod authentication;
 mod begin;
 pub(crate) mod clients;
@@ -265,7 +266,8 @@ impl Requests<'_> {
         }
         let body = bytes.slice(r.position()..);
         if op != op::SYNC {
-            conn.queue.begin_as(Pending::Write { xid, op, at: now, bytes: bytes.len() });
+            let audited = self.cx.cfg.audit_user.is_some().then(|| bytes.clone());
+            conn.queue.begin_as(Pending::Write { xid, op, at: now, bytes: bytes.len(), audited });
             self.hand_to_leader(id, xid, op, &body)?;
         } else if String::parse(&body).is_err() {
             conn.queue.begin_as(Pending::Decided { xid, code: err::MARSHALLING });

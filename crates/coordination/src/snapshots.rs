@@ -37,6 +37,11 @@ impl Context {
         if self.snapshots.cursor.is_some() || self.snapshots.txns_since < self.snapshots.due_after {
             return;
         }
+        self.begin_snapshot();
+    }
+
+    /// None is being written.
+    pub(crate) fn begin_snapshot(&mut self) {
         self.snapshots.txns_since = 0;
         let walk = self.tree.begin_walk(Writer::file());
         self.snapshots.due_after = after(&self.cfg, walk.zxid());

@@ -4,6 +4,8 @@
 //! `start` opens everything; `driver` owns the core and routes its effects; `ports` own the connections and hand what
 //! comes in to the `inbox`; `store` and what it uses own the data folder.
 
+pub mod admin;
+pub mod audit;
 mod busy_poll;
 mod disk_queue;
 mod driver;

@@ -1,10 +1,13 @@
 //! Apache's configuration files: `zoo.cfg` (Java properties), the dynamic file beside it, and `myid`.
 
 mod auth;
+mod checks;
 mod members;
 mod properties;
 mod tls;
 
+use crate::coordination::admin::AdminSettings;
+use crate::coordination::tls::Speaks;
 use crate::coordination::{PeerSpeaks, Security, Throttle};
 pub use members::{addresses, names_of, write_members, Addresses};
 use members::{own, read_dynamic, resolve};
@@ -31,9 +34,7 @@ pub enum ConfigError {
 }
 
 /// Settings that have no meaning here, or whose default is all there is.
-const ACCEPTED_SILENTLY: [&str; 27] = [
-    "admin.enableServer",
-    "admin.serverPort",
+const ACCEPTED_SILENTLY: [&str; 25] = [
     "standaloneEnabled",
     "electionAlg",
     "preAllocSize",
@@ -74,6 +75,8 @@ pub struct ZooCfg {
     pub settings: crate::coordination::Settings,
     /// Where Prometheus may ask, if `metricsProvider.className` names its provider.
     pub metrics: Option<SocketAddr>,
+    /// The AdminServer, if the configuration asks for it.
+    pub admin: Option<AdminSettings>,
     /// Keys that are not understood, to be reported by name.
     pub unknown: Vec<String>,
 }
@@ -93,6 +96,7 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
         version = of_name;
         p.add(&text);
     }
+    checks::check(&p, p.keys().filter(|k| k.starts_with("server.")).count())?;
     let data_dir = PathBuf::from(p.take("dataDir").ok_or(ConfigError::Missing { path: path.into(), key: "dataDir" })?);
     let tick_ms: u64 = p.number("tickTime", 3_000)?;
     let ensemble = Ensemble { version, ..servers(&mut p)? };
@@ -143,6 +147,7 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
         read_only_mode: p.flag("readonlymode.enabled"),
         container_check_ms: p.number("znode.container.checkIntervalMs", 60_000)?,
         container_never_used_ms: p.number("znode.container.maxNeverUsedIntervalMs", 0)?,
+        audit_user: p.flag("audit.enable").then(crate::coordination::audit::user_name),
         outstanding_max: p.number::<i64>("globalOutstandingLimit", 1_000)?.max(0) as usize,
         ..Config::new(id, members)
     };
@@ -173,8 +178,9 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
         config,
     };
     let metrics = metrics(&mut p)?;
+    let admin = admin(&mut p, path, &settings.data_dir, tls.admin)?;
     let unknown = p.into_keys().filter(|k| !ACCEPTED_SILENTLY.contains(&k.as_str())).collect();
-    Ok(ZooCfg { settings, metrics, unknown })
+    Ok(ZooCfg { settings, metrics, admin, unknown })
 }
 
 /// Off unless there is a threshold, as at Apache.
@@ -211,6 +217,42 @@ fn metrics(p: &mut Properties) -> Result<Option<SocketAddr>, ConfigError> {
         return Ok(None);
     }
     resolve(&host, port).map(Some).map_err(|r| p.bad("metricsProvider.httpHost", &host, &r))
+}
+
+fn admin_is_wanted(p: &Properties) -> bool {
+    match p.get("admin.enableServer") {
+        Some(v) => v.eq_ignore_ascii_case("true"),
+        None => p.get("admin.serverPort").is_some(),
+    }
+}
+
+/// Only where it is asked for: Apache's opens port 8080 of all addresses unless told otherwise.
+fn admin(
+    p: &mut Properties,
+    file: &Path,
+    data_dir: &Path,
+    speaks: Speaks,
+) -> Result<Option<AdminSettings>, ConfigError> {
+    let wanted = admin_is_wanted(p);
+    p.take("admin.enableServer");
+    let port = p.number("admin.serverPort", 8_080)?;
+    let host = p.take("admin.serverAddress").unwrap_or_else(|| "0.0.0.0".into());
+    let url = p.take("admin.commandURL").unwrap_or_else(|| "/commands".into());
+    let snapshot = p.take("admin.snapshot.enabled").is_none_or(|v| v.eq_ignore_ascii_case("true"));
+    let pause_ms: u64 = p.number("admin.rateLimiterIntervalInMS", 300_000)?;
+    p.take("admin.idleTimeout");
+    p.take("admin.restore.enabled");
+    if !wanted {
+        return Ok(None);
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.".contains(c);
+    if !url.starts_with('/') || !url.chars().all(plain) || url.contains("//") {
+        return Err(p.bad("admin.commandURL", &url, "a path of letters, digits, -, _ and . is expected, from / on"));
+    }
+    let address = resolve(&host, port).map_err(|r| p.bad("admin.serverAddress", &host, &r))?;
+    let snapshot_pause = Duration::from_millis(pause_ms);
+    let (file, data_dir) = (file.into(), data_dir.into());
+    Ok(Some(AdminSettings { address, speaks, url, file, data_dir, snapshot, snapshot_pause }))
 }
 
 fn refuse_what_is_missing(p: &mut Properties) -> Result<(), ConfigError> {

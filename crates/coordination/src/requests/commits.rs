@@ -37,6 +37,7 @@ impl Requests<'_> {
         if let TxnBody::SetData { reconfig: true, data: Some(text), .. } = &txn.body {
             self.cx.members_committed(text);
         }
+        self.audit_session_end(&txn.body, &changes);
         let watched = !self.cx.watches.data.is_empty() || !self.cx.watches.child.is_empty();
         for change in changes.into_iter().filter(|_| watched) {
             let parent = crate::tree::split(&change.path).map_or("/", |(p, _)| p).to_string();
@@ -127,13 +128,16 @@ impl Requests<'_> {
         let Some(conn) = self.cx.clients.conns.get_mut(&id) else { return STAY };
         let asked = !orphan && !by_former_server && (txn.cxid != 0 || !close_session);
         match conn.queue.front() {
-            Some(Pending::Write { xid, op, at, .. }) if asked && *xid == txn.cxid => {
-                let (xid, op, at) = (*xid, *op, *at);
+            Some(Pending::Write { xid, op, at, audited, .. }) if asked && *xid == txn.cxid => {
+                let (xid, op, at, audited) = (*xid, *op, *at, audited.clone());
                 conn.queue.pop();
                 self.cx.clients.open -= 1;
                 if outcome == Outcome::Error(err::SESSION_MOVED) {
                     self.close(id);
                     return STAY;
+                }
+                if let Some(request) = audited {
+                    self.audit(id, op, &request, &outcome);
                 }
                 let (code, body) = reply_body(op, &txn.body, outcome);
                 self.answer(id, xid, code, &body);

@@ -15,7 +15,8 @@ pub(super) enum Pending {
     /// Not begun: a read that is not at the head yet, or anything that has to wait.
     Request(Bytes),
     /// Handed to the leader; the answer comes with the commit.
-    Write { xid: i32, op: i32, at: Millis, bytes: usize },
+    /// `audited`: the request, where its operations are written to the audit log.
+    Write { xid: i32, op: i32, at: Millis, bytes: usize, audited: Option<Bytes> },
     /// Handed to the leader; the answer comes with its SYNC. The request is kept: the next leader may be asked again.
     Sync { xid: i32, request: Bytes },
     /// Not to be carried out; the code of its answer waits for those before it.
@@ -175,7 +176,7 @@ mod tests {
     }
 
     fn write(xid: i32, bytes: usize) -> Pending {
-        Pending::Write { xid, op: op::SET_DATA, at: 0, bytes }
+        Pending::Write { xid, op: op::SET_DATA, at: 0, bytes, audited: None }
     }
 
     #[test]

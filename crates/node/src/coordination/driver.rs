@@ -4,17 +4,18 @@
 //! other roles cannot delay a heartbeat. Blocking things (the disk) run on plain threads and report
 //! through one bounded channel.
 
+use super::audit::AuditLog;
 use super::busy_poll::BusyPoll;
 use super::disk_queue::ToDisk;
 use super::handle::Status;
 use super::inbox::{Core, Inbox, Message};
-use super::machine::HostInfo;
+use super::machine::{with_folders, HostInfo};
 use super::member_lookup::Lists;
 use super::ports::{ClientPort, ElectionPort, QuorumPort};
 use super::settings::Settings;
 use super::stream::Speaks;
 use crate::clock::{wall_ms, Clock};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::TcpListener;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
@@ -60,6 +61,8 @@ pub(super) struct Driver {
     /// It has to look earlier.
     sooner: Notify,
     on_event: Box<dyn Fn(&Event)>,
+    /// Begun with the first line.
+    audit: OnceCell<AuditLog>,
 }
 
 impl Driver {
@@ -85,6 +88,7 @@ impl Driver {
                 look_at: Cell::new(0),
                 sooner: Notify::new(),
                 on_event,
+                audit: OnceCell::new(),
             }
         })
     }
@@ -119,6 +123,26 @@ impl Driver {
                                 let machine = self.clients.host_info(b"mntr");
                                 // Nobody may be waiting any more.
                                 let _ = answer.send(self.core.borrow().server.monitored(&machine));
+                            }
+                            Message::Word(word, answer) => {
+                                let driver = self.clone();
+                                tokio::task::spawn_local(async move {
+                                    let machine = with_folders(driver.clients.host_info(word), word).await;
+                                    let name = std::str::from_utf8(word).unwrap_or_default();
+                                    // Nobody may be waiting any more.
+                                    let _ = answer.send(driver.core.borrow_mut().server.tell_word(name, &machine));
+                                });
+                            }
+                            Message::SessionEnds(answer) => {
+                                let _ = answer.send(self.core.borrow().server.session_ends());
+                            }
+                            Message::JudgeAdmin { scheme, shown, from, answer } => {
+                                let server = &self.core.borrow().server;
+                                let _ = answer.send(server.judge_admin(&scheme, shown.as_deref(), from));
+                            }
+                            Message::TakeSnapshot(answer) => {
+                                self.feed(Input::TakeSnapshot);
+                                let _ = answer.send(self.core.borrow().server.open_snapshot());
                             }
                             Message::Stop => return,
                         }
@@ -193,6 +217,7 @@ impl Driver {
             }
             Effect::Members { text, next } => drop(self.members.send((text, next))),
             Effect::Event(event) => (self.on_event)(&event),
+            Effect::Audit(line) => self.audit.get_or_init(AuditLog::start).put(line),
         }
     }
 }

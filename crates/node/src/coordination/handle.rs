@@ -1,10 +1,12 @@
 //! What the rest of the node sees of the running role, from any thread.
 
-use super::inbox::Message;
+use super::inbox::{Message, SessionEnds};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use trivet_coordination::{Counters, Input, Summary};
+use trivet_coordination::{AdminRefusal, Counters, Input, Summary};
+use trivet_formats::Zxid;
 
 /// Whoever asks for metrics is answered within this, or not.
 const METRICS_LIMIT: Duration = Duration::from_secs(1);
@@ -36,6 +38,37 @@ impl Handle {
         let mut out = String::new();
         monitored.iter().flatten().for_each(|f| f.prometheus(&mut out));
         out
+    }
+    /// The answer to a four-letter word. None when the role does not answer.
+    pub(super) async fn word(&self, word: &'static [u8; 4]) -> Option<String> {
+        let (answer, told) = oneshot::channel();
+        self.inbox.try_send(Message::Word(word, answer)).ok()?;
+        tokio::time::timeout(METRICS_LIMIT, told).await.ok()?.ok()
+    }
+    /// When sessions end, as their leader knows. None when the role does not answer.
+    pub(super) async fn session_ends(&self) -> Option<SessionEnds> {
+        let (answer, told) = oneshot::channel();
+        self.inbox.try_send(Message::SessionEnds(answer)).ok()?;
+        tokio::time::timeout(METRICS_LIMIT, told).await.ok()?.ok()
+    }
+    /// Whether a caller of the AdminServer may do everything with the root. None when the role does not answer.
+    pub(super) async fn judge_admin(
+        &self,
+        scheme: &str,
+        shown: Option<&str>,
+        from: IpAddr,
+    ) -> Option<Result<(), AdminRefusal>> {
+        let (answer, told) = oneshot::channel();
+        let (scheme, shown) = (scheme.to_string(), shown.map(str::to_string));
+        self.inbox.try_send(Message::JudgeAdmin { scheme, shown, from, answer }).ok()?;
+        tokio::time::timeout(METRICS_LIMIT, told).await.ok()?.ok()
+    }
+    /// Begins a snapshot, unless one is being written; the zxid that it begins with. None when there is none, or the role
+    /// does not answer.
+    pub(super) async fn take_snapshot(&self) -> Option<Zxid> {
+        let (answer, told) = oneshot::channel();
+        self.inbox.try_send(Message::TakeSnapshot(answer)).ok()?;
+        tokio::time::timeout(METRICS_LIMIT, told).await.ok()?.ok()?
     }
     /// Before a planned stop: asks the role to let another server lead, if it does, and waits until the leader has a
     /// quorum without this one, or the limit is over. On a thread that may block.

@@ -5,12 +5,15 @@
 //! is carried out; a port that has an answer at once uses `feed_later`.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Weak;
 use tokio::sync::oneshot;
 use trivet_coordination::monitor::Figure;
-use trivet_coordination::{ConnId, Input, LinkId, OpenRequests};
-use trivet_formats::ServerId;
+use trivet_coordination::{AdminRefusal, ConnId, Input, LinkId, OpenRequests};
+use trivet_formats::{ServerId, SessionId, Zxid};
+
+/// When sessions end unless their clients are heard, in milliseconds since 1970, and which.
+pub(super) type SessionEnds = Vec<(i64, Vec<SessionId>)>;
 
 /// Quorum and election address of each member.
 pub(super) type Members = BTreeMap<ServerId, (SocketAddr, SocketAddr)>;
@@ -22,6 +25,19 @@ pub(super) enum Message {
     Members(Members),
     /// Somebody wants the figures that `mntr` has.
     Monitored(oneshot::Sender<Vec<Figure>>),
+    /// The AdminServer wants the answer to a four-letter word.
+    Word(&'static [u8; 4], oneshot::Sender<String>),
+    /// The AdminServer wants to know when sessions end.
+    SessionEnds(oneshot::Sender<SessionEnds>),
+    /// Whether a caller of the AdminServer may do everything with the root.
+    JudgeAdmin {
+        scheme: String,
+        shown: Option<String>,
+        from: IpAddr,
+        answer: oneshot::Sender<Result<(), AdminRefusal>>,
+    },
+    /// A snapshot is wanted now; the answer is the zxid that it begins with, if one is being written.
+    TakeSnapshot(oneshot::Sender<Option<Zxid>>),
     Stop,
 }
 

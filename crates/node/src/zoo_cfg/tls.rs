@@ -18,6 +18,8 @@ pub(super) struct Ports {
     pub quorum: Speaks,
     /// Between servers: TLS where this one calls.
     pub quorum_dials_tls: bool,
+    /// The AdminServer's, with the certificates of the quorum port.
+    pub admin: Speaks,
 }
 
 pub(super) fn read(p: &mut Properties) -> Result<Ports, ConfigError> {
@@ -31,10 +33,26 @@ pub(super) fn read(p: &mut Properties) -> Result<Ports, ConfigError> {
     let quorum_unified = p.flag("portUnification");
     let reload = [p.flag("client.certReload"), p.flag("sslQuorumReloadCertFiles")];
     let client = settings(p, "ssl.", reload[0], secure_port.is_some() || unified)?;
-    let quorum = settings(p, "ssl.quorum.", reload[1], quorum_tls || quorum_unified)?;
+    //= zookeeper 3.9 JettyAdminServer: forceHttps is TLS alone; portUnification takes both
+    let (https, https_unified) = (p.flag("admin.forceHttps"), p.flag("admin.portUnification"));
+    let need_client = p.flag("admin.needClientAuth");
+    let admin_mode = match (https, https_unified) {
+        _ if !super::admin_is_wanted(p) => Mode::Plain,
+        (true, _) => Mode::Tls,
+        (false, true) => Mode::Both,
+        (false, false) => Mode::Plain,
+    };
+    let quorum = settings(p, "ssl.quorum.", reload[1], quorum_tls || quorum_unified || admin_mode != Mode::Plain)?;
+    let admin = quorum.clone().filter(|_| admin_mode != Mode::Plain).map(|settings| TlsSettings {
+        client_auth: if need_client { ClientAuth::Need } else { ClientAuth::None },
+        verify_caller: false,
+        ..settings
+    });
+    let quorum = quorum.filter(|_| quorum_tls || quorum_unified);
     refuse_other_providers(p)?;
     let client = context(p, "ssl.", client)?;
     let quorum = context(p, "ssl.quorum.", quorum)?;
+    let admin = Speaks { mode: admin_mode, tls: context(p, "ssl.quorum.", admin)? };
     let secure = match secure_port {
         Some(port) => {
             let at = resolve(&secure_host, port).map_err(|r| p.bad("secureClientPortAddress", &secure_host, &r))?;
@@ -49,7 +67,7 @@ pub(super) fn read(p: &mut Properties) -> Result<Ports, ConfigError> {
         (false, false) => Mode::Plain,
     };
     let client = if unified { Speaks { mode: Mode::Both, tls: client } } else { Speaks::default() };
-    Ok(Ports { client, secure, quorum: Speaks { mode: quorum_mode, tls: quorum }, quorum_dials_tls: quorum_tls })
+    Ok(Ports { client, secure, quorum: Speaks { mode: quorum_mode, tls: quorum }, quorum_dials_tls: quorum_tls, admin })
 }
 
 /// Takes all settings of a prefix; they count if TLS is wanted.
@@ -94,7 +112,7 @@ fn settings(
     }
     let Some(key_store) = key_store else {
         let reason = format!("{} names no file, and a server shows a certificate", key("keyStore.location"));
-        let what = if prefix == "ssl." { "secureClientPort" } else { "sslQuorum" };
+        let what = if prefix == "ssl." { "secureClientPort" } else { "sslQuorum or admin.forceHttps" };
         return Err(p.bad(what, "", &reason));
     };
     Ok(Some(TlsSettings {

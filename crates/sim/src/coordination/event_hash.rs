@@ -25,6 +25,7 @@ pub(super) fn of(node: usize, effect: &Effect) -> u64 {
         Effect::CloseClient(conn) => (12u8, conn).hash(&mut h),
         Effect::Members { text, next } => (13u8, text, next).hash(&mut h),
         Effect::Event(event) => (14u8, format!("{event:?}")).hash(&mut h),
+        Effect::Audit(line) => (15u8, &line.text).hash(&mut h),
     }
     h.finish()
 }

@@ -268,7 +268,7 @@ impl<'a> World<'a> {
                     self.nodes[server].pending = Some(seq);
                 }
                 Effect::Probe { .. } | Effect::Client { .. } | Effect::CloseClient(_) => {}
-                Effect::Members { .. } | Effect::Event(_) => {}
+                Effect::Members { .. } | Effect::Event(_) | Effect::Audit(_) => {}
             }
         }
         self.check(server);

@@ -635,6 +635,7 @@ impl World {
                 self.trace(|| format!("server {}: members are {text:?}", node + 1));
                 self.nodes[node].members = Some(text);
             }
+            Effect::Audit(_) => {}
             Effect::Event(event) => {
                 if matches!(event, ServerEvent::Leading { .. }) {
                     self.report.leaders += 1;
