@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""All control processes (coordination and metad of every node) are frozen for 60 s. Reads and writes of open
-files go on, a file grows by 300 MiB, heartbeats are answered; afterwards everything settles by itself."""
-import os, signal, time
+"""All control processes (coordination and metad of every node) are frozen for 60 s, or as the first argument says. Reads and
+writes of open files go on, a file grows by 300 MiB, or as the second argument says, heartbeats are answered; afterwards everything
+settles by itself."""
+import os, signal, sys, time
 from cluster import Cluster, Guest
 
 SCRIPT = """
@@ -9,7 +10,7 @@ cd /mnt; dd if=/dev/zero of=disk bs=1M count=16 conv=fsync 2>/dev/null || { echo
 exec 3<>disk
 echo READY; read go
 t0=$(cut -d. -f1 /proc/uptime); i=0
-while [ $i -lt 300 ]; do
+while [ $i -lt COUNT ]; do
   dd if=/dev/urandom of=/tmp/block bs=1M count=1 2>/dev/null
   dd if=/tmp/block of=disk bs=1M seek=$((16+i)) conv=notrunc,fsync 2>/dev/null || { echo FAIL write $i; exit 1; }
   sum=$(md5sum < /tmp/block)
@@ -18,13 +19,15 @@ while [ $i -lt 300 ]; do
   echo "ACK $i"; i=$((i+1))
 done
 echo GROWN; read go
-size=$(stat -c %%s disk); [ "$size" = $((316*1048576)) ] || { echo "FAIL size $size"; exit 1; }
+size=$(stat -c %%s disk); [ "$size" = $(((16+COUNT)*1048576)) ] || { echo "FAIL size $size"; exit 1; }
 mkdir after || { echo FAIL mkdir after; exit 1; }
 echo END
 """
 
+SECONDS, COUNT = ([int(a) for a in sys.argv[1:3]] + [60, 300][len(sys.argv) - 1:])[:2]
+
 with Cluster("--split") as c:
-    g = Guest(SCRIPT.replace("%%", "%"), timeout=400, mem=512)
+    g = Guest(SCRIPT.replace("%%", "%").replace("COUNT", str(COUNT)), timeout=400, mem=512)
     g.wait_for("READY", 90)
     # The reserve is made in the background, within a moment of the file's growth.
     time.sleep(2)
@@ -37,7 +40,7 @@ with Cluster("--split") as c:
         g.say("go")
         g.wait_for("GROWN", 240)
         took = time.monotonic() - frozen_at
-        while time.monotonic() < frozen_at + 60:
+        while time.monotonic() < frozen_at + SECONDS:
             time.sleep(0.5)
     finally:
         for pid in control:
@@ -47,5 +50,5 @@ with Cluster("--split") as c:
     g.wait_for("END", 60)
     g.end()
     c.wait("everything settles", c.all_ready, 60)
-    print("300 MiB written and read back in %.0f s while all control processes were frozen for %.0f s; longest pause %.2f s; settled %.1f s after"
-          % (took, thawed - frozen_at, g.longest_pause(), time.monotonic() - thawed))
+    print("%d MiB written and read back in %.0f s while all control processes were frozen for %.0f s; longest pause %.2f s; settled %.1f s after"
+          % (COUNT, took, thawed - frozen_at, g.longest_pause(), time.monotonic() - thawed))

@@ -21,7 +21,7 @@ enum Lane {
     Long,
 }
 
-/// Name, lane, program, commands that must exist, Python modules that must exist.
+/// Name, lane, program with its arguments, commands that must exist, Python modules that must exist.
 struct Test {
     name: &'static str,
     lane: Lane,
@@ -107,7 +107,14 @@ const TESTS: &[Test] = &[
     Test { name: "chaos", lane: Lane::Long, script: "chaos.py", commands: &["python3"], modules: &[] },
     Test { name: "rebuild", lane: Lane::Alone, script: "rebuild.py", commands: &["python3"], modules: &[] },
     Test { name: "vm-disk", lane: Lane::Guests, script: "vm_disk.py", commands: NFS, modules: &[] },
-    Test { name: "frozen-control", lane: Lane::Guests, script: "frozen_control.py", commands: NFS, modules: &[] },
+    Test {
+        name: "frozen-control",
+        lane: Lane::Guests,
+        script: "frozen_control.py 25 120",
+        commands: NFS,
+        modules: &[],
+    },
+    Test { name: "frozen-control-60", lane: Lane::Long, script: "frozen_control.py", commands: NFS, modules: &[] },
     Test {
         name: "apache-coordination",
         lane: Lane::Guests,
@@ -147,7 +154,14 @@ const TESTS: &[Test] = &[
     Test {
         name: "joining",
         lane: Lane::Servers,
-        script: "joining.py",
+        script: "joining.py ours epochs",
+        commands: &["python3", "java"],
+        modules: &["kazoo"],
+    },
+    Test {
+        name: "joining-apache",
+        lane: Lane::Long,
+        script: "joining.py apache",
         commands: &["python3", "java"],
         modules: &["kazoo"],
     },
@@ -234,6 +248,13 @@ const TESTS: &[Test] = &[
     Test {
         name: "bad-night",
         lane: Lane::Alone,
+        script: "bad_night.py ci",
+        commands: &["python3", "ip", "nft"],
+        modules: &[],
+    },
+    Test {
+        name: "bad-night-seven",
+        lane: Lane::Long,
         script: "bad_night.py",
         commands: &["python3", "ip", "nft"],
         modules: &[],
@@ -258,6 +279,7 @@ const PREPARATIONS: &[(&str, &[&str])] = &[
     ("history", GUEST),
     ("vm-disk", GUEST),
     ("frozen-control", GUEST),
+    ("frozen-control-60", GUEST),
     ("apache-coordination", GUEST),
     ("clients", &["clients.py", "--build"]),
     ("timeline-night", VCSIM),
