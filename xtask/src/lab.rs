@@ -102,6 +102,7 @@ const TESTS: &[Test] = &[
     Test { name: "node-gone", lane: Lane::Long, script: "node_gone.py", commands: &["python3"], modules: &[] },
     Test { name: "takeover", lane: Lane::Long, script: "takeover.py", commands: &["python3"], modules: &[] },
     Test { name: "life-damage", lane: Lane::Long, script: "life_damage.py", commands: &["python3"], modules: &[] },
+    Test { name: "audit", lane: Lane::Long, script: "audit.py", commands: &["python3"], modules: &[] },
     Test { name: "life", lane: Lane::Long, script: "life.py", commands: &["python3"], modules: &[] },
     Test { name: "many-copies", lane: Lane::Long, script: "many_copies.py", commands: &["python3"], modules: &[] },
     Test { name: "chaos", lane: Lane::Long, script: "chaos.py", commands: &["python3"], modules: &[] },

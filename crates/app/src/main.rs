@@ -1,6 +1,7 @@
 //! `trivet`: one binary, one file a subcommand.
 
 mod alerts;
+mod audit;
 mod bundle;
 mod check;
 mod check_config;
@@ -69,6 +70,8 @@ enum Command {
     /// Accounts and tokens of the console
     #[command(subcommand)]
     Account(alerts::AccountCommand),
+    /// Show who ordered what, when and from where, on every node
+    Audit(audit::Args),
     /// Watch an Apache ZooKeeper ensemble and exports of NFS servers, with nothing installed on them
     Watch(watch::Args),
     /// Collect logs, events, status and incident reports into one archive
@@ -128,6 +131,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Incident(command) => alerts::incident(&command),
         Command::Silence(command) => alerts::silence(&command),
         Command::Account(command) => alerts::account(&command),
+        Command::Audit(args) => audit::run(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Bundle(args) => bundle::run(&args),
         Command::Datastore(args) => datastore::run(&args),

@@ -23,7 +23,7 @@ const ADMINISTRATOR: &str = "administrator";
 async fn ask(config: &NodeConfig, ask: MetaAsk, limit: Duration) -> anyhow::Result<MetaAnswer> {
     let identity = Arc::new(config.identity()?);
     let clients: Vec<_> = config.metads().into_values().map(|a| Client::new(a, identity.clone())).collect();
-    let body = MetaRequest { ask: Some(ask) }.encode_to_vec();
+    let body = MetaRequest { ask: Some(ask), by: crate::audit::who() }.encode_to_vec();
     let begun = Instant::now();
     while begun.elapsed() < limit {
         for client in &clients {
@@ -74,7 +74,7 @@ pub async fn ask_for_the_lead(config: &NodeConfig, node: u32) -> anyhow::Result<
     let address =
         config.metads().remove(&node).ok_or_else(|| anyhow::anyhow!("node {node} has no coordination server"))?;
     let client = Client::new(address, Arc::new(config.identity()?));
-    let body = MetaRequest { ask: Some(MetaAsk::Lead(Empty {})) }.encode_to_vec();
+    let body = MetaRequest { ask: Some(MetaAsk::Lead(Empty {})), by: crate::audit::who() }.encode_to_vec();
     match client.ask(kind::METAD, &body, Duration::from_secs(3)).await {
         Ok(bytes) => match MetaResponse::decode(bytes)?.answer {
             Some(MetaAnswer::Said(said)) => Ok(said),

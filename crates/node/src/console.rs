@@ -14,6 +14,8 @@ pub mod samples;
 mod svg;
 mod texts;
 
+pub use gate::BY_HEADER;
+
 use crate::console_listener::ConsoleListener;
 use crate::coordination::Handle;
 use crate::status::monitor::Monitor;
@@ -22,7 +24,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use maud::{html, Markup};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use trivet_observe::language::Text;
@@ -47,6 +49,10 @@ pub struct Context {
     pub path: String,
     pub cluster: String,
     pub node: u32,
+    /// Address that the request comes from.
+    pub from: Option<IpAddr>,
+    /// Whose request it is, as a program with the cluster's key says.
+    by: Option<String>,
     cookie: String,
     form_code: String,
 }

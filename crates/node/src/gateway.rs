@@ -263,7 +263,7 @@ impl Inner {
 
     /// Asks the LEADER until it answers: what needs metad waits, and never fails.
     pub(crate) async fn metad(&self, ask: MetaAsk) -> MetaAnswer {
-        let body = MetaRequest { ask: Some(ask) }.encode_to_vec();
+        let body = MetaRequest::of(ask).encode_to_vec();
         loop {
             if let Some(answer) = self.metad_once(&body, METAD_LIMIT).await {
                 return answer;
@@ -436,7 +436,7 @@ impl Inner {
     /// Takes over what that metad has of the journal and this copy has not.
     async fn follow(&self, metad: u32) {
         let from = self.replica.read().expect("nobody panics with it").applied() + 1;
-        let body = MetaRequest { ask: Some(MetaAsk::Follow(from)) }.encode_to_vec();
+        let body = MetaRequest::of(MetaAsk::Follow(from)).encode_to_vec();
         let Some((_, client)) = self.metads.iter().find(|(n, _)| *n == metad) else { return };
         let Ok(bytes) = client.ask(kind::METAD, &body, METAD_LIMIT).await else { return };
         let Some(MetaAnswer::Journal(j)) = MetaResponse::decode(bytes).ok().and_then(|r| r.answer) else { return };
@@ -462,7 +462,7 @@ async fn heartbeats(inner: Arc<Inner>) {
         inner.other_gateways().iter().for_each(|c| c.probe());
         let info = inner.info();
         disk.measured(&info, &inner.settings.data_dir, &inner.events);
-        let body = MetaRequest { ask: Some(MetaAsk::Heartbeat(info)) }.encode_to_vec();
+        let body = MetaRequest::of(MetaAsk::Heartbeat(info)).encode_to_vec();
         if let Some(MetaAnswer::Membership(m)) = inner.metad_once(&body, HEARTBEAT_LIMIT).await {
             if m.leader != last_leader {
                 last_leader = m.leader;

@@ -1,6 +1,7 @@
 //! Drivers: everything that touches a socket, a disk or a clock, around cores that do not.
 
 pub mod admin;
+pub mod audit;
 pub mod chunk;
 pub mod clock;
 pub mod config;

@@ -18,6 +18,7 @@ mod store;
 mod versions;
 mod word;
 
+use crate::audit::{self, Audit};
 use crate::rpc::{Client, Identity, Responder};
 use crate::zk_client::ZkClient;
 use crate::zk_credentials::Credentials;
@@ -57,7 +58,7 @@ const BEFORE_START: Duration = Duration::from_secs(60);
 /// Entries that are kept in memory for followers.
 const RECENT_ENTRIES: usize = 2_000;
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     pub node: u32,
     pub data_dir: PathBuf,
@@ -68,6 +69,8 @@ pub struct Settings {
     pub addresses: Vec<String>,
     /// The copies of a replica that is gone for this long are made elsewhere.
     pub rebuild_after: Duration,
+    /// Where orders of administrators are written down.
+    pub audit: Audit,
 }
 
 /// What LEADER and followers share.
@@ -163,8 +166,14 @@ impl Metad {
         let Ok(request) = MetaRequest::decode(body.clone()) else { return };
         let shared = self.shared.clone();
         let Some(ask) = request.ask else { return };
+        let order = if request.by.is_empty() { None } else { audit::ordered(&ask) };
+        let from = responder.from;
         tokio::spawn(async move {
             let answer = shared.answer(ask).await;
+            if let Some((what, outcome)) = order.and_then(|what| Some((what, audit::outcome(&answer)?))) {
+                let by = audit::bounded(&request.by);
+                (shared.settings.audit)(audit::Order { by, from, what, outcome });
+            }
             responder.answer(&MetaResponse { answer: Some(answer) });
         });
     }

@@ -1,5 +1,6 @@
 //! One node: its roles, started in order, and the calls that reach them.
 
+use crate::audit::Audit;
 use crate::chunk::Chunk;
 use crate::config::{NodeConfig, Role};
 use crate::console::accounts::Accounts;
@@ -77,6 +78,7 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
             metads: config.metads(),
             addresses: config.datastore_addresses.iter().map(|a| a.to_string()).collect(),
             rebuild_after: config.rebuild_after(),
+            audit: audit_to(monitor.clone()),
         };
         sources.metad = Some(Metad::start(settings, identity.clone(), events.clone(), sources.coordination.clone())?);
     }
@@ -138,6 +140,14 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
     })
     .await?;
     Ok(())
+}
+
+/// The audit log of the console, once there is one.
+fn audit_to(monitor: Arc<OnceLock<Arc<Monitor>>>) -> Audit {
+    Arc::new(move |order| match monitor.get() {
+        Some(m) => m.audit(crate::clock::wall_ms(), &order),
+        None => tracing::warn!(?order, "an order came before there was an audit log"),
+    })
 }
 
 /// What the other processes ask of coordination and metad.

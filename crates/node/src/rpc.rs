@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -442,6 +442,8 @@ pub struct Responder {
     call: u64,
     kind: u8,
     out: mpsc::UnboundedSender<Vec<u8>>,
+    /// Where the call comes from, if that is known.
+    pub from: Option<IpAddr>,
 }
 
 impl Responder {
@@ -455,7 +457,7 @@ impl Responder {
                 let _ = bodies.send(frame[17..].to_vec());
             }
         });
-        (Responder { call: 1, kind: 1, out }, answers)
+        (Responder { call: 1, kind: 1, out, from: None }, answers)
     }
 
     pub fn answer(self, message: &impl prost::Message) {
@@ -490,6 +492,7 @@ pub fn serve(listener: TcpListener, identity: Arc<Identity>, handler: Handler) {
 
 async fn serve_one(stream: TcpStream, tls: &Tls, identity: &Identity, handler: Handler) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
+    let from = stream.peer_addr().ok().map(|a| a.ip());
     let welcomed = async {
         let mut stream = tls.accept(stream).await?;
         identity.welcome(&mut stream).await?;
@@ -509,7 +512,8 @@ async fn serve_one(stream: TcpStream, tls: &Tls, identity: &Identity, handler: H
                     let _ = out.send(pong);
                     continue;
                 }
-                handler(frame.kind, frame.body, Responder { call: frame.call, kind: frame.kind, out: out.clone() });
+                let responder = Responder { call: frame.call, kind: frame.kind, out: out.clone(), from };
+                handler(frame.kind, frame.body, responder);
             }
         }
     };

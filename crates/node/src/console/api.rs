@@ -32,6 +32,7 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/api/v1/openapi.json", get(|| async { Json(super::openapi::document()) }))
         .route("/api/v1/rules", get(rules))
         .route("/api/v1/silences", get(silences))
+        .route("/api/v1/audit", get(audit))
 }
 
 #[derive(Deserialize)]
@@ -109,6 +110,12 @@ async fn silences(State(app): State_) -> Response {
         .monitor
         .with(|w| (w.controls().silences(now).cloned().collect(), w.controls().maintenances(now).cloned().collect()));
     Json(json!({ "schema": "trivet.silences/1", "silences": silences, "maintenance": maintenance })).into_response()
+}
+
+/// Orders of administrators, of all nodes that answer.
+async fn audit(State(app): State_) -> Response {
+    let log = app.monitor.orders_of_all().await;
+    Json(json!({ "schema": "trivet.audit/1", "orders": log.orders, "silent": log.silent })).into_response()
 }
 
 async fn rules(State(app): State_) -> Response {

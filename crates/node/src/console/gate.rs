@@ -1,8 +1,8 @@
 //! What every request passes: the Host it names, who asks, and headers that keep browsers from doing more than we want.
 
-use super::accounts::{Role, User};
-use super::{App, Context};
-use axum::extract::{FromRequestParts, Request, State};
+use super::accounts::{Role, User, KEY_HOLDER};
+use super::{App, Context, Peer};
+use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{header, HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -12,6 +12,8 @@ use std::sync::Arc;
 use trivet_observe::Language;
 
 pub const SESSION_COOKIE: &str = "trivet_session";
+/// The user of a program that signed a request with the cluster's key.
+pub const BY_HEADER: &str = "x-trivet-by";
 const LANGUAGE_COOKIE: &str = "trivet_language";
 const POLICY: &str =
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; \
@@ -112,6 +114,8 @@ impl FromRequestParts<Arc<App>> for Context {
             path: parts.uri.path().to_string(),
             cluster: app.monitor.sources.config.cluster.clone(),
             node: app.monitor.sources.config.node,
+            from: parts.extensions.get::<ConnectInfo<Peer>>().map(|c| c.0 .0.ip()),
+            by: parts.headers.get(BY_HEADER).and_then(|v| v.to_str().ok()).map(crate::audit::bounded),
             form_code: app.accounts.form_code(&cookie),
             cookie,
         })
@@ -133,7 +137,11 @@ impl Context {
         if user.signed_in && !app.accounts.is_form_code(&self.cookie, form_code) {
             return Err((StatusCode::FORBIDDEN, "this form is out of date: load the page again\n").into_response());
         }
-        Ok(user.name.clone())
+        Ok(match &self.by {
+            // The header counts where the cluster's key signed the request.
+            Some(by) if user.name == KEY_HOLDER && !user.signed_in => format!("{by} {KEY_HOLDER}"),
+            _ => user.name.clone(),
+        })
     }
 }
 

@@ -3,9 +3,11 @@
 //! A thread of its own writes them, so that nothing that watches waits for a disk. A line beyond the queue is counted
 //! and lost; alerting itself does not depend on it.
 
+use crate::audit::{Logged, Order};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{mpsc, Arc};
@@ -23,11 +25,28 @@ const VERSION: u32 = 1;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Line {
-    Alert { version: u32, at_ms: i64, alert: Box<Alert> },
-    Incident { version: u32, incident: Box<Incident> },
-    Audit { version: u32, at_ms: i64, by: String, what: String, outcome: String },
+    Alert {
+        version: u32,
+        at_ms: i64,
+        alert: Box<Alert>,
+    },
+    Incident {
+        version: u32,
+        incident: Box<Incident>,
+    },
+    Audit {
+        version: u32,
+        at_ms: i64,
+        by: String,
+        /// Address that the order came from, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<IpAddr>,
+        what: String,
+        outcome: String,
+    },
 }
 
+#[derive(Clone)]
 pub struct History {
     path: PathBuf,
     queue: mpsc::SyncSender<String>,
@@ -90,9 +109,19 @@ impl History {
     pub fn incident(&self, incident: &Incident) {
         self.put(&Line::Incident { version: VERSION, incident: Box::new(incident.clone()) });
     }
-    pub fn audit(&self, at_ms: i64, by: &str, what: &str, outcome: &str) {
-        let (by, what, outcome) = (by.to_string(), what.to_string(), outcome.to_string());
-        self.put(&Line::Audit { version: VERSION, at_ms, by, what, outcome });
+    pub fn audit(&self, at_ms: i64, order: &Order) {
+        let Order { by, from, what, outcome } = order.clone();
+        self.put(&Line::Audit { version: VERSION, at_ms, by, from, what, outcome });
+    }
+    /// Orders of the last days, newest first, at most `count_max`. Reads files: not for a thread that others wait for.
+    pub fn orders(&self, now_ms: i64, node: u32, count_max: usize) -> Vec<Logged> {
+        self.read(now_ms, count_max, |l| match l {
+            Line::Audit { at_ms, by, from, what, outcome, .. } => {
+                let order = Order { by, from, what, outcome };
+                Some((at_ms, Logged { at_ms, node, order }))
+            }
+            _ => None,
+        })
     }
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
@@ -127,14 +156,10 @@ mod tests {
         let h = History::open(dir.path()).unwrap();
         let day = 86_400_000;
         for (at, what) in [(0, "long ago"), (40 * day, "first"), (41 * day, "second")] {
-            h.audit(at, "ann", what, "done");
+            let from = Some("192.0.2.7".parse().unwrap());
+            h.audit(at, &Order { by: "ann".into(), from, what: what.into(), outcome: "done".into() });
         }
-        let read = || {
-            h.read(41 * day, 10, |l| match l {
-                Line::Audit { at_ms, what, .. } => Some((at_ms, what)),
-                _ => None,
-            })
-        };
+        let read = || h.orders(41 * day, 1, 10).into_iter().map(|l| l.order.what).collect::<Vec<_>>();
         for _ in 0..500 {
             if read().len() == 2 {
                 break;
@@ -142,5 +167,8 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
         assert_eq!(read(), ["second", "first"]);
+        // A line of an older version says nothing of where an order came from.
+        let old = r#"{"audit":{"version":1,"at_ms":1,"by":"ann","what":"x","outcome":"done"}}"#;
+        assert!(matches!(serde_json::from_str(old), Ok(Line::Audit { from: None, .. })));
     }
 }

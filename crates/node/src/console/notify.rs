@@ -10,6 +10,7 @@ mod payload;
 mod smtp;
 mod syslog;
 
+use crate::audit::Order;
 use crate::status::monitor::Monitor;
 use serde::Deserialize;
 use std::collections::VecDeque;
@@ -105,11 +106,7 @@ struct File {
 pub enum News {
     Incident(Box<Message>),
     /// Somebody changed something here.
-    Audit {
-        by: String,
-        what: String,
-        outcome: String,
-    },
+    Audit(Order),
     Alive,
     Test,
 }

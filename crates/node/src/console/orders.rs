@@ -3,6 +3,7 @@
 use super::accounts::{Role, KEY_HOLDER};
 use super::gate::{language_cookie, set_cookie, SESSION_COOKIE};
 use super::{pages, App, Context, Peer};
+use crate::audit::Order;
 use axum::extract::{ConnectInfo, Form, Query, State};
 use axum::http::{header, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -75,14 +76,14 @@ async fn login(State(app): State_, ConnectInfo(peer): ConnectInfo<Peer>, c: Cont
     let from = peer.0.ip().to_string();
     match app.accounts.sign_in(now, &f.name, &f.password, &from).await {
         Some(session) => {
-            app.monitor.audit(now, &f.name, "sign in", "done");
+            audit(&app, &c, &f.name, "sign in", "done");
             let cookie = set_cookie(SESSION_COOKIE, &session, 12 * 3_600, false);
             ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
         }
         None => {
             let what = Happened::LoginFailed { address: from };
             app.monitor.happened(Occurrence { at_ms: now, what, detail: "a login failed".into() });
-            app.monitor.audit(now, &f.name, "sign in", "refused");
+            audit(&app, &c, &f.name, "sign in", "refused");
             (StatusCode::FORBIDDEN, pages::login(&c, true)).into_response()
         }
     }
@@ -112,6 +113,12 @@ async fn language(Form(f): Form<Chosen>) -> Response {
     ([(header::SET_COOKIE, language_cookie(&f.language))], back(&f.back)).into_response()
 }
 
+/// Writes down what was ordered without the monitor.
+fn audit(app: &App, c: &Context, by: &str, what: &str, outcome: &str) {
+    let order = Order { by: by.into(), from: c.from, what: what.into(), outcome: outcome.into() };
+    app.monitor.audit(crate::clock::wall_ms(), &order);
+}
+
 /// Carries an order out and goes back to the page it came from.
 fn order(
     app: &App,
@@ -125,7 +132,7 @@ fn order(
         Ok(by) => by,
         Err(no) => return no,
     };
-    match app.monitor.order(&by.clone(), what, input(by)) {
+    match app.monitor.order(&by.clone(), c.from, what, input(by)) {
         Ok(()) => back(to).into_response(),
         Err(e) => refused(e),
     }
@@ -311,7 +318,7 @@ async fn account(State(app): State_, c: Context, Form(f): Form<NewAccount>) -> R
     let made = made.await.unwrap_or_else(|e| Err(anyhow::anyhow!("{e}")));
     let what = format!("account {} with the role {}", f.name, role.name());
     let outcome = made.as_ref().err().map_or("done".to_string(), |e| format!("refused: {e}"));
-    app.monitor.audit(now, &by, &what, &outcome);
+    audit(&app, &c, &by, &what, &outcome);
     match made {
         Ok(secret) if secret.is_empty() => back("/settings").into_response(),
         // It is shown once.
@@ -335,7 +342,7 @@ async fn remove_account(State(app): State_, c: Context, Form(f): Form<Name>) -> 
     let now = crate::clock::wall_ms();
     let done = app.accounts.remove(now, &f.name);
     let outcome = done.as_ref().err().map_or("done".to_string(), |e| format!("refused: {e}"));
-    app.monitor.audit(now, &by, &format!("remove account {}", f.name), &outcome);
+    audit(&app, &c, &by, &format!("remove account {}", f.name), &outcome);
     match done {
         Ok(()) => back("/settings").into_response(),
         Err(e) => refused(e),
@@ -349,7 +356,7 @@ async fn test_target(State(app): State_, c: Context, Form(f): Form<Name>) -> Res
     };
     let sent = app.notifier.test(&f.name).await;
     let outcome = sent.as_ref().err().map_or("sent".to_string(), ToString::to_string);
-    app.monitor.audit(crate::clock::wall_ms(), &by, &format!("test message to {}", f.name), &outcome);
+    audit(&app, &c, &by, &format!("test message to {}", f.name), &outcome);
     match sent {
         Ok(()) => back("/settings").into_response(),
         Err(e) => (StatusCode::BAD_GATEWAY, format!("{e}\n")).into_response(),

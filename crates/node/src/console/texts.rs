@@ -63,6 +63,7 @@ texts! {
     METAD_LEADER: "metad LEADER", "metad LEADER";
     AS_TABLE: "The same as a table", "以表格显示";
     FROM: "from", "开始";
+    ORIGIN: "from address", "来源地址";
     UNTIL: "until", "结束";
     WHAT: "what", "内容";
     WHO: "who", "操作者";
@@ -155,6 +156,7 @@ texts! {
     TIME: "time", "时间";
     WHY: "why", "原因";
     AUDIT: "Who changed what", "操作审计";
+    AUDIT_SILENT: "Not in it, because they do not answer: nodes", "未应答、因此未计入的节点：";
     RECOVERY: "Recovery", "恢复";
     NOTHING_TO_RECOVER: "Nothing is being rebuilt.", "没有正在进行的重建。";
     ACCOUNTS: "Accounts", "账户";

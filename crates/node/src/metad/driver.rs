@@ -208,7 +208,7 @@ impl Driver {
     }
 
     fn ping(&self, ping: LeaderPing) {
-        let body = MetaRequest { ask: Some(MetaAsk::Leader(ping)) }.encode_to_vec();
+        let body = MetaRequest::of(MetaAsk::Leader(ping)).encode_to_vec();
         for (node, peer) in &self.shared.peers {
             let (shared, node) = (self.shared.clone(), *node);
             peer.call(kind::METAD, &body, Box::new(move |answer| shared.hear_version(node, answer)));
@@ -216,7 +216,7 @@ impl Driver {
     }
 
     fn ask_status(&self, round: u64) {
-        let ask: Arc<[u8]> = MetaRequest { ask: Some(MetaAsk::Status(Empty {})) }.encode_to_vec().into();
+        let ask: Arc<[u8]> = MetaRequest::of(MetaAsk::Status(Empty {})).encode_to_vec().into();
         for (node, peer) in &self.shared.peers {
             let (shared, node, peer, ask) = (self.shared.clone(), *node, peer.clone(), ask.clone());
             tokio::spawn(async move {

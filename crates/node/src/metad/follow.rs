@@ -13,7 +13,7 @@ const FETCH_LIMIT: Duration = Duration::from_secs(10);
 
 /// The journal from this entry on, of the first other metad that has anything of it.
 pub(super) async fn fetch(shared: &Shared, from: u64) -> Option<Journal> {
-    let ask = MetaRequest { ask: Some(MetaAsk::Follow(from)) }.encode_to_vec();
+    let ask = MetaRequest::of(MetaAsk::Follow(from)).encode_to_vec();
     for peer in shared.peers.values() {
         let Ok(bytes) = peer.ask(kind::METAD, &ask, FETCH_LIMIT).await else { continue };
         let answer = MetaResponse::decode(bytes).ok().and_then(|r| r.answer);
@@ -61,6 +61,7 @@ mod tests {
             metads: Default::default(),
             addresses: Vec::new(),
             rebuild_after: Duration::from_secs(300),
+            audit: Arc::new(|_| ()),
         };
         let identity = crate::rpc::Identity { cluster: "c".into(), incarnation: 1, key: vec![1; 32], node };
         let events = crate::events::Events::open(folder, node).unwrap();

@@ -2,6 +2,7 @@
 
 use super::NodeStatus;
 use crate::console::accounts::signed_header;
+use crate::console::BY_HEADER;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -108,6 +109,8 @@ pub fn ask(key: &[u8], address: SocketAddr, method: &str, path: &str, form: &str
     };
     let signed = signed_header(key, crate::clock::wall_ms(), method, path);
     let mut asked = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nAuthorization: {signed}\r\n");
+    let by: String = crate::audit::who().chars().filter(char::is_ascii_graphic).collect();
+    asked += &format!("{BY_HEADER}: {by}\r\n");
     if method != "GET" {
         asked += &format!("Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n", form.len());
     }

@@ -3,11 +3,13 @@
 //!
 //! It needs neither coordination nor metad. What an operator tells one node reaches the others with the statuses.
 
+mod orders;
 mod outside;
 
 use super::peers::{Answer, Ask, Exchange, Seen, What, ANSWER_BYTES_MAX, KIND, VERSION};
 use super::sampling::Sampler;
 use super::{collect, Files, Known, NodeStatus, Sources, ViewBuilder};
+use crate::audit::Order;
 use crate::config::Role;
 use crate::console::accounts::Accounts;
 use crate::console::history::History;
@@ -17,6 +19,7 @@ use crate::rpc::{Client, Responder};
 use bytes::Bytes;
 use prost::Message;
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -215,7 +218,7 @@ impl Monitor {
     ///
     /// # Errors
     /// It is not allowed; nothing was changed.
-    pub fn order(&self, by: &str, what: &str, input: Input<'_>) -> Result<(), Failed> {
+    pub fn order(&self, by: &str, from: Option<IpAddr>, what: &str, input: Input<'_>) -> Result<(), Failed> {
         let now = crate::clock::wall_ms();
         let mut effects = Vec::new();
         let done = {
@@ -226,15 +229,14 @@ impl Monitor {
         };
         self.carry_out(effects);
         let outcome = done.as_ref().err().map_or("done".to_string(), |e| format!("refused: {e}"));
-        self.audit(now, by, what, &outcome);
+        self.audit(now, &Order { by: by.into(), from, what: what.into(), outcome });
         done
     }
 
     /// Somebody did something here: to the history, and to whoever gets syslog.
-    pub fn audit(&self, now: i64, by: &str, what: &str, outcome: &str) {
-        self.history.audit(now, by, what, outcome);
-        let (by, what, outcome) = (by.to_string(), what.to_string(), outcome.to_string());
-        if self.messages.try_send(News::Audit { by, what, outcome }).is_err() {
+    pub fn audit(&self, now: i64, order: &Order) {
+        self.history.audit(now, order);
+        if self.messages.try_send(News::Audit(order.clone())).is_err() {
             tracing::warn!("a message about an operator's order was dropped: too many wait to be sent");
         }
     }
@@ -252,6 +254,9 @@ impl Monitor {
         let wall_ms = crate::clock::wall_ms();
         if ask.version > VERSION {
             return;
+        }
+        if ask.what == What::Orders as u32 {
+            return self.answer_with_orders(wall_ms, responder);
         }
         let (age_ms, json) = if ask.what == What::Alerts as u32 {
             (0, Bytes::from(serde_json::to_vec(&self.seen()).unwrap_or_default()))

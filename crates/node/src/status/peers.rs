@@ -23,6 +23,8 @@ pub enum What {
     Status = 1,
     /// Which alerts fire, for the page that shows who sees what.
     Alerts = 2,
+    /// Orders that were given on the node, newest first: `Vec<crate::audit::Logged>`.
+    Orders = 3,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -142,6 +142,16 @@ pub enum MetaAsk {
 pub struct MetaRequest {
     #[prost(oneof = "MetaAsk", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub ask: Option<MetaAsk>,
+    /// The user and host that an order comes from, for the audit log. Empty: a node asks.
+    #[prost(string, tag = "100")]
+    pub by: String,
+}
+
+impl MetaRequest {
+    /// A request that a node makes by itself.
+    pub fn of(ask: MetaAsk) -> MetaRequest {
+        MetaRequest { ask: Some(ask), by: String::new() }
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]

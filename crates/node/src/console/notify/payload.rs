@@ -1,6 +1,7 @@
 //! What a message looks like to each kind of receiver.
 
 use super::{occasion, Kind, News, Target};
+use crate::audit::Order;
 use crate::console::api::rfc3339;
 use base64::Engine;
 use hmac::{Hmac, Mac};
@@ -29,7 +30,7 @@ pub(super) fn subject(t: &Target, news: &News, cluster: &str) -> String {
         News::Incident(m) => {
             format!("[Trivet {cluster}] {}: {}", occasion(m.occasion, l), m.incident.headline.get(l))
         }
-        News::Audit { by, what, outcome } => format!("[Trivet {cluster}] {by}: {what} ({outcome})"),
+        News::Audit(Order { by, what, outcome, .. }) => format!("[Trivet {cluster}] {by}: {what} ({outcome})"),
         News::Alive => format!("[Trivet {cluster}] {}", tr(l, "alerting is alive", "告警通道正常")),
         News::Test => format!("[Trivet {cluster}] {}", tr(l, "test message", "测试消息")),
     }
@@ -165,7 +166,7 @@ fn alertmanager(t: &Target, news: &News, cluster: &str, now_ms: i64) -> Value {
                 annotations,
             )
         }
-        News::Alive | News::Test | News::Audit { .. } => {
+        News::Alive | News::Test | News::Audit(_) => {
             let r = rule(RuleId::Watchdog);
             let summary = subject(t, news, cluster);
             let alert = json!({

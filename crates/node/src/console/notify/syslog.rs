@@ -2,6 +2,7 @@
 //= RFC 5424 section 6 (the message), RFC 5426 section 3.1 (one datagram each), RFC 6587 section 3.4.1 (octet counting)
 
 use super::{News, Target};
+use crate::audit::Order;
 use crate::console::api::rfc3339;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UdpSocket};
@@ -52,8 +53,9 @@ pub(super) fn message(news: &News, cluster: &str, text: &str, now_ms: i64) -> Ve
             let data = format!(" incident=\"{}\" alerts=\"{}\"", value(&i.id), i.members.len());
             (level(i.severity), "INCIDENT", data)
         }
-        News::Audit { by, what, outcome } => {
-            let data = format!(" by=\"{}\" what=\"{}\" outcome=\"{}\"", value(by), value(what), value(outcome));
+        News::Audit(Order { by, from, what, outcome }) => {
+            let from = from.map_or_else(String::new, |a| format!(" from=\"{a}\""));
+            let data = format!(" by=\"{}\"{from} what=\"{}\" outcome=\"{}\"", value(by), value(what), value(outcome));
             (5, "AUDIT", data)
         }
         News::Alive => (6, "ALIVE", String::new()),
@@ -104,11 +106,14 @@ mod tests {
 
     #[test]
     fn a_message_has_the_fields_of_rfc_5424_and_nothing_ends_them_early() {
-        let news = News::Audit { by: "ann\"]".into(), what: "silence \\ x\n".into(), outcome: "done".into() };
+        let (by, from) = ("ann\"]".into(), Some("192.0.2.7".parse().unwrap()));
+        let news = News::Audit(Order { by, from, what: "silence \\ x\n".into(), outcome: "done".into() });
         let text = String::from_utf8(message(&news, "c]1", "first\nsecond", 0)).unwrap();
         assert!(text.starts_with("<133>1 1970-01-01T00:00:00.000Z "), "{text}");
         assert!(
-            text.contains(" AUDIT [trivet@32473 cluster=\"c\\]1\" by=\"ann\\\"\\]\" what=\"silence \\\\ x\""),
+            text.contains(
+                " AUDIT [trivet@32473 cluster=\"c\\]1\" by=\"ann\\\"\\]\" from=\"192.0.2.7\" what=\"silence \\\\ x\""
+            ),
             "{text}"
         );
         assert!(text.ends_with("\u{feff}first | second"), "{text}");

@@ -1,4 +1,5 @@
 use super::*;
+use crate::audit::Order;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use trivet_observe::view::*;
 use trivet_observe::watcher::{Effect, Input, Watcher};
@@ -192,7 +193,7 @@ async fn syslog_gets_incidents_and_what_operators_did() {
     assert!(text.starts_with("<130>1 ") && text.contains(" INCIDENT [trivet@32473 cluster=\"c\" incident="), "{text}");
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     t.server = format!("tcp://{}", listener.local_addr().unwrap());
-    let audit = News::Audit { by: "ann".into(), what: "silence".into(), outcome: "done".into() };
+    let audit = News::Audit(Order { by: "ann".into(), from: None, what: "silence".into(), outcome: "done".into() });
     let sent = tokio::spawn(async move { send(&t, &audit, "c").await });
     let (mut stream, _) = listener.accept().await.unwrap();
     let mut text = String::new();

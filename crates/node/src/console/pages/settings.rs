@@ -2,7 +2,6 @@
 
 use super::Html;
 use crate::console::accounts::Role;
-use crate::console::history::Line;
 use crate::console::layout::{head, page, time};
 use crate::console::{texts as t, App, Context};
 use crate::status::Known;
@@ -32,15 +31,8 @@ pub fn events(c: &Context, known: &[Known], count_max: usize) -> Markup {
 }
 
 pub async fn activity(State(app): State<Arc<App>>, c: Context) -> Html {
-    let (v, known, now) = (app.monitor.view(), app.monitor.known(), crate::clock::wall_ms());
-    let monitor = app.monitor.clone();
-    let audit = tokio::task::spawn_blocking(move || {
-        monitor.history().read(now, AUDIT_SHOWN, |l| match l {
-            Line::Audit { at_ms, by, what, outcome, .. } => Some((at_ms, (at_ms, by, what, outcome))),
-            _ => None,
-        })
-    });
-    let audit = audit.await.unwrap_or_default();
+    let (v, known) = (app.monitor.view(), app.monitor.known());
+    let log = app.monitor.orders_of_all().await;
     let body = html! {
         h1 { (c.t(t::ACTIVITY)) }
         section.card {
@@ -56,10 +48,24 @@ pub async fn activity(State(app): State<Arc<App>>, c: Context) -> Html {
         section.card { h2 { (c.t(t::EVENTS)) } (events(&c, &known, EVENTS_SHOWN)) }
         section.card {
             h2 { (c.t(t::AUDIT)) }
+            @if !log.silent.is_empty() {
+                p.s { (c.t(t::AUDIT_SILENT)) " " (log.silent.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")) }
+            }
             div.scroll tabindex="0" {
                 table {
-                    thead { tr { @for h in [t::TIME, t::WHO, t::WHAT, t::OUTCOME] { (head(&c, h)) } } }
-                    tbody { @for (at, by, what, outcome) in &audit { tr { td { (time(*at)) } td { (by) } td { (what) } td { (outcome) } } } }
+                    thead { tr { @for h in [t::TIME, t::NODE, t::WHO, t::ORIGIN, t::WHAT, t::OUTCOME] { (head(&c, h)) } } }
+                    tbody {
+                        @for l in log.orders.iter().take(AUDIT_SHOWN) {
+                            tr {
+                                td { (time(l.at_ms)) }
+                                td { (l.node) }
+                                td { (l.order.by) }
+                                td { (l.order.from.map_or_else(|| "—".to_string(), |a| a.to_string())) }
+                                td { (l.order.what) }
+                                td { (l.order.outcome) }
+                            }
+                        }
+                    }
                 }
             }
         }

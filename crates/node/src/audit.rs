@@ -1,0 +1,157 @@
+//! Orders of administrators to metad, for the audit log: who gave which, from where, and what became of it.
+//!
+//! Every holder of the cluster's key may give orders, so the name is as that program says of its user; the address is the
+//! connection's.
+
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use std::sync::Arc;
+use trivet_storage::messages::*;
+use trivet_storage::nfs::status;
+
+/// Characters of a name that are kept; it comes from another program.
+const BY_CHARS_MAX: usize = 100;
+
+/// An order that was carried out or refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    pub by: String,
+    /// Address that it came from, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<IpAddr>,
+    pub what: String,
+    pub outcome: String,
+}
+
+/// An order as one node's log has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logged {
+    /// Milliseconds since 1970, by that node's clock.
+    pub at_ms: i64,
+    pub node: u32,
+    #[serde(flatten)]
+    pub order: Order,
+}
+
+/// The logs of all nodes that answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// Newest first.
+    pub orders: Vec<Logged>,
+    /// Nodes that did not answer: what they were told is not here.
+    pub silent: Vec<u32>,
+}
+
+/// Where orders are written down.
+pub type Audit = Arc<dyn Fn(Order) + Send + Sync>;
+
+/// Whose orders a command line gives: the user, behind sudo the one who called it, and the host.
+pub fn who() -> String {
+    let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+    let uid = rustix::process::getuid();
+    let own = || if uid.is_root() { "root".to_string() } else { format!("uid {}", uid.as_raw()) };
+    let user = variable("SUDO_USER").or_else(|| variable("USER")).unwrap_or_else(own);
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    bounded(&format!("{user}@{}", host.trim()))
+}
+
+/// A name as the log keeps it: bounded, and without what would steer a terminal.
+pub fn bounded(by: &str) -> String {
+    by.chars().take(BY_CHARS_MAX).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// The order of an administrator in words; `None` where nothing is to change.
+pub fn ordered(ask: &MetaAsk) -> Option<String> {
+    match ask {
+        MetaAsk::Lead(_) => Some("this node's coordination server is to lead".into()),
+        MetaAsk::Command(c) => match c.op.as_ref()? {
+            CommandOp::CreateDatastore(d) => {
+                let clients = if d.clients.is_empty() { "any client".into() } else { d.clients.join(", ") };
+                let access = if d.read_only { ", read-only" } else { "" };
+                Some(format!("create datastore {}: {} copies, for {clients}{access}", d.name, d.copies))
+            }
+            CommandOp::DeleteDatastore(d) => Some(format!("delete datastore {}", d.name)),
+            CommandOp::Lock(l) if l.what == lock_what::FREE_ALL => {
+                Some(format!("release the locks of NFS client {}", l.wanted.lock.owner.client))
+            }
+            _ => None,
+        },
+        MetaAsk::Life(l) if !l.dry_run && !l.progress => Some(match l.action.as_ref()? {
+            LifeAction::MaintenanceOn(n) => format!("maintenance of node {n}"),
+            LifeAction::MaintenanceOff(n) => format!("end the maintenance of node {n}"),
+            LifeAction::Drain(n) => format!("drain node {n}"),
+            LifeAction::Undrain(n) => format!("end the drain of node {n}"),
+            LifeAction::Remove(n) => format!("remove node {n}"),
+            LifeAction::ReplaceDisk(n) => format!("replace the disk of node {n}"),
+            LifeAction::ReplaceNode(n) => format!("replace node {n}"),
+            LifeAction::Rebalance(_) => "even copies out".into(),
+            LifeAction::RemoveAddress(a) => format!("remove datastore address {a}"),
+            LifeAction::RestoreAddress(a) => format!("restore datastore address {a}"),
+            LifeAction::Change(c) => format!("change datastore {}: {}", c.name, changes(c)),
+        }),
+        _ => None,
+    }
+}
+
+fn changes(c: &ChangeDatastore) -> String {
+    let clients = c.clients.as_ref().map(|n| format!("clients {}", n.all.join(" ")));
+    let read_only = c.read_only.map(|r| format!("read-only {r}"));
+    let rename = c.rename.as_ref().map(|n| format!("name {n}"));
+    let copies = c.copies.map(|n| format!("copies {n}"));
+    let quota = c.quota_bytes.map(|n| format!("quota {n} bytes"));
+    let permissions = c.permissions.map(|p| format!("permissions {p}"));
+    let all = [rename, copies, clients, read_only, quota, permissions];
+    all.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// The outcome of an order; `None` where it was not judged here, and is given to another metad.
+pub fn outcome(answer: &MetaAnswer) -> Option<String> {
+    match answer {
+        MetaAnswer::NotLeader(_) => None,
+        MetaAnswer::Reply(r) if r.status == status::OK => Some("done".into()),
+        MetaAnswer::Reply(r) => Some(format!("refused: status {}", r.status)),
+        MetaAnswer::Life(l) => Some(match l.refusals.first() {
+            Some(r) => format!("refused: {}", r.reason),
+            None if l.begun => "begun".into(),
+            None => "nothing was left to do".into(),
+        }),
+        MetaAnswer::Said(said) => Some(said.trim().into()),
+        _ => Some("done".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_nothing_is_no_order() {
+        let drain = |dry_run, progress| LifeAsk { action: Some(LifeAction::Drain(2)), dry_run, progress };
+        assert_eq!(ordered(&MetaAsk::Life(drain(false, false))).as_deref(), Some("drain node 2"));
+        assert_eq!(ordered(&MetaAsk::Life(drain(true, false))), None);
+        assert_eq!(ordered(&MetaAsk::Life(drain(false, true))), None);
+        let command = |op| MetaAsk::Command(Command { op: Some(op), ..Default::default() });
+        let list = LockCommand { what: lock_what::LIST, ..Default::default() };
+        assert_eq!(ordered(&command(CommandOp::Lock(list))), None);
+        let made = Datastore { name: "ds2".into(), copies: 3, ..Default::default() };
+        let text = ordered(&command(CommandOp::CreateDatastore(made))).unwrap();
+        assert_eq!(text, "create datastore ds2: 3 copies, for any client");
+    }
+
+    #[test]
+    fn a_refusal_is_written_down_and_an_order_that_another_metad_judges_is_not() {
+        assert_eq!(outcome(&MetaAnswer::NotLeader(2)), None);
+        let refused = MetaAnswer::Reply(Reply { status: status::NOTEMPTY, ..Default::default() });
+        assert_eq!(outcome(&refused).unwrap(), format!("refused: status {}", status::NOTEMPTY));
+        let reason = Refusal { reason: "it has the last copy of 3 files".into(), ..Default::default() };
+        let judged = LifeAnswer { refusals: vec![reason], ..Default::default() };
+        assert_eq!(outcome(&MetaAnswer::Life(judged)).unwrap(), "refused: it has the last copy of 3 files");
+        assert_eq!(outcome(&MetaAnswer::Life(LifeAnswer::default())).unwrap(), "nothing was left to do");
+    }
+
+    #[test]
+    fn a_name_is_bounded_and_steers_no_terminal() {
+        assert_eq!(bounded("ann\u{1b}[2J"), "ann\u{fffd}[2J");
+        assert_eq!(bounded(&"x".repeat(1_000)).len(), BY_CHARS_MAX);
+    }
+}
