@@ -58,7 +58,7 @@ const PARTS: &[Part] = &[
         &[],
     ),
     Part("sim-nodes", &["cargo", "xtask", "sim", "--core", "nodes", "--seeds", "60", "--minutes", "3"], &[]),
-    Part("lab", &["cargo", "xtask", "lab"], &[]),
+    Part("lab", &["cargo", "xtask", "lab", "--quick-build"], &[]),
 ];
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
