@@ -3,7 +3,7 @@
 namespaces, with a probe that writes all the time and checks every answer.
 
     bad_night.py quick            the short schedules once against ours, several at a time; fails beyond the bars
-    bad_night.py ci               those of them that fit into two rounds of three (CI)
+    bad_night.py ci               three of them, in one round (CI)
     bad_night.py all [RUNS]       every schedule RUNS (3) times against ours and once against Apache, the short ones
                                   RUNS times against five of ours, then `render`
     bad_night.py render           docs/bad-night.md and docs/bad-night.svg from the newest results
@@ -36,8 +36,8 @@ BARS = {
 # Three labs at a time, three or five servers each.
 MEMORY_BYTES = 1 << 30
 SHORT = ["rolling-restart", "leader-kill9", "leader-isolate-10s", "oneway-leader-out", "leader-sigstop-10s", "leader-flap", "leader-loss30"]
-# What fits into two rounds of three: a leader that is frozen is judged like one that is cut off.
-CI = [s for s in SHORT if s != "leader-sigstop-10s"]
+# One round of three; restarts have a lab of their own, and the simulator plays all schedules.
+CI = ["leader-kill9", "oneway-leader-out", "leader-flap"]
 
 
 def play(job):

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 /// Labs of different lanes run side by side. Each lane has a network namespace of its own, so that they can use the same addresses.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lane {
-    /// Virtual machines that are NFS clients, and what is short.
+    /// Virtual machines that are NFS clients, and the datastores.
     Guests,
-    /// Servers and clients of coordination, Apache's among them.
+    /// Servers and clients of coordination, Apache's among them, and the timeline.
     Servers,
     /// Asserts short times: nothing beside it.
     Alone,
@@ -70,8 +70,8 @@ const MACHINES: &[&str] =
     &["python3", "ip", "nft", "systemd-nspawn", "systemd-analyze", "nsenter", "mount", "dpkg", "lintian"];
 
 const TESTS: &[Test] = &[
-    Test { name: "recipes", lane: Lane::Guests, script: "recipes.py", commands: &["python3"], modules: &["kazoo"] },
-    Test { name: "timeline", lane: Lane::Guests, script: "timeline.py", commands: &["python3"], modules: &[] },
+    Test { name: "recipes", lane: Lane::Servers, script: "recipes.py", commands: &["python3"], modules: &["kazoo"] },
+    Test { name: "timeline", lane: Lane::Servers, script: "timeline.py", commands: &["python3"], modules: &[] },
     Test { name: "timeline-causes", lane: Lane::Long, script: "timeline_causes.py", commands: CAUSES, modules: &[] },
     Test { name: "timeline-clocks", lane: Lane::Long, script: "timeline_clocks.py", commands: CAUSES, modules: &[] },
     Test { name: "systemd", lane: Lane::Long, script: "systemd.py", commands: MACHINES, modules: &[] },
@@ -173,7 +173,7 @@ const TESTS: &[Test] = &[
         commands: &["python3", "java"],
         modules: &["kazoo"],
     },
-    Test { name: "transfer", lane: Lane::Guests, script: "transfer.py", commands: &["python3"], modules: &["kazoo"] },
+    Test { name: "transfer", lane: Lane::Servers, script: "transfer.py", commands: &["python3"], modules: &["kazoo"] },
     Test { name: "tls", lane: Lane::Long, script: "tls.py", commands: TLS, modules: &["kazoo"] },
     Test { name: "tls-quorum", lane: Lane::Long, script: "tls_quorum.py", commands: TLS, modules: &["kazoo"] },
     Test { name: "admin", lane: Lane::Long, script: "admin.py", commands: TLS, modules: &["kazoo"] },
@@ -199,7 +199,13 @@ const TESTS: &[Test] = &[
         commands: VCENTER,
         modules: &["pyVmomi"],
     },
-    Test { name: "pipelines", lane: Lane::Guests, script: "pipelines.py", commands: &["python3"], modules: &["kazoo"] },
+    Test {
+        name: "pipelines",
+        lane: Lane::Servers,
+        script: "pipelines.py",
+        commands: &["python3"],
+        modules: &["kazoo"],
+    },
     Test { name: "sessions", lane: Lane::Alone, script: "sessions.py", commands: &["python3"], modules: &["kazoo"] },
     Test {
         name: "console-browser",
@@ -223,7 +229,7 @@ const TESTS: &[Test] = &[
         commands: &["python3", "promtool", "tar"],
         modules: &[],
     },
-    Test { name: "liars", lane: Lane::Guests, script: "liars.py", commands: &["python3"], modules: &["kazoo"] },
+    Test { name: "liars", lane: Lane::Servers, script: "liars.py", commands: &["python3"], modules: &["kazoo"] },
     Test {
         name: "strangers",
         lane: Lane::Alone,
