@@ -12,7 +12,7 @@ use crate::messages::*;
 
 /// Of the newest entry applied; in the counters' table.
 const VERSION_COUNTER: &str = "journal-version";
-/// Number of the first entry of version 2.
+/// Number of the first entry of version 2, or of the newest version since.
 const SECOND_AT: &str = "journal-version-2-at";
 /// One more than the greatest file id for which handles without a tag count; absent while they count for all.
 const UNTAGGED_BELOW: &str = "untagged-below";
@@ -73,6 +73,15 @@ impl<K: Kv> State<K> {
 /// as it is meant.
 pub fn fits(version: u32, op: Option<&CommandOp>) -> bool {
     let text = |name: &[u8]| std::str::from_utf8(name).is_ok();
+    let since_3 = |op: &CommandOp| {
+        matches!(
+            op,
+            CommandOp::Fork(_) | CommandOp::ForkStep(_) | CommandOp::TakeSnapshot(_) | CommandOp::DeleteSnapshot(_)
+        )
+    };
+    if version < 3 && op.is_some_and(since_3) {
+        return false;
+    }
     version >= 2
         || match op {
             Some(CommandOp::Make(m)) => text(&m.at.name) && text(&m.symlink),
