@@ -3,7 +3,7 @@
 use anyhow::{bail, Context};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
-use trivet_node::admin::{self, VerifyAnswer, VerifyAsk};
+use trivet_node::admin::{self, AcceptLoss, VerifyAnswer, VerifyAsk};
 use trivet_node::config::NodeConfig;
 use trivet_node::status::NodeStatus;
 
@@ -26,7 +26,11 @@ pub struct Verify<'a> {
 impl Verify<'_> {
     pub async fn run(&self, datastore: &str, file: Option<&str>) -> anyhow::Result<()> {
         let on = self.extents_by_node(datastore, file).await?;
-        let ask = |begin, extents: &BTreeSet<u64>| VerifyAsk { begin, extents: extents.iter().copied().collect() };
+        let ask = |begin, extents: &BTreeSet<u64>| VerifyAsk {
+            begin,
+            extents: extents.iter().copied().collect(),
+            ..Default::default()
+        };
         let began = Instant::now();
         let mut heard: BTreeMap<u32, (Instant, VerifyAnswer)> = BTreeMap::new();
         for (node, extents) in &on {
@@ -77,8 +81,36 @@ impl Verify<'_> {
         Ok(())
     }
 
+    /// The copies that chunk servers have of the extents of a datastore or a file: for a person who has to choose.
+    pub async fn what_there_is(&self, datastore: &str, file: Option<&str>, gone: &[u32]) -> anyhow::Result<AcceptLoss> {
+        let number = self.file_number(datastore, file).await?;
+        let files = self.newest.files.iter().filter(|f| f.datastore == datastore);
+        let meant = files.filter(|f| number.is_none_or(|n| n == f.file));
+        let extents: Vec<u64> = meant.flat_map(|f| f.placement.iter().map(|(eid, _)| *eid)).collect();
+        let mut copies = Vec::new();
+        for node in self.config.numbers() {
+            let asked = VerifyAsk { list: true, extents: extents.clone(), ..Default::default() };
+            copies.extend(self.ask(node, asked).await?.map(|a| a.copies).unwrap_or_default());
+        }
+        Ok(AcceptLoss { datastore: datastore.into(), file: number.unwrap_or(0), copies, gone: gone.to_vec() })
+    }
+
     async fn ask(&self, node: u32, asked: VerifyAsk) -> anyhow::Result<Option<VerifyAnswer>> {
         admin::verify(self.config, self.config.address(node, self.config.ports.data), asked).await
+    }
+
+    /// The number of a file that was named by its path or its number.
+    async fn file_number(&self, datastore: &str, file: Option<&str>) -> anyhow::Result<Option<u64>> {
+        let export = self.newest.exports.iter().find(|e| e.name == datastore);
+        let export =
+            export.with_context(|| format!("there is no datastore {datastore}; `trivet datastore list` names them"))?;
+        Ok(match file {
+            None => None,
+            Some(text) => Some(match text.parse::<u64>() {
+                Ok(number) => number,
+                Err(_) => admin::file_by_path(self.config, export.root, text, LIMIT).await?,
+            }),
+        })
     }
 
     /// The extents of which each node has a copy.
@@ -87,16 +119,7 @@ impl Verify<'_> {
         datastore: &str,
         file: Option<&str>,
     ) -> anyhow::Result<BTreeMap<u32, BTreeSet<u64>>> {
-        let export = self.newest.exports.iter().find(|e| e.name == datastore);
-        let export =
-            export.with_context(|| format!("there is no datastore {datastore}; `trivet datastore list` names them"))?;
-        let number = match file {
-            None => None,
-            Some(text) => Some(match text.parse::<u64>() {
-                Ok(number) => number,
-                Err(_) => admin::file_by_path(self.config, export.root, text, LIMIT).await?,
-            }),
-        };
+        let number = self.file_number(datastore, file).await?;
         let mut on: BTreeMap<u32, BTreeSet<u64>> = BTreeMap::new();
         let files = self.newest.files.iter().filter(|f| f.datastore == datastore);
         for f in files.filter(|f| number.is_none_or(|n| n == f.file)) {

@@ -18,8 +18,9 @@ pub const VERSION: u32 = 1;
 ///
 /// 1: names, link targets and paths are UTF-8. 2: they are bytes, and file handles carry a tag. A LEADER writes 2 when
 /// every metad and gateway has said that it reads 2 (`LeaderPing`, `GatewayInfo::journal_version`), and from then on;
-/// how an entry is applied depends on the entry's version only, so that all metads come to the same state.
-pub const JOURNAL_VERSION: u32 = 2;
+/// how an entry is applied depends on the entry's version only, so that all metads come to the same state. 3: a minimum of
+/// copies, and accepted losses.
+pub const JOURNAL_VERSION: u32 = 3;
 
 // ---- replication ----
 
@@ -460,6 +461,19 @@ pub struct Datastore {
     /// A number of `nfs::permissions::Permissions`.
     #[prost(uint32, tag = "8")]
     pub permissions: u32,
+    /// Complete copies that a write has to be on before it is acknowledged; 0: [`Datastore::minimum`] says.
+    #[prost(uint32, tag = "9")]
+    pub minimum_copies: u32,
+}
+
+impl Datastore {
+    /// Complete copies that a write has to be on before it is acknowledged: 1 of 2 and 2 of 3, unless an administrator said
+    /// otherwise.
+    pub fn minimum(&self) -> u32 {
+        let default = self.copies.saturating_sub(1);
+        let chosen = if self.minimum_copies == 0 { default } else { self.minimum_copies };
+        chosen.min(self.copies).max(1)
+    }
 }
 
 /// What an administrator changes of a datastore; what is not there stays.
@@ -482,6 +496,8 @@ pub struct ChangeDatastore {
     /// As in [`Datastore`].
     #[prost(uint32, optional, tag = "7")]
     pub permissions: Option<u32>,
+    #[prost(uint32, optional, tag = "8")]
+    pub minimum_copies: Option<u32>,
 }
 
 /// Networks as [`Datastore`] has them.
@@ -743,6 +759,8 @@ pub enum CommandOp {
     SetRebalance(SetRebalance),
     #[prost(message, tag = "42")]
     SetAddress(SetAddress),
+    #[prost(message, tag = "43")]
+    LoseExtents(LoseExtents),
     #[prost(message, tag = "50")]
     Lock(LockCommand),
 }
@@ -756,7 +774,7 @@ pub struct Command {
     pub stamp: Option<Stamp>,
     #[prost(
         oneof = "CommandOp",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 30, 31, 40, 41, 42, 50"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 30, 31, 40, 41, 42, 43, 50"
     )]
     pub op: Option<CommandOp>,
 }
@@ -810,4 +828,7 @@ pub struct Reply {
     pub kept_since_ns: u64,
     #[prost(message, optional, tag = "14")]
     pub lock: Option<LockReply>,
+    /// Complete copies that a write has to be on before it is acknowledged; 0 stands for 1.
+    #[prost(uint32, tag = "15")]
+    pub minimum: u32,
 }

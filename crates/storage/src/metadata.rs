@@ -9,6 +9,7 @@ pub mod leadership;
 pub mod lease;
 pub mod life;
 pub mod locks;
+pub mod losses;
 pub mod namespace;
 pub mod nodes;
 pub mod placement;

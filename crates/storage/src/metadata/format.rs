@@ -24,10 +24,14 @@ impl<K: Kv> State<K> {
     }
 
     pub(super) fn note_version(&mut self, number: u64, version: u32) {
-        if version <= self.journal_version() {
+        let before = self.journal_version();
+        if version <= before {
             return;
         }
         self.set_number(VERSION_COUNTER, version.into());
+        if before >= 2 {
+            return;
+        }
         self.set_number(SECOND_AT, number);
         if self.number("fileid") == 0 {
             // A new cluster: no handle without a tag was ever given out.
@@ -57,15 +61,14 @@ impl<K: Kv> State<K> {
             && self.replicas().iter().all(|r| tags(r.node))
     }
 
-    /// Version in which a LEADER writes its next entry, given the newest that each other metad and each gateway known
+    /// Version in which a LEADER writes its next entry: the newest that all read. Given the newest that each other metad and each gateway known
     /// reads (0: it has not said).
     pub fn version_to_write(&self, read_by: impl IntoIterator<Item = u32>) -> u32 {
-        let new = self.applied() == 0;
-        if new || self.journal_version() >= JOURNAL_VERSION || read_by.into_iter().all(|v| v >= JOURNAL_VERSION) {
-            JOURNAL_VERSION
-        } else {
-            self.journal_version()
+        if self.applied() == 0 {
+            return JOURNAL_VERSION;
         }
+        let by_all = read_by.into_iter().min().unwrap_or(JOURNAL_VERSION).min(JOURNAL_VERSION);
+        self.journal_version().max(by_all)
     }
 }
 
@@ -73,6 +76,15 @@ impl<K: Kv> State<K> {
 /// as it is meant.
 pub fn fits(version: u32, op: Option<&CommandOp>) -> bool {
     let text = |name: &[u8]| std::str::from_utf8(name).is_ok();
+    let third = match op {
+        Some(CommandOp::LoseExtents(_)) => true,
+        Some(CommandOp::ChangeDatastore(c)) => c.minimum_copies.is_some(),
+        Some(CommandOp::CreateDatastore(d)) => d.minimum_copies != 0,
+        _ => false,
+    };
+    if third {
+        return version >= 3;
+    }
     version >= 2
         || match op {
             Some(CommandOp::Make(m)) => text(&m.at.name) && text(&m.symlink),

@@ -211,7 +211,7 @@ impl<K: Kv> State<K> {
         if inode.attr.kind == 2 || inode.attr.nlink == 0 {
             for cfg in self.extents(fileid) {
                 self.kv.delete(&key(table::MAP, &[fileid, cfg.index]));
-                self.kv.delete(&key(table::EXTENT, &[cfg.eid]));
+                self.delete(&key(table::EXTENT, &[cfg.eid]));
             }
             self.delete_inode(fileid);
             self.drop_locks(fileid);

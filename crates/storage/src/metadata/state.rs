@@ -31,6 +31,9 @@ pub struct State<K> {
     pub(super) entry_version: u32,
     /// Inodes in the store, counted once when it is opened: no part of the state that metads share.
     inodes: u64,
+    /// The number of the newest entry that changed an extent or a datastore, or of the newest one when it was loaded.
+    copies_changed_at: u64,
+    copies_changed: bool,
 }
 
 pub(super) fn key(table: u8, parts: &[u64]) -> Vec<u8> {
@@ -39,7 +42,7 @@ pub(super) fn key(table: u8, parts: &[u64]) -> Vec<u8> {
     k
 }
 
-/// Tables of the store.
+/// Tables of the store, beside two in `nodes`: each has another letter.
 pub(super) mod table {
     pub const COUNTER: u8 = b'c';
     pub const INODE: u8 = b'i';
@@ -54,6 +57,7 @@ pub(super) mod table {
     pub const CALL_AGE: u8 = b'y';
     pub const APPLIED: u8 = b'a';
     pub const LOCKS: u8 = b'l';
+    pub const LOSSES: u8 = b'w';
 }
 
 pub(super) fn fail(status: u32) -> Reply {
@@ -67,16 +71,32 @@ impl<K: Kv> State<K> {
 
     /// A state with extents of another size, for the simulator.
     pub fn with_extents(kv: K, extent_bytes: u64) -> Self {
-        let mut state = State { kv, extent_bytes, entry_version: 1, inodes: 0 };
+        let mut state =
+            State { kv, extent_bytes, entry_version: 1, inodes: 0, copies_changed_at: 0, copies_changed: false };
         state.inodes = state.count_inodes();
+        state.copies_changed_at = state.applied();
         state
+    }
+
+    /// The same number: the configurations of extents, and how many copies there are to be, are the same. Where it is looked
+    /// through all of them, that needs to be done only once.
+    pub fn copies_changed_at(&self) -> u64 {
+        self.copies_changed_at
     }
 
     pub(super) fn load<M: Message + Default>(&self, key: &[u8]) -> Option<M> {
         self.kv.get(key).and_then(|b| M::decode(&b[..]).ok())
     }
     pub(super) fn store<M: Message>(&mut self, key: Vec<u8>, value: &M) {
+        self.touches(&key);
         self.kv.put(key, value.encode_to_vec());
+    }
+    pub(super) fn delete(&mut self, key: &[u8]) {
+        self.touches(key);
+        self.kv.delete(key);
+    }
+    fn touches(&mut self, key: &[u8]) {
+        self.copies_changed |= matches!(key.first(), Some(&table::EXTENT | &table::DATASTORE));
     }
     pub(super) fn number(&self, name: &str) -> u64 {
         let mut k = vec![table::COUNTER];
@@ -115,6 +135,9 @@ impl<K: Kv> State<K> {
         }
         let replies = entry.commands.iter().map(|c| self.command(c, entry.time_ns)).collect();
         self.kv.put(vec![table::APPLIED], number.to_be_bytes().to_vec());
+        if std::mem::take(&mut self.copies_changed) {
+            self.copies_changed_at = number;
+        }
         replies
     }
 
@@ -154,6 +177,7 @@ impl<K: Kv> State<K> {
             Some(CommandOp::SetRebalance(s)) => self.set_rebalance(s.on),
             Some(CommandOp::SetAddress(s)) => self.set_address(s),
             Some(CommandOp::Lock(l)) => self.lock(l),
+            Some(CommandOp::LoseExtents(l)) => self.lose_extents(l, time_ns),
             None => fail(status::NOTSUPP),
         };
         if let Some(call) = &c.call {
@@ -186,7 +210,7 @@ impl<K: Kv> State<K> {
     fn remember(&mut self, call: &CallId, reply: &Reply, time_ns: u64) {
         let k = Self::call_key(call);
         let kept_since_ns = if self.is_second_version() { time_ns } else { 0 };
-        let mut kept = Reply { kept_since_ns, ..reply.clone() };
+        let mut kept = Reply { kept_since_ns, minimum: 0, ..reply.clone() };
         if let Some(lock) = &mut kept.lock {
             // A retransmitted call finds the clients that are still to be called back in the state, if there are any: the first
             // gateway may have called them.
@@ -258,12 +282,13 @@ impl<K: Kv> State<K> {
     fn file_reply(&self, mut inode: Inode) -> Reply {
         let file = inode.attr.fileid;
         inode.attr.allocated = self.inode(file).and_then(|i| i.attr.allocated);
-        let copies = self.datastore_by_id(inode.attr.datastore).map_or(2, |d| d.copies);
+        let (copies, minimum) = self.datastore_by_id(inode.attr.datastore).map_or((2, 1), |d| (d.copies, d.minimum()));
         Reply {
             attr: Some(inode.attr.clone()),
             inode: Some(inode),
             extents: self.extents(file),
             copies,
+            minimum,
             ..Default::default()
         }
     }
@@ -291,6 +316,10 @@ impl<K: Kv> State<K> {
             self.put_inode(&inode);
         }
         cfg
+    }
+
+    pub fn extent_bytes(&self) -> u64 {
+        self.extent_bytes
     }
 
     fn owned(&self, file: u64, lease: u64) -> Result<Inode, Reply> {
@@ -428,7 +457,7 @@ impl<K: Kv> State<K> {
             let first_gone = t.size.div_ceil(self.extent_bytes).max(1);
             for cfg in self.extents(t.file).into_iter().filter(|c| c.index >= first_gone) {
                 self.kv.delete(&key(table::MAP, &[t.file, cfg.index]));
-                self.kv.delete(&key(table::EXTENT, &[cfg.eid]));
+                self.delete(&key(table::EXTENT, &[cfg.eid]));
                 inode.attr.allocated = inode.attr.allocated.map(|bytes| bytes.saturating_sub(self.extent_bytes));
             }
         }
@@ -599,6 +628,7 @@ impl<K: Kv> State<K> {
         d.copies = c.copies.unwrap_or(d.copies);
         d.quota_bytes = c.quota_bytes.unwrap_or(d.quota_bytes);
         d.permissions = c.permissions.unwrap_or(d.permissions);
+        d.minimum_copies = c.minimum_copies.unwrap_or(d.minimum_copies);
         if let Some(name) = c.rename.as_ref().filter(|name| **name != d.name) {
             if self.datastores().iter().any(|other| other.name == *name) {
                 return fail(status::EXIST);
@@ -624,7 +654,7 @@ impl<K: Kv> State<K> {
             return fail(status::NOTEMPTY);
         }
         self.delete_inode(d.root);
-        self.kv.delete(&key(table::DATASTORE, &[d.id.into()]));
+        self.delete(&key(table::DATASTORE, &[d.id.into()]));
         Reply::default()
     }
 

@@ -6,18 +6,22 @@
 //! Time: `now_ms` for limits, `wall_ns` for the file's times only.
 
 mod bad_blocks;
+mod by_replica;
+mod describe;
 #[cfg(test)]
 mod endings;
 mod io;
 mod moves;
 mod opening;
 mod repair;
+mod rest;
 mod sizes;
 mod starts;
 mod time;
 
 use super::{Bug, Geometry};
 use crate::messages::*;
+use by_replica::ByReplica;
 use bytes::Bytes;
 pub use moves::Wishes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -32,6 +36,9 @@ const REFUSED_MS: u64 = 500;
 const GIVE_UP_MS: u64 = 1_000;
 /// What can wait for metad is not begun when it was not heard for this long: it would stop the writes until it is.
 const METAD_HEARD_MS: u64 = 1_000;
+/// Between two timers while nothing is open, and while something is.
+const TIMER_QUIET_MS: u64 = 250;
+const TIMER_BUSY_MS: u64 = 25;
 /// Pause before a call is sent again.
 const RESEND_MS: u64 = 50;
 /// Records of one extent above its committed position, as many as a SEAL may have to return; later writes wait. Their
@@ -191,6 +198,8 @@ pub struct Counters {
     /// Members that were found to lack what they acknowledged.
     pub went_back: u64,
     pub checks: u64,
+    /// Times that this process did not run for a while.
+    pub stalls: u64,
     /// Bad blocks that were repaired, and those that were bad on all members.
     pub repaired: u64,
     pub bad_everywhere: u64,
@@ -348,14 +357,18 @@ struct Extent {
     unusable: BTreeMap<Vec<u8>, u64>,
     /// Since when nobody in reach has everything.
     held_since: Option<u64>,
+    /// When metad was asked last for the configuration of an extent that is held.
+    held_asked_at: u64,
     /// The greatest count of each replica in any answer under this lease, members or not (rule R35).
-    seen: BTreeMap<Vec<u8>, Count>,
+    seen: ByReplica<Count>,
     /// The start of each member that was compared last: answers of others do not count.
-    starts: BTreeMap<Vec<u8>, u64>,
+    starts: ByReplica<u64>,
     /// Replicas that were found to have gone back in time.
     went_back: BTreeSet<Vec<u8>>,
     /// Replicas that were removed under this lease because they did not answer: where they are back they come first.
     left: BTreeSet<Vec<u8>>,
+    /// Operations whose write is on all members, while those are fewer than the minimum.
+    short: Vec<u64>,
 }
 
 #[derive(Default)]
@@ -402,16 +415,18 @@ impl Extent {
             done_order: VecDeque::new(),
             unusable: BTreeMap::new(),
             held_since: None,
-            seen: BTreeMap::new(),
-            starts: BTreeMap::new(),
+            held_asked_at: 0,
+            seen: ByReplica::default(),
+            starts: ByReplica::default(),
             went_back: BTreeSet::new(),
             left: BTreeSet::new(),
+            short: Vec::new(),
         }
     }
     /// Notes what a replica says it has. False: it said before that it had more.
     fn compare(&mut self, replica: &[u8], count: Option<Count>) -> bool {
         let Some(count) = count else { return true };
-        let known = self.seen.entry(replica.to_vec()).or_default();
+        let known = self.seen.entry(replica);
         let whole = count >= *known;
         *known = count.max(*known);
         whole
@@ -480,7 +495,10 @@ pub struct Owner {
     truncations: u64,
     zero_from: Option<u64>,
     copies: u32,
-    extents: BTreeMap<u64, Extent>,
+    /// Complete copies that a write has to be on before it is acknowledged.
+    minimum: u32,
+    /// Boxed: a node of the map has eleven places, and most files have one extent.
+    extents: BTreeMap<u64, Box<Extent>>,
     /// The anchor and the tail are sealed: size is known.
     open: bool,
     ended: bool,
@@ -512,6 +530,8 @@ pub struct Owner {
     next_call: u64,
     next_part: u64,
     next_serial: u64,
+    /// When the timer came last; 0: not since its rest.
+    timer_at: u64,
     size_reported: (u64, u64, u64),
     size_due: Option<u64>,
     now_ms: u64,
@@ -547,7 +567,8 @@ impl Owner {
             zero_from: inode.zero_from,
             attr: inode.attr,
             copies: granted.copies.max(1),
-            extents: granted.extents.into_iter().map(|c| (c.index, Extent::new(c))).collect(),
+            minimum: granted.minimum.max(1),
+            extents: granted.extents.into_iter().map(|c| (c.index, Box::new(Extent::new(c)))).collect(),
             open: false,
             ended: false,
             operations: BTreeMap::new(),
@@ -574,6 +595,7 @@ impl Owner {
             next_call: 1,
             next_part: 1,
             next_serial: 1,
+            timer_at: 0,
             size_due: None,
             now_ms,
             wall_ns,
@@ -584,38 +606,6 @@ impl Owner {
         Some(owner)
     }
 
-    /// The state of each extent in a line, for a person who looks for what is stuck.
-    pub fn describe(&self) -> String {
-        let mut out = format!(
-            "lease {} open {} operations {} queue {}",
-            self.lease,
-            self.open,
-            self.operations.len(),
-            self.queue.len()
-        );
-        for (index, e) in &self.extents {
-            let join = e.join.as_ref().map(|j| (j.next, &j.pushing, &j.open));
-            out += &format!(
-                "\nextent {index}: epoch {} {:?} joining {} in flight {} held {} locks {:?} waiting {:?} fetching {:?} confirming {:?} join {join:?}",
-                e.cfg.epoch,
-                e.phase,
-                e.cfg.joining.is_some(),
-                e.in_flight.len(),
-                e.held.len(),
-                e.locks,
-                e.waiting,
-                e.fetching,
-                e.confirming,
-            );
-        }
-        for (id, c) in &self.calls {
-            out += &format!(
-                "\ncall {id}: extent {} to node {} {:?} sent at {} again at {:?}",
-                c.index, c.to.node, c.about, c.sent_at, c.resend_at
-            );
-        }
-        out
-    }
     #[doc(hidden)]
     pub fn plant(&mut self, bug: Option<Bug>) {
         self.bug = bug;
@@ -722,9 +712,9 @@ impl Owner {
     /// When `Input::Timer` is wanted next: often while something is open, seldom while all is quiet.
     pub fn timer_pause_ms(&self) -> u64 {
         if self.calls.is_empty() && self.meta.is_empty() && self.settled() {
-            250
+            TIMER_QUIET_MS
         } else {
-            25
+            TIMER_BUSY_MS
         }
     }
 

@@ -84,7 +84,7 @@ fn names_and_targets_are_limited_in_bytes() {
 }
 
 #[test]
-fn a_leader_writes_version_2_when_everybody_reads_it_and_from_then_on() {
+fn a_leader_writes_the_newest_version_that_everybody_reads_and_never_an_older_one_than_before() {
     let mut s = old_state();
     assert_eq!(s.version_to_write([2, 1]), 1);
     assert_eq!(s.version_to_write([2, 0]), 1);
@@ -92,7 +92,12 @@ fn a_leader_writes_version_2_when_everybody_reads_it_and_from_then_on() {
     let root = s.datastores()[0].root;
     run(&mut s, 2, make(root, b"a"));
     assert_eq!(s.version_to_write([2, 0]), 2);
-    assert_eq!(State::new(MemoryKv::default()).version_to_write([0]), 2, "a new cluster");
+    assert_eq!((s.version_to_write([2, 3]), s.version_to_write([3, 3]), s.version_to_write([4])), (2, 3, 3));
+    assert_eq!(State::new(MemoryKv::default()).version_to_write([0]), JOURNAL_VERSION, "a new cluster");
+    let lose = CommandOp::LoseExtents(LoseExtents::default());
+    assert!(!fits(2, Some(&lose)) && fits(3, Some(&lose)));
+    let minimum = |minimum_copies| CommandOp::ChangeDatastore(ChangeDatastore { minimum_copies, ..Default::default() });
+    assert!(fits(2, Some(&minimum(None))) && !fits(2, Some(&minimum(Some(1)))));
     // What version 1 cannot say is not written in it.
     assert!(fits(1, Some(&make(root, "机".as_bytes()))) && !fits(1, Some(&make(root, b"\xd0\xe9"))));
     assert!(fits(2, Some(&make(root, b"\xd0\xe9"))));

@@ -149,6 +149,8 @@ impl Owner {
             self.unallocated.entry(index).or_default().extend(waiting);
             self.allocate(index);
         }
+        // Their bytes are gone with the extent: nothing is left to wait for.
+        e.short.into_iter().for_each(|token| self.part_ended(token));
     }
 
     /// Zeros from the new end to the end of its extent, with the new size, in one record. A file of no
