@@ -38,7 +38,10 @@ impl Monitor {
             }
         }
         log.silent = self.sources.config.numbers().into_iter().filter(|n| !heard.contains(n)).collect();
-        log.orders.sort_by_key(|o| std::cmp::Reverse((o.at_ms, o.node)));
+        let key = |l: &Logged| (l.at_ms, l.node, l.order.what.clone(), l.order.by.clone());
+        log.orders.sort_by_cached_key(|l| std::cmp::Reverse(key(l)));
+        // A node whose roles are one process answers at both of its ports.
+        log.orders.dedup();
         log.orders.truncate(ORDERS_MAX);
         log
     }
