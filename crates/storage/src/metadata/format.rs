@@ -1,9 +1,9 @@
 //! Versions of metad's journal and state, and how a cluster goes from one to the next while its nodes are replaced one
 //! after the other.
 //!
-//! Until every metad and gateway has said that it reads version 2, a LEADER writes version 1, and older nodes go on as
-//! they are. The first entry of version 2 is the point of no return: older metads refuse it and say so. File handles
-//! without a tag are given out up to there; when every gateway has that entry, the greatest file id is recorded, and from
+//! Until every metad and gateway has said that it reads the newest version, a LEADER writes the one of its state, and older nodes
+//! continue as they are. The first entry of a newer version is the point of no return: older metads refuse it and say so. File handles
+//! without a tag are given out up to version 2; when every gateway has the first entry of version 2, the greatest file id is recorded, and from
 //! then on untagged handles count for the files up to it only.
 
 use super::kv::Kv;
@@ -12,7 +12,7 @@ use crate::messages::*;
 
 /// Of the newest entry applied; in the counters' table.
 const VERSION_COUNTER: &str = "journal-version";
-/// Number of the first entry of version 2.
+/// Number of the first entry of version 2, or of the newest version since.
 const SECOND_AT: &str = "journal-version-2-at";
 /// One more than the greatest file id for which handles without a tag count; absent while they count for all.
 const UNTAGGED_BELOW: &str = "untagged-below";

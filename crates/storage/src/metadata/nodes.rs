@@ -130,17 +130,20 @@ mod tests {
     #[test]
     fn a_local_binding_is_taken_only_by_who_saw_the_one_before_it() {
         let mut s = State::new(MemoryKv::default());
-        let mut bind = |gateway: u32, version: u64| {
+        let mut bind_in = |entry_version: u32, gateway: u32, version: u64| {
             let wanted = Binding { address: "192.168.33.2@node1".into(), gateway, boot: u64::from(gateway), version };
             let commands = vec![Command { op: Some(CommandOp::Bind(wanted)), ..Default::default() }];
-            let entry = Entry { version: JOURNAL_VERSION, time_ns: 1, commands, cluster: "c".into() };
+            let entry = Entry { version: entry_version, time_ns: 1, commands, cluster: "c".into() };
             s.apply(s.applied() + 1, &entry).remove(0).bindings.first().map(|b| b.version)
         };
-        assert_eq!(bind(1, 0), Some(1));
-        assert_eq!(bind(2, 1), Some(2), "the host's node is down");
-        assert_eq!(bind(1, 1), None, "it wakes up, and the host is at another one");
-        assert_eq!(bind(2, 0), Some(2), "another connection there");
-        assert_eq!(bind(1, 2), Some(3), "the host is back");
+        // Entries of older versions are applied as the metads that wrote them did.
+        assert_eq!(bind_in(2, 3, 0), Some(1));
+        assert_eq!(bind_in(2, 1, 0), Some(2));
+        let mut bind = |gateway: u32, version: u64| bind_in(JOURNAL_VERSION, gateway, version);
+        assert_eq!(bind(2, 2), Some(3), "the host's node is down");
+        assert_eq!(bind(1, 2), None, "it wakes up, and the host is at another one");
+        assert_eq!(bind(2, 0), Some(3), "another connection there");
+        assert_eq!(bind(1, 3), Some(4), "the host is back");
     }
 
     #[test]

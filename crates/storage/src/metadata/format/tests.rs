@@ -84,15 +84,18 @@ fn names_and_targets_are_limited_in_bytes() {
 }
 
 #[test]
-fn a_leader_writes_version_2_when_everybody_reads_it_and_from_then_on() {
+fn a_leader_writes_the_newest_version_when_everybody_reads_it_and_from_then_on() {
     let mut s = old_state();
-    assert_eq!(s.version_to_write([2, 1]), 1);
-    assert_eq!(s.version_to_write([2, 0]), 1);
-    assert_eq!(s.version_to_write([2, 2]), 2);
+    assert_eq!(s.version_to_write([3, 1]), 1);
+    assert_eq!(s.version_to_write([3, 0]), 1);
+    assert_eq!(s.version_to_write([3, 2]), 1);
+    assert_eq!(s.version_to_write([3, 3]), 3);
     let root = s.datastores()[0].root;
     run(&mut s, 2, make(root, b"a"));
-    assert_eq!(s.version_to_write([2, 0]), 2);
-    assert_eq!(State::new(MemoryKv::default()).version_to_write([0]), 2, "a new cluster");
+    assert_eq!(s.version_to_write([3, 2]), 2);
+    run(&mut s, 3, make(root, b"b"));
+    assert_eq!(s.version_to_write([3, 0]), 3);
+    assert_eq!(State::new(MemoryKv::default()).version_to_write([0]), 3, "a new cluster");
     // What version 1 cannot say is not written in it.
     assert!(fits(1, Some(&make(root, "机".as_bytes()))) && !fits(1, Some(&make(root, b"\xd0\xe9"))));
     assert!(fits(2, Some(&make(root, b"\xd0\xe9"))));
