@@ -1,15 +1,15 @@
 //! Connections of the console: at most so many, and none for ever, so that one that asks nothing costs
 //! its own place only, for a while.
 
+use crate::bounded_listener::BoundedListener;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 
 /// Connections at one time; others wait in the kernel's queue.
@@ -17,10 +17,7 @@ const CONNECTIONS_MAX: usize = 128;
 /// After so long a connection is closed, whatever it does; browsers and Prometheus open another.
 const LIFE: Duration = Duration::from_secs(30);
 
-pub(crate) struct ConsoleListener {
-    listener: TcpListener,
-    places: Arc<Semaphore>,
-}
+pub(crate) struct ConsoleListener(BoundedListener);
 
 pub(crate) struct Connection {
     stream: TcpStream,
@@ -30,13 +27,7 @@ pub(crate) struct Connection {
 
 impl ConsoleListener {
     pub(crate) fn bind(address: SocketAddr) -> std::io::Result<Self> {
-        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(128)?;
-        let listener = TcpListener::from_std(socket.into())?;
-        Ok(ConsoleListener { listener, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)) })
+        BoundedListener::bind(address, CONNECTIONS_MAX).map(ConsoleListener)
     }
 }
 
@@ -45,21 +36,12 @@ impl axum::serve::Listener for ConsoleListener {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let place = self.places.clone().acquire_owned().await.expect("never closed");
-        loop {
-            match self.listener.accept().await {
-                Ok((stream, from)) => {
-                    let end = Box::pin(tokio::time::sleep(LIFE));
-                    return (Connection { stream, end, _place: place }, from);
-                }
-                // Too many open files, say.
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        }
+        let (stream, from, place) = self.0.accept().await;
+        (Connection { stream, end: Box::pin(tokio::time::sleep(LIFE)), _place: place }, from)
     }
 
     fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.0.local_addr()
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod audit;
+mod bounded_listener;
 pub mod chunk;
 pub mod clock;
 pub mod config;

@@ -1,6 +1,7 @@
 //! Connections of the AdminServer: plain or TLS, a bounded number, and none that stands still. A handshake runs with its
 //! connection's first byte, so that a caller that says nothing delays nobody.
 
+use crate::bounded_listener::BoundedListener;
 use crate::coordination::stream::{Speaks, Stream};
 use axum::extract::connect_info::Connected;
 use std::future::Future;
@@ -11,30 +12,24 @@ use std::sync::{Arc, OnceLock};
 use std::task::{ready, Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 /// Connections at one time; others wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 32;
+/// A connection whose first request has not begun to come after this long is closed.
+const SILENT: Duration = Duration::from_secs(10);
 /// A connection on which nothing was sent for this long is closed. A snapshot has to be written within it.
 const IDLE: Duration = Duration::from_secs(330);
 
 pub(super) struct Listener {
-    listener: TcpListener,
-    places: Arc<Semaphore>,
+    listener: BoundedListener,
     speaks: Speaks,
 }
 
 impl Listener {
     pub(super) fn bind(address: SocketAddr, speaks: Speaks) -> io::Result<Self> {
-        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(CONNECTIONS_MAX as i32)?;
-        let listener = TcpListener::from_std(socket.into())?;
-        Ok(Listener { listener, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)), speaks })
+        Ok(Listener { listener: BoundedListener::bind(address, CONNECTIONS_MAX)?, speaks })
     }
 }
 
@@ -77,20 +72,11 @@ impl axum::serve::Listener for Listener {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let place = self.places.clone().acquire_owned().await.expect("never closed");
-        loop {
-            match self.listener.accept().await {
-                Ok((stream, from)) => {
-                    let speaks = self.speaks.clone();
-                    let handshake = Box::pin(async move { speaks.accept(stream, &[]).await });
-                    let end = Box::pin(tokio::time::sleep(IDLE));
-                    let state = State::Handshake(handshake);
-                    return (Connection { state, subject: Subject::default(), end, _place: place }, from);
-                }
-                // Too many open files, say.
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        }
+        let (stream, from, place) = self.listener.accept().await;
+        let speaks = self.speaks.clone();
+        let state = State::Handshake(Box::pin(async move { speaks.accept(stream, &[]).await }));
+        let end = Box::pin(tokio::time::sleep(SILENT));
+        (Connection { state, subject: Subject::default(), end, _place: place }, from)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -120,7 +106,12 @@ impl Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_open(cx))?.poll_read(cx, buf)
+        let before = buf.filled().len();
+        ready!(ready!(self.poll_open(cx))?.poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            self.end.as_mut().reset(Instant::now() + IDLE);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
