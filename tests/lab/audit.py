@@ -29,7 +29,7 @@ with Cluster("--restart", "never") as c:
     mine = [o for o in reversed(document["orders"]) if o["by"].startswith("ann@")]
     said = [(o["what"], o["outcome"]) for o in mine]
     assert said[0] == ("create datastore ds9: 2 copies, for any client", "done"), said
-    assert said[1][0] == said[0][0] and said[1][1].startswith("refused"), said
+    assert said[1][0] == said[0][0] and said[1][1] == "refused: the name is taken", said
     assert said[2][0] == "maintenance of node 2" and said[3][0] == "end the maintenance of node 2", said
     assert said[4][0].startswith("silence") and "audit lab" in said[4][0] and len(said) == 5, said
     assert all(o["from"].startswith("127.") and o["node"] in (1, 2, 3) and o["at_ms"] > 0 for o in mine), mine

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::sync::Arc;
 use trivet_storage::messages::*;
+use trivet_storage::nfs::permissions::Permissions;
 use trivet_storage::nfs::status;
 
 /// Characters of a name that are kept; it comes from another program.
@@ -99,7 +100,7 @@ fn changes(c: &ChangeDatastore) -> String {
     let rename = c.rename.as_ref().map(|n| format!("name {n}"));
     let copies = c.copies.map(|n| format!("copies {n}"));
     let quota = c.quota_bytes.map(|n| format!("quota {n} bytes"));
-    let permissions = c.permissions.map(|p| format!("permissions {p}"));
+    let permissions = c.permissions.map(|p| format!("permissions {}", Permissions::of(p).name()));
     let all = [rename, copies, clients, read_only, quota, permissions];
     all.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
@@ -109,7 +110,7 @@ pub fn outcome(answer: &MetaAnswer) -> Option<String> {
     match answer {
         MetaAnswer::NotLeader(_) => None,
         MetaAnswer::Reply(r) if r.status == status::OK => Some("done".into()),
-        MetaAnswer::Reply(r) => Some(format!("refused: status {}", r.status)),
+        MetaAnswer::Reply(r) => Some(format!("refused: {}", reason(r.status))),
         MetaAnswer::Life(l) => Some(match l.refusals.first() {
             Some(r) => format!("refused: {}", r.reason),
             None if l.begun => "begun".into(),
@@ -117,6 +118,16 @@ pub fn outcome(answer: &MetaAnswer) -> Option<String> {
         }),
         MetaAnswer::Said(said) => Some(said.trim().into()),
         _ => Some("done".into()),
+    }
+}
+
+fn reason(code: u32) -> String {
+    match code {
+        status::EXIST => "the name is taken".into(),
+        status::NOENT => "there is none".into(),
+        status::NOTEMPTY => "it is not empty".into(),
+        status::INVAL => "metad does not take these values".into(),
+        code => format!("status {code}"),
     }
 }
 
@@ -136,13 +147,16 @@ mod tests {
         let made = Datastore { name: "ds2".into(), copies: 3, ..Default::default() };
         let text = ordered(&command(CommandOp::CreateDatastore(made))).unwrap();
         assert_eq!(text, "create datastore ds2: 3 copies, for any client");
+        let squash = ChangeDatastore { name: "ds2".into(), permissions: Some(2), ..Default::default() };
+        let change = LifeAsk { action: Some(LifeAction::Change(squash)), ..Default::default() };
+        assert_eq!(ordered(&MetaAsk::Life(change)).unwrap(), "change datastore ds2: permissions root-squash");
     }
 
     #[test]
     fn a_refusal_is_written_down_and_an_order_that_another_metad_judges_is_not() {
         assert_eq!(outcome(&MetaAnswer::NotLeader(2)), None);
         let refused = MetaAnswer::Reply(Reply { status: status::NOTEMPTY, ..Default::default() });
-        assert_eq!(outcome(&refused).unwrap(), format!("refused: status {}", status::NOTEMPTY));
+        assert_eq!(outcome(&refused).unwrap(), "refused: it is not empty");
         let reason = Refusal { reason: "it has the last copy of 3 files".into(), ..Default::default() };
         let judged = LifeAnswer { refusals: vec![reason], ..Default::default() };
         assert_eq!(outcome(&MetaAnswer::Life(judged)).unwrap(), "refused: it has the last copy of 3 files");
