@@ -308,12 +308,12 @@ pub struct Args {
     /// Say what there is and what each needs
     #[arg(long)]
     list: bool,
-    /// Build the node in parts, on all processors: some percent slower, and minutes earlier where processors are few
+    /// Build the node in parts, on all processors; releases are built as a whole, on one
     #[arg(long)]
     quick_build: bool,
 }
 
-/// The node is compiled as a whole for release, on one processor.
+/// Codegen units of the node: with one, as for release, one processor compiles it.
 const IN_PARTS: &[&str] = &["--config", "profile.release.package.trivet-node.codegen-units=16"];
 
 pub fn run(args: &Args) -> anyhow::Result<()> {

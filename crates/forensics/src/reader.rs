@@ -296,7 +296,7 @@ impl Reader {
                 return self.hosts(rest);
             }
             line = Timed::new(rest);
-            // What a container's runtime puts in front is no layout's.
+            // The prefix of a container's runtime is no layout's.
             let envelope = prefixes::is_cri(line);
             if !rest.starts_with('{') && !envelope {
                 let mut layout = self.layout;

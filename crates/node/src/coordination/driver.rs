@@ -58,7 +58,7 @@ pub(super) struct Driver {
     busy_poll: BusyPoll,
     /// When the timer looks next, by the clock of the core.
     look_at: Cell<u64>,
-    /// It has to look earlier.
+    /// Wakes the timer, which has to look earlier.
     sooner: Notify,
     on_event: Box<dyn Fn(&Event)>,
     /// Begun with the first line.

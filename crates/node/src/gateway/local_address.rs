@@ -70,7 +70,8 @@ pub(super) struct Binder {
     stamp: watch::Sender<Option<Stamp>>,
 }
 
-/// For each host, the greatest version under which a call was refused because the host had gone to another node.
+/// For each host, of which metad bounds the number, the greatest version under which a call was refused because the host had gone
+/// to another node.
 pub(super) type Left = watch::Sender<BTreeMap<String, u64>>;
 
 impl Inner {

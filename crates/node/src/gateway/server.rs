@@ -60,10 +60,8 @@ async fn accept(inner: Arc<Inner>, listener: TcpListener, stamp: Option<Stamp>, 
             }
             let inner = inner.clone();
             let Ok(here) = stream.local_addr() else { continue };
-            let (host, binder) = match inner.host_connected(from.ip().to_canonical()).filter(|_| local) {
-                Some((host, binder)) => (Some(host), Some(binder)),
-                None => (None, None),
-            };
+            let connected = if local { inner.host_connected(from.ip().to_canonical()) } else { None };
+            let (host, binder) = connected.unzip();
             let peer = Peer {
                 ip: from.ip().to_canonical(),
                 server: here.ip().to_canonical(),
