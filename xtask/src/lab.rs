@@ -97,6 +97,7 @@ const TESTS: &[Test] = &[
     Test { name: "portmap-ipv6", lane: Lane::Long, script: "portmap_ipv6.py", commands: PORTMAP, modules: &[] },
     Test { name: "nfs-locks", lane: Lane::Long, script: "nfs_locks.py", commands: PORTMAP, modules: &[] },
     Test { name: "nfs-rules", lane: Lane::Long, script: "nfs_rules.py", commands: NFS, modules: &[] },
+    Test { name: "nfs-snapshots", lane: Lane::Long, script: "nfs_snapshots.py", commands: NFS, modules: &[] },
     Test { name: "nfs-local", lane: Lane::Long, script: "nfs_local.py", commands: NIGHT, modules: &[] },
     Test { name: "history", lane: Lane::Guests, script: "history.py", commands: NFS, modules: &[] },
     Test { name: "node-gone", lane: Lane::Long, script: "node_gone.py", commands: &["python3"], modules: &[] },

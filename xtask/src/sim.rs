@@ -66,6 +66,9 @@ pub struct Args {
     /// Replication only: copies are moved off one chunk server and another
     #[arg(long)]
     moves: bool,
+    /// Replication only: the file is cloned, and the clones are looked at
+    #[arg(long)]
+    forks: bool,
     /// Run each seed twice and compare
     #[arg(long)]
     twice: bool,
@@ -353,6 +356,7 @@ fn run_replication(args: &Args) -> anyhow::Result<()> {
         filled: args.filled,
         rot: args.rot,
         moves: args.moves,
+        forks: args.forks,
         bug: None,
         trace,
     };

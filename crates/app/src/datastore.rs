@@ -1,4 +1,4 @@
-//! `trivet datastore create|list|show|set|delete`.
+//! `trivet datastore create|list|show|set|verify|locks|snapshot|clone|restore|delete`.
 
 use crate::life::Options;
 use crate::status::{consoles, find_config};
@@ -6,7 +6,8 @@ use crate::verify::Verify;
 use anyhow::Context;
 use clap::Subcommand;
 use std::time::Duration;
-use trivet_node::admin::{self, networks, ChangeDatastore, LifeAction, Networks, Permissions};
+use trivet_node::admin::{self, networks, snapshots, ChangeDatastore, LifeAction, Networks, Permissions};
+use trivet_node::config::NodeConfig;
 use trivet_node::status::{fetch_all, ExportStatus, NodeStatus};
 
 #[derive(clap::Args)]
@@ -83,8 +84,36 @@ enum Command {
         #[arg(long, value_name = "ADDRESS")]
         release: Option<std::net::IpAddr>,
     },
+    /// Keep a datastore as it is now, under a name, and list or delete what is kept
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// Make a file that shares its content with another one of the datastore: at once, and without a copy
+    ///
+    /// Both go their own ways from then on. The first file may be one of a snapshot: .snapshots/SNAPSHOT/PATH.
+    Clone {
+        name: String,
+        /// Path of the file in the datastore
+        from: String,
+        /// Path of the new file; there must be none yet
+        to: String,
+    },
+    /// Give a file the content that it has in a snapshot
+    ///
+    /// The file that is there now is kept beside it, as PATH.before-restore-SECONDS. A virtual machine that has it open still uses
+    /// that one: shut it down first.
+    Restore { name: String, snapshot: String, path: String },
     /// Delete an empty datastore
     Delete { name: String },
+}
+
+#[derive(Subcommand)]
+enum SnapshotCommand {
+    /// Take a snapshot: each file as it is at a moment, read-only, in the folder .snapshots/SNAPSHOT of the datastore
+    Create { name: String, snapshot: String },
+    /// List the snapshots, the oldest first
+    List { name: String },
+    /// Delete a snapshot, and free what nobody else has
+    Delete { name: String, snapshot: String },
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
@@ -100,6 +129,19 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Command::Create { name, copies, clients, read_only, permissions } => {
             let (clients, read_only, permissions) = (clients.clone(), *read_only, *permissions);
             runtime.block_on(admin::create_datastore(&config, name, *copies, clients, read_only, permissions, limit))
+        }
+        Command::Snapshot(command) => runtime.block_on(snapshot(&config, command, args.options.json())),
+        Command::Clone { name, from, to } => {
+            runtime.block_on(snapshots::clone_file(&config, name, from, to))?;
+            println!("{to} has the content of {from}");
+            Ok(())
+        }
+        Command::Restore { name, snapshot, path } => {
+            match runtime.block_on(snapshots::restore(&config, name, snapshot, path))? {
+                Some(before) => println!("{path} is as in {snapshot}; what was there is {before}"),
+                None => println!("{path} is as in {snapshot}"),
+            }
+            Ok(())
         }
         Command::Delete { name } => runtime.block_on(admin::delete_datastore(&config, name, limit)),
         Command::Verify { name, file } => {
@@ -158,6 +200,32 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             args.options.run(LifeAction::Change(change))
         }
     }
+}
+
+async fn snapshot(config: &NodeConfig, command: &SnapshotCommand, json: bool) -> anyhow::Result<()> {
+    match command {
+        SnapshotCommand::Create { name, snapshot } => {
+            let files = snapshots::take_snapshot(config, name, snapshot).await?;
+            println!("{snapshot}: {files} files, in .snapshots/{snapshot}");
+        }
+        SnapshotCommand::List { name } => {
+            for line in snapshots::snapshots(config, name).await?.lines {
+                let taken_s = line.taken_ns / 1_000_000_000;
+                if json {
+                    let all = serde_json::json!({
+                        "name": line.name, "taken": taken_s, "files": line.files, "forming": line.forming
+                    });
+                    println!("{all}");
+                    continue;
+                }
+                let taken = trivet_forensics::time::long((line.taken_ns / 1_000_000) as i64);
+                let open = if line.forming > 0 { format!(", {} not yet", line.forming) } else { String::new() };
+                println!("{}  {taken}  {} files{open}", line.name, line.files);
+            }
+        }
+        SnapshotCommand::Delete { name, snapshot } => snapshots::delete_snapshot(config, name, snapshot).await?,
+    }
+    Ok(())
 }
 
 fn permissions(text: &str) -> Result<Permissions, String> {

@@ -8,13 +8,19 @@
 //! (rule R43): it is never read as zeros, and a write to a part of it is not carried out (rule R44), because that
 //! would give the damage a valid sum. A write of the whole block heals it.
 //!
+//! Extents may share blocks with others: `layers.rs`. A number of a file is that of its extent, or of none.
+//!
 //! Locks: a striped lock per extent is held over reading and writing blocks; `inner` only while maps are looked
 //! up and changed. Neither is held over a sync.
+
+mod layers;
+mod merging;
 
 use crate::files::{DiskFile, Files};
 use crate::lru::Lru;
 use crate::sums::{self, sum, Found, Page, BAD, HOLE, SUMS_PER_PAGE};
 use crate::{at, DiskError};
+use layers::{Layers, Stack};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -28,6 +34,7 @@ pub const OPEN_FILES_MAX: usize = 512;
 /// Pages of sums, of 4 KiB each, that are kept in memory; what was used longest ago is read again when needed.
 const PAGES_MAX: usize = 4_096;
 const STRIPES: usize = 64;
+const ZEROS: [u8; BLOCK_BYTES as usize] = [0; BLOCK_BYTES as usize];
 
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -51,6 +58,8 @@ struct Overlay {
 /// Overlays as a checkpoint writes them.
 pub struct Frozen {
     overlays: HashMap<u64, Overlay>,
+    /// Stacks that changed, as the states keep them.
+    stacks: Vec<(u64, Option<Vec<u8>>)>,
 }
 
 impl Frozen {
@@ -59,7 +68,10 @@ impl Frozen {
         ids.sort_unstable();
         ids
     }
-    /// Whether the extent has a file of sums once this is durable.
+    pub fn stacks(&self) -> &[(u64, Option<Vec<u8>>)] {
+        &self.stacks
+    }
+    /// Whether the file has a file of sums once this is durable.
     pub fn keeps(&self, id: u64) -> bool {
         !self.overlays[&id].removed
     }
@@ -68,7 +80,8 @@ impl Frozen {
 struct Inner {
     active: HashMap<u64, Overlay>,
     frozen: Option<Arc<Frozen>>,
-    /// Extents whose sums a checkpoint made durable. Of all others the files of sums mean nothing.
+    layers: Layers,
+    /// Files whose sums a checkpoint made durable. Of all others the files of sums mean nothing.
     durable: BTreeSet<u64>,
     files: Lru<(u64, Kind), Arc<dyn DiskFile>>,
     pages: Lru<(u64, usize), Arc<Page>>,
@@ -103,6 +116,8 @@ pub struct Extents {
     extent_bytes: u64,
     inner: Mutex<Inner>,
     stripes: Vec<RwLock<()>>,
+    /// Held while a layer is copied into another one, and while files are given up.
+    merging: Mutex<()>,
 }
 
 impl Extents {
@@ -121,13 +136,14 @@ impl Extents {
         let inner = Inner {
             active: HashMap::new(),
             frozen: None,
+            layers: Layers::default(),
             durable,
             files: Lru::new(files_max),
             pages: Lru::new(PAGES_MAX),
             epoch: 0,
         };
         let stripes = (0..STRIPES).map(|_| RwLock::new(())).collect();
-        Ok(Extents { fs, dir: dir.into(), extent_bytes, inner: Mutex::new(inner), stripes })
+        Ok(Extents { fs, dir: dir.into(), extent_bytes, inner: Mutex::new(inner), stripes, merging: Mutex::default() })
     }
 
     /// Ids of the extents that have a file of sums, whatever a checkpoint says.
@@ -139,8 +155,11 @@ impl Extents {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("nobody panics with it")
     }
+    fn stripe_of(&self, id: u64) -> usize {
+        id as usize % STRIPES
+    }
     fn stripe(&self, id: u64) -> &RwLock<()> {
-        &self.stripes[id as usize % STRIPES]
+        &self.stripes[self.stripe_of(id)]
     }
     fn path(&self, id: u64, kind: Kind) -> PathBuf {
         match kind {
@@ -247,7 +266,7 @@ impl Extents {
         let _held = self.stripe(id).read().expect("nobody panics with it");
         let first = offset / BLOCK_BYTES;
         let last = (offset + length).div_ceil(BLOCK_BYTES);
-        let (mut bytes, bad) = self.read_blocks(id, first..last, Old::Checked)?;
+        let (mut bytes, bad) = self.read_through(&self.stack(id), first..last, Old::Checked)?;
         let from = (offset - first * BLOCK_BYTES) as usize;
         bytes.truncate(from + length as usize);
         if from > 0 {
@@ -262,14 +281,12 @@ impl Extents {
     /// The files cannot be used.
     pub fn block(&self, id: u64, block: u64) -> io::Result<Block> {
         let _held = self.stripe(id).read().expect("nobody panics with it");
-        self.one_block(id, block, Old::Checked)
+        self.one_block(&self.stack(id), block, Old::Checked)
     }
 
-    fn one_block(&self, id: u64, block: u64, old: Old) -> io::Result<Block> {
-        if self.sums_of(id, block..block + 1)? == [HOLE] {
-            return Ok(Block::Hole);
-        }
-        let (bytes, bad) = self.read_blocks(id, block..block + 1, old)?;
+    fn one_block(&self, stack: &Stack, block: u64, old: Old) -> io::Result<Block> {
+        let Some(file) = self.sources_of(stack, block..block + 1)?[0] else { return Ok(Block::Hole) };
+        let (bytes, bad) = self.read_blocks(file, block..block + 1, old)?;
         Ok(if bad.is_empty() { Block::Good(bytes) } else { Block::Bad })
     }
 
@@ -334,6 +351,7 @@ impl Extents {
             return Ok(Vec::new());
         }
         let _held = self.stripe(id).write().expect("nobody panics with it");
+        let stack = self.stack(id);
         let mut bad = Vec::new();
         let mut changed: Vec<(u32, u32)> = Vec::new();
         let mut writes: Vec<(u64, Cow<[u8]>)> = Vec::new();
@@ -342,7 +360,7 @@ impl Extents {
         partial.dedup();
         partial.retain(|b| !whole.contains(b));
         for block in partial {
-            let mut bytes = match self.one_block(id, block, old)? {
+            let mut bytes = match self.one_block(&stack, block, old)? {
                 Block::Hole => vec![0; BLOCK_BYTES as usize],
                 Block::Good(bytes) => bytes,
                 Block::Bad => {
@@ -360,7 +378,7 @@ impl Extents {
             changed.push((block as u32, sum(&bytes)));
             writes.push((start, bytes.into()));
         }
-        let file = self.file(id, Kind::Data)?;
+        let file = self.file(stack.top, Kind::Data)?;
         if !whole.is_empty() {
             let start = whole.start * BLOCK_BYTES;
             let to = whole.end * BLOCK_BYTES;
@@ -372,8 +390,15 @@ impl Extents {
                     writes.push((start, piece.into()));
                 }
                 None => {
-                    changed.extend(whole.clone().map(|b| (b as u32, HOLE)));
-                    file.discard(start, to - start);
+                    let zeros_now = file.discard(start, to - start);
+                    let hidden = self.sources(stack.below.iter().copied(), whole.clone())?;
+                    for (block, below) in whole.clone().zip(hidden) {
+                        // Without a sum a block of a layer would be seen again.
+                        changed.push((block as u32, if below.is_some() { sum(&ZEROS) } else { HOLE }));
+                        if below.is_some() && !zeros_now {
+                            writes.push((block * BLOCK_BYTES, ZEROS.as_slice().into()));
+                        }
+                    }
                 }
             }
         }
@@ -381,7 +406,8 @@ impl Extents {
             file.write_at(&bytes, offset)?;
         }
         let mut inner = self.inner();
-        let overlay = inner.active.entry(id).or_default();
+        inner.layers.written(id);
+        let overlay = inner.active.entry(stack.top).or_default();
         overlay.removed = false;
         overlay.sums.extend(changed);
         Ok(bad)
@@ -390,7 +416,10 @@ impl Extents {
     /// Says of a block that its content is unknown.
     pub fn mark_bad(&self, id: u64, block: u64) {
         let _held = self.stripe(id).write().expect("nobody panics with it");
-        self.inner().active.entry(id).or_default().sums.insert(block as u32, BAD);
+        let mut inner = self.inner();
+        let top = inner.layers.stack(id).top;
+        inner.layers.written(id);
+        inner.active.entry(top).or_default().sums.insert(block as u32, BAD);
     }
 
     /// Empties an extent.
@@ -411,14 +440,8 @@ impl Extents {
 
     fn empty(&self, id: u64, removed: bool) -> io::Result<()> {
         let _held = self.stripe(id).write().expect("nobody panics with it");
-        match self.fs.open(&self.path(id, Kind::Data), false) {
-            Ok(file) => file.set_len(0)?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(e),
-        }
-        let overlay = Overlay { emptied: true, removed, sums: BTreeMap::new() };
-        self.inner().active.insert(id, overlay);
-        Ok(())
+        let top = self.give_up_stack(id)?;
+        self.empty_file(top, removed)
     }
 
     // ---- checkpoints ----
@@ -427,7 +450,9 @@ impl Extents {
     pub fn freeze(&self) -> Arc<Frozen> {
         let mut inner = self.inner();
         assert!(inner.frozen.is_none(), "one checkpoint at a time");
-        let frozen = Arc::new(Frozen { overlays: std::mem::take(&mut inner.active) });
+        let stacks = inner.layers.take_changed();
+        inner.layers.merge_cut();
+        let frozen = Arc::new(Frozen { overlays: std::mem::take(&mut inner.active), stacks });
         inner.frozen = Some(frozen.clone());
         frozen
     }
@@ -527,7 +552,10 @@ impl Extents {
     }
 
     /// The checkpoint is durable: what it wrote is what lies on disk.
-    pub fn finish(&self, frozen: &Frozen) {
+    ///
+    /// # Errors
+    /// A file of a merged layer cannot be emptied.
+    pub fn finish(&self, frozen: &Frozen) -> io::Result<()> {
         let mut inner = self.inner();
         for (id, overlay) in &frozen.overlays {
             if overlay.removed {
@@ -543,6 +571,8 @@ impl Extents {
         }
         inner.epoch += 1;
         inner.frozen = None;
+        drop(inner);
+        self.merges_kept()
     }
 
     /// Blocks of an extent that hold something, bad ones included, in runs of neighbours.
@@ -551,9 +581,9 @@ impl Extents {
     /// The sums cannot be read.
     pub fn filled(&self, id: u64) -> io::Result<Vec<std::ops::Range<u64>>> {
         let _held = self.stripe(id).read().expect("nobody panics with it");
-        let sums = self.sums_of(id, 0..self.blocks())?;
+        let sources = self.sources_of(&self.stack(id), 0..self.blocks())?;
         let mut runs: Vec<std::ops::Range<u64>> = Vec::new();
-        for (block, _) in sums.iter().enumerate().filter(|(_, s)| **s != HOLE) {
+        for (block, _) in sources.iter().enumerate().filter(|(_, s)| s.is_some()) {
             let block = block as u64;
             match runs.last_mut() {
                 Some(run) if run.end == block => run.end += 1,

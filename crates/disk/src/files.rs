@@ -14,8 +14,9 @@ pub trait DiskFile: Send + Sync {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     fn set_len(&self, bytes: u64) -> io::Result<()>;
-    /// Gives the space of a range back where the file system can; the content of the range is undefined after it.
-    fn discard(&self, offset: u64, length: u64);
+    /// Gives the space of a range back where the file system can. Returns whether the range reads as zeros from now on; its
+    /// content is undefined where it does not.
+    fn discard(&self, offset: u64, length: u64) -> bool;
     /// Content and length are durable when this returns; the file's name is not.
     fn sync(&self) -> io::Result<()>;
 }
@@ -64,10 +65,10 @@ impl DiskFile for SystemFile {
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         self.0.set_len(bytes)
     }
-    fn discard(&self, offset: u64, length: u64) {
+    fn discard(&self, offset: u64, length: u64) -> bool {
         use rustix::fs::{fallocate, FallocateFlags};
         // A file system without holes keeps the space.
-        let _ = fallocate(&self.0, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length);
+        fallocate(&self.0, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length).is_ok()
     }
     fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::fdatasync(&self.0)?)

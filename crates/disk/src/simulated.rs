@@ -191,12 +191,14 @@ impl DiskFile for SimulatedFile {
         f.lengths.push(bytes);
         w.change()
     }
-    fn discard(&self, offset: u64, length: u64) {
+    fn discard(&self, offset: u64, length: u64) -> bool {
         let mut w = self.world.world();
+        let punches = (offset / SECTOR / 8).is_multiple_of(2);
         if w.reachable().is_ok() {
-            let junk = vec![0xdd; length as usize];
-            w.inodes[self.inode].write(&junk, offset);
+            let content = vec![if punches { 0 } else { 0xdd }; length as usize];
+            w.inodes[self.inode].write(&content, offset);
         }
+        punches
     }
     fn sync(&self) -> io::Result<()> {
         let mut w = self.world.world();

@@ -18,7 +18,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const MAGIC: [u8; 8] = *b"TRVTSTAT";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Tables from this one on are in files of version 2: a program that does not know them would read the rest wrongly.
+pub const FIRST_TABLE_OF_VERSION_2: u8 = 2;
 const HEAD: usize = 8 + 4 + 4 + 8 + 8 + 8 + 8;
 /// Bytes of changes that are kept beside a base that is shorter than this.
 const CHANGES_BYTES_MIN: u64 = 4 << 20;
@@ -171,12 +173,15 @@ impl States {
         entries: impl Iterator<Item = (Key, Option<&'a [u8]>)>,
     ) -> io::Result<u64> {
         let mut out = MAGIC.to_vec();
-        out.extend_from_slice(&VERSION.to_be_bytes());
+        out.extend_from_slice(&1u32.to_be_bytes());
         out.extend_from_slice(&[0; 4]);
         for n in [number, from.segment, from.batch, count as u64] {
             out.extend_from_slice(&n.to_be_bytes());
         }
         for (key, value) in entries {
+            if key.table >= FIRST_TABLE_OF_VERSION_2 {
+                out[MAGIC.len()..][..4].copy_from_slice(&VERSION.to_be_bytes());
+            }
             out.push(key.table);
             out.extend_from_slice(&key.id.to_be_bytes());
             let length = value.map_or(REMOVED, |v| v.len() as u32);

@@ -27,8 +27,10 @@ use std::sync::Arc;
 
 /// The caller's states.
 const CALLERS: u8 = 0;
-/// Extents that have a file of sums.
+/// Extents' files that have a file of sums.
 const WITH_SUMS: u8 = 1;
+/// Stacks of extents that share blocks.
+const STACKS: u8 = crate::states::FIRST_TABLE_OF_VERSION_2;
 const IMAGE_HEAD: usize = 13;
 
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +51,11 @@ pub enum Touch {
     /// It is emptied or removed.
     Whole {
         extent: u64,
+    },
+    /// `to` becomes what `from` is.
+    Fork {
+        from: u64,
+        to: u64,
     },
 }
 
@@ -75,6 +82,11 @@ impl Known {
         match touch {
             Touch::Whole { extent } => {
                 self.extents.insert(extent, KnownBlocks { all: true, blocks: HashSet::new() });
+                Vec::new()
+            }
+            // The blocks of `from` follow from the journal through its stack, too.
+            Touch::Fork { to, .. } => {
+                self.extents.remove(&to);
                 Vec::new()
             }
             Touch::Range { length: 0, .. } => Vec::new(),
@@ -147,6 +159,11 @@ impl Opening {
             None => at(&extents_dir, Extents::with_sums(&*fs, &extents_dir))?,
         };
         let extents = Extents::open(fs.clone(), &extents_dir, geometry.extent_bytes, with_sums)?;
+        let stacks = loaded.states.iter().filter(|(k, _)| k.table == STACKS);
+        if !extents.load_stacks(stacks.map(|(k, v)| (k.id, v.clone()))) {
+            return Err(DiskError::Damaged { path: dir.join("states"), offset: 0 });
+        }
+        at(&extents_dir, extents.drop_left_out())?;
         let callers = loaded.states.into_iter().filter(|(k, _)| k.table == CALLERS).map(|(k, v)| (k.id, v)).collect();
         Ok(Opening { fs, dir: dir.into(), geometry, states, from: loaded.from, extents, callers })
     }
@@ -205,12 +222,15 @@ impl Opening {
 }
 
 impl Log {
-    /// Makes a batch durable. The caller changes the extents, as `touches` says, before the next call. Returns bad
-    /// blocks that were found on the way.
+    /// Makes a batch durable. The caller changes the extents, as `touches` says, before the next call. A fork is the last of a
+    /// batch: images are taken before all of it, and what comes after a fork is another extent's. Returns bad blocks that were
+    /// found on the way.
     ///
     /// # Errors
     /// The journal cannot be written, or an extent's files cannot be used.
     pub fn append(&mut self, touches: &[Touch], batch: &[u8]) -> io::Result<Vec<(u64, u64)>> {
+        let fork = touches.iter().position(|t| matches!(t, Touch::Fork { .. }));
+        assert!(fork.is_none_or(|at| at + 1 == touches.len()), "a fork ends its batch");
         let mut images = vec![0u8; 4];
         let mut count = 0u32;
         let mut bad = Vec::new();
@@ -299,11 +319,14 @@ impl Checkpointer {
             let here = cut.frozen.keeps(*id).then(Vec::new);
             changes.insert(Key { table: WITH_SUMS, id: *id }, here);
         }
+        for (id, stack) in cut.frozen.stacks() {
+            changes.insert(Key { table: STACKS, id: *id }, stack.clone());
+        }
         for (id, state) in states {
             changes.insert(Key { table: CALLERS, id }, state);
         }
         self.states.commit(cut.from, &changes)?;
-        self.extents.finish(&cut.frozen);
+        self.extents.finish(&cut.frozen)?;
         Journal::remove_before(&*self.fs, &self.journal_dir, cut.from)
     }
 }

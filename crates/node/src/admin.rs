@@ -1,5 +1,7 @@
 //! Commands of an administrator: over the nodes' own connections, with the cluster's key.
 
+pub mod snapshots;
+
 use crate::config::NodeConfig;
 use crate::rpc::Client;
 use prost::Message;

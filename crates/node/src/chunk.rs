@@ -7,6 +7,7 @@
 mod checkpoint;
 mod identity;
 mod journal;
+mod merging;
 mod scrub;
 
 use crate::rpc::Responder;
@@ -101,6 +102,7 @@ impl Chunk {
             let mut touches = Vec::new();
             for entry in journal::split_batch(dir, batch)? {
                 changed.insert(entry.eid);
+                changed.extend(Some(entry.fork_to).filter(|to| *to != 0));
                 touches.extend(journal::touches(&entry));
                 server.replay(&entry, &mut effects);
                 for effect in effects.drain(..) {
@@ -129,6 +131,7 @@ impl Chunk {
         let syncs = Arc::default();
         let journal = journal::start(dir, log, core.clone(), checkpoints, Arc::clone(&syncs)).map_err(io)?;
         let scrub = scrub::start(dir, checks, &core, &extents).map_err(io)?;
+        merging::start(dir, &extents).map_err(io)?;
         Ok(Chunk { core, extents, syncs, journal, scrub, replica_id })
     }
 
@@ -166,6 +169,9 @@ impl Chunk {
         core.next_token += 1;
         if !matches!(request.op, None | Some(ChunkOp::Read(_) | ChunkOp::Confirm(_))) {
             core.changed.insert(request.eid);
+            if let Some(ChunkOp::Write(record)) = &request.op {
+                core.changed.extend(Some(record.fork_to).filter(|to| *to != 0));
+            }
         }
         core.responders.extend(responder.map(|r| (token, r)));
         core.server.handle(token, request, &mut effects);
@@ -175,7 +181,7 @@ impl Chunk {
                 Effect::Journal { seq, entry } => drop(self.journal.send((seq, entry))),
                 Effect::Answer { token, answer } => core.answer(token, &answer),
                 fetch @ Effect::Fetch { .. } => fetches.push(fetch),
-                Effect::Apply { .. } | Effect::Wipe { .. } | Effect::Remove { .. } => {
+                Effect::Apply { .. } | Effect::Wipe { .. } | Effect::Remove { .. } | Effect::Fork { .. } => {
                     unreachable!("only what is durable changes an extent")
                 }
             }
@@ -323,7 +329,8 @@ impl Core {
                 }
             }
             Effect::Wipe { eid } | Effect::Remove { eid } => drop(self.bad.remove(eid)),
-            Effect::Journal { .. } | Effect::Answer { .. } | Effect::Fetch { .. } => {}
+            // A block that is bad in the one is bad in the other, and is found there.
+            Effect::Fork { .. } | Effect::Journal { .. } | Effect::Answer { .. } | Effect::Fetch { .. } => {}
         }
     }
 
@@ -351,6 +358,7 @@ fn apply(extents: &Extents, old: Old, effect: &Effect) -> std::io::Result<Vec<(u
         }
         Effect::Wipe { eid } => extents.wipe(*eid)?,
         Effect::Remove { eid } => extents.remove(*eid)?,
+        Effect::Fork { eid, to } => extents.fork(*eid, *to)?,
         Effect::Journal { .. } | Effect::Answer { .. } | Effect::Fetch { .. } => {}
     }
     Ok(bad)

@@ -475,12 +475,16 @@ async fn heartbeats(inner: Arc<Inner>) {
             let behind = m.applied > inner.replica.read().expect("nobody panics with it").applied();
             inner.heard(&m);
             inner.address_input(AddressInput::Told(m.bindings.clone()));
-            let (repair, gone) = (m.repair.clone(), m.gone.clone());
+            let (repair, gone, forks) = (m.repair.clone(), m.gone.clone(), m.forks.clone());
             *inner.membership.write().expect("nobody panics with it") = m;
             inner.memberships.fetch_add(1, Ordering::Relaxed);
             for file in repair {
                 let (inner, gone) = (inner.clone(), gone.clone());
                 tokio::spawn(async move { inner.take_over_for_repair(file, gone).await });
+            }
+            for fork in forks {
+                let inner = inner.clone();
+                tokio::spawn(async move { inner.make_fork(fork).await });
             }
             if behind {
                 inner.follow(inner.leader.load(Ordering::Relaxed)).await;

@@ -49,6 +49,8 @@ const COMMANDS_MAX: usize = 10_000;
 const NO_REPLICAS_PAUSE: Duration = Duration::from_millis(200);
 /// Files that a gateway is told to repair at a time; the rest is told as those are done.
 const REPAIRS_TOLD_MAX: usize = 50;
+/// Forks of files that a gateway is told of at a time; the rest is told as those are done.
+const FORKS_TOLD_MAX: usize = 64;
 /// Endangered files that are known at a time, the worst; the rest is found as those are done.
 const ENDANGERED_MAX: usize = 10_000;
 /// Pause between two looks for endangered files.
@@ -396,6 +398,7 @@ impl Shared {
                     Err(status) => MetaAnswer::Listing(Listing { status, dir, ..Default::default() }),
                 }
             }
+            MetaAsk::Snapshots(datastore) => MetaAnswer::Snapshots(s.snapshots(&datastore)),
             _ => fail(status::NOTSUPP),
         }
     }
@@ -450,6 +453,7 @@ impl Shared {
         Membership {
             bindings: s.bindings(),
             repair: self.files_to_repair(&s, &endangered.files, &asker, &alive),
+            forks: self.forks_to_make(&s, &asker, &alive),
             gone: endangered.gone.clone(),
             emptied: endangered.told.emptied.clone(),
             moves: endangered.told.moves.clone(),
@@ -503,6 +507,21 @@ impl Shared {
             inode.lease.boot == asker.boot || first && !self.has_owner(&inode.lease)
         };
         files.iter().filter(of_asker).take(REPAIRS_TOLD_MAX).copied().collect()
+    }
+
+    /// Likewise, forks that are not done.
+    fn forks_to_make(&self, s: &State<MemoryKv>, asker: &GatewayInfo, alive: &[GatewayInfo]) -> Vec<ForkOrder> {
+        let first = alive.iter().map(|g| g.node).min() == Some(asker.node);
+        let of_asker = |fork: &ForkOrder| {
+            let Some(inode) = s.inode(fork.file) else { return false };
+            inode.lease.boot == asker.boot || first && !self.has_owner(&inode.lease)
+        };
+        let mut forks: Vec<ForkOrder> = s.open_forks().into_iter().filter(of_asker).collect();
+        // Others come first each time, so that files whose copies are out of reach do not keep the rest from being told.
+        let first = self.begun.elapsed().as_millis() as usize % forks.len().max(1);
+        forks.rotate_left(first);
+        forks.truncate(FORKS_TOLD_MAX);
+        forks
     }
 
     fn journal_from(&self, from: u64) -> Journal {

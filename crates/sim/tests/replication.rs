@@ -4,7 +4,18 @@ use trivet_sim::replication::{run, Options, Report};
 use trivet_storage::replication::Bug;
 
 fn options(seed: u64, minutes: u64, bug: Option<Bug>) -> Options {
-    Options { seed, clients: 4, minutes, sizes: false, filled: false, rot: false, moves: false, bug, trace: false }
+    Options {
+        seed,
+        clients: 4,
+        minutes,
+        sizes: false,
+        filled: false,
+        rot: false,
+        moves: false,
+        forks: false,
+        bug,
+        trace: false,
+    }
 }
 fn with_sizes(seed: u64, minutes: u64, bug: Option<Bug>) -> Options {
     Options { sizes: true, ..options(seed, minutes, bug) }
@@ -116,6 +127,29 @@ fn members_of_idle_extents_are_compared_when_they_start_anew() {
     }
     assert!(went_back > 0, "{went_back}");
     assert!((1..=60).any(|seed| !run(filled(seed, 3, Some(Bug::IdleUnchecked))).violations.is_empty()));
+}
+
+#[test]
+fn a_clone_is_what_the_file_was_at_a_moment_and_never_changes() {
+    let (mut forks, mut looks) = (0, 0);
+    for seed in 1..=12 {
+        let (sizes, rot, moves) = (seed % 2 == 0, seed % 3 == 0, seed % 4 == 0);
+        let report = run(Options { forks: true, sizes, rot, moves, ..options(seed, 2, None) });
+        assert_eq!(
+            report.violations,
+            Vec::<String>::new(),
+            "seed {seed} with forks, sizes {sizes}, rot {rot}, moves {moves}"
+        );
+        forks += report.forks;
+        looks += report.fork_reads;
+    }
+    assert!(forks > 50 && looks > 10_000, "{forks} clones, {looks} looks");
+}
+
+#[test]
+fn a_fork_while_writes_are_open_is_found() {
+    let forks = |seed| Options { forks: true, ..options(seed, 2, Some(Bug::ForkBeforeDrained)) };
+    assert!((1..=60).any(|seed| !run(forks(seed)).violations.is_empty()));
 }
 
 /// The first seed that shows the planted mistake.

@@ -4,10 +4,12 @@
 //! travels outside of the message.
 
 mod cluster;
+mod forks;
 mod life;
 mod locks;
 
 pub use cluster::*;
+pub use forks::*;
 pub use life::*;
 pub use locks::*;
 use prost::{Message, Oneof};
@@ -17,9 +19,10 @@ pub const VERSION: u32 = 1;
 /// Newest version of metad's journal entries and state that this program reads and writes; a newer one is refused.
 ///
 /// 1: names, link targets and paths are UTF-8. 2: they are bytes, and file handles carry a tag. 3: a local address is bound by the
-/// gateway that saw the binding before it only. A LEADER writes the newest when every metad and gateway has said that it reads it
-/// (`LeaderPing`, `GatewayInfo::journal_version`), and from then on; how an entry is applied depends on the entry's version only, so that all metads come to the same state.
-pub const JOURNAL_VERSION: u32 = 3;
+/// gateway that saw the binding before it only. 4: snapshots and clones. A LEADER writes the newest when every metad and gateway has said
+/// that it reads it (`LeaderPing`, `GatewayInfo::journal_version`), and from then on; how an entry is applied depends on the entry's
+/// version only, so that all metads come to the same state.
+pub const JOURNAL_VERSION: u32 = 4;
 
 // ---- replication ----
 
@@ -175,6 +178,10 @@ pub struct Record {
     /// What the owner knew of each member when it stamped this.
     #[prost(message, repeated, tag = "9")]
     pub seen: Vec<Witness>,
+    /// The extent that becomes what this one is with this record; 0: none. No other write is in flight, and nothing else is in
+    /// the record.
+    #[prost(uint64, tag = "10")]
+    pub fork_to: u64,
 }
 
 impl Record {
@@ -428,6 +435,18 @@ pub struct Inode {
     /// Made by an exclusive create with `verifier`, and its times were not set since.
     #[prost(bool, tag = "10")]
     pub exclusive: bool,
+    /// Files that are to get this one's content.
+    #[prost(uint64, repeated, tag = "11")]
+    pub forks: Vec<u64>,
+    /// The file whose content this one is to get; 0: it has its own. Nobody is granted its lease before.
+    #[prost(uint64, tag = "12")]
+    pub forming: u64,
+    /// The lease under which the extents of a file that is forming were named: each attempt has extents of its own.
+    #[prost(uint64, tag = "13")]
+    pub forming_lease: u64,
+    /// Part of a snapshot: nothing changes it.
+    #[prost(bool, tag = "14")]
+    pub frozen: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -460,6 +479,9 @@ pub struct Datastore {
     /// A number of `nfs::permissions::Permissions`.
     #[prost(uint32, tag = "8")]
     pub permissions: u32,
+    /// The folder of its snapshots, `.snapshots` in its root and left out of listings; 0: it never had one.
+    #[prost(uint64, tag = "9")]
+    pub snapshots: u64,
 }
 
 /// What an administrator changes of a datastore; what is not there stays.
@@ -745,6 +767,14 @@ pub enum CommandOp {
     SetAddress(SetAddress),
     #[prost(message, tag = "50")]
     Lock(LockCommand),
+    #[prost(message, tag = "60")]
+    Fork(Fork),
+    #[prost(message, tag = "61")]
+    ForkStep(ForkStep),
+    #[prost(message, tag = "62")]
+    TakeSnapshot(Snapshot),
+    #[prost(message, tag = "63")]
+    DeleteSnapshot(Snapshot),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -756,7 +786,7 @@ pub struct Command {
     pub stamp: Option<Stamp>,
     #[prost(
         oneof = "CommandOp",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 30, 31, 40, 41, 42, 50"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 30, 31, 40, 41, 42, 50, 60, 61, 62, 63"
     )]
     pub op: Option<CommandOp>,
 }

@@ -3,6 +3,7 @@
 pub mod candidacy;
 pub mod datastores;
 pub mod endangered;
+pub mod forks;
 pub mod format;
 pub mod kv;
 pub mod leadership;
@@ -12,6 +13,7 @@ pub mod locks;
 pub mod namespace;
 pub mod nodes;
 pub mod placement;
+pub mod snapshots;
 pub mod state;
 
 pub use kv::{Kv, MemoryKv};

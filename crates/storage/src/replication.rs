@@ -79,4 +79,6 @@ pub enum Bug {
     DropBeforeJoined,
     /// Members of an extent that nobody uses are not compared when their process restarts (rule R35).
     IdleUnchecked,
+    /// A file is forked while writes to it are open.
+    ForkBeforeDrained,
 }

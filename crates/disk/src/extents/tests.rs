@@ -10,7 +10,7 @@ fn checkpoint(e: &Extents) {
     let frozen = e.freeze();
     frozen.ids().into_iter().for_each(|id| e.persist(&frozen, id).unwrap());
     e.sync_names().unwrap();
-    e.finish(&frozen);
+    e.finish(&frozen).unwrap();
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn an_extent_is_written_to_while_its_checkpoint_is_written() {
     e.persist(&frozen, 1).unwrap();
     e.sync_names().unwrap();
     assert_eq!(e.read(1, 4095, 2).unwrap(), [1, 2]);
-    e.finish(&frozen);
+    e.finish(&frozen).unwrap();
     assert_eq!(e.read(1, 4095, 2).unwrap(), [1, 2]);
     checkpoint(&e);
     assert_eq!(open(dir.path(), [1].into()).read(1, 4095, 2).unwrap(), [1, 2]);

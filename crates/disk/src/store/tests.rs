@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 /// Two pages of sums an extent.
 const EXTENT_BYTES: u64 = 1_100 * BLOCK_BYTES;
 const GEOMETRY: Geometry = Geometry { extent_bytes: EXTENT_BYTES, ahead_bytes: 4096 };
-const EXTENTS: u64 = 3;
+const EXTENTS: u64 = 4;
 /// Blocks that are written to: neighbours, and both sides of the border between the pages.
 const BLOCKS: [u64; 6] = [0, 1, 2, 1_019, 1_020, 1_021];
 
@@ -24,6 +24,8 @@ const WRITE: u8 = 0;
 const ZEROS: u8 = 1;
 const WIPE: u8 = 2;
 const REMOVE: u8 = 3;
+/// The offset is the number of the extent that becomes what `extent` is.
+const FORK: u8 = 4;
 
 impl Entry {
     fn any(random: &mut Random) -> Entry {
@@ -37,9 +39,14 @@ impl Entry {
             0 => WIPE,
             1 => REMOVE,
             2..=5 => ZEROS,
+            6..=8 => FORK,
             _ => WRITE,
         };
         let extent = random.below(EXTENTS);
+        if kind == FORK {
+            let to = (extent + 1 + random.below(EXTENTS - 1)) % EXTENTS;
+            return Entry { kind, extent, offset: to, length: 0, fill: 0 };
+        }
         Entry { kind, extent, offset: block * BLOCK_BYTES + from, length, fill: random.next() as u8 }
     }
     fn data(&self) -> Vec<u8> {
@@ -48,6 +55,7 @@ impl Entry {
     fn touch(&self) -> Touch {
         match self.kind {
             WIPE | REMOVE => Touch::Whole { extent: self.extent },
+            FORK => Touch::Fork { from: self.extent, to: self.offset },
             _ => Touch::Range { extent: self.extent, offset: self.offset, length: self.length },
         }
     }
@@ -55,6 +63,7 @@ impl Entry {
         match self.kind {
             WIPE => extents.wipe(self.extent).map(|()| Vec::new()),
             REMOVE => extents.remove(self.extent).map(|()| Vec::new()),
+            FORK => extents.fork(self.extent, self.offset).map(|()| Vec::new()),
             ZEROS => extents.write(self.extent, self.offset, self.length, None, old),
             _ => extents.write(self.extent, self.offset, self.length, Some(&self.data()), old),
         }
@@ -84,6 +93,12 @@ impl Model {
     fn apply(&mut self, e: &Entry) {
         if matches!(e.kind, WIPE | REMOVE) {
             return self.0.retain(|(extent, _), _| *extent != e.extent);
+        }
+        if e.kind == FORK {
+            self.0.retain(|(extent, _), _| *extent != e.offset);
+            let forked = self.0.iter().filter(|((extent, _), _)| *extent == e.extent);
+            let forked: Vec<_> = forked.map(|((_, block), bytes)| ((e.offset, *block), bytes.clone())).collect();
+            return self.0.extend(forked);
         }
         let data = e.data();
         for (i, byte) in data.into_iter().enumerate() {
@@ -119,7 +134,13 @@ fn matches(extents: &Extents, model: &Model) -> bool {
     (0..EXTENTS).all(|e| {
         blocks.iter().all(|b| {
             let wanted = model.0.get(&(e, *b)).unwrap_or(&zeros);
-            extents.read(e, b * BLOCK_BYTES, BLOCK_BYTES).unwrap() == *wanted
+            let r = extents.read(e, b * BLOCK_BYTES, BLOCK_BYTES);
+            if r.is_err() || r.as_ref().unwrap() != wanted {
+                eprintln!("extent {e} block {b}: {:?}", r.err());
+                extents.dump();
+                return false;
+            }
+            true
         })
     })
 }
@@ -141,7 +162,9 @@ fn live(fs: &Simulated, random: &mut Random, history: &mut Vec<Model>) -> Result
     let mut number = last;
     let mut running: Option<Running> = None;
     loop {
-        let entries: Vec<Entry> = (0..1 + random.below(3)).map(|_| Entry::any(random)).collect();
+        let mut entries: Vec<Entry> = (0..1 + random.below(3)).map(|_| Entry::any(random)).collect();
+        let fork = entries.iter().position(|e| e.kind == FORK);
+        entries.truncate(fork.map_or(entries.len(), |at| at + 1));
         let touches: Vec<Touch> = entries.iter().map(Entry::touch).collect();
         let mut next = history[number as usize].clone();
         entries.iter().for_each(|e| next.apply(e));
@@ -152,6 +175,9 @@ fn live(fs: &Simulated, random: &mut Random, history: &mut Vec<Model>) -> Result
         // It is durable: another power loss must not take it.
         for e in &entries {
             assert!(e.apply(&log.extents, Old::Checked).map_err(drop)?.is_empty());
+        }
+        if random.below(3) == 0 && std::env::var("NOMERGE").is_err() {
+            log.extents.merge_layers(&mut |_| {}).map_err(drop)?;
         }
         if random.below(8) == 0 && log.extents.read(0, 0, 1).is_ok() {
             assert!(matches(&log.extents, &history[number as usize]), "content while a checkpoint is written");
@@ -189,6 +215,60 @@ fn whatever_was_acknowledged_is_there_after_any_power_loss() {
         }
         assert!(history.len() > 1, "seed {seed}");
     }
+}
+
+#[test]
+fn a_fork_costs_no_copy_and_its_layers_go_with_the_last_extent_that_has_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, mut checkpointer) = system(dir.path());
+    let fork = |log: &mut Log, from: u64, to: u64| {
+        let e = Entry { kind: FORK, extent: from, offset: to, length: 0, fill: 0 };
+        log.append(&[e.touch()], &encode(0, &[e])).unwrap();
+        e.apply(&log.extents, Old::Checked).unwrap();
+    };
+    let remove = |log: &mut Log, extent: u64| {
+        log.append(
+            &[Touch::Whole { extent }],
+            &encode(0, &[Entry { kind: REMOVE, extent, offset: 0, length: 0, fill: 0 }]),
+        )
+        .unwrap();
+        log.extents.remove(extent).unwrap();
+    };
+    let first = |log: &Log, extent: u64| log.extents.read(extent, 0, 1).unwrap()[0];
+    write(&mut log, 0, 2 * BLOCK_BYTES, 1);
+    fork(&mut log, 1, 2);
+    write(&mut log, 0, BLOCK_BYTES, 2);
+    // Forks of a fork that nobody wrote to, and of an extent that somebody did.
+    fork(&mut log, 2, 3);
+    fork(&mut log, 1, 4);
+    checkpoint(&mut log, &mut checkpointer);
+    drop((log, checkpointer));
+    let (mut log, mut checkpointer) = system(dir.path());
+    assert_eq!([1, 2, 3, 4].map(|e| first(&log, e)), [2, 1, 1, 2]);
+    let bytes = |dir: &Path| {
+        use std::os::unix::fs::MetadataExt;
+        let files = std::fs::read_dir(dir.join("extents")).unwrap().map(|f| f.unwrap());
+        let data = files.filter(|f| !f.file_name().to_string_lossy().ends_with(".sums"));
+        data.map(|f| f.metadata().unwrap().blocks() * 512).sum::<u64>()
+    };
+    assert_eq!(bytes(dir.path()), 3 * BLOCK_BYTES, "what differs, once");
+    // Zeros hide what is below, also where only a part of them is written to since.
+    log.append(&[Touch::Range { extent: 4, offset: 0, length: EXTENT_BYTES }], &encode(0, &[])).unwrap();
+    log.extents.write(4, 0, EXTENT_BYTES, None, Old::Checked).unwrap();
+    assert_eq!((first(&log, 4), first(&log, 1)), (0, 2));
+    // The original goes, and comes back as another one, while others have its bytes.
+    remove(&mut log, 1);
+    log.extents.wipe(1).unwrap();
+    assert_eq!([1, 2, 3].map(|e| first(&log, e)), [0, 1, 1]);
+    write(&mut log, 0, BLOCK_BYTES, 9);
+    assert_eq!([1, 2, 3].map(|e| first(&log, e)), [9, 1, 1]);
+    for extent in 1..=4 {
+        checkpoint(&mut log, &mut checkpointer);
+        remove(&mut log, extent);
+    }
+    checkpoint(&mut log, &mut checkpointer);
+    let left: Vec<_> = std::fs::read_dir(dir.path().join("extents")).unwrap().map(|f| f.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 // ---- damage ----
@@ -409,4 +489,41 @@ fn a_page_of_sums_that_a_power_loss_tears_leaves_the_one_before() {
         }
     }
     assert!(torn > 300);
+}
+
+#[test]
+fn a_file_that_is_forked_every_day_and_whose_old_forks_go_keeps_a_short_stack() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, mut checkpointer) = system(dir.path());
+    let run = |log: &mut Log, e: Entry| {
+        log.append(&[e.touch()], &encode(0, &[e])).unwrap();
+        e.apply(&log.extents, Old::Checked).unwrap();
+    };
+    for block in 0..20 {
+        write(&mut log, block * BLOCK_BYTES, BLOCK_BYTES, 1);
+    }
+    for day in 0..30u64 {
+        run(&mut log, Entry { kind: FORK, extent: 1, offset: 100 + day, length: 0, fill: 0 });
+        write(&mut log, (day % 20) * BLOCK_BYTES, BLOCK_BYTES, 50 + day as u8);
+        if day >= 3 {
+            run(&mut log, Entry { kind: REMOVE, extent: 97 + day, offset: 0, length: 0, fill: 0 });
+        }
+        while log.extents.merge_layers(&mut |_| {}).unwrap() {
+            (0..3).for_each(|_| checkpoint(&mut log, &mut checkpointer));
+        }
+        let days = |extent: u64, written: u64| {
+            (0..20u64).all(|b| {
+                let last = (0..written).rev().find(|d| d % 20 == b);
+                let wanted = last.map_or(1, |d| 50 + d as u8);
+                log.extents.read(extent, b * BLOCK_BYTES, 1).unwrap() == [wanted]
+            })
+        };
+        assert!(days(1, day + 1) && (day.saturating_sub(2)..=day).all(|d| days(100 + d, d)), "day {day}");
+    }
+    checkpoint(&mut log, &mut checkpointer);
+    let files = std::fs::read_dir(dir.path().join("extents")).unwrap().count();
+    assert!(files <= 2 * 8, "{files} files of an extent and three forks");
+    drop((log, checkpointer));
+    let (log, _checkpointer) = system(dir.path());
+    assert_eq!(log.extents.read(1, 0, 1).unwrap(), [50 + 20]);
 }

@@ -72,7 +72,8 @@ impl Writer {
                 match self.entries.recv_timeout(IDLE) {
                     Ok(entry) => self.queue.push_back(entry),
                     Err(RecvTimeoutError::Timeout) => {
-                        if !self.log.is_empty() && self.checkpoints.is_idle() && self.waiting.is_none() {
+                        let due = !self.log.is_empty() || self.log.extents.has_merges();
+                        if due && self.checkpoints.is_idle() && self.waiting.is_none() {
                             self.cut();
                         }
                         continue;
@@ -105,6 +106,10 @@ impl Writer {
             touched.extend(touches(&entry));
             last = seq;
             count += 1;
+            if entry.fork_to != 0 {
+                // It ends its batch (`Log::append`).
+                break;
+            }
         }
         let begun = Instant::now();
         let appended = self.log.append(&touched, &payload);
@@ -170,6 +175,9 @@ pub fn touches(entry: &JournalEntry) -> Vec<Touch> {
     }
     let ranges = entry.record.iter().flat_map(|r| &r.ranges);
     out.extend(ranges.map(|r| Touch::Range { extent, offset: r.offset, length: r.length }));
+    if entry.fork_to != 0 {
+        out.push(Touch::Fork { from: extent, to: entry.fork_to });
+    }
     out
 }
 

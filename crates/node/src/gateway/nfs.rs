@@ -350,6 +350,7 @@ impl Inner {
             }
             match self.file_op(h.fileid, Op::SetSize { size, id: t.body }, t.stamp()).await {
                 Outcome::Written { before, after } => wcc = Some((before, after)),
+                Outcome::ReadOnly => return put_wcc(w.u32(status::ROFS), None, None),
                 _ => return put_wcc(w.u32(self.why_no_file(file).await), None, None),
             }
             // The change of size is one of the ctime, too.
@@ -378,11 +379,12 @@ impl Inner {
             Ok(h) => h,
             Err(code) => return put_post(w.u32(code), None),
         };
-        let read_only = self.exports.get(h.datastore).is_some_and(|e| e.read_only);
+        let known = self.replica.read().expect("nobody panics with it").inode(h.fileid);
+        let frozen = known.as_ref().is_some_and(|i| i.frozen);
+        let read_only = frozen || self.exports.get(h.datastore).is_some_and(|e| e.read_only);
         let grantable = 0x3f & if read_only { !calls::ACCESS_CHANGES } else { !0 };
         if t.permissions == Permissions::Trusted {
             // Hosts mount as root; who may mount is decided by address.
-            let known = self.replica.read().expect("nobody panics with it").inode(h.fileid);
             put_post(w.u32(0), known.filter(|i| i.attr.kind == 2).map(|i| i.attr).as_ref());
             w.u32(wanted & grantable);
             return;
@@ -457,6 +459,7 @@ impl Inner {
                 w.u32(count).u32(calls::FILE_SYNC).u64(self.cluster_hash);
             }
             Ok(Outcome::NoSpace) => put_wcc(w.u32(status::NOSPC), None, None),
+            Ok(Outcome::ReadOnly) => put_wcc(w.u32(status::ROFS), None, None),
             Ok(_) => put_wcc(w.u32(self.why_no_file(h).await), None, None),
             Err(code) => put_wcc(w.u32(code), None, None),
         }

@@ -359,6 +359,7 @@ impl Inner {
             (3, _) => Outcome::Superseded,
             (4, _) => Outcome::Unreadable,
             (5, _) => Outcome::NoSpace,
+            (6, _) => Outcome::ReadOnly,
             (_, 1) => Outcome::Read { data: answer.data, eof: answer.eof, attr: answer.after? },
             (_, 3) => Outcome::Attr(answer.after?),
             _ => Outcome::Written { before: answer.before?, after: answer.after? },
@@ -400,6 +401,7 @@ impl Inner {
             Outcome::Stale => Forwarded { outcome: 1, ..Default::default() },
             Outcome::NotOwner => not_owner,
             Outcome::NoSpace => Forwarded { outcome: 5, ..Default::default() },
+            Outcome::ReadOnly => Forwarded { outcome: 6, ..Default::default() },
             Outcome::Unreadable => Forwarded { outcome: 4, ..Default::default() },
             Outcome::Superseded => Forwarded { outcome: 3, ..Default::default() },
         }
@@ -462,6 +464,13 @@ impl Inner {
                     owner.feed(self, Input::LookAt { eid });
                 }
             }
+        }
+    }
+
+    /// Has the owner of a file fork it, or becomes its owner.
+    pub(super) async fn make_fork(self: &Arc<Self>, fork: ForkOrder) {
+        if let Some(owner) = self.take(fork.file).await {
+            owner.feed(self, Input::Fork { to: fork.to });
         }
     }
 

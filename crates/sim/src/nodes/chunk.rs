@@ -187,6 +187,10 @@ impl Chunk {
             }
             Effect::Wipe { eid } => drop(self.content.insert(eid, vec![0; extent_bytes])),
             Effect::Remove { eid } => drop(self.content.remove(&eid)),
+            Effect::Fork { eid, to } => {
+                let bytes = self.content.get(&eid).cloned().unwrap_or_else(|| vec![0; extent_bytes]);
+                self.content.insert(to, bytes);
+            }
             Effect::Journal { .. } | Effect::Answer { .. } | Effect::Fetch { .. } => {}
         }
     }

@@ -4,6 +4,7 @@
 mod clients;
 mod disks;
 mod faults;
+mod forks;
 
 use super::file::{self, Action, Step};
 use super::register::{check, Operation, NEVER};
@@ -51,6 +52,8 @@ pub struct Options {
     pub rot: bool,
     /// Copies are moved off one chunk server and then another, as planned.
     pub moves: bool,
+    /// The file is cloned now and then.
+    pub forks: bool,
     pub bug: Option<Bug>,
     pub trace: bool,
 }
@@ -88,6 +91,9 @@ pub struct Report {
     pub unreadable: u64,
     /// Copies that were given up as planned.
     pub moved_out: u64,
+    /// Clones that were made, and looks at a block of a copy of one.
+    pub forks: u64,
+    pub fork_reads: u64,
 }
 
 enum Event {
@@ -111,6 +117,7 @@ enum Event {
     CrashChunk { chunk: usize, until: u64 },
     CrashGateway { gateway: usize, until: u64 },
     KeepImage,
+    Fork,
 }
 
 /// One sending of an operation. It may arrive when the client has long had its answer to another.
@@ -210,6 +217,7 @@ struct World {
     steady_until: u64,
     /// A chunk server that is to hold nothing.
     leaving: Option<usize>,
+    clones: Vec<forks::Kept>,
     cut: BTreeSet<(usize, usize)>,
     /// Connections that break at every fourth message.
     lossy: BTreeSet<(usize, usize)>,
@@ -280,6 +288,7 @@ impl World {
             next_start: CHUNKS as u64 + 1,
             steady_until: 0,
             leaving: None,
+            clones: Vec::new(),
             cut: BTreeSet::new(),
             lossy: BTreeSet::new(),
             history: BTreeMap::new(),
@@ -342,6 +351,9 @@ impl World {
         world.at(4_000, Event::Break);
         world.at(5_000, Event::Sweep);
         world.at(6_000, Event::KeepImage);
+        if world.options.forks {
+            world.at(3_000, Event::Fork);
+        }
         world
     }
 
@@ -424,6 +436,7 @@ impl World {
             }
             Event::CrashGateway { gateway, until } => self.crash_gateway(gateway, until),
             Event::KeepImage => self.keep_image(),
+            Event::Fork => self.begin_fork(),
         }
     }
 
@@ -544,6 +557,9 @@ impl World {
                 self.feed(gateway, instance, Input::Repair { gone: Vec::new() });
             }
         }
+        if self.options.forks && !self.metad_down {
+            self.tell_of_forks(gateway, instance);
+        }
         self.feed(gateway, instance, Input::Timer);
         self.start_timer(gateway);
     }
@@ -626,6 +642,7 @@ impl World {
         }
         let grant = matches!(op, CommandOp::Grant(_)) && !gives_up;
         let reply = self.apply(op.clone());
+        self.note_forked();
         self.break_a_promotion(gateway, &op, &reply);
         if self.options.sizes && !grant && self.rng.chance(3) {
             // The network had it twice: the other one arrives when all is over, and nobody waits for its answer.
@@ -695,7 +712,10 @@ impl World {
             let c = &mut self.chunks[chunk];
             match effect {
                 DiskEffect::Journal { seq, entry } => c.in_flight.push((seq, entry)),
-                effect @ (DiskEffect::Apply { .. } | DiskEffect::Wipe { .. } | DiskEffect::Remove { .. }) => {
+                effect @ (DiskEffect::Apply { .. }
+                | DiskEffect::Wipe { .. }
+                | DiskEffect::Remove { .. }
+                | DiskEffect::Fork { .. }) => {
                     c.change(extent_bytes, effect);
                 }
                 DiskEffect::Fetch { token, eid, offset, length } => {
@@ -763,7 +783,9 @@ impl World {
         c.server.as_mut().expect("of this life").durable(upto, &mut effects);
         self.disk_effects(chunk, effects);
         let c = &mut self.chunks[chunk];
-        if c.journal.len() > 300 {
+        // A node's checkpoint is written when the journal has what its states say.
+        let forks = c.in_flight.iter().any(|(_, e)| e.fork_to != 0);
+        if c.journal.len() > 300 && !forks {
             // As in the node: files first, then the state that says what is in them, then the journal goes.
             c.checkpoint_content = c.content.clone();
             c.checkpoint = c.server.as_ref().expect("of this life").replicas().cloned().collect();
@@ -842,6 +864,7 @@ impl World {
                 }
             }
         }
+        self.look_at_clones();
         for (block, history) in &self.history {
             if let Some(wrong) = check(history) {
                 self.report.violations.push(format!("block {block}: {wrong}"));
@@ -861,28 +884,6 @@ impl World {
             self.report.violations.extend(left);
         }
         self.report
-    }
-
-    /// Nothing is open: all copies that count are the same, byte by byte, but for blocks that cannot be read.
-    fn compare_copies(&mut self) {
-        let extent_bytes = self.geometry.extent_bytes as usize;
-        for cfg in self.metad.extents(self.file) {
-            let zeros = vec![0; extent_bytes];
-            for offset in (0..self.geometry.extent_bytes).step_by(BLOCK as usize) {
-                let of = |r: &ReplicaRef| &self.chunks[r.node as usize - 1];
-                let good: Vec<&[u8]> = cfg
-                    .replicas
-                    .iter()
-                    .filter(|r| !of(r).rotten.contains(&(cfg.eid, offset)))
-                    .map(|r| of(r).content.get(&cfg.eid).unwrap_or(&zeros))
-                    .map(|content| &content[offset as usize..(offset + BLOCK) as usize])
-                    .collect();
-                if cfg.active && good.windows(2).any(|p| p[0] != p[1]) {
-                    self.report.violations.push(format!("copies of extent {} differ at the end", cfg.eid));
-                    break;
-                }
-            }
-        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! Messages between gateways and metads, and between gateways.
 
-use super::{Attr, Binding, Command, Empty, Entry, LifeAnswer, LifeAsk, Move, OpId, ReplicaRef, Reply, Stamp};
+use super::{
+    Attr, Binding, Command, Empty, Entry, ForkOrder, LifeAnswer, LifeAsk, Move, OpId, ReplicaRef, Reply, SnapshotList,
+    Stamp,
+};
 use prost::{Message, Oneof};
 
 /// Kinds of calls on a connection between nodes.
@@ -137,10 +140,13 @@ pub enum MetaAsk {
     /// The coordination server on this metad's node is to ask for the leadership.
     #[prost(message, tag = "10")]
     Lead(Empty),
+    /// The snapshots of the datastore with this name.
+    #[prost(string, tag = "11")]
+    Snapshots(String),
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct MetaRequest {
-    #[prost(oneof = "MetaAsk", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "MetaAsk", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub ask: Option<MetaAsk>,
     /// The user and host that an order comes from, for the audit log. Empty: a node asks.
     #[prost(string, tag = "100")]
@@ -210,6 +216,9 @@ pub struct Membership {
     /// This gateway's node is in maintenance, is being drained, or was removed.
     #[prost(bool, tag = "12")]
     pub set_aside: bool,
+    /// Forks of files that the gateway that asks owns, or has to take over.
+    #[prost(message, repeated, tag = "13")]
+    pub forks: Vec<ForkOrder>,
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct Pair {
@@ -273,10 +282,12 @@ pub enum MetaAnswer {
     /// The coordination server's answer to `Lead`.
     #[prost(string, tag = "8")]
     Said(String),
+    #[prost(message, tag = "9")]
+    Snapshots(SnapshotList),
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct MetaResponse {
-    #[prost(oneof = "MetaAnswer", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "MetaAnswer", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub answer: Option<MetaAnswer>,
 }
 
@@ -304,7 +315,7 @@ pub struct Forward {
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct Forwarded {
-    /// 0 done, 1 stale, 2 not the owner, 3 superseded.
+    /// 0 done, 1 stale, 2 not the owner, 3 superseded, 4 unreadable, 5 no space, 6 read-only.
     #[prost(uint32, tag = "1")]
     pub outcome: u32,
     #[prost(bytes = "bytes", tag = "2")]

@@ -73,6 +73,15 @@ impl<K: Kv> State<K> {
 /// as it is meant.
 pub fn fits(version: u32, op: Option<&CommandOp>) -> bool {
     let text = |name: &[u8]| std::str::from_utf8(name).is_ok();
+    let since_4 = |op: &CommandOp| {
+        matches!(
+            op,
+            CommandOp::Fork(_) | CommandOp::ForkStep(_) | CommandOp::TakeSnapshot(_) | CommandOp::DeleteSnapshot(_)
+        )
+    };
+    if version < 4 && op.is_some_and(since_4) {
+        return false;
+    }
     version >= 2
         || match op {
             Some(CommandOp::Make(m)) => text(&m.at.name) && text(&m.symlink),

@@ -29,6 +29,11 @@ pub fn prepare<K: Kv>(state: &State<K>, placement: &Placement, now_ms: u64, op: 
             if inode.attr.kind != 1 {
                 return Prepared::AnswerIfLeader(say(status::INVAL));
             }
+            if inode.forming != 0 {
+                // Its content is still to come.
+                let reply = Reply { inode: Some(inode), ..say(status::JUKEBOX) };
+                return Prepared::AnswerIfLeader(reply);
+            }
             if !placement.may_take(now_ms, &inode.lease, g.gateway, g.boot) {
                 // Its owner is there: the gateway passes on to it.
                 let reply = Reply { inode: Some(inode), ..say(status::JUKEBOX) };

@@ -29,7 +29,7 @@ fn dirent_key(dir: u64, name: &[u8]) -> Vec<u8> {
     k
 }
 
-fn valid_name(name: &[u8]) -> Result<(), u32> {
+pub(super) fn valid_name(name: &[u8]) -> Result<(), u32> {
     if name.len() > NAME_BYTES_MAX {
         return Err(status::NAMETOOLONG);
     }
@@ -49,7 +49,7 @@ pub struct Listed {
 }
 
 impl<K: Kv> State<K> {
-    fn dir(&self, fileid: u64) -> Result<Inode, u32> {
+    pub(super) fn dir(&self, fileid: u64) -> Result<Inode, u32> {
         let inode = self.inode(fileid).ok_or(status::STALE)?;
         if inode.attr.kind == 2 {
             Ok(inode)
@@ -57,7 +57,7 @@ impl<K: Kv> State<K> {
             Err(status::NOTDIR)
         }
     }
-    fn entry(&self, dir: u64, name: &[u8]) -> Option<Dirent> {
+    pub(super) fn entry(&self, dir: u64, name: &[u8]) -> Option<Dirent> {
         self.load(&dirent_key(dir, name))
     }
 
@@ -69,7 +69,10 @@ impl<K: Kv> State<K> {
         let fileid = match name {
             b"." => dir,
             b".." => d.parent,
-            _ => self.entry(dir, name).ok_or(status::NOENT)?.fileid,
+            _ => match self.entry(dir, name) {
+                Some(entry) => entry.fileid,
+                None => self.hidden(&d, name).ok_or(status::NOENT)?,
+            },
         };
         self.inode(fileid).ok_or(status::STALE)
     }
@@ -108,14 +111,14 @@ impl<K: Kv> State<K> {
         Ok((out, !more))
     }
 
-    fn add_entry(&mut self, dir: &mut Inode, name: &[u8], fileid: u64, time_ns: u64) {
+    pub(super) fn add_entry(&mut self, dir: &mut Inode, name: &[u8], fileid: u64, time_ns: u64) {
         let cookie = dir.next_cookie.max(3);
         dir.next_cookie = cookie + 1;
         self.store(dirent_key(dir.attr.fileid, name), &Dirent { fileid, cookie });
         self.kv.put(key(table::COOKIE, &[dir.attr.fileid, cookie]), name.to_vec());
         self.touch_dir(dir, time_ns);
     }
-    fn remove_entry(&mut self, dir: &mut Inode, name: &[u8], time_ns: u64) {
+    pub(super) fn remove_entry(&mut self, dir: &mut Inode, name: &[u8], time_ns: u64) {
         if let Some(e) = self.entry(dir.attr.fileid, name) {
             self.kv.delete(&dirent_key(dir.attr.fileid, name));
             self.kv.delete(&key(table::COOKIE, &[dir.attr.fileid, e.cookie]));
@@ -142,6 +145,9 @@ impl<K: Kv> State<K> {
         }
         if m.symlink.len() > LINK_BYTES_MAX {
             return with_dir(fail(status::NAMETOOLONG), &dir);
+        }
+        if dir.frozen || self.hidden(&dir, &m.at.name).is_some() {
+            return with_dir(fail(status::ROFS), &dir);
         }
         if let Some(existing) = self.entry(m.at.dir, &m.at.name).and_then(|e| self.inode(e.fileid)) {
             let same = match m.how {
@@ -205,14 +211,12 @@ impl<K: Kv> State<K> {
     }
 
     /// One name less; the inode goes with its last.
-    fn unlink(&mut self, mut inode: Inode, time_ns: u64) -> Inode {
+    pub(super) fn unlink(&mut self, mut inode: Inode, time_ns: u64) -> Inode {
         let fileid = inode.attr.fileid;
         inode.attr.nlink = inode.attr.nlink.saturating_sub(1);
         if inode.attr.kind == 2 || inode.attr.nlink == 0 {
-            for cfg in self.extents(fileid) {
-                self.kv.delete(&key(table::MAP, &[fileid, cfg.index]));
-                self.kv.delete(&key(table::EXTENT, &[cfg.eid]));
-            }
+            self.abandon_forks(&inode, time_ns);
+            self.drop_extents(fileid);
             self.delete_inode(fileid);
             self.drop_locks(fileid);
         } else {
@@ -222,7 +226,7 @@ impl<K: Kv> State<K> {
         inode
     }
 
-    fn is_empty(&self, dir: u64) -> bool {
+    pub(super) fn is_empty(&self, dir: u64) -> bool {
         let prefix = key(table::DIRENT, &[dir]);
         let mut empty = true;
         self.kv.scan(&prefix, &prefix, &mut |_, _| {
@@ -241,6 +245,7 @@ impl<K: Kv> State<K> {
         let mut unlinked = None;
         let code = match self.entry(r.at.dir, &r.at.name).and_then(|e| self.inode(e.fileid)) {
             _ if r.at.name == b"." || r.at.name == b".." => status::INVAL,
+            _ if dir.frozen => status::ROFS,
             None => status::NOENT,
             Some(i) if r.folder && i.attr.kind != 2 => status::NOTDIR,
             Some(i) if !r.folder && i.attr.kind == 2 => status::ISDIR,
@@ -285,6 +290,9 @@ impl<K: Kv> State<K> {
         valid_name(&r.to.name)?;
         if from.attr.datastore != to.attr.datastore {
             return Err(status::XDEV);
+        }
+        if from.frozen || to.frozen || self.hidden(to, &r.to.name).is_some() {
+            return Err(status::ROFS);
         }
         let mut moved = self.entry(r.from.dir, &r.from.name).and_then(|e| self.inode(e.fileid)).ok_or(status::NOENT)?;
         let folder = moved.attr.kind == 2;
@@ -345,6 +353,10 @@ impl<K: Kv> State<K> {
         let mut inode = inode;
         let code = if let Err(code) = valid_name(&l.to.name) {
             code
+        } else if inode.forming != 0 {
+            status::JUKEBOX
+        } else if dir.frozen || inode.frozen || self.hidden(&dir, &l.to.name).is_some() {
+            status::ROFS
         } else if inode.attr.kind == 2 {
             status::ISDIR
         } else if self.entry_version >= 2 && inode.attr.datastore != dir.attr.datastore {
@@ -373,6 +385,9 @@ impl<K: Kv> State<K> {
     pub(super) fn change_attr(&mut self, c: &ChangeAttr, time_ns: u64) -> Reply {
         let Some(mut inode) = self.inode(c.file) else { return fail(status::STALE) };
         let before = Some(inode.attr.clone());
+        if inode.frozen {
+            return Reply { status: status::ROFS, attr: Some(inode.attr), before, ..Default::default() };
+        }
         if c.guard_ctime_ns.is_some_and(|g| g != inode.attr.ctime_ns) {
             return Reply { status: status::NOT_SYNC, attr: Some(inode.attr), before, ..Default::default() };
         }

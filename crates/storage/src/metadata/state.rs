@@ -54,6 +54,8 @@ pub(super) mod table {
     pub const CALL_AGE: u8 = b'y';
     pub const APPLIED: u8 = b'a';
     pub const LOCKS: u8 = b'l';
+    /// Forks that are not done, by both files.
+    pub const FORK: u8 = b'f';
 }
 
 pub(super) fn fail(status: u32) -> Reply {
@@ -154,6 +156,15 @@ impl<K: Kv> State<K> {
             Some(CommandOp::SetRebalance(s)) => self.set_rebalance(s.on),
             Some(CommandOp::SetAddress(s)) => self.set_address(s),
             Some(CommandOp::Lock(l)) => self.lock(l),
+            // A program that writes older entries does not write these.
+            Some(CommandOp::Fork(_) | CommandOp::ForkStep(_)) if self.entry_version < 4 => fail(status::NOTSUPP),
+            Some(CommandOp::TakeSnapshot(_) | CommandOp::DeleteSnapshot(_)) if self.entry_version < 4 => {
+                fail(status::NOTSUPP)
+            }
+            Some(CommandOp::Fork(f)) => self.fork(f, time_ns),
+            Some(CommandOp::ForkStep(s)) => self.fork_step(s, time_ns),
+            Some(CommandOp::TakeSnapshot(s)) => self.take_snapshot(s, time_ns),
+            Some(CommandOp::DeleteSnapshot(s)) => self.delete_snapshot(s, time_ns),
             None => fail(status::NOTSUPP),
         };
         if let Some(call) = &c.call {
@@ -238,7 +249,7 @@ impl<K: Kv> State<K> {
         if inode.attr.kind != 1 {
             return fail(status::INVAL);
         }
-        if inode.lease.number != g.expected {
+        if inode.forming != 0 || inode.lease.number != g.expected {
             return Reply { status: status::JUKEBOX, inode: Some(inode), ..Default::default() };
         }
         if inode.lease.boot != 0 && inode.lease.boot != g.boot {
@@ -255,7 +266,7 @@ impl<K: Kv> State<K> {
         Reply { bindings: self.all(table::BINDING), ..self.file_reply(inode) }
     }
 
-    fn file_reply(&self, mut inode: Inode) -> Reply {
+    pub(super) fn file_reply(&self, mut inode: Inode) -> Reply {
         let file = inode.attr.fileid;
         inode.attr.allocated = self.inode(file).and_then(|i| i.attr.allocated);
         let copies = self.datastore_by_id(inode.attr.datastore).map_or(2, |d| d.copies);
@@ -269,20 +280,21 @@ impl<K: Kv> State<K> {
     }
 
     fn new_extent(&mut self, file: u64, index: u64, replicas: &[ReplicaRef]) -> ExtentConfig {
-        let eid = self.next("extent");
-        let cfg = ExtentConfig {
-            eid,
+        self.add_extent(ExtentConfig {
             epoch: 1,
             replicas: replicas.to_vec(),
-            joining: None,
-            active: false,
             safe: replicas.to_vec(),
             file,
             index,
             unused: true,
-            activated: 0,
-            went_back: Vec::new(),
-        };
+            ..Default::default()
+        })
+    }
+
+    /// Names an extent of a file, which has room at its index.
+    pub(super) fn add_extent(&mut self, cfg: ExtentConfig) -> ExtentConfig {
+        let (eid, file, index) = (self.next("extent"), cfg.file, cfg.index);
+        let cfg = ExtentConfig { eid, ..cfg };
         self.store(key(table::EXTENT, &[eid]), &cfg);
         self.kv.put(key(table::MAP, &[file, index]), eid.to_be_bytes().to_vec());
         if let Some(mut inode) = self.inode(file) {
@@ -293,7 +305,21 @@ impl<K: Kv> State<K> {
         cfg
     }
 
-    fn owned(&self, file: u64, lease: u64) -> Result<Inode, Reply> {
+    /// The file has none of its extents any more.
+    pub(super) fn drop_extents(&mut self, file: u64) {
+        for cfg in self.extents(file) {
+            self.kv.delete(&key(table::MAP, &[file, cfg.index]));
+            self.kv.delete(&key(table::EXTENT, &[cfg.eid]));
+        }
+    }
+    pub(super) fn put_extent(&mut self, cfg: &ExtentConfig) {
+        self.store(key(table::EXTENT, &[cfg.eid]), cfg);
+    }
+    pub(super) fn put_datastore(&mut self, d: &Datastore) {
+        self.store(key(table::DATASTORE, &[d.id.into()]), d);
+    }
+
+    pub(super) fn owned(&self, file: u64, lease: u64) -> Result<Inode, Reply> {
         match self.inode(file) {
             None => Err(fail(status::STALE)),
             Some(i) if i.lease.number != lease => {
@@ -614,16 +640,11 @@ impl<K: Kv> State<K> {
 
     fn delete_datastore(&mut self, name: &str) -> Reply {
         let Some(d) = self.datastores().into_iter().find(|d| d.name == name) else { return fail(status::NOENT) };
-        let prefix = key(table::DIRENT, &[d.root]);
-        let mut used = false;
-        self.kv.scan(&prefix, &prefix, &mut |_, _| {
-            used = true;
-            false
-        });
-        if used {
+        if !self.is_empty(d.root) || d.snapshots != 0 && !self.is_empty(d.snapshots) {
             return fail(status::NOTEMPTY);
         }
         self.delete_inode(d.root);
+        self.delete_inode(d.snapshots);
         self.kv.delete(&key(table::DATASTORE, &[d.id.into()]));
         Reply::default()
     }

@@ -6,8 +6,10 @@
 //! Time: `now_ms` for limits, `wall_ns` for the file's times only.
 
 mod bad_blocks;
+mod describe;
 #[cfg(test)]
 mod endings;
+mod forks;
 mod io;
 mod moves;
 mod opening;
@@ -89,6 +91,8 @@ pub enum Outcome {
     Unreadable,
     /// A disk that would have to keep the bytes is full but for its reserve.
     NoSpace,
+    /// The file is part of a snapshot.
+    ReadOnly,
     /// The file is gone.
     Stale,
     /// This gateway does not own the file any more: ask metad and try again.
@@ -171,6 +175,10 @@ pub enum Input {
     },
     /// metad's wishes for the file's copies.
     Wishes(Wishes),
+    /// metad wants what the file is to become another file, too.
+    Fork {
+        to: u64,
+    },
     /// metad changed what it keeps of the file: mode, owner, links, times.
     Changed(Attr),
     Timer,
@@ -194,6 +202,8 @@ pub struct Counters {
     /// Bad blocks that were repaired, and those that were bad on all members.
     pub repaired: u64,
     pub bad_everywhere: u64,
+    /// Forks that were begun.
+    pub forks: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -288,6 +298,10 @@ enum Work {
     JoinIds(Vec<OpId>),
     /// Ids of writes in extents that are about to be dropped.
     Ids(Vec<OpId>),
+    /// The whole extent becomes another one, too.
+    Fork {
+        to: u64,
+    },
     /// Nothing but the proof that this owner's view of size and holes is current.
     Confirm,
 }
@@ -489,6 +503,11 @@ pub struct Owner {
     /// Operations that wait for the file to open, or for a truncate to end.
     queue: VecDeque<(u64, Op)>,
     truncate: Option<sizes::Truncating>,
+    /// Part of a snapshot: nothing is written.
+    frozen: bool,
+    /// Files that are to become what this one is, and the one that does.
+    forks: VecDeque<u64>,
+    forking: Option<forks::Forking>,
     by_id: BTreeMap<OpId, u64>,
     /// Changes of size under way and finished, for retries.
     sizes_open: BTreeMap<OpId, (u64, Vec<u64>)>,
@@ -526,6 +545,7 @@ enum MetaAbout {
     Propose { index: u64, eid: u64 },
     Release,
     Allocate { index: u64 },
+    Fork,
     Size,
     Truncate,
     ZeroDone,
@@ -545,6 +565,9 @@ impl Owner {
             size_reported: (inode.truncations, inode.attr.size, inode.attr.mtime_ns),
             truncations: inode.truncations,
             zero_from: inode.zero_from,
+            frozen: inode.frozen,
+            forks: inode.forks.into(),
+            forking: None,
             attr: inode.attr,
             copies: granted.copies.max(1),
             extents: granted.extents.into_iter().map(|c| (c.index, Extent::new(c))).collect(),
@@ -584,38 +607,6 @@ impl Owner {
         Some(owner)
     }
 
-    /// The state of each extent in a line, for a person who looks for what is stuck.
-    pub fn describe(&self) -> String {
-        let mut out = format!(
-            "lease {} open {} operations {} queue {}",
-            self.lease,
-            self.open,
-            self.operations.len(),
-            self.queue.len()
-        );
-        for (index, e) in &self.extents {
-            let join = e.join.as_ref().map(|j| (j.next, &j.pushing, &j.open));
-            out += &format!(
-                "\nextent {index}: epoch {} {:?} joining {} in flight {} held {} locks {:?} waiting {:?} fetching {:?} confirming {:?} join {join:?}",
-                e.cfg.epoch,
-                e.phase,
-                e.cfg.joining.is_some(),
-                e.in_flight.len(),
-                e.held.len(),
-                e.locks,
-                e.waiting,
-                e.fetching,
-                e.confirming,
-            );
-        }
-        for (id, c) in &self.calls {
-            out += &format!(
-                "\ncall {id}: extent {} to node {} {:?} sent at {} again at {:?}",
-                c.index, c.to.node, c.about, c.sent_at, c.resend_at
-            );
-        }
-        out
-    }
     #[doc(hidden)]
     pub fn plant(&mut self, bug: Option<Bug>) {
         self.bug = bug;
@@ -632,6 +623,7 @@ impl Owner {
     /// Whether every extent that was touched is active and nothing is being repaired.
     pub fn settled(&self) -> bool {
         self.open
+            && self.forking.is_none()
             && self.extents.values().all(|e| {
                 matches!(e.phase, Phase::Active | Phase::Idle)
                     && e.cfg.joining.is_none()
@@ -664,6 +656,7 @@ impl Owner {
                 (self.alive, self.elsewhere, self.metad_heard) = (replicas, elsewhere, Some(now_ms));
                 self.lossy = lossy;
             }
+            Input::Fork { to } => self.wants_fork(to),
             Input::LookAt { eid } => self.look_at(eid),
             Input::Repair { gone } => self.repair_all(&gone),
             Input::Wishes(wishes) => self.take_wishes(wishes),
@@ -857,6 +850,7 @@ impl Owner {
                 self.proposal_answered(index, reply)
             }
             MetaAbout::Allocate { index } => self.allocated(index, reply),
+            MetaAbout::Fork => self.fork_answered(reply),
             MetaAbout::Size | MetaAbout::Release => {}
             MetaAbout::Truncate => self.truncate_recorded(reply),
             MetaAbout::ZeroDone => self.truncate_finished(reply),
@@ -878,6 +872,7 @@ impl Owner {
             tokens.extend(o.also);
         }
         tokens.extend(self.truncate.take().map(|t| t.token()));
+        self.forking = None;
         for token in tokens.into_iter().filter(|t| *t != 0) {
             self.out.push(Effect::Done { token, outcome: outcome.clone() });
         }

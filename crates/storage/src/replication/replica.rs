@@ -14,6 +14,8 @@ const OPS_KEPT: usize = 1_024;
 const BAD_NOTED_MAX: usize = 256;
 /// Replicas of an extent whose counts a copy remembers; more than were ever members at a time. Beyond it the oldest goes.
 const WITNESSES_MAX: usize = 8;
+/// Greatest number of an extent that a fork makes: greater ones are those of layers in the store, and make no copy.
+const FORKED_EID_MAX: u64 = (1 << 63) - 1;
 
 /// One entry of the journal.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -29,6 +31,9 @@ pub struct JournalEntry {
     /// The copy's count with this entry.
     #[prost(message, optional, tag = "5")]
     pub count: Option<Count>,
+    /// The extent that is made here of what this one is with the entry's record; 0: none.
+    #[prost(uint64, tag = "6")]
+    pub fork_to: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -151,6 +156,13 @@ impl Replica {
     }
 }
 
+/// The copy of an extent that a fork made. Its configuration is active, under epoch 1, when all members have it; a member
+/// that has none then, or one of a smaller promise, went back in time. Nothing was written to it, and it knows no ids.
+fn forked(eid: u64, at: Pos) -> Replica {
+    let count = Count { born: at, records: 0 };
+    Replica { eid, promise_epoch: 1, version: VERSION, count, ..Default::default() }
+}
+
 #[derive(Debug, PartialEq)]
 pub enum Effect {
     /// Append; report with `durable`. Entries become durable in order.
@@ -169,6 +181,11 @@ pub enum Effect {
     },
     Remove {
         eid: u64,
+    },
+    /// `to` gets the content of `eid`, and both go their own ways from then on.
+    Fork {
+        eid: u64,
+        to: u64,
     },
     /// Read and check the bytes, then answer.
     Fetch {
@@ -258,6 +275,11 @@ impl ChunkServer {
         }
         if let Some(count) = entry.count {
             r.count = before.max(count);
+        }
+        if let (Some(record), true) = (&entry.record, entry.fork_to != 0) {
+            // A checkpoint may know the copy; its bytes are made once more, as everything later is in the journal after this.
+            self.replicas.entry(entry.fork_to).or_insert_with(|| forked(entry.fork_to, record.pos));
+            out.push(Effect::Fork { eid: entry.eid, to: entry.fork_to });
         }
     }
 
@@ -382,7 +404,8 @@ impl ChunkServer {
                 }
                 r.add(&record);
                 self.undurable.insert((eid, record.pos));
-                self.journal(token, JournalEntry { eid, record: Some(record), ..Default::default() }, out);
+                let fork_to = self.fork(eid, &record);
+                self.journal(token, JournalEntry { eid, record: Some(record), fork_to, ..Default::default() }, out);
             }
             Some(ChunkOp::Read(read)) => {
                 let end = read.offset.checked_add(read.length).filter(|e| *e <= self.extent_bytes);
@@ -407,8 +430,7 @@ impl ChunkServer {
                 let result = Some(ChunkResult::Done(Empty {}));
                 out.push(Effect::Answer { token, answer: ChunkAnswer { result, start, bad, ..Default::default() } });
             }
-            // Its epoch is that of the configuration that does not name this copy: one that joined since has
-            // promised a greater one, and was refused above.
+            // A copy that joined after the order's configuration has promised a greater epoch, and was refused above.
             Some(ChunkOp::Free(_)) => {
                 self.open.remove(&eid);
                 self.replicas.remove(&eid);
@@ -418,6 +440,22 @@ impl ChunkServer {
             }
             None => out.push(say(ChunkResult::Unknown(Empty {}))),
         }
+    }
+
+    /// Makes the copy that a record of this extent forks, and returns its number; 0: none. A copy that is there already is the
+    /// same, or another file's by now.
+    fn fork(&mut self, eid: u64, record: &Record) -> u64 {
+        let to = record.fork_to;
+        // A joiner lacks content.
+        let joins = self.replicas.get(&eid).is_none_or(|r| r.joining);
+        if to == 0 || to > FORKED_EID_MAX || joins || self.replicas.contains_key(&to) {
+            return 0;
+        }
+        self.replicas.insert(to, forked(to, record.pos));
+        if self.damaged.contains(&eid) {
+            self.damaged.insert(to);
+        }
+        to
     }
 
     fn journal(&mut self, token: u64, mut entry: JournalEntry, out: &mut Vec<Effect>) {
@@ -438,6 +476,9 @@ impl ChunkServer {
             if let Some(record) = entry.record {
                 self.undurable.remove(&(eid, record.pos));
                 out.push(Effect::Apply { eid, record });
+                if entry.fork_to != 0 {
+                    out.push(Effect::Fork { eid, to: entry.fork_to });
+                }
             }
             let result = match (entry.sealed, self.replicas.get(&eid)) {
                 (Some(s), Some(r)) => {
@@ -512,6 +553,53 @@ mod tests {
         assert!(matches!(ask(&mut c, request(3, 2, seal(false))), ChunkResult::Refused(_)));
         assert!(matches!(ask(&mut c, request(1, 4, seal(false))), ChunkResult::Refused(_)));
         assert!(matches!(ask(&mut c, request(2, 2, ChunkOp::Confirm(Empty {}))), ChunkResult::Refused(_)));
+    }
+
+    #[test]
+    fn a_fork_makes_a_copy_once_and_never_over_another_copy() {
+        let mut c = ChunkServer::new(vec![1], 1, 1 << 20, vec![]);
+        let mut journal = Vec::new();
+        let mut forks = |c: &mut ChunkServer, r: ChunkRequest| {
+            let mut out = Vec::new();
+            c.handle(9, r, &mut out);
+            let upto = c.issued;
+            c.durable(upto, &mut out);
+            journal.extend(out.iter().filter_map(|e| match e {
+                Effect::Journal { entry, .. } => Some(entry.clone()),
+                _ => None,
+            }));
+            out.iter().any(|e| matches!(e, Effect::Fork { eid: 1, to: 7 }))
+        };
+        let fork = |epoch, lease, seq| {
+            let record =
+                Record { fork_to: 7, ranges: vec![], data: Default::default(), ..record(lease, epoch, seq, 0) };
+            request(epoch, lease, ChunkOp::Write(record))
+        };
+        assert!(!forks(&mut c, request(1, 1, seal(true))));
+        assert!(forks(&mut c, fork(1, 1, 1)));
+        assert!(!forks(&mut c, fork(1, 1, 1)), "sent twice");
+        assert!(!forks(&mut c, fork(1, 1, 2)), "the same attempt, after the epoch changed");
+        // Its owner writes to it; a fork of an owner that is no more is refused, and would make nothing either.
+        let of_child = |op| ChunkRequest { eid: 7, ..request(1, 1, op) };
+        assert!(matches!(ask(&mut c, of_child(seal(false))), ChunkResult::Sealed(_)));
+        assert!(matches!(ask(&mut c, of_child(ChunkOp::Write(record(1, 1, 1, 0)))), ChunkResult::Done(_)));
+        assert!(!forks(&mut c, request(1, 2, seal(false))));
+        assert!(!forks(&mut c, fork(1, 1, 3)));
+        let mut again = ChunkServer::new(vec![1], 1, 1 << 20, vec![]);
+        let mut effects = Vec::new();
+        journal.iter().for_each(|e| again.replay(e, &mut effects));
+        assert_eq!(effects.iter().filter(|e| matches!(e, Effect::Fork { .. })).count(), 1);
+        assert_eq!(again.replica(7).map(|r| (r.promise_epoch, r.promise_lease)), Some((1, 0)));
+    }
+
+    #[test]
+    fn a_joiner_does_not_fork() {
+        let mut c = ChunkServer::new(vec![1], 1, 1 << 20, vec![]);
+        let joins = ChunkOp::Seal(Seal { joining: true, first: 1, ..Default::default() });
+        assert!(matches!(ask(&mut c, request(2, 1, joins)), ChunkResult::Sealed(_)));
+        let fork = Record { fork_to: 7, ..record(1, 2, 2, 1) };
+        assert!(matches!(ask(&mut c, request(2, 1, ChunkOp::Write(fork))), ChunkResult::Done(_)));
+        assert!(c.replica(7).is_none());
     }
 
     #[test]

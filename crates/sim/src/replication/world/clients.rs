@@ -147,6 +147,7 @@ impl World {
             Outcome::NotOwner | Outcome::Superseded => return,
             Outcome::Unreadable => self.report.unreadable += 1,
             Outcome::NoSpace => return self.report.violations.push("no disk is full".into()),
+            Outcome::ReadOnly => return self.report.violations.push("no file is frozen".into()),
             Outcome::Stale => return self.report.violations.push("the file is called stale".into()),
             Outcome::Written { .. } if self.options.sizes => {
                 let resized = matches!(self.clients[client].op, Some(Op::SetSize { .. }));

@@ -1,6 +1,6 @@
 //! What lies on a chunk server's disk, with blocks that rot: they cannot be read until they are written.
 
-use super::{Chunk, DiskEffect, BLOCK};
+use super::{Chunk, DiskEffect, World, BLOCK};
 use trivet_storage::messages::*;
 
 impl Chunk {
@@ -32,6 +32,13 @@ impl Chunk {
                 self.content.remove(&eid);
                 self.rotten.retain(|(e, _)| *e != eid);
             }
+            DiskEffect::Fork { eid, to } => {
+                let bytes = self.content.get(&eid).cloned().unwrap_or_else(|| vec![0; extent_bytes]);
+                self.content.insert(to, bytes);
+                self.rotten.retain(|(e, _)| *e != to);
+                let rotten: Vec<u64> = self.rotten.iter().filter(|(e, _)| *e == eid).map(|(_, at)| *at).collect();
+                self.rotten.extend(rotten.into_iter().map(|at| (to, at)));
+            }
             DiskEffect::Journal { .. } | DiskEffect::Answer { .. } | DiskEffect::Fetch { .. } => {}
         }
     }
@@ -49,6 +56,30 @@ impl Chunk {
         match bad.is_empty() {
             true => ChunkResult::Data(Data { crc32c, data: data.into() }),
             false => ChunkResult::Bad(BadBlocks { offsets: bad, data: data.into(), crc32c }),
+        }
+    }
+}
+
+impl World {
+    /// Nothing is open: all copies that count are the same, byte by byte, but for blocks that cannot be read.
+    pub(super) fn compare_copies(&mut self) {
+        let extent_bytes = self.geometry.extent_bytes as usize;
+        for cfg in self.metad.extents(self.file) {
+            let zeros = vec![0; extent_bytes];
+            for offset in (0..self.geometry.extent_bytes).step_by(BLOCK as usize) {
+                let of = |r: &ReplicaRef| &self.chunks[r.node as usize - 1];
+                let good: Vec<&[u8]> = cfg
+                    .replicas
+                    .iter()
+                    .filter(|r| !of(r).rotten.contains(&(cfg.eid, offset)))
+                    .map(|r| of(r).content.get(&cfg.eid).unwrap_or(&zeros))
+                    .map(|content| &content[offset as usize..(offset + BLOCK) as usize])
+                    .collect();
+                if cfg.active && good.windows(2).any(|p| p[0] != p[1]) {
+                    self.report.violations.push(format!("copies of extent {} differ at the end", cfg.eid));
+                    break;
+                }
+            }
         }
     }
 }

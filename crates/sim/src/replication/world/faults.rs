@@ -133,6 +133,7 @@ impl World {
         }
         self.steady_until = self.now + 8_000;
         self.crash_chunk(chunk);
+        self.forget_clones_on(chunk);
         let (tail, kind) = (self.rng.range(1, 20) as usize, self.rng.range(0, 3));
         let c = &mut self.chunks[chunk];
         match (kind, c.image.take()) {
@@ -168,6 +169,7 @@ impl World {
     pub(super) fn sweep(&mut self) {
         let next = self.now + self.rng.range(500, 4_000);
         self.at(next, Event::Sweep);
+        self.look_at_clones();
         for chunk in 0..CHUNKS {
             let Some(server) = &self.chunks[chunk].server else { continue };
             let id = self.chunks[chunk].id.clone();

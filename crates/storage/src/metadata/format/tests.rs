@@ -86,19 +86,40 @@ fn names_and_targets_are_limited_in_bytes() {
 #[test]
 fn a_leader_writes_the_newest_version_when_everybody_reads_it_and_from_then_on() {
     let mut s = old_state();
-    assert_eq!(s.version_to_write([3, 1]), 1);
-    assert_eq!(s.version_to_write([3, 0]), 1);
-    assert_eq!(s.version_to_write([3, 2]), 1);
-    assert_eq!(s.version_to_write([3, 3]), 3);
+    for older in 0..4 {
+        assert_eq!(s.version_to_write([4, older]), 1);
+    }
+    assert_eq!(s.version_to_write([4, 4]), 4);
     let root = s.datastores()[0].root;
     run(&mut s, 2, make(root, b"a"));
-    assert_eq!(s.version_to_write([3, 2]), 2);
+    assert_eq!(s.version_to_write([4, 3]), 2);
     run(&mut s, 3, make(root, b"b"));
-    assert_eq!(s.version_to_write([3, 0]), 3);
-    assert_eq!(State::new(MemoryKv::default()).version_to_write([0]), 3, "a new cluster");
+    assert_eq!(s.version_to_write([4, 3]), 3);
+    run(&mut s, 4, make(root, b"c"));
+    assert_eq!(s.version_to_write([4, 0]), 4);
+    assert_eq!(State::new(MemoryKv::default()).version_to_write([0]), 4, "a new cluster");
     // What version 1 cannot say is not written in it.
     assert!(fits(1, Some(&make(root, "机".as_bytes()))) && !fits(1, Some(&make(root, b"\xd0\xe9"))));
     assert!(fits(2, Some(&make(root, b"\xd0\xe9"))));
+}
+
+#[test]
+fn snapshots_and_clones_are_neither_written_nor_carried_out_before_version_4() {
+    let of = || Snapshot { datastore: "ds1".into(), name: "monday".into() };
+    let to = Place { dir: 1, name: "copy".into() };
+    for op in [
+        CommandOp::Fork(Fork { file: 1, to }),
+        CommandOp::ForkStep(ForkStep::default()),
+        CommandOp::TakeSnapshot(of()),
+        CommandOp::DeleteSnapshot(of()),
+    ] {
+        for version in 1..=3 {
+            assert!(!fits(version, Some(&op)));
+            assert_eq!(run(&mut old_state(), version, op.clone()).status, status::NOTSUPP, "{op:?} in {version}");
+        }
+        assert!(fits(4, Some(&op)));
+        assert_ne!(run(&mut old_state(), 4, op).status, status::NOTSUPP);
+    }
 }
 
 #[test]

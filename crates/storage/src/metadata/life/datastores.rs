@@ -7,9 +7,9 @@ use crate::metadata::kv::Kv;
 use crate::metadata::State;
 use crate::nfs::permissions::Permissions;
 
-/// Bytes of a datastore's files.
+/// Bytes of a datastore's files. Those of its snapshots are the files' own, or of files that were there.
 pub fn used<K: Kv>(state: &State<K>, datastore: u32) -> u64 {
-    state.files().iter().filter(|i| i.attr.datastore == datastore).map(|i| i.attr.size).sum()
+    state.files().iter().filter(|i| i.attr.datastore == datastore && !i.frozen).map(|i| i.attr.size).sum()
 }
 
 pub(super) fn judge<K: Kv>(state: &State<K>, view: &View, change: &ChangeDatastore, plan: &mut Plan) {

@@ -94,6 +94,7 @@ impl Owner {
             eof: size,
             mtime_ns,
             seen: Vec::new(),
+            fork_to: 0,
         };
         self.send_record(index, part, record);
     }

@@ -79,6 +79,10 @@ impl File {
                         bytes[range.offset as usize..][..data.len()].copy_from_slice(&data);
                     }
                 }
+                replica::Effect::Fork { eid, to } => {
+                    let bytes = self.content.get(&(at, eid)).cloned().unwrap_or_default();
+                    self.content.insert((at, to), bytes);
+                }
                 replica::Effect::Fetch { eid, offset, length, .. } => {
                     let bytes = self.content.entry((at, eid)).or_default();
                     bytes.resize(GEOMETRY.extent_bytes as usize, 0);
@@ -290,4 +294,99 @@ fn no_write_is_acknowledged_after_the_file_is_removed() {
     assert_eq!(f.input(Input::Changed(attr)), [(open, Outcome::Stale)]);
     let (_, ended) = f.begin(write(0, 1, 3));
     assert!(matches!(ended[..], [(_, Outcome::NotOwner)]), "the gateway asks metad, which says that it is gone");
+}
+
+impl File {
+    fn fork(&mut self, name: &str) -> u64 {
+        let to = Place { dir: self.metad.datastores()[0].root, name: name.into() };
+        apply(&mut self.metad, CommandOp::Fork(Fork { file: self.file, to })).inode.expect("made").attr.fileid
+    }
+    fn is_formed(&self, file: u64) -> bool {
+        self.metad.inode(file).is_some_and(|i| i.forming == 0)
+    }
+    /// From here on operations are on another file.
+    fn switch(&mut self, file: u64) {
+        self.file = file;
+        self.take_over();
+    }
+    fn bytes(&mut self, offset: u64, length: u64) -> Vec<u8> {
+        match self.ends(Op::Read { offset, length }) {
+            Some(Outcome::Read { data, .. }) => data.to_vec(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_clone_is_what_the_file_was_and_both_are_written_to() {
+    let e = GEOMETRY.extent_bytes;
+    let mut f = File::new();
+    assert!(f.ends(write(0, (2 * e) as usize, 1)).is_some());
+    let (disk, clone) = (f.file, f.fork("clone"));
+    // It waits for what is open, and nothing begins before it has ended.
+    let first = f.owner.configurations().next().map(|c| c.eid);
+    f.loses_writes_of = first;
+    let (open, _) = f.begin(write(0, 1, 2));
+    f.input(Input::Fork { to: clone });
+    let (next, ended) = f.begin(write(1, 1, 3));
+    assert!(ended.is_empty() && !f.is_formed(clone));
+    f.loses_writes_of = None;
+    let mut ended = Vec::new();
+    for _ in 0..TICKS {
+        f.now += 25;
+        ended.extend(f.input(Input::Timer).into_iter().map(|(token, _)| token));
+    }
+    assert_eq!(ended, [open, next]);
+    assert!(f.is_formed(clone));
+    assert!(f.ends(write(2 * e - 1, 2, 4)).is_some());
+    f.switch(clone);
+    assert_eq!((f.bytes(0, 3), f.bytes(2 * e - 1, 9)), (vec![2, 1, 1], vec![1]), "as long and as it was");
+    assert!(f.ends(write(2, 1, 5)).is_some());
+    assert!(f.ends(Op::SetSize { size: 3, id: id(6) }).is_some());
+    f.switch(disk);
+    assert_eq!((f.bytes(0, 3), f.bytes(2 * e - 1, 9)), (vec![2, 3, 1], vec![4, 4]));
+    f.switch(clone);
+    assert_eq!(f.bytes(0, 9), [2, 1, 5]);
+}
+
+#[test]
+fn a_fork_that_its_owner_did_not_end_is_made_by_the_next_one_and_a_second_one_after_it() {
+    let mut f = File::new();
+    assert!(f.ends(write(0, 9, 1)).is_some());
+    let (disk, first, second) = (f.file, f.fork("a"), f.fork("b"));
+    f.loses_writes_of = f.owner.configurations().next().map(|c| c.eid);
+    f.input(Input::Fork { to: first });
+    let named = f.metad.extents(first)[0].eid;
+    assert!(!f.is_formed(first));
+    f.loses_writes_of = None;
+    f.take_over();
+    assert!(f.is_formed(first) && f.is_formed(second));
+    assert_ne!(f.metad.extents(first)[0].eid, named);
+    assert_eq!(f.owner.counters.forks, 2);
+    for _ in 0..TICKS {
+        // Told late, and once more.
+        f.now += 25;
+        f.input(Input::Fork { to: first });
+        f.input(Input::Timer);
+    }
+    assert!(f.ends(write(0, 9, 2)).is_some());
+    for file in [first, second] {
+        f.switch(file);
+        assert_eq!(f.bytes(0, 9), [1; 9]);
+    }
+    f.switch(disk);
+    assert_eq!(f.bytes(0, 9), [2; 9]);
+}
+
+#[test]
+fn a_file_of_a_snapshot_is_read_and_not_written() {
+    let mut f = File::new();
+    assert!(f.ends(write(0, 9, 1)).is_some());
+    let kept = f.fork("kept");
+    f.input(Input::Fork { to: kept });
+    f.switch(kept);
+    f.owner.frozen = true;
+    assert_eq!(f.ends(write(0, 1, 2)), Some(Outcome::ReadOnly));
+    assert_eq!(f.ends(Op::SetSize { size: 1, id: id(3) }), Some(Outcome::ReadOnly));
+    assert_eq!(f.bytes(0, 9), [1; 9]);
 }

@@ -21,14 +21,14 @@ impl Owner {
             }
             self.sizes_open.insert(*id, (token, Vec::new()));
         }
-        if !self.open || self.truncate.is_some() {
+        if !self.open || self.stands_still() {
             return self.queue.push_back((token, op));
         }
         self.start(token, op);
     }
 
     pub(super) fn run_queue(&mut self) {
-        while self.open && self.truncate.is_none() {
+        while self.open && !self.stands_still() {
             let Some((token, op)) = self.queue.pop_front() else { return };
             self.start(token, op);
         }
@@ -88,6 +88,9 @@ impl Owner {
             serial,
         };
         match op {
+            Op::Write { .. } | Op::SetSize { .. } if self.frozen => {
+                self.out.push(Effect::Done { token, outcome: Outcome::ReadOnly });
+            }
             // This owner or one before it has carried it out.
             Op::SetSize { id, .. } if self.size_was_set(&id) => {
                 let attr = self.attr.clone();
@@ -232,6 +235,7 @@ impl Owner {
                 Work::Write { data, zero, id: op } => self.write(index, id, data, zero, op),
                 Work::Confirm => self.want_confirmation(index, id),
                 Work::Ids(ids) | Work::JoinIds(ids) => self.write_ids(index, id, ids),
+                Work::Fork { to } => self.write_fork(index, id, to),
                 Work::Push => self.push_read(index, id),
                 Work::Repair { .. } => self.repair_read(index, id),
             }
@@ -291,6 +295,7 @@ impl Owner {
             eof,
             mtime_ns: wall_ns,
             seen: Vec::new(),
+            fork_to: 0,
         };
         self.send_record(index, part, record);
     }
@@ -308,6 +313,22 @@ impl Owner {
             eof: self.attr.size,
             mtime_ns: self.attr.mtime_ns,
             seen: Vec::new(),
+            fork_to: 0,
+        };
+        self.send_record(index, part, record);
+    }
+
+    /// No bytes: the extent as it is with this record, to which nothing is in flight, becomes another one, too.
+    fn write_fork(&mut self, index: u64, part: u64, to: u64) {
+        let e = &self.extents[&index];
+        let record = Record {
+            pos: Pos::new(self.lease, e.cfg.epoch, e.next_seq),
+            stable: e.stable,
+            truncations: self.truncations,
+            eof: self.attr.size,
+            mtime_ns: self.attr.mtime_ns,
+            fork_to: to,
+            ..Default::default()
         };
         self.send_record(index, part, record);
     }
@@ -366,6 +387,7 @@ impl Owner {
             Some(Work::Write { zero: true, .. }) => self.truncate_zeroed(),
             Some(Work::Ids(_)) => self.ids_moved(),
             Some(Work::JoinIds(_)) => self.joiner_knows_ids(index),
+            Some(Work::Fork { to }) => self.forked(index, to),
             _ => {}
         }
         // Blocks of a resync wait for older writes, too.
@@ -503,5 +525,6 @@ impl Owner {
             .collect();
         commits.into_iter().for_each(|t| self.finish(t));
         self.truncate_may_begin();
+        self.fork_may_go_on();
     }
 }

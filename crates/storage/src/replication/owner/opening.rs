@@ -49,6 +49,7 @@ impl Owner {
         if let Some(n) = self.zero_from {
             self.resume_truncate(n);
         }
+        self.fork_next();
         self.run_queue();
         self.reserve();
     }
@@ -184,6 +185,7 @@ impl Owner {
                 eof,
                 mtime_ns,
                 seen,
+                fork_to: 0,
             }
         });
         let members: Vec<_> = e.members().cloned().collect();
@@ -272,6 +274,7 @@ impl Owner {
         }
         self.pump(index);
         self.opened();
+        self.fork_may_go_on();
     }
 
     // ---- members that fail ----

@@ -34,7 +34,7 @@ impl Owner {
 
     /// A virtual disk can grow without metad: the next extents are allocated and active beforehand.
     pub(super) fn reserve(&mut self) {
-        if self.attr.size < self.geometry.reserve_from_bytes || !self.open {
+        if self.attr.size < self.geometry.reserve_from_bytes || !self.open || self.frozen {
             return;
         }
         let last = (self.attr.size - 1) / self.geometry.extent_bytes;
@@ -161,6 +161,7 @@ impl Owner {
             eof: size,
             mtime_ns,
             seen: e.witnesses(),
+            fork_to: 0,
         };
         if let Some(join) = &mut e.join {
             join.open.insert(offset, e.next_seq);

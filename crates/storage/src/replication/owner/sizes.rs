@@ -196,6 +196,7 @@ impl Owner {
         }
         let indexes: Vec<u64> = self.extents.keys().copied().collect();
         indexes.into_iter().for_each(|i| self.pump(i));
+        self.fork_may_go_on();
         self.run_queue();
         self.reserve();
     }

@@ -50,6 +50,7 @@ impl Owner {
         self.tell_stable();
         self.repair();
         self.report_size();
+        self.fork_may_go_on();
     }
 
     /// Whether another node with better links could have this copy.

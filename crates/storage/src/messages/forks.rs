@@ -1,0 +1,85 @@
+//! Snapshots and clones: files that get the content of another one without a copy.
+
+use super::{Place, ReplicaRef};
+use prost::Message;
+
+/// A new file at `to` gets what `file` is at a moment between this and the end of the fork.
+#[derive(Clone, PartialEq, Message)]
+pub struct Fork {
+    #[prost(uint64, tag = "1")]
+    pub file: u64,
+    #[prost(message, required, tag = "2")]
+    pub to: Place,
+}
+
+/// An extent of the new file, and the replicas that have it.
+#[derive(Clone, PartialEq, Message)]
+pub struct ForkedExtent {
+    #[prost(uint64, tag = "1")]
+    pub eid: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub replicas: Vec<ReplicaRef>,
+}
+
+/// The owner of `file` says that it has stopped all operations and wants to know the new file's extents, or (`done`) all of them are
+/// made.
+#[derive(Clone, PartialEq, Message)]
+pub struct ForkStep {
+    #[prost(uint64, tag = "1")]
+    pub file: u64,
+    #[prost(uint64, tag = "2")]
+    pub lease: u64,
+    /// The new file.
+    #[prost(uint64, tag = "3")]
+    pub to: u64,
+    #[prost(bool, tag = "4")]
+    pub done: bool,
+    #[prost(uint64, tag = "5")]
+    pub size: u64,
+    #[prost(uint64, tag = "6")]
+    pub mtime_ns: u64,
+    #[prost(message, repeated, tag = "7")]
+    pub extents: Vec<ForkedExtent>,
+}
+
+/// A snapshot of a datastore, by name: taken, or deleted.
+#[derive(Clone, PartialEq, Message)]
+pub struct Snapshot {
+    #[prost(string, tag = "1")]
+    pub datastore: String,
+    #[prost(string, tag = "2")]
+    pub name: String,
+}
+
+/// A snapshot, as a person is told of it.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct SnapshotLine {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(uint64, tag = "2")]
+    pub taken_ns: u64,
+    #[prost(uint64, tag = "3")]
+    pub files: u64,
+    /// Files whose content is still to come.
+    #[prost(uint64, tag = "4")]
+    pub forming: u64,
+}
+
+/// The snapshots of a datastore, the oldest first.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct SnapshotList {
+    #[prost(message, repeated, tag = "1")]
+    pub lines: Vec<SnapshotLine>,
+    /// The root of the datastore; 0: there is no such datastore.
+    #[prost(uint64, tag = "2")]
+    pub root: u64,
+}
+
+/// A fork that a gateway is to carry out, as owner of the file or as its next one.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ForkOrder {
+    #[prost(uint64, tag = "1")]
+    pub file: u64,
+    #[prost(uint64, tag = "2")]
+    pub to: u64,
+}

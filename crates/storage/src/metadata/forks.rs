@@ -1,0 +1,164 @@
+//! Forks: a file gets the content of another one, at a moment that the other one's owner chooses.
+//!
+//! metad makes the new file, which is *forming*: nobody is granted its lease. The owner of the source stops all operations,
+//! is told the new file's extents (one for each of the source's, on the same replicas), has every member make them, and says so.
+//! From then on the new file is one like any other. An owner that takes the source over begins again, with extents of other
+//! numbers: whatever an owner before it does late concerns extents that no file has.
+
+use super::kv::Kv;
+use super::namespace::valid_name;
+use super::state::{fail, key, table, State};
+use crate::messages::*;
+use crate::nfs::status;
+
+/// Forks of one file that are not done; one more is refused.
+pub const FORKS_OF_FILE_MAX: usize = 16;
+
+impl<K: Kv> State<K> {
+    pub(super) fn fork(&mut self, f: &Fork, time_ns: u64) -> Reply {
+        let (mut dir, source) = match (self.dir(f.to.dir), self.inode(f.file)) {
+            (Ok(dir), Some(source)) => (dir, source),
+            (Err(code), _) => return fail(code),
+            (_, None) => return fail(status::STALE),
+        };
+        let code = if let Err(code) = valid_name(&f.to.name) {
+            code
+        } else if source.attr.kind != 1 {
+            status::INVAL
+        } else if dir.attr.datastore != source.attr.datastore {
+            status::XDEV
+        } else if dir.frozen || self.hidden(&dir, &f.to.name).is_some() {
+            status::ROFS
+        } else if self.entry(f.to.dir, &f.to.name).is_some() {
+            status::EXIST
+        } else if source.forming != 0 || source.forks.len() >= FORKS_OF_FILE_MAX {
+            status::JUKEBOX
+        } else {
+            status::OK
+        };
+        if code != status::OK {
+            return fail(code);
+        }
+        let made = self.make_fork(source, f.to.dir, false, time_ns);
+        self.add_entry(&mut dir, &f.to.name, made.attr.fileid, time_ns);
+        Reply { attr: Some(made.attr.clone()), inode: Some(made), ..Default::default() }
+    }
+
+    /// A file that is to get the source's content, without a name yet.
+    pub(super) fn make_fork(&mut self, mut source: Inode, dir: u64, frozen: bool, time_ns: u64) -> Inode {
+        let (file, fileid) = (source.attr.fileid, self.new_fileid());
+        // A file that nobody has read or written has no extents, and is all zeros.
+        let forming = if self.extents(file).is_empty() { 0 } else { file };
+        let ctime_ns = time_ns.max(source.attr.ctime_ns + 1);
+        let attr = Attr { fileid, nlink: 1, ctime_ns, allocated: Some(0), ..source.attr.clone() };
+        let made = Inode { attr, parent: dir, next_cookie: 3, forming, frozen, ..Default::default() };
+        self.put_inode(&made);
+        if forming != 0 {
+            source.forks.push(fileid);
+            self.put_inode(&source);
+            self.kv.put(key(table::FORK, &[file, fileid]), Vec::new());
+        }
+        made
+    }
+
+    pub(super) fn fork_step(&mut self, s: &ForkStep, time_ns: u64) -> Reply {
+        let mut source = match self.owned(s.file, s.lease) {
+            Ok(inode) => inode,
+            Err(reply) => return reply,
+        };
+        let Some(mut to) = self.inode(s.to).filter(|to| to.forming == s.file) else {
+            // It is done, or was removed.
+            return Reply { status: status::NOENT, ..self.file_reply(source) };
+        };
+        if !s.done {
+            if to.forming_lease != s.lease {
+                self.name_extents(s, to);
+            }
+            return Reply { extents: self.extents(s.to), ..self.file_reply(source) };
+        }
+        let extents = self.extents(s.to);
+        let made = |cfg: &ExtentConfig| s.extents.iter().any(|e| e.eid == cfg.eid && !e.replicas.is_empty());
+        if to.forming_lease != s.lease || !extents.iter().all(made) {
+            return Reply { status: status::INVAL, ..self.file_reply(source) };
+        }
+        for mut cfg in extents {
+            let forked = s.extents.iter().find(|e| e.eid == cfg.eid).expect("looked");
+            cfg.replicas.clone_from(&forked.replicas);
+            cfg.safe.clone_from(&forked.replicas);
+            (cfg.active, cfg.activated) = (true, cfg.epoch);
+            self.put_extent(&cfg);
+        }
+        (to.forming, to.forming_lease) = (0, 0);
+        (to.attr.size, to.attr.mtime_ns) = (s.size, s.mtime_ns);
+        to.attr.ctime_ns = time_ns.max(to.attr.ctime_ns + 1);
+        self.put_inode(&to);
+        source.forks.retain(|f| *f != s.to);
+        self.put_inode(&source);
+        self.kv.delete(&key(table::FORK, &[s.file, s.to]));
+        self.file_reply(source)
+    }
+
+    /// New extents for an attempt of this owner.
+    fn name_extents(&mut self, s: &ForkStep, mut to: Inode) {
+        self.drop_extents(s.to);
+        (to.forming_lease, to.attr.allocated) = (s.lease, Some(0));
+        self.put_inode(&to);
+        for of_source in self.extents(s.file) {
+            self.add_extent(ExtentConfig {
+                epoch: 1,
+                replicas: of_source.replicas.clone(),
+                safe: of_source.replicas,
+                file: s.to,
+                index: of_source.index,
+                ..Default::default()
+            });
+        }
+    }
+
+    /// A file goes: what was to get its content goes with it, and nobody makes its own any more.
+    pub(super) fn abandon_forks(&mut self, inode: &Inode, time_ns: u64) {
+        let file = inode.attr.fileid;
+        if inode.forming != 0 {
+            self.kv.delete(&key(table::FORK, &[inode.forming, file]));
+            if let Some(mut source) = self.inode(inode.forming) {
+                source.forks.retain(|f| *f != file);
+                self.put_inode(&source);
+            }
+        }
+        for to in &inode.forks {
+            self.kv.delete(&key(table::FORK, &[file, *to]));
+            let Some(to) = self.inode(*to) else { continue };
+            let to = Inode { forming: 0, ..to };
+            if let (Some(name), Ok(mut dir)) = (self.name_in(to.parent, to.attr.fileid), self.dir(to.parent)) {
+                self.remove_entry(&mut dir, &name, time_ns);
+            }
+            // A file that is forming has one name.
+            self.unlink(to, time_ns);
+        }
+    }
+
+    fn name_in(&self, dir: u64, fileid: u64) -> Option<Vec<u8>> {
+        let mut found = None;
+        self.scan_entries(dir, &mut |name, entry| {
+            if entry.fileid == fileid {
+                found = Some(name.to_vec());
+            }
+            found.is_none()
+        });
+        found
+    }
+
+    /// Forks that are not done, by the source's number.
+    pub fn open_forks(&self) -> Vec<ForkOrder> {
+        let mut open = Vec::new();
+        self.kv.scan(&[table::FORK], &[table::FORK], &mut |k, _| {
+            let number = |at: usize| k.get(at..at + 8).map(|b| u64::from_be_bytes(b.try_into().expect("eight bytes")));
+            open.extend(number(1).zip(number(9)).map(|(file, to)| ForkOrder { file, to }));
+            true
+        });
+        open
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
