@@ -72,6 +72,11 @@ pub fn ordered(ask: &MetaAsk) -> Option<String> {
                 Some(format!("create datastore {}: {} copies, for {clients}{access}", d.name, d.copies))
             }
             CommandOp::DeleteDatastore(d) => Some(format!("delete datastore {}", d.name)),
+            CommandOp::TakeSnapshot(s) => Some(format!("take snapshot {} of datastore {}", s.name, s.datastore)),
+            CommandOp::DeleteSnapshot(s) => Some(format!("delete snapshot {} of datastore {}", s.name, s.datastore)),
+            CommandOp::Fork(f) => {
+                Some(format!("clone file {} as {}", f.file, bounded(&String::from_utf8_lossy(&f.to.name))))
+            }
             CommandOp::Lock(l) if l.what == lock_what::FREE_ALL => {
                 Some(format!("release the locks of NFS client {}", l.wanted.lock.owner.client))
             }
