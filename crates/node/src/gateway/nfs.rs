@@ -215,6 +215,17 @@ impl Inner {
         }
     }
 
+    /// Part of a snapshot; or the file has lost its last name, and is there only until clones have its content.
+    fn why_read_only(&self, h: Option<Claimed>) -> u32 {
+        let Ok(h) = self.file(h) else { return status::BADHANDLE };
+        let known = self.replica.read().expect("nobody panics with it").inode(h.fileid);
+        if known.is_some_and(|i| i.attr.nlink > 0) {
+            status::ROFS
+        } else {
+            status::STALE
+        }
+    }
+
     pub(super) async fn attr_of(self: &Arc<Self>, fileid: u64) -> Result<Attr, u32> {
         // A file that is owned here answers without metad.
         let known = self.replica.read().expect("nobody panics with it").inode(fileid);
@@ -350,7 +361,7 @@ impl Inner {
             }
             match self.file_op(h.fileid, Op::SetSize { size, id: t.body }, t.stamp()).await {
                 Outcome::Written { before, after } => wcc = Some((before, after)),
-                Outcome::ReadOnly => return put_wcc(w.u32(status::ROFS), None, None),
+                Outcome::ReadOnly => return put_wcc(w.u32(self.why_read_only(file)), None, None),
                 _ => return put_wcc(w.u32(self.why_no_file(file).await), None, None),
             }
             // The change of size is one of the ctime, too.
@@ -459,7 +470,7 @@ impl Inner {
                 w.u32(count).u32(calls::FILE_SYNC).u64(self.cluster_hash);
             }
             Ok(Outcome::NoSpace) => put_wcc(w.u32(status::NOSPC), None, None),
-            Ok(Outcome::ReadOnly) => put_wcc(w.u32(status::ROFS), None, None),
+            Ok(Outcome::ReadOnly) => put_wcc(w.u32(self.why_read_only(h)), None, None),
             Ok(_) => put_wcc(w.u32(self.why_no_file(h).await), None, None),
             Err(code) => put_wcc(w.u32(code), None, None),
         }

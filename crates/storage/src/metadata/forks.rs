@@ -2,7 +2,8 @@
 //!
 //! metad makes the new file, which is *forming*: nobody is granted its lease. The owner of the source stops all operations,
 //! is told the new file's extents (one for each of the source's, on the same replicas), has every member make them, and says so.
-//! From then on the new file is one like any other. An owner that takes the source over begins again, with extents of other
+//! From then on the new file is one like any other. A source that loses its last name before stays until then, without one and as it
+//! is: a snapshot does not lack a file that was replaced while it was taken. An owner that takes the source over begins again, with extents of other
 //! numbers: whatever an owner before it does late concerns extents that no file has.
 
 use super::kv::Kv;
@@ -62,7 +63,7 @@ impl<K: Kv> State<K> {
     }
 
     pub(super) fn fork_step(&mut self, s: &ForkStep, time_ns: u64) -> Reply {
-        let mut source = match self.owned(s.file, s.lease) {
+        let source = match self.owned(s.file, s.lease) {
             Ok(inode) => inode,
             Err(reply) => return reply,
         };
@@ -92,9 +93,7 @@ impl<K: Kv> State<K> {
         (to.attr.size, to.attr.mtime_ns) = (s.size, s.mtime_ns);
         to.attr.ctime_ns = time_ns.max(to.attr.ctime_ns + 1);
         self.put_inode(&to);
-        source.forks.retain(|f| *f != s.to);
-        self.put_inode(&source);
-        self.kv.delete(&key(table::FORK, &[s.file, s.to]));
+        let source = self.fork_is_over(source, s.to);
         self.file_reply(source)
     }
 
@@ -115,37 +114,25 @@ impl<K: Kv> State<K> {
         }
     }
 
-    /// A file goes: what was to get its content goes with it, and nobody makes its own any more.
-    pub(super) fn abandon_forks(&mut self, inode: &Inode, time_ns: u64) {
-        let file = inode.attr.fileid;
-        if inode.forming != 0 {
-            self.kv.delete(&key(table::FORK, &[inode.forming, file]));
-            if let Some(mut source) = self.inode(inode.forming) {
-                source.forks.retain(|f| *f != file);
-                self.put_inode(&source);
-            }
-        }
-        for to in &inode.forks {
-            self.kv.delete(&key(table::FORK, &[file, *to]));
-            let Some(to) = self.inode(*to) else { continue };
-            let to = Inode { forming: 0, ..to };
-            if let (Some(name), Ok(mut dir)) = (self.name_in(to.parent, to.attr.fileid), self.dir(to.parent)) {
-                self.remove_entry(&mut dir, &name, time_ns);
-            }
-            // A file that is forming has one name.
-            self.unlink(to, time_ns);
+    /// A file that was to get another one's content goes before it has it.
+    pub(super) fn abandon_fork(&mut self, inode: &Inode) {
+        if let Some(source) = self.inode(inode.forming) {
+            self.fork_is_over(source, inode.attr.fileid);
         }
     }
 
-    fn name_in(&self, dir: u64, fileid: u64) -> Option<Vec<u8>> {
-        let mut found = None;
-        self.scan_entries(dir, &mut |name, entry| {
-            if entry.fileid == fileid {
-                found = Some(name.to_vec());
-            }
-            found.is_none()
-        });
-        found
+    /// A source that has lost its last name goes with the last file that was to get its content.
+    fn fork_is_over(&mut self, mut source: Inode, to: u64) -> Inode {
+        let file = source.attr.fileid;
+        self.kv.delete(&key(table::FORK, &[file, to]));
+        source.forks.retain(|f| *f != to);
+        if source.attr.nlink == 0 && source.forks.is_empty() {
+            self.drop_extents(file);
+            self.delete_inode(file);
+        } else {
+            self.put_inode(&source);
+        }
+        source
     }
 
     /// Forks that are not done, by the source's number.

@@ -214,8 +214,13 @@ impl<K: Kv> State<K> {
     pub(super) fn unlink(&mut self, mut inode: Inode, time_ns: u64) -> Inode {
         let fileid = inode.attr.fileid;
         inode.attr.nlink = inode.attr.nlink.saturating_sub(1);
-        if inode.attr.kind == 2 || inode.attr.nlink == 0 {
-            self.abandon_forks(&inode, time_ns);
+        if inode.attr.nlink == 0 && !inode.forks.is_empty() {
+            // Other files are to get its content first (`forks.rs`).
+            inode.frozen = true;
+            self.put_inode(&inode);
+            self.drop_locks(fileid);
+        } else if inode.attr.kind == 2 || inode.attr.nlink == 0 {
+            self.abandon_fork(&inode);
             self.drop_extents(fileid);
             self.delete_inode(fileid);
             self.drop_locks(fileid);

@@ -84,19 +84,43 @@ fn cfg_of(w: &World, file: u64) -> u64 {
 }
 
 #[test]
-fn what_is_to_get_the_content_of_a_file_that_goes_goes_with_it() {
+fn a_file_that_loses_its_name_stays_until_others_have_its_content() {
     let mut w = World::new();
     let file = w.make(w.root, "disk", 1);
     let lease = w.grant(file).expect("nobody has it");
-    let first = w.fork(file, "a").inode.expect("made").attr.fileid;
-    let second = w.fork(file, "b").inode.expect("made").attr.fileid;
+    let [first, second, third] =
+        ["a", "b", "c"].map(|name| w.fork(file, name).inode.expect("made").attr.fileid);
     w.step(file, lease, first, None);
     assert_eq!(w.remove(w.root, "a"), status::OK, "before it is made");
-    assert_eq!(w.s.open_forks(), vec![ForkOrder { file, to: second }]);
+    assert_eq!(w.s.open_forks(), [second, third].map(|to| ForkOrder { file, to }));
     assert_eq!(w.step(file, lease, first, None).status, status::NOENT);
+    // Another file is given its name.
+    w.make(w.root, "new", 1);
+    let (from, to) = (Place { dir: w.root, name: "new".into() }, Place { dir: w.root, name: "disk".into() });
+    let replaced = w.run(CommandOp::Rename(Rename { from, to })).inode.expect("replaced").attr;
+    assert_eq!((replaced.fileid, replaced.nlink), (file, 0), "its owner stops acknowledging");
+    assert!(w.s.inode(file).is_some_and(|i| i.frozen), "nobody changes it");
+    let again = w.grant(file).expect("for the forks");
+    let named = w.step(file, again, second, None);
+    assert_eq!(w.step(file, again, second, Some(&named.extents)).status, status::OK);
+    assert!(w.s.inode(second).is_some_and(|i| i.forming == 0) && w.s.inode(file).is_some());
+    // The last one is not wanted any more: nobody needs the file.
+    assert_eq!(w.remove(w.root, "c"), status::OK);
+    assert!(w.s.open_forks().is_empty() && w.s.inode(file).is_none() && w.s.extents(file).is_empty());
+    assert_eq!(w.s.extents(second).len(), 1);
+}
+
+#[test]
+fn a_file_without_a_name_goes_when_the_last_fork_is_made() {
+    let mut w = World::new();
+    let file = w.make(w.root, "disk", 1);
+    let lease = w.grant(file).expect("nobody has it");
+    let to = w.fork(file, "clone").inode.expect("made").attr.fileid;
+    let named = w.step(file, lease, to, None);
     assert_eq!(w.remove(w.root, "disk"), status::OK);
-    assert!(w.s.open_forks().is_empty() && w.s.inode(second).is_none() && w.s.all_extents().is_empty());
-    assert_eq!(w.s.lookup(w.root, b"b").err(), Some(status::NOENT));
+    let done = w.step(file, lease, to, Some(&named.extents));
+    assert_eq!((done.status, done.inode.expect("said").attr.nlink), (status::OK, 0));
+    assert!(w.s.inode(file).is_none() && w.s.inode(to).is_some_and(|i| i.forming == 0));
 }
 
 #[test]

@@ -107,13 +107,3 @@ fn a_snapshot_with_a_wrong_name_or_one_too_many_is_refused() {
     assert_eq!(take(&mut w, "a"), status::EXIST);
     assert!(path(&w, ".snapshots").is_ok_and(|i| !i.frozen));
 }
-
-#[test]
-fn an_older_journal_has_no_snapshots() {
-    let op = || CommandOp::TakeSnapshot(Snapshot { datastore: "ds".into(), name: "a".into() });
-    assert!(!crate::metadata::format::fits(2, Some(&op())) && crate::metadata::format::fits(3, Some(&op())));
-    let mut s = State::new(crate::metadata::MemoryKv::default());
-    let commands = vec![Command { op: Some(op()), ..Default::default() }];
-    let entry = Entry { version: 2, time_ns: 1, commands, cluster: "c".into() };
-    assert_eq!(s.apply(1, &entry)[0].status, status::NOTSUPP);
-}

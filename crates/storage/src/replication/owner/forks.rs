@@ -85,7 +85,12 @@ impl Owner {
         let Some(f) = &mut self.forking else { return };
         if reply.status != crate::nfs::status::OK || f.stage != Stage::Naming {
             // It is done, or nobody wants it any more.
-            return self.fork_ended();
+            self.fork_ended();
+            if self.forking.is_none() && reply.inode.is_some_and(|i| i.attr.nlink == 0 && i.forks.is_empty()) {
+                // The file has no name any more, and was there for its forks only.
+                self.gone();
+            }
+            return;
         }
         f.stage = Stage::Making;
         f.left = reply.extents.iter().map(|c| c.index).collect();
