@@ -35,7 +35,7 @@ impl Chunk {
             DiskEffect::Fork { eid, to } => {
                 let bytes = self.content.get(&eid).cloned().unwrap_or_else(|| vec![0; extent_bytes]);
                 self.content.insert(to, bytes);
-                self.rotten.retain(|(e, _)| *e != to);
+                // A block of `to` that was bad before a crash is bad still: the blocks of `eid` may have been healed since.
                 let rotten: Vec<u64> = self.rotten.iter().filter(|(e, _)| *e == eid).map(|(_, at)| *at).collect();
                 self.rotten.extend(rotten.into_iter().map(|at| (to, at)));
             }

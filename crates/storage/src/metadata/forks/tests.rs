@@ -88,8 +88,7 @@ fn a_file_that_loses_its_name_stays_until_others_have_its_content() {
     let mut w = World::new();
     let file = w.make(w.root, "disk", 1);
     let lease = w.grant(file).expect("nobody has it");
-    let [first, second, third] =
-        ["a", "b", "c"].map(|name| w.fork(file, name).inode.expect("made").attr.fileid);
+    let [first, second, third] = ["a", "b", "c"].map(|name| w.fork(file, name).inode.expect("made").attr.fileid);
     w.step(file, lease, first, None);
     assert_eq!(w.remove(w.root, "a"), status::OK, "before it is made");
     assert_eq!(w.s.open_forks(), [second, third].map(|to| ForkOrder { file, to }));
