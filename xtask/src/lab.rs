@@ -33,6 +33,9 @@ struct Test {
 /// A kernel NFS client in a virtual machine needs these.
 const NFS: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "mke2fs", "busybox"];
 
+/// The same, and what builds the version before.
+const UPGRADE: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "busybox", "git", "cargo"];
+
 const PORTMAP: &[&str] = &[
     "python3",
     "qemu-system-x86_64",
@@ -104,6 +107,7 @@ const TESTS: &[Test] = &[
     Test { name: "takeover", lane: Lane::Long, script: "takeover.py", commands: &["python3"], modules: &[] },
     Test { name: "life-damage", lane: Lane::Long, script: "life_damage.py", commands: &["python3"], modules: &[] },
     Test { name: "audit", lane: Lane::Long, script: "audit.py", commands: &["python3"], modules: &[] },
+    Test { name: "upgrade", lane: Lane::Long, script: "upgrade.py", commands: UPGRADE, modules: &[] },
     Test { name: "life", lane: Lane::Long, script: "life.py", commands: &["python3"], modules: &[] },
     Test { name: "many-copies", lane: Lane::Long, script: "many_copies.py", commands: &["python3"], modules: &[] },
     Test { name: "chaos", lane: Lane::Long, script: "chaos.py", commands: &["python3"], modules: &[] },
@@ -290,6 +294,8 @@ const PREPARATIONS: &[(&str, &[&str])] = &[
     ("frozen-control-60", GUEST),
     ("apache-coordination", GUEST),
     ("clients", &["clients.py", "--build"]),
+    ("upgrade", &["upgrade.py", "--build"]),
+    ("upgrade", GUEST),
     ("timeline-night", VCSIM),
     ("vcenter", VCSIM),
     ("vcenter-faults", VCSIM),
