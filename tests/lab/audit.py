@@ -6,8 +6,7 @@ from cluster import Cluster, TRIVET
 
 
 def trivet(c, *arguments, ok=True):
-    environment = dict(os.environ, USER="ann")
-    environment.pop("SUDO_USER", None)
+    environment = dict(os.environ, SUDO_USER="ann")
     done = subprocess.run([TRIVET, *arguments, "--data", c.data], capture_output=True, text=True, timeout=60, env=environment)
     assert (done.returncode == 0) == ok, (arguments, done.returncode, done.stdout, done.stderr)
     return done.stdout

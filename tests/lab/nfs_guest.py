@@ -242,6 +242,11 @@ def run(a):
         try: p.kill()
         except ProcessLookupError: pass
     for s in (signal.SIGTERM, signal.SIGINT): signal.signal(s, stop)
+    # A lab that fails leaves no machine behind.
+    def stop_without(parent):
+        while os.getppid() == parent: time.sleep(1)
+        stop()
+    threading.Thread(target=stop_without, args=(os.getppid(),), daemon=True).start()
     timed = []
     timer = threading.Timer(a.timeout, lambda: (timed.append(1), stop())); timer.start()
     err = []; threading.Thread(target=lambda: err.append(p.stderr.read()), daemon=True).start()

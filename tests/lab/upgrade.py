@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Two versions side by side: a cluster of the version before is upgraded node by node, under the load of a kernel NFS client, one,
-two, three of three, and goes back again the same way; then it is upgraded for good. No call fails, nothing acknowledged is missing,
-and the longest pause of each step is told.
+two, three of three, and goes back again the same way; then it is upgraded for good, and the upgrade finalized, which is refused
+before. No call fails, nothing acknowledged is missing, and the longest pause of each step is told.
 
 The version before is built from the commit that BEFORE names, in a folder of its own; TRIVET_BEFORE names a program instead."""
 import os, shutil, signal, subprocess, sys, time
@@ -67,6 +67,18 @@ class Nodes(Cluster):
             p.wait(30)
 
 
+def finalize(c, code):
+    """What is said where it is refused."""
+    done = subprocess.run([TRIVET, "upgrade", "finalize", "--data", c.data], capture_output=True, text=True, timeout=60)
+    assert code is None or done.returncode == code, done
+    return done.stderr
+
+
+def journal_version(c):
+    metads = [n["metad"] for n in c.status() if n.get("metad")]
+    return max(m["journal_version"] for m in metads), max(m["journal_version_read"] for m in metads)
+
+
 def main():
     old = before()
     if sys.argv[1:] == ["--build"]:
@@ -78,6 +90,7 @@ def main():
                   files=[build("diskload")], timeout=900)
         g.wait_for("ACK", 60, count=50)
         pauses = []
+        assert "not done: node" in finalize(c, 1), "an upgrade that was not begun is finalized"
         for what, node, program in steps:
             begun = time.monotonic()
             c.replace(node, program)
@@ -87,6 +100,13 @@ def main():
             pause = max(b - a for a, b in zip(times, times[1:]))
             pauses.append(pause)
             print("%-4s node %d: longest pause %.2f s" % (what, node, pause), flush=True)
+        deadline = time.monotonic() + 30
+        # Each gateway and metad says what it reads with its next heartbeat.
+        while (said := finalize(c, None)) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert not said, said
+        version, read = journal_version(c)
+        assert version == read >= 3, (version, read)
         # A file that only the new version made, and a datastore.
         made = subprocess.run([TRIVET, "datastore", "create", "after", "--data", c.data], capture_output=True, text=True, timeout=60)
         assert made.returncode == 0, made.stderr

@@ -106,6 +106,13 @@ const TESTS: &[Test] = &[
     Test { name: "node-gone", lane: Lane::Long, script: "node_gone.py", commands: &["python3"], modules: &[] },
     Test { name: "takeover", lane: Lane::Long, script: "takeover.py", commands: &["python3"], modules: &[] },
     Test { name: "life-damage", lane: Lane::Long, script: "life_damage.py", commands: &["python3"], modules: &[] },
+    Test {
+        name: "console-tls",
+        lane: Lane::Long,
+        script: "console_tls.py",
+        commands: &["python3", "unshare", "ip", "openssl"],
+        modules: &[],
+    },
     Test { name: "audit", lane: Lane::Long, script: "audit.py", commands: &["python3"], modules: &[] },
     Test { name: "upgrade", lane: Lane::Long, script: "upgrade.py", commands: UPGRADE, modules: &[] },
     Test { name: "life", lane: Lane::Long, script: "life.py", commands: &["python3"], modules: &[] },

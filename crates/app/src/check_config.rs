@@ -12,6 +12,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let c = NodeConfig::load(&args.file)?;
+    c.console.check().map_err(|e| anyhow::anyhow!("{}: [console]: {e:#}", args.file.display()))?;
     println!("{}: valid; node {} of {} in cluster {}", args.file.display(), c.node, c.nodes.len(), c.cluster);
     Ok(())
 }

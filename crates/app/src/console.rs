@@ -50,7 +50,9 @@ impl Consoles {
     pub fn link(&self) -> Option<String> {
         let address = self.all.iter().filter_map(|(_, a)| a.first()).next()?;
         let code = trivet_node::console::accounts::link_code(&self.key, trivet_node::clock::wall_ms());
-        Some(format!("http://{address}/login?code={code}"))
+        // As the node decides whether it has a certificate.
+        let plain = address.ip().is_loopback() && self.config.console.certificate.is_none();
+        Some(format!("{}://{address}/login?code={code}", if plain { "http" } else { "https" }))
     }
 }
 

@@ -20,6 +20,7 @@ mod shell;
 mod status;
 mod timeline;
 mod up;
+mod upgrade;
 mod vcenter;
 mod verify;
 mod watch;
@@ -86,6 +87,8 @@ enum Command {
     Rebalance(disk::RebalanceArgs),
     /// Remove a datastore address
     Address(disk::AddressArgs),
+    /// Finalize an upgrade, once every node runs the new version
+    Upgrade(upgrade::Args),
     /// Run the coordination role alone, from an Apache ZooKeeper configuration file
     Coordination(coordination::Args),
     /// Tell what happened to a ZooKeeper ensemble, from its servers' logs
@@ -138,6 +141,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Node(args) => node::run(&args),
         Command::Disk(args) => disk::run(&args),
         Command::Rebalance(args) => disk::rebalance(&args),
+        Command::Upgrade(args) => upgrade::run(&args),
         Command::Address(args) => disk::address(&args),
         Command::Coordination(args) => coordination::run(&args),
         Command::Timeline(args) => timeline::run(&args),

@@ -106,6 +106,15 @@ pub fn text(nodes: &[NodeStatus], silent: &[u32], all_files: bool) -> String {
     for n in silent {
         out += &format!("node {n}  does not answer\n");
     }
+    let metads = nodes.iter().filter_map(|n| n.metad.as_ref()).filter(|m| m.journal_version > 0);
+    if let Some(m) =
+        metads.max_by_key(|m| m.journal_version_read).filter(|m| m.journal_version < m.journal_version_read)
+    {
+        out += &format!(
+            "upgrade  metad's journal has version {} of {}: `trivet upgrade finalize` once every node runs the new version\n",
+            m.journal_version, m.journal_version_read
+        );
+    }
     for n in nodes {
         n.unserved.iter().for_each(|(a, why)| out += &format!("node {}  cannot serve {a}: {why}\n", n.node));
         n.portmappers.iter().for_each(|p| out += &format!("node {}  {}\n", n.node, p.text()));

@@ -385,7 +385,8 @@ fn overview(config: &NodeConfig, console: SocketAddr, console_here: bool, begun:
         let code = link_code(&key, trivet_node::clock::wall_ms());
         println!("              http://{console}/login?code={code} signs in, once, within 10 minutes");
     }
-    println!("              http://{}", config.address(1, config.ports.console));
+    let own = config.address(1, config.ports.console);
+    println!("              {}://{own}", if own.ip().is_loopback() { "http" } else { "https" });
     let data = config.data.parent().unwrap_or(&config.data).display().to_string();
     println!("  data, logs  {data}, {data}/node*/node*.log");
     for line in

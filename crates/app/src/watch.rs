@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use trivet_node::console::accounts::{link_code, Accounts};
+use trivet_node::console::certificate::{Certificates, ConsoleSettings};
 use trivet_node::console::notify::Notifier;
 use trivet_node::console::App;
 use trivet_node::status::monitor::Monitor;
@@ -50,6 +51,9 @@ struct Config {
     data: PathBuf,
     /// Address and port of pages and API; without it there are none.
     console: Option<SocketAddr>,
+    /// PEM files of the console's certificate and its private key; without them it makes a certificate for itself.
+    console_certificate: Option<PathBuf>,
+    console_key: Option<PathBuf>,
     #[serde(default)]
     server: Vec<ServerConfig>,
     #[serde(default)]
@@ -96,10 +100,17 @@ async fn watch(config: &Config, once: Option<Duration>) -> anyhow::Result<Level>
     // This program alone watches: it sends.
     let notifier = Notifier::start_for(config.name.clone(), config.data.join("notifications.toml"), due, || true);
     if let Some(at) = config.console {
-        let app = App { monitor: monitor.clone(), accounts, notifier, local: false };
+        let settings =
+            ConsoleSettings { certificate: config.console_certificate.clone(), key: config.console_key.clone() };
+        if let Some(fault) = settings.fault() {
+            anyhow::bail!("{fault}");
+        }
+        let certificates = Certificates::of(&settings, &config.data, at.ip(), &key)?;
+        let scheme = if certificates.is_some() { "https" } else { "http" };
+        let app = App { monitor: monitor.clone(), accounts, notifier, local: false, certificates };
         trivet_node::console::serve(at, app)?;
         let code = link_code(&key, trivet_node::clock::wall_ms());
-        println!("console: http://{at}/login?code={code}");
+        println!("console: {scheme}://{at}/login?code={code}");
     }
     let begun = Instant::now();
     let mut servers: BTreeMap<u32, (Server, Instant)> = config

@@ -48,10 +48,8 @@ pub type Audit = Arc<dyn Fn(Order) + Send + Sync>;
 
 /// Whose orders a command line gives: the user, behind sudo the one who called it, and the host.
 pub fn who() -> String {
-    let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
-    let uid = rustix::process::getuid();
-    let own = || if uid.is_root() { "root".to_string() } else { format!("uid {}", uid.as_raw()) };
-    let user = variable("SUDO_USER").or_else(|| variable("USER")).unwrap_or_else(own);
+    let behind_sudo = std::env::var("SUDO_USER").ok().filter(|user| !user.is_empty());
+    let user = behind_sudo.unwrap_or_else(crate::coordination::audit::user_name);
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     bounded(&format!("{user}@{}", host.trim()))
 }
@@ -94,6 +92,7 @@ pub fn ordered(ask: &MetaAsk) -> Option<String> {
             LifeAction::RemoveAddress(a) => format!("remove datastore address {a}"),
             LifeAction::RestoreAddress(a) => format!("restore datastore address {a}"),
             LifeAction::Change(c) => format!("change datastore {}: {}", c.name, changes(c)),
+            LifeAction::FinalizeUpgrade(_) => "finalize the upgrade".into(),
         }),
         _ => None,
     }

@@ -1,5 +1,6 @@
 //! `node.toml`: what one node is told, and the cluster it belongs to.
 
+use crate::console::certificate::ConsoleSettings;
 use crate::gateway::local_address::LocalAddress;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -180,6 +181,9 @@ pub struct NodeConfig {
     pub scrub: Scrub,
     #[serde(default, skip_serializing_if = "GatewaySettings::is_default")]
     pub gateway: GatewaySettings,
+    /// The certificate of the console.
+    #[serde(default, skip_serializing_if = "ConsoleSettings::is_default")]
+    pub console: ConsoleSettings,
     #[serde(default)]
     pub ports: Ports,
     /// Address of each node.
@@ -252,6 +256,9 @@ impl NodeConfig {
             ));
         }
         if let Some(fault) = self.gateway.fault(&self.nodes, &self.datastore_addresses) {
+            return Some(fault);
+        }
+        if let Some(fault) = self.console.fault() {
             return Some(fault);
         }
         if self.scrub.rate_mib_s == 0 {
@@ -366,6 +373,7 @@ mod tests {
             ports: Ports::with_offset(0),
             nodes: [("1".to_string(), "127.0.0.71".parse().unwrap())].into(),
             gateway: GatewaySettings::default(),
+            console: ConsoleSettings::default(),
             vcenter: None,
         };
         let text = toml::to_string(&config).unwrap();

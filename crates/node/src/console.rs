@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod api;
+pub mod certificate;
 mod gate;
 pub mod history;
 mod layout;
@@ -23,8 +24,10 @@ use accounts::{Accounts, Role, User};
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use certificate::Certificates;
 use maud::{html, Markup};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 use trivet_observe::language::Text;
@@ -40,6 +43,8 @@ pub struct App {
     pub notifier: notify::Notifier,
     /// The console listens on loopback only: whoever asks is on this machine and may read.
     pub local: bool,
+    /// What the console speaks TLS with; without it plain HTTP is all there is.
+    pub certificates: Option<Arc<Certificates>>,
 }
 
 /// One request: who asks, in which language, for which page.
@@ -75,8 +80,16 @@ impl Context {
 /// # Errors
 /// The address cannot be listened on.
 pub fn serve(address: SocketAddr, app: App) -> anyhow::Result<()> {
+    let tls = app.certificates.as_ref().map(Certificates::acceptor).transpose()?;
     let listener =
-        ConsoleListener::bind(address).map_err(|e| anyhow::anyhow!("console cannot listen on {address}: {e}"))?;
+        ConsoleListener::bind(address, tls).map_err(|e| anyhow::anyhow!("console cannot listen on {address}: {e}"))?;
+    if let Some(certificates) = &app.certificates {
+        if !certificates.is_of_site() {
+            let sha256 = certificates.fingerprint();
+            tracing::info!(%address, %sha256, "the console has a certificate of its own; browsers ask whether to trust it");
+        }
+        tokio::spawn(certificates.clone().keep_current());
+    }
     let app = Arc::new(App { local: address.ip().is_loopback(), ..app });
     let routes = api::routes()
         .merge(pages::routes())
@@ -97,13 +110,19 @@ pub fn serve(address: SocketAddr, app: App) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where a connection comes from.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub SocketAddr);
+/// Where a connection comes from, and whether it speaks TLS.
+#[derive(Debug, Clone)]
+pub struct Peer(pub SocketAddr, Arc<AtomicBool>);
+
+impl Peer {
+    pub fn is_tls(&self) -> bool {
+        self.1.load(Ordering::Relaxed)
+    }
+}
 
 impl axum::extract::connect_info::Connected<axum::serve::IncomingStream<'_, ConsoleListener>> for Peer {
     fn connect_info(stream: axum::serve::IncomingStream<'_, ConsoleListener>) -> Self {
-        Peer(*stream.remote_addr())
+        Peer(*stream.remote_addr(), stream.io().is_tls())
     }
 }
 
@@ -117,7 +136,7 @@ fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
 /// The address cannot be listened on.
 pub fn forward(address: SocketAddr, nodes: Vec<(u32, Vec<SocketAddr>)>) -> anyhow::Result<()> {
     let mut listener =
-        ConsoleListener::bind(address).map_err(|e| anyhow::anyhow!("console cannot listen on {address}: {e}"))?;
+        ConsoleListener::bind(address, None).map_err(|e| anyhow::anyhow!("console cannot listen on {address}: {e}"))?;
     tokio::spawn(async move {
         loop {
             let (mut from, _) = axum::serve::Listener::accept(&mut listener).await;
@@ -143,8 +162,8 @@ pub fn forward(address: SocketAddr, nodes: Vec<(u32, Vec<SocketAddr>)>) -> anyho
 /// # Errors
 /// The address cannot be listened on.
 pub fn serve_metrics(address: SocketAddr, handle: Handle) -> anyhow::Result<()> {
-    let listener =
-        ConsoleListener::bind(address).map_err(|e| anyhow::anyhow!("metrics cannot be served on {address}: {e}"))?;
+    let listener = ConsoleListener::bind(address, None)
+        .map_err(|e| anyhow::anyhow!("metrics cannot be served on {address}: {e}"))?;
     let app = axum::Router::new().route("/metrics", get(move || async move { handle.metrics().await }));
     tokio::spawn(async move { axum::serve(listener, app).await });
     Ok(())

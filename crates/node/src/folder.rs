@@ -181,6 +181,7 @@ mod tests {
             rebuild_after_s: None,
             scrub: Default::default(),
             gateway: Default::default(),
+            console: Default::default(),
             ports: Ports::with_offset(0),
             nodes: [("2".to_string(), "127.0.0.72".parse().unwrap())].into(),
             vcenter: None,

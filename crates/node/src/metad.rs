@@ -28,6 +28,7 @@ use prost::Message;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -97,6 +98,8 @@ pub(crate) struct Shared {
     peers: BTreeMap<u32, Arc<Client>>,
     /// Newest version of the journal that each of them reads, as it said last.
     peers_read: Mutex<BTreeMap<u32, u32>>,
+    /// An upgrade is being finalized: the next entry is written in the newest version that all read.
+    finalizing: AtomicBool,
     /// Other metads that authenticate themselves to coordination.
     authenticate: Mutex<BTreeSet<u32>>,
     events: crate::events::Events,
@@ -191,6 +194,10 @@ impl Metad {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+    /// Version of the journal's newest entry.
+    pub fn journal_version(&self) -> u32 {
+        self.shared.state.read().expect("nobody panics with it").journal_version()
+    }
     pub fn datastores_and_bindings(&self) -> (Vec<Datastore>, Vec<Binding>) {
         let s = self.shared.state.read().expect("nobody panics with it");
         (s.datastores(), s.bindings())
@@ -267,6 +274,7 @@ impl Shared {
             identity,
             events,
             peers_read: Mutex::default(),
+            finalizing: AtomicBool::new(false),
             authenticate: Mutex::default(),
             coordination: None,
             endangered: Mutex::default(),

@@ -4,6 +4,7 @@ use crate::audit::Audit;
 use crate::chunk::Chunk;
 use crate::config::{NodeConfig, Role};
 use crate::console::accounts::Accounts;
+use crate::console::certificate::Certificates;
 use crate::console::notify::Notifier;
 use crate::console::App;
 use crate::coordination::{Handle, Settings as CoordinationSettings};
@@ -57,6 +58,7 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
         chunk: None,
         gateway: None,
         vcenter: None,
+        certificates: None,
         contents: Contents::default(),
         last_stop: crate::last_stop::begin(&config.data),
         started: std::time::Instant::now(),
@@ -195,15 +197,19 @@ fn data_calls(sources: &Sources, watching: Arc<OnceLock<Arc<Monitor>>>) -> Handl
 }
 
 /// Watches the cluster, sends messages, and serves pages and API.
-fn start_console(sources: Sources, monitor: &OnceLock<Arc<Monitor>>, port: u16) -> anyhow::Result<()> {
-    let (config, sources) = (sources.config.clone(), Arc::new(sources));
+fn start_console(mut sources: Sources, monitor: &OnceLock<Arc<Monitor>>, port: u16) -> anyhow::Result<()> {
+    let config = sources.config.clone();
+    let address = config.address(config.node, port);
+    let certificates = Certificates::of(&config.console, &config.data, address.ip(), &config.key()?)?;
+    sources.certificates.clone_from(&certificates);
+    let sources = Arc::new(sources);
     tokio::spawn(Contents::keep(sources.clone()));
     let accounts = Arc::new(Accounts::open(config.key()?, config.data.join("accounts.json"))?);
     let (watching, messages) = Monitor::start(sources, accounts.clone())?;
     let _ = monitor.set(watching.clone());
     let notifier = Notifier::start(watching.clone(), messages);
-    let app = App { monitor: watching, accounts, notifier, local: false };
-    crate::console::serve(config.address(config.node, port), app)?;
+    let app = App { monitor: watching, accounts, notifier, local: false, certificates };
+    crate::console::serve(address, app)?;
     Ok(())
 }
 

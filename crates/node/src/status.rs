@@ -8,6 +8,7 @@ mod metrics;
 pub mod monitor;
 pub mod peers;
 mod sampling;
+mod spoken;
 mod view;
 
 pub use client::{ask, fetch, fetch_all, FetchError};
@@ -50,6 +51,8 @@ pub struct Sources {
     pub chunk: Option<Chunk>,
     pub gateway: Option<Gateway>,
     pub vcenter: Option<crate::vcenter::Handle>,
+    /// Of this node's console, where it speaks TLS.
+    pub certificates: Option<Arc<crate::console::certificate::Certificates>>,
     pub contents: Contents,
     /// Why the process before this one ended itself.
     pub last_stop: Option<LastStop>,
@@ -89,6 +92,12 @@ pub struct MetadPart {
     pub leader: u32,
     #[serde(default)]
     pub leader_silent_ms: u64,
+    /// Version of its journal's newest entry, and the newest that this metad reads; 0: not said. They differ until an upgrade is
+    /// finalized.
+    #[serde(default)]
+    pub journal_version: u32,
+    #[serde(default)]
+    pub journal_version_read: u32,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -235,6 +244,9 @@ pub struct NodeStatus {
     /// The cluster's health as this node sees it.
     #[serde(default)]
     pub health: Option<Health>,
+    /// Days until the certificate of the node's console expires; negative afterwards.
+    #[serde(default)]
+    pub certificate_days_left: Option<f64>,
 }
 
 /// Which files a status lists.
@@ -258,6 +270,8 @@ pub fn collect(s: &Sources, files: Files) -> NodeStatus {
             trouble: x.trouble,
             leader: x.leader,
             leader_silent_ms: x.leader_silent_ms,
+            journal_version: m.journal_version(),
+            journal_version_read: x.journal_version,
         }
     });
     let mut exports = Vec::new();
@@ -337,6 +351,7 @@ pub fn collect(s: &Sources, files: Files) -> NodeStatus {
         vcenter: s.vcenter.as_ref().and_then(|v| v.snapshot()).map(|v| VcenterStatus::of(&v)),
         heard: BTreeMap::new(),
         health: None,
+        certificate_days_left: s.certificates.as_ref().map(|c| c.days_left()),
     }
 }
 

@@ -20,7 +20,7 @@ use tokio_rustls::rustls::{
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// The name in every certificate; certificates are compared whole, so it distinguishes nothing.
-const NAME: &str = "trivet";
+pub(crate) const NAME: &str = "trivet";
 
 /// What one cluster's nodes connect and accept with.
 #[derive(Clone)]
@@ -53,6 +53,11 @@ impl Tls {
             .with_client_auth_cert(vec![certificate], private)
             .map_err(io::Error::other)?;
         Ok(Tls { connector: Arc::new(client).into(), acceptor: Arc::new(server).into() })
+    }
+
+    /// For a client that is no task.
+    pub fn client_config(&self) -> Arc<ClientConfig> {
+        self.connector.config().clone()
     }
 
     /// # Errors
@@ -109,8 +114,16 @@ where
     TlsConnector::from(Arc::new(client)).connect(name(), stream).await
 }
 
-fn name() -> ServerName<'static> {
+pub(crate) fn name() -> ServerName<'static> {
     ServerName::try_from(NAME).expect("a constant that is a DNS name")
+}
+
+/// Certificate and private key that all nodes derive from the cluster's key.
+///
+/// # Errors
+/// If the TLS library refuses the derived key, which no input causes.
+pub(crate) fn of_nodes(key: &[u8]) -> io::Result<(CertificateDer<'static>, PrivateKeyDer<'static>)> {
+    certificate(&seed(key))
 }
 
 /// The seed of the node key pair. A label of its own keeps it apart from the proofs that the same key makes.

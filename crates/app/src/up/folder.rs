@@ -97,6 +97,7 @@ impl Folder {
                 rebuild_after_s: args.rebuild_after,
                 scrub: before.as_ref().map(|b| b.scrub).unwrap_or_default(),
                 gateway: before.as_ref().map(|b| b.gateway.clone()).unwrap_or_default(),
+                console: Default::default(),
                 ports: Ports::with_offset(args.port_offset),
                 nodes: nodes.clone(),
                 // Settings that a person wrote stay.

@@ -59,6 +59,20 @@ pub async fn check(State(app): State<Arc<App>>, mut request: Request, next: Next
     let now = crate::clock::wall_ms();
     let target = request.uri().path_and_query().map_or("/", |p| p.as_str());
     let header = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+    let is_tls = request.extensions().get::<ConnectInfo<Peer>>().is_some_and(|c| c.0.is_tls());
+    if app.certificates.is_some() && !app.local && !is_tls && header.is_none() {
+        // Passwords and sessions of people do not travel in the clear. Programs say with each request who they are.
+        let answer = match request.uri().path() {
+            "/healthz" | "/livez" | "/readyz" => None,
+            _ if request.method() != Method::GET => {
+                Some((StatusCode::FORBIDDEN, format!("use https://{host}\n")).into_response())
+            }
+            _ => Some(Redirect::permanent(&format!("https://{host}{target}")).into_response()),
+        };
+        if let Some(answer) = answer {
+            return harden(answer);
+        }
+    }
     let by_header = header.and_then(|h| app.accounts.of_header(now, h, request.method().as_str(), target));
     let by_session = || cookie(headers, SESSION_COOKIE).and_then(|c| app.accounts.of_session(now, c));
     // A header that is wrong is no reason to look further.
@@ -145,14 +159,16 @@ impl Context {
     }
 }
 
-pub fn set_cookie(name: &str, value: &str, seconds: i64, script: bool) -> String {
+/// `secure`: the browser sends it back by TLS only.
+pub fn set_cookie(name: &str, value: &str, seconds: i64, script: bool, secure: bool) -> String {
     let hidden = if script { "" } else { "; HttpOnly" };
-    format!("{name}={value}; Path=/; Max-Age={seconds}; SameSite=Lax{hidden}")
+    let secure = if secure { "; Secure" } else { "" };
+    format!("{name}={value}; Path=/; Max-Age={seconds}; SameSite=Lax{hidden}{secure}")
 }
 
 pub fn language_cookie(tag: &str) -> String {
     let known = if Language::of_tag(tag) == Language::Zh { "zh" } else { "en" };
-    set_cookie(LANGUAGE_COOKIE, known, 31_536_000, true)
+    set_cookie(LANGUAGE_COOKIE, known, 31_536_000, true, false)
 }
 
 #[cfg(test)]

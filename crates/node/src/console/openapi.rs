@@ -101,7 +101,15 @@ fn schemas() -> Value {
             "at_ms": { "type": "integer" }, "node": { "type": "integer" }, "by": text, "from": text, "what": text,
             "outcome": text,
         }},
-        "Audit": list_of("orders", "Order"),
+        "Audit": {
+            "type": "object",
+            "required": ["schema", "orders", "silent"],
+            "properties": {
+                "schema": text,
+                "orders": { "type": "array", "items": { "$ref": "#/components/schemas/Order" } },
+                "silent": { "type": "array", "items": { "type": "integer" } },
+            },
+        },
         "Sample": { "type": "object", "required": ["at_ms"], "properties": { "at_ms": { "type": "integer" } },
             "additionalProperties": { "type": "number" } },
         "Samples": list_of("samples", "Sample"),

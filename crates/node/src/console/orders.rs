@@ -54,10 +54,15 @@ struct Link {
 }
 
 /// The page to sign in, or, with a link's code, the session at once.
-async fn login_page(State(app): State_, c: Context, Query(q): Query<Link>) -> Response {
+async fn login_page(
+    State(app): State_,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    c: Context,
+    Query(q): Query<Link>,
+) -> Response {
     if let Some(code) = q.code {
         if let Some(session) = app.accounts.use_link(crate::clock::wall_ms(), &code) {
-            let cookie = set_cookie(SESSION_COOKIE, &session, 12 * 3_600, false);
+            let cookie = set_cookie(SESSION_COOKIE, &session, 12 * 3_600, false, peer.is_tls());
             return ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response();
         }
     }
@@ -77,7 +82,7 @@ async fn login(State(app): State_, ConnectInfo(peer): ConnectInfo<Peer>, c: Cont
     match app.accounts.sign_in(now, &f.name, &f.password, &from).await {
         Some(session) => {
             audit(&app, &c, &f.name, "sign in", "done");
-            let cookie = set_cookie(SESSION_COOKIE, &session, 12 * 3_600, false);
+            let cookie = set_cookie(SESSION_COOKIE, &session, 12 * 3_600, false, peer.is_tls());
             ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
         }
         None => {
@@ -99,7 +104,7 @@ async fn logout(State(app): State_, c: Context, Form(f): Form<Code>) -> Response
     if let Err(no) = c.allow(&app, Role::Viewer, &f.csrf) {
         return no;
     }
-    ([(header::SET_COOKIE, set_cookie(SESSION_COOKIE, "", 0, false))], Redirect::to("/login")).into_response()
+    ([(header::SET_COOKIE, set_cookie(SESSION_COOKIE, "", 0, false, false))], Redirect::to("/login")).into_response()
 }
 
 #[derive(Deserialize)]

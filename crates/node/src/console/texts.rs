@@ -159,6 +159,10 @@ texts! {
     AUDIT_SILENT: "Not in it, because they do not answer: nodes", "未应答、因此未计入的节点：";
     RECOVERY: "Recovery", "恢复";
     NOTHING_TO_RECOVER: "Nothing is being rebuilt.", "没有正在进行的重建。";
+    CERTIFICATE: "Certificate of this console", "本控制台的证书";
+    CERTIFICATE_OF_SITE: "given in node.toml", "由 node.toml 指定";
+    CERTIFICATE_OWN: "made by this node", "由本节点生成";
+    DAYS_LEFT: "days left", "天后过期";
     ACCOUNTS: "Accounts", "账户";
     ROLE: "role", "角色";
     TARGETS: "Notification targets", "通知目标";

@@ -32,6 +32,7 @@ impl Shared {
     /// The nodes as the LEADER has heard them, for a judgement.
     fn view(&self, s: &State<MemoryKv>, leading: &Leadership) -> View {
         let gone = self.gone(s, leading);
+        let readers = self.readers();
         let (now_ms, gateways) = (self.now_ms(), self.gateways.lock().expect("nobody panics with it"));
         let mut nodes: BTreeMap<u32, NodeView> = self
             .settings
@@ -60,6 +61,7 @@ impl Shared {
             addresses: self.settings.addresses.clone(),
             leader: self.settings.node,
             gone,
+            readers,
         }
     }
 
@@ -84,6 +86,10 @@ impl Shared {
                 if let Some((what, why)) = what {
                     self.events.record("cluster", what, why);
                 }
+                answer.begun = true;
+            }
+            if matches!(action, LifeAction::FinalizeUpgrade(_)) && !progress.done {
+                self.finalize_upgrade(leading).await?;
                 answer.begun = true;
             }
             let s = self.state.read().expect("nobody panics with it");

@@ -1,13 +1,15 @@
 //! Which version of the journal is written while the nodes are replaced one after the other: the LEADER's side of
 //! `trivet_storage::metadata::format`.
 
-use super::Shared;
+use super::{Leadership, Shared};
 use crate::rpc::NoAnswer;
 use bytes::Bytes;
 use prost::Message;
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 use trivet_storage::messages::*;
+use trivet_storage::metadata::life::{all_read_the_newest, Part, Reader};
 
 /// Pause between two looks at whether an upgrade is finished.
 const LOOK: Duration = Duration::from_secs(1);
@@ -15,14 +17,41 @@ const LOOK: Duration = Duration::from_secs(1);
 impl Shared {
     /// Version of the LEADER's next entry.
     pub(super) fn version_to_write(&self) -> u32 {
+        let readers = self.finalizing.load(Ordering::Relaxed).then(|| self.readers());
+        let state = self.state.read().expect("nobody panics with it");
+        state.version_to_write(readers.is_some_and(|all| all_read_the_newest(&state, &all)))
+    }
+
+    /// What the other metads and the gateways have said that they read.
+    pub(super) fn readers(&self) -> Vec<Reader> {
         let said = self.peers_read.lock().expect("nobody panics with it").clone();
-        let metads = self.peers.keys().map(|node| said.get(node).copied().unwrap_or(0));
+        let metads = self.peers.keys().map(|node| Reader {
+            node: *node,
+            part: Part::Metad,
+            version: said.get(node).copied().unwrap_or(0),
+        });
         // No lock of the gateways while the state's is waited for: heartbeats take them the other way round.
-        let gateways: Vec<u32> = {
-            let gateways = self.gateways.lock().expect("nobody panics with it");
-            gateways.known().map(|g| g.info.journal_version).collect()
-        };
-        self.state.read().expect("nobody panics with it").version_to_write(metads.chain(gateways))
+        let gateways = self.gateways.lock().expect("nobody panics with it");
+        let gateways = gateways.known().map(|g| Reader {
+            node: g.info.node,
+            part: Part::Gateway,
+            version: g.info.journal_version,
+        });
+        metads.chain(gateways).collect()
+    }
+
+    /// Writes the first entry of the newest version, which says nothing else. `None`: this is not the LEADER any more.
+    pub(super) async fn finalize_upgrade(&self, leading: &Leadership) -> Option<()> {
+        self.finalizing.store(true, Ordering::Relaxed);
+        let written = self.submit(leading, Command::default()).await;
+        self.finalizing.store(false, Ordering::Relaxed);
+        written?;
+        let version = self.state.read().expect("nobody panics with it").journal_version();
+        if version >= JOURNAL_VERSION {
+            let why = "an administrator finalized the upgrade, and every node reads it";
+            self.events.record("cluster", format!("metad's journal has version {version}"), why);
+        }
+        Some(())
     }
 
     /// Another metad's answer to the LEADER's ping.

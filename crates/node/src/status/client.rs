@@ -1,14 +1,15 @@
 //! Asks consoles for their nodes' status, from a program that is no node.
 
+use super::spoken::Spoken;
 use super::NodeStatus;
 use crate::console::accounts::signed_header;
 use crate::console::BY_HEADER;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// How long one answer may take in all.
-const LIMIT: Duration = Duration::from_secs(2);
+pub(super) const LIMIT: Duration = Duration::from_secs(2);
 /// Bytes of one answer; a longer one is an error that says so, and not a node that does not answer.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// Pages of files that are asked for; what lies beyond is not listed.
@@ -98,7 +99,7 @@ fn page(key: &[u8], address: SocketAddr, after: u64) -> Result<NodeStatus, Fetch
 /// Nobody answers in time, or the console refuses.
 pub fn ask(key: &[u8], address: SocketAddr, method: &str, path: &str, form: &str) -> Result<Vec<u8>, FetchError> {
     let begun = Instant::now();
-    let mut stream = TcpStream::connect_timeout(&address, LIMIT).map_err(FetchError::Silent)?;
+    let mut stream = Spoken::connect(key, address)?;
     let left = |begun: Instant| {
         let left = LIMIT.saturating_sub(begun.elapsed());
         if left.is_zero() {
@@ -116,11 +117,11 @@ pub fn ask(key: &[u8], address: SocketAddr, method: &str, path: &str, form: &str
     }
     asked += "\r\n";
     asked += form;
-    stream.write_all(asked.as_bytes()).map_err(FetchError::Silent)?;
+    stream.write_all(asked.as_bytes()).and_then(|()| stream.flush()).map_err(FetchError::Silent)?;
     let mut answer = Vec::new();
     let mut buffer = vec![0; 64 << 10];
     loop {
-        stream.set_read_timeout(Some(left(begun)?)).map_err(FetchError::Silent)?;
+        stream.socket().set_read_timeout(Some(left(begun)?)).map_err(FetchError::Silent)?;
         let n = stream.read(&mut buffer).map_err(FetchError::Silent)?;
         if n == 0 {
             break;

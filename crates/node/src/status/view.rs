@@ -101,6 +101,7 @@ fn node_view(n: u32, own: &[&Known], all: &[Known], never: &BTreeMap<u32, u64>) 
             })
             .collect(),
         nfs: own.iter().flat_map(|k| &k.status.nfs).map(nfs_view).collect(),
+        certificate_days_left: own.iter().filter_map(|k| k.status.certificate_days_left).reduce(f64::min),
         bad_blocks: own.iter().map(|k| k.status.bad_blocks as u64).sum(),
         metad: metad.map(|m| NodeMetadView {
             leading: m.leading,

@@ -103,11 +103,14 @@ pub enum LifeAction {
     RestoreAddress(String),
     #[prost(message, tag = "10")]
     Change(ChangeDatastore),
+    /// Every node runs the new version of the program: its journal is to be written from now on.
+    #[prost(message, tag = "14")]
+    FinalizeUpgrade(Empty),
 }
 
 #[derive(Clone, PartialEq, Message)]
 pub struct LifeAsk {
-    #[prost(oneof = "LifeAction", tags = "1, 2, 3, 11, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "LifeAction", tags = "1, 2, 3, 11, 4, 5, 6, 7, 8, 9, 10, 14")]
     pub action: Option<LifeAction>,
     /// Judge, and change nothing.
     #[prost(bool, tag = "20")]

@@ -1,8 +1,9 @@
 //! Versions of metad's journal and state, and how a cluster goes from one to the next while its nodes are replaced one
 //! after the other.
 //!
-//! Until every metad and gateway has said that it reads the newest version, a LEADER writes the one of its state, and older nodes
-//! continue as they are. The first entry of a newer version is the point of no return: older metads refuse it and say so. File handles
+//! A LEADER writes the version of its state until an administrator finalizes the upgrade, which is refused while a metad or gateway has
+//! not said that it reads the newest version. Until then each node can go back to the version of the program before. The first entry of
+//! a newer version is the point of no return: older metads refuse it and say so. File handles
 //! without a tag are given out up to version 2; when every gateway has the first entry of version 2, the greatest file id is recorded, and from
 //! then on untagged handles count for the files up to it only.
 
@@ -57,11 +58,10 @@ impl<K: Kv> State<K> {
             && self.replicas().iter().all(|r| tags(r.node))
     }
 
-    /// Version in which a LEADER writes its next entry, given the newest that each other metad and each gateway known
-    /// reads (0: it has not said).
-    pub fn version_to_write(&self, read_by: impl IntoIterator<Item = u32>) -> u32 {
-        let new = self.applied() == 0;
-        if new || self.journal_version() >= JOURNAL_VERSION || read_by.into_iter().all(|v| v >= JOURNAL_VERSION) {
+    /// Version in which a LEADER writes its next entry. `finalizing`: an administrator finalizes the upgrade, and every metad and
+    /// gateway known reads the newest version.
+    pub fn version_to_write(&self, finalizing: bool) -> u32 {
+        if finalizing || self.applied() == 0 {
             JOURNAL_VERSION
         } else {
             self.journal_version()

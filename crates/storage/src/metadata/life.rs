@@ -8,12 +8,14 @@ mod copies;
 pub mod datastores;
 mod disks;
 mod rebalance;
+mod upgrade;
 mod wanted;
 
 use super::kv::Kv;
 use super::State;
 use crate::messages::*;
 pub use rebalance::{moves, MOVES_TOLD_MAX};
+pub use upgrade::{all_read_the_newest, Part, Reader};
 pub use wanted::files_to_move;
 
 /// Extents that a refusal names; more are counted.
@@ -45,6 +47,8 @@ pub struct View {
     pub leader: u32,
     /// Ids of replicas that nobody waits for any longer.
     pub gone: Vec<Vec<u8>>,
+    /// Versions of metad's journal that the other metads and the gateways read; 0: not said.
+    pub readers: Vec<upgrade::Reader>,
 }
 
 /// The commands that carry it out, or the reasons not to.
@@ -121,6 +125,10 @@ pub fn judge<K: Kv>(state: &State<K>, view: &View, action: &LifeAction) -> Plan 
             datastores::judge(state, view, change, &mut plan);
             return plan;
         }
+        LifeAction::FinalizeUpgrade(_) => {
+            upgrade::judge(state, view, &mut plan);
+            return plan;
+        }
     };
     if view.node(node).is_none() && state.node(node).mode == mode::SERVING {
         plan.refuse("unknown-node", format!("no node {node} was ever heard"), "`trivet status` names the nodes");
@@ -190,6 +198,7 @@ pub fn progress<K: Kv>(state: &State<K>, view: &View, action: &LifeAction) -> Pr
             left(moves(state, view, &[], usize::MAX).len() + copies::under_way(state) + copies::surplus(state))
         }
         LifeAction::Change(_) => left(copies::missing(state, view) + copies::surplus(state)),
+        LifeAction::FinalizeUpgrade(_) => Progress { copies_left: 0, done: state.journal_version() >= JOURNAL_VERSION },
     }
 }
 

@@ -85,6 +85,13 @@ pub async fn show(State(app): State<Arc<App>>, c: Context) -> Html {
                 button { (c.t(t::CHANGE)) }
             }
         }
+        @if let Some(certificate) = &app.certificates {
+            section.card {
+                h2 { (c.t(t::CERTIFICATE)) }
+                p { (c.t(if certificate.is_of_site() { t::CERTIFICATE_OF_SITE } else { t::CERTIFICATE_OWN })) " · " (format!("{:.0}", certificate.days_left())) " " (c.t(t::DAYS_LEFT)) }
+                p.s { "SHA-256 " code { (certificate.fingerprint()) } }
+            }
+        }
         section.card {
             h2 { (c.t(t::TARGETS)) }
             @let targets = app.notifier.targets();

@@ -17,6 +17,7 @@ fn config() -> NodeConfig {
         rebuild_after_s: None,
         scrub: Default::default(),
         gateway: Default::default(),
+        console: Default::default(),
         ports: crate::config::Ports::with_offset(0),
         nodes: (1..=3).map(|n| (n.to_string(), std::net::IpAddr::from([127, 0, 0, n]))).collect(),
     }
@@ -100,6 +101,7 @@ pub(in crate::status) fn status(node: u32) -> NodeStatus {
         vcenter: None,
         heard: BTreeMap::new(),
         health: None,
+        certificate_days_left: None,
     }
 }
 
