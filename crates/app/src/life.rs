@@ -52,6 +52,12 @@ impl Options {
         let judged = admin::life(config, ask(true, false), LIMIT).await?;
         self.tell("judged", &judged);
         refused(&judged)?;
+        if matches!(action, LifeAction::FinalizeUpgrade(_)) && judged.steps.is_empty() && !judged.done {
+            bail!(
+                "not done: the node of metad's LEADER runs the version of the program before; upgrade the node that \
+                 `trivet status` names as LEADER"
+            );
+        }
         if self.dry_run {
             return Ok(());
         }

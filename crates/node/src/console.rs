@@ -43,7 +43,7 @@ pub struct App {
     pub notifier: notify::Notifier,
     /// The console listens on loopback only: whoever asks is on this machine and may read.
     pub local: bool,
-    /// What the console speaks TLS with; without it plain HTTP is all there is.
+    /// Certificates of the console; without them it speaks plain HTTP only.
     pub certificates: Option<Arc<Certificates>>,
 }
 

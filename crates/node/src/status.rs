@@ -51,7 +51,7 @@ pub struct Sources {
     pub chunk: Option<Chunk>,
     pub gateway: Option<Gateway>,
     pub vcenter: Option<crate::vcenter::Handle>,
-    /// Of this node's console, where it speaks TLS.
+    /// Certificates of this node's console, where it speaks TLS.
     pub certificates: Option<Arc<crate::console::certificate::Certificates>>,
     pub contents: Contents,
     /// Why the process before this one ended itself.

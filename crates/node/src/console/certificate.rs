@@ -46,7 +46,7 @@ impl ConsoleSettings {
         *self == ConsoleSettings::default()
     }
 
-    /// What is wrong with the settings by themselves.
+    /// Why the settings contradict each other.
     pub fn fault(&self) -> Option<String> {
         match (&self.certificate, &self.key) {
             (Some(_), None) => Some("[console]: certificate without key".into()),
@@ -58,7 +58,7 @@ impl ConsoleSettings {
     /// Whether the files that are named can be used.
     ///
     /// # Errors
-    /// One of them cannot be read, or they do not belong together.
+    /// A file cannot be read, or the key is not that of the certificate.
     pub fn check(&self) -> anyhow::Result<()> {
         match (&self.certificate, &self.key) {
             (Some(certificate), Some(key)) => from_files(certificate, key).map(drop),
@@ -67,7 +67,7 @@ impl ConsoleSettings {
     }
 }
 
-/// What browsers are shown now.
+/// The certificate that browsers are shown now.
 struct Shown {
     key: Arc<CertifiedKey>,
     /// Seconds since 1970.
@@ -92,7 +92,7 @@ impl std::fmt::Debug for Certificates {
 }
 
 impl Certificates {
-    /// Of a console at this address: at a loopback address, where the machine's own users are, only one that the site gave.
+    /// Certificates of a console at this address: at a loopback address, where the machine's own users are, only one of the site's.
     ///
     /// # Errors
     /// As for [`Certificates::open`].
@@ -148,7 +148,7 @@ impl Certificates {
         self.settings.certificate.is_some()
     }
 
-    /// What handshakes are made with.
+    /// The acceptor that makes handshakes with them.
     ///
     /// # Errors
     /// If the TLS library refuses its own defaults, which no input causes.
@@ -265,7 +265,7 @@ fn own(folder: &Path, names: &[String]) -> anyhow::Result<Shown> {
     params.not_after = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(since + OWN_VALID_S);
     params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
     let made = params.self_signed(&pair)?;
-    // The key first: a certificate without its key is no certificate, and both are made anew.
+    // The key first: a certificate without its key is no certificate, and both are made again.
     trivet_disk::write_atomically(&key, &pair.serialize_der()).with_context(|| key.display().to_string())?;
     trivet_disk::write_atomically(&certificate, made.der()).with_context(|| certificate.display().to_string())?;
     kept()

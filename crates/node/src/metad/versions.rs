@@ -22,7 +22,7 @@ impl Shared {
         state.version_to_write(readers.is_some_and(|all| all_read_the_newest(&state, &all)))
     }
 
-    /// What the other metads and the gateways have said that they read.
+    /// The versions that the other metads and the gateways have said they read.
     pub(super) fn readers(&self) -> Vec<Reader> {
         let said = self.peers_read.lock().expect("nobody panics with it").clone();
         let metads = self.peers.keys().map(|node| Reader {

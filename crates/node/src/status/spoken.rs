@@ -25,7 +25,7 @@ impl Spoken {
         match greet(key, stream) {
             Ok(stream) => Ok(Spoken::Tls(Box::new(stream))),
             Err(e) => match e.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-                // What answered did not speak TLS. The request is signed, and holds no secret.
+                // The other side did not speak TLS. The request is signed, and holds no secret.
                 Some(Error::InvalidMessage(_)) => Ok(Spoken::Plain(dial(address)?)),
                 Some(e) => Err(FetchError::NotStatus(format!("it has not this cluster's key ({e})"))),
                 None => Err(FetchError::Silent(e)),
