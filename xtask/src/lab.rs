@@ -107,6 +107,13 @@ const TESTS: &[Test] = &[
     Test { name: "takeover", lane: Lane::Long, script: "takeover.py", commands: &["python3"], modules: &[] },
     Test { name: "life-damage", lane: Lane::Long, script: "life_damage.py", commands: &["python3"], modules: &[] },
     Test {
+        name: "watch-vcenter",
+        lane: Lane::Long,
+        script: "watch_vcenter.py",
+        commands: VCENTER,
+        modules: &["pyVmomi"],
+    },
+    Test {
         name: "console-tls",
         lane: Lane::Long,
         script: "console_tls.py",
@@ -306,6 +313,7 @@ const PREPARATIONS: &[(&str, &[&str])] = &[
     ("timeline-night", VCSIM),
     ("vcenter", VCSIM),
     ("vcenter-faults", VCSIM),
+    ("watch-vcenter", VCSIM),
 ];
 /// The simulator of vCenter, unless it is built.
 const VCSIM: &[&str] = &["-c", "import vcenter_shim; vcenter_shim.build(vcenter_shim.CACHE)"];

@@ -15,7 +15,10 @@ use trivet_node::console::accounts::{link_code, Accounts};
 use trivet_node::console::certificate::{Certificates, ConsoleSettings};
 use trivet_node::console::notify::Notifier;
 use trivet_node::console::App;
+use trivet_node::events::Events;
 use trivet_node::status::monitor::Monitor;
+use trivet_node::status::VcenterStatus;
+use trivet_node::vcenter;
 use trivet_observe::apache::{self, Answers, Server};
 use trivet_observe::health::Level;
 use trivet_observe::view::{ExportView, Happened, Occurrence};
@@ -58,6 +61,8 @@ struct Config {
     server: Vec<ServerConfig>,
     #[serde(default)]
     export: Vec<nfs::Export>,
+    /// The agent that watches which of vCenter's hosts have the exports mounted; off without it.
+    vcenter: Option<vcenter::Settings>,
     #[serde(default = "outstanding")]
     outstanding_max: u64,
     #[serde(default)]
@@ -78,7 +83,11 @@ struct ServerConfig {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(&args.config).with_context(|| args.config.display().to_string())?;
-    let config: Config = toml::from_str(&text).with_context(|| args.config.display().to_string())?;
+    let mut config: Config = toml::from_str(&text).with_context(|| args.config.display().to_string())?;
+    if let Some(vcenter) = &mut config.vcenter {
+        vcenter.check().map_err(|e| anyhow::anyhow!("{}: {e}", args.config.display()))?;
+        vcenter.declared_wall_ms = changed_wall_ms(&args.config);
+    }
     if config.server.len() + config.export.len() > WATCHED_MAX {
         anyhow::bail!("{}: at most {WATCHED_MAX} servers and exports are watched", args.config.display());
     }
@@ -96,7 +105,10 @@ async fn watch(config: &Config, once: Option<Duration>) -> anyhow::Result<Level>
     let key = console_key(&config.data.join("console.key"))?;
     let accounts = Arc::new(Accounts::open(key.clone(), config.data.join("accounts.json"))?);
     let ids: Vec<u32> = config.server.iter().map(|s| s.id).collect();
-    let (monitor, due) = Monitor::outside(&config.name, &ids, &config.data, accounts.clone())?;
+    let events = Events::open(&config.data, 0)?;
+    let agent = config.vcenter.as_ref().map(|v| start_agent(config, v, &key, &events)).transpose()?;
+    let handle = agent.as_ref().map(|(_, handle)| handle.clone());
+    let (monitor, due) = Monitor::outside(&config.name, &ids, &config.data, accounts.clone(), events, handle)?;
     // This program alone watches: it sends.
     let notifier = Notifier::start_for(config.name.clone(), config.data.join("notifications.toml"), due, || true);
     if let Some(at) = config.console {
@@ -136,6 +148,10 @@ async fn watch(config: &Config, once: Option<Duration>) -> anyhow::Result<Level>
         let mut view = apache::view(&all, config.outstanding_max, config.connections_max);
         if config.server.is_empty() {
             view.coordination = None;
+        }
+        if let Some((alone, handle)) = &agent {
+            alone.saw(exports.iter().map(|e| (e.server.clone(), e.path.clone(), e.error.is_none())));
+            view.vcenter = handle.snapshot().map(|s| VcenterStatus::of(&s).view());
         }
         view.exports = exports;
         let now = trivet_node::clock::wall_ms();
@@ -181,6 +197,30 @@ async fn watch(config: &Config, once: Option<Duration>) -> anyhow::Result<Level>
         }
         tokio::time::sleep(PERIOD.saturating_sub(looked.elapsed())).await;
     }
+}
+
+/// When the file was written, in milliseconds since 1970: what it declares holds from then on.
+fn changed_wall_ms(path: &Path) -> i64 {
+    let changed = std::fs::metadata(path).and_then(|m| m.modified()).ok();
+    let since = changed.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+    since.map_or(0, |d| d.as_millis() as i64)
+}
+
+/// The agent for vCenter's hosts. Each datastore that is declared is one of the exports, whose answers say whether it is the
+/// storage's outage or a host's.
+fn start_agent(
+    config: &Config,
+    settings: &vcenter::Settings,
+    key: &[u8],
+    events: &Events,
+) -> anyhow::Result<(Arc<vcenter::Alone>, vcenter::Handle)> {
+    for d in &settings.datastores {
+        let known = config.export.iter().any(|e| e.server == d.server && e.path == d.path);
+        anyhow::ensure!(known, "vcenter: datastore {}: name {} {} as an [[export]], too", d.name, d.server, d.path);
+    }
+    let alone = vcenter::Alone::open(&config.data)?;
+    let handle = vcenter::start_alone(settings.clone(), alone.clone(), key, events.clone())?;
+    Ok((alone, handle))
 }
 
 /// The key that sessions and the link are signed with: made once, and kept from other users.

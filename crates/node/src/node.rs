@@ -86,7 +86,7 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
     }
     if let (Some(settings), Some(metad)) = (&config.vcenter, &sources.metad) {
         let (settings, metad, nfs) = (settings.clone(), metad.clone(), config.ports.nfs);
-        sources.vcenter = Some(crate::vcenter::start(settings, metad, identity.clone(), events.clone(), nfs)?);
+        sources.vcenter = Some(crate::vcenter::start(settings, metad, &identity, events.clone(), nfs)?);
     }
     if control {
         let handler = control_calls(&sources, monitor.clone());

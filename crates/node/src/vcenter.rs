@@ -1,16 +1,19 @@
-//! The vCenter agent's driver: one task on every metad, which works on the LEADER only and under its epoch fence.
+//! The vCenter agent's driver: one task on every metad, which works on the LEADER only and under its epoch fence, or one in
+//! `trivet watch`, for storage that is not ours.
 //!
 //! The core (`trivet_vcenter::Agent`) decides. Three helpers feed it: the worker holds the session with vCenter and does
 //! one thing at a time; the journal is a znode written under the fence of `/metad/epoch`; the storage's own side comes
 //! from metad and from a connection to each datastore address.
 
 mod api;
+mod authority;
 mod http;
 mod our_side;
 mod settings;
 mod tls;
 mod worker;
 
+pub use authority::Alone;
 pub use http::Target;
 pub use settings::Settings;
 pub(crate) use tls::connector;
@@ -20,6 +23,7 @@ use crate::clock::wall_ms;
 use crate::events::Events;
 use crate::metad::Metad;
 use crate::rpc::{Identity, Responder};
+use authority::Authority;
 use bytes::Bytes;
 use our_side::OurSideWatch;
 use prost::Message;
@@ -33,8 +37,6 @@ use trivet_vcenter::journal::{self, Journal};
 use trivet_vcenter::{Agent, Effect, Input, Mode, Now, Snapshot};
 use worker::{Done, Job};
 
-/// The journal: one node, written under the fence of the LEADER's epoch.
-const JOURNAL: &str = "/metad/vcenter";
 /// The driver looks at leadership and timers this often.
 const TICK: Duration = Duration::from_millis(250);
 /// The storage's own side is looked at this often; a failover is seen within it.
@@ -139,7 +141,29 @@ impl Handle {
 pub fn start(
     settings: Settings,
     metad: Metad,
-    identity: Arc<Identity>,
+    identity: &Identity,
+    events: Events,
+    nfs_port: u16,
+) -> anyhow::Result<Handle> {
+    begin(settings, Authority::Metad(metad), &identity.key, events, nfs_port)
+}
+
+/// Starts the agent of a program that watches storage which is not ours. `key`: names logins without telling them.
+///
+/// # Errors
+/// As for [`start`], and if the settings ask for what needs a cluster of ours.
+pub fn start_alone(settings: Settings, alone: Arc<Alone>, key: &[u8], events: Events) -> anyhow::Result<Handle> {
+    anyhow::ensure!(
+        settings.mode != Mode::Propose,
+        "vcenter: mode = \"propose\" needs a metad to confirm plans at; use \"watch\" or \"repair\""
+    );
+    begin(settings, Authority::Alone(alone), key, events, 0)
+}
+
+fn begin(
+    settings: Settings,
+    authority: Authority,
+    key: &[u8],
     events: Events,
     nfs_port: u16,
 ) -> anyhow::Result<Handle> {
@@ -147,14 +171,15 @@ pub fn start(
     let (asks, asked) = mpsc::channel(ASKS_MAX);
     let (done, results) = mpsc::channel(DONE_MAX);
     let started = Instant::now();
-    let jobs = worker::start(settings.clone(), metad.clone(), identity, done.clone(), started)?;
+    let jobs = worker::start(settings.clone(), authority.clone(), key.to_vec(), done.clone(), started)?;
     let state = Arc::new(Mutex::new(None));
     let driver = Driver {
         agent: Agent::new(settings.config()),
         poll: Duration::from_secs(settings.poll_seconds),
-        ours: OurSideWatch::new(nfs_port),
+        ours: OurSideWatch::new(),
+        nfs_port,
         settings,
-        metad,
+        authority,
         events,
         started,
         epoch: None,
@@ -175,7 +200,8 @@ struct Driver {
     settings: Settings,
     poll: Duration,
     ours: OurSideWatch,
-    metad: Metad,
+    nfs_port: u16,
+    authority: Authority,
     events: Events,
     started: Instant,
     /// Under which this agent works.
@@ -227,7 +253,7 @@ impl Driver {
     }
 
     async fn tick(&mut self) {
-        let leads = self.metad.leads();
+        let leads = self.authority.leads();
         if leads != self.epoch {
             self.leave();
             if let Some(epoch) = leads {
@@ -241,7 +267,7 @@ impl Driver {
         if now >= self.look_at && !self.looking {
             self.looking = true;
             self.look_at = now + OUR_SIDE;
-            let look = self.ours.look(&self.metad);
+            let look = self.authority.clone().look(self.nfs_port);
             let done = self.done.clone();
             tokio::spawn(async move { drop(done.send(Done::OurSide(look.await)).await) });
         }
@@ -261,15 +287,16 @@ impl Driver {
     /// Reads the journal as of this epoch; without it nothing is done.
     async fn lead(&mut self, epoch: u64) {
         let read = async {
-            let text = self.metad.read_current(JOURNAL).await.ok()?;
-            self.metad.leads_confirmed(epoch).await.then_some(text)
+            let text = self.authority.read_journal().await?;
+            self.authority.leads_confirmed(epoch).await.then_some(text)
         };
         let Ok(Some(text)) = tokio::time::timeout(READ_JOURNAL_LIMIT, read).await else { return };
         let journal = match text.as_deref().map(serde_json::from_slice::<Journal>) {
             None => Journal::default(),
             Some(Ok(journal)) if journal.version <= journal::VERSION => journal,
             Some(_) => {
-                let why = format!("{JOURNAL} was written by a newer version of this program, or is damaged");
+                let place = self.authority.journal_place();
+                let why = format!("{place} was written by a newer version of this program, or is damaged");
                 tracing::error!(%why, "vcenter: the agent does not work on this node");
                 return;
             }
@@ -286,12 +313,13 @@ impl Driver {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Journal { journal } => {
-                let (metad, done, epoch) = (self.metad.clone(), self.done.clone(), self.epoch.unwrap_or_default());
+                let epoch = self.epoch.unwrap_or_default();
+                let (authority, done) = (self.authority.clone(), self.done.clone());
                 tokio::spawn(async move {
                     let number = journal.number;
                     let bytes = serde_json::to_vec(&journal).expect("a journal is plain values");
-                    let wrote = metad.write_fenced(epoch, JOURNAL, &bytes).await;
-                    let _ = done.send(Done::Journal { epoch, number, durable: wrote.is_ok() }).await;
+                    let durable = authority.write_journal(epoch, &bytes).await;
+                    let _ = done.send(Done::Journal { epoch, number, durable }).await;
                 });
             }
             Effect::Act { number, epoch, action, start_by_ms, end_by_ms } => {

@@ -1,14 +1,12 @@
 //! The worker: holds the session with vCenter and does one thing at a time.
 
 use super::api::{Api, ApiError};
+use super::authority::Authority;
 use super::our_side::Seen;
 use super::settings::Settings;
 use crate::clock::wall_ms;
-use crate::metad::Metad;
-use crate::rpc::Identity;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
-use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::mpsc;
 use trivet_vcenter::action::Action;
@@ -50,8 +48,9 @@ pub enum Done {
 
 struct Worker {
     settings: Settings,
-    metad: Metad,
-    identity: Arc<Identity>,
+    authority: Authority,
+    /// Names logins without telling them.
+    key: Vec<u8>,
     api: Api,
     session: Session,
     /// The login that was refused, as a digest.
@@ -64,15 +63,15 @@ struct Worker {
 
 pub fn start(
     settings: Settings,
-    metad: Metad,
-    identity: Arc<Identity>,
+    authority: Authority,
+    key: Vec<u8>,
     done: mpsc::Sender<Done>,
     started: Instant,
 ) -> anyhow::Result<mpsc::Sender<Job>> {
     let (jobs, mut queue) = mpsc::channel(JOBS_MAX);
     let api = Api::new(&settings)?;
     let (session, trouble) = (Session::default(), String::new());
-    let mut worker = Worker { settings, metad, identity, api, session, refused: None, trouble, done, started };
+    let mut worker = Worker { settings, authority, key, api, session, refused: None, trouble, done, started };
     tokio::spawn(async move {
         while let Some(job) = queue.recv().await {
             worker.work(job).await;
@@ -176,7 +175,7 @@ impl Worker {
     async fn act(&mut self, epoch: u64, action: &Action, start_by: Instant, end_by: Instant) -> Outcome {
         let not = |why: &str| Outcome::NotStarted { why: why.into() };
         // The fence once more, as late as can be: after it the call goes out.
-        match tokio::time::timeout_at(start_by.into(), self.metad.leads_confirmed(epoch)).await {
+        match tokio::time::timeout_at(start_by.into(), self.authority.leads_confirmed(epoch)).await {
             Ok(true) if Instant::now() < start_by => self.api.act(action, end_by).await,
             Ok(true) | Err(_) => not("it could not begin in time"),
             Ok(false) => not("another node leads"),
@@ -186,7 +185,7 @@ impl Worker {
     /// The password, and a digest that names user and password without telling them.
     fn password(&self) -> anyhow::Result<(String, String)> {
         let password = self.settings.password()?;
-        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(&self.identity.key)?;
+        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(&self.key)?;
         for part in [self.settings.url.as_str(), self.settings.user.as_str(), password.as_str()] {
             mac.update(part.as_bytes());
             mac.update(&[0]);

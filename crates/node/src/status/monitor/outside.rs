@@ -44,17 +44,18 @@ impl Monitor {
         servers: &[u32],
         folder: &Path,
         accounts: Arc<Accounts>,
+        events: Events,
+        vcenter: Option<crate::vcenter::Handle>,
     ) -> anyhow::Result<(Arc<Monitor>, mpsc::Receiver<News>)> {
-        trivet_disk::make_dir(folder)?;
         let sources = Sources {
             config: config(name, servers, folder),
             roles: Vec::new(),
-            events: Events::open(folder, 0)?,
+            events,
             coordination: None,
             metad: None,
             chunk: None,
             gateway: None,
-            vcenter: None,
+            vcenter,
             certificates: None,
             contents: Contents::default(),
             last_stop: None,
