@@ -51,13 +51,13 @@ class Watch:
             return {"number": 0}
 
 
-def until(what, test, seconds):
+def until(what, test, seconds, watch=None):
     begun = time.time()
     while time.time() - begun < seconds:
         if test():
             return time.time() - begun
         time.sleep(0.3)
-    raise AssertionError("not within %d s: %s" % (seconds, what))
+    raise AssertionError("not within %d s: %s\n%s" % (seconds, what, watch.said() + watch.events()[-3000:] if watch else ""))
 
 
 def main():
@@ -94,9 +94,9 @@ def run(folder, shim, judge, cluster, peers):
 
     begun = time.time()
     shim.sim.lose(HOST2, "ds2")
-    alert = until("the alert", lambda: "DS_NOT_MOUNTED" in watch.said(), 60)
+    alert = until("the alert", lambda: "lacks datastore ds2" in watch.said(), 60, watch)
     took = until("the mount is back", lambda: judge.nfs(HOST2).get("ds2") == peers, 120)
-    until("the alert is over", lambda: "resolved" in watch.said(), 60)
+    until("all is well again", lambda: watch.said().rstrip().endswith("OK"), 60, watch)
     assert len(mounts(shim, begun)) == 1, shim.calls[-20:]
     print("a missing mount: alert after %.0f s, the peers' datastore again after %.0f s, by one call" % (alert, took))
 
