@@ -27,6 +27,7 @@ impl Cluster {
             addresses: vec!["10.0.0.70".into(), "10.0.0.71".into()],
             leader: 1,
             gone: Vec::new(),
+            readers: Vec::new(),
         };
         let mut c = Cluster { state: State::new(MemoryKv::default()), view };
         c.apply(CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies, ..Default::default() }));
