@@ -15,7 +15,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
-use tokio_rustls::rustls::{version, ServerConfig};
+use tokio_rustls::rustls::{version, Error, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
 /// A certificate that a node made for itself is valid for 398 days, the longest that browsers accept.
@@ -229,7 +229,10 @@ fn bounded(path: &Path) -> anyhow::Result<Vec<u8>> {
 }
 
 fn certified(chain: Vec<CertificateDer<'static>>, private: PrivateKeyDer<'static>) -> anyhow::Result<CertifiedKey> {
-    Ok(CertifiedKey::from_der(chain, private, &ring::default_provider())?)
+    CertifiedKey::from_der(chain, private, &ring::default_provider()).map_err(|e| match e {
+        Error::InconsistentKeys(_) => anyhow::anyhow!("the private key is not that of the certificate"),
+        e => e.into(),
+    })
 }
 
 fn shown(chain: Vec<CertificateDer<'static>>, private: PrivateKeyDer<'static>) -> anyhow::Result<Shown> {
@@ -238,7 +241,6 @@ fn shown(chain: Vec<CertificateDer<'static>>, private: PrivateKeyDer<'static>) -
         .map_err(|e| anyhow::anyhow!("the certificate cannot be read: {e}"))?;
     let sha256 = Sha256::digest(first).into();
     let key = certified(chain, private)?;
-    key.keys_match().map_err(|_| anyhow::anyhow!("the private key is not that of the certificate"))?;
     Ok(Shown { key: Arc::new(key), not_after: parsed.not_after, sha256 })
 }
 
