@@ -232,6 +232,16 @@ def strangers():
         print("%d silent connections closed, %d of the noisy ones cut; memory grew by at most %.0f MiB; no role changed" % (len(idle), cut, max(grown.values())))
 
 
+def fill(f):
+    """Writes until the disk has no room."""
+    try:
+        while True:
+            f.write(bytes(1 << 20))
+            f.flush()
+    except OSError:
+        pass
+
+
 def full():
     with Cluster() as c:
         c.stop()
@@ -246,17 +256,17 @@ def full():
                           files=[build("diskload")], timeout=400)
                 g.wait_for("ACK", 60, count=20)
                 ballast = os.path.join(disk, "ballast")
+                # What the nodes free by a checkpoint is taken, too: the disk stays full until everybody has noticed.
+                stopped = False
                 with open(ballast, "wb") as f:
-                    try:
-                        while True:
-                            f.write(bytes(1 << 20))
-                            f.flush()
-                    except OSError:
-                        pass
-                time.sleep(15)
-                at_limit = len(g.acks())
-                time.sleep(5)
-                stopped = len(g.acks()) == at_limit
+                    for _ in range(20):
+                        fill(f)
+                        at_limit = len(g.acks())
+                        time.sleep(5)
+                        stopped = len(g.acks()) == at_limit
+                        print("full disk: %d acknowledged in 5 s, %d MiB free" % (len(g.acks()) - at_limit, shutil.disk_usage(disk).free >> 20), flush=True)
+                        if stopped:
+                            break
                 assert stopped, "acknowledgements went on with a full disk"
 
                 def is_told(nodes):
