@@ -126,7 +126,7 @@ fn members_of_idle_extents_are_compared_when_they_start_anew() {
         went_back += report.went_back;
     }
     assert!(went_back > 0, "{went_back}");
-    assert!((1..=60).any(|seed| !run(filled(seed, 3, Some(Bug::IdleUnchecked))).violations.is_empty()));
+    assert!((1..=400).any(|seed| !run(filled(seed, 3, Some(Bug::IdleUnchecked))).violations.is_empty()));
 }
 
 #[test]
