@@ -71,6 +71,11 @@ fn lock(core: &Mutex<Core>) -> MutexGuard<'_, Core> {
     core.lock().expect("nobody panics with it")
 }
 
+fn digests_of(offset: u64, data: &[u8], bad_blocks: &[u64]) -> Bytes {
+    let bad: Vec<u64> = bad_blocks.iter().map(|block| block * BLOCK_BYTES).collect();
+    trivet_storage::replication::digests::of(offset, data, &bad, BLOCK_BYTES)
+}
+
 impl Chunk {
     /// Opens the folder, replays the journal, starts the threads.
     ///
@@ -147,9 +152,11 @@ impl Chunk {
         let Ok(request) = ChunkRequest::decode(body.clone()) else { return };
         let (epoch, lease) = (request.epoch, request.lease);
         for effect in self.decide(request, Some(responder)) {
-            if let Effect::Fetch { token, eid, offset, length } = effect {
+            if let Effect::Fetch { token, eid, offset, length, digests } = effect {
                 let read = self.extents.read_marked(eid, offset, length);
-                self.fetched(token, eid, (epoch, lease), read);
+                let digest =
+                    digests.then(|| read.as_ref().ok().map(|(data, bad)| digests_of(offset, data, bad))).flatten();
+                self.fetched(token, eid, (epoch, lease), read, digest);
             }
         }
     }
@@ -191,13 +198,22 @@ impl Chunk {
 
     /// Answers a read. It counts only if the copy still has the promise under which it was asked for: meanwhile
     /// another owner may have written.
-    fn fetched(&self, token: u64, eid: u64, promise: (u64, u64), read: std::io::Result<(Vec<u8>, Vec<u64>)>) {
+    fn fetched(
+        &self,
+        token: u64,
+        eid: u64,
+        promise: (u64, u64),
+        read: std::io::Result<(Vec<u8>, Vec<u64>)>,
+        digests: Option<Bytes>,
+    ) {
         let crc32c = read.as_ref().map_or(0, |(data, _)| crc32c::crc32c(data));
         let mut core = lock(&self.core);
         let now = core.server.replica(eid).map(|r| (r.promise_epoch, r.promise_lease));
         let result = match (now, read) {
             (None, _) => ChunkResult::Unknown(Empty {}),
             (Some((epoch, lease)), _) if (epoch, lease) != promise => ChunkResult::Refused(Refused { epoch, lease }),
+            // Bad blocks of a copy that joins are written again, whole.
+            (Some(_), Ok(_)) if digests.is_some() => ChunkResult::Digests(digests.unwrap_or_default()),
             (Some(_), Ok((data, bad))) if bad.is_empty() => ChunkResult::Data(Data { crc32c, data: data.into() }),
             (Some(_), Ok((data, bad))) => {
                 core.damaged(bad.iter().map(|block| (eid, *block)));
@@ -220,12 +236,25 @@ impl Chunk {
     /// Begins to check copies because somebody asked for it, or says how far that is.
     pub fn verify(&self, body: &Bytes, responder: Responder) {
         let Ok(ask) = VerifyAsk::decode(body.clone()) else { return };
+        if ask.list {
+            let copies = self.states_of(&ask.extents);
+            return responder.answer(&VerifyAnswer { copies, listed: true, ..Default::default() });
+        }
         if ask.begin {
             self.scrub.verify(ask.extents);
         }
         let mut answer = self.scrub.verified();
         answer.unrepaired = self.bad_blocks() as u64;
         responder.answer(&answer);
+    }
+    /// Describes the copies of these extents here, for a person who has to choose.
+    fn states_of(&self, extents: &[u64]) -> Vec<CopyState> {
+        let core = lock(&self.core);
+        let of = |eid: &u64| {
+            let (r, damaged) = (core.server.replica(*eid)?, core.server.is_damaged(*eid));
+            Some(CopyState { eid: *eid, replica: self.replica_id.clone(), top: r.top, joining: r.joining, damaged })
+        };
+        extents.iter().filter_map(of).collect()
     }
     pub fn scrub_progress(&self) -> ScrubProgress {
         self.scrub.progress()
@@ -266,6 +295,9 @@ impl Chunk {
         std::mem::take(&mut lock(&self.core).news)
     }
 
+    pub fn copies_count(&self) -> usize {
+        lock(&self.core).server.replicas().count()
+    }
     /// `(extent, epoch, lease, joining)` of each copy, for status.
     pub fn copies(&self) -> Vec<(u64, u64, u64, bool)> {
         let core = lock(&self.core);

@@ -19,9 +19,9 @@ pub const VERSION: u32 = 1;
 /// Newest version of metad's journal entries and state that this program reads and writes; a newer one is refused.
 ///
 /// 1: names, link targets and paths are UTF-8. 2: they are bytes, and file handles carry a tag. 3: a local address is bound by the
-/// gateway that saw the binding before it only. 4: snapshots and clones. A LEADER writes the newest when every metad and gateway has said
-/// that it reads it (`LeaderPing`, `GatewayInfo::journal_version`), and from then on; how an entry is applied depends on the entry's
-/// version only, so that all metads come to the same state.
+/// gateway that saw the binding before it only. 4: snapshots and clones, a minimum of copies for writes, and accepted losses. A LEADER
+/// writes the newest when every metad and gateway has said that it reads it (`LeaderPing`, `GatewayInfo::journal_version`), and from
+/// then on; how an entry is applied depends on the entry's version only, so that all metads come to the same state.
 pub const JOURNAL_VERSION: u32 = 4;
 
 // ---- replication ----
@@ -219,6 +219,9 @@ pub struct Seal {
     /// `ExtentConfig::activated`: a member that has promised less went back in time (rule R37).
     #[prost(uint64, tag = "4")]
     pub activated: u64,
+    /// The joining member may keep its bytes, if it has any: they count for nothing until they were compared.
+    #[prost(bool, tag = "5")]
+    pub keep: bool,
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct Read {
@@ -248,6 +251,9 @@ pub enum ChunkOp {
     /// Of the living owner to a member that started anew: what has it (rule R35)?
     #[prost(message, tag = "16")]
     Check(Empty),
+    /// To the joining member, which kept what it had: what are these blocks?
+    #[prost(message, tag = "17")]
+    Digest(Read),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -260,7 +266,7 @@ pub struct ChunkRequest {
     pub epoch: u64,
     #[prost(uint64, tag = "4")]
     pub lease: u64,
-    #[prost(oneof = "ChunkOp", tags = "10, 11, 12, 13, 14, 15, 16")]
+    #[prost(oneof = "ChunkOp", tags = "10, 11, 12, 13, 14, 15, 16, 17")]
     pub op: Option<ChunkOp>,
 }
 
@@ -284,6 +290,9 @@ pub struct Sealed {
     /// What this member knows of the others.
     #[prost(message, repeated, tag = "8")]
     pub seen: Vec<Witness>,
+    /// The joining member says so: its bytes are those that it had, and not zeros.
+    #[prost(bool, tag = "9")]
+    pub kept: bool,
 }
 /// The member promised a greater lease or epoch.
 #[derive(Clone, PartialEq, Message)]
@@ -338,10 +347,13 @@ pub enum ChunkResult {
     WentBack(Empty),
     #[prost(message, tag = "9")]
     Bad(BadBlocks),
+    /// See `replication::digests`.
+    #[prost(bytes = "bytes", tag = "10")]
+    Digests(bytes::Bytes),
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct ChunkAnswer {
-    #[prost(oneof = "ChunkResult", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "ChunkResult", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub result: Option<ChunkResult>,
     /// Which start of its process answers; 0 where a version before 0.2 does.
     #[prost(fixed64, tag = "20")]
@@ -482,6 +494,19 @@ pub struct Datastore {
     /// The folder of its snapshots, `.snapshots` in its root and left out of listings; 0: it never had one.
     #[prost(uint64, tag = "9")]
     pub snapshots: u64,
+    /// Complete copies that a write has to be on before it is acknowledged; 0: [`Datastore::minimum`] says.
+    #[prost(uint32, tag = "20")]
+    pub minimum_copies: u32,
+}
+
+impl Datastore {
+    /// Complete copies that a write has to be on before it is acknowledged: 1 of 2 and 2 of 3, unless an administrator said
+    /// otherwise.
+    pub fn minimum(&self) -> u32 {
+        let default = self.copies.saturating_sub(1);
+        let chosen = if self.minimum_copies == 0 { default } else { self.minimum_copies };
+        chosen.min(self.copies).max(1)
+    }
 }
 
 /// What an administrator changes of a datastore; what is not there stays.
@@ -504,6 +529,8 @@ pub struct ChangeDatastore {
     /// As in [`Datastore`].
     #[prost(uint32, optional, tag = "7")]
     pub permissions: Option<u32>,
+    #[prost(uint32, optional, tag = "20")]
+    pub minimum_copies: Option<u32>,
 }
 
 /// Networks as [`Datastore`] has them.
@@ -765,6 +792,8 @@ pub enum CommandOp {
     SetRebalance(SetRebalance),
     #[prost(message, tag = "42")]
     SetAddress(SetAddress),
+    #[prost(message, tag = "43")]
+    LoseExtents(LoseExtents),
     #[prost(message, tag = "50")]
     Lock(LockCommand),
     #[prost(message, tag = "60")]
@@ -786,7 +815,7 @@ pub struct Command {
     pub stamp: Option<Stamp>,
     #[prost(
         oneof = "CommandOp",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 30, 31, 40, 41, 42, 50, 60, 61, 62, 63"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 30, 31, 40, 41, 42, 43, 50, 60, 61, 62, 63"
     )]
     pub op: Option<CommandOp>,
 }
@@ -840,4 +869,7 @@ pub struct Reply {
     pub kept_since_ns: u64,
     #[prost(message, optional, tag = "14")]
     pub lock: Option<LockReply>,
+    /// Complete copies that a write has to be on before it is acknowledged; 0 stands for 1.
+    #[prost(uint32, tag = "20")]
+    pub minimum: u32,
 }

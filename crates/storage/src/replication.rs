@@ -4,6 +4,7 @@
 //! phase: `owner/opening` seals, rolls forward and activates, `owner/io` reads and writes,
 //! `owner/repair` removes and joins members, `owner/sizes` truncates and reports sizes.
 
+pub mod digests;
 pub mod image;
 pub mod owner;
 pub mod replica;
@@ -79,6 +80,8 @@ pub enum Bug {
     DropBeforeJoined,
     /// Members of an extent that nobody uses are not compared when their process restarts (rule R35).
     IdleUnchecked,
+    /// A joiner that kept its bytes is believed to have the right ones (rule R23).
+    BelieveKept,
     /// A file is forked while writes to it are open.
     ForkBeforeDrained,
 }

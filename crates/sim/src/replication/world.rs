@@ -5,10 +5,12 @@ mod clients;
 mod disks;
 mod faults;
 mod forks;
+mod rest;
 
 use super::file::{self, Action, Step};
 use super::register::{check, Operation, NEVER};
 use crate::Rng;
+use disks::digested;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use trivet_storage::messages::*;
@@ -91,6 +93,9 @@ pub struct Report {
     pub unreadable: u64,
     /// Copies that were given up as planned.
     pub moved_out: u64,
+    /// Bytes of joiners that kept theirs, compared, and sent because they differed.
+    pub compared_bytes: u64,
+    pub differing_bytes: u64,
     /// Clones that were made, and looks at a block of a copy of one.
     pub forks: u64,
     pub fork_reads: u64,
@@ -178,6 +183,8 @@ struct Gateway {
     next_token: u64,
     asking: bool,
     timer: bool,
+    rests: bool,
+    told: Option<Wishes>,
 }
 
 struct Client {
@@ -215,6 +222,9 @@ struct World {
     next_start: u64,
     /// Disks are not to be trusted: nothing else breaks but gateways, until somebody has looked at them.
     steady_until: u64,
+    /// Owners rest, with every second seed: one that hears of nodes and of time as often as ever comes into states that one at
+    /// rest does not.
+    owners_rest: bool,
     /// A chunk server that is to hold nothing.
     leaving: Option<usize>,
     clones: Vec<forks::Kept>,
@@ -287,6 +297,7 @@ impl World {
             next_instance: 0,
             next_start: CHUNKS as u64 + 1,
             steady_until: 0,
+            owners_rest: options.seed.is_multiple_of(2),
             leaving: None,
             clones: Vec::new(),
             cut: BTreeSet::new(),
@@ -333,6 +344,8 @@ impl World {
                 next_token: 1,
                 asking: false,
                 timer: false,
+                rests: false,
+                told: None,
             });
         }
         for client in 0..world.options.clients {
@@ -448,9 +461,13 @@ impl World {
         if g.instance != instance || !g.alive {
             return;
         }
-        let Some(owner) = &mut g.owner else { return };
+        let rested = std::mem::take(&mut g.rests);
+        let before = if rested { self.told_after_rest() } else { Vec::new() };
+        let Some(owner) = &mut self.gateways[gateway].owner else { return };
         let mut effects = Vec::new();
-        owner.handle(now, now * 1_000_000, input, &mut effects);
+        for input in before.into_iter().chain([input]) {
+            owner.handle(now, now * 1_000_000, input, &mut effects);
+        }
         self.effects(gateway, effects);
     }
 
@@ -498,8 +515,11 @@ impl World {
     }
 
     fn drop_owner(&mut self, gateway: usize) {
+        (self.gateways[gateway].rests, self.gateways[gateway].told) = (false, None);
         if let Some(owner) = self.gateways[gateway].owner.take() {
             self.report.seals += owner.counters.seals;
+            self.report.compared_bytes += owner.counters.compared_bytes;
+            self.report.differing_bytes += owner.counters.differing_bytes;
             self.report.roll_forwards += owner.counters.roll_forwards;
             self.report.removals += owner.counters.removals;
             self.report.joins += owner.counters.joins;
@@ -526,49 +546,6 @@ impl World {
         out
     }
 
-    fn timer(&mut self, gateway: usize, boot: u64) {
-        self.gateways[gateway].timer = false;
-        if self.gateways[gateway].boot != boot || !self.gateways[gateway].alive {
-            return;
-        }
-        let instance = self.gateways[gateway].instance;
-        if !self.metad_down {
-            let cut = |i: usize| self.cut.contains(&(gateway, i));
-            let (there, gone): (Vec<_>, Vec<_>) =
-                self.alive_replicas().into_iter().partition(|r| !cut(r.node as usize - 1));
-            // What is known of others may be wrong.
-            let mut elsewhere: Vec<u32> = gone.iter().map(|r| r.node).collect();
-            if self.rng.chance(5) {
-                elsewhere = vec![self.rng.range(1, CHUNKS as u64 + 1) as u32];
-            }
-            // Who is out of reach is asked to join, too: the link may have been cut since.
-            let replicas = if self.rng.chance(50) { there } else { self.alive_replicas() };
-            let lossy = if self.rng.chance(5) { vec![self.rng.range(1, CHUNKS as u64 + 1) as u32] } else { Vec::new() };
-            self.feed(
-                gateway,
-                instance,
-                Input::Alive { replicas, elsewhere, lossy, full: Vec::new(), with_space: CHUNKS },
-            );
-            if self.options.filled || self.options.moves {
-                self.feed(gateway, instance, Input::Wishes(self.wishes()));
-            }
-            if self.options.moves && self.rng.chance(3) {
-                // As metad tells of files with something to move, idle extents among them.
-                self.feed(gateway, instance, Input::Repair { gone: Vec::new() });
-            }
-        }
-        if self.options.forks && !self.metad_down {
-            self.tell_of_forks(gateway, instance);
-        }
-        self.feed(gateway, instance, Input::Timer);
-        self.start_timer(gateway);
-    }
-
-    fn wishes(&self) -> Wishes {
-        let there = self.chunks.iter().filter_map(|c| Some((c.id.clone(), c.server.as_ref()?.start())));
-        let leaving = self.leaving.iter().map(|chunk| self.chunks[*chunk].id.clone()).collect();
-        Wishes { copies: 2, leaving, starts: there.collect(), ..Default::default() }
-    }
     fn start_timer(&mut self, gateway: usize) {
         let g = &mut self.gateways[gateway];
         if let (Some(owner), false) = (&g.owner, g.timer) {
@@ -718,8 +695,9 @@ impl World {
                 | DiskEffect::Fork { .. }) => {
                     c.change(extent_bytes, effect);
                 }
-                DiskEffect::Fetch { token, eid, offset, length } => {
-                    let result = c.read(extent_bytes, eid, offset, length);
+                DiskEffect::Fetch { token, eid, offset, length, digests } => {
+                    let read = c.read(extent_bytes, eid, offset, length);
+                    let result = if digests { digested(offset, read) } else { read };
                     self.answer(chunk, token, ChunkAnswer { result: Some(result), ..Default::default() });
                 }
                 DiskEffect::Answer { token, answer } => self.answer(chunk, token, answer),

@@ -73,11 +73,15 @@ impl<K: Kv> State<K> {
 /// as it is meant.
 pub fn fits(version: u32, op: Option<&CommandOp>) -> bool {
     let text = |name: &[u8]| std::str::from_utf8(name).is_ok();
-    let since_4 = |op: &CommandOp| {
-        matches!(
-            op,
-            CommandOp::Fork(_) | CommandOp::ForkStep(_) | CommandOp::TakeSnapshot(_) | CommandOp::DeleteSnapshot(_)
-        )
+    let since_4 = |op: &CommandOp| match op {
+        CommandOp::Fork(_)
+        | CommandOp::ForkStep(_)
+        | CommandOp::TakeSnapshot(_)
+        | CommandOp::DeleteSnapshot(_)
+        | CommandOp::LoseExtents(_) => true,
+        CommandOp::ChangeDatastore(c) => c.minimum_copies.is_some(),
+        CommandOp::CreateDatastore(d) => d.minimum_copies != 0,
+        _ => false,
     };
     if version < 4 && op.is_some_and(since_4) {
         return false;

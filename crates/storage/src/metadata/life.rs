@@ -7,6 +7,7 @@
 mod copies;
 pub mod datastores;
 mod disks;
+mod loss;
 mod rebalance;
 mod wanted;
 
@@ -54,6 +55,10 @@ pub struct Plan {
     pub steps: Vec<String>,
     pub commands: Vec<CommandOp>,
     pub next: String,
+    /// It loses data: the word that confirms exactly this.
+    pub confirmation: String,
+    /// Extents without a complete copy in reach: chunk servers are asked what they have of these.
+    pub lost: Vec<u64>,
 }
 
 impl Plan {
@@ -119,6 +124,10 @@ pub fn judge<K: Kv>(state: &State<K>, view: &View, action: &LifeAction) -> Plan 
         }
         LifeAction::Change(change) => {
             datastores::judge(state, view, change, &mut plan);
+            return plan;
+        }
+        LifeAction::AcceptLoss(ask) => {
+            loss::judge(state, view, ask, &mut plan);
             return plan;
         }
     };
@@ -190,6 +199,7 @@ pub fn progress<K: Kv>(state: &State<K>, view: &View, action: &LifeAction) -> Pr
             left(moves(state, view, &[], usize::MAX).len() + copies::under_way(state) + copies::surplus(state))
         }
         LifeAction::Change(_) => left(copies::missing(state, view) + copies::surplus(state)),
+        LifeAction::AcceptLoss(_) => Progress { copies_left: 0, done: true },
     }
 }
 
@@ -254,6 +264,7 @@ fn maintenance_on<K: Kv>(state: &State<K>, view: &View, record: &NodeRecord, pla
     others_are_aside(state, node, plan);
     majority_without(view, node, plan);
     copies::would_be_last(state, view, node, plan);
+    copies::below_minimum(state, view, node, plan);
     let bound = state.bindings();
     for b in bound.iter().filter(|b| b.gateway == node) {
         plan.step(format!("{} goes to another node", b.address));

@@ -31,6 +31,9 @@ pub struct State<K> {
     pub(super) entry_version: u32,
     /// Inodes in the store, counted once when it is opened: no part of the state that metads share.
     inodes: u64,
+    /// The number of the newest entry that changed an extent or a datastore, or of the newest one when it was loaded.
+    copies_changed_at: u64,
+    copies_changed: bool,
 }
 
 pub(super) fn key(table: u8, parts: &[u64]) -> Vec<u8> {
@@ -39,7 +42,7 @@ pub(super) fn key(table: u8, parts: &[u64]) -> Vec<u8> {
     k
 }
 
-/// Tables of the store.
+/// Tables of the store, beside two in `nodes`: each has another letter.
 pub(super) mod table {
     pub const COUNTER: u8 = b'c';
     pub const INODE: u8 = b'i';
@@ -56,6 +59,7 @@ pub(super) mod table {
     pub const LOCKS: u8 = b'l';
     /// Forks that are not done, by both files.
     pub const FORK: u8 = b'f';
+    pub const LOSSES: u8 = b'w';
 }
 
 pub(super) fn fail(status: u32) -> Reply {
@@ -69,16 +73,32 @@ impl<K: Kv> State<K> {
 
     /// A state with extents of another size, for the simulator.
     pub fn with_extents(kv: K, extent_bytes: u64) -> Self {
-        let mut state = State { kv, extent_bytes, entry_version: 1, inodes: 0 };
+        let mut state =
+            State { kv, extent_bytes, entry_version: 1, inodes: 0, copies_changed_at: 0, copies_changed: false };
         state.inodes = state.count_inodes();
+        state.copies_changed_at = state.applied();
         state
+    }
+
+    /// The same number: the configurations of extents, and how many copies there are to be, are the same. Where it is looked
+    /// through all of them, that needs to be done only once.
+    pub fn copies_changed_at(&self) -> u64 {
+        self.copies_changed_at
     }
 
     pub(super) fn load<M: Message + Default>(&self, key: &[u8]) -> Option<M> {
         self.kv.get(key).and_then(|b| M::decode(&b[..]).ok())
     }
     pub(super) fn store<M: Message>(&mut self, key: Vec<u8>, value: &M) {
+        self.touches(&key);
         self.kv.put(key, value.encode_to_vec());
+    }
+    pub(super) fn delete(&mut self, key: &[u8]) {
+        self.touches(key);
+        self.kv.delete(key);
+    }
+    fn touches(&mut self, key: &[u8]) {
+        self.copies_changed |= matches!(key.first(), Some(&table::EXTENT | &table::DATASTORE));
     }
     pub(super) fn number(&self, name: &str) -> u64 {
         let mut k = vec![table::COUNTER];
@@ -117,6 +137,9 @@ impl<K: Kv> State<K> {
         }
         let replies = entry.commands.iter().map(|c| self.command(c, entry.time_ns)).collect();
         self.kv.put(vec![table::APPLIED], number.to_be_bytes().to_vec());
+        if std::mem::take(&mut self.copies_changed) {
+            self.copies_changed_at = number;
+        }
         replies
     }
 
@@ -157,14 +180,18 @@ impl<K: Kv> State<K> {
             Some(CommandOp::SetAddress(s)) => self.set_address(s),
             Some(CommandOp::Lock(l)) => self.lock(l),
             // A program that writes older entries does not write these.
-            Some(CommandOp::Fork(_) | CommandOp::ForkStep(_)) if self.entry_version < 4 => fail(status::NOTSUPP),
-            Some(CommandOp::TakeSnapshot(_) | CommandOp::DeleteSnapshot(_)) if self.entry_version < 4 => {
-                fail(status::NOTSUPP)
-            }
+            Some(
+                CommandOp::Fork(_)
+                | CommandOp::ForkStep(_)
+                | CommandOp::TakeSnapshot(_)
+                | CommandOp::DeleteSnapshot(_)
+                | CommandOp::LoseExtents(_),
+            ) if self.entry_version < 4 => fail(status::NOTSUPP),
             Some(CommandOp::Fork(f)) => self.fork(f, time_ns),
             Some(CommandOp::ForkStep(s)) => self.fork_step(s, time_ns),
             Some(CommandOp::TakeSnapshot(s)) => self.take_snapshot(s, time_ns),
             Some(CommandOp::DeleteSnapshot(s)) => self.delete_snapshot(s, time_ns),
+            Some(CommandOp::LoseExtents(l)) => self.lose_extents(l, time_ns),
             None => fail(status::NOTSUPP),
         };
         if let Some(call) = &c.call {
@@ -197,7 +224,7 @@ impl<K: Kv> State<K> {
     fn remember(&mut self, call: &CallId, reply: &Reply, time_ns: u64) {
         let k = Self::call_key(call);
         let kept_since_ns = if self.is_second_version() { time_ns } else { 0 };
-        let mut kept = Reply { kept_since_ns, ..reply.clone() };
+        let mut kept = Reply { kept_since_ns, minimum: 0, ..reply.clone() };
         if let Some(lock) = &mut kept.lock {
             // A retransmitted call finds the clients that are still to be called back in the state, if there are any: the first
             // gateway may have called them.
@@ -269,12 +296,13 @@ impl<K: Kv> State<K> {
     pub(super) fn file_reply(&self, mut inode: Inode) -> Reply {
         let file = inode.attr.fileid;
         inode.attr.allocated = self.inode(file).and_then(|i| i.attr.allocated);
-        let copies = self.datastore_by_id(inode.attr.datastore).map_or(2, |d| d.copies);
+        let (copies, minimum) = self.datastore_by_id(inode.attr.datastore).map_or((2, 1), |d| (d.copies, d.minimum()));
         Reply {
             attr: Some(inode.attr.clone()),
             inode: Some(inode),
             extents: self.extents(file),
             copies,
+            minimum,
             ..Default::default()
         }
     }
@@ -309,7 +337,7 @@ impl<K: Kv> State<K> {
     pub(super) fn drop_extents(&mut self, file: u64) {
         for cfg in self.extents(file) {
             self.kv.delete(&key(table::MAP, &[file, cfg.index]));
-            self.kv.delete(&key(table::EXTENT, &[cfg.eid]));
+            self.delete(&key(table::EXTENT, &[cfg.eid]));
         }
     }
     pub(super) fn put_extent(&mut self, cfg: &ExtentConfig) {
@@ -317,6 +345,9 @@ impl<K: Kv> State<K> {
     }
     pub(super) fn put_datastore(&mut self, d: &Datastore) {
         self.store(key(table::DATASTORE, &[d.id.into()]), d);
+    }
+    pub fn extent_bytes(&self) -> u64 {
+        self.extent_bytes
     }
 
     pub(super) fn owned(&self, file: u64, lease: u64) -> Result<Inode, Reply> {
@@ -454,7 +485,7 @@ impl<K: Kv> State<K> {
             let first_gone = t.size.div_ceil(self.extent_bytes).max(1);
             for cfg in self.extents(t.file).into_iter().filter(|c| c.index >= first_gone) {
                 self.kv.delete(&key(table::MAP, &[t.file, cfg.index]));
-                self.kv.delete(&key(table::EXTENT, &[cfg.eid]));
+                self.delete(&key(table::EXTENT, &[cfg.eid]));
                 inode.attr.allocated = inode.attr.allocated.map(|bytes| bytes.saturating_sub(self.extent_bytes));
             }
         }
@@ -625,6 +656,7 @@ impl<K: Kv> State<K> {
         d.copies = c.copies.unwrap_or(d.copies);
         d.quota_bytes = c.quota_bytes.unwrap_or(d.quota_bytes);
         d.permissions = c.permissions.unwrap_or(d.permissions);
+        d.minimum_copies = c.minimum_copies.unwrap_or(d.minimum_copies);
         if let Some(name) = c.rename.as_ref().filter(|name| **name != d.name) {
             if self.datastores().iter().any(|other| other.name == *name) {
                 return fail(status::EXIST);
@@ -645,7 +677,7 @@ impl<K: Kv> State<K> {
         }
         self.delete_inode(d.root);
         self.delete_inode(d.snapshots);
-        self.kv.delete(&key(table::DATASTORE, &[d.id.into()]));
+        self.delete(&key(table::DATASTORE, &[d.id.into()]));
         Reply::default()
     }
 

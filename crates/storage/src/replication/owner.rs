@@ -6,6 +6,7 @@
 //! Time: `now_ms` for limits, `wall_ns` for the file's times only.
 
 mod bad_blocks;
+mod by_replica;
 mod describe;
 #[cfg(test)]
 mod endings;
@@ -14,12 +15,14 @@ mod io;
 mod moves;
 mod opening;
 mod repair;
+mod rest;
 mod sizes;
 mod starts;
 mod time;
 
 use super::{Bug, Geometry};
 use crate::messages::*;
+use by_replica::ByReplica;
 use bytes::Bytes;
 pub use moves::Wishes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -34,6 +37,9 @@ const REFUSED_MS: u64 = 500;
 const GIVE_UP_MS: u64 = 1_000;
 /// What can wait for metad is not begun when it was not heard for this long: it would stop the writes until it is.
 const METAD_HEARD_MS: u64 = 1_000;
+/// Between two timers while nothing is open, and while something is.
+const TIMER_QUIET_MS: u64 = 250;
+const TIMER_BUSY_MS: u64 = 25;
 /// Pause before a call is sent again.
 const RESEND_MS: u64 = 50;
 /// Records of one extent above its committed position, as many as a SEAL may have to return; later writes wait. Their
@@ -199,6 +205,11 @@ pub struct Counters {
     /// Members that were found to lack what they acknowledged.
     pub went_back: u64,
     pub checks: u64,
+    /// Times that this process did not run for a while.
+    pub stalls: u64,
+    /// Bytes of joining members that were compared, and those that were sent because they differed.
+    pub compared_bytes: u64,
+    pub differing_bytes: u64,
     /// Bad blocks that were repaired, and those that were bad on all members.
     pub repaired: u64,
     pub bad_everywhere: u64,
@@ -232,12 +243,30 @@ enum Phase {
 enum About {
     Seal,
     Roll,
-    Write { seq: u64 },
-    Fetch { part: u64 },
-    Confirm { round: u64 },
-    RepairRead { part: u64 },
-    PushRead { offset: u64 },
-    PushWrite { offset: u64 },
+    Write {
+        seq: u64,
+    },
+    Fetch {
+        part: u64,
+    },
+    Confirm {
+        round: u64,
+    },
+    RepairRead {
+        part: u64,
+    },
+    PushRead {
+        offset: u64,
+    },
+    PushWrite {
+        offset: u64,
+    },
+    /// The bytes as they should be, and the offsets of blocks that nobody can read.
+    PushCompare {
+        offset: u64,
+        data: Bytes,
+        bad: Vec<u64>,
+    },
     Stable,
     Check,
 }
@@ -352,6 +381,8 @@ struct Extent {
     confirm_waits: BTreeSet<Vec<u8>>,
     round: u64,
     join: Option<Join>,
+    /// The joining member has the bytes that it had before: they are compared.
+    joiner_kept: bool,
     join_tried_at: u64,
     /// metad has been asked for a member that joins, and has not answered.
     joins_asked: bool,
@@ -362,14 +393,18 @@ struct Extent {
     unusable: BTreeMap<Vec<u8>, u64>,
     /// Since when nobody in reach has everything.
     held_since: Option<u64>,
+    /// When metad was asked last for the configuration of an extent that is held.
+    held_asked_at: u64,
     /// The greatest count of each replica in any answer under this lease, members or not (rule R35).
-    seen: BTreeMap<Vec<u8>, Count>,
+    seen: ByReplica<Count>,
     /// The start of each member that was compared last: answers of others do not count.
-    starts: BTreeMap<Vec<u8>, u64>,
+    starts: ByReplica<u64>,
     /// Replicas that were found to have gone back in time.
     went_back: BTreeSet<Vec<u8>>,
     /// Replicas that were removed under this lease because they did not answer: where they are back they come first.
     left: BTreeSet<Vec<u8>>,
+    /// Operations whose write is on all members, while those are fewer than the minimum.
+    short: Vec<u64>,
 }
 
 #[derive(Default)]
@@ -410,22 +445,25 @@ impl Extent {
             confirm_waits: BTreeSet::new(),
             round: 0,
             join: None,
+            joiner_kept: false,
             join_tried_at: 0,
             joins_asked: false,
             done: BTreeMap::new(),
             done_order: VecDeque::new(),
             unusable: BTreeMap::new(),
             held_since: None,
-            seen: BTreeMap::new(),
-            starts: BTreeMap::new(),
+            held_asked_at: 0,
+            seen: ByReplica::default(),
+            starts: ByReplica::default(),
             went_back: BTreeSet::new(),
             left: BTreeSet::new(),
+            short: Vec::new(),
         }
     }
     /// Notes what a replica says it has. False: it said before that it had more.
     fn compare(&mut self, replica: &[u8], count: Option<Count>) -> bool {
         let Some(count) = count else { return true };
-        let known = self.seen.entry(replica.to_vec()).or_default();
+        let known = self.seen.entry(replica);
         let whole = count >= *known;
         *known = count.max(*known);
         whole
@@ -494,7 +532,10 @@ pub struct Owner {
     truncations: u64,
     zero_from: Option<u64>,
     copies: u32,
-    extents: BTreeMap<u64, Extent>,
+    /// Complete copies that a write has to be on before it is acknowledged.
+    minimum: u32,
+    /// Boxed: a node of the map has eleven places, and most files have one extent.
+    extents: BTreeMap<u64, Box<Extent>>,
     /// The anchor and the tail are sealed: size is known.
     open: bool,
     ended: bool,
@@ -531,6 +572,8 @@ pub struct Owner {
     next_call: u64,
     next_part: u64,
     next_serial: u64,
+    /// When the timer came last; 0: not since its rest.
+    timer_at: u64,
     size_reported: (u64, u64, u64),
     size_due: Option<u64>,
     now_ms: u64,
@@ -570,7 +613,8 @@ impl Owner {
             forking: None,
             attr: inode.attr,
             copies: granted.copies.max(1),
-            extents: granted.extents.into_iter().map(|c| (c.index, Extent::new(c))).collect(),
+            minimum: granted.minimum.max(1),
+            extents: granted.extents.into_iter().map(|c| (c.index, Box::new(Extent::new(c)))).collect(),
             open: false,
             ended: false,
             operations: BTreeMap::new(),
@@ -597,6 +641,7 @@ impl Owner {
             next_call: 1,
             next_part: 1,
             next_serial: 1,
+            timer_at: 0,
             size_due: None,
             now_ms,
             wall_ns,
@@ -673,36 +718,6 @@ impl Owner {
         out.append(&mut self.out);
     }
 
-    /// The end of a change of size is the end of its retries, too.
-    fn answer_retried_sizes(&mut self) {
-        if self.sizes_open.is_empty() {
-            return;
-        }
-        let ended = |token: &u64, out: &[Effect]| {
-            out.iter().find_map(|e| match e {
-                Effect::Done { token: t, outcome } if t == token => Some(outcome.clone()),
-                _ => None,
-            })
-        };
-        let done: Vec<(OpId, Outcome)> =
-            self.sizes_open.iter().filter_map(|(id, (token, _))| Some((*id, ended(token, &self.out)?))).collect();
-        for (id, outcome) in done {
-            let (_, also) = self.sizes_open.remove(&id).expect("listed");
-            if matches!(outcome, Outcome::Written { .. }) && !self.size_was_set(&id) {
-                self.sizes_done.push_back((id, self.now_ms));
-                if self.sizes_done.len() > SIZES_KEPT {
-                    self.sizes_done.pop_front();
-                }
-            }
-            self.out.extend(also.into_iter().map(|token| Effect::Done { token, outcome: outcome.clone() }));
-        }
-    }
-
-    /// Whether a change of size was done, and not so long ago that the id is another one's by now.
-    fn size_was_set(&self, id: &OpId) -> bool {
-        self.sizes_done.iter().any(|(known, since)| known == id && self.now_ms < since + DONE_KEPT_MS)
-    }
-
     /// Rule R18: the greatest version of each address that was seen, from the grant on.
     fn superseded(&mut self, stamp: Option<Stamp>) -> bool {
         let Some(stamp) = stamp else { return false };
@@ -710,15 +725,6 @@ impl Owner {
         let late = stamp.version < *floor;
         *floor = stamp.version.max(*floor);
         late && self.bug != Some(Bug::ServeOldBinding)
-    }
-
-    /// When `Input::Timer` is wanted next: often while something is open, seldom while all is quiet.
-    pub fn timer_pause_ms(&self) -> u64 {
-        if self.calls.is_empty() && self.meta.is_empty() && self.settled() {
-            250
-        } else {
-            25
-        }
     }
 
     // ---- calls ----
@@ -805,6 +811,11 @@ impl Owner {
                 self.found_bad(index, &to, about, bad);
             }
             Some(ChunkResult::Bad(_)) => self.member_failed(index, &to, false),
+            Some(ChunkResult::Digests(theirs)) => {
+                if let About::PushCompare { offset, data, bad } = about {
+                    self.compared(index, offset, &data, &bad, &theirs);
+                }
+            }
             Some(ChunkResult::Done(_)) => match about {
                 About::Roll => self.rolled(index, &to),
                 About::Write { seq } => self.acknowledged(index, &to, seq),
@@ -819,6 +830,7 @@ impl Owner {
                 | About::Fetch { .. }
                 | About::RepairRead { .. }
                 | About::PushRead { .. }
+                | About::PushCompare { .. }
                 | About::Stable => {}
             },
         }

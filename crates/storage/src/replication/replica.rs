@@ -48,6 +48,9 @@ pub struct SealEntry {
     /// Of a wipe: places below this one belong to an earlier round.
     #[prost(uint64, tag = "4")]
     pub first: u64,
+    /// With a wipe: the bytes stay, and are compared.
+    #[prost(bool, tag = "5")]
+    pub keep: bool,
 }
 
 /// Everything about a copy but its bytes; also the form of a checkpoint.
@@ -87,6 +90,9 @@ pub struct Replica {
     /// The greatest count of each other member that a record told of.
     #[prost(message, repeated, tag = "15")]
     pub seen: Vec<Witness>,
+    /// It joins with the bytes that it had.
+    #[prost(bool, tag = "30")]
+    pub kept: bool,
 }
 
 impl Replica {
@@ -98,6 +104,7 @@ impl Replica {
             self.window.clear();
             self.ops.clear();
             self.joining = true;
+            self.kept = s.keep;
             self.wiped_first = s.first;
             self.stable = Pos::new(s.lease, s.epoch, s.first.saturating_sub(1));
             self.top = self.stable;
@@ -106,6 +113,7 @@ impl Replica {
             self.seen.clear();
         } else {
             self.joining = false;
+            self.kept = false;
         }
     }
 
@@ -152,6 +160,11 @@ impl Replica {
             // All of it that was addressed to this member is here, and the rest was for a joiner.
             self.top = self.top.max(stable);
             self.window.retain(|r| r.pos > stable);
+            if self.window.is_empty() {
+                // Nobody writes: most copies are never written again, and there are many.
+                self.window = Vec::new();
+                self.ops.shrink_to_fit();
+            }
         }
     }
 }
@@ -193,11 +206,18 @@ pub enum Effect {
         eid: u64,
         offset: u64,
         length: u64,
+        /// Not the bytes are wanted, but their digests: of a copy that joins, and of no other one.
+        digests: bool,
     },
     Answer {
         token: u64,
         answer: ChunkAnswer,
     },
+}
+
+/// Whether a request is refused until a SEAL or a CHECK succeeded in this start (rule R34).
+fn needs_open(op: &ChunkOp) -> bool {
+    matches!(op, ChunkOp::Write(_) | ChunkOp::Read(_) | ChunkOp::Confirm(_) | ChunkOp::Digest(_))
 }
 
 pub struct ChunkServer {
@@ -260,7 +280,7 @@ impl ChunkServer {
             if newer && (s.epoch, s.lease) != (r.promise_epoch, r.promise_lease) {
                 r.seal(s);
             }
-            if s.wipe {
+            if s.wipe && !s.keep {
                 out.push(Effect::Wipe { eid: entry.eid });
             }
         }
@@ -337,6 +357,7 @@ impl ChunkServer {
             return out.push(say(ChunkResult::Unknown(Empty {})));
         }
         let first = if let Some(ChunkOp::Seal(s)) = &op { s.first } else { 0 };
+        let (existed, digests) = (self.replicas.contains_key(&eid), matches!(op, Some(ChunkOp::Digest(_))));
         let r = self.replicas.entry(eid).or_insert_with(|| Replica {
             eid,
             version: VERSION,
@@ -349,8 +370,7 @@ impl ChunkServer {
         }
         let promised = (epoch, lease) == (r.promise_epoch, r.promise_lease);
         let refused = ChunkResult::Refused(Refused { epoch: r.promise_epoch, lease: r.promise_lease });
-        let asks = matches!(op, Some(ChunkOp::Write(_) | ChunkOp::Read(_) | ChunkOp::Confirm(_)));
-        if asks && !self.open.contains(&eid) && self.bug != Some(Bug::OpenAfterRestart) {
+        if op.as_ref().is_some_and(needs_open) && !self.open.contains(&eid) && self.bug != Some(Bug::OpenAfterRestart) {
             return out.push(say(ChunkResult::Shut(Empty {})));
         }
         match op {
@@ -375,8 +395,8 @@ impl ChunkServer {
                 }
                 // A duplicate that was under way for long must not undo what was copied since.
                 let late = promised && r.joining && s.first <= r.wiped_first;
-                let wipe = s.joining && !late;
-                let sealed = SealEntry { epoch, lease, wipe, first: s.first };
+                let (wipe, keep) = (s.joining && !late, s.joining && !late && s.keep && existed && !damaged);
+                let sealed = SealEntry { epoch, lease, wipe, first: s.first, keep };
                 let r = self.replicas.get_mut(&eid).expect("entered above");
                 if !late {
                     r.seal(&sealed);
@@ -407,15 +427,15 @@ impl ChunkServer {
                 let fork_to = self.fork(eid, &record);
                 self.journal(token, JournalEntry { eid, record: Some(record), fork_to, ..Default::default() }, out);
             }
-            Some(ChunkOp::Read(read)) => {
+            Some(ChunkOp::Read(read) | ChunkOp::Digest(read)) => {
                 let end = read.offset.checked_add(read.length).filter(|e| *e <= self.extent_bytes);
                 if !promised || end.is_none() {
                     return out.push(say(refused));
                 }
-                if damaged || r.joining {
+                if damaged || r.joining != digests {
                     return out.push(say(ChunkResult::Damaged(Empty {})));
                 }
-                out.push(Effect::Fetch { token, eid, offset: read.offset, length: read.length });
+                out.push(Effect::Fetch { token, eid, offset: read.offset, length: read.length, digests });
             }
             Some(ChunkOp::Confirm(_)) => {
                 let ok = promised && !damaged && !r.joining;
@@ -427,8 +447,8 @@ impl ChunkServer {
                     r.advance(Pos::new(c.lease, c.epoch, c.seq));
                 }
                 let bad = self.bad.remove(&eid).unwrap_or_default().into_iter().collect();
-                let result = Some(ChunkResult::Done(Empty {}));
-                out.push(Effect::Answer { token, answer: ChunkAnswer { result, start, bad, ..Default::default() } });
+                let answer = ChunkAnswer { result: Some(ChunkResult::Done(Empty {})), start, bad, count: None };
+                out.push(Effect::Answer { token, answer });
             }
             // A copy that joined after the order's configuration has promised a greater epoch, and was refused above.
             Some(ChunkOp::Free(_)) => {
@@ -482,7 +502,7 @@ impl ChunkServer {
             }
             let result = match (entry.sealed, self.replicas.get(&eid)) {
                 (Some(s), Some(r)) => {
-                    if s.wipe {
+                    if s.wipe && !s.keep {
                         out.push(Effect::Wipe { eid });
                     }
                     // A later SEAL may have been accepted meanwhile; then this one is void.
@@ -497,6 +517,7 @@ impl ChunkServer {
                             truncations: r.truncations,
                             mtime_ns: r.mtime_ns,
                             seen: r.seen.clone(),
+                            kept: r.kept,
                         })
                     } else {
                         ChunkResult::Refused(Refused { epoch: r.promise_epoch, lease: r.promise_lease })

@@ -2,6 +2,7 @@
 
 use super::{Chunk, DiskEffect, World, BLOCK};
 use trivet_storage::messages::*;
+use trivet_storage::replication::digests;
 
 impl Chunk {
     /// Changes what is on the disk. Blocks are written whole here, which heals them.
@@ -81,5 +82,14 @@ impl World {
                 }
             }
         }
+    }
+}
+
+/// Digests of the blocks that a read returns.
+pub(super) fn digested(offset: u64, read: ChunkResult) -> ChunkResult {
+    match read {
+        ChunkResult::Data(d) => ChunkResult::Digests(digests::of(offset, &d.data, &[], BLOCK)),
+        ChunkResult::Bad(b) => ChunkResult::Digests(digests::of(offset, &b.data, &b.offsets, BLOCK)),
+        other => other,
     }
 }

@@ -69,7 +69,15 @@ impl Owner {
         if !self.extents.values().all(|e| e.phase == Phase::Active) {
             return;
         }
+        let short = self.extents.values().any(|e| !e.short.is_empty());
         let Some(f) = &mut self.forking else { return };
+        if short {
+            // Writes wait until another copy is complete, for as long as that takes: operations continue meanwhile.
+            if std::mem::replace(&mut f.stage, Stage::Sealing) == Stage::Draining {
+                self.run_queue();
+            }
+            return;
+        }
         f.stage = Stage::Draining;
         if !self.operations.is_empty() && self.bug != Some(Bug::ForkBeforeDrained) {
             return;

@@ -21,6 +21,10 @@ pub struct Wishes {
     pub no_joins: bool,
     /// Bytes by which the file's datastore may still grow; none: it has no quota.
     pub room: Option<u64>,
+    /// Complete copies that a write has to be on before it is acknowledged; 0: as the grant said.
+    pub minimum: u32,
+    /// All nodes know how a joining member that kept its bytes is compared.
+    pub compares: bool,
     /// The start of each replica's process, as it said with its last heartbeat.
     pub starts: Vec<(Vec<u8>, u64)>,
 }
@@ -36,8 +40,27 @@ impl Owner {
         if wishes.copies > 0 {
             self.copies = wishes.copies;
         }
+        if wishes.minimum > 0 {
+            self.minimum = wishes.minimum;
+        }
         self.wishes = wishes;
         self.check_new_starts();
+        let indexes: Vec<u64> = self.extents.keys().copied().collect();
+        indexes.into_iter().for_each(|index| self.acknowledge_short(index));
+    }
+
+    /// Whether a write has to wait for more complete copies before it is acknowledged.
+    pub(super) fn is_short(&self, index: u64) -> bool {
+        self.extents.get(&index).is_some_and(|e| e.cfg.replicas.len() < self.minimum as usize)
+    }
+
+    /// Ends the operations that waited for more complete copies, where there are enough.
+    pub(super) fn acknowledge_short(&mut self, index: u64) {
+        let short = self.is_short(index);
+        let Some(e) = self.extents.get_mut(&index).filter(|e| !short && e.phase == Phase::Active) else { return };
+        for token in std::mem::take(&mut e.short) {
+            self.part_ended(token);
+        }
     }
 
     /// Whether the extent has copies where none is to be, or more than are wanted.
@@ -55,15 +78,20 @@ impl Owner {
         !self.wishes.no_joins && (few || e.cfg.replicas.len() == self.copies as usize && self.has_leaving(e))
     }
 
+    /// Whether a member is to be looked for, and one of these chunk servers can be it.
+    pub(super) fn could_join(&self, e: &Extent, there: &[ReplicaRef]) -> bool {
+        self.wants_joiner(e) && self.candidate(e, there).is_some()
+    }
+
     /// Chunk servers that could take a copy of the extent, in the order of preference.
-    pub(super) fn candidate(&self, e: &Extent) -> Option<ReplicaRef> {
+    pub(super) fn candidate(&self, e: &Extent, there: &[ReplicaRef]) -> Option<ReplicaRef> {
         let outside = |r: &&ReplicaRef| !e.cfg.replicas.iter().any(|m| m.node == r.node || m.id == r.id);
         let allowed = |r: &&ReplicaRef| !self.wishes.leaves(e.cfg.eid, &r.id);
         let meant = |r: &ReplicaRef| self.wishes.moves.iter().any(|m| m.eid == e.cfg.eid && m.to == r.id);
         let turn = |r: &ReplicaRef| (self.file.wrapping_add(e.cfg.index) + u64::from(r.node)) % 7;
         // A former member has the space for it, and the other nodes stay as even as they were.
         let back = |r: &ReplicaRef| e.left.contains(&r.id);
-        self.alive.iter().filter(outside).filter(allowed).max_by_key(|r| (meant(r), back(r), turn(r))).cloned()
+        there.iter().filter(outside).filter(allowed).max_by_key(|r| (meant(r), back(r), turn(r))).cloned()
     }
 
     /// Gives one copy up, where there are more than are wanted.

@@ -3,7 +3,7 @@
 use super::bad_blocks::ranges_of;
 use super::{About, Join, MetaAbout, Owner, Phase, Work, PUSHES_MAX, RESERVED};
 use crate::messages::*;
-use crate::replication::Bug;
+use crate::replication::{digests, Bug};
 use bytes::Bytes;
 
 /// Pause before an extent that lacks a member looks for one, and between two attempts.
@@ -70,19 +70,19 @@ impl Owner {
 
     /// Extents that have a member that joins, or are about to; not such as cannot go on.
     pub fn joins(&self) -> usize {
-        let joins = |e: &&super::Extent| {
+        let joins = |e: &super::Extent| {
             e.joins_asked || e.cfg.joining.is_some() && !matches!(e.phase, Phase::Idle | Phase::Held { .. })
         };
-        self.extents.values().filter(joins).count()
+        self.extents.values().filter(|e| joins(e)).count()
     }
 
-    /// Whether an extent in use waits for another copy.
-    pub fn lacks_copies(&self) -> bool {
-        self.extents.values().any(|e| e.phase == Phase::Active && self.wants_joiner(e))
+    /// Whether an extent in use waits for another copy, which one of these chunk servers could take.
+    pub fn lacks_copies(&self, there: &[ReplicaRef]) -> bool {
+        self.extents.values().any(|e| e.phase == Phase::Active && self.could_join(e, there))
     }
 
     fn find_joiner(&mut self, index: u64) {
-        let candidate = self.candidate(&self.extents[&index]);
+        let candidate = self.candidate(&self.extents[&index], &self.alive);
         let now = self.now_ms;
         let e = self.extents.get_mut(&index).expect("listed");
         e.join_tried_at = now;
@@ -142,15 +142,37 @@ impl Owner {
     /// `bad`: offsets of blocks that no member can read.
     pub(super) fn push_write(&mut self, index: u64, offset: u64, data: Bytes, bad: &[u64]) {
         let block_bytes = self.geometry.block_bytes;
+        let Some(e) = self.extents.get(&index) else { return };
+        let Some(joiner) = e.cfg.joining.clone().filter(|_| e.phase == Phase::Active) else { return };
+        if e.joiner_kept && self.bug != Some(Bug::BelieveKept) {
+            let read = Read { offset, length: data.len() as u64 };
+            let about = About::PushCompare { offset, data, bad: bad.to_vec() };
+            return self.send(index, &joiner, about, ChunkOp::Digest(read));
+        }
+        // The joiner began empty: zeros need not be sent.
+        if bad.is_empty() && (data.iter().all(|b| *b == 0) || e.joiner_kept) {
+            return self.pushed(index, offset);
+        }
+        let (ranges, data) = ranges_of(offset, data, bad, block_bytes);
+        self.push_ranges(index, offset, ranges, data);
+    }
+
+    /// The joiner says what it has of a piece.
+    pub(super) fn compared(&mut self, index: u64, offset: u64, data: &Bytes, bad: &[u64], theirs: &[u8]) {
+        let (ranges, bytes) = digests::difference(offset, data, bad, theirs, self.geometry.block_bytes);
+        self.counters.compared_bytes += data.len() as u64;
+        self.counters.differing_bytes += ranges.iter().map(|r| r.length).sum::<u64>();
+        if ranges.is_empty() {
+            return self.pushed(index, offset);
+        }
+        self.push_ranges(index, offset, ranges, bytes);
+    }
+
+    fn push_ranges(&mut self, index: u64, offset: u64, ranges: Vec<Range>, data: Bytes) {
         let (lease, truncations) = (self.lease, self.truncations);
         let (size, mtime_ns) = (self.attr.size, self.attr.mtime_ns);
         let Some(e) = self.extents.get_mut(&index) else { return };
         let Some(joiner) = e.cfg.joining.clone().filter(|_| e.phase == Phase::Active) else { return };
-        // The joiner began empty: zeros need not be sent.
-        if bad.is_empty() && data.iter().all(|b| *b == 0) {
-            return self.pushed(index, offset);
-        }
-        let (ranges, data) = ranges_of(offset, data, bad, block_bytes);
         let record = Record {
             pos: Pos::new(lease, e.cfg.epoch, e.next_seq),
             ranges,

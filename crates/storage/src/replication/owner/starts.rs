@@ -50,7 +50,7 @@ impl Owner {
 
     pub(super) fn started(&mut self, index: u64, of: &ReplicaRef, start: u64) {
         if let Some(e) = self.extents.get_mut(&index) {
-            e.starts.insert(of.id.clone(), start);
+            e.starts.insert(&of.id, start);
         }
     }
 
