@@ -368,6 +368,7 @@ impl Inner {
         replicas.retain(|r| !m.emptied.contains(&r.id));
         replicas.retain(|r| !lossy.contains(&r.node));
         let full: Vec<u32> = m.gateways.iter().filter(|g| g.is_full()).map(|g| g.node).collect();
+        let exhausted: Vec<u32> = m.gateways.iter().filter(|g| g.is_exhausted()).map(|g| g.node).collect();
         replicas.retain(|r| !full.contains(&r.node));
         let with_space = replicas.len();
         let mut reached_elsewhere = self.unreached();
@@ -383,8 +384,9 @@ impl Inner {
             let waits = owner.joins() == 0 && owner.lacks_copies();
             let may = if waits && room == 0 { Vec::new() } else { replicas.clone() };
             room = room.saturating_sub(usize::from(waits));
-            let (elsewhere, lossy, full) = (reached_elsewhere.clone(), lossy.clone(), full.clone());
-            owner.feed(self, OwnerInput::Alive { replicas: may, elsewhere, lossy, full, with_space });
+            let (elsewhere, lossy) = (reached_elsewhere.clone(), lossy.clone());
+            let (full, exhausted) = (full.clone(), exhausted.clone());
+            owner.feed(self, OwnerInput::Alive { replicas: may, elsewhere, lossy, full, exhausted, with_space });
         }
     }
 

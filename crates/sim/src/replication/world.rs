@@ -547,7 +547,14 @@ impl World {
             self.feed(
                 gateway,
                 instance,
-                Input::Alive { replicas, elsewhere, lossy, full: Vec::new(), with_space: CHUNKS },
+                Input::Alive {
+                    replicas,
+                    elsewhere,
+                    lossy,
+                    full: Vec::new(),
+                    exhausted: Vec::new(),
+                    with_space: CHUNKS,
+                },
             );
             if self.options.filled || self.options.moves {
                 self.feed(gateway, instance, Input::Wishes(self.wishes()));

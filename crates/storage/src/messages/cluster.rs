@@ -78,6 +78,10 @@ impl GatewayInfo {
     pub fn is_full(&self) -> bool {
         self.total_bytes > 0 && self.free_bytes < self.reserve_bytes()
     }
+    /// Whether half of the reserve is taken, too: small files that are there already cannot be overwritten either.
+    pub fn is_exhausted(&self) -> bool {
+        self.total_bytes > 0 && self.free_bytes < self.reserve_bytes() / 2
+    }
 }
 
 /// A connection of an NFS client: addresses with their ports.

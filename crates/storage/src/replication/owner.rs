@@ -49,6 +49,9 @@ const DONE_KEPT_MS: u64 = 120_000;
 const SIZES_KEPT: usize = 256;
 /// Ids of finished writes, newest first, that are kept of what a truncate drops.
 const IDS_MOVED_MAX: usize = 512;
+/// Files of at most this many bytes are overwritten while a disk is full, out of its reserve: locks and heartbeats of hypervisors
+/// go on, and what they take is no more than the files have. Greater files are not.
+const SMALL_FILE_BYTES: u64 = 1 << 20;
 /// Extents that are ready beyond the last one in use.
 pub const RESERVED: u64 = 2;
 /// Blocks of an extent's resync that are read, or that the joiner has to keep; later blocks wait.
@@ -161,6 +164,8 @@ pub enum Input {
         lossy: Vec<u32>,
         /// Nodes whose disks take no new data. They are not among `replicas`.
         full: Vec<u32>,
+        /// Those of them that do not take what is overwritten in small files either.
+        exhausted: Vec<u32>,
         /// Chunk servers that can be reached and have space: `replicas` may be fewer, where others join first.
         with_space: usize,
     },
@@ -524,6 +529,7 @@ pub struct Owner {
     elsewhere: Vec<u32>,
     lossy: Vec<u32>,
     full: Vec<u32>,
+    exhausted: Vec<u32>,
     with_space: usize,
     wishes: Wishes,
     /// When metad was heard last.
@@ -591,6 +597,7 @@ impl Owner {
             elsewhere: Vec::new(),
             lossy: Vec::new(),
             full: Vec::new(),
+            exhausted: Vec::new(),
             with_space: 0,
             wishes: Wishes::default(),
             metad_heard: None,
@@ -651,8 +658,8 @@ impl Owner {
             }
             Input::Answer { call, answer, down_ms } => self.answered(call, answer, down_ms),
             Input::Meta { call, reply } => self.meta_answered(call, reply),
-            Input::Alive { replicas, elsewhere, lossy, full, with_space } => {
-                (self.full, self.with_space) = (full, with_space);
+            Input::Alive { replicas, elsewhere, lossy, full, exhausted, with_space } => {
+                (self.full, self.exhausted, self.with_space) = (full, exhausted, with_space);
                 (self.alive, self.elsewhere, self.metad_heard) = (replicas, elsewhere, Some(now_ms));
                 self.lossy = lossy;
             }

@@ -390,3 +390,24 @@ fn a_file_of_a_snapshot_is_read_and_not_written() {
     assert_eq!(f.ends(Op::SetSize { size: 1, id: id(3) }), Some(Outcome::ReadOnly));
     assert_eq!(f.bytes(0, 9), [1; 9]);
 }
+
+/// A hypervisor refreshes its lock and heartbeat files on a full datastore.
+#[test]
+fn a_full_disk_takes_what_is_overwritten_in_a_small_file_until_half_of_its_reserve_is_gone() {
+    let mut f = File::new();
+    assert!(matches!(f.ends(write(0, 84, 1)), Some(Outcome::Written { .. })));
+    let mut space = |f: &mut File, full: &[u32], exhausted: &[u32]| {
+        let (full, exhausted) = (full.to_vec(), exhausted.to_vec());
+        let (replicas, elsewhere, lossy) = (replicas(), Vec::new(), Vec::new());
+        f.input(Input::Alive { replicas, elsewhere, lossy, full, exhausted, with_space: 0 });
+    };
+    space(&mut f, &[1], &[]);
+    assert!(matches!(f.ends(write(0, 84, 2)), Some(Outcome::Written { .. })));
+    assert_eq!(f.ends(write(80, 5, 3)), Some(Outcome::NoSpace), "it would be longer");
+    space(&mut f, &[1], &[1]);
+    assert_eq!(f.ends(write(0, 84, 4)), Some(Outcome::NoSpace));
+    space(&mut f, &[], &[]);
+    assert!(matches!(f.ends(write(0, (super::SMALL_FILE_BYTES + 1) as usize, 5)), Some(Outcome::Written { .. })));
+    space(&mut f, &[1], &[]);
+    assert_eq!(f.ends(write(0, 84, 6)), Some(Outcome::NoSpace), "it is a great file");
+}

@@ -1,7 +1,7 @@
 //! Reading and writing: range locks, write-all, and reads that are confirmed after the fetch.
 
-use super::WINDOW_RECORDS_MAX;
 use super::{About, Effect, InFlight, Lock, Op, Operation, Outcome, Owner, Part, Phase, Work};
+use super::{SMALL_FILE_BYTES, WINDOW_RECORDS_MAX};
 use crate::messages::*;
 use crate::replication::Bug;
 use bytes::Bytes;
@@ -168,9 +168,12 @@ impl Owner {
             return true;
         }
         let extent_bytes = self.geometry.extent_bytes;
-        let mut touched = offset / extent_bytes..(offset + length as u64).div_ceil(extent_bytes);
+        let end = offset + length as u64;
+        let small = self.attr.size <= SMALL_FILE_BYTES && end <= self.attr.size;
+        let full = if small { &self.exhausted } else { &self.full };
+        let mut touched = offset / extent_bytes..end.div_ceil(extent_bytes);
         touched.all(|index| match self.extents.get(&index) {
-            Some(e) => e.members().all(|m| !self.full.contains(&m.node)),
+            Some(e) => e.members().all(|m| !full.contains(&m.node)),
             None => self.with_space >= self.copies as usize,
         })
     }

@@ -107,7 +107,14 @@ impl World {
             self.feed(Input::Wishes(wishes.clone()), &mut effects);
             let replicas: Vec<ReplicaRef> = there.iter().map(|n| replica(*n)).collect();
             let with_space = replicas.len();
-            let alive = Input::Alive { replicas, elsewhere: vec![], lossy: vec![], full: vec![], with_space };
+            let alive = Input::Alive {
+                replicas,
+                elsewhere: vec![],
+                lossy: vec![],
+                full: vec![],
+                exhausted: vec![],
+                with_space,
+            };
             self.feed(alive, &mut effects);
             self.feed(Input::Timer, &mut effects);
             self.answer(effects);
