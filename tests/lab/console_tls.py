@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The console off loopback: TLS with a certificate of the node's own, then with one of the site's, which expires soon and is
 replaced while the nodes run; what plain HTTP still gets; files that cannot be used; and commands that talk to a stranger."""
-import json, os, socket, ssl, subprocess, sys, threading, time, urllib.error, urllib.request
+import json, os, socket, ssl, subprocess, sys, threading, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # A network of its own, in which the nodes have addresses that are not loopback's.
@@ -10,29 +10,16 @@ if os.environ.get("CONSOLE_TLS_INSIDE") != "1":
     os.execvp("unshare", ["unshare", "--net", "sh", "-c", inside, "sh", sys.executable] + sys.argv)
 
 from cluster import Cluster, TRIVET
+from console import ask, until
 
 NODE = "10.99.0.71"
+HTTP, HTTPS = "http://%s:8088" % NODE, "https://%s:8088" % NODE
 
 
 def run(*command):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, "%s: %s" % (" ".join(command), done.stderr or done.stdout)
     return done.stdout
-
-
-class Plain(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_):
-        return None
-
-
-def ask(url, context=None, data=None, **headers):
-    handlers = [Plain] + ([urllib.request.HTTPSHandler(context=context)] if context else [])
-    request = urllib.request.Request(url, data=data, headers=headers)
-    try:
-        with urllib.request.build_opener(*handlers).open(request, timeout=20) as a:
-            return a.status, a.headers, a.read().decode()
-    except urllib.error.HTTPError as e:
-        return e.code, e.headers, e.read().decode()
 
 
 def shown(host=NODE):
@@ -48,48 +35,38 @@ def issue(folder, name, days):
     return cert, key
 
 
-def until(what, test, seconds=60):
-    end = time.time() + seconds
-    while time.time() < end:
-        found = test()
-        if found:
-            return found
-        time.sleep(0.5)
-    raise AssertionError("not within %d s: %s" % (seconds, what))
-
-
 def alerts(c):
     done = subprocess.run([TRIVET, "alerts", "--json", "--active", "--data", c.data], capture_output=True, text=True)
     return [a for a in json.loads(done.stdout)["alerts"] if a["rule"] == "CERT_EXPIRY"] if done.stdout else []
 
 
 def own_certificate(c):
-    assert ask("http://%s:8088/readyz" % NODE)[0] == 200
-    status, headers, _ = ask("http://%s:8088/alerts?x=1" % NODE)
+    assert ask("/readyz", HTTP)[0] == 200
+    status, headers, _ = ask("/alerts?x=1", HTTP)
     assert (status, headers["location"]) == (308, "https://%s:8088/alerts?x=1" % NODE), (status, headers.items())
-    assert ask("http://%s:8088/login" % NODE, data=b"name=a&password=b")[0] == 403
+    assert ask("/login", HTTP, data="name=a&password=b")[0] == 403
     trusting = ssl.create_default_context(cadata=shown())
-    status, _, body = ask("https://%s:8088/login" % NODE, trusting)
+    status, _, body = ask("/login", HTTPS, context=trusting)
     assert status == 200 and "password" in body
-    status, headers, _ = ask("https://%s:8088/" % NODE, trusting)
+    status, headers, _ = ask("/", HTTPS, context=trusting)
     assert (status, headers["location"]) == (303, "/login"), (status, headers.items())
     for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
         trusting.minimum_version = trusting.maximum_version = version
-        assert ask("https://%s:8088/healthz" % NODE, trusting)[0] == 200, version
+        assert ask("/healthz", HTTPS, context=trusting)[0] == 200, version
     link = run(TRIVET, "account", "link", "--data", c.data).split()[-1]
     assert link.startswith("https://10.99.0.7"), link
     everyone = ssl._create_unverified_context()
-    status, headers, _ = ask(link, everyone)
+    host = link.split("/login")[0]
+    status, headers, _ = ask(link[len(host):], host, context=everyone)
     assert status == 303 and "Secure" in headers["set-cookie"] and "HttpOnly" in headers["set-cookie"], headers.items()
     cookie = headers["set-cookie"].split(";")[0]
-    host = link.split("/login")[0]
-    status, _, body = ask(host + "/settings", everyone, Cookie=cookie)
+    status, _, body = ask("/settings", host, context=everyone, Cookie=cookie)
     assert status == 200 and "SHA-256" in body and "made by this node" in body
     # A connection that says nothing, or begins a handshake and leaves it, takes its own place and no other's.
     silent = [socket.create_connection((NODE, 8088)) for _ in range(20)]
     for s in silent[:10]:
         s.sendall(b"\x16\x03\x01")
-    assert ask("https://%s:8088/healthz" % NODE, ssl.create_default_context(cadata=shown()))[0] == 200
+    assert ask("/healthz", HTTPS, context=ssl.create_default_context(cadata=shown()))[0] == 200
     for s in silent:
         s.close()
     print("own certificate: TLS 1.2 and 1.3, plain HTTP is sent to it, the link signs in with a cookie for TLS alone")
