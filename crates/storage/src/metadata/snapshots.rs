@@ -5,7 +5,7 @@
 
 use super::kv::Kv;
 use super::namespace::valid_name;
-use super::state::{fail, key, table, State};
+use super::state::{fail, folder_attr, key, table, State};
 use crate::messages::*;
 use crate::nfs::names::is_unprintable;
 use crate::nfs::status;
@@ -74,18 +74,7 @@ impl<K: Kv> State<K> {
 
     fn frozen_folder(&mut self, parent: u64, datastore: u32, time_ns: u64) -> u64 {
         let fileid = self.new_fileid();
-        let attr = Attr {
-            kind: 2,
-            mode: 0o755,
-            nlink: 2,
-            size: 4096,
-            fileid,
-            atime_ns: time_ns,
-            mtime_ns: time_ns,
-            ctime_ns: time_ns,
-            datastore,
-            ..Default::default()
-        };
+        let attr = folder_attr(fileid, 0o755, datastore, time_ns);
         self.put_inode(&Inode { attr, parent, next_cookie: 3, frozen: true, ..Default::default() });
         fileid
     }

@@ -58,6 +58,22 @@ pub(super) mod table {
     pub const FORK: u8 = b'f';
 }
 
+/// Attributes of an empty folder.
+pub(super) fn folder_attr(fileid: u64, mode: u32, datastore: u32, time_ns: u64) -> Attr {
+    Attr {
+        kind: 2,
+        mode,
+        nlink: 2,
+        size: 4096,
+        fileid,
+        atime_ns: time_ns,
+        mtime_ns: time_ns,
+        ctime_ns: time_ns,
+        datastore,
+        ..Default::default()
+    }
+}
+
 pub(super) fn fail(status: u32) -> Reply {
     Reply { status, ..Default::default() }
 }
@@ -157,10 +173,9 @@ impl<K: Kv> State<K> {
             Some(CommandOp::SetAddress(s)) => self.set_address(s),
             Some(CommandOp::Lock(l)) => self.lock(l),
             // A program that writes older entries does not write these.
-            Some(CommandOp::Fork(_) | CommandOp::ForkStep(_)) if self.entry_version < 4 => fail(status::NOTSUPP),
-            Some(CommandOp::TakeSnapshot(_) | CommandOp::DeleteSnapshot(_)) if self.entry_version < 4 => {
-                fail(status::NOTSUPP)
-            }
+            Some(
+                CommandOp::Fork(_) | CommandOp::ForkStep(_) | CommandOp::TakeSnapshot(_) | CommandOp::DeleteSnapshot(_),
+            ) if self.entry_version < 4 => fail(status::NOTSUPP),
             Some(CommandOp::Fork(f)) => self.fork(f, time_ns),
             Some(CommandOp::ForkStep(s)) => self.fork_step(s, time_ns),
             Some(CommandOp::TakeSnapshot(s)) => self.take_snapshot(s, time_ns),
@@ -599,18 +614,7 @@ impl<K: Kv> State<K> {
         }
         let id = self.next("datastore") as u32;
         let root = self.new_fileid();
-        let attr = Attr {
-            kind: 2,
-            mode: 0o777,
-            nlink: 2,
-            size: 4096,
-            fileid: root,
-            atime_ns: time_ns,
-            mtime_ns: time_ns,
-            ctime_ns: time_ns,
-            datastore: id,
-            ..Default::default()
-        };
+        let attr = folder_attr(root, 0o777, id, time_ns);
         self.put_inode(&Inode { attr, parent: root, next_cookie: 3, ..Default::default() });
         self.store(key(table::DATASTORE, &[id.into()]), &Datastore { id, root, ..d.clone() });
         Reply::default()

@@ -544,6 +544,19 @@ mod tests {
         ChunkOp::Seal(Seal { create, first: 1, ..Default::default() })
     }
 
+    /// Handles a request, and says that its entry is on disk.
+    fn handle_durably(c: &mut ChunkServer, r: ChunkRequest, journal: &mut Vec<JournalEntry>) -> Vec<Effect> {
+        let mut out = Vec::new();
+        c.handle(9, r, &mut out);
+        let upto = c.issued;
+        c.durable(upto, &mut out);
+        journal.extend(out.iter().filter_map(|e| match e {
+            Effect::Journal { entry, .. } => Some(entry.clone()),
+            _ => None,
+        }));
+        out
+    }
+
     #[test]
     fn promises_are_compared_part_by_part() {
         let mut c = ChunkServer::new(vec![1], 1, 1 << 20, vec![]);
@@ -560,15 +573,7 @@ mod tests {
         let mut c = ChunkServer::new(vec![1], 1, 1 << 20, vec![]);
         let mut journal = Vec::new();
         let mut forks = |c: &mut ChunkServer, r: ChunkRequest| {
-            let mut out = Vec::new();
-            c.handle(9, r, &mut out);
-            let upto = c.issued;
-            c.durable(upto, &mut out);
-            journal.extend(out.iter().filter_map(|e| match e {
-                Effect::Journal { entry, .. } => Some(entry.clone()),
-                _ => None,
-            }));
-            out.iter().any(|e| matches!(e, Effect::Fork { eid: 1, to: 7 }))
+            handle_durably(c, r, &mut journal).iter().any(|e| matches!(e, Effect::Fork { eid: 1, to: 7 }))
         };
         let fork = |epoch, lease, seq| {
             let record =
@@ -623,16 +628,7 @@ mod tests {
     fn a_seal_returns_what_is_above_stable_and_a_replay_gives_the_same() {
         let mut c = ChunkServer::new(vec![1], 1, 1 << 20, vec![]);
         let mut journal = Vec::new();
-        let mut run = |c: &mut ChunkServer, r: ChunkRequest| {
-            let mut out = Vec::new();
-            c.handle(9, r, &mut out);
-            let upto = c.issued;
-            c.durable(upto, &mut out);
-            journal.extend(out.iter().filter_map(|e| match e {
-                Effect::Journal { entry, .. } => Some(entry.clone()),
-                _ => None,
-            }));
-        };
+        let mut run = |c: &mut ChunkServer, r: ChunkRequest| drop(handle_durably(c, r, &mut journal));
         run(&mut c, request(1, 1, seal(true)));
         for (seq, stable) in [(1, 0), (2, 0), (3, 1), (3, 1)] {
             run(&mut c, request(1, 1, ChunkOp::Write(record(1, 1, seq, stable))));
