@@ -50,9 +50,8 @@ impl Consoles {
     pub fn link(&self) -> Option<String> {
         let address = self.all.iter().filter_map(|(_, a)| a.first()).next()?;
         let code = trivet_node::console::accounts::link_code(&self.key, trivet_node::clock::wall_ms());
-        // As the node decides whether it has a certificate.
-        let plain = address.ip().is_loopback() && self.config.console.certificate.is_none();
-        Some(format!("{}://{address}/login?code={code}", if plain { "http" } else { "https" }))
+        let scheme = if self.config.console.speaks_tls(address.ip()) { "https" } else { "http" };
+        Some(format!("{scheme}://{address}/login?code={code}"))
     }
 }
 

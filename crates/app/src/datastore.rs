@@ -6,7 +6,7 @@ use crate::verify::Verify;
 use anyhow::Context;
 use clap::Subcommand;
 use std::time::Duration;
-use trivet_node::admin::{self, networks, snapshots, ChangeDatastore, LifeAction, Networks, Permissions};
+use trivet_node::admin::{self, networks, snapshots, ChangeDatastore, LifeAction, Networks, Permissions, SnapshotLine};
 use trivet_node::config::NodeConfig;
 use trivet_node::status::{fetch_all, ExportStatus, NodeStatus};
 
@@ -209,15 +209,17 @@ async fn snapshot(config: &NodeConfig, command: &SnapshotCommand, json: bool) ->
             println!("{snapshot}: {files} files, in .snapshots/{snapshot}");
         }
         SnapshotCommand::List { name } => {
-            for line in snapshots::snapshots(config, name).await?.lines {
-                let taken_s = line.taken_ns / 1_000_000_000;
-                if json {
-                    let all = serde_json::json!({
-                        "name": line.name, "taken": taken_s, "files": line.files, "forming": line.forming
-                    });
-                    println!("{all}");
-                    continue;
-                }
+            let lines = snapshots::snapshots(config, name).await?.lines;
+            if json {
+                let of = |line: &SnapshotLine| {
+                    let taken_s = line.taken_ns / 1_000_000_000;
+                    serde_json::json!({"name": line.name, "taken": taken_s, "files": line.files, "forming": line.forming})
+                };
+                let all: Vec<_> = lines.iter().map(of).collect();
+                println!("{}", serde_json::json!({ "schema": "trivet.snapshots/1", "snapshots": all }));
+                return Ok(());
+            }
+            for line in lines {
                 let taken = trivet_forensics::time::long((line.taken_ns / 1_000_000) as i64);
                 let open = if line.forming > 0 { format!(", {} not yet", line.forming) } else { String::new() };
                 println!("{}  {taken}  {} files{open}", line.name, line.files);

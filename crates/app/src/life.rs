@@ -52,6 +52,7 @@ impl Options {
         let judged = admin::life(config, ask(true, false), LIMIT).await?;
         self.tell("judged", &judged);
         refused(&judged)?;
+        // A LEADER of the version before does not know the command, and answers with nothing.
         if matches!(action, LifeAction::FinalizeUpgrade(_)) && judged.steps.is_empty() && !judged.done {
             bail!(
                 "not done: the node of metad's LEADER runs the version of the program before; upgrade the node that \

@@ -386,7 +386,7 @@ fn overview(config: &NodeConfig, console: SocketAddr, console_here: bool, begun:
         println!("              http://{console}/login?code={code} signs in, once, within 10 minutes");
     }
     let own = config.address(1, config.ports.console);
-    println!("              {}://{own}", if own.ip().is_loopback() { "http" } else { "https" });
+    println!("              {}://{own}", if config.console.speaks_tls(own.ip()) { "https" } else { "http" });
     let data = config.data.parent().unwrap_or(&config.data).display().to_string();
     println!("  data, logs  {data}, {data}/node*/node*.log");
     for line in

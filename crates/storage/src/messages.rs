@@ -19,9 +19,9 @@ pub const VERSION: u32 = 1;
 /// Newest version of metad's journal entries and state that this program reads and writes; a newer one is refused.
 ///
 /// 1: names, link targets and paths are UTF-8. 2: they are bytes, and file handles carry a tag. 3: a local address is bound by the
-/// gateway that saw the binding before it only. 4: snapshots and clones. A LEADER writes the newest when every metad and gateway has said
-/// that it reads it (`LeaderPing`, `GatewayInfo::journal_version`), and from then on; how an entry is applied depends on the entry's
-/// version only, so that all metads come to the same state.
+/// gateway that saw the binding before it only. 4: snapshots and clones. A LEADER writes the newest once an administrator has finalized the
+/// upgrade, which takes that every metad and gateway has said that it reads it (`LeaderPing`, `GatewayInfo::journal_version`); how an
+/// entry is applied depends on the entry's version only, so that all metads come to the same state.
 pub const JOURNAL_VERSION: u32 = 4;
 
 // ---- replication ----

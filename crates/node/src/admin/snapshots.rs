@@ -53,8 +53,8 @@ fn refused(code: u32, what: &str) -> anyhow::Error {
         status::NOENT | status::STALE => "there is none".into(),
         status::EXIST => "the name is taken".into(),
         status::INVAL => {
-            "a name has no blanks, control characters or /, only files are cloned, and every node has to run this \
-                          version"
+            "a name has no blanks, control characters or /, only files are cloned, and the upgrade to this version has to be \
+             finalized (`trivet upgrade finalize`)"
                 .into()
         }
         status::MLINK => format!("there are {SNAPSHOTS_MAX} already: delete one first"),
@@ -63,7 +63,7 @@ fn refused(code: u32, what: &str) -> anyhow::Error {
         status::JUKEBOX => {
             "the file has no content of its own yet, or too many clones of it are being made: try again".into()
         }
-        status::NOTSUPP => "a node runs an older version of this program: upgrade all of them first".into(),
+        status::NOTSUPP => "the upgrade to this version is not finalized: `trivet upgrade finalize`".into(),
         code => format!("metad says status {code}"),
     };
     anyhow::anyhow!("{what}: {why}")

@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 const OWN_VALID_S: u64 = 398 * 86_400;
 /// It is replaced when less than 60 days of that are left, before anybody is warned.
 const OWN_RENEWED_S: i64 = 60 * 86_400;
-/// Clocks of browsers may be behind by a day: the certificate is valid from then on.
+/// It is valid from a day before it is made, for browsers whose clocks are behind.
 const OWN_BEFORE_S: u64 = 86_400;
 /// Bytes of a file with certificates or a key; a longer one is refused.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -44,6 +44,12 @@ pub struct ConsoleSettings {
 impl ConsoleSettings {
     pub fn is_default(&self) -> bool {
         *self == ConsoleSettings::default()
+    }
+
+    /// Whether a console at this address speaks TLS: everywhere but at a loopback address, where the machine's own users are, and
+    /// there, too, with a certificate of the site's.
+    pub fn speaks_tls(&self, address: IpAddr) -> bool {
+        self.certificate.is_some() || !address.is_loopback()
     }
 
     /// Why the settings contradict each other.
@@ -92,7 +98,7 @@ impl std::fmt::Debug for Certificates {
 }
 
 impl Certificates {
-    /// Certificates of a console at this address: at a loopback address, where the machine's own users are, only one of the site's.
+    /// Certificates of a console at this address; `None`: it speaks plain HTTP.
     ///
     /// # Errors
     /// As for [`Certificates::open`].
@@ -102,7 +108,7 @@ impl Certificates {
         address: IpAddr,
         cluster_key: &[u8],
     ) -> anyhow::Result<Option<Arc<Certificates>>> {
-        if address.is_loopback() && settings.certificate.is_none() {
+        if !settings.speaks_tls(address) {
             return Ok(None);
         }
         let opened = Certificates::open(settings.clone(), folder, address, cluster_key);

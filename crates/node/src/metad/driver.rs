@@ -173,7 +173,7 @@ impl Driver {
             Effect::Refuse { token, command } => {
                 if let Some(CommandOp::Make(Make { at, .. })) = &command.op {
                     let name = printable(&at.name);
-                    tracing::warn!(name, "a name that is not UTF-8 is refused until every node runs this version");
+                    tracing::warn!(name, "a name that is not UTF-8 is refused until the upgrade is finalized");
                 }
                 self.reply(token, Some(Reply { status: status::INVAL, ..Default::default() }));
             }

@@ -67,7 +67,7 @@ impl Shared {
 
     /// Judges, and begins what is safe. `None`: this is not the LEADER any more.
     pub(super) async fn life(&self, leading: &Leadership, ask: LifeAsk) -> Option<LifeAnswer> {
-        let Some(action) = ask.action else { return Some(LifeAnswer::default()) };
+        let Some(action) = ask.action else { return Some(unknown_action()) };
         let (plan, mut progress) = {
             let s = self.state.read().expect("nobody panics with it");
             let view = self.view(&s, leading);
@@ -177,6 +177,17 @@ pub(super) struct Told {
     pub hold_joins: bool,
     pub emptied: Vec<Vec<u8>>,
     pub moves: Vec<Move>,
+}
+
+/// The answer to an order of a newer version of the program.
+fn unknown_action() -> LifeAnswer {
+    let unknown = Refusal {
+        code: "unknown-action".into(),
+        reason: "the node of metad's LEADER runs an older version of the program, which does not know this command"
+            .into(),
+        advice: "upgrade it".into(),
+    };
+    LifeAnswer { refusals: vec![unknown], ..Default::default() }
 }
 
 /// For the events: what was ordered.

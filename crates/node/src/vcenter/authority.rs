@@ -89,7 +89,11 @@ impl Authority {
     pub(super) async fn write_journal(&self, epoch: u64, text: &[u8]) -> bool {
         match self {
             Authority::Metad(metad) => metad.write_fenced(epoch, JOURNAL, text).await.is_ok(),
-            Authority::Alone(alone) => trivet_disk::write_atomically(&alone.journal, text).is_ok(),
+            Authority::Alone(alone) => {
+                let (path, text) = (alone.journal.clone(), text.to_vec());
+                let written = tokio::task::spawn_blocking(move || trivet_disk::write_atomically(&path, &text));
+                matches!(written.await, Ok(Ok(())))
+            }
         }
     }
 
