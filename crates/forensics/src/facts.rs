@@ -94,8 +94,12 @@ pub enum Fact {
     /// The disk took so long for a sync.
     SlowSyncMs(u64),
     PauseMs(u64),
-    /// A leader ends sessions whose clients were silent.
-    Expires,
+    /// A leader ends sessions whose clients were silent: so many within `span_ms` of the first, which is at most
+    /// [`EXPIRES_MS`]. A leader of thousands of clients writes a line for each.
+    Expires {
+        count: u32,
+        span_ms: u16,
+    },
     /// A follower passes a client's session on to its leader, to be confirmed.
     Revalidates {
         session: u64,
@@ -119,15 +123,22 @@ pub enum Fact {
     Is {
         id: u32,
     },
-    /// Something else that one of our own nodes wrote down.
-    Note {
-        subject: String,
-        what: String,
-        why: String,
-        /// `what` in Chinese, where the record has it.
-        what_zh: String,
-    },
+    /// Something else that one of our own nodes wrote down. Rare, and long beside the others: a log has millions of facts.
+    Note(Box<Said>),
 }
+
+/// What one of our own nodes wrote down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    pub subject: String,
+    pub what: String,
+    pub why: String,
+    /// `what` in Chinese, where the record has it.
+    pub what_zh: String,
+}
+
+/// Sessions that one log ends within this, in milliseconds, are counted as one fact.
+pub const EXPIRES_MS: i64 = 1_000;
 
 impl Fact {
     /// Whether the line behind the message says the cause.
@@ -227,7 +238,7 @@ fn of_class(head: &Head<'_>) -> Option<Fact> {
         "JvmPauseMonitor" if m.contains("pause of approximately") => {
             number_behind(m, "pause of approximately").map(Fact::PauseMs)
         }
-        "ZooKeeperServer" if m.starts_with("Expiring session 0x") => Some(Fact::Expires),
+        "ZooKeeperServer" if m.starts_with("Expiring session 0x") => Some(Fact::Expires { count: 1, span_ms: 0 }),
         "Environment" | "ZooKeeperServer" => {
             let version = m.split_once("environment:zookeeper.version=")?.1;
             let end = version.find([',', '-', ' ']).unwrap_or(version.len());

@@ -1,8 +1,9 @@
 //! Lines that are JSON: entries whose fields a logger took apart itself, and envelopes in which a collector put a line
 //! as it was. A row each.
 
+use crate::json_value::Json;
 use crate::stamp::{self, Stamp};
-use serde_json::Value;
+use std::borrow::Cow;
 
 /// Where an entry has its fields; of several names the first that is there counts. A point leads into an object.
 pub struct Entry {
@@ -198,60 +199,64 @@ pub const ENVELOPES: &[Envelope] = &[
 
 /// A line of JSON, understood.
 #[derive(Debug, Default)]
-pub struct Parsed {
+pub struct Parsed<'a> {
     pub stamp: Option<Stamp>,
-    pub name: String,
-    pub kind: Kind,
+    pub name: Cow<'a, str>,
+    pub kind: Kind<'a>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum Kind<'a> {
     Entry {
-        thread: String,
-        class: String,
-        message: String,
+        thread: Cow<'a, str>,
+        class: Cow<'a, str>,
+        message: Cow<'a, str>,
         myid: Option<u32>,
-        thrown: String,
+        /// The exception's class, message and stack, as far as they are there.
+        thrown: Vec<Cow<'a, str>>,
         /// It is below a warning.
         idle: bool,
     },
     /// The line in an envelope; whether it goes on in the next record.
-    Line { text: String, partial: bool },
+    Line { text: Cow<'a, str>, partial: bool },
 }
 
-impl Default for Kind {
+impl Default for Kind<'_> {
     fn default() -> Self {
-        Kind::Line { text: String::new(), partial: false }
+        Kind::Line { text: Cow::Borrowed(""), partial: false }
     }
 }
 
 /// A field by its whole name, or step by step into objects.
-pub fn field<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
-    let object = value.as_object()?;
-    if let Some(found) = object.get(path) {
-        return Some(found).filter(|v| !v.is_null());
+fn field<'a>(value: &'a Json<'_>, path: &str) -> Option<&'a Json<'a>> {
+    if !matches!(value, Json::Object(_)) {
+        return None;
+    }
+    if let Some(found) = value.get(path) {
+        return Some(found).filter(|v| !matches!(v, Json::Null));
     }
     let points = path.bytes().enumerate().filter(|(_, b)| *b == b'.');
-    points.map(|(at, _)| at).find_map(|at| field(object.get(&path[..at])?, &path[at + 1..]))
+    points.map(|(at, _)| at).find_map(|at| field(value.get(&path[..at])?, &path[at + 1..]))
 }
 
-fn text_of(value: &Value) -> Option<String> {
+fn text_of<'a>(value: &'a Json<'_>) -> Option<Cow<'a, str>> {
     match value {
-        Value::String(s) => Some(s.clone()),
-        Value::Number(n) => Some(n.to_string()),
+        Json::Text(s) => Some(Cow::Borrowed(s)),
+        Json::Integer(n) => Some(Cow::Owned(n.to_string())),
+        Json::Float(n) => Some(Cow::Owned(n.to_string())),
         // journald gives bytes that are no UTF-8 as numbers.
-        Value::Array(bytes) => {
+        Json::Array(bytes) => {
             let bytes: Option<Vec<u8>> = bytes.iter().map(|b| b.as_u64().and_then(|b| u8::try_from(b).ok())).collect();
-            bytes.map(|b| String::from_utf8_lossy(&b).into_owned())
+            bytes.map(|b| Cow::Owned(String::from_utf8_lossy(&b).into_owned()))
         }
         _ => None,
     }
 }
 
 /// A time as text, as a number, or as log4j's seconds and nanoseconds.
-pub fn stamp_of(value: &Value) -> Option<Stamp> {
-    if let Some(seconds) = value.get("epochSecond").and_then(Value::as_i64) {
-        let nanos = value.get("nanoOfSecond").and_then(Value::as_i64).unwrap_or(0);
+fn stamp_of(value: &Json<'_>) -> Option<Stamp> {
+    if let Some(seconds) = value.get("epochSecond").and_then(Json::as_i64) {
+        let nanos = value.get("nanoOfSecond").and_then(Json::as_i64).unwrap_or(0);
         if !stamp::EPOCH_S.contains(&seconds) {
             return None;
         }
@@ -262,55 +267,53 @@ pub fn stamp_of(value: &Value) -> Option<Stamp> {
     stamp::stamp(text.trim().as_bytes()).map(|s| s.0)
 }
 
-pub fn parse(value: &Value) -> Option<Parsed> {
+pub fn parse<'a>(value: &'a Json<'_>) -> Option<Parsed<'a>> {
     let text = |path: &str| field(value, path).and_then(text_of);
     for row in ENTRIES {
         let (Some(class), Some(time)) = (text(row.class), field(value, row.time)) else { continue };
         let (Some(message), Some(stamp)) = (text(row.message), stamp_of(time)) else { continue };
-        let thrown: Vec<String> = row.thrown.iter().filter_map(|t| text(t)).collect();
         let kind = Kind::Entry {
             thread: text(row.thread).unwrap_or_default(),
             class,
             message,
             myid: ["contextMap.myid", "mdc.myid", "myid"].iter().find_map(|k| text(k)?.parse().ok()),
-            thrown: thrown.join(": "),
+            thrown: row.thrown.iter().filter_map(|t| text(t)).collect(),
             // Numbers are those of syslog.
             idle: ["level", "log.level", "severity"].iter().find_map(|l| text(l)).is_some_and(|l| {
                 ["INFO", "DEBUG", "TRACE", "CONFIG", "6", "7"].iter().any(|idle| l.eq_ignore_ascii_case(idle))
             }),
         };
-        let names = [
-            "kubernetes.pod.name",
-            "kubernetes.pod_name",
-            "pod",
-            "host.name",
-            "source_host",
-            "hostname",
-            "host",
-            "HOSTNAME",
-        ];
-        let name = names.iter().find_map(|n| text(n)).unwrap_or_default();
+        let name = NAMES.iter().find_map(|n| text(n)).unwrap_or_default();
         return Some(Parsed { stamp: Some(stamp), name, kind });
     }
     for row in ENVELOPES {
         let Some(line) = text(row.text) else { continue };
         let partial = row.joined && !line.ends_with('\n');
-        let kind = Kind::Line { text: line.trim_end_matches(['\n', '\r']).to_string(), partial };
+        let text_of_line = match line {
+            Cow::Borrowed(line) => Cow::Borrowed(line.trim_end_matches(['\n', '\r'])),
+            Cow::Owned(line) => Cow::Owned(line.trim_end_matches(['\n', '\r']).to_string()),
+        };
+        let kind = Kind::Line { text: text_of_line, partial };
         let name = row.names.iter().find_map(|n| text(n)).unwrap_or_default();
         return Some(Parsed { stamp: field(value, row.time).and_then(stamp_of), name, kind });
     }
     None
 }
 
+/// Where an entry names the machine or container that wrote it.
+const NAMES: [&str; 8] =
+    ["kubernetes.pod.name", "kubernetes.pod_name", "pod", "host.name", "source_host", "hostname", "host", "HOSTNAME"];
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time;
+    use crate::{json_value, time};
 
     #[test]
     fn each_row_takes_its_example() {
         for row in ENTRIES {
-            let p = parse(&serde_json::from_str(row.example).unwrap()).unwrap_or_else(|| panic!("{}", row.name));
+            let value = json_value::parse(row.example).unwrap();
+            let p = parse(&value).unwrap_or_else(|| panic!("{}", row.name));
             let s = p.stamp.unwrap();
             assert_eq!(time::long(s.at).get(14..), Some("05:05.818"), "{}", row.name);
             let Kind::Entry { thread, class, message, .. } = p.kind else { panic!("{}", row.name) };
@@ -318,10 +321,11 @@ mod tests {
             assert_eq!(message, "LOOKING", "{}", row.name);
         }
         for row in ENVELOPES {
-            let p = parse(&serde_json::from_str(row.example).unwrap()).unwrap_or_else(|| panic!("{}", row.name));
+            let value = json_value::parse(row.example).unwrap();
+            let p = parse(&value).unwrap_or_else(|| panic!("{}", row.name));
             assert_eq!(p.kind, Kind::Line { text: "LINE".into(), partial: false }, "{}", row.name);
             assert_eq!(p.stamp.unwrap().at % 1_000, 818, "{}", row.name);
         }
-        assert!(parse(&serde_json::json!({"a": 1})).is_none());
+        assert!(parse(&json_value::parse(r#"{"a":1}"#).unwrap()).is_none());
     }
 }

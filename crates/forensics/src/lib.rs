@@ -12,6 +12,7 @@ pub mod facts;
 pub mod gc;
 pub mod identity;
 pub mod json_lines;
+pub mod json_value;
 pub mod layouts;
 pub mod line;
 pub mod narrow;

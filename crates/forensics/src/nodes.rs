@@ -58,6 +58,8 @@ pub struct Stream {
     pub backs: Vec<(LogMillis, LogMillis, Place)>,
     pub statements: Seen,
     pub entries: Vec<(Option<u32>, Entry)>,
+    /// The newest of the entries that count sessions which ended, as their index.
+    pub expiry: Option<usize>,
     /// The clock's step in the log: 1 ms or 1 s.
     pub step_ms: u16,
     /// Minutes ahead of UTC that the lines themselves name, and that a collector's times beside them show.
@@ -239,7 +241,8 @@ impl Facts {
             if let Fact::Starts { after, .. } = &mut e.fact {
                 *after = (*after).max(last.get(&e.node).copied());
             }
-            last.insert(e.node, e.at);
+            let span_ms = if let Fact::Expires { span_ms, .. } = e.fact { i64::from(span_ms) } else { 0 };
+            last.insert(e.node, e.at + span_ms);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Our own servers: lines of the process's log, and records of the journal `events.jsonl`.
 
-use crate::facts::{Cause, Fact};
+use crate::facts::{Cause, Fact, Said};
+use crate::json_value::Json;
 use crate::time::LogMillis;
-use serde_json::Value;
 
 /// What a process of ours says. (What else the journal has is not taken from there again.)
 pub fn fact(message: &str) -> Option<Fact> {
@@ -63,11 +63,11 @@ const WALL_MS_MAX: i64 = 4_000_000_000_000;
 
 /// A record of a journal: the node that wrote it, if it says so, when (by UTC), and what it says. The journals are
 /// `events.jsonl` and, of alerts and of administrators' orders, `history.jsonl`.
-pub fn record_of(record: &Value) -> Option<(Option<u32>, LogMillis, Option<Fact>)> {
-    let text = |name: &str| record.get(name).and_then(Value::as_str);
-    let time = |record: &Value, name: &str| record.get(name)?.as_i64().filter(|ms| (0..WALL_MS_MAX).contains(ms));
-    let known = |record: &Value| record.get("version").and_then(Value::as_u64).is_none_or(|v| v <= VERSION_MAX);
-    for (kind, fact) in [("alert", alert as fn(&Value) -> Option<Fact>), ("audit", order)] {
+pub fn record_of(record: &Json<'_>) -> Option<(Option<u32>, LogMillis, Option<Fact>)> {
+    let text = |name: &str| record.get(name).and_then(Json::as_str);
+    let time = |record: &Json<'_>, name: &str| record.get(name)?.as_i64().filter(|ms| (0..WALL_MS_MAX).contains(ms));
+    let known = |record: &Json<'_>| record.get("version").and_then(Json::as_u64).is_none_or(|v| v <= VERSION_MAX);
+    for (kind, fact) in [("alert", alert as fn(&Json<'_>) -> Option<Fact>), ("audit", order)] {
         if let Some(inner) = record.get(kind).filter(|r| r.get("at_ms").is_some()) {
             return Some((None, time(inner, "at_ms")?, fact(inner).filter(|_| known(inner))));
         }
@@ -78,33 +78,37 @@ pub fn record_of(record: &Value) -> Option<(Option<u32>, LogMillis, Option<Fact>
 }
 
 /// An alert that began to fire or ended.
-fn alert(record: &Value) -> Option<Fact> {
+fn alert(record: &Json<'_>) -> Option<Fact> {
     let alert = record.get("alert")?;
-    let text = |name: &str| alert.get(name).and_then(Value::as_str);
+    let text = |name: &str| alert.get(name).and_then(Json::as_str);
     let (rule, state) = (text("rule")?, text("state")?);
     let zh = match state {
         "firing" => "触发",
         "resolved" => "已恢复",
         _ => return None,
     };
-    let reason = |lang: &str| alert.get("reason").and_then(|r| r.get(lang)).and_then(Value::as_str).unwrap_or("");
-    Some(Fact::Note {
+    let reason = |lang: &str| alert.get("reason").and_then(|r| r.get(lang)).and_then(Json::as_str).unwrap_or("");
+    Some(Fact::Note(Box::new(Said {
         subject: "alert".into(),
         what: format!("{rule} {state}: {}", reason("en")),
         why: String::new(),
         what_zh: format!("{rule} {zh}：{}", reason("zh")),
-    })
+    })))
 }
 
 /// An order of an administrator.
-fn order(record: &Value) -> Option<Fact> {
-    let text = |name: &str| record.get(name).and_then(Value::as_str);
+fn order(record: &Json<'_>) -> Option<Fact> {
+    let text = |name: &str| record.get(name).and_then(Json::as_str);
     let (by, what, outcome) = (text("by")?, text("what")?, text("outcome")?);
     Some(note("order", &format!("{by}: {what}"), outcome))
 }
 
 fn note(subject: &str, what: &str, why: &str) -> Fact {
-    Fact::Note { subject: subject.into(), what: what.into(), why: why.into(), what_zh: String::new() }
+    said(subject, what, why, "")
+}
+
+fn said(subject: &str, what: &str, why: &str, what_zh: &str) -> Fact {
+    Fact::Note(Box::new(Said { subject: subject.into(), what: what.into(), why: why.into(), what_zh: what_zh.into() }))
 }
 
 fn of(subject: &str, what: &str, why: &str, what_zh: &str) -> Option<Fact> {
@@ -124,7 +128,7 @@ fn of(subject: &str, what: &str, why: &str, what_zh: &str) -> Option<Fact> {
             }
             Some(note(subject, what, why))
         }
-        _ => Some(Fact::Note { subject: subject.into(), what: what.into(), why: why.into(), what_zh: what_zh.into() }),
+        _ => Some(said(subject, what, why, what_zh)),
     }
 }
 
@@ -156,7 +160,7 @@ mod tests {
     fn lines_and_records_say_the_same() {
         let line = fact("role=following leader=3 epoch=7 report=\"it closed; links: no bad link\"");
         let json = r#"{"version":1,"node":2,"mono_ms":5,"wall_ms":1700000000123,"subject":"coordination","what":"follows node 3 in epoch 7","why":"it closed; links: no bad link"}"#;
-        let record = |line: &str| record_of(&serde_json::from_str(line).unwrap());
+        let record = |line: &str| record_of(&crate::json_value::parse(line).unwrap());
         let (node, at, of_record) = record(json).unwrap();
         assert_eq!((node, at), (Some(2), 1_700_000_000_123));
         assert_eq!(line, of_record);
@@ -169,11 +173,12 @@ mod tests {
         assert_eq!(record("{\"version\":1}"), None);
         let alert = r#"{"alert":{"version":1,"at_ms":1700000000123,"alert":{"rule":"COORD_NO_QUORUM","subject":"cluster","state":"firing","reason":{"en":"two of three","zh":"三个中的两个"}}}}"#;
         let (node, _, of_record) = record(alert).unwrap();
-        let Some(Fact::Note { subject, what, what_zh, .. }) = of_record else { panic!() };
+        let Some(Fact::Note(said)) = of_record else { panic!() };
+        let Said { subject, what, what_zh, .. } = *said;
         assert_eq!((node, subject.as_str(), what.as_str()), (None, "alert", "COORD_NO_QUORUM firing: two of three"));
         assert_eq!(what_zh, "COORD_NO_QUORUM 触发：三个中的两个");
         let line = fact(r#"alert alert="COORD_NO_QUORUM" subject=the cluster state=Firing why=two of three"#);
-        assert!(matches!(line, Some(Fact::Note { what: of_line, .. }) if of_line == what));
+        assert!(matches!(line, Some(Fact::Note(said)) if said.what == what));
         assert_eq!(fact("metad=leader epoch=7 why=nobody"), Some(note("metad", "LEADER of epoch 7", "nobody")));
         // A record of a later release has a time and says nothing that is understood.
         let later = json.replace("\"version\":1", "\"version\":2");

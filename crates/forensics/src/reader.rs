@@ -8,6 +8,7 @@ use crate::facts::{self, Fact};
 use crate::gc;
 use crate::identity;
 use crate::json_lines::{self, Kind};
+use crate::json_value;
 use crate::layouts;
 use crate::line::{Head, LINE_BYTES_MAX};
 use crate::nodes::{Entry, Facts, Place, Stream, FACTS_MAX, HOLES_MAX, HOLE_MS};
@@ -272,7 +273,7 @@ impl Reader {
         }
         let object = self.current.object.take().map(|(o, _)| o).unwrap_or_default();
         let whole = object.trim().trim_start_matches(['[', ',']).trim_end_matches([',', ']', '\n']);
-        if serde_json::from_str::<serde_json::Value>(whole).is_ok() {
+        if json_value::parse(whole).is_ok() {
             self.text(whole, "", None, 0);
         } else {
             object.lines().for_each(|l| self.text(l, "", None, 1));
@@ -444,7 +445,7 @@ impl Reader {
         if depth >= DEPTH_MAX {
             return None;
         }
-        let value: serde_json::Value = serde_json::from_str(text.trim_end_matches([',', ' '])).ok()?;
+        let value = json_value::parse(text.trim_end_matches([',', ' '])).ok()?;
         if let Some((node, at, fact)) = own::record_of(&value) {
             self.seen(name, place, at, node, None);
             // Records of ours count from 1970 in UTC, whatever the zone of the logs beside them.
@@ -457,7 +458,7 @@ impl Reader {
         let parsed = json_lines::parse(&value)?;
         let stamp = parsed.stamp.or(outer);
         match parsed.kind {
-            Kind::Line { text, partial } => Some(Some((text, parsed.name, stamp, partial))),
+            Kind::Line { text, partial } => Some(Some((text.into_owned(), parsed.name.into_owned(), stamp, partial))),
             Kind::Entry { thread, class, message, myid, thrown, idle } => {
                 let stamp = stamp?;
                 let class = class.rsplit('.').next().unwrap_or(&class);
@@ -472,8 +473,10 @@ impl Reader {
                     message: first,
                     serious: !idle,
                 };
-                let name = joined(name, &parsed.name).into_owned();
+                let name = joined(name, &parsed.name);
                 self.head(&name, place, head, Some(stamp), None);
+                // The exception's class and message are one line, as Java writes them.
+                let thrown = thrown.join(": ");
                 lines.chain(thrown.split('\n')).filter(|l| !l.is_empty()).for_each(|l| self.continued(&name, l));
                 Some(None)
             }
@@ -693,6 +696,9 @@ impl Reader {
 
     fn keep(&mut self, place: Place, at: LogMillis, id: Option<u32>, fact: Option<Fact>) {
         let (Some(fact), Some(stream)) = (fact, self.current.stream.as_ref().map(|s| s.1)) else { return };
+        if matches!(fact, Fact::Expires { .. }) && self.expired_again(stream, at, id) {
+            return;
+        }
         if self.kept >= FACTS_MAX {
             self.dropped += 1;
             return;
@@ -701,7 +707,25 @@ impl Reader {
         if fact.wants_cause() {
             self.open = Some(stream);
         }
-        self.streams[stream].entries.push((id, Entry { at, node: 0, place, fact }));
+        let stream = &mut self.streams[stream];
+        if matches!(fact, Fact::Expires { .. }) {
+            stream.expiry = Some(stream.entries.len());
+        }
+        stream.entries.push((id, Entry { at, node: 0, place, fact }));
+    }
+
+    /// Counts one more session in the stream's newest entry of the kind, if that is of the same server and begins at most
+    /// [`facts::EXPIRES_MS`] before.
+    fn expired_again(&mut self, stream: usize, at: LogMillis, id: Option<u32>) -> bool {
+        let stream = &mut self.streams[stream];
+        let newest = stream.expiry.and_then(|i| stream.entries.get_mut(i));
+        let Some((of, Entry { at: first, fact: Fact::Expires { count, span_ms }, .. })) = newest else { return false };
+        if *of != id || !(0..=facts::EXPIRES_MS).contains(&(at - *first)) {
+            return false;
+        }
+        *count = count.saturating_add(1);
+        *span_ms = (*span_ms).max(u16::try_from(at - *first).unwrap_or(u16::MAX));
+        true
     }
 
     /// The first exception behind a message is its cause.

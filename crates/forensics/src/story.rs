@@ -4,7 +4,7 @@ mod notes;
 mod teller;
 
 use crate::causes::{self, Stated};
-use crate::facts::{Cause, Fact, State};
+use crate::facts::{Cause, Fact, State, EXPIRES_MS};
 use crate::nodes::{Entry, Facts, Place};
 use crate::silence;
 use crate::time::LogMillis;
@@ -214,13 +214,13 @@ pub fn tell(facts: &Facts) -> Story {
             }
             Fact::LeadsEpoch { .. } => drop(story.own.insert(e.node)),
             Fact::Left { silent_ms: Some(ms), .. } => silence_ms = silence_ms.max(*ms),
-            Fact::Note { subject, what, why, what_zh } => story.notes.push(Note {
+            Fact::Note(said) => story.notes.push(Note {
                 node: e.node,
                 at: e.at,
-                subject: subject.clone(),
-                what: what.clone(),
-                why: why.clone(),
-                what_zh: what_zh.clone(),
+                subject: said.subject.clone(),
+                what: said.what.clone(),
+                why: said.why.clone(),
+                what_zh: said.what_zh.clone(),
                 last: None,
                 evidence: vec![e.place],
             }),
@@ -247,7 +247,7 @@ pub fn tell(facts: &Facts) -> Story {
                 story.restarts.push(Restart { node: e.node, after: *after, at: e.at, place: e.place, gone: None });
             }
             Fact::States(cause) => stated(&mut story, e, *cause),
-            Fact::Expires => expired(&mut story, e),
+            Fact::Expires { count, .. } => expired(&mut story, e, *count as usize),
             Fact::SlowSyncMs(ms) => story.stalls.push((e.node, e.at, *ms, "disk", e.place)),
             Fact::PauseMs(ms) => story.stalls.push((e.node, e.at, *ms, "process", e.place)),
             _ => {}
@@ -386,11 +386,11 @@ fn connections_that_ended(story: &mut Story, facts: &Facts) {
     }
 }
 
-fn expired(story: &mut Story, e: &Entry) {
+fn expired(story: &mut Story, e: &Entry, count: usize) {
     match story.expired.last_mut() {
-        Some(x) if x.0 == e.node && e.at - x.1 <= 1_000 => x.2 += 1,
-        Some(x) if x.2 < EXPIRED_MIN => *x = (e.node, e.at, 1, e.place),
-        _ => story.expired.push((e.node, e.at, 1, e.place)),
+        Some(x) if x.0 == e.node && e.at - x.1 <= EXPIRES_MS => x.2 += count,
+        Some(x) if x.2 < EXPIRED_MIN => *x = (e.node, e.at, count, e.place),
+        _ => story.expired.push((e.node, e.at, count, e.place)),
     }
 }
 
@@ -626,7 +626,7 @@ fn stood_still(o: &Outage, facts: &Facts) -> bool {
     let mut behind = facts.between(hole.1 - RACE_MS, hole.1 + BURST_MS).iter().filter(|e| e.node == o.leader);
     let (mut session, mut follower) = (false, false);
     behind.any(|e| {
-        session |= e.fact == Fact::Expires;
+        session |= matches!(e.fact, Fact::Expires { .. });
         // They had closed their ends meanwhile, or had sent nothing that it could read in time.
         follower |= matches!(e.fact, Fact::LearnerLost { .. } | Fact::GaveUpLead { .. });
         session && follower
@@ -699,6 +699,24 @@ mod tests {
             [(3, 1, false), (3, 1, true)]
         );
         assert_eq!(s.outages[0].to.unwrap() - s.outages[0].seen, 4_990);
+    }
+
+    /// A leader of thousands of clients ends their sessions within seconds, and each is a line: they are counted as they are read.
+    #[test]
+    fn sessions_that_end_together_are_one_fact_a_second() {
+        let mut r = Reader::default();
+        r.file("node3.log");
+        let line = |second: u32, ms: u32| {
+            format!("2026-11-22T07:00:{second:02},{ms:03} [myid:3] - INFO  [SessionTracker:ZooKeeperServer@628] - Expiring session 0x1{second:02}{ms:03}, timeout of 30000ms exceeded")
+        };
+        for second in [5, 6, 50] {
+            (0..1_000).step_by(2).for_each(|ms| r.line(line(second, ms).as_bytes()));
+        }
+        let (facts, _) = r.finish();
+        assert!((3..=5).contains(&facts.entries.len()), "{}", facts.entries.len());
+        let story = tell(&facts);
+        let counts: Vec<usize> = story.expired.iter().map(|x| x.2).collect();
+        assert_eq!(counts.iter().sum::<usize>(), 1_500, "{counts:?}");
     }
 
     #[test]
