@@ -5,7 +5,7 @@ compare within a row, not across runs."""
 import argparse, json, os, platform, statistics, subprocess, sys, tempfile, time
 from ensemble import Ensemble, Server, HOSTS, ROOT, apache_classpath
 
-XTASK = os.path.join(ROOT, "target/release/xtask")
+XTASK = os.path.join(os.path.dirname(os.environ.get("TRIVET_BIN", os.path.join(ROOT, "target/release/trivet"))), "xtask")
 SHAPES = ((1, 1), (16, 1), (128, 1), (1, 128))
 WORK = [("set", 100), ("set", 1024), ("get", 100), ("create-delete", 100), ("mix", 100)]
 # A percentile of a few dozen rounds would be the worst of them.

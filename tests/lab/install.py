@@ -14,7 +14,7 @@ import tempfile
 import time
 import urllib.request
 
-TRIVET = os.path.join(os.path.dirname(__file__), "../../target/release/trivet")
+TRIVET = os.environ.get("TRIVET_BIN", os.path.join(os.path.dirname(__file__), "../../target/release/trivet"))
 NODES = {1: "127.0.9.11", 2: "127.0.9.12", 3: "127.0.9.13"}
 VIRTUAL_IP = "127.0.9.20"
 # Seconds that a step may take on a machine that stalls now and then.

@@ -7,7 +7,7 @@ import os, shutil, subprocess, sys, threading, time
 from kazoo.client import KazooClient
 from ensemble import Ensemble, HOSTS, ROOT
 
-XTASK = os.path.join(ROOT, "target/release/xtask")
+XTASK = os.path.join(os.path.dirname(os.environ.get("TRIVET_BIN", os.path.join(ROOT, "target/release/trivet"))), "xtask")
 LONGEST_S = 0.3
 WITHIN_S = 60
 

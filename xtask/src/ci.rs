@@ -3,6 +3,9 @@
 //! The parts that fail fast come first. Tests and simulators use both processors by themselves; labs have lanes of
 //! their own. Each part judges correctness with limits in seconds, so a machine that stalls for a moment passes;
 //! longer runs are `cargo xtask lab --all` and the simulator with more seeds.
+//!
+//! Everything is built once, as `cargo test` builds it: with overflow checks and debug assertions, which simulators and
+//! labs judge as well, and without the time of a second, optimized build. `cargo xtask lab` by itself runs the release.
 
 use anyhow::{bail, Context};
 use std::path::Path;
@@ -24,10 +27,13 @@ pub struct Args {
 /// Name of a part, the program and its arguments, and environment variables beside the inherited ones.
 struct Part(&'static str, &'static [&'static str], &'static [(&'static str, &'static str)]);
 
+/// Stands for this program, so that a part runs as it was built.
+const XTASK: &str = "xtask";
+
 const PARTS: &[Part] = &[
     Part("fmt", &["cargo", "fmt", "--all", "--", "--check"], &[]),
-    Part("tidy", &["cargo", "xtask", "tidy"], &[]),
-    Part("deny", &["cargo", "xtask", "deny"], &[]),
+    Part("tidy", &[XTASK, "tidy"], &[]),
+    Part("deny", &[XTASK, "deny"], &[]),
     Part("clippy", &["cargo", "clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"], &[]),
     Part(
         "doc",
@@ -35,30 +41,18 @@ const PARTS: &[Part] = &[
         &[("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links")],
     ),
     Part("test", &["cargo", "test"], &[]),
-    Part("sim-small", &["cargo", "xtask", "sim", "--core", "small"], &[]),
-    Part(
-        "sim-coordination",
-        &["cargo", "xtask", "sim", "--core", "coordination", "--seeds", "40", "--minutes", "5"],
-        &[],
-    ),
+    Part("sim-small", &[XTASK, "sim", "--core", "small"], &[]),
+    Part("sim-coordination", &[XTASK, "sim", "--core", "coordination", "--seeds", "40", "--minutes", "5"], &[]),
     Part(
         "sim-reconfig",
-        &["cargo", "xtask", "sim", "--core", "coordination", "--reconfig", "--seeds", "30", "--minutes", "3"],
+        &[XTASK, "sim", "--core", "coordination", "--reconfig", "--seeds", "30", "--minutes", "3"],
         &[],
     ),
-    Part("sim-schedules", &["cargo", "xtask", "sim", "--core", "schedules", "--seeds", "2"], &[]),
-    Part(
-        "sim-replication",
-        &["cargo", "xtask", "sim", "--core", "replication", "--seeds", "60", "--minutes", "5"],
-        &[],
-    ),
-    Part(
-        "sim-sizes",
-        &["cargo", "xtask", "sim", "--core", "replication", "--sizes", "--seeds", "60", "--minutes", "3"],
-        &[],
-    ),
-    Part("sim-nodes", &["cargo", "xtask", "sim", "--core", "nodes", "--seeds", "60", "--minutes", "3"], &[]),
-    Part("lab", &["cargo", "xtask", "lab", "--quick-build"], &[]),
+    Part("sim-schedules", &[XTASK, "sim", "--core", "schedules", "--seeds", "2"], &[]),
+    Part("sim-replication", &[XTASK, "sim", "--core", "replication", "--seeds", "60", "--minutes", "5"], &[]),
+    Part("sim-sizes", &[XTASK, "sim", "--core", "replication", "--sizes", "--seeds", "60", "--minutes", "3"], &[]),
+    Part("sim-nodes", &[XTASK, "sim", "--core", "nodes", "--seeds", "60", "--minutes", "3"], &[]),
+    Part("lab", &[XTASK, "lab", "--dev-build"], &[]),
 ];
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
@@ -78,7 +72,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         println!("=== {name}: {}", command.join(" "));
         let begun = Instant::now();
         let (program, rest) = command.split_first().context("a part has a program")?;
-        let status = Command::new(program)
+        let status = if *program == XTASK { Command::new(std::env::current_exe()?) } else { Command::new(program) }
             .args(rest)
             .envs(environment.iter().copied())
             .current_dir(root)

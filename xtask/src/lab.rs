@@ -76,6 +76,13 @@ const TESTS: &[Test] = &[
     Test { name: "recipes", lane: Lane::Servers, script: "recipes.py", commands: &["python3"], modules: &["kazoo"] },
     Test { name: "timeline", lane: Lane::Servers, script: "timeline.py", commands: &["python3"], modules: &[] },
     Test { name: "timeline-causes", lane: Lane::Long, script: "timeline_causes.py", commands: CAUSES, modules: &[] },
+    Test {
+        name: "timeline-speed",
+        lane: Lane::Long,
+        script: "timeline_speed.py",
+        commands: &["python3"],
+        modules: &[],
+    },
     Test { name: "timeline-clocks", lane: Lane::Long, script: "timeline_clocks.py", commands: CAUSES, modules: &[] },
     Test { name: "systemd", lane: Lane::Long, script: "systemd.py", commands: MACHINES, modules: &[] },
     Test { name: "install", lane: Lane::Guests, script: "install.py", commands: &["python3"], modules: &[] },
@@ -330,13 +337,10 @@ pub struct Args {
     /// Say what there is and what each needs
     #[arg(long)]
     list: bool,
-    /// Build the node in parts, on all processors; releases are built as a whole, on one
+    /// Run the program as `cargo test` builds it, with overflow checks and debug assertions, instead of the release
     #[arg(long)]
-    quick_build: bool,
+    dev_build: bool,
 }
-
-/// Codegen units of the node: with one, as for release, one processor compiles it.
-const IN_PARTS: &[&str] = &["--config", "profile.release.package.trivet-node.codegen-units=16"];
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     for name in &args.names {
@@ -352,11 +356,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         return Ok(());
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the repository")?;
-    let parts = if args.quick_build { IN_PARTS } else { &[] };
-    let built = Command::new("cargo").args(["build", "--quiet", "--release"]).args(parts).current_dir(root).status()?;
+    let (profile, folder) = if args.dev_build { ("dev", "debug") } else { ("release", "release") };
+    let built = Command::new("cargo").args(["build", "--quiet", "--profile", profile]).current_dir(root).status()?;
     if !built.success() {
         bail!("the binary does not build");
     }
+    // Every lab and what it starts reads where the program is.
+    std::env::set_var("TRIVET_BIN", root.join("target").join(folder).join("trivet"));
     let scripts = root.join("tests/lab");
     for (name, command) in PREPARATIONS {
         if chosen.iter().any(|t| t.name == *name) {

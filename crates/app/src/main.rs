@@ -103,6 +103,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    abort_on_panic();
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -110,6 +111,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A thread that panics ends the process in every build, and not only in releases, whose profile says so: a node that lost
+/// a thread would go on with half of its duties.
+fn abort_on_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        std::process::abort();
+    }));
 }
 
 /// The failure and its causes on one line, as the journal wants it. A cause that an earlier part contains is not repeated.
