@@ -3,11 +3,13 @@
 //! Encoded with prost: a field can be added without breaking a peer of another version. Bulk data
 //! travels outside of the message.
 
+mod backup;
 mod cluster;
 mod forks;
 mod life;
 mod locks;
 
+pub use backup::*;
 pub use cluster::*;
 pub use forks::*;
 pub use life::*;
@@ -219,6 +221,12 @@ pub struct Seal {
     /// `ExtentConfig::activated`: a member that has promised less went back in time (rule R37).
     #[prost(uint64, tag = "4")]
     pub activated: u64,
+    /// The file that the extent belongs to, and its place there: kept with the copy for the day on which metad's state has to be
+    /// restored from before the extent was made. 0: unknown.
+    #[prost(uint64, tag = "5")]
+    pub file: u64,
+    #[prost(uint64, tag = "6")]
+    pub index: u64,
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct Read {

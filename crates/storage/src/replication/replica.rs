@@ -48,6 +48,11 @@ pub struct SealEntry {
     /// Of a wipe: places below this one belong to an earlier round.
     #[prost(uint64, tag = "4")]
     pub first: u64,
+    /// As in [`Seal`].
+    #[prost(uint64, tag = "5")]
+    pub file: u64,
+    #[prost(uint64, tag = "6")]
+    pub index: u64,
 }
 
 /// Everything about a copy but its bytes; also the form of a checkpoint.
@@ -87,6 +92,11 @@ pub struct Replica {
     /// The greatest count of each other member that a record told of.
     #[prost(message, repeated, tag = "15")]
     pub seen: Vec<Witness>,
+    /// As in [`Seal`].
+    #[prost(uint64, tag = "16")]
+    pub file: u64,
+    #[prost(uint64, tag = "17")]
+    pub index: u64,
 }
 
 impl Replica {
@@ -94,6 +104,9 @@ impl Replica {
         assert!(s.epoch >= self.promise_epoch && s.lease >= self.promise_lease, "promises only grow");
         self.promise_epoch = s.epoch;
         self.promise_lease = s.lease;
+        if s.file != 0 {
+            (self.file, self.index) = (s.file, s.index);
+        }
         if s.wipe {
             self.window.clear();
             self.ops.clear();
@@ -376,7 +389,7 @@ impl ChunkServer {
                 // A duplicate that was under way for long must not undo what was copied since.
                 let late = promised && r.joining && s.first <= r.wiped_first;
                 let wipe = s.joining && !late;
-                let sealed = SealEntry { epoch, lease, wipe, first: s.first };
+                let sealed = SealEntry { epoch, lease, wipe, first: s.first, file: s.file, index: s.index };
                 let r = self.replicas.get_mut(&eid).expect("entered above");
                 if !late {
                     r.seal(&sealed);

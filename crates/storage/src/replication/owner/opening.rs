@@ -91,7 +91,8 @@ impl Owner {
             return self.activate(index, first - 1);
         }
         for m in members {
-            let seal = Seal { create, joining: Some(&m.id) == joining.as_ref(), first, activated };
+            let joining = Some(&m.id) == joining.as_ref();
+            let seal = Seal { create, joining, first, activated, file: self.file, index };
             self.send(index, &m, About::Seal, ChunkOp::Seal(seal));
         }
         if let Some(member) = known {

@@ -1,0 +1,64 @@
+//! What a backup of the metadata holds, and what a chunk server's folder says of its copies when one is restored.
+
+use super::*;
+
+/// Version of the backup and of inventories; a newer one is refused.
+pub const BACKUP_VERSION: u32 = 1;
+
+/// metad's state as of one entry of the journal.
+#[derive(Clone, PartialEq, Message)]
+pub struct StateBackup {
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    #[prost(string, tag = "2")]
+    pub cluster: String,
+    #[prost(uint64, tag = "3")]
+    pub incarnation: u64,
+    /// Nanoseconds since 1970.
+    #[prost(uint64, tag = "4")]
+    pub made_ns: u64,
+    #[prost(message, repeated, tag = "5")]
+    pub state: Vec<Pair>,
+}
+
+/// The copies that one chunk server's folder holds, with everything in its journal.
+#[derive(Clone, PartialEq, Message)]
+pub struct Inventory {
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    #[prost(string, tag = "2")]
+    pub cluster: String,
+    #[prost(message, required, tag = "3")]
+    pub replica: ReplicaRef,
+    #[prost(message, repeated, tag = "4")]
+    pub copies: Vec<CopyHeld>,
+    /// Nanoseconds since 1970.
+    #[prost(uint64, tag = "5")]
+    pub made_ns: u64,
+}
+
+/// One copy of an extent, as its chunk server knows it.
+#[derive(Clone, PartialEq, Message)]
+pub struct CopyHeld {
+    #[prost(uint64, tag = "1")]
+    pub eid: u64,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    #[prost(uint64, tag = "3")]
+    pub lease: u64,
+    /// It was being filled: it is not complete.
+    #[prost(bool, tag = "4")]
+    pub joining: bool,
+    /// Of the file, as far as this copy knows; counts only within its `truncations`.
+    #[prost(uint64, tag = "5")]
+    pub eof: u64,
+    #[prost(uint64, tag = "6")]
+    pub truncations: u64,
+    #[prost(uint64, tag = "7")]
+    pub mtime_ns: u64,
+    /// As in [`Seal`]; 0 where it was sealed by versions before 0.2 only.
+    #[prost(uint64, tag = "8")]
+    pub file: u64,
+    #[prost(uint64, tag = "9")]
+    pub index: u64,
+}
