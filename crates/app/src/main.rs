@@ -114,7 +114,7 @@ fn main() -> ExitCode {
 }
 
 /// A thread that panics ends the process in every build, and not only in releases, whose profile says so: a node that lost
-/// a thread would go on with half of its duties.
+/// a thread would run with half of its duties.
 fn abort_on_panic() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -94,8 +94,8 @@ pub enum Fact {
     /// The disk took so long for a sync.
     SlowSyncMs(u64),
     PauseMs(u64),
-    /// A leader ends sessions whose clients were silent: so many within `span_ms` of the first, which is at most
-    /// [`EXPIRES_MS`]. A leader of thousands of clients writes a line for each.
+    /// A leader ends sessions whose clients were silent: their count, and how long after the first the last one ended,
+    /// at most [`EXPIRES_MS`]. A leader of thousands of clients writes a line for each.
     Expires {
         count: u32,
         span_ms: u16,
@@ -127,7 +127,7 @@ pub enum Fact {
     Note(Box<Said>),
 }
 
-/// What one of our own nodes wrote down.
+/// A record of one of our own nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said {
     pub subject: String,

@@ -19,7 +19,7 @@ pub enum Json<'a> {
 }
 
 /// # Errors
-/// What is not one value of JSON and nothing behind it.
+/// The text is not exactly one value of JSON.
 pub fn parse(text: &str) -> Result<Json<'_>, serde_json::Error> {
     serde_json::from_str(text)
 }

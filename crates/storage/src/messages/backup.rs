@@ -1,4 +1,4 @@
-//! What a backup of the metadata holds, and what a chunk server's folder says of its copies when one is restored.
+//! The content of a backup of the metadata, and what a chunk server's folder says of its copies when one is restored.
 
 use super::*;
 
@@ -37,7 +37,7 @@ pub struct Inventory {
     pub made_ns: u64,
 }
 
-/// One copy of an extent, as its chunk server knows it.
+/// A copy of an extent, as its chunk server knows it.
 #[derive(Clone, PartialEq, Message)]
 pub struct CopyHeld {
     #[prost(uint64, tag = "1")]
@@ -49,7 +49,7 @@ pub struct CopyHeld {
     /// It was being filled: it is not complete.
     #[prost(bool, tag = "4")]
     pub joining: bool,
-    /// Of the file, as far as this copy knows; counts only within its `truncations`.
+    /// The file's size, as far as this copy knows; counts only within its `truncations`.
     #[prost(uint64, tag = "5")]
     pub eof: u64,
     #[prost(uint64, tag = "6")]
