@@ -50,7 +50,11 @@ const PARTS: &[Part] = &[
     ),
     Part("sim-schedules", &[XTASK, "sim", "--core", "schedules", "--seeds", "2"], &[]),
     Part("sim-replication", &[XTASK, "sim", "--core", "replication", "--seeds", "60", "--minutes", "5"], &[]),
-    Part("sim-sizes", &[XTASK, "sim", "--core", "replication", "--sizes", "--seeds", "60", "--minutes", "3"], &[]),
+    Part(
+        "sim-sizes",
+        &[XTASK, "sim", "--core", "replication", "--sizes", "--moves", "--seeds", "60", "--minutes", "3"],
+        &[],
+    ),
     Part("sim-nodes", &[XTASK, "sim", "--core", "nodes", "--seeds", "60", "--minutes", "3"], &[]),
     Part("lab", &[XTASK, "lab", "--dev-build"], &[]),
 ];

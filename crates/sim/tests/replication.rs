@@ -112,6 +112,20 @@ fn copies_are_moved_off_one_server_and_another_under_faults() {
     assert!(moved_out > 8, "{moved_out}");
 }
 
+/// Before 2026-11-30 each of these left an extent that its owner did not know on the server that was to hold nothing.
+#[test]
+fn copies_are_moved_off_while_the_files_size_changes() {
+    let moved = |seed, bug| run(Options { moves: true, ..with_sizes(seed, 3, bug) });
+    for seed in [185, 208] {
+        assert_eq!(
+            moved(seed, None).violations,
+            Vec::<String>::new(),
+            "replay: cargo xtask sim --core replication --sizes --moves --minutes 3 --seed {seed}"
+        );
+    }
+    assert!((180..=210).any(|seed| !moved(seed, Some(Bug::AllocateUncounted)).violations.is_empty()));
+}
+
 /// Before 2026-11-29 a member of an idle extent whose disk had gone back was not noticed until it was the only one left.
 #[test]
 fn members_of_idle_extents_are_compared_when_they_start_anew() {

@@ -21,10 +21,11 @@ pub const VERSION: u32 = 1;
 /// Newest version of metad's journal entries and state that this program reads and writes; a newer one is refused.
 ///
 /// 1: names, link targets and paths are UTF-8. 2: they are bytes, and file handles carry a tag. 3: a local address is bound by the
-/// gateway that saw the binding before it only. 4: snapshots and clones. A LEADER writes the newest once an administrator has finalized the
+/// gateway that saw the binding before it only. 4: snapshots and clones. 5: an allocation from before a truncate is
+/// refused. A LEADER writes the newest once an administrator has finalized the
 /// upgrade, which takes that every metad and gateway has said that it reads it (`LeaderPing`, `GatewayInfo::journal_version`); how an
 /// entry is applied depends on the entry's version only, so that all metads come to the same state.
-pub const JOURNAL_VERSION: u32 = 4;
+pub const JOURNAL_VERSION: u32 = 5;
 
 // ---- replication ----
 
@@ -658,6 +659,9 @@ pub struct Allocate {
     pub index: u64,
     #[prost(message, repeated, tag = "4")]
     pub replicas: Vec<ReplicaRef>,
+    /// The file's count of truncations that the owner knows: one that comes after a truncate is refused. Absent: not compared.
+    #[prost(uint64, optional, tag = "5")]
+    pub truncations: Option<u64>,
 }
 /// A new configuration, conditional on the current epoch and lease.
 #[derive(Clone, PartialEq, Message)]

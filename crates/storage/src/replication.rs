@@ -79,6 +79,8 @@ pub enum Bug {
     DropBeforeJoined,
     /// Members of an extent that nobody uses are not compared when their process restarts (rule R35).
     IdleUnchecked,
+    /// metad is not told how often the file was truncated when it makes an extent.
+    AllocateUncounted,
     /// A file is forked while writes to it are open.
     ForkBeforeDrained,
 }

@@ -670,7 +670,9 @@ mod tests {
             CommandOp::Truncate(Truncate { file, lease: 1, size, finished, truncations, from: 0, id: None })
         };
         assert_eq!(used(run(&mut s, truncate(100 << 30, false, 0), None)), whole);
-        let allocate = |index| CommandOp::Allocate(Allocate { file, lease: 1, index, replicas: vec![r.clone()] });
+        let allocate = |index| {
+            CommandOp::Allocate(Allocate { file, lease: 1, index, replicas: vec![r.clone()], truncations: None })
+        };
         assert_eq!(used(run(&mut s, allocate(7), None)), 2 * whole);
         assert_eq!(used(run(&mut s, allocate(7), None)), 2 * whole, "asked twice");
         assert_eq!(used(run(&mut s, truncate(5_000, false, 1), None)), 8_192);

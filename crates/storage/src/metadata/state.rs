@@ -349,6 +349,11 @@ impl<K: Kv> State<K> {
             Ok(i) => i,
             Err(r) => return r,
         };
+        let outdated = a.truncations.is_some_and(|known| known < inode.truncations);
+        if self.entry_version >= 5 && outdated {
+            // It was under way while the file was truncated: its owner may have its answer, and would not hear of another extent.
+            return Reply { status: status::BADTYPE, ..self.file_reply(inode) };
+        }
         // Asking twice gives the same extent.
         if self.kv.get(&key(table::MAP, &[a.file, a.index])).is_none() {
             if a.replicas.is_empty() {

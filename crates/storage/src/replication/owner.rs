@@ -323,6 +323,8 @@ struct Operation {
 
 struct Extent {
     cfg: ExtentConfig,
+    /// The file's count of truncations when metad made the extent, or a smaller one: no truncate up to it drops the extent.
+    made_after: u64,
     phase: Phase,
     next_seq: u64,
     /// The epoch that `next_seq` counts in: a second SEAL round of one epoch goes on counting.
@@ -390,6 +392,7 @@ impl Extent {
     fn new(cfg: ExtentConfig) -> Self {
         Extent {
             cfg,
+            made_after: 0,
             phase: Phase::Idle,
             next_seq: 1,
             seq_epoch: 0,

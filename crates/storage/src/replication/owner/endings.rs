@@ -5,6 +5,8 @@ use super::*;
 use crate::metadata::{MemoryKv, State};
 use crate::replication::replica::{self, ChunkServer};
 
+mod allocations;
+
 const GEOMETRY: Geometry =
     Geometry { extent_bytes: 1 << 16, push_bytes: 1 << 14, reserve_from_bytes: 1 << 20, ..Geometry::STANDARD };
 /// Timer ticks after which an operation that has no answer hangs.
@@ -20,12 +22,30 @@ struct File {
     token: u64,
     /// Eid of an extent whose WRITE requests get lost.
     loses_writes_of: Option<u64>,
+    /// The fate of a command to metad; commands and answers that are under way.
+    network: fn(&CommandOp) -> Network,
+    sent: Vec<(u64, CommandOp)>,
+    answers: Vec<Input>,
+    journal_version: u32,
+}
+
+#[derive(PartialEq)]
+enum Network {
+    Answers,
+    /// The command does not arrive.
+    HoldsCommand,
+    /// It is carried out, and the answer does not arrive.
+    HoldsAnswer,
 }
 
 fn apply(metad: &mut State<MemoryKv>, op: CommandOp) -> Reply {
+    apply_in(JOURNAL_VERSION, metad, op)
+}
+
+fn apply_in(version: u32, metad: &mut State<MemoryKv>, op: CommandOp) -> Reply {
     let number = metad.applied() + 1;
     let commands = vec![Command { op: Some(op), ..Default::default() }];
-    metad.apply(number, &Entry { version: JOURNAL_VERSION, time_ns: number, commands, cluster: "c".into() }).remove(0)
+    metad.apply(number, &Entry { version, time_ns: number, commands, cluster: "c".into() }).remove(0)
 }
 
 fn replicas() -> Vec<ReplicaRef> {
@@ -48,8 +68,20 @@ impl File {
         let file = made.attr.expect("made").fileid;
         let owner = grant(&mut metad, file, 1, 1);
         let chunks = replicas().into_iter().map(|r| ChunkServer::new(r.id, 1, GEOMETRY.extent_bytes, vec![])).collect();
-        let content = BTreeMap::new();
-        let mut f = File { metad, chunks, content, file, owner, now: 0, token: 0, loses_writes_of: None };
+        let mut f = File {
+            metad,
+            chunks,
+            content: BTreeMap::new(),
+            file,
+            owner,
+            now: 0,
+            token: 0,
+            loses_writes_of: None,
+            network: |_| Network::Answers,
+            sent: Vec::new(),
+            answers: Vec::new(),
+            journal_version: JOURNAL_VERSION,
+        };
         let effects = f.owner.take_effects();
         f.carry_out(effects);
         f
@@ -117,7 +149,17 @@ impl File {
                         CommandOp::Allocate(a) => CommandOp::Allocate(Allocate { replicas: replicas(), ..a }),
                         other => other,
                     };
-                    Input::Meta { call, reply: apply(&mut self.metad, op) }
+                    let network = (self.network)(&op);
+                    if network == Network::HoldsCommand {
+                        self.sent.push((call, op));
+                        continue;
+                    }
+                    let answer = Input::Meta { call, reply: apply_in(self.journal_version, &mut self.metad, op) };
+                    if network == Network::HoldsAnswer {
+                        self.answers.push(answer);
+                        continue;
+                    }
+                    answer
                 }
                 Effect::Done { token, outcome } => {
                     ended.push((token, outcome));

@@ -364,12 +364,13 @@ impl Owner {
             // No chunk server could be chosen, say: the operations ask again.
             return self.retry_unallocated(index);
         }
-        if reply.inode.is_some_and(|i| i.truncations < self.truncations) {
+        let made_after = reply.inode.map_or(0, |i| i.truncations);
+        if made_after < self.truncations {
             // What this says was made has been cut off since.
             return self.retry_unallocated(index);
         }
         let Some(cfg) = reply.extents.into_iter().find(|c| c.index == index) else { return };
-        self.extents.entry(index).or_insert_with(|| super::Extent::new(cfg));
+        self.extents.entry(index).or_insert_with(|| super::Extent { made_after, ..super::Extent::new(cfg) });
         let waiting = self.unallocated.remove(&index).unwrap_or_default();
         let e = self.extents.get_mut(&index).expect("just entered");
         e.waiting.extend(waiting);

@@ -21,7 +21,9 @@ impl Owner {
     /// Asks metad for an extent; asking twice gives the same one.
     pub(super) fn allocate(&mut self, index: u64) {
         if self.allocating.insert(index) {
-            let op = CommandOp::Allocate(Allocate { file: self.file, lease: self.lease, index, replicas: Vec::new() });
+            let truncations = (self.bug != Some(Bug::AllocateUncounted)).then_some(self.truncations);
+            let (file, lease, replicas) = (self.file, self.lease, Vec::new());
+            let op = CommandOp::Allocate(Allocate { file, lease, index, replicas, truncations });
             self.ask_metad(MetaAbout::Allocate { index }, op);
         }
     }

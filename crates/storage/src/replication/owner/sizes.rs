@@ -1,7 +1,7 @@
 //! Sizes: reported to metad within a second, and the truncate that several parties have to agree on.
 
 use super::io::of_dropped;
-use super::{Effect, MetaAbout, Outcome, Owner, Phase, Work, IDS_MOVED_MAX};
+use super::{Effect, Extent, MetaAbout, Outcome, Owner, Phase, Work, IDS_MOVED_MAX};
 use crate::messages::*;
 use crate::replication::Bug;
 use bytes::Bytes;
@@ -123,9 +123,15 @@ impl Owner {
         self.size_reported = (inode.truncations, inode.attr.size, inode.attr.mtime_ns);
         self.size_due = None;
         let kept: BTreeSet<u64> = reply.extents.iter().map(|c| c.eid).collect();
-        let dropped: Vec<u64> =
-            self.extents.iter().filter(|(_, e)| !kept.contains(&e.cfg.eid)).map(|(index, _)| *index).collect();
+        // An extent that metad made after this truncate is not in its answer, which may come later than the extent's.
+        let is_dropped = |e: &Extent| !kept.contains(&e.cfg.eid) && e.made_after < inode.truncations;
+        let dropped: Vec<u64> = self.extents.iter().filter(|(_, e)| is_dropped(e)).map(|(index, _)| *index).collect();
         dropped.into_iter().for_each(|index| self.cut_off(index));
+        // An extent that metad made before a truncate that left it: its own answer comes too late to count.
+        for cfg in reply.extents {
+            let made_after = inode.truncations;
+            self.extents.entry(cfg.index).or_insert_with(|| Extent { made_after, ..Extent::new(cfg) });
+        }
         match inode.zero_from {
             Some(_) => {
                 self.truncate.as_mut().expect("recorded for it").stage = Stage::Zeroing;
