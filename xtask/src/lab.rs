@@ -65,6 +65,10 @@ const TLS: &[&str] = &["python3", "java", "keytool", "openssl"];
 
 const NIGHT: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "busybox", "ip", "nft"];
 
+/// The same, and what fetches the suites.
+const SUITES: &[&str] =
+    &["python3", "qemu-system-x86_64", "lz4", "cc", "make", "mke2fs", "busybox", "ip", "unshare", "git"];
+
 /// Debian's ZooKeeper in namespaces of its own, on disks that fill up or stand still.
 const CAUSES: &[&str] = &["python3", "java", "cc", "ip", "nft", "mke2fs", "mount", "fsfreeze"];
 
@@ -108,6 +112,27 @@ const TESTS: &[Test] = &[
     Test { name: "nfs-locks", lane: Lane::Long, script: "nfs_locks.py", commands: PORTMAP, modules: &[] },
     Test { name: "nfs-rules", lane: Lane::Long, script: "nfs_rules.py", commands: NFS, modules: &[] },
     Test { name: "nfs-snapshots", lane: Lane::Long, script: "nfs_snapshots.py", commands: NFS, modules: &[] },
+    Test {
+        name: "nfs-suites-1",
+        lane: Lane::Long,
+        script: "nfs_suites.py . --part 1/3",
+        commands: SUITES,
+        modules: &[],
+    },
+    Test {
+        name: "nfs-suites-2",
+        lane: Lane::Long,
+        script: "nfs_suites.py . --part 2/3",
+        commands: SUITES,
+        modules: &[],
+    },
+    Test {
+        name: "nfs-suites-3",
+        lane: Lane::Long,
+        script: "nfs_suites.py . --part 3/3",
+        commands: SUITES,
+        modules: &[],
+    },
     Test { name: "nfs-local", lane: Lane::Long, script: "nfs_local.py", commands: NIGHT, modules: &[] },
     Test { name: "history", lane: Lane::Guests, script: "history.py", commands: NFS, modules: &[] },
     Test { name: "node-gone", lane: Lane::Long, script: "node_gone.py", commands: &["python3"], modules: &[] },

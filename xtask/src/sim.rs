@@ -69,6 +69,9 @@ pub struct Args {
     /// Replication only: the file is cloned, and the clones are looked at
     #[arg(long)]
     forks: bool,
+    /// Replication only: disks fill up, and have room again
+    #[arg(long)]
+    fills: bool,
     /// Run each seed twice and compare
     #[arg(long)]
     twice: bool,
@@ -357,6 +360,7 @@ fn run_replication(args: &Args) -> anyhow::Result<()> {
         rot: args.rot,
         moves: args.moves,
         forks: args.forks,
+        fills: args.fills,
         bug: None,
         trace,
     };
@@ -402,10 +406,19 @@ fn run_replication(args: &Args) -> anyhow::Result<()> {
         t.checks,
         t.went_back,
     );
+    if args.fills {
+        println!(
+            "{} disks filled up: {} writes were refused, {} blocks were overwritten",
+            t.full_disks, t.refused, t.overwritten_when_full
+        );
+    }
     report_failures(args, "replication", &failed)
 }
 
 fn add_replication(t: &mut replication::Report, r: &replication::Report) {
+    t.full_disks += r.full_disks;
+    t.refused += r.refused;
+    t.overwritten_when_full += r.overwritten_when_full;
     t.events += r.events;
     t.reads += r.reads;
     t.writes += r.writes;

@@ -284,6 +284,20 @@ impl Extents {
         self.one_block(&self.stack(id), block, Old::Checked)
     }
 
+    /// Whether each block of a range can be written without another one of the disk: the extent's own file has it, and no layer
+    /// below. A bad block does not count, nor do zeros that may hide what a layer has: the file may have a hole there.
+    ///
+    /// # Errors
+    /// The files cannot be used.
+    pub fn has_room(&self, id: u64, offset: u64, length: u64) -> io::Result<bool> {
+        assert!(offset + length <= self.extent_bytes, "a range lies in its extent");
+        let _held = self.stripe(id).read().expect("nobody panics with it");
+        let stack = self.stack(id);
+        let sums = self.sums_of(stack.top, offset / BLOCK_BYTES..(offset + length).div_ceil(BLOCK_BYTES))?;
+        let hides = (!stack.below.is_empty()).then(|| sum(&ZEROS));
+        Ok(sums.into_iter().all(|s| s != HOLE && s != BAD && Some(s) != hides))
+    }
+
     fn one_block(&self, stack: &Stack, block: u64, old: Old) -> io::Result<Block> {
         let Some(file) = self.sources_of(stack, block..block + 1)?[0] else { return Ok(Block::Hole) };
         let (bytes, bad) = self.read_blocks(file, block..block + 1, old)?;

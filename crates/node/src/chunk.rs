@@ -147,9 +147,13 @@ impl Chunk {
         let Ok(request) = ChunkRequest::decode(body.clone()) else { return };
         let (epoch, lease) = (request.epoch, request.lease);
         for effect in self.decide(request, Some(responder)) {
-            if let Effect::Fetch { token, eid, offset, length } = effect {
-                let read = self.extents.read_marked(eid, offset, length);
-                self.fetched(token, eid, (epoch, lease), read);
+            if let Effect::Fetch { token, eid, offset, length, asks_for_room } = effect {
+                let (read, has_room) = match asks_for_room.then(|| self.extents.has_room(eid, offset, length)) {
+                    None => (self.extents.read_marked(eid, offset, length), false),
+                    Some(Ok(has_room)) => (Ok(Default::default()), has_room),
+                    Some(Err(e)) => (Err(e), false),
+                };
+                self.fetched(token, eid, (epoch, lease), read, has_room);
             }
         }
     }
@@ -191,14 +195,23 @@ impl Chunk {
 
     /// Answers a read. It counts only if the copy still has the promise under which it was asked for: meanwhile
     /// another owner may have written.
-    fn fetched(&self, token: u64, eid: u64, promise: (u64, u64), read: std::io::Result<(Vec<u8>, Vec<u64>)>) {
+    fn fetched(
+        &self,
+        token: u64,
+        eid: u64,
+        promise: (u64, u64),
+        read: std::io::Result<(Vec<u8>, Vec<u64>)>,
+        has_room: bool,
+    ) {
         let crc32c = read.as_ref().map_or(0, |(data, _)| crc32c::crc32c(data));
         let mut core = lock(&self.core);
         let now = core.server.replica(eid).map(|r| (r.promise_epoch, r.promise_lease));
         let result = match (now, read) {
             (None, _) => ChunkResult::Unknown(Empty {}),
             (Some((epoch, lease)), _) if (epoch, lease) != promise => ChunkResult::Refused(Refused { epoch, lease }),
-            (Some(_), Ok((data, bad))) if bad.is_empty() => ChunkResult::Data(Data { crc32c, data: data.into() }),
+            (Some(_), Ok((data, bad))) if bad.is_empty() => {
+                ChunkResult::Data(Data { crc32c, data: data.into(), has_room })
+            }
             (Some(_), Ok((data, bad))) => {
                 core.damaged(bad.iter().map(|block| (eid, *block)));
                 let offsets = bad.into_iter().map(|block| block * BLOCK_BYTES).collect();

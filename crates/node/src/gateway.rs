@@ -320,10 +320,7 @@ impl Inner {
     }
 
     pub(crate) fn space(&self) -> (u64, u64) {
-        match rustix::fs::statvfs(&self.settings.data_dir) {
-            Ok(s) => (s.f_blocks * s.f_frsize, s.f_bavail * s.f_frsize),
-            Err(_) => (0, 0),
-        }
+        crate::file_system::space_of(&self.settings.data_dir).unwrap_or_default()
     }
 
     /// Every other node that is or was a gateway, as far as this process has heard.
@@ -368,6 +365,7 @@ impl Inner {
         replicas.retain(|r| !m.emptied.contains(&r.id));
         replicas.retain(|r| !lossy.contains(&r.node));
         let full: Vec<u32> = m.gateways.iter().filter(|g| g.is_full()).map(|g| g.node).collect();
+        let exhausted: Vec<u32> = m.gateways.iter().filter(|g| g.is_exhausted()).map(|g| g.node).collect();
         replicas.retain(|r| !full.contains(&r.node));
         let with_space = replicas.len();
         let mut reached_elsewhere = self.unreached();
@@ -383,8 +381,9 @@ impl Inner {
             let waits = owner.joins() == 0 && owner.lacks_copies();
             let may = if waits && room == 0 { Vec::new() } else { replicas.clone() };
             room = room.saturating_sub(usize::from(waits));
-            let (elsewhere, lossy, full) = (reached_elsewhere.clone(), lossy.clone(), full.clone());
-            owner.feed(self, OwnerInput::Alive { replicas: may, elsewhere, lossy, full, with_space });
+            let (elsewhere, lossy) = (reached_elsewhere.clone(), lossy.clone());
+            let (full, exhausted) = (full.clone(), exhausted.clone());
+            owner.feed(self, OwnerInput::Alive { replicas: may, elsewhere, lossy, full, exhausted, with_space });
         }
     }
 

@@ -10,6 +10,7 @@ pub mod console;
 mod console_listener;
 pub mod coordination;
 pub mod events;
+mod file_system;
 pub mod folder;
 pub mod gateway;
 pub mod last_stop;

@@ -13,6 +13,7 @@ fn options(seed: u64, minutes: u64, bug: Option<Bug>) -> Options {
         rot: false,
         moves: false,
         forks: false,
+        fills: false,
         bug,
         trace: false,
     }
@@ -164,6 +165,26 @@ fn a_clone_is_what_the_file_was_at_a_moment_and_never_changes() {
 fn a_fork_while_writes_are_open_is_found() {
     let forks = |seed| Options { forks: true, ..options(seed, 2, Some(Bug::ForkBeforeDrained)) };
     assert!((1..=60).any(|seed| !run(forks(seed)).violations.is_empty()));
+}
+
+#[test]
+fn a_full_disk_takes_what_is_overwritten_and_no_new_blocks() {
+    let fills = |seed, bug| run(Options { fills: true, forks: seed % 4 == 0, ..with_sizes(seed, 2, bug) });
+    let mut total = Report::default();
+    for seed in 1..=8 {
+        let report = fills(seed, None);
+        assert_eq!(
+            report.violations,
+            Vec::<String>::new(),
+            "replay: cargo xtask sim --core replication --sizes --fills --minutes 2 --seed {seed}, every fourth with --forks"
+        );
+        total.full_disks += report.full_disks;
+        total.refused += report.refused;
+        total.overwritten_when_full += report.overwritten_when_full;
+    }
+    let counts = [total.full_disks, total.refused, total.overwritten_when_full];
+    assert!(counts.iter().all(|c| *c > 5), "{total:?}");
+    assert!((1..=40).any(|seed| !fills(seed, Some(Bug::FillFullDisks)).violations.is_empty()));
 }
 
 /// The first seed that shows the planted mistake.

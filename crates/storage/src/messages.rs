@@ -235,6 +235,10 @@ pub struct Read {
     pub offset: u64,
     #[prost(uint64, tag = "2")]
     pub length: u64,
+    /// Not the bytes: whether the copy has room of its own for each block of the range. A program that does not know this
+    /// answers with the bytes, and without `Data::has_room`.
+    #[prost(bool, tag = "3")]
+    pub asks_for_room: bool,
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct Empty {}
@@ -308,6 +312,9 @@ pub struct Data {
     pub data: bytes::Bytes,
     #[prost(fixed32, tag = "2")]
     pub crc32c: u32,
+    /// Every block of the range can be written without another block of the disk but the journal's.
+    #[prost(bool, tag = "3")]
+    pub has_room: bool,
 }
 
 /// To a READ: the copy is good but for these blocks.

@@ -81,6 +81,8 @@ pub enum Bug {
     IdleUnchecked,
     /// metad is not told how often the file was truncated when it makes an extent.
     AllocateUncounted,
+    /// A write goes to full disks without a question whether they have room for it.
+    FillFullDisks,
     /// A file is forked while writes to it are open.
     ForkBeforeDrained,
 }

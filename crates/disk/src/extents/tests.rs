@@ -99,3 +99,40 @@ fn an_error_for_want_of_descriptors_names_the_file_and_the_limit() {
     drop(taken);
     assert!(error.contains("extent.7") && error.contains("64 files"), "{error}");
 }
+
+#[test]
+fn a_copy_has_room_for_what_is_overwritten_and_for_nothing_that_takes_another_block() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = tempfile::tempdir().unwrap();
+    let e = open(dir.path(), BTreeSet::new());
+    let room = |id: u64, blocks: std::ops::Range<u64>| {
+        let (offset, length) = (blocks.start * BLOCK_BYTES, (blocks.end - blocks.start) * BLOCK_BYTES);
+        e.has_room(id, offset, length).unwrap()
+    };
+    assert!(!room(1, 0..1));
+    e.write(1, 100, 4 * BLOCK_BYTES - 100, Some(&[7; 4 * 4096 - 100]), Old::Checked).unwrap();
+    checkpoint(&e);
+    assert!(room(1, 0..4) && !room(1, 3..5) && e.has_room(1, 1, 1).unwrap());
+    let allocated = || {
+        let file = std::fs::File::open(dir.path().join("extent.1")).unwrap();
+        file.sync_all().unwrap();
+        file.metadata().unwrap().blocks()
+    };
+    let before = allocated();
+    e.write(1, 200, 3 * BLOCK_BYTES, Some(&[8; 3 * 4096]), Old::Checked).unwrap();
+    assert_eq!(allocated(), before);
+    // A hole again, and a block that is bad.
+    e.write(1, BLOCK_BYTES, BLOCK_BYTES, None, Old::Checked).unwrap();
+    e.mark_bad(1, 2);
+    assert!(room(1, 0..1) && !room(1, 1..2) && !room(1, 2..3) && room(1, 3..4));
+    // Blocks that two extents share are written elsewhere.
+    e.fork(1, 2).unwrap();
+    assert!(!room(1, 0..1) && !room(2, 0..1));
+    e.write(1, 5, 1, Some(&[9]), Old::Checked).unwrap();
+    assert!(room(1, 0..1) && !room(2, 0..1));
+    // Zeros above a layer have a sum, and no block of their own.
+    e.write(1, 3 * BLOCK_BYTES, BLOCK_BYTES, None, Old::Checked).unwrap();
+    assert!(!room(1, 3..4));
+    e.wipe(1).unwrap();
+    assert!(!room(1, 0..1));
+}

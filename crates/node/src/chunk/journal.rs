@@ -13,13 +13,21 @@ use std::time::{Duration, Instant};
 use trivet_disk::extents::Old;
 use trivet_disk::store::{Cut, Log, Touch, CHANGED_BLOCKS_MAX};
 use trivet_disk::DiskError;
+use trivet_storage::messages::reserve_bytes;
 use trivet_storage::replication::replica::{Effect, JournalEntry};
 
 /// After this many bytes of journal a checkpoint begins.
 const SEGMENT_BYTES: u64 = 128 << 20;
-/// A checkpoint that is still being written is waited for when the journal has grown by this many bytes since it
+/// A checkpoint that is still being written is waited for when the journal has grown by this many times a segment since it
 /// began: a start has to read them all.
-const SEGMENT_BYTES_MAX: u64 = 512 << 20;
+const SEGMENTS_MAX: u64 = 4;
+/// Part of a disk's reserve that a segment of the journal takes at most while the disk is nearly full: what is overwritten there takes
+/// no other room than this, and the journal stays below the half of the reserve at which nothing more is taken.
+const SEGMENTS_OF_RESERVE: u64 = 16;
+/// Bytes of a segment, at least, whatever the reserve: a checkpoint has a cost of its own.
+const SEGMENT_BYTES_MIN: u64 = 4 << 20;
+/// Pause between two looks at how full the disk is.
+const LOOK_AT_SPACE: Duration = Duration::from_secs(1);
 /// A node that was given nothing for this long writes a checkpoint, so that its next start is a quick one.
 const IDLE: Duration = Duration::from_secs(60);
 /// Entries of one batch; what is beyond them waits for the next.
@@ -47,6 +55,18 @@ struct Writer {
     checkpoints: Checkpoints,
     syncs: Arc<Latency>,
     waiting: Option<Waiting>,
+    /// Bytes of a segment, as of the last look at the disk.
+    segment_bytes: u64,
+    looked_at: Option<Instant>,
+}
+
+/// After how many bytes of journal a checkpoint begins on a disk with this space.
+fn segment_bytes(total_bytes: u64, free_bytes: u64) -> u64 {
+    let reserve = reserve_bytes(total_bytes);
+    if total_bytes == 0 || free_bytes >= 2 * reserve {
+        return SEGMENT_BYTES;
+    }
+    (reserve / SEGMENTS_OF_RESERVE).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES)
 }
 
 pub fn start(
@@ -57,8 +77,18 @@ pub fn start(
     syncs: Arc<Latency>,
 ) -> std::io::Result<mpsc::Sender<Entry>> {
     let (sender, entries) = mpsc::channel();
-    let mut writer =
-        Writer { dir: dir.into(), log, core, entries, queue: VecDeque::new(), checkpoints, syncs, waiting: None };
+    let mut writer = Writer {
+        dir: dir.into(),
+        log,
+        core,
+        entries,
+        queue: VecDeque::new(),
+        checkpoints,
+        syncs,
+        waiting: None,
+        segment_bytes: SEGMENT_BYTES,
+        looked_at: None,
+    };
     std::thread::Builder::new().name("chunk-journal".into()).spawn(move || writer.run())?;
     Ok(sender)
 }
@@ -82,9 +112,10 @@ impl Writer {
                 }
             }
             self.batch();
-            let (bytes, blocks) = (self.log.len(), self.log.changed_blocks());
-            if self.waiting.is_none() && (bytes > SEGMENT_BYTES || blocks > CHANGED_BLOCKS_MAX) {
-                if bytes > SEGMENT_BYTES_MAX || blocks > 2 * CHANGED_BLOCKS_MAX {
+            self.look_at_space();
+            let (bytes, blocks, segment) = (self.log.len(), self.log.changed_blocks(), self.segment_bytes);
+            if self.waiting.is_none() && (bytes > segment || blocks > CHANGED_BLOCKS_MAX) {
+                if bytes > SEGMENTS_MAX * segment || blocks > 2 * CHANGED_BLOCKS_MAX {
                     self.checkpoints.wait();
                 }
                 if self.checkpoints.is_idle() {
@@ -92,6 +123,16 @@ impl Writer {
                 }
             }
         }
+    }
+
+    fn look_at_space(&mut self) {
+        if self.looked_at.is_some_and(|at| at.elapsed() < LOOK_AT_SPACE) {
+            return;
+        }
+        self.looked_at = Some(Instant::now());
+        // A disk that cannot be measured is none that is full.
+        let (total, free) = crate::file_system::space_of(&self.dir).unwrap_or_default();
+        self.segment_bytes = segment_bytes(total, free);
     }
 
     /// One batch: durable, then applied, then answered.
@@ -192,4 +233,23 @@ pub fn split_batch(dir: &Path, batch: &[u8]) -> Result<Vec<JournalEntry>, DiskEr
         }
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_journal_of_a_full_disk_is_far_below_the_half_of_its_reserve() {
+        for total in [3 << 30, 64 << 30, 10 << 40] {
+            let reserve = reserve_bytes(total);
+            assert_eq!(segment_bytes(total, 2 * reserve), SEGMENT_BYTES);
+            for free in [0, reserve / 2, reserve, 2 * reserve - 1] {
+                let segment = segment_bytes(total, free);
+                // The one that a checkpoint covers, and the one that grows until it is waited for.
+                assert!((1 + SEGMENTS_MAX) * segment < reserve / 2, "{segment} of {reserve}");
+            }
+        }
+        assert_eq!(segment_bytes(0, 0), SEGMENT_BYTES, "a disk that cannot be measured");
+    }
 }

@@ -45,7 +45,7 @@ impl Copies {
         assert!(matches!(self.ask(lease, ChunkOp::Write(record)), ChunkResult::Done(_)));
     }
     fn read(&self, lease: u64, offset: u64, length: u64) -> ChunkResult {
-        self.ask(lease, ChunkOp::Read(Read { offset, length }))
+        self.ask(lease, ChunkOp::Read(Read { offset, length, asks_for_room: false }))
     }
 }
 

@@ -2,10 +2,9 @@
 
 use super::{DiskStatus, Sources};
 
-/// The file system of the data folder. One call of the kernel, which reads no folder.
+/// The file system of the data folder.
 pub(super) fn of(s: &Sources) -> Vec<DiskStatus> {
-    let Ok(f) = rustix::fs::statvfs(&s.config.data) else { return Vec::new() };
-    let (total_bytes, free_bytes) = (f.f_blocks * f.f_frsize, f.f_bavail * f.f_frsize);
+    let Some((total_bytes, free_bytes)) = crate::file_system::space_of(&s.config.data) else { return Vec::new() };
     vec![DiskStatus {
         path: s.config.data.display().to_string(),
         total_bytes,

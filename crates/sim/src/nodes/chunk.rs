@@ -135,11 +135,11 @@ impl Chunk {
         for effect in effects {
             match effect {
                 Effect::Journal { seq, entry } => self.in_flight.push((seq, entry)),
-                Effect::Fetch { token, eid, offset, length } => {
+                Effect::Fetch { token, eid, offset, length, .. } => {
                     let whole = self.content.entry(eid).or_insert_with(|| vec![0; self.extent_bytes]);
                     let data = whole[offset as usize..(offset + length) as usize].to_vec();
                     let crc32c = crc32c::crc32c(&data);
-                    let result = Some(ChunkResult::Data(Data { data: data.into(), crc32c }));
+                    let result = Some(ChunkResult::Data(Data { data: data.into(), crc32c, has_room: true }));
                     self.answer(token, ChunkAnswer { result, ..Default::default() }, &mut out);
                 }
                 Effect::Answer { token, answer } => self.answer(token, answer, &mut out),

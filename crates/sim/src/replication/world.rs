@@ -5,6 +5,7 @@ mod clients;
 mod disks;
 mod faults;
 mod forks;
+mod space;
 
 use super::file::{self, Action, Step};
 use super::register::{check, Operation, NEVER};
@@ -54,6 +55,8 @@ pub struct Options {
     pub moves: bool,
     /// The file is cloned now and then.
     pub forks: bool,
+    /// Disks fill up, and have room again.
+    pub fills: bool,
     pub bug: Option<Bug>,
     pub trace: bool,
 }
@@ -94,6 +97,10 @@ pub struct Report {
     /// Clones that were made, and looks at a block of a copy of one.
     pub forks: u64,
     pub fork_reads: u64,
+    /// Disks that filled up, writes that were refused meanwhile, and blocks that were overwritten there.
+    pub full_disks: u64,
+    pub refused: u64,
+    pub overwritten_when_full: u64,
 }
 
 enum Event {
@@ -118,6 +125,7 @@ enum Event {
     CrashGateway { gateway: usize, until: u64 },
     KeepImage,
     Fork,
+    Room { chunk: usize },
 }
 
 /// One sending of an operation. It may arrive when the client has long had its answer to another.
@@ -160,6 +168,8 @@ struct Chunk {
     content: BTreeMap<u64, Vec<u8>>,
     /// Blocks that cannot be read: extent and offset.
     rotten: BTreeSet<(u64, u64)>,
+    /// Blocks that a fork made those of two extents: a write to either takes another one.
+    shared: BTreeSet<(u64, u64)>,
     waiting: BTreeMap<u64, Back>,
     next_token: u64,
     life: u64,
@@ -178,6 +188,8 @@ struct Gateway {
     next_token: u64,
     asking: bool,
     timer: bool,
+    /// Full disks that its owner knows of, and since when.
+    told: BTreeMap<usize, u64>,
 }
 
 struct Client {
@@ -218,6 +230,7 @@ struct World {
     /// A chunk server that is to hold nothing.
     leaving: Option<usize>,
     clones: Vec<forks::Kept>,
+    full: BTreeMap<usize, space::FullDisk>,
     cut: BTreeSet<(usize, usize)>,
     /// Connections that break at every fourth message.
     lossy: BTreeSet<(usize, usize)>,
@@ -289,6 +302,7 @@ impl World {
             steady_until: 0,
             leaving: None,
             clones: Vec::new(),
+            full: BTreeMap::new(),
             cut: BTreeSet::new(),
             lossy: BTreeSet::new(),
             history: BTreeMap::new(),
@@ -314,6 +328,7 @@ impl World {
                 busy: false,
                 content: BTreeMap::new(),
                 rotten: BTreeSet::new(),
+                shared: BTreeSet::new(),
                 waiting: BTreeMap::new(),
                 next_token: 1,
                 life: 0,
@@ -333,6 +348,7 @@ impl World {
                 next_token: 1,
                 asking: false,
                 timer: false,
+                told: BTreeMap::new(),
             });
         }
         for client in 0..world.options.clients {
@@ -437,6 +453,7 @@ impl World {
             Event::CrashGateway { gateway, until } => self.crash_gateway(gateway, until),
             Event::KeepImage => self.keep_image(),
             Event::Fork => self.begin_fork(),
+            Event::Room { chunk } => drop(self.full.remove(&chunk)),
         }
     }
 
@@ -544,11 +561,11 @@ impl World {
             // Who is out of reach is asked to join, too: the link may have been cut since.
             let replicas = if self.rng.chance(50) { there } else { self.alive_replicas() };
             let lossy = if self.rng.chance(5) { vec![self.rng.range(1, CHUNKS as u64 + 1) as u32] } else { Vec::new() };
-            self.feed(
-                gateway,
-                instance,
-                Input::Alive { replicas, elsewhere, lossy, full: Vec::new(), with_space: CHUNKS },
-            );
+            let (full, exhausted) = self.full_disks(gateway);
+            let replicas = replicas.into_iter().filter(|r| !full.contains(&r.node)).collect();
+            let with_space = CHUNKS - full.len();
+            let alive = Input::Alive { replicas, elsewhere, lossy, full, exhausted, with_space };
+            self.feed(gateway, instance, alive);
             if self.options.filled || self.options.moves {
                 self.feed(gateway, instance, Input::Wishes(self.wishes()));
             }
@@ -598,6 +615,7 @@ impl World {
         self.trace(|| format!("gateway {} owns the file, lease {}", gateway + 1, owner.lease()));
         let effects = owner.take_effects();
         self.gateways[gateway].owner = Some(owner);
+        self.gateways[gateway].told.clear();
         self.next_instance += 1;
         self.gateways[gateway].instance = self.next_instance;
         self.effects(gateway, effects);
@@ -622,7 +640,8 @@ impl World {
             // Held until it is back.
             return self.at(self.now + 100, Event::MetaArrives { gateway, boot, call, op });
         }
-        let alive = self.alive_replicas();
+        let mut alive = self.alive_replicas();
+        alive.sort_by_key(|r| self.full.contains_key(&(r.node as usize - 1)));
         if let CommandOp::Allocate(a) = &mut op {
             a.replicas = alive.iter().take(2).cloned().collect();
         }
@@ -709,6 +728,9 @@ impl World {
     fn disk_effects(&mut self, chunk: usize, effects: Vec<DiskEffect>) {
         let extent_bytes = self.geometry.extent_bytes as usize;
         for effect in effects {
+            if let DiskEffect::Apply { eid, record } = &effect {
+                self.note_taken(chunk, *eid, record);
+            }
             let c = &mut self.chunks[chunk];
             match effect {
                 DiskEffect::Journal { seq, entry } => c.in_flight.push((seq, entry)),
@@ -718,8 +740,12 @@ impl World {
                 | DiskEffect::Fork { .. }) => {
                     c.change(extent_bytes, effect);
                 }
-                DiskEffect::Fetch { token, eid, offset, length } => {
-                    let result = c.read(extent_bytes, eid, offset, length);
+                DiskEffect::Fetch { token, eid, offset, length, asks_for_room } => {
+                    let has_room = c.has_room(eid, offset, length);
+                    let result = match asks_for_room {
+                        true => ChunkResult::Data(Data { has_room, ..Default::default() }),
+                        false => c.read(extent_bytes, eid, offset, length),
+                    };
                     self.answer(chunk, token, ChunkAnswer { result: Some(result), ..Default::default() });
                 }
                 DiskEffect::Answer { token, answer } => self.answer(chunk, token, answer),
@@ -791,56 +817,6 @@ impl World {
             c.checkpoint = c.server.as_ref().expect("of this life").replicas().cloned().collect();
             c.journal.clear();
         }
-    }
-
-    fn crash_chunk(&mut self, chunk: usize) {
-        let kept = self.rng.index(self.chunks[chunk].in_flight.len() + 1);
-        let c = &mut self.chunks[chunk];
-        if c.server.is_none() {
-            return;
-        }
-        self.report.crashes += 1;
-        self.report.torn_tails += u64::from(kept < c.in_flight.len());
-        c.server = None;
-        c.life += 1;
-        c.busy = false;
-        c.waiting.clear();
-        let in_flight = std::mem::take(&mut c.in_flight);
-        // A batch is whole or torn off; some of it may have reached the disk.
-        c.journal.extend(in_flight.into_iter().take(kept).map(|(_, e)| e));
-        self.trace(|| format!("chunk {} crashes", chunk + 1));
-    }
-
-    fn restart_chunk(&mut self, chunk: usize) {
-        let extent_bytes = self.geometry.extent_bytes as usize;
-        let start = self.next_start;
-        self.next_start += 1;
-        let bug = self.options.bug;
-        let c = &mut self.chunks[chunk];
-        if c.server.is_some() {
-            return;
-        }
-        c.content = c.checkpoint_content.clone();
-        let mut changes = Vec::new();
-        for r in &c.checkpoint {
-            for record in &r.window {
-                let effect = DiskEffect::Apply { eid: r.eid, record: record.clone() };
-                changes.push(effect);
-            }
-        }
-        changes.into_iter().for_each(|effect| c.change(extent_bytes, effect));
-        let mut server = ChunkServer::new(c.id.clone(), start, extent_bytes as u64, c.checkpoint.clone());
-        server.plant(bug);
-        let mut effects = Vec::new();
-        for entry in &c.journal {
-            server.replay(entry, &mut effects);
-        }
-        effects.into_iter().for_each(|effect| c.change(extent_bytes, effect));
-        c.checkpoint_content = c.content.clone();
-        c.checkpoint = server.replicas().cloned().collect();
-        c.journal.clear();
-        c.server = Some(server);
-        self.trace(|| format!("chunk {} is back", chunk + 1));
     }
 
     // ---- the end ----

@@ -67,16 +67,26 @@ pub struct Unserved {
 }
 
 /// Space on a node's disk that clients' data never takes, so that coordination, metad and the journals go on: this many
-/// bytes, or a twentieth of the disk where that is less. A write that would be kept on a node with less is refused.
+/// bytes, or a twentieth of the disk where that is less. On a node with less, a write is refused that needs another block; with less
+/// than half of it, every write.
 pub const RESERVE_BYTES: u64 = 1 << 30;
+
+/// The reserve of a disk of this size.
+pub fn reserve_bytes(total_bytes: u64) -> u64 {
+    RESERVE_BYTES.min(total_bytes / 20)
+}
 
 impl GatewayInfo {
     pub fn reserve_bytes(&self) -> u64 {
-        RESERVE_BYTES.min(self.total_bytes / 20)
+        reserve_bytes(self.total_bytes)
     }
-    /// Whether the node takes no new data.
+    /// Whether the node takes no new blocks.
     pub fn is_full(&self) -> bool {
         self.total_bytes > 0 && self.free_bytes < self.reserve_bytes()
+    }
+    /// Whether half of the reserve is taken, too: not even what is overwritten is taken, which needs room in the journal.
+    pub fn is_exhausted(&self) -> bool {
+        self.total_bytes > 0 && self.free_bytes < self.reserve_bytes() / 2
     }
 }
 

@@ -15,6 +15,7 @@ mod moves;
 mod opening;
 mod repair;
 mod sizes;
+mod space;
 mod starts;
 mod time;
 
@@ -159,8 +160,10 @@ pub enum Input {
         /// Nodes that answer, but on the way to which packets get lost, while others have good links. They are not
         /// among `replicas`.
         lossy: Vec<u32>,
-        /// Nodes whose disks take no new data. They are not among `replicas`.
+        /// Nodes whose disks take no new blocks. They are not among `replicas`.
         full: Vec<u32>,
+        /// Nodes among `full` whose disks take nothing at all.
+        exhausted: Vec<u32>,
         /// Chunk servers that can be reached and have space: `replicas` may be fewer, where others join first.
         with_space: usize,
     },
@@ -234,6 +237,7 @@ enum About {
     Roll,
     Write { seq: u64 },
     Fetch { part: u64 },
+    Room { part: u64 },
     Confirm { round: u64 },
     RepairRead { part: u64 },
     PushRead { offset: u64 },
@@ -312,7 +316,7 @@ struct Operation {
     /// Answer of a read, zeros where nothing is allocated.
     buffer: Vec<u8>,
     eof: bool,
-    /// A block that it has to read is bad on all members.
+    /// A block that it has to read is bad on all members, or a disk has no room for what it writes.
     failed: bool,
     /// Where what was written here ends; a retry of what was done before makes the file no longer.
     written_to: u64,
@@ -344,6 +348,8 @@ struct Extent {
     locks: Vec<Lock>,
     waiting: VecDeque<u64>,
     fetching: BTreeSet<u64>,
+    /// Writes that wait for members on full disks to say whether they have room, and those members.
+    asking_for_room: BTreeMap<u64, BTreeSet<Vec<u8>>>,
     /// Offsets of blocks that are being repaired.
     repairing: BTreeSet<u64>,
     /// Offsets of blocks that were bad on all members, and when that was found.
@@ -406,6 +412,7 @@ impl Extent {
             locks: Vec::new(),
             waiting: VecDeque::new(),
             fetching: BTreeSet::new(),
+            asking_for_room: BTreeMap::new(),
             repairing: BTreeSet::new(),
             bad: BTreeMap::new(),
             to_confirm: Vec::new(),
@@ -527,6 +534,7 @@ pub struct Owner {
     elsewhere: Vec<u32>,
     lossy: Vec<u32>,
     full: Vec<u32>,
+    exhausted: Vec<u32>,
     with_space: usize,
     wishes: Wishes,
     /// When metad was heard last.
@@ -594,6 +602,7 @@ impl Owner {
             elsewhere: Vec::new(),
             lossy: Vec::new(),
             full: Vec::new(),
+            exhausted: Vec::new(),
             with_space: 0,
             wishes: Wishes::default(),
             metad_heard: None,
@@ -654,8 +663,8 @@ impl Owner {
             }
             Input::Answer { call, answer, down_ms } => self.answered(call, answer, down_ms),
             Input::Meta { call, reply } => self.meta_answered(call, reply),
-            Input::Alive { replicas, elsewhere, lossy, full, with_space } => {
-                (self.full, self.with_space) = (full, with_space);
+            Input::Alive { replicas, elsewhere, lossy, full, exhausted, with_space } => {
+                (self.full, self.exhausted, self.with_space) = (full, exhausted, with_space);
                 (self.alive, self.elsewhere, self.metad_heard) = (replicas, elsewhere, Some(now_ms));
                 self.lossy = lossy;
             }
@@ -820,6 +829,7 @@ impl Owner {
                 }
                 About::Seal
                 | About::Fetch { .. }
+                | About::Room { .. }
                 | About::RepairRead { .. }
                 | About::PushRead { .. }
                 | About::Stable => {}

@@ -200,12 +200,13 @@ pub enum Effect {
         eid: u64,
         to: u64,
     },
-    /// Read and check the bytes, then answer.
+    /// Read and check the bytes, then answer; or say whether the copy has room for the range.
     Fetch {
         token: u64,
         eid: u64,
         offset: u64,
         length: u64,
+        asks_for_room: bool,
     },
     Answer {
         token: u64,
@@ -420,15 +421,15 @@ impl ChunkServer {
                 let fork_to = self.fork(eid, &record);
                 self.journal(token, JournalEntry { eid, record: Some(record), fork_to, ..Default::default() }, out);
             }
-            Some(ChunkOp::Read(read)) => {
-                let end = read.offset.checked_add(read.length).filter(|e| *e <= self.extent_bytes);
+            Some(ChunkOp::Read(Read { offset, length, asks_for_room })) => {
+                let end = offset.checked_add(length).filter(|e| *e <= self.extent_bytes);
                 if !promised || end.is_none() {
                     return out.push(say(refused));
                 }
                 if damaged || r.joining {
                     return out.push(say(ChunkResult::Damaged(Empty {})));
                 }
-                out.push(Effect::Fetch { token, eid, offset: read.offset, length: read.length });
+                out.push(Effect::Fetch { token, eid, offset, length, asks_for_room });
             }
             Some(ChunkOp::Confirm(_)) => {
                 let ok = promised && !damaged && !r.joining;

@@ -223,6 +223,7 @@ impl World {
                 elsewhere: elsewhere.clone(),
                 lossy: Vec::new(),
                 full: Vec::new(),
+                exhausted: Vec::new(),
                 with_space,
             };
             self.feed(node, file, lease, input);

@@ -146,6 +146,11 @@ impl World {
         match outcome {
             Outcome::NotOwner | Outcome::Superseded => return,
             Outcome::Unreadable => self.report.unreadable += 1,
+            // Asked again, as a person does who made room.
+            Outcome::NoSpace if self.options.fills => {
+                self.report.refused += 1;
+                return;
+            }
             Outcome::NoSpace => return self.report.violations.push("no disk is full".into()),
             Outcome::ReadOnly => return self.report.violations.push("no file is frozen".into()),
             Outcome::Stale => return self.report.violations.push("the file is called stale".into()),

@@ -1,7 +1,8 @@
-//! What lies on a chunk server's disk, with blocks that rot: they cannot be read until they are written.
+//! What lies on a chunk server's disk, and is there again after a crash, with blocks that rot: they cannot be read until they are written.
 
 use super::{Chunk, DiskEffect, World, BLOCK};
 use trivet_storage::messages::*;
+use trivet_storage::replication::replica::ChunkServer;
 
 impl Chunk {
     /// Changes what is on the disk. Blocks are written whole here, which heals them.
@@ -20,6 +21,7 @@ impl Chunk {
                             self.rotten.insert((eid, offset));
                         } else {
                             self.rotten.remove(&(eid, offset));
+                            self.shared.remove(&(eid, offset));
                         }
                     }
                 }
@@ -35,6 +37,8 @@ impl Chunk {
             DiskEffect::Fork { eid, to } => {
                 let bytes = self.content.get(&eid).cloned().unwrap_or_else(|| vec![0; extent_bytes]);
                 self.content.insert(to, bytes);
+                let offsets = (0..extent_bytes as u64).step_by(BLOCK as usize);
+                self.shared.extend(offsets.flat_map(|at| [(eid, at), (to, at)]));
                 // A block of `to` that was bad before a crash is bad still: the blocks of `eid` may have been healed since.
                 let rotten: Vec<u64> = self.rotten.iter().filter(|(e, _)| *e == eid).map(|(_, at)| *at).collect();
                 self.rotten.extend(rotten.into_iter().map(|at| (to, at)));
@@ -54,13 +58,63 @@ impl Chunk {
         }
         let crc32c = crc32c::crc32c(&data);
         match bad.is_empty() {
-            true => ChunkResult::Data(Data { crc32c, data: data.into() }),
+            true => ChunkResult::Data(Data { crc32c, data: data.into(), has_room: false }),
             false => ChunkResult::Bad(BadBlocks { offsets: bad, data: data.into(), crc32c }),
         }
     }
 }
 
 impl World {
+    pub(super) fn crash_chunk(&mut self, chunk: usize) {
+        let kept = self.rng.index(self.chunks[chunk].in_flight.len() + 1);
+        let c = &mut self.chunks[chunk];
+        if c.server.is_none() {
+            return;
+        }
+        self.report.crashes += 1;
+        self.report.torn_tails += u64::from(kept < c.in_flight.len());
+        c.server = None;
+        c.life += 1;
+        c.busy = false;
+        c.waiting.clear();
+        let in_flight = std::mem::take(&mut c.in_flight);
+        // A batch is whole or torn off; some of it may have reached the disk.
+        c.journal.extend(in_flight.into_iter().take(kept).map(|(_, e)| e));
+        self.trace(|| format!("chunk {} crashes", chunk + 1));
+    }
+
+    pub(super) fn restart_chunk(&mut self, chunk: usize) {
+        let extent_bytes = self.geometry.extent_bytes as usize;
+        let start = self.next_start;
+        self.next_start += 1;
+        let bug = self.options.bug;
+        let c = &mut self.chunks[chunk];
+        if c.server.is_some() {
+            return;
+        }
+        c.content = c.checkpoint_content.clone();
+        let mut changes = Vec::new();
+        for r in &c.checkpoint {
+            for record in &r.window {
+                let effect = DiskEffect::Apply { eid: r.eid, record: record.clone() };
+                changes.push(effect);
+            }
+        }
+        changes.into_iter().for_each(|effect| c.change(extent_bytes, effect));
+        let mut server = ChunkServer::new(c.id.clone(), start, extent_bytes as u64, c.checkpoint.clone());
+        server.plant(bug);
+        let mut effects = Vec::new();
+        for entry in &c.journal {
+            server.replay(entry, &mut effects);
+        }
+        effects.into_iter().for_each(|effect| c.change(extent_bytes, effect));
+        c.checkpoint_content = c.content.clone();
+        c.checkpoint = server.replicas().cloned().collect();
+        c.journal.clear();
+        c.server = Some(server);
+        self.trace(|| format!("chunk {} is back", chunk + 1));
+    }
+
     /// Nothing is open: all copies that count are the same, byte by byte, but for blocks that cannot be read.
     pub(super) fn compare_copies(&mut self) {
         let extent_bytes = self.geometry.extent_bytes as usize;

@@ -13,6 +13,9 @@ impl World {
         if self.options.moves && self.rng.chance(15) {
             self.leaving = Some(self.rng.index(CHUNKS)).filter(|_| self.rng.chance(75));
         }
+        if self.options.fills && self.rng.chance(30) {
+            self.fill_a_disk();
+        }
         let kind = self.rng.range(0, 14);
         if self.now < self.steady_until && !matches!(kind, 2 | 3 | 5 | 6) {
             return;

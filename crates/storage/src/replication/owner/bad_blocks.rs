@@ -60,7 +60,12 @@ impl Owner {
         let e = self.extents.get_mut(&index).expect("active");
         if let Some(from) = e.cfg.replicas.iter().find(|r| !tried.contains(&r.id)).cloned() {
             e.fetching.insert(part);
-            return self.send(index, &from, About::RepairRead { part }, ChunkOp::Read(Read { offset, length }));
+            return self.send(
+                index,
+                &from,
+                About::RepairRead { part },
+                ChunkOp::Read(Read { offset, length, asks_for_room: false }),
+            );
         }
         e.bad.insert(offset, self.now_ms);
         e.repairing.remove(&offset);
@@ -116,6 +121,8 @@ impl Owner {
                     None => return,
                 }
             }
+            // The member runs a program that does not know the question.
+            About::Room { part } => return self.has_said_of_room(index, from, part, false),
             _ => return,
         };
         let Some(e) = self.extents.get_mut(&index) else { return };

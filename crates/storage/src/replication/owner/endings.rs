@@ -6,6 +6,7 @@ use crate::metadata::{MemoryKv, State};
 use crate::replication::replica::{self, ChunkServer};
 
 mod allocations;
+mod full_disks;
 
 const GEOMETRY: Geometry =
     Geometry { extent_bytes: 1 << 16, push_bytes: 1 << 14, reserve_from_bytes: 1 << 20, ..Geometry::STANDARD };
@@ -27,6 +28,9 @@ struct File {
     sent: Vec<(u64, CommandOp)>,
     answers: Vec<Input>,
     journal_version: u32,
+    /// The answer of a chunk server that is asked for room.
+    has_room: bool,
+    asked_for_room: u32,
 }
 
 #[derive(PartialEq)]
@@ -81,6 +85,8 @@ impl File {
             sent: Vec::new(),
             answers: Vec::new(),
             journal_version: JOURNAL_VERSION,
+            has_room: false,
+            asked_for_room: 0,
         };
         let effects = f.owner.take_effects();
         f.carry_out(effects);
@@ -115,12 +121,17 @@ impl File {
                     let bytes = self.content.get(&(at, eid)).cloned().unwrap_or_default();
                     self.content.insert((at, to), bytes);
                 }
+                replica::Effect::Fetch { asks_for_room: true, .. } => {
+                    self.asked_for_room += 1;
+                    let result = Some(ChunkResult::Data(Data { has_room: self.has_room, ..Default::default() }));
+                    answer = Some(ChunkAnswer { result, ..Default::default() });
+                }
                 replica::Effect::Fetch { eid, offset, length, .. } => {
                     let bytes = self.content.entry((at, eid)).or_default();
                     bytes.resize(GEOMETRY.extent_bytes as usize, 0);
                     let data = Bytes::copy_from_slice(&bytes[offset as usize..][..length as usize]);
                     let crc32c = crc32c::crc32c(&data);
-                    let result = Some(ChunkResult::Data(Data { data, crc32c }));
+                    let result = Some(ChunkResult::Data(Data { data, crc32c, has_room: false }));
                     answer = Some(ChunkAnswer { result, ..Default::default() });
                 }
                 _ => {}

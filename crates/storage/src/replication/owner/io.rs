@@ -106,7 +106,7 @@ impl Owner {
             }
             Op::Write { offset, ref data, id }
                 if !self.by_id.contains_key(&id)
-                    && (!self.has_space(offset, data.len()) || self.beyond_quota(offset + data.len() as u64)) =>
+                    && (!self.may_have_space(offset, data.len()) || self.beyond_quota(offset + data.len() as u64)) =>
             {
                 self.out.push(Effect::Done { token, outcome: Outcome::NoSpace });
             }
@@ -159,20 +159,6 @@ impl Owner {
             // Every write is durable when it is answered: only those that are open count.
             Op::Commit => drop(self.operations.insert(token, operation)),
         }
-    }
-
-    /// Whether every disk that would have to keep a write has space. Extents that are still to be allocated go to disks
-    /// that have.
-    fn has_space(&self, offset: u64, length: usize) -> bool {
-        if self.full.is_empty() {
-            return true;
-        }
-        let extent_bytes = self.geometry.extent_bytes;
-        let mut touched = offset / extent_bytes..(offset + length as u64).div_ceil(extent_bytes);
-        touched.all(|index| match self.extents.get(&index) {
-            Some(e) => e.members().all(|m| !self.full.contains(&m.node)),
-            None => self.with_space >= self.copies as usize,
-        })
     }
 
     pub(super) fn add_part(&mut self, token: u64, index: u64, start: u64, end: u64, work: Work) -> u64 {
@@ -232,7 +218,7 @@ impl Owner {
         for id in ready {
             match self.parts[&id].work.clone() {
                 Work::Read { .. } => self.fetch(index, id),
-                Work::Write { data, zero, id: op } => self.write(index, id, data, zero, op),
+                Work::Write { .. } => self.write(index, id),
                 Work::Confirm => self.want_confirmation(index, id),
                 Work::Ids(ids) | Work::JoinIds(ids) => self.write_ids(index, id, ids),
                 Work::Fork { to } => self.write_fork(index, id, to),
@@ -265,14 +251,9 @@ impl Owner {
 
     // ---- writes ----
 
-    fn write(&mut self, index: u64, part: u64, data: Bytes, zero: bool, id: Option<OpId>) {
-        let lease = self.lease;
-        let Part { start, end, .. } = self.parts[&part];
-        let wall_ns = self.wall_ns.max(self.attr.mtime_ns + 1);
-        let truncations = self.truncations;
-        let extent_bytes = self.geometry.extent_bytes;
-        let eof = if zero { self.attr.size } else { self.attr.size.max(index * extent_bytes + end) };
-        let now_ms = self.now_ms;
+    pub(super) fn write(&mut self, index: u64, part: u64) {
+        let Some(Work::Write { id, .. }) = self.parts.get(&part).map(|p| &p.work) else { return };
+        let (id, now_ms) = (*id, self.now_ms);
         let done = |id: OpId| {
             let kept = |e: &super::Extent| e.knows(&of_dropped(id, index), now_ms);
             self.extents[&index].knows(&id, now_ms) || self.extents.get(&0).is_some_and(kept)
@@ -281,6 +262,19 @@ impl Owner {
             // A retry of what was carried out before.
             return self.part_done(index, part);
         }
+        if id.is_none() || !self.asks_for_room(index, part) {
+            self.write_now(index, part);
+        }
+    }
+
+    pub(super) fn write_now(&mut self, index: u64, part: u64) {
+        let Some(Part { start, end, work: Work::Write { data, zero, id }, .. }) = self.parts.get(&part) else { return };
+        let (start, end, data, zero, id) = (*start, *end, data.clone(), *zero, *id);
+        let lease = self.lease;
+        let wall_ns = self.wall_ns.max(self.attr.mtime_ns + 1);
+        let truncations = self.truncations;
+        let extent_bytes = self.geometry.extent_bytes;
+        let eof = if zero { self.attr.size } else { self.attr.size.max(index * extent_bytes + end) };
         let block_bytes = self.geometry.block_bytes;
         let e = self.extents.get_mut(&index).expect("active");
         // A write of a whole block heals it.
@@ -421,7 +415,12 @@ impl Owner {
             .or(e.cfg.replicas.first())
             .cloned()
             .expect("a configuration has a member");
-        self.send(index, &from, About::Fetch { part }, ChunkOp::Read(Read { offset: start, length: end - start }));
+        self.send(
+            index,
+            &from,
+            About::Fetch { part },
+            ChunkOp::Read(Read { offset: start, length: end - start, asks_for_room: false }),
+        );
     }
 
     pub(super) fn fetched(&mut self, index: u64, from: &ReplicaRef, about: About, d: Data) {
@@ -443,6 +442,7 @@ impl Owner {
                 }
                 self.want_confirmation(index, part);
             }
+            About::Room { part } => self.has_said_of_room(index, from, part, d.has_room),
             About::PushRead { offset } => self.push_write(index, offset, d.data, &[]),
             About::RepairRead { part } => self.repair_write(index, part, d.data),
             _ => {}
@@ -499,7 +499,10 @@ impl Owner {
                 self.attr.size = self.attr.size.max(o.written_to);
                 self.size_changed();
                 self.reserve();
-                Outcome::Written { before: o.before, after: self.attr.clone() }
+                match o.failed {
+                    true => Outcome::NoSpace,
+                    false => Outcome::Written { before: o.before, after: self.attr.clone() },
+                }
             }
             Op::Read { .. } if o.failed => Outcome::Unreadable,
             Op::Read { .. } => Outcome::Read { data: o.buffer.into(), eof: o.eof, attr: self.attr.clone() },

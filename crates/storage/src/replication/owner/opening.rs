@@ -273,6 +273,7 @@ impl Owner {
             self.counters.fetched_again += 1;
             self.fetch(index, part);
         }
+        self.ask_for_room_again(index);
         self.pump(index);
         self.opened();
         self.fork_may_go_on();

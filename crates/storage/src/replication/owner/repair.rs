@@ -138,7 +138,12 @@ impl Owner {
         let e = &self.extents[&index];
         let node = self.node;
         let from = e.cfg.replicas.iter().min_by_key(|r| r.node != node).cloned().expect("a configuration has a member");
-        self.send(index, &from, About::PushRead { offset }, ChunkOp::Read(Read { offset, length: push_bytes }));
+        self.send(
+            index,
+            &from,
+            About::PushRead { offset },
+            ChunkOp::Read(Read { offset, length: push_bytes, asks_for_room: false }),
+        );
     }
 
     /// `bad`: offsets of blocks that no member can read.

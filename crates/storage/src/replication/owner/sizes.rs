@@ -150,7 +150,7 @@ impl Owner {
         of_join.into_iter().for_each(|part| drop(self.parts.remove(&part)));
         let held = e.held.into_iter().map(|(part, _)| part);
         let waits = |part: &u64| self.parts.get(part).is_some_and(|p| p.work != Work::Push);
-        let waiting: Vec<u64> = held.chain(e.waiting).filter(waits).collect();
+        let waiting: Vec<u64> = held.chain(e.asking_for_room.into_keys()).chain(e.waiting).filter(waits).collect();
         if !waiting.is_empty() {
             self.unallocated.entry(index).or_default().extend(waiting);
             self.allocate(index);

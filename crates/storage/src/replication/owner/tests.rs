@@ -36,6 +36,7 @@ fn a_full_disk_refuses_writes_and_nothing_else_until_it_has_space() {
             elsewhere: Vec::new(),
             lossy: Vec::new(),
             full: full.to_vec(),
+            exhausted: Vec::new(),
             with_space,
         };
         owner.handle(0, 0, alive, &mut out);

@@ -50,7 +50,11 @@ impl World {
                         ChunkOp::Seal(_) => ChunkResult::Sealed(Sealed::default()),
                         ChunkOp::Read(r) => {
                             let data = vec![1; r.length as usize];
-                            ChunkResult::Data(Data { crc32c: crc32c::crc32c(&data), data: data.into() })
+                            ChunkResult::Data(Data {
+                                crc32c: crc32c::crc32c(&data),
+                                data: data.into(),
+                                has_room: false,
+                            })
                         }
                         _ => ChunkResult::Done(Empty {}),
                     };
@@ -107,7 +111,14 @@ impl World {
             self.feed(Input::Wishes(wishes.clone()), &mut effects);
             let replicas: Vec<ReplicaRef> = there.iter().map(|n| replica(*n)).collect();
             let with_space = replicas.len();
-            let alive = Input::Alive { replicas, elsewhere: vec![], lossy: vec![], full: vec![], with_space };
+            let alive = Input::Alive {
+                replicas,
+                elsewhere: vec![],
+                lossy: vec![],
+                full: vec![],
+                exhausted: vec![],
+                with_space,
+            };
             self.feed(alive, &mut effects);
             self.feed(Input::Timer, &mut effects);
             self.answer(effects);
