@@ -13,6 +13,7 @@ pub mod locks;
 pub mod namespace;
 pub mod nodes;
 pub mod placement;
+pub mod restore;
 pub mod snapshots;
 pub mod state;
 

@@ -117,6 +117,14 @@ impl<K: Kv> State<K> {
         self.kv.get(&[table::APPLIED]).and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes)
     }
 
+    /// Continues the journal elsewhere, in a state that is restored.
+    pub(super) fn set_applied(&mut self, number: u64) {
+        self.kv.put(vec![table::APPLIED], number.to_be_bytes().to_vec());
+    }
+    pub(super) fn extent_bytes(&self) -> u64 {
+        self.extent_bytes
+    }
+
     /// The cluster whose journal this state comes from; empty before the first entry.
     pub fn cluster(&self) -> String {
         self.kv.get(b"cluster").map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
@@ -518,6 +526,11 @@ impl<K: Kv> State<K> {
             self.set_number(&format!("{LAST_BINDING}{address}"), b.version);
             self.kv.delete(&Self::binding_key(address));
         }
+    }
+    /// The address is nobody's, and its next binding has a greater version than this.
+    pub(super) fn set_binding_version(&mut self, address: &str, version: u64) {
+        self.kv.delete(&Self::binding_key(address));
+        self.set_number(&format!("{LAST_BINDING}{address}"), version);
     }
     pub(super) fn forget_replica(&mut self, node: u32) {
         self.kv.delete(&key(table::REPLICA, &[node.into()]));

@@ -1,0 +1,221 @@
+use super::*;
+use crate::metadata::kv::MemoryKv;
+use crate::nfs::status;
+
+const MIB: u64 = 1 << 20;
+const CLUSTER: &str = "c1";
+
+/// A cluster of three chunk servers, whose state is backed up at some moment and lost at a later one.
+struct World {
+    state: State<MemoryKv>,
+    root: u64,
+    copies: BTreeMap<u32, BTreeMap<u64, CopyHeld>>,
+}
+
+fn replica(node: u32) -> ReplicaRef {
+    ReplicaRef { node, id: vec![node as u8; 16], address: format!("10.0.0.{node}:4881") }
+}
+
+impl World {
+    fn new() -> World {
+        let state = State::with_extents(MemoryKv::default(), 256 * MIB);
+        let mut w = World { state, root: 0, copies: BTreeMap::new() };
+        w.run(CommandOp::CreateDatastore(Datastore { name: "ds1".into(), copies: 2, ..Default::default() }));
+        for node in 1..=3 {
+            w.run(CommandOp::RegisterReplica(replica(node)));
+            w.copies.insert(node, BTreeMap::new());
+        }
+        w.root = w.state.datastores()[0].root;
+        w
+    }
+
+    fn run(&mut self, op: CommandOp) -> Reply {
+        let commands = vec![Command { op: Some(op), ..Default::default() }];
+        let entry = Entry { version: JOURNAL_VERSION, time_ns: 1_000, commands, cluster: CLUSTER.into() };
+        self.state.apply(self.state.applied() + 1, &entry).remove(0)
+    }
+
+    fn file(&mut self, name: &str) -> u64 {
+        let at = Place { dir: self.root, name: name.into() };
+        let made = self.run(CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() }));
+        let file = made.inode.unwrap().attr.fileid;
+        let grant = Grant { file, gateway: 1, boot: 11, expected: 0, replicas: vec![replica(1), replica(2)] };
+        assert_eq!(self.run(CommandOp::Grant(grant)).status, status::OK);
+        self.activate(file, 0);
+        file
+    }
+
+    fn extent(&self, file: u64, index: u64) -> ExtentConfig {
+        self.state.extents(file).into_iter().find(|c| c.index == index).unwrap()
+    }
+
+    /// The members are sealed under the extent's epoch, and metad hears that it is active.
+    fn activate(&mut self, file: u64, index: u64) {
+        let (cfg, lease) = (self.extent(file, index), self.state.inode(file).unwrap().lease.number);
+        for r in &cfg.replicas {
+            let held = self.copies.get_mut(&r.node).unwrap();
+            let c = held.entry(cfg.eid).or_insert(CopyHeld { eid: cfg.eid, file, index, ..Default::default() });
+            (c.epoch, c.lease) = (cfg.epoch, lease);
+        }
+        let done = self.run(CommandOp::Activate(Activate { eid: cfg.eid, epoch: cfg.epoch, lease, file }));
+        assert_eq!(done.status, status::OK);
+    }
+
+    fn allocate(&mut self, file: u64, index: u64) {
+        let lease = self.state.inode(file).unwrap().lease.number;
+        let replicas = vec![replica(2), replica(3)];
+        assert_eq!(self.run(CommandOp::Allocate(Allocate { file, lease, index, replicas })).status, status::OK);
+        self.activate(file, index);
+    }
+
+    /// A write of the file's newest extent: its copies know the size.
+    fn write(&mut self, file: u64, index: u64, eof: u64) {
+        let (eid, truncations) = (self.extent(file, index).eid, self.state.inode(file).unwrap().truncations);
+        for c in self.copies.values_mut().filter_map(|held| held.get_mut(&eid)) {
+            (c.eof, c.truncations) = (eof, truncations);
+        }
+    }
+
+    /// A node falls out of an extent's configuration.
+    fn without(&mut self, file: u64, index: u64, node: u32) {
+        let (cfg, lease) = (self.extent(file, index), self.state.inode(file).unwrap().lease.number);
+        let replicas = cfg.replicas.iter().filter(|r| r.node != node).cloned().collect();
+        let p = Propose { eid: cfg.eid, epoch: cfg.epoch, lease, file, replicas, ..Default::default() };
+        assert_eq!(self.run(CommandOp::Propose(p)).status, status::OK);
+        self.activate(file, index);
+    }
+
+    fn free(&mut self, eid: u64) {
+        self.copies.values_mut().for_each(|held| drop(held.remove(&eid)));
+    }
+
+    fn backup(&self) -> StateBackup {
+        let pair = |(k, v): (&Vec<u8>, &Vec<u8>)| Pair { key: k.clone(), value: v.clone() };
+        let state = self.state.kv.pairs().map(pair).collect();
+        StateBackup { version: BACKUP_VERSION, cluster: CLUSTER.into(), incarnation: 1, made_ns: 5_000, state }
+    }
+
+    fn inventories(&self) -> Vec<Inventory> {
+        let of = |(node, held): (&u32, &BTreeMap<u64, CopyHeld>)| Inventory {
+            version: BACKUP_VERSION,
+            cluster: CLUSTER.into(),
+            replica: replica(*node),
+            copies: held.values().cloned().collect(),
+            made_ns: 9_000,
+        };
+        self.copies.iter().map(of).collect()
+    }
+
+    fn restored(&self, backup: &StateBackup) -> (State<MemoryKv>, Report) {
+        restore(backup, &self.inventories(), &BTreeSet::new()).unwrap()
+    }
+}
+
+fn nodes(cfg: &ExtentConfig) -> Vec<u32> {
+    cfg.replicas.iter().map(|r| r.node).collect()
+}
+
+#[test]
+fn copies_count_as_their_promises_show_and_numbers_continue_above_all_others() {
+    let mut w = World::new();
+    let file = w.file("disk");
+    w.write(file, 0, 10 * MIB);
+    let backup = w.backup();
+    // Node 2 falls out and misses what is written from then on; another owner comes.
+    w.without(file, 0, 2);
+    w.write(file, 0, 12 * MIB);
+    let eid = w.extent(file, 0).eid;
+    w.copies.get_mut(&2).unwrap().get_mut(&eid).unwrap().eof = 10 * MIB;
+    w.copies.get_mut(&1).unwrap().get_mut(&eid).unwrap().lease = 40;
+    // A third copy is being filled.
+    let joins = CopyHeld { eid, epoch: 9, joining: true, ..Default::default() };
+    w.copies.get_mut(&3).unwrap().insert(eid, joins);
+
+    let (s, report) = w.restored(&backup);
+    let (cfg, inode) = (s.extents(file).remove(0), s.inode(file).unwrap());
+    assert_eq!((nodes(&cfg), cfg.epoch, cfg.activated), (vec![1], 10, 2));
+    assert!(!cfg.active && cfg.joining.is_none() && cfg.safe == cfg.replicas);
+    assert_eq!((inode.attr.size, inode.lease.number, inode.lease.boot), (12 * MIB, 41, 0));
+    assert!(inode.truncations > 0, "what copies know of the size is of before");
+    assert_eq!((report.adopted, report.files, report.extents), (1, 1, 1));
+    assert_eq!(s.applied(), w.state.applied() - 2 + JUMP);
+    assert!(s.newest_fileid() >= w.state.newest_fileid() + JUMP);
+    assert_eq!(s.free_up_to(&replica(2).id, eid), None, "the state wants two copies, and has one");
+}
+
+#[test]
+fn what_came_after_the_backup_is_in_its_file_or_in_recovered_and_never_thrown_away() {
+    let mut w = World::new();
+    let file = w.file("disk");
+    let backup = w.backup();
+    w.allocate(file, 3);
+    w.write(file, 3, 3 * 256 * MIB + 5);
+    let new = w.file("made later");
+    w.write(new, 0, 7);
+    // A copy of before versions that note files.
+    let old = CopyHeld { eid: 900, epoch: 1, lease: 1, eof: 9, ..Default::default() };
+    w.copies.get_mut(&3).unwrap().insert(900, old);
+
+    let (s, report) = w.restored(&backup);
+    assert_eq!(nodes(s.extents(file).iter().find(|c| c.index == 3).unwrap()), [2, 3]);
+    assert_eq!(s.inode(file).unwrap().attr.size, 3 * 256 * MIB + 5);
+    let folder = s.lookup(w.root, RECOVERED.as_bytes()).unwrap().attr.fileid;
+    let found = |name: &str| s.lookup(folder, name.as_bytes()).unwrap();
+    assert_eq!(found(&format!("file-{new}")).attr.fileid, new, "handles of it stay good");
+    assert_eq!((found(&format!("file-{new}")).attr.size, found("extent-900").attr.size), (7, 9));
+    assert_eq!((report.attached, report.recovered.count), (1, 2));
+    for (eid, node) in [(w.extent(new, 0).eid, 1), (900, 3), (w.extent(file, 3).eid, 2)] {
+        assert_eq!(s.free_up_to(&replica(node).id, eid), None);
+    }
+    // What is made from now on has none of these numbers.
+    assert!(s.newest_fileid() > new.max(folder) && s.number("extent") >= 900);
+}
+
+#[test]
+fn a_file_that_was_removed_since_stays_removed_and_one_that_was_cut_stays_short() {
+    let mut w = World::new();
+    let (removed, cut) = (w.file("removed"), w.file("cut"));
+    w.allocate(cut, 2);
+    let lease = w.state.inode(cut).unwrap().lease.number;
+    w.run(CommandOp::Size(Size { file: cut, lease, truncations: 0, size: 3 * 256 * MIB, mtime_ns: 1 }));
+    let backup = w.backup();
+    w.free(w.extent(removed, 0).eid);
+    w.free(w.extent(cut, 2).eid);
+    let (s, report) = w.restored(&backup);
+    assert!(s.lookup(w.root, b"removed").is_err() && s.inode(removed).is_none() && s.extents(removed).is_empty());
+    assert_eq!(s.inode(cut).unwrap().attr.size, 2 * 256 * MIB);
+    assert_eq!((report.removed.first, report.shortened.first), (vec!["/ds1/removed".into()], vec!["/ds1/cut".into()]));
+}
+
+/// With a disk gone for good, an extent that nobody else has complete is named as before: reads of it wait and are told, and
+/// nobody gets zeros in its place.
+#[test]
+fn without_a_node_nothing_is_taken_for_removed() {
+    let mut w = World::new();
+    let file = w.file("disk");
+    let backup = w.backup();
+    w.free(w.extent(file, 0).eid);
+    w.copies.remove(&2);
+    assert_eq!(restore(&backup, &w.inventories(), &BTreeSet::new()).err(), Some(RestoreError::Missing(vec![2])));
+    let (s, report) = restore(&backup, &w.inventories(), &[2].into()).unwrap();
+    assert_eq!(nodes(&s.extents(file)[0]), [1, 2]);
+    assert_eq!((report.incomplete.first, report.removed.count), (vec!["/ds1/disk".into()], 0));
+}
+
+#[test]
+fn inputs_that_do_not_belong_together_are_refused() {
+    let w = World::new();
+    let backup = w.backup();
+    let run = |change: &dyn Fn(&mut Vec<Inventory>)| {
+        let mut all = w.inventories();
+        change(&mut all);
+        restore(&backup, &all, &BTreeSet::new()).err().map(|e| e.to_string())
+    };
+    assert_eq!(run(&|_| ()), None);
+    assert!(run(&|all| all[1].cluster = "c2".into()).unwrap().contains("belongs to cluster c2"));
+    assert!(run(&|all| all[1].version = 9).unwrap().contains("newer version (9)"));
+    assert!(run(&|all| all.push(all[0].clone())).unwrap().contains("given twice"));
+    assert!(run(&|all| drop(all.pop())).unwrap().contains("no inventory of node 3"));
+    let empty = StateBackup { state: Vec::new(), ..backup.clone() };
+    assert!(restore(&empty, &w.inventories(), &BTreeSet::new()).is_err());
+}
