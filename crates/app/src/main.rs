@@ -2,6 +2,7 @@
 
 mod alerts;
 mod audit;
+mod backup;
 mod bundle;
 mod check;
 mod check_config;
@@ -73,6 +74,8 @@ enum Command {
     Account(alerts::AccountCommand),
     /// Show who ordered what, when and from where, on every node
     Audit(audit::Args),
+    /// Back the metadata up, or restore a cluster whose metadata is lost while the disks are there
+    Backup(backup::Args),
     /// Watch an Apache ZooKeeper ensemble and exports of NFS servers, with nothing installed on them
     Watch(watch::Args),
     /// Collect logs, events, status and incident reports into one archive
@@ -146,6 +149,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Silence(command) => alerts::silence(&command),
         Command::Account(command) => alerts::account(&command),
         Command::Audit(args) => audit::run(&args),
+        Command::Backup(args) => backup::run(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Bundle(args) => bundle::run(&args),
         Command::Datastore(args) => datastore::run(&args),

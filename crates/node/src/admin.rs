@@ -13,7 +13,7 @@ use trivet_storage::messages::*;
 pub use trivet_storage::messages::{
     ChangeDatastore, Empty, LifeAction, LifeAnswer, LifeAsk, Networks, Refusal, SnapshotLine, VerifyAnswer, VerifyAsk,
 };
-use trivet_storage::metadata::datastores;
+use trivet_storage::metadata::{datastores, MemoryKv, State};
 pub use trivet_storage::nfs::networks;
 pub use trivet_storage::nfs::permissions::Permissions;
 use trivet_storage::nfs::status;
@@ -97,6 +97,28 @@ pub async fn verify(
     let client = Client::new(address, Arc::new(config.identity()?));
     let answer = client.ask(kind::VERIFY, &asked.encode_to_vec(), Duration::from_secs(3)).await;
     Ok(answer.ok().and_then(|bytes| VerifyAnswer::decode(bytes).ok()))
+}
+
+/// The state of the metad that has the most entries of the journal. Every metad answers, so that a cluster without a LEADER can
+/// be backed up, too.
+///
+/// # Errors
+/// No metad answers.
+pub async fn state(config: &NodeConfig, limit: Duration) -> anyhow::Result<Vec<Pair>> {
+    let identity = Arc::new(config.identity()?);
+    let body = MetaRequest { ask: Some(MetaAsk::Follow(0)), by: crate::audit::who() }.encode_to_vec();
+    let mut newest: Option<(u64, Vec<Pair>)> = None;
+    for address in config.metads().into_values() {
+        let Ok(bytes) = Client::new(address, identity.clone()).ask(kind::METAD, &body, limit).await else { continue };
+        let Some(MetaAnswer::Journal(journal)) = MetaResponse::decode(bytes)?.answer else { continue };
+        let load = journal.state.iter().map(|p| (p.key.clone(), p.value.clone()));
+        let applied = State::new(MemoryKv::load(load)).applied();
+        if !journal.state.is_empty() && newest.as_ref().is_none_or(|(n, _)| applied > *n) {
+            newest = Some((applied, journal.state));
+        }
+    }
+    let newest = newest.map(|(_, state)| state);
+    newest.ok_or_else(|| anyhow::anyhow!("no metad answers; `trivet status` tells which nodes are there"))
 }
 
 /// The number of a file, by its path in a datastore.

@@ -284,6 +284,22 @@ impl Chunk {
         let core = lock(&self.core);
         core.server.replicas().map(|r| (r.eid, r.promise_epoch, r.promise_lease, r.joining)).collect()
     }
+
+    /// Every copy, with what a restore of metad's state needs to know of it.
+    pub fn held(&self) -> Vec<CopyHeld> {
+        let held = |r: &trivet_storage::replication::replica::Replica| CopyHeld {
+            eid: r.eid,
+            epoch: r.promise_epoch,
+            lease: r.promise_lease,
+            joining: r.joining,
+            eof: r.eof,
+            truncations: r.truncations,
+            mtime_ns: r.mtime_ns,
+            file: r.file,
+            index: r.index,
+        };
+        lock(&self.core).server.replicas().map(held).collect()
+    }
 }
 
 impl Core {

@@ -21,6 +21,7 @@ mod machine;
 mod member_lookup;
 mod packed;
 mod ports;
+pub mod restored;
 mod settings;
 mod start;
 pub mod store;

@@ -130,6 +130,14 @@ pub struct Metad {
     shared: Arc<Shared>,
 }
 
+/// Writes a restored state into the folder of a metad that has none.
+///
+/// # Errors
+/// There is a state already, or it cannot be written.
+pub fn write_restored(folder: &std::path::Path, state: &State<MemoryKv>) -> anyhow::Result<()> {
+    store::create(folder, state)
+}
+
 impl Metad {
     /// Loads the state from disk and starts to follow and to stand for election.
     pub fn start(

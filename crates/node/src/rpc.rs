@@ -121,8 +121,16 @@ impl Identity {
                 other.version
             )));
         }
-        if other.cluster != self.cluster || other.incarnation < self.incarnation {
+        if other.cluster != self.cluster {
             return Err(std::io::Error::other(format!("the peer belongs to cluster {:?}", other.cluster)));
+        }
+        // A node of before a restore has copies and metadata of a past that did not go on.
+        if other.incarnation != self.incarnation {
+            let left_out = if other.incarnation < self.incarnation { "the peer" } else { "this node" };
+            return Err(std::io::Error::other(format!(
+                "the peer is of the cluster's incarnation {}, this node of {}: {left_out} was left out when the cluster was restored",
+                other.incarnation, self.incarnation
+            )));
         }
         Ok(())
     }

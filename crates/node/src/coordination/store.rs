@@ -4,7 +4,7 @@
 //! written and synced together. A failed write or sync ends the process: what the page cache holds
 //! afterwards cannot be known.
 
-mod files;
+pub(super) mod files;
 mod install;
 mod recovery;
 mod snapshots;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use trivet_storage::messages::JOURNAL_VERSION;
 use trivet_storage::metadata::leadership::{log_path, APPLIED, LOG};
-use trivet_storage::metadata::MemoryKv;
+use trivet_storage::metadata::{MemoryKv, State};
 
 const TABLE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("state");
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
@@ -97,6 +97,15 @@ pub(super) async fn keep(shared: Arc<Shared>, database: Database) {
     }
 }
 
+/// Writes a whole state into a folder that has none.
+pub(super) fn create(dir: &Path, state: &State<MemoryKv>) -> anyhow::Result<()> {
+    let (database, there) = open(dir)?;
+    anyhow::ensure!(there.pairs().next().is_none(), "{} holds a state already", dir.display());
+    let all = state.kv.pairs().map(|(k, v)| (k.clone(), Some(v.clone()))).collect();
+    write(&database, u64::from(state.journal_version()), &all)?;
+    Ok(())
+}
+
 type Changed = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 /// Writes changes and the version of the state with them in one transaction.
@@ -145,7 +154,6 @@ async fn trim(shared: &Shared) {
 mod tests {
     use super::*;
     use trivet_storage::messages::*;
-    use trivet_storage::metadata::State;
 
     #[test]
     fn a_database_of_a_newer_program_is_refused() {

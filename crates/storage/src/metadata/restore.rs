@@ -255,15 +255,8 @@ impl Restore<'_> {
 
     fn configure(&mut self, cfg: ExtentConfig, replicas: Vec<ReplicaRef>) {
         let safe = replicas.clone();
-        let cfg = ExtentConfig {
-            replicas,
-            safe,
-            joining: None,
-            active: false,
-            unused: false,
-            went_back: Vec::new(),
-            ..cfg
-        };
+        let cfg =
+            ExtentConfig { replicas, safe, joining: None, active: false, unused: false, went_back: Vec::new(), ..cfg };
         self.state.put_extent(&cfg);
     }
 
@@ -417,7 +410,11 @@ impl Restore<'_> {
             let last = extents.iter().map(|c| c.index).max().unwrap_or(0);
             let current = copies().filter(|c| c.truncations == inode.truncations);
             let (eof, mtime_ns) = current.fold((0, 0), |(e, m), c| (c.eof.max(e), c.mtime_ns.max(m)));
-            let within = self.cut.get(&inode.attr.fileid).filter(|cut| last < **cut).map_or(u64::MAX, |c| c * self.state.extent_bytes());
+            let within = self
+                .cut
+                .get(&inode.attr.fileid)
+                .filter(|cut| last < **cut)
+                .map_or(u64::MAX, |c| c * self.state.extent_bytes());
             inode.attr.size = inode.attr.size.max(eof).min(within);
             // From here on the size is this one: what copies know of it is of before.
             inode.truncations += 1;

@@ -34,7 +34,7 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
 }
 
 /// Writes a file so that it is there whole or not at all.
-pub(super) fn write_atomically(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+pub(in crate::coordination) fn write_atomically(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let tmp = dir.join(format!("{name}.tmp"));
     let mut file = File::create(&tmp)?;
     file.write_all(bytes)?;
@@ -45,7 +45,7 @@ pub(super) fn write_atomically(dir: &Path, name: &str, bytes: &[u8]) -> io::Resu
 
 /// A file of one number. Where it has as many digits as before, they go over the old ones, within one sector of the
 /// disk: one sync, and none of the file system's own records.
-pub(super) fn write_number(dir: &Path, name: &str, number: i64) -> io::Result<()> {
+pub(in crate::coordination) fn write_number(dir: &Path, name: &str, number: i64) -> io::Result<()> {
     let digits = number.to_string();
     let old = OpenOptions::new().write(true).open(dir.join(name)).and_then(|f| Ok((f.metadata()?.len(), f)));
     match old {
