@@ -109,7 +109,10 @@ with c:
     c.wait("all nodes", c.all_ready)
     c.healed()
     w.check(w.client)
-    time.sleep(12)  # removed files' copies are swept
+    def swept(nodes):
+        newest = max((n for n in nodes if n["metad"]), key=lambda n: n["metad"]["entries"])
+        return sum(n["copies"] for n in nodes) == 2 * newest["contents"]["extents"]
+    c.wait("the copies of the removed file are gone", swept, 90)
     kill_everything(c)
 
     aside = os.path.join(c.folder, "aside")

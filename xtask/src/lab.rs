@@ -80,6 +80,7 @@ const TESTS: &[Test] = &[
     Test { name: "recipes", lane: Lane::Servers, script: "recipes.py", commands: &["python3"], modules: &["kazoo"] },
     Test { name: "timeline", lane: Lane::Servers, script: "timeline.py", commands: &["python3"], modules: &[] },
     Test { name: "timeline-causes", lane: Lane::Long, script: "timeline_causes.py", commands: CAUSES, modules: &[] },
+    Test { name: "backup", lane: Lane::Long, script: "backup.py", commands: &["python3"], modules: &["kazoo"] },
     Test {
         name: "timeline-speed",
         lane: Lane::Long,

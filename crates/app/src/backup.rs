@@ -64,7 +64,7 @@ enum Command {
     /// whose they are, come into a folder `recovered`.
     Restore {
         file: PathBuf,
-        /// What `trivet backup inventory` wrote on each node
+        /// The files that `trivet backup inventory` wrote on each node
         #[arg(long, num_args = 1.., required = true)]
         inventory: Vec<PathBuf>,
         /// Nodes whose disks are gone for good

@@ -16,7 +16,7 @@ use trivet_storage::messages::{Entry, Inventory, ReplicaRef, BACKUP_VERSION};
 use trivet_storage::metadata::leadership::{log_path, APPLIED, ELECTION, LOG};
 use trivet_storage::metadata::{MemoryKv, State};
 
-/// What this node's chunk server holds.
+/// The copies that this node's chunk server holds.
 ///
 /// # Errors
 /// A process runs the role, the folder is another node's, or it is damaged.

@@ -8,7 +8,7 @@ use crate::tls::Tls;
 use bytes::{Buf, Bytes, BytesMut};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use trivet_storage::nfs::names::printable;
 pub use trivet_storage::replication::owner::NoAnswer;
 
 /// Newest version of what connections between nodes carry; bodies have no other. Both sides use the lower maximum.
@@ -96,6 +97,26 @@ async fn receive_hello(stream: &mut (impl AsyncReadExt + Unpin)) -> std::io::Res
     prost::Message::decode(&body[..]).map_err(std::io::Error::other)
 }
 
+/// Refusals that are in the log; further ones are not told until the process starts again.
+const REFUSALS_TOLD_MAX: usize = 64;
+
+/// The peer is no node that this one works with, and that is not going to change by itself.
+fn refusal(why: String) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::PermissionDenied, why)
+}
+
+/// Refusals are in the log, each once for each peer and reason: it tries again many times a second.
+fn tell(peer: IpAddr, e: &std::io::Error, what: &str) {
+    static TOLD: Mutex<BTreeSet<(IpAddr, String)>> = Mutex::new(BTreeSet::new());
+    if e.kind() != std::io::ErrorKind::PermissionDenied {
+        return tracing::debug!(%peer, error = %e, "{what}");
+    }
+    let mut told = TOLD.lock().expect("nobody panics with it");
+    if told.len() < REFUSALS_TOLD_MAX && told.insert((peer, e.to_string())) {
+        tracing::warn!(%peer, "{e}");
+    }
+}
+
 impl Identity {
     /// TLS of this identity's cluster.
     fn tls(&self) -> Tls {
@@ -116,18 +137,22 @@ impl Identity {
         let other_min = if other.version_min == 0 { other.version } else { other.version_min };
         if other_min > VERSION || other.version < VERSION_MIN {
             let older = if other_min > VERSION { "this node" } else { "the peer" };
-            return Err(std::io::Error::other(format!(
+            return Err(refusal(format!(
                 "the peer speaks versions {other_min} to {}, this node {VERSION_MIN} to {VERSION}: upgrade {older}",
                 other.version
             )));
         }
         if other.cluster != self.cluster {
-            return Err(std::io::Error::other(format!("the peer belongs to cluster {:?}", other.cluster)));
+            return Err(refusal(format!(
+                "the peer belongs to cluster {}, this node to {}",
+                printable(other.cluster.as_bytes()),
+                self.cluster
+            )));
         }
-        // A node of before a restore has copies and metadata of a past that did not go on.
+        // A node of before a restore has copies and metadata of a past that ended there.
         if other.incarnation != self.incarnation {
             let left_out = if other.incarnation < self.incarnation { "the peer" } else { "this node" };
-            return Err(std::io::Error::other(format!(
+            return Err(refusal(format!(
                 "the peer is of the cluster's incarnation {}, this node of {}: {left_out} was left out when the cluster was restored",
                 other.incarnation, self.incarnation
             )));
@@ -369,7 +394,7 @@ async fn keep_connection(
         let greeted = tokio::time::timeout(GREET_LIMIT, secured(&tls, &identity, stream)).await;
         let Ok(Ok(stream)) = greeted else {
             if let Ok(Err(e)) = greeted {
-                tracing::debug!(%address, error = %e, "cannot greet a node");
+                tell(address.ip(), &e, "cannot greet a node");
             }
             last_failure = Some(NoAnswer::Broken);
             while calls.try_recv().is_ok() {}
@@ -491,7 +516,7 @@ pub fn serve(listener: TcpListener, identity: Arc<Identity>, handler: Handler) {
             let (tls, identity, handler) = (tls.clone(), identity.clone(), handler.clone());
             tokio::spawn(async move {
                 if let Err(e) = serve_one(stream, &tls, &identity, handler).await {
-                    tracing::debug!(%from, error = %e, "a connection between nodes ended");
+                    tell(from.ip(), &e, "a connection between nodes ended");
                 }
             });
         }

@@ -33,7 +33,7 @@ pub struct Backup {
     ensemble: Vec<String>,
 }
 
-/// What a backup holds, for people.
+/// The content of a backup, for people.
 pub struct Checked {
     pub made_ns: u64,
     pub cluster: String,

@@ -1,4 +1,4 @@
-//! A coordination server's folder from a backup, for an ensemble that begins anew with what the one before it had.
+//! A coordination server's folder from a backup, for an ensemble that continues where the one before it was.
 //!
 //! Sessions and what lived with them are gone; the epoch is far above every one that the ensemble before can have had, so
 //! that a server that was left out takes the new history over when it comes back.

@@ -233,7 +233,7 @@ impl Restore<'_> {
                     let above = copies.map_or(0, Copies::epoch).max(cfg.epoch) + 1;
                     self.configure(ExtentConfig { epoch: above, activated: epoch, ..cfg }, replicas);
                 }
-                // Nothing was written to it by then; whoever uses it first makes its copies.
+                // Nothing was written to it by then; its first owner makes its copies.
                 None if copies.is_none() && cfg.unused => {}
                 None if copies.is_none() && self.all_given => gone.entry(cfg.file).or_default().push(cfg),
                 None => {

@@ -86,7 +86,9 @@ impl World {
     }
 
     fn free(&mut self, eid: u64) {
-        self.copies.values_mut().for_each(|held| drop(held.remove(&eid)));
+        for held in self.copies.values_mut() {
+            held.remove(&eid);
+        }
     }
 
     fn backup(&self) -> StateBackup {
@@ -167,7 +169,7 @@ fn what_came_after_the_backup_is_in_its_file_or_in_recovered_and_never_thrown_aw
     for (eid, node) in [(w.extent(new, 0).eid, 1), (900, 3), (w.extent(file, 3).eid, 2)] {
         assert_eq!(s.free_up_to(&replica(node).id, eid), None);
     }
-    // What is made from now on has none of these numbers.
+    // Files and extents that are made from now on have none of these numbers.
     assert!(s.newest_fileid() > new.max(folder) && s.number("extent") >= 900);
 }
 
