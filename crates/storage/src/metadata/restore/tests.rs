@@ -64,7 +64,10 @@ impl World {
     fn allocate(&mut self, file: u64, index: u64) {
         let lease = self.state.inode(file).unwrap().lease.number;
         let replicas = vec![replica(2), replica(3)];
-        assert_eq!(self.run(CommandOp::Allocate(Allocate { file, lease, index, replicas })).status, status::OK);
+        assert_eq!(
+            self.run(CommandOp::Allocate(Allocate { file, lease, index, replicas, ..Default::default() })).status,
+            status::OK
+        );
         self.activate(file, index);
     }
 
