@@ -69,6 +69,9 @@ const NIGHT: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "busybox"
 const SUITES: &[&str] =
     &["python3", "qemu-system-x86_64", "lz4", "cc", "make", "mke2fs", "busybox", "ip", "unshare", "git"];
 
+/// Nodes in namespaces of their own, on a small disk.
+const ESXI: &[&str] = &["python3", "ip", "nft", "unshare", "mount"];
+
 /// Debian's ZooKeeper in namespaces of its own, on disks that fill up or stand still.
 const CAUSES: &[&str] = &["python3", "java", "cc", "ip", "nft", "mke2fs", "mount", "fsfreeze"];
 
@@ -134,6 +137,7 @@ const TESTS: &[Test] = &[
         commands: SUITES,
         modules: &[],
     },
+    Test { name: "nfs-esxi", lane: Lane::Long, script: "nfs_esxi.py", commands: ESXI, modules: &[] },
     Test { name: "nfs-local", lane: Lane::Long, script: "nfs_local.py", commands: NIGHT, modules: &[] },
     Test { name: "history", lane: Lane::Guests, script: "history.py", commands: NFS, modules: &[] },
     Test { name: "node-gone", lane: Lane::Long, script: "node_gone.py", commands: &["python3"], modules: &[] },
