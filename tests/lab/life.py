@@ -73,7 +73,7 @@ class Life:
         while time.time() < end:
             try:
                 result = test()
-            except (ValueError, KeyError):
+            except (ValueError, KeyError, OSError):
                 result = None
             if result:
                 return result

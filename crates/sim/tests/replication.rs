@@ -166,6 +166,11 @@ fn a_fork_while_writes_are_open_is_found() {
     assert!((1..=60).any(|seed| !run(forks(seed)).violations.is_empty()));
 }
 
+#[test]
+fn a_write_acknowledged_with_too_few_copies_is_found() {
+    assert!(found(Bug::IgnoreMinimum).is_some());
+}
+
 /// The first seed that shows the planted mistake.
 fn found(bug: Bug) -> Option<u64> {
     (1..=300).find(|seed| !run(options(*seed, 4, Some(bug))).violations.is_empty())

@@ -83,4 +83,6 @@ pub enum Bug {
     AllocateUncounted,
     /// A file is forked while writes to it are open.
     ForkBeforeDrained,
+    /// A write is acknowledged with fewer complete copies than the minimum.
+    IgnoreMinimum,
 }

@@ -2,6 +2,7 @@
 
 use super::{Chunk, DiskEffect, World, BLOCK};
 use trivet_storage::messages::*;
+use trivet_storage::replication::owner::Wishes;
 
 impl Chunk {
     /// Changes what is on the disk. Blocks are written whole here, which heals them.
@@ -61,6 +62,19 @@ impl Chunk {
 }
 
 impl World {
+    /// Replicas that configurations name, and whose disk was replaced.
+    pub(super) fn gone(&self) -> Vec<Vec<u8>> {
+        let extents = self.metad.extents(self.file);
+        let is_gone = |r: &&ReplicaRef| self.chunks[r.node as usize - 1].id != r.id;
+        extents.iter().flat_map(|c| c.replicas.iter().filter(is_gone)).map(|r| r.id.clone()).collect()
+    }
+
+    pub(super) fn wishes(&self) -> Wishes {
+        let there = self.chunks.iter().filter_map(|c| Some((c.id.clone(), c.server.as_ref()?.start())));
+        let leaving = self.leaving.iter().map(|chunk| self.chunks[*chunk].id.clone()).collect();
+        Wishes { copies: 2, leaving, starts: there.collect(), ..Default::default() }
+    }
+
     /// Nothing is open: all copies that count are the same, byte by byte, but for blocks that cannot be read.
     pub(super) fn compare_copies(&mut self) {
         let extent_bytes = self.geometry.extent_bytes as usize;
@@ -68,9 +82,12 @@ impl World {
             let zeros = vec![0; extent_bytes];
             for offset in (0..self.geometry.extent_bytes).step_by(BLOCK as usize) {
                 let of = |r: &ReplicaRef| &self.chunks[r.node as usize - 1];
+                // A disk that was replaced has no copy.
+                let here = |r: &&ReplicaRef| of(r).id == r.id;
                 let good: Vec<&[u8]> = cfg
                     .replicas
                     .iter()
+                    .filter(here)
                     .filter(|r| !of(r).rotten.contains(&(cfg.eid, offset)))
                     .map(|r| of(r).content.get(&cfg.eid).unwrap_or(&zeros))
                     .map(|content| &content[offset as usize..(offset + BLOCK) as usize])

@@ -43,7 +43,14 @@ impl World {
     }
 
     fn answer(&mut self, mut effects: Vec<Effect>) {
-        while let Some(effect) = effects.pop() {
+        while !effects.is_empty() {
+            self.answer_first(&mut effects);
+        }
+    }
+
+    /// Answers the newest of the effects.
+    fn answer_first(&mut self, effects: &mut Vec<Effect>) {
+        if let Some(effect) = effects.pop() {
             let input = match effect {
                 Effect::Send { call, request, .. } => {
                     let result = match request.op.expect("asks something") {
@@ -89,9 +96,9 @@ impl World {
                     let reply = Reply { inode, extents: vec![self.cfg.clone()], ..Default::default() };
                     Input::Meta { call, reply }
                 }
-                Effect::Done { .. } | Effect::Ended => continue,
+                Effect::Done { .. } | Effect::Ended => return,
             };
-            self.feed(input, &mut effects);
+            self.feed(input, effects);
         }
     }
 
@@ -224,4 +231,35 @@ fn a_member_that_was_away_comes_back_before_others_are_asked() {
         w.run(&Wishes::default(), &[1, 2, other]);
         assert_eq!(w.nodes(), [1, 2]);
     }
+}
+
+#[test]
+fn a_write_is_acknowledged_only_when_enough_copies_are_complete() {
+    let mut w = World::new(None);
+    let hold = Wishes { no_joins: true, minimum: 2, ..Default::default() };
+    let mut effects = Vec::new();
+    w.feed(Input::Wishes(hold.clone()), &mut effects);
+    w.owner.member_failed(0, &replica(2), false);
+    effects.extend(w.owner.take_effects());
+    w.answer(effects);
+    assert_eq!(w.nodes(), [1]);
+    let mut acknowledged = Vec::new();
+    let mut feed = |w: &mut World, input| {
+        let mut effects = Vec::new();
+        w.feed(input, &mut effects);
+        while !effects.is_empty() {
+            let done = |e: &Effect| matches!(e, Effect::Done { .. });
+            acknowledged.extend(effects.iter().filter(|e| done(e)).cloned());
+            effects.retain(|e| !done(e));
+            w.answer_first(&mut effects);
+        }
+        acknowledged.len()
+    };
+    let write = || Op::Write { offset: 0, data: vec![7; 9].into(), id: OpId { high: 1, low: 1 } };
+    assert_eq!(feed(&mut w, Input::Op { token: 1, op: write(), stamp: None }), 0);
+    // The same call once more waits with the first; a read does not wait.
+    assert_eq!(feed(&mut w, Input::Op { token: 2, op: write(), stamp: None }), 0);
+    assert_eq!(feed(&mut w, Input::Op { token: 3, op: Op::Read { offset: 0, length: 9 }, stamp: None }), 1);
+    // With a lower minimum it is acknowledged at once.
+    assert_eq!(feed(&mut w, Input::Wishes(Wishes { minimum: 1, ..hold })), 3);
 }
