@@ -258,7 +258,7 @@ mod tests {
             ("snapshot.9", "new"),
             ("log.1", "old"),
             ("log.6", "in"),
-            ("log.a", "on"),
+            ("log.c", "on"),
             ("log.6.tmp", "x"),
         ] {
             std::fs::write(version_2.join(name), text).unwrap();
@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(back.state, state);
         let mut names: Vec<_> = back.ensemble.iter().map(|n| n.rsplit('/').next().unwrap()).collect();
         names.sort_unstable();
-        assert_eq!(names, ["log.6", "log.a", "snapshot.9"]);
+        assert_eq!(names, ["log.6", "log.c", "snapshot.9"]);
         let newer = StateBackup { version: BACKUP_VERSION + 1, ..state };
         write(&file, &newer, Path::new("/nowhere"), None).unwrap();
         assert!(Backup::read(&file).err().unwrap().to_string().contains("newer version"));
