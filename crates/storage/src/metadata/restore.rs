@@ -42,8 +42,10 @@ pub enum RestoreError {
         .0.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
     )]
     Missing(Vec<u32>),
-    #[error("the backup holds no datastore and no state")]
+    #[error("the backup holds no state: it is of before the first datastore")]
     Empty,
+    #[error("the disks hold extents that were made after the backup, which has no datastore to put them into; take a later backup")]
+    NoPlace,
 }
 
 /// The outcome of a restore.
@@ -141,8 +143,8 @@ pub fn restore(
     let newest_file = state.newest_fileid().max(named);
     let all_given = without.is_empty();
     let (report, names, cut) = (Report::default(), BTreeMap::new(), BTreeMap::new());
-    let mut restored = Restore { state, held, all_given, now_ns, newest_file, report, names, cut };
-    restored.run();
+    let mut restored = Restore { state, held, given, all_given, now_ns, newest_file, report, names, cut };
+    restored.run()?;
     Ok((restored.state, restored.report))
 }
 
@@ -170,37 +172,40 @@ fn check(backup: &StateBackup, inventories: &[Inventory]) -> Result<(), RestoreE
 struct Restore<'a> {
     state: State<MemoryKv>,
     held: ByExtent<'a>,
+    /// Nodes whose chunk servers' folders were read.
+    given: BTreeSet<u32>,
     /// Every chunk server's folder was read: an extent that no copy names is nowhere.
     all_given: bool,
     now_ns: u64,
     /// The greatest id of a file that the state or a copy names.
     newest_file: u64,
     report: Report,
-    /// Where each file and folder of the backup has its first name: folder and name.
-    names: BTreeMap<u64, (u64, Vec<u8>)>,
+    /// Names of each file and folder of the backup: folder and name.
+    names: BTreeMap<u64, Vec<(u64, Vec<u8>)>>,
     /// The first extent of each file that was cut off.
     cut: BTreeMap<u64, u64>,
 }
 
 impl Restore<'_> {
-    fn run(&mut self) {
+    fn run(&mut self) -> Result<(), RestoreError> {
         self.read_names();
         let known: BTreeSet<u64> = self.state.all_extents().iter().map(|c| c.eid).collect();
         let counted = self.state.number("extent");
         self.adopt();
-        self.attach(&known, counted);
+        self.attach(&known, counted)?;
         self.settle_files();
         self.go_on_above();
         self.report.files = self.state.files().len() as u64;
         self.report.extents = self.state.all_extents().len() as u64;
+        Ok(())
     }
 
     fn read_names(&mut self) {
-        let mut names = BTreeMap::new();
+        let mut names: BTreeMap<u64, Vec<(u64, Vec<u8>)>> = BTreeMap::new();
         self.state.kv.scan(&[table::DIRENT], &[table::DIRENT], &mut |k, v| {
             let (dir, name) = k[1..].split_at(8);
             if let (Ok(dir), Ok(entry)) = (<[u8; 8]>::try_from(dir), <Dirent as prost::Message>::decode(v)) {
-                names.entry(entry.fileid).or_insert((u64::from_be_bytes(dir), name.to_vec()));
+                names.entry(entry.fileid).or_default().push((u64::from_be_bytes(dir), name.to_vec()));
             }
             true
         });
@@ -210,7 +215,7 @@ impl Restore<'_> {
     /// `/ds1/vm1/disk.vmdk`
     fn path(&self, file: u64) -> String {
         let (mut parts, mut at) = (Vec::new(), file);
-        while let Some((dir, name)) = self.names.get(&at).filter(|_| parts.len() < DEPTH_MAX) {
+        while let Some((dir, name)) = self.names.get(&at).and_then(|n| n.first()).filter(|_| parts.len() < DEPTH_MAX) {
             parts.push(String::from_utf8_lossy(name).into_owned());
             at = *dir;
         }
@@ -233,14 +238,16 @@ impl Restore<'_> {
                     let above = copies.map_or(0, Copies::epoch).max(cfg.epoch) + 1;
                     self.configure(ExtentConfig { epoch: above, activated: epoch, ..cfg }, replicas);
                 }
-                // Nothing was written to it by then; its first owner makes its copies.
-                None if copies.is_none() && cfg.unused => {}
+                // Nobody wrote to it, or its member would have made its copy; its first owner makes its copies.
+                None if copies.is_none() && cfg.unused && cfg.replicas.iter().any(|r| self.given.contains(&r.node)) => {
+                }
                 None if copies.is_none() && self.all_given => gone.entry(cfg.file).or_default().push(cfg),
                 None => {
                     // Complete on a disk that was not read, or nowhere: it stays as it was, so that nobody reads zeros.
                     incomplete.insert(cfg.file);
                     let epoch = copies.map_or(0, Copies::epoch).max(cfg.epoch) + JUMP;
-                    self.state.put_extent(&ExtentConfig { epoch, active: false, joining: None, activated: 0, ..cfg });
+                    let cfg = ExtentConfig { epoch, active: false, unused: false, joining: None, activated: 0, ..cfg };
+                    self.state.put_extent(&cfg);
                 }
             }
         }
@@ -282,16 +289,7 @@ impl Restore<'_> {
     }
 
     fn remove(&mut self, file: u64) {
-        let mut named: Vec<(u64, Vec<u8>)> = Vec::new();
-        self.state.kv.scan(&[table::DIRENT], &[table::DIRENT], &mut |k, v| {
-            let (dir, name) = k[1..].split_at(8);
-            if let (Ok(dir), Ok(entry)) = (<[u8; 8]>::try_from(dir), <Dirent as prost::Message>::decode(v)) {
-                if entry.fileid == file {
-                    named.push((u64::from_be_bytes(dir), name.to_vec()));
-                }
-            }
-            true
-        });
+        let named = self.names.remove(&file).unwrap_or_default();
         for (dir, name) in named {
             if let Ok(mut dir) = self.state.dir(dir) {
                 self.state.remove_entry(&mut dir, &name, self.now_ns);
@@ -303,20 +301,19 @@ impl Restore<'_> {
     }
 
     /// Extents of later than the backup: into their files, or into files of their own.
-    fn attach(&mut self, known: &BTreeSet<u64>, counted: u64) {
+    fn attach(&mut self, known: &BTreeSet<u64>, counted: u64) -> Result<(), RestoreError> {
         let held = std::mem::take(&mut self.held);
         let mut made: BTreeSet<u64> = BTreeSet::new();
         // A later extent at the same place came after a truncate.
         for (eid, copies) in held.iter().filter(|(eid, _)| **eid > counted && !known.contains(eid)) {
             let Some((replicas, epoch)) = copies.complete() else { continue };
-            let (file, index) = copies.place().unwrap_or_else(|| (self.new_file(), 0));
-            let there = self.state.inode(file).filter(|i| i.attr.kind == 1 && i.forming == 0);
-            if there.is_none() {
-                if self.state.inode(file).is_some() {
-                    // A folder, or a file that waits for another one's content, cannot have it.
-                    continue;
-                }
-                self.make_recovered(file, *eid, copies.place().is_some());
+            // A folder cannot have it, nor a file that waits for another one's content.
+            let taken = |file: u64| self.state.inode(file).is_some_and(|i| i.attr.kind != 1 || i.forming != 0);
+            let place = copies.place().filter(|(file, _)| !taken(*file));
+            let (file, index) = place.unwrap_or_else(|| (self.new_file(), 0));
+            if self.state.inode(file).is_none() {
+                let name = if place.is_some() { format!("file-{file}") } else { format!("extent-{eid}") };
+                self.make_recovered(file, name)?;
                 made.insert(file);
             } else if !made.contains(&file) {
                 self.report.attached += 1;
@@ -332,6 +329,7 @@ impl Restore<'_> {
             self.put_at(cfg, replicas);
         }
         self.held = held;
+        Ok(())
     }
 
     /// Takes the place in the file, from an extent that was there before.
@@ -355,9 +353,8 @@ impl Restore<'_> {
         self.newest_file
     }
 
-    fn make_recovered(&mut self, file: u64, eid: u64, named: bool) {
-        let Some(folder) = self.recovered_folder() else { return };
-        let name = if named { format!("file-{file}") } else { format!("extent-{eid}") };
+    fn make_recovered(&mut self, file: u64, name: String) -> Result<(), RestoreError> {
+        let mut folder = self.recovered_folder()?;
         let attr = Attr {
             kind: 1,
             mode: 0o600,
@@ -371,27 +368,32 @@ impl Restore<'_> {
             ..Default::default()
         };
         self.state.put_inode(&Inode { attr, parent: folder.attr.fileid, next_cookie: 3, ..Default::default() });
-        let mut folder = folder;
         self.state.add_entry(&mut folder, name.as_bytes(), file, self.now_ns);
-        self.names.insert(file, (folder.attr.fileid, name.into_bytes()));
+        self.names.insert(file, vec![(folder.attr.fileid, name.into_bytes())]);
         let path = self.path(file);
         self.report.recovered.add(path);
+        Ok(())
     }
 
-    /// The folder of what has no place; made when it is needed.
-    fn recovered_folder(&mut self) -> Option<Inode> {
-        let d = self.state.datastores().into_iter().min_by_key(|d| d.id)?;
-        if let Ok(folder) = self.state.lookup(d.root, RECOVERED.as_bytes()) {
-            return Some(folder).filter(|f| f.attr.kind == 2);
+    /// The folder of what has no place; made when it is needed, under another name where a site has a file of this one.
+    fn recovered_folder(&mut self) -> Result<Inode, RestoreError> {
+        let d = self.state.datastores().into_iter().min_by_key(|d| d.id).ok_or(RestoreError::NoPlace)?;
+        let mut name = RECOVERED.to_string();
+        loop {
+            match self.state.lookup(d.root, name.as_bytes()) {
+                Ok(folder) if folder.attr.kind == 2 => return Ok(folder),
+                Ok(_) => name.push('-'),
+                Err(_) => break,
+            }
         }
         let id = self.new_file();
         let attr = folder_attr(id, 0o700, d.id, self.now_ns);
         self.state.put_inode(&Inode { attr, parent: d.root, next_cookie: 3, ..Default::default() });
-        let mut root = self.state.dir(d.root).ok()?;
+        let mut root = self.state.dir(d.root).map_err(|_| RestoreError::NoPlace)?;
         root.attr.nlink += 1;
-        self.state.add_entry(&mut root, RECOVERED.as_bytes(), id, self.now_ns);
-        self.names.insert(id, (d.root, RECOVERED.into()));
-        self.state.inode(id)
+        self.state.add_entry(&mut root, name.as_bytes(), id, self.now_ns);
+        self.names.insert(id, vec![(d.root, name.into_bytes())]);
+        self.state.inode(id).ok_or(RestoreError::NoPlace)
     }
 
     /// Leases, sizes and unfinished truncates of files.

@@ -176,6 +176,44 @@ fn what_came_after_the_backup_is_in_its_file_or_in_recovered_and_never_thrown_aw
     assert!(s.newest_fileid() > new.max(folder) && s.number("extent") >= 900);
 }
 
+/// A file of the site has the folder's name, and an extent names a folder as its file: both find a place all the same.
+#[test]
+fn what_cannot_be_where_it_says_is_recovered_too() {
+    let mut w = World::new();
+    w.file(RECOVERED);
+    let backup = w.backup();
+    let odd = CopyHeld { eid: 900, epoch: 1, lease: 1, eof: 9, file: w.root, index: 2, ..Default::default() };
+    w.copies.get_mut(&3).unwrap().insert(900, odd);
+    let (s, report) = w.restored(&backup);
+    let folder = s.lookup(w.root, b"recovered-").unwrap().attr.fileid;
+    assert_eq!(s.lookup(folder, b"extent-900").unwrap().attr.size, 9);
+    assert_eq!(
+        (report.recovered.first, s.free_up_to(&replica(3).id, 900)),
+        (vec!["/ds1/recovered-/extent-900".into()], None)
+    );
+}
+
+/// Nobody knows whether an extent that was unused at the backup was written since, when the disks of its copies are gone.
+#[test]
+fn an_unused_extent_is_not_made_empty_where_its_disks_are_gone() {
+    let mut w = World::new();
+    let at = Place { dir: w.root, name: b"new".to_vec() };
+    let file = w.run(CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() })).inode.unwrap().attr.fileid;
+    let grant = Grant { file, gateway: 1, boot: 11, expected: 0, replicas: vec![replica(1), replica(2)] };
+    w.run(CommandOp::Grant(grant));
+    let backup = w.backup();
+    let unused = |w: &World, without: &[u32]| {
+        let (s, _) = restore(&backup, &w.inventories(), &without.iter().copied().collect()).unwrap();
+        let cfg = s.extents(file).remove(0);
+        cfg.unused && cfg.epoch == 1
+    };
+    assert!(unused(&w, &[]));
+    w.copies.remove(&1);
+    assert!(unused(&w, &[1]), "node 2 would have a copy");
+    w.copies.remove(&2);
+    assert!(!unused(&w, &[1, 2]));
+}
+
 #[test]
 fn a_file_that_was_removed_since_stays_removed_and_one_that_was_cut_stays_short() {
     let mut w = World::new();
