@@ -3,7 +3,7 @@
 mod archive;
 mod report;
 
-use crate::status::find_config;
+use crate::status::{config_file, find_config};
 use anyhow::{bail, Context};
 use archive::Backup;
 use clap::Subcommand;
@@ -97,14 +97,6 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-fn config_file(data: &Path) -> PathBuf {
-    if data.is_dir() {
-        data.join("node1/node.toml")
-    } else {
-        data.to_path_buf()
-    }
-}
-
 fn create(args: &Args, file: &Path) -> anyhow::Result<()> {
     let config = find_config(&args.data)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -184,13 +176,9 @@ fn restore_node(
     let incarnation = backup.state.incarnation.max(config.incarnation) + 1;
     if does {
         let unpacked = backup.unpack_coordination()?;
-        let from = unpacked.as_ref().map(tempfile_path);
+        let from = unpacked.as_ref().map(tempfile::TempDir::path);
         restore::install(&config, &config_file(&args.data), &state, incarnation, from)?;
     }
     report::restored(args.json, config.node, incarnation, &told, does);
     Ok(())
-}
-
-fn tempfile_path(dir: &archive::Unpacked) -> &Path {
-    dir.path()
 }

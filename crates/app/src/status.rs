@@ -28,9 +28,17 @@ pub struct Args {
 
 /// The configuration of some node of the cluster.
 pub fn find_config(path: &Path) -> anyhow::Result<NodeConfig> {
-    let file = if path.is_dir() { path.join("node1/node.toml") } else { path.to_path_buf() };
-    NodeConfig::load(&file)
+    NodeConfig::load(&config_file(path))
         .context("no cluster is known here: give --data with the folder of `trivet up` or a node.toml")
+}
+
+/// The node.toml itself, or that of the first node of `trivet up`.
+pub fn config_file(path: &Path) -> PathBuf {
+    if path.is_dir() {
+        path.join("node1/node.toml")
+    } else {
+        path.to_path_buf()
+    }
 }
 
 /// Consoles of every node: of a node in two processes there are two.

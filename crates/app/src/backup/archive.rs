@@ -13,6 +13,7 @@ use prost::Message;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 use trivet_storage::messages::{StateBackup, BACKUP_VERSION};
 use trivet_storage::metadata::{MemoryKv, State};
 
@@ -46,27 +47,7 @@ pub struct Checked {
     pub znodes: Option<usize>,
 }
 
-/// A folder that goes when it is dropped.
-pub struct Unpacked(PathBuf);
-
-impl Unpacked {
-    fn new() -> anyhow::Result<Unpacked> {
-        let dir = std::env::temp_dir().join(format!("trivet-backup-{}", std::process::id()));
-        trivet_disk::make_dir(&dir).with_context(|| format!("{} cannot be made", dir.display()))?;
-        Ok(Unpacked(dir))
-    }
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Unpacked {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Writes `magic`, the bytes and their CRC-32C; the file is there whole or not at all, and only its owner reads it.
+/// Writes `magic`, the bytes and their CRC-32C; the file is there whole or not at all.
 pub fn write_sealed(path: &Path, magic: [u8; 8], bytes: &[u8]) -> anyhow::Result<()> {
     let sealed = seal(magic, bytes);
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -112,12 +93,15 @@ pub fn write(path: &Path, state: &StateBackup, node_toml: &Path, ensemble: Optio
     .open(&tmp)
     .with_context(cannot)?;
     let mut tar = tar::Builder::new(GzEncoder::new(out, flate2::Compression::fast()));
-    append(&mut tar, "state", &seal(STATE, &state.encode_to_vec())).with_context(cannot)?;
+    let sealed = seal(STATE, &state.encode_to_vec());
+    append(&mut tar, "state", sealed.len() as u64, &sealed[..]).with_context(cannot)?;
     if let Ok(text) = std::fs::read(node_toml) {
-        append(&mut tar, "node.toml", &text).with_context(cannot)?;
+        append(&mut tar, "node.toml", text.len() as u64, &text[..]).with_context(cannot)?;
     }
-    for (name, bytes) in ensemble.map(files_of).transpose()?.unwrap_or_default() {
-        append(&mut tar, &format!("{ENSEMBLE}/{name}"), &bytes).with_context(cannot)?;
+    for (name, file) in ensemble.map(files_of).transpose()?.unwrap_or_default() {
+        // Logs grow meanwhile: what is there now counts.
+        let bytes = file.metadata().with_context(cannot)?.len();
+        append(&mut tar, &format!("{ENSEMBLE}/{name}"), bytes, file.take(bytes)).with_context(cannot)?;
     }
     let out = tar.into_inner().and_then(GzEncoder::finish).with_context(cannot)?;
     out.sync_all().with_context(cannot)?;
@@ -125,17 +109,17 @@ pub fn write(path: &Path, state: &StateBackup, node_toml: &Path, ensemble: Optio
     trivet_disk::sync_dir(parent).with_context(cannot)
 }
 
-fn append(tar: &mut tar::Builder<GzEncoder<File>>, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+fn append(tar: &mut tar::Builder<GzEncoder<File>>, name: &str, bytes: u64, from: impl Read) -> std::io::Result<()> {
     let mut header = tar::Header::new_gnu();
-    header.set_size(bytes.len() as u64);
+    header.set_size(bytes);
     header.set_mode(0o600);
     header.set_cksum();
-    tar.append_data(&mut header, name, bytes)
+    tar.append_data(&mut header, name, from)
 }
 
-/// The newest snapshot and the logs from it on, as far as they are written. A snapshot and logs that go meanwhile are looked
+/// The newest snapshot and the logs from it on, open: they may be deleted meanwhile. One that goes before it is open is looked
 /// for once more.
-fn files_of(ensemble: &Path) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+fn files_of(ensemble: &Path) -> anyhow::Result<Vec<(String, File)>> {
     let dir = ensemble.join("version-2");
     for _ in 0..TRIES {
         if let Some(files) = try_files_of(&dir).with_context(|| format!("{} cannot be read", dir.display()))? {
@@ -145,7 +129,7 @@ fn files_of(ensemble: &Path) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     bail!("{}: its files changed each time that they were copied; run it again", dir.display())
 }
 
-fn try_files_of(dir: &Path) -> std::io::Result<Option<Vec<(String, Vec<u8>)>>> {
+fn try_files_of(dir: &Path) -> std::io::Result<Option<Vec<(String, File)>>> {
     let number = |name: &str, prefix: &str| i64::from_str_radix(name.strip_prefix(prefix)?.split('.').next()?, 16).ok();
     let mut names = Vec::new();
     for entry in std::fs::read_dir(dir)? {
@@ -163,8 +147,8 @@ fn try_files_of(dir: &Path) -> std::io::Result<Option<Vec<(String, Vec<u8>)>>> {
     });
     let mut files = Vec::new();
     for name in wanted {
-        match std::fs::read(dir.join(name)) {
-            Ok(bytes) => files.push((name.clone(), bytes)),
+        match File::open(dir.join(name)) {
+            Ok(file) => files.push((name.clone(), file)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(e),
         }
@@ -202,12 +186,12 @@ impl Backup {
     }
 
     /// Coordination's data folder, in a folder that goes with what is returned.
-    pub fn unpack_coordination(&self) -> anyhow::Result<Option<Unpacked>> {
+    pub fn unpack_coordination(&self) -> anyhow::Result<Option<TempDir>> {
         if self.ensemble.is_empty() {
             return Ok(None);
         }
         let cannot = || format!("{} cannot be unpacked", self.file.display());
-        let dir = Unpacked::new()?;
+        let dir = tempfile::tempdir().with_context(cannot)?;
         trivet_disk::make_dir(&dir.path().join("version-2")).with_context(cannot)?;
         let mut tar = tar::Archive::new(GzDecoder::new(File::open(&self.file).with_context(cannot)?));
         for entry in tar.entries().with_context(cannot)? {
