@@ -4,7 +4,7 @@
 //! their own. Each part judges correctness with limits in seconds, so a machine that stalls for a moment passes;
 //! longer runs are `cargo xtask lab --all` and the simulator with more seeds.
 //!
-//! Everything is built once, as `cargo test` builds it: with overflow checks and debug assertions, which simulators and
+//! `.ci/run` builds everything once, as `cargo test` builds it: with overflow checks and debug assertions, which simulators and
 //! labs judge as well, and without the time of a second, optimized build. `cargo xtask lab` by itself runs the release.
 
 use anyhow::{bail, Context};
@@ -64,6 +64,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(name) = args.names.iter().find(|n| !PARTS.iter().any(|p| p.0.contains(n.as_str()))) {
         bail!("no part of ci is named {name}; see `cargo xtask ci --list`");
     }
+    // Asked before a part builds anything, which may replace the file.
+    let this = std::env::current_exe()?;
     let chosen = PARTS.iter().filter(|p| {
         (args.names.is_empty() || args.names.iter().any(|n| p.0.contains(n.as_str()))) && !(args.no_lab && p.0 == "lab")
     });
@@ -76,7 +78,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         println!("=== {name}: {}", command.join(" "));
         let begun = Instant::now();
         let (program, rest) = command.split_first().context("a part has a program")?;
-        let status = if *program == XTASK { Command::new(std::env::current_exe()?) } else { Command::new(program) }
+        let status = if *program == XTASK { Command::new(&this) } else { Command::new(program) }
             .args(rest)
             .envs(environment.iter().copied())
             .current_dir(root)

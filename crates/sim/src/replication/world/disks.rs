@@ -1,4 +1,4 @@
-//! What lies on a chunk server's disk, and is there again after a crash, with blocks that rot: they cannot be read until they are written.
+//! A chunk server's disk, whose content is there again after a crash, and blocks that rot: they cannot be read until they are written.
 
 use super::{Chunk, DiskEffect, World, BLOCK};
 use trivet_storage::messages::*;
