@@ -53,16 +53,26 @@ enum Command {
     /// Write the metadata of a cluster that runs, coordination's data and this node's node.toml into a file
     ///
     /// The cluster's key is not in it: keep a copy of that apart.
-    Create { file: PathBuf },
+    Create {
+        /// The backup to write, a tar.gz
+        file: PathBuf,
+    },
     /// Read a backup whole, and say what it holds
-    Verify { file: PathBuf },
+    Verify {
+        /// The backup to read
+        file: PathBuf,
+    },
     /// Write down which copies this node's disk holds, while nothing runs there
-    Inventory { file: PathBuf },
-    /// Put a backup, brought together with what the disks of all nodes hold, into this node's empty folders
+    Inventory {
+        /// The inventory to write
+        file: PathBuf,
+    },
+    /// Restore a backup, merged with what the disks of all nodes hold, into this node's empty folders
     ///
-    /// Each node computes the same from the same files. Files that were made after the backup, and extents of which nobody knows
-    /// whose they are, come into a folder `recovered`.
+    /// Each node computes the same state from the same files. Files that were created after the backup, and extents whose file is
+    /// unknown, are put into a folder `recovered`.
     Restore {
+        /// The backup to restore
         file: PathBuf,
         /// The files that `trivet backup inventory` wrote on each node
         #[arg(long, num_args = 1.., required = true)]

@@ -50,7 +50,7 @@ fn named(text: &str, names: &Names) {
     if names.count == 0 {
         return;
     }
-    println!("  {} {text}", names.count);
+    println!("  {text}: {}", names.count);
     for name in names.first.iter().take(SHOWN_MAX) {
         // Names are what clients gave.
         println!("    {}", name.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>());
@@ -78,15 +78,15 @@ pub fn restored(as_json: bool, node: u32, incarnation: u64, r: &Report, done: bo
         "  {} extents have other copies than at the backup, {} were made after it and are in their files",
         r.adopted, r.attached
     );
-    named("files were removed after the backup, and stay removed:", &r.removed);
-    named("files were cut shorter after the backup:", &r.shortened);
-    named("files were made after the backup, or belong to nobody that is known; their names are lost:", &r.recovered);
+    named("files removed after the backup, which stay removed", &r.removed);
+    named("files truncated after the backup", &r.shortened);
+    named("files made after the backup, whose names are lost", &r.recovered);
     named(
-        "files have extents of which no complete copy was found; reads of those wait until a copy is there:",
+        "files with extents of which no complete copy was found; reads of those wait until a copy is there",
         &r.incomplete,
     );
     if done {
-        println!("Do the same on the other nodes with the same files, then start all of them. Hosts mount as before.");
+        println!("Run the same command with the same files on the other nodes, then start all of them. Hosts keep their mounts.");
     } else {
         println!("Nothing was changed; --new-incarnation does it.");
     }
