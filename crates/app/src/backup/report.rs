@@ -5,6 +5,7 @@ use serde_json::json;
 use std::path::Path;
 use trivet_storage::messages::Inventory;
 use trivet_storage::metadata::restore::{Names, Report};
+use trivet_storage::nfs::names::printable;
 
 /// Names of each kind that are shown to people; JSON has more.
 const SHOWN_MAX: usize = 10;
@@ -52,8 +53,7 @@ fn named(text: &str, names: &Names) {
     }
     println!("  {text}: {}", names.count);
     for name in names.first.iter().take(SHOWN_MAX) {
-        // Names are what clients gave.
-        println!("    {}", name.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>());
+        println!("    {}", printable(name.as_bytes()));
     }
     let more = names.count.saturating_sub(SHOWN_MAX as u64);
     if more > 0 {
