@@ -194,6 +194,10 @@ impl Driver {
                 }
                 *self.shared.trouble.lock().expect("nobody panics with it") = text;
             }
+            Effect::Waits(text) => {
+                tracing::warn!(reason = %text, "metad does not serve");
+                *self.shared.trouble.lock().expect("nobody panics with it") = text;
+            }
             Effect::NobodyHasTheJournal => {
                 tracing::warn!("the journal is trimmed below what this metad has, and no other metad answers yet");
             }

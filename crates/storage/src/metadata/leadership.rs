@@ -209,8 +209,10 @@ pub enum Effect {
         epoch: u64,
         reason: String,
     },
-    /// Why this metad does not serve; empty when it does again.
+    /// Why this metad refuses to serve; empty when it serves again, or waits no longer.
     Trouble(String),
+    /// Why this metad does not serve for now: it needs what others have, and nothing is wrong with its own state.
+    Waits(String),
     /// The journal is trimmed below what this metad has, and no other metad answers yet.
     NobodyHasTheJournal,
 }

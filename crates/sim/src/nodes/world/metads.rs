@@ -213,7 +213,7 @@ impl World {
             Effect::Trouble(text) if !text.is_empty() => {
                 self.violation(format!("metad on node {} refuses: {text}", node + 1))
             }
-            Effect::Trouble(_) | Effect::NobodyHasTheJournal => {}
+            Effect::Trouble(_) | Effect::Waits(_) | Effect::NobodyHasTheJournal => {}
         }
         None
     }

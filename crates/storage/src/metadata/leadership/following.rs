@@ -17,7 +17,7 @@ const FETCH_PAUSE_MS: u64 = 500;
 /// That nobody answers is reported once in this many attempts.
 const FETCH_TOLD_EVERY: u32 = 20;
 /// After this many attempts without an answer the metad does not count as serving: what it has is of long ago.
-const FETCH_TROUBLE_AFTER: u32 = 4;
+const FETCH_WAITS_AFTER: u32 = 4;
 /// The nodes that have to be there before a seat is taken; the last one is created with the number of no epoch.
 const PATHS: [&str; 5] = ["/metad", ELECTION, LOG, APPLIED, EPOCH];
 
@@ -35,11 +35,6 @@ enum Refusal {
          or belongs to another cluster; restore its data, or remove {folder} to take the ensemble's state"
     )]
     Ahead { have: u64, last: u64, folder: String },
-    #[error(
-        "the journal no longer has what this metad lacks from entry {0} on, and no other metad answers; if they run, their logs say \
-         why they refuse this node: of a cluster that was restored, it was left out"
-    )]
-    NobodyAnswers(u64),
 }
 
 impl Metad {
@@ -226,9 +221,13 @@ impl Metad {
         if tries.is_multiple_of(FETCH_TOLD_EVERY) {
             self.out.push(Effect::NobodyHasTheJournal);
         }
-        if tries == FETCH_TROUBLE_AFTER {
+        if tries == FETCH_WAITS_AFTER {
             self.trouble = true;
-            self.out.push(Effect::Trouble(Refusal::NobodyAnswers(have + 1).to_string()));
+            self.out.push(Effect::Waits(format!(
+                "the journal no longer has what this metad lacks from entry {} on, and no other metad answers; if they run, \
+                 their logs say why they refuse this node: it was left out, for one, when the cluster was restored",
+                have + 1
+            )));
         }
         self.step = Step::FetchPause { until_ms: self.now_ms + FETCH_PAUSE_MS, tries: tries + 1 };
     }

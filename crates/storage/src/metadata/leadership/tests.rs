@@ -40,6 +40,7 @@ fn line(effect: &Effect) -> String {
         Effect::Deposed { epoch, reason } => format!("no longer LEADER of {epoch}: {reason}"),
         Effect::Overtaken { epoch, reason } => format!("never LEADER of {epoch}: {reason}"),
         Effect::Trouble(text) => format!("trouble: {text}"),
+        Effect::Waits(text) => format!("waits: {text}"),
         Effect::NobodyHasTheJournal => "nobody has the journal".into(),
     }
 }
@@ -313,6 +314,29 @@ fn a_watch_that_fires_before_the_answer_that_it_is_set_is_not_lost() {
     w.expect(&[]);
     w.answer(Answer::Exists(false));
     w.expect(&["get entry 4"]);
+}
+
+#[test]
+fn a_metad_that_nobody_helps_to_catch_up_says_so_until_it_has() {
+    let mut w = World::registered(3);
+    w.answer(Answer::NoNode);
+    w.answer(Answer::Children(vec!["8".into(), "9".into()]));
+    let mut said = Vec::new();
+    for turn in 1..=5 {
+        w.feed(Input::Journal { call: w.call, journal: None });
+        w.at(turn * 500);
+        said.extend(std::mem::take(&mut w.lines));
+    }
+    let waits = |s: &&String| s.starts_with("waits: the journal no longer has what this metad lacks from entry 4 on");
+    assert_eq!(said.iter().filter(waits).count(), 1, "{said:?}");
+    w.feed(Input::Journal {
+        call: w.call,
+        journal: Some(Journal { from: 4, entries: vec![entry("c"); 6], state: Vec::new() }),
+    });
+    w.answer(Answer::NoNode);
+    w.answer(Answer::Children(vec!["9".into()]));
+    said = std::mem::take(&mut w.lines);
+    assert!(said.contains(&"trouble: ".to_string()), "{said:?}");
 }
 
 #[test]
