@@ -7,7 +7,7 @@ expire, servers that are no vCenter, and one with 5,000 hosts. vcenter_faults.py
 host of its own, because the cool-down of a mount is five minutes.
 
 Not shown here: a real ESXi host. The simulator mounts nothing; what it cannot show is listed in docs/vcenter.md."""
-import http.server, json, os, resource, shutil, ssl, subprocess, sys, tempfile, threading, time
+import http.server, json, os, resource, shutil, socket, ssl, subprocess, sys, tempfile, threading, time
 import vcenter_shim
 from cluster import ADDRESS, TRIVET, Cluster
 from pyVim.connect import Disconnect, SmartConnect
@@ -187,6 +187,34 @@ def expired(lab):
     lab.judge = Judge(lab.shim)
 
 
+@check("a host alone in APD: its connections are closed at the gateway, it connects again, nobody else notices")
+def alone_in_apd(lab):
+    connect = lambda source: socket.create_connection((ADDRESS, 2049), 5, source_address=(source, 0))
+    lab.shim.addresses[HOST5] = "127.0.0.25"
+    host, other = connect("127.0.0.25"), connect("127.0.0.26")
+    lab.shim.inaccessible[(HOST5, "ds1")] = "AllPathsDown_Start"
+    begun = time.time()
+    host.settimeout(90)
+    try:
+        assert host.recv(1) == b"", "an answer without a call"
+    except ConnectionResetError:
+        pass
+    closed = time.time() - begun
+    again = connect("127.0.0.25")
+    del lab.shim.inaccessible[(HOST5, "ds1")]
+    lab.wait("the repair", lambda s: well(s) and s["steps"][-1]["proof"] == "repaired", 90)
+    step = lab.status()["steps"][-1]
+    assert (step["action"]["do"], step["host_name"]) == ("reset-client", HOST5), step
+    for still in (other, again):
+        still.settimeout(1)
+        try:
+            assert still.recv(1) != b"", "the connection of another host, or the new one, was closed"
+        except TimeoutError:
+            pass
+        still.close()
+    print("  closed after %.0f s, proved after %.0f s" % (closed, time.time() - begun))
+
+
 # Servers that are no vCenter, and one with 5,000 hosts: `trivet vcenter check` says so in one line.
 
 def reply(inner):
@@ -278,7 +306,7 @@ def not_a_vcenter(lab):
     thumb, found, threads = vcenter_shim.thumbprint(cert), {}, []
 
     def one(name):
-        server = vcenter_shim.tls_server(wrong(name), key, cert)
+        server = vcenter_shim.started(vcenter_shim.tls_server(wrong(name), key, cert))
         path = node_toml(lab.folder, name, "https://127.0.0.1:%d" % server.server_address[1], thumb)
         found[name] = run_check(path)
         server.shutdown()
@@ -342,7 +370,7 @@ def five_thousand(lab):
             else:
                 text = reply('<X xmlns="urn:vim25"/>')
             self.send(text)
-    server = vcenter_shim.tls_server(Big, lab.shim.key, lab.shim.cert)
+    server = vcenter_shim.started(vcenter_shim.tls_server(Big, lab.shim.key, lab.shim.cert))
     path = node_toml(lab.folder, "big", "https://127.0.0.1:%d" % server.server_address[1], vcenter_shim.thumbprint(lab.shim.cert))
     code, out, error, seconds, mib = run_check(path)
     server.shutdown()

@@ -2,13 +2,16 @@
 
 What the proxy adds follows vSphere's API documentation: mount information of datastores (`Datastore.host`), the hosts'
 own mount tables (`HostStorageSystem.fileSystemVolumeInfo`), `configIssue` for too few heartbeat datastores,
-`RetrieveDasAdvancedRuntimeInfo`, refused logins, sessions that expire, faults and delays on demand. Everything else is
+`RetrieveDasAdvancedRuntimeInfo`, routes (`UpdateIpRouteTableConfig`), refused logins, sessions that expire, faults and delays on demand. Everything else is
 vcsim's."""
 import datetime, http.client, http.server, os, re, socket, ssl, subprocess, threading, time, urllib.parse
 import urllib.request
+import sys
 from xml.sax.saxutils import escape
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "night"))
+import lablib  # noqa: E402
 CACHE = os.path.join(HERE, "cache")
 GO = "/usr/lib/go-1.19/bin/go"
 ENVELOPE = ('<?xml version="1.0" encoding="UTF-8"?><soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/" '
@@ -55,11 +58,15 @@ class Serve(http.server.ThreadingHTTPServer):
         pass  # a client that hangs up is no trouble of the test's
 
 
-def tls_server(handler, key, cert):
-    server = Serve(("127.0.0.1", 0), handler)
+def tls_server(handler, key, cert, address="127.0.0.1"):
+    server = Serve((address, 0), handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
     server.socket = context.wrap_socket(server.socket, server_side=True)
+    return server
+
+
+def started(server):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
 
@@ -69,6 +76,7 @@ class Sim:
 
     def __init__(self, folder, datastores, esx=False):
         self.work = os.path.join(folder, "vcsim")
+        os.makedirs(self.work)
         for name in datastores:
             os.makedirs(os.path.join(self.work, name))
         self.port, self.control = free_port(), free_port()
@@ -118,12 +126,31 @@ class Shim:
         self.issues = {}                      # host -> since when it has too few
         self.options = {}                     # advanced options of vSphere HA
         self.calls = []                       # (time, method)
-        self.server = tls_server(self.handler(), self.key, self.cert)
+        self.addresses = {}                   # host -> address of its VMkernel interface
+        self.routes = {}                      # host -> [(network, prefix length, gateway)]
+        self.on_routes = lambda host, routes: None
+        self.others = []
+        self.server = started(tls_server(self.handler(), self.key, self.cert))
         self.port = self.server.server_address[1]
         self.url = "https://127.0.0.1:%d" % self.port
 
+    def listen_in(self, namespace, address):
+        """Answers at an address of another network namespace, too; returns the port."""
+        made = []
+
+        def make():
+            lablib.setns(namespace)
+            made.append(tls_server(self.handler(), self.key, self.cert, address))
+        # A thread has the namespace of the one that started it: this one only binds the address, and those that answer reach vcsim.
+        thread = threading.Thread(target=make)
+        thread.start()
+        thread.join(10)
+        self.others.append(started(made[0]))
+        return made[0].server_address[1]
+
     def stop(self):
-        self.server.shutdown()
+        for server in [self.server] + self.others:
+            server.shutdown()
         self.sim.stop()
 
     def handler(shim):
@@ -185,6 +212,8 @@ class Shim:
             return fault(kind, text=text) + ([],)
         if method == "RetrieveDasAdvancedRuntimeInfo":
             return 200, self.heartbeats(), []
+        if method == "UpdateIpRouteTableConfig":
+            return self.update_routes(body) + ([],)
         code, text, cookies = self.forward(body, cookie)
         if method == "Login":
             self.sessions.update(c.split(";")[0] for c in cookies)
@@ -195,6 +224,22 @@ class Shim:
         if code == 200 and method == "RefreshStorageSystem":
             self.hidden.clear()
         return code, text, cookies
+
+    def update_routes(self, body):
+        """As HostNetworkSystem documents it: each operation in turn; what is there cannot be added, what is not cannot be removed."""
+        system = re.search(r"<_this[^>]*>([^<]*)</_this>", body).group(1)
+        name = next(re.sub("<[^>]*>", "", p["name"]) for p in self.view("HostSystem", ["name", "configManager.networkSystem"]).values()
+                    if re.sub("<[^>]*>", "", p["configManager.networkSystem"]) == system)
+        routes = list(self.routes.get(name, []))
+        for operation, network, prefix, gateway in re.findall(
+                r"<changeOperation>(\w+)</changeOperation><route><network>([^<]*)</network><prefixLength>(\d+)</prefixLength><gateway>([^<]*)</gateway>", body):
+            route = (network, prefix, gateway)
+            if (operation == "add") == (route in routes):
+                return fault("PlatformConfigFault", text="Operation failed, diagnostics report: Unable to %s route" % operation)
+            (routes.append if operation == "add" else routes.remove)(route)
+        self.routes[name] = routes
+        self.on_routes(name, routes)
+        return 200, ENVELOPE % '<UpdateIpRouteTableConfigResponse xmlns="urn:vim25"></UpdateIpRouteTableConfigResponse>'
 
     def expire(self):
         self.expired |= self.sessions
@@ -271,6 +316,11 @@ class Shim:
                          '<eventTypeId>%s</eventTypeId></Event>' % (now, escape(name), len(has), HEARTBEAT))
             out = {"configIssue": '<val xsi:type="ArrayOfEvent" %s>%s</val>' % (XSI, issue),
                    "runtime.dasHostState": '<val xsi:type="ClusterDasFdmHostState" %s><state>%s</state></val>' % (XSI, "master" if ref == min(hosts) else "connectedToMaster")}
+            table = "".join("<ipRoute><network>%s</network><prefixLength>%s</prefixLength><gateway>%s</gateway></ipRoute>" % r for r in self.routes.get(name, []))
+            if name in self.addresses:
+                out["config.network.vnic"] = ('<val xsi:type="ArrayOfHostVirtualNic" %s><HostVirtualNic><device>vmk1</device><key>k</key><portgroup></portgroup>'
+                                              '<spec><ip><dhcp>false</dhcp><ipAddress>%s</ipAddress></ip></spec></HostVirtualNic></val>' % (XSI, self.addresses[name]))
+            out["config.network.routeTableInfo"] = '<val xsi:type="HostIpRouteTableInfo" %s>%s</val>' % (XSI, table)
             shown = [d for d in has if (name, stores[d][0]) not in self.hidden]
             if shown != has:
                 out["datastore"] = '<val xsi:type="ArrayOfManagedObjectReference" %s>%s</val>' % (

@@ -110,6 +110,10 @@ fn status(s: &Snapshot, said: &impl Fn(&Text) -> String) -> String {
     for c in &s.matrix {
         out += &format!("  {}{}\n", if c.state.is_fault() { "! " } else { "  " }, said(&c.text));
     }
+    for r in &s.routes {
+        let mark = if r.node_well && r.at_node.is_none() && r.known { " " } else { "!" };
+        out += &format!("  {mark} {}\n", said(&r.text));
+    }
     for a in &s.alerts {
         out += &format!("alert {}  {:?}  {} s  {}\n", a.id.name(), a.cause, a.lasts_ms / 1_000, said(&a.text));
     }

@@ -221,7 +221,8 @@ impl NodeConfig {
             anyhow::bail!("{}: {fault}", path.display());
         }
         if let Some(vcenter) = &mut config.vcenter {
-            vcenter.check().map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
+            let routes = vcenter.routes(config.gateway.local_address);
+            vcenter.check().and(routes.map(drop)).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
             let changed = std::fs::metadata(path).and_then(|m| m.modified()).ok();
             let since = changed.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
             vcenter.declared_wall_ms = since.map_or(0, |d| d.as_millis() as i64);

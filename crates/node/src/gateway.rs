@@ -102,7 +102,7 @@ pub(crate) struct Inner {
     /// Which datastore addresses are this gateway's.
     bindings: Mutex<Addresses>,
     /// Connections to datastore addresses here, how many of each, and elsewhere as last heard, by node.
-    connected: Mutex<BTreeMap<NfsClient, u32>>,
+    connected: Mutex<BTreeMap<NfsClient, server::Connections>>,
     connected_elsewhere: Mutex<HashMap<u32, Vec<NfsClient>>>,
     /// Those of all nodes when this process started.
     connected_before: Vec<NfsClient>,
@@ -168,6 +168,13 @@ impl Gateway {
     /// Has the blocks of an extent repaired that are bad here.
     pub async fn look_at_extent(&self, eid: u64) {
         self.inner.look_at_extent(eid).await;
+    }
+    /// Closes what a host has open to a datastore address here; it notices at once and connects again.
+    pub fn close_clients(&self, body: &Bytes, responder: Responder) {
+        let Ok(order) = CloseClients::decode(body.clone()) else { return };
+        let connections = self.inner.close_clients(&order);
+        tracing::info!(address = %order.address, clients = ?order.clients, connections, "NFS connections are closed");
+        responder.answer(&ClientsClosed { connections });
     }
     /// The datastore addresses of this node, and whether it listens on them.
     pub fn served(&self) -> Vec<crate::status::ServedAddress> {
@@ -331,7 +338,8 @@ impl Inner {
     }
 
     fn connected_here(&self) -> impl Iterator<Item = NfsClient> {
-        self.connected.lock().expect("nobody panics with it").clone().into_keys()
+        let connected = self.connected.lock().expect("nobody panics with it");
+        connected.keys().cloned().collect::<Vec<_>>().into_iter()
     }
 
     /// Writes down who is connected to datastore addresses, here and elsewhere, if that changed.

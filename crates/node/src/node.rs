@@ -86,7 +86,8 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
     }
     if let (Some(settings), Some(metad)) = (&config.vcenter, &sources.metad) {
         let (settings, metad, nfs) = (settings.clone(), metad.clone(), config.ports.nfs);
-        sources.vcenter = Some(crate::vcenter::start(settings, metad, &identity, events.clone(), nfs)?);
+        let local = config.gateway.local_address;
+        sources.vcenter = Some(crate::vcenter::start(settings, metad, &identity, events.clone(), nfs, local)?);
     }
     if control {
         let handler = control_calls(&sources, monitor.clone());
@@ -185,6 +186,11 @@ fn data_calls(sources: &Sources, watching: Arc<OnceLock<Arc<Monitor>>>) -> Handl
         kind::GATEWAY => {
             if let Some(g) = &gateway {
                 g.handle(&body, r);
+            }
+        }
+        kind::CLOSE_CLIENTS => {
+            if let Some(g) = &gateway {
+                g.close_clients(&body, r);
             }
         }
         crate::status::peers::KIND => {

@@ -9,6 +9,7 @@ mod api;
 mod authority;
 mod http;
 mod our_side;
+mod routes;
 mod settings;
 mod tls;
 mod worker;
@@ -27,14 +28,15 @@ use authority::Authority;
 use bytes::Bytes;
 use our_side::OurSideWatch;
 use prost::Message;
+use routes::RouteDriver;
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use trivet_vcenter::event::{Event, EventCode};
 use trivet_vcenter::journal::{self, Journal};
-use trivet_vcenter::{Agent, Effect, Input, Mode, Now, Snapshot};
+use trivet_vcenter::{Agent, Config, Effect, Input, Mode, Now, Snapshot};
 use worker::{Done, Job};
 
 /// The driver looks at leadership and timers this often.
@@ -134,7 +136,7 @@ impl Handle {
     }
 }
 
-/// Starts the agent beside a metad.
+/// Starts the agent beside a metad. `local`: the private address that every node serves to its own host.
 ///
 /// # Errors
 /// The settings are wrong, or a file of certificates cannot be read.
@@ -144,8 +146,10 @@ pub fn start(
     identity: &Identity,
     events: Events,
     nfs_port: u16,
+    local: Option<IpAddr>,
 ) -> anyhow::Result<Handle> {
-    begin(settings, Authority::Metad(metad), &identity.key, events, nfs_port)
+    let routes = settings.routes(local)?;
+    begin(settings, Authority::Metad(metad), &identity.key, events, nfs_port, routes)
 }
 
 /// Starts the agent of a program that watches storage which is not ours. `key`: names logins without telling them.
@@ -157,7 +161,8 @@ pub fn start_alone(settings: Settings, alone: Arc<Alone>, key: &[u8], events: Ev
         settings.mode != Mode::Propose,
         "vcenter: mode = \"propose\" needs a metad to confirm plans at; use \"watch\" or \"repair\""
     );
-    begin(settings, Authority::Alone(alone), key, events, 0)
+    anyhow::ensure!(settings.routes.is_empty(), "vcenter: routes lead to nodes of a cluster; a watch has none");
+    begin(settings, Authority::Alone(alone), key, events, 0, None)
 }
 
 fn begin(
@@ -166,15 +171,21 @@ fn begin(
     key: &[u8],
     events: Events,
     nfs_port: u16,
+    routes: Option<trivet_vcenter::routes::Config>,
 ) -> anyhow::Result<Handle> {
     settings.check()?;
     let (asks, asked) = mpsc::channel(ASKS_MAX);
     let (done, results) = mpsc::channel(DONE_MAX);
     let started = Instant::now();
     let jobs = worker::start(settings.clone(), authority.clone(), key.to_vec(), done.clone(), started)?;
+    let start_routes = |config| {
+        let (authority, events, done) = (authority.clone(), events.clone(), done.clone());
+        RouteDriver::start(&settings, config, authority, key.to_vec(), events, nfs_port, done, started)
+    };
+    let routes = routes.map(start_routes).transpose()?;
     let state = Arc::new(Mutex::new(None));
     let driver = Driver {
-        agent: Agent::new(settings.config()),
+        agent: Agent::new(Config { can_reset_clients: authority.can_close_clients(), ..settings.config() }),
         poll: Duration::from_secs(settings.poll_seconds),
         ours: OurSideWatch::new(),
         nfs_port,
@@ -190,6 +201,7 @@ fn begin(
         look_at: started,
         looking: false,
         state: state.clone(),
+        routes,
     };
     tokio::spawn(driver.run(asked, results));
     Ok(Handle { state, asks })
@@ -213,6 +225,7 @@ struct Driver {
     look_at: Instant,
     looking: bool,
     state: Arc<Mutex<Option<Snapshot>>>,
+    routes: Option<RouteDriver>,
 }
 
 impl Driver {
@@ -236,8 +249,15 @@ impl Driver {
         }
     }
 
+    /// `None` where another node's agent works.
+    fn snapshot(&self, now: Now) -> Option<Snapshot> {
+        self.epoch?;
+        let routes = self.routes.as_ref().map(RouteDriver::status).unwrap_or_default();
+        Some(Snapshot { routes, ..self.agent.snapshot(now) })
+    }
+
     fn publish(&self) {
-        let snapshot = self.epoch.map(|_| self.agent.snapshot(self.now()));
+        let snapshot = self.snapshot(self.now());
         *self.state.lock().expect("nobody panics with it") = snapshot;
     }
 
@@ -263,6 +283,9 @@ impl Driver {
         if self.epoch.is_none() {
             return;
         }
+        if let Some(routes) = &mut self.routes {
+            routes.tick();
+        }
         let now = Instant::now();
         if now >= self.look_at && !self.looking {
             self.looking = true;
@@ -279,6 +302,9 @@ impl Driver {
 
     fn leave(&mut self) {
         if self.epoch.take().is_some() {
+            if let Some(routes) = &mut self.routes {
+                routes.leave();
+            }
             self.feed(Input::Follow);
             let _ = self.jobs.try_send(Job::Logout);
         }
@@ -301,6 +327,12 @@ impl Driver {
                 return;
             }
         };
+        if let Some(routes) = &mut self.routes {
+            let read = routes.lead(epoch, journal.refused_login.clone());
+            if !tokio::time::timeout(READ_JOURNAL_LIMIT, read).await.unwrap_or(false) {
+                return;
+            }
+        }
         self.epoch = Some(epoch);
         self.ours.new_epoch();
         let _ = self.jobs.try_send(Job::Lead { refused_login: journal.refused_login.clone() });
@@ -372,6 +404,12 @@ impl Driver {
             Done::Ended { number, outcome } => self.feed(Input::Ended { number, outcome }),
             Done::LoggedIn { told } => self.events.record("vcenter", "logged in", told),
             Done::LoginRefused { digest } => self.feed(Input::LoginRefused { digest }),
+            Done::Route(told) => {
+                if let Some(routes) = &mut self.routes {
+                    routes.told(told);
+                }
+                self.publish();
+            }
         }
     }
 
@@ -384,7 +422,7 @@ impl Driver {
             Ask::Confirm { datastore, who } => self.agent.confirm_wanted(&datastore, &shorten(&who), &mut effects),
         };
         effects.into_iter().for_each(|e| self.carry_out(e));
-        let snapshot = self.epoch.map(|_| self.agent.snapshot(now));
+        let snapshot = self.snapshot(now);
         Answer { leads: self.epoch.is_some(), error: result.err().map(|e| e.to_string()), snapshot }
     }
 }
@@ -403,7 +441,12 @@ fn policy(s: &Settings) -> String {
     };
     let reconfigure = opt(s.allow_ha_reconfigure && s.mode != Mode::Watch, "reconfigure hosts for HA");
     let reconnect = opt(s.allow_host_reconnect && s.mode != Mode::Watch, "reconnect hosts");
-    format!("{steps}, {reconfigure}, {reconnect}; never unmounts, never destroys, never sets HA options")
+    let routes = match (s.routes.is_empty(), s.mode) {
+        (true, _) => "may not move hosts' routes".to_string(),
+        (_, Mode::Repair) => format!("moves the routes of {} hosts to the local address", s.routes.len()),
+        _ => "says when a host's route to the local address should move".into(),
+    };
+    format!("{steps}, {reconfigure}, {reconnect}, {routes}; never unmounts, never destroys, never sets HA options")
 }
 
 /// Asks the metads' agents until the one that works answers.

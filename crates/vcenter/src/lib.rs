@@ -19,6 +19,7 @@ pub mod journal;
 pub mod ladder;
 pub mod now;
 pub mod observed;
+pub mod routes;
 pub mod session;
 pub mod snapshot;
 pub mod soap;

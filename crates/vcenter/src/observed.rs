@@ -93,6 +93,9 @@ pub struct Privileges {
     pub connection: bool,
     /// `Global.LogEvent`: write what was done into vCenter's events.
     pub log_event: bool,
+    /// `Host.Config.Network`: move the route of the local address.
+    #[serde(default)]
+    pub network: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -7,6 +7,7 @@ use crate::gate::Cell;
 use crate::journal::{Journal, OpenStep, StepRecord};
 use crate::now::Now;
 use crate::observed::{HostRef, Issue, Observed, Privileges};
+use crate::routes::RouteStatus;
 use crate::state::State;
 use crate::texts::{self, Text};
 use crate::wanted::Origin;
@@ -89,6 +90,9 @@ pub struct Snapshot {
     pub open_step: Option<OpenStep>,
     pub steps: Vec<StepStatus>,
     pub alerts: Vec<Alert>,
+    /// Where each host's route to the local address leads.
+    #[serde(default)]
+    pub routes: Vec<RouteStatus>,
 }
 
 /// Version of this document.
@@ -134,6 +138,7 @@ impl Snapshot {
             open_step: p.journal.open.clone(),
             steps: steps.map(|s| StepStatus { text: texts::record(s), step: s.clone() }).collect(),
             alerts: p.alerts.to_vec(),
+            routes: Vec::new(),
         }
     }
 }

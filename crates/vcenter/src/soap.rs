@@ -5,6 +5,7 @@
 
 pub mod inventory;
 pub mod request;
+pub mod routes;
 pub mod time;
 pub mod tree;
 

@@ -2,8 +2,10 @@
 //! them. What must never happen is checked at each step, by rules written down here a second time, and not taken from the
 //! agent.
 
+mod rng;
 mod world;
 
+use rng::Rng;
 use std::collections::{BTreeMap, VecDeque};
 use trivet_vcenter::action::Action;
 use trivet_vcenter::agent::{ACTION_LIMIT_MS, START_LIMIT_MS};
@@ -18,24 +20,6 @@ const TROUBLED_MS: u64 = 3 * 3_600_000;
 /// After the last fault everything is back within this: attempts that were used up age for six hours.
 const CALM_MS: u64 = 16 * 3_600_000;
 const SEEDS: u64 = 40;
-
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
 
 /// What an agent's driver does later.
 enum Later {

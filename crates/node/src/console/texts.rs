@@ -184,6 +184,7 @@ texts! {
     HEARTBEAT: "heartbeat", "检测信号";
     HEARTBEATS: "heartbeat datastores", "检测信号数据存储";
     WARNING_HIDDEN: "vSphere HA is set to hide the warning of too few heartbeat datastores (das.ignoreInsufficientHbDatastore).", "vSphere HA 已设置为隐藏检测信号数据存储不足的警告（das.ignoreInsufficientHbDatastore）。";
+    ROUTES: "Hosts' routes to the local address", "各主机到本地地址的路由";
     PLANS: "Steps that wait", "等待执行的操作";
     STEPS: "What the agent did", "代理已执行的操作";
     BAD_BLOCKS: "damaged blocks", "损坏的数据块";

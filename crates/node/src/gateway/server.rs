@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, Semaphore};
+use tokio::sync::{mpsc, Notify, Semaphore};
 use tokio::task::JoinHandle;
-use trivet_storage::messages::{NfsClient, Stamp};
+use trivet_storage::messages::{CloseClients, NfsClient, Stamp};
 use trivet_storage::nfs::rpc::RECORD_BYTES_MAX;
 
 /// Calls of one connection that may be open; more wait in the kernel's buffers.
@@ -73,9 +73,13 @@ async fn accept(inner: Arc<Inner>, listener: TcpListener, stamp: Option<Stamp>, 
             let known = stamp.as_ref().and_then(|_| Known::begin(&inner, &stream, from));
             tasks.spawn(async move {
                 let _permit = permit;
-                let _known = known;
+                let known = known;
                 let Some(binder) = binder else {
-                    let _ = connection(inner, stream, peer, taken).await;
+                    let close = known.as_ref().map(|k| k.close.clone());
+                    tokio::select! {
+                        _ = connection(inner, stream, peer, taken) => {}
+                        () = told_to_close(close) => {}
+                    }
                     return;
                 };
                 // The host is to notice at once that its connection is worth nothing: reset, not silence.
@@ -93,22 +97,59 @@ async fn accept(inner: Arc<Inner>, listener: TcpListener, stamp: Option<Stamp>, 
 struct Known {
     inner: Arc<Inner>,
     client: NfsClient,
+    close: Arc<Notify>,
+}
+
+/// Connections of one client's port to one datastore address: more than one for a moment only.
+#[derive(Default)]
+pub(super) struct Connections {
+    count: u32,
+    close: Arc<Notify>,
+}
+
+async fn told_to_close(close: Option<Arc<Notify>>) {
+    match close {
+        Some(close) => close.notified().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Inner {
+    /// Has the host's connections to a datastore address ended; returns how many there are.
+    pub(super) fn close_clients(&self, order: &CloseClients) -> u32 {
+        let ip = |endpoint: &str| endpoint.parse::<SocketAddr>().map(|a| a.ip().to_canonical().to_string()).ok();
+        let connected = self.connected.lock().expect("nobody panics with it");
+        let theirs = connected.iter().filter(|(c, _)| {
+            let host = ip(&c.client).is_some_and(|host| order.clients.contains(&host));
+            host && ip(&c.datastore).as_ref() == Some(&order.address)
+        });
+        theirs
+            .map(|(_, c)| {
+                c.close.notify_waiters();
+                c.count
+            })
+            .sum()
+    }
 }
 
 impl Known {
     fn begin(inner: &Arc<Inner>, stream: &TcpStream, from: SocketAddr) -> Option<Known> {
         let client = NfsClient { datastore: stream.local_addr().ok()?.to_string(), client: from.to_string() };
         // One that comes again from its old port may be here before the old connection has ended.
-        *inner.connected.lock().expect("nobody panics with it").entry(client.clone()).or_default() += 1;
-        Some(Known { inner: inner.clone(), client })
+        let mut connected = inner.connected.lock().expect("nobody panics with it");
+        let connections = connected.entry(client.clone()).or_default();
+        connections.count += 1;
+        let close = connections.close.clone();
+        drop(connected);
+        Some(Known { inner: inner.clone(), client, close })
     }
 }
 
 impl Drop for Known {
     fn drop(&mut self) {
         let mut connected = self.inner.connected.lock().expect("nobody panics with it");
-        let left = connected.remove(&self.client).unwrap_or(0).saturating_sub(1);
-        if left > 0 {
+        if let Some(mut left) = connected.remove(&self.client).filter(|c| c.count > 1) {
+            left.count -= 1;
             connected.insert(self.client.clone(), left);
         }
     }

@@ -3,12 +3,17 @@
 use super::Metad;
 use crate::zk_client::ZkError;
 use bytes::Bytes;
+use prost::Message;
 use std::time::Duration;
 use trivet_formats::client::err;
+use trivet_storage::messages::{kind, ClientsClosed, CloseClients};
 use trivet_storage::metadata::leadership::EPOCH;
 
 /// A write whose answer was lost is asked about again after this.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// A gateway that is asked to close connections answers within this.
+const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 
 /// The fence refused a write, or could not be asked in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +70,28 @@ impl Metad {
             tokio::time::sleep(RETRY_PAUSE).await;
         }
         Err(NotLeader)
+    }
+
+    /// Has the gateway that serves a datastore address close the connections of a host.
+    ///
+    /// # Errors
+    /// No living gateway serves the address, or it does not answer.
+    pub(crate) async fn close_clients(&self, address: &str, clients: Vec<String>) -> Result<u32, String> {
+        let bindings = self.shared.state.read().expect("nobody panics with it").bindings();
+        let binding = bindings.iter().find(|b| b.address == address);
+        let holder = self.shared.alive().into_iter().find(|g| binding.is_some_and(|b| (b.gateway, b.boot) == (g.node, g.boot)));
+        let holder = holder.ok_or_else(|| format!("no node serves {address} now"))?;
+        let at = holder.address.parse().map_err(|_| format!("node {} has no address", holder.node))?;
+        let order = CloseClients { address: address.into(), clients }.encode_to_vec();
+        let client = crate::rpc::Client::new(at, self.shared.identity.clone());
+        let answer = client.ask(kind::CLOSE_CLIENTS, &order, CLOSE_LIMIT).await;
+        let closed = answer.ok().and_then(|bytes| ClientsClosed::decode(bytes).ok());
+        closed.map(|c| c.connections).ok_or_else(|| format!("node {} does not answer", holder.node))
+    }
+
+    /// The nodes whose gateways send heartbeats.
+    pub(crate) fn alive_gateways(&self) -> std::collections::BTreeSet<u32> {
+        self.shared.alive().iter().map(|g| g.node).collect()
     }
 
     pub(crate) fn serving(&self) -> Serving {

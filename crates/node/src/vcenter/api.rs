@@ -1,8 +1,11 @@
 //! The vSphere API as the agent uses it: log in, read everything, take one step.
 
+mod routes;
+
 use super::http::{Http, HttpError};
 use super::settings::Settings;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use trivet_vcenter::action::Action;
 use trivet_vcenter::journal::Outcome;
@@ -242,10 +245,10 @@ impl Api {
     /// What the user may do, over all hosts, for the first event of a session.
     pub fn rights(&self) -> String {
         let known = self.privileges.iter().flat_map(|(_, p)| p.values());
-        let (mut hosts, mut counts) = (0, [0; 3]);
+        let (mut hosts, mut counts) = (0, [0; 4]);
         for p in known {
             hosts += 1;
-            for (count, granted) in counts.iter_mut().zip([p.storage, p.connection, p.log_event]) {
+            for (count, granted) in counts.iter_mut().zip([p.storage, p.connection, p.log_event, p.network]) {
                 *count += usize::from(granted);
             }
         }
@@ -280,7 +283,7 @@ impl Api {
         let systems = self.systems.get(action.host()).cloned();
         let systems = systems.ok_or_else(|| setting("the host's managers are not known"));
         match action {
-            Action::ResetClient { .. } => Err(setting("the gateways cannot close one client's connections")),
+            Action::ResetClient { .. } => Err(setting("connections are closed by the gateways, not by vCenter")),
             Action::Refresh { .. } => self.plain(body::refresh(&systems?.storage_system)).await,
             Action::Mount { wanted, .. } => self.plain(body::mount(&systems?.datastore_system, wanted)).await,
             Action::ReconfigureHa { host } => self.task(body::reconfigure_ha(host)).await,
@@ -289,6 +292,12 @@ impl Api {
                 self.task(body::reconnect(host)).await
             }
         }
+    }
+
+    /// Addresses that a host's NFS calls come from.
+    pub fn addresses(&self, host: &HostRef) -> Vec<IpAddr> {
+        let systems = self.systems.get(host);
+        systems.map(|s| s.addresses.clone()).unwrap_or_default()
     }
 
     async fn plain(&mut self, request: String) -> Result<(), ApiError> {

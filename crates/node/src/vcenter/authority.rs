@@ -6,7 +6,9 @@ use crate::folder::lock;
 use crate::metad::Metad;
 use anyhow::Context;
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::fs::File;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,6 +16,8 @@ use trivet_vcenter::observed::Export;
 
 /// The journal of a cluster: one node, written under the fence of the LEADER's epoch.
 pub(super) const JOURNAL: &str = "/metad/vcenter";
+/// That of the hosts' routes.
+const ROUTES_JOURNAL: &str = "/metad/vcenter-routes";
 /// A program that was told to end holds its lock for a moment.
 const LOCK_WAIT: Duration = Duration::from_secs(3);
 
@@ -94,6 +98,45 @@ impl Authority {
                 let written = tokio::task::spawn_blocking(move || trivet_disk::write_atomically(&path, &text));
                 matches!(written.await, Ok(Ok(())))
             }
+        }
+    }
+
+    /// As [`Authority::read_journal`], of the hosts' routes. A program that watches other storage has none.
+    pub(super) async fn read_routes_journal(&self) -> Option<Option<Bytes>> {
+        match self {
+            Authority::Metad(metad) => metad.read_current(ROUTES_JOURNAL).await.ok(),
+            Authority::Alone(_) => Some(None),
+        }
+    }
+
+    /// As [`Authority::write_journal`], of the hosts' routes.
+    pub(super) async fn write_routes_journal(&self, epoch: u64, text: &[u8]) -> bool {
+        match self {
+            Authority::Metad(metad) => metad.write_fenced(epoch, ROUTES_JOURNAL, text).await.is_ok(),
+            Authority::Alone(_) => false,
+        }
+    }
+
+    /// Has the gateways close the connections of a host to a datastore address.
+    ///
+    /// # Errors
+    /// Nobody serves it, or these are no gateways of ours.
+    pub(super) async fn close_clients(&self, server: &str, host: Vec<IpAddr>) -> Result<u32, String> {
+        match self {
+            Authority::Metad(metad) => metad.close_clients(server, host.iter().map(IpAddr::to_string).collect()).await,
+            Authority::Alone(_) => Err("the server is another vendor's".into()),
+        }
+    }
+
+    pub(super) fn can_close_clients(&self) -> bool {
+        matches!(self, Authority::Metad(_))
+    }
+
+    /// The nodes whose gateways send heartbeats.
+    pub(super) fn alive(&self) -> BTreeSet<u32> {
+        match self {
+            Authority::Metad(metad) => metad.alive_gateways(),
+            Authority::Alone(_) => BTreeSet::new(),
         }
     }
 

@@ -2,10 +2,14 @@
 
 use super::http::Target;
 use super::tls::{Thumbprint, Trust};
+use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use trivet_vcenter::config::{Config, Mode, Wanted};
+use trivet_vcenter::routes::{self, HostNode};
 
 /// A password is shorter than this; a longer file is none.
 const PASSWORD_BYTES_MAX: u64 = 1_024;
@@ -51,6 +55,9 @@ pub struct Settings {
     pub allow_host_reconnect: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub datastores: Vec<Wanted>,
+    /// Local address mode: each host, its own node, and where other hosts reach that node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<HostNode>,
     /// When the file was last changed: what a person removed before that is settled.
     #[serde(skip)]
     pub declared_wall_ms: i64,
@@ -153,6 +160,38 @@ impl Settings {
         let password = text.trim_end_matches(['\r', '\n']);
         anyhow::ensure!(!password.is_empty(), "vcenter: {shown} is empty");
         Ok(password.to_string())
+    }
+
+    /// The password, and a digest that names user and password without telling them.
+    ///
+    /// # Errors
+    /// As for [`Settings::password`].
+    pub(super) fn login(&self, key: &[u8]) -> anyhow::Result<(String, String)> {
+        let password = self.password()?;
+        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(key)?;
+        for part in [self.url.as_str(), self.user.as_str(), password.as_str()] {
+            mac.update(part.as_bytes());
+            mac.update(&[0]);
+        }
+        let digest = mac.finalize().into_bytes();
+        let digest = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
+        Ok((password, digest))
+    }
+
+    /// The configuration of the hosts' routes to the nodes' local address; none where no host is declared.
+    ///
+    /// # Errors
+    /// Hosts are declared and there is no local address, or they contradict each other.
+    pub fn routes(&self, local: Option<IpAddr>) -> anyhow::Result<Option<routes::Config>> {
+        if self.routes.is_empty() {
+            return Ok(None);
+        }
+        let Some(address) = local else {
+            anyhow::bail!("vcenter: routes lead to the nodes' local address, and there is none; set local_address in [gateway]")
+        };
+        let config = routes::Config { address, hosts: self.routes.clone(), mode: self.mode };
+        config.check()?;
+        Ok(Some(config))
     }
 }
 

@@ -5,8 +5,6 @@ use super::authority::Authority;
 use super::our_side::Seen;
 use super::settings::Settings;
 use crate::clock::wall_ms;
-use hmac::{Hmac, Mac};
-use sha2::Sha256;
 use std::time::Instant;
 use tokio::sync::mpsc;
 use trivet_vcenter::action::Action;
@@ -44,6 +42,7 @@ pub enum Done {
     Ended { number: u64, outcome: Outcome },
     LoggedIn { told: String },
     LoginRefused { digest: String },
+    Route(super::routes::Told),
 }
 
 struct Worker {
@@ -109,7 +108,7 @@ impl Worker {
     }
 
     async fn read(&mut self) -> Result<Observed, String> {
-        let (password, digest) = match self.password() {
+        let (password, digest) = match self.settings.login(&self.key) {
             Ok(read) => read,
             Err(e) => return Err(e.to_string()),
         };
@@ -176,23 +175,26 @@ impl Worker {
         let not = |why: &str| Outcome::NotStarted { why: why.into() };
         // The fence once more, as late as can be: after it the call goes out.
         match tokio::time::timeout_at(start_by.into(), self.authority.leads_confirmed(epoch)).await {
-            Ok(true) if Instant::now() < start_by => self.api.act(action, end_by).await,
+            Ok(true) if Instant::now() < start_by => match action {
+                Action::ResetClient { host, server } => self.close_clients(host, server).await,
+                _ => self.api.act(action, end_by).await,
+            },
             Ok(true) | Err(_) => not("it could not begin in time"),
             Ok(false) => not("another node leads"),
         }
     }
 
-    /// The password, and a digest that names user and password without telling them.
-    fn password(&self) -> anyhow::Result<(String, String)> {
-        let password = self.settings.password()?;
-        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(&self.key)?;
-        for part in [self.settings.url.as_str(), self.settings.user.as_str(), password.as_str()] {
-            mac.update(part.as_bytes());
-            mac.update(&[0]);
+    /// Rung 1 at our own gateway: an answer without a closed connection is no failure, the host may have none.
+    async fn close_clients(&self, host: &HostRef, server: &str) -> Outcome {
+        let addresses = self.api.addresses(host);
+        if addresses.is_empty() {
+            return Outcome::NotStarted { why: "vCenter shows no VMkernel address of the host".into() };
         }
-        let digest = mac.finalize().into_bytes();
-        let digest = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
-        Ok((password, digest))
+        match self.authority.close_clients(server, addresses).await {
+            Ok(0) => Outcome::NotStarted { why: "the host has no connection to the datastore's address".into() },
+            Ok(_) => Outcome::Done,
+            Err(why) => Outcome::NoAnswer { why },
+        }
     }
 
     fn told_refused(&self) -> String {

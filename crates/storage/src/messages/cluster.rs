@@ -15,6 +15,26 @@ pub mod kind {
     pub const VCENTER: u8 = 9;
     /// Checking of copies that a person asked for.
     pub const VERIFY: u8 = 10;
+    /// NFS connections that are to be closed.
+    pub const CLOSE_CLIENTS: u8 = 11;
+}
+
+/// Asks a gateway to close the NFS connections that a host has to a datastore address, so that the host connects again.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct CloseClients {
+    /// The datastore address.
+    #[prost(string, tag = "1")]
+    pub address: String,
+    /// Addresses of the host.
+    #[prost(string, repeated, tag = "2")]
+    pub clients: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct ClientsClosed {
+    /// Connections that were told to end.
+    #[prost(uint32, tag = "1")]
+    pub connections: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]

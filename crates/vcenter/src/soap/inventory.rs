@@ -6,9 +6,13 @@ use super::tree::{child, child_text, children, kind_of, shorten, SoapError, Tree
 use crate::observed::*;
 use roxmltree::Node;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// Objects of one reading; what comes beyond ends it with an error, and memory stays below some tens of MB.
 pub const OBJECTS_MAX: usize = 20_000;
+
+/// VMkernel interfaces of one host that are read; ESXi has at most some hundred, and a few carry storage.
+pub const VNICS_MAX: usize = 64;
 
 pub const CLUSTERS: Wants<'_> = Wants { kind: "ClusterComputeResource", paths: &["name", "configurationEx"] };
 pub const HOSTS: &[Wants<'_>] = &[
@@ -25,6 +29,7 @@ pub const HOSTS: &[Wants<'_>] = &[
             "triggeredAlarmState",
             "configManager.datastoreSystem",
             "configManager.storageSystem",
+            "config.network.vnic",
         ],
     },
     Wants { kind: "HostStorageSystem", paths: &["fileSystemVolumeInfo"] },
@@ -49,6 +54,8 @@ pub struct Cluster {
 pub struct HostSystems {
     pub datastore_system: Moref,
     pub storage_system: Moref,
+    /// Addresses of its VMkernel interfaces: its NFS calls come from one of them.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// A reading under way.
@@ -96,7 +103,10 @@ impl Inventory {
         if let (Some(datastore_system), Some(storage_system)) =
             (moref("configManager.datastoreSystem"), moref("configManager.storageSystem"))
         {
-            self.systems.insert(host.clone(), HostSystems { datastore_system, storage_system });
+            let vnics = p.get("config.network.vnic").into_iter().flat_map(|v| children(v, "HostVirtualNic"));
+            let ip = |n| child_text(child(child(n, "spec")?, "ip")?, "ipAddress")?.parse().ok();
+            let addresses = vnics.filter_map(ip).take(VNICS_MAX).collect();
+            self.systems.insert(host.clone(), HostSystems { datastore_system, storage_system, addresses });
         }
         let datastores = p.get("datastore").into_iter().flat_map(|v| children(v, "ManagedObjectReference"));
         let value = Host {
@@ -181,6 +191,7 @@ impl Inventory {
                 storage: granted("Host.Config.Storage"),
                 connection: granted("Host.Config.Connection"),
                 log_event: granted("Global.LogEvent"),
+                network: granted("Host.Config.Network"),
             };
             Some((host, privileges))
         };
@@ -327,6 +338,10 @@ mod tests {
                 r#"<val xsi:type="ManagedObjectReference" type="HostDatastoreSystem">dss-2</val>"#,
             )
             + &prop("configManager.storageSystem", r#"<val type="HostStorageSystem">ss-2</val>"#)
+            + &prop(
+                "config.network.vnic",
+                "<val><HostVirtualNic><device>vmk1</device><spec><ip><ipAddress>10.0.10.22</ipAddress></ip></spec></HostVirtualNic></val>",
+            )
             + "</objects>";
         let storage = String::from(r#"<objects><obj type="HostStorageSystem">ss-2</obj>"#)
             + &prop(
@@ -356,6 +371,7 @@ mod tests {
         let d = &o.datastores[&h.datastores[0]];
         assert_eq!(d.identity.as_ref().unwrap().to_string(), "10.0.10.80:/ds1");
         assert_eq!(d.mounts[href].inaccessible_reason.as_deref(), Some("AllPathsDown_Start"));
+        assert_eq!(systems[href].addresses, ["10.0.10.22".parse::<IpAddr>().unwrap()]);
         assert_eq!(systems[href].datastore_system, Moref::new("HostDatastoreSystem", "dss-2"));
     }
 

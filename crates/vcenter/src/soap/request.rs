@@ -94,7 +94,7 @@ fn envelope(inner: &str) -> String {
     )
 }
 
-fn call(method: &str, this: &Moref, inner: &str) -> String {
+pub(super) fn call(method: &str, this: &Moref, inner: &str) -> String {
     let this = typed("_this", this);
     envelope(&format!(r#"<{method} xmlns="urn:vim25">{this}{inner}</{method}>"#))
 }
@@ -103,7 +103,7 @@ fn typed(name: &str, m: &Moref) -> String {
     format!(r#"<{name} type="{}">{}</{name}>"#, escape(&m.kind), escape(&m.value))
 }
 
-fn element(name: &str, text: &str) -> String {
+pub(super) fn element(name: &str, text: &str) -> String {
     format!("<{name}>{}</{name}>", escape(text))
 }
 
@@ -200,7 +200,8 @@ pub mod body {
         call("QueryEvents", events, &filter)
     }
 
-    pub const PRIVILEGES: [&str; 3] = ["Host.Config.Storage", "Host.Config.Connection", "Global.LogEvent"];
+    pub const PRIVILEGES: [&str; 4] =
+        ["Host.Config.Storage", "Host.Config.Connection", "Global.LogEvent", "Host.Config.Network"];
 
     pub fn privileges(authorization: &Moref, hosts: &[HostRef], session: &str) -> String {
         let hosts: String = hosts.iter().map(|h| typed("entity", &Moref::host(h))).collect();

@@ -85,7 +85,7 @@ impl World {
             power: Power::On,
             volumes: Some(Vec::new()),
             ha_state: Some(if n == 1 { "master" } else { "connectedToMaster" }.into()),
-            privileges: Privileges { storage: true, connection: true, log_event: true },
+            privileges: Privileges { storage: true, connection: true, log_event: true, network: true },
             ..Host::default()
         };
         self.hosts.insert(href(n), host);

@@ -66,6 +66,7 @@ pub fn card(c: &Context, found: &Result<Snapshot, String>) -> Markup {
                 @if s.heartbeat_warning_hidden { p.warn { (c.t(t::WARNING_HIDDEN)) } }
                 (matrix(c, s))
             }
+            @if !s.routes.is_empty() { (routes(c, s)) }
             @if !s.plans.is_empty() { (plans(c, s)) }
             @if !s.steps.is_empty() { (steps(c, s)) }
         },
@@ -132,6 +133,22 @@ fn cell(c: &Context, m: &CellStatus) -> Markup {
         td class=(class(&m.state)) title=(text) {
             @if m.state == State::Ok { (c.t(t::MOUNTED)) } @else { (name(&m.state)) br; span.s { (duration(m.lasts_ms as i64)) } }
             @if m.heartbeat { br; span.s { "♥ " (c.t(t::HEARTBEAT)) } }
+        }
+    }
+}
+
+fn routes(c: &Context, s: &Snapshot) -> Markup {
+    let at_home = |r: &trivet_vcenter::routes::RouteStatus| r.known && r.node_well && r.at_node.is_none();
+    html! {
+        section.card {
+            h2 { (c.t(t::ROUTES)) }
+            ul {
+                @for r in &s.routes {
+                    li class=(if at_home(r) { "ok" } else { "warn" }) {
+                        @if c.language == Language::Zh { (r.text.zh) } @else { (r.text.en) }
+                    }
+                }
+            }
         }
     }
 }
