@@ -77,8 +77,8 @@ int main(int argc, char **argv) {
         return 0;
     }
     uint64_t last = strtoull(argv[3], 0, 10);
-    // Older ones are overwritten, and so may be the oldest of the round by the record after the last, whose writer was killed.
-    uint64_t first = last >= 4095 ? last - 4094 : 0;
+    // Older ones are overwritten, and so may be 512 more: the writer may have gone on after the number was read.
+    uint64_t first = last >= 4095 ? last - 3583 : 0;
     for (uint64_t n = first; n <= last; n++) {
         place(argv[2], n, path, &offset);
         int fd = open(path, O_RDONLY);

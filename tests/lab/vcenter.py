@@ -74,8 +74,8 @@ class Judge:
         events = self.content.eventManager.QueryEvents(vim.event.EventFilterSpec())
         return [e.fullFormattedMessage or "" for e in events if "Trivet" in (e.fullFormattedMessage or "")]
 
-    def mount(self, host, name):
-        spec = vim.host.NasVolume.Specification(remoteHost=ADDRESS, remotePath="/" + name, localPath=name, accessMode="readWrite", type="NFS")
+    def mount(self, host, name, server=ADDRESS):
+        spec = vim.host.NasVolume.Specification(remoteHost=server, remotePath="/" + name, localPath=name, accessMode="readWrite", type="NFS")
         self.hosts()[host].configManager.datastoreSystem.CreateNasDatastore(spec)
 
     def close(self):

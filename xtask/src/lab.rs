@@ -65,7 +65,11 @@ const TLS: &[&str] = &["python3", "java", "keytool", "openssl"];
 
 const NIGHT: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "busybox", "ip", "nft"];
 
-/// The same, and what fetches the suites.
+/// The same, and a simulator of vCenter.
+const NIGHT_VCENTER: &[&str] =
+    &["python3", "qemu-system-x86_64", "lz4", "cc", "busybox", "ip", "nft", "openssl", "/usr/lib/go-1.19/bin/go"];
+
+/// Nodes in namespaces, and what fetches the suites.
 const SUITES: &[&str] =
     &["python3", "qemu-system-x86_64", "lz4", "cc", "make", "mke2fs", "busybox", "ip", "unshare", "git"];
 
@@ -139,6 +143,20 @@ const TESTS: &[Test] = &[
     },
     Test { name: "nfs-esxi", lane: Lane::Long, script: "nfs_esxi.py", commands: ESXI, modules: &[] },
     Test { name: "nfs-local", lane: Lane::Long, script: "nfs_local.py", commands: NIGHT, modules: &[] },
+    Test {
+        name: "nfs-local-agent",
+        lane: Lane::Long,
+        script: "nfs_local.py --agent",
+        commands: NIGHT_VCENTER,
+        modules: &[],
+    },
+    Test {
+        name: "vcenter-case",
+        lane: Lane::Long,
+        script: "vcenter_case.py",
+        commands: NIGHT_VCENTER,
+        modules: &["pyVmomi"],
+    },
     Test { name: "history", lane: Lane::Guests, script: "history.py", commands: NFS, modules: &[] },
     Test { name: "node-gone", lane: Lane::Long, script: "node_gone.py", commands: &["python3"], modules: &[] },
     Test { name: "takeover", lane: Lane::Long, script: "takeover.py", commands: &["python3"], modules: &[] },
@@ -351,6 +369,10 @@ const PREPARATIONS: &[(&str, &[&str])] = &[
     ("vcenter", VCSIM),
     ("vcenter-faults", VCSIM),
     ("watch-vcenter", VCSIM),
+    ("nfs-local-agent", VCSIM),
+    ("nfs-local-agent", GUEST),
+    ("vcenter-case", VCSIM),
+    ("vcenter-case", GUEST),
 ];
 /// The simulator of vCenter, unless it is built.
 const VCSIM: &[&str] = &["-c", "import vcenter_shim; vcenter_shim.build(vcenter_shim.CACHE)"];

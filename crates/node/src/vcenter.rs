@@ -28,7 +28,7 @@ use authority::Authority;
 use bytes::Bytes;
 use our_side::OurSideWatch;
 use prost::Message;
-use routes::RouteDriver;
+use routes::{RouteDriver, Shared};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -180,7 +180,7 @@ fn begin(
     let jobs = worker::start(settings.clone(), authority.clone(), key.to_vec(), done.clone(), started)?;
     let start_routes = |config| {
         let (authority, events, done) = (authority.clone(), events.clone(), done.clone());
-        RouteDriver::start(&settings, config, authority, key.to_vec(), events, nfs_port, done, started)
+        RouteDriver::start(&settings, config, key.to_vec(), Shared { authority, events, done, started, nfs_port })
     };
     let routes = routes.map(start_routes).transpose()?;
     let state = Arc::new(Mutex::new(None));

@@ -109,28 +109,57 @@ impl Config {
 #[derive(Debug)]
 pub enum Input {
     /// This node leads metad, and read the journal under its epoch.
-    Lead { epoch: u64, journal: Journal },
+    Lead {
+        epoch: u64,
+        journal: Journal,
+    },
     Follow,
     /// The nodes that serve the local address, as the LEADER sees them. Without quorum nobody can be judged.
-    Nodes { quorum: bool, well: BTreeSet<u32> },
+    Nodes {
+        quorum: bool,
+        well: BTreeSet<u32>,
+    },
     /// The gateways of each host's route to the local address; the reading began at `began_ms`.
-    Table { began_ms: u64, gateways: BTreeMap<String, Option<IpAddr>> },
+    Table {
+        began_ms: u64,
+        gateways: BTreeMap<String, Option<IpAddr>>,
+    },
     /// Journal entry `number` is durable under the fence.
-    Journaled { number: u64 },
+    Journaled {
+        number: u64,
+    },
     /// The fence refused it: another node leads.
-    JournalRefused { number: u64 },
-    Ended { host: String, number: u64, outcome: Outcome },
+    JournalRefused {
+        number: u64,
+    },
+    Ended {
+        host: String,
+        number: u64,
+        outcome: Outcome,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    Journal { journal: Journal },
+    Journal {
+        journal: Journal,
+    },
     /// Make the host's only route to the local address lead to `to`; `None`: have none. Routes by other gateways than the
     /// nodes' stay. Start by `start_by_ms`, and report the end by `end_by_ms`.
-    Move { host: String, number: u64, epoch: u64, to: Option<IpAddr>, start_by_ms: u64, end_by_ms: u64 },
+    Move {
+        host: String,
+        number: u64,
+        epoch: u64,
+        to: Option<IpAddr>,
+        start_by_ms: u64,
+        end_by_ms: u64,
+    },
     /// Read the hosts' routes now rather than at the next turn.
     Read,
-    Event { what: Text, why: String },
+    Event {
+        what: Text,
+        why: String,
+    },
 }
 
 /// A host's routes as a console shows them.
@@ -150,10 +179,19 @@ pub struct RouteStatus {
 enum Phase {
     Idle,
     /// The announcement is on its way to the journal.
-    Announcing { number: u64, to: Option<IpAddr>, asked_ms: u64 },
-    Acting { number: u64, end_by_ms: u64 },
+    Announcing {
+        number: u64,
+        to: Option<IpAddr>,
+        asked_ms: u64,
+    },
+    Acting {
+        number: u64,
+        end_by_ms: u64,
+    },
     /// An earlier LEADER announced a move; its call has ended by then.
-    Inherited { until_ms: u64 },
+    Inherited {
+        until_ms: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -166,7 +204,7 @@ struct Host {
     moved_ms: u64,
     failures: u32,
     wait_until_ms: u64,
-    /// What was last said about it, so that it is said once.
+    /// The last thing that was said about it, so that it is said once.
     told: String,
 }
 
@@ -224,7 +262,9 @@ impl Routes {
             Input::Nodes { quorum, well } => self.nodes_seen(now, quorum, &well),
             Input::Table { began_ms, gateways } => self.table_read(began_ms, &gateways),
             Input::Journaled { number } => self.journaled(now, number, out),
-            Input::JournalRefused { number } if self.writing == Some(number) => *self = Routes::new(self.config.clone()),
+            Input::JournalRefused { number } if self.writing == Some(number) => {
+                *self = Routes::new(self.config.clone())
+            }
             Input::JournalRefused { .. } => {}
             Input::Ended { host, number, outcome } => self.ended(now, &host, number, outcome, out),
         }
@@ -251,7 +291,7 @@ impl Routes {
     fn nodes_seen(&mut self, now: Now, quorum: bool, well: &BTreeSet<u32>) {
         self.quorum = quorum;
         if !quorum {
-            // Who is silent now may be silent to this node only; the time counts from the next look with a quorum.
+            // A node that is silent now may be silent to this one only; the time counts from the next look with a quorum.
             self.seen.retain(|_, state| matches!(state, NodeState::Well { .. }));
             return;
         }
@@ -323,7 +363,8 @@ impl Routes {
                 if at.is_some_and(|at| at != own && !given_up(at)) {
                     return None;
                 }
-                let (_, via) = self.nodes.iter().filter(|(n, _)| self.is_well(**n)).min_by_key(|(_, via)| self.led(**via))?;
+                let (_, via) =
+                    self.nodes.iter().filter(|(n, _)| self.is_well(**n)).min_by_key(|(_, via)| self.led(**via))?;
                 Some((Some(*via), Why::OwnIsDown { node: own }))
             }
             NodeState::Silent { .. } => None,
@@ -341,7 +382,7 @@ impl Routes {
 
     fn choose(&mut self, now: Now, out: &mut Vec<Effect>) {
         let Some(epoch) = self.leading.as_ref().map(|l| l.epoch) else { return };
-        // One entry of the journal is on its way at a time; what is chosen meanwhile would not be in it.
+        // The journal has one entry on its way at a time; what is chosen meanwhile would not be in it.
         if self.writing.is_some() {
             return;
         }
@@ -417,7 +458,9 @@ impl Routes {
     fn ended(&mut self, now: Now, name: &str, number: u64, outcome: Outcome, out: &mut Vec<Effect>) {
         let acting = |h: &Host| h.own.host == name && matches!(h.phase, Phase::Acting { number: n, .. } if n == number);
         let Some(i) = self.hosts.iter().position(acting) else { return };
-        let Some(step) = self.journal.open.iter().find(|m| m.host == name && m.number == number).cloned() else { return };
+        let Some(step) = self.journal.open.iter().find(|m| m.host == name && m.number == number).cloned() else {
+            return;
+        };
         let at = step.to.and_then(|via| self.node_at(via));
         let address = self.config.address;
         let own = self.hosts[i].own.node;
@@ -458,7 +501,9 @@ impl Routes {
     fn expire(&mut self, now: Now, out: &mut Vec<Effect>) {
         for i in 0..self.hosts.len() {
             let why = match self.hosts[i].phase {
-                Phase::Acting { end_by_ms, .. } if now.mono_ms > end_by_ms + START_LIMIT_MS => "the call did not end in time",
+                Phase::Acting { end_by_ms, .. } if now.mono_ms > end_by_ms + START_LIMIT_MS => {
+                    "the call did not end in time"
+                }
                 Phase::Inherited { until_ms } if now.mono_ms >= until_ms => "the LEADER changed meanwhile",
                 _ => continue,
             };
@@ -509,7 +554,9 @@ enum Why {
 impl Why {
     fn en(&self) -> String {
         match self {
-            Why::OwnIsDown { node } => format!("node {node}, the host's own, has been silent for {} s", AWAY_AFTER_MS / 1_000),
+            Why::OwnIsDown { node } => {
+                format!("node {node}, the host's own, has been silent for {} s", AWAY_AFTER_MS / 1_000)
+            }
             Why::OwnIsWell { node } => format!("node {node}, the host's own, serves it"),
         }
     }

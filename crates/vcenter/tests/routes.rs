@@ -108,7 +108,11 @@ impl World {
 
     fn epoch_of(&self, agent: usize) -> u64 {
         // The other agent led in the epoch before.
-        if agent == self.leader { self.epoch } else { self.epoch - 1 }
+        if agent == self.leader {
+            self.epoch
+        } else {
+            self.epoch - 1
+        }
     }
 
     fn any_node(&mut self) -> u32 {
@@ -125,7 +129,10 @@ impl World {
 
     /// A move that is about to be made: durable before, and for a reason that the LEADER has seen.
     fn judge(&mut self, host: &str, number: u64, to: Option<IpAddr>) {
-        assert!(self.durable.open.iter().any(|m| m.host == host && m.number == number && m.to == to), "not in the journal");
+        assert!(
+            self.durable.open.iter().any(|m| m.host == host && m.number == number && m.to == to),
+            "not in the journal"
+        );
         let own: u32 = host[3..].parse().unwrap();
         match to {
             Some(to) => {
@@ -143,7 +150,8 @@ impl World {
     }
 
     fn lead(&mut self) {
-        (self.seen.clear(), self.well_since.clear());
+        self.seen.clear();
+        self.well_since.clear();
         let (agent, epoch, journal) = (self.leader, self.epoch, self.durable.clone());
         self.feed(agent, Input::Lead { epoch, journal });
     }
@@ -222,7 +230,8 @@ impl World {
         let mut calls = std::mem::take(&mut self.calls);
         let mut ended = Vec::new();
         for i in 0..calls.len() {
-            let others = calls.iter().enumerate().any(|(j, c)| j != i && c.host == calls[i].host && c.ends_ms.is_some());
+            let others =
+                calls.iter().enumerate().any(|(j, c)| j != i && c.host == calls[i].host && c.ends_ms.is_some());
             let call = &mut calls[i];
             match call.ends_ms {
                 None if self.ms >= call.begins_ms => {
@@ -284,7 +293,9 @@ fn a_hosts_route_ends_where_it_belongs() {
             let own: u32 = host[3..].parse().unwrap();
             match route {
                 Some(PERSON) => {}
-                Some(to) => assert!(Some(own) == down && w.up.iter().any(|n| via(*n) == *to), "seed {seed}: {host} {to}"),
+                Some(to) => {
+                    assert!(Some(own) == down && w.up.iter().any(|n| via(*n) == *to), "seed {seed}: {host} {to}")
+                }
                 None => assert!(Some(own) != down, "seed {seed}: {host} stays at its dead node"),
             }
         }
@@ -319,7 +330,9 @@ fn most_nodes_silent_is_no_reason_to_move_anything() {
     let mut routes = led(Mode::Repair);
     assert_eq!(looks(&mut routes, 6_000, 60_000, &[1]), [], "this node may be the one that hears nothing");
     let out = looks(&mut routes, 61_000, 61_000, &[1, 2]);
-    assert!(matches!(&out[..], [Effect::Journal { journal }] if journal.open.len() == 1 && journal.open[0].to == Some(via(1))));
+    assert!(
+        matches!(&out[..], [Effect::Journal { journal }] if journal.open.len() == 1 && journal.open[0].to == Some(via(1)))
+    );
 }
 
 #[test]
@@ -342,6 +355,7 @@ fn a_configuration_that_contradicts_itself_is_refused() {
     assert!(matches!(wrong(&|c| c.hosts[1].node = 1), ConfigError::TwoAddresses { .. }));
     assert!(matches!(wrong(&|c| c.hosts[1].via = "fd00::1".parse().unwrap()), ConfigError::Family { .. }));
     assert!(matches!(wrong(&|c| c.hosts.truncate(1)), ConfigError::OneNode));
-    let many = |c: &mut Config| c.hosts = (0..65).map(|n| HostNode { host: format!("h{n}"), node: 1, via: via(1) }).collect();
+    let many =
+        |c: &mut Config| c.hosts = (0..65).map(|n| HostNode { host: format!("h{n}"), node: 1, via: via(1) }).collect();
     assert!(matches!(wrong(&many), ConfigError::TooMany { count: 65 }));
 }

@@ -79,7 +79,8 @@ impl Metad {
     pub(crate) async fn close_clients(&self, address: &str, clients: Vec<String>) -> Result<u32, String> {
         let bindings = self.shared.state.read().expect("nobody panics with it").bindings();
         let binding = bindings.iter().find(|b| b.address == address);
-        let holder = self.shared.alive().into_iter().find(|g| binding.is_some_and(|b| (b.gateway, b.boot) == (g.node, g.boot)));
+        let holder =
+            self.shared.alive().into_iter().find(|g| binding.is_some_and(|b| (b.gateway, b.boot) == (g.node, g.boot)));
         let holder = holder.ok_or_else(|| format!("no node serves {address} now"))?;
         let at = holder.address.parse().map_err(|_| format!("node {} has no address", holder.node))?;
         let order = CloseClients { address: address.into(), clients }.encode_to_vec();

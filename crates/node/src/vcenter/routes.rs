@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use trivet_vcenter::journal::Outcome;
 use trivet_vcenter::routes::{self, Effect, Input, Journal, RouteStatus, Routes};
 use trivet_vcenter::session::{Failure, Next, Session};
+use trivet_vcenter::soap::routes::{HostRoutes, Route};
 use trivet_vcenter::Now;
 
 /// Pause between two looks at the nodes.
@@ -26,9 +27,18 @@ const JOBS_MAX: usize = routes::HOSTS_MAX + 2;
 
 pub(super) enum Job {
     Read,
-    Move { host: String, number: u64, epoch: u64, to: Option<IpAddr>, start_by: Instant, end_by: Instant },
+    Move {
+        host: String,
+        number: u64,
+        epoch: u64,
+        to: Option<IpAddr>,
+        start_by: Instant,
+        end_by: Instant,
+    },
     /// This node leads; an earlier LEADER's login may have been refused.
-    Lead { refused_login: Option<String> },
+    Lead {
+        refused_login: Option<String>,
+    },
     Logout,
 }
 
@@ -56,17 +66,23 @@ pub(super) struct RouteDriver {
     reading: bool,
 }
 
+/// The parts of the agent's driver that the routes share.
+pub(super) struct Shared {
+    pub authority: Authority,
+    pub events: Events,
+    pub done: mpsc::Sender<Done>,
+    pub started: Instant,
+    pub nfs_port: u16,
+}
+
 impl RouteDriver {
     pub(super) fn start(
         settings: &Settings,
         config: routes::Config,
-        authority: Authority,
         key: Vec<u8>,
-        events: Events,
-        nfs_port: u16,
-        done: mpsc::Sender<Done>,
-        started: Instant,
+        shared: Shared,
     ) -> anyhow::Result<RouteDriver> {
+        let Shared { authority, events, done, started, nfs_port } = shared;
         let (jobs, queue) = mpsc::channel(JOBS_MAX);
         let worker = Worker {
             settings: settings.clone(),
@@ -269,10 +285,8 @@ impl Worker {
                     let began_ms = self.now_ms();
                     let read = self.read().await.map(|hosts| {
                         let address = self.address;
-                        let gateway = |r: &trivet_vcenter::soap::routes::HostRoutes| {
-                            let to = |g: &trivet_vcenter::soap::routes::Route| {
-                                *g == trivet_vcenter::soap::routes::Route::to(address, g.gateway)
-                            };
+                        let gateway = |r: &HostRoutes| {
+                            let to = |g: &Route| *g == Route::to(address, g.gateway);
                             r.routes.iter().find(|g| to(g)).map(|g| g.gateway)
                         };
                         hosts.iter().map(|(name, r)| (name.clone(), gateway(r))).collect()
@@ -333,7 +347,7 @@ impl Worker {
         }
     }
 
-    async fn read(&mut self) -> Result<BTreeMap<String, trivet_vcenter::soap::routes::HostRoutes>, String> {
+    async fn read(&mut self) -> Result<BTreeMap<String, HostRoutes>, String> {
         let (password, digest) = self.settings.login(&self.key).map_err(|e| e.to_string())?;
         if self.refused.as_ref() == Some(&digest) {
             return Err("vCenter refused this login; no further attempt is made before the password changes".into());
@@ -373,11 +387,7 @@ impl Worker {
         Err("vCenter does not accept the session".into())
     }
 
-    async fn try_read(
-        &mut self,
-        login: bool,
-        password: &str,
-    ) -> Result<BTreeMap<String, trivet_vcenter::soap::routes::HostRoutes>, ApiError> {
+    async fn try_read(&mut self, login: bool, password: &str) -> Result<BTreeMap<String, HostRoutes>, ApiError> {
         if login {
             self.api.login(&self.settings.user, password).await?;
             self.session.logged_in();

@@ -187,7 +187,9 @@ impl Settings {
             return Ok(None);
         }
         let Some(address) = local else {
-            anyhow::bail!("vcenter: routes lead to the nodes' local address, and there is none; set local_address in [gateway]")
+            anyhow::bail!(
+                "vcenter: routes lead to the nodes' local address, and there is none; set local_address in [gateway]"
+            )
         };
         let config = routes::Config { address, hosts: self.routes.clone(), mode: self.mode };
         config.check()?;

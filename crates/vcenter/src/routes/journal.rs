@@ -20,7 +20,7 @@ pub struct Journal {
     pub moves: Vec<Record>,
 }
 
-/// One host's route to the local address.
+/// A move of one host's route to the local address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Move {
     pub number: u64,

@@ -49,7 +49,9 @@ pub fn status(own: &HostNode, address: IpAddr, gateway: Option<Option<IpAddr>>, 
     let host = &own.host;
     let (en, zh) = match (gateway, at) {
         (None, _) => ("where it leads is not known yet".to_string(), "去向尚未读到".to_string()),
-        (Some(None), _) => (format!("served by its own node {}", own.node), format!("由本机节点 {} 提供服务", own.node)),
+        (Some(None), _) => {
+            (format!("served by its own node {}", own.node), format!("由本机节点 {} 提供服务", own.node))
+        }
         (Some(_), Some(node)) => (format!("led to node {node}"), format!("已切换到节点 {node}")),
         (Some(Some(via)), None) => (
             format!("led to {via}, which is no node: a route that a person made is left alone"),

@@ -12,7 +12,7 @@ pub const ROUTES: Wants<'_> =
 /// Routes of one host; what comes beyond is not read. ESXi's own tables have some tens.
 pub const ROUTES_MAX: usize = 1_000;
 
-/// What leads to one network.
+/// A route to a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
     pub network: IpAddr,
@@ -27,7 +27,7 @@ impl Route {
     }
 }
 
-/// One host's routes, and where changes of them go.
+/// The routes of a host, and where changes of them go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostRoutes {
     pub network_system: Moref,
@@ -70,7 +70,11 @@ pub fn add_page(text: &str, hosts: &mut BTreeMap<String, HostRoutes>) -> Result<
 
 fn route(n: Node<'_, '_>) -> Option<Route> {
     let ip = |name| child_text(n, name)?.parse::<IpAddr>().ok();
-    Some(Route { network: ip("network")?, prefix: child_text(n, "prefixLength")?.parse().ok()?, gateway: ip("gateway")? })
+    Some(Route {
+        network: ip("network")?,
+        prefix: child_text(n, "prefixLength")?.parse().ok()?,
+        gateway: ip("gateway")?,
+    })
 }
 
 /// The call that makes these changes, in this order.
@@ -116,7 +120,8 @@ mod tests {
         let ours = Route::to("192.168.33.2".parse().unwrap(), "10.0.10.72".parse().unwrap());
         assert_eq!(host.routes.len(), 3, "an entry that is no route is none");
         assert!(host.routes.contains(&ours) && host.routes[2].prefix == 128);
-        let call = update(&host.network_system, &[Change::Remove(ours), Change::Add(Route::to(ours.network, ours.network))]);
+        let call =
+            update(&host.network_system, &[Change::Remove(ours), Change::Add(Route::to(ours.network, ours.network))]);
         let (remove, add) = (call.find("<changeOperation>remove"), call.find("<changeOperation>add"));
         assert!(remove.is_some() && remove < add, "{call}");
         roxmltree::Document::parse(&call).unwrap();
