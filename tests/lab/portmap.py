@@ -5,7 +5,7 @@ A cluster that answers on port 111 of its datastore address itself; one beside a
 again at the end; one that may not have the port, and says so; one with an IPv6 address. showmount and rpcinfo ask; a
 kernel client mounts a datastore, a folder of it, and a read-only one.
 All of it in network and mount namespaces of its own: neither the machine's rpcbind nor its socket is touched."""
-import os, signal, socket, struct, subprocess, sys, time
+import os, re, signal, socket, struct, subprocess, sys, time
 
 if os.environ.get("TRIVET_PORTMAP_INSIDE") != "1":
     os.environ["TRIVET_PORTMAP_INSIDE"] = "1"
@@ -21,6 +21,12 @@ PROGRAMS = {100000: {2, 3, 4}, 100003: {3}, 100005: {3}, 100021: {4}, 100024: {1
 SCRIPT = """
 also() { mkdir $2; mount -t nfs -o "addr=$NFS_SERVER,$NFS_OPTS" "$NFS_SERVER:$1" $2 2>/dev/null; }
 echo hello > a && [ "$(cat a)" = hello ] || echo FAIL the file
+mkdir /xcp; mount -t nfs -o "addr=$NFS_SERVER,$NFS_OPTS,soft,proto=tcp,vers=3,acdirmin=0,acdirmax=0,timeo=100,retrans=12" "$NFS_SERVER:/ds1" /xcp || echo FAIL as XCP-ng mounts
+[ "$(cat /xcp/a)" = hello ] || echo FAIL the file as XCP-ng mounts; umount /xcp
+mkdir /more; mount -t nfs -o "addr=$NFS_SERVER,$NFS_OPTS,nosharecache,nconnect=4" "$NFS_SERVER:/ds1" /more || echo FAIL with four connections
+for i in 1 2 3 4 5 6 7 8; do dd if=/dev/zero of=/more/n$i bs=64k count=8 conv=fsync 2>/dev/null & done; wait
+[ $(cat /more/n? | wc -c) = 4194304 ] || echo FAIL the files over four connections
+grep ' /more ' /proc/mounts | grep -q nconnect=4 || echo FAIL nconnect; rm /more/n?; umount /more
 also /ds1/ /other && echo FAIL /ds1/ was mounted
 mkdir -p sr/0b-1; also /ds1/sr/0b-1 /sub || echo FAIL a folder is not mounted
 echo below > /sub/b && [ "$(cat /mnt/sr/0b-1/b)" = below ] || echo FAIL the file in the folder
@@ -101,6 +107,19 @@ def clients_ask(also_rpcbind):
         assert "ready" not in ask("rpcinfo", "-T", transport, ADDRESS, str(program), str(version), fails=True)
 
 
+def products_ask():
+    """The questions of Proxmox VE (NFSPlugin.pm, `scan_nfs` and `check_connection`) and of XCP-ng (sm's nfs.py), and how they read
+    the answers."""
+    lines = ask("showmount", "--no-headers", "--exports", ADDRESS).splitlines()
+    assert {m.group(1) for m in (re.match(r"^(\S+)\s+(.+)$", l) for l in lines) if m} == {"/ds1", "/ds2"}, lines
+    assert {tuple(l.split())[0] for l in lines if len(l.split()) == 2} == {"/ds1", "/ds2"}, "XCP-ng takes lines of two words only: %s" % lines
+    services = ask("rpcinfo", "-s", ADDRESS).splitlines()
+    assert any(l.find("nfs") > 0 for l in services), services
+    versions = {l.split()[1] for l in ask("rpcinfo", "-p", ADDRESS).splitlines() if l.find("nfs") > 0}
+    assert versions & {"3", "4"} == {"3"}, versions
+    print("as Proxmox VE scans and checks, and as XCP-ng probes: both datastores, NFS version 3")
+
+
 def mounted_by():
     """What DUMP says: {path: clients}."""
     found = {}
@@ -166,6 +185,7 @@ def own():
         told = open(c.log.name).read()
         assert "vers=3,tcp,nolock %s:/ds1" % ADDRESS in told, told
         clients_ask(False)
+        products_ask()
         for udp in (False, True):
             assert mnt("/ds1", udp) == 0 and [mnt(p, udp) for p in ("/ds1/", "//ds1", "ds1", "/ds1//", "/")] == [2] * 5
         events = [e for n in c.status() for e in n["events"] if e["subject"] == "mount"]

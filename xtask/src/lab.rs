@@ -65,6 +65,9 @@ const TLS: &[&str] = &["python3", "java", "keytool", "openssl"];
 
 const NIGHT: &[&str] = &["python3", "qemu-system-x86_64", "lz4", "cc", "busybox", "ip", "nft"];
 
+/// Debian's nfs-ganesha-vfs, beside which answers are compared.
+const ANSWERS: &[&str] = &["python3", "ganesha.nfsd", "rpcbind", "ip", "unshare"];
+
 /// The same, and a simulator of vCenter.
 const NIGHT_VCENTER: &[&str] =
     &["python3", "qemu-system-x86_64", "lz4", "cc", "busybox", "ip", "nft", "openssl", "/usr/lib/go-1.19/bin/go"];
@@ -118,6 +121,7 @@ const TESTS: &[Test] = &[
     Test { name: "portmap", lane: Lane::Guests, script: "portmap.py", commands: PORTMAP, modules: &[] },
     Test { name: "portmap-ipv6", lane: Lane::Long, script: "portmap_ipv6.py", commands: PORTMAP, modules: &[] },
     Test { name: "nfs-locks", lane: Lane::Long, script: "nfs_locks.py", commands: PORTMAP, modules: &[] },
+    Test { name: "nfs-answers", lane: Lane::Long, script: "nfs_answers.py", commands: ANSWERS, modules: &[] },
     Test { name: "nfs-rules", lane: Lane::Long, script: "nfs_rules.py", commands: NFS, modules: &[] },
     Test { name: "nfs-snapshots", lane: Lane::Long, script: "nfs_snapshots.py", commands: NFS, modules: &[] },
     Test {

@@ -4,7 +4,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,6 +28,8 @@ pub trait Files: Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;
     fn names(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// Bytes that the file takes, without its holes; none where it is missing.
+    fn allocated(&self, path: &Path) -> io::Result<u64>;
     fn make_dir(&self, dir: &Path) -> io::Result<()>;
     /// Names that were made, changed or removed in the folder are durable when this returns.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
@@ -99,6 +101,13 @@ impl Files for System {
             names.push(entry?.file_name().to_string_lossy().into_owned());
         }
         Ok(names)
+    }
+    fn allocated(&self, path: &Path) -> io::Result<u64> {
+        match fs::metadata(path) {
+            Ok(m) => Ok(m.blocks() * 512),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(e) => Err(e),
+        }
     }
     fn make_dir(&self, dir: &Path) -> io::Result<()> {
         crate::make_dir(dir)

@@ -258,6 +258,11 @@ impl Files for Simulated {
         let inside = w.names.keys().filter(|p| p.parent() == Some(dir));
         Ok(inside.filter_map(|p| Some(p.file_name()?.to_str()?.to_string())).collect())
     }
+    fn allocated(&self, path: &Path) -> io::Result<u64> {
+        let w = self.world();
+        w.reachable()?;
+        Ok(w.names.get(path).map_or(0, |inode| w.inodes[*inode].sectors.len() as u64 * SECTOR))
+    }
     fn make_dir(&self, _: &Path) -> io::Result<()> {
         self.world().reachable()
     }

@@ -226,6 +226,15 @@ impl Chunk {
         core.answer(token, &ChunkAnswer { result: Some(result), ..Default::default() });
     }
 
+    /// Says how much room complete copies take.
+    pub fn usage(&self, body: &Bytes, responder: Responder) {
+        let Ok(ask) = UsageAsk::decode(body.clone()) else { return };
+        let complete = |eid: &u64| lock(&self.core).server.replica(*eid).is_some_and(|r| !r.joining);
+        let asked = ask.extents.into_iter().take(USAGE_EXTENTS_MAX).filter(complete);
+        let of = |eid| Some(ExtentUsage { eid, bytes: self.extents.allocated(eid).ok()? });
+        responder.answer(&UsageAnswer { extents: asked.filter_map(of).collect() });
+    }
+
     /// Has all copies be checked, from now on.
     pub fn begin_scrub(&self) {
         self.scrub.begin();

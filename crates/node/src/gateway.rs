@@ -25,6 +25,7 @@ mod portmap_system;
 mod prod;
 mod server;
 mod unserved;
+mod used;
 mod wishes;
 
 use crate::events::Events;
@@ -119,6 +120,7 @@ pub(crate) struct Inner {
     leaving: AtomicBool,
     mounted: mounted::Mounted,
     unserved: unserved::Unserved,
+    used: used::Used,
     measured: measured::Measured,
     call_backs: locks::CallBacks,
     exports: admission::Exports,
@@ -252,6 +254,7 @@ impl Inner {
             leaving: AtomicBool::new(false),
             mounted: Default::default(),
             unserved: Default::default(),
+            used: Default::default(),
             measured: Default::default(),
             call_backs: Default::default(),
             places: Default::default(),

@@ -183,6 +183,11 @@ fn data_calls(sources: &Sources, watching: Arc<OnceLock<Arc<Monitor>>>) -> Handl
                 c.verify(&body, r);
             }
         }
+        kind::USAGE => {
+            if let Some(c) = &chunk {
+                c.usage(&body, r);
+            }
+        }
         kind::GATEWAY => {
             if let Some(g) = &gateway {
                 g.handle(&body, r);

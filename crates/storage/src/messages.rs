@@ -8,6 +8,7 @@ mod cluster;
 mod forks;
 mod life;
 mod locks;
+mod usage;
 
 pub use backup::*;
 pub use cluster::*;
@@ -15,6 +16,7 @@ pub use forks::*;
 pub use life::*;
 pub use locks::*;
 use prost::{Message, Oneof};
+pub use usage::*;
 
 /// Version of the copies of extents and their journal; a newer one is refused.
 pub const VERSION: u32 = 1;

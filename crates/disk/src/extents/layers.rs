@@ -194,6 +194,19 @@ impl Extents {
         self.empty_file(above, false)
     }
 
+    /// Bytes of the disk that the extent's blocks take. What layers have counts for every extent that shares it; a block that was
+    /// overwritten since a fork counts twice, up to the length of the extent.
+    ///
+    /// # Errors
+    /// A file cannot be looked at.
+    pub fn allocated(&self, id: u64) -> io::Result<u64> {
+        let mut bytes = 0;
+        for file in self.stack(id).files() {
+            bytes += self.fs.allocated(&self.path(file, super::Kind::Data))?;
+        }
+        Ok(bytes.min(self.extent_bytes))
+    }
+
     /// The stripe of the extent is held. Returns the file that it has from now on, which is to be emptied.
     pub(super) fn give_up_stack(&self, id: u64) -> io::Result<u64> {
         // Blocks are not copied into files that go.

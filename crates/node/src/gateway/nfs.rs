@@ -8,10 +8,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use trivet_storage::messages::*;
-use trivet_storage::metadata::namespace::{without_set_ids, LINKS_MAX, NAME_BYTES_MAX};
+use trivet_storage::metadata::namespace::{LINKS_MAX, NAME_BYTES_MAX};
 use trivet_storage::metadata::state::EXTENT_BYTES;
 use trivet_storage::nfs::calls::{self, put_attr, put_handle, put_post, put_wcc, Call, IO_BYTES_MAX};
 use trivet_storage::nfs::handle::{Claimed, Handle};
+use trivet_storage::nfs::names;
 use trivet_storage::nfs::nlm::{PROGRAM_NLM, PROGRAM_NSM};
 use trivet_storage::nfs::permissions::{right, Caller, Permissions};
 use trivet_storage::nfs::rpc::{self, PROGRAM_MOUNT, PROGRAM_NFS};
@@ -115,6 +116,8 @@ impl Room {
     }
 }
 
+/// ftype3 of a symbolic link.
+const SYMLINK: u32 = 5;
 /// createmode3: the call names itself by a verifier.
 const EXCLUSIVE: u32 = 2;
 /// A guard that no file's ctime matches.
@@ -235,7 +238,7 @@ impl Inner {
         }
         if self.knows_owner(fileid) {
             return match self.file_op(fileid, Op::Attr, None).await {
-                Outcome::Attr(a) => Ok(a),
+                Outcome::Attr(a) => Ok(self.with_used(a).await),
                 _ => Err(status::STALE),
             };
         }
@@ -300,7 +303,7 @@ impl Inner {
             },
             Call::Commit { file } => match self.op(file, Op::Commit, None).await {
                 Ok(Outcome::Written { before, after }) => {
-                    put_wcc(w.u32(0), Some(&before), Some(&after));
+                    put_wcc(w.u32(0), Some(&before), Some(&self.with_used_as_known(after)));
                     w.u64(self.cluster_hash);
                 }
                 Ok(_) => put_wcc(w.u32(self.why_no_file(file).await), None, None),
@@ -360,7 +363,10 @@ impl Inner {
                 return put_wcc(w.u32(status::FBIG), None, None);
             }
             match self.file_op(h.fileid, Op::SetSize { size, id: t.body }, t.stamp()).await {
-                Outcome::Written { before, after } => wcc = Some((before, after)),
+                Outcome::Written { before, after } => {
+                    self.used.resized(&before, &after);
+                    wcc = Some((before, after));
+                }
                 Outcome::ReadOnly => return put_wcc(w.u32(self.why_read_only(file)), None, None),
                 _ => return put_wcc(w.u32(self.why_no_file(file).await), None, None),
             }
@@ -368,19 +374,20 @@ impl Inner {
             guard = None;
         }
         if others != SetAttr::default() || size.is_none() {
+            let mtime_set = others.mtime_ns.is_some();
             let op = CommandOp::ChangeAttr(ChangeAttr { file: h.fileid, attr: others, guard_ctime_ns: guard });
             let reply = self.command(t.call(), t.stamp(), op).await;
             if reply.status != status::OK {
                 return put_wcc(w.u32(reply.status), reply.before.as_ref(), reply.attr.as_ref());
             }
             if let Some(inode) = reply.inode {
-                self.tell_owner(&inode).await;
+                self.tell_owner(&inode, mtime_set).await;
                 let after = self.fresh_attr(&inode).await;
                 return put_wcc(w.u32(0), None, after.as_ref());
             }
         }
         match wcc {
-            Some((before, after)) => put_wcc(w.u32(0), Some(&before), Some(&after)),
+            Some((before, after)) => put_wcc(w.u32(0), Some(&before), Some(&self.with_used(after).await)),
             None => put_wcc(w.u32(0), None, None),
         }
     }
@@ -446,7 +453,7 @@ impl Inner {
         match self.op(h, Op::Read { offset, length }, None).await {
             Ok(Outcome::Unreadable) => put_post(w.u32(status::IO), None),
             Ok(Outcome::Read { data, eof, attr }) => {
-                put_post(w.u32(0), Some(&attr));
+                put_post(w.u32(0), Some(&self.with_used_as_known(attr)));
                 w.u32(data.len() as u32).bool(eof).opaque(&data);
             }
             Ok(_) => put_post(w.u32(self.why_no_file(h).await), None),
@@ -461,11 +468,13 @@ impl Inner {
         let count = data.len() as u32;
         match self.op(h, Op::Write { offset, data, id: t.body }, t.stamp()).await {
             Ok(Outcome::Written { before, mut after }) => {
-                if !t.caller.is_root() && without_set_ids(after.mode) != after.mode {
-                    after.mode = without_set_ids(after.mode);
+                let mode = t.caller.mode_after_write(&after);
+                if mode != after.mode {
+                    after.mode = mode;
                     self.set_mode(&after).await;
                 }
-                put_wcc(w.u32(0), Some(&before), Some(&after));
+                self.used.wrote(&before, offset, u64::from(count));
+                put_wcc(w.u32(0), Some(&before), Some(&self.with_used_as_known(after)));
                 // Whatever was asked for, it is on the disks of all copies: FILE_SYNC.
                 w.u32(count).u32(calls::FILE_SYNC).u64(self.cluster_hash);
             }
@@ -481,7 +490,7 @@ impl Inner {
         let mode = SetAttr { mode: Some(attr.mode), ..Default::default() };
         let change = ChangeAttr { file: attr.fileid, attr: mode, guard_ctime_ns: None };
         if let Some(inode) = self.command(None, None, CommandOp::ChangeAttr(change)).await.inode {
-            self.tell_owner(&inode).await;
+            self.tell_owner(&inode, false).await;
         }
     }
 
@@ -497,6 +506,9 @@ impl Inner {
             Ok(h) => h.fileid,
             Err(code) => return put_wcc(w.u32(code), None, None),
         };
+        if let Err(code) = names::may_be_made(&name, make.kind == SYMLINK && make.symlink.is_empty()) {
+            return put_wcc(w.u32(code), None, None);
+        }
         make.at = Place { dir, name };
         if self.exports.is_second_version() {
             (make.caller_uid, make.caller_gid) = (Some(t.caller.uid), Some(t.caller.gid));
@@ -525,9 +537,10 @@ impl Inner {
         if let (Some(size), Some(a)) = (size, &attr) {
             // An existing file that was opened to be emptied.
             if inode.attr.kind == 1 && a.size != size {
-                if let Outcome::Written { after, .. } =
+                if let Outcome::Written { before, after } =
                     self.file_op(inode.attr.fileid, Op::SetSize { size, id: t.body }, t.stamp()).await
                 {
+                    self.used.resized(&before, &after);
                     attr = Some(after);
                 }
             }
@@ -545,7 +558,7 @@ impl Inner {
         folder: bool,
         w: &mut XdrWriter,
     ) {
-        let reply = match self.file(dir) {
+        let reply = match self.file(dir).and_then(|h| names::may_be_removed(&name, NAME_BYTES_MAX).map(|()| h)) {
             Err(code) => Reply { status: code, ..Default::default() },
             Ok(h) => {
                 let at = Place { dir: h.fileid, name };
@@ -560,7 +573,16 @@ impl Inner {
     /// out of reach finds out when it next asks metad.
     async fn tell_owner_of_unlinked(self: &Arc<Self>, reply: &Reply) {
         if let Some(inode) = reply.inode.as_ref().filter(|i| i.attr.kind == 1 && i.lease.boot != 0) {
-            self.tell_owner(inode).await;
+            self.tell_owner(inode, false).await;
+        }
+    }
+
+    /// A rename moves the file's ctime, which its owner answers with.
+    async fn tell_owner_of_renamed(self: &Arc<Self>, at: Place) {
+        let asked = self.metad(MetaAsk::Lookup(LookupAsk { dir: at.dir, name: at.name })).await;
+        let MetaAnswer::Reply(Reply { status: status::OK, inode: Some(inode), .. }) = asked else { return };
+        if inode.attr.kind == 1 && inode.lease.boot != 0 {
+            self.tell_owner(&inode, false).await;
         }
     }
 
@@ -573,9 +595,13 @@ impl Inner {
     ) {
         let reply = match (self.file(from.0), self.file(to.0)) {
             (Ok(f), Ok(g)) => {
-                let rename =
-                    Rename { from: Place { dir: f.fileid, name: from.1 }, to: Place { dir: g.fileid, name: to.1 } };
-                self.command(t.call(), t.stamp(), CommandOp::Rename(rename)).await
+                let to = Place { dir: g.fileid, name: to.1 };
+                let rename = Rename { from: Place { dir: f.fileid, name: from.1 }, to: to.clone() };
+                let reply = self.command(t.call(), t.stamp(), CommandOp::Rename(rename)).await;
+                if reply.status == status::OK {
+                    self.tell_owner_of_renamed(to).await;
+                }
+                reply
             }
             (Err(code), _) | (_, Err(code)) => Reply { status: code, ..Default::default() },
         };
@@ -594,6 +620,10 @@ impl Inner {
     ) {
         let reply = match (self.file(file), self.file(dir)) {
             (Ok(f), Ok(d)) => {
+                if let Err(code) = names::may_be_made(&name, false) {
+                    put_post(w.u32(code), None);
+                    return put_wcc(w, None, None);
+                }
                 let link = Link { file: f.fileid, to: Place { dir: d.fileid, name } };
                 self.command(t.call(), t.stamp(), CommandOp::Link(link)).await
             }
@@ -601,7 +631,7 @@ impl Inner {
         };
         let mut attr = None;
         if let (0, Some(inode)) = (reply.status, &reply.inode) {
-            self.tell_owner(inode).await;
+            self.tell_owner(inode, false).await;
             attr = self.fresh_attr(inode).await;
         }
         put_post(w.u32(reply.status), attr.as_ref());
@@ -622,7 +652,8 @@ impl Inner {
         }
         let plus = room.plus;
         // Size and times of an owned file are the owner's to tell: the client asks if it wants them.
-        let attr_of = |line: &'_ ListLine| Some(line.attr.clone()).filter(|_| plus && !line.leased);
+        let attr_of =
+            |line: &'_ ListLine| Some(self.with_used_as_known(line.attr.clone())).filter(|_| plus && !line.leased);
         let fits = room.fitting(&l.lines, l.dir.is_some());
         if fits == 0 && !l.lines.is_empty() {
             return put_post(w.u32(status::TOOSMALL), l.dir.as_ref());

@@ -19,6 +19,8 @@ const FORWARD_LIMIT: Duration = Duration::from_secs(5);
 const CHANGED: u32 = 7;
 /// Likewise: not an operation of a client, but bad blocks that a member has found.
 const LOOK_AT: u32 = 8;
+/// The length of a `CHANGED` that set no time: the owner's is newer than metad's. Older programs send 0.
+const KEEPS_MTIME: u64 = 1;
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) struct OwnerHandle {
@@ -386,7 +388,7 @@ impl Inner {
             }
             CHANGED => {
                 if let Ok(attr) = Attr::decode(f.data) {
-                    owner.feed(self, Input::Changed(attr));
+                    owner.feed(self, Input::Changed { attr, mtime_set: f.length != KEEPS_MTIME });
                 }
                 return Forwarded::default();
             }
@@ -408,17 +410,19 @@ impl Inner {
     }
 
     /// metad changed attributes of a file that has an owner: the owner answers with them from now on.
-    pub(crate) async fn tell_owner(self: &Arc<Self>, inode: &Inode) {
+    pub(crate) async fn tell_owner(self: &Arc<Self>, inode: &Inode, mtime_set: bool) {
         let file = inode.attr.fileid;
         if let Some(owner) = self.own(file) {
-            return owner.feed(self, Input::Changed(inode.attr.clone()));
+            return owner.feed(self, Input::Changed { attr: inode.attr.clone(), mtime_set });
         }
         let address = {
             let m = self.membership.read().expect("nobody panics with it");
             m.gateways.iter().find(|g| g.boot == inode.lease.boot).and_then(|g| g.address.parse().ok())
         };
         if let Some(address) = address {
-            let f = Forward { file, what: CHANGED, data: inode.attr.encode_to_vec().into(), ..Default::default() };
+            let length = if mtime_set { 0 } else { KEEPS_MTIME };
+            let f =
+                Forward { file, what: CHANGED, length, data: inode.attr.encode_to_vec().into(), ..Default::default() };
             let _ = self.client(address).ask(kind::GATEWAY, &f.encode_to_vec(), Duration::from_millis(500)).await;
         }
     }
@@ -426,17 +430,16 @@ impl Inner {
     /// Attributes with the size and times that only the owner knows.
     pub(crate) async fn fresh_attr(self: &Arc<Self>, inode: &Inode) -> Option<Attr> {
         if inode.attr.kind != 1 || inode.lease.boot == 0 {
-            return Some(inode.attr.clone());
+            return Some(self.with_used(inode.attr.clone()).await);
         }
-        match self.file_op(inode.attr.fileid, Op::Attr, None).await {
-            Outcome::Attr(of_owner) => Some(Attr {
-                size: of_owner.size,
-                mtime_ns: of_owner.mtime_ns,
-                ctime_ns: of_owner.ctime_ns.max(inode.attr.ctime_ns),
-                ..inode.attr.clone()
-            }),
-            _ => None,
-        }
+        let Outcome::Attr(of_owner) = self.file_op(inode.attr.fileid, Op::Attr, None).await else { return None };
+        let attr = Attr {
+            size: of_owner.size,
+            mtime_ns: of_owner.mtime_ns,
+            ctime_ns: of_owner.ctime_ns.max(inode.attr.ctime_ns),
+            ..inode.attr.clone()
+        };
+        Some(self.with_used(attr).await)
     }
 
     /// Blocks of an extent were found to be bad here: its owner, or this gateway where it has none, asks the members.

@@ -17,6 +17,8 @@ pub mod kind {
     pub const VERIFY: u8 = 10;
     /// NFS connections that are to be closed.
     pub const CLOSE_CLIENTS: u8 = 11;
+    /// The room that copies take.
+    pub const USAGE: u8 = 12;
 }
 
 /// Asks a gateway to close the NFS connections that a host has to a datastore address, so that the host connects again.

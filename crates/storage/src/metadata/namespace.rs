@@ -3,6 +3,7 @@
 use super::kv::Kv;
 use super::state::{fail, key, table, State};
 use crate::messages::*;
+use crate::nfs::permissions::without_set_ids;
 use crate::nfs::status;
 
 /// Longest name in a folder, in bytes; a longer one is answered with NAMETOOLONG.
@@ -12,16 +13,7 @@ pub const LINKS_MAX: u32 = 32_000;
 /// Longest target of a symbolic link, in bytes; a longer one is answered with NAMETOOLONG.
 pub const LINK_BYTES_MAX: usize = 4_096;
 
-const SETUID: u32 = 0o4000;
 const SETGID: u32 = 0o2000;
-const GROUP_EXECUTES: u32 = 0o10;
-
-/// The mode of a file that was written by somebody or given to somebody else: it no longer runs as its owner or group.
-/// setgid without the right to execute is a mark for locking, and stays.
-pub fn without_set_ids(mode: u32) -> u32 {
-    let group = if mode & GROUP_EXECUTES != 0 { SETGID } else { 0 };
-    mode & !(SETUID | group)
-}
 
 fn dirent_key(dir: u64, name: &[u8]) -> Vec<u8> {
     let mut k = key(table::DIRENT, &[dir]);

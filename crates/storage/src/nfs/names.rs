@@ -1,6 +1,8 @@
 //! Names as people read them. A name is bytes, in whatever encoding the client's user has; it is compared and stored as
 //! it came, and escaped only where it is shown.
 
+use super::status;
+
 /// The name as text for logs, status and JSON: UTF-8 stays, a byte that is none, a control character and a backslash
 /// are written as `\xNN` and `\\`, so that two different names never look the same.
 pub fn printable(name: &[u8]) -> String {
@@ -28,9 +30,47 @@ pub fn is_unprintable(c: char) -> bool {
     c.is_control() || hidden
 }
 
+/// Whether something can be made at this name, as far as that shows without looking into the folder.
+///
+/// # Errors
+/// EXIST where every folder has the name, INVAL where there is none, or where a link leads nowhere.
+pub fn may_be_made(name: &[u8], leads_nowhere: bool) -> Result<(), u32> {
+    match name {
+        b"." | b".." => Err(status::EXIST),
+        b"" => Err(status::INVAL),
+        _ if leads_nowhere => Err(status::INVAL),
+        _ => Ok(()),
+    }
+}
+
+/// Likewise for what is to be removed.
+///
+/// # Errors
+/// INVAL where there is no name, NAMETOOLONG for one that nothing can have.
+pub fn may_be_removed(name: &[u8], bytes_max: usize) -> Result<(), u32> {
+    match name.len() {
+        0 => Err(status::INVAL),
+        n if n > bytes_max => Err(status::NAMETOOLONG),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_cannot_be_are_refused_as_other_servers_do() {
+        assert_eq!(may_be_made(b"..", false), Err(status::EXIST));
+        assert_eq!(may_be_made(b".", true), Err(status::EXIST));
+        assert_eq!((may_be_made(b"", false), may_be_made(b"a", true)), (Err(status::INVAL), Err(status::INVAL)));
+        assert_eq!(may_be_made(b"...", false), Ok(()));
+        assert_eq!((may_be_removed(b"", 255), may_be_removed(b"a", 255)), (Err(status::INVAL), Ok(())));
+        assert_eq!(
+            (may_be_removed(&[b'n'; 255], 255), may_be_removed(&[b'n'; 256], 255)),
+            (Ok(()), Err(status::NAMETOOLONG))
+        );
+    }
 
     #[test]
     fn different_names_look_different_and_none_breaks_a_line() {

@@ -10,7 +10,9 @@ use crate::messages::{Attr, SetAttr};
 /// uid and gid of nobody, as every Linux system has them.
 pub const NOBODY: u32 = 65_534;
 
+const SETUID: u32 = 0o4000;
 const SETGID: u32 = 0o2000;
+const GROUP_EXECUTES: u32 = 0o10;
 const STICKY: u32 = 0o1000;
 const FOLDER: u32 = 2;
 
@@ -21,6 +23,13 @@ pub mod right {
     pub const EXECUTE: u32 = 1;
 }
 use right::{EXECUTE, READ, WRITE};
+
+/// The mode of a file that was written by somebody or given to somebody else: it no longer runs as its owner or group.
+/// setgid without the right to execute is a mark for locking, and stays.
+pub fn without_set_ids(mode: u32) -> u32 {
+    let group = if mode & GROUP_EXECUTES != 0 { SETGID } else { 0 };
+    mode & !(SETUID | group)
+}
 
 /// How a datastore treats the uids of its callers; the number in `Datastore::permissions`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -137,6 +146,16 @@ impl Caller {
         change.mode.map(|m| if keeps { m } else { m & !SETGID })
     }
 
+    /// The mode of a file after the caller has written to it: it no longer runs as its owner or group. setgid without the right to
+    /// execute is a mark for locking, and stays where the caller is of the group.
+    pub fn mode_after_write(&self, attr: &Attr) -> u32 {
+        match () {
+            () if self.is_root() => attr.mode,
+            () if self.is_in(attr.gid) => without_set_ids(attr.mode),
+            () => without_set_ids(attr.mode) & !SETGID,
+        }
+    }
+
     /// The bits of ACCESS that are granted, of those that are asked for.
     pub fn access(&self, attr: &Attr, wanted: u32) -> u32 {
         const ACCESS_READ: u32 = 0x01;
@@ -240,5 +259,15 @@ mod tests {
         assert_eq!(set(&caller(0, 0, &[]), &uid(1), false), Ok(()));
         assert_eq!(owner.mode_to_set(&file, &mode), Some(0o755), "not of the file's group");
         assert_eq!(member.mode_to_set(&file, &mode), Some(0o2755));
+    }
+
+    #[test]
+    fn a_file_that_somebody_wrote_no_longer_runs_as_its_owner_or_group() {
+        let caller = |uid, gid| Caller { uid, gid, groups: vec![50] };
+        let after = |mode, c: Caller| c.mode_after_write(&Attr { mode, gid: 40, ..Default::default() });
+        assert_eq!(after(0o6777, caller(0, 0)), 0o6777, "root");
+        assert_eq!((after(0o6777, caller(9, 9)), after(0o6777, caller(9, 40))), (0o777, 0o777));
+        // The mark for mandatory locking.
+        assert_eq!((after(0o2767, caller(9, 40)), after(0o2767, caller(9, 9))), (0o2767, 0o767));
     }
 }

@@ -182,8 +182,11 @@ pub enum Input {
     Fork {
         to: u64,
     },
-    /// metad changed what it keeps of the file: mode, owner, links, times.
-    Changed(Attr),
+    /// metad changed what it keeps of the file. The owner knows the newest mtime, unless that was set.
+    Changed {
+        attr: Attr,
+        mtime_set: bool,
+    },
     Timer,
 }
 
@@ -673,10 +676,7 @@ impl Owner {
             Input::Repair { gone } => self.repair_all(&gone),
             Input::Wishes(wishes) => self.take_wishes(wishes),
             // Its last name is gone: no write is acknowledged from here on.
-            Input::Changed(attr) if attr.nlink == 0 => self.gone(),
-            Input::Changed(attr) => {
-                self.attr = Attr { size: self.attr.size, ctime_ns: attr.ctime_ns.max(self.attr.ctime_ns), ..attr }
-            }
+            Input::Changed { attr, mtime_set } => self.attr_changed(attr, mtime_set),
             Input::Timer => self.timer(),
         }
         let allocated = self.extents.len() as u64 * self.geometry.extent_bytes;

@@ -344,9 +344,28 @@ fn no_write_is_acknowledged_after_the_file_is_removed() {
     let at = Place { dir: f.metad.datastores()[0].root, name: "disk".into() };
     let removed = apply(&mut f.metad, CommandOp::Remove(Remove { at, folder: false }));
     let attr = removed.inode.expect("the file that was removed").attr;
-    assert_eq!(f.input(Input::Changed(attr)), [(open, Outcome::Stale)]);
+    assert_eq!(f.input(Input::Changed { attr, mtime_set: false }), [(open, Outcome::Stale)]);
     let (_, ended) = f.begin(write(0, 1, 3));
     assert!(matches!(ended[..], [(_, Outcome::NotOwner)]), "the gateway asks metad, which says that it is gone");
+}
+
+#[test]
+fn a_change_of_mode_keeps_the_time_of_the_last_write_and_a_time_that_was_set_counts() {
+    let mut f = File::new();
+    f.now = 5_000;
+    assert!(f.ends(write(0, 1, 1)).is_some());
+    let attr = |f: &mut File| match f.ends(Op::Attr) {
+        Some(Outcome::Attr(attr)) => attr,
+        other => panic!("{other:?}"),
+    };
+    let written = attr(&mut f);
+    // metad has not heard of the write yet.
+    let at_metad = Attr { mode: 0o600, mtime_ns: 7, ctime_ns: 8, ..written.clone() };
+    f.input(Input::Changed { attr: at_metad.clone(), mtime_set: false });
+    let after = attr(&mut f);
+    assert_eq!((after.mode, after.mtime_ns, after.ctime_ns), (0o600, written.mtime_ns, written.ctime_ns));
+    f.input(Input::Changed { attr: at_metad, mtime_set: true });
+    assert_eq!(attr(&mut f).mtime_ns, 7);
 }
 
 impl File {

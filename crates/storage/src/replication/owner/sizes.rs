@@ -41,6 +41,16 @@ impl Truncating {
 }
 
 impl Owner {
+    /// metad changed attributes. It hears of sizes and times of writes late.
+    pub(super) fn attr_changed(&mut self, attr: Attr, mtime_set: bool) {
+        if attr.nlink == 0 {
+            return self.gone();
+        }
+        let known = &self.attr;
+        let mtime_ns = if mtime_set { attr.mtime_ns } else { attr.mtime_ns.max(known.mtime_ns) };
+        self.attr = Attr { size: known.size, mtime_ns, ctime_ns: attr.ctime_ns.max(known.ctime_ns), ..attr };
+    }
+
     pub(super) fn set_size(&mut self, token: u64, size: u64, id: OpId) {
         let before = self.attr.clone();
         self.truncate =
