@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """The console of a cluster, as operators and their programs meet it: pages in both languages, who may see and change
 what, metrics, alerts and one incident while nodes die, messages, reports, and a page while no quorum stands."""
-import http.server, json, os, re, signal, subprocess, sys, tempfile, threading, time, urllib.error, urllib.request
+import http.server, json, os, re, signal, struct, subprocess, sys, tempfile, threading, time, urllib.error, urllib.parse, urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cluster import Cluster, TRIVET
+from cluster import ADDRESS, Cluster, TRIVET
+from nfs_client import NFS, Client, opaque
 
 PAGES = ["/", "/incidents", "/alerts", "/network", "/nodes", "/datastores", "/activity", "/settings"]
 BASE = "http://127.0.0.1:8088"
@@ -81,6 +82,42 @@ def gate(c):
     assert ask("/login", data="name=ann&password=wrong")[0] == 403
     assert ask("/login", data="name=ann&password=a+long+password")[0] == 303
     print("who may see and change what")
+    snapshots(session, csrf)
+
+
+def snapshots(session, csrf):
+    """Snapshots, clones and restored files by the forms of the datastores' page."""
+    n = Client(ADDRESS)
+    disk = n.create(b"disk")
+    n.write(disk, [(0, b"first")])
+
+    def order(path, **values):
+        status, headers, body = ask("/datastores/" + path, data=urllib.parse.urlencode(dict(values, datastore="ds1", csrf=csrf)), Cookie=session)
+        assert status == 303 and headers["location"] == "/datastores?path=/ds1", (path, status, body)
+
+    def content(name):
+        answer = n.ask(NFS, 3, opaque(n.root) + opaque(name))
+        assert answer[:4] == b"\0" * 4, name
+        return n.read(answer[8:8 + struct.unpack(">I", answer[4:8])[0]], 0, 5)
+
+    assert ask("/datastores/snapshot", data="datastore=ds1&name=x")[0] == 403, "a viewer took a snapshot"
+    order("snapshot", name="monday")
+    for language, word in (("en", "Take a snapshot"), ("zh-CN", "创建快照")):
+        shown = lambda: ask("/datastores?path=/ds1", Cookie=session, Accept_Language=language)[2]
+        until("the snapshot and the form are shown", lambda: word in shown() and "monday" in shown(), 10)
+    assert "monday" in ask("/datastores?path=/ds1")[2] and "Take a snapshot" not in ask("/datastores?path=/ds1")[2]
+    n.write(disk, [(0, b"later")])
+    order("clone", **{"from": "disk", "to": "copy"})
+    order("restore", name="monday", **{"from": "disk"})
+    assert (content(b"disk"), content(b"copy")) == (b"first", b"later")
+    status, _, body = ask("/datastores/clone", data=urllib.parse.urlencode({"datastore": "ds1", "csrf": csrf, "from": "none", "to": "x"}), Cookie=session)
+    assert status == 422 and "none" in body, (status, body)
+    order("snapshot/delete", name="monday")
+    # This node's metad may hear of it a moment later.
+    until("the snapshot is not shown any more", lambda: "monday" not in ask("/datastores?path=/ds1")[2], 10)
+    audit = ask("/api/v1/audit", Cookie=session)[2]
+    assert "snapshot monday of ds1" in audit and "restore disk of ds1 from snapshot monday" in audit, audit
+    print("snapshots, clones and restored files by forms")
 
 
 def metrics(c):

@@ -12,6 +12,7 @@ mod openapi;
 mod orders;
 mod pages;
 pub mod samples;
+mod snapshot_orders;
 mod svg;
 mod texts;
 
@@ -94,6 +95,7 @@ pub fn serve(address: SocketAddr, app: App) -> anyhow::Result<()> {
     let routes = api::routes()
         .merge(pages::routes())
         .merge(orders::routes())
+        .merge(snapshot_orders::routes())
         .route("/live", get(live::stream))
         .route(
             "/assets/console.css",

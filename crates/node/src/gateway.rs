@@ -15,6 +15,7 @@ pub mod measured;
 mod mount;
 mod mounted;
 mod nfs;
+mod orphaned_hosts;
 mod own_device;
 mod owners;
 mod permit;
@@ -144,6 +145,7 @@ impl Gateway {
         server::serve(inner.clone(), listener, None);
         tokio::spawn(heartbeats(inner.clone()));
         tokio::spawn(local_address::serve_local_address(inner.clone()));
+        tokio::spawn(orphaned_hosts::tell_orphaned_hosts(inner.clone()));
         tokio::spawn(locks::call_clients_back(inner.clone()));
         tokio::spawn(addresses::serve_addresses(inner.clone()));
         Ok(Gateway { inner })

@@ -210,6 +210,10 @@ impl Metad {
         let s = self.shared.state.read().expect("nobody panics with it");
         (s.datastores(), s.bindings())
     }
+    /// The snapshots of a datastore, the oldest first.
+    pub fn snapshots(&self, datastore: &str) -> SnapshotList {
+        self.shared.state.read().expect("nobody panics with it").snapshots(datastore)
+    }
     /// Files after one, each with its extents, and whether there are more.
     pub fn files_after(&self, after: u64, count_max: usize) -> (Vec<(Inode, Vec<ExtentConfig>)>, bool) {
         let s = self.shared.state.read().expect("nobody panics with it");

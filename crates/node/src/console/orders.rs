@@ -37,14 +37,14 @@ pub fn routes() -> Router<Arc<App>> {
 }
 
 /// Only to our own pages.
-fn back(to: &str) -> Redirect {
+pub(super) fn back(to: &str) -> Redirect {
     // Browsers leave out tabs, and take a backslash for a slash.
     let plain = to.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
     let own = to.starts_with('/') && !to.starts_with("//") && plain;
     Redirect::to(if own { to } else { "/" })
 }
 
-fn refused(e: impl std::fmt::Display) -> Response {
+pub(super) fn refused(e: impl std::fmt::Display) -> Response {
     (StatusCode::UNPROCESSABLE_ENTITY, format!("{e}\n")).into_response()
 }
 
@@ -119,7 +119,7 @@ async fn language(Form(f): Form<Chosen>) -> Response {
 }
 
 /// Writes down what was ordered without the monitor.
-fn audit(app: &App, c: &Context, by: &str, what: &str, outcome: &str) {
+pub(super) fn audit(app: &App, c: &Context, by: &str, what: &str, outcome: &str) {
     let order = Order { by: by.into(), from: c.from, what: what.into(), outcome: outcome.into() };
     app.monitor.audit(crate::clock::wall_ms(), &order);
 }

@@ -7,6 +7,7 @@ mod incidents;
 mod machines;
 mod overview;
 mod settings;
+mod snapshots;
 mod vcenter;
 
 pub use charts::{read as read_samples, Wanted};

@@ -202,6 +202,19 @@ texts! {
     READS: "read", "读取";
     WRITES: "written", "写入";
     RETURN: "Back", "返回";
+    SNAPSHOTS: "Snapshots", "快照";
+    SNAPSHOT_TAKE: "Take a snapshot", "创建快照";
+    SNAPSHOT_NAME: "name", "名称";
+    SNAPSHOT_AT: "taken", "创建时间";
+    SNAPSHOT_FORMING: "files are still getting their content", "个文件的内容尚在生成";
+    SNAPSHOT_DELETE: "Delete", "删除";
+    SNAPSHOT_WHERE: "Clients find them read-only in .snapshots of the datastore.", "客户端可在数据存储的 .snapshots 目录中以只读方式访问。";
+    CLONE: "Clone a file", "克隆文件";
+    CLONE_FROM: "file", "源文件";
+    CLONE_TO: "new file", "新文件";
+    CLONE_HOW: "Paths in the datastore. The clone shares its content with the file; nothing is copied.", "均为数据存储内的路径。克隆与源文件共享内容，不复制数据。";
+    RESTORE: "Restore a file", "恢复文件";
+    RESTORE_HOW: "What has the name now is kept beside it, with .before-restore and the time in its name.", "当前同名文件会保留在旁边，文件名带有 .before-restore 和时间。";
 }
 
 #[cfg(test)]

@@ -33,11 +33,15 @@ impl LocalAddress {
     /// which one it is.
     fn binding_of(&self, client: IpAddr, node: u32) -> String {
         let known = self.hosts.iter().find(|(_, all)| all.contains(&client)).map(|(n, _)| *n);
-        let private = network(client) == network(self.address);
-        match known.or(private.then_some(node)) {
+        match known.or(self.is_private(client).then_some(node)) {
             Some(n) => format!("{}@node{n}", self.address),
             None => format!("{}@{client}", self.address),
         }
+    }
+
+    /// Whether the address is one of the private network, in which every node has a host with the same one.
+    pub(super) fn is_private(&self, client: IpAddr) -> bool {
+        network(client) == network(self.address)
     }
 }
 

@@ -70,7 +70,7 @@ async fn accept(inner: Arc<Inner>, listener: TcpListener, stamp: Option<Stamp>, 
                 used: inner.mounted.connection(from.ip().to_canonical()),
             };
             while tasks.try_join_next().is_some() {}
-            let known = stamp.as_ref().and_then(|_| Known::begin(&inner, &stream, from));
+            let known = (local || stamp.is_some()).then(|| Known::begin(&inner, &stream, from)).flatten();
             tasks.spawn(async move {
                 let _permit = permit;
                 let known = known;
@@ -93,7 +93,8 @@ async fn accept(inner: Arc<Inner>, listener: TcpListener, stamp: Option<Stamp>, 
     }
 }
 
-/// A connection to a datastore address, for as long as it lives: whoever has the address next is to know of it.
+/// A connection to a datastore address or to the local address, for as long as it lives: whoever has the address next is to know
+/// of it.
 struct Known {
     inner: Arc<Inner>,
     client: NfsClient,

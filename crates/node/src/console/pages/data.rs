@@ -107,6 +107,9 @@ pub async fn show(State(app): State<Arc<App>>, c: Context, Query(w): Query<Wante
     let path = w.path.trim_matches('/').to_string();
     let name = w.name.clone();
     let listing = tokio::task::spawn_blocking(move || list(&reader, &w)).await.ok().flatten();
+    // Of a datastore, on the page of its root.
+    let metad = app.monitor.sources.metad.as_ref().filter(|_| !path.is_empty() && !path.contains('/'));
+    let snapshots = metad.map(|m| m.snapshots(&path)).filter(|found| found.root != 0);
     let body = html! {
         h1 { (c.t(t::DATASTORES)) }
         @if !v.exports.is_empty() { (exports(&c, &v.exports)) }
@@ -147,6 +150,7 @@ pub async fn show(State(app): State<Arc<App>>, c: Context, Query(w): Query<Wante
         } }
         @if let Some(found) = &agent { (super::vcenter::card(&c, found)) }
         @if let Some(l) = &listing { (files(&c, &path, &name, l)) }
+        @if let Some(found) = &snapshots { (super::snapshots::card(&c, &path, found)) }
         @if let Some(n) = newest.as_ref().filter(|n| !n.groups.is_empty()) {
             section.card {
                 h2 { (c.t(t::PLACEMENT)) }
