@@ -28,7 +28,7 @@ struct Wanted {
     #[serde(default)]
     csrf: String,
     datastore: String,
-    /// Of a snapshot.
+    /// The name of a snapshot.
     #[serde(default)]
     name: String,
     #[serde(default)]
@@ -37,7 +37,7 @@ struct Wanted {
     to: String,
 }
 
-/// Carries an order out for whoever may give it, and goes back to the datastore's page.
+/// Carries an operator's order out, and goes back to the datastore's page.
 async fn order<F>(app: &App, c: &Context, w: &Wanted, what: String, done: F) -> Response
 where
     F: Future<Output = anyhow::Result<()>>,

@@ -1,9 +1,9 @@
 //! Hosts that use the local address of a node which is gone are told so, by every other node.
 //!
-//! A host that waits for an answer sends nothing, and would notice after its NFS time-out only, ten seconds with Linux's usual
-//! 60 and more, although its route has moved long since. Nobody tells the nodes which of them the route leads to now. So all of
-//! them send what makes the host answer (`prod`), again and again while the node is gone; the answer goes where the route leads,
-//! and the node there, which does not know the connection, resets it.
+//! A host that waits for an answer sends nothing, and would notice only after its NFS time-out (60 s by default on Linux), although
+//! its route has moved long since. Nobody tells the nodes which of them the route leads to now. So all of them send tickle ACKs,
+//! again and again while the node is gone; the host's answer goes where the route leads, and the node there, which does not know
+//! the connection, resets it.
 
 use super::local_address::LocalAddress;
 use super::{prod, Inner, OUT_OF_REACH_MS};
@@ -20,7 +20,7 @@ const TELL_MS_MAX: u64 = 30_000;
 /// Connections that are told in one round; those beyond find out by themselves.
 const TOLD_MAX: usize = 1_024;
 
-/// Those of the connections to the local address that are to be told: of hosts that this node can reach by the address that
+/// The connections to the local address that are to be told: of hosts that this node can reach by the address that
 /// they had there, and that have not come here.
 fn orphans<'a>(
     local: &'a LocalAddress,

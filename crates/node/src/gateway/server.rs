@@ -74,8 +74,8 @@ async fn accept(inner: Arc<Inner>, listener: TcpListener, stamp: Option<Stamp>, 
             tasks.spawn(async move {
                 let _permit = permit;
                 let known = known;
+                let close = known.as_ref().map(|k| k.close.clone());
                 let Some(binder) = binder else {
-                    let close = known.as_ref().map(|k| k.close.clone());
                     tokio::select! {
                         _ = connection(inner, stream, peer, taken) => {}
                         () = told_to_close(close) => {}
@@ -87,6 +87,7 @@ async fn accept(inner: Arc<Inner>, listener: TcpListener, stamp: Option<Stamp>, 
                 tokio::select! {
                     _ = connection(inner.clone(), stream, peer, taken) => {}
                     () = inner.hold_binding(binder) => {}
+                    () = told_to_close(close) => {}
                 }
             });
         }

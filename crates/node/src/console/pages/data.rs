@@ -107,7 +107,7 @@ pub async fn show(State(app): State<Arc<App>>, c: Context, Query(w): Query<Wante
     let path = w.path.trim_matches('/').to_string();
     let name = w.name.clone();
     let listing = tokio::task::spawn_blocking(move || list(&reader, &w)).await.ok().flatten();
-    // Of a datastore, on the page of its root.
+    // The page of a datastore's root has its snapshots.
     let metad = app.monitor.sources.metad.as_ref().filter(|_| !path.is_empty() && !path.contains('/'));
     let snapshots = metad.map(|m| m.snapshots(&path)).filter(|found| found.root != 0);
     let body = html! {
