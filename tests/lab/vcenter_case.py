@@ -91,7 +91,7 @@ def calm(lab, shim, judge, guest):
     listed = json.loads(lab.trivet("incident", "list", "--json").stdout)["incidents"]
     found = []
     for incident in listed:
-        texts = {lang: lab.trivet("incident", "export", incident["id"], "--format", "markdown", "--lang", lang).stdout for lang in ("en", "zh")}
+        texts = {lang: lab.trivet("incident", "export", incident["id"], "--format", "md", "--lang", lang).stdout.replace("\\", "") for lang in ("en", "zh")}
         if HOST2 in texts["en"]:
             found.append(texts)
     assert len(found) == 1, "%d incidents name %s of %s" % (len(found), HOST2, [i["id"] for i in listed])

@@ -1,6 +1,7 @@
 //! Incidents: alerts that overlap in time and can have caused one another are one, with one cause and few messages.
 
 mod headline;
+mod steps;
 
 use crate::alerts::{related, Alert, Alerts, Change, Muted};
 use crate::catalogue::{can_cause, rule, RuleId, Severity};

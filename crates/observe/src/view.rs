@@ -1,5 +1,6 @@
 //! What one node knows of all nodes at one moment. A field that is `None` is not known, and no rule judges it.
 
+use crate::language::Said;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -152,6 +153,16 @@ pub struct VcenterView {
     pub unreachable: Option<String>,
     pub mounts: Vec<MountView>,
     pub hosts: Vec<HostView>,
+    /// Steps of the agent that ended lately, oldest first.
+    pub steps: Vec<StepView>,
+}
+
+/// A repair that the vCenter agent tried, and how it ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepView {
+    pub at_ms: i64,
+    pub host: String,
+    pub what: Said,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]

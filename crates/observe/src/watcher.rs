@@ -121,6 +121,7 @@ impl Watcher {
                 let mut changes = Vec::new();
                 self.alerts.step(now_ms, &found, &self.rules.settings, &self.controls, &mut changes);
                 self.last = found;
+                self.incidents.note_steps(view.vcenter.as_ref().map_or(&[], |v| &v.steps));
                 let messages = self.incidents.step(now_ms, &self.alerts, &changes, verdict);
                 out.extend(changes.into_iter().map(|c| match c {
                     Change::Fired(a) | Change::Rose(a) | Change::Resolved(a) | Change::Closed(a) => Effect::Keep(a),

@@ -63,6 +63,7 @@ fn well() -> ClusterView {
                 state: "mounted".into(),
             }],
             hosts: vec![HostView { host: "esxi-1".into(), heartbeat_datastores: 2, heartbeat_required: 2 }],
+            steps: Vec::new(),
         }),
         clients: vec![ClientView { client: "10.0.0.9".into(), connected: true, gone_ms: 0 }],
         exports: vec![ExportView {

@@ -6,6 +6,7 @@ use trivet_observe::incidents::{Message, Occasion};
 use trivet_observe::silences::{Maintenance, Matcher, Silence};
 use trivet_observe::view::*;
 use trivet_observe::watcher::{Effect, Input, Saved, Watcher};
+use trivet_observe::Said;
 
 struct Run {
     w: Watcher,
@@ -184,6 +185,27 @@ fn two_faults_that_have_nothing_to_do_with_each_other_are_two_incidents() {
     let mut r = Run::new();
     r.seconds(60, &v);
     assert_eq!(r.w.incidents().open.len(), 2);
+}
+
+#[test]
+fn a_repair_is_a_line_of_the_incident_about_its_host_and_only_once() {
+    let mut v = three();
+    let host = |host: &str, n| HostView { host: host.into(), heartbeat_datastores: n, heartbeat_required: 2 };
+    let step = |at_ms, host: &str| StepView { at_ms, host: host.into(), what: Said::new("mounted", "已挂载") };
+    let mut r = Run::new();
+    let before = step(r.now - 1_000, "esx2");
+    v.vcenter = Some(VcenterView {
+        hosts: vec![host("esx1", 2), host("esx2", 1)],
+        steps: vec![before.clone()],
+        ..Default::default()
+    });
+    r.seconds(60, &v);
+    v.vcenter.as_mut().unwrap().steps = vec![before, step(r.now, "esx2"), step(r.now, "esx1")];
+    r.seconds(60, &v);
+    let incident = &r.w.incidents().open[0];
+    let repairs: Vec<_> = incident.log.iter().filter(|(_, what)| what.en == "mounted").collect();
+    assert_eq!(repairs.len(), 1, "{:?}", incident.log);
+    assert!(incident.log.is_sorted_by_key(|(at, _)| *at));
 }
 
 #[test]

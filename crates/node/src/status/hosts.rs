@@ -1,7 +1,9 @@
 //! The vCenter agent's view of hosts, short enough to be exchanged each second: faults by name, the rest as numbers.
 
 use serde::{Deserialize, Serialize};
-use trivet_observe::view::{HostView, MountView, VcenterView};
+use trivet_observe::view::{HostView, MountView, StepView, VcenterView};
+use trivet_observe::Said;
+use trivet_vcenter::snapshot::StepStatus;
 use trivet_vcenter::state::State;
 use trivet_vcenter::Snapshot;
 
@@ -25,6 +27,17 @@ pub struct VcenterStatus {
     pub heartbeat_warning_hidden: bool,
     /// Steps that wait for a person, or for a gate.
     pub plans: usize,
+    /// Steps that ended lately, oldest first.
+    #[serde(default)]
+    pub steps: Vec<StepEnded>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StepEnded {
+    pub at_ms: i64,
+    pub host: String,
+    pub en: String,
+    pub zh: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -54,6 +67,11 @@ fn usable(s: &State) -> (bool, bool) {
     }
 }
 
+fn ended(s: &StepStatus) -> StepEnded {
+    let host = s.step.host_name.clone();
+    StepEnded { at_ms: s.step.ended_wall_ms, host, en: s.text.en.clone(), zh: s.text.zh.clone() }
+}
+
 impl VcenterStatus {
     pub fn of(s: &Snapshot) -> VcenterStatus {
         let faulty = || s.matrix.iter().filter(|c| usable(&c.state) != (true, true));
@@ -81,6 +99,7 @@ impl VcenterStatus {
             few_left_out: few().count().saturating_sub(NAMED_MAX),
             heartbeat_warning_hidden: s.heartbeat_warning_hidden,
             plans: s.plans.len(),
+            steps: s.steps.iter().map(ended).collect(),
         }
     }
 
@@ -97,6 +116,16 @@ impl VcenterStatus {
             heartbeat_datastores: h.chosen.min(h.required.saturating_sub(1)),
             heartbeat_required: h.required,
         });
-        VcenterView { unreachable: self.trouble.clone(), mounts: mounts.collect(), hosts: hosts.collect() }
+        let steps = self.steps.iter().map(|s| StepView {
+            at_ms: s.at_ms,
+            host: s.host.clone(),
+            what: Said::new(s.en.clone(), s.zh.clone()),
+        });
+        VcenterView {
+            unreachable: self.trouble.clone(),
+            mounts: mounts.collect(),
+            hosts: hosts.collect(),
+            steps: steps.collect(),
+        }
     }
 }
