@@ -76,6 +76,11 @@ const NIGHT_VCENTER: &[&str] =
 const SUITES: &[&str] =
     &["python3", "qemu-system-x86_64", "lz4", "cc", "make", "mke2fs", "busybox", "ip", "unshare", "git"];
 
+const EXPOSURE: &[&str] = &["python3", "ss"];
+
+/// The judge of OpenAPI documents, from PyPI.
+const CONSOLE_API: &[&str] = &["python3", "schemathesis"];
+
 /// Nodes in namespaces of their own, on a small disk.
 const ESXI: &[&str] = &["python3", "ip", "nft", "unshare", "mount"];
 
@@ -123,6 +128,8 @@ const TESTS: &[Test] = &[
     Test { name: "nfs-locks", lane: Lane::Long, script: "nfs_locks.py", commands: PORTMAP, modules: &[] },
     Test { name: "nfs-answers", lane: Lane::Long, script: "nfs_answers.py", commands: ANSWERS, modules: &[] },
     Test { name: "nfs-rules", lane: Lane::Long, script: "nfs_rules.py", commands: NFS, modules: &[] },
+    Test { name: "exposure", lane: Lane::Servers, script: "exposure.py", commands: EXPOSURE, modules: &[] },
+    Test { name: "console-api", lane: Lane::Long, script: "console_api.py", commands: CONSOLE_API, modules: &[] },
     Test { name: "nfs-snapshots", lane: Lane::Long, script: "nfs_snapshots.py", commands: NFS, modules: &[] },
     Test {
         name: "nfs-suites-1",

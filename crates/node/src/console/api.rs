@@ -92,7 +92,10 @@ async fn incidents(State(app): State_) -> Response {
 
 /// Figures of the last hour, day or month.
 async fn samples(State(app): State_, Query(w): Query<super::pages::Wanted>) -> Response {
-    let (now, span) = (crate::clock::wall_ms(), w.span());
+    let Some(span) = w.known_span() else {
+        return (StatusCode::BAD_REQUEST, "span is hour, day or month\n").into_response();
+    };
+    let now = crate::clock::wall_ms();
     let samples = super::pages::read_samples(&app.monitor, now, span).await;
     let row = |s: &Sample| {
         let known = NAMES.iter().zip(s.values).filter(|(_, v)| !v.is_nan());

@@ -34,7 +34,7 @@ fn parameters(path: &str) -> Value {
         "/status.json" => json!([{
             "name": "after", "in": "query", "required": false,
             "description": "The number of the last file of the page before",
-            "schema": { "type": "integer", "format": "int64", "minimum": 0 },
+            "schema": { "type": "integer", "minimum": 0, "maximum": u64::MAX },
         }]),
         "/api/v1/samples" => json!([{
             "name": "span", "in": "query", "required": false,
@@ -60,8 +60,8 @@ fn operation(path: &str, summary: &str, schema: Option<&str>) -> Value {
     if path == "/readyz" {
         responses["503"] = json!({ "description": "Not ready, and why", "content": text });
     }
-    if path == "/status.json" {
-        responses["400"] = json!({ "description": "A parameter is no number", "content": text });
+    if !parameters(path).as_array().is_none_or(Vec::is_empty) {
+        responses["400"] = json!({ "description": "A parameter is not as described", "content": text });
     }
     let id: String = path.trim_matches('/').chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     json!({ "get": {

@@ -21,6 +21,11 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// The span that was asked for; none if there is no such one. Nothing asked for is the last hour.
+    pub fn known_span(&self) -> Option<Span> {
+        let all = [HOUR, DAY, MONTH];
+        all.into_iter().find(|s| s.name == self.span || (self.span.is_empty() && s.name == HOUR.name))
+    }
     pub fn span(&self) -> Span {
         [HOUR, DAY, MONTH].into_iter().find(|s| s.name == self.span).unwrap_or(HOUR)
     }
