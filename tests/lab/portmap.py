@@ -23,13 +23,6 @@ also() { mkdir $2; mount -t nfs -o "addr=$NFS_SERVER,$NFS_OPTS" "$NFS_SERVER:$1"
 echo hello > a && [ "$(cat a)" = hello ] || echo FAIL the file
 mkdir /xcp; mount -t nfs -o "addr=$NFS_SERVER,$NFS_OPTS,soft,proto=tcp,vers=3,acdirmin=0,acdirmax=0,timeo=100,retrans=12" "$NFS_SERVER:/ds1" /xcp || echo FAIL as XCP-ng mounts
 [ "$(cat /xcp/a)" = hello ] || echo FAIL the file as XCP-ng mounts; umount /xcp
-# The first mount of a server decides how many connections there are.
-cd /; umount /mnt
-mkdir /more; mount -t nfs -o "addr=$NFS_SERVER,$NFS_OPTS,nconnect=4" "$NFS_SERVER:/ds1" /more || echo FAIL with four connections
-for i in 1 2 3 4 5 6 7 8; do dd if=/dev/zero of=/more/n$i bs=64k count=8 conv=fsync 2>/dev/null & done; wait
-[ $(cat /more/n? | wc -c) = 4194304 ] || echo FAIL the files over four connections
-grep ' /more ' /proc/mounts | grep -q nconnect=4 || echo FAIL nconnect; rm /more/n?; umount /more
-mnt || echo FAIL mounting again; cd /mnt
 also /ds1/ /other && echo FAIL /ds1/ was mounted
 mkdir -p sr/0b-1; also /ds1/sr/0b-1 /sub || echo FAIL a folder is not mounted
 echo below > /sub/b && [ "$(cat /mnt/sr/0b-1/b)" = below ] || echo FAIL the file in the folder
@@ -41,6 +34,14 @@ ls /mnt /sub /ro > /dev/null || echo FAIL listing
 [ $next = set ] && { echo x > /ro/d && echo FAIL a read-only datastore was written to; rm -f /ro/c 2>/dev/null; [ -e /ro/c ] || echo FAIL a read-only datastore lost a file; cat /ro/c > /dev/null || echo FAIL reading; }
 echo LISTED; read next
 echo END
+"""
+# The first mount of a server decides how many connections there are.
+FOUR = """
+for i in 1 2 3 4 5 6 7 8; do dd if=/dev/zero of=n$i bs=64k count=8 conv=fsync 2>/dev/null & done; wait
+[ $(cat n? | wc -c) = 4194304 ] || echo FAIL the files over four connections
+grep ' /mnt ' /proc/mounts | grep -q nconnect=4 || echo FAIL nconnect
+n=$(netstat -tn | grep ':2049 ' | grep -c ESTABLISHED); [ $n = 4 ] || echo FAIL $n connections
+rm n?; echo END
 """
 SIXTH = "fd00:1::70"
 OVER_IPV6 = """
@@ -180,6 +181,13 @@ def guest_mounts(c, moves):
     print("kernel client without port options, a folder and another datastore:", mounted.split()[3])
 
 
+def four_connections():
+    g = Guest(FOUR, options=["--no-ports", "--opts", "hard,nconnect=4"])
+    g.wait_for("END", 120)
+    g.end()
+    print("kernel client with nconnect=4: four connections, all of them used")
+
+
 def own():
     with Cluster() as c:
         # Its exit status is 1 where a disk of this machine is nearly full, which is of no interest here.
@@ -193,6 +201,7 @@ def own():
             assert mnt("/ds1", udp) == 0 and [mnt(p, udp) for p in ("/ds1/", "//ds1", "ds1", "/ds1//", "/")] == [2] * 5
         events = [e for n in c.status() for e in n["events"] if e["subject"] == "mount"]
         assert any("/ds1/" in e["what"] and "is /ds1," in e["why"] for e in events), events
+        four_connections()
         guest_mounts(c, True)
         # The portmapper went where the address went.
         c.wait("all nodes", c.all_ready)
