@@ -93,6 +93,11 @@ class Chaos:
             old = f.read(1)
             f.seek(at)
             f.write(bytes([old[0] ^ 0x10]))
+        # It is found and repaired before the next fault: that one may take the other copy.
+        def repaired():
+            done = subprocess.run([TRIVET, "datastore", "verify", "ds1", "--data", self.life.data()], capture_output=True, text=True, timeout=300)
+            return done.returncode == 0
+        self.life.wait("every copy to be good", repaired, 120)
 
     def empty_disk(self):
         node = self.node()

@@ -12,6 +12,15 @@ MIB = 1 << 20
 FILES = 8
 
 
+def ended(pid):
+    """Whether a process that nobody has waited for is at its end, with all its threads."""
+    try:
+        state = open("/proc/%d/stat" % pid).read().rsplit(")", 1)[1].split()[0]
+        return state == "Z" and len(os.listdir("/proc/%d/task" % pid)) == 1
+    except OSError:
+        return True
+
+
 class Life:
     def __init__(self, c):
         self.c, self.mine, self.client = c, [], Client(ADDRESS)
@@ -73,7 +82,7 @@ class Life:
         while time.time() < end:
             try:
                 result = test()
-            except (ValueError, KeyError):
+            except (ValueError, KeyError, OSError):
                 result = None
             if result:
                 return result
@@ -104,7 +113,8 @@ class Life:
         pid = next(n["pid"] for n in self.status() if n["node"] == node)
         os.kill(pid, how)
         end = time.time() + 15
-        while os.path.exists("/proc/%d/stat" % pid) and open("/proc/%d/stat" % pid).read().split()[2] != "Z":
+        # Its sockets are there until the last of its threads has ended, and the first may have ended long before.
+        while os.path.exists("/proc/%d/stat" % pid) and not ended(pid):
             assert time.time() < end, "node %d does not end" % node
             time.sleep(0.02)
             for p in self.mine:

@@ -314,9 +314,16 @@ fn report_failures(args: &Args, core: &str, failed: &[(u64, Vec<String>)]) -> an
         println!("seed {seed}: {}", violations[0]);
         let reconfig = if args.reconfig { " --reconfig" } else { "" };
         let slow = if args.sync_ms > 0 { format!(" --sync-ms {}", args.sync_ms) } else { String::new() };
-        let sizes = if args.sizes { " --sizes" } else { "" };
+        let worlds = [
+            (args.sizes, " --sizes"),
+            (args.filled, " --filled"),
+            (args.rot, " --rot"),
+            (args.moves, " --moves"),
+            (args.forks, " --forks"),
+        ];
+        let worlds: String = worlds.iter().filter(|(on, _)| *on).map(|(_, option)| *option).collect();
         println!(
-            "  replay: cargo xtask sim --core {core}{reconfig}{slow}{sizes} --minutes {} --seed {seed}",
+            "  replay: cargo xtask sim --core {core}{reconfig}{slow}{worlds} --minutes {} --seed {seed}",
             args.minutes
         );
     }

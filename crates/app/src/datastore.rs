@@ -67,6 +67,9 @@ enum Command {
         /// Whether mode bits count: trusted (not; for hypervisors), checked (they do), root-squash (and root is nobody)
         #[arg(long, value_parser = permissions)]
         permissions: Option<Permissions>,
+        /// Complete copies that a write has to be on before it is acknowledged; 0: one less than there are to be
+        #[arg(long, value_name = "COPIES")]
+        minimum_copies: Option<u32>,
     },
     /// Read all copies of a datastore, or of one of its files, and compare them with their checksums
     ///
@@ -102,6 +105,22 @@ enum Command {
     /// The file that is there now is kept beside it, as PATH.before-restore-SECONDS. A virtual machine that has it open still uses
     /// that one: shut it down first.
     Restore { name: String, snapshot: String, path: String },
+    /// The last resort: continue with what there is of extents whose complete copies are gone for good
+    ///
+    /// Refused while a complete copy can be reached, and while one may come back: a node that is only away has to be named by
+    /// `--gone`. `--dry-run` names every extent, the copy that it would continue with and what is lost, and the word that
+    /// confirms exactly that: `--confirm WORD` does it. It is recorded (`losses`).
+    AcceptLoss {
+        name: String,
+        /// Only this file: its path in the datastore, or its number as `trivet status` shows it
+        #[arg(long)]
+        file: Option<String>,
+        /// Nodes whose disks had complete copies and never come back, as 2,3: what they have then counts for nothing
+        #[arg(long, value_name = "NODES", value_delimiter = ',')]
+        gone: Vec<u32>,
+    },
+    /// List the losses that were accepted
+    Losses,
     /// Delete an empty datastore
     Delete { name: String },
 }
@@ -162,6 +181,18 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             }
             Ok(())
         }
+        Command::AcceptLoss { name, file, gone } => {
+            let nodes = nodes()?;
+            let verify = Verify { config: &config, newest: newest(&nodes)?, json: args.options.json() };
+            let loss = runtime.block_on(verify.what_there_is(name, file.as_deref(), gone))?;
+            drop(runtime);
+            args.options.run(LifeAction::AcceptLoss(loss))
+        }
+        Command::Losses => {
+            let nodes = nodes()?;
+            print!("{}", losses(newest(&nodes)?, args.options.json())?);
+            Ok(())
+        }
         Command::List => {
             for name in &newest(&nodes()?)?.datastores {
                 println!("{name}");
@@ -181,7 +212,18 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        Command::Set { name, clients, everybody, read_only, read_write, copies, rename, quota, permissions } => {
+        Command::Set {
+            name,
+            clients,
+            everybody,
+            read_only,
+            read_write,
+            copies,
+            rename,
+            quota,
+            permissions,
+            minimum_copies,
+        } => {
             networks::check(clients)?;
             let change = ChangeDatastore {
                 name: name.clone(),
@@ -191,10 +233,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
                 copies: *copies,
                 quota_bytes: *quota,
                 permissions: permissions.map(|p| p as u32),
+                minimum_copies: *minimum_copies,
             };
             if change == (ChangeDatastore { name: name.clone(), ..Default::default() }) {
                 anyhow::bail!(
-                    "nothing to change: give --clients or --everybody, --read-only or --read-write, --copies, --rename, --quota or --permissions"
+                    "nothing to change: give --clients or --everybody, --read-only or --read-write, --copies, --minimum-copies, --rename, --quota or --permissions"
                 );
             }
             args.options.run(LifeAction::Change(change))
@@ -255,6 +298,26 @@ fn size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("{text} is no size; give a number with KiB, MiB, GiB, TiB or PiB"))
 }
 
+/// Accepted losses in a line each.
+fn losses(newest: &NodeStatus, json: bool) -> anyhow::Result<String> {
+    if json {
+        return Ok(serde_json::to_string(&newest.losses)? + "\n");
+    }
+    let line = |l: &trivet_node::status::LossStatus| {
+        let nodes: Vec<String> = l.complete_on.iter().map(u32::to_string).collect();
+        let with = if l.empty { "empty, on" } else { "with the copy of" };
+        format!(
+            "{}: extent {} of file {} continued {with} node {}; its complete copies were on node {}\n",
+            trivet_observe::time_text(l.at_ms as i64),
+            l.extent,
+            l.file,
+            l.continued_on,
+            nodes.join(", ")
+        )
+    };
+    Ok(newest.losses.iter().map(line).collect())
+}
+
 /// The status of the metad with the most entries.
 fn newest(nodes: &[NodeStatus]) -> anyhow::Result<&NodeStatus> {
     let with_metad = nodes.iter().filter(|n| n.metad.is_some());
@@ -269,6 +332,8 @@ fn text(export: &ExportStatus, newest: &NodeStatus, nodes: &[NodeStatus]) -> Str
     let networks = if export.clients.is_empty() { "everybody".into() } else { export.clients.join(", ") };
     let mut out = format!("{path}\n");
     out += &format!("  copies       {} of each extent\n", export.copies);
+    out +=
+        &format!("  writes       acknowledged with {} of {} copies complete\n", export.minimum_copies, export.copies);
     if export.quota_bytes > 0 {
         out += &format!("  quota        {:.1} GiB\n", export.quota_bytes as f64 / f64::from(1 << 30));
     }

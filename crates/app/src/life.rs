@@ -27,11 +27,27 @@ pub struct Options {
     /// Begin, and do not wait for the end
     #[arg(long, global = true)]
     no_wait: bool,
+    /// The word of the dry run, for what loses data
+    #[arg(
+        long,
+        global = true,
+        value_name = "WORD",
+        default_value = "",
+        hide_default_value = true,
+        conflicts_with = "dry_run"
+    )]
+    confirm: String,
 }
 
 impl Options {
     pub fn json(&self) -> bool {
         self.json
+    }
+    pub fn confirm(&self) -> &str {
+        &self.confirm
+    }
+    pub fn dry_run(&self) -> bool {
+        self.dry_run
     }
     pub fn data(&self) -> &std::path::Path {
         &self.data
@@ -48,7 +64,13 @@ impl Options {
     }
 
     async fn carry_out(&self, config: &NodeConfig, action: LifeAction) -> anyhow::Result<()> {
-        let ask = |dry_run, progress| LifeAsk { action: Some(action.clone()), dry_run, progress };
+        let confirm = &self.confirm;
+        let ask = |dry_run, progress| LifeAsk {
+            action: Some(action.clone()),
+            dry_run,
+            progress,
+            confirmation: confirm.clone(),
+        };
         let judged = admin::life(config, ask(true, false), LIMIT).await?;
         self.tell("judged", &judged);
         refused(&judged)?;
@@ -60,7 +82,7 @@ impl Options {
             );
         }
         if self.dry_run {
-            return Ok(());
+            return self.confirmation(&judged);
         }
         // The LEADER judges it once more before it begins.
         let begun = admin::life(config, ask(false, false), LIMIT).await?;
@@ -81,12 +103,27 @@ impl Options {
             last.next = judged.next;
         }
         if self.json {
-            self.tell("done", &last);
-        } else if last.done {
-            println!("done after {:.1} s", began.elapsed().as_secs_f64());
+            self.tell(if last.done { "done" } else { "begun" }, &last);
+            return Ok(());
         }
-        if !self.json && !last.next.is_empty() {
+        if last.done {
+            println!("done after {:.1} s", began.elapsed().as_secs_f64());
+        } else {
+            println!("begun; it continues by itself, and the same command shows how far it is");
+        }
+        if !last.next.is_empty() {
             println!("next: {}", last.next);
+        }
+        Ok(())
+    }
+
+    /// After a dry run of something that loses data: how it is meant.
+    fn confirmation(&self, judged: &LifeAnswer) -> anyhow::Result<()> {
+        if !self.json && !judged.confirmation.is_empty() {
+            println!(
+                "to do exactly this: the same command with `--confirm {}` instead of `--dry-run`",
+                judged.confirmation
+            );
         }
         Ok(())
     }
@@ -112,7 +149,8 @@ impl Options {
             println!("- {step}");
         }
         if answer.refusals.is_empty() && !answer.steps.is_empty() {
-            println!("this is safe");
+            let loses = !answer.confirmation.is_empty();
+            println!("{}", if loses { "THIS LOSES DATA, and cannot be undone" } else { "this is safe" });
         }
     }
 }
@@ -136,7 +174,7 @@ fn json(stage: &str, a: &LifeAnswer) -> String {
         .collect();
     serde_json::json!({
         "schema": SCHEMA, "stage": stage, "safe": a.refusals.is_empty(), "refusals": refusals, "steps": a.steps,
-        "copies_left": a.copies_left, "done": a.done, "next": a.next,
+        "copies_left": a.copies_left, "done": a.done, "next": a.next, "confirmation": a.confirmation,
     })
     .to_string()
 }

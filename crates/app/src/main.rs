@@ -10,6 +10,7 @@ mod console;
 mod coordination;
 mod datastore;
 mod disk;
+mod force_single;
 mod init;
 mod join;
 mod language;

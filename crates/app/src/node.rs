@@ -1,5 +1,6 @@
 //! `trivet node`: maintenance, drain, remove, replace, add.
 
+use crate::force_single;
 use crate::life::Options;
 use clap::{Subcommand, ValueEnum};
 use trivet_node::admin::LifeAction;
@@ -33,6 +34,15 @@ enum Command {
     Remove { node: u32 },
     /// A node is dead for good, and a new host takes its number: its copies are made again at once
     Replace { node: u32 },
+    /// The last resort: the other nodes are gone for good, and the one that is left, which is stopped, continues alone
+    ///
+    /// `--data` names its node.toml. Refused while another node answers, and while one may come back: all others have to be
+    /// named by `--gone`. `--dry-run` says what may be lost, and the word that confirms it: `--confirm WORD`.
+    ForceSingle {
+        /// All other nodes, as 2,3: they never run again with the disks that they have
+        #[arg(long, value_name = "NODES", value_delimiter = ',')]
+        gone: Vec<u32>,
+    },
     /// Take a node in: a new one is used as soon as it runs, one that was removed after this
     Add { node: u32 },
 }
@@ -45,5 +55,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Command::Drain { node, undo: true } | Command::Add { node } => LifeAction::Undrain(node),
         Command::Remove { node } => LifeAction::Remove(node),
         Command::Replace { node } => LifeAction::ReplaceNode(node),
+        Command::ForceSingle { ref gone } => {
+            return force_single::run(args.options.data(), args.options.dry_run(), args.options.confirm(), gone);
+        }
     })
 }

@@ -3,7 +3,7 @@
 use anyhow::{bail, Context};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
-use trivet_node::admin::{self, VerifyAnswer, VerifyAsk};
+use trivet_node::admin::{self, AcceptLoss, LifeAction, LifeAsk, VerifyAnswer, VerifyAsk};
 use trivet_node::config::NodeConfig;
 use trivet_node::status::NodeStatus;
 
@@ -26,7 +26,11 @@ pub struct Verify<'a> {
 impl Verify<'_> {
     pub async fn run(&self, datastore: &str, file: Option<&str>) -> anyhow::Result<()> {
         let on = self.extents_by_node(datastore, file).await?;
-        let ask = |begin, extents: &BTreeSet<u64>| VerifyAsk { begin, extents: extents.iter().copied().collect() };
+        let ask = |begin, extents: &BTreeSet<u64>| VerifyAsk {
+            begin,
+            extents: extents.iter().copied().collect(),
+            ..Default::default()
+        };
         let began = Instant::now();
         let mut heard: BTreeMap<u32, (Instant, VerifyAnswer)> = BTreeMap::new();
         for (node, extents) in &on {
@@ -77,8 +81,41 @@ impl Verify<'_> {
         Ok(())
     }
 
+    /// Asks chunk servers for their copies of the extents of a datastore or a file that have no complete copy in reach: for a person who has to
+    /// choose.
+    pub async fn what_there_is(&self, datastore: &str, file: Option<&str>, gone: &[u32]) -> anyhow::Result<AcceptLoss> {
+        let file = self.file_number(datastore, file).await?.unwrap_or(0);
+        let mut loss = AcceptLoss { datastore: datastore.into(), file, gone: gone.to_vec(), ..Default::default() };
+        // The LEADER knows which extents these are.
+        let action = Some(LifeAction::AcceptLoss(loss.clone()));
+        let first = LifeAsk { action, dry_run: true, ..Default::default() };
+        loss.asked_extents = admin::life(self.config, first, LIMIT).await?.lost;
+        for node in self.config.numbers() {
+            let asked = VerifyAsk { list: true, extents: loss.asked_extents.clone(), ..Default::default() };
+            if let Some(answer) = self.ask(node, asked).await?.filter(|a| a.listed) {
+                loss.asked_nodes.push(node);
+                loss.copies.extend(answer.copies);
+            }
+        }
+        Ok(loss)
+    }
+
     async fn ask(&self, node: u32, asked: VerifyAsk) -> anyhow::Result<Option<VerifyAnswer>> {
         admin::verify(self.config, self.config.address(node, self.config.ports.data), asked).await
+    }
+
+    /// The number of a file that was named by its path or its number.
+    async fn file_number(&self, datastore: &str, file: Option<&str>) -> anyhow::Result<Option<u64>> {
+        let export = self.newest.exports.iter().find(|e| e.name == datastore);
+        let export =
+            export.with_context(|| format!("there is no datastore {datastore}; `trivet datastore list` names them"))?;
+        Ok(match file {
+            None => None,
+            Some(text) => Some(match text.parse::<u64>() {
+                Ok(number) => number,
+                Err(_) => admin::file_by_path(self.config, export.root, text, LIMIT).await?,
+            }),
+        })
     }
 
     /// The extents of which each node has a copy.
@@ -87,16 +124,7 @@ impl Verify<'_> {
         datastore: &str,
         file: Option<&str>,
     ) -> anyhow::Result<BTreeMap<u32, BTreeSet<u64>>> {
-        let export = self.newest.exports.iter().find(|e| e.name == datastore);
-        let export =
-            export.with_context(|| format!("there is no datastore {datastore}; `trivet datastore list` names them"))?;
-        let number = match file {
-            None => None,
-            Some(text) => Some(match text.parse::<u64>() {
-                Ok(number) => number,
-                Err(_) => admin::file_by_path(self.config, export.root, text, LIMIT).await?,
-            }),
-        };
+        let number = self.file_number(datastore, file).await?;
         let mut on: BTreeMap<u32, BTreeSet<u64>> = BTreeMap::new();
         let files = self.newest.files.iter().filter(|f| f.datastore == datastore);
         for f in files.filter(|f| number.is_none_or(|n| n == f.file)) {

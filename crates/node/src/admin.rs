@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use trivet_storage::gateway::asking::{heard, Heard};
 use trivet_storage::messages::*;
 pub use trivet_storage::messages::{
-    ChangeDatastore, Empty, LifeAction, LifeAnswer, LifeAsk, Networks, Refusal, SnapshotLine, VerifyAnswer, VerifyAsk,
+    AcceptLoss, ChangeDatastore, CopyState, Empty, LifeAction, LifeAnswer, LifeAsk, Networks, Refusal, SnapshotLine,
+    VerifyAnswer, VerifyAsk,
 };
 use trivet_storage::metadata::{datastores, MemoryKv, State};
 pub use trivet_storage::nfs::networks;

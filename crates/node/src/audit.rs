@@ -93,9 +93,18 @@ pub fn ordered(ask: &MetaAsk) -> Option<String> {
             LifeAction::RestoreAddress(a) => format!("restore datastore address {a}"),
             LifeAction::Change(c) => format!("change datastore {}: {}", c.name, changes(c)),
             LifeAction::FinalizeUpgrade(_) => "finalize the upgrade".into(),
+            LifeAction::AcceptLoss(a) => accepted(a, &l.confirmation),
         }),
         _ => None,
     }
+}
+
+fn accepted(a: &AcceptLoss, word: &str) -> String {
+    let what = if a.file == 0 { String::new() } else { format!("file {} of ", a.file) };
+    let gone: Vec<String> = a.gone.iter().map(u32::to_string).collect();
+    let gone = if gone.is_empty() { "none".into() } else { gone.join(", ") };
+    let word = if word.is_empty() { "not confirmed".into() } else { format!("confirmed by {}", bounded(word)) };
+    format!("accept the loss of extents of {what}datastore {}; nodes gone for good: {gone}; {word}", a.datastore)
 }
 
 fn changes(c: &ChangeDatastore) -> String {
@@ -105,7 +114,8 @@ fn changes(c: &ChangeDatastore) -> String {
     let copies = c.copies.map(|n| format!("copies {n}"));
     let quota = c.quota_bytes.map(|n| format!("quota {n} bytes"));
     let permissions = c.permissions.map(|p| format!("permissions {}", Permissions::of(p).name()));
-    let all = [rename, copies, clients, read_only, quota, permissions];
+    let minimum = c.minimum_copies.map(|n| format!("minimum of copies {n}"));
+    let all = [rename, copies, minimum, clients, read_only, quota, permissions];
     all.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
@@ -141,7 +151,8 @@ mod tests {
 
     #[test]
     fn what_changes_nothing_is_no_order() {
-        let drain = |dry_run, progress| LifeAsk { action: Some(LifeAction::Drain(2)), dry_run, progress };
+        let drain =
+            |dry_run, progress| LifeAsk { action: Some(LifeAction::Drain(2)), dry_run, progress, ..Default::default() };
         assert_eq!(ordered(&MetaAsk::Life(drain(false, false))).as_deref(), Some("drain node 2"));
         assert_eq!(ordered(&MetaAsk::Life(drain(true, false))), None);
         assert_eq!(ordered(&MetaAsk::Life(drain(false, true))), None);
@@ -154,6 +165,13 @@ mod tests {
         let squash = ChangeDatastore { name: "ds2".into(), permissions: Some(2), ..Default::default() };
         let change = LifeAsk { action: Some(LifeAction::Change(squash)), ..Default::default() };
         assert_eq!(ordered(&MetaAsk::Life(change)).unwrap(), "change datastore ds2: permissions root-squash");
+        let loss = AcceptLoss { datastore: "ds2".into(), gone: vec![2, 3], ..Default::default() };
+        let action = Some(LifeAction::AcceptLoss(loss));
+        let loss = LifeAsk { action, confirmation: "lose-4-0".into(), ..Default::default() };
+        assert_eq!(
+            ordered(&MetaAsk::Life(loss)).unwrap(),
+            "accept the loss of extents of datastore ds2; nodes gone for good: 2, 3; confirmed by lose-4-0"
+        );
     }
 
     #[test]

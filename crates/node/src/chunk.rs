@@ -242,12 +242,25 @@ impl Chunk {
     /// Begins to check copies because somebody asked for it, or says how far that is.
     pub fn verify(&self, body: &Bytes, responder: Responder) {
         let Ok(ask) = VerifyAsk::decode(body.clone()) else { return };
+        if ask.list {
+            let copies = self.states_of(&ask.extents);
+            return responder.answer(&VerifyAnswer { copies, listed: true, ..Default::default() });
+        }
         if ask.begin {
             self.scrub.verify(ask.extents);
         }
         let mut answer = self.scrub.verified();
         answer.unrepaired = self.bad_blocks() as u64;
         responder.answer(&answer);
+    }
+    /// Describes the copies of these extents here, for a person who has to choose.
+    fn states_of(&self, extents: &[u64]) -> Vec<CopyState> {
+        let core = lock(&self.core);
+        let of = |eid: &u64| {
+            let (r, damaged) = (core.server.replica(*eid)?, core.server.is_damaged(*eid));
+            Some(CopyState { eid: *eid, replica: self.replica_id.clone(), top: r.top, joining: r.joining, damaged })
+        };
+        extents.iter().filter_map(of).collect()
     }
     pub fn scrub_progress(&self) -> ScrubProgress {
         self.scrub.progress()
@@ -288,6 +301,9 @@ impl Chunk {
         std::mem::take(&mut lock(&self.core).news)
     }
 
+    pub fn copies_count(&self) -> usize {
+        lock(&self.core).server.replicas().count()
+    }
     /// `(extent, epoch, lease, joining)` of each copy, for status.
     pub fn copies(&self) -> Vec<(u64, u64, u64, bool)> {
         let core = lock(&self.core);

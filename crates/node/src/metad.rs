@@ -224,6 +224,13 @@ impl Metad {
         };
         (files.into_iter().map(with_extents).collect(), more)
     }
+    /// The newest losses that an administrator accepted.
+    pub fn losses(&self, count_max: usize) -> Vec<LossRecord> {
+        let mut all = self.shared.state.read().expect("nobody panics with it").losses();
+        let surplus = all.len().saturating_sub(count_max);
+        all.drain(..surplus);
+        all
+    }
     /// One file with its extents.
     pub fn file(&self, file: u64) -> Option<(Inode, Vec<ExtentConfig>)> {
         let s = self.shared.state.read().expect("nobody panics with it");

@@ -139,7 +139,26 @@ pub struct ExportStatus {
     /// Number of its folder.
     #[serde(default)]
     pub root: u64,
+    /// Complete copies that a write has to be on before it is acknowledged.
+    #[serde(default)]
+    pub minimum_copies: u32,
 }
+
+/// A loss that an administrator accepted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LossStatus {
+    pub extent: u64,
+    pub file: u64,
+    pub index: u64,
+    /// Milliseconds since 1970.
+    pub at_ms: u64,
+    pub complete_on: Vec<u32>,
+    pub continued_on: u32,
+    pub empty: bool,
+}
+
+/// Accepted losses that a status tells; older ones are in metad's state only.
+const LOSSES_TOLD_MAX: usize = 100;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MountStatus {
@@ -233,6 +252,9 @@ pub struct NodeStatus {
     /// Damaged blocks that were found since the process started.
     #[serde(default)]
     pub bad_found: u64,
+    /// The newest losses that an administrator accepted, the newest last.
+    #[serde(default)]
+    pub losses: Vec<LossStatus>,
     #[serde(default)]
     pub last_stop: Option<LastStop>,
     /// What the vCenter agent sees, on the node where it works.
@@ -247,6 +269,20 @@ pub struct NodeStatus {
     /// Days until the certificate of the node's console expires; negative afterwards.
     #[serde(default)]
     pub certificate_days_left: Option<f64>,
+}
+
+impl LossStatus {
+    fn of(l: trivet_storage::messages::LossRecord) -> Self {
+        LossStatus {
+            extent: l.eid,
+            file: l.file,
+            index: l.index,
+            at_ms: l.time_ns / 1_000_000,
+            complete_on: l.complete_on,
+            continued_on: l.continued_on,
+            empty: l.empty,
+        }
+    }
 }
 
 /// Which files a status lists.
@@ -288,6 +324,7 @@ pub fn collect(s: &Sources, files: Files) -> NodeStatus {
             quota_bytes: d.quota_bytes,
             permissions: trivet_storage::nfs::permissions::Permissions::of(d.permissions).name().into(),
             root: d.root,
+            minimum_copies: d.minimum(),
         };
         exports = stores.iter().map(export).collect();
         addresses = bindings
@@ -329,7 +366,7 @@ pub fn collect(s: &Sources, files: Files) -> NodeStatus {
         addresses,
         files: listed,
         more_files,
-        copies: s.chunk.as_ref().map_or(0, |c| c.copies().len()),
+        copies: s.chunk.as_ref().map_or(0, |c| c.copies_count()),
         bad_blocks: s.chunk.as_ref().map_or(0, |c| c.bad_blocks()),
         suspect_copies: s.chunk.as_ref().map_or(0, |c| c.suspects()),
         owned_files: s.gateway.as_ref().map_or(0, |g| g.owned().len()),
@@ -347,6 +384,7 @@ pub fn collect(s: &Sources, files: Files) -> NodeStatus {
         clients: s.gateway.as_ref().map_or_else(Vec::new, |g| g.nfs_clients(CLIENTS_NAMED_MAX)),
         nfs: s.gateway.as_ref().map_or_else(Vec::new, |g| g.nfs()),
         bad_found: s.chunk.as_ref().map_or(0, |c| c.bad_found()),
+        losses: s.metad.iter().flat_map(|m| m.losses(LOSSES_TOLD_MAX)).map(LossStatus::of).collect(),
         last_stop: s.last_stop.clone(),
         vcenter: s.vcenter.as_ref().and_then(|v| v.snapshot()).map(|v| VcenterStatus::of(&v)),
         heard: BTreeMap::new(),

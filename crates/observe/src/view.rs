@@ -137,6 +137,8 @@ pub struct CopiesView {
     pub missing: u64,
     pub last: u64,
     pub none: u64,
+    /// Extents with fewer living copies than their datastore's minimum: writes to them wait.
+    pub writes_wait: u64,
     pub recovering: u64,
     /// Missing copies by the node that held them, or should.
     pub by_node: BTreeMap<u32, u64>,

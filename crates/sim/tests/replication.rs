@@ -44,7 +44,8 @@ fn blocks_that_rot_are_repaired_from_other_members() {
 fn sound_code_holds_and_the_same_seed_gives_the_same_run() {
     let mut total = Report::default();
     // Seeds that showed mistakes, and some others: 2 and 19 copied blocks with wrong places, 12 and 69 a
-    // second SEAL round and a retry, 49 a SEAL that came late, 45 a joiner's places taken for lost data.
+    // second SEAL round and a retry, 49 a SEAL that came late, 45 a joiner's places taken for lost data, 3 an
+    // acknowledgement that overtook the answer to a CHECK.
     for seed in [1, 2, 3, 12, 19, 45, 49, 60, 69, 119, 269, 825] {
         let report = run(options(seed, 4, None));
         assert_eq!(
@@ -141,7 +142,7 @@ fn members_of_idle_extents_are_compared_when_they_start_anew() {
         went_back += report.went_back;
     }
     assert!(went_back > 0, "{went_back}");
-    assert!((1..=60).any(|seed| !run(filled(seed, 3, Some(Bug::IdleUnchecked))).violations.is_empty()));
+    assert!((1..=100).any(|seed| !run(filled(seed, 3, Some(Bug::IdleUnchecked))).violations.is_empty()));
 }
 
 #[test]
@@ -185,6 +186,11 @@ fn a_full_disk_takes_what_is_overwritten_and_no_new_blocks() {
     let counts = [total.full_disks, total.refused, total.overwritten_when_full];
     assert!(counts.iter().all(|c| *c > 5), "{total:?}");
     assert!((1..=40).any(|seed| !fills(seed, Some(Bug::FillFullDisks)).violations.is_empty()));
+}
+
+#[test]
+fn a_write_acknowledged_with_too_few_copies_is_found() {
+    assert!(found(Bug::IgnoreMinimum).is_some());
 }
 
 /// The first seed that shows the planted mistake.

@@ -23,11 +23,14 @@ pub const VERSION: u32 = 1;
 /// Newest version of metad's journal entries and state that this program reads and writes; a newer one is refused.
 ///
 /// 1: names, link targets and paths are UTF-8. 2: they are bytes, and file handles carry a tag. 3: a local address is bound by the
-/// gateway that saw the binding before it only. 4: snapshots and clones. 5: an allocation from before a truncate is
-/// refused. A LEADER writes the newest once an administrator has finalized the
-/// upgrade, which takes that every metad and gateway has said that it reads it (`LeaderPing`, `GatewayInfo::journal_version`); how an
-/// entry is applied depends on the entry's version only, so that all metads come to the same state.
+/// gateway that saw the binding before it only. 4: snapshots and clones. 5: an allocation from before a truncate is refused; a minimum of
+/// copies for writes, and accepted losses. A LEADER writes the newest once an administrator has finalized the upgrade, which takes that
+/// every metad and gateway has said that it reads it (`LeaderPing`, `GatewayInfo::journal_version`); how an entry is applied depends on
+/// the entry's version only, so that all metads come to the same state.
 pub const JOURNAL_VERSION: u32 = 5;
+/// A datastore's minimum of copies, and accepted losses, are written in metad's journal from this version on.
+pub const MINIMUM_SINCE: u32 = 5;
+pub const LOSSES_SINCE: u32 = 5;
 
 // ---- replication ----
 
@@ -500,6 +503,19 @@ pub struct Datastore {
     /// The folder of its snapshots, `.snapshots` in its root and left out of listings; 0: it never had one.
     #[prost(uint64, tag = "9")]
     pub snapshots: u64,
+    /// Complete copies that a write has to be on before it is acknowledged; 0: [`Datastore::minimum`] says.
+    #[prost(uint32, tag = "20")]
+    pub minimum_copies: u32,
+}
+
+impl Datastore {
+    /// Complete copies that a write has to be on before it is acknowledged: 1 of 2 and 2 of 3, unless an administrator said
+    /// otherwise.
+    pub fn minimum(&self) -> u32 {
+        let default = self.copies.saturating_sub(1);
+        let chosen = if self.minimum_copies == 0 { default } else { self.minimum_copies };
+        chosen.min(self.copies).max(1)
+    }
 }
 
 /// What an administrator changes of a datastore; what is not there stays.
@@ -522,6 +538,8 @@ pub struct ChangeDatastore {
     /// As in [`Datastore`].
     #[prost(uint32, optional, tag = "7")]
     pub permissions: Option<u32>,
+    #[prost(uint32, optional, tag = "20")]
+    pub minimum_copies: Option<u32>,
 }
 
 /// Networks as [`Datastore`] has them.
@@ -786,6 +804,8 @@ pub enum CommandOp {
     SetRebalance(SetRebalance),
     #[prost(message, tag = "42")]
     SetAddress(SetAddress),
+    #[prost(message, tag = "43")]
+    LoseExtents(LoseExtents),
     #[prost(message, tag = "50")]
     Lock(LockCommand),
     #[prost(message, tag = "60")]
@@ -807,7 +827,7 @@ pub struct Command {
     pub stamp: Option<Stamp>,
     #[prost(
         oneof = "CommandOp",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 30, 31, 40, 41, 42, 50, 60, 61, 62, 63"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 30, 31, 40, 41, 42, 43, 50, 60, 61, 62, 63"
     )]
     pub op: Option<CommandOp>,
 }
@@ -861,4 +881,7 @@ pub struct Reply {
     pub kept_since_ns: u64,
     #[prost(message, optional, tag = "14")]
     pub lock: Option<LockReply>,
+    /// Complete copies that a write has to be on before it is acknowledged; 0 stands for 1.
+    #[prost(uint32, tag = "20")]
+    pub minimum: u32,
 }

@@ -10,6 +10,7 @@ pub mod leadership;
 pub mod lease;
 pub mod life;
 pub mod locks;
+pub mod losses;
 pub mod namespace;
 pub mod nodes;
 pub mod placement;

@@ -85,4 +85,6 @@ pub enum Bug {
     FillFullDisks,
     /// A file is forked while writes to it are open.
     ForkBeforeDrained,
+    /// A write is acknowledged with fewer complete copies than the minimum.
+    IgnoreMinimum,
 }

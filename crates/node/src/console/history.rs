@@ -21,6 +21,7 @@ pub const DAYS: i64 = 30;
 /// Lines that wait for the disk; a further one is lost and counted.
 const WAITING_MAX: usize = 1_000;
 const VERSION: u32 = 1;
+const FILE: &str = "history.jsonl";
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -44,6 +45,13 @@ pub enum Line {
         what: String,
         outcome: String,
     },
+}
+
+impl Line {
+    fn of(at_ms: i64, order: &Order) -> Line {
+        let Order { by, from, what, outcome } = order.clone();
+        Line::Audit { version: VERSION, at_ms, by, from, what, outcome }
+    }
 }
 
 #[derive(Clone)]
@@ -79,7 +87,7 @@ impl History {
     /// # Errors
     /// The file cannot be opened.
     pub fn open(folder: &Path) -> std::io::Result<History> {
-        let path = folder.join("history.jsonl");
+        let path = folder.join(FILE);
         let mut writer = Writer::open(&path)?;
         let (queue, lines) = mpsc::sync_channel::<String>(WAITING_MAX);
         std::thread::Builder::new().name("history".into()).spawn(move || {
@@ -96,6 +104,19 @@ impl History {
         Ok(History { path, queue, lost: Arc::default() })
     }
 
+    /// Writes down an order that was carried out on a node that is stopped.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn append_order(folder: &Path, at_ms: i64, order: &Order) -> std::io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        let mut text = serde_json::to_string(&Line::of(at_ms, order))?;
+        text.push('\n');
+        let mut writer = Writer::open(&folder.join(FILE))?;
+        writer.write(&text)?;
+        writer.file.sync_all()
+    }
+
     fn put(&self, line: &Line) {
         let Ok(mut text) = serde_json::to_string(line) else { return };
         text.push('\n');
@@ -110,8 +131,7 @@ impl History {
         self.put(&Line::Incident { version: VERSION, incident: Box::new(incident.clone()) });
     }
     pub fn audit(&self, at_ms: i64, order: &Order) {
-        let Order { by, from, what, outcome } = order.clone();
-        self.put(&Line::Audit { version: VERSION, at_ms, by, from, what, outcome });
+        self.put(&Line::of(at_ms, order));
     }
     /// Orders of the last days, newest first, at most `count_max`. Reads files: not for a thread that others wait for.
     pub fn orders(&self, now_ms: i64, node: u32, count_max: usize) -> Vec<Logged> {
@@ -167,6 +187,9 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
         assert_eq!(read(), ["second", "first"]);
+        let offline = Order { by: "ann".into(), from: None, what: "third".into(), outcome: "done".into() };
+        History::append_order(dir.path(), 41 * day, &offline).unwrap();
+        assert_eq!(read(), ["third", "second", "first"]);
         // A line of an older version says nothing of where an order came from.
         let old = r#"{"audit":{"version":1,"at_ms":1,"by":"ann","what":"x","outcome":"done"}}"#;
         assert!(matches!(serde_json::from_str(old), Ok(Line::Audit { from: None, .. })));

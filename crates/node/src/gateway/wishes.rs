@@ -24,11 +24,14 @@ impl Inner {
         let starts: Vec<(Vec<u8>, u64)> =
             started.filter_map(|g| Some((g.replica.as_ref()?.id.clone(), g.replica_start))).collect();
         let s = self.replica.read().expect("nobody panics with it");
-        let stores: BTreeMap<u32, u32> = s.datastores().into_iter().map(|d| (d.id, d.copies)).collect();
+        let stores: BTreeMap<u32, (u32, u32)> =
+            s.datastores().into_iter().map(|d| (d.id, (d.copies, d.minimum()))).collect();
         let of = |file: &u64| {
             let datastore = s.inode(*file).map(|i| i.attr.datastore);
+            let (copies, minimum) = datastore.and_then(|d| stores.get(&d).copied()).unwrap_or((0, 0));
             Wishes {
-                copies: datastore.and_then(|d| stores.get(&d).copied()).unwrap_or(0),
+                copies,
+                minimum,
                 leaving: m.emptied.clone(),
                 moves: m.moves.clone(),
                 no_joins: m.hold_joins,
@@ -104,7 +107,7 @@ mod tests {
         drop(s);
         assert_eq!(inner.rooms_left(), [(1, 700)].into());
         let told = inner.wishes(&Membership::default(), &[file, 999]);
-        assert_eq!((told[0].copies, told[0].room), (2, Some(700)));
-        assert_eq!((told[1].copies, told[1].room), (0, None));
+        assert_eq!((told[0].copies, told[0].minimum, told[0].room), (2, 1, Some(700)));
+        assert_eq!((told[1].copies, told[1].minimum, told[1].room), (0, 0, None));
     }
 }

@@ -19,6 +19,11 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// Copies are not made elsewhere for this time after a node in maintenance was heard again: owners have to reach it first.
 const BACK: Duration = Duration::from_secs(5);
 
+/// A LEADER that has led for less than this may take nodes for dead that it has not heard yet: no loss is accepted.
+const HEARD_ALL: Duration = Duration::from_secs(10);
+/// Extents that an event names; more are counted.
+const TOLD_MAX: usize = 20;
+
 /// The LEADER's memory of moves and absences.
 #[derive(Default)]
 pub(super) struct Kept {
@@ -73,18 +78,36 @@ impl Shared {
             let view = self.view(&s, leading);
             (life::judge(&s, &view, &action), life::progress(&s, &view, &action))
         };
-        let mut answer =
-            LifeAnswer { refusals: plan.refusals, steps: plan.steps, next: plan.next, ..Default::default() };
+        let mut answer = LifeAnswer {
+            refusals: plan.refusals,
+            steps: plan.steps,
+            next: plan.next,
+            confirmation: plan.confirmation,
+            lost: plan.lost,
+            ..Default::default()
+        };
+        if matches!(action, LifeAction::AcceptLoss(_)) && leading.since.elapsed() < HEARD_ALL {
+            answer.refusals.push(Refusal {
+                code: "new-leader".into(),
+                reason: "metad has a new LEADER, which has not heard from all nodes yet".into(),
+                advice: format!("wait {} s, and repeat it", HEARD_ALL.as_secs()),
+            });
+        }
+        if !ask.progress && !ask.dry_run && answer.confirmation != ask.confirmation && answer.refusals.is_empty() {
+            answer.refusals.push(not_confirmed(&answer.confirmation, &ask.confirmation));
+        }
         if !ask.progress && !ask.dry_run && answer.refusals.is_empty() {
             for op in plan.commands {
-                let what = told(&op);
+                let (what, zh) = (told(&op), told_zh(&op));
                 let reply = self.submit(leading, Command { op: Some(op), ..Default::default() }).await?;
                 if reply.status != status::OK {
                     answer.refusals.push(changed_meanwhile(reply.status));
                     break;
                 }
-                if let Some((what, why)) = what {
-                    self.events.record("cluster", what, why);
+                match (what, zh) {
+                    (Some((what, why)), Some(zh)) => self.events.record_both("cluster", what, zh, why),
+                    (Some((what, why)), None) => self.events.record("cluster", what, why),
+                    _ => {}
                 }
                 answer.begun = true;
             }
@@ -213,10 +236,36 @@ fn told(op: &CommandOp) -> Option<(String, &'static str)> {
             CommandOp::SetAddress(s) if s.removed => format!("datastore address {} is removed", s.address),
             CommandOp::SetAddress(s) => format!("datastore address {} is served again", s.address),
             CommandOp::ChangeDatastore(c) => format!("datastore {} is changed", c.name),
+            CommandOp::LoseExtents(l) => {
+                let what = format!("{} extents continue without a complete copy: {}", l.extents.len(), named(l));
+                return Some((what, "an administrator accepted the loss"));
+            }
             _ => return None,
         },
         ordered,
     ))
+}
+
+/// A loss of data is told in Chinese, too.
+fn told_zh(op: &CommandOp) -> Option<String> {
+    let CommandOp::LoseExtents(l) = op else { return None };
+    Some(format!("管理员已接受数据丢失：{} 个 extent 在没有完整副本的情况下继续使用：{}", l.extents.len(), named(l)))
+}
+
+fn named(l: &LoseExtents) -> String {
+    let named: Vec<String> = l.extents.iter().take(TOLD_MAX).map(|x| x.eid.to_string()).collect();
+    let more = if l.extents.len() > TOLD_MAX { ", …" } else { "" };
+    named.join(", ") + more
+}
+
+fn not_confirmed(wanted: &str, given: &str) -> Refusal {
+    let reason = match (given.is_empty(), wanted.is_empty()) {
+        (true, _) => "this loses data, and has to be confirmed".to_string(),
+        (false, true) => format!("nothing is lost by this, and {given} confirms something else"),
+        (false, false) => format!("{given} confirms something else than what would be done now"),
+    };
+    let advice = "look at it with `--dry-run`, which says the word for `--confirm`".into();
+    Refusal { code: "not-confirmed".into(), reason, advice }
 }
 
 fn changed_meanwhile(code: u32) -> Refusal {

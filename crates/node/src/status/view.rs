@@ -211,6 +211,10 @@ fn copies(view: &mut ClusterView, c: &ContentsStatus, known: &[Known], fresh: &[
             continue;
         }
         out.missing += g.extents;
+        let export = fresh.iter().flat_map(|n| &n.exports).find(|e| e.name == g.datastore);
+        if export.is_some_and(|e| alive < e.minimum_copies) {
+            out.writes_wait += g.extents;
+        }
         let rank = match alive {
             0 => {
                 out.none += g.extents;

@@ -81,12 +81,20 @@ fn copies(c: &CopiesView, out: &mut Out<'_>) {
         if count == 0 {
             return;
         }
+        let waits = c.writes_wait > 0;
+        let (waits_en, waits_zh) = if waits {
+            let n = c.writes_wait;
+            (format!("; writes to {n} wait for their minimum of copies"), format!("；{n} 个的写入在等待达到最少副本数"))
+        } else {
+            Default::default()
+        };
         let reason = Said::new(
-            format!("{count} of {} extents {en}", c.extents),
-            format!("{} 个 extent 中有 {count} 个{zh}", c.extents),
+            format!("{count} of {} extents {en}{waits_en}", c.extents),
+            format!("{} 个 extent 中有 {count} 个{zh}{waits_zh}", c.extents),
         );
         if let Some(f) = out.add_value(id, Subject::Cluster, count as f64, reason) {
             f.evidence("by node", by_node.join(", ")).evidence("files", c.files.join(", "));
+            f.evidence("writes wait", c.writes_wait);
             f.evidence("recovering", c.recovering).concerns(c.by_node.keys().copied());
             f.affected.extend(c.datastores.iter().map(|d| Subject::Datastore(d.clone())));
         }

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use trivet_storage::messages::*;
 use trivet_storage::metadata::{MemoryKv, State};
 use trivet_storage::nfs::status;
-use trivet_storage::replication::owner::{Effect, Input, NoAnswer, Op, Outcome, Owner, Wishes};
+use trivet_storage::replication::owner::{Effect, Input, NoAnswer, Op, Outcome, Owner};
 use trivet_storage::replication::replica::{ChunkServer, Effect as DiskEffect, JournalEntry, Replica};
 use trivet_storage::replication::{Bug, Geometry};
 
@@ -35,6 +35,8 @@ const FILLED: Geometry = Geometry { extent_bytes: BLOCK * 64, window_bytes: BLOC
 const FILLED_BLOCKS: u64 = 80;
 const CHUNKS: usize = 3;
 const GATEWAYS: usize = 3;
+/// Writes take 2 complete copies in every third world.
+const MINIMUM_EVERY: u64 = 3;
 /// After the last fault everything must be answered and repaired within this.
 const SETTLE_MS: u64 = 30_000;
 /// A client that has no answer sends the same call again, to any gateway.
@@ -173,6 +175,9 @@ struct Chunk {
     waiting: BTreeMap<u64, Back>,
     next_token: u64,
     life: u64,
+    /// The start that heartbeats tell until they tell the one of now, and from when on they do.
+    heard: (u64, u64),
+    last_start: u64,
 }
 
 struct Gateway {
@@ -227,6 +232,8 @@ struct World {
     next_start: u64,
     /// Disks are not to be trusted: nothing else breaks but gateways, until somebody has looked at them.
     steady_until: u64,
+    /// The disk that loses what it synced, in the midst of the next writes.
+    lies: Option<usize>,
     /// A chunk server that is to hold nothing.
     leaving: Option<usize>,
     clones: Vec<forks::Kept>,
@@ -276,7 +283,13 @@ impl World {
             };
             metad.apply(number, &entry).remove(0)
         };
-        apply(CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies: 2, ..Default::default() }));
+        let minimum_copies = if options.seed.is_multiple_of(MINIMUM_EVERY) { 2 } else { 0 };
+        apply(CommandOp::CreateDatastore(Datastore {
+            name: "ds".into(),
+            copies: 2,
+            minimum_copies,
+            ..Default::default()
+        }));
         let at = Place { dir: 64, name: "disk".into() };
         let file =
             apply(CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() })).attr.expect("made").fileid;
@@ -300,6 +313,7 @@ impl World {
             next_instance: 0,
             next_start: CHUNKS as u64 + 1,
             steady_until: 0,
+            lies: None,
             leaving: None,
             clones: Vec::new(),
             full: BTreeMap::new(),
@@ -332,6 +346,8 @@ impl World {
                 waiting: BTreeMap::new(),
                 next_token: 1,
                 life: 0,
+                heard: (0, 0),
+                last_start: i as u64 + 1,
             });
         }
         for _ in 0..GATEWAYS {
@@ -505,6 +521,7 @@ impl World {
                     self.at(self.now + delay, Event::MetaArrives { gateway, boot, call, op });
                 }
                 Effect::Done { token, outcome } => {
+                    self.acknowledged_with_enough(gateway, token, &outcome);
                     if let Some((client, serial, version)) = self.gateways[gateway].waiting.remove(&token) {
                         self.at(self.now + 1, Event::ClientDone { client, serial, version, outcome });
                     }
@@ -566,12 +583,13 @@ impl World {
             let with_space = CHUNKS - full.len();
             let alive = Input::Alive { replicas, elsewhere, lossy, full, exhausted, with_space };
             self.feed(gateway, instance, alive);
-            if self.options.filled || self.options.moves {
-                self.feed(gateway, instance, Input::Wishes(self.wishes()));
-            }
-            if self.options.moves && self.rng.chance(3) {
-                // As metad tells of files with something to move, idle extents among them.
-                self.feed(gateway, instance, Input::Repair { gone: Vec::new() });
+            self.feed(gateway, instance, Input::Wishes(self.wishes()));
+            let gone = self.gone();
+            // Late at times, and in the end as often as heartbeats come.
+            let told = if self.now < self.faults_end { 3 } else { 30 };
+            if (self.options.moves || !gone.is_empty()) && self.rng.chance(told) {
+                // As metad tells of files with something to move, or with copies on disks that are no more.
+                self.feed(gateway, instance, Input::Repair { gone });
             }
         }
         if self.options.forks && !self.metad_down {
@@ -581,11 +599,6 @@ impl World {
         self.start_timer(gateway);
     }
 
-    fn wishes(&self) -> Wishes {
-        let there = self.chunks.iter().filter_map(|c| Some((c.id.clone(), c.server.as_ref()?.start())));
-        let leaving = self.leaving.iter().map(|chunk| self.chunks[*chunk].id.clone()).collect();
-        Wishes { copies: 2, leaving, starts: there.collect(), ..Default::default() }
-    }
     fn start_timer(&mut self, gateway: usize) {
         let g = &mut self.gateways[gateway];
         if let (Some(owner), false) = (&g.owner, g.timer) {
@@ -679,13 +692,6 @@ impl World {
             Event::MetaReply { gateway, boot, call, reply }
         };
         self.at(self.now + delay, event);
-    }
-
-    /// Whether metad would give the lease to another gateway now. Some suspicions are wrong.
-    fn owner_is_gone(&mut self) -> bool {
-        let lease = self.metad.inode(self.file).expect("the file is never removed").lease;
-        let live = self.gateways.iter().any(|g| g.boot == lease.boot && g.alive && g.owner.is_some());
-        lease.boot == 0 || !live || self.rng.chance(if self.now < self.faults_end { 4 } else { 0 })
     }
 
     // ---- chunk servers ----
@@ -817,6 +823,7 @@ impl World {
             c.checkpoint = c.server.as_ref().expect("of this life").replicas().cloned().collect();
             c.journal.clear();
         }
+        self.lose_what_was_synced(chunk);
     }
 
     // ---- the end ----
@@ -828,6 +835,8 @@ impl World {
                     && o.lease() == self.metad.inode(self.file).expect("the file is never removed").lease.number
                 {
                     self.report.violations.push(format!("not repaired at the end: {}", o.describe()));
+                } else if o.settled() && !self.gone().is_empty() {
+                    self.report.violations.push(format!("disks that were replaced count at the end: {}", o.describe()));
                 }
             }
             self.drop_owner(g);

@@ -1,6 +1,6 @@
 //! The life of a cluster: what an administrator does to nodes, disks, addresses and datastores, and what metad answers.
 
-use super::{ChangeDatastore, Empty};
+use super::{ChangeDatastore, Empty, Pos, ReplicaRef};
 use prost::{Message, Oneof};
 
 /// The uses of a node, in [`NodeRecord::mode`] and [`SetNode::mode`].
@@ -106,11 +106,99 @@ pub enum LifeAction {
     /// Every node runs the new version of the program: its journal is to be written from now on.
     #[prost(message, tag = "14")]
     FinalizeUpgrade(Empty),
+    #[prost(message, tag = "12")]
+    AcceptLoss(AcceptLoss),
+}
+
+/// The extents of a datastore, or of one of its files, that no complete copy can be reached of are to continue with what
+/// there is.
+#[derive(Clone, PartialEq, Message)]
+pub struct AcceptLoss {
+    #[prost(string, tag = "1")]
+    pub datastore: String,
+    /// Only this file; 0: all.
+    #[prost(uint64, tag = "2")]
+    pub file: u64,
+    /// The copies that chunk servers have, as they said when they were asked.
+    #[prost(message, repeated, tag = "3")]
+    pub copies: Vec<CopyState>,
+    /// Nodes of which an administrator says that they never come back with what they had.
+    #[prost(uint32, repeated, tag = "4")]
+    pub gone: Vec<u32>,
+    /// The extents that chunk servers were asked about, and the nodes that answered. Where one that runs was not heard, or an
+    /// extent was not asked about, nobody knows that there is no better copy.
+    #[prost(uint64, repeated, tag = "5")]
+    pub asked_extents: Vec<u64>,
+    #[prost(uint32, repeated, tag = "6")]
+    pub asked_nodes: Vec<u32>,
+}
+
+/// The state of a chunk server's copy of an extent.
+#[derive(Clone, PartialEq, Message)]
+pub struct CopyState {
+    #[prost(uint64, tag = "1")]
+    pub eid: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    pub replica: Vec<u8>,
+    /// The newest position that it ever had.
+    #[prost(message, required, tag = "3")]
+    pub top: Pos,
+    /// It was being filled: parts of it may never have been copied.
+    #[prost(bool, tag = "4")]
+    pub joining: bool,
+    /// Its state cannot be read, and it is no copy to continue with.
+    #[prost(bool, tag = "5")]
+    pub damaged: bool,
+}
+
+/// An extent that continues with less than was acknowledged.
+#[derive(Clone, PartialEq, Message)]
+pub struct LostExtent {
+    #[prost(uint64, tag = "1")]
+    pub eid: u64,
+    /// The epoch that the author saw; another one by now: nothing is changed.
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// The only copy from now on.
+    #[prost(message, required, tag = "3")]
+    pub copy: ReplicaRef,
+    /// There is no copy: the extent's bytes are zeros from now on.
+    #[prost(bool, tag = "4")]
+    pub empty: bool,
+}
+
+/// Carries an accepted loss out, all of it or nothing.
+#[derive(Clone, PartialEq, Message)]
+pub struct LoseExtents {
+    #[prost(message, repeated, tag = "1")]
+    pub extents: Vec<LostExtent>,
+}
+
+/// metad's record of a loss that an administrator accepted.
+#[derive(Clone, PartialEq, Message)]
+pub struct LossRecord {
+    #[prost(uint64, tag = "1")]
+    pub eid: u64,
+    #[prost(uint64, tag = "2")]
+    pub file: u64,
+    /// The extent's number within its file.
+    #[prost(uint64, tag = "3")]
+    pub index: u64,
+    #[prost(uint64, tag = "4")]
+    pub time_ns: u64,
+    /// Nodes of the copies that had everything.
+    #[prost(uint32, repeated, tag = "5")]
+    pub complete_on: Vec<u32>,
+    /// Node of the copy that it continued with, and whether that was empty.
+    #[prost(uint32, tag = "6")]
+    pub continued_on: u32,
+    #[prost(bool, tag = "7")]
+    pub empty: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
 pub struct LifeAsk {
-    #[prost(oneof = "LifeAction", tags = "1, 2, 3, 11, 4, 5, 6, 7, 8, 9, 10, 14")]
+    #[prost(oneof = "LifeAction", tags = "1, 2, 3, 11, 4, 5, 6, 7, 8, 9, 10, 12, 14")]
     pub action: Option<LifeAction>,
     /// Judge, and change nothing.
     #[prost(bool, tag = "20")]
@@ -118,6 +206,9 @@ pub struct LifeAsk {
     /// Nothing is to be begun: how far is it?
     #[prost(bool, tag = "21")]
     pub progress: bool,
+    /// The word that a dry run of the same state gave, where data is lost.
+    #[prost(string, tag = "22")]
+    pub confirmation: String,
 }
 
 /// Why something is not done, and what to do about it.
@@ -152,6 +243,12 @@ pub struct LifeAnswer {
     /// The next step of a person.
     #[prost(string, tag = "6")]
     pub next: String,
+    /// It loses data: begun only with this word.
+    #[prost(string, tag = "7")]
+    pub confirmation: String,
+    /// Extents without a complete copy in reach, of what was asked about.
+    #[prost(uint64, repeated, tag = "8")]
+    pub lost: Vec<u64>,
 }
 
 /// Copies on a node are to be read and checked.
@@ -163,6 +260,9 @@ pub struct VerifyAsk {
     /// These extents; none: all.
     #[prost(uint64, repeated, tag = "2")]
     pub extents: Vec<u64>,
+    /// Check nothing, and say what is there of these extents.
+    #[prost(bool, tag = "3")]
+    pub list: bool,
 }
 
 /// How far the newest verification of a node is, or how it ended.
@@ -184,4 +284,9 @@ pub struct VerifyAnswer {
     /// Bad blocks of the node that are not repaired, by this verification or by any read.
     #[prost(uint64, tag = "7")]
     pub unrepaired: u64,
+    /// To `list`, which a chunk server of an older version does not know.
+    #[prost(message, repeated, tag = "8")]
+    pub copies: Vec<CopyState>,
+    #[prost(bool, tag = "9")]
+    pub listed: bool,
 }

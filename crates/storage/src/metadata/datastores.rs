@@ -25,6 +25,8 @@ pub enum WrongDatastore {
     Copies(u32),
     #[error("{0} says nothing about permissions: there are 0, 1 and 2")]
     Permissions(u32),
+    #[error("a minimum of {minimum} copies for writes, of {copies}: it cannot be more than there are to be")]
+    Minimum { minimum: u32, copies: u32 },
     #[error("{0}")]
     Network(#[from] WrongNetwork),
 }
@@ -50,6 +52,9 @@ pub fn check(d: &Datastore) -> Result<(), WrongDatastore> {
     }
     if Permissions::of(d.permissions) as u32 != d.permissions {
         return Err(WrongDatastore::Permissions(d.permissions));
+    }
+    if d.minimum_copies > d.copies {
+        return Err(WrongDatastore::Minimum { minimum: d.minimum_copies, copies: d.copies });
     }
     Ok(networks::check(&d.clients)?)
 }

@@ -79,7 +79,13 @@ pub fn fits(version: u32, op: Option<&CommandOp>) -> bool {
             CommandOp::Fork(_) | CommandOp::ForkStep(_) | CommandOp::TakeSnapshot(_) | CommandOp::DeleteSnapshot(_)
         )
     };
-    if version < 4 && op.is_some_and(since_4) {
+    let since = |op: &CommandOp| match op {
+        CommandOp::LoseExtents(_) => LOSSES_SINCE,
+        CommandOp::ChangeDatastore(c) if c.minimum_copies.is_some() => MINIMUM_SINCE,
+        CommandOp::CreateDatastore(d) if d.minimum_copies != 0 => MINIMUM_SINCE,
+        _ => 1,
+    };
+    if op.is_some_and(|op| version < 4 && since_4(op) || version < since(op)) {
         return false;
     }
     version >= 2

@@ -7,6 +7,7 @@
 mod copies;
 pub mod datastores;
 mod disks;
+mod loss;
 mod rebalance;
 mod upgrade;
 mod wanted;
@@ -58,6 +59,10 @@ pub struct Plan {
     pub steps: Vec<String>,
     pub commands: Vec<CommandOp>,
     pub next: String,
+    /// It loses data: the word that confirms exactly this.
+    pub confirmation: String,
+    /// Extents without a complete copy in reach: chunk servers are asked what they have of these.
+    pub lost: Vec<u64>,
 }
 
 impl Plan {
@@ -66,6 +71,16 @@ impl Plan {
     }
     fn step(&mut self, step: impl Into<String>) {
         self.steps.push(step.into());
+    }
+    /// Refuses what is written in this version of metad's journal only, while nodes may still go back to the version before.
+    fn takes_version<K: Kv>(&mut self, state: &State<K>, version: u32, what: &str) {
+        if state.journal_version() < version {
+            self.refuse(
+                "not-finalized",
+                format!("{what} is recorded in version {version} of metad's journal, and the upgrade to it is not finalized"),
+                "`trivet upgrade finalize`, once every node runs the new version",
+            );
+        }
     }
     fn set(&mut self, record: &NodeRecord, mode: u32) {
         let set = SetNode { node: record.node, expected: record.mode, mode, ..Default::default() };
@@ -127,6 +142,10 @@ pub fn judge<K: Kv>(state: &State<K>, view: &View, action: &LifeAction) -> Plan 
         }
         LifeAction::FinalizeUpgrade(_) => {
             upgrade::judge(state, view, &mut plan);
+            return plan;
+        }
+        LifeAction::AcceptLoss(ask) => {
+            loss::judge(state, view, ask, &mut plan);
             return plan;
         }
     };
@@ -199,6 +218,7 @@ pub fn progress<K: Kv>(state: &State<K>, view: &View, action: &LifeAction) -> Pr
         }
         LifeAction::Change(_) => left(copies::missing(state, view) + copies::surplus(state)),
         LifeAction::FinalizeUpgrade(_) => Progress { copies_left: 0, done: state.journal_version() >= JOURNAL_VERSION },
+        LifeAction::AcceptLoss(_) => Progress { copies_left: 0, done: true },
     }
 }
 
@@ -263,6 +283,7 @@ fn maintenance_on<K: Kv>(state: &State<K>, view: &View, record: &NodeRecord, pla
     others_are_aside(state, node, plan);
     majority_without(view, node, plan);
     copies::would_be_last(state, view, node, plan);
+    copies::below_minimum(state, view, node, plan);
     let bound = state.bindings();
     for b in bound.iter().filter(|b| b.gateway == node) {
         plan.step(format!("{} goes to another node", b.address));

@@ -39,7 +39,7 @@ pub(super) fn key(table: u8, parts: &[u64]) -> Vec<u8> {
     k
 }
 
-/// Tables of the store.
+/// Tables of the store, beside two in `nodes`: each has another letter.
 pub(super) mod table {
     pub const COUNTER: u8 = b'c';
     pub const INODE: u8 = b'i';
@@ -56,6 +56,7 @@ pub(super) mod table {
     pub const LOCKS: u8 = b'l';
     /// Forks that are not done, by both files.
     pub const FORK: u8 = b'f';
+    pub const LOSSES: u8 = b'w';
 }
 
 /// Attributes of an empty folder.
@@ -121,7 +122,7 @@ impl<K: Kv> State<K> {
     pub(super) fn set_applied(&mut self, number: u64) {
         self.kv.put(vec![table::APPLIED], number.to_be_bytes().to_vec());
     }
-    pub(super) fn extent_bytes(&self) -> u64 {
+    pub fn extent_bytes(&self) -> u64 {
         self.extent_bytes
     }
 
@@ -188,6 +189,8 @@ impl<K: Kv> State<K> {
             Some(CommandOp::ForkStep(s)) => self.fork_step(s, time_ns),
             Some(CommandOp::TakeSnapshot(s)) => self.take_snapshot(s, time_ns),
             Some(CommandOp::DeleteSnapshot(s)) => self.delete_snapshot(s, time_ns),
+            Some(CommandOp::LoseExtents(_)) if self.entry_version < LOSSES_SINCE => fail(status::NOTSUPP),
+            Some(CommandOp::LoseExtents(l)) => self.lose_extents(l, time_ns),
             None => fail(status::NOTSUPP),
         };
         if let Some(call) = &c.call {
@@ -220,7 +223,7 @@ impl<K: Kv> State<K> {
     fn remember(&mut self, call: &CallId, reply: &Reply, time_ns: u64) {
         let k = Self::call_key(call);
         let kept_since_ns = if self.is_second_version() { time_ns } else { 0 };
-        let mut kept = Reply { kept_since_ns, ..reply.clone() };
+        let mut kept = Reply { kept_since_ns, minimum: 0, ..reply.clone() };
         if let Some(lock) = &mut kept.lock {
             // A retransmitted call finds the clients that are still to be called back in the state, if there are any: the first
             // gateway may have called them.
@@ -292,12 +295,13 @@ impl<K: Kv> State<K> {
     pub(super) fn file_reply(&self, mut inode: Inode) -> Reply {
         let file = inode.attr.fileid;
         inode.attr.allocated = self.inode(file).and_then(|i| i.attr.allocated);
-        let copies = self.datastore_by_id(inode.attr.datastore).map_or(2, |d| d.copies);
+        let (copies, minimum) = self.datastore_by_id(inode.attr.datastore).map_or((2, 1), |d| (d.copies, d.minimum()));
         Reply {
             attr: Some(inode.attr.clone()),
             inode: Some(inode),
             extents: self.extents(file),
             copies,
+            minimum,
             ..Default::default()
         }
     }
@@ -647,6 +651,9 @@ impl<K: Kv> State<K> {
         d.copies = c.copies.unwrap_or(d.copies);
         d.quota_bytes = c.quota_bytes.unwrap_or(d.quota_bytes);
         d.permissions = c.permissions.unwrap_or(d.permissions);
+        if let Some(minimum) = c.minimum_copies.filter(|_| self.entry_version >= MINIMUM_SINCE) {
+            d.minimum_copies = minimum;
+        }
         if let Some(name) = c.rename.as_ref().filter(|name| **name != d.name) {
             if self.datastores().iter().any(|other| other.name == *name) {
                 return fail(status::EXIST);

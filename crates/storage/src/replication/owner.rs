@@ -373,6 +373,8 @@ struct Extent {
     unusable: BTreeMap<Vec<u8>, u64>,
     /// Since when nobody in reach has everything.
     held_since: Option<u64>,
+    /// When metad was asked last for the configuration of an extent that is held.
+    held_asked_at: u64,
     /// The greatest count of each replica in any answer under this lease, members or not (rule R35).
     seen: BTreeMap<Vec<u8>, Count>,
     /// The start of each member that was compared last: answers of others do not count.
@@ -381,6 +383,8 @@ struct Extent {
     went_back: BTreeSet<Vec<u8>>,
     /// Replicas that were removed under this lease because they did not answer: where they are back they come first.
     left: BTreeSet<Vec<u8>>,
+    /// Operations whose write is on all members, while those are fewer than the minimum.
+    short: Vec<u64>,
 }
 
 #[derive(Default)]
@@ -429,10 +433,12 @@ impl Extent {
             done_order: VecDeque::new(),
             unusable: BTreeMap::new(),
             held_since: None,
+            held_asked_at: 0,
             seen: BTreeMap::new(),
             starts: BTreeMap::new(),
             went_back: BTreeSet::new(),
             left: BTreeSet::new(),
+            short: Vec::new(),
         }
     }
     /// Notes what a replica says it has. False: it said before that it had more.
@@ -507,6 +513,8 @@ pub struct Owner {
     truncations: u64,
     zero_from: Option<u64>,
     copies: u32,
+    /// Complete copies that a write has to be on before it is acknowledged.
+    minimum: u32,
     extents: BTreeMap<u64, Extent>,
     /// The anchor and the tail are sealed: size is known.
     open: bool,
@@ -584,6 +592,7 @@ impl Owner {
             forking: None,
             attr: inode.attr,
             copies: granted.copies.max(1),
+            minimum: granted.minimum.max(1),
             extents: granted.extents.into_iter().map(|c| (c.index, Extent::new(c))).collect(),
             open: false,
             ended: false,
@@ -683,36 +692,6 @@ impl Owner {
         self.attr.allocated = self.attr.allocated.map(|_| allocated);
         self.answer_retried_sizes();
         out.append(&mut self.out);
-    }
-
-    /// The end of a change of size is the end of its retries, too.
-    fn answer_retried_sizes(&mut self) {
-        if self.sizes_open.is_empty() {
-            return;
-        }
-        let ended = |token: &u64, out: &[Effect]| {
-            out.iter().find_map(|e| match e {
-                Effect::Done { token: t, outcome } if t == token => Some(outcome.clone()),
-                _ => None,
-            })
-        };
-        let done: Vec<(OpId, Outcome)> =
-            self.sizes_open.iter().filter_map(|(id, (token, _))| Some((*id, ended(token, &self.out)?))).collect();
-        for (id, outcome) in done {
-            let (_, also) = self.sizes_open.remove(&id).expect("listed");
-            if matches!(outcome, Outcome::Written { .. }) && !self.size_was_set(&id) {
-                self.sizes_done.push_back((id, self.now_ms));
-                if self.sizes_done.len() > SIZES_KEPT {
-                    self.sizes_done.pop_front();
-                }
-            }
-            self.out.extend(also.into_iter().map(|token| Effect::Done { token, outcome: outcome.clone() }));
-        }
-    }
-
-    /// Whether a change of size was done, and not so long ago that the id is another one's by now.
-    fn size_was_set(&self, id: &OpId) -> bool {
-        self.sizes_done.iter().any(|(known, since)| known == id && self.now_ms < since + DONE_KEPT_MS)
     }
 
     /// Rule R18: the greatest version of each address that was seen, from the grant on.
@@ -823,7 +802,11 @@ impl Owner {
                 About::Confirm { round } => self.confirmed(index, &to, round),
                 About::PushWrite { offset } => self.pushed(index, offset),
                 About::Check => {
-                    if self.same_or_more(index, &to, answer.count) {
+                    // The answer of a start that was compared says nothing new, and acknowledgements may have overtaken it.
+                    let compared = self.extents.get(&index).and_then(|e| e.starts.get(&to.id)).copied();
+                    if answer.start != 0 && compared == Some(answer.start)
+                        || self.same_or_more(index, &to, answer.count)
+                    {
                         self.checked(index, &to, answer.start);
                     }
                 }

@@ -97,6 +97,7 @@ pub(in crate::status) fn status(node: u32) -> NodeStatus {
         clients: Vec::new(),
         nfs: Vec::new(),
         bad_found: 0,
+        losses: Vec::new(),
         last_stop: None,
         vcenter: None,
         heard: BTreeMap::new(),

@@ -136,6 +136,32 @@ impl World {
         self.feed(gateway, instance, Input::Op { token, op, stamp });
     }
 
+    /// An owner acknowledges a write only while its configuration has as many members as the datastore's minimum.
+    pub(super) fn acknowledged_with_enough(&mut self, gateway: usize, token: u64, outcome: &Outcome) {
+        let g = &self.gateways[gateway];
+        let (Some(owner), Some((client, serial, _))) = (&g.owner, g.waiting.get(&token)) else { return };
+        let c = &self.clients[*client];
+        let write = c.serial == *serial && matches!(c.op, Some(Op::Write { .. }));
+        if !write || !matches!(outcome, Outcome::Written { .. }) {
+            return;
+        }
+        let index = c.block * BLOCK / self.geometry.extent_bytes;
+        let minimum = self.metad.datastores().first().map_or(0, |d| d.minimum() as usize);
+        // The bytes of an extent that was cut off meanwhile are waited for no longer.
+        let Some(members) = owner.configurations().find(|e| e.index == index).map(|e| e.replicas.len()) else { return };
+        if members < minimum {
+            let what = format!("gateway {} acknowledged a write of block {}", gateway + 1, c.block);
+            self.report.violations.push(format!("{what} with {members} copies, {minimum} are wanted"));
+        }
+    }
+
+    /// Whether metad would give the lease to another gateway now. Some suspicions are wrong.
+    pub(super) fn owner_is_gone(&mut self) -> bool {
+        let lease = self.metad.inode(self.file).expect("the file is never removed").lease;
+        let live = self.gateways.iter().any(|g| g.boot == lease.boot && g.alive && g.owner.is_some());
+        lease.boot == 0 || !live || self.rng.chance(if self.now < self.faults_end { 4 } else { 0 })
+    }
+
     pub(super) fn client_done(&mut self, client: usize, serial: u64, outcome: Outcome) {
         if self.clients[client].serial != serial || self.clients[client].op.is_none() {
             return;

@@ -2,7 +2,11 @@
 
 use super::{Chunk, DiskEffect, World, BLOCK};
 use trivet_storage::messages::*;
+use trivet_storage::replication::owner::Wishes;
 use trivet_storage::replication::replica::ChunkServer;
+
+/// A node tells metad of its chunk server's start, and metad the gateways, within this.
+const HEARTBEAT_MS: u64 = 400;
 
 impl Chunk {
     /// Changes what is on the disk. Blocks are written whole here, which heals them.
@@ -86,12 +90,14 @@ impl World {
     pub(super) fn restart_chunk(&mut self, chunk: usize) {
         let extent_bytes = self.geometry.extent_bytes as usize;
         let start = self.next_start;
+        let heard_at = self.now + self.rng.range(0, HEARTBEAT_MS);
         self.next_start += 1;
         let bug = self.options.bug;
         let c = &mut self.chunks[chunk];
         if c.server.is_some() {
             return;
         }
+        c.heard = (std::mem::replace(&mut c.last_start, start), heard_at);
         c.content = c.checkpoint_content.clone();
         let mut changes = Vec::new();
         for r in &c.checkpoint {
@@ -115,6 +121,23 @@ impl World {
         self.trace(|| format!("chunk {} is back", chunk + 1));
     }
 
+    /// Replicas that configurations name, and whose disk was replaced.
+    pub(super) fn gone(&self) -> Vec<Vec<u8>> {
+        let extents = self.metad.extents(self.file);
+        let is_gone = |r: &&ReplicaRef| self.chunks[r.node as usize - 1].id != r.id;
+        extents.iter().flat_map(|c| c.replicas.iter().filter(is_gone)).map(|r| r.id.clone()).collect()
+    }
+
+    pub(super) fn wishes(&self) -> Wishes {
+        let told = |c: &Chunk| {
+            let start = c.server.as_ref()?.start();
+            Some((c.id.clone(), if self.now < c.heard.1 { c.heard.0 } else { start }))
+        };
+        let there = self.chunks.iter().filter_map(told);
+        let leaving = self.leaving.iter().map(|chunk| self.chunks[*chunk].id.clone()).collect();
+        Wishes { copies: 2, leaving, starts: there.collect(), ..Default::default() }
+    }
+
     /// Nothing is open: all copies that count are the same, byte by byte, but for blocks that cannot be read.
     pub(super) fn compare_copies(&mut self) {
         let extent_bytes = self.geometry.extent_bytes as usize;
@@ -122,9 +145,12 @@ impl World {
             let zeros = vec![0; extent_bytes];
             for offset in (0..self.geometry.extent_bytes).step_by(BLOCK as usize) {
                 let of = |r: &ReplicaRef| &self.chunks[r.node as usize - 1];
+                // A disk that was replaced has no copy.
+                let here = |r: &&ReplicaRef| of(r).id == r.id;
                 let good: Vec<&[u8]> = cfg
                     .replicas
                     .iter()
+                    .filter(here)
                     .filter(|r| !of(r).rotten.contains(&(cfg.eid, offset)))
                     .map(|r| of(r).content.get(&cfg.eid).unwrap_or(&zeros))
                     .map(|content| &content[offset as usize..(offset + BLOCK) as usize])

@@ -3,6 +3,9 @@
 
 use super::*;
 
+/// After a disk went back nothing else breaks but gateways for this time.
+const STEADY_MS: u64 = 8_000;
+
 impl World {
     pub(super) fn break_something(&mut self) {
         if self.now >= self.faults_end {
@@ -119,22 +122,15 @@ impl World {
     /// the others are well. What only this disk had is lost then and cannot be noticed (U1 of the protocol): another member of
     /// each extent has everything, and stays until somebody has looked.
     fn break_a_disk(&mut self, chunk: usize) {
-        let id = self.chunks[chunk].id.clone();
-        let well = |c: &ExtentConfig| {
-            let up = |r: &ReplicaRef| {
-                let there = &self.chunks[r.node as usize - 1];
-                r.id == there.id && there.server.as_ref().is_some_and(|s| !s.is_damaged(c.eid))
-            };
-            let named = c.replicas.iter().chain(&c.safe).any(|r| r.id == id);
-            !named || c.active && c.joining.is_none() && c.replicas.iter().filter(|r| up(r)).count() >= 2
-        };
-        let owned = self.gateways.iter().any(|g| g.alive && !g.frozen && g.owner.as_ref().is_some_and(Owner::settled));
-        let all_up = self.chunks.iter().all(|c| c.server.is_some()) && self.cut.is_empty() && self.lossy.is_empty();
-        // Nobody looks in time at a file that has no owner.
-        if !owned || !all_up || self.metad_down || !self.metad.extents(self.file).iter().all(well) {
+        if !self.may_go_back(chunk) {
             return;
         }
-        self.steady_until = self.now + 8_000;
+        self.steady_until = self.now + STEADY_MS;
+        if self.rng.chance(50) {
+            // Not now, but in the midst of writes.
+            self.lies = Some(chunk);
+            return;
+        }
         self.crash_chunk(chunk);
         self.forget_clones_on(chunk);
         let (tail, kind) = (self.rng.range(1, 20) as usize, self.rng.range(0, 3));
@@ -165,6 +161,46 @@ impl World {
             let (soon, until) = (self.now + self.rng.range(0, 2_000), self.now + self.rng.range(2_000, 4_000));
             self.at(soon, Event::CrashGateway { gateway, until });
         }
+    }
+
+    /// A disk that lied: what was synced last is gone, and the process is back at once, while other writes are sent again. They
+    /// make up for the number of records that are missing (trace T4).
+    pub(super) fn lose_what_was_synced(&mut self, chunk: usize) {
+        let writes = self.chunks[chunk].in_flight.iter().any(|(_, e)| e.record.is_some());
+        if self.lies != Some(chunk) || !writes {
+            return;
+        }
+        self.lies = None;
+        if self.now >= self.faults_end || !self.may_go_back(chunk) {
+            return;
+        }
+        self.steady_until = self.now + STEADY_MS;
+        self.crash_chunk(chunk);
+        self.forget_clones_on(chunk);
+        let tail = self.rng.range(1, 3) as usize;
+        let c = &mut self.chunks[chunk];
+        c.journal.truncate(c.journal.len().saturating_sub(tail));
+        self.report.disks_back += 1;
+        self.trace(|| format!("the disk of chunk {} lied", chunk + 1));
+        let back = self.now + self.rng.range(1, 60);
+        self.at(back, Event::Restart { chunk });
+    }
+
+    /// Whether the others have everything, and somebody will look.
+    fn may_go_back(&self, chunk: usize) -> bool {
+        let id = self.chunks[chunk].id.clone();
+        let well = |c: &ExtentConfig| {
+            let up = |r: &ReplicaRef| {
+                let there = &self.chunks[r.node as usize - 1];
+                r.id == there.id && there.server.as_ref().is_some_and(|s| !s.is_damaged(c.eid))
+            };
+            let named = c.replicas.iter().chain(&c.safe).any(|r| r.id == id);
+            !named || c.active && c.joining.is_none() && c.replicas.iter().filter(|r| up(r)).count() >= 2
+        };
+        let owned = self.gateways.iter().any(|g| g.alive && !g.frozen && g.owner.as_ref().is_some_and(Owner::settled));
+        let all_up = self.chunks.iter().all(|c| c.server.is_some()) && self.cut.is_empty() && self.lossy.is_empty();
+        // Nobody looks in time at a file that has no owner.
+        owned && all_up && !self.metad_down && self.metad.extents(self.file).iter().all(well)
     }
 
     /// Every chunk server looks for copies that no configuration names, and throws them away: at once, or

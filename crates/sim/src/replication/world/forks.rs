@@ -46,7 +46,8 @@ impl World {
     /// As metad tells gateways of forks, some of which are done by then.
     pub(super) fn tell_of_forks(&mut self, gateway: usize, instance: u64) {
         let mut open: Vec<u64> = self.metad.open_forks().into_iter().map(|f| f.to).collect();
-        if self.rng.chance(2) {
+        let soon_over = self.now > self.faults_end + SETTLE_MS - 5_000;
+        if !soon_over && self.rng.chance(2) {
             open.extend(self.clones.first().map(|c| c.file));
         }
         for to in open {

@@ -118,6 +118,16 @@ fn snapshots_and_clones_are_neither_written_nor_carried_out_before_version_4() {
 }
 
 #[test]
+fn a_minimum_of_copies_and_accepted_losses_are_written_in_version_5_only() {
+    let lose = CommandOp::LoseExtents(LoseExtents::default());
+    assert!(!fits(4, Some(&lose)) && fits(5, Some(&lose)));
+    let change = |minimum_copies| CommandOp::ChangeDatastore(ChangeDatastore { minimum_copies, ..Default::default() });
+    assert!(fits(4, Some(&change(None))) && !fits(4, Some(&change(Some(1)))) && fits(5, Some(&change(Some(0)))));
+    let create = |minimum_copies| CommandOp::CreateDatastore(Datastore { minimum_copies, ..Default::default() });
+    assert!(fits(4, Some(&create(0))) && !fits(4, Some(&create(1))) && fits(5, Some(&create(1))));
+}
+
+#[test]
 fn untagged_handles_count_for_files_of_before_only() {
     let mut s = old_state();
     let root = s.datastores()[0].root;

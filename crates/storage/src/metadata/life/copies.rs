@@ -61,6 +61,34 @@ fn list(eids: &[u64]) -> String {
     format!("extent {}{rest}", named.join(", "))
 }
 
+/// Whether a complete copy, beside those that go, can be reached; nothing is lost of an extent that was never used.
+pub(super) fn has_complete(view: &View, c: &ExtentConfig, goes: &dyn Fn(&ReplicaRef) -> bool) -> bool {
+    // While an extent is being changed, only copies count that were complete before.
+    let complete = if c.active { &c.replicas } else { &c.safe };
+    let unused = c.unused && c.epoch == 1 && !c.active;
+    unused || complete.iter().any(|r| !goes(r) && view.is_here(&r.id) && !c.went_back.contains(&r.id))
+}
+
+/// Refuses where writes would wait for as long as a node is away: in maintenance no other copies are made.
+pub(super) fn below_minimum<K: Kv>(state: &State<K>, view: &View, node: u32, plan: &mut Plan) {
+    let mut names: Vec<String> = Vec::new();
+    for c in state.all_extents().iter().filter(|c| c.replicas.iter().any(|r| r.node == node)) {
+        let datastore = state.inode(c.file).and_then(|i| state.datastore_by_id(i.attr.datastore));
+        let Some(d) = datastore else { continue };
+        let left = c.replicas.iter().filter(|r| r.node != node && view.is_here(&r.id)).count();
+        if left < d.minimum() as usize && left > 0 && !names.contains(&d.name) {
+            names.push(d.name);
+        }
+    }
+    if !names.is_empty() {
+        plan.refuse(
+            "below-minimum",
+            format!("without node {node}, writes to {} would wait: extents would have fewer copies than the minimum", names.join(", ")),
+            format!("`trivet datastore set NAME --minimum-copies` with a lower number for that time, or `trivet node drain {node}`"),
+        );
+    }
+}
+
 /// Refuses where an extent would have no complete copy left while a node is away.
 pub(super) fn would_be_last<K: Kv>(state: &State<K>, view: &View, node: u32, plan: &mut Plan) {
     without(state, view, &|r| r.node == node, &format!("without node {node}"), plan);
@@ -76,10 +104,7 @@ pub(super) fn without<K: Kv>(
 ) {
     let lost = |c: &&ExtentConfig| {
         let named = c.replicas.iter().chain(&c.safe).any(goes);
-        // While an extent is being changed, only copies count that were complete before.
-        let complete = if c.active { &c.replicas } else { &c.safe };
-        let unused = c.unused && c.epoch == 1 && !c.active;
-        named && !unused && !complete.iter().any(|r| !goes(r) && view.is_here(&r.id) && !c.went_back.contains(&r.id))
+        named && !has_complete(view, c, goes)
     };
     let eids: Vec<u64> = state.all_extents().iter().filter(lost).map(|c| c.eid).collect();
     if !eids.is_empty() {

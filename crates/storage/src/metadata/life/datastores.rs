@@ -62,6 +62,17 @@ pub(super) fn judge<K: Kv>(state: &State<K>, view: &View, change: &ChangeDatasto
         let verb = if copies > before.copies { "gets" } else { "keeps" };
         plan.step(format!("each extent of {name} {verb} {copies} copies, {} before", before.copies));
     }
+    if let Some(minimum) = change.minimum_copies {
+        plan.takes_version(state, MINIMUM_SINCE, "a minimum of copies");
+        after.minimum_copies = minimum;
+    }
+    if change.copies.is_some() || change.minimum_copies.is_some() {
+        let (minimum, copies) = (after.minimum(), after.copies);
+        plan.step(format!("writes to {name} are acknowledged when {minimum} of {copies} copies are complete and have them, and wait where there are fewer"));
+        if minimum == copies && copies > 1 {
+            plan.step(format!("with that, writes to an extent of {name} wait whenever one of its nodes is away, until it is back or another copy is complete"));
+        }
+    }
     if let Some(quota) = change.quota_bytes {
         after.quota_bytes = quota;
         let used = used(state, before.id);

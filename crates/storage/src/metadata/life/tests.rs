@@ -297,3 +297,79 @@ fn an_address_that_is_used_or_the_last_is_not_removed() {
     c.carry_out(LifeAction::RestoreAddress("10.0.0.70".into()));
     c.carry_out(remove("10.0.0.71"));
 }
+
+#[test]
+fn a_loss_is_refused_while_a_copy_is_here_or_may_come_back_and_names_exactly_what_is_lost() {
+    let mut c = Cluster::new(3, 2, &[&[1, 2], &[2, 3], &[1, 3]]);
+    let state = |node: u32, joining| CopyState {
+        eid: 1,
+        replica: replica(node).id,
+        top: Pos { epoch: 1, ..Default::default() },
+        joining,
+        damaged: false,
+    };
+    let asked =
+        AcceptLoss { datastore: "ds".into(), asked_extents: vec![1, 2, 3], asked_nodes: vec![3], ..Default::default() };
+    let lose = |gone: &[u32], copies: &[CopyState]| {
+        let (gone, copies) = (gone.to_vec(), copies.to_vec());
+        LifeAction::AcceptLoss(AcceptLoss { copies, gone, ..asked.clone() })
+    };
+    c.down(1);
+    assert_eq!(c.codes(lose(&[1, 2], &[])), ["not-lost"]);
+    c.down(2);
+    for gone in [&[][..], &[1], &[2]] {
+        let plan = c.judge(lose(gone, &[]));
+        assert_eq!((plan.refusals[0].code.as_str(), plan.commands.len()), ("may-come-back", 0));
+        assert!(plan.confirmation.is_empty() && plan.refusals[0].advice.contains("--gone 1,2"), "{plan:?}");
+    }
+    // Only the first extent has nothing on node 3: it begins empty, unless a copy of it is there.
+    let empty = c.judge(lose(&[1, 2], &[]));
+    assert!(empty.steps.iter().any(|s| s.contains("extent 1 of file") && s.contains("reads as zeros")), "{empty:?}");
+    let partly = c.judge(lose(&[1, 2], &[state(3, true)]));
+    assert!(partly.steps.iter().any(|s| s.contains("the copy on node 3") && s.contains("never filled")), "{partly:?}");
+    assert!(!empty.confirmation.is_empty() && empty.confirmation != partly.confirmation);
+    // A complete copy whose node the LEADER does not hear answers: it is not lost. A part of one there does not count.
+    assert_eq!(c.codes(lose(&[1, 2], &[state(2, false)])), ["answers"]);
+    assert_eq!(c.judge(lose(&[1, 2], &[state(2, true)])), empty);
+    // Nobody knows what a chunk server has that was not heard, or of an extent that was not asked about.
+    let unheard = AcceptLoss { gone: vec![1, 2], asked_nodes: vec![], ..asked.clone() };
+    assert_eq!(c.codes(LifeAction::AcceptLoss(unheard)), ["not-asked"]);
+    let other = AcceptLoss { gone: vec![1, 2], asked_extents: vec![2, 3], ..asked.clone() };
+    let other = c.judge(LifeAction::AcceptLoss(other));
+    assert_eq!((other.refusals[0].code.as_str(), other.lost), ("not-asked", vec![1]));
+    assert!(other.confirmation.is_empty() && other.commands.is_empty());
+    // Where a damaged copy lies no empty one is begun, whose bytes it would be.
+    assert_eq!(c.codes(lose(&[1, 2], &[CopyState { damaged: true, ..state(3, false) }])), ["no-place"]);
+    // Nobody waits for a node that was replaced.
+    let retire =
+        SetNode { node: 2, expected: mode::SERVING, mode: mode::SERVING, retire: vec![replica(2).id], empty: None };
+    assert_eq!(c.apply(CommandOp::SetNode(retire)).status, 0);
+    assert!(c.codes(lose(&[1], &[])).is_empty());
+    c.carry_out(lose(&[1], &[state(3, false)]));
+    assert_eq!(c.state.extent(1).map(|cfg| cfg.safe), Some(vec![replica(3)]));
+    assert_eq!(c.codes(lose(&[1], &[])), ["not-lost"]);
+}
+
+#[test]
+fn what_older_programs_cannot_read_is_refused_until_the_upgrade_is_finalized() {
+    let change = |minimum_copies| {
+        LifeAction::Change(ChangeDatastore { name: "ds".into(), minimum_copies, copies: Some(2), ..Default::default() })
+    };
+    let loss = || LifeAction::AcceptLoss(AcceptLoss { datastore: "ds".into(), ..Default::default() });
+    let mut c = Cluster::new(3, 2, &[&[1, 2]]);
+    assert!(c.codes(change(Some(2))).is_empty());
+    assert_eq!(c.codes(loss()), ["not-lost"]);
+    c.state = State::new(MemoryKv::default());
+    let create = CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies: 2, ..Default::default() });
+    let commands = vec![Command { op: Some(create), ..Default::default() }];
+    c.state.apply(1, &Entry { version: 4, time_ns: 1, commands, cluster: "c".into() });
+    assert!(c.codes(change(None)).is_empty());
+    assert_eq!(c.codes(change(Some(2))), ["not-finalized"]);
+    assert_eq!(c.codes(loss())[0], "not-finalized");
+    // Nor is it carried out where an older entry says it.
+    let minimum_copies = Some(2);
+    let op = CommandOp::ChangeDatastore(ChangeDatastore { name: "ds".into(), minimum_copies, ..Default::default() });
+    let commands = vec![Command { op: Some(op), ..Default::default() }];
+    c.state.apply(2, &Entry { version: 4, time_ns: 1, commands, cluster: "c".into() });
+    assert_eq!(c.state.datastores()[0].minimum_copies, 0);
+}

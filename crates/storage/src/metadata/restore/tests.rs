@@ -245,6 +245,35 @@ fn without_a_node_nothing_is_taken_for_removed() {
     assert_eq!((report.incomplete.first, report.removed.count), (vec!["/ds1/disk".into()], 0));
 }
 
+/// An extent whose loss was accepted continues with the copy that was chosen, opened or not, and an old disk that is there
+/// again does not take its place.
+#[test]
+fn a_minimum_of_copies_and_accepted_losses_are_kept() {
+    let mut w = World::new();
+    let minimum_copies = Some(2);
+    w.run(CommandOp::ChangeDatastore(ChangeDatastore { name: "ds1".into(), minimum_copies, ..Default::default() }));
+    let file = w.file("disk");
+    let cfg = w.extent(file, 0);
+    let partly = CopyHeld { eid: cfg.eid, epoch: cfg.epoch, joining: true, file, ..Default::default() };
+    w.copies.get_mut(&3).unwrap().insert(cfg.eid, partly);
+    let lost = LostExtent { eid: cfg.eid, epoch: cfg.epoch, copy: replica(3), empty: false };
+    assert_eq!(w.run(CommandOp::LoseExtents(LoseExtents { extents: vec![lost] })).status, status::OK);
+    let backup = w.backup();
+    let old = (w.copies.remove(&1).unwrap(), w.copies.remove(&2).unwrap());
+    let (s, report) = restore(&backup, &w.inventories(), &[1, 2].into()).unwrap();
+    let restored = s.extents(file).remove(0);
+    assert_eq!((nodes(&restored), &restored.safe), (vec![3], &vec![replica(3)]));
+    assert!(restored.epoch > w.extent(file, 0).epoch && report.removed.count == 0);
+    assert_eq!((s.datastores()[0].minimum(), s.losses()), (2, w.state.losses()));
+    assert_eq!(s.losses().len(), 1);
+    // The chosen copy was opened, and the disks with the old ones are there again.
+    w.activate(file, 0);
+    w.copies.get_mut(&3).unwrap().get_mut(&cfg.eid).unwrap().joining = false;
+    w.copies.extend([(1, old.0), (2, old.1)]);
+    let (s, _) = w.restored(&backup);
+    assert_eq!(nodes(&s.extents(file)[0]), [3]);
+}
+
 #[test]
 fn inputs_that_do_not_belong_together_are_refused() {
     let w = World::new();

@@ -12,15 +12,19 @@ impl Owner {
             self.operations.len(),
             self.queue.len()
         );
+        if let Some(f) = &self.forking {
+            out += &format!(", {f:?}");
+        }
         for (index, e) in &self.extents {
             let join = e.join.as_ref().map(|j| (j.next, &j.pushing, &j.open));
             out += &format!(
-                "\nextent {index}: epoch {} {:?} joining {} in flight {} held {} locks {:?} waiting {:?} fetching {:?} confirming {:?} join {join:?}",
+                "\nextent {index}: epoch {} {:?} joining {} in flight {} held {} short {:?} locks {:?} waiting {:?} fetching {:?} confirming {:?} join {join:?}",
                 e.cfg.epoch,
                 e.phase,
                 e.cfg.joining.is_some(),
                 e.in_flight.len(),
                 e.held.len(),
+                e.short,
                 e.locks,
                 e.waiting,
                 e.fetching,

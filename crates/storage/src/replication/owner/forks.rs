@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 /// Forks that wait for one to end; metad tells of the others again.
 const WAITING_MAX: usize = 16;
 
+#[derive(Debug)]
 pub(super) struct Forking {
     to: u64,
     stage: Stage,
@@ -69,7 +70,15 @@ impl Owner {
         if !self.extents.values().all(|e| e.phase == Phase::Active) {
             return;
         }
+        let short = self.extents.values().any(|e| !e.short.is_empty());
         let Some(f) = &mut self.forking else { return };
+        if short {
+            // Writes wait until another copy is complete, for as long as that takes: operations continue meanwhile.
+            if std::mem::replace(&mut f.stage, Stage::Sealing) == Stage::Draining {
+                self.run_queue();
+            }
+            return;
+        }
         f.stage = Stage::Draining;
         if !self.operations.is_empty() && self.bug != Some(Bug::ForkBeforeDrained) {
             return;

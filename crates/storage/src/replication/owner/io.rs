@@ -237,16 +237,26 @@ impl Owner {
     pub(super) fn part_done(&mut self, index: u64, part: u64) {
         self.unlock(index, part);
         let Some(done) = self.parts.remove(&part) else { return };
-        if let Some(o) = self.operations.get_mut(&done.token) {
-            if let Work::Read { at, data: Some(data) } = done.work {
-                o.buffer[at..at + data.len()].copy_from_slice(&data);
-            }
+        let waits = matches!(done.work, Work::Write { id: Some(_), .. }) && self.is_short(index);
+        if let (true, Some(e)) = (waits, self.extents.get_mut(&index)) {
+            // Durable on all members that there are, which are too few to acknowledge it.
+            e.short.push(done.token);
+            return self.pump(index);
+        }
+        if let (Some(o), Work::Read { at, data: Some(data) }) = (self.operations.get_mut(&done.token), done.work) {
+            o.buffer[at..at + data.len()].copy_from_slice(&data);
+        }
+        self.part_ended(done.token);
+        self.pump(index);
+    }
+
+    pub(super) fn part_ended(&mut self, token: u64) {
+        if let Some(o) = self.operations.get_mut(&token) {
             o.parts_left -= 1;
             if o.parts_left == 0 {
-                self.finish(done.token);
+                self.finish(token);
             }
         }
-        self.pump(index);
     }
 
     // ---- writes ----

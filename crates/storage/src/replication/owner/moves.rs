@@ -21,6 +21,8 @@ pub struct Wishes {
     pub no_joins: bool,
     /// Bytes by which the file's datastore may still grow; none: it has no quota.
     pub room: Option<u64>,
+    /// Complete copies that a write has to be on before it is acknowledged; 0: as the grant said.
+    pub minimum: u32,
     /// The start of each replica's process, as it said with its last heartbeat.
     pub starts: Vec<(Vec<u8>, u64)>,
 }
@@ -36,8 +38,28 @@ impl Owner {
         if wishes.copies > 0 {
             self.copies = wishes.copies;
         }
+        if wishes.minimum > 0 {
+            self.minimum = wishes.minimum;
+        }
         self.wishes = wishes;
         self.check_new_starts();
+        let indexes: Vec<u64> = self.extents.keys().copied().collect();
+        indexes.into_iter().for_each(|index| self.acknowledge_short(index));
+    }
+
+    /// Whether a write has to wait for more complete copies before it is acknowledged.
+    pub(super) fn is_short(&self, index: u64) -> bool {
+        let short = |e: &Extent| e.cfg.replicas.len() < self.minimum as usize;
+        self.extents.get(&index).is_some_and(short) && self.bug != Some(Bug::IgnoreMinimum)
+    }
+
+    /// Ends the operations that waited for more complete copies, where there are enough.
+    pub(super) fn acknowledge_short(&mut self, index: u64) {
+        let short = self.is_short(index);
+        let Some(e) = self.extents.get_mut(&index).filter(|e| !short && e.phase == Phase::Active) else { return };
+        for token in std::mem::take(&mut e.short) {
+            self.part_ended(token);
+        }
     }
 
     /// Whether the extent has copies where none is to be, or more than are wanted.

@@ -10,6 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Pause before an extent that nobody can serve is tried again.
 const HELD_MS: u64 = 500;
+/// metad is asked this often whether an extent that is held continues with another copy: an administrator may have accepted the
+/// loss of those that this owner waits for.
+const HELD_ASK_MS: u64 = 1_000;
 
 impl Owner {
     /// Takeover: the anchor and every extent that can still take a write that makes the file longer.
@@ -274,6 +277,7 @@ impl Owner {
             self.fetch(index, part);
         }
         self.ask_for_room_again(index);
+        self.acknowledge_short(index);
         self.pump(index);
         self.opened();
         self.fork_may_go_on();
@@ -288,12 +292,7 @@ impl Owner {
             return;
         }
         if stale {
-            // metad says which configuration is current: epoch 0 matches none, so that asking changes nothing.
-            let (eid, lease) = (e.cfg.eid, self.lease);
-            e.phase = Phase::Proposing;
-            self.forget_calls(index);
-            let op = CommandOp::Propose(Propose { eid, lease, file: self.file, ..Default::default() });
-            return self.ask_metad(MetaAbout::Propose { index, eid }, op);
+            return self.ask_for_configuration(index);
         }
         let was_joining = e.cfg.joining.as_ref().is_some_and(|j| j.id == member.id);
         // Until this configuration is active, everybody of the last active one is still complete.
@@ -314,12 +313,28 @@ impl Owner {
         if reachable.is_empty() {
             // Nobody reachable has everything: hold, and try all of them again.
             e.unusable.clear();
-            e.held_since.get_or_insert(self.now_ms);
+            let since = *e.held_since.get_or_insert(self.now_ms);
             e.phase = Phase::Held { until: self.now_ms + HELD_MS };
-            return self.forget_calls(index);
+            let due = self.now_ms >= since.max(e.held_asked_at) + HELD_ASK_MS;
+            self.forget_calls(index);
+            if due && self.hears_metad() {
+                self.ask_for_configuration(index);
+            }
+            return;
         }
         self.counters.removals += 1;
         self.propose(index, reachable, None, false);
+    }
+
+    /// metad says which configuration is current, and whether the lease still is: epoch 0 matches none, so that asking changes
+    /// nothing.
+    fn ask_for_configuration(&mut self, index: u64) {
+        let Some(e) = self.extents.get_mut(&index) else { return };
+        let (eid, lease) = (e.cfg.eid, self.lease);
+        (e.phase, e.held_asked_at) = (Phase::Proposing, self.now_ms);
+        self.forget_calls(index);
+        let op = CommandOp::Propose(Propose { eid, lease, file: self.file, ..Default::default() });
+        self.ask_metad(MetaAbout::Propose { index, eid }, op);
     }
 
     pub(super) fn propose(

@@ -1,7 +1,7 @@
 //! Sizes: reported to metad within a second, and the truncate that several parties have to agree on.
 
 use super::io::of_dropped;
-use super::{Effect, Extent, MetaAbout, Outcome, Owner, Phase, Work, IDS_MOVED_MAX};
+use super::{Effect, Extent, MetaAbout, Outcome, Owner, Phase, Work, DONE_KEPT_MS, IDS_MOVED_MAX, SIZES_KEPT};
 use crate::messages::*;
 use crate::replication::Bug;
 use bytes::Bytes;
@@ -49,6 +49,36 @@ impl Owner {
         let known = &self.attr;
         let mtime_ns = if mtime_set { attr.mtime_ns } else { attr.mtime_ns.max(known.mtime_ns) };
         self.attr = Attr { size: known.size, mtime_ns, ctime_ns: attr.ctime_ns.max(known.ctime_ns), ..attr };
+    }
+
+    /// The end of a change of size is the end of its retries, too.
+    pub(super) fn answer_retried_sizes(&mut self) {
+        if self.sizes_open.is_empty() {
+            return;
+        }
+        let ended = |token: &u64, out: &[Effect]| {
+            out.iter().find_map(|e| match e {
+                Effect::Done { token: t, outcome } if t == token => Some(outcome.clone()),
+                _ => None,
+            })
+        };
+        let done: Vec<(OpId, Outcome)> =
+            self.sizes_open.iter().filter_map(|(id, (token, _))| Some((*id, ended(token, &self.out)?))).collect();
+        for (id, outcome) in done {
+            let (_, also) = self.sizes_open.remove(&id).expect("listed");
+            if matches!(outcome, Outcome::Written { .. }) && !self.size_was_set(&id) {
+                self.sizes_done.push_back((id, self.now_ms));
+                if self.sizes_done.len() > SIZES_KEPT {
+                    self.sizes_done.pop_front();
+                }
+            }
+            self.out.extend(also.into_iter().map(|token| Effect::Done { token, outcome: outcome.clone() }));
+        }
+    }
+
+    /// Whether a change of size was done, and not so long ago that the id is another one's by now.
+    pub(super) fn size_was_set(&self, id: &OpId) -> bool {
+        self.sizes_done.iter().any(|(known, since)| known == id && self.now_ms < since + DONE_KEPT_MS)
     }
 
     pub(super) fn set_size(&mut self, token: u64, size: u64, id: OpId) {
@@ -165,6 +195,8 @@ impl Owner {
             self.unallocated.entry(index).or_default().extend(waiting);
             self.allocate(index);
         }
+        // Their bytes are gone with the extent: nothing is left to wait for.
+        e.short.into_iter().for_each(|token| self.part_ended(token));
     }
 
     /// Zeros from the new end to the end of its extent, with the new size, in one record. A file of no

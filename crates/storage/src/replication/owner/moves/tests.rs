@@ -43,7 +43,14 @@ impl World {
     }
 
     fn answer(&mut self, mut effects: Vec<Effect>) {
-        while let Some(effect) = effects.pop() {
+        while !effects.is_empty() {
+            self.answer_first(&mut effects);
+        }
+    }
+
+    /// Answers the newest of the effects.
+    fn answer_first(&mut self, effects: &mut Vec<Effect>) {
+        if let Some(effect) = effects.pop() {
             let input = match effect {
                 Effect::Send { call, request, .. } => {
                     let result = match request.op.expect("asks something") {
@@ -93,9 +100,9 @@ impl World {
                     let reply = Reply { inode, extents: vec![self.cfg.clone()], ..Default::default() };
                     Input::Meta { call, reply }
                 }
-                Effect::Done { .. } | Effect::Ended => continue,
+                Effect::Done { .. } | Effect::Ended => return,
             };
-            self.feed(input, &mut effects);
+            self.feed(input, effects);
         }
     }
 
@@ -234,5 +241,60 @@ fn a_member_that_was_away_comes_back_before_others_are_asked() {
         assert_eq!(w.nodes(), [1]);
         w.run(&Wishes::default(), &[1, 2, other]);
         assert_eq!(w.nodes(), [1, 2]);
+    }
+}
+
+#[test]
+fn a_write_is_acknowledged_only_when_enough_copies_are_complete() {
+    let mut w = World::new(None);
+    let hold = Wishes { no_joins: true, minimum: 2, ..Default::default() };
+    let mut effects = Vec::new();
+    w.feed(Input::Wishes(hold.clone()), &mut effects);
+    w.owner.member_failed(0, &replica(2), false);
+    effects.extend(w.owner.take_effects());
+    w.answer(effects);
+    assert_eq!(w.nodes(), [1]);
+    let mut acknowledged = Vec::new();
+    let mut feed = |w: &mut World, input| {
+        let mut effects = Vec::new();
+        w.feed(input, &mut effects);
+        while !effects.is_empty() {
+            let done = |e: &Effect| matches!(e, Effect::Done { .. });
+            acknowledged.extend(effects.iter().filter(|e| done(e)).cloned());
+            effects.retain(|e| !done(e));
+            w.answer_first(&mut effects);
+        }
+        acknowledged.len()
+    };
+    let write = || Op::Write { offset: 0, data: vec![7; 9].into(), id: OpId { high: 1, low: 1 } };
+    assert_eq!(feed(&mut w, Input::Op { token: 1, op: write(), stamp: None }), 0);
+    // The same call once more waits with the first; a read does not wait.
+    assert_eq!(feed(&mut w, Input::Op { token: 2, op: write(), stamp: None }), 0);
+    assert_eq!(feed(&mut w, Input::Op { token: 3, op: Op::Read { offset: 0, length: 9 }, stamp: None }), 1);
+    // With a lower minimum it is acknowledged at once.
+    assert_eq!(feed(&mut w, Input::Wishes(Wishes { minimum: 1, ..hold })), 3);
+}
+
+#[test]
+fn an_acknowledgement_that_overtakes_the_answer_to_a_check_proves_no_loss() {
+    let mut w = World::new(None);
+    let (member, count) = (replica(2), |records| Some(Count { records, ..Default::default() }));
+    w.owner.started(0, &member, 9);
+    w.owner.extents.get_mut(&0).expect("granted").compare(&member.id, count(4));
+    // A heartbeat that is late tells of the start before, or one that is in time of the next.
+    for (told, answered, went_back) in [(8, 9, 0), (10, 10, 1)] {
+        let mut effects = Vec::new();
+        let starts = vec![(member.id.clone(), told)];
+        w.feed(Input::Wishes(Wishes { no_joins: true, starts, ..Default::default() }), &mut effects);
+        let asked = effects.iter().find_map(|e| match e {
+            Effect::Send { call, request, .. } => matches!(request.op, Some(ChunkOp::Check(_))).then_some(*call),
+            _ => None,
+        });
+        w.owner.extents.get_mut(&0).expect("granted").compare(&member.id, count(5));
+        let result = Some(ChunkResult::Done(Empty {}));
+        let answer = ChunkAnswer { result, start: answered, count: count(4), ..Default::default() };
+        let call = asked.expect("the member is asked");
+        w.feed(Input::Answer { call, answer: Ok(answer), down_ms: 0 }, &mut effects);
+        assert_eq!(w.owner.counters.went_back, went_back);
     }
 }
