@@ -5,9 +5,12 @@
 //! metad's epoch fence, looked at once more when that is durable, and only then made. Each host has at most one move under
 //! way. A route by a gateway that is no node's was made by a person, and is left alone.
 
+mod config;
 mod journal;
 mod texts;
+mod wanted;
 
+pub use config::{Config, ConfigError, HostNode, HOSTS_MAX};
 pub use journal::{Journal, Move, Record, MOVES_MAX, VERSION};
 
 use crate::config::Mode;
@@ -17,6 +20,7 @@ use crate::texts::Text;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use wanted::Why;
 
 /// A node that was silent for this long is given up, in milliseconds; with the time that a look takes, the hosts' I/O stands
 /// still below 5 s.
@@ -31,81 +35,6 @@ pub const MOVE_LIMIT_MS: u64 = 20_000;
 pub const PREDECESSOR_MS: u64 = START_LIMIT_MS + MOVE_LIMIT_MS + 5_000;
 /// First and longest pause of a host after a move that failed; it doubles between them.
 pub const PAUSES_MS: (u64, u64) = (2_000, 60_000);
-/// Hosts whose routes are moved; a configuration with more is refused.
-pub const HOSTS_MAX: usize = 64;
-
-/// A host, its own node, and the address at which other hosts reach that node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HostNode {
-    /// The host's name in vCenter.
-    pub host: String,
-    pub node: u32,
-    /// Next hop of the route: the node's address on the storage network.
-    pub via: IpAddr,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
-    /// The private address that every node serves.
-    pub address: IpAddr,
-    pub hosts: Vec<HostNode>,
-    /// Routes are moved in mode `repair` only; in the others the agent says what it would do.
-    pub mode: Mode,
-}
-
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum ConfigError {
-    #[error("vcenter: routes: {count} hosts are declared; at most {HOSTS_MAX} are looked after")]
-    TooMany { count: usize },
-    #[error("vcenter: routes: host {host:?} is declared twice; which node is its own?")]
-    Twice { host: String },
-    #[error("vcenter: routes: node {node} has two addresses, {one} and {other}; a node is reached at one")]
-    TwoAddresses { node: u32, one: IpAddr, other: IpAddr },
-    #[error("vcenter: routes: nodes {one} and {other} have the same address {via}")]
-    SameAddress { one: u32, other: u32, via: IpAddr },
-    #[error("vcenter: routes: {via} of node {node} and the local address {address} must be both IPv4 or both IPv6, and differ")]
-    Family { node: u32, via: IpAddr, address: IpAddr },
-    #[error("vcenter: routes: there is one node only; a route needs another one to lead to")]
-    OneNode,
-}
-
-impl Config {
-    /// # Errors
-    /// The declared hosts and nodes contradict each other, or no route could ever lead to another node.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        if self.hosts.len() > HOSTS_MAX {
-            return Err(ConfigError::TooMany { count: self.hosts.len() });
-        }
-        for (i, a) in self.hosts.iter().enumerate() {
-            let (node, via, address) = (a.node, a.via, self.address);
-            if via.is_ipv4() != address.is_ipv4() || via == address {
-                return Err(ConfigError::Family { node, via, address });
-            }
-            for b in &self.hosts[i + 1..] {
-                if a.host == b.host {
-                    return Err(ConfigError::Twice { host: a.host.clone() });
-                }
-                if a.node == b.node && a.via != b.via {
-                    return Err(ConfigError::TwoAddresses { node, one: a.via, other: b.via });
-                }
-                if a.node != b.node && a.via == b.via {
-                    return Err(ConfigError::SameAddress { one: a.node, other: b.node, via });
-                }
-            }
-        }
-        if self.nodes().len() < 2 {
-            return Err(ConfigError::OneNode);
-        }
-        Ok(())
-    }
-
-    /// The nodes that routes can lead to, with their addresses.
-    pub fn nodes(&self) -> BTreeMap<u32, IpAddr> {
-        self.hosts.iter().map(|h| (h.node, h.via)).collect()
-    }
-}
-
 #[derive(Debug)]
 pub enum Input {
     /// This node leads metad, and read the journal under its epoch.
@@ -319,67 +248,6 @@ impl Routes {
         }
     }
 
-    fn is_well(&self, node: u32) -> bool {
-        matches!(self.seen.get(&node), Some(NodeState::Well { .. }))
-    }
-
-    /// For how long a node has been silent.
-    fn silent_ms(&self, now: Now, node: u32) -> Option<u64> {
-        match self.seen.get(&node) {
-            Some(NodeState::Silent { since_ms }) => Some(now.mono_ms.saturating_sub(*since_ms)),
-            _ => None,
-        }
-    }
-
-    fn node_at(&self, via: IpAddr) -> Option<u32> {
-        self.nodes.iter().find(|(_, a)| **a == via).map(|(n, _)| *n)
-    }
-
-    /// Most nodes look silent: it may be this one that hears nothing.
-    fn most_are_silent(&self) -> bool {
-        let silent = self.nodes.keys().filter(|n| !self.is_well(**n)).count();
-        silent * 2 > self.nodes.len()
-    }
-
-    /// Where a host's route should lead now, if that differs from what it has; with the reason.
-    fn wanted(&self, now: Now, host: &Host) -> Option<(Option<IpAddr>, Why)> {
-        if !self.quorum || self.most_are_silent() {
-            return None;
-        }
-        let at = match host.gateway {
-            // A person's route.
-            Some(Some(via)) => Some(self.node_at(via)?),
-            _ => None,
-        };
-        let own = host.own.node;
-        let given_up = |node: u32| self.silent_ms(now, node).is_some_and(|ms| ms >= AWAY_AFTER_MS);
-        match self.seen.get(&own)? {
-            NodeState::Well { since_ms } => {
-                let at = at?;
-                let long = now.mono_ms.saturating_sub(*since_ms) >= BACK_AFTER_MS;
-                (long || given_up(at) || at == own).then_some((None, Why::OwnIsWell { node: own }))
-            }
-            NodeState::Silent { .. } if given_up(own) => {
-                if at.is_some_and(|at| at != own && !given_up(at)) {
-                    return None;
-                }
-                let (_, via) =
-                    self.nodes.iter().filter(|(n, _)| self.is_well(**n)).min_by_key(|(_, via)| self.led(**via))?;
-                Some((Some(*via), Why::OwnIsDown { node: own }))
-            }
-            NodeState::Silent { .. } => None,
-        }
-    }
-
-    /// Hosts that are led to a node beside its own.
-    fn led(&self, via: IpAddr) -> usize {
-        let leads = |h: &&Host| match h.phase {
-            Phase::Announcing { to, .. } => to == Some(via),
-            _ => h.gateway == Some(Some(via)),
-        };
-        self.hosts.iter().filter(leads).count()
-    }
-
     fn choose(&mut self, now: Now, out: &mut Vec<Effect>) {
         let Some(epoch) = self.leading.as_ref().map(|l| l.epoch) else { return };
         // The journal has one entry on its way at a time; what is chosen meanwhile would not be in it.
@@ -542,22 +410,5 @@ impl Routes {
             RouteStatus { host: h.own.host.clone(), node: h.own.node, node_well, at_node, known, text }
         };
         self.hosts.iter().map(one).collect()
-    }
-}
-
-/// Why a route is moved.
-enum Why {
-    OwnIsDown { node: u32 },
-    OwnIsWell { node: u32 },
-}
-
-impl Why {
-    fn en(&self) -> String {
-        match self {
-            Why::OwnIsDown { node } => {
-                format!("node {node}, the host's own, has been silent for {} s", AWAY_AFTER_MS / 1_000)
-            }
-            Why::OwnIsWell { node } => format!("node {node}, the host's own, serves it"),
-        }
     }
 }
