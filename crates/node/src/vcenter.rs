@@ -273,6 +273,7 @@ impl Driver {
     }
 
     async fn tick(&mut self) {
+        self.ours.heard(self.authority.epoch_heard());
         let leads = self.authority.leads();
         if leads != self.epoch {
             self.leave();

@@ -20,6 +20,8 @@ const ATTEMPTS_FOR_MS: i64 = 21_600_000;
 const BETWEEN_STEPS_MS: i64 = 15_000;
 /// A cool-down doubles with each failure, at most this often.
 const COOL_DOWN_DOUBLES_MAX: u32 = 4;
+/// Failovers in half an hour each make the hold after the last one longer by its length, up to this many; more count as these.
+pub const HOLDS_MAX: u32 = 5;
 const HOUR_MS: i64 = 3_600_000;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,8 +198,15 @@ fn datastore(c: &Context<'_>, t: &Target<'_>, wanted: &Wanted, origin: Origin, g
     }
 }
 
+/// The hold after a failover, as long as several of them are told apart: in a night of one failover after another a quiet minute
+/// is no end of it.
+fn hold_ms(c: &Context<'_>) -> u64 {
+    let failovers = c.our_side.map_or(1, |o| o.failovers.clamp(1, HOLDS_MAX));
+    c.config.failover_hold_ms * u64::from(failovers)
+}
+
 fn storage(c: &Context<'_>, t: &Target<'_>, gates: &mut Vec<Gate>) {
-    let hold = c.config.failover_hold_ms;
+    let hold = hold_ms(c);
     if let Some(since) = c.leading_since_ms {
         let left = hold.saturating_sub(c.now.mono_ms.saturating_sub(since));
         if left > 0 {

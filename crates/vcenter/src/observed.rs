@@ -248,6 +248,8 @@ pub struct OurSide {
     pub exports: Vec<Export>,
     /// Since a LEADER, an address or a gateway last changed.
     pub quiet_ms: u64,
+    /// Such changes of the last half hour, those of a few seconds counted as one.
+    pub failovers: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -223,7 +223,11 @@ fn no_step_during_the_night_and_one_repair_after_it() {
         r.pass(10);
     }
     assert!(r.actions.is_empty(), "{:?}", r.did());
-    r.world.ours = OurSide { quorum: true, quiet_ms: 61_000, ..r.world.ours.clone() };
+    // Two quiet minutes after the sixth failover are not the end of it.
+    r.world.ours = OurSide { quorum: true, quiet_ms: 120_000, failovers: 6, ..r.world.ours.clone() };
+    r.pass(600);
+    assert!(r.actions.is_empty(), "{:?}", r.did());
+    r.world.ours.quiet_ms = 301_000;
     r.pass(600);
     assert_eq!(r.did(), HEALED);
 }

@@ -263,6 +263,7 @@ impl Sim {
         let outage = self.now < self.outage_until;
         let ours = &mut self.world.ours;
         ours.quorum = !outage;
+        ours.failovers += u32::from(outage && ours.quiet_ms > 0);
         ours.quiet_ms = if outage { 0 } else { ours.quiet_ms + TICK_MS };
         let now = self.now;
         self.calls.retain(|c| c.ends > now);
@@ -332,7 +333,8 @@ impl Sim {
         let host = &told.hosts[action.host()];
         assert!(host.in_service() && host.busy_with.is_none(), "{host:?}");
         assert!(told.hosts.values().all(|h| h.maintenance || h.ha_state.as_deref() != Some("networkIsolated")));
-        assert!(ours.quorum && ours.quiet_ms >= self.config.failover_hold_ms, "{ours:?}");
+        let hold = self.config.failover_hold_ms * u64::from(ours.failovers.clamp(1, 5));
+        assert!(ours.quorum && ours.quiet_ms >= hold, "{ours:?}");
         let hour = self.acted.iter().filter(|(at, _)| self.now - at < 3_590_000).count();
         assert!(hour < self.config.repairs_per_hour as usize, "{hour} steps in an hour");
         match action {

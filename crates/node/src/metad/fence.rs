@@ -34,6 +34,11 @@ impl Metad {
         self.shared.leadership().map(|l| l.epoch)
     }
 
+    /// The epoch of metad's LEADER as this node heard it last; 0: it heard none.
+    pub(crate) fn epoch_heard(&self) -> u64 {
+        self.shared.leader.lock().expect("nobody panics with it").1
+    }
+
     /// Whether coordination's quorum says so, too, after this was asked.
     pub(crate) async fn leads_confirmed(&self, epoch: u64) -> bool {
         match self.shared.leadership() {

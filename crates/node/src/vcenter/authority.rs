@@ -70,6 +70,13 @@ impl Authority {
         }
     }
 
+    pub(super) fn epoch_heard(&self) -> u64 {
+        match self {
+            Authority::Metad(metad) => metad.epoch_heard(),
+            Authority::Alone(alone) => alone.epoch,
+        }
+    }
+
     pub(super) async fn leads_confirmed(&self, epoch: u64) -> bool {
         match self {
             Authority::Metad(metad) => metad.leads_confirmed(epoch).await,

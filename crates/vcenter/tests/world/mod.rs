@@ -59,7 +59,7 @@ impl World {
             hidden: Vec::new(),
             ha: Some(Ha { enabled: true, heartbeat_required: 2, ..Ha::default() }),
             removals: Vec::new(),
-            ours: OurSide { quorum: true, exports: Vec::new(), quiet_ms: 3_600_000 },
+            ours: OurSide { quorum: true, exports: Vec::new(), quiet_ms: 3_600_000, failovers: 0 },
             next_object: 0,
             created: 0,
             faults: Vec::new(),
