@@ -20,7 +20,7 @@ const ATTEMPTS_FOR_MS: i64 = 21_600_000;
 const BETWEEN_STEPS_MS: i64 = 15_000;
 /// A cool-down doubles with each failure, at most this often.
 const COOL_DOWN_DOUBLES_MAX: u32 = 4;
-/// Failovers in half an hour each make the hold after the last one longer by its length, up to this many; more count as these.
+/// Failovers that lengthen the hold; further ones do not, so that a repair comes within five times the configured hold.
 pub const HOLDS_MAX: u32 = 5;
 const HOUR_MS: i64 = 3_600_000;
 
@@ -198,8 +198,8 @@ fn datastore(c: &Context<'_>, t: &Target<'_>, wanted: &Wanted, origin: Origin, g
     }
 }
 
-/// The hold after a failover, as long as several of them are told apart: in a night of one failover after another a quiet minute
-/// is no end of it.
+/// How long nothing is done after a failover: the configured hold, once for each failover of the last half hour. In a night of
+/// failovers a quiet minute is not its end.
 fn hold_ms(c: &Context<'_>) -> u64 {
     let failovers = c.our_side.map_or(1, |o| o.failovers.clamp(1, HOLDS_MAX));
     c.config.failover_hold_ms * u64::from(failovers)

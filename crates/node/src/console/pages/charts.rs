@@ -27,7 +27,7 @@ impl Wanted {
         all.into_iter().find(|s| s.name == self.span || (self.span.is_empty() && s.name == HOUR.name))
     }
     pub fn span(&self) -> Span {
-        [HOUR, DAY, MONTH].into_iter().find(|s| s.name == self.span).unwrap_or(HOUR)
+        self.known_span().unwrap_or(HOUR)
     }
 }
 
