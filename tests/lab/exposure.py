@@ -40,10 +40,11 @@ UDP = {"NFS NULL": rpc(100003, 3, 0, record=False), "MOUNT NULL": rpc(100005, 3,
 
 
 def table():
-    """{(protocol, port): set of what is answered}, from SECURITY.md."""
+    """{(protocol, port): set of what is answered}, from SECURITY.md, and the ports that demand TLS."""
     text = open(os.path.join(ROOT, "SECURITY.md")).read()
-    rows = re.findall(r"^\| (tcp|udp) (\d+) \| [^|]* \| ([^|]*) \|", text, re.M)
-    return {(protocol, int(port)): set() if "nothing" in said else set(re.split(r", ", said.strip())) for protocol, port, said in rows}
+    rows = re.findall(r"^\| (tcp|udp) (\d+) \| ([^|]*) \| ([^|]*) \|", text, re.M)
+    allowed = {(protocol, int(port)): set() if "nothing" in said else set(re.split(r", ", said.strip())) for protocol, port, _, said in rows}
+    return allowed, {(protocol, int(port)) for protocol, port, what, _ in rows if "TLS, and proof of the cluster's key" in what}
 
 
 def listening():
@@ -79,10 +80,12 @@ def ask(kind, host, port, said):
 
 
 def main():
-    allowed = table()
-    assert allowed, "SECURITY.md has no table of ports"
+    allowed, demand_tls = table()
+    assert allowed and demand_tls, "SECURITY.md has no table of ports"
     with Cluster() as c:
         c.wait("the cluster serves", lambda nodes: len(nodes) == 3 and all(n["ready"] for n in nodes))
+        # From then on nothing is taken in clear between coordination servers.
+        c.wait("TLS is demanded", lambda nodes: len(nodes) == 3 and all(n["coordination"]["quorum_tls"] == "required" for n in nodes))
         time.sleep(1)
         found = listening()
         assert set(found) == set(allowed), "listening and not in SECURITY.md: %s; in it and not listening: %s" % (
@@ -92,6 +95,11 @@ def main():
             kind, probes = (socket.SOCK_STREAM, TCP) if protocol == "tcp" else (socket.SOCK_DGRAM, UDP)
             asked = [(name, pool.submit(ask, kind, host, port, said)) for host in hosts for name, said in probes.items()]
             answered = {name for name, answer in asked if meant(name, answer.result())}
+            if (protocol, port) in demand_tls:
+                # A handshake, and nothing but alerts to whatever is none.
+                for name, answer in asked:
+                    kinds = answer.result()[:1]
+                    assert kinds == b"\x16" if name.startswith("TLS") else kinds in (b"", b"\x15"), (port, name, answer.result()[:40])
             print("%s %-5d %d addresses  %s" % (protocol, port, len(hosts), ", ".join(sorted(answered)) or "nothing"))
             assert answered == allowed[(protocol, port)], "%s %d answers %s, SECURITY.md says %s" % (protocol, port, sorted(answered), sorted(allowed[(protocol, port)]))
         c.wait("nobody was disturbed", lambda nodes: len(nodes) == 3 and all(n["ready"] for n in nodes))

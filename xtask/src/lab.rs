@@ -129,6 +129,7 @@ const TESTS: &[Test] = &[
     Test { name: "nfs-answers", lane: Lane::Long, script: "nfs_answers.py", commands: ANSWERS, modules: &[] },
     Test { name: "nfs-rules", lane: Lane::Long, script: "nfs_rules.py", commands: NFS, modules: &[] },
     Test { name: "exposure", lane: Lane::Servers, script: "exposure.py", commands: EXPOSURE, modules: &[] },
+    Test { name: "quorum-tls", lane: Lane::Long, script: "quorum_tls.py", commands: &["python3"], modules: &["kazoo"] },
     Test { name: "console-api", lane: Lane::Long, script: "console_api.py", commands: CONSOLE_API, modules: &[] },
     Test { name: "nfs-snapshots", lane: Lane::Long, script: "nfs_snapshots.py", commands: NFS, modules: &[] },
     Test {

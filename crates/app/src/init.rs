@@ -161,7 +161,9 @@ fn node_toml(f: &NodeFiles, key: &Path, data: &Path) -> String {
          # Virtual IPs that hypervisors mount; one node at a time serves each\n\
          datastore_addresses = [{}]\n\
          # An Apache ZooKeeper ensemble instead of the cluster's own\n\
-         #coordination = \"zookeeper://host:2181,host:2181,host:2181\"\n\n\
+         #coordination = \"zookeeper://host:2181,host:2181,host:2181\"\n\
+         # TLS between the nodes' coordination servers: auto, off, accept or required\n\
+         #quorum_tls = \"auto\"\n\n\
          [nodes]\n",
         f.cluster,
         f.incarnation,

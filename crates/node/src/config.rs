@@ -2,6 +2,7 @@
 
 use crate::console::certificate::ConsoleSettings;
 use crate::gateway::local_address::LocalAddress;
+use crate::quorum_tls::QuorumTls;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -172,6 +173,9 @@ pub struct NodeConfig {
     /// `zookeeper://host:port,...` to use an ensemble that is there already instead of our own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coordination: Option<String>,
+    /// TLS between the coordination servers of the nodes.
+    #[serde(default, skip_serializing_if = "QuorumTls::is_default")]
+    pub quorum_tls: QuorumTls,
     /// Seconds after which the copies of a node that is gone are made elsewhere; 300 if it is not given. The metad LEADER's
     /// value counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -369,6 +373,7 @@ mod tests {
             data: "data".into(),
             datastore_addresses: vec![],
             coordination: None,
+            quorum_tls: QuorumTls::Accept,
             rebuild_after_s: None,
             scrub: Scrub { period_h: 0, rate_mib_s: 5 },
             ports: Ports::with_offset(0),

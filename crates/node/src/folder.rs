@@ -178,6 +178,7 @@ mod tests {
             data: data.into(),
             datastore_addresses: vec![],
             coordination: None,
+            quorum_tls: Default::default(),
             rebuild_after_s: None,
             scrub: Default::default(),
             gateway: Default::default(),

@@ -19,6 +19,7 @@ pub mod links;
 pub mod metad;
 pub mod new_ensemble;
 pub mod node;
+pub mod quorum_tls;
 pub mod restore;
 pub mod rpc;
 mod service_manager;

@@ -12,6 +12,7 @@ use crate::events::Events;
 use crate::gateway::Gateway;
 use crate::metad::Metad;
 use crate::new_ensemble;
+use crate::quorum_tls;
 use crate::rpc::{Handler, Identity, Responder};
 use crate::status::monitor::Monitor;
 use crate::status::{Contents, Sources};
@@ -66,9 +67,14 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
     // The other nodes may ask for a status before there is one; they ask again.
     let monitor: Arc<OnceLock<Arc<Monitor>>> = Arc::default();
     if has(Role::Coordination) && config.coordination.is_none() {
-        let settings = coordination_settings(&config);
+        let mut settings = coordination_settings(&config);
+        settings.security.peers = quorum_tls::speaks(config.quorum_tls, &identity.key, &config.data)?;
+        let cluster = settings.security.peers.cluster.clone();
         let (data, trusted) = (config.data.clone(), settings.config.trust_empty);
         let handle = start_coordination(settings, &events)?;
+        if let Some(cluster) = cluster {
+            tokio::spawn(quorum_tls::attend(config.quorum_tls, data.clone(), cluster, events.clone()));
+        }
         tokio::spawn(new_ensemble::attend(data, trusted, handle.clone(), events.clone()));
         sources.coordination = Some(handle);
     }
@@ -82,7 +88,9 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
             rebuild_after: config.rebuild_after(),
             audit: audit_to(monitor.clone()),
         };
-        sources.metad = Some(Metad::start(settings, identity.clone(), events.clone(), sources.coordination.clone())?);
+        let metad = Metad::start(settings, identity.clone(), events.clone(), sources.coordination.clone())?;
+        tokio::spawn(quorum_tls::follow(config.data.clone(), metad.clone()));
+        sources.metad = Some(metad);
     }
     if let (Some(settings), Some(metad)) = (&config.vcenter, &sources.metad) {
         let (settings, metad, nfs) = (settings.clone(), metad.clone(), config.ports.nfs);

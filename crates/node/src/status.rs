@@ -76,6 +76,9 @@ pub struct CoordinationStatus {
     pub refused: u64,
     #[serde(default)]
     pub digest_mismatches: u64,
+    /// TLS between the nodes' servers: `required`, `accepted` or `off`. Empty: not said.
+    #[serde(default)]
+    pub quorum_tls: String,
     /// How the last election went.
     pub report: String,
     pub links: Vec<LinkStatus>,
@@ -418,6 +421,7 @@ fn coordination_status(h: &Handle) -> CoordinationStatus {
         commits: c.commits,
         refused: c.refused,
         digest_mismatches: c.digest_mismatches,
+        quorum_tls: h.quorum_tls().into(),
         report: report_text(&x.report),
         links: x.links.iter().map(LinkStatus::from).collect(),
     }

@@ -55,6 +55,11 @@ impl Tls {
         Ok(Tls { connector: Arc::new(client).into(), acceptor: Arc::new(server).into() })
     }
 
+    /// For ports that make their own streams.
+    pub(crate) fn server_config(&self) -> Arc<ServerConfig> {
+        self.acceptor.config().clone()
+    }
+
     /// For a client that is no task.
     pub fn client_config(&self) -> Arc<ClientConfig> {
         self.connector.config().clone()

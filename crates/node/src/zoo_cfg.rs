@@ -172,6 +172,7 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
                 dial: tls.quorum.tls.clone().filter(|_| tls.quorum_dials_tls),
                 accept: tls.quorum,
                 hosts: ensemble.servers.iter().map(|(id, s)| (*id, s.host.clone())).collect(),
+                cluster: None,
             },
         },
         client_addresses,

@@ -94,6 +94,7 @@ impl Folder {
                 data: self.data.join(format!("node{node}")),
                 datastore_addresses: vec![IpAddr::V4(args.base_address)],
                 coordination: args.coordination.clone(),
+                quorum_tls: before.as_ref().map(|b| b.quorum_tls).unwrap_or_default(),
                 rebuild_after_s: args.rebuild_after,
                 scrub: before.as_ref().map(|b| b.scrub).unwrap_or_default(),
                 gateway: before.as_ref().map(|b| b.gateway.clone()).unwrap_or_default(),

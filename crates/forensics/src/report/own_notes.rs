@@ -96,6 +96,8 @@ const TEXTS: &[(&str, &str)] = &[
     ("logged in", "已登录"),
     ("hands the lead over to node {}", "将 leader 移交给节点 {0}"),
     ("refused {}", "拒绝 {0}"),
+    ("TLS between coordination servers is demanded", "协调服务器之间强制使用 TLS"),
+    ("every node knows it, and none can go back", "所有节点都已支持，且不能再退回"),
     ("node {} is in service again", "节点 {0} 恢复服务"),
     ("node {} is in maintenance", "节点 {0} 进入维护"),
     ("node {} is drained", "节点 {0} 正在迁出"),

@@ -1,6 +1,7 @@
 //! What the rest of the node sees of the running role, from any thread.
 
 use super::inbox::{Message, SessionEnds};
+use super::peer_tls::ClusterTls;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,11 +20,21 @@ pub(super) type Status = Arc<Mutex<(Summary, Counters)>>;
 pub struct Handle {
     pub(super) status: Status,
     pub(super) inbox: mpsc::Sender<Message>,
+    /// There between the nodes of a cluster.
+    pub(super) cluster: Option<Arc<ClusterTls>>,
 }
 
 impl Handle {
     pub fn summary(&self) -> Summary {
         self.status.lock().expect("nobody panics with it").0.clone()
+    }
+    /// TLS between the nodes' servers: `required`, `accepted` or `off`.
+    pub fn quorum_tls(&self) -> &'static str {
+        match &self.cluster {
+            Some(cluster) if cluster.is_demanded() => "required",
+            Some(_) => "accepted",
+            None => "off",
+        }
     }
     pub fn counters(&self) -> Counters {
         self.status.lock().expect("nobody panics with it").1

@@ -7,10 +7,12 @@ mod client_writer;
 mod election;
 mod election_connection;
 mod election_peer;
+mod probe_seal;
 mod quorum;
 mod quorum_connection;
 mod request_throttle;
 mod snapshot_stream;
+mod unidentified;
 
 pub(super) use client::ClientPort;
 pub(super) use election::ElectionPort;

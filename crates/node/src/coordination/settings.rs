@@ -2,16 +2,13 @@
 
 use super::inbox::Members;
 use super::log_reader;
+use super::peer_tls::PeerSpeaks;
 use super::ports::Throttle;
 use super::stream::Speaks;
-use super::tls::Context;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 use trivet_coordination::Config;
-use trivet_formats::ServerId;
 
 /// Addresses and folders of one server.
 #[derive(Debug, Clone)]
@@ -55,16 +52,6 @@ pub struct Security {
     /// `secureClientPort`.
     pub secure_client: Option<(SocketAddr, Speaks)>,
     pub peers: PeerSpeaks,
-}
-
-/// TLS on the quorum and election ports.
-#[derive(Debug, Clone, Default)]
-pub struct PeerSpeaks {
-    pub accept: Speaks,
-    /// There where this server calls others with TLS.
-    pub dial: Option<Arc<Context>>,
-    /// Names of members, as the configuration has them.
-    pub hosts: BTreeMap<ServerId, String>,
 }
 
 impl Settings {

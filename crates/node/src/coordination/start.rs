@@ -45,7 +45,8 @@ pub fn start(
     let server = Server::new(settings.config.clone(), recovered, now);
     let status: Status = Arc::new(Mutex::new((server.summary(), server.counters())));
     let (inbox, messages) = mpsc::channel(INBOX_MAX);
-    let handle = Handle { status: status.clone(), inbox: inbox.clone() };
+    let handle =
+        Handle { status: status.clone(), inbox: inbox.clone(), cluster: settings.security.peers.cluster.clone() };
     let durable = inbox.clone();
     let part_written = inbox.clone();
     store.tell_of_parts(move || drop(part_written.blocking_send(Message::Input(Input::SnapshotPartWritten))));

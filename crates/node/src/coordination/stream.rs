@@ -1,6 +1,5 @@
 //! A connection of a port: plain, or TLS. Halves of one connection stay on the thread that split it.
 
-use super::settings::PeerSpeaks;
 use super::tls::{Context as TlsContext, Mode};
 use std::cell::RefCell;
 use std::io;
@@ -13,7 +12,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
-use trivet_formats::ServerId;
 use trivet_security::x509::Certificate;
 
 /// The first byte of a TLS connection. No length or word of ZooKeeper's protocols begins with it.
@@ -48,7 +46,7 @@ impl Speaks {
         let Some(tls) = self.tls.as_ref().filter(|_| self.mode != Mode::Plain) else { return Ok(stream.into()) };
         if self.mode == Mode::Both {
             let mut first = [0];
-            let peek = tokio::time::timeout(tls.settings().handshake_limit, stream.peek(&mut first)).await;
+            let peek = tokio::time::timeout(tls.limit(), stream.peek(&mut first)).await;
             match peek.map_err(|_| io::ErrorKind::TimedOut)?? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 _ if first[0] != TLS_HANDSHAKE => return Ok(stream.into()),
@@ -56,21 +54,6 @@ impl Speaks {
             }
         }
         Ok(Stream::Tls(Box::new(tls.accept(stream, names).await?)))
-    }
-}
-
-impl PeerSpeaks {
-    /// A caller at the address of these members.
-    pub(super) async fn accepted(&self, stream: TcpStream, ids: &[ServerId]) -> io::Result<Stream> {
-        let names: Vec<&str> = ids.iter().filter_map(|id| self.hosts.get(id)).map(String::as_str).collect();
-        self.accept.accept(stream, &names).await
-    }
-
-    /// The connection to a member that was called, after its handshake.
-    pub(super) async fn dialled(&self, stream: TcpStream, to: ServerId) -> io::Result<Stream> {
-        let Some(tls) = &self.dial else { return Ok(stream.into()) };
-        let ip = stream.peer_addr()?.ip().to_string();
-        Ok(Stream::Tls(Box::new(tls.connect(stream, self.hosts.get(&to).unwrap_or(&ip)).await?)))
     }
 }
 

@@ -11,11 +11,14 @@
 
 use super::election_connection::{keep_dialling, read_initial, serve};
 use super::election_peer::Peer;
+use super::probe_seal::{ProbeSeal, SEALED_BYTES_MAX};
+use super::unidentified::{Callers, Unidentified};
 use crate::coordination::inbox::{Inbox, Members};
 use crate::coordination::listen::both_families;
-use crate::coordination::settings::{PeerSpeaks, Settings};
+use crate::coordination::peer_tls::PeerSpeaks;
+use crate::coordination::settings::Settings;
 use bytes::Bytes;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -31,6 +34,8 @@ const REDIAL_PAUSE: Duration = Duration::from_millis(250);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 /// Servers that are no members (yet) and have a connection; a further one is refused.
 const NON_MEMBERS_MAX: usize = 16;
+/// Datagrams without the MAC that is demanded are told no more often than this.
+const FORGED_PAUSE: Duration = Duration::from_secs(1);
 /// The place of a server that is no member is kept this long without a connection.
 const NON_MEMBER_LIFE: Duration = Duration::from_secs(10);
 
@@ -45,6 +50,11 @@ pub(crate) struct ElectionPort {
     speaks: Rc<PeerSpeaks>,
     /// None where the port's number is taken for datagrams: links are then judged by silence alone.
     datagrams: Option<UdpSocket>,
+    /// There between the nodes of a cluster.
+    seal: Option<RefCell<ProbeSeal>>,
+    /// Datagrams without the cluster's MAC, where it is demanded, since that was told.
+    forged: Cell<u64>,
+    forged_told: Cell<Option<Instant>>,
 }
 
 impl ElectionPort {
@@ -52,6 +62,8 @@ impl ElectionPort {
     pub(crate) fn start(inbox: Inbox, settings: &Settings, listener: std::net::TcpListener) -> Rc<ElectionPort> {
         let me = settings.config.id;
         let own = settings.peers[&me].1;
+        let boot = u64::from_be_bytes(crate::rpc::random::<8>());
+        let cluster = settings.security.peers.cluster.as_ref();
         let port = Rc::new(ElectionPort {
             inbox,
             me,
@@ -60,6 +72,9 @@ impl ElectionPort {
             peers: RefCell::default(),
             speaks: Rc::new(settings.security.peers.clone()),
             datagrams: open_datagrams(own),
+            seal: cluster.map(|c| RefCell::new(ProbeSeal::new(c.key(), me, boot))),
+            forged: Cell::new(0),
+            forged_told: Cell::new(None),
         });
         port.update(&settings.peers);
         if port.datagrams.is_some() {
@@ -102,9 +117,20 @@ impl ElectionPort {
 
     /// A datagram that cannot be sent is one that got lost.
     pub(crate) fn send_probe(&self, to: ServerId, bytes: &[u8]) {
-        if let (Some(peer), Some(socket)) = (self.peers.borrow().get(&to), &self.datagrams) {
-            let _ = socket.try_send_to(bytes, as_of(socket, peer.address));
+        let peers = self.peers.borrow();
+        let (Some(peer), Some(socket)) = (peers.get(&to), &self.datagrams) else { return };
+        let address = as_of(socket, peer.address);
+        if let Some(seal) = &self.seal {
+            let _ = socket.try_send_to(&seal.borrow_mut().seal(to, bytes), address);
         }
+        if self.takes_plain_datagrams() {
+            let _ = socket.try_send_to(bytes, address);
+        }
+    }
+
+    /// Whether datagrams need no MAC: outside of clusters, and in one with servers that know none.
+    fn takes_plain_datagrams(&self) -> bool {
+        self.speaks.cluster.as_ref().is_none_or(|cluster| !cluster.is_demanded())
     }
 
     /// The newest vote for a peer; it takes the place of one that was not sent yet.
@@ -118,22 +144,31 @@ impl ElectionPort {
     // ---- what comes in ----
 
     async fn accept(self: Rc<Self>, listener: TcpListener) {
+        let callers = Callers::default();
         loop {
             let Ok((stream, from)) = listener.accept().await else {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            tokio::task::spawn_local(self.clone().accepted(stream, from));
+            let ids = self.peers_at(from.ip());
+            match callers.admit(from.ip(), !ids.is_empty()) {
+                Some(place) => drop(tokio::task::spawn_local(self.clone().accepted(stream, from, ids, place))),
+                None => {
+                    let reason = "election port: too many callers that have not said who they are".into();
+                    self.inbox.feed(Input::Refused { who: from.to_string(), reason });
+                }
+            }
         }
     }
 
-    async fn accepted(self: Rc<Self>, stream: TcpStream, from: SocketAddr) {
+    fn peers_at(&self, ip: IpAddr) -> Vec<ServerId> {
+        let (peers, ip) = (self.peers.borrow(), ip.to_canonical());
+        peers.iter().filter(|(_, p)| p.address.ip() == ip).map(|(id, _)| *id).collect()
+    }
+
+    async fn accepted(self: Rc<Self>, stream: TcpStream, from: SocketAddr, ids: Vec<ServerId>, place: Unidentified) {
         let me = self.me;
         let _ = stream.set_nodelay(true);
-        let ids: Vec<ServerId> = {
-            let (peers, ip) = (self.peers.borrow(), from.ip().to_canonical());
-            peers.iter().filter(|(_, p)| p.address.ip() == ip).map(|(id, _)| *id).collect()
-        };
         let mut stream = match self.speaks.accepted(stream, &ids).await {
             Ok(stream) => stream,
             Err(e) => {
@@ -143,6 +178,7 @@ impl ElectionPort {
         };
         let hello = tokio::time::timeout(HANDSHAKE_LIMIT, read_initial(&mut stream)).await;
         let Ok(Ok((id, address))) = hello else { return };
+        drop(place);
         let mut known = self.peers.borrow().get(&id).cloned();
         if known.is_none() && id != me && self.admits_non_members {
             known = self.admit_non_member(id, &address, from);
@@ -165,7 +201,7 @@ impl ElectionPort {
             peer.wake.notify_one();
             peer.dial_now.notify_one();
         } else {
-            serve(&self.inbox, &peer, stream).await;
+            serve(&self.inbox, &peer, &self.speaks, stream).await;
         }
     }
 
@@ -207,16 +243,23 @@ impl ElectionPort {
 
     async fn read_datagrams(self: Rc<Self>) {
         let Some(socket) = &self.datagrams else { return };
-        let mut buffer = [0u8; LinkProbe::BYTES_MAX + 1];
+        let mut buffer = [0u8; SEALED_BYTES_MAX + 1];
         loop {
             let Ok((n, from)) = socket.recv_from(&mut buffer).await else {
                 // An ICMP answer to an earlier datagram, say.
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 continue;
             };
-            let Some(probe) = LinkProbe::decode(&buffer[..n]) else { continue };
+            let from = from.ip().to_canonical();
+            let plain = LinkProbe::decode(&buffer[..n]);
+            if plain.is_some() && !self.takes_plain_datagrams() {
+                self.count_forged(from);
+                continue;
+            }
+            let sealed = || self.seal.as_ref()?.borrow_mut().open(&buffer[..n]);
+            let Some(probe) = plain.or_else(sealed) else { continue };
             let peers = self.peers.borrow();
-            let peer = peers.get(&probe.from).filter(|p| p.address.ip() == from.ip().to_canonical()).cloned();
+            let peer = peers.get(&probe.from).filter(|p| p.address.ip() == from).cloned();
             drop(peers);
             let Some(peer) = peer else { continue };
             let now = Instant::now();
@@ -227,6 +270,16 @@ impl ElectionPort {
                 peer.dial_now.notify_one();
             }
             self.inbox.feed(Input::Probe(probe));
+        }
+    }
+
+    /// A datagram that says what a server's would, without the MAC. Told with the number of them, at most once a second.
+    fn count_forged(&self, from: IpAddr) {
+        self.forged.set(self.forged.get() + 1);
+        if self.forged_told.get().is_none_or(|at| at.elapsed() >= FORGED_PAUSE) {
+            self.forged_told.set(Some(Instant::now()));
+            let reason = format!("election port: {} datagrams without the cluster's MAC", self.forged.take());
+            self.inbox.feed(Input::Refused { who: from.to_string(), reason });
         }
     }
 }

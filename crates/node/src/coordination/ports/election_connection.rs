@@ -2,10 +2,11 @@
 
 use super::election_peer::Peer;
 use crate::coordination::inbox::Inbox;
-use crate::coordination::settings::PeerSpeaks;
+use crate::coordination::peer_tls::PeerSpeaks;
 use crate::coordination::stream::Stream;
 use bytes::Bytes;
 use std::cell::RefCell;
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -42,20 +43,20 @@ pub(super) async fn keep_dialling(inbox: Inbox, peer: Rc<Peer>, speaks: Rc<PeerS
             };
             // A handshake under way is not restarted: on a loaded machine none would end.
             let stream = match dialled {
-                Some(stream) => speaks.dialled(stream, peer.id).await.map_err(|e| {
+                Ok(stream) => speaks.dialled(stream, peer.id, || dial(&peer, own)).await.map_err(|e| {
                     // (Once; it is tried again and again.)
                     if !std::mem::replace(&mut told, true) {
                         tracing::warn!(server = peer.id.0, error = %e, "the election port of a member: no TLS");
                     }
                 }),
-                None => Err(()),
+                Err(_) => Err(()),
             };
             if let Ok(mut stream) = stream {
                 told = false;
                 let hello = InitialMessage { server: me, address: own.to_string() }.encode();
                 let said = stream.write_all(&hello).await.is_ok() && stream.flush().await.is_ok();
                 if said && me > peer.id && !peer.connected.get() {
-                    serve(&inbox, &peer, stream).await;
+                    serve(&inbox, &peer, &speaks, stream).await;
                 }
                 // To a larger id the message is a request to be dialled back.
             }
@@ -67,35 +68,36 @@ pub(super) async fn keep_dialling(inbox: Inbox, peer: Rc<Peer>, speaks: Rc<PeerS
     }
 }
 
-async fn dial(peer: &Peer, own: SocketAddr) -> Option<TcpStream> {
-    let socket = if peer.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.ok()?;
+async fn dial(peer: &Peer, own: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if peer.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     if !own.ip().is_unspecified() && own.is_ipv4() == peer.address.is_ipv4() {
-        socket.bind(SocketAddr::new(own.ip(), 0)).ok()?;
+        socket.bind(SocketAddr::new(own.ip(), 0))?;
     }
-    let stream = tokio::time::timeout(DIAL_LIMIT, socket.connect(peer.address)).await.ok()?.ok()?;
-    stream.set_nodelay(true).ok()?;
-    Some(stream)
+    let connect = tokio::time::timeout(DIAL_LIMIT, socket.connect(peer.address)).await;
+    let stream = connect.map_err(|_| io::ErrorKind::TimedOut)??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
-pub(super) async fn read_initial(stream: &mut Stream) -> std::io::Result<(ServerId, String)> {
+pub(super) async fn read_initial(stream: &mut Stream) -> io::Result<(ServerId, String)> {
     let first = stream.read_i64().await?;
     if first >= 0 {
         // Servers of before 3.5 send their id and nothing else.
         return Ok((ServerId(first), String::new()));
     }
     if first != PROTOCOL_V1 && first != PROTOCOL_V2 {
-        return Err(std::io::Error::other("unknown protocol version"));
+        return Err(io::Error::other("unknown protocol version"));
     }
     let id = stream.read_i64().await?;
     let length = stream.read_i32().await?;
     let length = usize::try_from(length).ok().filter(|n| (1..=MAX_ADDRESS_BYTES).contains(n));
-    let mut address = vec![0; length.ok_or(std::io::Error::other("address length out of range"))?];
+    let mut address = vec![0; length.ok_or(io::Error::other("address length out of range"))?];
     stream.read_exact(&mut address).await?;
     Ok((ServerId(id), String::from_utf8_lossy(&address).into_owned()))
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve(inbox: &Inbox, peer: &Rc<Peer>, stream: Stream) {
+pub(super) async fn serve(inbox: &Inbox, peer: &Rc<Peer>, speaks: &PeerSpeaks, stream: Stream) {
     let generation = peer.generation.get() + 1;
     peer.generation.set(generation);
     peer.connected.set(true);
@@ -104,7 +106,7 @@ pub(super) async fn serve(inbox: &Inbox, peer: &Rc<Peer>, stream: Stream) {
     peer.ours.set(false);
     peer.wake.notify_one();
     let _ = socket2::SockRef::from(stream.tcp()).set_tcp_user_timeout(Some(USER_TIMEOUT));
-    let begun = Instant::now();
+    let (begun, is_secure) = (Instant::now(), stream.is_secure());
     let (mut reader, mut writer) = stream.into_split();
     let echoes: Rc<RefCell<Vec<Bytes>>> = Rc::default();
     inbox.feed(Input::ElectionLinkUp(peer.id));
@@ -194,6 +196,7 @@ pub(super) async fn serve(inbox: &Inbox, peer: &Rc<Peer>, stream: Stream) {
     tokio::select! {
         () = write => {}
         () = read => {}
+        () = speaks.until_refused(is_secure) => {}
     }
     if peer.generation.get() == generation {
         peer.connected.set(false);

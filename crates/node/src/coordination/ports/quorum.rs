@@ -1,12 +1,13 @@
 //! The quorum port: it owns the connections between a leader and its learners, dialled and accepted.
 
-use super::quorum_connection::{self, QuorumConnection, Unidentified};
+use super::quorum_connection::{self, QuorumConnection};
+use super::unidentified::{Callers, Unidentified};
 use crate::coordination::inbox::{Inbox, Members, Message};
 use crate::coordination::listen;
 use crate::coordination::log_reader::{self, LogReader};
-use crate::coordination::settings::{PeerSpeaks, Settings};
+use crate::coordination::peer_tls::PeerSpeaks;
+use crate::coordination::settings::Settings;
 use crate::coordination::stream::Stream;
-use crate::coordination::tls::Mode;
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -29,7 +30,7 @@ pub(crate) struct QuorumPort {
     pub(super) inbox: Inbox,
     pub(super) data_dir: PathBuf,
     log_files: log_reader::Files,
-    speaks: PeerSpeaks,
+    pub(super) speaks: PeerSpeaks,
     /// For the threads that read log files.
     messages: mpsc::Sender<Message>,
     /// A server continues to listen where it was started, also when it is in no list any more.
@@ -85,14 +86,14 @@ impl QuorumPort {
         };
         let port = self.clone();
         tokio::task::spawn_local(async move {
-            let stream = match timeout(DIAL_LIMIT, connect(own, to)).await {
-                Ok(Ok(stream)) => port.speaks.dialled(stream, leader).await,
-                _ => Err(io::ErrorKind::TimedOut.into()),
+            let stream = match connect(own, to).await {
+                Ok(stream) => port.speaks.dialled(stream, leader, || connect(own, to)).await,
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
             };
             match stream {
                 Ok(stream) => port.stands(link, stream, None),
                 Err(e) => {
-                    if port.speaks.dial.is_some() && e.kind() != io::ErrorKind::TimedOut {
+                    if port.speaks.dials_tls() && e.kind() != io::ErrorKind::TimedOut {
                         tracing::warn!(leader = leader.0, error = %e, "the leader's quorum port: no TLS");
                     }
                     port.inbox.feed(Input::LinkDown(link));
@@ -153,28 +154,31 @@ impl QuorumPort {
                 }
             }
         };
-        let unidentified = Rc::new(Cell::new(0));
+        let callers = Callers::default();
         loop {
-            let Ok((stream, _)) = listener.accept().await else {
+            let Ok((stream, from)) = listener.accept().await else {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            let Some(unidentified) = Unidentified::new(&unidentified) else { continue };
+            let ids = self.members_at(from.ip());
+            let Some(unidentified) = callers.admit(from.ip(), !ids.is_empty()) else {
+                let reason = "quorum port: too many callers that have not said who they are".into();
+                self.inbox.feed(Input::Refused { who: from.to_string(), reason });
+                continue;
+            };
             let link = LinkId(self.next_link.get());
             self.next_link.set(link.0 + 1);
-            if self.speaks.accept.mode == Mode::Plain {
+            if !self.speaks.shakes_hands() {
                 self.stands(link, stream.into(), Some(unidentified));
                 continue;
             }
             let port = self.clone();
             tokio::task::spawn_local(async move {
-                let from = stream.peer_addr().ok();
-                let ids = from.map(|from| port.members_at(from.ip())).unwrap_or_default();
                 match port.speaks.accepted(stream, &ids).await {
                     Ok(stream) => port.stands(link, stream, Some(unidentified)),
                     Err(e) => {
-                        let who = from.map_or_else(String::new, |a| a.to_string());
-                        port.inbox.feed(Input::Refused { who, reason: format!("quorum port, TLS: {e}") });
+                        let reason = format!("quorum port, TLS: {e}");
+                        port.inbox.feed(Input::Refused { who: from.to_string(), reason });
                     }
                 }
             });
@@ -212,5 +216,5 @@ async fn connect(own: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     if !own.is_unspecified() && own.is_ipv4() == to.is_ipv4() {
         socket.bind(SocketAddr::new(own, 0))?;
     }
-    socket.connect(to).await
+    timeout(DIAL_LIMIT, socket.connect(to)).await.map_err(|_| io::ErrorKind::TimedOut)?
 }

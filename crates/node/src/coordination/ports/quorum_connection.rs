@@ -3,6 +3,7 @@
 
 use super::quorum::QuorumPort;
 use super::snapshot_stream::read_snapshot;
+use super::unidentified::Unidentified;
 use crate::coordination::log_reader::LogReader;
 use crate::coordination::stream::{ReadHalf, Stream, WriteHalf};
 use bytes::{Bytes, BytesMut};
@@ -26,8 +27,6 @@ const PACKET_BYTES_MAX: usize = 64 << 20;
 const INTRODUCTION_LIMIT: Duration = Duration::from_secs(2);
 /// Bytes of a learner's first packet; a caller that sends a longer one is closed.
 const INTRODUCTION_BYTES_MAX: usize = 1_024;
-/// Callers that have not said who they are yet; a new one is closed at once.
-const UNIDENTIFIED_MAX: usize = 64;
 /// Bytes that one write call gathers, and that are read at once.
 const WRITE_BYTES: usize = 256 << 10;
 const READ_BYTES: usize = 64 << 10;
@@ -104,7 +103,7 @@ pub(super) fn run(
     });
     let (queue, port) = (outgoing.clone(), port.clone());
     let task = tokio::task::spawn_local(async move {
-        let from = stream.peer_addr().ok();
+        let (from, is_secure) = (stream.peer_addr().ok(), stream.is_secure());
         let (mut reader, mut writer) = stream.into_split();
         let finished = tokio::select! {
             written = write(link, &queue, &mut writer, &port) => written.is_ok(),
@@ -116,6 +115,10 @@ pub(super) fn run(
                     Err(Broken::Later(e)) => tracing::info!(?from, reason = %e, "a connection between servers ended"),
                     Ok(()) => {}
                 }
+                false
+            }
+            () = port.speaks.until_refused(is_secure) => {
+                tracing::info!(?from, "a connection between servers in clear ends: TLS is demanded");
                 false
             }
         };
@@ -168,25 +171,6 @@ async fn write(link: LinkId, queue: &Outgoing, writer: &mut WriteHalf, port: &Qu
         }
         writer.write_all(&gathered).await?;
         gathered.clear();
-    }
-}
-
-/// The place of a caller of the quorum port that has not said yet who it is.
-pub(super) struct Unidentified(Rc<Cell<usize>>);
-
-impl Unidentified {
-    pub(super) fn new(count: &Rc<Cell<usize>>) -> Option<Unidentified> {
-        if count.get() >= UNIDENTIFIED_MAX {
-            return None;
-        }
-        count.set(count.get() + 1);
-        Some(Unidentified(count.clone()))
-    }
-}
-
-impl Drop for Unidentified {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
     }
 }
 

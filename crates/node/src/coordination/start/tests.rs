@@ -1,6 +1,6 @@
 use super::*;
 use crate::coordination::inbox::Members;
-use crate::coordination::SNAPSHOT_SIZE_FACTOR;
+use crate::coordination::{ClusterTls, SNAPSHOT_SIZE_FACTOR};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -107,6 +107,79 @@ fn three_servers_elect_over_their_ports_and_serve_clients() {
     let leading = servers.iter().filter(|(handle, _)| handle.summary().role == RoleName::Leading).count();
     assert_eq!(leading, 1);
     assert!(clients.iter().all(|to| connect(*to).is_some()));
+    for (handle, thread) in servers {
+        handle.stop();
+        thread.join().unwrap();
+    }
+}
+
+/// A server of the nodes of a cluster; without `cluster`, of the version before TLS between them.
+fn of_cluster(id: i64, dir: &std::path::Path, client: SocketAddr, peers: Members, cluster: Option<bool>) -> Running {
+    let cluster = cluster.map(|demanded| Arc::new(ClusterTls::new(&[7; 32], demanded).unwrap()));
+    let mut settings = settings(id, dir, client, peers);
+    settings.security.peers.cluster = cluster;
+    start(settings, |_| ()).unwrap()
+}
+
+type Running = (Handle, std::thread::JoinHandle<()>);
+
+/// Waits until all serve, one leads and two follow it.
+fn all_serve(servers: &[Running]) {
+    let begun = Instant::now();
+    loop {
+        let all: Vec<_> = servers.iter().map(|(handle, _)| handle.summary()).collect();
+        let leading: Vec<_> = all.iter().filter(|s| s.role == RoleName::Leading).collect();
+        if all.iter().all(|s| s.serving) && matches!(leading[..], [one] if one.followers.len() == 2) {
+            return;
+        }
+        assert!(begun.elapsed() < SOON, "{all:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_cluster_goes_from_clear_to_tls_alone_server_by_server_and_strangers_stay_outside() {
+    let addresses = free_addresses(9);
+    let peers: Members =
+        (1..=3).map(|id| (ServerId(id as i64), (addresses[id * 3 - 3], addresses[id * 3 - 2]))).collect();
+    let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let begin = |id: usize, cluster: Option<bool>| {
+        of_cluster(id as i64, dirs[id - 1].path(), addresses[id * 3 - 1], peers.clone(), cluster)
+    };
+    let mut servers: Vec<Running> = (1..=3).map(|id| begin(id, None)).collect();
+    all_serve(&servers);
+    let replace = |servers: &mut Vec<Running>, id: usize, cluster: Option<bool>| {
+        let (handle, thread) = servers.remove(id - 1);
+        handle.step_down(Duration::from_secs(2));
+        handle.stop();
+        drop(handle);
+        thread.join().unwrap();
+        servers.insert(id - 1, begin(id, cluster));
+        all_serve(servers);
+    };
+    // Up, one back and up again, as an upgrade may go; then each demands TLS while the others do not yet.
+    for (id, cluster) in [(1, Some(false)), (2, Some(false)), (2, None), (2, Some(false)), (3, Some(false))] {
+        replace(&mut servers, id, cluster);
+    }
+    assert!(servers.iter().all(|(handle, _)| handle.quorum_tls() == "accepted"));
+    for (handle, _) in &servers {
+        handle.cluster.as_ref().unwrap().demand();
+        all_serve(&servers);
+    }
+    replace(&mut servers, 1, Some(true));
+    // A server that knows no TLS, and one with another key, find nobody.
+    let (handle, thread) = servers.remove(2);
+    handle.stop();
+    thread.join().unwrap();
+    let refused_before: u64 = servers.iter().map(|(handle, _)| handle.counters().refused).sum();
+    let stranger = begin(3, None);
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(!stranger.0.summary().serving);
+    let refused: u64 = servers.iter().map(|(handle, _)| handle.counters().refused).sum();
+    assert!(refused > refused_before, "{refused}");
+    stranger.0.stop();
+    stranger.1.join().unwrap();
+    assert!(servers.iter().all(|(handle, _)| handle.summary().serving));
     for (handle, thread) in servers {
         handle.stop();
         thread.join().unwrap();

@@ -6,6 +6,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::crypto::{ring, CryptoProvider};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
@@ -37,15 +38,27 @@ struct Ready {
     own: Certificate,
 }
 
+/// The rules of every handshake.
+struct Rules {
+    limit: Duration,
+    verify_host: bool,
+    verify_caller: bool,
+}
+
 /// TLS of one kind of port.
 pub struct Context {
-    settings: TlsSettings,
+    /// None for the key pair of a cluster's nodes, which stands in no store.
+    settings: Option<TlsSettings>,
+    rules: Rules,
     ready: Mutex<Ready>,
 }
 
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.settings.fmt(f)
+        match &self.settings {
+            Some(settings) => settings.fmt(f),
+            None => f.write_str("the key pair of a cluster's nodes"),
+        }
     }
 }
 
@@ -56,11 +69,35 @@ impl Context {
     /// If a file cannot be read or used, the certificate is not valid now, or a rule cannot be kept.
     pub fn new(settings: TlsSettings) -> Result<Context, ContextError> {
         let ready = Mutex::new(build(&settings, crate::clock::wall_ms() / 1000)?);
-        Ok(Context { settings, ready })
+        let rules = Rules {
+            limit: settings.handshake_limit,
+            verify_host: settings.verify_host,
+            verify_caller: settings.verify_caller,
+        };
+        Ok(Context { settings: Some(settings), rules, ready })
     }
 
-    pub(in crate::coordination) fn settings(&self) -> &TlsSettings {
-        &self.settings
+    /// With the key pair that all nodes derive from their cluster's key, as calls between nodes have it: a caller that
+    /// shows its certificate is a node, so names are not compared.
+    ///
+    /// # Errors
+    /// If the TLS library refuses the derived key, which no input causes.
+    pub fn of_cluster(key: &[u8], limit: Duration) -> io::Result<Context> {
+        let tls = crate::tls::Tls::of_cluster(key)?;
+        let own = Certificate::parse(&crate::tls::of_nodes(key)?.0).map_err(io::Error::other)?;
+        let ready = Ready { server: tls.server_config(), client: tls.client_config(), own };
+        let rules = Rules { limit, verify_host: false, verify_caller: false };
+        Ok(Context { settings: None, rules, ready: Mutex::new(ready) })
+    }
+
+    /// The files that it was made from, if there are any.
+    pub(super) fn settings(&self) -> Option<&TlsSettings> {
+        self.settings.as_ref()
+    }
+
+    /// A handshake takes no longer than this.
+    pub(in crate::coordination) fn limit(&self) -> Duration {
+        self.rules.limit
     }
 
     /// Reads the files again; what was in use stays if they cannot be used.
@@ -68,7 +105,8 @@ impl Context {
     /// # Errors
     /// As for `new`.
     pub(super) fn reload(&self) -> Result<(), ContextError> {
-        let ready = build(&self.settings, crate::clock::wall_ms() / 1000)?;
+        let Some(settings) = &self.settings else { return Ok(()) };
+        let ready = build(settings, crate::clock::wall_ms() / 1000)?;
         *self.ready.lock().expect("nobody panics with it") = ready;
         Ok(())
     }
@@ -86,9 +124,9 @@ impl Context {
     pub async fn accept(&self, stream: TcpStream, names: &[&str]) -> io::Result<TlsStream<TcpStream>> {
         let config = self.ready.lock().expect("nobody panics with it").server.clone();
         let from = stream.peer_addr()?.ip();
-        let done = tokio::time::timeout(self.settings.handshake_limit, TlsAcceptor::from(config).accept(stream)).await;
+        let done = tokio::time::timeout(self.rules.limit, TlsAcceptor::from(config).accept(stream)).await;
         let stream = TlsStream::from(done.map_err(|_| io::ErrorKind::TimedOut)??);
-        if self.settings.verify_caller {
+        if self.rules.verify_caller {
             if let Some(shown) = shown(&stream)? {
                 check_host(&shown, from, names)?;
             }
@@ -104,10 +142,9 @@ impl Context {
         let config = self.ready.lock().expect("nobody panics with it").client.clone();
         let to = stream.peer_addr()?.ip();
         let name = ServerName::try_from(host.trim_matches(['[', ']']).to_string()).unwrap_or_else(|_| to.into());
-        let done =
-            tokio::time::timeout(self.settings.handshake_limit, TlsConnector::from(config).connect(name, stream));
+        let done = tokio::time::timeout(self.rules.limit, TlsConnector::from(config).connect(name, stream));
         let stream = TlsStream::from(done.await.map_err(|_| io::ErrorKind::TimedOut)??);
-        if self.settings.verify_host {
+        if self.rules.verify_host {
             let shown = shown(&stream)?.ok_or_else(|| io::Error::other("the server shows no certificate"))?;
             check_host(&shown, to, &[host])?;
         }

@@ -16,14 +16,14 @@ fn look(context: &Context) -> Seen {
         let m = std::fs::metadata(&file.path).ok()?;
         Some((m.ino(), m.size(), m.mtime(), m.mtime_nsec()))
     };
-    let settings = context.settings();
-    std::iter::once(&settings.key_store).chain(&settings.trust_store).map(of).collect()
+    let files = context.settings().map(|s| std::iter::once(&s.key_store).chain(&s.trust_store));
+    files.into_iter().flatten().map(of).collect()
 }
 
 /// Reads a context's files again when they change, on a thread of its own that ends with the context. What was in use stays
 /// while the new files cannot be used (a key without its certificate yet, say).
 pub(in crate::coordination) fn keep_current(context: &Arc<Context>) -> std::io::Result<()> {
-    if !context.settings().reload {
+    if !context.settings().is_some_and(|settings| settings.reload) {
         return Ok(());
     }
     let mut seen = look(context);

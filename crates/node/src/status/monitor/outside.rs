@@ -24,6 +24,7 @@ fn config(name: &str, servers: &[u32], folder: &Path) -> NodeConfig {
         data: folder.into(),
         datastore_addresses: Vec::new(),
         coordination: None,
+        quorum_tls: Default::default(),
         rebuild_after_s: None,
         scrub: Default::default(),
         gateway: Default::default(),
