@@ -4,6 +4,7 @@ namespaces, with a probe that writes all the time and checks every answer.
 
     bad_night.py quick            the short schedules once against ours, several at a time; fails beyond the bars
     bad_night.py ci               three of them, in one round (CI)
+    bad_night.py nodes            as `quick`, against the coordination servers of nodes, with TLS between them
     bad_night.py all [RUNS]       every schedule RUNS (3) times against ours and once against Apache, the short ones
                                   RUNS times against five of ours, then `render`
     bad_night.py render           docs/bad-night.md and docs/bad-night.svg from the newest results
@@ -83,8 +84,8 @@ def in_memory(play_all):
         return play_all()
 
 
-def quick(schedules):
-    results = run(named([(s, "trivet", "quick", 3) for s in schedules]), 3)
+def quick(schedules, server="trivet"):
+    results = run(named([(s, server, "quick", 3) for s in schedules]), 3)
     late = ["%s: %.2f s, at most %.1f s" % (s["schedule"], beyond(s), BARS[s["schedule"]][1]) for s in results if beyond(s) > BARS[s["schedule"]][1]]
     found = [(s["schedule"], s["violations"][:3]) for s in results if s["violations"]]
     assert not found, found
@@ -205,4 +206,4 @@ The same faults on five of ours:
 
 
 what = sys.argv[1] if len(sys.argv) > 1 else "quick"
-{"quick": lambda: in_memory(lambda: quick(SHORT)), "ci": lambda: in_memory(lambda: quick(CI)), "all": lambda: in_memory(lambda: everything(int(sys.argv[2]) if len(sys.argv) > 2 else 3)), "render": render}[what]()
+{"quick": lambda: in_memory(lambda: quick(SHORT)), "ci": lambda: in_memory(lambda: quick(CI)), "nodes": lambda: in_memory(lambda: quick(SHORT, "trivet-node")), "all": lambda: in_memory(lambda: everything(int(sys.argv[2]) if len(sys.argv) > 2 else 3)), "render": render}[what]()

@@ -107,6 +107,8 @@ def main():
         assert not said, said
         version, read = journal_version(c)
         assert version == read >= 3, (version, read)
+        c.wait("TLS between coordination servers is demanded",
+               lambda nodes: len(nodes) == 3 and all(n["coordination"]["quorum_tls"] == "required" for n in nodes))
         # A file that only the new version made, and a datastore.
         made = subprocess.run([TRIVET, "datastore", "create", "after", "--data", c.data], capture_output=True, text=True, timeout=60)
         assert made.returncode == 0, made.stderr

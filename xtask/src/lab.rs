@@ -353,6 +353,13 @@ const TESTS: &[Test] = &[
         commands: &["python3", "ip", "nft"],
         modules: &[],
     },
+    Test {
+        name: "bad-night-nodes",
+        lane: Lane::Long,
+        script: "bad_night.py nodes",
+        commands: &["python3", "ip", "nft"],
+        modules: &[],
+    },
     Test { name: "unserved", lane: Lane::Alone, script: "unserved.py", commands: UNSERVED, modules: &[] },
     Test { name: "nfs-night", lane: Lane::Alone, script: "nfs_night.py", commands: NIGHT, modules: &[] },
     Test { name: "nfs-night-metad", lane: Lane::Long, script: "nfs_night_metad.py", commands: NIGHT, modules: &[] },
