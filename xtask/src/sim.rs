@@ -388,7 +388,7 @@ fn run_replication(args: &Args) -> anyhow::Result<()> {
         "replication: {} seeds of {} simulated minutes, {} events: {} reads, {} writes, {} changes of size, {} leases ({} given back), {} seals, \
          {} roll-forwards, {} removals, {} joins, {} promotions, {} torn tails, {} kills, {} power losses, {} freezes, \
          {} damaged copies, {} orders to free a copy, {} disks that went back, {} empty ones, {} members asked what they have, \
-         {} found to have gone back",
+         {} found to have gone back, owners came to rest {} times",
         args.seeds,
         args.minutes,
         t.events,
@@ -412,6 +412,7 @@ fn run_replication(args: &Args) -> anyhow::Result<()> {
         t.disks_wiped,
         t.checks,
         t.went_back,
+        t.rests,
     );
     if args.fills {
         println!(
@@ -426,6 +427,7 @@ fn add_replication(t: &mut replication::Report, r: &replication::Report) {
     t.full_disks += r.full_disks;
     t.refused += r.refused;
     t.overwritten_when_full += r.overwritten_when_full;
+    t.rests += r.rests;
     t.events += r.events;
     t.reads += r.reads;
     t.writes += r.writes;

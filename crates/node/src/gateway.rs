@@ -25,6 +25,7 @@ mod portmap_sockets;
 mod portmap_system;
 mod prod;
 mod server;
+mod told;
 mod unserved;
 mod used;
 mod wishes;
@@ -46,7 +47,6 @@ use trivet_storage::gateway::asking::{heard, Heard};
 use trivet_storage::gateway::ownership::Ownership;
 use trivet_storage::messages::*;
 use trivet_storage::metadata::{MemoryKv, State};
-use trivet_storage::replication::owner::Input as OwnerInput;
 
 /// A gateway says that it is there this often.
 const HEARTBEAT: Duration = Duration::from_millis(200);
@@ -63,6 +63,8 @@ const OUT_OF_REACH_MS: u64 = 700;
 /// A gateway that is told to stop waits this long at most until its addresses are elsewhere, and looks this often.
 const HANDOVER_LIMIT: Duration = Duration::from_millis(1_500);
 const HANDOVER_LOOK: Duration = Duration::from_millis(20);
+/// A metad answers with the whole state within this, to a gateway that has none.
+const FIRST_STATE_LIMIT: Duration = Duration::from_secs(15);
 const METAD_PAUSE: Duration = Duration::from_millis(40);
 
 #[derive(Debug, Clone)]
@@ -128,6 +130,7 @@ pub(crate) struct Inner {
     places: places::Places,
     rooms: wishes::Rooms,
     left: local_address::Left,
+    telling: told::Telling,
     clock: crate::clock::Clock,
     events: Events,
 }
@@ -157,10 +160,9 @@ impl Gateway {
         tokio::spawn(async move { responder.answer(&inner.forwarded(forward).await) });
     }
 
-    /// `(file, lease, settled, configurations)` of what this gateway owns.
-    pub fn owned(&self) -> Vec<(u64, u64, bool, Vec<ExtentConfig>)> {
-        let owners = self.inner.owners.lock().expect("nobody panics with it");
-        owners.values().map(|o| o.describe()).collect()
+    /// How many files this gateway owns.
+    pub fn owned_count(&self) -> usize {
+        self.inner.owners.lock().expect("nobody panics with it").len()
     }
     pub fn membership(&self) -> Membership {
         self.inner.membership.read().expect("nobody panics with it").clone()
@@ -262,6 +264,7 @@ impl Inner {
             places: Default::default(),
             rooms: Default::default(),
             left: Default::default(),
+            telling: Default::default(),
             clock,
             events,
             settings,
@@ -365,39 +368,7 @@ impl Inner {
         // Of one that a new LEADER only presumes it does not know the clients.
         elsewhere.extend(others().filter(|g| g.pid != 0).map(|g| (g.node, g.clients.clone())));
         drop(elsewhere);
-        let known: Vec<_> = self.owners.lock().expect("nobody panics with it").values().cloned().collect();
-        let files: Vec<u64> = known.iter().map(|o| o.file()).collect();
-        for (owner, wishes) in known.into_iter().zip(self.wishes(m, &files)) {
-            owner.feed(self, OwnerInput::Wishes(wishes));
-        }
-        // Only what can be reached from here is asked to take a copy.
-        let of_gateways = m.gateways.iter().filter_map(|g| g.replica.clone());
-        let mut lossy = m.badly_linked.clone();
-        lossy.retain(|node| *node != self.settings.node);
-        let mut replicas: Vec<ReplicaRef> = of_gateways.filter(|r| self.reaches(&r.address)).collect();
-        replicas.retain(|r| !m.emptied.contains(&r.id));
-        replicas.retain(|r| !lossy.contains(&r.node));
-        let full: Vec<u32> = m.gateways.iter().filter(|g| g.is_full()).map(|g| g.node).collect();
-        let exhausted: Vec<u32> = m.gateways.iter().filter(|g| g.is_exhausted()).map(|g| g.node).collect();
-        replicas.retain(|r| !full.contains(&r.node));
-        let with_space = replicas.len();
-        let mut reached_elsewhere = self.unreached();
-        let helps = |g: &GatewayInfo, node: u32| self.reaches(&g.address) && !g.unreached.contains(&node);
-        reached_elsewhere.retain(|node| others().any(|g| helps(g, *node)));
-        let owners: Vec<_> = self.owners.lock().expect("nobody panics with it").values().cloned().collect();
-        let (joining, mut others): (Vec<_>, Vec<_>) = owners.into_iter().partition(|o| o.joins() > 0);
-        // The most endangered first, then those that metad does not name.
-        let turn: HashMap<u64, usize> = m.repair.iter().enumerate().map(|(turn, file)| (*file, turn)).collect();
-        others.sort_by_key(|o| turn.get(&o.file()).copied().unwrap_or(usize::MAX));
-        let mut room = JOINS_MAX.saturating_sub(joining.len());
-        for owner in joining.into_iter().chain(others) {
-            let waits = owner.joins() == 0 && owner.lacks_copies();
-            let may = if waits && room == 0 { Vec::new() } else { replicas.clone() };
-            room = room.saturating_sub(usize::from(waits));
-            let (elsewhere, lossy) = (reached_elsewhere.clone(), lossy.clone());
-            let (full, exhausted) = (full.clone(), exhausted.clone());
-            owner.feed(self, OwnerInput::Alive { replicas: may, elsewhere, lossy, full, exhausted, with_space });
-        }
+        self.tell_owners(m);
     }
 
     /// Whether that node answers calls, as far as is known.
@@ -450,7 +421,8 @@ impl Inner {
         let from = self.replica.read().expect("nobody panics with it").applied() + 1;
         let body = MetaRequest::of(MetaAsk::Follow(from)).encode_to_vec();
         let Some((_, client)) = self.metads.iter().find(|(n, _)| *n == metad) else { return };
-        let Ok(bytes) = client.ask(kind::METAD, &body, METAD_LIMIT).await else { return };
+        let limit = if from == 1 { FIRST_STATE_LIMIT } else { METAD_LIMIT };
+        let Ok(bytes) = client.ask(kind::METAD, &body, limit).await else { return };
         let Some(MetaAnswer::Journal(j)) = MetaResponse::decode(bytes).ok().and_then(|r| r.answer) else { return };
         let mut replica = self.replica.write().expect("nobody panics with it");
         if !j.state.is_empty() {

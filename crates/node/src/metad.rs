@@ -114,8 +114,16 @@ pub(crate) struct Shared {
 
 /// What the LEADER tells gateways to repair.
 pub(crate) struct Endangered {
-    gone: Vec<Vec<u8>>,
     files: Vec<u64>,
+    of: EndangeredOf,
+}
+
+/// The endangered files depend on this alone: while it is the same, extents are not looked through again.
+#[derive(PartialEq)]
+struct EndangeredOf {
+    copies_changed_at: u64,
+    servers: usize,
+    gone: Vec<Vec<u8>>,
     told: life::Told,
 }
 
@@ -481,10 +489,10 @@ impl Shared {
             bindings: s.bindings(),
             repair: self.files_to_repair(&s, &endangered.files, &asker, &alive),
             forks: self.forks_to_make(&s, &asker, &alive),
-            gone: endangered.gone.clone(),
-            emptied: endangered.told.emptied.clone(),
-            moves: endangered.told.moves.clone(),
-            hold_joins: endangered.told.hold_joins,
+            gone: endangered.of.gone.clone(),
+            emptied: endangered.of.told.emptied.clone(),
+            moves: endangered.of.told.moves.clone(),
+            hold_joins: endangered.of.told.hold_joins,
             set_aside: mode != mode::SERVING,
             applied: s.applied(),
             leader: self.settings.node,
@@ -494,8 +502,8 @@ impl Shared {
         }
     }
 
-    /// Replicas that are gone and files that are endangered, as looked up at most once in [`REPAIR_LOOK`]: it takes a look at
-    /// every extent.
+    /// Replicas that are gone and files that are endangered, as looked up at most once in [`REPAIR_LOOK`]: where anything
+    /// changed it takes a look at every extent.
     fn endangered(&self, s: &State<MemoryKv>, leading: &Leadership, alive: &[GatewayInfo]) -> Arc<Endangered> {
         let mut known = self.endangered.lock().expect("nobody panics with it");
         let fresh = |at: &Instant| at.elapsed() < REPAIR_LOOK && *at >= leading.since;
@@ -506,15 +514,20 @@ impl Shared {
         let place = |g: &&GatewayInfo| g.replica.as_ref().is_some_and(|r| !told.emptied.contains(&r.id));
         let servers = alive.iter().filter(place).count();
         let gone = self.gone(s, leading);
+        let of = EndangeredOf { copies_changed_at: s.copies_changed_at(), servers, gone, told };
+        if let Some((at, found)) = known.as_mut().filter(|(at, found)| *at >= leading.since && found.of == of) {
+            *at = Instant::now();
+            return found.clone();
+        }
         let mut files = Vec::new();
-        if !told.hold_joins {
-            files = endangered(s, &|r| gone.contains(&r.id), servers, ENDANGERED_MAX);
+        if !of.told.hold_joins {
+            files = endangered(s, &|r| of.gone.contains(&r.id), servers, ENDANGERED_MAX);
             let known: BTreeSet<u64> = files.iter().copied().collect();
             let room = ENDANGERED_MAX - files.len();
-            let moves = trivet_storage::metadata::life::files_to_move(s, &told.emptied, &told.moves, room);
+            let moves = trivet_storage::metadata::life::files_to_move(s, &of.told.emptied, &of.told.moves, room);
             files.extend(moves.into_iter().filter(|f| !known.contains(f)));
         }
-        let found = Arc::new(Endangered { gone, files, told });
+        let found = Arc::new(Endangered { files, of });
         *known = Some((Instant::now(), found.clone()));
         found
     }

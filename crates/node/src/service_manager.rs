@@ -88,7 +88,7 @@ fn state(coordination: Option<&Handle>, metad: Option<&Metad>, chunk: Option<&Ch
         parts.push(if s.leading { format!("metad LEADER of epoch {}", s.epoch) } else { "metad follower".into() });
     }
     if let Some(c) = chunk {
-        parts.push(format!("{} copies", c.copies().len()));
+        parts.push(format!("{} copies", c.copies_count()));
     }
     parts.join("; ")
 }

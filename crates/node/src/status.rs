@@ -372,7 +372,7 @@ pub fn collect(s: &Sources, files: Files) -> NodeStatus {
         copies: s.chunk.as_ref().map_or(0, |c| c.copies_count()),
         bad_blocks: s.chunk.as_ref().map_or(0, |c| c.bad_blocks()),
         suspect_copies: s.chunk.as_ref().map_or(0, |c| c.suspects()),
-        owned_files: s.gateway.as_ref().map_or(0, |g| g.owned().len()),
+        owned_files: s.gateway.as_ref().map_or(0, |g| g.owned_count()),
         portmappers: s.gateway.as_ref().map_or(Vec::new(), |g| g.portmappers()),
         exports,
         mounts: s.gateway.iter().flat_map(|g| g.mounts()).map(|(client, path)| MountStatus { client, path }).collect(),

@@ -27,11 +27,22 @@ fn sound_nodes_hold_and_the_same_seed_gives_the_same_run() {
     assert!(counts.iter().all(|c| *c > 0), "{total:?}");
 }
 
-/// A planted mistake is found within 400 seeds, by the check that is meant for it.
+/// Worlds in which a planted mistake shows by what it leads to, before the check that is meant for it sees it.
+const CONSEQUENCES_MAX: usize = 20;
+
+/// A planted mistake is found within 400 seeds, by the check that is meant for it. In some worlds a client sees first what it leads
+/// to: a lease that the journal does not have comes with an extent whose number another file gets as well.
 fn is_found(bug: Bug, what: &str) {
-    let found = (1..=400).find_map(|seed| run(options(seed, 2, Some(bug))).violations.into_iter().next());
-    let text = found.unwrap_or_else(|| panic!("{bug:?} is not found"));
-    assert!(text.contains(what), "{bug:?} was found as: {text}");
+    let mut consequences = Vec::new();
+    for seed in 1..=400 {
+        let Some(text) = run(options(seed, 2, Some(bug))).violations.into_iter().next() else { continue };
+        if text.contains(what) {
+            return;
+        }
+        consequences.push((seed, text));
+        assert!(consequences.len() < CONSEQUENCES_MAX, "{bug:?} was found as: {consequences:?}");
+    }
+    panic!("{bug:?} is not found, but as {consequences:?}");
 }
 
 #[test]

@@ -145,6 +145,15 @@ fn members_of_idle_extents_are_compared_when_they_start_anew() {
     assert!((1..=100).any(|seed| !run(filled(seed, 3, Some(Bug::IdleUnchecked))).violations.is_empty()));
 }
 
+/// Owners rest in every second world.
+#[test]
+fn an_owner_that_rests_too_early_or_hears_nothing_at_rest_is_found() {
+    let found = |bug| (2..=40).step_by(2).find(|seed| !run(filled(*seed, 2, Some(bug))).violations.is_empty());
+    assert_eq!([Bug::RestWithoutCopies, Bug::RestUntold].map(|bug| found(bug).is_some()), [true; 2]);
+    let rests: u64 = [2, 4].map(|seed| run(filled(seed, 2, None)).rests).iter().sum();
+    assert!(rests > 20, "{rests}");
+}
+
 #[test]
 fn a_clone_is_what_the_file_was_at_a_moment_and_never_changes() {
     let (mut forks, mut looks) = (0, 0);
@@ -252,7 +261,9 @@ fn a_seal_that_does_not_look_at_witnesses_is_found() {
 
 #[test]
 fn a_committed_position_without_its_witnesses_is_found() {
-    assert!(found(Bug::StableWithoutWitness).is_some());
+    // Copies that are moved leave extents idle more often: one world in sixty shows it, and one in 150 without.
+    let moves = |seed| Options { moves: true, ..options(seed, 4, Some(Bug::StableWithoutWitness)) };
+    assert!((1..=300).any(|seed| !run(moves(seed)).violations.is_empty()));
 }
 
 #[test]

@@ -87,4 +87,8 @@ pub enum Bug {
     ForkBeforeDrained,
     /// A write is acknowledged with fewer complete copies than the minimum.
     IgnoreMinimum,
+    /// An owner rests although an extent lacks a copy that a chunk server could take.
+    RestWithoutCopies,
+    /// An owner at rest is told nothing: not which members restarted, and not who could take a copy.
+    RestUntold,
 }

@@ -4,7 +4,7 @@ use super::{chunk_answer, Inner};
 use crate::clock::wall_ns;
 use prost::Message;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use trivet_storage::gateway::ownership::{Effect as Way, Input as Ownership};
@@ -26,7 +26,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct OwnerHandle {
     file: u64,
     lease: u64,
-    core: Mutex<Running>,
+    pub(super) core: Mutex<Running>,
 }
 
 /// While metad is asked for a lease. An operation that gives up leaves the question to the next one.
@@ -45,45 +45,62 @@ impl Drop for Asked<'_> {
     }
 }
 
-struct Running {
-    owner: Owner,
-    waiting: HashMap<u64, oneshot::Sender<Outcome>>,
+pub(super) struct Running {
+    pub(super) owner: Owner,
+    pub(super) waiting: HashMap<u64, oneshot::Sender<Outcome>>,
     next_token: u64,
-    ended: bool,
+    pub(super) ended: bool,
+    /// No timer runs, and heartbeats are not passed on: see `told`.
+    pub(super) rests: bool,
+    /// The version of what it was told of nodes, or `told::NOT_EVERYTHING`.
+    pub(super) told: u64,
 }
 
 impl OwnerHandle {
-    fn new(inner: &Inner, granted: Reply) -> Option<Arc<OwnerHandle>> {
+    pub(super) fn new(inner: &Inner, granted: Reply) -> Option<Arc<OwnerHandle>> {
         let (file, lease) = granted.inode.as_ref().map(|i| (i.attr.fileid, i.lease.number))?;
         let owner = Owner::new(inner.settings.node, Geometry::STANDARD, granted, inner.clock.mono_ms(), wall_ns())?;
-        let running = Running { owner, waiting: HashMap::new(), next_token: 1, ended: false };
+        let told = super::told::NOT_EVERYTHING;
+        let running = Running { owner, waiting: HashMap::new(), next_token: 1, ended: false, rests: false, told };
         Some(Arc::new(OwnerHandle { file, lease, core: Mutex::new(running) }))
     }
 
     /// Carries out what the owner wants at its beginning, and keeps its timer.
-    fn start(self: &Arc<Self>, inner: &Arc<Inner>) {
-        let effects = self.core.lock().expect("nobody panics with it").owner.take_effects();
+    pub(super) fn start(self: &Arc<Self>, inner: &Arc<Inner>) {
+        let effects = {
+            let mut core = self.core.lock().expect("nobody panics with it");
+            self.wake(inner, &mut core);
+            core.owner.take_effects()
+        };
         self.carry_out(inner, effects);
-        let (timer_inner, timer_handle) = (inner.clone(), self.clone());
-        tokio::spawn(async move {
-            loop {
-                let pause = {
-                    let core = timer_handle.core.lock().expect("nobody panics with it");
-                    if core.ended {
-                        return;
-                    }
-                    core.owner.timer_pause_ms()
-                };
-                tokio::time::sleep(Duration::from_millis(pause)).await;
-                timer_handle.feed(&timer_inner, Input::Timer);
-            }
-        });
+        self.tell_first(inner);
     }
 
     pub(crate) fn feed(self: &Arc<Self>, inner: &Arc<Inner>, input: Input) {
-        let mut effects = Vec::new();
         let mut core = self.core.lock().expect("nobody panics with it");
+        let mut effects = Vec::new();
+        if core.rests {
+            // It has not heard of nodes while it was at rest.
+            let (version, told) = inner.telling.now();
+            for told in inner.told_to(self.file, &told, &told.replicas) {
+                core.owner.handle(inner.clock.mono_ms(), wall_ns(), told, &mut effects);
+            }
+            core.told = version;
+            self.wake(inner, &mut core);
+        }
+        // That it was told this moment does not mean that metad was heard this moment.
+        core.owner.heard_metad_at(inner.telling.heard_at_ms());
         core.owner.handle(inner.clock.mono_ms(), wall_ns(), input, &mut effects);
+        self.handled(inner, core, effects);
+    }
+
+    /// Carries out what came of inputs, without the lock.
+    pub(super) fn handled(
+        self: &Arc<Self>,
+        inner: &Arc<Inner>,
+        mut core: MutexGuard<'_, Running>,
+        effects: Vec<Effect>,
+    ) {
         let mut rest = Vec::new();
         for effect in effects {
             match effect {
@@ -135,7 +152,7 @@ impl OwnerHandle {
         }
     }
 
-    async fn operate(self: &Arc<Self>, inner: &Arc<Inner>, op: Op, stamp: Option<Stamp>) -> Outcome {
+    pub(super) async fn operate(self: &Arc<Self>, inner: &Arc<Inner>, op: Op, stamp: Option<Stamp>) -> Outcome {
         let (tx, rx) = oneshot::channel();
         let token = {
             let mut core = self.core.lock().expect("nobody panics with it");
@@ -152,18 +169,17 @@ impl OwnerHandle {
         self.file
     }
 
+    /// Owners of one file differ in their leases.
+    pub(super) fn key(&self) -> (u64, u64) {
+        (self.file, self.lease)
+    }
+
     pub(crate) fn joins(&self) -> usize {
         self.core.lock().expect("nobody panics with it").owner.joins()
     }
 
-    pub(crate) fn lacks_copies(&self) -> bool {
-        self.core.lock().expect("nobody panics with it").owner.lacks_copies()
-    }
-
-    pub(crate) fn describe(&self) -> (u64, u64, bool, Vec<ExtentConfig>) {
-        let core = self.core.lock().expect("nobody panics with it");
-        let o = &core.owner;
-        (o.file(), o.lease(), o.settled(), o.configurations().cloned().collect())
+    pub(crate) fn lacks_copies(&self, there: &[ReplicaRef]) -> bool {
+        self.core.lock().expect("nobody panics with it").owner.lacks_copies(there)
     }
 }
 

@@ -1,4 +1,4 @@
-//! metad's wishes for copies, for the files that this gateway owns; and where a storage is now.
+//! Bytes that the datastores' quotas leave, and where a storage is now.
 
 use super::Inner;
 use std::collections::BTreeMap;
@@ -7,7 +7,6 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use trivet_storage::messages::*;
 use trivet_storage::metadata::life::datastores;
-use trivet_storage::replication::owner::Wishes;
 
 /// The sizes of files are added up this often, for quotas.
 const ADD_UP: Duration = Duration::from_secs(1);
@@ -17,31 +16,6 @@ const ADD_UP: Duration = Duration::from_secs(1);
 pub(super) struct Rooms(Mutex<Option<(Instant, BTreeMap<u32, u64>)>>);
 
 impl Inner {
-    /// The wishes for each file, which its owner is told with the next heartbeat.
-    pub(super) fn wishes(&self, m: &Membership, files: &[u64]) -> Vec<Wishes> {
-        let rooms = self.rooms_left();
-        let started = m.gateways.iter().filter(|g| g.replica_start != 0);
-        let starts: Vec<(Vec<u8>, u64)> =
-            started.filter_map(|g| Some((g.replica.as_ref()?.id.clone(), g.replica_start))).collect();
-        let s = self.replica.read().expect("nobody panics with it");
-        let stores: BTreeMap<u32, (u32, u32)> =
-            s.datastores().into_iter().map(|d| (d.id, (d.copies, d.minimum()))).collect();
-        let of = |file: &u64| {
-            let datastore = s.inode(*file).map(|i| i.attr.datastore);
-            let (copies, minimum) = datastore.and_then(|d| stores.get(&d).copied()).unwrap_or((0, 0));
-            Wishes {
-                copies,
-                minimum,
-                leaving: m.emptied.clone(),
-                moves: m.moves.clone(),
-                no_joins: m.hold_joins,
-                room: datastore.and_then(|d| rooms.get(&d).copied()),
-                starts: starts.clone(),
-            }
-        };
-        files.iter().map(of).collect()
-    }
-
     /// By this gateway's copy of the metadata, and as of a second ago: files may grow beyond a quota by what they grow in
     /// that time.
     pub(super) fn rooms_left(&self) -> BTreeMap<u32, u64> {
@@ -70,6 +44,7 @@ impl Inner {
 mod tests {
     use super::*;
     use crate::gateway::tests::gateway;
+    use trivet_storage::replication::owner::Input as OwnerInput;
 
     #[tokio::test]
     async fn a_storage_is_called_where_it_is_and_not_where_it_was() {
@@ -106,8 +81,11 @@ mod tests {
             apply(CommandOp::Make(Make { at, kind: 1, how: 1, attr, ..Default::default() })).attr.unwrap().fileid;
         drop(s);
         assert_eq!(inner.rooms_left(), [(1, 700)].into());
-        let told = inner.wishes(&Membership::default(), &[file, 999]);
-        assert_eq!((told[0].copies, told[0].minimum, told[0].room), (2, 1, Some(700)));
-        assert_eq!((told[1].copies, told[1].minimum, told[1].room), (0, 0, None));
+        inner.tell_owners(&Membership::default());
+        let wishes = |file| match &inner.told_to(file, &inner.telling.now().1, &[])[0] {
+            OwnerInput::Wishes(wishes) => (wishes.copies, wishes.minimum, wishes.room),
+            other => panic!("{other:?} is no wish"),
+        };
+        assert_eq!((wishes(file), wishes(999)), ((2, 1, Some(700)), (0, 0, None)));
     }
 }

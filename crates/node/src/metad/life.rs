@@ -31,7 +31,12 @@ pub(super) struct Kept {
     moves: Mutex<Vec<Move>>,
     /// When a node was in maintenance last.
     away: Mutex<Option<Instant>>,
+    /// The replicas that configurations name, as of this leadership and a change of theirs.
+    named: Mutex<Option<(Instant, u64, Named)>>,
 }
+
+/// Replicas by their ids.
+type Named = Arc<BTreeMap<Vec<u8>, ReplicaRef>>;
 
 impl Shared {
     /// The nodes as the LEADER has heard them, for a judgement.
@@ -131,7 +136,7 @@ impl Shared {
         let limit = self.settings.rebuild_after;
         let (retired, records) = (s.retired(), s.nodes());
         let awaited = |node: u32| records.iter().any(|r| r.node == node && r.mode == mode::MAINTENANCE);
-        let named: BTreeMap<Vec<u8>, ReplicaRef> = s.named_replicas().into_iter().map(|r| (r.id.clone(), r)).collect();
+        let named = self.named(s, leading);
         let (now_ms, gateways) = (self.now_ms(), self.gateways.lock().expect("nobody panics with it"));
         let silent = |g: &Heard| Duration::from_millis(g.silent_ms(now_ms)) >= limit;
         // By its id, wherever it is: a disk may have been put into another node.
@@ -157,6 +162,17 @@ impl Shared {
             }
         };
         named.values().filter(|r| is_gone(r)).map(|r| r.id.clone()).collect()
+    }
+
+    fn named(&self, s: &State<MemoryKv>, leading: &Leadership) -> Named {
+        let mut known = self.life.named.lock().expect("nobody panics with it");
+        let (since, changed_at) = (leading.since, s.copies_changed_at());
+        if let Some((.., named)) = known.as_ref().filter(|(led, at, _)| (*led, *at) == (since, changed_at)) {
+            return named.clone();
+        }
+        let named: Named = Arc::new(s.named_replicas().into_iter().map(|r| (r.id.clone(), r)).collect());
+        *known = Some((since, changed_at, named.clone()));
+        named
     }
 
     /// Nodes that get no addresses, files and new copies, if others can have them.
@@ -195,7 +211,7 @@ impl Shared {
 }
 
 /// See [`Membership`].
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub(super) struct Told {
     pub hold_joins: bool,
     pub emptied: Vec<Vec<u8>>,

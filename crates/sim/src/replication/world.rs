@@ -5,6 +5,7 @@ mod clients;
 mod disks;
 mod faults;
 mod forks;
+mod rest;
 mod space;
 
 use super::file::{self, Action, Step};
@@ -103,6 +104,8 @@ pub struct Report {
     pub full_disks: u64,
     pub refused: u64,
     pub overwritten_when_full: u64,
+    /// Times that an owner came to rest.
+    pub rests: u64,
 }
 
 enum Event {
@@ -195,6 +198,7 @@ struct Gateway {
     timer: bool,
     /// Full disks that its owner knows of, and since when.
     told: BTreeMap<usize, u64>,
+    rest: rest::Rest,
 }
 
 struct Client {
@@ -234,6 +238,9 @@ struct World {
     steady_until: u64,
     /// The disk that loses what it synced, in the midst of the next writes.
     lies: Option<usize>,
+    /// Owners rest, with every second seed: one that hears of nodes and of time as often as ever comes into states that one at
+    /// rest does not.
+    owners_rest: bool,
     /// A chunk server that is to hold nothing.
     leaving: Option<usize>,
     clones: Vec<forks::Kept>,
@@ -314,6 +321,7 @@ impl World {
             next_start: CHUNKS as u64 + 1,
             steady_until: 0,
             lies: None,
+            owners_rest: options.seed.is_multiple_of(2),
             leaving: None,
             clones: Vec::new(),
             full: BTreeMap::new(),
@@ -365,6 +373,7 @@ impl World {
                 asking: false,
                 timer: false,
                 told: BTreeMap::new(),
+                rest: Default::default(),
             });
         }
         for client in 0..world.options.clients {
@@ -481,8 +490,16 @@ impl World {
         if g.instance != instance || !g.alive {
             return;
         }
-        let Some(owner) = &mut g.owner else { return };
+        let (rested, heard_at) = (std::mem::take(&mut g.rest.rests), g.rest.heard_at);
+        let before = if rested { self.told_first(gateway) } else { Vec::new() };
+        let Some(owner) = &mut self.gateways[gateway].owner else { return };
         let mut effects = Vec::new();
+        for input in before {
+            owner.handle(now, now * 1_000_000, input, &mut effects);
+        }
+        if rested {
+            owner.heard_metad_at(heard_at);
+        }
         owner.handle(now, now * 1_000_000, input, &mut effects);
         self.effects(gateway, effects);
     }
@@ -532,6 +549,7 @@ impl World {
     }
 
     fn drop_owner(&mut self, gateway: usize) {
+        (self.gateways[gateway].rest.rests, self.gateways[gateway].rest.knows) = (false, None);
         if let Some(owner) = self.gateways[gateway].owner.take() {
             self.report.seals += owner.counters.seals;
             self.report.roll_forwards += owner.counters.roll_forwards;
@@ -558,45 +576,6 @@ impl World {
             }
         }
         out
-    }
-
-    fn timer(&mut self, gateway: usize, boot: u64) {
-        self.gateways[gateway].timer = false;
-        if self.gateways[gateway].boot != boot || !self.gateways[gateway].alive {
-            return;
-        }
-        let instance = self.gateways[gateway].instance;
-        if !self.metad_down {
-            let cut = |i: usize| self.cut.contains(&(gateway, i));
-            let (there, gone): (Vec<_>, Vec<_>) =
-                self.alive_replicas().into_iter().partition(|r| !cut(r.node as usize - 1));
-            // What is known of others may be wrong.
-            let mut elsewhere: Vec<u32> = gone.iter().map(|r| r.node).collect();
-            if self.rng.chance(5) {
-                elsewhere = vec![self.rng.range(1, CHUNKS as u64 + 1) as u32];
-            }
-            // Who is out of reach is asked to join, too: the link may have been cut since.
-            let replicas = if self.rng.chance(50) { there } else { self.alive_replicas() };
-            let lossy = if self.rng.chance(5) { vec![self.rng.range(1, CHUNKS as u64 + 1) as u32] } else { Vec::new() };
-            let (full, exhausted) = self.full_disks(gateway);
-            let replicas = replicas.into_iter().filter(|r| !full.contains(&r.node)).collect();
-            let with_space = CHUNKS - full.len();
-            let alive = Input::Alive { replicas, elsewhere, lossy, full, exhausted, with_space };
-            self.feed(gateway, instance, alive);
-            self.feed(gateway, instance, Input::Wishes(self.wishes()));
-            let gone = self.gone();
-            // Late at times, and in the end as often as heartbeats come.
-            let told = if self.now < self.faults_end { 3 } else { 30 };
-            if (self.options.moves || !gone.is_empty()) && self.rng.chance(told) {
-                // As metad tells of files with something to move, or with copies on disks that are no more.
-                self.feed(gateway, instance, Input::Repair { gone });
-            }
-        }
-        if self.options.forks && !self.metad_down {
-            self.tell_of_forks(gateway, instance);
-        }
-        self.feed(gateway, instance, Input::Timer);
-        self.start_timer(gateway);
     }
 
     fn start_timer(&mut self, gateway: usize) {
@@ -632,6 +611,9 @@ impl World {
         self.next_instance += 1;
         self.gateways[gateway].instance = self.next_instance;
         self.effects(gateway, effects);
+        for input in self.told_first(gateway) {
+            self.feed(gateway, self.next_instance, input);
+        }
         self.start_timer(gateway);
     }
 

@@ -278,7 +278,7 @@ impl Restore<'_> {
         }
         for cfg in gone {
             self.state.kv.delete(&key(table::MAP, &[file, cfg.index]));
-            self.state.kv.delete(&key(table::EXTENT, &[cfg.eid]));
+            self.state.delete(&key(table::EXTENT, &[cfg.eid]));
             inode.attr.allocated = inode.attr.allocated.map(|b| b.saturating_sub(self.state.extent_bytes()));
         }
         self.state.put_inode(&inode);
@@ -337,7 +337,7 @@ impl Restore<'_> {
         let (eid, place) = (cfg.eid, key(table::MAP, &[cfg.file, cfg.index]));
         let Some(mut inode) = self.state.inode(cfg.file) else { return };
         match self.state.kv.get(&place).and_then(|b| <[u8; 8]>::try_from(b).ok()) {
-            Some(before) => self.state.kv.delete(&key(table::EXTENT, &[u64::from_be_bytes(before)])),
+            Some(before) => self.state.delete(&key(table::EXTENT, &[u64::from_be_bytes(before)])),
             None => {
                 inode.attr.allocated = inode.attr.allocated.map(|b| b + self.state.extent_bytes());
                 self.state.put_inode(&inode);

@@ -31,6 +31,9 @@ pub struct State<K> {
     pub(super) entry_version: u32,
     /// Inodes in the store, counted once when it is opened: no part of the state that metads share.
     inodes: u64,
+    /// The number of the newest entry that changed an extent or a datastore, or of the newest one when it was loaded.
+    copies_changed_at: u64,
+    copies_changed: bool,
 }
 
 pub(super) fn key(table: u8, parts: &[u64]) -> Vec<u8> {
@@ -86,16 +89,32 @@ impl<K: Kv> State<K> {
 
     /// A state with extents of another size, for the simulator.
     pub fn with_extents(kv: K, extent_bytes: u64) -> Self {
-        let mut state = State { kv, extent_bytes, entry_version: 1, inodes: 0 };
+        let mut state =
+            State { kv, extent_bytes, entry_version: 1, inodes: 0, copies_changed_at: 0, copies_changed: false };
         state.inodes = state.count_inodes();
+        state.copies_changed_at = state.applied();
         state
+    }
+
+    /// The same number: the configurations of extents, and how many copies there are to be, are the same. Where it is looked
+    /// through all of them, that needs to be done only once.
+    pub fn copies_changed_at(&self) -> u64 {
+        self.copies_changed_at
     }
 
     pub(super) fn load<M: Message + Default>(&self, key: &[u8]) -> Option<M> {
         self.kv.get(key).and_then(|b| M::decode(&b[..]).ok())
     }
     pub(super) fn store<M: Message>(&mut self, key: Vec<u8>, value: &M) {
+        self.touches(&key);
         self.kv.put(key, value.encode_to_vec());
+    }
+    pub(super) fn delete(&mut self, key: &[u8]) {
+        self.touches(key);
+        self.kv.delete(key);
+    }
+    fn touches(&mut self, key: &[u8]) {
+        self.copies_changed |= matches!(key.first(), Some(&table::EXTENT | &table::DATASTORE));
     }
     pub(super) fn number(&self, name: &str) -> u64 {
         let mut k = vec![table::COUNTER];
@@ -142,6 +161,9 @@ impl<K: Kv> State<K> {
         }
         let replies = entry.commands.iter().map(|c| self.command(c, entry.time_ns)).collect();
         self.kv.put(vec![table::APPLIED], number.to_be_bytes().to_vec());
+        if std::mem::take(&mut self.copies_changed) {
+            self.copies_changed_at = number;
+        }
         replies
     }
 
@@ -336,7 +358,7 @@ impl<K: Kv> State<K> {
     pub(super) fn drop_extents(&mut self, file: u64) {
         for cfg in self.extents(file) {
             self.kv.delete(&key(table::MAP, &[file, cfg.index]));
-            self.kv.delete(&key(table::EXTENT, &[cfg.eid]));
+            self.delete(&key(table::EXTENT, &[cfg.eid]));
         }
     }
     pub(super) fn put_extent(&mut self, cfg: &ExtentConfig) {
@@ -486,7 +508,7 @@ impl<K: Kv> State<K> {
             let first_gone = t.size.div_ceil(self.extent_bytes).max(1);
             for cfg in self.extents(t.file).into_iter().filter(|c| c.index >= first_gone) {
                 self.kv.delete(&key(table::MAP, &[t.file, cfg.index]));
-                self.kv.delete(&key(table::EXTENT, &[cfg.eid]));
+                self.delete(&key(table::EXTENT, &[cfg.eid]));
                 inode.attr.allocated = inode.attr.allocated.map(|bytes| bytes.saturating_sub(self.extent_bytes));
             }
         }
@@ -674,7 +696,7 @@ impl<K: Kv> State<K> {
         }
         self.delete_inode(d.root);
         self.delete_inode(d.snapshots);
-        self.kv.delete(&key(table::DATASTORE, &[d.id.into()]));
+        self.delete(&key(table::DATASTORE, &[d.id.into()]));
         Reply::default()
     }
 

@@ -6,6 +6,7 @@
 //! Time: `now_ms` for limits, `wall_ns` for the file's times only.
 
 mod bad_blocks;
+mod by_replica;
 mod describe;
 #[cfg(test)]
 mod endings;
@@ -14,6 +15,7 @@ mod io;
 mod moves;
 mod opening;
 mod repair;
+mod rest;
 mod sizes;
 mod space;
 mod starts;
@@ -21,6 +23,7 @@ mod time;
 
 use super::{Bug, Geometry};
 use crate::messages::*;
+use by_replica::ByReplica;
 use bytes::Bytes;
 pub use moves::Wishes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -35,6 +38,9 @@ const REFUSED_MS: u64 = 500;
 const GIVE_UP_MS: u64 = 1_000;
 /// What can wait for metad is not begun when it was not heard for this long: it would stop the writes until it is.
 const METAD_HEARD_MS: u64 = 1_000;
+/// Between two timers while nothing is open, and while something is.
+const TIMER_QUIET_MS: u64 = 250;
+const TIMER_BUSY_MS: u64 = 25;
 /// Pause before a call is sent again.
 const RESEND_MS: u64 = 50;
 /// Records of one extent above its committed position, as many as a SEAL may have to return; later writes wait. Their
@@ -205,6 +211,8 @@ pub struct Counters {
     /// Members that were found to lack what they acknowledged.
     pub went_back: u64,
     pub checks: u64,
+    /// Times that this process did not run for a while.
+    pub stalls: u64,
     /// Bad blocks that were repaired, and those that were bad on all members.
     pub repaired: u64,
     pub bad_everywhere: u64,
@@ -376,9 +384,9 @@ struct Extent {
     /// When metad was asked last for the configuration of an extent that is held.
     held_asked_at: u64,
     /// The greatest count of each replica in any answer under this lease, members or not (rule R35).
-    seen: BTreeMap<Vec<u8>, Count>,
+    seen: ByReplica<Count>,
     /// The start of each member that was compared last: answers of others do not count.
-    starts: BTreeMap<Vec<u8>, u64>,
+    starts: ByReplica<u64>,
     /// Replicas that were found to have gone back in time.
     went_back: BTreeSet<Vec<u8>>,
     /// Replicas that were removed under this lease because they did not answer: where they are back they come first.
@@ -434,8 +442,8 @@ impl Extent {
             unusable: BTreeMap::new(),
             held_since: None,
             held_asked_at: 0,
-            seen: BTreeMap::new(),
-            starts: BTreeMap::new(),
+            seen: ByReplica::default(),
+            starts: ByReplica::default(),
             went_back: BTreeSet::new(),
             left: BTreeSet::new(),
             short: Vec::new(),
@@ -444,7 +452,7 @@ impl Extent {
     /// Notes what a replica says it has. False: it said before that it had more.
     fn compare(&mut self, replica: &[u8], count: Option<Count>) -> bool {
         let Some(count) = count else { return true };
-        let known = self.seen.entry(replica.to_vec()).or_default();
+        let known = self.seen.entry(replica);
         let whole = count >= *known;
         *known = count.max(*known);
         whole
@@ -515,7 +523,8 @@ pub struct Owner {
     copies: u32,
     /// Complete copies that a write has to be on before it is acknowledged.
     minimum: u32,
-    extents: BTreeMap<u64, Extent>,
+    /// Boxed: a node of the map has eleven places, and most files have one extent.
+    extents: BTreeMap<u64, Box<Extent>>,
     /// The anchor and the tail are sealed: size is known.
     open: bool,
     ended: bool,
@@ -553,6 +562,8 @@ pub struct Owner {
     next_call: u64,
     next_part: u64,
     next_serial: u64,
+    /// When the timer came last; 0: not since its rest.
+    timer_at: u64,
     size_reported: (u64, u64, u64),
     size_due: Option<u64>,
     now_ms: u64,
@@ -593,7 +604,7 @@ impl Owner {
             attr: inode.attr,
             copies: granted.copies.max(1),
             minimum: granted.minimum.max(1),
-            extents: granted.extents.into_iter().map(|c| (c.index, Extent::new(c))).collect(),
+            extents: granted.extents.into_iter().map(|c| (c.index, Box::new(Extent::new(c)))).collect(),
             open: false,
             ended: false,
             operations: BTreeMap::new(),
@@ -621,6 +632,7 @@ impl Owner {
             next_call: 1,
             next_part: 1,
             next_serial: 1,
+            timer_at: 0,
             size_due: None,
             now_ms,
             wall_ns,
@@ -701,15 +713,6 @@ impl Owner {
         let late = stamp.version < *floor;
         *floor = stamp.version.max(*floor);
         late && self.bug != Some(Bug::ServeOldBinding)
-    }
-
-    /// When `Input::Timer` is wanted next: often while something is open, seldom while all is quiet.
-    pub fn timer_pause_ms(&self) -> u64 {
-        if self.calls.is_empty() && self.meta.is_empty() && self.settled() {
-            250
-        } else {
-            25
-        }
     }
 
     // ---- calls ----

@@ -165,6 +165,11 @@ impl Replica {
             // All of it that was addressed to this member is here, and the rest was for a joiner.
             self.top = self.top.max(stable);
             self.window.retain(|r| r.pos > stable);
+            if self.window.is_empty() {
+                // Nobody writes: most copies are never written again, and there are many.
+                self.window = Vec::new();
+                self.ops.shrink_to_fit();
+            }
         }
     }
 }

@@ -68,6 +68,9 @@ struct Question {
 pub(super) struct Running {
     pub(super) owner: Owner,
     timer: bool,
+    /// It is told nothing but what changes, and has no timer.
+    rests: bool,
+    knows_told: bool,
 }
 
 #[derive(Default)]
@@ -83,6 +86,9 @@ pub(super) struct Gateway {
     /// The metad that answered last.
     leader: usize,
     known: Vec<GatewayInfo>,
+    /// Owners are told of chunk servers: those in reach, and the nodes that others reach.
+    told: (Vec<ReplicaRef>, Vec<u32>),
+    heard_at: u64,
     next: u64,
     /// When an owner here began each write first: a retry is attached to what is in flight.
     first_begun: BTreeMap<(u64, u64, OpId), u64>,
@@ -214,19 +220,32 @@ impl World {
         let (near, far): (Vec<_>, Vec<_>) =
             replicas.into_iter().partition(|r| self.reaches_both_ways(node, r.node as usize - 1));
         let elsewhere: Vec<u32> = far.iter().map(|r| r.node).collect();
-        let with_space = near.len();
+        let g = &mut self.nodes[node].gateway;
+        let told = (near, elsewhere);
+        let changed = g.told != told;
+        (g.told, g.heard_at) = (told, self.now);
+        let hears = |r: &Running| changed || !r.rests;
         let owners: Vec<(u64, u64)> =
-            self.nodes[node].gateway.owners.iter().map(|(file, r)| (*file, r.owner.lease())).collect();
+            g.owners.iter().filter(|(_, r)| hears(r)).map(|(file, r)| (*file, r.owner.lease())).collect();
         for (file, lease) in owners {
-            let input = OwnerInput::Alive {
-                replicas: near.clone(),
-                elsewhere: elsewhere.clone(),
-                lossy: Vec::new(),
-                full: Vec::new(),
-                exhausted: Vec::new(),
-                with_space,
-            };
+            let input = self.alive(node);
             self.feed(node, file, lease, input);
+            if let Some(r) = self.nodes[node].gateway.owners.get_mut(&file).filter(|r| r.owner.lease() == lease) {
+                r.knows_told = true;
+            }
+        }
+    }
+
+    fn alive(&self, node: usize) -> OwnerInput {
+        let (replicas, elsewhere) = self.nodes[node].gateway.told.clone();
+        let with_space = replicas.len();
+        OwnerInput::Alive {
+            replicas,
+            elsewhere,
+            lossy: Vec::new(),
+            full: Vec::new(),
+            exhausted: Vec::new(),
+            with_space,
         }
     }
 
@@ -267,7 +286,10 @@ impl World {
                 owner.plant(self.options.bug.and_then(Bug::of_copies));
                 let effects = owner.take_effects();
                 self.trace(|| format!("node {} owns file {file}, lease {lease}", node + 1));
-                self.nodes[node].gateway.owners.insert(file, Running { owner, timer: false });
+                self.nodes[node]
+                    .gateway
+                    .owners
+                    .insert(file, Running { owner, timer: false, rests: false, knows_told: false });
                 self.owner_effects(node, file, lease, effects);
                 self.start_timer(node, file);
                 self.next_step(node, token);
@@ -298,13 +320,23 @@ impl World {
 
     pub(super) fn feed(&mut self, node: usize, file: u64, lease: u64, input: OwnerInput) {
         let (now, wall) = (self.now, self.now * 1_000_000 + node as u64);
+        let rested = self.nodes[node].gateway.owners.get(&file).is_some_and(|r| r.rests);
+        let told = rested.then(|| (self.alive(node), self.nodes[node].gateway.heard_at));
         let Some(running) = self.nodes[node].gateway.owners.get_mut(&file) else { return };
         if running.owner.lease() != lease {
             return;
         }
         let mut effects = Vec::new();
+        if let Some((alive, heard_at)) = told {
+            running.rests = false;
+            running.owner.handle(now, wall, alive, &mut effects);
+            running.owner.heard_metad_at(heard_at);
+        }
         running.owner.handle(now, wall, input, &mut effects);
         self.owner_effects(node, file, lease, effects);
+        if rested {
+            self.start_timer(node, file);
+        }
     }
 
     fn owner_effects(&mut self, node: usize, file: u64, lease: u64, effects: Vec<OwnerEffect>) {
@@ -356,6 +388,10 @@ impl World {
     pub(super) fn owner_timer(&mut self, node: usize, file: u64, lease: u64) {
         if let Some(running) = self.nodes[node].gateway.owners.get_mut(&file).filter(|r| r.owner.lease() == lease) {
             running.timer = false;
+            if running.knows_told && running.owner.at_rest() {
+                running.rests = true;
+                return running.owner.rest();
+            }
             self.feed(node, file, lease, OwnerInput::Timer);
             self.start_timer(node, file);
         }

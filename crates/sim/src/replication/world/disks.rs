@@ -2,7 +2,6 @@
 
 use super::{Chunk, DiskEffect, World, BLOCK};
 use trivet_storage::messages::*;
-use trivet_storage::replication::owner::Wishes;
 use trivet_storage::replication::replica::ChunkServer;
 
 /// A node tells metad of its chunk server's start, and metad the gateways, within this.
@@ -126,16 +125,6 @@ impl World {
         let extents = self.metad.extents(self.file);
         let is_gone = |r: &&ReplicaRef| self.chunks[r.node as usize - 1].id != r.id;
         extents.iter().flat_map(|c| c.replicas.iter().filter(is_gone)).map(|r| r.id.clone()).collect()
-    }
-
-    pub(super) fn wishes(&self) -> Wishes {
-        let told = |c: &Chunk| {
-            let start = c.server.as_ref()?.start();
-            Some((c.id.clone(), if self.now < c.heard.1 { c.heard.0 } else { start }))
-        };
-        let there = self.chunks.iter().filter_map(told);
-        let leaving = self.leaving.iter().map(|chunk| self.chunks[*chunk].id.clone()).collect();
-        Wishes { copies: 2, leaving, starts: there.collect(), ..Default::default() }
     }
 
     /// Nothing is open: all copies that count are the same, byte by byte, but for blocks that cannot be read.

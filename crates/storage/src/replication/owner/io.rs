@@ -266,7 +266,7 @@ impl Owner {
         let (id, now_ms) = (*id, self.now_ms);
         let done = |id: OpId| {
             let kept = |e: &super::Extent| e.knows(&of_dropped(id, index), now_ms);
-            self.extents[&index].knows(&id, now_ms) || self.extents.get(&0).is_some_and(kept)
+            self.extents[&index].knows(&id, now_ms) || self.extents.get(&0).is_some_and(|e| kept(e))
         };
         if id.is_some_and(done) {
             // A retry of what was carried out before.

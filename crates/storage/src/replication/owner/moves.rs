@@ -50,7 +50,7 @@ impl Owner {
     /// Whether a write has to wait for more complete copies before it is acknowledged.
     pub(super) fn is_short(&self, index: u64) -> bool {
         let short = |e: &Extent| e.cfg.replicas.len() < self.minimum as usize;
-        self.extents.get(&index).is_some_and(short) && self.bug != Some(Bug::IgnoreMinimum)
+        self.extents.get(&index).is_some_and(|e| short(e)) && self.bug != Some(Bug::IgnoreMinimum)
     }
 
     /// Ends the operations that waited for more complete copies, where there are enough.
@@ -77,15 +77,20 @@ impl Owner {
         !self.wishes.no_joins && (few || e.cfg.replicas.len() == self.copies as usize && self.has_leaving(e))
     }
 
+    /// Whether a member is to be looked for, and one of these chunk servers can be it.
+    pub(super) fn could_join(&self, e: &Extent, there: &[ReplicaRef]) -> bool {
+        self.wants_joiner(e) && self.candidate(e, there).is_some()
+    }
+
     /// Chunk servers that could take a copy of the extent, in the order of preference.
-    pub(super) fn candidate(&self, e: &Extent) -> Option<ReplicaRef> {
+    pub(super) fn candidate(&self, e: &Extent, there: &[ReplicaRef]) -> Option<ReplicaRef> {
         let outside = |r: &&ReplicaRef| !e.cfg.replicas.iter().any(|m| m.node == r.node || m.id == r.id);
         let allowed = |r: &&ReplicaRef| !self.wishes.leaves(e.cfg.eid, &r.id);
         let meant = |r: &ReplicaRef| self.wishes.moves.iter().any(|m| m.eid == e.cfg.eid && m.to == r.id);
         let turn = |r: &ReplicaRef| (self.file.wrapping_add(e.cfg.index) + u64::from(r.node)) % 7;
         // A former member has the space for it, and the other nodes stay as even as they were.
         let back = |r: &ReplicaRef| e.left.contains(&r.id);
-        self.alive.iter().filter(outside).filter(allowed).max_by_key(|r| (meant(r), back(r), turn(r))).cloned()
+        there.iter().filter(outside).filter(allowed).max_by_key(|r| (meant(r), back(r), turn(r))).cloned()
     }
 
     /// Gives one copy up, where there are more than are wanted.

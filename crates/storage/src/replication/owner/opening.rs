@@ -386,7 +386,7 @@ impl Owner {
             return self.retry_unallocated(index);
         }
         let Some(cfg) = reply.extents.into_iter().find(|c| c.index == index) else { return };
-        self.extents.entry(index).or_insert_with(|| super::Extent { made_after, ..super::Extent::new(cfg) });
+        self.extents.entry(index).or_insert_with(|| Box::new(super::Extent { made_after, ..super::Extent::new(cfg) }));
         let waiting = self.unallocated.remove(&index).unwrap_or_default();
         let e = self.extents.get_mut(&index).expect("just entered");
         e.waiting.extend(waiting);

@@ -72,19 +72,19 @@ impl Owner {
 
     /// Extents that have a member that joins, or are about to; not such as cannot go on.
     pub fn joins(&self) -> usize {
-        let joins = |e: &&super::Extent| {
+        let joins = |e: &super::Extent| {
             e.joins_asked || e.cfg.joining.is_some() && !matches!(e.phase, Phase::Idle | Phase::Held { .. })
         };
-        self.extents.values().filter(joins).count()
+        self.extents.values().filter(|e| joins(e)).count()
     }
 
-    /// Whether an extent in use waits for another copy.
-    pub fn lacks_copies(&self) -> bool {
-        self.extents.values().any(|e| e.phase == Phase::Active && self.wants_joiner(e))
+    /// Whether an extent in use waits for another copy, which one of these chunk servers could take.
+    pub fn lacks_copies(&self, there: &[ReplicaRef]) -> bool {
+        self.extents.values().any(|e| e.phase == Phase::Active && self.could_join(e, there))
     }
 
     fn find_joiner(&mut self, index: u64) {
-        let candidate = self.candidate(&self.extents[&index]);
+        let candidate = self.candidate(&self.extents[&index], &self.alive);
         let now = self.now_ms;
         let e = self.extents.get_mut(&index).expect("listed");
         e.join_tried_at = now;

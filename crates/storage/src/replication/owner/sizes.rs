@@ -170,7 +170,7 @@ impl Owner {
         // An extent that metad made before a truncate that left it: its own answer comes too late to count.
         for cfg in reply.extents {
             let made_after = inode.truncations;
-            self.extents.entry(cfg.index).or_insert_with(|| Extent { made_after, ..Extent::new(cfg) });
+            self.extents.entry(cfg.index).or_insert_with(|| Box::new(Extent { made_after, ..Extent::new(cfg) }));
         }
         match inode.zero_from {
             Some(_) => {

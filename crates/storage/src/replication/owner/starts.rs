@@ -1,7 +1,7 @@
 //! Members whose process started again: what they have is compared with what they acknowledged, before they count
 //! (rules R34 and R35).
 
-use super::{About, Owner, Phase};
+use super::{About, Extent, Owner, Phase};
 use crate::messages::*;
 use crate::replication::Bug;
 
@@ -12,20 +12,26 @@ impl Owner {
     /// A member of an extent that nobody uses is asked nothing by itself, and what it lost would come out when it is the only
     /// one left. So it is compared as soon as its process is heard to have restarted.
     pub(super) fn check_new_starts(&mut self) {
-        if self.bug == Some(Bug::IdleUnchecked) {
-            return;
-        }
-        let mut due: Vec<(u64, ReplicaRef)> = Vec::new();
-        for (index, e) in self.extents.iter().filter(|(_, e)| e.phase == Phase::Active) {
-            let anew = |m: &&ReplicaRef| {
-                let now = self.wishes.starts.iter().find(|(id, _)| *id == m.id).map(|(_, start)| *start);
-                let compared = e.starts.get(&m.id).copied();
-                now.is_some_and(|now| compared.is_some_and(|compared| compared != now))
-            };
-            due.extend(e.members().filter(anew).map(|m| (*index, m.clone())));
-        }
-        due.truncate(CHECKS_MAX);
+        let due: Vec<(u64, ReplicaRef)> =
+            self.new_starts(&self.wishes.starts).take(CHECKS_MAX).map(|(i, m)| (i, m.clone())).collect();
         due.into_iter().for_each(|(index, m)| self.check(index, &m));
+    }
+
+    /// Members of active extents whose process restarted after they were compared.
+    pub(super) fn new_starts<'a>(
+        &'a self,
+        starts: &'a [(Vec<u8>, u64)],
+    ) -> impl Iterator<Item = (u64, &'a ReplicaRef)> + 'a {
+        let unchecked = self.bug == Some(Bug::IdleUnchecked);
+        let active = self.extents.iter().filter(move |(_, e)| e.phase == Phase::Active && !unchecked);
+        active.flat_map(move |(index, e)| {
+            e.members().filter(move |m| has_new_start(e, m, starts)).map(move |m| (*index, m))
+        })
+    }
+
+    /// Whether a member has restarted, by these starts, after it was compared.
+    pub fn lacks_checks(&self, starts: &[(Vec<u8>, u64)]) -> bool {
+        self.new_starts(starts).next().is_some()
     }
 
     /// Asks a member that started anew what it has.
@@ -50,7 +56,7 @@ impl Owner {
 
     pub(super) fn started(&mut self, index: u64, of: &ReplicaRef, start: u64) {
         if let Some(e) = self.extents.get_mut(&index) {
-            e.starts.insert(of.id.clone(), start);
+            e.starts.insert(&of.id, start);
         }
     }
 
@@ -69,4 +75,10 @@ impl Owner {
         }
         whole
     }
+}
+
+fn has_new_start(e: &Extent, of: &ReplicaRef, starts: &[(Vec<u8>, u64)]) -> bool {
+    let now = starts.iter().find(|(id, _)| *id == of.id).map(|(_, start)| *start);
+    let compared = e.starts.get(&of.id).copied();
+    now.is_some_and(|now| compared.is_some_and(|compared| compared != now))
 }

@@ -1,13 +1,44 @@
 //! What the owner does by the clock: calls again, members that failed, leases given back, committed positions told.
 
 use super::{About, Extent, MetaAbout, NoAnswer, Owner, Phase};
-use super::{Effect, GIVE_UP_MS, LOSSY_MS, METAD_HEARD_MS, REFUSED_MS, SILENT_MS};
+use super::{Effect, GIVE_UP_MS, LOSSY_MS, METAD_HEARD_MS, REFUSED_MS, SILENT_MS, TIMER_BUSY_MS, TIMER_QUIET_MS};
 use crate::messages::*;
 use crate::replication::Bug;
 use std::collections::BTreeSet;
 
+/// A timer that comes this much later than it was wanted means that this process was stopped, or the machine too busy to run
+/// it. What answers came meanwhile has not been read yet.
+const STALL_MS: u64 = 200;
+
 impl Owner {
+    /// When `Input::Timer` is wanted next: often while something is open, seldom while all is quiet.
+    pub fn timer_pause_ms(&self) -> u64 {
+        if self.calls.is_empty() && self.meta.is_empty() && self.settled() {
+            TIMER_QUIET_MS
+        } else {
+            TIMER_BUSY_MS
+        }
+    }
+
+    /// Nobody was silent while this process did not run: members are given that time once more.
+    fn discount_stall(&mut self) {
+        let now = self.now_ms;
+        let last = std::mem::replace(&mut self.timer_at, now);
+        let stall = now.saturating_sub(last + TIMER_QUIET_MS);
+        if last == 0 || stall < STALL_MS {
+            return;
+        }
+        self.counters.stalls += 1;
+        for c in self.calls.values_mut() {
+            c.sent_at = now.min(c.sent_at + stall);
+        }
+        for (since, _) in self.failing.values_mut() {
+            *since = now.min(*since + stall);
+        }
+    }
+
     pub(super) fn timer(&mut self) {
+        self.discount_stall();
         let now = self.now_ms;
         let again: Vec<u64> =
             self.calls.iter().filter(|(_, c)| c.resend_at.is_some_and(|at| now >= at)).map(|(id, _)| *id).collect();
@@ -71,7 +102,7 @@ impl Owner {
         }
         let better = |e: &Extent| e.cfg.replicas.iter().chain(&e.cfg.safe).any(|r| self.elsewhere.contains(&r.node));
         let stuck = |e: &&Extent| e.held_since.is_some_and(|at| self.now_ms >= at + GIVE_UP_MS) && better(e);
-        if self.extents.values().any(|e| stuck(&e)) {
+        if self.extents.values().any(|e| stuck(&e.as_ref())) {
             self.counters.given_up += 1;
             let (file, boot, expected) = (self.file, self.boot, self.lease);
             let grant = Grant { file, gateway: 0, boot, expected, replicas: Vec::new() };

@@ -245,6 +245,42 @@ fn a_member_that_was_away_comes_back_before_others_are_asked() {
 }
 
 #[test]
+fn an_owner_is_at_rest_when_nothing_is_open_or_could_be_begun_by_the_clock() {
+    let mut w = World::new(None);
+    w.run(&Wishes::default(), &[1, 2, 3]);
+    assert!(w.owner.at_rest());
+    w.owner.rest();
+    let mut effects = Vec::new();
+    w.feed(Input::Op { token: 1, op: Op::Attr, stamp: None }, &mut effects);
+    assert!(!w.owner.at_rest(), "an operation is open");
+    w.answer(effects);
+    assert!(w.owner.at_rest());
+    // A write is followed by what the members and metad are told.
+    w.op(Op::Write { offset: 9, data: vec![7; 9].into(), id: OpId { high: 1, low: 1 } });
+    assert!(!w.owner.at_rest());
+    w.run(&Wishes::default(), &[1, 2, 3]);
+    assert!(w.owner.at_rest());
+    // A copy that is to be made or moved keeps it awake only where there is a place for it.
+    let mut told = |wishes: &Wishes, there: &[u32]| {
+        let (mut effects, with_space) = (Vec::new(), there.len());
+        let replicas = there.iter().map(|n| replica(*n)).collect();
+        w.feed(Input::Wishes(wishes.clone()), &mut effects);
+        let (elsewhere, lossy, full, exhausted) = (vec![], vec![], vec![], vec![]);
+        w.feed(Input::Alive { replicas, elsewhere, lossy, full, exhausted, with_space }, &mut effects);
+        assert!(effects.is_empty());
+        w.owner.at_rest()
+    };
+    let three = Wishes { copies: 3, ..Default::default() };
+    assert!(!told(&three, &[1, 2, 3]));
+    assert!(told(&three, &[1, 2]));
+    assert!(told(&Wishes { no_joins: true, ..three }, &[1, 2, 3]));
+    assert!(!told(&Wishes { copies: 1, ..Default::default() }, &[1, 2, 3]));
+    let two = Wishes { copies: 2, ..leaving(&[2]) };
+    assert!(!told(&two, &[1, 2, 3]));
+    assert!(told(&two, &[1, 2]));
+}
+
+#[test]
 fn a_write_is_acknowledged_only_when_enough_copies_are_complete() {
     let mut w = World::new(None);
     let hold = Wishes { no_joins: true, minimum: 2, ..Default::default() };
@@ -268,6 +304,7 @@ fn a_write_is_acknowledged_only_when_enough_copies_are_complete() {
     };
     let write = || Op::Write { offset: 0, data: vec![7; 9].into(), id: OpId { high: 1, low: 1 } };
     assert_eq!(feed(&mut w, Input::Op { token: 1, op: write(), stamp: None }), 0);
+    assert!(!w.owner.at_rest());
     // The same call once more waits with the first; a read does not wait.
     assert_eq!(feed(&mut w, Input::Op { token: 2, op: write(), stamp: None }), 0);
     assert_eq!(feed(&mut w, Input::Op { token: 3, op: Op::Read { offset: 0, length: 9 }, stamp: None }), 1);
@@ -296,5 +333,27 @@ fn an_acknowledgement_that_overtakes_the_answer_to_a_check_proves_no_loss() {
         let call = asked.expect("the member is asked");
         w.feed(Input::Answer { call, answer: Ok(answer), down_ms: 0 }, &mut effects);
         assert_eq!(w.owner.counters.went_back, went_back);
+    }
+}
+
+#[test]
+fn a_member_is_not_taken_for_silent_because_this_process_was_stopped() {
+    for stopped in [true, false] {
+        let mut w = World::new(None);
+        w.run(&Wishes { no_joins: true, ..Default::default() }, &[1, 2]);
+        let mut lost = Vec::new();
+        let op = Op::Write { offset: 0, data: vec![7; 9].into(), id: OpId { high: 1, low: 1 } };
+        w.feed(Input::Op { token: 1, op, stamp: None }, &mut lost);
+        // Its members answer nothing: for three seconds in which it looks, or does not run.
+        let mut effects = Vec::new();
+        for _ in 0..if stopped { 1 } else { 30 } {
+            w.now += if stopped { 3_000 } else { 100 };
+            w.feed(Input::Timer, &mut effects);
+        }
+        let removes = effects.iter().any(|e| matches!(e, Effect::Meta { op: CommandOp::Propose(_), .. }));
+        let seals = effects
+            .iter()
+            .any(|e| matches!(e, Effect::Send { request, .. } if matches!(request.op, Some(ChunkOp::Seal(_)))));
+        assert_eq!(removes || seals, !stopped, "{effects:?}");
     }
 }
