@@ -98,9 +98,21 @@ class Agent:
             return
         ours = [gateway for network, _, gateway in routes if network == LOCAL]
         via = ours[-1] if ours else self.lab.ip(1)
-        self.via = next(n for n in self.lab.ids() if self.lab.ip(n) == via)
-        self.moves.append((time.monotonic(), self.via))
-        self.guest.say(via)
+        before, self.via = self.via, next(n for n in self.lab.ids() if self.lab.ip(n) == via)
+        if self.via != before:
+            self.moves.append((time.monotonic(), self.via))
+            self.guest.say(via)
+
+    def second_route(self):
+        """A removal that vCenter refused left a second route, and refuses once more: it goes all the same."""
+        routes = [(LOCAL, "32", self.lab.ip(n)) for n in (2, 3)]
+        self.shim.refuse_removals = 1
+        self.shim.routes[self.HOST] = list(routes)
+        end = time.monotonic() + 90
+        while self.shim.routes[self.HOST] != routes[:1]:
+            assert time.monotonic() < end, self.shim.routes
+            time.sleep(0.5)
+        assert self.shim.refuse_removals == 0
 
     def stop(self):
         self.shim.stop()
@@ -142,6 +154,8 @@ def main(back_s, with_agent):
             assert time.monotonic() < end, "the route did not move"
             time.sleep(0.1)
         time.sleep(5)
+        if agent:
+            agent.second_route()
         lab.start(1)
         end = time.monotonic() + back_s + 90
         while host.via != 1:

@@ -127,6 +127,7 @@ class Shim:
         self.options = {}                     # advanced options of vSphere HA
         self.calls = []                       # (time, method)
         self.addresses = {}                   # host -> address of its VMkernel interface
+        self.refuse_removals = 0              # so many routes that are to be removed next stay
         self.routes = {}                      # host -> [(network, prefix length, gateway)]
         self.on_routes = lambda host, routes: None
         self.others = []
@@ -234,7 +235,13 @@ class Shim:
         for operation, network, prefix, gateway in re.findall(
                 r"<changeOperation>(\w+)</changeOperation><route><network>([^<]*)</network><prefixLength>(\d+)</prefixLength><gateway>([^<]*)</gateway>", body):
             route = (network, prefix, gateway)
-            if (operation == "add") == (route in routes):
+            refused = operation == "remove" and self.refuse_removals > 0
+            if refused:
+                self.refuse_removals -= 1
+            if refused or (operation == "add") == (route in routes):
+                # What was changed before stays.
+                self.routes[name] = routes
+                self.on_routes(name, routes)
                 return fault("PlatformConfigFault", text="Operation failed, diagnostics report: Unable to %s route" % operation)
             (routes.append if operation == "add" else routes.remove)(route)
         self.routes[name] = routes

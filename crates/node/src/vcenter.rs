@@ -8,6 +8,7 @@
 mod api;
 mod authority;
 mod http;
+mod link;
 mod our_side;
 mod routes;
 mod settings;

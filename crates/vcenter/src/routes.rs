@@ -48,10 +48,11 @@ pub enum Input {
         quorum: bool,
         well: BTreeSet<u32>,
     },
-    /// The gateways of each host's route to the local address; the reading began at `began_ms`.
+    /// The gateways of each host's routes to the local address; the reading began at `began_ms`. A host has two if vCenter
+    /// added the new route and refused to remove the old one.
     Table {
         began_ms: u64,
-        gateways: BTreeMap<String, Option<IpAddr>>,
+        gateways: BTreeMap<String, BTreeSet<IpAddr>>,
     },
     /// Journal entry `number` is durable under the fence.
     Journaled {
@@ -127,8 +128,8 @@ enum Phase {
 struct Host {
     own: HostNode,
     phase: Phase,
-    /// The gateway of its route; an inner `None`: it has none. An outer one: not known.
-    gateway: Option<Option<IpAddr>>,
+    /// The gateways of its routes; `None`: not known.
+    gateways: Option<BTreeSet<IpAddr>>,
     /// Readings that began before this do not show the last move.
     moved_ms: u64,
     failures: u32,
@@ -165,7 +166,7 @@ impl Routes {
         let host = |own: &HostNode| Host {
             own: own.clone(),
             phase: Phase::Idle,
-            gateway: None,
+            gateways: None,
             moved_ms: 0,
             failures: 0,
             wait_until_ms: 0,
@@ -209,7 +210,7 @@ impl Routes {
                 host.phase = Phase::Inherited { until_ms: now.mono_ms + PREDECESSOR_MS };
             } else {
                 let last = journal.moves.iter().rev().find(|r| r.step.host == host.own.host);
-                host.gateway = last.filter(|r| r.outcome == Outcome::Done).map(|r| r.step.to);
+                host.gateways = last.filter(|r| r.outcome == Outcome::Done).map(|r| r.step.to.into_iter().collect());
             }
         }
         self.journal = journal;
@@ -239,11 +240,11 @@ impl Routes {
         }
     }
 
-    fn table_read(&mut self, began_ms: u64, gateways: &BTreeMap<String, Option<IpAddr>>) {
+    fn table_read(&mut self, began_ms: u64, gateways: &BTreeMap<String, BTreeSet<IpAddr>>) {
         for host in &mut self.hosts {
             let settled = matches!(host.phase, Phase::Idle | Phase::Inherited { .. }) && began_ms >= host.moved_ms;
-            if let Some(gateway) = gateways.get(&host.own.host).filter(|_| settled) {
-                host.gateway = Some(*gateway);
+            if let Some(read) = gateways.get(&host.own.host).filter(|_| settled) {
+                host.gateways = Some(read.clone());
             }
         }
     }
@@ -352,11 +353,11 @@ impl Routes {
         let open = self.journal.open.iter().position(|m| m.host == host.own.host);
         let Some(step) = open.map(|at| self.journal.open.remove(at)) else { return };
         if outcome == Outcome::Done {
-            host.gateway = Some(step.to);
+            host.gateways = Some(step.to.into_iter().collect());
             (host.failures, host.wait_until_ms) = (0, 0);
         } else {
             if !matches!(outcome, Outcome::NotStarted { .. }) {
-                host.gateway = None;
+                host.gateways = None;
             }
             host.wait_until_ms = now.mono_ms + (PAUSES_MS.0 << host.failures.min(10)).min(PAUSES_MS.1);
             host.failures += 1;
@@ -375,12 +376,12 @@ impl Routes {
                 Phase::Inherited { until_ms } if now.mono_ms >= until_ms => "the LEADER changed meanwhile",
                 _ => continue,
             };
-            let known = self.hosts[i].gateway;
+            let known = self.hosts[i].gateways.clone();
             let inherited = matches!(self.hosts[i].phase, Phase::Inherited { .. });
             self.close(now, i, Outcome::NoAnswer { why: why.into() });
             if inherited {
                 // A reading in the meantime showed what there is.
-                (self.hosts[i].gateway, self.hosts[i].wait_until_ms) = (known, 0);
+                (self.hosts[i].gateways, self.hosts[i].wait_until_ms) = (known, 0);
             }
             out.push(Effect::Read);
         }
@@ -403,10 +404,14 @@ impl Routes {
     /// Where each host's address leads, for a console.
     pub fn status(&self) -> Vec<RouteStatus> {
         let one = |h: &Host| {
-            let at_node = h.gateway.flatten().and_then(|via| self.node_at(via));
-            let known = h.gateway.is_some_and(|g| g.is_none() || at_node.is_some());
+            let known = h.gateways.as_ref().is_some_and(|all| all.iter().all(|via| self.node_at(*via).is_some()));
             let node_well = self.is_well(h.own.node);
-            let text = texts::status(&h.own, self.config.address, h.gateway, at_node, node_well);
+            let led = texts::Led::of(h.gateways.as_ref(), |via| self.node_at(via));
+            let text = texts::status(&h.own, self.config.address, &led, node_well);
+            let at_node = match led {
+                texts::Led::Node(node) => Some(node),
+                _ => None,
+            };
             RouteStatus { host: h.own.host.clone(), node: h.own.node, node_well, at_node, known, text }
         };
         self.hosts.iter().map(one).collect()

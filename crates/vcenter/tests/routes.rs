@@ -44,7 +44,7 @@ struct World {
     ms: u64,
     nodes: u32,
     up: BTreeSet<u32>,
-    routes: BTreeMap<String, Option<IpAddr>>,
+    routes: BTreeMap<String, BTreeSet<IpAddr>>,
     agents: Vec<Routes>,
     /// The agent that leads, and its epoch.
     leader: usize,
@@ -69,7 +69,7 @@ impl World {
             ms: 0,
             nodes,
             up: (1..=nodes).collect(),
-            routes: (1..=nodes).map(|n| (format!("esx{n}"), None)).collect(),
+            routes: (1..=nodes).map(|n| (format!("esx{n}"), BTreeSet::new())).collect(),
             agents: (0..2).map(|_| Routes::new(config(nodes, Mode::Repair))).collect(),
             leader: 0,
             epoch: 1,
@@ -188,8 +188,12 @@ impl World {
         }
         if self.rng.one_in(2_000) {
             let host = format!("esx{}", self.any_node());
-            let route = if self.rng.one_in(2) { Some(PERSON) } else { None };
-            self.routes.insert(host, route);
+            let routes = self.routes.entry(host).or_default();
+            match self.rng.below(3) {
+                0 => *routes = BTreeSet::from([PERSON]),
+                1 => drop(routes.insert(PERSON)),
+                _ => routes.clear(),
+            }
         }
     }
 
@@ -245,10 +249,15 @@ impl World {
                 }
                 Some(at) if self.ms >= at => {
                     let (lost, fault) = (!self.calm && self.rng.one_in(10), !self.calm && self.rng.one_in(10));
-                    let route = self.routes.get_mut(&call.host).unwrap();
-                    // The driver leaves a person's route alone.
-                    if !fault && *route != Some(PERSON) {
-                        *route = call.to;
+                    let routes = self.routes.get_mut(&call.host).unwrap();
+                    // Some faults come when the new route is there and the old one is not yet removed.
+                    let half = fault && self.rng.one_in(2);
+                    if !fault {
+                        // The driver leaves a person's route alone.
+                        routes.retain(|via| *via == PERSON);
+                    }
+                    if !fault || half {
+                        routes.extend(call.to);
                     }
                     let outcome = match (lost, fault) {
                         (true, _) => Outcome::NoAnswer { why: "lost".into() },
@@ -289,14 +298,17 @@ fn a_hosts_route_ends_where_it_belongs() {
         while w.ms < until {
             w.step();
         }
-        for (host, route) in &w.routes {
+        for (host, routes) in &w.routes {
             let own: u32 = host[3..].parse().unwrap();
-            match route {
-                Some(PERSON) => {}
-                Some(to) => {
-                    assert!(Some(own) == down && w.up.iter().any(|n| via(*n) == *to), "seed {seed}: {host} {to}")
+            let ours: Vec<_> = routes.iter().filter(|via| **via != PERSON).collect();
+            match ours[..] {
+                [] => {
+                    assert!(Some(own) != down || routes.contains(&PERSON), "seed {seed}: {host} stays at its dead node")
                 }
-                None => assert!(Some(own) != down, "seed {seed}: {host} stays at its dead node"),
+                // With a person's route beside it, nothing is changed before its own node is back.
+                _ if routes.contains(&PERSON) => assert!(Some(own) == down, "seed {seed}: {host} {routes:?}"),
+                [to] => assert!(Some(own) == down && w.up.iter().any(|n| via(*n) == *to), "seed {seed}: {host} {to}"),
+                _ => panic!("seed {seed}: {host} has routes by {ours:?}"),
             }
         }
         assert!(w.durable.open.is_empty(), "seed {seed}: {:?}", w.durable.open);
@@ -319,10 +331,30 @@ fn led(mode: Mode) -> Routes {
     let mut out = Vec::new();
     routes.handle(now(0), Input::Lead { epoch: 7, journal: Journal::default() }, &mut out);
     assert_eq!(out, [Effect::Read]);
-    let gateways = (1..=3).map(|n| (format!("esx{n}"), None)).collect();
+    let gateways = (1..=3).map(|n| (format!("esx{n}"), BTreeSet::new())).collect();
     routes.handle(now(0), Input::Table { began_ms: 0, gateways }, &mut out);
     assert_eq!(looks(&mut routes, 0, 5_000, &[1, 2, 3]), []);
     routes
+}
+
+/// vCenter added the new route and refused to remove the old one; both are told, and the second one goes.
+#[test]
+fn a_host_with_two_routes_keeps_the_one_that_leads_to_a_living_node() {
+    let mut routes = led(Mode::Repair);
+    let gateways = (1..=3).map(|n| (format!("esx{n}"), if n == 1 { [via(1), via(3)].into() } else { BTreeSet::new() }));
+    let mut out = Vec::new();
+    routes.handle(now(5_000), Input::Table { began_ms: 5_000, gateways: gateways.collect() }, &mut out);
+    assert!(routes.status()[0].text.en.contains("has routes by nodes 1 and 3 at once"), "{:?}", routes.status()[0]);
+    // Its own node is well: both are taken back.
+    assert!(matches!(&out[..], [Effect::Journal { journal }] if journal.open[0].to.is_none()), "{out:?}");
+
+    let mut routes = led(Mode::Repair);
+    let gateways = (1..=3).map(|n| (format!("esx{n}"), if n == 1 { [via(2), via(3)].into() } else { BTreeSet::new() }));
+    looks(&mut routes, 6_000, 7_000, &[2, 3]);
+    out.clear();
+    routes.handle(now(7_500), Input::Table { began_ms: 7_500, gateways: gateways.collect() }, &mut out);
+    out.extend(looks(&mut routes, 8_000, 9_000, &[2, 3]));
+    assert!(matches!(&out[..], [Effect::Journal { journal }] if journal.open[0].to == Some(via(2))), "{out:?}");
 }
 
 #[test]

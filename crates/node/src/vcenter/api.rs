@@ -64,6 +64,8 @@ struct Open {
     clusters: Moref,
     hosts: Option<(String, Moref)>,
     datastores: Moref,
+    /// The hosts whose routes are moved, by their names.
+    routed: routes::Routed,
 }
 
 pub struct Api {
@@ -104,7 +106,8 @@ impl Api {
         let clusters = self.view(&managers, &root, "ClusterComputeResource").await?;
         let datastores = self.view(&managers, &root, "Datastore").await?;
         let told = format!("{} (API {})", managers.name, managers.api_version);
-        self.open = Some(Open { managers, key, clusters, hosts: None, datastores });
+        let routed = routes::Routed::default();
+        self.open = Some(Open { managers, key, clusters, hosts: None, datastores, routed });
         Ok(told)
     }
 

@@ -3,6 +3,7 @@
 
 use super::api::{Api, ApiError};
 use super::authority::Authority;
+use super::link::{Link, Reading};
 use super::settings::Settings;
 use super::Done;
 use crate::clock::wall_ms;
@@ -14,7 +15,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use trivet_vcenter::journal::Outcome;
 use trivet_vcenter::routes::{self, Effect, Input, Journal, RouteStatus, Routes};
-use trivet_vcenter::session::{Failure, Next, Session};
 use trivet_vcenter::soap::routes::{HostRoutes, Route};
 use trivet_vcenter::Now;
 
@@ -44,7 +44,7 @@ pub(super) enum Job {
 
 pub(super) enum Told {
     Nodes { quorum: bool, well: BTreeSet<u32> },
-    Table { began_ms: u64, gateways: Option<BTreeMap<String, Option<IpAddr>>> },
+    Table { began_ms: u64, gateways: Option<BTreeMap<String, BTreeSet<IpAddr>>> },
     Journal { epoch: u64, number: u64, durable: bool },
     Ended { host: String, number: u64, outcome: Outcome },
 }
@@ -85,16 +85,13 @@ impl RouteDriver {
         let Shared { authority, events, done, started, nfs_port } = shared;
         let (jobs, queue) = mpsc::channel(JOBS_MAX);
         let worker = Worker {
-            settings: settings.clone(),
+            link: Link::new(settings.clone(), key, done.clone(), started)?,
             address: config.address,
             nodes: config.nodes().into_values().collect(),
+            hosts: Hosts(config.hosts.iter().map(|h| h.host.clone()).collect()),
+            unknown: None,
             authority: authority.clone(),
-            key,
-            api: Api::new(settings)?,
-            session: Session::default(),
-            refused: None,
             done: done.clone(),
-            started,
         };
         tokio::spawn(worker.run(queue));
         Ok(RouteDriver {
@@ -263,18 +260,14 @@ async fn null_call(at: SocketAddr) -> std::io::Result<()> {
 
 /// Holds the session.
 struct Worker {
-    settings: Settings,
+    link: Link,
     address: IpAddr,
     nodes: Vec<IpAddr>,
+    hosts: Hosts,
+    /// A declared host that vCenter did not show, so that it is logged once.
+    unknown: Option<String>,
     authority: Authority,
-    /// Names logins without telling them.
-    key: Vec<u8>,
-    api: Api,
-    session: Session,
-    /// The login that was refused, as a digest.
-    refused: Option<String>,
     done: mpsc::Sender<Done>,
-    started: Instant,
 }
 
 impl Worker {
@@ -282,15 +275,25 @@ impl Worker {
         while let Some(job) = queue.recv().await {
             match job {
                 Job::Read => {
-                    let began_ms = self.now_ms();
+                    let began_ms = self.link.started().elapsed().as_millis() as u64;
                     let read = self.read().await.map(|hosts| {
                         let address = self.address;
-                        let gateway = |r: &HostRoutes| {
-                            let to = |g: &Route| *g == Route::to(address, g.gateway);
-                            r.routes.iter().find(|g| to(g)).map(|g| g.gateway)
+                        let gateways = |r: &HostRoutes| {
+                            let all = r.routes.iter().filter(|g| **g == Route::to(address, g.gateway));
+                            all.map(|g| g.gateway).collect()
                         };
-                        hosts.iter().map(|(name, r)| (name.clone(), gateway(r))).collect()
+                        hosts.iter().map(|(name, r)| (name.clone(), gateways(r))).collect()
                     });
+                    let missing = |read: &BTreeMap<_, _>| self.hosts.0.iter().find(|h| !read.contains_key(*h)).cloned();
+                    match read.as_ref().map_or(self.unknown.clone(), missing) {
+                        now if now == self.unknown => {}
+                        now => {
+                            if let Some(host) = &now {
+                                tracing::warn!(%host, "vcenter: vCenter shows no such host; correct its name under [[vcenter.routes]]");
+                            }
+                            self.unknown = now;
+                        }
+                    }
                     if let Err(why) = &read {
                         tracing::warn!(%why, "vcenter: the hosts' routes were not read");
                     }
@@ -300,21 +303,11 @@ impl Worker {
                     let outcome = self.move_route(&host, epoch, to, start_by, end_by).await;
                     let _ = self.done.send(Done::Route(Told::Ended { host, number, outcome })).await;
                 }
-                Job::Lead { refused_login } => {
-                    self.refused = refused_login;
-                    self.session = Session::default();
-                }
-                Job::Logout => {
-                    self.api.logout().await;
-                    self.session = Session::default();
-                }
+                Job::Lead { refused_login } => self.link.lead(refused_login),
+                Job::Logout => self.link.logout().await,
             }
         }
-        self.api.logout().await;
-    }
-
-    fn now_ms(&self) -> u64 {
-        self.started.elapsed().as_millis() as u64
+        self.link.logout().await;
     }
 
     async fn move_route(
@@ -330,9 +323,7 @@ impl Worker {
             Ok(Ok(hosts)) => hosts,
             Ok(Err(why)) => return not(why),
             Err(_) => {
-                // The reply that was waited for must not be taken for the next one's.
-                self.api.forget();
-                self.session = Session::default();
+                self.link.reset();
                 return not("it could not begin in time".into());
             }
         };
@@ -340,7 +331,7 @@ impl Worker {
         // The fence once more, as late as can be: after it the call goes out.
         match tokio::time::timeout_at(start_by.into(), self.authority.leads_confirmed(epoch)).await {
             Ok(true) if Instant::now() < start_by => {
-                self.api.move_route(routes, self.address, to, &self.nodes, end_by).await
+                self.link.api.move_route(routes, self.address, to, &self.nodes, end_by).await
             }
             Ok(true) | Err(_) => not("it could not begin in time".into()),
             Ok(false) => not("another node leads".into()),
@@ -348,50 +339,16 @@ impl Worker {
     }
 
     async fn read(&mut self) -> Result<BTreeMap<String, HostRoutes>, String> {
-        let (password, digest) = self.settings.login(&self.key).map_err(|e| e.to_string())?;
-        if self.refused.as_ref() == Some(&digest) {
-            return Err("vCenter refused this login; no further attempt is made before the password changes".into());
-        }
-        if self.session.is_stopped() {
-            self.session = Session::default();
-        }
-        // A session that expired is renewed at once, and once.
-        for _ in 0..2 {
-            let login = match self.session.next(self.now_ms()) {
-                Next::Go { login } => login,
-                Next::Wait { until_ms } => {
-                    return Err(format!("the next attempt is in {} ms", until_ms.saturating_sub(self.now_ms())))
-                }
-                Next::Stopped => break,
-            };
-            match self.try_read(login, &password).await {
-                Ok(hosts) => {
-                    self.session.worked();
-                    return Ok(hosts);
-                }
-                Err(e) => {
-                    let failure = e.failure();
-                    self.session.failed(self.now_ms(), &failure);
-                    self.api.forget();
-                    if failure == Failure::InvalidLogin {
-                        self.refused = Some(digest.clone());
-                        let _ = self.done.send(Done::LoginRefused { digest }).await;
-                        return Err(e.to_string());
-                    }
-                    if failure != Failure::NotAuthenticated || login {
-                        return Err(e.to_string());
-                    }
-                }
-            }
-        }
-        Err("vCenter does not accept the session".into())
+        self.link.read(&self.hosts).await
     }
+}
 
-    async fn try_read(&mut self, login: bool, password: &str) -> Result<BTreeMap<String, HostRoutes>, ApiError> {
-        if login {
-            self.api.login(&self.settings.user, password).await?;
-            self.session.logged_in();
-        }
-        self.api.read_routes().await
+/// The declared hosts' names.
+struct Hosts(BTreeSet<String>);
+
+impl Reading for Hosts {
+    type Read = BTreeMap<String, HostRoutes>;
+    async fn read(&self, api: &mut Api) -> Result<Self::Read, ApiError> {
+        api.read_routes(&self.0).await
     }
 }

@@ -2,6 +2,7 @@
 
 use super::api::{Api, ApiError};
 use super::authority::Authority;
+use super::link::{Link, Reading};
 use super::our_side::Seen;
 use super::settings::Settings;
 use crate::clock::wall_ms;
@@ -10,7 +11,6 @@ use tokio::sync::mpsc;
 use trivet_vcenter::action::Action;
 use trivet_vcenter::journal::Outcome;
 use trivet_vcenter::observed::{HostRef, Observed};
-use trivet_vcenter::session::{Failure, Next, Session};
 
 /// Jobs that wait for the worker; one beyond them is not taken, and its sender says so.
 const JOBS_MAX: usize = 16;
@@ -46,18 +46,9 @@ pub enum Done {
 }
 
 struct Worker {
-    settings: Settings,
     authority: Authority,
-    /// Names logins without telling them.
-    key: Vec<u8>,
-    api: Api,
-    session: Session,
-    /// The login that was refused, as a digest.
-    refused: Option<String>,
-    /// The last trouble, for turns in which nothing is tried.
-    trouble: String,
+    link: Link,
     done: mpsc::Sender<Done>,
-    started: Instant,
 }
 
 pub fn start(
@@ -68,16 +59,27 @@ pub fn start(
     started: Instant,
 ) -> anyhow::Result<mpsc::Sender<Job>> {
     let (jobs, mut queue) = mpsc::channel(JOBS_MAX);
-    let api = Api::new(&settings)?;
-    let (session, trouble) = (Session::default(), String::new());
-    let mut worker = Worker { settings, authority, key, api, session, refused: None, trouble, done, started };
+    let mut worker = Worker { authority, link: Link::new(settings, key, done.clone(), started)?, done };
     tokio::spawn(async move {
         while let Some(job) = queue.recv().await {
             worker.work(job).await;
         }
-        worker.api.logout().await;
+        worker.link.logout().await;
     });
     Ok(jobs)
+}
+
+/// Everything that the agent's decisions rest on, and removals of datastores since a moment.
+struct Inventory {
+    started: Instant,
+    since_wall_ms: i64,
+}
+
+impl Reading for Inventory {
+    type Read = Observed;
+    async fn read(&self, api: &mut Api) -> Result<Observed, ApiError> {
+        api.read(self.started.elapsed().as_millis() as u64, self.since_wall_ms, wall_ms()).await
+    }
 }
 
 impl Worker {
@@ -91,81 +93,17 @@ impl Worker {
                 let outcome = self.act(epoch, &action, start_by, end_by).await;
                 let _ = self.done.send(Done::Ended { number, outcome }).await;
             }
-            Job::Log { host, message } => self.api.log_event(&host, &message).await,
-            Job::Lead { refused_login } => {
-                self.refused = refused_login;
-                self.session = Session::default();
-            }
-            Job::Logout => {
-                self.api.logout().await;
-                self.session = Session::default();
-            }
+            Job::Log { host, message } => self.link.api.log_event(&host, &message).await,
+            Job::Lead { refused_login } => self.link.lead(refused_login),
+            Job::Logout => self.link.logout().await,
         }
-    }
-
-    fn now_ms(&self) -> u64 {
-        self.started.elapsed().as_millis() as u64
     }
 
     async fn read(&mut self) -> Result<Observed, String> {
-        let (password, digest) = match self.settings.login(&self.key) {
-            Ok(read) => read,
-            Err(e) => return Err(e.to_string()),
-        };
-        if self.refused.as_ref() == Some(&digest) {
-            return Err(self.told_refused());
-        }
-        // Another password than the refused one: a new beginning.
-        if self.session.is_stopped() {
-            self.session = Session::default();
-        }
-        match self.session.next(self.now_ms()) {
-            Next::Go { login } => {
-                let result = self.read_now(login, &password).await;
-                // A session that expired is renewed at once.
-                let result = match (&result, self.session.next(self.now_ms())) {
-                    (Err(e), Next::Go { login: true }) if e.failure() == Failure::NotAuthenticated => {
-                        self.read_now(true, &password).await
-                    }
-                    _ => result,
-                };
-                if result.as_ref().is_err_and(|e| e.failure() == Failure::InvalidLogin) {
-                    self.refused = Some(digest.clone());
-                    let _ = self.done.send(Done::LoginRefused { digest }).await;
-                }
-                result.map_err(|e| {
-                    let stopped = self.session.is_stopped();
-                    self.trouble = if stopped { self.told_refused() } else { e.to_string() };
-                    self.trouble.clone()
-                })
-            }
-            Next::Wait { .. } => Err(self.trouble.clone()),
-            Next::Stopped => Err(self.told_refused()),
-        }
-    }
-
-    async fn read_now(&mut self, login: bool, password: &str) -> Result<Observed, ApiError> {
-        let result = self.try_read(login, password).await;
-        match &result {
-            Ok(_) => self.session.worked(),
-            Err(e) => {
-                self.session.failed(self.now_ms(), &e.failure());
-                self.api.forget();
-            }
-        }
-        result
-    }
-
-    async fn try_read(&mut self, login: bool, password: &str) -> Result<Observed, ApiError> {
-        let mut told = None;
-        if login {
-            told = Some(self.api.login(&self.settings.user, password).await?);
-            self.session.logged_in();
-        }
-        let began_ms = self.now_ms();
-        let observed = self.api.read(began_ms, self.settings.declared_wall_ms, wall_ms()).await?;
-        if let Some(product) = told {
-            let told = format!("{product} as {}: {}", self.settings.user, self.api.rights());
+        let (started, since_wall_ms) = (self.link.started(), self.link.settings.declared_wall_ms);
+        let observed = self.link.read(&Inventory { started, since_wall_ms }).await?;
+        if let Some(product) = self.link.greeting() {
+            let told = format!("{product} as {}: {}", self.link.settings.user, self.link.api.rights());
             let _ = self.done.send(Done::LoggedIn { told }).await;
         }
         Ok(observed)
@@ -177,7 +115,7 @@ impl Worker {
         match tokio::time::timeout_at(start_by.into(), self.authority.leads_confirmed(epoch)).await {
             Ok(true) if Instant::now() < start_by => match action {
                 Action::ResetClient { host, server } => self.close_clients(host, server).await,
-                _ => self.api.act(action, end_by).await,
+                _ => self.link.api.act(action, end_by).await,
             },
             Ok(true) | Err(_) => not("it could not begin in time"),
             Ok(false) => not("another node leads"),
@@ -186,7 +124,7 @@ impl Worker {
 
     /// Rung 1 at our own gateway: an answer without a closed connection is no failure, the host may have none.
     async fn close_clients(&self, host: &HostRef, server: &str) -> Outcome {
-        let addresses = self.api.addresses(host);
+        let addresses = self.link.api.addresses(host);
         if addresses.is_empty() {
             return Outcome::NotStarted { why: "vCenter shows no VMkernel address of the host".into() };
         }
@@ -195,12 +133,5 @@ impl Worker {
             Ok(_) => Outcome::Done,
             Err(why) => Outcome::NoAnswer { why },
         }
-    }
-
-    fn told_refused(&self) -> String {
-        format!(
-            "vCenter refused user {} or its password; no further attempt is made, so that the account is not locked; correct the password file",
-            self.settings.user
-        )
     }
 }

@@ -3,6 +3,7 @@
 use super::HostNode;
 use crate::journal::Outcome;
 use crate::texts::{outcome as outcome_text, Text};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 fn text(en: String, zh: String) -> Text {
@@ -45,15 +46,48 @@ pub fn not_moved(host: &str, address: IpAddr, at: Option<u32>, outcome: &Outcome
     )
 }
 
-pub fn status(own: &HostNode, address: IpAddr, gateway: Option<Option<IpAddr>>, at: Option<u32>, well: bool) -> Text {
-    let host = &own.host;
-    let (en, zh) = match (gateway, at) {
-        (None, _) => ("where it leads is not known yet".to_string(), "去向尚未读到".to_string()),
-        (Some(None), _) => {
-            (format!("served by its own node {}", own.node), format!("由本机节点 {} 提供服务", own.node))
+/// Where a host's routes lead.
+pub(super) enum Led {
+    Unknown,
+    Home,
+    Node(u32),
+    /// One route would be enough, and one of them is to go.
+    Several(Vec<u32>),
+    Person(IpAddr),
+}
+
+impl Led {
+    pub(super) fn of(gateways: Option<&BTreeSet<IpAddr>>, node_at: impl Fn(IpAddr) -> Option<u32>) -> Led {
+        let Some(gateways) = gateways else { return Led::Unknown };
+        if let Some(via) = gateways.iter().find(|via| node_at(**via).is_none()) {
+            return Led::Person(*via);
         }
-        (Some(_), Some(node)) => (format!("led to node {node}"), format!("已切换到节点 {node}")),
-        (Some(Some(via)), None) => (
+        let nodes: Vec<u32> = gateways.iter().filter_map(|via| node_at(*via)).collect();
+        match nodes[..] {
+            [] => Led::Home,
+            [node] => Led::Node(node),
+            _ => Led::Several(nodes),
+        }
+    }
+}
+
+pub(super) fn status(own: &HostNode, address: IpAddr, led: &Led, well: bool) -> Text {
+    let host = &own.host;
+    let (en, zh) = match led {
+        Led::Unknown => (
+            "where it leads was not read yet: is this its name in vCenter?".to_string(),
+            "去向尚未读到，请核对该主机在 vCenter 中的名称".to_string(),
+        ),
+        Led::Home => (format!("served by its own node {}", own.node), format!("由本机节点 {} 提供服务", own.node)),
+        Led::Node(node) => (format!("led to node {node}"), format!("已切换到节点 {node}")),
+        Led::Several(nodes) => {
+            let list = |and: &str| nodes.iter().map(u32::to_string).collect::<Vec<_>>().join(and);
+            (
+                format!("has routes by nodes {} at once; all but one are to be removed", list(" and ")),
+                format!("同时存在经由节点 {} 的路由，应只保留一条", list("、")),
+            )
+        }
+        Led::Person(via) => (
             format!("led to {via}, which is no node: a route that a person made is left alone"),
             format!("经由 {via}，不是任何节点：人工添加的路由不会被改动"),
         ),

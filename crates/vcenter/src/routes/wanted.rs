@@ -2,6 +2,7 @@
 
 use super::{Host, NodeState, Phase, Routes, AWAY_AFTER_MS, BACK_AFTER_MS};
 use crate::now::Now;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 impl Routes {
@@ -32,26 +33,30 @@ impl Routes {
         if !self.quorum || self.most_are_silent() {
             return None;
         }
-        let at = match host.gateway {
-            // A person's route.
-            Some(Some(via)) => Some(self.node_at(via)?),
-            _ => None,
-        };
+        let nothing = BTreeSet::new();
+        let gateways = host.gateways.as_ref().unwrap_or(&nothing);
+        let at: BTreeSet<u32> = gateways.iter().filter_map(|via| self.node_at(*via)).collect();
         let own = host.own.node;
         let given_up = |node: u32| self.silent_ms(now, node).is_some_and(|ms| ms >= AWAY_AFTER_MS);
         match self.seen.get(&own)? {
             NodeState::Well { since_ms } => {
-                let at = at?;
                 let long = now.mono_ms.saturating_sub(*since_ms) >= BACK_AFTER_MS;
-                (long || given_up(at) || at == own).then_some((None, Why::OwnIsWell { node: own }))
+                let back = !at.is_empty() && (long || at.contains(&own) || at.iter().any(|node| given_up(*node)));
+                back.then_some((None, Why::OwnIsWell { node: own }))
             }
+            // Nothing is added to a person's route.
+            NodeState::Silent { .. } if at.len() < gateways.len() => None,
             NodeState::Silent { .. } if given_up(own) => {
-                if at.is_some_and(|at| at != own && !given_up(at)) {
+                let mut good = at.iter().filter(|node| **node != own && !given_up(**node));
+                let stays = good.next().copied();
+                if stays.is_some() && at.len() == 1 {
                     return None;
                 }
-                let (_, via) =
-                    self.nodes.iter().filter(|(n, _)| self.is_well(**n)).min_by_key(|(_, via)| self.led(**via))?;
-                Some((Some(*via), Why::OwnIsDown { node: own }))
+                // A second route goes; the host stays where it is led, if that is well.
+                let stays = stays.filter(|node| self.is_well(*node)).map(|node| self.nodes[&node]);
+                let others = self.nodes.iter().filter(|(n, _)| self.is_well(**n)).map(|(_, via)| *via);
+                let via = stays.or_else(|| others.min_by_key(|via| self.led(*via)))?;
+                Some((Some(via), Why::OwnIsDown { node: own }))
             }
             NodeState::Silent { .. } => None,
         }
@@ -61,7 +66,7 @@ impl Routes {
     fn led(&self, via: IpAddr) -> usize {
         let leads = |h: &&Host| match h.phase {
             Phase::Announcing { to, .. } => to == Some(via),
-            _ => h.gateway == Some(Some(via)),
+            _ => h.gateways.as_ref().is_some_and(|all| all.contains(&via)),
         };
         self.hosts.iter().filter(leads).count()
     }

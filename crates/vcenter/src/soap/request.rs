@@ -168,9 +168,14 @@ pub mod body {
 
     /// Reads properties of one object.
     pub fn read_object(m: &Managers, object: &Moref, wants: &Wants<'_>) -> String {
-        let object = format!("<objectSet>{}<skip>false</skip></objectSet>", typed("obj", object));
+        read_objects(m, std::iter::once(object), wants)
+    }
+    /// Reads properties of these objects. If one of them is gone, the reply is a fault.
+    pub fn read_objects<'a>(m: &Managers, objects: impl Iterator<Item = &'a Moref>, wants: &Wants<'_>) -> String {
+        let one = |o| format!("<objectSet>{}<skip>false</skip></objectSet>", typed("obj", o));
+        let objects: String = objects.map(one).collect();
         let props = props(std::slice::from_ref(wants));
-        call("RetrievePropertiesEx", &m.properties, &format!("<specSet>{props}{object}</specSet>{}", options()))
+        call("RetrievePropertiesEx", &m.properties, &format!("<specSet>{props}{objects}</specSet>{}", options()))
     }
     fn props(wants: &[Wants<'_>]) -> String {
         let of = |w: &Wants<'_>| {

@@ -9,6 +9,9 @@ use std::net::IpAddr;
 pub const ROUTES: Wants<'_> =
     Wants { kind: "HostSystem", paths: &["name", "configManager.networkSystem", "config.network.routeTableInfo"] };
 
+/// By which the declared hosts are found among all.
+pub const NAMES: Wants<'_> = Wants { kind: "HostSystem", paths: &["name"] };
+
 /// Routes of one host; what comes beyond is not read. ESXi's own tables have some tens.
 pub const ROUTES_MAX: usize = 1_000;
 
@@ -40,6 +43,32 @@ pub enum Change {
     Remove(Route),
 }
 
+/// Takes the hosts of a page in whose names are wanted. A token means that there are more.
+///
+/// # Errors
+/// The reply is a fault, breaks a bound, or is no page.
+pub fn add_names(
+    text: &str,
+    wanted: impl Fn(&str) -> bool,
+    hosts: &mut BTreeMap<String, Moref>,
+) -> Result<Option<String>, SoapError> {
+    let tree = Tree::parse(text)?;
+    let Some(result) = tree.returned()?.first().copied() else { return Ok(None) };
+    for object in children(result, "objects") {
+        let name = property(object, "name").and_then(|n| n.text());
+        let at = child(object, "obj").and_then(Moref::of);
+        if let (Some(name), Some(at)) = (name.filter(|n| wanted(n)), at) {
+            hosts.insert(name.to_string(), at);
+        }
+    }
+    Ok(child_text(result, "token").map(str::to_string))
+}
+
+fn property<'a, 'i>(object: Node<'a, 'i>, path: &str) -> Option<Node<'a, 'i>> {
+    let set = object.children().filter(|c| c.tag_name().name() == "propSet");
+    set.filter(|p| child_text(*p, "name") == Some(path)).find_map(|p| child(p, "val"))
+}
+
 /// Takes a page of hosts in, by their names. A token means that there are more.
 ///
 /// # Errors
@@ -51,10 +80,7 @@ pub fn add_page(text: &str, hosts: &mut BTreeMap<String, HostRoutes>) -> Result<
         if hosts.len() >= super::inventory::OBJECTS_MAX {
             return Err(SoapError::TooManyNodes);
         }
-        let get = |path: &str| {
-            let set = object.children().filter(|c| c.tag_name().name() == "propSet");
-            set.filter(|p| child_text(*p, "name") == Some(path)).find_map(|p| child(p, "val"))
-        };
+        let get = |path: &str| property(object, path);
         let (Some(name), Some(network_system)) =
             (get("name").and_then(|n| n.text()), get("configManager.networkSystem").and_then(Moref::of))
         else {
@@ -113,6 +139,10 @@ mod tests {
             "<ipv6Route><network>fd00::2</network><prefixLength>128</prefixLength><gateway>fe80::1</gateway></ipv6Route>",
             "</val></propSet></objects></returnval></RetrievePropertiesExResponse></e:Body></e:Envelope>"
         );
+        let mut names = BTreeMap::new();
+        assert_eq!(add_names(text, |n| n == "esx1", &mut names), Ok(None));
+        assert_eq!(names["esx1"], Moref::new("HostSystem", "host-1"));
+        assert_eq!(add_names(text, |n| n == "esx2", &mut BTreeMap::new()), Ok(None));
         let mut hosts = BTreeMap::new();
         assert_eq!(add_page(text, &mut hosts), Ok(None));
         let host = &hosts["esx1"];

@@ -1,40 +1,84 @@
-//! The hosts' routes by the vSphere API: read them all, move one.
+//! The declared hosts' routes by the vSphere API: find the hosts, read their routes, move one.
 
 use super::{Api, ApiError, HttpError, Open, PAGES_MAX, READ_LIMIT, STEP_LIMIT};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use trivet_vcenter::journal::Outcome;
-use trivet_vcenter::soap::routes::{add_page, update, Change, HostRoutes, Route, ROUTES};
-use trivet_vcenter::soap::{body, request::returned_moref, SoapError};
+use trivet_vcenter::soap::request::{returned_moref, Moref};
+use trivet_vcenter::soap::routes::{add_names, add_page, update, Change, HostRoutes, Route, NAMES, ROUTES};
+use trivet_vcenter::soap::{body, SoapError};
+
+/// Pause before a declared host that vCenter did not know is looked for again among all hosts: with 5,000 of them that is a
+/// reply of megabytes.
+const NAMES_PAUSE: Duration = Duration::from_secs(60);
+
+/// The declared hosts as vCenter knows them.
+#[derive(Default)]
+pub(super) struct Routed {
+    refs: BTreeMap<String, Moref>,
+    looked_at: Option<Instant>,
+}
 
 impl Api {
-    /// The hosts' routes, by the names of the hosts.
+    /// The routes of the hosts with these names; one that vCenter does not know is missing.
     ///
     /// # Errors
     /// Any part of it could not be read.
-    pub async fn read_routes(&mut self) -> Result<BTreeMap<String, HostRoutes>, ApiError> {
+    pub async fn read_routes(&mut self, names: &BTreeSet<String>) -> Result<BTreeMap<String, HostRoutes>, ApiError> {
         let mut open = self.open.take().ok_or_else(|| ApiError::Setting("there is no session".into()))?;
-        let read = tokio::time::timeout(READ_LIMIT, self.read_routes_open(&mut open));
+        let read = tokio::time::timeout(READ_LIMIT, self.read_routes_open(&mut open, names));
         let result = read.await.unwrap_or(Err(ApiError::Slow));
+        if result.is_err() {
+            // It may be that a host was removed, and added again under another identity.
+            open.routed = Routed::default();
+        }
         self.open = Some(open);
         result
     }
 
-    async fn read_routes_open(&mut self, open: &mut Open) -> Result<BTreeMap<String, HostRoutes>, ApiError> {
+    async fn read_routes_open(
+        &mut self,
+        open: &mut Open,
+        names: &BTreeSet<String>,
+    ) -> Result<BTreeMap<String, HostRoutes>, ApiError> {
+        let m = open.managers.clone();
+        let again = open.routed.looked_at.is_none_or(|at| at.elapsed() >= NAMES_PAUSE);
+        if again && names.iter().any(|n| !open.routed.refs.contains_key(n)) {
+            self.find_hosts(open, names).await?;
+        }
+        let mut hosts = BTreeMap::new();
+        if open.routed.refs.is_empty() {
+            return Ok(hosts);
+        }
+        let mut request = body::read_objects(&m, open.routed.refs.values(), &ROUTES);
+        for _ in 0..PAGES_MAX {
+            let page = self.post(request).await?;
+            match add_page(&page, &mut hosts)? {
+                Some(token) => request = body::read_on(&m, &token),
+                None => return Ok(hosts),
+            }
+        }
+        Err(SoapError::TooManyNodes.into())
+    }
+
+    async fn find_hosts(&mut self, open: &mut Open, names: &BTreeSet<String>) -> Result<(), ApiError> {
         let m = open.managers.clone();
         if open.hosts.is_none() {
             let root = m.root.clone();
             open.hosts = Some((root.value.clone(), self.view(&m, &root, "HostSystem").await?));
         }
         let view = open.hosts.as_ref().map(|(_, v)| v.clone()).ok_or(SoapError::Lacks("the hosts"))?;
-        let mut hosts = BTreeMap::new();
-        let mut request = body::read_view(&m, &view, &[], std::slice::from_ref(&ROUTES));
+        let mut refs = BTreeMap::new();
+        let mut request = body::read_view(&m, &view, &[], std::slice::from_ref(&NAMES));
         for _ in 0..PAGES_MAX {
             let page = self.post(request).await?;
-            match add_page(&page, &mut hosts)? {
+            match add_names(&page, |name| names.contains(name), &mut refs)? {
                 Some(token) => request = body::read_on(&m, &token),
-                None => return Ok(hosts),
+                None => {
+                    open.routed = Routed { refs, looked_at: Some(Instant::now()) };
+                    return Ok(());
+                }
             }
         }
         Err(SoapError::TooManyNodes.into())
