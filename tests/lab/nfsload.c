@@ -1,5 +1,8 @@
-// nfsload URL write|read|randwrite|randread BLOCK_BYTES DEPTH SECONDS FILE_BYTES STABLE
-// Load on one file over NFSv3 by libnfs, without the kernel's cache. URL: nfs://address/export/file?nfsport=..&mountport=..
+// nfsload URL OPERATION BLOCK_BYTES DEPTH SECONDS FILE_BYTES STABLE NAMES
+// Load on one file, or on names in its folder, over NFSv3 by libnfs, without the kernel's cache.
+// URL: nfs://address/export/file?nfsport=..&mountport=..
+// OPERATION: write read randwrite randread mixed (70 % of them reads), getattr and lookup of the file, create and unlink of
+// names beside it that begin with NAMES (unlink removes what create made).
 // STABLE: 0 UNSTABLE with one COMMIT at the end, 2 FILE_SYNC. Prints one line of JSON.
 #include <fcntl.h>
 #include <poll.h>
@@ -18,10 +21,12 @@ struct nfs_fh { int len; char *val; };
 #define LATENCIES_MAX 4000000
 
 static struct rpc_context *rpc;
-static struct nfs_fh3 file;
+static struct nfs_fh3 file, folder;
+static char *name, *prefix;
 static long block, depth, file_bytes;
-static int writing, randomly, stable, in_flight, committed;
-static uint64_t done, bytes, position, seed = 88172645463325252ull;
+static enum { READ, WRITE, MIXED, GETATTR, LOOKUP, CREATE, UNLINK } operation;
+static int randomly, stable, in_flight, committed, finished;
+static uint64_t done, bytes, position, seed = 88172645463325252ull, names;
 static double end;
 static char *buffer;
 static float *latency;
@@ -42,7 +47,7 @@ static void fail(const char *what, long code) {
     exit(1);
 }
 
-struct call { double begun; };
+struct call { double begun; int writes; char name[32]; };
 static void submit(struct call *call);
 
 static void answered(struct rpc_context *r, int status, void *data, void *private) {
@@ -50,35 +55,51 @@ static void answered(struct rpc_context *r, int status, void *data, void *privat
     (void)r;
     in_flight--;
     if (status != RPC_STATUS_SUCCESS) fail("rpc", status);
-    if (writing) {
-        WRITE3res *w = data;
-        if (w->status) fail("write", w->status);
-        bytes += w->WRITE3res_u.resok.count;
-    } else {
-        READ3res *w = data;
-        if (w->status) fail("read", w->status);
-        bytes += w->READ3res_u.resok.count;
+    // Each result begins with its status.
+    int answer = *(int *)data;
+    if (operation == UNLINK && answer == NFS3ERR_NOENT) finished = 1;
+    else if (answer) fail("answer", answer);
+    else {
+        if (operation == READ || (operation == MIXED && !call->writes)) bytes += ((READ3res *)data)->READ3res_u.resok.count;
+        if (call->writes) bytes += ((WRITE3res *)data)->WRITE3res_u.resok.count;
+        double t = now();
+        if (done < LATENCIES_MAX) latency[done] = t - call->begun;
+        done++;
     }
-    double t = now();
-    if (done < LATENCIES_MAX) latency[done] = t - call->begun;
-    done++;
-    if (t < end) submit(call);
+    if (now() < end && !finished) submit(call);
 }
 
 static void submit(struct call *call) {
     uint64_t offset = randomly ? next_random() % (file_bytes / block) * block : position;
     position = position + 2 * block > (uint64_t)file_bytes ? 0 : position + block;
     call->begun = now();
+    call->writes = operation == WRITE || (operation == MIXED && next_random() % 10 < 3);
     in_flight++;
-    int rc;
-    if (writing) {
+    int rc = 0;
+    if (call->writes) {
         WRITE3args a = {.file = file, .offset = offset, .count = block, .stable = stable};
         a.data.data_len = block;
         a.data.data_val = buffer;
         rc = rpc_nfs3_write_async(rpc, answered, &a, call);
-    } else {
+    } else if (operation == READ || operation == MIXED) {
         READ3args a = {.file = file, .offset = offset, .count = block};
         rc = rpc_nfs3_read_async(rpc, answered, &a, call);
+    } else if (operation == GETATTR) {
+        GETATTR3args a = {.object = file};
+        rc = rpc_nfs3_getattr_async(rpc, answered, &a, call);
+    } else if (operation == LOOKUP) {
+        LOOKUP3args a = {.what = {.dir = folder, .name = name}};
+        rc = rpc_nfs3_lookup_async(rpc, answered, &a, call);
+    } else {
+        snprintf(call->name, sizeof call->name, "%.10s-%lu", prefix, (unsigned long)names++);
+        diropargs3 where = {.dir = folder, .name = call->name};
+        if (operation == CREATE) {
+            CREATE3args a = {.where = where, .how = {.mode = UNCHECKED}};
+            rc = rpc_nfs3_create_async(rpc, answered, &a, call);
+        } else {
+            REMOVE3args a = {.object = where};
+            rc = rpc_nfs3_remove_async(rpc, answered, &a, call);
+        }
     }
     if (rc) fail("send", rc);
 }
@@ -100,26 +121,35 @@ static int compare(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+static struct nfs_fh3 handle_of(struct nfs_context *nfs, const char *path, int flags) {
+    struct nfsfh *opened;
+    if (nfs_open(nfs, path, flags, &opened) && (flags == O_RDONLY || nfs_creat(nfs, path, 0644, &opened))) {
+        fprintf(stderr, "nfsload: %s: %s\n", path, nfs_get_error(nfs));
+        exit(1);
+    }
+    struct nfs_fh *fh = nfs_get_fh(opened);
+    struct nfs_fh3 handle = {.data = {.data_len = fh->len, .data_val = fh->val}};
+    return handle;
+}
+
 int main(int argc, char **argv) {
-    if (argc < 8) return 2;
+    if (argc < 9) return 2;
     struct nfs_context *nfs = nfs_init_context();
     struct nfs_url *url = nfs_parse_url_full(nfs, argv[1]);
-    struct nfsfh *handle;
     if (!url || nfs_mount(nfs, url->server, url->path)) { fprintf(stderr, "nfsload: %s\n", nfs_get_error(nfs)); return 1; }
-    if (nfs_open(nfs, url->file, O_RDWR, &handle) && nfs_creat(nfs, url->file, 0644, &handle)) {
-        fprintf(stderr, "nfsload: %s\n", nfs_get_error(nfs));
-        return 1;
-    }
+    file = handle_of(nfs, url->file, O_RDWR);
+    folder = handle_of(nfs, "/", O_RDONLY);
+    name = url->file[0] == '/' ? url->file + 1 : url->file;
     rpc = nfs_get_rpc_context(nfs);
-    struct nfs_fh *fh = nfs_get_fh(handle);
-    file.data.data_len = fh->len;
-    file.data.data_val = fh->val;
-    writing = !!strstr(argv[2], "write");
-    randomly = !!strstr(argv[2], "rand");
+    const char *op = argv[2];
+    operation = !strcmp(op, "getattr") ? GETATTR : !strcmp(op, "lookup") ? LOOKUP : !strcmp(op, "create") ? CREATE :
+        !strcmp(op, "unlink") ? UNLINK : !strcmp(op, "mixed") ? MIXED : strstr(op, "write") ? WRITE : READ;
+    randomly = operation == MIXED || strstr(op, "rand");
     block = atol(argv[3]);
     depth = atol(argv[4]);
     file_bytes = atol(argv[6]);
     stable = atoi(argv[7]);
+    prefix = argv[8];
     buffer = malloc(block);
     for (long i = 0; i < block; i++) buffer[i] = next_random();
     latency = malloc(LATENCIES_MAX * sizeof *latency);
@@ -128,7 +158,7 @@ int main(int argc, char **argv) {
     end = begun + atof(argv[5]);
     for (long i = 0; i < depth; i++) submit(&calls[i]);
     while (in_flight) turn();
-    if (writing && !stable) {
+    if (operation == WRITE && !stable) {
         COMMIT3args c = {.file = file};
         rpc_nfs3_commit_async(rpc, commit_answered, &c, 0);
         while (!committed) turn();
@@ -136,7 +166,8 @@ int main(int argc, char **argv) {
     double took = now() - begun;
     size_t n = done < LATENCIES_MAX ? done : LATENCIES_MAX;
     qsort(latency, n, sizeof *latency, compare);
-    printf("{\"ops_per_s\": %.0f, \"mb_per_s\": %.1f, \"p50_ms\": %.3f, \"p99_ms\": %.3f}\n", done / took, bytes / took / 1e6,
+    printf("{\"ops\": %lu, \"bytes\": %lu, \"ops_per_s\": %.0f, \"mb_per_s\": %.1f, \"p50_ms\": %.3f, \"p99_ms\": %.3f}\n",
+           (unsigned long)done, (unsigned long)bytes, done / took, bytes / took / 1e6,
            n ? latency[n / 2] * 1e3 : 0, n ? latency[n * 99 / 100] * 1e3 : 0);
     return 0;
 }

@@ -108,6 +108,8 @@ pub enum Old {
     Checked,
     /// Replay of a journal of version 1, which lacks what the check needs.
     Believed,
+    /// Checked, and read from memory only: `WouldBlock` where a disk would have to be read.
+    InMemory,
 }
 
 pub struct Extents {
@@ -219,6 +221,12 @@ impl Extents {
         }
     }
 
+    fn has_sums_in_memory(&self, id: u64, blocks: &std::ops::Range<u64>) -> bool {
+        let mut inner = self.inner();
+        let pages = blocks.start as usize / SUMS_PER_PAGE..(blocks.end as usize).div_ceil(SUMS_PER_PAGE);
+        pages.into_iter().all(|page| inner.pages.get((id, page)).is_some())
+    }
+
     /// A page of sums as it is on disk. Those of a file that is missing, or is none, are bad: only blocks that a
     /// checkpoint never knew are holes.
     fn load(&self, id: u64, page: usize) -> io::Result<Page> {
@@ -264,9 +272,27 @@ impl Extents {
     pub fn read_marked(&self, id: u64, offset: u64, length: u64) -> io::Result<(Vec<u8>, Vec<u64>)> {
         assert!(offset + length <= self.extent_bytes, "a range lies in its extent");
         let _held = self.stripe(id).read().expect("nobody panics with it");
+        self.read_range(&self.stack(id), offset, length, Old::Checked)
+    }
+
+    /// As `read_marked`, without waiting for a disk or for a write to the extent.
+    ///
+    /// # Errors
+    /// `WouldBlock`: not everything that is needed is in memory.
+    pub fn read_in_memory(&self, id: u64, offset: u64, length: u64) -> io::Result<(Vec<u8>, Vec<u64>)> {
+        assert!(offset + length <= self.extent_bytes, "a range lies in its extent");
+        let Ok(_held) = self.stripe(id).try_read() else { return Err(io::ErrorKind::WouldBlock.into()) };
+        let stack = self.stack(id);
+        if !stack.below.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.read_range(&stack, offset, length, Old::InMemory)
+    }
+
+    fn read_range(&self, stack: &Stack, offset: u64, length: u64, old: Old) -> io::Result<(Vec<u8>, Vec<u64>)> {
         let first = offset / BLOCK_BYTES;
         let last = (offset + length).div_ceil(BLOCK_BYTES);
-        let (mut bytes, bad) = self.read_through(&self.stack(id), first..last, Old::Checked)?;
+        let (mut bytes, bad) = self.read_through(stack, first..last, old)?;
         let from = (offset - first * BLOCK_BYTES) as usize;
         bytes.truncate(from + length as usize);
         if from > 0 {
@@ -306,6 +332,9 @@ impl Extents {
 
     /// Whole blocks and the numbers of those that are bad, which are zeros here.
     fn read_blocks(&self, id: u64, blocks: std::ops::Range<u64>, old: Old) -> io::Result<(Vec<u8>, Vec<u64>)> {
+        if old == Old::InMemory && !self.has_sums_in_memory(id, &blocks) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let sums = self.sums_of(id, blocks.clone())?;
         let mut bytes = vec![0u8; sums.len() * BLOCK_BYTES as usize];
         let mut bad = Vec::new();
@@ -313,7 +342,14 @@ impl Extents {
             return Ok((bytes, bad));
         }
         let file = self.file(id, Kind::Data)?;
-        let unreadable = self.read_sectors(&*file, &mut bytes, blocks.start)?;
+        let unreadable = match old {
+            Old::InMemory => {
+                let n = file.read_in_memory(&mut bytes, blocks.start * BLOCK_BYTES)?;
+                bytes[n..].fill(0);
+                Vec::new()
+            }
+            Old::Checked | Old::Believed => self.read_sectors(&*file, &mut bytes, blocks.start)?,
+        };
         for (i, block) in bytes.chunks_exact_mut(BLOCK_BYTES as usize).enumerate() {
             let number = blocks.start + i as u64;
             match sums[i] {

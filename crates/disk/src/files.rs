@@ -12,6 +12,10 @@ use std::sync::Arc;
 pub trait DiskFile: Send + Sync {
     /// Reads up to the end of the file; fewer bytes than asked for mean that it ends there.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// The same of what the system has in memory: `WouldBlock` where a disk would have to be read, or where that is not known.
+    fn read_in_memory(&self, _buffer: &mut [u8], _offset: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     fn set_len(&self, bytes: u64) -> io::Result<()>;
     /// Gives the space of a range back where the file system can. Returns whether the range reads as zeros from now on; its
@@ -57,6 +61,21 @@ impl DiskFile for SystemFile {
                 Ok(n) => at += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
+            }
+        }
+        Ok(at)
+    }
+    fn read_in_memory(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        use rustix::io::{preadv2, ReadWriteFlags};
+        let mut at = 0;
+        while at < buffer.len() {
+            let mut rest = [io::IoSliceMut::new(&mut buffer[at..])];
+            match preadv2(&self.0, &mut rest, offset + at as u64, ReadWriteFlags::NOWAIT) {
+                Ok(0) => break,
+                Ok(n) => at += n,
+                Err(rustix::io::Errno::INTR) => {}
+                // A file system that does not know the question, too.
+                Err(_) => return Err(io::ErrorKind::WouldBlock.into()),
             }
         }
         Ok(at)

@@ -18,6 +18,9 @@ const BATCH_MAGIC: [u8; 4] = *b"TVJB";
 const BATCH_HEADER: usize = 24;
 /// Zeros are written ahead in steps of this: a sync of written blocks is the fastest.
 pub const AHEAD_BYTES: u64 = 16 << 20;
+/// Bytes of a batch from which on no zeros are written ahead of it, and its pieces are not gathered: writing everything twice
+/// would cost more than what a sync spends on the file's metadata.
+const LARGE_BYTES: usize = 256 << 10;
 /// Zeros are written in pieces of this size.
 const ZEROS_BYTES: u64 = 1 << 20;
 
@@ -109,15 +112,20 @@ impl Journal {
     /// The segment cannot be written or synced; what it holds is unknown then.
     pub fn append(&mut self, pieces: &[&[u8]]) -> io::Result<()> {
         let length: usize = pieces.iter().map(|p| p.len()).sum();
-        let mut out = Vec::with_capacity(BATCH_HEADER + length);
+        // Large pieces are written from where they are.
+        let gathered = pieces.iter().position(|p| p.len() >= LARGE_BYTES).unwrap_or(pieces.len());
+        let mut out = Vec::with_capacity(BATCH_HEADER + pieces[..gathered].iter().map(|p| p.len()).sum::<usize>());
         out.extend_from_slice(&BATCH_MAGIC);
         out.extend_from_slice(&(length as u32).to_be_bytes());
         out.extend_from_slice(&self.next_batch.to_be_bytes());
         let sum = pieces.iter().fold(crc32c::crc32c(&out), |sum, p| crc32c::crc32c_append(sum, p));
         out.extend_from_slice(&sum.to_be_bytes());
         out.extend_from_slice(&[0; 4]);
-        pieces.iter().for_each(|p| out.extend_from_slice(p));
-        let end = self.position + out.len() as u64;
+        pieces[..gathered].iter().for_each(|p| out.extend_from_slice(p));
+        let end = self.position + (BATCH_HEADER + length) as u64;
+        if length >= LARGE_BYTES {
+            self.allocated = self.allocated.max(end);
+        }
         if end > self.allocated {
             let to = end + self.ahead_bytes;
             let zeros = vec![0u8; ZEROS_BYTES.min(self.ahead_bytes) as usize];
@@ -129,6 +137,11 @@ impl Journal {
             self.allocated = at;
         }
         self.file.write_at(&out, self.position)?;
+        let mut at = self.position + out.len() as u64;
+        for piece in &pieces[gathered..] {
+            self.file.write_at(piece, at)?;
+            at += piece.len() as u64;
+        }
         self.file.sync()?;
         self.position = end;
         self.next_batch += 1;
@@ -277,6 +290,21 @@ mod tests {
         }
         let (_, batches, _) = open(dir.path(), from).unwrap();
         assert_eq!(batches, [b"three".to_vec(), b"four".to_vec(), b"five".to_vec()]);
+    }
+
+    #[test]
+    fn large_batches_between_small_ones_come_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut j, ..) = open(dir.path(), From::default()).unwrap();
+        let large = vec![7u8; LARGE_BYTES + 5];
+        let small = b"small".to_vec();
+        j.append(&[&small]).unwrap();
+        j.append(&[b"images", &large]).unwrap();
+        j.append(&[&small, &[]]).unwrap();
+        j.append(&[&large, b"end", &large]).unwrap();
+        drop(j);
+        let want = [small.clone(), [&b"images"[..], &large].concat(), small, [&large[..], b"end", &large].concat()];
+        assert!(payloads(dir.path()).unwrap() == want);
     }
 
     #[test]

@@ -28,12 +28,21 @@ use trivet_storage::replication::replica::{ChunkServer, Effect, JournalEntry};
 
 /// Bad blocks that are remembered for reports; more are repaired all the same.
 const BAD_BLOCKS_MAX: usize = 10_000;
+/// Bytes that are read by the thread that asks, if they are in memory; more of them are read by a thread of their own.
+const FROM_MEMORY_BYTES_MAX: u64 = 64 << 10;
 /// Events that wait for being recorded; more are in the log only.
 const NEWS_MAX: usize = 64;
 
+/// Where an answer goes: to another process, or to the gateway of this one. It is called under the core's lock, and does no more
+/// than hand the answer on.
+enum Reply {
+    Wire(Responder),
+    Local(Box<dyn FnOnce(ChunkAnswer) + Send>),
+}
+
 struct Core {
     server: ChunkServer,
-    responders: HashMap<u64, Responder>,
+    responders: HashMap<u64, Reply>,
     next_token: u64,
     /// Copies whose state the next checkpoint writes.
     changed: BTreeSet<u64>,
@@ -145,17 +154,53 @@ impl Chunk {
 
     pub fn handle(&self, body: &Bytes, responder: Responder) {
         let Ok(request) = ChunkRequest::decode(body.clone()) else { return };
-        let (epoch, lease) = (request.epoch, request.lease);
-        for effect in self.decide(request, Some(responder)) {
-            if let Effect::Fetch { token, eid, offset, length, asks_for_room } = effect {
-                let (read, has_room) = match asks_for_room.then(|| self.extents.has_room(eid, offset, length)) {
-                    None => (self.extents.read_marked(eid, offset, length), false),
-                    Some(Ok(has_room)) => (Ok(Default::default()), has_room),
-                    Some(Err(e)) => (Err(e), false),
-                };
-                self.fetched(token, eid, (epoch, lease), read, has_room);
+        self.ask(request, Reply::Wire(responder));
+    }
+
+    /// A request of the gateway in this process, without a socket (rule R50). `done` is called once, under a lock: it hands the
+    /// answer on, and asks nothing.
+    pub fn handle_local(&self, request: ChunkRequest, done: impl FnOnce(ChunkAnswer) + Send + 'static) {
+        self.ask(request, Reply::Local(Box::new(done)));
+    }
+
+    fn ask(&self, request: ChunkRequest, reply: Reply) {
+        let promise = (request.epoch, request.lease);
+        for effect in self.decide(request, Some(reply)) {
+            if self.fetch_from_memory(&effect, promise) {
+                continue;
+            }
+            let chunk = self.clone();
+            // A disk that is slow to read from holds up nothing but this read.
+            match tokio::runtime::Handle::try_current() {
+                Ok(runtime) => drop(runtime.spawn_blocking(move || chunk.fetch(&effect, promise))),
+                Err(_) => chunk.fetch(&effect, promise),
             }
         }
+    }
+
+    /// Reads what the system has in memory, if it is little: this thread has other work. False: it is to be read otherwise.
+    fn fetch_from_memory(&self, effect: &Effect, promise: (u64, u64)) -> bool {
+        let Effect::Fetch { token, eid, offset, length, asks_for_room: false } = *effect else { return false };
+        if length > FROM_MEMORY_BYTES_MAX {
+            return false;
+        }
+        match self.extents.read_in_memory(eid, offset, length) {
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => false,
+            read => {
+                self.fetched(token, eid, promise, read, false);
+                true
+            }
+        }
+    }
+
+    fn fetch(&self, effect: &Effect, promise: (u64, u64)) {
+        let Effect::Fetch { token, eid, offset, length, asks_for_room } = *effect else { return };
+        let (read, has_room) = match asks_for_room.then(|| self.extents.has_room(eid, offset, length)) {
+            None => (self.extents.read_marked(eid, offset, length), false),
+            Some(Ok(has_room)) => (Ok(Default::default()), has_room),
+            Some(Err(e)) => (Err(e), false),
+        };
+        self.fetched(token, eid, promise, read, has_room);
     }
 
     /// Throws a copy away that no configuration up to this epoch needs; refused if it has joined since.
@@ -165,7 +210,7 @@ impl Chunk {
     }
 
     /// Runs a request through the core; returns what is to be read from the disk.
-    fn decide(&self, request: ChunkRequest, responder: Option<Responder>) -> Vec<Effect> {
+    fn decide(&self, request: ChunkRequest, reply: Option<Reply>) -> Vec<Effect> {
         let mut effects = Vec::new();
         let mut fetches = Vec::new();
         let mut core = lock(&self.core);
@@ -177,13 +222,13 @@ impl Chunk {
                 core.changed.extend(Some(record.fork_to).filter(|to| *to != 0));
             }
         }
-        core.responders.extend(responder.map(|r| (token, r)));
+        core.responders.extend(reply.map(|r| (token, r)));
         core.server.handle(token, request, &mut effects);
         for effect in effects {
             match effect {
                 // Under the lock, so that entries come to the journal in their order.
                 Effect::Journal { seq, entry } => drop(self.journal.send((seq, entry))),
-                Effect::Answer { token, answer } => core.answer(token, &answer),
+                Effect::Answer { token, answer } => core.answer(token, answer),
                 fetch @ Effect::Fetch { .. } => fetches.push(fetch),
                 Effect::Apply { .. } | Effect::Wipe { .. } | Effect::Remove { .. } | Effect::Fork { .. } => {
                     unreachable!("only what is durable changes an extent")
@@ -223,7 +268,8 @@ impl Chunk {
                 ChunkResult::Damaged(Empty {})
             }
         };
-        core.answer(token, &ChunkAnswer { result: Some(result), ..Default::default() });
+        let start = core.server.start();
+        core.answer(token, ChunkAnswer { result: Some(result), start, ..Default::default() });
     }
 
     /// Says how much room complete copies take.
@@ -328,9 +374,11 @@ impl Chunk {
 }
 
 impl Core {
-    fn answer(&mut self, token: u64, answer: &ChunkAnswer) {
-        if let Some(r) = self.responders.remove(&token) {
-            r.answer(answer);
+    fn answer(&mut self, token: u64, answer: ChunkAnswer) {
+        match self.responders.remove(&token) {
+            Some(Reply::Wire(r)) => r.answer(&answer),
+            Some(Reply::Local(done)) => done(answer),
+            None => {}
         }
     }
 

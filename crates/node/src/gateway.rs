@@ -10,6 +10,7 @@ mod clients;
 mod disk_space;
 mod interface;
 pub mod local_address;
+mod local_copies;
 mod locks;
 pub mod measured;
 mod mount;
@@ -30,10 +31,12 @@ mod unserved;
 mod used;
 mod wishes;
 
+use crate::chunk::Chunk;
 use crate::events::Events;
 use crate::rpc::{Client, Identity, NoAnswer, Responder};
 use bytes::Bytes;
 use disk_space::DiskSpace;
+use local_copies::LocalCopies;
 use owners::OwnerHandle;
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -67,7 +70,7 @@ const HANDOVER_LOOK: Duration = Duration::from_millis(20);
 const FIRST_STATE_LIMIT: Duration = Duration::from_secs(15);
 const METAD_PAUSE: Duration = Duration::from_millis(40);
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     pub node: u32,
     /// Address of this node's calls between nodes.
@@ -80,10 +83,8 @@ pub struct Settings {
     /// Where the portmapper listens on them; 0: nowhere.
     pub portmap_port: u16,
     pub data_dir: PathBuf,
-    /// 16 bytes of the chunk server on this node, if there is one.
-    pub replica_id: Option<Vec<u8>>,
-    /// The number of this start of the chunk server; 0 if there is none.
-    pub replica_start: u64,
+    /// The chunk server in this process, if there is one.
+    pub chunk: Option<Chunk>,
     pub local: Option<local_address::LocalAddress>,
 }
 
@@ -96,6 +97,7 @@ pub(crate) struct Inner {
     leader: AtomicU32,
     clients: Mutex<HashMap<SocketAddr, Arc<Client>>>,
     owners: Mutex<HashMap<u64, Arc<OwnerHandle>>>,
+    local_copies: LocalCopies,
     /// The owner of each file, as far as this gateway knows.
     ownership: Mutex<Ownership>,
     /// metad has answered a request for a lease: operations that wait for an owner look again.
@@ -242,6 +244,7 @@ impl Inner {
             leader: AtomicU32::new(0),
             clients: Mutex::default(),
             owners: Mutex::default(),
+            local_copies: LocalCopies::new(settings.chunk.clone()),
             ownership: Mutex::new(Ownership::new(boot)),
             lease_answered: tokio::sync::Notify::new(),
             membership: RwLock::default(),
@@ -393,7 +396,7 @@ impl Inner {
 
     fn info(&self) -> GatewayInfo {
         let (total_bytes, free_bytes) = self.space();
-        let replica = self.settings.replica_id.clone().map(|id| ReplicaRef {
+        let replica = self.local_copies.replica().0.map(|id| ReplicaRef {
             node: self.settings.node,
             id,
             address: self.settings.rpc.to_string(),
@@ -412,7 +415,7 @@ impl Inner {
             unserved: self.unserved.list(std::time::Instant::now()),
             leaving: self.leaving.load(Ordering::Relaxed),
             journal_version: JOURNAL_VERSION,
-            replica_start: self.settings.replica_start,
+            replica_start: self.local_copies.replica().1,
         }
     }
 
@@ -503,8 +506,7 @@ mod tests {
             nfs_port: 2,
             portmap_port: 0,
             data_dir: dir.path().into(),
-            replica_id: None,
-            replica_start: 0,
+            chunk: None,
             local: None,
         };
         let identity = Identity { cluster: "c".into(), incarnation: 1, key: vec![1; 32], node: 1 };

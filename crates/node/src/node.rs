@@ -113,8 +113,7 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
             nfs_port: config.ports.nfs,
             portmap_port: config.ports.portmap,
             data_dir: config.data.clone(),
-            replica_id: sources.chunk.as_ref().map(|c| c.replica_id().to_vec()),
-            replica_start: sources.chunk.as_ref().map_or(0, |c| c.start_id()),
+            chunk: sources.chunk.clone(),
             local: config.gateway.local(),
         };
         sources.gateway = Some(Gateway::start(settings, identity.clone(), events.clone()).await?);

@@ -37,6 +37,12 @@ const PING: Duration = Duration::from_millis(200);
 const SILENCE_LIMIT: Duration = Duration::from_millis(1_000);
 /// A kind of call that the connection itself answers.
 const KIND_PING: u8 = 0;
+/// Length, checksum, number of the call, kind: what is in a frame before its body.
+const FRAME_HEAD_BYTES: usize = 17;
+/// Room that is made at once for a frame whose length is known; a longer one grows into it.
+const RESERVED_BYTES_MAX: usize = 2 << 20;
+/// A frame of this size is written by itself; smaller ones are gathered first.
+const GATHERED_BYTES_MAX: usize = 32 << 10;
 /// Calls that may wait for one connection; more are answered "broken".
 const CALLS_MAX: usize = 16_384;
 
@@ -197,6 +203,20 @@ fn put_frame(out: &mut Vec<u8>, call: u64, kind: u8, body: &[u8]) {
     out.extend_from_slice(body);
 }
 
+/// The frame of a message, which is encoded in its place.
+fn frame_of(call: u64, kind: u8, message: &impl prost::Message) -> Vec<u8> {
+    let n = message.encoded_len();
+    let mut out = Vec::with_capacity(FRAME_HEAD_BYTES + n);
+    out.extend_from_slice(&((9 + n) as u32).to_be_bytes());
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&call.to_be_bytes());
+    out.push(kind);
+    message.encode(&mut out).expect("a vector grows");
+    let sum = crc32c::crc32c(&out[8..]);
+    out[4..8].copy_from_slice(&sum.to_be_bytes());
+    out
+}
+
 struct Frame {
     call: u64,
     kind: u8,
@@ -225,8 +245,14 @@ fn take_frame(buffer: &mut BytesMut) -> std::io::Result<Option<Frame>> {
 }
 
 async fn read_more(reader: &mut (impl AsyncReadExt + Unpin), buffer: &mut BytesMut) -> std::io::Result<()> {
-    if buffer.capacity() - buffer.len() < 16 << 10 {
-        buffer.reserve(256 << 10);
+    let free = buffer.capacity() - buffer.len();
+    // Not in steps, each of which would copy what is there.
+    let wanted = match buffer.first_chunk::<4>() {
+        Some(n) => (8 + u32::from_be_bytes(*n) as usize).saturating_sub(buffer.len()).min(RESERVED_BYTES_MAX),
+        None => 0,
+    };
+    if free < (16 << 10).max(wanted) {
+        buffer.reserve((256 << 10).max(wanted));
     }
     match reader.read_buf(buffer).await? {
         0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
@@ -234,15 +260,34 @@ async fn read_more(reader: &mut (impl AsyncReadExt + Unpin), buffer: &mut BytesM
     }
 }
 
+/// Writes buffers in their order: small ones together, large ones without a copy.
+pub(crate) async fn write_batch(
+    writer: &mut (impl AsyncWriteExt + Unpin),
+    batch: &mut Vec<Vec<u8>>,
+    gathered: &mut Vec<u8>,
+) -> std::io::Result<()> {
+    gathered.clear();
+    for buffer in batch.drain(..) {
+        if buffer.len() < GATHERED_BYTES_MAX {
+            gathered.extend_from_slice(&buffer);
+            continue;
+        }
+        if !gathered.is_empty() {
+            writer.write_all(gathered).await?;
+            gathered.clear();
+        }
+        writer.write_all(&buffer).await?;
+    }
+    writer.write_all(gathered).await
+}
+
 /// Writes what is queued, as much as possible at a time.
 async fn write_queue(mut writer: impl AsyncWriteExt + Unpin, mut queue: mpsc::UnboundedReceiver<Vec<u8>>) {
     let mut batch = Vec::new();
     let mut gathered = Vec::new();
     while queue.recv_many(&mut batch, 64).await > 0 {
-        gathered.clear();
-        batch.drain(..).for_each(|b| gathered.extend_from_slice(&b));
         // TLS keeps what does not fill a record until it is flushed.
-        if writer.write_all(&gathered).await.is_err() || writer.flush().await.is_err() {
+        if write_batch(&mut writer, &mut batch, &mut gathered).await.is_err() || writer.flush().await.is_err() {
             return;
         }
     }
@@ -315,8 +360,18 @@ impl Client {
     /// Sends a call; `done` is called once, on some thread of the runtime.
     pub fn call(&self, kind: u8, body: &[u8], done: Done) {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut frame = Vec::with_capacity(17 + body.len());
+        let mut frame = Vec::with_capacity(FRAME_HEAD_BYTES + body.len());
         put_frame(&mut frame, id, kind, body);
+        self.send_frame(id, frame, done);
+    }
+
+    /// The same for a message, without a copy of it.
+    pub fn send(&self, kind: u8, message: &impl prost::Message, done: Done) {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.send_frame(id, frame_of(id, kind, message), done);
+    }
+
+    fn send_frame(&self, id: u64, frame: Vec<u8>, done: Done) {
         let mut waiting = self.waiting.lock().expect("nobody panics with it");
         // Nobody waits anew for a node that has been down for long: it is tried already.
         let down = waiting.down_since.is_some_and(|at| at.elapsed() >= SILENCE_LIMIT);
@@ -338,6 +393,25 @@ impl Client {
     pub async fn ask(&self, kind: u8, body: &[u8], limit: Duration) -> Result<Bytes, NoAnswer> {
         let (tx, rx) = tokio::sync::oneshot::channel();
         self.call(kind, body, Box::new(move |r| drop(tx.send(r))));
+        Self::wait(rx, limit).await
+    }
+
+    /// The same for a message, without a copy of it.
+    pub async fn ask_message(
+        &self,
+        kind: u8,
+        message: &impl prost::Message,
+        limit: Duration,
+    ) -> Result<Bytes, NoAnswer> {
+        let (tx, rx) = tokio::sync::oneshot::channel();
+        self.send(kind, message, Box::new(move |r| drop(tx.send(r))));
+        Self::wait(rx, limit).await
+    }
+
+    async fn wait(
+        rx: tokio::sync::oneshot::Receiver<Result<Bytes, NoAnswer>>,
+        limit: Duration,
+    ) -> Result<Bytes, NoAnswer> {
         match tokio::time::timeout(limit, rx).await {
             Ok(Ok(answer)) => answer,
             _ => Err(NoAnswer::Broken),
@@ -487,16 +561,14 @@ impl Responder {
         let (bodies, answers) = mpsc::unbounded_channel();
         std::thread::spawn(move || {
             while let Some(frame) = frames.blocking_recv() {
-                let _ = bodies.send(frame[17..].to_vec());
+                let _ = bodies.send(frame[FRAME_HEAD_BYTES..].to_vec());
             }
         });
         (Responder { call: 1, kind: 1, out, from: None }, answers)
     }
 
     pub fn answer(self, message: &impl prost::Message) {
-        let body = message.encode_to_vec();
-        let mut frame = Vec::with_capacity(17 + body.len());
-        put_frame(&mut frame, self.call, self.kind, &body);
+        let frame = frame_of(self.call, self.kind, message);
         // The caller may be gone; then nobody waits.
         let _ = self.out.send(frame);
     }
@@ -686,6 +758,7 @@ mod tests {
     fn a_frame_with_a_flipped_bit_is_refused() {
         let mut frame = Vec::new();
         put_frame(&mut frame, 7, 1, b"body");
+        assert_eq!(frame_of(7, 1, &b"body".to_vec())[8..17], frame[8..17]);
         let mut good = BytesMut::from(&frame[..]);
         assert_eq!(&take_frame(&mut good).unwrap().unwrap().body[..], b"body");
         for at in 4..frame.len() {

@@ -216,7 +216,7 @@ fn activation_before_roll_forward_is_found() {
 }
 
 #[test]
-fn a_read_without_its_check_after_the_fetch_is_found() {
+fn a_read_without_a_check_of_the_other_members_is_found() {
     assert!(found(Bug::ReadWithoutCheck).is_some());
 }
 

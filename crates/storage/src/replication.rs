@@ -47,7 +47,7 @@ impl Geometry {
 pub enum Bug {
     /// A configuration is activated before the members have the same content.
     ActivateBeforeRollForward,
-    /// A read is answered without asking the other members after the fetch.
+    /// A read is answered without asking the other members.
     ReadWithoutCheck,
     /// A write is acknowledged when the first member has it.
     AckAfterFirst,

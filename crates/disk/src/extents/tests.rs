@@ -136,3 +136,17 @@ fn a_copy_has_room_for_what_is_overwritten_and_for_nothing_that_takes_another_bl
     e.wipe(1).unwrap();
     assert!(!room(1, 0..1));
 }
+
+#[test]
+fn what_is_read_from_memory_is_what_the_disk_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let extents = open(dir.path(), BTreeSet::new());
+    extents.write(1, 5_000, 9_000, Some(&[7; 9_000]), Old::Checked).unwrap();
+    for (offset, length) in [(0, 4_096), (4_096, 10_000), (5_001, 17), (20_000, 4_096)] {
+        match extents.read_in_memory(1, offset, length) {
+            // A file system that does not say what it has in memory.
+            Err(e) => assert_eq!(e.kind(), io::ErrorKind::WouldBlock),
+            Ok(read) => assert_eq!(read, extents.read_marked(1, offset, length).unwrap()),
+        }
+    }
+}

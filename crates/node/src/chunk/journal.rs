@@ -172,7 +172,7 @@ impl Writer {
         core.damaged(bad);
         for effect in effects {
             if let Effect::Answer { token, answer } = effect {
-                core.answer(token, &answer);
+                core.answer(token, answer);
             }
         }
         drop(core);

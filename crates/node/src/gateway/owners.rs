@@ -124,6 +124,7 @@ impl OwnerHandle {
         for effect in effects {
             match effect {
                 Effect::Send { call, to, request } => {
+                    let Some(request) = inner.local_copies.ask(inner, self, (call, &to, request)) else { continue };
                     let Some(address) = inner.address_of(&to) else { continue };
                     let (handle, owner_inner) = (self.clone(), inner.clone());
                     let client = inner.client(address);
@@ -133,7 +134,7 @@ impl OwnerHandle {
                         let down_ms = if answer.is_err() { peer.down_ms() } else { 0 };
                         handle.feed(&owner_inner, Input::Answer { call, answer, down_ms });
                     });
-                    client.call(kind::CHUNK, &request.encode_to_vec(), done);
+                    client.send(kind::CHUNK, &request, done);
                 }
                 Effect::Meta { call, op } => {
                     let (handle, inner) = (self.clone(), inner.clone());
@@ -366,7 +367,7 @@ impl Inner {
             Op::Commit => f.what = 4,
             Op::SetSize { size, id } => (f.what, f.length, f.id) = (5, *size, *id),
         }
-        let answer = self.client(address).ask(kind::GATEWAY, &f.encode_to_vec(), FORWARD_LIMIT).await;
+        let answer = self.client(address).ask_message(kind::GATEWAY, &f, FORWARD_LIMIT).await;
         let Ok(answer) = answer.map_err(|_| ()).and_then(|b| Forwarded::decode(b).map_err(|_| ())) else {
             tokio::time::sleep(RETRY_PAUSE).await;
             return None;
@@ -448,7 +449,13 @@ impl Inner {
         if inode.attr.kind != 1 || inode.lease.boot == 0 {
             return Some(self.with_used(inode.attr.clone()).await);
         }
-        let Outcome::Attr(of_owner) = self.file_op(inode.attr.fileid, Op::Attr, None).await else { return None };
+        let outcome = self.file_op(inode.attr.fileid, Op::Attr, None).await;
+        self.attr_of_owner(inode, outcome).await
+    }
+
+    /// Likewise, once the owner has answered.
+    pub(crate) async fn attr_of_owner(&self, inode: &Inode, outcome: Outcome) -> Option<Attr> {
+        let Outcome::Attr(of_owner) = outcome else { return None };
         let attr = Attr {
             size: of_owner.size,
             mtime_ns: of_owner.mtime_ns,

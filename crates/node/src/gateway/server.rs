@@ -4,11 +4,12 @@
 use super::nfs::Peer;
 use super::places::Taken;
 use super::Inner;
+use crate::rpc::write_batch;
 use bytes::{Buf, Bytes, BytesMut};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, Notify, Semaphore};
 use tokio::task::JoinHandle;
@@ -167,9 +168,7 @@ async fn connection(inner: Arc<Inner>, stream: TcpStream, peer: Peer, mut taken:
         let mut batch = Vec::new();
         let mut gathered = Vec::new();
         while queue.recv_many(&mut batch, 32).await > 0 {
-            gathered.clear();
-            batch.drain(..).for_each(|b| gathered.extend_from_slice(&b));
-            writer.write_all(&gathered).await?;
+            write_batch(&mut writer, &mut batch, &mut gathered).await?;
         }
         Ok::<(), std::io::Error>(())
     };
@@ -207,8 +206,16 @@ async fn connection(inner: Arc<Inner>, stream: TcpStream, peer: Peer, mut taken:
             if !taken.holds(buffer.len() + record.len()) {
                 return Err(std::io::Error::other("too much of unfinished records from this address"));
             }
-            if buffer.capacity() - buffer.len() < 16 << 10 {
-                buffer.reserve(256 << 10);
+            // Not in steps, each of which would copy what is there.
+            let wanted = match buffer.first_chunk::<4>() {
+                // A stranger's length alone takes no room.
+                Some(mark) if buffer.len() >= 16 << 10 => {
+                    (4 + (u32::from_be_bytes(*mark) & 0x7fff_ffff) as usize).saturating_sub(buffer.len())
+                }
+                _ => 0,
+            };
+            if buffer.capacity() - buffer.len() < (16 << 10).max(wanted) {
+                buffer.reserve((256 << 10).max(wanted));
             }
             let read = reader.read_buf(&mut buffer);
             let n = if called && buffer_empty && record.is_empty() {

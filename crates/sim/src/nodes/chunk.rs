@@ -140,7 +140,8 @@ impl Chunk {
                     let data = whole[offset as usize..(offset + length) as usize].to_vec();
                     let crc32c = crc32c::crc32c(&data);
                     let result = Some(ChunkResult::Data(Data { data: data.into(), crc32c, has_room: true }));
-                    self.answer(token, ChunkAnswer { result, ..Default::default() }, &mut out);
+                    let start = self.server.as_ref().map_or(0, ChunkServer::start);
+                    self.answer(token, ChunkAnswer { result, start, ..Default::default() }, &mut out);
                 }
                 Effect::Answer { token, answer } => self.answer(token, answer, &mut out),
                 change => self.change(change),

@@ -734,7 +734,8 @@ impl World {
                         true => ChunkResult::Data(Data { has_room, ..Default::default() }),
                         false => c.read(extent_bytes, eid, offset, length),
                     };
-                    self.answer(chunk, token, ChunkAnswer { result: Some(result), ..Default::default() });
+                    let start = c.server.as_ref().map_or(0, ChunkServer::start);
+                    self.answer(chunk, token, ChunkAnswer { result: Some(result), start, ..Default::default() });
                 }
                 DiskEffect::Answer { token, answer } => self.answer(chunk, token, answer),
             }
@@ -763,7 +764,9 @@ impl World {
             }
         }
         let late = self.now < self.faults_end && self.rng.chance(1);
-        let delay = self.rng.range(0, 4) + if late { self.rng.range(100, 3_000) } else { 0 };
+        // After a disk went back the others stay until somebody has looked; one whose answer is this late would be removed.
+        let latest = if self.now < self.steady_until { 300 } else { 3_000 };
+        let delay = self.rng.range(0, 4) + if late { self.rng.range(100, latest) } else { 0 };
         self.at(
             self.now + delay,
             Event::ToGateway { gateway: back.gateway, boot: back.boot, call: back.call, answer: Ok(answer) },

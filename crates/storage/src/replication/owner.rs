@@ -290,6 +290,8 @@ struct Part {
     work: Work,
     /// Repairs that it waited for.
     rounds: u32,
+    /// The member that a read is fetched from.
+    source: Option<Vec<u8>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -324,8 +326,9 @@ enum Work {
 struct Operation {
     op: Op,
     parts_left: usize,
-    /// Answer of a read, zeros where nothing is allocated.
-    buffer: Vec<u8>,
+    /// Answer of a read: its length, and where its pieces lie in it. There are zeros where nothing is allocated.
+    length: usize,
+    pieces: Vec<(usize, Bytes)>,
     eof: bool,
     /// A block that it has to read is bad on all members, or a disk has no room for what it writes.
     failed: bool,
@@ -365,10 +368,12 @@ struct Extent {
     repairing: BTreeSet<u64>,
     /// Offsets of blocks that were bad on all members, and when that was found.
     bad: BTreeMap<u64, u64>,
-    /// Parts whose bytes are here and need a confirmation; the round under way and who it waits for.
+    /// Parts that need a confirmation, whether their bytes are here or not; those of the round under way, and who it waits for.
     to_confirm: Vec<u64>,
     confirming: Vec<u64>,
     confirm_waits: BTreeSet<Vec<u8>>,
+    /// Parts that are confirmed while their bytes are on their way.
+    confirmed: BTreeSet<u64>,
     round: u64,
     join: Option<Join>,
     join_tried_at: u64,
@@ -433,6 +438,7 @@ impl Extent {
             to_confirm: Vec::new(),
             confirming: Vec::new(),
             confirm_waits: BTreeSet::new(),
+            confirmed: BTreeSet::new(),
             round: 0,
             join: None,
             join_tried_at: 0,
@@ -764,7 +770,7 @@ impl Owner {
             self.failing.remove(&to.id);
             return self.check(index, &to);
         }
-        if counts && !self.of_checked_start(index, &to, &answer) {
+        if counts && !self.of_checked_start(index, &to, answer.start) {
             let again = self.now_ms + RESEND_MS;
             return self.calls.get_mut(&call).into_iter().for_each(|c| c.resend_at = Some(again));
         }
@@ -794,7 +800,10 @@ impl Owner {
                     self.sealed(index, &to, s);
                 }
             }
-            Some(ChunkResult::Data(d)) => self.fetched(index, &to, about, d),
+            Some(ChunkResult::Data(d)) => {
+                let checked = answer.start != 0 && self.of_checked_start(index, &to, answer.start);
+                self.fetched(index, &to, about, d, checked);
+            }
             Some(ChunkResult::Bad(bad)) if crc32c::crc32c(&bad.data) == bad.crc32c => {
                 self.found_bad(index, &to, about, bad);
             }

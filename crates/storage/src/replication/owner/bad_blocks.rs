@@ -136,6 +136,7 @@ impl Owner {
         }
         // Again after the repair, which comes first: it waits for the range, and whoever waits has its turn before the next.
         e.fetching.remove(&part);
+        e.forget_confirmation(part);
         self.unlock(index, part);
         self.repair_blocks(index, &bad.offsets);
         if let Some(e) = self.extents.get_mut(&index) {
@@ -152,6 +153,7 @@ impl Owner {
         }
         if let Some(e) = self.extents.get_mut(&index) {
             e.fetching.remove(&part);
+            e.forget_confirmation(part);
         }
         let token = self.parts.get(&part).map(|p| p.token);
         if let Some(o) = token.and_then(|t| self.operations.get_mut(&t)) {

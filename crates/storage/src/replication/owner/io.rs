@@ -1,7 +1,7 @@
-//! Reading and writing: range locks, write-all, and reads that are confirmed after the fetch.
+//! Reading and writing: range locks, write-all, and reads that are fetched and confirmed side by side.
 
 use super::WINDOW_RECORDS_MAX;
-use super::{About, Effect, InFlight, Lock, Op, Operation, Outcome, Owner, Part, Phase, Work};
+use super::{About, Effect, Extent, InFlight, Lock, Op, Operation, Outcome, Owner, Part, Phase, Work};
 use crate::messages::*;
 use crate::replication::Bug;
 use bytes::Bytes;
@@ -79,7 +79,8 @@ impl Owner {
         let mut operation = Operation {
             op: op.clone(),
             parts_left: 1,
-            buffer: Vec::new(),
+            length: 0,
+            pieces: Vec::new(),
             eof: false,
             failed: false,
             written_to: 0,
@@ -131,7 +132,7 @@ impl Owner {
             }
             Op::Read { offset, length } => {
                 let end = offset.saturating_add(length).min(self.attr.size);
-                operation.buffer = vec![0; end.saturating_sub(offset) as usize];
+                operation.length = end.saturating_sub(offset) as usize;
                 operation.eof = offset.saturating_add(length) >= self.attr.size;
                 let eof = operation.eof;
                 self.operations.insert(token, operation);
@@ -167,7 +168,7 @@ impl Owner {
         if let Some(o) = self.operations.get_mut(&token) {
             o.parts_left += 1;
         }
-        self.parts.insert(id, Part { token, start, end, work, rounds: 0 });
+        self.parts.insert(id, Part { token, start, end, work, rounds: 0, source: None });
         match self.extents.get_mut(&index) {
             Some(e) => {
                 e.waiting.push_back(id);
@@ -244,7 +245,7 @@ impl Owner {
             return self.pump(index);
         }
         if let (Some(o), Work::Read { at, data: Some(data) }) = (self.operations.get_mut(&done.token), done.work) {
-            o.buffer[at..at + data.len()].copy_from_slice(&data);
+            o.pieces.push((at, data));
         }
         self.part_ended(done.token);
         self.pump(index);
@@ -425,32 +426,50 @@ impl Owner {
             .or(e.cfg.replicas.first())
             .cloned()
             .expect("a configuration has a member");
-        self.send(
-            index,
-            &from,
-            About::Fetch { part },
-            ChunkOp::Read(Read { offset: start, length: end - start, asks_for_room: false }),
-        );
+        if let Some(p) = self.parts.get_mut(&part) {
+            p.source = Some(from.id.clone());
+        }
+        let read = Read { offset: start, length: end - start, asks_for_room: false };
+        self.send(index, &from, About::Fetch { part }, ChunkOp::Read(read));
+        // Side by side (R48): the member that answers the fetch under its promise has confirmed it. Nobody else is to be asked
+        // where it is the only one.
+        let unchecked = self.bug == Some(Bug::ReadWithoutCheck);
+        if self.extents.get(&index).is_some_and(|e| e.cfg.replicas.len() > 1) && !unchecked {
+            self.want_confirmation(index, part);
+        }
     }
 
-    pub(super) fn fetched(&mut self, index: u64, from: &ReplicaRef, about: About, d: Data) {
+    /// `checked`: the answer is of a start of the member that was compared with what it acknowledged.
+    pub(super) fn fetched(&mut self, index: u64, from: &ReplicaRef, about: About, d: Data, checked: bool) {
         if crc32c::crc32c(&d.data) != d.crc32c {
             return self.member_failed(index, from, false);
         }
         match about {
             About::Fetch { part } => {
+                let counts = checked || self.bug == Some(Bug::ReadWithoutCheck);
                 let Some(p) = self.parts.get_mut(&part) else { return };
                 if let Work::Read { data, .. } = &mut p.work {
                     *data = Some(d.data);
                 }
                 let Some(e) = self.extents.get_mut(&index) else { return };
                 e.fetching.remove(&part);
-                let unchecked = self.bug == Some(Bug::ReadWithoutCheck);
-                if (e.cfg.replicas.len() == 1 || unchecked) && e.phase == Phase::Active {
-                    // Its only member answered under its promise: nobody else is to be asked.
-                    return self.part_done(index, part);
+                if !counts {
+                    // A start that nobody compared yet, or one of a program that does not name it: the member is asked like the
+                    // others, and its confirmation waits for the comparison.
+                    p.source = None;
+                    e.forget_confirmation(part);
+                    return self.want_confirmation(index, part);
                 }
-                self.want_confirmation(index, part);
+                let waits = e.to_confirm.contains(&part) || e.confirming.contains(&part);
+                let confirmed = e.confirmed.remove(&part);
+                if e.phase != Phase::Active {
+                    // Fetched again under the epoch that begins.
+                    if !waits {
+                        e.to_confirm.push(part);
+                    }
+                } else if confirmed || !waits {
+                    self.part_done(index, part);
+                }
             }
             About::Room { part } => self.has_said_of_room(index, from, part, d.has_room),
             About::PushRead { offset } => self.push_write(index, offset, d.data, &[]),
@@ -459,7 +478,7 @@ impl Owner {
         }
     }
 
-    /// One round of CONFIRM serves everything that was fetched before it was sent.
+    /// One round of CONFIRM serves everything that came in before it was sent (R49).
     pub(super) fn want_confirmation(&mut self, index: u64, part: u64) {
         let e = self.extents.get_mut(&index).expect("active");
         e.to_confirm.push(part);
@@ -476,7 +495,12 @@ impl Owner {
         }
         e.round += 1;
         let round = e.round;
-        let members = e.cfg.replicas.clone();
+        // A fetch from a member stands for its confirmation, if everything in this round is fetched from that one.
+        let source = |part: &u64| self.parts.get(part).and_then(|p| p.source.clone());
+        let first = e.confirming.first().and_then(source);
+        let spared = first.filter(|id| e.confirming.iter().all(|p| source(p).as_ref() == Some(id)));
+        let members: Vec<ReplicaRef> =
+            e.cfg.replicas.iter().filter(|m| spared.as_ref() != Some(&m.id)).cloned().collect();
         e.confirm_waits = members.iter().map(|m| m.id.clone()).collect::<BTreeSet<_>>();
         for m in members {
             self.send(index, &m, About::Confirm { round }, ChunkOp::Confirm(Empty {}));
@@ -489,12 +513,14 @@ impl Owner {
             return;
         }
         e.confirm_waits.remove(&from.id);
-        if !e.confirm_waits.is_empty() || e.confirming.is_empty() {
+        if !e.confirm_waits.is_empty() {
             return;
         }
-        let done = std::mem::take(&mut e.confirming);
+        let (on_their_way, here): (Vec<u64>, Vec<u64>) =
+            std::mem::take(&mut e.confirming).into_iter().partition(|part| e.fetching.contains(part));
+        e.confirmed.extend(on_their_way);
         self.confirm_round(index);
-        for part in done {
+        for part in here {
             self.part_done(index, part);
         }
     }
@@ -515,7 +541,7 @@ impl Owner {
                 }
             }
             Op::Read { .. } if o.failed => Outcome::Unreadable,
-            Op::Read { .. } => Outcome::Read { data: o.buffer.into(), eof: o.eof, attr: self.attr.clone() },
+            Op::Read { .. } => Outcome::Read { data: o.bytes(), eof: o.eof, attr: self.attr.clone() },
             Op::Attr => Outcome::Attr(self.attr.clone()),
             Op::Commit | Op::SetSize { .. } => Outcome::Written { before: o.before, after: self.attr.clone() },
         };
@@ -539,5 +565,30 @@ impl Owner {
         commits.into_iter().for_each(|t| self.finish(t));
         self.truncate_may_begin();
         self.fork_may_go_on();
+    }
+}
+
+impl Operation {
+    /// What a read answers; without a copy where it is one piece.
+    fn bytes(&self) -> Bytes {
+        match &self.pieces[..] {
+            [(0, whole)] if whole.len() == self.length => whole.clone(),
+            pieces => {
+                let mut bytes = vec![0; self.length];
+                for (at, piece) in pieces {
+                    bytes[*at..*at + piece.len()].copy_from_slice(piece);
+                }
+                bytes.into()
+            }
+        }
+    }
+}
+
+impl Extent {
+    /// The part is to be fetched and confirmed once more, or not at all.
+    pub(super) fn forget_confirmation(&mut self, part: u64) {
+        self.to_confirm.retain(|p| *p != part);
+        self.confirming.retain(|p| *p != part);
+        self.confirmed.remove(&part);
     }
 }

@@ -70,6 +70,7 @@ impl Owner {
             .collect();
         e.fetching = reads;
         e.confirm_waits.clear();
+        e.confirmed.clear();
         let of_join: Vec<u64> = e.join.take().map(|j| j.parts().collect()).unwrap_or_default();
         let open = std::mem::take(&mut e.in_flight);
         let kept = open.into_values().filter(|w| !of_join.contains(&w.part));

@@ -62,9 +62,9 @@ impl Owner {
 
     /// Whether an answer comes from the start of the member that was compared. One of an earlier start that was not
     /// counted yet says nothing about the disk of today (rule R35).
-    pub(super) fn of_checked_start(&self, index: u64, of: &ReplicaRef, answer: &ChunkAnswer) -> bool {
+    pub(super) fn of_checked_start(&self, index: u64, of: &ReplicaRef, start: u64) -> bool {
         let checked = self.extents.get(&index).and_then(|e| e.starts.get(&of.id)).copied();
-        answer.start == 0 || checked == Some(answer.start) || self.bug == Some(Bug::AckOfEarlierStart)
+        start == 0 || checked == Some(start) || self.bug == Some(Bug::AckOfEarlierStart)
     }
 
     pub(super) fn same_or_more(&mut self, index: u64, of: &ReplicaRef, count: Option<Count>) -> bool {

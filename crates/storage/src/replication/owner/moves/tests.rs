@@ -355,5 +355,48 @@ fn a_member_is_not_taken_for_silent_because_this_process_was_stopped() {
             .iter()
             .any(|e| matches!(e, Effect::Send { request, .. } if matches!(request.op, Some(ChunkOp::Seal(_)))));
         assert_eq!(removes || seals, !stopped, "{effects:?}");
+
+/// The fetch and the question to the other member go side by side, and the fetch stands for the first one's confirmation, if that
+/// start of it was compared (rules R34 and R48).
+#[test]
+fn a_fetch_confirms_a_member_whose_start_was_compared_and_no_other() {
+    let calls = |effects: &[Effect]| -> Vec<(u64, u32, bool)> {
+        let sent = effects.iter().filter_map(|e| match e {
+            Effect::Send { call, to, request } => {
+                Some((*call, to.node, matches!(request.op, Some(ChunkOp::Confirm(_)))))
+            }
+            _ => None,
+        });
+        sent.collect()
+    };
+    let is_done = |effects: &[Effect]| effects.iter().any(|e| matches!(e, Effect::Done { token: 1, .. }));
+    for (start, compared) in [(8, true), (9, false), (0, false)] {
+        let mut w = World::new(None);
+        w.owner.started(0, &replica(1), 8);
+        w.owner.attr.size = 9;
+        let answer = |w: &mut World, call, result, start| {
+            let answer = ChunkAnswer { result: Some(result), start, ..Default::default() };
+            let mut effects = Vec::new();
+            w.feed(Input::Answer { call, answer: Ok(answer), down_ms: 0 }, &mut effects);
+            effects
+        };
+        let mut effects = Vec::new();
+        w.feed(Input::Op { token: 1, op: Op::Read { offset: 0, length: 1 }, stamp: None }, &mut effects);
+        let sent = calls(&effects);
+        let [(fetch, 1, false), rest @ ..] = &sent[..] else { panic!("{sent:?}") };
+        let data = Data { crc32c: crc32c::crc32c(&[1]), data: vec![1].into(), has_room: false };
+        let mut left = rest.to_vec();
+        effects = answer(&mut w, *fetch, ChunkResult::Data(data), start);
+        left.extend(calls(&effects));
+        let mut asked = Vec::new();
+        while let Some((call, node, confirm)) = (!left.is_empty()).then(|| left.remove(0)) {
+            assert!(confirm && !is_done(&effects));
+            asked.push(node);
+            effects = answer(&mut w, call, ChunkResult::Done(Empty {}), if node == 1 { 8 } else { 0 });
+            left.extend(calls(&effects));
+        }
+        assert!(is_done(&effects), "start {start}: {effects:?}");
+        let of_first = asked.iter().filter(|node| **node == 1).count();
+        assert_eq!(of_first > 0, !compared, "start {start}: {asked:?}");
     }
 }
