@@ -8,7 +8,7 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use trivet_vcenter::session::{Failure, Next, Session};
 
-/// What is read within a session.
+/// A question that is asked within a session.
 pub(super) trait Reading: Sync {
     type Read: Send;
     fn read(&self, api: &mut Api) -> impl Future<Output = Result<Self::Read, ApiError>> + Send;
@@ -24,7 +24,7 @@ pub(super) struct Link {
     refused: Option<String>,
     /// The last trouble, for turns in which nothing is tried.
     trouble: String,
-    /// What vCenter said of itself at a login that nobody was told of yet.
+    /// vCenter's own name and version as of a login that nobody was told of yet.
     greeting: Option<String>,
     done: mpsc::Sender<Done>,
     started: Instant,
@@ -63,7 +63,7 @@ impl Link {
         self.started.elapsed().as_millis() as u64
     }
 
-    /// What vCenter said of itself, once after each login that was followed by a reading.
+    /// vCenter's own name and version, once after each login that was followed by a reading.
     pub fn greeting(&mut self) -> Option<String> {
         self.greeting.take()
     }

@@ -51,7 +51,7 @@ pub(super) enum Led {
     Unknown,
     Home,
     Node(u32),
-    /// One route would be enough, and one of them is to go.
+    /// More than one route: all but one are to go.
     Several(Vec<u32>),
     Person(IpAddr),
 }

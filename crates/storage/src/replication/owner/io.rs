@@ -569,7 +569,7 @@ impl Owner {
 }
 
 impl Operation {
-    /// What a read answers; without a copy where it is one piece.
+    /// The bytes that a read answers with; not copied where they are one piece.
     fn bytes(&self) -> Bytes {
         match &self.pieces[..] {
             [(0, whole)] if whole.len() == self.length => whole.clone(),
