@@ -355,6 +355,8 @@ fn a_member_is_not_taken_for_silent_because_this_process_was_stopped() {
             .iter()
             .any(|e| matches!(e, Effect::Send { request, .. } if matches!(request.op, Some(ChunkOp::Seal(_)))));
         assert_eq!(removes || seals, !stopped, "{effects:?}");
+    }
+}
 
 /// The fetch and the question to the other member go side by side, and the fetch stands for the first one's confirmation, if that
 /// start of it was compared (rules R34 and R48).
