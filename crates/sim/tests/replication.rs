@@ -233,7 +233,7 @@ fn a_member_promoted_before_it_has_everything_is_found() {
 #[test]
 fn disks_that_went_back_are_found_out() {
     let mut total = Report::default();
-    for seed in 1..=30 {
+    for seed in 1..=50 {
         let report = run(options(seed, 4, None));
         total.disks_back += report.disks_back;
         total.disks_wiped += report.disks_wiped;

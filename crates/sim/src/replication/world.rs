@@ -504,6 +504,13 @@ impl World {
         self.effects(gateway, effects);
     }
 
+    /// Whether this is a client's write for a member that joins.
+    fn joins(&self, chunk: usize, request: &ChunkRequest) -> bool {
+        let replica = self.chunks[chunk].server.as_ref().and_then(|s| s.replica(request.eid));
+        matches!(&request.op, Some(ChunkOp::Write(r)) if !r.ops.is_empty() && !r.data.is_empty())
+            && replica.is_some_and(|r| r.joining)
+    }
+
     fn effects(&mut self, gateway: usize, effects: Vec<Effect>) {
         let boot = self.gateways[gateway].instance;
         for effect in effects {
@@ -518,6 +525,13 @@ impl World {
                             let late = self.now + self.rng.range(500, 6_000);
                             self.at(late, Event::ToChunk { chunk, life, request, back });
                         }
+                        continue;
+                    }
+                    // A write that reaches the member that joins after what was sent later: it was lost once, and sent again.
+                    let late = self.now < self.faults_end && self.joins(chunk, &request) && self.rng.chance(10);
+                    if late {
+                        let at = self.now + self.rng.range(50, 1_500);
+                        self.at(at, Event::ToChunk { chunk, life, request, back });
                         continue;
                     }
                     let breaks = if self.lossy.contains(&(gateway, chunk)) { 25 } else { 2 };
