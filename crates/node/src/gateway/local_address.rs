@@ -20,6 +20,9 @@ use trivet_storage::messages::{Binding, CommandOp, Stamp};
 /// The address is made valid again this often; a node that is frozen loses it.
 const RENEW: Duration = Duration::from_secs(1);
 
+/// Pause between two looks whether a host that has connected here is bound to another node.
+const LOOK_AT_BINDING: Duration = Duration::from_millis(500);
+
 /// Which address, and which hosts belong to which node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalAddress {
@@ -97,7 +100,18 @@ impl Inner {
         binder.stamp.send_replace(Some(Stamp { address: bound.address.clone(), version }));
         let mut left = self.left.subscribe();
         let gone = |left: &BTreeMap<String, u64>| left.get(&bound.address).is_some_and(|of| *of >= version);
-        let _ = left.wait_for(gone).await;
+        tokio::select! {
+            _ = left.wait_for(gone) => {}
+            () = self.bound_elsewhere(&bound.address, version) => {}
+        }
+    }
+
+    /// The host has another binding by now, by this gateway's copy of the metadata. Its connection here is of no use, also if nothing
+    /// comes over it: a client that comes back from the same port would talk to that connection, and neither be answered nor reset.
+    async fn bound_elsewhere(&self, address: &str, version: u64) {
+        while self.replica.read().expect("nobody panics with it").last_version(address) <= version {
+            tokio::time::sleep(LOOK_AT_BINDING).await;
+        }
     }
 
     /// A call was refused because its host has another binding by now.
