@@ -192,29 +192,27 @@ impl Identity {
     }
 }
 
-fn put_frame(out: &mut Vec<u8>, call: u64, kind: u8, body: &[u8]) {
-    let mut head = [0u8; 9];
-    head[..8].copy_from_slice(&call.to_be_bytes());
-    head[8] = kind;
-    let sum = crc32c::crc32c_append(crc32c::crc32c(&head), body);
-    out.extend_from_slice(&((9 + body.len()) as u32).to_be_bytes());
-    out.extend_from_slice(&sum.to_be_bytes());
-    out.extend_from_slice(&head);
-    out.extend_from_slice(body);
+/// A frame with a body of `length` bytes, which `put` appends.
+fn frame_with(call: u64, kind: u8, length: usize, put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::with_capacity(FRAME_HEAD_BYTES + length);
+    out.extend_from_slice(&((9 + length) as u32).to_be_bytes());
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&call.to_be_bytes());
+    out.push(kind);
+    put(&mut out);
+    debug_assert_eq!(out.len(), FRAME_HEAD_BYTES + length, "the body is as long as it was said to be");
+    let sum = crc32c::crc32c(&out[8..]);
+    out[4..8].copy_from_slice(&sum.to_be_bytes());
+    out
+}
+
+fn frame(call: u64, kind: u8, body: &[u8]) -> Vec<u8> {
+    frame_with(call, kind, body.len(), |out| out.extend_from_slice(body))
 }
 
 /// The frame of a message, which is encoded in its place.
 fn frame_of(call: u64, kind: u8, message: &impl prost::Message) -> Vec<u8> {
-    let n = message.encoded_len();
-    let mut out = Vec::with_capacity(FRAME_HEAD_BYTES + n);
-    out.extend_from_slice(&((9 + n) as u32).to_be_bytes());
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&call.to_be_bytes());
-    out.push(kind);
-    message.encode(&mut out).expect("a vector grows");
-    let sum = crc32c::crc32c(&out[8..]);
-    out[4..8].copy_from_slice(&sum.to_be_bytes());
-    out
+    frame_with(call, kind, message.encoded_len(), |out| message.encode(out).expect("a vector grows"))
 }
 
 struct Frame {
@@ -245,18 +243,18 @@ fn take_frame(buffer: &mut BytesMut) -> std::io::Result<Option<Frame>> {
 }
 
 async fn read_more(reader: &mut (impl AsyncReadExt + Unpin), buffer: &mut BytesMut) -> std::io::Result<()> {
-    let free = buffer.capacity() - buffer.len();
-    // Not in steps, each of which would copy what is there.
-    let wanted = match buffer.first_chunk::<4>() {
-        Some(n) => (8 + u32::from_be_bytes(*n) as usize).saturating_sub(buffer.len()).min(RESERVED_BYTES_MAX),
-        None => 0,
-    };
-    if free < (16 << 10).max(wanted) {
-        buffer.reserve((256 << 10).max(wanted));
-    }
+    let whole = buffer.first_chunk::<4>().map_or(0, |n| 8 + u32::from_be_bytes(*n) as usize);
+    make_room(buffer, whole.saturating_sub(buffer.len()).min(RESERVED_BYTES_MAX));
     match reader.read_buf(buffer).await? {
         0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
         _ => Ok(()),
+    }
+}
+
+/// Room for what is read next, and at once for the bytes that are known to come: growing in steps would copy what is there each time.
+pub(crate) fn make_room(buffer: &mut BytesMut, wanted: usize) {
+    if buffer.capacity() - buffer.len() < (16 << 10).max(wanted) {
+        buffer.reserve((256 << 10).max(wanted));
     }
 }
 
@@ -360,9 +358,7 @@ impl Client {
     /// Sends a call; `done` is called once, on some thread of the runtime.
     pub fn call(&self, kind: u8, body: &[u8], done: Done) {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut frame = Vec::with_capacity(FRAME_HEAD_BYTES + body.len());
-        put_frame(&mut frame, id, kind, body);
-        self.send_frame(id, frame, done);
+        self.send_frame(id, frame(id, kind, body), done);
     }
 
     /// The same for a message, without a copy of it.
@@ -524,9 +520,7 @@ async fn keep_connection(
                 if heard.elapsed() >= SILENCE_LIMIT {
                     return;
                 }
-                let mut ping = Vec::new();
-                put_frame(&mut ping, u64::MAX, KIND_PING, &[]);
-                if !idle && pings.send(ping).is_err() {
+                if !idle && pings.send(frame(u64::MAX, KIND_PING, &[])).is_err() {
                     return;
                 }
             }
@@ -612,9 +606,7 @@ async fn serve_one(stream: TcpStream, tls: &Tls, identity: &Identity, handler: H
             read_more(&mut reader, &mut buffer).await?;
             while let Some(frame) = take_frame(&mut buffer)? {
                 if frame.kind == KIND_PING {
-                    let mut pong = Vec::new();
-                    put_frame(&mut pong, frame.call, KIND_PING, &[]);
-                    let _ = out.send(pong);
+                    let _ = out.send(self::frame(frame.call, KIND_PING, &[]));
                     continue;
                 }
                 let responder = Responder { call: frame.call, kind: frame.kind, out: out.clone(), from };
@@ -756,9 +748,11 @@ mod tests {
 
     #[test]
     fn a_frame_with_a_flipped_bit_is_refused() {
-        let mut frame = Vec::new();
-        put_frame(&mut frame, 7, 1, b"body");
-        assert_eq!(frame_of(7, 1, &b"body".to_vec())[8..17], frame[8..17]);
+        let frame = frame(7, 1, b"body");
+        let message = b"body".to_vec();
+        let of_message = take_frame(&mut BytesMut::from(&frame_of(7, 1, &message)[..])).unwrap().unwrap();
+        assert_eq!((of_message.call, of_message.kind), (7, 1));
+        assert_eq!(of_message.body, prost::Message::encode_to_vec(&message));
         let mut good = BytesMut::from(&frame[..]);
         assert_eq!(&take_frame(&mut good).unwrap().unwrap().body[..], b"body");
         for at in 4..frame.len() {

@@ -4,7 +4,7 @@
 use super::nfs::Peer;
 use super::places::Taken;
 use super::Inner;
-use crate::rpc::write_batch;
+use crate::rpc::{make_room, write_batch};
 use bytes::{Buf, Bytes, BytesMut};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -206,17 +206,11 @@ async fn connection(inner: Arc<Inner>, stream: TcpStream, peer: Peer, mut taken:
             if !taken.holds(buffer.len() + record.len()) {
                 return Err(std::io::Error::other("too much of unfinished records from this address"));
             }
-            // Not in steps, each of which would copy what is there.
-            let wanted = match buffer.first_chunk::<4>() {
-                // A stranger's length alone takes no room.
-                Some(mark) if buffer.len() >= 16 << 10 => {
-                    (4 + (u32::from_be_bytes(*mark) & 0x7fff_ffff) as usize).saturating_sub(buffer.len())
-                }
-                _ => 0,
-            };
-            if buffer.capacity() - buffer.len() < (16 << 10).max(wanted) {
-                buffer.reserve((256 << 10).max(wanted));
-            }
+            // A stranger's length alone takes no room.
+            let mark = buffer.first_chunk::<4>().filter(|_| buffer.len() >= 16 << 10);
+            let whole = mark.map_or(0, |mark| 4 + (u32::from_be_bytes(*mark) & 0x7fff_ffff) as usize);
+            let wanted = whole.saturating_sub(buffer.len());
+            make_room(&mut buffer, wanted);
             let read = reader.read_buf(&mut buffer);
             let n = if called && buffer_empty && record.is_empty() {
                 read.await?
