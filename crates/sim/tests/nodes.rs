@@ -27,12 +27,16 @@ fn sound_nodes_hold_and_the_same_seed_gives_the_same_run() {
     assert!(counts.iter().all(|c| *c > 0), "{total:?}");
 }
 
-/// Worlds in which a planted mistake shows by what it leads to, before the check that is meant for it sees it.
-const CONSEQUENCES_MAX: usize = 20;
+/// Worlds in which `GrantBeforeCommitted` shows by what it leads to, before the check that is meant for it sees it.
+const CONSEQUENCES_MAX: usize = 19;
 
-/// A planted mistake is found within 400 seeds, by the check that is meant for it. In some worlds a client sees first what it leads
-/// to: a lease that the journal does not have comes with an extent whose number another file gets as well.
+/// A planted mistake is found within 400 seeds, by the check that is meant for it.
 fn is_found(bug: Bug, what: &str) {
+    is_found_after(bug, what, 0);
+}
+
+/// Likewise, while up to `consequences_max` worlds before it show only what the mistake leads to.
+fn is_found_after(bug: Bug, what: &str, consequences_max: usize) {
     let mut consequences = Vec::new();
     for seed in 1..=400 {
         let Some(text) = run(options(seed, 2, Some(bug))).violations.into_iter().next() else { continue };
@@ -40,7 +44,7 @@ fn is_found(bug: Bug, what: &str) {
             return;
         }
         consequences.push((seed, text));
-        assert!(consequences.len() < CONSEQUENCES_MAX, "{bug:?} was found as: {consequences:?}");
+        assert!(consequences.len() <= consequences_max, "{bug:?} was found as: {consequences:?}");
     }
     panic!("{bug:?} is not found, but as {consequences:?}");
 }
@@ -58,7 +62,9 @@ fn an_append_of_a_deposed_leader_is_found() {
 
 #[test]
 fn a_lease_granted_to_two_gateways_is_found() {
-    is_found(Bug::GrantBeforeCommitted, "is granted to two gateways");
+    // A client may see first what it leads to: a lease that the journal does not have comes with an extent whose number another
+    // file gets as well.
+    is_found_after(Bug::GrantBeforeCommitted, "is granted to two gateways", CONSEQUENCES_MAX);
 }
 
 #[test]
