@@ -102,11 +102,11 @@ pub enum Block {
     Bad,
 }
 
-/// Whether the rest of a block that is written in part is checked.
+/// How the content that an extent has already is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Old {
     Checked,
-    /// Replay of a journal of version 1, which lacks what the check needs.
+    /// Not checked where a block is written in part. Replay of a journal of version 1, which lacks what the check needs.
     Believed,
     /// Checked, and read from memory only: `WouldBlock` where a disk would have to be read.
     InMemory,

@@ -284,18 +284,9 @@ impl Worker {
                         };
                         hosts.iter().map(|(name, r)| (name.clone(), gateways(r))).collect()
                     });
-                    let missing = |read: &BTreeMap<_, _>| self.hosts.0.iter().find(|h| !read.contains_key(*h)).cloned();
-                    match read.as_ref().map_or(self.unknown.clone(), missing) {
-                        now if now == self.unknown => {}
-                        now => {
-                            if let Some(host) = &now {
-                                tracing::warn!(%host, "vcenter: vCenter shows no such host; correct its name under [[vcenter.routes]]");
-                            }
-                            self.unknown = now;
-                        }
-                    }
-                    if let Err(why) = &read {
-                        tracing::warn!(%why, "vcenter: the hosts' routes were not read");
+                    match &read {
+                        Ok(read) => self.tell_unknown(read),
+                        Err(why) => tracing::warn!(%why, "vcenter: the hosts' routes were not read"),
                     }
                     let _ = self.done.send(Done::Route(Told::Table { began_ms, gateways: read.ok() })).await;
                 }
@@ -308,6 +299,18 @@ impl Worker {
             }
         }
         self.link.logout().await;
+    }
+
+    /// Logs the first declared host that vCenter does not show, when that changes.
+    fn tell_unknown(&mut self, read: &BTreeMap<String, BTreeSet<IpAddr>>) {
+        let unknown = self.hosts.0.iter().find(|host| !read.contains_key(*host));
+        if unknown == self.unknown.as_ref() {
+            return;
+        }
+        if let Some(host) = unknown {
+            tracing::warn!(%host, "vcenter: vCenter shows no such host; correct its name under [[vcenter.routes]]");
+        }
+        self.unknown = unknown.cloned();
     }
 
     async fn move_route(

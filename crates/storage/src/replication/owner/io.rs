@@ -478,7 +478,7 @@ impl Owner {
         }
     }
 
-    /// One round of CONFIRM serves everything that came in before it was sent (R49).
+    /// A round of CONFIRM serves everything that came in before it was sent (R49).
     pub(super) fn want_confirmation(&mut self, index: u64, part: u64) {
         let e = self.extents.get_mut(&index).expect("active");
         e.to_confirm.push(part);

@@ -5,7 +5,7 @@
 
 use super::{Extent, Owner, Phase, Wishes};
 use crate::replication::Bug;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Owner {
     /// Whether nothing is open, and nothing would be begun by the clock.
@@ -70,6 +70,11 @@ impl Owner {
             give_back(&mut e.above);
             give_back(&mut e.unusable);
             give_back(&mut e.bad);
+            for set in [&mut e.fetching, &mut e.confirmed] {
+                if set.is_empty() {
+                    *set = BTreeSet::new();
+                }
+            }
             e.locks.shrink_to_fit();
             e.waiting.shrink_to_fit();
             e.to_confirm.shrink_to_fit();
