@@ -4,8 +4,8 @@ write, and demand it in the end, without a pause longer than a planned stop; the
 refused and counted, connections that say nothing keep no member out, and elections take no longer than before.
 
 With TRIVET_BEFORE the nodes run that program first (of a version before TLS between servers), go up and back, and the upgrade is
-finalized; without it the nodes of the version before are those with `quorum_tls = "off"`. --elections N kills N leaders of nodes that start with the setting QUORUM_TLS, and tells
-how long writes take before; nothing else."""
+finalized; without it the nodes of the version before are those with `quorum_tls = "off"`. --elections N does nothing but to kill N
+leaders of nodes that start with the setting QUORUM_TLS, after it has measured how long writes take."""
 import os, re, signal, socket, ssl, statistics, struct, subprocess, sys, threading, time
 from cluster import Cluster, TRIVET
 from kazoo.client import KazooClient
@@ -245,10 +245,9 @@ def elections(c, w, count):
         leader = c.leader()
         w.progress()
         w.pause()
-        self_killed = c.running[leader]
         begun = time.monotonic()
-        self_killed.kill()
-        self_killed.wait()
+        c.running[leader].kill()
+        c.running[leader].wait()
         while c.leaders()[0] in (None, leader):
             assert time.monotonic() - begun < 30, "no leader"
             time.sleep(0.05)
