@@ -11,6 +11,7 @@ mod lab;
 mod load;
 mod sim;
 mod tidy;
+mod transcripts;
 
 use clap::{Parser, Subcommand};
 
@@ -43,6 +44,8 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Check the rules of the repository that a program can check: layers, circles, purity, lengths, limits, links
     Tidy(tidy::Args),
+    /// Run the scripts of the transcripts again and write their answers
+    Transcripts(transcripts::Args),
     /// Judge a history of reads and writes that real clients made
     History(history::Args),
 }
@@ -59,6 +62,7 @@ fn main() -> anyhow::Result<()> {
         Command::Floor(args) => floor::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Tidy(args) => tidy::run(&args),
+        Command::Transcripts(args) => transcripts::run(&args),
         Command::History(args) => history::run(&args),
     }
 }

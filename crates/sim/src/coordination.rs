@@ -18,11 +18,12 @@ use bytes::{Bytes, BytesMut};
 use trivet_formats::quorum::{take_packet, QuorumPacket};
 
 pub use check::Violation;
+pub(crate) use disk::Disk;
 pub use schedule::{Schedule, ScheduleError};
 pub use world::{run, Options, Report};
 
 /// The packets in a message between servers, each with its bytes.
-fn each_packet(message: &[u8]) -> impl Iterator<Item = (QuorumPacket, Bytes)> + '_ {
+pub(crate) fn each_packet(message: &[u8]) -> impl Iterator<Item = (QuorumPacket, Bytes)> + '_ {
     let mut rest = BytesMut::from(message);
     std::iter::from_fn(move || {
         let begin = message.len() - rest.len();

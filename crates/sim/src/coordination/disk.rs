@@ -117,6 +117,11 @@ impl Disk {
         self.hurry = false;
     }
 
+    /// The durable part: accepted and current epoch, where the snapshot ends, the log.
+    pub fn contents(&self) -> (i64, i64, Option<Zxid>, impl Iterator<Item = &(Zxid, Bytes)>) {
+        (self.accepted_epoch, self.current_epoch, self.snapshot.as_ref().map(|(zxid, _)| *zxid), self.log.iter())
+    }
+
     /// Reads the disk as a server does at its start, through the real formats.
     pub fn recover(&mut self) -> Recovered {
         let mut tree = match &self.snapshot {
