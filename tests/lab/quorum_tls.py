@@ -286,4 +286,5 @@ def main():
         w.end()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,8 @@
 //! `cargo xtask dist`: the Debian package and the archive, from a stripped release build.
 //!
 //! `target/dist/trivet_VERSION_ARCH.deb` holds the program, its unit, its user, completions, man pages and documents;
-//! `trivet-dbgsym_...deb` the debug information; `trivet-VERSION-ARCH.tar.gz` the same files without a package.
+//! `trivet-dbgsym_...deb` the debug information; `trivet-VERSION-ARCH.tar.gz` the same files without a package, and
+//! `trivet-VERSION-ARCH-static.tar.gz` those with a program that needs no libraries, for hosts with another or an older glibc.
 //! `dpkg-deb` and `dpkg-shlibdeps` are what every Debian system has; nothing is downloaded.
 
 use anyhow::{bail, Context};
@@ -15,6 +16,9 @@ pub struct Args {
     /// Package the release build that is there, instead of building one
     #[arg(long)]
     no_build: bool,
+    /// Make nothing but the archive whose program needs no libraries
+    #[arg(long = "static")]
+    only_static: bool,
 }
 
 /// Source, target and mode of each file that is installed as it lies in the repository.
@@ -38,6 +42,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     let arch = text(Command::new("dpkg").arg("--print-architecture"))?;
     let dist = root.join("target/dist");
+    if args.only_static {
+        return static_archive(root, &dist, version, &arch);
+    }
     if dist.exists() {
         fs::remove_dir_all(&dist)?;
     }
@@ -51,23 +58,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let link = format!("--add-gnu-debuglink={}", symbols.display());
     must(Command::new("objcopy").arg(link).arg(&program))?;
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
-    for (source, target, mode) in FILES {
-        let target = tree.join(target);
-        make_parent(&target)?;
-        fs::copy(root.join(source), &target).with_context(|| format!("cannot copy {source}"))?;
-        fs::set_permissions(&target, fs::Permissions::from_mode(*mode))?;
-    }
-    shell_files(&tree, &program)?;
-    changelog(root, &tree, version)?;
-    let archive = dist.join(format!("trivet-{version}-{arch}.tar.gz"));
-    must(
-        Command::new("tar")
-            .args(["--owner=0", "--group=0", "-czf"])
-            .arg(&archive)
-            .arg("-C")
-            .arg(&tree)
-            .args(["usr", "etc"]),
-    )?;
+    other_files(root, &tree, &program, version)?;
+    let archive = archive(&dist.join(format!("trivet-{version}-{arch}.tar.gz")), &tree)?;
     let depends = depends(&dist, &program)?;
     let control = control("trivet", version, &arch, &depends, "three hosts' disks as NFS datastores that stay up");
     let scripts: Vec<_> = ["postinst", "prerm", "postrm"].map(|s| root.join("packaging/debian").join(s)).into();
@@ -79,11 +71,63 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let needs = format!("trivet (= {version})");
     let control = self::control("trivet-dbgsym", version, &arch, &needs, "debug information of trivet");
     let debug = self::package(&dist, &symbols_tree, &format!("trivet-dbgsym_{version}_{arch}.deb"), &control, &[])?;
-    for file in [package, debug, archive] {
-        let mib = fs::metadata(&file)?.len() as f64 / f64::from(1 << 20);
-        println!("{:>8.2} MiB  {}", mib, file.strip_prefix(root).unwrap_or(&file).display());
+    told(root, &[package, debug, archive])
+}
+
+fn told(root: &Path, files: &[PathBuf]) -> anyhow::Result<()> {
+    for file in files {
+        let mib = fs::metadata(file)?.len() as f64 / f64::from(1 << 20);
+        println!("{:>8.2} MiB  {}", mib, file.strip_prefix(root).unwrap_or(file).display());
     }
     Ok(())
+}
+
+/// The same build, linked with glibc's static libraries. Names are resolved by `/etc/hosts` and DNS, which glibc 2.34 and newer have
+/// within; what a host's `nsswitch.conf` names beside these is not asked.
+fn static_archive(root: &Path, dist: &Path, version: &str, arch: &str) -> anyhow::Result<()> {
+    let host = text(Command::new("rustc").arg("-vV"))?;
+    let host = host.lines().find_map(|l| l.strip_prefix("host: ")).context("rustc names its host")?;
+    // With a target named, build scripts and macros, which are loaded as libraries, are not linked so.
+    let flags = "-C target-feature=+crt-static";
+    must(
+        Command::new("cargo")
+            .args(["build", "--release", "--package", "trivet", "--target", host])
+            .env("RUSTFLAGS", flags)
+            .current_dir(root),
+    )?;
+    let built = root.join("target").join(host).join("release/trivet");
+    let needed = text(Command::new("readelf").arg("--dynamic").arg(&built))?;
+    if needed.contains("(NEEDED)") {
+        bail!("{} still needs libraries: {needed}", built.display());
+    }
+    let tree = dist.join("tree-static");
+    if tree.exists() {
+        fs::remove_dir_all(&tree)?;
+    }
+    let program = tree.join("usr/bin/trivet");
+    make_parent(&program)?;
+    must(Command::new("strip").arg("-o").arg(&program).arg(&built))?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    other_files(root, &tree, &program, version)?;
+    told(root, &[archive(&dist.join(format!("trivet-{version}-{arch}-static.tar.gz")), &tree)?])
+}
+
+/// Everything but the program: what lies in the repository, what the program writes itself, and the changelog.
+fn other_files(root: &Path, tree: &Path, program: &Path, version: &str) -> anyhow::Result<()> {
+    for (source, target, mode) in FILES {
+        let target = tree.join(target);
+        make_parent(&target)?;
+        fs::copy(root.join(source), &target).with_context(|| format!("cannot copy {source}"))?;
+        fs::set_permissions(&target, fs::Permissions::from_mode(*mode))?;
+    }
+    shell_files(tree, program)?;
+    changelog(root, tree, version)
+}
+
+fn archive(file: &Path, tree: &Path) -> anyhow::Result<PathBuf> {
+    let mut tar = Command::new("tar");
+    must(tar.args(["--owner=0", "--group=0", "-czf"]).arg(file).arg("-C").arg(tree).args(["usr", "etc"]))?;
+    Ok(file.to_path_buf())
 }
 
 /// Completions and man pages come from the program itself, so that they cannot differ from `--help`.

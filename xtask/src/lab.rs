@@ -76,6 +76,9 @@ const NIGHT_VCENTER: &[&str] =
 const SUITES: &[&str] =
     &["python3", "qemu-system-x86_64", "lz4", "cc", "make", "mke2fs", "busybox", "ip", "unshare", "git"];
 
+/// What links the program, and what makes an empty place to start it in.
+const STATIC: &[&str] = &["python3", "cargo", "readelf", "strip", "unshare", "chroot", "mount"];
+
 const EXPOSURE: &[&str] = &["python3", "ss"];
 
 /// The judge of OpenAPI documents, from PyPI.
@@ -130,6 +133,8 @@ const TESTS: &[Test] = &[
     Test { name: "nfs-rules", lane: Lane::Long, script: "nfs_rules.py", commands: NFS, modules: &[] },
     Test { name: "exposure", lane: Lane::Servers, script: "exposure.py", commands: EXPOSURE, modules: &[] },
     Test { name: "quorum-tls", lane: Lane::Long, script: "quorum_tls.py", commands: &["python3"], modules: &["kazoo"] },
+    Test { name: "static-archive", lane: Lane::Long, script: "static_archive.py", commands: STATIC, modules: &[] },
+    Test { name: "key-change", lane: Lane::Long, script: "key_change.py", commands: NFS, modules: &["kazoo"] },
     Test { name: "console-api", lane: Lane::Long, script: "console_api.py", commands: CONSOLE_API, modules: &[] },
     Test { name: "nfs-snapshots", lane: Lane::Long, script: "nfs_snapshots.py", commands: NFS, modules: &[] },
     Test {
@@ -301,6 +306,7 @@ const TESTS: &[Test] = &[
         commands: &["python3", "chromium", "chromedriver"],
         modules: &["axe_playwright_python"],
     },
+    Test { name: "quiet-hour", lane: Lane::Long, script: "quiet_hour.py", commands: &["python3"], modules: &["kazoo"] },
     Test { name: "console-cost", lane: Lane::Long, script: "console_cost.py", commands: &["python3"], modules: &[] },
     Test {
         name: "console-watch",
@@ -383,6 +389,7 @@ const PREPARATIONS: &[(&str, &[&str])] = &[
     ("frozen-control-60", GUEST),
     ("apache-coordination", GUEST),
     ("clients", &["clients.py", "--build"]),
+    ("key-change", GUEST),
     ("upgrade", &["upgrade.py", "--build"]),
     ("upgrade", GUEST),
     ("timeline-night", VCSIM),

@@ -110,17 +110,22 @@ fn warning(check: &'static str, found: impl Into<String>, advice: &'static str) 
 }
 
 fn key(config: &NodeConfig) -> Finding {
-    match config.key() {
+    match config.keys() {
         Err(e) => {
             fault("key", e.to_string(), "copy the key by `trivet invite` and `trivet join`, or run as root or trivet")
         }
-        Ok(_) => {
+        Ok(keys) => {
             let mode = config.key_file.metadata().map(|m| std::os::unix::fs::PermissionsExt::mode(&m.permissions()));
             match mode {
                 Ok(m) if m & 0o007 != 0 => warning(
                     "key",
                     format!("{} can be read by everybody (mode {:o})", config.key_file.display(), m & 0o777),
                     "chmod 0640, owner root, group trivet",
+                ),
+                _ if keys.is_changing() => warning(
+                    "key",
+                    format!("{} accepts two keys: a change of keys is not finished", config.key_file.display()),
+                    "`trivet key show` says which step is next",
                 ),
                 _ => ok("key", config.key_file.display().to_string()),
             }

@@ -4,12 +4,13 @@ use crate::status::{consoles, find_config};
 use std::net::SocketAddr;
 use std::path::Path;
 use trivet_node::config::NodeConfig;
+use trivet_node::keys::Keys;
 use trivet_node::status::{ask, FetchError};
 
 /// The consoles of a cluster, asked with its key.
 pub struct Consoles {
     pub config: NodeConfig,
-    key: Vec<u8>,
+    keys: Keys,
     all: Vec<(u32, Vec<SocketAddr>)>,
 }
 
@@ -18,7 +19,7 @@ impl Consoles {
     /// No cluster is known there, or its key cannot be read.
     pub fn of(data: &Path) -> anyhow::Result<Consoles> {
         let config = find_config(data)?;
-        Ok(Consoles { key: config.key()?, all: consoles(&config), config })
+        Ok(Consoles { keys: config.keys()?, all: consoles(&config), config })
     }
 
     /// Asks one node after another until one answers.
@@ -28,7 +29,7 @@ impl Consoles {
     pub fn ask(&self, method: &str, path: &str, form: &str) -> anyhow::Result<Vec<u8>> {
         let mut why = None;
         for address in self.all.iter().filter_map(|(_, a)| a.first()) {
-            match ask(&self.key, *address, method, path, form) {
+            match ask(&self.keys, *address, method, path, form) {
                 Ok(body) => return Ok(body),
                 Err(FetchError::Silent(e)) => why = Some(e),
                 Err(e) => anyhow::bail!("{address} {e}"),
@@ -42,14 +43,14 @@ impl Consoles {
     pub fn ask_all<T: serde::de::DeserializeOwned>(&self, path: &str) -> Vec<(u32, T)> {
         let nodes = self.all.iter().filter_map(|(n, a)| Some((*n, *a.first()?)));
         nodes
-            .filter_map(|(n, a)| Some((n, serde_json::from_slice(&ask(&self.key, a, "GET", path, "").ok()?).ok()?)))
+            .filter_map(|(n, a)| Some((n, serde_json::from_slice(&ask(&self.keys, a, "GET", path, "").ok()?).ok()?)))
             .collect()
     }
 
     /// A link that signs in at a node's console, once.
     pub fn link(&self) -> Option<String> {
         let address = self.all.iter().filter_map(|(_, a)| a.first()).next()?;
-        let code = trivet_node::console::accounts::link_code(&self.key, trivet_node::clock::wall_ms());
+        let code = trivet_node::console::accounts::link_code(self.keys.in_use(), trivet_node::clock::wall_ms());
         let scheme = if self.config.console.speaks_tls(address.ip()) { "https" } else { "http" };
         Some(format!("{scheme}://{address}/login?code={code}"))
     }

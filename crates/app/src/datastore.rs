@@ -140,7 +140,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let limit = Duration::from_secs(10);
     let runtime = tokio::runtime::Runtime::new()?;
     let nodes = || -> anyhow::Result<Vec<NodeStatus>> {
-        let (nodes, _) = fetch_all(&config.key()?, &consoles(&config));
+        let (nodes, _) = fetch_all(&config.keys()?, &consoles(&config));
         anyhow::ensure!(!nodes.is_empty(), "no node answers");
         Ok(nodes)
     };

@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use trivet_node::keys::Keys;
 use trivet_node::{new_ensemble, rpc};
 
 #[derive(clap::Args)]
@@ -40,7 +41,7 @@ pub struct NodeFiles {
     pub node: u32,
     pub nodes: BTreeMap<u32, IpAddr>,
     pub datastore_addresses: Vec<IpAddr>,
-    /// 64 hexadecimal digits.
+    /// The text of the key file.
     pub key: String,
     /// The cluster has not begun yet: a server without data is one of a new ensemble.
     pub new: bool,
@@ -53,7 +54,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         node: args.node,
         nodes: parse_nodes(&args.nodes)?,
         datastore_addresses: args.datastore_addresses.clone(),
-        key: hex(&rpc::random::<32>()),
+        key: Keys::of(&rpc::random::<32>()).text(),
         new: true,
     };
     write(&files, &args.config_dir, &args.data)?;
@@ -104,7 +105,7 @@ pub fn write(files: &NodeFiles, config_dir: &Path, data: &Path) -> anyhow::Resul
     let judged = trivet_node::config::NodeConfig::load(&scratch);
     std::fs::remove_file(&scratch)?;
     judged.map_err(|e| anyhow::anyhow!("{}", e.to_string().replace(&format!("{}: ", scratch.display()), "")))?;
-    write_new(&key, &format!("{}\n", files.key), 0o640)?;
+    write_new(&key, &files.key, 0o640)?;
     if files.new {
         new_ensemble::mark(data).with_context(|| format!("cannot write to {}", data.display()))?;
     }
@@ -219,7 +220,7 @@ mod tests {
         let read = NodeConfig::load(&config.join("node.toml")).unwrap();
         assert_eq!((read.node, read.nodes.len(), read.data.clone()), (2, 3, data.clone()));
         assert_eq!(read.ports, trivet_node::config::Ports::default());
-        assert_eq!(read.key().unwrap(), vec![0xab; 32]);
+        assert_eq!(read.keys().unwrap().in_use(), [0xab; 32]);
         let mode =
             std::os::unix::fs::PermissionsExt::mode(&config.join("cluster.key").metadata().unwrap().permissions());
         assert_eq!(mode & 0o007, 0, "the key is nobody else's");

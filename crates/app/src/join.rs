@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use trivet_node::config::NodeConfig;
+use trivet_node::keys::Keys;
 use trivet_node::{rpc, tls};
 
 /// An invitation ends after this time, used or not.
@@ -61,6 +62,9 @@ struct Answer {
     nodes: std::collections::BTreeMap<u32, IpAddr>,
     datastore_addresses: Vec<IpAddr>,
     key: String,
+    /// Key of the tags in file handles, if the cluster's key was changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    handles: Option<String>,
     /// The cluster has not begun yet.
     #[serde(default)]
     new: bool,
@@ -115,12 +119,17 @@ pub fn invite(args: &InviteArgs) -> anyhow::Result<()> {
     if !config.nodes.contains_key(&args.node.to_string()) {
         bail!("node {} is not in [nodes] of {}", args.node, args.config.display());
     }
+    let keys = config.keys()?;
+    if keys.is_changing() {
+        bail!("the cluster's key is being changed; finish that first (`trivet key show` says which step is next)");
+    }
     let answer = Answer {
         cluster: config.cluster.clone(),
         incarnation: config.incarnation,
         nodes: config.nodes.iter().filter_map(|(n, a)| Some((n.parse().ok()?, *a))).collect(),
         datastore_addresses: config.datastore_addresses.clone(),
-        key: hex(&config.key()?),
+        key: hex(keys.in_use()),
+        handles: (keys.handles() != keys.in_use()).then(|| hex(keys.handles())),
         // Later a server without data is one that lost it, or a replacement: the others admit it.
         new: !trivet_node::new_ensemble::has_begun(&config.data),
     };
@@ -195,13 +204,20 @@ pub fn join(args: &JoinArgs) -> anyhow::Result<()> {
         node: token.node,
         nodes: answer.nodes,
         datastore_addresses: answer.datastore_addresses,
-        key: answer.key,
+        key: key_file(&answer.key, answer.handles.as_deref())?,
         new: answer.new,
     };
     write(&files, &args.config_dir, &args.data)?;
     println!("this host is node {} of cluster {}", files.node, files.cluster);
     println!("next: trivet check && systemctl enable --now trivet");
     Ok(())
+}
+
+/// The text of the new host's key file.
+fn key_file(key: &str, handles: Option<&str>) -> anyhow::Result<String> {
+    let key = bytes(key).context("the answer's key is damaged")?;
+    let handles = bytes(handles.unwrap_or(&hex(&key))).context("the answer's key of file handles is damaged")?;
+    Ok(Keys::with_handles(&key, &handles).text())
 }
 
 async fn ask(token: &Token) -> anyhow::Result<Answer> {
@@ -233,6 +249,7 @@ mod tests {
             nodes: [(1, "10.0.0.1".parse().unwrap()), (2, "10.0.0.2".parse().unwrap())].into(),
             datastore_addresses: vec![],
             key: "ab".repeat(32),
+            handles: None,
             new: true,
         }
     }

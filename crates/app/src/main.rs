@@ -13,6 +13,7 @@ mod disk;
 mod force_single;
 mod init;
 mod join;
+mod key;
 mod language;
 mod life;
 mod logging;
@@ -54,6 +55,9 @@ enum Command {
     Invite(join::InviteArgs),
     /// Make this host a node of a cluster, with the token that `trivet invite` printed
     Join(join::JoinArgs),
+    /// Change the cluster's key, host by host
+    #[command(subcommand)]
+    Key(key::Command),
     /// Check what of this host would keep a node from serving, each with what to do
     Check(check::Args),
     /// Judge a node.toml without touching anything
@@ -165,6 +169,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Init(args) => init::run(&args),
         Command::Invite(args) => join::invite(&args),
         Command::Join(args) => join::join(&args),
+        Command::Key(command) => key::run(&command),
         Command::Check(args) => check::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Zk(args) => zk::run(&args),

@@ -50,7 +50,7 @@ pub fn consoles(config: &NodeConfig) -> Vec<(u32, Vec<SocketAddr>)> {
 /// The exit status: 0 OK, 1 degraded, 2 unavailable.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let config = find_config(&args.data)?;
-    let (nodes, silent) = fetch_all(&config.key()?, &consoles(&config));
+    let (nodes, silent) = fetch_all(&config.keys()?, &consoles(&config));
     let health = health(&config, &nodes, &silent);
     let language = crate::language::from_environment();
     if args.json {

@@ -157,7 +157,7 @@ fn read(reader: &mut Reader, args: &Args) -> anyhow::Result<()> {
 /// The records that the nodes keep for their consoles, as lines of their journals.
 fn live(reader: &mut Reader, args: &Args) -> anyhow::Result<()> {
     let config = crate::status::find_config(&args.data)?;
-    let (nodes, silent) = trivet_node::status::fetch_all(&config.key()?, &crate::status::consoles(&config));
+    let (nodes, silent) = trivet_node::status::fetch_all(&config.keys()?, &crate::status::consoles(&config));
     for node in &silent {
         eprintln!("trivet timeline: node {node} does not answer; its journal events.jsonl lies in its data folder");
     }

@@ -16,6 +16,7 @@ use trivet_node::admin;
 use trivet_node::config::{NodeConfig, Ports};
 use trivet_node::console::accounts::link_code;
 use trivet_node::gateway::portmap::Portmapper;
+use trivet_node::keys::Keys;
 use trivet_node::status::{fetch_all, NodeStatus};
 
 /// The cluster has to be there within this, or something is wrong.
@@ -278,7 +279,7 @@ fn wait_ready(
     let begun = Instant::now();
     let mut told = String::new();
     let mut made = false;
-    let (consoles, key) = (consoles(config), config.key()?);
+    let (consoles, keys) = (consoles(config), config.keys()?);
     while !STOP.load(Ordering::Relaxed) {
         for node in nodes.iter_mut() {
             node.attend(restart)?;
@@ -286,7 +287,7 @@ fn wait_ready(
                 bail!("{} does not start:\n{}", node.name, node.last_words());
             }
         }
-        let (found, _) = fetch_all(&key, &consoles);
+        let (found, _) = fetch_all(&keys, &consoles);
         if let Some(missing) = what_is_missing(config, &found) {
             if missing.contains("datastore") && !made {
                 for name in DATASTORES {
@@ -365,8 +366,8 @@ fn portmapper<'a>(config: &NodeConfig, found: &'a [NodeStatus]) -> Option<&'a Po
 }
 
 fn overview(config: &NodeConfig, console: SocketAddr, console_here: bool, begun: Instant) {
-    let key = config.key().unwrap_or_default();
-    let (found, _) = fetch_all(&key, &consoles(config));
+    let keys = config.keys().unwrap_or_else(|_| Keys::of(&[]));
+    let (found, _) = fetch_all(&keys, &consoles(config));
     let ensemble: Vec<String> =
         config.coordination_addresses().unwrap_or_default().iter().map(|a| a.to_string()).collect();
     let address = config.datastore_addresses[0];
@@ -382,7 +383,7 @@ fn overview(config: &NodeConfig, console: SocketAddr, console_here: bool, begun:
     }
     if console_here {
         println!("  console     http://{console}");
-        let code = link_code(&key, trivet_node::clock::wall_ms());
+        let code = link_code(keys.in_use(), trivet_node::clock::wall_ms());
         println!("              http://{console}/login?code={code} signs in, once, within 10 minutes");
     }
     let own = config.address(1, config.ports.console);

@@ -16,6 +16,7 @@ use trivet_node::console::certificate::{Certificates, ConsoleSettings};
 use trivet_node::console::notify::Notifier;
 use trivet_node::console::App;
 use trivet_node::events::Events;
+use trivet_node::keys::Keys;
 use trivet_node::status::monitor::Monitor;
 use trivet_node::status::VcenterStatus;
 use trivet_node::vcenter;
@@ -103,7 +104,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 async fn watch(config: &Config, once: Option<Duration>) -> anyhow::Result<Level> {
     let language = crate::language::from_environment();
     let key = console_key(&config.data.join("console.key"))?;
-    let accounts = Arc::new(Accounts::open(key.clone(), config.data.join("accounts.json"))?);
+    let accounts = Arc::new(Accounts::open(Keys::of(&key), config.data.join("accounts.json"))?);
     let ids: Vec<u32> = config.server.iter().map(|s| s.id).collect();
     let events = Events::open(&config.data, 0)?;
     let agent = config.vcenter.as_ref().map(|v| start_agent(config, v, &key, &events)).transpose()?;
@@ -117,7 +118,7 @@ async fn watch(config: &Config, once: Option<Duration>) -> anyhow::Result<Level>
         if let Some(fault) = settings.fault() {
             anyhow::bail!("{fault}");
         }
-        let certificates = Certificates::of(&settings, &config.data, at.ip(), &key)?;
+        let certificates = Certificates::of(&settings, &config.data, at.ip(), &Keys::of(&key))?;
         let scheme = if certificates.is_some() { "https" } else { "http" };
         let app = App { monitor: monitor.clone(), accounts, notifier, local: false, certificates };
         trivet_node::console::serve(at, app)?;

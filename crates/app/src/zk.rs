@@ -72,7 +72,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(path) = &args.cluster {
         let config = crate::status::find_config(path)?;
         servers = config.coordination_addresses()?.iter().map(ToString::to_string).collect();
-        auth.push(("digest".into(), Credentials::of_cluster(&config.identity()?.key).user_and_password().into()));
+        auth.push(("digest".into(), Credentials::of_cluster(config.keys()?.in_use()).user_and_password().into()));
     }
     let access = Access {
         servers,

@@ -29,7 +29,7 @@ impl Server {
         let ids = match (scheme, shown) {
             ("digest", Some(text)) if known => {
                 let digest = self.cx.cfg.auth.digest_hash.id(text);
-                let is_super = self.cx.cfg.super_digest.as_ref() == Some(&digest);
+                let is_super = self.cx.cfg.super_digests.contains(&digest);
                 let mut ids = vec![id("digest", digest)];
                 ids.extend(is_super.then(|| id("super", String::new())));
                 ids
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(s509.judge_admin("x509", Some("CN=eve"), HERE), Err(AdminRefusal::NotAuthorised));
         assert_eq!(s509.judge_admin("x509", None, HERE), Err(AdminRefusal::NotAuthenticated));
         // The super user may everything, and skipACL skips this, too.
-        let all = Config { super_digest: Some(cfg().auth.digest_hash.id("super:x")), ..cfg() };
+        let all = Config { super_digests: vec![cfg().auth.digest_hash.id("super:x")], ..cfg() };
         let s = server(all, vec![of("digest", &bob, 31)]);
         assert_eq!(s.judge_admin("digest", Some("super:x"), HERE), Ok(()));
         let s = server(Config { skip_acl: true, ..cfg() }, vec![of("digest", &bob, 31)]);

@@ -111,8 +111,8 @@ pub struct Config {
     pub fast: FastLimits,
     /// Nodes of the types container and TTL may be made.
     pub extended_types: bool,
-    /// `user:base64(sha1)` of the super user, if there is one.
-    pub super_digest: Option<String>,
+    /// `user:base64(sha1)` of each super user.
+    pub super_digests: Vec<String>,
     /// Schemes by which clients can authenticate, beside their address.
     pub auth_schemes: Vec<String>,
     /// How clients show who they are.
@@ -194,7 +194,7 @@ impl Config {
             ring_bytes_max: 8 << 20,
             fast: FastLimits::default(),
             extended_types: false,
-            super_digest: None,
+            super_digests: Vec::new(),
             auth_schemes: vec!["digest".into()],
             auth: Auth::default(),
             four_letter_words: vec!["srvr".into()],

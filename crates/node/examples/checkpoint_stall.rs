@@ -91,7 +91,12 @@ async fn main() {
     let handler: Handler = Arc::new(move |_, body: Bytes, r: Responder| chunk.handle(&body, r));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
-    let identity = Arc::new(Identity { cluster: "c".into(), incarnation: 1, key: vec![1; 32], node: 1 });
+    let identity = Arc::new(Identity {
+        cluster: "c".into(),
+        incarnation: 1,
+        keys: trivet_node::keys::Keys::of(&[1; 32]),
+        node: 1,
+    });
     trivet_node::rpc::serve(listener, identity.clone(), handler);
     let copies = Arc::new(Copies { client: Client::new(address, identity), replica });
 

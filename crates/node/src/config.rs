@@ -2,6 +2,7 @@
 
 use crate::console::certificate::ConsoleSettings;
 use crate::gateway::local_address::LocalAddress;
+use crate::keys::Keys;
 use crate::quorum_tls::QuorumTls;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -275,16 +276,10 @@ impl NodeConfig {
         twice.map(|i| format!("[ports]: {} is used twice", ports[i]))
     }
 
-    pub fn key(&self) -> anyhow::Result<Vec<u8>> {
-        let text =
-            std::fs::read_to_string(&self.key_file).map_err(|e| anyhow::anyhow!("{}: {e}", self.key_file.display()))?;
-        let hex = text.trim();
-        let bytes: Option<Vec<u8>> = (0..hex.len() / 2)
-            .map(|i| hex.get(2 * i..2 * i + 2).and_then(|h| u8::from_str_radix(h, 16).ok()))
-            .collect();
-        bytes
-            .filter(|b| b.len() == 32)
-            .ok_or_else(|| anyhow::anyhow!("{}: 64 hexadecimal digits are expected", self.key_file.display()))
+    /// # Errors
+    /// The key file cannot be read, or is damaged.
+    pub fn keys(&self) -> anyhow::Result<Keys> {
+        Ok(Keys::read(&self.key_file)?)
     }
 
     pub fn host(&self, node: u32) -> IpAddr {
@@ -328,7 +323,7 @@ impl NodeConfig {
         Ok(crate::rpc::Identity {
             cluster: self.cluster.clone(),
             incarnation: self.incarnation,
-            key: self.key()?,
+            keys: self.keys()?,
             node: self.node,
         })
     }

@@ -238,7 +238,7 @@ impl Inner {
         Arc::new(Inner {
             boot,
             cluster_hash,
-            exports: admission::Exports::new(cluster_hash, &identity.key),
+            exports: admission::Exports::new(cluster_hash, identity.keys.handles()),
             identity,
             metads,
             leader: AtomicU32::new(0),
@@ -509,7 +509,7 @@ mod tests {
             chunk: None,
             local: None,
         };
-        let identity = Identity { cluster: "c".into(), incarnation: 1, key: vec![1; 32], node: 1 };
+        let identity = Identity { cluster: "c".into(), incarnation: 1, keys: crate::keys::Keys::of(&[1; 32]), node: 1 };
         Inner::new(settings, Arc::new(identity), Events::open(dir.path(), 1).unwrap())
     }
 }

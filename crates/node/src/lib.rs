@@ -13,6 +13,7 @@ pub mod events;
 mod file_system;
 pub mod folder;
 pub mod gateway;
+pub mod keys;
 pub mod last_stop;
 mod latency;
 pub mod links;

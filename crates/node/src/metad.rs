@@ -289,7 +289,7 @@ impl Shared {
             questions,
             // Early enough that a silence of some seconds has a beginning.
             begun: now.checked_sub(BEFORE_START).unwrap_or(now),
-            zk: ZkClient::new(settings.coordination.clone(), Some(Credentials::of_cluster(&identity.key))),
+            zk: ZkClient::new(settings.coordination.clone(), Credentials::of_keys(&identity.keys)),
             state: RwLock::new(state),
             recent: Mutex::default(),
             leader: Mutex::new((0, 0, now)),

@@ -10,6 +10,7 @@ use crate::console::App;
 use crate::coordination::{Handle, Settings as CoordinationSettings};
 use crate::events::Events;
 use crate::gateway::Gateway;
+use crate::keys::Keys;
 use crate::metad::Metad;
 use crate::new_ensemble;
 use crate::quorum_tls;
@@ -50,6 +51,7 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
     let kind = if control { "control" } else { "data" };
     let events = Events::open(&config.data.join(if control && data { "events" } else { kind }), config.node)?;
     events.record("node", "starts", format!("pid {}, roles {roles:?}", std::process::id()));
+    tracing::info!(keys = ?identity.keys, "the cluster's keys, by name");
     let mut sources = Sources {
         config: config.clone(),
         roles: roles.clone(),
@@ -62,13 +64,14 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
         certificates: None,
         contents: Contents::default(),
         last_stop: crate::last_stop::begin(&config.data),
+        keys: identity.keys.clone(),
         started: std::time::Instant::now(),
     };
     // The other nodes may ask for a status before there is one; they ask again.
     let monitor: Arc<OnceLock<Arc<Monitor>>> = Arc::default();
     if has(Role::Coordination) && config.coordination.is_none() {
-        let mut settings = coordination_settings(&config);
-        settings.security.peers = quorum_tls::speaks(config.quorum_tls, &identity.key, &config.data)?;
+        let mut settings = coordination_settings(&config, &identity.keys);
+        settings.security.peers = quorum_tls::speaks(config.quorum_tls, &identity.keys, &config.data)?;
         let cluster = settings.security.peers.cluster.clone();
         let (data, trusted) = (config.data.clone(), settings.config.trust_empty);
         let handle = start_coordination(settings, &events)?;
@@ -218,11 +221,12 @@ fn data_calls(sources: &Sources, watching: Arc<OnceLock<Arc<Monitor>>>) -> Handl
 fn start_console(mut sources: Sources, monitor: &OnceLock<Arc<Monitor>>, port: u16) -> anyhow::Result<()> {
     let config = sources.config.clone();
     let address = config.address(config.node, port);
-    let certificates = Certificates::of(&config.console, &config.data, address.ip(), &config.key()?)?;
+    let certificates = Certificates::of(&config.console, &config.data, address.ip(), &sources.keys)?;
     sources.certificates.clone_from(&certificates);
+    let keys = sources.keys.clone();
     let sources = Arc::new(sources);
     tokio::spawn(Contents::keep(sources.clone()));
-    let accounts = Arc::new(Accounts::open(config.key()?, config.data.join("accounts.json"))?);
+    let accounts = Arc::new(Accounts::open(keys, config.data.join("accounts.json"))?);
     let (watching, messages) = Monitor::start(sources, accounts.clone())?;
     let _ = monitor.set(watching.clone());
     let notifier = Notifier::start(watching.clone(), messages);
@@ -289,7 +293,7 @@ async fn sweep(chunk: Chunk, gateway: Gateway, events: Events) {
 /// host only.
 const FOUR_LETTER_WORDS: [&str; 4] = ["isro", "mntr", "ruok", "srvr"];
 
-fn coordination_settings(config: &NodeConfig) -> CoordinationSettings {
+fn coordination_settings(config: &NodeConfig, keys: &Keys) -> CoordinationSettings {
     let numbers = config.numbers();
     let id = |n: u32| ServerId(i64::from(n));
     let mut config_text = String::new();
@@ -320,7 +324,7 @@ fn coordination_settings(config: &NodeConfig) -> CoordinationSettings {
             // A process on the host could just as well stop this one.
             four_letter_words_of_host: vec!["lead".into()],
             // The cluster's user may do everything, so that a changed key does not lock metad out of its znodes.
-            super_digest: config.identity().ok().map(|i| Credentials::of_cluster(&i.key).digest_id()),
+            super_digests: Credentials::of_keys(keys).iter().map(Credentials::digest_id).collect(),
             trust_empty: new_ensemble::is_new(&config.data),
             ..Config::new(id(config.node), numbers.iter().map(|n| (id(*n), Member { observer: false })).collect())
         },
@@ -350,7 +354,7 @@ mod tests {
     fn strangers_are_told_what_monitors_need_and_no_more() {
         let text = "version = 1\ncluster = \"c\"\nnode = 1\n[nodes]\n1 = \"127.0.0.1\"\n";
         let config: NodeConfig = toml::from_str(text).unwrap();
-        let words = coordination_settings(&config).config.four_letter_words;
+        let words = coordination_settings(&config, &Keys::of(&[1; 32])).config.four_letter_words;
         for word in [
             "*", "stat", "cons", "dump", "wchs", "wchc", "wchp", "conf", "envi", "dirs", "srst", "crst", "hash", "lead",
         ] {

@@ -9,6 +9,7 @@
 
 use crate::coordination::{ClusterTls, PeerSpeaks};
 use crate::events::Events;
+use crate::keys::Keys;
 use crate::metad::Metad;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -55,14 +56,14 @@ fn mark(data: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// If the TLS library refuses the key that is derived, which no input causes.
-pub(crate) fn speaks(setting: QuorumTls, key: &[u8], data: &Path) -> io::Result<PeerSpeaks> {
+pub(crate) fn speaks(setting: QuorumTls, keys: &Keys, data: &Path) -> io::Result<PeerSpeaks> {
     let demanded = match setting {
         QuorumTls::Off => return Ok(PeerSpeaks::default()),
         QuorumTls::Accept => false,
         QuorumTls::Required => true,
         QuorumTls::Auto => is_marked(data),
     };
-    let cluster = ClusterTls::new(key, demanded)?;
+    let cluster = ClusterTls::new(keys, demanded)?;
     Ok(PeerSpeaks { cluster: Some(Arc::new(cluster)), ..Default::default() })
 }
 
@@ -97,7 +98,7 @@ mod tests {
     use super::*;
 
     fn demanded(setting: QuorumTls, data: &Path) -> Option<bool> {
-        speaks(setting, &[7; 32], data).unwrap().cluster.map(|c| c.is_demanded())
+        speaks(setting, &Keys::of(&[7; 32]), data).unwrap().cluster.map(|c| c.is_demanded())
     }
 
     #[tokio::test]
@@ -106,7 +107,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let before = [Auto, Off, Accept, Required].map(|setting| demanded(setting, dir.path()));
         assert_eq!(before, [Some(false), None, Some(false), Some(true)]);
-        let cluster = speaks(Auto, &[7; 32], dir.path()).unwrap().cluster.unwrap();
+        let cluster = speaks(Auto, &Keys::of(&[7; 32]), dir.path()).unwrap().cluster.unwrap();
         let events = Events::open(&dir.path().join("events"), 1).unwrap();
         let attending = tokio::spawn(attend(Auto, dir.path().into(), cluster.clone(), events));
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -4,6 +4,7 @@
 //! without that key is read from. Inside, each side proves the key once more, and versions, the cluster's id and its
 //! incarnation are exchanged: nodes that have no version in common, or belong to another cluster, refuse each other.
 
+use crate::keys::Keys;
 use crate::tls::Tls;
 use bytes::{Buf, Bytes, BytesMut};
 use hmac::{Hmac, Mac};
@@ -51,7 +52,7 @@ const CALLS_MAX: usize = 16_384;
 pub struct Identity {
     pub cluster: String,
     pub incarnation: u64,
-    pub key: Vec<u8>,
+    pub keys: Keys,
     pub node: u32,
 }
 
@@ -126,7 +127,7 @@ fn tell(peer: IpAddr, e: &std::io::Error, what: &str) {
 impl Identity {
     /// TLS of this identity's cluster.
     fn tls(&self) -> Tls {
-        Tls::of_cluster(&self.key).expect("a seed of 32 bytes is an Ed25519 key")
+        Tls::of_cluster(&self.keys).expect("a seed of 32 bytes is an Ed25519 key")
     }
 
     fn hello(&self, nonce: &[u8], proof: Vec<u8>) -> Hello {
@@ -171,10 +172,10 @@ impl Identity {
         send_message(stream, &self.hello(&nonce, Vec::new())).await?;
         let theirs = receive_hello(stream).await?;
         self.check(&theirs)?;
-        if theirs.proof != proof(&self.key, "server", &nonce, &theirs.nonce) {
+        if !self.keys.any(|key| theirs.proof == proof(key, "server", &nonce, &theirs.nonce)) {
             return Err(std::io::Error::other("the peer does not know the cluster's key"));
         }
-        let mine = proof(&self.key, "client", &nonce, &theirs.nonce);
+        let mine = proof(self.keys.in_use(), "client", &nonce, &theirs.nonce);
         send_message(stream, &self.hello(&nonce, mine)).await
     }
 
@@ -182,10 +183,10 @@ impl Identity {
         let theirs = receive_hello(stream).await?;
         self.check(&theirs)?;
         let nonce = random::<32>();
-        let mine = proof(&self.key, "server", &theirs.nonce, &nonce);
+        let mine = proof(self.keys.in_use(), "server", &theirs.nonce, &nonce);
         send_message(stream, &self.hello(&nonce, mine)).await?;
         let last = receive_hello(stream).await?;
-        if last.proof != proof(&self.key, "client", &theirs.nonce, &nonce) {
+        if !self.keys.any(|key| last.proof == proof(key, "client", &theirs.nonce, &nonce)) {
             return Err(std::io::Error::other("the peer does not know the cluster's key"));
         }
         Ok(())
@@ -626,7 +627,7 @@ mod tests {
     use trivet_storage::messages::Empty;
 
     fn identity(key: u8, cluster: &str) -> Arc<Identity> {
-        Arc::new(Identity { cluster: cluster.into(), incarnation: 1, key: vec![key; 32], node: 1 })
+        Arc::new(Identity { cluster: cluster.into(), incarnation: 1, keys: Keys::of(&[key; 32]), node: 1 })
     }
 
     #[tokio::test]

@@ -24,6 +24,7 @@ use crate::events::{Events, Record};
 use crate::gateway::measured::NfsStatus;
 use crate::gateway::portmap::Portmapper;
 use crate::gateway::Gateway;
+use crate::keys::{Fingerprints, Keys};
 use crate::last_stop::LastStop;
 use crate::links::{report_text, LinkStatus};
 use crate::metad::Metad;
@@ -56,6 +57,8 @@ pub struct Sources {
     pub contents: Contents,
     /// Why the process before this one ended itself.
     pub last_stop: Option<LastStop>,
+    /// The cluster's keys that this process was started with.
+    pub keys: Keys,
     pub started: std::time::Instant,
 }
 
@@ -260,6 +263,9 @@ pub struct NodeStatus {
     pub losses: Vec<LossStatus>,
     #[serde(default)]
     pub last_stop: Option<LastStop>,
+    /// Names of the cluster's keys that this process was started with.
+    #[serde(default)]
+    pub keys: Option<Fingerprints>,
     /// What the vCenter agent sees, on the node where it works.
     #[serde(default)]
     pub vcenter: Option<VcenterStatus>,
@@ -389,6 +395,7 @@ pub fn collect(s: &Sources, files: Files) -> NodeStatus {
         bad_found: s.chunk.as_ref().map_or(0, |c| c.bad_found()),
         losses: s.metad.iter().flat_map(|m| m.losses(LOSSES_TOLD_MAX)).map(LossStatus::of).collect(),
         last_stop: s.last_stop.clone(),
+        keys: Some(s.keys.fingerprints()),
         vcenter: s.vcenter.as_ref().and_then(|v| v.snapshot()).map(|v| VcenterStatus::of(&v)),
         heard: BTreeMap::new(),
         health: None,

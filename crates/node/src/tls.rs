@@ -1,10 +1,12 @@
 //! TLS between nodes, and for the one call by which a new host gets the cluster's key.
 //!
 //! All nodes of a cluster derive one Ed25519 key pair, and a certificate of it, from the cluster's key; each side
-//! accepts exactly that certificate, and proves in the TLS 1.3 handshake that it holds the private key. Whoever lacks
+//! accepts exactly that certificate, and while the key is changed that of the other accepted key, and proves in the TLS 1.3
+//! handshake that it holds the private key. Whoever lacks
 //! the cluster's key can neither connect, nor read, replay or change what travels; session keys are ephemeral, so a key
 //! that is lost later opens no recorded traffic. This module is the only one that names rustls for node traffic.
 
+use crate::keys::Keys;
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use std::io;
@@ -30,13 +32,14 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// From the cluster's key, any number of bytes.
+    /// Shows the certificate of the key in use, and believes those of all accepted keys.
     ///
     /// # Errors
-    /// If the TLS library refuses the derived key, which no input causes.
-    pub fn of_cluster(key: &[u8]) -> io::Result<Tls> {
-        let (certificate, private) = certificate(&seed(key))?;
-        let expected = Expected::Whole(certificate.clone());
+    /// If the TLS library refuses a derived key, which no input causes.
+    pub fn of_cluster(keys: &Keys) -> io::Result<Tls> {
+        let (certificate, private) = of_nodes(keys.in_use())?;
+        let accepted: io::Result<Vec<_>> = keys.accepted().map(|key| Ok(of_nodes(key)?.0)).collect();
+        let expected = Expected::OneOf(accepted?);
         let provider = Arc::new(crypto::ring::default_provider());
         let verifier = Arc::new(Verifier { expected, provider: provider.clone() });
         let server = ServerConfig::builder_with_provider(provider.clone())
@@ -153,12 +156,12 @@ fn certificate(seed: &[u8; 32]) -> io::Result<(CertificateDer<'static>, PrivateK
 
 #[derive(Debug)]
 enum Expected {
-    Whole(CertificateDer<'static>),
+    OneOf(Vec<CertificateDer<'static>>),
     /// SHA-256 of the certificate.
     Fingerprint([u8; 32]),
 }
 
-/// Accepts one certificate, and checks by the handshake's signature that the peer holds its private key.
+/// Accepts the certificates that it expects, and checks by the handshake's signature that the peer holds its private key.
 #[derive(Debug)]
 struct Verifier {
     expected: Expected,
@@ -168,7 +171,7 @@ struct Verifier {
 impl Verifier {
     fn check(&self, shown: &CertificateDer<'_>) -> Result<(), Error> {
         let same = match &self.expected {
-            Expected::Whole(certificate) => certificate.as_ref() == shown.as_ref(),
+            Expected::OneOf(accepted) => accepted.iter().any(|certificate| certificate.as_ref() == shown.as_ref()),
             Expected::Fingerprint(fingerprint) => Sha256::digest(shown)[..] == fingerprint[..],
         };
         // An alert that tells nothing but "bad certificate" to whoever tries.
@@ -288,7 +291,7 @@ mod tests {
 
     #[tokio::test]
     async fn nodes_of_one_key_meet_and_others_do_not() {
-        let [a, b, other] = [1, 1, 2].map(|key| Tls::of_cluster(&[key; 32]).unwrap());
+        let [a, b, other] = [1, 1, 2].map(|key| Tls::of_cluster(&Keys::of(&[key; 32])).unwrap());
         assert_eq!(met(&a, &b).await, (true, true));
         assert_eq!(met(&other, &b).await, (false, false));
         assert_eq!(met(&a, &other).await, (false, false));
@@ -296,7 +299,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_without_a_certificate_is_refused() {
-        let server = Tls::of_cluster(&[1; 32]).unwrap();
+        let server = Tls::of_cluster(&Keys::of(&[1; 32])).unwrap();
         let (near, far) = tokio::io::duplex(64 << 10);
         let fingerprint: [u8; 32] = Sha256::digest(certificate(&seed(&[1; 32])).unwrap().0).into();
         let stranger = async {

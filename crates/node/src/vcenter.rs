@@ -150,7 +150,7 @@ pub fn start(
     local: Option<IpAddr>,
 ) -> anyhow::Result<Handle> {
     let routes = settings.routes(local)?;
-    begin(settings, Authority::Metad(metad), &identity.key, events, nfs_port, routes)
+    begin(settings, Authority::Metad(metad), identity.keys.in_use(), events, nfs_port, routes)
 }
 
 /// Starts the agent of a program that watches storage which is not ours. `key`: names logins without telling them.

@@ -58,10 +58,10 @@ pub struct ZkClient {
 
 impl ZkClient {
     /// A client of the ensemble with these addresses; it connects by itself, again and again, to the first of
-    /// them first, and authenticates each connection if there are credentials.
-    pub fn new(servers: Vec<SocketAddr>, credentials: Option<Credentials>) -> Self {
+    /// them first, and authenticates each connection with all credentials.
+    pub fn new(servers: Vec<SocketAddr>, credentials: Vec<Credentials>) -> Self {
         let (requests, queue) = mpsc::unbounded_channel();
-        let greeting = credentials.as_ref().map(Credentials::frame).unwrap_or_default();
+        let greeting = credentials.iter().flat_map(Credentials::frame).collect();
         let ownership = Ownership::new(credentials);
         let client = ZkClient { requests, changed: Arc::default(), session: Arc::default(), ownership };
         tokio::spawn(run(servers, greeting, queue, client.changed.clone(), client.session.clone()));
@@ -488,7 +488,7 @@ mod tests {
             addresses.push(listener.local_addr().unwrap());
             tokio::spawn(server(listener, serves[i].clone(), reads[i].clone()));
         }
-        let client = ZkClient::new(addresses, None);
+        let client = ZkClient::new(addresses, Vec::new());
         assert!(client.get("/x").await.is_ok());
         assert_eq!(reads.each_ref().map(|r| r.load(Ordering::SeqCst)), [0, 1]);
         serves[0].store(true, Ordering::SeqCst);

@@ -1,6 +1,7 @@
 //! The cluster's own user of coordination. Only this user may read or change metad's znodes: any other client of the
 //! ensemble could otherwise depose the LEADER, or change its journal, with one request.
 
+use crate::keys::Keys;
 use bytes::Bytes;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -21,6 +22,11 @@ const ALL: i32 = 31;
 pub struct Credentials(String);
 
 impl Credentials {
+    /// Those of every accepted key, the one in use first: while the key is changed, znodes and servers know either.
+    pub fn of_keys(keys: &Keys) -> Vec<Credentials> {
+        keys.accepted().map(Credentials::of_cluster).collect()
+    }
+
     /// Derives the credentials of the cluster with this key; they are the same on each of its nodes.
     pub fn of_cluster(key: &[u8]) -> Self {
         let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any length of key will do");
@@ -58,12 +64,13 @@ impl Credentials {
 /// older version could not write any more.
 #[derive(Clone)]
 pub(crate) struct Ownership {
-    credentials: Option<Credentials>,
+    /// The one in use first.
+    credentials: Vec<Credentials>,
     closed: Arc<AtomicBool>,
 }
 
 impl Ownership {
-    pub(crate) fn new(credentials: Option<Credentials>) -> Self {
+    pub(crate) fn new(credentials: Vec<Credentials>) -> Self {
         Ownership { credentials, closed: Arc::default() }
     }
     /// From now on new znodes are the cluster's alone.
@@ -72,7 +79,11 @@ impl Ownership {
     }
     /// Access list of the cluster's own znodes; `None` without credentials.
     pub(crate) fn own(&self) -> Option<Vec<Acl>> {
-        self.credentials.as_ref().map(Credentials::acl)
+        self.credentials.first().map(Credentials::acl)
+    }
+    /// Whether this is the access list of znodes that are the cluster's alone, by any accepted key.
+    pub(crate) fn is_closed(&self, acl: &[Acl]) -> bool {
+        self.credentials.iter().any(|c| c.acl() == acl)
     }
     /// Access list of the next znode.
     pub(crate) fn acl(&self) -> Vec<Acl> {
@@ -94,12 +105,22 @@ mod tests {
 
     #[test]
     fn znodes_are_open_until_all_nodes_can_authenticate() {
-        let ownership = Ownership::new(Some(Credentials::of_cluster(b"key")));
+        let ownership = Ownership::new(vec![Credentials::of_cluster(b"key")]);
         assert_eq!(ownership.acl(), open_acl());
         ownership.clone().close();
         assert_eq!(ownership.acl(), ownership.own().unwrap());
-        let none = Ownership::new(None);
+        let none = Ownership::new(Vec::new());
         none.close();
         assert_eq!(none.acl(), open_acl());
+    }
+
+    #[test]
+    fn while_the_key_is_changed_znodes_of_either_key_count_as_closed() {
+        let keys = Keys::of(&[1; 32]).add([2; 32]).unwrap();
+        let (before, after) = (Credentials::of_keys(&keys), Credentials::of_keys(&keys.switch().unwrap()));
+        let ownership = Ownership::new(after.clone());
+        assert!(ownership.is_closed(&before[0].acl()) && ownership.is_closed(&after[0].acl()));
+        assert_ne!(ownership.own().unwrap(), before[0].acl(), "new znodes belong to the key in use");
+        assert!(!ownership.is_closed(&open_acl()));
     }
 }

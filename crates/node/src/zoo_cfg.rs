@@ -139,7 +139,7 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
         max_session_timeout_ms: p.number_or_default("maxSessionTimeout", 20 * tick_ms as i32)?,
         snap_count: p.number("snapCount", 100_000)?,
         extended_types: p.flag("extendedTypesEnabled"),
-        super_digest: p.take("DigestAuthenticationProvider.superDigest"),
+        super_digests: p.take("DigestAuthenticationProvider.superDigest").into_iter().collect(),
         four_letter_words: words,
         reconfig: p.flag("reconfigEnabled"),
         skip_acl: p.take("skipACL").is_some_and(|v| v == "yes"),

@@ -14,6 +14,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use trivet_node::config::{NodeConfig, Ports, VERSION};
+use trivet_node::keys::Keys;
 use trivet_node::{folder, new_ensemble, rpc};
 
 const LOCK: &str = "up.lock";
@@ -141,7 +142,9 @@ impl Folder {
             }
             Ok(text)
         };
-        Ok((checked(ID, id, 16)?, checked(KEY, key, 64)?))
+        let keys = Keys::from_text(&key)
+            .map_err(|why| anyhow::anyhow!("{data}: {KEY} is damaged ({why}); put it back from a copy"))?;
+        Ok((checked(ID, id, 16)?, keys.text().trim_end().to_string()))
     }
 
     /// The node's configuration file, which must exist if the node has any other file.

@@ -46,7 +46,7 @@ impl Requests<'_> {
             Some(AuthPacket { scheme, auth, .. }) if scheme == "digest" && known("digest") => {
                 let text = String::from_utf8_lossy(&auth.unwrap_or_default()).into_owned();
                 let digest = self.cx.cfg.auth.digest_hash.id(&text);
-                if self.cx.cfg.super_digest.as_ref() == Some(&digest) {
+                if self.cx.cfg.super_digests.contains(&digest) {
                     add("super", String::new());
                 }
                 add("digest", digest);

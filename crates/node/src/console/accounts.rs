@@ -4,6 +4,7 @@
 //! An account that is changed ends its sessions. Whoever has the cluster's key, `trivet` on a node, signs each request
 //! with it.
 
+use crate::keys::Keys;
 use argon2::Argon2;
 use base64::Engine;
 use hmac::{Hmac, Mac};
@@ -93,7 +94,7 @@ struct Inner {
 }
 
 pub struct Accounts {
-    key: Vec<u8>,
+    keys: Keys,
     path: PathBuf,
     trials: Semaphore,
     inner: Mutex<Inner>,
@@ -137,14 +138,19 @@ pub fn link_code(key: &[u8], now_ms: i64) -> String {
 impl Accounts {
     /// # Errors
     /// The file is there and cannot be read: without it nobody must get in as if it were not.
-    pub fn open(key: Vec<u8>, path: PathBuf) -> anyhow::Result<Accounts> {
+    pub fn open(keys: Keys, path: PathBuf) -> anyhow::Result<Accounts> {
         let accounts = match std::fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Table::new(),
             Err(e) => anyhow::bail!("{}: {e}", path.display()),
         };
         let inner = Mutex::new(Inner { accounts, ..Default::default() });
-        Ok(Accounts { key, path, trials: Semaphore::new(TRIALS_MAX), inner })
+        Ok(Accounts { keys, path, trials: Semaphore::new(TRIALS_MAX), inner })
+    }
+
+    /// Whether somebody with an accepted key made this code over these parts.
+    fn is_signed(&self, code: &str, parts: &[&str]) -> bool {
+        self.keys.any(|key| same(code, &sign(key, parts)))
     }
 
     fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -271,7 +277,7 @@ impl Accounts {
 
     fn session(&self, now_ms: i64, name: &str) -> String {
         let time = now_ms.to_string();
-        format!("{}.{time}.{}", b64(name.as_bytes()), sign(&self.key, &["session", name, &time]))
+        format!("{}.{time}.{}", b64(name.as_bytes()), sign(self.keys.in_use(), &["session", name, &time]))
     }
 
     /// Uses a link that signs in, once, as administrator.
@@ -279,7 +285,7 @@ impl Accounts {
         let mut parts = code.split('.');
         let (time, nonce, mac) = (parts.next()?, parts.next()?, parts.next()?);
         let at: i64 = time.parse().ok()?;
-        if !same(mac, &sign(&self.key, &["link", time, nonce])) || !(0..LINK_MS).contains(&(now_ms - at)) {
+        if !self.is_signed(mac, &["link", time, nonce]) || !(0..LINK_MS).contains(&(now_ms - at)) {
             return None;
         }
         let mut inner = self.inner();
@@ -298,8 +304,7 @@ impl Accounts {
         let name = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(name).ok()?;
         let name = String::from_utf8(name).ok()?;
         let at: i64 = time.parse().ok()?;
-        if !same(mac, &sign(&self.key, &["session", &name, time])) || !(-SIGNED_MS..SESSION_MS).contains(&(now_ms - at))
-        {
+        if !self.is_signed(mac, &["session", &name, time]) || !(-SIGNED_MS..SESSION_MS).contains(&(now_ms - at)) {
             return None;
         }
         if name == KEY_HOLDER {
@@ -315,7 +320,7 @@ impl Accounts {
         if let Some(signed) = header.strip_prefix("Trivet ") {
             let (time, mac) = signed.split_once('.')?;
             let at: i64 = time.parse().ok()?;
-            let right = same(mac, &sign(&self.key, &["request", time, method, path]));
+            let right = self.is_signed(mac, &["request", time, method, path]);
             let user = User { name: KEY_HOLDER.into(), role: Role::Administrator, signed_in: false };
             return (right && (now_ms - at).abs() <= SIGNED_MS).then_some(user);
         }
@@ -327,10 +332,10 @@ impl Accounts {
 
     /// What a form must carry so that it was made by a page of ours.
     pub fn form_code(&self, cookie: &str) -> String {
-        sign(&self.key, &["form", cookie])
+        sign(self.keys.in_use(), &["form", cookie])
     }
     pub fn is_form_code(&self, cookie: &str, code: &str) -> bool {
-        same(code, &self.form_code(cookie))
+        self.is_signed(code, &["form", cookie])
     }
 }
 
@@ -356,7 +361,7 @@ mod tests {
     use super::*;
 
     fn accounts(dir: &std::path::Path) -> Accounts {
-        Accounts::open(vec![7; 32], dir.join("accounts.json")).unwrap()
+        Accounts::open(Keys::of(&[7; 32]), dir.join("accounts.json")).unwrap()
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 //! A handshake that asks for the server name `trivet` is answered with the certificate that all nodes derive from the cluster's key, so
 //! that programs with the key know whom they talk to without a CA.
 
+use crate::keys::Keys;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -106,12 +107,12 @@ impl Certificates {
         settings: &ConsoleSettings,
         folder: &Path,
         address: IpAddr,
-        cluster_key: &[u8],
+        keys: &Keys,
     ) -> anyhow::Result<Option<Arc<Certificates>>> {
         if !settings.speaks_tls(address) {
             return Ok(None);
         }
-        let opened = Certificates::open(settings.clone(), folder, address, cluster_key);
+        let opened = Certificates::open(settings.clone(), folder, address, keys);
         opened.context("the console's certificate").map(Some)
     }
 
@@ -123,14 +124,14 @@ impl Certificates {
         settings: ConsoleSettings,
         folder: &Path,
         address: IpAddr,
-        cluster_key: &[u8],
+        keys: &Keys,
     ) -> anyhow::Result<Arc<Certificates>> {
         let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let mut names = vec![address.to_string(), "localhost".to_string()];
         if !machine.trim().is_empty() {
             names.push(machine.trim().to_string());
         }
-        let (certificate, private) = crate::tls::of_nodes(cluster_key)?;
+        let (certificate, private) = crate::tls::of_nodes(keys.in_use())?;
         let of_cluster = Arc::new(certified(vec![certificate], private)?);
         let folder = folder.join("console");
         let shown = Mutex::new(read(&settings, &folder, &names)?);

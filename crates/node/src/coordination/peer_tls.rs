@@ -8,6 +8,7 @@
 
 use super::stream::{Speaks, Stream};
 use super::tls::{Context, Mode};
+use crate::keys::Keys;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
@@ -39,8 +40,8 @@ pub struct PeerSpeaks {
 #[derive(Debug)]
 pub struct ClusterTls {
     context: Arc<Context>,
-    /// The cluster's key, for the datagrams.
-    key: Vec<u8>,
+    /// The cluster's keys, for the datagrams.
+    keys: Keys,
     demanded: watch::Sender<bool>,
     /// Servers that know no TLS, and when that was seen.
     in_clear: Mutex<BTreeMap<ServerId, Instant>>,
@@ -49,14 +50,14 @@ pub struct ClusterTls {
 impl ClusterTls {
     /// # Errors
     /// If the TLS library refuses the key that is derived, which no input causes.
-    pub fn new(key: &[u8], demanded: bool) -> io::Result<ClusterTls> {
-        let context = Arc::new(Context::of_cluster(key, HANDSHAKE_LIMIT)?);
+    pub fn new(keys: &Keys, demanded: bool) -> io::Result<ClusterTls> {
+        let context = Arc::new(Context::of_cluster(keys, HANDSHAKE_LIMIT)?);
         let (demanded, _) = watch::channel(demanded);
-        Ok(ClusterTls { context, key: key.to_vec(), demanded, in_clear: Mutex::default() })
+        Ok(ClusterTls { context, keys: keys.clone(), demanded, in_clear: Mutex::default() })
     }
 
-    pub(super) fn key(&self) -> &[u8] {
-        &self.key
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// From here on nothing is said or taken in clear; connections in clear end.

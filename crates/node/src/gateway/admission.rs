@@ -39,10 +39,10 @@ pub(super) struct Exports {
 }
 
 impl Exports {
-    pub(super) fn new(cluster: u64, cluster_key: &[u8]) -> Exports {
+    pub(super) fn new(cluster: u64, handles_key: &[u8]) -> Exports {
         Exports {
             cluster,
-            key: HandleKey::of_cluster(cluster_key),
+            key: HandleKey::of_cluster(handles_key),
             by_id: RwLock::default(),
             tags: AtomicBool::new(false),
             untagged_below: AtomicU64::new(u64::MAX),

@@ -63,7 +63,8 @@ mod tests {
             rebuild_after: Duration::from_secs(300),
             audit: Arc::new(|_| ()),
         };
-        let identity = crate::rpc::Identity { cluster: "c".into(), incarnation: 1, key: vec![1; 32], node };
+        let identity =
+            crate::rpc::Identity { cluster: "c".into(), incarnation: 1, keys: crate::keys::Keys::of(&[1; 32]), node };
         let events = crate::events::Events::open(folder, node).unwrap();
         Arc::new(Shared::new(settings, Arc::new(identity), events, State::new(MemoryKv::default())).0)
     }

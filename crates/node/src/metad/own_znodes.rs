@@ -33,13 +33,15 @@ impl Shared {
     }
 }
 
-/// Closes the znodes once per leadership; the LEADER's task beside the others.
+/// Closes the znodes once per leadership, to the user of the key in use; the LEADER's task beside the others.
 pub(super) async fn close(shared: &Arc<Shared>) {
-    let Some(own) = shared.zk.ownership().own() else { return };
+    if shared.zk.ownership().own().is_none() {
+        return;
+    }
     // A LEADER before this one has begun: what is created from now on must not be open again.
     let begun = loop {
         match shared.zk.acl(ROOT).await {
-            Ok(acl) => break acl == own,
+            Ok(acl) => break shared.zk.ownership().is_closed(&acl),
             Err(_) => tokio::time::sleep(LOOK).await,
         }
     };
@@ -66,11 +68,14 @@ pub(super) async fn close(shared: &Arc<Shared>) {
 /// Every metad's task: once a LEADER has closed `/metad`, this metad's own znodes (its candidacy, how far it is) are not
 /// created open again.
 pub(super) async fn follow(shared: Arc<Shared>) {
-    let Some(own) = shared.zk.ownership().own() else { return };
-    while !shared.zk.acl(ROOT).await.is_ok_and(|acl| acl == own) {
+    let ownership = shared.zk.ownership();
+    if ownership.own().is_none() {
+        return;
+    }
+    while !shared.zk.acl(ROOT).await.is_ok_and(|acl| ownership.is_closed(&acl)) {
         tokio::time::sleep(LOOK).await;
     }
-    shared.zk.ownership().close();
+    ownership.close();
 }
 
 /// Parents first, so that nobody adds children meanwhile. Returns how many access lists were changed.

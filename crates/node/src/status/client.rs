@@ -4,6 +4,7 @@ use super::spoken::Spoken;
 use super::NodeStatus;
 use crate::console::accounts::signed_header;
 use crate::console::BY_HEADER;
+use crate::keys::Keys;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -34,13 +35,13 @@ impl std::fmt::Display for FetchError {
 }
 
 /// Status of each node that answers, with all its files, and the numbers of those that do not.
-pub fn fetch_all(key: &[u8], nodes: &[(u32, Vec<SocketAddr>)]) -> (Vec<NodeStatus>, Vec<u32>) {
+pub fn fetch_all(keys: &Keys, nodes: &[(u32, Vec<SocketAddr>)]) -> (Vec<NodeStatus>, Vec<u32>) {
     // All at once: a node that is gone must not cost the time of each.
     let answers: Vec<(u32, Vec<Result<NodeStatus, FetchError>>)> = std::thread::scope(|scope| {
         let asked: Vec<_> = nodes
             .iter()
             .map(|(node, addresses)| {
-                (*node, addresses.iter().map(|a| scope.spawn(move || fetch(key, *a))).collect::<Vec<_>>())
+                (*node, addresses.iter().map(|a| scope.spawn(move || fetch(keys, *a))).collect::<Vec<_>>())
             })
             .collect();
         asked
@@ -75,12 +76,12 @@ pub fn fetch_all(key: &[u8], nodes: &[(u32, Vec<SocketAddr>)]) -> (Vec<NodeStatu
 ///
 /// # Errors
 /// Nobody answers in time, or what answers is no status.
-pub fn fetch(key: &[u8], address: SocketAddr) -> Result<NodeStatus, FetchError> {
-    let mut status = page(key, address, 0)?;
+pub fn fetch(keys: &Keys, address: SocketAddr) -> Result<NodeStatus, FetchError> {
+    let mut status = page(keys, address, 0)?;
     let mut pages = 1;
     while status.more_files && pages < PAGES_MAX {
         let Some(last) = status.files.last().map(|f| f.file) else { break };
-        let next = page(key, address, last)?;
+        let next = page(keys, address, last)?;
         status.files.extend(next.files);
         status.more_files = next.more_files;
         pages += 1;
@@ -88,8 +89,8 @@ pub fn fetch(key: &[u8], address: SocketAddr) -> Result<NodeStatus, FetchError> 
     Ok(status)
 }
 
-fn page(key: &[u8], address: SocketAddr, after: u64) -> Result<NodeStatus, FetchError> {
-    let body = ask(key, address, "GET", &format!("/status.json?after={after}"), "")?;
+fn page(keys: &Keys, address: SocketAddr, after: u64) -> Result<NodeStatus, FetchError> {
+    let body = ask(keys, address, "GET", &format!("/status.json?after={after}"), "")?;
     serde_json::from_slice(&body).map_err(|e| FetchError::NotStatus(e.to_string()))
 }
 
@@ -97,9 +98,9 @@ fn page(key: &[u8], address: SocketAddr, after: u64) -> Result<NodeStatus, Fetch
 ///
 /// # Errors
 /// Nobody answers in time, or the console refuses.
-pub fn ask(key: &[u8], address: SocketAddr, method: &str, path: &str, form: &str) -> Result<Vec<u8>, FetchError> {
+pub fn ask(keys: &Keys, address: SocketAddr, method: &str, path: &str, form: &str) -> Result<Vec<u8>, FetchError> {
     let begun = Instant::now();
-    let mut stream = Spoken::connect(key, address)?;
+    let mut stream = Spoken::connect(keys, address)?;
     let left = |begun: Instant| {
         let left = LIMIT.saturating_sub(begun.elapsed());
         if left.is_zero() {
@@ -108,7 +109,7 @@ pub fn ask(key: &[u8], address: SocketAddr, method: &str, path: &str, form: &str
             Ok(left)
         }
     };
-    let signed = signed_header(key, crate::clock::wall_ms(), method, path);
+    let signed = signed_header(keys.in_use(), crate::clock::wall_ms(), method, path);
     let mut asked = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nAuthorization: {signed}\r\n");
     let by: String = crate::audit::who().chars().filter(char::is_ascii_graphic).collect();
     asked += &format!("{BY_HEADER}: {by}\r\n");
@@ -165,11 +166,17 @@ mod tests {
     fn an_answer_that_is_too_long_is_not_a_node_that_does_not_answer() {
         let mut long = b"HTTP/1.0 200 OK\r\n\r\n".to_vec();
         long.resize(ANSWER_BYTES_MAX as usize + 1_000, b' ');
-        assert!(matches!(fetch(&[1], answers(long)), Err(FetchError::TooLong)));
-        assert!(matches!(fetch(&[1], answers(b"HTTP/1.0 200 OK\r\n\r\n{}".to_vec())), Err(FetchError::NotStatus(_))));
-        assert!(matches!(fetch(&[1], answers(b"HTTP/1.0 503 no\r\n\r\n".to_vec())), Err(FetchError::NotStatus(_))));
+        assert!(matches!(fetch(&Keys::of(&[1]), answers(long)), Err(FetchError::TooLong)));
+        assert!(matches!(
+            fetch(&Keys::of(&[1]), answers(b"HTTP/1.0 200 OK\r\n\r\n{}".to_vec())),
+            Err(FetchError::NotStatus(_))
+        ));
+        assert!(matches!(
+            fetch(&Keys::of(&[1]), answers(b"HTTP/1.0 503 no\r\n\r\n".to_vec())),
+            Err(FetchError::NotStatus(_))
+        ));
         // Nobody listens on a port that was just given back.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        assert!(matches!(fetch(&[1], free), Err(FetchError::Silent(_))));
+        assert!(matches!(fetch(&Keys::of(&[1]), free), Err(FetchError::Silent(_))));
     }
 }

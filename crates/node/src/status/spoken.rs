@@ -2,6 +2,7 @@
 
 use super::client::LIMIT;
 use super::FetchError;
+use crate::keys::Keys;
 use crate::tls::{self, Tls};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,12 +18,12 @@ impl Spoken {
     ///
     /// # Errors
     /// Nobody answers in time, or what answers is no node of this cluster.
-    pub(super) fn connect(key: &[u8], address: SocketAddr) -> Result<Spoken, FetchError> {
+    pub(super) fn connect(keys: &Keys, address: SocketAddr) -> Result<Spoken, FetchError> {
         let stream = dial(address)?;
         if address.ip().is_loopback() {
             return Ok(Spoken::Plain(stream));
         }
-        match greet(key, stream) {
+        match greet(keys, stream) {
             Ok(stream) => Ok(Spoken::Tls(Box::new(stream))),
             Err(e) => match e.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
                 // The other side did not speak TLS. The request is signed, and holds no secret.
@@ -48,8 +49,8 @@ fn dial(address: SocketAddr) -> Result<TcpStream, FetchError> {
     Ok(stream)
 }
 
-fn greet(key: &[u8], mut stream: TcpStream) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
-    let config = Tls::of_cluster(key)?.client_config();
+fn greet(keys: &Keys, mut stream: TcpStream) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    let config = Tls::of_cluster(keys)?.client_config();
     let mut connection = ClientConnection::new(config, tls::name()).map_err(io::Error::other)?;
     while connection.is_handshaking() {
         connection.complete_io(&mut stream)?;

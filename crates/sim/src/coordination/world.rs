@@ -329,7 +329,7 @@ impl World {
             config_text: members.to_string(),
             config_version: members.version,
             reconfig: self.options.reconfig,
-            super_digest: Some(super::members::SUPER_DIGEST.into()),
+            super_digests: vec![super::members::SUPER_DIGEST.into()],
             tick_ms: 500,
             init_limit: 10,
             sync_limit: 5,

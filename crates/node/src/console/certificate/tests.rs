@@ -1,7 +1,7 @@
 use super::*;
 
 fn open(settings: ConsoleSettings, folder: &Path) -> anyhow::Result<Arc<Certificates>> {
-    Certificates::open(settings, folder, "10.0.0.11".parse().unwrap(), &[1; 32])
+    Certificates::open(settings, folder, "10.0.0.11".parse().unwrap(), &crate::keys::Keys::of(&[1; 32]))
 }
 
 #[test]
@@ -11,7 +11,12 @@ fn a_node_makes_its_certificate_once_and_for_its_address() {
     assert!((396.0..398.0).contains(&first.days_left()), "{}", first.days_left());
     let again = open(ConsoleSettings::default(), dir.path()).unwrap();
     assert_eq!(first.fingerprint(), again.fingerprint());
-    let other = Certificates::open(ConsoleSettings::default(), dir.path(), "10.0.0.12".parse().unwrap(), &[1; 32]);
+    let other = Certificates::open(
+        ConsoleSettings::default(),
+        dir.path(),
+        "10.0.0.12".parse().unwrap(),
+        &crate::keys::Keys::of(&[1; 32]),
+    );
     assert_ne!(first.fingerprint(), other.unwrap().fingerprint(), "a node that has another address");
     std::fs::write(dir.path().join("console/key.der"), b"torn").unwrap();
     assert!(open(ConsoleSettings::default(), dir.path()).is_ok(), "a key that cannot be read is made anew");

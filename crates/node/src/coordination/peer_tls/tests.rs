@@ -1,6 +1,7 @@
 //! Every pair of servers over loopback: of the version before TLS, of this one, and of this one with TLS demanded.
 
 use super::*;
+use crate::keys::Keys;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -19,8 +20,8 @@ enum Version {
 }
 
 fn speaks(version: Version, key: &[u8]) -> PeerSpeaks {
-    let cluster =
-        (version != Version::Before).then(|| Arc::new(ClusterTls::new(key, version == Version::Demands).unwrap()));
+    let cluster = (version != Version::Before)
+        .then(|| Arc::new(ClusterTls::new(&Keys::of(key), version == Version::Demands).unwrap()));
     PeerSpeaks { cluster, ..Default::default() }
 }
 

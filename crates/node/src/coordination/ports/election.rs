@@ -72,7 +72,7 @@ impl ElectionPort {
             peers: RefCell::default(),
             speaks: Rc::new(settings.security.peers.clone()),
             datagrams: open_datagrams(own),
-            seal: cluster.map(|c| RefCell::new(ProbeSeal::new(c.key(), me, boot))),
+            seal: cluster.map(|c| RefCell::new(ProbeSeal::new(c.keys(), me, boot))),
             forged: Cell::new(0),
             forged_told: Cell::new(None),
         });

@@ -5,6 +5,7 @@
 //! takes two datagrams each way. Until the cluster demands TLS (`peer_tls.rs`) they are also sent and taken without a MAC, for the
 //! servers of versions before.
 
+use crate::keys::Keys;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use std::collections::HashMap;
@@ -47,18 +48,20 @@ struct Peer {
 
 /// Seals and opens the datagrams of one server.
 pub(super) struct ProbeSeal {
-    mac: Hmac<Sha256>,
+    /// Of every accepted key, the one in use first.
+    macs: Vec<Hmac<Sha256>>,
     me: ServerId,
     boot: u64,
     peers: HashMap<ServerId, Peer>,
 }
 
 impl ProbeSeal {
-    /// With the cluster's key, any number of bytes. `boot`: random.
-    pub(super) fn new(key: &[u8], me: ServerId, boot: u64) -> ProbeSeal {
+    /// With the cluster's keys. `boot`: random.
+    pub(super) fn new(keys: &Keys, me: ServerId, boot: u64) -> ProbeSeal {
         let mac = |key: &[u8]| Hmac::<Sha256>::new_from_slice(key).expect("any length of key will do");
-        let derived = mac(key).chain_update(b"trivet: datagrams between servers, 1").finalize().into_bytes();
-        ProbeSeal { mac: mac(&derived), me, boot, peers: HashMap::new() }
+        let derived = |key| mac(key).chain_update(b"trivet: datagrams between servers, 1").finalize().into_bytes();
+        let macs = keys.accepted().map(|key| mac(&derived(key))).collect();
+        ProbeSeal { macs, me, boot, peers: HashMap::new() }
     }
 
     pub(super) fn seal(&mut self, to: ServerId, probe: &[u8]) -> Vec<u8> {
@@ -71,7 +74,7 @@ impl ProbeSeal {
         let numbers = [self.me.0 as u64, to.0 as u64, self.boot, peer.sent, returned.boot, returned.number];
         numbers.iter().for_each(|n| out.extend_from_slice(&n.to_be_bytes()));
         out.extend_from_slice(probe);
-        let tag = self.mac.clone().chain_update(&out).finalize().into_bytes();
+        let tag = self.macs[0].clone().chain_update(&out).finalize().into_bytes();
         out.extend_from_slice(&tag[..TAG_BYTES]);
         out
     }
@@ -81,7 +84,10 @@ impl ProbeSeal {
     pub(super) fn open(&mut self, sealed: &[u8]) -> Option<LinkProbe> {
         let signed = sealed.len().checked_sub(TAG_BYTES).filter(|n| *n >= HEAD_BYTES && sealed.starts_with(&MAGIC))?;
         let (signed, tag) = sealed.split_at(signed);
-        self.mac.clone().chain_update(signed).verify_truncated_left(tag).ok()?;
+        let right = |mac: &Hmac<Sha256>| mac.clone().chain_update(signed).verify_truncated_left(tag).is_ok();
+        if !self.macs.iter().any(right) {
+            return None;
+        }
         let number = |i: usize| {
             let at = MAGIC.len() + 8 * i;
             signed[at..at + 8].try_into().map(u64::from_be_bytes).expect("8 bytes")
@@ -151,7 +157,7 @@ mod tests {
     }
 
     fn two() -> (ProbeSeal, ProbeSeal) {
-        (ProbeSeal::new(KEY, A, 11), ProbeSeal::new(KEY, B, 22))
+        (ProbeSeal::new(&Keys::of(KEY), A, 11), ProbeSeal::new(&Keys::of(KEY), B, 22))
     }
 
     #[test]
@@ -170,7 +176,7 @@ mod tests {
         exchange(&mut a, &mut b);
         let past: Vec<_> = (0..200).map(|_| a.seal(B, &probe(A))).collect();
         assert!(b.open(&past[0]).is_some());
-        let mut a = ProbeSeal::new(KEY, A, 12);
+        let mut a = ProbeSeal::new(&Keys::of(KEY), A, 12);
         let counted = (0..8).map(|_| exchange(&mut a, &mut b)).filter(|(of_b, of_a)| *of_b && *of_a).count();
         assert!(counted >= 4, "{counted} of 8");
         assert!(past.iter().all(|old| b.open(old).is_none()));
@@ -181,7 +187,7 @@ mod tests {
             assert_eq!(exchange(&mut a, &mut b), (true, true));
         }
         // Nor after a restart of the receiver.
-        let mut b = ProbeSeal::new(KEY, B, 23);
+        let mut b = ProbeSeal::new(&Keys::of(KEY), B, 23);
         assert!(past.iter().all(|old| b.open(old).is_none()));
     }
 
@@ -207,7 +213,7 @@ mod tests {
             assert!(b.open(&changed).is_none() && b.open(&sealed[..at]).is_none(), "{at}");
         }
         assert!(b.open(&probe(A)).is_none());
-        assert!(b.open(&ProbeSeal::new(&[8; 32], A, 11).seal(B, &probe(A))).is_none());
+        assert!(b.open(&ProbeSeal::new(&Keys::of(&[8; 32]), A, 11).seal(B, &probe(A))).is_none());
         assert!(b.open(&a.seal(ServerId(3), &probe(A))).is_none());
         assert!(b.open(&a.seal(B, &probe(ServerId(3)))).is_none(), "another sender inside");
         assert!(b.open(&sealed).is_some());

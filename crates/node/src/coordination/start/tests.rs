@@ -115,7 +115,8 @@ fn three_servers_elect_over_their_ports_and_serve_clients() {
 
 /// A server of the nodes of a cluster; without `cluster`, of the version before TLS between them.
 fn of_cluster(id: i64, dir: &std::path::Path, client: SocketAddr, peers: Members, cluster: Option<bool>) -> Running {
-    let cluster = cluster.map(|demanded| Arc::new(ClusterTls::new(&[7; 32], demanded).unwrap()));
+    let cluster =
+        cluster.map(|demanded| Arc::new(ClusterTls::new(&crate::keys::Keys::of(&[7; 32]), demanded).unwrap()));
     let mut settings = settings(id, dir, client, peers);
     settings.security.peers.cluster = cluster;
     start(settings, |_| ()).unwrap()

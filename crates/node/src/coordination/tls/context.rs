@@ -2,6 +2,7 @@
 
 use super::trust::Trust;
 use super::{ClientAuth, StoreFile, TlsSettings};
+use crate::keys::Keys;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -82,9 +83,9 @@ impl Context {
     ///
     /// # Errors
     /// If the TLS library refuses the derived key, which no input causes.
-    pub fn of_cluster(key: &[u8], limit: Duration) -> io::Result<Context> {
-        let tls = crate::tls::Tls::of_cluster(key)?;
-        let own = Certificate::parse(&crate::tls::of_nodes(key)?.0).map_err(io::Error::other)?;
+    pub fn of_cluster(keys: &Keys, limit: Duration) -> io::Result<Context> {
+        let tls = crate::tls::Tls::of_cluster(keys)?;
+        let own = Certificate::parse(&crate::tls::of_nodes(keys.in_use())?.0).map_err(io::Error::other)?;
         let ready = Ready { server: tls.server_config(), client: tls.client_config(), own };
         let rules = Rules { limit, verify_host: false, verify_caller: false };
         Ok(Context { settings: None, rules, ready: Mutex::new(ready) })

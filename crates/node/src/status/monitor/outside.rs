@@ -5,6 +5,7 @@ use crate::config::NodeConfig;
 use crate::console::accounts::Accounts;
 use crate::console::notify::News;
 use crate::events::Events;
+use crate::keys::Keys;
 use crate::status::{Contents, Sources};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -60,6 +61,8 @@ impl Monitor {
             certificates: None,
             contents: Contents::default(),
             last_stop: None,
+            // No cluster's: this program is no node.
+            keys: Keys::of(&[]),
             started: std::time::Instant::now(),
         };
         let saved = load(&folder.join("state.json"));

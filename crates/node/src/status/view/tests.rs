@@ -101,6 +101,7 @@ pub(in crate::status) fn status(node: u32) -> NodeStatus {
         bad_found: 0,
         losses: Vec::new(),
         last_stop: None,
+        keys: None,
         vcenter: None,
         heard: BTreeMap::new(),
         health: None,
