@@ -79,7 +79,7 @@ class Writer:
         self.zk.start(timeout=60)
         self.zk.ensure_path("/w")
         self.count, self.longest, self.took, self.stop = 0, 0.0, [], False
-        self.thread = threading.Thread(target=self.run)
+        self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
     def run(self):
