@@ -76,7 +76,7 @@ const NIGHT_VCENTER: &[&str] =
 const SUITES: &[&str] =
     &["python3", "qemu-system-x86_64", "lz4", "cc", "make", "mke2fs", "busybox", "ip", "unshare", "git"];
 
-/// What links the program, and what makes an empty place to start it in.
+/// Tools that link the program, and that make an empty place to start it in.
 const STATIC: &[&str] = &["python3", "cargo", "readelf", "strip", "unshare", "chroot", "mount"];
 
 const EXPOSURE: &[&str] = &["python3", "ss"];

@@ -1,6 +1,6 @@
 //! The keys of a cluster: the one in use, and those that it is changed from or to.
 //!
-//! A node proves itself with the key in use, and believes whoever has any accepted one. So the key is changed without a moment
+//! A node proves itself with the key in use, and believes a peer that has any accepted one. So the key is changed without a moment
 //! at which two nodes refuse each other: every node first accepts the next key, then every node uses it, then none accepts the
 //! last one any more. Each of these steps is a node's restart.
 //!
@@ -120,14 +120,14 @@ impl Keys {
         Keys { in_use: key.to_vec(), other: None, handles: handles.to_vec() }
     }
 
-    /// Replaces the key file, with its owner and mode; whoever reads it finds the one before or this one, whole.
+    /// Replaces the key file, with its owner and mode; a reader finds the one before or this one, whole.
     ///
     /// # Errors
     /// The folder cannot be written; the file is the one before then.
     pub fn replace(&self, path: &Path) -> std::io::Result<()> {
         let before = std::fs::metadata(path)?;
         let scratch = path.with_extension("next");
-        // One that an interrupted step left would keep its owner.
+        // The file of an interrupted step would keep its owner.
         match std::fs::remove_file(&scratch) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
             _ => {}
@@ -172,7 +172,7 @@ impl Keys {
         Ok(Keys { in_use, other, handles })
     }
 
-    /// The text of the key file. One line, as every version reads it, unless the key was changed.
+    /// The text of the key file: one line, as every version reads it, unless the key was changed.
     pub fn text(&self) -> String {
         let mut out = format!("{}\n", hex(&self.in_use));
         match &self.other {
@@ -186,7 +186,7 @@ impl Keys {
         out
     }
 
-    /// What this node proves itself with.
+    /// The key that this node proves itself with.
     pub fn in_use(&self) -> &[u8] {
         &self.in_use
     }
@@ -194,7 +194,7 @@ impl Keys {
     pub fn handles(&self) -> &[u8] {
         &self.handles
     }
-    /// Every key that somebody may prove himself with, the one in use first.
+    /// Every key by which a peer is believed, the one in use first.
     pub fn accepted(&self) -> impl Iterator<Item = &[u8]> {
         std::iter::once(&self.in_use[..]).chain(self.other.as_ref().map(Other::key))
     }
@@ -263,7 +263,7 @@ impl Keys {
 }
 
 impl Fingerprints {
-    /// Whether a node with these keys believes who has that key.
+    /// Whether a node with these keys believes a peer that has that key.
     pub fn accepts(&self, print: &str) -> bool {
         [Some(&self.in_use), self.next.as_ref(), self.last.as_ref()].into_iter().flatten().any(|key| key == print)
     }

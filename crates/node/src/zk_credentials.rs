@@ -22,7 +22,7 @@ const ALL: i32 = 31;
 pub struct Credentials(String);
 
 impl Credentials {
-    /// Those of every accepted key, the one in use first: while the key is changed, znodes and servers know either.
+    /// The credentials by every accepted key, the one in use first: while the key is changed, znodes and servers know either.
     pub fn of_keys(keys: &Keys) -> Vec<Credentials> {
         keys.accepted().map(Credentials::of_cluster).collect()
     }

@@ -48,7 +48,7 @@ struct Peer {
 
 /// Seals and opens the datagrams of one server.
 pub(super) struct ProbeSeal {
-    /// Of every accepted key, the one in use first.
+    /// The MACs by every accepted key, the one in use first.
     macs: Vec<Hmac<Sha256>>,
     me: ServerId,
     boot: u64,
