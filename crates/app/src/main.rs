@@ -10,6 +10,8 @@ mod console;
 mod coordination;
 mod datastore;
 mod disk;
+#[cfg(test)]
+mod documents;
 mod force_single;
 mod init;
 mod join;

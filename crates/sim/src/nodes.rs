@@ -5,7 +5,7 @@
 //! happen; a run ends with all faults healed, every operation answered, and each address at one gateway.
 
 mod chunk;
-mod ensemble;
+pub(crate) mod ensemble;
 mod world;
 
 pub use world::{run, Bug, Options, Report};

@@ -5,9 +5,12 @@
 //! became durable, who changed its role. The scripts are written by hand, the answers by `cargo xtask transcripts`; the test
 //! `transcripts` runs every script again and compares. Nothing in a run depends on a clock, a thread or a random number.
 //!
-//! [`script`] reads and writes the files, [`ensemble`] is the machine for ZooKeeper servers.
+//! [`script`] reads and writes the files. The machines: [`ensemble`] is an ensemble of ZooKeeper servers, [`cluster`] a file with its
+//! owners, replicas and metad's records, [`metads`] the metads with the ensemble that keeps their journal.
 
+pub mod cluster;
 pub mod ensemble;
+pub mod metads;
 pub mod script;
 
 use script::{Machine, ScriptError};
@@ -38,6 +41,8 @@ impl Transcript {
 pub fn all() -> std::io::Result<Vec<Transcript>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("transcripts");
     let mut out = read(&root.join("coordination"), || Box::new(ensemble::Ensemble::default()))?;
+    out.extend(read(&root.join("storage"), || Box::new(cluster::Cluster::default()))?);
+    out.extend(read(&root.join("metad"), || Box::new(metads::Metads::default()))?);
     out.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(out)
 }

@@ -32,7 +32,7 @@ impl Tree {
     }
 }
 
-pub(super) struct Ensemble {
+pub(crate) struct Ensemble {
     log: Vec<Change>,
     latest: Tree,
     servers: Vec<(usize, Tree)>,
@@ -43,7 +43,7 @@ pub(super) struct Ensemble {
 }
 
 impl Ensemble {
-    pub(super) fn new(servers: usize) -> Self {
+    pub(crate) fn new(servers: usize) -> Self {
         Ensemble {
             log: Vec::new(),
             latest: Tree::default(),
@@ -54,14 +54,14 @@ impl Ensemble {
         }
     }
 
-    pub(super) fn committed(&self) -> usize {
+    pub(crate) fn committed(&self) -> usize {
         self.log.len()
     }
-    pub(super) fn applied(&self, server: usize) -> usize {
+    pub(crate) fn applied(&self, server: usize) -> usize {
         self.servers[server].0
     }
     /// A server applies everything up to this change.
-    pub(super) fn advance(&mut self, server: usize, upto: usize) {
+    pub(crate) fn advance(&mut self, server: usize, upto: usize) {
         let (applied, tree) = &mut self.servers[server];
         while *applied < upto.min(self.log.len()) {
             tree.apply(&self.log[*applied]);
@@ -69,24 +69,24 @@ impl Ensemble {
         }
     }
 
-    pub(super) fn new_session(&mut self, now: u64) -> i64 {
+    pub(crate) fn new_session(&mut self, now: u64) -> i64 {
         self.next_session += 1;
         self.sessions.insert(self.next_session - 1, now);
         self.next_session - 1
     }
-    pub(super) fn is_open(&self, session: i64) -> bool {
+    pub(crate) fn is_open(&self, session: i64) -> bool {
         self.sessions.contains_key(&session)
     }
-    pub(super) fn hear(&mut self, session: i64, now: u64) {
+    pub(crate) fn hear(&mut self, session: i64, now: u64) {
         self.sessions.entry(session).and_modify(|at| *at = now);
     }
     /// Ends the sessions that were not heard since then, and their nodes.
-    pub(super) fn expire(&mut self, heard_before: u64) -> usize {
+    pub(crate) fn expire(&mut self, heard_before: u64) -> usize {
         let over: Vec<i64> = self.sessions.iter().filter(|(_, at)| **at < heard_before).map(|(s, _)| *s).collect();
         over.iter().for_each(|session| self.end(*session));
         over.len()
     }
-    pub(super) fn end(&mut self, session: i64) {
+    pub(crate) fn end(&mut self, session: i64) {
         self.sessions.remove(&session);
         let of_it = self.latest.0.iter().filter(|(_, n)| n.session == session);
         let gone: Vec<String> = of_it.map(|(path, _)| path.clone()).collect();
@@ -97,23 +97,23 @@ impl Ensemble {
         self.latest.apply(&change);
         self.log.push(change);
     }
-    pub(super) fn delete(&mut self, path: String) {
+    pub(crate) fn delete(&mut self, path: String) {
         self.commit(Change::Delete(path));
     }
 
-    pub(super) fn epoch(&self) -> i32 {
+    pub(crate) fn epoch(&self) -> i32 {
         self.latest.0.get(EPOCH).map_or(-1, |n| n.version)
     }
     /// Data of a node as of the newest change.
-    pub(super) fn data(&self, path: &str) -> Option<&[u8]> {
+    pub(crate) fn data(&self, path: &str) -> Option<&[u8]> {
         self.latest.0.get(path).map(|n| &n.data[..])
     }
-    pub(super) fn create(&mut self, path: &str, data: Vec<u8>) {
+    pub(crate) fn create(&mut self, path: &str, data: Vec<u8>) {
         self.commit(Change::Put { path: path.into(), data, version: 0, session: 0 });
     }
 
     /// A write, decided on the newest state.
-    pub(super) fn write(&mut self, session: i64, ask: &Ask) -> Answer {
+    pub(crate) fn write(&mut self, session: i64, ask: &Ask) -> Answer {
         let there = |path: &str| self.latest.0.get(path);
         match ask {
             Ask::Create { path, data } => {
@@ -154,7 +154,7 @@ impl Ensemble {
     }
 
     /// A read, of what this server has applied.
-    pub(super) fn read(&self, server: usize, ask: &Ask) -> Answer {
+    pub(crate) fn read(&self, server: usize, ask: &Ask) -> Answer {
         let tree = &self.servers[server].1 .0;
         match ask {
             Ask::Get { path } => match tree.get(path) {
@@ -170,7 +170,7 @@ impl Ensemble {
             _ => unreachable!("writes are no reads"),
         }
     }
-    pub(super) fn exists(&self, server: usize, path: &str) -> bool {
+    pub(crate) fn exists(&self, server: usize, path: &str) -> bool {
         self.servers[server].1 .0.contains_key(path)
     }
 }
