@@ -57,13 +57,15 @@ fn call(line: &str) -> Option<Vec<&str>> {
 fn check(words: &[&str]) -> Result<(), String> {
     let top = Cli::command();
     let mut at = vec![&top];
+    // An option of a command holds for its subcommands as well.
+    let mut options = vec![&top];
     for word in words {
         let word = word.trim_matches(['[', ']', '(', ')', ',', '.', '"', '\'', '…']);
-        if let Some(option) = word.strip_prefix("--") {
-            for name in word.split('|').filter_map(|w| w.strip_prefix("--")).chain([option]) {
-                let name = name.split(['=', '|', '[', ']']).next().unwrap_or_default();
+        if word.starts_with("--") {
+            for name in word.split(['|', '、', '/']).filter_map(|w| w.strip_prefix("--")) {
+                let name = name.split(['=', '[', ']']).next().unwrap_or_default();
                 let has = |c: &&clap::Command| c.get_arguments().any(|a| a.get_long() == Some(name));
-                if !name.is_empty() && !["help", "version"].contains(&name) && !at.iter().any(has) {
+                if !name.is_empty() && !["help", "version"].contains(&name) && !options.iter().any(has) {
                     return Err(format!("no option --{name}"));
                 }
             }
@@ -77,6 +79,7 @@ fn check(words: &[&str]) -> Result<(), String> {
         if next.len() < word.split('|').count() {
             return Err(format!("no subcommand {word}"));
         }
+        options.extend(&next);
         at = next;
     }
     Ok(())
