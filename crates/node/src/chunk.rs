@@ -24,7 +24,8 @@ use trivet_disk::store::{Geometry, Opening};
 use trivet_disk::DiskError;
 use trivet_storage::messages::*;
 use trivet_storage::metadata::state::EXTENT_BYTES;
-use trivet_storage::replication::replica::{ChunkServer, Effect, JournalEntry};
+use trivet_storage::replication::digests;
+use trivet_storage::replication::replica::{ChunkServer, Effect, JournalEntry, Wanted};
 
 /// Bad blocks that are remembered for reports; more are repaired all the same.
 const BAD_BLOCKS_MAX: usize = 10_000;
@@ -38,6 +39,22 @@ const NEWS_MAX: usize = 64;
 enum Reply {
     Wire(Responder),
     Local(Box<dyn FnOnce(ChunkAnswer) + Send>),
+}
+
+/// The answer to a question about a range of a copy, as the disk has it.
+enum Found {
+    /// With the numbers of bad blocks.
+    Bytes {
+        data: Vec<u8>,
+        crc32c: u32,
+        bad: Vec<u64>,
+    },
+    Room(bool),
+    Digests(Bytes),
+}
+
+fn looked_at(read: std::io::Result<(Vec<u8>, Vec<u64>)>) -> std::io::Result<Found> {
+    read.map(|(data, bad)| Found::Bytes { crc32c: crc32c::crc32c(&data), data, bad })
 }
 
 struct Core {
@@ -180,27 +197,30 @@ impl Chunk {
 
     /// Reads what the system has in memory, if it is little: this thread has other work. False: it is to be read otherwise.
     fn fetch_from_memory(&self, effect: &Effect, promise: (u64, u64)) -> bool {
-        let Effect::Fetch { token, eid, offset, length, asks_for_room: false } = *effect else { return false };
+        let Effect::Fetch { token, eid, offset, length, wanted: Wanted::Bytes } = *effect else { return false };
         if length > FROM_MEMORY_BYTES_MAX {
             return false;
         }
         match self.extents.read_in_memory(eid, offset, length) {
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => false,
             read => {
-                self.fetched(token, eid, promise, read, false);
+                self.fetched(token, eid, promise, looked_at(read));
                 true
             }
         }
     }
 
     fn fetch(&self, effect: &Effect, promise: (u64, u64)) {
-        let Effect::Fetch { token, eid, offset, length, asks_for_room } = *effect else { return };
-        let (read, has_room) = match asks_for_room.then(|| self.extents.has_room(eid, offset, length)) {
-            None => (self.extents.read_marked(eid, offset, length), false),
-            Some(Ok(has_room)) => (Ok(Default::default()), has_room),
-            Some(Err(e)) => (Err(e), false),
+        let Effect::Fetch { token, eid, offset, length, wanted } = *effect else { return };
+        let found = match wanted {
+            Wanted::Bytes => looked_at(self.extents.read_marked(eid, offset, length)),
+            Wanted::Room => self.extents.has_room(eid, offset, length).map(Found::Room),
+            Wanted::Digests => self.extents.read_marked(eid, offset, length).map(|(data, bad)| {
+                let offsets: Vec<u64> = bad.iter().map(|block| block * BLOCK_BYTES).collect();
+                Found::Digests(digests::of(offset, &data, &offsets, BLOCK_BYTES))
+            }),
         };
-        self.fetched(token, eid, promise, read, has_room);
+        self.fetched(token, eid, promise, found);
     }
 
     /// Throws a copy away that no configuration up to this epoch needs; refused if it has joined since.
@@ -216,7 +236,7 @@ impl Chunk {
         let mut core = lock(&self.core);
         let token = core.next_token;
         core.next_token += 1;
-        if !matches!(request.op, None | Some(ChunkOp::Read(_) | ChunkOp::Confirm(_))) {
+        if !matches!(request.op, None | Some(ChunkOp::Read(_) | ChunkOp::Confirm(_) | ChunkOp::Digest(_))) {
             core.changed.insert(request.eid);
             if let Some(ChunkOp::Write(record)) = &request.op {
                 core.changed.extend(Some(record.fork_to).filter(|to| *to != 0));
@@ -240,24 +260,19 @@ impl Chunk {
 
     /// Answers a read. It counts only if the copy still has the promise under which it was asked for: meanwhile
     /// another owner may have written.
-    fn fetched(
-        &self,
-        token: u64,
-        eid: u64,
-        promise: (u64, u64),
-        read: std::io::Result<(Vec<u8>, Vec<u64>)>,
-        has_room: bool,
-    ) {
-        let crc32c = read.as_ref().map_or(0, |(data, _)| crc32c::crc32c(data));
+    fn fetched(&self, token: u64, eid: u64, promise: (u64, u64), found: std::io::Result<Found>) {
         let mut core = lock(&self.core);
         let now = core.server.replica(eid).map(|r| (r.promise_epoch, r.promise_lease));
-        let result = match (now, read) {
+        let result = match (now, found) {
             (None, _) => ChunkResult::Unknown(Empty {}),
             (Some((epoch, lease)), _) if (epoch, lease) != promise => ChunkResult::Refused(Refused { epoch, lease }),
-            (Some(_), Ok((data, bad))) if bad.is_empty() => {
-                ChunkResult::Data(Data { crc32c, data: data.into(), has_room })
+            (Some(_), Ok(Found::Room(has_room))) => ChunkResult::Data(Data { has_room, ..Default::default() }),
+            // Bad blocks among them are equal to nothing: of a joiner they are written whole, of another member they are read next.
+            (Some(_), Ok(Found::Digests(digests))) => ChunkResult::Digests(digests),
+            (Some(_), Ok(Found::Bytes { data, crc32c, bad })) if bad.is_empty() => {
+                ChunkResult::Data(Data { crc32c, data: data.into(), has_room: false })
             }
-            (Some(_), Ok((data, bad))) => {
+            (Some(_), Ok(Found::Bytes { data, crc32c, bad })) => {
                 core.damaged(bad.iter().map(|block| (eid, *block)));
                 let offsets = bad.into_iter().map(|block| block * BLOCK_BYTES).collect();
                 ChunkResult::Bad(BadBlocks { offsets, data: data.into(), crc32c })

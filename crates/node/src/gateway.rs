@@ -97,6 +97,7 @@ pub(crate) struct Inner {
     leader: AtomicU32,
     clients: Mutex<HashMap<SocketAddr, Arc<Client>>>,
     owners: Mutex<HashMap<u64, Arc<OwnerHandle>>>,
+    resynced: owners::Resynced,
     local_copies: LocalCopies,
     /// The owner of each file, as far as this gateway knows.
     ownership: Mutex<Ownership>,
@@ -165,6 +166,10 @@ impl Gateway {
     /// How many files this gateway owns.
     pub fn owned_count(&self) -> usize {
         self.inner.owners.lock().expect("nobody panics with it").len()
+    }
+    /// Bytes of returning copies that owners here compared, and bytes that they sent to copies that joined.
+    pub fn resynced(&self) -> (u64, u64) {
+        self.inner.resynced.bytes()
     }
     pub fn membership(&self) -> Membership {
         self.inner.membership.read().expect("nobody panics with it").clone()
@@ -267,6 +272,7 @@ impl Inner {
             places: Default::default(),
             rooms: Default::default(),
             left: Default::default(),
+            resynced: Default::default(),
             telling: Default::default(),
             clock,
             events,

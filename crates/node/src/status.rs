@@ -220,6 +220,11 @@ pub struct NodeStatus {
     #[serde(default)]
     pub suspect_copies: usize,
     pub owned_files: usize,
+    /// Bytes of returning copies that this node's owners compared, and bytes that they sent to copies that joined.
+    #[serde(default)]
+    pub resync_compared_bytes: u64,
+    #[serde(default)]
+    pub resync_sent_bytes: u64,
     /// How the datastore addresses that are on this node are found by clients without port options.
     #[serde(default)]
     pub portmappers: Vec<Portmapper>,
@@ -379,6 +384,8 @@ pub fn collect(s: &Sources, files: Files) -> NodeStatus {
         bad_blocks: s.chunk.as_ref().map_or(0, |c| c.bad_blocks()),
         suspect_copies: s.chunk.as_ref().map_or(0, |c| c.suspects()),
         owned_files: s.gateway.as_ref().map_or(0, |g| g.owned_count()),
+        resync_compared_bytes: s.gateway.as_ref().map_or(0, |g| g.resynced().0),
+        resync_sent_bytes: s.gateway.as_ref().map_or(0, |g| g.resynced().1),
         portmappers: s.gateway.as_ref().map_or(Vec::new(), |g| g.portmappers()),
         exports,
         mounts: s.gateway.iter().flat_map(|g| g.mounts()).map(|(client, path)| MountStatus { client, path }).collect(),

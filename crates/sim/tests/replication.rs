@@ -86,7 +86,7 @@ fn a_file_whose_size_changes_stays_one_file() {
 /// limit. Before 2026-11-29 the joiner kept every block of the resync.
 #[test]
 fn resync_of_an_idle_and_full_extent_ends_within_the_limits_on_its_records() {
-    let mut promotions = 0;
+    let (mut promotions, mut compared, mut sent) = (0, 0, 0);
     for seed in 1..=8 {
         let report = run(filled(seed, 3, None));
         assert_eq!(
@@ -95,8 +95,32 @@ fn resync_of_an_idle_and_full_extent_ends_within_the_limits_on_its_records() {
             "replay: cargo xtask sim --core replication --filled --minutes 3 --seed {seed}"
         );
         promotions += report.promotions;
+        compared += report.compared_bytes;
+        sent += report.joined_bytes;
     }
     assert!(promotions > 8, "{promotions}");
+    // A member that comes back is sent what it lacks, and little else; every fourth world keeps nothing.
+    assert!(sent > 0 && sent * 2 < compared, "{sent} bytes sent, {compared} compared");
+}
+
+fn found_filled(bug: Bug) -> Option<u64> {
+    (1..=400).find(|seed| !run(filled(*seed, 3, Some(bug))).violations.is_empty())
+}
+
+#[test]
+fn bytes_that_a_joiner_kept_and_that_nobody_compared_are_found() {
+    assert!(found_filled(Bug::BelieveKept).is_some());
+}
+
+#[test]
+fn a_piece_that_is_compared_before_a_write_and_sent_after_it_is_found() {
+    assert!(found(Bug::CompareUnlocked).is_some());
+}
+
+#[test]
+fn a_digest_of_a_block_that_cannot_be_read_is_found() {
+    let rots = |seed| Options { rot: true, moves: true, ..options(seed, 4, Some(Bug::DigestOfDamage)) };
+    assert!((1..=400).any(|seed| !run(rots(seed)).violations.is_empty()));
 }
 
 #[test]

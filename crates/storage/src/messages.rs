@@ -9,6 +9,7 @@ mod forks;
 mod life;
 mod locks;
 mod usage;
+mod versions;
 
 pub use backup::*;
 pub use cluster::*;
@@ -17,22 +18,7 @@ pub use life::*;
 pub use locks::*;
 use prost::{Message, Oneof};
 pub use usage::*;
-
-/// Version of the copies of extents and their journal; a newer one is refused.
-pub const VERSION: u32 = 1;
-/// Newest version of metad's journal entries and state that this program reads and writes; a newer one is refused.
-///
-/// 1: names, link targets and paths are UTF-8. 2: they are bytes, and file handles carry a tag. 3: a local address is bound by the
-/// gateway that saw the binding before it only. 4: snapshots and clones. 5: an allocation from before a truncate is refused; a minimum of
-/// copies for writes, and accepted losses. 6: nodes demand TLS between their coordination servers. A LEADER writes the newest
-/// once an administrator has finalized the upgrade, which takes that every metad and gateway has said that it reads it (`LeaderPing`,
-/// `GatewayInfo::journal_version`); how an entry is applied depends on the entry's version only, so that all metads come to the same state.
-pub const JOURNAL_VERSION: u32 = 6;
-/// A datastore's minimum of copies, and accepted losses, are written in metad's journal from this version on.
-pub const MINIMUM_SINCE: u32 = 5;
-pub const LOSSES_SINCE: u32 = 5;
-/// Programs that read this version dial and accept TLS between coordination servers, so that a node demands it from then on.
-pub const QUORUM_TLS_SINCE: u32 = 6;
+pub use versions::*;
 
 // ---- replication ----
 
@@ -235,6 +221,9 @@ pub struct Seal {
     pub file: u64,
     #[prost(uint64, tag = "6")]
     pub index: u64,
+    /// The joining member may keep the bytes that it has: they count for nothing until they were compared (rule R54).
+    #[prost(bool, tag = "7")]
+    pub keep: bool,
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct Read {
@@ -268,6 +257,10 @@ pub enum ChunkOp {
     /// Of the living owner to a member that started anew: what has it (rule R35)?
     #[prost(message, tag = "16")]
     Check(Empty),
+    /// The digests of these blocks are wanted: of a joining member that kept its bytes, and of the one that it is filled from
+    /// (rule R55).
+    #[prost(message, tag = "17")]
+    Digest(Read),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -280,7 +273,7 @@ pub struct ChunkRequest {
     pub epoch: u64,
     #[prost(uint64, tag = "4")]
     pub lease: u64,
-    #[prost(oneof = "ChunkOp", tags = "10, 11, 12, 13, 14, 15, 16")]
+    #[prost(oneof = "ChunkOp", tags = "10, 11, 12, 13, 14, 15, 16, 17")]
     pub op: Option<ChunkOp>,
 }
 
@@ -304,6 +297,9 @@ pub struct Sealed {
     /// What this member knows of the others.
     #[prost(message, repeated, tag = "8")]
     pub seen: Vec<Witness>,
+    /// The joining member kept the bytes that it had; otherwise it has zeros.
+    #[prost(bool, tag = "9")]
+    pub kept: bool,
 }
 /// The member promised a greater lease or epoch.
 #[derive(Clone, PartialEq, Message)]
@@ -361,10 +357,13 @@ pub enum ChunkResult {
     WentBack(Empty),
     #[prost(message, tag = "9")]
     Bad(BadBlocks),
+    /// See `replication::digests`.
+    #[prost(bytes = "bytes", tag = "10")]
+    Digests(bytes::Bytes),
 }
 #[derive(Clone, PartialEq, Message)]
 pub struct ChunkAnswer {
-    #[prost(oneof = "ChunkResult", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "ChunkResult", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub result: Option<ChunkResult>,
     /// Which start of its process answers; 0 where a version before 0.2 does.
     #[prost(fixed64, tag = "20")]
@@ -886,4 +885,7 @@ pub struct Reply {
     /// Complete copies that a write has to be on before it is acknowledged; 0 stands for 1.
     #[prost(uint32, tag = "20")]
     pub minimum: u32,
+    /// With a grant: every node knows that a joining member may have kept its bytes.
+    #[prost(bool, tag = "21")]
+    pub keeps: bool,
 }

@@ -2,8 +2,9 @@
 //!
 //! `replica` is a copy on a chunk server, `owner` the gateway that holds a file's lease, in one file a
 //! phase: `owner/opening` seals, rolls forward and activates, `owner/io` reads and writes,
-//! `owner/repair` removes and joins members, `owner/sizes` truncates and reports sizes.
+//! `owner/repair` removes and joins members, `owner/compare` finds what one that kept its bytes lacks, `owner/sizes` truncates and reports sizes.
 
+pub mod digests;
 pub mod image;
 pub mod owner;
 pub mod replica;
@@ -83,6 +84,12 @@ pub enum Bug {
     AllocateUncounted,
     /// A write goes to full disks without a question whether they have room for it.
     FillFullDisks,
+    /// A joiner that kept its bytes is believed to have the right ones (rule R55).
+    BelieveKept,
+    /// The lock of a range is released when its digests are there, before what differs is read and sent (rule R55).
+    CompareUnlocked,
+    /// The digest of a block that cannot be read is that of the bytes which a read returns in its place (rule R55).
+    DigestOfDamage,
     /// A file is forked while writes to it are open.
     ForkBeforeDrained,
     /// A write is acknowledged with fewer complete copies than the minimum.

@@ -14,7 +14,7 @@ use trivet_disk::extents::Old;
 use trivet_disk::store::{Cut, Log, Touch, CHANGED_BLOCKS_MAX};
 use trivet_disk::DiskError;
 use trivet_storage::messages::reserve_bytes;
-use trivet_storage::replication::replica::{Effect, JournalEntry};
+use trivet_storage::replication::replica::{Effect, JournalEntry, SealEntry};
 
 /// After this many bytes of journal a checkpoint begins.
 const SEGMENT_BYTES: u64 = 128 << 20;
@@ -211,7 +211,7 @@ impl Writer {
 pub fn touches(entry: &JournalEntry) -> Vec<Touch> {
     let extent = entry.eid;
     let mut out = Vec::new();
-    if entry.freed || entry.sealed.as_ref().is_some_and(|s| s.wipe) {
+    if entry.freed || entry.sealed.as_ref().is_some_and(SealEntry::empties) {
         out.push(Touch::Whole { extent });
     }
     let ranges = entry.record.iter().flat_map(|r| &r.ranges);

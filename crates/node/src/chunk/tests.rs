@@ -67,6 +67,55 @@ fn copies_outlive_their_process_and_a_read_is_refused_to_who_lost_the_promise() 
     copies.close();
 }
 
+/// A joining copy keeps its bytes over a crash, a write to a part of an old block included; its digests are of good bytes.
+#[test]
+fn a_copy_that_joins_again_keeps_its_bytes() {
+    use trivet_storage::replication::digests::DIGEST_BYTES;
+    let dir = tempfile::tempdir().unwrap();
+    let copies = Copies::open(dir.path());
+    copies.seal(1);
+    copies.write(1, 1, 0, vec![7; 3 * BLOCK as usize]);
+    copies.close();
+    Copies::open(dir.path()).close();
+    let file = std::fs::OpenOptions::new().write(true).open(dir.path().join("extents/extent.1")).unwrap();
+    file.write_all_at(&[8], 2 * BLOCK + 100).unwrap();
+    let joins = |keep| ChunkOp::Seal(Seal { joining: true, first: 1, keep, ..Default::default() });
+    let digests = |copies: &Copies, lease| {
+        let range = Read { offset: 0, length: 4 * BLOCK, asks_for_room: false };
+        match copies.ask(lease, ChunkOp::Digest(range)) {
+            ChunkResult::Digests(all) => all.chunks(DIGEST_BYTES).map(<[u8]>::to_vec).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let wanted = |first: u8| {
+        let mut data = vec![7; 4 * BLOCK as usize];
+        data[50..60].fill(first);
+        data[3 * BLOCK as usize..].fill(0);
+        digests::of(0, &data, &[2 * BLOCK], BLOCK).chunks(DIGEST_BYTES).map(<[u8]>::to_vec).collect::<Vec<_>>()
+    };
+    let copies = Copies::open(dir.path());
+    let sealed = copies.ask(2, joins(true));
+    assert!(
+        matches!(&sealed, ChunkResult::Sealed(s) if s.kept && s.records.is_empty() && s.top.seq == 0),
+        "{sealed:?}"
+    );
+    copies.write(2, 1, 50, vec![9; 10]);
+    assert_eq!(digests(&copies, 2), wanted(9), "the damaged block is as good as none");
+    copies.close();
+    for lease in [3, 4] {
+        // The journal is replayed, and the checkpoint that was made of it is read.
+        let copies = Copies::open(dir.path());
+        assert!(matches!(copies.ask(lease, joins(true)), ChunkResult::Sealed(s) if s.kept));
+        assert_eq!(digests(&copies, lease), wanted(9));
+        copies.close();
+    }
+    let copies = Copies::open(dir.path());
+    assert!(matches!(copies.ask(5, joins(false)), ChunkResult::Sealed(s) if !s.kept));
+    assert!(matches!(copies.ask(6, ChunkOp::Seal(Seal { first: 1, ..Default::default() })), ChunkResult::Sealed(_)));
+    assert!(matches!(copies.read(6, 0, 60), ChunkResult::Data(d) if d.data.iter().all(|b| *b == 0)));
+    copies.close();
+}
+
 #[test]
 fn a_small_write_does_not_hide_damage() {
     let dir = tempfile::tempdir().unwrap();

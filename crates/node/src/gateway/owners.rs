@@ -4,6 +4,7 @@ use super::{chunk_answer, Inner};
 use crate::clock::wall_ns;
 use prost::Message;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -45,8 +46,33 @@ impl Drop for Asked<'_> {
     }
 }
 
+/// Bytes of copies that members which joined kept and that were compared, and bytes that were sent to such members.
+#[derive(Default)]
+pub(super) struct Resynced {
+    compared: AtomicU64,
+    sent: AtomicU64,
+}
+
+impl Resynced {
+    /// Adds what an owner counted since it was looked at last.
+    fn add(&self, before: &mut (u64, u64), owner: &Owner) {
+        let now = (owner.counters.compared_bytes, owner.counters.joined_bytes);
+        if now != *before {
+            self.compared.fetch_add(now.0 - before.0, Ordering::Relaxed);
+            self.sent.fetch_add(now.1 - before.1, Ordering::Relaxed);
+            *before = now;
+        }
+    }
+    /// Compared and sent.
+    pub(super) fn bytes(&self) -> (u64, u64) {
+        (self.compared.load(Ordering::Relaxed), self.sent.load(Ordering::Relaxed))
+    }
+}
+
 pub(super) struct Running {
     pub(super) owner: Owner,
+    /// The counters when `Resynced` was told last.
+    resynced: (u64, u64),
     pub(super) waiting: HashMap<u64, oneshot::Sender<Outcome>>,
     next_token: u64,
     pub(super) ended: bool,
@@ -61,7 +87,8 @@ impl OwnerHandle {
         let (file, lease) = granted.inode.as_ref().map(|i| (i.attr.fileid, i.lease.number))?;
         let owner = Owner::new(inner.settings.node, Geometry::STANDARD, granted, inner.clock.mono_ms(), wall_ns())?;
         let told = super::told::NOT_EVERYTHING;
-        let running = Running { owner, waiting: HashMap::new(), next_token: 1, ended: false, rests: false, told };
+        let (waiting, resynced) = (HashMap::new(), (0, 0));
+        let running = Running { owner, resynced, waiting, next_token: 1, ended: false, rests: false, told };
         Some(Arc::new(OwnerHandle { file, lease, core: Mutex::new(running) }))
     }
 
@@ -102,6 +129,8 @@ impl OwnerHandle {
         effects: Vec<Effect>,
     ) {
         let mut rest = Vec::new();
+        let Running { owner, resynced, .. } = &mut *core;
+        inner.resynced.add(resynced, owner);
         for effect in effects {
             match effect {
                 Effect::Done { token, outcome } => {

@@ -29,6 +29,7 @@ pub(super) struct Told {
     moves: Vec<Move>,
     no_joins: bool,
     starts: Vec<(Vec<u8>, u64)>,
+    keeps: bool,
     /// Copies and their minimum, by the number of the datastore.
     stores: BTreeMap<u32, (u32, u32)>,
 }
@@ -167,8 +168,9 @@ impl Inner {
         let starts = started.filter_map(|g| Some((g.replica.as_ref()?.id.clone(), g.replica_start))).collect();
         let s = self.replica.read().expect("nobody panics with it");
         let stores = s.datastores().into_iter().map(|d| (d.id, (d.copies, d.minimum()))).collect();
+        let keeps = s.journal_version() >= KEEPS_SINCE;
         let (leaving, moves, no_joins) = (m.emptied.clone(), m.moves.clone(), m.hold_joins);
-        Told { replicas, elsewhere, lossy, full, exhausted, leaving, moves, no_joins, starts, stores }
+        Told { replicas, elsewhere, lossy, full, exhausted, leaving, moves, no_joins, starts, keeps, stores }
     }
 
     /// The inputs that tell an owner, with the chunk servers that may join.
@@ -186,6 +188,7 @@ impl Inner {
             moves: told.moves.clone(),
             no_joins: told.no_joins,
             room: datastore.and_then(|d| rooms.get(&d).copied()),
+            keeps: told.keeps,
             starts: told.starts.clone(),
         };
         let alive = Input::Alive {

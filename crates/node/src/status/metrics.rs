@@ -69,6 +69,10 @@ pub fn metrics(s: &NodeStatus, watcher: &Watcher) -> String {
     contents(&mut f, s);
     f.gauge("copies", "Copies of extents on this node", s.copies as f64);
     f.gauge("owned_files", "Files whose owner this node is", s.owned_files as f64);
+    let compared = s.resync_compared_bytes as f64;
+    f.counter("resync_compared_bytes_total", "Bytes of returning copies that owners here compared", compared);
+    let sent = s.resync_sent_bytes as f64;
+    f.counter("resync_sent_bytes_total", "Bytes that owners here sent to copies that are made or return", sent);
     f.gauge("nfs_clients", "NFS clients that are connected here", s.clients.len() as f64);
     let disks = |pick: fn(&DiskStatus) -> u64| {
         let some = s.disks.iter().take(SERIES_MAX);

@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use trivet_storage::messages::*;
-use trivet_storage::replication::replica::{ChunkServer, Effect, JournalEntry, Replica};
-use trivet_storage::replication::Bug;
+use trivet_storage::replication::replica::{ChunkServer, Effect, JournalEntry, Replica, Wanted};
+use trivet_storage::replication::{digests, Bug};
+
+/// Bytes of a block, as the world's geometry has it.
+const BLOCK: u64 = 4096;
 
 /// Entries of the journal, beyond which a checkpoint is written.
 const CHECKPOINT_AFTER: usize = 300;
@@ -135,11 +138,16 @@ impl Chunk {
         for effect in effects {
             match effect {
                 Effect::Journal { seq, entry } => self.in_flight.push((seq, entry)),
-                Effect::Fetch { token, eid, offset, length, .. } => {
+                Effect::Fetch { token, eid, offset, length, wanted } => {
                     let whole = self.content.entry(eid).or_insert_with(|| vec![0; self.extent_bytes]);
                     let data = whole[offset as usize..(offset + length) as usize].to_vec();
                     let crc32c = crc32c::crc32c(&data);
-                    let result = Some(ChunkResult::Data(Data { data: data.into(), crc32c, has_room: true }));
+                    let result = Some(match wanted {
+                        Wanted::Digests => ChunkResult::Digests(digests::of(offset, &data, &[], BLOCK)),
+                        Wanted::Bytes | Wanted::Room => {
+                            ChunkResult::Data(Data { data: data.into(), crc32c, has_room: true })
+                        }
+                    });
                     let start = self.server.as_ref().map_or(0, ChunkServer::start);
                     self.answer(token, ChunkAnswer { result, start, ..Default::default() }, &mut out);
                 }

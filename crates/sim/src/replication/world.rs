@@ -11,13 +11,14 @@ mod space;
 use super::file::{self, Action, Step};
 use super::register::{check, Operation, NEVER};
 use crate::Rng;
+use disks::digested;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use trivet_storage::messages::*;
 use trivet_storage::metadata::{MemoryKv, State};
 use trivet_storage::nfs::status;
 use trivet_storage::replication::owner::{Effect, Input, NoAnswer, Op, Outcome, Owner};
-use trivet_storage::replication::replica::{ChunkServer, Effect as DiskEffect, JournalEntry, Replica};
+use trivet_storage::replication::replica::{ChunkServer, Effect as DiskEffect, JournalEntry, Replica, Wanted};
 use trivet_storage::replication::{Bug, Geometry};
 
 const BLOCK: u64 = 4096;
@@ -32,7 +33,8 @@ const SMALL: Geometry = Geometry {
 };
 const SMALL_BLOCKS: u64 = 10;
 /// Extents that hold many times what a member may keep above the committed position.
-const FILLED: Geometry = Geometry { extent_bytes: BLOCK * 64, window_bytes: BLOCK as usize * 4, ..SMALL };
+const FILLED: Geometry =
+    Geometry { extent_bytes: BLOCK * 64, window_bytes: BLOCK as usize * 4, push_bytes: BLOCK * 4, ..SMALL };
 const FILLED_BLOCKS: u64 = 80;
 const CHUNKS: usize = 3;
 const GATEWAYS: usize = 3;
@@ -97,6 +99,9 @@ pub struct Report {
     pub unreadable: u64,
     /// Copies that were given up as planned.
     pub moved_out: u64,
+    /// Bytes of joiners that kept theirs, compared, and bytes that were sent to joiners.
+    pub compared_bytes: u64,
+    pub joined_bytes: u64,
     /// Clones that were made, and looks at a block of a copy of one.
     pub forks: u64,
     pub fork_reads: u64,
@@ -574,6 +579,8 @@ impl World {
             self.report.went_back += owner.counters.went_back;
             self.report.checks += owner.counters.checks;
             self.report.repaired += owner.counters.repaired;
+            self.report.compared_bytes += owner.counters.compared_bytes;
+            self.report.joined_bytes += owner.counters.joined_bytes;
             self.report.moved_out += owner.counters.moved_out;
             if self.report.went_back > 0 && self.report.disks_back == 0 {
                 self.report.violations.push("a member was taken for one that went back in time".into());
@@ -728,7 +735,7 @@ impl World {
     }
 
     fn disk_effects(&mut self, chunk: usize, effects: Vec<DiskEffect>) {
-        let extent_bytes = self.geometry.extent_bytes as usize;
+        let (extent_bytes, bug) = (self.geometry.extent_bytes as usize, self.options.bug);
         for effect in effects {
             if let DiskEffect::Apply { eid, record } = &effect {
                 self.note_taken(chunk, *eid, record);
@@ -742,11 +749,12 @@ impl World {
                 | DiskEffect::Fork { .. }) => {
                     c.change(extent_bytes, effect);
                 }
-                DiskEffect::Fetch { token, eid, offset, length, asks_for_room } => {
+                DiskEffect::Fetch { token, eid, offset, length, wanted } => {
                     let has_room = c.has_room(eid, offset, length);
-                    let result = match asks_for_room {
-                        true => ChunkResult::Data(Data { has_room, ..Default::default() }),
-                        false => c.read(extent_bytes, eid, offset, length),
+                    let result = match wanted {
+                        Wanted::Room => ChunkResult::Data(Data { has_room, ..Default::default() }),
+                        Wanted::Bytes => c.read(extent_bytes, eid, offset, length),
+                        Wanted::Digests => digested(offset, c.read(extent_bytes, eid, offset, length), bug),
                     };
                     let start = c.server.as_ref().map_or(0, ChunkServer::start);
                     self.answer(chunk, token, ChunkAnswer { result: Some(result), start, ..Default::default() });
@@ -815,8 +823,8 @@ impl World {
         self.disk_effects(chunk, effects);
         let c = &mut self.chunks[chunk];
         // A node's checkpoint is written when the journal has what its states say.
-        let forks = c.in_flight.iter().any(|(_, e)| e.fork_to != 0);
-        if c.journal.len() > 300 && !forks {
+        let ahead = |e: &JournalEntry| e.fork_to != 0 || e.sealed.as_ref().is_some_and(|s| s.wipe);
+        if c.journal.len() > 300 && !c.in_flight.iter().any(|(_, e)| ahead(e)) {
             // As in the node: files first, then the state that says what is in them, then the journal goes.
             c.checkpoint_content = c.content.clone();
             c.checkpoint = c.server.as_ref().expect("of this life").replicas().cloned().collect();

@@ -245,7 +245,7 @@ impl<K: Kv> State<K> {
     fn remember(&mut self, call: &CallId, reply: &Reply, time_ns: u64) {
         let k = Self::call_key(call);
         let kept_since_ns = if self.is_second_version() { time_ns } else { 0 };
-        let mut kept = Reply { kept_since_ns, minimum: 0, ..reply.clone() };
+        let mut kept = Reply { kept_since_ns, minimum: 0, keeps: false, ..reply.clone() };
         if let Some(lock) = &mut kept.lock {
             // A retransmitted call finds the clients that are still to be called back in the state, if there are any: the first
             // gateway may have called them.
@@ -324,6 +324,7 @@ impl<K: Kv> State<K> {
             extents: self.extents(file),
             copies,
             minimum,
+            keeps: self.journal_version() >= KEEPS_SINCE,
             ..Default::default()
         }
     }

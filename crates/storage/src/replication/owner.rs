@@ -7,6 +7,8 @@
 
 mod bad_blocks;
 mod by_replica;
+mod compare;
+mod counters;
 mod describe;
 #[cfg(test)]
 mod endings;
@@ -25,7 +27,9 @@ use super::{Bug, Geometry};
 use crate::messages::*;
 use by_replica::ByReplica;
 use bytes::Bytes;
+pub use counters::Counters;
 pub use moves::Wishes;
+use repair::Join;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A member that has not answered for this long has failed.
@@ -196,30 +200,6 @@ pub enum Input {
     Timer,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    pub seals: u64,
-    pub roll_forwards: u64,
-    pub removals: u64,
-    pub joins: u64,
-    pub promotions: u64,
-    /// Copies given up as planned.
-    pub moved_out: u64,
-    /// Leases given back.
-    pub given_up: u64,
-    pub fetched_again: u64,
-    /// Members that were found to lack what they acknowledged.
-    pub went_back: u64,
-    pub checks: u64,
-    /// Times that this process did not run for a while.
-    pub stalls: u64,
-    /// Bad blocks that were repaired, and those that were bad on all members.
-    pub repaired: u64,
-    pub bad_everywhere: u64,
-    /// Forks that were begun.
-    pub forks: u64,
-}
-
 #[derive(Debug, Clone, PartialEq)]
 enum Phase {
     /// Not sealed under this lease.
@@ -246,13 +226,33 @@ enum Phase {
 enum About {
     Seal,
     Roll,
-    Write { seq: u64 },
-    Fetch { part: u64 },
-    Room { part: u64 },
-    Confirm { round: u64 },
-    RepairRead { part: u64 },
-    PushRead { offset: u64 },
-    PushWrite { offset: u64 },
+    Write {
+        seq: u64,
+    },
+    Fetch {
+        part: u64,
+    },
+    Room {
+        part: u64,
+    },
+    Confirm {
+        round: u64,
+    },
+    RepairRead {
+        part: u64,
+    },
+    /// The digests of a piece of a join.
+    PushDigest {
+        offset: u64,
+    },
+    /// A run of a piece of a join.
+    PushRead {
+        offset: u64,
+        run: usize,
+    },
+    PushWrite {
+        offset: u64,
+    },
     Stable,
     Check,
 }
@@ -376,6 +376,8 @@ struct Extent {
     confirmed: BTreeSet<u64>,
     round: u64,
     join: Option<Join>,
+    /// The joining member has the bytes that it had: they are compared.
+    joiner_kept: bool,
     join_tried_at: u64,
     /// metad has been asked for a member that joins, and has not answered.
     joins_asked: bool,
@@ -398,20 +400,6 @@ struct Extent {
     left: BTreeSet<Vec<u8>>,
     /// Operations whose write is on all members, while those are fewer than the minimum.
     short: Vec<u64>,
-}
-
-#[derive(Default)]
-struct Join {
-    next: u64,
-    pushing: BTreeMap<u64, u64>,
-    /// Positions of blocks that are on their way to the joiner.
-    open: BTreeMap<u64, u64>,
-    /// Positions of blocks above the joiner's committed position: what it has to keep.
-    above: BTreeSet<u64>,
-    /// The part that tells the joiner the ids of done writes: it has to know them before it counts.
-    ids_part: Option<u64>,
-    /// It has everything, and only metad has to be told.
-    complete: bool,
 }
 
 impl Extent {
@@ -441,6 +429,7 @@ impl Extent {
             confirmed: BTreeSet::new(),
             round: 0,
             join: None,
+            joiner_kept: false,
             join_tried_at: 0,
             joins_asked: false,
             done: BTreeMap::new(),
@@ -633,7 +622,7 @@ impl Owner {
             full: Vec::new(),
             exhausted: Vec::new(),
             with_space: 0,
-            wishes: Wishes::default(),
+            wishes: Wishes { keeps: granted.keeps, ..Default::default() },
             metad_heard: None,
             next_call: 1,
             next_part: 1,
@@ -761,9 +750,13 @@ impl Owner {
             Ok(answer) => answer,
         };
         let (index, to, about) = (entry.index, entry.to.clone(), entry.about.clone());
-        let counts =
-            matches!(about, About::Write { .. } | About::Roll | About::PushWrite { .. } | About::Confirm { .. })
-                && matches!(answer.result, Some(ChunkResult::Done(_)));
+        let counts = match about {
+            About::Write { .. } | About::Roll | About::PushWrite { .. } | About::Confirm { .. } => {
+                matches!(answer.result, Some(ChunkResult::Done(_)))
+            }
+            About::PushDigest { .. } => matches!(answer.result, Some(ChunkResult::Digests(_))),
+            _ => false,
+        };
         if answer.result == Some(ChunkResult::Shut(Empty {})) {
             // Asked again once the member was checked.
             entry.resend_at = Some(self.now_ms + RESEND_MS);
@@ -808,6 +801,11 @@ impl Owner {
                 self.found_bad(index, &to, about, bad);
             }
             Some(ChunkResult::Bad(_)) => self.member_failed(index, &to, false),
+            Some(ChunkResult::Digests(theirs)) => {
+                if let About::PushDigest { offset } = about {
+                    self.has_digests(index, &to, offset, theirs);
+                }
+            }
             Some(ChunkResult::Done(_)) => match about {
                 About::Roll => self.rolled(index, &to),
                 About::Write { seq } => self.acknowledged(index, &to, seq),
@@ -826,6 +824,7 @@ impl Owner {
                 | About::Fetch { .. }
                 | About::Room { .. }
                 | About::RepairRead { .. }
+                | About::PushDigest { .. }
                 | About::PushRead { .. }
                 | About::Stable => {}
             },

@@ -53,6 +53,16 @@ pub struct SealEntry {
     pub file: u64,
     #[prost(uint64, tag = "6")]
     pub index: u64,
+    /// In a wipe the bytes stay, and everything else is thrown away.
+    #[prost(bool, tag = "7")]
+    pub keep: bool,
+}
+
+impl SealEntry {
+    /// Whether the copy's bytes are thrown away.
+    pub fn empties(&self) -> bool {
+        self.wipe && !self.keep
+    }
 }
 
 /// Everything about a copy but its bytes; also the form of a checkpoint.
@@ -97,6 +107,9 @@ pub struct Replica {
     pub file: u64,
     #[prost(uint64, tag = "17")]
     pub index: u64,
+    /// It joins with the bytes that it had: they are a mixture, and count for nothing, until all of them were compared (rule R54).
+    #[prost(bool, tag = "18")]
+    pub kept: bool,
 }
 
 impl Replica {
@@ -111,6 +124,7 @@ impl Replica {
             self.window.clear();
             self.ops.clear();
             self.joining = true;
+            self.kept = s.keep;
             self.wiped_first = s.first;
             self.stable = Pos::new(s.lease, s.epoch, s.first.saturating_sub(1));
             self.top = self.stable;
@@ -119,6 +133,7 @@ impl Replica {
             self.seen.clear();
         } else {
             self.joining = false;
+            self.kept = false;
         }
     }
 
@@ -181,6 +196,17 @@ fn forked(eid: u64, at: Pos) -> Replica {
     Replica { eid, promise_epoch: 1, version: VERSION, count, ..Default::default() }
 }
 
+/// The answer to a question about a range of a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// The bytes, checked.
+    Bytes,
+    /// Whether the copy has room of its own for the range.
+    Room,
+    /// The digests of its blocks; of bytes that were checked, or none (`digests::of`).
+    Digests,
+}
+
 #[derive(Debug, PartialEq)]
 pub enum Effect {
     /// Append; report with `durable`. Entries become durable in order.
@@ -205,13 +231,13 @@ pub enum Effect {
         eid: u64,
         to: u64,
     },
-    /// Read and check the bytes, then answer; or say whether the copy has room for the range.
+    /// Look at a range, then answer with this.
     Fetch {
         token: u64,
         eid: u64,
         offset: u64,
         length: u64,
-        asks_for_room: bool,
+        wanted: Wanted,
     },
     Answer {
         token: u64,
@@ -276,10 +302,12 @@ impl ChunkServer {
             // A checkpoint may be newer than the entry; the bytes are made anew all the same, for
             // everything that came behind the wipe is in the journal behind it.
             let newer = s.epoch >= r.promise_epoch && s.lease >= r.promise_lease;
-            if newer && (s.epoch, s.lease) != (r.promise_epoch, r.promise_lease) {
+            let same = (s.epoch, s.lease) == (r.promise_epoch, r.promise_lease);
+            // A second round of one promise wipes, too.
+            if newer && (!same || s.wipe && s.first > r.wiped_first) {
                 r.seal(s);
             }
-            if s.wipe {
+            if s.empties() {
                 out.push(Effect::Wipe { eid: entry.eid });
             }
         }
@@ -352,7 +380,8 @@ impl ChunkServer {
             return out.push(say(ChunkResult::Unknown(Empty {})));
         }
         let create = matches!(&op, Some(ChunkOp::Seal(s)) if s.create || s.joining);
-        if !self.replicas.contains_key(&eid) && !create {
+        let existed = self.replicas.contains_key(&eid);
+        if !existed && !create {
             return out.push(say(ChunkResult::Unknown(Empty {})));
         }
         let first = if let Some(ChunkOp::Seal(s)) = &op { s.first } else { 0 };
@@ -368,7 +397,7 @@ impl ChunkServer {
         }
         let promised = (epoch, lease) == (r.promise_epoch, r.promise_lease);
         let refused = ChunkResult::Refused(Refused { epoch: r.promise_epoch, lease: r.promise_lease });
-        let asks = matches!(op, Some(ChunkOp::Write(_) | ChunkOp::Read(_) | ChunkOp::Confirm(_)));
+        let asks = matches!(op, Some(ChunkOp::Write(_) | ChunkOp::Read(_) | ChunkOp::Confirm(_) | ChunkOp::Digest(_)));
         if asks && !self.open.contains(&eid) && self.bug != Some(Bug::OpenAfterRestart) {
             return out.push(say(ChunkResult::Shut(Empty {})));
         }
@@ -384,28 +413,7 @@ impl ChunkServer {
                 // What it says of its count is durable.
                 self.journal(token, JournalEntry { eid, ..Default::default() }, out);
             }
-            Some(ChunkOp::Seal(s)) => {
-                self.open.insert(eid);
-                if damaged && !s.joining {
-                    return out.push(say(ChunkResult::Damaged(Empty {})));
-                }
-                if s.joining {
-                    self.damaged.remove(&eid);
-                }
-                // A duplicate that was under way for long must not undo what was copied since.
-                let late = promised && r.joining && s.first <= r.wiped_first;
-                let wipe = s.joining && !late;
-                let sealed = SealEntry { epoch, lease, wipe, first: s.first, file: s.file, index: s.index };
-                let r = self.replicas.get_mut(&eid).expect("entered above");
-                if !late {
-                    r.seal(&sealed);
-                }
-                if wipe {
-                    // What waits for the disk belongs to the content that is thrown away.
-                    self.undurable.retain(|(e, _)| *e != eid);
-                }
-                self.journal(token, JournalEntry { eid, sealed: Some(sealed), ..Default::default() }, out);
-            }
+            Some(ChunkOp::Seal(s)) => self.seal(token, (eid, epoch, lease), &s, existed, out),
             Some(ChunkOp::Write(record)) => {
                 if !promised || (record.pos.lease, record.pos.epoch) != (lease, epoch) {
                     return out.push(say(refused));
@@ -427,14 +435,11 @@ impl ChunkServer {
                 self.journal(token, JournalEntry { eid, record: Some(record), fork_to, ..Default::default() }, out);
             }
             Some(ChunkOp::Read(Read { offset, length, asks_for_room })) => {
-                let end = offset.checked_add(length).filter(|e| *e <= self.extent_bytes);
-                if !promised || end.is_none() {
-                    return out.push(say(refused));
-                }
-                if damaged || r.joining {
-                    return out.push(say(ChunkResult::Damaged(Empty {})));
-                }
-                out.push(Effect::Fetch { token, eid, offset, length, asks_for_room });
+                let wanted = if asks_for_room { Wanted::Room } else { Wanted::Bytes };
+                self.look_at(token, (eid, promised), (offset, length), wanted, out);
+            }
+            Some(ChunkOp::Digest(Read { offset, length, .. })) => {
+                self.look_at(token, (eid, promised), (offset, length), Wanted::Digests, out);
             }
             Some(ChunkOp::Confirm(_)) => {
                 let ok = promised && !damaged && !r.joining;
@@ -459,6 +464,70 @@ impl ChunkServer {
             }
             None => out.push(say(ChunkResult::Unknown(Empty {}))),
         }
+    }
+
+    /// Promises, and joins where it is to join. `existed`: there was a copy before this request.
+    fn seal(
+        &mut self,
+        token: u64,
+        (eid, epoch, lease): (u64, u64, u64),
+        s: &Seal,
+        existed: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        self.open.insert(eid);
+        let damaged = self.damaged.contains(&eid);
+        if damaged && !s.joining {
+            return out.push(self.says(token, ChunkResult::Damaged(Empty {})));
+        }
+        if s.joining {
+            self.damaged.remove(&eid);
+        }
+        let r = self.replicas.get_mut(&eid).expect("entered before");
+        let promised = (epoch, lease) == (r.promise_epoch, r.promise_lease);
+        // A duplicate that was under way for long must not undo what was copied since.
+        let late = promised && r.joining && s.first <= r.wiped_first;
+        let wipe = s.joining && !late;
+        // Files that cannot be read are no use.
+        let keep = wipe && s.keep && existed && !damaged;
+        let sealed = SealEntry { epoch, lease, wipe, first: s.first, file: s.file, index: s.index, keep };
+        if !late {
+            r.seal(&sealed);
+        }
+        if wipe {
+            // What waits for the disk belongs to the copy that is thrown away.
+            self.undurable.retain(|(e, _)| *e != eid);
+        }
+        self.journal(token, JournalEntry { eid, sealed: Some(sealed), ..Default::default() }, out);
+    }
+
+    /// Has a range be looked at, by an owner that has the promise.
+    fn look_at(
+        &self,
+        token: u64,
+        (eid, promised): (u64, bool),
+        (offset, length): (u64, u64),
+        wanted: Wanted,
+        out: &mut Vec<Effect>,
+    ) {
+        let r = &self.replicas[&eid];
+        let end = offset.checked_add(length).filter(|e| *e <= self.extent_bytes);
+        if !promised || end.is_none() {
+            let refused = Refused { epoch: r.promise_epoch, lease: r.promise_lease };
+            return out.push(self.says(token, ChunkResult::Refused(refused)));
+        }
+        // A joiner is read by nobody, and only one that kept its bytes has something to compare.
+        let compared = wanted == Wanted::Digests && r.kept;
+        if self.damaged.contains(&eid) || r.joining && !compared {
+            return out.push(self.says(token, ChunkResult::Damaged(Empty {})));
+        }
+        out.push(Effect::Fetch { token, eid, offset, length, wanted });
+    }
+
+    /// An answer that implies nothing on disk.
+    fn says(&self, token: u64, result: ChunkResult) -> Effect {
+        let answer = ChunkAnswer { result: Some(result), start: self.start, ..Default::default() };
+        Effect::Answer { token, answer }
     }
 
     /// Makes the copy that a record of this extent forks, and returns its number; 0: none. A copy that is there already is the
@@ -501,7 +570,7 @@ impl ChunkServer {
             }
             let result = match (entry.sealed, self.replicas.get(&eid)) {
                 (Some(s), Some(r)) => {
-                    if s.wipe {
+                    if s.empties() {
                         out.push(Effect::Wipe { eid });
                     }
                     // A later SEAL may have been accepted meanwhile; then this one is void.
@@ -516,6 +585,7 @@ impl ChunkServer {
                             truncations: r.truncations,
                             mtime_ns: r.mtime_ns,
                             seen: r.seen.clone(),
+                            kept: r.kept,
                         })
                     } else {
                         ChunkResult::Refused(Refused { epoch: r.promise_epoch, lease: r.promise_lease })
@@ -624,6 +694,52 @@ mod tests {
         let fork = Record { fork_to: 7, ..record(1, 2, 2, 1) };
         assert!(matches!(ask(&mut c, request(2, 1, ChunkOp::Write(fork))), ChunkResult::Done(_)));
         assert!(c.replica(7).is_none());
+    }
+
+    #[test]
+    fn a_joiner_keeps_the_bytes_of_a_copy_that_was_there_and_remains_a_joiner() {
+        let mut c = ChunkServer::new(vec![1], 1, 1 << 20, vec![]);
+        let mut journal = Vec::new();
+        let joins = |first| ChunkOp::Seal(Seal { joining: true, keep: true, first, ..Default::default() });
+        let mut run = |c: &mut ChunkServer, r| handle_durably(c, r, &mut journal);
+        let wipes = |out: &[Effect]| out.iter().any(|e| matches!(e, Effect::Wipe { .. }));
+        let kept = |out: &[Effect]| {
+            let answers = out.iter().filter_map(|e| match e {
+                Effect::Answer { answer: ChunkAnswer { result: Some(ChunkResult::Sealed(s)), .. }, .. } => Some(s.kept),
+                _ => None,
+            });
+            answers.last()
+        };
+        let digest = |epoch, lease| {
+            let range = Read { offset: 0, length: 4096, asks_for_room: false };
+            request(epoch, lease, ChunkOp::Digest(range))
+        };
+        // There was no copy: nothing is kept, and nothing is to be compared.
+        let out = run(&mut c, request(2, 1, joins(1)));
+        assert_eq!((wipes(&out), kept(&out)), (true, Some(false)));
+        assert!(matches!(ask(&mut c, digest(2, 1)), ChunkResult::Damaged(_)));
+        run(&mut c, request(2, 1, ChunkOp::Write(record(1, 2, 1, 0))));
+        // A second round under the same promise finds one.
+        let out = run(&mut c, request(2, 1, joins(2)));
+        assert_eq!((wipes(&out), kept(&out)), (false, Some(true)));
+        let mut again = ChunkServer::new(vec![1], 2, 1 << 20, vec![]);
+        let mut effects = Vec::new();
+        journal.iter().for_each(|e| again.replay(e, &mut effects));
+        assert_eq!(effects.iter().filter(|e| matches!(e, Effect::Wipe { .. })).count(), 1);
+        assert_eq!(again.replica(1), c.replica(1));
+        assert!(again.replica(1).is_some_and(|r| r.joining && r.kept && r.window.is_empty()));
+        // It says nothing before it was compared, and is read by nobody after that.
+        assert!(matches!(ask(&mut again, digest(2, 1)), ChunkResult::Shut(_)));
+        assert!(matches!(ask(&mut again, request(2, 1, ChunkOp::Check(Empty {}))), ChunkResult::Done(_)));
+        let mut out = Vec::new();
+        again.handle(9, digest(2, 1), &mut out);
+        assert!(matches!(out[..], [Effect::Fetch { wanted: Wanted::Digests, .. }]), "{out:?}");
+        let read = Read { offset: 0, length: 4096, asks_for_room: false };
+        assert!(matches!(ask(&mut again, request(2, 1, ChunkOp::Read(read))), ChunkResult::Damaged(_)));
+        // A copy that cannot be read is emptied.
+        again.declare_damaged(1);
+        let out = handle_durably(&mut again, request(3, 1, joins(1)), &mut Vec::new());
+        assert_eq!((wipes(&out), kept(&out)), (true, Some(false)));
     }
 
     #[test]

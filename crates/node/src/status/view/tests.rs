@@ -59,6 +59,8 @@ pub(in crate::status) fn status(node: u32) -> NodeStatus {
         bad_blocks: 0,
         suspect_copies: 0,
         owned_files: 0,
+        resync_compared_bytes: 0,
+        resync_sent_bytes: 0,
         portmappers: Vec::new(),
         exports: Vec::new(),
         mounts: Vec::new(),

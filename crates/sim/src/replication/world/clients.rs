@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// A client of an idle world begins an operation within this time of the one before.
+const IDLE_MS: u64 = 15_000;
+
 fn in_short(op: &Op) -> String {
     match op {
         Op::Write { offset, data, .. } => format!("a write of {:?} to block {}", read_value(data), offset / BLOCK),
@@ -21,11 +24,14 @@ fn answer_in_short(outcome: &Outcome) -> String {
 
 impl World {
     pub(super) fn client_turn(&mut self, client: usize) {
-        if self.now > self.faults_end + SETTLE_MS - 5_000 && self.clients[client].op.is_none() {
+        let idle = self.options.filled && self.filled_to >= self.blocks;
+        let open = self.clients[client].op.is_some();
+        // Time for an answer; an operation that had none is asked again with the client's next turn.
+        let last = if idle { 5_000 + IDLE_MS } else { 5_000 };
+        if self.now > self.faults_end + SETTLE_MS - last && !open {
             return;
         }
-        let idle = self.options.filled && self.filled_to >= self.blocks;
-        let pause = if idle { self.rng.range(500, 15_000) } else { self.rng.range(3, 60) };
+        let pause = if idle && !open { self.rng.range(500, IDLE_MS) } else { self.rng.range(3, 60) };
         self.at(self.now + pause, Event::Client { client });
         if self.clients[client].op.is_none() {
             self.new_operation(client);

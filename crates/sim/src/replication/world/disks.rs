@@ -3,6 +3,7 @@
 use super::{Chunk, DiskEffect, World, BLOCK};
 use trivet_storage::messages::*;
 use trivet_storage::replication::replica::ChunkServer;
+use trivet_storage::replication::{digests, Bug};
 
 /// A node tells metad of its chunk server's start, and metad the gateways, within this.
 const HEARTBEAT_MS: u64 = 400;
@@ -64,6 +65,18 @@ impl Chunk {
             true => ChunkResult::Data(Data { crc32c, data: data.into(), has_room: false }),
             false => ChunkResult::Bad(BadBlocks { offsets: bad, data: data.into(), crc32c }),
         }
+    }
+}
+
+/// Digests of the blocks that a read returns.
+pub(super) fn digested(offset: u64, read: ChunkResult, bug: Option<Bug>) -> ChunkResult {
+    match read {
+        ChunkResult::Data(d) => ChunkResult::Digests(digests::of(offset, &d.data, &[], BLOCK)),
+        ChunkResult::Bad(b) => {
+            let bad = if bug == Some(Bug::DigestOfDamage) { Vec::new() } else { b.offsets };
+            ChunkResult::Digests(digests::of(offset, &b.data, &bad, BLOCK))
+        }
+        other => other,
     }
 }
 

@@ -169,8 +169,10 @@ fn continuation(view: &View, ask: &AcceptLoss, cfg: &ExtentConfig) -> Option<(Lo
         node.and_then(|n| n.replica.clone())
     };
     if let Some((best, copy)) = best.and_then(|b| Some((b, storage(&b.replica)?))) {
-        let partly =
-            if best.joining { ", which was never filled completely: what it lacks reads as zeros" } else { "" };
+        let partly = match best.joining {
+            true => ", which was never filled completely: what it lacks reads as older content, or as zeros",
+            false => "",
+        };
         let how = format!(
             "continues with the copy on node {} as of configuration {} of {epoch}{partly}; what was written after that is lost",
             copy.node, best.top.epoch

@@ -114,7 +114,7 @@ impl Owner {
                 }
                 return self.repair_read(index, part);
             }
-            About::PushRead { offset } => {
+            About::PushRead { offset, .. } => {
                 let join = self.extents.get(&index).and_then(|e| e.join.as_ref());
                 match join.and_then(|j| j.pushing.get(&offset)) {
                     Some(part) => *part,
@@ -135,6 +135,10 @@ impl Owner {
             return self.member_failed(index, from, false);
         }
         // Again after the repair, which comes first: it waits for the range, and whoever waits has its turn before the next.
+        if let About::PushRead { offset, .. } = about {
+            self.forget_piece(index, offset);
+        }
+        let Some(e) = self.extents.get_mut(&index) else { return };
         e.fetching.remove(&part);
         e.forget_confirmation(part);
         self.unlock(index, part);
@@ -147,9 +151,9 @@ impl Owner {
 
     /// No member can read these blocks.
     fn bad_for_good(&mut self, index: u64, part: u64, about: About, bad: BadBlocks) {
-        if let About::PushRead { offset } = about {
+        if let About::PushRead { offset, run } = about {
             // The joiner gets what is good, and which blocks are not: never zeros in their place.
-            return self.push_write(index, offset, bad.data, &bad.offsets);
+            return self.has_run(index, (offset, run), bad.data, bad.offsets);
         }
         if let Some(e) = self.extents.get_mut(&index) {
             e.fetching.remove(&part);
@@ -160,44 +164,5 @@ impl Owner {
             o.failed = true;
         }
         self.part_done(index, part);
-    }
-}
-
-/// A block of a resync in ranges: what is good, and what is bad; and the bytes of the good ones.
-pub(super) fn ranges_of(offset: u64, data: Bytes, bad: &[u64], block_bytes: u64) -> (Vec<Range>, Bytes) {
-    if bad.is_empty() {
-        return (vec![Range { offset, length: data.len() as u64, ..Default::default() }], data);
-    }
-    let mut ranges: Vec<Range> = Vec::new();
-    let mut good = Vec::with_capacity(data.len());
-    for (i, block) in data.chunks(block_bytes as usize).enumerate() {
-        let at = offset + i as u64 * block_bytes;
-        let is_bad = bad.contains(&at);
-        if !is_bad {
-            good.extend_from_slice(block);
-        }
-        match ranges.last_mut() {
-            Some(last) if last.bad == is_bad => last.length += block.len() as u64,
-            _ => ranges.push(Range { offset: at, length: block.len() as u64, zero: is_bad, bad: is_bad }),
-        }
-    }
-    (ranges, good.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_block_of_a_resync_names_its_bad_blocks_and_carries_the_others() {
-        let data = Bytes::from((0..32u8).collect::<Vec<_>>());
-        let (ranges, good) = ranges_of(64, data, &[72, 80], 8);
-        let want = [(64, 8, false), (72, 16, true), (88, 8, false)];
-        assert_eq!(ranges.iter().map(|r| (r.offset, r.length, r.bad)).collect::<Vec<_>>(), want);
-        assert_eq!(good[..], (0..8).chain(24..32).collect::<Vec<u8>>()[..]);
-        let record = Record { ranges, data: good, ..Default::default() };
-        assert!(record.well_formed(128));
-        let bad: Vec<bool> = record.pieces().map(|(r, data)| r.bad && data.is_none()).collect();
-        assert_eq!(bad, [false, true, false]);
     }
 }

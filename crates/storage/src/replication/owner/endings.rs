@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::metadata::{MemoryKv, State};
+use crate::replication::digests;
 use crate::replication::replica::{self, ChunkServer};
 
 mod allocations;
@@ -121,17 +122,22 @@ impl File {
                     let bytes = self.content.get(&(at, eid)).cloned().unwrap_or_default();
                     self.content.insert((at, to), bytes);
                 }
-                replica::Effect::Fetch { asks_for_room: true, .. } => {
+                replica::Effect::Fetch { wanted: replica::Wanted::Room, .. } => {
                     self.asked_for_room += 1;
                     let result = Some(ChunkResult::Data(Data { has_room: self.has_room, ..Default::default() }));
                     answer = Some(ChunkAnswer { result, ..Default::default() });
                 }
-                replica::Effect::Fetch { eid, offset, length, .. } => {
+                replica::Effect::Fetch { eid, offset, length, wanted, .. } => {
                     let bytes = self.content.entry((at, eid)).or_default();
                     bytes.resize(GEOMETRY.extent_bytes as usize, 0);
                     let data = Bytes::copy_from_slice(&bytes[offset as usize..][..length as usize]);
                     let crc32c = crc32c::crc32c(&data);
-                    let result = Some(ChunkResult::Data(Data { data, crc32c, has_room: false }));
+                    let result = Some(match wanted {
+                        replica::Wanted::Digests => {
+                            ChunkResult::Digests(digests::of(offset, &data, &[], GEOMETRY.block_bytes))
+                        }
+                        _ => ChunkResult::Data(Data { data, crc32c, has_room: false }),
+                    });
                     answer = Some(ChunkAnswer { result, ..Default::default() });
                 }
                 _ => {}

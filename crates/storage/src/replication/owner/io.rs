@@ -223,7 +223,7 @@ impl Owner {
                 Work::Confirm => self.want_confirmation(index, id),
                 Work::Ids(ids) | Work::JoinIds(ids) => self.write_ids(index, id, ids),
                 Work::Fork { to } => self.write_fork(index, id, to),
-                Work::Push => self.push_read(index, id),
+                Work::Push => self.push_begins(index, self.parts[&id].start),
                 Work::Repair { .. } => self.repair_read(index, id),
             }
         }
@@ -472,7 +472,7 @@ impl Owner {
                 }
             }
             About::Room { part } => self.has_said_of_room(index, from, part, d.has_room),
-            About::PushRead { offset } => self.push_write(index, offset, d.data, &[]),
+            About::PushRead { offset, run } => self.has_run(index, (offset, run), d.data, Vec::new()),
             About::RepairRead { part } => self.repair_write(index, part, d.data),
             _ => {}
         }

@@ -23,6 +23,8 @@ pub struct Wishes {
     pub room: Option<u64>,
     /// Complete copies that a write has to be on before it is acknowledged; 0: as the grant said.
     pub minimum: u32,
+    /// Every node knows that a joining member may have kept its bytes.
+    pub keeps: bool,
     /// The start of each replica's process, as it said with its last heartbeat.
     pub starts: Vec<(Vec<u8>, u64)>,
 }

@@ -86,6 +86,7 @@ impl Owner {
         let known = e.cfg.replicas.iter().find(|r| e.cfg.went_back.contains(&r.id)).cloned();
         let joining = e.cfg.joining.as_ref().map(|j| j.id.clone());
         let members: Vec<_> = e.members().cloned().collect();
+        let keeps = self.wishes.keeps;
         let skips = self.bug == Some(Bug::TakeoverWithoutSeal) && e.cfg.active;
         for part in of_join {
             self.unlock(index, part);
@@ -96,7 +97,7 @@ impl Owner {
         }
         for m in members {
             let joining = Some(&m.id) == joining.as_ref();
-            let seal = Seal { create, joining, first, activated, file: self.file, index };
+            let seal = Seal { create, joining, first, activated, file: self.file, index, keep: joining && keeps };
             self.send(index, &m, About::Seal, ChunkOp::Seal(seal));
         }
         if let Some(member) = known {
@@ -137,6 +138,7 @@ impl Owner {
         let Phase::Sealing(answers) = &e.phase else { return };
         let of_r: Vec<(ReplicaRef, Sealed)> =
             e.cfg.replicas.iter().filter_map(|r| answers.get(&r.id).map(|a| (r.clone(), a.clone()))).collect();
+        e.joiner_kept = e.cfg.joining.as_ref().and_then(|j| answers.get(&j.id)).is_some_and(|a| a.kept);
         let stable = of_r.iter().map(|(_, a)| a.stable).max().unwrap_or_default();
         // What any member knows of any other one (rule R36), beside what this owner has seen itself.
         let told = answers.values().flat_map(|a| &a.seen);

@@ -1,19 +1,40 @@
 //! Repair: extents in reserve, and members that join, are filled block by block, and are promoted.
 
-use super::bad_blocks::ranges_of;
-use super::{About, Join, MetaAbout, Owner, Phase, Work, PUSHES_MAX, RESERVED};
+use super::compare::Piece;
+use super::{About, MetaAbout, Owner, Phase, Work, PUSHES_MAX, RESERVED};
 use crate::messages::*;
 use crate::replication::Bug;
 use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Pause before an extent that lacks a member looks for one, and between two attempts.
 const JOIN_PAUSE_MS: u64 = 1_000;
 /// Extents of a file that get a member at a time: what is copied takes the disks from what is written.
 const JOINS_MAX: usize = 1;
 
+#[derive(Default)]
+pub(super) struct Join {
+    pub(super) next: u64,
+    /// Pieces under way, by their offsets: their parts, and what is known of them.
+    pub(super) pushing: BTreeMap<u64, u64>,
+    pub(super) pieces: BTreeMap<u64, Piece>,
+    /// Positions of blocks that are on their way to the joiner.
+    pub(super) open: BTreeMap<u64, u64>,
+    /// Positions of blocks above the joiner's committed position: what it has to keep.
+    pub(super) above: BTreeSet<u64>,
+    /// The part that tells the joiner the ids of done writes: it has to know them before it counts.
+    pub(super) ids_part: Option<u64>,
+    /// It has everything, and only metad has to be told.
+    pub(super) complete: bool,
+}
+
 impl Join {
     pub(super) fn parts(&self) -> impl Iterator<Item = u64> + '_ {
         self.pushing.values().copied().chain(self.ids_part)
+    }
+    /// A piece under way, and its part.
+    pub(super) fn piece(&mut self, offset: u64) -> Option<(u64, &mut Piece)> {
+        Some((*self.pushing.get(&offset)?, self.pieces.get_mut(&offset)?))
     }
 }
 
@@ -132,32 +153,12 @@ impl Owner {
         }
     }
 
-    pub(super) fn push_read(&mut self, index: u64, part: u64) {
-        let push_bytes = self.geometry.push_bytes;
-        let offset = self.parts[&part].start;
-        let e = &self.extents[&index];
-        let node = self.node;
-        let from = e.cfg.replicas.iter().min_by_key(|r| r.node != node).cloned().expect("a configuration has a member");
-        self.send(
-            index,
-            &from,
-            About::PushRead { offset },
-            ChunkOp::Read(Read { offset, length: push_bytes, asks_for_room: false }),
-        );
-    }
-
-    /// `bad`: offsets of blocks that no member can read.
-    pub(super) fn push_write(&mut self, index: u64, offset: u64, data: Bytes, bad: &[u64]) {
-        let block_bytes = self.geometry.block_bytes;
+    /// Sends what a piece of the joiner's copy lacks.
+    pub(super) fn push_write(&mut self, index: u64, offset: u64, ranges: Vec<Range>, data: Bytes) {
         let (lease, truncations) = (self.lease, self.truncations);
         let (size, mtime_ns) = (self.attr.size, self.attr.mtime_ns);
         let Some(e) = self.extents.get_mut(&index) else { return };
         let Some(joiner) = e.cfg.joining.clone().filter(|_| e.phase == Phase::Active) else { return };
-        // The joiner began empty: zeros need not be sent.
-        if bad.is_empty() && data.iter().all(|b| *b == 0) {
-            return self.pushed(index, offset);
-        }
-        let (ranges, data) = ranges_of(offset, data, bad, block_bytes);
         let record = Record {
             pos: Pos::new(lease, e.cfg.epoch, e.next_seq),
             ranges,
@@ -182,6 +183,7 @@ impl Owner {
         let Some(e) = self.extents.get_mut(&index) else { return };
         let Some(join) = e.join.as_mut() else { return };
         join.open.remove(&offset);
+        join.pieces.remove(&offset);
         let Some(part) = join.pushing.remove(&offset) else { return };
         e.settle();
         self.unlock(index, part);
