@@ -156,7 +156,7 @@ fn copies_are_moved_off_while_the_files_size_changes() {
 #[test]
 fn members_of_idle_extents_are_compared_when_they_start_anew() {
     let mut went_back = 0;
-    for seed in [2, 5, 36, 40] {
+    for seed in 1..=12 {
         let report = run(filled(seed, 3, None));
         assert_eq!(
             report.violations,

@@ -3,7 +3,8 @@
 use super::{wire, Cluster, End, InFlight, Message, BLOCK, GEOMETRY};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use trivet_storage::messages::*;
-use trivet_storage::replication::replica::{ChunkServer, Effect, JournalEntry};
+use trivet_storage::replication::digests;
+use trivet_storage::replication::replica::{ChunkServer, Effect, JournalEntry, Wanted};
 
 pub(super) struct Chunk {
     pub(super) server: Option<ChunkServer>,
@@ -76,8 +77,17 @@ impl Chunk {
     }
 }
 
+fn digested(offset: u64, read: ChunkResult) -> ChunkResult {
+    match read {
+        ChunkResult::Data(d) => ChunkResult::Digests(digests::of(offset, &d.data, &[], BLOCK)),
+        ChunkResult::Bad(b) => ChunkResult::Digests(digests::of(offset, &b.data, &b.offsets, BLOCK)),
+        other => other,
+    }
+}
+
 fn entry_text(e: &JournalEntry) -> String {
     match (&e.sealed, &e.record) {
+        (Some(s), _) if s.keep => format!("promise of lease {}, epoch {}, bytes kept", s.lease, s.epoch),
         (Some(s), _) if s.wipe => format!("promise of lease {}, epoch {}, emptied", s.lease, s.epoch),
         (Some(s), _) => format!("promise of lease {}, epoch {}", s.lease, s.epoch),
         (None, Some(r)) => format!("record {}", wire::record(r)),
@@ -106,8 +116,9 @@ impl Cluster {
                     c.pending.push_back((seq, entry));
                     self.say(text);
                 }
-                Effect::Fetch { token, eid, offset, length, .. } => {
-                    let result = Some(c.fetch(eid, offset, length));
+                Effect::Fetch { token, eid, offset, length, wanted } => {
+                    let found = c.fetch(eid, offset, length);
+                    let result = Some(if wanted == Wanted::Digests { digested(offset, found) } else { found });
                     let start = c.server.as_ref().map_or(0, ChunkServer::start);
                     self.chunk_answers(chunk, token, ChunkAnswer { result, start, ..Default::default() });
                 }

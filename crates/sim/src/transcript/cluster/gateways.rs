@@ -102,7 +102,7 @@ impl Cluster {
             let with_space = replicas.len();
             let (elsewhere, lossy, full, exhausted) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
             self.feed(gateway, Input::Alive { replicas, elsewhere, lossy, full, exhausted, with_space });
-            let wishes = Wishes { copies: COPIES, starts: starts.clone(), ..Default::default() };
+            let wishes = Wishes { copies: COPIES, keeps: true, starts: starts.clone(), ..Default::default() };
             self.feed(gateway, Input::Wishes(wishes));
             self.feed(gateway, Input::Timer);
         }

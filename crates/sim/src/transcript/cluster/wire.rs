@@ -3,6 +3,7 @@
 use super::BLOCK;
 use trivet_storage::messages::*;
 use trivet_storage::nfs::status;
+use trivet_storage::replication::digests;
 use trivet_storage::replication::owner::{Op, Outcome};
 
 pub(super) fn pos(p: &Pos) -> String {
@@ -54,11 +55,13 @@ fn ids(ops: &[OpId]) -> String {
 pub(super) fn request(r: &ChunkRequest) -> String {
     let promise = format!("(lease {}, epoch {})", r.lease, r.epoch);
     match &r.op {
+        Some(ChunkOp::Seal(s)) if s.keep => format!("SEAL {promise}: you join, keep no more than your bytes"),
         Some(ChunkOp::Seal(s)) if s.joining => format!("SEAL {promise}: you join, drop what you have"),
         Some(ChunkOp::Seal(s)) if s.create => format!("SEAL {promise}: make the extent"),
         Some(ChunkOp::Seal(_)) => format!("SEAL {promise}"),
         Some(ChunkOp::Write(w)) => format!("WRITE {}; committed to {}", record(w), pos(&w.stable)),
         Some(ChunkOp::Read(read)) => format!("READ block {} {promise}", read.offset / BLOCK),
+        Some(ChunkOp::Digest(read)) => format!("DIGEST of block {} {promise}", read.offset / BLOCK),
         Some(ChunkOp::Confirm(_)) => format!("CONFIRM {promise}"),
         Some(ChunkOp::Stable(c)) if c.seq == 0 => "COMMITTED to nothing new: anything to tell?".into(),
         Some(ChunkOp::Stable(c)) => format!("COMMITTED to {}", pos(&Pos::new(c.lease, c.epoch, c.seq))),
@@ -74,7 +77,8 @@ pub(super) fn answer(a: &ChunkAnswer) -> String {
             let above: Vec<String> = s.records.iter().map(record).collect();
             let above =
                 if above.is_empty() { "nothing above".into() } else { format!("above that {}", above.join("; ")) };
-            format!("sealed: committed to {}, {above}", pos(&s.stable))
+            let kept = if s.kept { ", bytes kept" } else { "" };
+            format!("sealed: committed to {}, {above}{kept}", pos(&s.stable))
         }
         Some(ChunkResult::Refused(r)) => format!("REFUSED: lease {}, epoch {} is promised", r.lease, r.epoch),
         Some(ChunkResult::Unknown(_)) => "UNKNOWN: no such copy here".into(),
@@ -84,6 +88,11 @@ pub(super) fn answer(a: &ChunkAnswer) -> String {
         Some(ChunkResult::Shut(_)) => "SHUT: restarted, and nobody has compared what is here".into(),
         Some(ChunkResult::WentBack(_)) => "WENT BACK: a promise is missing".into(),
         Some(ChunkResult::Bad(b)) => format!("BAD {}", blocks(&b.offsets)),
+        Some(ChunkResult::Digests(d)) => {
+            let digests = d.chunks(digests::DIGEST_BYTES);
+            let start = |digest: &[u8]| digest.iter().take(3).map(|b| format!("{b:02x}")).collect::<String>();
+            format!("digest {}", digests.map(start).collect::<Vec<_>>().join(" "))
+        }
         None => "nothing".into(),
     };
     match (&a.bad[..], a.count) {
