@@ -42,6 +42,9 @@ pub struct Args {
     /// Coordination only: members join, leave, get votes and lose them meanwhile
     #[arg(long)]
     reconfig: bool,
+    /// Coordination only: servers are in groups and have weights, which say what a quorum is
+    #[arg(long)]
+    groups: bool,
     /// Coordination only: requests that a client may have open
     #[arg(long, default_value_t = 1)]
     pipeline: usize,
@@ -141,6 +144,7 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
         minutes: args.minutes,
         schedule: None,
         reconfig: args.reconfig,
+        groups: args.groups,
         pipeline: args.pipeline,
         hand_overs: args.hand_overs,
         sync_ms: args.sync_ms,
@@ -226,6 +230,7 @@ fn run_schedules(args: &Args) -> anyhow::Result<()> {
                 minutes: 0,
                 schedule: Some(schedule.clone()),
                 reconfig: false,
+                groups: false,
                 pipeline: 1,
                 hand_overs: 0,
                 sync_ms: args.sync_ms,

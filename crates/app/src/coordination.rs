@@ -55,6 +55,17 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write a log up to a transaction as a file of its own, beside the log, which stays as it is
+    Truncate {
+        /// A log file, such as version-2/log.100000001
+        log: PathBuf,
+        /// The last transaction to keep, which the log has to hold: a zxid as `dump` shows it, such as 0x10000002a
+        #[arg(long, value_parser = zxid)]
+        to: trivet_formats::Zxid,
+        /// The new file; by default LOG.choppedZXID, as Apache's toolkit names it
+        #[arg(long)]
+        output: Option<PathBuf>,
+    },
     /// Show what a log or snapshot file holds, a line each
     Dump {
         file: PathBuf,
@@ -67,6 +78,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     match (&args.command, &args.config) {
         (Some(Command::Transfer { to, data, zoo_cfg }), _) => transfer(*to, data, zoo_cfg.as_deref()),
         (Some(Command::Fsck { data, log_dir, json }), _) => fsck(data, log_dir.as_deref().unwrap_or(data), *json),
+        (Some(Command::Truncate { log, to, output }), _) => truncate(log, *to, output.as_deref()),
         (Some(Command::Dump { file, json }), _) => {
             let mut out = std::io::BufWriter::new(std::io::stdout().lock());
             let shown = trivet_node::coordination::inspect::dump(file, *json, &mut out);
@@ -84,6 +96,28 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
         (None, None) => unreachable!("clap wants one of the two"),
     }
+}
+
+/// In hexadecimal digits behind 0x, or in decimal ones.
+fn zxid(text: &str) -> Result<trivet_formats::Zxid, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(hex) => i64::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    parsed.map(trivet_formats::Zxid).map_err(|_| format!("{text:?} is no zxid: 0x and hexadecimal digits are expected"))
+}
+
+fn truncate(log: &Path, to: trivet_formats::Zxid, output: Option<&Path>) -> anyhow::Result<()> {
+    let done = trivet_node::coordination::chop::chop(log, to, output).with_context(|| log.display().to_string())?;
+    println!(
+        "{}: {} transactions up to {:#x}; {} behind it are left out",
+        done.path.display(),
+        done.transactions,
+        to.0,
+        done.left_out
+    );
+    println!("{} is as it was. A server that goes on from the new file forgets what is left out.", log.display());
+    Ok(())
 }
 
 /// Properties in the variables that zkServer.sh hands to Java.

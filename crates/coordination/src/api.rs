@@ -226,6 +226,14 @@ pub enum Effect {
         link: LinkId,
         leader: ServerId,
     },
+    /// The same through a follower, which passes the connection on to its leader.
+    DialThrough {
+        link: LinkId,
+        follower: ServerId,
+    },
+    /// Pass observers that call this follower on to its leader, or take no more of them. Connections that stand stay: the
+    /// leader ends them.
+    PassObservers(Option<ServerId>),
     /// One packet or several.
     Send {
         link: LinkId,

@@ -1,5 +1,6 @@
 //! What a server is told at its start.
 
+use crate::groups::Groups;
 use std::collections::BTreeMap;
 use trivet_formats::ServerId;
 
@@ -81,6 +82,7 @@ impl std::fmt::Debug for Auth {
 #[derive(Debug, Clone)]
 pub struct NextConfig {
     pub members: BTreeMap<ServerId, Member>,
+    pub groups: Groups,
     pub text: String,
 }
 
@@ -89,6 +91,8 @@ pub struct Config {
     pub id: ServerId,
     /// All members, this server included. One voter alone is a standalone server.
     pub members: BTreeMap<ServerId, Member>,
+    /// Groups and weights of the voters; none: a majority decides.
+    pub groups: Groups,
     /// `server.N=...` lines and `version=`, as peers exchange them.
     pub config_text: String,
     /// The version in that text: the zxid of the reconfig that made it, 0 for one from a file.
@@ -139,6 +143,10 @@ pub struct Config {
     /// A server without any data is one of a new ensemble, and votes (`zookeeper.db.autocreate`). Where it is not known to
     /// be, it may have lost what it acknowledged: see [`crate::election`].
     pub trust_empty: bool,
+    /// Observers reach the leader through its followers, which pass their connections on (`observerMasterPort`).
+    pub observer_masters: bool,
+    /// A server that is alone is an ensemble of one voter, which others can join (`standaloneEnabled=false`).
+    pub ensemble_of_one: bool,
     /// The user that this process runs as, where changes are written to the audit log.
     pub audit_user: Option<String>,
     /// A fault to plant, in tests of the simulator only.
@@ -172,6 +180,8 @@ pub enum Bug {
     OwnClock,
     /// A server that lost its data votes as one of a new ensemble does.
     EmptyVotes,
+    /// A leader commits what a majority has, where groups and weights say otherwise.
+    CommitByMajority,
 }
 
 impl Config {
@@ -180,6 +190,7 @@ impl Config {
         Config {
             id,
             members,
+            groups: Groups::default(),
             config_text: "version=0".into(),
             config_version: 0,
             next: None,
@@ -207,6 +218,8 @@ impl Config {
             container_never_used_ms: 0,
             outstanding_max: 1_000,
             trust_empty: true,
+            observer_masters: false,
+            ensemble_of_one: false,
             audit_user: None,
             bug: None,
         }
@@ -234,10 +247,36 @@ impl Config {
         self.members.contains_key(&id) || self.next.as_ref().is_some_and(|n| n.members.contains_key(&id))
     }
     pub fn standalone(&self) -> bool {
-        self.members.len() <= 1 && self.next.is_none()
+        self.members.len() <= 1 && self.next.is_none() && !self.ensemble_of_one
     }
-    /// Whether these servers are more than half of the voters, of both lists where there are two.
+    /// The voters whose vote counts for something: who can be elected, and whom an election waits for.
+    pub fn electable(&self) -> impl Iterator<Item = ServerId> + '_ {
+        self.voters().filter(|id| self.is_electable(*id))
+    }
+    pub fn is_electable(&self, id: ServerId) -> bool {
+        let weighs = |members, groups: &Groups| votes(members, id) && (groups.is_empty() || groups.weight(id) > 0);
+        weighs(&self.members, &self.groups) || self.next.as_ref().is_some_and(|n| weighs(&n.members, &n.groups))
+    }
+    /// Whether these servers are a quorum of the voters, of both lists where there are two: more than half of them, or
+    /// what their groups and weights say.
     pub fn is_quorum<'a>(&self, ids: impl IntoIterator<Item = &'a ServerId>) -> bool {
+        let grouped = |groups: &Groups| !groups.is_empty();
+        if grouped(&self.groups) || self.next.as_ref().is_some_and(|n| grouped(&n.groups)) {
+            let ids: Vec<ServerId> = ids.into_iter().copied().collect();
+            let of_next = |n: &NextConfig| is_quorum_of(&n.members, &n.groups, &ids);
+            return is_quorum_of(&self.members, &self.groups, &ids) && self.next.as_ref().is_none_or(of_next);
+        }
+        self.is_majority(ids)
+    }
+    /// Whether a proposal that these servers have is committed.
+    pub(crate) fn commits(&self, acks: &[ServerId]) -> bool {
+        match self.bug {
+            Some(Bug::CommitByMajority) => self.is_majority(acks),
+            _ => self.is_quorum(acks),
+        }
+    }
+    // Asked for each acknowledgement: without groups, nothing is allocated.
+    fn is_majority<'a>(&self, ids: impl IntoIterator<Item = &'a ServerId>) -> bool {
         let next = self.next.as_ref().map(|n| &n.members);
         let (mut count, mut next_count) = (0, 0);
         for id in ids {
@@ -251,6 +290,15 @@ impl Config {
 fn votes(members: &BTreeMap<ServerId, Member>, id: ServerId) -> bool {
     members.get(&id).is_some_and(|m| !m.observer)
 }
+/// Whether these servers, each there once, are a quorum of one list.
+pub(crate) fn is_quorum_of(members: &BTreeMap<ServerId, Member>, groups: &Groups, ids: &[ServerId]) -> bool {
+    let agreeing = ids.iter().copied().filter(|id| votes(members, *id));
+    match groups.is_empty() {
+        true => agreeing.count() * 2 > voters_in(members),
+        false => groups.is_quorum(agreeing),
+    }
+}
+
 fn voters_in(members: &BTreeMap<ServerId, Member>) -> usize {
     members.values().filter(|m| !m.observer).count()
 }
@@ -265,8 +313,23 @@ mod tests {
         let mut cfg = Config::new(ServerId(1), members(&[1, 2, 3]));
         let quorum = |cfg: &Config, ids: &[i64]| cfg.is_quorum(&ids.iter().map(|i| ServerId(*i)).collect::<Vec<_>>());
         assert!(quorum(&cfg, &[1, 2]) && !quorum(&cfg, &[1, 4, 5]));
-        cfg.next = Some(NextConfig { members: members(&[3, 4, 5]), text: String::new() });
+        let next = |groups| Some(NextConfig { members: members(&[3, 4, 5]), groups, text: String::new() });
+        cfg.next = next(Groups::default());
         assert!(!quorum(&cfg, &[1, 2]) && !quorum(&cfg, &[3, 4, 5]) && quorum(&cfg, &[1, 3, 4]));
         assert_eq!(cfg.voters().count(), 5);
+        // Groups of the list that may follow count for that one, and for nothing else.
+        let mut heavy = Groups::default();
+        heavy.add("group.1", "3:4:5").unwrap();
+        heavy.add("weight.3", "9").unwrap();
+        heavy.add("weight.5", "0").unwrap();
+        heavy.complete(&[3, 4, 5].map(ServerId).into()).unwrap();
+        cfg.next = next(heavy.clone());
+        assert!(!quorum(&cfg, &[1, 2, 4, 5]) && quorum(&cfg, &[1, 3]) && !quorum(&cfg, &[3]));
+        assert!(cfg.is_electable(ServerId(3)) && !cfg.is_electable(ServerId(5)) && cfg.is_electable(ServerId(1)));
+        cfg.groups = heavy;
+        cfg.members = members(&[3, 4, 5]);
+        cfg.next = None;
+        assert!(quorum(&cfg, &[3]) && !quorum(&cfg, &[4, 5]) && !quorum(&cfg, &[1, 2]));
+        assert_eq!(cfg.electable().count(), 2);
     }
 }

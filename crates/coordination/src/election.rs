@@ -24,9 +24,12 @@ pub struct Vote {
 }
 
 impl Vote {
-    /// Whether this vote beats the other: newer epoch, then newer history, then greater id.
-    fn beats(&self, other: &Vote) -> bool {
-        (self.peer_epoch, self.zxid, self.leader) > (other.peer_epoch, other.zxid, other.leader)
+    /// Whether this vote beats the other: newer epoch, then newer history, then greater id. One for a server without
+    /// weight beats none, and is beaten by each that is not: its history is in no quorum's way.
+    //= zookeeper 3.9 FastLeaderElection.totalOrderPredicate
+    fn beats(&self, other: &Vote, cfg: &Config) -> bool {
+        let newer = (self.peer_epoch, self.zxid, self.leader) > (other.peer_epoch, other.zxid, other.leader);
+        cfg.is_electable(self.leader) && (newer || cfg.is_voter(other.leader) && !cfg.is_electable(other.leader))
     }
 }
 
@@ -256,14 +259,14 @@ impl Election {
         let mut say = None;
         if vote.round > self.round {
             self.begin_round(now, cfg, vote.round);
-            if vote.beats(&self.initial) || self.makes_way_for(&vote) {
+            if vote.beats(&self.initial, cfg) || self.makes_way_for(&vote) {
                 self.adopt(now, cfg, vote);
             }
             say = Some(Say::All);
-        } else if vote.beats(&self.vote) || self.makes_way_for(&vote) {
+        } else if vote.beats(&self.vote, cfg) || self.makes_way_for(&vote) {
             self.adopt(now, cfg, vote);
             say = Some(Say::All);
-        } else if self.vote.beats(&vote) {
+        } else if self.vote.beats(&vote, cfg) {
             say = Some(Say::To(from));
         }
         let heard = Heard { vote, state: ServerState::Looking, version: 2 };
@@ -300,7 +303,7 @@ impl Election {
                     w.leader == self.me || self.modest.contains(&w.leader) || (w.peer_epoch, w.zxid) < newest
                 })
         };
-        let mut others = cfg.voters().filter(|v| *v != self.me && !silent(*v));
+        let mut others = cfg.electable().filter(|v| *v != self.me && !silent(*v));
         if self.nobody_left_since.is_none() && others.all(no_help) {
             self.nobody_left_since = Some(now);
         }
@@ -314,7 +317,7 @@ impl Election {
             self.finalize_at = None;
             return None;
         }
-        let all = cfg.voters().all(|v| agreeing.contains(&v) || silent(v));
+        let all = cfg.electable().all(|v| agreeing.contains(&v) || silent(v));
         let at = *self.finalize_at.get_or_insert(now + cfg.fast.finalize_ms);
         (all || now >= at).then_some(self.vote)
     }

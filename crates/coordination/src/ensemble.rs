@@ -2,6 +2,7 @@
 //! each other, and as the node `/zookeeper/config` holds them.
 
 use crate::config::Member;
+use crate::groups::Groups;
 use std::collections::BTreeMap;
 use std::fmt;
 use trivet_formats::ServerId;
@@ -88,6 +89,8 @@ impl fmt::Display for ServerSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ensemble {
     pub servers: BTreeMap<ServerId, ServerSpec>,
+    /// Groups and weights; none: a majority decides.
+    pub groups: Groups,
     /// The zxid of the reconfig that made it; 0 for one from a file.
     pub version: i64,
 }
@@ -99,7 +102,7 @@ impl Ensemble {
         Ensemble::parse(&lines.join("\n")).ok().filter(|e| e.voters().next().is_some())
     }
 
-    /// Reads lines of servers, with `,` or line ends between, and a version in hexadecimal digits.
+    /// Reads lines of servers, groups and weights, with `,` or line ends between, and a version in hexadecimal digits.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut out = Ensemble::default();
         for line in text.split(['\n', ',']).map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
@@ -115,9 +118,14 @@ impl Ensemble {
                 }
             } else if key == "version" {
                 out.version = i64::from_str_radix(value, 16).map_err(|_| format!("version {value} is no number"))?;
+            } else if Groups::is_about(key) {
+                out.groups.add(key, value)?;
             } else {
-                return Err(format!("{key} is not known (groups and weights are not supported)"));
+                return Err(format!("{key} is not known: server.N, group.N, weight.N and version are"));
             }
+        }
+        if !out.groups.is_empty() {
+            out.groups.complete(&out.voters().collect())?;
         }
         Ok(out)
     }
@@ -134,12 +142,19 @@ impl Ensemble {
     //= zookeeper 3.9 PrepRequestProcessor, case reconfig
     pub fn changed(&self, joining: &str, leaving: &str, whole: &str) -> Result<Ensemble, String> {
         let mut next = if whole.is_empty() {
+            if !self.groups.is_empty() {
+                return Err("where there are groups, a reconfig says the whole new list, and its groups".into());
+            }
             let mut next = self.clone();
             for id in leaving.split(',').map(str::trim).filter(|s| !s.is_empty()) {
                 let id: i64 = id.parse().map_err(|_| format!("{id:?} is no server number"))?;
                 next.servers.remove(&ServerId(id));
             }
-            for (id, spec) in Ensemble::parse(joining)?.servers {
+            let joining = Ensemble::parse(joining)?;
+            if !joining.groups.is_empty() {
+                return Err("groups and weights come with the whole new list only".into());
+            }
+            for (id, spec) in joining.servers {
                 if spec.client.is_none() {
                     return Err(format!("server.{id} has no client port"));
                 }
@@ -172,6 +187,7 @@ impl fmt::Display for Ensemble {
         for (id, s) in &self.servers {
             writeln!(f, "server.{id}={s}")?;
         }
+        write!(f, "{}", self.groups)?;
         write!(f, "version={:x}", self.version)
     }
 }
@@ -193,6 +209,24 @@ mod tests {
         assert_eq!(Ensemble::parse_next(&with_next).unwrap().version, 0x2_0000_0001);
         assert_eq!(Ensemble::parse_next(TEXT), None);
         assert_eq!(ServerSpec::parse("h:1:2;2181").unwrap().to_string(), "h:1:2:participant;0.0.0.0:2181");
+    }
+
+    #[test]
+    fn groups_and_weights_stand_behind_the_servers() {
+        let server = |id: i64| format!("server.{id}=10.0.0.{id}:2888:3888:participant;2181\n");
+        let servers: String = (1..=3).map(server).collect();
+        let e = Ensemble::parse(&format!("weight.2=0\n{servers}group.7=1:2\ngroup.3=3\nversion=5")).unwrap();
+        let text = e.to_string();
+        assert!(text.ends_with("group.3=3\ngroup.7=1:2\nweight.1=1\nweight.2=0\nweight.3=1\nversion=5"), "{text}");
+        assert_eq!(Ensemble::parse(&text).unwrap(), e);
+        assert!(Ensemble::parse(&format!("{servers}group.1=1:2")).is_err(), "server 3 is in no group");
+        // Only a whole list says which groups hold then; without any, a majority decides.
+        assert!(e.changed("server.4=10.0.0.4:2888:3888;2181", "", "").is_err() && e.changed("", "3", "").is_err());
+        assert!(e.changed("", "", &servers).unwrap().groups.is_empty());
+        let plain = Ensemble::parse(&servers).unwrap();
+        assert!(plain.changed("server.4=10.0.0.4:2888:3888;2181,group.1=4", "", "").is_err());
+        let grouped = plain.changed("", "", &format!("{servers}group.1=1:2:3\nweight.1=5")).unwrap();
+        assert!(grouped.groups.is_quorum([ServerId(1)].into_iter()));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! come; the epoch is recorded behind them, and only then NEWLEADER is acknowledged.
 
 mod early_commit;
+mod observers;
 mod transfer;
 
 use crate::api::{DiskOp, Effect, Event, Image};
@@ -245,7 +246,11 @@ impl Follower<'_> {
                 let f = &mut *self.f;
                 f.phase = Phase::Connecting { redial_at: None };
                 f.link = Some(link);
-                self.cx.out.push(Effect::Dial { link, leader });
+                let through = self.follower_between(leader);
+                self.cx.out.push(match through {
+                    Some(follower) => Effect::DialThrough { link, follower },
+                    None => Effect::Dial { link, leader },
+                });
             }
             Phase::Broadcast => {
                 let silent_ms = now.saturating_sub(f.last_heard);
@@ -521,6 +526,7 @@ impl Follower<'_> {
         for zxid in open {
             self.after_writes(Then::AckProposal { link, zxid })?;
         }
+        self.pass_observers();
         let report = self.cx.finish_report(false);
         self.cx.out.push(Effect::Event(Event::Following { leader, epoch, report }));
         self.requests().serve_again()

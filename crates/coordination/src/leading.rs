@@ -539,11 +539,12 @@ impl Leader<'_> {
         let me = self.cx.cfg.id;
         let Some(next) = self.cx.cfg.next.clone() else { return me };
         let votes = |id: ServerId| next.members.get(&id).is_some_and(|m| !m.observer);
+        let leads = |id: ServerId| votes(id) && (next.groups.is_empty() || next.groups.weight(id) > 0);
         if votes(me) {
             return me;
         }
         let l = &*self.l;
-        let ahead = l.learners.values().filter(|x| votes(x.id)).max_by_key(|x| x.acked).map(|x| x.id);
+        let ahead = l.learners.values().filter(|x| leads(x.id)).max_by_key(|x| x.acked).map(|x| x.id);
         ahead.unwrap_or(me)
     }
 }

@@ -21,6 +21,7 @@ mod durability;
 pub mod election;
 pub mod ensemble;
 mod following;
+pub mod groups;
 pub mod history;
 mod leading;
 pub mod links;

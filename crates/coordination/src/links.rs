@@ -343,13 +343,13 @@ impl Links {
     pub(crate) fn quorum_without_me(&self, now: Millis, cfg: &Config) -> bool {
         let me = cfg.id;
         let without_me = |x| self.working(now, cfg, x).into_iter().filter(|y| *y != me).collect::<Vec<_>>();
-        cfg.voters().any(|x| x != me && cfg.is_quorum(&without_me(x)))
+        cfg.electable().any(|x| x != me && cfg.is_quorum(&without_me(x)))
     }
 
     /// Whether others have better links than this server, and can do without it: links that work now beside
     /// its own that do not, or links that were good for long beside its own that were not.
     pub(crate) fn others_are_better(&self, now: Millis, cfg: &Config) -> bool {
-        let good_for_long = || cfg.voters().any(|x| x != cfg.id && cfg.is_quorum(&self.reach(now, cfg, x)));
+        let good_for_long = || cfg.electable().any(|x| x != cfg.id && cfg.is_quorum(&self.reach(now, cfg, x)));
         self.mine_are_bad(now, cfg)
             && self.quorum_without_me(now, cfg)
             && (!self.mine_work(now, cfg) || good_for_long())

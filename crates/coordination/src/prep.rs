@@ -342,11 +342,11 @@ fn reconfig(stage: &mut Stage<'_>, cfg: &Config, r: &Request<'_>, request: &Reco
     let active = Ensemble::parse(&cfg.config_text).map_err(|_| err::BAD_ARGUMENTS)?;
     let changed = active.changed(&request.joining, &request.leaving, &request.members);
     let next = Ensemble { version: r.zxid.0, ..changed.map_err(|_| err::BAD_ARGUMENTS)? };
-    if next.servers.len() < 2 {
+    if next.servers.len() < 2 && !cfg.ensemble_of_one {
         // A server that is alone runs without these protocols, and would have to be started anew.
         return Err(err::BAD_ARGUMENTS);
     }
-    if next.voters().filter(|v| r.synced.contains(v)).count() * 2 <= next.voters().count() {
+    if !crate::config::is_quorum_of(&next.members(), &next.groups, r.synced) {
         return Err(err::NEW_CONFIG_NO_QUORUM);
     }
     let node = stage.need(CONFIG_NODE)?;

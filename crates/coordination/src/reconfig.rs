@@ -41,7 +41,7 @@ impl Context {
     fn set_next(&mut self, next: Option<Ensemble>) {
         // One that is known to be committed, or outdated, is not what comes next.
         let next = next.filter(|n| n.version > self.cfg.config_version && self.cfg.bug != Some(Bug::OldMajorityOnly));
-        let next = next.map(|n| NextConfig { members: n.members(), text: n.to_string() });
+        let next = next.map(|n| NextConfig { members: n.members(), groups: n.groups.clone(), text: n.to_string() });
         if next.as_ref().map(|n| &n.text) != self.cfg.next.as_ref().map(|n| &n.text) {
             self.cfg.next = next;
             self.members.to_tell = true;
@@ -76,6 +76,7 @@ impl Context {
         }
         self.members.went_over.clear();
         self.cfg.members = found.members();
+        self.cfg.groups = found.groups.clone();
         self.cfg.config_version = found.version;
         self.cfg.config_text = found.to_string();
         self.tree.set_members(&self.cfg.config_text);

@@ -38,6 +38,9 @@ impl Server {
             Role::DrainingWrites | Role::Looking => {}
             Role::Following(f) => {
                 in_vain = f.met() && !f.broadcasting();
+                if f.broadcasting() && f.as_voter && self.cx.cfg.observer_masters {
+                    self.cx.out.push(Effect::PassObservers(None));
+                }
                 f.link.into_iter().for_each(|link| self.cx.out.push_after_packets(Effect::CloseLink(link)));
             }
             Role::Leading(l) => {

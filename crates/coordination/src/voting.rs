@@ -44,7 +44,8 @@ impl Server {
             !self.cx.cfg.votes_now(self.cx.cfg.id) && now < self.cx.candidacy.looking_since + NEWCOMERS_WAIT_MS;
         let make_way = self.cx.candidacy.preferred.is_none() && their_turn && (lost_lead || worse);
         self.cx.forget_old_hearsay();
-        self.cx.candidacy.election.hold_back(deaf || make_way || newcomer);
+        let weightless = !self.cx.cfg.is_electable(self.cx.cfg.id);
+        self.cx.candidacy.election.hold_back(deaf || make_way || newcomer || weightless);
     }
 
     fn notification(&self) -> Notification {

@@ -342,6 +342,8 @@ fn coordination_settings(config: &NodeConfig, keys: &Keys) -> CoordinationSettin
         throttle: None,
         purge_pause: None,
         backlog: -1,
+        observer_port: None,
+        snapshot_packing: Default::default(),
         security: crate::coordination::Security::default(),
     }
 }

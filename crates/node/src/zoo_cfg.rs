@@ -19,6 +19,7 @@ use std::time::Duration;
 use thiserror::Error;
 use trivet_coordination::config::Member;
 use trivet_coordination::ensemble::Ensemble;
+use trivet_coordination::groups::Groups;
 use trivet_coordination::Config;
 use trivet_formats::client::MAX_REQUEST_BYTES;
 use trivet_formats::ServerId;
@@ -34,8 +35,7 @@ pub enum ConfigError {
 }
 
 /// Settings that have no meaning here, or whose default is all there is.
-const ACCEPTED_SILENTLY: [&str; 25] = [
-    "standaloneEnabled",
+const ACCEPTED_SILENTLY: [&str; 24] = [
     "electionAlg",
     "preAllocSize",
     "request_throttle_drop_stale",
@@ -63,10 +63,9 @@ const ACCEPTED_SILENTLY: [&str; 25] = [
 ];
 
 /// What a server must not go without if it is asked for: protection, or other rules of who decides.
-const REFUSED: [(&str, &str); 4] = [
+const REFUSED: [(&str, &str); 3] = [
     ("localSessionsEnabled", "local sessions are not supported yet"),
     ("multiAddress.enabled", "servers with several addresses are not supported yet"),
-    ("observerMasterPort", "observers behind followers are not supported yet"),
     ("oraclePath", "ensembles with an oracle are not supported"),
 ];
 
@@ -89,8 +88,8 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
     refuse_what_is_missing(&mut p)?;
     let mut version = 0;
     if let Some(dynamic) = p.take("dynamicConfigFile") {
-        if p.keys().any(|k| k.starts_with("server.")) {
-            return Err(p.bad("dynamicConfigFile", &dynamic, "server lines stand both here and there"));
+        if p.keys().any(|k| k.starts_with("server.") || Groups::is_about(k)) {
+            return Err(p.bad("dynamicConfigFile", &dynamic, "lines of servers or groups stand both here and there"));
         }
         let (text, of_name) = read_dynamic(Path::new(&dynamic))?;
         version = of_name;
@@ -100,6 +99,7 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
     let data_dir = PathBuf::from(p.take("dataDir").ok_or(ConfigError::Missing { path: path.into(), key: "dataDir" })?);
     let tick_ms: u64 = p.number("tickTime", 3_000)?;
     let ensemble = Ensemble { version, ..servers(&mut p)? };
+    let may_be_standalone = p.take("standaloneEnabled").is_none_or(|v| v.eq_ignore_ascii_case("true"));
     let id = own_id(&p, &data_dir, &ensemble)?;
     let client_port: Option<u16> = match p.take("clientPort") {
         Some(v) => Some(v.parse().map_err(|_| p.bad("clientPort", &v, "it is not a port"))?),
@@ -113,11 +113,15 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
     } else if let Some((host, port)) = of_server.and_then(|s| s.client.clone()) {
         client_addresses.push(resolve(&host, port).map_err(|r| p.bad("server", &host, &r))?);
     }
+    let observer_port = observer_port(&mut p)?;
+    let packing = crate::coordination::Packing::named(&p.take("snapshot.compression.method").unwrap_or_default());
     let tls = tls::read(&mut p)?;
     let with_certificates = tls.client.tls.is_some() || tls.secure.is_some();
     let auth = auth::read(&mut p, with_certificates)?;
     let mut peers = Addresses::new();
-    if let Some(spec) = of_server.filter(|_| ensemble.servers.len() > 1) {
+    // Without a line of its own nobody could join it.
+    let ensemble_of_one = ensemble.servers.len() == 1 && ensemble.voters().next().is_some() && !may_be_standalone;
+    if let Some(spec) = of_server.filter(|_| ensemble.servers.len() > 1 || ensemble_of_one) {
         let mine = own(spec).map_err(|r| p.bad(&format!("server.{id}"), &spec.to_string(), &r))?;
         // The others' names may be there later, or change: they are looked up again.
         peers = addresses([ensemble.to_string()].into_iter(), &Addresses::from([(id, mine)]), true);
@@ -132,6 +136,7 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
         auth_schemes: auth.schemes,
         config_text: ensemble.to_string(),
         config_version: version,
+        groups: ensemble.groups.clone(),
         tick_ms,
         init_limit: p.number("initLimit", 10)?,
         sync_limit: p.number("syncLimit", 5)?,
@@ -142,6 +147,8 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
         super_digests: p.take("DigestAuthenticationProvider.superDigest").into_iter().collect(),
         four_letter_words: words,
         reconfig: p.flag("reconfigEnabled"),
+        observer_masters: observer_port.is_some(),
+        ensemble_of_one,
         skip_acl: p.take("skipACL").is_some_and(|v| v == "yes"),
         enforce_quota: p.flag("enforceQuota"),
         read_only_mode: p.flag("readonlymode.enabled"),
@@ -155,11 +162,13 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
         log_dir: p.take("dataLogDir").map_or_else(|| data_dir.clone(), PathBuf::from),
         data_dir,
         peers,
+        observer_port,
         max_client_connections: p.number("maxClientCnxns", 60)?,
         max_connections: p.number("maxCnxns", 0)?,
         request_bytes_max: p.bytes("jute.maxbuffer", MAX_REQUEST_BYTES)?,
         long_requests: long_requests(&mut p)?,
         throttle: throttle(&mut p)?,
+        snapshot_packing: packing,
         snapshots_kept: p.number("autopurge.snapRetainCount", 3)?.max(3),
         purge_pause: purge_pause(&mut p)?,
         snapshot_size_factor: p.number("snapshotSizeFactor", crate::coordination::SNAPSHOT_SIZE_FACTOR)?,
@@ -172,6 +181,7 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
                 dial: tls.quorum.tls.clone().filter(|_| tls.quorum_dials_tls),
                 accept: tls.quorum,
                 hosts: ensemble.servers.iter().map(|(id, s)| (*id, s.host.clone())).collect(),
+                sasl: auth.peers,
                 cluster: None,
             },
         },
@@ -179,7 +189,8 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
         config,
     };
     let metrics = metrics(&mut p)?;
-    let admin = admin(&mut p, path, &settings.data_dir, tls.admin)?;
+    let mut admin = admin(&mut p, path, &settings.data_dir, tls.admin)?;
+    admin.iter_mut().for_each(|a| a.packing = packing);
     let unknown = p.into_keys().filter(|k| !ACCEPTED_SILENTLY.contains(&k.as_str())).collect();
     Ok(ZooCfg { settings, metrics, admin, unknown })
 }
@@ -253,24 +264,27 @@ fn admin(
     let address = resolve(&host, port).map_err(|r| p.bad("admin.serverAddress", &host, &r))?;
     let snapshot_pause = Duration::from_millis(pause_ms);
     let (file, data_dir) = (file.into(), data_dir.into());
-    Ok(Some(AdminSettings { address, speaks, url, file, data_dir, snapshot, snapshot_pause }))
+    let packing = crate::coordination::Packing::None;
+    Ok(Some(AdminSettings { address, speaks, url, file, data_dir, packing, snapshot, snapshot_pause }))
 }
 
 fn refuse_what_is_missing(p: &mut Properties) -> Result<(), ConfigError> {
     for (key, reason) in REFUSED {
         match p.get(key) {
-            // What Java does not read as true is false; where a port is asked for, no number below 1 is one.
+            // What Java does not read as true is false.
             Some(v) if v.eq_ignore_ascii_case("false") => drop(p.take(key)),
-            Some(v) if key == "observerMasterPort" && v.parse::<i32>().is_ok_and(|port| port <= 0) => drop(p.take(key)),
             Some(value) => return Err(p.bad(key, value, reason)),
             None => {}
         }
     }
-    let weights = p.keys().find(|k| k.starts_with("group.") || k.starts_with("weight.")).cloned();
-    match weights {
-        Some(key) => Err(p.bad(&key, p.get(&key).unwrap_or_default(), "groups and weights are not supported yet")),
-        None => Ok(()),
-    }
+    Ok(())
+}
+
+/// A number that is not above 0 is none.
+fn observer_port(p: &mut Properties) -> Result<Option<u16>, ConfigError> {
+    let port: i32 = p.number("observerMasterPort", 0)?;
+    let bad = |_| p.bad("observerMasterPort", &port.to_string(), "it is not a port");
+    (port > 0).then(|| u16::try_from(port).map_err(bad)).transpose()
 }
 
 fn servers(p: &mut Properties) -> Result<Ensemble, ConfigError> {
@@ -280,6 +294,15 @@ fn servers(p: &mut Properties) -> Result<Ensemble, ConfigError> {
         let value = p.take(&key).expect("listed");
         let one = Ensemble::parse(&format!("{key}={value}")).map_err(|reason| p.bad(&key, &value, &reason))?;
         out.servers.extend(one.servers);
+    }
+    let keys: Vec<String> = p.keys().filter(|k| Groups::is_about(k)).cloned().collect();
+    for key in &keys {
+        let value = p.take(key).expect("listed");
+        out.groups.add(key, &value).map_err(|reason| p.bad(key, &value, &reason))?;
+    }
+    if !out.groups.is_empty() {
+        let key = keys.first().map_or("group", |k| k);
+        out.groups.complete(&out.voters().collect()).map_err(|reason| p.bad(key, "...", &reason))?;
     }
     Ok(out)
 }
@@ -409,8 +432,38 @@ mod tests {
         refused("-1", "", "from 0 to 255");
         refused("1", "", "no server of that number");
         refused("0", "sslQuorum=True\n", "ssl.quorum.keyStore.location");
-        refused("0", "observerMasterPort=2191\n", "observers behind followers");
+        refused("0", "observerMasterPort=70000\n", "not a port");
+        let with = |port: &str| of("0", &format!("observerMasterPort={port}\n")).unwrap().settings;
+        assert_eq!((with("2191").observer_port, with("2191").config.observer_masters), (Some(2191), true));
+        assert_eq!((with("0").observer_port, with("-1").config.observer_masters), (None, false));
         refused("0", "minSessionTimeout=soon\n", "not a number");
+    }
+
+    #[test]
+    fn groups_and_weights_are_taken_from_both_files() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("myid"), "1\n").unwrap();
+        let (cfg, dynamic) = (dir.path().join("zoo.cfg"), dir.path().join("zoo.cfg.dynamic.100000002"));
+        let base = format!("dataDir={}\nclientPort=2181\n", dir.path().display());
+        let servers: String = (1..=4).map(|n| format!("server.{n}=127.0.0.{n}:2888:3888\n")).collect();
+        let groups = "group.1=1:2\ngroup.2=3:4\nweight.2=0\nweight.4=0\n";
+        std::fs::write(&cfg, format!("{base}{servers}{groups}")).unwrap();
+        let c = load(&cfg, &[]).unwrap().settings.config;
+        assert!(c.is_quorum(&[ServerId(1), ServerId(3)]) && !c.is_quorum(&[1, 2, 4].map(ServerId)));
+        assert!(c.config_text.ends_with("group.2=3:4\nweight.1=1\nweight.2=0\nweight.3=1\nweight.4=0\nversion=0"));
+        std::fs::write(&dynamic, format!("{servers}{groups}")).unwrap();
+        let pointed = format!("{base}dynamicConfigFile={}\n", dynamic.display());
+        std::fs::write(&cfg, &pointed).unwrap();
+        let c = load(&cfg, &[]).unwrap().settings.config;
+        assert!(c.config_version == 0x1_0000_0002 && c.is_electable(ServerId(1)) && !c.is_electable(ServerId(2)));
+        for lines in ["group.1=1:2\n", "group.1=1:2:3\ngroup.2=3:4\n", "weight.1=2\n", "group.1=1:2:3:4\nweight.1=-2\n"]
+        {
+            std::fs::write(&cfg, format!("{base}{servers}{lines}")).unwrap();
+            let said = load(&cfg, &[]).err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(said.contains("group") || said.contains("weight"), "{lines}: {said}");
+        }
+        std::fs::write(&cfg, format!("{pointed}weight.1=1\n")).unwrap();
+        assert!(load(&cfg, &[]).is_err(), "both here and there");
     }
 
     #[test]
@@ -423,6 +476,12 @@ mod tests {
             let c = load(&cfg, &[]).unwrap().settings.config;
             assert!(c.standalone() && c.id == ServerId(id) && c.is_quorum(&[c.id]), "{line}");
         }
+        // Unless it is to be the first of an ensemble.
+        std::fs::write(&cfg, base.clone() + "server.7=127.0.0.1:2888:3888\nstandaloneEnabled=False\n").unwrap();
+        let alone = load(&cfg, &[]).unwrap().settings;
+        assert!(!alone.config.standalone() && alone.config.is_quorum(&[ServerId(7)]) && alone.peers.len() == 1);
+        std::fs::write(&cfg, base + "standaloneEnabled=false\n").unwrap();
+        assert!(load(&cfg, &[]).unwrap().settings.config.standalone(), "nobody knows where it is");
     }
 
     #[test]
@@ -430,7 +489,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cfg = dir.path().join("zoo.cfg");
         let base = format!("dataDir={}\nclientPort=2181\nzookeeper.snapCount=7\n", dir.path().display());
-        for line in ["sslQuorum=true", "secureClientPort=2281", "quorum.auth.enableSasl=true", "group.1=1:2"] {
+        for line in
+            ["sslQuorum=true", "secureClientPort=2281", "quorum.auth.enableSasl=true", "group.1=1:2", "weight.9=x"]
+        {
             std::fs::write(&cfg, format!("{base}{line}\n")).unwrap();
             assert!(matches!(load(&cfg, &[]), Err(ConfigError::Value { .. })), "{line}");
         }

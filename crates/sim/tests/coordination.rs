@@ -13,6 +13,7 @@ fn options(seed: u64, minutes: u64, bug: Option<Bug>) -> Options {
         minutes,
         schedule: None,
         reconfig,
+        groups: bug == Some(Bug::CommitByMajority),
         pipeline: 1,
         hand_overs: 0,
         sync_ms: 0,
@@ -94,6 +95,22 @@ fn members_that_change_while_servers_fail_lose_nothing() {
 #[test]
 fn a_reconfig_by_the_old_majority_alone_is_found() {
     assert!(found(Bug::OldMajorityOnly).is_some());
+}
+
+#[test]
+fn groups_and_weights_decide_what_a_quorum_is() {
+    for seed in 1..=6 {
+        let reconfig = seed > 3;
+        let report = run(Options { groups: true, reconfig, ..options(seed, 2, None) });
+        let replay = if reconfig { "--groups --reconfig" } else { "--groups" };
+        assert_eq!(report.violations, [], "replay: cargo xtask sim {replay} --minutes 2 --seed {seed}");
+        assert!(report.commits > 0 && (report.members_changes > 0 || !reconfig));
+    }
+}
+
+#[test]
+fn a_commit_by_majority_where_groups_decide_is_found() {
+    assert!(found(Bug::CommitByMajority).is_some());
 }
 
 #[test]

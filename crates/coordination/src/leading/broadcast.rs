@@ -131,7 +131,7 @@ impl Leader<'_> {
                 p.acks.push(from);
             }
         }
-        while self.l.proposals.front().is_some_and(|p| self.cx.cfg.is_quorum(&p.acks)) {
+        while self.l.proposals.front().is_some_and(|p| self.cx.cfg.commits(&p.acks)) {
             self.commit_front()?;
         }
         STAY

@@ -139,8 +139,9 @@ impl Leader<'_> {
         if phase > Phase::Acceptance {
             return self.synchronise(link);
         }
-        // -1: it promised this very epoch before; it neither counts nor is compared.
-        if current == -1 || !voter {
+        // -1: it promised this very epoch before; it neither counts nor is compared. Nor does one without weight: what
+        // only such servers have was never committed, and is cut off.
+        if current == -1 || !voter || !self.cx.cfg.is_electable(id) {
             return STAY;
         }
         if (i64::from(current), last) > summary {

@@ -41,7 +41,7 @@ pub(crate) struct Transfer {
 impl Leading {
     fn may_inherit(&self, cx: &Context, x: &Learner) -> bool {
         let follows = x.phase == LearnerPhase::Active && !x.observer;
-        follows && cx.peers.trivet.contains(&x.id) && cx.cfg.votes_throughout(x.id)
+        follows && cx.peers.trivet.contains(&x.id) && cx.cfg.votes_throughout(x.id) && cx.cfg.is_electable(x.id)
     }
 
     /// The follower that reaches most voters without this server, if those are a quorum.
@@ -74,7 +74,7 @@ impl Leader<'_> {
         }
         let active: Vec<_> = l.learners.iter().filter(|(_, x)| x.phase == LearnerPhase::Active).collect();
         let knows = active.iter().any(|(_, x)| x.id == to && !x.observer) && ours.contains(&to);
-        if !knows || !self.cx.cfg.votes_throughout(to) {
+        if !knows || !self.cx.cfg.votes_throughout(to) || !self.cx.cfg.is_electable(to) {
             return Err(format!("server {} does not follow, votes and knows how", to.0));
         }
         let waiting: BTreeSet<_> =

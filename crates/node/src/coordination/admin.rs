@@ -71,6 +71,8 @@ pub struct AdminSettings {
     /// The configuration file.
     pub file: PathBuf,
     pub data_dir: PathBuf,
+    /// How the server packs its snapshots.
+    pub packing: crate::coordination::Packing,
     /// `admin.snapshot.enabled`
     pub snapshot: bool,
     /// A snapshot is taken this often at most.

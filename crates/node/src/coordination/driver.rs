@@ -208,6 +208,8 @@ impl Driver {
             Effect::SendPart { link, bytes, last } => self.quorum.send_part(link, bytes, last),
             Effect::ReadLog { link, after, upto } => self.quorum.read_log(link, after, upto),
             Effect::Dial { link, leader } => self.quorum.dial(link, leader),
+            Effect::DialThrough { link, follower } => self.quorum.dial_through(link, follower),
+            Effect::PassObservers(leader) => self.quorum.pass_observers(leader),
             Effect::CloseLink(link) => self.quorum.close(link),
             Effect::FinishLink(link) => self.quorum.finish(link),
             Effect::Listen(begin) => self.quorum.listen(begin),

@@ -1,5 +1,5 @@
 //! Snapshots that Apache wrote packed (`zookeeper.snapshot.compression.method`): `.gz`, and `.snappy` in the framing of
-//! its Java library. Ours are written plain, which every release reads.
+//! its Java library.
 //= zookeeper 3.9 SnapStream
 
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::mpsc;
 
-const SNAPPY_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
+pub(super) const SNAPPY_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 /// The library writes blocks of 32 KiB; a block that unpacks to more than this is none of its.
 const BLOCK_BYTES_MAX: usize = 16 << 20;
 const READ_BYTES: usize = 256 << 10;

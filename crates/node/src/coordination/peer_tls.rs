@@ -6,6 +6,7 @@
 //! back. One that demands TLS connects with all that know it, whether those demand it or not; the cluster demands it when no
 //! node can go back (`quorum_tls.rs` of the node).
 
+use super::peer_sasl::PeerSasl;
 use super::stream::{Speaks, Stream};
 use super::tls::{Context, Mode};
 use crate::keys::Keys;
@@ -32,6 +33,8 @@ pub struct PeerSpeaks {
     pub dial: Option<Arc<Context>>,
     /// Names of members, as the configuration has them.
     pub hosts: BTreeMap<ServerId, String>,
+    /// How servers show each other who they are by SASL, where they do (`quorum.auth.enableSasl`).
+    pub sasl: Option<Arc<PeerSasl>>,
     /// There between the nodes of a cluster; then it counts alone.
     pub cluster: Option<Arc<ClusterTls>>,
 }
@@ -140,7 +143,7 @@ fn is_no_tls(e: &io::Error) -> bool {
 impl PeerSpeaks {
     /// Whether callers are anything but taken as they are.
     pub(super) fn shakes_hands(&self) -> bool {
-        self.cluster.is_some() || self.accept.mode != Mode::Plain
+        self.cluster.is_some() || self.accept.mode != Mode::Plain || self.sasl.is_some()
     }
 
     /// Whether this server calls others with TLS.
@@ -179,6 +182,33 @@ impl PeerSpeaks {
         let Some(tls) = &self.dial else { return Ok(stream.into()) };
         let ip = stream.peer_addr()?.ip().to_string();
         Ok(Stream::Tls(Box::new(tls.connect(stream, self.hosts.get(&to).unwrap_or(&ip)).await?)))
+    }
+
+    /// Shows the other side who this server is, behind the handshake of TLS, if it does so at all.
+    ///
+    /// # Errors
+    /// If the other side ends, refuses, or does not know the password itself.
+    pub(super) async fn authenticate(&self, stream: &mut Stream) -> io::Result<()> {
+        match &self.sasl {
+            Some(sasl) => sasl.authenticate(stream).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Has a caller show who it is, where callers do.
+    ///
+    /// # Errors
+    /// If the caller ends, says nothing, or is refused.
+    pub(super) async fn authenticated(&self, stream: Stream) -> io::Result<Stream> {
+        match &self.sasl {
+            Some(sasl) => sasl.authenticated(stream).await,
+            None => Ok(stream),
+        }
+    }
+
+    /// Whether a caller that does not authenticate is refused.
+    pub(super) fn demands_sasl(&self) -> bool {
+        self.sasl.as_ref().is_some_and(|sasl| sasl.demanded)
     }
 
     /// Over once a connection may not stand any more: one in clear, when TLS is demanded.

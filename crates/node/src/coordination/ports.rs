@@ -7,6 +7,7 @@ mod client_writer;
 mod election;
 mod election_connection;
 mod election_peer;
+mod observers;
 mod probe_seal;
 mod quorum;
 mod quorum_connection;

@@ -2,6 +2,7 @@
 
 use super::inbox::Members;
 use super::log_reader;
+use super::packing::Packing;
 use super::peer_tls::PeerSpeaks;
 use super::ports::Throttle;
 use super::stream::Speaks;
@@ -20,6 +21,8 @@ pub struct Settings {
     pub client_addresses: Vec<SocketAddr>,
     /// Quorum and election address of each member, this one included. Empty for a standalone server.
     pub peers: Members,
+    /// Where followers take observers, which they pass on to their leader (`observerMasterPort`).
+    pub observer_port: Option<u16>,
     /// Connections from one address at most; 0 for no limit.
     pub max_client_connections: usize,
     /// Connections in all at most; 0 for no limit.
@@ -34,6 +37,8 @@ pub struct Settings {
     pub file: Option<PathBuf>,
     /// Snapshots that are kept, and how often older ones are removed beside the times when one is written.
     pub snapshots_kept: usize,
+    /// How snapshots are packed when they are written.
+    pub snapshot_packing: Packing,
     pub purge_pause: Option<Duration>,
     /// A learner gets what it lacks from the log files, where that is less than so many times a snapshot; not above 0:
     /// never.

@@ -38,6 +38,7 @@ pub fn start(
 ) -> Result<(Handle, std::thread::JoinHandle<()>), StartError> {
     let (mut store, recovered) = Store::open(&settings.data_dir, &settings.log_dir)?;
     store.keep_snapshots(settings.snapshots_kept);
+    store.pack_snapshots(settings.snapshot_packing);
     let host = HostInfo::new(&settings, store.times());
     purge_now_and_then(&settings)?;
     let clock = Clock::default();

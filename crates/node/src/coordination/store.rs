@@ -17,6 +17,7 @@ pub(super) use snapshots::Received;
 use super::disk_queue::DiskQueue;
 use super::load::Load;
 use super::log_file::LogFile;
+use super::packing::Packing;
 use files::{lock, sync_dir, write_atomically, write_number};
 use rustix::fs::fsync;
 use snapshots::Part;
@@ -76,6 +77,7 @@ pub struct Store {
     /// itself (`PARTS_WAITING_MAX`).
     snapshot: Option<mpsc::Sender<Part>>,
     snapshots_kept: usize,
+    packing: Packing,
     times: SharedTimes,
     /// Memory for a batch.
     entries: Vec<u8>,
@@ -101,6 +103,7 @@ impl Store {
             part_written: Arc::new(|| ()),
             snapshot: None,
             snapshots_kept: SNAPSHOTS_KEPT,
+            packing: Packing::None,
             times: SharedTimes::default(),
             entries: Vec::new(),
             _locks: locks,
@@ -141,6 +144,11 @@ impl Store {
     /// What its threads measure from here on.
     pub fn times(&self) -> SharedTimes {
         self.times.clone()
+    }
+
+    /// How snapshots that this server writes are packed.
+    pub fn pack_snapshots(&mut self, packing: Packing) {
+        self.packing = packing;
     }
 
     /// How many snapshots stay when a new one is there; three at least.

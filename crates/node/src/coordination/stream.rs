@@ -20,6 +20,8 @@ const TLS_HANDSHAKE: u8 = 22;
 pub(super) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// Bytes that were read to see what comes, and the connection behind them.
+    Begun(Vec<u8>, Box<Stream>),
 }
 
 impl From<TcpStream> for Stream {
@@ -62,13 +64,18 @@ impl Stream {
         match self {
             Stream::Plain(stream) => stream,
             Stream::Tls(stream) => stream.get_ref().0,
+            Stream::Begun(_, stream) => stream.tcp(),
         }
     }
     pub(super) fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.tcp().peer_addr()
     }
     pub(super) fn is_secure(&self) -> bool {
-        matches!(self, Stream::Tls(_))
+        match self {
+            Stream::Plain(_) => false,
+            Stream::Tls(_) => true,
+            Stream::Begun(_, stream) => stream.is_secure(),
+        }
     }
     /// The certificate that the other side showed.
     ///
@@ -78,6 +85,7 @@ impl Stream {
         match self {
             Stream::Plain(_) => Ok(None),
             Stream::Tls(stream) => super::tls::shown(stream),
+            Stream::Begun(_, stream) => stream.shown(),
         }
     }
     pub(super) fn into_split(self) -> (ReadHalf, WriteHalf) {
@@ -90,6 +98,10 @@ impl Stream {
                 let stream = Rc::new(RefCell::new(*stream));
                 (ReadHalf::Tls(stream.clone()), WriteHalf::Tls(stream))
             }
+            Stream::Begun(bytes, stream) => {
+                let (read, write) = stream.into_split();
+                (ReadHalf::Begun(bytes, Box::new(read)), write)
+            }
         }
     }
 }
@@ -97,6 +109,7 @@ impl Stream {
 pub(super) enum ReadHalf {
     Plain(OwnedReadHalf),
     Tls(Rc<RefCell<TlsStream<TcpStream>>>),
+    Begun(Vec<u8>, Box<ReadHalf>),
 }
 
 pub(super) enum WriteHalf {
@@ -114,6 +127,7 @@ impl ReadHalf {
                 let tcp = stream.get_ref().0;
                 (tcp.peer_addr(), tcp.local_addr())
             }
+            ReadHalf::Begun(_, half) => return half.is_of_this_host(),
         };
         let (Ok(peer), Ok(own)) = (peer, own) else { return false };
         let peer = peer.ip().to_canonical();
@@ -174,11 +188,23 @@ impl WriteHalf {
     }
 }
 
+/// Gives what was read before out first; whether there was anything.
+fn take_begun(bytes: &mut Vec<u8>, buf: &mut ReadBuf<'_>) -> bool {
+    let n = bytes.len().min(buf.remaining());
+    buf.put_slice(&bytes[..n]);
+    bytes.drain(..n);
+    n > 0
+}
+
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Begun(bytes, stream) => match take_begun(bytes, buf) {
+                true => Poll::Ready(Ok(())),
+                false => Pin::new(stream).poll_read(cx, buf),
+            },
         }
     }
 }
@@ -188,18 +214,21 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Begun(_, stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Begun(_, stream) => Pin::new(stream).poll_flush(cx),
         }
     }
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Begun(_, stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
@@ -209,6 +238,10 @@ impl AsyncRead for ReadHalf {
         match self.get_mut() {
             ReadHalf::Plain(half) => Pin::new(half).poll_read(cx, buf),
             ReadHalf::Tls(stream) => Pin::new(&mut *stream.borrow_mut()).poll_read(cx, buf),
+            ReadHalf::Begun(bytes, half) => match take_begun(bytes, buf) {
+                true => Poll::Ready(Ok(())),
+                false => Pin::new(half).poll_read(cx, buf),
+            },
         }
     }
 }

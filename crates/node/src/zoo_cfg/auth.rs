@@ -2,7 +2,9 @@
 
 use super::properties::Properties;
 use super::ConfigError;
+use crate::coordination::PeerSasl;
 use std::path::PathBuf;
+use std::sync::Arc;
 use trivet_coordination::Auth;
 use trivet_security::jaas::{self, Module, Sections};
 use trivet_security::PasswordHash;
@@ -10,6 +12,8 @@ use trivet_security::PasswordHash;
 pub(super) struct Read {
     pub auth: Auth,
     pub schemes: Vec<String>,
+    /// SASL between servers.
+    pub peers: Option<Arc<PeerSasl>>,
 }
 
 /// `tls`: clients may come with certificates.
@@ -64,8 +68,8 @@ pub(super) fn read(p: &mut Properties, tls: bool) -> Result<Read, ConfigError> {
         required_schemes: required,
         sasl_may_fail: p.flag("allowSaslFailedClients"),
     };
-    refuse_quorum_sasl(p)?;
-    Ok(Read { auth, schemes })
+    let peers = quorum_sasl(p, &jaas_path, &sections, fips)?;
+    Ok(Read { auth, schemes, peers })
 }
 
 /// `authProvider.1=org.apache...SASLAuthenticationProvider`: which schemes access lists may name.
@@ -141,24 +145,57 @@ fn digest_module<'a>(p: &Properties, path: &str, modules: &'a [Module], fips: bo
     }
 }
 
-fn refuse_quorum_sasl(p: &mut Properties) -> Result<(), ConfigError> {
-    for key in ["quorum.auth.enableSasl", "quorum.auth.serverRequireSasl", "quorum.auth.learnerRequireSasl"] {
-        if p.flag(key) {
-            let reason =
-                "SASL between servers is not supported; servers show each other certificates with sslQuorum=true";
-            return Err(p.bad(key, "true", reason));
-        }
-    }
-    for key in ["server.saslLoginContext", "learner.saslLoginContext", "kerberos.servicePrincipal"] {
-        p.take(&format!("quorum.auth.{key}"));
-    }
+/// How servers show each other who they are.
+//= zookeeper 3.9 QuorumPeerConfig.parseProperties, quorum/auth
+fn quorum_sasl(
+    p: &mut Properties,
+    path: &str,
+    sections: &Sections,
+    fips: bool,
+) -> Result<Option<Arc<PeerSasl>>, ConfigError> {
+    let mut flag = |key: &str| p.flag(&format!("quorum.auth.{key}"));
+    let (enabled, server, learner) = (flag("enableSasl"), flag("serverRequireSasl"), flag("learnerRequireSasl"));
+    let mut section = |key: &str, usual: &str| p.take(&format!("quorum.auth.{key}")).unwrap_or_else(|| usual.into());
+    let of_server = section("server.saslLoginContext", "QuorumServer");
+    let of_learner = section("learner.saslLoginContext", "QuorumLearner");
+    p.take("quorum.auth.kerberos.servicePrincipal");
     p.take("quorum.cnxn.threads.size");
-    Ok(())
+    if !enabled && (server || learner) {
+        let key = if server { "quorum.auth.serverRequireSasl" } else { "quorum.auth.learnerRequireSasl" };
+        return Err(p.bad(key, "true", "quorum.auth.enableSasl is not true"));
+    }
+    if server && !learner {
+        let reason = "this server could not follow one that demands the same; set quorum.auth.learnerRequireSasl, too";
+        return Err(p.bad("quorum.auth.serverRequireSasl", "true", reason));
+    }
+    if !enabled {
+        return Ok(None);
+    }
+    let module = |name: &str| match sections.get(name) {
+        Some(modules) => digest_module(p, path, modules, fips),
+        None => {
+            let reason = format!(
+                "no JAAS file has a section {name}: name one by -Djava.security.auth.login.config=FILE, here or in \
+                 SERVER_JVMFLAGS"
+            );
+            Err(p.bad("quorum.auth.enableSasl", "true", &reason))
+        }
+    };
+    let users = module(&of_server)?.users();
+    let shown = &module(&of_learner)?.options;
+    let credentials = match (shown.get("username"), shown.get("password")) {
+        (Some(user), Some(password)) => (user.clone(), password.clone()),
+        _ => {
+            let reason = format!("section {of_learner} has no username and password");
+            return Err(p.bad("java.security.auth.login.config", path, &reason));
+        }
+    };
+    Ok(Some(Arc::new(PeerSasl { users, demanded: server, credentials: learner.then_some(credentials) })))
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::zoo_cfg::{load, ConfigError};
+    use crate::zoo_cfg::{load, ConfigError, ZooCfg};
     use trivet_coordination::Config;
 
     struct Site {
@@ -167,12 +204,15 @@ mod tests {
 
     impl Site {
         fn load(&self, jaas: &str, lines: &str) -> Result<Config, ConfigError> {
+            self.load_all(jaas, lines).map(|z| z.settings.config)
+        }
+        fn load_all(&self, jaas: &str, lines: &str) -> Result<ZooCfg, ConfigError> {
             let (cfg, file) = (self.dir.path().join("zoo.cfg"), self.dir.path().join("jaas.conf"));
             std::fs::write(&file, jaas).unwrap();
             let base = format!("dataDir={}\nclientPort=2181\n{lines}", self.dir.path().display());
             std::fs::write(&cfg, base).unwrap();
             let define = format!("java.security.auth.login.config={}", file.display());
-            load(&cfg, if jaas.is_empty() { &[] } else { std::slice::from_ref(&define) }).map(|z| z.settings.config)
+            load(&cfg, if jaas.is_empty() { &[] } else { std::slice::from_ref(&define) })
         }
         fn refused(&self, jaas: &str, lines: &str) -> String {
             self.load(jaas, lines).expect_err(lines).to_string()
@@ -180,6 +220,8 @@ mod tests {
     }
 
     const DIGEST: &str = "Server { org.apache.zookeeper.server.auth.DigestLoginModule required user_bob=\"s\"; };";
+    const QUORUM: &str = "QuorumServer { org.apache.zookeeper.server.auth.DigestLoginModule required user_z=\"p\"; };\
+                          QuorumLearner { org.apache.zookeeper.server.auth.DigestLoginModule required username=\"z\" password=\"p\"; };";
     const SASL: &str = "authProvider.1=org.apache.zookeeper.server.auth.SASLAuthenticationProvider\n";
 
     #[test]
@@ -205,6 +247,20 @@ mod tests {
     }
 
     #[test]
+    fn servers_show_each_other_what_the_settings_say() {
+        let site = Site { dir: tempfile::tempdir().unwrap() };
+        let sasl = |lines: &str| site.load_all(QUORUM, lines).unwrap().settings.security.peers.sasl;
+        assert_eq!(sasl(""), None);
+        let enabled = sasl("quorum.auth.enableSasl=true\n").unwrap();
+        assert!(enabled.users["z"] == "p" && enabled.credentials.is_none() && !enabled.demanded);
+        let lines =
+            "quorum.auth.enableSasl=true\nquorum.auth.learnerRequireSasl=true\nquorum.auth.serverRequireSasl=TRUE\n";
+        let all = sasl(lines).unwrap();
+        assert!(all.demanded && all.credentials == Some(("z".into(), "p".into())));
+        assert!(!format!("{all:?}").contains("\"p\""), "passwords do not get into a log");
+    }
+
+    #[test]
     fn what_would_protect_and_cannot_stops_the_start() {
         let site = Site { dir: tempfile::tempdir().unwrap() };
         let kerberos = "Server { com.sun.security.auth.module.Krb5LoginModule required useKeyTab=true; };";
@@ -219,7 +275,12 @@ mod tests {
             ("", "enforce.auth.enabled=true\nenforce.auth.schemes=sasl\n", "no authProvider"),
             ("", "authProvider.1=com.example.Provider\n", "classes of Java"),
             ("", "DigestAuthenticationProvider.digestAlg=SHA3-256\n", "SHA-256"),
-            ("", "quorum.auth.enableSasl=true\n", "sslQuorum"),
+            ("", "quorum.auth.enableSasl=true\n", "section QuorumServer"),
+            ("", "quorum.auth.serverRequireSasl=true\n", "enableSasl is not true"),
+            (QUORUM, "quorum.auth.enableSasl=true\nquorum.auth.serverRequireSasl=true\n", "learnerRequireSasl"),
+            (QUORUM, "quorum.auth.enableSasl=true\nquorum.auth.learner.saslLoginContext=X\n", "section X"),
+            (QUORUM, "quorum.auth.enableSasl=true\nquorum.auth.learner.saslLoginContext=QuorumServer\n", "no username"),
+            (QUORUM, "quorum.auth.enableSasl=true\nfips-mode=true\n", "fips-mode"),
         ] {
             let said = site.refused(jaas, lines);
             assert!(said.contains(reason), "{lines}: {said}");

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use trivet_coordination::ensemble::{Ensemble, ServerSpec};
+use trivet_coordination::groups::Groups;
 use trivet_formats::ServerId;
 
 /// Quorum and election address of each server that is known.
@@ -98,14 +99,14 @@ pub fn write_members(file: &Path, text: &str) -> std::io::Result<()> {
     let named = |ending: String| PathBuf::from(format!("{}.{ending}", file.display()));
     let dynamic = named(format!("dynamic.{:x}", ensemble.version));
     let servers: String = ensemble.servers.iter().map(|(id, s)| format!("server.{id}={s}\n")).collect();
-    write(&dynamic, &servers)?;
+    write(&dynamic, &format!("{servers}{}", ensemble.groups))?;
     let old = std::fs::read_to_string(file)?;
     let backup = named("bak".into());
     if !backup.try_exists()? {
         write(&backup, &old)?;
     }
-    let is_about_members =
-        |line: &&str| properties::parse(line).keys().any(|k| k.starts_with("server.") || k == "dynamicConfigFile");
+    let about = |k: &String| k.starts_with("server.") || Groups::is_about(k) || k == "dynamicConfigFile";
+    let is_about_members = |line: &&str| properties::parse(line).keys().any(about);
     let mut new: String = old.lines().filter(|l| !is_about_members(l)).map(|l| format!("{l}\n")).collect();
     new += &format!("dynamicConfigFile={}\n", dynamic.display());
     write(file, &new)
@@ -150,10 +151,16 @@ mod tests {
         let e = Ensemble::parse(&before.config_text).unwrap();
         let mut e = e.changed("server.3=127.0.0.3:2888:3888:observer;2181", "", "").unwrap();
         for version in [0x1_0000_0005, 0x2_0000_0007] {
+            if version > 0x2_0000_0000 {
+                let lines: String =
+                    e.to_string().lines().filter(|l| l.starts_with("server.")).map(|l| format!("{l}\n")).collect();
+                e = e.changed("", "", &format!("{lines}group.1=1:2\nweight.2=0")).unwrap();
+            }
             e.version = version;
             write_members(&cfg, &e.to_string()).unwrap();
             let after = super::super::load(&cfg, &[]).unwrap().settings.config;
             assert_eq!((after.config_text, after.config_version), (e.to_string(), version));
+            assert_eq!(after.groups, e.groups);
         }
         assert_eq!(std::fs::read_to_string(dir.path().join("zoo.cfg.bak")).unwrap(), text);
         assert!(std::fs::read_to_string(&cfg).unwrap().contains("# kept\n"));

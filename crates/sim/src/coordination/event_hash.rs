@@ -26,6 +26,8 @@ pub(super) fn of(node: usize, effect: &Effect) -> u64 {
         Effect::Members { text, next } => (13u8, text, next).hash(&mut h),
         Effect::Event(event) => (14u8, format!("{event:?}")).hash(&mut h),
         Effect::Audit(line) => (15u8, &line.text).hash(&mut h),
+        Effect::DialThrough { link, follower } => (16u8, link, follower.0).hash(&mut h),
+        Effect::PassObservers(to) => (17u8, to.map(|id| id.0)).hash(&mut h),
     }
     h.finish()
 }

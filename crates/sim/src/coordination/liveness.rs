@@ -110,7 +110,7 @@ impl World {
     fn is_majority(&self, set: &[usize]) -> bool {
         let ids: Vec<_> = set.iter().map(|x| ServerId(*x as i64 + 1)).collect();
         let alive = (0..self.nodes.len()).filter_map(|x| self.server(x));
-        set.len() * 2 > if self.reconfigures() { 0 } else { self.nodes.len() }
+        set.len() * 2 > if self.reconfigures() || self.options.groups { 0 } else { self.nodes.len() }
             && alive.into_iter().all(|s| s.config().is_quorum(&ids))
     }
     /// Where more than one link is lossy, the server that they have in common is; where just one is, both ends are.

@@ -1,8 +1,10 @@
 //! Somebody changes the members now and then: servers join, leave, get a vote and lose it.
 
 use super::world::{Event, World};
+use crate::Rng;
 use bytes::Bytes;
 use trivet_coordination::ensemble::{Ensemble, ServerSpec};
+use trivet_coordination::groups::Groups;
 use trivet_coordination::{Bug, ClientInput, Input};
 use trivet_formats::client::{op, xid, AuthPacket, ConnectRequest, ReconfigRequest, RequestHeader};
 use trivet_formats::{Jute, ServerId};
@@ -20,7 +22,33 @@ fn spec(server: usize, observer: bool) -> ServerSpec {
 /// All servers, with a vote each.
 pub(super) fn all(servers: usize) -> Ensemble {
     let servers = (0..servers).map(|i| (ServerId(i as i64 + 1), spec(i, false))).collect();
-    Ensemble { servers, version: 0 }
+    Ensemble { servers, ..Ensemble::default() }
+}
+
+/// All servers, in groups and with weights that the seed chooses.
+pub(super) fn grouped(servers: usize, seed: u64) -> Ensemble {
+    let mut list = all(servers);
+    list.groups = groups(&list, &mut Rng::new(seed ^ 0x6772_6f75_7073));
+    list
+}
+
+/// Up to three groups, and weights of 0 to 3: as many as it takes for lines with which an ensemble can live.
+fn groups(list: &Ensemble, rng: &mut Rng) -> Groups {
+    loop {
+        let mut groups = Groups::default();
+        let mut of = vec![Vec::new(); rng.range(1, 4) as usize];
+        for id in list.servers.iter().filter(|(_, s)| !s.observer).map(|(id, _)| *id) {
+            let group = rng.index(of.len());
+            of[group].push(id.to_string());
+            groups.add(&format!("weight.{id}"), &rng.range(0, 4).to_string()).expect("a line as it is written");
+        }
+        for (number, ids) in of.iter().enumerate().filter(|(_, ids)| !ids.is_empty()) {
+            groups.add(&format!("group.{number}"), &ids.join(":")).expect("a line as it is written");
+        }
+        if groups.complete(&list.voters().collect()).is_ok() {
+            return groups;
+        }
+    }
 }
 
 impl World {
@@ -69,9 +97,14 @@ impl World {
         if list.voters().count() < VOTERS_MIN {
             return;
         }
+        // Where there are groups, a reconfig says the whole list; now and then groups come, and go.
+        let whole = whole || self.options.groups;
+        if self.options.groups {
+            list.groups = if self.rng.chance(80) { groups(&list, &mut self.rng) } else { Groups::default() };
+        }
         if whole {
             let lines = list.to_string();
-            let members = lines.lines().filter(|l| l.starts_with("server.")).collect::<Vec<_>>().join(",");
+            let members = lines.lines().filter(|l| !l.starts_with("version=")).collect::<Vec<_>>().join(",");
             request = ReconfigRequest { joining: String::new(), leaving: String::new(), members, current: -1 };
         }
         self.trace(|| format!("reconfig {request:?}"));

@@ -245,6 +245,9 @@ impl<'a> World<'a> {
                     drop(self.votes.insert((server, to.0 as usize - 1), notification));
                 }
                 Effect::Listen(on) => self.nodes[server].listening = on,
+                Effect::DialThrough { .. } | Effect::PassObservers(_) => {
+                    unreachable!("no world has observers behind followers, which pass bytes on as they are")
+                }
                 Effect::Dial { link, leader } => {
                     let to = leader.0 as usize - 1;
                     let ends = [(server, link, self.nodes[server].life), (to, LinkId(0), 0)];

@@ -43,6 +43,8 @@ pub struct Options {
     pub schedule: Option<Schedule>,
     /// Members change now and then.
     pub reconfig: bool,
+    /// The servers are in groups and have weights, and a quorum is what those say.
+    pub groups: bool,
     /// Requests that a client may have open.
     pub pipeline: usize,
     /// Instead of faults at random: leadership is handed over so often, or almost.
@@ -323,11 +325,13 @@ impl World {
         let id = |i: usize| ServerId(i as i64 + 1);
         let members = match &self.nodes[node].members {
             Some(text) => Ensemble::parse(text).expect("a server wrote it"),
+            None if self.options.groups => super::members::grouped(self.options.servers, self.options.seed),
             None => super::members::all(self.options.servers),
         };
         Config {
             config_text: members.to_string(),
             config_version: members.version,
+            groups: members.groups.clone(),
             reconfig: self.options.reconfig,
             super_digests: vec![super::members::SUPER_DIGEST.into()],
             tick_ms: 500,
@@ -591,6 +595,9 @@ impl World {
                 }
             }
             Effect::Listen(on) => self.nodes[node].listening = on,
+            Effect::DialThrough { .. } | Effect::PassObservers(_) => {
+                unreachable!("no world has observers behind followers, which pass bytes on as they are")
+            }
             Effect::Dial { link, leader } => {
                 let to = leader.0 as usize - 1;
                 let delay = self.delay(node, to);

@@ -60,7 +60,8 @@ impl Server {
         let Some(zxid) = self.handle.take_snapshot().await else {
             return failed(StatusCode::INTERNAL_SERVER_ERROR, "the server did not begin a snapshot");
         };
-        let path = self.settings.data_dir.join("version-2").join(format!("snapshot.{:x}", zxid.0));
+        let name = format!("snapshot.{:x}{}", zxid.0, self.settings.packing.ending());
+        let path = self.settings.data_dir.join("version-2").join(name);
         let Some(size) = written(&path).await else {
             return failed(StatusCode::INTERNAL_SERVER_ERROR, "the snapshot is not on disk in time; the log says why");
         };

@@ -20,6 +20,7 @@ use crate::coordination::settings::Settings;
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -178,6 +179,12 @@ impl ElectionPort {
         };
         let hello = tokio::time::timeout(HANDSHAKE_LIMIT, read_initial(&mut stream)).await;
         let Ok(Ok((id, address))) = hello else { return };
+        let stream = match self.speaks.authenticated(stream).await {
+            Ok(stream) => Some(stream),
+            // It wishes to be dialled, and has no more to say.
+            Err(e) if id < me && e.kind() == io::ErrorKind::UnexpectedEof && !self.speaks.demands_sasl() => None,
+            Err(e) => return self.refuse(id, from.to_string(), format!("election port, SASL: {e}")),
+        };
         drop(place);
         let mut known = self.peers.borrow().get(&id).cloned();
         if known.is_none() && id != me && self.admits_non_members {
@@ -201,6 +208,7 @@ impl ElectionPort {
             peer.wake.notify_one();
             peer.dial_now.notify_one();
         } else {
+            let stream = stream.expect("only of a lower id none is needed");
             serve(&self.inbox, &peer, &self.speaks, stream).await;
         }
     }

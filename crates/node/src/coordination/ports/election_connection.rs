@@ -52,9 +52,17 @@ pub(super) async fn keep_dialling(inbox: Inbox, peer: Rc<Peer>, speaks: Rc<PeerS
                 Err(_) => Err(()),
             };
             if let Ok(mut stream) = stream {
-                told = false;
                 let hello = InitialMessage { server: me, address: own.to_string() }.encode();
-                let said = stream.write_all(&hello).await.is_ok() && stream.flush().await.is_ok();
+                let mut said = stream.write_all(&hello).await.is_ok() && stream.flush().await.is_ok();
+                if said {
+                    if let Err(e) = speaks.authenticate(&mut stream).await {
+                        said = false;
+                        if !std::mem::replace(&mut told, true) {
+                            tracing::warn!(server = peer.id.0, error = %e, "the election port of a member: SASL");
+                        }
+                    }
+                }
+                told &= !said;
                 if said && me > peer.id && !peer.connected.get() {
                     serve(&inbox, &peer, &speaks, stream).await;
                 }

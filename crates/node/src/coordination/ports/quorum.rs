@@ -1,5 +1,7 @@
-//! The quorum port: it owns the connections between a leader and its learners, dialled and accepted.
+//! The quorum port: it owns the connections between a leader and its learners, dialled and accepted. What a follower
+//! passes on is `observers`.
 
+use super::observers;
 use super::quorum_connection::{self, QuorumConnection};
 use super::unidentified::{Callers, Unidentified};
 use crate::coordination::inbox::{Inbox, Members, Message};
@@ -35,6 +37,9 @@ pub(crate) struct QuorumPort {
     messages: mpsc::Sender<Message>,
     /// A server continues to listen where it was started, also when it is in no list any more.
     own: Option<SocketAddr>,
+    observer_port: Option<u16>,
+    /// The listener for observers that are passed on.
+    observers: RefCell<Option<JoinHandle<()>>>,
     addresses: RefCell<HashMap<ServerId, SocketAddr>>,
     connections: RefCell<HashMap<LinkId, QuorumConnection>>,
     next_link: Cell<u64>,
@@ -50,6 +55,8 @@ impl QuorumPort {
             speaks: settings.security.peers.clone(),
             messages,
             own: settings.peers.get(&settings.config.id).map(|(quorum, _)| *quorum),
+            observer_port: settings.observer_port,
+            observers: RefCell::default(),
             addresses: RefCell::default(),
             connections: RefCell::default(),
             next_link: Cell::new(1),
@@ -79,22 +86,58 @@ impl QuorumPort {
 
     /// Dials the leader; the core hears of the outcome.
     pub(crate) fn dial(self: &Rc<Self>, link: LinkId, leader: ServerId) {
+        self.dial_at(link, leader, self.address_of(leader));
+    }
+
+    /// Dials the leader through a follower, which passes the connection on.
+    pub(crate) fn dial_through(self: &Rc<Self>, link: LinkId, follower: ServerId) {
+        let address = self.address_of(follower).zip(self.observer_port);
+        self.dial_at(link, follower, address.map(|(address, port)| SocketAddr::new(address.ip(), port)));
+    }
+
+    /// Begins or stops to take observers, and to pass them on to this leader.
+    pub(crate) fn pass_observers(self: &Rc<Self>, leader: Option<ServerId>) {
+        let own = self.own.zip(self.observer_port).map(|(own, port)| SocketAddr::new(own.ip(), port));
+        let task = leader.zip(own).map(|(leader, own)| {
+            let port = self.clone();
+            tokio::task::spawn_local(async move { observers::accept(&port, own, leader).await })
+        });
+        if let Some(before) = std::mem::replace(&mut *self.observers.borrow_mut(), task) {
+            before.abort();
+        }
+    }
+
+    fn address_of(&self, member: ServerId) -> Option<SocketAddr> {
+        self.addresses.borrow().get(&member).copied()
+    }
+
+    /// A connection to a member's quorum port, after its handshake.
+    pub(super) async fn call(&self, member: ServerId, to: SocketAddr) -> io::Result<Stream> {
         let own = self.own.expect("a server that is alone follows nobody").ip();
-        let Some(to) = self.addresses.borrow().get(&leader).copied() else {
+        let stream = connect(own, to).await.map_err(|_| io::ErrorKind::TimedOut)?;
+        let mut stream = self.speaks.dialled(stream, member, || connect(own, to)).await?;
+        self.speaks.authenticate(&mut stream).await?;
+        Ok(stream)
+    }
+
+    pub(super) async fn call_leader(&self, leader: ServerId) -> io::Result<Stream> {
+        let to = self.address_of(leader).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        self.call(leader, to).await
+    }
+
+    fn dial_at(self: &Rc<Self>, link: LinkId, leader: ServerId, to: Option<SocketAddr>) {
+        let Some(to) = to else {
             // Its address is being looked up; the core tries again.
             return self.inbox.feed_later(Input::LinkDown(link));
         };
         let port = self.clone();
         tokio::task::spawn_local(async move {
-            let stream = match connect(own, to).await {
-                Ok(stream) => port.speaks.dialled(stream, leader, || connect(own, to)).await,
-                Err(_) => Err(io::ErrorKind::TimedOut.into()),
-            };
-            match stream {
+            match port.call(leader, to).await {
                 Ok(stream) => port.stands(link, stream, None),
                 Err(e) => {
-                    if port.speaks.dials_tls() && e.kind() != io::ErrorKind::TimedOut {
-                        tracing::warn!(leader = leader.0, error = %e, "the leader's quorum port: no TLS");
+                    let shows = port.speaks.dials_tls() || port.speaks.sasl.is_some();
+                    if shows && e.kind() != io::ErrorKind::TimedOut {
+                        tracing::warn!(leader = leader.0, error = %e, "the leader's quorum port: no TLS, or no SASL");
                     }
                     port.inbox.feed(Input::LinkDown(link));
                 }
@@ -143,17 +186,7 @@ impl QuorumPort {
     // ---- connections come and go ----
 
     async fn accept(self: Rc<Self>, own: SocketAddr) {
-        let listener = loop {
-            let bound = listen::bind(own, listen::BACKLOG).map(TcpListener::from_std);
-            match bound {
-                Ok(Ok(l)) => break l,
-                other => {
-                    let reason = other.map(|r| r.map(|_| ())).map_err(|e| e.to_string());
-                    tracing::warn!(address = %own, ?reason, "cannot listen for learners yet");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
-        };
+        let listener = bind_in_time(own).await;
         let callers = Callers::default();
         loop {
             let Ok((stream, from)) = listener.accept().await else {
@@ -174,10 +207,11 @@ impl QuorumPort {
             }
             let port = self.clone();
             tokio::task::spawn_local(async move {
-                match port.speaks.accepted(stream, &ids).await {
+                let shown = async { port.speaks.authenticated(port.speaks.accepted(stream, &ids).await?).await };
+                match shown.await {
                     Ok(stream) => port.stands(link, stream, Some(unidentified)),
                     Err(e) => {
-                        let reason = format!("quorum port, TLS: {e}");
+                        let reason = format!("quorum port, before the first packet: {e}");
                         port.inbox.feed(Input::Refused { who: from.to_string(), reason });
                     }
                 }
@@ -185,7 +219,7 @@ impl QuorumPort {
         }
     }
 
-    fn members_at(&self, ip: IpAddr) -> Vec<ServerId> {
+    pub(super) fn members_at(&self, ip: IpAddr) -> Vec<ServerId> {
         let ip = ip.to_canonical();
         self.addresses.borrow().iter().filter(|(_, a)| a.ip() == ip).map(|(id, _)| *id).collect()
     }
@@ -207,6 +241,21 @@ impl QuorumPort {
         let stood = self.connections.borrow_mut().remove(&link);
         if stood.is_some() {
             self.inbox.feed(Input::LinkDown(link));
+        }
+    }
+}
+
+/// Tries until the address is free: a listener of the role before may still be there.
+pub(super) async fn bind_in_time(own: SocketAddr) -> TcpListener {
+    loop {
+        let bound = listen::bind(own, listen::BACKLOG).map(TcpListener::from_std);
+        match bound {
+            Ok(Ok(listener)) => return listener,
+            other => {
+                let reason = other.map(|r| r.map(|_| ())).map_err(|e| e.to_string());
+                tracing::warn!(address = %own, ?reason, "cannot listen for learners yet");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
         }
     }
 }

@@ -20,20 +20,20 @@ use trivet_formats::quorum::{kind, take_packet, QuorumPacket};
 use trivet_formats::Zxid;
 
 /// The kernel gives a connection up when sent data stays unacknowledged for this long.
-const USER_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const USER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Data of a packet: a transaction may carry a request of any size that was accepted, and a multi of them.
 const PACKET_BYTES_MAX: usize = 64 << 20;
 /// A caller that has not said who it is within this time is closed.
-const INTRODUCTION_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const INTRODUCTION_LIMIT: Duration = Duration::from_secs(2);
 /// Bytes of a learner's first packet; a caller that sends a longer one is closed.
-const INTRODUCTION_BYTES_MAX: usize = 1_024;
+pub(super) const INTRODUCTION_BYTES_MAX: usize = 1_024;
 /// Bytes that one write call gathers, and that are read at once.
 const WRITE_BYTES: usize = 256 << 10;
-const READ_BYTES: usize = 64 << 10;
+pub(super) const READ_BYTES: usize = 64 << 10;
 /// Packets that the core gets at once.
 const PACKETS_MAX: usize = 256;
 /// What was sent last may still be on its way when a connection is ended in peace.
-const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
+pub(super) const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 
 /// What is on its way to the other side. The core ends a link whose other side is silent, so it is bounded by what
 /// is proposed in that time, and a snapshot.
@@ -232,7 +232,7 @@ async fn read(
     }
 }
 
-async fn next_packet(stream: &mut ReadHalf, buffer: &mut BytesMut, max: usize) -> io::Result<QuorumPacket> {
+pub(super) async fn next_packet(stream: &mut ReadHalf, buffer: &mut BytesMut, max: usize) -> io::Result<QuorumPacket> {
     loop {
         if let Some(packet) = take_packet(buffer, max)? {
             return Ok(packet);

@@ -37,6 +37,8 @@ fn settings(id: i64, dir: &std::path::Path, client: SocketAddr, peers: Members) 
         purge_pause: None,
         snapshot_size_factor: SNAPSHOT_SIZE_FACTOR,
         backlog: -1,
+        observer_port: None,
+        snapshot_packing: Default::default(),
         security: Default::default(),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::files::{purge, sync_dir};
 use super::{note, stop, Store, RECEIVED};
+use crate::coordination::packing::{Packer, Packing};
 use bytes::Bytes;
 use rustix::fs::{fdatasync, fsync};
 use std::fs::{self, File};
@@ -31,13 +32,13 @@ impl Store {
     /// Beside the log, which goes on meanwhile. A snapshot whose end does not come leaves nothing.
     pub(super) fn begin_snapshot(&self, zxid: Zxid) -> io::Result<mpsc::Sender<Part>> {
         let (sender, parts) = mpsc::channel();
-        let (dir, log_dir, kept) = (self.dir.clone(), self.log_dir.clone(), self.snapshots_kept);
+        let (dir, log_dir, kept, packing) = (self.dir.clone(), self.log_dir.clone(), self.snapshots_kept, self.packing);
         let (part_written, times) = (self.part_written.clone(), self.times.clone());
         let begun = Instant::now();
         std::thread::Builder::new().name("snapshot".into()).spawn(move || {
-            let name = format!("snapshot.{:x}", zxid.0);
+            let name = format!("snapshot.{:x}{}", zxid.0, packing.ending());
             let tmp = dir.join(format!("{name}.tmp"));
-            let written = write_parts(&tmp, &parts, &*part_written).and_then(|whole| {
+            let written = write_parts(&tmp, packing, &parts, &*part_written).and_then(|whole| {
                 if !whole {
                     return fs::remove_file(&tmp);
                 }
@@ -60,8 +61,8 @@ impl Store {
 }
 
 /// Returns whether the end came.
-fn write_parts(path: &Path, parts: &mpsc::Receiver<Part>, written: &dyn Fn()) -> io::Result<bool> {
-    let mut file = File::create(path)?;
+fn write_parts(path: &Path, packing: Packing, parts: &mpsc::Receiver<Part>, written: &dyn Fn()) -> io::Result<bool> {
+    let mut file = Packer::new(File::create(path)?, packing)?;
     let mut unsynced = 0;
     while let Ok(part) = parts.recv() {
         match part {
@@ -71,12 +72,12 @@ fn write_parts(path: &Path, parts: &mpsc::Receiver<Part>, written: &dyn Fn()) ->
                 file.write_all(&bytes)?;
                 unsynced += bytes.len();
                 if unsynced >= SYNC_EACH_BYTES {
-                    fdatasync(&file)?;
+                    fdatasync(file.file())?;
                     unsynced = 0;
                 }
             }
             Part::End => {
-                fsync(&file)?;
+                fsync(&file.finish()?)?;
                 return Ok(true);
             }
         }
