@@ -295,9 +295,7 @@ impl Follower<'_> {
             protocol: PROTOCOL_VERSION,
             config_version: self.cx.cfg.config_version,
         };
-        // One that is in no list yet follows without a vote, to be let in by a reconfig.
-        let observes = self.cx.cfg.members.get(&self.cx.cfg.id).is_some_and(|m| m.observer) && !f.as_voter;
-        let kind = if observes { kind::OBSERVERINFO } else { kind::FOLLOWERINFO };
+        let kind = if self.observes() { kind::OBSERVERINFO } else { kind::FOLLOWERINFO };
         self.cx.out.send(link, &QuorumPacket::with(kind, self.cx.disk.accepted_epoch << 32, info.to_vec()));
     }
 

@@ -8,13 +8,20 @@ impl Follower<'_> {
     /// Through whom an observer calls its leader next: one follower after the other, or nobody where the leader votes alone.
     pub(super) fn follower_between(&self, leader: ServerId) -> Option<ServerId> {
         let cfg = &self.cx.cfg;
-        if !cfg.observer_masters || self.f.as_voter {
+        if !cfg.observer_masters || !self.observes() {
             return None;
         }
         let followers: Vec<_> = cfg.voters().filter(|v| *v != leader && *v != cfg.id).collect();
         // Observers begin with different ones.
         let turn = self.cx.peers.links_dialled + cfg.id.0.unsigned_abs();
         turn.checked_rem(followers.len() as u64).map(|turn| followers[turn as usize])
+    }
+
+    /// Whether this server says that it observes. One that is in no list yet follows without a vote, to be let in by a
+    /// reconfig.
+    pub(super) fn observes(&self) -> bool {
+        let cfg = &self.cx.cfg;
+        cfg.members.get(&cfg.id).is_some_and(|m| m.observer) && !self.f.as_voter
     }
 
     /// A follower that serves takes observers, and passes them on.

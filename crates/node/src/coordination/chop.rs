@@ -1,7 +1,7 @@
 //! `trivet coordination truncate`: a log file up to a transaction, as a file of its own. The file itself is not touched.
 //!
-//! Cutting a folder's log takes back what its server acknowledged, so that is left to whoever knows that the rest was never
-//! committed: the new file is put into the old one's place by hand, while no server runs.
+//! A server whose log is cut forgets transactions that it acknowledged. Only an operator can know that nobody counts on
+//! them, and puts the new file into the old one's place, while the server is stopped.
 //= zookeeper 3.9 server/util/LogChopper.java, persistence/TxnLogToolkit.java
 
 use std::fs::{File, OpenOptions};
@@ -37,7 +37,7 @@ pub fn chop(log: &Path, to: Zxid, out: Option<&Path>) -> io::Result<Chopped> {
                 kept.push(entry);
             }
             Ok(None) => break,
-            // What is damaged behind it is what shall go.
+            // The damage is in the part that goes.
             Err(e) if last == Some(to) => {
                 tracing::warn!(path = %log.display(), error = %e, "the log is damaged behind the transaction");
                 break;

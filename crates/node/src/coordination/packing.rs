@@ -28,7 +28,7 @@ impl Packing {
         }
     }
 
-    /// What a file's name ends with.
+    /// The end of a file's name.
     pub(super) fn ending(self) -> &'static str {
         match self {
             Packing::None => "",
@@ -77,7 +77,7 @@ impl Packer {
         }
     }
 
-    /// What is in the file so far; what is packed together with later bytes is not.
+    /// The file with the bytes so far, but for those that are packed together with later ones.
     pub(super) fn file(&self) -> &File {
         match self {
             Packer::None(file) | Packer::Snappy { file, .. } => file,

@@ -21,10 +21,10 @@ const IN_PROGRESS: i32 = 0;
 const SUCCESS: i32 = 1;
 const ERROR: i32 = -1;
 
-/// What servers show each other.
+/// Names and passwords that servers show each other.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PeerSasl {
-    /// Who may call, with their passwords (section `QuorumServer`).
+    /// The names under which servers may call, with their passwords (section `QuorumServer`).
     pub users: Users,
     /// Callers that do not authenticate are refused.
     pub demanded: bool,
@@ -59,7 +59,7 @@ async fn send(stream: &mut Stream, status: i32, token: &[u8]) -> io::Result<()> 
     stream.flush().await
 }
 
-/// Behind the packet's first number.
+/// The packet without its first number.
 async fn receive(stream: &mut Stream) -> io::Result<(i32, Vec<u8>)> {
     let status = stream.read_i32().await?;
     // -1: there is no token.
@@ -118,7 +118,7 @@ impl PeerSasl {
             if first != MAGIC {
                 return Ok(Stream::Begun(first.to_be_bytes().to_vec(), Box::new(stream)));
             }
-            // What a client of DIGEST-MD5 says first is empty.
+            // A client of DIGEST-MD5 begins with an empty token.
             receive(&mut stream).await?;
             let server = Server::new(QUORUM, nonce()?);
             send(&mut stream, IN_PROGRESS, &server.challenge()).await?;
@@ -149,7 +149,7 @@ mod tests {
         PeerSasl { users, demanded, credentials: shows.then(|| ("z".into(), password.into())) }
     }
 
-    /// What became of both sides, and what the called one read behind it.
+    /// How it ended for both sides, and what the called one read behind it.
     fn meet(caller: &PeerSasl, called: &PeerSasl, says: &[u8]) -> (io::Result<()>, io::Result<Vec<u8>>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

@@ -115,7 +115,7 @@ async fn pass(
         to_observer.shutdown().await
     };
     tokio::pin!(up, down);
-    // What the other side said last may still be on its way.
+    // The last words of the other side may still be on their way.
     tokio::select! {
         ended = &mut up => ended.and(timeout(FAREWELL_LIMIT, down).await.unwrap_or(Ok(()))),
         ended = &mut down => ended.and(timeout(FAREWELL_LIMIT, up).await.unwrap_or(Ok(()))),
