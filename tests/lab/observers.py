@@ -6,6 +6,7 @@ import threading, time
 from kazoo.client import KazooClient
 from ensemble import Ensemble, HOSTS
 from reconfig import wait
+from wire import Session, create, setting
 
 PORT = 2191
 WRITES = 300
@@ -62,22 +63,22 @@ def sync_sees(writer, reader):
 
 def watch_and_session(observer, voter):
     """A watch fires, an ephemeral node lives as long as its session, and the session moves to a voter and back."""
-    a = client(observer)
     seen = threading.Event()
-    a.create("/watched", b"", ephemeral=True)
     b = client(voter)
+    a = Session(HOSTS[observer])
+    assert a.err("create", create("/watched", flags=1)) == 0
+    b.sync("/watched")
     assert b.exists("/watched", watch=lambda _: seen.set())
     for target in (voter, observer):
-        moved = KazooClient("%s:2181" % HOSTS[target], timeout=10, client_id=a.client_id)
-        moved.start(30)
-        assert moved.client_id[0] == a.client_id[0], "the session did not move"
-        moved.set("/watched", b"moved")
-        # Without a goodbye: the session goes on.
-        moved._connection.connection_stopped.clear()
-        a = moved
+        a.sock.close()
+        before = a.id
+        a = Session(HOSTS[target], session=a.id, password=a.password, zxid=a.zxid)
+        assert a.id == before, "the session did not move"
+        assert a.err("set", setting("/watched", b"moved")) == 0
+        assert seen.wait(20), "the watch did not fire"
     seen.clear()
     assert b.exists("/watched", watch=lambda _: seen.set())
-    a.stop()
+    assert a.close() == 0
     assert seen.wait(20), "the ephemeral node of a closed session stays"
     b.stop()
     b.close()

@@ -13,7 +13,7 @@ use crate::paths::CONFIG_NODE;
 use crate::Millis;
 use trivet_formats::election::Notification;
 use trivet_formats::txn::TxnBody;
-use trivet_formats::ServerId;
+use trivet_formats::{ServerId, Zxid};
 
 /// What others said of a list that may follow holds for so long.
 const HEARSAY_MS: Millis = 2_000;
@@ -88,6 +88,17 @@ impl Context {
         self.members.changed = true;
     }
 
+    /// The list of an ensemble of one gets a number when its server first leads: one that joins it, and whose own list has
+    /// both, would otherwise wait for a quorum of two.
+    //= zookeeper 3.9 Leader.lead, "lastSeenQV.setVersion(zk.getZxid())"
+    pub(crate) fn number_members_of_one(&mut self, zxid: Zxid) {
+        let of_file = self.cfg.config_version == 0 && self.cfg.members.len() == 1 && self.cfg.next.is_none();
+        if self.cfg.ensemble_of_one && of_file {
+            let list = Ensemble::parse(&self.cfg.config_text).map(|list| Ensemble { version: zxid.0, ..list });
+            self.take_members(&list.map(|list| list.to_string()).unwrap_or_default());
+        }
+    }
+
     /// A reconfig is committed here.
     pub(crate) fn members_committed(&mut self, text: &[u8]) {
         self.note_next_members();
@@ -146,7 +157,7 @@ impl Context {
 #[cfg(test)]
 mod tests {
     use super::shares_a_server;
-    use crate::api::{Input, Recovered};
+    use crate::api::{Effect, Input, Recovered};
     use crate::config::Config;
     use crate::ensemble::Ensemble;
     use crate::server::Server;
@@ -178,6 +189,31 @@ mod tests {
             looks.handle(Now::default(), Input::Vote { from: ServerId(from), notification }, &mut Vec::new());
             let now: Vec<_> = looks.config().members.keys().map(|id| id.0).collect();
             assert_eq!(now, members, "behind what server {from} said");
+        }
+    }
+
+    #[test]
+    fn the_list_of_an_ensemble_of_one_is_numbered_when_its_server_leads() {
+        let list = Ensemble::parse("server.1=10.0.0.1:2888:3888:participant;2181").unwrap();
+        let of_file = Config { config_text: list.to_string(), ..Config::new(ServerId(1), list.members()) };
+        for (ensemble_of_one, reconfig, version) in [(true, true, 1 << 32), (true, false, 0), (false, true, 0)] {
+            let recovered = Recovered { tree: Tree::new(), log: Vec::new(), accepted_epoch: 0, current_epoch: 0 };
+            let cfg = Config { ensemble_of_one, reconfig, ..of_file.clone() };
+            let mut server = Server::new(cfg, recovered, Now::default());
+            let mut effects = Vec::new();
+            server.start(Now::default(), &mut effects);
+            for mono_ms in (0..2_000).step_by(100) {
+                let now = Now { mono_ms, wall_ms: 0 };
+                let written = effects.drain(..).filter_map(|e| match e {
+                    Effect::Disk { seq, .. } => Some(seq),
+                    _ => None,
+                });
+                let input = written.max().map_or(Input::Timer, Input::Durable);
+                server.handle(now, input, &mut effects);
+            }
+            assert!(server.summary().serving, "{ensemble_of_one}");
+            assert_eq!(server.config().standalone(), !ensemble_of_one);
+            assert_eq!(server.config().config_version, version, "{ensemble_of_one} {reconfig}");
         }
     }
 

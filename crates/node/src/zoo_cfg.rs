@@ -120,7 +120,7 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
     let auth = auth::read(&mut p, with_certificates)?;
     let mut peers = Addresses::new();
     // Without a line of its own nobody could join it.
-    let ensemble_of_one = ensemble.servers.len() == 1 && ensemble.voters().next().is_some() && !may_be_standalone;
+    let ensemble_of_one = ensemble.voters().next().is_some() && !may_be_standalone;
     if let Some(spec) = of_server.filter(|_| ensemble.servers.len() > 1 || ensemble_of_one) {
         let mine = own(spec).map_err(|r| p.bad(&format!("server.{id}"), &spec.to_string(), &r))?;
         // The others' names may be there later, or change: they are looked up again.

@@ -43,6 +43,7 @@ impl Leader<'_> {
         } else {
             l.last_proposed = Zxid::new(l.epoch, 0);
         }
+        self.cx.number_members_of_one(self.l.last_proposed);
         self.admit_synced();
         self.announce_leading();
         self.requests().serve_again()
