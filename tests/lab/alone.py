@@ -14,7 +14,7 @@ def join(e, number, kind):
             f.write(line(i).split(";")[0] + "\n")
     e.servers[number] = s
     s.start()
-    wait("server %d follows" % number, lambda: s.mode() == "follower", 60)
+    wait("server %d follows" % number, lambda: s.mode() in ("follower", "observer"), 60)
 
 
 def grows(first, joiners):

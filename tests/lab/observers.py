@@ -72,7 +72,8 @@ def watch_and_session(observer, voter):
     for target in (voter, observer):
         a.sock.close()
         before = a.id
-        a = Session(HOSTS[target], session=a.id, password=a.password, zxid=a.zxid)
+        # (A server closes a client that has seen more than it has: it may be a moment behind.)
+        a = Session(HOSTS[target], session=a.id, password=a.password)
         assert a.id == before, "the session did not move"
         assert a.err("set", setting("/watched", b"moved")) == 0
         assert seen.wait(20), "the watch did not fire"

@@ -246,8 +246,9 @@ impl Config {
     pub fn is_member(&self, id: ServerId) -> bool {
         self.members.contains_key(&id) || self.next.as_ref().is_some_and(|n| n.members.contains_key(&id))
     }
+    /// Alone, and not to be joined. (The one member of a list that this server is not in is another one.)
     pub fn standalone(&self) -> bool {
-        self.members.len() <= 1 && self.next.is_none() && !self.ensemble_of_one
+        self.members.keys().all(|id| *id == self.id) && self.next.is_none() && !self.ensemble_of_one
     }
     /// The voters whose vote counts for something: who can be elected, and whom an election waits for.
     pub fn electable(&self) -> impl Iterator<Item = ServerId> + '_ {
@@ -306,6 +307,16 @@ fn voters_in(members: &BTreeMap<ServerId, Member>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_is_to_join_another_one_is_not_alone() {
+        let members = |ids: &[i64]| ids.iter().map(|i| (ServerId(*i), Member { observer: false })).collect();
+        let alone = |id, ids: &[i64]| Config::new(ServerId(id), members(ids)).standalone();
+        // Found by the lab alone.py: the second server led by itself when the first one was gone.
+        assert!(alone(1, &[1]) && alone(1, &[]) && !alone(2, &[1]) && !alone(1, &[1, 2]));
+        let first = Config { ensemble_of_one: true, ..Config::new(ServerId(1), members(&[1])) };
+        assert!(!first.standalone() && first.is_quorum(&[ServerId(1)]));
+    }
 
     #[test]
     fn while_members_change_both_majorities_are_needed() {

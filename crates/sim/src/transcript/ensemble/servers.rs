@@ -165,6 +165,9 @@ impl Ensemble {
             Effect::CloseClient(conn) => self.client_lost(conn),
             Effect::Event(event) => self.show_event(id, event),
             Effect::Members { .. } | Effect::Audit(_) => {}
+            Effect::DialThrough { .. } | Effect::PassObservers(_) => {
+                unreachable!("no script has observers behind followers, which pass bytes on as they are")
+            }
         }
     }
 
