@@ -274,6 +274,13 @@ const TESTS: &[Test] = &[
         commands: &["python3", "java"],
         modules: &["kazoo"],
     },
+    Test {
+        name: "local-sessions",
+        lane: Lane::Long,
+        script: "local_sessions.py",
+        commands: &["python3", "java"],
+        modules: &["kazoo"],
+    },
     Test { name: "alone", lane: Lane::Long, script: "alone.py", commands: &["python3", "java"], modules: &["kazoo"] },
     Test {
         name: "sasl-quorum",

@@ -147,6 +147,9 @@ pub struct Config {
     pub observer_masters: bool,
     /// A server that is alone is an ensemble of one voter, which others can join (`standaloneEnabled=false`).
     pub ensemble_of_one: bool,
+    /// Apache servers have sessions that nobody else knows, and send their writes (`localSessionsEnabled`). Those that begin
+    /// here are the ensemble's all the same.
+    pub local_sessions: bool,
     /// The user that this process runs as, where changes are written to the audit log.
     pub audit_user: Option<String>,
     /// A fault to plant, in tests of the simulator only.
@@ -220,6 +223,7 @@ impl Config {
             trust_empty: true,
             observer_masters: false,
             ensemble_of_one: false,
+            local_sessions: false,
             audit_user: None,
             bug: None,
         }

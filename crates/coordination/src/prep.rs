@@ -33,6 +33,8 @@ pub(crate) struct Request<'a> {
     pub ids: &'a [Id],
     pub zxid: Zxid,
     pub now: Now,
+    /// The session may be one that only the learner knows which began it.
+    pub may_be_local: bool,
     /// For a reconfig: who follows, with the leader.
     pub synced: &'a [ServerId],
 }
@@ -64,6 +66,8 @@ struct Stage<'a> {
     prep: &'a Prep,
     tree: &'a Tree,
     staged: Map<String, Option<Record>>,
+    /// The ensemble knows the session.
+    is_global: bool,
 }
 
 impl Stage<'_> {
@@ -99,7 +103,7 @@ impl Prep {
     }
 
     pub(crate) fn prepare(&mut self, tree: &Tree, cfg: &Config, tracker: &mut Tracker, r: &Request<'_>) -> TxnBody {
-        let mut stage = Stage { prep: self, tree, staged: Map::default() };
+        let mut stage = Stage { prep: self, tree, staged: Map::default(), is_global: true };
         let prepared = prepare_one(&mut stage, cfg, tracker, r);
         let staged = stage.staged;
         match prepared {
@@ -152,13 +156,15 @@ fn prepare_one(stage: &mut Stage<'_>, cfg: &Config, tracker: &mut Tracker, r: &R
         op::DELETE_CONTAINER => return delete_container(stage, &PathOnly::get(&mut body).map_err(bad)?.path, r),
         _ => {}
     }
-    tracker.check(r.session, r.owner)?;
+    check_session(tracker, r)?;
     let makes_or_deletes =
         matches!(r.op, op::CREATE | op::CREATE2 | op::CREATE_CONTAINER | op::CREATE_TTL | op::DELETE);
     if makes_or_deletes && begins_with_null(r.body) {
         // Apache's processor fails on it before it looks at the path.
         return Err(err::MARSHALLING);
     }
+    // A local session has no ephemeral nodes: its server makes it the ensemble's first.
+    stage.is_global = tracker.knows(r.session);
     match r.op {
         op::CREATE | op::CREATE2 | op::CREATE_CONTAINER => {
             create(stage, cfg, r, r.op, CreateRequest::get(&mut body).map_err(bad)?, -1)
@@ -178,6 +184,15 @@ fn prepare_one(stage: &mut Stage<'_>, cfg: &Config, tracker: &mut Tracker, r: &R
     }
 }
 
+/// Whether the owner may speak for the session.
+//= zookeeper 3.9 LeaderSessionTracker.checkSession
+fn check_session(tracker: &mut Tracker, r: &Request<'_>) -> Result<(), i32> {
+    if r.may_be_local && !tracker.knows(r.session) {
+        return Ok(());
+    }
+    tracker.check(r.session, r.owner)
+}
+
 fn allowed(cfg: &Config, record: &Record, perm: i32, r: &Request<'_>) -> Result<(), i32> {
     (cfg.skip_acl || acl::allows(&record.acl, perm, r.ids)).then_some(()).ok_or(err::NO_AUTH)
 }
@@ -193,6 +208,9 @@ fn create(stage: &mut Stage<'_>, cfg: &Config, r: &Request<'_>, op: i32, request
         6 => (false, true, true),
         _ => return Err(err::BAD_ARGUMENTS),
     };
+    if ephemeral && !stage.is_global {
+        return Err(err::SESSION_EXPIRED);
+    }
     if with_ttl && !cfg.extended_types {
         return Err(err::UNIMPLEMENTED);
     }

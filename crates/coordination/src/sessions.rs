@@ -104,6 +104,10 @@ impl Tracker {
         }
     }
 
+    pub fn knows(&self, id: SessionId) -> bool {
+        self.sessions.contains_key(&id)
+    }
+
     pub fn set_closing(&mut self, id: SessionId) {
         if let Some(s) = self.sessions.get_mut(&id) {
             s.closing = true;

@@ -35,7 +35,8 @@ pub enum ConfigError {
 }
 
 /// Settings that have no meaning here, or whose default is all there is.
-const ACCEPTED_SILENTLY: [&str; 24] = [
+const ACCEPTED_SILENTLY: [&str; 25] = [
+    "localSessionsUpgradingEnabled",
     "electionAlg",
     "preAllocSize",
     "request_throttle_drop_stale",
@@ -63,8 +64,7 @@ const ACCEPTED_SILENTLY: [&str; 24] = [
 ];
 
 /// What a server must not go without if it is asked for: protection, or other rules of who decides.
-const REFUSED: [(&str, &str); 3] = [
-    ("localSessionsEnabled", "local sessions are not supported yet"),
+const REFUSED: [(&str, &str); 2] = [
     ("multiAddress.enabled", "servers with several addresses are not supported yet"),
     ("oraclePath", "ensembles with an oracle are not supported"),
 ];
@@ -149,6 +149,7 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
         reconfig: p.flag("reconfigEnabled"),
         observer_masters: observer_port.is_some(),
         ensemble_of_one,
+        local_sessions: p.flag("localSessionsEnabled"),
         skip_acl: p.take("skipACL").is_some_and(|v| v == "yes"),
         enforce_quota: p.flag("enforceQuota"),
         read_only_mode: p.flag("readonlymode.enabled"),

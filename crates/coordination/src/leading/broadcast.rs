@@ -64,13 +64,27 @@ impl Leader<'_> {
         let zxid = self.next_zxid()?;
         let l = &mut *self.l;
         let synced: Vec<_> = if op == op::RECONFIG { l.forwarding_voters(self.cx.cfg.id) } else { Vec::new() };
-        let request = Request { session, owner, op, body, ids, zxid, now, synced: &synced };
+        let may_be_local = self.cx.cfg.local_sessions && self.may_be_local(session, owner);
+        let l = &mut *self.l;
+        let request = Request { session, owner, op, body, ids, zxid, now, may_be_local, synced: &synced };
         let body = l.prep.prepare(&self.cx.tree, &self.cx.cfg, &mut l.tracker, &request);
         let origin = match owner {
             Owner::Learner(link) => Some(link),
             Owner::Local | Owner::Away(_) => None,
         };
         self.propose(Txn { session, cxid, zxid, time_ms: now.wall_ms, body }, origin)
+    }
+
+    /// Whether a session can be one that only its own server knows: an Apache server that follows sends for it, and an Apache
+    /// server began it. (Sessions that Trivet servers begin are the ensemble's, and one that is unknown is over.)
+    fn may_be_local(&self, session: SessionId, owner: Owner) -> bool {
+        let of_apache = |id: ServerId| id != self.cx.cfg.id && !self.cx.is_ours(id);
+        match owner {
+            Owner::Learner(link) => {
+                of_apache(session.made_by()) && self.l.learners.get(&link).is_some_and(|x| of_apache(x.id))
+            }
+            Owner::Local | Owner::Away(_) => false,
+        }
     }
 
     /// The number of the next proposal. Without one the lead ends.

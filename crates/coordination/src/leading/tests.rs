@@ -4,10 +4,11 @@ use crate::server::Server;
 use crate::sessions::Owner;
 use crate::{LinkId, Millis, Now};
 use bytes::Bytes;
-use trivet_formats::client::op;
+use trivet_formats::client::{err, op, Acl, CreateRequest, Id};
 use trivet_formats::election::{Lead, LinkProbe};
 use trivet_formats::jute::Jute;
 use trivet_formats::quorum::{kind, ForwardedRequest, LearnerInfo, QuorumPacket, PROTOCOL_VERSION};
+use trivet_formats::txn::TxnBody;
 use trivet_formats::{ServerId, SessionId, Zxid};
 
 /// Server 1 of three, elected. A learner's link has its number.
@@ -120,4 +121,36 @@ fn nothing_is_proposed_before_leadership_is_established() {
     let mut leader = Leader::new();
     let (session, cxid) = (SessionId(1), 1);
     let _ = leader.server.leader().unwrap().submit(Owner::Local, session, cxid, op::SET_DATA, &Bytes::new(), &[]);
+}
+
+/// An Apache server keeps sessions to itself, if it is told to, and sends their writes.
+#[test]
+fn local_sessions_of_apache_servers_write_and_have_no_ephemeral_nodes() {
+    let create = |flags| {
+        let everybody = Acl { perms: 31, id: Id { scheme: "world".into(), id: "anyone".into() } };
+        CreateRequest { path: "/a".into(), data: None, acl: vec![everybody], flags }
+    };
+    // What becomes of a request that this learner sends for a session that this server began.
+    let outcome = |local_sessions, learner: u64, began: i64, flags| {
+        let mut leader = Leader::new();
+        leader.server.cx.cfg.local_sessions = local_sessions;
+        leader.handle(Input::PeerIsOurs(ServerId(2), false));
+        [2, 3].into_iter().for_each(|id| leader.follower(id));
+        let request =
+            ForwardedRequest { session: began << 56 | 5, cxid: 1, op: op::CREATE, body: create(flags).to_vec().into() };
+        leader.hears(learner, QuorumPacket::with(kind::REQUEST, -1, request.encode()));
+        let newest = leader.server.history().tail().back().map(|e| e.logged.txn().body);
+        match newest.expect("each request is a transaction") {
+            TxnBody::Create { .. } => Ok(()),
+            TxnBody::Error(code) => Err(code),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(outcome(true, 2, 2, 0), Ok(()));
+    assert_eq!(outcome(true, 2, 2, 1), Err(err::SESSION_EXPIRED), "it is to be the ensemble's first");
+    assert_eq!(outcome(false, 2, 2, 0), Err(err::SESSION_EXPIRED));
+    // Sessions that Trivet servers began are the ensemble's: one that is not known is over.
+    assert_eq!(outcome(true, 2, 3, 0), Err(err::SESSION_EXPIRED));
+    assert_eq!(outcome(true, 3, 2, 0), Err(err::SESSION_EXPIRED));
+    assert_eq!(outcome(true, 2, 1, 0), Err(err::SESSION_EXPIRED));
 }
