@@ -130,7 +130,7 @@ fn local_sessions_of_apache_servers_write_and_have_no_ephemeral_nodes() {
         let everybody = Acl { perms: 31, id: Id { scheme: "world".into(), id: "anyone".into() } };
         CreateRequest { path: "/a".into(), data: None, acl: vec![everybody], flags }
     };
-    // What becomes of a request that this learner sends for a session that this server began.
+    // The outcome of a request that this learner sends for a session that this server began.
     let outcome = |local_sessions, learner: u64, began: i64, flags| {
         let mut leader = Leader::new();
         leader.server.cx.cfg.local_sessions = local_sessions;
