@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Every port that a cluster listens on, asked by a stranger who has no credentials: what answers, and what does not.
 
-What may answer stands in SECURITY.md, in the table that this lab reads: a port that is not in it, one of it that nobody
+What may answer stands in docs/security.md, in the table that this lab reads: a port that is not in it, one of it that nobody
 listens on, an answer that it does not allow, or a missing one that it promises is a failure."""
 import concurrent.futures, os, re, socket, struct, subprocess, sys, time
 
@@ -25,7 +25,7 @@ def hello():
     return b"\x16\x03\x01" + struct.pack(">H", len(body)) + body
 
 
-# What a stranger says; the names are those of SECURITY.md's table.
+# What a stranger says; the names are those of docs/security.md's table.
 TCP = {
     "nothing": b"",
     "HTTP": b"GET /api/v1/alerts HTTP/1.1\r\nHost: 127.0.0.1:8088\r\nConnection: close\r\n\r\n",
@@ -40,8 +40,8 @@ UDP = {"NFS NULL": rpc(100003, 3, 0, record=False), "MOUNT NULL": rpc(100005, 3,
 
 
 def table():
-    """{(protocol, port): set of what is answered}, from SECURITY.md, and the ports that demand TLS."""
-    text = open(os.path.join(ROOT, "SECURITY.md")).read()
+    """{(protocol, port): set of what is answered}, from docs/security.md, and the ports that demand TLS."""
+    text = open(os.path.join(ROOT, "docs/security.md")).read()
     rows = re.findall(r"^\| (tcp|udp) (\d+) \| ([^|]*) \| ([^|]*) \|", text, re.M)
     allowed = {(protocol, int(port)): set() if "nothing" in said else set(re.split(r", ", said.strip())) for protocol, port, _, said in rows}
     return allowed, {(protocol, int(port)) for protocol, port, what, _ in rows if "TLS, and proof of the cluster's key" in what}
@@ -81,14 +81,14 @@ def ask(kind, host, port, said):
 
 def main():
     allowed, demand_tls = table()
-    assert allowed and demand_tls, "SECURITY.md has no table of ports"
+    assert allowed and demand_tls, "docs/security.md has no table of ports"
     with Cluster() as c:
         c.wait("the cluster serves", lambda nodes: len(nodes) == 3 and all(n["ready"] for n in nodes))
         # From then on nothing is taken in clear between coordination servers.
         c.wait("TLS is demanded", lambda nodes: len(nodes) == 3 and all(n["coordination"]["quorum_tls"] == "required" for n in nodes))
         time.sleep(1)
         found = listening()
-        assert set(found) == set(allowed), "listening and not in SECURITY.md: %s; in it and not listening: %s" % (
+        assert set(found) == set(allowed), "listening and not in docs/security.md: %s; in it and not listening: %s" % (
             sorted(set(found) - set(allowed)), sorted(set(allowed) - set(found)))
         pool = concurrent.futures.ThreadPoolExecutor(AT_ONCE)
         for (protocol, port), hosts in sorted(found.items()):
@@ -101,7 +101,7 @@ def main():
                     kinds = answer.result()[:1]
                     assert kinds == b"\x16" if name.startswith("TLS") else kinds in (b"", b"\x15"), (port, name, answer.result()[:40])
             print("%s %-5d %d addresses  %s" % (protocol, port, len(hosts), ", ".join(sorted(answered)) or "nothing"))
-            assert answered == allowed[(protocol, port)], "%s %d answers %s, SECURITY.md says %s" % (protocol, port, sorted(answered), sorted(allowed[(protocol, port)]))
+            assert answered == allowed[(protocol, port)], "%s %d answers %s, docs/security.md says %s" % (protocol, port, sorted(answered), sorted(allowed[(protocol, port)]))
         c.wait("nobody was disturbed", lambda nodes: len(nodes) == 3 and all(n["ready"] for n in nodes))
 
 
