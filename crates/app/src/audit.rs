@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     if !document.log.silent.is_empty() {
         let silent = document.log.silent.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
-        eprintln!("not in it, because they do not answer: nodes {silent}");
+        eprintln!("nodes {silent} do not answer; the orders that only they have kept are missing");
     }
     Ok(())
 }

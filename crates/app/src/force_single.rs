@@ -28,7 +28,7 @@ pub fn run(path: &Path, dry_run: bool, confirm: &str, gone: &[u32]) -> anyhow::R
         bail!("coordination is an ensemble of its own: its majority is restored there, and nothing is forced here");
     }
     if config.nodes.len() == 1 {
-        bail!("node {} is a cluster of one already", config.node);
+        bail!("node {} already runs as a cluster of one", config.node);
     }
     if let Some(role) = folder::running(&config.data)? {
         let role = format!("{role:?}").to_lowercase();

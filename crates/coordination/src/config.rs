@@ -173,7 +173,7 @@ pub enum Bug {
     OldMajorityOnly,
     /// A follower forgets to cut its log on disk when the leader says TRUNC.
     TruncateInMemoryOnly,
-    /// A session that went to another server leaves what it asked the old one to be carried out there.
+    /// Requests that a session sent to its old server are carried out after it moved to another one.
     MovesForgotten,
     /// A follower takes for committed what is on its leader's disk, whatever is on its own.
     CommitByLeaderAlone,

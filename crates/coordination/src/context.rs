@@ -103,7 +103,7 @@ impl Context {
     // ---- limits of time ----
 
     /// A limit on a step towards leadership. It doubles with each failed election from the second on, up to initLimit:
-    /// where all disks are slow, an election takes long, and must not restart for ever.
+    /// where all disks are slow, an election takes long, and must not restart forever.
     pub(crate) fn patient_ms(&self, usual_ms: u64) -> u64 {
         let doubled = usual_ms << self.candidacy.failed_elections.saturating_sub(1).min(PATIENCE_DOUBLES_MAX);
         doubled.min(self.cfg.init_limit * self.cfg.tick_ms).max(usual_ms)

@@ -73,7 +73,7 @@ impl Server {
         self.settled();
     }
 
-    /// Goes on when nothing is in flight to the disk.
+    /// Begins the election, or the lone leadership, once the disk has finished everything.
     pub(crate) fn settled(&mut self) {
         if !matches!(self.role, Role::DrainingWrites) || !self.cx.disk.idle() {
             return;

@@ -122,7 +122,7 @@ impl Tracker {
         }
     }
 
-    /// Sessions whose time is over; each is given once.
+    /// Returns the sessions that have expired, each once.
     pub fn expire(&mut self, now: Millis) -> Vec<SessionId> {
         let mut out = Vec::new();
         while let Some(entry) = self.buckets.first_entry() {

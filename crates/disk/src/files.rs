@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub trait DiskFile: Send + Sync {
     /// Reads up to the end of the file; fewer bytes than asked for mean that it ends there.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
-    /// The same of what the system has in memory: `WouldBlock` where a disk would have to be read, or where that is not known.
+    /// Reads from the system's page cache only: `WouldBlock` where the disk would have to be read, or where that is unknown.
     fn read_in_memory(&self, _buffer: &mut [u8], _offset: u64) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
     }

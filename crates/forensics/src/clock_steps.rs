@@ -2,7 +2,7 @@
 //! ahead of the others'. Votes before and after tell by how much.
 //!
 //! A vote comes later than its sender's round began: that bounds the difference of two clocks from both sides, however late
-//! the vote is. Where the bounds before a hole of the log and behind it do not meet, the clock was set.
+//! the vote is. Where the bounds before and after a gap in the log do not meet, the clock was set.
 
 use crate::complaints::{at_place, Complaint};
 use crate::facts::Fact;

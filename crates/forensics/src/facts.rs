@@ -137,7 +137,7 @@ pub struct Said {
     pub what_zh: String,
 }
 
-/// Sessions that one log ends within this, in milliseconds, are counted as one fact.
+/// Sessions that end in one log within this many milliseconds count as one fact.
 pub const EXPIRES_MS: i64 = 1_000;
 
 impl Fact {

@@ -76,7 +76,7 @@ impl SessionId {
     }
 
     /// The session's password: derived from the id, the same on every server, so that a session
-    /// can move between Apache's servers and ours.
+    /// can move between Apache servers and Trivet servers.
     //= zookeeper 3.9 ZooKeeperServer.generatePasswd: `new Random(id ^ superSecret).nextBytes(p)`
     pub fn password(self) -> [u8; 16] {
         const MASK: u64 = (1 << 48) - 1;

@@ -155,7 +155,7 @@ mod tests {
             hex,
             "0000000b00000000000000000000001400000000000000030001000000000000000000 00ffffffff".replace(' ', "")
         );
-        // The packet, and how much is left behind it.
+        // The packet, and the number of bytes left after it.
         let take = |bytes: &[u8], max| {
             let mut buffer = BytesMut::from(bytes);
             take_packet(&mut buffer, max).map(|packet| (packet, buffer.len()))

@@ -58,7 +58,7 @@ pub fn read_file(mut r: impl BufRead, sink: &mut impl Sink) -> io::Result<()> {
     }
 }
 
-/// Reads the stream form, up to and including its end mark, and nothing behind it.
+/// Reads the stream form, up to and including its end mark, and nothing after it.
 pub fn read_stream(r: &mut impl BufRead, sink: &mut impl Sink) -> io::Result<()> {
     let mut r = Fields::new(r);
     read_body(&mut r, sink)?;

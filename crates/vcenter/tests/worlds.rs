@@ -1,4 +1,4 @@
-//! Random worlds: hosts and datastores with faults, persons who meddle, two agents and a leadership that moves between
+//! Random worlds: hosts and datastores with faults, people who intervene, two agents and a leadership that moves between
 //! them. What must never happen is checked at each step, by rules written down here a second time, and not taken from the
 //! agent.
 

@@ -34,7 +34,7 @@ pub struct Backup {
     ensemble: Vec<String>,
 }
 
-/// The content of a backup, for people.
+/// The content of a backup as `backup verify` shows it.
 pub struct Checked {
     pub made_ns: u64,
     pub cluster: String,
@@ -198,7 +198,7 @@ impl Backup {
             let mut entry = entry.with_context(cannot)?;
             let name = entry.path().with_context(cannot)?.to_string_lossy().into_owned();
             let Some(plain) = name.strip_prefix(ENSEMBLE).map(|n| n.trim_start_matches('/')) else { continue };
-            // A name with a folder in it would be written elsewhere.
+            // Refuse a name with a path in it, which could lead out of the folder.
             if plain.is_empty() || plain.contains('/') || plain == ".." {
                 bail!("{}: {name:?} is no file of coordination", self.file.display());
             }

@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// Events that came while nobody typed are shown this soon.
+/// Watch events that arrive while nobody types are shown within this time.
 const EVENTS_PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(clap::Parser)]

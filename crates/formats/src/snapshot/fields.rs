@@ -1,4 +1,4 @@
-//! Fields of a snapshot, in the reader's own memory; only a field that crosses the border of two blocks is copied.
+//! Fields of a snapshot, in the reader's own memory; only a field that crosses the boundary of two blocks is copied.
 
 use super::MAX_STRING_BYTES;
 use crate::quorum::bad;

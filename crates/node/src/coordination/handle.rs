@@ -93,7 +93,7 @@ impl Handle {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
-    /// Ends the role's thread; what was acknowledged is on disk anyway.
+    /// Ends the role's thread; everything that was acknowledged is on disk already.
     pub fn stop(&self) {
         let _ = self.inbox.try_send(Message::Stop);
     }

@@ -335,7 +335,7 @@ impl Inner {
         self.ownership(&Ownership::Ended { file, lease: owner.lease });
     }
 
-    /// The file's owner here, if this gateway is it or metad grants the lease. None, too, while the lease is asked for already.
+    /// The file's owner here, if this gateway is it or metad grants the lease; `None` also while a request for the lease is open.
     async fn take(self: &Arc<Self>, file: u64) -> Option<Arc<OwnerHandle>> {
         if let Some(Way::Acquire) = self.ownership(&Ownership::Take { file }) {
             let _ = self.acquire(Asked { inner: self, file, answered: false }).await;
@@ -482,7 +482,7 @@ impl Inner {
         self.attr_of_owner(inode, outcome).await
     }
 
-    /// Likewise, once the owner has answered.
+    /// The attributes of a file with the size and times that its owner answered.
     pub(crate) async fn attr_of_owner(&self, inode: &Inode, outcome: Outcome) -> Option<Attr> {
         let Outcome::Attr(of_owner) = outcome else { return None };
         let attr = Attr {
@@ -522,7 +522,7 @@ impl Inner {
         }
     }
 
-    /// Has the owner of a file fork it, or becomes its owner.
+    /// Asks the owner of a file to fork it; without an owner this gateway becomes the owner first.
     pub(super) async fn make_fork(self: &Arc<Self>, fork: ForkOrder) {
         if let Some(owner) = self.take(fork.file).await {
             owner.feed(self, Input::Fork { to: fork.to });

@@ -29,7 +29,7 @@ impl Inner {
         datastore.and_then(|id| self.exports.get(id)).map_or(Permissions::Trusted, |e| e.permissions)
     }
 
-    /// For an admitted call in a datastore that checks modes. What the caller may not set is taken out of the call.
+    /// For an admitted call in a datastore that checks modes. Attributes that the caller may not set are removed from the call.
     ///
     /// # Errors
     /// The status that the call is answered with when it is not carried out.

@@ -95,7 +95,7 @@ pub enum Ask {
 pub enum Answer {
     Done,
     Created(String),
-    /// After a write, or of a read: the version of the node.
+    /// The content of a znode that was read (empty after a write), and its version.
     Data {
         data: Vec<u8>,
         version: i32,
@@ -148,8 +148,8 @@ pub enum Input {
     BadLinks(BTreeMap<u32, u64>),
     /// This process is about to stop: it stands no more, and leads only until another metad does.
     Leaving,
-    /// Whether an administrator has set this node aside, and not those of all other metads: likewise, but it stands when no
-    /// other metad leads.
+    /// Whether an administrator has set this node aside, while the node of some other metad is not. It withdraws as with
+    /// `Leaving`, but stands when no other metad leads.
     SetAside(bool),
     Timer,
 }
@@ -166,7 +166,7 @@ pub enum Effect {
     AskStatus {
         round: u64,
     },
-    /// To the other metads, one after the other: the journal from this entry on.
+    /// Asks the other metads, one after the other, for the journal from this entry on.
     Fetch {
         call: u64,
         from: u64,
@@ -204,7 +204,7 @@ pub enum Effect {
         epoch: u64,
         reason: String,
     },
-    /// The epoch was taken, and another metad took it before this one led.
+    /// This metad took the epoch, and another metad took the next one before this one served.
     Overtaken {
         epoch: u64,
         reason: String,
@@ -363,7 +363,7 @@ impl Metad {
         self.next_call - 1
     }
 
-    /// Asks coordination for the step that is under way; an earlier request's answer counts no more.
+    /// Asks coordination for the step that is under way; the answer to an earlier request is ignored.
     fn ask(&mut self, ask: Ask) {
         let call = self.new_call();
         self.open = Some(call);
