@@ -125,7 +125,7 @@ pub struct Config {
     pub four_letter_words: Vec<String>,
     /// Four-letter words that are answered to processes of this host, beside those.
     pub four_letter_words_of_host: Vec<String>,
-    /// Who may change the members at run time: nobody, unless this is set (`reconfigEnabled`).
+    /// Lets administrators change the members at run time; nobody may, unless this is set (`reconfigEnabled`).
     pub reconfig: bool,
     /// Nobody is asked for permissions (`skipACL`).
     pub skip_acl: bool,
@@ -229,7 +229,7 @@ impl Config {
         }
     }
 
-    /// Who votes, in the members' list or in the one that may follow it.
+    /// The voters of the members' list and of the list that may follow it.
     pub fn voters(&self) -> impl Iterator<Item = ServerId> + '_ {
         let next = self.next.iter().flat_map(|n| &n.members);
         let next = next.filter(|(id, m)| !m.observer && !votes(&self.members, **id));

@@ -66,7 +66,7 @@ impl ServerSpec {
             return Err("something follows the role".into());
         }
         let client = client.map(|text| {
-            // Behind a second semicolon stands the TLS port, which is not for us.
+            // The TLS port follows a second semicolon; this server does not use it.
             let text = text.split(';').next().unwrap_or_default();
             let (host, port) = if text.contains(':') { split_host(text)? } else { ("0.0.0.0", text) };
             Ok::<_, String>((host.to_string(), port.parse().map_err(|_| "the client port is not a number")?))

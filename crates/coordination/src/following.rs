@@ -329,7 +329,7 @@ impl Follower<'_> {
                 f.phase = Phase::AwaitUpToDate;
                 f.members = String::from_utf8_lossy(p.body()).into_owned();
                 let epoch = f.epoch;
-                // Behind all transactions in the disk's queue: when this is durable, they are too.
+                // Queued to the disk after all transactions: when this is durable, they are too.
                 self.write(DiskOp::CurrentEpoch(epoch), Then::AckNewLeader { link, zxid: p.zxid })?;
             }
             (Phase::AwaitUpToDate, kind::UPTODATE) => self.up_to_date(link)?,

@@ -97,7 +97,7 @@ pub(crate) struct Proposal {
     pub(crate) acks: Vec<ServerId>,
 }
 
-/// Who asked for a sync.
+/// The requester of a sync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SyncFor {
     Client(ConnId, i32),
@@ -120,7 +120,7 @@ pub(crate) struct Leading {
     /// `(currentEpoch, last zxid)` when leading began: what followers' histories are compared with.
     pub(crate) summary: (i64, Zxid),
     pub(crate) promises: BTreeMap<ServerId, i64>,
-    /// Who promised the epoch, and who has its history, on disk: this server as well.
+    /// Servers that promised the epoch, and servers that have its history, on disk; this one counts as well.
     pub(crate) epoch_acks: BTreeSet<ServerId>,
     pub(crate) new_leader_acks: BTreeSet<ServerId>,
     /// Nothing but this server's own disk has been missing for the next phase.
@@ -159,7 +159,7 @@ impl Leading {
     pub(crate) fn uptime_ms(&self, now: Millis) -> u64 {
         now.saturating_sub(self.started)
     }
-    /// Who follows and could vote, with this leader.
+    /// The followers that could vote, and this leader.
     pub(crate) fn forwarding_voters(&self, me: ServerId) -> Vec<ServerId> {
         let followers = self.learners.values().filter(|x| x.forwarding() && !x.observer).map(|x| x.id);
         followers.chain([me]).collect()

@@ -1,4 +1,4 @@
-//! Who a peer is, beyond the id that it says: whether it belongs to this ensemble, and which of two servers
+//! The identity of a peer, beyond the id that it says: whether it belongs to this ensemble, and which of two servers
 //! with one id does. Apache's protocol names neither ensembles nor machines. What there is: votes carry the
 //! sender's `server.N` lines (since 3.5), and connections have addresses.
 

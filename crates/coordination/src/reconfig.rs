@@ -82,7 +82,7 @@ impl Context {
         self.tree.set_members(&self.cfg.config_text);
         self.members.to_tell = true;
         self.note_next_members();
-        // Who is no member is not probed, and may not take that for silence. What it is, is not forgotten: of two
+        // A server that is no member is not probed, and may not take that for silence. What it is, is not forgotten: of two
         // that come back together, neither would begin.
         self.peers.trivet.clone().into_iter().for_each(|id| self.expect_probes(id));
         self.members.changed = true;
@@ -139,7 +139,7 @@ impl Context {
         self.cfg.is_quorum(&same)
     }
 
-    /// Who said that another list may follow does not say so any more.
+    /// A peer that said that another list may follow does not say so any more.
     pub(crate) fn forget_old_hearsay(&mut self) {
         if self.members.next_heard_until.is_some_and(|until| self.now.mono_ms >= until) {
             self.note_next_members();

@@ -36,10 +36,10 @@ impl Server {
         // They get their time from when they can.
         let their_turn =
             self.cx.candidacy.others_can_since.is_some_and(|at| now < at.max(self.cx.candidacy.round_since) + limit);
-        // Who has good links and has just lost the lead is still the better one, and comes forward before.
+        // A server with good links that has just lost leadership is still the better one, and comes forward before.
         let last_resort = nobody_left_for.is_some_and(|ms| ms >= LAST_RESORT_MS);
         let worse = !last_resort && (self.cx.links.others_are_better(now, &self.cx.cfg) || self.cx.disk.is_slow(now));
-        // Who has not heard of the reconfig that gives this server a vote cannot vote for it.
+        // A voter that has not heard of the reconfig that gives this server a vote cannot vote for it.
         let newcomer =
             !self.cx.cfg.votes_now(self.cx.cfg.id) && now < self.cx.candidacy.looking_since + NEWCOMERS_WAIT_MS;
         let make_way = self.cx.candidacy.preferred.is_none() && their_turn && (lost_lead || worse);
@@ -136,7 +136,7 @@ impl Server {
                 }
                 self.decide(decision);
             }
-            // Who is in no list joins those who lead and follow, and two who look have nothing to tell each other.
+            // A server in no list joins those that lead and follow; two that look have nothing to tell each other.
             Role::Looking => {}
             // Everybody who looks is told how things stand.
             _ if n.state == ServerState::Looking || !self.cx.cfg.is_voter(from) => self.vote_to(from),

@@ -409,7 +409,7 @@ fn all_stopped(story: &Story, facts: &Facts) -> Vec<(LogMillis, LogMillis, Place
         let nodes: BTreeSet<u32> = together.iter().map(|o| o.node).collect();
         let last = together.iter().map(|o| o.after).max().unwrap_or(r.after);
         let first = together.iter().map(|o| o.at).min().unwrap_or(r.at);
-        // Who is read and did not start said nothing meanwhile.
+        // A server whose log is read and that did not start said nothing meanwhile.
         let silent = |n: &u32| nodes.contains(n) || !facts.between(last + 1, first - 1).iter().any(|e| e.node == *n);
         if nodes.len() >= majority && first - last >= STOPPED_MS && story.read.iter().all(silent) {
             out.push((last, first, r.place));

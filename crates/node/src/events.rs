@@ -151,7 +151,7 @@ impl Journal {
                 tracing::warn!(%error, path = %self.path.display(), "events could not be written to their journal");
             }
             for done in flushes {
-                // Who asked may have given up.
+                // The asker may have given up.
                 let _ = done.send(());
             }
         }

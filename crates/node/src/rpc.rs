@@ -26,7 +26,7 @@ const VERSION: u32 = 3;
 const VERSION_MIN: u32 = 3;
 /// Longest frame: an answer to SEAL may carry a window of 16 MiB, a snapshot of metad more.
 const FRAME_BYTES_MAX: usize = 256 << 20;
-/// Who calls gives up earlier: a process that is stopped still has its connections accepted.
+/// A caller gives up earlier: a process that is stopped still has its connections accepted.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
 /// The called node proves that it knows the cluster's key within this time, or the caller gives up.
 const GREET_LIMIT: Duration = Duration::from_millis(700);

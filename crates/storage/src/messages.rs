@@ -84,7 +84,7 @@ pub struct ReplicaRef {
     pub address: String,
 }
 
-/// Who of an extent's copies counts, under which epoch.
+/// The copies of an extent that count, and under which epoch.
 #[derive(Clone, PartialEq, Message)]
 pub struct ExtentConfig {
     #[prost(uint64, tag = "1")]

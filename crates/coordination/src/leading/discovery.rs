@@ -20,7 +20,7 @@ impl Leader<'_> {
         };
         let id = ServerId(info.server);
         let observer = p.kind == kind::OBSERVERINFO;
-        // Who is to join by a reconfig follows before it votes.
+        // A server that is to join by a reconfig follows before it votes.
         let known = self.cx.cfg.is_member(id) || self.cx.cfg.reconfig;
         if id == self.cx.cfg.id || (!known && !observer) {
             self.cx.refuse(format!("{id:?}"), "it is no member of this ensemble");

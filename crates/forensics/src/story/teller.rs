@@ -1,4 +1,4 @@
-//! Who leads whom, fact by fact.
+//! Leaders and their followers, fact by fact.
 
 use super::{Departure, Outage, Role, RoleSpan, Story, What, Window};
 use crate::facts::{Cause, Fact, State};

@@ -1,4 +1,4 @@
-//! Who may see and change what: accounts with passwords, API tokens, sessions, and the cluster's own key.
+//! Access to the console: accounts with passwords, API tokens, sessions, and the cluster's own key.
 //!
 //! A session is a signed cookie, so that each node knows it without asking another one and none is lost with a node.
 //! An account that is changed ends its sessions. Whoever has the cluster's key, `trivet` on a node, signs each request
@@ -315,7 +315,7 @@ impl Accounts {
         Some(User { role: a.role, name, signed_in: true })
     }
 
-    /// Who sends that `Authorization` header with that request.
+    /// The account that sends that `Authorization` header with that request.
     pub fn of_header(&self, now_ms: i64, header: &str, method: &str, path: &str) -> Option<User> {
         if let Some(signed) = header.strip_prefix("Trivet ") {
             let (time, mac) = signed.split_once('.')?;

@@ -19,7 +19,7 @@ const POLICY: &str =
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
-/// Who asks; `None`: nobody who is known.
+/// The caller; `None`: nobody who is known.
 #[derive(Clone)]
 struct Asker(Option<User>);
 

@@ -77,7 +77,7 @@ struct Login {
 
 async fn login(State(app): State_, ConnectInfo(peer): ConnectInfo<Peer>, c: Context, Form(f): Form<Login>) -> Response {
     let now = crate::clock::wall_ms();
-    // Behind a proxy all are one address; then one stranger can make the others wait, and not longer than a minute.
+    // All clients behind a proxy have one address: a stranger among them can make the others wait, for a minute at most.
     let from = peer.0.ip().to_string();
     match app.accounts.sign_in(now, &f.name, &f.password, &from).await {
         Some(session) => {

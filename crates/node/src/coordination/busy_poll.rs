@@ -45,7 +45,7 @@ pub(super) struct BusyPoll {
 }
 
 impl BusyPoll {
-    /// Behind each input.
+    /// Called after each input.
     pub(super) fn note(&self, commits: Commits, awaited: impl FnOnce() -> bool) {
         self.patience.load.input();
         self.fresh.set(true);

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use trivet_coordination::{AdminRefusal, Counters, Input, Summary};
 use trivet_formats::Zxid;
 
-/// Whoever asks for metrics is answered within this, or not.
+/// A request for metrics is answered within this time, or not at all.
 const METRICS_LIMIT: Duration = Duration::from_secs(1);
 
 /// The newest state of the role, renewed ten times a second.

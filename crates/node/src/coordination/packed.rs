@@ -63,7 +63,7 @@ impl Read for Ahead {
 impl BufRead for Ahead {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.at == self.block.len() {
-            // Behind the end, or an error, the thread is gone.
+            // After the end, or an error, the thread is gone.
             let block = self.blocks.recv().unwrap_or_else(|_| Ok(Vec::new()))?;
             let _ = self.used.send(std::mem::replace(&mut self.block, block));
             self.at = 0;

@@ -9,7 +9,7 @@ const FILE: &str = "nfs-clients";
 const FIRST_LINE: &str = "trivet nfs-clients 1";
 /// Connections that are remembered; those beyond find out by themselves.
 pub(super) const KEPT_MAX: usize = 1_024;
-/// Those of the last run; none if there are none, or they cannot be read.
+/// The clients of the last run; none if there are none, or they cannot be read.
 pub(super) fn load(folder: &Path) -> Vec<NfsClient> {
     let text = match std::fs::read_to_string(folder.join(FILE)) {
         Ok(text) => text,

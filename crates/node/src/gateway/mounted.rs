@@ -1,4 +1,4 @@
-//! Who has what mounted, for MOUNT's DUMP and for status: what clients said with MNT, and, of those that mounted at the
+//! The mounts of all clients, for MOUNT's DUMP and for status: what clients said with MNT, and, of those that mounted at the
 //! node that had the address before, the datastores that their calls are about.
 
 use std::collections::{BTreeMap, BTreeSet};

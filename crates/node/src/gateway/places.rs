@@ -35,7 +35,7 @@ pub(super) struct Taken {
     begun_bytes: usize,
 }
 
-/// Whoever has one IPv6 address has the others of its network.
+/// A host with one IPv6 address has the others of its network.
 fn counted_as(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(a) => IpAddr::V6(Ipv6Addr::from(u128::from(a) >> 64 << 64)),

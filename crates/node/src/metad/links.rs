@@ -38,7 +38,7 @@ impl Shared {
     }
 }
 
-/// Those that reach the others over bad links only, while others have a good one. Packets get lost on the way to them:
+/// Nodes that reach the others over bad links only, while others have a good one. Packets get lost on the way to them:
 /// whatever they do takes long, though it does not fail.
 fn without_good_links(nodes: &BTreeSet<u32>, links: &[LinkState]) -> Vec<u32> {
     let bad = |a: u32, b: u32| {

@@ -41,7 +41,7 @@ pub(super) struct Outgoing {
     finished: Cell<bool>,
     blocked: RefCell<Option<AbortHandle>>,
     ended: Notify,
-    /// Who reads from the client waits until less is open.
+    /// The task that reads from the client waits until less is open.
     holds: Cell<bool>,
     less: Notify,
 }

@@ -147,7 +147,7 @@ async fn a_read_only_datastore_refuses_every_change_and_nothing_else() {
             let changes = [2, 7, 8, 9, 10, 11, 12, 13, 14, 15].contains(&procedure);
             let status = answered(&inner, "10.1.0.1", record(procedure, [&dir, &dir]), ADMITTED).await;
             assert_eq!(status == Some(status::ROFS), changes && read_only, "procedure {procedure}: {status:?}");
-            // Who may not use it hears that first.
+            // A caller that may not use it hears that first.
             let status = status_of(&inner, "10.2.0.1", record(procedure, [&file, &dir])).await;
             assert_eq!(status, Some(status::ACCES));
         }

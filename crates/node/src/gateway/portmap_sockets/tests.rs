@@ -72,7 +72,7 @@ async fn one_client_does_not_take_all_places() {
     for _ in 0..2 * CONNECTIONS_OF_ONE_MAX {
         held.push(TcpStream::connect(address).await.unwrap());
     }
-    // Those beyond are closed; another client is served.
+    // Connections beyond are closed; another client is served.
     let mut closed = 0;
     for stream in &mut held[CONNECTIONS_OF_ONE_MAX..] {
         closed += usize::from(matches!(tokio::time::timeout(WAIT, stream.read_u8()).await, Ok(Err(_))));
