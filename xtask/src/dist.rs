@@ -35,15 +35,15 @@ const FILES: &[(&str, &str, u32)] = &[
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the repository")?;
-    if !args.no_build {
-        // The release profile keeps line tables for the package of debug information; only the stripped program ships.
-        must(Command::new("cargo").args(["build", "--release", "--package", "trivet"]).current_dir(root))?;
-    }
     let version = env!("CARGO_PKG_VERSION");
     let arch = text(Command::new("dpkg").arg("--print-architecture"))?;
     let dist = root.join("target/dist");
     if args.only_static {
         return static_archive(root, &dist, version, &arch);
+    }
+    if !args.no_build {
+        // The release profile keeps line tables for the package of debug information; only the stripped program ships.
+        must(Command::new("cargo").args(["build", "--release", "--package", "trivet"]).current_dir(root))?;
     }
     if dist.exists() {
         fs::remove_dir_all(&dist)?;
