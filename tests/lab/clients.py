@@ -78,8 +78,15 @@ def zkcli(e):
     sh.say("create /cli/after x", "Created /cli/after")
     sh.wait("NodeCreated path:/cli/after")
     sh.say("deleteall /cli", "NodeDeleted path:/cli$")
-    sh.say("quit", "state:Closed")
-    sh.p.wait(20)
+    sh.say("create -e /ends x", "Created /ends")
+    sh.say("quit", "")
+    # It prints its last event only if that thread is still in time. That its session was ended shows in the tree.
+    assert sh.p.wait(30) == 0, sh.lines[-15:]
+    zk = KazooClient(e.hosts())
+    zk.start(timeout=30)
+    zk.sync("/")
+    assert not zk.exists("/ends"), "zkCli.sh has quit, and its session lives on"
+    zk.stop()
     dead.start()
     e.wait_all()
     print("zkCli.sh: went on after the leader's death, with its session, its ephemeral node and its watch", flush=True)
