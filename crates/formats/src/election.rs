@@ -15,14 +15,17 @@ pub const MAX_ADDRESS_BYTES: usize = 2048;
 /// Longest payload of a message.
 pub const MAX_MESSAGE_BYTES: usize = 512 * 1024;
 
+/// First message on an election connection: it says which server dialled (`QuorumCnxManager.InitialMessage`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InitialMessage {
+    /// The server that dialled.
     pub server: ServerId,
     /// `host:port` as the sender is configured; several of them joined by `|` in version 2.
     pub address: String,
 }
 
 impl InitialMessage {
+    /// Wire bytes, in the form of [`PROTOCOL_V1`].
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         PROTOCOL_V1.put(&mut out);
@@ -35,9 +38,13 @@ impl InitialMessage {
 /// The state of a server, in the numbers of the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ServerState {
+    /// It looks for a leader; 0 on the wire.
     Looking,
+    /// It follows a leader; 1.
     Following,
+    /// It leads; 2.
     Leading,
+    /// It observes: it learns, and has no vote; 3.
     Observing,
 }
 
@@ -64,8 +71,11 @@ impl ServerState {
 /// A vote as sent to a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notification {
+    /// State of the sender.
     pub state: ServerState,
+    /// The server that the sender votes for, or that it follows.
     pub leader: ServerId,
+    /// Last transaction of the proposed leader.
     pub zxid: Zxid,
     /// Logical clock of the election.
     pub round: i64,
@@ -73,10 +83,12 @@ pub struct Notification {
     pub peer_epoch: i64,
     /// 0 for peers that do not send a version.
     pub version: i32,
+    /// The sender's configuration of the ensemble, as text; empty for peers that do not send it.
     pub config: Vec<u8>,
 }
 
 impl Notification {
+    /// Wire bytes of version 2, 44 and the length of the configuration behind them.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(48 + self.config.len());
         self.state.code().put(&mut out);
@@ -90,6 +102,10 @@ impl Notification {
         out
     }
 
+    /// Reads a notification of any version: 28 bytes, 36 with the epoch, 44 and more with version and configuration.
+    ///
+    /// # Errors
+    /// If it has fewer than 28 bytes or an unknown state, or ends within its configuration.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         if bytes.len() < 28 {
             return Err(DecodeError::Invalid("notification of fewer than 28 bytes"));
@@ -123,6 +139,7 @@ impl Probe {
     const MAGIC: [u8; 4] = *b"TRVT";
     const VERSION: u8 = 1;
 
+    /// Wire bytes, 14 of them.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(14);
         out.extend_from_slice(&Self::MAGIC);
@@ -144,13 +161,17 @@ impl Probe {
 /// of them is what the link loses. `VERSION` changes with the layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkProbe {
+    /// The sender.
     pub from: ServerId,
     /// Drawn at the sender's start; sequence numbers restart with it.
     pub boot: u32,
+    /// Number of the round of probes, from 1: every receiver of a round gets the same.
     pub number: u32,
     /// Newest number that came from the receiver, 0 for none, and how long ago.
     pub echo: u32,
+    /// Milliseconds since that number came.
     pub echo_age_ms: u16,
+    /// Whether the sender leads.
     pub lead: Lead,
     /// The probes that the sender receives from others.
     pub heard: Vec<Heard>,
@@ -159,6 +180,7 @@ pub struct LinkProbe {
 /// Whether the sender of a `LinkProbe` leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lead {
+    /// It does not lead.
     No,
     /// It was elected, and gathers a quorum.
     Elected,
@@ -169,7 +191,9 @@ pub enum Lead {
 /// The network path from one peer to the sender of a `LinkProbe`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heard {
+    /// The server at the other end of the path.
     pub from: ServerId,
+    /// The path counts as bad.
     pub bad: bool,
     /// Watched for long enough to be called good where it is not bad.
     pub proven: bool,
@@ -177,7 +201,9 @@ pub struct Heard {
     pub works: bool,
     /// The sender leads, and this server follows it up to date.
     pub follows: bool,
+    /// Share of the probes that were lost lately, in percent.
     pub loss_percent: u8,
+    /// Milliseconds since the last message of any kind came, at most 65 535.
     pub silence_ms: u16,
 }
 
@@ -188,8 +214,10 @@ impl LinkProbe {
     pub const HEARD_MAX: usize = 32;
     const HEAD_BYTES: usize = 29;
     const HEARD_BYTES: usize = 12;
+    /// Bytes of the longest probe.
     pub const BYTES_MAX: usize = Self::HEAD_BYTES + Self::HEARD_MAX * Self::HEARD_BYTES;
 
+    /// Wire bytes; of more links than [`LinkProbe::HEARD_MAX`] the first ones.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(Self::BYTES_MAX);
         out.extend_from_slice(&Self::MAGIC);

@@ -7,15 +7,20 @@ use std::fmt;
 pub struct Zxid(pub i64);
 
 impl Zxid {
+    /// Before every transaction.
     pub const ZERO: Zxid = Zxid(0);
+    /// After every transaction.
     pub const MAX: Zxid = Zxid(i64::MAX);
 
+    /// Joins the two; the epoch must fit in 31 bits.
     pub fn new(epoch: i64, counter: u32) -> Zxid {
         Zxid((epoch << 32) | i64::from(counter))
     }
+    /// Epoch of the leader that made the transaction, 0 to 2^32 - 1.
     pub fn epoch(self) -> i64 {
         (self.0 >> 32) & 0xffff_ffff
     }
+    /// Number of the transaction in its epoch; a leader counts from 1.
     pub fn counter(self) -> u32 {
         (self.0 & 0xffff_ffff) as u32
     }
@@ -60,6 +65,7 @@ impl fmt::Display for ServerId {
 pub struct SessionId(pub i64);
 
 impl SessionId {
+    /// No session, as in a request for a new one.
     pub const NONE: SessionId = SessionId(0);
 
     /// The first id a server hands out after a start.

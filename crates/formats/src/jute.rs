@@ -7,14 +7,36 @@
 use bytes::Bytes;
 use thiserror::Error;
 
+/// Why bytes could not be decoded.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum DecodeError {
+    /// The bytes end within a field.
     #[error("record ends early: {wanted} bytes wanted at offset {offset}, {left} left")]
-    Short { wanted: usize, offset: usize, left: usize },
+    Short {
+        /// Bytes that the field needs.
+        wanted: usize,
+        /// Offset of the field from the start of the reader's bytes.
+        offset: usize,
+        /// Bytes that are there.
+        left: usize,
+    },
+    /// A length or a count is negative, or larger than the bytes that follow.
     #[error("length {length} at offset {offset} is out of range")]
-    Length { length: i64, offset: usize },
+    Length {
+        /// The length as it stands there.
+        length: i64,
+        /// Offset of the length.
+        offset: usize,
+    },
+    /// A number that stands for a kind is none of the known ones.
     #[error("{what}: {value} is not known")]
-    Unknown { what: &'static str, value: i64 },
+    Unknown {
+        /// The thing that has this number.
+        what: &'static str,
+        /// The number.
+        value: i64,
+    },
+    /// The bytes contradict the format in another way.
     #[error("{0}")]
     Invalid(&'static str),
 }
@@ -29,6 +51,7 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// Begins at the first byte; decoded buffers are copies.
     pub fn new(buf: &'a [u8]) -> Self {
         Reader { buf, pos: 0, whole: None }
     }
@@ -36,15 +59,22 @@ impl<'a> Reader<'a> {
     pub fn sharing(whole: &'a Bytes) -> Self {
         Reader { buf: whole, pos: 0, whole: Some(whole) }
     }
+    /// Bytes that were read so far.
     pub fn position(&self) -> usize {
         self.pos
     }
+    /// Bytes that were not read yet.
     pub fn remaining(&self) -> usize {
         self.buf.len() - self.pos
     }
+    /// The bytes that were not read yet, which stay unread.
     pub fn rest(&self) -> &'a [u8] {
         &self.buf[self.pos..]
     }
+    /// The next `n` bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError::Short`] where fewer are left; then nothing was read.
     pub fn take(&mut self, n: usize) -> Result<&'a [u8], DecodeError> {
         if self.remaining() < n {
             return Err(DecodeError::Short { wanted: n, offset: self.pos, left: self.remaining() });
@@ -53,16 +83,31 @@ impl<'a> Reader<'a> {
         self.pos += n;
         Ok(out)
     }
+    /// The next byte.
+    ///
+    /// # Errors
+    /// [`DecodeError::Short`] at the end.
     pub fn u8(&mut self) -> Result<u8, DecodeError> {
         Ok(self.take(1)?[0])
     }
+    /// The next four bytes, big-endian.
+    ///
+    /// # Errors
+    /// [`DecodeError::Short`] where fewer are left.
     pub fn i32(&mut self) -> Result<i32, DecodeError> {
         Ok(i32::from_be_bytes(self.take(4)?.try_into().expect("took 4")))
     }
+    /// The next eight bytes, big-endian.
+    ///
+    /// # Errors
+    /// [`DecodeError::Short`] where fewer are left.
     pub fn i64(&mut self) -> Result<i64, DecodeError> {
         Ok(i64::from_be_bytes(self.take(8)?.try_into().expect("took 8")))
     }
     /// Length-prefixed bytes; `None` for length -1.
+    ///
+    /// # Errors
+    /// [`DecodeError::Length`] for any other negative length, [`DecodeError::Short`] for one beyond the end.
     pub fn buffer(&mut self) -> Result<Option<&'a [u8]>, DecodeError> {
         let offset = self.pos;
         let length = self.i32()?;
@@ -73,6 +118,9 @@ impl<'a> Reader<'a> {
         self.take(n).map(Some)
     }
     /// Count of a vector; at most as many as there are bytes left, so that a lie cannot allocate.
+    ///
+    /// # Errors
+    /// [`DecodeError::Length`] for a count beyond the bytes that are left.
     pub fn count(&mut self) -> Result<usize, DecodeError> {
         let offset = self.pos;
         let count = self.i32()?;
@@ -87,15 +135,24 @@ impl<'a> Reader<'a> {
 
 /// A type with a jute encoding.
 pub trait Jute: Sized {
+    /// Appends the encoding.
     fn put(&self, out: &mut Vec<u8>);
+    /// Decodes the next value of this type.
+    ///
+    /// # Errors
+    /// If the bytes end before it does, or are no value of this type.
     fn get(r: &mut Reader<'_>) -> Result<Self, DecodeError>;
 
+    /// The encoding as a buffer of its own.
     fn to_vec(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         self.put(&mut out);
         out
     }
     /// Decodes from the start of `buf`; trailing bytes are ignored, as Apache ignores them.
+    ///
+    /// # Errors
+    /// As for [`Jute::get`].
     fn parse(buf: &[u8]) -> Result<Self, DecodeError> {
         Self::get(&mut Reader::new(buf))
     }
@@ -161,11 +218,13 @@ impl<T: Jute> Jute for Vec<T> {
     }
 }
 
+/// Appends a string: its length in bytes as an i32, then its UTF-8.
 pub fn put_str(out: &mut Vec<u8>, s: &str) {
     out.extend_from_slice(&(s.len() as i32).to_be_bytes());
     out.extend_from_slice(s.as_bytes());
 }
 
+/// Appends a buffer: its length as an i32, then its bytes; -1 alone for null.
 pub fn put_buffer(out: &mut Vec<u8>, b: Option<&[u8]>) {
     match b {
         None => out.extend_from_slice(&(-1i32).to_be_bytes()),

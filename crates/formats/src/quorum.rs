@@ -9,25 +9,43 @@ use crate::record;
 use bytes::{Bytes, BytesMut};
 use std::io;
 
+/// Kinds of packets (the constants of Apache's `Leader`, but for those from 200 on).
 pub mod kind {
+    /// Learner to leader: a client's request, see [`super::ForwardedRequest`].
     pub const REQUEST: i32 = 1;
+    /// Leader to follower: a transaction, to be logged and acknowledged.
     pub const PROPOSAL: i32 = 2;
+    /// Follower to leader: the transaction of this zxid, or the synchronisation, is on its disk.
     pub const ACK: i32 = 3;
+    /// Leader to follower: a quorum has the transaction of this zxid.
     pub const COMMIT: i32 = 4;
+    /// Leader to learner, and back with the sessions that the learner heard of lately and their timeouts.
     pub const PING: i32 = 5;
+    /// Learner to leader: a client came with this session; and back, with whether it may.
     pub const REVALIDATE: i32 = 6;
+    /// Leader to learner: the answer to a forwarded sync, behind all that was committed before.
     pub const SYNC: i32 = 7;
+    /// Leader to observer: a transaction that is committed.
     pub const INFORM: i32 = 8;
     /// COMMIT of a reconfig; its data is the server that is to lead.
     pub const COMMITANDACTIVATE: i32 = 9;
+    /// Leader to learner: the synchronisation ends here; the learner stores the epoch and acknowledges.
     pub const NEWLEADER: i32 = 10;
+    /// Follower to leader, its first packet: its epoch in the zxid, and [`super::LearnerInfo`].
     pub const FOLLOWERINFO: i32 = 11;
+    /// Leader to learner: it may serve clients from now on.
     pub const UPTODATE: i32 = 12;
+    /// Leader to learner: the transactions that are missing follow.
     pub const DIFF: i32 = 13;
+    /// Leader to learner: cut the log behind this zxid, then transactions may follow.
     pub const TRUNC: i32 = 14;
+    /// Leader to learner: a whole snapshot follows, see [`crate::snapshot`].
     pub const SNAP: i32 = 15;
+    /// Observer to leader, in the place of [`FOLLOWERINFO`].
     pub const OBSERVERINFO: i32 = 16;
+    /// Leader to learner: the new epoch, in the zxid; the data is [`super::PROTOCOL_VERSION`].
     pub const LEADERINFO: i32 = 17;
+    /// Learner to leader: the last zxid of its log; the data is its current epoch, 4 bytes.
     pub const ACKEPOCH: i32 = 18;
     /// INFORM of a reconfig: the server that is to lead, then the transaction.
     pub const INFORMANDACTIVATE: i32 = 19;
@@ -51,12 +69,26 @@ pub mod kind {
 /// ZAB 1.0, in LEADERINFO and LearnerInfo.
 pub const PROTOCOL_VERSION: i32 = 0x10000;
 
-record! { pub struct QuorumPacket { kind: i32, zxid: i64, data: Option<Bytes>, auth: Vec<Id> } }
+record! {
+    /// Packet between a leader and a learner.
+    pub struct QuorumPacket {
+        /// Kind, from [`kind`].
+        kind: i32,
+        /// Transaction, epoch or number, by the kind.
+        zxid: i64,
+        /// Content, by the kind; `None` is null.
+        data: Option<Bytes>,
+        /// Identities of the client's connection, with a forwarded request.
+        auth: Vec<Id>,
+    }
+}
 
 impl QuorumPacket {
+    /// A packet without data.
     pub fn new(kind: i32, zxid: i64) -> Self {
         QuorumPacket { kind, zxid, data: None, auth: Vec::new() }
     }
+    /// A packet with data.
     pub fn with(kind: i32, zxid: i64, data: Vec<u8>) -> Self {
         QuorumPacket { kind, zxid, data: Some(Bytes::from(data)), auth: Vec::new() }
     }
@@ -71,23 +103,39 @@ impl QuorumPacket {
             self.auth.put(out);
         }
     }
+    /// The data; empty where it is null.
     pub fn body(&self) -> &[u8] {
         self.data.as_deref().unwrap_or_default()
     }
 }
 
-record! { pub struct LearnerInfo { server: i64, protocol: i32, config_version: i64 } }
+record! {
+    /// Data of FOLLOWERINFO and OBSERVERINFO.
+    pub struct LearnerInfo {
+        /// Number of the learner.
+        server: i64,
+        /// [`PROTOCOL_VERSION`].
+        protocol: i32,
+        /// Version of the learner's configuration.
+        config_version: i64,
+    }
+}
 
 /// A forwarded request: the body of REQUEST.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardedRequest {
+    /// The client's session.
     pub session: i64,
+    /// The client's number of the request (`xid`).
     pub cxid: i32,
+    /// Op code, from [`crate::client::op`].
     pub op: i32,
+    /// The request's body, as the client sent it.
     pub body: Bytes,
 }
 
 impl ForwardedRequest {
+    /// Wire bytes: 16 bytes of numbers, then the body.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(16 + self.body.len());
         self.session.put(&mut out);
@@ -97,6 +145,9 @@ impl ForwardedRequest {
         out
     }
     /// Its body is a part of `bytes`.
+    ///
+    /// # Errors
+    /// If there are fewer than 16 bytes.
     pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
         let mut r = Reader::new(bytes);
         let (session, cxid, op) = (r.i64()?, r.i32()?, r.i32()?);
@@ -106,6 +157,9 @@ impl ForwardedRequest {
 
 /// Takes the packet at the beginning of `buffer`; none when its end is not there yet. `max_bytes` bounds its data,
 /// which is a part of what the buffer held.
+///
+/// # Errors
+/// `InvalidData` where a length is out of bounds, which ends the connection: there is no next packet to be found.
 pub fn take_packet(buffer: &mut BytesMut, max_bytes: usize) -> io::Result<Option<QuorumPacket>> {
     let Some(length) = length_of_first(buffer, max_bytes)? else { return Ok(None) };
     let whole = buffer.split_to(length).freeze();

@@ -15,7 +15,9 @@ use crate::quorum::bad;
 use fields::Fields;
 use std::io::{self, BufRead};
 
+/// First bytes of a file.
 pub const MAGIC: [u8; 4] = *b"ZKSN";
+/// Version of the file form; others are refused.
 pub const VERSION: i32 = 2;
 const STREAM_END: &str = "BenWasHere";
 /// Longest data of a znode that a reader accepts: maxbuffer and extrasize of a generous site.
@@ -28,15 +30,29 @@ const STAT_BYTES: usize = 60;
 
 /// Receives what a snapshot holds, in its order.
 pub trait Sink {
+    /// A session and its timeout in milliseconds.
     fn session(&mut self, id: i64, timeout_ms: i32);
+    /// An access list; nodes refer to it by this id.
     fn acl(&mut self, id: i64, acl: Vec<Acl>);
-    /// Errors when a node's parent is missing.
+    /// A node; its parent came before.
+    ///
+    /// `path` is "" for the root; `data` is `None` for null; `acl` is the id of an access list, or -1 for the open
+    /// one.
+    ///
+    /// # Errors
+    /// The reason for which this cannot be a node of the tree, such as a missing parent.
     fn node(&mut self, path: &str, data: Option<&[u8]>, acl: i64, stat: StatPersisted) -> Result<(), &'static str>;
-    /// All nodes were there. Errors when that cannot be a tree.
+    /// All nodes were there.
+    ///
+    /// # Errors
+    /// The reason for which this cannot be a tree; the snapshot is refused with it.
     fn end(&mut self) -> Result<(), &'static str>;
 }
 
 /// Reads the file form and checks its seal.
+///
+/// # Errors
+/// If the file cannot be read, is not of version 2, ends early, its seal does not fit, or `sink` refuses something.
 pub fn read_file(mut r: impl BufRead, sink: &mut impl Sink) -> io::Result<()> {
     let mut r = Fields::new(&mut r);
     let head = r.look(16)?;
@@ -59,6 +75,9 @@ pub fn read_file(mut r: impl BufRead, sink: &mut impl Sink) -> io::Result<()> {
 }
 
 /// Reads the stream form, up to and including its end mark, and nothing after it.
+///
+/// # Errors
+/// If the stream cannot be read or ends early, its end mark is missing, or `sink` refuses something.
 pub fn read_stream(r: &mut impl BufRead, sink: &mut impl Sink) -> io::Result<()> {
     let mut r = Fields::new(r);
     read_body(&mut r, sink)?;

@@ -10,16 +10,34 @@ use bytes::Bytes;
 pub const DIGEST_VERSION: i32 = 2;
 
 record! {
+    /// Header of a transaction in its wire form (`TxnHeader`).
     #[derive(Copy)]
-    pub struct RawHeader { client: i64, cxid: i32, zxid: i64, time_ms: i64, kind: i32 }
+    pub struct RawHeader {
+        /// The session.
+        client: i64,
+        /// The client's number of the request.
+        cxid: i32,
+        /// The transaction id.
+        zxid: i64,
+        /// The leader's clock, in milliseconds since 1970.
+        time_ms: i64,
+        /// Type code, from [`op`].
+        kind: i32,
+    }
 }
 
+/// A transaction, decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Txn {
+    /// The session whose request it is.
     pub session: SessionId,
+    /// The client's number of the request (`xid`).
     pub cxid: i32,
+    /// Its place in the order of all transactions.
     pub zxid: Zxid,
+    /// The leader's clock when it was proposed, in milliseconds since 1970.
     pub time_ms: i64,
+    /// The change.
     pub body: TxnBody,
 }
 
@@ -28,53 +46,83 @@ pub struct Txn {
 pub enum CreateMode {
     /// `op` is 1 (create) or 15 (create2); it decides the reply only.
     Plain {
+        /// Op code of the request.
         op: i32,
+        /// Whether the znode goes with its session.
         ephemeral: bool,
     },
+    /// Goes some time after its last child went.
     Container,
+    /// Goes when it was not changed, and had no children, for this long.
     Ttl {
+        /// Milliseconds.
         ttl_ms: i64,
     },
 }
 
+/// The change that a transaction makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TxnBody {
+    /// A session begins.
     CreateSession {
+        /// Its timeout in milliseconds.
         timeout_ms: i32,
     },
     /// The ephemeral nodes to delete; none listed in logs of before 3.6.
     CloseSession {
+        /// Paths of the session's ephemeral znodes.
         paths: Vec<String>,
     },
+    /// A znode is created.
     Create {
+        /// Its path, with the digits of a sequential one.
         path: String,
+        /// Its data; `None` is null.
         data: Option<Bytes>,
+        /// Its access list.
         acl: Vec<Acl>,
+        /// Its kind.
         mode: CreateMode,
         /// The parent's persisted cversion after this create; -1 in logs of before 3.4: count up.
         parent_cversion: i32,
     },
+    /// A znode is deleted.
     Delete {
+        /// Its path.
         path: String,
+        /// Whether a server did it, to a container or an expired TTL znode (deleteContainer).
         container: bool,
     },
+    /// Data is replaced.
     SetData {
+        /// The znode's path.
         path: String,
+        /// The new data; `None` is null.
         data: Option<Bytes>,
+        /// The znode's version after it.
         version: i32,
+        /// Whether it is the configuration of the ensemble (reconfig).
         reconfig: bool,
     },
+    /// An access list is replaced.
     SetAcl {
+        /// The znode's path.
         path: String,
+        /// The new list.
         acl: Vec<Acl>,
+        /// The list's version (`aversion`) after it.
         version: i32,
     },
+    /// A check that held, in a multi; it changes nothing.
     Check {
+        /// The znode's path.
         path: String,
+        /// The version as Apache logs it, which no tree looks at.
         version: i32,
     },
     /// The request failed with this code; it used up a zxid all the same.
     Error(i32),
+    /// Several changes with one zxid; a multi within a multi is refused.
     Multi(Vec<TxnBody>),
 }
 
@@ -198,10 +246,12 @@ impl TxnBody {
 }
 
 impl Txn {
+    /// Whether it changes the members of the ensemble.
     pub fn is_reconfig(&self) -> bool {
         matches!(self.body, TxnBody::SetData { reconfig: true, .. })
     }
 
+    /// Wire bytes, without a digest.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(96);
         RawHeader {
@@ -217,16 +267,25 @@ impl Txn {
     }
 
     /// Decodes a transaction; a digest behind it (3.6 and later) is left alone.
+    ///
+    /// # Errors
+    /// If the header or the body ends early, or the type is unknown.
     pub fn decode(bytes: &[u8]) -> Result<Txn, DecodeError> {
         Ok(Txn::decode_with_digest(bytes)?.0)
     }
 
     /// The same, with the tree's digest behind the transaction, if there is one of the version that is known.
+    ///
+    /// # Errors
+    /// As for [`Txn::decode`].
     pub fn decode_with_digest(bytes: &[u8]) -> Result<(Txn, Option<i64>), DecodeError> {
         Txn::read(Reader::new(bytes))
     }
 
     /// The same; data is a part of `bytes`.
+    ///
+    /// # Errors
+    /// As for [`Txn::decode`].
     pub fn decode_sharing(bytes: &Bytes) -> Result<(Txn, Option<i64>), DecodeError> {
         Txn::read(Reader::sharing(bytes))
     }
@@ -253,6 +312,10 @@ pub struct Logged {
 }
 
 impl Logged {
+    /// Takes bytes that may be anything.
+    ///
+    /// # Errors
+    /// As for [`Txn::decode`].
     pub fn check(bytes: Bytes) -> Result<Logged, DecodeError> {
         let txn = Txn::decode_sharing(&bytes)?.0;
         Ok(Logged::of(&txn, bytes))
@@ -261,15 +324,19 @@ impl Logged {
     pub fn of(txn: &Txn, bytes: Bytes) -> Logged {
         Logged { zxid: txn.zxid, reconfig: txn.is_reconfig(), bytes }
     }
+    /// Zxid of the transaction.
     pub fn zxid(&self) -> Zxid {
         self.zxid
     }
+    /// Whether it changes the members of the ensemble.
     pub fn is_reconfig(&self) -> bool {
         self.reconfig
     }
+    /// Its wire form, with the digest behind it if there was one.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
+    /// Decodes it again; its data is a part of the wire form.
     pub fn txn(&self) -> Txn {
         Txn::decode_sharing(&self.bytes).expect("it was read before").0
     }

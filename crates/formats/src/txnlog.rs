@@ -10,8 +10,11 @@ use bytes::Bytes;
 use std::io::{self, Read};
 use thiserror::Error;
 
+/// First bytes of a log file.
 pub const MAGIC: [u8; 4] = *b"ZKLG";
+/// Version of the form; others are refused.
 pub const VERSION: i32 = 2;
+/// Bytes of the header: magic, version, and a dbid that is 0.
 pub const HEADER_BYTES: usize = 16;
 const END_OF_ENTRY: u8 = 0x42;
 /// Checksum and length.
@@ -21,16 +24,24 @@ pub const TXN_BYTES_MAX: usize = 64 << 20;
 /// Bytes read from a log file at once, at most.
 const WINDOW_BYTES: usize = 256 << 10;
 
+/// Why a log file cannot be used.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum LogError {
+    /// Its first bytes are others.
     #[error("not a transaction log: it does not begin with ZKLG")]
     NotALog,
+    /// Its version is this one.
     #[error("transaction log of version {0}, this program reads version 2: it was written by a newer one")]
     Version(i32),
+    /// An entry is broken, and later ones are whole.
     #[error("damaged at offset {offset}, with intact transactions behind it: restore the file or empty the folder to copy from the other servers")]
-    Damaged { offset: usize },
+    Damaged {
+        /// Offset of the broken entry in the file.
+        offset: usize,
+    },
 }
 
+/// The header of a new file.
 pub fn header() -> [u8; HEADER_BYTES] {
     let mut out = [0; HEADER_BYTES];
     out[..4].copy_from_slice(&MAGIC);
@@ -38,6 +49,7 @@ pub fn header() -> [u8; HEADER_BYTES] {
     out
 }
 
+/// Appends an entry for a transaction in its wire form.
 pub fn put_entry(out: &mut Vec<u8>, txn: &[u8]) {
     out.extend_from_slice(&i64::from(adler(txn)).to_be_bytes());
     out.extend_from_slice(&(txn.len() as i32).to_be_bytes());
@@ -45,6 +57,7 @@ pub fn put_entry(out: &mut Vec<u8>, txn: &[u8]) {
     out.push(END_OF_ENTRY);
 }
 
+/// Adler-32, which seals entries and snapshots.
 pub fn adler(bytes: &[u8]) -> u32 {
     let mut a = simd_adler32::Adler32::new();
     a.write(bytes);
@@ -54,14 +67,18 @@ pub fn adler(bytes: &[u8]) -> u32 {
 /// An entry of the log and the offset of its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry<'a> {
+    /// The transaction, decoded.
     pub txn: Txn,
+    /// Its wire form.
     pub bytes: &'a [u8],
+    /// Offset in the file behind the entry.
     pub end_offset: usize,
 }
 
 /// The content of a whole log file.
 #[derive(Debug)]
 pub struct Scan<'a> {
+    /// All whole entries, in their order.
     pub entries: Vec<Entry<'a>>,
     /// Where the next entry would go.
     pub end_offset: usize,
@@ -71,6 +88,9 @@ pub struct Scan<'a> {
 
 /// Reads a whole file. A broken last entry is a torn tail: it was never acknowledged. A broken entry
 /// with intact ones behind it is damage, and nothing may be skipped in silence.
+///
+/// # Errors
+/// See [`LogError`]; a torn tail is none.
 pub fn scan(file: &[u8]) -> Result<Scan<'_>, LogError> {
     let mut entries = Vec::new();
     let end = scan_each(file, |entry| entries.push(entry))?;
@@ -87,6 +107,9 @@ pub struct End {
 }
 
 /// The same, for one entry after the other. Those before damage are handed out, too.
+///
+/// # Errors
+/// As for [`scan`].
 pub fn scan_each<'a>(file: &'a [u8], mut each: impl FnMut(Entry<'a>)) -> Result<End, LogError> {
     if file.len() < HEADER_BYTES {
         // A crash while the file was made: nothing can be in it yet.
@@ -154,6 +177,9 @@ pub struct Entries<R> {
 
 impl<R: Read> Entries<R> {
     /// Nothing if this is no log of this version.
+    ///
+    /// # Errors
+    /// The file cannot be read.
     pub fn of(file: R) -> io::Result<Option<Self>> {
         let mut entries = Entries { file, window: Vec::new(), done: 0, before: 0 };
         let is_log = entries.has(HEADER_BYTES)? && entries.window[..HEADER_BYTES - 8] == header()[..HEADER_BYTES - 8];
@@ -164,6 +190,10 @@ impl<R: Read> Entries<R> {
     pub fn offset(&self) -> u64 {
         self.before + self.done as u64
     }
+    /// The next entry; `None` at the first that is not whole, be it the end, a torn tail or damage.
+    ///
+    /// # Errors
+    /// The file cannot be read.
     pub fn next_entry(&mut self) -> io::Result<Option<Logged>> {
         if !self.has(ENTRY_HEADER_BYTES)? {
             return Ok(None);

@@ -19,6 +19,7 @@ pub struct Writer {
 }
 
 impl Writer {
+    /// Begins the file form, with its header.
     pub fn file() -> Self {
         let mut out = Vec::with_capacity(1 << 16);
         out.extend_from_slice(&MAGIC);
@@ -26,9 +27,11 @@ impl Writer {
         (-1i64).put(&mut out);
         Writer { out, file: true, sum: simd_adler32::Adler32::new() }
     }
+    /// Begins the stream form.
     pub fn stream() -> Self {
         Writer { out: Vec::with_capacity(1 << 16), file: false, sum: simd_adler32::Adler32::new() }
     }
+    /// Writes sessions (id and timeout in milliseconds) and access lists by their ids; once, and before all nodes.
     pub fn tables<'a>(
         &mut self,
         sessions: impl ExactSizeIterator<Item = (i64, i32)>,
@@ -82,6 +85,8 @@ impl Writer {
         self.seal();
         self.out
     }
+    /// The end: that of a file seals it, without a digest; that of a stream is its end mark. Returns the bytes that
+    /// were not taken yet.
     pub fn finish(mut self) -> Vec<u8> {
         put_str(&mut self.out, "/");
         if self.file {
@@ -103,6 +108,7 @@ pub struct Copied<R, W> {
 }
 
 impl<R: BufRead, W: Write> Copied<R, W> {
+    /// Begins both: the file's header waits to be written.
     pub fn new(stream: R, file: W) -> Self {
         Copied { stream, file, held: Writer::file().out, sum: simd_adler32::Adler32::new() }
     }
@@ -114,6 +120,9 @@ impl<R: BufRead, W: Write> Copied<R, W> {
         Ok(())
     }
     /// Seals the file. Only behind a `read_stream` that found the end.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn finish(mut self) -> io::Result<(R, W)> {
         self.write()?;
         let mut seal = Vec::new();
