@@ -5,21 +5,37 @@
 #[error("its DER is not well formed")]
 pub struct Malformed;
 
+/// Tag bytes of the elements that certificates and key stores have (X.690, universal class).
 pub mod tag {
+    /// A truth value.
     pub const BOOLEAN: u8 = 0x01;
+    /// A whole number, two's complement.
     pub const INTEGER: u8 = 0x02;
+    /// Bits; the first content byte says how many of the last byte are unused.
     pub const BIT_STRING: u8 = 0x03;
+    /// Bytes.
     pub const OCTET_STRING: u8 = 0x04;
+    /// An object identifier; [`super::oid_text`] reads it.
     pub const OID: u8 = 0x06;
+    /// Text in UTF-8 (UTF8String).
     pub const UTF8: u8 = 0x0c;
+    /// Text in a part of ASCII (PrintableString).
     pub const PRINTABLE: u8 = 0x13;
+    /// Text, read as ISO 8859-1 here (TeletexString).
     pub const T61: u8 = 0x14;
+    /// Text in ASCII (IA5String).
     pub const IA5: u8 = 0x16;
+    /// A time with two digits of the year.
     pub const UTC_TIME: u8 = 0x17;
+    /// A time with four digits of the year.
     pub const GENERALIZED_TIME: u8 = 0x18;
+    /// Text in UTF-32, big-endian (UniversalString).
     pub const UNIVERSAL: u8 = 0x1c;
+    /// Text in UTF-16, big-endian (BMPString).
     pub const BMP: u8 = 0x1e;
+    /// Elements in an order, constructed.
     pub const SEQUENCE: u8 = 0x30;
+    /// Elements in any order, constructed.
     pub const SET: u8 = 0x31;
     /// `[n]`, constructed.
     pub const fn context(n: u8) -> u8 {
@@ -34,8 +50,11 @@ pub mod tag {
 /// An element: its tag, its content, and the two with the length between them.
 #[derive(Debug, Clone, Copy)]
 pub struct Element<'a> {
+    /// The first byte; tags of more bytes are refused.
     pub tag: u8,
+    /// The bytes behind the length.
     pub content: &'a [u8],
+    /// All bytes of the element.
     pub whole: &'a [u8],
 }
 
@@ -44,12 +63,15 @@ pub struct Element<'a> {
 pub struct Elements<'a>(&'a [u8]);
 
 impl<'a> Elements<'a> {
+    /// Begins at the first byte.
     pub fn new(bytes: &'a [u8]) -> Self {
         Elements(bytes)
     }
+    /// Whether no element is left.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+    /// The tag of the next element, which stays unread.
     pub fn peek(&self) -> Option<u8> {
         self.0.first().copied()
     }

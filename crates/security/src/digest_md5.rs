@@ -16,7 +16,9 @@ pub const TOKEN_BYTES_MAX: usize = 4_096;
 /// Which service this is: the realm is offered to clients, and they name the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Service {
+    /// Name of the service, the first part of the digest-uri.
     pub protocol: &'static str,
+    /// Realm that the server offers, and the second part of the digest-uri.
     pub realm: &'static str,
 }
 
@@ -25,12 +27,16 @@ pub const CLIENTS: Service = Service { protocol: "zookeeper", realm: "zk-sasl-md
 /// The service between servers, on the election and quorum ports.
 pub const QUORUM: Service = Service { protocol: "zookeeper-quorum", realm: "zk-quorum-sasl-md5" };
 
+/// Why an authentication failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
+    /// A token is too long, has no well-formed directives, or is for another service or challenge.
     #[error("a SASL token is not one of DIGEST-MD5: {0}")]
     Malformed(&'static str),
+    /// This user is unknown or gave a wrong password; both look the same to the client.
     #[error("the user {0} is unknown, or the password is wrong")]
     Wrong(String),
+    /// The server's last token does not fit the password.
     #[error("the server did not prove that it knows the password")]
     ServerUnproved,
 }
@@ -48,6 +54,7 @@ impl Server {
         Server { service, nonce }
     }
 
+    /// The first token, which the server sends.
     pub fn challenge(&self) -> Vec<u8> {
         let Server { service, nonce } = self;
         format!("realm=\"{}\",nonce=\"{nonce}\",charset=utf-8,algorithm=md5-sess", service.realm).into_bytes()

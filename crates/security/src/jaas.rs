@@ -8,9 +8,12 @@ use std::collections::BTreeMap;
 /// Sections of a file and modules of a section; a file with more is refused.
 const ENTRIES_MAX: usize = 1_000;
 
+/// A login module of a section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Module {
+    /// Name of its class, with the package.
     pub class: String,
+    /// Its options, without the quotes of their values.
     pub options: BTreeMap<String, String>,
 }
 
@@ -26,12 +29,16 @@ impl Module {
     }
 }
 
+/// Sections by their names, with the modules of each in the order of the file.
 pub type Sections = BTreeMap<String, Vec<Module>>;
 
+/// Why a file is no JAAS configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {reason}")]
 pub struct JaasError {
+    /// Number of the line, from 1.
     pub line: usize,
+    /// The reason, for a person.
     pub reason: String,
 }
 
@@ -41,6 +48,8 @@ enum Token {
     Sign(char),
 }
 
+/// Reads a file; comments of both kinds are skipped.
+///
 /// # Errors
 /// Where the text is no JAAS configuration: the line, and what was expected there.
 pub fn parse(text: &str) -> Result<Sections, JaasError> {

@@ -2,10 +2,14 @@
 
 use crate::store::{Store, StoreError};
 
+/// The form of a store's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// Text with base64 blocks: certificates, and a key in PKCS #8.
     Pem,
+    /// PKCS #12 (RFC 7292).
     Pkcs12,
+    /// Java's own old form.
     Jks,
 }
 

@@ -3,6 +3,16 @@
 //! A site that moves from Apache ZooKeeper brings its key stores (PEM, PKCS12, JKS), its JAAS file and access lists with
 //! certificate names in them. These readers take untrusted bytes: they never panic, never allocate more than the bytes at hand
 //! justify, and bound the work that a file may ask for.
+//!
+//! | module | reads |
+//! |---|---|
+//! | [`store`], [`kind`] | a key store of any kind: begin with [`Kind::of`] and [`Store::read`] |
+//! | [`pem`], [`pkcs12`], [`jks`] | the three kinds |
+//! | [`x509`] | names and dates of a certificate; signatures are the TLS library's work |
+//! | [`jaas`] | login modules and their users |
+//! | [`digest_md5`] | SASL tokens, both sides: [`digest_md5::Server`] and [`digest_md5::Client`] |
+//! | [`password_hash`] | ids of the digest scheme in access lists |
+//! | [`der`], [`pbe`] | the encoding and the encryption below them |
 
 pub mod der;
 pub mod digest_md5;

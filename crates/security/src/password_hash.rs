@@ -3,14 +3,21 @@
 use base64::Engine as _;
 use sha2::Digest;
 
+/// A hash that ids of the digest scheme may have; SHA-1 is Apache's default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PasswordHash {
+    /// MD5, 16 bytes.
     Md5,
+    /// SHA-1, 20 bytes.
     #[default]
     Sha1,
+    /// SHA-224, 28 bytes.
     Sha224,
+    /// SHA-256, 32 bytes.
     Sha256,
+    /// SHA-384, 48 bytes.
     Sha384,
+    /// SHA-512, 64 bytes.
     Sha512,
 }
 

@@ -10,14 +10,19 @@ use sha2::{Digest, Sha256, Sha384, Sha512};
 /// Rounds of a key derivation; a file that asks for more is refused. Java's own limit.
 pub const ROUNDS_MAX: u32 = 5_000_000;
 
+/// Why something encrypted could not be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PbeError {
+    /// Its description is no DER of the expected shape.
     #[error(transparent)]
     Malformed(#[from] Malformed),
+    /// The padding or the MAC does not fit, which a wrong password looks like.
     #[error("the password is wrong, or the file is damaged")]
     Password,
+    /// The object identifier of a scheme, cipher or hash that is not read here.
     #[error("its encryption {0} is not supported; `openssl pkcs12 -export` and `keytool -importkeystore` of Java 17 write a supported one")]
     Unsupported(String),
+    /// It asks for this many rounds: more than [`ROUNDS_MAX`], or none.
     #[error("it asks for {0} rounds of key derivation; the limit is {ROUNDS_MAX}")]
     Rounds(u32),
 }

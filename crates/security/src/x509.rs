@@ -10,19 +10,27 @@ pub struct Certificate {
     pub serial: String,
     /// Names as they stand, in DER.
     pub issuer: Vec<u8>,
+    /// Name of the subject, as the issuer's.
     pub subject: Vec<u8>,
     /// As `X500Principal.getName()` prints it: the id of the ACL scheme x509.
     pub subject_name: String,
-    /// Seconds since 1970.
+    /// Beginning of its validity, in seconds since 1970.
     pub not_before: i64,
+    /// End of its validity, in seconds since 1970; that second is a part of it.
     pub not_after: i64,
+    /// The last common name (CN) of the subject, if it is text.
     pub common_name: Option<String>,
+    /// DNS names of the subject alternative name extension, in small letters.
     pub dns_names: Vec<String>,
+    /// Addresses of that extension.
     pub ip_addresses: Vec<IpAddr>,
+    /// Whether that extension has a DNS name or an address.
     pub has_alternative_names: bool,
 }
 
 impl Certificate {
+    /// Reads a certificate in DER.
+    ///
     /// # Errors
     /// If the bytes are no X.509 certificate.
     pub fn parse(der: &[u8]) -> Result<Certificate, Malformed> {
