@@ -27,6 +27,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
+/// Bytes of a block, over which a checksum is made.
 pub const BLOCK_BYTES: u64 = 4096;
 /// Extent files and files of sums that are kept open; the one that was used longest ago is closed for another. A
 /// quarter of the process's limit, where that is less.
@@ -36,13 +37,25 @@ const PAGES_MAX: usize = 4_096;
 const STRIPES: usize = 64;
 const ZEROS: [u8; BLOCK_BYTES as usize] = [0; BLOCK_BYTES as usize];
 
+/// Why a range of an extent could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// Blocks of the range that are bad; the others are not.
     #[error("extent {extent}, block {}: the checksum does not match ({} damaged blocks in the range)", blocks[0], blocks.len())]
-    Bad { extent: u64, blocks: Vec<u64> },
+    Bad {
+        /// The extent.
+        extent: u64,
+        /// Numbers of the bad blocks, counted from the start of the extent.
+        blocks: Vec<u64>,
+    },
+    /// The files cannot be used.
     #[error("extent {extent}: {source}")]
-    Io { extent: u64, source: io::Error },
+    Io {
+        /// The extent.
+        extent: u64,
+        /// Error of the operating system.
+        source: io::Error,
+    },
 }
 
 /// The changes of an extent since the last checkpoint.
@@ -63,11 +76,13 @@ pub struct Frozen {
 }
 
 impl Frozen {
+    /// Files that changed, in ascending order.
     pub fn ids(&self) -> Vec<u64> {
         let mut ids: Vec<u64> = self.overlays.keys().copied().collect();
         ids.sort_unstable();
         ids
     }
+    /// Stacks of extents that changed, as the states keep them; `None` for one that is gone.
     pub fn stacks(&self) -> &[(u64, Option<Vec<u8>>)] {
         &self.stacks
     }
@@ -97,14 +112,18 @@ enum Kind {
 
 /// A block as it is on disk.
 pub enum Block {
+    /// Never written, or given up: it reads as zeros.
     Hole,
+    /// Its bytes, [`BLOCK_BYTES`] of them, whose checksum fits.
     Good(Vec<u8>),
+    /// Its checksum does not fit or was lost, or the disk cannot read it.
     Bad,
 }
 
 /// How the content that an extent has already is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Old {
+    /// Each block is checked against its sum.
     Checked,
     /// Not checked where a block is written in part. Replay of a journal of version 1, which lacks what the check needs.
     Believed,
@@ -112,6 +131,7 @@ pub enum Old {
     InMemory,
 }
 
+/// All extents of a folder, of one size; the calls take `&self` and may come from any thread.
 pub struct Extents {
     fs: Arc<dyn Files>,
     dir: PathBuf,
@@ -149,6 +169,9 @@ impl Extents {
     }
 
     /// Ids of the extents that have a file of sums, whatever a checkpoint says.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
     pub fn with_sums(fs: &dyn Files, dir: &Path) -> io::Result<BTreeSet<u64>> {
         let id = |name: &String| name.strip_prefix("extent.")?.strip_suffix(".sums")?.parse().ok();
         Ok(fs.names(dir)?.iter().filter_map(id).collect())

@@ -11,34 +11,84 @@ use std::sync::Arc;
 /// An open file. Nothing is durable before `sync`.
 pub trait DiskFile: Send + Sync {
     /// Reads up to the end of the file; fewer bytes than asked for mean that it ends there.
+    ///
+    /// # Errors
+    /// An error of the operating system; EIO where a sector cannot be read.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Reads from the system's page cache only: `WouldBlock` where the disk would have to be read, or where that is unknown.
+    ///
+    /// # Errors
+    /// `WouldBlock`.
     fn read_in_memory(&self, _buffer: &mut [u8], _offset: u64) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
     }
+    /// Writes all bytes; the file grows where they go beyond its end.
+    ///
+    /// # Errors
+    /// An error of the operating system; how much was written is unknown then.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Cuts the file or lengthens it with zeros.
+    ///
+    /// # Errors
+    /// An error of the operating system.
     fn set_len(&self, bytes: u64) -> io::Result<()>;
     /// Gives the space of a range back where the file system can. Returns whether the range reads as zeros from now on; its
     /// content is undefined where it does not.
     fn discard(&self, offset: u64, length: u64) -> bool;
     /// Content and length are durable when this returns; the file's name is not.
+    ///
+    /// # Errors
+    /// An error of the operating system; what was written since the last sync may be lost then.
     fn sync(&self) -> io::Result<()>;
 }
 
+/// A file system. Neither contents nor names are durable before their sync.
 pub trait Files: Send + Sync {
     /// Opens a file for reading and writing; `make` creates one that is missing.
+    ///
+    /// # Errors
+    /// An error of the operating system, such as `NotFound`.
     fn open(&self, path: &Path, make: bool) -> io::Result<Arc<dyn DiskFile>>;
+    /// The whole content of a file.
+    ///
+    /// # Errors
+    /// An error of the operating system, such as `NotFound`.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// Gives a file another name, in place of a file that may have it already.
+    ///
+    /// # Errors
+    /// An error of the operating system.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// An error of the operating system, such as `NotFound`.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Names of the entries of a folder, in any order.
+    ///
+    /// # Errors
+    /// An error of the operating system.
     fn names(&self, dir: &Path) -> io::Result<Vec<String>>;
     /// Bytes that the file takes, without its holes; none where it is missing.
+    ///
+    /// # Errors
+    /// An error of the operating system, but for a file that is missing.
     fn allocated(&self, path: &Path) -> io::Result<u64>;
+    /// Makes a folder and those above it, durably; one that is there is no error.
+    ///
+    /// # Errors
+    /// An error of the operating system.
     fn make_dir(&self, dir: &Path) -> io::Result<()>;
     /// Names that were made, changed or removed in the folder are durable when this returns.
+    ///
+    /// # Errors
+    /// An error of the operating system.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
     /// Removes a file that may be missing.
+    ///
+    /// # Errors
+    /// An error of the operating system, but for a file that is missing.
     fn remove_if_there(&self, path: &Path) -> io::Result<()> {
         match self.remove(path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),

@@ -24,6 +24,7 @@ const LARGE_BYTES: usize = 256 << 10;
 /// Zeros are written in pieces of this size.
 const ZEROS_BYTES: u64 = 1 << 20;
 
+/// The end of a journal, to which batches are appended. One thread owns it.
 pub struct Journal {
     fs: Arc<dyn Files>,
     dir: PathBuf,
@@ -38,7 +39,9 @@ pub struct Journal {
 /// A place in the journal: the first batch that is needed, and the segment that begins with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct From {
+    /// Number of the segment, from 1; 0 for a journal from its beginning.
     pub segment: u64,
+    /// Number of the batch, from 1.
     pub batch: u64,
 }
 
@@ -98,10 +101,11 @@ impl Journal {
         Ok((journal, reader.torn.is_some()))
     }
 
-    /// Bytes in the current segment.
+    /// Bytes in the current segment, its header of 16 bytes included.
     pub fn len(&self) -> u64 {
         self.position
     }
+    /// Whether the current segment has no batch.
     pub fn is_empty(&self) -> bool {
         self.position == FILE_HEADER as u64
     }

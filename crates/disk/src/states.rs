@@ -31,12 +31,16 @@ const REMOVED: u32 = u32::MAX;
 /// The table that a key belongs to: two tables in one file, so that they change together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
+    /// The table, 0 to 255.
     pub table: u8,
+    /// The id in that table.
     pub id: u64,
 }
 
+/// Changes of states by their keys; `None` removes one.
 pub type Changes = BTreeMap<Key, Option<Vec<u8>>>;
 
+/// The files of a folder that keep the states; the states themselves are not held in memory.
 pub struct States {
     fs: Arc<dyn Files>,
     dir: PathBuf,
@@ -48,6 +52,7 @@ pub struct States {
 
 /// The content of the disk at the start.
 pub struct Loaded {
+    /// All states by their keys.
     pub states: BTreeMap<Key, Vec<u8>>,
     /// Where the journal continues from here. None: there was no checkpoint.
     pub from: Option<From>,
@@ -67,6 +72,8 @@ fn numbers(names: &[String], prefix: &str) -> Vec<u64> {
 }
 
 impl States {
+    /// Reads the newest base and the changes above it; makes the folder where it is missing.
+    ///
     /// # Errors
     /// A file cannot be read, is damaged or missing, or a newer program wrote it.
     pub fn open(fs: Arc<dyn Files>, dir: &Path) -> Result<(States, Loaded), DiskError> {

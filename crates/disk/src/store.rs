@@ -33,8 +33,10 @@ const WITH_SUMS: u8 = 1;
 const STACKS: u8 = crate::states::FIRST_TABLE_OF_VERSION_2;
 const IMAGE_HEAD: usize = 13;
 
+/// Sizes that are fixed when a store is opened.
 #[derive(Debug, Clone, Copy)]
 pub struct Geometry {
+    /// Bytes of each extent, a multiple of [`BLOCK_BYTES`].
     pub extent_bytes: u64,
     /// The journal is filled with zeros ahead by this much.
     pub ahead_bytes: u64,
@@ -43,18 +45,25 @@ pub struct Geometry {
 /// The effect of a batch's entry on an extent, in the order of the entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Touch {
+    /// A range of it is written.
     Range {
+        /// The extent.
         extent: u64,
+        /// First byte of the range.
         offset: u64,
+        /// Bytes of the range.
         length: u64,
     },
     /// It is emptied or removed.
     Whole {
+        /// The extent.
         extent: u64,
     },
     /// `to` becomes what `from` is.
     Fork {
+        /// The extent that is copied.
         from: u64,
+        /// The extent that shares its blocks from then on.
         to: u64,
     },
 }
@@ -113,6 +122,7 @@ impl Known {
 
 /// The side that appends.
 pub struct Log {
+    /// The extents, which the caller changes after each [`Log::append`].
     pub extents: Arc<Extents>,
     journal: Journal,
     known: Known,
@@ -173,6 +183,7 @@ impl Opening {
         self.from.is_none()
     }
 
+    /// The extents, as the last checkpoint left them.
     pub fn extents(&self) -> &Extents {
         &self.extents
     }
@@ -262,6 +273,7 @@ impl Log {
     pub fn len(&self) -> u64 {
         self.journal.len()
     }
+    /// Whether nothing was appended since the last cut.
     pub fn is_empty(&self) -> bool {
         self.journal.is_empty()
     }
