@@ -9,28 +9,54 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case", tag = "do")]
 pub enum Action {
     /// Rung 1, for a datastore of ours: the gateway closes this host's NFS connections; the host reconnects.
-    ResetClient { host: HostRef, server: String },
+    ResetClient {
+        /// The host.
+        host: HostRef,
+        /// The datastore's server, as the host mounted it.
+        server: String,
+    },
     /// Rung 1: `RefreshStorageSystem`; vCenter reads the host's mounts again.
-    Refresh { host: HostRef },
+    Refresh {
+        /// The host.
+        host: HostRef,
+    },
     /// Rung 2: `CreateNasDatastore` with the strings of the healthy peers.
-    Mount { host: HostRef, wanted: Wanted },
+    Mount {
+        /// The host.
+        host: HostRef,
+        /// The datastore to mount.
+        wanted: Wanted,
+    },
     /// Rung 3: `ReconfigureHostForDAS_Task`.
-    ReconfigureHa { host: HostRef },
+    ReconfigureHa {
+        /// The host.
+        host: HostRef,
+    },
     /// Rung 4: `DisconnectHost_Task`, then `ReconnectHost_Task`.
-    Reconnect { host: HostRef },
+    Reconnect {
+        /// The host.
+        host: HostRef,
+    },
 }
 
+/// The kind of a step; a higher rung disturbs the host more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rung {
+    /// Rung 1, for a datastore of ours.
     ResetClient,
+    /// Rung 1, for any datastore.
     Refresh,
+    /// Rung 2.
     Mount,
+    /// Rung 3, if `allow_ha_reconfigure` is set.
     ReconfigureHa,
+    /// Rung 4, if `allow_host_reconnect` is set.
     Reconnect,
 }
 
 impl Action {
+    /// The kind of this step.
     pub fn rung(&self) -> Rung {
         match self {
             Action::ResetClient { .. } => Rung::ResetClient,
@@ -40,6 +66,7 @@ impl Action {
             Action::Reconnect { .. } => Rung::Reconnect,
         }
     }
+    /// The host that the step is taken on.
     pub fn host(&self) -> &HostRef {
         match self {
             Action::ResetClient { host, .. }

@@ -35,65 +35,94 @@ const EVENTS_MAX: usize = 50;
 /// An issue of vSphere HA outlasts its cause this long before rung 3 is considered.
 const HA_ISSUE_FOR_MS: u64 = 300_000;
 
+/// An event that the driver hands in.
 #[derive(Debug)]
 pub enum Input {
     /// This node leads metad, and read the journal under its epoch.
     Lead {
+        /// The epoch of metad under which it leads.
         epoch: u64,
+        /// The journal, as it was read.
         journal: Journal,
     },
+    /// This node does not lead, or no longer: all that was seen is forgotten.
     Follow,
+    /// The storage's own side, as it is now.
     OurSide(OurSide),
+    /// A whole reading of vCenter.
     Observed(Observed),
+    /// A reading failed.
     Unreachable {
+        /// The reason, for people.
         why: String,
     },
     /// Journal entry `number` is durable under the fence.
     Journaled {
+        /// Number of the entry, [`Journal::number`].
         number: u64,
     },
     /// The fence refused it: another node leads.
     JournalRefused {
+        /// Number of the entry.
         number: u64,
     },
+    /// A call ended, was not answered in time or was not started.
     Ended {
+        /// Number of the step.
         number: u64,
+        /// The answer.
         outcome: Outcome,
     },
     /// vCenter refused user or password; `digest` names the pair without telling it.
     LoginRefused {
+        /// The digest, which the journal keeps.
         digest: String,
     },
 }
 
+/// Work for the driver.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
+    /// Write the journal under the fence; answer with [`Input::Journaled`] or [`Input::JournalRefused`].
     Journal {
+        /// The whole journal in place of the one before.
         journal: Journal,
     },
     /// Start the call by `start_by_ms` or report `NotStarted`; report its end by `end_by_ms`.
     Act {
+        /// Number of the step.
         number: u64,
+        /// The epoch in which it was announced.
         epoch: u64,
+        /// The call.
         action: Action,
+        /// On the monotonic clock, in milliseconds.
         start_by_ms: u64,
+        /// On the monotonic clock, in milliseconds.
         end_by_ms: u64,
     },
     /// Read vCenter now rather than at the next turn.
     Read,
+    /// Note a line in the node's journal of events.
     Event(Event),
 }
 
+/// Why a confirmation was not taken.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Refused {
+    /// The agents of other nodes decide nothing.
     #[error("this node does not lead metad; ask the node that does")]
     NotLeader,
+    /// The mode is `watch`.
     #[error("mode is \"watch\": nothing is repaired; set mode = \"propose\" or \"repair\" in [vcenter] to allow it")]
     Watching,
+    /// The plan with this id is past or was never made, or [`CONFIRMED_MAX`] confirmations are kept already.
     #[error("there is no plan {0}; `trivet vcenter plan` shows the present ones")]
     NoSuchPlan(String),
+    /// No datastore of this name is learned and waiting for a confirmation.
     #[error("no datastore {0} was learned; `trivet vcenter status` shows them")]
     NotLearned(String),
+    /// The journal is in use, or [`WANTED_MAX`] datastores are confirmed already.
     #[error("a step is open; try again in a minute")]
     Busy,
 }
@@ -140,6 +169,7 @@ struct Chosen {
     confirmed_by: Option<String>,
 }
 
+/// The core of the agent: everything it knows is in it, and time comes in with each input.
 pub struct Agent {
     config: Config,
     journal: Journal,
@@ -157,6 +187,7 @@ pub struct Agent {
 }
 
 impl Agent {
+    /// An agent that does not lead and has seen nothing.
     pub fn new(config: Config) -> Agent {
         Agent {
             config,
@@ -175,6 +206,7 @@ impl Agent {
         }
     }
 
+    /// Takes an input in and appends the effects; among them is at most one [`Effect::Act`].
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Lead { epoch, journal } => self.lead(now, epoch, journal),
@@ -198,7 +230,8 @@ impl Agent {
     /// A person confirms a plan.
     ///
     /// # Errors
-    /// The plan is not a present one, or the mode forbids repairs.
+    /// This node does not lead, the mode forbids repairs, the plan is not a present one, or there are
+    /// [`CONFIRMED_MAX`] confirmations already.
     pub fn confirm(&mut self, now: Now, plan: &str, who: &str, out: &mut Vec<Effect>) -> Result<(), Refused> {
         self.may_confirm()?;
         let known = self.plans.iter().find(|p| p.id == plan).cloned();
@@ -214,7 +247,7 @@ impl Agent {
     /// A person confirms that a learned datastore is wanted.
     ///
     /// # Errors
-    /// It was not learned, or a step is open.
+    /// This node does not lead, the mode forbids repairs, the datastore was not learned, or a step is open.
     pub fn confirm_wanted(&mut self, name: &str, who: &str, out: &mut Vec<Effect>) -> Result<(), Refused> {
         self.may_confirm()?;
         let learned = self.wanted.iter().find(|(w, o)| w.name == name && *o == Origin::Learned);
@@ -547,9 +580,11 @@ impl Agent {
         known.map_or_else(|| host.0.clone(), |h| h.name.clone())
     }
 
+    /// The journal, as it was last written or read.
     pub fn journal(&self) -> &Journal {
         &self.journal
     }
+    /// The configuration it was made with.
     pub fn config(&self) -> &Config {
         &self.config
     }

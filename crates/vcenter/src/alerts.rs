@@ -14,16 +14,22 @@ const UNREACHABLE_AFTER_MS: u64 = 120_000;
 /// Alerts of one kind that stand at the same time; a cluster with more faults is one outage, and they are not told one by one.
 pub const ALERTS_MAX: usize = 256;
 
+/// The alerts that the agent raises; `observe` has their catalogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum AlertId {
+    /// A host lacks a wanted datastore, or has another one in its place.
     DsNotMounted,
+    /// A host has a wanted datastore and cannot use it.
     DsInaccessible,
+    /// A host has fewer heartbeat datastores than vSphere HA requires.
     HaHeartbeatFew,
+    /// vCenter has not answered for two minutes.
     VcenterUnreachable,
 }
 
 impl AlertId {
+    /// The id as it is written, `DS_NOT_MOUNTED`.
     pub fn name(self) -> &'static str {
         match self {
             AlertId::DsNotMounted => "DS_NOT_MOUNTED",
@@ -34,10 +40,13 @@ impl AlertId {
     }
 }
 
+/// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
+    /// Something has to be looked at.
     Warning,
+    /// Virtual machines are in danger.
     Critical,
 }
 
@@ -49,18 +58,26 @@ pub enum Cause {
     Storage,
     /// This host alone, while its peers are well.
     Host,
+    /// There is no reading to tell by, or it is none of the two.
     Undecided,
 }
 
+/// An alert that stands now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alert {
+    /// Its id in the catalogue.
     pub id: AlertId,
+    /// How bad it is.
     pub severity: Severity,
+    /// Name of the host; none for vCenter as a whole.
     pub host: Option<String>,
+    /// Name of the wanted datastore; none where it is not about one.
     pub datastore: Option<String>,
     /// How long the condition has lasted.
     pub lasts_ms: u64,
+    /// The side that it comes from.
     pub cause: Cause,
+    /// The condition, for people.
     pub text: Text,
 }
 

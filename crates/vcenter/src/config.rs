@@ -3,6 +3,7 @@
 use crate::observed::{AccessMode, Identity, NfsVersion};
 use serde::{Deserialize, Serialize};
 
+/// How far the agent may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
@@ -19,11 +20,16 @@ pub enum Mode {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
+    /// Name of the datastore in vCenter.
     pub name: String,
+    /// Server string, compared byte by byte.
     pub server: String,
+    /// Path of the export, compared byte by byte; begins with a slash and does not end with one.
     pub path: String,
+    /// NFS version; 3 where it is left out.
     #[serde(default = "v3")]
     pub version: NfsVersion,
+    /// Access mode; read-write where it is left out.
     #[serde(default = "read_write")]
     pub access: AccessMode,
 }
@@ -36,16 +42,20 @@ fn read_write() -> AccessMode {
 }
 
 impl Wanted {
+    /// The strings and the version, without the name.
     pub fn identity(&self) -> Identity {
         Identity { server: self.server.clone(), path: self.path.clone(), version: self.version }
     }
 }
 
+/// The agent's configuration, as the driver makes it of the section `[vcenter]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    /// How far the agent may go.
     pub mode: Mode,
     /// The agent's own user at vCenter: its own removals and tasks are no person's.
     pub user: String,
+    /// Declared datastores, at most [`WANTED_MAX`].
     pub wanted: Vec<Wanted>,
     /// When `wanted` was declared: a person's removal before it is settled.
     pub declared_wall_ms: i64,
@@ -57,6 +67,7 @@ pub struct Config {
     pub repair_after_ms: u64,
     /// Nothing is done for this long after a failover of the storage.
     pub failover_hold_ms: u64,
+    /// Steps in an hour, on all hosts together; at most [`REPAIRS_PER_HOUR_MAX`].
     pub repairs_per_hour: u32,
     /// The driver can close a host's NFS connections to our gateways.
     pub can_reset_clients: bool,
@@ -68,6 +79,7 @@ pub struct Config {
 
 /// Bounds of the thresholds that a person may set, in milliseconds.
 pub const ALERT_AFTER_MS: std::ops::RangeInclusive<u64> = 1_000..=600_000;
+/// Bounds of the time that a fault lasts before the first step, in milliseconds.
 pub const REPAIR_AFTER_MS: std::ops::RangeInclusive<u64> = 5_000..=86_400_000;
 /// A takeover ends within 5 s; the hold-down is at least twice that.
 pub const FAILOVER_HOLD_MS: std::ops::RangeInclusive<u64> = 10_000..=3_600_000;
@@ -95,21 +107,54 @@ impl Default for Config {
     }
 }
 
+/// Why a configuration is refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ConfigError {
+    /// A path is not in the form that vSphere keeps.
     #[error("vcenter: datastore {name}: path {path:?} must begin with / and not end with it; {canonical:?} is meant")]
-    Path { name: String, path: String, canonical: String },
+    Path {
+        /// The datastore.
+        name: String,
+        /// The path, as it was written.
+        path: String,
+        /// The path that is meant.
+        canonical: String,
+    },
+    /// A datastore is declared in part.
     #[error("vcenter: a wanted datastore lacks its {field}; write name, server and path")]
-    Empty { field: &'static str },
+    Empty {
+        /// The field that is empty.
+        field: &'static str,
+    },
+    /// Two declarations contradict each other.
     #[error("vcenter: {what} is declared twice; hosts would mount one of the two and miss the other")]
-    Twice { what: String },
+    Twice {
+        /// The name or the identity that they share.
+        what: String,
+    },
+    /// A threshold is out of its bounds.
     #[error("vcenter: {field} = {value} is outside {min} to {max}")]
-    Range { field: &'static str, value: u64, min: u64, max: u64 },
+    Range {
+        /// Its name.
+        field: &'static str,
+        /// Its value.
+        value: u64,
+        /// The least that is allowed.
+        min: u64,
+        /// The most that is allowed.
+        max: u64,
+    },
+    /// More datastores than [`WANTED_MAX`].
     #[error("vcenter: {count} datastores are declared; a host mounts at most {WANTED_MAX}")]
-    TooMany { count: usize },
+    TooMany {
+        /// How many are declared.
+        count: usize,
+    },
 }
 
 impl Config {
+    /// Checks everything that a person may have written wrongly.
+    ///
     /// # Errors
     /// A threshold is out of its bounds, or a wanted datastore could not be one datastore on all hosts.
     pub fn check(&self) -> Result<(), ConfigError> {

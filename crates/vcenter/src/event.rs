@@ -10,15 +10,20 @@ pub use crate::texts::EventCode;
 use crate::texts::{self, Text};
 use serde::{Deserialize, Serialize};
 
+/// A step that could help now, with what holds it back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The plan's id, as `trivet vcenter repair --plan` takes it.
     pub id: String,
+    /// Name of the host.
     pub host_name: String,
+    /// Name of the wanted datastore; none for a step on the host alone.
     pub datastore: Option<String>,
+    /// The step.
     pub action: Action,
     /// Why it is not taken now; empty: it is the next step.
     pub gates: Vec<Gate>,
+    /// Beginning of the fault, on the monotonic clock in milliseconds.
     #[serde(skip)]
     pub since_ms: u64,
 }
@@ -26,10 +31,13 @@ pub struct Plan {
 /// A line of the node's journal of events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
+    /// Kind of the event.
     pub code: EventCode,
     /// Managed object reference, for an event in vCenter.
     pub host: Option<HostRef>,
+    /// The event, for people.
     pub what: Text,
+    /// Numbers, persons and reasons, in English.
     pub why: String,
 }
 

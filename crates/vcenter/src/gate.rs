@@ -24,62 +24,146 @@ const COOL_DOWN_DOUBLES_MAX: u32 = 4;
 pub const HOLDS_MAX: u32 = 5;
 const HOUR_MS: i64 = 3_600_000;
 
+/// A reason why a step may not be taken now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "gate")]
 pub enum Gate {
+    /// The mode is `watch`.
     ModeWatch,
+    /// The mode is `propose`, and nobody confirmed the plan.
     NeedsPerson,
+    /// This node does not lead metad.
     NotLeader,
+    /// The reading is older than [`OBSERVED_FRESH_MS`], or there is none.
     OldReading,
+    /// vCenter has no connection to the host, or does not know it.
     HostNotConnected,
+    /// The host is in maintenance mode.
     HostInMaintenance,
+    /// The host is not powered on.
     HostNotPoweredOn,
-    HostBusy { with: String },
+    /// A task is running on the host.
+    HostBusy {
+        /// Description of the task.
+        with: String,
+    },
+    /// The datastore is in maintenance mode.
     DatastoreInMaintenance,
+    /// The datastore was learned, and nobody confirmed it.
     NotConfirmed,
-    NotLongEnough { left_ms: u64 },
-    MostHostsMiss { missing: usize, of: usize },
-    HaFailover { host: String, state: String },
+    /// The fault is younger than `repair_after_ms`.
+    NotLongEnough {
+        /// Milliseconds that are missing.
+        left_ms: u64,
+    },
+    /// More than half of the hosts miss the datastore: an outage of the storage.
+    MostHostsMiss {
+        /// Hosts that miss it.
+        missing: usize,
+        /// Hosts that are meant to have it.
+        of: usize,
+    },
+    /// vSphere HA is failing over, or the cluster is cut in two.
+    HaFailover {
+        /// Name of the host that says so.
+        host: String,
+        /// State of vSphere HA on it (`dasHostState`).
+        state: String,
+    },
+    /// metad has no quorum.
     OurQuorumLost,
+    /// The datastore is ours, and no gateway serves it.
     OurExportDown,
+    /// The datastore is ours, and its address is not reachable from outside.
     OurAddressUnreachable,
+    /// The storage's own side was not read yet.
     OurSideUnknown,
-    OurFailover { left_ms: u64 },
+    /// The storage failed over, or metad's LEADER changed, a short while ago.
+    OurFailover {
+        /// Milliseconds of the hold that are left.
+        left_ms: u64,
+    },
+    /// No other host uses the datastore: nothing proves that its strings are right.
     NoHealthyPeer,
-    IdentityNotUnique { count: usize },
-    NameTaken { by: String },
-    RemovedByPerson { who: String },
+    /// vCenter has several datastores with these strings.
+    IdentityNotUnique {
+        /// How many.
+        count: usize,
+    },
+    /// The datastore's name belongs to another one.
+    NameTaken {
+        /// Identity of that one.
+        by: String,
+    },
+    /// A person removed the datastore from this host, and nobody confirmed the plan since.
+    RemovedByPerson {
+        /// The user at vCenter.
+        who: String,
+    },
+    /// Another step is open.
     StepOpen,
-    CoolDown { left_ms: u64 },
-    BudgetSpent { per_hour: u32 },
-    AttemptsUsedUp { count: usize },
+    /// The pause after a step on this host, or between any two steps, is not over.
+    CoolDown {
+        /// Milliseconds that are left.
+        left_ms: u64,
+    },
+    /// The steps of an hour are used up.
+    BudgetSpent {
+        /// The configured number.
+        per_hour: u32,
+    },
+    /// [`ATTEMPTS_MAX`] steps failed, and nobody confirmed another one.
+    AttemptsUsedUp {
+        /// Steps that failed.
+        count: usize,
+    },
+    /// The configuration does not allow this rung.
     RungNotAllowed,
-    NoPrivilege { privilege: String },
+    /// The agent's user lacks a privilege on the host.
+    NoPrivilege {
+        /// Name of the privilege, such as `Host.Config.Storage`.
+        privilege: String,
+    },
 }
 
+/// Everything that gates look at, but for the step itself.
 pub struct Context<'a> {
+    /// The clocks.
     pub now: Now,
+    /// The configuration.
     pub config: &'a Config,
+    /// The last reading of vCenter.
     pub observed: &'a Observed,
+    /// The storage's own side; none before it was read.
     pub our_side: Option<&'a OurSide>,
     /// Since when this node leads under the epoch fence.
     pub leading_since_ms: Option<u64>,
+    /// The journal, for what was tried before.
     pub journal: &'a Journal,
+    /// Each wanted datastore, by its name, on each host.
     pub matrix: &'a BTreeMap<(HostRef, String), Cell>,
     /// Another step than the one looked at is open.
     pub step_open: bool,
 }
 
+/// The state of a wanted datastore on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cell {
+    /// The state.
     pub state: State,
+    /// Since when, on the monotonic clock in milliseconds.
     pub since_ms: u64,
 }
 
+/// The step that gates judge.
 pub struct Target<'a> {
+    /// The step.
     pub action: &'a Action,
+    /// The wanted datastore it is for, and how it became wanted.
     pub wanted: Option<(&'a Wanted, Origin)>,
+    /// Beginning of the fault, on the monotonic clock in milliseconds.
     pub since_ms: u64,
+    /// A person confirmed its plan.
     pub confirmed: bool,
 }
 

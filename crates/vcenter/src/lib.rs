@@ -8,6 +8,19 @@
 //! action among them. An action passes every gate of [`gate`] twice: when it is chosen and again when its journal entry
 //! is durable under metad's epoch fence. The agent never unmounts, never destroys and never sets an option of vSphere HA.
 //! `node/vcenter` drives it.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`agent`], [`ladder`], [`action`], [`gate`] | the decisions: plans, rungs, steps, and what holds them back |
+//! | [`config`], [`wanted`] | what a person declares, and the datastores that follow from it |
+//! | [`observed`], [`state`] | a reading, and the state of a datastore on a host |
+//! | [`journal`], [`event`], [`alerts`], [`snapshot`], [`texts`] | what is kept, told and shown |
+//! | [`routes`] | the second core: routes of hosts to the local address |
+//! | [`session`] | when to log in, to wait and to stop |
+//! | [`soap`] | the calls and replies of the vSphere API, as text |
+//!
+//! Begin with [`Agent::new`]; hand in [`Input::Lead`] with the journal, then an [`Observed`] for each reading, and carry
+//! out each [`Effect`]. [`Now`] comes with every input.
 
 pub mod action;
 pub mod agent;

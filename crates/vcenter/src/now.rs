@@ -1,5 +1,6 @@
 //! The two clocks that a driver hands in with every input.
 
+/// The present, on both clocks, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Now {
     /// Since some moment of this process: limits and holds.

@@ -14,26 +14,35 @@ pub struct HostRef(pub String);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DatastoreRef(pub String);
 
+/// Version of the protocol, as vSphere names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum NfsVersion {
+    /// NFS 3 (`NFS`).
     #[serde(rename = "NFS")]
     V3,
+    /// NFS 4.1 (`NFS41`).
     #[serde(rename = "NFS41")]
     V41,
 }
 
+/// A mount's access mode (`HostMountMode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum AccessMode {
+    /// The host may write.
     ReadWrite,
+    /// The host may read only.
     ReadOnly,
 }
 
 /// The identity that makes an NFS mount the same datastore on two hosts: the two strings, byte by byte, and the version.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Identity {
+    /// Server string (`remoteHost`).
     pub server: String,
+    /// Path of the export (`remotePath`).
     pub path: String,
+    /// Version of the protocol.
     pub version: NfsVersion,
 }
 
@@ -50,19 +59,28 @@ impl std::fmt::Display for Identity {
     }
 }
 
+/// vCenter's connection to a host (`runtime.connectionState`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Connection {
+    /// vCenter sees it.
     Connected,
+    /// A person disconnected it.
     Disconnected,
+    /// vCenter does not reach it; what is shown of it is old.
     #[default]
     NotResponding,
 }
 
+/// A host's power (`runtime.powerState`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Power {
+    /// It runs.
     On,
+    /// It is off.
     Off,
+    /// It is in stand-by.
     Standby,
+    /// vCenter does not say.
     #[default]
     Unknown,
 }
@@ -70,7 +88,9 @@ pub enum Power {
 /// A configuration issue of a host or a triggered alarm, by the type that vCenter gives it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Issue {
+    /// Type of the event, or managed object reference of the alarm.
     pub kind: String,
+    /// Text of the issue, or colour of the alarm.
     pub message: String,
 }
 
@@ -80,7 +100,9 @@ pub const HEARTBEAT_ISSUE: &str = "com.vmware.vc.HA.HeartbeatDatastoreNotSuffici
 /// An entry of the host's own mount table (`HostStorageSystem.fileSystemVolumeInfo`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
+    /// Name of the datastore on the host.
     pub name: String,
+    /// Its strings and version.
     pub identity: Identity,
 }
 
@@ -98,11 +120,16 @@ pub struct Privileges {
     pub network: bool,
 }
 
+/// A host of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Host {
+    /// Name of the host.
     pub name: String,
+    /// vCenter's connection to it.
     pub connection: Connection,
+    /// Its power.
     pub power: Power,
+    /// It is in maintenance mode.
     pub maintenance: bool,
     /// `HostSystem.datastore`: vCenter's view.
     pub datastores: Vec<DatastoreRef>,
@@ -110,10 +137,13 @@ pub struct Host {
     pub volumes: Option<Vec<Volume>>,
     /// `runtime.dasHostState.state`, where vSphere HA is on.
     pub ha_state: Option<String>,
+    /// Configuration issues (`configIssue`).
     pub issues: Vec<Issue>,
+    /// Triggered alarms (`triggeredAlarmState`).
     pub alarms: Vec<Issue>,
     /// A task of somebody that changes the host's storage or connection is running.
     pub busy_with: Option<String>,
+    /// Privileges of the agent's user on it.
     pub privileges: Privileges,
 }
 
@@ -122,6 +152,7 @@ impl Host {
     pub fn in_service(&self) -> bool {
         self.connection == Connection::Connected && self.power == Power::On && !self.maintenance
     }
+    /// The issue of too few heartbeat datastores, if the host has it.
     pub fn heartbeat_issue(&self) -> Option<&Issue> {
         self.issues.iter().find(|i| i.kind == HEARTBEAT_ISSUE)
     }
@@ -130,15 +161,20 @@ impl Host {
 /// A host's mount of a datastore (`HostMountInfo`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
+    /// Access mode.
     pub access: AccessMode,
+    /// `mounted`; taken for true where vCenter does not say.
     pub mounted: bool,
+    /// `accessible`; taken for true where vCenter does not say.
     pub accessible: bool,
     /// `AllPathsDown_Start`, `AllPathsDown_Timeout`, `PermanentDeviceLoss`.
     pub inaccessible_reason: Option<String>,
+    /// `mountFailedReason`.
     pub mount_failed_reason: Option<String>,
 }
 
 impl Mount {
+    /// A mount that works, with read-write access.
     pub fn good() -> Mount {
         Mount {
             access: AccessMode::ReadWrite,
@@ -150,11 +186,14 @@ impl Mount {
     }
 }
 
+/// A datastore of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Datastore {
+    /// Name in vCenter.
     pub name: String,
     /// `None`: not an NFS datastore.
     pub identity: Option<Identity>,
+    /// Its mounts by host.
     pub mounts: BTreeMap<HostRef, Mount>,
     /// `summary.maintenanceMode` is other than `normal`.
     pub maintenance: bool,
@@ -163,11 +202,13 @@ pub struct Datastore {
 /// vSphere HA of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ha {
+    /// `dasConfig.enabled`.
     pub enabled: bool,
     /// `das.heartbeatDsPerHost`; 2 unless set.
     pub heartbeat_required: u32,
     /// `das.ignoreInsufficientHbDatastore` is set: the warning is hidden, the fault is not gone.
     pub warning_hidden: bool,
+    /// `hBDatastoreCandidatePolicy`.
     pub candidate_policy: String,
     /// Chosen heartbeat datastores with their hosts. `None`: the API did not answer that.
     pub heartbeat: Option<BTreeMap<DatastoreRef, Vec<HostRef>>>,
@@ -176,45 +217,64 @@ pub struct Ha {
 /// Fewer heartbeat datastores than required on a host: how many, of how many.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Few {
+    /// Heartbeat datastores chosen for the host, where vCenter says so.
     pub chosen: Option<usize>,
+    /// Heartbeat datastores that a host is to have.
     pub required: u32,
     /// `das.ignoreInsufficientHbDatastore` hides the warning.
     pub hidden: bool,
+    /// Text of the host's issue, if it has one.
     pub message: Option<String>,
 }
 
 /// A `DatastoreRemovedOnHostEvent`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removal {
+    /// The host.
     pub host: HostRef,
+    /// Name of the datastore, as the event has it.
     pub datastore_name: String,
     /// Empty when no person did it.
     pub user: String,
+    /// Time of the event, in milliseconds since 1970.
     pub wall_ms: i64,
 }
 
 /// A condition that an event reports and a later event clears: APD, NFS server lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostEvent {
+    /// The host.
     pub host: HostRef,
+    /// Type of the event.
     pub kind: String,
+    /// Its text.
     pub message: String,
+    /// Its time, in milliseconds since 1970.
     pub wall_ms: i64,
 }
 
+/// A whole reading; one that breaks off is none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Observed {
     /// When the reading began, on the agent's monotonic clock: nothing in it is older.
     pub began_ms: u64,
+    /// Name of the cluster.
     pub cluster: String,
+    /// Its hosts.
     pub hosts: BTreeMap<HostRef, Host>,
+    /// Their datastores.
     pub datastores: BTreeMap<DatastoreRef, Datastore>,
+    /// vSphere HA; none on a single host.
     pub ha: Option<Ha>,
+    /// Recent removals of datastores from hosts.
     pub removals: Vec<Removal>,
+    /// Conditions of hosts that events report; no reader fills them in yet.
     pub events: Vec<HostEvent>,
 }
 
 impl Observed {
+    /// Whether the host is in service and has too few heartbeat datastores: by the count where vCenter tells it, or by
+    /// its issue.
     pub fn heartbeat_few(&self, host: &HostRef) -> Option<Few> {
         let h = self.hosts.get(host).filter(|h| h.in_service())?;
         let issue = h.heartbeat_issue();
@@ -252,9 +312,12 @@ pub struct OurSide {
     pub failovers: u32,
 }
 
+/// A datastore that the storage exports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Export {
+    /// The address at which hosts mount it.
     pub server: String,
+    /// The exported path.
     pub path: String,
     /// A living gateway holds the address, and the datastore exists.
     pub served: bool,

@@ -35,59 +35,85 @@ pub const MOVE_LIMIT_MS: u64 = 20_000;
 pub const PREDECESSOR_MS: u64 = START_LIMIT_MS + MOVE_LIMIT_MS + 5_000;
 /// First and longest pause of a host after a move that failed; it doubles between them.
 pub const PAUSES_MS: (u64, u64) = (2_000, 60_000);
+/// An event that the driver hands in.
 #[derive(Debug)]
 pub enum Input {
     /// This node leads metad, and read the journal under its epoch.
     Lead {
+        /// The epoch of metad under which it leads.
         epoch: u64,
+        /// The journal, as it was read.
         journal: Journal,
     },
+    /// This node does not lead, or no longer.
     Follow,
     /// The nodes that serve the local address, as the LEADER sees them. Without quorum nobody can be judged.
     Nodes {
+        /// metad has a quorum.
         quorum: bool,
+        /// Numbers of the nodes that serve.
         well: BTreeSet<u32>,
     },
     /// The gateways of each host's routes to the local address; the reading began at `began_ms`. A host has two if vCenter
     /// added the new route and refused to remove the old one.
     Table {
+        /// On the monotonic clock, in milliseconds.
         began_ms: u64,
+        /// Gateways by the host's name; a host that is missing could not be read.
         gateways: BTreeMap<String, BTreeSet<IpAddr>>,
     },
     /// Journal entry `number` is durable under the fence.
     Journaled {
+        /// Number of the entry.
         number: u64,
     },
     /// The fence refused it: another node leads.
     JournalRefused {
+        /// Number of the entry.
         number: u64,
     },
+    /// A move ended, was not answered in time or was not started.
     Ended {
+        /// Name of the host.
         host: String,
+        /// Number of the move.
         number: u64,
+        /// The answer.
         outcome: Outcome,
     },
 }
 
+/// Work for the driver.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
+    /// Write the journal under the fence.
     Journal {
+        /// The whole journal in place of the one before.
         journal: Journal,
     },
     /// Make the host's only route to the local address lead to `to`; `None`: have none. Routes by other gateways than the
     /// nodes' stay. Start by `start_by_ms`, and report the end by `end_by_ms`.
     Move {
+        /// Name of the host.
         host: String,
+        /// Number of the move.
         number: u64,
+        /// metad's epoch in which it was announced.
         epoch: u64,
+        /// The gateway.
         to: Option<IpAddr>,
+        /// On the monotonic clock, in milliseconds.
         start_by_ms: u64,
+        /// On the monotonic clock, in milliseconds.
         end_by_ms: u64,
     },
     /// Read the hosts' routes now rather than at the next turn.
     Read,
+    /// Note a line in the node's journal of events.
     Event {
+        /// The event, for people.
         what: Text,
+        /// Numbers and reasons, in English.
         why: String,
     },
 }
@@ -95,13 +121,17 @@ pub enum Effect {
 /// A host's routes as a console shows them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteStatus {
+    /// Name of the host.
     pub host: String,
+    /// Number of its own node.
     pub node: u32,
+    /// Its own node serves.
     pub node_well: bool,
     /// Where the address leads: the node's number, or none at home.
     pub at_node: Option<u32>,
-    /// A route that a person made, or not known yet.
+    /// Its routes were read, and all of them lead to nodes: a person made none.
     pub known: bool,
+    /// All of it, for people.
     pub text: Text,
 }
 
@@ -148,6 +178,7 @@ enum NodeState {
     Silent { since_ms: u64 },
 }
 
+/// The core that moves routes; it does no I/O, as the agent.
 pub struct Routes {
     config: Config,
     nodes: BTreeMap<u32, IpAddr>,
@@ -162,6 +193,7 @@ pub struct Routes {
 }
 
 impl Routes {
+    /// A core that does not lead and has seen nothing.
     pub fn new(config: Config) -> Routes {
         let host = |own: &HostNode| Host {
             own: own.clone(),
@@ -185,6 +217,7 @@ impl Routes {
         }
     }
 
+    /// Takes an input in and appends the effects.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Lead { epoch, journal } => self.lead(now, epoch, journal, out),
@@ -393,10 +426,12 @@ impl Routes {
         }
     }
 
+    /// The journal, as it was last written or read.
     pub fn journal(&self) -> &Journal {
         &self.journal
     }
 
+    /// The configuration it was made with.
     pub fn config(&self) -> &Config {
         &self.config
     }

@@ -3,6 +3,7 @@
 /// First pause after a failure, and the longest one; it doubles between them.
 pub const BACKOFF_MS: (u64, u64) = (1_000, 300_000);
 
+/// Why a login or a reading failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
     /// `InvalidLogin`: user or password are wrong, or the account is locked.
@@ -10,26 +11,34 @@ pub enum Failure {
     /// `NotAuthenticated`: the session expired, or the user may not see the object.
     NotAuthenticated,
     /// `NoPermission`.
-    NoPermission { privilege: String },
+    NoPermission {
+        /// The privilege that is missing, as vCenter names it.
+        privilege: String,
+    },
     /// The certificate is not the pinned one.
     Certificate,
     /// Network, time-out, a reply that is no reply.
     Other,
 }
 
+/// The next thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
     /// Read, with a login first where there is no session.
     Go {
+        /// Log in before.
         login: bool,
     },
+    /// Try again later.
     Wait {
+        /// Then, on the monotonic clock in milliseconds.
         until_ms: u64,
     },
     /// Nothing until the configuration or the password changes.
     Stopped,
 }
 
+/// The session at vCenter, as far as it decides when to try.
 #[derive(Debug, Default)]
 pub struct Session {
     logged_in: bool,
@@ -47,9 +56,11 @@ impl Session {
     pub fn stopped() -> Session {
         Session { stopped: true, ..Session::default() }
     }
+    /// Whether a refused login ended all attempts.
     pub fn is_stopped(&self) -> bool {
         self.stopped
     }
+    /// The next thing to do at this moment.
     pub fn next(&self, now_ms: u64) -> Next {
         if self.stopped {
             Next::Stopped
@@ -59,14 +70,17 @@ impl Session {
             Next::Go { login: !self.logged_in }
         }
     }
+    /// A login succeeded.
     pub fn logged_in(&mut self) {
         self.logged_in = true;
         self.worked = false;
         self.logins_in_vain += 1;
     }
+    /// A reading succeeded; failures before it are forgotten.
     pub fn worked(&mut self) {
         *self = Session { logged_in: true, worked: true, ..Session::default() };
     }
+    /// A login or a reading failed. After `InvalidLogin` nothing is tried any more.
     pub fn failed(&mut self, now_ms: u64, failure: &Failure) {
         let expired = *failure == Failure::NotAuthenticated && self.worked;
         self.logged_in = false;

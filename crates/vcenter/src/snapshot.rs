@@ -17,78 +17,117 @@ use std::collections::BTreeMap;
 /// Steps of the past in a snapshot, newest last.
 const STEPS_SHOWN: usize = 20;
 
+/// A wanted datastore.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WantedStatus {
+    /// The datastore.
     #[serde(flatten)]
     pub wanted: Wanted,
+    /// How it became wanted.
     pub origin: Origin,
     /// Some host uses it as a heartbeat datastore.
     pub heartbeat: bool,
 }
 
+/// A host of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostStatus {
+    /// Its managed object reference.
     pub host: HostRef,
+    /// Its name.
     pub name: String,
+    /// `Connected`, `Disconnected` or `NotResponding`.
     pub connection: String,
+    /// It is in maintenance mode.
     pub maintenance: bool,
+    /// State of vSphere HA on it.
     pub ha_state: Option<String>,
     /// Heartbeat datastores chosen for it, where vCenter says so.
     pub heartbeat_chosen: Option<usize>,
+    /// Heartbeat datastores that it is to have.
     pub heartbeat_required: u32,
+    /// It has fewer.
     pub heartbeat_few: bool,
+    /// Its configuration issues.
     pub issues: Vec<Issue>,
+    /// Its triggered alarms.
     pub alarms: Vec<Issue>,
+    /// Privileges of the agent's user on it.
     pub privileges: Privileges,
 }
 
 /// A field of the matrix of datastores and hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CellStatus {
+    /// The host's managed object reference.
     pub host: HostRef,
+    /// The host's name.
     pub host_name: String,
+    /// The datastore's name.
     pub datastore: String,
+    /// The state.
     #[serde(flatten)]
     pub state: State,
+    /// How long it has lasted, in milliseconds.
     pub lasts_ms: u64,
     /// The host uses this datastore as a heartbeat datastore.
     pub heartbeat: bool,
+    /// The state, for people.
     pub text: Text,
 }
 
+/// A plan with its texts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanStatus {
+    /// The plan.
     #[serde(flatten)]
     pub plan: Plan,
+    /// The step, for people.
     pub text: Text,
+    /// The closed gates, for people; none if it is the next step.
     pub reasons: Vec<Text>,
 }
 
+/// A step of the past with its text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepStatus {
+    /// The step.
     #[serde(flatten)]
     pub step: StepRecord,
+    /// The step and how it came out, for people.
     pub text: Text,
 }
 
+/// Everything a console shows of the agent; other fields may be added to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
+    /// [`SCHEMA`].
     pub schema: String,
+    /// How far the agent may go.
     pub mode: Mode,
     /// metad's epoch under which this node acts; none: another node does.
     pub epoch: Option<u64>,
+    /// Name of the cluster; empty before the first reading.
     pub cluster: String,
     /// Age of the reading everything is taken from; none: there was none yet.
     pub read_ms_ago: Option<u64>,
+    /// Why vCenter cannot be read now.
     pub trouble: Option<String>,
     /// `das.ignoreInsufficientHbDatastore` hides the warning of too few heartbeat datastores.
     pub heartbeat_warning_hidden: bool,
+    /// Wanted datastores, declared ones first.
     pub wanted: Vec<WantedStatus>,
+    /// Hosts of the cluster.
     pub hosts: Vec<HostStatus>,
+    /// Each wanted datastore on each host.
     pub matrix: Vec<CellStatus>,
+    /// Steps that could help now.
     pub plans: Vec<PlanStatus>,
+    /// The step that is under way.
     pub open_step: Option<OpenStep>,
+    /// The last steps, newest last; twenty at most.
     pub steps: Vec<StepStatus>,
+    /// Alerts that stand now.
     pub alerts: Vec<Alert>,
     /// Where each host's route to the local address leads.
     #[serde(default)]

@@ -5,44 +5,57 @@ use crate::observed::{AccessMode, Connection, Datastore, DatastoreRef, Host, Hos
 use crate::observed::{Mount, Power};
 use serde::{Deserialize, Serialize};
 
+/// The state; the driver and the console show it in capitals.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING-KEBAB-CASE", tag = "state")]
 pub enum State {
+    /// Mounted with the wanted identity, name and access, and accessible.
     Ok,
     /// Neither vCenter nor the host's own table has it.
     Missing,
     /// In the list and not usable: all paths down, or not mounted.
     Inaccessible {
+        /// The reason that vCenter gives.
         reason: String,
     },
     /// Permanent device loss.
     Pdl,
     /// The host has something that looks like it and is another datastore.
     WrongIdentity {
+        /// Name of that datastore.
         name: String,
+        /// Its server.
         server: String,
+        /// Its path.
         path: String,
+        /// How it resembles the wanted one.
         likeness: Likeness,
     },
     /// The same strings by another protocol version: their locks do not exclude each other.
     WrongVersion {
+        /// The version that the host uses.
         seen: NfsVersion,
     },
     /// The right identity under another name.
     Renamed {
+        /// The name that it has.
         seen: String,
     },
+    /// Mounted read-only where read-write is wanted.
     Readonly,
     /// vCenter and the host's own mount table differ.
     StaleView {
+        /// The view that lacks it.
         side: StaleSide,
     },
     /// vCenter's view of the host is not current.
     Unknown {
+        /// The reason.
         why: NotCurrent,
     },
 }
 
+/// The view that lacks a datastore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StaleSide {
@@ -52,11 +65,15 @@ pub enum StaleSide {
     HostLacks,
 }
 
+/// Why vCenter's view of a host is not current, or does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NotCurrent {
+    /// vCenter has no connection to it.
     NotConnected,
+    /// It is off, in stand-by, or vCenter does not say.
     NotPoweredOn,
+    /// It is in maintenance mode.
     Maintenance,
 }
 
@@ -91,12 +108,13 @@ impl State {
             | State::Readonly => false,
         }
     }
+    /// Whether something is wrong: neither well nor unknown.
     pub fn is_fault(&self) -> bool {
         !matches!(self, State::Ok | State::Unknown { .. })
     }
 }
 
-/// The state of `wanted` on a host, and the datastore object it has for it.
+/// The state of `wanted` on a host, by vCenter's view of the host and the host's own mount table.
 pub fn state_of(observed: &Observed, host_ref: &HostRef, host: &Host, wanted: &Wanted) -> State {
     if let Some(why) = not_current(host) {
         return State::Unknown { why };

@@ -7,26 +7,42 @@ use crate::observed::Few;
 use crate::state::{Likeness, NotCurrent, StaleSide, State};
 use serde::{Deserialize, Serialize};
 
+/// A text in both languages.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Text {
+    /// English.
     pub en: String,
+    /// Chinese.
     pub zh: String,
 }
 
+/// Kinds of events; `journal` and vCenter show their texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EventCode {
+    /// A wanted datastore has another state on a host.
     StateChanged,
+    /// A plan was made.
     Plan,
+    /// A person confirmed a plan.
     PlanConfirmed,
+    /// A person confirmed a learned datastore.
     WantedConfirmed,
+    /// A step began.
     StepStarted,
+    /// A step's call ended.
     StepEnded,
+    /// A gate closed before the step began.
     StepAbandoned,
+    /// A later reading proved a step.
     Repaired,
+    /// No later reading proved a step.
     NotProved,
+    /// An alert began.
     AlertRaised,
+    /// An alert ended.
     AlertResolved,
+    /// vCenter refused user or password.
     LoginRefused,
 }
 
@@ -97,6 +113,7 @@ fn wrong_identity(host: &str, ds: &str, name: &str, server: &str, path: &str, li
     )
 }
 
+/// A host has too few heartbeat datastores.
 pub fn heartbeat_few(host: &str, few: &Few) -> Text {
     let chosen = few.chosen.map_or("fewer".to_string(), |c| c.to_string());
     let (hidden_en, hidden_zh) = if few.hidden {
@@ -114,6 +131,7 @@ pub fn heartbeat_few(host: &str, few: &Few) -> Text {
     )
 }
 
+/// vCenter does not answer.
 pub fn unreachable(why: &str) -> Text {
     text(
         format!("vCenter does not answer: {why}; check its address, its certificate and the agent's password"),
@@ -145,6 +163,7 @@ fn action(a: &Action, host: &str, ds: Option<&str>) -> Text {
     }
 }
 
+/// The name of a kind of event.
 pub fn event(code: EventCode) -> Text {
     match code {
         EventCode::StateChanged => text("state", "状态"),
@@ -166,15 +185,18 @@ fn joined(a: &Text, b: &Text) -> Text {
     text(format!("{}: {}", a.en, b.en), format!("{}：{}", a.zh, b.zh))
 }
 
+/// A kind of event, and the step it is about.
 pub fn step(code: EventCode, a: &Action, host: &str, ds: Option<&str>) -> Text {
     joined(&event(code), &action(a, host, ds))
 }
 
+/// A kind of event, and the alert it is about.
 pub fn alert(code: EventCode, id: &str, what: &Text) -> Text {
     let named = text(format!("{} {id}", event(code).en), format!("{} {id}", event(code).zh));
     joined(&named, what)
 }
 
+/// A step of the past and how it came out.
 pub fn record(s: &StepRecord) -> Text {
     let code = match s.proof {
         Proof::Repaired => EventCode::Repaired,
@@ -186,6 +208,7 @@ pub fn record(s: &StepRecord) -> Text {
     text(format!("{} ({})", t.en, o.en), format!("{}（{}）", t.zh, o.zh))
 }
 
+/// The answer to a call, with advice for some faults.
 pub fn outcome(o: &Outcome) -> Text {
     match o {
         Outcome::Done => text("the call was answered", "调用成功返回"),

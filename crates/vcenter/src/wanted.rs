@@ -8,9 +8,11 @@ use crate::observed::Observed;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// How a datastore became wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
+    /// In the configuration.
     Declared,
     /// Learned, then confirmed by a person.
     Confirmed,

@@ -14,7 +14,9 @@ pub const OBJECTS_MAX: usize = 20_000;
 /// VMkernel interfaces of one host that are read; ESXi has at most some hundred, and a few carry storage.
 pub const VNICS_MAX: usize = 64;
 
+/// Clusters to choose from, with their configuration of vSphere HA.
 pub const CLUSTERS: Wants<'_> = Wants { kind: "ClusterComputeResource", paths: &["name", "configurationEx"] };
+/// Hosts, their mount tables and their tasks.
 pub const HOSTS: &[Wants<'_>] = &[
     Wants {
         kind: "HostSystem",
@@ -35,24 +37,31 @@ pub const HOSTS: &[Wants<'_>] = &[
     Wants { kind: "HostStorageSystem", paths: &["fileSystemVolumeInfo"] },
     Wants { kind: "Task", paths: &["info.state", "info.descriptionId", "info.entity"] },
 ];
+/// Walks from the hosts to their mount tables and recent tasks.
 pub const HOST_STEPS: &[Step<'_>] = &[
     Step { from: "HostSystem", path: "configManager.storageSystem" },
     Step { from: "HostSystem", path: "recentTask" },
 ];
+/// Datastores with their mounts.
 pub const DATASTORES: Wants<'_> = Wants { kind: "Datastore", paths: &["name", "info", "host", "summary"] };
 
 /// A cluster to choose from.
 #[derive(Debug, Clone)]
 pub struct Cluster {
+    /// Its managed object reference.
     pub moref: Moref,
+    /// Its name.
     pub name: String,
+    /// vSphere HA, without the chosen heartbeat datastores.
     pub ha: Ha,
 }
 
 /// Where a host's calls go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostSystems {
+    /// `HostDatastoreSystem`, for mounts.
     pub datastore_system: Moref,
+    /// `HostStorageSystem`, for refreshes.
     pub storage_system: Moref,
     /// Addresses of its VMkernel interfaces: its NFS calls come from one of them.
     pub addresses: Vec<IpAddr>,
@@ -61,9 +70,13 @@ pub struct HostSystems {
 /// A reading under way.
 #[derive(Debug, Default)]
 pub struct Inventory {
+    /// Clusters, in the order of the pages.
     pub clusters: Vec<Cluster>,
+    /// Hosts; their mount tables and tasks come in with [`Inventory::observed`].
     pub hosts: BTreeMap<HostRef, Host>,
+    /// Objects that calls about a host go to.
     pub systems: BTreeMap<HostRef, HostSystems>,
+    /// Datastores.
     pub datastores: BTreeMap<DatastoreRef, Datastore>,
     volumes: BTreeMap<String, Vec<Volume>>,
     busy: Vec<(HostRef, String)>,

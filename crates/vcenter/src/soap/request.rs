@@ -10,17 +10,22 @@ pub const PAGE_OBJECTS: u32 = 100;
 /// A managed object reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moref {
+    /// Type of the object, such as `HostSystem`.
     pub kind: String,
+    /// Its id, such as `host-21`.
     pub value: String,
 }
 
 impl Moref {
+    /// A reference of these two parts.
     pub fn new(kind: &str, value: &str) -> Moref {
         Moref { kind: kind.into(), value: value.into() }
     }
+    /// The reference of a host.
     pub fn host(host: &HostRef) -> Moref {
         Moref::new("HostSystem", &host.0)
     }
+    /// The reference that an element holds; none if it names no type or no id.
     pub fn of(n: roxmltree::Node<'_, '_>) -> Option<Moref> {
         Some(Moref::new(referred_kind(n)?, n.text()?))
     }
@@ -29,19 +34,29 @@ impl Moref {
 /// The parts of `ServiceContent` that the agent calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Managers {
+    /// `about.apiVersion`, such as `8.0.2.0`.
     pub api_version: String,
     /// A single ESXi host, not a vCenter.
     pub single_host: bool,
+    /// `about.fullName`, shortened.
     pub name: String,
+    /// The root folder, where views begin.
     pub root: Moref,
+    /// The property collector, which reads.
     pub properties: Moref,
+    /// The view manager.
     pub views: Moref,
+    /// The session manager, for the login.
     pub sessions: Moref,
+    /// The event manager; a single host may lack it.
     pub events: Option<Moref>,
+    /// The authorization manager; a single host may lack it.
     pub authorization: Option<Moref>,
 }
 
 impl Managers {
+    /// Reads the reply to [`body::service_content`].
+    ///
     /// # Errors
     /// The reply is not that of `RetrieveServiceContent`.
     pub fn parse(text: &str) -> Result<Managers, SoapError> {
@@ -109,13 +124,17 @@ pub(super) fn element(name: &str, text: &str) -> String {
 
 /// The properties that a reading asks of one kind of object.
 pub struct Wants<'a> {
+    /// Type of the object.
     pub kind: &'a str,
+    /// Paths of its properties.
     pub paths: &'a [&'a str],
 }
 
 /// How a reading walks on from the objects of a view.
 pub struct Step<'a> {
+    /// Type of the object that it walks from.
     pub from: &'a str,
+    /// Property that leads on.
     pub path: &'a str,
 }
 
@@ -123,15 +142,19 @@ pub struct Step<'a> {
 pub mod body {
     use super::*;
 
+    /// `RetrieveServiceContent`, the first call; it needs no session.
     pub fn service_content() -> String {
         call("RetrieveServiceContent", &Moref::new("ServiceInstance", "ServiceInstance"), "")
     }
+    /// `Login`; [`session_key`] reads the reply.
     pub fn login(m: &Managers, user: &str, password: &str) -> String {
         call("Login", &m.sessions, &(element("userName", user) + &element("password", password)))
     }
+    /// `Logout`.
     pub fn logout(m: &Managers) -> String {
         call("Logout", &m.sessions, "")
     }
+    /// `CreateContainerView` of the objects of these types below a container.
     pub fn create_view(m: &Managers, container: &Moref, kinds: &[&str]) -> String {
         let kinds: String = kinds.iter().map(|k| element("type", k)).collect();
         call(
@@ -140,6 +163,7 @@ pub mod body {
             &format!("{}{kinds}<recursive>true</recursive>", typed("container", container)),
         )
     }
+    /// `DestroyView`.
     pub fn destroy_view(view: &Moref) -> String {
         call("DestroyView", view, "")
     }
@@ -187,10 +211,12 @@ pub mod body {
     fn options() -> String {
         format!("<options><maxObjects>{PAGE_OBJECTS}</maxObjects></options>")
     }
+    /// The next page of a reading, by the token of the last.
     pub fn read_on(m: &Managers, token: &str) -> String {
         call("ContinueRetrievePropertiesEx", &m.properties, &element("token", token))
     }
 
+    /// `RetrieveDasAdvancedRuntimeInfo`, for the chosen heartbeat datastores.
     pub fn heartbeat_datastores(cluster: &Moref) -> String {
         call("RetrieveDasAdvancedRuntimeInfo", cluster, "")
     }
@@ -205,15 +231,18 @@ pub mod body {
         call("QueryEvents", events, &filter)
     }
 
+    /// The privileges that a step may need, and that to write events.
     pub const PRIVILEGES: [&str; 4] =
         ["Host.Config.Storage", "Host.Config.Connection", "Global.LogEvent", "Host.Config.Network"];
 
+    /// `HasPrivilegeOnEntities` for [`PRIVILEGES`] on these hosts.
     pub fn privileges(authorization: &Moref, hosts: &[HostRef], session: &str) -> String {
         let hosts: String = hosts.iter().map(|h| typed("entity", &Moref::host(h))).collect();
         let privileges: String = PRIVILEGES.iter().map(|p| element("privId", p)).collect();
         call("HasPrivilegeOnEntities", authorization, &format!("{hosts}{}{privileges}", element("sessionId", session)))
     }
 
+    /// `RefreshStorageSystem`.
     pub fn refresh(storage_system: &Moref) -> String {
         call("RefreshStorageSystem", storage_system, "")
     }
@@ -235,16 +264,20 @@ pub mod body {
         call("CreateNasDatastore", datastore_system, &format!("<spec>{spec}</spec>"))
     }
 
+    /// `ReconfigureHostForDAS_Task`.
     pub fn reconfigure_ha(host: &HostRef) -> String {
         call("ReconfigureHostForDAS_Task", &Moref::host(host), "")
     }
+    /// `DisconnectHost_Task`.
     pub fn disconnect(host: &HostRef) -> String {
         call("DisconnectHost_Task", &Moref::host(host), "")
     }
+    /// `ReconnectHost_Task`.
     pub fn reconnect(host: &HostRef) -> String {
         call("ReconnectHost_Task", &Moref::host(host), "")
     }
 
+    /// `LogUserEvent` on a host.
     pub fn log_event(events: &Moref, host: &HostRef, message: &str) -> String {
         call("LogUserEvent", events, &(typed("entity", &Moref::host(host)) + &element("msg", message)))
     }
@@ -279,14 +312,25 @@ pub fn returned_moref(text: &str) -> Result<Option<Moref>, SoapError> {
 /// How a task stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
+    /// It is queued or running.
     Open,
+    /// It ended well.
     Success,
-    Failed { kind: String, text: String },
+    /// It ended with a fault.
+    Failed {
+        /// Class of the fault.
+        kind: String,
+        /// Its text, shortened.
+        text: String,
+    },
 }
 
 impl Task {
+    /// The properties that [`Task::parse`] reads.
     pub const WANTS: Wants<'static> = Wants { kind: "Task", paths: &["info.state", "info.error"] };
 
+    /// Reads a page with the properties of one task.
+    ///
     /// # Errors
     /// The reply is a fault or no reading of a task.
     pub fn parse(text: &str) -> Result<Task, SoapError> {

@@ -6,6 +6,7 @@ use roxmltree::Node;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+/// Routes of hosts, with the object that changes them.
 pub const ROUTES: Wants<'_> =
     Wants { kind: "HostSystem", paths: &["name", "configManager.networkSystem", "config.network.routeTableInfo"] };
 
@@ -18,8 +19,11 @@ pub const ROUTES_MAX: usize = 1_000;
 /// A route to a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
+    /// Address of the network.
     pub network: IpAddr,
+    /// Bits of its prefix, 0 to 128.
     pub prefix: u8,
+    /// Next hop.
     pub gateway: IpAddr,
 }
 
@@ -33,13 +37,18 @@ impl Route {
 /// The routes of a host, and where changes of them go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostRoutes {
+    /// `HostNetworkSystem`, for changes.
     pub network_system: Moref,
+    /// All routes of both families, at most [`ROUTES_MAX`].
     pub routes: Vec<Route>,
 }
 
+/// A change of a host's routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
+    /// Add this one.
     Add(Route),
+    /// Remove this one.
     Remove(Route),
 }
 

@@ -11,20 +11,28 @@ pub const REPLY_NODES_MAX: u32 = 600_000;
 /// Elements within elements; vSphere's replies have less than 20.
 pub const REPLY_DEPTH_MAX: usize = 64;
 
+/// Why a reply is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SoapError {
+    /// Longer than [`REPLY_BYTES_MAX`].
     #[error("the reply is longer than {REPLY_BYTES_MAX} bytes; is this a vCenter?")]
     TooLong,
+    /// More nodes than [`REPLY_NODES_MAX`], or more objects than a reading may have.
     #[error("the reply has more than {REPLY_NODES_MAX} nodes")]
     TooManyNodes,
+    /// Deeper than [`REPLY_DEPTH_MAX`].
     #[error("the reply is nested deeper than {REPLY_DEPTH_MAX} elements")]
     TooDeep,
+    /// A document type definition, with which a short reply could grow without end.
     #[error("the reply contains a document type definition, which is refused")]
     Dtd,
+    /// No XML, for this reason.
     #[error("the reply is no XML: {0}")]
     NotXml(String),
+    /// The reply has no such part.
     #[error("the reply lacks {0}; is this a vCenter?")]
     Lacks(&'static str),
+    /// The reply is a fault.
     #[error("{0}")]
     Fault(Fault),
 }
@@ -32,7 +40,9 @@ pub enum SoapError {
 /// A SOAP fault by the class that vSphere gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
+    /// Class of the fault, such as `InvalidLogin`.
     pub kind: String,
+    /// Its text.
     pub text: String,
     /// Fields of the fault: `privilegeId`, `name`, `object`.
     pub fields: Vec<(String, String)>,
@@ -54,10 +64,12 @@ impl std::fmt::Display for Fault {
 }
 
 impl Fault {
+    /// A field of the fault by its name.
     pub fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str())
     }
 
+    /// The fault as the session judges it.
     pub fn failure(&self) -> Failure {
         match self.kind.as_str() {
             "InvalidLogin" | "InvalidLocale" | "PasswordExpired" => Failure::InvalidLogin,
@@ -85,6 +97,8 @@ pub struct Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
+    /// Parses a reply, with its bounds checked.
+    ///
     /// # Errors
     /// The text is not XML, breaks a bound, or is a SOAP fault.
     pub fn parse(text: &'a str) -> Result<Tree<'a>, SoapError> {
@@ -138,6 +152,8 @@ impl<'a> Tree<'a> {
         Ok(children(response, "returnval").collect())
     }
 
+    /// The first value that the call returned.
+    ///
     /// # Errors
     /// The reply has no `returnval`.
     pub fn returned_one(&self) -> Result<Node<'_, 'a>, SoapError> {
@@ -171,14 +187,17 @@ pub(crate) fn shorten(text: &str) -> String {
     }
 }
 
+/// Child elements of this local name.
 pub fn children<'a, 'i>(n: Node<'a, 'i>, name: &'a str) -> impl Iterator<Item = Node<'a, 'i>> {
     n.children().filter(move |c| c.is_element() && c.tag_name().name() == name)
 }
 
+/// The first child element of this local name.
 pub fn child<'a, 'i>(n: Node<'a, 'i>, name: &str) -> Option<Node<'a, 'i>> {
     n.children().find(|c| c.is_element() && c.tag_name().name() == name)
 }
 
+/// Text of the first child element of this local name.
 pub fn child_text<'a>(n: Node<'a, '_>, name: &str) -> Option<&'a str> {
     child(n, name)?.text()
 }
