@@ -23,18 +23,26 @@ pub const FLAPPING_QUIET_MS: i64 = 300_000;
 /// Alerts at one time; findings beyond it are counted and make no alert.
 pub const ALERTS_MAX: usize = 4_000;
 
+/// The life of an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
+    /// The condition holds, and has not lasted its hold time.
     Pending,
+    /// The condition lasted its hold time, and has not been gone for long enough.
     Firing,
+    /// The condition is gone; the alert stays for [`RESOLVED_KEPT_MS`].
     Resolved,
 }
 
+/// A person looks after an alert.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Acknowledgement {
+    /// Name of the person.
     pub by: String,
+    /// When, in milliseconds since 1970.
     pub at_ms: i64,
+    /// Reason, or what is being done.
     pub comment: String,
 }
 
@@ -42,36 +50,56 @@ pub struct Acknowledgement {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Muted {
+    /// A silence, by its id.
     Silence(String),
+    /// The maintenance of this node.
     Maintenance(u32),
     /// Another alert, by its fingerprint, is the cause.
     Inhibited(String),
 }
 
+/// An alert, from the first sight of its condition until it is forgotten.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
+    /// Its identity on all nodes, see [`fingerprint`].
     pub fingerprint: String,
+    /// Its rule.
     pub rule: RuleId,
+    /// Its subject.
     pub subject: Subject,
+    /// Its severity now; it never falls while the alert fires.
     pub severity: Severity,
+    /// Its state.
     pub state: State,
+    /// The condition with its values, for people, as of the last sight.
     pub reason: Said,
+    /// The value that was compared with the threshold.
     pub value: Option<f64>,
+    /// Names and values that the reason rests on.
     pub evidence: Vec<(String, String)>,
+    /// Nodes that have to do with it.
     pub nodes: Vec<u32>,
+    /// Datastores, files, hosts and addresses that suffer.
     pub affected: Vec<Subject>,
     /// When the condition was seen first.
     pub since_ms: i64,
+    /// Since when it has been critical; milliseconds since 1970, as all times here.
     pub critical_since_ms: Option<i64>,
+    /// When it began to fire.
     pub fired_ms: Option<i64>,
+    /// When it resolved; none while it fires.
     pub resolved_ms: Option<i64>,
+    /// When the condition was seen last.
     pub last_seen_ms: i64,
     /// How long the condition held in all, since the alert was made.
     pub lasted_ms: i64,
     /// How often the condition came.
     pub count: u64,
+    /// It fired [`FLAPPING_COUNT`] times within [`RESOLVED_KEPT_MS`].
     pub flapping: bool,
+    /// The person that looks after it; forgotten when it resolves or becomes critical.
     pub acknowledged: Option<Acknowledgement>,
+    /// The reason why it sends no messages.
     pub muted: Option<Muted>,
     fires: VecDeque<i64>,
     present: bool,
@@ -111,6 +139,7 @@ impl Alert {
             present: false,
         }
     }
+    /// Whether it fires.
     pub fn is_firing(&self) -> bool {
         self.state == State::Firing
     }
@@ -118,21 +147,26 @@ impl Alert {
     pub fn is_present(&self) -> bool {
         self.present
     }
+    /// Name of its rule.
     pub fn name(&self) -> &'static str {
         rule(self.rule).name
     }
 }
 
+/// A change that the driver keeps and incidents fold.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
+    /// It fires.
     Fired(Alert),
     /// It was a warning and is critical.
     Rose(Alert),
+    /// It does not fire any more.
     Resolved(Alert),
     /// It is forgotten here; history keeps it.
     Closed(Alert),
 }
 
+/// All alerts that are not forgotten, at most [`ALERTS_MAX`].
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Alerts {
     #[serde(with = "as_list")]
@@ -156,17 +190,20 @@ mod as_list {
 }
 
 impl Alerts {
+    /// All of them, in the order of rules and subjects.
     pub fn iter(&self) -> impl Iterator<Item = &Alert> {
         self.by_key.values()
     }
+    /// The ones that fire.
     pub fn firing(&self) -> impl Iterator<Item = &Alert> {
         self.by_key.values().filter(|a| a.is_firing())
     }
+    /// The alert with this fingerprint.
     pub fn get(&self, fingerprint: &str) -> Option<&Alert> {
         self.by_key.values().find(|a| a.fingerprint == fingerprint)
     }
 
-    /// Acknowledges a firing alert.
+    /// Acknowledges a firing alert. None: there is no such alert, or it does not fire.
     pub fn acknowledge(&mut self, fingerprint: &str, ack: Acknowledgement) -> Option<&Alert> {
         let a = self.by_key.values_mut().find(|a| a.fingerprint == fingerprint && a.is_firing())?;
         a.acknowledged = Some(ack);

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 /// What one server answered to `srvr` and `mntr`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answers {
+    /// Answer to `srvr`.
     pub srvr: String,
     /// Empty where the word is not allowed.
     pub mntr: String,
@@ -14,6 +15,7 @@ pub struct Answers {
 /// A server as it was heard last.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Server {
+    /// Name or address, as it is configured.
     pub name: String,
     /// `None`: it never answered.
     pub last: Option<Answers>,

@@ -14,6 +14,7 @@ use trivet_forensics::verdict::{Hypothesis, Scored, Verdict};
 /// The best explanation must be ahead of the next one by this much, or it is undecided.
 const MARGIN: i64 = 1;
 
+/// An explanation of an incident.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
@@ -23,13 +24,16 @@ pub enum Cause {
     Path(u32, u32),
     /// One direction.
     OneWay(u32, u32),
+    /// A node is down, or its process restarts again and again.
     Down(u32),
+    /// A node's process or machine stood still.
     Paused(u32),
     /// Some other alert that nothing else explains.
     Alert(RuleId, Subject),
 }
 
 impl Cause {
+    /// The nodes that it names.
     pub fn nodes(&self) -> Vec<u32> {
         match self {
             Cause::Network(n) | Cause::Down(n) | Cause::Paused(n) => vec![*n],
@@ -37,6 +41,7 @@ impl Cause {
             Cause::Alert(_, s) => s.nodes(),
         }
     }
+    /// The explanation, for people.
     pub fn said(&self) -> Said {
         match self {
             Cause::Network(n) => Said::new(format!("network of node {n} bad"), format!("节点 {n} 的网络异常")),
@@ -97,10 +102,14 @@ impl Cause {
 
 const PATHS: &[RuleId] = &[RuleId::LinkLossy, RuleId::LinkOneWay, RuleId::LinkSlow];
 
+/// An explanation with its weights.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
+    /// The explanation.
     pub cause: Cause,
+    /// Points that speak for it: two for each sign of its own, one for each effect, and those of the logs.
     pub support: u32,
+    /// Points that speak against it.
     pub contradicted: u32,
 }
 
@@ -113,13 +122,16 @@ impl Explanation {
 /// The best explanation, if one is ahead, and the one after it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Likely {
+    /// The cause, if it is ahead and more speaks for it than against it.
     pub best: Option<Explanation>,
+    /// The next one; the first one where none is ahead.
     pub runner_up: Option<Explanation>,
 }
 
 /// What an alert contributes: its rule, what it is about, whom it concerns.
 pub type Sign<'a> = (RuleId, &'a Subject, &'a [u32]);
 
+/// Weighs all explanations that the signs allow; `verdict` is what the analysis of the logs says.
 pub fn decide(signs: &[Sign<'_>], verdict: Option<&Verdict>) -> Likely {
     let mut hints: BTreeMap<Cause, Scored> = BTreeMap::new();
     for scored in verdict.into_iter().flat_map(|v| [v.best, v.runner_up]).flatten() {

@@ -68,6 +68,7 @@ fn md(text: &str) -> String {
     out
 }
 
+/// The incident as a report in Markdown.
 pub fn markdown(i: &Incident, l: Language) -> String {
     let mut s = format!("# {} {}: {}\n\n", INCIDENT.get(l), i.id, md(i.headline.get(l)));
     let until = i.closed_ms.map_or(LASTS.get(l).to_string(), utc);

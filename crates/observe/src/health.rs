@@ -7,15 +7,20 @@ use crate::rules::Evaluation;
 use crate::subject::Subject;
 use serde::{Deserialize, Serialize};
 
+/// How the cluster is, in one word; the order is that of the variants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
+    /// Nothing that counts is wrong; 0 as a number.
     Ok,
+    /// It works, with less safety or speed; 1.
     Degraded,
+    /// A part of it does not work; 2.
     Unavailable,
 }
 
 impl Level {
+    /// The word, for people.
     pub fn text(self) -> Text {
         match self {
             Level::Ok => Text { en: "OK", zh: "正常" },
@@ -34,19 +39,27 @@ impl Level {
 pub struct Check {
     /// The rule's name in the catalogue.
     pub id: String,
+    /// Its severity.
     pub severity: Severity,
+    /// Its subject.
     pub subject: Subject,
+    /// Since when it holds, in milliseconds since 1970.
     pub since_ms: i64,
+    /// The condition with its values, for people.
     pub reason: Said,
+    /// Names and values that the reason rests on.
     pub evidence: Vec<(String, String)>,
     /// It has lasted its hold time.
     pub firing: bool,
+    /// The person that looks after it.
     #[serde(default)]
     pub acknowledged: Option<Acknowledgement>,
 }
 
+/// The level with its reasons.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Health {
+    /// The worst of all checks that count.
     pub level: Level,
     /// What is wrong, worst first.
     pub checks: Vec<Check>,

@@ -30,19 +30,31 @@ pub const CLOSED_MAX: usize = 50;
 /// An alert as the incident remembers it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Member {
+    /// Its rule.
     pub rule: RuleId,
+    /// Its subject.
     pub subject: Subject,
+    /// The worst severity that it had.
     pub severity: Severity,
+    /// The condition, for people, as of the last sight.
     pub reason: Said,
+    /// Names and values that the reason rests on.
     pub evidence: Vec<(String, String)>,
+    /// All nodes that had to do with it.
     pub nodes: Vec<u32>,
+    /// Datastores, files, hosts and addresses that suffer.
     pub affected: Vec<Subject>,
+    /// When its condition was seen first, in milliseconds since 1970.
     pub first_ms: i64,
+    /// When it was seen last.
     pub last_ms: i64,
+    /// When it resolved; none while it fires.
     pub resolved_ms: Option<i64>,
     /// How long its condition held in all, and how often it came.
     pub lasted_ms: i64,
+    /// How often the condition came.
     pub count: u64,
+    /// It is flapping.
     pub flapping: bool,
 }
 
@@ -72,27 +84,40 @@ impl Member {
     }
 }
 
+/// Why a message is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Occasion {
+    /// The incident began [`GROUP_WAIT_MS`] ago.
     Opened,
+    /// It is worse than the last message said.
     SeverityRose,
+    /// Its cause is known now.
     CauseRecognised,
+    /// It lasts, with a firing alert that nobody acknowledged; every [`REMIND_MS`].
     Lasting,
+    /// It is over.
     Closed,
 }
 
+/// Alerts that belong together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Incident {
     /// Seconds of its beginning: the same on nodes that saw it begin together, near enough to be merged.
     pub id: String,
+    /// When its first condition was seen, in milliseconds since 1970.
     pub opened_ms: i64,
+    /// When it closed; none while it is open.
     pub closed_ms: Option<i64>,
+    /// The worst severity of its members.
     pub severity: Severity,
+    /// The whole in a line, for people.
     pub headline: Said,
+    /// Its likely cause.
     pub likely: Likely,
     /// By fingerprint.
     pub members: BTreeMap<String, Member>,
+    /// Datastores, files, hosts and addresses that suffer, without repetitions.
     pub affected: Vec<Subject>,
     /// What happened, when.
     pub log: Vec<(i64, Said)>,
@@ -105,6 +130,7 @@ pub struct Incident {
 }
 
 impl Incident {
+    /// Whether it is not over.
     pub fn is_open(&self) -> bool {
         self.closed_ms.is_none()
     }
@@ -112,6 +138,7 @@ impl Incident {
     pub fn occurrences(&self) -> u64 {
         self.members.values().map(|m| m.count).sum()
     }
+    /// All nodes that have to do with it.
     pub fn nodes(&self) -> BTreeSet<u32> {
         self.members.values().flat_map(|m| m.nodes.iter().copied()).collect()
     }
@@ -159,21 +186,27 @@ fn common_cause(a: RuleId, b: RuleId) -> bool {
 /// A message that is due.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
+    /// The reason of the message.
     pub occasion: Occasion,
+    /// The incident at this moment.
     pub incident: Incident,
 }
 
+/// All incidents of a node that are remembered.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Incidents {
+    /// Open ones, in the order of their beginning here.
     pub open: Vec<Incident>,
     /// The newest last.
     pub closed: Vec<Incident>,
 }
 
 impl Incidents {
+    /// All of them, closed ones first.
     pub fn iter(&self) -> impl Iterator<Item = &Incident> {
         self.closed.iter().chain(&self.open)
     }
+    /// The incident with this id.
     pub fn get(&self, id: &str) -> Option<&Incident> {
         self.iter().find(|i| i.id == id)
     }

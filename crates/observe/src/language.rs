@@ -2,11 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+/// A language of people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Language {
+    /// English.
     #[default]
     En,
+    /// Chinese, in simplified characters.
     Zh,
 }
 
@@ -19,6 +22,7 @@ impl Language {
             Language::En
         }
     }
+    /// The tag for HTML and HTTP: `en` or `zh-CN`.
     pub fn tag(self) -> &'static str {
         match self {
             Language::En => "en",
@@ -30,11 +34,14 @@ impl Language {
 /// A fixed text in both languages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Text {
+    /// English.
     pub en: &'static str,
+    /// Chinese.
     pub zh: &'static str,
 }
 
 impl Text {
+    /// The text in this language.
     pub fn get(&self, language: Language) -> &'static str {
         match language {
             Language::En => self.en,
@@ -46,11 +53,14 @@ impl Text {
 /// A text with names and figures in it, in both languages.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Said {
+    /// English.
     pub en: String,
+    /// Chinese.
     pub zh: String,
 }
 
 impl Said {
+    /// A text of its two versions.
     pub fn new(en: impl Into<String>, zh: impl Into<String>) -> Said {
         Said { en: en.into(), zh: zh.into() }
     }
@@ -59,6 +69,7 @@ impl Said {
         let text = text.into();
         Said { zh: text.clone(), en: text }
     }
+    /// The text in this language.
     pub fn get(&self, language: Language) -> &str {
         match language {
             Language::En => &self.en,

@@ -6,6 +6,20 @@
 //! finding (hold times, acknowledgements, silences, maintenance, flapping), [`incidents::Incidents`] folds alerts
 //! that cause one another into one incident and names the cause, and [`health::Health`] is the summary of it all.
 //! Nothing here reads a clock, a file or a socket: the driver hands in the time and the view, and carries out effects.
+//!
+//! Begin with [`watcher::Watcher`], which joins all of it: [`watcher::Watcher::handle`] takes views and
+//! the wishes of operators, and returns what to keep and what to send. A program that looks once takes
+//! [`rules::Rules::evaluate`] and [`health::Health::of_findings`].
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`view`], [`apache`] | the input, of our nodes and of an Apache ensemble that is only watched |
+//! | [`catalogue`], [`rules`], [`settings`] | the rules, their evaluation, and what an operator changed of them |
+//! | [`alerts`], [`silences`] | alerts, and what operators say about them |
+//! | [`incidents`], [`cause`] | alerts that belong together, and their likely cause |
+//! | [`health`], [`watcher`], [`replay`] | the summary, the whole as one core, and its run over a log |
+//! | [`subject`], [`language`] | what an alert is about, and texts in both languages |
+//! | [`export`], [`generated`] | reports, and what is made of the catalogue |
 
 pub mod alerts;
 pub mod apache;

@@ -1,7 +1,7 @@
 //! From a view to findings: the conditions of the catalogue that hold at this moment.
 //!
 //! Conditions on a state are judged from the view alone. Conditions that count (leaders in five minutes, pauses in
-//! ten) need a memory, which is [`Recent`]. Hold times are not applied here; `alerts` does that.
+//! ten) need a memory, which lies in `recent.rs`. Hold times are not applied here; [`crate::alerts`] does that.
 
 mod coordination;
 mod data;
@@ -21,10 +21,15 @@ use serde::{Deserialize, Serialize};
 /// One condition that holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
+    /// The rule.
     pub rule: RuleId,
+    /// Its subject.
     pub subject: Subject,
+    /// Severity; critical beyond the rule's critical threshold.
     pub severity: Severity,
+    /// The condition with its values, for people.
     pub reason: Said,
+    /// The value that was compared with the threshold.
     pub value: Option<f64>,
     /// Names and values that the reason rests on.
     pub evidence: Vec<(String, String)>,
@@ -37,14 +42,19 @@ pub struct Finding {
 /// Findings of one evaluation at most; the rest is counted in [`Evaluation::left_out`].
 pub const FINDINGS_MAX: usize = 2_000;
 
+/// The result of one evaluation.
 #[derive(Debug, Clone, Default)]
 pub struct Evaluation {
+    /// All conditions that hold, at most [`FINDINGS_MAX`].
     pub findings: Vec<Finding>,
+    /// Conditions beyond that.
     pub left_out: usize,
 }
 
+/// Judges views, and remembers what it has to count.
 #[derive(Debug, Default)]
 pub struct Rules {
+    /// Thresholds; hold times are not looked at here.
     pub settings: Settings,
     recent: Recent,
     /// When the recovery last copied something, and its count then.
@@ -113,6 +123,7 @@ impl Finding {
 }
 
 impl Rules {
+    /// Rules without a memory yet.
     pub fn new(settings: Settings) -> Rules {
         Rules { settings, ..Default::default() }
     }

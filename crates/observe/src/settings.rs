@@ -7,28 +7,39 @@ use std::collections::BTreeMap;
 /// The shortest and longest hold time, in milliseconds, that a rule can be given.
 pub const HOLD_MS_BOUNDS: (u64, u64) = (0, 86_400_000);
 
+/// All changes; a rule without one is as the catalogue has it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     changed: BTreeMap<RuleId, Changed>,
 }
 
+/// The change of one rule; `None` leaves the catalogue's value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Changed {
+    /// The threshold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f64>,
+    /// The threshold from which it is critical.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub critical: Option<f64>,
+    /// The hold time in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold_ms: Option<u64>,
+    /// The rule is not evaluated.
     #[serde(default)]
     pub off: bool,
 }
 
+/// A value that a rule cannot have.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutOfBounds {
+    /// The rule.
     pub rule: RuleId,
+    /// Name of the value, for people.
     pub what: &'static str,
+    /// The least that is allowed; 0 with `high` where the rule has no such value.
     pub low: f64,
+    /// The most that is allowed.
     pub high: f64,
 }
 
@@ -61,12 +72,15 @@ impl Settings {
         self.changed.insert(id, to);
         Ok(())
     }
+    /// Forgets the change of a rule.
     pub fn reset(&mut self, id: RuleId) {
         self.changed.remove(&id);
     }
+    /// The change of a rule; an empty one where there is none.
     pub fn changed(&self, id: RuleId) -> Changed {
         self.changed.get(&id).copied().unwrap_or_default()
     }
+    /// The threshold in force; 0 for a rule without one.
     pub fn threshold(&self, id: RuleId) -> f64 {
         self.changed(id).threshold.or(rule(id).threshold.map(|t| t.value)).unwrap_or(0.0)
     }
@@ -74,9 +88,11 @@ impl Settings {
     pub fn critical(&self, id: RuleId) -> Option<f64> {
         self.changed(id).critical.or(rule(id).critical)
     }
+    /// The hold time in force, in milliseconds.
     pub fn hold_ms(&self, id: RuleId) -> u64 {
         self.changed(id).hold_ms.unwrap_or(rule(id).hold_ms)
     }
+    /// Whether the rule is evaluated.
     pub fn is_on(&self, id: RuleId) -> bool {
         !self.changed(id).off
     }

@@ -17,8 +17,10 @@ pub const COMMENT_CHARS_MAX: usize = 500;
 /// Which alerts a silence concerns; a field that is `None` matches everything.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Matcher {
+    /// The rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<RuleId>,
+    /// A node of the subject.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<u32>,
     /// A part of the subject's name.
@@ -27,6 +29,7 @@ pub struct Matcher {
 }
 
 impl Matcher {
+    /// Whether it concerns an alert of this rule and subject.
     pub fn matches(&self, id: RuleId, subject: &Subject) -> bool {
         self.rule.is_none_or(|r| r == id)
             && self.node.is_none_or(|n| subject.nodes().contains(&n))
@@ -34,37 +37,58 @@ impl Matcher {
     }
 }
 
+/// A silence: its alerts are shown and send no messages.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Silence {
+    /// Its id.
     pub id: String,
+    /// The alerts it concerns.
     pub matcher: Matcher,
+    /// Beginning, in milliseconds since 1970.
     pub from_ms: i64,
+    /// End, in milliseconds since 1970.
     pub until_ms: i64,
+    /// Name of the person.
     pub by: String,
+    /// The reason; never empty.
     pub comment: String,
     /// Of two nodes' versions the one that was changed later counts.
     #[serde(default)]
     pub changed_ms: i64,
 }
 
+/// A node in maintenance: its alerts send no messages unless the service is unavailable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Maintenance {
+    /// The node.
     pub node: u32,
+    /// Beginning, in milliseconds since 1970.
     pub from_ms: i64,
+    /// End, in milliseconds since 1970.
     pub until_ms: i64,
+    /// Name of the person.
     pub by: String,
+    /// The reason; never empty.
     pub comment: String,
+    /// Two nodes' versions: the later one counts.
     #[serde(default)]
     pub changed_ms: i64,
 }
 
+/// Why an operator's wish was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
+    /// Its end is past.
     EndsTooEarly,
+    /// It would last longer than [`LASTS_MS_MAX`].
     LastsTooLong,
+    /// It has no comment.
     NoComment,
+    /// There are [`SILENCES_MAX`] silences.
     TooMany,
+    /// Its comment is longer than [`COMMENT_CHARS_MAX`].
     TooLong,
+    /// There is no such silence, maintenance or alert in force.
     Unknown(String),
 }
 
@@ -82,10 +106,12 @@ impl std::fmt::Display for Refused {
 }
 impl std::error::Error for Refused {}
 
-/// All silences and maintenances that are in force.
+/// All silences and maintenances that are in force, and those that ended within the last hour.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Controls {
+    /// Silences by their ids; ended ones are kept for an hour.
     pub silences: BTreeMap<String, Silence>,
+    /// Maintenances by node; ended ones are kept for an hour.
     pub maintenance: BTreeMap<u32, Maintenance>,
 }
 
@@ -109,7 +135,7 @@ impl Controls {
     /// Adds a silence, or replaces the one with the same id.
     ///
     /// # Errors
-    /// It has no comment, no end within 30 days, or there are too many.
+    /// It has no comment, one that is too long, no end within 30 days, or there are too many.
     pub fn silence(&mut self, now_ms: i64, mut s: Silence) -> Result<(), Refused> {
         check(now_ms, s.until_ms, &s.comment)?;
         if self.silences.len() >= SILENCES_MAX && !self.silences.contains_key(&s.id) {
@@ -119,6 +145,8 @@ impl Controls {
         self.silences.insert(s.id.clone(), s);
         Ok(())
     }
+    /// Ends a silence; it is remembered for an hour, so that other nodes learn of its end.
+    ///
     /// # Errors
     /// No silence with that id is in force.
     pub fn end_silence(&mut self, now_ms: i64, id: &str) -> Result<(), Refused> {
@@ -127,14 +155,18 @@ impl Controls {
         (s.until_ms, s.changed_ms) = (now_ms, now_ms);
         Ok(())
     }
+    /// Sets a node in maintenance, in place of a maintenance that it has.
+    ///
     /// # Errors
-    /// As of [`Controls::silence`].
+    /// It has no comment, one that is too long, or no end within 30 days.
     pub fn maintain(&mut self, now_ms: i64, mut m: Maintenance) -> Result<(), Refused> {
         check(now_ms, m.until_ms, &m.comment)?;
         m.changed_ms = now_ms;
         self.maintenance.insert(m.node, m);
         Ok(())
     }
+    /// Ends the maintenance of a node; it is remembered for an hour.
+    ///
     /// # Errors
     /// The node is not in maintenance.
     pub fn end_maintenance(&mut self, now_ms: i64, node: u32) -> Result<(), Refused> {

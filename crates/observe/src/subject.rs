@@ -3,33 +3,48 @@
 use crate::language::{Language, Said};
 use serde::{Deserialize, Serialize};
 
+/// The thing that an alert is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
+    /// The cluster as a whole.
     Cluster,
+    /// A node, by its number.
     Node(u32),
     /// One direction between two nodes.
     Link {
+        /// The sending node.
         from: u32,
+        /// The receiving node.
         to: u32,
     },
+    /// An address of a datastore.
     Address(String),
+    /// A datastore, by its name.
     Datastore(String),
+    /// A disk of a node.
     Disk {
+        /// The node.
         node: u32,
+        /// The folder that lies on it.
         path: String,
     },
     /// A datastore on a host of vCenter.
     Mount {
+        /// Name of the host.
         host: String,
+        /// Name of the datastore.
         datastore: String,
     },
+    /// A host of vCenter, by its name.
     Host(String),
     /// An NFS client, a peer or a browser, by its address.
     Remote(String),
     /// An export of an NFS server that is watched only.
     Export {
+        /// Address of the server.
         server: String,
+        /// The exported path.
         path: String,
     },
 }
@@ -60,6 +75,7 @@ impl Subject {
         }
     }
 
+    /// Its name, for people.
     pub fn said(&self) -> Said {
         match self {
             Subject::Cluster => Said::new("the cluster", "集群"),
@@ -82,6 +98,7 @@ impl Subject {
         }
     }
 
+    /// Its name in this language.
     pub fn get(&self, language: Language) -> String {
         self.said().get(language).to_string()
     }

@@ -11,17 +11,24 @@ use crate::view::ClusterView;
 use serde::{Deserialize, Serialize};
 use trivet_forensics::verdict::Verdict;
 
+/// An input of the core.
 #[derive(Debug, Clone)]
 pub enum Input<'a> {
     /// What a node sees now, and what the analysis of the logs says.
     View(&'a ClusterView, Option<&'a Verdict>),
+    /// A person looks after the alert with this fingerprint.
     Acknowledge(String, Acknowledgement),
+    /// A person adds or changes a silence.
     Silence(Silence),
+    /// A person ends the silence with this id.
     EndSilence(String),
+    /// A person sets a node in maintenance, or changes that.
     Maintain(Maintenance),
+    /// A person ends the maintenance of a node.
     EndMaintenance(u32),
     /// What another node was told of silences, maintenances and acknowledgements.
     Merge(&'a Controls, &'a [(String, Acknowledgement)]),
+    /// A person changes a rule.
     ChangeRule(RuleId, Changed),
 }
 
@@ -30,12 +37,16 @@ pub enum Input<'a> {
 pub enum Effect {
     /// To the history on disk.
     Keep(Alert),
+    /// To the receivers of messages.
     Send(Message),
 }
 
+/// Why an operator's wish was not carried out.
 #[derive(Debug)]
 pub enum Failed {
+    /// A silence, maintenance or acknowledgement is refused.
     Refused(Refused),
+    /// A rule's value is out of its bounds.
     OutOfBounds(OutOfBounds),
 }
 
@@ -52,12 +63,17 @@ impl std::error::Error for Failed {}
 /// What a restart must not lose.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Saved {
+    /// Alerts that are not forgotten.
     pub alerts: Alerts,
+    /// Incidents that are remembered.
     pub incidents: Incidents,
+    /// Silences and maintenances.
     pub controls: Controls,
+    /// Changes of rules.
     pub settings: Settings,
 }
 
+/// Rules, alerts and incidents of one node; begin with `default()` or [`Watcher::restore`].
 #[derive(Debug, Default)]
 pub struct Watcher {
     rules: Rules,
@@ -68,6 +84,7 @@ pub struct Watcher {
 }
 
 impl Watcher {
+    /// A watcher with what was saved; what rules have to count begins from zero.
     pub fn restore(saved: Saved) -> Watcher {
         let rules = Rules::new(saved.settings);
         Watcher {
@@ -78,6 +95,7 @@ impl Watcher {
             last: Evaluation::default(),
         }
     }
+    /// A copy of all that a restart must not lose.
     pub fn save(&self) -> Saved {
         Saved {
             alerts: self.alerts.clone(),
@@ -86,18 +104,23 @@ impl Watcher {
             settings: self.rules.settings.clone(),
         }
     }
+    /// The alerts.
     pub fn alerts(&self) -> &Alerts {
         &self.alerts
     }
+    /// The incidents.
     pub fn incidents(&self) -> &Incidents {
         &self.incidents
     }
+    /// Silences and maintenances.
     pub fn controls(&self) -> &Controls {
         &self.controls
     }
+    /// Changes of rules.
     pub fn settings(&self) -> &Settings {
         &self.rules.settings
     }
+    /// The health by the present alerts.
     pub fn health(&self) -> Health {
         Health::of_alerts(&self.alerts)
     }
@@ -105,6 +128,7 @@ impl Watcher {
     pub fn acknowledged(&self) -> Vec<(String, Acknowledgement)> {
         self.alerts.firing().filter_map(|a| Some((a.fingerprint.clone(), a.acknowledged.clone()?))).collect()
     }
+    /// The result of the last view.
     pub fn last_evaluation(&self) -> &Evaluation {
         &self.last
     }

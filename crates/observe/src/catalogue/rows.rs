@@ -3,6 +3,7 @@
 use super::{Impact, Rule, RuleId, Severity, Threshold};
 use crate::language::Text;
 
+/// All rules, in the order of [`RuleId`].
 pub static RULES: &[Rule] = &[
     Rule {
         id: RuleId::CoordNoQuorum,
