@@ -239,6 +239,7 @@ pub struct Read {
 #[derive(Clone, PartialEq, Message)]
 pub struct Empty {}
 
+/// The operation of a [`ChunkRequest`]; refused where its lease or epoch is below the promised one (rule R5).
 #[derive(Clone, PartialEq, Oneof)]
 pub enum ChunkOp {
     #[prost(message, tag = "10")]
@@ -263,6 +264,7 @@ pub enum ChunkOp {
     Digest(Read),
 }
 
+/// A call of kind [`kind::CHUNK`], from a file's owner to one copy of an extent.
 #[derive(Clone, PartialEq, Message)]
 pub struct ChunkRequest {
     #[prost(uint64, tag = "1")]
@@ -333,6 +335,7 @@ pub struct BadBlocks {
     pub crc32c: u32,
 }
 
+/// The result in a [`ChunkAnswer`].
 #[derive(Clone, PartialEq, Oneof)]
 pub enum ChunkResult {
     #[prost(message, tag = "1")]
@@ -361,6 +364,7 @@ pub enum ChunkResult {
     #[prost(bytes = "bytes", tag = "10")]
     Digests(bytes::Bytes),
 }
+/// A chunk server's answer to a [`ChunkRequest`].
 #[derive(Clone, PartialEq, Message)]
 pub struct ChunkAnswer {
     #[prost(oneof = "ChunkResult", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
@@ -430,6 +434,7 @@ pub struct Lease {
     pub number: u64,
 }
 
+/// metad's record of a file, folder or other object; its number is `attr.fileid`.
 #[derive(Clone, PartialEq, Message)]
 pub struct Inode {
     #[prost(message, required, tag = "1")]
@@ -479,6 +484,7 @@ pub struct Dirent {
     pub cookie: u64,
 }
 
+/// metad's record of a datastore, which is also the content of the command that makes one.
 #[derive(Clone, PartialEq, Message)]
 pub struct Datastore {
     #[prost(uint32, tag = "1")]
@@ -582,6 +588,7 @@ pub struct CallId {
     pub body: OpId,
 }
 
+/// Attributes to set; an absent one stays. Times in nanoseconds since 1970.
 #[derive(Clone, PartialEq, Message)]
 pub struct SetAttr {
     #[prost(uint32, optional, tag = "1")]
@@ -762,6 +769,7 @@ pub struct Truncate {
     pub id: Option<OpId>,
 }
 
+/// The change that a [`Command`] makes; one that this program does not know is answered with `NOTSUPP`.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum CommandOp {
     #[prost(message, tag = "10")]
@@ -819,6 +827,7 @@ pub enum CommandOp {
     DeleteSnapshot(Snapshot),
 }
 
+/// A change of metad's state, as a gateway asks for it and the journal keeps it.
 #[derive(Clone, PartialEq, Message)]
 pub struct Command {
     /// Of calls that must not be carried out twice.

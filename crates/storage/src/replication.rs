@@ -12,6 +12,7 @@ pub mod replica;
 /// Sizes that everybody in a cluster agrees on; the simulator uses small ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
+    /// Bytes of an extent, the unit of placement.
     pub extent_bytes: u64,
     /// What has one checksum on a member's disk.
     pub block_bytes: u64,
@@ -26,6 +27,7 @@ pub struct Geometry {
 }
 
 impl Geometry {
+    /// The sizes of every real cluster.
     pub const STANDARD: Geometry = Geometry {
         extent_bytes: crate::metadata::state::EXTENT_BYTES,
         block_bytes: 4096,

@@ -14,6 +14,7 @@ const NO_ANSWER_MS: u64 = 2_000;
 /// Bindings are looked at once in this many milliseconds.
 pub const LOOK_MS: u64 = 50;
 
+/// An event that may change which addresses this gateway serves.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
     /// metad's LEADER says which bindings there are.
@@ -22,18 +23,34 @@ pub enum Input {
     Replayed(Vec<Binding>),
     /// An owner, or metad, refused what came in over this binding: there is a newer one.
     Superseded {
+        /// The datastore address of the refused binding.
         address: String,
+        /// Its version, which is below the newest one (rule R18).
         version: u64,
     },
+    /// The time to compare bindings with what is served here has come, every [`LOOK_MS`].
     Look,
 }
 
+/// An order to the driver, which does the work on the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// The address is this gateway's: it is made valid again, announced and served, whatever of that is due.
-    Keep { address: String, version: u64 },
+    Keep {
+        /// The datastore address, `ADDRESS@HOST` for a local one.
+        address: String,
+        /// The version of the binding; each move of the address raises it.
+        version: u64,
+    },
     /// Nothing is served over this binding any more. `leaves`: the address is not here under another binding either.
-    Withdraw { address: String, version: u64, leaves: bool },
+    Withdraw {
+        /// The datastore address.
+        address: String,
+        /// The version of the binding that ends.
+        version: u64,
+        /// No other binding of this address is served here, so that the address itself is removed from the node.
+        leaves: bool,
+    },
 }
 
 /// Mistakes that the simulator must find.
@@ -44,6 +61,7 @@ pub enum Bug {
     KeepsAddress,
 }
 
+/// The addresses that one gateway process serves, decided from bindings as the LEADER and the journal tell them.
 #[derive(Debug)]
 pub struct Addresses {
     node: u32,
@@ -60,6 +78,7 @@ pub struct Addresses {
 }
 
 impl Addresses {
+    /// Begins with no address; `boot` is the random number of this process, and only bindings to it are served.
     pub fn new(node: u32, boot: u64, now_ms: u64) -> Self {
         Addresses {
             node,
@@ -79,6 +98,7 @@ impl Addresses {
         self.bug = bug;
     }
 
+    /// Takes in one event at the time `now_ms` (monotonic) and appends the orders that follow from it.
     pub fn handle(&mut self, now_ms: u64, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Told(bindings) => {

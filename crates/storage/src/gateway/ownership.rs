@@ -8,31 +8,65 @@ use crate::messages::Reply;
 use crate::nfs::status;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// An event about the owner of a file, from an operation, from metad or from an owner on this node.
 #[derive(Debug)]
 pub enum Input<'a> {
     /// An operation wants its file's owner. `avoided`: nodes that are reached over bad links only, as long as this one is
     /// not.
-    Op { file: u64, avoided: &'a [u32] },
+    Op {
+        /// The file's number.
+        file: u64,
+        /// Nodes to which no operation is passed on while the links of this node are better.
+        avoided: &'a [u32],
+    },
     /// The file's owner is wanted here without an operation: metad wants the file repaired.
-    Take { file: u64 },
+    Take {
+        /// The file's number.
+        file: u64,
+    },
     /// metad answered a request for the lease.
-    Granted { file: u64, reply: &'a Reply },
+    Granted {
+        /// The file whose lease was asked for.
+        file: u64,
+        /// metad's reply: the grant of the lease, or the status that says why there is none.
+        reply: &'a Reply,
+    },
     /// The request for the lease is given up.
-    NotAsked { file: u64 },
+    NotAsked {
+        /// The file whose lease was asked for.
+        file: u64,
+    },
     /// An operation that was passed on there under this lease was not carried out.
-    NotThere { file: u64, node: u32, lease: u64 },
+    NotThere {
+        /// The file's number.
+        file: u64,
+        /// The node that the operation was passed on to.
+        node: u32,
+        /// The lease that the operation named (rule R19).
+        lease: u64,
+    },
     /// The owner here has ended, or says that it does not own the file any more.
-    Ended { file: u64, lease: u64 },
+    Ended {
+        /// The file's number.
+        file: u64,
+        /// The lease of the owner that ended; a newer one is not affected.
+        lease: u64,
+    },
 }
 
+/// The way of one operation, or the step that has to come before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// The owner here carries it out.
     Operate {
+        /// The lease of the owner on this node.
         lease: u64,
     },
+    /// Another gateway owns the file, and the operation is forwarded to it.
     PassOn {
+        /// The node of the owner.
         node: u32,
+        /// The lease that the forwarded operation names; another owner refuses it (rule R19).
         lease: u64,
     },
     /// metad is asked for the lease, once for all operations that wait for it: each grant makes a new owner, which seals
@@ -42,6 +76,7 @@ pub enum Effect {
     Wait,
     /// An owner is made of the grant; one of an older lease is forgotten.
     Start {
+        /// The lease that metad granted.
         lease: u64,
     },
     /// The operation looks again for an owner.
@@ -52,6 +87,7 @@ pub enum Effect {
     Stale,
 }
 
+/// The owners of files as one gateway process knows them: its own, and a hint for each file of another gateway.
 #[derive(Debug)]
 pub struct Ownership {
     boot: u64,
@@ -64,10 +100,12 @@ pub struct Ownership {
 }
 
 impl Ownership {
+    /// Begins without any file: a process never continues the lease of one before it (rule R2).
     pub fn new(boot: u64) -> Self {
         Ownership { boot, owned: BTreeMap::new(), elsewhere: BTreeMap::new(), asked: BTreeSet::new() }
     }
 
+    /// The lease of the file's owner on this node, if it is owned here.
     pub fn lease_of(&self, file: u64) -> Option<u64> {
         self.owned.get(&file).copied()
     }
@@ -77,6 +115,7 @@ impl Ownership {
         self.elsewhere.get(&file).map(|(node, _)| *node)
     }
 
+    /// Takes in one event and appends at most one effect.
     pub fn handle(&mut self, input: &Input, out: &mut Vec<Effect>) {
         out.extend(match input {
             Input::Op { file, avoided } => Some(self.way(*file, avoided)),

@@ -18,11 +18,13 @@ pub mod mode {
 /// metad's record of a node that is not used as usual.
 #[derive(Clone, PartialEq, Message)]
 pub struct NodeRecord {
+    /// Number of the node.
     #[prost(uint32, tag = "1")]
     pub node: u32,
     /// A number of [`mode`].
     #[prost(uint32, tag = "2")]
     pub mode: u32,
+    /// Since when it has this mode, by the time of the journal's entry, in nanoseconds since 1970.
     #[prost(uint64, tag = "3")]
     pub since_ns: u64,
     /// Ids of storages that the node had and that are not to be used again, the newest last.
@@ -36,11 +38,13 @@ pub struct NodeRecord {
 /// Changes what a node is used for. What is not there stays.
 #[derive(Clone, PartialEq, Message)]
 pub struct SetNode {
+    /// Number of the node.
     #[prost(uint32, tag = "1")]
     pub node: u32,
     /// The mode that the author saw; another one by now: refused.
     #[prost(uint32, tag = "2")]
     pub expected: u32,
+    /// The new mode, a number of [`mode`].
     #[prost(uint32, tag = "3")]
     pub mode: u32,
     /// Storages that are gone for good.
@@ -54,16 +58,21 @@ pub struct SetNode {
 /// A copy of one extent that is to be on another replica, by ids.
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
 pub struct Move {
+    /// Number of the extent.
     #[prost(uint64, tag = "1")]
     pub eid: u64,
+    /// Id of the replica that the copy leaves.
     #[prost(bytes = "vec", tag = "2")]
     pub from: Vec<u8>,
+    /// Id of the replica that gets it.
     #[prost(bytes = "vec", tag = "3")]
     pub to: Vec<u8>,
 }
 
+/// Switches rebalancing on or off: copies move from full disks to empty ones.
 #[derive(Clone, PartialEq, Message)]
 pub struct SetRebalance {
+    /// Rebalancing is on from now on.
     #[prost(bool, tag = "1")]
     pub on: bool,
 }
@@ -71,8 +80,10 @@ pub struct SetRebalance {
 /// A datastore address is not to be served any more, or is again.
 #[derive(Clone, PartialEq, Message)]
 pub struct SetAddress {
+    /// The datastore address.
     #[prost(string, tag = "1")]
     pub address: String,
+    /// No gateway serves it from now on; otherwise it is served again.
     #[prost(bool, tag = "2")]
     pub removed: bool,
 }
@@ -80,32 +91,43 @@ pub struct SetAddress {
 /// A wish of an administrator.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum LifeAction {
+    /// Puts this node into [`mode::MAINTENANCE`].
     #[prost(uint32, tag = "1")]
     MaintenanceOn(u32),
+    /// Ends the maintenance of this node.
     #[prost(uint32, tag = "2")]
     MaintenanceOff(u32),
+    /// Moves the copies of this node to others.
     #[prost(uint32, tag = "3")]
     Drain(u32),
     /// Ends a drain, or takes a node that was removed in again.
     #[prost(uint32, tag = "11")]
     Undrain(u32),
+    /// Removes this node from the cluster.
     #[prost(uint32, tag = "4")]
     Remove(u32),
+    /// Empties this node's storage before its disk is replaced.
     #[prost(uint32, tag = "5")]
     ReplaceDisk(u32),
+    /// Gives this node's storage up, as another machine takes its place.
     #[prost(uint32, tag = "6")]
     ReplaceNode(u32),
+    /// Spreads copies evenly over the disks.
     #[prost(message, tag = "7")]
     Rebalance(Empty),
+    /// No gateway serves this datastore address any more.
     #[prost(string, tag = "8")]
     RemoveAddress(String),
+    /// This datastore address is served again.
     #[prost(string, tag = "9")]
     RestoreAddress(String),
+    /// Changes a datastore's settings.
     #[prost(message, tag = "10")]
     Change(ChangeDatastore),
     /// Every node runs the new version of the program: its journal is to be written from now on.
     #[prost(message, tag = "14")]
     FinalizeUpgrade(Empty),
+    /// Continues extents with less than was acknowledged (rule R21).
     #[prost(message, tag = "12")]
     AcceptLoss(AcceptLoss),
 }
@@ -114,6 +136,7 @@ pub enum LifeAction {
 /// there is.
 #[derive(Clone, PartialEq, Message)]
 pub struct AcceptLoss {
+    /// Name of the datastore.
     #[prost(string, tag = "1")]
     pub datastore: String,
     /// Only this file; 0: all.
@@ -129,6 +152,7 @@ pub struct AcceptLoss {
     /// extent was not asked about, nobody knows that there is no better copy.
     #[prost(uint64, repeated, tag = "5")]
     pub asked_extents: Vec<u64>,
+    /// Nodes that answered.
     #[prost(uint32, repeated, tag = "6")]
     pub asked_nodes: Vec<u32>,
 }
@@ -136,8 +160,10 @@ pub struct AcceptLoss {
 /// The state of a chunk server's copy of an extent.
 #[derive(Clone, PartialEq, Message)]
 pub struct CopyState {
+    /// Number of the extent.
     #[prost(uint64, tag = "1")]
     pub eid: u64,
+    /// Id of the replica that has the copy.
     #[prost(bytes = "vec", tag = "2")]
     pub replica: Vec<u8>,
     /// The newest position that it ever had.
@@ -154,6 +180,7 @@ pub struct CopyState {
 /// An extent that continues with less than was acknowledged.
 #[derive(Clone, PartialEq, Message)]
 pub struct LostExtent {
+    /// Number of the extent.
     #[prost(uint64, tag = "1")]
     pub eid: u64,
     /// The epoch that the author saw; another one by now: nothing is changed.
@@ -170,6 +197,7 @@ pub struct LostExtent {
 /// Carries an accepted loss out, all of it or nothing.
 #[derive(Clone, PartialEq, Message)]
 pub struct LoseExtents {
+    /// The extents, each with the copy that it continues with.
     #[prost(message, repeated, tag = "1")]
     pub extents: Vec<LostExtent>,
 }
@@ -177,13 +205,16 @@ pub struct LoseExtents {
 /// metad's record of a loss that an administrator accepted.
 #[derive(Clone, PartialEq, Message)]
 pub struct LossRecord {
+    /// Number of the extent.
     #[prost(uint64, tag = "1")]
     pub eid: u64,
+    /// Number of its file.
     #[prost(uint64, tag = "2")]
     pub file: u64,
     /// The extent's number within its file.
     #[prost(uint64, tag = "3")]
     pub index: u64,
+    /// The time of the journal's entry, in nanoseconds since 1970.
     #[prost(uint64, tag = "4")]
     pub time_ns: u64,
     /// Nodes of the copies that had everything.
@@ -192,12 +223,15 @@ pub struct LossRecord {
     /// Node of the copy that it continued with, and whether that was empty.
     #[prost(uint32, tag = "6")]
     pub continued_on: u32,
+    /// It continued with no copy at all, and its bytes are zeros.
     #[prost(bool, tag = "7")]
     pub empty: bool,
 }
 
+/// An administrator's order to the LEADER, a look at its consequences, or a question how far it is.
 #[derive(Clone, PartialEq, Message)]
 pub struct LifeAsk {
+    /// The order.
     #[prost(oneof = "LifeAction", tags = "1, 2, 3, 11, 4, 5, 6, 7, 8, 9, 10, 12, 14")]
     pub action: Option<LifeAction>,
     /// Judge, and change nothing.
@@ -217,12 +251,15 @@ pub struct Refusal {
     /// A word for programs.
     #[prost(string, tag = "1")]
     pub code: String,
+    /// The reason, as text for people.
     #[prost(string, tag = "2")]
     pub reason: String,
+    /// The way to have it done all the same, as text for people; empty where there is none.
     #[prost(string, tag = "3")]
     pub advice: String,
 }
 
+/// The LEADER's answer to a [`LifeAsk`].
 #[derive(Clone, PartialEq, Message)]
 pub struct LifeAnswer {
     /// None: it is safe.
@@ -268,17 +305,22 @@ pub struct VerifyAsk {
 /// How far the newest verification of a node is, or how it ended.
 #[derive(Clone, PartialEq, Message)]
 pub struct VerifyAnswer {
+    /// The verification is under way.
     #[prost(bool, tag = "1")]
     pub running: bool,
+    /// Extents that it reads.
     #[prost(uint64, tag = "2")]
     pub extents: u64,
+    /// Extents that it has read.
     #[prost(uint64, tag = "3")]
     pub extents_done: u64,
+    /// Bytes that it has read.
     #[prost(uint64, tag = "4")]
     pub bytes: u64,
     /// Blocks whose checksums do not match, and the extents that have some.
     #[prost(uint64, tag = "5")]
     pub bad_blocks: u64,
+    /// The extents with such blocks.
     #[prost(uint64, repeated, tag = "6")]
     pub bad_extents: Vec<u64>,
     /// Bad blocks of the node that are not repaired, by this verification or by any read.
@@ -287,6 +329,7 @@ pub struct VerifyAnswer {
     /// To `list`, which a chunk server of an older version does not know.
     #[prost(message, repeated, tag = "8")]
     pub copies: Vec<CopyState>,
+    /// The answer is one to `list`, so that an empty `copies` means that there are none.
     #[prost(bool, tag = "9")]
     pub listed: bool,
 }

@@ -5,8 +5,10 @@ use prost::Message;
 /// The owner of a lock: a process of a client, by the address that its calls come from.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Message)]
 pub struct LockOwner {
+    /// The address that the client's calls come from.
     #[prost(string, tag = "1")]
     pub client: String,
+    /// Number of the process on the client (`svid` of NLM); 0 for a reservation.
     #[prost(uint32, tag = "2")]
     pub svid: u32,
     /// As the client names it; bytes.
@@ -17,12 +19,16 @@ pub struct LockOwner {
 /// Bytes that are locked: from the first to the last, which is `u64::MAX` for a lock up to wherever the file ends.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct HeldLock {
+    /// The process that holds the lock.
     #[prost(message, required, tag = "1")]
     pub owner: LockOwner,
+    /// The lock excludes every other one; otherwise only exclusive ones.
     #[prost(bool, tag = "2")]
     pub exclusive: bool,
+    /// The first byte.
     #[prost(uint64, tag = "3")]
     pub first: u64,
+    /// The last byte, which is locked, too.
     #[prost(uint64, tag = "4")]
     pub last: u64,
     /// Which start of the client's machine made it, by the client's own count (NSM).
@@ -33,6 +39,7 @@ pub struct HeldLock {
 /// A lock that its client waits for, or that it was given and has not heard of.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct WaitingLock {
+    /// The lock that is waited for.
     #[prost(message, required, tag = "1")]
     pub lock: HeldLock,
     /// The datastore address that the client asked, which it is to be called back from.
@@ -41,6 +48,7 @@ pub struct WaitingLock {
     /// The file as the client named it: the call back names it so.
     #[prost(bytes = "vec", tag = "3")]
     pub handle: Vec<u8>,
+    /// The client's cookie of its call, which the call back repeats.
     #[prost(bytes = "vec", tag = "4")]
     pub cookie: Vec<u8>,
 }
@@ -48,6 +56,7 @@ pub struct WaitingLock {
 /// NLM's reservation of a whole file, as DOS has it.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct ShareLock {
+    /// The process that has the reservation.
     #[prost(message, required, tag = "1")]
     pub owner: LockOwner,
     /// Others may not do this: 1 read, 2 write.
@@ -64,6 +73,7 @@ pub struct ShareLock {
 /// All locks of one file.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct FileLocks {
+    /// The locks that clients have, in no order that matters.
     #[prost(message, repeated, tag = "1")]
     pub held: Vec<HeldLock>,
     /// In the order in which they came.
@@ -72,6 +82,7 @@ pub struct FileLocks {
     /// Held, and their clients are to be called back.
     #[prost(message, repeated, tag = "3")]
     pub untold: Vec<WaitingLock>,
+    /// Reservations of the whole file, one for each owner at most.
     #[prost(message, repeated, tag = "4")]
     pub shares: Vec<ShareLock>,
 }
@@ -80,13 +91,17 @@ pub struct FileLocks {
 pub mod lock_what {
     /// Changes nothing: would it be granted?
     pub const TEST: u32 = 1;
+    /// Takes the lock, or waits for it where the command says `block`.
     pub const LOCK: u32 = 2;
+    /// Gives the bytes back, of which others may hold a part.
     pub const UNLOCK: u32 = 3;
     /// The client waits no longer.
     pub const CANCEL: u32 = 4;
     /// The client knows that it has the lock.
     pub const TOLD: u32 = 5;
+    /// Reserves the whole file, by `denies` and `access`.
     pub const SHARE: u32 = 6;
+    /// Gives the owner's reservation back.
     pub const UNSHARE: u32 = 7;
     /// Everything of this client that was made before its `start`, in all files.
     pub const FREE_ALL: u32 = 8;
@@ -96,13 +111,16 @@ pub mod lock_what {
     pub const LIST: u32 = 10;
 }
 
+/// A change of a file's locks, or a question about them, as a command of metad's journal.
 #[derive(Clone, PartialEq, Message)]
 pub struct LockCommand {
     /// 0 with `FREE_ALL`.
     #[prost(uint64, tag = "1")]
     pub file: u64,
+    /// The use, a number of [`lock_what`].
     #[prost(uint32, tag = "2")]
     pub what: u32,
+    /// The lock, and whom to call back about it.
     #[prost(message, required, tag = "3")]
     pub wanted: WaitingLock,
     /// Wait for it.
@@ -111,6 +129,7 @@ pub struct LockCommand {
     /// The bits of a share.
     #[prost(uint32, tag = "5")]
     pub denies: u32,
+    /// As [`ShareLock::access`].
     #[prost(uint32, tag = "6")]
     pub access: u32,
 }
@@ -132,10 +151,13 @@ pub struct LockReply {
     pub waiting: Vec<Granted>,
 }
 
+/// A lock, or a request, with its file.
 #[derive(Clone, PartialEq, Message)]
 pub struct Granted {
+    /// Number of the file.
     #[prost(uint64, tag = "1")]
     pub file: u64,
+    /// The lock or the request.
     #[prost(message, required, tag = "2")]
     pub lock: WaitingLock,
 }

@@ -5,16 +5,21 @@ use prost::Message;
 /// Extents of one question at most; the answer leaves out those beyond, and the gateway does not know their room.
 pub const USAGE_EXTENTS_MAX: usize = 4_096;
 
+/// A question of a gateway to a chunk server, in a call of kind `USAGE`.
 #[derive(Clone, PartialEq, Message)]
 pub struct UsageAsk {
+    /// Numbers of the extents, [`USAGE_EXTENTS_MAX`] at most.
     #[prost(uint64, repeated, tag = "1")]
     pub extents: Vec<u64>,
 }
 
+/// The room that one copy takes.
 #[derive(Clone, PartialEq, Message)]
 pub struct ExtentUsage {
+    /// Number of the extent.
     #[prost(uint64, tag = "1")]
     pub eid: u64,
+    /// Bytes that the copy takes on the chunk server's disk.
     #[prost(uint64, tag = "2")]
     pub bytes: u64,
 }
@@ -22,6 +27,7 @@ pub struct ExtentUsage {
 /// The room of the extents that the chunk server has a complete copy of.
 #[derive(Clone, PartialEq, Message)]
 pub struct UsageAnswer {
+    /// The extents with their room; one without a complete copy here is left out.
     #[prost(message, repeated, tag = "1")]
     pub extents: Vec<ExtentUsage>,
 }

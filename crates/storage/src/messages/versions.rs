@@ -13,6 +13,7 @@ pub const VERSION: u32 = 1;
 pub const JOURNAL_VERSION: u32 = 7;
 /// A datastore's minimum of copies, and accepted losses, are written in metad's journal from this version on.
 pub const MINIMUM_SINCE: u32 = 5;
+/// Accepted losses are recorded in metad's journal from this version on.
 pub const LOSSES_SINCE: u32 = 5;
 /// Programs that read this version dial and accept TLS between coordination servers, so that a node demands it from then on.
 pub const QUORUM_TLS_SINCE: u32 = 6;

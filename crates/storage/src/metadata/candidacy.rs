@@ -21,7 +21,9 @@ pub const LEAVING_COUNTS_AS_MS: u64 = 5_000;
 pub struct Heard {
     /// 0 if none was heard since the start.
     pub node: u32,
+    /// The epoch of that LEADER.
     pub epoch: u64,
+    /// When it was heard last, in milliseconds of the monotonic clock.
     pub at_ms: u64,
 }
 
@@ -30,6 +32,7 @@ pub struct Heard {
 pub struct View {
     /// Its node, 0 if none was heard since the start.
     pub node: u32,
+    /// For how many milliseconds it has not been heard.
     pub silent_ms: u64,
     /// For how long its node has counted as badly linked, if it does.
     pub lossy_ms: Option<u64>,

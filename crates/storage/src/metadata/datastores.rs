@@ -11,22 +11,36 @@ pub const NAME_BYTES_MAX: usize = 80;
 /// Copies of an extent at most; more are refused.
 pub const COPIES_MAX: u32 = 3;
 
+/// A setting for which a datastore is refused; its text says what to give instead.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum WrongDatastore {
+    /// The name is empty.
     #[error("a datastore needs a name")]
     NoName,
+    /// The name is `.` or `..`.
     #[error("\"{0}\" cannot be the name of a datastore: it is part of a path, and . and .. mean something else there")]
     Dots(String),
+    /// The name has a blank, a control character or `/`.
     #[error("\"{0}\" cannot be the name of a datastore: a name has no blanks, control characters or /")]
     Character(String),
+    /// The name has this number of bytes, more than a name may have.
     #[error("the name has {0} bytes, at most {NAME_BYTES_MAX} are kept")]
     Long(usize),
+    /// The number of copies is not 1 to [`COPIES_MAX`].
     #[error("{0} copies of every extent: 1, 2 or {COPIES_MAX} are kept")]
     Copies(u32),
+    /// No [`Permissions`] has this number.
     #[error("{0} says nothing about permissions: there are 0, 1 and 2")]
     Permissions(u32),
+    /// The minimum of copies is greater than the number of copies.
     #[error("a minimum of {minimum} copies for writes, of {copies}: it cannot be more than there are to be")]
-    Minimum { minimum: u32, copies: u32 },
+    Minimum {
+        /// The wanted minimum of complete copies for a write.
+        minimum: u32,
+        /// The copies of the datastore.
+        copies: u32,
+    },
+    /// A network that may mount is none.
     #[error("{0}")]
     Network(#[from] WrongNetwork),
 }

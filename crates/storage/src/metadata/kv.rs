@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 
 /// A sorted map of bytes.
 pub trait Kv {
+    /// The value of a key, if there is one.
     fn get(&self, key: &[u8]) -> Option<Vec<u8>>;
+    /// Sets the value of a key, in the place of the one before.
     fn put(&mut self, key: Vec<u8>, value: Vec<u8>);
+    /// Removes a key; nothing happens where it is not there.
     fn delete(&mut self, key: &[u8]);
     /// Calls `visit` for each pair whose key starts with `prefix` and is not below `from`, in order,
     /// until it returns false.
     fn scan(&self, prefix: &[u8], from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool);
 }
 
+/// A [`Kv`] in memory, which notes its changes for a database.
 #[derive(Default, Clone)]
 pub struct MemoryKv {
     map: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -20,9 +24,11 @@ pub struct MemoryKv {
 }
 
 impl MemoryKv {
+    /// The map with these pairs, of which none counts as changed.
     pub fn load(pairs: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Self {
         MemoryKv { map: pairs.into_iter().collect(), changed: Default::default() }
     }
+    /// All pairs in the order of their keys.
     pub fn pairs(&self) -> impl Iterator<Item = (&Vec<u8>, &Vec<u8>)> {
         self.map.iter()
     }

@@ -18,9 +18,13 @@ use leading::Leading;
 use std::collections::{BTreeMap, BTreeSet};
 use step::Step;
 
+/// The znode by whose version a metad takes the next epoch; the same version fences every entry that it appends.
 pub const EPOCH: &str = "/metad/epoch";
+/// The folder of the metads' seats, ephemeral sequential znodes.
 pub const ELECTION: &str = "/metad/election";
+/// The folder of the journal, one znode an entry.
 pub const LOG: &str = "/metad/log";
+/// A folder that every metad makes sure of; nothing is kept in it.
 pub const APPLIED: &str = "/metad/applied";
 
 /// The znode of one entry of the journal.
@@ -38,9 +42,11 @@ const REFUSAL_PAUSE_MS: u64 = 2_000;
 /// The identity of this metad.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// The node of this metad.
     pub node: u32,
     /// The other metads.
     pub peers: BTreeSet<u32>,
+    /// The id of the cluster; entries of another one are refused.
     pub cluster: String,
     /// Where this metad keeps its state, for the text of a refusal.
     pub folder: String,
@@ -49,6 +55,7 @@ pub struct Settings {
 /// The driver's knowledge at the moment of an input.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Context {
+    /// The wall clock in nanoseconds since 1970, for the times in entries.
     pub wall_ns: u64,
     /// Session with coordination; it changes when a session was lost for good.
     pub session: i64,
@@ -59,51 +66,76 @@ pub struct Context {
 /// A request to coordination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
+    /// Creates a persistent znode.
     Create {
+        /// Path of the znode.
         path: &'static str,
+        /// Its content.
         data: Vec<u8>,
     },
     /// An ephemeral, sequential node below `/metad/election`.
     Seat {
+        /// Content of the node.
         data: Vec<u8>,
     },
     /// Creates `path` if `/metad/epoch` still has this version; both or nothing.
     CreateFenced {
+        /// The version that the epoch's znode must have.
         version: i32,
+        /// Path of the new znode.
         path: String,
+        /// Its content.
         data: Vec<u8>,
     },
+    /// Sets the content of [`EPOCH`], if it still has this version.
     SetEpoch {
+        /// The version that it must have.
         version: i32,
+        /// The new content.
         data: Vec<u8>,
     },
+    /// Reads a znode.
     Get {
+        /// Path of the znode.
         path: String,
     },
+    /// Lists the names below a znode.
     Children {
+        /// Path of the znode.
         path: &'static str,
     },
     /// Everything committed before this request is visible to later ones.
     Sync,
     /// Whether the node exists; if it does not, `Input::Changed` follows when it does.
     Watch {
+        /// Path of the node.
         path: String,
     },
 }
 
+/// Coordination's answer to an [`Ask`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
+    /// It was carried out, and there is nothing to tell.
     Done,
+    /// The path of the new znode, with its sequence number.
     Created(String),
     /// The content of a znode that was read (empty after a write), and its version.
     Data {
+        /// The content.
         data: Vec<u8>,
+        /// The version of the content; each change raises it by one.
         version: i32,
     },
+    /// The names, without their path and in no order.
     Children(Vec<String>),
+    /// Whether the znode exists.
     Exists(bool),
+    /// There is no such znode.
     NoNode,
+    /// The znode exists already.
     NodeExists,
+    /// The fence, or the znode itself, has another version by now.
     BadVersion,
     /// The connection was lost; whether the request was carried out is unknown.
     Lost,
@@ -111,10 +143,14 @@ pub enum Answer {
     Failed(i32),
 }
 
+/// An event for this metad.
 #[derive(Debug, Clone)]
 pub enum Input {
+    /// Coordination answered.
     Coordination {
+        /// The call that [`Effect::Ask`] named; an older one counts for nothing.
         call: u64,
+        /// The answer.
         answer: Answer,
     },
     /// A watch fired, or the connection to coordination changed.
@@ -123,17 +159,23 @@ pub enum Input {
     Ping(LeaderPing),
     /// Another metad's knowledge of the LEADER; `None` if it does not answer.
     Status {
+        /// The round that [`Effect::AskStatus`] named.
         round: u64,
+        /// The node of the other metad.
         node: u32,
+        /// Its answer.
         status: Option<MetadStatus>,
     },
     /// The part of the journal that another metad has; `None` if nobody answers.
     Journal {
+        /// The call that [`Effect::Fetch`] named.
         call: u64,
+        /// The part of the journal.
         journal: Option<Journal>,
     },
     /// The whole state of another metad was taken over, up to this entry; `None` if it is not newer.
     StateTaken {
+        /// Number of the newest entry in the state from now on.
         applied: Option<u64>,
     },
     /// The gateways were looked for, and are presumed to be alive where they answered.
@@ -151,62 +193,90 @@ pub enum Input {
     /// Whether an administrator has set this node aside, while the node of some other metad is not. It withdraws as with
     /// `Leaving`, but stands when no other metad leads.
     SetAside(bool),
+    /// A moment has passed.
     Timer,
 }
 
+/// An order of the core to its driver.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
+    /// A request to coordination; one at a time is open.
     Ask {
+        /// Number of the call, for the answer.
         call: u64,
+        /// The request.
         ask: Ask,
     },
     /// To every other metad.
     Ping(LeaderPing),
     /// To every other metad: how does it hear the LEADER?
     AskStatus {
+        /// Number of the round, for the answers.
         round: u64,
     },
     /// Asks the other metads, one after the other, for the journal from this entry on.
     Fetch {
+        /// Number of the call, for the answer.
         call: u64,
+        /// Number of the first entry that is wanted.
         from: u64,
     },
     /// Replaces the state, if this one is newer than `have` and of the same cluster.
     TakeState {
+        /// Number of the newest entry that this metad has.
         have: u64,
+        /// The pairs of the state, as another metad sent them.
         state: Vec<Pair>,
     },
     /// Applies an entry, which is in the journal, and answers with its replies.
     Apply {
+        /// Number of the entry.
         number: u64,
+        /// The entry.
         entry: Entry,
+        /// The tokens of its commands, in their order; none where another metad wrote it.
         tokens: Vec<u64>,
     },
+    /// Looks for the gateways that the state knows; [`Input::Presumed`] follows.
     Presume,
     /// The journal cannot hold this command.
     Refuse {
+        /// The token of the command.
         token: u64,
+        /// The command.
         command: Command,
     },
     /// This is not the LEADER any more, and the outcome is unknown.
     Unknown {
+        /// The token of the command.
         token: u64,
     },
+    /// Answers a question whether this metad leads.
     Confirmed {
+        /// The token of the question.
         token: u64,
+        /// This metad led after the question came.
         leads: bool,
     },
+    /// This metad is the LEADER and serves.
     Leads {
+        /// Its epoch.
         epoch: u64,
+        /// The reason for which it stood, for the log.
         why: String,
     },
+    /// This metad was the LEADER and served, and is it no more.
     Deposed {
+        /// Its epoch.
         epoch: u64,
+        /// The reason, for the log.
         reason: String,
     },
     /// This metad took the epoch, and another metad took the next one before this one served.
     Overtaken {
+        /// The epoch that it took.
         epoch: u64,
+        /// The reason, for the log.
         reason: String,
     },
     /// Why this metad refuses to serve; empty when it serves again, or waits no longer.
@@ -225,6 +295,7 @@ pub enum Bug {
     AppendWithoutFence,
 }
 
+/// The core: one metad's place in the journal and in the election.
 pub struct Metad {
     settings: Settings,
     bug: Option<Bug>,
@@ -286,6 +357,7 @@ impl Metad {
     pub fn leads(&self) -> Option<u64> {
         self.leading.as_ref().filter(|l| l.serves).map(|l| l.epoch)
     }
+    /// Number of the newest entry that this metad has applied.
     pub fn applied(&self) -> u64 {
         self.applied
     }
@@ -309,6 +381,7 @@ impl Metad {
         }
     }
 
+    /// Takes in one event at the time `now_ms` (monotonic) and appends the effects that follow.
     pub fn handle(&mut self, now_ms: u64, context: Context, input: Input, out: &mut Vec<Effect>) {
         (self.now_ms, self.context) = (now_ms, context);
         match input {

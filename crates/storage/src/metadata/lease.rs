@@ -11,11 +11,13 @@ use crate::nfs::status;
 /// The treatment of a command before the journal decides it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Prepared {
+    /// The command goes into the journal.
     Submit,
     /// No chunk server can take a copy: the journal is asked after a moment, and says so.
     SubmitLater,
     /// This is the answer, if this metad proves to be the LEADER still.
     AnswerIfLeader(Reply),
+    /// This is the answer, and the journal is not asked.
     Answer(Reply),
 }
 

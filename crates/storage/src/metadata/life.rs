@@ -25,17 +25,21 @@ const NAMED_MAX: usize = 5;
 /// A node as the LEADER has heard it.
 #[derive(Debug, Clone, Default)]
 pub struct NodeView {
+    /// Number of the node.
     pub node: u32,
     /// Its storage, if it has the chunk role and was heard.
     pub replica: Option<ReplicaRef>,
     /// It was heard a moment ago.
     pub alive: bool,
+    /// Its disk is full but for the reserve, and takes no new copies.
     pub full: bool,
+    /// Size of its chunk server's disk in bytes.
     pub total_bytes: u64,
     /// NFS clients that are connected there, with the addresses that they use.
     pub clients: Vec<NfsClient>,
 }
 
+/// The cluster as the LEADER has heard it and its settings name it, at the moment of an order.
 #[derive(Debug, Clone, Default)]
 pub struct View {
     /// Every node that was ever heard, or that `members` names.
@@ -55,9 +59,13 @@ pub struct View {
 /// The commands that carry it out, or the reasons not to.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
+    /// The reasons for which nothing is begun; none where it is safe.
     pub refusals: Vec<Refusal>,
+    /// The steps that follow, as text for people, in order.
     pub steps: Vec<String>,
+    /// The commands for the journal that begin it.
     pub commands: Vec<CommandOp>,
+    /// The next step of a person, as text; empty where there is none.
     pub next: String,
     /// It loses data: the word that confirms exactly this.
     pub confirmation: String,
@@ -93,10 +101,12 @@ impl Plan {
 pub struct Progress {
     /// Copies that have to move, or to be made.
     pub copies_left: u64,
+    /// Nothing is left to do.
     pub done: bool,
 }
 
 impl View {
+    /// The node with this number, if it was ever heard or is a member.
     pub fn node(&self, node: u32) -> Option<&NodeView> {
         self.nodes.iter().find(|n| n.node == node)
     }

@@ -21,6 +21,7 @@ const LOCKED_FILES: &str = "locked-files";
 const UNTOLD: &str = "untold-locks";
 
 impl<K: Kv> State<K> {
+    /// The locks of a file; empty where there are none.
     pub fn locks(&self, file: u64) -> FileLocks {
         self.load(&key(table::LOCKS, &[file])).unwrap_or_default()
     }

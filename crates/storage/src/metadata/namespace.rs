@@ -34,9 +34,13 @@ pub(super) fn valid_name(name: &[u8]) -> Result<(), u32> {
 /// One line of a listing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listed {
+    /// The name, bytes without `/`; `.` and `..` come first.
     pub name: Vec<u8>,
+    /// Number of what the name stands for.
     pub fileid: u64,
+    /// The entry's place; a listing continues after it, whatever is made or removed meanwhile.
     pub cookie: u64,
+    /// Attributes as metad knows them; a file's owner may know newer ones.
     pub attr: Attr,
 }
 
@@ -53,6 +57,10 @@ impl<K: Kv> State<K> {
         self.load(&dirent_key(dir, name))
     }
 
+    /// The file or folder with this name in a folder; `.` and `..` are the folder itself and its parent.
+    ///
+    /// # Errors
+    /// An nfsstat3: `STALE` where there is no such folder, `NOTDIR`, `NAMETOOLONG`, or `NOENT`.
     pub fn lookup(&self, dir: u64, name: &[u8]) -> Result<Inode, u32> {
         let d = self.dir(dir)?;
         if name.len() > NAME_BYTES_MAX {

@@ -23,6 +23,7 @@ impl<K: Kv> State<K> {
     pub fn nodes(&self) -> Vec<NodeRecord> {
         self.all(NODE)
     }
+    /// The record of a node; one that was never changed is serving.
     pub fn node(&self, node: u32) -> NodeRecord {
         self.load(&key(NODE, &[node.into()])).unwrap_or(NodeRecord { node, ..Default::default() })
     }
@@ -40,12 +41,15 @@ impl<K: Kv> State<K> {
         }
         ids.into_iter().collect()
     }
+    /// Ids of storages that are gone for good.
     pub fn retired(&self) -> BTreeSet<Vec<u8>> {
         self.nodes().into_iter().flat_map(|n| n.retired).collect()
     }
+    /// Whether an administrator has switched rebalancing on.
     pub fn rebalances(&self) -> bool {
         self.number(REBALANCE) == 1
     }
+    /// Whether an administrator has ordered that no gateway serves this datastore address.
     pub fn address_is_removed(&self, address: &str) -> bool {
         self.kv.get(&[&[ADDRESS_GONE], address.as_bytes()].concat()).is_some()
     }

@@ -17,13 +17,17 @@ const BEHIND_MS: u64 = 1_000;
 /// Addresses are looked at once in this many milliseconds.
 pub const LOOK_MS: u64 = 100;
 
+/// A gateway's newest heartbeat.
 #[derive(Debug, Clone)]
 pub struct Heard {
+    /// The content of the heartbeat.
     pub info: GatewayInfo,
+    /// When it came, in milliseconds of the LEADER's monotonic clock.
     pub at_ms: u64,
 }
 
 impl Heard {
+    /// For how many milliseconds the gateway has been silent.
     pub fn silent_ms(&self, now_ms: u64) -> u64 {
         now_ms.saturating_sub(self.at_ms)
     }
@@ -32,7 +36,9 @@ impl Heard {
 /// The result of a new LEADER's look at a gateway's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
+    /// The gateway answered.
     Answered,
+    /// Nothing came back: its machine may be down, or only out of reach.
     Silent,
     /// Nobody listens there.
     Refused,
@@ -50,6 +56,7 @@ pub struct Orders {
 }
 
 impl Orders {
+    /// The orders in the state, with those of `addresses` that are not to be served.
     pub fn of<K: Kv>(state: &State<K>, addresses: &[String]) -> Self {
         let aside = state.nodes().into_iter().filter(|n| n.mode != mode::SERVING).map(|n| n.node).collect();
         let removed = addresses.iter().filter(|a| state.address_is_removed(a)).cloned().collect();
@@ -57,41 +64,59 @@ impl Orders {
     }
 }
 
+/// An event that tells the LEADER about gateways, or asks where the addresses belong.
 #[derive(Debug, Clone)]
 pub enum Input<'a> {
     /// `aside`: an administrator has set its node aside. It serves its addresses and files until other gateways do, like one
     /// that is about to stop.
     Heartbeat {
+        /// The content of the heartbeat.
         info: GatewayInfo,
+        /// Its node is set aside.
         aside: bool,
     },
     /// A gateway that the state knows, as a new LEADER found it; `boot` is that of a lease that it had.
     Presumed {
+        /// The storage of its node, with its address.
         replica: ReplicaRef,
+        /// The boot id of its last lease.
         boot: u64,
+        /// The result of the look at its address.
         found: Found,
     },
     /// This process did not run for this many milliseconds: nobody was silent.
     Paused(u64),
+    /// The nodes that count as badly linked from now on.
     BadLinks(BTreeSet<u32>),
     /// The state's bindings, when the addresses are to be looked at. Only the LEADER looks.
     Look {
+        /// The datastore addresses of this node's settings.
         addresses: &'a [String],
+        /// The bindings that the state has.
         bindings: &'a [Binding],
+        /// The orders that the state has.
         orders: &'a Orders,
     },
     /// The journal has answered for a binding, or the LEADER is no more.
     Bound {
+        /// The datastore address.
         address: String,
     },
 }
 
+/// An order to the driver.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// For the journal.
-    Bind { binding: Binding, why: String },
+    Bind {
+        /// The address with the gateway that is to serve it.
+        binding: Binding,
+        /// The reason, for the log.
+        why: String,
+    },
 }
 
+/// The judgement of the LEADER, from heartbeats, which gateways live and where new copies, leases and addresses go.
 #[derive(Debug, Default)]
 pub struct Placement {
     gateways: BTreeMap<u32, Heard>,
@@ -103,6 +128,7 @@ pub struct Placement {
 }
 
 impl Placement {
+    /// Takes in one event at the time `now_ms` (monotonic) and appends the bindings that follow.
     pub fn handle(&mut self, now_ms: u64, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Heartbeat { mut info, aside } => {
@@ -122,12 +148,15 @@ impl Placement {
 
     // ---- who lives ----
 
+    /// Every gateway that was heard, whether it still lives or not.
     pub fn known(&self) -> impl Iterator<Item = &Heard> {
         self.gateways.values()
     }
+    /// The newest heartbeat of this node's gateway.
     pub fn get(&self, node: u32) -> Option<&Heard> {
         self.gateways.get(&node)
     }
+    /// The gateways that were heard a moment ago.
     pub fn alive(&self, now_ms: u64) -> impl Iterator<Item = &GatewayInfo> {
         alive(&self.gateways, now_ms)
     }

@@ -28,22 +28,41 @@ pub const RECOVERED: &str = "recovered";
 /// Names of files that a report lists of each kind; the rest is counted.
 pub const NAMED_MAX: usize = 1_000;
 
+/// A reason for which nothing is restored.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum RestoreError {
+    /// A newer version of this program wrote the file.
     #[error("{what} was written by a newer version ({version}) of this program, which reads {BACKUP_VERSION}")]
-    Newer { what: String, version: u32 },
+    Newer {
+        /// The backup or inventory, as text for people.
+        what: String,
+        /// The format that it has.
+        version: u32,
+    },
+    /// The file belongs to another cluster than the backup.
     #[error("{what} belongs to cluster {found}, the backup to {cluster}")]
-    Foreign { what: String, found: String, cluster: String },
+    Foreign {
+        /// The inventory, as text for people.
+        what: String,
+        /// The id of the cluster that it belongs to.
+        found: String,
+        /// The id of the cluster that the backup belongs to.
+        cluster: String,
+    },
+    /// Two inventories of this node are given.
     #[error("the inventory of node {0} is given twice")]
     Twice(u32),
+    /// These nodes have storages that the backup names, and neither an inventory is given nor are they named as gone.
     #[error(
         "no inventory of node {} is given: what only it holds would be lost; run `trivet backup inventory` there, or, if its \
          disk is gone for good, name it with --without",
         .0.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
     )]
     Missing(Vec<u32>),
+    /// The backup holds no state.
     #[error("the backup holds no state: it is of before the first datastore")]
     Empty,
+    /// The disks hold extents from after the backup, and the backup has no datastore for them.
     #[error("the disks hold extents that were made after the backup, which has no datastore to put them into; take a later backup")]
     NoPlace,
 }
@@ -53,7 +72,9 @@ pub enum RestoreError {
 pub struct Report {
     /// The backup's newest entry of the journal, and the number that the journal continues from.
     pub applied: (u64, u64),
+    /// Files in the restored state.
     pub files: u64,
+    /// Extents in the restored state.
     pub extents: u64,
     /// Extents whose copies or epoch were others than in the backup.
     pub adopted: u64,
@@ -72,7 +93,9 @@ pub struct Report {
 /// Some names, and how many there are.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Names {
+    /// The number of all names.
     pub count: u64,
+    /// The first of them, [`NAMED_MAX`] at most.
     pub first: Vec<String>,
 }
 

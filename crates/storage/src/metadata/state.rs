@@ -24,7 +24,9 @@ const LOCAL_HOSTS_MAX: usize = 1_024;
 /// Counter of the last version of a binding that was removed, before the address.
 const LAST_BINDING: &str = "binding-";
 
+/// The state of the metadata, kept in a [`Kv`]: a function of the journal alone, so that every metad has the same.
 pub struct State<K> {
+    /// The store; the first byte of a key names a table.
     pub kv: K,
     extent_bytes: u64,
     /// Of the entry that is being applied: what a command does depends on it, so that all metads come to the same state.
@@ -83,6 +85,7 @@ pub(super) fn fail(status: u32) -> Reply {
 }
 
 impl<K: Kv> State<K> {
+    /// The state that the store holds, empty or not, with extents of [`EXTENT_BYTES`].
     pub fn new(kv: K) -> Self {
         Self::with_extents(kv, EXTENT_BYTES)
     }
@@ -141,6 +144,7 @@ impl<K: Kv> State<K> {
     pub(super) fn set_applied(&mut self, number: u64) {
         self.kv.put(vec![table::APPLIED], number.to_be_bytes().to_vec());
     }
+    /// Bytes of an extent.
     pub fn extent_bytes(&self) -> u64 {
         self.extent_bytes
     }
@@ -265,6 +269,7 @@ impl<K: Kv> State<K> {
 
     // ---- leases and extents ----
 
+    /// The record of a file or folder, if it exists.
     pub fn inode(&self, fileid: u64) -> Option<Inode> {
         self.load(&key(table::INODE, &[fileid]))
     }
@@ -279,9 +284,11 @@ impl<K: Kv> State<K> {
         self.inodes -= u64::from(self.kv.get(&k).is_some());
         self.kv.delete(&k);
     }
+    /// The configuration of an extent, if it exists.
     pub fn extent(&self, eid: u64) -> Option<ExtentConfig> {
         self.load(&key(table::EXTENT, &[eid]))
     }
+    /// The configurations of a file's extents, in the order of their place in the file.
     pub fn extents(&self, file: u64) -> Vec<ExtentConfig> {
         let prefix = key(table::MAP, &[file]);
         let mut eids = Vec::new();
@@ -576,12 +583,15 @@ impl<K: Kv> State<K> {
     fn local_bindings(&self) -> usize {
         self.all::<Binding>(table::BINDING).iter().filter(|b| b.is_local()).count()
     }
+    /// Every storage that was ever registered.
     pub fn replicas(&self) -> Vec<ReplicaRef> {
         self.all(table::REPLICA)
     }
+    /// The datastores.
     pub fn datastores(&self) -> Vec<Datastore> {
         self.all(table::DATASTORE)
     }
+    /// The datastore with this number; handles name it so.
     pub fn datastore_by_id(&self, id: u32) -> Option<Datastore> {
         self.datastores().into_iter().find(|d| d.id == id)
     }
@@ -615,6 +625,7 @@ impl<K: Kv> State<K> {
         });
         count
     }
+    /// The records of all regular files.
     pub fn files(&self) -> Vec<Inode> {
         self.all::<Inode>(table::INODE).into_iter().filter(|i| i.attr.kind == 1).collect()
     }

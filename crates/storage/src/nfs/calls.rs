@@ -19,95 +19,167 @@ pub const FILE_SYNC: u32 = 2;
 /// Arguments; a handle that is none of ours is `None`.
 type Fh = Option<Claimed>;
 
+/// The arguments of a call of NFS version 3 (RFC 1813, section 3.3), in the order of the procedures' numbers.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Call {
+    /// NULL, which every client may call.
     Null,
+    /// GETATTR of this file.
     GetAttr(Fh),
     /// `to_now`: the times in `attr` are the server's, which everybody with the right to write may set.
     SetAttr {
+        /// The file or folder to change.
         file: Fh,
+        /// The attributes to set; those that are absent stay.
         attr: SetAttr,
+        /// See the variant.
         to_now: bool,
+        /// The change is made only if the file's change time is this one, in nanoseconds since 1970.
         guard_ctime_ns: Option<u64>,
     },
+    /// LOOKUP.
     Lookup {
+        /// The folder.
         dir: Fh,
+        /// The name in it, 255 bytes at most.
         name: Vec<u8>,
     },
+    /// ACCESS.
     Access {
+        /// The file or folder.
         file: Fh,
+        /// ACCESS3 bits that the client asks about.
         wanted: u32,
     },
+    /// READLINK of this symbolic link.
     ReadLink(Fh),
+    /// READ.
     Read {
+        /// The file.
         file: Fh,
+        /// The first byte.
         offset: u64,
+        /// Bytes wanted, which the reply may have less of.
         count: u32,
     },
+    /// WRITE; every write is durable before it is answered, whatever stability the client wants.
     Write {
+        /// The file.
         file: Fh,
+        /// The first byte.
         offset: u64,
+        /// The bytes.
         data: Bytes,
     },
+    /// CREATE of a regular file.
     Create {
+        /// The folder.
         dir: Fh,
+        /// The name in it.
         name: Vec<u8>,
+        /// createmode3: 0 unchecked, 1 guarded, 2 exclusive.
         how: u32,
+        /// Attributes of the new file; none with an exclusive create.
         attr: SetAttr,
+        /// The client's verifier of an exclusive create, by which a retry is recognized.
         verifier: u64,
     },
+    /// MKDIR.
     Mkdir {
+        /// The folder.
         dir: Fh,
+        /// The name in it.
         name: Vec<u8>,
+        /// Attributes of the new folder.
         attr: SetAttr,
     },
+    /// SYMLINK.
     Symlink {
+        /// The folder.
         dir: Fh,
+        /// The name in it.
         name: Vec<u8>,
+        /// Attributes of the new link.
         attr: SetAttr,
+        /// The path that the link names, bytes that nothing here interprets.
         target: Vec<u8>,
     },
+    /// MKNOD.
     Mknod {
+        /// The folder.
         dir: Fh,
+        /// The name in it.
         name: Vec<u8>,
+        /// ftype3: 3 block, 4 character, 6 socket, 7 fifo; others are refused later.
         kind: u32,
+        /// Attributes of the new file.
         attr: SetAttr,
+        /// specdata3 of a device: its major number in the upper 32 bits, its minor one in the lower.
         rdev: u64,
     },
+    /// REMOVE of a name that is no folder's.
     Remove {
+        /// The folder.
         dir: Fh,
+        /// The name in it.
         name: Vec<u8>,
     },
+    /// RMDIR of an empty folder.
     Rmdir {
+        /// The folder that it is in.
         dir: Fh,
+        /// Its name there.
         name: Vec<u8>,
     },
+    /// RENAME, which replaces what has the new name.
     Rename {
+        /// The folder of the old name.
         from: Fh,
+        /// The old name.
         from_name: Vec<u8>,
+        /// The folder of the new name.
         to: Fh,
+        /// The new name.
         to_name: Vec<u8>,
     },
+    /// LINK: one more name for a file.
     Link {
+        /// The file.
         file: Fh,
+        /// The folder of the new name.
         dir: Fh,
+        /// The new name.
         name: Vec<u8>,
     },
+    /// READDIR.
     ReadDir {
+        /// The folder.
         dir: Fh,
+        /// The last entry that the client has; 0 at the beginning.
         cookie: u64,
+        /// Bytes of the reply, at most.
         count: u32,
     },
+    /// READDIRPLUS: names with attributes and handles.
     ReadDirPlus {
+        /// The folder.
         dir: Fh,
+        /// The last entry that the client has; 0 at the beginning.
         cookie: u64,
+        /// Bytes of the entries without attributes and handles, at most.
         dir_count: u32,
+        /// Bytes of the reply, at most.
         count: u32,
     },
+    /// FSSTAT of the datastore of this file.
     FsStat(Fh),
+    /// FSINFO: the limits of calls.
     FsInfo(Fh),
+    /// PATHCONF: the limits of names.
     PathConf(Fh),
+    /// COMMIT.
     Commit {
+        /// The file.
         file: Fh,
     },
 }
@@ -225,6 +297,7 @@ pub fn parse(procedure: u32, body: &Bytes, wall_ns: u64) -> Result<Option<Call>,
 
 // ---- results ----
 
+/// nfstime3: whole seconds since 1970 and the rest in nanoseconds.
 pub fn put_time(w: &mut XdrWriter, ns: u64) {
     w.u32((ns / 1_000_000_000) as u32).u32((ns % 1_000_000_000) as u32);
 }

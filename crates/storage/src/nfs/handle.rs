@@ -16,13 +16,16 @@ const PURPOSE: &[u8] = b"trivet nfs file handles, version 2";
 pub struct Handle {
     /// A hash of the cluster's id.
     pub cluster: u64,
+    /// Number of the datastore.
     pub datastore: u32,
+    /// Number of the file.
     pub fileid: u64,
 }
 
 /// A handle as a client sent it, before its tag is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claimed {
+    /// The content, which anybody could have made.
     pub handle: Handle,
     /// `None` in handles of version 1.
     tag: Option<[u8; TAG_BYTES]>,
@@ -64,6 +67,7 @@ impl Claimed {
         Some(Claimed { handle, tag })
     }
 
+    /// Whether there is a tag, right or wrong: handles of version 1 have none.
     pub fn is_tagged(&self) -> bool {
         self.tag.is_some()
     }
@@ -76,11 +80,13 @@ pub struct HandleKey {
 }
 
 impl HandleKey {
+    /// The key that handles are tagged with, derived from the key that the cluster's nodes share.
     pub fn of_cluster(key: &[u8]) -> HandleKey {
         let derived = mac(key).chain_update(PURPOSE).finalize().into_bytes();
         HandleKey { mac: mac(&derived) }
     }
 
+    /// The handle as clients get it: 24 bytes of content and the tag.
     pub fn tagged(&self, handle: &Handle) -> [u8; 32] {
         let mut out = [0; 32];
         out[..24].copy_from_slice(&handle.name(2));

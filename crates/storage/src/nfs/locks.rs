@@ -27,6 +27,7 @@ fn same_request(a: &HeldLock, b: &HeldLock) -> bool {
 }
 
 impl FileLocks {
+    /// Whether the file has no locks, requests or reservations, so that its record can go.
     pub fn is_empty(&self) -> bool {
         self.held.is_empty() && self.waiting.is_empty() && self.untold.is_empty() && self.shares.is_empty()
     }
@@ -138,6 +139,7 @@ impl FileLocks {
         }
     }
 
+    /// The client has heard that its request was granted.
     pub fn told(&mut self, request: &HeldLock) {
         self.untold.retain(|w| !same_request(&w.lock, request));
     }
@@ -157,6 +159,8 @@ impl FileLocks {
         }
     }
 
+    /// Reserves the whole file, in the place of what this owner had reserved before. `Denied` where another owner's
+    /// reservation and this one exclude each other; `DeniedNoLocks` at the limit of reservations.
     pub fn share(&mut self, new: &ShareLock) -> Stat {
         let others = self.shares.iter().filter(|s| s.owner != new.owner);
         if others.clone().any(|s| s.denies & new.access != 0 || new.denies & s.access != 0) {
@@ -170,6 +174,7 @@ impl FileLocks {
         Stat::Granted
     }
 
+    /// Gives the owner's reservation back; granted where there is none, too.
     pub fn unshare(&mut self, owner: &LockOwner) -> Stat {
         self.shares.retain(|s| s.owner != *owner);
         Stat::Granted

@@ -12,6 +12,7 @@ pub struct LongReplies {
 }
 
 impl LongReplies {
+    /// Begins with the allowance of a whole second.
     pub fn new(now_ms: u64) -> Self {
         LongReplies { left_bytes: LONGER_BYTES_PER_S, refilled_ms: now_ms }
     }

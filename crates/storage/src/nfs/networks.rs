@@ -13,16 +13,22 @@ pub struct Network {
     bits: u32,
 }
 
+/// Text that is no network, or too many networks; its message says what to give instead.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum WrongNetwork {
+    /// The text is neither an address nor an address with its bits.
     #[error(
         "{0:?} is no network: give an address (10.0.0.7, fd00::7) or an address and its bits (10.0.0.0/24, fd00::/64)"
     )]
     NoNetwork(String),
+    /// The text has more bits than its kind of address, which has this number.
     #[error("{0:?} has more bits than its address, which has {1}")]
     Bits(String, u32),
+    /// The text's address has bits set beyond its number of bits; the last field is the network that was probably
+    /// meant.
     #[error("{0:?} has bits set beyond its {1}: the network is {2}")]
     HostBits(String, u32, String),
+    /// This number of networks, more than [`NETWORKS_MAX`], is given.
     #[error("{0} networks are given, at most {NETWORKS_MAX} are kept: join some to larger ones")]
     TooMany(usize),
 }
@@ -95,6 +101,7 @@ impl Network {
         Ok(Network { base: masked(base, bits), bits })
     }
 
+    /// Whether the address is in the network. An IPv4 address within IPv6 counts as the IPv4 address that it is.
     pub fn contains(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         width(ip) == width(self.base) && masked(ip, self.bits) == self.base
@@ -113,6 +120,7 @@ pub fn check(networks: &[String]) -> Result<(), WrongNetwork> {
 /// The clients of a datastore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Clients {
+    /// No network was named: every client may mount.
     Everybody,
     /// A datastore that was made with nothing but wrong networks is nobody's.
     Of(Vec<Network>),
@@ -127,6 +135,7 @@ impl Clients {
         Clients::Of(networks.iter().filter_map(|n| Network::parse_stored(n).ok()).collect())
     }
 
+    /// Whether a client with this address may mount.
     pub fn contain(&self, ip: IpAddr) -> bool {
         match self {
             Clients::Everybody => true,

@@ -9,9 +9,13 @@ use super::rpc::{self, CallHeader};
 use super::xdr::{XdrError, XdrReader};
 use crate::messages::{HeldLock, LockOwner, WaitingLock};
 
+/// Program number of NLM, the network lock manager.
 pub const PROGRAM_NLM: u32 = 100_021;
+/// The version that is served, which belongs to NFS version 3.
 pub const NLM_VERSION: u32 = 4;
+/// Program number of NSM, the status monitor that hears of restarts.
 pub const PROGRAM_NSM: u32 = 100_024;
+/// The version of NSM that is served.
 pub const NSM_VERSION: u32 = 1;
 /// NSM counts starts: an odd number says that a host is up. This cluster forgets no lock, so its number never changes.
 pub const OUR_START: u32 = 1;
@@ -24,19 +28,28 @@ const OWNER_BYTES_MAX: u32 = 256;
 /// nlm4_stats
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stat {
+    /// The lock, or the reservation, is the caller's.
     Granted = 0,
+    /// Another lock forbids it.
     Denied = 1,
+    /// A limit of locks is reached (`NLM4_DENIED_NOLOCKS`).
     DeniedNoLocks = 2,
+    /// The caller waits, and is called back (`NLM4_BLOCKED`).
     Blocked = 3,
+    /// The datastore is read-only (`NLM4_ROFS`).
     Rofs = 6,
+    /// The file does not exist any more (`NLM4_STALE_FH`).
     StaleHandle = 7,
+    /// The bytes are beyond what a file may have (`NLM4_FBIG`).
     Fbig = 8,
+    /// Any other failure (`NLM4_FAILED`).
     Failed = 9,
 }
 
 /// A lock as a call names it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wanted {
+    /// The file's handle before its tag is checked; `None` where it cannot be read as one.
     pub file: Option<Claimed>,
     /// `server` is not in the call.
     pub lock: WaitingLock,
@@ -44,24 +57,38 @@ pub struct Wanted {
     pub too_far: bool,
 }
 
+/// The arguments of a call of NLM.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LockCall {
+    /// NLM_NULL.
     Null,
+    /// NLM_TEST: would the lock be granted?
     Test(Wanted),
+    /// NLM_LOCK, and NM_LOCK, which never waits.
     Lock {
+        /// The lock.
         wanted: Wanted,
+        /// The caller waits where another lock forbids it.
         block: bool,
     },
+    /// NLM_CANCEL: the caller waits no longer.
     Cancel(Wanted),
+    /// NLM_UNLOCK.
     Unlock(Wanted),
+    /// NLM_SHARE: a reservation of the whole file.
     Share {
+        /// The file and the owner; the range means nothing.
         wanted: Wanted,
+        /// Bits of [`ShareLock::denies`](crate::messages::ShareLock::denies).
         denies: u32,
+        /// Bits of [`ShareLock::access`](crate::messages::ShareLock::access).
         access: u32,
     },
+    /// NLM_UNSHARE.
     Unshare(Wanted),
     /// A client's start number: what it had before is free.
     FreeAll {
+        /// The count of the client's starts (NSM).
         start: u32,
     },
 }

@@ -18,8 +18,11 @@ const FOLDER: u32 = 2;
 
 /// Rights of one class of a mode.
 pub mod right {
+    /// To read a file, or to list a folder.
     pub const READ: u32 = 4;
+    /// To write a file, or to change a folder's names.
     pub const WRITE: u32 = 2;
+    /// To execute a file, or to look a folder's names up.
     pub const EXECUTE: u32 = 1;
 }
 use right::{EXECUTE, READ, WRITE};
@@ -44,15 +47,18 @@ pub enum Permissions {
 }
 
 impl Permissions {
+    /// All of them, in the order of their numbers.
     pub const ALL: [Permissions; 3] = [Permissions::Trusted, Permissions::Checked, Permissions::RootSquash];
 
     /// A number that is not known is the strictest one.
     pub fn of(number: u32) -> Permissions {
         Self::ALL.into_iter().find(|p| *p as u32 == number).unwrap_or(Permissions::RootSquash)
     }
+    /// The word for it in settings and on the command line.
     pub fn name(self) -> &'static str {
         ["trusted", "checked", "root-squash"][self as usize]
     }
+    /// The one that this word names; `None` where the word is not known.
     pub fn by_name(name: &str) -> Option<Permissions> {
         Self::ALL.into_iter().find(|p| p.name() == name)
     }
@@ -61,8 +67,11 @@ impl Permissions {
 /// The credentials of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
+    /// The user id, as AUTH_SYS carries it.
     pub uid: u32,
+    /// The first group's id.
     pub gid: u32,
+    /// Ids of the supplementary groups, 16 at most (RFC 5531).
     pub groups: Vec<u32>,
 }
 
@@ -77,6 +86,7 @@ impl Caller {
         self
     }
 
+    /// Whether the user id is 0, after [`Caller::under`] has applied the datastore's permissions.
     pub fn is_root(&self) -> bool {
         self.uid == 0
     }

@@ -8,6 +8,7 @@ use super::rpc;
 use super::xdr::{XdrError, XdrReader, XdrWriter};
 use std::net::IpAddr;
 
+/// Program number of portmap and rpcbind (RFC 1833).
 pub const PROGRAM_PORTMAP: u32 = 100_000;
 /// Where clients look for it.
 pub const PORT: u16 = 111;
@@ -21,9 +22,12 @@ const OWNER: &str = "trivet";
 const VERSION_PORTMAP: u32 = 2;
 const VERSION_RPCBIND_4: u32 = 4;
 
+/// A transport that a program is served over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Transport {
+    /// TCP.
     Tcp,
+    /// UDP.
     Udp,
 }
 
@@ -52,9 +56,13 @@ impl Transport {
 /// A program that is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Service {
+    /// Program number.
     pub program: u32,
+    /// Version of the program.
     pub version: u32,
+    /// The transport.
     pub transport: Transport,
+    /// The port; the address is the one that the client asks.
     pub port: u16,
 }
 

@@ -3,7 +3,9 @@
 use super::permissions::NOBODY;
 use super::xdr::{XdrError, XdrReader, XdrWriter};
 
+/// Program number of NFS (RFC 1813).
 pub const PROGRAM_NFS: u32 = 100_003;
+/// Program number of MOUNT (RFC 1813, appendix I).
 pub const PROGRAM_MOUNT: u32 = 100_005;
 /// Longest record that is accepted: a WRITE of 1 MiB and its header.
 pub const RECORD_BYTES_MAX: usize = (1 << 20) + 4_096;
@@ -13,27 +15,42 @@ const GROUPS_MAX: u32 = 16;
 const AUTH_NONE: u32 = 0;
 const AUTH_SYS: u32 = 1;
 
+/// The header of a call (RFC 5531): who calls which procedure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallHeader {
+    /// The caller's number of the call, which the reply repeats.
     pub xid: u32,
+    /// Program number.
     pub program: u32,
+    /// Version of the program.
     pub version: u32,
+    /// Number of the procedure.
     pub procedure: u32,
+    /// User id; nobody's where the call has no credentials.
     pub uid: u32,
+    /// Group id; nobody's where the call has no credentials.
     pub gid: u32,
+    /// Ids of the supplementary groups.
     pub groups: Vec<u32>,
     /// Where the arguments begin in the record.
     pub body_at: usize,
 }
 
+/// A record that is no call which can be carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BadCall {
     /// No call at all: the connection is not worth keeping.
     NotRpc,
     /// Another version of RPC than 2.
-    RpcMismatch { xid: u32 },
+    RpcMismatch {
+        /// The number of the call.
+        xid: u32,
+    },
     /// Credentials that are neither AUTH_NONE nor AUTH_SYS, or are not what they say they are.
-    BadCredentials { xid: u32 },
+    BadCredentials {
+        /// The number of the call.
+        xid: u32,
+    },
 }
 
 impl BadCall {
@@ -141,6 +158,7 @@ pub fn bad_credentials(xid: u32) -> Vec<u8> {
     finish(w)
 }
 
+/// The reply to a call of another version of RPC: only version 2 is known.
 pub fn rpc_mismatch(xid: u32) -> Vec<u8> {
     let mut w = reply(xid);
     w.u32(1).u32(0).u32(2).u32(2);

@@ -33,6 +33,7 @@ pub fn of(offset: u64, data: &[u8], bad: &[u64], block_bytes: u64) -> Bytes {
     out.freeze()
 }
 
+/// Whether all bytes are zero.
 pub fn is_zero(block: &[u8]) -> bool {
     block.iter().all(|b| *b == 0)
 }

@@ -86,6 +86,7 @@ pub enum Op {
     },
 }
 
+/// The answer to an [`Op`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     Read {
@@ -113,6 +114,7 @@ pub enum Outcome {
     Superseded,
 }
 
+/// A call to make, or an answer to give; the driver decides nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     Send {
@@ -141,6 +143,7 @@ pub enum NoAnswer {
     Broken,
 }
 
+/// An event for the owner of one file.
 #[derive(Debug, Clone)]
 pub enum Input {
     Op {
@@ -504,6 +507,7 @@ impl Extent {
     }
 }
 
+/// The owner of one file under one lease; a newer lease makes another owner.
 pub struct Owner {
     /// Reads prefer a copy on this node.
     node: u32,
@@ -564,6 +568,7 @@ pub struct Owner {
     now_ms: u64,
     wall_ns: u64,
     out: Vec<Effect>,
+    /// Counts since this owner was made.
     pub counters: Counters,
 }
 
@@ -642,6 +647,7 @@ impl Owner {
     pub fn plant(&mut self, bug: Option<Bug>) {
         self.bug = bug;
     }
+    /// Number of the file.
     pub fn file(&self) -> u64 {
         self.file
     }
@@ -667,6 +673,7 @@ impl Owner {
         std::mem::take(&mut self.out)
     }
 
+    /// Takes in one event and appends the effects that follow; `now_ms` is monotonic, `wall_ns` counts from 1970.
     pub fn handle(&mut self, now_ms: u64, wall_ns: u64, input: Input, out: &mut Vec<Effect>) {
         self.now_ms = now_ms;
         self.wall_ns = wall_ns;

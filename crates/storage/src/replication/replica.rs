@@ -20,12 +20,16 @@ const FORKED_EID_MAX: u64 = (1 << 63) - 1;
 /// One entry of the journal.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct JournalEntry {
+    /// Number of the extent.
     #[prost(uint64, tag = "1")]
     pub eid: u64,
+    /// The promise that this entry makes durable.
     #[prost(message, optional, tag = "2")]
     pub sealed: Option<SealEntry>,
+    /// The record that this entry makes durable.
     #[prost(message, optional, tag = "3")]
     pub record: Option<Record>,
+    /// The extent is in no file any more, and the copy goes.
     #[prost(bool, tag = "4")]
     pub freed: bool,
     /// The copy's count with this entry.
@@ -36,10 +40,13 @@ pub struct JournalEntry {
     pub fork_to: u64,
 }
 
+/// A SEAL as the journal keeps it (rule R37).
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct SealEntry {
+    /// The configuration epoch that is promised.
     #[prost(uint64, tag = "1")]
     pub epoch: u64,
+    /// The lease that is promised.
     #[prost(uint64, tag = "2")]
     pub lease: u64,
     /// What was here is thrown away: the replica joins.
@@ -51,6 +58,7 @@ pub struct SealEntry {
     /// As in [`Seal`].
     #[prost(uint64, tag = "5")]
     pub file: u64,
+    /// The extent's number within its file.
     #[prost(uint64, tag = "6")]
     pub index: u64,
     /// In a wipe the bytes stay, and everything else is thrown away.
@@ -68,12 +76,16 @@ impl SealEntry {
 /// Everything about a copy but its bytes; also the form of a checkpoint.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Replica {
+    /// Number of the extent.
     #[prost(uint64, tag = "1")]
     pub eid: u64,
+    /// The configuration epoch of the promise: a request of a smaller one is refused (rule R5).
     #[prost(uint64, tag = "2")]
     pub promise_epoch: u64,
+    /// The lease of the promise: a request of a smaller one is refused (rule R5).
     #[prost(uint64, tag = "3")]
     pub promise_lease: u64,
+    /// The newest committed position that was heard of.
     #[prost(message, required, tag = "4")]
     pub stable: Pos,
     /// Newest position ever durable here.
@@ -82,21 +94,28 @@ pub struct Replica {
     /// Records above `stable`, oldest first.
     #[prost(message, repeated, tag = "6")]
     pub window: Vec<Record>,
+    /// Ids of applied writes, oldest first.
     #[prost(message, repeated, tag = "7")]
     pub ops: Vec<OpId>,
+    /// The copy is being filled, and is not complete.
     #[prost(bool, tag = "8")]
     pub joining: bool,
+    /// The file's size in bytes as far as this copy knows; counts only within its `truncations`.
     #[prost(uint64, tag = "9")]
     pub eof: u64,
+    /// How often the file was truncated, as far as this copy knows.
     #[prost(uint64, tag = "10")]
     pub truncations: u64,
+    /// The file's modification time as far as this copy knows, in nanoseconds since 1970.
     #[prost(uint64, tag = "11")]
     pub mtime_ns: u64,
+    /// Version of the copy, `VERSION` of the messages; a newer one is refused.
     #[prost(uint32, tag = "12")]
     pub version: u32,
     /// The round of the last wipe under this promise: a SEAL that comes late wipes nothing again.
     #[prost(uint64, tag = "13")]
     pub wiped_first: u64,
+    /// The records that this copy has made durable (rule R33).
     #[prost(message, required, tag = "14")]
     pub count: Count,
     /// The greatest count of each other member that a record told of.
@@ -105,6 +124,7 @@ pub struct Replica {
     /// As in [`Seal`].
     #[prost(uint64, tag = "16")]
     pub file: u64,
+    /// The extent's number within its file.
     #[prost(uint64, tag = "17")]
     pub index: u64,
     /// It joins with the bytes that it had: they are a mixture, and count for nothing, until all of them were compared (rule R54).
@@ -207,44 +227,63 @@ pub enum Wanted {
     Digests,
 }
 
+/// An order to the driver of the disk, or an answer for it to send.
 #[derive(Debug, PartialEq)]
 pub enum Effect {
     /// Append; report with `durable`. Entries become durable in order.
     Journal {
+        /// Number of the entry, which `durable` names.
         seq: u64,
+        /// The entry.
         entry: JournalEntry,
     },
     /// Put the record's bytes into the extent's file.
     Apply {
+        /// Number of the extent.
         eid: u64,
+        /// The record.
         record: Record,
     },
     /// Empty the extent's file.
     Wipe {
+        /// Number of the extent.
         eid: u64,
     },
+    /// Delete the extent's file.
     Remove {
+        /// Number of the extent.
         eid: u64,
     },
     /// `to` gets the content of `eid`, and both go their own ways from then on.
     Fork {
+        /// Number of the extent that is forked.
         eid: u64,
+        /// Number of the new extent.
         to: u64,
     },
     /// Look at a range, then answer with this.
     Fetch {
+        /// The token of the request.
         token: u64,
+        /// Number of the extent.
         eid: u64,
+        /// First byte of the range.
         offset: u64,
+        /// Bytes of the range.
         length: u64,
+        /// The content of the answer.
         wanted: Wanted,
     },
+    /// Send the answer to this request.
     Answer {
+        /// The token that came with the request.
         token: u64,
+        /// The answer.
         answer: ChunkAnswer,
     },
 }
 
+/// All copies of one chunk server, with the requests that wait for the disk.
 pub struct ChunkServer {
     /// 16 bytes made with this storage.
     pub replica_id: Vec<u8>,
@@ -334,9 +373,11 @@ impl ChunkServer {
     pub fn start(&self) -> u64 {
         self.start
     }
+    /// The copies, in the order of their extents' numbers.
     pub fn replicas(&self) -> impl Iterator<Item = &Replica> {
         self.replicas.values()
     }
+    /// The copy of this extent, if there is one.
     pub fn replica(&self, eid: u64) -> Option<&Replica> {
         self.replicas.get(&eid)
     }
@@ -353,6 +394,7 @@ impl ChunkServer {
         }
     }
 
+    /// Whether the bytes of this copy cannot be trusted.
     pub fn is_damaged(&self, eid: u64) -> bool {
         self.damaged.contains(&eid)
     }
@@ -368,6 +410,8 @@ impl ChunkServer {
         }
     }
 
+    /// Takes in one request, whose answer carries the same `token`, and appends the effects that follow at once. An
+    /// answer that implies durability follows from `durable` instead.
     pub fn handle(&mut self, token: u64, request: ChunkRequest, out: &mut Vec<Effect>) {
         let ChunkRequest { eid, replica, epoch, lease, op } = request;
         let (start, damaged) = (self.start, self.damaged.contains(&eid));

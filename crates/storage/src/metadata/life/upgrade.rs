@@ -9,14 +9,18 @@ use std::collections::BTreeSet;
 /// The part of a node that reads metad's journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
+    /// metad, which writes the journal and replays it.
     Metad,
+    /// The gateway, which keeps a copy of the state.
     Gateway,
 }
 
 /// The newest version of metad's journal that a part of a node has said it reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reader {
+    /// Number of the node.
     pub node: u32,
+    /// The part of it that reads the journal.
     pub part: Part,
     /// 0: it was not heard since the LEADER began to lead.
     pub version: u32,
