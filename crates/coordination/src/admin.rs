@@ -12,7 +12,9 @@ use trivet_formats::{SessionId, Zxid};
 /// Why a caller of the AdminServer is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AdminRefusal {
+    /// The scheme is none that counts here, or nothing is shown in it.
     NotAuthenticated,
+    /// The access list of the root does not give the caller every permission.
     NotAuthorised,
 }
 

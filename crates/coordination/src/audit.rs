@@ -7,6 +7,7 @@ pub(crate) const FAILURE: &str = "failure";
 /// A line of the audit log, without its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditLine {
+    /// The line as Apache writes it: `name=value` with tabs between them.
     pub text: String,
     /// The operation was carried out.
     pub done: bool,

@@ -7,6 +7,7 @@ use trivet_formats::ServerId;
 /// A member of the ensemble.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
+    /// An observer: it follows without a vote.
     pub observer: bool,
 }
 
@@ -23,6 +24,7 @@ pub struct FastLimits {
     /// A peer of ours that is silent for so long is gone, if its link is usually quick; longer where
     /// gaps between its probes are usual, up to the maximum.
     pub silence_ms: u64,
+    /// The most that a peer of ours may be silent, whatever its link is usually like.
     pub silence_max_ms: u64,
     /// A server with bad links, or that has just lost the lead, lets others go first for so long.
     pub hold_back_ms: u64,
@@ -81,13 +83,18 @@ impl std::fmt::Debug for Auth {
 /// What the members will be.
 #[derive(Debug, Clone)]
 pub struct NextConfig {
+    /// The members, this server included where it stays.
     pub members: BTreeMap<ServerId, Member>,
+    /// Groups and weights of the voters; none: a majority decides.
     pub groups: Groups,
+    /// `server.N=...` lines and `version=`, as peers exchange them.
     pub text: String,
 }
 
+/// The settings of a server, which hold until it restarts; a reconfig replaces the list of members.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The number of this server (`myid`).
     pub id: ServerId,
     /// All members, this server included. One voter alone is a standalone server.
     pub members: BTreeMap<ServerId, Member>,
@@ -99,10 +106,15 @@ pub struct Config {
     pub config_version: i64,
     /// Of a reconfig that is in the log and not known to be committed: a quorum is one of both lists.
     pub next: Option<NextConfig>,
+    /// Milliseconds of a tick (`tickTime`), the unit of the next two.
     pub tick_ms: u64,
+    /// Ticks within which a learner has to have connected and got the leader's history (`initLimit`).
     pub init_limit: u64,
+    /// Ticks of silence between a leader and a learner that end their connection (`syncLimit`).
     pub sync_limit: u64,
+    /// The shortest session time-out that a client gets, in milliseconds (`minSessionTimeout`).
     pub min_session_timeout_ms: i32,
+    /// The longest session time-out that a client gets, in milliseconds (`maxSessionTimeout`).
     pub max_session_timeout_ms: i32,
     /// A snapshot is written after so many transactions.
     pub snap_count: u64,
@@ -112,6 +124,7 @@ pub struct Config {
     pub counter_max: u32,
     /// Committed transactions kept in memory, for learners that come back; older ones are in the log files.
     pub ring_bytes_max: usize,
+    /// Limits between servers of ours.
     pub fast: FastLimits,
     /// Nodes of the types container and TTL may be made.
     pub extended_types: bool,
@@ -235,6 +248,7 @@ impl Config {
         let next = next.filter(|(id, m)| !m.observer && !votes(&self.members, **id));
         self.members.iter().filter(|(_, m)| !m.observer).chain(next).map(|(id, _)| *id)
     }
+    /// Whether the server votes in the list that holds, or in the one that may follow it.
     pub fn is_voter(&self, id: ServerId) -> bool {
         votes(&self.members, id) || self.next.as_ref().is_some_and(|n| votes(&n.members, id))
     }
@@ -258,6 +272,7 @@ impl Config {
     pub fn electable(&self) -> impl Iterator<Item = ServerId> + '_ {
         self.voters().filter(|id| self.is_electable(*id))
     }
+    /// Whether the server may lead: a voter whose weight is above 0, in either list.
     pub fn is_electable(&self, id: ServerId) -> bool {
         let weighs = |members, groups: &Groups| votes(members, id) && (groups.is_empty() || groups.weight(id) > 0);
         weighs(&self.members, &self.groups) || self.next.as_ref().is_some_and(|n| weighs(&n.members, &n.groups))

@@ -15,11 +15,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use trivet_formats::election::{Notification, ServerState};
 use trivet_formats::{ServerId, Zxid};
 
+/// A vote: the newest epoch wins, then the newest history, then the greatest number of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vote {
+    /// The server that it is for.
     pub leader: ServerId,
+    /// The newest transaction of that server.
     pub zxid: Zxid,
+    /// The voter's round of election (`electionEpoch` of Apache's FastLeaderElection).
     pub round: i64,
+    /// The epoch of that server's history.
     pub peer_epoch: i64,
 }
 
@@ -54,6 +59,8 @@ impl Heard {
 /// A vote for nobody, as observers give it.
 const NOBODY: Vote = Vote { leader: ServerId(i64::MIN), zxid: Zxid(i64::MIN), round: 0, peer_epoch: i64::MIN };
 
+/// A server's part in the election of a leader, as Apache's FastLeaderElection speaks it; the caller wakes it at
+/// [`Election::deadline`].
 pub struct Election {
     me: ServerId,
     /// The logical clock: rounds of election so far.
@@ -85,11 +92,14 @@ pub(crate) const UNTRUSTED: Zxid = Zxid(-1);
 /// What the election wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Say {
+    /// Say the own vote to this server.
     To(ServerId),
+    /// Say the own vote to every voter.
     All,
 }
 
 impl Election {
+    /// An election of this server in which no round has begun.
     pub fn new(me: ServerId) -> Self {
         let vote = Vote { leader: me, zxid: Zxid::ZERO, round: 0, peer_epoch: 0 };
         Election {
@@ -110,9 +120,11 @@ impl Election {
         }
     }
 
+    /// The round that is now, or was last.
     pub fn round(&self) -> i64 {
         self.round
     }
+    /// The own vote; after the election, the decision.
     pub fn vote(&self) -> Vote {
         self.vote
     }
@@ -120,6 +132,7 @@ impl Election {
     pub fn has_voted(&self, voter: ServerId) -> bool {
         self.received.contains_key(&voter) || self.settled.contains_key(&voter) || self.modest.contains(&voter)
     }
+    /// When [`Election::timer`] is due; `None` while this server does not look for a leader.
     pub fn deadline(&self) -> Option<Millis> {
         self.looking.then(|| self.finalize_at.map_or(self.resend_at, |f| f.min(self.resend_at)))
     }
@@ -161,6 +174,7 @@ impl Election {
         Say::All
     }
 
+    /// Ends the search: this server has a role.
     pub fn stop(&mut self) {
         self.looking = false;
         self.finalize_at = None;
@@ -352,6 +366,8 @@ impl Election {
         votes.get(&n.leader).is_some_and(|h| h.state == ServerState::Leading)
     }
 
+    /// Judges the votes at a deadline: a vote to repeat, if that is due, and the decision, if there is one. `silent`
+    /// says whether a voter answers no probes.
     pub fn timer(
         &mut self,
         now: Millis,

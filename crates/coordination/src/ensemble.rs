@@ -18,9 +18,13 @@ const ID_MAX: i64 = i32::MAX as i64;
 pub struct ServerSpec {
     /// A name or an address; IPv6 without its brackets.
     pub host: String,
+    /// The port on which a leader takes followers.
     pub quorum: u16,
+    /// The port of the election.
     pub election: u16,
+    /// The server follows without a vote.
     pub observer: bool,
+    /// Address and port for clients, where the line says them.
     pub client: Option<(String, u16)>,
 }
 
@@ -45,6 +49,10 @@ impl fmt::Display for Host<'_> {
 }
 
 impl ServerSpec {
+    /// Reads the value of a `server.N=` line: `HOST:QUORUM:ELECTION[:ROLE][;[CLIENT-HOST:]CLIENT-PORT]`.
+    ///
+    /// # Errors
+    /// The part that is missing or wrong, as text for people.
     pub fn parse(value: &str) -> Result<Self, String> {
         let (main, client) = value.trim().split_once(';').map_or((value.trim(), None), |(m, c)| (m, Some(c)));
         let (host, rest) = split_host(main)?;
@@ -86,8 +94,10 @@ impl fmt::Display for ServerSpec {
     }
 }
 
+/// The list of servers, as a file or a reconfig has it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ensemble {
+    /// The servers by number.
     pub servers: BTreeMap<ServerId, ServerSpec>,
     /// Groups and weights; none: a majority decides.
     pub groups: Groups,
@@ -130,9 +140,11 @@ impl Ensemble {
         Ok(out)
     }
 
+    /// The members, with or without a vote.
     pub fn members(&self) -> BTreeMap<ServerId, Member> {
         self.servers.iter().map(|(id, s)| (*id, Member { observer: s.observer })).collect()
     }
+    /// The numbers of the servers that vote.
     pub fn voters(&self) -> impl Iterator<Item = ServerId> + '_ {
         self.servers.iter().filter(|(_, s)| !s.observer).map(|(id, _)| *id)
     }

@@ -14,6 +14,8 @@ const WEIGHT_MAX: u64 = i32::MAX as u64;
 /// Servers that all groups of a configuration list together, and weights that it gives; more are refused.
 const LISTED_MAX: usize = 255;
 
+/// Groups of voters and their weights (`group.N=` and `weight.N=` of Apache's QuorumHierarchical); empty: a majority of
+/// the voters decides.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Groups {
     group_of: BTreeMap<ServerId, u64>,

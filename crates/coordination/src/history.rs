@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 use trivet_formats::txn::{Logged, Txn};
 use trivet_formats::Zxid;
 
+/// A transaction of the log.
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// As it is logged and proposed.
@@ -26,9 +27,11 @@ impl Entry {
     pub fn new(txn: Txn, bytes: Bytes, digest: Option<i64>) -> Self {
         Entry { logged: Logged::of(&txn, bytes), txn: Some(Box::new(txn)), digest }
     }
+    /// The id of the transaction.
     pub fn zxid(&self) -> Zxid {
         self.logged.zxid()
     }
+    /// The transaction itself, read from its bytes where it was not kept; a second call reads it again.
     pub fn take_txn(&mut self) -> Txn {
         self.txn.take().map_or_else(|| self.logged.txn(), |txn| *txn)
     }
@@ -61,6 +64,8 @@ impl Segment {
     }
 }
 
+/// The log as far as it is in memory: the newest committed transactions, and the tail that is not known to be
+/// committed.
 pub struct History {
     /// The last one grows; none is empty.
     ring: VecDeque<Segment>,
@@ -88,20 +93,26 @@ const TAIL_KEPT: usize = 8_192;
 pub enum Plan {
     /// Send what comes after the learner's last.
     Diff {
+        /// The learner's last transaction.
         after: Zxid,
     },
     /// The learner cuts its log to this, then gets what comes after.
     Trunc {
+        /// The last transaction that the learner keeps.
         to: Zxid,
     },
     /// The same as DIFF, if the log files have the learner's last and what follows, which is not in memory any more.
     Log {
+        /// The learner's last transaction.
         after: Zxid,
     },
+    /// The learner gets a whole snapshot.
     Snap,
 }
 
 impl History {
+    /// Begins after `base`, with nothing in memory. `ring_bytes_max` bounds the committed transactions that are kept,
+    /// in bytes; what learners are about to want makes it several times that.
     pub fn new(base: Zxid, ring_bytes_max: usize) -> Self {
         History {
             ring: VecDeque::new(),
@@ -118,6 +129,7 @@ impl History {
     pub fn last(&self) -> Zxid {
         self.tail.back().map_or_else(|| self.last_committed(), |e| e.zxid())
     }
+    /// The newest transaction that is known to be committed.
     pub fn last_committed(&self) -> Zxid {
         self.ring.back().map_or(self.base, Segment::last)
     }
@@ -125,9 +137,14 @@ impl History {
     pub fn base(&self) -> Zxid {
         self.base
     }
+    /// The transactions that are not known to be committed, oldest first.
     pub fn tail(&self) -> &VecDeque<Entry> {
         &self.tail
     }
+    /// Appends a transaction to the tail.
+    ///
+    /// # Panics
+    /// If its id is not above that of the newest one: callers have checked that.
     pub fn push(&mut self, entry: Entry) {
         assert!(entry.zxid() > self.last(), "the log only grows: {:?} after {:?}", entry.zxid(), self.last());
         self.tail.push_back(entry);

@@ -1,13 +1,18 @@
 //! The coordination core: a ZooKeeper server without clock, disk or socket.
 //!
-//! `Server::handle(now, input, &mut effects)` is the whole interface, with `deadline()` saying when
-//! it wants to be woken. What must be durable goes out as `Effect::Disk` with a number, and what
-//! depends on it waits for `Input::Durable` with that number; the order *transactions, then epoch,
-//! then ACK* of the protocol is therefore one visible match arm (`durability.rs`).
+//! [`Server::handle`]`(now, input, &mut effects)` is the whole interface: an [`Input`] goes in, each [`Effect`] is an order to
+//! the driver, and [`Server::deadline`] says when the core wants to be woken. A driver recovers the disk into a
+//! [`Recovered`], makes a [`Server`] of it and a [`Config`], calls [`Server::start`] once, and from then on `handle`, one
+//! input at a time.
 //!
-//! A tour: `server` takes inputs apart; `election` decides whom to follow; `leading` and `following`
-//! are the two sides of ZAB; `prep` turns requests into transactions, `requests` answers clients,
-//! `tree` and `watches` are the data, `history` is the log as far as it is in memory.
+//! A write that must be durable goes out as [`Effect::Disk`] with a number, and all that depends on it waits for
+//! [`Input::Durable`] with that number; the order *transactions, then epoch, then ACK* of the protocol is therefore one visible match arm
+//! (`durability.rs`).
+//!
+//! Where to begin: [`server`] takes inputs apart; [`election`] decides whom to follow; `leading` and `following` are the two
+//! sides of ZAB; `prep` turns requests into transactions, `requests` answers clients, [`tree`] and [`watches`] are the data,
+//! [`history`] is the log as far as it is in memory. [`config`] and [`ensemble`] are the settings and the list of servers,
+//! [`monitor`] the four-letter words.
 
 pub mod acl;
 mod admin;
@@ -71,5 +76,6 @@ pub struct ConnId(pub u64);
 pub struct LinkId(pub u64);
 
 impl LinkId {
+    /// The bit of the connections that the core dials.
     pub const DIALLED: u64 = 1 << 63;
 }

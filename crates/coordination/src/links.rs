@@ -35,10 +35,15 @@ const GAP_FADES: u64 = 64;
 /// A link as `trivet status` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkState {
+    /// The server that sends.
     pub from: ServerId,
+    /// The server that receives, and judges.
     pub to: ServerId,
+    /// The link counts as bad.
     pub bad: bool,
+    /// Probes that were lost of the newest ones, in percent.
     pub loss_percent: u8,
+    /// Milliseconds since anything came over it.
     pub silence_ms: u64,
     /// Known for links to this server.
     pub round_trip_ms: Option<u64>,

@@ -76,6 +76,8 @@ impl Server {
         self.cx.out.hand_over(out);
     }
 
+    /// Takes in one event and appends the effects that follow. Time may not go back from call to call; after it, the
+    /// driver asks [`Server::deadline`] again.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         self.cx.now = now;
         self.forgive_own_pause();
@@ -299,12 +301,15 @@ impl Server {
 
     // ---- for the driver, the simulator and status ----
 
+    /// The settings, with the members that hold now.
     pub fn config(&self) -> &Config {
         &self.cx.cfg
     }
+    /// The znodes, as far as this server has applied the log.
     pub fn tree(&self) -> &Tree {
         &self.cx.tree
     }
+    /// The log as far as it is in memory.
     pub fn history(&self) -> &History {
         &self.cx.history
     }
@@ -346,15 +351,18 @@ impl Server {
         }
     }
 
+    /// Counts since the start.
     pub fn counters(&self) -> Counters {
         self.cx.stats.counters
     }
 
+    /// The ends of the log.
     pub fn commits(&self) -> Commits {
         let (last, committed) = (self.cx.history.last(), self.cx.history.last_committed());
         Commits { durable: self.cx.disk.done(), last, committed }
     }
 
+    /// The state as `trivet status` shows it.
     pub fn summary(&self) -> Summary {
         let (role, leader, epoch, followers) = match &self.role {
             Role::DrainingWrites | Role::Looking => {

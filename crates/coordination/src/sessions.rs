@@ -13,6 +13,7 @@ use trivet_formats::{ServerId, SessionId};
 pub enum Owner {
     /// A connection of the leader itself.
     Local,
+    /// A connection of this learner.
     Learner(LinkId),
     /// A learner that is not connected. When it is again, its sessions are still its own: it may have kept their
     /// connections.
@@ -27,6 +28,8 @@ struct Tracked {
     closing: bool,
 }
 
+/// The sessions that a leader keeps alive, in buckets of a tick by the time at which they expire (`SessionTrackerImpl`
+/// and `ExpiryQueue` of Apache).
 pub struct Tracker {
     tick_ms: u64,
     sessions: BTreeMap<SessionId, Tracked>,
@@ -41,6 +44,7 @@ impl Tracker {
         tracker
     }
 
+    /// Adds a session, or renews it, with this time-out; a session keeps its owner where `owner` is `None`.
     pub fn track(&mut self, now: Millis, id: SessionId, timeout_ms: i32, owner: Option<Owner>) {
         let tracked =
             self.sessions.entry(id).or_insert(Tracked { timeout_ms, expires_at: 0, owner: None, closing: false });
@@ -104,16 +108,19 @@ impl Tracker {
         }
     }
 
+    /// Whether the session is alive.
     pub fn knows(&self, id: SessionId) -> bool {
         self.sessions.contains_key(&id)
     }
 
+    /// Notes that the session is being closed, so that it does not expire as well.
     pub fn set_closing(&mut self, id: SessionId) {
         if let Some(s) = self.sessions.get_mut(&id) {
             s.closing = true;
         }
     }
 
+    /// Forgets a session that is closed.
     pub fn remove(&mut self, id: SessionId) {
         if let Some(s) = self.sessions.remove(&id) {
             if let Some(set) = self.buckets.get_mut(&s.expires_at) {
@@ -134,6 +141,7 @@ impl Tracker {
         out
     }
 
+    /// When the next session may expire.
     pub fn next_expiry(&self) -> Option<Millis> {
         self.buckets.keys().next().copied()
     }
@@ -142,9 +150,11 @@ impl Tracker {
         let filled = self.buckets.iter().filter(|(_, s)| !s.is_empty());
         filled.map(|(at, s)| (*at, s.iter().copied().collect())).collect()
     }
+    /// The number of sessions.
     pub fn len(&self) -> usize {
         self.sessions.len()
     }
+    /// Whether there are no sessions.
     pub fn is_empty(&self) -> bool {
         self.sessions.is_empty()
     }

@@ -45,15 +45,19 @@ pub struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
+    /// The data; `None` where the node was created with null, which clients can tell from empty data.
     pub fn data(self) -> Option<&'a [u8]> {
         self.slot.data()
     }
+    /// The access list.
     pub fn acl(self) -> &'a Arc<[Acl]> {
         self.tree.acls.get(self.slot.acl)
     }
+    /// The stat as snapshots keep it.
     pub fn stat(self) -> &'a StatPersisted {
         &self.slot.stat
     }
+    /// The number of children.
     pub fn child_count(self) -> usize {
         self.slot.children as usize
     }
@@ -77,6 +81,7 @@ impl<'a> Node<'a> {
     }
 }
 
+/// The stat that clients see of a persisted one; `cversion` counts creates and deletes there.
 pub fn client_stat(s: &StatPersisted, data_length: usize, num_children: usize) -> Stat {
     Stat {
         czxid: s.czxid,
@@ -113,32 +118,44 @@ pub fn split(path: &str) -> Option<(&str, &str)> {
 /// Which watches a change may fire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChangeKind {
+    /// The node was created.
     Created,
+    /// The node was deleted.
     Deleted,
+    /// The node's data was set.
     Data,
 }
 
 /// A change of one node, for the watches.
 #[derive(Debug, Clone)]
 pub struct Change {
+    /// The kind of change.
     pub kind: ChangeKind,
+    /// The path of the node.
     pub path: String,
     /// ACL of the node, deleted or not, and of its parent: an event goes to readers only.
     pub acl: Arc<[Acl]>,
+    /// ACL of the parent.
     pub parent_acl: Arc<[Acl]>,
 }
 
 /// What applying a transaction came to, for the reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
+    /// The transaction did not succeed, with this error code of ZooKeeper.
     Error(i32),
+    /// Nothing that a reply would carry.
     Nothing,
+    /// The path of the new node, and its stat.
     Created(String, Stat),
+    /// The stat of the changed node.
     Stat(Stat),
+    /// The outcomes of the operations of a multi, in their order.
     Multi(Vec<Outcome>),
 }
 
 // No copies: what moves the snapshots under way on belongs to one tree.
+/// The znodes, sessions and access lists, as the transactions up to [`Tree::last_zxid`] made them.
 pub struct Tree {
     slots: Slots,
     index: Index,
@@ -219,6 +236,7 @@ impl Tree {
             self.data_bytes = self.data_bytes + text.len() as u64 - before as u64;
         }
     }
+    /// The node at a path, if it exists.
     pub fn get(&self, path: &str) -> Option<Node<'_>> {
         self.find(path).map(|id| Node { tree: self, slot: self.slots.get(id) })
     }
@@ -226,21 +244,27 @@ impl Tree {
     pub fn node_count(&self) -> usize {
         self.slots.len() + 1
     }
+    /// Bytes of all paths and data, as Apache's `approximate_data_size` counts them.
     pub fn data_bytes(&self) -> u64 {
         self.data_bytes
     }
+    /// The sessions with their time-outs in milliseconds.
     pub fn sessions(&self) -> impl ExactSizeIterator<Item = (SessionId, i32)> + '_ {
         self.sessions.iter().map(|(id, t)| (SessionId(*id), *t))
     }
+    /// Whether the session exists.
     pub fn has_session(&self, id: SessionId) -> bool {
         self.sessions.contains_key(&id.0)
     }
+    /// Paths of a session's ephemeral nodes.
     pub fn ephemerals(&self, session: SessionId) -> impl Iterator<Item = &str> {
         self.ephemerals.get(&session.0).into_iter().flatten().map(|p| &**p)
     }
+    /// The number of ephemeral nodes.
     pub fn ephemeral_count(&self) -> usize {
         self.ephemerals.values().map(BTreeSet::len).sum()
     }
+    /// Containers and nodes with a time to live, with their paths.
     pub fn expirable(&self) -> impl Iterator<Item = (&str, Node<'_>)> {
         self.expirable.iter().filter_map(|p| Some((&**p, self.get(p)?)))
     }

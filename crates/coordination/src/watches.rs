@@ -7,10 +7,14 @@ use crate::tree::split;
 use crate::{ConnId, Map};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The modes in which a connection watches a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Modes {
+    /// It fires once.
     pub standard: bool,
+    /// It stays, for this path alone (`AddWatchMode.PERSISTENT`).
     pub persistent: bool,
+    /// It stays, for the path and everything below it (`AddWatchMode.PERSISTENT_RECURSIVE`).
     pub recursive: bool,
 }
 
@@ -20,13 +24,18 @@ impl Modes {
     }
 }
 
+/// A mode of a watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
+    /// It fires once, and is gone.
     Standard,
+    /// It stays until it is removed, for its path alone.
     Persistent,
+    /// It stays until it is removed, for its path and everything below it.
     Recursive,
 }
 
+/// The watches of this server's clients, of one kind.
 #[derive(Default)]
 pub struct WatchManager {
     paths: Map<Box<str>, BTreeMap<ConnId, Modes>>,
@@ -35,9 +44,11 @@ pub struct WatchManager {
 }
 
 impl WatchManager {
+    /// Whether nobody watches anything.
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty()
     }
+    /// Adds a watch; a second one of the same path, connection and mode changes nothing.
     pub fn add(&mut self, path: &str, conn: ConnId, mode: Mode) {
         let modes = self.paths.entry(path.into()).or_default().entry(conn).or_default();
         match mode {
@@ -84,6 +95,7 @@ impl WatchManager {
         told
     }
 
+    /// The modes in which the connection watches exactly this path.
     pub fn contains(&self, path: &str, conn: ConnId) -> Modes {
         self.paths.get(path).and_then(|w| w.get(&conn)).copied().unwrap_or_default()
     }
@@ -111,6 +123,7 @@ impl WatchManager {
         hit
     }
 
+    /// Takes away all watches of a connection that has ended.
     pub fn remove_connection(&mut self, conn: ConnId) {
         for path in self.by_conn.remove(&conn).unwrap_or_default() {
             if let Some(watchers) = self.paths.get_mut(&path) {

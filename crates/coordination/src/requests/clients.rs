@@ -49,7 +49,9 @@ impl Conn {
 /// How much of a connection is not answered yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenRequests {
+    /// Requests that were taken and not answered.
     pub requests: usize,
+    /// Their bytes.
     pub bytes: usize,
     /// All connections together have more open than `Config::outstanding_max` lets them.
     pub of_all_too_many: bool,

@@ -14,6 +14,7 @@ pub struct Spread {
 }
 
 impl Spread {
+    /// Adds a measurement.
     pub fn note(&mut self, value: u64) {
         self.min = if self.count == 0 { value } else { self.min.min(value) };
         self.max = self.max.max(value);

@@ -24,6 +24,7 @@ pub struct Walk {
 }
 
 impl Walk {
+    /// The newest transaction when the walk began; replay begins after it.
     pub fn zxid(&self) -> Zxid {
         self.zxid
     }
@@ -78,6 +79,7 @@ impl Tree {
         nodes.writer.finish()
     }
 
+    /// Begins a snapshot that is written part by part, while transactions are applied in between.
     pub fn begin_walk(&mut self, writer: Writer) -> Walk {
         let at = Arc::new(AtomicU32::new(self.root));
         self.walks.retain(|w| w.strong_count() > 0);
