@@ -5,15 +5,19 @@ use crate::needles::Needles;
 use crate::report::Lang;
 use std::sync::LazyLock;
 
+/// A cause that lines state, with its words.
 pub struct Row {
     /// As JSON has it.
     pub kind: &'static str,
     /// Any of these stands in the line.
     any: &'static [&'static str],
+    /// Its name in English.
     pub en: &'static str,
+    /// Its name in Chinese.
     pub zh: &'static str,
     /// What to do.
     pub do_en: &'static str,
+    /// The advice in Chinese.
     pub do_zh: &'static str,
 }
 
@@ -38,9 +42,11 @@ impl Stated {
     pub(crate) fn says_no_more(self) -> bool {
         [FATAL, PART_ENDED].contains(&self.row().kind)
     }
+    /// The row of the table that this cause is.
     pub fn row(self) -> &'static Row {
         &ROWS[usize::from(self.0)]
     }
+    /// The cause's name, for people.
     pub fn name(self, lang: Lang) -> &'static str {
         let row = self.row();
         if lang == Lang::English {
@@ -49,6 +55,7 @@ impl Stated {
             row.zh
         }
     }
+    /// The advice to a person, which may be empty.
     pub fn advice(self, lang: Lang) -> &'static str {
         let row = self.row();
         if lang == Lang::English {
@@ -61,6 +68,7 @@ impl Stated {
 
 /// Read from failed connections to peers, and not in any one line.
 pub const PEERS_REFUSE: &str = "peers refuse";
+/// Read from connections to peers that got no answer, and not in any one line.
 pub const PEERS_SILENT: &str = "peers do not answer";
 /// Causes that end a server's work: they say why its leadership ended. The last two say so, and not why.
 const STOPS: [&str; 7] =

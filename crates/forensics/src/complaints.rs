@@ -2,82 +2,122 @@
 
 use crate::report::Lang;
 
+/// A fault of the inputs, or a limit of what they tell. Files are named as they were handed in, and a place is
+/// `FILE:LINE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Complaint {
+    /// The file has no bytes.
     Empty {
+        /// The file's name.
         file: String,
     },
     /// No line of it is a log's.
     NoLog {
+        /// The file's name.
         file: String,
+        /// Lines that were read.
         lines: u32,
+        /// The first line.
         first: String,
     },
     /// Lines with a time of no known layout, by their shape.
     UnknownShape {
+        /// The place of the first such line.
         place: String,
+        /// Lines of this shape.
         count: u64,
+        /// The first such line.
         first: String,
     },
     /// The clock went back within a log, or its zone changed.
     TimeBack {
+        /// The line from which on the time is less.
         place: String,
+        /// Milliseconds by which it goes back.
         back_ms: i64,
     },
     /// The clock went forward within a log, by what votes before and after say.
     TimeForward {
+        /// The first line by the new clock.
         place: String,
+        /// Milliseconds by which it was set forward, about.
         forward_ms: i64,
     },
+    /// Two lines give a server different addresses: the logs may be of two ensembles.
     SecondAddress {
+        /// The later line.
         place: String,
+        /// Number of the server.
         id: u32,
+        /// The address in that line.
         address: String,
+        /// The address that was known before.
         known: String,
+        /// The line that said so.
         known_place: String,
     },
+    /// The line is longer than what is read of one; its beginning was read.
     LongLine {
+        /// The place of the line.
         place: String,
+        /// Its length in bytes.
         bytes: u64,
     },
     /// The rest could not be read: what is told of this server ends there.
     NotReadPast {
+        /// The file's name.
         file: String,
+        /// The last line that was read.
         line: u32,
+        /// The reason, as text for people.
         why: String,
     },
     /// Of a folder or an archive: their names say that they are no logs.
     Skipped {
+        /// The names, [`NAMES_MAX`] at most.
         names: Vec<String>,
+        /// The number of all such files.
         count: usize,
     },
     /// Nobody knows who wrote it.
     NoServer {
+        /// The file's name, with the prefix of its lines where they have one.
         file: String,
     },
-    /// Two logs that contradict each other say that they are of one server.
+    /// Facts beyond the limit were left out.
     Dropped {
+        /// Facts that were left out.
         count: u64,
+        /// The limit, [`FACTS_MAX`](crate::nodes::FACTS_MAX).
         max: usize,
     },
+    /// Some lines name no year.
     YearAssumed {
+        /// The year that was assumed.
         year: i64,
     },
+    /// Some lines name no date, and stand on 1970-01-01.
     DateAssumed,
     /// Some logs name their zone, others do not.
     ZonesMixed {
+        /// Files whose lines name their zone.
         with: Vec<String>,
+        /// Files whose lines do not.
         without: Vec<String>,
     },
     /// Entries that another input has already.
     Twice {
+        /// The file that repeats the entries.
         file: String,
+        /// The file that has them, too.
         of: String,
     },
     /// Logs in UTC beside logs of which nobody knows the zone.
     ZoneUnknown {
+        /// The machines whose logs are in UTC, or name their zone.
         hosts: Vec<String>,
     },
+    /// Any other text for people, shown as it is.
     Other(String),
 }
 
@@ -93,6 +133,7 @@ fn shown(line: &str) -> String {
 }
 
 impl Complaint {
+    /// The complaint as a line for people.
     pub fn text(&self, lang: Lang) -> String {
         let en = lang == Lang::English;
         let list = |names: &[String]| names.join(if en { ", " } else { "、" });
@@ -206,6 +247,7 @@ pub fn shape(line: &str) -> String {
     out
 }
 
+/// The place of a line, as complaints name it.
 pub fn at_place(file: &str, line: u32) -> String {
     format!("{file}:{line}")
 }

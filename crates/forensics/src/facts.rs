@@ -20,40 +20,59 @@ pub enum Cause {
     Restarted,
     /// The line behind states it.
     Stated(Stated),
+    /// No line says it.
     Unknown,
 }
 
+/// The state of a server in the election, as votes name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
+    /// It looks for a leader.
     Looking,
+    /// It follows one.
     Following,
+    /// It leads.
     Leading,
+    /// It follows without a vote.
     Observing,
 }
 
 /// A vote that was received; a server receives its own as well, when it sends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vote {
+    /// The server that sent the vote.
     pub from: u32,
+    /// The state of that server.
     pub state: State,
+    /// The server that the vote is for.
     pub leader: i64,
+    /// The newest transaction of that server.
     pub zxid: i64,
+    /// The round of election of the sender.
     pub round: i64,
+    /// The epoch of that server's history.
     pub peer_epoch: i64,
     /// Of the server that received it.
     pub mine: State,
 }
 
+/// A statement of one log entry that matters to the story.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
+    /// A server's process begins to start.
     Starts {
+        /// The number of the server, where the line says it.
         id: Option<u32>,
         /// The last line before the process began to start.
         after: Option<LogMillis>,
     },
+    /// The setting `tickTime`, in milliseconds.
     TickMs(u64),
+    /// The setting `syncLimit`, in ticks.
     SyncLimit(u64),
+    /// The version of ZooKeeper that the log names.
     Version(String),
+    /// It has no leader, and looks for one.
     Looks,
     /// The round of votes begins: what it sends comes after this.
     NewElection,
@@ -63,64 +82,96 @@ pub enum Fact {
     States(Stated),
     /// Elected, or joins; it does not work yet.
     WillFollow,
+    /// Elected as leader, and not serving yet.
     WillLead,
     /// It has its leader's history.
     Follows,
     /// It serves its clients.
     Serves,
+    /// It leads, and serves its clients.
     Leads,
+    /// A leader has a quorum of followers.
     HasQuorum {
+        /// The epoch that begins.
         epoch: i64,
+        /// The servers that the line names, the leader included where it names itself.
         with: Vec<u32>,
     },
+    /// A leader ends its own leadership.
     GaveUpLead {
+        /// The reason that the line gives; empty where it gives none.
         reason: String,
     },
+    /// A follower lost its leader.
     LostLeader(Cause),
     /// The leader's view of a follower.
     LearnerConnected {
+        /// Number of the learner.
         id: u32,
+        /// The learner has no vote.
         observer: bool,
     },
+    /// A leader lost the connection to a learner.
     LearnerLost {
+        /// The learner's address, without its port.
         ip: String,
+        /// The reason, as far as lines say it.
         cause: Cause,
     },
+    /// A vote that was received.
     Vote(Vote),
+    /// A server could not connect to another one's election port.
     CannotReach {
+        /// Number of the other server.
         id: u32,
+        /// The reason, as far as lines say it.
         cause: Cause,
     },
     /// The disk took so long for a sync.
     SlowSyncMs(u64),
+    /// The process stood still for this many milliseconds, by the JVM's own monitor.
     PauseMs(u64),
     /// A leader ends sessions whose clients were silent: their count, and how long after the first the last one ended,
     /// at most [`EXPIRES_MS`]. A leader of thousands of clients writes a line for each.
     Expires {
+        /// Sessions that ended.
         count: u32,
+        /// Milliseconds from the first end to the last.
         span_ms: u16,
     },
     /// A follower passes a client's session on to its leader, to be confirmed.
     Revalidates {
+        /// Id of the session.
         session: u64,
     },
     /// Of our own servers: a role ended, and after how much silence.
     Left {
+        /// The reason, as the line has it.
         reason: String,
+        /// The same as a cause.
         cause: Cause,
+        /// Milliseconds of silence before, where silence ended the role.
         silent_ms: Option<u64>,
     },
+    /// A server of ours follows a leader, and serves its clients.
     FollowsLeader {
+        /// Number of the leader.
         leader: u32,
+        /// The leader's epoch.
         epoch: i64,
+        /// The times of the change, as the line has them.
         report: String,
     },
+    /// A server of ours leads, and serves its clients.
     LeadsEpoch {
+        /// Its epoch.
         epoch: i64,
+        /// The times of the change, as the line has them.
         report: String,
     },
     /// Which server this log is of.
     Is {
+        /// Number of the server.
         id: u32,
     },
     /// Something else that one of our own nodes wrote down. Rare, and long beside the others: a log has millions of facts.
@@ -130,8 +181,11 @@ pub enum Fact {
 /// A record of one of our own nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said {
+    /// The subject, such as `alert`; its words are those of the journal of events.
     pub subject: String,
+    /// The change, as text for people, in English.
     pub what: String,
+    /// The reason, as text for people; empty where there is none.
     pub why: String,
     /// `what` in Chinese, where the record has it.
     pub what_zh: String,
@@ -147,6 +201,7 @@ impl Fact {
             || matches!(self, Fact::GaveUpLead { reason } if reason.is_empty())
     }
 
+    /// Sets the cause of a fact that has one, once a later line has said it.
     pub fn set_cause(&mut self, to: Cause) {
         if let Fact::LostLeader(cause) | Fact::LearnerLost { cause, .. } | Fact::CannotReach { cause, .. } = self {
             *cause = to;

@@ -5,17 +5,21 @@
 
 use crate::time::{self, LogMillis};
 
+/// A line of the JVM's garbage collector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GcLine {
+    /// The time of the line.
     pub at: LogMillis,
     /// As `+08:00`.
     pub zone: String,
+    /// Milliseconds for which the program stood still; 0 where the line tells of no pause.
     pub pause_ms: u64,
 }
 
 /// The length of a time with its zone.
 const TIME_BYTES: usize = 28;
 
+/// Reads a line of the collector's log, in the form before JDK 9 or the unified one. `None`: it is none.
 pub fn line(text: &str) -> Option<GcLine> {
     let text = text.strip_prefix('[').unwrap_or(text);
     // Others put a zone behind their times, too.

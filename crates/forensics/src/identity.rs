@@ -154,7 +154,9 @@ fn addresses_in(name: &str) -> Vec<String> {
 
 /// One log, as far as its lines say who wrote it.
 pub struct Unnamed<'a> {
+    /// The name before its lines, such as a container's; may be empty.
     pub prefix: &'a str,
+    /// The file's name.
     pub file: &'a str,
     /// Its lines speak of these as of others.
     pub others: &'a BTreeSet<u32>,

@@ -7,7 +7,9 @@ use std::borrow::Cow;
 
 /// Where an entry has its fields; of several names the first that is there counts. A point leads into an object.
 pub struct Entry {
+    /// The program or the layout that writes it.
     pub name: &'static str,
+    /// A line of it, which is also its test.
     pub example: &'static str,
     time: &'static str,
     thread: &'static str,
@@ -17,6 +19,7 @@ pub struct Entry {
     thrown: &'static [&'static str],
 }
 
+/// The known entries, tried in this order.
 pub const ENTRIES: &[Entry] = &[
     Entry {
         name: "log4j 2, JsonLayout and JsonTemplateLayout",
@@ -103,6 +106,7 @@ pub const ENTRIES: &[Entry] = &[
 
 /// A collector's record around a line.
 pub struct Envelope {
+    /// The collectors that write it.
     pub name: &'static str,
     /// `LINE` stands for the line, as JSON has it.
     pub example: &'static str,
@@ -113,6 +117,7 @@ pub struct Envelope {
     joined: bool,
 }
 
+/// The known envelopes, tried after the entries and in this order.
 pub const ENVELOPES: &[Envelope] = &[
     Envelope {
         name: "docker's json-file, fluentd",
@@ -200,17 +205,26 @@ pub const ENVELOPES: &[Envelope] = &[
 /// A line of JSON, understood.
 #[derive(Debug, Default)]
 pub struct Parsed<'a> {
+    /// The time that the record names; an entry always has one.
     pub stamp: Option<Stamp>,
+    /// The name of the machine, container or file in the record; may be empty.
     pub name: Cow<'a, str>,
+    /// The content.
     pub kind: Kind<'a>,
 }
 
+/// The content of a line of JSON.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Kind<'a> {
+    /// An entry whose fields the logger took apart.
     Entry {
+        /// The thread's name.
         thread: Cow<'a, str>,
+        /// The class, as the logger names it.
         class: Cow<'a, str>,
+        /// The message.
         message: Cow<'a, str>,
+        /// The number of the server, where the entry has it.
         myid: Option<u32>,
         /// The exception's class, message and stack, as far as they are there.
         thrown: Vec<Cow<'a, str>>,
@@ -218,7 +232,12 @@ pub enum Kind<'a> {
         idle: bool,
     },
     /// The line in an envelope; whether it goes on in the next record.
-    Line { text: Cow<'a, str>, partial: bool },
+    Line {
+        /// The line.
+        text: Cow<'a, str>,
+        /// It continues in the next record.
+        partial: bool,
+    },
 }
 
 impl Default for Kind<'_> {
@@ -267,6 +286,7 @@ fn stamp_of(value: &Json<'_>) -> Option<Stamp> {
     stamp::stamp(text.trim().as_bytes()).map(|s| s.0)
 }
 
+/// Understands a value as an entry or an envelope; `None` where it is neither.
 pub fn parse<'a>(value: &'a Json<'_>) -> Option<Parsed<'a>> {
     let text = |path: &str| field(value, path).and_then(text_of);
     for row in ENTRIES {

@@ -5,14 +5,20 @@ use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, Seq
 use std::borrow::Cow;
 use std::fmt;
 
+/// A value of JSON.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Json<'a> {
+    /// `null`.
     Null,
+    /// `true` or `false`.
     Bool(bool),
+    /// A whole number from -2^63 to 2^63 - 1.
     Integer(i64),
     /// Also whole numbers from 2^63 on.
     Float(f64),
+    /// A string, borrowed where it has no escapes.
     Text(Cow<'a, str>),
+    /// An array.
     Array(Vec<Json<'a>>),
     /// In the order of the line; of a key that stands twice the last value counts.
     Object(Vec<(Cow<'a, str>, Json<'a>)>),
@@ -31,6 +37,7 @@ impl<'a> Json<'a> {
         members.iter().rev().find(|(k, _)| k == key).map(|(_, v)| v)
     }
 
+    /// The string, if it is one.
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Json::Text(text) => Some(text),
@@ -38,6 +45,7 @@ impl<'a> Json<'a> {
         }
     }
 
+    /// The whole number, if it is one.
     pub fn as_i64(&self) -> Option<i64> {
         match self {
             Json::Integer(n) => Some(*n),
@@ -45,6 +53,7 @@ impl<'a> Json<'a> {
         }
     }
 
+    /// The whole number, if it is one and not negative.
     pub fn as_u64(&self) -> Option<u64> {
         self.as_i64().and_then(|n| u64::try_from(n).ok())
     }

@@ -8,8 +8,11 @@ use crate::line::Head;
 use crate::stamp::{self, Stamp};
 use std::sync::LazyLock;
 
+/// A layout of log lines.
 pub struct Layout {
+    /// The programs that write it.
     pub name: &'static str,
+    /// Fields in braces, and what stands between them.
     pub pattern: &'static str,
     /// Every example says the same: server 1 looks for a leader.
     pub example: &'static str,

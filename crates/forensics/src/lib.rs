@@ -1,8 +1,18 @@
-//! What happened to a ZooKeeper ensemble, from the logs of its servers.
+//! The reconstruction of what happened to a ZooKeeper ensemble, from the logs of its servers.
 //!
-//! `reader` takes lines in: `prefixes` and envelopes (`json_lines`, `csv`) off, apart by one row of the table of `layouts`
-//! with times of any form (`stamp`). `facts` understands messages, `identity` says who wrote a log, `nodes` sorts entries, `story` puts the servers' facts on one clock and
-//! finds roles, quorums and outages, `report` tells it. No input or output beyond lines that are handed in.
+//! No input or output beyond lines that are handed in. A caller makes a [`Reader`], announces each input with
+//! [`Reader::file`], hands its lines in, ends with [`Reader::finish`], and gives the facts to [`analyse`]; [`report`] tells
+//! the [`Analysis`] to people and to programs. Events carry the places of the lines that they were read from.
+//!
+//! | step | modules |
+//! |---|---|
+//! | a line is taken apart | [`prefixes`] and envelopes ([`json_lines`]) off, a row of [`layouts`], times of any form ([`stamp`]) |
+//! | a message becomes a fact | [`facts`], [`own`] for records of Trivet's nodes, [`causes`], [`gc`], [`site`] |
+//! | a log gets its server | [`identity`], [`nodes`] |
+//! | clocks become one | [`skew`] |
+//! | facts become a story | [`story`]: roles, quorums, outages; [`paths`] and [`verdict`]: the server or link to blame |
+//!
+//! Where to begin: [`facts::Fact`] is what the crate understands of a log, [`Story`] what it makes of it.
 
 pub mod causes;
 mod clock_steps;
@@ -40,14 +50,21 @@ use std::collections::BTreeMap;
 
 /// Everything that was found out.
 pub struct Analysis {
+    /// The story: roles, quorums and outages.
     pub story: Story,
     /// Names of the inputs, as places count them.
     pub files: Vec<String>,
+    /// The servers' clocks, against the reference's.
     pub offsets: BTreeMap<u32, skew::Offset>,
+    /// Directions in which votes came late.
     pub late: Vec<paths::Late>,
+    /// Directions in which all votes of an outage were lost.
     pub lost: Vec<paths::Lost>,
+    /// Leaders that a looking server did not hear.
     pub unheard: Vec<paths::Unheard>,
+    /// Servers that fell silent between leader and follower.
     pub silent: Vec<paths::Silent>,
+    /// The server or the link to blame, if the logs decide it.
     pub verdict: verdict::Verdict,
     /// The last line of each server.
     pub ends: BTreeMap<u32, time::LogMillis>,

@@ -9,6 +9,7 @@ pub const LINE_BYTES_MAX: usize = 64 << 10;
 /// The first line of an entry, taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head<'a> {
+    /// The time of the line, by the clock of its machine.
     pub at: LogMillis,
     /// Of `[myid:N]`, if it is filled.
     pub myid: Option<u32>,
@@ -16,7 +17,9 @@ pub struct Head<'a> {
     pub thread: &'a str,
     /// The last part of the class's name.
     pub class: &'a str,
+    /// The line of the source that wrote it, from `Class@LINE`.
     pub source_line: Option<u32>,
+    /// The text after everything else.
     pub message: &'a str,
     /// A warning or worse, or nobody knows.
     pub serious: bool,

@@ -8,8 +8,11 @@ use crate::{verdict, Analysis};
 /// Both ends may be open.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Narrow {
+    /// The beginning of the time that counts.
     pub from: Option<LogMillis>,
+    /// The end of that time.
     pub to: Option<LogMillis>,
+    /// The server that counts; `None` for all.
     pub node: Option<u32>,
 }
 

@@ -31,24 +31,33 @@ pub struct Place {
     pub line: u32,
 }
 
+/// A fact with its time, its server and its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
+    /// The time, by the server's own clock until clocks are corrected.
     pub at: LogMillis,
+    /// Number of the server; 0 until the log's server is known.
     pub node: u32,
+    /// The line.
     pub place: Place,
+    /// The fact.
     pub fact: Fact,
 }
 
 /// What is known of one input, or of one prefix within it.
 #[derive(Debug, Default)]
 pub struct Stream {
+    /// Index into the names of the inputs.
     pub file: u32,
+    /// The name before the lines, where several logs are in one input; else empty.
     pub prefix: String,
     /// How often the lines say which server it is.
     pub ids: BTreeMap<u32, u64>,
     /// Servers of which the lines speak as of others.
     pub others: BTreeSet<u32>,
+    /// Servers whose votes the log has.
     pub voters: BTreeSet<u32>,
+    /// The time of its first line.
     pub first: LogMillis,
     /// Its last line with a time.
     pub end: (LogMillis, Place),
@@ -56,7 +65,9 @@ pub struct Stream {
     pub holes: Vec<(LogMillis, LogMillis)>,
     /// Where the time goes back: to when, from when, and the line.
     pub backs: Vec<(LogMillis, LogMillis, Place)>,
+    /// Statements of the source with their lines, from which the version is read.
     pub statements: Seen,
+    /// The facts, each with the server that its line names.
     pub entries: Vec<(Option<u32>, Entry)>,
     /// The newest of the entries that count sessions which ended, as their index.
     pub expiry: Option<usize>,
@@ -64,6 +75,7 @@ pub struct Stream {
     pub step_ms: u16,
     /// Minutes ahead of UTC that the lines themselves name, and that a collector's times beside them show.
     pub zone_min: Option<i32>,
+    /// Minutes that a collector's times beside the lines show.
     pub beside_min: Option<i32>,
     /// The last line before a process began to start, and when it did.
     pub boot: Option<(Option<LogMillis>, LogMillis)>,
@@ -78,6 +90,7 @@ pub struct Stream {
 /// All facts, each with its server, in the order of their times.
 #[derive(Debug, Default)]
 pub struct Facts {
+    /// The facts.
     pub entries: Vec<Entry>,
     /// Address of each server, where a thread's name says it.
     pub addresses: BTreeMap<u32, String>,

@@ -19,27 +19,40 @@ const LOOKS_MS: i64 = 2_000;
 /// One direction between two servers on the election port in which votes came late.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Late {
+    /// The server that sent the votes.
     pub from: u32,
+    /// The server to which they came late.
     pub to: u32,
+    /// Votes that were late.
     pub votes: usize,
+    /// Votes that were prompt.
     pub prompt: usize,
+    /// Milliseconds that the latest one took.
     pub worst_ms: i64,
+    /// When the first late one was sent.
     pub since: LogMillis,
+    /// When the last late one came.
     pub until: LogMillis,
     /// The other direction was prompt meanwhile.
     pub one_way: bool,
+    /// The lines in which late votes came.
     pub evidence: Vec<Place>,
 }
 
 /// One direction in which, while nobody led, no vote came at all, though both servers voted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lost {
+    /// The server that sent the votes.
     pub from: u32,
+    /// The server to which none came.
     pub to: u32,
+    /// Votes that were sent.
     pub votes: usize,
     /// Outages in which it was so.
     pub outages: u32,
+    /// When the first was sent.
     pub since: LogMillis,
+    /// When the last was sent.
     pub until: LogMillis,
     /// Where the votes were sent.
     pub evidence: Vec<Place>,
@@ -48,11 +61,15 @@ pub struct Lost {
 /// A server that heard nothing of another one for a read time-out, between a leader and its followers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Silent {
+    /// The server that was not heard.
     pub from: u32,
+    /// The server that heard nothing.
     pub to: u32,
+    /// When the silence began: a read time-out before it was noticed.
     pub since: LogMillis,
     /// When it was noticed.
     pub until: LogMillis,
+    /// The line in which it was noticed.
     pub evidence: Place,
 }
 
@@ -60,11 +77,17 @@ pub struct Silent {
 /// heard itself.)
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unheard {
+    /// The server that looked for a leader.
     pub looking: u32,
+    /// The leader that it did not hear.
     pub leader: u32,
+    /// The first server that told it of that leader.
     pub told_by: u32,
+    /// When it was told first.
     pub from: LogMillis,
+    /// When it heard the leader, or its search ended.
     pub to: LogMillis,
+    /// The lines in which it was told.
     pub evidence: Vec<Place>,
 }
 
@@ -214,6 +237,8 @@ struct Looking {
     heard: BTreeMap<u32, LogMillis>,
 }
 
+/// The times in which a looking server heard of a leader and nothing from it. An own clock is enough: all times of one
+/// are from the same log.
 pub fn unheard(facts: &Facts) -> Vec<Unheard> {
     let mut looking: BTreeMap<u32, Looking> = BTreeMap::new();
     let mut out = Vec::new();

@@ -8,7 +8,9 @@ use crate::stamp::{self, Stamp};
 pub struct Peeled<'a> {
     /// Names the file, the container or the machine, hence the server; may be empty.
     pub name: &'a str,
+    /// The time that the prefix names.
     pub stamp: Option<Stamp>,
+    /// The line without the prefix.
     pub rest: &'a str,
     /// More of the line follows in the next one.
     pub partial: bool,
@@ -17,18 +19,22 @@ pub struct Peeled<'a> {
 /// A line with the time at its beginning, which is read once and of use to several rows.
 #[derive(Debug, Clone, Copy)]
 pub struct Timed<'a> {
+    /// The line.
     pub text: &'a str,
     /// The time, and what stands behind it.
     pub leading: Option<(Stamp, &'a str)>,
 }
 
 impl<'a> Timed<'a> {
+    /// Reads the time at the beginning of a line.
     pub fn new(text: &'a str) -> Self {
         Timed { text, leading: layouts::leading_time(text) }
     }
 }
 
+/// A prefix that a collector or a tool puts before lines.
 pub struct Prefix {
+    /// The tools that write it.
     pub name: &'static str,
     /// What stands before `LINE`.
     pub example: &'static str,

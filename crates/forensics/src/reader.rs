@@ -81,9 +81,13 @@ struct Current {
     partial: BTreeMap<String, String>,
 }
 
+/// Takes in the lines of all inputs, one after the other. A file is announced with [`Reader::file`], and
+/// [`Reader::finish`] gives the facts.
 #[derive(Default)]
 pub struct Reader {
+    /// Names of the inputs, in the order in which they came.
     pub files: Vec<String>,
+    /// Lines of all inputs.
     pub lines: u64,
     /// Entries with a time, whatever they say.
     pub heads: u64,
@@ -128,6 +132,7 @@ fn host_of_file(file: &str) -> &str {
 }
 
 impl Reader {
+    /// Begins the next input: the lines that follow are its own.
     pub fn file(&mut self, name: &str) {
         self.end_of_file();
         self.files.push(name.to_string());
@@ -774,6 +779,8 @@ impl Reader {
         entries.insert(before, (id, Entry { at, node: 0, place, fact: Fact::States(stated) }));
     }
 
+    /// Ends the last input and decides whose logs they are: the facts in the order of their times, and the names of the
+    /// inputs.
     pub fn finish(mut self) -> (Facts, Vec<String>) {
         if self.files.is_empty() && self.lines > 0 {
             self.files.push("-".into());

@@ -21,9 +21,12 @@ use crate::time::{self, LogMillis};
 use crate::Analysis;
 use words::{cause, seconds, what};
 
+/// The language of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lang {
+    /// English.
     English,
+    /// Simplified Chinese.
     Chinese,
 }
 
@@ -43,8 +46,11 @@ pub fn names(story: &Story) -> std::collections::BTreeMap<u32, String> {
 
 /// One thing that happened.
 pub struct Event {
+    /// When it happened, on the clock of the story.
     pub at: LogMillis,
+    /// The event, as text for people.
     pub text: String,
+    /// The lines in which it was read.
     pub evidence: Vec<Place>,
 }
 

@@ -8,19 +8,32 @@ use crate::report::Lang;
 use crate::time::LogMillis;
 use std::sync::LazyLock;
 
+/// The kind of an event on a machine around the ensemble.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
+    /// An ESXi host lost the connection to an NFS server.
     NfsLost,
+    /// It has the connection again.
     NfsRestored,
+    /// An ESXi host reaches a device over no path (all paths down).
     ApdStart,
+    /// That has lasted until ESXi's time-out.
     ApdTimeout,
+    /// It has a path again.
     ApdExit,
+    /// A network link of the machine is down.
     LinkDown,
+    /// The link is up again.
     LinkUp,
+    /// An ESXi host lost an uplink, or the last spare one.
     UplinkLost,
+    /// vSphere HA has too few heartbeat datastores.
     Heartbeat,
+    /// vCenter lost the connection to a host.
     HostLost,
+    /// vCenter has the connection again.
     HostBack,
+    /// The machine's clock was set.
     ClockStep,
     /// Of a site's own pattern.
     Named(String),
@@ -29,6 +42,7 @@ pub enum Kind {
 /// One line of such a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SiteEvent {
+    /// The time of the line, in milliseconds since 1970.
     pub at: LogMillis,
     /// Minutes ahead of UTC that the line names.
     pub zone_min: Option<i32>,
@@ -36,10 +50,13 @@ pub struct SiteEvent {
     pub no_year: bool,
     /// The machine, as a prefix or the file's name has it.
     pub host: String,
+    /// The kind of the event.
     pub kind: Kind,
     /// The datastore, interface or device.
     pub object: String,
+    /// The line's text.
     pub text: String,
+    /// The line.
     pub place: Place,
     /// It stands on the axis of the ensemble's logs.
     pub aligned: bool,
@@ -124,6 +141,7 @@ impl Patterns {
         Ok(Patterns(out))
     }
 
+    /// Whether no pattern is given.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -147,6 +165,8 @@ impl Patterns {
 static INDEX: LazyLock<Needles> =
     LazyLock::new(|| Needles::new(MARKS.iter().enumerate().map(|(at, (mark, _))| (at, *mark))));
 
+/// The kind of event that a line tells of, and the datastore, interface or device; `None` where it tells of none. A
+/// site's own patterns count first.
 pub fn recognise(line: &str, patterns: &Patterns) -> Option<(Kind, String)> {
     if let Some(name) = patterns.named(line) {
         return Some((Kind::Named(name.to_string()), String::new()));
@@ -181,6 +201,7 @@ fn object(line: &str, kind: &Kind) -> String {
 }
 
 impl SiteEvent {
+    /// The event as a line for people.
     pub fn told(&self, lang: Lang) -> String {
         let (host, object) = (&self.host, &self.object);
         let en = lang == Lang::English;

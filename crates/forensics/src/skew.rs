@@ -12,7 +12,9 @@ use std::collections::BTreeMap;
 /// A clock's lead before the reference's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Offset {
+    /// Milliseconds by which the clock is ahead.
     pub ms: i64,
+    /// Milliseconds by which that may be wrong, either way.
     pub error_ms: i64,
 }
 
@@ -22,10 +24,15 @@ pub(crate) type Key = (i64, i64, i64, i64);
 /// A vote of a looking server, when it was sent and when the first of it came to another one.
 #[derive(Debug, Clone, Copy)]
 pub struct Way {
+    /// The server that sent the vote.
     pub from: u32,
+    /// The server to which it came.
     pub to: u32,
+    /// When it was sent, by the sender's clock.
     pub sent: LogMillis,
+    /// When it came, by the receiver's clock.
     pub came: LogMillis,
+    /// The line in which it came.
     pub place: Place,
     /// How often it had been sent when the first one came.
     pub times: usize,

@@ -10,7 +10,9 @@ pub struct Stamp {
     pub at: LogMillis,
     /// Minutes that the clock is ahead of UTC, where the line says so.
     pub zone_min: Option<i32>,
+    /// The line names the year.
     pub has_year: bool,
+    /// The line names the date.
     pub has_date: bool,
     /// The clock's step in this line, in milliseconds: 1, or 1000 without a fraction.
     pub step_ms: u16,

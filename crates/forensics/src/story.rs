@@ -17,19 +17,27 @@ const DEFAULT_TICK_MS: u64 = 2_000;
 /// Ticks that a follower may lag behind, where no log states syncLimit.
 const DEFAULT_SYNC_LIMIT: u64 = 5;
 
+/// The role in which a server serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Elected already, or looking: it serves nobody.
     None,
+    /// It follows a leader.
     Follower,
+    /// It leads.
     Leader,
 }
 
+/// A time in which a server had one role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoleSpan {
+    /// Number of the server.
     pub node: u32,
+    /// The role.
     pub role: Role,
+    /// When it began.
     pub from: LogMillis,
+    /// When it ended; `None` at the end of the logs.
     pub to: Option<LogMillis>,
     /// Of the leader; 0 if no line says it.
     pub epoch: i64,
@@ -38,18 +46,25 @@ pub struct RoleSpan {
 /// A time in which a leader had a quorum.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
+    /// Number of the leader.
     pub leader: u32,
+    /// Its epoch.
     pub epoch: i64,
+    /// When the quorum was there.
     pub from: LogMillis,
+    /// When it was no more; `None` at the end of the logs.
     pub to: Option<LogMillis>,
     /// The same leader had lost its quorum, and got it back without an election.
     pub resumed: bool,
+    /// The followers that the logs name.
     pub followers: BTreeSet<u32>,
+    /// The line that tells of the quorum.
     pub began: Place,
     /// What one of our own leaders reported of its election.
     pub report: String,
 }
 
+/// A time without a quorum.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outage {
     /// When the servers noticed.
@@ -58,7 +73,9 @@ pub struct Outage {
     pub from: LogMillis,
     /// `None`: until the end of the logs.
     pub to: Option<LogMillis>,
+    /// The leader before; [`NOBODY`] where there was none.
     pub leader: u32,
+    /// The epoch of that leader.
     pub epoch: i64,
     /// The servers that lost the leader, in that order, and why.
     pub lost: Vec<(u32, Option<Cause>, LogMillis, Place)>,
@@ -66,6 +83,7 @@ pub struct Outage {
     pub ended: Place,
     /// The leader's own reason, if it gave one.
     pub gave_up: String,
+    /// The fate of the leader.
     pub what: What,
     /// Of an outage without an end: the logs of a majority go on until then, and what was later is not known.
     pub known_until: Option<LogMillis>,
@@ -108,10 +126,13 @@ pub enum What {
 /// A process that was started again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restart {
+    /// Number of the server.
     pub node: u32,
     /// The last line of the process before.
     pub after: LogMillis,
+    /// When the new process began to start.
     pub at: LogMillis,
+    /// The line in which it did.
     pub place: Place,
     /// When the others' connections to it ended: a better time than that of a quiet log's last line.
     pub gone: Option<LogMillis>,
@@ -127,10 +148,15 @@ impl Restart {
 /// A cause that lines of one server state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatedCause {
+    /// Number of the server.
     pub node: u32,
+    /// The cause.
     pub cause: Stated,
+    /// The first line's time.
     pub from: LogMillis,
+    /// The last line's time.
     pub to: LogMillis,
+    /// The lines.
     pub evidence: Vec<Place>,
     /// Of a cause that lies with others: those.
     pub peers: BTreeSet<u32>,
@@ -146,34 +172,50 @@ const EVIDENCE_MAX: usize = 20;
 /// A follower that lost the leader while the others kept it, or of whose leader no log tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Departure {
+    /// Number of the follower.
     pub node: u32,
+    /// The leader that it lost, where a log tells of it.
     pub leader: Option<u32>,
+    /// The reason, as far as lines say it.
     pub cause: Option<Cause>,
+    /// When it lost the leader.
     pub at: LogMillis,
     /// When it followed, or led, again.
     pub back: Option<LogMillis>,
+    /// The line in which it did.
     pub place: Place,
 }
 
+/// Everything that the logs tell, on one clock.
 #[derive(Debug, Clone, Default)]
 pub struct Story {
+    /// Addresses of the servers, where a log says them.
     pub addresses: BTreeMap<u32, String>,
     /// Servers whose logs were read.
     pub read: BTreeSet<u32>,
     /// All that anybody speaks of.
     pub servers: BTreeSet<u32>,
+    /// Versions of ZooKeeper, as the logs name them or their lines show them.
     pub versions: BTreeMap<u32, String>,
     /// Our own servers', of which every change of role is in the log.
     pub own: BTreeSet<u32>,
+    /// Milliseconds of the read time-out between leader and followers: `tickTime` times `syncLimit`.
     pub timeout_ms: u64,
+    /// Milliseconds of a tick.
     pub tick_ms: u64,
     /// The logs say the time-out.
     pub timeout_known: bool,
+    /// The time of the first fact.
     pub first: LogMillis,
+    /// The time of the last line.
     pub last: LogMillis,
+    /// The roles of all servers.
     pub roles: Vec<RoleSpan>,
+    /// The times with a quorum.
     pub quorum: Vec<Window>,
+    /// The times without one.
     pub outages: Vec<Outage>,
+    /// The followers that lost the leader alone.
     pub departures: Vec<Departure>,
     /// Other events that our own nodes recorded.
     pub notes: Vec<Note>,
@@ -196,6 +238,7 @@ pub struct Story {
     pub stalls: Vec<(u32, LogMillis, u64, &'static str, Place)>,
 }
 
+/// Makes the story of facts that are on one clock already.
 pub fn tell(facts: &Facts) -> Story {
     let mut story = Story { addresses: facts.addresses.clone(), ..Default::default() };
     let (mut tick_ms, mut sync_limit) = (None, None);

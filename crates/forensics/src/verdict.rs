@@ -6,6 +6,7 @@ use crate::paths::{Late, Lost, Unheard};
 use crate::story::{Story, What};
 use std::collections::BTreeMap;
 
+/// A possible cause of the outages, by the server or the link to blame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hypothesis {
     /// Its process ended, once or again and again.
@@ -28,6 +29,7 @@ impl Hypothesis {
     fn link(a: u32, b: u32) -> Self {
         Hypothesis::Link(a.min(b), a.max(b))
     }
+    /// The servers that it names: one, or both ends of a link.
     pub fn servers(&self) -> Vec<u32> {
         match *self {
             Hypothesis::Ended(n)
@@ -38,6 +40,7 @@ impl Hypothesis {
             Hypothesis::OneWay(a, b) | Hypothesis::Link(a, b) => vec![a, b],
         }
     }
+    /// The word for it in JSON, which stays the same.
     pub fn kind(&self) -> &'static str {
         match self {
             Hypothesis::Ended(_) => "process ended",
@@ -50,10 +53,14 @@ impl Hypothesis {
     }
 }
 
+/// A hypothesis with its points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scored {
+    /// The hypothesis.
     pub hypothesis: Hypothesis,
+    /// Points that support it.
     pub support: u32,
+    /// Points that contradict it.
     pub contradicted: u32,
 }
 
@@ -63,10 +70,12 @@ impl Scored {
     }
 }
 
+/// The two hypotheses with the most points.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// `None`: undecided.
     pub best: Option<Scored>,
+    /// The next best; where it is undecided, the first.
     pub runner_up: Option<Scored>,
 }
 
@@ -80,6 +89,7 @@ fn part_of(one: &Hypothesis, whole: &Hypothesis) -> bool {
 /// What is late within this of an outage may belong to it.
 const NEAR_MS: i64 = 30_000;
 
+/// Weighs what the story and the paths say; without a clear lead the verdict has no best hypothesis.
 pub fn decide(story: &Story, late: &[Late], lost: &[Lost], unheard: &[Unheard]) -> Verdict {
     let mut support: BTreeMap<Hypothesis, u32> = BTreeMap::new();
     let mut add = |h: Hypothesis, points: u32| *support.entry(h).or_default() += points;

@@ -31,6 +31,8 @@ const NEAR: u32 = 6;
 /// A statement, by its column, and the line where it stood.
 pub type Seen = BTreeMap<(usize, u32), u32>;
 
+/// The statement that wrote a line, and its line in the source; `None` where the table has none, or the layout names no
+/// line.
 pub fn statement(head: &Head<'_>) -> Option<(usize, u32)> {
     let line = head.source_line?;
     let class = head.class.split('$').next().unwrap_or_default();
@@ -41,7 +43,9 @@ pub fn statement(head: &Head<'_>) -> Option<(usize, u32)> {
 /// One release, or the first and the last of several whose sources agree there; or none, and these are nearest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Build {
+    /// The sources of these releases agree with every statement.
     pub exact: bool,
+    /// All releases that fit as well as the best one, in ascending order.
     pub releases: Vec<String>,
 }
 

@@ -8,6 +8,7 @@ use crate::verdict::{Hypothesis, Scored};
 use crate::Analysis;
 use serde_json::{json, Value};
 
+/// The whole analysis as JSON, for programs: field names and words of kinds stay the same in every language.
 pub fn json(a: &Analysis) -> Value {
     let story = &a.story;
     let long = |at: time::LogMillis| time::long(at) + &a.zone;

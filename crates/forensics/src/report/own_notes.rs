@@ -4,6 +4,7 @@ use super::Lang;
 use crate::story::Note;
 
 impl Note {
+    /// The record as a line for people; `name` is that of its node.
     pub fn told(&self, lang: Lang, name: &str) -> String {
         if lang == Lang::English {
             let why = if self.why.is_empty() { String::new() } else { format!(" ({})", self.why) };

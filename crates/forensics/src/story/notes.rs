@@ -5,17 +5,24 @@
 use crate::nodes::Place;
 use crate::time::LogMillis;
 
+/// A record of one of our own nodes, or a crowd of like ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
+    /// Number of the node.
     pub node: u32,
+    /// When it was written first.
     pub at: LogMillis,
+    /// The subject, as in [`Said`](crate::facts::Said).
     pub subject: String,
+    /// The change, as text for people, in English.
     pub what: String,
+    /// The reason, as text for people; empty where there is none.
     pub why: String,
     /// `what` in Chinese, where the record has it itself.
     pub what_zh: String,
     /// The last of a crowd: how many records it stands for, when the last one was, and what that says.
     pub last: Option<(usize, LogMillis, String)>,
+    /// The lines.
     pub evidence: Vec<Place>,
 }
 
