@@ -177,6 +177,22 @@ def the_case(lab):
     print("  alerts after %.0f s, repaired and proved after %.0f s" % (seen, took))
 
 
+@check("a host loses its NFS server for seconds: its events are told in both languages, and nothing is done")
+def host_events(lab):
+    steps = len(lab.status()["steps"])
+    lab.shim.report(HOST2, "esx.problem.vmfs.nfs.server.disconnect", "Lost connection to server 127.0.0.70 mount point /ds2")
+    lab.shim.report(HOST2, "esx.problem.storage.apd.start", "Device or filesystem has entered the All Paths Down state.")
+    lab.shim.report(HOST2, "esx.audit.dcui.enabled", "The DCUI has been enabled.")
+    shown = lambda s: [e["kind"] for h in s["hosts"] if h["name"] == HOST2 for e in h["events"]]
+    took = lab.wait("the host's events", lambda s: shown(s) == ["esx.problem.vmfs.nfs.server.disconnect", "esx.problem.storage.apd.start"], 60)
+    time.sleep(12)  # the next readings have them again
+    files = [os.path.join(top, f) for top, _, names in os.walk(lab.cluster.data) for f in names if f == "events.jsonl"]
+    told = [line for f in files for line in open(f) if "all paths down (APD)" in line or "lost its connection to an NFS server" in line]
+    assert len(told) == 2 and all("主机 " + HOST2 in line for line in told), told
+    assert well(lab.status()) and len(lab.status()["steps"]) == steps
+    print("  seen after %.0f s" % took)
+
+
 @check("a session that expired is renewed, once")
 def expired(lab):
     before, steps = lab.shim.logins, len(lab.status()["steps"])

@@ -118,6 +118,7 @@ class Shim:
         self.sessions = set()
         self.faults = {}                      # method -> list of (kind, text), one a call
         self.delays = {}                      # method -> seconds
+        self.reported = []                    # (time, host, type, text) of events
         self.inaccessible = {}                # (host, datastore) -> reason
         self.hidden = set()                   # (host, datastore): vCenter does not show what the host has
         self.readonly = set()
@@ -213,6 +214,8 @@ class Shim:
             return fault(kind, text=text) + ([],)
         if method == "RetrieveDasAdvancedRuntimeInfo":
             return 200, self.heartbeats(), []
+        if method == "QueryEvents" and "esx.problem." in body:  # vcsim compares types of objects, and not their eventTypeId
+            return 200, self.host_events(body), []
         if method == "UpdateIpRouteTableConfig":
             return self.update_routes(body) + ([],)
         code, text, cookies = self.forward(body, cookie)
@@ -285,6 +288,22 @@ class Shim:
             has = [d for d in re.findall(r'<ManagedObjectReference[^>]*>([^<]*)<', p.get("datastore", "")) if d in stores]
             hosts[ref] = (re.sub("<[^>]*>", "", p["name"]), re.sub("<[^>]*>", "", p["configManager.storageSystem"]), has)
         return hosts, stores
+
+    def host_events(self, request):
+        """As EventManager documents it: the events of the types in the filter, from its begin on."""
+        wanted = set(re.findall(r"<eventTypeId>([^<]*)</eventTypeId>", request))
+        begin = re.search(r"<beginTime>([^<]*)</beginTime>", request).group(1)[:19]
+        refs = {name: ref for ref, (name, _, _) in self.world()[0].items()}
+        events = "".join(
+            '<returnval xsi:type="EventEx" %s><key>%d</key><chainId>%d</chainId><createdTime>%sZ</createdTime><userName></userName>'
+            '<host><name>%s</name><host type="HostSystem">%s</host></host><fullFormattedMessage>%s</fullFormattedMessage>'
+            '<eventTypeId>%s</eventTypeId></returnval>' % (XSI, n, n, at, escape(name), refs[name], escape(text), kind)
+            for n, (at, name, kind, text) in enumerate(self.reported) if kind in wanted and at >= begin)
+        return ENVELOPE % ('<QueryEventsResponse xmlns="urn:vim25">%s</QueryEventsResponse>' % events)
+
+    def report(self, host, kind, text):
+        """An event of a host, now."""
+        self.reported.append((datetime.datetime.utcnow().strftime("%Y-%m-%dT%H:%M:%S"), host, kind, text))
 
     def heartbeats(self):
         hosts, stores = self.world()

@@ -9,10 +9,11 @@ use crate::alerts::{self, Alert};
 use crate::config::{Config, Mode, Wanted, WANTED_MAX};
 use crate::event::{Event, EventCode, Plan};
 use crate::gate::{self, Cell, Context, Gate, Target};
+use crate::host_events;
 use crate::journal::{Journal, OpenStep, Outcome, Proof, StepRecord};
 use crate::ladder;
 use crate::now::Now;
-use crate::observed::{Connection, HostRef, Observed, OurSide};
+use crate::observed::{Connection, HostEvent, HostRef, Observed, OurSide};
 use crate::snapshot::Snapshot;
 use crate::state::{self, State};
 use crate::wanted::{self, Origin};
@@ -290,6 +291,7 @@ impl Agent {
         for h in observed.hosts.keys().filter(|h| few(h)) {
             self.heartbeat_since.entry(h.clone()).or_insert(now.mono_ms);
         }
+        self.tell_host_events(now, &observed, out);
         self.observed = Some(observed);
         self.expire(now, out);
         self.prove(now, out);
@@ -297,6 +299,14 @@ impl Agent {
         self.tell_new_plans(&plans, out);
         self.plans = plans;
         self.choose(now, out);
+    }
+
+    fn tell_host_events(&self, now: Now, observed: &Observed, out: &mut Vec<Effect>) {
+        let before = self.observed.as_ref().map(|o| &o.events[..]);
+        let found = host_events::new(before, &observed.events, now.wall_ms);
+        let name = |e: &HostEvent| observed.hosts.get(&e.host).map_or_else(|| e.host.0.clone(), |h| h.name.clone());
+        let events = found.into_iter().map(|e| Event::of_host(e, &name(e))).collect();
+        tell(events, EventCode::HostEvent, out);
     }
 
     fn fill_matrix(&mut self, now: Now, observed: &Observed, out: &mut Vec<Effect>) {

@@ -3,8 +3,9 @@
 use crate::action::Action;
 use crate::alerts::Alert;
 use crate::gate::Gate;
+use crate::host_events;
 use crate::journal::OpenStep;
-use crate::observed::HostRef;
+use crate::observed::{HostEvent, HostRef};
 use crate::state::State;
 pub use crate::texts::EventCode;
 use crate::texts::{self, Text};
@@ -44,6 +45,11 @@ pub struct Event {
 impl Event {
     pub(crate) fn plain(code: EventCode, why: String) -> Event {
         Event { code, host: None, what: texts::event(code), why }
+    }
+    pub(crate) fn of_host(told: &HostEvent, host_name: &str) -> Event {
+        let what = host_events::text(host_name, &told.kind);
+        let why = format!("{} at {}: {}", told.kind, crate::soap::time::utc(told.wall_ms), told.message);
+        Event { code: EventCode::HostEvent, host: Some(told.host.clone()), what, why }
     }
     pub(crate) fn of_state(host: &HostRef, host_name: &str, datastore: &str, state: &State) -> Event {
         let what = texts::fault(host_name, datastore, state);

@@ -14,7 +14,7 @@
 //! | [`agent`], [`ladder`], [`action`], [`gate`] | the decisions: plans, rungs, steps, and what holds them back |
 //! | [`config`], [`wanted`] | what a person declares, and the datastores that follow from it |
 //! | [`observed`], [`state`] | a reading, and the state of a datastore on a host |
-//! | [`journal`], [`event`], [`alerts`], [`snapshot`], [`texts`] | what is kept, told and shown |
+//! | [`journal`], [`event`], [`host_events`], [`alerts`], [`snapshot`], [`texts`] | what is kept, told and shown |
 //! | [`routes`] | the second core: routes of hosts to the local address |
 //! | [`session`] | when to log in, to wait and to stop |
 //! | [`soap`] | the calls and replies of the vSphere API, as text |
@@ -28,6 +28,7 @@ pub mod alerts;
 pub mod config;
 pub mod event;
 pub mod gate;
+pub mod host_events;
 pub mod journal;
 pub mod ladder;
 pub mod now;

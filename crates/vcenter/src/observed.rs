@@ -240,7 +240,7 @@ pub struct Removal {
     pub wall_ms: i64,
 }
 
-/// A condition that an event reports and a later event clears: APD, NFS server lost.
+/// A condition that an event reports or clears: APD, NFS server lost. [`crate::host_events`] has the types.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostEvent {
     /// The host.
@@ -268,7 +268,7 @@ pub struct Observed {
     pub ha: Option<Ha>,
     /// Recent removals of datastores from hosts.
     pub removals: Vec<Removal>,
-    /// Conditions of hosts that events report; no reader fills them in yet.
+    /// Events of the last hour about APD and NFS servers, at most [`crate::host_events::EVENTS_MAX`].
     pub events: Vec<HostEvent>,
 }
 

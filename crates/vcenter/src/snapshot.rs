@@ -4,9 +4,10 @@ use crate::alerts::Alert;
 use crate::config::{Config, Mode, Wanted};
 use crate::event::{EventCode, Plan};
 use crate::gate::Cell;
+use crate::host_events::SHOWN_MAX;
 use crate::journal::{Journal, OpenStep, StepRecord};
 use crate::now::Now;
-use crate::observed::{HostRef, Issue, Observed, Privileges};
+use crate::observed::{HostEvent, HostRef, Issue, Observed, Privileges};
 use crate::routes::RouteStatus;
 use crate::state::State;
 use crate::texts::{self, Text};
@@ -52,6 +53,9 @@ pub struct HostStatus {
     pub issues: Vec<Issue>,
     /// Its triggered alarms.
     pub alarms: Vec<Issue>,
+    /// Its newest events of the last hour about APD and NFS servers, the newest last.
+    #[serde(default)]
+    pub events: Vec<HostEvent>,
     /// Privileges of the agent's user on it.
     pub privileges: Privileges,
 }
@@ -209,6 +213,10 @@ fn host_status(o: &Observed, host: &HostRef) -> HostStatus {
         heartbeat_few: o.heartbeat_few(host).is_some(),
         issues: h.issues.clone(),
         alarms: h.alarms.clone(),
+        events: {
+            let own: Vec<_> = o.events.iter().filter(|e| e.host == *host).cloned().collect();
+            own[own.len().saturating_sub(SHOWN_MAX)..].to_vec()
+        },
         privileges: h.privileges,
     }
 }

@@ -44,6 +44,8 @@ pub enum EventCode {
     AlertResolved,
     /// vCenter refused user or password.
     LoginRefused,
+    /// A host told of APD or of an NFS server.
+    HostEvent,
 }
 
 fn text(en: impl Into<String>, zh: impl Into<String>) -> Text {
@@ -178,6 +180,7 @@ pub fn event(code: EventCode) -> Text {
         EventCode::AlertRaised => text("alert", "告警"),
         EventCode::AlertResolved => text("alert resolved", "告警解除"),
         EventCode::LoginRefused => text("vCenter refused user or password", "vCenter 拒绝了用户名或密码"),
+        EventCode::HostEvent => text("event of a host", "主机事件"),
     }
 }
 

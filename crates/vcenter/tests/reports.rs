@@ -44,6 +44,28 @@ fn the_case_one_host_lost_one_of_two() {
     assert!(r.events.iter().any(|e| e.code == EventCode::Repaired && e.what.zh.contains("已修复")));
 }
 
+/// A host that lost its NFS server for less than a reading's period shows that in its events only.
+#[test]
+fn events_of_hosts_are_told_once_and_decide_nothing() {
+    let mut r = run(3);
+    let at = |r: &Run, ago_ms: i64| r.clock().wall_ms - ago_ms;
+    let event = |kind: &str, wall_ms| HostEvent { host: href(2), kind: kind.into(), message: "/ds2".into(), wall_ms };
+    let (lost, back) = ("esx.problem.vmfs.nfs.server.disconnect", "esx.clear.vmfs.nfs.server.restored");
+    r.world.events = vec![event(lost, at(&r, 9_000)), event(back, at(&r, 4_000))];
+    r.pass(120);
+    let told: Vec<_> = r.events.iter().filter(|e| e.code == EventCode::HostEvent).collect();
+    let told: Vec<_> = told.iter().map(|e| (e.what.en.as_str(), e.what.zh.as_str())).collect();
+    let lines = [
+        ("host esx2 lost its connection to an NFS server", "主机 esx2 与 NFS 服务器的连接已断开"),
+        ("host esx2 is connected to an NFS server again", "主机 esx2 与 NFS 服务器的连接已恢复"),
+    ];
+    assert_eq!(told, lines);
+    assert!(r.actions.is_empty() && r.alerts().is_empty(), "they decide nothing");
+    let snapshot = r.agent.snapshot(r.clock());
+    let shown: Vec<usize> = snapshot.hosts.iter().map(|h| h.events.len()).collect();
+    assert_eq!(shown, [0, 2, 0]);
+}
+
 // 1: hosts that were added later never got the mount. 3: mounted on one host only.
 #[test]
 fn a_host_that_joins_is_missing_its_datastores() {

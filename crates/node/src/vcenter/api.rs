@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use trivet_vcenter::action::Action;
+use trivet_vcenter::host_events;
 use trivet_vcenter::journal::Outcome;
 use trivet_vcenter::observed::{HostRef, Observed, Privileges};
 use trivet_vcenter::session::Failure;
@@ -177,6 +178,16 @@ impl Api {
         if let Some(events) = &m.events {
             let reply = self.post(body::removals(events, since_ms)).await?;
             observed.removals = optional(Inventory::removals(&reply).map_err(ApiError::from))?.unwrap_or_default();
+            let reply =
+                self.post(body::host_events(events, crate::clock::wall_ms() - host_events::ASKED_FOR_MS)).await?;
+            observed.events = match Inventory::host_events(&reply) {
+                // They decide nothing: a vCenter that does not know one of the types must not end the reading.
+                Err(SoapError::Fault(f)) if f.failure() == Failure::Other => {
+                    tracing::debug!(kind = %f.kind, text = %f.text, "vcenter: no events of hosts");
+                    Vec::new()
+                }
+                read => read?,
+            };
         }
         self.ask_privileges(open, observed.hosts.keys().cloned().collect()).await?;
         let known = self.privileges.as_ref().map(|(_, p)| p);

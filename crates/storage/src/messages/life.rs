@@ -69,7 +69,7 @@ pub struct Move {
     pub to: Vec<u8>,
 }
 
-/// Switches rebalancing on or off: copies move from full disks to empty ones.
+/// Switches rebalancing on or off: copies move from nodes that have many to nodes that have few, by the sizes of their disks.
 #[derive(Clone, PartialEq, Message)]
 pub struct SetRebalance {
     /// Rebalancing is on from now on.

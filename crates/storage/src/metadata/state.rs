@@ -583,7 +583,7 @@ impl<K: Kv> State<K> {
     fn local_bindings(&self) -> usize {
         self.all::<Binding>(table::BINDING).iter().filter(|b| b.is_local()).count()
     }
-    /// Every storage that was ever registered.
+    /// The storage of each node that has one, as it was registered last.
     pub fn replicas(&self) -> Vec<ReplicaRef> {
         self.all(table::REPLICA)
     }

@@ -3,6 +3,7 @@
 use super::request::{Moref, Step, Wants};
 use super::time::parse_utc;
 use super::tree::{child, child_text, children, kind_of, shorten, SoapError, Tree};
+use crate::host_events::{self, EVENTS_MAX};
 use crate::observed::*;
 use roxmltree::Node;
 use std::collections::BTreeMap;
@@ -185,6 +186,27 @@ impl Inventory {
         };
         let is_removal = |n: &Node<'_, '_>| kind_of(*n) == Some("DatastoreRemovedOnHostEvent");
         Ok(tree.returned()?.into_iter().filter(is_removal).filter_map(removal).take(OBJECTS_MAX).collect())
+    }
+
+    /// Events about APD and NFS servers, of `QueryEvents`; the newest [`EVENTS_MAX`], oldest first.
+    ///
+    /// # Errors
+    /// The reply is a fault or breaks a bound.
+    pub fn host_events(text: &str) -> Result<Vec<HostEvent>, SoapError> {
+        let tree = Tree::parse(text)?;
+        let event = |n: Node<'_, '_>| {
+            let kind = child_text(n, "eventTypeId").filter(|kind| host_events::ids().any(|id| id == *kind))?;
+            Some(HostEvent {
+                host: HostRef(child_text(child(n, "host")?, "host")?.to_string()),
+                kind: kind.to_string(),
+                message: shorten(child_text(n, "fullFormattedMessage").unwrap_or_default()),
+                wall_ms: parse_utc(child_text(n, "createdTime")?)?,
+            })
+        };
+        let mut found: Vec<_> = tree.returned()?.into_iter().filter_map(event).collect();
+        found.sort_by_key(|event| event.wall_ms);
+        found.drain(..found.len().saturating_sub(EVENTS_MAX));
+        Ok(found)
     }
 
     /// Answer of `HasPrivilegeOnEntities`.
@@ -399,5 +421,34 @@ mod tests {
         assert_eq!(inventory.add_page(&page(&many, "")), Ok(None));
         assert_eq!(inventory.add_page(&page(&many, "")), Ok(None));
         assert_eq!(inventory.add_page(&page(&many, "")), Err(SoapError::TooManyNodes));
+    }
+
+    #[test]
+    fn events_of_hosts_are_read_by_their_type_and_the_newest_are_kept() {
+        let event = |kind: &str, host: &str, minute: usize| {
+            format!(
+                "<returnval xsi:type=\"EventEx\"><key>1</key><chainId>1</chainId><createdTime>2023-01-29T05:{minute:02}:27Z</createdTime>\
+                 <userName></userName><host><name>x</name><host type=\"HostSystem\">{host}</host></host>\
+                 <fullFormattedMessage>Lost connection to server 10.0.0.20 mount point /ds1</fullFormattedMessage>\
+                 <eventTypeId>{kind}</eventTypeId></returnval>"
+            )
+        };
+        let reply = |events: &str| {
+            format!(
+                r#"<e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><e:Body><QueryEventsResponse xmlns="urn:vim25">{events}</QueryEventsResponse></e:Body></e:Envelope>"#
+            )
+        };
+        let (lost, other) = ("esx.problem.vmfs.nfs.server.disconnect", "esx.audit.dcui.enabled");
+        let found =
+            Inventory::host_events(&reply(&[event(lost, "host-2", 10), event(other, "host-2", 11)].concat())).unwrap();
+        let [one] = &found[..] else { panic!("{found:?}") };
+        assert_eq!((one.host.0.as_str(), one.kind.as_str()), ("host-2", lost));
+        assert_eq!(one.wall_ms, 1_674_969_027_000);
+        assert!(one.message.contains("/ds1"));
+        let storm: String = (0..EVENTS_MAX + 10).map(|n| event(lost, &format!("host-{n}"), n % 60)).collect();
+        let found = Inventory::host_events(&reply(&storm)).unwrap();
+        assert_eq!(found.len(), EVENTS_MAX);
+        assert!(found.is_sorted_by_key(|e| e.wall_ms) && found[0].wall_ms > 1_674_968_427_000);
+        assert!(Inventory::host_events(&reply("")).unwrap().is_empty());
     }
 }

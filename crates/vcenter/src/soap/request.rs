@@ -231,6 +231,14 @@ pub mod body {
         call("QueryEvents", events, &filter)
     }
 
+    /// Events of hosts about APD and NFS servers since a moment in UTC. A question of its own: vCenter answers with a bounded
+    /// number, and a storm of these must not push removals out.
+    pub fn host_events(events: &Moref, since_wall_ms: i64) -> String {
+        let time = format!("<time><beginTime>{}</beginTime></time>", super::super::time::utc(since_wall_ms));
+        let ids: String = crate::host_events::ids().map(|id| element("eventTypeId", id)).collect();
+        call("QueryEvents", events, &format!("<filter>{time}{ids}</filter>"))
+    }
+
     /// The privileges that a step may need, and that to write events.
     pub const PRIVILEGES: [&str; 4] =
         ["Host.Config.Storage", "Host.Config.Connection", "Global.LogEvent", "Host.Config.Network"];

@@ -43,6 +43,7 @@ pub struct World {
     pub hidden: Vec<(HostRef, DatastoreRef)>,
     pub ha: Option<Ha>,
     pub removals: Vec<Removal>,
+    pub events: Vec<HostEvent>,
     pub ours: OurSide,
     pub next_object: u32,
     /// Datastore objects that came into being by a call.
@@ -59,6 +60,7 @@ impl World {
             hidden: Vec::new(),
             ha: Some(Ha { enabled: true, heartbeat_required: 2, ..Ha::default() }),
             removals: Vec::new(),
+            events: Vec::new(),
             ours: OurSide { quorum: true, exports: Vec::new(), quiet_ms: 3_600_000, failovers: 0 },
             next_object: 0,
             created: 0,
@@ -190,7 +192,7 @@ impl World {
             datastores: self.objects.clone(),
             ha: self.ha.clone(),
             removals: self.removals.clone(),
-            events: Vec::new(),
+            events: self.events.clone(),
         }
     }
 }
