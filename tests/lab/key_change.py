@@ -77,9 +77,9 @@ def change(c, load, new):
     for i in HOSTS:
         c.step("add", i, new)
         # By the file this host accepts it, and its process does not yet.
-        c.refused("use", i, "does not accept the key")
+        c.refused("use", i, "does not accept the next key")
         load.restarted(c, i, "add")
-    c.refused("retire", 1, "no last key")
+    c.refused("retire", 1, "no previous key")
     told = c.step("show", 2)
     assert "trivet key use" in told and "node 1, 2, 3" in told and next_key not in told, told
     invited = subprocess.run([TRIVET, "invite", "--node", "2", "--config", c.toml(1)], capture_output=True, text=True, timeout=60)
@@ -87,7 +87,7 @@ def change(c, load, new):
     for i in (2, 3, 1):
         c.step("use", i)
         c.refused("use", i, "no next key")
-        c.refused("retire", i, "does not use the key")
+        c.refused("retire", i, "still uses the previous key")
         load.restarted(c, i, "use")
     for i in (3, 1, 2):
         c.step("retire", i)

@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use trivet_node::keys::Keys;
+use trivet_node::keys::{hex, Keys};
 use trivet_node::{new_ensemble, rpc};
 
 #[derive(clap::Args)]
@@ -186,13 +186,6 @@ fn node_toml(f: &NodeFiles, key: &Path, data: &Path) -> String {
         p.client, p.quorum, p.election, p.nfs, p.console, p.control, p.data
     );
     out
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut out, b| {
-        let _ = write!(out, "{b:02x}");
-        out
-    })
 }
 
 #[cfg(test)]

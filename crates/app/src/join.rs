@@ -5,14 +5,14 @@
 //! gets the key and the settings. An invitation is used up by its first right secret, by [`WRONG_MAX`] wrong ones, or by
 //! [`VALID_MAX`].
 
-use crate::init::{hex, write, NodeFiles};
+use crate::init::{write, NodeFiles};
 use anyhow::{bail, Context};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use trivet_node::config::NodeConfig;
-use trivet_node::keys::Keys;
+use trivet_node::keys::{from_hex, hex, Keys};
 use trivet_node::{rpc, tls};
 
 /// An invitation ends after this time, used or not.
@@ -94,21 +94,10 @@ impl std::str::FromStr for Token {
         Ok(Token {
             address: address.parse().context("the token's address is damaged")?,
             node: node.parse().context("the token's node number is damaged")?,
-            fingerprint: bytes(fingerprint).context("the token's certificate is damaged")?,
-            secret: bytes(secret).context("the token's secret is damaged")?,
+            fingerprint: from_hex(fingerprint).context("the token's certificate is damaged")?,
+            secret: from_hex(secret).context("the token's secret is damaged")?,
         })
     }
-}
-
-fn bytes(text: &str) -> Option<[u8; 32]> {
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    let mut out = [0; 32];
-    for (i, byte) in out.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok()?;
-    }
-    Some(out)
 }
 
 pub fn invite(args: &InviteArgs) -> anyhow::Result<()> {
@@ -215,8 +204,8 @@ pub fn join(args: &JoinArgs) -> anyhow::Result<()> {
 
 /// The text of the new host's key file.
 fn key_file(key: &str, handles: Option<&str>) -> anyhow::Result<String> {
-    let key = bytes(key).context("the answer's key is damaged")?;
-    let handles = bytes(handles.unwrap_or(&hex(&key))).context("the answer's key of file handles is damaged")?;
+    let key = from_hex(key).context("the answer's key is damaged")?;
+    let handles = from_hex(handles.unwrap_or(&hex(&key))).context("the answer's key of file handles is damaged")?;
     Ok(Keys::with_handles(&key, &handles).text())
 }
 

@@ -1,7 +1,7 @@
 //! `trivet key`: the cluster's key is changed host by host, and at no moment do two nodes refuse each other.
 //!
-//! Each step rewrites this host's key file, and counts from the node's next start on. A step asks the other nodes first, which say
-//! by which keys they run: one that is made too early would cut a node off.
+//! Each step rewrites this host's key file and takes effect when the node is restarted. The other nodes are asked first which keys
+//! they run with: a step that is made too early would cut a node off.
 
 use crate::status::{consoles, find_config};
 use anyhow::{bail, Context};
@@ -9,27 +9,28 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use trivet_node::config::NodeConfig;
-use trivet_node::keys::{from_hex, Fingerprints, Keys, KEY_BYTES};
+use trivet_node::keys::{from_hex, Fingerprints, Keys, StepError, KEY_BYTES};
 use trivet_node::rpc;
 use trivet_node::status::fetch_all;
 
 #[derive(clap::Subcommand)]
 #[command(after_help = "\
 The whole change, with three hosts:
-  trivet key new cluster.key.new     # on one host; copy the file to the others, and delete it everywhere in the end
-  trivet key add cluster.key.new     # on each host, then restart its node: it accepts the next key, too
+  trivet key new cluster.key.new     # on one host; copy the file to the others with scp
+  trivet key add cluster.key.new     # on each host, then restart its node: it accepts the next key as well
   trivet key use                     # on each host, then restart its node: it proves itself with the next key
-  trivet key retire                  # on each host, then restart its node: nobody is believed by the last key any more
-Restart one node at a time, each when `trivet status` is OK again. `trivet key show` says how far the change is.")]
+  trivet key retire                  # on each host, then restart its node: it no longer accepts the previous key
+Restart one node at a time, each when `trivet status` is OK again; delete the copies of cluster.key.new in the end.
+`trivet key show` tells how far the change is.")]
 pub enum Command {
-    /// Say by which keys each node runs, and which step is next
+    /// Show which keys each node runs with, by name, and the next step of a change
     Show(Where),
-    /// Draw a new key into a file of its own
+    /// Generate a key and write it to a new file
     New {
         /// The file, which must not exist
         file: PathBuf,
     },
-    /// Accept the key of a file beside the one in use, from the node's next start on
+    /// Accept the key in a file beside the one in use, after the node's next restart
     Add {
         /// File that `trivet key new` made
         file: PathBuf,
@@ -38,9 +39,9 @@ pub enum Command {
     },
     /// Undo `trivet key add`; refused while a node uses the added key
     Withdraw(Step),
-    /// Use the key that was added, from the node's next start on; refused while a node does not accept it
+    /// Use the added key, after the node's next restart; refused while a node does not accept it
     Use(Step),
-    /// Accept the last key no more, from the node's next start on; refused while a node uses it
+    /// Stop accepting the previous key, after the node's next restart; refused while a node uses it
     Retire(Step),
 }
 
@@ -55,10 +56,40 @@ pub struct Where {
 pub struct Step {
     #[command(flatten)]
     place: Where,
-    /// Number of a node that is gone for good: it is not asked, and is refused by the others afterwards
+    /// Number of a node that is gone for good: it is not asked, and the others refuse it afterwards
     #[arg(long, value_name = "NODE")]
     gone: Vec<u32>,
 }
+
+/// A step that needs the other nodes to be ready for it.
+struct Change {
+    /// The keys after it.
+    keys: fn(&Keys) -> Result<Keys, StepError>,
+    /// Whether a node that runs with these keys is ready for it. `key`: the name of the key in use after it.
+    ready: fn(node: &Fingerprints, key: &str) -> bool,
+    /// Why a node is not ready, behind its number.
+    not_ready: &'static str,
+    next: &'static str,
+}
+
+const WITHDRAW: Change = Change {
+    keys: Keys::withdraw,
+    ready: |node, key| node.in_use == key,
+    not_ready: "uses the next key already: continue with `trivet key use`",
+    next: "then the same on every host where the key was added",
+};
+const USE: Change = Change {
+    keys: Keys::switch,
+    ready: Fingerprints::accepts,
+    not_ready: "does not accept the next key yet: `trivet key add` and a restart there first",
+    next: "then the same on the other hosts; when all use it: trivet key retire",
+};
+const RETIRE: Change = Change {
+    keys: Keys::retire,
+    ready: |node, key| node.in_use == key,
+    not_ready: "still uses the previous key: `trivet key use` and a restart there first",
+    next: "then the same on the other hosts; delete the files that the key was copied with",
+};
 
 pub fn run(command: &Command) -> anyhow::Result<()> {
     match command {
@@ -67,55 +98,38 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
         Command::Add { file, place } => {
             let next = from_file(file)?;
             let (config, keys) = here(place)?;
-            let added = keys.add(next)?;
-            write(&config, place, &added, "add")
-        }
-        Command::Withdraw(step) => {
-            let (config, keys) = here(&step.place)?;
-            let before = keys.withdraw()?;
-            let print = before.fingerprints().in_use;
-            refuse_if_behind(
+            write(
                 &config,
-                &keys,
-                &step.gone,
-                |node| node.in_use == print,
-                |node| format!("node {node} uses the next key already: go on with `trivet key use`"),
-            )?;
-            write(&config, &step.place, &before, "withdraw")
+                place,
+                &keys.add(next)?,
+                "then the same on the other hosts; when all have it: trivet key use",
+            )
         }
-        Command::Use(step) => {
-            let (config, keys) = here(&step.place)?;
-            let next = keys.switch()?;
-            let print = next.fingerprints().in_use;
-            refuse_if_behind(
-                &config,
-                &keys,
-                &step.gone,
-                |node| node.accepts(&print),
-                |node| {
-                    format!(
-                        "node {node} does not accept the key {print} yet: `trivet key add` and a restart there first"
-                    )
-                },
-            )?;
-            write(&config, &step.place, &next, "use")
+        Command::Withdraw(step) => change(step, &WITHDRAW),
+        Command::Use(step) => change(step, &USE),
+        Command::Retire(step) => change(step, &RETIRE),
+    }
+}
+
+fn change(step: &Step, change: &Change) -> anyhow::Result<()> {
+    let (config, keys) = here(&step.place)?;
+    let after = (change.keys)(&keys)?;
+    let key = after.fingerprints().in_use;
+    for (node, processes) in running(&config, &keys) {
+        if step.gone.contains(&node) {
+            continue;
         }
-        Command::Retire(step) => {
-            let (config, keys) = here(&step.place)?;
-            let next = keys.retire()?;
-            let print = next.fingerprints().in_use;
-            refuse_if_behind(
-                &config,
-                &keys,
-                &step.gone,
-                |node| node.in_use == print,
-                |node| {
-                    format!("node {node} does not use the key {print} yet: `trivet key use` and a restart there first")
-                },
-            )?;
-            write(&config, &step.place, &next, "retire")
+        if processes.is_empty() {
+            bail!(
+                "node {node} does not say which keys it runs with: start it first, or leave it out with --gone {node} if it \
+                 never comes back; nothing was changed"
+            );
+        }
+        if !processes.iter().all(|process| (change.ready)(process, &key)) {
+            bail!("node {node} {}; nothing was changed", change.not_ready);
         }
     }
+    write(&config, &step.place, &after, change.next)
 }
 
 fn here(place: &Where) -> anyhow::Result<(NodeConfig, Keys)> {
@@ -130,59 +144,30 @@ fn new(file: &Path) -> anyhow::Result<()> {
     made.and_then(|mut made| made.write_all(keys.text().as_bytes()).and_then(|()| made.sync_all()))
         .with_context(|| format!("cannot write {}", file.display()))?;
     println!("key {} is in {}", keys.fingerprints().in_use, file.display());
-    println!("next: copy it to the other hosts over a connection that nobody reads, then on each host:");
+    println!("next: copy it to the other hosts with scp, then on each host:");
     println!("  trivet key add {}", file.display());
     Ok(())
 }
 
 fn from_file(file: &Path) -> anyhow::Result<[u8; KEY_BYTES]> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let key = from_hex(text.trim()).and_then(|key| key.try_into().ok());
+    let key = from_hex(text.trim());
     key.with_context(|| format!("{}: one line of {} hexadecimal digits is expected", file.display(), 2 * KEY_BYTES))
 }
 
-/// By which keys the processes of each node run; nothing of a node that does not answer, or does not say so.
+/// The keys that the processes of each node run with; none of a node that does not answer, or does not say.
 fn running(config: &NodeConfig, keys: &Keys) -> Vec<(u32, Vec<Fingerprints>)> {
     let (found, _) = fetch_all(keys, &consoles(config));
     let of = |node| found.iter().filter(|n| n.node == node).filter_map(|n| n.keys.clone()).collect();
     config.numbers().into_iter().map(|node| (node, of(node))).collect()
 }
 
-fn refuse_if_behind(
-    config: &NodeConfig,
-    keys: &Keys,
-    gone: &[u32],
-    ready: impl Fn(&Fingerprints) -> bool,
-    why: impl Fn(u32) -> String,
-) -> anyhow::Result<()> {
-    for (node, processes) in running(config, keys) {
-        if gone.contains(&node) {
-            continue;
-        }
-        if processes.is_empty() {
-            bail!(
-                "node {node} does not say by which keys it runs: start it first, or leave it out with --gone {node} if it \
-                 never comes back; nothing was changed"
-            );
-        }
-        if !processes.iter().all(&ready) {
-            bail!("{}; nothing was changed", why(node));
-        }
-    }
-    Ok(())
-}
-
-fn write(config: &NodeConfig, place: &Where, keys: &Keys, step: &str) -> anyhow::Result<()> {
+fn write(config: &NodeConfig, place: &Where, keys: &Keys, next: &str) -> anyhow::Result<()> {
     keys.replace(&config.key_file).with_context(|| format!("cannot write {}", config.key_file.display()))?;
     println!("{}: {}", config.key_file.display(), told(&keys.fingerprints()));
     let restart = if place.data.is_dir() { "end `trivet up` and start it again" } else { "systemctl restart trivet" };
-    println!("it counts from the node's next start on: {restart}");
-    match step {
-        "add" => println!("then the same on the other hosts; when all have it: trivet key use"),
-        "withdraw" => println!("then the same on every host where the key was added"),
-        "use" => println!("then the same on the other hosts; when all use it: trivet key retire"),
-        _ => println!("then the same on the other hosts; delete the files that the key was copied by"),
-    }
+    println!("it takes effect when the node is restarted: {restart}");
+    println!("{next}");
     Ok(())
 }
 
@@ -191,8 +176,8 @@ fn told(keys: &Fingerprints) -> String {
     if let Some(next) = &keys.next {
         out += &format!(", accepts {next} as the next one");
     }
-    if let Some(last) = &keys.last {
-        out += &format!(", still accepts {last}");
+    if let Some(previous) = &keys.previous {
+        out += &format!(", still accepts {previous}");
     }
     if keys.handles != keys.in_use {
         out += &format!(", file handles by {}", keys.handles);
@@ -207,7 +192,7 @@ fn show(config: &NodeConfig) -> anyhow::Result<()> {
     let nodes = running(config, &keys);
     for (node, processes) in &nodes {
         match &processes[..] {
-            [] => println!("node {node}: does not answer, or does not say by which keys it runs"),
+            [] => println!("node {node}: does not answer, or does not say which keys it runs with"),
             all => all.iter().for_each(|keys| println!("node {node}: {}", told(keys))),
         }
     }
@@ -226,18 +211,21 @@ fn next(file: &Fingerprints, nodes: &[(u32, Vec<Fingerprints>)]) -> String {
             late if late.is_empty() => ("trivet key use", without(&|keys| keys.in_use == *next)),
             late => ("trivet key add", late),
         }
-    } else if file.last.is_some() {
+    } else if file.previous.is_some() {
         match without(&|keys| keys.in_use == file.in_use) {
-            late if late.is_empty() => ("trivet key retire", without(&|keys| keys.last.is_none())),
+            late if late.is_empty() => ("trivet key retire", without(&|keys| keys.previous.is_none())),
             late => ("trivet key use", late),
         }
     } else {
-        ("trivet key retire", without(&|keys| keys.in_use == file.in_use && keys.next.is_none() && keys.last.is_none()))
+        (
+            "trivet key retire",
+            without(&|keys| keys.in_use == file.in_use && keys.next.is_none() && keys.previous.is_none()),
+        )
     };
     match late.is_empty() {
         true => "no change of keys is under way".into(),
         false => {
-            format!("next: `{step}` and a restart on node {late}, one at a time, unless it only was not restarted yet")
+            format!("next: `{step}` on node {late} where it was not done yet, and a restart of each, one at a time")
         }
     }
 }
@@ -257,11 +245,11 @@ mod tests {
             next(&file.fingerprints(), &nodes)
         };
         assert!(told(&first, [&first; 3]).contains("no change"));
-        assert!(told(&added, [&added, &first, &first]).contains("`trivet key add` and a restart on node 2, 3"));
-        assert!(told(&added, [&added; 3]).contains("`trivet key use` and a restart on node 1, 2, 3"));
-        assert!(told(&used, [&used, &added, &used]).contains("`trivet key use` and a restart on node 2"));
-        assert!(told(&used, [&used; 3]).contains("`trivet key retire` and a restart on node 1, 2, 3"));
-        assert!(told(&done, [&done, &done, &used]).contains("`trivet key retire` and a restart on node 3"));
+        assert!(told(&added, [&added, &first, &first]).contains("`trivet key add` on node 2, 3"));
+        assert!(told(&added, [&added; 3]).contains("`trivet key use` on node 1, 2, 3"));
+        assert!(told(&used, [&used, &added, &used]).contains("`trivet key use` on node 2 where"));
+        assert!(told(&used, [&used; 3]).contains("`trivet key retire` on node 1, 2, 3"));
+        assert!(told(&done, [&done, &done, &used]).contains("`trivet key retire` on node 3"));
         assert!(told(&done, [&done; 3]).contains("no change"));
         assert!(next(&added.fingerprints(), &[(1, Vec::new())]).contains("on node 1"), "a node that does not answer");
     }

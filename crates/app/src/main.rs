@@ -57,7 +57,7 @@ enum Command {
     Invite(join::InviteArgs),
     /// Make this host a node of a cluster, with the token that `trivet invite` printed
     Join(join::JoinArgs),
-    /// Change the cluster's key, host by host
+    /// Change the cluster's key, host by host, while the cluster serves
     #[command(subcommand)]
     Key(key::Command),
     /// Check what of this host would keep a node from serving, each with what to do
@@ -123,11 +123,24 @@ fn main() -> ExitCode {
     }
 }
 
+/// Exit status of a program whose output nobody reads any more, as shells show it: 128 and the number of SIGPIPE.
+const CLOSED_PIPE: i32 = 141;
+
+/// Whether the output goes to a program that has ended, as of `trivet status | head -1`. `println!` panics then, and that is no
+/// fault of this program.
+fn is_closed_pipe(panic: &std::panic::PanicHookInfo<'_>) -> bool {
+    let said = panic.payload().downcast_ref::<String>();
+    said.is_some_and(|said| said.starts_with("failed printing to stdout") && said.contains("Broken pipe"))
+}
+
 /// A thread that panics ends the process in every build, and not only in releases, whose profile says so: a node that lost
 /// a thread would run with half of its duties.
 fn abort_on_panic() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        if is_closed_pipe(panic) {
+            std::process::exit(CLOSED_PIPE);
+        }
         tell(panic);
         std::process::abort();
     }));

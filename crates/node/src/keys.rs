@@ -1,8 +1,8 @@
 //! The keys of a cluster: the one in use, and those that it is changed from or to.
 //!
-//! A node proves itself with the key in use, and believes a peer that has any accepted one. So the key is changed without a moment
-//! at which two nodes refuse each other: every node first accepts the next key, then every node uses it, then none accepts the
-//! last one any more. Each of these steps is a node's restart.
+//! A node proves itself with the key in use, and accepts a peer that proves any accepted one. So the key is changed without a moment
+//! at which two nodes refuse each other: first every node accepts the next key, then every node uses it, then none accepts the
+//! previous one any more. Each of these steps takes a restart of the node.
 //!
 //! NFS file handles carry a tag of a key, and hosts keep handles as long as they mount. Their key is therefore the first that the cluster
 //! had, and stays.
@@ -42,8 +42,8 @@ pub enum StepError {
     UnderWay,
     #[error("no next key was added: `trivet key add FILE` does that")]
     NoNext,
-    #[error("no last key is accepted any more")]
-    NoLast,
+    #[error("no previous key is accepted any more")]
+    NoPrevious,
 }
 
 /// The key that is accepted beside the one in use while it is changed.
@@ -51,8 +51,8 @@ pub enum StepError {
 enum Other {
     /// Added, and not used yet.
     Next(Vec<u8>),
-    /// Used until the next one was.
-    Last(Vec<u8>),
+    /// In use until the present one was.
+    Previous(Vec<u8>),
 }
 
 /// The keys of one cluster.
@@ -72,21 +72,21 @@ pub struct Fingerprints {
     pub next: Option<String>,
     /// Accepted still.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last: Option<String>,
+    pub previous: Option<String>,
     /// That of the tags in NFS file handles.
     pub handles: String,
 }
 
 impl Other {
     fn key(&self) -> &[u8] {
-        let (Other::Next(key) | Other::Last(key)) = self;
+        let (Other::Next(key) | Other::Previous(key)) = self;
         key
     }
     fn next(&self) -> Option<&[u8]> {
         matches!(self, Other::Next(_)).then(|| self.key())
     }
-    fn last(&self) -> Option<&[u8]> {
-        matches!(self, Other::Last(_)).then(|| self.key())
+    fn previous(&self) -> Option<&[u8]> {
+        matches!(self, Other::Previous(_)).then(|| self.key())
     }
 }
 
@@ -144,26 +144,26 @@ impl Keys {
     /// The keys in the text of a key file; else the line, counted from 1, and what is wrong with it.
     fn parse(text: &str) -> Result<Keys, (usize, &'static str)> {
         const DIGITS: &str = "64 hexadecimal digits are expected";
-        let (mut in_use, mut next, mut last, mut handles) = (None, None, None, None);
+        let (mut in_use, mut next, mut previous, mut handles) = (None, None, None, None);
         for (i, line) in text.lines().enumerate() {
             let words: Vec<&str> = line.split_whitespace().collect();
             let (place, digits) = match words[..] {
                 [] => continue,
                 [digits] => (&mut in_use, digits),
                 ["next", digits] => (&mut next, digits),
-                ["last", digits] => (&mut last, digits),
+                ["previous", digits] => (&mut previous, digits),
                 ["handles", digits] => (&mut handles, digits),
-                _ => return Err((i + 1, "a key, or `next`, `last` or `handles` and a key, is expected")),
+                _ => return Err((i + 1, "a key, or `next`, `previous` or `handles` and a key, is expected")),
             };
-            let key = from_hex(digits).ok_or((i + 1, DIGITS))?;
+            let key = from_hex(digits).ok_or((i + 1, DIGITS))?.to_vec();
             if place.replace(key).is_some() {
                 return Err((i + 1, "there is a second line of this kind"));
             }
         }
         let in_use = in_use.ok_or((1, DIGITS))?;
-        let other = match (next, last) {
-            (Some(_), Some(_)) => return Err((1, "either a next or a last key is expected, not both")),
-            (next, last) => next.map(Other::Next).or(last.map(Other::Last)),
+        let other = match (next, previous) {
+            (Some(_), Some(_)) => return Err((1, "either a next or a previous key is expected, not both")),
+            (next, previous) => next.map(Other::Next).or(previous.map(Other::Previous)),
         };
         if other.as_ref().is_some_and(|other| other.key() == in_use) {
             return Err((1, "the other key is the one in use"));
@@ -177,7 +177,7 @@ impl Keys {
         let mut out = format!("{}\n", hex(&self.in_use));
         match &self.other {
             Some(Other::Next(key)) => out += &format!("next {}\n", hex(key)),
-            Some(Other::Last(key)) => out += &format!("last {}\n", hex(key)),
+            Some(Other::Previous(key)) => out += &format!("previous {}\n", hex(key)),
             None => {}
         }
         if self.handles != self.in_use {
@@ -220,7 +220,7 @@ impl Keys {
         }
     }
 
-    /// Accepts the next key no more, before it was used.
+    /// Stops accepting the next key, which is not in use yet.
     ///
     /// # Errors
     /// No next key was added.
@@ -231,24 +231,24 @@ impl Keys {
         }
     }
 
-    /// Uses the next key, and accepts the one that was in use as the last.
+    /// Uses the next key, and still accepts the one that was in use.
     ///
     /// # Errors
     /// No next key was added.
     pub fn switch(&self) -> Result<Keys, StepError> {
         let Some(Other::Next(next)) = &self.other else { return Err(StepError::NoNext) };
-        let last = Other::Last(self.in_use.clone());
-        Ok(Keys { in_use: next.clone(), other: Some(last), handles: self.handles.clone() })
+        let previous = Other::Previous(self.in_use.clone());
+        Ok(Keys { in_use: next.clone(), other: Some(previous), handles: self.handles.clone() })
     }
 
-    /// Accepts the last key no more.
+    /// Stops accepting the previous key.
     ///
     /// # Errors
-    /// No last key is accepted.
+    /// No previous key is accepted.
     pub fn retire(&self) -> Result<Keys, StepError> {
         match self.other {
-            Some(Other::Last(_)) => Ok(Keys { other: None, ..self.clone() }),
-            _ => Err(StepError::NoLast),
+            Some(Other::Previous(_)) => Ok(Keys { other: None, ..self.clone() }),
+            _ => Err(StepError::NoPrevious),
         }
     }
 
@@ -256,7 +256,7 @@ impl Keys {
         Fingerprints {
             in_use: fingerprint(&self.in_use),
             next: self.other.as_ref().and_then(Other::next).map(fingerprint),
-            last: self.other.as_ref().and_then(Other::last).map(fingerprint),
+            previous: self.other.as_ref().and_then(Other::previous).map(fingerprint),
             handles: fingerprint(&self.handles),
         }
     }
@@ -265,7 +265,7 @@ impl Keys {
 impl Fingerprints {
     /// Whether a node with these keys believes a peer that has that key.
     pub fn accepts(&self, print: &str) -> bool {
-        [Some(&self.in_use), self.next.as_ref(), self.last.as_ref()].into_iter().flatten().any(|key| key == print)
+        [Some(&self.in_use), self.next.as_ref(), self.previous.as_ref()].into_iter().flatten().any(|key| key == print)
     }
 }
 
@@ -280,14 +280,21 @@ fn fingerprint(key: &[u8]) -> String {
     hex(&Sha256::new().chain_update(b"trivet: name of a key, 1").chain_update(key).finalize()[..PRINT_BYTES])
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// A key in 64 hexadecimal digits.
-pub fn from_hex(digits: &str) -> Option<Vec<u8>> {
-    let right = digits.len() == 2 * KEY_BYTES && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    right.then(|| (0..KEY_BYTES).filter_map(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).ok()).collect())
+/// The bytes of a key, from its 64 hexadecimal digits; `None` for anything else.
+pub fn from_hex(digits: &str) -> Option<[u8; KEY_BYTES]> {
+    if digits.len() != 2 * KEY_BYTES || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut out = [0; KEY_BYTES];
+    for (i, byte) in out.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).ok()?;
+    }
+    Some(out)
 }
 
 #[cfg(test)]
@@ -321,12 +328,12 @@ mod tests {
         let first = Keys::of(&[1; 32]);
         assert_eq!(first.switch(), Err(StepError::NoNext));
         assert_eq!(first.withdraw(), Err(StepError::NoNext));
-        assert_eq!(first.retire(), Err(StepError::NoLast));
+        assert_eq!(first.retire(), Err(StepError::NoPrevious));
         assert_eq!(first.add([1; 32]), Err(StepError::InUse));
         let added = first.add([2; 32]).unwrap();
         assert_eq!(added.add([2; 32]).unwrap(), added, "once more is no harm");
         assert_eq!(added.add([3; 32]), Err(StepError::UnderWay));
-        assert_eq!(added.retire(), Err(StepError::NoLast));
+        assert_eq!(added.retire(), Err(StepError::NoPrevious));
         assert_eq!(added.withdraw().unwrap(), first);
         let used = added.switch().unwrap();
         assert_eq!(used.switch(), Err(StepError::NoNext), "once more does not go back to the key of before");
@@ -343,9 +350,9 @@ mod tests {
             (format!("{} x y", key(1)), 1),
             (format!("{}\nretired {}", key(1), key(2)), 2),
             (format!("{}\nnext {}\nnext {}", key(1), key(2), key(3)), 3),
-            (format!("{}\nnext {}\nlast {}", key(1), key(2), key(3)), 1),
+            (format!("{}\nnext {}\nprevious {}", key(1), key(2), key(3)), 1),
             (format!("{}\n\n{}", key(1), key(2)), 3),
-            (format!("{}\nlast {}", key(1), key(1)), 1),
+            (format!("{}\nprevious {}", key(1), key(1)), 1),
             (format!("next {}", key(1)), 1),
         ] {
             assert_eq!(Keys::parse(&text).unwrap_err().0, line, "{text}");
@@ -372,6 +379,8 @@ mod tests {
         let keys = Keys::of(&[0xab; 32]).add([0xcd; 32]).unwrap();
         let printed = format!("{keys:?} {}", serde_json::to_string(&keys.fingerprints()).unwrap());
         assert!(!printed.contains("abab") && !printed.contains("cdcd"), "{printed}");
-        assert_ne!(keys.fingerprints().in_use, keys.fingerprints().handles.replace('a', "b"));
+        let names = keys.fingerprints();
+        assert_eq!(names.in_use, names.handles, "one key has one name");
+        assert_ne!(Some(names.in_use), names.next, "two keys have two");
     }
 }

@@ -272,7 +272,7 @@ fn admin(
 fn refuse_what_is_missing(p: &mut Properties) -> Result<(), ConfigError> {
     for (key, reason) in REFUSED {
         match p.get(key) {
-            // What Java does not read as true is false.
+            // Java reads every value but `true` as false.
             Some(v) if v.eq_ignore_ascii_case("false") => drop(p.take(key)),
             Some(value) => return Err(p.bad(key, value, reason)),
             None => {}

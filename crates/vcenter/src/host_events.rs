@@ -1,7 +1,7 @@
 //! Events by which hosts tell of their NFS servers and of paths that are down.
 //!
-//! A host that loses a datastore for less than a reading's period shows nothing in the inventory afterwards; its events are all that
-//! tells. They decide nothing: they are told once, beside what the agent and the nodes did, so that they stand on the night's timeline.
+//! A host that loses a datastore for less than a reading's period shows nothing in the inventory afterwards; only its events tell.
+//! No decision rests on them: each is recorded once, beside what the agent and the nodes did.
 
 use crate::observed::HostEvent;
 use crate::texts::Text;

@@ -213,12 +213,16 @@ fn host_status(o: &Observed, host: &HostRef) -> HostStatus {
         heartbeat_few: o.heartbeat_few(host).is_some(),
         issues: h.issues.clone(),
         alarms: h.alarms.clone(),
-        events: {
-            let own: Vec<_> = o.events.iter().filter(|e| e.host == *host).cloned().collect();
-            own[own.len().saturating_sub(SHOWN_MAX)..].to_vec()
-        },
+        events: newest_events(o, host),
         privileges: h.privileges,
     }
+}
+
+/// The newest events of a host, oldest first.
+fn newest_events(o: &Observed, host: &HostRef) -> Vec<HostEvent> {
+    let mut own: Vec<_> = o.events.iter().filter(|e| e.host == *host).cloned().collect();
+    own.drain(..own.len().saturating_sub(SHOWN_MAX));
+    own
 }
 
 fn cell_status(p: &Parts<'_>, host: &HostRef, datastore: &str, cell: &Cell) -> CellStatus {

@@ -14,7 +14,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use trivet_node::config::{NodeConfig, Ports, VERSION};
-use trivet_node::keys::Keys;
+use trivet_node::keys::{hex, Keys};
 use trivet_node::{folder, new_ensemble, rpc};
 
 const LOCK: &str = "up.lock";
@@ -113,7 +113,6 @@ impl Folder {
     fn identity(&self) -> anyhow::Result<(String, String)> {
         let data = self.data.display();
         let (id, key) = (folder::read(&self.data.join(ID))?, folder::read(&self.data.join(KEY))?);
-        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
         let (id, key) = match (id, key) {
             (Some(id), Some(key)) => (id, key),
             (Some(_), None) => bail!(

@@ -5,7 +5,7 @@
 //= zookeeper 3.9 server/util/LogChopper.java, persistence/TxnLogToolkit.java
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use trivet_formats::{txnlog, Zxid};
 
@@ -28,13 +28,34 @@ pub fn chop(log: &Path, to: Zxid, out: Option<&Path>) -> io::Result<Chopped> {
     let file = File::open(log)?;
     let entries = txnlog::Entries::of(file)?;
     let mut entries = entries.ok_or_else(|| bad("it is no log, or one of another version".into()))?;
-    let (mut kept, mut left_out, mut last) = (Vec::new(), 0, None);
+    let beside = || PathBuf::from(format!("{}.chopped{:x}", log.display(), to.0));
+    let path = out.map_or_else(beside, Path::to_path_buf);
+    let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+    let copied = copy(log, &mut entries, to, file);
+    if copied.is_err() {
+        // A part of a log would look like a whole one.
+        std::fs::remove_file(&path)?;
+    }
+    let (transactions, left_out) = copied?;
+    Ok(Chopped { path, transactions, left_out })
+}
+
+/// Copies entry by entry, as a log may be larger than memory. Returns how many were copied, and how many left out.
+fn copy(log: &Path, entries: &mut txnlog::Entries<File>, to: Zxid, file: File) -> io::Result<(u64, u64)> {
+    let bad = |reason: String| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {reason}", log.display()));
+    // The server's user has to read it where it reads the log.
+    file.set_permissions(std::fs::metadata(log)?.permissions())?;
+    let mut file = BufWriter::new(file);
+    file.write_all(&txnlog::header())?;
+    let (mut transactions, mut left_out, mut last, mut bytes) = (0, 0, None, Vec::new());
     loop {
         match entries.next_entry() {
             Ok(Some(entry)) if entry.zxid() > to => left_out += 1,
             Ok(Some(entry)) => {
-                last = Some(entry.zxid());
-                kept.push(entry);
+                (transactions, last) = (transactions + 1, Some(entry.zxid()));
+                bytes.clear();
+                txnlog::put_entry(&mut bytes, entry.bytes());
+                file.write_all(&bytes)?;
             }
             Ok(None) => break,
             // The damage is in the part that goes.
@@ -48,15 +69,8 @@ pub fn chop(log: &Path, to: Zxid, out: Option<&Path>) -> io::Result<Chopped> {
     if last != Some(to) {
         return Err(bad(format!("it does not hold transaction {:#x}; `trivet coordination dump` lists it", to.0)));
     }
-    let beside = || PathBuf::from(format!("{}.chopped{:x}", log.display(), to.0));
-    let path = out.map_or_else(beside, Path::to_path_buf);
-    let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-    let mut bytes = txnlog::header().to_vec();
-    let transactions = kept.len() as u64;
-    kept.iter().for_each(|entry| txnlog::put_entry(&mut bytes, entry.bytes()));
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    Ok(Chopped { path, transactions, left_out })
+    file.into_inner()?.sync_all()?;
+    Ok((transactions, left_out))
 }
 
 #[cfg(test)]

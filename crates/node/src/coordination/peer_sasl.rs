@@ -43,11 +43,9 @@ fn refused(reason: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, format!("SASL: {reason}"))
 }
 
-/// Random letters, never used before.
-fn nonce() -> io::Result<String> {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|e| io::Error::other(e.to_string()))?;
-    Ok(random.iter().map(|b| format!("{b:02x}")).collect())
+/// A random text that was never used before.
+fn nonce() -> String {
+    crate::keys::hex(&crate::rpc::random::<16>())
 }
 
 async fn send(stream: &mut Stream, status: i32, token: &[u8]) -> io::Result<()> {
@@ -93,7 +91,7 @@ impl PeerSasl {
                 return Err(refused("the other side refuses to begin"));
             }
             let (client, answer) =
-                Client::answer(QUORUM, &challenge, user, password, &nonce()?).map_err(|e| refused(&e))?;
+                Client::answer(QUORUM, &challenge, user, password, &nonce()).map_err(|e| refused(&e))?;
             send(stream, IN_PROGRESS, &answer).await?;
             match receive_whole(stream).await? {
                 (SUCCESS, proof) => client.finish(&proof).map_err(|e| refused(&e)),
@@ -120,7 +118,7 @@ impl PeerSasl {
             }
             // A client of DIGEST-MD5 begins with an empty token.
             receive(&mut stream).await?;
-            let server = Server::new(QUORUM, nonce()?);
+            let server = Server::new(QUORUM, nonce());
             send(&mut stream, IN_PROGRESS, &server.challenge()).await?;
             let (_, answer) = receive_whole(&mut stream).await?;
             match server.judge(&answer, &self.users) {

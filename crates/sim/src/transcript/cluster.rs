@@ -25,7 +25,7 @@ mod chunks;
 mod gateways;
 mod wire;
 
-use super::script::Machine;
+use super::script::{number, Machine};
 use chunks::Chunk;
 use gateways::Gateway;
 use std::collections::{BTreeMap, BTreeSet};
@@ -126,14 +126,14 @@ impl Machine for Cluster {
     fn command(&mut self, words: &[&str]) -> Result<Vec<String>, String> {
         match words {
             ["quiet", rest @ ..] => return self.command(rest).map(|_| Vec::new()),
-            ["cluster", n] => self.make(number(n)? as usize),
+            ["cluster", n] => self.make(number(n)?),
             _ if self.metad.is_none() => return Err("`cluster N` comes first".into()),
             ["own", g] => self.own(g)?,
             ["write", g, block, data] => self.write(g, number(block)?, data)?,
             ["read", g, block] => self.read(g, number(block)?)?,
             ["again", g, n] => self.operate(g, number(n)?)?,
             ["deliver", pair] => self.deliver(pair, usize::MAX)?,
-            ["deliver", pair, n] => self.deliver(pair, number(n)? as usize)?,
+            ["deliver", pair, n] => self.deliver(pair, number(n)?)?,
             ["sync", c] => self.sync_command(c)?,
             ["run"] => drop(self.run(0, "")?),
             ["run", "until", text @ ..] => {
@@ -167,10 +167,6 @@ impl Machine for Cluster {
         }
         Ok(std::mem::take(&mut self.said))
     }
-}
-
-fn number(word: &str) -> Result<u64, String> {
-    word.parse().map_err(|_| format!("{word:?} is not a number"))
 }
 
 fn line(m: &InFlight) -> String {
@@ -211,9 +207,7 @@ impl Cluster {
                 [g @ b'A'..=b'Z'] => {
                     Some(End::Gateway((g - b'A') as usize)).filter(|_| ((g - b'A') as usize) < self.gateways.len())
                 }
-                _ => {
-                    number(word)?.checked_sub(1).map(|c| c as usize).filter(|c| *c < self.chunks.len()).map(End::Chunk)
-                }
+                _ => number::<usize>(word)?.checked_sub(1).filter(|c| *c < self.chunks.len()).map(End::Chunk),
             },
         };
         end.ok_or_else(|| format!("there is no {word}"))

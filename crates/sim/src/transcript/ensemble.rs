@@ -29,7 +29,7 @@ mod network;
 mod servers;
 mod wire;
 
-use super::script::Machine;
+use super::script::{number, Machine};
 use crate::coordination::Disk;
 use clients::Client;
 use network::{Connection, InFlight};
@@ -95,9 +95,9 @@ impl Machine for Ensemble {
             ["sync", id, n] => self.sync_command(id, number(n)?)?,
             ["run"] => self.run(0)?,
             ["run", "until", text @ ..] => self.run_until(&text.join(" "))?,
-            ["run", ms] => self.run(number(ms)? as u64)?,
+            ["run", ms] => self.run(number(ms)?)?,
             ["settle"] => self.settle()?,
-            ["wait", ms] => self.wait(number(ms)? as u64)?,
+            ["wait", ms] => self.wait(number(ms)?)?,
             ["slow-disk", id] => self.live(id)?.slow_disk = true,
             ["quick-disk", id] => self.live(id)?.slow_disk = false,
             ["cut", id] => self.live(id)?.cut = true,
@@ -121,17 +121,13 @@ impl Machine for Ensemble {
     }
 }
 
-fn number(word: &str) -> Result<usize, String> {
-    word.parse().map_err(|_| format!("{word:?} is not a number"))
-}
-
 impl Ensemble {
     fn say(&mut self, line: impl Into<String>) {
         self.said.push(line.into());
     }
 
     fn index(&self, id: &str) -> Result<usize, String> {
-        let node = number(id)?.checked_sub(1).filter(|i| *i < self.nodes.len());
+        let node = number::<usize>(id)?.checked_sub(1).filter(|i| *i < self.nodes.len());
         node.ok_or_else(|| format!("there is no server {id}"))
     }
 

@@ -13,7 +13,7 @@
 //! A metad asks coordination for a lot, by reads. They are answered at once and left out, and so are pings between metads; the writes
 //! that decide something are the two under the fence: the one that takes the epoch, and the one that appends an entry.
 
-use super::script::Machine;
+use super::script::{number, Machine};
 use crate::nodes::ensemble::Ensemble;
 use prost::Message;
 use std::collections::{BTreeSet, VecDeque};
@@ -66,7 +66,7 @@ impl Machine for Metads {
                 }
             }
             ["run"] => self.run(0)?,
-            ["run", ms] => self.run(number(ms)? as u64)?,
+            ["run", ms] => self.run(number(ms)?)?,
             ["make", node, name] => self.make_file(node, name)?,
             ["deliver", node] => self.deliver(node, usize::MAX)?,
             ["deliver", node, n] => self.deliver(node, number(n)?)?,
@@ -85,10 +85,6 @@ impl Machine for Metads {
         }
         Ok(std::mem::take(&mut self.said))
     }
-}
-
-fn number(word: &str) -> Result<usize, String> {
-    word.parse().map_err(|_| format!("{word:?} is not a number"))
 }
 
 fn command_text(c: &Command) -> String {
@@ -151,7 +147,7 @@ impl Metads {
     }
 
     fn node(&self, word: &str) -> Result<usize, String> {
-        let node = number(word)?.checked_sub(1).filter(|n| *n < self.nodes.len());
+        let node = number::<usize>(word)?.checked_sub(1).filter(|n| *n < self.nodes.len());
         node.ok_or_else(|| format!("there is no metad {word}"))
     }
 

@@ -16,6 +16,14 @@ pub trait Machine {
     fn command(&mut self, words: &[&str]) -> Result<Vec<String>, String>;
 }
 
+/// A number in a command.
+///
+/// # Errors
+/// The word is not a number of this type.
+pub(super) fn number<T: std::str::FromStr>(word: &str) -> Result<T, String> {
+    word.parse().map_err(|_| format!("{word:?} is not a number"))
+}
+
 /// A command that could not be carried out.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ScriptError {

@@ -539,7 +539,7 @@ impl ChunkServer {
             r.seal(&sealed);
         }
         if wipe {
-            // What waits for the disk belongs to the copy that is thrown away.
+            // Requests that wait for the disk are about the copy that is thrown away.
             self.undurable.retain(|(e, _)| *e != eid);
         }
         self.journal(token, JournalEntry { eid, sealed: Some(sealed), ..Default::default() }, out);

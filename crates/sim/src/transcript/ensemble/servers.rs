@@ -18,7 +18,7 @@ impl Ensemble {
     pub(super) fn servers(&mut self, count: usize, options: &[&str]) -> Result<(), String> {
         for option in options {
             match option.split_once('=') {
-                Some(("ring", bytes)) => self.ring_bytes_max = Some(super::number(bytes)?),
+                Some(("ring", bytes)) => self.ring_bytes_max = Some(crate::transcript::script::number(bytes)?),
                 _ => return Err(format!("no such option: {option}")),
             }
         }
