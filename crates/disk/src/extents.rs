@@ -21,11 +21,12 @@ use crate::lru::Lru;
 use crate::sums::{self, sum, Found, Page, BAD, HOLE, SUMS_PER_PAGE};
 use crate::{at, DiskError};
 use layers::{Layers, Stack};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::sync::Arc;
 
 /// Bytes of a block, over which a checksum is made.
 pub const BLOCK_BYTES: u64 = 4096;
@@ -178,7 +179,7 @@ impl Extents {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().expect("nobody panics with it")
+        self.inner.lock()
     }
     fn stripe_of(&self, id: u64) -> usize {
         id as usize % STRIPES
@@ -294,7 +295,7 @@ impl Extents {
     /// The files cannot be used.
     pub fn read_marked(&self, id: u64, offset: u64, length: u64) -> io::Result<(Vec<u8>, Vec<u64>)> {
         assert!(offset + length <= self.extent_bytes, "a range lies in its extent");
-        let _held = self.stripe(id).read().expect("nobody panics with it");
+        let _held = self.stripe(id).read();
         self.read_range(&self.stack(id), offset, length, Old::Checked)
     }
 
@@ -304,7 +305,7 @@ impl Extents {
     /// `WouldBlock`: not everything that is needed is in memory.
     pub fn read_in_memory(&self, id: u64, offset: u64, length: u64) -> io::Result<(Vec<u8>, Vec<u64>)> {
         assert!(offset + length <= self.extent_bytes, "a range lies in its extent");
-        let Ok(_held) = self.stripe(id).try_read() else { return Err(io::ErrorKind::WouldBlock.into()) };
+        let Some(_held) = self.stripe(id).try_read() else { return Err(io::ErrorKind::WouldBlock.into()) };
         let stack = self.stack(id);
         if !stack.below.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -329,7 +330,7 @@ impl Extents {
     /// # Errors
     /// The files cannot be used.
     pub fn block(&self, id: u64, block: u64) -> io::Result<Block> {
-        let _held = self.stripe(id).read().expect("nobody panics with it");
+        let _held = self.stripe(id).read();
         self.one_block(&self.stack(id), block, Old::Checked)
     }
 
@@ -340,7 +341,7 @@ impl Extents {
     /// The files cannot be used.
     pub fn has_room(&self, id: u64, offset: u64, length: u64) -> io::Result<bool> {
         assert!(offset + length <= self.extent_bytes, "a range lies in its extent");
-        let _held = self.stripe(id).read().expect("nobody panics with it");
+        let _held = self.stripe(id).read();
         let stack = self.stack(id);
         let sums = self.sums_of(stack.top, offset / BLOCK_BYTES..(offset + length).div_ceil(BLOCK_BYTES))?;
         let hides = (!stack.below.is_empty()).then(|| sum(&ZEROS));
@@ -423,7 +424,7 @@ impl Extents {
         if length == 0 {
             return Ok(Vec::new());
         }
-        let _held = self.stripe(id).write().expect("nobody panics with it");
+        let _held = self.stripe(id).write();
         let stack = self.stack(id);
         let mut bad = Vec::new();
         let mut changed: Vec<(u32, u32)> = Vec::new();
@@ -488,7 +489,7 @@ impl Extents {
 
     /// Says of a block that its content is unknown.
     pub fn mark_bad(&self, id: u64, block: u64) {
-        let _held = self.stripe(id).write().expect("nobody panics with it");
+        let _held = self.stripe(id).write();
         let mut inner = self.inner();
         let top = inner.layers.stack(id).top;
         inner.layers.written(id);
@@ -512,7 +513,7 @@ impl Extents {
     }
 
     fn empty(&self, id: u64, removed: bool) -> io::Result<()> {
-        let _held = self.stripe(id).write().expect("nobody panics with it");
+        let _held = self.stripe(id).write();
         let top = self.give_up_stack(id)?;
         self.empty_file(top, removed)
     }
@@ -604,7 +605,7 @@ impl Extents {
 
     /// Unlinks the files of a removed extent, unless it is in use again.
     fn unlink(&self, id: u64) -> io::Result<()> {
-        let _held = self.stripe(id).write().expect("nobody panics with it");
+        let _held = self.stripe(id).write();
         let mut inner = self.inner();
         if inner.active.get(&id).is_some_and(|o| !o.removed) {
             return Ok(());
@@ -653,7 +654,7 @@ impl Extents {
     /// # Errors
     /// The sums cannot be read.
     pub fn filled(&self, id: u64) -> io::Result<Vec<std::ops::Range<u64>>> {
-        let _held = self.stripe(id).read().expect("nobody panics with it");
+        let _held = self.stripe(id).read();
         let sources = self.sources_of(&self.stack(id), 0..self.blocks())?;
         let mut runs: Vec<std::ops::Range<u64>> = Vec::new();
         for (block, _) in sources.iter().enumerate().filter(|(_, s)| s.is_some()) {

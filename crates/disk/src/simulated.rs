@@ -4,10 +4,11 @@
 //! contents that it had since. Names that were changed come back up to some moment; those of a synced folder all.
 
 use crate::files::{DiskFile, Files};
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 const SECTOR: u64 = 512;
 type Sector = Option<Box<[u8; SECTOR as usize]>>;
@@ -65,7 +66,7 @@ fn no_power() -> io::Error {
 
 impl Simulated {
     fn world(&self) -> MutexGuard<'_, World> {
-        self.0.lock().unwrap()
+        self.0.lock()
     }
 
     /// Turns the power off after this many changes of any kind.

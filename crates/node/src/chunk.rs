@@ -12,11 +12,12 @@ mod scrub;
 
 use crate::rpc::Responder;
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use prost::Message;
 pub use scrub::Progress as ScrubProgress;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::{mpsc, Arc, Mutex, MutexGuard};
+use std::sync::{mpsc, Arc};
 use trivet_disk::extents::{Extents, Old, BLOCK_BYTES};
 use trivet_disk::files::System;
 use trivet_disk::journal::AHEAD_BYTES;
@@ -94,7 +95,7 @@ fn die(what: &str, dir: &Path, e: &dyn std::fmt::Display) -> ! {
 }
 
 fn lock(core: &Mutex<Core>) -> MutexGuard<'_, Core> {
-    core.lock().expect("nobody panics with it")
+    core.lock()
 }
 
 impl Chunk {

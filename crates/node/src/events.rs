@@ -2,12 +2,13 @@
 //! durable journal that status, console and timeline read.
 
 use crate::clock::wall_ms;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{mpsc, Arc, Mutex};
+use std::sync::{mpsc, Arc};
 use std::time::Instant;
 
 /// Layout of a record; a reader skips records of a newer one.
@@ -98,7 +99,7 @@ impl Events {
     }
 
     fn put(&self, subject: &str, what: String, what_zh: Option<String>, why: String) {
-        let mut i = self.inner.lock().expect("nobody panics with it");
+        let mut i = self.inner.lock();
         let record = Record {
             version: VERSION,
             node: i.node,
@@ -130,7 +131,7 @@ impl Events {
 
     /// The latest records, oldest first.
     pub fn recent(&self) -> Vec<Record> {
-        self.inner.lock().expect("nobody panics with it").recent.iter().cloned().collect()
+        self.inner.lock().recent.iter().cloned().collect()
     }
 }
 

@@ -38,12 +38,13 @@ use bytes::Bytes;
 use disk_space::DiskSpace;
 use local_copies::LocalCopies;
 use owners::OwnerHandle;
+use parking_lot::{Mutex, RwLock};
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 use trivet_storage::gateway::addresses::{Addresses, Effect as AddressEffect, Input as AddressInput};
 use trivet_storage::gateway::asking::{heard, Heard};
@@ -165,18 +166,18 @@ impl Gateway {
 
     /// How many files this gateway owns.
     pub fn owned_count(&self) -> usize {
-        self.inner.owners.lock().expect("nobody panics with it").len()
+        self.inner.owners.lock().len()
     }
     /// Bytes of returning copies that owners here compared, and bytes that they sent to copies that joined.
     pub fn resynced(&self) -> (u64, u64) {
         self.inner.resynced.bytes()
     }
     pub fn membership(&self) -> Membership {
-        self.inner.membership.read().expect("nobody panics with it").clone()
+        self.inner.membership.read().clone()
     }
     /// See `State::free_up_to`; by this gateway's copy of the metadata.
     pub fn free_up_to(&self, replica: &[u8], eid: u64) -> Option<u64> {
-        self.inner.replica.read().expect("nobody panics with it").free_up_to(replica, eid)
+        self.inner.replica.read().free_up_to(replica, eid)
     }
     /// Has the blocks of an extent repaired that are bad here.
     pub async fn look_at_extent(&self, eid: u64) {
@@ -191,7 +192,7 @@ impl Gateway {
     }
     /// The datastore addresses of this node, and whether it listens on them.
     pub fn served(&self) -> Vec<crate::status::ServedAddress> {
-        let addresses = self.inner.addresses.lock().expect("nobody panics with it").clone();
+        let addresses = self.inner.addresses.lock().clone();
         let served = |(address, (listening, error))| crate::status::ServedAddress { address, listening, error };
         addresses.into_iter().map(served).collect()
     }
@@ -230,7 +231,7 @@ impl Gateway {
     }
     /// Whether the datastores can be mounted here.
     pub fn ready(&self) -> bool {
-        !self.inner.replica.read().expect("nobody panics with it").datastores().is_empty() && self.unserved().is_empty()
+        !self.inner.replica.read().datastores().is_empty() && self.unserved().is_empty()
     }
 }
 
@@ -281,7 +282,7 @@ impl Inner {
     }
 
     pub(crate) fn client(&self, address: SocketAddr) -> Arc<Client> {
-        let mut clients = self.clients.lock().expect("nobody panics with it");
+        let mut clients = self.clients.lock();
         clients.entry(address).or_insert_with(|| Client::new(address, self.identity.clone())).clone()
     }
 
@@ -300,7 +301,7 @@ impl Inner {
     pub(crate) async fn metad_once(&self, body: &[u8], limit: Duration) -> Option<MetaAnswer> {
         let mut order: Vec<&(u32, Arc<Client>)> = self.metads.iter().collect();
         let known = self.leader.load(Ordering::Relaxed);
-        let lossy = self.membership.read().expect("nobody panics with it").badly_linked.clone();
+        let lossy = self.membership.read().badly_linked.clone();
         order.sort_by_key(|(n, _)| (lossy.contains(n), *n != known));
         for (node, client) in order {
             let Ok(bytes) = client.ask(kind::METAD, body, limit).await else { continue };
@@ -338,7 +339,7 @@ impl Inner {
     /// Hands the core of addresses an input, and returns what it wants.
     fn address_input(&self, input: AddressInput) -> Vec<AddressEffect> {
         let mut out = Vec::new();
-        let mut addresses = self.bindings.lock().expect("nobody panics with it");
+        let mut addresses = self.bindings.lock();
         addresses.handle(self.clock.mono_ms(), input, &mut out);
         out
     }
@@ -349,31 +350,31 @@ impl Inner {
 
     /// Every other node that is or was a gateway, as far as this process has heard.
     fn other_gateways(&self) -> Vec<Arc<Client>> {
-        let peers = self.peers.lock().expect("nobody panics with it").clone();
+        let peers = self.peers.lock().clone();
         let others = peers.into_iter().filter(|(node, _)| *node != self.settings.node);
         others.map(|(_, address)| self.client(address)).collect()
     }
 
     fn connected_here(&self) -> impl Iterator<Item = NfsClient> {
-        let connected = self.connected.lock().expect("nobody panics with it");
+        let connected = self.connected.lock();
         connected.keys().cloned().collect::<Vec<_>>().into_iter()
     }
 
     /// Writes down who is connected to datastore addresses, here and elsewhere, if that changed.
     fn keep_clients(&self, kept: &mut BTreeSet<NfsClient>) {
         let mut all: BTreeSet<NfsClient> = self.connected_here().collect();
-        let elsewhere = self.connected_elsewhere.lock().expect("nobody panics with it").clone();
+        let elsewhere = self.connected_elsewhere.lock().clone();
         all.extend(elsewhere.into_values().flatten());
         clients::keep(&self.settings.data_dir, all, kept);
     }
 
     /// Takes over what the LEADER says of all gateways.
     fn heard(self: &Arc<Self>, m: &Membership) {
-        let mut peers = self.peers.lock().expect("nobody panics with it");
+        let mut peers = self.peers.lock();
         peers.extend(m.gateways.iter().filter_map(|g| Some((g.node, g.address.parse().ok()?))));
         drop(peers);
         let others = || m.gateways.iter().filter(|g| g.node != self.settings.node);
-        let mut elsewhere = self.connected_elsewhere.lock().expect("nobody panics with it");
+        let mut elsewhere = self.connected_elsewhere.lock();
         // Of one that a new LEADER only presumes it does not know the clients.
         elsewhere.extend(others().filter(|g| g.pid != 0).map(|g| (g.node, g.clients.clone())));
         drop(elsewhere);
@@ -388,14 +389,14 @@ impl Inner {
     /// The other nodes that do not answer calls.
     fn unreached(&self) -> Vec<u32> {
         let silent = |a: &SocketAddr| self.client(*a).down_ms() >= OUT_OF_REACH_MS;
-        let mut nodes = self.peers.lock().expect("nobody panics with it").clone();
+        let mut nodes = self.peers.lock().clone();
         nodes.retain(|node, address| *node != self.settings.node && silent(address));
         nodes.into_keys().collect()
     }
 
     /// Whether a datastore address is here while another gateway is there that stays.
     fn has_what_others_could_have(&self) -> bool {
-        let m = self.membership.read().expect("nobody panics with it");
+        let m = self.membership.read();
         let another = m.gateways.iter().any(|g| g.node != self.settings.node && !g.leaving && g.pid != 0);
         another && m.bindings.iter().any(|b| b.gateway == self.settings.node && b.boot == self.boot)
     }
@@ -412,7 +413,7 @@ impl Inner {
             boot: self.boot,
             address: self.settings.rpc.to_string(),
             replica,
-            applied: self.replica.read().expect("nobody panics with it").applied(),
+            applied: self.replica.read().applied(),
             free_bytes,
             total_bytes,
             pid: std::process::id(),
@@ -427,13 +428,13 @@ impl Inner {
 
     /// Takes over what that metad has of the journal and this copy has not.
     async fn follow(&self, metad: u32) {
-        let from = self.replica.read().expect("nobody panics with it").applied() + 1;
+        let from = self.replica.read().applied() + 1;
         let body = MetaRequest::of(MetaAsk::Follow(from)).encode_to_vec();
         let Some((_, client)) = self.metads.iter().find(|(n, _)| *n == metad) else { return };
         let limit = if from == 1 { FIRST_STATE_LIMIT } else { METAD_LIMIT };
         let Ok(bytes) = client.ask(kind::METAD, &body, limit).await else { return };
         let Some(MetaAnswer::Journal(j)) = MetaResponse::decode(bytes).ok().and_then(|r| r.answer) else { return };
-        let mut replica = self.replica.write().expect("nobody panics with it");
+        let mut replica = self.replica.write();
         if !j.state.is_empty() {
             *replica = State::new(MemoryKv::load(j.state.into_iter().map(|p| (p.key, p.value))));
         }
@@ -465,11 +466,11 @@ async fn heartbeats(inner: Arc<Inner>) {
                     "it answered",
                 );
             }
-            let behind = m.applied > inner.replica.read().expect("nobody panics with it").applied();
+            let behind = m.applied > inner.replica.read().applied();
             inner.heard(&m);
             inner.address_input(AddressInput::Told(m.bindings.clone()));
             let (repair, gone, forks) = (m.repair.clone(), m.gone.clone(), m.forks.clone());
-            *inner.membership.write().expect("nobody panics with it") = m;
+            *inner.membership.write() = m;
             inner.memberships.fetch_add(1, Ordering::Relaxed);
             for file in repair {
                 let (inner, gone) = (inner.clone(), gone.clone());
@@ -484,7 +485,7 @@ async fn heartbeats(inner: Arc<Inner>) {
             }
         } else {
             // What it said of links does not hold for ever.
-            inner.membership.write().expect("nobody panics with it").badly_linked.clear();
+            inner.membership.write().badly_linked.clear();
             // No LEADER in reach; the metad on this node may still hear by the journal what became of addresses.
             inner.follow(inner.settings.node).await;
         }

@@ -1,7 +1,7 @@
 //! How long something took in the last minute: a histogram in steps of a fifth, in parts of ten seconds that go one by one.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Steps of the histogram for each doubling: a quantile is at most 19 % above the true one.
@@ -53,7 +53,7 @@ impl Latency {
 
     fn took_at(&self, at: Duration, took: Duration) {
         let number = at.as_secs() / PART.as_secs();
-        let mut parts = self.parts.lock().expect("nobody panics with it");
+        let mut parts = self.parts.lock();
         if parts.back().is_none_or(|p| p.number < number) {
             parts.push_back(Part { number, buckets: Box::new([0; BUCKETS]) });
             while parts.front().is_some_and(|p| p.number + PARTS <= number) {
@@ -71,7 +71,7 @@ impl Latency {
     fn last_minute_at(&self, at: Duration) -> LastMinute {
         let number = at.as_secs() / PART.as_secs();
         let mut sum = [0u64; BUCKETS];
-        for p in self.parts.lock().expect("nobody panics with it").iter().filter(|p| p.number + PARTS > number) {
+        for p in self.parts.lock().iter().filter(|p| p.number + PARTS > number) {
             sum.iter_mut().zip(p.buckets.iter()).for_each(|(s, n)| *s += u64::from(*n));
         }
         let count: u64 = sum.iter().sum();

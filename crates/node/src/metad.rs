@@ -24,12 +24,13 @@ use crate::zk_client::ZkClient;
 use crate::zk_credentials::Credentials;
 use bytes::Bytes;
 use driver::{Pending, Question, Queues};
+use parking_lot::{Mutex, RwLock};
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use trivet_storage::messages::*;
@@ -212,19 +213,19 @@ impl Metad {
     }
     /// Version of the journal's newest entry.
     pub fn journal_version(&self) -> u32 {
-        self.shared.state.read().expect("nobody panics with it").journal_version()
+        self.shared.state.read().journal_version()
     }
     pub fn datastores_and_bindings(&self) -> (Vec<Datastore>, Vec<Binding>) {
-        let s = self.shared.state.read().expect("nobody panics with it");
+        let s = self.shared.state.read();
         (s.datastores(), s.bindings())
     }
     /// The snapshots of a datastore, the oldest first.
     pub fn snapshots(&self, datastore: &str) -> SnapshotList {
-        self.shared.state.read().expect("nobody panics with it").snapshots(datastore)
+        self.shared.state.read().snapshots(datastore)
     }
     /// Files after one, each with its extents, and whether there are more.
     pub fn files_after(&self, after: u64, count_max: usize) -> (Vec<(Inode, Vec<ExtentConfig>)>, bool) {
-        let s = self.shared.state.read().expect("nobody panics with it");
+        let s = self.shared.state.read();
         let (files, more) = s.files_after(after, count_max);
         let with_extents = |i: Inode| {
             let extents = s.extents(i.attr.fileid);
@@ -234,14 +235,14 @@ impl Metad {
     }
     /// The newest losses that an administrator accepted.
     pub fn losses(&self, count_max: usize) -> Vec<LossRecord> {
-        let mut all = self.shared.state.read().expect("nobody panics with it").losses();
+        let mut all = self.shared.state.read().losses();
         let surplus = all.len().saturating_sub(count_max);
         all.drain(..surplus);
         all
     }
     /// One file with its extents.
     pub fn file(&self, file: u64) -> Option<(Inode, Vec<ExtentConfig>)> {
-        let s = self.shared.state.read().expect("nobody panics with it");
+        let s = self.shared.state.read();
         Some((s.inode(file)?, s.extents(file)))
     }
     /// Entries of a folder behind a cookie, and whether these are the last ones; none if it is no folder.
@@ -251,7 +252,7 @@ impl Metad {
         after: u64,
         count_max: usize,
     ) -> (Vec<trivet_storage::metadata::namespace::Listed>, bool) {
-        let s = self.shared.state.read().expect("nobody panics with it");
+        let s = self.shared.state.read();
         s.list(dir, after, count_max).unwrap_or((Vec::new(), true))
     }
 }
@@ -326,19 +327,19 @@ impl Shared {
     /// Hands the core of addresses and leases an input, and returns what it wants.
     fn placement(&self, input: placement::Input) -> Vec<placement::Effect> {
         let mut out = Vec::new();
-        self.gateways.lock().expect("nobody panics with it").handle(self.now_ms(), input, &mut out);
+        self.gateways.lock().handle(self.now_ms(), input, &mut out);
         out
     }
 
     fn status(&self) -> MetadStatus {
-        let leading = self.leading.lock().expect("nobody panics with it");
-        let heard = *self.leader.lock().expect("nobody panics with it");
+        let leading = self.leading.lock();
+        let heard = *self.leader.lock();
         MetadStatus {
             node: self.settings.node,
             leading: leading.is_some(),
             epoch: leading.as_ref().map_or(heard.1, |l| l.epoch),
-            applied: self.state.read().expect("nobody panics with it").applied(),
-            trouble: self.trouble.lock().expect("nobody panics with it").clone(),
+            applied: self.state.read().applied(),
+            trouble: self.trouble.lock().clone(),
             leader: heard.0,
             leader_silent_ms: heard.2.elapsed().as_millis() as u64,
             journal_version: JOURNAL_VERSION,
@@ -347,7 +348,7 @@ impl Shared {
     }
 
     fn leadership(&self) -> Option<Leadership> {
-        self.leading.lock().expect("nobody panics with it").clone()
+        self.leading.lock().clone()
     }
 
     async fn answer(self: &Arc<Self>, ask: MetaAsk) -> MetaAnswer {
@@ -371,7 +372,7 @@ impl Shared {
             _ => {}
         }
         let Some(leading) = self.leadership() else {
-            return MetaAnswer::NotLeader(self.leader.lock().expect("nobody panics with it").0);
+            return MetaAnswer::NotLeader(self.leader.lock().0);
         };
         let answer = match ask {
             MetaAsk::Command(c) => self.command(&leading, c).await.map(MetaAnswer::Reply),
@@ -392,7 +393,7 @@ impl Shared {
     }
 
     fn read(&self, ask: MetaAsk) -> MetaAnswer {
-        let s = self.state.read().expect("nobody panics with it");
+        let s = self.state.read();
         let fail = |code| MetaAnswer::Reply(Reply { status: code, ..Default::default() });
         match ask {
             MetaAsk::Lookup(l) => {
@@ -448,8 +449,8 @@ impl Shared {
     async fn command(&self, leading: &Leadership, mut c: Command) -> Option<Reply> {
         let prepared = match &mut c.op {
             Some(op) => {
-                let state = self.state.read().expect("nobody panics with it");
-                lease::prepare(&state, &self.gateways.lock().expect("nobody panics with it"), self.now_ms(), op)
+                let state = self.state.read();
+                lease::prepare(&state, &self.gateways.lock(), self.now_ms(), op)
             }
             None => Prepared::Submit,
         };
@@ -464,17 +465,17 @@ impl Shared {
     }
 
     fn alive(&self) -> Vec<GatewayInfo> {
-        self.gateways.lock().expect("nobody panics with it").alive(self.now_ms()).cloned().collect()
+        self.gateways.lock().alive(self.now_ms()).cloned().collect()
     }
 
     fn has_owner(&self, lease: &Lease) -> bool {
-        self.gateways.lock().expect("nobody panics with it").has_owner(self.now_ms(), lease)
+        self.gateways.lock().has_owner(self.now_ms(), lease)
     }
 
     async fn heartbeat(&self, leading: &Leadership, info: GatewayInfo) -> Membership {
-        let mode = self.state.read().expect("nobody panics with it").node(info.node).mode;
+        let mode = self.state.read().node(info.node).mode;
         if let Some(replica) = &info.replica {
-            let known = self.state.read().expect("nobody panics with it").replicas();
+            let known = self.state.read().replicas();
             if !known.iter().any(|r| r == replica) && mode != mode::REMOVED {
                 let op = Some(CommandOp::RegisterReplica(replica.clone()));
                 let _ = self.submit(leading, Command { call: None, stamp: None, op }).await;
@@ -483,7 +484,7 @@ impl Shared {
         let asker = info.clone();
         self.placement(placement::Input::Heartbeat { info, aside: mode != mode::SERVING });
         let alive = self.alive();
-        let s = self.state.read().expect("nobody panics with it");
+        let s = self.state.read();
         let endangered = self.endangered(&s, leading, &alive);
         Membership {
             bindings: s.bindings(),
@@ -498,14 +499,14 @@ impl Shared {
             leader: self.settings.node,
             epoch: leading.epoch,
             gateways: alive,
-            badly_linked: self.badly_linked.lock().expect("nobody panics with it").keys().copied().collect(),
+            badly_linked: self.badly_linked.lock().keys().copied().collect(),
         }
     }
 
     /// Replicas that are gone and files that are endangered, as looked up at most once in [`REPAIR_LOOK`]: where anything
     /// changed it takes a look at every extent.
     fn endangered(&self, s: &State<MemoryKv>, leading: &Leadership, alive: &[GatewayInfo]) -> Arc<Endangered> {
-        let mut known = self.endangered.lock().expect("nobody panics with it");
+        let mut known = self.endangered.lock();
         let fresh = |at: &Instant| at.elapsed() < REPAIR_LOOK && *at >= leading.since;
         if let Some((_, found)) = known.as_ref().filter(|(at, _)| fresh(at)) {
             return found.clone();
@@ -565,13 +566,13 @@ impl Shared {
     }
 
     fn journal_from(&self, from: u64) -> Journal {
-        let recent = self.recent.lock().expect("nobody panics with it");
+        let recent = self.recent.lock();
         if recent.front().is_some_and(|(n, _)| *n <= from) {
             let entries = recent.iter().filter(|(n, _)| *n >= from).take(200).map(|(_, e)| e.clone()).collect();
             return Journal { from, entries, state: Vec::new() };
         }
         drop(recent);
-        let s = self.state.read().expect("nobody panics with it");
+        let s = self.state.read();
         if s.applied() < from {
             return Journal { from, ..Default::default() };
         }
@@ -581,8 +582,8 @@ impl Shared {
 
     /// Applies an entry of the log.
     fn apply(&self, number: u64, entry: Entry) -> Vec<Reply> {
-        let replies = self.state.write().expect("nobody panics with it").apply(number, &entry);
-        let mut recent = self.recent.lock().expect("nobody panics with it");
+        let replies = self.state.write().apply(number, &entry);
+        let mut recent = self.recent.lock();
         recent.push_back((number, entry));
         if recent.len() > RECENT_ENTRIES {
             recent.pop_front();

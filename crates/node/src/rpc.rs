@@ -8,11 +8,12 @@ use crate::keys::Keys;
 use crate::tls::Tls;
 use bytes::{Buf, Bytes, BytesMut};
 use hmac::{Hmac, Mac};
+use parking_lot::Mutex;
 use sha2::Sha256;
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -118,7 +119,7 @@ fn tell(peer: IpAddr, e: &std::io::Error, what: &str) {
     if e.kind() != std::io::ErrorKind::PermissionDenied {
         return tracing::debug!(%peer, error = %e, "{what}");
     }
-    let mut told = TOLD.lock().expect("nobody panics with it");
+    let mut told = TOLD.lock();
     if told.len() < REFUSALS_TOLD_MAX && told.insert((peer, e.to_string())) {
         tracing::warn!(%peer, "{e}");
     }
@@ -343,7 +344,7 @@ impl Client {
         self.down_since().map_or(0, |since| since.elapsed().as_millis() as u64)
     }
     pub fn down_since(&self) -> Option<Instant> {
-        self.waiting.lock().expect("nobody panics with it").down_since
+        self.waiting.lock().down_since
     }
 
     /// Asks whether the other side is there, so that `down_ms` knows.
@@ -369,7 +370,7 @@ impl Client {
     }
 
     fn send_frame(&self, id: u64, frame: Vec<u8>, done: Done) {
-        let mut waiting = self.waiting.lock().expect("nobody panics with it");
+        let mut waiting = self.waiting.lock();
         // Nobody waits anew for a node that has been down for long: it is tried already.
         let down = waiting.down_since.is_some_and(|at| at.elapsed() >= SILENCE_LIMIT);
         let known = waiting.connecting.filter(|_| down);
@@ -419,7 +420,7 @@ impl Client {
 /// All open calls fail; the other side has been down since then, or for longer.
 fn fail_all(waiting: &Mutex<Waiting>, why: NoAnswer, since: Instant) {
     let calls = {
-        let mut waiting = waiting.lock().expect("nobody panics with it");
+        let mut waiting = waiting.lock();
         waiting.down_since.get_or_insert(since);
         waiting.connecting = None;
         std::mem::take(&mut waiting.calls)
@@ -448,7 +449,7 @@ async fn keep_connection(
     let mut last_failure = None;
     while let Some((_, first)) = calls.recv().await {
         let began = Instant::now();
-        waiting.lock().expect("nobody panics with it").connecting = last_failure;
+        waiting.lock().connecting = last_failure;
         let connected = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await;
         let stream = match connected {
             Ok(Ok(stream)) => stream,
@@ -474,7 +475,7 @@ async fn keep_connection(
         };
         // What ends a connection that was made is a breakage.
         last_failure = Some(NoAnswer::Broken);
-        waiting.lock().expect("nobody panics with it").is_up();
+        waiting.lock().is_up();
         let heard = Mutex::new(Instant::now());
         let (mut reader, writer) = tokio::io::split(stream);
         let (out, queue) = mpsc::unbounded_channel();
@@ -492,11 +493,11 @@ async fn keep_connection(
                 if read_more(&mut reader, &mut buffer).await.is_err() {
                     return;
                 }
-                *heard.lock().expect("nobody panics with it") = Instant::now();
+                *heard.lock() = Instant::now();
                 loop {
                     match take_frame(&mut buffer) {
                         Ok(Some(frame)) => {
-                            let done = waiting.lock().expect("nobody panics with it").calls.remove(&frame.call);
+                            let done = waiting.lock().calls.remove(&frame.call);
                             if let Some(done) = done {
                                 done(Ok(frame.body));
                             }
@@ -515,8 +516,8 @@ async fn keep_connection(
                 // What this process did not run is not the other's silence.
                 let late = looked.elapsed().saturating_sub(2 * PING);
                 looked = Instant::now();
-                let idle = waiting.lock().expect("nobody panics with it").calls.is_empty();
-                let mut heard = heard.lock().expect("nobody panics with it");
+                let idle = waiting.lock().calls.is_empty();
+                let mut heard = heard.lock();
                 *heard = if idle { looked } else { (*heard + late).min(looked) };
                 if heard.elapsed() >= SILENCE_LIMIT {
                     return;
@@ -533,7 +534,7 @@ async fn keep_connection(
             () = write_queue(writer, queue) => {}
         }
         while calls.try_recv().is_ok() {}
-        let since = *heard.lock().expect("nobody panics with it");
+        let since = *heard.lock();
         fail_all(&waiting, NoAnswer::Broken, since);
     }
 }
@@ -685,14 +686,14 @@ mod tests {
             tokio::spawn(async move { tokio::io::copy(&mut c, &mut b).await });
             let mut buffer = [0; 4096];
             while let Ok(n @ 1..) = a.read(&mut buffer).await {
-                record.lock().unwrap().extend_from_slice(&buffer[..n]);
+                record.lock().extend_from_slice(&buffer[..n]);
                 d.write_all(&buffer[..n]).await.unwrap();
             }
         });
         let secret = b"sixteen bytes of a virtual disk!";
         let client = Client::new(outer, identity(1, "c"));
         assert!(client.ask(1, secret, Duration::from_secs(5)).await.is_ok());
-        let seen = seen.lock().unwrap();
+        let seen = seen.lock();
         assert!(seen.len() > secret.len() && !seen.windows(16).any(|w| w == &secret[..16]));
     }
 

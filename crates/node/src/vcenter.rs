@@ -28,11 +28,12 @@ use crate::rpc::{Identity, Responder};
 use authority::Authority;
 use bytes::Bytes;
 use our_side::OurSideWatch;
+use parking_lot::Mutex;
 use prost::Message;
 use routes::{RouteDriver, Shared};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use trivet_vcenter::event::{Event, EventCode};
@@ -113,7 +114,7 @@ pub struct Handle {
 impl Handle {
     /// The latest state; `None` where another node's agent works.
     pub fn snapshot(&self) -> Option<Snapshot> {
-        self.state.lock().expect("nobody panics with it").clone()
+        self.state.lock().clone()
     }
 
     pub async fn ask(&self, ask: Ask) -> Answer {
@@ -259,7 +260,7 @@ impl Driver {
 
     fn publish(&self) {
         let snapshot = self.snapshot(self.now());
-        *self.state.lock().expect("nobody panics with it") = snapshot;
+        *self.state.lock() = snapshot;
     }
 
     fn now(&self) -> Now {

@@ -5,9 +5,10 @@
 
 use crate::zk_credentials::{Credentials, Ownership};
 use bytes::{Buf, Bytes, BytesMut};
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -79,7 +80,7 @@ impl ZkClient {
     }
     /// The session's id; it changes when a session is lost for good.
     pub fn session(&self) -> i64 {
-        *self.session.lock().expect("nobody panics with it")
+        *self.session.lock()
     }
 
     async fn ask(&self, op: i32, body: Vec<u8>) -> Result<Bytes, ZkError> {
@@ -197,7 +198,7 @@ async fn run(
             tokio::time::sleep(RECONNECT_PAUSE).await;
             continue;
         };
-        *session.lock().expect("nobody panics with it") = state.id;
+        *session.lock() = state.id;
         changed.notify_waiters();
         let mut elsewhere = at != servers[0];
         let end = loop {

@@ -174,8 +174,8 @@ impl Extents {
     pub fn fork(&self, from: u64, to: u64) -> io::Result<()> {
         assert!(from != to && from.max(to) < FIRST, "an extent is forked to another one");
         let (low, high) = (self.stripe_of(from.min(to)), self.stripe_of(from.max(to)));
-        let _first = self.stripes[low.min(high)].write().expect("nobody panics with it");
-        let _second = (low != high).then(|| self.stripes[low.max(high)].write().expect("nobody panics with it"));
+        let _first = self.stripes[low.min(high)].write();
+        let _second = (low != high).then(|| self.stripes[low.max(high)].write());
         let top = self.give_up_stack(to)?;
         self.empty_file(top, false)?;
         let stack = self.stack(from);
@@ -210,7 +210,7 @@ impl Extents {
     /// The stripe of the extent is held. Returns the file that it has from now on, which is to be emptied.
     pub(super) fn give_up_stack(&self, id: u64) -> io::Result<u64> {
         // Blocks are not copied into files that go.
-        let _held = self.merging.lock().expect("nobody panics with it");
+        let _held = self.merging.lock();
         let (top, gone) = self.inner().layers.leave(id);
         for file in gone.into_iter().filter(|file| *file != top) {
             self.empty_file(file, true)?;

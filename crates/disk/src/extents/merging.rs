@@ -143,7 +143,7 @@ impl Extents {
         blocks: std::ops::Range<u64>,
     ) -> io::Result<bool> {
         // Nobody removes them meanwhile.
-        let _held = self.merging.lock().expect("nobody panics with it");
+        let _held = self.merging.lock();
         if !self.inner().layers.neighbours(pair.0, pair.1) {
             return Ok(false);
         }
@@ -164,7 +164,7 @@ impl Extents {
     pub(super) fn merges_kept(&self) -> io::Result<()> {
         let mut gone = Vec::new();
         {
-            let _held = self.merging.lock().expect("nobody panics with it");
+            let _held = self.merging.lock();
             let mut inner = self.inner();
             let layers = &mut inner.layers;
             for mut m in std::mem::take(&mut layers.merges) {
@@ -185,7 +185,7 @@ impl Extents {
             return Ok(());
         }
         // Reads that began with a stack of before end first. A writer holds a stripe, and may wait for the lock above.
-        self.stripes.iter().for_each(|s| drop(s.write().expect("nobody panics with it")));
+        self.stripes.iter().for_each(|s| drop(s.write()));
         for file in gone {
             self.empty_file(file, true)?;
             self.inner().layers.merges.retain(|m| m.source != file);

@@ -5,9 +5,10 @@
 //! bad block was found otherwise is checked whole at once: damage seldom comes alone.
 
 use super::{lock, Core};
+use parking_lot::Mutex;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use trivet_disk::extents::{Extents, BLOCK_BYTES};
 use trivet_storage::messages::VerifyAnswer;
@@ -84,7 +85,7 @@ fn run(scrub: &Weak<Scrub>, core: &Weak<Mutex<Core>>, extents: &Weak<Extents>) {
         if scrub.check_suspects(core, extents).is_none() {
             return;
         }
-        let asked = scrub.asked.lock().expect("nobody panics with it").take();
+        let asked = scrub.asked.lock().take();
         if asked.is_some_and(|ids| scrub.check_asked(ids, core, extents).is_none()) {
             return;
         }
@@ -92,7 +93,7 @@ fn run(scrub: &Weak<Scrub>, core: &Weak<Mutex<Core>>, extents: &Weak<Extents>) {
         let due = period_s > 0
             && started.elapsed() >= FIRST
             && now() >= scrub.progress().finished_at.saturating_add(period_s);
-        let wanted = std::mem::take(&mut *scrub.wanted.lock().expect("nobody panics with it"));
+        let wanted = std::mem::take(&mut *scrub.wanted.lock());
         if (due || wanted) && scrub.pass(core, extents).is_none() {
             return;
         }
@@ -101,24 +102,24 @@ fn run(scrub: &Weak<Scrub>, core: &Weak<Mutex<Core>>, extents: &Weak<Extents>) {
 
 impl Scrub {
     pub fn progress(&self) -> Progress {
-        *self.progress.lock().expect("nobody panics with it")
+        *self.progress.lock()
     }
 
     /// Has a pass begin now, unless one is under way.
     pub fn begin(&self) {
-        *self.wanted.lock().expect("nobody panics with it") = !self.progress().running;
+        *self.wanted.lock() = !self.progress().running;
     }
 
     /// Has these copies checked next, all of them where none is named; one verification at a time.
     pub fn verify(&self, extents: Vec<u64>) {
-        let mut verified = self.verified.lock().expect("nobody panics with it");
+        let mut verified = self.verified.lock();
         if !verified.running {
             *verified = VerifyAnswer { running: true, ..Default::default() };
-            *self.asked.lock().expect("nobody panics with it") = Some(extents);
+            *self.asked.lock() = Some(extents);
         }
     }
     pub fn verified(&self) -> VerifyAnswer {
-        self.verified.lock().expect("nobody panics with it").clone()
+        self.verified.lock().clone()
     }
 
     fn check_asked(&self, mut ids: Vec<u64>, core: &Weak<Mutex<Core>>, extents: &Weak<Extents>) -> Option<()> {
@@ -127,8 +128,7 @@ impl Scrub {
             ids.clone_from(&here);
         }
         ids.retain(|id| here.contains(id));
-        let note =
-            |change: &dyn Fn(&mut VerifyAnswer)| change(&mut self.verified.lock().expect("nobody panics with it"));
+        let note = |change: &dyn Fn(&mut VerifyAnswer)| change(&mut self.verified.lock());
         note(&|v| v.extents = ids.len() as u64);
         for id in ids {
             let (bytes, bad) = self.check(id, ASKED_RATE_BYTES_MAX, core, extents)?;
@@ -148,7 +148,7 @@ impl Scrub {
     }
 
     fn note(&self, change: impl FnOnce(&mut Progress)) {
-        change(&mut self.progress.lock().expect("nobody panics with it"));
+        change(&mut self.progress.lock());
     }
 
     fn check_suspects(&self, core: &Weak<Mutex<Core>>, extents: &Weak<Extents>) -> Option<()> {

@@ -8,11 +8,11 @@ use crate::keys::Keys;
 use argon2::Argon2;
 use base64::Engine;
 use hmac::{Hmac, Mac};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use tokio::sync::Semaphore;
 
 /// A session ends after this.
@@ -153,8 +153,8 @@ impl Accounts {
         self.keys.any(|key| same(code, &sign(key, parts)))
     }
 
-    fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.inner.lock().expect("nobody panics with it")
+    fn inner(&self) -> parking_lot::MutexGuard<'_, Inner> {
+        self.inner.lock()
     }
 
     /// Every account, for the other nodes; the hashes with it.

@@ -5,11 +5,12 @@
 
 use crate::keys::Keys;
 use anyhow::Context;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -140,13 +141,13 @@ impl Certificates {
 
     /// Days until the certificate that browsers are shown expires; negative afterwards.
     pub fn days_left(&self) -> f64 {
-        let not_after = self.shown.lock().expect("nobody panics with it").not_after;
+        let not_after = self.shown.lock().not_after;
         (not_after - now_s()) as f64 / 86_400.0
     }
 
     /// SHA-256 of the certificate that browsers are shown, as they print it.
     pub fn fingerprint(&self) -> String {
-        let sha256 = self.shown.lock().expect("nobody panics with it").sha256;
+        let sha256 = self.shown.lock().sha256;
         sha256.iter().map(|b| format!("{b:02X}")).collect::<Vec<_>>().join(":")
     }
 
@@ -180,7 +181,7 @@ impl Certificates {
             }
             match read(&self.settings, &self.folder, &self.names) {
                 Ok(shown) => {
-                    *self.shown.lock().expect("nobody panics with it") = shown;
+                    *self.shown.lock() = shown;
                     tracing::info!(days_left = self.days_left(), "the console has a new certificate");
                 }
                 Err(e) => {
@@ -203,7 +204,7 @@ impl ResolvesServerCert for Certificates {
         if hello.server_name() == Some(crate::tls::NAME) {
             return Some(self.of_cluster.clone());
         }
-        Some(self.shown.lock().expect("nobody panics with it").key.clone())
+        Some(self.shown.lock().key.clone())
     }
 }
 

@@ -12,10 +12,11 @@ mod syslog;
 
 use crate::audit::Order;
 use crate::status::monitor::Monitor;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use trivet_observe::incidents::{Message, Occasion};
@@ -225,7 +226,7 @@ impl Notifier {
     }
 
     pub fn targets(&self) -> Vec<Shown> {
-        let lines = self.lines.lock().expect("nobody panics with it");
+        let lines = self.lines.lock();
         let show = |l: &Line| Shown {
             name: l.target.name.clone(),
             kind: format!("{:?}", l.target.kind).to_lowercase(),
@@ -242,7 +243,7 @@ impl Notifier {
     /// There is no such target, or it did not take the message.
     pub async fn test(&self, name: &str) -> Result<(), String> {
         let target = {
-            let lines = self.lines.lock().expect("nobody panics with it");
+            let lines = self.lines.lock();
             lines.iter().find(|l| l.target.name == name).map(|l| l.target.clone())
         };
         let target = target.ok_or_else(|| format!("there is no target {name}"))?;
@@ -311,7 +312,7 @@ impl Notifier {
         if targets.len() > TARGETS_MAX {
             tracing::warn!("only the first {TARGETS_MAX} targets of messages are used");
         }
-        let mut lines = self.lines.lock().expect("nobody panics with it");
+        let mut lines = self.lines.lock();
         let mut old = std::mem::take(&mut *lines);
         for target in targets.into_iter().take(TARGETS_MAX) {
             let known = old.iter().position(|l| l.target == target);
@@ -320,12 +321,12 @@ impl Notifier {
     }
 
     fn put_syslog(&self, news: &News) {
-        let mut lines = self.lines.lock().expect("nobody panics with it");
+        let mut lines = self.lines.lock();
         lines.iter_mut().filter(|l| l.target.kind == Kind::Syslog).for_each(|l| l.push(news.clone()));
     }
 
     fn put(&self, message: &Message) {
-        for line in self.lines.lock().expect("nobody panics with it").iter_mut() {
+        for line in self.lines.lock().iter_mut() {
             if message.incident.severity >= line.target.severity {
                 line.push(News::Incident(Box::new(message.clone())));
             }
@@ -334,7 +335,7 @@ impl Notifier {
 
     fn send_due(&self, sender: bool) {
         let now = Instant::now();
-        let mut lines = self.lines.lock().expect("nobody panics with it");
+        let mut lines = self.lines.lock();
         for line in lines.iter_mut() {
             let every = Duration::from_secs(60 * line.target.watchdog_minutes);
             if sender && !every.is_zero() && now.duration_since(line.watchdog_at) >= every {
@@ -349,7 +350,7 @@ impl Notifier {
             let (notifier, target) = (self.clone(), line.target.clone());
             tokio::spawn(async move {
                 let outcome = send(&target, &news, &notifier.cluster).await;
-                let mut lines = notifier.lines.lock().expect("nobody panics with it");
+                let mut lines = notifier.lines.lock();
                 if let Some(line) = lines.iter_mut().find(|l| l.target == target) {
                     line.done(Instant::now(), outcome);
                 }

@@ -4,10 +4,10 @@
 //! has a checksum; one that was not written whole is not there. Nothing is synced: after a power cut the last few may be
 //! missing.
 
+use parking_lot::Mutex;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Mutex;
 
 /// The figures of a sample. The place of a figure in the file is its number here: new ones come at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,7 +188,7 @@ impl Samples {
     /// The file cannot be written.
     pub fn put(&self, sample: &Sample) -> std::io::Result<()> {
         let period = sample.at_ms.div_euclid(COARSE_MS);
-        let mut sums = self.sums.lock().expect("nobody panics with it");
+        let mut sums = self.sums.lock();
         if sums.period != Some(period) {
             let before = std::mem::replace(&mut *sums, Sums { period: Some(period), samples: Vec::new() });
             if let (Some(number), false) = (before.period, before.samples.is_empty()) {

@@ -160,7 +160,7 @@ impl Driver {
                     if now >= status_at {
                         status_at = now + STATUS_STEP_MS;
                         let server = &self.core.borrow().server;
-                        *status.lock().expect("nobody panics with it") = (server.summary(), server.counters());
+                        *status.lock() = (server.summary(), server.counters());
                     }
                 }
             }

@@ -2,8 +2,9 @@
 
 use super::inbox::{Message, SessionEnds};
 use super::peer_tls::ClusterTls;
+use parking_lot::Mutex;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use trivet_coordination::{AdminRefusal, Counters, Input, Summary};
@@ -26,7 +27,7 @@ pub struct Handle {
 
 impl Handle {
     pub fn summary(&self) -> Summary {
-        self.status.lock().expect("nobody panics with it").0.clone()
+        self.status.lock().0.clone()
     }
     /// TLS between the nodes' servers: `required`, `accepted` or `off`.
     pub fn quorum_tls(&self) -> &'static str {
@@ -37,7 +38,7 @@ impl Handle {
         }
     }
     pub fn counters(&self) -> Counters {
-        self.status.lock().expect("nobody panics with it").1
+        self.status.lock().1
     }
     /// In Prometheus' text format, under the names that Apache's provider uses. Nothing when the role does not answer.
     pub async fn metrics(&self) -> String {

@@ -86,7 +86,7 @@ impl HostInfo {
                 m.connections_rejected = refusals.connections;
                 m.long_requests_rejected = refusals.long_requests;
                 m.throttle_waits = refusals.throttle_waits;
-                m.disk = *self.disk_times.lock().expect("nobody panics with it");
+                m.disk = *self.disk_times.lock();
             }
             b"dirs" | b"conf" => {
                 (m.data_dir, m.log_dir) = (self.data.display().to_string(), self.log.display().to_string());

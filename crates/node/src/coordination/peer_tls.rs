@@ -10,10 +10,11 @@ use super::peer_sasl::PeerSasl;
 use super::stream::{Speaks, Stream};
 use super::tls::{Context, Mode};
 use crate::keys::Keys;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -79,12 +80,12 @@ impl ClusterTls {
     }
 
     fn knows_no_tls(&self, id: ServerId) -> bool {
-        let seen = self.in_clear.lock().expect("nobody panics with it");
+        let seen = self.in_clear.lock();
         !self.is_demanded() && seen.get(&id).is_some_and(|at| at.elapsed() < IN_CLEAR_FOR)
     }
 
     fn note(&self, ids: &[ServerId], in_clear: bool) {
-        let mut seen = self.in_clear.lock().expect("nobody panics with it");
+        let mut seen = self.in_clear.lock();
         for id in ids {
             match in_clear {
                 true => drop(seen.insert(*id, Instant::now())),

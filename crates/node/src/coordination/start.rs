@@ -10,8 +10,9 @@ use super::settings::Settings;
 use super::store::{Store, StoreError};
 use super::{disk_queue, member_lookup};
 use crate::clock::{wall_ms, Clock};
+use parking_lot::Mutex;
 use std::sync::mpsc as std_mpsc;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use tokio::sync::mpsc;
 use trivet_coordination::{Event, Input, Now, Server};
 

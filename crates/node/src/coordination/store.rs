@@ -19,12 +19,13 @@ use super::load::Load;
 use super::log_file::LogFile;
 use super::packing::Packing;
 use files::{lock, sync_dir, write_atomically, write_number};
+use parking_lot::Mutex;
 use rustix::fs::fsync;
 use snapshots::Part;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{mpsc, Arc, Mutex};
+use std::sync::{mpsc, Arc};
 use std::time::Instant;
 use thiserror::Error;
 use trivet_coordination::monitor::{DiskTimes, Spread};
@@ -64,7 +65,7 @@ pub type SharedTimes = Arc<Mutex<DiskTimes>>;
 /// In milliseconds, as Apache counts them.
 fn note(times: &SharedTimes, which: impl Fn(&mut DiskTimes) -> &mut Spread, begun: Instant) {
     let took_ms = begun.elapsed().as_millis() as u64;
-    which(&mut times.lock().expect("nobody panics with it")).note(took_ms);
+    which(&mut times.lock()).note(took_ms);
 }
 
 pub struct Store {

@@ -48,10 +48,10 @@ pub(super) async fn serve_addresses(inner: Arc<Inner>) {
     let mut failure_told = None;
     let mut advance_looked = Instant::now();
     loop {
-        let replayed = inner.replica.read().expect("nobody panics with it").bindings();
+        let replayed = inner.replica.read().bindings();
         inner.address_input(Input::Replayed(replayed));
         let effects = inner.address_input(Input::Look);
-        let mine = inner.bindings.lock().expect("nobody panics with it").mine();
+        let mine = inner.bindings.lock().mine();
         let mut kept = Vec::new();
         for effect in effects {
             let (binding, leaves) = match effect {
@@ -99,13 +99,13 @@ pub(super) async fn serve_addresses(inner: Arc<Inner>) {
                 inner.unserved.looked(ip, interfaces.could_put(ip, port).await.map_err(|e| e.to_string()));
             }
         }
-        inner.addresses.lock().expect("nobody panics with it").retain(|a, _| mine.iter().any(|(m, _)| m == a));
+        inner.addresses.lock().retain(|a, _| mine.iter().any(|(m, _)| m == a));
         for (address, version) in kept {
             let Ok(ip) = address.parse::<IpAddr>() else { continue };
             let result = keep(&inner, &mut interfaces, &mut held, (address.clone(), version), ip).await;
             let listening = held.iter().any(|((a, _), h)| *a == address && h.serving.is_some());
             let error = result.as_ref().err().map(|e| format!("{e:#}")).unwrap_or_default();
-            inner.addresses.lock().expect("nobody panics with it").insert(address.clone(), (listening, error));
+            inner.addresses.lock().insert(address.clone(), (listening, error));
             match &result {
                 Ok(()) => inner.unserved.served(ip),
                 Err(e) => inner.unserved.failed(ip, e.to_string(), Instant::now()),
@@ -122,7 +122,7 @@ pub(super) async fn serve_addresses(inner: Arc<Inner>) {
 
 /// Datastore addresses that metad gave to other gateways.
 fn addresses_elsewhere(inner: &Inner, mine: &[(String, u64)]) -> Vec<IpAddr> {
-    let known = inner.replica.read().expect("nobody panics with it").bindings();
+    let known = inner.replica.read().bindings();
     let others = known.into_iter().filter(|b| !mine.iter().any(|(address, _)| *address == b.address));
     others.filter_map(|b| b.address.parse().ok()).collect()
 }
@@ -167,7 +167,7 @@ async fn keep(
 
 /// Connections to that address at other nodes, as last heard.
 fn old_clients(inner: &Inner, ip: IpAddr) -> Vec<NfsClient> {
-    let elsewhere = inner.connected_elsewhere.lock().expect("nobody panics with it").clone();
+    let elsewhere = inner.connected_elsewhere.lock().clone();
     let before = inner.connected_before.clone();
     let to_it = |c: &NfsClient| c.datastore.parse::<SocketAddr>().is_ok_and(|a| a.ip() == ip);
     let all: BTreeSet<NfsClient> = elsewhere.into_values().flatten().chain(before).filter(to_it).collect();

@@ -4,10 +4,11 @@
 
 use super::nfs::Peer;
 use super::Inner;
+use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 use trivet_storage::messages::Datastore;
 use trivet_storage::metadata::{MemoryKv, State};
@@ -59,11 +60,11 @@ impl Exports {
             clients: Clients::of(&d.clients),
         };
         let fresh = state.datastores().into_iter().map(|d| (d.id, Arc::new(export(&d))));
-        *self.by_id.write().expect("nobody panics with it") = fresh.collect();
+        *self.by_id.write() = fresh.collect();
     }
 
     pub(super) fn get(&self, datastore: u32) -> Option<Arc<Export>> {
-        self.by_id.read().expect("nobody panics with it").get(&datastore).cloned()
+        self.by_id.read().get(&datastore).cloned()
     }
 
     /// Whether the journal has come to its version 2.
@@ -130,8 +131,8 @@ impl Inner {
                 return Some(export);
             }
             // What metad said in answer to a heartbeat that was sent after this call came in.
-            let newest = self.membership.read().expect("nobody panics with it").applied;
-            let applied = self.replica.read().expect("nobody panics with it").applied();
+            let newest = self.membership.read().applied;
+            let applied = self.replica.read().applied();
             if heard() >= begun + 2 && applied >= newest {
                 return self.exports.get(id);
             }
@@ -141,7 +142,7 @@ impl Inner {
 
     /// A handle without a tag can be made up: the datastore in it counts if it is the file's.
     async fn check_datastore(&self, handle: &Handle) -> Result<(), u32> {
-        let known = self.replica.read().expect("nobody panics with it").inode(handle.fileid);
+        let known = self.replica.read().inode(handle.fileid);
         let inode = match known {
             Some(inode) => inode,
             None => self.inode(handle.fileid).await?,

@@ -8,9 +8,10 @@ use super::nfs::{op_id, Peer};
 use super::portmap_sockets::read_record;
 use super::Inner;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
@@ -164,7 +165,7 @@ impl Inner {
     }
 
     async fn free_all(self: &Arc<Self>, client: IpAddr, start: u32) {
-        let known = self.replica.read().expect("nobody panics with it").all_locks();
+        let known = self.replica.read().all_locks();
         let client = client.to_string();
         let has = |l: &FileLocks| {
             let held = l.held.iter().map(|h| &h.owner);
@@ -183,7 +184,7 @@ impl Inner {
     }
 
     fn is_served_here(&self, address: &str) -> bool {
-        let served = self.addresses.lock().expect("nobody panics with it").get(address).is_some_and(|(on, _)| *on);
+        let served = self.addresses.lock().get(address).is_some_and(|(on, _)| *on);
         let ip = address.parse::<IpAddr>().ok();
         // All nodes have the local address; the one that the host's route leads to gets through.
         let local = self.settings.local.as_ref().map(|l| l.address);
@@ -201,7 +202,7 @@ impl Inner {
             return;
         }
         {
-            let mut calling = self.call_backs.0.lock().expect("nobody panics with it");
+            let mut calling = self.call_backs.0.lock();
             if calling.len() >= CALLS_MAX || !calling.insert(name(&g)) {
                 return;
             }
@@ -211,7 +212,7 @@ impl Inner {
             inner.until_told(&g, first).await;
             // This gateway's copy of the journal may not have heard of it yet, and would have it called again.
             tokio::time::sleep(RETRY).await;
-            inner.call_backs.0.lock().expect("nobody panics with it").remove(&name(&g));
+            inner.call_backs.0.lock().remove(&name(&g));
         });
     }
 
@@ -227,7 +228,7 @@ impl Inner {
                 Told::Unknown => may_know = true,
             }
             tokio::time::sleep(RETRY).await;
-            let known = self.replica.read().expect("nobody panics with it").untold_locks();
+            let known = self.replica.read().untold_locks();
             if !known.contains(g) || !self.is_served_here(&g.lock.server) {
                 return;
             }
@@ -251,7 +252,7 @@ fn stat_of(number: u32) -> Stat {
 /// Calls the clients back that the journal names, for as long as the process runs.
 pub(super) async fn call_clients_back(inner: Arc<Inner>) {
     loop {
-        let untold = inner.replica.read().expect("nobody panics with it").untold_locks();
+        let untold = inner.replica.read().untold_locks();
         untold.into_iter().for_each(|g| inner.call_back(g, false));
         tokio::time::sleep(LOOK).await;
     }

@@ -1,10 +1,11 @@
 //! How many NFS calls there are on each datastore, how long they take, and which one has waited longest.
 
 use crate::latency::Latency;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 use trivet_storage::nfs::calls::Call;
 
@@ -105,7 +106,7 @@ impl Measured {
     pub(super) fn begin(&self, procedure: u32, call: &Call) -> Option<Running> {
         let handle = call.handles().next()??.handle;
         let store = {
-            let mut stores = self.stores.lock().expect("nobody panics with it");
+            let mut stores = self.stores.lock();
             if stores.len() >= STORES_MAX && !stores.contains_key(&handle.datastore) {
                 return None;
             }
@@ -117,13 +118,13 @@ impl Measured {
             _ => (2, 0),
         };
         let (number, begun) = (store.next.fetch_add(1, Relaxed), Instant::now());
-        store.open.lock().expect("nobody panics with it").insert(number, (begun, procedure, handle.fileid));
+        store.open.lock().insert(number, (begun, procedure, handle.fileid));
         Some(Running { store, number, kind, bytes, begun })
     }
 
     /// `name`: of a datastore; one that is gone has none.
     pub(super) fn status(&self, name: impl Fn(u32) -> Option<String>) -> Vec<NfsStatus> {
-        let mut stores = self.stores.lock().expect("nobody panics with it");
+        let mut stores = self.stores.lock();
         stores.retain(|id, _| name(*id).is_some());
         let all: Vec<(u32, Arc<Store>)> = stores.iter().map(|(id, s)| (*id, s.clone())).collect();
         drop(stores);
@@ -134,7 +135,7 @@ impl Measured {
 impl Store {
     fn status(&self, datastore: String) -> NfsStatus {
         let minute = self.latency.last_minute();
-        let open = self.open.lock().expect("nobody panics with it");
+        let open = self.open.lock();
         // Numbers are given out in the order of the calls.
         let oldest = open.values().next().copied();
         drop(open);
@@ -158,7 +159,7 @@ impl Store {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.store.open.lock().expect("nobody panics with it").remove(&self.number);
+        self.store.open.lock().remove(&self.number);
         let (took, kind) = (self.begun.elapsed(), &self.store.kinds[self.kind]);
         self.store.latency.took(took);
         kind.calls.fetch_add(1, Relaxed);

@@ -8,10 +8,10 @@ mod paths;
 
 use super::admission::may_mount;
 use super::Inner;
+use parking_lot::Mutex;
 use paths::{named, Named};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use trivet_storage::messages::{Datastore, Inode, LookupAsk, MetaAnswer, MetaAsk};
 use trivet_storage::nfs::names::printable;
@@ -39,7 +39,7 @@ pub(super) struct Refusals {
 impl Refusals {
     /// How many were not told since the last one, if this one may be.
     fn next(&self) -> Option<u64> {
-        let mut told = self.told.lock().expect("nobody panics with it");
+        let mut told = self.told.lock();
         if told.0.is_some_and(|at| at.elapsed() < REFUSAL_PAUSE) {
             told.1 += 1;
             return None;
@@ -164,7 +164,7 @@ impl Inner {
             Ok(MetaAnswer::Reply(r)) if r.status == status::OK => r.inode.ok_or(status::IO),
             Ok(MetaAnswer::Reply(r)) => Err(r.status),
             Ok(_) => Err(status::IO),
-            Err(_) => self.replica.read().expect("nobody panics with it").lookup(dir, &name),
+            Err(_) => self.replica.read().lookup(dir, &name),
         }
     }
 
@@ -182,7 +182,7 @@ impl Inner {
     }
 
     fn known_datastores(&self) -> Vec<Datastore> {
-        self.replica.read().expect("nobody panics with it").datastores()
+        self.replica.read().datastores()
     }
 
     /// Mounting works from the copy here; at the very start it waits for it.
@@ -226,7 +226,7 @@ mod tests {
     async fn folders_are_mounted_by_one_path_and_dump_tells_by_whom() {
         let inner = gateway();
         {
-            let mut s = inner.replica.write().unwrap();
+            let mut s = inner.replica.write();
             let mut apply = |op| {
                 let number = s.applied() + 1;
                 let commands = vec![Command { op: Some(op), ..Default::default() }];
@@ -283,7 +283,7 @@ mod tests {
         let refusals = Refusals::default();
         assert_eq!(refusals.next(), Some(0));
         assert!((0..1_000).all(|_| refusals.next().is_none()));
-        refusals.told.lock().unwrap().0 = Some(Instant::now() - REFUSAL_PAUSE);
+        refusals.told.lock().0 = Some(Instant::now() - REFUSAL_PAUSE);
         assert_eq!(refusals.next(), Some(1_000));
     }
 }

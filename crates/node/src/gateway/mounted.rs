@@ -1,10 +1,11 @@
 //! The mounts of all clients, for MOUNT's DUMP and for status: what clients said with MNT, and, of those that mounted at the
 //! node that had the address before, the datastores that their calls are about.
 
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// Mounts that are remembered; the oldest is forgotten for a new one.
@@ -27,7 +28,7 @@ impl Used {
     pub(super) fn note(&self, datastore: u32) {
         if self.last.load(Ordering::Relaxed) != datastore {
             self.last.store(datastore, Ordering::Relaxed);
-            let mut all = self.all.lock().expect("nobody panics with it");
+            let mut all = self.all.lock();
             if all.len() < DATASTORES_MAX {
                 all.insert(datastore);
             }
@@ -45,14 +46,14 @@ pub(super) struct Mounted {
 impl Mounted {
     pub(super) fn connection(&self, client: IpAddr) -> Arc<Used> {
         let used = Arc::new(Used { client, last: AtomicU32::new(0), all: Mutex::default() });
-        let mut connections = self.connections.lock().expect("nobody panics with it");
+        let mut connections = self.connections.lock();
         connections.retain(|c| c.strong_count() > 0);
         connections.push(Arc::downgrade(&used));
         used
     }
 
     pub(super) fn mount(&self, client: IpAddr, path: String, datastore: u32) {
-        let mut said = self.said.lock().expect("nobody panics with it");
+        let mut said = self.said.lock();
         said.insert((client, path), (datastore, Instant::now()));
         if said.len() > MOUNTS_MAX {
             let oldest = said.iter().min_by_key(|(_, (_, at))| *at).map(|(k, _)| k.clone());
@@ -60,22 +61,22 @@ impl Mounted {
         }
     }
     pub(super) fn unmount(&self, client: IpAddr, path: &str) {
-        self.said.lock().expect("nobody panics with it").remove(&(client, path.to_string()));
+        self.said.lock().remove(&(client, path.to_string()));
     }
     pub(super) fn unmount_all(&self, client: IpAddr) {
-        self.said.lock().expect("nobody panics with it").retain(|(ip, _), _| *ip != client);
+        self.said.lock().retain(|(ip, _), _| *ip != client);
     }
 
     /// Clients and paths. `path` of a datastore: where a client uses one that it did not mount here.
     pub(super) fn list(&self, path: impl Fn(u32) -> Option<String>) -> BTreeSet<(IpAddr, String)> {
         let mut used: BTreeSet<(IpAddr, u32)> = BTreeSet::new();
         let mut connected: BTreeSet<IpAddr> = BTreeSet::new();
-        for c in self.connections.lock().expect("nobody panics with it").iter().filter_map(Weak::upgrade) {
+        for c in self.connections.lock().iter().filter_map(Weak::upgrade) {
             connected.insert(c.client);
-            used.extend(c.all.lock().expect("nobody panics with it").iter().map(|d| (c.client, *d)));
+            used.extend(c.all.lock().iter().map(|d| (c.client, *d)));
         }
         let mut list = BTreeSet::new();
-        for ((client, path), (datastore, at)) in self.said.lock().expect("nobody panics with it").iter() {
+        for ((client, path), (datastore, at)) in self.said.lock().iter() {
             if connected.contains(client) || at.elapsed() < CONNECTS_WITHIN {
                 used.remove(&(*client, *datastore));
                 list.insert((*client, path.clone()));
@@ -108,7 +109,7 @@ mod tests {
         other.note(2);
         other.note(9);
         assert_eq!(list(&mounted), [pair(a, "/ds1/sub"), pair(a, "/ds2"), pair(b, "/ds2")].into());
-        mounted.said.lock().unwrap().get_mut(&(a, "/ds1/sub".into())).unwrap().1 = Instant::now() - CONNECTS_WITHIN;
+        mounted.said.lock().get_mut(&(a, "/ds1/sub".into())).unwrap().1 = Instant::now() - CONNECTS_WITHIN;
         assert_eq!(list(&mounted).len(), 3);
         drop((connection, other));
         assert!(list(&mounted).is_empty(), "nobody is connected");
@@ -121,6 +122,6 @@ mod tests {
         for n in 0..=MOUNTS_MAX {
             mounted.mount(a, format!("/ds1/{n}"), 1);
         }
-        assert_eq!(mounted.said.lock().unwrap().len(), MOUNTS_MAX);
+        assert_eq!(mounted.said.lock().len(), MOUNTS_MAX);
     }
 }

@@ -214,14 +214,14 @@ impl Inner {
         let asked = tokio::time::timeout(HEARTBEAT_LIMIT, self.inode(fileid)).await;
         match asked {
             Ok(answer) => answer.ok(),
-            Err(_) => self.replica.read().expect("nobody panics with it").inode(fileid),
+            Err(_) => self.replica.read().inode(fileid),
         }
     }
 
     /// Part of a snapshot; or the file has lost its last name, and is there only until clones have its content.
     fn why_read_only(&self, h: Option<Claimed>) -> u32 {
         let Ok(h) = self.file(h) else { return status::BADHANDLE };
-        let known = self.replica.read().expect("nobody panics with it").inode(h.fileid);
+        let known = self.replica.read().inode(h.fileid);
         if known.is_some_and(|i| i.attr.nlink > 0) {
             status::ROFS
         } else {
@@ -231,7 +231,7 @@ impl Inner {
 
     pub(super) async fn attr_of(self: &Arc<Self>, fileid: u64) -> Result<Attr, u32> {
         // A file that is owned here answers without metad.
-        let known = self.replica.read().expect("nobody panics with it").inode(fileid);
+        let known = self.replica.read().inode(fileid);
         let folder = known.as_ref().is_some_and(|i| i.attr.kind == 2);
         if folder {
             return self.inode_soon(fileid).await.map(|i| i.attr).ok_or(status::STALE);
@@ -397,7 +397,7 @@ impl Inner {
             Ok(h) => h,
             Err(code) => return put_post(w.u32(code), None),
         };
-        let known = self.replica.read().expect("nobody panics with it").inode(h.fileid);
+        let known = self.replica.read().inode(h.fileid);
         let frozen = known.as_ref().is_some_and(|i| i.frozen);
         let read_only = frozen || self.exports.get(h.datastore).is_some_and(|e| e.read_only);
         let grantable = 0x3f & if read_only { !calls::ACCESS_CHANGES } else { !0 };
@@ -423,7 +423,7 @@ impl Inner {
         };
         // The file's owner is asked beside metad, by the name as this gateway's copy of the metadata has it. What the owner says is
         // thrown away if metad says that the name is another file's, or nobody's.
-        let guess = self.replica.read().expect("nobody panics with it").lookup(dir, &name).ok();
+        let guess = self.replica.read().lookup(dir, &name).ok();
         let guess = guess.map(|inode| inode.attr.fileid).filter(|file| self.knows_owner(*file));
         let mut asked = std::pin::pin!(self.metad(MetaAsk::Lookup(LookupAsk { dir, name })));
         let mut of_owner = std::pin::pin!(self.file_op(guess.unwrap_or_default(), Op::Attr, None));
@@ -691,10 +691,10 @@ impl Inner {
             Err(code) => return put_post(w.u32(code), None),
         };
         let rooms = self.rooms_left();
-        let replica = self.replica.read().expect("nobody panics with it");
+        let replica = self.replica.read();
         let datastore = replica.datastore_by_id(h.datastore).unwrap_or_default();
         let (mut total, mut free) = (Vec::new(), Vec::new());
-        let membership = self.membership.read().expect("nobody panics with it");
+        let membership = self.membership.read();
         // Only where copies are kept, and without the reserve, which clients' data never takes.
         for g in membership.gateways.iter().filter(|g| g.replica.is_some() && g.total_bytes > 0) {
             total.push(g.total_bytes.saturating_sub(g.reserve_bytes()));
@@ -721,7 +721,7 @@ impl Inner {
             Ok(h) => h,
             Err(code) => return put_post(w.u32(code), None),
         };
-        let replica = self.replica.read().expect("nobody panics with it");
+        let replica = self.replica.read();
         put_post(w.u32(0), replica.inode(h.fileid).filter(|i| i.attr.kind == 2).map(|i| i.attr).as_ref());
         let (max, preferred, multiple) = (IO_BYTES_MAX, IO_BYTES_MAX, 4_096);
         w.u32(max).u32(preferred).u32(multiple).u32(max).u32(preferred).u32(multiple).u32(65_536);

@@ -37,10 +37,10 @@ fn orphans<'a>(
 impl Inner {
     /// Connections to nodes that do not answer.
     fn of_gone_nodes(&self) -> Vec<NfsClient> {
-        let peers = self.peers.lock().expect("nobody panics with it").clone();
+        let peers = self.peers.lock().clone();
         let gone = |address: &SocketAddr| (OUT_OF_REACH_MS..TELL_MS_MAX).contains(&self.client(*address).down_ms());
         let gone: BTreeSet<u32> = peers.iter().filter(|(_, address)| gone(address)).map(|(node, _)| *node).collect();
-        let elsewhere = self.connected_elsewhere.lock().expect("nobody panics with it");
+        let elsewhere = self.connected_elsewhere.lock();
         gone.iter().filter_map(|node| elsewhere.get(node)).flatten().cloned().collect()
     }
 }

@@ -2,10 +2,11 @@
 
 use super::{chunk_answer, Inner};
 use crate::clock::wall_ns;
+use parking_lot::{Mutex, MutexGuard};
 use prost::Message;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use trivet_storage::gateway::ownership::{Effect as Way, Input as Ownership};
@@ -95,7 +96,7 @@ impl OwnerHandle {
     /// Carries out what the owner wants at its beginning, and keeps its timer.
     pub(super) fn start(self: &Arc<Self>, inner: &Arc<Inner>) {
         let effects = {
-            let mut core = self.core.lock().expect("nobody panics with it");
+            let mut core = self.core.lock();
             self.wake(inner, &mut core);
             core.owner.take_effects()
         };
@@ -104,7 +105,7 @@ impl OwnerHandle {
     }
 
     pub(crate) fn feed(self: &Arc<Self>, inner: &Arc<Inner>, input: Input) {
-        let mut core = self.core.lock().expect("nobody panics with it");
+        let mut core = self.core.lock();
         let mut effects = Vec::new();
         if core.rests {
             // It has not heard of nodes while it was at rest.
@@ -174,7 +175,7 @@ impl OwnerHandle {
                     });
                 }
                 Effect::Ended => {
-                    let file = self.core.lock().expect("nobody panics with it").owner.file();
+                    let file = self.core.lock().owner.file();
                     inner.forget(file, self);
                 }
                 Effect::Done { .. } => unreachable!("feed takes these"),
@@ -185,7 +186,7 @@ impl OwnerHandle {
     pub(super) async fn operate(self: &Arc<Self>, inner: &Arc<Inner>, op: Op, stamp: Option<Stamp>) -> Outcome {
         let (tx, rx) = oneshot::channel();
         let token = {
-            let mut core = self.core.lock().expect("nobody panics with it");
+            let mut core = self.core.lock();
             let token = core.next_token;
             core.next_token += 1;
             core.waiting.insert(token, tx);
@@ -205,11 +206,11 @@ impl OwnerHandle {
     }
 
     pub(crate) fn joins(&self) -> usize {
-        self.core.lock().expect("nobody panics with it").owner.joins()
+        self.core.lock().owner.joins()
     }
 
     pub(crate) fn lacks_copies(&self, there: &[ReplicaRef]) -> bool {
-        self.core.lock().expect("nobody panics with it").owner.lacks_copies(there)
+        self.core.lock().owner.lacks_copies(there)
     }
 }
 
@@ -233,7 +234,7 @@ impl Inner {
     }
 
     fn own(&self, file: u64) -> Option<Arc<OwnerHandle>> {
-        self.owners.lock().expect("nobody panics with it").get(&file).cloned()
+        self.owners.lock().get(&file).cloned()
     }
 
     /// Carries out an operation, here or at the owner, however long it takes. One that came in over a
@@ -270,7 +271,7 @@ impl Inner {
                 }
                 Some(Way::Acquire) => {
                     // Without metad, better over bad links than not at all.
-                    let hint = self.ownership.lock().expect("nobody panics with it").hint(file);
+                    let hint = self.ownership.lock().hint(file);
                     let around = hint.filter(|node| avoided.contains(node));
                     let asked = Asked { inner: self, file, answered: false };
                     let acquired = tokio::select! {
@@ -293,19 +294,19 @@ impl Inner {
 
     fn ownership(&self, input: &Ownership) -> Option<Way> {
         let mut out = Vec::new();
-        self.ownership.lock().expect("nobody panics with it").handle(input, &mut out);
+        self.ownership.lock().handle(input, &mut out);
         out.pop()
     }
 
     /// Whether the owner of a file is known, here or elsewhere.
     pub(super) fn knows_owner(&self, file: u64) -> bool {
-        let ownership = self.ownership.lock().expect("nobody panics with it");
+        let ownership = self.ownership.lock();
         ownership.lease_of(file).is_some() || ownership.hint(file).is_some()
     }
 
     /// Nodes that have bad links only, unless this one has, too, by what metad said last.
     fn badly_linked(&self) -> Vec<u32> {
-        let bad = &self.membership.read().expect("nobody panics with it").badly_linked;
+        let bad = &self.membership.read().badly_linked;
         if bad.contains(&self.settings.node) {
             Vec::new()
         } else {
@@ -315,7 +316,7 @@ impl Inner {
 
     /// Whether that node has bad links only, and this one has not, by what metad said last.
     fn is_badly_linked(&self, node: u32) -> bool {
-        let bad = &self.membership.read().expect("nobody panics with it").badly_linked;
+        let bad = &self.membership.read().badly_linked;
         bad.contains(&node) && !bad.contains(&self.settings.node)
     }
 
@@ -327,7 +328,7 @@ impl Inner {
     }
 
     fn forget(&self, file: u64, owner: &Arc<OwnerHandle>) {
-        let mut owners = self.owners.lock().expect("nobody panics with it");
+        let mut owners = self.owners.lock();
         if owners.get(&file).is_some_and(|o| Arc::ptr_eq(o, owner)) {
             owners.remove(&file);
         }
@@ -351,14 +352,14 @@ impl Inner {
         let result = self.granted(file, reply);
         asked.answered = true;
         // Where nobody can have the lease yet, those that wait do not ask one after the other.
-        if result != Err(None) || self.ownership.lock().expect("nobody panics with it").hint(file).is_some() {
+        if result != Err(None) || self.ownership.lock().hint(file).is_some() {
             self.lease_answered.notify_waiters();
         }
         result
     }
 
     fn granted(self: &Arc<Self>, file: u64, reply: Reply) -> Result<(), Option<Outcome>> {
-        let mut ownership = self.ownership.lock().expect("nobody panics with it");
+        let mut ownership = self.ownership.lock();
         let mut out = Vec::new();
         ownership.handle(&Ownership::Granted { file, reply: &reply }, &mut out);
         match out.pop() {
@@ -368,7 +369,7 @@ impl Inner {
                     return Err(None);
                 };
                 // An operation that is told of the lease finds its owner.
-                self.owners.lock().expect("nobody panics with it").insert(file, handle.clone());
+                self.owners.lock().insert(file, handle.clone());
                 drop(ownership);
                 handle.start(self);
                 self.events.record("lease", format!("owner of file {file}, lease {lease}"), "an operation came in");
@@ -385,7 +386,7 @@ impl Inner {
             return None;
         }
         let address = {
-            let m = self.membership.read().expect("nobody panics with it");
+            let m = self.membership.read();
             m.gateways.iter().find(|g| g.node == node).map(|g| g.address.clone())
         };
         let address = address?.parse().ok()?;
@@ -462,7 +463,7 @@ impl Inner {
             return owner.feed(self, Input::Changed { attr: inode.attr.clone(), mtime_set });
         }
         let address = {
-            let m = self.membership.read().expect("nobody panics with it");
+            let m = self.membership.read();
             m.gateways.iter().find(|g| g.boot == inode.lease.boot).and_then(|g| g.address.parse().ok())
         };
         if let Some(address) = address {
@@ -497,7 +498,7 @@ impl Inner {
     /// Blocks of an extent were found to be bad here: its owner, or this gateway where it has none, asks the members.
     pub(crate) async fn look_at_extent(self: &Arc<Self>, eid: u64) {
         let (file, lease) = {
-            let replica = self.replica.read().expect("nobody panics with it");
+            let replica = self.replica.read();
             let Some(cfg) = replica.extent(eid) else { return };
             let Some(inode) = replica.inode(cfg.file) else { return };
             (cfg.file, inode.lease)
@@ -506,7 +507,7 @@ impl Inner {
             return owner.feed(self, Input::LookAt { eid });
         }
         let address = {
-            let m = self.membership.read().expect("nobody panics with it");
+            let m = self.membership.read();
             m.gateways.iter().find(|g| g.boot == lease.boot).and_then(|g| g.address.parse().ok())
         };
         match address {

@@ -6,11 +6,12 @@
 
 use super::portmap_sockets::{serve_datagrams, serve_portmap, Answer};
 use super::{portmap_system, Inner};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use trivet_storage::nfs::nlm::{NLM_VERSION, NSM_VERSION, PROGRAM_NLM, PROGRAM_NSM};
@@ -72,10 +73,10 @@ pub(super) struct Portmappers(Mutex<BTreeMap<IpAddr, How>>, tokio::sync::Mutex<(
 impl Portmappers {
     /// Notes it; true if it is another one than before.
     fn set(&self, ip: IpAddr, how: &How) -> bool {
-        self.0.lock().expect("nobody panics with it").insert(ip, how.clone()).as_ref() != Some(how)
+        self.0.lock().insert(ip, how.clone()).as_ref() != Some(how)
     }
     fn remove(&self, ip: IpAddr) -> Option<How> {
-        self.0.lock().expect("nobody panics with it").remove(&ip)
+        self.0.lock().remove(&ip)
     }
 }
 
@@ -126,14 +127,14 @@ async fn unregister(inner: Arc<Inner>, ip: IpAddr) {
 
 impl Inner {
     pub(super) fn portmapper_list(&self) -> Vec<Portmapper> {
-        let all = self.portmappers.0.lock().expect("nobody panics with it").clone();
+        let all = self.portmappers.0.lock().clone();
         let nfs_port = self.settings.nfs_port;
         all.into_iter().map(|(address, how)| Portmapper { address, nfs_port, how }).collect()
     }
 
     /// Before this process ends: what is registered elsewhere would send clients to a port that nobody has.
     pub(super) async fn unregister_all(self: &Arc<Self>) {
-        let all = std::mem::take(&mut *self.portmappers.0.lock().expect("nobody panics with it"));
+        let all = std::mem::take(&mut *self.portmappers.0.lock());
         for ipv6 in [false, true] {
             if let Some((ip, _)) = all.iter().find(|(ip, how)| ip.is_ipv6() == ipv6 && **how == How::System) {
                 unregister(self.clone(), *ip).await;

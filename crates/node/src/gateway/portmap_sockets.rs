@@ -1,11 +1,12 @@
 //! Sockets of the portmapper and of MOUNT over UDP. Strangers reach them, so that everything is counted.
 
 use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -56,8 +57,7 @@ pub(super) async fn serve_datagrams(socket: UdpSocket, answer: Answer) {
             let _permit = permit;
             let Some(reply) = answer(from.ip(), call).await else { return };
             let reply = &reply[4..];
-            let may = reply.len() <= REPLY_BYTES_MAX
-                && budget.lock().expect("nobody panics with it").may_answer(clock.mono_ms(), n, reply.len());
+            let may = reply.len() <= REPLY_BYTES_MAX && budget.lock().may_answer(clock.mono_ms(), n, reply.len());
             if may {
                 // A client that is gone does not miss it.
                 let _ = socket.send_to(reply, from).await;
@@ -90,7 +90,7 @@ struct Place {
 
 impl Place {
     fn take(of: &Arc<Mutex<HashMap<IpAddr, usize>>>, ip: IpAddr) -> Option<Place> {
-        let mut counts = of.lock().expect("nobody panics with it");
+        let mut counts = of.lock();
         let (all, own) = (counts.values().sum::<usize>(), counts.get(&ip).copied().unwrap_or(0));
         if all >= CONNECTIONS_MAX || own >= CONNECTIONS_OF_ONE_MAX {
             return None;
@@ -102,7 +102,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.of.lock().expect("nobody panics with it");
+        let mut counts = self.of.lock();
         let left = counts.remove(&self.ip).unwrap_or(0).saturating_sub(1);
         if left > 0 {
             counts.insert(self.ip, left);

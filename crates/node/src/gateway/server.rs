@@ -121,7 +121,7 @@ impl Inner {
     /// Has the host's connections to a datastore address ended; returns how many there are.
     pub(super) fn close_clients(&self, order: &CloseClients) -> u32 {
         let ip = |endpoint: &str| endpoint.parse::<SocketAddr>().map(|a| a.ip().to_canonical().to_string()).ok();
-        let connected = self.connected.lock().expect("nobody panics with it");
+        let connected = self.connected.lock();
         let theirs = connected.iter().filter(|(c, _)| {
             let host = ip(&c.client).is_some_and(|host| order.clients.contains(&host));
             host && ip(&c.datastore).as_ref() == Some(&order.address)
@@ -139,7 +139,7 @@ impl Known {
     fn begin(inner: &Arc<Inner>, stream: &TcpStream, from: SocketAddr) -> Option<Known> {
         let client = NfsClient { datastore: stream.local_addr().ok()?.to_string(), client: from.to_string() };
         // One that comes again from its old port may be here before the old connection has ended.
-        let mut connected = inner.connected.lock().expect("nobody panics with it");
+        let mut connected = inner.connected.lock();
         let connections = connected.entry(client.clone()).or_default();
         connections.count += 1;
         let close = connections.close.clone();
@@ -150,7 +150,7 @@ impl Known {
 
 impl Drop for Known {
     fn drop(&mut self) {
-        let mut connected = self.inner.connected.lock().expect("nobody panics with it");
+        let mut connected = self.inner.connected.lock();
         if let Some(mut left) = connected.remove(&self.client).filter(|c| c.count > 1) {
             left.count -= 1;
             connected.insert(self.client.clone(), left);

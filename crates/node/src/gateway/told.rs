@@ -6,9 +6,10 @@
 use super::owners::{OwnerHandle, Running};
 use super::{Inner, JOINS_MAX};
 use crate::clock::wall_ns;
+use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 use trivet_storage::messages::*;
 use trivet_storage::replication::owner::{Input, Wishes};
@@ -45,7 +46,7 @@ pub(super) struct Telling {
 
 impl Telling {
     pub(super) fn now(&self) -> (u64, Arc<Told>) {
-        self.now.read().expect("nobody panics with it").clone()
+        self.now.read().clone()
     }
     /// When metad was heard last.
     pub(super) fn heard_at_ms(&self) -> u64 {
@@ -54,7 +55,7 @@ impl Telling {
     /// Takes over what metad says; whether that is anything new.
     fn take(&self, told: Told, now_ms: u64) -> bool {
         self.heard_at_ms.store(now_ms, Ordering::Relaxed);
-        let mut now = self.now.write().expect("nobody panics with it");
+        let mut now = self.now.write();
         let changed = now.0 == 0 || *now.1 != told;
         if changed {
             *now = (now.0 + 1, Arc::new(told));
@@ -62,7 +63,7 @@ impl Telling {
         changed
     }
     fn restless(&self) -> Vec<Arc<OwnerHandle>> {
-        self.restless.lock().expect("nobody panics with it").values().cloned().collect()
+        self.restless.lock().values().cloned().collect()
     }
 }
 
@@ -70,7 +71,7 @@ impl OwnerHandle {
     /// The end of its rest: it has a timer from here on.
     pub(super) fn wake(self: &Arc<Self>, inner: &Arc<Inner>, core: &mut Running) {
         core.rests = false;
-        inner.telling.restless.lock().expect("nobody panics with it").insert(self.key(), self.clone());
+        inner.telling.restless.lock().insert(self.key(), self.clone());
         tokio::spawn(self.clone().keep_timer(inner.clone()));
     }
 
@@ -93,8 +94,8 @@ impl OwnerHandle {
 
     /// `None`: it has ended, or rests from here on.
     fn timer_pause(&self, inner: &Inner) -> Option<Duration> {
-        let mut core = self.core.lock().expect("nobody panics with it");
-        let knows_all = core.told == inner.telling.now.read().expect("nobody panics with it").0;
+        let mut core = self.core.lock();
+        let knows_all = core.told == inner.telling.now.read().0;
         if core.ended || knows_all && core.waiting.is_empty() && core.owner.at_rest() {
             if !core.ended {
                 core.rests = true;
@@ -102,7 +103,7 @@ impl OwnerHandle {
                 core.owner.rest();
             }
             // Under the lock of its core, so that what wakes it comes before or after.
-            inner.telling.restless.lock().expect("nobody panics with it").remove(&self.key());
+            inner.telling.restless.lock().remove(&self.key());
             return None;
         }
         Some(Duration::from_millis(core.owner.timer_pause_ms()))
@@ -112,7 +113,7 @@ impl OwnerHandle {
     /// to do.
     fn tell(self: &Arc<Self>, inner: &Arc<Inner>, version: u64, told: &Told, may_join: &[ReplicaRef]) {
         let inputs = inner.told_to(self.file(), told, may_join);
-        let mut core = self.core.lock().expect("nobody panics with it");
+        let mut core = self.core.lock();
         core.told = version;
         if core.rests {
             self.wake(inner, &mut core);
@@ -130,11 +131,8 @@ impl Inner {
     pub(super) fn tell_owners(self: &Arc<Self>, m: &Membership) {
         let changed = self.telling.take(self.told_by(m), self.clock.mono_ms());
         let (version, told) = self.telling.now();
-        let owners: Vec<Arc<OwnerHandle>> = if changed {
-            self.owners.lock().expect("nobody panics with it").values().cloned().collect()
-        } else {
-            self.telling.restless()
-        };
+        let owners: Vec<Arc<OwnerHandle>> =
+            if changed { self.owners.lock().values().cloned().collect() } else { self.telling.restless() };
         let (joining, mut others): (Vec<_>, Vec<_>) = owners.into_iter().partition(|o| o.joins() > 0);
         // The most endangered first, then those that metad does not name.
         let turn: HashMap<u64, usize> = m.repair.iter().enumerate().map(|(turn, file)| (*file, turn)).collect();
@@ -166,7 +164,7 @@ impl Inner {
         elsewhere.retain(|node| others().any(|g| helps(g, *node)));
         let started = m.gateways.iter().filter(|g| g.replica_start != 0);
         let starts = started.filter_map(|g| Some((g.replica.as_ref()?.id.clone(), g.replica_start))).collect();
-        let s = self.replica.read().expect("nobody panics with it");
+        let s = self.replica.read();
         let stores = s.datastores().into_iter().map(|d| (d.id, (d.copies, d.minimum()))).collect();
         let keeps = s.journal_version() >= KEEPS_SINCE;
         let (leaving, moves, no_joins) = (m.emptied.clone(), m.moves.clone(), m.hold_joins);
@@ -177,7 +175,7 @@ impl Inner {
     pub(super) fn told_to(&self, file: u64, told: &Told, replicas: &[ReplicaRef]) -> Vec<Input> {
         let rooms = self.rooms_left();
         let datastore = {
-            let s = self.replica.read().expect("nobody panics with it");
+            let s = self.replica.read();
             s.inode(file).map(|i| i.attr.datastore)
         };
         let (copies, minimum) = datastore.and_then(|d| told.stores.get(&d).copied()).unwrap_or((0, 0));

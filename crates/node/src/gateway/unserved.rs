@@ -5,10 +5,10 @@
 //! One that is here counts once it has not been served for a while: it may have come from another process of this host,
 //! whose sockets close a moment later.
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use trivet_storage::messages::Unserved as Told;
 
@@ -35,7 +35,7 @@ pub(super) struct Unserved {
 
 impl Unserved {
     pub(super) fn failed(&self, ip: IpAddr, why: String, now: Instant) {
-        let mut failed = self.failed.lock().expect("nobody panics with it");
+        let mut failed = self.failed.lock();
         // What failed long ago, when the address was here before, is another failure.
         failed.retain(|_, f| now.duration_since(f.last) < BELIEVED_FOR);
         let f = failed.entry(ip).or_insert_with(|| Failure { why: String::new(), first: now, last: now });
@@ -43,13 +43,13 @@ impl Unserved {
     }
 
     pub(super) fn served(&self, ip: IpAddr) {
-        self.failed.lock().expect("nobody panics with it").remove(&ip);
-        self.would.lock().expect("nobody panics with it").remove(&ip);
+        self.failed.lock().remove(&ip);
+        self.would.lock().remove(&ip);
     }
 
     /// What a look in advance found.
     pub(super) fn looked(&self, ip: IpAddr, found: Result<(), String>) {
-        let mut would = self.would.lock().expect("nobody panics with it");
+        let mut would = self.would.lock();
         match found {
             Ok(()) => drop(would.remove(&ip)),
             Err(why) => drop(would.insert(ip, why)),
@@ -57,8 +57,8 @@ impl Unserved {
     }
 
     pub(super) fn list(&self, now: Instant) -> Vec<Told> {
-        let mut all = self.would.lock().expect("nobody panics with it").clone();
-        for (ip, f) in self.failed.lock().expect("nobody panics with it").iter() {
+        let mut all = self.would.lock().clone();
+        for (ip, f) in self.failed.lock().iter() {
             if f.last.duration_since(f.first) >= COUNTS_AFTER && now.duration_since(f.last) < BELIEVED_FOR {
                 all.insert(*ip, f.why.clone());
             }

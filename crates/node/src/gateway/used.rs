@@ -5,10 +5,10 @@
 
 use super::Inner;
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use prost::Message;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use trivet_storage::messages::*;
 use trivet_storage::metadata::state::EXTENT_BYTES;
@@ -41,7 +41,7 @@ impl Used {
     /// Whether the file is to be measured now. Others that ask meanwhile get what was measured before. Returns what had been
     /// written by then.
     fn due(&self, file: u64, now: Instant) -> Option<u64> {
-        let mut files = self.0.lock().expect("nobody panics with it");
+        let mut files = self.0.lock();
         let Some(e) = files.get_mut(&file) else { return Some(0) };
         let since = now.duration_since(e.measured);
         let changing = e.changed + AGAIN > e.measured;
@@ -53,7 +53,7 @@ impl Used {
     }
 
     fn measured(&self, file: u64, bytes: Option<u64>, grown_before: u64, now: Instant) {
-        let mut files = self.0.lock().expect("nobody panics with it");
+        let mut files = self.0.lock();
         if files.len() >= FILES_MAX && !files.contains_key(&file) {
             files.clear();
         }
@@ -64,7 +64,7 @@ impl Used {
     }
 
     fn known(&self, file: u64) -> Option<u64> {
-        let files = self.0.lock().expect("nobody panics with it");
+        let files = self.0.lock();
         files.get(&file).and_then(|e| Some(e.bytes?.saturating_add(e.grown)))
     }
 
@@ -74,7 +74,7 @@ impl Used {
         if before.size == 0 {
             self.measured(before.fileid, Some(0), u64::MAX, Instant::now());
         }
-        if let Some(e) = self.0.lock().expect("nobody panics with it").get_mut(&before.fileid) {
+        if let Some(e) = self.0.lock().get_mut(&before.fileid) {
             e.grown += blocks * BLOCK_BYTES;
             e.changed = Instant::now();
         }
@@ -85,7 +85,7 @@ impl Used {
         if before.size == 0 || after.size == 0 {
             self.measured(after.fileid, Some(0), u64::MAX, Instant::now());
         } else if after.size < before.size {
-            self.0.lock().expect("nobody panics with it").remove(&after.fileid);
+            self.0.lock().remove(&after.fileid);
         }
     }
 }
@@ -113,7 +113,7 @@ impl Inner {
     }
 
     async fn measure_used(&self, attr: &Attr) -> Option<u64> {
-        let extents = self.replica.read().expect("nobody panics with it").extents(attr.fileid);
+        let extents = self.replica.read().extents(attr.fileid);
         // This gateway's copy of the metadata may not have heard of the newest extent yet.
         if attr.allocated.is_some_and(|bytes| bytes > extents.len() as u64 * EXTENT_BYTES) {
             return None;
@@ -189,6 +189,6 @@ mod tests {
         for file in 0..=FILES_MAX as u64 {
             used.measured(100 + file, Some(1), 0, begun);
         }
-        assert!(used.0.lock().unwrap().len() <= FILES_MAX);
+        assert!(used.0.lock().len() <= FILES_MAX);
     }
 }

@@ -1,9 +1,9 @@
 //! Bytes that the datastores' quotas leave, and where a storage is now.
 
 use super::Inner;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use trivet_storage::messages::*;
 use trivet_storage::metadata::life::datastores;
@@ -19,11 +19,11 @@ impl Inner {
     /// By this gateway's copy of the metadata, and as of a second ago: files may grow beyond a quota by what they grow in
     /// that time.
     pub(super) fn rooms_left(&self) -> BTreeMap<u32, u64> {
-        let mut known = self.rooms.0.lock().expect("nobody panics with it");
+        let mut known = self.rooms.0.lock();
         if let Some((_, rooms)) = known.as_ref().filter(|(at, _)| at.elapsed() < ADD_UP) {
             return rooms.clone();
         }
-        let s = self.replica.read().expect("nobody panics with it");
+        let s = self.replica.read();
         let limited = s.datastores().into_iter().filter(|d| d.quota_bytes > 0);
         let rooms: BTreeMap<u32, u64> =
             limited.map(|d| (d.id, d.quota_bytes.saturating_sub(datastores::used(&s, d.id)))).collect();
@@ -34,7 +34,7 @@ impl Inner {
     /// Where calls to a storage go: where it was heard last, on whatever node. Configurations keep the address that it had
     /// when it became a member.
     pub(super) fn address_of(&self, to: &ReplicaRef) -> Option<SocketAddr> {
-        let m = self.membership.read().expect("nobody panics with it");
+        let m = self.membership.read();
         let now = m.gateways.iter().filter_map(|g| g.replica.as_ref()).find(|r| r.id == to.id);
         now.unwrap_or(to).address.parse().ok()
     }
@@ -54,7 +54,7 @@ mod tests {
         assert_eq!(inner.address_of(&was).unwrap().to_string(), "10.0.0.2:4881");
         let there = |node, replica| GatewayInfo { node, replica: Some(replica), ..Default::default() };
         // Two disks have changed places.
-        inner.membership.write().unwrap().gateways =
+        inner.membership.write().gateways =
             vec![there(2, r(2, 8, "10.0.0.2:4881")), there(3, r(3, 7, "10.0.0.3:4881"))];
         assert_eq!(inner.address_of(&was).unwrap().to_string(), "10.0.0.3:4881");
         assert_eq!(inner.address_of(&r(1, 9, "10.0.0.1:4881")).unwrap().to_string(), "10.0.0.1:4881");
@@ -63,7 +63,7 @@ mod tests {
     #[tokio::test]
     async fn a_quota_leaves_what_files_do_not_have_and_none_leaves_no_limit() {
         let inner = gateway();
-        let mut s = inner.replica.write().unwrap();
+        let mut s = inner.replica.write();
         let mut apply = |op| {
             let number = s.applied() + 1;
             let commands = vec![Command { op: Some(op), ..Default::default() }];

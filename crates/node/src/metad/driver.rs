@@ -128,7 +128,7 @@ impl Driver {
             self.core.handle(self.shared.now_ms(), context, input, &mut effects);
             let heard = self.core.heard();
             let at = self.shared.begun + Duration::from_millis(heard.at_ms);
-            *self.shared.leader.lock().expect("nobody panics with it") = (heard.node, heard.epoch, at);
+            *self.shared.leader.lock() = (heard.node, heard.epoch, at);
             for effect in effects {
                 // A state that was taken over is known to the core before anything else is.
                 next = self.carry_out(effect).or(next);
@@ -192,11 +192,11 @@ impl Driver {
                 if !text.is_empty() {
                     tracing::error!(reason = %text, "metad refuses to serve");
                 }
-                *self.shared.trouble.lock().expect("nobody panics with it") = text;
+                *self.shared.trouble.lock() = text;
             }
             Effect::Waits(text) => {
                 tracing::warn!(reason = %text, "metad does not serve");
-                *self.shared.trouble.lock().expect("nobody panics with it") = text;
+                *self.shared.trouble.lock() = text;
             }
             Effect::NobodyHasTheJournal => {
                 tracing::warn!("the journal is trimmed below what this metad has, and no other metad answers yet");
@@ -239,7 +239,7 @@ impl Driver {
         self.shared.events.record("metad", format!("LEADER of epoch {epoch}"), why);
         tracing::info!(epoch, %why, "metad=leader");
         let since = Instant::now();
-        *self.shared.leading.lock().expect("nobody panics with it") = Some(Leadership { epoch, since });
+        *self.shared.leading.lock() = Some(Leadership { epoch, since });
         let [a, b, c, d] = [(); 4].map(|()| self.shared.clone());
         self.of_leader = vec![
             tokio::spawn(async move { lead::assign_addresses(&a).await }).abort_handle(),
@@ -250,7 +250,7 @@ impl Driver {
     }
 
     fn deposed(&mut self, epoch: u64, reason: &str) {
-        *self.shared.leading.lock().expect("nobody panics with it") = None;
+        *self.shared.leading.lock() = None;
         self.of_leader.drain(..).for_each(|task| task.abort());
         self.shared.events.record("metad", format!("no longer LEADER of epoch {epoch}"), reason);
         tracing::info!(epoch, %reason, "metad=follower");

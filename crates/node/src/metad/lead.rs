@@ -14,7 +14,7 @@ const PRESUME_LIMIT: Duration = Duration::from_millis(250);
 
 /// Every gateway known is looked for once, so that a new LEADER knows which of them may be alive.
 pub(super) async fn presume_gateways(shared: &Arc<Shared>) {
-    let replicas = shared.state.read().expect("nobody panics with it").replicas();
+    let replicas = shared.state.read().replicas();
     let connects = replicas.into_iter().filter_map(|r| {
         let address: SocketAddr = r.address.parse().ok()?;
         let there = Client::new(address, shared.identity.clone());
@@ -26,7 +26,7 @@ pub(super) async fn presume_gateways(shared: &Arc<Shared>) {
             Err(NoAnswer::Refused) => Found::Refused,
             Err(_) => Found::Silent,
         };
-        let files = shared.state.read().expect("nobody panics with it").files();
+        let files = shared.state.read().files();
         let boot = files.iter().map(|i| &i.lease).find(|l| l.gateway == replica.node).map_or(0, |l| l.boot);
         shared.placement(Input::Presumed { replica, boot, found });
     }
@@ -41,7 +41,7 @@ pub(super) async fn assign_addresses(shared: &Arc<Shared>) {
         tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
         let Some(leading) = shared.leadership() else { continue };
         let (bindings, orders) = {
-            let state = shared.state.read().expect("nobody panics with it");
+            let state = shared.state.read();
             (state.bindings(), Orders::of(&state, addresses))
         };
         for effect in shared.placement(Input::Look { addresses, bindings: &bindings, orders: &orders }) {

@@ -2,8 +2,9 @@
 //! gateways are told of copies.
 
 use super::{Leadership, Shared};
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use trivet_storage::messages::*;
 use trivet_storage::metadata::leadership::Input;
@@ -43,7 +44,7 @@ impl Shared {
     fn view(&self, s: &State<MemoryKv>, leading: &Leadership) -> View {
         let gone = self.gone(s, leading);
         let readers = self.readers();
-        let (now_ms, gateways) = (self.now_ms(), self.gateways.lock().expect("nobody panics with it"));
+        let (now_ms, gateways) = (self.now_ms(), self.gateways.lock());
         let mut nodes: BTreeMap<u32, NodeView> = self
             .settings
             .metads
@@ -79,7 +80,7 @@ impl Shared {
     pub(super) async fn life(&self, leading: &Leadership, ask: LifeAsk) -> Option<LifeAnswer> {
         let Some(action) = ask.action else { return Some(unknown_action()) };
         let (plan, mut progress) = {
-            let s = self.state.read().expect("nobody panics with it");
+            let s = self.state.read();
             let view = self.view(&s, leading);
             (life::judge(&s, &view, &action), life::progress(&s, &view, &action))
         };
@@ -120,10 +121,10 @@ impl Shared {
                 self.finalize_upgrade(leading).await?;
                 answer.begun = true;
             }
-            let s = self.state.read().expect("nobody panics with it");
+            let s = self.state.read();
             progress = life::progress(&s, &self.view(&s, leading), &action);
             // Everybody hears of it with the next heartbeat.
-            *self.endangered.lock().expect("nobody panics with it") = None;
+            *self.endangered.lock() = None;
         }
         (answer.copies_left, answer.done) = (progress.copies_left, progress.done);
         self.confirmed(leading).await.then_some(answer)
@@ -137,7 +138,7 @@ impl Shared {
         let (retired, records) = (s.retired(), s.nodes());
         let awaited = |node: u32| records.iter().any(|r| r.node == node && r.mode == mode::MAINTENANCE);
         let named = self.named(s, leading);
-        let (now_ms, gateways) = (self.now_ms(), self.gateways.lock().expect("nobody panics with it"));
+        let (now_ms, gateways) = (self.now_ms(), self.gateways.lock());
         let silent = |g: &Heard| Duration::from_millis(g.silent_ms(now_ms)) >= limit;
         // By its id, wherever it is: a disk may have been put into another node.
         let here = |id: &[u8]| gateways.known().find(|g| g.info.replica.as_ref().is_some_and(|r| r.id == id));
@@ -165,7 +166,7 @@ impl Shared {
     }
 
     fn named(&self, s: &State<MemoryKv>, leading: &Leadership) -> Named {
-        let mut known = self.life.named.lock().expect("nobody panics with it");
+        let mut known = self.life.named.lock();
         let (since, changed_at) = (leading.since, s.copies_changed_at());
         if let Some((.., named)) = known.as_ref().filter(|(led, at, _)| (*led, *at) == (since, changed_at)) {
             return named.clone();
@@ -177,15 +178,15 @@ impl Shared {
 
     /// Nodes that get no addresses, files and new copies, if others can have them.
     pub(super) fn aside(&self) -> BTreeSet<u32> {
-        let s = self.state.read().expect("nobody panics with it");
+        let s = self.state.read();
         s.nodes().into_iter().filter(|n| n.mode != mode::SERVING).map(|n| n.node).collect()
     }
 
     /// Whether copies are not to be made elsewhere, now or a moment after a maintenance.
     fn holds_joins(&self, s: &State<MemoryKv>) -> bool {
-        let (now_ms, gateways) = (self.now_ms(), self.gateways.lock().expect("nobody panics with it"));
+        let (now_ms, gateways) = (self.now_ms(), self.gateways.lock());
         let silent = |node: u32| gateways.get(node).is_none_or(|g| g.silent_ms(now_ms) >= GATEWAY_SILENCE_MS);
-        let mut last = self.life.away.lock().expect("nobody panics with it");
+        let mut last = self.life.away.lock();
         if life::holds_joins(s, &silent) {
             *last = Some(Instant::now());
             return true;
@@ -199,7 +200,7 @@ impl Shared {
         let there = s.replicas();
         let hold_joins = self.holds_joins(s);
         let emptied = s.emptied(&there);
-        let mut told = self.life.moves.lock().expect("nobody panics with it");
+        let mut told = self.life.moves.lock();
         let moves = if s.rebalances() && !hold_joins {
             life::moves(s, &self.view(s, leading), &told, life::MOVES_TOLD_MAX)
         } else {
@@ -301,9 +302,9 @@ pub(super) async fn end_rebalance(shared: &Arc<Shared>) {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let Some(leading) = shared.leadership() else { continue };
         let even = {
-            let s = shared.state.read().expect("nobody panics with it");
+            let s = shared.state.read();
             s.rebalances() && life::moves(&s, &shared.view(&s, &leading), &[], 1).is_empty() && {
-                shared.life.moves.lock().expect("nobody panics with it").is_empty()
+                shared.life.moves.lock().is_empty()
             }
         };
         // A moment later it may look different: a node that was not heard yet.

@@ -70,7 +70,7 @@ pub(super) async fn keep(shared: Arc<Shared>, database: Database) {
     loop {
         tokio::time::sleep(WRITE_PAUSE).await;
         let (changed, applied, version) = {
-            let mut s = shared.state.write().expect("nobody panics with it");
+            let mut s = shared.state.write();
             (s.kv.take_changed(), s.applied(), u64::from(s.journal_version()))
         };
         if !changed.is_empty() {

@@ -18,20 +18,20 @@ impl Shared {
     /// Version of the LEADER's next entry.
     pub(super) fn version_to_write(&self) -> u32 {
         let readers = self.finalizing.load(Ordering::Relaxed).then(|| self.readers());
-        let state = self.state.read().expect("nobody panics with it");
+        let state = self.state.read();
         state.version_to_write(readers.is_some_and(|all| all_read_the_newest(&state, &all)))
     }
 
     /// The versions that the other metads and the gateways have said they read.
     pub(super) fn readers(&self) -> Vec<Reader> {
-        let said = self.peers_read.lock().expect("nobody panics with it").clone();
+        let said = self.peers_read.lock().clone();
         let metads = self.peers.keys().map(|node| Reader {
             node: *node,
             part: Part::Metad,
             version: said.get(node).copied().unwrap_or(0),
         });
         // No lock of the gateways while the state's is waited for: heartbeats take them the other way round.
-        let gateways = self.gateways.lock().expect("nobody panics with it");
+        let gateways = self.gateways.lock();
         let gateways = gateways.known().map(|g| Reader {
             node: g.info.node,
             part: Part::Gateway,
@@ -46,7 +46,7 @@ impl Shared {
         let written = self.submit(leading, Command::default()).await;
         self.finalizing.store(false, Ordering::Relaxed);
         written?;
-        let version = self.state.read().expect("nobody panics with it").journal_version();
+        let version = self.state.read().journal_version();
         if version >= JOURNAL_VERSION {
             let why = "an administrator finalized the upgrade, and every node reads it";
             self.events.record("cluster", format!("metad's journal has version {version}"), why);
@@ -59,7 +59,7 @@ impl Shared {
         let answer = answer.ok().and_then(|bytes| MetaResponse::decode(bytes).ok()).and_then(|r| r.answer);
         if let Some(MetaAnswer::Status(s)) = answer {
             self.hear_authentication(node, &s);
-            self.peers_read.lock().expect("nobody panics with it").insert(node, s.journal_version);
+            self.peers_read.lock().insert(node, s.journal_version);
         }
     }
 }
@@ -70,7 +70,7 @@ pub(super) async fn finish_upgrade(shared: &Arc<Shared>) {
         tokio::time::sleep(LOOK).await;
         let heard = shared.alive();
         let Some(leading) = shared.leadership() else { continue };
-        if shared.state.read().expect("nobody panics with it").may_tag_all_handles(&heard) {
+        if shared.state.read().may_tag_all_handles(&heard) {
             let op = Some(CommandOp::TagAllHandles(Empty {}));
             if shared.submit(&leading, Command { op, ..Default::default() }).await.is_some() {
                 let what = "file handles without a tag count for the files that exist only";

@@ -6,9 +6,10 @@
 
 use super::Sources;
 use crate::metad::Metad;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use trivet_storage::messages::{ExtentConfig, Inode};
 
@@ -69,14 +70,14 @@ pub struct Contents {
 
 impl Contents {
     pub fn latest(&self) -> Option<ContentsStatus> {
-        self.inner.lock().expect("nobody panics with it").latest.clone()
+        self.inner.lock().latest.clone()
     }
     /// Bytes that copies on a node take at most, by the sizes of their files.
     pub fn bytes_on(&self, node: u32) -> u64 {
-        self.inner.lock().expect("nobody panics with it").on_node.get(&node).copied().unwrap_or(0)
+        self.inner.lock().on_node.get(&node).copied().unwrap_or(0)
     }
     pub fn sync_ms(&self) -> Option<f64> {
-        self.inner.lock().expect("nobody panics with it").sync_ms
+        self.inner.lock().sync_ms
     }
 
     /// Counts again and again, for as long as the process lives.
@@ -92,7 +93,7 @@ impl Contents {
             }
             if let Some(handle) = &sources.coordination {
                 let mean = syncs.mean(&handle.metrics().await);
-                sources.contents.inner.lock().expect("nobody panics with it").sync_ms = mean;
+                sources.contents.inner.lock().sync_ms = mean;
             }
             tokio::time::sleep(pause).await;
         }
@@ -101,7 +102,7 @@ impl Contents {
     fn count(&self, metad: &Metad) -> Duration {
         let begun = Instant::now();
         let applied = metad.status().applied;
-        if self.inner.lock().expect("nobody panics with it").latest.as_ref().is_some_and(|c| c.applied == applied) {
+        if self.inner.lock().latest.as_ref().is_some_and(|c| c.applied == applied) {
             return begun.elapsed();
         }
         let (stores, _) = metad.datastores_and_bindings();
@@ -125,7 +126,7 @@ impl Contents {
         }
         let took = begun.elapsed();
         let (latest, on_node) = counter.finish(metad, took);
-        let mut inner = self.inner.lock().expect("nobody panics with it");
+        let mut inner = self.inner.lock();
         (inner.latest, inner.on_node) = (Some(latest), on_node);
         took
     }

@@ -17,11 +17,12 @@ use crate::console::notify::News;
 use crate::console::samples::{Sample, Samples};
 use crate::rpc::{Client, Responder};
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use prost::Message;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use trivet_observe::health::Health;
@@ -181,7 +182,7 @@ impl Monitor {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().expect("nobody panics with it")
+        self.inner.lock()
     }
 
     pub fn health(&self) -> Health {
@@ -261,7 +262,7 @@ impl Monitor {
         let (age_ms, json) = if ask.what == What::Alerts as u32 {
             (0, Bytes::from(serde_json::to_vec(&self.seen()).unwrap_or_default()))
         } else {
-            let own = self.own.lock().expect("nobody panics with it");
+            let own = self.own.lock();
             (own.0.elapsed().as_millis() as u64, own.1.clone())
         };
         responder.answer(&Answer { version: VERSION, wall_ms, age_ms, json });
@@ -326,7 +327,7 @@ impl Monitor {
         };
         let exchange = Exchange { status, controls, acknowledged, accounts: self.accounts.table() };
         let json = serde_json::to_vec(&exchange).unwrap_or_default();
-        *self.own.lock().expect("nobody panics with it") = (Instant::now(), Bytes::from(json));
+        *self.own.lock() = (Instant::now(), Bytes::from(json));
         exchange.status
     }
 

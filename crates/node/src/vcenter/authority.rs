@@ -6,11 +6,12 @@ use crate::folder::lock;
 use crate::metad::Metad;
 use anyhow::Context;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use trivet_vcenter::observed::Export;
 
@@ -51,11 +52,11 @@ impl Alone {
     /// Each export, as server, path and whether it answered.
     pub fn saw(&self, exports: impl IntoIterator<Item = (String, String, bool)>) {
         let export = |(server, path, answered)| Export { server, path, served: answered, reachable: answered };
-        *self.exports.lock().expect("nobody panics with it") = exports.into_iter().map(export).collect();
+        *self.exports.lock() = exports.into_iter().map(export).collect();
     }
 
     fn look(&self) -> Seen {
-        let exports = self.exports.lock().expect("nobody panics with it").clone();
+        let exports = self.exports.lock().clone();
         let answered: Vec<bool> = exports.iter().map(|e| e.reachable).collect();
         // Before anything was seen nothing may be done.
         Seen { quorum: !exports.is_empty(), mark: format!("{answered:?}"), exports }

@@ -90,7 +90,7 @@ impl Http {
     }
 
     pub fn shown(&self) -> Option<super::tls::Thumbprint> {
-        *self.shown.lock().expect("nobody panics with it")
+        *self.shown.lock()
     }
 
     /// Sends one request and reads its reply. A request that may have been sent is never sent again.
@@ -152,7 +152,7 @@ impl Http {
             let tcp = TcpStream::connect((host.as_str(), port)).await.map_err(|e| failed(e.to_string()))?;
             let _ = tcp.set_nodelay(true);
             let name = ServerName::try_from(host.clone()).map_err(|e| failed(e.to_string()))?;
-            let before = self.shown.lock().expect("nobody panics with it").take();
+            let before = self.shown.lock().take();
             let tls = self.tls.connect(name, tcp).await.map_err(|e| match self.shown() {
                 Some(seen) if is_certificate(&e) => {
                     HttpError::Certificate { host: host.clone(), port, why: e.to_string(), seen: seen.to_string() }
@@ -160,7 +160,7 @@ impl Http {
                 _ => failed(format!("TLS: {e}")),
             });
             if tls.is_err() && self.shown().is_none() {
-                *self.shown.lock().expect("nobody panics with it") = before;
+                *self.shown.lock() = before;
             }
             let (sender, connection) = http1::handshake(TokioIo::new(tls?)).await.map_err(|e| failed(e.to_string()))?;
             // Ends with the sender, or with the server.

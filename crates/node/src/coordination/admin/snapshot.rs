@@ -7,10 +7,10 @@ use axum::body::{Body, Bytes};
 use axum::http::{header, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// A snapshot that is not on disk within this is reported as failed; it may still be finished.
@@ -33,7 +33,7 @@ impl RateLimit {
     }
 
     fn allow(&self, now: Instant) -> bool {
-        let mut last = self.last.lock().expect("nobody panics with it");
+        let mut last = self.last.lock();
         let free = last.is_none_or(|last| now.saturating_duration_since(last) > self.pause);
         if free {
             *last = Some(now);

@@ -3,10 +3,11 @@
 use super::trust::Trust;
 use super::{ClientAuth, StoreFile, TlsSettings};
 use crate::keys::Keys;
+use parking_lot::Mutex;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::crypto::{ring, CryptoProvider};
@@ -108,13 +109,13 @@ impl Context {
     pub(super) fn reload(&self) -> Result<(), ContextError> {
         let Some(settings) = &self.settings else { return Ok(()) };
         let ready = build(settings, crate::clock::wall_ms() / 1000)?;
-        *self.ready.lock().expect("nobody panics with it") = ready;
+        *self.ready.lock() = ready;
         Ok(())
     }
 
     /// Serial number and end (seconds since 1970) of the certificate that is shown.
     pub fn own_certificate(&self) -> (String, i64) {
-        let ready = self.ready.lock().expect("nobody panics with it");
+        let ready = self.ready.lock();
         (ready.own.serial.clone(), ready.own.not_after)
     }
 
@@ -123,7 +124,7 @@ impl Context {
     /// # Errors
     /// If the caller breaks off, or shows no certificate that it should show.
     pub async fn accept(&self, stream: TcpStream, names: &[&str]) -> io::Result<TlsStream<TcpStream>> {
-        let config = self.ready.lock().expect("nobody panics with it").server.clone();
+        let config = self.ready.lock().server.clone();
         let from = stream.peer_addr()?.ip();
         let done = tokio::time::timeout(self.rules.limit, TlsAcceptor::from(config).accept(stream)).await;
         let stream = TlsStream::from(done.map_err(|_| io::ErrorKind::TimedOut)??);
@@ -140,7 +141,7 @@ impl Context {
     /// # Errors
     /// If the server breaks off, or shows no certificate that is trusted and made out to its name or address.
     pub async fn connect(&self, stream: TcpStream, host: &str) -> io::Result<TlsStream<TcpStream>> {
-        let config = self.ready.lock().expect("nobody panics with it").client.clone();
+        let config = self.ready.lock().client.clone();
         let to = stream.peer_addr()?.ip();
         let name = ServerName::try_from(host.trim_matches(['[', ']']).to_string()).unwrap_or_else(|_| to.into());
         let done = tokio::time::timeout(self.rules.limit, TlsConnector::from(config).connect(name, stream));

@@ -6,7 +6,7 @@ use trivet_storage::nfs::xdr::XdrWriter;
 /// Two datastores, ds1 for 10.1.0.0/16 and fd00:1::/32, ds2 for 10.2.0.0/16, with a file in each, as state of a new
 /// cluster or of one whose data is of before.
 fn two_datastores(inner: &Inner, version: u32) -> [(u32, u64, u64); 2] {
-    let mut s = inner.replica.write().unwrap();
+    let mut s = inner.replica.write();
     let mut apply = |op| {
         let number = s.applied() + 1;
         let commands = vec![Command { op: Some(op), ..Default::default() }];
@@ -128,7 +128,7 @@ async fn a_read_only_datastore_refuses_every_change_and_nothing_else() {
     let [(ds, root, file), _] = two_datastores(&inner, 2);
     let (dir, file) = (inner.exports.give_out(ds, root), inner.exports.give_out(ds, file));
     let change = |read_only| {
-        let mut s = inner.replica.write().unwrap();
+        let mut s = inner.replica.write();
         let op = CommandOp::ChangeDatastore(ChangeDatastore {
             name: "ds1".into(),
             clients: None,
@@ -175,7 +175,7 @@ async fn a_name_does_not_go_to_another_datastore() {
             permissions: Permissions::Trusted,
             clients: Clients::Everybody,
         });
-        inner.exports.by_id.write().unwrap().insert(id, export);
+        inner.exports.by_id.write().insert(id, export);
     };
     everybody(ds1);
     everybody(ds2);

@@ -47,9 +47,9 @@ async fn a_client_is_called_back_by_the_gateway_that_has_its_address() {
     let lock = WaitingLock { server: "10.1.0.70".into(), ..Default::default() };
     let g = Granted { file: 66, lock };
     inner.call_back(g.clone(), true);
-    assert!(inner.call_backs.0.lock().unwrap().is_empty());
-    inner.addresses.lock().unwrap().insert("10.1.0.70".into(), (true, String::new()));
+    assert!(inner.call_backs.0.lock().is_empty());
+    inner.addresses.lock().insert("10.1.0.70".into(), (true, String::new()));
     inner.call_back(g.clone(), true);
     inner.call_back(g, false);
-    assert_eq!(inner.call_backs.0.lock().unwrap().len(), 1, "once at a time");
+    assert_eq!(inner.call_backs.0.lock().len(), 1, "once at a time");
 }

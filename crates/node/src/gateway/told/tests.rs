@@ -26,7 +26,7 @@ fn owner(inner: &Arc<Inner>) -> Arc<OwnerHandle> {
         ..Default::default()
     };
     let owner = OwnerHandle::new(inner, granted.clone()).expect("granted");
-    inner.owners.lock().unwrap().insert(7, owner.clone());
+    inner.owners.lock().insert(7, owner.clone());
     owner.start(inner);
     let answer = |result| Ok(ChunkAnswer { result: Some(result), start: 1, ..Default::default() });
     for call in 1..=2 {
@@ -39,7 +39,7 @@ fn owner(inner: &Arc<Inner>) -> Arc<OwnerHandle> {
 
 impl OwnerHandle {
     fn rests(&self) -> bool {
-        self.core.lock().unwrap().rests
+        self.core.lock().rests
     }
     /// Answers its calls, as members that were started for the time `start`, until it rests.
     async fn until_rest(self: &Arc<Self>, inner: &Arc<Inner>, start: u64) {
@@ -54,7 +54,7 @@ impl OwnerHandle {
                 let done = ChunkAnswer { result: Some(ChunkResult::Done(Empty {})), start, ..Default::default() };
                 self.feed(inner, Input::Answer { call, answer: Ok(done), down_ms: 0 });
             }
-            assert!(round < 39, "{}", self.core.lock().unwrap().owner.describe());
+            assert!(round < 39, "{}", self.core.lock().owner.describe());
         }
     }
 }
@@ -76,7 +76,7 @@ async fn an_owner_at_rest_has_no_timer_and_is_told_what_changed_only_and_that_be
     assert!(owner.rests() && inner.telling.now().0 == version);
     // A chunk server has started again.
     inner.tell_owners(&membership(2));
-    assert_eq!(owner.core.lock().unwrap().told, version + 1);
+    assert_eq!(owner.core.lock().told, version + 1);
     owner.until_rest(&inner, 2).await;
     let operation = owner.operate(&inner, Op::Attr, None);
     assert!(tokio::time::timeout(Duration::from_millis(1), operation).await.is_err(), "its members answer nothing");
@@ -88,12 +88,12 @@ async fn a_new_owner_hears_of_nodes_at_once_and_may_have_copies_made_from_the_ne
     let inner = gateway();
     inner.tell_owners(&membership(1));
     let owner = owner(&inner);
-    assert_eq!(owner.core.lock().unwrap().told, NOT_EVERYTHING);
+    assert_eq!(owner.core.lock().told, NOT_EVERYTHING);
     // It has nothing to do, and does not rest.
     tokio::time::sleep(Duration::from_millis(60)).await;
     assert!(!owner.rests());
     // The same word again reaches who has a timer.
     inner.tell_owners(&membership(1));
-    assert_eq!(owner.core.lock().unwrap().told, inner.telling.now().0);
+    assert_eq!(owner.core.lock().told, inner.telling.now().0);
     owner.until_rest(&inner, 1).await;
 }
