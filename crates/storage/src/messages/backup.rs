@@ -1,6 +1,7 @@
 //! The content of a backup of the metadata, and what a chunk server's folder says of its copies when one is restored.
 
 use super::*;
+use prost::Message;
 
 /// Version of the backup and of inventories; a newer one is refused.
 pub const BACKUP_VERSION: u32 = 1;

@@ -1,10 +1,12 @@
 //! Every operation ends: an owner, two chunk servers and metad's state machine in memory, driven until nothing is
 //! left to do.
 
+use super::extent::DONE_KEPT_MS;
 use super::*;
 use crate::metadata::{MemoryKv, State};
 use crate::replication::digests;
 use crate::replication::replica::{self, ChunkServer};
+use bytes::Bytes;
 
 mod allocations;
 mod full_disks;

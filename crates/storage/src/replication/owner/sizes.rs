@@ -1,7 +1,9 @@
 //! Sizes: reported to metad within a second, and the truncate that several parties have to agree on.
 
+use super::extent::DONE_KEPT_MS;
 use super::io::of_dropped;
-use super::{Effect, Extent, MetaAbout, Outcome, Owner, Phase, Work, DONE_KEPT_MS, IDS_MOVED_MAX, SIZES_KEPT};
+use super::repair::Join;
+use super::{Effect, Extent, MetaAbout, Outcome, Owner, Phase, Work, IDS_MOVED_MAX, SIZES_KEPT};
 use crate::messages::*;
 use crate::replication::Bug;
 use bytes::Bytes;
@@ -44,6 +46,7 @@ impl Owner {
     /// metad changed attributes. It hears of sizes and times of writes late.
     pub(super) fn attr_changed(&mut self, attr: Attr, mtime_set: bool) {
         if attr.nlink == 0 {
+            // The last name is gone, so no write may be acknowledged any more.
             return self.gone();
         }
         let known = &self.attr;
@@ -186,7 +189,7 @@ impl Owner {
         self.forget_calls(index);
         let Some(e) = self.extents.remove(&index) else { return };
         self.round_ids.remove(&index);
-        let of_join: Vec<u64> = e.join.iter().flat_map(super::Join::parts).collect();
+        let of_join: Vec<u64> = e.join.iter().flat_map(Join::parts).collect();
         of_join.into_iter().for_each(|part| drop(self.parts.remove(&part)));
         let held = e.held.into_iter().map(|(part, _)| part);
         let waits = |part: &u64| self.parts.get(part).is_some_and(|p| p.work != Work::Push);

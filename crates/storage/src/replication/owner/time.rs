@@ -1,13 +1,28 @@
 //! What the owner does by the clock: calls again, members that failed, leases given back, committed positions told.
 
-use super::{About, Extent, MetaAbout, NoAnswer, Owner, Phase};
-use super::{Effect, GIVE_UP_MS, LOSSY_MS, METAD_HEARD_MS, REFUSED_MS, SILENT_MS, TIMER_BUSY_MS, TIMER_QUIET_MS};
+use super::{About, Effect, Extent, MetaAbout, NoAnswer, Owner, Phase};
 use crate::messages::*;
 use crate::replication::Bug;
 use std::collections::BTreeSet;
 
-/// A timer that comes this much later than it was wanted means that this process was stopped, or the machine too busy to run
-/// it. What answers came meanwhile has not been read yet.
+/// Milliseconds without an answer after which a member has failed.
+const SILENT_MS: u64 = 2_000;
+/// Milliseconds without an answer after which a member on a lossy path has failed, where a node with a better path could take the
+/// copy.
+const LOSSY_MS: u64 = 500;
+/// Milliseconds of refused connections after which a member has failed.
+const REFUSED_MS: u64 = 500;
+/// Milliseconds without a reachable complete replica after which the owner gives its lease back, if another gateway reaches one.
+const GIVE_UP_MS: u64 = 1_000;
+/// Milliseconds without a word from metad after which the owner begins nothing that can wait: it would stop the writes until metad
+/// answers.
+const METAD_HEARD_MS: u64 = 1_000;
+/// Milliseconds between two timers while nothing is open.
+const TIMER_QUIET_MS: u64 = 250;
+/// Milliseconds between two timers while a call, a repair or an operation is open.
+const TIMER_BUSY_MS: u64 = 25;
+/// A timer that comes this many milliseconds late means that this process was stopped, or that the machine was too busy to run it.
+/// Answers that arrived meanwhile are still unread.
 const STALL_MS: u64 = 200;
 
 impl Owner {
