@@ -14,7 +14,7 @@ pub mod replica;
 pub struct Geometry {
     /// Bytes of an extent, the unit of placement.
     pub extent_bytes: u64,
-    /// What has one checksum on a member's disk.
+    /// Bytes of a block, the unit that has a checksum on a member's disk.
     pub block_bytes: u64,
     /// Block of a join.
     pub push_bytes: u64,

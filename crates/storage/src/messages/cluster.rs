@@ -101,9 +101,9 @@ pub struct Unserved {
     pub why: String,
 }
 
-/// Space on a node's disk that clients' data never takes, so that coordination, metad and the journals go on: this many
-/// bytes, or a twentieth of the disk where that is less. On a node with less, a write is refused that needs another block; with less
-/// than half of it, every write.
+/// Bytes on a node's disk that clients' data never takes, so that coordination, metad and the journals can continue to write; a
+/// twentieth of the disk where that is less. With less than this free, a node refuses writes that need another block; with
+/// less than half of it, all writes.
 pub const RESERVE_BYTES: u64 = 1 << 30;
 
 /// The reserve of a disk of this size.

@@ -1,4 +1,4 @@
-//! What a datastore may be called and who may use it, as an administrator says.
+//! Checks of the settings that an administrator gives a datastore: its name, copies, permissions and client networks.
 
 use crate::messages::Datastore;
 use crate::nfs::names::{is_unprintable, printable};
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!((status, all[0].read_only, all[0].clients.len(), all[0].copies), (0, false, 0, 2));
         assert_eq!(apply(2, change("ds2", None, Some(true))).0, status::NOENT);
         assert_eq!(apply(2, change("ds1", Some(&["banana"]), None)).0, status::INVAL);
-        // What older programs do not read is not written for them.
+        // A field that older programs do not read needs a newer version of the journal.
         let fits = |version, op| crate::metadata::format::fits(version, Some(&op));
         let read_only = Datastore { read_only: true, ..create("a", 2, &[]) };
         assert!(!fits(1, change("ds1", None, None)) && fits(2, change("ds1", None, None)));

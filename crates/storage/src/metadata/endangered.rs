@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(find(&[3], 2), [b, c]);
         assert_eq!(find(&[2, 3], 2), [b, a, c]);
         assert_eq!(endangered(&state, &|r| r.node != 1, 2, 1), [b]);
-        // One node is left: nobody could take another copy, but a file without any living one is told.
+        // With a single node left no other node could take a copy, but a file without a living copy is still reported.
         assert_eq!(find(&[2, 3], 1), [b]);
     }
 }

@@ -11,11 +11,11 @@ use super::kv::Kv;
 use super::state::State;
 use crate::messages::*;
 
-/// Of the newest entry applied; in the counters' table.
+/// Counter that holds the version of the newest entry applied.
 const VERSION_COUNTER: &str = "journal-version";
 /// Number of the first entry of version 2, or of the newest version since.
 const SECOND_AT: &str = "journal-version-2-at";
-/// One more than the greatest file id for which handles without a tag count; absent while they count for all.
+/// Counter that holds the first file id for which handles without a tag are refused; absent while they are accepted for all.
 const UNTAGGED_BELOW: &str = "untagged-below";
 
 impl<K: Kv> State<K> {

@@ -31,7 +31,7 @@ pub(super) fn valid_name(name: &[u8]) -> Result<(), u32> {
     Ok(())
 }
 
-/// One line of a listing.
+/// An entry of a folder's listing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listed {
     /// The name, bytes without `/`; `.` and `..` come first.
@@ -210,7 +210,7 @@ impl<K: Kv> State<K> {
         with_dir(Reply { attr: Some(inode.attr.clone()), inode: Some(inode), ..Default::default() }, &dir)
     }
 
-    /// One name less; the inode goes with its last.
+    /// Removes one name from the inode's count, and the inode with its last name.
     pub(super) fn unlink(&mut self, mut inode: Inode, time_ns: u64) -> Inode {
         let fileid = inode.attr.fileid;
         inode.attr.nlink = inode.attr.nlink.saturating_sub(1);
@@ -548,7 +548,7 @@ mod tests {
         // A retry is answered, and the folder stays removed.
         assert_eq!(at(&mut s, 120, make(root, "a", 2), Some(call.clone())).status, status::OK);
         assert!(s.lookup(root, b"a").is_err());
-        // The client has counted its calls anew.
+        // Later than `CALLS_KEPT_NS` the same number is a new call of a client whose counter restarted.
         assert_eq!(at(&mut s, 121, make(root, "a", 2), Some(call)).status, status::OK);
         assert!(s.lookup(root, b"a").is_ok());
     }

@@ -29,7 +29,8 @@ pub struct State<K> {
     /// The store; the first byte of a key names a table.
     pub kv: K,
     extent_bytes: u64,
-    /// Of the entry that is being applied: what a command does depends on it, so that all metads come to the same state.
+    /// Version of the entry that is being applied. The effect of a command depends on it alone and not on the program's
+    /// version, so that all metads come to the same state.
     pub(super) entry_version: u32,
     /// Inodes in the store, counted once when it is opened: no part of the state that metads share.
     inodes: u64,
@@ -238,11 +239,11 @@ impl<K: Kv> State<K> {
         call.encode(&mut k).expect("a vector grows");
         k
     }
-    /// The reply of a call that was carried out before, and not so long ago that this is another call of a client that counts
-    /// its calls anew.
+    /// The kept reply of a call that was carried out before. Later than `CALLS_KEPT_NS` the same identity is a new call of a
+    /// client whose counter restarted.
     fn answered(&self, call: &CallId, time_ns: u64) -> Option<Reply> {
         let kept: Reply = self.load(&Self::call_key(call))?;
-        // Kept by a journal of version 1, a reply has no time: it ends with its count.
+        // A reply kept by a journal of version 1 has no time, and is forgotten by number only.
         let ends = kept.kept_since_ns.checked_add(CALLS_KEPT_NS).filter(|_| kept.kept_since_ns > 0);
         ends.is_none_or(|ends| time_ns < ends).then_some(Reply { kept_since_ns: 0, ..kept })
     }
@@ -406,7 +407,7 @@ impl<K: Kv> State<K> {
         self.file_reply(inode)
     }
 
-    /// What is answered about an extent that is no more: its file may be gone, or another's, or shorter now.
+    /// The reply about an extent that no longer exists, because its file is gone, has another owner, or is shorter now.
     fn no_extent(&self, file: u64, lease: u64) -> Reply {
         match self.owned(file, lease) {
             Ok(inode) => Reply { status: status::NOENT, ..self.file_reply(inode) },
@@ -660,7 +661,7 @@ impl<K: Kv> State<K> {
     }
 
     fn create_datastore(&mut self, d: &Datastore, time_ns: u64) -> Reply {
-        // What version 1 took: all metads have to come to the same state.
+        // Entries of version 1 keep the check of their time, so that all metads come to the same state.
         let bad_in_1 = d.name.is_empty() || d.name.contains('/') || d.copies == 0 || d.copies > 3;
         if bad_in_1 || self.entry_version >= 2 && super::datastores::check(d).is_err() {
             return fail(status::INVAL);

@@ -6,9 +6,9 @@
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-/// Bytes of a tag: the first ones of an HMAC-SHA-256. Who guesses needs 2^63 calls for one file.
+/// Bytes of a tag, the first ones of an HMAC-SHA-256. Guessing a handle takes 2^63 calls for one file.
 const TAG_BYTES: usize = 8;
-/// What the key is derived for.
+/// The purpose from which the key of handles is derived.
 const PURPOSE: &[u8] = b"trivet nfs file handles, version 2";
 
 /// The file that a handle names.

@@ -1,5 +1,5 @@
-//! Datagrams are answered to whoever their sender claims to be, so a reply that is longer than its call would multiply an
-//! attacker's traffic. Replies up to the length of their calls go out always, longer ones from a budget.
+//! A budget for replies to datagrams that are longer than their calls. The source address of a datagram can be forged, so
+//! such replies would amplify an attacker's traffic. Replies up to the length of their calls always go out.
 
 /// Bytes of longer replies that may go out in a second; those beyond are dropped, and the client asks again or over TCP.
 pub const LONGER_BYTES_PER_S: u32 = 16 << 10;
@@ -40,7 +40,7 @@ mod tests {
     #[test]
     fn longer_replies_end_with_the_budget_and_short_ones_do_not() {
         let mut budget = LongReplies::new(0);
-        // One call a millisecond for ten seconds, each answered tenfold.
+        // A call a millisecond for ten seconds, each with a reply ten times as long.
         let sent: u32 = (0..10_000).filter(|ms| budget.may_answer(*ms, 40, 400)).count() as u32 * 400;
         assert!((10 * LONGER_BYTES_PER_S..=11 * LONGER_BYTES_PER_S).contains(&sent), "{sent} bytes");
         assert!((0..100_000).all(|_| budget.may_answer(10_000, 56, 28)));

@@ -56,8 +56,10 @@ fn masked(ip: IpAddr, bits: u32) -> IpAddr {
 }
 
 impl Network {
+    /// Parses `address` or `address/bits`.
+    ///
     /// # Errors
-    /// What is no network, and one whose address has bits beyond the network's.
+    /// [`WrongNetwork`] for text that is no network, and for an address with bits beyond the network's.
     pub fn parse(text: &str) -> Result<Network, WrongNetwork> {
         let network = Self::parse_stored(text)?;
         let (address, _) = text.split_once('/').unwrap_or((text, ""));
@@ -68,10 +70,10 @@ impl Network {
         Ok(network)
     }
 
-    /// Takes a network as the program before kept it, which did not look at bits beyond the network's.
+    /// Parses a network from metad's state. Older programs stored addresses with bits beyond the network's, which are ignored.
     ///
     /// # Errors
-    /// What is no network.
+    /// [`WrongNetwork::NoNetwork`] for text that is no network.
     pub fn parse_stored(text: &str) -> Result<Network, WrongNetwork> {
         let no_network = || WrongNetwork::NoNetwork(text.into());
         let (address, bits) = match text.split_once('/') {
@@ -127,7 +129,7 @@ pub enum Clients {
 }
 
 impl Clients {
-    /// Of a datastore's networks as they are stored; what is no network is in none.
+    /// The clients that a datastore's stored networks admit; text that is no network admits no client.
     pub fn of(networks: &[String]) -> Clients {
         if networks.is_empty() {
             return Clients::Everybody;

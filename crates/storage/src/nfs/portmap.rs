@@ -16,7 +16,7 @@ pub const PORT: u16 = 111;
 pub const CALL_BYTES_MAX: usize = 2_048;
 /// Longest string of an rpcbind argument, in bytes; a call with a longer one gets GARBAGE_ARGS.
 const STRING_BYTES_MAX: u32 = 256;
-/// What the `owner` column of a dump says.
+/// The owner that a dump names for each service.
 const OWNER: &str = "trivet";
 
 const VERSION_PORTMAP: u32 = 2;
@@ -71,7 +71,7 @@ pub fn universal_address(ip: IpAddr, port: u16) -> String {
     format!("{ip}.{}.{}", port >> 8, port & 0xff)
 }
 
-/// What is served at one address.
+/// The services at one address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
     ip: IpAddr,
@@ -177,7 +177,7 @@ fn version_mismatch(xid: u32) -> Vec<u8> {
 
 // ---- calls to a portmapper of somebody else ----
 
-/// What a host's own portmapper is asked.
+/// A call to a host's own portmapper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ask {
     /// Register this service; false where another one is registered.

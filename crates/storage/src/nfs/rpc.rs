@@ -54,7 +54,7 @@ pub enum BadCall {
 }
 
 impl BadCall {
-    /// What its sender is answered; `None`: nothing.
+    /// The reply to the sender; `None` if a message that is no RPC call gets none.
     pub fn reply(&self) -> Option<Vec<u8>> {
         match self {
             BadCall::NotRpc => None,

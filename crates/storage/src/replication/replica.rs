@@ -17,7 +17,7 @@ const WITNESSES_MAX: usize = 8;
 /// Greatest number of an extent that a fork makes: greater ones are those of layers in the store, and make no copy.
 const FORKED_EID_MAX: u64 = (1 << 63) - 1;
 
-/// One entry of the journal.
+/// An entry of the chunk server's journal.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct JournalEntry {
     /// Number of the extent.
@@ -49,10 +49,10 @@ pub struct SealEntry {
     /// The lease that is promised.
     #[prost(uint64, tag = "2")]
     pub lease: u64,
-    /// What was here is thrown away: the replica joins.
+    /// The replica joins, so its former content is thrown away.
     #[prost(bool, tag = "3")]
     pub wipe: bool,
-    /// Of a wipe: places below this one belong to an earlier round.
+    /// With `wipe`: positions below this `seq` belong to an earlier round.
     #[prost(uint64, tag = "4")]
     pub first: u64,
     /// As in [`Seal`].
@@ -287,7 +287,7 @@ pub enum Effect {
 pub struct ChunkServer {
     /// 16 bytes made with this storage.
     pub replica_id: Vec<u8>,
-    /// Of this process, another one each time.
+    /// A number of this start of the process, different each time.
     start: u64,
     extent_bytes: u64,
     /// Extents that were sealed or checked in this start; all others are shut (rule R34).
@@ -338,8 +338,8 @@ impl ChunkServer {
             ..Default::default()
         });
         if let Some(s) = &entry.sealed {
-            // A checkpoint may be newer than the entry; the bytes are made anew all the same, for
-            // everything that came behind the wipe is in the journal behind it.
+            // Even if a checkpoint is newer than the entry, the bytes can be wiped again: the journal has every record that
+            // followed the wipe.
             let newer = s.epoch >= r.promise_epoch && s.lease >= r.promise_lease;
             let same = (s.epoch, s.lease) == (r.promise_epoch, r.promise_lease);
             // A second round of one promise wipes, too.
@@ -454,7 +454,7 @@ impl ChunkServer {
             Some(ChunkOp::Check(_)) if damaged => out.push(say(ChunkResult::Damaged(Empty {}))),
             Some(ChunkOp::Check(_)) => {
                 self.open.insert(eid);
-                // What it says of its count is durable.
+                // The answer waits for the journal, so that the count that it reports is durable.
                 self.journal(token, JournalEntry { eid, ..Default::default() }, out);
             }
             Some(ChunkOp::Seal(s)) => self.seal(token, (eid, epoch, lease), &s, existed, out),

@@ -93,7 +93,7 @@ fn a_leader_writes_the_newest_version_when_the_upgrade_is_finalized_and_from_the
     run(&mut s, JOURNAL_VERSION, make(root, b"b"));
     assert_eq!(s.version_to_write(false), JOURNAL_VERSION);
     assert_eq!(State::new(MemoryKv::default()).version_to_write(false), JOURNAL_VERSION, "a new cluster");
-    // What version 1 cannot say is not written in it.
+    // A name that is not UTF-8 cannot be expressed in version 1.
     assert!(fits(1, Some(&make(root, "机".as_bytes()))) && !fits(1, Some(&make(root, b"\xd0\xe9"))));
     assert!(fits(2, Some(&make(root, b"\xd0\xe9"))));
 }

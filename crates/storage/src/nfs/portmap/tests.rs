@@ -176,7 +176,7 @@ fn a_registration_is_what_another_portmapper_reads() {
     assert_eq!((header.version, header.procedure), (4, 1));
     let mut r = XdrReader::new(&set[4 + header.body_at + 8..]);
     assert_eq!((text(&mut r), text(&mut r)), ("tcp6".into(), "fd00::7.8.1".into()));
-    // What our own answers is read back.
+    // A reply of this table is understood by this reader of replies.
     let ask = call(11, Ask::GetPort, &nfs, None);
     let reply = table("10.0.10.70").answer(&ask[4..], Transport::Tcp).unwrap();
     assert_eq!(reply_number(11, &reply[4..]), Some(2049));

@@ -73,7 +73,7 @@ impl Owner {
         self.part_done(index, part);
     }
 
-    /// Under a new epoch the source is chosen anew.
+    /// Chooses the source again under a new epoch, because its members differ.
     pub(super) fn repair_again(&mut self, index: u64, part: u64) {
         if let Some(Work::Repair { tried }) = self.parts.get_mut(&part).map(|p| &mut p.work) {
             tried.clear();
@@ -134,7 +134,7 @@ impl Owner {
         if p.rounds > ROUNDS_MAX {
             return self.member_failed(index, from, false);
         }
-        // Again after the repair, which comes first: it waits for the range, and whoever waits has its turn before the next.
+        // Try again after the repair: it queues for the range first, and parts get their turn in the order of the queue.
         if let About::PushRead { offset, .. } = about {
             self.forget_piece(index, offset);
         }

@@ -320,7 +320,7 @@ fn a_retry_that_was_half_done_is_answered_when_it_is_whole() {
     assert_eq!(&data[..], [2; 8]);
 }
 
-/// A client that counts its calls anew uses an old id for a new write: recognised as a retry for [`DONE_KEPT_MS`] only.
+/// A client whose counter restarted uses an old id for a new write, which counts as a retry for [`DONE_KEPT_MS`] only.
 #[test]
 fn an_old_id_much_later_is_a_new_write() {
     let read = |f: &mut File| match f.ends(Op::Read { offset: 0, length: 1 }) {

@@ -148,7 +148,7 @@ impl Owner {
                     }
                     at += n;
                 }
-                // What depends on the map or the size is confirmed at the anchor.
+                // A hole depends on the file's map and size, which extent 0 confirms.
                 if hole {
                     self.add_part(token, 0, 0, 0, Work::Confirm);
                 }

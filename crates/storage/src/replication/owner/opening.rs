@@ -140,7 +140,7 @@ impl Owner {
             e.cfg.replicas.iter().filter_map(|r| answers.get(&r.id).map(|a| (r.clone(), a.clone()))).collect();
         e.joiner_kept = e.cfg.joining.as_ref().and_then(|j| answers.get(&j.id)).is_some_and(|a| a.kept);
         let stable = of_r.iter().map(|(_, a)| a.stable).max().unwrap_or_default();
-        // What any member knows of any other one (rule R36), beside what this owner has seen itself.
+        // The members' knowledge of each other's counts (rule R36) adds to the counts that this owner has seen itself.
         let told = answers.values().flat_map(|a| &a.seen);
         let more = |w: &&Witness| e.seen.get(&w.replica).is_some_and(|has| *has < w.count);
         let lost = told.filter(more).find_map(|w| e.members().find(|m| m.id == w.replica).cloned());
@@ -260,10 +260,10 @@ impl Owner {
         ids.into_iter().for_each(|id| e.remember(id, now_ms));
         e.phase = Phase::Active;
         e.unusable.clear();
-        // Recorded with this configuration; one that joins again is emptied, and begins anew.
+        // metad has recorded these with this configuration, and a replica that joins again is emptied first.
         e.went_back.clear();
         e.held_since = None;
-        // What waited goes first: a member that joins would make it wait for another configuration.
+        // Waiting operations go before the next join, which would make them wait for another configuration.
         e.join_tried_at = self.now_ms;
         e.stable = Pos::new(lease, e.cfg.epoch, last_seq);
         e.told_stable = Pos::new(lease, e.cfg.epoch, 0);
@@ -385,7 +385,7 @@ impl Owner {
         }
         let made_after = reply.inode.map_or(0, |i| i.truncations);
         if made_after < self.truncations {
-            // What this says was made has been cut off since.
+            // A truncate has cut off this extent since metad made it.
             return self.retry_unallocated(index);
         }
         let Some(cfg) = reply.extents.into_iter().find(|c| c.index == index) else { return };

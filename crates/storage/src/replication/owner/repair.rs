@@ -91,7 +91,7 @@ impl Owner {
         }
     }
 
-    /// Extents that have a member that joins, or are about to; not such as cannot go on.
+    /// The number of extents with a join under way or asked for, without extents that are held.
     pub fn joins(&self) -> usize {
         let joins = |e: &super::Extent| {
             e.joins_asked || e.cfg.joining.is_some() && !matches!(e.phase, Phase::Idle | Phase::Held { .. })

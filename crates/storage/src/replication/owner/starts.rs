@@ -34,7 +34,7 @@ impl Owner {
         self.new_starts(starts).next().is_some()
     }
 
-    /// Asks a member that started anew what it has.
+    /// Asks a member that restarted for its count (rule R35).
     pub(super) fn check(&mut self, index: u64, to: &ReplicaRef) {
         let asked = self.calls.values().any(|c| c.index == index && c.to.id == to.id && c.about == About::Check);
         let member = self.extents.get(&index).is_some_and(|e| e.members().any(|m| m.id == to.id));
@@ -44,7 +44,7 @@ impl Owner {
         }
     }
 
-    /// What was asked of the member meanwhile is asked again.
+    /// Sends the calls again that the member refused until it was compared.
     pub(super) fn checked(&mut self, index: u64, from: &ReplicaRef, start: u64) {
         self.started(index, from, start);
         for c in self.calls.values_mut().filter(|c| c.index == index && c.to.id == from.id) {

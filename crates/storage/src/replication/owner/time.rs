@@ -1,4 +1,4 @@
-//! What the owner does by the clock: calls again, members that failed, leases given back, committed positions told.
+//! The owner's timer: it sends calls again, gives up on silent members, gives leases back and tells members the committed position.
 
 use super::{About, Effect, Extent, MetaAbout, NoAnswer, Owner, Phase};
 use crate::messages::*;
