@@ -15,7 +15,7 @@ pub struct Row {
     pub en: &'static str,
     /// Its name in Chinese.
     pub zh: &'static str,
-    /// What to do.
+    /// Advice in English: the step to take when a log states this cause.
     pub do_en: &'static str,
     /// The advice in Chinese.
     pub do_zh: &'static str,
@@ -333,7 +333,7 @@ static INDEX: LazyLock<Needles> =
     LazyLock::new(|| Needles::new(ROWS.iter().enumerate().flat_map(|(at, r)| r.any.iter().map(move |a| (at, *a)))));
 static IDLE_INDEX: LazyLock<Needles> = LazyLock::new(|| Needles::new(IDLE.iter().map(|i| (0, *i))));
 
-/// What a line states, if it does.
+/// The cause that a line states, if it states one.
 pub fn stated(line: &str) -> Option<Stated> {
     let row = INDEX.least(line)?;
     (!IDLE_INDEX.any(line)).then_some(Stated(row as u8))

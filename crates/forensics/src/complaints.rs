@@ -1,4 +1,4 @@
-//! What is wrong with the inputs, for people.
+//! Complaints about the inputs: files, lines and times that could not be used, as text for people.
 
 use crate::report::Lang;
 
@@ -72,7 +72,7 @@ pub enum Complaint {
         /// The reason, as text for people.
         why: String,
     },
-    /// Of a folder or an archive: their names say that they are no logs.
+    /// Files of a folder or an archive that were skipped because their names are not those of logs.
     Skipped {
         /// The names, [`NAMES_MAX`] at most.
         names: Vec<String>,

@@ -67,7 +67,7 @@ pub struct Record {
     pub stamp: Option<Stamp>,
 }
 
-/// Of the first line of a file.
+/// The columns that the header line of a CSV file names; `None` if it has no column of messages.
 pub fn header(line: &str) -> Option<Columns> {
     let separator = [',', ';', '\t'].into_iter().find(|s| line.contains(*s))?;
     let fields: Vec<String> = fields(line, separator)?.iter().map(|f| f.trim().to_lowercase()).collect();

@@ -1,4 +1,4 @@
-//! What a message says. Wordings of Apache ZooKeeper 3.4.3 to 3.9.5.
+//! Facts stated by log messages, by the wordings of Apache ZooKeeper 3.4.3 to 3.9.5.
 
 use crate::causes::{self, Stated};
 use crate::line::Head;
@@ -16,7 +16,7 @@ pub enum Cause {
     Refused,
     /// This process closed it itself.
     Own,
-    /// This process was started anew.
+    /// This process restarted.
     Restarted,
     /// The line behind states it.
     Stated(Stated),
@@ -52,7 +52,7 @@ pub struct Vote {
     pub round: i64,
     /// The epoch of that server's history.
     pub peer_epoch: i64,
-    /// Of the server that received it.
+    /// State of the server that received the vote.
     pub mine: State,
 }
 
@@ -144,7 +144,7 @@ pub enum Fact {
         /// Id of the session.
         session: u64,
     },
-    /// Of our own servers: a role ended, and after how much silence.
+    /// A Trivet server's role ended; with the time of silence before, where silence ended it.
     Left {
         /// The reason, as the line has it.
         reason: String,

@@ -152,7 +152,7 @@ fn addresses_in(name: &str) -> Vec<String> {
     out
 }
 
-/// One log, as far as its lines say who wrote it.
+/// A log whose lines do not name the server that wrote it, with the evidence that they give.
 pub struct Unnamed<'a> {
     /// The name before its lines, such as a container's; may be empty.
     pub prefix: &'a str,
@@ -164,7 +164,7 @@ pub struct Unnamed<'a> {
     pub voters: &'a BTreeSet<u32>,
 }
 
-/// Who wrote logs whose lines do not say it. `known`: the names of those whose lines do.
+/// Guesses the servers that wrote logs whose lines do not name them. `known`: the names of logs whose lines do.
 pub fn guess(unnamed: &[Unnamed<'_>], known: &[(String, u32)], hosts: &BTreeMap<String, u32>) -> Vec<Option<u32>> {
     // Pods count from 0, servers mostly from 1; what is known of other pods tells.
     let steps: BTreeSet<i64> =

@@ -112,7 +112,7 @@ pub struct Envelope {
     pub example: &'static str,
     text: &'static str,
     time: &'static str,
-    /// The machine or container, and the line, if no newline ends it, goes on in the next record.
+    /// Keys of the machine or container, and whether a line without a newline at its end continues in the next record.
     names: &'static [&'static str],
     joined: bool,
 }
@@ -231,7 +231,7 @@ pub enum Kind<'a> {
         /// It is below a warning.
         idle: bool,
     },
-    /// The line in an envelope; whether it goes on in the next record.
+    /// The line in an envelope, and whether it continues in the next record.
     Line {
         /// The line.
         text: Cow<'a, str>,

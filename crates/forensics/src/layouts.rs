@@ -269,7 +269,7 @@ fn skip<'a>(mut text: &'a str, pattern: &str) -> Option<&'a str> {
     Some(text)
 }
 
-/// What stands before the pattern's first occurrence, and what behind it.
+/// The text before and after the pattern's first occurrence.
 fn until<'a>(text: &'a str, pattern: &str) -> Option<(&'a str, &'a str)> {
     let mut from = 0;
     // A pattern may begin with a blank that stands for several.
@@ -355,7 +355,7 @@ pub fn head_after<'a>(stamp: Stamp, rest: &'a str, hint: &mut usize) -> Option<H
     if let Some((found, message)) = try_row(*hint) {
         return Some(of(found, message));
     }
-    // Every layout goes on with a level, a bar, a dash, a bracket or a parenthesis.
+    // In every layout a level, a bar, a dash, a bracket or a parenthesis follows the time.
     let begins = rest.as_bytes().first().is_some_and(|b| b"[(|-".contains(b) || b.is_ascii_uppercase());
     if !begins {
         return None;

@@ -68,13 +68,13 @@ pub struct Analysis {
     pub verdict: verdict::Verdict,
     /// The last line of each server.
     pub ends: BTreeMap<u32, time::LogMillis>,
-    /// What is wrong with the inputs, a line each.
+    /// Complaints about the inputs: files, lines and times that could not be used.
     pub complaints: Vec<complaints::Complaint>,
-    /// What machines around the ensemble said, in the order of times.
+    /// Events of machines around the ensemble, in the order of their times.
     pub site: Vec<site::SiteEvent>,
-    /// What people wrote between the lines.
+    /// Notes that people wrote between the lines, with the time and the place.
     pub remarks: Vec<(time::LogMillis, String, nodes::Place)>,
-    /// What the clocks are ahead of UTC, as `+08:00`; empty: nobody knows.
+    /// The offset of the logs' clocks from UTC, as `+08:00`; empty if no line names a zone.
     pub zone: String,
 }
 

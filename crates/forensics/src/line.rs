@@ -1,4 +1,4 @@
-//! One line of a log, taken apart: what a layout says before the message and after it.
+//! A line of a log, cut into the fields of its layout and the message.
 
 use crate::layouts;
 use crate::time::LogMillis;
@@ -11,7 +11,7 @@ pub const LINE_BYTES_MAX: usize = 64 << 10;
 pub struct Head<'a> {
     /// The time of the line, by the clock of its machine.
     pub at: LogMillis,
-    /// Of `[myid:N]`, if it is filled.
+    /// The server's id from `[myid:N]`; `None` where the brackets are empty.
     pub myid: Option<u32>,
     /// May be empty: not every layout names the thread.
     pub thread: &'a str,

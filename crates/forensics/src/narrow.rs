@@ -25,11 +25,11 @@ impl Narrow {
     }
 }
 
-/// Leaves out what is elsewhere, and decides anew what most likely was wrong.
+/// Drops events outside of the filter and decides the verdict again with the rest.
 pub fn narrow(a: &mut Analysis, by: Narrow) {
     let s: &mut Story = &mut a.story;
     s.roles.retain(|r| by.within(r.from, r.to) && by.about([r.node]));
-    // What the ensemble did concerns every server.
+    // A quorum's times concern every server.
     s.quorum.retain(|w| by.within(w.from, w.to));
     s.outages.retain(|o| by.within(o.from, o.to) && by.about(o.lost.iter().map(|l| l.0).chain([o.leader])));
     s.departures.retain(|d| by.within(d.at, d.back) && by.about([d.node].into_iter().chain(d.leader)));

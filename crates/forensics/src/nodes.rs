@@ -44,7 +44,7 @@ pub struct Entry {
     pub fact: Fact,
 }
 
-/// What is known of one input, or of one prefix within it.
+/// The facts of one input, or of one prefix within it.
 #[derive(Debug, Default)]
 pub struct Stream {
     /// Index into the names of the inputs.
@@ -104,7 +104,7 @@ pub struct Facts {
     pub holes: BTreeMap<u32, Vec<(LogMillis, LogMillis)>>,
     /// By the lines of the source code.
     pub builds: BTreeMap<u32, Build>,
-    /// What is wrong with the inputs.
+    /// Complaints about the inputs.
     pub complaints: Vec<Complaint>,
     /// The zones of the logs' clocks, as far as any line names one.
     pub zones: BTreeSet<String>,
@@ -116,9 +116,9 @@ pub struct Facts {
     pub broken: BTreeSet<u32>,
     /// Minutes ahead of UTC, where all logs say it.
     pub zone: Option<i32>,
-    /// What machines around the ensemble said.
+    /// Events of machines around the ensemble.
     pub site: Vec<SiteEvent>,
-    /// What people wrote between the lines.
+    /// Notes that people wrote between the lines.
     pub remarks: Vec<(LogMillis, String, Place)>,
     /// Some logs' own lines name a zone, and not only the collector's.
     pub named_zone: bool,
@@ -379,11 +379,11 @@ fn one_zone(facts: &mut Facts, streams: &mut [Stream], files: &[String]) {
     }
 }
 
-/// What two logs of one machine say within this, in milliseconds, is one event.
+/// Milliseconds within which the same event in two logs of one machine counts as one event.
 const SAID_TWICE_MS: i64 = 2_000;
 
-/// Where the clock was set back, what follows goes on behind what was before: so the order and the lengths stay right.
-/// A copy of what was before is none, nor is an older log behind a newer one.
+/// Where the clock was set back, shifts the later entries behind the earlier ones, so that order and durations stay right. A
+/// second copy of earlier entries is no step back, and neither is an older log that follows a newer one.
 fn steps_back(stream: &mut Stream) {
     let mut shift = 0;
     for (at, before, place) in stream.backs.clone() {
@@ -441,7 +441,7 @@ struct Segments {
 
 /// Within a stretch of a log its clock goes back by less.
 const STRETCH_MS: i64 = 1_000;
-/// So many entries that are there twice are no accident.
+/// Entries that must occur twice before a stretch counts as a copy; fewer may be coincidence.
 const TWICE_MIN: usize = 3;
 
 impl Segments {

@@ -4,7 +4,7 @@ use crate::facts::{Cause, Fact, Said};
 use crate::json_value::Json;
 use crate::time::LogMillis;
 
-/// What a process of ours says. (What else the journal has is not taken from there again.)
+/// The fact that a line of a Trivet server states. Facts that the journal has too are taken from the journal only.
 pub fn fact(message: &str) -> Option<Fact> {
     if let Some(rest) = message.strip_prefix("role=looking reason=") {
         return Some(left(rest));

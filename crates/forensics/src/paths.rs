@@ -9,14 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A vote that takes longer waited somewhere.
 const LATE_MS: i64 = 1_000;
-/// So many of them are no accident.
+/// Late votes from which on a direction counts as slow; fewer may be coincidence.
 const LATE_MIN: usize = 2;
 /// A server that started so short ago has not all its connections yet.
 const START_MS: i64 = 5_000;
 /// A server that looks for less has not missed anything yet.
 const LOOKS_MS: i64 = 2_000;
 
-/// One direction between two servers on the election port in which votes came late.
+/// A direction between two servers on the election port in which votes arrived late.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Late {
     /// The server that sent the votes.
@@ -39,7 +39,7 @@ pub struct Late {
     pub evidence: Vec<Place>,
 }
 
-/// One direction in which, while nobody led, no vote came at all, though both servers voted.
+/// A direction in which no vote arrived while there was no leader, though both servers voted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lost {
     /// The server that sent the votes.
@@ -141,7 +141,7 @@ pub fn late(facts: &Facts, offsets: &BTreeMap<u32, Offset>, story: &Story) -> Ve
     out
 }
 
-/// Votes of one outage that did not come are no accident from so many on: a single one may have been overtaken by the next.
+/// Missing votes of one outage from which on a direction counts as cut; a single vote may have been superseded by the next.
 const LOST_MIN: usize = 2;
 /// A server that delivered a vote this near, in milliseconds, to one that was sent to it was there to take it.
 const THERE_MS: i64 = 5_000;
@@ -229,10 +229,10 @@ pub fn silent(facts: &Facts, story: &Story) -> Vec<Silent> {
     out
 }
 
-/// What one looking server has heard since it began to look.
+/// The leaders and votes that a looking server has heard of since it began to look.
 #[derive(Default)]
 struct Looking {
-    /// Who leads, by whom, where and when.
+    /// For each leader, the servers that named it, with place and time.
     told: BTreeMap<u32, Vec<(u32, Place, LogMillis)>>,
     heard: BTreeMap<u32, LogMillis>,
 }

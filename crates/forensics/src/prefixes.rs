@@ -1,4 +1,4 @@
-//! What log viewers, containers, log collectors and people put before a line, in any depth: a row each.
+//! Prefixes that log viewers, containers, log collectors and people put before a line, nested in any depth: a row each.
 
 use crate::layouts;
 use crate::stamp::{self, Stamp};
@@ -36,7 +36,7 @@ impl<'a> Timed<'a> {
 pub struct Prefix {
     /// The tools that write it.
     pub name: &'static str,
-    /// What stands before `LINE`.
+    /// An example of a prefixed line, in which `LINE` stands for the log's own line.
     pub example: &'static str,
     take: for<'a> fn(Timed<'a>) -> Option<Peeled<'a>>,
 }
@@ -109,7 +109,7 @@ fn quoted(line: Timed<'_>) -> Option<Peeled<'_>> {
     let text = line.text;
     let rest = text.strip_prefix('>').or_else(|| text.strip_prefix('|')).or_else(|| text.strip_prefix("# "));
     if let Some(rest) = rest {
-        // What somebody noted by hand is no line of the log.
+        // A note that begins with `#` but has no time is a remark of a person, and no line of the log.
         return (!text.starts_with('#') || layouts::leading_time(rest).is_some()).then(|| named("", rest.trim_start()));
     }
     let rest = text.trim_start_matches([' ', '\u{3000}']);

@@ -39,11 +39,11 @@ const SHAPES_MAX: usize = 16;
 const SHAPES_TOLD_MAX: usize = 3;
 /// Streams whose line continues in the next record.
 const PARTIALS_MAX: usize = 256;
-/// What a pretty-printed JSON entry may be long.
+/// Bytes of a pretty-printed JSON entry; a longer one is read as single lines.
 const OBJECT_BYTES_MAX: usize = 256 << 10;
 /// The lines of one start of a process are this near to each other.
 const BOOT_MS: i64 = 60_000;
-/// A year that is missing turns where the months go back by so many.
+/// Months by which the date must go back, in a log without years, for a new year to begin.
 const MONTHS_BACK: i64 = 6;
 /// Lines of one log that state the same cause, beyond which they say nothing new.
 const STATED_MAX: usize = 200;
@@ -59,13 +59,13 @@ const HOSTS_LINE_BYTES: usize = 4_096;
 const HOSTS_MAX: usize = 1_000;
 const DAY_MS: i64 = 86_400_000;
 
-/// What is known of the file that is being read.
+/// The state of the file that is being read.
 #[derive(Default)]
 struct Current {
     line: u32,
     /// Lines with a time that a layout took, or a record of ours.
     heads: u64,
-    /// Of lines that none took: how many, the first one, and where.
+    /// Lines that no layout fits, by shape: their number, the first one and its place.
     shapes: BTreeMap<String, (u64, String, u32)>,
     first: Option<String>,
     /// Streams of this file by their prefix.
@@ -95,7 +95,7 @@ pub struct Reader {
     pub dropped: u64,
     /// The year of dates that name none, where no input has a full date.
     pub year: Option<i64>,
-    /// Of the first full date.
+    /// The year of the first full date.
     seen_year: Option<i64>,
     year_assumed: bool,
     date_assumed: bool,
@@ -112,7 +112,7 @@ pub struct Reader {
     complaints: Vec<Complaint>,
     /// As the collector's lines name them.
     zones: BTreeSet<String>,
-    /// What a site's own programs write.
+    /// The patterns of a site's own programs.
     pub patterns: Patterns,
     /// Minutes that the ensemble's clocks are ahead of UTC, if somebody said it.
     pub zone_min: Option<i32>,
@@ -488,7 +488,7 @@ impl Reader {
         }
     }
 
-    /// The beginning of a line that goes on in the stream's next record.
+    /// Keeps the beginning of a line that continues in the stream's next record.
     fn begun(&mut self, name: &str, text: &str, _outer: Option<Stamp>) {
         let full = self.current.partial.len() >= PARTIALS_MAX;
         if full && !self.current.partial.contains_key(name) {
@@ -499,7 +499,7 @@ impl Reader {
         open.push_str(text.get(..room).unwrap_or(text));
     }
 
-    /// What began in the records before, and `text`; unless that begins a line of its own.
+    /// The line that earlier records began, completed by `text`; only `text` if that is a line of its own.
     fn whole(&mut self, name: &str, text: String, outer: Option<Stamp>) -> String {
         let Some(begun) = self.current.partial.remove(name) else { return text };
         if layouts::head(&text, &mut self.layout.clone()).is_some() {
@@ -585,7 +585,7 @@ impl Reader {
                 self.seen_year = Some(time::date(s.at.div_euclid(DAY_MS)).0);
             }
             return match (s.zone_min, self.stream_zone(name)) {
-                // One clock a stream, also where summer time ends.
+                // A stream has one clock, also when summer time ends.
                 (Some(zone), Some(first)) => s.at + i64::from(first - zone) * 60_000,
                 _ => s.at,
             };
@@ -788,7 +788,7 @@ impl Reader {
         self.end_of_file();
         if self.year_assumed {
             let year = self.seen_year.or(self.year).unwrap_or(LEAP_YEAR);
-            // What was read before the first full date has the year of now.
+            // Events read before the first full date got the current year.
             for e in self.site.iter_mut().filter(|e| e.no_year) {
                 let (_, month, day) = time::date(e.at.div_euclid(DAY_MS));
                 e.at = time::days(year, month, day) * DAY_MS + e.at.rem_euclid(DAY_MS);
@@ -843,7 +843,7 @@ fn is_thrown(line: &str) -> bool {
     stem.is_some_and(|s| !s.is_empty()) && (rest.is_empty() || rest.starts_with(": "))
 }
 
-/// One name within another.
+/// A name within another one, such as a container's within a pod's.
 fn joined<'a>(outer: &'a str, inner: &'a str) -> Cow<'a, str> {
     match (outer, inner) {
         (one, "") | ("", one) => Cow::Borrowed(one),

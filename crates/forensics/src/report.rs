@@ -44,7 +44,7 @@ pub fn names(story: &Story) -> std::collections::BTreeMap<u32, String> {
     story.servers.iter().copied().zip(names).collect()
 }
 
-/// One thing that happened.
+/// An event of the report.
 pub struct Event {
     /// When it happened, on the clock of the story.
     pub at: LogMillis,
@@ -204,12 +204,12 @@ pub fn events(a: &Analysis, lang: Lang) -> Vec<Event> {
     out
 }
 
-/// What followed at hypervisors from each outage.
+/// The consequences of each outage at hypervisors.
 pub fn chains(a: &Analysis, lang: Lang) -> Vec<String> {
     a.story.outages.iter().filter_map(|o| chain::text(o, a, lang)).collect()
 }
 
-/// What to do about each cause that a line states, each once.
+/// The advice for each cause that lines state, once per cause.
 pub fn advice(a: &Analysis, lang: Lang) -> Vec<String> {
     let mut seen = std::collections::BTreeSet::new();
     let once = a.story.causes.iter().filter(|c| seen.insert(c.cause));
@@ -220,7 +220,7 @@ pub fn advice(a: &Analysis, lang: Lang) -> Vec<String> {
 /// A clock that is nearer to the first server's is not worth a word.
 const SHOWN_MS: i64 = 50;
 
-/// Who is spoken of, and since which day.
+/// The servers of the report, and its first day.
 fn heading(a: &Analysis, lang: Lang) -> String {
     let story = &a.story;
     let names = names(story);
@@ -263,7 +263,7 @@ fn heading(a: &Analysis, lang: Lang) -> String {
 
 /// How much there was, and what these logs cannot tell.
 fn sum(a: &Analysis, lang: Lang) -> String {
-    // One that is open lasts until the end of the logs at least.
+    // An open outage lasts at least until the end of the logs.
     let length = |o: &crate::story::Outage| o.to.or(o.known_until).unwrap_or(a.story.last).max(o.from) - o.from;
     let known_ms: i64 = a.story.outages.iter().map(length).sum();
     let open = a.story.outages.iter().any(|o| o.to.is_none());
@@ -321,7 +321,7 @@ fn stated_in(story: &Story, lang: Lang, name: &dyn Fn(u32) -> String) -> String 
     }
 }
 
-/// So many places stand behind a line; the rest is in the JSON.
+/// Places that follow a line of the report; the JSON has all of them.
 const EVIDENCE_MAX: usize = 3;
 
 fn evidence(a: &Analysis, e: &Event, max: usize) -> String {
@@ -353,7 +353,7 @@ pub fn text(a: &Analysis, lang: Lang, verbose: bool) -> String {
 
 /// Columns of a line for people. A Chinese character takes two.
 const COLUMNS: usize = 120;
-/// Behind a time; a line that begins so with a bracket is evidence.
+/// Indentation below a time. A line that begins with it and a bracket is evidence.
 pub const INDENT: &str = "              ";
 
 fn columns(c: char) -> usize {
@@ -387,7 +387,7 @@ fn wrap(text: &str, indent: &str, out: &mut String) {
     out.push('\n');
 }
 
-/// What to do, what is wrong with the inputs, and what they cannot tell.
+/// The advice, the complaints about the inputs and the gaps in their evidence.
 fn notes(a: &Analysis, lang: Lang) -> Vec<String> {
     let to_do = if lang == Lang::English { "To do: " } else { "处理：" };
     let mut out: Vec<String> = advice(a, lang).into_iter().map(|t| format!("{to_do}{t}")).collect();

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 /// A session that comes again within this waited all the time.
 const AGAIN_MS: i64 = 5_000;
-/// So many times are no accident.
+/// Reconnections from which on a session counts as waiting; fewer may be coincidence.
 const TIMES_MIN: u32 = 3;
 /// The first and the last sign of waiting are this near to the beginning and the end.
 const EDGE_MS: i64 = 3_000;

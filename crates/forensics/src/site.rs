@@ -1,6 +1,6 @@
-//! What the machines around an ensemble say: ESXi (`vobd.log`, `vmkernel.log`), vCenter's events, the Linux kernel's links,
-//! chronyd and ntpd, and a site's own programs by a file of patterns. Recognised by their content; put on the axis of the
-//! ensemble's logs where the zones are known.
+//! Events of the machines around an ensemble: ESXi (`vobd.log`, `vmkernel.log`), vCenter, the Linux kernel's links, chronyd
+//! and ntpd, and a site's own programs by a file of patterns. Logs are recognised by their content, and their times are
+//! mapped to the ensemble's clock where the zones are known.
 
 use crate::needles::Needles;
 use crate::nodes::Place;
@@ -35,11 +35,11 @@ pub enum Kind {
     HostBack,
     /// The machine's clock was set.
     ClockStep,
-    /// Of a site's own pattern.
+    /// An event by a pattern of the site, with the pattern's name.
     Named(String),
 }
 
-/// One line of such a log.
+/// A line of such a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SiteEvent {
     /// The time of the line, in milliseconds since 1970.
@@ -161,7 +161,7 @@ impl Patterns {
     }
 }
 
-/// What a line says, and of which datastore, interface or device.
+/// Index of the marks by which a line and its datastore, interface or device are recognised.
 static INDEX: LazyLock<Needles> =
     LazyLock::new(|| Needles::new(MARKS.iter().enumerate().map(|(at, (mark, _))| (at, *mark))));
 

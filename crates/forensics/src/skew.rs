@@ -18,7 +18,7 @@ pub struct Offset {
     pub error_ms: i64,
 }
 
-/// What tells one vote from another one: leader, round, zxid, epoch.
+/// The fields that identify a vote: leader, round, zxid, epoch.
 pub(crate) type Key = (i64, i64, i64, i64);
 
 /// A vote of a looking server, when it was sent and when the first of it came to another one.
@@ -89,7 +89,7 @@ pub fn ways(facts: &Facts) -> Vec<Way> {
     came.iter().filter_map(way).collect()
 }
 
-/// Of each server whose clock can be compared, against the first of them.
+/// The offset of each server whose clock can be compared, relative to the first of them.
 pub fn offsets(facts: &Facts) -> BTreeMap<u32, Offset> {
     let mut all: BTreeMap<(u32, u32), Vec<i64>> = BTreeMap::new();
     // A vote came later than its sender began to send it: by the clocks' difference at most that much earlier.
@@ -102,7 +102,7 @@ pub fn offsets(facts: &Facts) -> BTreeMap<u32, Offset> {
         }
     }
     let shortest: BTreeMap<(u32, u32), i64> = all.into_iter().filter_map(|(k, v)| Some((k, least(v)?))).collect();
-    // What the second's clock is ahead of the first's.
+    // The offset of the second server's clock from the first's.
     let both = |(i, j): (u32, u32)| {
         let (there, back) = (shortest.get(&(i, j))?, shortest.get(&(j, i))?);
         // Both bounds are certain; a server under load logs its own vote late, which makes ways look short.
@@ -168,7 +168,7 @@ pub fn correct(facts: &mut Facts, offsets: &BTreeMap<u32, Offset>) {
 const ROUND_MS: i64 = 120_000;
 /// Ways that agree differ by less.
 const ALONE_MS: i64 = 30;
-/// What is logged when a vote is sent, or came, is logged a little later.
+/// Milliseconds by which a log line may be later than the sending or the arrival of its vote.
 const LOG_MS: i64 = 10;
 /// A difference as small as this is left alone.
 const LEFT_MS: i64 = 50;
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn clocks_that_differ_are_found_also_behind_a_cut() {
-        // One way is late by seconds in most rounds.
+        // The path from 0 to 2 delays votes by seconds in most rounds.
         let facts = votes([0, 3_700, -1_200], |from, to, round| match (from, to) {
             (0, 2) if round < 4 => 5_000,
             (0, 1) => 12,

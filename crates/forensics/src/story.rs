@@ -39,7 +39,7 @@ pub struct RoleSpan {
     pub from: LogMillis,
     /// When it ended; `None` at the end of the logs.
     pub to: Option<LogMillis>,
-    /// Of the leader; 0 if no line says it.
+    /// The leader's epoch; 0 if no line says it.
     pub epoch: i64,
 }
 
@@ -60,7 +60,7 @@ pub struct Window {
     pub followers: BTreeSet<u32>,
     /// The line that tells of the quorum.
     pub began: Place,
-    /// What one of our own leaders reported of its election.
+    /// The report of a Trivet leader about its election.
     pub report: String,
 }
 
@@ -85,7 +85,7 @@ pub struct Outage {
     pub gave_up: String,
     /// The fate of the leader.
     pub what: What,
-    /// Of an outage without an end: the logs of a majority go on until then, and what was later is not known.
+    /// For an outage without an end: the time up to which the logs of a majority reach; later it may have ended unseen.
     pub known_until: Option<LogMillis>,
 }
 
@@ -102,7 +102,7 @@ impl Outage {
     }
 }
 
-/// What became of the leader, as far as the logs say.
+/// The cause of the end of leadership, as far as the logs say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
     /// Its process ended, or it closed its connections.
@@ -158,13 +158,13 @@ pub struct StatedCause {
     pub to: LogMillis,
     /// The lines.
     pub evidence: Vec<Place>,
-    /// Of a cause that lies with others: those.
+    /// The servers that the cause concerns, where they are not the one whose log states it.
     pub peers: BTreeSet<u32>,
 }
 
 /// Lines of one cause that are this far apart, in milliseconds, are told apart.
 const APART_MS: i64 = 600_000;
-/// Sessions that end within a second: so many are told.
+/// Sessions expired within a second from which on the report has an event for them.
 const EXPIRED_MIN: usize = 10;
 /// Places of lines that state a cause, or of sessions' ends, that are kept.
 const EVIDENCE_MAX: usize = 20;
@@ -511,7 +511,7 @@ fn never_elected(story: &mut Story, facts: &Facts) {
 /// A log that ends this much, in milliseconds, before the newest one may not have been collected to its end.
 const ENDS_EARLY_MS: i64 = 60_000;
 
-/// Where too few logs go on, nobody knows when an outage ended.
+/// Limits open outages to the time up to which a majority of the logs reaches: their end may be in a log that was cut off.
 fn until_known(story: &mut Story, facts: &Facts) {
     let majority = story.servers.difference(&story.observers).count() / 2 + 1;
     let mut ends: Vec<LogMillis> =
@@ -541,14 +541,15 @@ fn gave_follower_up(story: &mut Story, facts: &Facts) {
     }
 }
 
-/// What the leader's own log states about the end of its work, and since when it may have been so.
+/// The cause that the leader's own log states for the end of its leadership, and the earliest time from which it may have
+/// held.
 fn failed(story: &Story, o: &Outage, facts: &Facts) -> Option<(Stated, LogMillis)> {
     let near = |c: &&StatedCause| {
         c.node == o.leader && c.cause.stops() && c.from <= o.seen + TOGETHER_MS && c.to >= o.from - TOGETHER_MS
     };
     let all = || story.causes.iter().filter(near);
     let cause = all().find(|c| !c.cause.says_no_more()).or_else(|| all().next())?;
-    // What it said last before may be long ago: from then on nobody knows.
+    // The leader may have failed at any time after its last line before the cause, so the outage may have begun at that gap.
     let holes = facts.holes.get(&o.leader).map(Vec::as_slice).unwrap_or_default();
     let hole = holes.iter().find(|h| (h.1 - cause.from).abs() <= RACE_MS);
     let since = hole.map_or(o.from, |h| h.0.min(o.from));
@@ -623,7 +624,7 @@ fn woke_up(o: &Outage, facts: &Facts) -> bool {
 /// A leader that stood still for less, in milliseconds, behind its followers' time-out was still their leader.
 const WAKES_MS: i64 = 10_000;
 
-/// What a stale leader says for less is not worth a word.
+/// Milliseconds of a stale leadership below which it is not reported.
 const STALE_MS: i64 = 500;
 
 fn stale(story: &Story) -> Vec<(u32, i64, LogMillis, LogMillis, Place)> {
@@ -638,7 +639,7 @@ fn stale(story: &Story) -> Vec<(u32, i64, LogMillis, LogMillis, Place)> {
             newer.began,
         ))
     };
-    // Of a process that had ended nobody knows until when it led.
+    // The end of leadership of a process that had ended is unknown.
     let ended = |t: &(u32, i64, LogMillis, LogMillis, Place)| {
         story.restarts.iter().any(|r| r.node == t.0 && r.after <= t.3 && t.3 <= r.at)
     };

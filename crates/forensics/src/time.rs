@@ -25,7 +25,8 @@ pub fn parse(text: &[u8]) -> Option<(LogMillis, usize)> {
     Some((days(year, month, day) * DAY_MS + ((hour * 60 + minute) * 60 + second) * 1_000 + ms, 23))
 }
 
-/// What somebody typed: `2023-01-29T05:10:15.5`, as much of it as there is; without a date it is of that of `day_of`.
+/// A time that a person typed, such as `2023-01-29T05:10:15.5` or a prefix of it; without a date it is on the day of
+/// `day_of`.
 pub fn moment(text: &str, day_of: LogMillis) -> Option<LogMillis> {
     let (date, clock) = match text.split_once(['T', ' ']) {
         Some((date, clock)) => (Some(date), clock),

@@ -1,4 +1,4 @@
-//! What most likely was wrong: each explanation with the facts that speak for it and against it.
+//! The most likely cause: each hypothesis with the facts that support and contradict it.
 
 use crate::causes::{self, Stated};
 use crate::facts::Cause;
@@ -15,11 +15,11 @@ pub enum Hypothesis {
     Frozen(u32),
     /// Its network was bad, towards all others.
     Network(u32),
-    /// What it sends did not arrive, at several others; what they send came.
+    /// Messages of this server did not reach several others; messages from them arrived.
     Outgoing(u32),
-    /// What several others send did not arrive there; what it sends came.
+    /// Messages of several others did not reach this server; messages from it arrived.
     Incoming(u32),
-    /// One direction between two servers.
+    /// A single direction between two servers failed.
     OneWay(u32, u32),
     /// Both directions between two servers, the smaller number first.
     Link(u32, u32),
@@ -86,7 +86,7 @@ fn part_of(one: &Hypothesis, whole: &Hypothesis) -> bool {
     ends && one.servers().contains(&n)
 }
 
-/// What is late within this of an outage may belong to it.
+/// Milliseconds around an outage within which late votes may belong to it.
 const NEAR_MS: i64 = 30_000;
 
 /// Weighs what the story and the paths say; without a clear lead the verdict has no best hypothesis.
@@ -99,7 +99,7 @@ pub fn decide(story: &Story, late: &[Late], lost: &[Lost], unheard: &[Unheard]) 
             What::Frozen => add(Hypothesis::Frozen(o.leader), 2),
             What::Cut => {
                 add(Hypothesis::Network(o.leader), 2);
-                // One follower less would not have ended the quorum of three.
+                // The loss of a single follower would not have ended a quorum of three.
                 o.lost.iter().for_each(|l| add(Hypothesis::link(o.leader, l.0), 1));
             }
             // Without the leader's own log either may be. One that stands still is not elected again just then.

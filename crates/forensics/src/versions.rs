@@ -3,7 +3,7 @@
 use crate::line::Head;
 use std::collections::BTreeMap;
 
-/// Of releases 3.3.0 to 3.9.5, read in their sources.
+/// Source lines of log statements of the releases 3.3.0 to 3.9.5, extracted from their sources.
 const RELEASES: &str = include_str!("releases.txt");
 /// Columns of `RELEASES`: a class, and how its message begins, or what is in it.
 const STATEMENTS: [(&str, &str); 15] = [
@@ -40,7 +40,7 @@ pub fn statement(head: &Head<'_>) -> Option<(usize, u32)> {
     STATEMENTS.iter().position(is).map(|column| (column, line))
 }
 
-/// One release, or the first and the last of several whose sources agree there; or none, and these are nearest.
+/// The release that fits, the range of releases whose sources agree, or, if none fits, the nearest ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Build {
     /// The sources of these releases agree with every statement.

@@ -24,7 +24,7 @@ const CASES: [&str; 13] = [
     "follower-disk-frozen",
 ];
 
-/// What a client's clock and the logs may differ by.
+/// Milliseconds by which a client's clock and the logs may differ.
 const SLACK_MS: i64 = 500;
 
 fn load(case: &str) -> (Analysis, Value) {
@@ -94,7 +94,7 @@ fn outages_are_those_that_a_client_met() {
         for o in told {
             let (from, to) = (at(&o["from_earliest"]), if o["to"].is_null() { i64::MAX } else { at(&o["to"]) });
             let known = gaps.iter().any(|g| g.0 < to + SLACK_MS && from - SLACK_MS < g.1.unwrap_or(i64::MAX));
-            // What is shorter than a second the probe does not count: of a leader's planned restart.
+            // The probe does not count outages below a second, such as the planned restart of a leader.
             assert!(known || to - at(&o["from"]) < 1_000, "{case}: invented {o:#}");
         }
     }
@@ -107,7 +107,7 @@ fn the_pauses_of_a_rolling_restart_are_those_of_the_processes() {
     for r in truth["restarted"].as_array().unwrap() {
         let told = a.story.restarts.iter().find(|s| u64::from(s.node) == r[0].as_u64().unwrap()).unwrap();
         let pause = (told.at - told.since()) as f64 / 1e3;
-        // The lab's time goes on until all three serve again.
+        // The lab measures until all three servers serve again.
         assert!(pause > 0.1 && pause <= r[1].as_f64().unwrap(), "{r}: {pause} s");
     }
 }

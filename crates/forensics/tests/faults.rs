@@ -403,7 +403,7 @@ fn observers_have_no_vote() {
     );
     let other =
         log(5, &[(1.0, "QuorumPeer", "OBSERVING"), (1.5, "QuorumPeer", "Peer state changed: observing - broadcast")]);
-    // Of three voters one is gone: two are a quorum, of five servers they would be none.
+    // With one of three voters gone, two are a quorum; if the observers counted as voters, two of five would be none.
     let a = tell(&[with(1, &[(50.0, "Follower", EOF)]), with(2, &[]), with(3, &[]), observer, other]);
     assert_eq!(outages(&a), [], "{:?}", a.story.outages);
 }
@@ -488,7 +488,7 @@ fn late_votes_of_a_start_do_not_outweigh_outages() {
             begin(id).into_iter().map(|(a, c, m)| (a + 20.0, c, m.to_string())).collect();
         for round in 1..=3u32 {
             for from in 1..=3u32 {
-                // Those of 1 come to 2 late while the servers start; later nothing is late.
+                // Votes of 1 arrive late at 2 while the servers start; later none is late.
                 let late = if (from, id) == (1, 2) && round < 3 { 5.0 } else { 0.0 };
                 lines.push((6.0 * f64::from(round) + late - 5.0, "FastLeaderElection", vote(from, round)));
             }

@@ -1,5 +1,6 @@
-//! One night in every form in which people have it: each must give the same outages, verdict and clock differences as
-//! the logs as they were written. The forms are made here, from the tables of layouts, prefixes and JSON, and of times.
+//! The same night in every form in which logs reach an analyst: each form must give the same outages, verdict and clock
+//! differences as the logs as they were written. The forms are made here, from the tables of layouts, prefixes, JSON and
+//! times.
 
 use serde_json::{json, Value};
 use std::io::Read;
@@ -297,7 +298,7 @@ fn forms(night: &[Log]) -> Vec<(String, Files, bool)> {
                     .replace("LINE", &text[1..text.len() - 1])
                     .replace("zk1", &host(log.id))
                     .replace("zk-0", &host(log.id));
-                // Of docker's each container has its own file.
+                // Docker has a log file per container.
                 let line = if line.contains("\"stream\"") {
                     line.replacen('{', &format!("{{\"container_name\":\"{}\",", host(log.id)), 1)
                 } else {

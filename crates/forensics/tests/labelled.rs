@@ -201,7 +201,7 @@ fn cut_off_somewhere() {
             kept += usize::from((&said["hypothesis"], &said["nodes"]) == (&truth["hypothesis"], &truth["nodes"]));
         }
     }
-    // What was cut off may have been the evidence.
+    // The cut-off part may have held the evidence.
     assert!(kept >= SETS.len() * 12 * 95 / 100, "{kept} verdicts of {} were kept", SETS.len() * 12);
 }
 
@@ -225,7 +225,7 @@ fn none_is_invented(set: &str, missing: u32, json: &Value, truth: &Value, whole:
         let (from, seen) = (at(&o["from_earliest"]), at(&o["from"]));
         let to = if o["to"].is_null() { i64::MAX } else { at(&o["to"]) };
         let known = truths.iter().any(|t| at(&t[0]) < to + 500 && from - 500 < at(&t[1]));
-        // The lab starts servers anew before its probe runs: all three logs say so.
+        // The lab restarts servers before its probe runs, as all three logs say.
         let restart = |w: &Value| {
             let end = if w["to"].is_null() { i64::MAX } else { at(&w["to"]) };
             w["cause"] == "it restarted" && at(&w["from_earliest"]) < to + 500 && from - 500 < end
@@ -259,7 +259,7 @@ fn with_one_log_missing() {
             let said = &json["verdict"];
             let right = (&said["hypothesis"], &said["nodes"]) == (&truth["hypothesis"], &truth["nodes"]);
             let open = said["hypothesis"] == "undecided";
-            // One of the two directions, of which only one has both logs.
+            // Only one of the two directions has the logs of both its ends.
             let part = set == "3.9.5-outgoing" && said["hypothesis"] == "link, one way" && said["nodes"][0] == 3;
             assert!(right || open || part, "{set} without {}: {}", missing + 1, said["text"]["en"]);
             same += usize::from(right);

@@ -1,5 +1,5 @@
-//! One night with all sources: three servers, ESXi, vCenter, the kernel, a clock daemon, a site's own console and a
-//! person's notes, told as one story.
+//! A night with all sources: three servers, ESXi, vCenter, the kernel, a clock daemon, a site's own console and a person's
+//! notes, combined into one incident.
 
 use trivet_forensics::report::{self, Lang};
 use trivet_forensics::site::Patterns;
@@ -110,7 +110,7 @@ fn one_story_in_both_languages() {
     }
     // An event of hours later is told, and follows from nothing.
     assert!(text.contains("esx2 lost NFS datastore ds2") && !text.contains("ds2 at"), "{text}");
-    // What vobd and vmkernel both say is one event.
+    // The same event in vobd's and vmkernel's logs counts once.
     assert_eq!(a.site.iter().filter(|e| e.object == "ds1").count(), 1);
     let chinese = report::text(&a, Lang::Chinese, false).replace("\n#   ", "");
     assert!(

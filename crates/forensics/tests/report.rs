@@ -1,4 +1,4 @@
-//! What the analysis says of made-up logs, in all its forms.
+//! The analysis of made-up logs in each form of the report.
 
 use trivet_forensics::report::{self, Lang};
 use trivet_forensics::{analyse, Analysis, Reader};

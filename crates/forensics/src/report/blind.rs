@@ -1,4 +1,4 @@
-//! What these logs cannot tell.
+//! Questions that these logs leave open.
 
 use super::{names, words::seconds, Lang};
 use crate::time;

@@ -127,7 +127,7 @@ pub fn json(a: &Analysis) -> Value {
     })
 }
 
-/// What most likely was wrong, and what the logs state themselves.
+/// The most likely cause, and the causes that the logs state themselves.
 fn verdict(a: &Analysis, name: &dyn Fn(u32) -> String) -> Value {
     let story = &a.story;
     let both = |text: &dyn Fn(Lang) -> String| json!({"en": text(Lang::English), "zh": text(Lang::Chinese)});

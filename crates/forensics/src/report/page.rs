@@ -9,7 +9,7 @@ use std::fmt::Write;
 const WIDTH: f64 = 1_000.0;
 const LANE: f64 = 26.0;
 const LEFT: f64 = 70.0;
-/// Marks of time below the lanes, about so many.
+/// Approximate number of time marks below the lanes.
 const TICKS: i64 = 8;
 
 fn escape(s: &str) -> String {
@@ -81,7 +81,7 @@ pub fn svg(a: &Analysis, lang: Lang) -> String {
         );
     };
     a.silent.iter().for_each(|l| arrow("silent", (l.from, l.to), (l.since, l.until)));
-    // One vote takes as long as the slowest, not as long as all of them.
+    // The arrow is as long as the slowest vote took, not as long as all of them together.
     a.late.iter().for_each(|l| arrow("late", (l.from, l.to), (l.since, l.until.min(l.since + l.worst_ms))));
     for r in &story.restarts {
         let Some(lane) = lanes.iter().position(|n| *n == r.node) else { continue };
@@ -158,7 +158,7 @@ const STYLE: &str = "text{font:11px sans-serif;fill:#555}.works{fill:#4a9d5b}.do
     .restart{stroke:#000;stroke-width:2}.late{stroke:#8a2be2;stroke-width:1.5;fill:#8a2be2}\
     @media(prefers-color-scheme:dark){text{fill:#bbb}.restart{stroke:#fff}.follower{fill:#456d92}.silent{stroke:#eee;fill:#eee}.unsure{fill:#7a3a36}}";
 
-/// One self-contained page.
+/// The report as a self-contained HTML page.
 pub fn html(a: &Analysis, lang: Lang) -> String {
     let en = lang == Lang::English;
     let mut rows = String::new();

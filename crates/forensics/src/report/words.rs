@@ -50,7 +50,7 @@ pub(super) fn what(lang: Lang, what: What) -> &'static str {
     }
 }
 
-/// What one follower lost while others kept it, without when it came back.
+/// A follower's loss of its leader while the others kept theirs, without the time of its return.
 pub(super) fn departure(lang: Lang, d: &Departure, name: &dyn Fn(u32) -> String) -> String {
     let (node, why) = (name(d.node), cause(lang, d.cause));
     if let (Some(Cause::Restarted), Some(leader)) = (d.cause, d.leader.map(name)) {

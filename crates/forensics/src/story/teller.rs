@@ -10,12 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A leader with a quorum serves within this.
 const SERVES_MS: i64 = 10_000;
 
-/// What clocks still differ by when they were compared.
+/// Milliseconds by which clocks may still differ after they were compared and corrected.
 const CLOCKS_MS: i64 = 300;
 /// A follower that lost its leader this long, in milliseconds, before the leader's start lost it by that leader's end; what is
 /// earlier has another reason.
 const RESTARTED_MS: i64 = 60_000;
-/// So many roles are looked at.
+/// Newest roles that are searched for the followers of a new leader.
 const ROLES_BACK: usize = 1_000;
 
 /// The leader of now, or the last one.
@@ -302,7 +302,7 @@ impl Teller {
         self.leads_without_a_log(e);
         let Some(mut lead) = self.lead.take() else { return self.role(e, Role::Follower, 0) };
         if lead.node != e.node {
-            // Behind a stale leader's back it may be a newer one that it follows.
+            // Where a stale leader still believes that it leads, the follower may follow a newer one.
             let epoch = if lead.rival { 0 } else { lead.epoch };
             self.role(e, Role::Follower, epoch);
             if !lead.rival {
@@ -322,7 +322,8 @@ impl Teller {
         self.lead = Some(lead);
     }
 
-    /// One of our own servers says whom it follows, and in which epoch: a moment before or behind that one's own line.
+    /// A Trivet server names the leader and the epoch that it follows, which may come shortly before or after the leader's
+    /// own line.
     fn follows_leader(&mut self, e: &Entry, leader: u32, epoch: i64) {
         match &self.lead {
             Some(l) if l.node == leader && l.epoch == epoch => self.follows(e),
@@ -427,7 +428,7 @@ impl Teller {
         if begun {
             self.ends(e, Some(silent_ms));
         }
-        // What it says next is of its end, and not the reason.
+        // A later statement of this server is about its end, and not the reason.
         if let Some(o) = self.story.outages.last_mut().filter(|o| o.to.is_none() && o.gave_up.is_empty()) {
             o.gave_up = reason.to_string();
         }
