@@ -1,4 +1,4 @@
-//! What goes into a server, what it asks for, and what it says of itself.
+//! The interface between a server and its driver: inputs, effects and the summary for status.
 
 use crate::audit::AuditLine;
 use crate::links::LinkState;
@@ -22,14 +22,14 @@ pub struct Now {
     pub wall_ms: i64,
 }
 
-/// Why a lead ends without anything being wrong.
+/// Reason of an end of leadership that is planned and no fault: the next epoch starts a new counter.
 pub const NUMBERS_USED_UP: &str = "the epoch's transaction ids are used up";
-/// How the reason begins with which a leader looks that handed over.
+/// Beginning of the reason with which a leader that handed over leadership returns to LOOKING.
 pub const HANDED_OVER: &str = "the lead goes to server";
-/// How a leader ends what it says of a target that did not get ready.
+/// End of a leader's message about a transfer target that did not get ready.
 pub const TRANSFER_GIVEN_UP: &str = "this server goes on leading";
 
-/// What a server finds on its disk at start.
+/// The state that a server recovers from its disk at start.
 pub struct Recovered {
     /// From the newest intact snapshot.
     pub tree: Tree,
@@ -64,9 +64,9 @@ pub enum ClientInput {
     },
     /// The connection's security, before the first request.
     Security(Box<Security>),
-    /// One request without its length prefix.
+    /// A request, without its length prefix.
     Frame(Bytes),
-    /// One that has waited for its turn for so long that it is not carried out.
+    /// A request that waited longer than the throttle allows, and is refused instead of carried out.
     Late(Bytes),
     /// A four-letter word instead of a first request.
     Word(Box<([u8; 4], Machine)>),
@@ -113,8 +113,8 @@ pub enum Input {
         /// The packets, in their order.
         packets: Vec<QuorumPacket>,
     },
-    /// One more `DiskOp::SnapshotPart` is written, or dropped, where its disk failed. Those are written beside the
-    /// other operations, which do not wait for them.
+    /// A `DiskOp::SnapshotPart` was written, or dropped because its disk failed. Parts are written beside the other
+    /// operations, which do not wait for them.
     SnapshotPartWritten,
     /// An administrator wants a snapshot now.
     TakeSnapshot,
@@ -297,15 +297,15 @@ pub enum Effect {
     /// Pass observers that call this follower on to its leader, or take no more of them. Connections that stand stay: the
     /// leader ends them.
     PassObservers(Option<ServerId>),
-    /// One packet or several.
+    /// Packets for a peer.
     Send {
         /// The connection.
         link: LinkId,
         /// The packets, one after the other.
         bytes: Bytes,
     },
-    /// Of the stream behind a SNAP packet, or of a long DIFF. Unless it is the last one, the driver says when it is on
-    /// its way.
+    /// A part of the stream that follows a SNAP packet, or of a long DIFF. The driver reports when it has handed the part to
+    /// the network, except for the last one.
     SendPart {
         /// The connection.
         link: LinkId,
@@ -377,7 +377,7 @@ pub enum RoleName {
     Standalone,
 }
 
-/// What `trivet status` shows of this role.
+/// The state of the server and its role, for `trivet status`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
     /// The role.

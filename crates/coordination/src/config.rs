@@ -1,4 +1,4 @@
-//! What a server is told at its start.
+//! The settings of a server.
 
 use crate::groups::Groups;
 use std::collections::BTreeMap;
@@ -21,12 +21,12 @@ pub struct FastLimits {
     pub finalize_ms: u64,
     /// A leader pings its learners this often.
     pub ping_ms: u64,
-    /// A peer of ours that is silent for so long is gone, if its link is usually quick; longer where
-    /// gaps between its probes are usual, up to the maximum.
+    /// Milliseconds of silence after which a Trivet peer counts as gone, if its path is usually quick; longer, up to
+    /// `silence_max_ms`, where gaps between its probes are usual.
     pub silence_ms: u64,
-    /// The most that a peer of ours may be silent, whatever its link is usually like.
+    /// Upper bound of the silence limit for a Trivet peer in milliseconds, however irregular its path.
     pub silence_max_ms: u64,
-    /// A server with bad links, or that has just lost the lead, lets others go first for so long.
+    /// Milliseconds for which a server with lossy paths, or that just lost leadership, withholds its candidacy.
     pub hold_back_ms: u64,
     /// An elected leader and its followers have met within this, or the votes were old.
     pub meet_ms: u64,
@@ -34,7 +34,7 @@ pub struct FastLimits {
     pub establish_ms: u64,
     /// Pause between two attempts to reach the leader.
     pub redial_ms: u64,
-    /// Clients stay connected for so long while there is no leader.
+    /// Milliseconds for which clients stay connected while there is no leader.
     pub hold_clients_ms: u64,
 }
 
@@ -80,7 +80,7 @@ impl std::fmt::Debug for Auth {
     }
 }
 
-/// What the members will be.
+/// The members of the configuration that a reconfig has proposed.
 #[derive(Debug, Clone)]
 pub struct NextConfig {
     /// The members, this server included where it stays.
@@ -104,7 +104,8 @@ pub struct Config {
     pub config_text: String,
     /// The version in that text: the zxid of the reconfig that made it, 0 for one from a file.
     pub config_version: i64,
-    /// Of a reconfig that is in the log and not known to be committed: a quorum is one of both lists.
+    /// The configuration of a reconfig that is in the log and not known to be committed; until then a quorum needs a majority
+    /// of both lists.
     pub next: Option<NextConfig>,
     /// Milliseconds of a tick (`tickTime`), the unit of the next two.
     pub tick_ms: u64,
@@ -116,11 +117,13 @@ pub struct Config {
     pub min_session_timeout_ms: i32,
     /// The longest session time-out that a client gets, in milliseconds (`maxSessionTimeout`).
     pub max_session_timeout_ms: i32,
-    /// A snapshot is written after so many transactions.
+    /// Transactions after which a snapshot is written (`snapCount`).
     pub snap_count: u64,
-    /// A snapshot goes to the disk, or to a learner, in parts of about so much; nothing else happens meanwhile.
+    /// Approximate bytes of a part of a snapshot on its way to the disk or to a learner; the server does nothing else while
+    /// it makes one.
     pub snapshot_part_bytes: usize,
-    /// A leader proposes so many transactions at most; its successor's epoch begins before their counter would wrap.
+    /// Transactions of an epoch that a leader proposes at most; then it steps down, so that the next epoch begins before the
+    /// counter wraps.
     pub counter_max: u32,
     /// Committed transactions kept in memory, for learners that come back; older ones are in the log files.
     pub ring_bytes_max: usize,

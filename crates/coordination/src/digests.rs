@@ -1,14 +1,14 @@
 //! Whether the servers have the same tree.
 //!
-//! Each server keeps the digest that its tree had behind every 128th transaction. A leader tells servers of ours the
-//! newest of its own beside a ping; they compare it with theirs, at once or when they have come as far. The digest is a
-//! sum over all nodes: a difference stays visible until somebody writes the node anew, so that now and then is often
-//! enough. Apache's leaders say theirs with each proposal, and each is compared.
+//! Each server keeps the digest of its tree after every 128th transaction. A leader sends Trivet servers its newest digest
+//! beside a ping, and they compare it with their own, at once or when they have applied as much. The digest is a sum over all
+//! nodes, so a difference stays visible until the node is written again, and occasional comparisons suffice. Apache leaders
+//! send a digest with each proposal, and each is compared.
 
 use std::collections::VecDeque;
 use trivet_formats::Zxid;
 
-/// A digest is kept each so many transactions, and so many of them: the oldest makes way.
+/// Transactions between two digests that are kept.
 pub(crate) const EACH: i64 = 128;
 /// Digests that are kept; the oldest makes room for a new one.
 const KEPT_MAX: usize = 1_024;
@@ -16,7 +16,7 @@ const KEPT_MAX: usize = 1_024;
 #[derive(Default)]
 pub(crate) struct Digests {
     kept: VecDeque<(Zxid, i64)>,
-    /// What the leader's tree has behind a transaction that is not applied here yet. A newer one takes its place.
+    /// The leader's digest for a transaction that is not applied here yet; a newer one replaces it.
     pub(crate) ahead: Option<(Zxid, i64)>,
 }
 

@@ -1,4 +1,4 @@
-//! What waits for the disk, and what happens when the disk is done.
+//! Operations that wait for the disk, and the steps that follow their completion.
 //!
 //! Operations are numbered and finish in order. Each entry below is a promise which must not be
 //! made before its operation is durable.
@@ -10,12 +10,12 @@ use trivet_formats::Zxid;
 
 /// Up to this many open proposals are no load.
 pub(crate) const OPEN_FEW: usize = 4;
-/// A disk that finishes nothing for so long is no leader's disk.
+/// Milliseconds without a completed operation after which the disk counts as too slow for a leader.
 pub(crate) const SLOW_MS: Millis = 300;
-/// What it did so long ago says nothing any more.
+/// Milliseconds for which a slow phase of the disk is remembered.
 const SLOW_FOR_MS: Millis = 3_000;
 
-/// What to do when an operation is on disk.
+/// The step to take when an operation is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Then {
     /// The leader counts itself for a proposal.

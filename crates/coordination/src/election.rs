@@ -65,7 +65,7 @@ pub struct Election {
     me: ServerId,
     /// The logical clock: rounds of election so far.
     round: i64,
-    /// What this server votes for; after the election, what it decided.
+    /// The server's vote; after the election, the vote that it decided for.
     vote: Vote,
     initial: Vote,
     received: BTreeMap<ServerId, Heard>,
@@ -89,7 +89,7 @@ pub struct Election {
 //= zookeeper 3.9 FastLeaderElection: notifications from a member with zxid -1 are ignored
 pub(crate) const UNTRUSTED: Zxid = Zxid(-1);
 
-/// What the election wants done.
+/// The messages and decisions of the election for its caller to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Say {
     /// Say the own vote to this server.
@@ -301,9 +301,9 @@ impl Election {
         self.nobody_left_since = None;
     }
 
-    /// Since when every voter that is not silent has said in this round that it holds back as well, or
-    /// wants somebody whose history is older than this server's: two that let each other go first would
-    /// wait for nothing. It stays so for the round, or they would make way for each other again.
+    /// Since when every voter in reach has said in this round that it withholds its candidacy as well, or votes for a server
+    /// with an older history than this one's. Two servers that withhold in favour of each other would wait for nothing. It
+    /// stays set for the round, or they would withhold again.
     pub fn nobody_left_since(&self) -> Option<Millis> {
         self.nobody_left_since
     }

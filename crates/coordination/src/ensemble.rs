@@ -13,7 +13,7 @@ const SERVERS_MAX: usize = 255;
 /// Greatest id of a server in a configuration; a greater one is refused.
 const ID_MAX: i64 = i32::MAX as i64;
 
-/// One server: `host:quorum:election[:role][;[host:]client]`.
+/// A server of the ensemble: `host:quorum:election[:role][;[host:]client]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerSpec {
     /// A name or an address; IPv6 without its brackets.
@@ -149,8 +149,9 @@ impl Ensemble {
         self.servers.iter().filter(|(_, s)| !s.observer).map(|(id, _)| *id)
     }
 
-    /// What a reconfig asks for: a whole new list, or servers that leave and join. Each server that joins has a client
-    /// port, and no address twice.
+    /// The ensemble that a reconfig asks for: a whole new list, or the current one with servers that join and leave. Each
+    /// joining server needs a client port, and no address may occur twice.
+    //= zookeeper 3.9 PrepRequestProcessor, case reconfig
     //= zookeeper 3.9 PrepRequestProcessor, case reconfig
     pub fn changed(&self, joining: &str, leaving: &str, whole: &str) -> Result<Ensemble, String> {
         let mut next = if whole.is_empty() {

@@ -80,12 +80,14 @@ pub struct History {
     wanted: Vec<Weak<Zxid>>,
 }
 
-/// What learners will want makes the ring so many times its size; beyond that it goes all the same.
+/// Factor by which learners that are being synchronised may enlarge the ring; beyond it the oldest transactions go, and such
+/// a learner gets a snapshot.
 const WANTED_TIMES_MAX: usize = 8;
 /// A segment takes no more beyond this, or a sixteenth of the ring.
 const SEGMENT_BYTES: usize = 256 << 10;
 
-/// Room for so many entries stays when the tail is empty. At a start the tail is all of the log behind the snapshot.
+/// Entries for which an empty tail keeps its memory. After a start the tail is all of the log that follows the snapshot,
+/// which may be far more.
 const TAIL_KEPT: usize = 8_192;
 
 /// How a learner is brought to the leader's history.
@@ -133,7 +135,7 @@ impl History {
     pub fn last_committed(&self) -> Zxid {
         self.ring.back().map_or(self.base, Segment::last)
     }
-    /// What comes after this is in memory.
+    /// The last transaction before those in memory.
     pub fn base(&self) -> Zxid {
         self.base
     }
@@ -191,8 +193,8 @@ impl History {
     fn is_wanted(&self, last: Zxid) -> bool {
         self.wanted.iter().filter_map(Weak::upgrade).any(|after| *after < last)
     }
-    /// What comes after `zxid` stays in memory while the other side of this is there, if it does not become too much:
-    /// look at `base`.
+    /// Keeps the transactions after `zxid` in memory while the returned handle lives, up to `WANTED_TIMES_MAX` times the
+    /// ring; `base` says whether they are still there.
     pub fn keep_after(&mut self, zxid: Zxid) -> Arc<Zxid> {
         let kept = Arc::new(zxid);
         self.wanted.retain(|w| w.strong_count() > 0);

@@ -34,7 +34,7 @@ use trivet_formats::{ServerId, SessionId, Zxid};
 /// The longest queue of open proposals; a leader that reaches it steps down, for its quorum does not
 /// keep up with its clients.
 pub(crate) const OPEN_PROPOSALS_MAX: usize = 100_000;
-/// A leader makes way for a voter with a newer epoch promise, but not twice within this time.
+/// Milliseconds within which a leader abdicates once only for a voter that has promised a newer epoch.
 const STALE_EPOCH_GRACE_MS: u64 = 3_000;
 
 /// A learner that has not said who it is. (0 is a server's number.)
@@ -368,7 +368,7 @@ impl Leader<'_> {
             (LearnerPhase::Active, kind::PING) => self.ping_answered(link, &p)?,
             (LearnerPhase::Active, kind::REQUEST) => self.forwarded(link, &p)?,
             (LearnerPhase::Active, kind::REVALIDATE) => self.revalidate(link, &p)?,
-            // What a newer learner may add; harmless once it is in.
+            // Newer learners may send kinds that this version does not know; from an active learner they are ignored.
             (LearnerPhase::Synced | LearnerPhase::Active, _) => {}
             (phase, other) => {
                 self.cx.refuse(format!("{id:?}"), format!("packet of type {other} out of turn (phase {phase:?})"));

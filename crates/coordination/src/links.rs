@@ -14,18 +14,18 @@ use trivet_formats::ServerId;
 pub const PROBE_MS: Millis = 50;
 /// The newest numbers that loss is counted over: 1.2 s.
 const WINDOW: u32 = 24;
-/// So many of them missing make a link bad (a sixth), and no more than so many make it good again.
+/// A link turns bad when this many probes of the window are lost (1/6) ...
 const MISSING_BAD: u32 = 4;
 const MISSING_GOOD: u32 = 1;
-/// A link from which nothing came for so long is bad, or for twice the usual gap.
+/// Milliseconds without a probe after which a link is bad, or twice its usual gap if that is longer.
 const SILENT_MS: Millis = 300;
 /// Numbers after which a link that is not bad may be called good.
 const PROVEN: u32 = 12;
-/// So many of the newest numbers without a gap: whatever was before, the link works.
+/// Newest probes that must have arrived without a gap for a bad link to count as good despite older losses.
 const RUN: u32 = 12;
-/// A link that was bad is good again after so long without a fault.
+/// Milliseconds without a loss after which a bad link is good again.
 const GOOD_AFTER_MS: Millis = 3_000;
-/// What a peer says of its links is believed for so long.
+/// Milliseconds for which a peer's report of its own links is used.
 const TOLD_FOR_MS: Millis = 1_000;
 /// Send times that are kept to measure round trips.
 const SENT_KEPT: usize = 64;
@@ -211,10 +211,10 @@ impl Links {
             fault_at: 0,
         };
         let i = self.incoming.entry(from).or_insert_with(|| new);
-        // What came out of order is counted, but it is not news.
+        // A reordered probe counts as received, but says nothing about the present.
         let news = i.boot != p.boot || p.number >= i.newest;
         if i.boot != p.boot {
-            // It started anew: its silence was no fault of the link.
+            // The peer restarted, so its silence was not the link's fault.
             (i.boot, i.newest, i.came, i.known) = (p.boot, p.number, 1, 1);
             (i.bad, i.changed_at, i.heard_at, i.newest_at) = (false, now, now, now);
         } else if p.number > i.newest {
@@ -478,7 +478,7 @@ mod tests {
         };
         assert_eq!(say(1, Lead::Serves, &[1]), [false, false]);
         assert_eq!(say(2, Lead::Elected, &[3]), [false, false]);
-        // What it said a second ago may not be so any more.
+        // Reports are used for a second only.
         assert_eq!(say(3, Lead::Serves, &[1, 3]), [true, false]);
     }
 }

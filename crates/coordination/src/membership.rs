@@ -41,9 +41,9 @@ fn is_of_another_ensemble(ours: &str, theirs: &str) -> bool {
     differ.len() >= 2 && same.len() <= 1
 }
 
-/// Of two connections of one id, whether the newer is not this server's: it comes from elsewhere, and not from
-/// where the configuration has it. (A server with several addresses may dial from any of them, and one that
-/// starts anew replaces itself.)
+/// Whether the newer of two connections with one id is another server's: it comes from another address than the older one,
+/// and not from the configured one. (A server with several addresses may dial from any of them, and a restarted server
+/// replaces its own connection.)
 pub fn newer_is_another(configured: Option<IpAddr>, older: Option<IpAddr>, newer: Option<IpAddr>) -> bool {
     older.is_some() && newer.is_some() && older != newer && newer != configured
 }
@@ -82,7 +82,7 @@ mod tests {
         assert!(foreign(["10.0.1.1", "10.0.1.2", "10.0.1.3"]));
         // They met because one configuration names a server of the other.
         assert!(foreign(["10.0.0.1", "10.0.1.2", "10.0.1.3"]));
-        // One server gets another address, and not all files say so yet.
+        // A server gets another address, and not all files have it yet.
         assert!(!foreign(["10.0.0.1", "10.0.0.2", "10.0.1.3"]));
         // Names may mean the same machines.
         assert!(!foreign(["zk1", "zk2", "zk3"]));

@@ -61,7 +61,7 @@ pub(crate) struct Prep {
     order: VecDeque<(Zxid, String)>,
 }
 
-/// One request's changes, kept apart until it has passed.
+/// The changes of a single request, kept apart until all of it is valid.
 struct Stage<'a> {
     prep: &'a Prep,
     tree: &'a Tree,
@@ -361,7 +361,7 @@ fn reconfig(stage: &mut Stage<'_>, cfg: &Config, r: &Request<'_>, request: &Reco
     let changed = active.changed(&request.joining, &request.leaving, &request.members);
     let next = Ensemble { version: r.zxid.0, ..changed.map_err(|_| err::BAD_ARGUMENTS)? };
     if next.servers.len() < 2 && !cfg.ensemble_of_one {
-        // A server that is alone runs without these protocols, and would have to be started anew.
+        // A standalone server runs without the quorum's protocols and would have to restart.
         return Err(err::BAD_ARGUMENTS);
     }
     if !crate::config::is_quorum_of(&next.members(), &next.groups, r.synced) {

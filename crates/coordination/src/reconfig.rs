@@ -1,9 +1,9 @@
 //! Members that change at run time (ZooKeeper's dynamic reconfiguration).
 //!
-//! A reconfig is a transaction on `/zookeeper/config`. From the moment it is in a server's log until it is
-//! committed or cut off, a majority means one of the old list *and* one of the new (`Config::next`), in
-//! elections as in commits: two majorities always share a server that knows of it. With its commit the new
-//! list holds, and servers whose part changed begin it anew.
+//! A reconfig is a transaction on `/zookeeper/config`. While it is in a server's log and not known to be committed, a
+//! majority means one of the old list *and* one of the new (`Config::next`), in elections as in commits: two majorities
+//! always share a server that knows of it. Its commit puts the new list into effect, and servers whose role changed begin the
+//! new one.
 
 use crate::api::Effect;
 use crate::config::{Bug, NextConfig};
@@ -15,7 +15,7 @@ use trivet_formats::election::Notification;
 use trivet_formats::txn::TxnBody;
 use trivet_formats::{ServerId, Zxid};
 
-/// What others said of a list that may follow holds for so long.
+/// Milliseconds for which a proposed list is believed that other servers reported and this server's log does not have.
 const HEARSAY_MS: Millis = 2_000;
 
 /// Whether one server at least is the same in both lists, by its number, its host and its ports.
@@ -39,7 +39,7 @@ impl Context {
     }
 
     fn set_next(&mut self, next: Option<Ensemble>) {
-        // One that is known to be committed, or outdated, is not what comes next.
+        // A list that is committed or outdated is not the next one.
         let next = next.filter(|n| n.version > self.cfg.config_version && self.cfg.bug != Some(Bug::OldMajorityOnly));
         let next = next.map(|n| NextConfig { members: n.members(), groups: n.groups.clone(), text: n.to_string() });
         if next.as_ref().map(|n| &n.text) != self.cfg.next.as_ref().map(|n| &n.text) {
@@ -48,7 +48,8 @@ impl Context {
         }
     }
 
-    /// Once behind each input: of the steps in between nobody hears, who would leave servers that stay.
+    /// Runs once per input, so the driver never sees an intermediate membership and keeps connections to servers that remain
+    /// members.
     pub(crate) fn tell_members(&mut self) {
         if std::mem::take(&mut self.members.to_tell) {
             let next = self.cfg.next.as_ref().map(|n| n.text.clone());
@@ -105,7 +106,7 @@ impl Context {
         self.take_members(&String::from_utf8_lossy(text));
     }
 
-    /// What others say while this server looks is a committed list.
+    /// Handles the configuration in a notification of another server, which is a committed one.
     pub(crate) fn hear_of_newer_members(&mut self, from: ServerId, n: &Notification) {
         let known = n.config.is_empty() || n.config == self.cfg.config_text.as_bytes();
         if !self.cfg.reconfig || known {

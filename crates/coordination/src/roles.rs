@@ -46,7 +46,7 @@ impl Server {
             Role::Leading(l) => {
                 in_vain = l.establishing();
                 self.cx.out.push(Effect::Listen(false));
-                // What was said last may matter when the lead moves by decision.
+                // In a transfer of leadership the last packets name the target, so the connection closes after they are sent.
                 let decided = self.cx.candidacy.preferred.is_some() || !self.cx.cfg.is_voter(self.cx.cfg.id);
                 let end = if decided { Effect::FinishLink } else { Effect::CloseLink };
                 l.learners.keys().for_each(|link| self.cx.out.push_after_packets(end(*link)));

@@ -39,7 +39,7 @@ impl Server {
         let Recovered { mut tree, log, accepted_epoch, current_epoch } = recovered;
         let mut history = History::new(tree.last_zxid(), cfg.ring_bytes_max);
         log.into_iter().filter(|l| l.zxid() > tree.last_zxid()).for_each(|l| history.push(Entry::from(l)));
-        // What the snapshot has too early is in the log.
+        // A fuzzy snapshot may contain effects of later transactions; its digest is right once the log has been applied.
         tree.compare_digests_behind(history.last());
         let next_session = SessionId::first_of(cfg.id, now.wall_ms);
         let peers =
@@ -400,7 +400,7 @@ impl Server {
 
 #[cfg(test)]
 impl Server {
-    /// One of three voters, with nothing on disk, that was started at 0.
+    /// A voter of three, with nothing on disk, that was started at 0.
     pub(crate) fn of_three(id: i64) -> Server {
         let members = (1..=3).map(|id| (ServerId(id), crate::config::Member { observer: false })).collect();
         let recovered = Recovered { tree: Tree::new(), log: Vec::new(), accepted_epoch: 0, current_epoch: 0 };

@@ -11,10 +11,10 @@ use trivet_formats::Zxid;
 
 /// The next part follows after this, which is less than the 5 ms between two looks at the deadline: 50 MB/s.
 const PART_PAUSE_MS: Millis = 4;
-/// While nothing is written by clients, and the disk keeps up, so many parts follow at once: the sooner a snapshot is
-/// whole, the less of the log has to be applied by a start.
+/// Parts that follow each other without a pause while clients write nothing and the disk keeps up: the sooner a snapshot is
+/// complete, the less of the log a start has to apply.
 const PARTS_IDLE: usize = 4;
-/// While so many parts wait for the disk it gets no more.
+/// Parts that may wait for the disk; beyond this the walk pauses.
 const PARTS_WAITING_MAX: usize = 64;
 
 /// After how many transactions behind one that began there the next snapshot begins: half of `snap_count` at least, and
@@ -110,7 +110,7 @@ mod tests {
 
     const NODES: u32 = 3 * PARTS_WAITING_MAX as u32;
 
-    /// A server that is alone, and has just begun a snapshot of so many nodes, each of which is a part.
+    /// A standalone server that has just begun a snapshot of this many nodes, with a part for each.
     fn server() -> Server {
         let mut tree = Tree::new();
         for n in 1..=NODES {

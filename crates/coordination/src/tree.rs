@@ -34,7 +34,8 @@ pub const CONTAINER_OWNER: i64 = i64::MIN;
 const TTL_MARK: u64 = 0xff00_0000_0000_0000;
 /// The ACL id of world:anyone with all permissions, which no table lists.
 const OPEN_ACL_ID: i64 = -1;
-/// So many names are sorted for who asks; more come in the order of their slots' chain, as Apache has none either.
+/// Names of a listing that are sorted; longer listings come in the order of their slots' chain, for which Apache guarantees
+/// none either.
 const SORTED_MAX: usize = 10_000;
 
 /// A znode as it is now.
@@ -139,7 +140,7 @@ pub struct Change {
     pub parent_acl: Arc<[Acl]>,
 }
 
-/// What applying a transaction came to, for the reply.
+/// The outcome of a transaction, for the reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The transaction did not succeed, with this error code of ZooKeeper.
@@ -364,7 +365,7 @@ impl Tree {
     pub fn digest(&self) -> i64 {
         self.digest
     }
-    /// What was in the tree too early is not any more behind this transaction.
+    /// Up to this transaction the tree may have effects of a fuzzy snapshot, so digests are compared only after it.
     pub fn compare_digests_behind(&mut self, zxid: Zxid) {
         self.digest_from = zxid;
     }

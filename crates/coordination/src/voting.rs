@@ -13,7 +13,8 @@ use trivet_formats::ServerId;
 /// A server whose vote is not committed yet lets those with one go first, unless they cannot do without it.
 const NEWCOMERS_WAIT_MS: Millis = 3_000;
 
-/// How long a server with bad links or a bad disk goes on holding back when nobody else can be elected.
+/// Milliseconds after which a server with lossy paths or a slow disk becomes a candidate after all, because no other server
+/// can be elected.
 const LAST_RESORT_MS: Millis = 300;
 
 impl Server {
@@ -24,7 +25,7 @@ impl Server {
         let nobody_left_for = self.cx.candidacy.election.nobody_left_since().map(|at| now.saturating_sub(at));
         let lost_lead =
             nobody_left_for.is_none() && self.cx.candidacy.lost_leadership_at.is_some_and(|at| now < at + limit);
-        // One that hears no quorum cannot lead; its voice would only keep the others from each other.
+        // A server that hears no quorum cannot lead, and its vote would only keep the others from agreeing.
         let heard: Vec<_> =
             self.cx.cfg.voters().filter(|v| *v == self.cx.cfg.id || !self.cx.links.silent(now, *v)).collect();
         let deaf = !self.cx.cfg.is_quorum(&heard);

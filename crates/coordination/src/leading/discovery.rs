@@ -107,7 +107,7 @@ impl Leader<'_> {
         let me = self.cx.cfg.id;
         let l = &mut *self.l;
         l.epoch_acks.insert(me);
-        // What the next phase may miss is another write.
+        // From here on the leader's own part of the next phase is another write, with a time of its own.
         l.mine_missing_since = None;
         self.establishing_goes_on();
         self.acceptance_from_quorum()

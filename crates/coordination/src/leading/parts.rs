@@ -1,9 +1,9 @@
-//! What is too much for a learner at once: a snapshot, or a long piece of the log. It goes out in parts, each when the
-//! one before it is on its way, so that a leader goes on leading, and never has more of it in memory.
+//! Long transfers to a learner: a snapshot, or a long piece of the log. They are sent in parts, each when the one before is
+//! on its way, so that the leader serves meanwhile and holds one part in memory.
 //!
-//! A snapshot is "fuzzy", as those on the disk are, and begins with what is committed. What comes behind its beginning,
-//! committed or not, is sent behind its end, from the history, which keeps it meanwhile. A piece of the log ends where
-//! the history begins, and is followed by it in the same way.
+//! A snapshot is "fuzzy", as snapshots on disk are, and begins with the committed state. Transactions later than its
+//! beginning, committed or not, follow after its end, from the history, which keeps them meanwhile. A piece of the log ends
+//! where the history in memory begins, and the history follows in the same way.
 
 use super::{Leader, LearnerPhase, Phase};
 use crate::api::Effect;
@@ -42,7 +42,7 @@ impl Leader<'_> {
         self.send_part(link)
     }
 
-    /// What this learner lacks is in the log files, perhaps: its log ends with `peer`.
+    /// The learner's log ends with `peer`; its missing transactions may be in the log files.
     pub(super) fn begin_to_send_log(&mut self, link: LinkId, peer: Zxid) -> Transition {
         let base = self.cx.history.base();
         self.begin_to_send(link, What::Log { sent: peer, begun: false }, base);

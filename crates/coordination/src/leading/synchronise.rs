@@ -59,7 +59,7 @@ impl Leader<'_> {
         STAY
     }
 
-    /// What a learner lacks that has everything up to `after`, and NEWLEADER: from here on it gets what all get.
+    /// Sends the transactions after `after` and NEWLEADER; from then on the learner gets every proposal.
     pub(super) fn send_what_follows(&mut self, link: LinkId, after: Zxid) {
         let l = &mut *self.l;
         let (established, epoch, observer) = (l.phase == Phase::Broadcast, l.epoch, l.learners[&link].observer);

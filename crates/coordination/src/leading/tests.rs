@@ -94,7 +94,7 @@ fn a_deaf_leader_does_not_count_on_a_learner_whose_probes_do_not_come() {
     assert!(lasts_ms(true) > 3 * silent_ms, "a learner that takes long over the history is no reason");
 }
 
-/// What a hand-over waits for may end without a timer: it goes on at once.
+/// A condition of the hand-over may be met without a timer, and the hand-over continues at once.
 #[test]
 fn a_hand_over_goes_on_behind_the_last_sync() {
     let mut leader = Leader::new();

@@ -16,11 +16,13 @@ use trivet_formats::{ServerId, Zxid};
 
 /// How long requests are held at most before the transfer is given up.
 const HOLD_MS: Millis = 1_000;
-/// With bad links there is no time for that: what is open then is lost with its clients' connections.
+/// The same limit for a leader on lossy paths, where waiting costs more than the requests that are open then and get lost
+/// with their connections.
 const HOLD_BAD_LINKS_MS: Millis = 250;
-/// A leader with bad links makes way when they have been bad for so long ...
+/// Milliseconds of lossy paths after which a leader hands leadership over ...
 const BAD_FOR_MS: Millis = 300;
-/// ... and not sooner after it began to lead: leads do not go round in circles.
+/// ... but never earlier than this after its own leadership began, so that leadership does not circulate among servers with
+/// lossy paths.
 const LEAD_AT_LEAST_MS: Millis = 5_000;
 
 /// A server that is told to stop waits so long at most until the others are a quorum without it (`Summary::may_stop`).
@@ -159,7 +161,7 @@ impl Leader<'_> {
         self.give_up_transfer("it did not get ready to lead in time")
     }
 
-    /// Requests go on, here and at all learners that were told to hold them.
+    /// Resumes requests, here and at all learners that were told to pause them.
     fn give_up_transfer(&mut self, why: &str) -> Transition {
         let Some(t) = self.l.transfer.take() else { return STAY };
         self.cx.refuse(format!("{:?}", t.to), format!("{why}; {TRANSFER_GIVEN_UP}"));
@@ -174,7 +176,7 @@ impl Leader<'_> {
         self.go_on_with_requests()
     }
 
-    /// A leader that does not reach a quorum well makes way for a follower that does.
+    /// A leader on lossy paths to its quorum hands leadership to a follower with good ones.
     fn make_way_if_links_are_bad(&mut self) -> Transition {
         let now = self.cx.now.mono_ms;
         if !self.l.broadcasting() || !self.cx.links.mine_are_bad(now, &self.cx.cfg) {
@@ -192,7 +194,7 @@ impl Leader<'_> {
         self.begin_transfer(to, format!("the leader's links are bad: {evidence}"), true).unwrap_or(STAY)
     }
 
-    /// Before a planned stop: hands over to whoever has good links, or else to whoever has most.
+    /// Before a planned stop, hands leadership to the voter with good paths, or else to the one with the newest history.
     pub(crate) fn step_down(&mut self) -> Transition {
         if let Some(to) = self.l.best_heir(self.cx).or_else(|| self.l.heir(self.cx)) {
             // Nobody waits for the answer: the node stops in any case.

@@ -4,7 +4,7 @@ use crate::requests::clients::Clients;
 use crate::stats::figures::op_name;
 use std::collections::BTreeMap;
 
-/// What Java's selector waits for on a connection that is served: to read.
+/// The interest of Java's selector in a connection that is served: OP_READ.
 const INTEREST: &str = "1";
 
 impl Clients {

@@ -66,8 +66,8 @@ impl Requests<'_> {
         self.up.session_comes(self.cx, session, timeout_ms)
     }
 
-    /// A session of a server without a leader: it is known here only, or is one that the ensemble knows and that
-    /// goes on when somebody leads.
+    /// A session of a server without a leader: a new one is known here only, and one of the ensemble continues when there is
+    /// a leader.
     pub(super) fn begin_reading(&mut self, id: ConnId, request: &ConnectRequest) {
         if request.last_zxid_seen > self.cx.tree.last_zxid().0 {
             return self.close(id);
@@ -86,7 +86,7 @@ impl Requests<'_> {
         let (timeout_ms, session_id, password) = (conn.timeout_ms, session.0, session.password());
         let response = ConnectResponse { timeout_ms, session: session_id, password, read_only: Some(true) };
         self.client_send(id, framed(&[&response.to_vec()]));
-        // What it sent behind its connect request.
+        // Requests that the client sent right after its connect request.
         while let Some(Pending::Request(bytes)) = self.cx.clients.conns.get_mut(&id).and_then(|c| c.queue.pop()) {
             self.cx.clients.open -= 1;
             self.read_only_request(id, bytes);

@@ -1,4 +1,4 @@
-//! What a connection asked and was not answered yet, in its order.
+//! The requests of a connection that are not answered yet, in their order.
 
 use crate::Millis;
 use bytes::Bytes;
@@ -33,7 +33,7 @@ impl Pending {
     }
 }
 
-/// What a request that is not begun waits for.
+/// The condition for a request to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// Nothing but its turn: it is answered at the head.
@@ -69,11 +69,11 @@ pub(super) fn is_write(op: i32) -> bool {
     )
 }
 
-/// One queue per client decides the order of its answers: what is answered is always the head.
+/// Queue of a client's requests in the order in which they have to be answered; only the head is answered.
 #[derive(Default)]
 pub(super) struct Queue {
     entries: VecDeque<Pending>,
-    /// Of the entries before this index nothing has to be begun any more.
+    /// Entries before this index need no further begin.
     begun: usize,
     bytes: usize,
 }
@@ -146,7 +146,7 @@ impl Queue {
         }
     }
 
-    /// What `next_to_begin` gave is from now on this.
+    /// Replaces the entry that `next_to_begin` returned.
     pub(super) fn begin_as(&mut self, entry: Pending) {
         let place = &mut self.entries[self.begun];
         self.bytes += entry.bytes();
@@ -154,7 +154,8 @@ impl Queue {
         *place = entry;
     }
 
-    /// The leader that was asked for a sync is gone. A sync changes nothing: the next leader is asked anew.
+    /// Asks the next leader again for syncs that the last one did not answer; a sync changes nothing, so asking twice is
+    /// safe.
     pub(super) fn ask_syncs_again(&mut self) {
         for entry in &mut self.entries {
             if let Pending::Sync { request, .. } = entry {

@@ -189,7 +189,8 @@ impl Requests<'_> {
 
     // ---- watches ----
 
-    /// What a client wanted to hear of before it lost its connection: told at once, or registered.
+    /// The watches that a client had before it lost its connection: an event that it missed is sent at once, the others are
+    /// registered.
     fn set_watches(&mut self, id: ConnId, body: &[u8], second: bool) -> Answer {
         let mut r = Reader::new(body);
         let w = SetWatches::get(&mut r).map_err(|_| err::MARSHALLING)?;

@@ -21,11 +21,11 @@ struct Leader {
     now: Now,
     /// Given to the disk.
     seq: u64,
-    /// What clients heard: the connection, and the number of the request; no number is the connection's end.
+    /// Answers to clients: the connection and the number of the request; without a number, the end of the connection.
     heard: Vec<(u64, Option<i32>)>,
     /// The last answer's code, and what came behind its header.
     last: (i32, Vec<u8>),
-    /// What learners heard: the link, the packet's kind and zxid.
+    /// Packets to learners: the link, the packet's kind and its zxid.
     told: Vec<(u64, i32, i64)>,
     session: ConnectResponse,
 }
@@ -271,7 +271,7 @@ fn a_connection_is_not_answered_what_an_earlier_one_of_its_session_asked() {
     leader.client(CLIENT, ClientInput::Closed);
     leader.connects(101);
     leader.heard.clear();
-    // Clients like kazoo number their requests anew.
+    // Clients such as kazoo restart their request numbers.
     leader.gets(101, 2);
     leader.sets(101, 3);
     let before = leader.server.tree().last_zxid();
@@ -350,7 +350,7 @@ fn odd_requests_are_answered_as_by_apache() {
     assert_eq!(leader.answered(), [-2], "a ping is answered as one");
 }
 
-/// What a client sends right behind its connect request is answered by a server that only reads, too.
+/// A server in read-only mode, too, answers requests that a client sends right after its connect request.
 #[test]
 fn a_read_only_session_begins_with_what_was_sent_before_it_began() {
     let members = (1..=3).map(|id| (ServerId(id), Member { observer: false })).collect();

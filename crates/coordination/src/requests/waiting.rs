@@ -42,7 +42,7 @@ impl Requests<'_> {
         }
         for id in waiting {
             if !self.accepting() {
-                // What one of them asked for ended the leadership, or began to move it.
+                // A request of the loop ended the leadership, or began to transfer it.
                 return STAY;
             }
             let Some(conn) = self.cx.clients.conns.get_mut(&id) else { continue };

@@ -1,4 +1,4 @@
-//! One stored copy of each distinct access list, for as long as a node has it.
+//! Access lists, each distinct one stored once for as long as a node has it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

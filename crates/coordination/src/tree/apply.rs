@@ -1,4 +1,4 @@
-//! What a committed transaction does to the tree.
+//! Application of committed transactions to the tree.
 
 use super::slots::Id;
 use super::{client_stat, split, Change, ChangeKind, Outcome, Tree, CONTAINER_OWNER, TTL_MARK};

@@ -10,7 +10,7 @@ use std::hash::BuildHasher;
 
 const TABLES: usize = 1 << TABLES_BITS;
 const TABLES_BITS: u32 = 10;
-/// So many nodes share one table.
+/// Nodes up to which a single table is used.
 const FEW: usize = 4_096;
 
 #[derive(Clone)]
@@ -24,7 +24,7 @@ impl Default for Index {
     }
 }
 
-/// Of a whole path. Fixed: the same inputs give the same run.
+/// Hash of a whole path, with a fixed seed, so that a run is reproducible.
 pub(super) fn hash(path: &str) -> u32 {
     let h = FixedState::default().hash_one(path);
     (h ^ (h >> 32)) as u32

@@ -3,7 +3,7 @@
 //! Its nodes come as a walk finds them, so a node's parent is the last node, or above that. The index is made when all
 //! are there.
 //!
-//! One thread may read and sum up (`Pieces`) what another puts into the tree (`Tree::take_piece`).
+//! A reading thread (`Pieces`) can decode and hash the pieces that another thread puts into the tree (`Tree::take_piece`).
 
 use super::digest;
 use super::index::{self, Index};
@@ -15,7 +15,7 @@ use trivet_formats::client::{Acl, StatPersisted};
 use trivet_formats::snapshot::Sink;
 use trivet_formats::Zxid;
 
-/// What is needed only while a snapshot is read.
+/// State that is needed only while a snapshot is read.
 #[derive(Clone, Default)]
 pub(super) struct Loading {
     /// The snapshot's own numbers of access lists, and ours.
@@ -27,7 +27,7 @@ pub(super) struct Loading {
     nodes: Vec<(u32, Id)>,
 }
 
-/// What of a node is computed from its bytes alone.
+/// Values that are computed from a node's bytes alone.
 #[derive(Clone, Copy)]
 pub(super) struct Sums {
     pub digest: i64,
@@ -44,7 +44,7 @@ impl Sums {
     }
 }
 
-/// A piece is passed on when it has so many bytes of paths and data.
+/// Bytes of paths and data at which a piece is passed on.
 const PIECE_BYTES: usize = 256 << 10;
 
 /// A part of a snapshot on its way to the tree.
@@ -60,7 +60,7 @@ enum Part {
 /// Some nodes, and memory to use again.
 #[derive(Default)]
 pub struct Nodes {
-    /// Of one after the other.
+    /// The paths of all nodes, concatenated.
     paths: String,
     data: Vec<u8>,
     nodes: Vec<Node>,
@@ -74,8 +74,8 @@ struct Node {
     sums: Sums,
 }
 
-/// Reads a snapshot for a tree in another thread, which gets each piece from `put`. Whoever takes a piece may give its
-/// memory back.
+/// Reads a snapshot in another thread and hands its pieces to `put`, for the tree. The receiver of a piece may return its
+/// memory.
 pub struct Pieces<P, B> {
     put: P,
     back: B,

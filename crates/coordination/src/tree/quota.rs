@@ -122,7 +122,7 @@ impl Tree {
         }
     }
 
-    /// Whether so many more nodes and bytes would break a hard limit.
+    /// Whether this many more nodes and bytes would exceed a hard limit.
     pub fn check_quota(&self, path: &str, count: i64, bytes: i64) -> Result<(), i32> {
         let Some(of) = self.quota_of(path) else { return Ok(()) };
         let read = |name| {

@@ -20,7 +20,7 @@ pub(super) struct Slot {
     /// The name, and the data behind it.
     text: Box<[u8]>,
     name_len: u32,
-    /// Of the whole path.
+    /// Hash of the whole path.
     pub hash: u32,
     pub parent: Id,
     pub first_child: Id,

@@ -1,10 +1,10 @@
-//! A snapshot is written: whole, or in parts while transactions go on, no part of which takes long, however large
-//! the tree is.
+//! Writing of a snapshot, whole or in parts. Transactions continue between the parts, and a part takes the same short time
+//! however large the tree is.
 //!
-//! One in parts is "fuzzy", as Apache's are: each node stands in it as it was when it was reached. Its name is
-//! the transaction at its beginning, and what came since is applied again when it is read: everything that `apply`
-//! does may be done twice. A node that came behind the walk is made by that, one that went is deleted by it, and an
-//! access list that is too new for the table comes with its transaction.
+//! A snapshot in parts is "fuzzy", as Apache's are: it has each node as it was when the walk reached it. Its name is the
+//! transaction at its beginning, and a reader applies the later ones again, because `apply` is idempotent. That creates nodes
+//! which were made where the walk had passed, deletes nodes which were removed, and restores an access list that is newer
+//! than the table.
 
 use super::slots::{Id, Slot, NONE};
 use super::{acls, Tree, OPEN_ACL_ID};
@@ -15,7 +15,7 @@ use trivet_formats::client::Acl;
 use trivet_formats::snapshot::Writer;
 use trivet_formats::Zxid;
 
-/// One snapshot in parts.
+/// A snapshot that is being written in parts.
 pub struct Walk {
     zxid: Zxid,
     nodes: Nodes,
@@ -87,7 +87,7 @@ impl Tree {
         Walk { zxid: self.last_zxid, nodes: Nodes::begin(self, writer), at }
     }
 
-    /// Goes on until about so many bytes are written. The second is none behind the last part.
+    /// Writes on until about this many bytes are waiting. The rest of the walk is `None` after the last part.
     pub fn walk_on(&self, mut walk: Walk, bytes: usize) -> (Vec<u8>, Option<Walk>) {
         let nodes = &mut walk.nodes;
         // Slots may have changed hands since the last part.
