@@ -70,7 +70,7 @@ struct Core {
     suspects: BTreeSet<u64>,
     /// Damaged blocks that were found since the process started.
     bad_found: u64,
-    /// What happened, and why, since it was asked last.
+    /// Events and their reasons since the last time they were taken.
     news: Vec<(String, String)>,
 }
 
@@ -116,7 +116,7 @@ impl Chunk {
         let geometry = Geometry { extent_bytes: EXTENT_BYTES, ahead_bytes: AHEAD_BYTES };
         let opening = Opening::begin(Arc::new(System), dir, geometry)?;
         let replicas = checkpoint::replicas(dir, &opening)?;
-        // Those of an older program's checkpoint are written in the new form.
+        // Copies from an older program's checkpoint count as changed, so that the next one writes them in the new form.
         let mut changed: BTreeSet<u64> = match opening.is_new() {
             true => replicas.iter().map(|r| r.eid).collect(),
             false => BTreeSet::new(),
@@ -425,7 +425,7 @@ impl Core {
         }
     }
 
-    /// What an effect writes is good again.
+    /// Removes the blocks that an effect overwrites from the known bad ones.
     fn healed(&mut self, effect: &Effect) {
         match effect {
             Effect::Apply { eid, record } => {

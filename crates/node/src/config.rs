@@ -239,7 +239,7 @@ impl NodeConfig {
         std::time::Duration::from_secs(self.rebuild_after_s.unwrap_or(REBUILD_AFTER_S))
     }
 
-    /// What is wrong with the settings, as far as they show it by themselves.
+    /// The first contradiction that the settings show without a look at the machine.
     fn fault(&self) -> Option<String> {
         if self.cluster.is_empty() {
             return Some("cluster is empty; `trivet init` makes an id".into());

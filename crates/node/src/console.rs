@@ -37,18 +37,18 @@ use trivet_observe::Language;
 /// A node that does not take a connection within this is not waited for.
 const FORWARD_LIMIT: Duration = Duration::from_millis(500);
 
-/// What the pages of a node rest on.
+/// Shared state of the console's pages.
 pub struct App {
     pub monitor: Arc<Monitor>,
     pub accounts: Arc<Accounts>,
     pub notifier: notify::Notifier,
-    /// The console listens on loopback only: whoever asks is on this machine and may read.
+    /// The console listens on loopback only, so callers are on this machine and may read.
     pub local: bool,
     /// Certificates of the console; without them it speaks plain HTTP only.
     pub certificates: Option<Arc<Certificates>>,
 }
 
-/// One request: who asks, in which language, for which page.
+/// A request's user, language and path.
 pub struct Context {
     pub language: Language,
     pub user: Option<User>,

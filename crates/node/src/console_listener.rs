@@ -1,5 +1,5 @@
-//! Connections of the console: at most so many, and none for ever, so that one that asks nothing costs
-//! its own place only, for a while. Each speaks TLS or plain HTTP, as its first byte says.
+//! Connections of the console, limited in number and in time, so that an idle one occupies only its own place and only for a
+//! while. The first byte of a connection decides between TLS and plain HTTP.
 
 use crate::bounded_listener::BoundedListener;
 use std::future::Future;

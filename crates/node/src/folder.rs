@@ -1,8 +1,8 @@
 //! A node's data folder: whose it is, and that only one process at a time has a role in it.
 //!
-//! What says who a node is (ids, keys, epochs) is made anew only where nothing else is. A file that cannot be read is
-//! an error, never a reason for a new one: a node with a new identity beside its old data would be trusted for what it
-//! does not have.
+//! Files that hold a node's identity (ids, keys, epochs) are created only where nothing else is. A file that cannot be read
+//! is an error, never a reason for a new one: a node with a new identity beside its old data would be trusted for data that
+//! it does not have.
 
 use crate::config::{NodeConfig, Role, ALL_ROLES};
 use anyhow::{bail, Context};

@@ -54,7 +54,7 @@ use trivet_storage::metadata::{MemoryKv, State};
 
 /// A gateway says that it is there this often.
 const HEARTBEAT: Duration = Duration::from_millis(200);
-/// One try of one metad; the next is asked after it.
+/// Time limit of a try at one metad; the next one is asked after it.
 const METAD_LIMIT: Duration = Duration::from_millis(1_500);
 /// A LEADER answers a heartbeat at once.
 const HEARTBEAT_LIMIT: Duration = Duration::from_millis(500);
@@ -112,7 +112,7 @@ pub(crate) struct Inner {
     /// Connections to datastore addresses here, how many of each, and elsewhere as last heard, by node.
     connected: Mutex<BTreeMap<NfsClient, server::Connections>>,
     connected_elsewhere: Mutex<HashMap<u32, Vec<NfsClient>>>,
-    /// Those of all nodes when this process started.
+    /// NFS clients connected to any node when this process started, as kept on disk.
     connected_before: Vec<NfsClient>,
     /// Datastore addresses that are this node's: whether it listens on them, and why not. Kept by `addresses`.
     addresses: Mutex<BTreeMap<String, (bool, String)>>,
@@ -120,7 +120,7 @@ pub(crate) struct Inner {
     memberships: AtomicU64,
     replica: RwLock<State<MemoryKv>>,
     cluster_hash: u64,
-    /// Of the datastore addresses that are here.
+    /// Portmappers of the datastore addresses that are here.
     portmappers: portmap::Portmappers,
     refusals: mount::Refusals,
     /// This process is about to stop as planned.
@@ -325,8 +325,8 @@ impl Inner {
         }
     }
 
-    /// What came in over a binding that is no more is not answered: its client asks again at the node that has
-    /// the address now, as soon as its connection here is reset.
+    /// Leaves a call that came in over a superseded binding without an answer. Its client asks again at the node that has the
+    /// address now, as soon as its connection here is reset.
     pub(crate) async fn never<T>(&self, stamp: Option<Stamp>) -> T {
         match stamp {
             Some(s) if s.address.contains('@') => self.host_left(s),
@@ -375,7 +375,7 @@ impl Inner {
         drop(peers);
         let others = || m.gateways.iter().filter(|g| g.node != self.settings.node);
         let mut elsewhere = self.connected_elsewhere.lock();
-        // Of one that a new LEADER only presumes it does not know the clients.
+        // A new LEADER presumes gateways that it has not heard from, and does not know their clients.
         elsewhere.extend(others().filter(|g| g.pid != 0).map(|g| (g.node, g.clients.clone())));
         drop(elsewhere);
         self.tell_owners(m);
@@ -484,7 +484,7 @@ async fn heartbeats(inner: Arc<Inner>) {
                 inner.follow(inner.leader.load(Ordering::Relaxed)).await;
             }
         } else {
-            // What it said of links does not hold for ever.
+            // The last report about lossy paths is outdated without a LEADER.
             inner.membership.write().badly_linked.clear();
             // No LEADER in reach; the metad on this node may still hear by the journal what became of addresses.
             inner.follow(inner.settings.node).await;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use trivet_coordination::links::LinkState;
 use trivet_coordination::ElectionReport;
 
-/// One directed link between two servers of the ensemble.
+/// A directed link between two servers of the ensemble.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LinkStatus {
     pub from: i64,

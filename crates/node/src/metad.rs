@@ -77,7 +77,7 @@ pub struct Settings {
     pub audit: Audit,
 }
 
-/// What LEADER and followers share.
+/// State that LEADER and followers share.
 pub(crate) struct Shared {
     settings: Settings,
     identity: Arc<Identity>,
@@ -104,7 +104,7 @@ pub(crate) struct Shared {
     /// Other metads that authenticate themselves to coordination.
     authenticate: Mutex<BTreeSet<u32>>,
     events: crate::events::Events,
-    /// Of this node, where it is ours: it knows what the links between the nodes are like.
+    /// This node's coordination server, where it is a Trivet server; it measures the paths between the nodes.
     coordination: Option<crate::coordination::Handle>,
     /// When they were looked up last, and what was found.
     endangered: Mutex<Option<(Instant, Arc<Endangered>)>>,
@@ -113,7 +113,7 @@ pub(crate) struct Shared {
     life: life::Kept,
 }
 
-/// What the LEADER tells gateways to repair.
+/// The files that the LEADER tells gateways to repair.
 pub(crate) struct Endangered {
     files: Vec<u64>,
     of: EndangeredOf,
@@ -240,7 +240,7 @@ impl Metad {
         all.drain(..surplus);
         all
     }
-    /// One file with its extents.
+    /// A file with its extents.
     pub fn file(&self, file: u64) -> Option<(Inode, Vec<ExtentConfig>)> {
         let s = self.shared.state.read();
         Some((s.inode(file)?, s.extents(file)))
@@ -533,8 +533,8 @@ impl Shared {
         found
     }
 
-    /// Of the endangered files those that this gateway owns; of those whose owner is gone, the first gateway alive takes all
-    /// over.
+    /// The endangered files that this gateway has to repair: the ones that it owns, and, at the first gateway alive, the ones
+    /// without a living owner.
     fn files_to_repair(
         &self,
         s: &State<MemoryKv>,

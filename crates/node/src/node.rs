@@ -1,4 +1,4 @@
-//! One node: its roles, started in order, and the calls that reach them.
+//! A node: its roles, started in order, and the calls that reach them.
 
 use crate::audit::Audit;
 use crate::chunk::Chunk;
@@ -128,7 +128,7 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
         let handler = data_calls(&sources, monitor.clone());
         listen(config.address(config.node, config.ports.data), identity, handler)?;
     }
-    // Of two processes of one node the one with the data has the console's port, the other the next.
+    // If a node runs as two processes, the one with the data has the console's port, and the other the next port.
     let console_port = if data { config.ports.console } else { config.ports.console + 1 };
     let (coordination, gateway) = (sources.coordination.clone(), sources.gateway.clone());
     let (metad, chunk) = (sources.metad.clone(), sources.chunk.clone());
@@ -163,7 +163,7 @@ fn audit_to(monitor: Arc<OnceLock<Arc<Monitor>>>) -> Audit {
     })
 }
 
-/// What the other processes ask of coordination and metad.
+/// Handles calls of other processes to coordination and metad.
 fn control_calls(sources: &Sources, watching: Arc<OnceLock<Arc<Monitor>>>) -> Handler {
     let metad = sources.metad.clone();
     let vcenter = sources.vcenter.clone();
@@ -179,7 +179,7 @@ fn control_calls(sources: &Sources, watching: Arc<OnceLock<Arc<Monitor>>>) -> Ha
     })
 }
 
-/// What the other processes ask of copies and files.
+/// Handles calls of other processes about copies and files.
 fn data_calls(sources: &Sources, watching: Arc<OnceLock<Arc<Monitor>>>) -> Handler {
     let (chunk, gateway) = (sources.chunk.clone(), sources.gateway.clone());
     Arc::new(move |k: u8, body: Bytes, r: Responder| match k {

@@ -35,7 +35,7 @@ const GREET_LIMIT: Duration = Duration::from_millis(700);
 const CONNECT_LIMIT: Duration = Duration::from_millis(300);
 /// While calls wait, the other side is asked this often whether it is there,
 const PING: Duration = Duration::from_millis(200);
-/// and if nothing came for so long the connection counts as broken.
+/// and if nothing arrives for this long the connection counts as broken.
 const SILENCE_LIMIT: Duration = Duration::from_millis(1_000);
 /// A kind of call that the connection itself answers.
 const KIND_PING: u8 = 0;
@@ -48,7 +48,7 @@ const GATHERED_BYTES_MAX: usize = 32 << 10;
 /// Calls that may wait for one connection; more are answered "broken".
 const CALLS_MAX: usize = 16_384;
 
-/// What a connection proves and checks.
+/// The identity that a connection proves, and requires of its peer.
 #[derive(Debug, Clone)]
 pub struct Identity {
     pub cluster: String,
@@ -371,7 +371,7 @@ impl Client {
 
     fn send_frame(&self, id: u64, frame: Vec<u8>, done: Done) {
         let mut waiting = self.waiting.lock();
-        // Nobody waits anew for a node that has been down for long: it is tried already.
+        // A call to a node that has been down for long fails at once: a connection attempt is under way already.
         let down = waiting.down_since.is_some_and(|at| at.elapsed() >= SILENCE_LIMIT);
         let known = waiting.connecting.filter(|_| down);
         let full = (waiting.calls.len() >= CALLS_MAX).then_some(NoAnswer::Broken);
@@ -473,7 +473,7 @@ async fn keep_connection(
             fail_all(&waiting, NoAnswer::Broken, began);
             continue;
         };
-        // What ends a connection that was made is a breakage.
+        // From here on the end of the connection is a breakage, and no refusal.
         last_failure = Some(NoAnswer::Broken);
         waiting.lock().is_up();
         let heard = Mutex::new(Instant::now());
@@ -513,7 +513,7 @@ async fn keep_connection(
             let mut looked = Instant::now();
             loop {
                 tokio::time::sleep(PING).await;
-                // What this process did not run is not the other's silence.
+                // Time in which this process did not run is not counted as the peer's silence.
                 let late = looked.elapsed().saturating_sub(2 * PING);
                 looked = Instant::now();
                 let idle = waiting.lock().calls.is_empty();
@@ -550,7 +550,7 @@ pub struct Responder {
 }
 
 impl Responder {
-    /// One whose answers come out of the channel, without the frame around them.
+    /// A responder whose answers come out of the channel, without the frame around them.
     #[cfg(test)]
     pub(crate) fn of_test() -> (Responder, mpsc::UnboundedReceiver<Vec<u8>>) {
         let (out, mut frames) = mpsc::unbounded_channel::<Vec<u8>>();

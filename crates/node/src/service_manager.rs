@@ -1,4 +1,4 @@
-//! What the node tells systemd: that it starts, that it serves, that it is alive, that it stops.
+//! Notifications to systemd: starting, ready, alive, stopping.
 //!
 //! Without `NOTIFY_SOCKET`, as under `trivet up`, all of this does nothing. A ping of the watchdog proves that the
 //! runtime takes up work and that the locks of metad and the chunk server are free: both are taken on a thread of the
@@ -75,7 +75,7 @@ fn tell(states: &[NotifyState]) {
     }
 }
 
-/// One line for `systemctl status`.
+/// The status line for `systemctl status`.
 fn state(coordination: Option<&Handle>, metad: Option<&Metad>, chunk: Option<&Chunk>) -> String {
     let mut parts = Vec::new();
     if let Some(c) = coordination {

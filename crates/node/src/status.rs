@@ -190,7 +190,7 @@ pub struct DiskStatus {
     /// Mean time of coordination's latest syncs.
     #[serde(default)]
     pub sync_ms: Option<f64>,
-    /// What 99 of 100 syncs of the copies' journal took at most, in the last minute.
+    /// 99th percentile of the syncs of the copies' journal in the last minute, in milliseconds.
     #[serde(default)]
     pub sync_p99_ms: Option<f64>,
 }
@@ -228,7 +228,7 @@ pub struct NodeStatus {
     /// How the datastore addresses that are on this node are found by clients without port options.
     #[serde(default)]
     pub portmappers: Vec<Portmapper>,
-    /// Who may mount what; as `datastores`, of the node's metad.
+    /// The networks that may mount each datastore; as `datastores`, of the node's metad.
     #[serde(default)]
     pub exports: Vec<ExportStatus>,
     /// Clients and what they have mounted, by an address that is on this node.
@@ -271,7 +271,7 @@ pub struct NodeStatus {
     /// Names of the cluster's keys that this process was started with.
     #[serde(default)]
     pub keys: Option<Fingerprints>,
-    /// What the vCenter agent sees, on the node where it works.
+    /// State of the vCenter agent, on the node where it works.
     #[serde(default)]
     pub vcenter: Option<VcenterStatus>,
     /// How long ago this node heard each other one, in milliseconds.
@@ -304,11 +304,11 @@ impl LossStatus {
 pub enum Files {
     /// None; `contents` counts them.
     None,
-    /// Those after this one.
+    /// The files after this one.
     After(u64),
 }
 
-/// What a node knows of itself; `health` and `heard` are filled in by whoever watches.
+/// The node's status of itself; the watching node fills in `health` and `heard`.
 pub fn collect(s: &Sources, files: Files) -> NodeStatus {
     let coordination = s.coordination.as_ref().map(coordination_status);
     let metad = s.metad.as_ref().map(|m| {
@@ -410,8 +410,8 @@ pub fn collect(s: &Sources, files: Files) -> NodeStatus {
     }
 }
 
-/// What `/readyz` answers. A new cluster has no datastore that a gateway could serve; its nodes are ready all the same, or
-/// nothing that waits for them would ever go on to make one.
+/// The answer of `/readyz`. A new cluster has no datastore for gateways to serve; its nodes count as ready, or a deployment
+/// that waits for readiness would never create one.
 pub fn serves(s: &NodeStatus) -> bool {
     let coordination = s.coordination.as_ref().is_none_or(|c| c.serving);
     let follows = s.metad.as_ref().is_some_and(|m| m.trouble.is_empty() && m.entries > 0);

@@ -2,9 +2,9 @@
 //!
 //! All nodes of a cluster derive one Ed25519 key pair, and a certificate of it, from the cluster's key; each side
 //! accepts exactly that certificate, and while the key is changed that of the other accepted key, and proves in the TLS 1.3
-//! handshake that it holds the private key. Whoever lacks
-//! the cluster's key can neither connect, nor read, replay or change what travels; session keys are ephemeral, so a key
-//! that is lost later opens no recorded traffic. This module is the only one that names rustls for node traffic.
+//! handshake that it holds the private key. Without the cluster's key nobody can connect, nor read, replay or change the
+//! traffic; session keys are ephemeral, so a key that leaks later opens no recorded traffic. This module is the only one that
+//! names rustls for node traffic.
 
 use crate::keys::Keys;
 use hmac::{Hmac, Mac};
@@ -24,7 +24,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 /// The name in every certificate; certificates are compared whole, so it distinguishes nothing.
 pub(crate) const NAME: &str = "trivet";
 
-/// What one cluster's nodes connect and accept with.
+/// The certificates with which the nodes of a cluster connect and accept.
 #[derive(Clone)]
 pub struct Tls {
     connector: TlsConnector,
@@ -174,7 +174,7 @@ impl Verifier {
             Expected::OneOf(accepted) => accepted.iter().any(|certificate| certificate.as_ref() == shown.as_ref()),
             Expected::Fingerprint(fingerprint) => Sha256::digest(shown)[..] == fingerprint[..],
         };
-        // An alert that tells nothing but "bad certificate" to whoever tries.
+        // The alert says nothing but "bad certificate" to the peer.
         same.then_some(()).ok_or(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
     }
 

@@ -104,7 +104,7 @@ pub struct Json {
     pub text: String,
 }
 
-/// What the node's other parts see of the agent.
+/// A view of the agent for the node's other parts.
 #[derive(Clone)]
 pub struct Handle {
     state: Arc<Mutex<Option<Snapshot>>>,
@@ -434,7 +434,7 @@ fn shorten(who: &str) -> String {
     who.chars().filter(|c| !c.is_control()).take(80).collect()
 }
 
-/// What the agent may and may not do by its configuration, said at the start.
+/// The steps that the configuration permits the agent, for the log at the start.
 fn policy(s: &Settings) -> String {
     let opt = |allowed: bool, what: &str| format!("{} {what}", if allowed { "may" } else { "may not" });
     let steps = match s.mode {

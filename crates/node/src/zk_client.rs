@@ -1,7 +1,7 @@
 //! A small asynchronous ZooKeeper client: what metad needs of coordination, ours or Apache's.
 //!
-//! One session over one connection at a time; requests are pipelined. When the connection is lost,
-//! open requests fail with `Lost` (their outcome is unknown) and the session moves to another server.
+//! A session over one connection at a time; requests are pipelined. When the connection is lost, open requests fail with
+//! `Lost` (their outcome is unknown) and the session moves to another server.
 
 use crate::zk_credentials::{Credentials, Ownership};
 use bytes::{Buf, Bytes, BytesMut};
@@ -139,7 +139,7 @@ impl ZkClient {
     pub async fn set_acl(&self, path: &str, acl: Vec<Acl>) -> Result<(), ZkError> {
         self.ask(op::SET_ACL, SetAclRequest { path: path.into(), acl, version: -1 }.to_vec()).await.map(|_| ())
     }
-    /// What was committed before this was asked is visible afterwards.
+    /// After this, reads see everything that was committed before the call.
     pub async fn sync(&self, path: &str) -> Result<(), ZkError> {
         self.ask(op::SYNC, path.to_string().to_vec()).await.map(|_| ())
     }
@@ -307,7 +307,7 @@ async fn until_it_serves(server: Option<SocketAddr>) {
             stream.write_all(b"srvr").await.ok()?;
             let mut answer = Vec::new();
             stream.take(SRVR_BYTES_MAX).read_to_end(&mut answer).await.ok()?;
-            // One that does not serve says so instead.
+            // A server that does not serve answers with another sentence.
             answer.starts_with(b"Zookeeper version").then_some(())
         };
         if let Ok(Some(())) = tokio::time::timeout(SESSION_LIMIT, asked).await {

@@ -63,7 +63,7 @@ const ACCEPTED_SILENTLY: [&str; 25] = [
     "serializeLastProcessedZxid.enabled",
 ];
 
-/// What a server must not go without if it is asked for: protection, or other rules of who decides.
+/// Settings that must not be ignored if they are on, because they ask for protection or other quorum rules.
 const REFUSED: [(&str, &str); 2] = [
     ("multiAddress.enabled", "servers with several addresses are not supported yet"),
     ("oraclePath", "ensembles with an oracle are not supported"),

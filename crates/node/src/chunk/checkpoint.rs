@@ -20,7 +20,7 @@ pub struct Checkpoints {
     running: bool,
 }
 
-/// Of versions before 0.2: all copies' states in one file.
+/// Checkpoint of versions before 0.2: the states of all copies in one file.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Whole {
     #[prost(uint32, tag = "1")]
@@ -65,7 +65,7 @@ impl Checkpoints {
 
     pub fn wait(&mut self) {
         if self.running {
-            // The thread ends the process when it cannot go on.
+            // If it fails the thread ends the process, so the result needs no check.
             let _ = self.done.recv();
             self.running = false;
         }

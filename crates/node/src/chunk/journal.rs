@@ -96,7 +96,7 @@ pub fn start(
 
 impl Writer {
     fn run(&mut self) {
-        // What was replayed becomes part of a checkpoint, while the node serves.
+        // A checkpoint covers the replayed segments while the node already serves.
         self.cut();
         loop {
             if self.queue.is_empty() {
@@ -136,7 +136,7 @@ impl Writer {
         self.segment_bytes = segment_bytes(total, free);
     }
 
-    /// One batch: durable, then applied, then answered.
+    /// Processes a batch: first durable, then applied, then answered.
     fn batch(&mut self) {
         let mut payload = Vec::new();
         let mut touched = Vec::new();
@@ -208,7 +208,7 @@ impl Writer {
     }
 }
 
-/// What an entry does to extents, in the order in which the core does it.
+/// The extents that an entry changes, in the order in which the core applies it.
 pub fn touches(entry: &JournalEntry) -> Vec<Touch> {
     let extent = entry.eid;
     let mut out = Vec::new();

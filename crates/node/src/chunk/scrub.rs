@@ -1,8 +1,8 @@
 //! Scrubbing: everything that this storage holds is read once a period and checked, so that damage is found while
 //! another copy is good.
 //!
-//! What is found goes the way of all bad blocks: the extent's owner hears of it and repairs it. An extent in which a
-//! bad block was found otherwise is checked whole at once: damage seldom comes alone.
+//! A bad block that scrubbing finds is handled as any other: the extent's owner is told and repairs it. An extent in which a
+//! read found a bad block is checked whole at once, because damage seldom comes alone.
 
 use super::{lock, Core};
 use parking_lot::Mutex;

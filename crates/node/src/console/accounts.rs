@@ -1,8 +1,7 @@
 //! Access to the console: accounts with passwords, API tokens, sessions, and the cluster's own key.
 //!
 //! A session is a signed cookie, so that each node knows it without asking another one and none is lost with a node.
-//! An account that is changed ends its sessions. Whoever has the cluster's key, `trivet` on a node, signs each request
-//! with it.
+//! A change of an account ends its sessions. `trivet` on a node, which has the cluster's key, signs each request with it.
 
 use crate::keys::Keys;
 use argon2::Argon2;
@@ -67,7 +66,7 @@ impl Role {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Account {
     pub role: Role,
-    /// Of a password: salt and Argon2id; of a token: SHA-256.
+    /// Salt and Argon2id hash of a password; SHA-256 hash of a token.
     hash: String,
     pub token: bool,
     pub changed_ms: i64,
@@ -245,7 +244,7 @@ impl Accounts {
         let locked = |f: Option<&(u32, i64)>, max: u32| f.is_some_and(|(n, at)| *n >= max && now_ms - at < LOCKED_MS);
         {
             let inner = self.inner();
-            // One address may try several names, and not many.
+            // The limit per address is higher, because several people may share one.
             if locked(inner.failing.get(&keys[0]), FAILURES_MAX)
                 || locked(inner.failing.get(&keys[1]), 4 * FAILURES_MAX)
             {
@@ -330,7 +329,7 @@ impl Accounts {
         same(&a.hash, &sign(b"token", &[secret])).then(|| User { name: name.into(), role: a.role, signed_in: false })
     }
 
-    /// What a form must carry so that it was made by a page of ours.
+    /// The code that proves that a form came from a page of this console.
     pub fn form_code(&self, cookie: &str) -> String {
         sign(self.keys.in_use(), &["form", cookie])
     }
@@ -339,7 +338,7 @@ impl Accounts {
     }
 }
 
-/// The name of whoever has the cluster's key. It cannot be that of an account.
+/// User name of a holder of the cluster's key. No account can have it.
 pub const KEY_HOLDER: &str = "(cluster key)";
 
 fn hash_password(password: &str, salt: &[u8; 16]) -> String {

@@ -1,4 +1,4 @@
-//! What programs ask for: status, metrics, health, alerts and incidents.
+//! Answers for programs: status, metrics, health, alerts and incidents.
 
 use super::samples::{Sample, NAMES};
 use super::App;
@@ -55,7 +55,7 @@ async fn status(State(app): State_, Query(q): Query<After>) -> Response {
     }
 }
 
-/// What the vCenter agent of this node knows; null where it does not run.
+/// State of the vCenter agent on this node; null where it does not run.
 async fn vcenter(State(app): State_) -> Response {
     Json(app.monitor.sources.vcenter.as_ref().and_then(|h| h.snapshot())).into_response()
 }

@@ -1,4 +1,4 @@
-//! What every request passes: the Host it names, who asks, and headers that keep browsers from doing more than we want.
+//! Checks of every request: its Host header and user, and headers that restrict what browsers do with the answer.
 
 use super::accounts::{Role, User, KEY_HOLDER};
 use super::{App, Context, Peer};
@@ -45,7 +45,7 @@ fn is_own_host(host: &str) -> bool {
                 || machine.split('.').next().is_some_and(|short| name.eq_ignore_ascii_case(short)))
 }
 
-/// What a stranger may see: that the process lives, and the page to sign in.
+/// Pages that need no sign-in: liveness and readiness, and the sign-in page itself.
 fn is_public(path: &str) -> bool {
     matches!(path, "/healthz" | "/livez" | "/readyz" | "/login" | "/language") || path.starts_with("/assets/")
 }
@@ -137,10 +137,10 @@ impl FromRequestParts<Arc<App>> for Context {
 }
 
 impl Context {
-    /// Whether this may be changed by whoever asks: by role, and with a form that a page of ours made.
+    /// Whether the user may make this change: by role, and with a form that came from a page of this console.
     ///
     /// # Errors
-    /// It may not; the answer says why.
+    /// An answer that says why the user may not.
     pub fn allow(&self, app: &App, role: Role, form_code: &str) -> Result<String, Response> {
         let Some(user) = &self.user else {
             return Err((StatusCode::UNAUTHORIZED, "sign in first\n").into_response());

@@ -1,4 +1,4 @@
-//! What happened to alerts and incidents, and who changed what: lines of JSON on disk, bounded in bytes and days.
+//! History of alerts, incidents and changes by people: lines of JSON on disk, bounded in bytes and days.
 //!
 //! A thread of its own writes them, so that nothing that watches waits for a disk. A line beyond the queue is counted
 //! and lost; alerting itself does not depend on it.
@@ -147,8 +147,8 @@ impl History {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// The lines of the last days that `wanted` picks, newest first, at most so many. Reads files: not for a thread
-    /// that others wait for.
+    /// The lines of the last days that `wanted` picks, newest first, `count_max` at most. Reads files, so it must not run on
+    /// a thread that others wait for.
     pub fn read<T>(&self, now_ms: i64, count_max: usize, wanted: impl Fn(Line) -> Option<(i64, T)>) -> Vec<T> {
         let oldest = now_ms - DAYS * 86_400_000;
         let mut found = Vec::new();

@@ -1,9 +1,9 @@
 //! Messages about incidents: webhooks as Alertmanager sends them, e-mail, syslog, and the robots of WeCom, DingTalk and
 //! Feishu.
 //!
-//! One node sends: that of metad's LEADER, without one the lowest that lives. The others hold a message for a while, so
-//! that it goes out when the sender dies meanwhile: a receiver may get it twice, and gets it. Nothing waits for a
-//! receiver but its own queue.
+//! A single node sends: the one with metad's LEADER, or without a LEADER the lowest that is alive. The others keep a message
+//! for a while and send it if the sender dies meanwhile, so a receiver may get it twice rather than never. Only a receiver's
+//! own queue waits for that receiver.
 
 mod http;
 mod payload;
@@ -70,13 +70,14 @@ pub struct Target {
     /// The key of robots of DingTalk and Feishu that want signed messages.
     #[serde(default)]
     pub secret: String,
-    /// Of https: a PEM file of CAs, or the SHA-256 of the one certificate that is right; without both the system's CAs count.
+    /// For https: a PEM file of CAs, or the SHA-256 of the only accepted certificate; without either the system's CAs are
+    /// used.
     #[serde(default)]
     pub ca: Option<PathBuf>,
     #[serde(default)]
     pub thumbprint: Option<String>,
-    /// Of e-mail: `host:port` of a server that takes mail without TLS, such as a local relay. Of syslog: `udp://host:port` or
-    /// `tcp://host:port`.
+    /// For e-mail: `host:port` of a server that accepts mail without TLS, such as a local relay. For syslog:
+    /// `udp://host:port` or `tcp://host:port`.
     #[serde(default)]
     pub server: String,
     #[serde(default)]
@@ -102,7 +103,7 @@ struct File {
     target: Vec<Target>,
 }
 
-/// What is sent: about an incident, or that alerting lives.
+/// A message to send: about an incident, or a sign that alerting works.
 #[derive(Debug, Clone)]
 pub enum News {
     Incident(Box<Message>),
@@ -262,7 +263,7 @@ impl Notifier {
             while let Ok(news) = due.try_recv() {
                 match news {
                     News::Incident(message) => held.push_back((Instant::now(), *message)),
-                    // What an operator did here no other node tells.
+                    // An operator's action on this node is known to no other node, so this node sends it, sender or not.
                     other => self.put_syslog(&other),
                 }
             }
@@ -304,7 +305,7 @@ impl Notifier {
         *seen = Some(text);
         let targets = match parsed {
             Ok(f) => f.target,
-            // Those that were known stay.
+            // A file with an error leaves the known targets in place.
             Err(e) => {
                 return tracing::warn!(path = %path.display(), error = %e, "targets of messages were not taken over")
             }
@@ -340,7 +341,7 @@ impl Notifier {
             let every = Duration::from_secs(60 * line.target.watchdog_minutes);
             if sender && !every.is_zero() && now.duration_since(line.watchdog_at) >= every {
                 line.watchdog_at = now;
-                // One that waits already says the same.
+                // A waiting sign of life makes another one superfluous.
                 if !line.queue.iter().any(|w| matches!(w.news, News::Alive)) {
                     line.push(News::Alive);
                 }
@@ -385,7 +386,7 @@ async fn send(target: &Target, news: &News, cluster: &str) -> Result<(), String>
     }
 }
 
-/// What an occasion is called.
+/// Title of an occasion.
 fn occasion(o: Occasion, l: Language) -> &'static str {
     match (o, l) {
         (Occasion::Opened, Language::En) => "Incident opened",

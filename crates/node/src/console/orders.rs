@@ -1,4 +1,4 @@
-//! What people change by forms: sessions, language, acknowledgements, silences, maintenance, rules, accounts.
+//! Changes that people make by forms: sessions, language, acknowledgements, silences, maintenance, rules, accounts.
 
 use super::accounts::{Role, KEY_HOLDER};
 use super::gate::{language_cookie, set_cookie, SESSION_COOKIE};

@@ -54,7 +54,7 @@ async fn missing(c: Context) -> Response {
     (StatusCode::NOT_FOUND, Html(page(&c, c.t(t::NOT_FOUND), false, &body))).into_response()
 }
 
-/// What is sent for download.
+/// An answer that browsers save as a file.
 pub fn download(kind: &'static str, name: &str, text: String) -> Response {
     let how = format!("attachment; filename=\"{name}\"");
     ([(header::CONTENT_TYPE, kind.to_string()), (header::CONTENT_DISPOSITION, how)], text).into_response()

@@ -1,9 +1,9 @@
 //! Awake while a commit is under way.
 //!
-//! One write passes through the disks and the links of three servers one behind the other. Their syncs take 0.16 ms,
-//! and a virtual processor that slept takes 0.11 ms to wake, each time. So who has had a part in a write asks again for
-//! a moment instead of sleeping, where somebody waits for it, and gives its processor to whoever else wants it each
-//! time. Under load there is always something to do, and asking would only take time from it.
+//! A write passes through the disks and connections of three servers in sequence. A sync takes 0.16 ms, and a virtual
+//! processor that slept takes 0.11 ms to wake, at each step. So a thread that took part in a write polls for a moment instead
+//! of sleeping, if somebody waits for its next step, and yields its processor each time. Under load there is always work, and
+//! polling would only take time from it.
 
 use super::load::Load;
 use std::cell::Cell;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use trivet_coordination::Commits;
 
-/// Without progress for so long there are slower things to wait for than a wake.
+/// Time without progress after which polling ends: then something slower than a wake-up delays the write.
 const LIMIT: Duration = Duration::from_micros(300);
 
 /// Whether to ask again.
@@ -22,7 +22,7 @@ struct Patience {
 }
 
 impl Patience {
-    /// There was progress, with so many writes under way. `awaited`: somebody waits for what is done here next.
+    /// Notes progress and the number of writes under way. `awaited`: somebody waits for this thread's next step.
     fn progress(&self, now: Instant, under_way: u64, awaited: impl FnOnce() -> bool) {
         self.load.progress(now, under_way);
         self.until.set((!self.load.is_on(now) && awaited()).then_some(now + LIMIT));

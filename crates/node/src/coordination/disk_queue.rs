@@ -1,7 +1,7 @@
-//! What the disk's thread has to do, in order.
+//! The queue of the disk's thread, in the order of the operations.
 //!
-//! A write that nobody waits for is held back a moment: more may come, and one sync does for all of it. Meanwhile the
-//! servers whose part in it counts have the disk and the processors, where they are the same.
+//! A write that nobody waits for is delayed a moment, so that one sync covers more of them. Meanwhile disk and processors are
+//! free for the servers whose sync the quorum waits for, where they share a machine.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{mpsc, Arc};
@@ -9,21 +9,21 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 use trivet_coordination::DiskOp;
 
-/// For so long at most.
+/// Group-commit delay of a write that nobody waits for, at most.
 const HELD_BACK: Duration = Duration::from_millis(1);
 /// Operations that one sync covers at most.
 const BATCH_MAX: usize = 1_000;
 
 type Numbered = (u64, DiskOp);
 
-/// Of the role's thread.
+/// The sending end, for the role's thread.
 pub struct ToDisk {
     ops: mpsc::Sender<Numbered>,
     hurry: Arc<AtomicBool>,
     thread: Thread,
 }
 
-/// Of the disk's thread.
+/// The receiving end, for the disk's thread.
 pub struct DiskQueue {
     ops: mpsc::Receiver<Numbered>,
     /// Something came that does not wait.
@@ -65,8 +65,8 @@ impl DiskQueue {
             }
             std::thread::park_timeout(left);
         }
-        // What hurries and comes from here on is either taken below, or keeps the next ones from waiting: a plain store
-        // could go over the mark of an operation that is not seen below yet.
+        // Clear the urgent flag with `swap` before draining; a plain store could erase the flag of an operation that is not
+        // drained yet.
         self.hurry.swap(false, Ordering::AcqRel);
         if yields {
             std::thread::yield_now();

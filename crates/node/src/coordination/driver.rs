@@ -29,7 +29,7 @@ const STATUS_STEP_MS: u64 = 100;
 /// Messages of other threads that are taken at once.
 const MESSAGES_AT_ONCE_MAX: usize = 512;
 
-/// What a start hands over.
+/// The parts that a start hands to the driver.
 pub(super) struct Parts {
     pub(super) server: Server,
     pub(super) clock: Clock,

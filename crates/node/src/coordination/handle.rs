@@ -1,4 +1,4 @@
-//! What the rest of the node sees of the running role, from any thread.
+//! A view of the running role for the rest of the node, usable from any thread.
 
 use super::inbox::{Message, SessionEnds};
 use super::peer_tls::ClusterTls;

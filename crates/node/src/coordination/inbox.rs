@@ -18,7 +18,7 @@ pub(super) type SessionEnds = Vec<(i64, Vec<SessionId>)>;
 /// Quorum and election address of each member.
 pub(super) type Members = BTreeMap<ServerId, (SocketAddr, SocketAddr)>;
 
-/// What comes from other threads, through one bounded channel.
+/// Messages from other threads, through one bounded channel.
 pub(super) enum Message {
     Input(Input),
     /// Addresses of the members of a new list.

@@ -1,10 +1,9 @@
 //! Whether a thread of the role has much to do at once, and how the kernel schedules it then.
 //!
-//! A thread that is woken usually takes the processor at once from whoever has it. With many requests that makes small
-//! batches of them: each server is woken by the first of many, does that one, and sleeps again. As a batch thread (`man 7
-//! sched`) it waits until the other sleeps or its slice of a few milliseconds is over, and finds more to do at once.
-//! Without load it is an ordinary thread, for there a wake is what everybody waits for; a thread that sleeps becomes one
-//! when it has been woken.
+//! A thread that is woken usually preempts the running one. With many requests that makes small batches of them: each server
+//! is woken by the first of many, handles it, and sleeps again. As a batch thread (`man 7 sched`) it waits until the other
+//! sleeps or has used its slice of a few milliseconds, and finds more to do at once. Without load it is an ordinary thread,
+//! because then everybody waits for the wake-up; a thread that sleeps becomes an ordinary one when it has been woken.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -13,13 +12,13 @@ use std::time::{Duration, Instant};
 const FEW: u64 = 4;
 /// and more inputs than this in a tick of the role's timer,
 const INPUTS_FEW: u32 = 96;
-/// for so long.
+/// for this long.
 const LASTS: Duration = Duration::from_millis(20);
 
 /// More inputs than this since the last tick, and the next one is wanted in 5 ms; a quiet server's own, in 100 ms, are fewer.
 const INPUTS_QUIET: u32 = 24;
 
-/// Of one thread.
+/// Load of a single thread.
 #[derive(Default)]
 pub(super) struct Load {
     until: Cell<Option<Instant>>,
@@ -28,7 +27,7 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// There was progress, with so many writes under way.
+    /// Notes progress and the number of writes under way.
     pub(super) fn progress(&self, now: Instant, under_way: u64) {
         if under_way > FEW {
             self.begin(now);

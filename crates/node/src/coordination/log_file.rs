@@ -16,9 +16,9 @@ use trivet_formats::txnlog;
 /// changes the file's size.
 const PREALLOCATE_BYTES: u64 = 1 << 20;
 const HEADER_BYTES: u64 = txnlog::HEADER_BYTES as u64;
-/// What disks want addresses, offsets and lengths to be multiples of.
+/// Alignment of addresses, offsets and lengths that disks require for direct I/O.
 const BLOCK_BYTES: usize = 4096;
-/// What goes to the disk with one call.
+/// Bytes of a write call at most.
 const PIECE_BYTES: usize = 256 << 10;
 
 #[repr(align(4096))]
@@ -39,7 +39,7 @@ pub(super) struct LogFile {
 /// Whole blocks in memory that is aligned as they are. The last one of the log, which is not full, stays at the front.
 struct Piece {
     memory: Vec<u8>,
-    /// Of the first aligned byte.
+    /// Offset of the first aligned byte.
     start: usize,
     filled: usize,
 }

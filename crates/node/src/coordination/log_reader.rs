@@ -19,7 +19,7 @@ const DIFF_BYTES_LITTLE: u64 = 16 << 20;
 const DIFF_BYTES_MAX: u64 = 32 << 20;
 /// Apache's default.
 pub const SNAPSHOT_SIZE_FACTOR: f64 = 0.33;
-/// What is handed to the core at once.
+/// Bytes that the core gets at once.
 const PART_BYTES: usize = 256 << 10;
 
 /// Where the files are, and what they may be used for.
@@ -32,7 +32,7 @@ pub(super) struct Files {
     pub(super) snapshot_size_factor: f64,
 }
 
-/// One learner's; its thread ends with it.
+/// Reader of a single learner; its thread ends with it.
 pub(super) struct LogReader {
     wanted: std_mpsc::Sender<(Zxid, Zxid)>,
 }

@@ -1,4 +1,4 @@
-//! What four-letter words say of the process and its machine.
+//! Facts about the process and its machine, for four-letter words.
 
 use super::settings::Settings;
 use super::store::SharedTimes;
@@ -41,7 +41,7 @@ pub(super) async fn with_folders(mut m: Machine, word: &[u8; 4]) -> Machine {
     m
 }
 
-/// What the client port turned away, or let wait, since the start.
+/// Counts of connections and requests that the client port refused or delayed since the start.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Refusals {
     pub(super) connections: u64,
@@ -49,7 +49,7 @@ pub(super) struct Refusals {
     pub(super) throttle_waits: u64,
 }
 
-/// What stays the same as long as the role runs, and where the rest is found.
+/// Facts that stay the same while the role runs, and the sources of the others.
 pub(super) struct HostInfo {
     data: PathBuf,
     log: PathBuf,

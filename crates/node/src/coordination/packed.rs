@@ -14,7 +14,7 @@ const READ_BYTES: usize = 256 << 10;
 
 pub(super) const ENDINGS: [&str; 2] = [".gz", ".snappy"];
 
-/// Blocks that are read ahead of whoever makes a tree of them.
+/// Blocks that are decompressed ahead of the thread that builds a tree of them.
 const AHEAD_MAX: usize = 8;
 
 /// The bytes of a snapshot, unpacked if its name says that it is packed; a thread of their own reads ahead.

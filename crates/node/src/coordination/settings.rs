@@ -1,4 +1,4 @@
-//! What the role is told at its start: addresses, folders and limits of one server.
+//! Settings of the role at its start: addresses, folders and limits of a server.
 
 use super::inbox::Members;
 use super::log_reader;
@@ -40,8 +40,8 @@ pub struct Settings {
     /// How snapshots are packed when they are written.
     pub snapshot_packing: Packing,
     pub purge_pause: Option<Duration>,
-    /// A learner gets what it lacks from the log files, where that is less than so many times a snapshot; not above 0:
-    /// never.
+    /// A learner gets its missing transactions from the log files if they take less than this many times the size of a
+    /// snapshot; never if this is not above 0 (`snapshotSizeFactor`).
     pub snapshot_size_factor: f64,
     /// Connections that may wait to be accepted; -1 for the default.
     pub backlog: i32,

@@ -1,8 +1,7 @@
 //! The folder `version-2`, as Apache keeps it: snapshots, logs, epochs. Logs may lie in a second one (`dataLogDir`).
 //!
-//! One thread owns it and carries out the core's operations in order; what is queued together is
-//! written and synced together. A failed write or sync ends the process: what the page cache holds
-//! afterwards cannot be known.
+//! A single thread owns it and carries out the core's operations in order; operations that queue up are written and synced
+//! together. A failed write or sync ends the process, because the state of the page cache is unknown afterwards.
 
 pub(super) mod files;
 mod install;
@@ -36,7 +35,7 @@ use trivet_formats::{snapshot, txnlog, Zxid};
 /// Memory for a batch that is kept for the next one, in bytes.
 const ENTRIES_KEPT: usize = 1 << 20;
 const SNAPSHOTS_KEPT: usize = 3;
-/// What comes from another server, until it is whole.
+/// Prefix of a snapshot that is being received from another server.
 const RECEIVED: &str = "trivet.received.";
 
 #[derive(Debug, Error)]
@@ -142,7 +141,7 @@ impl Store {
         Ok(())
     }
 
-    /// What its threads measure from here on.
+    /// The times that its threads measure from here on.
     pub fn times(&self) -> SharedTimes {
         self.times.clone()
     }
@@ -273,7 +272,8 @@ impl Store {
     pub fn serve(mut self, queue: &DiskQueue, mut done: impl FnMut(u64)) {
         let load = Load::default();
         let mut batch = Vec::new();
-        // Under load whoever has more to log goes first where processors are scarce: a sync costs more than a record.
+        // Under load this thread yields to threads with more to log where processors are scarce: a sync costs more than a
+        // record.
         let mut several = false;
         while queue.gather(&mut batch, several) {
             let count = batch.len();

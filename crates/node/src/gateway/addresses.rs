@@ -40,7 +40,7 @@ struct Held {
 /// Serves the addresses that are this gateway's, and no others.
 pub(super) async fn serve_addresses(inner: Arc<Inner>) {
     let mut interfaces = Interfaces::open();
-    // By binding, not by address: one that went away and came back begins anew.
+    // Keyed by binding and not by address, so that an address that left and came back starts afresh.
     let mut held: HashMap<(String, u64), Held> = HashMap::new();
     // Connections whose address went away, and since when.
     let mut ending: Vec<(IpAddr, Instant, JoinHandle<()>)> = Vec::new();
@@ -174,7 +174,7 @@ fn old_clients(inner: &Inner, ip: IpAddr) -> Vec<NfsClient> {
     all.into_iter().take(clients::KEPT_MAX).collect()
 }
 
-/// Those of them that are not connected here yet are told that nobody knows their connection.
+/// Tells those clients that are not connected here yet that their connection is gone.
 fn prod(inner: &Inner, old: &[NfsClient]) {
     let here: BTreeSet<NfsClient> = inner.connected_here().collect();
     for c in old.iter().filter(|c| !here.contains(*c)) {

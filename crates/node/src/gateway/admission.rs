@@ -28,7 +28,7 @@ pub(super) struct Export {
     clients: Clients,
 }
 
-/// What of the metadata every call is compared with, taken from the gateway's copy whenever that changes.
+/// The part of the metadata that every call is checked against, refreshed whenever the gateway's copy changes.
 pub(super) struct Exports {
     cluster: u64,
     key: HandleKey,
@@ -130,7 +130,7 @@ impl Inner {
             if let Some(export) = self.exports.get(id) {
                 return Some(export);
             }
-            // What metad said in answer to a heartbeat that was sent after this call came in.
+            // The newest entry that metad reported in reply to a heartbeat sent after this call arrived.
             let newest = self.membership.read().applied;
             let applied = self.replica.read().applied();
             if heard() >= begun + 2 && applied >= newest {

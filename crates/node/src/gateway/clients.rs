@@ -1,5 +1,5 @@
-//! NFS clients that were connected to datastore addresses, on disk: after all nodes were down, whoever serves an
-//! address tells them so (`prod`). Only a hint: not synced, and unreadable is as good as none.
+//! NFS clients that were connected to datastore addresses, on disk. After all nodes were down, the node that serves an
+//! address notifies them by a tickle ACK. The file is only a hint: it is not synced, and an unreadable one counts as empty.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -11,7 +11,7 @@ use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::{Handle, LinkUnspec};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// An address that is not renewed for so long is gone.
+/// Seconds without renewal after which the kernel removes the address.
 const VALID_S: u32 = 4;
 
 #[derive(Debug, thiserror::Error)]

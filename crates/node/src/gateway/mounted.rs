@@ -104,7 +104,7 @@ mod tests {
         connection.note(1);
         connection.note(2);
         connection.note(1);
-        // One that mounted elsewhere, and a datastore that is no more.
+        // A connection that mounted another datastore, and a datastore that was removed.
         let other = mounted.connection(b);
         other.note(2);
         other.note(9);

@@ -35,11 +35,11 @@ pub(super) struct Peer {
     pub ip: IpAddr,
     /// The address of this host that it came to.
     pub server: IpAddr,
-    /// Of the datastore address that it came to.
+    /// The binding of the datastore address over which it came.
     pub stamp: Option<Stamp>,
     /// A connection to the local address has its stamp later.
     pub host: Option<super::local_address::HostBinding>,
-    /// What of this gateway the connection's calls are about.
+    /// The parts of this gateway that the connection's calls use.
     pub used: Arc<super::mounted::Used>,
 }
 

@@ -1,10 +1,9 @@
 //! A network device that exists for as long as this process does: a TUN device that nobody reads. Datastore
 //! addresses lie on it, so that they are gone with the process, however it dies, and before its connections are.
 //!
-//! What that is for: of a server that was killed, the kernel ends the connections and refuses new ones at once. The
-//! Linux NFS client tries again after a refusal, but 3 s later (`XS_TCP_INIT_REEST_TO` in net/sunrpc/xprtsock.c). Of
-//! an address that is gone nothing comes, and whoever serves it next has its clients back as soon as it tells them
-//! (`prod.rs`).
+//! Why a device: the kernel ends the connections of a killed server and refuses new ones at once. The Linux NFS client
+//! retries after a refusal, but 3 s later (`XS_TCP_INIT_REEST_TO` in net/sunrpc/xprtsock.c). An address that is gone answers
+//! nothing, and the next node that serves it has its clients back as soon as it sends them a tickle ACK.
 //!
 //! The hosts of the network find the address by the interface that they share with this host: Linux answers ARP on
 //! each interface for all its addresses, unless `arp_ignore` says otherwise.

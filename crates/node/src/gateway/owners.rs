@@ -17,7 +17,7 @@ use trivet_storage::replication::Geometry;
 /// A passed-on operation is given up and asked again after this; the owner answers the retry from what
 /// it remembers.
 const FORWARD_LIMIT: Duration = Duration::from_secs(5);
-/// What a `Forward` asks when it only tells that metad changed attributes.
+/// `Forward.what` of a message that only tells that metad changed attributes.
 const CHANGED: u32 = 7;
 /// Likewise: not an operation of a client, but bad blocks that a member has found.
 const LOOK_AT: u32 = 8;
@@ -419,7 +419,7 @@ impl Inner {
     pub(super) async fn forwarded(self: &Arc<Self>, f: Forward) -> Forwarded {
         let not_owner = Forwarded { outcome: 2, ..Default::default() };
         let Some(owner) = self.own(f.file) else { return not_owner };
-        // One that was meant for an earlier lease of this gateway has been sent again since.
+        // A call for an earlier lease of this gateway has been sent again since.
         if f.what != CHANGED && f.what != LOOK_AT && owner.lease != f.lease {
             return not_owner;
         }
@@ -530,7 +530,7 @@ impl Inner {
         }
     }
 
-    /// Of a file that metad calls endangered: `gone` are the replicas whose copies have to be made elsewhere.
+    /// Takes the lease of an endangered file. `gone`: the replicas whose copies have to be made elsewhere.
     pub(super) async fn take_over_for_repair(self: &Arc<Self>, file: u64, gone: Vec<Vec<u8>>) {
         if let Some(owner) = self.take(file).await {
             owner.feed(self, Input::Repair { gone });

@@ -1,5 +1,5 @@
-//! What one client address may take of a gateway: connections, open calls and the memory of their records. A stranger
-//! that takes all it can leaves the other clients their places.
+//! Resources of a gateway that a client address may take: connections, open calls and the memory of their records. A hostile
+//! client that takes all it can leaves the other clients theirs.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -23,14 +23,14 @@ pub(super) struct Places {
     by_address: Mutex<HashMap<IpAddr, Weak<Place>>>,
 }
 
-/// What an address has taken.
+/// The resources that an address has taken.
 pub(super) struct Place {
     connections: AtomicUsize,
     open: Arc<Semaphore>,
     begun_bytes: AtomicUsize,
 }
 
-/// One connection's part of it, given back at its end.
+/// The part of a single connection, given back at its end.
 pub(super) struct Taken {
     place: Arc<Place>,
     begun_bytes: usize,

@@ -18,7 +18,7 @@ use trivet_storage::nfs::nlm::{NLM_VERSION, NSM_VERSION, PROGRAM_NLM, PROGRAM_NS
 use trivet_storage::nfs::portmap::{Service, Table, Transport};
 use trivet_storage::nfs::rpc::{PROGRAM_MOUNT, PROGRAM_NFS};
 
-/// What could not be had is tried again this often, and a registration is renewed: rpcbind may have been restarted.
+/// Pause before a failed attempt is repeated, and before a registration is renewed, because rpcbind may have restarted.
 const RETRY: Duration = Duration::from_secs(2);
 /// At the end of this process a system's rpcbind is told within this, or keeps the registration.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
@@ -65,8 +65,8 @@ impl Portmapper {
     }
 }
 
-/// Those of the addresses that are here, and who talks to the system's rpcbind: one at a time, so that no registration
-/// comes after the farewell.
+/// Portmappers of the addresses that are here, and a lock for calls to the system's rpcbind, so that no registration follows
+/// the farewell.
 #[derive(Default)]
 pub(super) struct Portmappers(Mutex<BTreeMap<IpAddr, How>>, tokio::sync::Mutex<()>);
 
@@ -203,7 +203,7 @@ async fn keep(inner: Arc<Inner>, ip: IpAddr) {
     }
 }
 
-/// What becomes of an address whose port 111 this process cannot have.
+/// Registers the services of an address with the system's rpcbind if that has port 111.
 async fn elsewhere(inner: &Inner, ip: IpAddr, port: u16, mount_udp: bool, e: &std::io::Error) -> How {
     match e.kind() {
         std::io::ErrorKind::AddrInUse => {

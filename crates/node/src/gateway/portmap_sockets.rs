@@ -22,7 +22,7 @@ const DATAGRAMS_MAX: usize = 64;
 const REPLY_BYTES_MAX: usize = 1_400;
 /// Connections to the portmapper of one address, of all clients; one beyond is closed at once.
 const CONNECTIONS_MAX: usize = 128;
-/// Of them those of one client's address; one beyond is closed at once.
+/// The same for the connections of one client address.
 const CONNECTIONS_OF_ONE_MAX: usize = 16;
 /// A connection on which no whole call came for this long is closed.
 const CALL_LIMIT: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ pub(super) async fn serve_datagrams(socket: UdpSocket, answer: Answer) {
     let budget = Arc::new(Mutex::new(LongReplies::new(clock.mono_ms())));
     let open = Arc::new(Semaphore::new(DATAGRAMS_MAX));
     let mut tasks = JoinSet::new();
-    // One byte more than is read: a longer call is cut, and told by its length.
+    // A byte more than the longest accepted call, so that a longer one is recognised by its length.
     let mut buffer = [0; CALL_BYTES_MAX + 1];
     loop {
         let Ok((n, from)) = socket.recv_from(&mut buffer).await else {
@@ -128,7 +128,7 @@ async fn serve_connections(listener: TcpListener, table: Arc<Table>) {
     }
 }
 
-/// One call after the other.
+/// Serves the calls of a connection in sequence.
 async fn connection(mut stream: TcpStream, table: &Table) -> std::io::Result<()> {
     loop {
         let record = tokio::time::timeout(CALL_LIMIT, read_record(&mut stream)).await??;

@@ -48,9 +48,9 @@ pub(super) async fn register(ip: IpAddr, port: u16, services: &[Service]) -> Res
             done = ask(&mut system, Ask::Set, service, None).await?;
         }
         match done {
-            // Of another address that is here, too, or of another server: what clients are told decides.
-            // The host's own lockd and statd, if it mounts something: mounts of this address need `nolock` then.
+            // The host's own lockd and statd hold these while it mounts something; mounts of this address then need `nolock`.
             Some(0) if matches!(service.program, PROGRAM_NLM | PROGRAM_NSM) => {}
+            // Another address here, or another server, has registered it: the check below decides what clients are told.
             Some(0) => refused = refused.or(Some(Error::Taken { program: service.program, version: service.version })),
             Some(_) => {}
             None => return Err(Error::Refused),

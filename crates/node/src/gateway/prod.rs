@@ -1,13 +1,12 @@
 //! Clients of an address that moved are told so.
 //!
 //! A client that has sent everything, and waits for an answer of a node that is gone or cut off, sends nothing
-//! and so never learns that its connection is dead. The new node sends it a segment of that connection that
-//! cannot be right; it answers with what it expects (RFC 9293 section 3.10.7.4), that answer goes where the
-//! address is now, and is answered by the kernel there with a reset: nobody knows the connection. The client
-//! connects anew at once.
+//! and so never learns that its connection is dead. The new node sends it a segment of that connection that cannot be right;
+//! it answers with the sequence number that it expects (RFC 9293 section 3.10.7.4). That answer goes to the address's new
+//! node, whose kernel resets the unknown connection. The client connects again at once.
 //!
-//! One that is connecting, from the port that it had, and waits ever longer before it tries again, takes no
-//! notice of that; but it answers a SYN (section 3.5, simultaneous open), and is reset in the same way.
+//! A client that is connecting, from its old port, and waits longer and longer between its tries, ignores that segment; but
+//! it answers a SYN (section 3.5, simultaneous open), and is reset in the same way.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
@@ -48,7 +47,7 @@ fn packet(from: SocketAddrV4, to: SocketAddrV4, flag: u8) -> Vec<u8> {
     packet
 }
 
-/// Of a segment of even length (RFC 9293 section 3.1).
+/// Checksum of a segment of even length (RFC 9293 section 3.1).
 fn checksum(from: Ipv4Addr, to: Ipv4Addr, tcp: &[u8]) -> u16 {
     let mut pseudo = Vec::new();
     pseudo.extend(from.octets());

@@ -95,8 +95,8 @@ async fn accept(inner: Arc<Inner>, listener: TcpListener, stamp: Option<Stamp>, 
     }
 }
 
-/// A connection to a datastore address or to the local address, for as long as it lives: whoever has the address next is to know
-/// of it.
+/// A connection to a datastore address or to the local address, registered while it lives, so that the next holder of the
+/// address knows of it.
 struct Known {
     inner: Arc<Inner>,
     client: NfsClient,
@@ -138,7 +138,7 @@ impl Inner {
 impl Known {
     fn begin(inner: &Arc<Inner>, stream: &TcpStream, from: SocketAddr) -> Option<Known> {
         let client = NfsClient { datastore: stream.local_addr().ok()?.to_string(), client: from.to_string() };
-        // One that comes again from its old port may be here before the old connection has ended.
+        // A client that reconnects from its old port may be here before its old connection has ended.
         let mut connected = inner.connected.lock();
         let connections = connected.entry(client.clone()).or_default();
         connections.count += 1;

@@ -1,9 +1,9 @@
 //! Addresses that this gateway could not serve if it had them, or cannot serve although it has them: told in its
 //! heartbeat, so that metad gives them to another node, and by its readiness.
 //!
-//! Of an address that is elsewhere it is looked at in advance whether the interface, the rights and the port are there.
-//! One that is here counts once it has not been served for a while: it may have come from another process of this host,
-//! whose sockets close a moment later.
+//! For an address that is elsewhere, the gateway checks in advance whether interface, rights and port are available. An
+//! address that is here counts once it was not served for a while: it may have come from another process of this host, whose
+//! sockets close a moment later.
 
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -27,16 +27,16 @@ struct Failure {
 
 #[derive(Default)]
 pub(super) struct Unserved {
-    /// What failed here.
+    /// Failures of addresses that were here.
     failed: Mutex<BTreeMap<IpAddr, Failure>>,
-    /// What would fail.
+    /// Failures that a check in advance predicts.
     would: Mutex<BTreeMap<IpAddr, String>>,
 }
 
 impl Unserved {
     pub(super) fn failed(&self, ip: IpAddr, why: String, now: Instant) {
         let mut failed = self.failed.lock();
-        // What failed long ago, when the address was here before, is another failure.
+        // A failure from long ago, when the address was here before, is a different one.
         failed.retain(|_, f| now.duration_since(f.last) < BELIEVED_FOR);
         let f = failed.entry(ip).or_insert_with(|| Failure { why: String::new(), first: now, last: now });
         (f.why, f.last) = (why, now);
@@ -47,7 +47,7 @@ impl Unserved {
         self.would.lock().remove(&ip);
     }
 
-    /// What a look in advance found.
+    /// Notes the result of a check in advance.
     pub(super) fn looked(&self, ip: IpAddr, found: Result<(), String>) {
         let mut would = self.would.lock();
         match found {

@@ -1,4 +1,4 @@
-//! What the LEADER's other tasks need: whether this node leads, and writes that only the LEADER can make.
+//! Interface for the LEADER's other tasks: whether this node leads, and writes that only the LEADER can make.
 
 use super::Metad;
 use crate::zk_client::ZkError;

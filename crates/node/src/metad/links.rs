@@ -1,4 +1,4 @@
-//! What the links between the nodes are like, by coordination's probes: who is reached over bad ones only.
+//! The state of the paths between nodes, by coordination's probes: nodes that are reached over lossy paths only.
 
 use super::Shared;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,9 +8,9 @@ use trivet_coordination::links::LinkState;
 use trivet_storage::metadata::leadership::Input;
 use trivet_storage::metadata::placement;
 
-/// Links are looked at so often,
+/// Pause between two looks at the links.
 const LOOK: Duration = Duration::from_millis(100);
-/// and a node that has had bad ones only for so long counts as badly linked.
+/// Time with bad links only after which a node counts as badly linked, while other nodes have a good link.
 const BAD_FOR: Duration = Duration::from_millis(1_000);
 
 /// Keeps [`Shared::badly_linked`] current, whether this metad leads or not. Where coordination is not ours nobody
@@ -77,10 +77,10 @@ mod tests {
             since_ms: None,
         };
         let all = known(&[1, 2, 3]);
-        // One direction is enough.
+        // A bad direction is enough for a link to be bad.
         assert_eq!(without_good_links(&all, &[bad(3, 1), bad(2, 3)]), [3]);
         assert!(without_good_links(&all, &[bad(3, 1), bad(1, 3)]).is_empty());
-        // Of two nobody can tell which one it is; where all links are bad no place is better than another.
+        // With two nodes nothing shows which of them is at fault; where all links are bad no node is better than another.
         assert!(without_good_links(&known(&[1, 3]), &[bad(3, 1), bad(3, 2)]).is_empty());
         assert!(without_good_links(&all, &[bad(3, 1), bad(2, 3), bad(1, 2)]).is_empty());
     }

@@ -14,8 +14,8 @@ use trivet_storage::metadata::{MemoryKv, State};
 
 const TABLE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("state");
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
-/// Of the state in it, which is that of the newest journal entry applied: a program that reads older ones only may open
-/// the database until the first entry of a newer version.
+/// Version of the state in the database, which is that of the newest journal entry applied: an older program may open the
+/// database until the first entry of a newer version.
 const VERSION: u64 = JOURNAL_VERSION as u64;
 const WRITE_PAUSE: Duration = Duration::from_secs(1);
 /// Entries that stay in the log in any case.

@@ -1,4 +1,4 @@
-//! What is in the datastores, counted at times of its own and not when somebody asks.
+//! Counts of the datastores' contents, made at their own times and not when somebody asks.
 //!
 //! A pass over all files and extents takes time that grows with them. It runs on a thread for blocking work, reads a
 //! few hundred files under the lock at a time, and rests twenty times as long as it took, so that it never costs more

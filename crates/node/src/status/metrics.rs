@@ -178,7 +178,7 @@ fn data(f: &mut Families, s: &NodeStatus) {
     }
 }
 
-/// One series a rule, however many subjects it has: their number is bounded.
+/// A series for each rule, however many subjects it has, so that their number is bounded.
 fn alerts(f: &mut Families, w: &Watcher) {
     let level = w.health().level;
     f.gauge("health", "The cluster as this node sees it: 0 OK, 1 degraded, 2 unavailable", f64::from(level.code()));

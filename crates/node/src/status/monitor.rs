@@ -41,7 +41,7 @@ const DRAWN_EVERY_MS: i64 = 5_000;
 /// Messages that wait for the sender; a further one is dropped and counted, and the next one tells of all.
 const MESSAGES_WAITING_MAX: usize = 100;
 
-/// What a moment of the last hour was like, for the ribbon of the overview.
+/// Health at a moment of the last hour, for the ribbon of the overview.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Moment {
     pub at_ms: i64,
@@ -234,7 +234,7 @@ impl Monitor {
         done
     }
 
-    /// Somebody did something here: to the history, and to whoever gets syslog.
+    /// Records an operator's action on this node in the history, and sends it to syslog targets.
     pub fn audit(&self, now: i64, order: &Order) {
         self.history.audit(now, order);
         if self.messages.try_send(News::Audit(order.clone())).is_err() {
@@ -426,7 +426,7 @@ struct Kept {
     saved: Saved,
 }
 
-/// What cannot be read is set aside: alerts that still hold fire again.
+/// Loads the saved alerts. A file that cannot be read is set aside; alerts whose condition still holds fire again.
 fn load(path: &std::path::Path) -> Saved {
     let text = match std::fs::read(path) {
         Ok(text) => text,

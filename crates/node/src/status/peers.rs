@@ -13,10 +13,10 @@ use trivet_observe::silences::Controls;
 pub const KIND: u8 = 4;
 /// Version of question and answer; a newer one is not answered.
 pub const VERSION: u32 = 1;
-/// Bytes of one answer; a longer one is refused by whoever asked, and the node counts as silent.
+/// Bytes of an answer; the caller refuses a longer one, and the node counts as silent.
 pub const ANSWER_BYTES_MAX: usize = 4 << 20;
 
-/// What is asked for.
+/// Kinds of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum What {

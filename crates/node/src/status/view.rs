@@ -5,7 +5,7 @@ use crate::config::{NodeConfig, Role};
 use std::collections::{BTreeMap, BTreeSet};
 use trivet_observe::view::*;
 
-/// What an older status says of roles, links and addresses is not taken for what is.
+/// Milliseconds after which a status says nothing about roles, links and addresses any more.
 const FRESH_MS: u64 = 3_000;
 /// The copies on a node that is silent for longer do not count as living.
 const LIVING_MS: u64 = 3_000;
@@ -234,7 +234,7 @@ fn copies(view: &mut ClusterView, c: &ContentsStatus, known: &[Known], fresh: &[
     }
     named.sort_unstable();
     out.files = named.into_iter().take(10).map(|(_, f)| f.to_string()).collect();
-    // What is copied shows in how many copies count; the bytes of a copy that is under way are not known here.
+    // Progress of a repair is counted in complete copies; the bytes of a copy under way are not known here.
     let counting: u64 = c.groups.iter().map(|g| g.nodes.len() as u64 * g.extents).sum();
     out.recovered_bytes = counting;
     view.copies = Some(out);
@@ -249,7 +249,7 @@ fn copies(view: &mut ClusterView, c: &ContentsStatus, known: &[Known], fresh: &[
         .collect();
 }
 
-/// What of a process is compared with the moment before.
+/// Counts of a process that are compared with those of the moment before.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Counted {
     pid: u32,

@@ -16,7 +16,7 @@ use trivet_vcenter::soap::inventory::{HostSystems, CLUSTERS, DATASTORES, HOSTS, 
 use trivet_vcenter::soap::request::{returned_moref, session_key, Step, Wants};
 use trivet_vcenter::soap::{body, Inventory, Managers, Moref, SoapError, Task};
 
-/// One reply of a reading.
+/// Time limit of a single reply of a reading.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
 /// The answer to a step: a mount whose server is silent takes the host long.
 const STEP_LIMIT: Duration = Duration::from_secs(60);
@@ -24,7 +24,7 @@ const STEP_LIMIT: Duration = Duration::from_secs(60);
 const READ_LIMIT: Duration = Duration::from_secs(60);
 /// Pages of one kind of objects in a reading; a server that has more is none.
 const PAGES_MAX: usize = 400;
-/// What the user may do is asked for again after this.
+/// Time after which the user's privileges are read again.
 const PRIVILEGES_FOR: Duration = Duration::from_secs(300);
 /// Hosts in one question for privileges.
 const PRIVILEGE_HOSTS: usize = 100;
@@ -58,7 +58,7 @@ impl ApiError {
     }
 }
 
-/// What a session holds; all of it ends with the session.
+/// Objects of a vCenter session; all of them end with it.
 struct Open {
     managers: Managers,
     key: String,
@@ -157,7 +157,7 @@ impl Api {
             Some(c) => (c.name.clone(), c.moref.clone()),
             None => (String::new(), m.root.clone()),
         };
-        // A cluster that was removed and made anew has another reference.
+        // A cluster that was removed and created again has another reference.
         if open.hosts.as_ref().is_none_or(|(of, _)| *of != container.value) {
             open.hosts = Some((container.value.clone(), self.view(&m, &container, "HostSystem").await?));
         }
@@ -256,7 +256,7 @@ impl Api {
         Ok(())
     }
 
-    /// What the user may do, over all hosts, for the first event of a session.
+    /// The user's privileges over all hosts, for the first event of a session.
     pub fn rights(&self) -> String {
         let known = self.privileges.iter().flat_map(|(_, p)| p.values());
         let (mut hosts, mut counts) = (0, [0; 4]);

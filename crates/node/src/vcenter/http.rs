@@ -1,4 +1,4 @@
-//! One HTTPS connection to vCenter: requests one after the other, replies with an end, everything with a limit.
+//! An HTTPS connection to vCenter: requests in sequence, with limits on the time and the bytes of each reply.
 
 use super::tls::{connector, Shown, Trust};
 use bytes::Bytes;

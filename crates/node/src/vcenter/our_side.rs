@@ -15,7 +15,7 @@ const FAILOVERS_FOR: Duration = Duration::from_secs(1_800);
 /// Failovers that are remembered; the oldest are dropped beyond.
 const FAILOVERS_MAX: usize = 16;
 
-/// One look.
+/// A snapshot of the served datastores and their health.
 pub struct Seen {
     pub(super) quorum: bool,
     pub(super) exports: Vec<Export>,

@@ -21,7 +21,7 @@ pub(super) fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
     resolve_as(host, port, None)
 }
 
-/// Of several addresses the former one stays, or else the first counts.
+/// Resolves a host. With several addresses the former one is kept if it is among them, otherwise the first is taken.
 fn resolve_as(host: &str, port: u16, former: Option<IpAddr>) -> Result<SocketAddr, String> {
     if host.is_empty() {
         return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port));

@@ -1,4 +1,4 @@
-//! One POST, by http or https, and the answer to it.
+//! A POST over HTTP or HTTPS, and the answer to it.
 
 use super::Target;
 use crate::vcenter::{connector, Trust};

@@ -1,4 +1,4 @@
-//! What a message looks like to each kind of receiver.
+//! The form of a message for each kind of receiver.
 
 use super::{occasion, Kind, News, Target};
 use crate::audit::Order;
@@ -150,7 +150,7 @@ fn alertmanager(t: &Target, news: &News, cluster: &str, now_ms: i64) -> Value {
     let (status, alerts, left_out, group, annotations) = match news {
         News::Incident(m) => {
             let Message { occasion: o, incident: i } = m.as_ref();
-            // What fires first, then what is over.
+            // Firing alerts come before resolved ones.
             let mut members: Vec<_> = i.members.iter().collect();
             members.sort_by_key(|(_, m)| (m.resolved_ms.is_some(), std::cmp::Reverse(m.severity)));
             let alerts: Vec<Value> = members.iter().take(ALERTS_MAX).map(|(f, m)| member(t, f, m, i)).collect();

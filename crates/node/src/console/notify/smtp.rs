@@ -1,4 +1,4 @@
-//! One message to a mail server that takes it without TLS: a relay on this machine or in its network.
+//! Delivery of a message to a mail server that accepts it without TLS: a relay on this machine or in its network.
 
 use super::Target;
 use base64::Engine;

@@ -97,7 +97,7 @@ fn state(c: &Context, a: &Alert) -> Markup {
 pub async fn list(State(app): State<Arc<App>>, c: Context, Query(w): Query<Wanted>) -> Html {
     let (all, now, l) = (wanted(&app, &c, &w).await, crate::clock::wall_ms(), c.language);
     let shown: Vec<&Alert> = all.iter().skip(w.from).take(PAGE).collect();
-    // Who else sees the same, and since when, is evidence for paths that are cut one way.
+    // The other nodes with the same alert are evidence for paths that are cut in one direction.
     let seen = app.monitor.seen_by_all().await;
     let seers = |a: &Alert| -> String {
         let nodes = seen.iter().filter(|s| s.firing.contains(&a.fingerprint));

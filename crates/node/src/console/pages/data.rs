@@ -15,7 +15,7 @@ const SEARCHED_MAX: usize = 20_000;
 
 #[derive(Debug, Default, Deserialize)]
 pub struct Wanted {
-    /// What the folder is called; its number says which it is, for names need not be text.
+    /// Displayed path of the folder; the folder is found by its number, because names need not be UTF-8.
     #[serde(default)]
     path: String,
     #[serde(default)]

@@ -17,7 +17,7 @@ use trivet_observe::incidents::Incident;
 /// Incidents of the history that are listed.
 const LISTED_MAX: usize = 200;
 
-/// What this node remembers, newest first; the open ones and the latest from memory, older ones from the history.
+/// The incidents that this node knows, newest first: open and recent ones from memory, older ones from the history.
 pub async fn all(app: &Arc<App>) -> Vec<Incident> {
     let mut found: BTreeMap<String, Incident> = BTreeMap::new();
     let (app, now) = (app.clone(), crate::clock::wall_ms());

@@ -1,4 +1,4 @@
-//! What goes on and who did what; accounts and targets of messages.
+//! Pages about maintenance, the audit log, accounts and targets of messages.
 
 use super::Html;
 use crate::console::accounts::Role;

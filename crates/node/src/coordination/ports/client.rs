@@ -28,7 +28,7 @@ const HANDSHAKES_OF_ADDRESS_MAX: usize = 64;
 /// Random bytes of a connection's challenges.
 const NONCE_BYTES: usize = 20;
 
-/// What is asked of clients, from the settings.
+/// Limits for clients, from the settings.
 pub(super) struct Limits {
     pub(super) connections_per_address: usize,
     pub(super) connections: usize,
@@ -213,7 +213,7 @@ impl ClientPort {
         self.refusals.set(refusals);
     }
 
-    /// What a four-letter word may tell of the process and its machine.
+    /// The facts about process and machine that a four-letter word reports.
     pub(crate) fn host_info(&self, word: &[u8; 4]) -> Machine {
         self.host.look(word, self.refusals.get())
     }
@@ -234,7 +234,7 @@ impl ClientPort {
         }
     }
 
-    /// After each input: lets requests go on that wait for their turn, if there is room.
+    /// Resumes delayed requests after each input, if there is room.
     pub(crate) fn note_open(&self, open_of_all: usize) {
         if self.limits.throttle.is_some_and(|t| open_of_all < t.requests_max) {
             self.turn.notify_waiters();

@@ -1,4 +1,4 @@
-//! What one client sends: frames, or a four-letter word, and when no more of it is read.
+//! Input of a client: frames or a four-letter word, and the back-pressure that stops reading.
 
 use super::client::ClientPort;
 use super::client_writer::Outgoing;

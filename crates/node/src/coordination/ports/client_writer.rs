@@ -1,8 +1,8 @@
-//! What is on its way to clients.
+//! Output to clients that is not sent yet.
 //!
-//! One task writes for all of them, behind what else the role's thread has to do: what was said to a client meanwhile
-//! goes out with one call, and a thousand clients that are told of a change wake nothing a thousand times. A client
-//! that does not take what it gets has a task of its own until it does.
+//! A single task writes for all clients, after the other tasks of the role's thread, so that everything addressed to a client
+//! meanwhile leaves with one call, and an event for a thousand clients does not cause a thousand wake-ups. A client that does
+//! not read has a task of its own until it does.
 
 use crate::coordination::stream::WriteHalf;
 use std::cell::{Cell, RefCell};
@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 
 /// Bytes that may wait for a client that does not read; it is cut off beyond them.
 const BYTES_MAX: usize = 64 << 20;
-/// What was said last may take so long when the connection ends.
+/// Time for the last bytes to leave when a connection ends.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 /// Clients that are written to before the role's thread looks at its other tasks.
 const AT_ONCE_MAX: usize = 64;
@@ -202,7 +202,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn push(&self, out: &Rc<Outgoing>, bytes: Vec<u8>) {
         if out.unsent.get() + bytes.len() > BYTES_MAX {
-            // What comes behind the gap does not go out any more.
+            // Bytes after the gap must not be sent.
             out.waiting.borrow_mut().clear();
             out.close();
             return out.ended.notify_one();

@@ -1,13 +1,13 @@
-//! The election port: it owns one connection to each peer, made by the server with the larger id (a smaller one dials to
-//! be dialled back), kept for good, mended at once.
+//! The election port. It owns one connection to each peer, dialled by the server with the larger id (a smaller one dials to
+//! be dialled back), kept permanently and re-established at once.
 //!
-//! Trivet servers probe each other ten times a second and drop a connection from which nothing comes back, so that a
+//! Trivet servers probe each other ten times a second and drop a connection whose peer is silent, so that a
 //! vote never waits for the kernel's retransmission timer. A peer that does not answer the first probes is an Apache
 //! server and is left in peace.
 //!
-//! Trivet servers also send each other datagrams to the election port's number (`coordination/links.rs` says what for).
-//! One that arrives from a peer without a connection is the sign that its network path is whole again: it is dialled at
-//! once, and a dial that hangs is begun anew.
+//! Trivet servers also send each other datagrams to the election port's number (`coordination/links.rs` says what for). A
+//! datagram from a peer without a connection shows that its network path works again: it is dialled at once, and a dial that
+//! hangs is started again.
 
 use super::election_connection::{keep_dialling, read_initial, serve};
 use super::election_peer::Peer;
@@ -29,7 +29,7 @@ use trivet_coordination::Input;
 use trivet_formats::election::LinkProbe;
 use trivet_formats::ServerId;
 
-/// A dial that hangs while datagrams arrive is begun anew, but not more often than this.
+/// Pause between two restarts of a dial that hangs while datagrams arrive.
 const REDIAL_PAUSE: Duration = Duration::from_millis(250);
 /// A caller says who it is within this time, or its connection is closed.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! One connection of the election port: dialled or accepted, probed, dropped when nothing comes back.
+//! A connection of the election port: dialled or accepted, probed, dropped when its peer is silent.
 
 use super::election_peer::Peer;
 use crate::coordination::inbox::Inbox;
@@ -22,13 +22,13 @@ use trivet_formats::ServerId;
 const DIAL_LIMIT: Duration = Duration::from_millis(500);
 const DIAL_PAUSE: Duration = Duration::from_millis(150);
 const PROBE_PAUSE: Duration = Duration::from_millis(100);
-/// A peer of ours from which nothing came for this long is dialled anew.
+/// Silence after which a Trivet peer is dialled again.
 const SILENCE_LIMIT: Duration = Duration::from_millis(600);
 /// The same while its datagrams arrive: then only this connection hangs.
 const HANGING_LIMIT: Duration = Duration::from_millis(300);
 /// Probes that a peer gets before it is taken for one that does not know them.
 const FIRST_PROBES: u32 = 2;
-/// A peer that answered no probe on its connection for so long is not one of ours.
+/// Time without an answer to any probe on its connection after which a peer counts as an Apache server.
 const FOREIGN_AFTER: Duration = Duration::from_secs(2);
 const USER_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -208,7 +208,7 @@ pub(super) async fn serve(inbox: &Inbox, peer: &Rc<Peer>, speaks: &PeerSpeaks, s
     }
     if peer.generation.get() == generation {
         peer.connected.set(false);
-        // One that the other side closes as soon as it stands is not begun anew without a pause.
+        // A connection that the peer closed right after it was established is dialled again after a pause only.
         if begun.elapsed() > DIAL_PAUSE {
             peer.dial_now.notify_one();
         }

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use trivet_coordination::membership;
 use trivet_formats::ServerId;
 
-/// One peer, and what is known of its connection.
+/// A peer and the state of its connection.
 pub(super) struct Peer {
     pub(super) id: ServerId,
     pub(super) address: SocketAddr,
@@ -19,13 +19,13 @@ pub(super) struct Peer {
     /// Raised when a connection begins; an older one ends by it.
     pub(super) generation: Cell<u64>,
     pub(super) connected: Cell<bool>,
-    /// Of the connection that stands, or the last one: where it comes from, and when something came.
+    /// For the current or the last connection: its source address, and the time of the last message.
     pub(super) from: Cell<Option<IpAddr>>,
     pub(super) heard: Cell<Instant>,
     /// A second server with its id was here: is this one still alive?
     pub(super) ask: Cell<bool>,
     pub(super) dial_now: Notify,
-    /// Of the connection that stands: what sits at the other end may have been replaced since the last.
+    /// Whether the peer of the current connection is a Trivet server; the peer may have been replaced since the last one.
     pub(super) ours: Cell<bool>,
     pub(super) datagram_at: Cell<Option<Instant>>,
     pub(super) redialled_at: Cell<Option<Instant>>,

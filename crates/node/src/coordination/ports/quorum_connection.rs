@@ -1,5 +1,4 @@
-//! One connection of the quorum port: packets in, packets out, on the role's own thread, so that a packet wakes nothing
-//! else.
+//! A connection of the quorum port, on the role's own thread, so that a packet wakes no other thread.
 
 use super::quorum::QuorumPort;
 use super::snapshot_stream::read_snapshot;
@@ -32,11 +31,11 @@ const WRITE_BYTES: usize = 256 << 10;
 pub(super) const READ_BYTES: usize = 64 << 10;
 /// Packets that the core gets at once.
 const PACKETS_MAX: usize = 256;
-/// What was sent last may still be on its way when a connection is ended in peace.
+/// Time for the last bytes to leave when a connection ends normally.
 pub(super) const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 
-/// What is on its way to the other side. The core ends a link whose other side is silent, so it is bounded by what
-/// is proposed in that time, and a snapshot.
+/// Packets that are not sent yet. The core ends a link whose peer is silent, so they are bounded by the proposals of that
+/// time and a snapshot.
 struct Outgoing {
     waiting: RefCell<Vec<Bytes>>,
     /// The core wants to know when all of it is out.
@@ -56,7 +55,7 @@ impl QuorumConnection {
         self.outgoing.waiting.borrow_mut().push(bytes);
         self.outgoing.wake.notify_one();
     }
-    /// Of a snapshot or a long DIFF; unless it is the last, the core hears when it is out.
+    /// Sends a part of a snapshot or a long DIFF; unless it is the last, the core hears when it has left.
     pub(super) fn send_part(&self, bytes: Bytes, last: bool) {
         self.outgoing.wants_to_know.set(!last);
         self.send(bytes);
@@ -123,7 +122,8 @@ pub(super) fn run(
             }
         };
         if finished {
-            // What still comes is not wanted; a close with it unread would take back what was sent.
+            // Read and discard what still arrives: closing with unread input would reset the connection and lose the last
+            // packets.
             let mut rest = [0; 4096];
             let drain = async { while reader.read(&mut rest).await.is_ok_and(|n| n > 0) {} };
             let _ = timeout(FAREWELL_LIMIT, drain).await;

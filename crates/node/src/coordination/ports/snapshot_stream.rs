@@ -65,7 +65,7 @@ fn take_in(pieces: Pieces, received: io::Result<Received>) -> io::Result<(Tree, 
     taken
 }
 
-/// One piece is on its way at a time; what follows the snapshot stays in the buffer.
+/// Receives a snapshot, a piece at a time; bytes that follow the snapshot stay in the buffer.
 pub(super) async fn read_snapshot(
     link: LinkId,
     stream: &mut ReadHalf,

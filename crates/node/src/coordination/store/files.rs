@@ -57,7 +57,7 @@ pub(in crate::coordination) fn write_number(dir: &Path, name: &str, number: i64)
     }
 }
 
-/// One process at a time has a folder.
+/// Locks the folder for this process.
 pub(super) fn lock(folder: &Path) -> Result<File, StoreError> {
     let path = folder.join("trivet.lock");
     let lock = at(&path, OpenOptions::new().create(true).truncate(false).write(true).open(&path))?;

@@ -1,4 +1,4 @@
-//! What a start finds: the newest snapshot that is whole, and the log that leads on from it without a gap.
+//! Recovery at a start: the newest intact snapshot, and the log that continues it without a gap.
 
 use super::files::numbered;
 use super::{at, note, Store, StoreError};

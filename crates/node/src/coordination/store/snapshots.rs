@@ -29,7 +29,7 @@ impl Store {
         }
     }
 
-    /// Beside the log, which goes on meanwhile. A snapshot whose end does not come leaves nothing.
+    /// Writes a snapshot while the log continues to be written. A snapshot without its end leaves no file.
     pub(super) fn begin_snapshot(&self, zxid: Zxid) -> io::Result<mpsc::Sender<Part>> {
         let (sender, parts) = mpsc::channel();
         let (dir, log_dir, kept, packing) = (self.dir.clone(), self.log_dir.clone(), self.snapshots_kept, self.packing);
@@ -50,7 +50,7 @@ impl Store {
             if let Err(e) = written {
                 let _ = fs::remove_file(&tmp);
                 tracing::error!(%name, error = %e, "cannot write a snapshot; the log keeps growing");
-                // The rest of it is not wanted; the core goes on to its end, and to the next one.
+                // The core sends this snapshot to its end; its rest is discarded, and the next one may succeed.
                 while let Ok(Part::Bytes(_)) = parts.recv() {
                     part_written();
                 }
@@ -67,7 +67,7 @@ fn write_parts(path: &Path, packing: Packing, parts: &mpsc::Receiver<Part>, writ
     while let Ok(part) = parts.recv() {
         match part {
             Part::Bytes(bytes) => {
-                // Of one that fails, too.
+                // Counts a part as written even if writing fails, so that the core sends the next one.
                 written();
                 file.write_all(&bytes)?;
                 unsynced += bytes.len();

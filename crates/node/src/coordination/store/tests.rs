@@ -111,7 +111,7 @@ fn a_snapshot_that_came_in_takes_over_and_one_that_did_not_goes() {
         received.path().to_path_buf()
     };
     let (first, second) = (came_in(1), came_in(2));
-    // One that nobody installed is removed by the next start, but not by an install.
+    // A received snapshot that was not installed is removed by the next start, but not by an install.
     let (mut store, _) = Store::open(dir.path(), dir.path()).unwrap();
     assert!(!first.exists() && !second.exists());
     let (third, fourth) = (came_in(3), came_in(4));
@@ -237,7 +237,7 @@ fn logs_may_lie_in_a_folder_of_their_own() {
     let another = tempfile::tempdir().unwrap();
     assert!(matches!(Store::open(another.path(), logs.path()), Err(StoreError::InUse { .. })));
     drop(store);
-    // One setting forgotten, or both exchanged: nothing is taken for an empty server.
+    // With one setting forgotten, or both exchanged, the folders must not be taken for those of an empty server.
     assert!(matches!(Store::open(logs.path(), logs.path()), Err(StoreError::NoSnapshot { .. })));
     assert!(matches!(Store::open(logs.path(), data.path()), Err(StoreError::Mixed { .. })));
 }

@@ -6,7 +6,7 @@ use trivet_storage::nfs::names::printable;
 /// Folders below a datastore that a mounted path may name; a longer one is refused.
 const FOLDERS_MAX: usize = 64;
 
-/// What a path names.
+/// The object that a path names.
 #[derive(Debug, PartialEq)]
 pub(super) enum Named<'a> {
     /// A datastore, and the folders below it down to the one that is meant.
