@@ -1,8 +1,8 @@
-//! What all targets share: an allocator that refuses what an input of 64 KiB can have no need for.
+//! Shared by all targets: an allocator that refuses sizes which an input of 64 KiB never needs.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
-/// One allocation. The largest that a decoder makes ahead of its input is a snapshot's buffer of 256 KiB; vectors
+/// Bytes of an allocation. The largest that a decoder makes ahead of its input is a snapshot's buffer of 256 KiB, and vectors
 /// double.
 pub const ALLOCATION_BYTES_MAX: usize = 8 << 20;
 

@@ -58,7 +58,7 @@ enum Command {
         /// Copies of every extent: they are made, or given up, from now on
         #[arg(long)]
         copies: Option<u32>,
-        /// Another name; the path changes with it, what has it mounted goes on
+        /// A new name for the datastore; its path changes with it, and clients that have it mounted keep working
         #[arg(long, value_name = "NAME")]
         rename: Option<String>,
         /// Bytes that its files may have together, as 500GiB; 0: no quota

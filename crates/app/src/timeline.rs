@@ -41,7 +41,7 @@ pub struct Args {
     /// Tell what concerns this server: its myid, or its name in the report
     #[arg(long, value_name = "SERVER")]
     node: Option<String>,
-    /// The logs' zone (+08:00, Z), which then stands behind each time in JSON
+    /// The logs' zone (+08:00, Z), which is then appended to each time in JSON
     #[arg(long, value_name = "OFFSET", value_parser = zone)]
     zone: Option<String>,
     /// Patterns for the lines of a site's own programs, which are shown on the same axis: lines of NAME = TEXT, with * for anything (docs/timeline.md)

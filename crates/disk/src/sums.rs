@@ -6,12 +6,12 @@
 //! page 1   ...
 //! ```
 //!
-//! A page is changed in the slot that does not hold its newest content, so that a write that a power loss tears
-//! leaves the other slot. A page whose bit is not set holds holes only. The header changes only with the whole
-//! file, which is then written anew and renamed.
+//! A page is written to the slot that does not hold its newest content, so that a write torn by a power loss leaves the other
+//! slot intact. A page whose bit is not set holds holes only. The header changes only with the whole file, which is then
+//! written to a new one and renamed.
 //!
-//! What was on a page before the last checkpoint and what is on it after are equally good after a crash: blocks
-//! that differ were written since, and the journal has them.
+//! After a crash a page's content from before or after the last checkpoint is equally good: blocks that differ were written
+//! since, and the journal has them.
 
 use crate::files::DiskFile;
 use crate::DiskError;

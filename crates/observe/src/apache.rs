@@ -3,7 +3,7 @@
 use crate::view::*;
 use std::collections::BTreeMap;
 
-/// What one server answered to `srvr` and `mntr`.
+/// A server's answers to `srvr` and `mntr`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answers {
     /// Answer to `srvr`.

@@ -40,7 +40,7 @@ impl Severity {
     }
 }
 
-/// What a condition means for the cluster as a whole.
+/// The effect of a condition on the cluster as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Impact {
     /// The service is as it should be.
@@ -88,7 +88,7 @@ pub struct Rule {
     pub condition: Text,
     /// The values that an alert shows as evidence.
     pub evidence: Text,
-    /// What an operator does about it.
+    /// The advice for operators.
     pub action: Text,
 }
 

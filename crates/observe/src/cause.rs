@@ -22,7 +22,7 @@ pub enum Cause {
     Network(u32),
     /// Both directions between two nodes, the smaller number first.
     Path(u32, u32),
-    /// One direction.
+    /// A single direction between two nodes.
     OneWay(u32, u32),
     /// A node is down, or its process restarts again and again.
     Down(u32),
@@ -128,7 +128,7 @@ pub struct Likely {
     pub runner_up: Option<Explanation>,
 }
 
-/// What an alert contributes: its rule, what it is about, whom it concerns.
+/// An alert's contribution to the search: its rule, its subject, and the nodes that it concerns.
 pub type Sign<'a> = (RuleId, &'a Subject, &'a [u32]);
 
 /// Weighs all explanations that the signs allow; `verdict` is what the analysis of the logs says.
@@ -162,7 +162,7 @@ pub fn decide(signs: &[Sign<'_>], verdict: Option<&Verdict>) -> Likely {
                     Cause::of(*id, subject) == cause || (effects.contains(id) && cause.nodes() == subject.nodes());
                 let explained = effects.iter().any(|e| can_cause(*e, *id)) && related(&nodes, theirs);
                 match cause.expects_path(*id, subject) {
-                    // What is seen of a path itself says more than what follows from it.
+                    // An observation of the path itself counts more than one of its consequences.
                     Some(true) => support += 2,
                     Some(false) if !explained => contradicted += 2,
                     _ if own => support += 2,

@@ -43,7 +43,7 @@ pub fn cause(i: &Incident, l: Language) -> (String, Option<String>) {
     (best, i.likely.runner_up.as_ref().map(said))
 }
 
-/// What to do, each advice once, the worst alert's first.
+/// The advice for an incident: each text once, the worst alert's first.
 pub fn actions(i: &Incident, l: Language) -> Vec<&'static str> {
     let mut members: Vec<_> = i.members.values().collect();
     members.sort_by_key(|m| (std::cmp::Reverse(m.severity), m.rule));

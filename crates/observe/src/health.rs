@@ -34,7 +34,7 @@ impl Level {
     }
 }
 
-/// One condition that holds, whether or not it has lasted long enough for an alert.
+/// A condition that holds, whether or not it has lasted long enough for an alert.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Check {
     /// The rule's name in the catalogue.
@@ -61,7 +61,7 @@ pub struct Check {
 pub struct Health {
     /// The worst of all checks that count.
     pub level: Level,
-    /// What is wrong, worst first.
+    /// The conditions that hold, worst first.
     pub checks: Vec<Check>,
 }
 
@@ -116,7 +116,7 @@ impl Health {
                     since_ms: since(f.rule, &f.subject).unwrap_or(now_ms),
                     reason: f.reason.clone(),
                     evidence: f.evidence.clone(),
-                    // One look knows no hold times: what it sees, it says.
+                    // A single look knows no hold times, so every finding counts as firing.
                     firing: true,
                     acknowledged: None,
                 };
@@ -126,7 +126,7 @@ impl Health {
         )
     }
 
-    /// One line: the level and why.
+    /// The level and its reasons in a line.
     pub fn line(&self, language: Language) -> String {
         let worst: Vec<&str> = self
             .checks

@@ -119,7 +119,7 @@ pub struct Incident {
     pub members: BTreeMap<String, Member>,
     /// Datastores, files, hosts and addresses that suffer, without repetitions.
     pub affected: Vec<Subject>,
-    /// What happened, when.
+    /// Events of the incident with their times.
     pub log: Vec<(i64, Said)>,
     /// Alerts and lines beyond the limits.
     pub left_out: u64,
@@ -149,7 +149,7 @@ impl Incident {
             self.left_out += 1;
         }
     }
-    /// What has to do with this incident: a cause or an effect of one of its alerts, or of the same kind, or with a
+    /// Whether the alert belongs to this incident: it is a cause or an effect of a member, of the same kind, or has a
     /// possible cause in common, at the same time and about the same nodes.
     fn explains(&self, a: &Alert) -> bool {
         let overlaps = |m: &Member| m.resolved_ms.is_none_or(|_| a.since_ms - m.last_ms < OVERLAP_MS);
@@ -247,7 +247,7 @@ impl Incidents {
                     incident.refresh(verdict);
                     incident.log(now_ms, Said::new("the incident is over", "事件结束"));
                 }
-                // What was over before anybody heard of it is told once, as over.
+                // An incident that ended before its first message is reported once, as ended.
                 incident.messages.push((now_ms, occasion));
                 incident.told_severity = incident.severity;
                 incident.told_cause |= incident.likely.best.is_some();

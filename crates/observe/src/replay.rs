@@ -11,7 +11,7 @@ use trivet_forensics::Analysis;
 
 /// Between two views.
 const STEP_MS: i64 = 1_000;
-/// How long the watcher goes on after the last line, so that it sees what ends.
+/// Milliseconds for which the watcher runs past the last line, so that it sees conditions end.
 const AFTER_MS: i64 = 1_200_000;
 
 /// The moments of a night, from its first line until some time after its last one.
@@ -20,7 +20,7 @@ pub fn moments(a: &Analysis) -> impl Iterator<Item = LogMillis> {
     (0..).map(move |n| from + n * STEP_MS).take_while(move |t| *t <= to)
 }
 
-/// What was the case at `now`, as far as the logs tell.
+/// The cluster's state at `now`, as far as the logs tell.
 pub fn view(a: &Analysis, now: LogMillis) -> ClusterView {
     let story = &a.story;
     let voters: BTreeSet<u32> = story.servers.iter().copied().collect();

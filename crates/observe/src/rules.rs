@@ -18,7 +18,7 @@ use crate::view::ClusterView;
 use recent::Recent;
 use serde::{Deserialize, Serialize};
 
-/// One condition that holds.
+/// A condition that holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     /// The rule.

@@ -1,4 +1,4 @@
-//! What operators say about alerts: silences with an end and a comment, and nodes in maintenance.
+//! Operators' orders about alerts: silences with an end and a comment, and nodes in maintenance.
 
 use crate::catalogue::{rule, Impact, RuleId};
 use crate::subject::Subject;
@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 pub const SILENCES_MAX: usize = 100;
 /// A silence or a maintenance lasts at most 30 days; a longer one is refused, because it would be forgotten.
 pub const LASTS_MS_MAX: i64 = 30 * 86_400_000;
-/// One that has ended is remembered for an hour, so that a node that has not heard of its end does not bring it back.
+/// Milliseconds for which an ended silence is remembered, so that a node that has not heard of its end does not bring it
+/// back.
 const ENDED_KEPT_MS: i64 = 3_600_000;
 /// Characters of a comment or a name; a longer one is refused.
 pub const COMMENT_CHARS_MAX: usize = 500;
@@ -52,7 +53,7 @@ pub struct Silence {
     pub by: String,
     /// The reason; never empty.
     pub comment: String,
-    /// Of two nodes' versions the one that was changed later counts.
+    /// Time of the last change; where two nodes have different versions, the later one is kept.
     #[serde(default)]
     pub changed_ms: i64,
 }

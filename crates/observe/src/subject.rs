@@ -1,4 +1,4 @@
-//! What an alert is about. Rule and subject together are the identity of an alert.
+//! Subjects of alerts. Rule and subject together are the identity of an alert.
 
 use crate::language::{Language, Said};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ pub enum Subject {
     Cluster,
     /// A node, by its number.
     Node(u32),
-    /// One direction between two nodes.
+    /// A single direction between two nodes.
     Link {
         /// The sending node.
         from: u32,

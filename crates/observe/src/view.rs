@@ -1,4 +1,4 @@
-//! What one node knows of all nodes at one moment. A field that is `None` is not known, and no rule judges it.
+//! The state of all nodes at a moment, as a single node knows it. A field that is `None` is not known, and no rule judges it.
 
 use crate::language::Said;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +28,7 @@ pub struct ClusterView {
     pub clients: Vec<ClientView>,
     /// Exports that are watched from outside.
     pub exports: Vec<ExportView>,
-    /// What happened since the view before this one.
+    /// Events since the view before this one.
     pub occurrences: Vec<Occurrence>,
 }
 
@@ -39,7 +39,7 @@ pub struct NodeView {
     pub name: String,
     /// Milliseconds since the node last answered anybody; 0 while it answers.
     pub silent_ms: u64,
-    /// What the node did last, as far as its last answer tells.
+    /// The node's newest event, as far as its last answer tells.
     pub last_event: String,
     /// Version of its program.
     pub version: Option<String>,
@@ -65,7 +65,7 @@ pub struct NodeView {
     pub descriptors: Option<(u64, u64)>,
 }
 
-/// One direction between two nodes, as its receiving end sees it.
+/// A single direction between two nodes, as its receiving end sees it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LinkView {
     /// The sending node.

@@ -14,7 +14,7 @@ use trivet_forensics::verdict::Verdict;
 /// An input of the core.
 #[derive(Debug, Clone)]
 pub enum Input<'a> {
-    /// What a node sees now, and what the analysis of the logs says.
+    /// The node's current view, and the verdict of the logs' analysis.
     View(&'a ClusterView, Option<&'a Verdict>),
     /// A person looks after the alert with this fingerprint.
     Acknowledge(String, Acknowledgement),
@@ -26,13 +26,13 @@ pub enum Input<'a> {
     Maintain(Maintenance),
     /// A person ends the maintenance of a node.
     EndMaintenance(u32),
-    /// What another node was told of silences, maintenances and acknowledgements.
+    /// Silences, maintenances and acknowledgements that another node knows.
     Merge(&'a Controls, &'a [(String, Acknowledgement)]),
     /// A person changes a rule.
     ChangeRule(RuleId, Changed),
 }
 
-/// What the driver does next.
+/// Steps for the driver.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// To the history on disk.
@@ -60,7 +60,7 @@ impl std::fmt::Display for Failed {
 }
 impl std::error::Error for Failed {}
 
-/// What a restart must not lose.
+/// State that must survive a restart.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Saved {
     /// Alerts that are not forgotten.

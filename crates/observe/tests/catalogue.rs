@@ -169,7 +169,7 @@ impl Run {
     }
 }
 
-/// What one fault brings along.
+/// The other alerts that a fault brings along.
 fn comes_with(id: RuleId) -> &'static [RuleId] {
     match id {
         RuleId::ElectionSlow => &[RuleId::CoordNoQuorum],
@@ -257,7 +257,7 @@ fn an_operation_that_hangs_is_critical_though_all_others_are_fast() {
 fn a_week_of_a_cluster_that_is_well_fires_nothing_but_the_watchdog() {
     let mut run = Run::new();
     for second in 0..7 * 86_400 / 10 {
-        // What is not wrong yet: some loss, a slow sync, a short pause, one address that moves, one election.
+        // Conditions below their thresholds: some loss, a slow sync, a short pause, one address that moves, one election.
         run.step(10_000, &|v, at| match second % 977 {
             1 => path(v, 1, 2).loss_percent = 4.0,
             2 => path(v, 2, 3).loss_percent = 25.0,

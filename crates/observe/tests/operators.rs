@@ -1,4 +1,4 @@
-//! What operators do: silences, maintenance, acknowledgements; and alerts that come and go.
+//! Orders of operators: silences, maintenance, acknowledgements; and alerts that come and go.
 
 use trivet_observe::alerts::{Acknowledgement, Muted, State};
 use trivet_observe::catalogue::RuleId;

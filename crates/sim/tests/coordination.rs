@@ -147,7 +147,7 @@ fn a_request_of_a_session_that_is_elsewhere_by_now_is_not_carried_out() {
     assert!((1..=400).any(|seed| finds(&seed)));
 }
 
-/// All disks take several hundred milliseconds for each sync: no election may begin anew before its disks are done.
+/// All disks take several hundred milliseconds for each sync: no election may start over before its disks are done.
 #[test]
 fn servers_with_slow_disks_find_a_leader_all_the_same() {
     for (sync_ms, seeds) in [(200, 1..=6), (400, 1..=6), (800, 1..=4)] {

@@ -1,4 +1,4 @@
-//! One replicated file under faults: no violation in sound code, and every planted mistake is found.
+//! A replicated file under faults: no violation in sound code, and every planted mistake is found.
 
 use trivet_sim::replication::{run, Options, Report};
 use trivet_storage::replication::Bug;

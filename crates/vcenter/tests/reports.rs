@@ -1,4 +1,4 @@
-//! What went wrong in public reports, each with the decision a careful agent takes.
+//! Failures from public reports, each with the decision of a careful agent.
 
 mod world;
 

@@ -21,7 +21,7 @@ const TROUBLED_MS: u64 = 3 * 3_600_000;
 const CALM_MS: u64 = 16 * 3_600_000;
 const SEEDS: u64 = 40;
 
-/// What an agent's driver does later.
+/// Inputs that the agent's driver delivers later.
 enum Later {
     Journaled(u64),
     Refused(u64),
@@ -44,7 +44,7 @@ struct Node {
     /// Its clock and everything else stand still until then.
     paused_until: u64,
     later: VecDeque<(u64, Later)>,
-    /// What it was last told.
+    /// The observation that it got last.
     observed: Observed,
     ours: OurSide,
     read_at: u64,
@@ -176,7 +176,7 @@ impl Sim {
             53..=60 => self.world.faults.push(Outcome::NoAnswer { why: "time-out".into() }),
             61..=62 => self.world.hosts.get_mut(&host).unwrap().ha_state = Some("networkIsolated".into()),
             63..=65 => self.world.hosts.get_mut(&host).unwrap().ha_state = Some("connectedToMaster".into()),
-            // What races with a step: a person's mount, a change of LEADER, an outage between announcement and call.
+            // Events that race with a step: a person's mount, a change of LEADER, an outage between announcement and call.
             66..=200 if !self.calls.is_empty() => drop(self.world.mount(&host, &w)),
             201..=260 if !self.calls.is_empty() => {
                 let to = self.rng.below(2) as usize;
@@ -197,7 +197,7 @@ impl Sim {
         self.world.faults.clear();
         self.world.removals.clear();
         self.outage_until = 0;
-        // What a person spoiled, and what most hosts lack, a person puts right.
+        // A person repairs what a person broke, and datastores that most hosts lack.
         let names: Vec<String> = self.wanted.iter().map(|w| w.name.clone()).collect();
         for (host, _) in std::mem::take(&mut self.spoiled) {
             let wrong: Vec<DatastoreRef> = self.wrong_objects().into_iter().collect();
@@ -220,7 +220,8 @@ impl Sim {
             }
             let hosts: Vec<HostRef> = self.world.hosts.keys().cloned().collect();
             let lacking: Vec<_> = hosts.iter().filter(|h| !self.world.has(h, &w.name)).cloned().collect();
-            // One host of a half or fewer stays for the agent.
+            // Where more than half of the hosts lack a datastore, a person mounts it on all of them but one, which is left
+            // for the agent.
             let surplus =
                 if lacking.len() * 2 > hosts.len() || lacking.len() == hosts.len() { lacking.len() - 1 } else { 0 };
             for h in lacking.into_iter().take(surplus) {
@@ -241,7 +242,7 @@ impl Sim {
         self.left_over().is_empty()
     }
 
-    /// Without the opt-in for rung 4 a view that a refresh does not mend stays; here a refresh always does.
+    /// Without the opt-in for rung 4 a view that a refresh does not repair stays; in this world a refresh always repairs it.
     fn left_over(&self) -> Vec<(HostRef, String)> {
         let pairs = self.world.hosts.keys().flat_map(|h| self.wanted.iter().map(move |w| (h.clone(), w.name.clone())));
         pairs.filter(|(h, n)| !self.world.has(h, n)).collect()

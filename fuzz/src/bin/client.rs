@@ -1,4 +1,4 @@
-//! What a client sends: handshake, headers, every request.
+//! Decoders of a client's input: handshake, headers, every request.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

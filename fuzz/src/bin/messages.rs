@@ -1,4 +1,4 @@
-//! What nodes say to each other, and what they keep: journal records and metad's log.
+//! Decoders of messages between nodes and of their records: journal records and metad's log.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -19,7 +19,7 @@ const NAMES: [&str; 6] = ["snapshot.0", "log.100000001", "snapshot.10000000c", "
 
 struct Good {
     files: Vec<Vec<u8>>,
-    /// The tree behind each transaction.
+    /// Digest of the tree after each transaction.
     digests: HashMap<Zxid, i64>,
 }
 

@@ -10,7 +10,7 @@ const NAMED_MAX: usize = 2;
 pub(super) fn of(i: &Incident) -> Said {
     let cause = i.likely.best.as_ref().map(|b| b.cause.clone());
     let is_cause = |m: &Member| {
-        // What the cause's own name says is not repeated.
+        // The cause's name already implies these alerts, so the headline does not repeat them.
         cause.as_ref().is_some_and(|c| {
             let own = c.nodes();
             !own.is_empty()

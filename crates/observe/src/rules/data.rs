@@ -15,7 +15,7 @@ pub(super) fn judge(view: &ClusterView, out: &mut Out<'_>) {
     }
     for (id, node) in &view.nodes {
         for n in &node.nfs {
-            // One operation that hangs shows in no quantile of those that were answered.
+            // A hanging operation appears in no quantile, which cover answered operations only.
             let hangs = out.is_critical(RuleId::NfsSlow, n.oldest_ms);
             let slow = n.p99_ms >= out.threshold(RuleId::NfsSlow);
             if !slow && !hangs {

@@ -50,7 +50,7 @@ pub(super) fn judge(view: &ClusterView, out: &mut Out<'_>) {
 
 fn clock(id: u32, node: &NodeView, out: &mut Out<'_>) {
     let Some((offset, error)) = node.clock_offset_ms else { return };
-    // What the measurement cannot exclude is no finding.
+    // Only the part of the offset beyond the measurement error counts.
     let sure = offset.abs() - error;
     if sure >= out.threshold(RuleId::ClockSkew) {
         let (s, e) = (offset / 1e3, error / 1e3);

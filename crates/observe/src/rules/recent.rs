@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 const REMEMBERED_MAX: usize = 1_000;
 /// Rules and subjects that are remembered; occurrences of further subjects are not counted beyond it.
 const SUBJECTS_MAX: usize = 1_000;
-/// One event of a kind that fires at once stays a condition for this long.
+/// Milliseconds for which a single event, of a kind that fires at once, remains a condition.
 const ONCE_MS: i64 = 600_000;
 /// A pause of a process counts from this length on.
 const PAUSE_MS_MIN: u64 = 1_000;

@@ -63,7 +63,7 @@ fn after(file: &Blocks, action: Action) -> Option<Blocks> {
 
 /// `None` if the history is linearizable, else what is wrong. The file begins empty.
 pub fn check(history: &[Step]) -> Option<String> {
-    // What begins when another ends ran beside it.
+    // An operation that begins at the time when another one ends counts as concurrent with it.
     let mut turns: Vec<(u64, bool, usize)> = Vec::new();
     for (i, step) in history.iter().enumerate() {
         turns.push((step.begin, false, i));

@@ -138,12 +138,12 @@ enum Event {
     Room { chunk: usize },
 }
 
-/// One sending of an operation. It may arrive when the client has long had its answer to another.
+/// A transmission of an operation, which may arrive long after its client got the answer to another one.
 struct Instance {
     client: usize,
     serial: u64,
     gateway: usize,
-    /// Of the client's address, when it was sent; 0 where that never moves.
+    /// Version of the binding of the client's address when it was sent; 0 for an address that never moves.
     version: u64,
     op: Op,
 }
@@ -155,7 +155,7 @@ struct Back {
     call: u64,
 }
 
-/// What lies on a chunk server's disk.
+/// The content of a chunk server's disk.
 #[derive(Clone, Default)]
 struct Disk {
     checkpoint: Vec<Replica>,
@@ -164,12 +164,12 @@ struct Disk {
 }
 
 struct Chunk {
-    /// Of its storage: a disk that is replaced makes another replica.
+    /// Id of its storage; a replaced disk makes another replica.
     id: Vec<u8>,
     server: Option<ChunkServer>,
     /// The disk as it was at some time: it may come back to that.
     image: Option<Disk>,
-    /// What is on the disk: a checkpoint, and the journal behind it.
+    /// The durable state: a checkpoint, and the journal that follows it.
     checkpoint: Vec<Replica>,
     checkpoint_content: BTreeMap<u64, Vec<u8>>,
     journal: Vec<JournalEntry>,
@@ -191,7 +191,7 @@ struct Chunk {
 struct Gateway {
     owner: Option<Owner>,
     boot: u64,
-    /// Which owner of this process answers are for: calls are numbered by each owner anew.
+    /// The owner of this process that answers are meant for: each owner numbers its calls from the start.
     instance: u64,
     alive: bool,
     frozen: bool,

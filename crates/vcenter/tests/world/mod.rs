@@ -197,7 +197,7 @@ impl World {
     }
 }
 
-/// One agent that leads, its journal answered at once; what it did, in order.
+/// An agent that leads, whose journal is answered at once, with its actions in order.
 pub struct Run {
     pub world: World,
     pub agent: Agent,
@@ -265,7 +265,7 @@ impl Run {
         self
     }
 
-    /// What was done for each action, as words.
+    /// The actions, as words.
     pub fn did(&self) -> Vec<String> {
         self.actions.iter().map(word).collect()
     }

@@ -1,5 +1,5 @@
-//! What goes wrong: killed and frozen processes, cuts, a lost power supply, stolen leases, damaged copies, and
-//! orders to free a copy that come late.
+//! Faults: killed and frozen processes, cuts, a lost power supply, stolen leases, damaged copies, and late orders to free a
+//! copy.
 
 use super::*;
 
@@ -69,8 +69,8 @@ impl World {
         }
     }
 
-    /// The owner freezes, another gateway takes the lease and does not reach the copy beside the owner, so
-    /// that it goes on without that copy; then the owner wakes up, with the stale copy at hand.
+    /// The owner freezes, and another gateway takes the lease but does not reach the copy beside the owner, so it continues
+    /// without that copy; then the owner wakes up, with the stale copy at hand.
     pub(super) fn steal_the_lease(&mut self, until: u64) {
         let until = until + 3_000;
         let lease = self.metad.inode(self.file).expect("the file is never removed").lease;
@@ -265,7 +265,7 @@ impl World {
         }
     }
 
-    /// One copy of one extent becomes unreadable, if another that has everything is up.
+    /// Makes a copy of an extent unreadable, if another complete one is up.
     pub(super) fn damage_a_copy(&mut self, chunk: usize) {
         let id = self.chunks[chunk].id.clone();
         let damaged = self.metad.extents(self.file).into_iter().find(|c| {
