@@ -12,14 +12,17 @@ struct Bounded;
 unsafe impl GlobalAlloc for Bounded {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         check(layout.size());
-        System.alloc(layout)
+        // SAFETY: the caller keeps the contract of `GlobalAlloc`, which is `System`'s own.
+        unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        System.dealloc(at, layout)
+        // SAFETY: the caller keeps the contract of `GlobalAlloc`, which is `System`'s own.
+        unsafe { System.dealloc(at, layout) }
     }
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         check(size);
-        System.realloc(at, layout, size)
+        // SAFETY: the caller keeps the contract of `GlobalAlloc`, which is `System`'s own.
+        unsafe { System.realloc(at, layout, size) }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use anyhow::{bail, Context};
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -464,12 +464,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if !built.success() {
         bail!("the binary does not build");
     }
-    // Every lab and what it starts reads where the program is.
-    std::env::set_var("TRIVET_BIN", root.join("target").join(folder).join("trivet"));
-    let scripts = root.join("tests/lab");
+    let place = Place { scripts: root.join("tests/lab"), program: root.join("target").join(folder).join("trivet") };
     for (name, command) in PREPARATIONS {
         if chosen.iter().any(|t| t.name == *name) {
-            let prepared = Command::new("python3").args(*command).current_dir(&scripts).status()?;
+            let prepared = place.command("python3").args(*command).status()?;
             if !prepared.success() {
                 bail!("cannot prepare {name}: python3 {}", command.join(" "));
             }
@@ -479,18 +477,18 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let (guests, servers) = (of(Lane::Guests), of(Lane::Servers));
     let mut failed = Vec::new();
     if guests.is_empty() || servers.is_empty() {
-        failed.extend(guests.iter().chain(&servers).filter_map(|t| run_one(t, &scripts, false)));
+        failed.extend(guests.iter().chain(&servers).filter_map(|t| run_one(t, &place, false)));
     } else {
         let lane = |tests: Vec<&'static Test>| {
-            let scripts = scripts.clone();
-            move || tests.into_iter().filter_map(|t| run_one(t, &scripts, true)).collect::<Vec<_>>()
+            let place = place.clone();
+            move || tests.into_iter().filter_map(|t| run_one(t, &place, true)).collect::<Vec<_>>()
         };
         let beside = std::thread::spawn(lane(servers));
         failed.extend(lane(guests)());
         failed.extend(beside.join().map_err(|_| anyhow::anyhow!("a lane of tests panicked"))?);
     }
     let alone = [of(Lane::Alone), of(Lane::Long)].concat();
-    failed.extend(alone.iter().filter_map(|t| run_one(t, &scripts, false)));
+    failed.extend(alone.iter().filter_map(|t| run_one(t, &place, false)));
     for Failed { name, said } in &failed {
         println!("== the end of what {name}, which failed, said\n{said}");
     }
@@ -499,6 +497,22 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         bail!("failed: {}", failed.iter().map(|f| f.name).collect::<Vec<_>>().join(", "));
     }
     Ok(())
+}
+
+/// The folder of the labs' scripts, and the program under test.
+#[derive(Clone)]
+struct Place {
+    scripts: PathBuf,
+    program: PathBuf,
+}
+
+impl Place {
+    /// A command in the scripts' folder. The lab and everything it starts read in `TRIVET_BIN` where the program lies.
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(name);
+        command.current_dir(&self.scripts).env("TRIVET_BIN", &self.program);
+        command
+    }
 }
 
 /// A test that failed, and the end of what it said: told again behind the others, where a long record of the run is not cut.
@@ -517,7 +531,7 @@ fn chosen(args: &Args, test: &Test) -> bool {
 
 /// Runs a test, says how it went, and returns its failure. `beside`: in a network namespace of its own, its output printed at
 /// its end.
-fn run_one(t: &Test, scripts: &Path, beside: bool) -> Option<Failed> {
+fn run_one(t: &Test, place: &Place, beside: bool) -> Option<Failed> {
     let begun = Instant::now();
     let missing = missing(t, beside);
     if !beside {
@@ -531,10 +545,10 @@ fn run_one(t: &Test, scripts: &Path, beside: bool) -> Option<Failed> {
         (false, said)
     } else if beside {
         let script = format!("ip link set lo up && exec python3 {} 2>&1", t.script);
-        output(Command::new("unshare").args(["--net", "sh", "-c", &script]).current_dir(scripts), false)
+        output(place.command("unshare").args(["--net", "sh", "-c", &script]), false)
     } else {
         let script = format!("exec python3 {} 2>&1", t.script);
-        output(Command::new("sh").args(["-c", &script]).current_dir(scripts), true)
+        output(place.command("sh").args(["-c", &script]), true)
     };
     let seconds = begun.elapsed().as_secs_f64();
     let (head, all) = if beside { (format!("== {}\n", t.name), said.as_str()) } else { (String::new(), "") };

@@ -355,7 +355,7 @@ impl Inner {
         others.map(|(_, address)| self.client(address)).collect()
     }
 
-    fn connected_here(&self) -> impl Iterator<Item = NfsClient> {
+    fn connected_here(&self) -> impl Iterator<Item = NfsClient> + use<> {
         let connected = self.connected.lock();
         connected.keys().cloned().collect::<Vec<_>>().into_iter()
     }

@@ -15,7 +15,7 @@ const STEP_MS: i64 = 1_000;
 const AFTER_MS: i64 = 1_200_000;
 
 /// The moments of a night, from its first line until some time after its last one.
-pub fn moments(a: &Analysis) -> impl Iterator<Item = LogMillis> {
+pub fn moments(a: &Analysis) -> impl Iterator<Item = LogMillis> + use<> {
     let (from, to) = (a.story.first, a.story.last + AFTER_MS);
     (0..).map(move |n| from + n * STEP_MS).take_while(move |t| *t <= to)
 }

@@ -18,7 +18,7 @@ pub(super) const ENDINGS: [&str; 2] = [".gz", ".snappy"];
 const AHEAD_MAX: usize = 8;
 
 /// The bytes of a snapshot, unpacked if its name says that it is packed; a thread of their own reads ahead.
-pub(super) fn open(path: &Path) -> io::Result<impl BufRead> {
+pub(super) fn open(path: &Path) -> io::Result<impl BufRead + use<>> {
     let file = File::open(path)?;
     let inner: Box<dyn Read + Send> = match path.extension().and_then(|e| e.to_str()) {
         Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(BufReader::with_capacity(READ_BYTES, file))),

@@ -402,7 +402,7 @@ impl Call {
     }
 
     /// The handles in the arguments, in their order.
-    pub fn handles(&self) -> impl Iterator<Item = Option<Claimed>> {
+    pub fn handles(&self) -> impl Iterator<Item = Option<Claimed>> + use<> {
         let (first, second) = match self {
             Call::Null => (None, None),
             Call::Rename { from, to, .. } => (Some(*from), Some(*to)),
