@@ -14,6 +14,8 @@
 //! [`history`] is the log as far as it is in memory. [`config`] and [`ensemble`] are the settings and the list of servers,
 //! [`monitor`] the four-letter words.
 
+#![warn(missing_docs)]
+
 pub mod acl;
 mod admin;
 mod api;

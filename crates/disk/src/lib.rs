@@ -15,6 +15,8 @@
 //! | [`states`] | small states by key, as of a checkpoint |
 //! | [`files`], [`open_files`] | the file system below, and the limit of files that may be open |
 
+#![warn(missing_docs)]
+
 pub mod extents;
 pub mod files;
 pub mod journal;

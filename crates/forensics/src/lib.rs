@@ -14,6 +14,8 @@
 //!
 //! Where to begin: [`facts::Fact`] is what the crate understands of a log, [`Story`] what it makes of it.
 
+#![warn(missing_docs)]
+
 pub mod causes;
 mod clock_steps;
 pub mod complaints;

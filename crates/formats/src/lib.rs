@@ -18,6 +18,8 @@
 //! [`Jute::to_vec`] and decoded with [`Jute::parse`]. Begin with [`client::RequestHeader`] for a conversation with a
 //! client, and with [`txnlog::scan`] for a data folder of Apache's.
 
+#![warn(missing_docs)]
+
 pub mod client;
 pub mod election;
 pub mod ids;

@@ -21,6 +21,8 @@
 //! | [`subject`], [`language`] | what an alert is about, and texts in both languages |
 //! | [`export`], [`generated`] | reports, and what is made of the catalogue |
 
+#![warn(missing_docs)]
+
 pub mod alerts;
 pub mod apache;
 pub mod catalogue;

@@ -14,6 +14,8 @@
 //! | [`password_hash`] | ids of the digest scheme in access lists |
 //! | [`der`], [`pbe`] | the encoding and the encryption below them |
 
+#![warn(missing_docs)]
+
 pub mod der;
 pub mod digest_md5;
 pub mod jaas;

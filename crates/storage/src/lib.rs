@@ -21,6 +21,8 @@
 //! [`replication::owner`] and [`replication::replica`], the two sides of a write. For metadata,
 //! [`metadata::State`] first, then [`metadata::leadership`].
 
+#![warn(missing_docs)]
+
 pub mod gateway;
 pub mod messages;
 pub mod metadata;

@@ -22,6 +22,8 @@
 //! Begin with [`Agent::new`]; hand in [`Input::Lead`] with the journal, then an [`Observed`] for each reading, and carry
 //! out each [`Effect`]. [`Now`] comes with every input.
 
+#![warn(missing_docs)]
+
 pub mod action;
 pub mod agent;
 pub mod alerts;

@@ -9,7 +9,7 @@ pub struct Make {
     /// Its folder and name.
     #[prost(message, required, tag = "1")]
     pub at: Place,
-    /// NFSv3's ftype3, as [`Attr::kind`].
+    /// NFSv3's ftype3, as [`Attr::kind`](super::Attr::kind).
     #[prost(uint32, tag = "2")]
     pub kind: u32,
     /// Its attributes.
@@ -24,7 +24,7 @@ pub struct Make {
     /// The path that a symbolic link names.
     #[prost(bytes = "vec", tag = "6")]
     pub symlink: Vec<u8>,
-    /// As [`Attr::rdev`].
+    /// As [`Attr::rdev`](super::Attr::rdev).
     #[prost(uint64, tag = "7")]
     pub rdev: u64,
     /// The user id of the call's credentials, used where `attr` has none; journals before version 2 lack it.

@@ -124,7 +124,7 @@ pub struct Command {
 /// A batch of commands in metad's journal, stored in one znode.
 #[derive(Clone, PartialEq, Message)]
 pub struct Entry {
-    /// The version that it was written for, [`JOURNAL_VERSION`] at most; a newer one is refused.
+    /// The version that it was written for, [`JOURNAL_VERSION`](super::JOURNAL_VERSION) at most; a newer one is refused.
     #[prost(uint32, tag = "1")]
     pub version: u32,
     /// The LEADER's wall clock, in nanoseconds since 1970: the time of all its commands.

@@ -179,6 +179,6 @@ pub enum Input {
         /// The modification time was set by the change.
         mtime_set: bool,
     },
-    /// The pause of [`Owner::timer_pause_ms`] is over.
+    /// The pause of [`Owner::timer_pause_ms`](super::Owner::timer_pause_ms) is over.
     Timer,
 }
