@@ -7,10 +7,10 @@ namespaces, with a probe that writes all the time and checks every answer.
     bad_night.py nodes            as `quick`, against the coordination servers of nodes, with TLS between them
     bad_night.py all [RUNS]       every schedule RUNS (3) times against ours and once against Apache, the short ones
                                   RUNS times against five of ours, then `render`
-    bad_night.py render           docs/bad-night.md and docs/bad-night.svg from the newest results
+    bad_night.py render           docs/bad-night.md, docs/zh/bad-night.md and docs/bad-night.svg from the newest results
 
 Needs root, a gigabyte of memory in /dev/shm, iproute2 and nftables; for `all` Java and Debian's zookeeper."""
-import glob, json, os, re, shutil, statistics, string, subprocess, sys, tempfile
+import glob, json, os, re, shutil, statistics, string, subprocess, sys, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -33,6 +33,20 @@ BARS = {
     "leader-loss30": ("the leader loses 30 % of its packets for 60 s", 3.0, "40.7"),
     "node71-loss50": ("node 71 loses 50 % of its packets for 150 s", 3.0, "94"),
     "incident-2023-01-29": ("the night itself, 640 s; beyond the unavoidable", 5.0, "44"),
+}
+CHINESE = {
+    "none": "无故障",
+    "follower-kill9": "强制终止一个 follower（SIGKILL）",
+    "ring-leader3": "三条链路中断一条，leader 的链路正常",
+    "rolling-restart": "按计划逐台停止并重启所有服务器",
+    "leader-kill9": "强制终止 leader（SIGKILL）",
+    "leader-isolate-10s": "leader 被隔离 10 秒",
+    "oneway-leader-out": "leader 收得到消息但发不出消息，30 秒",
+    "leader-sigstop-10s": "leader 进程被暂停 10 秒（SIGSTOP）",
+    "leader-flap": "leader 的链路断 3 秒、通 2 秒，持续 60 秒",
+    "leader-loss30": "leader 丢包 30%，持续 60 秒",
+    "node71-loss50": "节点 71 丢包 50%，持续 150 秒",
+    "incident-2023-01-29": "当晚的实际故障，640 秒；不含不可避免的部分",
 }
 # Three labs at a time, three or five servers each.
 MEMORY_BYTES = 1 << 30
@@ -158,6 +172,52 @@ def picture(apache, ours):
     return '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d"><style>%s</style><rect width="100%%" height="100%%" fill="#fff"/>%s</svg>\n' % (width, y + 16, style, "".join(out))
 
 
+ENGLISH_PAGE = """# The bad night
+
+How long an ensemble of three accepts no write, in seconds: the sum of all outages of a schedule, beyond the time in which no
+server had two-way links to a majority. A probe writes through every server all the time; a gap counts from 0.3 s on. Measured
+on %s by `tests/lab/bad_night.py all`; several schedules run side by side on one machine. Since 2026-11-26 the lab keeps the
+servers' files in memory, because a disk would add times of its own: an election of Trivet servers takes four syncs in
+sequence (`tests/lab/stalls.py`). 中文：[zh/bad-night.md](zh/bad-night.md)
+
+| schedule | fault | Apache 3.8.0, first measurement | Apache 3.8.0, same run | Trivet, median | Trivet, worst | runs | at most | findings, Trivet | findings, Apache |
+|---|---|--:|--:|--:|--:|--:|--:|--:|--:|
+%s
+
+Findings are lost, stale or duplicated answers that the probe saw. Both ran the same zoo.cfg (tickTime 2000, initLimit 10,
+syncLimit 5).
+
+![Leaders in the night of 29 January](bad-night.svg)
+
+The same faults with five Trivet servers:
+
+| schedule | median | worst | runs | at most | findings |
+|---|--:|--:|--:|--:|--:|
+%s
+"""
+CHINESE_PAGE = """# 故障之夜
+
+下表是三台服务器的集群无法写入的时间（秒）：每个故障剧本中所有中断的总和，扣除没有任何服务器与多数派双向连通的时间。探测程序始终通过每台
+服务器写入；间隔达到 0.3 秒才计为中断。本页由 `tests/lab/bad_night.py all` 于 %s 测得；多个剧本在同一台机器上并行运行。自 2026-11-26 起，
+服务器的文件放在内存中，以排除磁盘自身的耗时：Trivet 服务器的一次选举依次需要四次落盘（`tests/lab/stalls.py`）。
+English: [../bad-night.md](../bad-night.md)
+
+| 剧本 | 故障 | Apache 3.8.0，首次测量 | Apache 3.8.0，同一轮 | Trivet，中位数 | Trivet，最差 | 次数 | 上限 | 异常应答，Trivet | 异常应答，Apache |
+|---|---|--:|--:|--:|--:|--:|--:|--:|--:|
+%s
+
+“异常应答”指探测程序观察到的丢失、过期或重复的应答。两者使用相同的 zoo.cfg（tickTime 2000、initLimit 10、syncLimit 5）。
+
+![1 月 29 日夜间的 leader](../bad-night.svg)
+
+同样的故障，五台 Trivet 服务器：
+
+| 剧本 | 中位数 | 最差 | 次数 | 上限 | 异常应答 |
+|---|--:|--:|--:|--:|--:|
+%s
+"""
+
+
 def render():
     ours, apache = load("trivet"), load("zookeeper-3.8.0")
     rows = []
@@ -166,43 +226,32 @@ def render():
         a = [beyond(s) for s in apache.get(name, [])]
         if not o:
             continue
-        rows.append("| %s | %s | %s | %s | %.2f | %.2f | %d | %g | %d | %d |" % (
-            name, what, before, "%.1f" % a[0] if a else "-", statistics.median(o), o[-1], len(o), bar,
-            sum(len(s["violations"]) for s in ours[name]), sum(len(s["violations"]) for s in apache.get(name, []))))
+        figures = "%s | %s | %.2f | %.2f | %d | %g | %d | %d" % (
+            before, "%.1f" % a[0] if a else "-", statistics.median(o), o[-1], len(o), bar,
+            sum(len(s["violations"]) for s in ours[name]), sum(len(s["violations"]) for s in apache.get(name, [])))
+        rows.append((name, what, figures))
     five = []
     for name, of_five in sorted(load("trivet", 5).items(), key=lambda i: list(BARS).index(i[0])):
         o = sorted(beyond(s) for s in of_five)
         five.append("| %s | %.2f | %.2f | %d | %g | %d |" % (name, statistics.median(o), o[-1], len(o), BARS[name][1], sum(len(s["violations"]) for s in of_five)))
-    text = """# The bad night
-
-How long the ensemble of three accepts no write, in seconds, all outages of a schedule together, beyond the time in which no
-server had two-way links to a majority. Measured by a probe that writes through every server all the time; a gap counts from
-0.3 s on. The servers' files lie in memory, for what a disk adds is its own: ours elect with four syncs, one behind the
-other (`tests/lab/stalls.py`). Regenerated by `tests/lab/bad_night.py all`; several schedules run side by side on one machine.
-
-| schedule | what happens | Apache 3.8.0, measured first | Apache 3.8.0, one run beside ours | ours, median | ours, worst | runs | at most | findings, ours | findings, Apache |
-|---|---|--:|--:|--:|--:|--:|--:|--:|--:|
-%s
-
-Findings are lost or stale or doubled answers that the probe saw. Both ran the same zoo.cfg (tickTime 2000, initLimit 10,
-syncLimit 5).
-
-![Who led in the night of 29 January](bad-night.svg)
-
-The same faults on five of ours:
-
-| schedule | median | worst | runs | at most | findings |
-|---|--:|--:|--:|--:|--:|
-%s
-""" % ("\n".join(rows), "\n".join(five))
-    os.makedirs(DOCS, exist_ok=True)
-    with open(os.path.join(DOCS, "bad-night.md"), "w") as f:
-        f.write(text)
+    newest = max(os.path.getmtime(os.path.join(s["folder"], "summary.json")) for all_of in ours.values() for s in all_of)
+    write_pages(time.strftime("%Y-%m-%d", time.gmtime(newest)), rows, five)
     night = "incident-2023-01-29"
     if ours.get(night) and apache.get(night):
         with open(os.path.join(DOCS, "bad-night.svg"), "w") as f:
             f.write(picture(apache[night][-1], ours[night][-1]))
-    print(text)
+
+
+def write_pages(day, rows, five):
+    """day: when it was measured; rows: (schedule, fault in English, figures); five: whole lines."""
+    english = ["| %s | %s | %s |" % row for row in rows]
+    chinese = ["| %s | %s | %s |" % (name, CHINESE[name], figures) for name, _, figures in rows]
+    os.makedirs(os.path.join(DOCS, "zh"), exist_ok=True)
+    for page, template, lines in (("bad-night.md", ENGLISH_PAGE, english), ("zh/bad-night.md", CHINESE_PAGE, chinese)):
+        text = template % (day, "\n".join(lines), "\n".join(five))
+        with open(os.path.join(DOCS, page), "w") as f:
+            f.write(text)
+    print(ENGLISH_PAGE % (day, "\n".join(english), "\n".join(five)))
 
 
 what = sys.argv[1] if len(sys.argv) > 1 else "quick"
