@@ -144,7 +144,7 @@ impl Extents {
     }
 
     #[cfg(test)]
-    pub fn dump(&self) {
+    pub(crate) fn dump(&self) {
         let inner = self.inner();
         eprintln!("{:?} merges {:?} durable {:?}", inner.layers.stacks, inner.layers.merges, inner.durable);
     }
