@@ -195,7 +195,7 @@ def report(a, ours, releases, cells, filled, idled):
              "the three servers and their disks share one machine: %d processors (%s), Linux %s. Figures of one row are" % (os.cpu_count(), model, platform.release()),
              "comparable; those of another run are not. Ratios are to the better of Apache's releases: the one with more operations", "a second, and of times, memory and processor time the smaller figure. A row of the first table was measured for %g s, behind one" % a.seconds, "that was not; watchers for %d s." % max(a.seconds, WATCH_S), "",
              "The floor is a leader and two followers that commit what they are sent with sockets, batches and synced logs, without", "a tree (`cargo xtask floor`). It does it plainly: its logs grow with each write, and its threads sleep when they wait.",
-             "It says what sockets and disks alone take here. Its clients write at the leader, which forwards nothing.", "", "## Three nodes", ""]
+             "It says what sockets and disks alone take here. Its clients write at the leader, which forwards nothing. 中文：[zh/bench.md](zh/bench.md)", "", "## Three nodes", ""]
     if UNFINISHED:
         lines[-2:-2] = ["Made again, for their load got no answer within its limit: " + "; ".join("%s, %s" % u for u in UNFINISHED) + ".", ""]
     rows = []

@@ -23,7 +23,7 @@ pub struct Args {
     #[arg(required = true)]
     config: Option<PathBuf>,
     /// A property as Java takes it, such as -Dzookeeper.snapCount=50000; also read from JVMFLAGS and
-    /// SERVER_JVMFLAGS. What the file says counts more
+    /// SERVER_JVMFLAGS. The file takes precedence
     #[arg(short = 'D', value_name = "KEY=VALUE")]
     defines: Vec<String>,
     #[command(subcommand)]
