@@ -268,6 +268,13 @@ const TESTS: &[Test] = &[
     },
     Test { name: "groups", lane: Lane::Long, script: "groups.py", commands: &["python3", "java"], modules: &["kazoo"] },
     Test {
+        name: "several-addresses",
+        lane: Lane::Long,
+        script: "several_addresses.py",
+        commands: &["python3", "java", "ip", "nft", "ss", "unshare"],
+        modules: &["kazoo"],
+    },
+    Test {
         name: "observers",
         lane: Lane::Long,
         script: "observers.py",

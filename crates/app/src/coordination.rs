@@ -180,9 +180,9 @@ fn transfer(to: u32, data: &Path, zoo_cfg: Option<&Path>) -> anyhow::Result<()> 
         Some(path) => {
             let cfg = trivet_node::zoo_cfg::load(path, &[])?;
             let peer = cfg.settings.peers.get(&ServerId(to.into()));
-            let (quorum, _) = peer.with_context(|| format!("--to {to}: no server.{to} in {}", path.display()))?;
+            let peer = peer.with_context(|| format!("--to {to}: no server.{to} in {}", path.display()))?;
             let port = cfg.settings.client_addresses.first().context("no clientPort")?.port();
-            let address = SocketAddr::new(quorum.ip(), port);
+            let address = SocketAddr::new(peer.first().quorum.ip(), port);
             (address, word(address, "lead").with_context(|| format!("server {to} at {address}"))?)
         }
     };

@@ -143,6 +143,8 @@ pub struct Config {
     pub four_letter_words_of_host: Vec<String>,
     /// Lets administrators change the members at run time; nobody may, unless this is set (`reconfigEnabled`).
     pub reconfig: bool,
+    /// A reconfig may give a server several addresses (`multiAddress.enabled`).
+    pub several_addresses: bool,
     /// Nobody is asked for permissions (`skipACL`).
     pub skip_acl: bool,
     /// Requests beyond hard quotas are refused (`enforceQuota`).
@@ -230,6 +232,7 @@ impl Config {
             four_letter_words: vec!["srvr".into()],
             four_letter_words_of_host: Vec::new(),
             reconfig: false,
+            several_addresses: false,
             skip_acl: false,
             enforce_quota: false,
             read_only_mode: false,

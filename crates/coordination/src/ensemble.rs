@@ -3,7 +3,7 @@
 
 use crate::config::Member;
 use crate::groups::Groups;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use trivet_formats::ServerId;
 
@@ -13,15 +13,25 @@ const SERVERS_MAX: usize = 255;
 /// Greatest id of a server in a configuration; a greater one is refused.
 const ID_MAX: i64 = i32::MAX as i64;
 
-/// A server of the ensemble: `host:quorum:election[:role][;[host:]client]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerSpec {
+/// Addresses that one server may have; a line with more is refused.
+pub const ADDRESSES_MAX: usize = 8;
+
+/// An address of a server: `host:quorum:election`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address {
     /// A name or an address; IPv6 without its brackets.
     pub host: String,
     /// The port on which a leader takes followers.
     pub quorum: u16,
     /// The port of the election.
     pub election: u16,
+}
+
+/// A server of the ensemble: `host:quorum:election[|host:quorum:election...][:role][;[host:]client]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSpec {
+    /// Where other servers reach it: one address at least, sorted by host, as Apache servers write them.
+    pub addresses: Vec<Address>,
     /// The server follows without a vote.
     pub observer: bool,
     /// Address and port for clients, where the line says them.
@@ -48,14 +58,10 @@ impl fmt::Display for Host<'_> {
     }
 }
 
-impl ServerSpec {
-    /// Reads the value of a `server.N=` line: `HOST:QUORUM:ELECTION[:ROLE][;[CLIENT-HOST:]CLIENT-PORT]`.
-    ///
-    /// # Errors
-    /// The part that is missing or wrong, as text for people.
-    pub fn parse(value: &str) -> Result<Self, String> {
-        let (main, client) = value.trim().split_once(';').map_or((value.trim(), None), |(m, c)| (m, Some(c)));
-        let (host, rest) = split_host(main)?;
+impl Address {
+    /// Reads `HOST:QUORUM:ELECTION[:ROLE]`; the role: whether the server observes, where it is there.
+    fn parse(text: &str) -> Result<(Self, Option<bool>), String> {
+        let (host, rest) = split_host(text)?;
         if host.is_empty() || !host.chars().all(|c| c.is_ascii_alphanumeric() || ".-_:%".contains(c)) {
             return Err(format!("{host:?} is no name of a host"));
         }
@@ -66,12 +72,40 @@ impl ServerSpec {
         };
         let (quorum, election) = (port("quorum")?, port("election")?);
         let observer = match parts.next() {
-            None | Some("participant") => false,
-            Some("observer") => true,
+            None => None,
+            Some("participant") => Some(false),
+            Some("observer") => Some(true),
             Some(other) => return Err(format!("role {other} is neither participant nor observer")),
         };
         if parts.next().is_some() {
             return Err("something follows the role".into());
+        }
+        Ok((Address { host: host.into(), quorum, election }, observer))
+    }
+}
+
+impl ServerSpec {
+    /// Reads the value of a `server.N=` line:
+    /// `HOST:QUORUM:ELECTION[|HOST:QUORUM:ELECTION...][:ROLE][;[CLIENT-HOST:]CLIENT-PORT]`.
+    ///
+    /// # Errors
+    /// The part that is missing or wrong, as text for people.
+    //= zookeeper 3.9 QuorumPeer.QuorumServer.initializeWithAddressString: any of the addresses may have the role
+    pub fn parse(value: &str) -> Result<Self, String> {
+        let (main, client) = value.trim().split_once(';').map_or((value.trim(), None), |(m, c)| (m, Some(c)));
+        let (mut addresses, mut role) = (Vec::new(), None);
+        for text in main.split('|') {
+            let (address, observer) = Address::parse(text)?;
+            if observer.is_some() && role.is_some() && observer != role {
+                return Err("its addresses have different roles".into());
+            }
+            role = role.or(observer);
+            addresses.push(address);
+        }
+        addresses.sort();
+        addresses.dedup();
+        if addresses.len() > ADDRESSES_MAX {
+            return Err(format!("a server has {ADDRESSES_MAX} addresses at most"));
         }
         let client = client.map(|text| {
             // The TLS port follows a second semicolon; this server does not use it.
@@ -79,14 +113,22 @@ impl ServerSpec {
             let (host, port) = if text.contains(':') { split_host(text)? } else { ("0.0.0.0", text) };
             Ok::<_, String>((host.to_string(), port.parse().map_err(|_| "the client port is not a number")?))
         });
-        Ok(ServerSpec { host: host.into(), quorum, election, observer, client: client.transpose()? })
+        Ok(ServerSpec { addresses, observer: role == Some(true), client: client.transpose()? })
+    }
+
+    /// Whether one address at least is the same, by its host and its ports.
+    pub fn shares_an_address(&self, other: &ServerSpec) -> bool {
+        self.addresses.iter().any(|a| other.addresses.contains(a))
     }
 }
 
 impl fmt::Display for ServerSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let role = if self.observer { "observer" } else { "participant" };
-        write!(f, "{}:{}:{}:{role}", Host(&self.host), self.quorum, self.election)?;
+        for (n, a) in self.addresses.iter().enumerate() {
+            let between = if n == 0 { "" } else { "|" };
+            write!(f, "{between}{}:{}:{}", Host(&a.host), a.quorum, a.election)?;
+        }
+        f.write_str(if self.observer { ":observer" } else { ":participant" })?;
         match &self.client {
             Some((host, port)) => write!(f, ";{}:{port}", Host(host)),
             None => Ok(()),
@@ -151,7 +193,9 @@ impl Ensemble {
 
     /// The ensemble that a reconfig asks for: a whole new list, or the current one with servers that join and leave. Each
     /// joining server needs a client port, and no address may occur twice.
-    //= zookeeper 3.9 PrepRequestProcessor, case reconfig
+    ///
+    /// # Errors
+    /// The part that is missing or wrong, as text for people.
     //= zookeeper 3.9 PrepRequestProcessor, case reconfig
     pub fn changed(&self, joining: &str, leaving: &str, whole: &str) -> Result<Ensemble, String> {
         let mut next = if whole.is_empty() {
@@ -183,8 +227,17 @@ impl Ensemble {
         }
         let mut taken = BTreeMap::new();
         for (id, s) in &next.servers {
-            let mut addresses = vec![(&s.host, s.quorum), (&s.host, s.election)];
-            addresses.extend(s.client.as_ref().map(|(h, p)| (if h == "0.0.0.0" { &s.host } else { h }, *p)));
+            let mut addresses: Vec<(&String, u16)> =
+                s.addresses.iter().flat_map(|a| [(&a.host, a.quorum), (&a.host, a.election)]).collect();
+            if let Some((host, port)) = &s.client {
+                match host.as_str() {
+                    "0.0.0.0" => {
+                        let hosts: BTreeSet<&String> = s.addresses.iter().map(|a| &a.host).collect();
+                        addresses.extend(hosts.into_iter().map(|host| (host, *port)));
+                    }
+                    _ => addresses.push((host, *port)),
+                }
+            }
             for address in addresses {
                 if let Some(other) = taken.insert(address, id) {
                     return Err(format!("server.{other} and server.{id} share {}:{}", address.0, address.1));
@@ -222,6 +275,30 @@ mod tests {
         assert_eq!(Ensemble::parse_next(&with_next).unwrap().version, 0x2_0000_0001);
         assert_eq!(Ensemble::parse_next(TEXT), None);
         assert_eq!(ServerSpec::parse("h:1:2;2181").unwrap().to_string(), "h:1:2:participant;0.0.0.0:2181");
+    }
+
+    #[test]
+    fn a_server_with_several_addresses_is_written_as_apache_writes_it() {
+        let written = |value: &str| ServerSpec::parse(value).map(|s| s.to_string());
+        let two = "10.0.0.1:2888:3888|10.1.0.1:2889:3889:participant;0.0.0.0:2181";
+        assert_eq!(written("10.1.0.1:2889:3889|10.0.0.1:2888:3888;2181").as_deref(), Ok(two));
+        assert_eq!(written(two).as_deref(), Ok(two));
+        let v6 = "[fd00::1]:1:2:observer|a:1:2|[fd00::1]:1:2";
+        assert_eq!(written(v6).as_deref(), Ok("a:1:2|[fd00::1]:1:2:observer"), "each once");
+        let many: Vec<String> = (0..=ADDRESSES_MAX).map(|n| format!("10.0.0.{n}:1:2")).collect();
+        assert!(written(&many[1..].join("|")).is_ok());
+        for bad in ["a:1:2|", "|a:1:2", "a:1:2:observer|b:1:2:participant", "a:1:2|b:1", &many.join("|")] {
+            assert!(written(bad).is_err(), "{bad}");
+        }
+        let of = |value: &str| ServerSpec::parse(value).unwrap();
+        assert!(of(two).shares_an_address(&of("10.1.0.1:2889:3889|10.2.0.1:1:2")));
+        assert!(!of(two).shares_an_address(&of("10.1.0.1:2888:3888|10.2.0.1:1:2")));
+        // A reconfig compares all of them.
+        let e = Ensemble::parse(&format!("server.1={two}\nversion=1")).unwrap();
+        assert!(e.changed("server.2=10.0.0.2:2888:3888|10.1.0.2:2888:3888;2181", "", "").is_ok());
+        assert!(e.changed("server.2=10.0.0.2:2888:3888|10.1.0.1:2889:3888;2181", "", "").is_err());
+        assert!(e.changed("server.2=10.0.0.2:2888:3888|10.1.0.2:2888:2181;2181", "", "").is_err());
+        assert!(e.changed("server.2=10.0.0.2:2888:3888|10.0.0.2:2889:3889;2181", "", "").is_ok());
     }
 
     #[test]

@@ -360,6 +360,10 @@ fn reconfig(stage: &mut Stage<'_>, cfg: &Config, r: &Request<'_>, request: &Reco
     let active = Ensemble::parse(&cfg.config_text).map_err(|_| err::BAD_ARGUMENTS)?;
     let changed = active.changed(&request.joining, &request.leaving, &request.members);
     let next = Ensemble { version: r.zxid.0, ..changed.map_err(|_| err::BAD_ARGUMENTS)? };
+    //= zookeeper 3.9 QuorumServer.initializeWithAddressString: "Multiple address feature is disabled"
+    if !cfg.several_addresses && next.servers.values().any(|s| s.addresses.len() > 1) {
+        return Err(err::BAD_ARGUMENTS);
+    }
     if next.servers.len() < 2 && !cfg.ensemble_of_one {
         // A standalone server runs without the quorum's protocols and would have to restart.
         return Err(err::BAD_ARGUMENTS);

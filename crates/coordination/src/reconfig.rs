@@ -8,7 +8,7 @@
 use crate::api::Effect;
 use crate::config::{Bug, NextConfig};
 use crate::context::Context;
-use crate::ensemble::{Ensemble, ServerSpec};
+use crate::ensemble::Ensemble;
 use crate::paths::CONFIG_NODE;
 use crate::Millis;
 use trivet_formats::election::Notification;
@@ -18,11 +18,10 @@ use trivet_formats::{ServerId, Zxid};
 /// Milliseconds for which a proposed list is believed that other servers reported and this server's log does not have.
 const HEARSAY_MS: Millis = 2_000;
 
-/// Whether one server at least is the same in both lists, by its number, its host and its ports.
+/// Whether one server at least is the same in both lists, by its number, and a host and its ports.
 fn shares_a_server(ours: &str, theirs: &str) -> bool {
     let (Ok(ours), Ok(theirs)) = (Ensemble::parse(ours), Ensemble::parse(theirs)) else { return false };
-    let place = |s: &ServerSpec| (s.host.clone(), s.quorum, s.election);
-    ours.servers.iter().any(|(id, s)| theirs.servers.get(id).is_some_and(|t| place(t) == place(s)))
+    ours.servers.iter().any(|(id, s)| theirs.servers.get(id).is_some_and(|t| t.shares_an_address(s)))
 }
 
 impl Context {
@@ -224,5 +223,6 @@ mod tests {
         assert!(shares_a_server(ours, "server.2=zk2:2888:3888:observer;2181\nserver.9=zk9:2888:3888\nversion=5"));
         assert!(!shares_a_server(ours, "server.1=other1:2888:3888\nserver.2=other2:2888:3888\nversion=5"));
         assert!(!shares_a_server(ours, "rubbish"));
+        assert!(shares_a_server(ours, "server.2=other:2888:3888|zk2:2888:3888\nversion=5"));
     }
 }

@@ -22,13 +22,15 @@ pub struct InitialMessage {
     pub server: ServerId,
     /// `host:port` as the sender is configured; several of them joined by `|` in version 2.
     pub address: String,
+    /// The sender has `multiAddress.enabled`: the message is of version 2, also with one address.
+    pub several: bool,
 }
 
 impl InitialMessage {
-    /// Wire bytes, in the form of [`PROTOCOL_V1`].
+    /// Wire bytes, in the form of [`PROTOCOL_V1`] or [`PROTOCOL_V2`].
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        PROTOCOL_V1.put(&mut out);
+        if self.several { PROTOCOL_V2 } else { PROTOCOL_V1 }.put(&mut out);
         self.server.0.put(&mut out);
         self.address.put(&mut out);
         out
@@ -287,9 +289,11 @@ mod tests {
 
     #[test]
     fn initial_message_as_on_the_wire() {
-        let m = InitialMessage { server: ServerId(3), address: "127.0.0.1:31003".into() };
-        let hex: String = m.encode().iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(hex, "ffffffffffff000000000000000000030000000f3132372e302e302e313a3331303033");
+        let hex = |m: InitialMessage| m.encode().iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let one = InitialMessage { server: ServerId(3), address: "127.0.0.1:31003".into(), several: false };
+        assert_eq!(hex(one), "ffffffffffff000000000000000000030000000f3132372e302e302e313a3331303033");
+        let two = InitialMessage { server: ServerId(3), address: "a:1|b:2".into(), several: true };
+        assert_eq!(hex(two), "ffffffffffff0001000000000000000300000007613a317c623a32");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::console::accounts::Accounts;
 use crate::console::certificate::Certificates;
 use crate::console::notify::Notifier;
 use crate::console::App;
-use crate::coordination::{Handle, Settings as CoordinationSettings};
+use crate::coordination::{Handle, Places, Settings as CoordinationSettings};
 use crate::events::Events;
 use crate::gateway::Gateway;
 use crate::keys::Keys;
@@ -311,7 +311,9 @@ fn coordination_settings(config: &NodeConfig, keys: &Keys) -> CoordinationSettin
     config_text += "version=0";
     let peers: BTreeMap<_, _> = numbers
         .iter()
-        .map(|n| (id(*n), (config.address(*n, config.ports.quorum), config.address(*n, config.ports.election))))
+        .map(|n| {
+            (id(*n), Places::one(config.address(*n, config.ports.quorum), config.address(*n, config.ports.election)))
+        })
         .collect();
     CoordinationSettings {
         config: Config {
@@ -332,6 +334,8 @@ fn coordination_settings(config: &NodeConfig, keys: &Keys) -> CoordinationSettin
         log_dir: config.data.join("coordination"),
         client_addresses: vec![config.address(config.node, config.ports.client)],
         peers: if numbers.len() > 1 { peers } else { BTreeMap::new() },
+        several_addresses: false,
+        listens_everywhere: false,
         max_client_connections: 0,
         max_connections: 0,
         request_bytes_max: trivet_formats::client::MAX_REQUEST_BYTES,

@@ -8,8 +8,8 @@ mod tls;
 
 use crate::coordination::admin::AdminSettings;
 use crate::coordination::tls::Speaks;
-use crate::coordination::{PeerSpeaks, Security, Throttle};
-pub use members::{addresses, names_of, write_members, Addresses};
+use crate::coordination::{Members, PeerSpeaks, Security, Throttle};
+pub use members::{addresses, names_of, write_members};
 use members::{own, read_dynamic, resolve};
 use properties::Properties;
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
 use trivet_coordination::config::Member;
-use trivet_coordination::ensemble::Ensemble;
+use trivet_coordination::ensemble::{Ensemble, ServerSpec};
 use trivet_coordination::groups::Groups;
 use trivet_coordination::Config;
 use trivet_formats::client::MAX_REQUEST_BYTES;
@@ -35,7 +35,7 @@ pub enum ConfigError {
 }
 
 /// Settings that have no meaning here, or whose default is all there is.
-const ACCEPTED_SILENTLY: [&str; 25] = [
+const ACCEPTED_SILENTLY: [&str; 26] = [
     "localSessionsUpgradingEnabled",
     "electionAlg",
     "preAllocSize",
@@ -45,8 +45,10 @@ const ACCEPTED_SILENTLY: [&str; 25] = [
     "commitLogSize",
     "syncEnabled",
     "leaderServes",
-    "quorumListenOnAllIPs",
     "cnxTimeout",
+    // An address is reachable if a connection to it stands.
+    "multiAddress.reachabilityCheckEnabled",
+    "multiAddress.reachabilityCheckTimeoutMs",
     "forceSync",
     "fsync.warningthresholdms",
     "peerType",
@@ -64,10 +66,7 @@ const ACCEPTED_SILENTLY: [&str; 25] = [
 ];
 
 /// Settings that must not be ignored if they are on, because they ask for protection or other quorum rules.
-const REFUSED: [(&str, &str); 2] = [
-    ("multiAddress.enabled", "servers with several addresses are not supported yet"),
-    ("oraclePath", "ensembles with an oracle are not supported"),
-];
+const REFUSED: [(&str, &str); 1] = [("oraclePath", "ensembles with an oracle are not supported")];
 
 /// Everything that a zoo.cfg says.
 pub struct ZooCfg {
@@ -118,13 +117,14 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
     let tls = tls::read(&mut p)?;
     let with_certificates = tls.client.tls.is_some() || tls.secure.is_some();
     let auth = auth::read(&mut p, with_certificates)?;
-    let mut peers = Addresses::new();
+    let several_addresses = several_addresses(&mut p, &ensemble)?;
+    let mut peers = Members::new();
     // Without a line of its own nobody could join it.
     let ensemble_of_one = ensemble.voters().next().is_some() && !may_be_standalone;
     if let Some(spec) = of_server.filter(|_| ensemble.servers.len() > 1 || ensemble_of_one) {
         let mine = own(spec).map_err(|r| p.bad(&format!("server.{id}"), &spec.to_string(), &r))?;
         // The others' names may be there later, or change: they are looked up again.
-        peers = addresses([ensemble.to_string()].into_iter(), &Addresses::from([(id, mine)]), true);
+        peers = addresses([ensemble.to_string()].into_iter(), &Members::from([(id, mine.clone())]), true);
         peers.insert(id, mine);
     }
     let alone = || BTreeMap::from([(id, Member { observer: false })]);
@@ -150,6 +150,7 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
         observer_masters: observer_port.is_some(),
         ensemble_of_one,
         local_sessions: p.flag("localSessionsEnabled"),
+        several_addresses,
         skip_acl: p.take("skipACL").is_some_and(|v| v == "yes"),
         enforce_quota: p.flag("enforceQuota"),
         read_only_mode: p.flag("readonlymode.enabled"),
@@ -163,6 +164,8 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
         log_dir: p.take("dataLogDir").map_or_else(|| data_dir.clone(), PathBuf::from),
         data_dir,
         peers,
+        several_addresses,
+        listens_everywhere: p.flag("quorumListenOnAllIPs"),
         observer_port,
         max_client_connections: p.number("maxClientCnxns", 60)?,
         max_connections: p.number("maxCnxns", 0)?,
@@ -181,7 +184,7 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
             peers: PeerSpeaks {
                 dial: tls.quorum.tls.clone().filter(|_| tls.quorum_dials_tls),
                 accept: tls.quorum,
-                hosts: ensemble.servers.iter().map(|(id, s)| (*id, s.host.clone())).collect(),
+                hosts: hosts(&ensemble),
                 sasl: auth.peers,
                 cluster: None,
             },
@@ -279,6 +282,23 @@ fn refuse_what_is_missing(p: &mut Properties) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+//= zookeeper 3.9 QuorumServer.initializeWithAddressString: "Multiple address feature is disabled"
+fn several_addresses(p: &mut Properties, ensemble: &Ensemble) -> Result<bool, ConfigError> {
+    let enabled = p.flag("multiAddress.enabled");
+    match ensemble.servers.iter().find(|(_, s)| s.addresses.len() > 1) {
+        Some((id, spec)) if !enabled => {
+            let reason = "it has several addresses, and multiAddress.enabled=true is not set";
+            Err(p.bad(&format!("server.{id}"), &spec.to_string(), reason))
+        }
+        _ => Ok(enabled),
+    }
+}
+
+fn hosts(ensemble: &Ensemble) -> BTreeMap<ServerId, Vec<String>> {
+    let of = |s: &ServerSpec| s.addresses.iter().map(|a| a.host.clone()).collect();
+    ensemble.servers.iter().map(|(id, s)| (*id, of(s))).collect()
 }
 
 /// A number that is not above 0 is none.
@@ -420,8 +440,8 @@ mod tests {
         let c = &settings.config;
         assert_eq!((c.id, c.min_session_timeout_ms, c.max_session_timeout_ms), (ServerId(0), 4_000, 40_000));
         assert!(c.reconfig && c.members.len() == 3);
-        assert_eq!(settings.peers[&ServerId(0)].0, "0.0.0.0:2888".parse().unwrap());
-        assert_eq!(settings.peers[&ServerId(255)].1, "[::1]:3888".parse().unwrap());
+        assert_eq!(settings.peers[&ServerId(0)].quorum(), ["0.0.0.0:2888".parse().unwrap()]);
+        assert_eq!(settings.peers[&ServerId(255)].election(), ["[::1]:3888".parse().unwrap()]);
         assert_eq!(settings.peers.len(), 2, "the third is looked up again");
         assert!(of("255", "").is_ok());
         let refused = |myid: &str, lines: &str, reason: &str| {
@@ -438,6 +458,35 @@ mod tests {
         assert_eq!((with("2191").observer_port, with("2191").config.observer_masters), (Some(2191), true));
         assert_eq!((with("0").observer_port, with("-1").config.observer_masters), (None, false));
         refused("0", "minSessionTimeout=soon\n", "not a number");
+    }
+
+    #[test]
+    fn servers_have_several_addresses_where_that_is_enabled() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("myid"), "1\n").unwrap();
+        let cfg = dir.path().join("zoo.cfg");
+        let line = |n: i32| format!("server.{n}=127.0.1.{n}:2889:3889|127.0.0.{n}:2888:3888\n");
+        let of = |lines: &str| {
+            let base = format!("dataDir={}\nclientPort=2181\n{}{}", dir.path().display(), line(1), line(2));
+            std::fs::write(&cfg, base + lines).unwrap();
+            load(&cfg, &[])
+        };
+        let z = of("multiAddress.enabled=True\nmultiAddress.reachabilityCheckTimeoutMs=500\n").unwrap();
+        let s = z.settings;
+        assert!(s.several_addresses && s.config.several_addresses && z.unknown.is_empty());
+        let text = "server.1=127.0.0.1:2888:3888|127.0.1.1:2889:3889:participant\n";
+        assert!(s.config.config_text.starts_with(text), "{}", s.config.config_text);
+        let at = |a: &str| a.parse::<SocketAddr>().unwrap();
+        let own = &s.peers[&ServerId(1)];
+        assert_eq!((own.quorum()[1], own.election()[0]), (at("127.0.1.1:2889"), at("127.0.0.1:3888")));
+        assert_eq!(s.listens_at(&own.quorum()), own.quorum());
+        assert_eq!(s.security.peers.hosts[&ServerId(2)], ["127.0.0.2", "127.0.1.2"]);
+        let everywhere = of("multiAddress.enabled=true\nquorumListenOnAllIPs=true\n").unwrap().settings;
+        assert_eq!(everywhere.listens_at(&own.quorum()), [at("0.0.0.0:2888"), at("0.0.0.0:2889")]);
+        for lines in ["", "multiAddress.enabled=false\n"] {
+            let said = of(lines).err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(said.contains("server.1=127.0.0.1") && said.contains("multiAddress.enabled"), "{said}");
+        }
     }
 
     #[test]

@@ -71,12 +71,12 @@ impl Leader<'_> {
     /// Whether another machine is this server, and alive: its address, and that of this connection.
     fn is_connected_elsewhere(&mut self, link: LinkId, id: ServerId) -> Option<(IpAddr, IpAddr)> {
         let now = self.cx.now.mono_ms;
-        let configured = membership::address_of(&self.cx.cfg.config_text, id);
+        let configured = membership::addresses_of(&self.cx.cfg.config_text, id);
         let l = &mut *self.l;
         let newer = l.learners.get(&link)?.from;
         let alive = |x: &&Learner| x.id == id && now < x.last_heard + membership::ALIVE_MS;
         let older = l.learners.iter().filter(|(at, _)| **at != link).map(|(_, x)| x).find(alive)?.from;
-        membership::newer_is_another(configured, older, newer).then_some((older?, newer?))
+        membership::newer_is_another(&configured, older, newer).then_some((older?, newer?))
     }
 
     /// The new epoch is one more than the newest that anybody in the quorum promised.

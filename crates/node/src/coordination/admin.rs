@@ -258,7 +258,8 @@ impl Server {
             "leader" if standalone => object(json!({ "error": "server is not initialized" })),
             "leader" => {
                 let id = summary.leader.map_or(-1, |l| l.0);
-                let at = shapes::addresses(text, id).map_or(String::new(), |a| host(&a.0));
+                let at = shapes::addresses(text, id).unwrap_or_default().0;
+                let at = at.iter().map(|a| host(a)).collect::<Vec<_>>().join("|");
                 let leads = summary.role == RoleName::Leading;
                 object(json!({ "is_leader": leads, "leader_id": id, "leader_ip": at }))
             }
@@ -288,8 +289,8 @@ impl Server {
         let (quorum, election, client) = shapes::addresses(text, id).unwrap_or_default();
         let client = Some(client).filter(|c| !c.is_empty());
         object(json!({
-            "myid": id, "is_leader": summary.role == RoleName::Leading, "quorum_address": shapes::own_address(&quorum),
-            "election_address": shapes::own_address(&election), "client_address": client, "voting": voting, "last_zxid": format!("{zxid}"),
+            "myid": id, "is_leader": summary.role == RoleName::Leading, "quorum_address": shapes::own_addresses(&quorum),
+            "election_address": shapes::own_addresses(&election), "client_address": client, "voting": voting, "last_zxid": format!("{zxid}"),
             "zab_epoch": zxid.0 >> 32, "zab_counter": zxid.0 & 0xffff_ffff, "zabstate": state,
         }))
     }

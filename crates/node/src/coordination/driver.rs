@@ -9,6 +9,7 @@ use super::busy_poll::BusyPoll;
 use super::disk_queue::ToDisk;
 use super::handle::Status;
 use super::inbox::{Core, Inbox, Message};
+use super::listen;
 use super::machine::{with_folders, HostInfo};
 use super::member_lookup::Lists;
 use super::ports::{ClientPort, ElectionPort, QuorumPort};
@@ -71,7 +72,7 @@ impl Driver {
         parts: Parts,
         settings: &Settings,
         messages: mpsc::Sender<Message>,
-        election: Option<TcpListener>,
+        election: Option<listen::Bound>,
     ) -> Rc<Driver> {
         let Parts { server, clock, host, disk, members, on_event } = parts;
         Rc::new_cyclic(|driver: &Weak<Driver>| {
@@ -81,7 +82,7 @@ impl Driver {
                 clock,
                 clients: ClientPort::new(inbox.clone(), settings, host),
                 quorum: QuorumPort::new(inbox.clone(), settings, messages),
-                election: election.map(|listener| ElectionPort::start(inbox, settings, listener)),
+                election: election.map(|bound| ElectionPort::start(inbox, settings, bound)),
                 disk,
                 members,
                 busy_poll: BusyPoll::default(),

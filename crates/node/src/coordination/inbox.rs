@@ -4,19 +4,16 @@
 //! of the input have been handed to the ports when `feed` returns. An effect must therefore never feed the core while it
 //! is carried out; a port that has an answer at once uses `feed_later`.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use super::places::Members;
+use std::net::IpAddr;
 use std::rc::Weak;
 use tokio::sync::oneshot;
 use trivet_coordination::monitor::Figure;
 use trivet_coordination::{AdminRefusal, ConnId, Input, LinkId, OpenRequests};
-use trivet_formats::{ServerId, SessionId, Zxid};
+use trivet_formats::{SessionId, Zxid};
 
 /// When sessions end unless their clients are heard, in milliseconds since 1970, and which.
 pub(super) type SessionEnds = Vec<(i64, Vec<SessionId>)>;
-
-/// Quorum and election address of each member.
-pub(super) type Members = BTreeMap<ServerId, (SocketAddr, SocketAddr)>;
 
 /// Messages from other threads, through one bounded channel.
 pub(super) enum Message {

@@ -81,9 +81,46 @@ pub(super) fn bind_in_time(address: SocketAddr, backlog: i32) -> Result<std::net
     }
 }
 
+/// The listeners of one port, and the addresses at which it could not listen yet.
+pub(super) struct Bound {
+    pub(super) listeners: Vec<std::net::TcpListener>,
+    pub(super) missing: Vec<SocketAddr>,
+}
+
+/// At the start of a server: listens at those of its addresses that this machine has. Blocks up to `BIND_LIMIT` for each.
+///
+/// # Errors
+/// If none of them can be bound: why not the first.
+//= zookeeper 3.9 QuorumCnxManager.Listener: it ends when all of its addresses have failed
+pub(super) fn bind_some_in_time(addresses: &[SocketAddr]) -> Result<Bound, BindError> {
+    let (mut bound, mut failed) = (Bound { listeners: Vec::new(), missing: Vec::new() }, None);
+    for address in addresses {
+        match bind_in_time(*address, BACKLOG) {
+            Ok(listener) => bound.listeners.push(listener),
+            Err(e) => {
+                bound.missing.push(*address);
+                failed.get_or_insert(e);
+            }
+        }
+    }
+    match failed {
+        Some(e) if bound.listeners.is_empty() => Err(e),
+        _ => Ok(bound),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_starts_with_those_of_its_addresses_that_are_there() {
+        // An address for documentation, which no machine has.
+        let (there, missing) = ("127.0.0.1:0".parse().unwrap(), "192.0.2.1:0".parse().unwrap());
+        let bound = bind_some_in_time(&[missing, there]).ok().unwrap();
+        assert_eq!((bound.listeners.len(), bound.missing.as_slice()), (1, [missing].as_slice()));
+        assert_eq!(bind_some_in_time(&[missing, missing]).err().unwrap().address, missing);
+    }
 
     #[test]
     fn all_addresses_are_those_of_both_families() {

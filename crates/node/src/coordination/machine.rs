@@ -1,5 +1,6 @@
 //! Facts about the process and its machine, for four-letter words.
 
+use super::places::Places;
 use super::settings::Settings;
 use super::store::SharedTimes;
 use std::path::{Path, PathBuf};
@@ -63,14 +64,14 @@ pub(super) struct HostInfo {
 
 impl HostInfo {
     pub(super) fn new(settings: &Settings, disk_times: SharedTimes) -> HostInfo {
-        let own = settings.peers.get(&settings.config.id);
+        let own = settings.own().map(Places::first);
         HostInfo {
             data: settings.data_dir.join("version-2"),
             log: settings.log_dir.join("version-2"),
             client_port: settings.client_addresses.first().map_or(-1, |a| a.port().into()),
             max_client_connections: settings.max_client_connections,
             backlog: settings.backlog,
-            own_ports: own.map(|(quorum, election)| (quorum.port(), election.port())),
+            own_ports: own.map(|own| (own.quorum.port(), own.election.port())),
             disk_times,
         }
     }

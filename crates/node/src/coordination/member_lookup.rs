@@ -1,6 +1,7 @@
 //! New lists of members: written to the zoo.cfg, and their names resolved, on a thread that may block.
 
-use super::inbox::{Members, Message};
+use super::inbox::Message;
+use super::places::Members;
 use super::settings::Settings;
 use std::sync::mpsc as std_mpsc;
 use std::time::Duration;

@@ -32,8 +32,8 @@ pub struct PeerSpeaks {
     pub accept: Speaks,
     /// There where this server calls others with TLS.
     pub dial: Option<Arc<Context>>,
-    /// Names of members, as the configuration has them.
-    pub hosts: BTreeMap<ServerId, String>,
+    /// Names of members, as the configuration has them: what a caller's certificate may be for.
+    pub hosts: BTreeMap<ServerId, Vec<String>>,
     /// How servers show each other who they are by SASL, where they do (`quorum.auth.enableSasl`).
     pub sasl: Option<Arc<PeerSasl>>,
     /// There between the nodes of a cluster; then it counts alone.
@@ -160,11 +160,12 @@ impl PeerSpeaks {
         if let Some(cluster) = &self.cluster {
             return cluster.accepted(stream, ids).await;
         }
-        let names: Vec<&str> = ids.iter().filter_map(|id| self.hosts.get(id)).map(String::as_str).collect();
+        let names: Vec<&str> = ids.iter().filter_map(|id| self.hosts.get(id)).flatten().map(String::as_str).collect();
         self.accept.accept(stream, &names).await
     }
 
-    /// The connection to a member that was called, after its handshake. `again`: calls it once more.
+    /// The connection to a member that was called, after its handshake. `name`: the host that the configuration has for the
+    /// address that was called. `again`: calls it once more.
     ///
     /// # Errors
     /// If the member ends, says nothing, or is not the one that it should be.
@@ -172,6 +173,7 @@ impl PeerSpeaks {
         &self,
         stream: TcpStream,
         to: ServerId,
+        name: &str,
         again: impl FnOnce() -> F,
     ) -> io::Result<Stream>
     where
@@ -181,8 +183,7 @@ impl PeerSpeaks {
             return cluster.dialled(stream, to, again).await;
         }
         let Some(tls) = &self.dial else { return Ok(stream.into()) };
-        let ip = stream.peer_addr()?.ip().to_string();
-        Ok(Stream::Tls(Box::new(tls.connect(stream, self.hosts.get(&to).unwrap_or(&ip)).await?)))
+        Ok(Stream::Tls(Box::new(tls.connect(stream, name).await?)))
     }
 
     /// Shows the other side who this server is, behind the handshake of TLS, if it does so at all.

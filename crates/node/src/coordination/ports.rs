@@ -4,6 +4,7 @@
 mod client;
 mod client_reader;
 mod client_writer;
+mod dial;
 mod election;
 mod election_connection;
 mod election_peer;

@@ -1,12 +1,13 @@
 //! Settings of the role at its start: addresses, folders and limits of a server.
 
-use super::inbox::Members;
 use super::log_reader;
 use super::packing::Packing;
 use super::peer_tls::PeerSpeaks;
+use super::places::{Members, Places};
 use super::ports::Throttle;
 use super::stream::Speaks;
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 use trivet_coordination::Config;
@@ -19,8 +20,12 @@ pub struct Settings {
     /// Where transactions are logged; `data_dir` unless a disk of their own is wanted.
     pub log_dir: PathBuf,
     pub client_addresses: Vec<SocketAddr>,
-    /// Quorum and election address of each member, this one included. Empty for a standalone server.
+    /// Quorum and election addresses of each member, this one included. Empty for a standalone server.
     pub peers: Members,
+    /// Servers may have several addresses, and say on the election port which ones (`multiAddress.enabled`).
+    pub several_addresses: bool,
+    /// The quorum and election ports are those of all addresses of this machine (`quorumListenOnAllIPs`).
+    pub listens_everywhere: bool,
     /// Where followers take observers, which they pass on to their leader (`observerMasterPort`).
     pub observer_port: Option<u16>,
     /// Connections from one address at most; 0 for no limit.
@@ -60,6 +65,21 @@ pub struct Security {
 }
 
 impl Settings {
+    /// This server's own addresses, unless it is standalone.
+    pub(super) fn own(&self) -> Option<&Places> {
+        self.peers.get(&self.config.id)
+    }
+
+    /// Where this server listens, by its own addresses of the quorum or the election port.
+    pub(crate) fn listens_at(&self, own: &[SocketAddr]) -> Vec<SocketAddr> {
+        if !self.listens_everywhere {
+            return own.to_vec();
+        }
+        let all = |a: &SocketAddr| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), a.port());
+        let ports: BTreeSet<SocketAddr> = own.iter().map(all).collect();
+        ports.into_iter().collect()
+    }
+
     pub(super) fn log_files(&self) -> log_reader::Files {
         log_reader::Files {
             dir: self.data_dir.join("version-2"),

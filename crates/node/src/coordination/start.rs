@@ -64,10 +64,8 @@ pub fn start(
         client_listeners.push((listen::bind_in_time(*address, settings.backlog)?, speaks.clone()));
     }
     keep_certificates_current(&settings).map_err(StartError::Thread)?;
-    let election_listener = match settings.peers.get(&settings.config.id) {
-        Some((_, election)) => Some(listen::bind_in_time(*election, listen::BACKLOG)?),
-        None => None,
-    };
+    let election = settings.own().map(|own| settings.listens_at(&own.election()));
+    let election_listeners = election.map(|at| listen::bind_some_in_time(&at)).transpose()?;
     let (ready, is_ready) = std_mpsc::channel();
     let thread = std::thread::Builder::new()
         .name("coordination".into())
@@ -80,7 +78,7 @@ pub fn start(
             let local = tokio::task::LocalSet::new();
             local.block_on(&runtime, async move {
                 let parts = driver::Parts { server, clock, host, disk, members, on_event: Box::new(on_event) };
-                let driver = Driver::new(parts, &settings, inbox, election_listener);
+                let driver = Driver::new(parts, &settings, inbox, election_listeners);
                 driver.accept_clients(client_listeners);
                 let _ = ready.send(Ok(()));
                 driver.run(messages, status).await;

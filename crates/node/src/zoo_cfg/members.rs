@@ -2,16 +2,13 @@
 
 use super::properties;
 use super::ConfigError;
-use std::collections::BTreeMap;
+use crate::coordination::{Members, Place, Places};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use trivet_coordination::ensemble::{Ensemble, ServerSpec};
+use trivet_coordination::ensemble::{Address, Ensemble, ServerSpec};
 use trivet_coordination::groups::Groups;
 use trivet_formats::ServerId;
-
-/// Quorum and election address of each server that is known.
-pub type Addresses = BTreeMap<ServerId, (SocketAddr, SocketAddr)>;
 
 /// A server whose own name cannot be looked up yet waits for it this long (s) at its start; then the start fails.
 const OWN_NAME_LIMIT_S: u32 = 30;
@@ -33,33 +30,57 @@ fn resolve_as(host: &str, port: u16, former: Option<IpAddr>) -> Result<SocketAdd
     same.or(found.first()).copied().ok_or_else(|| format!("{host} has no address"))
 }
 
-fn peer(spec: &ServerSpec, former: Option<IpAddr>) -> Result<(SocketAddr, SocketAddr), String> {
-    let quorum = resolve_as(&spec.host, spec.quorum, former)?;
-    Ok((quorum, SocketAddr::new(quorum.ip(), spec.election)))
+/// The addresses of a server that can be looked up; its names that cannot keep what they were before.
+///
+/// # Errors
+/// If it has none: why not.
+fn peer(spec: &ServerSpec, former: Option<&Places>) -> Result<Places, String> {
+    let (mut found, mut reason) = (Vec::new(), String::new());
+    for a in &spec.addresses {
+        let before = former.and_then(|f| f.all().iter().find(|p| p.host == a.host));
+        // A server with one address may have had another name.
+        let before_ip = before.or(former.map(Places::first)).map(|p| p.quorum.ip());
+        let place = |ip| Place {
+            host: a.host.clone(),
+            quorum: SocketAddr::new(ip, a.quorum),
+            election: SocketAddr::new(ip, a.election),
+        };
+        match resolve_as(&a.host, a.quorum, before_ip) {
+            Ok(quorum) => found.push(place(quorum.ip())),
+            Err(why) => {
+                reason = why;
+                found.extend(before.map(|p| place(p.quorum.ip())));
+            }
+        }
+    }
+    Places::new(found).ok_or(reason)
 }
 
-/// This server's own addresses. In a container its name may be there only a while after the container is.
-pub(super) fn own(spec: &ServerSpec) -> Result<(SocketAddr, SocketAddr), String> {
+/// This server's own addresses. In a container its name may be there only a while after the container is. Of several
+/// names those that are not there in the end are done without.
+pub(super) fn own(spec: &ServerSpec) -> Result<Places, String> {
     for _ in 0..OWN_NAME_LIMIT_S {
-        match peer(spec, None) {
-            Ok(addresses) => return Ok(addresses),
-            Err(reason) => tracing::warn!(%reason, limit_s = OWN_NAME_LIMIT_S, "this server's name: asking again"),
-        }
+        let reason = match peer(spec, None) {
+            Ok(found) if found.all().len() == spec.addresses.len() => return Ok(found),
+            Ok(found) => format!("{} of {} addresses are known", found.all().len(), spec.addresses.len()),
+            Err(reason) => reason,
+        };
+        tracing::warn!(%reason, limit_s = OWN_NAME_LIMIT_S, "this server's name: asking again");
         std::thread::sleep(Duration::from_secs(1));
     }
     peer(spec, None)
 }
 
-/// Quorum and election address of every server of these lists; the later list counts. A name that cannot be looked up
-/// keeps its former address. Without one the server is left out, and said if the lists are new.
-pub fn addresses(texts: impl Iterator<Item = String>, former: &Addresses, new: bool) -> Addresses {
-    let mut out = BTreeMap::new();
+/// The addresses of every server of these lists; the later list counts. A name that cannot be looked up
+/// keeps its former address. A server without any is left out, and said if the lists are new.
+pub fn addresses(texts: impl Iterator<Item = String>, former: &Members, new: bool) -> Members {
+    let mut out = Members::new();
     for text in texts {
         for (id, spec) in Ensemble::parse(&text).map(|e| e.servers).unwrap_or_default() {
             let before = former.get(&id);
-            match (peer(&spec, before.map(|(quorum, _)| quorum.ip())), before) {
+            match (peer(&spec, before), before) {
                 (Ok(addresses), _) => drop(out.insert(id, addresses)),
-                (Err(_), Some(before)) => drop(out.insert(id, *before)),
+                (Err(_), Some(before)) => drop(out.insert(id, before.clone())),
                 (Err(_), None) if !new => {}
                 (Err(reason), None) => {
                     tracing::warn!(server = id.0, %reason, "a member cannot be reached yet: its name is looked up again");
@@ -71,10 +92,13 @@ pub fn addresses(texts: impl Iterator<Item = String>, former: &Addresses, new: b
 }
 
 /// Whether all servers of this list have their addresses, and whether those are looked up by names.
-pub fn names_of(text: &str, known: &Addresses) -> (bool, bool) {
+pub fn names_of(text: &str, known: &Members) -> (bool, bool) {
     let servers = Ensemble::parse(text).map(|e| e.servers).unwrap_or_default();
-    let named = servers.values().any(|s| s.host.trim_matches(['[', ']']).parse::<IpAddr>().is_err());
-    (servers.keys().all(|id| known.contains_key(id)), named)
+    let is_name = |a: &Address| a.host.trim_matches(['[', ']']).parse::<IpAddr>().is_err();
+    let named = servers.values().flat_map(|s| &s.addresses).any(is_name);
+    let complete =
+        |(id, s): (&ServerId, &ServerSpec)| known.get(id).is_some_and(|p| p.all().len() >= s.addresses.len());
+    (servers.iter().all(complete), named)
 }
 
 /// The file that a `dynamicConfigFile` line names: its members, with the version that its name ends with.
@@ -120,20 +144,38 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
+    fn at(ip: &str) -> Places {
+        Places::one(format!("{ip}:2888").parse().unwrap(), format!("{ip}:3888").parse().unwrap())
+    }
+
     #[test]
     fn a_name_that_cannot_be_looked_up_keeps_its_address() {
         let text = "server.0=0.0.0.0:2888:3888\nserver.1=localhost:2888:3888\nserver.2=nowhere.invalid:2888:3888";
-        let at = |ip: &str| (format!("{ip}:2888").parse().unwrap(), format!("{ip}:3888").parse().unwrap());
-        let found = addresses([text.to_string()].into_iter(), &Addresses::new(), true);
+        let found = addresses([text.to_string()].into_iter(), &Members::new(), true);
         assert_eq!(found.keys().map(|id| id.0).collect::<Vec<_>>(), [0, 1]);
-        assert!(found[&ServerId(1)].0.ip().is_loopback() && found[&ServerId(0)] == at("0.0.0.0"));
+        assert!(found[&ServerId(1)].first().quorum.ip().is_loopback() && found[&ServerId(0)] == at("0.0.0.0"));
         assert_eq!(names_of(text, &found), (false, true));
-        let former = Addresses::from([(ServerId(1), at("127.0.0.9")), (ServerId(2), at("127.0.0.2"))]);
+        let former = Members::from([(ServerId(1), at("127.0.0.9")), (ServerId(2), at("127.0.0.2"))]);
         let found = addresses([text.to_string()].into_iter(), &former, false);
         assert_eq!(found[&ServerId(2)], at("127.0.0.2"), "the one of before");
-        assert_ne!(found[&ServerId(1)], at("127.0.0.9"), "it has another one now");
+        assert_ne!(found[&ServerId(1)].quorum(), at("127.0.0.9").quorum(), "it has another one now");
         assert_eq!(names_of(text, &found), (true, true));
-        assert_eq!(names_of("server.1=[::1]:2888:3888", &Addresses::new()), (false, false));
+        assert_eq!(names_of("server.1=[::1]:2888:3888", &Members::new()), (false, false));
+    }
+
+    #[test]
+    fn a_server_has_those_of_its_addresses_that_are_known() {
+        let text = "server.1=127.0.1.1:2888:3888|nowhere.invalid:2889:3889|127.0.0.1:2888:3888";
+        let hosts = |found: &Members| found[&ServerId(1)].all().iter().map(|p| p.host.clone()).collect::<Vec<_>>();
+        let first = addresses([text.to_string()].into_iter(), &Members::new(), true);
+        assert_eq!(hosts(&first), ["127.0.0.1", "127.0.1.1"]);
+        assert_eq!(names_of(text, &first), (false, true), "the name is asked for again");
+        let place = |host: &str, ip: &str| Place { host: host.into(), ..at(ip).first().clone() };
+        let former = Places::new(vec![place("nowhere.invalid", "127.0.2.1")]).unwrap();
+        let second = addresses([text.to_string()].into_iter(), &Members::from([(ServerId(1), former)]), false);
+        assert_eq!(hosts(&second), ["127.0.0.1", "127.0.1.1", "nowhere.invalid"]);
+        assert_eq!(second[&ServerId(1)].election()[2], "127.0.2.1:3889".parse().unwrap());
+        assert!(second[&ServerId(1)].has("127.0.2.1".parse().unwrap()) && names_of(text, &second).0);
     }
 
     #[test]

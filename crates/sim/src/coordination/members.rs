@@ -3,7 +3,7 @@
 use super::world::{Event, World};
 use crate::Rng;
 use bytes::Bytes;
-use trivet_coordination::ensemble::{Ensemble, ServerSpec};
+use trivet_coordination::ensemble::{Address, Ensemble, ServerSpec};
 use trivet_coordination::groups::Groups;
 use trivet_coordination::{Bug, ClientInput, Input};
 use trivet_formats::client::{op, xid, AuthPacket, ConnectRequest, ReconfigRequest, RequestHeader};
@@ -16,7 +16,8 @@ const VOTERS_MIN: usize = 2;
 
 fn spec(server: usize, observer: bool) -> ServerSpec {
     let host = format!("10.0.0.{}", server + 1);
-    ServerSpec { client: Some((host.clone(), 2181)), host, quorum: 2888, election: 3888, observer }
+    let client = Some((host.clone(), 2181));
+    ServerSpec { client, addresses: vec![Address { host, quorum: 2888, election: 3888 }], observer }
 }
 
 /// All servers, with a vote each.

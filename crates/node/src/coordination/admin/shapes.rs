@@ -156,25 +156,33 @@ pub(super) fn voters(text: &str) -> Object {
         if peer.ends_with(":observer") {
             return None;
         }
-        let (rest, election) = peer.trim_end_matches(":participant").rsplit_once(':')?;
-        let (host, quorum) = rest.rsplit_once(':')?;
+        let (quorum, election) = quorum_and_election(peer)?;
         let one = json!({
-            "server_addresses": [format!("{host}:{quorum}")], "election_addresses": [format!("{host}:{election}")],
-            "client_address": client, "learner_type": "participant",
+            "server_addresses": quorum, "election_addresses": election, "client_address": client,
+            "learner_type": "participant",
         });
         Some((id.to_string(), one))
     };
     text.lines().filter_map(line).collect()
 }
 
-/// Quorum, election and client address of one server.
-pub(super) fn addresses(text: &str, server: i64) -> Option<(String, String, String)> {
+/// The addresses of the quorum port and those of the election port, of `host:2888:3888|host:2888:3888:participant`.
+fn quorum_and_election(peer: &str) -> Option<(Vec<String>, Vec<String>)> {
+    let peer = peer.trim_end_matches(":participant").trim_end_matches(":observer");
+    let one = |address: &str| {
+        let (rest, election) = address.rsplit_once(':')?;
+        let (host, quorum) = rest.rsplit_once(':')?;
+        Some((format!("{host}:{quorum}"), format!("{host}:{election}")))
+    };
+    peer.split('|').map(one).collect()
+}
+
+/// Quorum, election and client address of one server; of the first two there may be several.
+pub(super) fn addresses(text: &str, server: i64) -> Option<(Vec<String>, Vec<String>, String)> {
     let line = text.lines().find_map(|l| l.trim().strip_prefix(&format!("server.{server}=")))?;
     let (peer, client) = line.split_once(';').unwrap_or((line, ""));
-    let peer = peer.trim_end_matches(":participant").trim_end_matches(":observer");
-    let (rest, election) = peer.rsplit_once(':')?;
-    let (host, quorum) = rest.rsplit_once(':')?;
-    Some((format!("{host}:{quorum}"), format!("{host}:{election}"), client.into()))
+    let (quorum, election) = quorum_and_election(peer)?;
+    Some((quorum, election, client.into()))
 }
 
 /// The two lines of `wchs`.
@@ -214,15 +222,21 @@ pub(super) fn ephemerals(text: &str) -> Object {
     object(json!({ "session_id_to_ephemeral_paths": indented(listed) }))
 }
 
-/// A server's own address as Java's library writes the set that has this one address.
+/// A server's own addresses as Java's library writes the set of them.
 //= zookeeper 3.9 server/quorum/MultipleAddresses.java
-pub(super) fn own_address(address: &str) -> Value {
-    let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+pub(super) fn own_addresses(addresses: &[String]) -> Value {
+    let one = addresses.first();
+    let split = |a: &String| a.rsplit_once(':').map_or((a.clone(), String::new()), |(h, p)| (h.into(), p.into()));
+    let (mut hosts, mut ports): (Vec<String>, Vec<String>) = addresses.iter().map(split).unzip();
+    ports.dedup();
+    hosts.iter_mut().for_each(|h| *h = h.trim_matches(['[', ']']).into());
+    hosts.dedup();
+    let wildcards: Vec<String> = ports.iter().map(|port| format!("0.0.0.0:{port}")).collect();
     json!({
-        "empty": false, "one": address, "reachable_address": address, "reachable_or_one": address,
-        "all_addresses": [address], "all_reachable_addresses": [address], "all_reachable_addresses_or_all": [address],
-        "wildcard_addresses": [format!("0.0.0.0:{port}")], "all_ports": [number(port)],
-        "all_host_strings": [host.trim_matches(['[', ']'])],
+        "empty": addresses.is_empty(), "one": one, "reachable_address": one, "reachable_or_one": one,
+        "all_addresses": addresses, "all_reachable_addresses": addresses, "all_reachable_addresses_or_all": addresses,
+        "wildcard_addresses": wildcards, "all_ports": ports.iter().map(|p| number(p)).collect::<Vec<_>>(),
+        "all_host_strings": hosts,
     })
 }
 
@@ -256,7 +270,11 @@ mod tests {
         let v = voters(conf);
         assert_eq!((v.len(), &v["1"]["server_addresses"]), (1, &json!(["h:2888"])));
         let of = addresses(conf, 2).unwrap();
-        assert_eq!(of, ("[::1]:1".to_string(), "[::1]:2".to_string(), String::new()));
+        assert_eq!(of, (vec!["[::1]:1".to_string()], vec!["[::1]:2".to_string()], String::new()));
+        let two = "server.1=a:1:2|[::1]:1:3:participant;h:4";
+        assert_eq!(voters(two)["1"]["election_addresses"], json!(["a:2", "[::1]:3"]));
+        let own = own_addresses(&addresses(two, 1).unwrap().0);
+        assert_eq!((&own["all_ports"], &own["all_host_strings"]), (&json!([1]), &json!(["a", "::1"])));
         let line = " /127.0.0.1:47[1](queued=0,recved=2,sent=1,sid=0x1f,lop=PING,to=4000)";
         let one = &connections(line, false)[0];
         assert_eq!((&one["remote_socket_address"], &one["packets_received"]), (&json!("127.0.0.1:47"), &json!(2)));
@@ -268,7 +286,7 @@ mod tests {
         assert_eq!(indented("/a\n\t0x10\n")["/a"], json!([16]));
         let d = ephemerals("SessionTracker dump:\nSession Sets (1)/(1):\n1 expire at Sun:\n\t0x10\nephemeral nodes dump:\nSessions with Ephemerals (1):\n0x10:\n\t/e\n");
         assert_eq!(d["session_id_to_ephemeral_paths"]["16"], json!(["/e"]));
-        let own = own_address("[::1]:2888");
+        let own = own_addresses(&["[::1]:2888".to_string()]);
         assert_eq!((&own["all_ports"], &own["all_host_strings"]), (&json!([2888]), &json!(["::1"])));
         assert_eq!(digests("1f: -5\n")["digests"], json!([{ "zxid": 31, "digest": -5 }]));
         for damaged in ["", "\t", "=", "server.1=", " /[", "0x", "\t0x10", ": ", " expire at "] {

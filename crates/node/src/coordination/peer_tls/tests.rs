@@ -41,7 +41,7 @@ async fn answer(server: &PeerSpeaks, listener: &TcpListener) {
 async fn call(client: &PeerSpeaks, listener: &TcpListener) -> io::Result<Stream> {
     let to = listener.local_addr().unwrap();
     let stream = TcpStream::connect(to).await?;
-    let mut stream = client.dialled(stream, CALLED, || TcpStream::connect(to)).await?;
+    let mut stream = client.dialled(stream, CALLED, "127.0.0.1", || TcpStream::connect(to)).await?;
     stream.write_all(QUESTION).await?;
     stream.flush().await?;
     // (An alert of TLS is no answer.)
@@ -101,7 +101,8 @@ async fn a_server_that_was_upgraded_is_called_with_tls_as_soon_as_it_has_called(
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let accept = async { client.accepted(listener.accept().await.unwrap().0, &[CALLED]).await };
     let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    let (called, accepted) = tokio::join!(upgraded.dialled(stream, CALLER, || async { unreachable!() }), accept);
+    let (called, accepted) =
+        tokio::join!(upgraded.dialled(stream, CALLER, "127.0.0.1", || async { unreachable!() }), accept);
     assert!(called.unwrap().is_secure() && accepted.unwrap().is_secure());
     assert_eq!(met(&client, &upgraded).await, Some(true));
 }

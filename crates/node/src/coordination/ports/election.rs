@@ -9,13 +9,15 @@
 //! datagram from a peer without a connection shows that its network path works again: it is dialled at once, and a dial that
 //! hangs is started again.
 
-use super::election_connection::{keep_dialling, read_initial, serve};
+use super::election_connection::{keep_dialling, read_initial, serve, Caller};
 use super::election_peer::Peer;
 use super::probe_seal::{ProbeSeal, SEALED_BYTES_MAX};
+use super::quorum::bind_in_time;
 use super::unidentified::{Callers, Unidentified};
-use crate::coordination::inbox::{Inbox, Members};
-use crate::coordination::listen::both_families;
+use crate::coordination::inbox::Inbox;
+use crate::coordination::listen::{both_families, Bound};
 use crate::coordination::peer_tls::PeerSpeaks;
+use crate::coordination::places::{Members, Place, Places};
 use crate::coordination::settings::Settings;
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
@@ -25,6 +27,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use trivet_coordination::ensemble::ADDRESSES_MAX;
 use trivet_coordination::Input;
 use trivet_formats::election::LinkProbe;
 use trivet_formats::ServerId;
@@ -44,13 +47,16 @@ const NON_MEMBER_LIFE: Duration = Duration::from_secs(10);
 pub(crate) struct ElectionPort {
     inbox: Inbox,
     me: ServerId,
-    own: SocketAddr,
+    caller: Rc<Caller>,
+    /// Callers of all addresses that have not said who they are.
+    callers: Callers,
     /// Servers that are no members may connect, to join by a reconfig.
     admits_non_members: bool,
     peers: RefCell<BTreeMap<ServerId, Rc<Peer>>>,
     speaks: Rc<PeerSpeaks>,
-    /// None where the port's number is taken for datagrams: links are then judged by silence alone.
-    datagrams: Option<UdpSocket>,
+    /// One for each own address, by their order; none where the port's number is taken for datagrams: links are then judged
+    /// by silence alone.
+    datagrams: Vec<Option<UdpSocket>>,
     /// There between the nodes of a cluster.
     seal: Option<RefCell<ProbeSeal>>,
     /// Datagrams without the cluster's MAC, where it is demanded, since that was told.
@@ -60,29 +66,37 @@ pub(crate) struct ElectionPort {
 
 impl ElectionPort {
     /// Begins to dial the members and to accept connections. A server that is alone has no such port.
-    pub(crate) fn start(inbox: Inbox, settings: &Settings, listener: std::net::TcpListener) -> Rc<ElectionPort> {
+    pub(crate) fn start(inbox: Inbox, settings: &Settings, bound: Bound) -> Rc<ElectionPort> {
         let me = settings.config.id;
-        let own = settings.peers[&me].1;
+        let own = settings.own().expect("a server with an election port has addresses");
+        let listens_at = settings.listens_at(&own.election());
         let boot = u64::from_be_bytes(crate::rpc::random::<8>());
         let cluster = settings.security.peers.cluster.as_ref();
         let port = Rc::new(ElectionPort {
             inbox,
             me,
-            own,
+            caller: Rc::new(Caller::new(me, &listens_at, own, settings.several_addresses)),
+            callers: Callers::default(),
             admits_non_members: settings.config.reconfig,
             peers: RefCell::default(),
             speaks: Rc::new(settings.security.peers.clone()),
-            datagrams: open_datagrams(own),
+            datagrams: listens_at.iter().map(|own| open_datagrams(*own)).collect(),
             seal: cluster.map(|c| RefCell::new(ProbeSeal::new(c.keys(), me, boot))),
             forged: Cell::new(0),
             forged_told: Cell::new(None),
         });
         port.update(&settings.peers);
-        if port.datagrams.is_some() {
-            tokio::task::spawn_local(port.clone().read_datagrams());
+        for number in 0..port.datagrams.len() {
+            tokio::task::spawn_local(port.clone().read_datagrams(number));
         }
-        let listener = TcpListener::from_std(listener).expect("a non-blocking listener on this runtime");
-        tokio::task::spawn_local(port.clone().accept(listener));
+        for listener in bound.listeners {
+            let listener = TcpListener::from_std(listener).expect("a non-blocking listener on this runtime");
+            tokio::task::spawn_local(port.clone().accept(listener));
+        }
+        for own in bound.missing {
+            let port = port.clone();
+            tokio::task::spawn_local(async move { port.accept(bind_in_time(own).await).await });
+        }
         port
     }
 
@@ -91,7 +105,7 @@ impl ElectionPort {
         let mut peers = self.peers.borrow_mut();
         peers.retain(|id, peer| {
             let stays = match members.get(id) {
-                Some((_, election)) => *election == peer.address && !peer.non_member,
+                Some(places) => *places == peer.places && !peer.non_member,
                 None => peer.non_member,
             };
             if !stays {
@@ -99,19 +113,16 @@ impl ElectionPort {
             }
             stays
         });
-        for (id, (_, election)) in members.iter().filter(|(id, _)| **id != self.me) {
-            peers.entry(*id).or_insert_with(|| {
-                let peer = Peer::new(*id, *election, false);
-                tokio::task::spawn_local(keep_dialling(
-                    self.inbox.clone(),
-                    peer.clone(),
-                    self.speaks.clone(),
-                    self.me,
-                    self.own,
-                ));
-                peer
-            });
+        for (id, places) in members.iter().filter(|(id, _)| **id != self.me) {
+            peers.entry(*id).or_insert_with(|| self.begin(Peer::new(*id, places.clone(), false)));
         }
+    }
+
+    /// Begins to dial a peer.
+    fn begin(&self, peer: Rc<Peer>) -> Rc<Peer> {
+        let dials = keep_dialling(self.inbox.clone(), peer.clone(), self.speaks.clone(), self.caller.clone());
+        tokio::task::spawn_local(dials);
+        peer
     }
 
     // ---- effects ----
@@ -119,14 +130,27 @@ impl ElectionPort {
     /// A datagram that cannot be sent is one that got lost.
     pub(crate) fn send_probe(&self, to: ServerId, bytes: &[u8]) {
         let peers = self.peers.borrow();
-        let (Some(peer), Some(socket)) = (peers.get(&to), &self.datagrams) else { return };
-        let address = as_of(socket, peer.address);
-        if let Some(seal) = &self.seal {
-            let _ = socket.try_send_to(&seal.borrow_mut().seal(to, bytes), address);
+        let Some(peer) = peers.get(&to) else { return };
+        let sealed = self.seal.as_ref().map(|seal| seal.borrow_mut().seal(to, bytes));
+        for number in peer.datagrams_go_to() {
+            let address = peer.places.all()[number].election;
+            let Some(socket) = self.socket_towards(address, number) else { continue };
+            let address = as_of(socket, address);
+            if let Some(sealed) = &sealed {
+                let _ = socket.try_send_to(sealed, address);
+            }
+            if self.takes_plain_datagrams() {
+                let _ = socket.try_send_to(bytes, address);
+            }
         }
-        if self.takes_plain_datagrams() {
-            let _ = socket.try_send_to(bytes, address);
-        }
+    }
+
+    fn socket_towards(&self, to: SocketAddr, number: usize) -> Option<&UdpSocket> {
+        let at = match self.datagrams.len() {
+            0 | 1 => 0,
+            _ => self.caller.sources.towards(to, number).unwrap_or(0),
+        };
+        self.datagrams.get(at)?.as_ref()
     }
 
     /// Whether datagrams need no MAC: outside of clusters, and in one with servers that know none.
@@ -145,14 +169,13 @@ impl ElectionPort {
     // ---- what comes in ----
 
     async fn accept(self: Rc<Self>, listener: TcpListener) {
-        let callers = Callers::default();
         loop {
             let Ok((stream, from)) = listener.accept().await else {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
             let ids = self.peers_at(from.ip());
-            match callers.admit(from.ip(), !ids.is_empty()) {
+            match self.callers.admit(from.ip(), !ids.is_empty()) {
                 Some(place) => drop(tokio::task::spawn_local(self.clone().accepted(stream, from, ids, place))),
                 None => {
                     let reason = "election port: too many callers that have not said who they are".into();
@@ -164,7 +187,7 @@ impl ElectionPort {
 
     fn peers_at(&self, ip: IpAddr) -> Vec<ServerId> {
         let (peers, ip) = (self.peers.borrow(), ip.to_canonical());
-        peers.iter().filter(|(_, p)| p.address.ip() == ip).map(|(id, _)| *id).collect()
+        peers.iter().filter(|(_, p)| p.places.has(ip)).map(|(id, _)| *id).collect()
     }
 
     async fn accepted(self: Rc<Self>, stream: TcpStream, from: SocketAddr, ids: Vec<ServerId>, place: Unidentified) {
@@ -219,23 +242,13 @@ impl ElectionPort {
 
     /// A caller that is in no list, where members may join at run time: it gets a place for a while.
     fn admit_non_member(self: &Rc<Self>, id: ServerId, address: &str, from: SocketAddr) -> Option<Rc<Peer>> {
-        let mut address: SocketAddr = address.split('|').next()?.parse().ok()?;
-        if address.ip().is_unspecified() {
-            address.set_ip(from.ip());
-        }
+        let places = said_addresses(address, from.ip())?;
         let mut peers = self.peers.borrow_mut();
         if peers.values().filter(|p| p.non_member).count() >= NON_MEMBERS_MAX {
             return None;
         }
-        let peer = Peer::new(id, address, true);
+        let peer = self.begin(Peer::new(id, places, true));
         peers.insert(id, peer.clone());
-        tokio::task::spawn_local(keep_dialling(
-            self.inbox.clone(),
-            peer.clone(),
-            self.speaks.clone(),
-            self.me,
-            self.own,
-        ));
         let (port, kept) = (self.clone(), peer.clone());
         tokio::task::spawn_local(async move {
             while !kept.gone.get() {
@@ -249,8 +262,9 @@ impl ElectionPort {
         Some(peer)
     }
 
-    async fn read_datagrams(self: Rc<Self>) {
-        let Some(socket) = &self.datagrams else { return };
+    /// Reads what comes to the own address of this number.
+    async fn read_datagrams(self: Rc<Self>, number: usize) {
+        let Some(socket) = &self.datagrams[number] else { return };
         let mut buffer = [0u8; SEALED_BYTES_MAX + 1];
         loop {
             let Ok((n, from)) = socket.recv_from(&mut buffer).await else {
@@ -267,7 +281,7 @@ impl ElectionPort {
             let sealed = || self.seal.as_ref()?.borrow_mut().open(&buffer[..n]);
             let Some(probe) = plain.or_else(sealed) else { continue };
             let peers = self.peers.borrow();
-            let peer = peers.get(&probe.from).filter(|p| p.address.ip() == from).cloned();
+            let peer = peers.get(&probe.from).filter(|p| p.places.has(from)).cloned();
             drop(peers);
             let Some(peer) = peer else { continue };
             let now = Instant::now();
@@ -292,6 +306,22 @@ impl ElectionPort {
     }
 }
 
+/// The addresses of an initial message. One that stands for all of its machine's is the one that the caller comes from.
+//= zookeeper 3.9 QuorumCnxManager.InitialMessage.parse
+fn said_addresses(text: &str, from: IpAddr) -> Option<Places> {
+    let parse = |a: &str| {
+        let mut election: SocketAddr = a.parse().ok()?;
+        if election.ip().is_unspecified() {
+            election.set_ip(from);
+        }
+        Some(Place { host: election.ip().to_string(), quorum: election, election })
+    };
+    let mut found: Vec<Place> = text.split('|').filter_map(parse).collect();
+    found.dedup();
+    found.truncate(ADDRESSES_MAX);
+    Places::new(found)
+}
+
 fn open_datagrams(own: SocketAddr) -> Option<UdpSocket> {
     let both = both_families(own).map(std::net::UdpSocket::bind);
     let bound = both.and_then(Result::ok).map_or_else(|| std::net::UdpSocket::bind(own), Ok);
@@ -313,5 +343,39 @@ fn as_of(socket: &UdpSocket, to: SocketAddr) -> SocketAddr {
     match (to.ip(), socket.local_addr()) {
         (IpAddr::V4(ip), Ok(own)) if own.is_ipv6() => SocketAddr::new(ip.to_ipv6_mapped().into(), to.port()),
         _ => to,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_says_where_it_is_reached() {
+        let from: IpAddr = "10.0.0.9".parse().unwrap();
+        let said = |text: &str| {
+            said_addresses(text, from).map(|p| p.election().iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let some = |list: &[&str]| Some(list.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(said("10.0.0.1:3888"), some(&["10.0.0.1:3888"]));
+        assert_eq!(said("10.0.0.1:3888|[fd00::1]:3889"), some(&["10.0.0.1:3888", "[fd00::1]:3889"]));
+        assert_eq!(said("0.0.0.0:3888|[::]:3888|10.0.0.1:1"), some(&["10.0.0.9:3888", "10.0.0.1:1"]));
+        assert_eq!(said("a name|10.0.0.1:1|"), some(&["10.0.0.1:1"]));
+        assert_eq!((said(""), said("|"), said("10.0.0.1")), (None, None, None));
+        let many = vec!["10.0.0.1:1|10.0.0.2:1"; 40].join("|");
+        assert_eq!(said(&many).map(|all| all.len()), Some(ADDRESSES_MAX));
+    }
+
+    #[test]
+    fn datagrams_judge_the_network_of_the_connection() {
+        let places = said_addresses("10.0.0.1:3888|10.1.0.1:3888", [0, 0, 0, 0].into()).unwrap();
+        let peer = Peer::new(ServerId(1), places, false);
+        assert_eq!(peer.datagrams_go_to(), 0..2, "without a connection any may work");
+        peer.connected.set(true);
+        peer.from.set(Some([10, 1, 0, 1].into()));
+        assert_eq!(peer.datagrams_go_to(), 1..2);
+        assert!(!peer.is_elsewhere([10, 0, 0, 1].into()), "its other network");
+        peer.from.set(Some([10, 9, 0, 1].into()));
+        assert_eq!(peer.datagrams_go_to(), 0..2, "behind an address that is not in its line");
     }
 }

@@ -1,8 +1,10 @@
 //! A connection of the election port: dialled or accepted, probed, dropped when its peer is silent.
 
+use super::dial::{dial, Sources};
 use super::election_peer::Peer;
 use crate::coordination::inbox::Inbox;
 use crate::coordination::peer_tls::PeerSpeaks;
+use crate::coordination::places::Places;
 use crate::coordination::stream::Stream;
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -11,7 +13,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use trivet_coordination::Input;
 use trivet_formats::election::{
     InitialMessage, Notification, Probe, MAX_ADDRESS_BYTES, MAX_MESSAGE_BYTES, PROTOCOL_V1, PROTOCOL_V2,
@@ -32,28 +34,50 @@ const FIRST_PROBES: u32 = 2;
 const FOREIGN_AFTER: Duration = Duration::from_secs(2);
 const USER_TIMEOUT: Duration = Duration::from_secs(2);
 
-pub(super) async fn keep_dialling(inbox: Inbox, peer: Rc<Peer>, speaks: Rc<PeerSpeaks>, me: ServerId, own: SocketAddr) {
+/// The server that dials.
+pub(super) struct Caller {
+    pub(super) me: ServerId,
+    pub(super) sources: Sources,
+    /// What it begins a connection with.
+    pub(super) hello: Vec<u8>,
+}
+
+impl Caller {
+    pub(super) fn new(me: ServerId, listens_at: &[SocketAddr], own: &Places, several: bool) -> Caller {
+        // Without the setting Apache servers take one address, and no other version of the message.
+        let said = own.all().iter().take(if several { usize::MAX } else { 1 });
+        let address = said.map(|p| p.election.to_string()).collect::<Vec<_>>().join("|");
+        let hello = InitialMessage { server: me, address, several }.encode();
+        Caller { me, sources: Sources::new(listens_at), hello }
+    }
+}
+
+pub(super) async fn keep_dialling(inbox: Inbox, peer: Rc<Peer>, speaks: Rc<PeerSpeaks>, caller: Rc<Caller>) {
     let mut told = false;
+    let addresses = peer.places.election();
     while !peer.gone.get() {
         if !peer.connected.get() {
             let dialled = tokio::select! {
-                dialled = dial(&peer, own) => dialled,
+                dialled = dial_peer(&caller, &addresses, peer.answered.get()) => dialled,
                 // Its datagrams arrive: a SYN that got lost before is not waited for.
                 () = peer.dial_now.notified() => continue,
             };
             // A handshake under way is not restarted: on a loaded machine none would end.
             let stream = match dialled {
-                Ok(stream) => speaks.dialled(stream, peer.id, || dial(&peer, own)).await.map_err(|e| {
-                    // (Once; it is tried again and again.)
-                    if !std::mem::replace(&mut told, true) {
-                        tracing::warn!(server = peer.id.0, error = %e, "the election port of a member: no TLS");
-                    }
-                }),
+                Ok((stream, number)) => {
+                    peer.answered.set(number);
+                    let again = || async { dial_peer(&caller, &addresses[number..=number], 0).await.map(|(s, _)| s) };
+                    speaks.dialled(stream, peer.id, &peer.places.all()[number].host, again).await.map_err(|e| {
+                        // (Once; it is tried again and again.)
+                        if !std::mem::replace(&mut told, true) {
+                            tracing::warn!(server = peer.id.0, error = %e, "the election port of a member: no TLS");
+                        }
+                    })
+                }
                 Err(_) => Err(()),
             };
             if let Ok(mut stream) = stream {
-                let hello = InitialMessage { server: me, address: own.to_string() }.encode();
-                let mut said = stream.write_all(&hello).await.is_ok() && stream.flush().await.is_ok();
+                let mut said = stream.write_all(&caller.hello).await.is_ok() && stream.flush().await.is_ok();
                 if said {
                     if let Err(e) = speaks.authenticate(&mut stream).await {
                         said = false;
@@ -63,7 +87,7 @@ pub(super) async fn keep_dialling(inbox: Inbox, peer: Rc<Peer>, speaks: Rc<PeerS
                     }
                 }
                 told &= !said;
-                if said && me > peer.id && !peer.connected.get() {
+                if said && caller.me > peer.id && !peer.connected.get() {
                     serve(&inbox, &peer, &speaks, stream).await;
                 }
                 // To a larger id the message is a request to be dialled back.
@@ -76,15 +100,10 @@ pub(super) async fn keep_dialling(inbox: Inbox, peer: Rc<Peer>, speaks: Rc<PeerS
     }
 }
 
-async fn dial(peer: &Peer, own: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if peer.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    if !own.ip().is_unspecified() && own.is_ipv4() == peer.address.is_ipv4() {
-        socket.bind(SocketAddr::new(own.ip(), 0))?;
-    }
-    let connect = tokio::time::timeout(DIAL_LIMIT, socket.connect(peer.address)).await;
-    let stream = connect.map_err(|_| io::ErrorKind::TimedOut)??;
+async fn dial_peer(caller: &Caller, to: &[SocketAddr], first: usize) -> io::Result<(TcpStream, usize)> {
+    let (stream, number) = dial(&caller.sources, to, first, DIAL_LIMIT).await?;
     stream.set_nodelay(true)?;
-    Ok(stream)
+    Ok((stream, number))
 }
 
 pub(super) async fn read_initial(stream: &mut Stream) -> io::Result<(ServerId, String)> {

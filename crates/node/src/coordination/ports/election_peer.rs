@@ -1,8 +1,9 @@
 //! A peer of the election port: what waits for it, and which of its connections counts.
 
+use crate::coordination::places::Places;
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -12,7 +13,9 @@ use trivet_formats::ServerId;
 /// A peer and the state of its connection.
 pub(super) struct Peer {
     pub(super) id: ServerId,
-    pub(super) address: SocketAddr,
+    pub(super) places: Places,
+    /// The position of the address that answered last.
+    pub(super) answered: Cell<usize>,
     /// The newest vote that was not sent yet; a newer one replaces it.
     pub(super) pending: RefCell<Option<Bytes>>,
     pub(super) wake: Notify,
@@ -36,10 +39,11 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(id: ServerId, address: SocketAddr, non_member: bool) -> Rc<Self> {
+    pub(super) fn new(id: ServerId, places: Places, non_member: bool) -> Rc<Self> {
         Rc::new(Peer {
             id,
-            address,
+            places,
+            answered: Cell::new(0),
             pending: RefCell::default(),
             wake: Notify::new(),
             generation: Cell::new(0),
@@ -69,8 +73,8 @@ impl Peer {
     /// been heard; Apache's say nothing for days, and the connection that stands is theirs if it leads to where
     /// they belong. In doubt it is asked for a sign, so that a dead one makes room.
     pub(super) fn is_elsewhere(&self, from: IpAddr) -> bool {
-        let configured = Some(self.address.ip());
-        if !self.connected.get() || !membership::newer_is_another(configured, self.from.get(), Some(from)) {
+        let configured: Vec<IpAddr> = self.places.all().iter().map(|p| p.election.ip()).collect();
+        if !self.connected.get() || !membership::newer_is_another(&configured, self.from.get(), Some(from)) {
             return false;
         }
         self.ask.set(true);
@@ -79,7 +83,18 @@ impl Peer {
         if self.ours.get() {
             heard
         } else {
-            self.from.get() == configured
+            self.from.get().is_some_and(|from| configured.contains(&from))
+        }
+    }
+
+    /// The addresses that datagrams go to, by their positions: the one over whose network the connection stands, which is
+    /// to be judged; without a connection all of them, so that one arrives where a network works.
+    pub(super) fn datagrams_go_to(&self) -> std::ops::Range<usize> {
+        let all = self.places.all();
+        let connected = self.from.get().filter(|_| self.connected.get());
+        match connected.and_then(|from| all.iter().position(|p| p.election.ip() == from)) {
+            Some(one) => one..one + 1,
+            None => 0..all.len(),
         }
     }
 

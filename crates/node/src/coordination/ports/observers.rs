@@ -46,17 +46,23 @@ impl Drop for Place {
     }
 }
 
+/// Common to all addresses at which a follower takes observers.
+#[derive(Default)]
+pub(super) struct Shared {
+    callers: Callers,
+    taken: Rc<Cell<usize>>,
+}
+
 /// Takes observers until the task is ended.
-pub(super) async fn accept(port: &Rc<QuorumPort>, own: SocketAddr, leader: ServerId) {
+pub(super) async fn accept(port: &Rc<QuorumPort>, own: SocketAddr, leader: ServerId, shared: &Shared) {
     let listener = bind_in_time(own).await;
-    let (callers, taken) = (Callers::default(), Rc::default());
     loop {
         let Ok((stream, from)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
         let known = !port.members_at(from.ip()).is_empty();
-        let Some((place, unidentified)) = Place::take(&taken).zip(callers.admit(from.ip(), known)) else {
+        let Some((place, unidentified)) = Place::take(&shared.taken).zip(shared.callers.admit(from.ip(), known)) else {
             let reason = "observers' port: too many observers, or callers that have not said who they are".into();
             port.inbox.feed(Input::Refused { who: from.to_string(), reason });
             continue;

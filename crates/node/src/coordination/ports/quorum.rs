@@ -1,32 +1,37 @@
 //! The quorum port: it owns the connections between a leader and its learners, dialled and accepted. What a follower
 //! passes on is `observers`.
 
+use super::dial::{dial, Sources};
 use super::observers;
 use super::quorum_connection::{self, QuorumConnection};
 use super::unidentified::{Callers, Unidentified};
-use crate::coordination::inbox::{Inbox, Members, Message};
+use crate::coordination::inbox::{Inbox, Message};
 use crate::coordination::listen;
 use crate::coordination::log_reader::{self, LogReader};
 use crate::coordination::peer_tls::PeerSpeaks;
+use crate::coordination::places::{Members, Place, Places};
 use crate::coordination::settings::Settings;
 use crate::coordination::stream::Stream;
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 use trivet_coordination::{Input, LinkId};
 use trivet_formats::{ServerId, Zxid};
 
 /// Shorter than the kernel's pause before it repeats a lost SYN.
 const DIAL_LIMIT: Duration = Duration::from_millis(300);
+/// An address that cannot be listened at is tried again after this: soon where the listener of the role before may still be
+/// there, later where this machine does not have the address.
+const BIND_PAUSE: Duration = Duration::from_millis(50);
+const BIND_PAUSE_MISSING: Duration = Duration::from_secs(1);
 /// The quorum port of one server. A standalone server has one as well, and neither dials nor listens.
 pub(crate) struct QuorumPort {
     pub(super) inbox: Inbox,
@@ -35,32 +40,38 @@ pub(crate) struct QuorumPort {
     pub(super) speaks: PeerSpeaks,
     /// For the threads that read log files.
     messages: mpsc::Sender<Message>,
-    /// A server continues to listen where it was started, also when it is in no list any more.
-    own: Option<SocketAddr>,
+    /// Where this server listens, also when it is in no list any more; nothing for a server that is alone.
+    own: Vec<SocketAddr>,
+    sources: Sources,
     observer_port: Option<u16>,
-    /// The listener for observers that are passed on.
-    observers: RefCell<Option<JoinHandle<()>>>,
-    addresses: RefCell<HashMap<ServerId, SocketAddr>>,
+    /// The listeners for observers that are passed on.
+    observers: RefCell<Vec<JoinHandle<()>>>,
+    members: RefCell<Members>,
+    /// The address of a server of several ones that answered last.
+    answered: RefCell<HashMap<ServerId, SocketAddr>>,
     connections: RefCell<HashMap<LinkId, QuorumConnection>>,
     next_link: Cell<u64>,
-    listener: RefCell<Option<JoinHandle<()>>>,
+    listeners: RefCell<Vec<JoinHandle<()>>>,
 }
 
 impl QuorumPort {
     pub(crate) fn new(inbox: Inbox, settings: &Settings, messages: mpsc::Sender<Message>) -> Rc<QuorumPort> {
+        let own = settings.listens_at(&settings.own().map(Places::quorum).unwrap_or_default());
         let port = QuorumPort {
             inbox,
             data_dir: settings.data_dir.clone(),
             log_files: settings.log_files(),
             speaks: settings.security.peers.clone(),
             messages,
-            own: settings.peers.get(&settings.config.id).map(|(quorum, _)| *quorum),
+            sources: Sources::new(&own),
+            own,
             observer_port: settings.observer_port,
             observers: RefCell::default(),
-            addresses: RefCell::default(),
+            members: RefCell::default(),
+            answered: RefCell::default(),
             connections: RefCell::default(),
             next_link: Cell::new(1),
-            listener: RefCell::default(),
+            listeners: RefCell::default(),
         };
         port.update(&settings.peers);
         Rc::new(port)
@@ -68,71 +79,80 @@ impl QuorumPort {
 
     /// The members have these addresses. Connections that stand stay.
     pub(crate) fn update(&self, members: &Members) {
-        *self.addresses.borrow_mut() = members.iter().map(|(id, (quorum, _))| (*id, *quorum)).collect();
+        self.members.borrow_mut().clone_from(members);
     }
 
     // ---- effects ----
 
     /// Begins or stops to listen for learners.
     pub(crate) fn listen(self: &Rc<Self>, begin: bool) {
-        let task = begin.then(|| {
-            let own = self.own.expect("a server that is alone has no learners");
-            tokio::task::spawn_local(self.clone().accept(own))
-        });
-        if let Some(before) = std::mem::replace(&mut *self.listener.borrow_mut(), task) {
-            before.abort();
-        }
+        let callers = Rc::new(Callers::default());
+        let accept = |own: &SocketAddr| tokio::task::spawn_local(self.clone().accept(*own, callers.clone()));
+        let tasks = if begin { self.own.iter().map(accept).collect() } else { Vec::new() };
+        self.listeners.replace(tasks).iter().for_each(JoinHandle::abort);
     }
 
     /// Dials the leader; the core hears of the outcome.
     pub(crate) fn dial(self: &Rc<Self>, link: LinkId, leader: ServerId) {
-        self.dial_at(link, leader, self.address_of(leader));
+        self.dial_at(link, leader, self.places_of(leader));
     }
 
     /// Dials the leader through a follower, which passes the connection on.
     pub(crate) fn dial_through(self: &Rc<Self>, link: LinkId, follower: ServerId) {
-        let address = self.address_of(follower).zip(self.observer_port);
-        self.dial_at(link, follower, address.map(|(address, port)| SocketAddr::new(address.ip(), port)));
+        let observers_at = |port| {
+            let at = |p: Place| Place { quorum: SocketAddr::new(p.quorum.ip(), port), ..p };
+            self.places_of(follower).into_iter().map(at).collect()
+        };
+        self.dial_at(link, follower, self.observer_port.map(observers_at).unwrap_or_default());
     }
 
     /// Begins or stops to take observers, and to pass them on to this leader.
     pub(crate) fn pass_observers(self: &Rc<Self>, leader: Option<ServerId>) {
-        let own = self.own.zip(self.observer_port).map(|(own, port)| SocketAddr::new(own.ip(), port));
-        let task = leader.zip(own).map(|(leader, own)| {
-            let port = self.clone();
-            tokio::task::spawn_local(async move { observers::accept(&port, own, leader).await })
+        let shared = Rc::new(observers::Shared::default());
+        let accept = |(leader, own)| {
+            let (port, shared) = (self.clone(), shared.clone());
+            tokio::task::spawn_local(async move { observers::accept(&port, own, leader, &shared).await })
+        };
+        let own = self.observer_port.map(|port| {
+            // Of two addresses with one IP there is one port for observers.
+            let ips: BTreeSet<IpAddr> = self.own.iter().map(SocketAddr::ip).collect();
+            ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect::<Vec<_>>()
         });
-        if let Some(before) = std::mem::replace(&mut *self.observers.borrow_mut(), task) {
-            before.abort();
-        }
+        let own = own.unwrap_or_default().into_iter();
+        let tasks = leader.map(|leader| own.map(|own| accept((leader, own))).collect());
+        self.observers.replace(tasks.unwrap_or_default()).iter().for_each(JoinHandle::abort);
     }
 
-    fn address_of(&self, member: ServerId) -> Option<SocketAddr> {
-        self.addresses.borrow().get(&member).copied()
+    fn places_of(&self, member: ServerId) -> Vec<Place> {
+        self.members.borrow().get(&member).map(|p| p.all().to_vec()).unwrap_or_default()
     }
 
     /// A connection to a member's quorum port, after its handshake.
-    pub(super) async fn call(&self, member: ServerId, to: SocketAddr) -> io::Result<Stream> {
-        let own = self.own.expect("a server that is alone follows nobody").ip();
-        let stream = connect(own, to).await.map_err(|_| io::ErrorKind::TimedOut)?;
-        let mut stream = self.speaks.dialled(stream, member, || connect(own, to)).await?;
+    pub(super) async fn call(&self, member: ServerId, to: &[Place]) -> io::Result<Stream> {
+        let addresses: Vec<SocketAddr> = to.iter().map(|p| p.quorum).collect();
+        let answered = self.answered.borrow().get(&member).copied();
+        let first = addresses.iter().position(|a| answered == Some(*a)).unwrap_or(0);
+        let connected = dial(&self.sources, &addresses, first, DIAL_LIMIT).await;
+        let (stream, number) = connected.map_err(|_| io::ErrorKind::TimedOut)?;
+        self.answered.borrow_mut().insert(member, addresses[number]);
+        let again = || async { dial(&self.sources, &addresses[number..=number], 0, DIAL_LIMIT).await.map(|(s, _)| s) };
+        let mut stream = self.speaks.dialled(stream, member, &to[number].host, again).await?;
         self.speaks.authenticate(&mut stream).await?;
         Ok(stream)
     }
 
     pub(super) async fn call_leader(&self, leader: ServerId) -> io::Result<Stream> {
-        let to = self.address_of(leader).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        self.call(leader, to).await
+        self.call(leader, &self.places_of(leader)).await
     }
 
-    fn dial_at(self: &Rc<Self>, link: LinkId, leader: ServerId, to: Option<SocketAddr>) {
-        let Some(to) = to else {
+    fn dial_at(self: &Rc<Self>, link: LinkId, leader: ServerId, to: Vec<Place>) {
+        if to.is_empty() {
             // Its address is being looked up; the core tries again.
             return self.inbox.feed_later(Input::LinkDown(link));
-        };
+        }
         let port = self.clone();
         tokio::task::spawn_local(async move {
-            match port.call(leader, to).await {
+            match port.call(leader, &to).await {
                 Ok(stream) => port.stands(link, stream, None),
                 Err(e) => {
                     let shows = port.speaks.dials_tls() || port.speaks.sasl.is_some();
@@ -185,9 +205,8 @@ impl QuorumPort {
 
     // ---- connections come and go ----
 
-    async fn accept(self: Rc<Self>, own: SocketAddr) {
+    async fn accept(self: Rc<Self>, own: SocketAddr, callers: Rc<Callers>) {
         let listener = bind_in_time(own).await;
-        let callers = Callers::default();
         loop {
             let Ok((stream, from)) = listener.accept().await else {
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -221,7 +240,7 @@ impl QuorumPort {
 
     pub(super) fn members_at(&self, ip: IpAddr) -> Vec<ServerId> {
         let ip = ip.to_canonical();
-        self.addresses.borrow().iter().filter(|(_, a)| a.ip() == ip).map(|(id, _)| *id).collect()
+        self.members.borrow().iter().filter(|(_, p)| p.has(ip)).map(|(id, _)| *id).collect()
     }
 
     /// A connection stands. `unidentified`: the place of a caller that has not said yet who it is.
@@ -245,25 +264,25 @@ impl QuorumPort {
     }
 }
 
-/// Tries until the address is free: a listener of the role before may still be there.
+/// Tries until the address can be listened at: a listener of the role before may still be there, and of several networks
+/// one may be missing.
 pub(super) async fn bind_in_time(own: SocketAddr) -> TcpListener {
+    let mut said = false;
     loop {
-        let bound = listen::bind(own, listen::BACKLOG).map(TcpListener::from_std);
-        match bound {
-            Ok(Ok(listener)) => return listener,
-            other => {
-                let reason = other.map(|r| r.map(|_| ())).map_err(|e| e.to_string());
-                tracing::warn!(address = %own, ?reason, "cannot listen for learners yet");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+        let pause = match listen::bind(own, listen::BACKLOG) {
+            Ok(listener) => return TcpListener::from_std(listener).expect("a non-blocking listener on this runtime"),
+            Err(e) => {
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!(error = %e, "other servers are not listened to there yet: trying again");
+                }
+                let in_use = e.source.kind() == io::ErrorKind::AddrInUse;
+                if in_use {
+                    BIND_PAUSE
+                } else {
+                    BIND_PAUSE_MISSING
+                }
             }
-        }
+        };
+        tokio::time::sleep(pause).await;
     }
-}
-
-async fn connect(own: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if !own.is_unspecified() && own.is_ipv4() == to.is_ipv4() {
-        socket.bind(SocketAddr::new(own, 0))?;
-    }
-    timeout(DIAL_LIMIT, socket.connect(to)).await.map_err(|_| io::ErrorKind::TimedOut)?
 }

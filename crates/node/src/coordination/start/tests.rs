@@ -1,6 +1,5 @@
 use super::*;
-use crate::coordination::inbox::Members;
-use crate::coordination::{ClusterTls, SNAPSHOT_SIZE_FACTOR};
+use crate::coordination::{ClusterTls, Members, Places, SNAPSHOT_SIZE_FACTOR};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -27,6 +26,8 @@ fn settings(id: i64, dir: &std::path::Path, client: SocketAddr, peers: Members) 
         log_dir: dir.into(),
         client_addresses: vec![client],
         peers,
+        several_addresses: false,
+        listens_everywhere: false,
         max_client_connections: CLIENTS_MAX,
         max_connections: 0,
         request_bytes_max: 1 << 20,
@@ -95,7 +96,7 @@ fn a_server_alone_serves_clients_and_refuses_those_beyond_the_limit() {
 fn three_servers_elect_over_their_ports_and_serve_clients() {
     let addresses = free_addresses(9);
     let peers: Members =
-        (1..=3).map(|id| (ServerId(id as i64), (addresses[id * 3 - 3], addresses[id * 3 - 2]))).collect();
+        (1..=3).map(|id| (ServerId(id as i64), Places::one(addresses[id * 3 - 3], addresses[id * 3 - 2]))).collect();
     let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
     let clients = [addresses[2], addresses[5], addresses[8]];
     let begin =
@@ -144,7 +145,7 @@ fn all_serve(servers: &[Running]) {
 fn a_cluster_goes_from_clear_to_tls_alone_server_by_server_and_strangers_stay_outside() {
     let addresses = free_addresses(9);
     let peers: Members =
-        (1..=3).map(|id| (ServerId(id as i64), (addresses[id * 3 - 3], addresses[id * 3 - 2]))).collect();
+        (1..=3).map(|id| (ServerId(id as i64), Places::one(addresses[id * 3 - 3], addresses[id * 3 - 2]))).collect();
     let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
     let begin = |id: usize, cluster: Option<bool>| {
         of_cluster(id as i64, dirs[id - 1].path(), addresses[id * 3 - 1], peers.clone(), cluster)
