@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """A data folder of Apache's, with every kind of transaction in it, is taken over by a server of ours after SIGKILL and given back:
-the tree is the same each time, node by node, and so is its digest. data_folders.py [TRANSACTIONS]"""
-import os, random, shutil, subprocess, sys, tempfile, time
+the tree is the same each time, node by node, and so is its digest. Snapshots that ours packs (gz, snappy) are read by Apache servers.
+data_folders.py [TRANSACTIONS]"""
+import os, random, shutil, signal, subprocess, sys, tempfile, time
 from ensemble import Server, HOSTS, apache_classpath
 from wire import *
 
@@ -100,7 +101,7 @@ def same(what, a, b):
 
 
 def serve(folder, kind, packed=None):
-    """packed: how Apache packs its snapshots."""
+    """packed: how the server packs its snapshots."""
     properties = {"zookeeper.snapshot.compression.method": packed} if packed else {}
     server = Server(1, kind, folder, [1], (), SETTINGS + "digest.enabled=true\n", properties)
     server.start()
@@ -126,6 +127,32 @@ def tools_read(folder):
     txns = len(run("org.apache.zookeeper.server.persistence.TxnLogToolkit", log).splitlines()) - 2
     assert nodes > 100 and txns > 0, (nodes, txns)
     print("Apache's tools: %d nodes in %s, %d transactions in %s" % (nodes, os.path.basename(snapshot), txns, os.path.basename(log)), flush=True)
+
+
+def packed_by_ours(folder, method, seed):
+    """A server of ours packs its snapshots and is shut down; Apache's reads the newest one, whatever it packs itself."""
+    files, ending = os.path.join(folder, "data/version-2"), "." + method
+    ours = serve(folder, "trivet", method)
+    for n in range(10):
+        mixed(HOSTS[1], seed + n, 2_000)
+        time.sleep(1.5)
+        newest = max((n for n in os.listdir(files) if n.startswith("snapshot.")), key=lambda n: int(n.split(".")[1], 16))
+        if newest.endswith(ending):
+            break
+    assert newest.endswith(ending), "a server of ours was to pack its snapshots: %s" % newest
+    before = picture(HOSTS[1])
+    ours.kill(signal.SIGTERM)
+    snappy_java = "/usr/share/java/snappy-java.jar"
+    assert method != "snappy" or os.path.exists(snappy_java), "apt-get install libsnappy-java"
+    begin = os.path.getsize(folder + "/log")
+    apache = serve(folder, "apache:%s:%s" % (apache_classpath(), snappy_java))
+    same("packed by ours (%s), read by Apache" % method, before, picture(HOSTS[1]))
+    apache.kill()
+    with open(folder + "/log", errors="replace") as f:
+        f.seek(begin)
+        said = f.read()
+    assert any("Reading snapshot" in l and newest in l for l in said.splitlines()), "Apache's was to read %s" % newest
+    assert "Problem reading snap file" not in said, said[-2000:]
 
 
 def main():
@@ -174,6 +201,8 @@ def main():
     ours = serve(folder, "trivet")
     same("taken over again", last, picture(HOSTS[1]))
     ours.kill()
+    for seed, method in ((100, "gz"), (200, "snappy")):
+        packed_by_ours(folder, method, seed)
     shutil.rmtree(folder)
     return 0
 

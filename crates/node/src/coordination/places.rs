@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use trivet_formats::ServerId;
 
-/// One address of a member, as its name was looked up.
+/// An address of a member, as its name was looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// As the configuration has it; a certificate of the member is for it.

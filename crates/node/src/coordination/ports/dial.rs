@@ -1,6 +1,6 @@
 //! Dials another server: at its one address, or at the one of several that answers first.
 //!
-//! Of several addresses the next one is dialled when the one before has failed, or has not answered for a moment. So a
+//! The next of several addresses is dialled when the one before has failed, or has not answered for a moment. So a
 //! network that works costs one connection, and one that is cut costs that moment. An address is reachable if a connection
 //! to it stands; Apache servers send an ICMP echo first.
 
@@ -47,7 +47,7 @@ impl Sources {
 fn chosen_by_routes(to: SocketAddr) -> Option<IpAddr> {
     let any: SocketAddr = if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
     let socket = UdpSocket::bind(any).ok()?;
-    // Of a datagram socket nothing is sent by that.
+    // (Connecting a datagram socket sends nothing.)
     socket.connect(to).ok()?;
     Some(socket.local_addr().ok()?.ip())
 }

@@ -54,7 +54,7 @@ pub(crate) struct ElectionPort {
     admits_non_members: bool,
     peers: RefCell<BTreeMap<ServerId, Rc<Peer>>>,
     speaks: Rc<PeerSpeaks>,
-    /// One for each own address, by their order; none where the port's number is taken for datagrams: links are then judged
+    /// The sockets of the own addresses, by their order; none where the port's number is taken for datagrams: links are then judged
     /// by silence alone.
     datagrams: Vec<Option<UdpSocket>>,
     /// There between the nodes of a cluster.

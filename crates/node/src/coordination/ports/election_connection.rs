@@ -38,7 +38,7 @@ const USER_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct Caller {
     pub(super) me: ServerId,
     pub(super) sources: Sources,
-    /// What it begins a connection with.
+    /// The message that begins a connection.
     pub(super) hello: Vec<u8>,
 }
 

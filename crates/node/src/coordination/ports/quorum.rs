@@ -114,7 +114,7 @@ impl QuorumPort {
             tokio::task::spawn_local(async move { observers::accept(&port, own, leader, &shared).await })
         };
         let own = self.observer_port.map(|port| {
-            // Of two addresses with one IP there is one port for observers.
+            // Two addresses with one IP have one port for observers.
             let ips: BTreeSet<IpAddr> = self.own.iter().map(SocketAddr::ip).collect();
             ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect::<Vec<_>>()
         });
