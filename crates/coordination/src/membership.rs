@@ -46,7 +46,7 @@ fn is_of_another_ensemble(ours: &str, theirs: &str) -> bool {
     }
     let (ours, theirs) = (places(ours), places(theirs));
     let both = ours.iter().filter_map(|(id, a)| Some((a, theirs.get(id)?)));
-    // Of several places one in common is enough, and names among them leave it open.
+    // A place in common is enough, and names among several places leave it open.
     let (same, others): (Vec<_>, Vec<_>) = both.partition(|((a, _), (b, _))| a.iter().any(|place| b.contains(place)));
     let differ = others.iter().filter(|((_, all_of_a), (_, all_of_b))| *all_of_a && *all_of_b).count();
     differ >= 2 && same.len() <= 1
