@@ -39,6 +39,41 @@ def served(lab):
     return "ready and waiting" in p.stdout
 
 
+# Answers for an address as a device that was given it, too: to the node that has it, once a second for 30 s.
+STRANGER = """
+import socket, sys, time
+address, mac = socket.inet_aton(sys.argv[1]), bytes.fromhex(sys.argv[2].replace(":", ""))
+own = bytes.fromhex("02000000aa99")
+out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+out.bind((sys.argv[3], 0))
+for _ in range(30):
+    out.send(mac + own + bytes.fromhex("0806" "0001" "0800" "06" "04" "0002") + own + address + mac + address)
+    time.sleep(1)
+"""
+
+
+def another_device_has_the_address(lab):
+    """Plays it in the client's namespace, and waits for the alert on the node that has the address."""
+    node = holder(lab.status())
+    mac = sh("ip", "netns", "exec", lab.ns(node), "cat", "/sys/class/net/eth0/address").strip()
+    client = lab.name + "-c"
+    device = next(l.split()[1].split("@")[0].rstrip(":") for l in sh("ip", "netns", "exec", client, "ip", "-o", "link").splitlines() if " lo:" not in l)
+    stranger = subprocess.Popen(["ip", "netns", "exec", client, sys.executable, "-c", STRANGER, ADDRESS, mac, device])
+    begun = time.monotonic()
+    try:
+        told = lambda n: any(d["address"] == ADDRESS and d["mac"] == "02:00:00:00:aa:99" for x in n for d in x["duplicates"])
+        lab.wait("a node that counts the other device", told, 60)
+        alerts = ""
+        while "ADDRESS_DUPLICATE" not in alerts and time.monotonic() - begun < 90:
+            alerts = lab.trivet("alerts").stdout
+            time.sleep(0.5)
+        assert "ADDRESS_DUPLICATE" in alerts and "ADDRESS_ON_NIC" not in alerts, alerts
+    finally:
+        stranger.kill()
+        stranger.wait()
+    print("another device that answers for the address: alert after %.1f s" % (time.monotonic() - begun))
+
+
 def main():
     lab, passed = Unserved(own_name("u")), False
     try:
@@ -55,6 +90,7 @@ def main():
         assert "node 3  cannot serve %s: " % ADDRESS in told, told
         lab.wait("NFS at the address", lambda n: served(lab), 20)
         print("without CAP_NET_ADMIN: not ready, told, the address on node %d after %.1f s" % (holder(nodes), time.monotonic() - begun))
+        another_device_has_the_address(lab)
         # The holder is told to stop: the address is elsewhere before its process ends, and so is metad's lead.
         leader = next(n["node"] for n in lab.status() if n["metad"]["leading"])
         for stopped in sorted({holder(nodes), leader}):

@@ -10,11 +10,14 @@ use trivet_observe::{export, Language};
 /// Bytes taken from the end of each log, at most; older lines are left out of the bundle.
 const LOG_BYTES_MAX: u64 = 8 << 20;
 /// Files of a node's folder that say what happened; secrets and data are in none of them.
-const FILES: [&str; 12] = [
+const FILES: [&str; 15] = [
     "node.toml",
     "node.log",
+    "node.log.1",
     "node-control.log",
+    "node-control.log.1",
     "node-data.log",
+    "node-data.log.1",
     "events/events.jsonl",
     "events/events.jsonl.1",
     "control/events.jsonl",

@@ -26,8 +26,18 @@ pub struct Args {
     /// SERVER_JVMFLAGS. The file takes precedence
     #[arg(short = 'D', value_name = "KEY=VALUE")]
     defines: Vec<String>,
+    /// Log to this file instead of standard error: it is set aside as FILE.1 at 16 MiB, and four older ones are kept
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
+}
+
+impl Args {
+    /// Whether a server runs, and not a command about one.
+    pub fn is_server(&self) -> bool {
+        self.command.is_none()
+    }
 }
 
 #[derive(clap::Subcommand)]
@@ -224,6 +234,7 @@ fn serve(config: &Path, defines: &[String]) -> anyhow::Result<()> {
     std::thread::spawn(move || {
         // It ends only if something is badly wrong; the process must not stay then.
         let _ = thread.join();
+        trivet_node::log_lines::flush();
         eprintln!("trivet: the coordination thread ended unexpectedly");
         std::process::exit(70);
     });
@@ -250,6 +261,7 @@ fn serve(config: &Path, defines: &[String]) -> anyhow::Result<()> {
     }
     // Acknowledged requests are on disk: there is nothing to save, but leadership to transfer.
     handle.step_down(trivet_node::node::STEP_DOWN_LIMIT);
+    trivet_node::log_lines::flush();
     std::process::exit(0)
 }
 

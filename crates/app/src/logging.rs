@@ -1,20 +1,47 @@
 //! Log lines: for people on standard error, for the journal with a priority and without the time that it adds itself.
 
+use anyhow::Context;
 use std::fmt;
+use std::path::Path;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
+use trivet_node::log_lines::{LogLines, RotatedFile};
 
-/// `default`: what is logged where `TRIVET_LOG` says nothing.
-pub fn start(default: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TRIVET_LOG").unwrap_or_else(|_| default.into());
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if to_journal() {
-        lines.with_ansi(false).event_format(ForJournal).init();
+/// Logs a command that ends soon: warnings, on standard error.
+pub fn of_command() {
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter("warn")).with_writer(std::io::stderr).with_ansi(ansi).init();
+}
+
+/// Logs a server: no line waits for the disk or the journal that takes it. `file`: where to instead of standard error.
+///
+/// # Errors
+/// The file cannot be opened, or no thread can be started.
+pub fn of_server(file: Option<&Path>) -> anyhow::Result<()> {
+    let for_journal = file.is_none() && to_journal();
+    let ansi = file.is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let sink: Box<dyn std::io::Write + Send> = match file {
+        Some(path) => {
+            let opened = RotatedFile::with_standard_streams(path);
+            Box::new(opened.with_context(|| format!("cannot open the log file {}", path.display()))?)
+        }
+        None => Box::new(std::io::stderr()),
+    };
+    let lines = LogLines::of_process(sink).context("cannot start the thread that writes the log")?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter("info")).with_writer(move || lines.clone());
+    if for_journal {
+        log.with_ansi(false).event_format(ForJournal).init();
     } else {
-        lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
+        log.with_ansi(ansi).init();
     }
+    Ok(())
+}
+
+/// `default`: the lines that are logged where `TRIVET_LOG` says nothing.
+fn filter(default: &str) -> tracing_subscriber::EnvFilter {
+    tracing_subscriber::EnvFilter::try_from_env("TRIVET_LOG").unwrap_or_else(|_| default.into())
 }
 
 /// systemd names device and inode of the stream that leads to the journal; a redirected one has others.

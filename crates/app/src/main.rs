@@ -114,7 +114,9 @@ enum Command {
 
 fn main() -> ExitCode {
     abort_on_panic();
-    match run(Cli::parse()) {
+    let ended = run(Cli::parse());
+    trivet_node::log_lines::flush();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("Error: {}", told(&error));
@@ -141,6 +143,7 @@ fn abort_on_panic() {
         if is_closed_pipe(panic) {
             std::process::exit(CLOSED_PIPE);
         }
+        trivet_node::log_lines::flush();
         tell(panic);
         std::process::abort();
     }));
@@ -158,8 +161,11 @@ fn told(error: &anyhow::Error) -> String {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
-    let default = if matches!(cli.command, Command::Serve(_) | Command::Coordination(_)) { "info" } else { "warn" };
-    logging::start(default);
+    match &cli.command {
+        Command::Serve(args) => logging::of_server(args.log_file.as_deref())?,
+        Command::Coordination(args) if args.is_server() => logging::of_server(args.log_file.as_deref())?,
+        _ => logging::of_command(),
+    }
     match cli.command {
         Command::Up(args) => up::run(&args),
         Command::Serve(args) => serve::run(&args),

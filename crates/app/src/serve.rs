@@ -14,6 +14,9 @@ pub struct Args {
     /// Roles to run here, separated by commas: coordination, metad, chunk, gateway [default: all]
     #[arg(long, value_delimiter = ',')]
     roles: Vec<Role>,
+    /// Log to this file instead of standard error: it is set aside as FILE.1 at 16 MiB, and four older ones are kept
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
     /// End when the process that started this one ends
     #[arg(long, hide = true)]
     with_parent: bool,
@@ -41,6 +44,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         };
         trivet_node::node::run(config, roles, stop).await
     })?;
+    trivet_node::log_lines::flush();
     // Threads that wait for sockets end with the process.
     std::process::exit(0)
 }

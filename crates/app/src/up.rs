@@ -7,8 +7,10 @@ use crate::status::consoles;
 use anyhow::{bail, Context};
 use restart::Restart;
 use std::fs::{self, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -17,11 +19,18 @@ use trivet_node::config::{NodeConfig, Ports};
 use trivet_node::console::accounts::link_code;
 use trivet_node::gateway::portmap::Portmapper;
 use trivet_node::keys::Keys;
+use trivet_node::last_stop;
 use trivet_node::status::{fetch_all, NodeStatus};
 
 /// The cluster has to be there within this, or something is wrong.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 const DATASTORES: [&str; 2] = ["ds1", "ds2"];
+/// Bytes of a log's end in which the last words of a node are looked for.
+const LAST_WORDS_BYTES_MAX: u64 = 16 << 10;
+/// A node that ends itself sooner than this after its start failed at the start.
+const RAN_WELL: Duration = Duration::from_secs(60);
+/// A start that fails doubles the pause before the next one, this often at most: 3 s become 96 s.
+const DOUBLINGS_MAX: u32 = 5;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -158,7 +167,26 @@ struct Node {
     name: String,
     roles: Option<String>,
     child: Option<Child>,
+    /// The start of the newest process, in milliseconds since 1970.
+    started_ms: i64,
     start_at: Option<Instant>,
+    /// Starts in a row that failed.
+    failures: u32,
+}
+
+/// Whether somebody ended the process, as opposed to a panic, which ends it by SIGABRT.
+fn was_killed(status: ExitStatus) -> bool {
+    status.signal().is_some_and(|s| s != rustix::process::Signal::ABORT.as_raw())
+}
+
+/// The last of a log file's text, up to [`LAST_WORDS_BYTES_MAX`].
+fn end_of(path: &Path) -> std::io::Result<String> {
+    let mut file = fs::File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS_BYTES_MAX)))?;
+    let mut bytes = Vec::new();
+    file.take(LAST_WORDS_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 impl Node {
@@ -171,7 +199,9 @@ impl Node {
             name: format!("node {}{suffix}", config.node),
             roles: roles.map(str::to_string),
             child: None,
+            started_ms: 0,
             start_at: None,
+            failures: 0,
         };
         node.start()?;
         Ok(node)
@@ -181,11 +211,13 @@ impl Node {
         let log = OpenOptions::new().create(true).append(true).open(&self.log_path)?;
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["serve", "--with-parent", "--config"]).arg(&self.config_path);
+        command.arg("--log-file").arg(&self.log_path);
         if let Some(roles) = &self.roles {
             command.args(["--roles", roles]);
         }
         // A terminal's Ctrl-C is for the parent, which stops its nodes itself.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        self.started_ms = trivet_node::clock::wall_ms();
         self.child = Some(command.stdout(log.try_clone()?).stderr(log).spawn()?);
         self.start_at = None;
         Ok(())
@@ -196,12 +228,21 @@ impl Node {
         if let Some(child) = &mut self.child {
             if let Some(status) = child.try_wait()? {
                 self.child = None;
+                let why = self.reason_of_death(status);
+                let ran_ms = trivet_node::clock::wall_ms() - self.started_ms;
+                let failed = !was_killed(status) && ran_ms < RAN_WELL.as_millis() as i64;
+                self.failures = if failed { self.failures + 1 } else { 0 };
                 match restart {
                     Some(pause) => {
-                        println!("{} died ({status}); it is started again in {:.0} s", self.name, pause.as_secs_f64());
+                        let pause = pause * 2_u32.pow(self.failures.saturating_sub(1).min(DOUBLINGS_MAX));
+                        println!(
+                            "{} died ({status}{why}); it is started again in {:.0} s",
+                            self.name,
+                            pause.as_secs_f64()
+                        );
                         self.start_at = Some(Instant::now() + pause);
                     }
-                    None => println!("{} died ({status})", self.name),
+                    None => println!("{} died ({status}{why})", self.name),
                 }
             }
         } else if self.start_at.is_some_and(|at| Instant::now() >= at) {
@@ -210,8 +251,21 @@ impl Node {
         Ok(())
     }
 
+    /// `: ` and what the process noted about its own end, or the last line of its log; empty after a kill.
+    fn reason_of_death(&self, status: ExitStatus) -> String {
+        let data = self.log_path.parent();
+        let noted = data.and_then(last_stop::read).filter(|l| l.at_ms >= self.started_ms);
+        if let Some(noted) = noted {
+            return format!(": {}: {}", noted.path, noted.why);
+        }
+        match self.last_words().lines().last() {
+            Some(line) if !was_killed(status) && !status.success() => format!(": {line}"),
+            _ => String::new(),
+        }
+    }
+
     fn last_words(&self) -> String {
-        let text = fs::read_to_string(&self.log_path).unwrap_or_default();
+        let text = end_of(&self.log_path).unwrap_or_default();
         let lines: Vec<&str> = text.lines().rev().take(4).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }

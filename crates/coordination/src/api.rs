@@ -396,6 +396,10 @@ pub struct Summary {
     pub sessions: usize,
     /// Connections of clients to this server.
     pub connections: usize,
+    /// Requests of clients that this server has not answered.
+    pub outstanding: usize,
+    /// The server reads no more requests while it has this many unanswered: its share of `globalOutstandingLimit`; 0 is no limit.
+    pub outstanding_max: usize,
     /// Znodes, counted as Apache counts them.
     pub znodes: usize,
     /// Watches of this server's clients.

@@ -158,8 +158,17 @@ impl Context {
 
     /// The servers of an ensemble share the limit.
     //= zookeeper 3.9 LeaderZooKeeperServer.getGlobalOutstandingLimit
+    fn share_of_open_requests(&self, servers: usize) -> usize {
+        self.cfg.outstanding_max / if servers > 2 { servers - 1 } else { 1 }
+    }
+
+    /// Requests that all connections of this server together may have open before it reads no more; 0 is no limit.
+    pub(crate) fn open_requests_max(&self) -> usize {
+        self.share_of_open_requests(self.cfg.voters().count())
+    }
+
     fn has_too_much_open(&self) -> bool {
-        let limit = |servers: usize| self.cfg.outstanding_max / if servers > 2 { servers - 1 } else { 1 };
+        let limit = |servers| self.share_of_open_requests(servers);
         // Asked for each reading: who votes is counted when it matters.
         let open = self.clients.outstanding();
         open > limit(self.cfg.members.len()) && open > limit(self.cfg.voters().count())

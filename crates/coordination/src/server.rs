@@ -388,6 +388,8 @@ impl Server {
             committed_zxid: self.cx.tree.last_zxid(),
             sessions: self.cx.tree.sessions().len(),
             connections: self.cx.clients.len(),
+            outstanding: self.cx.clients.outstanding(),
+            outstanding_max: self.cx.open_requests_max(),
             znodes: self.cx.tree.node_count(),
             watches: self.cx.watches.data.count() + self.cx.watches.child.count(),
             followers,

@@ -18,7 +18,7 @@ mod load;
 mod loading;
 mod log_file;
 mod log_reader;
-mod machine;
+pub(crate) mod machine;
 mod member_lookup;
 mod packed;
 mod packing;

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{mpsc, Arc};
 use std::time::Instant;
 
@@ -49,6 +50,7 @@ struct Journal {
     path: PathBuf,
     file: Option<File>,
     written_bytes: u64,
+    lost: Arc<AtomicU64>,
 }
 
 enum Order {
@@ -60,6 +62,8 @@ enum Order {
 pub struct Events {
     inner: Arc<Mutex<Inner>>,
     orders: mpsc::SyncSender<Order>,
+    /// Records that are not in the journal, or perhaps not durable there.
+    lost: Arc<AtomicU64>,
 }
 
 impl Events {
@@ -77,10 +81,11 @@ impl Events {
         }
         let file = OpenOptions::new().create(true).append(true).open(&path)?;
         let written_bytes = file.metadata()?.len();
-        let mut journal = Journal { path, file: Some(file), written_bytes };
+        let lost = Arc::new(AtomicU64::new(0));
+        let mut journal = Journal { path, file: Some(file), written_bytes, lost: lost.clone() };
         let (orders, queue) = mpsc::sync_channel(WAITING_MAX);
         std::thread::Builder::new().name("events".into()).spawn(move || journal.serve(&queue))?;
-        Ok(Events { inner: Arc::new(Mutex::new(Inner { node, started: Instant::now(), recent })), orders })
+        Ok(Events { inner: Arc::new(Mutex::new(Inner { node, started: Instant::now(), recent })), orders, lost })
     }
 
     pub fn record(&self, subject: &str, what: impl Into<String>, why: impl Into<String>) {
@@ -113,6 +118,7 @@ impl Events {
         let mut line = serde_json::to_string(&record).expect("a record is plain text and numbers");
         line.push('\n');
         if self.orders.try_send(Order::Write(line)).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(what = %record.what, "an event is not in the journal: its disk is too slow");
         }
         i.recent.push_back(record);
@@ -129,6 +135,11 @@ impl Events {
         }
     }
 
+    /// Records since the start of this process that are not in the journal, or perhaps not durable there.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
     /// The latest records, oldest first.
     pub fn recent(&self) -> Vec<Record> {
         self.inner.lock().recent.iter().cloned().collect()
@@ -139,16 +150,20 @@ impl Journal {
     fn serve(&mut self, queue: &mpsc::Receiver<Order>) {
         while let Ok(first) = queue.recv() {
             let mut flushes = Vec::new();
-            let mut wrote = Ok(());
+            let (mut wrote, mut records) = (Ok(()), 0);
             for order in std::iter::once(first).chain(queue.try_iter()) {
                 match order {
-                    Order::Write(line) => wrote = wrote.and_then(|()| self.write(&line)),
+                    Order::Write(line) => {
+                        records += 1;
+                        wrote = wrote.and_then(|()| self.write(&line));
+                    }
                     Order::Flush(done) => flushes.push(done),
                 }
             }
             let synced = wrote.and_then(|()| self.file.as_ref().map_or(Ok(()), |f| Ok(rustix::fs::fdatasync(f)?)));
             if let Err(error) = synced {
                 // It does not stop the node: nothing depends on it.
+                self.lost.fetch_add(records, Ordering::Relaxed);
                 tracing::warn!(%error, path = %self.path.display(), "events could not be written to their journal");
             }
             for done in flushes {

@@ -6,8 +6,10 @@
 
 mod addresses;
 mod admission;
+mod arp;
 mod clients;
 mod disk_space;
+mod duplicates;
 mod interface;
 pub mod local_address;
 mod local_copies;
@@ -114,8 +116,10 @@ pub(crate) struct Inner {
     connected_elsewhere: Mutex<HashMap<u32, Vec<NfsClient>>>,
     /// NFS clients connected to any node when this process started, as kept on disk.
     connected_before: Vec<NfsClient>,
-    /// Datastore addresses that are this node's: whether it listens on them, and why not. Kept by `addresses`.
-    addresses: Mutex<BTreeMap<String, (bool, String)>>,
+    /// Datastore addresses that are this node's, and how it serves them. Kept by `addresses`.
+    addresses: Mutex<BTreeMap<String, addresses::Served>>,
+    /// Kept by `duplicates`.
+    duplicates: Mutex<Vec<crate::status::DuplicateAddress>>,
     /// How often metad's LEADER said what the membership is.
     memberships: AtomicU64,
     replica: RwLock<State<MemoryKv>>,
@@ -193,8 +197,21 @@ impl Gateway {
     /// The datastore addresses of this node, and whether it listens on them.
     pub fn served(&self) -> Vec<crate::status::ServedAddress> {
         let addresses = self.inner.addresses.lock().clone();
-        let served = |(address, (listening, error))| crate::status::ServedAddress { address, listening, error };
+        let served = |(address, s): (String, addresses::Served)| crate::status::ServedAddress {
+            address,
+            listening: s.listening,
+            error: s.error,
+            on_card: s.on_card,
+        };
         addresses.into_iter().map(served).collect()
+    }
+    /// Connections of the client address that has the most of them, and its limit.
+    pub fn most_connections_of_a_client(&self) -> (u64, u64) {
+        (self.inner.places.most_of_one() as u64, places::CONNECTIONS_OF_ADDRESS_MAX as u64)
+    }
+    /// Other devices that say that they have a datastore address of this gateway's.
+    pub fn duplicates(&self) -> Vec<crate::status::DuplicateAddress> {
+        self.inner.duplicates.lock().clone()
     }
     /// NFS clients that are connected to datastore addresses here.
     pub fn nfs_clients(&self, count_max: usize) -> Vec<String> {
@@ -260,6 +277,7 @@ impl Inner {
             connected_elsewhere: Mutex::default(),
             connected_before: clients::load(&settings.data_dir),
             addresses: Mutex::default(),
+            duplicates: Mutex::default(),
             memberships: AtomicU64::new(0),
             replica: RwLock::new(State::new(MemoryKv::default())),
             portmappers: Default::default(),

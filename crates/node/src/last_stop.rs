@@ -28,16 +28,18 @@ pub fn begin(data: &Path) -> Option<LastStop> {
     read(data)
 }
 
-pub(crate) fn read(data: &Path) -> Option<LastStop> {
+/// The note of the process that ran in this data folder last.
+pub fn read(data: &Path) -> Option<LastStop> {
     let noted: LastStop = serde_json::from_slice(&std::fs::read(data.join(FILE)).ok()?).ok()?;
     (noted.version <= VERSION).then_some(noted)
 }
 
-/// Notes that the process ends because of this path; as far as its disk still takes it.
+/// Notes that the process ends because of this path, as far as its disk still takes it, and lets the last log lines out.
 pub(crate) fn note(path: &Path, why: &dyn std::fmt::Display) {
     if let Some(folder) = FOLDER.get() {
         write(folder, path, why);
     }
+    crate::log_lines::flush();
 }
 
 pub(crate) fn write(folder: &Path, path: &Path, why: &dyn std::fmt::Display) {

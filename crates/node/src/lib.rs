@@ -17,6 +17,7 @@ pub mod keys;
 pub mod last_stop;
 mod latency;
 pub mod links;
+pub mod log_lines;
 pub mod metad;
 pub mod new_ensemble;
 pub mod node;

@@ -8,6 +8,7 @@ mod metrics;
 pub mod monitor;
 pub mod peers;
 mod sampling;
+mod space;
 mod spoken;
 mod view;
 
@@ -19,7 +20,7 @@ pub use view::{cluster_view, Known, ViewBuilder};
 
 use crate::chunk::Chunk;
 use crate::config::{NodeConfig, Role};
-use crate::coordination::Handle;
+use crate::coordination::{machine, Handle};
 use crate::events::{Events, Record};
 use crate::gateway::measured::NfsStatus;
 use crate::gateway::portmap::Portmapper;
@@ -179,6 +180,30 @@ pub struct ServedAddress {
     pub listening: bool,
     /// Why it does not listen.
     pub error: String,
+    /// It lies on the network card itself, because this process could make no TUN device.
+    #[serde(default)]
+    pub on_card: bool,
+}
+
+/// Another device that says that it has a datastore address of this node's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DuplicateAddress {
+    pub address: String,
+    /// The device's MAC address.
+    pub mac: String,
+    /// Claims that were counted since this node has the address.
+    pub count: u64,
+}
+
+/// How much of a process's limits is used; a limit of 0 is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitsStatus {
+    /// Requests of ZooKeeper clients that are not answered, and the number at which no more are read.
+    pub outstanding: (u64, u64),
+    /// Connections of the NFS client address that has the most, and the number at which it gets no more.
+    pub connections: (u64, u64),
+    /// Files that are open, and `RLIMIT_NOFILE`.
+    pub descriptors: (u64, u64),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -283,6 +308,13 @@ pub struct NodeStatus {
     /// Days until the certificate of the node's console expires; negative afterwards.
     #[serde(default)]
     pub certificate_days_left: Option<f64>,
+    #[serde(default)]
+    pub duplicates: Vec<DuplicateAddress>,
+    #[serde(default)]
+    pub limits: LimitsStatus,
+    /// Events and log lines that this process could not write down since its start.
+    #[serde(default)]
+    pub events_lost: u64,
 }
 
 impl LossStatus {
@@ -407,7 +439,19 @@ pub fn collect(s: &Sources, files: Files) -> NodeStatus {
         heard: BTreeMap::new(),
         health: None,
         certificate_days_left: s.certificates.as_ref().map(|c| c.days_left()),
+        duplicates: s.gateway.as_ref().map_or_else(Vec::new, |g| g.duplicates()),
+        limits: limits(s),
+        events_lost: s.events.lost() + crate::log_lines::lost(),
     }
+}
+
+fn limits(s: &Sources) -> LimitsStatus {
+    let descriptors = (machine::open_files(), machine::open_files_max());
+    let of_coordination = s.coordination.as_ref().map(Handle::summary);
+    let outstanding = of_coordination.map_or((0, 0), |x| (x.outstanding as u64, x.outstanding_max as u64));
+    // Coordination between the nodes of a cluster limits no connections.
+    let connections = s.gateway.as_ref().map_or((0, 0), |g| g.most_connections_of_a_client());
+    LimitsStatus { outstanding, connections, descriptors }
 }
 
 /// The answer of `/readyz`. A new cluster has no datastore for gateways to serve; its nodes count as ready, or a deployment

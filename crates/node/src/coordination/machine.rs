@@ -12,7 +12,7 @@ const OPEN_FILES_MS: u64 = 1_000;
 
 /// Files that this process has open. Counting reads a folder, which takes long with many, and the thread that asks
 /// also carries heartbeats: another one counts, and the last count is given.
-fn open_files() -> u64 {
+pub(crate) fn open_files() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     static COUNTED_MS: AtomicU64 = AtomicU64::new(0);
     static BEGUN: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
@@ -30,6 +30,11 @@ fn open_files() -> u64 {
             std::thread::Builder::new().name("open-files".into()).spawn(move || LAST.store(count(), Ordering::Relaxed));
     }
     LAST.load(Ordering::Relaxed)
+}
+
+/// Files that this process may have open.
+pub(crate) fn open_files_max() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// Adds the sizes of the data folders where the word asks for them; they are read on a thread for that.
@@ -83,7 +88,7 @@ impl HostInfo {
             b"envi" => m.environment = environment(),
             b"mntr" => {
                 m.open_files = open_files();
-                m.max_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+                m.max_files = open_files_max();
                 m.connections_rejected = refusals.connections;
                 m.long_requests_rejected = refusals.long_requests;
                 m.throttle_waits = refusals.throttle_waits;

@@ -1,6 +1,7 @@
 //! The datastore addresses that metad has given to this gateway, by `trivet_storage::gateway::addresses`: on an interface,
 //! announced, served.
 
+use super::duplicates::{Answering, Duplicates};
 use super::interface::{Interfaces, Place};
 use super::portmap::AtAddress;
 use super::server::{bind, serve};
@@ -22,6 +23,16 @@ const LOOK_IN_ADVANCE: Duration = Duration::from_secs(3);
 const CLIENTS_MOVE: Duration = Duration::from_secs(1);
 /// An address that came is announced after these times: one announcement may be lost.
 const ANNOUNCE_AFTER_MS: [u64; 6] = [0, 200, 500, 1_000, 2_000, 3_000];
+
+/// How an address that is this node's is served.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Served {
+    pub(super) listening: bool,
+    /// Why it does not listen; empty where it does.
+    pub(super) error: String,
+    /// The address lies on the network card itself, because this process could make no TUN device.
+    pub(super) on_card: bool,
+}
 
 struct Held {
     ip: IpAddr,
@@ -46,6 +57,7 @@ pub(super) async fn serve_addresses(inner: Arc<Inner>) {
     let mut ending: Vec<(IpAddr, Instant, JoinHandle<()>)> = Vec::new();
     let (mut clients_kept, mut kept_at) = (BTreeSet::new(), Instant::now());
     let mut failure_told = None;
+    let mut duplicates = Duplicates::default();
     let mut advance_looked = Instant::now();
     loop {
         let replayed = inner.replica.read().bindings();
@@ -103,9 +115,13 @@ pub(super) async fn serve_addresses(inner: Arc<Inner>) {
         for (address, version) in kept {
             let Ok(ip) = address.parse::<IpAddr>() else { continue };
             let result = keep(&inner, &mut interfaces, &mut held, (address.clone(), version), ip).await;
-            let listening = held.iter().any(|((a, _), h)| *a == address && h.serving.is_some());
-            let error = result.as_ref().err().map(|e| format!("{e:#}")).unwrap_or_default();
-            inner.addresses.lock().insert(address.clone(), (listening, error));
+            let here = held.iter().find(|((a, _), _)| *a == address).map(|(_, h)| h);
+            let served = Served {
+                listening: here.is_some_and(|h| h.serving.is_some()),
+                error: result.as_ref().err().map(|e| format!("{e:#}")).unwrap_or_default(),
+                on_card: here.is_some_and(|h| matches!(h.place, Place::Interface(_))) && interfaces.lacks_own_device(),
+            };
+            inner.addresses.lock().insert(address.clone(), served);
             match &result {
                 Ok(()) => inner.unserved.served(ip),
                 Err(e) => inner.unserved.failed(ip, e.to_string(), Instant::now()),
@@ -115,6 +131,16 @@ pub(super) async fn serve_addresses(inner: Arc<Inner>) {
                 failure_told = Some(Instant::now());
                 tracing::warn!(%address, error = %e, "the address is this node's, and cannot be served yet");
             }
+        }
+        let answering = held.iter().filter_map(|((address, version), h)| {
+            let IpAddr::V4(ip) = h.ip else { return None };
+            Some(Answering { ip, index: h.place.found_by()?, binding: (address.clone(), *version) })
+        });
+        duplicates.look(&interfaces, &answering.collect::<Vec<_>>()).await;
+        *inner.duplicates.lock() = duplicates.found();
+        for (ip, mac) in duplicates.news() {
+            let what = format!("another device, {mac}, answers for {ip}");
+            inner.events.record_both("address", what, format!("其他设备（{mac}）应答了 {ip} 的 ARP"), "its ARP frames");
         }
         tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
     }
@@ -143,7 +169,7 @@ async fn keep(
         held.insert(binding.clone(), h);
     }
     let h = held.get_mut(&binding).expect("just put there");
-    if let Place::Interface(index) = h.place {
+    if let Some(index) = h.place.found_by() {
         if h.renewed.elapsed() >= RENEW {
             h.renewed = now;
             interfaces.put(ip).await?;

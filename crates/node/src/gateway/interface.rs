@@ -4,12 +4,14 @@
 //! for `VALID_S` seconds, and is told so again every second: of a process that is frozen it hears nothing, and takes the
 //! address off by itself. Nobody has to clean up. (On loopback every address of 127.0.0.0/8 is there already.)
 
+use super::arp::{self, Mac};
 use super::own_device::{self, OwnDevice};
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, CacheInfo};
 use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::{Handle, LinkUnspec};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 
 /// Seconds without renewal after which the kernel removes the address.
 const VALID_S: u32 = 4;
@@ -35,7 +37,20 @@ pub(super) enum Error {
 pub(super) enum Place {
     /// Loopback, or put there for ever by somebody else: neither announced nor taken off.
     NotOurs,
+    /// On this process's own device, found by others by the interface of this number.
+    OwnDevice(u32),
+    /// On the interface of this number itself.
     Interface(u32),
+}
+
+impl Place {
+    /// The number of the interface by which others find the address.
+    pub(super) fn found_by(self) -> Option<u32> {
+        match self {
+            Place::NotOurs => None,
+            Place::OwnDevice(index) | Place::Interface(index) => Some(index),
+        }
+    }
 }
 
 /// Without netlink (in some sandboxes) there is still loopback.
@@ -72,10 +87,8 @@ impl Interfaces {
         let near = |m: &&AddressMessage| ip_of(m).is_some_and(|ip| same_network(ip, address, m.header.prefix_len));
         let near = all.iter().filter(|m| !there(m)).find(near).ok_or(Error::NoInterface(address))?;
         let shared = near.header.index;
-        let (index, prefix) = match self.own_device(address, shared).await {
-            Some(own) => (own, 32),
-            None => (shared, near.header.prefix_len),
-        };
+        let own = self.own_device(address, shared).await;
+        let (index, prefix) = own.map_or((shared, near.header.prefix_len), |own| (own, 32));
         if let Err(e) = self.put_on(index, address, prefix).await {
             // Somebody may have removed the device: the next attempt makes another. One that could not be made is
             // not tried again.
@@ -84,7 +97,31 @@ impl Interfaces {
             }
             return Err(e);
         }
-        Ok(Place::Interface(shared))
+        Ok(if own.is_some() { Place::OwnDevice(shared) } else { Place::Interface(shared) })
+    }
+
+    /// Whether this process tried to make its own device, and could not.
+    pub(super) fn lacks_own_device(&self) -> bool {
+        matches!(self.own, Some(None))
+    }
+
+    /// MAC address of an interface; none where it has none of six bytes.
+    pub(super) async fn mac_of(&self, index: u32) -> Result<Option<Mac>, Error> {
+        let links: Vec<_> = self.handle()?.link().get().match_index(index).execute().try_collect().await?;
+        Ok(links.iter().flat_map(|l| &l.attributes).find_map(|a| match a {
+            LinkAttribute::Address(mac) => Mac::try_from(mac.as_slice()).ok(),
+            _ => None,
+        }))
+    }
+
+    /// MAC addresses of all interfaces of this host.
+    pub(super) async fn own_macs(&self) -> Result<BTreeSet<Mac>, Error> {
+        let links: Vec<_> = self.handle()?.link().get().execute().try_collect().await?;
+        let of = |a: &LinkAttribute| match a {
+            LinkAttribute::Address(mac) => Mac::try_from(mac.as_slice()).ok(),
+            _ => None,
+        };
+        Ok(links.iter().flat_map(|l| &l.attributes).filter_map(of).collect())
     }
 
     /// Puts a local address on this process's own device, or renews it there. It is in no interface's network, and hosts are
@@ -183,13 +220,8 @@ impl Interfaces {
     /// Tells everybody on the network that the address is here now (an ARP announcement, RFC 5227 section 2.3).
     pub(super) async fn announce(&self, index: u32, address: IpAddr) -> Result<(), Error> {
         let IpAddr::V4(ip) = address else { return Ok(()) };
-        let links: Vec<_> = self.handle()?.link().get().match_index(index).execute().try_collect().await?;
-        let mac = links.iter().flat_map(|l| &l.attributes).find_map(|a| match a {
-            LinkAttribute::Address(mac) => <[u8; 6]>::try_from(mac.as_slice()).ok(),
-            _ => None,
-        });
-        let Some(mac) = mac else { return Ok(()) };
-        broadcast_arp(index, &announcement(mac, ip)).map_err(|e| match e.kind() {
+        let Some(mac) = self.mac_of(index).await? else { return Ok(()) };
+        arp::broadcast(index, &arp::announcement(mac, ip)).map_err(|e| match e.kind() {
             std::io::ErrorKind::PermissionDenied => Error::NotAllowed(e.to_string()),
             _ => Error::Io(e),
         })
@@ -226,38 +258,6 @@ fn same_network(a: IpAddr, b: IpAddr, prefix: u8) -> bool {
     }
 }
 
-/// An ARP request for one's own address.
-fn announcement(mac: [u8; 6], ip: Ipv4Addr) -> Vec<u8> {
-    let mut packet = vec![0, 1, 8, 0, 6, 4, 0, 1];
-    packet.extend_from_slice(&mac);
-    packet.extend_from_slice(&ip.octets());
-    packet.extend_from_slice(&[0; 6]);
-    packet.extend_from_slice(&ip.octets());
-    packet
-}
-
-fn broadcast_arp(index: u32, packet: &[u8]) -> std::io::Result<()> {
-    let socket = socket2::Socket::new(socket2::Domain::PACKET, socket2::Type::DGRAM, None)?;
-    // SAFETY: `sockaddr_ll` is plain data that is smaller than the storage, and its length is given.
-    let ((), to) = unsafe {
-        socket2::SockAddr::try_init(|storage, length| {
-            storage.cast::<libc::sockaddr_ll>().write(libc::sockaddr_ll {
-                sll_family: libc::AF_PACKET as u16,
-                sll_protocol: (libc::ETH_P_ARP as u16).to_be(),
-                sll_ifindex: index as i32,
-                sll_hatype: 0,
-                sll_pkttype: 0,
-                sll_halen: 6,
-                sll_addr: [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
-            });
-            *length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-            Ok(())
-        })
-    }?;
-    socket.send_to(packet, &to)?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,12 +272,5 @@ mod tests {
         assert!(same_network(ip("10.0.10.71"), ip("192.168.0.1"), 0));
         assert!(same_network(ip("fd00::1"), ip("fd00::2"), 64));
         assert!(!same_network(ip("fd00::1"), ip("10.0.0.1"), 0));
-    }
-
-    #[test]
-    fn an_announcement_asks_for_its_own_address() {
-        let p = announcement([2, 0, 0, 0, 0, 7], Ipv4Addr::new(10, 0, 10, 70));
-        assert_eq!(p.len(), 28);
-        assert_eq!((&p[14..18], &p[24..28]), (&[10, 0, 10, 70][..], &[10, 0, 10, 70][..]));
     }
 }

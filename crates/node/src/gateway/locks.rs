@@ -184,7 +184,7 @@ impl Inner {
     }
 
     fn is_served_here(&self, address: &str) -> bool {
-        let served = self.addresses.lock().get(address).is_some_and(|(on, _)| *on);
+        let served = self.addresses.lock().get(address).is_some_and(|s| s.listening);
         let ip = address.parse::<IpAddr>().ok();
         // All nodes have the local address; the one that the host's route leads to gets through.
         let local = self.settings.local.as_ref().map(|l| l.address);

@@ -65,6 +65,13 @@ impl Places {
         by_address.insert(counted_as(ip), Arc::downgrade(&place));
         Some(Taken { place, begun_bytes: 0 })
     }
+
+    /// Connections of the client address that has the most of them.
+    pub(super) fn most_of_one(&self) -> usize {
+        let by_address = self.by_address.lock();
+        let counts = by_address.values().filter_map(Weak::upgrade).map(|p| p.connections.load(Ordering::Relaxed));
+        counts.max().unwrap_or(0)
+    }
 }
 
 impl Taken {

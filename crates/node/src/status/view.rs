@@ -1,5 +1,6 @@
 //! From the statuses of all nodes, as far as they are known, to one view of the cluster.
 
+use super::space::SpaceHistory;
 use super::{ContentsStatus, NodeStatus};
 use crate::config::{NodeConfig, Role};
 use std::collections::{BTreeMap, BTreeSet};
@@ -101,6 +102,9 @@ fn node_view(n: u32, own: &[&Known], all: &[Known], never: &BTreeMap<u32, u64>) 
             })
             .collect(),
         nfs: own.iter().flat_map(|k| &k.status.nfs).map(nfs_view).collect(),
+        outstanding: own.iter().map(|k| k.status.limits.outstanding).reduce(fuller),
+        connections: own.iter().map(|k| k.status.limits.connections).reduce(fuller),
+        descriptors: own.iter().map(|k| k.status.limits.descriptors).reduce(fuller),
         certificate_days_left: own.iter().filter_map(|k| k.status.certificate_days_left).reduce(f64::min),
         bad_blocks: own.iter().map(|k| k.status.bad_blocks as u64).sum(),
         metad: metad.map(|m| NodeMetadView {
@@ -110,7 +114,16 @@ fn node_view(n: u32, own: &[&Known], all: &[Known], never: &BTreeMap<u32, u64>) 
             applied: m.entries,
             trouble: m.trouble.clone(),
         }),
-        ..Default::default()
+    }
+}
+
+/// The figures of the process that is nearer to its limit; a limit of 0 is none.
+fn fuller(a: (u64, u64), b: (u64, u64)) -> (u64, u64) {
+    let share = |(used, limit): (u64, u64)| if limit == 0 { 0.0 } else { used as f64 / limit as f64 };
+    if share(b) > share(a) {
+        b
+    } else {
+        a
     }
 }
 
@@ -187,7 +200,8 @@ fn addresses(view: &mut ClusterView, fresh: &[&NodeStatus]) {
             None => (Some(false), "the node does not know yet that it has the address".into()),
         };
         let (address, node) = (a.address.clone(), a.node);
-        view.addresses.push(AddressView { address, node, listening, error, on_card: false });
+        let on_card = served.is_some_and(|s| s.on_card);
+        view.addresses.push(AddressView { address, node, listening, error, on_card });
     }
 }
 
@@ -234,9 +248,13 @@ fn copies(view: &mut ClusterView, c: &ContentsStatus, known: &[Known], fresh: &[
     }
     named.sort_unstable();
     out.files = named.into_iter().take(10).map(|(_, f)| f.to_string()).collect();
-    // Progress of a repair is counted in complete copies; the bytes of a copy under way are not known here.
-    let counting: u64 = c.groups.iter().map(|g| g.nodes.len() as u64 * g.extents).sum();
-    out.recovered_bytes = counting;
+    // Copies that became complete, and bytes of those under way: the sum changes with all that is copied.
+    let complete: u64 = c.groups.iter().map(|g| g.nodes.len() as u64 * g.extents).sum();
+    let under_way = fresh.iter().map(|s| s.resync_compared_bytes.wrapping_add(s.resync_sent_bytes));
+    out.recovered_bytes = under_way.fold(complete, u64::wrapping_add);
+    if out.missing > 0 && !could_take_a_copy(c, &living, fresh) {
+        out.recovery_trouble = "no further node lives that has room for another copy".into();
+    }
     view.copies = Some(out);
     let by_store = &c.by_datastore;
     view.datastores = by_store
@@ -249,6 +267,16 @@ fn copies(view: &mut ClusterView, c: &ContentsStatus, known: &[Known], fresh: &[
         .collect();
 }
 
+/// Whether any extent that lacks a copy could have it on another node.
+fn could_take_a_copy(c: &ContentsStatus, living: &BTreeSet<u32>, fresh: &[&NodeStatus]) -> bool {
+    let has_room = |n: &u32| {
+        let disks = fresh.iter().filter(|s| s.node == *n).flat_map(|s| &s.disks);
+        disks.clone().count() == 0 || disks.into_iter().any(|d| d.free_bytes > d.total_bytes / 20)
+    };
+    let lacks = |g: &&super::PlacementGroup| (g.nodes.iter().filter(|n| living.contains(n)).count() as u32) < g.wanted;
+    c.groups.iter().filter(lacks).any(|g| living.iter().any(|n| !g.nodes.contains(n) && has_room(n)))
+}
+
 /// Counts of a process that are compared with those of the moment before.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Counted {
@@ -256,6 +284,7 @@ struct Counted {
     refused: u64,
     digest_mismatches: u64,
     bad_found: u64,
+    events_lost: u64,
 }
 
 /// Builds one view after another and tells what happened between them.
@@ -268,6 +297,9 @@ pub struct ViewBuilder {
     /// By node and its roles.
     processes: BTreeMap<(u32, bool), Counted>,
     clients: BTreeMap<String, i64>,
+    /// Claims counted so far, by node, address and foreign device.
+    duplicates: BTreeMap<(u32, String, String), u64>,
+    space: SpaceHistory,
 }
 
 impl ViewBuilder {
@@ -306,6 +338,7 @@ impl ViewBuilder {
                 refused: c.map_or(0, |c| c.refused),
                 digest_mismatches: c.map_or(0, |c| c.digest_mismatches),
                 bad_found: s.bad_found,
+                events_lost: s.events_lost,
             };
             let disk = || s.disks.first().map_or(String::new(), |d| d.path.clone());
             let node = s.node;
@@ -328,12 +361,27 @@ impl ViewBuilder {
                         let detail = format!("{found} damaged blocks were found");
                         add(Happened::ChecksumBad { node, path: disk() }, detail);
                     }
+                    if now.events_lost > before.events_lost {
+                        let lost = now.events_lost - before.events_lost;
+                        add(Happened::EventsLost { node }, format!("{lost} events and log lines were not written"));
+                    }
                     if now.digest_mismatches > before.digest_mismatches {
                         add(Happened::DigestMismatch { node }, format!("{} digests differed", now.digest_mismatches));
                     }
                 }
             }
         }
+        for (s, d) in fresh().flat_map(|s| s.duplicates.iter().map(move |d| (s, d))) {
+            let key = (s.node, d.address.clone(), d.mac.clone());
+            if self.duplicates.get(&key).is_some_and(|before| d.count > *before) {
+                let detail = format!("MAC address {}, heard by node {}", d.mac, s.node);
+                add(Happened::AddressDuplicate { address: d.address.clone() }, detail);
+            }
+        }
+        let seen =
+            fresh().flat_map(|s| s.duplicates.iter().map(|d| ((s.node, d.address.clone(), d.mac.clone()), d.count)));
+        self.duplicates = seen.collect();
+        self.space.watch(now_ms, &mut view);
         self.clients(now_ms, fresh(), &mut view);
         self.last_ms = now_ms;
         view.occurrences = happened;

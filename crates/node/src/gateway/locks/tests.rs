@@ -1,3 +1,4 @@
+use super::super::addresses::Served;
 use super::super::tests::gateway;
 use super::*;
 use trivet_storage::nfs::xdr::XdrWriter;
@@ -48,7 +49,7 @@ async fn a_client_is_called_back_by_the_gateway_that_has_its_address() {
     let g = Granted { file: 66, lock };
     inner.call_back(g.clone(), true);
     assert!(inner.call_backs.0.lock().is_empty());
-    inner.addresses.lock().insert("10.1.0.70".into(), (true, String::new()));
+    inner.addresses.lock().insert("10.1.0.70".into(), Served { listening: true, ..Default::default() });
     inner.call_back(g.clone(), true);
     inner.call_back(g, false);
     assert_eq!(inner.call_backs.0.lock().len(), 1, "once at a time");

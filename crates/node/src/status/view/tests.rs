@@ -1,3 +1,5 @@
+mod catalogue;
+
 use super::*;
 use crate::status::{AddressStatus, CoordinationStatus, MetadPart, PlacementGroup, ServedAddress, SCHEMA};
 use trivet_observe::rules::Rules;
@@ -94,7 +96,7 @@ pub(in crate::status) fn status(node: u32) -> NodeStatus {
         }),
         disks: Vec::new(),
         served: if node == 3 {
-            vec![ServedAddress { address: "10.0.0.70".into(), listening: true, error: String::new() }]
+            vec![ServedAddress { address: "10.0.0.70".into(), listening: true, error: String::new(), on_card: false }]
         } else {
             Vec::new()
         },
@@ -108,6 +110,9 @@ pub(in crate::status) fn status(node: u32) -> NodeStatus {
         heard: BTreeMap::new(),
         health: None,
         certificate_days_left: None,
+        duplicates: Vec::new(),
+        limits: Default::default(),
+        events_lost: 0,
     }
 }
 

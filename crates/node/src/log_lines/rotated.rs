@@ -1,0 +1,108 @@
+//! A log file that is set aside when it is large. The newest older one is `NAME.1`.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// A log file is set aside at this size.
+const LOG_FILE_BYTES_MAX: u64 = 16 << 20;
+/// Log files that are kept beside the one that is written; the oldest goes.
+const OLDER_LOG_FILES: u32 = 4;
+
+/// Writes to a file, and to the next one when that is full.
+pub struct RotatedFile {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+    bytes_max: u64,
+    /// Standard output and error lead to the file, too, so that a panic's message lies where one looks for it.
+    standard: bool,
+}
+
+impl RotatedFile {
+    /// Appends to `path`, and leads standard output and error there.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn with_standard_streams(path: &Path) -> io::Result<RotatedFile> {
+        let rotated = RotatedFile::open(path, LOG_FILE_BYTES_MAX, true)?;
+        rotated.lead_here()?;
+        Ok(rotated)
+    }
+
+    fn open(path: &Path, bytes_max: u64, standard: bool) -> io::Result<RotatedFile> {
+        let file = append(path)?;
+        let bytes = file.metadata()?.len();
+        Ok(RotatedFile { path: path.to_path_buf(), file, bytes, bytes_max, standard })
+    }
+
+    fn lead_here(&self) -> io::Result<()> {
+        if self.standard {
+            rustix::stdio::dup2_stdout(&self.file)?;
+            rustix::stdio::dup2_stderr(&self.file)?;
+        }
+        Ok(())
+    }
+
+    fn older(&self, n: u32) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(format!(".{n}"));
+        name.into()
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        for n in (1..OLDER_LOG_FILES).rev() {
+            match std::fs::rename(self.older(n), self.older(n + 1)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        std::fs::rename(&self.path, self.older(1))?;
+        self.file = append(&self.path)?;
+        self.bytes = 0;
+        self.lead_here()
+    }
+}
+
+/// Log lines name hosts, files and addresses: the file is for its owner.
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+}
+
+impl Write for RotatedFile {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.bytes > 0 && self.bytes + line.len() as u64 > self.bytes_max {
+            // A file that cannot be set aside grows; the next line tries again.
+            let _ = self.rotate();
+        }
+        let n = self.file.write(line)?;
+        self.bytes += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_lines_stay_and_the_oldest_file_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node1.log");
+        std::fs::write(&path, "before\n").unwrap();
+        let mut log = RotatedFile::open(&path, 20, false).unwrap();
+        for n in 0..14 {
+            writeln!(log, "line {n:04}").unwrap();
+        }
+        let read = |p: &str| std::fs::read_to_string(dir.path().join(p)).unwrap();
+        assert_eq!(read("node1.log"), "line 0013\n");
+        assert_eq!(read("node1.log.1"), "line 0011\nline 0012\n");
+        assert_eq!(read("node1.log.4"), "line 0005\nline 0006\n");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 5);
+    }
+}
