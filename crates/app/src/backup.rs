@@ -18,9 +18,9 @@ use trivet_storage::messages::{Inventory, StateBackup, BACKUP_VERSION};
 use trivet_storage::metadata::restore::restore as bring_together;
 use trivet_storage::metadata::{MemoryKv, State};
 
-/// A metad answers with its whole state within this.
+/// Time within which a metad has to answer with its whole state.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Snapshots and clones that are being made are done within this, or no backup is made.
+/// Time within which snapshots and clones under way have to be done, or no backup is made.
 const FORKS_LIMIT: Duration = Duration::from_secs(60);
 const FORKS_LOOK: Duration = Duration::from_millis(500);
 

@@ -15,10 +15,10 @@ use trivet_node::console::history::History;
 use trivet_node::events::Events;
 use trivet_node::folder;
 
-/// Folders below the data folder of coordination that are looked through for its newest file.
+/// Levels of folders below coordination's data folder that are searched for its newest file.
 const DEPTH_MAX: usize = 3;
 
-/// Another node that does not answer within this counts as silent.
+/// Time without an answer after which another node counts as silent.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
 pub fn run(path: &Path, dry_run: bool, confirm: &str, gone: &[u32]) -> anyhow::Result<()> {

@@ -17,9 +17,9 @@ use trivet_node::{rpc, tls};
 
 /// An invitation ends after this time, used or not.
 const VALID_MAX: Duration = Duration::from_secs(600);
-/// Wrong secrets, at which an invitation ends: somebody is guessing.
+/// Wrong secrets after which an invitation ends, because somebody is guessing.
 const WRONG_MAX: u32 = 8;
-/// A caller has this long for handshake, secret and answer; one that takes longer is dropped, and the next one served.
+/// Time for a caller's handshake, secret and answer; a slower caller is dropped, and the next one served.
 const CALL_LIMIT: Duration = Duration::from_secs(5);
 /// Bytes of the answer; a longer one is refused.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;

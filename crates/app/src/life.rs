@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use trivet_node::admin::{self, LifeAction, LifeAnswer, LifeAsk};
 use trivet_node::config::NodeConfig;
 
-/// A LEADER answers within this, or there is none.
+/// Time within which a LEADER has to answer, or the order fails for lack of one.
 const LIMIT: Duration = Duration::from_secs(15);
 /// Pause between two looks at how far it is.
 const LOOK: Duration = Duration::from_millis(500);

@@ -22,7 +22,7 @@ use trivet_node::keys::Keys;
 use trivet_node::last_stop;
 use trivet_node::status::{fetch_all, NodeStatus};
 
-/// The cluster has to be there within this, or something is wrong.
+/// Time within which the cluster has to serve, or the start fails and says what is missing.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 const DATASTORES: [&str; 2] = ["ds1", "ds2"];
 /// Bytes of a log's end in which the last words of a node are looked for.

@@ -11,9 +11,9 @@ use trivet_node::status::NodeStatus;
 const LOOK: Duration = Duration::from_secs(1);
 /// A node that does not answer for this time is given up: its copies were not checked.
 const SILENT: Duration = Duration::from_secs(20);
-/// Damage is repaired within this, or counts as bad for good.
+/// Time within which damage has to be repaired, or it is reported as permanent.
 const REPAIR_LIMIT: Duration = Duration::from_secs(60);
-/// metad's LEADER answers within this.
+/// Time within which metad's LEADER has to answer.
 const LIMIT: Duration = Duration::from_secs(10);
 
 pub struct Verify<'a> {

@@ -28,7 +28,7 @@ use trivet_observe::RuleId;
 
 /// Between two looks.
 const PERIOD: Duration = Duration::from_secs(1);
-/// A server that does not answer within this does not answer.
+/// Time within which a server has to answer, or it counts as silent.
 const ASK_LIMIT: Duration = Duration::from_millis(900);
 /// Bytes of an answer to a four-letter word; the rest is not read.
 const ANSWER_BYTES_MAX: u64 = 256 << 10;

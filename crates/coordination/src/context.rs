@@ -35,10 +35,10 @@ pub(crate) struct Context {
     pub(crate) stats: Stats,
 }
 
-/// An epoch that is further ahead than this is a lie (epochs grow by one an election), and believing it would burn all
-/// epochs.
+/// Epochs that a peer may be ahead; a greater one is refused as false, because epochs grow by one an election and adopting it
+/// would use up all epochs.
 pub(crate) const EPOCH_LEAP_MAX: i64 = 1 << 20;
-/// A limit on a step towards leadership grows to sixteen times what it is at most.
+/// Doublings of the time limit of a step towards leadership: sixteen times the limit at most.
 const PATIENCE_DOUBLES_MAX: u32 = 4;
 const READ_ONLY_AFTER_MS: Millis = 2_000;
 

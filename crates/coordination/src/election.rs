@@ -358,7 +358,7 @@ impl Election {
         cfg.is_quorum(votes.iter().filter(|(_, h)| h.agrees(with)).map(|(id, _)| id))
     }
 
-    //= zookeeper 3.9 FastLeaderElection.checkLeader: nobody is told by others alone that somebody leads
+    //= zookeeper 3.9 FastLeaderElection.checkLeader: votes of others do not suffice, the leader itself has to confirm
     fn leader_says_so(&self, votes: &BTreeMap<ServerId, Heard>, n: &Notification) -> bool {
         if n.leader == self.me {
             return self.round == n.round;

@@ -31,8 +31,7 @@ use trivet_formats::quorum::{kind, QuorumPacket};
 use trivet_formats::txn::{Txn, TxnBody};
 use trivet_formats::{ServerId, SessionId, Zxid};
 
-/// The longest queue of open proposals; a leader that reaches it steps down, for its quorum does not
-/// keep up with its clients.
+/// Open proposals; a leader with this many steps down, because its quorum does not keep up with its clients.
 pub(crate) const OPEN_PROPOSALS_MAX: usize = 100_000;
 /// Milliseconds within which a leader abdicates once only for a voter that has promised a newer epoch.
 const STALE_EPOCH_GRACE_MS: u64 = 3_000;
@@ -123,7 +122,7 @@ pub(crate) struct Leading {
     /// Servers that promised the epoch, and servers that have its history, on disk; this one counts as well.
     pub(crate) epoch_acks: BTreeSet<ServerId>,
     pub(crate) new_leader_acks: BTreeSet<ServerId>,
-    /// Nothing but this server's own disk has been missing for the next phase.
+    /// Since when the next phase waits for this server's own disk only.
     mine_missing_since: Option<Millis>,
     pub(crate) proposals: VecDeque<Proposal>,
     pub(crate) last_proposed: Zxid,

@@ -6,7 +6,7 @@ use trivet_formats::quorum::QuorumPacket;
 
 /// Room for packets of one input to one link, at first.
 const UNSENT_BYTES: usize = 512;
-/// Refusals that are told one by one within `REFUSALS_TOLD_MS`; those beyond are counted only.
+/// Refusals that are logged individually within `REFUSALS_TOLD_MS`; further ones are only counted.
 const REFUSALS_TOLD_MAX: u32 = 20;
 const REFUSALS_TOLD_MS: Millis = 10_000;
 

@@ -30,10 +30,10 @@ use std::sync::Arc;
 
 /// Bytes of a block, over which a checksum is made.
 pub const BLOCK_BYTES: u64 = 4096;
-/// Extent files and files of sums that are kept open; the one that was used longest ago is closed for another. A
-/// quarter of the process's limit, where that is less.
+/// Extent files and checksum files that are kept open, or a quarter of the process's limit where that is less; the least
+/// recently used one is closed for another.
 pub const OPEN_FILES_MAX: usize = 512;
-/// Pages of sums, of 4 KiB each, that are kept in memory; what was used longest ago is read again when needed.
+/// Checksum pages of 4 KiB that are kept in memory; the least recently used one is dropped and read again when needed.
 const PAGES_MAX: usize = 4_096;
 const STRIPES: usize = 64;
 const ZEROS: [u8; BLOCK_BYTES as usize] = [0; BLOCK_BYTES as usize];

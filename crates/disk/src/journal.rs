@@ -84,7 +84,7 @@ impl Journal {
             }
             reader.read(&path, &bytes, &mut each)?;
         }
-        // Cut off for good: the batches after it go to a later segment, and would make it look like damage.
+        // Truncate a torn batch for good: later batches go to the next segment, and would make the torn one look like damage.
         if let Some((path, offset)) = &reader.torn {
             let cut = || {
                 let file = fs.open(path, false)?;

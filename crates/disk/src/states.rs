@@ -24,7 +24,7 @@ pub const FIRST_TABLE_OF_VERSION_2: u8 = 2;
 const HEAD: usize = 8 + 4 + 4 + 8 + 8 + 8 + 8;
 /// Bytes of changes that are kept beside a base that is shorter than this.
 const CHANGES_BYTES_MIN: u64 = 4 << 20;
-/// Files of changes beside a base; one more becomes a new base with them.
+/// Change files beside a base; a further one merges all of them into a new base.
 const CHANGES_MAX: u64 = 64;
 const REMOVED: u32 = u32::MAX;
 

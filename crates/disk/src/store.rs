@@ -68,8 +68,8 @@ pub enum Touch {
     },
 }
 
-/// Blocks that may be changed between two cuts, as ranges of zeros are short in the journal and long in memory; a cut
-/// is due beyond.
+/// Blocks that may change between two cuts; beyond it a cut is due. Ranges of zeros are short in the journal and long in
+/// memory, so the journal's size does not bound this.
 pub const CHANGED_BLOCKS_MAX: usize = 2 << 20;
 
 /// Blocks whose content follows from the journal since the cut.

@@ -171,7 +171,7 @@ pub const ROWS: &[Row] = &[
     Row {
         kind: "names do not resolve",
         any: &["UnknownHostException", "Failed to resolve address", "Failed resolve address", "Name or service not known", "Temporary failure in name resolution", "UnresolvedAddressException", "Unresolved address", "nodename nor servname"],
-        en: "names of servers do not resolve",
+        en: "server names do not resolve",
         zh: "服务器名称无法解析",
         do_en: "check each server.N name on this machine (`getent hosts NAME`); in Kubernetes publishNotReadyAddresses must be set",
         do_zh: "在本机检查每个 server.N 名称（`getent hosts NAME`）；Kubernetes 中须设置 publishNotReadyAddresses",

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 /// Clock steps below this, in milliseconds, are left to the comparison of clocks, which states its error.
 const STEP_MS: i64 = 5_000;
-/// Steps of one log that are undone; further ones are left as they are.
+/// Clock steps of one log that are undone; further ones are left as they are.
 const STEPS_MAX: usize = 8;
 
 /// How far a server's clock is ahead of another's, at most and at least.

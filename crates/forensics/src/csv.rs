@@ -2,7 +2,7 @@
 
 use crate::stamp::{self, Stamp};
 
-/// Bytes of a record that goes over several lines; a longer one ends there.
+/// Bytes of a record of several lines; a longer one is cut there.
 const RECORD_BYTES_MAX: usize = 64 << 10;
 
 const TEXTS: &[&str] = &[

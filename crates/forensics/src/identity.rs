@@ -4,7 +4,7 @@
 use crate::line::Head;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Servers have numbers up to 255.
+/// Greatest id of a server.
 pub const ID_MAX: u32 = 255;
 
 fn id(text: &str) -> Option<u32> {

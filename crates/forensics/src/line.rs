@@ -3,7 +3,7 @@
 use crate::layouts;
 use crate::time::LogMillis;
 
-/// Bytes of a line that are looked at; what is beyond does not say anything new.
+/// Bytes of a line that are examined; the rest adds nothing.
 pub const LINE_BYTES_MAX: usize = 64 << 10;
 
 /// The first line of an entry, taken apart.

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use crate::reader::Reader;
 
-/// Facts that are kept; of a log with more, the rest is counted and told.
+/// Facts that are kept; further ones are counted, and the report says so.
 pub const FACTS_MAX: usize = 4_000_000;
 /// A log that says nothing for this long, in milliseconds, has a hole, which may mean something.
 pub const HOLE_MS: i64 = 2_000;
@@ -19,7 +19,7 @@ pub const HOLE_MS: i64 = 2_000;
 pub const HOLES_MAX: usize = 10_000;
 /// A step back by an hour that is summer time's end, but for the time between two lines, in milliseconds.
 const SUMMER_TIME_MS: i64 = 60_000;
-/// Steps back of a log's clock that are told, a log.
+/// Backward steps of a log's clock that are reported for each log.
 const BACKS_TOLD_MAX: usize = 3;
 
 /// A line of an input, as the report names it.

@@ -56,9 +56,9 @@ pub fn started(report: &str) -> bool {
     report.starts_with("this server started")
 }
 
-/// A layout of records that is newer is skipped.
+/// Newest version of the journal's records that is read; newer records are skipped.
 const VERSION_MAX: u64 = 1;
-/// A later time, in milliseconds since 1970, is none (this is 2096).
+/// Latest time in milliseconds since 1970 that counts as a time (in 2096).
 const WALL_MS_MAX: i64 = 4_000_000_000_000;
 
 /// A record of a journal: the node that wrote it, if it says so, when (by UTC), and what it says. The journals are

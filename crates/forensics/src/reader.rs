@@ -23,17 +23,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Threads race to the log by less than this; beyond it a clock was set back, or its zone changed.
 const BACK_MS: i64 = 10_000;
-/// Steps back of one log's clock that are undone; a log that goes back more often is read as it stands from there on.
+/// Backward steps of one log's clock that are undone; after them the log is read as it is.
 const BACKS_MAX: usize = 1_000;
 /// Java's collector pauses all the time; this is long.
 const PAUSE_MS: u64 = 1_000;
-/// Zones that lines of the collector name; more than one is none.
+/// Time zones that a collector's lines may name; with several the zone counts as unknown.
 const ZONES_MAX: usize = 8;
 /// Complaints about inputs that are kept.
 const COMPLAINTS_MAX: usize = 50;
-/// Prefixes and envelopes around a line.
+/// Nested prefixes and envelopes around a line.
 const DEPTH_MAX: usize = 8;
-/// Shapes of lines of one file that no layout takes, beyond which they are one.
+/// Shapes of unrecognised lines of one file; further ones are counted together.
 const SHAPES_MAX: usize = 16;
 /// Shapes of one file that are shown.
 const SHAPES_TOLD_MAX: usize = 3;
@@ -45,17 +45,17 @@ const OBJECT_BYTES_MAX: usize = 256 << 10;
 const BOOT_MS: i64 = 60_000;
 /// Months by which the date must go back, in a log without years, for a new year to begin.
 const MONTHS_BACK: i64 = 6;
-/// Lines of one log that state the same cause, beyond which they say nothing new.
+/// Lines of one log that state the same cause; further ones are not kept.
 const STATED_MAX: usize = 200;
 /// Events of machines around the ensemble that are kept; the rest is counted.
 const SITE_MAX: usize = 200_000;
 /// Characters of one such event; the rest of the line is not kept.
 const SITE_TEXT_MAX: usize = 300;
-/// Lines that people wrote that are kept.
+/// Notes by people that are kept.
 const REMARKS_MAX: usize = 10_000;
 /// Bytes of a line in which hosts of servers are looked for; what is beyond names none.
 const HOSTS_LINE_BYTES: usize = 4_096;
-/// Hosts of servers that are remembered.
+/// Hosts of servers that are kept.
 const HOSTS_MAX: usize = 1_000;
 const DAY_MS: i64 = 86_400_000;
 

@@ -300,7 +300,7 @@ pub fn stated_causes(story: &Story) -> Vec<(Stated, Vec<u32>)> {
     out
 }
 
-/// Causes behind the verdict that are told in it; the rest has its own lines.
+/// Stated causes that the verdict names; the others have lines of their own.
 const STATED_TOLD_MAX: usize = 3;
 
 fn stated_in(story: &Story, lang: Lang, name: &dyn Fn(u32) -> String) -> String {

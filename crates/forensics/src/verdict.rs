@@ -189,7 +189,7 @@ pub fn decide(story: &Story, late: &[Late], lost: &[Lost], unheard: &[Unheard]) 
     let mut all: Vec<Scored> = support.into_iter().map(scored).collect();
     all.sort_by_key(|s| std::cmp::Reverse(s.balance()));
     let (first, next) = (all.first().copied(), all.get(1).copied());
-    // A node's bad network shows at each of its links: that is no second explanation if there is one.
+    // A node's bad network shows at each of its links, so a single link of that node is no second explanation.
     let other = |s: &&Scored| s.balance() > 0 && !first.is_some_and(|f| part_of(&s.hypothesis, &f.hypothesis));
     let second = all.get(1..).unwrap_or_default().iter().find(other).copied().or(next);
     let clear = first.filter(|f| f.balance() > 0 && next.is_none_or(|s| s.balance() < f.balance()));

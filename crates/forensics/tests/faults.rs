@@ -238,7 +238,7 @@ fn the_next_line_is_the_reason() {
         ),
         ("java.lang.OutOfMemoryError: Java heap space", "ran out of memory"),
         ("javax.net.ssl.SSLHandshakeException: no cipher suites in common", "TLS between the servers"),
-        ("java.net.UnknownHostException: zk3.site", "names of servers do not resolve"),
+        ("java.net.UnknownHostException: zk3.site", "server names do not resolve"),
         ("java.io.IOException: No space left on device", "the disk is full"),
         ("java.io.IOException: Unreasonable length = 1195725856", "no server of this ensemble"),
         ("java.net.ConnectException: Network is unreachable", "network to a peer is unreachable"),

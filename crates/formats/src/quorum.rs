@@ -188,7 +188,7 @@ fn length_of_first(bytes: &[u8], max_bytes: usize) -> io::Result<Option<usize>> 
     Ok((at <= bytes.len()).then_some(at))
 }
 
-/// A connection has one id per `addauth`; nobody needs a thousand.
+/// Ids of a connection, one per `addauth`; a request with more is refused.
 const MAX_AUTH_IDS: i32 = 1024;
 
 pub(crate) fn bad(why: &'static str) -> io::Error {

@@ -19,7 +19,7 @@ pub const HEADER_BYTES: usize = 16;
 const END_OF_ENTRY: u8 = 0x42;
 /// Checksum and length.
 const ENTRY_HEADER_BYTES: usize = 12;
-/// A longer transaction is not believed.
+/// Bytes of a transaction; a greater length counts as damage.
 pub const TXN_BYTES_MAX: usize = 64 << 20;
 /// Bytes read from a log file at once, at most.
 const WINDOW_BYTES: usize = 256 << 10;

@@ -10,7 +10,7 @@ use trivet_storage::messages::*;
 use trivet_storage::nfs::permissions::Permissions;
 use trivet_storage::nfs::status;
 
-/// Characters of a name that are kept; it comes from another program.
+/// Characters of a user's name that are kept, because it comes from another program.
 const BY_CHARS_MAX: usize = 100;
 
 /// An order that was carried out or refused.

@@ -30,9 +30,9 @@ use trivet_storage::replication::replica::{ChunkServer, Effect, JournalEntry, Wa
 
 /// Bad blocks that are remembered for reports; more are repaired all the same.
 const BAD_BLOCKS_MAX: usize = 10_000;
-/// Bytes that are read by the thread that asks, if they are in memory; more of them are read by a thread of their own.
+/// Bytes that the calling thread reads itself if they are in memory; longer reads go to a thread of their own.
 const FROM_MEMORY_BYTES_MAX: u64 = 64 << 10;
-/// Events that wait for being recorded; more are in the log only.
+/// Events that wait to be recorded; further ones are in the log only.
 const NEWS_MAX: usize = 64;
 
 /// Where an answer goes: to another process, or to the gateway of this one. It is called under the core's lock, and does no more

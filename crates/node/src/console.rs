@@ -34,7 +34,7 @@ use std::time::Duration;
 use trivet_observe::language::Text;
 use trivet_observe::Language;
 
-/// A node that does not take a connection within this is not waited for.
+/// Time for a connection to another node; a slower node is left out.
 const FORWARD_LIMIT: Duration = Duration::from_millis(500);
 
 /// Shared state of the console's pages.

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 /// Layout of a record; a reader skips records of a newer one.
 const VERSION: u32 = 1;
-/// A file of records is set aside at this size, and the one before it goes.
+/// Bytes at which a file of records is set aside and replaces the one before.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Records kept in memory, for status and console.
 const RECENT_MAX: usize = 200;
@@ -36,7 +36,7 @@ pub struct Record {
     pub what_zh: Option<String>,
 }
 
-/// Records that wait for the disk; what comes beyond is in `recent` only, and is counted.
+/// Records that wait for the disk; further ones are in `recent` only, and counted.
 const WAITING_MAX: usize = 1_000;
 
 struct Inner {

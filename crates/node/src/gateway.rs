@@ -58,18 +58,18 @@ use trivet_storage::metadata::{MemoryKv, State};
 const HEARTBEAT: Duration = Duration::from_millis(200);
 /// Time limit of a try at one metad; the next one is asked after it.
 const METAD_LIMIT: Duration = Duration::from_millis(1_500);
-/// A LEADER answers a heartbeat at once.
+/// Time for a LEADER's answer to a heartbeat; without one the node's own metad is asked for news.
 const HEARTBEAT_LIMIT: Duration = Duration::from_millis(500);
 /// NFS clients' connections that other gateways are told of.
 const CLIENTS_TOLD_MAX: usize = 256;
-/// Files whose copies this gateway makes whole at a time.
+/// Files whose copies this gateway completes at a time.
 const JOINS_MAX: usize = 4;
 /// A node is out of reach when it has not answered for this long.
 const OUT_OF_REACH_MS: u64 = 700;
-/// A gateway that is told to stop waits this long at most until its addresses are elsewhere, and looks this often.
+/// Time that a gateway which was told to stop waits for its addresses to be elsewhere.
 const HANDOVER_LIMIT: Duration = Duration::from_millis(1_500);
 const HANDOVER_LOOK: Duration = Duration::from_millis(20);
-/// A metad answers with the whole state within this, to a gateway that has none.
+/// Time for a metad to send its whole state to a gateway that has none.
 const FIRST_STATE_LIMIT: Duration = Duration::from_secs(15);
 const METAD_PAUSE: Duration = Duration::from_millis(40);
 

@@ -1,4 +1,5 @@
-//! How long something took in the last minute: a histogram in steps of a fifth, in parts of ten seconds that go one by one.
+//! Durations of the last minute: a histogram with four buckets per doubling, in six slices of ten seconds that expire in
+//! turn.
 
 use parking_lot::Mutex;
 use std::collections::VecDeque;

@@ -41,19 +41,19 @@ use trivet_storage::metadata::placement::{self, Placement};
 use trivet_storage::metadata::{MemoryKv, State};
 use trivet_storage::nfs::status;
 
-/// A LEADER that is told to stop waits this long for another one at most.
+/// Time that a LEADER which was told to stop waits for another one.
 const LEAVE_LIMIT: Duration = Duration::from_millis(1_500);
 /// This process looks at the clock so often; what a look comes too late by, it did not run.
 const OWN_LOOK: Duration = Duration::from_millis(50);
-/// Commands that may wait for the journal; more are refused for the moment.
+/// Commands that may wait for the journal; further ones are refused, and their senders try again.
 const COMMANDS_MAX: usize = 10_000;
 /// Where no chunk server can take a copy, the gateway that asks for one is told so after this pause.
 const NO_REPLICAS_PAUSE: Duration = Duration::from_millis(200);
-/// Files that a gateway is told to repair at a time; the rest is told as those are done.
+/// Files that a gateway is told to repair at a time; further ones follow as these are done.
 const REPAIRS_TOLD_MAX: usize = 50;
-/// Forks of files that a gateway is told of at a time; the rest is told as those are done.
+/// Forks that a gateway is told of at a time; further ones follow as these are done.
 const FORKS_TOLD_MAX: usize = 64;
-/// Endangered files that are known at a time, the worst; the rest is found as those are done.
+/// Endangered files that are listed at a time, the worst ones; further ones follow as these are repaired.
 const ENDANGERED_MAX: usize = 10_000;
 /// Pause between two looks for endangered files.
 const REPAIR_LOOK: Duration = Duration::from_secs(1);

@@ -35,7 +35,7 @@ const SWEEP_PAUSE: Duration = Duration::from_secs(20);
 /// Between two copies: file systems and disks take their time for freeing much at once, and others wait.
 const FREE_PAUSE: Duration = Duration::from_millis(250);
 
-/// A node that is told to stop waits this long for its server to hand leadership over, then stops all the same.
+/// Time that a node which was told to stop waits for its server to hand over leadership; then it stops all the same.
 pub const STEP_DOWN_LIMIT: Duration = Duration::from_millis(trivet_coordination::STOP_LIMIT_MS);
 
 /// Starts the roles and serves until `stop` is over; then a leader hands over before it returns.

@@ -27,11 +27,12 @@ const VERSION: u32 = 3;
 const VERSION_MIN: u32 = 3;
 /// Longest frame: an answer to SEAL may carry a window of 16 MiB, a snapshot of metad more.
 const FRAME_BYTES_MAX: usize = 256 << 20;
-/// A caller gives up earlier: a process that is stopped still has its connections accepted.
+/// Time of a handshake for the called side; the caller gives up earlier, because the kernel of a stopped process still
+/// accepts connections.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
-/// The called node proves that it knows the cluster's key within this time, or the caller gives up.
+/// Time within which the called node has to prove that it has the cluster's key, or the caller gives up.
 const GREET_LIMIT: Duration = Duration::from_millis(700);
-/// A connection to another node is established within this time, or the call fails.
+/// Time for a connection to another node, after which the call fails.
 const CONNECT_LIMIT: Duration = Duration::from_millis(300);
 /// While calls wait, the other side is asked this often whether it is there,
 const PING: Duration = Duration::from_millis(200);
@@ -41,9 +42,9 @@ const SILENCE_LIMIT: Duration = Duration::from_millis(1_000);
 const KIND_PING: u8 = 0;
 /// Length, checksum, number of the call, kind: what is in a frame before its body.
 const FRAME_HEAD_BYTES: usize = 17;
-/// Room that is made at once for a frame whose length is known; a longer one grows into it.
+/// Bytes that are allocated at once for a frame of known length; a longer one grows with its data.
 const RESERVED_BYTES_MAX: usize = 2 << 20;
-/// A frame of this size is written by itself; smaller ones are gathered first.
+/// Bytes from which on a frame is written by itself; shorter ones are gathered first.
 const GATHERED_BYTES_MAX: usize = 32 << 10;
 /// Calls that may wait for one connection; more are answered "broken".
 const CALLS_MAX: usize = 16_384;
@@ -105,7 +106,7 @@ async fn receive_hello(stream: &mut (impl AsyncReadExt + Unpin)) -> std::io::Res
     prost::Message::decode(&body[..]).map_err(std::io::Error::other)
 }
 
-/// Refusals that are in the log; further ones are not told until the process starts again.
+/// Refusals that are logged between two starts; further ones are not.
 const REFUSALS_TOLD_MAX: usize = 64;
 
 /// The peer is no node that this one works with, and that is not going to change by itself.

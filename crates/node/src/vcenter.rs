@@ -45,9 +45,9 @@ use worker::{Done, Job};
 const TICK: Duration = Duration::from_millis(250);
 /// The storage's own side is looked at this often; a failover is seen within it.
 const OUR_SIDE: Duration = Duration::from_secs(2);
-/// A journal that is not read within this is read at the next look.
+/// Time for reading the journal, after which the next look reads it again.
 const READ_JOURNAL_LIMIT: Duration = Duration::from_secs(5);
-/// Questions of persons that wait; one beyond them is refused.
+/// Questions of people that wait; a further one is refused.
 const ASKS_MAX: usize = 32;
 /// Results of helpers that wait for the driver; a helper waits when there are more.
 const DONE_MAX: usize = 64;

@@ -15,9 +15,9 @@ use trivet_formats::client::{
 use trivet_formats::{Jute, Reader};
 use trivet_security::digest_md5;
 
-/// A server that does not take the connection within this is passed over.
+/// Time for a connection to a server, after which the next one is tried.
 const DIAL_LIMIT: Duration = Duration::from_secs(5);
-/// A request that is not answered within this failed.
+/// Time for an answer, after which the request has failed.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// Bytes of an answer; a longer one ends the session.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -52,7 +52,7 @@ pub fn name_of(code: i32) -> String {
         -14 => "another reconfiguration is in progress",
         -101 => "no node",
         -102 => "no permission",
-        -103 => "the version is another one",
+        -103 => "the version does not match",
         -108 => "ephemeral nodes have no children",
         -110 => "the node exists",
         -111 => "the node has children",

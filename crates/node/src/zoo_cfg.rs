@@ -123,7 +123,7 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
     let ensemble_of_one = ensemble.voters().next().is_some() && !may_be_standalone;
     if let Some(spec) = of_server.filter(|_| ensemble.servers.len() > 1 || ensemble_of_one) {
         let mine = own(spec).map_err(|r| p.bad(&format!("server.{id}"), &spec.to_string(), &r))?;
-        // The others' names may be there later, or change: they are looked up again.
+        // The others' names may resolve later, or to other addresses: they are looked up again.
         peers = addresses([ensemble.to_string()].into_iter(), &Members::from([(id, mine.clone())]), true);
         peers.insert(id, mine);
     }

@@ -19,9 +19,10 @@ use crate::state::{self, State};
 use crate::wanted::{self, Origin};
 use std::collections::BTreeMap;
 
-/// The journal's answer and the start of the call lie within this of the announcement, or the step is abandoned.
+/// Milliseconds from the announcement within which the journal has to answer and the call has to start, or the step is
+/// abandoned.
 pub const START_LIMIT_MS: u64 = 5_000;
-/// A call that has not ended by then counts as unanswered; the driver gives up on it at the same time.
+/// Milliseconds after which a call counts as unanswered; the driver gives it up at the same time.
 pub const ACTION_LIMIT_MS: u64 = 60_000;
 /// A new LEADER leaves an open step alone for this long: the call of its predecessor has ended by then.
 pub const PREDECESSOR_MS: u64 = START_LIMIT_MS + ACTION_LIMIT_MS + 10_000;
@@ -29,9 +30,9 @@ pub const PREDECESSOR_MS: u64 = START_LIMIT_MS + ACTION_LIMIT_MS + 10_000;
 pub const CONFIRMED_FOR_MS: u64 = 600_000;
 /// Confirmations kept; one beyond them is refused.
 pub const CONFIRMED_MAX: usize = 32;
-/// Plans made from one reading; further faults wait for their turn.
+/// Plans made from one reading; further faults wait.
 pub const PLANS_MAX: usize = 64;
-/// Events of one kind from one input; the rest are counted in one more.
+/// Events of one kind from one input; further ones are summed up in one.
 const EVENTS_MAX: usize = 50;
 /// An issue of vSphere HA outlasts its cause this long before rung 3 is considered.
 const HA_ISSUE_FOR_MS: u64 = 300_000;

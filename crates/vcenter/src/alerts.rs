@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 /// vCenter is silent this long before its alert is raised.
 const UNREACHABLE_AFTER_MS: u64 = 120_000;
 
-/// Alerts of one kind that stand at the same time; a cluster with more faults is one outage, and they are not told one by one.
+/// Alerts of one kind at a time; a cluster with more faults has an outage, and further ones are not reported individually.
 pub const ALERTS_MAX: usize = 256;
 
 /// The alerts that the agent raises; `observe` has their catalogue.

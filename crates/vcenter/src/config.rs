@@ -83,7 +83,7 @@ pub const ALERT_AFTER_MS: std::ops::RangeInclusive<u64> = 1_000..=600_000;
 pub const REPAIR_AFTER_MS: std::ops::RangeInclusive<u64> = 5_000..=86_400_000;
 /// A takeover ends within 5 s; the hold-down is at least twice that.
 pub const FAILOVER_HOLD_MS: std::ops::RangeInclusive<u64> = 10_000..=3_600_000;
-/// More repairs an hour than this are no repairs but a fault of their own.
+/// Greatest permitted number of repairs an hour; more would be a fault of their own.
 pub const REPAIRS_PER_HOUR_MAX: u32 = 60;
 /// Datastores that may be wanted, declared and learned together: ESXi mounts at most 256 NFS volumes.
 pub const WANTED_MAX: usize = 256;

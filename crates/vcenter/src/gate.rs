@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 /// A reading older than this decides nothing.
 pub const OBSERVED_FRESH_MS: u64 = 15_000;
-/// After a pair's steps failed this often, a person has to look.
+/// Failed steps for a pair of host and datastore after which a person has to look.
 pub const ATTEMPTS_MAX: usize = 3;
 /// Failures older than this no longer count as attempts.
 const ATTEMPTS_FOR_MS: i64 = 21_600_000;

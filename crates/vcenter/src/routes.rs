@@ -27,9 +27,10 @@ use wanted::Why;
 pub const AWAY_AFTER_MS: u64 = 2_000;
 /// A node is well for this long before its host comes back to it: one that fails again and again moves its host rarely.
 pub const BACK_AFTER_MS: u64 = 180_000;
-/// The journal's answer and the start of the call lie within this of the announcement, or the move is abandoned.
+/// Milliseconds from the announcement within which the journal has to answer and the call has to start, or the move is
+/// abandoned.
 pub const START_LIMIT_MS: u64 = 5_000;
-/// A call that has not ended by then counts as unanswered; the driver gives up on it at the same time.
+/// Milliseconds after which a call counts as unanswered; the driver gives it up at the same time.
 pub const MOVE_LIMIT_MS: u64 = 20_000;
 /// A new LEADER leaves a host with an open move alone for this long: the call of its predecessor has ended by then.
 pub const PREDECESSOR_MS: u64 = START_LIMIT_MS + MOVE_LIMIT_MS + 5_000;

@@ -21,7 +21,7 @@ pub enum Failure {
     Other,
 }
 
-/// The next thing to do.
+/// The next step of the vCenter session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
     /// Read, with a login first where there is no session.

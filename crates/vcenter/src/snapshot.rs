@@ -113,7 +113,7 @@ pub struct Snapshot {
     pub epoch: Option<u64>,
     /// Name of the cluster; empty before the first reading.
     pub cluster: String,
-    /// Age of the reading everything is taken from; none: there was none yet.
+    /// Milliseconds since the reading that all of this is from; `None` before the first.
     pub read_ms_ago: Option<u64>,
     /// Why vCenter cannot be read now.
     pub trouble: Option<String>,

@@ -317,7 +317,7 @@ fn a_hosts_route_ends_where_it_belongs() {
     assert!(moves > 1_000, "{moves} moves show little");
 }
 
-/// The effects of one look after another.
+/// The effects of consecutive looks.
 fn looks(routes: &mut Routes, from_ms: u64, to_ms: u64, well: &[u32]) -> Vec<Effect> {
     let mut out = Vec::new();
     for ms in (from_ms..=to_ms).step_by(1_000) {

@@ -51,7 +51,7 @@ pub struct Checked {
 pub fn write_sealed(path: &Path, magic: [u8; 8], bytes: &[u8]) -> anyhow::Result<()> {
     let sealed = seal(magic, bytes);
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    trivet_disk::write_atomically(&parent.join(path.file_name().context("a file's name is expected")?), &sealed)
+    trivet_disk::write_atomically(&parent.join(path.file_name().context("the path has no file name")?), &sealed)
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
@@ -82,7 +82,7 @@ pub fn read_sealed(path: &Path, magic: [u8; 8]) -> anyhow::Result<Vec<u8>> {
 /// Writes a backup. `ensemble` is the data folder of this node's coordination server.
 pub fn write(path: &Path, state: &StateBackup, node_toml: &Path, ensemble: Option<&Path>) -> anyhow::Result<()> {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut name = path.file_name().context("a file's name is expected")?.to_owned();
+    let mut name = path.file_name().context("the path has no file name")?.to_owned();
     name.push(".tmp");
     let tmp = parent.join(name);
     let cannot = || format!("cannot write {}", tmp.display());

@@ -12,7 +12,7 @@ use trivet_formats::client::{
 use trivet_formats::{Jute, Reader};
 use trivet_node::zk_session::{Session, SessionError};
 
-/// Nodes that `deleteall` deletes, and `ls -R` lists; one command does no more.
+/// Znodes that `deleteall` deletes, or `ls -R` lists; a command stops at this number.
 const NODES_MAX: usize = 1_000_000;
 const CONFIG: &str = "/zookeeper/config";
 const QUOTA: &str = "/zookeeper/quota";

@@ -20,10 +20,10 @@ use crate::transition::{Transition, STAY};
 use crate::Millis;
 use trivet_formats::{SessionId, Zxid};
 
-/// A third server holds its part back until that many times one behind the other it was on disk before the commit
-/// came, that is, it may have been missing;
+/// Stop delaying the fsync after this many consecutive writes that were durable here before COMMIT arrived; the other two may
+/// have needed this server.
 const MISSED_MAX: u32 = 3;
-/// and tries again after so long.
+/// Milliseconds after which the delay is tried again.
 const MISSED_FOR_MS: Millis = 1_000;
 
 /// A follower's knowledge of the epoch's writes beside its log: how far they are on disk, here and at the leader.

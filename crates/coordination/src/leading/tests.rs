@@ -15,7 +15,7 @@ use trivet_formats::{ServerId, SessionId, Zxid};
 struct Leader {
     server: Server,
     now: Now,
-    /// Given to the disk.
+    /// Number of the last operation given to the disk.
     seq: u64,
 }
 

@@ -25,7 +25,7 @@ const BAD_FOR_MS: Millis = 300;
 /// lossy paths.
 const LEAD_AT_LEAST_MS: Millis = 5_000;
 
-/// A server that is told to stop waits so long at most until the others are a quorum without it (`Summary::may_stop`).
+/// Milliseconds that a server which was told to stop waits for the others to be a quorum without it (`Summary::may_stop`).
 pub const STOP_LIMIT_MS: Millis = 1_500;
 
 pub(crate) struct Transfer {
@@ -158,7 +158,7 @@ impl Leader<'_> {
         if t.by_links {
             return self.hand_over();
         }
-        self.give_up_transfer("it did not get ready to lead in time")
+        self.give_up_transfer("the target was not ready to lead in time")
     }
 
     /// Resumes requests, here and at all learners that were told to pause them.

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use trivet_formats::client::op;
 
-/// Requests that may wait on one connection; a client that has more open is cut off. A driver that reads no more than
-/// `Server::open_requests` lets it never comes here.
+/// Requests that may wait on one connection; a client with more is disconnected. A driver that stops reading at
+/// `Server::open_requests` keeps clients below this.
 const ENTRIES_MAX: usize = 20_000;
 /// Bytes that may wait on one connection. One request may be longer.
 const BYTES_MAX: usize = 64 << 20;

@@ -7,7 +7,7 @@ use trivet_formats::client::StatPersisted;
 pub const VERSION: i32 = 2;
 /// Below here servers keep what is their own; it does not count.
 const OUTSIDE: &str = "/zookeeper/";
-/// A node of so much text and data is put together to be summed.
+/// Bytes of a znode's path, data and stat up to which they are copied together and hashed at once.
 const WHOLE_BYTES_MAX: usize = 512;
 
 /// The root is "" here, as in Apache's table of nodes.

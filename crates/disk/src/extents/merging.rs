@@ -20,7 +20,7 @@ use std::io;
 
 /// Blocks that are copied at a time.
 const PIECE_BLOCKS: u64 = 64;
-/// Merges under way, each of which takes three checkpoints; the next ones begin when those are done.
+/// Merges under way, each of which takes three checkpoints; further ones begin when these are done.
 const MERGES_MAX: usize = 256;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

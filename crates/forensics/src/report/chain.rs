@@ -15,7 +15,7 @@ const FOLLOWS_MS: i64 = 300_000;
 const BACK_MS: i64 = 3_600_000;
 /// The quorum's clock and metad's differ by less, in milliseconds.
 const CLOCKS_MS: i64 = 500;
-/// Addresses whose move is told in one chain; the rest stands on the axis.
+/// Addresses whose move is named in one chain; the timeline has all of them.
 const MOVES_MAX: usize = 4;
 
 /// A link of the chain.

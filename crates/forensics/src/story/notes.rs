@@ -34,7 +34,7 @@ const SAME_ALERT_MS: i64 = 10_000;
 const CROWD_GAP_MS: i64 = 10_000;
 /// A crowd of fewer records is told record by record.
 const CROWD_MIN: usize = 4;
-/// Newest records that a new one is compared with; an equal one before them is told again.
+/// Newest records that a new one is compared with; an equal older one is reported again.
 const COMPARED_MAX: usize = 64;
 /// Subjects of which a single fault may change hundreds at once.
 const CROWDED: [&str; 3] = ["copies", "lease", "mount"];

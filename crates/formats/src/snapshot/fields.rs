@@ -4,7 +4,7 @@ use super::MAX_STRING_BYTES;
 use crate::quorum::bad;
 use std::io::{self, BufRead};
 
-/// Its memory follows what comes, not what a length says.
+/// Allocates for the bytes that arrive, never for a length that the input claims.
 pub(super) struct Fields<'a, R> {
     inner: &'a mut R,
     /// So much of the block that `inner` shows was taken, or is in `carry`; up to `summed` it is in the sum.

@@ -10,9 +10,9 @@ use trivet_storage::nfs::status;
 
 /// Pause between two looks whether a file has its content.
 const LOOK: Duration = Duration::from_millis(50);
-/// An owner that is there answers within this; a file that has none gets one first.
+/// Time within which a file's owner has to answer; a file without one gets an owner first.
 const FORMED_LIMIT: Duration = Duration::from_secs(60);
-/// A LEADER answers within this, or there is none.
+/// Time within which a LEADER has to answer, or the order fails for lack of one.
 const LIMIT: Duration = Duration::from_secs(15);
 
 /// Where a file is: its folder and its name there.

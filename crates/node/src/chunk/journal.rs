@@ -19,8 +19,8 @@ use trivet_storage::replication::replica::{Effect, JournalEntry, SealEntry};
 
 /// After this many bytes of journal a checkpoint begins.
 const SEGMENT_BYTES: u64 = 128 << 20;
-/// A checkpoint that is still being written is waited for when the journal has grown by this many times a segment since it
-/// began: a start has to read them all.
+/// Segments that the journal may grow while a checkpoint is being written; then writes wait for it, because a start has to
+/// read all of them.
 const SEGMENTS_MAX: u64 = 4;
 /// Part of a disk's reserve that a segment of the journal takes at most while the disk is nearly full: what is overwritten there takes
 /// no other room than this, and the journal stays below the half of the reserve at which nothing more is taken.
@@ -31,9 +31,9 @@ const SEGMENT_BYTES_MIN: u64 = 4 << 20;
 const LOOK_AT_SPACE: Duration = Duration::from_secs(1);
 /// A node that was given nothing for this long writes a checkpoint, so that its next start is a quick one.
 const IDLE: Duration = Duration::from_secs(60);
-/// Entries of one batch; what is beyond them waits for the next.
+/// Entries of one batch; further ones go into the next.
 const BATCH_ENTRIES_MAX: usize = 512;
-/// Bytes of one batch; what is beyond them waits for the next.
+/// Bytes of one batch; further entries go into the next.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 
 type Entry = (u64, JournalEntry);

@@ -17,7 +17,7 @@ use trivet_storage::messages::VerifyAnswer;
 const FIRST: Duration = Duration::from_secs(600);
 /// Read at a time.
 const PIECE_BLOCKS: u64 = 256;
-/// Bytes in a second while somebody waits for the end (`trivet datastore verify`); a disk that is busy is read more slowly.
+/// Bytes a second while a person waits for the end (`trivet datastore verify`); a busy disk is read more slowly.
 const ASKED_RATE_BYTES_MAX: u64 = 256 << 20;
 /// Extents whose damage a verification names; more are counted.
 const NAMED_MAX: usize = 1_000;

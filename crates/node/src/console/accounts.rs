@@ -20,12 +20,12 @@ const SESSION_MS: i64 = 12 * 3_600_000;
 const SIGNED_MS: i64 = 60_000;
 /// A link that signs in counts for this long.
 const LINK_MS: i64 = 600_000;
-/// After this many failures an account is locked, from the failing address; a right password counts for nothing then.
+/// Failures after which an account is locked for the failing address, even with the right password.
 const FAILURES_MAX: u32 = 5;
 const LOCKED_MS: i64 = 60_000;
 /// Failing accounts and addresses that are remembered; the oldest is forgotten beyond it.
 const FAILING_MAX: usize = 10_000;
-/// Passwords that are tried at a time; a further one waits. Each takes 19 MiB and some hundredths of a second.
+/// Passwords that are checked at a time; further ones wait. A check takes 19 MiB and some hundredths of a second.
 const TRIALS_MAX: usize = 2;
 /// Accounts and tokens of a cluster; a further one is refused.
 const ACCOUNTS_MAX: usize = 200;

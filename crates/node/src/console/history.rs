@@ -14,7 +14,7 @@ use std::sync::{mpsc, Arc};
 use trivet_observe::alerts::Alert;
 use trivet_observe::incidents::Incident;
 
-/// A file is set aside at this size, and the one before it goes: at most twice as much lies on the disk.
+/// Bytes at which a file is set aside and replaces the one before, so that twice this is on disk at most.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 /// Lines that are older are not shown any more.
 pub const DAYS: i64 = 30;

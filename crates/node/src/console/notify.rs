@@ -24,7 +24,7 @@ use trivet_observe::{Language, Severity};
 
 /// A node that does not send holds a message for this long.
 const HOLD: Duration = Duration::from_secs(20);
-/// Messages that wait for one target; the oldest goes when there is another one, and is counted as failed.
+/// Messages that wait for one target; beyond it the oldest is dropped and counted as failed.
 const QUEUE_MAX: usize = 50;
 /// Messages that one target gets within [`RATE_TIME`]; further ones wait.
 const RATE_MAX: usize = 20;
@@ -34,13 +34,13 @@ const RETRY_FIRST: Duration = Duration::from_secs(5);
 const RETRY_LAST: Duration = Duration::from_secs(300);
 /// A message that could not be sent for this long is given up: it is news no more.
 const GIVE_UP: Duration = Duration::from_secs(6 * 3_600);
-/// A single try; it fails when it takes longer.
+/// Time of a single try, after which it has failed.
 const TRY_LIMIT: Duration = Duration::from_secs(10);
 /// The file of targets is looked at this often.
 const RELOAD: Duration = Duration::from_secs(10);
-/// Targets of one file; the rest is left out, and it is said.
+/// Targets of one file; further ones are left out, and the log says so.
 const TARGETS_MAX: usize = 20;
-/// Bytes of the file of targets; a longer one is not read, and those that were known stay.
+/// Bytes of the file of targets; a longer one is not read, and the known targets stay.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

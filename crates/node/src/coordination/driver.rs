@@ -27,7 +27,7 @@ use trivet_coordination::{ConnId, Effect, Event, Input, LinkId, Now, OpenRequest
 const TIMER_STEP_MS: u64 = 5;
 /// How often the status is renewed, in milliseconds; without anything to do the thread sleeps no longer than this.
 const STATUS_STEP_MS: u64 = 100;
-/// Messages of other threads that are taken at once.
+/// Messages of other threads that are handled in one turn.
 const MESSAGES_AT_ONCE_MAX: usize = 512;
 
 /// The parts that a start hands to the driver.

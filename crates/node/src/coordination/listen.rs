@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 /// Connections that wait to be accepted.
 pub(super) const BACKLOG: i32 = 1024;
-/// A port that stays in use for this long at the start is an error: a server that was killed may keep its ports for a
-/// moment, until its last thread is gone.
+/// Time for which a port may stay in use at the start: a killed server keeps its ports until its last thread is gone. After
+/// it the start fails.
 const BIND_LIMIT: Duration = Duration::from_secs(3);
 const BIND_PAUSE: Duration = Duration::from_millis(20);
 

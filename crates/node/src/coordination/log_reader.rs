@@ -15,7 +15,8 @@ use trivet_formats::Zxid;
 
 /// A DIFF costs little up to here, whatever the size of a snapshot, and the learner's clients stay.
 const DIFF_BYTES_LITTLE: u64 = 16 << 20;
-/// A learner keeps what it gets in memory until all of it is there; one that lacks more gets a snapshot.
+/// Bytes of transactions that a learner is sent from the log, because it keeps them in memory until it has all; a learner
+/// that lacks more gets a snapshot.
 const DIFF_BYTES_MAX: u64 = 32 << 20;
 /// Apache's default.
 pub const SNAPSHOT_SIZE_FACTOR: f64 = 0.33;

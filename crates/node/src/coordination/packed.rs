@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::mpsc;
 
 pub(super) const SNAPPY_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
-/// The library writes blocks of 32 KiB; a block that unpacks to more than this is none of its.
+/// Bytes of an unpacked block; a longer one counts as damage, because Snappy's writer makes blocks of 32 KiB.
 const BLOCK_BYTES_MAX: usize = 16 << 20;
 const READ_BYTES: usize = 256 << 10;
 

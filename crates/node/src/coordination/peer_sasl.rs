@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use trivet_security::digest_md5::{Client, Server, Users, QUORUM, TOKEN_BYTES_MAX};
 
-/// An authentication that takes longer ends the connection.
+/// Time of an authentication; a longer one ends the connection.
 const LIMIT: Duration = Duration::from_secs(5);
 /// With this number a packet of an authentication begins. Nothing else that a server says first does: neither the type of
 /// a packet nor the length of a vote is as great as its upper half.

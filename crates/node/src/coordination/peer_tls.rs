@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio_rustls::rustls;
 use trivet_formats::ServerId;
 
-/// Between the servers of a cluster a handshake takes no longer than this, or the connection is closed and tried again.
+/// Time of a handshake between servers of a cluster; after it the connection is closed and tried again.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
 /// A server that knows no TLS is called in clear at once for this long, then with TLS again: it may have been replaced.
 const IN_CLEAR_FOR: Duration = Duration::from_secs(3);

@@ -151,7 +151,7 @@ impl Store {
         self.packing = packing;
     }
 
-    /// How many snapshots stay when a new one is there; three at least.
+    /// Sets the number of snapshots that are kept when a new one is complete, three at least.
     pub fn keep_snapshots(&mut self, count: usize) {
         self.snapshots_kept = count.max(SNAPSHOTS_KEPT);
     }

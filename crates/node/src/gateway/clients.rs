@@ -7,7 +7,7 @@ use trivet_storage::messages::NfsClient;
 
 const FILE: &str = "nfs-clients";
 const FIRST_LINE: &str = "trivet nfs-clients 1";
-/// Connections that are remembered; those beyond find out by themselves.
+/// Connections that are remembered; clients beyond them notice a takeover by their own time-outs.
 pub(super) const KEPT_MAX: usize = 1_024;
 /// The clients of the last run; none if there are none, or they cannot be read.
 pub(super) fn load(folder: &Path) -> Vec<NfsClient> {

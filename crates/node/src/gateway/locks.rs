@@ -25,7 +25,7 @@ use trivet_storage::nfs::status;
 
 /// Clients that are to be called back are looked for this often; those that this gateway served are called at once.
 const LOOK: Duration = Duration::from_millis(200);
-/// A client accepts a connection, and answers, within this, or is tried again.
+/// Time within which a client has to accept a call-back and answer, or it is tried again.
 const CLIENT_LIMIT: Duration = Duration::from_secs(2);
 /// Pause between two tries to call a client back.
 const RETRY: Duration = Duration::from_secs(2);

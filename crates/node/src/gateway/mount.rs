@@ -23,11 +23,11 @@ use trivet_storage::nfs::xdr::XdrReader;
 const PATH_BYTES_MAX: u32 = 1_024;
 /// A refusal is logged at most this often; those in between are counted in the next line.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
-/// The LEADER says within this what is in a folder, or the copy of the metadata here does.
+/// Time for the LEADER to answer a lookup; then the gateway's copy of the metadata answers.
 const LOOKUP_LIMIT: Duration = Duration::from_millis(500);
 /// At the very start a call waits this many times 100 ms for the first datastore, then there is none.
 const START_LOOKS: u32 = 100;
-/// A path that this gateway does not know is looked for in the LEADER's journal, for at most this long.
+/// Time for which an unknown path is looked for in the LEADER's newer journal.
 const NEWEST_LIMIT: Duration = Duration::from_secs(2);
 
 /// Refused mounts, told one by one but not faster than anybody can read.

@@ -21,13 +21,14 @@ use trivet_storage::nfs::status;
 use trivet_storage::nfs::xdr::XdrWriter;
 use trivet_storage::replication::owner::{Op, Outcome};
 
-/// A heartbeat waits this long for the LEADER, then it is answered from the copy here.
+/// Time that GETATTR of a folder, the heartbeat of hypervisors, waits for the LEADER; then the copy of the metadata here
+/// answers.
 const HEARTBEAT_LIMIT: Duration = Duration::from_millis(400);
 /// Largest file: as many extents as a 32-bit index would count, far above any virtual disk.
 const FILE_BYTES_MAX: u64 = EXTENT_BYTES << 20;
-/// Files that FSSTAT says fit: there is no other limit than space, and what clients keep in 32 bits stays below it.
+/// Number of files that FSSTAT reports as possible: space is the only limit, and some clients keep the number in 32 bits.
 const FILES_MAX: u64 = 1 << 31;
-/// Entries of one listing at most.
+/// Entries of one listing.
 const LIST_MAX: u32 = 1_000;
 
 #[derive(Debug, Clone)]

@@ -15,9 +15,9 @@ use trivet_storage::messages::NfsClient;
 
 /// Pause between two rounds; so much longer than the route's move takes the host to notice.
 const EVERY: Duration = Duration::from_millis(300);
-/// Hosts of a node that has been gone for this many milliseconds have noticed by themselves.
+/// Milliseconds after which the hosts of a node that is gone have noticed by themselves.
 const TELL_MS_MAX: u64 = 30_000;
-/// Connections that are told in one round; those beyond find out by themselves.
+/// Connections that are notified in one round; clients beyond them notice by their own time-outs.
 const TOLD_MAX: usize = 1_024;
 
 /// The connections to the local address that are to be told: of hosts that this node can reach by the address that

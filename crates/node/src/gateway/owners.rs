@@ -14,8 +14,7 @@ use trivet_storage::messages::*;
 use trivet_storage::replication::owner::{Effect, Input, Op, Outcome, Owner};
 use trivet_storage::replication::Geometry;
 
-/// A passed-on operation is given up and asked again after this; the owner answers the retry from what
-/// it remembers.
+/// Time after which a forwarded operation is sent again; the owner recognises the retry.
 const FORWARD_LIMIT: Duration = Duration::from_secs(5);
 /// `Forward.what` of a message that only tells that metad changed attributes.
 const CHANGED: u32 = 7;
@@ -351,7 +350,7 @@ impl Inner {
         let reply = self.command(None, None, CommandOp::Grant(grant)).await;
         let result = self.granted(file, reply);
         asked.answered = true;
-        // Where nobody can have the lease yet, those that wait do not ask one after the other.
+        // Wake waiters only if the lease was granted or its holder is known; otherwise each of them would ask metad in turn.
         if result != Err(None) || self.ownership.lock().hint(file).is_some() {
             self.lease_answered.notify_waiters();
         }

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Connections of one client address (IPv6: of one /64 network) at most; one more is closed at once.
+/// Connections of one client address (IPv6: of one /64 network); a further one is closed at once.
 pub(super) const CONNECTIONS_OF_ADDRESS_MAX: usize = 256;
-/// Bytes of the records of one address's open calls at most; its connections are not read from until others end.
+/// Bytes of one address's open calls; beyond them its connections are not read until others end.
 const OPEN_BYTES_OF_ADDRESS_MAX: usize = 128 << 20;
-/// Bytes of records that one address has begun and not finished at most; the connection that goes beyond is closed.
+/// Bytes of one address's incomplete records; the connection that exceeds them is closed.
 const BEGUN_BYTES_OF_ADDRESS_MAX: usize = 64 << 20;
 /// Each open call counts as this many bytes at least, so that calls of no length are limited as well (32,768 of them).
 const CALL_BYTES_MIN: usize = 4 << 10;

@@ -20,7 +20,7 @@ use trivet_storage::nfs::rpc::{PROGRAM_MOUNT, PROGRAM_NFS};
 
 /// Pause before a failed attempt is repeated, and before a registration is renewed, because rpcbind may have restarted.
 const RETRY: Duration = Duration::from_secs(2);
-/// At the end of this process a system's rpcbind is told within this, or keeps the registration.
+/// Time for unregistering from a system's rpcbind at the end; after it the registration stays.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 
 /// How a datastore address is found by clients that do not know its ports.

@@ -15,16 +15,16 @@ use tokio::task::JoinSet;
 use trivet_storage::nfs::long_replies::LongReplies;
 use trivet_storage::nfs::portmap::{Table, Transport, CALL_BYTES_MAX};
 
-/// Datagrams of one socket that are being answered; those beyond are dropped, and their clients ask again.
+/// Datagrams of one socket that are being answered; further ones are dropped, and their clients ask again.
 const DATAGRAMS_MAX: usize = 64;
-/// Longest reply in a datagram, in bytes: what goes over every network in one packet. A longer one is not sent, and
-/// the client asks over TCP.
+/// Bytes of a reply in a datagram, so that it fits into a packet of every network; a longer one is not sent, and the client
+/// asks over TCP.
 const REPLY_BYTES_MAX: usize = 1_400;
-/// Connections to the portmapper of one address, of all clients; one beyond is closed at once.
+/// Connections to the portmapper of one address, of all clients; a further one is closed at once.
 const CONNECTIONS_MAX: usize = 128;
 /// The same for the connections of one client address.
 const CONNECTIONS_OF_ONE_MAX: usize = 16;
-/// A connection on which no whole call came for this long is closed.
+/// Time without a complete call after which a connection is closed.
 const CALL_LIMIT: Duration = Duration::from_secs(5);
 
 /// Answers a call with a reply that has a record mark, or with nothing.

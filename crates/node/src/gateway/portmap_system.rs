@@ -14,7 +14,7 @@ use trivet_storage::nfs::portmap::{call, reply_number, Ask, Service, PORT};
 const SOCKETS: [&str; 2] = ["/run/rpcbind.sock", "/var/run/rpcbind.sock"];
 /// Ports that only root may use, by which rpcbind knows a caller on the loopback address.
 const LOW_PORTS: std::ops::Range<u16> = 700..1_024;
-/// rpcbind answers within this, or is taken for dead.
+/// Time within which rpcbind has to answer, or it counts as dead.
 const LIMIT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]

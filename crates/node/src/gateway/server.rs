@@ -20,7 +20,7 @@ use trivet_storage::nfs::rpc::RECORD_BYTES_MAX;
 const OPEN_CALLS_MAX: usize = 128;
 /// Replies that may wait for a client that does not read.
 const REPLIES_MAX: usize = 256;
-/// A connection has sent its first call, and the rest of one that it began, within this.
+/// Time within which a connection has to send its first call, and the rest of a call that it began, or it is closed.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 /// Connections of all clients.
 const CONNECTIONS_MAX: usize = 4_096;

@@ -17,9 +17,9 @@ use trivet_storage::metadata::state::EXTENT_BYTES;
 const AGAIN: Duration = Duration::from_secs(1);
 /// Other files are measured this often at most: they may be written to by way of other gateways.
 const SETTLED: Duration = Duration::from_secs(10);
-/// A chunk server answers within this, or the extents count whole.
+/// Time within which a chunk server has to answer, or its extents count with their full size.
 const LIMIT: Duration = Duration::from_millis(300);
-/// Files whose room is remembered; at one more all are forgotten, and measured again when somebody asks.
+/// Files whose used bytes are remembered; a further one clears all, and they are measured again on demand.
 const FILES_MAX: usize = 65_536;
 const BLOCK_BYTES: u64 = 4_096;
 const REGULAR: u32 = 1;

@@ -18,7 +18,7 @@ use trivet_storage::metadata::leadership::{Answer, Ask, Context, Effect, Input, 
 use trivet_storage::nfs::names::printable;
 use trivet_storage::nfs::status;
 
-/// Another metad says within this whether it hears the LEADER; the core waits no longer either.
+/// Time within which another metad has to say whether it hears the LEADER; the core waits as long.
 const STATUS_LIMIT: Duration = Duration::from_millis(300);
 /// Commands, or questions for the leadership, that are taken from their queue at a time.
 const TAKEN_MAX: usize = 4_096;

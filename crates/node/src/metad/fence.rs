@@ -12,7 +12,7 @@ use trivet_storage::metadata::leadership::EPOCH;
 /// A write whose answer was lost is asked about again after this.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// A gateway that is asked to close connections answers within this.
+/// Time within which a gateway has to answer an order to close connections.
 const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 
 /// The fence refused a write, or could not be asked in time.

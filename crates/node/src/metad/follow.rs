@@ -8,7 +8,7 @@ use std::time::Duration;
 use trivet_storage::messages::*;
 use trivet_storage::metadata::{Kv, MemoryKv, State};
 
-/// Another metad answers with what the journal no longer has within this.
+/// Time within which another metad has to send state that the journal no longer has.
 const FETCH_LIMIT: Duration = Duration::from_secs(10);
 
 /// The journal from this entry on, of the first other metad that has anything of it.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use trivet_storage::messages::*;
 use trivet_storage::metadata::placement::{Effect, Found, Input, Orders, LOOK_MS};
 
-/// A gateway answers a new LEADER within this, or counts as silent.
+/// Time within which a gateway has to answer a new LEADER, or it counts as silent.
 const PRESUME_LIMIT: Duration = Duration::from_millis(250);
 
 /// Every gateway known is looked for once, so that a new LEADER knows which of them may be alive.

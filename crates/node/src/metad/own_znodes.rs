@@ -13,7 +13,7 @@ use trivet_storage::messages::MetadStatus;
 const ROOT: &str = "/metad";
 /// Pause between two looks at whether all metads authenticate themselves, and after a walk that met an error.
 const LOOK: Duration = Duration::from_secs(1);
-/// Znodes below `/metad` that one walk looks at; there are some hundred, and the rest would stay as it is.
+/// Znodes below `/metad` that one walk visits; there are some hundred, and further ones are left as they are.
 const ZNODES_MAX: usize = 100_000;
 
 impl Shared {

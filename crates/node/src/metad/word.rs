@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// The server on the same host answers within this.
+/// Time within which the server on the same host has to answer.
 const LIMIT: Duration = Duration::from_secs(2);
 /// Bytes of its answer; it is one line.
 const ANSWER_BYTES_MAX: u64 = 4 << 10;

@@ -9,9 +9,9 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// How long one answer may take in all.
+/// Time of one answer in all.
 pub(super) const LIMIT: Duration = Duration::from_secs(2);
-/// Bytes of one answer; a longer one is an error that says so, and not a node that does not answer.
+/// Bytes of one answer; a longer one is reported as such, and not as a silent node.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// Pages of files that are asked for; what lies beyond is not listed.
 const PAGES_MAX: usize = 2_000;

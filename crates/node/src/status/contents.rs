@@ -25,7 +25,7 @@ const GROUPS_MAX: usize = 1_000;
 const FILES_NAMED_MAX: usize = 3;
 /// Entries of folders that are looked at for names; a file that was not found by then is shown by its number.
 const ENTRIES_WALKED_MAX: usize = 200_000;
-/// How many bytes of a file's path are shown.
+/// Bytes of a file's path that are shown.
 const PATH_BYTES_MAX: usize = 200;
 
 /// Extents whose copies lie on the same nodes.

@@ -78,7 +78,7 @@ pub fn metrics(s: &NodeStatus, watcher: &Watcher) -> String {
         let some = s.disks.iter().take(SERIES_MAX);
         some.map(|d| (vec![("path", d.path.clone())], pick(d) as f64)).collect::<Vec<_>>()
     };
-    f.gauges("disk_size_bytes", "Size of the file system under the data", disks(|d| d.total_bytes));
+    f.gauges("disk_size_bytes", "Size of the file system that holds the data", disks(|d| d.total_bytes));
     f.gauges("disk_free_bytes", "What is free of it", disks(|d| d.free_bytes));
     let syncs = s.disks.iter().filter_map(|d| Some((vec![("path", d.path.clone())], d.sync_ms? / 1e3)));
     f.gauges("disk_sync_seconds", "Mean time of coordination's latest syncs", syncs.collect());

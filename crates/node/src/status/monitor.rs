@@ -31,7 +31,7 @@ use trivet_observe::watcher::{Effect, Failed, Input, Saved, Watcher};
 
 /// Between two looks at the cluster.
 const PERIOD: Duration = Duration::from_secs(1);
-/// A node that does not answer within this is judged by its last answer.
+/// Time within which a node has to answer, or it is judged by its last answer.
 const ASK_LIMIT: Duration = Duration::from_millis(700);
 /// The state is written this long after a change at the latest.
 const SAVE_EVERY: Duration = Duration::from_secs(10);

@@ -10,7 +10,7 @@ use trivet_observe::view::*;
 const FRESH_MS: u64 = 3_000;
 /// The copies on a node that is silent for longer do not count as living.
 const LIVING_MS: u64 = 3_000;
-/// NFS clients that are remembered; beyond it the one gone longest is forgotten.
+/// NFS clients that are remembered; beyond it the one that left first is forgotten.
 const CLIENTS_MAX: usize = 1_000;
 /// A process that ended itself because of its disk is news for this long.
 const STOP_TOLD_MS: i64 = 600_000;

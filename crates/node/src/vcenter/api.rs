@@ -18,11 +18,11 @@ use trivet_vcenter::soap::{body, Inventory, Managers, Moref, SoapError, Task};
 
 /// Time limit of a single reply of a reading.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
-/// The answer to a step: a mount whose server is silent takes the host long.
+/// Time for the answer to a step; a mount whose server is silent keeps a host busy long.
 const STEP_LIMIT: Duration = Duration::from_secs(60);
 /// A whole reading, all pages; a longer one fails.
 const READ_LIMIT: Duration = Duration::from_secs(60);
-/// Pages of one kind of objects in a reading; a server that has more is none.
+/// Pages of one kind of objects in a reading; with more the reading fails.
 const PAGES_MAX: usize = 400;
 /// Time after which the user's privileges are read again.
 const PRIVILEGES_FOR: Duration = Duration::from_secs(300);

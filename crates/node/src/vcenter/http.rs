@@ -12,7 +12,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 use trivet_vcenter::soap::REPLY_BYTES_MAX;
 
-/// Name, TCP and TLS of a new connection, together.
+/// Time for name resolution, TCP and TLS of a new connection together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Where vCenter is.

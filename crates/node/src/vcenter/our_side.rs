@@ -6,13 +6,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 use trivet_vcenter::observed::{Export, OurSide};
 
-/// A datastore address that does not take a connection within this is not reachable.
+/// Time for a connection to a datastore address, after which it counts as unreachable.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// Changes that follow one another within this are one failover.
 const ONE_FAILOVER: Duration = Duration::from_secs(10);
 /// Failovers are counted for this long.
 const FAILOVERS_FOR: Duration = Duration::from_secs(1_800);
-/// Failovers that are remembered; the oldest are dropped beyond.
+/// Failovers that are remembered; beyond it the oldest is dropped.
 const FAILOVERS_MAX: usize = 16;
 
 /// A snapshot of the served datastores and their health.

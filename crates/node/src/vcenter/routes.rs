@@ -20,9 +20,9 @@ use trivet_vcenter::Now;
 
 /// Pause between two looks at the nodes.
 const LOOK: Duration = Duration::from_millis(500);
-/// A node that does not answer a NULL call within this did not answer.
+/// Time within which a node has to answer a NULL call, or it counts as silent.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
-/// Moves and readings that wait for the session; one beyond them is not taken, and comes again.
+/// Moves and readings that wait for the session; a further one is not taken, and the core issues it again.
 const JOBS_MAX: usize = routes::HOSTS_MAX + 2;
 
 pub(super) enum Job {

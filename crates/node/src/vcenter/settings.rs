@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use trivet_vcenter::config::{Config, Mode, Wanted};
 use trivet_vcenter::routes::{self, HostNode};
 
-/// A password is shorter than this; a longer file is none.
+/// Bytes of a password file; a longer one is refused.
 const PASSWORD_BYTES_MAX: u64 = 1_024;
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 /// Where distributions keep the roots that they trust.
 const SYSTEM_ROOTS: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
-/// A file of certificates longer than this is none.
+/// Bytes of a file of certificates; a longer one is refused.
 const ROOTS_BYTES_MAX: u64 = 8 << 20;
 
 /// SHA-256 of a certificate, as vSphere writes thumbprints.

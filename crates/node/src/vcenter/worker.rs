@@ -12,7 +12,7 @@ use trivet_vcenter::action::Action;
 use trivet_vcenter::journal::Outcome;
 use trivet_vcenter::observed::{HostRef, Observed};
 
-/// Jobs that wait for the worker; one beyond them is not taken, and its sender says so.
+/// Jobs that wait for the worker; a further one is refused, and its sender reports that.
 const JOBS_MAX: usize = 16;
 
 pub enum Job {

@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(c.auth.required_schemes, ["sasl", "digest"]);
         assert_ne!(c.auth.digest_hash, Default::default());
         assert!(site.load("", "DigestAuthenticationProvider.enabled=false\n").unwrap().auth_schemes.is_empty());
-        // A JAAS file of clients alone makes no server with SASL.
+        // A JAAS file without a section for servers does not enable SASL.
         assert!(site.load("Client { X required; };", "").unwrap().auth.sasl_users.is_none());
     }
 

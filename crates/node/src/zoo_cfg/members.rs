@@ -10,7 +10,7 @@ use trivet_coordination::ensemble::{Address, Ensemble, ServerSpec};
 use trivet_coordination::groups::Groups;
 use trivet_formats::ServerId;
 
-/// A server whose own name cannot be looked up yet waits for it this long (s) at its start; then the start fails.
+/// Seconds that a server waits at its start for its own name to resolve; then the start fails.
 const OWN_NAME_LIMIT_S: u32 = 30;
 
 /// Looks a host up; no name means all addresses.

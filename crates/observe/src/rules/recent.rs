@@ -7,10 +7,10 @@ use crate::subject::Subject;
 use crate::view::{Happened, Occurrence};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Occurrences that are remembered of one rule and subject; the oldest one is forgotten beyond it, which makes no
-/// difference below the largest threshold.
+/// Occurrences that are remembered for each rule and subject; beyond it the oldest is forgotten. The largest threshold is
+/// below it.
 const REMEMBERED_MAX: usize = 1_000;
-/// Rules and subjects that are remembered; occurrences of further subjects are not counted beyond it.
+/// Pairs of rule and subject that are remembered; occurrences of further ones are not counted.
 const SUBJECTS_MAX: usize = 1_000;
 /// Milliseconds for which a single event, of a kind that fires at once, remains a condition.
 const ONCE_MS: i64 = 600_000;

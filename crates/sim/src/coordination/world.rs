@@ -171,7 +171,7 @@ pub(super) enum Event {
     },
     /// Somebody changes the members.
     Reconfig,
-    /// The next of a schedule's faults.
+    /// Injects the next fault of the schedule.
     Play,
     Look,
     PowerLoss {

@@ -46,7 +46,7 @@ const GEOMETRY: Geometry = Geometry {
     record_bytes_max: BLOCK as usize,
 };
 const COPIES: u32 = 2;
-/// Between two timers of an owner, as while something is open.
+/// Milliseconds between two timers of an owner, as while something is open.
 const TIMER_MS: u64 = 25;
 /// Deliveries, syncs and timers of one command, beyond which the cluster is taken to run in circles.
 const STEPS_MAX: usize = 20_000;

@@ -117,7 +117,7 @@ fn answer_text(answer: &Answer) -> String {
     match answer {
         Answer::Data { version, .. } => format!("done, version {version}"),
         Answer::Done | Answer::Created(_) => "done".into(),
-        Answer::BadVersion => "refused: the version is another one".into(),
+        Answer::BadVersion => "refused: the version does not match".into(),
         Answer::NodeExists => "refused: that entry exists".into(),
         other => format!("{other:?}"),
     }

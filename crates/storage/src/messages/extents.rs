@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-/// Place of a record: lease epoch, configuration epoch, sequence within them; compared in that order.
+/// Log position of a record: lease, configuration epoch, and sequence number within them; compared in that order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Message)]
 pub struct Pos {
     /// The lease of the owner that stamped it.

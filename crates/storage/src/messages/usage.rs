@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-/// Extents of one question at most; the answer leaves out those beyond, and the gateway does not know their room.
+/// Extents of one question; the answer leaves out further ones, whose used bytes the gateway then does not know.
 pub const USAGE_EXTENTS_MAX: usize = 4_096;
 
 /// A question of a gateway to a chunk server, in a call of kind `USAGE`.

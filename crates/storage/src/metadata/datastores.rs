@@ -6,7 +6,7 @@ use crate::nfs::networks::{self, WrongNetwork};
 use crate::nfs::permissions::Permissions;
 use thiserror::Error;
 
-/// Longest name of a datastore, in bytes: vSphere shows no longer ones. A longer one is refused.
+/// Bytes of a datastore's name, the limit of vSphere; a longer one is refused.
 pub const NAME_BYTES_MAX: usize = 80;
 /// Copies of an extent at most; more are refused.
 pub const COPIES_MAX: u32 = 3;

@@ -96,7 +96,7 @@ impl Plan {
     }
 }
 
-/// How far something is.
+/// Progress of an administrator's order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Copies that have to move, or to be made.

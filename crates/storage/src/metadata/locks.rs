@@ -13,7 +13,7 @@ use crate::nfs::status;
 /// Files that have locks or waiting requests at a time; a lock of one more is refused with DENIED_NOLOCKS.
 pub const LOCKED_FILES_MAX: u64 = 65_536;
 
-/// Locks, and requests that wait, that a person is shown; the others are left out.
+/// Locks and waiting requests that a listing shows; the others are left out.
 const LISTED_MAX: usize = 1_000;
 /// Counter of files with locks.
 const LOCKED_FILES: &str = "locked-files";

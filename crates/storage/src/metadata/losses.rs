@@ -9,7 +9,7 @@ use super::state::{fail, key, table, State};
 use crate::messages::*;
 use crate::nfs::status;
 
-/// Extents of one command; the rest takes another one.
+/// Extents of one command; further ones need another command.
 pub const LOST_MAX: usize = 1_000;
 /// Records of losses that are kept; beyond it the oldest is forgotten.
 pub const LOSSES_KEPT: usize = 10_000;

@@ -77,7 +77,7 @@ impl<K: Kv> State<K> {
         self.inode(fileid).ok_or(status::STALE)
     }
 
-    /// Entries behind a cookie, which stays good whatever is made or removed meanwhile.
+    /// Entries after a cookie, which stays valid whatever is created or removed meanwhile.
     pub fn list(&self, dir: u64, after: u64, count_max: usize) -> Result<(Vec<Listed>, bool), u32> {
         let d = self.dir(dir)?;
         let mut out = Vec::new();

@@ -119,7 +119,7 @@ impl<'a> Copies<'a> {
     fn lease(&self) -> u64 {
         self.0.iter().map(|(_, c)| c.lease).max().unwrap_or(0)
     }
-    /// The copies with everything that was acknowledged, and the epoch that they promised.
+    /// The complete copies, and the epoch that they promised.
     fn complete(&self) -> Option<(Vec<ReplicaRef>, u64)> {
         let filled = || self.0.iter().filter(|(_, c)| !c.joining);
         let epoch = filled().map(|(_, c)| c.epoch).max()?;

@@ -15,7 +15,8 @@ pub const DIGEST_BYTES: usize = 16;
 const UNREADABLE: [u8; DIGEST_BYTES] = [0; DIGEST_BYTES];
 /// Stands for a block of zeros, which is not carried.
 const ZEROS: [u8; DIGEST_BYTES] = [1; DIGEST_BYTES];
-/// Blocks that differ are read and sent in one run with as many equal ones between them, as fewer requests cost less than those.
+/// Equal blocks between two different ones that are read and sent with them in one run, because a further request would cost
+/// more.
 const EQUAL_BETWEEN_MAX: u64 = 7;
 
 /// The digests of the blocks in a range of an extent. `bad`: offsets, in the extent, of blocks that cannot be read.

@@ -10,11 +10,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Ids of applied writes that are remembered for retries.
 const OPS_KEPT: usize = 1_024;
-/// Bad blocks of an extent that are noted for its owner; others are found again by the next read of them.
+/// Bad blocks of an extent that are noted for its owner; further ones are found again by their next read.
 const BAD_NOTED_MAX: usize = 256;
-/// Replicas of an extent whose counts a copy remembers; more than were ever members at a time. Beyond it the oldest goes.
+/// Replicas of an extent whose counts a copy remembers, more than are ever members at a time; beyond it the oldest is
+/// forgotten.
 const WITNESSES_MAX: usize = 8;
-/// Greatest number of an extent that a fork makes: greater ones are those of layers in the store, and make no copy.
+/// Greatest number of an extent that a fork makes; greater ones belong to the store's layers and never to a copy.
 const FORKED_EID_MAX: u64 = (1 << 63) - 1;
 
 /// An entry of the chunk server's journal.

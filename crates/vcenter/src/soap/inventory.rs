@@ -9,7 +9,7 @@ use roxmltree::Node;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// Objects of one reading; what comes beyond ends it with an error, and memory stays below some tens of MB.
+/// Objects of one reading; with more the reading fails, so that memory stays below some tens of MB.
 pub const OBJECTS_MAX: usize = 20_000;
 
 /// VMkernel interfaces of one host that are read; ESXi has at most some hundred, and a few carry storage.

@@ -13,7 +13,7 @@ pub const ROUTES: Wants<'_> =
 /// By which the declared hosts are found among all.
 pub const NAMES: Wants<'_> = Wants { kind: "HostSystem", paths: &["name"] };
 
-/// Routes of one host; what comes beyond is not read. ESXi's own tables have some tens.
+/// Routes of one host; further ones are not read. ESXi's own tables have some tens.
 pub const ROUTES_MAX: usize = 1_000;
 
 /// A route to a network.

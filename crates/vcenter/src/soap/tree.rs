@@ -6,7 +6,7 @@ use roxmltree::{Document, Node, ParsingOptions};
 
 /// A reply longer than this many bytes is refused; pages are a hundredth of it.
 pub const REPLY_BYTES_MAX: usize = 16 << 20;
-/// Nodes of one reply; more are refused, so that a tree stays below about 100 MB.
+/// Nodes of one reply; a reply with more is refused, so that a tree stays below about 100 MB.
 pub const REPLY_NODES_MAX: u32 = 600_000;
 /// Elements within elements; vSphere's replies have less than 20.
 pub const REPLY_DEPTH_MAX: usize = 64;

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-/// Bytes of an answer that are read; receivers say little.
+/// Bytes of an answer that are read; the rest is ignored.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
 struct Url<'a> {

@@ -12,7 +12,7 @@ use trivet_observe::export::{actions, cause};
 use trivet_observe::incidents::{Incident, Member, Message};
 use trivet_observe::{Language, RuleId};
 
-/// WeCom's robots take this many bytes; other receivers get no more, either.
+/// Bytes of a message's text: the limit of WeCom's robots, used for all receivers.
 const TEXT_BYTES_MAX: usize = 3_500;
 /// Alerts of an incident in one webhook; `truncatedAlerts` counts the others.
 const ALERTS_MAX: usize = 50;

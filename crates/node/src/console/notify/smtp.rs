@@ -5,7 +5,7 @@ use base64::Engine;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-/// Lines of one answer; a server that says more is left.
+/// Lines of one answer; a server that sends more is given up.
 const LINES_MAX: usize = 100;
 
 fn is_address(a: &str) -> bool {

@@ -23,7 +23,7 @@ fn level(s: Severity) -> u32 {
     }
 }
 
-/// PRINTUSASCII, as long as a field may be; `-` for nothing.
+/// A header field of RFC 5424: PRINTUSASCII up to the field's length, `-` if nothing is left.
 fn field(text: &str, chars_max: usize) -> String {
     let plain: String = text.chars().filter(|c| c.is_ascii_graphic()).take(chars_max).collect();
     if plain.is_empty() {

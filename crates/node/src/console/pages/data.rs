@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// Entries of a folder on one page.
 const PAGE: usize = 100;
-/// Entries that a search looks at before it gives what it has.
+/// Entries that a search examines; then it shows what it has found.
 const SEARCHED_MAX: usize = 20_000;
 
 #[derive(Debug, Default, Deserialize)]

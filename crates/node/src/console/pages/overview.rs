@@ -1,4 +1,4 @@
-//! How the cluster is, in one look.
+//! The overview: the cluster's health and its reasons, leadership, and the alerts and figures of the last hour, day or month.
 
 use super::machines::matrix;
 use super::Html;

@@ -14,7 +14,7 @@ use trivet_vcenter::Snapshot;
 /// Hosts and datastores of one page; those with a fault come first, and the rest is counted.
 const HOSTS_SHOWN: usize = 100;
 const DATASTORES_SHOWN: usize = 20;
-/// The node where the agent works is given this long.
+/// Time for an answer of the node where the agent works.
 const ASK_LIMIT: Duration = Duration::from_millis(1_500);
 
 /// The agent's knowledge, from the node where it works. `None`: there is no agent. An error: it does not answer.

@@ -19,10 +19,9 @@ use tokio::sync::Notify;
 use trivet_coordination::monitor::Machine;
 use trivet_coordination::{ClientInput, ConnId, Input, Security};
 
-/// Handshakes of TLS at one time; a caller beyond that is closed at once. Each lasts no longer than its limit
-/// (`ssl.handshakeDetectionTimeoutMillis`).
+/// TLS handshakes at a time; a further caller is closed at once. Each is limited by `ssl.handshakeDetectionTimeoutMillis`.
 const HANDSHAKES_MAX: usize = 512;
-/// Handshakes of TLS of one address at one time; a caller beyond that is closed at once.
+/// TLS handshakes of one address at a time; a further caller is closed at once.
 const HANDSHAKES_OF_ADDRESS_MAX: usize = 64;
 
 /// Random bytes of a connection's challenges.

@@ -12,20 +12,20 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use trivet_coordination::{ClientInput, ConnId, OpenRequests};
 
-/// A client has sent its first request, and the rest of one that it began, within this. (A session's own
-/// time-out takes over from there.)
+/// Time within which a client has to send its first request, and the rest of a request that it began; then the session's
+/// time-out applies.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 const READ_BYTES: usize = 64 << 10;
-/// A client that has so much open is not read from until half of it is answered: one that asks faster than it is
-/// answered waits in its own socket. What all clients may have open together is in the settings; a client may go beyond
-/// that by one reading, or by one request that is longer.
+/// Open requests of a client at which reading from it stops until half of them are answered, so that a client which asks
+/// faster than it is answered waits in its own socket. The limit for all clients together is a setting; a client may exceed
+/// it by one read, or by one longer request.
 const OPEN_REQUESTS_MAX: usize = 512;
 /// Bytes of those requests; beyond them the client is not read from until half of them are answered.
 const OPEN_BYTES_MAX: usize = 4 << 20;
-/// Nor is one that has so much to read. Events, and answers that are due at once behind a write, go beyond it, up to the
-/// limit at which the client is cut off.
+/// Bytes that a client has not taken at which reading from it stops. Events, and answers that are due after a write, may
+/// exceed it up to the limit at which the client is disconnected.
 const UNREAD_BYTES_MAX: usize = 8 << 20;
-/// Frames of a client between two looks at what it has open.
+/// Frames of a client between two checks of its open requests.
 const FRAMES_UNSEEN_MAX: usize = 64;
 /// A long request counts from its first bytes until it is handed on.
 struct Long {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-/// Bytes that may wait for a client that does not read; it is cut off beyond them.
+/// Bytes that may wait for a client that does not read; beyond them it is disconnected.
 const BYTES_MAX: usize = 64 << 20;
 /// Time for the last bytes to leave when a connection ends.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(1);

@@ -34,9 +34,9 @@ use trivet_formats::ServerId;
 
 /// Pause between two restarts of a dial that hangs while datagrams arrive.
 const REDIAL_PAUSE: Duration = Duration::from_millis(250);
-/// A caller says who it is within this time, or its connection is closed.
+/// Time within which a caller has to identify itself, or its connection is closed.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
-/// Servers that are no members (yet) and have a connection; a further one is refused.
+/// Connections of servers that are not members, or not yet; a further one is refused.
 const NON_MEMBERS_MAX: usize = 16;
 /// Datagrams without the MAC that is demanded are told no more often than this.
 const FORGED_PAUSE: Duration = Duration::from_secs(1);

@@ -24,7 +24,7 @@ use trivet_coordination::Input;
 use trivet_formats::quorum::kind;
 use trivet_formats::ServerId;
 
-/// Observers that one follower passes on at a time; a further one is closed, and calls another follower.
+/// Observers that one follower forwards for; a further one is closed, and calls another follower.
 const PASSED_MAX: usize = 255;
 
 /// Counts an observer for as long as it is passed on.

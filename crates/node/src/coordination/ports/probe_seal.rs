@@ -23,7 +23,7 @@ const WINDOW: u64 = 64;
 /// A number that is returned proves a new boot if it is one of this many newest (three seconds); an older one proves nothing.
 const FRESH: u64 = 64;
 
-/// Boots of a peer's past that are remembered; the oldest is forgotten, when its numbers have long ceased to be recent.
+/// Former boots of a peer that are remembered; the oldest is forgotten, whose numbers are not recent any more.
 const RETIRED_MAX: usize = 8;
 
 /// A datagram of a peer, as its boot and number say.

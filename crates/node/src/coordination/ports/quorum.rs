@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use trivet_coordination::{Input, LinkId};
 use trivet_formats::{ServerId, Zxid};
 
-/// Shorter than the kernel's pause before it repeats a lost SYN.
+/// Time of a dial, shorter than the kernel's pause before it repeats a lost SYN.
 const DIAL_LIMIT: Duration = Duration::from_millis(300);
 /// An address that cannot be listened at is tried again after this: soon where the listener of the role before may still be
 /// there, later where this machine does not have the address.

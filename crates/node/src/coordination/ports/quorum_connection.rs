@@ -20,9 +20,9 @@ use trivet_formats::Zxid;
 
 /// The kernel gives a connection up when sent data stays unacknowledged for this long.
 pub(super) const USER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Data of a packet: a transaction may carry a request of any size that was accepted, and a multi of them.
+/// Bytes of a packet: a transaction may carry a request of any accepted size, and a multi of them.
 const PACKET_BYTES_MAX: usize = 64 << 20;
-/// A caller that has not said who it is within this time is closed.
+/// Time within which a caller has to identify itself, or its connection is closed.
 pub(super) const INTRODUCTION_LIMIT: Duration = Duration::from_secs(2);
 /// Bytes of a learner's first packet; a caller that sends a longer one is closed.
 pub(super) const INTRODUCTION_BYTES_MAX: usize = 1_024;

@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-/// Callers of one address that have not said who they are yet; a further one is closed at once.
+/// Callers of one address that have not identified themselves; a further one is closed at once.
 const OF_ADDRESS_MAX: usize = 16;
-/// Such callers of all addresses together that no member has; a further one is closed at once.
+/// Callers that have not identified themselves, of all addresses that are no member's; a further one is closed at once.
 const OF_STRANGERS_MAX: usize = 64;
 
 #[derive(Debug, Default)]

@@ -91,7 +91,7 @@ fn an_installed_snapshot_replaces_everything_also_when_interrupted() {
     write(dir.path(), (1..=9).map(append).collect());
     let bytes: Bytes = Tree::new().write(snapshot::Writer::file()).into();
     let v2 = dir.path().join("version-2");
-    // As a crash behind the mark leaves it.
+    // The state after a crash that followed the mark.
     write_atomically(&v2, "trivet.installing", &bytes).unwrap();
     write_atomically(&v2, INSTALL_MARK, b"1 100000005").unwrap();
     assert_eq!(last(dir.path()), Zxid::new(1, 5));

@@ -7,7 +7,7 @@ use crate::status::peers::{Answer, What, VERSION};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 
-/// Orders that one node tells of, and that all of them together show: the newest; older ones stay in the files.
+/// Newest orders that one node reports, and that the page shows for all nodes; older ones stay in the files.
 const ORDERS_MAX: usize = 500;
 
 impl Monitor {

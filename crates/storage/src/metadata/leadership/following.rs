@@ -10,7 +10,7 @@ use prost::Message;
 
 /// The journal is looked at again after this many milliseconds even if no watch fired.
 const LOOK_AGAIN_MS: u64 = 100;
-/// Another metad says within this many milliseconds whether it hears the LEADER.
+/// Milliseconds within which another metad has to say whether it hears the LEADER.
 const STATUS_LIMIT_MS: u64 = 300;
 /// Other metads are asked again after this many milliseconds for what the journal no longer has.
 const FETCH_PAUSE_MS: u64 = 500;

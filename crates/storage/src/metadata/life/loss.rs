@@ -12,7 +12,7 @@ use crate::metadata::losses::LOST_MAX;
 use crate::metadata::State;
 use std::collections::BTreeSet;
 
-/// Extents that the dry run tells one by one; the others are counted.
+/// Extents that the dry run names; the others are counted.
 const TOLD_MAX: usize = 20;
 
 /// Extents of the datastore, or the file, without a complete copy in reach.

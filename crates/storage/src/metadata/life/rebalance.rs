@@ -6,7 +6,7 @@ use crate::metadata::kv::Kv;
 use crate::metadata::State;
 use std::collections::BTreeMap;
 
-/// Moves that owners are told of at a time; the rest is told as those are done.
+/// Moves that owners are told of at a time; further ones follow as these are done.
 pub const MOVES_TOLD_MAX: usize = 16;
 
 struct Load {

@@ -10,7 +10,7 @@ use crate::messages::*;
 use crate::replication::Bug;
 use std::collections::BTreeSet;
 
-/// Forks that wait for one to end; metad tells of the others again.
+/// Forks that wait for one to end; metad repeats its order for further ones.
 const WAITING_MAX: usize = 16;
 
 #[derive(Debug)]

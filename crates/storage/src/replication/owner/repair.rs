@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Pause before an extent that lacks a member looks for one, and between two attempts.
 const JOIN_PAUSE_MS: u64 = 1_000;
-/// Extents of a file that get a member at a time: what is copied takes the disks from what is written.
+/// Extents of a file that are filled at a time, because copying takes disk bandwidth from writes.
 const JOINS_MAX: usize = 1;
 
 #[derive(Default)]

@@ -5,7 +5,7 @@ use super::{About, Extent, Owner, Phase};
 use crate::messages::*;
 use crate::replication::Bug;
 
-/// Members of extents that are compared at a time because their process restarted; the rest waits for the next heartbeat.
+/// Members that are compared at a time after their process restarted; further ones wait for the next heartbeat.
 const CHECKS_MAX: usize = 64;
 
 impl Owner {
