@@ -100,6 +100,56 @@ def accept_loss(life):
     return "%d extents of node %d accepted as lost: refused without the word, recorded, %d read as zeros, 2 copies again" % (len(lost), node, zeros)
 
 
+def old_disk(life):
+    """The only copies come back on a disk as it was before its last start: they count for nothing, and no old byte is read."""
+    from nfs_client import Client
+    from cluster import ADDRESS
+    life.run("datastore", "set", "ds1", "--copies", "1")
+    life.whole(1)
+    node = life.victim()
+    alone = [e for e, on in life.placement().items() if on == [node]]
+    chunk = os.path.join(life.c.data, "node%d" % node, "chunk")
+    here = lambda: any(n["node"] == node and n["ready"] for n in life.status())
+    events = lambda: [e["what"] for n in life.status() if n["node"] == node for e in n.get("events", [])]
+    life.kill(node)
+    shutil.copytree(chunk, chunk + ".old")
+    life.start(node)
+    life.wait("node %d" % node, here)
+    life.client.patience = 60
+    life.write_everywhere()
+    begun = time.time()
+    life.kill(node)
+    os.rename(chunk, chunk + ".right")
+    os.rename(chunk + ".old", chunk)
+    life.start(node)
+    life.wait("metad's judgement of the old disk", lambda: any("went back in time" in e for e in events()), 60)
+    took = time.time() - begun
+    held = 0
+    for handle, content in life.files:
+        # An answer is right, or there is none.
+        try:
+            assert Client(ADDRESS, patience=1.0).read(handle, 0, 16) == bytes(content[:16]), "an old byte is read"
+        except AssertionError as e:
+            assert "no answer" in str(e), e
+            held += 1
+    assert held > 0, "no extent of node %d holds: %s" % (node, alone)
+    # The right disk, with a complete copy of everything: only an administrator knows.
+    life.kill(node)
+    shutil.rmtree(chunk)
+    os.rename(chunk + ".right", chunk)
+    life.start(node)
+    life.wait("node %d" % node, here)
+    life.wait("a dry run that loses something", lambda: "--confirm" in run(life, "datastore", "accept-loss", "ds1", "--dry-run")[1], 60)
+    confirm = word(run(life, "datastore", "accept-loss", "ds1", "--dry-run")[1])
+    code, text = run(life, "datastore", "accept-loss", "ds1", "--confirm", confirm)
+    assert code == 0, text
+    life.check()
+    life.run("datastore", "set", "ds1", "--copies", "2")
+    life.whole(2)
+    life.check()
+    return "refused %.1f s after the kill, %d of %d files held, whole again with the right disk" % (took, held, len(life.files))
+
+
 def force_single(life):
     """Nodes 1 and 2 are gone for good; 3 continues alone, and has all files since each had 3 copies."""
     life.run("datastore", "set", "ds1", "--copies", "3")
@@ -143,7 +193,7 @@ def force_single(life):
     return "node 3 alone ready after %.1f s; files written and read, also beside an old node" % took
 
 
-CHECKS = [("minimum", minimum), ("accept-loss", accept_loss), ("force-single", force_single)]
+CHECKS = [("minimum", minimum), ("accept-loss", accept_loss), ("old-disk", old_disk), ("force-single", force_single)]
 
 if __name__ == "__main__":
     with Cluster("--restart", "never") as c:

@@ -75,6 +75,9 @@ pub struct Args {
     /// Replication only: disks fill up, and have room again
     #[arg(long)]
     fills: bool,
+    /// Replication only: each extent has one copy, and disks go back in time all the same
+    #[arg(long)]
+    sole: bool,
     /// Run each seed twice and compare
     #[arg(long)]
     twice: bool,
@@ -325,6 +328,8 @@ fn report_failures(args: &Args, core: &str, failed: &[(u64, Vec<String>)]) -> an
             (args.rot, " --rot"),
             (args.moves, " --moves"),
             (args.forks, " --forks"),
+            (args.fills, " --fills"),
+            (args.sole, " --sole"),
         ];
         let worlds: String = worlds.iter().filter(|(on, _)| *on).map(|(_, option)| *option).collect();
         println!(
@@ -373,6 +378,7 @@ fn run_replication(args: &Args) -> anyhow::Result<()> {
         moves: args.moves,
         forks: args.forks,
         fills: args.fills,
+        sole: args.sole,
         bug: None,
         trace,
     };
@@ -425,6 +431,12 @@ fn run_replication(args: &Args) -> anyhow::Result<()> {
             t.full_disks, t.refused, t.overwritten_when_full
         );
     }
+    if args.sole {
+        println!(
+            "{} owners were deposed unnoticed, {} disks of before had the only copies, {} of which were distrusted; {} marks",
+            t.deposed, t.old_disks, t.distrusted, t.marks
+        );
+    }
     report_failures(args, "replication", &failed)
 }
 
@@ -433,6 +445,10 @@ fn add_replication(t: &mut replication::Report, r: &replication::Report) {
     t.refused += r.refused;
     t.overwritten_when_full += r.overwritten_when_full;
     t.rests += r.rests;
+    t.marks += r.marks;
+    t.distrusted += r.distrusted;
+    t.deposed += r.deposed;
+    t.old_disks += r.old_disks;
     t.events += r.events;
     t.reads += r.reads;
     t.writes += r.writes;

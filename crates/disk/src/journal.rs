@@ -105,6 +105,10 @@ impl Journal {
     pub fn len(&self) -> u64 {
         self.position
     }
+    /// Number of the newest batch, from 1; 0 where there was none.
+    pub fn newest_batch(&self) -> u64 {
+        self.next_batch - 1
+    }
     /// Whether the current segment has no batch.
     pub fn is_empty(&self) -> bool {
         self.position == FILE_HEADER as u64

@@ -273,6 +273,10 @@ impl Log {
     pub fn len(&self) -> u64 {
         self.journal.len()
     }
+    /// Number of the newest batch that was ever appended; a start does not raise it. 0: there was none.
+    pub fn newest_batch(&self) -> u64 {
+        self.journal.newest_batch()
+    }
     /// Whether nothing was appended since the last cut.
     pub fn is_empty(&self) -> bool {
         self.journal.is_empty()

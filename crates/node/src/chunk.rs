@@ -9,6 +9,7 @@ mod identity;
 mod journal;
 mod merging;
 mod scrub;
+mod starts;
 
 use crate::rpc::Responder;
 use bytes::Bytes;
@@ -82,6 +83,7 @@ pub struct Chunk {
     syncs: Arc<crate::latency::Latency>,
     journal: mpsc::Sender<(u64, JournalEntry)>,
     scrub: Arc<scrub::Scrub>,
+    starts: Arc<starts::Starts>,
     replica_id: Vec<u8>,
 }
 
@@ -141,6 +143,10 @@ impl Chunk {
         if torn {
             tracing::warn!(dir = %dir.display(), "dropped a batch of the journal that a crash left unfinished");
         }
+        let starts = Arc::new(starts::Starts::begin(dir, log.newest_batch())?);
+        if starts.counter().is_some() {
+            server.count_starts();
+        }
         let mut core = Core {
             server,
             responders: HashMap::new(),
@@ -156,15 +162,50 @@ impl Chunk {
         let extents = log.extents.clone();
         let checkpoints = checkpoint::start(dir, checkpointer).map_err(io)?;
         let syncs = Arc::default();
-        let journal = journal::start(dir, log, core.clone(), checkpoints, Arc::clone(&syncs)).map_err(io)?;
+        let journal = journal::start(dir, log, core.clone(), checkpoints, (Arc::clone(&syncs), Arc::clone(&starts)))
+            .map_err(io)?;
         let scrub = scrub::start(dir, checks, &core, &extents).map_err(io)?;
         merging::start(dir, &extents).map_err(io)?;
-        Ok(Chunk { core, extents, syncs, journal, scrub, replica_id })
+        Ok(Chunk { core, extents, syncs, journal, scrub, starts, replica_id })
     }
 
     /// The number of this start of the process.
     pub fn start_id(&self) -> u64 {
         lock(&self.core).server.start()
+    }
+    /// Whether the cluster counts starts, as far as this storage knows.
+    pub fn counts_starts(&self) -> bool {
+        self.starts.counter().is_some()
+    }
+    /// The cluster counts starts from now on: this one is the first.
+    pub fn count_starts(&self) {
+        self.count_at_least(1);
+        lock(&self.core).server.count_starts();
+    }
+    /// metad says that the cluster does not.
+    pub fn starts_do_not_count(&self) {
+        lock(&self.core).server.starts_do_not_count();
+    }
+    /// The registration of this start with metad, which has `expected` as the number of the one before.
+    pub fn registration(&self, expected: u64) -> RegisterStart {
+        let (replica, start) = (self.replica_id.clone(), self.start_id());
+        let (counter, records) = (self.starts.counter().unwrap_or_default(), self.starts.at_start);
+        RegisterStart { replica, counter, start, records, expected }
+    }
+    /// metad has registered this start.
+    pub fn registered(&self, record: &StartRecord) {
+        // On disk before anything is answered.
+        self.count_at_least(record.counter);
+        lock(&self.core).server.registered(record.at);
+    }
+    fn count_at_least(&self, counter: u64) {
+        if let Err(e) = self.starts.raise(counter) {
+            die("count its starts", self.starts.dir(), &e);
+        }
+    }
+    /// The newest durable batch of the journal.
+    pub fn durable_records(&self) -> u64 {
+        self.starts.durable()
     }
     pub fn replica_id(&self) -> &[u8] {
         &self.replica_id
@@ -227,7 +268,10 @@ impl Chunk {
     /// Throws a copy away that no configuration up to this epoch needs; refused if it has joined since.
     pub fn free(&self, eid: u64, epoch: u64) {
         let op = Some(ChunkOp::Free(Empty {}));
-        self.decide(ChunkRequest { eid, replica: self.replica_id.clone(), epoch, lease: u64::MAX, op }, None);
+        self.decide(
+            ChunkRequest { eid, replica: self.replica_id.clone(), epoch, lease: u64::MAX, confirmed: 0, op },
+            None,
+        );
     }
 
     /// Runs a request through the core; returns what is to be read from the disk.

@@ -28,6 +28,7 @@ mod portmap_sockets;
 mod portmap_system;
 mod prod;
 mod server;
+mod starts;
 mod told;
 mod unserved;
 mod used;
@@ -155,6 +156,7 @@ impl Gateway {
         let inner = Inner::new(settings, identity, events);
         server::serve(inner.clone(), listener, None);
         tokio::spawn(heartbeats(inner.clone()));
+        tokio::spawn(starts::register_start(inner.clone()));
         tokio::spawn(local_address::serve_local_address(inner.clone()));
         tokio::spawn(orphaned_hosts::tell_orphaned_hosts(inner.clone()));
         tokio::spawn(locks::call_clients_back(inner.clone()));
@@ -441,6 +443,7 @@ impl Inner {
             leaving: self.leaving.load(Ordering::Relaxed),
             journal_version: JOURNAL_VERSION,
             replica_start: self.local_copies.replica().1,
+            replica_records: self.local_copies.chunk().map_or(0, |c| c.durable_records()),
         }
     }
 

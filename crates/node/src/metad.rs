@@ -13,6 +13,7 @@ mod follow;
 mod lead;
 mod life;
 mod links;
+mod marks;
 mod own_znodes;
 mod store;
 mod versions;
@@ -481,6 +482,7 @@ impl Shared {
                 let _ = self.submit(leading, Command { call: None, stamp: None, op }).await;
             }
         }
+        self.note_mark(leading, &info);
         let asker = info.clone();
         self.placement(placement::Input::Heartbeat { info, aside: mode != mode::SERVING });
         let alive = self.alive();

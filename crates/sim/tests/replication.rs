@@ -14,6 +14,7 @@ fn options(seed: u64, minutes: u64, bug: Option<Bug>) -> Options {
         moves: false,
         forks: false,
         fills: false,
+        sole: false,
         bug,
         trace: false,
     }
@@ -266,6 +267,53 @@ fn disks_that_went_back_are_found_out() {
     }
     let counts = [total.disks_back, total.disks_wiped, total.went_back, total.checks];
     assert!(counts.iter().all(|c| *c > 5), "{total:?}");
+}
+
+/// Of one copy, nobody else can tell that its disk went back; and an owner that was deposed unnoticed finds the disk that it knew.
+#[test]
+fn the_only_copy_on_a_disk_that_went_back_is_refused_and_so_is_a_deposed_owner() {
+    let mut total = Report::default();
+    for seed in 1..=8 {
+        let report = run(sole(seed, None));
+        assert_eq!(
+            report.violations,
+            Vec::<String>::new(),
+            "replay: cargo xtask sim --core replication --sole --minutes 2 --seed {seed}"
+        );
+        total.deposed += report.deposed;
+        total.old_disks += report.old_disks;
+        total.distrusted += report.distrusted;
+        total.marks += report.marks;
+    }
+    let counts = [total.deposed, total.old_disks, total.distrusted, total.marks];
+    assert!(counts.iter().all(|c| *c > 0), "{total:?}");
+}
+
+fn sole(seed: u64, bug: Option<Bug>) -> Options {
+    Options { sole: true, ..options(seed, 2, bug) }
+}
+fn found_sole(bug: Bug) -> Option<u64> {
+    (1..=400).find(|seed| !run(sole(*seed, Some(bug))).violations.is_empty())
+}
+
+#[test]
+fn a_start_whose_counter_is_not_the_disks_is_found() {
+    assert!(found_sole(Bug::RegisterWithoutCounter).is_some());
+}
+
+#[test]
+fn a_start_that_is_compared_with_no_mark_is_found() {
+    assert!(found_sole(Bug::RegisterWithoutMark).is_some());
+}
+
+#[test]
+fn a_seal_that_is_answered_before_the_start_is_registered_is_found() {
+    assert!(found_sole(Bug::SealBeforeRegistered).is_some());
+}
+
+#[test]
+fn a_check_by_an_owner_that_was_deposed_is_found() {
+    assert!(found_sole(Bug::CheckByOldLease).is_some());
 }
 
 #[test]

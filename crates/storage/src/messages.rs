@@ -15,6 +15,7 @@ mod forks;
 mod life;
 mod locks;
 mod records;
+mod starts;
 mod usage;
 mod versions;
 
@@ -30,5 +31,6 @@ pub use forks::*;
 pub use life::*;
 pub use locks::*;
 pub use records::*;
+pub use starts::*;
 pub use usage::*;
 pub use versions::*;

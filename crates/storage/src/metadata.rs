@@ -16,6 +16,7 @@ pub mod nodes;
 pub mod placement;
 pub mod restore;
 pub mod snapshots;
+pub mod starts;
 pub mod state;
 
 pub use kv::{Kv, MemoryKv};

@@ -74,6 +74,14 @@ pub enum Bug {
     StableWithoutWitness,
     /// An acknowledgement of an earlier start counts (rule R35).
     AckOfEarlierStart,
+    /// A start's counter is not the storage's, so that metad never finds it to be an old one (rule R39).
+    RegisterWithoutCounter,
+    /// metad is not told how far the journal of a start is (rule R39).
+    RegisterWithoutMark,
+    /// A chunk server answers SEAL and CHECK before its start is registered (rule R39).
+    SealBeforeRegistered,
+    /// A chunk server answers an owner whose lease was confirmed before its start was registered (rule R40).
+    CheckByOldLease,
     /// A new owner does not SEAL, and members take the promise from its first request (rule R5).
     TakeoverWithoutSeal,
     /// An owner carries out what came in over a binding that is no more (rule R18).

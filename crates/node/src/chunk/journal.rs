@@ -1,6 +1,7 @@
 //! The thread that writes the journal, a batch at a time, and changes the extents once a batch is durable.
 
 use super::checkpoint::{Checkpoints, States};
+use super::starts::Starts;
 use super::{apply, die, lock, Core};
 use crate::latency::Latency;
 use bytes::Bytes;
@@ -55,6 +56,7 @@ struct Writer {
     queue: VecDeque<Entry>,
     checkpoints: Checkpoints,
     syncs: Arc<Latency>,
+    starts: Arc<Starts>,
     waiting: Option<Waiting>,
     /// Bytes of a segment, as of the last look at the disk.
     segment_bytes: u64,
@@ -75,7 +77,7 @@ pub fn start(
     log: Log,
     core: Arc<Mutex<Core>>,
     checkpoints: Checkpoints,
-    syncs: Arc<Latency>,
+    (syncs, starts): (Arc<Latency>, Arc<Starts>),
 ) -> std::io::Result<mpsc::Sender<Entry>> {
     let (sender, entries) = mpsc::channel();
     let mut writer = Writer {
@@ -86,6 +88,7 @@ pub fn start(
         queue: VecDeque::new(),
         checkpoints,
         syncs,
+        starts,
         waiting: None,
         segment_bytes: SEGMENT_BYTES,
         looked_at: None,
@@ -160,6 +163,7 @@ impl Writer {
             Ok(bad) => bad,
             Err(e) => die("write its journal", &self.dir, &e),
         };
+        self.starts.appended(self.log.newest_batch());
         let mut effects = Vec::new();
         lock(&self.core).server.durable(last, &mut effects);
         for effect in &effects {

@@ -6,11 +6,12 @@ use trivet_storage::replication::replica::Replica;
 const BLOCK: u64 = 4096;
 const LIMIT: Duration = Duration::from_secs(60);
 
-struct Copies(Chunk);
+/// And the entry of metad's journal as of which the owner's lease is confirmed.
+struct Copies(Chunk, u64);
 
 impl Copies {
     fn open(dir: &Path) -> Copies {
-        Copies(Chunk::open(dir).unwrap())
+        Copies(Chunk::open(dir).unwrap(), 0)
     }
     /// Returns when the threads have ended, and with them the checkpoint that was begun last. Without this they would
     /// end the process when the test removes the folder.
@@ -25,7 +26,7 @@ impl Copies {
     }
     fn ask(&self, lease: u64, op: ChunkOp) -> ChunkResult {
         let replica = self.0.replica_id().to_vec();
-        let request = ChunkRequest { eid: 1, replica, epoch: 1, lease, op: Some(op) };
+        let request = ChunkRequest { eid: 1, replica, epoch: 1, lease, confirmed: self.1, op: Some(op) };
         let (responder, mut answers) = Responder::of_test();
         self.0.handle(&request.encode_to_vec().into(), responder);
         let answer = answers.blocking_recv().unwrap();
@@ -65,6 +66,63 @@ fn copies_outlive_their_process_and_a_read_is_refused_to_who_lost_the_promise() 
     assert!(matches!(&sealed, ChunkResult::Sealed(s) if s.records.len() == 1), "{sealed:?}");
     assert!(matches!(copies.read(3, 99, 3), ChunkResult::Data(d) if d.data[..] == [0, 7, 7]));
     copies.close();
+}
+
+/// The counter grows with each start, the journal's number with what was written only, and a copy of the folder has both.
+#[test]
+fn a_start_is_counted_and_an_image_of_the_folder_tells_by_its_numbers() {
+    use trivet_storage::metadata::{MemoryKv, State};
+    let (dir, image) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut metad = State::new(MemoryKv::default());
+    let mut register = |copies: &mut Copies| {
+        let known = metad.start_of(copies.0.replica_id()).map_or(0, |k| k.at);
+        let op = Some(CommandOp::RegisterStart(copies.0.registration(known)));
+        let commands = vec![Command { op, ..Default::default() }];
+        let entry = Entry { version: JOURNAL_VERSION, time_ns: 1, commands, cluster: "c".into() };
+        let record = metad.apply(metad.applied() + 1, &entry).remove(0).start.expect("its record");
+        copies.0.registered(&record);
+        copies.1 = record.at;
+        record
+    };
+    let mut copies = Copies::open(dir.path());
+    assert!(!copies.0.counts_starts());
+    copies.0.count_starts();
+    assert!(!register(&mut copies).went_back);
+    assert!(matches!(copies.seal(1), ChunkResult::Sealed(_)));
+    copies.close();
+    let mut copies = Copies::open(dir.path());
+    assert!(copies.0.counts_starts());
+    assert!(matches!(copies.seal(2), ChunkResult::NotYet(NotYet { registered_at: 0 })), "before metad knows of it");
+    assert!(!register(&mut copies).went_back);
+    assert!(matches!(copies.seal(2), ChunkResult::Sealed(_)));
+    copies.write(2, 1, 0, vec![7; 100]);
+    let before = copies.0.durable_records();
+    copies.close();
+    copy_all(dir.path(), image.path());
+    let mut copies = Copies::open(dir.path());
+    assert_eq!(copies.0.registration(0).records, before, "a start writes nothing");
+    assert!(!register(&mut copies).went_back);
+    assert!(matches!(copies.seal(3), ChunkResult::Sealed(_)));
+    copies.write(3, 1, 0, vec![8; 100]);
+    assert!(copies.0.durable_records() > before);
+    copies.close();
+    let mut copies = Copies::open(image.path());
+    let record = register(&mut copies);
+    assert!(record.went_back && record.counter == 4, "{record:?}");
+    assert_eq!(copies.0.registration(0).counter, 4, "taken over");
+    copies.close();
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (entry, to) = entry.map(|e| (e.path(), to.join(e.file_name()))).unwrap();
+        if entry.is_dir() {
+            std::fs::create_dir_all(&to).unwrap();
+            copy_all(&entry, &to);
+        } else {
+            std::fs::copy(&entry, &to).unwrap();
+        }
+    }
 }
 
 /// A joining copy keeps its bytes over a crash, a write to a part of an old block included; its digests are of good bytes.

@@ -38,6 +38,10 @@ impl LocalCopies {
         (self.chunk.as_ref().map(|c| c.replica_id().to_vec()), self.chunk.as_ref().map_or(0, Chunk::start_id))
     }
 
+    pub fn chunk(&self) -> Option<Chunk> {
+        self.chunk.clone()
+    }
+
     /// Asks this node's own copy. Gives the request back if it is for another node's.
     pub fn ask(
         &self,

@@ -26,6 +26,9 @@ pub(super) struct Chunk {
     /// Pairs of lease and epoch that this copy of an extent has been sealed for.
     sealed: BTreeSet<(u64, u64, u64)>,
     syncing: bool,
+    /// Starts of processes with this disk, and entries that its journal ever had.
+    counter: u64,
+    pub(super) records: u64,
 }
 
 /// The results of an input: answers by token, and a rule that was broken.
@@ -50,6 +53,8 @@ impl Chunk {
             open: BTreeMap::new(),
             sealed: BTreeSet::new(),
             syncing: false,
+            counter: 0,
+            records: 0,
         }
     }
 
@@ -70,8 +75,28 @@ impl Chunk {
         let mut effects = Vec::new();
         self.journal.iter().for_each(|entry| server.replay(entry, &mut effects));
         effects.into_iter().for_each(|effect| self.change(effect));
+        server.count_starts();
+        self.counter += 1;
         self.server = Some(server);
         self.write_checkpoint();
+    }
+
+    /// The registration of the start that runs, with the record that metad has of the one before.
+    pub(super) fn registration(&self, expected: u64) -> RegisterStart {
+        let start = self.start_id();
+        RegisterStart { replica: self.id.clone(), counter: self.counter, start, records: self.records, expected }
+    }
+    pub(super) fn start_id(&self) -> u64 {
+        self.server.as_ref().map_or(0, ChunkServer::start)
+    }
+
+    /// metad has registered a start; whether that is the one that runs.
+    pub(super) fn registered(&mut self, record: &StartRecord) -> bool {
+        let start = self.start_id();
+        let Some(server) = self.server.as_mut().filter(|_| record.start == start) else { return false };
+        self.counter = self.counter.max(record.counter);
+        server.registered(record.at);
+        true
     }
 
     /// As in the node: files first, then the state that says what is in them, then the journal goes.
@@ -87,6 +112,7 @@ impl Chunk {
         self.open.clear();
         self.syncing = false;
         let in_flight = std::mem::take(&mut self.in_flight);
+        self.records += kept as u64;
         self.journal.extend(in_flight.into_iter().take(kept).map(|(_, e)| e));
     }
     pub(super) fn in_flight(&self) -> usize {
@@ -121,6 +147,7 @@ impl Chunk {
         let (synced, rest) = std::mem::take(&mut self.in_flight).into_iter().partition(|(seq, _)| *seq <= upto);
         self.in_flight = rest;
         let synced: Vec<(u64, JournalEntry)> = synced;
+        self.records += synced.len() as u64;
         self.journal.extend(synced.into_iter().map(|(_, e)| e));
         let mut effects = Vec::new();
         if let Some(server) = &mut self.server {

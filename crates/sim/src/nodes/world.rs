@@ -110,6 +110,8 @@ pub struct Report {
     pub freezes: u64,
     pub cuts: u64,
     pub wipes: u64,
+    /// Starts of chunk servers that metad registered.
+    pub starts: u64,
 }
 
 impl Report {
@@ -134,6 +136,7 @@ impl Report {
         self.freezes += r.freezes;
         self.cuts += r.cuts;
         self.wipes += r.wipes;
+        self.starts += r.starts;
     }
 }
 
@@ -478,6 +481,7 @@ impl World {
         let of = self.process(node);
         self.start_metad(node);
         self.start_gateway(node, start * 10 + 1);
+        self.register_start(node, 0);
         let (a, b) = (self.rng.range(0, 200), self.rng.range(0, 50));
         self.after(a, Event::Heartbeat { of });
         self.after(b, Event::Look { of });

@@ -5,13 +5,17 @@ mod clients;
 mod disks;
 mod faults;
 mod forks;
+mod report;
 mod rest;
+mod sole;
 mod space;
+mod starts;
 
 use super::file::{self, Action, Step};
 use super::register::{check, Operation, NEVER};
 use crate::Rng;
 use disks::digested;
+pub use report::{Options, Report};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use trivet_storage::messages::*;
@@ -45,74 +49,6 @@ const SETTLE_MS: u64 = 30_000;
 /// A client that has no answer sends the same call again, to any gateway.
 const PATIENCE_MS: u64 = 700;
 
-#[derive(Debug, Clone)]
-pub struct Options {
-    pub seed: u64,
-    pub clients: usize,
-    pub minutes: u64,
-    /// Clients cut the file off and make it longer, too, and metad gets some commands once more, late.
-    pub sizes: bool,
-    /// Extents are large beside the limits on their records, are written full once, and are mostly idle from then on.
-    pub filled: bool,
-    /// Damage of copies is a matter of blocks, not of whole copies.
-    pub rot: bool,
-    /// Copies are moved off one chunk server and then another, as planned.
-    pub moves: bool,
-    /// The file is cloned now and then.
-    pub forks: bool,
-    /// Disks fill up, and have room again.
-    pub fills: bool,
-    pub bug: Option<Bug>,
-    pub trace: bool,
-}
-
-#[derive(Debug, Clone, Default)]
-pub struct Report {
-    pub violations: Vec<String>,
-    pub hash: u64,
-    pub events: u64,
-    pub reads: u64,
-    pub writes: u64,
-    pub size_changes: u64,
-    pub leases: u64,
-    pub seals: u64,
-    pub roll_forwards: u64,
-    pub removals: u64,
-    pub joins: u64,
-    pub promotions: u64,
-    pub given_up: u64,
-    pub crashes: u64,
-    pub torn_tails: u64,
-    pub power_losses: u64,
-    pub freezes: u64,
-    pub damages: u64,
-    pub freed: u64,
-    /// Disks that went back in time or lost the end of their journal, and disks that were replaced by an empty one.
-    pub disks_back: u64,
-    pub disks_wiped: u64,
-    /// Members that were found to have gone back, and those that were asked what they have.
-    pub went_back: u64,
-    pub checks: u64,
-    /// Blocks that rotted, those that owners repaired, and reads that failed because no member had the block.
-    pub rotten: u64,
-    pub repaired: u64,
-    pub unreadable: u64,
-    /// Copies that were given up as planned.
-    pub moved_out: u64,
-    /// Bytes of joiners that kept theirs, compared, and bytes that were sent to joiners.
-    pub compared_bytes: u64,
-    pub joined_bytes: u64,
-    /// Clones that were made, and looks at a block of a copy of one.
-    pub forks: u64,
-    pub fork_reads: u64,
-    /// Disks that filled up, writes that were refused meanwhile, and blocks that were overwritten there.
-    pub full_disks: u64,
-    pub refused: u64,
-    pub overwritten_when_full: u64,
-    /// Times that an owner came to rest.
-    pub rests: u64,
-}
-
 enum Event {
     ToChunk { chunk: usize, life: u64, request: ChunkRequest, back: Back },
     ToGateway { gateway: usize, boot: u64, call: u64, answer: Result<ChunkAnswer, NoAnswer> },
@@ -136,6 +72,13 @@ enum Event {
     KeepImage,
     Fork,
     Room { chunk: usize },
+    Register { chunk: usize, life: u64, start: RegisterStart },
+    RegisterAgain { chunk: usize, life: u64 },
+    Registered { chunk: usize, life: u64, reply: Reply },
+    Beat { chunk: usize },
+    Deposed,
+    DiskOfBefore { chunk: usize, image: Box<Disk> },
+    OldDisk,
 }
 
 /// A transmission of an operation, which may arrive long after its client got the answer to another one.
@@ -161,6 +104,9 @@ struct Disk {
     checkpoint: Vec<Replica>,
     checkpoint_content: BTreeMap<u64, Vec<u8>>,
     journal: Vec<JournalEntry>,
+    /// Starts of processes with this disk, and entries that its journal ever had.
+    counter: u64,
+    records: u64,
 }
 
 struct Chunk {
@@ -169,6 +115,13 @@ struct Chunk {
     server: Option<ChunkServer>,
     /// The disk as it was at some time: it may come back to that.
     image: Option<Disk>,
+    /// Its counter and records; the rest is below.
+    disk: Disk,
+    records_at_start: u64,
+    /// Its counter and records as metad noted them last.
+    noted: (u64, u64),
+    /// The disk is not what it was, so that metad may say so.
+    went_back: bool,
     /// The durable state: a checkpoint, and the journal that follows it.
     checkpoint: Vec<Replica>,
     checkpoint_content: BTreeMap<u64, Vec<u8>>,
@@ -248,6 +201,11 @@ struct World {
     owners_rest: bool,
     /// A chunk server that is to hold nothing.
     leaving: Option<usize>,
+    deposed: Option<sole::Deposed>,
+    /// A disk of before that has the only copies of these extents, and when that has to be known.
+    old: Option<(usize, Vec<u64>, u64)>,
+    /// Registrations draw from a generator of their own, so that other events stay the same.
+    starts_rng: Rng,
     clones: Vec<forks::Kept>,
     full: BTreeMap<usize, space::FullDisk>,
     cut: BTreeSet<(usize, usize)>,
@@ -285,20 +243,21 @@ impl World {
     fn new(options: Options) -> Self {
         let (geometry, blocks) = if options.filled { (FILLED, FILLED_BLOCKS) } else { (SMALL, SMALL_BLOCKS) };
         let mut metad = State::with_extents(MemoryKv::default(), geometry.extent_bytes);
+        let version = if options.sole || options.seed % 8 != 7 { JOURNAL_VERSION } else { STARTS_SINCE - 1 };
         let mut apply = |op: CommandOp| {
             let number = metad.applied() + 1;
             let entry = Entry {
-                version: JOURNAL_VERSION,
+                version,
                 time_ns: 1,
                 commands: vec![Command { op: Some(op), ..Default::default() }],
                 cluster: "sim".into(),
             };
             metad.apply(number, &entry).remove(0)
         };
-        let minimum_copies = if options.seed.is_multiple_of(MINIMUM_EVERY) { 2 } else { 0 };
+        let minimum_copies = if options.seed.is_multiple_of(MINIMUM_EVERY) && !options.sole { 2 } else { 0 };
         apply(CommandOp::CreateDatastore(Datastore {
             name: "ds".into(),
-            copies: 2,
+            copies: if options.sole { 1 } else { 2 },
             minimum_copies,
             ..Default::default()
         }));
@@ -328,6 +287,9 @@ impl World {
             lies: None,
             owners_rest: options.seed.is_multiple_of(2),
             leaving: None,
+            deposed: None,
+            old: None,
+            starts_rng: Rng::new(!options.seed),
             clones: Vec::new(),
             full: BTreeMap::new(),
             cut: BTreeSet::new(),
@@ -341,27 +303,7 @@ impl World {
             options,
         };
         for i in 0..CHUNKS {
-            let id = vec![i as u8 + 1; 16];
-            let mut server = ChunkServer::new(id.clone(), i as u64 + 1, geometry.extent_bytes, vec![]);
-            server.plant(world.options.bug);
-            world.chunks.push(Chunk {
-                server: Some(server),
-                id,
-                image: None,
-                checkpoint: Vec::new(),
-                checkpoint_content: BTreeMap::new(),
-                journal: Vec::new(),
-                in_flight: Vec::new(),
-                busy: false,
-                content: BTreeMap::new(),
-                rotten: BTreeSet::new(),
-                shared: BTreeSet::new(),
-                waiting: BTreeMap::new(),
-                next_token: 1,
-                life: 0,
-                heard: (0, 0),
-                last_start: i as u64 + 1,
-            });
+            world.chunks.push(Chunk::new(i, geometry.extent_bytes, world.options.bug));
         }
         for _ in 0..GATEWAYS {
             let boot = world.next_boot;
@@ -397,6 +339,13 @@ impl World {
         world.at(4_000, Event::Break);
         world.at(5_000, Event::Sweep);
         world.at(6_000, Event::KeepImage);
+        for chunk in 0..CHUNKS {
+            world.begin_registration(chunk);
+            world.at(1_500 + chunk as u64, Event::Beat { chunk });
+        }
+        if world.options.sole && world.options.seed.is_multiple_of(2) {
+            world.at(world.faults_end, Event::OldDisk);
+        }
         if world.options.forks {
             world.at(3_000, Event::Fork);
         }
@@ -484,6 +433,13 @@ impl World {
             Event::KeepImage => self.keep_image(),
             Event::Fork => self.begin_fork(),
             Event::Room { chunk } => drop(self.full.remove(&chunk)),
+            Event::Register { chunk, life, start } => self.registers(chunk, life, start),
+            Event::RegisterAgain { chunk, life } => self.register_again(chunk, life),
+            Event::Registered { chunk, life, reply } => self.registered(chunk, life, reply),
+            Event::Beat { chunk } => self.beat(chunk),
+            Event::Deposed => self.look_at_deposed(),
+            Event::DiskOfBefore { chunk, image } => self.disk_of_before(chunk, *image),
+            Event::OldDisk => self.end_with_an_old_disk(),
         }
     }
 
@@ -643,12 +599,20 @@ impl World {
     fn apply(&mut self, op: CommandOp) -> Reply {
         let number = self.metad.applied() + 1;
         let entry = Entry {
-            version: JOURNAL_VERSION,
+            version: if self.counts_starts() { JOURNAL_VERSION } else { STARTS_SINCE - 1 },
             time_ns: self.now * 1_000_000,
             commands: vec![Command { op: Some(op), ..Default::default() }],
             cluster: "sim".into(),
         };
         self.metad.apply(number, &entry).remove(0)
+    }
+
+    fn copies(&self) -> usize {
+        if self.options.sole {
+            1
+        } else {
+            2
+        }
     }
 
     fn metad_asked(&mut self, gateway: usize, boot: u64, call: u64, mut op: CommandOp) {
@@ -659,12 +623,12 @@ impl World {
         let mut alive = self.alive_replicas();
         alive.sort_by_key(|r| self.full.contains_key(&(r.node as usize - 1)));
         if let CommandOp::Allocate(a) = &mut op {
-            a.replicas = alive.iter().take(2).cloned().collect();
+            a.replicas = alive.iter().take(self.copies()).cloned().collect();
         }
         let gives_up = matches!(&op, CommandOp::Grant(g) if g.gateway == 0);
         if let (CommandOp::Grant(g), false) = (&mut op, gives_up) {
             g.expected = self.metad.inode(self.file).expect("the file is never removed").lease.number;
-            g.replicas = alive.iter().take(2).cloned().collect();
+            g.replicas = alive.iter().take(self.copies()).cloned().collect();
             if alive.is_empty() {
                 return self.at(self.now + 100, Event::MetaArrives { gateway, boot, call, op });
             }
@@ -817,6 +781,7 @@ impl World {
         let synced: Vec<JournalEntry> =
             c.in_flight.iter().filter(|(s, _)| *s <= upto).map(|(_, e)| e.clone()).collect();
         c.in_flight.retain(|(s, _)| *s > upto);
+        c.disk.records += synced.len() as u64;
         c.journal.extend(synced);
         let mut effects = Vec::new();
         c.server.as_mut().expect("of this life").durable(upto, &mut effects);
@@ -836,8 +801,10 @@ impl World {
     // ---- the end ----
 
     fn finish(mut self) -> Report {
+        let holds = self.old.is_some();
+        self.check_old_disk();
         for g in 0..GATEWAYS {
-            if let (Some(o), true) = (&self.gateways[g].owner, self.report.violations.is_empty()) {
+            if let (Some(o), true) = (&self.gateways[g].owner, self.report.violations.is_empty() && !holds) {
                 if !o.settled()
                     && o.lease() == self.metad.inode(self.file).expect("the file is never removed").lease.number
                 {
@@ -848,7 +815,7 @@ impl World {
             }
             self.drop_owner(g);
         }
-        if self.report.violations.is_empty() {
+        if self.report.violations.is_empty() && !holds {
             for (client, c) in self.clients.iter().enumerate() {
                 if let Some(op) = &c.op {
                     self.report.violations.push(format!("client {client} has no answer to {op:?} since {}", c.begin));

@@ -192,6 +192,7 @@ impl Cluster {
         for node in 0..nodes {
             self.starts += 1;
             self.chunks.push(Chunk::new(node, self.starts));
+            self.register(node);
             self.gateways.push(Gateway::new(node as u64 + 1));
         }
     }

@@ -1,6 +1,6 @@
 //! Calls of a file's owner to the copies of an extent, and their answers.
 
-use super::{Committed, Count, OpId, Pos, Record, Witness};
+use super::{Committed, Count, NotYet, OpId, Pos, Record, Witness};
 use prost::{Message, Oneof};
 
 /// SEAL: asks a member for its promise and for what it has (rules R5 to R7).
@@ -94,6 +94,10 @@ pub struct ChunkRequest {
     /// The lease of the owner.
     #[prost(uint64, tag = "4")]
     pub lease: u64,
+    /// With a SEAL or CHECK: the newest entry of metad's journal as of which the lease was known to be the current one (rule R40).
+    /// 0: starts are not counted yet.
+    #[prost(uint64, tag = "5")]
+    pub confirmed: u64,
     /// The operation; absent where a newer version asks what this one does not know.
     #[prost(oneof = "ChunkOp", tags = "10, 11, 12, 13, 14, 15, 16, 17")]
     pub op: Option<ChunkOp>,
@@ -203,13 +207,16 @@ pub enum ChunkResult {
     /// See `replication::digests`.
     #[prost(bytes = "bytes", tag = "10")]
     Digests(bytes::Bytes),
+    /// To a SEAL or CHECK: this start is not registered, or the lease was confirmed before it was (rules R39 and R40).
+    #[prost(message, tag = "11")]
+    NotYet(NotYet),
 }
 
 /// A chunk server's answer to a [`ChunkRequest`].
 #[derive(Clone, PartialEq, Message)]
 pub struct ChunkAnswer {
     /// The result; absent where this version does not know what a newer one answers.
-    #[prost(oneof = "ChunkResult", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "ChunkResult", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub result: Option<ChunkResult>,
     /// Which start of its process answers; 0 where a version before 0.2 does.
     #[prost(fixed64, tag = "20")]

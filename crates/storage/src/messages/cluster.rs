@@ -88,6 +88,9 @@ pub struct GatewayInfo {
     /// The number of its chunk server's start, as the answers to owners have it.
     #[prost(uint64, tag = "14")]
     pub replica_start: u64,
+    /// The newest durable batch of its chunk server's journal, for metad's mark (rule R39).
+    #[prost(uint64, tag = "15")]
+    pub replica_records: u64,
 }
 
 /// A datastore address that a gateway cannot serve, and the reason for people.

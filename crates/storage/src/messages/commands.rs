@@ -2,8 +2,8 @@
 
 use super::{
     Activate, Allocate, Attr, Binding, ChangeAttr, ChangeDatastore, Datastore, Empty, ExtentConfig, Fork, ForkStep,
-    Grant, Inode, Link, LockCommand, LockReply, LoseExtents, Make, OpId, Propose, Remove, Rename, ReplicaRef,
-    SetAddress, SetNode, SetRebalance, Size, Snapshot, Stamp, Truncate,
+    Grant, Inode, Link, LockCommand, LockReply, LoseExtents, Make, MarkReplica, OpId, Propose, RegisterStart, Remove,
+    Rename, ReplicaRef, SetAddress, SetNode, SetRebalance, Size, Snapshot, Stamp, StartRecord, Truncate,
 };
 use prost::{Message, Oneof};
 
@@ -102,6 +102,12 @@ pub enum CommandOp {
     /// Removes a snapshot.
     #[prost(message, tag = "63")]
     DeleteSnapshot(Snapshot),
+    /// Registers the start of a chunk server (rule R39).
+    #[prost(message, tag = "64")]
+    RegisterStart(RegisterStart),
+    /// Notes how far a chunk server's journal is.
+    #[prost(message, tag = "65")]
+    MarkReplica(MarkReplica),
 }
 
 /// A change of metad's state, as a gateway asks for it and the journal keeps it.
@@ -116,7 +122,7 @@ pub struct Command {
     /// The change.
     #[prost(
         oneof = "CommandOp",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 30, 31, 40, 41, 42, 43, 50, 60, 61, 62, 63"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 30, 31, 40, 41, 42, 43, 50, 60, 61, 62, 63, 64, 65"
     )]
     pub op: Option<CommandOp>,
 }
@@ -189,4 +195,10 @@ pub struct Reply {
     /// With a grant: every node knows that a joining member may have kept its bytes.
     #[prost(bool, tag = "21")]
     pub keeps: bool,
+    /// Number of the journal's entry as of which the reply is true; 0 where starts are not counted yet.
+    #[prost(uint64, tag = "22")]
+    pub applied: u64,
+    /// With a registration: the record of the replica's newest start.
+    #[prost(message, optional, tag = "23")]
+    pub start: Option<StartRecord>,
 }

@@ -81,6 +81,7 @@ pub fn fits(version: u32, op: Option<&CommandOp>) -> bool {
     };
     let since = |op: &CommandOp| match op {
         CommandOp::LoseExtents(_) => LOSSES_SINCE,
+        CommandOp::RegisterStart(_) | CommandOp::MarkReplica(_) => STARTS_SINCE,
         CommandOp::ChangeDatastore(c) if c.minimum_copies.is_some() => MINIMUM_SINCE,
         CommandOp::CreateDatastore(d) if d.minimum_copies != 0 => MINIMUM_SINCE,
         _ => 1,

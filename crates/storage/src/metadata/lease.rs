@@ -60,6 +60,10 @@ pub fn prepare<K: Kv>(state: &State<K>, placement: &Placement, now_ms: u64, op: 
                 Prepared::Submit
             }
         }
+        // No epoch is 0: it changes nothing, and asks what is so.
+        CommandOp::Propose(p) if p.epoch == 0 && p.went_back.is_empty() && state.counts_starts() => {
+            Prepared::AnswerIfLeader(state.configurations_for(p))
+        }
         _ => Prepared::Submit,
     }
 }

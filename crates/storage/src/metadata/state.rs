@@ -63,6 +63,8 @@ pub(super) mod table {
     /// Forks that are not done, by both files.
     pub const FORK: u8 = b'f';
     pub const LOSSES: u8 = b'w';
+    /// Newest starts of replicas, by their ids.
+    pub const STARTS: u8 = b't';
 }
 
 /// Attributes of an empty folder.
@@ -183,7 +185,7 @@ impl<K: Kv> State<K> {
                 return Reply { superseded: true, ..fail(status::JUKEBOX) };
             }
         }
-        let reply = match c.op.as_ref() {
+        let mut reply = match c.op.as_ref() {
             Some(CommandOp::Make(m)) => self.make(m, time_ns),
             Some(CommandOp::Remove(r)) => self.remove(r, time_ns),
             Some(CommandOp::Rename(r)) => self.rename(r, time_ns),
@@ -218,8 +220,16 @@ impl<K: Kv> State<K> {
             Some(CommandOp::DeleteSnapshot(s)) => self.delete_snapshot(s, time_ns),
             Some(CommandOp::LoseExtents(_)) if self.entry_version < LOSSES_SINCE => fail(status::NOTSUPP),
             Some(CommandOp::LoseExtents(l)) => self.lose_extents(l, time_ns),
+            Some(CommandOp::RegisterStart(_) | CommandOp::MarkReplica(_)) if self.entry_version < STARTS_SINCE => {
+                fail(status::NOTSUPP)
+            }
+            Some(CommandOp::RegisterStart(r)) => self.register_start(r, time_ns),
+            Some(CommandOp::MarkReplica(m)) => self.mark_replica(m, time_ns),
             None => fail(status::NOTSUPP),
         };
+        if c.call.is_none() && self.counts_starts() {
+            reply.applied = self.applied() + 1;
+        }
         if let Some(call) = &c.call {
             self.remember(call, &reply, time_ns);
         }
@@ -408,7 +418,7 @@ impl<K: Kv> State<K> {
     }
 
     /// The reply about an extent that no longer exists, because its file is gone, has another owner, or is shorter now.
-    fn no_extent(&self, file: u64, lease: u64) -> Reply {
+    pub(super) fn no_extent(&self, file: u64, lease: u64) -> Reply {
         match self.owned(file, lease) {
             Ok(inode) => Reply { status: status::NOENT, ..self.file_reply(inode) },
             Err(reply) => reply,
@@ -460,6 +470,10 @@ impl<K: Kv> State<K> {
             Err(r) => return r,
         };
         if cfg.epoch != a.epoch {
+            return Reply { status: status::BADTYPE, ..self.file_reply(inode) };
+        }
+        if self.entry_version >= STARTS_SINCE && cfg.replicas.iter().any(|r| cfg.went_back.contains(&r.id)) {
+            // A member was sealed, and its storage went back in time since.
             return Reply { status: status::BADTYPE, ..self.file_reply(inode) };
         }
         cfg.active = true;

@@ -20,6 +20,7 @@ mod io;
 mod moves;
 mod opening;
 mod parts;
+mod proof;
 mod repair;
 mod rest;
 mod sizes;
@@ -57,6 +58,8 @@ pub struct Owner {
     bug: Option<Bug>,
     file: u64,
     lease: u64,
+    /// The newest entry of metad's journal as of which the lease is known to be the current one (rule R40).
+    lease_as_of: u64,
     boot: u64,
     attr: Attr,
     truncations: u64,
@@ -124,6 +127,7 @@ impl Owner {
             bug: None,
             file: inode.attr.fileid,
             lease: inode.lease.number,
+            lease_as_of: granted.applied,
             boot: inode.lease.boot,
             size_reported: (inode.truncations, inode.attr.size, inode.attr.mtime_ns),
             truncations: inode.truncations,

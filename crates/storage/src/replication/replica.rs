@@ -4,8 +4,11 @@
 //! the journal, and its answer leaves when the entry is on disk. Content is applied to the extent's
 //! file only then, so that the file never holds what the journal could lack.
 
+mod standing;
+
 use super::Bug;
 use crate::messages::*;
+use standing::Standing;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Ids of applied writes that are remembered for retries.
@@ -293,6 +296,7 @@ pub struct ChunkServer {
     extent_bytes: u64,
     /// Extents that were sealed or checked in this start; all others are shut (rule R34).
     open: BTreeSet<u64>,
+    standing: Standing,
     bug: Option<Bug>,
     replicas: BTreeMap<u64, Replica>,
     /// Positions that are in the journal's queue and not on disk.
@@ -312,6 +316,7 @@ impl ChunkServer {
             start,
             extent_bytes,
             open: BTreeSet::new(),
+            standing: Standing::default(),
             bug: None,
             replicas: checkpoints.into_iter().map(|r| (r.eid, r)).collect(),
             undurable: BTreeSet::new(),
@@ -414,7 +419,7 @@ impl ChunkServer {
     /// Takes in one request, whose answer carries the same `token`, and appends the effects that follow at once. An
     /// answer that implies durability follows from `durable` instead.
     pub fn handle(&mut self, token: u64, request: ChunkRequest, out: &mut Vec<Effect>) {
-        let ChunkRequest { eid, replica, epoch, lease, op } = request;
+        let ChunkRequest { eid, replica, epoch, lease, confirmed, op } = request;
         let (start, damaged) = (self.start, self.damaged.contains(&eid));
         self.plant_promise(eid, epoch, lease, &op);
         let say = |result: ChunkResult| Effect::Answer {
@@ -423,6 +428,9 @@ impl ChunkServer {
         };
         if replica != self.replica_id {
             return out.push(say(ChunkResult::Unknown(Empty {})));
+        }
+        if let Some(result) = self.not_yet(op.as_ref(), confirmed) {
+            return out.push(say(result));
         }
         let create = matches!(&op, Some(ChunkOp::Seal(s)) if s.create || s.joining);
         let existed = self.replicas.contains_key(&eid);
@@ -650,7 +658,7 @@ mod tests {
     use super::*;
 
     fn request(epoch: u64, lease: u64, op: ChunkOp) -> ChunkRequest {
-        ChunkRequest { eid: 1, replica: vec![1], epoch, lease, op: Some(op) }
+        ChunkRequest { eid: 1, replica: vec![1], epoch, lease, confirmed: 0, op: Some(op) }
     }
     fn record(lease: u64, epoch: u64, seq: u64, stable: u64) -> Record {
         Record {

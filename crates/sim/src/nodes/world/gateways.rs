@@ -56,6 +56,7 @@ enum About {
     Heartbeat,
     Owner { file: u64, lease: u64, call: u64 },
     Lease { file: u64, token: u64 },
+    Start,
 }
 
 struct Question {
@@ -142,6 +143,8 @@ impl World {
             pid: 1,
             unreached: (0..NODES).filter(|o| !self.reaches_both_ways(node, *o)).map(|o| o as u32 + 1).collect(),
             journal_version: JOURNAL_VERSION,
+            replica_start: n.chunk.start_id(),
+            replica_records: n.chunk.records,
             ..Default::default()
         };
         self.question(node, MetaAsk::Heartbeat(info), About::Heartbeat);
@@ -207,7 +210,25 @@ impl World {
                 self.feed(node, file, lease, OwnerInput::Meta { call, reply });
             }
             (About::Lease { file, token }, MetaAnswer::Reply(reply)) => self.granted(node, file, token, reply),
+            (About::Start, MetaAnswer::Reply(reply)) => self.start_registered(node, &reply),
             (about, answer) => unreachable!("{answer:?} is no answer about {about:?}"),
+        }
+    }
+
+    /// The chunk server's start is told to metad, until it is registered.
+    pub(super) fn register_start(&mut self, node: usize, expected: u64) {
+        let op = Some(CommandOp::RegisterStart(self.nodes[node].chunk.registration(expected)));
+        self.question(node, MetaAsk::Command(Command { op, ..Default::default() }), About::Start);
+    }
+
+    fn start_registered(&mut self, node: usize, reply: &Reply) {
+        let Some(record) = &reply.start else { return self.register_start(node, 0) };
+        if !self.nodes[node].chunk.registered(record) {
+            return self.register_start(node, record.at);
+        }
+        self.report.starts += 1;
+        if record.went_back {
+            self.violation(format!("the disk of node {} is healthy, and metad says that it went back", node + 1));
         }
     }
 

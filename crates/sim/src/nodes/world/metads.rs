@@ -341,6 +341,7 @@ impl World {
                 let m = &mut self.nodes[node].metad;
                 let beat = placement::Input::Heartbeat { info: info.clone(), aside: false };
                 m.placement.handle(self.now, beat, &mut Vec::new());
+                let mark = m.state.mark_due(&info, self.now * 1_000_000);
                 let unknown = info.replica.filter(|r| !m.state.replicas().contains(r));
                 let membership = Membership {
                     bindings: m.state.bindings(),
@@ -351,6 +352,10 @@ impl World {
                 };
                 if let Some(replica) = unknown {
                     let op = Some(CommandOp::RegisterReplica(replica));
+                    self.submit(node, Asker::Nobody, Command { op, ..Default::default() });
+                }
+                if let Some(mark) = mark {
+                    let op = Some(CommandOp::MarkReplica(mark));
                     self.submit(node, Asker::Nobody, Command { op, ..Default::default() });
                 }
                 self.say(node, of, call, attempt, Some(MetaAnswer::Membership(membership)));

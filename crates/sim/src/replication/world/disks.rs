@@ -1,6 +1,7 @@
 //! A chunk server's disk, whose content is there again after a crash, and blocks that rot: they cannot be read until they are written.
 
-use super::{Chunk, DiskEffect, World, BLOCK};
+use super::{Chunk, Disk, DiskEffect, World, BLOCK};
+use std::collections::{BTreeMap, BTreeSet};
 use trivet_storage::messages::*;
 use trivet_storage::replication::replica::ChunkServer;
 use trivet_storage::replication::{digests, Bug};
@@ -9,6 +10,34 @@ use trivet_storage::replication::{digests, Bug};
 const HEARTBEAT_MS: u64 = 400;
 
 impl Chunk {
+    pub(super) fn new(i: usize, extent_bytes: u64, bug: Option<Bug>) -> Self {
+        let id = vec![i as u8 + 1; 16];
+        let mut server = ChunkServer::new(id.clone(), i as u64 + 1, extent_bytes, vec![]);
+        server.plant(bug);
+        Chunk {
+            server: Some(server),
+            id,
+            image: None,
+            disk: Disk::default(),
+            records_at_start: 0,
+            noted: (0, 0),
+            went_back: false,
+            checkpoint: Vec::new(),
+            checkpoint_content: BTreeMap::new(),
+            journal: Vec::new(),
+            in_flight: Vec::new(),
+            busy: false,
+            content: BTreeMap::new(),
+            rotten: BTreeSet::new(),
+            shared: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            next_token: 1,
+            life: 0,
+            heard: (0, 0),
+            last_start: i as u64 + 1,
+        }
+    }
+
     /// Changes what is on the disk. Blocks are written whole here, which heals them.
     pub(super) fn change(&mut self, extent_bytes: usize, effect: DiskEffect) {
         match effect {
@@ -95,6 +124,7 @@ impl World {
         c.waiting.clear();
         let in_flight = std::mem::take(&mut c.in_flight);
         // A batch is whole or torn off; some of it may have reached the disk.
+        c.disk.records += kept as u64;
         c.journal.extend(in_flight.into_iter().take(kept).map(|(_, e)| e));
         self.trace(|| format!("chunk {} crashes", chunk + 1));
     }
@@ -130,6 +160,7 @@ impl World {
         c.checkpoint = server.replicas().cloned().collect();
         c.journal.clear();
         c.server = Some(server);
+        self.begin_registration(chunk);
         self.trace(|| format!("chunk {} is back", chunk + 1));
     }
 

@@ -26,6 +26,7 @@ impl World {
         let until = self.now + self.rng.range(50, 6_000);
         let (chunk, gateway) = (self.rng.index(CHUNKS), self.rng.index(GATEWAYS));
         match kind {
+            12 | 13 if self.options.sole => self.depose(),
             12 | 13 => self.break_a_disk(chunk),
             11 => {
                 self.lossy.insert((gateway, chunk));
@@ -110,12 +111,7 @@ impl World {
         let next = self.now + self.rng.range(500, 10_000);
         self.at(next, Event::KeepImage);
         let chunk = self.rng.index(CHUNKS);
-        let c = &mut self.chunks[chunk];
-        c.image = Some(Disk {
-            checkpoint: c.checkpoint.clone(),
-            checkpoint_content: c.checkpoint_content.clone(),
-            journal: c.journal.clone(),
-        });
+        self.chunks[chunk].image = Some(self.disk(chunk));
     }
 
     /// A process starts again with a disk that is older, lacks the end of its journal although that was synced, or is empty;
@@ -136,22 +132,15 @@ impl World {
         let (tail, kind) = (self.rng.range(1, 20) as usize, self.rng.range(0, 3));
         let c = &mut self.chunks[chunk];
         match (kind, c.image.take()) {
-            (0, Some(image)) => {
-                (c.checkpoint, c.checkpoint_content, c.journal) =
-                    (image.checkpoint, image.checkpoint_content, image.journal);
-                c.rotten.clear();
-                self.report.disks_back += 1;
-            }
+            (0, Some(image)) => self.put_disk(chunk, image),
             (1, _) => {
                 (c.checkpoint, c.checkpoint_content, c.journal) = Default::default();
+                (c.disk, c.noted, c.went_back) = (Disk::default(), (0, 0), false);
                 c.rotten.clear();
                 *c.id.last_mut().expect("16 bytes") += 16;
                 self.report.disks_wiped += 1;
             }
-            _ => {
-                c.journal.truncate(c.journal.len().saturating_sub(tail));
-                self.report.disks_back += 1;
-            }
+            _ => self.lose_tail(chunk, tail),
         }
         self.trace(|| format!("the disk of chunk {} is not what it was, {kind}", chunk + 1));
         let back = self.now + self.rng.range(20, 1_500);
@@ -178,12 +167,19 @@ impl World {
         self.crash_chunk(chunk);
         self.forget_clones_on(chunk);
         let tail = self.rng.range(1, 3) as usize;
-        let c = &mut self.chunks[chunk];
-        c.journal.truncate(c.journal.len().saturating_sub(tail));
-        self.report.disks_back += 1;
+        self.lose_tail(chunk, tail);
         self.trace(|| format!("the disk of chunk {} lied", chunk + 1));
         let back = self.now + self.rng.range(1, 60);
         self.at(back, Event::Restart { chunk });
+    }
+
+    fn lose_tail(&mut self, chunk: usize, tail: usize) {
+        let c = &mut self.chunks[chunk];
+        let lost = tail.min(c.journal.len());
+        c.journal.truncate(c.journal.len() - lost);
+        c.disk.records -= lost as u64;
+        c.went_back = true;
+        self.report.disks_back += 1;
     }
 
     /// Whether the others have everything, and somebody will look.
@@ -220,6 +216,7 @@ impl World {
                     replica: id.clone(),
                     epoch,
                     lease: u64::MAX,
+                    confirmed: 0,
                     op: Some(ChunkOp::Free(Empty {})),
                 };
                 let late = self.now + if self.rng.chance(50) { 1 } else { self.rng.range(1, 5_000) };

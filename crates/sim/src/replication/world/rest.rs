@@ -133,7 +133,8 @@ impl World {
         let leaving = self.leaving.iter().map(|chunk| self.chunks[*chunk].id.clone()).collect();
         // Some clusters are not finalized.
         let keeps = self.options.seed % 4 < 3;
-        Wishes { copies: 2, leaving, keeps, starts: there.collect(), ..Default::default() }
+        let copies = self.copies() as u32;
+        Wishes { copies, leaving, keeps, starts: there.collect(), ..Default::default() }
     }
 }
 

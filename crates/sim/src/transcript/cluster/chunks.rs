@@ -19,6 +19,9 @@ pub(super) struct Chunk {
     /// Callers by the token of their call: the gateway, its lease, its number of the call.
     waiting: BTreeMap<u64, (End, u64, u64)>,
     next_token: u64,
+    /// Starts of its process, as the disk counts them, and entries that its journal ever had.
+    counter: u64,
+    records: u64,
 }
 
 impl Chunk {
@@ -33,6 +36,8 @@ impl Chunk {
             rotten: BTreeSet::new(),
             waiting: BTreeMap::new(),
             next_token: 1,
+            counter: 0,
+            records: 0,
         }
     }
 
@@ -148,6 +153,7 @@ impl Cluster {
         let c = &mut self.chunks[chunk];
         let Some(upto) = c.pending.back().map(|(seq, _)| *seq) else { return };
         let texts: Vec<String> = c.pending.iter().map(|(_, e)| entry_text(e)).collect();
+        c.records += c.pending.len() as u64;
         c.journal.extend(std::mem::take(&mut c.pending).into_iter().map(|(_, e)| e));
         let mut effects = Vec::new();
         c.server.as_mut().expect("a journal belongs to a process").durable(upto, &mut effects);
@@ -186,7 +192,22 @@ impl Cluster {
         c.journal.iter().for_each(|e| server.replay(e, &mut effects));
         effects.into_iter().for_each(|effect| c.change(effect));
         c.server = Some(server);
+        self.register(at);
         Ok(())
+    }
+
+    /// Nothing keeps metad from hearing of a start at once.
+    pub(super) fn register(&mut self, chunk: usize) {
+        let c = &mut self.chunks[chunk];
+        c.counter += 1;
+        let start = c.server.as_ref().map_or(0, ChunkServer::start);
+        let (replica, counter, records) = (c.id.clone(), c.counter, c.records);
+        let expected = self.metad.as_ref().and_then(|m| m.start_of(&replica)).map_or(0, |known| known.at);
+        let registered =
+            self.apply(CommandOp::RegisterStart(RegisterStart { replica, counter, start, records, expected })).start;
+        let server = self.chunks[chunk].server.as_mut().expect("it has just started");
+        server.count_starts();
+        server.registered(registered.expect("what was expected is so").at);
     }
 
     fn eid(&self) -> Result<u64, String> {

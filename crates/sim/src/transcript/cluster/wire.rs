@@ -86,6 +86,12 @@ pub(super) fn answer(a: &ChunkAnswer) -> String {
         Some(ChunkResult::Done(_)) => "done".into(),
         Some(ChunkResult::Data(d)) => format!("data {}", self::text(&d.data)),
         Some(ChunkResult::Shut(_)) => "SHUT: restarted, and nobody has compared what is here".into(),
+        Some(ChunkResult::NotYet(n)) => {
+            format!(
+                "NOT YET: this start was registered by entry {}, and the lease is confirmed as of an older one",
+                n.registered_at
+            )
+        }
         Some(ChunkResult::WentBack(_)) => "WENT BACK: a promise is missing".into(),
         Some(ChunkResult::Bad(b)) => format!("BAD {}", blocks(&b.offsets)),
         Some(ChunkResult::Digests(d)) => {

@@ -4,7 +4,7 @@ use super::{Effect, NoAnswer, Owner};
 use crate::messages::*;
 
 /// Milliseconds before a call that failed is sent again.
-const RESEND_MS: u64 = 50;
+pub(super) const RESEND_MS: u64 = 50;
 
 /// The purpose of a call to a member, by which its answer is routed.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,10 +54,24 @@ pub(super) struct Call {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum MetaAbout {
-    Activate { index: u64, eid: u64, last_seq: u64 },
-    Propose { index: u64, eid: u64 },
+    Activate {
+        index: u64,
+        eid: u64,
+        last_seq: u64,
+    },
+    Propose {
+        index: u64,
+        eid: u64,
+    },
+    /// Whether the lease is still current.
+    Proof {
+        index: u64,
+        eid: u64,
+    },
     Release,
-    Allocate { index: u64 },
+    Allocate {
+        index: u64,
+    },
     Fork,
     Size,
     Truncate,
@@ -67,8 +81,8 @@ pub(super) enum MetaAbout {
 impl Owner {
     pub(super) fn send(&mut self, index: u64, to: &ReplicaRef, about: About, op: ChunkOp) {
         let cfg = &self.extents[&index].cfg;
-        let request =
-            ChunkRequest { eid: cfg.eid, replica: to.id.clone(), epoch: cfg.epoch, lease: self.lease, op: Some(op) };
+        let (eid, replica, epoch, confirmed) = (cfg.eid, to.id.clone(), cfg.epoch, self.proof_for(&op));
+        let request = ChunkRequest { eid, replica, epoch, lease: self.lease, confirmed, op: Some(op) };
         let call = self.next_call;
         self.next_call += 1;
         let entry =
@@ -112,9 +126,11 @@ impl Owner {
         };
         if answer.result == Some(ChunkResult::Shut(Empty {})) {
             // The member refuses writes until the owner has compared it: check it first, then send the call again.
-            entry.resend_at = Some(self.now_ms + RESEND_MS);
-            self.failing.remove(&to.id);
+            self.not_yet(call, 0);
             return self.check(index, &to);
+        }
+        if let Some(ChunkResult::NotYet(n)) = answer.result {
+            return self.not_yet(call, n.registered_at);
         }
         if counts && !self.of_checked_start(index, &to, answer.start) {
             let again = self.now_ms + RESEND_MS;
@@ -139,7 +155,7 @@ impl Owner {
                 self.member_failed(index, &to, false)
             }
             Some(ChunkResult::WentBack(_)) => self.member_went_back(index, &to),
-            Some(ChunkResult::Shut(_)) => {}
+            Some(ChunkResult::Shut(_) | ChunkResult::NotYet(_)) => {}
             Some(ChunkResult::Sealed(s)) => {
                 self.started(index, &to, answer.start);
                 if self.same_or_more(index, &to, answer.count) {
@@ -196,13 +212,19 @@ impl Owner {
         if reply.inode.as_ref().is_some_and(|i| i.lease.number != self.lease) {
             return self.end();
         }
+        self.take_proof(&reply);
         match about {
             // A truncate cut the extent off meanwhile, and another extent may have its index.
-            MetaAbout::Activate { index, eid, .. } | MetaAbout::Propose { index, eid }
+            MetaAbout::Activate { index, eid, .. }
+            | MetaAbout::Propose { index, eid }
+            | MetaAbout::Proof { index, eid }
                 if self.extents.get(&index).is_none_or(|e| e.cfg.eid != eid) => {}
-            MetaAbout::Activate { index, .. } | MetaAbout::Propose { index, .. } if reply.status == status::NOENT => {
+            MetaAbout::Activate { index, .. } | MetaAbout::Propose { index, .. } | MetaAbout::Proof { index, .. }
+                if reply.status == status::NOENT =>
+            {
                 self.cut_off(index)
             }
+            MetaAbout::Proof { .. } => self.lease_proved(),
             MetaAbout::Activate { index, last_seq, .. } => self.activation_answered(index, last_seq, reply),
             MetaAbout::Propose { index, .. } => {
                 if let Some(e) = self.extents.get_mut(&index) {

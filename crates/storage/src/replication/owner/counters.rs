@@ -23,6 +23,9 @@ pub struct Counters {
     pub went_back: u64,
     /// CHECKs that were sent to members that started again (rule R35).
     pub checks: u64,
+    /// Times that metad was asked whether the lease is current, as a member's start was registered after it was known to be (rule
+    /// R40).
+    pub proofs: u64,
     /// Times that this process did not run for a while.
     pub stalls: u64,
     /// Bytes that joining members kept and that were compared, and bytes that were sent to joining members.

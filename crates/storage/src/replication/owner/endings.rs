@@ -74,7 +74,12 @@ impl File {
         let made = apply(&mut metad, CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() }));
         let file = made.attr.expect("made").fileid;
         let owner = grant(&mut metad, file, 1, 1);
-        let chunks = replicas().into_iter().map(|r| ChunkServer::new(r.id, 1, GEOMETRY.extent_bytes, vec![])).collect();
+        let server = |r: ReplicaRef| {
+            let mut server = ChunkServer::new(r.id, 1, GEOMETRY.extent_bytes, vec![]);
+            server.registered(1);
+            server
+        };
+        let chunks = replicas().into_iter().map(server).collect();
         let mut f = File {
             metad,
             chunks,

@@ -60,6 +60,9 @@ impl Owner {
         for call in again {
             let c = self.calls.get_mut(&call).expect("listed");
             c.resend_at = None;
+            if matches!(c.request.op, Some(ChunkOp::Seal(_) | ChunkOp::Check(_))) {
+                c.request.confirmed = self.lease_as_of;
+            }
             let (to, request) = (c.to.clone(), c.request.clone());
             self.out.push(Effect::Send { call, to, request });
         }

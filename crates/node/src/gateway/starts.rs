@@ -1,0 +1,49 @@
+//! The start of this node's chunk server is registered with metad: before that no owner gets anything of it (rule R39).
+
+use super::Inner;
+use std::sync::Arc;
+use std::time::Duration;
+use trivet_storage::messages::CommandOp;
+use trivet_storage::nfs::status;
+
+/// Pause before metad is asked again, and between two looks at whether the cluster counts starts.
+const PAUSE: Duration = Duration::from_millis(100);
+
+pub(super) async fn register_start(inner: Arc<Inner>) {
+    let Some(chunk) = inner.local_copies.chunk() else { return };
+    // A storage that counts starts needs no copy of metad's state to know it.
+    let (mut counts, mut expected) = (chunk.counts_starts(), 0);
+    loop {
+        if !counts && !inner.replica.read().counts_starts() {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        }
+        let here = chunk.clone();
+        // It may write a file.
+        let _ = tokio::task::spawn_blocking(move || here.count_starts()).await;
+        let reply = inner.command(None, None, CommandOp::RegisterStart(chunk.registration(expected))).await;
+        match reply.start {
+            Some(record) if record.start == chunk.start_id() => {
+                if record.went_back {
+                    let what = format!(
+                        "the storage of this node's copies went back in time: {} copies that were complete are made anew from others, \
+                         and an extent without another complete copy holds",
+                        record.distrusted
+                    );
+                    tracing::error!("{what}");
+                    inner.events.record("copies", what, "it has fewer starts or a shorter journal than metad noted");
+                }
+                let _ = tokio::task::spawn_blocking(move || chunk.registered(&record)).await;
+                return;
+            }
+            Some(record) => expected = record.at,
+            None => {
+                if reply.status == status::NOTSUPP {
+                    counts = false;
+                    chunk.starts_do_not_count();
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Starts of chunk servers: each is counted on its disk and registered with metad, which notes how far its journal is from time
+//! to time. Messages are lost, and come again late.
+
+use super::*;
+
+/// A registration without an answer is asked once more after this.
+const AGAIN_MS: u64 = 250;
+/// Time between two heartbeats of a chunk server's node.
+const BEAT_MS: u64 = 1_000;
+
+impl World {
+    /// Whether the cluster counts starts: some were not finalized.
+    pub(super) fn counts_starts(&self) -> bool {
+        self.options.sole || self.options.seed % 8 != 7
+    }
+
+    /// A disk's counter and records as metad is told them, planted mistakes included.
+    fn told(&self, chunk: usize, records: u64) -> (u64, u64) {
+        let c = &self.chunks[chunk];
+        let counterless = self.options.bug == Some(Bug::RegisterWithoutCounter);
+        let counter = if counterless { self.now * CHUNKS as u64 } else { c.disk.counter };
+        let records = if self.options.bug == Some(Bug::RegisterWithoutMark) { 0 } else { records };
+        (counter, records)
+    }
+
+    /// A process has started: its disk counts that, and metad hears of it.
+    pub(super) fn begin_registration(&mut self, chunk: usize) {
+        if !self.counts_starts() {
+            return;
+        }
+        let c = &mut self.chunks[chunk];
+        c.disk.counter += 1;
+        c.records_at_start = c.disk.records;
+        c.server.as_mut().expect("it starts").count_starts();
+        self.register(chunk, 0);
+    }
+
+    fn register(&mut self, chunk: usize, expected: u64) {
+        let (counter, records) = self.told(chunk, self.chunks[chunk].records_at_start);
+        let c = &self.chunks[chunk];
+        let start = RegisterStart { replica: c.id.clone(), counter, start: c.last_start, records, expected };
+        let (life, delay) = (c.life, self.starts_rng.range(1, 10));
+        if !self.starts_rng.chance(5) {
+            self.at(self.now + delay, Event::Register { chunk, life, start: start.clone() });
+        }
+        if self.starts_rng.chance(5) {
+            // It comes once more, when the process may have ended.
+            let late = self.now + self.starts_rng.range(10, 4_000);
+            self.at(late, Event::Register { chunk, life, start });
+        }
+        self.at(self.now + AGAIN_MS, Event::RegisterAgain { chunk, life });
+    }
+
+    pub(super) fn register_again(&mut self, chunk: usize, life: u64) {
+        let c = &self.chunks[chunk];
+        if c.life == life && c.server.as_ref().is_some_and(ChunkServer::is_unregistered) {
+            self.register(chunk, 0);
+        }
+    }
+
+    /// At metad.
+    pub(super) fn registers(&mut self, chunk: usize, life: u64, start: RegisterStart) {
+        if self.metad_down {
+            return;
+        }
+        self.trace(|| format!("metad hears {start:?}"));
+        let reply = self.apply(CommandOp::RegisterStart(start));
+        let delay = self.starts_rng.range(1, 20);
+        if !self.starts_rng.chance(5) {
+            self.at(self.now + delay, Event::Registered { chunk, life, reply });
+        }
+    }
+
+    pub(super) fn registered(&mut self, chunk: usize, life: u64, reply: Reply) {
+        let c = &mut self.chunks[chunk];
+        let Some(server) = c.server.as_mut().filter(|s| c.life == life && s.is_unregistered()) else { return };
+        let Some(record) = reply.start else { return };
+        if record.start != c.last_start {
+            return self.register(chunk, record.at);
+        }
+        // On disk before anything is answered.
+        c.disk.counter = c.disk.counter.max(record.counter);
+        c.noted = (c.disk.counter, c.records_at_start);
+        server.registered(record.at);
+        if record.went_back && !self.chunks[chunk].went_back {
+            self.report.violations.push(format!("chunk {} is healthy, and metad says that it went back", chunk + 1));
+        }
+        self.chunks[chunk].went_back = false;
+        self.report.distrusted += record.distrusted;
+        self.trace(|| format!("chunk {} is registered: {record:?}", chunk + 1));
+    }
+
+    /// Heartbeats tell how far journals are.
+    pub(super) fn beat(&mut self, chunk: usize) {
+        self.at(self.now + BEAT_MS, Event::Beat { chunk });
+        let c = &self.chunks[chunk];
+        let there = c.server.as_ref().is_some_and(|s| !s.is_unregistered());
+        if !there || self.metad_down || !self.counts_starts() {
+            return;
+        }
+        let (_, replica_records) = self.told(chunk, c.disk.records);
+        let replica = Some(ReplicaRef { node: chunk as u32 + 1, id: c.id.clone(), address: String::new() });
+        let info = GatewayInfo { replica, replica_start: c.last_start, replica_records, ..Default::default() };
+        let (now_ns, records) = (self.now * 1_000_000, c.disk.records);
+        let truth = GatewayInfo { replica_records: records, ..info.clone() };
+        if self.metad.mark_due(&truth, now_ns).is_some() {
+            self.chunks[chunk].noted.1 = records;
+        }
+        if let Some(mark) = self.metad.mark_due(&info, now_ns) {
+            self.apply(CommandOp::MarkReplica(mark));
+            self.report.marks += 1;
+        }
+    }
+
+    /// Whether metad can tell that this disk is not the newest one, if nothing of it is a mistake.
+    pub(super) fn is_older(&self, chunk: usize, disk: &Disk) -> bool {
+        let (counter, records) = self.chunks[chunk].noted;
+        disk.counter < counter || disk.records < records
+    }
+}

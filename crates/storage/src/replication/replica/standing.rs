@@ -1,0 +1,124 @@
+//! A start of a chunk server, as metad knows it: before it is registered no owner gets anything of it (rules R39 and R40).
+
+use super::ChunkServer;
+use crate::messages::*;
+use crate::replication::Bug;
+
+/// Whether metad has compared this start with the ones before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Standing {
+    /// The cluster does not count starts yet, as far as this process knows.
+    #[default]
+    Uncounted,
+    /// metad was not heard.
+    Unregistered,
+    /// By this entry of metad's journal.
+    Registered { at: u64 },
+}
+
+impl ChunkServer {
+    /// The cluster counts starts: SEAL, CHECK and FREE are answered when this one is registered. What is open stays open.
+    pub fn count_starts(&mut self) {
+        if self.standing == Standing::Uncounted {
+            self.standing = Standing::Unregistered;
+        }
+    }
+
+    /// metad says that the cluster does not count starts, although this storage did: metad's state was restored from before.
+    pub fn starts_do_not_count(&mut self) {
+        if self.standing == Standing::Unregistered {
+            self.standing = Standing::Uncounted;
+        }
+    }
+
+    /// metad has registered this start, by this entry of its journal.
+    pub fn registered(&mut self, at: u64) {
+        self.standing = Standing::Registered { at };
+    }
+
+    /// Whether metad has to be asked to register this start.
+    pub fn is_unregistered(&self) -> bool {
+        self.standing == Standing::Unregistered
+    }
+
+    /// The refusal of a request that only an owner may make which is known to be the current one since this process began. It
+    /// comes before anything else: a SEAL leaves a promise, which would hide what the disk lacks.
+    pub(super) fn not_yet(&self, op: Option<&ChunkOp>, confirmed: u64) -> Option<ChunkResult> {
+        let asks = matches!(op, Some(ChunkOp::Seal(_) | ChunkOp::Check(_)));
+        let registered_at = match self.standing {
+            // An owner that has it from metad knows better.
+            Standing::Uncounted if asks && confirmed > 0 => 0,
+            Standing::Unregistered if asks || matches!(op, Some(ChunkOp::Free(_))) => 0,
+            Standing::Registered { at } if asks && confirmed < at => at,
+            _ => return None,
+        };
+        let planted = match self.bug {
+            Some(Bug::SealBeforeRegistered) => registered_at == 0,
+            Some(Bug::CheckByOldLease) => registered_at > 0,
+            _ => false,
+        };
+        (!planted).then_some(ChunkResult::NotYet(NotYet { registered_at }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::replica::Effect;
+
+    fn server() -> ChunkServer {
+        ChunkServer::new(vec![1], 1, 1 << 20, vec![])
+    }
+    /// The result that comes at once; none where the journal comes first.
+    fn ask(c: &mut ChunkServer, confirmed: u64, op: ChunkOp) -> Option<ChunkResult> {
+        let mut out = Vec::new();
+        let lease = if matches!(op, ChunkOp::Free(_)) { u64::MAX } else { 1 };
+        c.handle(9, ChunkRequest { eid: 1, replica: vec![1], epoch: 1, lease, op: Some(op), confirmed }, &mut out);
+        match out.pop() {
+            Some(Effect::Answer { answer, .. }) => answer.result,
+            _ => None,
+        }
+    }
+    fn seal() -> ChunkOp {
+        ChunkOp::Seal(Seal { create: true, first: 1, ..Default::default() })
+    }
+    fn not_yet(registered_at: u64) -> Option<ChunkResult> {
+        Some(ChunkResult::NotYet(NotYet { registered_at }))
+    }
+
+    #[test]
+    fn a_start_answers_no_owner_before_it_is_registered_and_then_only_one_that_was_confirmed_since() {
+        let mut c = server();
+        c.count_starts();
+        assert!(c.is_unregistered());
+        for op in [seal(), ChunkOp::Check(Empty {}), ChunkOp::Free(Empty {})] {
+            assert_eq!(ask(&mut c, 99, op), not_yet(0));
+        }
+        assert!(c.replica(1).is_none(), "nothing was made or promised");
+        c.registered(7);
+        assert_eq!(ask(&mut c, 6, seal()), not_yet(7));
+        assert!(c.replica(1).is_none());
+        assert_eq!(ask(&mut c, 7, seal()), None);
+        assert!(c.replica(1).is_some_and(|r| r.promise_lease == 1));
+        assert_eq!(ask(&mut c, 6, ChunkOp::Check(Empty {})), not_yet(7));
+        // An owner whose SEAL was taken proves nothing more.
+        assert_eq!(ask(&mut c, 0, ChunkOp::Confirm(Empty {})), Some(ChunkResult::Done(Empty {})));
+    }
+
+    #[test]
+    fn a_cluster_that_does_not_count_starts_goes_on_and_an_owner_that_knows_better_waits() {
+        let mut c = server();
+        assert_eq!(ask(&mut c, 3, seal()), not_yet(0));
+        assert_eq!(ask(&mut c, 0, seal()), None);
+        // The upgrade is finalized: what is open stays open while the start is registered.
+        c.count_starts();
+        assert_eq!(ask(&mut c, 0, ChunkOp::Confirm(Empty {})), Some(ChunkResult::Done(Empty {})));
+        assert_eq!(ask(&mut c, 0, seal()), not_yet(0));
+        c.starts_do_not_count();
+        assert_eq!(ask(&mut c, 0, seal()), None);
+        c.count_starts();
+        c.registered(4);
+        c.count_starts();
+        assert_eq!(ask(&mut c, 4, seal()), None);
+    }
+}
