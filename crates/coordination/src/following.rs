@@ -104,7 +104,7 @@ impl Following {
     pub(crate) fn broadcasting(&self) -> bool {
         self.phase == Phase::Broadcast
     }
-    /// Whether the leader has answered as one.
+    /// Whether the leader has answered as the leader of this epoch.
     pub(crate) fn met(&self) -> bool {
         !matches!(self.phase, Phase::Connecting { .. } | Phase::Discovery)
     }

@@ -228,7 +228,7 @@ impl Tree {
     pub fn last_zxid(&self) -> Zxid {
         self.last_zxid
     }
-    /// Writes the members into their node, as every server does for itself: no transaction made that.
+    /// Writes the members into their node. Every server does so for itself, without a transaction.
     pub fn set_members(&mut self, text: &str) {
         if let Some(id) = self.find(CONFIG_NODE) {
             let slot = self.slots.get_mut(id);

@@ -72,7 +72,7 @@ pub enum Touch {
 /// memory, so the journal's size does not bound this.
 pub const CHANGED_BLOCKS_MAX: usize = 2 << 20;
 
-/// Blocks whose content follows from the journal since the cut.
+/// Blocks that the journal since the cut contains or follows from, so that a replay needs nothing from the file.
 #[derive(Default)]
 struct Known {
     extents: HashMap<u64, KnownBlocks>,

@@ -117,7 +117,7 @@ pub enum TxnBody {
     Check {
         /// The znode's path.
         path: String,
-        /// The version as Apache logs it, which no tree looks at.
+        /// The expected version as Apache logs it, which the tree ignores because the check held.
         version: i32,
     },
     /// The request failed with this code; it used up a zxid all the same.

@@ -16,11 +16,14 @@ const BY_CHARS_MAX: usize = 100;
 /// An order that was carried out or refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
+    /// The user: an account of the console, or a user of a host.
     pub by: String,
     /// Address that it came from, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<IpAddr>,
+    /// The order, as text.
     pub what: String,
+    /// Its outcome, as text.
     pub outcome: String,
 }
 
@@ -29,7 +32,9 @@ pub struct Order {
 pub struct Logged {
     /// Milliseconds since 1970, by that node's clock.
     pub at_ms: i64,
+    /// The node that judged and recorded it.
     pub node: u32,
+    /// The order.
     #[serde(flatten)]
     pub order: Order,
 }

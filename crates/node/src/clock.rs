@@ -15,6 +15,7 @@ impl Default for Clock {
 }
 
 impl Clock {
+    /// Milliseconds since the clock was made; never goes back.
     pub fn mono_ms(&self) -> u64 {
         1_000 + self.start.elapsed().as_millis() as u64
     }

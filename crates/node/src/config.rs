@@ -14,12 +14,17 @@ pub const VERSION: u32 = 1;
 /// Seconds that a node may be gone before its copies are made elsewhere: longer than a restart of its machine.
 const REBUILD_AFTER_S: u64 = 300;
 
+/// The roles of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
+    /// A ZooKeeper server of the ensemble.
     Coordination,
+    /// The metadata service.
     Metad,
+    /// A chunk server, with the copies of extents.
     Chunk,
+    /// An NFS gateway.
     Gateway,
 }
 
@@ -36,22 +41,29 @@ impl std::str::FromStr for Role {
     }
 }
 
+/// All roles, in the order in which a node starts them.
 pub const ALL_ROLES: [Role; 4] = [Role::Coordination, Role::Metad, Role::Chunk, Role::Gateway];
 
 /// The console's port, the highest of a node's.
 const CONSOLE_PORT: u16 = 8088;
 
-/// Ports of every node; `offset` moves all of them but the portmapper's, which goes.
+/// Ports of every node. An offset moves all of them but the portmapper's, which is then not served.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ports {
+    /// Port of ZooKeeper's clients.
     pub client: u16,
+    /// Port between leader and learners.
     pub quorum: u16,
+    /// Port of elections; the UDP port of the same number takes probes.
     pub election: u16,
+    /// Port of NFS, MOUNT and NLM.
     pub nfs: u16,
+    /// Port of the console.
     pub console: u16,
     /// Calls between nodes: to coordination and metad, and to chunk servers and gateways.
     pub control: u16,
+    /// Port of calls between nodes about copies and files.
     pub data: u16,
     /// The portmapper of the datastore addresses, which clients without port options ask; 0: none.
     #[serde(default = "portmap_port")]
@@ -127,6 +139,7 @@ impl GatewaySettings {
         *self == GatewaySettings::default()
     }
 
+    /// The local address, if one is set.
     pub fn local(&self) -> Option<LocalAddress> {
         let of_node = |(node, all): (&String, &Vec<IpAddr>)| Some((node.parse().ok()?, all.clone()));
         let hosts = self.local_hosts.iter().filter_map(of_node).collect();
@@ -153,12 +166,15 @@ impl GatewaySettings {
     }
 }
 
+/// The contents of `node.toml` (docs/node-toml.md has the meaning and default of each setting).
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct NodeConfig {
+    /// Version of the file; a newer one is refused.
     pub version: u32,
     /// The cluster's id; data of another cluster is refused.
     pub cluster: String,
+    /// Number of the cluster's restoration: nodes of an earlier one are refused.
     #[serde(default = "first_incarnation")]
     pub incarnation: u64,
     /// Number of this node, a key of `nodes`.
@@ -166,6 +182,7 @@ pub struct NodeConfig {
     /// File with the key that all nodes of the cluster share (64 hexadecimal digits).
     #[serde(default = "default_key_file")]
     pub key_file: PathBuf,
+    /// The data folder.
     #[serde(default = "default_data")]
     pub data: PathBuf,
     /// Addresses that one gateway at a time serves, which hosts mount.
@@ -184,11 +201,13 @@ pub struct NodeConfig {
     /// Checking of the copies on this node's disk.
     #[serde(default, skip_serializing_if = "Scrub::is_default")]
     pub scrub: Scrub,
+    /// Settings of the gateway.
     #[serde(default, skip_serializing_if = "GatewaySettings::is_default")]
     pub gateway: GatewaySettings,
     /// The certificate of the console.
     #[serde(default, skip_serializing_if = "ConsoleSettings::is_default")]
     pub console: ConsoleSettings,
+    /// The ports that the node listens on.
     #[serde(default)]
     pub ports: Ports,
     /// Address of each node.
@@ -235,6 +254,7 @@ impl NodeConfig {
         Ok(config)
     }
 
+    /// Time without a node after which its copies are made elsewhere.
     pub fn rebuild_after(&self) -> std::time::Duration {
         std::time::Duration::from_secs(self.rebuild_after_s.unwrap_or(REBUILD_AFTER_S))
     }
@@ -282,17 +302,24 @@ impl NodeConfig {
         Ok(Keys::read(&self.key_file)?)
     }
 
+    /// The address of a node.
+    ///
+    /// # Panics
+    /// No node has this number; numbers of `nodes` and of a loaded file's own node are safe.
     pub fn host(&self, node: u32) -> IpAddr {
         self.nodes[&node.to_string()]
     }
+    /// Numbers of the nodes, ascending.
     pub fn numbers(&self) -> Vec<u32> {
         let mut n: Vec<u32> = self.nodes.keys().filter_map(|k| k.parse().ok()).collect();
         n.sort_unstable();
         n
     }
+    /// A node's address with this port.
     pub fn address(&self, node: u32, port: u16) -> SocketAddr {
         SocketAddr::new(self.host(node), port)
     }
+    /// The metads' addresses, by node.
     pub fn metads(&self) -> BTreeMap<u32, SocketAddr> {
         self.numbers().into_iter().map(|n| (n, self.address(n, self.ports.control))).collect()
     }

@@ -19,9 +19,12 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Records kept in memory, for status and console.
 const RECENT_MAX: usize = 200;
 
+/// A line of `events.jsonl`.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Record {
+    /// Version of the line's layout.
     pub version: u32,
+    /// The node that wrote it.
     pub node: u32,
     /// Milliseconds since the process started.
     pub mono_ms: u64,
@@ -29,7 +32,9 @@ pub struct Record {
     pub wall_ms: i64,
     /// `coordination`, `metad`, `address`, `lease`, `copies`, `node`.
     pub subject: String,
+    /// The event, as text for people.
     pub what: String,
+    /// Its reason, as text for people; may be empty.
     pub why: String,
     /// `what` in Chinese, where the writer has it in both languages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,6 +63,7 @@ enum Order {
     Flush(mpsc::SyncSender<()>),
 }
 
+/// The events of a process: the newest in memory, all of them in a file.
 #[derive(Clone)]
 pub struct Events {
     inner: Arc<Mutex<Inner>>,
@@ -88,6 +94,7 @@ impl Events {
         Ok(Events { inner: Arc::new(Mutex::new(Inner { node, started: Instant::now(), recent })), orders, lost })
     }
 
+    /// Records an event; a thread of its own writes it to disk.
     pub fn record(&self, subject: &str, what: impl Into<String>, why: impl Into<String>) {
         self.put(subject, what.into(), None, why.into());
     }

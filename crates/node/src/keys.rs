@@ -21,12 +21,16 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 /// Bytes of the SHA-256 that names a key.
 const PRINT_BYTES: usize = 8;
 
+/// Reasons that a key file is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
+    /// The file cannot be read.
     #[error("{path}: {error}")]
     Read { path: PathBuf, error: std::io::Error },
+    /// The file is longer than a key file can be.
     #[error("{0}: a key file is a few lines long")]
     Long(PathBuf),
+    /// A line is not one of a key file.
     #[error("{path}: line {line}: {why}")]
     Line { path: PathBuf, line: usize, why: &'static str },
 }
@@ -34,14 +38,18 @@ pub enum KeyFileError {
 /// Why a step of a change of keys cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StepError {
+    /// The new key is the one in use.
     #[error("this key is in use already")]
     InUse,
     #[error(
         "another change of keys is under way; finish or withdraw it first (`trivet key show` says which step is next)"
     )]
+    /// Another change is not finished.
     UnderWay,
+    /// There is no next key to use.
     #[error("no next key was added: `trivet key add FILE` does that")]
     NoNext,
+    /// There is no previous key to retire.
     #[error("no previous key is accepted any more")]
     NoPrevious,
 }
@@ -66,6 +74,7 @@ pub struct Keys {
 /// Names of keys, which tell nothing of them: the first bytes of their SHA-256.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Fingerprints {
+    /// Fingerprint of the key in use.
     pub in_use: String,
     /// Accepted already, and not used yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -203,6 +212,7 @@ impl Keys {
         // No early end: the time must not tell which key it was.
         self.accepted().map(right).fold(false, |any, right| any | right)
     }
+    /// Whether a change of the key is under way.
     pub fn is_changing(&self) -> bool {
         self.other.is_some()
     }
@@ -252,6 +262,7 @@ impl Keys {
         }
     }
 
+    /// The fingerprints, which do not reveal the keys.
     pub fn fingerprints(&self) -> Fingerprints {
         Fingerprints {
             in_use: fingerprint(&self.in_use),

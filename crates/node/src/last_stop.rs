@@ -12,6 +12,7 @@ const WHY_CHARS_MAX: usize = 500;
 
 static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
+/// A note that a process leaves when it ends because of a fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastStop {
     version: u32,
@@ -19,6 +20,7 @@ pub struct LastStop {
     pub at_ms: i64,
     /// The file or folder that could not be used.
     pub path: String,
+    /// The reason, as text for people.
     pub why: String,
 }
 

@@ -7,11 +7,17 @@ use trivet_coordination::ElectionReport;
 /// A directed link between two servers of the ensemble.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LinkStatus {
+    /// Id of the sending server.
     pub from: i64,
+    /// Id of the receiving server.
     pub to: i64,
+    /// The link loses packets or is silent.
     pub bad: bool,
+    /// Probes lost of the newest ones, in percent.
     pub loss_percent: u8,
+    /// Milliseconds since the last probe arrived.
     pub silence_ms: u64,
+    /// Round-trip time in milliseconds, if it was measured.
     pub round_trip_ms: Option<u64>,
     /// How long it has been bad, or good; known at the receiving end.
     pub since_ms: Option<u64>,

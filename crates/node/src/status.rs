@@ -45,39 +45,64 @@ const CLIENTS_NAMED_MAX: usize = 256;
 
 /// Where a node's status comes from.
 pub struct Sources {
+    /// The node's settings.
     pub config: NodeConfig,
+    /// The roles of this process.
     pub roles: Vec<Role>,
+    /// The process's events.
     pub events: Events,
+    /// The coordination server, if it runs here.
     pub coordination: Option<Handle>,
+    /// The metad, if it runs here.
     pub metad: Option<Metad>,
+    /// The chunk server, if it runs here.
     pub chunk: Option<Chunk>,
+    /// The gateway, if it runs here.
     pub gateway: Option<Gateway>,
+    /// The vCenter agent, if it is configured.
     pub vcenter: Option<crate::vcenter::Handle>,
     /// Certificates of this node's console, where it speaks TLS.
     pub certificates: Option<Arc<crate::console::certificate::Certificates>>,
+    /// Counts of the datastores' contents.
     pub contents: Contents,
     /// Why the process before this one ended itself.
     pub last_stop: Option<LastStop>,
     /// The cluster's keys that this process was started with.
     pub keys: Keys,
+    /// When the process started.
     pub started: std::time::Instant,
 }
 
+/// State of the node's coordination server.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CoordinationStatus {
+    /// `leader`, `follower`, `observer`, `looking`, `read-only` or `standalone`.
     pub role: String,
+    /// The server answers clients.
     pub serving: bool,
+    /// Id of the leader; `None` while there is none.
     pub leader: Option<i64>,
+    /// The current epoch.
     pub epoch: i64,
+    /// The last zxid of its tree, as hexadecimal text.
     pub zxid: String,
+    /// Ids of the leader's followers in sync; empty where this server does not lead.
     pub followers: Vec<i64>,
+    /// Sessions that are known.
     pub sessions: usize,
+    /// Connections of clients.
     pub connections: usize,
+    /// Znodes of the tree.
     pub znodes: usize,
+    /// Watches of clients that are connected here.
     pub watches: usize,
+    /// Elections since the process started.
     pub elections: u64,
+    /// Transactions committed since the process started.
     pub commits: u64,
+    /// Refused peers and messages since the process started.
     pub refused: u64,
+    /// Comparisons in which the tree differed from the leader's since the process started.
     #[serde(default)]
     pub digest_mismatches: u64,
     /// TLS between the nodes' servers: `required`, `accepted` or `off`. Empty: not said.
@@ -85,57 +110,82 @@ pub struct CoordinationStatus {
     pub quorum_tls: String,
     /// How the last election went.
     pub report: String,
+    /// The directed links between the servers.
     pub links: Vec<LinkStatus>,
 }
 
+/// State of the node's metad.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct MetadPart {
+    /// This metad is the LEADER.
     pub leading: bool,
+    /// Its epoch as LEADER.
     pub epoch: u64,
+    /// Number of the newest journal entry applied.
     pub entries: u64,
+    /// The reason that it cannot work, as text; empty if it can.
     pub trouble: String,
     /// The LEADER that this metad heard last, and how long ago.
     #[serde(default)]
     pub leader: u32,
+    /// Milliseconds since it heard that LEADER.
     #[serde(default)]
     pub leader_silent_ms: u64,
     /// Version of its journal's newest entry, and the newest that this metad reads; 0: not said. They differ until an upgrade is
     /// finalized.
     #[serde(default)]
     pub journal_version: u32,
+    /// The newest version that this metad reads.
     #[serde(default)]
     pub journal_version_read: u32,
 }
 
+/// A file, its owner and its copies.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FileStatus {
+    /// Number of the file.
     pub file: u64,
+    /// Name of its datastore.
     pub datastore: String,
+    /// Its size in bytes.
     pub size_bytes: u64,
+    /// Node of the owning gateway; 0: none.
     pub owner: u32,
+    /// Number of its lease.
     pub lease: u64,
+    /// Extents that it has.
     pub extents: usize,
     /// Copies that have every acknowledged write, over all extents.
     pub in_sync: usize,
+    /// Copies that are being filled.
     pub recovering: usize,
+    /// Copies that the datastore's number demands and that are neither in sync nor being filled.
     pub missing: usize,
     /// Each extent's id and the nodes of its copies in sync.
     pub placement: Vec<(u64, Vec<u32>)>,
 }
 
+/// A datastore address and its binding.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AddressStatus {
+    /// The address.
     pub address: String,
+    /// The node that metad bound it to; 0: none.
     pub node: u32,
+    /// Version of the binding, one greater with each move.
     pub version: u64,
 }
 
+/// A datastore and its settings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ExportStatus {
+    /// Its name; clients mount `/NAME`.
     pub name: String,
+    /// Copies of each extent.
     pub copies: u32,
     /// Networks that may mount; none: everybody.
     pub clients: Vec<String>,
+    /// Clients may read and not write.
     pub read_only: bool,
     /// Bytes that its files may have together; 0: no quota.
     #[serde(default)]
@@ -154,29 +204,40 @@ pub struct ExportStatus {
 /// A loss that an administrator accepted.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LossStatus {
+    /// Number of the extent.
     pub extent: u64,
+    /// Number of the file.
     pub file: u64,
+    /// The extent's number within the file.
     pub index: u64,
     /// Milliseconds since 1970.
     pub at_ms: u64,
+    /// Nodes that had the complete copies.
     pub complete_on: Vec<u32>,
+    /// The node whose copy the extent continues with.
     pub continued_on: u32,
+    /// The extent continues without any content.
     pub empty: bool,
 }
 
 /// Accepted losses that a status tells; older ones are in metad's state only.
 const LOSSES_TOLD_MAX: usize = 100;
 
+/// A mount of a client, as MOUNT recorded it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MountStatus {
+    /// The client's address.
     pub client: std::net::IpAddr,
+    /// The path that it mounted.
     pub path: String,
 }
 
 /// A datastore address that metad gave to this node.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ServedAddress {
+    /// The address.
     pub address: String,
+    /// The node listens on it.
     pub listening: bool,
     /// Why it does not listen.
     pub error: String,
@@ -188,6 +249,7 @@ pub struct ServedAddress {
 /// Another device that says that it has a datastore address of this node's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DuplicateAddress {
+    /// The address.
     pub address: String,
     /// The device's MAC address.
     pub mac: String,
@@ -206,11 +268,16 @@ pub struct LimitsStatus {
     pub descriptors: (u64, u64),
 }
 
+/// A file system with data of the node.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DiskStatus {
+    /// A folder on it.
     pub path: String,
+    /// Its size in bytes.
     pub total_bytes: u64,
+    /// Bytes that are free for the service.
     pub free_bytes: u64,
+    /// Bytes of the copies on this node, by metad's records.
     pub data_bytes: u64,
     /// Mean time of coordination's latest syncs.
     #[serde(default)]
@@ -220,17 +287,27 @@ pub struct DiskStatus {
     pub sync_p99_ms: Option<f64>,
 }
 
+/// The status of a node: the answer of `/api/v1/status` and of `trivet status --json`. Fields are added, and keep their
+/// meaning.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NodeStatus {
+    /// Name and version of this format.
     pub schema: String,
+    /// Id of the cluster.
     pub cluster: String,
+    /// Number of the node.
     pub node: u32,
+    /// Id of its process.
     pub pid: u32,
+    /// The roles of this process.
     pub roles: Vec<Role>,
+    /// Its coordination server; `None` without that role.
     pub coordination: Option<CoordinationStatus>,
+    /// Its metad; `None` without that role.
     pub metad: Option<MetadPart>,
     /// Everything that this metad knows; empty where the role does not run.
     pub datastores: Vec<String>,
+    /// The datastore addresses.
     pub addresses: Vec<AddressStatus>,
     /// Files after the one that was asked for, at most `FILES_PER_ANSWER`.
     pub files: Vec<FileStatus>,
@@ -242,12 +319,15 @@ pub struct NodeStatus {
     /// Blocks of them that are damaged and not repaired; extents that are being checked whole because of such a block.
     #[serde(default)]
     pub bad_blocks: usize,
+    /// Extents that are being checked whole because of such a block.
     #[serde(default)]
     pub suspect_copies: usize,
+    /// Files that this gateway owns.
     pub owned_files: usize,
     /// Bytes of returning copies that this node's owners compared, and bytes that they sent to copies that joined.
     #[serde(default)]
     pub resync_compared_bytes: u64,
+    /// Bytes that this node's owners sent to copies that joined.
     #[serde(default)]
     pub resync_sent_bytes: u64,
     /// How the datastore addresses that are on this node are found by clients without port options.
@@ -262,21 +342,29 @@ pub struct NodeStatus {
     /// Datastore addresses that this node cannot serve, each with the reason.
     #[serde(default)]
     pub unserved: Vec<(String, String)>,
+    /// The node serves, as `/readyz` says.
     pub ready: bool,
     /// Why the node is not ready.
     #[serde(default)]
     pub not_ready: String,
+    /// Its newest events.
     pub events: Vec<Record>,
+    /// Version of its program.
     #[serde(default)]
     pub version: String,
+    /// Its wall clock, in milliseconds since 1970.
     #[serde(default)]
     pub wall_ms: i64,
+    /// Milliseconds since its process started.
     #[serde(default)]
     pub uptime_ms: u64,
+    /// Counts of the datastores' contents, from the last pass.
     #[serde(default)]
     pub contents: Option<ContentsStatus>,
+    /// Its file systems with data.
     #[serde(default)]
     pub disks: Vec<DiskStatus>,
+    /// The datastore addresses that metad gave to this node.
     #[serde(default)]
     pub served: Vec<ServedAddress>,
     /// NFS clients that are connected here.
@@ -291,6 +379,7 @@ pub struct NodeStatus {
     /// The newest losses that an administrator accepted, the newest last.
     #[serde(default)]
     pub losses: Vec<LossStatus>,
+    /// The reason that the previous process ended, if it left one.
     #[serde(default)]
     pub last_stop: Option<LastStop>,
     /// Names of the cluster's keys that this process was started with.
@@ -308,8 +397,10 @@ pub struct NodeStatus {
     /// Days until the certificate of the node's console expires; negative afterwards.
     #[serde(default)]
     pub certificate_days_left: Option<f64>,
+    /// Devices that claim a datastore address of this node.
     #[serde(default)]
     pub duplicates: Vec<DuplicateAddress>,
+    /// How much of the process's limits is used.
     #[serde(default)]
     pub limits: LimitsStatus,
     /// Events and log lines that this process could not write down since its start.

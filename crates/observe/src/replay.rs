@@ -31,7 +31,7 @@ pub fn view(a: &Analysis, now: LogMillis) -> ClusterView {
     let outage = story.outages.iter().any(|o| o.from <= at && o.to.is_none_or(|to| at < to));
     let role = |n: u32| story.roles.iter().rfind(|r| r.node == n && r.from <= at && r.to.is_none_or(|to| at < to));
     let mut c = CoordinationView { voters: voters.clone(), ..Default::default() };
-    // Before the first window of the logs nobody can say whether a leader was there.
+    // Before the first window with a leader in the logs it is unknown whether there was one.
     let unknown = story.quorum.first().is_none_or(|w| at < w.from) && !outage;
     if let Some(w) = window.filter(|_| !outage) {
         c.leader = Some(w.leader);

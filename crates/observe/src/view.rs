@@ -325,7 +325,7 @@ pub enum Happened {
     Paused {
         /// The node.
         node: u32,
-        /// How long, in milliseconds.
+        /// Its length in milliseconds.
         ms: u64,
     },
     /// A node's process started.

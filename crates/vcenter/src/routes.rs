@@ -400,7 +400,7 @@ impl Routes {
         self.dirty = true;
     }
 
-    /// Ends what waits for an answer that does not come.
+    /// Ends calls whose answer did not come in time, and calls of an earlier LEADER.
     fn expire(&mut self, now: Now, out: &mut Vec<Effect>) {
         for i in 0..self.hosts.len() {
             let why = match self.hosts[i].phase {

@@ -238,7 +238,7 @@ impl Accounts {
         inner.accounts.iter().filter(|(_, a)| !a.removed).map(|(n, a)| (n.clone(), a.role, a.token)).collect()
     }
 
-    /// Tries a password, and gives out a session. `None`: it is wrong, or there were too many failures.
+    /// Checks a password and creates a session. `None`: the password is wrong, or there were too many failures.
     pub async fn sign_in(&self, now_ms: i64, name: &str, password: &str, from: &str) -> Option<String> {
         let keys = [format!("{name}\u{0}{from}"), format!("\u{0}{from}")];
         let locked = |f: Option<&(u32, i64)>, max: u32| f.is_some_and(|(n, at)| *n >= max && now_ms - at < LOCKED_MS);

@@ -14,7 +14,7 @@ use trivet_coordination::Commits;
 /// Time without progress after which polling ends: then something slower than a wake-up delays the write.
 const LIMIT: Duration = Duration::from_micros(300);
 
-/// Whether to ask again.
+/// Decides whether to poll again.
 #[derive(Default)]
 struct Patience {
     until: Cell<Option<Instant>>,

@@ -39,7 +39,7 @@ struct Asked<'a> {
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        // The core that has heard of an answer may let another operation ask already.
+        // After an answer the core may already let another operation ask metad, which must not be taken back.
         if !self.answered {
             self.inner.ownership(&Ownership::NotAsked { file: self.file });
         }

@@ -15,7 +15,7 @@ use trivet_storage::metadata::state::EXTENT_BYTES;
 
 /// A file that is written to is measured this often at most.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Other files are measured this often at most: they may be written to by way of other gateways.
+/// Time between two measurements of a file without writes here; other gateways may write to it.
 const SETTLED: Duration = Duration::from_secs(10);
 /// Time within which a chunk server has to answer, or its extents count with their full size.
 const LIMIT: Duration = Duration::from_millis(300);

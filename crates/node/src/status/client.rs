@@ -16,11 +16,14 @@ const ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// Pages of files that are asked for; what lies beyond is not listed.
 const PAGES_MAX: usize = 2_000;
 
+/// Reasons that no status was fetched.
 #[derive(Debug)]
 pub enum FetchError {
     /// Nobody answered in time.
     Silent(std::io::Error),
+    /// The answer is longer than `ANSWER_BYTES_MAX`.
     TooLong,
+    /// The answer is no status.
     NotStatus(String),
 }
 

@@ -31,24 +31,32 @@ const PATH_BYTES_MAX: usize = 200;
 /// Extents whose copies lie on the same nodes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlacementGroup {
+    /// Name of the datastore.
     pub datastore: String,
+    /// Copies that the datastore demands.
     pub wanted: u32,
     /// Nodes of the copies that count.
     pub nodes: Vec<u32>,
     /// A copy that is being filled.
     pub joining: Option<u32>,
+    /// Extents whose copies are placed in this way.
     pub extents: u64,
     /// Some of the files.
     pub files: Vec<String>,
 }
 
+/// Counts of the datastores' contents.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ContentsStatus {
     /// Entries of metad's journal that were applied when this was counted.
     pub applied: u64,
+    /// Files of all datastores.
     pub files: u64,
+    /// Extents of all files.
     pub extents: u64,
+    /// Bytes of all files, copies not counted.
     pub bytes: u64,
+    /// Extents by the nodes of their copies.
     pub groups: Vec<PlacementGroup>,
     /// Files and bytes by datastore.
     pub by_datastore: BTreeMap<String, (u64, u64)>,
@@ -63,12 +71,14 @@ struct Inner {
     sync_ms: Option<f64>,
 }
 
+/// The latest counts, and the thread that makes them.
 #[derive(Debug, Clone, Default)]
 pub struct Contents {
     inner: Arc<Mutex<Inner>>,
 }
 
 impl Contents {
+    /// The latest counts; `None` before the first pass.
     pub fn latest(&self) -> Option<ContentsStatus> {
         self.inner.lock().latest.clone()
     }
@@ -76,6 +86,7 @@ impl Contents {
     pub fn bytes_on(&self, node: u32) -> u64 {
         self.inner.lock().on_node.get(&node).copied().unwrap_or(0)
     }
+    /// Mean time of coordination's latest syncs, in milliseconds.
     pub fn sync_ms(&self) -> Option<f64> {
         self.inner.lock().sync_ms
     }

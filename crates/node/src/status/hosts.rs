@@ -10,18 +10,27 @@ use trivet_vcenter::Snapshot;
 /// Mounts with a fault, and hosts with too few heartbeat datastores, that are named; the others are counted.
 const NAMED_MAX: usize = 200;
 
+/// The vCenter agent's view of hosts and mounts, as nodes exchange it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct VcenterStatus {
+    /// Name of the vCenter cluster.
     pub cluster: String,
     pub mode: String,
     /// Why vCenter cannot be read.
     pub trouble: Option<String>,
+    /// Milliseconds since the last reading; `None` before the first.
     pub read_ms_ago: Option<u64>,
+    /// Hosts of the cluster.
     pub hosts: usize,
+    /// Wanted datastores.
     pub datastores: usize,
+    /// Mounts with a fault.
     pub faults: Vec<MountFault>,
+    /// Further mounts with a fault, which are not listed.
     pub faults_left_out: usize,
+    /// Hosts with too few heartbeat datastores.
     pub few_heartbeats: Vec<FewHeartbeats>,
+    /// Further such hosts, which are not listed.
     pub few_left_out: usize,
     /// vSphere HA is told not to warn of too few heartbeat datastores.
     pub heartbeat_warning_hidden: bool,
@@ -32,27 +41,42 @@ pub struct VcenterStatus {
     pub steps: Vec<StepEnded>,
 }
 
+/// A step of the agent that ended.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepEnded {
+    /// When it ended, in milliseconds since 1970.
     pub at_ms: i64,
+    /// Name of the host.
     pub host: String,
+    /// The step and its outcome in English.
     pub en: String,
+    /// The same in Chinese.
     pub zh: String,
 }
 
+/// A wanted datastore that a host cannot use.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct MountFault {
+    /// Name of the host.
     pub host: String,
+    /// Name of the datastore.
     pub datastore: String,
+    /// The host has it mounted.
     pub mounted: bool,
+    /// The host can access it.
     pub accessible: bool,
+    /// The agent's name of the fault.
     pub state: String,
 }
 
+/// A host with too few heartbeat datastores.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FewHeartbeats {
+    /// Name of the host.
     pub host: String,
+    /// Heartbeat datastores that vSphere HA chose.
     pub chosen: u32,
+    /// Heartbeat datastores that vSphere HA wants.
     pub required: u32,
 }
 
@@ -73,6 +97,7 @@ fn ended(s: &StepStatus) -> StepEnded {
 }
 
 impl VcenterStatus {
+    /// The exchanged form of the agent's snapshot.
     pub fn of(s: &Snapshot) -> VcenterStatus {
         let faulty = || s.matrix.iter().filter(|c| usable(&c.state) != (true, true));
         let faults = faulty().take(NAMED_MAX).map(|c| {
@@ -103,6 +128,7 @@ impl VcenterStatus {
         }
     }
 
+    /// The same for the alert rules.
     pub fn view(&self) -> VcenterView {
         let mounts = self.faults.iter().map(|f| MountView {
             host: f.host.clone(),

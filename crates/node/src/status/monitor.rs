@@ -44,10 +44,15 @@ const MESSAGES_WAITING_MAX: usize = 100;
 /// Health at a moment of the last hour, for the ribbon of the overview.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Moment {
+    /// The time, in milliseconds since 1970.
     pub at_ms: i64,
+    /// The leader of the ensemble, if there was one.
     pub leader: Option<u32>,
+    /// Node of metad's LEADER, if there was one.
     pub metad_leader: Option<u32>,
+    /// Alerts that fired.
     pub firing: u32,
+    /// The cluster's health.
     pub level: trivet_observe::health::Level,
 }
 
@@ -97,14 +102,18 @@ struct Remembered {
     clock: Option<(f64, f64)>,
 }
 
+/// The watcher of a process: it collects the nodes' statuses, judges them and keeps the history.
 pub struct Monitor {
+    /// The sources of this node's own status.
     pub sources: Arc<Sources>,
     started: Instant,
     inner: Mutex<Inner>,
     own: Mutex<(Instant, Bytes)>,
     peers: Vec<(u32, Arc<Client>)>,
     folder: PathBuf,
+    /// The history on disk.
     history: History,
+    /// The samples of figures.
     samples: Arc<Samples>,
     /// Counts looks: pages that are open renew themselves with it.
     looks: watch::Sender<u64>,
@@ -185,9 +194,11 @@ impl Monitor {
         self.inner.lock()
     }
 
+    /// The cluster's health at the last look.
     pub fn health(&self) -> Health {
         self.inner().watcher.health()
     }
+    /// The view of the last look.
     pub fn view(&self) -> ClusterView {
         self.inner().view.clone()
     }
@@ -195,6 +206,7 @@ impl Monitor {
     pub fn with<T>(&self, f: impl FnOnce(&Watcher) -> T) -> T {
         f(&self.inner().watcher)
     }
+    /// The moments of the last hour, oldest first.
     pub fn moments(&self) -> Vec<Moment> {
         self.inner().moments.iter().copied().collect()
     }
@@ -204,6 +216,7 @@ impl Monitor {
     pub fn samples(&self) -> Arc<Samples> {
         self.samples.clone()
     }
+    /// Changes with each look.
     pub fn looks(&self) -> watch::Receiver<u64> {
         self.looks.subscribe()
     }

@@ -20,6 +20,7 @@ pub const ANSWER_BYTES_MAX: usize = 4 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum What {
+    /// The node's status.
     Status = 1,
     /// Which alerts fire, for the page that shows who sees what.
     Alerts = 2,
@@ -27,16 +28,21 @@ pub enum What {
     Orders = 3,
 }
 
+/// A request for a document of another node.
 #[derive(Clone, PartialEq, Message)]
 pub struct Ask {
+    /// Version of the exchange.
     #[prost(uint32, tag = "1")]
     pub version: u32,
+    /// A number of [`What`].
     #[prost(uint32, tag = "2")]
     pub what: u32,
 }
 
+/// The document.
 #[derive(Clone, PartialEq, Message)]
 pub struct Answer {
+    /// Version of the exchange.
     #[prost(uint32, tag = "1")]
     pub version: u32,
     /// The answering node's clock when it answered.
@@ -45,6 +51,7 @@ pub struct Answer {
     /// How old the document is.
     #[prost(uint64, tag = "3")]
     pub age_ms: u64,
+    /// The document as JSON.
     #[prost(bytes = "bytes", tag = "4")]
     pub json: Bytes,
 }
@@ -52,8 +59,11 @@ pub struct Answer {
 /// The document of [`What::Status`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Exchange {
+    /// The node's status.
     pub status: NodeStatus,
+    /// Silences, maintenances and changed rules.
     pub controls: Controls,
+    /// Acknowledged alerts, by fingerprint.
     pub acknowledged: Vec<(String, Acknowledgement)>,
     /// The console's accounts.
     #[serde(default)]
@@ -63,6 +73,7 @@ pub struct Exchange {
 /// The document of [`What::Alerts`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Seen {
+    /// The node.
     pub node: u32,
     /// Their fingerprints: whole alerts would be half a megabyte for a thousand.
     pub firing: BTreeSet<String>,

@@ -20,7 +20,9 @@ const CLIENT_FORGOTTEN_MS: i64 = 3_600_000;
 /// A process of a node, as last heard.
 #[derive(Debug, Clone)]
 pub struct Known {
+    /// Its last status.
     pub status: NodeStatus,
+    /// Age of that status in milliseconds.
     pub age_ms: u64,
     /// How far the process's clock is ahead of the asking one, and the error of that, in milliseconds.
     pub clock: Option<(f64, f64)>,
@@ -303,6 +305,7 @@ pub struct ViewBuilder {
 }
 
 impl ViewBuilder {
+    /// The view at `now`, with the occurrences since the view before.
     pub fn build(
         &mut self,
         now_ms: i64,

@@ -315,7 +315,7 @@ impl Api {
     }
 
     async fn plain(&mut self, request: String) -> Result<(), ApiError> {
-        // An empty reference is an answer: vCenter's newest simulator gives it where the mount was made.
+        // vCenter's newest simulator answers with an empty reference after a successful mount.
         returned_moref(&self.http.post(request, STEP_LIMIT).await?)?;
         Ok(())
     }

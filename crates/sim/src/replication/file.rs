@@ -61,7 +61,7 @@ fn after(file: &Blocks, action: Action) -> Option<Blocks> {
     Some(next)
 }
 
-/// `None` if the history is linearizable, else what is wrong. The file begins empty.
+/// `None` if the history is linearizable, else the violation as text. The file begins empty.
 pub fn check(history: &[Step]) -> Option<String> {
     // An operation that begins at the time when another one ends counts as concurrent with it.
     let mut turns: Vec<(u64, bool, usize)> = Vec::new();

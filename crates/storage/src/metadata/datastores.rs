@@ -141,7 +141,7 @@ mod tests {
         }
     }
 
-    /// All metads have to come to the same state: what the program before took, an entry of its version makes.
+    /// An entry of an older version is judged by that version's rules, so that all metads come to the same state.
     #[test]
     fn an_entry_of_version_1_is_applied_as_the_program_before_applied_it() {
         for d in [create("a b", 2, &["banana"]), create("..", 2, &[]), create(&"x".repeat(81), 2, &[])] {

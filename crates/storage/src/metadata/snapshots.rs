@@ -122,7 +122,7 @@ impl<K: Kv> State<K> {
                     }
                     copy
                 }
-                // Its content is still to come: as if it were not there yet.
+                // A file whose content is still to come is not part of the snapshot.
                 (None, 1) if inode.forming != 0 => continue,
                 (None, 1) => self.make_fork(inode, parent, true, time_ns).attr.fileid,
                 (None, _) => {
