@@ -197,6 +197,7 @@ const TESTS: &[Test] = &[
     Test { name: "upgrade", lane: Lane::Long, script: "upgrade.py", commands: UPGRADE, modules: &[] },
     Test { name: "life", lane: Lane::Long, script: "life.py", commands: &["python3"], modules: &[] },
     Test { name: "last-resorts", lane: Lane::Long, script: "last_resorts.py", commands: &["python3"], modules: &[] },
+    Test { name: "overloaded", lane: Lane::Long, script: "overloaded.py", commands: &["python3"], modules: &[] },
     Test { name: "many-copies", lane: Lane::Long, script: "many_copies.py", commands: &["python3"], modules: &[] },
     Test { name: "chaos", lane: Lane::Long, script: "chaos.py", commands: &["python3"], modules: &[] },
     Test { name: "rebuild", lane: Lane::Alone, script: "rebuild.py", commands: &["python3"], modules: &[] },
