@@ -103,6 +103,13 @@ def same(what, a, b):
 def serve(folder, kind, packed=None):
     """packed: how the server packs its snapshots."""
     properties = {"zookeeper.snapshot.compression.method": packed} if packed else {}
+    if kind != "trivet":
+        # Without an appender Apache's servers log nothing, and nothing could be found in it.
+        config = os.path.join(folder, "log4j.properties")
+        with open(config, "w") as f:
+            f.write("log4j.rootLogger=INFO, out\nlog4j.appender.out=org.apache.log4j.ConsoleAppender\n"
+                    "log4j.appender.out.layout=org.apache.log4j.PatternLayout\nlog4j.appender.out.layout.ConversionPattern=%d %p %c %m%n\n")
+        properties["log4j.configuration"] = "file:" + config
     server = Server(1, kind, folder, [1], (), SETTINGS + "digest.enabled=true\n", properties)
     server.start()
     end = time.time() + 60
@@ -189,6 +196,7 @@ def main():
     apache = serve(folder, "apache", "snappy" if os.environ.get("APACHE_CLASSPATH") else "gz")
     same("given back", middle, picture(HOSTS[1]))
     log = open(folder + "/log", errors="replace").read()
+    assert "Reading snapshot" in log, "what Apache found is to be in its log"
     bad = [l for l in log.splitlines() if "Digests are not matching" in l or "digest mismatch" in l.lower()]
     theirs = digest(apache)
     both = [z for z in mine if z in theirs]
