@@ -174,7 +174,6 @@ def snapshots(host):
     assert status == 200 and body[:4] == b"ZKSN" and len(body) == int(headers["snapshot_size"]), (status, body[:100])
     assert headers["last_zxid"].startswith("0x") and headers["Content-Type"] == "application/octet-stream", headers
     assert get(host, "snapshot", password)[0] == 429, "snapshots are not limited in rate"
-    assert get(host, "restore", password, data=b"x")[0] == 503 and get(host, "restore", password)[0] == 405
     zk = KazooClient("%s:2181" % host)
     zk.start(timeout=20)
     digest = base64.b64encode(hashlib.sha1(b"ann:x").digest()).decode()
@@ -183,6 +182,98 @@ def snapshots(host):
     assert get(host, "snapshot", {"Authorization": "digest eve:x"})[0] == 403
     assert get(host, "snapshot", {"Authorization": "digest ann:x"})[0] == 429
     print("snapshot: asks for authorisation, is limited in rate, and sends a snapshot")
+
+
+def restores(host):
+    """A snapshot takes the place of all that a standalone server has."""
+    password = {"Authorization": "digest super:test"}
+    octets = {**password, "Content-Type": "application/octet-stream"}
+    zk = KazooClient("%s:2181" % host, timeout=10)
+    zk.start(timeout=20)
+    zk.create("/a", b"in the snapshot")
+    zk.stop()
+    snapshot = get(host, "snapshot", password)[2]
+    assert get(host, "restore", password)[0] == 405
+    assert get(host, "restore", data=snapshot)[0] == 401
+    zk = KazooClient("%s:2181" % host, timeout=10)
+    zk.start(timeout=20)
+    names, session = set(zk.get_children("/")), zk.client_id
+    own, seen = zk.get("/a")[0], zk.last_zxid
+    zk.set("/a", b"after the snapshot")
+    zk.create("/later", b"x")
+    status, _, body = get(host, "restore", octets, data=snapshot)
+    answered = json.loads(body)
+    assert status == 200 and answered["command"] == "restore" and answered["error"] is None, (status, body)
+    assert answered["last_zxid"] > seen, "clients must not see the past: %s" % answered
+    end = time.time() + 30
+    while zk.retry(zk.get, "/a")[0] != own:
+        assert time.time() < end, "the old value comes back"
+        time.sleep(0.1)
+    assert set(zk.retry(zk.get_children, "/")) == names and zk.retry(zk.exists, "/later") is None
+    assert zk.client_id == session or zk.client_id[0] != session[0], zk.client_id
+    zk.retry(zk.create, "/written-since", b"y")
+    assert zk.get("/written-since")[1].czxid > answered["last_zxid"]
+    zk.stop()
+    assert get(host, "restore", octets, data=snapshot)[0] == 429, "restores are not limited in rate"
+    print("restore: the znodes of the snapshot, and later ids; limited in rate")
+
+
+def restored_and_killed():
+    """What was restored stays so after SIGKILL; uploads that are no snapshot change nothing; a server of an ensemble refuses."""
+    folder = tempfile.mkdtemp(prefix="trivet-lab.")
+    server = Server(1, "trivet", folder + "/limited", [1], [], SETTINGS + "admin.serverAddress=%s\n" % HOSTS[1])
+    server.start()
+    try:
+        wait_for(HOSTS[1])
+        restores(HOSTS[1])
+    finally:
+        server.kill()
+    server = Server(1, "trivet", folder + "/unlimited", [1], [], SETTINGS + "admin.rateLimiterIntervalInMS=0\nadmin.serverAddress=%s\n" % HOSTS[1])
+    password = {"Authorization": "digest super:test", "Content-Type": "application/octet-stream"}
+
+    def client():
+        zk = KazooClient("%s:2181" % HOSTS[1], timeout=10)
+        zk.start(timeout=30)
+        return zk
+    server.start()
+    try:
+        wait_for(HOSTS[1])
+        zk = client()
+        big = {"/n%d" % i: os.urandom(1000) for i in range(2_000)}
+        for path, data in big.items():
+            zk.create_async(path, data)
+        zk.sync("/")
+        snapshot = get(HOSTS[1], "snapshot", password)[2]
+        zk.create("/since", b"")
+        for wrong in (b"x", b"", snapshot[:-1000], snapshot[:5000], snapshot[:9000] + b"?" + snapshot[9001:]):
+            status, _, body = get(HOSTS[1], "restore", password, data=wrong)
+            assert status == 500 and "nothing changed" in json.loads(body)["error"], (status, body)
+            assert zk.exists("/since") and zk.connected, "a broken snapshot changed something"
+        for path in list(big)[:500]:
+            zk.delete(path)
+        assert get(HOSTS[1], "restore", password, data=snapshot)[0] == 200
+        server.kill()
+        zk.stop()
+        server.start()
+        zk = client()
+        assert zk.exists("/since") is None and all(zk.get(p)[0] == d for p, d in big.items()), "not what was restored"
+        left = [n for n in os.listdir(server.data + "/version-2") if n.startswith("trivet.received")]
+        assert not left, left
+        # Twice, and the log that follows is read at the next start.
+        zk.create("/log", b"")
+        assert get(HOSTS[1], "restore", password, data=snapshot)[0] == 200
+        zk.retry(zk.create, "/log2", b"")
+        zk.stop()
+        server.kill()
+        server.start()
+        zk = client()
+        assert zk.exists("/log") is None and zk.exists("/log2") is not None
+        zk.stop()
+    finally:
+        server.kill()
+    shutil.rmtree(folder)
+    print("restore: %d bytes stay after SIGKILL; five broken uploads changed nothing" % len(snapshot))
+    return snapshot
 
 
 def asked(url, headers={}, **certificate):
@@ -238,6 +329,9 @@ def in_ensemble(kind):
         # Apache's member of an ensemble forgets its configuration's text.
         commands = [c for c in COMMANDS if c not in ("nonsense", "initial_configuration")]
         found = {role: answers(HOSTS[i], commands) for role, i in (("leader", leader), ("follower", follower))}
+        if kind == "trivet":
+            status, _, body = get(HOSTS[leader], "restore", {"Authorization": "digest super:test"}, data=b"x")
+            assert status == 503 and "ensemble" in json.loads(body)["error"], (status, body)
         zk.stop()
     return found
 
@@ -250,6 +344,7 @@ def main():
     assert missing <= {"observers", "observer_connection_stat_reset"} and posted == apache_posted == 405, (missing, posted)
     assert lines == apache_lines, "\n".join("%s %s" % pair for pair in zip(lines, apache_lines) if pair[0] != pair[1]) or (len(lines), len(apache_lines))
     print("%d lines of the audit log are Apache's" % len(lines))
+    restored_and_killed()
     over_tls()
     ours, apache = in_ensemble("trivet"), in_ensemble(APACHE)
     for role in ("leader", "follower"):

@@ -1,10 +1,15 @@
 //! Questions of the AdminServer to the core beyond the four-letter words: whether a caller may, and a snapshot now.
 
 use crate::acl;
-use crate::api::RoleName;
+use crate::api::{DiskOp, Image, RoleName};
+use crate::digests::Digests;
+use crate::ensemble::Ensemble;
+use crate::history::History;
+use crate::paths::CONFIG_NODE;
 use crate::requests::Upstream;
 use crate::role::Role;
 use crate::server::Server;
+use crate::tree::Tree;
 use std::net::IpAddr;
 use trivet_formats::client::{perms, Id};
 use trivet_formats::{SessionId, Zxid};
@@ -76,17 +81,53 @@ impl Server {
             self.cx.begin_snapshot();
         }
     }
+
+    /// Takes a snapshot in place of the tree, the log and the snapshots of this server, which is standalone and serves. Does
+    /// nothing if the snapshot's last transaction is not above all of this server's, or if the snapshot would make this
+    /// server a member of an ensemble.
+    ///
+    /// Clients are disconnected, because their watches would miss what lies between the two trees; a client whose session
+    /// the snapshot has continues it.
+    //= zookeeper 3.9 ZooKeeperServer.restoreFromSnapshot
+    pub(crate) fn restore(&mut self, tree: Tree, image: Image) {
+        let zxid = tree.last_zxid();
+        let serves_alone = self.role.serves() && self.summary().role == RoleName::Standalone;
+        if !serves_alone || zxid <= self.cx.history.last() || self.would_join(&tree) {
+            return;
+        }
+        self.cx.abort_snapshot();
+        let epoch = zxid.epoch();
+        if epoch > self.cx.disk.accepted_epoch {
+            self.cx.write_only(DiskOp::AcceptedEpoch(epoch));
+        }
+        if epoch > self.cx.disk.current_epoch {
+            self.cx.write_only(DiskOp::CurrentEpoch(epoch));
+        }
+        self.cx.history = History::new(zxid, self.cx.cfg.ring_bytes_max);
+        self.cx.tree = tree;
+        self.cx.digests = Digests::default();
+        self.cx.snapshots.txns_since = 0;
+        self.cx.write_only(DiskOp::Install { zxid, image });
+        self.requests().drop_clients();
+        self.look("an administrator restored a snapshot");
+    }
+
+    /// Whether this server would take over a list of members that the tree has.
+    fn would_join(&self, tree: &Tree) -> bool {
+        let text = tree.get(CONFIG_NODE).and_then(|n| n.data().map(<[u8]>::to_vec)).unwrap_or_default();
+        let list = Ensemble::parse(&String::from_utf8_lossy(&text)).unwrap_or_default();
+        self.cx.cfg.reconfig && list.version > self.cx.cfg.config_version && list.voters().next().is_some()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{DiskOp, Effect, Input, Now, Recovered};
+    use crate::api::{Effect, Input, Now, Recovered};
     use crate::config::Config;
-    use crate::tree::Tree;
     use std::collections::BTreeMap;
-    use trivet_formats::client::Acl;
-    use trivet_formats::txn::{Txn, TxnBody};
+    use trivet_formats::client::{op, open_acl, Acl};
+    use trivet_formats::txn::{CreateMode, Txn, TxnBody};
     use trivet_formats::ServerId;
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -134,6 +175,54 @@ mod tests {
         assert_eq!(s.judge_admin("ip", None, HERE), Ok(()));
         let elsewhere = "10.0.0.1".parse().unwrap();
         assert_eq!(s.judge_admin("ip", None, elsewhere), Err(AdminRefusal::NotAuthorised));
+    }
+
+    /// A tree with this znode.
+    fn tree_with(path: &str, data: &str, zxid: Zxid) -> Box<Tree> {
+        let mut tree = Tree::new();
+        let (data, mode) = (Some(data.to_string().into()), CreateMode::Plain { op: op::CREATE, ephemeral: false });
+        let body = match path {
+            CONFIG_NODE => TxnBody::SetData { path: path.into(), data, version: 1, reconfig: true },
+            _ => TxnBody::Create { path: path.into(), data, acl: open_acl(), mode, parent_cversion: -1 },
+        };
+        tree.apply(&Txn { session: SessionId(1), cxid: 0, zxid: Zxid::new(1, 1), time_ms: 0, body }, &mut Vec::new());
+        tree.set_last_zxid(zxid);
+        Box::new(tree)
+    }
+
+    #[test]
+    fn a_snapshot_is_restored_by_a_server_that_is_alone_and_by_no_other() {
+        let restore = |s: &mut Server, tree: Box<Tree>| {
+            let mut effects = Vec::new();
+            let image = Image::Bytes(Default::default());
+            s.handle(Now::default(), Input::Restore { tree, image }, &mut effects);
+            effects
+        };
+        let installs =
+            |effects: &[Effect]| effects.iter().any(|e| matches!(e, Effect::Disk { op: DiskOp::Install { .. }, .. }));
+        let mut s = server(Config::new(ServerId(1), BTreeMap::new()), Vec::new());
+        assert!(s.summary().serving);
+        for old in [Zxid::ZERO, s.cx.history.last()] {
+            assert!(!installs(&restore(&mut s, tree_with("/old", "", old))), "{old} is not above what it has");
+        }
+        let zxid = Zxid::new(3, 0);
+        let effects = restore(&mut s, tree_with("/restored", "", zxid));
+        assert!(installs(&effects) && !s.summary().serving, "it serves when the snapshot is on disk");
+        let last =
+            effects.iter().filter_map(|e| if let Effect::Disk { seq, .. } = e { Some(*seq) } else { None }).max();
+        s.handle(Now::default(), Input::Durable(last.unwrap()), &mut Vec::new());
+        assert!(s.summary().serving && s.tree().get("/restored").is_some());
+        assert_eq!((s.history().last(), s.cx.disk.accepted_epoch, s.cx.disk.current_epoch), (zxid, 3, 3));
+
+        // The list of an ensemble, to a server that would take it over.
+        let list = "server.1=a:1:2:participant\nserver.2=b:1:2:participant\nversion=100000001";
+        for (reconfig, taken) in [(true, false), (false, true)] {
+            let mut s = server(Config { reconfig, ..Config::new(ServerId(1), BTreeMap::new()) }, Vec::new());
+            let effects = restore(&mut s, tree_with(CONFIG_NODE, list, zxid));
+            assert_eq!(installs(&effects), taken, "reconfig {reconfig}");
+        }
+        let mut of_three = Server::of_three(1);
+        assert!(!installs(&restore(&mut of_three, tree_with("/x", "", zxid))));
     }
 
     #[test]

@@ -118,6 +118,13 @@ pub enum Input {
     SnapshotPartWritten,
     /// An administrator wants a snapshot now.
     TakeSnapshot,
+    /// An administrator wants a standalone server to have this snapshot in place of its tree, its log and its snapshots.
+    Restore {
+        /// The snapshot's tree, whose last transaction is above all of this server's.
+        tree: Box<Tree>,
+        /// The snapshot's file.
+        image: Image,
+    },
     /// Some of the stream behind a SNAP packet came.
     SnapshotComes(LinkId),
     /// The stream behind a SNAP packet, read whole.

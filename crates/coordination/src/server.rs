@@ -100,6 +100,7 @@ impl Server {
             }
             Input::SnapshotPartWritten => self.cx.snapshot_part_written(),
             Input::TakeSnapshot => self.take_snapshot(),
+            Input::Restore { tree, image } => self.restore(*tree, image),
             Input::SnapshotComes(link) => {
                 if let Some(mut f) = self.follower() {
                     f.snapshot_comes(link);

@@ -256,8 +256,8 @@ fn admin(
     let url = p.take("admin.commandURL").unwrap_or_else(|| "/commands".into());
     let snapshot = p.take("admin.snapshot.enabled").is_none_or(|v| v.eq_ignore_ascii_case("true"));
     let pause_ms: u64 = p.number("admin.rateLimiterIntervalInMS", 300_000)?;
+    let restore = p.take("admin.restore.enabled").is_none_or(|v| v.eq_ignore_ascii_case("true"));
     p.take("admin.idleTimeout");
-    p.take("admin.restore.enabled");
     if !wanted {
         return Ok(None);
     }
@@ -269,7 +269,7 @@ fn admin(
     let snapshot_pause = Duration::from_millis(pause_ms);
     let (file, data_dir) = (file.into(), data_dir.into());
     let packing = crate::coordination::Packing::None;
-    Ok(Some(AdminSettings { address, speaks, url, file, data_dir, packing, snapshot, snapshot_pause }))
+    Ok(Some(AdminSettings { address, speaks, url, file, data_dir, packing, snapshot, restore, snapshot_pause }))
 }
 
 fn refuse_what_is_missing(p: &mut Properties) -> Result<(), ConfigError> {

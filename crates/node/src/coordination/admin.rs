@@ -5,11 +5,13 @@
 //= zookeeper 3.9 server/admin/Commands.java, JettyAdminServer.java
 
 mod listener;
+mod restore;
 mod shapes;
 mod snapshot;
 
 use super::stream::Speaks;
 use super::Handle;
+use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::{header, HeaderMap, Method, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
@@ -75,7 +77,9 @@ pub struct AdminSettings {
     pub packing: crate::coordination::Packing,
     /// `admin.snapshot.enabled`
     pub snapshot: bool,
-    /// A snapshot is taken this often at most.
+    /// `admin.restore.enabled`
+    pub restore: bool,
+    /// A snapshot is taken this often at most, and one is restored.
     pub snapshot_pause: Duration,
 }
 
@@ -83,6 +87,7 @@ struct Server {
     handle: Handle,
     settings: AdminSettings,
     snapshots: RateLimit,
+    restores: RateLimit,
 }
 
 /// An answer that is no object of figures.
@@ -96,8 +101,9 @@ pub fn serve(settings: AdminSettings, handle: Handle) -> io::Result<()> {
     settings.speaks.tls.iter().try_for_each(super::tls::keep_current)?;
     let listener = Listener::bind(settings.address, settings.speaks.clone())?;
     let url = settings.url.trim_end_matches('/').to_string();
-    let snapshots = RateLimit::new(settings.snapshot_pause);
-    let server = Arc::new(Server { handle, settings, snapshots });
+    let pause = settings.snapshot_pause;
+    let (snapshots, restores) = (RateLimit::new(pause), RateLimit::new(pause));
+    let server = Arc::new(Server { handle, settings, snapshots, restores });
     let app = axum::Router::new()
         .route(&format!("{url}/"), get(list))
         .route(&format!("{url}/{{name}}"), get(command).post(command));
@@ -128,6 +134,7 @@ async fn command(
     Path(name): Path<String>,
     Query(query): Query<BTreeMap<String, String>>,
     headers: HeaderMap,
+    body: Body,
 ) -> Response {
     let found = COMMANDS.iter().find(|(long, short, ..)| name == *long || short.contains(&name.as_str()));
     let Some((long, _, word, always)) = found.copied() else {
@@ -145,7 +152,7 @@ async fn command(
         }
     }
     match (long, method == Method::POST) {
-        ("restore", true) => answer(StatusCode::SERVICE_UNAVAILABLE, long, Some(NO_RESTORE), Object::new()),
+        ("restore", true) => server.restore(body).await,
         ("restore", false) | (_, true) => answer(StatusCode::METHOD_NOT_ALLOWED, long, None, Object::new()),
         ("snapshot", false) => server.snapshot(&query).await,
         _ => {
@@ -167,11 +174,6 @@ async fn command(
         }
     }
 }
-
-/// A running server does not take another history: its ensemble would undo it, or follow it.
-const NO_RESTORE: &str =
-    "a running server does not restore: stop all servers, put the snapshot as version-2/snapshot.ZXID into \
-    the data folder of each, move its logs of later transactions away, and start them";
 
 /// Part the words that tell `server_stats` and `stats`.
 const DIRS: &str = "\ndirs:\n";

@@ -21,7 +21,7 @@ use std::net::TcpListener;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 use tokio::sync::{mpsc, Notify};
-use trivet_coordination::{ConnId, Effect, Event, Input, LinkId, Now, OpenRequests, Server};
+use trivet_coordination::{ConnId, Effect, Event, Image, Input, LinkId, Now, OpenRequests, Server};
 
 /// How often the core's deadline is looked at while there is much to do, in milliseconds.
 const TIMER_STEP_MS: u64 = 5;
@@ -144,6 +144,11 @@ impl Driver {
                             Message::TakeSnapshot(answer) => {
                                 self.feed(Input::TakeSnapshot);
                                 let _ = answer.send(self.core.borrow().server.open_snapshot());
+                            }
+                            Message::Restore { tree, image, answer } => {
+                                let zxid = tree.last_zxid();
+                                self.feed(Input::Restore { tree, image: Image::Written(image) });
+                                let _ = answer.send(self.core.borrow().server.tree().last_zxid() == zxid);
                             }
                             Message::Stop => return,
                         }

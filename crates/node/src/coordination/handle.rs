@@ -4,9 +4,11 @@ use super::inbox::{Message, SessionEnds};
 use super::peer_tls::ClusterTls;
 use parking_lot::Mutex;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use trivet_coordination::tree::Tree;
 use trivet_coordination::{AdminRefusal, Counters, Input, Summary};
 use trivet_formats::Zxid;
 
@@ -81,6 +83,12 @@ impl Handle {
         let (answer, told) = oneshot::channel();
         self.inbox.try_send(Message::TakeSnapshot(answer)).ok()?;
         tokio::time::timeout(METRICS_LIMIT, told).await.ok()?.ok()?
+    }
+    /// Has a standalone server take this snapshot in place of all that it has; whether it does.
+    pub(super) async fn restore(&self, tree: Tree, image: PathBuf) -> bool {
+        let (answer, told) = oneshot::channel();
+        let sent = self.inbox.try_send(Message::Restore { tree: Box::new(tree), image, answer });
+        sent.is_ok() && told.await.unwrap_or(false)
     }
     /// Before a planned stop: asks the role to let another server lead, if it does, and waits until the leader has a
     /// quorum without this one, or the limit is over. On a thread that may block.

@@ -6,9 +6,11 @@
 
 use super::places::Members;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::rc::Weak;
 use tokio::sync::oneshot;
 use trivet_coordination::monitor::Figure;
+use trivet_coordination::tree::Tree;
 use trivet_coordination::{AdminRefusal, ConnId, Input, LinkId, OpenRequests};
 use trivet_formats::{SessionId, Zxid};
 
@@ -35,6 +37,13 @@ pub(super) enum Message {
     },
     /// A snapshot is wanted now; the answer is the zxid that it begins with, if one is being written.
     TakeSnapshot(oneshot::Sender<Option<Zxid>>),
+    /// A snapshot is to take the place of all that this server has; the answer says whether it does.
+    Restore {
+        tree: Box<Tree>,
+        /// Its file.
+        image: PathBuf,
+        answer: oneshot::Sender<bool>,
+    },
     Stop,
 }
 

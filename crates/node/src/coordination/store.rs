@@ -36,7 +36,7 @@ use trivet_formats::{snapshot, txnlog, Zxid};
 const ENTRIES_KEPT: usize = 1 << 20;
 const SNAPSHOTS_KEPT: usize = 3;
 /// Prefix of a snapshot that is being received from another server.
-const RECEIVED: &str = "trivet.received.";
+pub(super) const RECEIVED: &str = "trivet.received.";
 
 #[derive(Debug, Error)]
 pub enum StoreError {

@@ -32,7 +32,7 @@ impl RateLimit {
         RateLimit { pause, last: Mutex::new(None) }
     }
 
-    fn allow(&self, now: Instant) -> bool {
+    pub(super) fn allow(&self, now: Instant) -> bool {
         let mut last = self.last.lock();
         let free = last.is_none_or(|last| now.saturating_duration_since(last) > self.pause);
         if free {
