@@ -268,7 +268,7 @@ fn serve(config: &Path, defines: &[String]) -> anyhow::Result<()> {
 /// Logs a line for each change, in a form that stays the same between versions.
 pub fn log_event(event: &Event) {
     match event {
-        Event::Looking { reason } => tracing::info!(%reason, "role=looking"),
+        Event::Looking { reason, .. } => tracing::info!(%reason, "role=looking"),
         Event::Following { leader, epoch, report } => {
             tracing::info!(leader = leader.0, epoch, report = report_text(report), "role=following")
         }

@@ -9,6 +9,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use trivet_events::Event;
 use trivet_node::audit::Order;
 use trivet_node::config::NodeConfig;
 use trivet_node::console::history::History;
@@ -128,12 +129,7 @@ fn tell(config: &NodeConfig, others: &str, word: &str) {
     match Events::open(&config.data.join("events"), config.node) {
         Err(error) => eprintln!("the events of node {} could not be written: {error}", config.node),
         Ok(events) => {
-            events.record_both(
-                "cluster",
-                format!("node {} continues alone, without nodes {others}", config.node),
-                format!("节点 {} 独自继续运行，不再有节点 {others}", config.node),
-                "an administrator ordered it (force-single): the majority is gone for good",
-            );
+            events.record(Event::ContinuesAlone { node: config.node, others: others.into() });
             events.flush();
         }
     }

@@ -23,6 +23,8 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    // Copies of virtual machines, journals and keys are for the node's user alone, whatever the shell's mask says.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     if args.with_parent {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
     }

@@ -215,7 +215,11 @@ pub enum DiskOp {
 pub enum Event {
     /// This server has no leader, and looks for one.
     Looking {
-        /// The reason for which its last role ended.
+        /// The kind of reason for which its last role ended.
+        end: RoleEnd,
+        /// How long the leader had been silent, in milliseconds, where its silence ended the role.
+        silent_ms: Option<u64>,
+        /// The reason, as text for people.
         reason: String,
     },
     /// This server follows a leader, and serves its clients.
@@ -248,6 +252,20 @@ pub enum Event {
         /// The offence, as text for people.
         reason: String,
     },
+}
+
+/// Why a role ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RoleEnd {
+    /// The leader said nothing for too long.
+    Silence,
+    /// The leader ended the connection, or its lead.
+    Closed,
+    /// By decision: a transfer of leadership, a change of members.
+    Decision,
+    /// Anything else.
+    #[default]
+    Other,
 }
 
 /// How a server came from one leader to the next, in milliseconds.

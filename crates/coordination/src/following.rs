@@ -14,7 +14,7 @@ use crate::context::{Context, EPOCH_LEAP_MAX};
 use crate::durability::Then;
 use crate::history::{Entry, History};
 use crate::requests::{Requests, Upstream, Write};
-use crate::transition::{look, Transition, STAY};
+use crate::transition::{look, Leave, Transition, STAY};
 use crate::tree::Tree;
 use crate::{ConnId, LinkId, Millis};
 use bytes::Bytes;
@@ -229,7 +229,7 @@ impl Follower<'_> {
         if leads {
             f.probed_leading = true;
         } else if f.probed_leading {
-            return look(format!("{peer:?} says that it does not lead any more"));
+            return look(Leave::closed(format!("{peer:?} says that it does not lead any more")));
         }
         STAY
     }
@@ -256,11 +256,12 @@ impl Follower<'_> {
                 let silent_ms = now.saturating_sub(f.last_heard);
                 if silent_ms >= self.cx.silence_limit_ms(leader) {
                     self.cx.candidacy.report.detect_ms = silent_ms;
-                    return look(format!("{leader:?}, the leader, has been silent for {silent_ms} ms"));
+                    let reason = format!("{leader:?}, the leader, has been silent for {silent_ms} ms");
+                    return look(Leave::silent(Some(silent_ms), reason));
                 }
             }
             _ if now >= f.give_up_at => return look(format!("no synchronisation with {leader:?} in time")),
-            _ if silent => return look(format!("{leader:?}, which was to lead, is silent")),
+            _ if silent => return look(Leave::silent(None, format!("{leader:?}, which was to lead, is silent"))),
             _ => {}
         }
         STAY
@@ -278,7 +279,7 @@ impl Follower<'_> {
             _ => {
                 let leader = f.leader;
                 f.link = None;
-                return look(format!("the connection to {leader:?}, the leader, closed"));
+                return look(Leave::closed(format!("the connection to {leader:?}, the leader, closed")));
             }
         }
         STAY

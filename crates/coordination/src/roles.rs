@@ -11,7 +11,7 @@ use crate::leading::Leading;
 use crate::requests::Upstream;
 use crate::role::Role;
 use crate::server::Server;
-use crate::transition::Transition;
+use crate::transition::{Leave, Transition};
 use std::ops::ControlFlow;
 use trivet_formats::election::ServerState;
 use trivet_formats::ServerId;
@@ -21,15 +21,15 @@ impl Server {
     pub(crate) fn apply(&mut self, transition: Transition) {
         if let ControlFlow::Break(leave) = transition {
             assert!(matches!(self.role, Role::Following(_) | Role::Leading(_)), "only a phase leaves its role");
-            self.look(leave.reason);
+            self.look(*leave);
             assert!(!self.role.serves() || self.cx.cfg.standalone(), "a role that ended serves nobody");
         }
     }
 
     /// Leaves the current role. The next begins when everything written so far is on disk: a vote
     /// must not speak of transactions that a power cut could still take away.
-    pub(crate) fn look(&mut self, reason: impl Into<String>) {
-        let reason = reason.into();
+    pub(crate) fn look(&mut self, why: impl Into<Leave>) {
+        let Leave { end, silent_ms, reason } = why.into();
         let now = self.cx.now.mono_ms;
         self.cx.disk.role_generation += 1;
         let served = self.role.serves();
@@ -68,7 +68,7 @@ impl Server {
         }
         self.cx.clients.held = false;
         self.cx.candidacy.round_since = now;
-        self.cx.out.push(Effect::Event(Event::Looking { reason }));
+        self.cx.out.push(Effect::Event(Event::Looking { end, silent_ms, reason }));
         self.requests().drop_unanswered();
         self.settled();
     }
@@ -142,7 +142,7 @@ impl Server {
                 // The commit goes out before the connections end.
                 self.cx.candidacy.preferred = l.heir(&self.cx);
             }
-            self.look("the members changed, and this server's part with them");
+            self.look(Leave::decided("the members changed, and this server's part with them"));
         }
     }
 

@@ -30,6 +30,7 @@ mod sums;
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -101,7 +102,7 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
     Ok(rustix::fs::fsync(File::open(dir)?)?)
 }
 
-/// Makes a folder and those above it, so that they are still there after a power loss.
+/// Makes a folder and those above it, for their user alone, so that they are still there after a power loss.
 ///
 /// # Errors
 /// A folder cannot be made or synced.
@@ -111,7 +112,7 @@ pub fn make_dir(path: &Path) -> io::Result<()> {
     }
     let above = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     make_dir(above)?;
-    match std::fs::create_dir(path) {
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
         _ => sync_dir(above),
     }

@@ -4,6 +4,7 @@ use crate::causes::{self, Stated};
 use crate::line::Head;
 use crate::own;
 use crate::time::LogMillis;
+use trivet_events::Event;
 
 /// Why a connection to the leader, or to a follower, ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +160,8 @@ pub enum Fact {
         leader: u32,
         /// The leader's epoch.
         epoch: i64,
+        /// It is the first role since the process started.
+        started: bool,
         /// The times of the change, as the line has them.
         report: String,
     },
@@ -166,6 +169,8 @@ pub enum Fact {
     LeadsEpoch {
         /// Its epoch.
         epoch: i64,
+        /// It is the first role since the process started.
+        started: bool,
         /// The times of the change, as the line has them.
         report: String,
     },
@@ -189,6 +194,10 @@ pub struct Said {
     pub why: String,
     /// `what` in Chinese, where the record has it.
     pub what_zh: String,
+    /// `why` in Chinese, where the record has it.
+    pub why_zh: String,
+    /// The event, where the record has its code, or where an earlier release had one wording for it.
+    pub event: Option<Event>,
 }
 
 /// Sessions that end in one log within this many milliseconds count as one fact.

@@ -1,31 +1,35 @@
 //! Our own servers: lines of the process's log, and records of the journal `events.jsonl`.
 
+mod legacy;
+
 use crate::facts::{Cause, Fact, Said};
 use crate::json_value::Json;
 use crate::time::LogMillis;
+use trivet_events::{Event, RoleEnd};
 
 /// The fact that a line of a Trivet server states. Facts that the journal has too are taken from the journal only.
 pub fn fact(message: &str) -> Option<Fact> {
     if let Some(rest) = message.strip_prefix("role=looking reason=") {
-        return Some(left(rest));
+        return of_event(legacy::looking(rest));
     }
     if let Some(rest) = message.strip_prefix("role=following leader=") {
         let (leader, rest) = rest.split_once(" epoch=")?;
         let (epoch, report) = rest.split_once(" report=").unwrap_or((rest, ""));
         let (leader, epoch, report) = (leader.parse().ok()?, epoch.parse().ok()?, unquoted(report));
-        return Some(Fact::FollowsLeader { leader, epoch, report });
+        return Some(Fact::FollowsLeader { leader, epoch, started: legacy::started(&report), report });
     }
     if let Some(rest) = message.strip_prefix("role=leading epoch=") {
         let (epoch, report) = rest.split_once(" report=").unwrap_or((rest, ""));
-        return Some(Fact::LeadsEpoch { epoch: epoch.parse().ok()?, report: unquoted(report) });
+        let (epoch, report) = (epoch.parse().ok()?, unquoted(report));
+        return Some(Fact::LeadsEpoch { epoch, started: legacy::started(&report), report });
     }
     if let Some(rest) = message.strip_prefix("coordination what=") {
         let (what, why) = rest.split_once(" why=").unwrap_or((rest, ""));
-        return of("coordination", what, why, "");
+        return of("coordination", what, why);
     }
     if let Some(rest) = message.strip_prefix("vcenter what=") {
         let (what, why) = rest.split_once(" why=").unwrap_or((rest, ""));
-        return of("vcenter", what, why, "");
+        return of("vcenter", what, why);
     }
     if let Some(rest) = message.strip_prefix("metad=leader epoch=") {
         let (epoch, why) = rest.split_once(" why=")?;
@@ -51,12 +55,7 @@ pub fn fact(message: &str) -> Option<Fact> {
     None
 }
 
-/// The first report behind a start of the process.
-pub fn started(report: &str) -> bool {
-    report.starts_with("this server started")
-}
-
-/// Newest version of the journal's records that is read; newer records are skipped.
+/// A layout of records that is newer is skipped.
 const VERSION_MAX: u64 = 1;
 /// Latest time in milliseconds since 1970 that counts as a time (in 2096).
 const WALL_MS_MAX: i64 = 4_000_000_000_000;
@@ -73,8 +72,17 @@ pub fn record_of(record: &Json<'_>) -> Option<(Option<u32>, LogMillis, Option<Fa
         }
     }
     let node = u32::try_from(record.get("node")?.as_u64()?).ok()?;
-    let fact = of(text("subject")?, text("what")?, text("why")?, text("what_zh").unwrap_or(""));
-    Some((Some(node), time(record, "wall_ms")?, fact.filter(|_| known(record))))
+    let owned = |name: &str| text(name).unwrap_or("").to_string();
+    let (subject, what, why) = (text("subject")?, text("what")?, text("why")?);
+    let said = Said {
+        event: event_of(record).or_else(|| legacy::event(subject, what, why)),
+        subject: subject.into(),
+        what: what.into(),
+        why: why.into(),
+        what_zh: owned("what_zh"),
+        why_zh: owned("why_zh"),
+    };
+    Some((Some(node), time(record, "wall_ms")?, fact_of(said).filter(|_| known(record))))
 }
 
 /// An alert that began to fire or ended.
@@ -93,6 +101,8 @@ fn alert(record: &Json<'_>) -> Option<Fact> {
         what: format!("{rule} {state}: {}", reason("en")),
         why: String::new(),
         what_zh: format!("{rule} {zh}：{}", reason("zh")),
+        why_zh: String::new(),
+        event: None,
     })))
 }
 
@@ -104,52 +114,68 @@ fn order(record: &Json<'_>) -> Option<Fact> {
 }
 
 fn note(subject: &str, what: &str, why: &str) -> Fact {
-    said(subject, what, why, "")
+    let event = legacy::event(subject, what, why);
+    let (subject, what, why) = (subject.into(), what.into(), why.into());
+    Fact::Note(Box::new(Said { subject, what, why, what_zh: String::new(), why_zh: String::new(), event }))
 }
 
-fn said(subject: &str, what: &str, why: &str, what_zh: &str) -> Fact {
-    Fact::Note(Box::new(Said { subject: subject.into(), what: what.into(), why: why.into(), what_zh: what_zh.into() }))
+/// The event that a record has a code for, if this release knows it.
+fn event_of(record: &Json<'_>) -> Option<Event> {
+    let (code, fields) = (record.get("code")?, record.get("fields")?);
+    serde_json::from_value(serde_json::json!({"code": value(code), "fields": value(fields)})).ok()
 }
 
-fn of(subject: &str, what: &str, why: &str, what_zh: &str) -> Option<Fact> {
-    match subject {
-        "" => None,
-        "coordination" => {
-            if what == "looking for a leader" {
-                return Some(left(why));
-            }
-            if let Some(rest) = what.strip_prefix("follows node ") {
-                let (leader, epoch) = rest.split_once(" in epoch ")?;
-                let (leader, epoch) = (leader.parse().ok()?, epoch.parse().ok()?);
-                return Some(Fact::FollowsLeader { leader, epoch, report: why.into() });
-            }
-            if let Some(epoch) = what.strip_prefix("leads epoch ") {
-                return Some(Fact::LeadsEpoch { epoch: epoch.parse().ok()?, report: why.into() });
-            }
-            Some(note(subject, what, why))
-        }
-        _ => Some(said(subject, what, why, what_zh)),
+fn value(json: &Json<'_>) -> serde_json::Value {
+    match json {
+        Json::Null => serde_json::Value::Null,
+        Json::Bool(b) => (*b).into(),
+        Json::Integer(n) => (*n).into(),
+        Json::Float(n) => (*n).into(),
+        Json::Text(text) => text.as_ref().into(),
+        Json::Array(all) => all.iter().map(value).collect(),
+        Json::Object(all) => all.iter().map(|(k, v)| (k.to_string(), value(v))).collect(),
     }
+}
+
+/// The fact of a text as earlier releases wrote it, and as log lines have it.
+fn of(subject: &str, what: &str, why: &str) -> Option<Fact> {
+    let event = legacy::event(subject, what, why);
+    let (subject, what, why) = (subject.into(), what.into(), why.into());
+    fact_of(Said { subject, what, why, what_zh: String::new(), why_zh: String::new(), event })
+}
+
+fn fact_of(said: Said) -> Option<Fact> {
+    if said.subject.is_empty() {
+        return None;
+    }
+    match said.event {
+        Some(Event::Looking { .. } | Event::FollowsLeader { .. } | Event::LeadsEpoch { .. }) => of_event(said.event?),
+        _ => Some(Fact::Note(Box::new(said))),
+    }
+}
+
+/// A change of a server's role; `None` for any other event.
+fn of_event(event: Event) -> Option<Fact> {
+    Some(match event {
+        Event::Looking { end, silent_ms, reason } => {
+            let cause = match end {
+                RoleEnd::Silence => Cause::Timeout,
+                RoleEnd::Closed => Cause::Closed,
+                RoleEnd::Decision => Cause::Own,
+                RoleEnd::Other => Cause::Unknown,
+            };
+            Fact::Left { reason, cause, silent_ms }
+        }
+        Event::FollowsLeader { leader, epoch, started, reason } => {
+            Fact::FollowsLeader { leader: u32::try_from(leader).ok()?, epoch, started, report: reason }
+        }
+        Event::LeadsEpoch { epoch, started, reason } => Fact::LeadsEpoch { epoch, started, report: reason },
+        _ => return None,
+    })
 }
 
 fn unquoted(text: &str) -> String {
     text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text).to_string()
-}
-
-/// Why a role ended, and how long it had been silent when silence ended it.
-fn left(reason: &str) -> Fact {
-    let silent_ms = reason.split_once("silent for ").and_then(|(_, r)| r.split(' ').next()?.parse().ok());
-    let is = |any: &[&str]| any.iter().any(|s| reason.contains(s));
-    let cause = if silent_ms.is_some() || is(&["is silent"]) {
-        Cause::Timeout
-    } else if is(&["closed", "does not lead any more"]) {
-        Cause::Closed
-    } else if is(&["hands over", "the lead goes to", "members changed"]) {
-        Cause::Own
-    } else {
-        Cause::Unknown
-    };
-    Fact::Left { reason: reason.to_string(), cause, silent_ms }
 }
 
 #[cfg(test)]
@@ -184,5 +210,23 @@ mod tests {
         let later = json.replace("\"version\":1", "\"version\":2");
         assert_eq!(record(&later), Some((Some(2), 1_700_000_000_123, None)));
         assert_eq!(fact("role=following leader=x"), None);
+    }
+
+    #[test]
+    fn a_code_counts_and_not_the_wording_beside_it() {
+        let read = |event: Event| {
+            let mut record = trivet_events::Record::of(event, 2, 5, 1_700_000_000_123);
+            (record.what, record.why) = ("in other words".into(), "for another reason".into());
+            let line = serde_json::to_string(&record).unwrap();
+            record_of(&crate::json_value::parse(&line).unwrap()).unwrap().2.unwrap()
+        };
+        let reason = "the leader is silent".to_string();
+        let looking = Event::Looking { end: RoleEnd::Silence, silent_ms: Some(412), reason: reason.clone() };
+        assert_eq!(read(looking), Fact::Left { reason: reason.clone(), cause: Cause::Timeout, silent_ms: Some(412) });
+        let leads = Event::LeadsEpoch { epoch: 7, started: true, reason: reason.clone() };
+        assert_eq!(read(leads), Fact::LeadsEpoch { epoch: 7, started: true, report: reason });
+        let bound = Event::AddressBound { address: "a".into(), node: 2, before: 3, reason: String::new() };
+        let Fact::Note(said) = read(bound.clone()) else { panic!() };
+        assert_eq!((said.event, said.what_zh.as_str()), (Some(bound), "a 转到节点 2"));
     }
 }

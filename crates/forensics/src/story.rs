@@ -264,6 +264,8 @@ pub fn tell(facts: &Facts) -> Story {
                 what: said.what.clone(),
                 why: said.why.clone(),
                 what_zh: said.what_zh.clone(),
+                why_zh: said.why_zh.clone(),
+                event: said.event.clone(),
                 last: None,
                 evidence: vec![e.place],
             }),

@@ -3,43 +3,23 @@
 
 use crate::clock::wall_ms;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{mpsc, Arc};
 use std::time::Instant;
+use trivet_events::{Event, VERSION};
 
-/// Layout of a record; a reader skips records of a newer one.
-const VERSION: u32 = 1;
-/// Bytes at which a file of records is set aside and replaces the one before.
+pub use trivet_events::Record;
+
+/// A file of records is set aside at this size, and the one before it goes.
 const FILE_BYTES_MAX: u64 = 4 << 20;
-/// Records kept in memory, for status and console.
-const RECENT_MAX: usize = 200;
-
-/// A line of `events.jsonl`.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
-pub struct Record {
-    /// Version of the line's layout.
-    pub version: u32,
-    /// The node that wrote it.
-    pub node: u32,
-    /// Milliseconds since the process started.
-    pub mono_ms: u64,
-    /// Milliseconds since 1970.
-    pub wall_ms: i64,
-    /// `coordination`, `metad`, `address`, `lease`, `copies`, `node`.
-    pub subject: String,
-    /// The event, as text for people.
-    pub what: String,
-    /// Its reason, as text for people; may be empty.
-    pub why: String,
-    /// `what` in Chinese, where the writer has it in both languages.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub what_zh: Option<String>,
-}
+/// Records of one subject that are kept in memory for status and console: hundreds of leases push out no change of role.
+const RECENT_OF_SUBJECT_MAX: usize = 40;
+/// Subjects whose records are kept in memory; a journal may have more of them, of a later release.
+const SUBJECTS_MAX: usize = 32;
 
 /// Records that wait for the disk; further ones are in `recent` only, and counted.
 const WAITING_MAX: usize = 1_000;
@@ -47,7 +27,36 @@ const WAITING_MAX: usize = 1_000;
 struct Inner {
     node: u32,
     started: Instant,
-    recent: VecDeque<Record>,
+    recent: Recent,
+}
+
+/// The newest records of each subject, each with its place in the order of all.
+#[derive(Default)]
+struct Recent {
+    count: u64,
+    by_subject: BTreeMap<String, VecDeque<(u64, Record)>>,
+}
+
+impl Recent {
+    fn push(&mut self, record: Record) {
+        if self.by_subject.len() >= SUBJECTS_MAX && !self.by_subject.contains_key(&record.subject) {
+            return;
+        }
+        self.count += 1;
+        let of_subject = self.by_subject.entry(record.subject.clone()).or_default();
+        of_subject.push_back((self.count, record));
+        if of_subject.len() > RECENT_OF_SUBJECT_MAX {
+            of_subject.pop_front();
+        }
+    }
+
+    /// The newest of each subject, oldest first.
+    fn newest(&self, of_each: usize) -> Vec<Record> {
+        let newest = self.by_subject.values().flat_map(|all| all.iter().rev().take(of_each));
+        let mut all: Vec<&(u64, Record)> = newest.collect();
+        all.sort_by_key(|(at, _)| *at);
+        all.into_iter().map(|(_, record)| record.clone()).collect()
+    }
 }
 
 /// The file, on a thread of its own: roles that must not wait for a disk record events, too.
@@ -77,13 +86,10 @@ impl Events {
     pub fn open(dir: &Path, node: u32) -> std::io::Result<Events> {
         trivet_disk::make_dir(dir)?;
         let path = dir.join("events.jsonl");
-        let mut recent = VecDeque::new();
+        let mut recent = Recent::default();
         if let Ok(text) = std::fs::read_to_string(&path) {
             let records = text.lines().filter_map(|l| serde_json::from_str::<Record>(l).ok());
-            recent.extend(records.filter(|r| r.version <= VERSION));
-            while recent.len() > RECENT_MAX {
-                recent.pop_front();
-            }
+            records.filter(|r| r.version <= VERSION).for_each(|r| recent.push(r));
         }
         let file = OpenOptions::new().create(true).append(true).open(&path)?;
         let written_bytes = file.metadata()?.len();
@@ -94,44 +100,17 @@ impl Events {
         Ok(Events { inner: Arc::new(Mutex::new(Inner { node, started: Instant::now(), recent })), orders, lost })
     }
 
-    /// Records an event; a thread of its own writes it to disk.
-    pub fn record(&self, subject: &str, what: impl Into<String>, why: impl Into<String>) {
-        self.put(subject, what.into(), None, why.into());
-    }
-
-    /// A record that has what happened in Chinese, too.
-    pub fn record_both(
-        &self,
-        subject: &str,
-        what: impl Into<String>,
-        what_zh: impl Into<String>,
-        why: impl Into<String>,
-    ) {
-        self.put(subject, what.into(), Some(what_zh.into()), why.into());
-    }
-
-    fn put(&self, subject: &str, what: String, what_zh: Option<String>, why: String) {
+    /// Records an event; nothing waits for the disk.
+    pub fn record(&self, event: Event) {
         let mut i = self.inner.lock();
-        let record = Record {
-            version: VERSION,
-            node: i.node,
-            mono_ms: i.started.elapsed().as_millis() as u64,
-            wall_ms: wall_ms(),
-            subject: subject.into(),
-            what,
-            why,
-            what_zh,
-        };
+        let record = Record::of(event, i.node, i.started.elapsed().as_millis() as u64, wall_ms());
         let mut line = serde_json::to_string(&record).expect("a record is plain text and numbers");
         line.push('\n');
         if self.orders.try_send(Order::Write(line)).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(what = %record.what, "an event is not in the journal: its disk is too slow");
         }
-        i.recent.push_back(record);
-        if i.recent.len() > RECENT_MAX {
-            i.recent.pop_front();
-        }
+        i.recent.push(record);
     }
 
     /// Waits until everything recorded so far is on disk.
@@ -149,7 +128,12 @@ impl Events {
 
     /// The latest records, oldest first.
     pub fn recent(&self) -> Vec<Record> {
-        self.inner.lock().recent.iter().cloned().collect()
+        self.recent_of_each(RECENT_OF_SUBJECT_MAX)
+    }
+
+    /// The latest records of each subject, oldest first.
+    pub fn recent_of_each(&self, count: usize) -> Vec<Record> {
+        self.inner.lock().recent.newest(count)
     }
 }
 
@@ -199,7 +183,7 @@ mod tests {
     fn records_survive_a_restart_and_newer_ones_are_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let e = Events::open(dir.path(), 1).unwrap();
-        e.record("metad", "LEADER of epoch 3", "the last one was silent");
+        e.record(Event::MetadLeads { epoch: 3, reason: "the last one was silent".into() });
         e.flush();
         drop(e);
         let newer = r#"{"version":2,"node":1,"mono_ms":0,"wall_ms":0,"subject":"x","what":"y","why":"z"}"#;
@@ -208,5 +192,27 @@ mod tests {
         let seen = Events::open(dir.path(), 1).unwrap().recent();
         assert_eq!(seen.len(), 1);
         assert_eq!(seen[0].what, "LEADER of epoch 3");
+    }
+
+    #[test]
+    fn hundreds_of_leases_push_out_no_change_of_role() {
+        let dir = tempfile::tempdir().unwrap();
+        let e = Events::open(dir.path(), 1).unwrap();
+        e.record(Event::MetadLeads { epoch: 3, reason: String::new() });
+        for file in 0..500 {
+            e.record(Event::LeaseTaken { file, lease: 1 });
+        }
+        e.record(Event::NodeStops {});
+        let check = |recent: Vec<Record>| {
+            assert_eq!(recent.len(), RECENT_OF_SUBJECT_MAX + 2);
+            assert_eq!(recent[0].what, "LEADER of epoch 3");
+            assert_eq!(recent[1].what, "owner of file 460, lease 1");
+            assert_eq!(recent.last().unwrap().what_zh.as_deref(), Some("停止"));
+        };
+        check(e.recent());
+        assert_eq!(e.recent_of_each(2).len(), 4);
+        e.flush();
+        drop(e);
+        check(Events::open(dir.path(), 1).unwrap().recent());
     }
 }

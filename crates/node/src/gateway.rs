@@ -49,6 +49,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
+use trivet_events::Event;
 use trivet_storage::gateway::addresses::{Addresses, Effect as AddressEffect, Input as AddressInput};
 use trivet_storage::gateway::asking::{heard, Heard};
 use trivet_storage::gateway::ownership::Ownership;
@@ -481,11 +482,7 @@ async fn heartbeats(inner: Arc<Inner>) {
         if let Some(MetaAnswer::Membership(m)) = inner.metad_once(&body, HEARTBEAT_LIMIT).await {
             if m.leader != last_leader {
                 last_leader = m.leader;
-                inner.events.record(
-                    "gateway",
-                    format!("metad's LEADER is node {} (epoch {})", m.leader, m.epoch),
-                    "it answered",
-                );
+                inner.events.record(Event::MetadLeaderHeard { node: m.leader, epoch: m.epoch });
             }
             let behind = m.applied > inner.replica.read().applied();
             inner.heard(&m);

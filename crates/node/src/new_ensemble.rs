@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use trivet_events::Event;
 
 /// The file's name.
 pub const FILE: &str = "new-cluster";
@@ -49,9 +50,7 @@ pub fn has_begun(data: &Path) -> bool {
 pub(crate) async fn attend(data: PathBuf, trusted: bool, server: Handle, events: Events) {
     let waits = !trusted && !has_begun(&data);
     if waits {
-        let what =
-            "coordination's folder is empty, and nothing says that the cluster is new: this server does not vote";
-        events.record("coordination", what, "its disk may have been replaced; a leader brings it up to date first");
+        events.record(Event::EmptyServerWaits {});
     }
     let mut told = Instant::now();
     while !server.summary().serving {

@@ -26,7 +26,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use trivet_coordination::config::Member;
-use trivet_coordination::{Config, Event};
+use trivet_coordination::{Config, ElectionReport, Event, RoleEnd as Ended};
+use trivet_events::{Event as NodeEvent, RoleEnd};
 use trivet_formats::ServerId;
 use trivet_storage::messages::kind;
 
@@ -50,7 +51,7 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
     let data = has(Role::Chunk) || has(Role::Gateway);
     let kind = if control { "control" } else { "data" };
     let events = Events::open(&config.data.join(if control && data { "events" } else { kind }), config.node)?;
-    events.record("node", "starts", format!("pid {}, roles {roles:?}", std::process::id()));
+    events.record(NodeEvent::NodeStarts { pid: std::process::id(), roles: format!("{roles:?}") });
     tracing::info!(keys = ?identity.keys, "the cluster's keys, by name");
     let mut sources = Sources {
         config: config.clone(),
@@ -148,7 +149,7 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
         if let Some(c) = coordination {
             c.step_down(STEP_DOWN_LIMIT);
         }
-        events.record("node", "stops", "it was told to");
+        events.record(NodeEvent::NodeStops {});
         events.flush();
     })
     .await?;
@@ -238,17 +239,30 @@ fn start_console(mut sources: Sources, monitor: &OnceLock<Arc<Monitor>>, port: u
 fn start_coordination(settings: CoordinationSettings, events: &Events) -> anyhow::Result<Handle> {
     let events = events.clone();
     let (handle, _thread) = crate::coordination::start(settings, move |event| {
-        let (what, why) = match event {
-            Event::Looking { reason } => ("looking for a leader".to_string(), reason.clone()),
-            Event::Following { leader, epoch, report } => {
-                (format!("follows node {} in epoch {epoch}", leader.0), crate::links::report_text(report))
+        let report = |r: &ElectionReport| (r.why.is_empty(), crate::links::report_text(r));
+        let event = match event {
+            Event::Looking { reason, end, silent_ms } => {
+                let end = match end {
+                    Ended::Silence => RoleEnd::Silence,
+                    Ended::Closed => RoleEnd::Closed,
+                    Ended::Decision => RoleEnd::Decision,
+                    Ended::Other => RoleEnd::Other,
+                };
+                NodeEvent::Looking { end, silent_ms: *silent_ms, reason: reason.clone() }
             }
-            Event::Leading { epoch, report } => (format!("leads epoch {epoch}"), crate::links::report_text(report)),
-            Event::Transfer { to, why } => (format!("hands the lead over to node {}", to.0), why.clone()),
-            Event::Refused { who, reason } => (format!("refused {who}"), reason.clone()),
+            Event::Following { leader, epoch, report: times } => {
+                let (started, reason) = report(times);
+                NodeEvent::FollowsLeader { leader: leader.0, epoch: *epoch, started, reason }
+            }
+            Event::Leading { epoch, report: times } => {
+                let (started, reason) = report(times);
+                NodeEvent::LeadsEpoch { epoch: *epoch, started, reason }
+            }
+            Event::Transfer { to, why } => NodeEvent::LeadHandedOver { to: to.0, reason: why.clone() },
+            Event::Refused { who, reason } => NodeEvent::PeerRefused { peer: who.clone(), reason: reason.clone() },
         };
-        tracing::info!(%what, %why, "coordination");
-        events.record("coordination", what, why);
+        tracing::info!(what = %event.what().en, why = %event.why().en, "coordination");
+        events.record(event);
     })?;
     Ok(handle)
 }
@@ -268,8 +282,8 @@ fn listen(address: SocketAddr, identity: Arc<Identity>, handler: Handler) -> any
 async fn sweep(chunk: Chunk, gateway: Gateway, events: Events) {
     loop {
         tokio::time::sleep(SWEEP_PAUSE).await;
-        for (what, why) in chunk.news() {
-            events.record("copies", what, why);
+        for (what, reason) in chunk.news() {
+            events.record(NodeEvent::BlocksChecked { what, reason });
         }
         for eid in chunk.remind_of_bad_blocks() {
             gateway.look_at_extent(eid).await;
@@ -282,8 +296,7 @@ async fn sweep(chunk: Chunk, gateway: Gateway, events: Events) {
             tokio::time::sleep(FREE_PAUSE).await;
         }
         if let Some((first, _)) = orders.first() {
-            let what = format!("{} copies thrown away, extent {first} first", orders.len());
-            events.record("copies", what, "no configuration names them");
+            events.record(NodeEvent::CopiesDropped { count: orders.len() as u64, extent: *first });
         }
     }
 }

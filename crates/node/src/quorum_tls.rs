@@ -16,6 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use trivet_events::Event;
 use trivet_storage::messages::QUORUM_TLS_SINCE;
 
 /// The file's name.
@@ -76,8 +77,7 @@ pub(crate) async fn attend(setting: QuorumTls, data: PathBuf, cluster: Arc<Clust
         tokio::time::sleep(LOOK).await;
     }
     cluster.demand();
-    let why = "every node knows it, and none can go back";
-    events.record("coordination", "TLS between coordination servers is demanded", why);
+    events.record(Event::QuorumTlsDemanded {});
 }
 
 /// Makes the file as soon as the journal says that every node knows TLS.

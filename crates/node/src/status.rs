@@ -38,8 +38,8 @@ use trivet_observe::health::Health;
 pub const SCHEMA: &str = "trivet.status/1";
 /// Files in one answer; the next ones are asked for with the last one's number.
 pub const FILES_PER_ANSWER: usize = 500;
-/// Events in the status that nodes exchange each second.
-const EVENTS_EXCHANGED: usize = 20;
+/// Events of each subject in the status that nodes exchange each second.
+const EVENTS_EXCHANGED: usize = 5;
 /// NFS clients that are named in a status; the others are counted only.
 const CLIENTS_NAMED_MAX: usize = 256;
 
@@ -485,10 +485,10 @@ pub fn collect(s: &Sources, files: Files) -> NodeStatus {
     }
     let served = s.gateway.as_ref().map_or_else(Vec::new, |g| g.served());
     let not_ready = why_not_ready(s, coordination.as_ref(), metad.as_ref(), &served);
-    let mut events = s.events.recent();
-    if files == Files::None {
-        events.drain(..events.len().saturating_sub(EVENTS_EXCHANGED));
-    }
+    let events = match files {
+        Files::None => s.events.recent_of_each(EVENTS_EXCHANGED),
+        Files::After(_) => s.events.recent(),
+    };
     NodeStatus {
         schema: SCHEMA.into(),
         cluster: s.config.cluster.clone(),

@@ -36,6 +36,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
+use trivet_events::{AgentStep, Event as NodeEvent};
 use trivet_vcenter::event::{Event, EventCode};
 use trivet_vcenter::journal::{self, Journal};
 use trivet_vcenter::{Agent, Config, Effect, Input, Mode, Now, Snapshot};
@@ -341,8 +342,8 @@ impl Driver {
         let _ = self.jobs.try_send(Job::Lead { refused_login: journal.refused_login.clone() });
         self.feed(Input::Lead { epoch, journal });
         self.read_at = Instant::now();
-        let what = format!("agent works under epoch {epoch}, mode {:?}", self.settings.mode).to_lowercase();
-        self.events.record("vcenter", what, policy(&self.settings));
+        let mode = format!("{:?}", self.settings.mode).to_lowercase();
+        self.events.record(NodeEvent::AgentWorks { epoch, mode, reason: policy(&self.settings) });
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -380,7 +381,15 @@ impl Driver {
             let message = format!("Trivet: {} / {} ({})", event.what.en, event.what.zh, event.why);
             let _ = self.jobs.try_send(Job::Log { host: host.clone(), message });
         }
-        self.events.record_both("vcenter", event.what.en, event.what.zh, event.why);
+        let step = match event.code {
+            EventCode::StepStarted => AgentStep::Begins,
+            EventCode::Repaired => AgentStep::Repaired,
+            EventCode::NotProved => AgentStep::NotProved,
+            _ => AgentStep::Other,
+        };
+        let what = trivet_events::Text::new(event.what.en, event.what.zh);
+        let (host, datastore) = (event.host_name, event.datastore);
+        self.events.record(NodeEvent::Agent { step, host, datastore, what, reason: event.why });
     }
 
     fn done(&mut self, done: Done) {
@@ -405,7 +414,7 @@ impl Driver {
             Done::Journal { number, durable: true, .. } => self.feed(Input::Journaled { number }),
             Done::Journal { number, durable: false, .. } => self.feed(Input::JournalRefused { number }),
             Done::Ended { number, outcome } => self.feed(Input::Ended { number, outcome }),
-            Done::LoggedIn { told } => self.events.record("vcenter", "logged in", told),
+            Done::LoggedIn { told } => self.events.record(NodeEvent::AgentLoggedIn { reason: told }),
             Done::LoginRefused { digest } => self.feed(Input::LoginRefused { digest }),
             Done::Route(told) => {
                 if let Some(routes) = &mut self.routes {

@@ -36,6 +36,10 @@ pub struct Event {
     pub code: EventCode,
     /// Managed object reference, for an event in vCenter.
     pub host: Option<HostRef>,
+    /// The host's name in vCenter.
+    pub host_name: Option<String>,
+    /// The datastore, of an event about one.
+    pub datastore: Option<String>,
     /// The event, for people.
     pub what: Text,
     /// Numbers, persons and reasons, in English.
@@ -44,33 +48,44 @@ pub struct Event {
 
 impl Event {
     pub(crate) fn plain(code: EventCode, why: String) -> Event {
-        Event { code, host: None, what: texts::event(code), why }
+        Event { code, host: None, host_name: None, datastore: None, what: texts::event(code), why }
     }
     pub(crate) fn of_host(told: &HostEvent, host_name: &str) -> Event {
         let what = host_events::text(host_name, &told.kind);
         let why = format!("{} at {}: {}", told.kind, crate::soap::time::utc(told.wall_ms), told.message);
-        Event { code: EventCode::HostEvent, host: Some(told.host.clone()), what, why }
+        let (host, host_name) = (Some(told.host.clone()), Some(host_name.into()));
+        Event { code: EventCode::HostEvent, host, host_name, datastore: None, what, why }
     }
     pub(crate) fn of_state(host: &HostRef, host_name: &str, datastore: &str, state: &State) -> Event {
         let what = texts::fault(host_name, datastore, state);
-        Event { code: EventCode::StateChanged, host: Some(host.clone()), what, why: String::new() }
+        let (host, host_name, datastore) = (Some(host.clone()), Some(host_name.into()), Some(datastore.into()));
+        Event { code: EventCode::StateChanged, host, host_name, datastore, what, why: String::new() }
     }
     pub(crate) fn of_plan(code: EventCode, plan: &Plan, more: String) -> Event {
         let what = texts::step(code, &plan.action, &plan.host_name, plan.datastore.as_deref());
         let closed: Vec<String> = plan.gates.iter().map(|g| texts::gate(g).en).collect();
         let why = [format!("plan {}", plan.id), more, closed.join("; ")];
         let why = why.into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join(", ");
-        Event { code, host: Some(plan.action.host().clone()), what, why }
+        let (host, host_name) = (Some(plan.action.host().clone()), Some(plan.host_name.clone()));
+        Event { code, host, host_name, datastore: plan.datastore.clone(), what, why }
     }
     pub(crate) fn of_step(code: EventCode, step: &OpenStep, why: String) -> Event {
         let what = texts::step(code, &step.action, &step.host_name, step.datastore.as_deref());
         let by = step.confirmed_by.as_ref().map(|who| format!("confirmed by {who}"));
         let parts = [Some(format!("step {}", step.number)), by, Some(why).filter(|w| !w.is_empty())];
         let why = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
-        Event { code, host: Some(step.action.host().clone()), what, why }
+        let (host, host_name) = (Some(step.action.host().clone()), Some(step.host_name.clone()));
+        Event { code, host, host_name, datastore: step.datastore.clone(), what, why }
     }
     pub(crate) fn of_alert(code: EventCode, alert: &Alert) -> Event {
         let what = texts::alert(code, alert.id.name(), &alert.text);
-        Event { code, host: None, what, why: format!("cause: {:?}", alert.cause).to_lowercase() }
+        Event {
+            code,
+            host: None,
+            host_name: None,
+            datastore: None,
+            what,
+            why: format!("cause: {:?}", alert.cause).to_lowercase(),
+        }
     }
 }

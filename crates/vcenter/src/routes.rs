@@ -112,6 +112,8 @@ pub enum Effect {
     Read,
     /// Note a line in the node's journal of events.
     Event {
+        /// Name of the host.
+        host: String,
         /// The event, for people.
         what: Text,
         /// Numbers and reasons, in English.
@@ -317,7 +319,7 @@ impl Routes {
     fn tell_once(&mut self, i: usize, what: Text, why: String, out: &mut Vec<Effect>) {
         if self.hosts[i].told != what.en {
             self.hosts[i].told.clone_from(&what.en);
-            out.push(Effect::Event { what, why });
+            out.push(Effect::Event { host: self.hosts[i].own.host.clone(), what, why });
         }
     }
 
@@ -369,7 +371,8 @@ impl Routes {
         let own = self.hosts[i].own.node;
         if outcome == Outcome::Done {
             let reason = if at.is_some() { Why::OwnIsDown { node: own } } else { Why::OwnIsWell { node: own } };
-            out.push(Effect::Event { what: texts::moved(name, address, at, own), why: reason.en() });
+            let what = texts::moved(name, address, at, own);
+            out.push(Effect::Event { host: name.into(), what, why: reason.en() });
             self.hosts[i].told.clear();
         } else {
             let what = texts::not_moved(name, address, at, &outcome);

@@ -4,7 +4,8 @@ use anyhow::Context;
 use std::path::Path;
 
 /// The crates whose protocol decisions the simulator replays: no clock, no file, no thread, no random number.
-pub const PURE: &[&str] = &["coordination", "storage", "formats", "forensics", "observe", "vcenter", "security"];
+pub const PURE: &[&str] =
+    &["coordination", "storage", "formats", "forensics", "observe", "vcenter", "security", "events"];
 
 pub struct Tree {
     pub files: Vec<File>,

@@ -1,7 +1,7 @@
 //! A learner's side of leadership that moves by decision.
 
 use super::Follower;
-use crate::transition::{look, Transition, STAY};
+use crate::transition::{look, Leave, Transition, STAY};
 use crate::LinkId;
 use trivet_formats::quorum::{kind, QuorumPacket};
 use trivet_formats::ServerId;
@@ -21,7 +21,7 @@ impl Follower<'_> {
     pub(crate) fn told_to_elect(&mut self, preferred: ServerId) -> Transition {
         if self.cx.cfg.is_voter(preferred) {
             self.cx.candidacy.preferred = Some(preferred);
-            return look(format!("the leader hands over to server {}", preferred.0));
+            return look(Leave::decided(format!("the leader hands over to server {}", preferred.0)));
         }
         STAY
     }

@@ -8,7 +8,7 @@
 use super::{Leader, Leading, Learner, LearnerPhase};
 use crate::api::{Effect, Event, HANDED_OVER, TRANSFER_GIVEN_UP};
 use crate::context::Context;
-use crate::transition::{look, Transition, STAY};
+use crate::transition::{look, Leave, Transition, STAY};
 use crate::{LinkId, Millis};
 use std::collections::BTreeSet;
 use trivet_formats::quorum::{kind, QuorumPacket};
@@ -136,7 +136,7 @@ impl Leader<'_> {
         let Some(t) = l.transfer.take() else { return STAY };
         if !l.has_all(t.to) {
             // It lacks something that others may have: they elect among themselves, and this server holds back.
-            return look(t.why);
+            return look(Leave::decided(t.why));
         }
         let links: Vec<_> = l.learners.iter().filter(|(_, x)| x.forwarding()).map(|(link, x)| (*link, x.id)).collect();
         let go = QuorumPacket::new(kind::GO, t.to.0);
@@ -146,7 +146,7 @@ impl Leader<'_> {
             }
         }
         self.cx.candidacy.preferred = Some(t.to);
-        look(format!("{HANDED_OVER} {}: {}", t.to.0, t.why))
+        look(Leave::decided(format!("{HANDED_OVER} {}: {}", t.to.0, t.why)))
     }
 
     pub(super) fn transfer_timer(&mut self) -> Transition {

@@ -6,6 +6,7 @@ use crate::site::{Kind, SiteEvent};
 use crate::story::{Note, Outage, NOBODY};
 use crate::time::{self, LogMillis};
 use crate::Analysis;
+use trivet_events::{AgentStep, Event};
 
 /// After an outage begins, hypervisors notice within this, in milliseconds; ESXi calls a server lost after 125 s.
 const NOTICED_MS: i64 = 150_000;
@@ -56,17 +57,14 @@ fn noticed_until(outage: &Outage, all: &[Outage]) -> LogMillis {
 fn own<'a>(outage: &Outage, until: LogMillis, notes: &'a [Note]) -> Vec<&'a Note> {
     let span = outage.from - CLOCKS_MS..=until;
     let within = || notes.iter().filter(|n| span.contains(&n.at));
-    let of = |subject: &'static str, begins: &'static str| {
-        within().find(move |n| n.subject == subject && n.what.starts_with(begins))
-    };
-    let mut out: Vec<&Note> =
-        of("metad", "no longer LEADER").into_iter().chain(of("metad", "LEADER of epoch")).collect();
-    // An address moves for many reasons: its own must name the node that was lost.
+    let first = |is: fn(&Event) -> bool| within().find(move |n| n.event.as_ref().is_some_and(is));
+    let deposed = first(|e| matches!(e, Event::MetadDeposed { .. }));
+    let leads = first(|e| matches!(e, Event::MetadLeads { .. }));
+    let mut out: Vec<&Note> = deposed.into_iter().chain(leads).collect();
+    // An address moves for many reasons: it must come from the node that was lost.
     let of_lost = |n: &&Note| {
-        outage.leader != NOBODY
-            && n.subject == "address"
-            && n.what.contains(" goes to node ")
-            && n.why.strip_prefix(&format!("node {} ", outage.leader)).is_some()
+        let left = |e: &Event| matches!(e, Event::AddressBound { before, .. } if *before == outage.leader);
+        outage.leader != NOBODY && n.event.as_ref().is_some_and(left)
     };
     out.extend(within().filter(of_lost).take(MOVES_MAX));
     out
@@ -110,20 +108,23 @@ fn followed<'a>(lost: &[&SiteEvent], events: &'a [SiteEvent]) -> Vec<&'a SiteEve
 
 /// Steps of the agent about such a datastore on such a host.
 fn agent<'a>(lost: &[&SiteEvent], notes: &'a [Note]) -> Vec<&'a Note> {
+    // vCenter knows a host by its full name, its own log by the first part.
+    let is_host = |w: &str, l: &SiteEvent| w == l.host || w.split('.').next() == Some(l.host.as_str());
     let about = |n: &Note, l: &SiteEvent| {
         let words = || n.what.split(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c)));
-        // vCenter knows a host by its full name, its own log by the first part.
-        let host = words().any(|w| w == l.host || w.split('.').next() == Some(l.host.as_str()));
-        (l.at..=l.at + BACK_MS).contains(&n.at) && host && words().any(|w| w == l.object)
+        // Records of earlier releases name host and datastore in their texts only.
+        let named = match &n.event {
+            Some(Event::Agent { host: Some(host), datastore: Some(datastore), .. }) => {
+                is_host(host, l) && *datastore == l.object
+            }
+            _ => words().any(|w| is_host(w, l)) && words().any(|w| w == l.object),
+        };
+        (l.at..=l.at + BACK_MS).contains(&n.at) && named
     };
-    let step = |n: &&Note| {
-        n.subject == "vcenter" && AGENT_STEPS.iter().any(|s| n.what.starts_with(s)) && lost.iter().any(|l| about(n, l))
-    };
+    let is_step = |e: &Event| matches!(e, Event::Agent { step, .. } if *step != AgentStep::Other);
+    let step = |n: &&Note| n.event.as_ref().is_some_and(is_step) && lost.iter().any(|l| about(n, l));
     notes.iter().filter(step).collect()
 }
-
-/// How records of the agent's steps begin; its plans are no steps.
-const AGENT_STEPS: [&str; 3] = ["repair begins: ", "repaired, ", "not repaired: "];
 
 /// The chain in a line, if anything followed.
 pub fn text(outage: &Outage, a: &Analysis, lang: Lang) -> Option<String> {
@@ -140,7 +141,8 @@ pub fn text(outage: &Outage, a: &Analysis, lang: Lang) -> Option<String> {
             Link::Own(n) => {
                 let name = names.get(&n.node).cloned().unwrap_or_else(|| n.node.to_string());
                 let node = if lang == Lang::English { format!("node {name}: ") } else { format!("节点 {name}：") };
-                let node = if n.subject == "address" { String::new() } else { node };
+                let of_address = matches!(n.event, Some(Event::AddressBound { .. }));
+                let node = if of_address { String::new() } else { node };
                 node + &n.what(lang)
             }
         };

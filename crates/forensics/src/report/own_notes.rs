@@ -1,7 +1,8 @@
-//! Records of our own nodes in the language of the report: English as they stand, Chinese by a table.
+//! Records of our own nodes in the language of the report: as they say it themselves, or, of earlier releases, by a table.
 
 use super::Lang;
 use crate::story::Note;
+use trivet_events::{in_chinese, Subject};
 
 impl Note {
     /// The record as a line for people; `name` is that of its node.
@@ -13,9 +14,10 @@ impl Note {
             });
             return format!("{name} {}: {}{why}{more}", self.subject, self.what);
         }
-        let why = if self.why.is_empty() { String::new() } else { format!("（{}）", chinese(&self.why)) };
+        let why = if self.why_zh.is_empty() { in_chinese(&self.why) } else { self.why_zh.clone() };
+        let why = if why.is_empty() { why } else { format!("（{why}）") };
         let more = self.last.as_ref().map_or(String::new(), |(count, at, last)| {
-            format!("；{:.1} 秒内共 {count} 次此类变化，最后：{}", (at - self.at) as f64 / 1e3, chinese(last))
+            format!("；{:.1} 秒内共 {count} 次此类变化，最后：{}", (at - self.at) as f64 / 1e3, in_chinese(last))
         });
         format!("{name} {}：{}{why}{more}", subject(&self.subject), self.what(lang))
     }
@@ -25,148 +27,16 @@ impl Note {
         match lang {
             Lang::English => self.what.clone(),
             Lang::Chinese if !self.what_zh.is_empty() => self.what_zh.clone(),
-            Lang::Chinese => chinese(&self.what),
+            Lang::Chinese => in_chinese(&self.what),
         }
     }
 }
 
-const SUBJECTS: &[(&str, &str)] = &[
-    ("coordination", "协调服务"),
-    ("metad", "metad"),
-    ("address", "地址"),
-    ("lease", "租约"),
-    ("copies", "副本"),
-    ("gateway", "网关"),
-    ("node", "节点"),
-    ("vcenter", "vCenter 代理"),
-    ("cluster", "集群"),
-    ("mount", "挂载"),
-    ("alert", "告警"),
-    ("order", "操作"),
-];
-
-fn subject(subject: &str) -> &str {
-    SUBJECTS.iter().find(|s| s.0 == subject).map_or(subject, |s| s.1)
-}
-
-/// The texts of records and of their reasons: `{}` stands for what differs, `{0}` for the first of these. What is more exact
-/// stands first.
-const TEXTS: &[(&str, &str)] = &[
-    ("no longer LEADER of epoch {}", "不再是 epoch {0} 的 LEADER"),
-    ("LEADER of epoch {}", "成为 epoch {0} 的 LEADER"),
-    ("metad's LEADER is node {} (epoch {})", "metad 的 LEADER 是节点 {0}（epoch {1}）"),
-    ("it answered", "已应答"),
-    ("{} MiB are free in {}, {} MiB are kept for the system", "{1} 剩余 {0} MiB，其中 {2} MiB 留给系统"),
-    ("{} MiB are free in {}", "{1} 剩余 {0} MiB"),
-    ("file handles without a tag count for the files that exist only", "无标签的文件句柄仅对已有文件有效"),
-    ("every gateway gives out tagged handles", "所有网关均已发放带标签的句柄"),
-    ("none was heard for {} ms", "{0} ms 内未收到任何 LEADER 的消息"),
-    (
-        "the last one, on node {}, was silent for {} ms, with bad links to every other node",
-        "前一个 LEADER（节点 {0}）无响应 {1} ms，且到其他所有节点的链路均异常",
-    ),
-    ("the last one, on node {}, was silent for {} ms", "前一个 LEADER（节点 {0}）无响应 {1} ms"),
-    ("{} goes to node {}", "{0} 转到节点 {1}"),
-    ("nobody held it", "此前无节点持有"),
-    ("node {} is gone", "节点 {0} 已失联"),
-    ("node {} cannot serve it: {}", "节点 {0} 无法提供服务：{1}"),
-    ("node {} reaches fewer others", "节点 {0} 可达的其他节点更少"),
-    ("node {} loses packets from or to every other node", "节点 {0} 与其他所有节点之间丢包"),
-    ("{} is no longer served here", "{0} 不再由本节点提供服务"),
-    ("{} is served here", "{0} 由本节点提供服务"),
-    ("metad gave it to another node", "metad 已将其分配给其他节点"),
-    ("metad gave it to this node", "metad 已将其分配给本节点"),
-    ("gives the lease {} of file {} back", "归还文件 {1} 的租约 {0}"),
-    (
-        "every complete copy is out of reach from here, and not from elsewhere",
-        "本节点无法访问任何完整副本，其他节点可以",
-    ),
-    ("owner of file {}, lease {}", "成为文件 {0} 的所有者，租约 {1}"),
-    ("an operation came in", "收到一个操作"),
-    ("extent {}: node {} joins {}", "数据块 {0}：节点 {1} 加入 {2}"),
-    ("extent {}: copies on {}, all complete", "数据块 {0}：副本位于 {1}，均完整"),
-    ("extent {}: copies on {}", "数据块 {0}：副本位于 {1}"),
-    ("epoch {} of lease {}", "租约 {1} 的 epoch {0}"),
-    ("{} copies thrown away, extent {} first", "清除 {0} 个副本，首个为数据块 {1}"),
-    ("no configuration names them", "没有任何配置引用它们"),
-    ("starts", "启动"),
-    ("stops", "停止"),
-    ("pid {}, roles {}", "pid {0}，角色 {1}"),
-    ("it was told to", "收到停止命令"),
-    ("agent works under epoch {}, mode {}", "代理在 epoch {0} 下工作，模式 {1}"),
-    ("logged in", "已登录"),
-    ("hands the lead over to node {}", "将 leader 移交给节点 {0}"),
-    ("refused {}", "拒绝 {0}"),
-    ("TLS between coordination servers is demanded", "协调服务器之间强制使用 TLS"),
-    ("every node knows it, and none can go back", "所有节点都已支持，且不能再退回"),
-    ("node {} is in service again", "节点 {0} 恢复服务"),
-    ("node {} is in maintenance", "节点 {0} 进入维护"),
-    ("node {} is drained", "节点 {0} 正在迁出"),
-    ("node {} is removed", "节点 {0} 已移除"),
-    ("the old disk of node {} is retired", "节点 {0} 的旧磁盘已停用"),
-    ("the disk of node {} is emptied", "节点 {0} 的磁盘正在清空"),
-    ("copies are evened out", "正在均衡副本"),
-    ("copies are even", "副本已均衡"),
-    ("nothing is left to move", "无需再迁移"),
-    ("datastore address {} is removed", "数据存储地址 {0} 已移除"),
-    ("datastore address {} is served again", "数据存储地址 {0} 恢复服务"),
-    ("datastore {} is changed", "数据存储 {0} 已更改"),
-    ("an administrator asked for it, and it was found to be safe", "由管理员发起，经检查可安全执行"),
-    ("{} asked to mount \"{}\" and was refused", "{0} 请求挂载 \"{1}\"，被拒绝"),
-];
-
-fn chinese(text: &str) -> String {
-    translated(TEXTS, text)
-}
-
-/// The text in Chinese where a row of the table has it; else as it is.
-pub(super) fn translated(table: &[(&str, &str)], text: &str) -> String {
-    let found = table.iter().find_map(|(en, zh)| Some((holes(text, en)?, *zh)));
-    let Some((values, zh)) = found else { return text.to_string() };
-    let put = |out: String, (at, value): (usize, &&str)| out.replace(&format!("{{{at}}}"), value);
-    values.iter().enumerate().fold(zh.to_string(), put)
-}
-
-/// Texts at the holes of a pattern, if `text` is made by it.
-fn holes<'a>(text: &'a str, pattern: &str) -> Option<Vec<&'a str>> {
-    let mut parts = pattern.split("{}");
-    let mut rest = text.strip_prefix(parts.next()?)?;
-    let (mut out, mut parts) = (Vec::new(), parts.peekable());
-    while let Some(part) = parts.next() {
-        let at = match (part.is_empty(), parts.peek()) {
-            (true, None) => rest.len(),
-            (false, None) => rest.len().checked_sub(part.len()).filter(|at| rest.get(*at..) == Some(part))?,
-            _ => rest.find(part)?,
-        };
-        out.push(&rest[..at]);
-        rest = &rest[at + part.len()..];
-    }
-    rest.is_empty().then_some(out)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chinese_is_by_the_table_and_keeps_what_differs() {
-        for (en, zh) in [
-            ("LEADER of epoch 7", "成为 epoch 7 的 LEADER"),
-            ("no longer LEADER of epoch 7", "不再是 epoch 7 的 LEADER"),
-            ("10.0.0.9 goes to node 2", "10.0.0.9 转到节点 2"),
-            ("extent 3: copies on [1, 2], all complete", "数据块 3：副本位于 [1, 2]，均完整"),
-            ("extent 3: copies on [1, 2]", "数据块 3：副本位于 [1, 2]"),
-            ("something of a later release", "something of a later release"),
-            ("", ""),
-        ] {
-            assert_eq!(chinese(en), zh, "{en}");
-        }
-        // Every hole of a row is filled.
-        for (en, zh) in TEXTS {
-            let count = en.matches("{}").count();
-            assert!((0..count).all(|at| zh.contains(&format!("{{{at}}}"))), "{en}");
-            let text = en.replace("{}", "x");
-            assert_eq!(holes(&text, en).map(|h| h.len()), Some(count), "{en}");
-        }
+/// In Chinese. Alerts and orders come from other journals than events.
+fn subject(name: &str) -> &str {
+    match name {
+        "alert" => "告警",
+        "order" => "操作",
+        _ => Subject::by_name(name).map_or(name, |s| s.in_chinese()),
     }
 }

@@ -1,8 +1,8 @@
 //! Why a role ended, in the language of the report: English as it stands in the log, Chinese by a table. Trivet servers write
 //! a reason with their report on the election, `REASON; links: ...; detect 0 ms, ...`; Apache servers the leader's reason.
 
-use super::own_notes::translated;
 use super::Lang;
+use trivet_events::translated;
 
 /// Reasons of Trivet and Apache servers: `{}` stands for what differs, `{0}` for the first of these. What is more exact stands
 /// first.

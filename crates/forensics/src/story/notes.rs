@@ -4,6 +4,7 @@
 
 use crate::nodes::Place;
 use crate::time::LogMillis;
+use trivet_events::Event;
 
 /// A record of one of our own nodes, or a crowd of like ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,10 @@ pub struct Note {
     pub why: String,
     /// `what` in Chinese, where the record has it itself.
     pub what_zh: String,
+    /// `why` in Chinese, where the record has it itself.
+    pub why_zh: String,
+    /// The event, where it is known.
+    pub event: Option<Event>,
     /// The last of a crowd: how many records it stands for, when the last one was, and what that says.
     pub last: Option<(usize, LogMillis, String)>,
     /// The lines.
@@ -56,7 +61,7 @@ pub fn fold(mut notes: Vec<Note>) -> Vec<Note> {
         match once.iter_mut().rev().take(COMPARED_MAX).find(same) {
             Some(known) => {
                 if known.what_zh.is_empty() {
-                    known.what_zh = note.what_zh;
+                    (known.what_zh, known.why_zh) = (note.what_zh, note.why_zh);
                 }
                 known.evidence.extend(note.evidence);
             }
@@ -109,7 +114,18 @@ mod tests {
     fn note(node: u32, at: LogMillis, subject: &str, what: &str, file: u32) -> Note {
         let evidence = vec![Place { file, line: at as u32 }];
         let (subject, what) = (subject.to_string(), what.to_string());
-        Note { node, at, subject, what, why: String::new(), what_zh: String::new(), last: None, evidence }
+        Note {
+            node,
+            at,
+            subject,
+            what,
+            why: String::new(),
+            what_zh: String::new(),
+            why_zh: String::new(),
+            event: None,
+            last: None,
+            evidence,
+        }
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use super::{Departure, Outage, Role, RoleSpan, Story, What, Window};
 use crate::facts::{Cause, Fact, State};
 use crate::nodes::{Entry, Place};
-use crate::own;
 use crate::time::LogMillis;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -121,16 +120,16 @@ impl Teller {
                 self.role(e, Role::None, 0);
                 self.without(e, Some(*cause), Some(silent_ms.unwrap_or(0)));
             }
-            Fact::FollowsLeader { leader, epoch, report } => {
-                if own::started(report) {
+            Fact::FollowsLeader { leader, epoch, started, .. } => {
+                if *started {
                     self.without(e, Some(Cause::Restarted), None);
                 }
                 self.follows_leader(e, *leader, *epoch);
             }
-            Fact::LeadsEpoch { epoch, report } => {
+            Fact::LeadsEpoch { epoch, started, report } => {
                 // Its followers' lines may have told of this epoch a moment ago.
                 let newer = self.lead.as_ref().is_some_and(|l| l.epoch < *epoch);
-                if newer && own::started(report) {
+                if newer && *started {
                     self.without(e, Some(Cause::Restarted), None);
                 }
                 self.leads_epoch(e, *epoch, report);

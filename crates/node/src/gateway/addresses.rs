@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
+use trivet_events::Event;
 use trivet_storage::gateway::addresses::{Effect, Input, LOOK_MS};
 use trivet_storage::messages::{NfsClient, Stamp};
 
@@ -88,8 +89,7 @@ pub(super) async fn serve_addresses(inner: Arc<Inner>) {
                     serving.abort();
                 }
             }
-            let what = format!("{} is no longer served here", binding.0);
-            inner.events.record("address", what, "metad gave it to another node");
+            inner.events.record(Event::AddressLeft { address: binding.0 });
         }
         // A client that is reset before its address is elsewhere would connect here, be refused, and wait.
         let here = |ip: &IpAddr| mine.iter().any(|(a, _)| a.parse() == Ok(*ip));
@@ -139,8 +139,7 @@ pub(super) async fn serve_addresses(inner: Arc<Inner>) {
         duplicates.look(&interfaces, &answering.collect::<Vec<_>>()).await;
         *inner.duplicates.lock() = duplicates.found();
         for (ip, mac) in duplicates.news() {
-            let what = format!("another device, {mac}, answers for {ip}");
-            inner.events.record_both("address", what, format!("其他设备（{mac}）应答了 {ip} 的 ARP"), "its ARP frames");
+            inner.events.record(Event::AddressDuplicate { address: ip.to_string(), mac });
         }
         tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
     }
@@ -183,7 +182,7 @@ async fn keep(
     }
     if h.serving.is_none() {
         let listener = bind(SocketAddr::new(ip, inner.settings.nfs_port))?;
-        inner.events.record("address", format!("{ip} is served here"), "metad gave it to this node");
+        inner.events.record(Event::AddressServed { address: ip.to_string(), local: false });
         let stamp = Stamp { address: binding.0, version: binding.1 };
         h.serving = Some(serve(inner.clone(), listener, Some(stamp)));
         h.portmap = Some(AtAddress::start(inner, ip));

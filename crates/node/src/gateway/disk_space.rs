@@ -3,6 +3,7 @@
 
 use crate::events::Events;
 use std::path::Path;
+use trivet_events::Event;
 use trivet_storage::messages::GatewayInfo;
 
 /// The disk has room again when this many percent of its reserve are free: a disk that stands at its reserve is told once.
@@ -27,17 +28,16 @@ impl DiskSpace {
             return;
         }
         let (free, reserve, dir) = (info.free_bytes >> 20, info.reserve_bytes() >> 20, data_dir.display());
+        let folder = dir.to_string();
         if self.full {
             tracing::warn!(
                 dir = %dir, free_mib = free, reserve_mib = reserve,
                 "the disk is full: this node refuses new data; make room, or add a disk: service goes on by itself"
             );
-            let why = format!("{free} MiB are free in {dir}, {reserve} MiB are kept for the system");
-            events.record_both("node", "the disk is full: new data is refused", "磁盘已满：拒绝写入新数据", why);
+            events.record(Event::DiskFull { folder, free_mib: free, reserve_mib: reserve });
         } else {
             tracing::info!(dir = %dir, free_mib = free, "the disk has room again: this node takes new data");
-            let why = format!("{free} MiB are free in {dir}");
-            events.record_both("node", "the disk has room again", "磁盘已有可用空间", why);
+            events.record(Event::DiskHasRoom { folder, free_mib: free });
         }
     }
 }

@@ -15,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use trivet_events::Event;
 use trivet_storage::messages::{Binding, CommandOp, Stamp};
 
 /// The address is made valid again this often; a node that is frozen loses it.
@@ -137,7 +138,7 @@ pub(super) async fn serve_local_address(inner: Arc<Inner>) {
                 let listener = bind(SocketAddr::new(ip, inner.settings.nfs_port))?;
                 let task = serve_local(inner.clone(), listener);
                 serving = Some((task, AtAddress::start(&inner, ip)));
-                inner.events.record("address", format!("{ip} is served here"), "it is this node's local address");
+                inner.events.record(Event::AddressServed { address: ip.to_string(), local: true });
             }
             anyhow::Ok(())
         };

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
+use trivet_events::Event;
 use trivet_storage::messages::*;
 use trivet_storage::nfs::calls::Call;
 use trivet_storage::nfs::nlm::{self, LockCall, Stat, Wanted};
@@ -177,7 +178,7 @@ impl Inner {
         let wanted = WaitingLock { lock, ..Default::default() };
         let command = LockCommand { what: lock_what::FREE_ALL, wanted, ..Default::default() };
         if known.iter().any(|(_, l)| has(l)) {
-            self.events.record("locks", format!("the locks of {client} are free"), "it says that it has started again");
+            self.events.record(Event::LocksFreed { client: client.to_string() });
         }
         let outcome = self.command(None, None, CommandOp::Lock(command)).await.lock.unwrap_or_default();
         self.call_back_now(outcome.granted);

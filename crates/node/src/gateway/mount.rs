@@ -13,6 +13,7 @@ use paths::{named, Named};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
+use trivet_events::Event;
 use trivet_storage::messages::{Datastore, Inode, LookupAsk, MetaAnswer, MetaAsk};
 use trivet_storage::nfs::names::printable;
 use trivet_storage::nfs::rpc::{self, CallHeader, PROGRAM_MOUNT};
@@ -175,10 +176,10 @@ impl Inner {
 
     fn refused(&self, from: IpAddr, path: &str, why: &str) {
         let Some(untold) = self.refusals.next() else { return };
-        let before = if untold > 0 { format!(" ({untold} more before that)") } else { String::new() };
-        let what = format!("{from} asked to mount \"{path}\" and was refused{before}");
-        tracing::warn!("{what}: {why}");
-        self.events.record("mount", what, why);
+        let (client, path, reason) = (from.to_string(), path.to_string(), why.to_string());
+        let event = Event::MountRefused { client, path, untold, reason };
+        tracing::warn!("{}: {why}", event.what().en);
+        self.events.record(event);
     }
 
     fn known_datastores(&self) -> Vec<Datastore> {

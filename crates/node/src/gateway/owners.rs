@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use trivet_events::Event;
 use trivet_storage::gateway::ownership::{Effect as Way, Input as Ownership};
 use trivet_storage::messages::*;
 use trivet_storage::replication::owner::{Effect, Input, Op, Outcome, Owner};
@@ -217,18 +218,16 @@ impl Inner {
     /// Changes of copy sets and leases are events.
     fn note(&self, op: &CommandOp) {
         if let CommandOp::Grant(g) = op {
-            let what = format!("gives the lease {} of file {} back", g.expected, g.file);
-            self.events.record("lease", what, "every complete copy is out of reach from here, and not from elsewhere");
+            self.events.record(Event::LeaseReturned { file: g.file, lease: g.expected });
         }
         if let CommandOp::Propose(p) = op {
             let nodes: Vec<u32> = p.replicas.iter().map(|r| r.node).collect();
-            let what = match (&p.joining, p.promote) {
-                (Some(j), _) => format!("extent {}: node {} joins {nodes:?}", p.eid, j.node),
-                (None, true) => format!("extent {}: copies on {nodes:?}, all complete", p.eid),
+            let (extent, lease, epoch) = (p.eid, p.lease, p.epoch);
+            self.events.record(match (&p.joining, p.promote) {
+                (Some(j), _) => Event::CopyJoins { extent, node: j.node, nodes, lease, epoch },
                 (None, false) if nodes.is_empty() => return,
-                (None, false) => format!("extent {}: copies on {nodes:?}", p.eid),
-            };
-            self.events.record("copies", what, format!("epoch {} of lease {}", p.epoch, p.lease));
+                (None, joined) => Event::CopiesChanged { extent, nodes, joined, lease, epoch },
+            });
         }
     }
 
@@ -371,7 +370,7 @@ impl Inner {
                 self.owners.lock().insert(file, handle.clone());
                 drop(ownership);
                 handle.start(self);
-                self.events.record("lease", format!("owner of file {file}, lease {lease}"), "an operation came in");
+                self.events.record(Event::LeaseTaken { file, lease });
                 Ok(())
             }
             Some(Way::Again) => Ok(()),

@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
+use trivet_events::Event;
 use trivet_storage::nfs::nlm::{NLM_VERSION, NSM_VERSION, PROGRAM_NLM, PROGRAM_NSM};
 use trivet_storage::nfs::portmap::{Service, Table, Transport};
 use trivet_storage::nfs::rpc::{PROGRAM_MOUNT, PROGRAM_NFS};
@@ -151,7 +152,7 @@ impl Inner {
                 How::System => "it holds port 111 of all addresses",
                 How::Nobody(_) => "clients cannot ask where NFS and MOUNT are",
             };
-            self.events.record("address", text, why);
+            self.events.record(Event::Portmapper { address: ip.to_string(), what: text, reason: why.into() });
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::Inner;
 use std::sync::Arc;
 use std::time::Duration;
+use trivet_events::Event;
 use trivet_storage::messages::CommandOp;
 use trivet_storage::nfs::status;
 
@@ -25,13 +26,9 @@ pub(super) async fn register_start(inner: Arc<Inner>) {
         match reply.start {
             Some(record) if record.start == chunk.start_id() => {
                 if record.went_back {
-                    let what = format!(
-                        "the storage of this node's copies went back in time: {} copies that were complete are made anew from others, \
-                         and an extent without another complete copy holds",
-                        record.distrusted
-                    );
-                    tracing::error!("{what}");
-                    inner.events.record("copies", what, "it has fewer starts or a shorter journal than metad noted");
+                    let event = Event::CopiesWentBack { count: record.distrusted };
+                    tracing::error!("{}", event.what().en);
+                    inner.events.record(event);
                 }
                 let _ = tokio::task::spawn_blocking(move || chunk.registered(&record)).await;
                 return;

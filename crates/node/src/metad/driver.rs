@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
+use trivet_events::Event;
 use trivet_formats::client::err;
 use trivet_storage::messages::*;
 use trivet_storage::metadata::leadership::{Answer, Ask, Context, Effect, Input, Metad as Core, ELECTION, EPOCH};
@@ -236,7 +237,7 @@ impl Driver {
     }
 
     fn leads(&mut self, epoch: u64, why: &str) {
-        self.shared.events.record("metad", format!("LEADER of epoch {epoch}"), why);
+        self.shared.events.record(Event::MetadLeads { epoch, reason: why.into() });
         tracing::info!(epoch, %why, "metad=leader");
         let since = Instant::now();
         *self.shared.leading.lock() = Some(Leadership { epoch, since });
@@ -252,7 +253,7 @@ impl Driver {
     fn deposed(&mut self, epoch: u64, reason: &str) {
         *self.shared.leading.lock() = None;
         self.of_leader.drain(..).for_each(|task| task.abort());
-        self.shared.events.record("metad", format!("no longer LEADER of epoch {epoch}"), reason);
+        self.shared.events.record(Event::MetadDeposed { epoch, reason: reason.into() });
         tracing::info!(epoch, %reason, "metad=follower");
     }
 }

@@ -6,6 +6,7 @@ use crate::rpc::{Client, NoAnswer};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use trivet_events::Event;
 use trivet_storage::messages::*;
 use trivet_storage::metadata::placement::{Effect, Found, Input, Orders, LOOK_MS};
 
@@ -47,9 +48,11 @@ pub(super) async fn assign_addresses(shared: &Arc<Shared>) {
         for effect in shared.placement(Input::Look { addresses, bindings: &bindings, orders: &orders }) {
             let Effect::Bind { binding, why } = effect;
             let (address, node) = (binding.address.clone(), binding.gateway);
+            let before = bindings.iter().find(|b| b.address == address).map_or(0, |b| b.gateway);
             let op = Some(CommandOp::Bind(binding));
             if shared.submit(&leading, Command { call: None, stamp: None, op }).await.is_some() {
-                shared.events.record("address", format!("{address} goes to node {node}"), why);
+                let address = address.clone();
+                shared.events.record(Event::AddressBound { address, node, before, reason: why });
             }
             shared.placement(Input::Bound { address });
         }

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use trivet_events::{Event, Text};
 use trivet_storage::messages::*;
 use trivet_storage::metadata::leadership::Input;
 use trivet_storage::metadata::life::{self, NodeView, View};
@@ -104,16 +105,14 @@ impl Shared {
         }
         if !ask.progress && !ask.dry_run && answer.refusals.is_empty() {
             for op in plan.commands {
-                let (what, zh) = (told(&op), told_zh(&op));
+                let told = told(&op);
                 let reply = self.submit(leading, Command { op: Some(op), ..Default::default() }).await?;
                 if reply.status != status::OK {
                     answer.refusals.push(changed_meanwhile(reply.status));
                     break;
                 }
-                match (what, zh) {
-                    (Some((what, why)), Some(zh)) => self.events.record_both("cluster", what, zh, why),
-                    (Some((what, why)), None) => self.events.record("cluster", what, why),
-                    _ => {}
+                if let Some((what, why)) = told {
+                    self.events.record(Event::Administration { what, reason: why.into() });
                 }
                 answer.begun = true;
             }
@@ -231,42 +230,48 @@ fn unknown_action() -> LifeAnswer {
 }
 
 /// For the events: what was ordered.
-fn told(op: &CommandOp) -> Option<(String, &'static str)> {
+fn told(op: &CommandOp) -> Option<(Text, &'static str)> {
     let ordered = "an administrator asked for it, and it was found to be safe";
+    let node = |n: u32, en: &str, zh: &str| Text::new(format!("node {n} {en}"), format!("节点 {n} {zh}"));
     Some((
         match op {
-            CommandOp::SetNode(s) if !s.retire.is_empty() => format!("the old disk of node {} is retired", s.node),
+            CommandOp::SetNode(s) if !s.retire.is_empty() => Text::new(
+                format!("the old disk of node {} is retired", s.node),
+                format!("节点 {} 的旧磁盘已停用", s.node),
+            ),
             CommandOp::SetNode(s) if s.empty.as_ref().is_some_and(|id| !id.is_empty()) => {
-                format!("the disk of node {} is emptied", s.node)
+                Text::new(format!("the disk of node {} is emptied", s.node), format!("节点 {} 的磁盘正在清空", s.node))
             }
             CommandOp::SetNode(s) if s.mode == s.expected => return None,
-            CommandOp::SetNode(s) => {
-                let what = match s.mode {
-                    mode::SERVING => "is in service again",
-                    mode::MAINTENANCE => "is in maintenance",
-                    mode::DRAINING => "is drained",
-                    _ => "is removed",
-                };
-                format!("node {} {what}", s.node)
+            CommandOp::SetNode(s) => match s.mode {
+                mode::SERVING => node(s.node, "is in service again", "恢复服务"),
+                mode::MAINTENANCE => node(s.node, "is in maintenance", "进入维护"),
+                mode::DRAINING => node(s.node, "is drained", "正在迁出"),
+                _ => node(s.node, "is removed", "已移除"),
+            },
+            CommandOp::SetRebalance(s) if s.on => Text::new("copies are evened out", "正在均衡副本"),
+            CommandOp::SetRebalance(_) => Text::new("copies are even", "副本已均衡"),
+            CommandOp::SetAddress(s) if s.removed => Text::new(
+                format!("datastore address {} is removed", s.address),
+                format!("数据存储地址 {} 已移除", s.address),
+            ),
+            CommandOp::SetAddress(s) => Text::new(
+                format!("datastore address {} is served again", s.address),
+                format!("数据存储地址 {} 恢复服务", s.address),
+            ),
+            CommandOp::ChangeDatastore(c) => {
+                Text::new(format!("datastore {} is changed", c.name), format!("数据存储 {} 已更改", c.name))
             }
-            CommandOp::SetRebalance(s) => if s.on { "copies are evened out" } else { "copies are even" }.into(),
-            CommandOp::SetAddress(s) if s.removed => format!("datastore address {} is removed", s.address),
-            CommandOp::SetAddress(s) => format!("datastore address {} is served again", s.address),
-            CommandOp::ChangeDatastore(c) => format!("datastore {} is changed", c.name),
             CommandOp::LoseExtents(l) => {
-                let what = format!("{} extents continue without a complete copy: {}", l.extents.len(), named(l));
-                return Some((what, "an administrator accepted the loss"));
+                let (count, named) = (l.extents.len(), named(l));
+                let en = format!("{count} extents continue without a complete copy: {named}");
+                let zh = format!("管理员已接受数据丢失：{count} 个 extent 在没有完整副本的情况下继续使用：{named}");
+                return Some((Text::new(en, zh), "an administrator accepted the loss"));
             }
             _ => return None,
         },
         ordered,
     ))
-}
-
-/// A loss of data is told in Chinese, too.
-fn told_zh(op: &CommandOp) -> Option<String> {
-    let CommandOp::LoseExtents(l) = op else { return None };
-    Some(format!("管理员已接受数据丢失：{} 个 extent 在没有完整副本的情况下继续使用：{}", l.extents.len(), named(l)))
 }
 
 fn named(l: &LoseExtents) -> String {
@@ -311,7 +316,7 @@ pub(super) async fn end_rebalance(shared: &Arc<Shared>) {
         if even && leading.since.elapsed() >= AGAIN {
             let op = CommandOp::SetRebalance(SetRebalance { on: false });
             if let Some((what, _)) = told(&op) {
-                shared.events.record("cluster", what, "nothing is left to move");
+                shared.events.record(Event::Administration { what, reason: "nothing is left to move".into() });
             }
             let _ = shared.submit(&leading, Command { op: Some(op), ..Default::default() }).await;
         }

@@ -7,6 +7,7 @@ use super::Shared;
 use crate::zk_client::ZkError;
 use std::sync::Arc;
 use std::time::Duration;
+use trivet_events::Event;
 use trivet_formats::client::err;
 use trivet_storage::messages::MetadStatus;
 
@@ -53,8 +54,7 @@ pub(super) async fn close(shared: &Arc<Shared>) {
         match walk(shared).await {
             Ok(0) => return,
             Ok(changed) => {
-                let what = "metad's znodes belong to the cluster's user alone";
-                shared.events.record("metad", what, format!("{changed} access lists changed"));
+                shared.events.record(Event::ZnodesClosed { changed: changed as u64 });
                 return;
             }
             Err(error) => {

@@ -8,6 +8,7 @@ use prost::Message;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
+use trivet_events::Event;
 use trivet_storage::messages::*;
 use trivet_storage::metadata::life::{all_read_the_newest, Part, Reader};
 
@@ -48,8 +49,7 @@ impl Shared {
         written?;
         let version = self.state.read().journal_version();
         if version >= JOURNAL_VERSION {
-            let why = "an administrator finalized the upgrade, and every node reads it";
-            self.events.record("cluster", format!("metad's journal has version {version}"), why);
+            self.events.record(Event::JournalVersion { version });
         }
         Some(())
     }
@@ -73,8 +73,7 @@ pub(super) async fn finish_upgrade(shared: &Arc<Shared>) {
         if shared.state.read().may_tag_all_handles(&heard) {
             let op = Some(CommandOp::TagAllHandles(Empty {}));
             if shared.submit(&leading, Command { op, ..Default::default() }).await.is_some() {
-                let what = "file handles without a tag count for the files that exist only";
-                shared.events.record("metad", what, "every gateway gives out tagged handles");
+                shared.events.record(Event::HandlesTagged {});
             }
         }
     }

@@ -219,9 +219,12 @@ impl RouteDriver {
                 }
             }
             Effect::Read => self.read_at = Instant::now(),
-            Effect::Event { what, why } => {
+            Effect::Event { host, what, why } => {
                 tracing::info!(what = %what.en, %why, "vcenter");
-                self.events.record_both("vcenter", what.en, what.zh, why);
+                let what = trivet_events::Text::new(what.en, what.zh);
+                let step = trivet_events::AgentStep::Other;
+                let (host, datastore) = (Some(host), None);
+                self.events.record(trivet_events::Event::Agent { step, host, datastore, what, reason: why });
             }
         }
     }

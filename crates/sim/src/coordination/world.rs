@@ -654,7 +654,7 @@ impl World {
                         self.at(soon, Event::PowerLoss { last: node });
                     }
                 }
-                if matches!(&event, ServerEvent::Looking { reason } if reason == NUMBERS_USED_UP) {
+                if matches!(&event, ServerEvent::Looking { reason, .. } if reason == NUMBERS_USED_UP) {
                     self.report.used_up += 1;
                 }
                 self.note_hand_over(&event);

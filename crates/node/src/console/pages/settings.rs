@@ -8,9 +8,26 @@ use crate::status::Known;
 use axum::extract::State;
 use maud::{html, Markup};
 use std::sync::Arc;
+use trivet_events::Subject;
+use trivet_observe::Language;
 
 const EVENTS_SHOWN: usize = 100;
 const AUDIT_SHOWN: usize = 200;
+
+/// The text in the reader's language, where the record has it; those of earlier releases are translated by a table.
+fn in_language(c: &Context, en: &str, zh: Option<&String>) -> String {
+    match c.language {
+        Language::En => en.to_string(),
+        Language::Zh => zh.cloned().unwrap_or_else(|| trivet_events::in_chinese(en)),
+    }
+}
+
+fn subject<'a>(c: &Context, name: &'a str) -> &'a str {
+    match c.language {
+        Language::En => name,
+        Language::Zh => Subject::by_name(name).map_or(name, |s| s.in_chinese()),
+    }
+}
 
 /// The nodes' latest events, newest first.
 pub fn events(c: &Context, known: &[Known], count_max: usize) -> Markup {
@@ -22,7 +39,10 @@ pub fn events(c: &Context, known: &[Known], count_max: usize) -> Markup {
                 thead { tr { @for h in [t::TIME, t::NODE, t::SUBJECT, t::WHAT, t::WHY] { (head(c, h)) } } }
                 tbody {
                     @for e in all.iter().take(count_max) {
-                        tr { td { (time(e.wall_ms)) } td { (e.node) } td { (e.subject) } td { (e.what) } td { (e.why) } }
+                        tr {
+                            td { (time(e.wall_ms)) } td { (e.node) } td { (subject(c, &e.subject)) }
+                            td { (in_language(c, &e.what, e.what_zh.as_ref())) } td { (in_language(c, &e.why, e.why_zh.as_ref())) }
+                        }
                     }
                 }
             }

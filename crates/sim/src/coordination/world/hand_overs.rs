@@ -29,7 +29,7 @@ impl World {
 
     pub(super) fn note_hand_over(&mut self, event: &ServerEvent) {
         match event {
-            ServerEvent::Looking { reason } if reason.starts_with(HANDED_OVER) => self.report.handed_over += 1,
+            ServerEvent::Looking { reason, .. } if reason.starts_with(HANDED_OVER) => self.report.handed_over += 1,
             ServerEvent::Refused { reason, .. } if reason.ends_with(TRANSFER_GIVEN_UP) => self.report.given_up += 1,
             _ => {}
         }

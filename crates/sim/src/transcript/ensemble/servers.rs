@@ -231,7 +231,7 @@ impl Ensemble {
 
     fn show_event(&mut self, id: usize, event: Event) {
         match event {
-            Event::Looking { reason } => self.say(format!("  {id} looks for a leader: {reason}")),
+            Event::Looking { reason, .. } => self.say(format!("  {id} looks for a leader: {reason}")),
             Event::Transfer { to, why } => self.say(format!("  {id} begins to hand over to {to}: {why}")),
             Event::Refused { who, reason } => self.say(format!("  {id} refuses {who}: {reason}")),
             // Seen by the role.
