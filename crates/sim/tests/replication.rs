@@ -272,7 +272,8 @@ fn disks_that_went_back_are_found_out() {
     assert!(counts.iter().all(|c| *c > 5), "{total:?}");
 }
 
-/// Of one copy, nobody else can tell that its disk went back; and an owner that was deposed unnoticed finds the disk that it knew.
+/// With a single copy, no other replica can tell that its disk went back; and a deposed owner that did not notice finds the disk that
+/// it knew.
 #[test]
 fn the_only_copy_on_a_disk_that_went_back_is_refused_and_so_is_a_deposed_owner() {
     let mut total = Report::default();
