@@ -62,10 +62,11 @@ def zookeeper_load():
 
 def raised(c):
     alerts = json.loads(trivet(c, "alerts", "--json").stdout)["alerts"]
-    # What has not lasted as long as its rule demands is no alert yet; and the disk of this machine may really be nearly full.
-    alerts = [a for a in alerts if (a["fired_ms"] or a["fires"]) and not a["rule"].startswith("DISK_NEAR")]
-    incidents = json.loads(trivet(c, "incident", "list", "--json").stdout)
-    return alerts, incidents["incidents"] if isinstance(incidents, dict) else incidents
+    # An alert is raised once its condition has lasted as long as its rule demands. The disk of this machine may really be nearly full.
+    of_this_machine = lambda rule: rule.startswith("DISK_NEAR")
+    alerts = [a for a in alerts if (a["fired_ms"] or a["fires"]) and not of_this_machine(a["rule"])]
+    incidents = json.loads(trivet(c, "incident", "list", "--json").stdout)["incidents"]
+    return alerts, [i for i in incidents if not all(of_this_machine(m["rule"]) for m in i["members"].values())]
 
 
 def main():
