@@ -118,15 +118,21 @@ pub enum Refused {
     /// The mode is `watch`.
     #[error("mode is \"watch\": nothing is repaired; set mode = \"propose\" or \"repair\" in [vcenter] to allow it")]
     Watching,
-    /// The plan with this id is past or was never made, or [`CONFIRMED_MAX`] confirmations are kept already.
+    /// The plan with this id is past or was never made.
     #[error("there is no plan {0}; `trivet vcenter plan` shows the present ones")]
     NoSuchPlan(String),
     /// No datastore of this name is learned and waiting for a confirmation.
     #[error("no datastore {0} was learned; `trivet vcenter status` shows them")]
     NotLearned(String),
-    /// The journal is in use, or [`WANTED_MAX`] datastores are confirmed already.
+    /// The journal is in use.
     #[error("a step is open; try again in a minute")]
     Busy,
+    /// [`CONFIRMED_MAX`] confirmations wait for their steps already.
+    #[error("{} confirmed plans wait for their steps already; a confirmation ends after ten minutes, so confirm this one later", CONFIRMED_MAX)]
+    TooManyConfirmed,
+    /// [`WANTED_MAX`] datastores are confirmed already.
+    #[error("{} learned datastores are confirmed already; name further ones under [vcenter] in node.toml", WANTED_MAX)]
+    TooManyWanted,
 }
 
 #[derive(Debug)]
@@ -232,14 +238,16 @@ impl Agent {
     /// A person confirms a plan.
     ///
     /// # Errors
-    /// This node does not lead, the mode forbids repairs, the plan is not a present one, or there are
-    /// [`CONFIRMED_MAX`] confirmations already.
+    /// This node does not lead, the mode forbids repairs, the plan is not a present one, or [`CONFIRMED_MAX`] others are
+    /// confirmed already.
     pub fn confirm(&mut self, now: Now, plan: &str, who: &str, out: &mut Vec<Effect>) -> Result<(), Refused> {
         self.may_confirm()?;
         let known = self.plans.iter().find(|p| p.id == plan).cloned();
-        let Some(known) = known.filter(|_| self.confirmed.len() < CONFIRMED_MAX) else {
-            return Err(Refused::NoSuchPlan(plan.into()));
-        };
+        let Some(known) = known else { return Err(Refused::NoSuchPlan(plan.into())) };
+        // A second confirmation of a plan takes no further place.
+        if self.confirmed.len() >= CONFIRMED_MAX && !self.confirmed.contains_key(plan) {
+            return Err(Refused::TooManyConfirmed);
+        }
         self.confirmed.insert(plan.into(), (who.into(), now.mono_ms + CONFIRMED_FOR_MS));
         out.push(Effect::Event(Event::of_plan(EventCode::PlanConfirmed, &known, format!("by {who}"))));
         out.push(Effect::Read);
@@ -249,12 +257,16 @@ impl Agent {
     /// A person confirms that a learned datastore is wanted.
     ///
     /// # Errors
-    /// This node does not lead, the mode forbids repairs, the datastore was not learned, or a step is open.
+    /// This node does not lead, the mode forbids repairs, the datastore was not learned, a step is open, or
+    /// [`WANTED_MAX`] datastores are confirmed already.
     pub fn confirm_wanted(&mut self, name: &str, who: &str, out: &mut Vec<Effect>) -> Result<(), Refused> {
         self.may_confirm()?;
         let learned = self.wanted.iter().find(|(w, o)| w.name == name && *o == Origin::Learned);
         let Some((wanted, _)) = learned.cloned() else { return Err(Refused::NotLearned(name.into())) };
-        if !matches!(self.phase, Phase::Idle) || self.journal.confirmed.len() >= WANTED_MAX {
+        if self.journal.confirmed.len() >= WANTED_MAX {
+            return Err(Refused::TooManyWanted);
+        }
+        if !matches!(self.phase, Phase::Idle) {
             return Err(Refused::Busy);
         }
         let text = format!("{} as {} by {who}", wanted.identity(), wanted.name);

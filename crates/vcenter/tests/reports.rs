@@ -443,6 +443,24 @@ fn watching_writes_nothing_and_proposing_waits_for_a_person() {
 }
 
 #[test]
+fn one_confirmation_beyond_their_number_is_refused_as_such() {
+    let hosts = agent::CONFIRMED_MAX + 5;
+    let mut r = Run::new(Config { mode: Mode::Propose, ..repairing(two()) }, World::new(hosts, &two()));
+    (1..=hosts).for_each(|n| r.world.lose(&href(n), "ds2"));
+    r.pass(120);
+    let plans: Vec<String> = r.agent.snapshot(r.clock()).plans.iter().map(|p| p.plan.id.clone()).collect();
+    assert!(plans.len() > agent::CONFIRMED_MAX, "{} plans", plans.len());
+    let mut out = Vec::new();
+    let mut confirm = |plan: &str| r.agent.confirm(r.clock(), plan, "admin", &mut out);
+    for plan in &plans[..agent::CONFIRMED_MAX] {
+        assert_eq!(confirm(plan), Ok(()));
+    }
+    assert_eq!(confirm(&plans[agent::CONFIRMED_MAX]), Err(agent::Refused::TooManyConfirmed));
+    assert_eq!(confirm(&plans[0]), Ok(()), "confirmed already");
+    assert_eq!(confirm("00000000"), Err(agent::Refused::NoSuchPlan("00000000".into())));
+}
+
+#[test]
 fn what_was_only_learned_is_never_written() {
     let config = Config { mode: Mode::Repair, learn: true, ..Config::default() };
     let mut r = Run::new(config, World::new(3, &two()));
