@@ -68,7 +68,8 @@ class Chaos:
         self.life.start(node)
 
     def frozen(self):
-        pid = next(n["pid"] for n in self.life.status() if n["node"] == self.node())
+        node = self.node()
+        pid = next(n["pid"] for n in self.life.status() if n["node"] == node)
         os.kill(pid, signal.SIGSTOP)
         time.sleep(self.random.uniform(0.3, 8))
         os.kill(pid, signal.SIGCONT)
