@@ -15,6 +15,8 @@ const LOG_KEPT: u64 = 30;
 /// Entries that a metad keeps for others.
 const RECENT_KEPT: usize = 60;
 const KEEP_MS: u64 = 1_000;
+/// Before the end of a run no mark is noted for this long.
+const QUIET_MS: u64 = 5_000;
 
 pub(super) struct Member {
     core: Option<Core>,
@@ -341,7 +343,9 @@ impl World {
                 let m = &mut self.nodes[node].metad;
                 let beat = placement::Input::Heartbeat { info: info.clone(), aside: false };
                 m.placement.handle(self.now, beat, &mut Vec::new());
-                let mark = m.state.mark_due(&info, self.now * 1_000_000);
+                // States are compared at the end, when metads have had the time to apply everything.
+                let quiet = self.now + QUIET_MS > self.faults_end + SETTLE_MS;
+                let mark = m.state.mark_due(&info, self.now * 1_000_000).filter(|_| !quiet);
                 let unknown = info.replica.filter(|r| !m.state.replicas().contains(r));
                 let membership = Membership {
                     bindings: m.state.bindings(),
