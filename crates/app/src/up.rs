@@ -46,7 +46,7 @@ pub struct Args {
     /// Added to every port, where something else uses them
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=i64::from(Ports::OFFSET_MAX)))]
     port_offset: u16,
-    /// Restart a node this many seconds after it died, or `never`
+    /// Restart a node this many seconds after it died, or `never`; after starts that fail it waits longer, up to 32 times as long
     #[arg(long, default_value = "3", value_parser = restart::parse)]
     restart: Restart,
     /// Run this command when the cluster is ready, then stop everything and return its status

@@ -1,4 +1,4 @@
-//! Texts that cores make, with their numbers in them, in Chinese: by a table.
+//! Texts in Chinese by a table: reasons that cores make, with their numbers in them, and records of earlier releases.
 
 /// Texts of records and of their reasons: `{}` stands for what differs, `{0}` for the first of these. The more exact row
 /// stands first.

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 /// Layout of a record; a reader skips records of a newer one.
 pub const VERSION: u32 = 1;
 
-/// An event as it stands in a journal, `events.jsonl`: a line of JSON. Programs read `code` and `fields`, which records of releases
-/// before 0.2 lack; the texts are for people and for those releases.
+/// An event as it stands in a journal, `events.jsonl`: a line of JSON. Programs read `code` and `fields`, which records of earlier
+/// releases lack; the texts are for people, and for those releases.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Record {
     /// Layout, [`VERSION`].

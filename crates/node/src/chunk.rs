@@ -88,8 +88,9 @@ pub struct Chunk {
 }
 
 fn die(what: &str, dir: &Path, e: &dyn std::fmt::Display) -> ! {
-    eprintln!(
-        "trivet: chunk server cannot {what} in {}: {e}; stopping before anything is acknowledged that is not on disk",
+    // A log on the same disk may hang: the line goes by the queue, and `note` waits a second for it.
+    tracing::error!(
+        "the chunk server cannot {what} in {}: {e}; stopping before anything is acknowledged that is not on disk",
         dir.display()
     );
     crate::last_stop::note(dir, e);

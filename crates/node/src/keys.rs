@@ -124,7 +124,7 @@ impl Keys {
         Keys::parse(text).map_err(|(line, why)| format!("line {line}: {why}"))
     }
 
-    /// A cluster whose file handles have the tag of a key of before.
+    /// A cluster whose file handles have the tag of an earlier key.
     pub fn with_handles(key: &[u8], handles: &[u8]) -> Keys {
         Keys { in_use: key.to_vec(), other: None, handles: handles.to_vec() }
     }
@@ -330,7 +330,7 @@ mod tests {
             assert_eq!(keys.handles(), [1; 32], "hosts keep their handles");
             assert_eq!(Keys::parse(&keys.text()).unwrap(), *keys);
         }
-        assert_eq!(first.text(), format!("{}\n", key(1)), "as versions of before read it");
+        assert_eq!(first.text(), format!("{}\n", key(1)), "as earlier versions read it");
         assert_eq!(done.text(), format!("{}\nhandles {}\n", key(2), key(1)));
     }
 
@@ -347,7 +347,7 @@ mod tests {
         assert_eq!(added.retire(), Err(StepError::NoPrevious));
         assert_eq!(added.withdraw().unwrap(), first);
         let used = added.switch().unwrap();
-        assert_eq!(used.switch(), Err(StepError::NoNext), "once more does not go back to the key of before");
+        assert_eq!(used.switch(), Err(StepError::NoNext), "a second time does not go back to the previous key");
         assert_eq!(used.withdraw(), Err(StepError::NoNext));
         assert_eq!(used.add([1; 32]), Err(StepError::UnderWay));
     }

@@ -32,6 +32,7 @@ use crate::metad::Metad;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use trivet_coordination::Summary;
 use trivet_observe::health::Health;
 
 /// Version of this document. Fields are added without a new one; a reader leaves alone what it does not know.
@@ -433,7 +434,9 @@ pub enum Files {
 
 /// The node's status of itself; the watching node fills in `health` and `heard`.
 pub fn collect(s: &Sources, files: Files) -> NodeStatus {
-    let coordination = s.coordination.as_ref().map(coordination_status);
+    let summary = s.coordination.as_ref().map(|h| (h, h.summary()));
+    let limits = limits(s, summary.as_ref().map(|(_, x)| x));
+    let coordination = summary.map(|(h, x)| coordination_status(h, x));
     let metad = s.metad.as_ref().map(|m| {
         let x = m.status();
         MetadPart {
@@ -531,15 +534,14 @@ pub fn collect(s: &Sources, files: Files) -> NodeStatus {
         health: None,
         certificate_days_left: s.certificates.as_ref().map(|c| c.days_left()),
         duplicates: s.gateway.as_ref().map_or_else(Vec::new, |g| g.duplicates()),
-        limits: limits(s),
+        limits,
         events_lost: s.events.lost() + crate::log_lines::lost(),
     }
 }
 
-fn limits(s: &Sources) -> LimitsStatus {
+fn limits(s: &Sources, coordination: Option<&Summary>) -> LimitsStatus {
     let descriptors = (machine::open_files(), machine::open_files_max());
-    let of_coordination = s.coordination.as_ref().map(Handle::summary);
-    let outstanding = of_coordination.map_or((0, 0), |x| (x.outstanding as u64, x.outstanding_max as u64));
+    let outstanding = coordination.map_or((0, 0), |x| (x.outstanding as u64, x.outstanding_max as u64));
     // Coordination between the nodes of a cluster limits no connections.
     let connections = s.gateway.as_ref().map_or((0, 0), |g| g.most_connections_of_a_client());
     LimitsStatus { outstanding, connections, descriptors }
@@ -553,8 +555,8 @@ pub fn serves(s: &NodeStatus) -> bool {
     s.ready || (coordination && follows && s.datastores.is_empty() && s.unserved.is_empty())
 }
 
-fn coordination_status(h: &Handle) -> CoordinationStatus {
-    let (x, c) = (h.summary(), h.counters());
+fn coordination_status(h: &Handle, x: Summary) -> CoordinationStatus {
+    let c = h.counters();
     CoordinationStatus {
         role: x.role.mode().into(),
         serving: x.serving,

@@ -221,7 +221,7 @@ pub enum RuleId {
     /// Many logins fail: this many failed logins from one address in 5 minutes.
     #[serde(rename = "LOGIN_FAILURES")]
     LoginFailures,
-    /// Events were not recorded: an event did not reach the journal.
+    /// Events were not recorded: an event did not reach its journal, or a log line was dropped.
     #[serde(rename = "EVENTS_LOST")]
     EventsLost,
     /// Many requests wait in a server: this share of the limit of open requests is used.

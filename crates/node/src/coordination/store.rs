@@ -286,14 +286,15 @@ impl Store {
             load.settle(now);
         }
         if let Err(e) = self.close_log() {
-            eprintln!("trivet: coordination cannot close its log: {e}");
+            tracing::error!("coordination cannot close its log: {e}");
         }
     }
 }
 
 fn stop(path: &Path, e: &io::Error) -> ! {
-    eprintln!(
-        "trivet: coordination cannot write {}: {e}; stopping before anything is acknowledged that is not on disk",
+    // A log on the same disk may hang: the line goes by the queue, and `note` waits a second for it.
+    tracing::error!(
+        "coordination cannot write {}: {e}; stopping before anything is acknowledged that is not on disk",
         path.display()
     );
     crate::last_stop::note(path, e);

@@ -4,7 +4,7 @@
 use super::arp::{self, Listener, Mac};
 use super::interface::Interfaces;
 use crate::status::DuplicateAddress;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,8 @@ pub(super) struct Answering {
 pub(super) struct Duplicates {
     claims: Claims,
     listeners: BTreeMap<u32, Listener>,
-    own_macs: BTreeSet<Mac>,
+    /// MAC addresses of this host, by interface.
+    macs: BTreeMap<u32, Mac>,
     probed: Option<Instant>,
 }
 
@@ -44,23 +45,26 @@ impl Duplicates {
             return;
         }
         for a in answering {
-            if let (false, Ok(new)) = (self.listeners.contains_key(&a.index), Listener::at(a.index)) {
-                self.listeners.insert(a.index, new);
+            if let Entry::Vacant(missing) = self.listeners.entry(a.index) {
+                if let Ok(new) = Listener::at(a.index) {
+                    missing.insert(new);
+                }
             }
         }
         if self.probed.is_none_or(|at| now - at >= PROBE_EVERY) {
             self.probed = Some(now);
-            self.own_macs = interfaces.own_macs().await.unwrap_or_default();
+            self.macs = interfaces.macs().await.unwrap_or_default();
             for a in answering {
-                if let Ok(Some(mac)) = interfaces.mac_of(a.index).await {
+                if let Some(mac) = self.macs.get(&a.index) {
                     // A probe that cannot be sent leaves what others announce by themselves.
-                    let _ = arp::broadcast(a.index, &arp::probe(mac, a.ip));
+                    let _ = arp::broadcast(a.index, &arp::probe(*mac, a.ip));
                 }
             }
         }
         for listener in self.listeners.values_mut() {
             for (mac, ip) in listener.claims(FRAMES_PER_LOOK) {
-                if !self.own_macs.contains(&mac) {
+                // The kernel may answer by another card of this host.
+                if !self.macs.values().any(|own| *own == mac) {
                     self.claims.heard(now, ip, mac);
                 }
             }

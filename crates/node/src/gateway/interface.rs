@@ -10,7 +10,7 @@ use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, CacheInfo};
 use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::{Handle, LinkUnspec};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 /// Seconds without renewal after which the kernel removes the address.
@@ -105,23 +105,14 @@ impl Interfaces {
         matches!(self.own, Some(None))
     }
 
-    /// MAC address of an interface; none where it has none of six bytes.
-    pub(super) async fn mac_of(&self, index: u32) -> Result<Option<Mac>, Error> {
-        let links: Vec<_> = self.handle()?.link().get().match_index(index).execute().try_collect().await?;
-        Ok(links.iter().flat_map(|l| &l.attributes).find_map(|a| match a {
-            LinkAttribute::Address(mac) => Mac::try_from(mac.as_slice()).ok(),
-            _ => None,
-        }))
-    }
-
-    /// MAC addresses of all interfaces of this host.
-    pub(super) async fn own_macs(&self) -> Result<BTreeSet<Mac>, Error> {
+    /// MAC addresses of this host, by interface; those of other lengths are left out.
+    pub(super) async fn macs(&self) -> Result<BTreeMap<u32, Mac>, Error> {
         let links: Vec<_> = self.handle()?.link().get().execute().try_collect().await?;
-        let of = |a: &LinkAttribute| match a {
+        let mac = |a: &LinkAttribute| match a {
             LinkAttribute::Address(mac) => Mac::try_from(mac.as_slice()).ok(),
             _ => None,
         };
-        Ok(links.iter().flat_map(|l| &l.attributes).filter_map(of).collect())
+        Ok(links.iter().filter_map(|l| Some((l.header.index, l.attributes.iter().find_map(mac)?))).collect())
     }
 
     /// Puts a local address on this process's own device, or renews it there. It is in no interface's network, and hosts are
@@ -220,7 +211,7 @@ impl Interfaces {
     /// Tells everybody on the network that the address is here now (an ARP announcement, RFC 5227 section 2.3).
     pub(super) async fn announce(&self, index: u32, address: IpAddr) -> Result<(), Error> {
         let IpAddr::V4(ip) = address else { return Ok(()) };
-        let Some(mac) = self.mac_of(index).await? else { return Ok(()) };
+        let Some(mac) = self.macs().await?.remove(&index) else { return Ok(()) };
         arp::broadcast(index, &arp::announcement(mac, ip)).map_err(|e| match e.kind() {
             std::io::ErrorKind::PermissionDenied => Error::NotAllowed(e.to_string()),
             _ => Error::Io(e),

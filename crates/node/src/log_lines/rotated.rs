@@ -72,9 +72,9 @@ fn append(path: &Path) -> io::Result<File> {
 
 impl Write for RotatedFile {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.bytes > 0 && self.bytes + line.len() as u64 > self.bytes_max {
-            // A file that cannot be set aside grows; the next line tries again.
-            let _ = self.rotate();
+        if self.bytes > 0 && self.bytes + line.len() as u64 > self.bytes_max && self.rotate().is_err() {
+            // The file grows by as much again before the next attempt: one at each line would push out all older files.
+            self.bytes = 0;
         }
         let n = self.file.write(line)?;
         self.bytes += n as u64;
@@ -104,5 +104,21 @@ mod tests {
         assert_eq!(read("node1.log.1"), "line 0011\nline 0012\n");
         assert_eq!(read("node1.log.4"), "line 0005\nline 0006\n");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 5);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_set_aside_keeps_every_line_and_the_older_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node1.log");
+        let read = |p: &str| std::fs::read_to_string(dir.path().join(p)).unwrap();
+        std::fs::write(dir.path().join("node1.log.1"), "older\n").unwrap();
+        // A folder in the way: the newest older file cannot be moved up.
+        std::fs::create_dir(dir.path().join("node1.log.2")).unwrap();
+        let mut log = RotatedFile::open(&path, 20, false).unwrap();
+        for n in 0..9 {
+            writeln!(log, "line {n:04}").unwrap();
+        }
+        assert_eq!(read("node1.log").lines().count(), 9);
+        assert_eq!(read("node1.log.1"), "older\n");
     }
 }

@@ -77,7 +77,7 @@ pub(super) async fn keep(shared: Arc<Shared>, database: Database) {
             let database = database.clone();
             let written = tokio::task::spawn_blocking(move || write(&database, version, &changed)).await;
             if !matches!(written, Ok(Ok(()))) {
-                eprintln!("trivet: metad cannot write its database: {written:?}; stopping");
+                tracing::error!("metad cannot write its database: {written:?}; stopping");
                 crate::last_stop::note(Path::new("metad/state.redb"), &format!("{written:?}"));
                 std::process::exit(74);
             }

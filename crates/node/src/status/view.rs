@@ -5,6 +5,7 @@ use super::{ContentsStatus, NodeStatus};
 use crate::config::{NodeConfig, Role};
 use std::collections::{BTreeMap, BTreeSet};
 use trivet_observe::view::*;
+use trivet_storage::messages::reserve_bytes;
 
 /// Milliseconds after which a status says nothing about roles, links and addresses any more.
 const FRESH_MS: u64 = 3_000;
@@ -273,7 +274,8 @@ fn copies(view: &mut ClusterView, c: &ContentsStatus, known: &[Known], fresh: &[
 fn could_take_a_copy(c: &ContentsStatus, living: &BTreeSet<u32>, fresh: &[&NodeStatus]) -> bool {
     let has_room = |n: &u32| {
         let disks = fresh.iter().filter(|s| s.node == *n).flat_map(|s| &s.disks);
-        disks.clone().count() == 0 || disks.into_iter().any(|d| d.free_bytes > d.total_bytes / 20)
+        // metad's own rule. A node whose disks are not known may have room.
+        disks.clone().next().is_none() || disks.into_iter().any(|d| d.free_bytes > reserve_bytes(d.total_bytes))
     };
     let lacks = |g: &&super::PlacementGroup| (g.nodes.iter().filter(|n| living.contains(n)).count() as u32) < g.wanted;
     c.groups.iter().filter(lacks).any(|g| living.iter().any(|n| !g.nodes.contains(n) && has_room(n)))

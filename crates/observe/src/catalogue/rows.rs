@@ -922,9 +922,15 @@ pub static RULES: &[Rule] = &[
         impact: Impact::None,
         caused_by: &[RuleId::DiskSlow, RuleId::DiskFull, RuleId::DiskIoError],
         title: Text { en: "events were not recorded", zh: "事件未写入磁盘" },
-        condition: Text { en: "an event did not reach the journal", zh: "有事件未写入日志" },
+        condition: Text {
+            en: "an event did not reach its journal, or a log line was dropped",
+            zh: "有事件未写入事件日志，或有日志行被丢弃",
+        },
         evidence: Text { en: "how many", zh: "数量" },
-        action: Text { en: "Check the disk of that node.", zh: "检查该节点的磁盘。" },
+        action: Text {
+            en: "Check the disk of that node, and what takes its log.",
+            zh: "检查该节点的磁盘及其日志去向。",
+        },
     },
     Rule {
         id: RuleId::OutstandingHigh,
