@@ -188,10 +188,10 @@ def restores(host):
     """A snapshot takes the place of all that a standalone server has."""
     password = {"Authorization": "digest super:test"}
     octets = {**password, "Content-Type": "application/octet-stream"}
-    zk = KazooClient("%s:2181" % host, timeout=10)
-    zk.start(timeout=20)
-    zk.create("/a", b"in the snapshot")
-    zk.stop()
+    kept = KazooClient("%s:2181" % host, timeout=30)
+    kept.start(timeout=20)
+    kept.create("/a", b"in the snapshot")
+    in_snapshot = kept.client_id
     snapshot = get(host, "snapshot", password)[2]
     assert get(host, "restore", password)[0] == 405
     assert get(host, "restore", data=snapshot)[0] == 401
@@ -210,7 +210,9 @@ def restores(host):
         assert time.time() < end, "the old value comes back"
         time.sleep(0.1)
     assert set(zk.retry(zk.get_children, "/")) == names and zk.retry(zk.exists, "/later") is None
-    assert zk.client_id == session or zk.client_id[0] != session[0], zk.client_id
+    assert zk.client_id[0] != session[0], "a session that the snapshot does not have: %s" % (zk.client_id,)
+    assert kept.retry(kept.get, "/a")[0] == own and kept.client_id == in_snapshot, "a session that the snapshot has goes on"
+    kept.stop()
     zk.retry(zk.create, "/written-since", b"y")
     assert zk.get("/written-since")[1].czxid > answered["last_zxid"]
     zk.stop()

@@ -9,6 +9,7 @@ use crate::paths::CONFIG_NODE;
 use crate::requests::Upstream;
 use crate::role::Role;
 use crate::server::Server;
+use crate::transition::Leave;
 use crate::tree::Tree;
 use std::net::IpAddr;
 use trivet_formats::client::{perms, Id};
@@ -109,7 +110,7 @@ impl Server {
         self.cx.snapshots.txns_since = 0;
         self.cx.write_only(DiskOp::Install { zxid, image });
         self.requests().drop_clients();
-        self.look("an administrator restored a snapshot");
+        self.look(Leave::decided("an administrator restored a snapshot"));
     }
 
     /// Whether this server would take over a list of members that the tree has.

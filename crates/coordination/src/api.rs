@@ -423,7 +423,8 @@ pub struct Summary {
     pub connections: usize,
     /// Requests of clients that this server has not answered.
     pub outstanding: usize,
-    /// The server reads no more requests while it has this many unanswered: its share of `globalOutstandingLimit`; 0 is no limit.
+    /// While more requests than this are unanswered, the server reads nothing from connections that have an unanswered request: its
+    /// share of `globalOutstandingLimit`.
     pub outstanding_max: usize,
     /// Znodes, counted as Apache counts them.
     pub znodes: usize,

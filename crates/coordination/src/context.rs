@@ -162,7 +162,7 @@ impl Context {
         self.cfg.outstanding_max / if servers > 2 { servers - 1 } else { 1 }
     }
 
-    /// Requests that all connections of this server together may have open before it reads no more; 0 is no limit.
+    /// Requests that all connections of this server together may have open before it reads no more from those that have one.
     pub(crate) fn open_requests_max(&self) -> usize {
         self.share_of_open_requests(self.cfg.voters().count())
     }

@@ -15,7 +15,7 @@ use trivet_formats::election::Notification;
 use trivet_formats::txn::TxnBody;
 use trivet_formats::{ServerId, Zxid};
 
-/// Milliseconds for which a proposed list is believed that other servers reported and this server's log does not have.
+/// Milliseconds for which a proposed list counts that other servers reported and that is not in this server's log.
 const HEARSAY_MS: Millis = 2_000;
 
 /// Whether one server at least is the same in both lists, by its number, and a host and its ports.
@@ -105,7 +105,7 @@ impl Context {
         self.take_members(&String::from_utf8_lossy(text));
     }
 
-    /// Handles the configuration in a notification of another server, which is a committed one.
+    /// Handles the configuration in another server's notification; such a configuration is committed.
     pub(crate) fn hear_of_newer_members(&mut self, from: ServerId, n: &Notification) {
         let known = n.config.is_empty() || n.config == self.cfg.config_text.as_bytes();
         if !self.cfg.reconfig || known {

@@ -92,7 +92,7 @@ impl Leader<'_> {
         let l = &*self.l;
         let zxid = l.last_proposed.next();
         if zxid.counter() >= self.cx.cfg.counter_max {
-            look(crate::api::NUMBERS_USED_UP)?;
+            look(Leave::decided(crate::api::NUMBERS_USED_UP))?;
         }
         if l.proposals.len() >= OPEN_PROPOSALS_MAX {
             look("too many proposals are open")?;

@@ -35,7 +35,7 @@ use trivet_formats::{snapshot, txnlog, Zxid};
 /// Memory for a batch that is kept for the next one, in bytes.
 const ENTRIES_KEPT: usize = 1 << 20;
 const SNAPSHOTS_KEPT: usize = 3;
-/// Prefix of a snapshot that is being received from another server.
+/// Prefix of a snapshot that is being received, from another server or from an administrator.
 pub(super) const RECEIVED: &str = "trivet.received.";
 
 #[derive(Debug, Error)]

@@ -53,15 +53,21 @@ impl RotatedFile {
 
     fn rotate(&mut self) -> io::Result<()> {
         for n in (1..OLDER_LOG_FILES).rev() {
-            match std::fs::rename(self.older(n), self.older(n + 1)) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
+            set_aside(&self.older(n), &self.older(n + 1))?;
         }
-        std::fs::rename(&self.path, self.older(1))?;
+        // Somebody may have deleted the file: the next one is made all the same.
+        set_aside(&self.path, &self.older(1))?;
         self.file = append(&self.path)?;
         self.bytes = 0;
         self.lead_here()
+    }
+}
+
+/// Renames a file, if it is there.
+fn set_aside(from: &Path, to: &Path) -> io::Result<()> {
+    match std::fs::rename(from, to) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
     }
 }
 
@@ -107,18 +113,33 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_set_aside_keeps_every_line_and_the_older_files() {
+    fn a_file_that_cannot_be_set_aside_keeps_every_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node1.log");
         let read = |p: &str| std::fs::read_to_string(dir.path().join(p)).unwrap();
-        std::fs::write(dir.path().join("node1.log.1"), "older\n").unwrap();
-        // A folder in the way: the newest older file cannot be moved up.
-        std::fs::create_dir(dir.path().join("node1.log.2")).unwrap();
+        std::fs::write(dir.path().join("node1.log.3"), "older\n").unwrap();
+        // A folder in the way of the oldest file.
+        std::fs::create_dir(dir.path().join("node1.log.4")).unwrap();
         let mut log = RotatedFile::open(&path, 20, false).unwrap();
         for n in 0..9 {
             writeln!(log, "line {n:04}").unwrap();
         }
         assert_eq!(read("node1.log").lines().count(), 9);
-        assert_eq!(read("node1.log.1"), "older\n");
+        assert_eq!(read("node1.log.3"), "older\n");
+    }
+
+    #[test]
+    fn a_file_that_somebody_deleted_is_made_again_and_the_older_ones_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node1.log");
+        let read = |p: &str| std::fs::read_to_string(dir.path().join(p)).unwrap();
+        std::fs::write(dir.path().join("node1.log.1"), "older\n").unwrap();
+        let mut log = RotatedFile::open(&path, 20, false).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        for n in 0..5 {
+            writeln!(log, "line {n:04}").unwrap();
+        }
+        assert_eq!((read("node1.log"), read("node1.log.1")), ("line 0004\n".into(), "line 0002\nline 0003\n".into()));
+        assert_eq!(read("node1.log.3"), "older\n");
     }
 }

@@ -38,13 +38,27 @@ const OF_ENSEMBLE: &str =
     "a server of an ensemble does not restore: stop all servers, put the snapshot as version-2/snapshot.ZXID into \
     the data folder of each, move its other snapshots and its logs away, and start them";
 
-/// A file that goes when it is not needed any more.
+/// A file of one restore, deleted at its end unless the core has it. A file that a crash leaves goes at the next start.
 struct Temporary(PathBuf);
+
+impl Temporary {
+    /// Each upload has a name of its own: the rate limit does not keep two long ones apart.
+    fn new(dir: &Path, what: &str) -> Temporary {
+        let number = u64::from_be_bytes(crate::rpc::random::<8>());
+        Temporary(dir.join(format!("{RECEIVED}{what}.{number:016x}")))
+    }
+
+    /// The file stays: it is the core's from now on, although the caller may be gone before the core moves it to its place.
+    fn keep(mut self) -> PathBuf {
+        std::mem::take(&mut self.0)
+    }
+}
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // It may have been moved to its place; what stays is removed at the next start.
-        let _ = fs::remove_file(&self.0);
+        if !self.0.as_os_str().is_empty() {
+            let _ = fs::remove_file(&self.0);
+        }
     }
 }
 
@@ -59,13 +73,11 @@ impl Server {
             return failed(StatusCode::SERVICE_UNAVAILABLE, OF_ENSEMBLE);
         }
         if !self.restores.allow(Instant::now()) {
-            let error = "a snapshot was restored a moment ago; admin.rateLimiterIntervalInMS says how often";
+            let error = "another restore was asked for within admin.rateLimiterIntervalInMS: wait, and try again";
             return failed(StatusCode::TOO_MANY_REQUESTS, error);
         }
-        // (The rate limit lets one through at a time, unless it is 0: then the later upload fails where it meets the other.)
         let dir = self.settings.data_dir.join("version-2");
-        let (from, to) =
-            (Temporary(dir.join(format!("{RECEIVED}upload"))), Temporary(dir.join(format!("{RECEIVED}restored"))));
+        let (from, to) = (Temporary::new(&dir, "upload"), Temporary::new(&dir, "restored"));
         if let Err(error) = save(upload, &from.0).await {
             tracing::warn!(%error, "a snapshot to restore did not come whole");
             return failed(StatusCode::BAD_REQUEST, &format!("the snapshot did not come whole: {error}"));
@@ -81,7 +93,9 @@ impl Server {
             }
         };
         let zxid = tree.last_zxid();
-        if !self.handle.restore(tree, to.0.clone()).await {
+        let image = to.keep();
+        if !self.handle.restore(tree, image.clone()).await {
+            let _ = fs::remove_file(&image);
             let error =
                 "the server did not take the snapshot, and nothing changed: it is not standalone any more, or the \
                          snapshot has the members of an ensemble and reconfigEnabled=true";

@@ -1,6 +1,7 @@
 //! The texts of four-letter words, taken apart into the JSON that Apache's AdminServer answers with.
 
 use serde_json::{json, Map, Value};
+use std::collections::BTreeSet;
 
 pub(super) type Object = Map<String, Value>;
 
@@ -228,9 +229,9 @@ pub(super) fn own_addresses(addresses: &[String]) -> Value {
     let one = addresses.first();
     let split = |a: &String| a.rsplit_once(':').map_or((a.clone(), String::new()), |(h, p)| (h.into(), p.into()));
     let (mut hosts, mut ports): (Vec<String>, Vec<String>) = addresses.iter().map(split).unzip();
-    ports.dedup();
+    keep_first(&mut ports);
     hosts.iter_mut().for_each(|h| *h = h.trim_matches(['[', ']']).into());
-    hosts.dedup();
+    keep_first(&mut hosts);
     let wildcards: Vec<String> = ports.iter().map(|port| format!("0.0.0.0:{port}")).collect();
     json!({
         "empty": addresses.is_empty(), "one": one, "reachable_address": one, "reachable_or_one": one,
@@ -238,6 +239,12 @@ pub(super) fn own_addresses(addresses: &[String]) -> Value {
         "wildcard_addresses": wildcards, "all_ports": ports.iter().map(|p| number(p)).collect::<Vec<_>>(),
         "all_host_strings": hosts,
     })
+}
+
+/// Leaves the first of equal texts, wherever the others stand.
+fn keep_first(all: &mut Vec<String>) {
+    let mut seen = BTreeSet::new();
+    all.retain(|text| seen.insert(text.clone()));
 }
 
 /// `ZXID: DIGEST` of `hash`.

@@ -21,7 +21,7 @@ use crate::coordination::places::{Members, Place, Places};
 use crate::coordination::settings::Settings;
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -317,7 +317,8 @@ fn said_addresses(text: &str, from: IpAddr) -> Option<Places> {
         Some(Place { host: election.ip().to_string(), quorum: election, election })
     };
     let mut found: Vec<Place> = text.split('|').filter_map(parse).collect();
-    found.dedup();
+    let mut seen = BTreeSet::new();
+    found.retain(|place| seen.insert(place.election));
     found.truncate(ADDRESSES_MAX);
     Places::new(found)
 }
@@ -362,8 +363,10 @@ mod tests {
         assert_eq!(said("0.0.0.0:3888|[::]:3888|10.0.0.1:1"), some(&["10.0.0.9:3888", "10.0.0.1:1"]));
         assert_eq!(said("a name|10.0.0.1:1|"), some(&["10.0.0.1:1"]));
         assert_eq!((said(""), said("|"), said("10.0.0.1")), (None, None, None));
-        let many = vec!["10.0.0.1:1|10.0.0.2:1"; 40].join("|");
-        assert_eq!(said(&many).map(|all| all.len()), Some(ADDRESSES_MAX));
+        let many: Vec<String> = (1..=40).map(|n| format!("10.0.0.{n}:1")).collect();
+        assert_eq!(said(&many.join("|")).map(|all| all.len()), Some(ADDRESSES_MAX));
+        let repeated = vec!["10.0.0.1:1|10.0.0.2:1"; 40].join("|");
+        assert_eq!(said(&repeated), some(&["10.0.0.1:1", "10.0.0.2:1"]), "each is dialled once");
     }
 
     #[test]

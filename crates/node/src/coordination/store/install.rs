@@ -1,4 +1,4 @@
-//! A snapshot from the leader takes the place of all that was here, also across a crash.
+//! A snapshot from the leader or from an administrator takes the place of all that was here, also across a crash.
 
 use super::files::{numbered, sync_dir, write_atomically};
 use super::{at, Store, StoreError};
