@@ -119,8 +119,11 @@ impl Store {
                 tracing::warn!(path = %path.display(), offset = end.offset, "cut off a record that a crash left unfinished");
                 let file = at(path, OpenOptions::new().write(true).open(path))?;
                 at(path, file.set_len(end.offset as u64))?;
-                at(path, fsync(&file).map_err(io::Error::from))?;
             }
+            // The process before may have been killed between a write and its sync: a vote must not speak of a transaction that a
+            // power loss could still take away.
+            let file = at(path, fs::File::open(path))?;
+            at(path, fsync(&file).map_err(io::Error::from))?;
         }
         Ok(out)
     }
