@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """A machine that has too much to do loses no copies: both cores and the disk are busy with other work, nodes are stopped for up
-to 1.2 s one after the other, and all of them together for 3 s, while clients write. No copy is removed meanwhile, for
+to 1.2 s one after the other, and all of them together for 3 s, while clients write. No copy is removed meanwhile, since
 none is filled again, and each file reads as it was written.
 
     overloaded.py [SECONDS]       20"""

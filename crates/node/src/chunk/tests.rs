@@ -6,7 +6,7 @@ use trivet_storage::replication::replica::Replica;
 const BLOCK: u64 = 4096;
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// And the entry of metad's journal as of which the owner's lease is confirmed.
+/// A chunk server, and the entry of metad's journal as of which its owner's lease is confirmed.
 struct Copies(Chunk, u64);
 
 impl Copies {

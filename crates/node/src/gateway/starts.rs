@@ -13,7 +13,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) async fn register_start(inner: Arc<Inner>) {
     let Some(chunk) = inner.local_copies.chunk() else { return };
     // A storage that counts starts needs no copy of metad's state to know it.
-    let (mut counts, mut expected) = (chunk.counts_starts(), 0);
+    let (mut counts, mut expected) = (chunk.counts_starts(), None);
     loop {
         if !counts && !inner.replica.read().counts_starts() {
             tokio::time::sleep(PAUSE).await;
@@ -22,7 +22,10 @@ pub(super) async fn register_start(inner: Arc<Inner>) {
         let here = chunk.clone();
         // It may write a file.
         let _ = tokio::task::spawn_blocking(move || here.count_starts()).await;
-        let reply = inner.command(None, None, CommandOp::RegisterStart(chunk.registration(expected))).await;
+        // This node's copy of metad's state may be behind: the refusal says what is so.
+        let known = || inner.replica.read().start_of(chunk.replica_id()).map_or(0, |k| k.at);
+        let registration = chunk.registration(*expected.get_or_insert_with(known));
+        let reply = inner.command(None, None, CommandOp::RegisterStart(registration)).await;
         match reply.start {
             Some(record) if record.start == chunk.start_id() => {
                 if record.went_back {
@@ -33,7 +36,7 @@ pub(super) async fn register_start(inner: Arc<Inner>) {
                 let _ = tokio::task::spawn_blocking(move || chunk.registered(&record)).await;
                 return;
             }
-            Some(record) => expected = record.at,
+            Some(record) => expected = Some(record.at),
             None => {
                 if reply.status == status::NOTSUPP {
                     counts = false;

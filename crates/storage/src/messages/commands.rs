@@ -195,7 +195,7 @@ pub struct Reply {
     /// With a grant: every node knows that a joining member may have kept its bytes.
     #[prost(bool, tag = "21")]
     pub keeps: bool,
-    /// Number of the journal's entry as of which the reply is true; 0 where starts are not counted yet.
+    /// The reply is true as of this entry of the journal or a later one; 0 where starts are not counted yet.
     #[prost(uint64, tag = "22")]
     pub applied: u64,
     /// With a registration: the record of the replica's newest start.

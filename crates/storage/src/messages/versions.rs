@@ -19,5 +19,5 @@ pub const LOSSES_SINCE: u32 = 5;
 pub const QUORUM_TLS_SINCE: u32 = 6;
 /// Programs that read this version know that a joining copy may have kept its bytes; one before would replay that as an emptied copy.
 pub const KEEPS_SINCE: u32 = 7;
-/// Starts of chunk servers are registered from this version on, and every program knows of a member that waits for it.
+/// From this version on starts of chunk servers are registered, and every program understands a member that waits for that.
 pub const STARTS_SINCE: u32 = 8;

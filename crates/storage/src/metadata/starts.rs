@@ -1,16 +1,15 @@
 //! Starts of chunk servers, counted: a storage that went back in time is found although nobody else has what it had (rule R39).
 //!
-//! Each start of a process has a greater counter than the one before, which lies in a file beside the journal, and the journal's
-//! newest batch has a number that only grows. An image from before the last start has an old counter. One of the same run
-//! has an old journal, where that is older than the mark: what the process said of its journal last. Neither sees the other
-//! case, and a start raises no number of the journal, or repeated starts would make up for what is missing.
+//! Each start has a greater counter than the one before, kept in a file beside the journal; the number of the journal's newest batch
+//! only grows. The counter reveals an image from before the last start, and the mark (the newest batch that metad noted) one of the
+//! same run that is older than the mark. A start does not raise the batch number, or repeated starts would hide missing batches.
 
 use super::kv::Kv;
 use super::state::{fail, key, table, State};
 use crate::messages::*;
 use crate::nfs::status;
 
-/// Replicas whose starts are recorded; one more, and the one that was registered longest ago is forgotten, and taken for a new one.
+/// Replicas with a recorded start. Beyond it the one registered longest ago is forgotten, and its next start counts as its first.
 pub const STARTS_MAX: usize = 1_024;
 /// Nanoseconds between two marks of a replica. A copy that is the only one left loses at most what it acknowledged in this time
 /// before anybody notices that its disk went back.

@@ -228,7 +228,8 @@ impl<K: Kv> State<K> {
             None => fail(status::NOTSUPP),
         };
         if c.call.is_none() && self.counts_starts() {
-            reply.applied = self.applied() + 1;
+            // Later commands of the same entry are not in the reply.
+            reply.applied = self.applied();
         }
         if let Some(call) = &c.call {
             self.remember(call, &reply, time_ns);

@@ -96,7 +96,7 @@ fn copies_of_a_storage_that_went_back_are_complete_no_more_and_are_not_activated
     assert_eq!(late.status, status::BADTYPE);
     assert_eq!(cfg(&s, both).safe, [replica(2)]);
     // The reply says it, and as of when.
-    assert_eq!((late.extents[0].went_back.len(), late.applied), (1, s.applied()));
+    assert_eq!((late.extents[0].went_back.len(), late.applied), (1, s.applied() - 1));
     assert_eq!(register(&mut s, 1, 5, 13, 40).distrusted, 0);
 }
 

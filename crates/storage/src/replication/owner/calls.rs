@@ -212,7 +212,10 @@ impl Owner {
         if reply.inode.as_ref().is_some_and(|i| i.lease.number != self.lease) {
             return self.end();
         }
-        self.take_proof(&reply);
+        // A fork's reply has the configurations of the other file.
+        if about != MetaAbout::Fork {
+            self.take_proof(&reply);
+        }
         match about {
             // A truncate cut the extent off meanwhile, and another extent may have its index.
             MetaAbout::Activate { index, eid, .. }

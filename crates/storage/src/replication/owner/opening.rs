@@ -333,11 +333,10 @@ impl Owner {
     /// nothing.
     fn ask_for_configuration(&mut self, index: u64) {
         let Some(e) = self.extents.get_mut(&index) else { return };
-        let (eid, lease) = (e.cfg.eid, self.lease);
+        let eid = e.cfg.eid;
         (e.phase, e.held_asked_at) = (Phase::Proposing, self.now_ms);
         self.forget_calls(index);
-        let op = CommandOp::Propose(Propose { eid, lease, file: self.file, ..Default::default() });
-        self.ask_metad(MetaAbout::Propose { index, eid }, op);
+        self.ask_metad(MetaAbout::Propose { index, eid }, self.question(eid));
     }
 
     pub(super) fn propose(

@@ -19,8 +19,9 @@ impl Owner {
     /// nobody can change that, and nobody is taken for one that failed.
     pub(super) fn not_yet(&mut self, call: u64, registered_at: u64) {
         let waits = !self.hears_metad();
+        let proved = (1..=self.lease_as_of).contains(&registered_at);
         let Some(c) = self.calls.get_mut(&call) else { return };
-        c.resend_at = Some(self.now_ms + RESEND_MS);
+        c.resend_at = Some(self.now_ms + if proved { 0 } else { RESEND_MS });
         if waits {
             c.sent_at = self.now_ms;
         }
@@ -28,8 +29,6 @@ impl Owner {
         self.failing.remove(&id);
         if registered_at > self.lease_as_of {
             self.prove_lease(index);
-        } else if registered_at > 0 {
-            self.calls.get_mut(&call).into_iter().for_each(|c| c.resend_at = Some(self.now_ms));
         }
     }
 
@@ -38,9 +37,12 @@ impl Owner {
         let asked = self.meta.values().any(|m| matches!(m, MetaAbout::Proof { .. }));
         let Some(eid) = self.extents.get(&index).map(|e| e.cfg.eid).filter(|_| !asked) else { return };
         self.counters.proofs += 1;
-        // No configuration has epoch 0: nothing changes.
-        let op = CommandOp::Propose(Propose { eid, lease: self.lease, file: self.file, ..Default::default() });
-        self.ask_metad(MetaAbout::Proof { index, eid }, op);
+        self.ask_metad(MetaAbout::Proof { index, eid }, self.question(eid));
+    }
+
+    /// Asks metad for an extent's configuration. No configuration has epoch 0: nothing changes.
+    pub(super) fn question(&self, eid: u64) -> CommandOp {
+        CommandOp::Propose(Propose { eid, lease: self.lease, file: self.file, ..Default::default() })
     }
 
     /// The lease is current: calls that waited for that are sent again.

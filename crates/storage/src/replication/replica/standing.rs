@@ -41,8 +41,8 @@ impl ChunkServer {
         self.standing == Standing::Unregistered
     }
 
-    /// The refusal of a request that only an owner may make which is known to be the current one since this process began. It
-    /// comes before anything else: a SEAL leaves a promise, which would hide what the disk lacks.
+    /// Refuses a SEAL or CHECK of an owner whose lease was not confirmed after this start was registered, and a FREE before the
+    /// registration. It runs first, because a SEAL leaves a promise, which would hide what the disk lacks.
     pub(super) fn not_yet(&self, op: Option<&ChunkOp>, confirmed: u64) -> Option<ChunkResult> {
         let asks = matches!(op, Some(ChunkOp::Seal(_) | ChunkOp::Check(_)));
         let registered_at = match self.standing {
