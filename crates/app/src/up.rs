@@ -1,5 +1,6 @@
 //! `trivet up`: a whole cluster on this machine, each node a process of its own.
 
+mod death;
 mod folder;
 mod restart;
 
@@ -169,6 +170,8 @@ struct Node {
     child: Option<Child>,
     /// The start of the newest process, in milliseconds since 1970.
     started_ms: i64,
+    /// Bytes of the log when it was started.
+    log_began: u64,
     start_at: Option<Instant>,
     /// Starts in a row that failed.
     failures: u32,
@@ -179,11 +182,13 @@ fn was_killed(status: ExitStatus) -> bool {
     status.signal().is_some_and(|s| s != rustix::process::Signal::ABORT.as_raw())
 }
 
-/// The last of a log file's text, up to [`LAST_WORDS_BYTES_MAX`].
-fn end_of(path: &Path) -> std::io::Result<String> {
+/// The last of a log file's text behind a place, up to [`LAST_WORDS_BYTES_MAX`].
+fn end_of(path: &Path, from: u64) -> std::io::Result<String> {
     let mut file = fs::File::open(path)?;
     let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS_BYTES_MAX)))?;
+    // A file that is shorter was begun since.
+    let from = if length < from { 0 } else { from };
+    file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS_BYTES_MAX).max(from)))?;
     let mut bytes = Vec::new();
     file.take(LAST_WORDS_BYTES_MAX).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -200,6 +205,7 @@ impl Node {
             roles: roles.map(str::to_string),
             child: None,
             started_ms: 0,
+            log_began: 0,
             start_at: None,
             failures: 0,
         };
@@ -218,6 +224,7 @@ impl Node {
         // A terminal's Ctrl-C is for the parent, which stops its nodes itself.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         self.started_ms = trivet_node::clock::wall_ms();
+        self.log_began = log.metadata()?.len();
         self.child = Some(command.stdout(log.try_clone()?).stderr(log).spawn()?);
         self.start_at = None;
         Ok(())
@@ -251,21 +258,20 @@ impl Node {
         Ok(())
     }
 
-    /// `: ` and what the process noted about its own end, or the last line of its log; empty after a kill.
+    /// `: ` and the reason that the process noted or logged; empty where it had no part in its end.
     fn reason_of_death(&self, status: ExitStatus) -> String {
         let data = self.log_path.parent();
         let noted = data.and_then(last_stop::read).filter(|l| l.at_ms >= self.started_ms);
         if let Some(noted) = noted {
             return format!(": {}: {}", noted.path, noted.why);
         }
-        match self.last_words().lines().last() {
-            Some(line) if !was_killed(status) && !status.success() => format!(": {line}"),
-            _ => String::new(),
-        }
+        let log = end_of(&self.log_path, self.log_began).unwrap_or_default();
+        let logged = death::reason_in(&log).filter(|_| !was_killed(status) && !status.success());
+        logged.map_or(String::new(), |reason| format!(": {reason}"))
     }
 
     fn last_words(&self) -> String {
-        let text = end_of(&self.log_path).unwrap_or_default();
+        let text = end_of(&self.log_path, 0).unwrap_or_default();
         let lines: Vec<&str> = text.lines().rev().take(4).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
