@@ -582,7 +582,7 @@ impl Reader {
     fn resolved(&mut self, name: &str, s: Stamp) -> LogMillis {
         if s.has_year && s.has_date {
             if self.seen_year.is_none() {
-                self.seen_year = Some(time::date(s.at.div_euclid(DAY_MS)).0);
+                self.seen_year = Some(time::date(s.at).0);
             }
             return match (s.zone_min, self.stream_zone(name)) {
                 // A stream has one clock, also when summer time ends.
@@ -599,10 +599,10 @@ impl Reader {
             return if at < last - DAY_MS / 2 { at + DAY_MS } else { at };
         }
         self.year_assumed = true;
-        let (_, month, day) = time::date(s.at.div_euclid(DAY_MS));
+        let (_, month, _) = time::date(s.at);
         let (mut year, before) = match last {
             Some(last) => {
-                let (year, month, _) = time::date(last.div_euclid(DAY_MS));
+                let (year, month, _) = time::date(last);
                 (year, month)
             }
             None => (self.seen_year.or(self.year).unwrap_or(LEAP_YEAR), month),
@@ -612,7 +612,7 @@ impl Reader {
         } else if month - before >= MONTHS_BACK {
             year -= 1;
         }
-        time::days(year, month, day) * DAY_MS + s.at.rem_euclid(DAY_MS)
+        time::in_year(s.at, year)
     }
 
     fn stream_of(&self, name: &str) -> Option<usize> {
@@ -790,8 +790,7 @@ impl Reader {
             let year = self.seen_year.or(self.year).unwrap_or(LEAP_YEAR);
             // Events read before the first full date got the current year.
             for e in self.site.iter_mut().filter(|e| e.no_year) {
-                let (_, month, day) = time::date(e.at.div_euclid(DAY_MS));
-                e.at = time::days(year, month, day) * DAY_MS + e.at.rem_euclid(DAY_MS);
+                e.at = time::in_year(e.at, year);
             }
             self.complain(Complaint::YearAssumed { year });
         }

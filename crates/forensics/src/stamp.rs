@@ -129,11 +129,7 @@ fn numeric(c: &mut Cursor<'_>) -> Option<Stamp> {
                     c.at -= c.text[..c.at].iter().rev().take_while(|b| b.is_ascii_digit()).count();
                     let of_day = clock(c, None, 1, 1)?;
                     // Without a fraction it may be any number of things.
-                    (of_day.step_ms == 1).then(|| Stamp {
-                        at: of_day.at - time::days(LEAP_YEAR, 1, 1) * DAY_MS,
-                        has_date: false,
-                        ..of_day
-                    })
+                    (of_day.step_ms == 1).then(|| Stamp { at: of_day.at.rem_euclid(DAY_MS), has_date: false, ..of_day })
                 }
                 b'/' | b'-' | b'.' | b' ' => {
                     let separator = [c.peek()];
@@ -295,10 +291,10 @@ fn finish(
             year = Some(c.taken(4)).filter(|y| (1_990..2_100).contains(y));
         }
     }
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+    if hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    let days = time::days(year.unwrap_or(LEAP_YEAR), month, day);
+    let days = time::days(year.unwrap_or(LEAP_YEAR), month, day)?;
     let at = days * DAY_MS + ((hour * 60 + minute) * 60 + second) * 1_000 + ms;
     Some(Stamp { at, zone_min, has_year: year.is_some(), has_date: true, step_ms })
 }

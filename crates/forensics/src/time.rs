@@ -1,4 +1,8 @@
-//! Times as log lines have them: no zone, milliseconds.
+//! Times as log lines have them: no zone, milliseconds. The calendar is that of the crate `jiff`.
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::Timestamp;
 
 /// Milliseconds since 1970, in the log's own clock.
 pub type LogMillis = i64;
@@ -19,10 +23,10 @@ pub fn parse(text: &[u8]) -> Option<(LogMillis, usize)> {
     }
     let (year, month, day) = (digits(0, 4)?, digits(5, 2)?, digits(8, 2)?);
     let (hour, minute, second, ms) = (digits(11, 2)?, digits(14, 2)?, digits(17, 2)?, digits(20, 3)?);
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+    if hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    Some((days(year, month, day) * DAY_MS + ((hour * 60 + minute) * 60 + second) * 1_000 + ms, 23))
+    Some((days(year, month, day)? * DAY_MS + ((hour * 60 + minute) * 60 + second) * 1_000 + ms, 23))
 }
 
 /// A time that a person typed, such as `2023-01-29T05:10:15.5` or a prefix of it; without a date it is on the day of
@@ -49,35 +53,35 @@ pub fn moment(text: &str, day_of: LogMillis) -> Option<LogMillis> {
     (used == text.len()).then_some(at)
 }
 
-/// Days since 1970 of a date of the Gregorian calendar; years begin in March, so that leap days come last.
-pub(crate) fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, month) = (year.div_euclid(400), (month + 9) % 12);
-    let of_era = year.rem_euclid(400);
-    let of_year = (153 * month + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+/// Days since 1970 of a date; `None` for one that no calendar has, such as 30 February.
+pub(crate) fn days(year: i64, month: i64, day: i64) -> Option<i64> {
+    let date = Date::new(i16::try_from(year).ok()?, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok()?;
+    Some(date.to_zoned(TimeZone::UTC).ok()?.timestamp().as_millisecond().div_euclid(DAY_MS))
 }
 
-pub(crate) fn date(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (era * 400 + year + i64::from(month <= 2), month, day)
+/// Year, month and day of a time. Years before -9999 and after 9999 are those.
+pub(crate) fn date(at: LogMillis) -> (i64, i64, i64) {
+    let at = Timestamp::from_millisecond(at).unwrap_or(if at < 0 { Timestamp::MIN } else { Timestamp::MAX });
+    let date = TimeZone::UTC.to_datetime(at).date();
+    (date.year().into(), date.month().into(), date.day().into())
+}
+
+/// A time in another year; 29 February becomes 1 March where that year has none.
+pub(crate) fn in_year(at: LogMillis, year: i64) -> LogMillis {
+    let (_, month, day) = date(at);
+    let days = days(year, month, day).or_else(|| days(year, month + 1, 1));
+    days.map_or(at, |days| days * DAY_MS + at.rem_euclid(DAY_MS))
 }
 
 /// `2023-01-25T19:05:05.818`
 pub fn long(at: LogMillis) -> String {
-    let (year, month, day) = date(at.div_euclid(DAY_MS));
+    let (year, month, day) = date(at);
     format!("{year:04}-{month:02}-{day:02}T{}", clock(at))
 }
 
 /// `2023-01-25`
 pub fn day(at: LogMillis) -> String {
-    let (year, month, day) = date(at.div_euclid(DAY_MS));
+    let (year, month, day) = date(at);
     format!("{year:04}-{month:02}-{day:02}")
 }
 
@@ -113,7 +117,15 @@ mod tests {
             assert_eq!((long(at).as_str(), n), (text, 23));
         }
         assert_eq!(parse(b"1970-01-02 00:00:00,001 x"), Some((DAY_MS + 1, 23)));
-        for wrong in ["2023-13-25T19:05:05,818", "2023-01-25T19:05:05", "2023-01-25T29:05:05,818", "", "xxxx"] {
+        for wrong in [
+            "2023-13-25T19:05:05,818",
+            "2023-01-25T19:05:05",
+            "2023-01-25T29:05:05,818",
+            "",
+            "xxxx",
+            "2023-02-29T19:05:05,818",
+            "2023-04-31T19:05:05,818",
+        ] {
             assert_eq!(parse(wrong.as_bytes()), None, "{wrong}");
         }
     }

@@ -131,22 +131,11 @@ pub(crate) fn op_name(op: Option<i32>) -> &'static str {
     }
 }
 
-/// `Mon Nov 23 02:35:46 UTC 2026`, as Java prints a date.
+/// `Mon Nov 23 02:35:46 UTC 2026`, as Java prints a date. Years after 9999 are 9999.
 pub(crate) fn date(wall_ms: i64) -> String {
-    let (days, seconds) = (wall_ms.div_euclid(86_400_000), wall_ms.rem_euclid(86_400_000) / 1_000);
-    // Civil date from days since 1970, with years that begin in March.
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let day_of_era = z.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = (shifted + 2) % 12;
-    let year = year_of_era + era * 400 + i64::from(month < 2);
-    let name = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"][month as usize];
-    let weekday = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"][days.rem_euclid(7) as usize];
-    format!("{weekday} {name} {day:02} {:02}:{:02}:{:02} UTC {year}", seconds / 3_600, seconds / 60 % 60, seconds % 60)
+    let end = if wall_ms < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+    let at = jiff::Timestamp::from_millisecond(wall_ms).unwrap_or(end);
+    at.strftime("%a %b %d %H:%M:%S UTC %Y").to_string()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! ARP frames (RFC 826, RFC 5227) for the datastore addresses: announcements, probes, and those of others.
 
+use etherparse::{ArpEthIpv4Packet, ArpOperation, ArpPacketSlice};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io::{self, Read};
 use std::net::Ipv4Addr;
@@ -7,19 +8,15 @@ use std::net::Ipv4Addr;
 /// A MAC address.
 pub(super) type Mac = [u8; 6];
 
-/// Bytes of an ARP frame for IPv4 on Ethernet; padding follows it on the wire.
-const FRAME_BYTES: usize = 28;
-/// Ethernet, IPv4, addresses of 6 and 4 bytes: the head of every frame that is looked at.
-const ETHERNET_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
-
 fn request(mac: Mac, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
-    let mut frame = ETHERNET_IPV4.to_vec();
-    frame.extend_from_slice(&[0, 1]);
-    frame.extend_from_slice(&mac);
-    frame.extend_from_slice(&sender.octets());
-    frame.extend_from_slice(&[0; 6]);
-    frame.extend_from_slice(&target.octets());
-    frame
+    let frame = ArpEthIpv4Packet {
+        operation: ArpOperation::REQUEST,
+        sender_mac: mac,
+        sender_ipv4: sender.octets(),
+        target_mac: [0; 6],
+        target_ipv4: target.octets(),
+    };
+    frame.to_bytes().to_vec()
 }
 
 /// A request for one's own address: everybody who knows the address learns where it is (RFC 5227 section 2.3).
@@ -34,12 +31,9 @@ pub(super) fn probe(mac: Mac, ip: Ipv4Addr) -> Vec<u8> {
 
 /// The device that a frame comes from and the address that this device says it has; `None` for a frame that claims nothing.
 fn claim(frame: &[u8]) -> Option<(Mac, Ipv4Addr)> {
-    if frame.len() < FRAME_BYTES || frame[..6] != ETHERNET_IPV4 {
-        return None;
-    }
-    let mac = Mac::try_from(&frame[8..14]).ok()?;
-    let ip = Ipv4Addr::from(<[u8; 4]>::try_from(&frame[14..18]).ok()?);
-    (!ip.is_unspecified()).then_some((mac, ip))
+    let frame = ArpPacketSlice::from_slice(frame).ok()?.to_packet().try_eth_ipv4().ok()?;
+    let ip = frame.sender_ipv4_addr();
+    (!ip.is_unspecified()).then_some((frame.sender_mac, ip))
 }
 
 /// `to`: the receiver's MAC address in the first six bytes; for listening it says nothing.
@@ -108,10 +102,15 @@ mod tests {
     fn an_announcement_claims_its_address_and_a_probe_claims_nothing() {
         let (mac, ip) = ([2, 0, 0, 0, 0, 7], Ipv4Addr::new(10, 0, 10, 70));
         let a = announcement(mac, ip);
-        assert_eq!(a.len(), FRAME_BYTES);
+        assert_eq!(a.len(), ArpEthIpv4Packet::LEN);
         assert_eq!((&a[14..18], &a[24..28]), (&[10, 0, 10, 70][..], &[10, 0, 10, 70][..]));
         assert_eq!(claim(&a), Some((mac, ip)));
         assert_eq!(claim(&probe(mac, ip)), None);
         assert_eq!((claim(&a[..27]), claim(&[0; 28])), (None, None));
+        // Ethernet pads a frame.
+        assert_eq!(claim(&[a.clone(), vec![0; 18]].concat()), Some((mac, ip)));
+        // Lengths of addresses that are not those of Ethernet and IPv4.
+        let with = |at: usize, byte: u8| [&a[..at], &[byte], &a[at + 1..], &[0; 40]].concat();
+        assert_eq!((claim(&with(4, 8)), claim(&with(5, 16)), claim(&with(4, 255))), (None, None, None));
     }
 }

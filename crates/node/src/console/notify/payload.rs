@@ -113,10 +113,7 @@ pub(super) fn accepted(kind: Kind, answer: &[u8]) -> Result<(), String> {
     if !matches!(kind, Kind::Wecom | Kind::Dingtalk | Kind::Feishu) {
         return Ok(());
     }
-    // The body may be in chunks: the JSON begins and ends with braces.
-    let text = String::from_utf8_lossy(answer);
-    let (Some(from), Some(to)) = (text.find('{'), text.rfind('}')) else { return Err("the answer is not JSON".into()) };
-    let v: Value = serde_json::from_str(&text[from..=to]).map_err(|e| format!("the answer is not JSON: {e}"))?;
+    let v: Value = serde_json::from_slice(answer).map_err(|e| format!("the answer is not JSON: {e}"))?;
     let code = ["errcode", "code", "StatusCode"].iter().find_map(|k| v[*k].as_i64());
     match code {
         Some(0) => Ok(()),

@@ -181,6 +181,43 @@ async fn a_webhook_goes_by_https_to_the_server_whose_certificate_is_pinned_and_t
     server.await.unwrap();
 }
 
+/// Sends to a server that gives this answer, and keeps the connection open if it is told to.
+async fn answered(kind: Kind, answer: &'static str, keeps: bool) -> Result<(), String> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let t = target(kind, &format!("http://{}/hook", listener.local_addr().unwrap()));
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut got = vec![0; 64 << 10];
+        assert!(stream.read(&mut got).await.unwrap() > 0);
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        while keeps && stream.read(&mut got).await.is_ok_and(|n| n > 0) {}
+    });
+    let outcome = send(&t, &News::Test, "c").await;
+    server.await.unwrap();
+    outcome
+}
+
+#[tokio::test]
+async fn an_answer_is_read_in_every_form_that_http_has_for_it() {
+    let pieces = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n{\"errcode\r\n11\r\n\":0,\"errmsg\":\"ok\"\r\n1\r\n}\r\n0\r\n\r\n";
+    answered(Kind::Dingtalk, pieces, true).await.unwrap();
+    let refused =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n11\r\n{\"errcode\":310000\r\n1\r\n}\r\n0\r\n\r\n";
+    assert!(answered(Kind::Dingtalk, refused, true).await.unwrap_err().contains("310000"));
+    // The server does not end the connection, although it is asked to.
+    let length = "HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{\"errcode\":0}";
+    answered(Kind::Wecom, length, true).await.unwrap();
+    answered(Kind::Wecom, "HTTP/1.0 200 OK\r\n\r\n{\"errcode\":0}", false).await.unwrap();
+    let early = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
+    answered(Kind::Webhook, early, true).await.unwrap();
+    let busy = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+    assert!(answered(Kind::Webhook, busy, true)
+        .await
+        .unwrap_err()
+        .ends_with("answers: HTTP/1.1 503 Service Unavailable"));
+    assert!(answered(Kind::Webhook, "SSH-2.0-OpenSSH\r\n", false).await.is_err());
+}
+
 #[tokio::test]
 async fn syslog_gets_incidents_and_what_operators_did() {
     let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
