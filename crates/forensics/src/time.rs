@@ -56,7 +56,8 @@ pub fn moment(text: &str, day_of: LogMillis) -> Option<LogMillis> {
 /// Days since 1970 of a date; `None` for one that no calendar has, such as 30 February.
 pub(crate) fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     let date = Date::new(i16::try_from(year).ok()?, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok()?;
-    Some(date.to_zoned(TimeZone::UTC).ok()?.timestamp().as_millisecond().div_euclid(DAY_MS))
+    let begin = TimeZone::UTC.to_timestamp(date.at(0, 0, 0, 0)).ok()?;
+    Some(begin.as_millisecond().div_euclid(DAY_MS))
 }
 
 /// Year, month and day of a time. Years before -9999 and after 9999 are those.

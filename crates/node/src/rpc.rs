@@ -7,7 +7,7 @@
 use crate::keys::Keys;
 use crate::tls::Tls;
 use bytes::{Buf, Bytes, BytesMut};
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit, Mac};
 use parking_lot::Mutex;
 use sha2::Sha256;
 use std::collections::{BTreeSet, HashMap};

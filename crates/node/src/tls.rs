@@ -7,7 +7,7 @@
 //! names rustls for node traffic.
 
 use crate::keys::Keys;
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use std::io;
 use std::sync::Arc;

@@ -2,8 +2,8 @@
 //! that Java wrote before version 16.
 
 use crate::der::{oid_text, tag, Elements, Malformed};
-use cbc::cipher::{block_padding::Pkcs7, BlockDecryptMut, KeyIvInit};
-use hmac::{Hmac, Mac};
+use cbc::cipher::{block_padding::Pkcs7, BlockModeDecrypt, KeyIvInit};
+use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
@@ -69,7 +69,7 @@ pub fn decrypt(algorithm: &[u8], password: &str, data: &[u8]) -> Result<Vec<u8>,
     let cipher = rc2::Rc2::new_with_eff_key_len(&key, bits);
     let decryptor = <cbc::Decryptor<rc2::Rc2> as cbc::cipher::InnerIvInit>::inner_iv_slice_init(cipher, &iv);
     let decryptor = decryptor.map_err(|_| Malformed)?;
-    decryptor.decrypt_padded_vec_mut::<Pkcs7>(data).map_err(|_| PbeError::Password)
+    decryptor.decrypt_padded_vec::<Pkcs7>(data).map_err(|_| PbeError::Password)
 }
 
 fn pbes2(mut p: Elements<'_>, password: &str, data: &[u8]) -> Result<Vec<u8>, PbeError> {
@@ -114,9 +114,9 @@ fn pbes2(mut p: Elements<'_>, password: &str, data: &[u8]) -> Result<Vec<u8>, Pb
     }
 }
 
-fn open<D: KeyIvInit + BlockDecryptMut>(key: &[u8], iv: &[u8], data: &[u8]) -> Result<Vec<u8>, PbeError> {
+fn open<D: KeyIvInit + BlockModeDecrypt>(key: &[u8], iv: &[u8], data: &[u8]) -> Result<Vec<u8>, PbeError> {
     let decryptor = D::new_from_slices(key, iv).map_err(|_| Malformed)?;
-    decryptor.decrypt_padded_vec_mut::<Pkcs7>(data).map_err(|_| PbeError::Password)
+    decryptor.decrypt_padded_vec::<Pkcs7>(data).map_err(|_| PbeError::Password)
 }
 
 /// A password as PKCS #12 hashes it: UTF-16, with a zero behind it.

@@ -271,7 +271,7 @@ fn zipped(
     for i in 0..archive.len() {
         limits.member()?;
         let entry = archive.by_index(i).map_err(io::Error::other)?;
-        let inner = entry.name().to_string();
+        let inner = String::from_utf8_lossy(entry.name_raw()).into_owned();
         if entry.is_file() && may_be_log(&inner) {
             let packed = Cell::new(entry.compressed_size());
             let unpacked = Unpacked { inner: entry, packed: &packed, bytes: 0, limits };

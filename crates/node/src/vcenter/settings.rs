@@ -2,7 +2,7 @@
 
 use super::http::Target;
 use super::tls::{Thumbprint, Trust};
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use std::net::IpAddr;
@@ -168,7 +168,7 @@ impl Settings {
     /// As for [`Settings::password`].
     pub(super) fn login(&self, key: &[u8]) -> anyhow::Result<(String, String)> {
         let password = self.password()?;
-        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(key)?;
+        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key)?;
         for part in [self.url.as_str(), self.user.as_str(), password.as_str()] {
             mac.update(part.as_bytes());
             mac.update(&[0]);

@@ -3,7 +3,7 @@
 //! A handle names a file and carries a tag over that name, made with a key that all gateways derive from the cluster's
 //! key. Handles of before 2026-11-29 have no tag; `metadata/format.rs` says for which files they count.
 
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 /// Bytes of a tag, the first ones of an HMAC-SHA-256. Guessing a handle takes 2^63 calls for one file.

@@ -4,7 +4,7 @@ use super::{occasion, Kind, News, Target};
 use crate::audit::Order;
 use crate::console::api::rfc3339;
 use base64::Engine;
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{json, Value};
 use sha2::Sha256;
 use trivet_observe::catalogue::rule;

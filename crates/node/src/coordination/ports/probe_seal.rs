@@ -6,7 +6,7 @@
 //! servers of versions before.
 
 use crate::keys::Keys;
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::collections::HashMap;
 use trivet_formats::election::LinkProbe;
