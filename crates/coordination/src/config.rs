@@ -2,6 +2,7 @@
 
 use crate::groups::Groups;
 use std::collections::BTreeMap;
+use trivet_formats::snapshot::Trailer;
 use trivet_formats::ServerId;
 
 /// A member of the ensemble.
@@ -119,6 +120,8 @@ pub struct Config {
     pub max_session_timeout_ms: i32,
     /// Transactions after which a snapshot is written (`snapCount`).
     pub snap_count: u64,
+    /// Records behind the seal of snapshots' files (`digest.enabled`, `serializeLastProcessedZxid.enabled`).
+    pub snapshot_trailer: Trailer,
     /// Approximate bytes of a part of a snapshot on its way to the disk or to a learner; the server does nothing else while
     /// it makes one.
     pub snapshot_part_bytes: usize,
@@ -221,6 +224,7 @@ impl Config {
             min_session_timeout_ms: 6_000,
             max_session_timeout_ms: 60_000,
             snap_count: 100_000,
+            snapshot_trailer: Trailer::default(),
             snapshot_part_bytes: 256 << 10,
             counter_max: 0xffff_fffe,
             ring_bytes_max: 8 << 20,

@@ -43,7 +43,7 @@ impl Context {
     /// None is being written.
     pub(crate) fn begin_snapshot(&mut self) {
         self.snapshots.txns_since = 0;
-        let walk = self.tree.begin_walk(Writer::file());
+        let walk = self.tree.begin_walk(Writer::file(self.cfg.snapshot_trailer));
         self.snapshots.due_after = after(&self.cfg, walk.zxid());
         self.write_only(DiskOp::SnapshotBegin(walk.zxid()));
         self.snapshots.cursor = Some(walk);

@@ -2,11 +2,13 @@
 //!
 //! Body: sessions, ACL table, nodes parent before child, and "/" as the end. A file has a header
 //! `ZKSN` in front and a seal behind (Adler-32 of everything before it, and "/"); a stream has
-//! "BenWasHere" behind. What 3.6 and later write behind the seal (digest, last zxid) is optional.
+//! "BenWasHere" behind. What 3.6 and later write behind the seal (digest, last zxid) is optional (`trailer`).
 
 mod fields;
+mod trailer;
 mod written;
 
+pub use trailer::{Trailer, Trailing};
 pub use written::{Copied, Writer};
 
 use crate::client::{Acl, StatPersisted};
@@ -49,11 +51,11 @@ pub trait Sink {
     fn end(&mut self) -> Result<(), &'static str>;
 }
 
-/// Reads the file form and checks its seal.
+/// Reads the file form and checks its seals. Returns what stands behind the body.
 ///
 /// # Errors
-/// If the file cannot be read, is not of version 2, ends early, its seal does not fit, or `sink` refuses something.
-pub fn read_file(mut r: impl BufRead, sink: &mut impl Sink) -> io::Result<()> {
+/// If the file cannot be read, is not of version 2, ends early, a seal does not fit, or `sink` refuses something.
+pub fn read_file(mut r: impl BufRead, sink: &mut impl Sink) -> io::Result<Trailing> {
     let mut r = Fields::new(&mut r);
     let head = r.look(16)?;
     if head[..4] != MAGIC {
@@ -64,14 +66,8 @@ pub fn read_file(mut r: impl BufRead, sink: &mut impl Sink) -> io::Result<()> {
     }
     r.advance(16);
     read_body(&mut r, sink)?;
-    let want = i64::from(r.sum()?);
-    if r.i64()? != want {
-        return Err(bad("the snapshot's checksum does not match"));
-    }
-    match r.buffer(16)?.as_deref() {
-        Some(b"/") => Ok(()),
-        _ => Err(bad("the snapshot's seal is broken off")),
-    }
+    trailer::check_seal(&mut r)?;
+    trailer::read(&mut r)
 }
 
 /// Reads the stream form, up to and including its end mark, and nothing after it.
@@ -163,13 +159,15 @@ mod tests {
         w.tables([(5, 10)].into_iter(), [(1, &acl[..])].into_iter());
         w.node("", None, -1, &StatPersisted::default());
         w.node("/a", Some(b"x"), 1, &StatPersisted::default());
-        w.finish()
+        w.finish(Zxid(7), 9)
     }
+
+    const ALL: Trailer = Trailer { digest: true, last_zxid: true };
 
     #[test]
     fn both_forms_read_back() {
         let mut a = Seen::default();
-        let file = written(Writer::file());
+        let file = written(Writer::file(ALL));
         read_file(&file[..], &mut a).unwrap();
         assert_eq!(file[file.len() - 5..], [0, 0, 0, 1, b'/'], "Apache's test of a valid file");
         let mut b = Seen::default();
@@ -179,36 +177,111 @@ mod tests {
     }
 
     #[test]
-    fn parts_make_the_same_file_and_a_digest_may_follow() {
+    fn parts_make_the_same_file() {
         let acl = crate::client::open_acl();
-        let mut w = Writer::file();
+        let mut w = Writer::file(ALL);
         w.tables([(5, 10)].into_iter(), [(1, &acl[..])].into_iter());
         let mut parts = w.take();
         w.node("", None, -1, &StatPersisted::default());
         parts.extend(w.take());
         w.node("/a", Some(b"x"), 1, &StatPersisted::default());
-        parts.extend(w.finish_with_digest(Zxid(7), 9));
-        let whole = written(Writer::file());
-        assert_eq!(parts[..whole.len()], whole);
-        assert_eq!(parts[parts.len() - 5..], [0, 0, 0, 1, b'/']);
-        let mut seen = Seen::default();
-        read_file(&parts[..], &mut seen).unwrap();
-        assert_eq!(seen.nodes, ["", "/a"]);
+        parts.extend(w.finish(Zxid(7), 9));
+        assert_eq!(parts, written(Writer::file(ALL)));
+    }
+
+    /// Reads as Apache 3.9 does: it takes a record behind the seal wherever its settings say that there is one.
+    /// None: it refuses the file.
+    fn apache_reads(file: &[u8], body: usize, digests: bool, last_zxids: bool) -> Option<(i64, i64)> {
+        let mut at = body;
+        let long = |at: usize| file.get(at..at + 8).map(|b| i64::from_be_bytes(b.try_into().unwrap()));
+        let mut sealed = |length: usize| {
+            at += length;
+            let sum = simd_adler32::adler32(&file.get(..at)?);
+            let fits = long(at)? == i64::from(sum) && file.get(at + 8..at + 13)? == [0, 0, 0, 1, b'/'];
+            at += 13;
+            fits.then_some(at)
+        };
+        let (mut digest, mut zxid, mut from) = (0, 0, body);
+        if digests && file.len() >= from + 20 {
+            digest = long(from + 12)?;
+            from = sealed(20)?;
+        }
+        if last_zxids && file.len() >= from + 8 {
+            zxid = long(from)?;
+            sealed(8)?;
+        }
+        Some((digest, zxid))
+    }
+
+    #[test]
+    fn records_behind_the_seal_are_as_apache_places_them() {
+        let body = written(Writer::file(Trailer::NONE)).len();
+        for (digest, last_zxid) in [(false, false), (true, false), (false, true), (true, true)] {
+            let trailer = Trailer { digest, last_zxid };
+            let file = written(Writer::file(trailer));
+            assert_eq!(
+                file[..body],
+                written(Writer::file(Trailer::NONE)),
+                "a reader of the body alone sees no difference"
+            );
+            let found = read_file(&file[..], &mut Seen::default()).unwrap();
+            let want = Trailing { digest: digest.then_some((Zxid(7), 9)), last_zxid: last_zxid.then_some(Zxid(7)) };
+            assert_eq!(found, want);
+            let same_settings = Some((if digest { 9 } else { 0 }, if last_zxid { 7 } else { 0 }));
+            assert_eq!(apache_reads(&file, body, digest, last_zxid), same_settings, "{trailer:?}");
+            // 3.8 knows no last zxid.
+            assert!(apache_reads(&file, body, digest, false).is_some(), "{trailer:?}");
+        }
+        // The reason why the settings decide, and not what would be useful.
+        let without_digest = written(Writer::file(Trailer { digest: false, last_zxid: true }));
+        assert_eq!(apache_reads(&without_digest, body, true, true), None);
+        let with_digest = written(Writer::file(ALL));
+        assert_eq!(apache_reads(&with_digest, body, false, true), None);
+        // The file that a learner makes of a stream.
+        let stream = written(Writer::stream());
+        let mut copied = Copied::new(&stream[..], Vec::new());
+        read_stream(&mut copied, &mut Seen::default()).unwrap();
+        let file = copied.finish(ALL, Zxid(5)).unwrap().1;
+        assert_eq!(apache_reads(&file, body, true, true), Some((0, 5)));
+        let found = read_file(&file[..], &mut Seen::default()).unwrap();
+        assert_eq!(found, Trailing { digest: None, last_zxid: Some(Zxid(5)) });
+    }
+
+    #[test]
+    fn a_damaged_record_behind_the_seal_is_refused_and_what_a_later_release_adds_is_left_alone() {
+        let body = written(Writer::file(Trailer::NONE)).len();
+        let file = written(Writer::file(ALL));
+        for at in body + 1..file.len() {
+            let mut f = file.clone();
+            f[at] ^= 1;
+            assert!(read_file(&f[..], &mut Seen::default()).is_err(), "flip at {at}");
+            // A digest alone is whole.
+            let cut = read_file(&file[..at], &mut Seen::default());
+            assert_eq!(cut.is_ok(), at == body + 20 + 13, "cut at {at}");
+        }
+        let mut later = file.clone();
+        later.extend_from_slice(b"a later release");
+        assert_eq!(read_file(&later[..], &mut Seen::default()).unwrap(), Trailing::default());
+        for size in 1..file.len() {
+            let r = std::io::BufReader::with_capacity(size, &file[..]);
+            assert_eq!(read_file(r, &mut Seen::default()).unwrap().last_zxid, Some(Zxid(7)), "{size}");
+        }
     }
 
     #[test]
     fn a_stream_that_passes_leaves_its_file() {
         let mut long = Writer::stream();
-        let mut same = Writer::file();
+        let mut same = Writer::file(Trailer::NONE);
         for w in [&mut long, &mut same] {
             w.tables([(5, 10)].into_iter(), [].into_iter());
             w.node("", None, -1, &StatPersisted::default());
             (0..3_000).for_each(|i| w.node(&format!("/n{i}"), Some(&[7; 300]), -1, &StatPersisted::default()));
         }
-        for (stream, file) in [(long.finish(), same.finish()), (written(Writer::stream()), written(Writer::file()))] {
+        let long = (long.finish(Zxid(7), 9), same.finish(Zxid(7), 9));
+        for (stream, file) in [long, (written(Writer::stream()), written(Writer::file(Trailer::NONE)))] {
             let mut copied = Copied::new(&stream[..], Vec::new());
             read_stream(&mut copied, &mut Seen::default()).unwrap();
-            let (rest, copy) = copied.finish().unwrap();
+            let (rest, copy) = copied.finish(Trailer::NONE, Zxid(7)).unwrap();
             assert!(rest.is_empty() && copy == file);
         }
     }
@@ -218,7 +291,7 @@ mod tests {
         let mut whole = written(Writer::stream());
         let length = whole.len();
         whole.extend_from_slice(b"what follows");
-        let file = written(Writer::file());
+        let file = written(Writer::file(Trailer::NONE));
         for size in 1..whole.len() {
             let mut seen = Seen::default();
             let mut r = std::io::BufReader::with_capacity(size, &whole[..]);
@@ -229,13 +302,13 @@ mod tests {
             read_file(std::io::BufReader::with_capacity(size, &file[..]), &mut Seen::default()).unwrap();
             let mut copied = Copied::new(std::io::BufReader::with_capacity(size, &whole[..]), Vec::new());
             read_stream(&mut copied, &mut Seen::default()).unwrap();
-            assert!(copied.finish().unwrap().1 == file, "{size}");
+            assert!(copied.finish(Trailer::NONE, Zxid(7)).unwrap().1 == file, "{size}");
         }
     }
 
     #[test]
     fn a_flipped_bit_and_a_missing_end_are_refused() {
-        let file = written(Writer::file());
+        let file = written(Writer::file(Trailer::NONE));
         for at in 16..file.len() {
             let mut f = file.clone();
             f[at] ^= 1;

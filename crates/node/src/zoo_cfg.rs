@@ -22,6 +22,7 @@ use trivet_coordination::ensemble::{Ensemble, ServerSpec};
 use trivet_coordination::groups::Groups;
 use trivet_coordination::Config;
 use trivet_formats::client::MAX_REQUEST_BYTES;
+use trivet_formats::snapshot::Trailer;
 use trivet_formats::ServerId;
 
 #[derive(Debug, Error)]
@@ -35,7 +36,7 @@ pub enum ConfigError {
 }
 
 /// Settings that have no meaning here, or whose default is all there is.
-const ACCEPTED_SILENTLY: [&str; 26] = [
+const ACCEPTED_SILENTLY: [&str; 24] = [
     "localSessionsUpgradingEnabled",
     "electionAlg",
     "preAllocSize",
@@ -60,9 +61,7 @@ const ACCEPTED_SILENTLY: [&str; 26] = [
     "nio.numWorkerThreads",
     "tcpKeepAlive",
     "clientTcpKeepAlive",
-    "digest.enabled",
     "jmx.log4j.disable",
-    "serializeLastProcessedZxid.enabled",
 ];
 
 /// Settings that must not be ignored if they are on, because they ask for protection or other quorum rules.
@@ -114,6 +113,7 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
     }
     let observer_port = observer_port(&mut p)?;
     let packing = crate::coordination::Packing::named(&p.take("snapshot.compression.method").unwrap_or_default());
+    let snapshot_trailer = snapshot_trailer(&mut p);
     let tls = tls::read(&mut p)?;
     let with_certificates = tls.client.tls.is_some() || tls.secure.is_some();
     let auth = auth::read(&mut p, with_certificates)?;
@@ -143,6 +143,7 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
         min_session_timeout_ms: p.number_or_default("minSessionTimeout", 2 * tick_ms as i32)?,
         max_session_timeout_ms: p.number_or_default("maxSessionTimeout", 20 * tick_ms as i32)?,
         snap_count: p.number("snapCount", 100_000)?,
+        snapshot_trailer,
         extended_types: p.flag("extendedTypesEnabled"),
         super_digests: p.take("DigestAuthenticationProvider.superDigest").into_iter().collect(),
         four_letter_words: words,
@@ -194,9 +195,15 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
     };
     let metrics = metrics(&mut p)?;
     let mut admin = admin(&mut p, path, &settings.data_dir, tls.admin)?;
-    admin.iter_mut().for_each(|a| a.packing = packing);
+    admin.iter_mut().for_each(|a| (a.packing, a.trailer) = (packing, snapshot_trailer));
     let unknown = p.into_keys().filter(|k| !ACCEPTED_SILENTLY.contains(&k.as_str())).collect();
     Ok(ZooCfg { settings, metrics, admin, unknown })
+}
+
+/// Records at the end of snapshots; both are there unless switched off.
+fn snapshot_trailer(p: &mut Properties) -> Trailer {
+    let mut on = |key: &str| p.take(key).is_none_or(|v| v.eq_ignore_ascii_case("true"));
+    Trailer { digest: on("digest.enabled"), last_zxid: on("serializeLastProcessedZxid.enabled") }
 }
 
 /// Off unless there is a threshold, as at Apache.
@@ -268,8 +275,19 @@ fn admin(
     let address = resolve(&host, port).map_err(|r| p.bad("admin.serverAddress", &host, &r))?;
     let snapshot_pause = Duration::from_millis(pause_ms);
     let (file, data_dir) = (file.into(), data_dir.into());
-    let packing = crate::coordination::Packing::None;
-    Ok(Some(AdminSettings { address, speaks, url, file, data_dir, packing, snapshot, restore, snapshot_pause }))
+    let (packing, trailer) = (crate::coordination::Packing::None, Trailer::default());
+    Ok(Some(AdminSettings {
+        address,
+        speaks,
+        url,
+        file,
+        data_dir,
+        packing,
+        trailer,
+        snapshot,
+        restore,
+        snapshot_pause,
+    }))
 }
 
 fn refuse_what_is_missing(p: &mut Properties) -> Result<(), ConfigError> {
@@ -550,5 +568,16 @@ mod tests {
         let z = load(&cfg, &defines).unwrap();
         assert_eq!((z.settings.config.snap_count, z.settings.request_bytes_max), (7, 0x1f_ffff));
         assert_eq!(z.unknown, ["other.thing"]);
+        // Java's Boolean.parseBoolean: whatever is not "true" is false.
+        let both = Trailer::default();
+        for (line, want) in [
+            ("", both),
+            ("serializeLastProcessedZxid.enabled=False", Trailer { last_zxid: false, ..both }),
+            ("digest.enabled=yes", Trailer { digest: false, ..both }),
+            ("digest.enabled=TRUE", both),
+        ] {
+            std::fs::write(&cfg, format!("{base}{line}\n")).unwrap();
+            assert_eq!(load(&cfg, &[]).unwrap().settings.config.snapshot_trailer, want, "{line}");
+        }
     }
 }

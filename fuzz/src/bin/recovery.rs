@@ -28,7 +28,7 @@ fn good() -> &'static Good {
     GOOD.get_or_init(|| {
         let mut tree = Tree::new();
         let mut digests = HashMap::from([(Zxid::ZERO, tree.digest())]);
-        let mut files = vec![tree.write(Writer::file()), txnlog::header().to_vec(), Vec::new(), txnlog::header().to_vec()];
+        let mut files = vec![tree.write(Writer::file(Default::default())), txnlog::header().to_vec(), Vec::new(), txnlog::header().to_vec()];
         for n in 1..=TXNS {
             let path = format!("/node-{n}");
             let mode = CreateMode::Plain { op: op::CREATE, ephemeral: false };
@@ -42,7 +42,7 @@ fn good() -> &'static Good {
             digests.insert(txn.zxid, tree.digest());
             txnlog::put_entry(&mut files[if n <= TXNS / 2 { 1 } else { 3 }], &txn.encode());
             if n == TXNS / 2 {
-                files[2] = tree.write(Writer::file());
+                files[2] = tree.write(Writer::file(Default::default()));
             }
         }
         files.extend([b"1".to_vec(), b"1".to_vec()]);

@@ -22,8 +22,8 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     }
     tree.set_last_zxid(Zxid(1));
-    let (_, file) = copied.finish().expect("memory takes it");
-    for file in [tree.write(Writer::file()), file] {
+    let (_, file) = copied.finish(Default::default(), Zxid(1)).expect("memory takes it");
+    for file in [tree.write(Writer::file(Default::default())), file] {
         let mut back = Tree::bare();
         read_file(&file[..], &mut back).expect("what was written is read");
         back.set_last_zxid(Zxid(1));

@@ -47,7 +47,7 @@ fn a_snapshot_reads_back_and_its_replay_changes_nothing() {
     let mut t = Tree::new();
     create(&mut t, 1, "/a", 0, false);
     create(&mut t, 2, "/a/e", 9, true);
-    let bytes = t.write(Writer::file());
+    let bytes = t.write(Writer::file(Default::default()));
     let mut back = Tree::bare();
     trivet_formats::snapshot::read_file(&bytes[..], &mut back).unwrap();
     back.set_last_zxid(t.last_zxid());
@@ -139,7 +139,7 @@ fn a_snapshot_in_parts_and_the_replay_behind_it_are_the_tree() {
             t.apply(&txn, &mut Vec::new());
             log.push(txn);
             if n == 100 {
-                walk = Some(t.begin_walk(Writer::file()));
+                walk = Some(t.begin_walk(Writer::file(Default::default())));
             }
             if dice(4) != 0 && n < 300 {
                 continue;
@@ -164,7 +164,7 @@ fn a_snapshot_in_parts_and_the_replay_behind_it_are_the_tree() {
         assert_eq!(seen(&back), seen(&t), "seed {seed}");
         assert_eq!((back.digest(), back.data_bytes()), (t.digest(), t.data_bytes()), "seed {seed}");
         let mut again = Tree::bare();
-        trivet_formats::snapshot::read_file(&back.write(Writer::file())[..], &mut again).unwrap();
+        trivet_formats::snapshot::read_file(&back.write(Writer::file(Default::default()))[..], &mut again).unwrap();
         again.set_last_zxid(back.last_zxid());
         assert_eq!(seen(&again), seen(&t), "seed {seed}");
         assert_eq!(again.digest(), t.digest(), "seed {seed}");
@@ -194,14 +194,14 @@ fn a_tree_in_pieces_is_the_same_and_one_without_a_parent_is_refused() {
         back.set_last_zxid(t.last_zxid());
         Ok::<_, &str>(back)
     };
-    let bytes = t.write(Writer::file());
+    let bytes = t.write(Writer::file(Default::default()));
     let back = in_pieces(&bytes).unwrap();
     assert_eq!((back.digest(), back.node_count()), (t.digest(), t.node_count()));
     assert_eq!(back.ephemerals(SessionId(9)).count(), 1_000);
 
-    let mut w = Writer::file();
+    let mut w = Writer::file(Default::default());
     w.tables([(5, 10)].into_iter(), [(1, &open_acl()[..])].into_iter());
     w.node("", None, -1, &StatPersisted::default());
     (0..3_000).for_each(|i| w.node(&format!("/gone/{i:0200}"), None, -1, &StatPersisted::default()));
-    assert!(in_pieces(&w.finish()).is_err());
+    assert!(in_pieces(&w.finish(Zxid::ZERO, 0)).is_err());
 }

@@ -76,7 +76,7 @@ impl Tree {
         if self.root != NONE {
             self.subtree(self.root).for_each(|id| nodes.write(self, self.slots.get(id)));
         }
-        nodes.writer.finish()
+        nodes.writer.finish(self.last_zxid, self.digest)
     }
 
     /// Begins a snapshot that is written part by part, while transactions are applied in between.
@@ -96,7 +96,7 @@ impl Tree {
         while nodes.writer.waiting() < bytes {
             let at = walk.at.load(Relaxed);
             if at == NONE {
-                return (walk.nodes.writer.finish_with_digest(self.last_zxid, self.digest), None);
+                return (walk.nodes.writer.finish(self.last_zxid, self.digest), None);
             }
             nodes.write(self, self.slots.get(at));
             walk.at.store(self.slots.behind(at, self.root).unwrap_or(NONE), Relaxed);

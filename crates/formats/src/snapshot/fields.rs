@@ -50,6 +50,16 @@ impl<'a, R: BufRead> Fields<'a, R> {
         Ok(&self.carry[self.carried..self.carried + n])
     }
 
+    /// How many bytes follow up to the end, which stay; `None` if there are more than `max`.
+    pub fn rest(&mut self, max: usize) -> io::Result<Option<usize>> {
+        match self.look(max + 1) {
+            Ok(_) => Ok(None),
+            // All of them are in `carry` then.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(Some(self.carry.len() - self.carried)),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Takes what `look` showed.
     pub fn advance(&mut self, n: usize) {
         if self.carried < self.carry.len() {

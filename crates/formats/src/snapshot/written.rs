@@ -1,9 +1,9 @@
 //! Snapshots as they are written: by a tree, whole or in parts, or beside a stream that comes from another server.
 
+use super::trailer::{put_digest, put_seal, Trailer};
 use super::{MAGIC, STREAM_END, VERSION};
 use crate::client::{Acl, StatPersisted};
 use crate::jute::{put_buffer, put_str, Jute};
-use crate::txn::DIGEST_VERSION;
 use crate::Zxid;
 use std::io::{self, BufRead, Read, Write};
 
@@ -13,23 +13,24 @@ const HELD_BYTES: usize = 256 << 10;
 /// Builds either form, whole or in parts.
 pub struct Writer {
     out: Vec<u8>,
-    file: bool,
+    /// Records behind the seal of a file; none: this is a stream.
+    file: Option<Trailer>,
     /// The checksum of the parts that were taken already.
     sum: simd_adler32::Adler32,
 }
 
 impl Writer {
-    /// Begins the file form, with its header.
-    pub fn file() -> Self {
+    /// Begins the file form, with its header; at its end it gets these records.
+    pub fn file(trailer: Trailer) -> Self {
         let mut out = Vec::with_capacity(1 << 16);
         out.extend_from_slice(&MAGIC);
         VERSION.put(&mut out);
         (-1i64).put(&mut out);
-        Writer { out, file: true, sum: simd_adler32::Adler32::new() }
+        Writer { out, file: Some(trailer), sum: simd_adler32::Adler32::new() }
     }
     /// Begins the stream form.
     pub fn stream() -> Self {
-        Writer { out: Vec::with_capacity(1 << 16), file: false, sum: simd_adler32::Adler32::new() }
+        Writer { out: Vec::with_capacity(1 << 16), file: None, sum: simd_adler32::Adler32::new() }
     }
     /// Writes sessions (id and timeout in milliseconds) and access lists by their ids; once, and before all nodes.
     pub fn tables<'a>(
@@ -68,31 +69,24 @@ impl Writer {
     fn seal(&mut self) {
         let mut sum = self.sum.clone();
         sum.write(&self.out);
-        i64::from(sum.finish()).put(&mut self.out);
-        put_str(&mut self.out, "/");
+        put_seal(&mut self.out, sum.finish());
     }
-    /// The end; that of a file with the digest that the tree has behind this transaction. (Releases of before 3.6 stop
-    /// reading at the first seal.)
-    pub fn finish_with_digest(mut self, zxid: Zxid, digest: i64) -> Vec<u8> {
-        if !self.file {
-            return self.finish();
-        }
+    /// The end, which is the tree after transaction `zxid`, with this digest: a file's seal and its records behind that,
+    /// a stream's end mark. Returns the bytes that were not taken yet.
+    pub fn finish(mut self, zxid: Zxid, digest: i64) -> Vec<u8> {
         put_str(&mut self.out, "/");
-        self.seal();
-        zxid.0.put(&mut self.out);
-        DIGEST_VERSION.put(&mut self.out);
-        digest.put(&mut self.out);
-        self.seal();
-        self.out
-    }
-    /// The end: that of a file seals it, without a digest; that of a stream is its end mark. Returns the bytes that
-    /// were not taken yet.
-    pub fn finish(mut self) -> Vec<u8> {
-        put_str(&mut self.out, "/");
-        if self.file {
-            self.seal();
-        } else {
+        let Some(trailer) = self.file else {
             put_str(&mut self.out, STREAM_END);
+            return self.out;
+        };
+        self.seal();
+        if trailer.digest {
+            put_digest(&mut self.out, Some((zxid, digest)));
+            self.seal();
+        }
+        if trailer.last_zxid {
+            zxid.0.put(&mut self.out);
+            self.seal();
         }
         self.out
     }
@@ -110,7 +104,7 @@ pub struct Copied<R, W> {
 impl<R: BufRead, W: Write> Copied<R, W> {
     /// Begins both: the file's header waits to be written.
     pub fn new(stream: R, file: W) -> Self {
-        Copied { stream, file, held: Writer::file().out, sum: simd_adler32::Adler32::new() }
+        Copied { stream, file, held: Writer::file(Trailer::NONE).out, sum: simd_adler32::Adler32::new() }
     }
     fn write(&mut self) -> io::Result<()> {
         let sure = self.held.len().saturating_sub(4 + STREAM_END.len());
@@ -119,17 +113,31 @@ impl<R: BufRead, W: Write> Copied<R, W> {
         self.held.drain(..sure);
         Ok(())
     }
-    /// Seals the file. Only behind a `read_stream` that found the end.
+    /// Seals the file. Only behind a `read_stream` that found the end. The stream is that of a tree after transaction `zxid`,
+    /// whose digest it does not say: that record is empty, as Apache's is where it has none.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn finish(mut self) -> io::Result<(R, W)> {
+    pub fn finish(mut self, trailer: Trailer, zxid: Zxid) -> io::Result<(R, W)> {
         self.write()?;
-        let mut seal = Vec::new();
-        i64::from(self.sum.finish()).put(&mut seal);
-        put_str(&mut seal, "/");
-        self.file.write_all(&seal)?;
+        let mut end = Vec::new();
+        self.seal(&mut end);
+        if trailer.digest {
+            put_digest(&mut end, None);
+            self.seal(&mut end);
+        }
+        if trailer.last_zxid {
+            zxid.0.put(&mut end);
+            self.seal(&mut end);
+        }
+        self.file.write_all(&end)?;
         Ok((self.stream, self.file))
+    }
+    /// Seals what is in the file and in `end`.
+    fn seal(&self, end: &mut Vec<u8>) {
+        let mut sum = self.sum.clone();
+        sum.write(end);
+        put_seal(end, sum.finish());
     }
 }
 

@@ -75,6 +75,8 @@ pub struct AdminSettings {
     pub data_dir: PathBuf,
     /// How the server packs its snapshots.
     pub packing: crate::coordination::Packing,
+    /// Records behind the seal of snapshots' files.
+    pub trailer: trivet_formats::snapshot::Trailer,
     /// `admin.snapshot.enabled`
     pub snapshot: bool,
     /// `admin.restore.enabled`

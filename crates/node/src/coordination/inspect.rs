@@ -9,6 +9,7 @@ use serde::Serialize;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use trivet_formats::client::{Acl, StatPersisted};
+use trivet_formats::snapshot::Trailing;
 use trivet_formats::txn::{CreateMode, Logged, TxnBody};
 use trivet_formats::{snapshot, txnlog, Zxid};
 
@@ -65,7 +66,7 @@ pub fn inspect(data: &Path, log: &Path) -> io::Result<Report> {
         let bytes = std::fs::metadata(&path)?.len();
         let read = loading::read_snapshot(&path);
         let (nodes, problem) = match read {
-            Ok(tree) => {
+            Ok((tree, _)) => {
                 base = Some(zxid);
                 (tree.node_count(), None)
             }
@@ -192,7 +193,27 @@ pub fn dump(path: &Path, json: bool, out: &mut dyn Write) -> io::Result<()> {
         }
         return Ok(());
     }
-    snapshot::read_file(packed::open(path)?, &mut Lines { json, out, failed: None })
+    let behind = snapshot::read_file(packed::open(path)?, &mut Lines { json, out, failed: None })?;
+    trailing(behind, json, out)
+}
+
+/// The records behind a snapshot's seal.
+fn trailing(found: Trailing, json: bool, out: &mut dyn Write) -> io::Result<()> {
+    if let Some((zxid, digest)) = found.digest {
+        if json {
+            writeln!(out, "{}", serde_json::json!({ "digest": digest, "zxid": hex(zxid) }))?;
+        } else {
+            writeln!(out, "digest {digest} after {}", hex(zxid))?;
+        }
+    }
+    if let Some(zxid) = found.last_zxid {
+        if json {
+            writeln!(out, "{}", serde_json::json!({ "last_zxid": hex(zxid) }))?;
+        } else {
+            writeln!(out, "last zxid {}", hex(zxid))?;
+        }
+    }
+    Ok(())
 }
 
 fn note(json: bool, text: &str) -> String {
@@ -301,13 +322,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let inner = dir.path().join("version-2");
         std::fs::create_dir(&inner).unwrap();
-        let mut w = snapshot::Writer::file();
+        let mut w = snapshot::Writer::file(Default::default());
         w.tables(std::iter::empty(), std::iter::empty());
         let stat = StatPersisted::default();
         for path in ["", "/zookeeper", "/zookeeper/config", "/zookeeper/quota"] {
             w.node(path, Some(b""), -1, &stat);
         }
-        std::fs::write(inner.join("snapshot.0"), w.finish()).unwrap();
+        std::fs::write(inner.join("snapshot.0"), w.finish(Zxid(0), 0)).unwrap();
         let mut log = txnlog::header().to_vec();
         for zxid in zxids {
             let body = TxnBody::SetData {
@@ -373,7 +394,11 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&shown(&path, true)).unwrap();
         assert_eq!(json["operations"][0], "setData /a version 1 2 bytes");
         let snapshot = shown(&dir.path().join("version-2/snapshot.0"), false);
-        assert!(snapshot.lines().count() == 4 && snapshot.starts_with("node / 0 bytes"), "{snapshot}");
+        assert!(
+            snapshot.starts_with("node / 0 bytes") && snapshot.ends_with("version 0\nlast zxid 0x0\n"),
+            "{snapshot}"
+        );
+        assert_eq!(snapshot.lines().count(), 5);
         std::fs::write(&path, b"something else").unwrap();
         assert!(dump(&path, false, &mut Vec::new()).is_err());
     }

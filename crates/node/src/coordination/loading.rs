@@ -6,13 +6,13 @@ use std::io;
 use std::path::Path;
 use std::sync::mpsc;
 use trivet_coordination::tree::{Pieces, Tree};
-use trivet_formats::snapshot;
+use trivet_formats::snapshot::{self, Trailing};
 
 /// Pieces that wait for the tree.
 const PIECES_MAX: usize = 4;
 
-/// The tree of a snapshot that is whole and sound; an error says what is wrong with it.
-pub(super) fn read_snapshot(path: &Path) -> io::Result<Tree> {
+/// The tree of a snapshot that is whole and sound, and what stands behind its seal; an error says what is wrong with it.
+pub(super) fn read_snapshot(path: &Path) -> io::Result<(Tree, Trailing)> {
     let (sender, pieces) = mpsc::sync_channel(PIECES_MAX);
     let (used, again) = mpsc::channel();
     std::thread::scope(|scope| {
@@ -32,6 +32,6 @@ pub(super) fn read_snapshot(path: &Path) -> io::Result<Tree> {
             }
         }
         let read = reader.join().expect("it does not panic");
-        taken.and(read).map(|()| tree)
+        taken.and(read).map(|trailing| (tree, trailing))
     })
 }

@@ -74,7 +74,7 @@ pub fn write(mut tree: Tree, changes: &Changes, folder: &Path, now_ms: i64) -> a
     tree.set_last_zxid(apply.zxid);
     let dir = folder.join("version-2");
     trivet_disk::make_dir(&dir)?;
-    write_atomically(&dir, &format!("snapshot.{:x}", apply.zxid.0), &tree.write(Writer::file()))?;
+    write_atomically(&dir, &format!("snapshot.{:x}", apply.zxid.0), &tree.write(Writer::file(Default::default())))?;
     // Promised first, as a server does.
     write_number(&dir, "acceptedEpoch", epoch)?;
     write_number(&dir, "currentEpoch", epoch)?;

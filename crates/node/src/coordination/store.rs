@@ -30,6 +30,7 @@ use thiserror::Error;
 use trivet_coordination::monitor::{DiskTimes, Spread};
 use trivet_coordination::tree::Tree;
 use trivet_coordination::{DiskOp, Recovered};
+use trivet_formats::snapshot::Trailer;
 use trivet_formats::{snapshot, txnlog, Zxid};
 
 /// Memory for a batch that is kept for the next one, in bytes.
@@ -206,9 +207,9 @@ impl Store {
         Ok(())
     }
 
-    /// Apache wants a snapshot below every log; a new server has the empty one.
+    /// Apache wants a snapshot below every log; a new server has the empty one, in the form that all settings read.
     fn first_snapshot(&self) -> io::Result<()> {
-        write_atomically(&self.dir, "snapshot.0", &Tree::new().write(snapshot::Writer::file()))
+        write_atomically(&self.dir, "snapshot.0", &Tree::new().write(snapshot::Writer::file(Trailer::NONE)))
     }
 
     fn other(&mut self, op: DiskOp) -> io::Result<()> {

@@ -429,7 +429,7 @@ impl<'a> World<'a> {
         if std::mem::replace(&mut self.links[key].snap_next[end], false) {
             let mut tree = Tree::bare();
             snapshot::read_stream(&mut &bytes[..], &mut tree).expect("what a server of ours sends is a snapshot");
-            let image = Image::Bytes(tree.write(snapshot::Writer::file()).into());
+            let image = Image::Bytes(tree.write(snapshot::Writer::file(Default::default())).into());
             return self.feed(to, (7u8, &bytes[..]), Input::Snapshot { link, tree: Box::new(tree), image });
         }
         let packets = packets(&bytes);

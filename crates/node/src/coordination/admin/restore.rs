@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use trivet_coordination::tree::Tree;
 use trivet_coordination::RoleName;
-use trivet_formats::snapshot::Writer;
+use trivet_formats::snapshot::{Trailer, Writer};
 use trivet_formats::Zxid;
 
 /// Longest upload, in bytes; a longer one is refused.
@@ -83,7 +83,8 @@ impl Server {
             return failed(StatusCode::BAD_REQUEST, &format!("the snapshot did not come whole: {error}"));
         }
         let (committed, path, image) = (self.handle.summary().committed_zxid, from.0.clone(), to.0.clone());
-        let read = tokio::task::spawn_blocking(move || prepare(&path, &image, committed)).await;
+        let trailer = self.settings.trailer;
+        let read = tokio::task::spawn_blocking(move || prepare(&path, &image, trailer, committed)).await;
         let tree = match read.map_err(io::Error::other).and_then(|read| read) {
             Ok(tree) => tree,
             Err(error) => {
@@ -136,18 +137,20 @@ async fn save(upload: Body, path: &Path) -> io::Result<()> {
 }
 
 /// Reads the snapshot, and writes it again, synced, under an epoch above its own and the server's.
-fn prepare(from: &Path, to: &Path, committed: Zxid) -> io::Result<Tree> {
-    let mut tree = loading::read_snapshot(from)?;
+fn prepare(from: &Path, to: &Path, trailer: Trailer, committed: Zxid) -> io::Result<Tree> {
+    let (mut tree, trailing) = loading::read_snapshot(from)?;
     if tree.get("/").is_none() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it has no root"));
     }
-    let epoch = committed.epoch().max(newest(&tree).epoch()) + 1;
+    // A snapshot of before 3.9 does not say how far it reaches.
+    let last = newest(&tree).max(trailing.last_zxid.unwrap_or(Zxid::ZERO));
+    let epoch = committed.epoch().max(last.epoch()) + 1;
     if epoch > EPOCH_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "its epochs are used up"));
     }
     tree.set_last_zxid(Zxid::new(epoch, 0));
     let mut file = File::create(to)?;
-    let mut walk = Some(tree.begin_walk(Writer::file()));
+    let mut walk = Some(tree.begin_walk(Writer::file(trailer)));
     while let Some(at) = walk.take() {
         let (part, rest) = tree.walk_on(at, PART_BYTES);
         file.write_all(&part)?;
@@ -157,7 +160,7 @@ fn prepare(from: &Path, to: &Path, committed: Zxid) -> io::Result<Tree> {
     Ok(tree)
 }
 
-/// The newest change of any znode: a stream does not say how far it reaches.
+/// The newest change of any znode.
 fn newest(tree: &Tree) -> Zxid {
     let (mut found, mut open) = (Zxid::ZERO, vec![String::new()]);
     while let Some(path) = open.pop() {
@@ -187,18 +190,28 @@ mod tests {
             let zxid = Zxid::new(7, n as u32 + 1);
             tree.apply(&Txn { session: SessionId(1), cxid: 0, zxid, time_ms: 0, body }, &mut Vec::new());
         }
-        let bytes = tree.write(Writer::file());
+        let bytes = tree.write(Writer::file(Default::default()));
         fs::write(&from, &bytes).unwrap();
         for (committed, epoch) in [(Zxid::new(3, 9), 8), (Zxid::new(7, 2), 8), (Zxid::new(9, 0), 10)] {
-            let read = prepare(&from, &to, committed).unwrap();
+            let read = prepare(&from, &to, Trailer::default(), committed).unwrap();
             assert_eq!(read.last_zxid(), Zxid::new(epoch, 0));
-            let again = loading::read_snapshot(&to).unwrap();
+            let (again, trailing) = loading::read_snapshot(&to).unwrap();
+            assert_eq!(trailing.last_zxid, Some(Zxid::new(epoch, 0)), "Apache's AdminServer goes on from here");
             assert!(again.get("/a/b").is_some() && again.node_count() == tree.node_count());
         }
-        assert!(prepare(&from, &to, Zxid::new(EPOCH_MAX, 1)).is_err());
+        // Nodes that were deleted had later ids.
+        let reaches = |epoch| {
+            let mut longer = loading::read_snapshot(&from).unwrap().0;
+            longer.set_last_zxid(Zxid::new(epoch, 1));
+            longer.write(Writer::file(Trailer::default()))
+        };
+        let later = reaches(12);
+        fs::write(&from, later).unwrap();
+        assert_eq!(prepare(&from, &to, Trailer::default(), Zxid::new(9, 0)).unwrap().last_zxid(), Zxid::new(13, 0));
+        assert!(prepare(&from, &to, Trailer::default(), Zxid::new(EPOCH_MAX, 1)).is_err());
         for damaged in [&bytes[..bytes.len() - 9], &bytes[..20], b"x", b""] {
             fs::write(&from, damaged).unwrap();
-            assert!(prepare(&from, &to, Zxid::ZERO).is_err(), "{} bytes", damaged.len());
+            assert!(prepare(&from, &to, Trailer::default(), Zxid::ZERO).is_err(), "{} bytes", damaged.len());
         }
     }
 }

@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use trivet_coordination::{Input, LinkId};
+use trivet_formats::snapshot::Trailer;
 use trivet_formats::{ServerId, Zxid};
 
 /// Time of a dial, shorter than the kernel's pause before it repeats a lost SYN.
@@ -36,6 +37,8 @@ const BIND_PAUSE_MISSING: Duration = Duration::from_secs(1);
 pub(crate) struct QuorumPort {
     pub(super) inbox: Inbox,
     pub(super) data_dir: PathBuf,
+    /// Records behind the seal of the file that a leader's snapshot becomes.
+    pub(super) trailer: Trailer,
     log_files: log_reader::Files,
     pub(super) speaks: PeerSpeaks,
     /// For the threads that read log files.
@@ -60,6 +63,7 @@ impl QuorumPort {
         let port = QuorumPort {
             inbox,
             data_dir: settings.data_dir.clone(),
+            trailer: settings.config.snapshot_trailer,
             log_files: settings.log_files(),
             speaks: settings.security.peers.clone(),
             messages,

@@ -217,11 +217,11 @@ async fn read(
                 }
             }
         }
-        let snapshot_follows = packets.last().is_some_and(snapshot_follows);
+        let snapshot_at = packets.last().filter(|p| snapshot_follows(p)).map(|p| Zxid(p.zxid));
         port.inbox.feed(Input::Packets { link, packets });
         broken?;
-        if snapshot_follows {
-            let (tree, file) = read_snapshot(link, stream, &mut buffer, port).await?;
+        if let Some(zxid) = snapshot_at {
+            let (tree, file) = read_snapshot(link, zxid, stream, &mut buffer, port).await?;
             if port.inbox.awaits_snapshot(link) {
                 port.inbox.feed(Input::Snapshot { link, tree: Box::new(tree), image: Image::Written(file) });
             } else {

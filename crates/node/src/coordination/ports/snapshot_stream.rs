@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use tokio::sync::mpsc;
 use trivet_coordination::tree::Tree;
 use trivet_coordination::{Input, LinkId};
-use trivet_formats::snapshot;
+use trivet_formats::snapshot::{self, Trailer};
+use trivet_formats::Zxid;
 
 /// Said by the thread that reads a snapshot.
 enum Progress {
@@ -48,13 +49,18 @@ impl BufRead for Pieces {
 }
 
 /// Makes a tree of it, and the file of it. What follows the snapshot comes back, too.
-fn take_in(pieces: Pieces, received: io::Result<Received>) -> io::Result<(Tree, PathBuf, Bytes)> {
+fn take_in(
+    pieces: Pieces,
+    received: io::Result<Received>,
+    trailer: Trailer,
+    zxid: Zxid,
+) -> io::Result<(Tree, PathBuf, Bytes)> {
     let received = received?;
     let path = received.path().to_path_buf();
     let mut tree = Tree::bare();
     let mut copied = snapshot::Copied::new(pieces, received);
     let taken = snapshot::read_stream(&mut copied, &mut tree).and_then(|()| {
-        let (pieces, received) = copied.finish()?;
+        let (pieces, received) = copied.finish(trailer, zxid)?;
         received.sync();
         Ok((tree, path.clone(), pieces.piece))
     });
@@ -65,9 +71,10 @@ fn take_in(pieces: Pieces, received: io::Result<Received>) -> io::Result<(Tree, 
     taken
 }
 
-/// Receives a snapshot, a piece at a time; bytes that follow the snapshot stay in the buffer.
+/// Receives the snapshot that was announced with `zxid`, a piece at a time; bytes that follow the snapshot stay in the buffer.
 pub(super) async fn read_snapshot(
     link: LinkId,
+    zxid: Zxid,
     stream: &mut ReadHalf,
     buffer: &mut BytesMut,
     port: &QuorumPort,
@@ -75,10 +82,10 @@ pub(super) async fn read_snapshot(
     let (progress, mut reports) = mpsc::channel(1);
     let (sender, pieces) = std::sync::mpsc::channel();
     let source = Pieces { piece: buffer.split().freeze(), pieces, progress: progress.clone() };
-    let data_dir = port.data_dir.clone();
+    let (data_dir, trailer) = (port.data_dir.clone(), port.trailer);
     std::thread::Builder::new().name("snapshot-read".into()).spawn(move || {
         let received = Received::create(&data_dir, link.0);
-        let _ = progress.blocking_send(Progress::Done(take_in(source, received)));
+        let _ = progress.blocking_send(Progress::Done(take_in(source, received, trailer, zxid)));
     })?;
     loop {
         match reports.recv().await {

@@ -71,7 +71,7 @@ impl Store {
     fn newest_snapshot(&self, snapshots: &[(Zxid, PathBuf)], no_logs: bool) -> Result<Tree, StoreError> {
         for (zxid, path) in snapshots.iter().rev() {
             match loading::read_snapshot(path) {
-                Ok(mut tree) => {
+                Ok((mut tree, _)) => {
                     tree.set_last_zxid(*zxid);
                     return Ok(tree);
                 }

@@ -89,7 +89,7 @@ fn every_part_of_a_snapshot_is_told_of_also_when_it_cannot_be_written() {
 fn an_installed_snapshot_replaces_everything_also_when_interrupted() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), (1..=9).map(append).collect());
-    let bytes: Bytes = Tree::new().write(snapshot::Writer::file()).into();
+    let bytes: Bytes = Tree::new().write(snapshot::Writer::file(Default::default())).into();
     let v2 = dir.path().join("version-2");
     // The state after a crash that followed the mark.
     write_atomically(&v2, "trivet.installing", &bytes).unwrap();
@@ -106,7 +106,7 @@ fn a_snapshot_that_came_in_takes_over_and_one_that_did_not_goes() {
     write(dir.path(), (1..=3).map(append).collect());
     let came_in = |number| {
         let mut received = Received::create(dir.path(), number).unwrap();
-        received.write_all(&Tree::new().write(snapshot::Writer::file())).unwrap();
+        received.write_all(&Tree::new().write(snapshot::Writer::file(Default::default()))).unwrap();
         received.sync();
         received.path().to_path_buf()
     };
@@ -175,7 +175,7 @@ fn a_snapshot_half_installed_is_not_given_up_where_it_cannot_be_looked_for() {
     std::os::unix::fs::symlink(&installing, &installing).unwrap();
     assert!(Store::open(dir.path(), dir.path()).is_err());
     fs::remove_file(&installing).unwrap();
-    let bytes = Tree::new().write(snapshot::Writer::file());
+    let bytes = Tree::new().write(snapshot::Writer::file(Default::default()));
     write_atomically(&v2, "trivet.installing", &bytes).unwrap();
     assert_eq!(last(dir.path()), Zxid::new(1, 5));
 }
@@ -197,7 +197,7 @@ fn a_purge_keeps_what_leads_on_from_the_oldest_snapshot_that_stays() {
     }
     let v2 = dir.path().join("version-2");
     // Snapshots in the middle of a log and at its end, packed and plain.
-    let bytes = Tree::new().write(snapshot::Writer::file());
+    let bytes = Tree::new().write(snapshot::Writer::file(Default::default()));
     for name in ["snapshot.100000002", "snapshot.100000005.gz", "snapshot.100000009"] {
         fs::write(v2.join(name), &bytes).unwrap();
     }
@@ -222,7 +222,7 @@ fn one_process_at_a_time() {
 fn logs_may_lie_in_a_folder_of_their_own() {
     let (data, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (mut store, _) = Store::open(data.path(), logs.path()).unwrap();
-    let bytes: Bytes = Tree::new().write(snapshot::Writer::file()).into();
+    let bytes: Bytes = Tree::new().write(snapshot::Writer::file(Default::default())).into();
     store.carry_out(vec![(1, append(1)), (2, append(2))], &mut |_| {}).unwrap();
     drop(store);
     let (mut store, r) = Store::open(data.path(), logs.path()).unwrap();

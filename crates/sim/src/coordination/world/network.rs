@@ -117,7 +117,7 @@ impl World {
         let mut tree = Tree::bare();
         match snapshot::read_stream(&mut copied, &mut tree) {
             Ok(()) => {
-                let file = copied.finish().expect("memory takes it").1;
+                let file = copied.finish(Default::default(), tree.last_zxid()).expect("memory takes it").1;
                 self.feed(toward, Input::Snapshot { link, tree: Box::new(tree), image: Image::Bytes(file.into()) });
             }
             Err(e) => {

@@ -210,7 +210,7 @@ impl Ensemble {
                 say(self, "");
                 let mut tree = Tree::bare();
                 snapshot::read_stream(&mut &bytes[..], &mut tree).expect("a leader sends a whole snapshot");
-                let image = Image::Bytes(tree.write(snapshot::Writer::file()).into());
+                let image = Image::Bytes(tree.write(snapshot::Writer::file(Default::default())).into());
                 self.feed(to, Input::Snapshot { link, tree: Box::new(tree), image });
             }
             (Message::Closed(_), Some(link)) => {
