@@ -354,6 +354,13 @@ const TESTS: &[Test] = &[
         commands: &["python3", "promtool", "tar"],
         modules: &[],
     },
+    Test {
+        name: "json-schemas",
+        lane: Lane::Servers,
+        script: "json_schemas.py",
+        commands: &["python3"],
+        modules: &["jsonschema"],
+    },
     Test { name: "liars", lane: Lane::Servers, script: "liars.py", commands: &["python3"], modules: &["kazoo"] },
     Test {
         name: "strangers",

@@ -1,5 +1,7 @@
 //! `trivet datastore create|list|show|set|verify|locks|snapshot|clone|restore|delete`.
 
+mod list;
+
 use crate::life::Options;
 use crate::status::{consoles, find_config};
 use crate::verify::Verify;
@@ -9,6 +11,7 @@ use std::time::Duration;
 use trivet_node::admin::{self, networks, snapshots, ChangeDatastore, LifeAction, Networks, Permissions, SnapshotLine};
 use trivet_node::config::NodeConfig;
 use trivet_node::status::{fetch_all, ExportStatus, NodeStatus};
+use trivet_storage::messages;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -36,7 +39,7 @@ enum Command {
         #[arg(long, default_value = "trusted", value_parser = permissions)]
         permissions: Permissions,
     },
-    /// List the datastores
+    /// List the datastores: copies, files, sizes, who may mount them, and how
     List,
     /// Show one: its path, who may mount it, who has it mounted, and the lines that mount it
     Show { name: String },
@@ -147,7 +150,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     match &args.command {
         Command::Create { name, copies, clients, read_only, permissions } => {
             let (clients, read_only, permissions) = (clients.clone(), *read_only, *permissions);
-            runtime.block_on(admin::create_datastore(&config, name, *copies, clients, read_only, permissions, limit))
+            let made = admin::create_datastore(&config, name, *copies, clients, read_only, permissions, limit);
+            runtime.block_on(made)?;
+            println!("{name} is exported as /{name}; `trivet datastore show {name}` has the line that mounts it");
+            Ok(())
         }
         Command::Snapshot(command) => runtime.block_on(snapshot(&config, command, args.options.json())),
         Command::Clone { name, from, to } => {
@@ -171,6 +177,19 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Command::Locks { release: Some(client) } => runtime.block_on(admin::release_locks(&config, *client, limit)),
         Command::Locks { release: None } => {
             let (held, waiting) = runtime.block_on(admin::locks(&config, limit))?;
+            if args.options.json() {
+                let json = |g: &messages::Granted| {
+                    let l = &g.lock.lock;
+                    let last = (l.last != u64::MAX).then_some(l.last);
+                    serde_json::json!({"client": l.owner.client, "file": g.file, "first": l.first, "last": last, "exclusive": l.exclusive})
+                };
+                let all = |of: &[messages::Granted]| of.iter().map(json).collect::<Vec<_>>();
+                println!(
+                    "{}",
+                    serde_json::json!({"schema": "trivet.locks/1", "held": all(&held), "waiting": all(&waiting)})
+                );
+                return Ok(());
+            }
             for (locks, how) in [(&held, "has"), (&waiting, "waits for")] {
                 for g in locks {
                     let l = &g.lock.lock;
@@ -194,8 +213,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             Ok(())
         }
         Command::List => {
-            for name in &newest(&nodes()?)?.datastores {
-                println!("{name}");
+            let nodes = nodes()?;
+            let newest = newest(&nodes)?;
+            if args.options.json() {
+                println!("{}", list::json(newest, &nodes)?);
+            } else {
+                print!("{}", list::text(newest, &nodes));
             }
             Ok(())
         }
@@ -206,7 +229,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             let export =
                 export.with_context(|| format!("there is no datastore {name}; `trivet datastore list` names them"))?;
             if args.options.json() {
-                println!("{}", serde_json::to_string(export)?);
+                let mut one = serde_json::json!({ "schema": "trivet.datastore/1" });
+                if let (Some(to), serde_json::Value::Object(from)) =
+                    (one.as_object_mut(), serde_json::to_value(export)?)
+                {
+                    to.extend(from);
+                }
+                println!("{one}");
             } else {
                 print!("{}", text(export, newest, &nodes));
             }
@@ -301,7 +330,8 @@ fn size(text: &str) -> Result<u64, String> {
 /// Accepted losses in a line each.
 fn losses(newest: &NodeStatus, json: bool) -> anyhow::Result<String> {
     if json {
-        return Ok(serde_json::to_string(&newest.losses)? + "\n");
+        let all = serde_json::json!({ "schema": "trivet.losses/1", "losses": newest.losses });
+        return Ok(format!("{all}\n"));
     }
     let line = |l: &trivet_node::status::LossStatus| {
         let nodes: Vec<String> = l.complete_on.iter().map(u32::to_string).collect();
@@ -335,14 +365,14 @@ fn text(export: &ExportStatus, newest: &NodeStatus, nodes: &[NodeStatus]) -> Str
     out +=
         &format!("  writes       acknowledged with {} of {} copies complete\n", export.minimum_copies, export.copies);
     if export.quota_bytes > 0 {
-        out += &format!("  quota        {:.1} GiB\n", export.quota_bytes as f64 / f64::from(1 << 30));
+        out += &format!("  quota        {}\n", list::size(export.quota_bytes));
     }
     out += &format!("  may mount    {networks}, {}\n", if export.read_only { "to read" } else { "to read and write" });
     out += &format!("  permissions  {}\n", export.permissions);
     out += &format!(
-        "  files        {}, {:.1} GiB; copies: {} in sync, {} recovering, {} missing\n",
+        "  files        {}, {}; copies: {} in sync, {} recovering, {} missing\n",
         files.len(),
-        bytes as f64 / f64::from(1 << 30),
+        list::size(bytes),
         sum(|f| f.in_sync),
         sum(|f| f.recovering),
         sum(|f| f.missing)

@@ -20,6 +20,7 @@ mod language;
 mod life;
 mod logging;
 mod node;
+mod schema;
 mod serve;
 mod shell;
 mod status;
@@ -103,6 +104,8 @@ enum Command {
     Coordination(coordination::Args),
     /// Tell what happened to a ZooKeeper ensemble, from its servers' logs
     Timeline(timeline::Args),
+    /// Print the JSON Schema of what a command prints with --json
+    Schema(schema::Args),
     /// Watch, explain and repair the datastores that vCenter's hosts have mounted
     Vcenter(vcenter::Args),
     /// Look into a ZooKeeper ensemble and change it: one command, or a shell
@@ -186,6 +189,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Address(args) => disk::address(&args),
         Command::Coordination(args) => coordination::run(&args),
         Command::Timeline(args) => timeline::run(&args),
+        Command::Schema(args) => schema::run(&args),
         Command::Vcenter(args) => vcenter::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Invite(args) => join::invite(&args),

@@ -50,7 +50,7 @@ pub struct Args {
     /// Name every line that an event was read in, instead of the first three
     #[arg(long, short)]
     verbose: bool,
-    /// Print JSON (docs/timeline.schema.json)
+    /// Print JSON (docs/schemas/timeline.schema.json)
     #[arg(long, conflicts_with = "markdown")]
     json: bool,
     /// Print Markdown, for a ticket

@@ -11,11 +11,17 @@ use trivet_node::coordination::tls::StoreFile;
 use trivet_node::zk_credentials::Credentials;
 use trivet_node::zk_session::{Access, Session};
 
+/// The server that is asked where none is named.
+const SERVER: &str = "127.0.0.1:2181";
+
 #[derive(clap::Args)]
 pub struct Args {
-    /// Servers, as HOST:PORT with commas between them. A path behind them is where all paths begin
-    #[arg(short, long, default_value = "127.0.0.1:2181")]
-    server: String,
+    /// Servers, as HOST:PORT with commas between them. A path behind them is where all paths begin [default: 127.0.0.1:2181]
+    #[arg(long, global = true)]
+    server: Option<String>,
+    /// The same, in front of the command: `-s` behind it is an option of `ls`
+    #[arg(short = 's', value_name = "SERVER", conflicts_with = "server")]
+    server_before: Option<String>,
     /// Answers as JSON
     #[arg(long, global = true)]
     json: bool,
@@ -40,19 +46,25 @@ pub struct Args {
     #[arg(long, value_name = "AUTH")]
     auth: Vec<String>,
     /// A node.toml, or the folder of `trivet up`: that cluster's servers, with its own user, who may do everything
-    #[arg(long, value_name = "PATH", conflicts_with = "server")]
+    #[arg(long, global = true, value_name = "PATH")]
     cluster: Option<PathBuf>,
     /// The session's time-out in milliseconds
-    #[arg(long, default_value_t = 30_000)]
+    #[arg(long, global = true, default_value_t = 30_000)]
     timeout: i32,
     #[command(subcommand)]
     command: Option<Line>,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let (servers, root) = match args.server.split_once('/') {
+    let given = args.server.as_deref().or(args.server_before.as_deref());
+    anyhow::ensure!(
+        given.is_none() || args.cluster.is_none(),
+        "--cluster names the servers itself; leave --server out"
+    );
+    let given = given.unwrap_or(SERVER);
+    let (servers, root) = match given.split_once('/') {
         Some((servers, root)) => (servers, format!("/{}", root.trim_end_matches('/'))),
-        None => (&args.server[..], String::new()),
+        None => (given, String::new()),
     };
     let root = if root == "/" { String::new() } else { root };
     let secret = |file: &PathBuf| -> anyhow::Result<String> {

@@ -56,7 +56,8 @@ fn nothing() -> Analysis {
 
 #[test]
 fn the_json_keeps_to_its_schema() {
-    let schema: serde_json::Value = serde_json::from_str(include_str!("../../../docs/timeline.schema.json")).unwrap();
+    let schema: serde_json::Value =
+        serde_json::from_str(include_str!("../../../docs/schemas/timeline.schema.json")).unwrap();
     let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
     compiler.add_resource("timeline.json", schema).unwrap();
     let schema = compiler.compile("timeline.json", &mut schemas).unwrap();

@@ -1,4 +1,4 @@
-//! `trivet.timeline/1`. Its schema is `docs/timeline.schema.json`.
+//! `trivet.timeline/1`. Its schema is `docs/schemas/timeline.schema.json`.
 
 use super::{blind_spots, names, words, Lang};
 use crate::nodes::Place;

@@ -201,7 +201,9 @@ async fn silence(State(app): State_, c: Context, Form(f): Form<NewSilence>) -> R
         return refused("name a rule, a node or a part of the subject: a silence of everything would be forgotten");
     }
     let id = format!("{:x}", u64::from_be_bytes(crate::rpc::random::<8>()));
-    let what = format!("silence {} node {} subject {} for {} h: {}", f.rule, f.node, f.subject, f.hours, f.comment);
+    let parts = [("rule", f.rule.as_str()), ("node", f.node.as_str()), ("subject", f.subject.as_str())];
+    let named: Vec<_> = parts.iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| format!("{k} {v}")).collect();
+    let what = format!("silence {} for {} h: {}", named.join(", "), f.hours, f.comment);
     let new = |by| {
         Input::Silence(Silence {
             id,
