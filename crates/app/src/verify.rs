@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use trivet_node::admin::{self, AcceptLoss, LifeAction, LifeAsk, VerifyAnswer, VerifyAsk};
 use trivet_node::config::NodeConfig;
 use trivet_node::status::NodeStatus;
+use trivet_storage::ids::ExtentId;
 
 /// Pause between two looks at how far it is.
 const LOOK: Duration = Duration::from_secs(1);
@@ -26,7 +27,7 @@ pub struct Verify<'a> {
 impl Verify<'_> {
     pub async fn run(&self, datastore: &str, file: Option<&str>) -> anyhow::Result<()> {
         let on = self.extents_by_node(datastore, file).await?;
-        let ask = |begin, extents: &BTreeSet<u64>| VerifyAsk {
+        let ask = |begin, extents: &BTreeSet<ExtentId>| VerifyAsk {
             begin,
             extents: extents.iter().copied().collect(),
             ..Default::default()
@@ -67,7 +68,7 @@ impl Verify<'_> {
             }
         }
         self.tell("done", &heard, began);
-        let extents: BTreeSet<u64> = heard.values().flat_map(|(_, a)| a.bad_extents.iter().copied()).collect();
+        let extents: BTreeSet<ExtentId> = heard.values().flat_map(|(_, a)| a.bad_extents.iter().copied()).collect();
         let unrepaired: u64 = heard.values().map(|(_, a)| a.unrepaired).sum();
         if unrepaired > 0 {
             bail!(
@@ -123,14 +124,14 @@ impl Verify<'_> {
         &self,
         datastore: &str,
         file: Option<&str>,
-    ) -> anyhow::Result<BTreeMap<u32, BTreeSet<u64>>> {
+    ) -> anyhow::Result<BTreeMap<u32, BTreeSet<ExtentId>>> {
         let number = self.file_number(datastore, file).await?;
-        let mut on: BTreeMap<u32, BTreeSet<u64>> = BTreeMap::new();
+        let mut on: BTreeMap<u32, BTreeSet<ExtentId>> = BTreeMap::new();
         let files = self.newest.files.iter().filter(|f| f.datastore == datastore);
         for f in files.filter(|f| number.is_none_or(|n| n == f.file)) {
             for (eid, nodes) in &f.placement {
                 for node in nodes {
-                    on.entry(*node).or_default().insert(*eid);
+                    on.entry(*node).or_default().insert(ExtentId(*eid));
                 }
             }
         }

@@ -25,7 +25,7 @@ struct Copies {
 }
 
 impl Copies {
-    async fn ask(&self, eid: u64, op: ChunkOp) -> Duration {
+    async fn ask(&self, eid: ExtentId, op: ChunkOp) -> Duration {
         let began = Instant::now();
         let request =
             ChunkRequest { eid, replica: self.replica.clone(), epoch: 1, lease: 1, confirmed: 0, op: Some(op) };
@@ -41,7 +41,7 @@ impl Copies {
         assert!(matches!(answer, Some(ChunkResult::Done(_) | ChunkResult::Sealed(_))), "{answer:?}");
         began.elapsed()
     }
-    async fn write(&self, eid: u64, seq: u64, offset: u64, data: Bytes) -> Duration {
+    async fn write(&self, eid: ExtentId, seq: u64, offset: u64, data: Bytes) -> Duration {
         let record = Record {
             pos: Pos::new(1, 1, seq),
             stable: Pos::new(1, 1, seq - 1),
@@ -102,11 +102,11 @@ async fn main() {
     let copies = Arc::new(Copies { client: Client::new(address, identity), replica });
 
     let mut open = tokio::task::JoinSet::new();
-    for eid in 0..=extents {
+    for eid in (0..=extents).map(ExtentId) {
         let copies = copies.clone();
         open.spawn(async move {
             copies.ask(eid, ChunkOp::Seal(Seal { create: true, first: 1, ..Default::default() })).await;
-            copies.write(eid, 1, 0, Bytes::from(vec![eid as u8; 4096])).await
+            copies.write(eid, 1, 0, Bytes::from(vec![eid.0 as u8; 4096])).await
         });
         if open.len() >= 64 {
             open.join_next().await;
@@ -137,7 +137,7 @@ async fn main() {
         tokio::spawn(async move {
             let data = Bytes::from(vec![7; 1 << 20]);
             for n in 0..FILLING_WRITES {
-                copies.write(1 + n % extents, 2 + n / extents, 0, data.clone()).await;
+                copies.write(ExtentId(1 + n % extents), 2 + n / extents, 0, data.clone()).await;
             }
         })
     };
@@ -146,7 +146,7 @@ async fn main() {
     let began = Instant::now();
     // Until well after the checkpoint.
     while filled.is_none_or(|at: Instant| at.elapsed() < Duration::from_secs(15)) {
-        times.push(copies.write(0, 2 + times.len() as u64, 0, Bytes::from(vec![9; 4096])).await);
+        times.push(copies.write(ExtentId(0), 2 + times.len() as u64, 0, Bytes::from(vec![9; 4096])).await);
         if filled.is_none() && filling.is_finished() {
             filled = Some(Instant::now());
         }

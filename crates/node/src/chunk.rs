@@ -64,11 +64,11 @@ struct Core {
     responders: HashMap<u64, Reply>,
     next_token: u64,
     /// Copies whose state the next checkpoint writes.
-    changed: BTreeSet<u64>,
+    changed: BTreeSet<ExtentId>,
     /// Bad blocks that were found and not written since, by extent.
-    bad: BTreeMap<u64, BTreeSet<u64>>,
+    bad: BTreeMap<ExtentId, BTreeSet<u64>>,
     /// Extents in which bad blocks were found, until they were checked whole.
-    suspects: BTreeSet<u64>,
+    suspects: BTreeSet<ExtentId>,
     /// Damaged blocks that were found since the process started.
     bad_found: u64,
     /// Events and their reasons since the last time they were taken.
@@ -120,7 +120,7 @@ impl Chunk {
         let opening = Opening::begin(Arc::new(System), dir, geometry)?;
         let replicas = checkpoint::replicas(dir, &opening)?;
         // Copies from an older program's checkpoint count as changed, so that the next one writes them in the new form.
-        let mut changed: BTreeSet<u64> = match opening.is_new() {
+        let mut changed: BTreeSet<ExtentId> = match opening.is_new() {
             true => replicas.iter().map(|r| r.eid).collect(),
             false => BTreeSet::new(),
         };
@@ -132,7 +132,7 @@ impl Chunk {
             let mut touches = Vec::new();
             for entry in journal::split_batch(dir, batch)? {
                 changed.insert(entry.eid);
-                changed.extend(Some(entry.fork_to).filter(|to| *to != 0));
+                changed.extend(Some(entry.fork_to).filter(|to| *to != ExtentId::NONE));
                 touches.extend(journal::touches(&entry));
                 server.replay(&entry, &mut effects);
                 for effect in effects.drain(..) {
@@ -244,7 +244,7 @@ impl Chunk {
         if length > FROM_MEMORY_BYTES_MAX {
             return false;
         }
-        match self.extents.read_in_memory(eid, offset, length) {
+        match self.extents.read_in_memory(eid.0, offset, length) {
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => false,
             read => {
                 self.fetched(token, eid, promise, looked_at(read));
@@ -256,9 +256,9 @@ impl Chunk {
     fn fetch(&self, effect: &Effect, promise: (u64, u64)) {
         let Effect::Fetch { token, eid, offset, length, wanted } = *effect else { return };
         let found = match wanted {
-            Wanted::Bytes => looked_at(self.extents.read_marked(eid, offset, length)),
-            Wanted::Room => self.extents.has_room(eid, offset, length).map(Found::Room),
-            Wanted::Digests => self.extents.read_marked(eid, offset, length).map(|(data, bad)| {
+            Wanted::Bytes => looked_at(self.extents.read_marked(eid.0, offset, length)),
+            Wanted::Room => self.extents.has_room(eid.0, offset, length).map(Found::Room),
+            Wanted::Digests => self.extents.read_marked(eid.0, offset, length).map(|(data, bad)| {
                 let offsets: Vec<u64> = bad.iter().map(|block| block * BLOCK_BYTES).collect();
                 Found::Digests(digests::of(offset, &data, &offsets, BLOCK_BYTES))
             }),
@@ -267,7 +267,7 @@ impl Chunk {
     }
 
     /// Throws a copy away that no configuration up to this epoch needs; refused if it has joined since.
-    pub fn free(&self, eid: u64, epoch: u64) {
+    pub fn free(&self, eid: ExtentId, epoch: u64) {
         let op = Some(ChunkOp::Free(Empty {}));
         self.decide(
             ChunkRequest { eid, replica: self.replica_id.clone(), epoch, lease: u64::MAX, confirmed: 0, op },
@@ -285,7 +285,7 @@ impl Chunk {
         if !matches!(request.op, None | Some(ChunkOp::Read(_) | ChunkOp::Confirm(_) | ChunkOp::Digest(_))) {
             core.changed.insert(request.eid);
             if let Some(ChunkOp::Write(record)) = &request.op {
-                core.changed.extend(Some(record.fork_to).filter(|to| *to != 0));
+                core.changed.extend(Some(record.fork_to).filter(|to| *to != ExtentId::NONE));
             }
         }
         core.responders.extend(reply.map(|r| (token, r)));
@@ -306,7 +306,7 @@ impl Chunk {
 
     /// Answers a read. It counts only if the copy still has the promise under which it was asked for: meanwhile
     /// another owner may have written.
-    fn fetched(&self, token: u64, eid: u64, promise: (u64, u64), found: std::io::Result<Found>) {
+    fn fetched(&self, token: u64, eid: ExtentId, promise: (u64, u64), found: std::io::Result<Found>) {
         let mut core = lock(&self.core);
         let now = core.server.replica(eid).map(|r| (r.promise_epoch, r.promise_lease));
         let result = match (now, found) {
@@ -324,7 +324,7 @@ impl Chunk {
                 ChunkResult::Bad(BadBlocks { offsets, data: data.into(), crc32c })
             }
             (Some(_), Err(e)) => {
-                tracing::error!(extent = eid, error = %e, "a copy cannot be read and is not used any more; it will be rebuilt");
+                tracing::error!(extent = eid.0, error = %e, "a copy cannot be read and is not used any more; it will be rebuilt");
                 core.server.declare_damaged(eid);
                 ChunkResult::Damaged(Empty {})
             }
@@ -336,9 +336,9 @@ impl Chunk {
     /// Says how much room complete copies take.
     pub fn usage(&self, body: &Bytes, responder: Responder) {
         let Ok(ask) = UsageAsk::decode(body.clone()) else { return };
-        let complete = |eid: &u64| lock(&self.core).server.replica(*eid).is_some_and(|r| !r.joining);
+        let complete = |eid: &ExtentId| lock(&self.core).server.replica(*eid).is_some_and(|r| !r.joining);
         let asked = ask.extents.into_iter().take(USAGE_EXTENTS_MAX).filter(complete);
-        let of = |eid| Some(ExtentUsage { eid, bytes: self.extents.allocated(eid).ok()? });
+        let of = |eid| Some(ExtentUsage { eid, bytes: self.extents.allocated(eid.0).ok()? });
         responder.answer(&UsageAnswer { extents: asked.filter_map(of).collect() });
     }
 
@@ -361,9 +361,9 @@ impl Chunk {
         responder.answer(&answer);
     }
     /// Describes the copies of these extents here, for a person who has to choose.
-    fn states_of(&self, extents: &[u64]) -> Vec<CopyState> {
+    fn states_of(&self, extents: &[ExtentId]) -> Vec<CopyState> {
         let core = lock(&self.core);
-        let of = |eid: &u64| {
+        let of = |eid: &ExtentId| {
             let (r, damaged) = (core.server.replica(*eid)?, core.server.is_damaged(*eid));
             Some(CopyState { eid: *eid, replica: self.replica_id.clone(), top: r.top, joining: r.joining, damaged })
         };
@@ -378,11 +378,11 @@ impl Chunk {
         lock(&self.core).suspects.len()
     }
     /// Extents with bad blocks that nobody has written since they were found.
-    pub fn extents_with_bad_blocks(&self) -> Vec<u64> {
+    pub fn extents_with_bad_blocks(&self) -> Vec<ExtentId> {
         lock(&self.core).bad.keys().copied().collect()
     }
     /// The same; their owners are told of them once more.
-    pub fn remind_of_bad_blocks(&self) -> Vec<u64> {
+    pub fn remind_of_bad_blocks(&self) -> Vec<ExtentId> {
         let mut core = lock(&self.core);
         let Core { server, bad, .. } = &mut *core;
         for (eid, blocks) in bad.iter() {
@@ -412,7 +412,7 @@ impl Chunk {
         lock(&self.core).server.replicas().count()
     }
     /// `(extent, epoch, lease, joining)` of each copy, for status.
-    pub fn copies(&self) -> Vec<(u64, u64, u64, bool)> {
+    pub fn copies(&self) -> Vec<(ExtentId, u64, u64, bool)> {
         let core = lock(&self.core);
         core.server.replicas().map(|r| (r.eid, r.promise_epoch, r.promise_lease, r.joining)).collect()
     }
@@ -444,8 +444,8 @@ impl Core {
     }
 
     /// These blocks are bad: `(extent, block)`. The owner hears of them with the next answer.
-    fn damaged(&mut self, bad: impl IntoIterator<Item = (u64, u64)>) {
-        let mut new: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    fn damaged(&mut self, bad: impl IntoIterator<Item = (ExtentId, u64)>) {
+        let mut new: BTreeMap<ExtentId, Vec<u64>> = BTreeMap::new();
         let mut known: usize = self.bad.values().map(BTreeSet::len).sum();
         for (extent, block) in bad {
             self.server.note_bad(extent, block * BLOCK_BYTES);
@@ -505,23 +505,23 @@ impl Core {
 }
 
 /// Changes an extent. Returns the blocks that are bad and were to be changed in part.
-fn apply(extents: &Extents, old: Old, effect: &Effect) -> std::io::Result<Vec<(u64, u64)>> {
+fn apply(extents: &Extents, old: Old, effect: &Effect) -> std::io::Result<Vec<(ExtentId, u64)>> {
     let mut bad = Vec::new();
     match effect {
         Effect::Apply { eid, record } => {
             for (range, data) in record.pieces() {
                 if range.bad {
                     let blocks = range.offset / BLOCK_BYTES..(range.offset + range.length).div_ceil(BLOCK_BYTES);
-                    blocks.for_each(|block| extents.mark_bad(*eid, block));
+                    blocks.for_each(|block| extents.mark_bad(eid.0, block));
                     continue;
                 }
-                let left = extents.write(*eid, range.offset, range.length, data.as_deref(), old)?;
+                let left = extents.write(eid.0, range.offset, range.length, data.as_deref(), old)?;
                 bad.extend(left.into_iter().map(|block| (*eid, block)));
             }
         }
-        Effect::Wipe { eid } => extents.wipe(*eid)?,
-        Effect::Remove { eid } => extents.remove(*eid)?,
-        Effect::Fork { eid, to } => extents.fork(*eid, *to)?,
+        Effect::Wipe { eid } => extents.wipe(eid.0)?,
+        Effect::Remove { eid } => extents.remove(eid.0)?,
+        Effect::Fork { eid, to } => extents.fork(eid.0, to.0)?,
         Effect::Journal { .. } | Effect::Answer { .. } | Effect::Fetch { .. } => {}
     }
     Ok(bad)

@@ -183,11 +183,11 @@ impl Gateway {
         self.inner.membership.read().clone()
     }
     /// See `State::free_up_to`; by this gateway's copy of the metadata.
-    pub fn free_up_to(&self, replica: &[u8], eid: u64) -> Option<u64> {
+    pub fn free_up_to(&self, replica: &[u8], eid: ExtentId) -> Option<u64> {
         self.inner.replica.read().free_up_to(replica, eid)
     }
     /// Has the blocks of an extent repaired that are bad here.
-    pub async fn look_at_extent(&self, eid: u64) {
+    pub async fn look_at_extent(&self, eid: ExtentId) {
         self.inner.look_at_extent(eid).await;
     }
     /// Closes what a host has open to a datastore address here; it notices at once and connects again.

@@ -29,6 +29,7 @@ use trivet_coordination::config::Member;
 use trivet_coordination::{Config, ElectionReport, Event, RoleEnd as Ended};
 use trivet_events::{Event as NodeEvent, RoleEnd};
 use trivet_formats::ServerId;
+use trivet_storage::ids::ExtentId;
 use trivet_storage::messages::kind;
 
 /// Copies that nothing names are looked for this often.
@@ -289,14 +290,14 @@ async fn sweep(chunk: Chunk, gateway: Gateway, events: Events) {
             gateway.look_at_extent(eid).await;
         }
         let copies = chunk.copies();
-        let orders: Vec<(u64, u64)> =
+        let orders: Vec<(ExtentId, u64)> =
             copies.iter().filter_map(|(eid, ..)| Some((*eid, gateway.free_up_to(chunk.replica_id(), *eid)?))).collect();
         for (eid, epoch) in &orders {
             chunk.free(*eid, *epoch);
             tokio::time::sleep(FREE_PAUSE).await;
         }
         if let Some((first, _)) = orders.first() {
-            events.record(NodeEvent::CopiesDropped { count: orders.len() as u64, extent: *first });
+            events.record(NodeEvent::CopiesDropped { count: orders.len() as u64, extent: first.0 });
         }
     }
 }

@@ -412,7 +412,7 @@ pub struct NodeStatus {
 impl LossStatus {
     fn of(l: trivet_storage::messages::LossRecord) -> Self {
         LossStatus {
-            extent: l.eid,
+            extent: l.eid.0,
             file: l.file,
             index: l.index,
             at_ms: l.time_ns / 1_000_000,
@@ -599,7 +599,7 @@ fn file_status(
         recovering: extents.iter().filter(|e| e.joining.is_some()).count(),
         placement: extents
             .iter()
-            .map(|e| (e.eid, e.replicas.iter().map(|r| heard_on(r).unwrap_or(r.node)).collect()))
+            .map(|e| (e.eid.0, e.replicas.iter().map(|r| heard_on(r).unwrap_or(r.node)).collect()))
             .collect(),
         missing: extents.iter().map(|e| wanted.saturating_sub(living(e) + usize::from(e.joining.is_some()))).sum(),
     }

@@ -24,7 +24,9 @@
 #![warn(missing_docs)]
 
 pub mod gateway;
+pub mod ids;
 pub mod messages;
 pub mod metadata;
 pub mod nfs;
 pub mod replication;
+pub mod wire;

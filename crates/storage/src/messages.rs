@@ -19,6 +19,7 @@ mod starts;
 mod usage;
 mod versions;
 
+pub use crate::ids::*;
 pub use backup::*;
 pub use changes::*;
 pub use chunk::*;

@@ -5,6 +5,7 @@ pub mod datastores;
 pub mod endangered;
 pub mod forks;
 pub mod format;
+mod keys;
 pub mod kv;
 pub mod leadership;
 pub mod lease;

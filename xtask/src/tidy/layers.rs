@@ -5,7 +5,7 @@ use super::Finding;
 
 /// The crates from the bottom up. A crate may depend on crates of lower layers only.
 const LAYERS: &[&[&str]] = &[
-    &["formats", "disk", "security", "events"],
+    &["formats", "disk", "security", "events", "wire"],
     &["coordination", "storage", "forensics", "vcenter"],
     &["observe"],
     &["node", "sim"],

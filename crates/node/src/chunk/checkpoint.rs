@@ -7,11 +7,12 @@ use std::sync::mpsc;
 use trivet_disk::extents::Old;
 use trivet_disk::store::{Checkpointer, Cut, Opening};
 use trivet_disk::DiskError;
+use trivet_storage::ids::ExtentId;
 use trivet_storage::messages::VERSION;
 use trivet_storage::replication::replica::{Effect, Replica};
 
 /// States of copies that changed; none for one that is gone.
-pub type States = Vec<(u64, Option<Replica>)>;
+pub type States = Vec<(ExtentId, Option<Replica>)>;
 
 /// The thread, as the journal's thread sees it.
 pub struct Checkpoints {
@@ -39,7 +40,7 @@ pub fn start(dir: &Path, mut checkpointer: Checkpointer) -> std::io::Result<Chec
     let dir = dir.to_path_buf();
     std::thread::Builder::new().name("chunk-checkpoint".into()).spawn(move || {
         for (cut, states) in incoming {
-            let states = states.into_iter().map(|(eid, r)| (eid, r.map(|r| r.encode_to_vec()))).collect();
+            let states = states.into_iter().map(|(eid, r)| (eid.0, r.map(|r| r.encode_to_vec()))).collect();
             let written = checkpointer.checkpoint(cut, states).and_then(|()| forget_whole(&dir));
             if let Err(e) = written {
                 die("write a checkpoint", &dir, &e);

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use trivet_disk::extents::Old;
 use trivet_disk::store::{Cut, Log, Touch, CHANGED_BLOCKS_MAX};
 use trivet_disk::DiskError;
+use trivet_storage::ids::ExtentId;
 use trivet_storage::messages::reserve_bytes;
 use trivet_storage::replication::replica::{Effect, JournalEntry, SealEntry};
 
@@ -151,7 +152,7 @@ impl Writer {
             touched.extend(touches(&entry));
             last = seq;
             count += 1;
-            if entry.fork_to != 0 {
+            if entry.fork_to != ExtentId::NONE {
                 // It ends its batch (`Log::append`).
                 break;
             }
@@ -159,8 +160,8 @@ impl Writer {
         let begun = Instant::now();
         let appended = self.log.append(&touched, &payload);
         self.syncs.took(begun.elapsed());
-        let mut bad = match appended {
-            Ok(bad) => bad,
+        let mut bad: Vec<_> = match appended {
+            Ok(bad) => bad.into_iter().map(|(extent, block)| (ExtentId(extent), block)).collect(),
             Err(e) => die("write its journal", &self.dir, &e),
         };
         self.starts.appended(self.log.newest_batch());
@@ -214,15 +215,15 @@ impl Writer {
 
 /// The extents that an entry changes, in the order in which the core applies it.
 pub fn touches(entry: &JournalEntry) -> Vec<Touch> {
-    let extent = entry.eid;
+    let extent = entry.eid.0;
     let mut out = Vec::new();
     if entry.freed || entry.sealed.as_ref().is_some_and(SealEntry::empties) {
         out.push(Touch::Whole { extent });
     }
     let ranges = entry.record.iter().flat_map(|r| &r.ranges);
     out.extend(ranges.map(|r| Touch::Range { extent, offset: r.offset, length: r.length }));
-    if entry.fork_to != 0 {
-        out.push(Touch::Fork { from: extent, to: entry.fork_to });
+    if entry.fork_to != ExtentId::NONE {
+        out.push(Touch::Fork { from: extent, to: entry.fork_to.0 });
     }
     out
 }

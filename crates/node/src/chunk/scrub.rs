@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use trivet_disk::extents::{Extents, BLOCK_BYTES};
+use trivet_storage::ids::ExtentId;
 use trivet_storage::messages::VerifyAnswer;
 
 /// The first pass of a storage begins this long after its start, when the node has settled.
@@ -43,7 +44,7 @@ pub struct Scrub {
     progress: Mutex<Progress>,
     wanted: Mutex<bool>,
     /// Copies to check because somebody asked, and how far that is.
-    asked: Mutex<Option<Vec<u64>>>,
+    asked: Mutex<Option<Vec<ExtentId>>>,
     verified: Mutex<VerifyAnswer>,
     settings: crate::config::Scrub,
     path: PathBuf,
@@ -111,7 +112,7 @@ impl Scrub {
     }
 
     /// Has these copies checked next, all of them where none is named; one verification at a time.
-    pub fn verify(&self, extents: Vec<u64>) {
+    pub fn verify(&self, extents: Vec<ExtentId>) {
         let mut verified = self.verified.lock();
         if !verified.running {
             *verified = VerifyAnswer { running: true, ..Default::default() };
@@ -122,8 +123,8 @@ impl Scrub {
         self.verified.lock().clone()
     }
 
-    fn check_asked(&self, mut ids: Vec<u64>, core: &Weak<Mutex<Core>>, extents: &Weak<Extents>) -> Option<()> {
-        let here: Vec<u64> = lock(&*core.upgrade()?).server.replicas().map(|r| r.eid).collect();
+    fn check_asked(&self, mut ids: Vec<ExtentId>, core: &Weak<Mutex<Core>>, extents: &Weak<Extents>) -> Option<()> {
+        let here: Vec<ExtentId> = lock(&*core.upgrade()?).server.replicas().map(|r| r.eid).collect();
         if ids.is_empty() {
             ids.clone_from(&here);
         }
@@ -161,7 +162,7 @@ impl Scrub {
 
     /// Checks all copies. None: the chunk server is gone.
     fn pass(&self, core: &Weak<Mutex<Core>>, extents: &Weak<Extents>) -> Option<()> {
-        let ids: Vec<u64> = lock(&*core.upgrade()?).server.replicas().map(|r| r.eid).collect();
+        let ids: Vec<ExtentId> = lock(&*core.upgrade()?).server.replicas().map(|r| r.eid).collect();
         let finished_at = self.progress().finished_at;
         self.note(|p| *p = Progress { running: true, extents: ids.len(), finished_at, ..Default::default() });
         for id in ids {
@@ -181,15 +182,15 @@ impl Scrub {
     }
 
     /// Checks one copy; returns how many bytes it holds, and how many bad blocks.
-    fn check(&self, id: u64, rate: u64, core: &Weak<Mutex<Core>>, extents: &Weak<Extents>) -> Option<(u64, u64)> {
+    fn check(&self, id: ExtentId, rate: u64, core: &Weak<Mutex<Core>>, extents: &Weak<Extents>) -> Option<(u64, u64)> {
         let (mut bytes, mut bad_blocks) = (0, 0);
         // A copy that is gone since holds nothing; files that cannot be used are noticed by who needs them.
-        for run in extents.upgrade()?.filled(id).unwrap_or_default() {
+        for run in extents.upgrade()?.filled(id.0).unwrap_or_default() {
             let mut block = run.start;
             while block < run.end {
                 let blocks = (run.end - block).min(PIECE_BLOCKS);
                 let began = Instant::now();
-                let read = extents.upgrade()?.read_marked(id, block * BLOCK_BYTES, blocks * BLOCK_BYTES);
+                let read = extents.upgrade()?.read_marked(id.0, block * BLOCK_BYTES, blocks * BLOCK_BYTES);
                 let bad = read.map(|(_, bad)| bad).unwrap_or_default();
                 bytes += blocks * BLOCK_BYTES;
                 bad_blocks += bad.len() as u64;

@@ -26,7 +26,7 @@ impl Copies {
     }
     fn ask(&self, lease: u64, op: ChunkOp) -> ChunkResult {
         let replica = self.0.replica_id().to_vec();
-        let request = ChunkRequest { eid: 1, replica, epoch: 1, lease, confirmed: self.1, op: Some(op) };
+        let request = ChunkRequest { eid: ExtentId(1), replica, epoch: 1, lease, confirmed: self.1, op: Some(op) };
         let (responder, mut answers) = Responder::of_test();
         self.0.handle(&request.encode_to_vec().into(), responder);
         let answer = answers.blocking_recv().unwrap();
@@ -190,7 +190,7 @@ fn a_small_write_does_not_hide_damage() {
     copies.write(2, 1, BLOCK + 2000, vec![9; 10]);
     let read = copies.read(2, BLOCK - 1, 10);
     assert!(matches!(&read, ChunkResult::Bad(b) if b.offsets == [BLOCK] && b.data[..2] == [7, 0]), "{read:?}");
-    assert_eq!(copies.0.extents_with_bad_blocks(), [1]);
+    assert_eq!(copies.0.extents_with_bad_blocks(), [ExtentId(1)]);
     // A write of the whole block, as a repair is one, heals it.
     copies.write(2, 2, BLOCK, vec![5; BLOCK as usize]);
     assert!(matches!(copies.read(2, BLOCK - 1, 2), ChunkResult::Data(d) if d.data[..] == [7, 5]));
@@ -215,7 +215,7 @@ fn a_checkpoint_of_an_older_program_is_taken_over() {
         ..Default::default()
     };
     let replica = Replica {
-        eid: 1,
+        eid: ExtentId(1),
         promise_epoch: 1,
         promise_lease: 1,
         top: Pos::new(1, 1, 1),
@@ -257,7 +257,7 @@ fn scrubbing_finds_what_nobody_reads() {
     }
     let p = copies.0.scrub_progress();
     assert_eq!((p.extents_done, p.bytes, p.bad_blocks, p.running), (1, 4 * BLOCK, 1, false));
-    assert_eq!(copies.0.extents_with_bad_blocks(), [1]);
+    assert_eq!(copies.0.extents_with_bad_blocks(), [ExtentId(1)]);
     assert!(copies.0.news().iter().any(|(what, _)| what.contains("extent 1")));
     copies.seal(2);
     copies.close();

@@ -222,7 +222,7 @@ impl Inner {
         }
         if let CommandOp::Propose(p) = op {
             let nodes: Vec<u32> = p.replicas.iter().map(|r| r.node).collect();
-            let (extent, lease, epoch) = (p.eid, p.lease, p.epoch);
+            let (extent, lease, epoch) = (p.eid.0, p.lease, p.epoch);
             self.events.record(match (&p.joining, p.promote) {
                 (Some(j), _) => Event::CopyJoins { extent, node: j.node, nodes, lease, epoch },
                 (None, false) if nodes.is_empty() => return,
@@ -428,7 +428,7 @@ impl Inner {
             4 => Op::Commit,
             5 => Op::SetSize { size: f.length, id: f.id },
             LOOK_AT => {
-                owner.feed(self, Input::LookAt { eid: f.length });
+                owner.feed(self, Input::LookAt { eid: ExtentId(f.length) });
                 return Forwarded::default();
             }
             CHANGED => {
@@ -494,7 +494,7 @@ impl Inner {
     }
 
     /// Blocks of an extent were found to be bad here: its owner, or this gateway where it has none, asks the members.
-    pub(crate) async fn look_at_extent(self: &Arc<Self>, eid: u64) {
+    pub(crate) async fn look_at_extent(self: &Arc<Self>, eid: ExtentId) {
         let (file, lease) = {
             let replica = self.replica.read();
             let Some(cfg) = replica.extent(eid) else { return };
@@ -510,7 +510,7 @@ impl Inner {
         };
         match address {
             Some(address) => {
-                let f = Forward { file, what: LOOK_AT, length: eid, ..Default::default() };
+                let f = Forward { file, what: LOOK_AT, length: eid.0, ..Default::default() };
                 let _ = self.client(address).ask(kind::GATEWAY, &f.encode_to_vec(), Duration::from_millis(500)).await;
             }
             None => {

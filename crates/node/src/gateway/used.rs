@@ -118,7 +118,7 @@ impl Inner {
         if attr.allocated.is_some_and(|bytes| bytes > extents.len() as u64 * EXTENT_BYTES) {
             return None;
         }
-        let mut of_server: BTreeMap<SocketAddr, Vec<u64>> = BTreeMap::new();
+        let mut of_server: BTreeMap<SocketAddr, Vec<ExtentId>> = BTreeMap::new();
         for cfg in extents.iter().filter(|c| !c.unused) {
             let address =
                 |r: &ReplicaRef| Some((self.client(self.address_of(r)?).down_ms(), r.node, self.address_of(r)?));
@@ -129,7 +129,7 @@ impl Inner {
                 .min_by_key(|(down, node, _)| (*down, *node != self.settings.node));
             of_server.entry(near?.2).or_default().push(cfg.eid);
         }
-        let ask = |(server, eids): (SocketAddr, &[u64])| {
+        let ask = |(server, eids): (SocketAddr, &[ExtentId])| {
             let body = UsageAsk { extents: eids.to_vec() }.encode_to_vec();
             async move { UsageAnswer::decode(self.client(server).ask(kind::USAGE, &body, LIMIT).await.ok()?).ok() }
         };

@@ -17,14 +17,14 @@ pub(super) struct Chunk {
     extent_bytes: usize,
     server: Option<ChunkServer>,
     checkpoint: Vec<Replica>,
-    checkpoint_content: BTreeMap<u64, Vec<u8>>,
+    checkpoint_content: BTreeMap<ExtentId, Vec<u8>>,
     journal: Vec<JournalEntry>,
     in_flight: Vec<(u64, JournalEntry)>,
-    pub(super) content: BTreeMap<u64, Vec<u8>>,
+    pub(super) content: BTreeMap<ExtentId, Vec<u8>>,
     /// Requests by token, for what has to be so at their answers.
     open: BTreeMap<u64, ChunkRequest>,
     /// Pairs of lease and epoch that this copy of an extent has been sealed for.
-    sealed: BTreeSet<(u64, u64, u64)>,
+    sealed: BTreeSet<(ExtentId, u64, u64)>,
     syncing: bool,
     /// Starts of processes with this disk, and entries that its journal ever had.
     counter: u64,

@@ -102,7 +102,7 @@ struct Back {
 #[derive(Clone, Default)]
 struct Disk {
     checkpoint: Vec<Replica>,
-    checkpoint_content: BTreeMap<u64, Vec<u8>>,
+    checkpoint_content: BTreeMap<ExtentId, Vec<u8>>,
     journal: Vec<JournalEntry>,
     /// Starts of processes with this disk, and entries that its journal ever had.
     counter: u64,
@@ -124,15 +124,15 @@ struct Chunk {
     went_back: bool,
     /// The durable state: a checkpoint, and the journal that follows it.
     checkpoint: Vec<Replica>,
-    checkpoint_content: BTreeMap<u64, Vec<u8>>,
+    checkpoint_content: BTreeMap<ExtentId, Vec<u8>>,
     journal: Vec<JournalEntry>,
     in_flight: Vec<(u64, JournalEntry)>,
     busy: bool,
-    content: BTreeMap<u64, Vec<u8>>,
+    content: BTreeMap<ExtentId, Vec<u8>>,
     /// Blocks that cannot be read: extent and offset.
-    rotten: BTreeSet<(u64, u64)>,
+    rotten: BTreeSet<(ExtentId, u64)>,
     /// Blocks that a fork made those of two extents: a write to either takes another one.
-    shared: BTreeSet<(u64, u64)>,
+    shared: BTreeSet<(ExtentId, u64)>,
     waiting: BTreeMap<u64, Back>,
     next_token: u64,
     life: u64,
@@ -203,7 +203,7 @@ struct World {
     leaving: Option<usize>,
     deposed: Option<sole::Deposed>,
     /// A disk of before that has the only copies of these extents, and when that has to be known.
-    old: Option<(usize, Vec<u64>, u64)>,
+    old: Option<(usize, Vec<ExtentId>, u64)>,
     /// Registrations draw from a generator of their own, so that other events stay the same.
     starts_rng: Rng,
     clones: Vec<forks::Kept>,
@@ -788,7 +788,7 @@ impl World {
         self.disk_effects(chunk, effects);
         let c = &mut self.chunks[chunk];
         // A node's checkpoint is written when the journal has what its states say.
-        let ahead = |e: &JournalEntry| e.fork_to != 0 || e.sealed.as_ref().is_some_and(|s| s.wipe);
+        let ahead = |e: &JournalEntry| e.fork_to != ExtentId::NONE || e.sealed.as_ref().is_some_and(|s| s.wipe);
         if c.journal.len() > 300 && !c.in_flight.iter().any(|(_, e)| ahead(e)) {
             // As in the node: files first, then the state that says what is in them, then the journal goes.
             c.checkpoint_content = c.content.clone();

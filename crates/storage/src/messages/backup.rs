@@ -1,7 +1,7 @@
 //! The content of a backup of the metadata, and what a chunk server's folder says of its copies when one is restored.
 
 use super::*;
-use prost::Message;
+use trivet_wire::Message;
 
 /// Version of the backup and of inventories; a newer one is refused.
 pub const BACKUP_VERSION: u32 = 1;
@@ -51,7 +51,7 @@ pub struct Inventory {
 pub struct CopyHeld {
     /// Number of the extent.
     #[prost(uint64, tag = "1")]
-    pub eid: u64,
+    pub eid: ExtentId,
     /// The configuration epoch that the copy promised last.
     #[prost(uint64, tag = "2")]
     pub epoch: u64,

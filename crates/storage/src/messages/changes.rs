@@ -1,7 +1,7 @@
 //! Changes of metad's state: of names and attributes by clients, of leases and extents by owners.
 
-use super::{OpId, Place, ReplicaRef, SetAttr};
-use prost::Message;
+use super::{ExtentId, OpId, Place, ReplicaRef, SetAttr};
+use trivet_wire::Message;
 
 /// Makes a file, a folder or another object.
 #[derive(Clone, PartialEq, Message)]
@@ -127,7 +127,7 @@ pub struct Allocate {
 pub struct Propose {
     /// Number of the extent.
     #[prost(uint64, tag = "1")]
-    pub eid: u64,
+    pub eid: ExtentId,
     /// The epoch that the owner saw; another one by now: refused.
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
@@ -156,7 +156,7 @@ pub struct Propose {
 pub struct Activate {
     /// Number of the extent.
     #[prost(uint64, tag = "1")]
-    pub eid: u64,
+    pub eid: ExtentId,
     /// The epoch of the configuration; another one by now: refused.
     #[prost(uint64, tag = "2")]
     pub epoch: u64,

@@ -1,7 +1,7 @@
 //! Calls of a file's owner to the copies of an extent, and their answers.
 
-use super::{Committed, Count, NotYet, OpId, Pos, Record, Witness};
-use prost::{Message, Oneof};
+use super::{Committed, Count, ExtentId, NotYet, OpId, Pos, Record, Witness};
+use trivet_wire::{Message, Oneof};
 
 /// SEAL: asks a member for its promise and for what it has (rules R5 to R7).
 #[derive(Clone, PartialEq, Message)]
@@ -84,7 +84,7 @@ pub enum ChunkOp {
 pub struct ChunkRequest {
     /// Number of the extent.
     #[prost(uint64, tag = "1")]
-    pub eid: u64,
+    pub eid: ExtentId,
     /// Id of the replica that is meant; another disk answers *unknown*.
     #[prost(bytes = "vec", tag = "2")]
     pub replica: Vec<u8>,

@@ -4,7 +4,7 @@ use super::{
     Attr, Binding, Command, Empty, Entry, ForkOrder, LifeAnswer, LifeAsk, Move, OpId, ReplicaRef, Reply, SnapshotList,
     Stamp,
 };
-use prost::{Message, Oneof};
+use trivet_wire::{Message, Oneof};
 
 /// Kinds of calls on a connection between nodes.
 pub mod kind {

@@ -5,7 +5,7 @@ use super::{
     Grant, Inode, Link, LockCommand, LockReply, LoseExtents, Make, MarkReplica, OpId, Propose, RegisterStart, Remove,
     Rename, ReplicaRef, SetAddress, SetNode, SetRebalance, Size, Snapshot, Stamp, StartRecord, Truncate,
 };
-use prost::{Message, Oneof};
+use trivet_wire::{Message, Oneof};
 
 /// Identity of a call that must not be carried out twice.
 #[derive(Clone, PartialEq, Message)]

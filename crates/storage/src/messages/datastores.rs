@@ -1,6 +1,6 @@
 //! Datastores, and the gateways that serve their addresses.
 
-use prost::Message;
+use trivet_wire::Message;
 
 /// metad's record of a datastore, which is also the content of the command that makes one.
 #[derive(Clone, PartialEq, Message)]

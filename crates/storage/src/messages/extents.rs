@@ -1,6 +1,7 @@
 //! Positions of records, and which copies of an extent count.
 
-use prost::Message;
+use super::ExtentId;
+use trivet_wire::Message;
 
 /// Log position of a record: lease, configuration epoch, and sequence number within them; compared in that order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Message)]
@@ -83,7 +84,7 @@ pub struct ReplicaRef {
 pub struct ExtentConfig {
     /// Number of the extent.
     #[prost(uint64, tag = "1")]
-    pub eid: u64,
+    pub eid: ExtentId,
     /// The configuration epoch, one greater with each change of the members.
     #[prost(uint64, tag = "2")]
     pub epoch: u64,

@@ -1,7 +1,7 @@
 //! metad's records of files, folders and other objects.
 
 use super::OpId;
-use prost::Message;
+use trivet_wire::Message;
 
 /// Attributes of a file or folder. Times in nanoseconds since 1970.
 #[derive(Clone, PartialEq, Message)]

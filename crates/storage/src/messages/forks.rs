@@ -1,7 +1,7 @@
 //! Snapshots and clones: files that get the content of another one without a copy.
 
-use super::{Place, ReplicaRef};
-use prost::Message;
+use super::{ExtentId, Place, ReplicaRef};
+use trivet_wire::Message;
 
 /// A new file at `to` gets what `file` is at a moment between this and the end of the fork.
 #[derive(Clone, PartialEq, Message)]
@@ -19,7 +19,7 @@ pub struct Fork {
 pub struct ForkedExtent {
     /// Number of the extent of the new file.
     #[prost(uint64, tag = "1")]
-    pub eid: u64,
+    pub eid: ExtentId,
     /// The replicas that made the copy (rule R52).
     #[prost(message, repeated, tag = "2")]
     pub replicas: Vec<ReplicaRef>,

@@ -1,7 +1,7 @@
 //! The life of a cluster: what an administrator does to nodes, disks, addresses and datastores, and what metad answers.
 
-use super::{ChangeDatastore, Empty, Pos, ReplicaRef};
-use prost::{Message, Oneof};
+use super::{ChangeDatastore, Empty, ExtentId, Pos, ReplicaRef};
+use trivet_wire::{Message, Oneof};
 
 /// The uses of a node, in [`NodeRecord::mode`] and [`SetNode::mode`].
 pub mod mode {
@@ -60,7 +60,7 @@ pub struct SetNode {
 pub struct Move {
     /// Number of the extent.
     #[prost(uint64, tag = "1")]
-    pub eid: u64,
+    pub eid: ExtentId,
     /// Id of the replica that the copy leaves.
     #[prost(bytes = "vec", tag = "2")]
     pub from: Vec<u8>,
@@ -151,7 +151,7 @@ pub struct AcceptLoss {
     /// The extents that chunk servers were asked about, and the nodes that answered. Where one that runs was not heard, or an
     /// extent was not asked about, nobody knows that there is no better copy.
     #[prost(uint64, repeated, tag = "5")]
-    pub asked_extents: Vec<u64>,
+    pub asked_extents: Vec<ExtentId>,
     /// Nodes that answered.
     #[prost(uint32, repeated, tag = "6")]
     pub asked_nodes: Vec<u32>,
@@ -162,7 +162,7 @@ pub struct AcceptLoss {
 pub struct CopyState {
     /// Number of the extent.
     #[prost(uint64, tag = "1")]
-    pub eid: u64,
+    pub eid: ExtentId,
     /// Id of the replica that has the copy.
     #[prost(bytes = "vec", tag = "2")]
     pub replica: Vec<u8>,
@@ -182,7 +182,7 @@ pub struct CopyState {
 pub struct LostExtent {
     /// Number of the extent.
     #[prost(uint64, tag = "1")]
-    pub eid: u64,
+    pub eid: ExtentId,
     /// The epoch that the author saw; another one by now: nothing is changed.
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
@@ -207,7 +207,7 @@ pub struct LoseExtents {
 pub struct LossRecord {
     /// Number of the extent.
     #[prost(uint64, tag = "1")]
-    pub eid: u64,
+    pub eid: ExtentId,
     /// Number of its file.
     #[prost(uint64, tag = "2")]
     pub file: u64,
@@ -285,7 +285,7 @@ pub struct LifeAnswer {
     pub confirmation: String,
     /// Extents without a complete copy in reach, of what was asked about.
     #[prost(uint64, repeated, tag = "8")]
-    pub lost: Vec<u64>,
+    pub lost: Vec<ExtentId>,
 }
 
 /// Copies on a node are to be read and checked.
@@ -296,7 +296,7 @@ pub struct VerifyAsk {
     pub begin: bool,
     /// These extents; none: all.
     #[prost(uint64, repeated, tag = "2")]
-    pub extents: Vec<u64>,
+    pub extents: Vec<ExtentId>,
     /// Check nothing, and say what is there of these extents.
     #[prost(bool, tag = "3")]
     pub list: bool,
@@ -322,7 +322,7 @@ pub struct VerifyAnswer {
     pub bad_blocks: u64,
     /// The extents with such blocks.
     #[prost(uint64, repeated, tag = "6")]
-    pub bad_extents: Vec<u64>,
+    pub bad_extents: Vec<ExtentId>,
     /// Bad blocks of the node that are not repaired, by this verification or by any read.
     #[prost(uint64, tag = "7")]
     pub unrepaired: u64,

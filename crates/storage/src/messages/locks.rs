@@ -1,6 +1,6 @@
 //! Locks of files (NLM): as metad keeps them, and the command that changes them.
 
-use prost::Message;
+use trivet_wire::Message;
 
 /// The owner of a lock: a process of a client, by the address that its calls come from.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Message)]

@@ -1,7 +1,7 @@
 //! Records: the changes of an extent that every member journals.
 
-use super::{Pos, Witness};
-use prost::Message;
+use super::{ExtentId, Pos, Witness};
+use trivet_wire::Message;
 
 /// A piece of an extent. `zero`: the bytes are zeros and not sent.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
@@ -76,7 +76,7 @@ pub struct Record {
     /// The extent that becomes what this one is with this record; 0: none. No other write is in flight, and nothing else is in
     /// the record.
     #[prost(uint64, tag = "10")]
-    pub fork_to: u64,
+    pub fork_to: ExtentId,
 }
 
 impl Record {

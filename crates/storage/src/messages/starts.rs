@@ -1,6 +1,6 @@
 //! Starts of chunk servers as metad counts them (rules R39 and R40 of the replication protocol).
 
-use prost::Message;
+use trivet_wire::Message;
 
 /// Registers the start of a chunk server's process, before it answers a SEAL or CHECK.
 #[derive(Clone, PartialEq, Eq, Message)]

@@ -1,6 +1,7 @@
 //! The room that copies take on their disks, which gateways ask chunk servers for.
 
-use prost::Message;
+use super::ExtentId;
+use trivet_wire::Message;
 
 /// Extents of one question; the answer leaves out further ones, whose used bytes the gateway then does not know.
 pub const USAGE_EXTENTS_MAX: usize = 4_096;
@@ -10,7 +11,7 @@ pub const USAGE_EXTENTS_MAX: usize = 4_096;
 pub struct UsageAsk {
     /// Numbers of the extents, [`USAGE_EXTENTS_MAX`] at most.
     #[prost(uint64, repeated, tag = "1")]
-    pub extents: Vec<u64>,
+    pub extents: Vec<ExtentId>,
 }
 
 /// The room that one copy takes.
@@ -18,7 +19,7 @@ pub struct UsageAsk {
 pub struct ExtentUsage {
     /// Number of the extent.
     #[prost(uint64, tag = "1")]
-    pub eid: u64,
+    pub eid: ExtentId,
     /// Bytes that the copy takes on the chunk server's disk.
     #[prost(uint64, tag = "2")]
     pub bytes: u64,

@@ -6,9 +6,10 @@
 //! is: a snapshot does not lack a file that was replaced while it was taken. An owner that takes the source over begins again, with extents of other
 //! numbers: whatever an owner before it does late concerns extents that no file has.
 
+use super::keys::{self, table};
 use super::kv::Kv;
 use super::namespace::valid_name;
-use super::state::{fail, key, table, State};
+use super::state::{fail, State};
 use crate::messages::*;
 use crate::nfs::status;
 
@@ -57,7 +58,7 @@ impl<K: Kv> State<K> {
         if forming != 0 {
             source.forks.push(fileid);
             self.put_inode(&source);
-            self.kv.put(key(table::FORK, &[file, fileid]), Vec::new());
+            self.kv.put(keys::fork(file, fileid), Vec::new());
         }
         made
     }
@@ -124,7 +125,7 @@ impl<K: Kv> State<K> {
     /// A source that has lost its last name goes with the last file that was to get its content.
     fn fork_is_over(&mut self, mut source: Inode, to: u64) -> Inode {
         let file = source.attr.fileid;
-        self.kv.delete(&key(table::FORK, &[file, to]));
+        self.kv.delete(&keys::fork(file, to));
         source.forks.retain(|f| *f != to);
         if source.attr.nlink == 0 && source.forks.is_empty() {
             self.drop_extents(file);

@@ -70,7 +70,7 @@ pub struct Plan {
     /// It loses data: the word that confirms exactly this.
     pub confirmation: String,
     /// Extents without a complete copy in reach: chunk servers are asked what they have of these.
-    pub lost: Vec<u64>,
+    pub lost: Vec<ExtentId>,
 }
 
 impl Plan {

@@ -4,8 +4,9 @@
 //! reclaim them, and no grace period passes. They go with their file, with an unlock, or when their client says that it has
 //! started again.
 
+use super::keys::{self, table};
 use super::kv::Kv;
-use super::state::{key, table, State};
+use super::state::State;
 use crate::messages::*;
 use crate::nfs::nlm::Stat;
 use crate::nfs::status;
@@ -23,7 +24,7 @@ const UNTOLD: &str = "untold-locks";
 impl<K: Kv> State<K> {
     /// The locks of a file; empty where there are none.
     pub fn locks(&self, file: u64) -> FileLocks {
-        self.load(&key(table::LOCKS, &[file])).unwrap_or_default()
+        self.load(&keys::locks(file)).unwrap_or_default()
     }
 
     /// Every file that has locks.
@@ -48,7 +49,7 @@ impl<K: Kv> State<K> {
     }
 
     fn keep_locks(&mut self, file: u64, before: &FileLocks, after: &FileLocks) {
-        let k = key(table::LOCKS, &[file]);
+        let k = keys::locks(file);
         match (before.is_empty(), after.is_empty()) {
             (true, true) => return,
             (_, true) => self.kv.delete(&k),

@@ -4,8 +4,9 @@
 //! until one comes back, or until this command names another copy. The file's lease is counted up with it, so that an owner
 //! which still waits for the complete copies ends.
 
+use super::keys::{self, table};
 use super::kv::Kv;
-use super::state::{fail, key, table, State};
+use super::state::{fail, State};
 use crate::messages::*;
 use crate::nfs::status;
 
@@ -39,7 +40,7 @@ impl<K: Kv> State<K> {
             // The copy's promise may be older than the last activation: that was accepted.
             cfg.activated = 0;
             cfg.went_back.retain(|id| *id != lost.copy.id);
-            self.store(key(table::EXTENT, &[lost.eid]), &cfg);
+            self.store(keys::extent(lost.eid), &cfg);
             if let Some(mut inode) = self.inode(cfg.file) {
                 inode.lease = Lease { gateway: 0, boot: 0, number: inode.lease.number + 1 };
                 let now = time_ns.max(inode.attr.mtime_ns + 1).max(inode.attr.ctime_ns + 1);
@@ -56,9 +57,9 @@ impl<K: Kv> State<K> {
                 empty: lost.empty,
             };
             let number = self.next(LOSS_COUNTER);
-            self.store(key(table::LOSSES, &[number]), &record);
+            self.store(keys::loss(number), &record);
             if number > LOSSES_KEPT as u64 {
-                self.kv.delete(&key(table::LOSSES, &[number - LOSSES_KEPT as u64]));
+                self.kv.delete(&keys::loss(number - LOSSES_KEPT as u64));
             }
         }
         Reply::default()

@@ -1,7 +1,8 @@
 //! Folders and names: the commands of NFS that change them, and the look-ups.
 
+use super::keys;
 use super::kv::Kv;
-use super::state::{fail, key, table, State};
+use super::state::{fail, State};
 use crate::messages::*;
 use crate::nfs::permissions::without_set_ids;
 use crate::nfs::status;
@@ -14,12 +15,6 @@ pub const LINKS_MAX: u32 = 32_000;
 pub const LINK_BYTES_MAX: usize = 4_096;
 
 const SETGID: u32 = 0o2000;
-
-fn dirent_key(dir: u64, name: &[u8]) -> Vec<u8> {
-    let mut k = key(table::DIRENT, &[dir]);
-    k.extend_from_slice(name);
-    k
-}
 
 pub(super) fn valid_name(name: &[u8]) -> Result<(), u32> {
     if name.len() > NAME_BYTES_MAX {
@@ -54,7 +49,7 @@ impl<K: Kv> State<K> {
         }
     }
     pub(super) fn entry(&self, dir: u64, name: &[u8]) -> Option<Dirent> {
-        self.load(&dirent_key(dir, name))
+        self.load(&keys::name(dir, name))
     }
 
     /// The file or folder with this name in a folder; `.` and `..` are the folder itself and its parent.
@@ -88,10 +83,10 @@ impl<K: Kv> State<K> {
                 out.push(Listed { name: name.into(), fileid, cookie, attr });
             }
         }
-        let prefix = key(table::COOKIE, &[dir]);
+        let prefix = keys::cookies(dir);
         // A cookie that was never given out may be the greatest number.
         let Some(next) = after.checked_add(1) else { return Ok((out, true)) };
-        let from = key(table::COOKIE, &[dir, next]);
+        let from = keys::cookie(dir, next);
         let mut names = Vec::new();
         let mut more = false;
         self.kv.scan(&prefix, &from, &mut |k, v| {
@@ -114,14 +109,14 @@ impl<K: Kv> State<K> {
     pub(super) fn add_entry(&mut self, dir: &mut Inode, name: &[u8], fileid: u64, time_ns: u64) {
         let cookie = dir.next_cookie.max(3);
         dir.next_cookie = cookie + 1;
-        self.store(dirent_key(dir.attr.fileid, name), &Dirent { fileid, cookie });
-        self.kv.put(key(table::COOKIE, &[dir.attr.fileid, cookie]), name.to_vec());
+        self.store(keys::name(dir.attr.fileid, name), &Dirent { fileid, cookie });
+        self.kv.put(keys::cookie(dir.attr.fileid, cookie), name.to_vec());
         self.touch_dir(dir, time_ns);
     }
     pub(super) fn remove_entry(&mut self, dir: &mut Inode, name: &[u8], time_ns: u64) {
         if let Some(e) = self.entry(dir.attr.fileid, name) {
-            self.kv.delete(&dirent_key(dir.attr.fileid, name));
-            self.kv.delete(&key(table::COOKIE, &[dir.attr.fileid, e.cookie]));
+            self.kv.delete(&keys::name(dir.attr.fileid, name));
+            self.kv.delete(&keys::cookie(dir.attr.fileid, e.cookie));
         }
         self.touch_dir(dir, time_ns);
     }
@@ -232,7 +227,7 @@ impl<K: Kv> State<K> {
     }
 
     pub(super) fn is_empty(&self, dir: u64) -> bool {
-        let prefix = key(table::DIRENT, &[dir]);
+        let prefix = keys::names(dir);
         let mut empty = true;
         self.kv.scan(&prefix, &prefix, &mut |_, _| {
             empty = false;
@@ -417,6 +412,7 @@ impl<K: Kv> State<K> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::keys::table;
     use super::*;
     use crate::metadata::MemoryKv;
 

@@ -4,15 +4,13 @@
 //! whether a change is safe was judged by the LEADER before (`super::life`). What a configuration still needs is checked
 //! here once more.
 
+use super::keys::{self, table};
 use super::kv::Kv;
-use super::state::{fail, key, State};
+use super::state::{fail, State};
 use crate::messages::*;
 use crate::nfs::status;
 use std::collections::BTreeSet;
 
-/// Tables of the store, beside those of `state`.
-const NODE: u8 = b'n';
-const ADDRESS_GONE: u8 = b'g';
 const REBALANCE: &str = "rebalance";
 /// Retired storages that are remembered for each node; the oldest is forgotten, and a disk with it would be taken for a new
 /// one, whose copies no configuration names.
@@ -21,11 +19,11 @@ pub const RETIRED_MAX: usize = 64;
 impl<K: Kv> State<K> {
     /// Nodes that are not used as usual, or had another storage before.
     pub fn nodes(&self) -> Vec<NodeRecord> {
-        self.all(NODE)
+        self.all(table::NODE)
     }
     /// The record of a node; one that was never changed is serving.
     pub fn node(&self, node: u32) -> NodeRecord {
-        self.load(&key(NODE, &[node.into()])).unwrap_or(NodeRecord { node, ..Default::default() })
+        self.load(&keys::node(node)).unwrap_or(NodeRecord { node, ..Default::default() })
     }
     /// Ids of replicas that are to hold nothing, given those that there are.
     pub fn emptied(&self, there: &[ReplicaRef]) -> Vec<Vec<u8>> {
@@ -51,7 +49,7 @@ impl<K: Kv> State<K> {
     }
     /// Whether an administrator has ordered that no gateway serves this datastore address.
     pub fn address_is_removed(&self, address: &str) -> bool {
-        self.kv.get(&[&[ADDRESS_GONE], address.as_bytes()].concat()).is_some()
+        self.kv.get(&[&[table::ADDRESS_GONE], address.as_bytes()].concat()).is_some()
     }
 
     /// Every replica that some configuration names, as one that has a copy or is getting one.
@@ -92,7 +90,7 @@ impl<K: Kv> State<K> {
         if let Some(id) = &s.empty {
             record.emptying.clone_from(id);
         }
-        self.store(key(NODE, &[s.node.into()]), &record);
+        self.store(keys::node(s.node), &record);
         Reply::default()
     }
 
@@ -102,7 +100,7 @@ impl<K: Kv> State<K> {
     }
 
     pub(super) fn set_address(&mut self, s: &SetAddress) -> Reply {
-        let gone = [&[ADDRESS_GONE], s.address.as_bytes()].concat();
+        let gone = [&[table::ADDRESS_GONE], s.address.as_bytes()].concat();
         if s.removed {
             self.kv.put(gone, vec![1]);
             self.unbind(&s.address);

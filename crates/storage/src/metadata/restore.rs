@@ -13,8 +13,9 @@
 //!
 //! A pure function: each node computes the same state from the same files.
 
+use super::keys::{self, table};
 use super::kv::{Kv, MemoryKv};
-use super::state::{folder_attr, key, table, State};
+use super::state::{folder_attr, State};
 use crate::messages::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// above the backup's: more than a cluster uses up between two backups (a year at 30 a second).
 pub const JUMP: u64 = 1_000_000_000;
 /// Numbers of extents from this one on are those of layers within a chunk server's store.
-const LAYERS_FROM: u64 = 1 << 63;
+const LAYERS_FROM: ExtentId = ExtentId(1 << 63);
 /// The folder of what has no place in the state, in the root of the first datastore.
 pub const RECOVERED: &str = "recovered";
 /// Names of files that a report lists of each kind; the rest is counted.
@@ -131,7 +132,7 @@ impl<'a> Copies<'a> {
     }
 }
 
-type ByExtent<'a> = BTreeMap<u64, Copies<'a>>;
+type ByExtent<'a> = BTreeMap<ExtentId, Copies<'a>>;
 
 /// Brings a backup together with the inventories of all chunk servers but those of `without`, whose disks are gone.
 ///
@@ -159,7 +160,7 @@ pub fn restore(
         for copy in inventory.copies.iter().filter(|c| c.eid < LAYERS_FROM) {
             held.entry(copy.eid).or_default().0.push((&inventory.replica, copy));
         }
-        state.store(key(table::REPLICA, &[inventory.replica.node.into()]), &inventory.replica);
+        state.store(keys::replica(inventory.replica.node), &inventory.replica);
     }
     let now_ns = inventories.iter().map(|i| i.made_ns).max().unwrap_or(backup.made_ns);
     let named = held.values().flat_map(|c| &c.0).map(|(_, c)| c.file).max().unwrap_or(0);
@@ -212,8 +213,8 @@ struct Restore<'a> {
 impl Restore<'_> {
     fn run(&mut self) -> Result<(), RestoreError> {
         self.read_names();
-        let known: BTreeSet<u64> = self.state.all_extents().iter().map(|c| c.eid).collect();
-        let counted = self.state.number("extent");
+        let known: BTreeSet<ExtentId> = self.state.all_extents().iter().map(|c| c.eid).collect();
+        let counted = self.state.newest_extent();
         self.adopt();
         self.attach(&known, counted)?;
         self.settle_files();
@@ -300,8 +301,8 @@ impl Restore<'_> {
             return self.remove(file);
         }
         for cfg in gone {
-            self.state.kv.delete(&key(table::MAP, &[file, cfg.index]));
-            self.state.delete(&key(table::EXTENT, &[cfg.eid]));
+            self.state.kv.delete(&keys::place(file, cfg.index));
+            self.state.delete(&keys::extent(cfg.eid));
             inode.attr.allocated = inode.attr.allocated.map(|b| b.saturating_sub(self.state.extent_bytes()));
         }
         self.state.put_inode(&inode);
@@ -324,7 +325,7 @@ impl Restore<'_> {
     }
 
     /// Extents of later than the backup: into their files, or into files of their own.
-    fn attach(&mut self, known: &BTreeSet<u64>, counted: u64) -> Result<(), RestoreError> {
+    fn attach(&mut self, known: &BTreeSet<ExtentId>, counted: ExtentId) -> Result<(), RestoreError> {
         let held = std::mem::take(&mut self.held);
         let mut made: BTreeSet<u64> = BTreeSet::new();
         // A later extent at the same place came after a truncate.
@@ -357,10 +358,10 @@ impl Restore<'_> {
 
     /// Takes the place in the file, from an extent that was there before.
     fn put_at(&mut self, cfg: ExtentConfig, replicas: Vec<ReplicaRef>) {
-        let (eid, place) = (cfg.eid, key(table::MAP, &[cfg.file, cfg.index]));
+        let (eid, place) = (cfg.eid, keys::place(cfg.file, cfg.index));
         let Some(mut inode) = self.state.inode(cfg.file) else { return };
         match self.state.kv.get(&place).and_then(|b| <[u8; 8]>::try_from(b).ok()) {
-            Some(before) => self.state.delete(&key(table::EXTENT, &[u64::from_be_bytes(before)])),
+            Some(before) => self.state.delete(&keys::extent(ExtentId::from_be_bytes(before))),
             None => {
                 inode.attr.allocated = inode.attr.allocated.map(|b| b + self.state.extent_bytes());
                 self.state.put_inode(&inode);
@@ -452,8 +453,8 @@ impl Restore<'_> {
     /// No number is used twice.
     fn go_on_above(&mut self) {
         let s = &mut self.state;
-        let greatest = self.held.keys().next_back().copied().unwrap_or(0);
-        s.set_number("extent", s.number("extent").max(greatest));
+        let greatest = self.held.keys().next_back().copied().unwrap_or_default();
+        s.set_newest_extent(s.newest_extent().max(greatest));
         s.set_number("fileid", self.newest_file + JUMP);
         s.set_number("datastore", s.number("datastore") + DATASTORES_JUMP);
         for b in s.all::<Binding>(table::BINDING) {

@@ -3,9 +3,10 @@
 //! Names and attributes are those of the entry. The content of each file is that of a moment soon after it, which the file's
 //! owner chooses (`forks.rs`).
 
+use super::keys;
 use super::kv::Kv;
 use super::namespace::valid_name;
-use super::state::{fail, folder_attr, key, table, State};
+use super::state::{fail, folder_attr, State};
 use crate::messages::*;
 use crate::nfs::names::is_unprintable;
 use crate::nfs::status;
@@ -30,7 +31,7 @@ impl<K: Kv> State<K> {
     }
 
     pub(super) fn scan_entries(&self, dir: u64, visit: &mut dyn FnMut(&[u8], Dirent) -> bool) {
-        let prefix = key(table::DIRENT, &[dir]);
+        let prefix = keys::names(dir);
         self.kv.scan(&prefix, &prefix, &mut |k, v| Dirent::decode(v).map_or(true, |e| visit(&k[prefix.len()..], e)));
     }
 

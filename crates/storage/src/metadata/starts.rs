@@ -4,8 +4,9 @@
 //! only grows. The counter reveals an image from before the last start, and the mark (the newest batch that metad noted) one of the
 //! same run that is older than the mark. A start does not raise the batch number, or repeated starts would hide missing batches.
 
+use super::keys::table;
 use super::kv::Kv;
-use super::state::{fail, key, table, State};
+use super::state::{fail, State};
 use crate::messages::*;
 use crate::nfs::status;
 
@@ -128,7 +129,7 @@ impl<K: Kv> State<K> {
 }
 
 fn starts_key(replica: &[u8]) -> Vec<u8> {
-    [&key(table::STARTS, &[]), replica].concat()
+    [&[table::STARTS][..], replica].concat()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! Leases, configurations and addresses follow the replication protocol: every change is conditional
 //! on what its author knew (lease number, epoch, truncations), and numbers only grow.
 
+use super::keys::{self, table};
 use super::kv::Kv;
 use crate::messages::*;
 use crate::nfs::status;
@@ -37,34 +38,6 @@ pub struct State<K> {
     /// The number of the newest entry that changed an extent or a datastore, or of the newest one when it was loaded.
     copies_changed_at: u64,
     copies_changed: bool,
-}
-
-pub(super) fn key(table: u8, parts: &[u64]) -> Vec<u8> {
-    let mut k = vec![table];
-    parts.iter().for_each(|p| k.extend_from_slice(&p.to_be_bytes()));
-    k
-}
-
-/// Tables of the store, beside two in `nodes`: each has another letter.
-pub(super) mod table {
-    pub const COUNTER: u8 = b'c';
-    pub const INODE: u8 = b'i';
-    pub const DIRENT: u8 = b'd';
-    pub const COOKIE: u8 = b'k';
-    pub const MAP: u8 = b'm';
-    pub const EXTENT: u8 = b'e';
-    pub const DATASTORE: u8 = b's';
-    pub const BINDING: u8 = b'b';
-    pub const REPLICA: u8 = b'r';
-    pub const CALL: u8 = b'x';
-    pub const CALL_AGE: u8 = b'y';
-    pub const APPLIED: u8 = b'a';
-    pub const LOCKS: u8 = b'l';
-    /// Forks that are not done, by both files.
-    pub const FORK: u8 = b'f';
-    pub const LOSSES: u8 = b'w';
-    /// Newest starts of replicas, by their ids.
-    pub const STARTS: u8 = b't';
 }
 
 /// Attributes of an empty folder.
@@ -201,7 +174,7 @@ impl<K: Kv> State<K> {
             Some(CommandOp::CreateDatastore(d)) => self.create_datastore(d, time_ns),
             Some(CommandOp::DeleteDatastore(d)) => self.delete_datastore(&d.name),
             Some(CommandOp::RegisterReplica(r)) => {
-                self.store(key(table::REPLICA, &[r.node.into()]), r);
+                self.store(keys::replica(r.node), r);
                 Reply::default()
             }
             Some(CommandOp::TagAllHandles(_)) => self.tag_all_handles(),
@@ -269,9 +242,9 @@ impl<K: Kv> State<K> {
         }
         self.store(k.clone(), &kept);
         let n = self.next("call");
-        self.kv.put(key(table::CALL_AGE, &[n]), k);
+        self.kv.put(keys::call_age(n), k);
         if n > CALLS_KEPT {
-            let old = key(table::CALL_AGE, &[n - CALLS_KEPT]);
+            let old = keys::call_age(n - CALLS_KEPT);
             if let Some(k) = self.kv.get(&old) {
                 self.kv.delete(&k);
                 self.kv.delete(&old);
@@ -283,29 +256,36 @@ impl<K: Kv> State<K> {
 
     /// The record of a file or folder, if it exists.
     pub fn inode(&self, fileid: u64) -> Option<Inode> {
-        self.load(&key(table::INODE, &[fileid]))
+        self.load(&keys::inode(fileid))
     }
     /// Every inode is written and deleted by these two, which keep their number.
     pub(super) fn put_inode(&mut self, inode: &Inode) {
-        let k = key(table::INODE, &[inode.attr.fileid]);
+        let k = keys::inode(inode.attr.fileid);
         self.inodes += u64::from(self.kv.get(&k).is_none());
         self.store(k, inode);
     }
     pub(super) fn delete_inode(&mut self, fileid: u64) {
-        let k = key(table::INODE, &[fileid]);
+        let k = keys::inode(fileid);
         self.inodes -= u64::from(self.kv.get(&k).is_some());
         self.kv.delete(&k);
     }
     /// The configuration of an extent, if it exists.
-    pub fn extent(&self, eid: u64) -> Option<ExtentConfig> {
-        self.load(&key(table::EXTENT, &[eid]))
+    pub fn extent(&self, eid: ExtentId) -> Option<ExtentConfig> {
+        self.load(&keys::extent(eid))
+    }
+    /// The greatest number that an extent was given.
+    pub(super) fn newest_extent(&self) -> ExtentId {
+        ExtentId(self.number("extent"))
+    }
+    pub(super) fn set_newest_extent(&mut self, eid: ExtentId) {
+        self.set_number("extent", eid.0);
     }
     /// The configurations of a file's extents, in the order of their place in the file.
     pub fn extents(&self, file: u64) -> Vec<ExtentConfig> {
-        let prefix = key(table::MAP, &[file]);
+        let prefix = keys::places(file);
         let mut eids = Vec::new();
         self.kv.scan(&prefix, &prefix, &mut |_, v| {
-            eids.extend(<[u8; 8]>::try_from(v).map(u64::from_be_bytes));
+            eids.extend(<[u8; 8]>::try_from(v).map(ExtentId::from_be_bytes));
             true
         });
         eids.into_iter().filter_map(|eid| self.extent(eid)).collect()
@@ -327,7 +307,7 @@ impl<K: Kv> State<K> {
         }
         inode.lease = Lease { gateway: g.gateway, boot: g.boot, number: inode.lease.number + 1 };
         self.put_inode(&inode);
-        if self.kv.get(&key(table::MAP, &[g.file, 0])).is_none() && !g.replicas.is_empty() {
+        if self.kv.get(&keys::place(g.file, 0)).is_none() && !g.replicas.is_empty() {
             self.new_extent(g.file, 0, &g.replicas);
         }
         Reply { bindings: self.all(table::BINDING), ..self.file_reply(inode) }
@@ -362,10 +342,10 @@ impl<K: Kv> State<K> {
 
     /// Names an extent of a file, which has room at its index.
     pub(super) fn add_extent(&mut self, cfg: ExtentConfig) -> ExtentConfig {
-        let (eid, file, index) = (self.next("extent"), cfg.file, cfg.index);
+        let (eid, file, index) = (ExtentId(self.next("extent")), cfg.file, cfg.index);
         let cfg = ExtentConfig { eid, ..cfg };
-        self.store(key(table::EXTENT, &[eid]), &cfg);
-        self.kv.put(key(table::MAP, &[file, index]), eid.to_be_bytes().to_vec());
+        self.store(keys::extent(eid), &cfg);
+        self.kv.put(keys::place(file, index), eid.to_be_bytes().to_vec());
         if let Some(mut inode) = self.inode(file) {
             let bytes = inode.attr.allocated.map(|before| before + self.extent_bytes);
             inode.attr.allocated = bytes;
@@ -377,15 +357,15 @@ impl<K: Kv> State<K> {
     /// The file has none of its extents any more.
     pub(super) fn drop_extents(&mut self, file: u64) {
         for cfg in self.extents(file) {
-            self.kv.delete(&key(table::MAP, &[file, cfg.index]));
-            self.delete(&key(table::EXTENT, &[cfg.eid]));
+            self.kv.delete(&keys::place(file, cfg.index));
+            self.delete(&keys::extent(cfg.eid));
         }
     }
     pub(super) fn put_extent(&mut self, cfg: &ExtentConfig) {
-        self.store(key(table::EXTENT, &[cfg.eid]), cfg);
+        self.store(keys::extent(cfg.eid), cfg);
     }
     pub(super) fn put_datastore(&mut self, d: &Datastore) {
-        self.store(key(table::DATASTORE, &[d.id.into()]), d);
+        self.store(keys::datastore(d.id), d);
     }
 
     pub(super) fn owned(&self, file: u64, lease: u64) -> Result<Inode, Reply> {
@@ -409,7 +389,7 @@ impl<K: Kv> State<K> {
             return Reply { status: status::BADTYPE, ..self.file_reply(inode) };
         }
         // Asking twice gives the same extent.
-        if self.kv.get(&key(table::MAP, &[a.file, a.index])).is_none() {
+        if self.kv.get(&keys::place(a.file, a.index)).is_none() {
             if a.replicas.is_empty() {
                 return fail(status::JUKEBOX);
             }
@@ -443,7 +423,7 @@ impl<K: Kv> State<K> {
         }
         cfg.safe.retain(|r| !cfg.went_back.contains(&r.id));
         if p.replicas.is_empty() && !p.went_back.is_empty() {
-            self.store(key(table::EXTENT, &[p.eid]), &cfg);
+            self.store(keys::extent(p.eid), &cfg);
             return self.file_reply(inode);
         }
         let promoted = if p.promote { cfg.joining.clone() } else { None };
@@ -460,7 +440,7 @@ impl<K: Kv> State<K> {
         cfg.replicas = p.replicas.clone();
         cfg.joining = p.joining.clone();
         cfg.active = false;
-        self.store(key(table::EXTENT, &[p.eid]), &cfg);
+        self.store(keys::extent(p.eid), &cfg);
         self.file_reply(inode)
     }
 
@@ -483,7 +463,7 @@ impl<K: Kv> State<K> {
         // A member that joins was emptied by the SEAL of this epoch: it is as good as a new one.
         cfg.went_back.retain(|id| cfg.joining.as_ref().is_none_or(|j| j.id != *id));
         cfg.safe = cfg.replicas.clone();
-        self.store(key(table::EXTENT, &[a.eid]), &cfg);
+        self.store(keys::extent(a.eid), &cfg);
         self.file_reply(inode)
     }
 
@@ -531,8 +511,8 @@ impl<K: Kv> State<K> {
             inode.zero_from = Some(t.size);
             let first_gone = t.size.div_ceil(self.extent_bytes).max(1);
             for cfg in self.extents(t.file).into_iter().filter(|c| c.index >= first_gone) {
-                self.kv.delete(&key(table::MAP, &[t.file, cfg.index]));
-                self.delete(&key(table::EXTENT, &[cfg.eid]));
+                self.kv.delete(&keys::place(t.file, cfg.index));
+                self.delete(&keys::extent(cfg.eid));
                 inode.attr.allocated = inode.attr.allocated.map(|bytes| bytes.saturating_sub(self.extent_bytes));
             }
         }
@@ -583,7 +563,7 @@ impl<K: Kv> State<K> {
         self.set_number(&format!("{LAST_BINDING}{address}"), version);
     }
     pub(super) fn forget_replica(&mut self, node: u32) {
-        self.kv.delete(&key(table::REPLICA, &[node.into()]));
+        self.kv.delete(&keys::replica(node));
     }
     fn binding_key(address: &str) -> Vec<u8> {
         [&[table::BINDING], address.as_bytes()].concat()
@@ -619,8 +599,8 @@ impl<K: Kv> State<K> {
     /// for ever (numbers are not used again), or it has all its copies without this one. Right with an old
     /// state, too: an extent that it does not know yet is not gone, and a copy that joined since has
     /// promised a greater epoch.
-    pub fn free_up_to(&self, replica: &[u8], eid: u64) -> Option<u64> {
-        if eid > self.number("extent") {
+    pub fn free_up_to(&self, replica: &[u8], eid: ExtentId) -> Option<u64> {
+        if eid > self.newest_extent() {
             return None;
         }
         let Some(cfg) = self.extent(eid) else { return Some(u64::MAX) };
@@ -651,7 +631,7 @@ impl<K: Kv> State<K> {
     pub fn files_after(&self, after: u64, count_max: usize) -> (Vec<Inode>, bool) {
         let (mut found, mut more) = (Vec::new(), false);
         let Some(from) = after.checked_add(1) else { return (found, more) };
-        self.kv.scan(&[table::INODE], &key(table::INODE, &[from]), &mut |_, v| {
+        self.kv.scan(&[table::INODE], &keys::inode(from), &mut |_, v| {
             if let Ok(inode) = Inode::decode(v) {
                 if inode.attr.kind == 1 {
                     if found.len() >= count_max {
@@ -688,7 +668,7 @@ impl<K: Kv> State<K> {
         let root = self.new_fileid();
         let attr = folder_attr(root, 0o777, id, time_ns);
         self.put_inode(&Inode { attr, parent: root, next_cookie: 3, ..Default::default() });
-        self.store(key(table::DATASTORE, &[id.into()]), &Datastore { id, root, ..d.clone() });
+        self.store(keys::datastore(id), &Datastore { id, root, ..d.clone() });
         Reply::default()
     }
 
@@ -713,7 +693,7 @@ impl<K: Kv> State<K> {
         if super::datastores::check(&d).is_err() {
             return fail(status::INVAL);
         }
-        self.store(key(table::DATASTORE, &[d.id.into()]), &d);
+        self.store(keys::datastore(d.id), &d);
         Reply::default()
     }
 
@@ -724,7 +704,7 @@ impl<K: Kv> State<K> {
         }
         self.delete_inode(d.root);
         self.delete_inode(d.snapshots);
-        self.delete(&key(table::DATASTORE, &[d.id.into()]));
+        self.delete(&keys::datastore(d.id));
         Reply::default()
     }
 

@@ -19,14 +19,14 @@ const BAD_NOTED_MAX: usize = 256;
 /// forgotten.
 const WITNESSES_MAX: usize = 8;
 /// Greatest number of an extent that a fork makes; greater ones belong to the store's layers and never to a copy.
-const FORKED_EID_MAX: u64 = (1 << 63) - 1;
+const FORKED_EID_MAX: ExtentId = ExtentId((1 << 63) - 1);
 
 /// An entry of the chunk server's journal.
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, trivet_wire::Message)]
 pub struct JournalEntry {
     /// Number of the extent.
     #[prost(uint64, tag = "1")]
-    pub eid: u64,
+    pub eid: ExtentId,
     /// The promise that this entry makes durable.
     #[prost(message, optional, tag = "2")]
     pub sealed: Option<SealEntry>,
@@ -41,11 +41,11 @@ pub struct JournalEntry {
     pub count: Option<Count>,
     /// The extent that is made here of what this one is with the entry's record; 0: none.
     #[prost(uint64, tag = "6")]
-    pub fork_to: u64,
+    pub fork_to: ExtentId,
 }
 
 /// A SEAL as the journal keeps it (rule R37).
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, trivet_wire::Message)]
 pub struct SealEntry {
     /// The configuration epoch that is promised.
     #[prost(uint64, tag = "1")]
@@ -78,11 +78,11 @@ impl SealEntry {
 }
 
 /// Everything about a copy but its bytes; also the form of a checkpoint.
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, trivet_wire::Message)]
 pub struct Replica {
     /// Number of the extent.
     #[prost(uint64, tag = "1")]
-    pub eid: u64,
+    pub eid: ExtentId,
     /// The configuration epoch of the promise: a request of a smaller one is refused (rule R5).
     #[prost(uint64, tag = "2")]
     pub promise_epoch: u64,
@@ -215,7 +215,7 @@ impl Replica {
 
 /// The copy of an extent that a fork made. Its configuration is active, under epoch 1, when all members have it; a member
 /// that has none then, or one of a smaller promise, went back in time. Nothing was written to it, and it knows no ids.
-fn forked(eid: u64, at: Pos) -> Replica {
+fn forked(eid: ExtentId, at: Pos) -> Replica {
     let count = Count { born: at, records: 0 };
     Replica { eid, promise_epoch: 1, version: VERSION, count, ..Default::default() }
 }
@@ -244,33 +244,33 @@ pub enum Effect {
     /// Put the record's bytes into the extent's file.
     Apply {
         /// Number of the extent.
-        eid: u64,
+        eid: ExtentId,
         /// The record.
         record: Record,
     },
     /// Empty the extent's file.
     Wipe {
         /// Number of the extent.
-        eid: u64,
+        eid: ExtentId,
     },
     /// Delete the extent's file.
     Remove {
         /// Number of the extent.
-        eid: u64,
+        eid: ExtentId,
     },
     /// `to` gets the content of `eid`, and both go their own ways from then on.
     Fork {
         /// Number of the extent that is forked.
-        eid: u64,
+        eid: ExtentId,
         /// Number of the new extent.
-        to: u64,
+        to: ExtentId,
     },
     /// Look at a range, then answer with this.
     Fetch {
         /// The token of the request.
         token: u64,
         /// Number of the extent.
-        eid: u64,
+        eid: ExtentId,
         /// First byte of the range.
         offset: u64,
         /// Bytes of the range.
@@ -295,15 +295,15 @@ pub struct ChunkServer {
     start: u64,
     extent_bytes: u64,
     /// Extents that were sealed or checked in this start; all others are shut (rule R34).
-    open: BTreeSet<u64>,
+    open: BTreeSet<ExtentId>,
     standing: Standing,
     bug: Option<Bug>,
-    replicas: BTreeMap<u64, Replica>,
+    replicas: BTreeMap<ExtentId, Replica>,
     /// Positions that are in the journal's queue and not on disk.
-    undurable: BTreeSet<(u64, Pos)>,
-    damaged: BTreeSet<u64>,
+    undurable: BTreeSet<(ExtentId, Pos)>,
+    damaged: BTreeSet<ExtentId>,
     /// Offsets of bad blocks by extent that the owner was not told of.
-    bad: BTreeMap<u64, BTreeSet<u64>>,
+    bad: BTreeMap<ExtentId, BTreeSet<u64>>,
     issued: u64,
     waiting: VecDeque<(u64, u64, JournalEntry)>,
 }
@@ -368,7 +368,7 @@ impl ChunkServer {
         if let Some(count) = entry.count {
             r.count = before.max(count);
         }
-        if let (Some(record), true) = (&entry.record, entry.fork_to != 0) {
+        if let (Some(record), true) = (&entry.record, entry.fork_to != ExtentId::NONE) {
             // A checkpoint may know the copy; its bytes are made once more, as everything later is in the journal after this.
             self.replicas.entry(entry.fork_to).or_insert_with(|| forked(entry.fork_to, record.pos));
             out.push(Effect::Fork { eid: entry.eid, to: entry.fork_to });
@@ -384,16 +384,16 @@ impl ChunkServer {
         self.replicas.values()
     }
     /// The copy of this extent, if there is one.
-    pub fn replica(&self, eid: u64) -> Option<&Replica> {
+    pub fn replica(&self, eid: ExtentId) -> Option<&Replica> {
         self.replicas.get(&eid)
     }
     /// The bytes of this copy cannot be trusted: it answers no SEAL and no READ.
-    pub fn declare_damaged(&mut self, eid: u64) {
+    pub fn declare_damaged(&mut self, eid: ExtentId) {
         self.damaged.insert(eid);
     }
 
     /// A block was found to be bad: the next answer tells the owner, which repairs it from another member (rule R43).
-    pub fn note_bad(&mut self, eid: u64, offset: u64) {
+    pub fn note_bad(&mut self, eid: ExtentId, offset: u64) {
         let noted = self.bad.entry(eid).or_default();
         if noted.len() < BAD_NOTED_MAX {
             noted.insert(offset);
@@ -401,12 +401,12 @@ impl ChunkServer {
     }
 
     /// Whether the bytes of this copy cannot be trusted.
-    pub fn is_damaged(&self, eid: u64) -> bool {
+    pub fn is_damaged(&self, eid: ExtentId) -> bool {
         self.damaged.contains(&eid)
     }
 
     /// A planted mistake: the promise is taken from any request.
-    fn plant_promise(&mut self, eid: u64, epoch: u64, lease: u64, op: &Option<ChunkOp>) {
+    fn plant_promise(&mut self, eid: ExtentId, epoch: u64, lease: u64, op: &Option<ChunkOp>) {
         if self.bug != Some(Bug::TakeoverWithoutSeal) || matches!(op, Some(ChunkOp::Seal(_))) {
             return;
         }
@@ -523,7 +523,7 @@ impl ChunkServer {
     fn seal(
         &mut self,
         token: u64,
-        (eid, epoch, lease): (u64, u64, u64),
+        (eid, epoch, lease): (ExtentId, u64, u64),
         s: &Seal,
         existed: bool,
         out: &mut Vec<Effect>,
@@ -558,7 +558,7 @@ impl ChunkServer {
     fn look_at(
         &self,
         token: u64,
-        (eid, promised): (u64, bool),
+        (eid, promised): (ExtentId, bool),
         (offset, length): (u64, u64),
         wanted: Wanted,
         out: &mut Vec<Effect>,
@@ -585,12 +585,12 @@ impl ChunkServer {
 
     /// Makes the copy that a record of this extent forks, and returns its number; 0: none. A copy that is there already is the
     /// same, or another file's by now.
-    fn fork(&mut self, eid: u64, record: &Record) -> u64 {
+    fn fork(&mut self, eid: ExtentId, record: &Record) -> ExtentId {
         let to = record.fork_to;
         // A joiner lacks content.
         let joins = self.replicas.get(&eid).is_none_or(|r| r.joining);
-        if to == 0 || to > FORKED_EID_MAX || joins || self.replicas.contains_key(&to) {
-            return 0;
+        if to.is_none() || to > FORKED_EID_MAX || joins || self.replicas.contains_key(&to) {
+            return ExtentId::NONE;
         }
         self.replicas.insert(to, forked(to, record.pos));
         if self.damaged.contains(&eid) {
@@ -617,7 +617,7 @@ impl ChunkServer {
             if let Some(record) = entry.record {
                 self.undurable.remove(&(eid, record.pos));
                 out.push(Effect::Apply { eid, record });
-                if entry.fork_to != 0 {
+                if entry.fork_to != ExtentId::NONE {
                     out.push(Effect::Fork { eid, to: entry.fork_to });
                 }
             }
@@ -658,7 +658,7 @@ mod tests {
     use super::*;
 
     fn request(epoch: u64, lease: u64, op: ChunkOp) -> ChunkRequest {
-        ChunkRequest { eid: 1, replica: vec![1], epoch, lease, confirmed: 0, op: Some(op) }
+        ChunkRequest { eid: ExtentId(1), replica: vec![1], epoch, lease, confirmed: 0, op: Some(op) }
     }
     fn record(lease: u64, epoch: u64, seq: u64, stable: u64) -> Record {
         Record {
@@ -715,11 +715,17 @@ mod tests {
         let mut c = ChunkServer::new(vec![1], 1, 1 << 20, vec![]);
         let mut journal = Vec::new();
         let mut forks = |c: &mut ChunkServer, r: ChunkRequest| {
-            handle_durably(c, r, &mut journal).iter().any(|e| matches!(e, Effect::Fork { eid: 1, to: 7 }))
+            handle_durably(c, r, &mut journal)
+                .iter()
+                .any(|e| matches!(e, Effect::Fork { eid: ExtentId(1), to: ExtentId(7) }))
         };
         let fork = |epoch, lease, seq| {
-            let record =
-                Record { fork_to: 7, ranges: vec![], data: Default::default(), ..record(lease, epoch, seq, 0) };
+            let record = Record {
+                fork_to: ExtentId(7),
+                ranges: vec![],
+                data: Default::default(),
+                ..record(lease, epoch, seq, 0)
+            };
             request(epoch, lease, ChunkOp::Write(record))
         };
         assert!(!forks(&mut c, request(1, 1, seal(true))));
@@ -727,7 +733,7 @@ mod tests {
         assert!(!forks(&mut c, fork(1, 1, 1)), "sent twice");
         assert!(!forks(&mut c, fork(1, 1, 2)), "the same attempt, after the epoch changed");
         // Its owner writes to it; a fork of an owner that is no more is refused, and would make nothing either.
-        let of_child = |op| ChunkRequest { eid: 7, ..request(1, 1, op) };
+        let of_child = |op| ChunkRequest { eid: ExtentId(7), ..request(1, 1, op) };
         assert!(matches!(ask(&mut c, of_child(seal(false))), ChunkResult::Sealed(_)));
         assert!(matches!(ask(&mut c, of_child(ChunkOp::Write(record(1, 1, 1, 0)))), ChunkResult::Done(_)));
         assert!(!forks(&mut c, request(1, 2, seal(false))));
@@ -736,7 +742,7 @@ mod tests {
         let mut effects = Vec::new();
         journal.iter().for_each(|e| again.replay(e, &mut effects));
         assert_eq!(effects.iter().filter(|e| matches!(e, Effect::Fork { .. })).count(), 1);
-        assert_eq!(again.replica(7).map(|r| (r.promise_epoch, r.promise_lease)), Some((1, 0)));
+        assert_eq!(again.replica(ExtentId(7)).map(|r| (r.promise_epoch, r.promise_lease)), Some((1, 0)));
     }
 
     #[test]
@@ -744,9 +750,9 @@ mod tests {
         let mut c = ChunkServer::new(vec![1], 1, 1 << 20, vec![]);
         let joins = ChunkOp::Seal(Seal { joining: true, first: 1, ..Default::default() });
         assert!(matches!(ask(&mut c, request(2, 1, joins)), ChunkResult::Sealed(_)));
-        let fork = Record { fork_to: 7, ..record(1, 2, 2, 1) };
+        let fork = Record { fork_to: ExtentId(7), ..record(1, 2, 2, 1) };
         assert!(matches!(ask(&mut c, request(2, 1, ChunkOp::Write(fork))), ChunkResult::Done(_)));
-        assert!(c.replica(7).is_none());
+        assert!(c.replica(ExtentId(7)).is_none());
     }
 
     #[test]
@@ -779,8 +785,8 @@ mod tests {
         let mut effects = Vec::new();
         journal.iter().for_each(|e| again.replay(e, &mut effects));
         assert_eq!(effects.iter().filter(|e| matches!(e, Effect::Wipe { .. })).count(), 1);
-        assert_eq!(again.replica(1), c.replica(1));
-        assert!(again.replica(1).is_some_and(|r| r.joining && r.kept && r.window.is_empty()));
+        assert_eq!(again.replica(ExtentId(1)), c.replica(ExtentId(1)));
+        assert!(again.replica(ExtentId(1)).is_some_and(|r| r.joining && r.kept && r.window.is_empty()));
         // It says nothing before it was compared, and is read by nobody after that.
         assert!(matches!(ask(&mut again, digest(2, 1)), ChunkResult::Shut(_)));
         assert!(matches!(ask(&mut again, request(2, 1, ChunkOp::Check(Empty {}))), ChunkResult::Done(_)));
@@ -790,7 +796,7 @@ mod tests {
         let read = Read { offset: 0, length: 4096, asks_for_room: false };
         assert!(matches!(ask(&mut again, request(2, 1, ChunkOp::Read(read))), ChunkResult::Damaged(_)));
         // A copy that cannot be read is emptied.
-        again.declare_damaged(1);
+        again.declare_damaged(ExtentId(1));
         let out = handle_durably(&mut again, request(3, 1, joins(1)), &mut Vec::new());
         assert_eq!((wipes(&out), kept(&out)), (true, Some(false)));
     }
@@ -807,9 +813,9 @@ mod tests {
         c.handle(2, request(5, 1, ChunkOp::Seal(Seal { joining: true, first: 1, ..Default::default() })), &mut out);
         let upto = c.issued;
         c.durable(upto, &mut out);
-        assert!(c.replica(1).is_some_and(|r| r.joining && r.promise_epoch == 5));
+        assert!(c.replica(ExtentId(1)).is_some_and(|r| r.joining && r.promise_epoch == 5));
         assert!(matches!(ask(&mut c, free(5)), ChunkResult::Done(_)));
-        assert!(c.replica(1).is_none());
+        assert!(c.replica(ExtentId(1)).is_none());
     }
 
     #[test]

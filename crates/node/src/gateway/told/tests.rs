@@ -16,7 +16,7 @@ fn membership(start: u64) -> Membership {
 fn owner(inner: &Arc<Inner>) -> Arc<OwnerHandle> {
     let members = vec![replica(1), replica(2)];
     let (replicas, safe) = (members.clone(), members);
-    let cfg = ExtentConfig { eid: 5, epoch: 3, replicas, safe, active: true, file: 7, ..Default::default() };
+    let cfg = ExtentConfig { eid: ExtentId(5), epoch: 3, replicas, safe, active: true, file: 7, ..Default::default() };
     let attr = Attr { kind: 1, fileid: 7, size: 1, ..Default::default() };
     let lease = Lease { gateway: 1, boot: inner.boot, number: 4 };
     let granted = Reply {

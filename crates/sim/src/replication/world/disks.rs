@@ -80,7 +80,7 @@ impl Chunk {
         }
     }
 
-    pub(super) fn read(&mut self, extent_bytes: usize, eid: u64, offset: u64, length: u64) -> ChunkResult {
+    pub(super) fn read(&mut self, extent_bytes: usize, eid: ExtentId, offset: u64, length: u64) -> ChunkResult {
         let whole = self.content.entry(eid).or_insert_with(|| vec![0; extent_bytes]);
         let mut data = whole[offset as usize..(offset + length) as usize].to_vec();
         let bad: Vec<u64> =

@@ -208,7 +208,7 @@ impl World {
         for chunk in 0..CHUNKS {
             let Some(server) = &self.chunks[chunk].server else { continue };
             let id = self.chunks[chunk].id.clone();
-            let orders: Vec<(u64, u64)> =
+            let orders: Vec<(ExtentId, u64)> =
                 server.replicas().filter_map(|r| Some((r.eid, self.metad.free_up_to(&id, r.eid)?))).collect();
             for (eid, epoch) in orders {
                 let request = ChunkRequest {

@@ -104,7 +104,7 @@ impl World {
         let mut of_chunk = |chunk: usize| {
             let id = self.chunks[chunk].id.clone();
             let only = |c: &&ExtentConfig| c.active && c.safe.iter().all(|r| r.id == id);
-            let eids: Vec<u64> = extents.iter().filter(only).map(|c| c.eid).collect();
+            let eids: Vec<ExtentId> = extents.iter().filter(only).map(|c| c.eid).collect();
             let image = self.chunks[chunk].image.take().filter(|_| !eids.is_empty())?;
             self.is_older(chunk, &image).then_some((chunk, eids, image))
         };
@@ -127,7 +127,7 @@ impl World {
     pub(super) fn check_old_disk(&mut self) {
         let Some((chunk, eids, _)) = self.old.take().filter(|(_, _, by)| self.now >= *by) else { return };
         let id = &self.chunks[chunk].id;
-        let counts = |eid: &&u64| self.metad.extent(**eid).is_some_and(|c| !c.went_back.contains(id));
+        let counts = |eid: &&ExtentId| self.metad.extent(**eid).is_some_and(|c| !c.went_back.contains(id));
         if let Some(eid) = eids.iter().find(counts) {
             let what = format!("extent {eid} counts on chunk {}, whose disk went back in time", chunk + 1);
             self.report.violations.push(what);

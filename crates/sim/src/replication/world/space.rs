@@ -16,7 +16,7 @@ pub(super) struct FullDisk {
 
 impl Chunk {
     /// A block has room of its own when something lies there and no other extent shares it. Clients write no zeros.
-    pub(super) fn has_room(&self, eid: u64, offset: u64, length: u64) -> bool {
+    pub(super) fn has_room(&self, eid: ExtentId, offset: u64, length: u64) -> bool {
         let Some(whole) = self.content.get(&eid) else { return false };
         let own = |at: u64| !self.shared.contains(&(eid, at)) && !self.rotten.contains(&(eid, at));
         (offset..offset + length)
@@ -53,7 +53,7 @@ impl World {
     }
 
     /// A client's write changes a disk.
-    pub(super) fn note_taken(&mut self, chunk: usize, eid: u64, record: &Record) {
+    pub(super) fn note_taken(&mut self, chunk: usize, eid: ExtentId, record: &Record) {
         let lease = self.metad.inode(self.file).expect("the file is never removed").lease;
         let c = &self.chunks[chunk];
         let joins = c.server.as_ref().and_then(|s| s.replica(eid)).is_none_or(|r| r.joining);

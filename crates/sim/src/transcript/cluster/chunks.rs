@@ -13,9 +13,9 @@ pub(super) struct Chunk {
     /// Durable entries; a start replays all of them.
     journal: Vec<JournalEntry>,
     pub(super) pending: VecDeque<(u64, JournalEntry)>,
-    content: BTreeMap<u64, Vec<u8>>,
+    content: BTreeMap<ExtentId, Vec<u8>>,
     /// Blocks that cannot be read: extent and offset.
-    rotten: BTreeSet<(u64, u64)>,
+    rotten: BTreeSet<(ExtentId, u64)>,
     /// Callers by the token of their call: the gateway, its lease, its number of the call.
     waiting: BTreeMap<u64, (End, u64, u64)>,
     next_token: u64,
@@ -41,11 +41,11 @@ impl Chunk {
         }
     }
 
-    fn file(&mut self, eid: u64) -> &mut Vec<u8> {
+    fn file(&mut self, eid: ExtentId) -> &mut Vec<u8> {
         self.content.entry(eid).or_insert_with(|| vec![0; GEOMETRY.extent_bytes as usize])
     }
 
-    fn put(&mut self, eid: u64, record: &Record) {
+    fn put(&mut self, eid: ExtentId, record: &Record) {
         for (range, data) in record.pieces() {
             let to = &mut self.file(eid)[range.offset as usize..(range.offset + range.length) as usize];
             match data {
@@ -71,7 +71,7 @@ impl Chunk {
         }
     }
 
-    fn fetch(&mut self, eid: u64, offset: u64, length: u64) -> ChunkResult {
+    fn fetch(&mut self, eid: ExtentId, offset: u64, length: u64) -> ChunkResult {
         let data = self.file(eid)[offset as usize..(offset + length) as usize].to_vec();
         let offsets: Vec<u64> = self.rotten.range((eid, offset)..(eid, offset + length)).map(|(_, at)| *at).collect();
         let crc32c = crc32c::crc32c(&data);
@@ -210,7 +210,7 @@ impl Cluster {
         server.registered(registered.expect("what was expected is so").at);
     }
 
-    fn eid(&self) -> Result<u64, String> {
+    fn eid(&self) -> Result<ExtentId, String> {
         let extents = self.metad.as_ref().expect("made").extents(self.file);
         extents.first().map(|e| e.eid).ok_or_else(|| "the file has no extent yet".into())
     }

@@ -79,7 +79,7 @@ fn a_fork_counts_when_its_owner_says_that_it_is_made_and_each_attempt_has_its_ow
     assert_eq!(w.s.free_up_to(&[1; 16], cfg_of(&w, to)), None);
 }
 
-fn cfg_of(w: &World, file: u64) -> u64 {
+fn cfg_of(w: &World, file: u64) -> ExtentId {
     w.s.extents(file)[0].eid
 }
 

@@ -54,8 +54,8 @@ pub(super) fn surplus<K: Kv>(state: &State<K>) -> usize {
     state.all_extents().iter().map(|c| c.replicas.len().saturating_sub(wanted(state, &mut of, c))).sum()
 }
 
-fn list(eids: &[u64]) -> String {
-    let named: Vec<String> = eids.iter().take(NAMED_MAX).map(u64::to_string).collect();
+fn list(eids: &[ExtentId]) -> String {
+    let named: Vec<String> = eids.iter().take(NAMED_MAX).map(ExtentId::to_string).collect();
     let more = eids.len().saturating_sub(NAMED_MAX);
     let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("extent {}{rest}", named.join(", "))
@@ -106,7 +106,7 @@ pub(super) fn without<K: Kv>(
         let named = c.replicas.iter().chain(&c.safe).any(goes);
         named && !has_complete(view, c, goes)
     };
-    let eids: Vec<u64> = state.all_extents().iter().filter(lost).map(|c| c.eid).collect();
+    let eids: Vec<ExtentId> = state.all_extents().iter().filter(lost).map(|c| c.eid).collect();
     if !eids.is_empty() {
         plan.refuse(
             "last-copy",

@@ -119,7 +119,7 @@ fn not_asked(view: &View, ask: &AcceptLoss, shown: &[ExtentConfig], plan: &mut P
             "give the command on a host that reaches all nodes, and repeat it",
         );
     }
-    let asked: BTreeSet<u64> = ask.asked_extents.iter().copied().collect();
+    let asked: BTreeSet<ExtentId> = ask.asked_extents.iter().copied().collect();
     let left_out = shown.iter().filter(|c| !asked.contains(&c.eid)).count();
     if left_out > 0 {
         plan.refuse(
@@ -132,7 +132,7 @@ fn not_asked(view: &View, ask: &AcceptLoss, shown: &[ExtentConfig], plan: &mut P
 
 /// Refuses where a complete copy answers, although the LEADER has not heard of its node.
 fn answers<K: Kv>(state: &State<K>, ask: &AcceptLoss, shown: &[ExtentConfig], plan: &mut Plan) {
-    let said = |eid: u64, r: &ReplicaRef| {
+    let said = |eid: ExtentId, r: &ReplicaRef| {
         ask.copies.iter().any(|c| c.eid == eid && c.replica == r.id && !c.damaged && !c.joining)
     };
     let retired = state.retired();

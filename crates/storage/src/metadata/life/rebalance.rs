@@ -40,7 +40,7 @@ fn loads<K: Kv>(state: &State<K>, view: &View) -> Vec<Load> {
 /// Up to `count_max` moves, those of before that are not done yet first.
 pub fn moves<K: Kv>(state: &State<K>, view: &View, before: &[Move], count_max: usize) -> Vec<Move> {
     let mut loads = loads(state, view);
-    let extents: BTreeMap<u64, ExtentConfig> = state.all_extents().into_iter().map(|c| (c.eid, c)).collect();
+    let extents: BTreeMap<ExtentId, ExtentConfig> = state.all_extents().into_iter().map(|c| (c.eid, c)).collect();
     let usable = |id: &Vec<u8>, loads: &[Load]| loads.iter().any(|l| l.id == *id);
     let mut found: Vec<Move> = Vec::new();
     for m in before {

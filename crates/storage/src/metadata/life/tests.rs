@@ -65,7 +65,7 @@ impl Cluster {
         }
     }
     /// As an owner moves the copies of an extent.
-    fn put(&mut self, eid: u64, on: &[u32]) {
+    fn put(&mut self, eid: ExtentId, on: &[u32]) {
         let mut cfg = self.state.extent(eid).expect("there");
         let lease = self.state.inode(cfg.file).expect("there").lease.number;
         let wanted: Vec<ReplicaRef> = on.iter().map(|n| replica(*n)).collect();
@@ -146,7 +146,7 @@ fn a_node_is_drained_then_removed_and_never_the_other_way_round() {
     assert_eq!(c.codes(LifeAction::Remove(3)), ["has-copies"]);
     c.carry_out(LifeAction::Drain(3));
     assert_eq!(progress(&c.state, &c.view, &LifeAction::Drain(3)), Progress { copies_left: 1, done: false });
-    c.put(2, &[2, 1]);
+    c.put(ExtentId(2), &[2, 1]);
     assert!(progress(&c.state, &c.view, &LifeAction::Drain(3)).done);
     c.carry_out(LifeAction::Remove(3));
     assert_eq!(c.state.node(3).mode, mode::REMOVED);
@@ -168,7 +168,7 @@ fn a_disk_is_emptied_first_where_others_have_place_and_else_never_without_anothe
     c.carry_out(replace.clone());
     assert_eq!(c.state.node(2).emptying, replica(2).id);
     assert_eq!(progress(&c.state, &c.view, &replace).copies_left, 1);
-    c.put(1, &[1, 3]);
+    c.put(ExtentId(1), &[1, 3]);
     assert!(progress(&c.state, &c.view, &replace).done);
     assert!(c.judge(replace.clone()).next.contains("empty"));
     // The new disk is in: the id of the old one is never used again.
@@ -183,7 +183,7 @@ fn a_disk_is_emptied_first_where_others_have_place_and_else_never_without_anothe
     c.carry_out(replace.clone());
     assert!(c.state.retired().contains(&replica(2).id));
     assert_eq!(progress(&c.state, &c.view, &replace), Progress { copies_left: 2, done: false });
-    c.put(1, &[1, 3]);
+    c.put(ExtentId(1), &[1, 3]);
     assert!(progress(&c.state, &c.view, &replace).done);
     // It is dead, and had the only copy that is left.
     let mut c = Cluster::new(3, 2, &[&[1, 2]]);
@@ -265,7 +265,7 @@ fn a_datastore_changes_only_to_what_can_be_kept() {
     assert_eq!(c.codes(copies(4)), ["too-few-nodes", "wrong-value"]);
     c.carry_out(copies(3));
     assert_eq!(progress(&c.state, &c.view, &copies(3)).copies_left, 1);
-    c.put(1, &[1, 2, 3]);
+    c.put(ExtentId(1), &[1, 2, 3]);
     assert!(progress(&c.state, &c.view, &copies(3)).done);
     c.carry_out(copies(2));
     assert_eq!(progress(&c.state, &c.view, &copies(2)).copies_left, 1);
@@ -302,14 +302,18 @@ fn an_address_that_is_used_or_the_last_is_not_removed() {
 fn a_loss_is_refused_while_a_copy_is_here_or_may_come_back_and_names_exactly_what_is_lost() {
     let mut c = Cluster::new(3, 2, &[&[1, 2], &[2, 3], &[1, 3]]);
     let state = |node: u32, joining| CopyState {
-        eid: 1,
+        eid: ExtentId(1),
         replica: replica(node).id,
         top: Pos { epoch: 1, ..Default::default() },
         joining,
         damaged: false,
     };
-    let asked =
-        AcceptLoss { datastore: "ds".into(), asked_extents: vec![1, 2, 3], asked_nodes: vec![3], ..Default::default() };
+    let asked = AcceptLoss {
+        datastore: "ds".into(),
+        asked_extents: vec![ExtentId(1), ExtentId(2), ExtentId(3)],
+        asked_nodes: vec![3],
+        ..Default::default()
+    };
     let lose = |gone: &[u32], copies: &[CopyState]| {
         let (gone, copies) = (gone.to_vec(), copies.to_vec());
         LifeAction::AcceptLoss(AcceptLoss { copies, gone, ..asked.clone() })
@@ -334,9 +338,9 @@ fn a_loss_is_refused_while_a_copy_is_here_or_may_come_back_and_names_exactly_wha
     // Nobody knows what a chunk server has that was not heard, or of an extent that was not asked about.
     let unheard = AcceptLoss { gone: vec![1, 2], asked_nodes: vec![], ..asked.clone() };
     assert_eq!(c.codes(LifeAction::AcceptLoss(unheard)), ["not-asked"]);
-    let other = AcceptLoss { gone: vec![1, 2], asked_extents: vec![2, 3], ..asked.clone() };
+    let other = AcceptLoss { gone: vec![1, 2], asked_extents: vec![ExtentId(2), ExtentId(3)], ..asked.clone() };
     let other = c.judge(LifeAction::AcceptLoss(other));
-    assert_eq!((other.refusals[0].code.as_str(), other.lost), ("not-asked", vec![1]));
+    assert_eq!((other.refusals[0].code.as_str(), other.lost), ("not-asked", vec![ExtentId(1)]));
     assert!(other.confirmation.is_empty() && other.commands.is_empty());
     // Where a damaged copy lies no empty one is begun, whose bytes it would be.
     assert_eq!(c.codes(lose(&[1, 2], &[CopyState { damaged: true, ..state(3, false) }])), ["no-place"]);
@@ -346,7 +350,7 @@ fn a_loss_is_refused_while_a_copy_is_here_or_may_come_back_and_names_exactly_wha
     assert_eq!(c.apply(CommandOp::SetNode(retire)).status, 0);
     assert!(c.codes(lose(&[1], &[])).is_empty());
     c.carry_out(lose(&[1], &[state(3, false)]));
-    assert_eq!(c.state.extent(1).map(|cfg| cfg.safe), Some(vec![replica(3)]));
+    assert_eq!(c.state.extent(ExtentId(1)).map(|cfg| cfg.safe), Some(vec![replica(3)]));
     assert_eq!(c.codes(lose(&[1], &[])), ["not-lost"]);
 }
 

@@ -9,7 +9,7 @@ const CLUSTER: &str = "c1";
 struct World {
     state: State<MemoryKv>,
     root: u64,
-    copies: BTreeMap<u32, BTreeMap<u64, CopyHeld>>,
+    copies: BTreeMap<u32, BTreeMap<ExtentId, CopyHeld>>,
 }
 
 fn replica(node: u32) -> ReplicaRef {
@@ -88,7 +88,7 @@ impl World {
         self.activate(file, index);
     }
 
-    fn free(&mut self, eid: u64) {
+    fn free(&mut self, eid: ExtentId) {
         for held in self.copies.values_mut() {
             held.remove(&eid);
         }
@@ -101,7 +101,7 @@ impl World {
     }
 
     fn inventories(&self) -> Vec<Inventory> {
-        let of = |(node, held): (&u32, &BTreeMap<u64, CopyHeld>)| Inventory {
+        let of = |(node, held): (&u32, &BTreeMap<ExtentId, CopyHeld>)| Inventory {
             version: BACKUP_VERSION,
             cluster: CLUSTER.into(),
             replica: replica(*node),
@@ -158,8 +158,8 @@ fn what_came_after_the_backup_is_in_its_file_or_in_recovered_and_never_thrown_aw
     let new = w.file("made later");
     w.write(new, 0, 7);
     // A copy of before versions that note files.
-    let old = CopyHeld { eid: 900, epoch: 1, lease: 1, eof: 9, ..Default::default() };
-    w.copies.get_mut(&3).unwrap().insert(900, old);
+    let old = CopyHeld { eid: ExtentId(900), epoch: 1, lease: 1, eof: 9, ..Default::default() };
+    w.copies.get_mut(&3).unwrap().insert(ExtentId(900), old);
 
     let (s, report) = w.restored(&backup);
     assert_eq!(nodes(s.extents(file).iter().find(|c| c.index == 3).unwrap()), [2, 3]);
@@ -169,11 +169,11 @@ fn what_came_after_the_backup_is_in_its_file_or_in_recovered_and_never_thrown_aw
     assert_eq!(found(&format!("file-{new}")).attr.fileid, new, "handles of it stay good");
     assert_eq!((found(&format!("file-{new}")).attr.size, found("extent-900").attr.size), (7, 9));
     assert_eq!((report.attached, report.recovered.count), (1, 2));
-    for (eid, node) in [(w.extent(new, 0).eid, 1), (900, 3), (w.extent(file, 3).eid, 2)] {
+    for (eid, node) in [(w.extent(new, 0).eid, 1), (ExtentId(900), 3), (w.extent(file, 3).eid, 2)] {
         assert_eq!(s.free_up_to(&replica(node).id, eid), None);
     }
     // Files and extents that are made from now on have none of these numbers.
-    assert!(s.newest_fileid() > new.max(folder) && s.number("extent") >= 900);
+    assert!(s.newest_fileid() > new.max(folder) && s.newest_extent() >= ExtentId(900));
 }
 
 /// A file of the site has the folder's name, and an extent names a folder as its file: both find a place all the same.
@@ -182,13 +182,13 @@ fn what_cannot_be_where_it_says_is_recovered_too() {
     let mut w = World::new();
     w.file(RECOVERED);
     let backup = w.backup();
-    let odd = CopyHeld { eid: 900, epoch: 1, lease: 1, eof: 9, file: w.root, index: 2, ..Default::default() };
-    w.copies.get_mut(&3).unwrap().insert(900, odd);
+    let odd = CopyHeld { eid: ExtentId(900), epoch: 1, lease: 1, eof: 9, file: w.root, index: 2, ..Default::default() };
+    w.copies.get_mut(&3).unwrap().insert(ExtentId(900), odd);
     let (s, report) = w.restored(&backup);
     let folder = s.lookup(w.root, b"recovered-").unwrap().attr.fileid;
     assert_eq!(s.lookup(folder, b"extent-900").unwrap().attr.size, 9);
     assert_eq!(
-        (report.recovered.first, s.free_up_to(&replica(3).id, 900)),
+        (report.recovered.first, s.free_up_to(&replica(3).id, ExtentId(900))),
         (vec!["/ds1/recovered-/extent-900".into()], None)
     );
 }

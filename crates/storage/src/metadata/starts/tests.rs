@@ -21,7 +21,7 @@ fn register(s: &mut State<MemoryKv>, node: u32, counter: u64, start: u64, record
     reply.start.expect("the record")
 }
 /// A file with an active extent on these nodes.
-fn file_on(s: &mut State<MemoryKv>, name: &str, nodes: &[u32]) -> u64 {
+fn file_on(s: &mut State<MemoryKv>, name: &str, nodes: &[u32]) -> ExtentId {
     let at = Place { dir: s.datastores()[0].root, name: name.into() };
     let file = apply(s, CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() })).attr.unwrap().fileid;
     let replicas = nodes.iter().map(|n| replica(*n)).collect();

@@ -35,7 +35,7 @@ impl Owner {
     }
 
     /// Any answer tells of bad blocks that were found; an idle extent's members are not asked anything by themselves.
-    pub(super) fn look_at(&mut self, eid: u64) {
+    pub(super) fn look_at(&mut self, eid: ExtentId) {
         let Some((index, e)) = self.extents.iter().find(|(_, e)| e.cfg.eid == eid) else { return };
         let index = *index;
         match e.phase {
@@ -99,7 +99,7 @@ impl Owner {
             eof: size,
             mtime_ns,
             seen: Vec::new(),
-            fork_to: 0,
+            fork_to: ExtentId::NONE,
         };
         self.send_record(index, part, record);
     }

@@ -56,17 +56,17 @@ pub(super) struct Call {
 pub(super) enum MetaAbout {
     Activate {
         index: u64,
-        eid: u64,
+        eid: ExtentId,
         last_seq: u64,
     },
     Propose {
         index: u64,
-        eid: u64,
+        eid: ExtentId,
     },
     /// Whether the lease is still current.
     Proof {
         index: u64,
-        eid: u64,
+        eid: ExtentId,
     },
     Release,
     Allocate {

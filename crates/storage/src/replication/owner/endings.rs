@@ -19,13 +19,13 @@ const TICKS: u64 = 200;
 struct File {
     metad: State<MemoryKv>,
     chunks: Vec<ChunkServer>,
-    content: BTreeMap<(usize, u64), Vec<u8>>,
+    content: BTreeMap<(usize, ExtentId), Vec<u8>>,
     file: u64,
     owner: Owner,
     now: u64,
     token: u64,
     /// Eid of an extent whose WRITE requests get lost.
-    loses_writes_of: Option<u64>,
+    loses_writes_of: Option<ExtentId>,
     /// The fate of a command to metad; commands and answers that are under way.
     network: fn(&CommandOp) -> Network,
     sent: Vec<(u64, CommandOp)>,

@@ -111,7 +111,7 @@ impl Owner {
     }
 
     /// All members of the extent have made another one of it.
-    pub(super) fn forked(&mut self, index: u64, eid: u64) {
+    pub(super) fn forked(&mut self, index: u64, eid: ExtentId) {
         let (Some(f), Some(e)) = (&mut self.forking, self.extents.get(&index)) else { return };
         // A joiner does not fork.
         f.made.push(ForkedExtent { eid, replicas: e.cfg.replicas.clone() });

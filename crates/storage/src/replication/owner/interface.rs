@@ -1,6 +1,7 @@
 //! The interface between an owner and its driver: operations, inputs, effects and outcomes.
 
 use super::Wishes;
+use crate::ids::ExtentId;
 use crate::messages::{Attr, ChunkAnswer, ChunkRequest, CommandOp, OpId, ReplicaRef, Reply, Stamp};
 use bytes::Bytes;
 
@@ -158,7 +159,7 @@ pub enum Input {
     /// A member found bad blocks in an extent; the owner asks the members which.
     LookAt {
         /// Number of the extent.
-        eid: u64,
+        eid: ExtentId,
     },
     /// Seal every idle extent that needs repair, and replace these replicas, which metad has given up waiting for.
     Repair {

@@ -300,7 +300,7 @@ impl Owner {
             eof,
             mtime_ns: wall_ns,
             seen: Vec::new(),
-            fork_to: 0,
+            fork_to: ExtentId::NONE,
         };
         self.send_record(index, part, record);
     }
@@ -318,13 +318,13 @@ impl Owner {
             eof: self.attr.size,
             mtime_ns: self.attr.mtime_ns,
             seen: Vec::new(),
-            fork_to: 0,
+            fork_to: ExtentId::NONE,
         };
         self.send_record(index, part, record);
     }
 
     /// No bytes: the extent as it is with this record, to which nothing is in flight, becomes another one, too.
-    fn write_fork(&mut self, index: u64, part: u64, to: u64) {
+    fn write_fork(&mut self, index: u64, part: u64, to: ExtentId) {
         let e = &self.extents[&index];
         let record = Record {
             pos: Pos::new(self.lease, e.cfg.epoch, e.next_seq),

@@ -30,7 +30,7 @@ pub struct Wishes {
 }
 
 impl Wishes {
-    fn leaves(&self, eid: u64, id: &[u8]) -> bool {
+    fn leaves(&self, eid: ExtentId, id: &[u8]) -> bool {
         self.leaving.iter().any(|l| l == id) || self.moves.iter().any(|m| m.eid == eid && m.from == id)
     }
 }

@@ -192,7 +192,7 @@ impl Owner {
                 eof,
                 mtime_ns,
                 seen,
-                fork_to: 0,
+                fork_to: ExtentId::NONE,
             }
         });
         let members: Vec<_> = e.members().cloned().collect();

@@ -1,6 +1,7 @@
 //! Open operations, and the parts into which the borders of extents cut them.
 
 use super::Op;
+use crate::ids::ExtentId;
 use crate::messages::{Attr, OpId};
 use bytes::Bytes;
 
@@ -55,7 +56,7 @@ pub(super) enum Work {
     Ids(Vec<OpId>),
     /// A fork of the whole extent.
     Fork {
-        to: u64,
+        to: ExtentId,
     },
     /// A proof that this owner's view of the file's size and holes is current.
     Confirm,

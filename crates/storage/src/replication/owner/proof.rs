@@ -41,7 +41,7 @@ impl Owner {
     }
 
     /// Asks metad for an extent's configuration. No configuration has epoch 0: nothing changes.
-    pub(super) fn question(&self, eid: u64) -> CommandOp {
+    pub(super) fn question(&self, eid: ExtentId) -> CommandOp {
         CommandOp::Propose(Propose { eid, lease: self.lease, file: self.file, ..Default::default() })
     }
 

@@ -169,7 +169,7 @@ impl Owner {
             eof: size,
             mtime_ns,
             seen: e.witnesses(),
-            fork_to: 0,
+            fork_to: ExtentId::NONE,
         };
         if let Some(join) = &mut e.join {
             join.open.insert(offset, e.next_seq);

@@ -165,7 +165,7 @@ impl Owner {
         self.truncations = inode.truncations;
         self.size_reported = (inode.truncations, inode.attr.size, inode.attr.mtime_ns);
         self.size_due = None;
-        let kept: BTreeSet<u64> = reply.extents.iter().map(|c| c.eid).collect();
+        let kept: BTreeSet<ExtentId> = reply.extents.iter().map(|c| c.eid).collect();
         // An extent that metad made after this truncate is not in its answer, which may come later than the extent's.
         let is_dropped = |e: &Extent| !kept.contains(&e.cfg.eid) && e.made_after < inode.truncations;
         let dropped: Vec<u64> = self.extents.iter().filter(|(_, e)| is_dropped(e)).map(|(index, _)| *index).collect();

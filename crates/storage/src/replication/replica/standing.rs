@@ -73,7 +73,11 @@ mod tests {
     fn ask(c: &mut ChunkServer, confirmed: u64, op: ChunkOp) -> Option<ChunkResult> {
         let mut out = Vec::new();
         let lease = if matches!(op, ChunkOp::Free(_)) { u64::MAX } else { 1 };
-        c.handle(9, ChunkRequest { eid: 1, replica: vec![1], epoch: 1, lease, op: Some(op), confirmed }, &mut out);
+        c.handle(
+            9,
+            ChunkRequest { eid: ExtentId(1), replica: vec![1], epoch: 1, lease, op: Some(op), confirmed },
+            &mut out,
+        );
         match out.pop() {
             Some(Effect::Answer { answer, .. }) => answer.result,
             _ => None,
@@ -94,12 +98,12 @@ mod tests {
         for op in [seal(), ChunkOp::Check(Empty {}), ChunkOp::Free(Empty {})] {
             assert_eq!(ask(&mut c, 99, op), not_yet(0));
         }
-        assert!(c.replica(1).is_none(), "nothing was made or promised");
+        assert!(c.replica(ExtentId(1)).is_none(), "nothing was made or promised");
         c.registered(7);
         assert_eq!(ask(&mut c, 6, seal()), not_yet(7));
-        assert!(c.replica(1).is_none());
+        assert!(c.replica(ExtentId(1)).is_none());
         assert_eq!(ask(&mut c, 7, seal()), None);
-        assert!(c.replica(1).is_some_and(|r| r.promise_lease == 1));
+        assert!(c.replica(ExtentId(1)).is_some_and(|r| r.promise_lease == 1));
         assert_eq!(ask(&mut c, 6, ChunkOp::Check(Empty {})), not_yet(7));
         // An owner whose SEAL was taken proves nothing more.
         assert_eq!(ask(&mut c, 0, ChunkOp::Confirm(Empty {})), Some(ChunkResult::Done(Empty {})));

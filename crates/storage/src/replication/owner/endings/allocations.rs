@@ -38,7 +38,7 @@ impl File {
         }
     }
     fn knows_all_extents(&self) -> bool {
-        let of_metad: BTreeSet<u64> = self.metad.extents(self.file).iter().map(|c| c.eid).collect();
+        let of_metad: BTreeSet<ExtentId> = self.metad.extents(self.file).iter().map(|c| c.eid).collect();
         of_metad == self.owner.configurations().map(|c| c.eid).collect()
     }
 }

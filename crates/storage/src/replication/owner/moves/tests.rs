@@ -21,7 +21,7 @@ impl World {
     fn new(bug: Option<Bug>) -> World {
         let members = vec![replica(1), replica(2)];
         let cfg = ExtentConfig {
-            eid: 5,
+            eid: ExtentId(5),
             epoch: 3,
             replicas: members.clone(),
             safe: members,
@@ -182,9 +182,9 @@ fn a_move_goes_where_it_is_meant_to_and_other_extents_stay() {
     };
     for to in [3, 4] {
         let mut w = World::new(None);
-        w.run(&go(6, to), &[1, 2, 3, 4]);
+        w.run(&go(ExtentId(6), to), &[1, 2, 3, 4]);
         assert_eq!(w.nodes(), [1, 2], "extent 6 was meant");
-        w.run(&go(5, to), &[1, 2, 3, 4]);
+        w.run(&go(ExtentId(5), to), &[1, 2, 3, 4]);
         assert_eq!(w.nodes(), [2, to]);
     }
 }

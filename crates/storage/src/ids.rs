@@ -1,0 +1,55 @@
+//! Numbers that must not be mixed up: the ids of the storage side.
+//!
+//! On disks, on the wire and for people each is the bare number.
+
+use crate::wire::Number;
+use std::fmt;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident($raw:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        pub struct $name(pub $raw);
+
+        impl $name {
+            /// No id: what a message without the field says.
+            pub const NONE: $name = $name(0);
+
+            /// Whether a message left it out.
+            pub fn is_none(self) -> bool {
+                self == $name::NONE
+            }
+            /// As keys have it, which sort by number.
+            pub const fn to_be_bytes(self) -> [u8; size_of::<$raw>()] {
+                self.0.to_be_bytes()
+            }
+            /// The inverse of `to_be_bytes`.
+            pub const fn from_be_bytes(bytes: [u8; size_of::<$raw>()]) -> $name {
+                $name(<$raw>::from_be_bytes(bytes))
+            }
+        }
+        impl Number for $name {
+            fn to_wire(self) -> u64 {
+                self.0.to_wire()
+            }
+            fn from_wire(number: u64) -> $name {
+                $name(<$raw>::from_wire(number))
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+id! {
+    /// Number of an extent, unique in the cluster and never used again.
+    ExtentId(u64)
+}
