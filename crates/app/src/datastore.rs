@@ -11,7 +11,7 @@ use std::time::Duration;
 use trivet_node::admin::{self, networks, snapshots, ChangeDatastore, LifeAction, Networks, Permissions, SnapshotLine};
 use trivet_node::config::NodeConfig;
 use trivet_node::status::{fetch_all, ExportStatus, NodeStatus};
-use trivet_storage::messages;
+use trivet_storage::messages::Granted;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -177,27 +177,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Command::Locks { release: Some(client) } => runtime.block_on(admin::release_locks(&config, *client, limit)),
         Command::Locks { release: None } => {
             let (held, waiting) = runtime.block_on(admin::locks(&config, limit))?;
-            if args.options.json() {
-                let json = |g: &messages::Granted| {
-                    let l = &g.lock.lock;
-                    let last = (l.last != u64::MAX).then_some(l.last);
-                    serde_json::json!({"client": l.owner.client, "file": g.file, "first": l.first, "last": last, "exclusive": l.exclusive})
-                };
-                let all = |of: &[messages::Granted]| of.iter().map(json).collect::<Vec<_>>();
-                println!(
-                    "{}",
-                    serde_json::json!({"schema": "trivet.locks/1", "held": all(&held), "waiting": all(&waiting)})
-                );
-                return Ok(());
-            }
-            for (locks, how) in [(&held, "has"), (&waiting, "waits for")] {
-                for g in locks {
-                    let l = &g.lock.lock;
-                    let kind = if l.exclusive { "exclusive" } else { "shared" };
-                    let last = if l.last == u64::MAX { "end".into() } else { l.last.to_string() };
-                    println!("{} {how} bytes {} to {last} of file {}, {kind}", l.owner.client, l.first, g.file);
-                }
-            }
+            print!("{}", locks(&held, &waiting, args.options.json()));
             Ok(())
         }
         Command::AcceptLoss { name, file, gone } => {
@@ -325,6 +305,28 @@ fn size(text: &str) -> Result<u64, String> {
         .zip(number)
         .and_then(|(times, number)| number.checked_mul(times))
         .ok_or_else(|| format!("{text} is no size; give a number with KiB, MiB, GiB, TiB or PiB"))
+}
+
+/// Locks that are held, and requests that wait for one.
+fn locks(held: &[Granted], waiting: &[Granted], json: bool) -> String {
+    let last = |g: &Granted| (g.lock.lock.last != u64::MAX).then_some(g.lock.lock.last);
+    if json {
+        let one = |g: &Granted| {
+            let l = &g.lock.lock;
+            serde_json::json!({"client": l.owner.client, "file": g.file, "first": l.first, "last": last(g), "exclusive": l.exclusive})
+        };
+        let all = |of: &[Granted]| of.iter().map(one).collect::<Vec<_>>();
+        let both = serde_json::json!({"schema": "trivet.locks/1", "held": all(held), "waiting": all(waiting)});
+        return format!("{both}\n");
+    }
+    let line = |g: &Granted, how: &str| {
+        let l = &g.lock.lock;
+        let kind = if l.exclusive { "exclusive" } else { "shared" };
+        let last = last(g).map_or("end".into(), |n| n.to_string());
+        format!("{} {how} bytes {} to {last} of file {}, {kind}\n", l.owner.client, l.first, g.file)
+    };
+    let held = held.iter().map(|g| line(g, "has"));
+    held.chain(waiting.iter().map(|g| line(g, "waits for"))).collect()
 }
 
 /// Accepted losses in a line each.
