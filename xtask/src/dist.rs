@@ -43,7 +43,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     if !args.no_build {
         // The release profile keeps line tables for the package of debug information; only the stripped program ships.
-        must(Command::new("cargo").args(["build", "--release", "--package", "trivet"]).current_dir(root))?;
+        // Whatever the caller's environment says of other builds.
+        let mut build = Command::new("cargo");
+        build.args(["build", "--release", "--package", "trivet"]).env_remove("CARGO_PROFILE_RELEASE_DEBUG");
+        must(build.current_dir(root))?;
     }
     if dist.exists() {
         fs::remove_dir_all(&dist)?;
@@ -68,10 +71,21 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let target = symbols_tree.join("usr/lib/debug/usr/bin/trivet.debug");
     make_parent(&target)?;
     fs::rename(&symbols, &target)?;
+    debug_documents(&symbols_tree)?;
     let needs = format!("trivet (= {version})");
     let control = self::control("trivet-dbgsym", version, &arch, &needs, "debug information of trivet");
     let debug = self::package(&dist, &symbols_tree, &format!("trivet-dbgsym_{version}_{arch}.deb"), &control, &[])?;
     told(root, &[package, debug, archive])
+}
+
+/// The documents of the package of debug information are those of the package that it needs.
+fn debug_documents(tree: &Path) -> anyhow::Result<()> {
+    let link = tree.join("usr/share/doc/trivet-dbgsym");
+    make_parent(&link)?;
+    std::os::unix::fs::symlink("trivet", &link)?;
+    let overrides = tree.join("usr/share/lintian/overrides/trivet-dbgsym");
+    make_parent(&overrides)?;
+    Ok(fs::write(overrides, "trivet-dbgsym: bogus-mail-host *\n")?)
 }
 
 fn told(root: &Path, files: &[PathBuf]) -> anyhow::Result<()> {
@@ -176,9 +190,10 @@ fn depends(dist: &Path, program: &Path) -> anyhow::Result<String> {
 }
 
 fn control(name: &str, version: &str, arch: &str, depends: &str, about: &str) -> String {
-    let section = if name.ends_with("dbgsym") { "debug" } else { "admin" };
+    let (section, built) =
+        if name.ends_with("dbgsym") { ("debug", "Auto-Built-Package: debug-symbols\n") } else { ("admin", "") };
     format!(
-        "Package: {name}\nVersion: {version}\nArchitecture: {arch}\nSection: {section}\nPriority: optional\n\
+        "Package: {name}\nVersion: {version}\nArchitecture: {arch}\nSection: {section}\nPriority: optional\n{built}\
          Maintainer: The Trivet authors <trivet@localhost>\nDepends: {depends}\nDescription: {about}\n \
          Coordination (a ZooKeeper ensemble), metadata service, chunk servers and NFS\n gateways in one program, \
          for the hosts of virtual machines.\n"

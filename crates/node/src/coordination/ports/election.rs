@@ -40,6 +40,8 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 const NON_MEMBERS_MAX: usize = 16;
 /// Datagrams without the MAC that is demanded are told no more often than this.
 const FORGED_PAUSE: Duration = Duration::from_secs(1);
+/// Members learn one after the other that the MAC is demanded: their datagrams without it are dropped and not told for this long.
+const DEMAND_GRACE: Duration = Duration::from_secs(5);
 /// The place of a server that is no member is kept this long without a connection.
 const NON_MEMBER_LIFE: Duration = Duration::from_secs(10);
 
@@ -62,6 +64,8 @@ pub(crate) struct ElectionPort {
     /// Datagrams without the cluster's MAC, where it is demanded, since that was told.
     forged: Cell<u64>,
     forged_told: Cell<Option<Instant>>,
+    /// The first datagram after the MAC was demanded.
+    demanded_at: Cell<Option<Instant>>,
 }
 
 impl ElectionPort {
@@ -84,6 +88,7 @@ impl ElectionPort {
             seal: cluster.map(|c| RefCell::new(ProbeSeal::new(c.keys(), me, boot))),
             forged: Cell::new(0),
             forged_told: Cell::new(None),
+            demanded_at: Cell::new(None),
         });
         port.update(&settings.peers);
         for number in 0..port.datagrams.len() {
@@ -297,6 +302,12 @@ impl ElectionPort {
 
     /// A datagram that says what a server's would, without the MAC. Told with the number of them, at most once a second.
     fn count_forged(&self, from: IpAddr) {
+        let since = self.demanded_at.get().unwrap_or_else(Instant::now);
+        self.demanded_at.set(Some(since));
+        let is_member = || self.peers.borrow().values().any(|p| p.places.has(from));
+        if since.elapsed() < DEMAND_GRACE && is_member() {
+            return;
+        }
         self.forged.set(self.forged.get() + 1);
         if self.forged_told.get().is_none_or(|at| at.elapsed() >= FORGED_PAUSE) {
             self.forged_told.set(Some(Instant::now()));
