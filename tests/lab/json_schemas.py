@@ -60,6 +60,8 @@ def main():
                 held[name] = held.get(name, 0) + 1
         for n in c.status():
             hold(schemas["status"], n, "status of node %d" % n["node"])
+        folder = os.path.join(c.data, "node1", "coordination")
+        hold(schemas["fsck"], json.loads(run("coordination", "fsck", folder, "--json").stdout), "fsck")
         for command in ZK:
             # The server is named behind the command, too.
             said = run("zk", *command.split(), "--json", "--server", "127.0.0.71:2181")

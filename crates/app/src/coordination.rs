@@ -149,10 +149,13 @@ fn flags_of_java() -> Vec<String> {
 }
 
 fn fsck(data: &Path, log_dir: &Path, json: bool) -> anyhow::Result<()> {
-    let report =
-        trivet_node::coordination::inspect::inspect(data, log_dir).with_context(|| data.display().to_string())?;
+    let report = trivet_node::coordination::inspect::inspect(data, log_dir)?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        let mut all = serde_json::json!({ "schema": "trivet.fsck/1" });
+        if let (Some(to), serde_json::Value::Object(from)) = (all.as_object_mut(), serde_json::to_value(&report)?) {
+            to.extend(from);
+        }
+        println!("{all:#}");
     } else {
         for s in &report.snapshots {
             let state = s.problem.as_ref().map_or_else(|| format!("{} nodes", s.nodes), |p| format!("NOT USABLE: {p}"));

@@ -168,7 +168,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        Command::Delete { name } => runtime.block_on(admin::delete_datastore(&config, name, limit)),
+        Command::Delete { name } => {
+            runtime.block_on(admin::delete_datastore(&config, name, limit))?;
+            println!("{name} is deleted");
+            Ok(())
+        }
         Command::Verify { name, file } => {
             let nodes = nodes()?;
             let verify = Verify { config: &config, newest: newest(&nodes)?, json: args.options.json() };
@@ -244,6 +248,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
                 permissions: permissions.map(|p| p as u32),
                 minimum_copies: *minimum_copies,
             };
+            rename.as_deref().map_or(Ok(()), admin::is_free)?;
             if change == (ChangeDatastore { name: name.clone(), ..Default::default() }) {
                 anyhow::bail!(
                     "nothing to change: give --clients or --everybody, --read-only or --read-write, --copies, --minimum-copies, --rename, --quota or --permissions"

@@ -28,6 +28,7 @@ const ALL: &[(&str, &str)] = schemas![
     "cluster",
     "datastore",
     "datastores",
+    "fsck",
     "incidents",
     "life",
     "locks",

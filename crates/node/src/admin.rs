@@ -135,10 +135,23 @@ pub async fn file_by_path(config: &NodeConfig, root: u64, path: &str, limit: Dur
         };
         at = match (reply.status, reply.attr) {
             (status::OK, Some(attr)) => attr.fileid,
-            _ => anyhow::bail!("there is no {name} on the way to {path}"),
+            _ if path.trim_matches('/').ends_with(name) => anyhow::bail!("there is no {path} in the datastore"),
+            _ => anyhow::bail!("there is no {path} in the datastore: its folder {name} is missing"),
         };
     }
     Ok(at)
+}
+
+/// Refuses a name that begins with a dot: `.snapshots` and what may follow it are the system's.
+///
+/// # Errors
+/// The name begins with a dot.
+pub fn is_free(name: &str) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !name.starts_with('.'),
+        "\"{name}\" cannot be the name of a datastore: a name does not begin with a dot"
+    );
+    Ok(())
 }
 
 pub async fn create_datastore(
@@ -153,6 +166,7 @@ pub async fn create_datastore(
     let permissions = permissions as u32;
     let datastore = Datastore { name: name.into(), copies, clients, read_only, permissions, ..Default::default() };
     datastores::check(&datastore)?;
+    is_free(name)?;
     let op = CommandOp::CreateDatastore(datastore);
     match command(config, op, limit).await?.status {
         status::OK => Ok(()),

@@ -53,8 +53,8 @@ fn refused(code: u32, what: &str) -> anyhow::Error {
         status::NOENT | status::STALE => "there is none".into(),
         status::EXIST => "the name is taken".into(),
         status::INVAL => {
-            "a name has no blanks, control characters or /, only files are cloned, and the upgrade to this version has to be \
-             finalized (`trivet upgrade finalize`)"
+            "metad does not take it: only files are cloned, and the upgrade to this version has to be finalized \
+             (`trivet upgrade finalize`)"
                 .into()
         }
         status::MLINK => format!("there are {SNAPSHOTS_MAX} already: delete one first"),
@@ -83,6 +83,10 @@ async fn carry_out(config: &NodeConfig, op: CommandOp, what: &str) -> anyhow::Re
 /// # Errors
 /// It is refused, or takes too long: it is finished in the background then.
 pub async fn take_snapshot(config: &NodeConfig, datastore: &str, name: &str) -> anyhow::Result<u64> {
+    anyhow::ensure!(
+        !["", ".", ".."].contains(&name) && !name.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()),
+        "{name:?} cannot be the name of a snapshot: a name has no blanks, control characters or /, and is not . or .."
+    );
     let of = Snapshot { datastore: datastore.into(), name: name.into() };
     carry_out(config, CommandOp::TakeSnapshot(of), &format!("snapshot {name} of {datastore}")).await?;
     let begun = Instant::now();

@@ -25,6 +25,8 @@ pub enum FetchError {
     TooLong,
     /// The answer is no status.
     NotStatus(String),
+    /// The node understood the request and refuses it, for this reason.
+    Refused(String),
 }
 
 impl std::fmt::Display for FetchError {
@@ -33,6 +35,7 @@ impl std::fmt::Display for FetchError {
             FetchError::Silent(e) => write!(f, "does not answer: {e}"),
             FetchError::TooLong => write!(f, "answers with more than {ANSWER_BYTES_MAX} bytes"),
             FetchError::NotStatus(e) => write!(f, "answers: {e}"),
+            FetchError::Refused(why) => write!(f, "refuses: {why}"),
         }
     }
 }
@@ -144,7 +147,11 @@ pub fn ask(keys: &Keys, address: SocketAddr, method: &str, path: &str, form: &st
     // A form that was taken leads back to its page.
     if !head.contains(" 200") && !head.contains(" 303") {
         let said = String::from_utf8_lossy(&body).trim().chars().take(300).collect::<String>();
-        return Err(FetchError::NotStatus(format!("{head}: {said}")));
+        let is_refusal = head.split(' ').nth(1).is_some_and(|code| code.starts_with('4'));
+        return Err(match is_refusal && !said.is_empty() {
+            true => FetchError::Refused(said),
+            false => FetchError::NotStatus(format!("{head}: {said}")),
+        });
     }
     Ok(body)
 }
