@@ -301,6 +301,14 @@ const TESTS: &[Test] = &[
     Test { name: "tls", lane: Lane::Long, script: "tls.py", commands: TLS, modules: &["kazoo"] },
     Test { name: "tls-quorum", lane: Lane::Long, script: "tls_quorum.py", commands: TLS, modules: &["kazoo"] },
     Test { name: "admin", lane: Lane::Long, script: "admin.py", commands: TLS, modules: &["kazoo"] },
+    // TRIVET_BIN names a binary that was built with --features kerberos.
+    Test {
+        name: "sasl-kerberos",
+        lane: Lane::Long,
+        script: "sasl_kerberos.py",
+        commands: &["python3", "java", "krb5kdc", "kadmin.local", "kdb5_util", "kinit"],
+        modules: &["kazoo", "puresasl", "kerberos", "gssapi"],
+    },
     Test {
         name: "sasl",
         lane: Lane::Long,

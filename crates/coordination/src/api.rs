@@ -52,6 +52,26 @@ pub struct Security {
     pub nonce: String,
 }
 
+/// A step of SASL by Kerberos, whose library reads files and so is no part of the core.
+#[derive(Debug)]
+pub struct KerberosStep {
+    /// The number of the client's request.
+    pub xid: i32,
+    /// The library's judgement.
+    pub outcome: KerberosOutcome,
+}
+
+/// The judgement of a client's token.
+#[derive(Debug)]
+pub enum KerberosOutcome {
+    /// This token goes to the client, and another one is awaited.
+    Answer(Vec<u8>),
+    /// The client is authenticated, under this id of the scheme sasl.
+    Done(String),
+    /// The client is not, for this reason.
+    Failed(String),
+}
+
 /// An event on a client's connection.
 #[derive(Debug)]
 pub enum ClientInput {
@@ -66,6 +86,8 @@ pub enum ClientInput {
     Security(Box<Security>),
     /// A request, without its length prefix.
     Frame(Bytes),
+    /// A request of SASL that was carried out on its way, with the outcome.
+    Kerberos(Box<KerberosStep>),
     /// A request that waited longer than the throttle allows, and is refused instead of carried out.
     Late(Bytes),
     /// A four-letter word instead of a first request.

@@ -52,8 +52,8 @@ pub mod watches;
 
 pub use admin::AdminRefusal;
 pub use api::{
-    ClientInput, Commits, DiskOp, Effect, ElectionReport, Event, Image, Input, Now, Recovered, RoleEnd, RoleName,
-    Security, Summary, HANDED_OVER, NUMBERS_USED_UP, TRANSFER_GIVEN_UP,
+    ClientInput, Commits, DiskOp, Effect, ElectionReport, Event, Image, Input, KerberosOutcome, KerberosStep, Now,
+    Recovered, RoleEnd, RoleName, Security, Summary, HANDED_OVER, NUMBERS_USED_UP, TRANSFER_GIVEN_UP,
 };
 pub use audit::AuditLine;
 pub use config::{Auth, Bug, Config, FastLimits};

@@ -19,7 +19,7 @@ mod waiting;
 
 pub(crate) use upstream::{Upstream, Write};
 
-use crate::api::{ClientInput, Effect};
+use crate::api::{ClientInput, Effect, KerberosStep};
 use crate::config::Bug;
 use crate::context::Context;
 use crate::stats::ConnFigures;
@@ -91,6 +91,7 @@ impl Requests<'_> {
             ClientInput::Word(_) => unreachable!("the server answers words"),
             ClientInput::Frame(bytes) => self.frame(id, bytes, false)?,
             ClientInput::Late(bytes) => self.frame(id, bytes, true)?,
+            ClientInput::Kerberos(step) => self.kerberos_step(id, step)?,
         }
         STAY
     }
@@ -105,6 +106,26 @@ impl Requests<'_> {
             Handshake::AwaitConnect => self.connect_request(id, &bytes)?,
             Handshake::AwaitLeader | Handshake::Held => self.enqueue(id, Pending::Request(bytes)),
             Handshake::Done => self.request(id, bytes, late)?,
+        }
+        STAY
+    }
+
+    /// A step of SASL that comes with its outcome, in its turn.
+    fn kerberos_step(&mut self, id: ConnId, step: Box<KerberosStep>) -> Transition {
+        self.cx.stats.counters.packets_received += 1;
+        let Some(conn) = self.cx.clients.conns.get_mut(&id) else { return STAY };
+        conn.last_heard = self.cx.now.mono_ms;
+        conn.figures.received += 1;
+        let (session, timeout_ms) = (conn.session, conn.timeout_ms);
+        match conn.handshake {
+            Handshake::AwaitConnect => self.close(id),
+            Handshake::AwaitLeader | Handshake::Held => self.enqueue(id, Pending::Kerberos(step)),
+            Handshake::Done if conn.reads_only => self.kerberos(id, *step),
+            Handshake::Done => {
+                self.touch(session, timeout_ms);
+                self.enqueue(id, Pending::Kerberos(step));
+                self.advance(id)?;
+            }
         }
         STAY
     }
@@ -225,6 +246,13 @@ impl Requests<'_> {
     fn answer_head(&mut self, id: ConnId) -> bool {
         let may = if self.cx.cfg.bug == Some(Bug::ReadsWaitForHandOver) { self.accepting() } else { self.serving() };
         let Some(conn) = self.cx.clients.conns.get_mut(&id).filter(|_| may) else { return false };
+        if conn.queue.is_kerberos_ready() {
+            if let Some(Pending::Kerberos(step)) = conn.queue.pop() {
+                self.cx.clients.open -= 1;
+                self.kerberos(id, *step);
+            }
+            return true;
+        }
         if let Some(Pending::Decided { xid, code }) = conn.queue.front() {
             let (xid, code) = (*xid, *code);
             conn.queue.pop();

@@ -13,6 +13,7 @@ mod driver;
 mod handle;
 mod inbox;
 pub mod inspect;
+mod kerberos;
 mod listen;
 mod load;
 mod loading;
@@ -34,6 +35,7 @@ mod stream;
 pub mod tls;
 
 pub use handle::Handle;
+pub use kerberos::Kerberos;
 pub use listen::BindError;
 pub use log_reader::SNAPSHOT_SIZE_FACTOR;
 pub use packing::Packing;

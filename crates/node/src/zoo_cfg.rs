@@ -2,6 +2,7 @@
 
 mod auth;
 mod checks;
+mod kerberos;
 mod members;
 mod properties;
 mod tls;
@@ -180,6 +181,7 @@ pub fn load(path: &Path, defines: &[String]) -> Result<ZooCfg, ConfigError> {
         backlog: p.number("clientPortListenBacklog", -1)?,
         file: Some(path.to_path_buf()),
         security: Security {
+            kerberos: auth.kerberos,
             client: tls.client,
             secure_client: tls.secure,
             peers: PeerSpeaks {

@@ -11,6 +11,7 @@
 //! | [`x509`] | names and dates of a certificate; signatures are the TLS library's work |
 //! | [`jaas`] | login modules and their users |
 //! | [`digest_md5`] | SASL tokens, both sides: [`digest_md5::Server`] and [`digest_md5::Client`] |
+//! | [`gssapi`] | SASL by Kerberos, around a library, and the ids that principals have |
 //! | [`password_hash`] | ids of the digest scheme in access lists |
 //! | [`der`], [`pbe`] | the encoding and the encryption below them |
 
@@ -18,6 +19,7 @@
 
 pub mod der;
 pub mod digest_md5;
+pub mod gssapi;
 pub mod jaas;
 pub mod jks;
 pub mod kind;

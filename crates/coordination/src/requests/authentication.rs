@@ -1,7 +1,7 @@
 //! The ids of a client: by its address, its certificate, `addauth`, or SASL. A client that has to authenticate and does not is closed.
 
 use super::{framed, Requests};
-use crate::api::Security;
+use crate::api::{KerberosOutcome, KerberosStep, Security};
 use crate::ConnId;
 use bytes::Bytes;
 use trivet_formats::client::{err, AuthPacket, Id, ReplyHeader};
@@ -85,31 +85,47 @@ impl Requests<'_> {
             return self.sasl_answer(id, xid, Some(challenge));
         };
         match open.judge(&token, users) {
-            Ok((user, proof)) => {
-                //= zookeeper 3.9 ZooKeeperServer.isSaslSuperUser
-                if auth.sasl_super_users.contains(&user) {
-                    conn.ids.push(Id { scheme: "super".into(), id: String::new() });
-                }
-                let own = Id { scheme: "sasl".into(), id: user };
-                if !conn.ids.contains(&own) {
-                    conn.ids.push(own);
-                }
-                self.sasl_answer(id, xid, Some(proof));
-            }
-            Err(_) if auth.sasl_may_fail && !auth.required_schemes.iter().any(|s| s == "sasl") => {
-                self.sasl_answer(id, xid, None);
-            }
-            Err(refused) => {
-                let required = auth.required_schemes.iter().any(|s| s == "sasl");
-                let code = if required { err::SESSION_CLOSED_REQUIRE_SASL } else { err::AUTH_FAILED };
-                let who = format!("the client at {}:{}", conn.ip, conn.port);
-                self.cx.refuse(who, refused.to_string());
-                let mut none = Vec::new();
-                put_buffer(&mut none, None);
-                self.client_send(id, framed(&[&ReplyHeader { xid, zxid: 0, err: code }.to_vec(), &none]));
-                self.close(id);
-            }
+            Ok((user, proof)) => self.sasl_done(id, xid, user, Some(proof)),
+            Err(refused) => self.sasl_failed(id, xid, refused.to_string()),
         }
+    }
+
+    /// A step of SASL that comes with its outcome.
+    pub(super) fn kerberos(&mut self, id: ConnId, step: KerberosStep) {
+        match step.outcome {
+            KerberosOutcome::Answer(token) => self.sasl_answer(id, step.xid, Some(token)),
+            KerberosOutcome::Done(user) => self.sasl_done(id, step.xid, user, None),
+            KerberosOutcome::Failed(reason) => self.sasl_failed(id, step.xid, reason),
+        }
+    }
+
+    fn sasl_done(&mut self, id: ConnId, xid: i32, user: String, proof: Option<Vec<u8>>) {
+        let Some(conn) = self.cx.clients.conns.get_mut(&id) else { return };
+        //= zookeeper 3.9 ZooKeeperServer.isSaslSuperUser
+        if self.cx.cfg.auth.sasl_super_users.contains(&user) {
+            conn.ids.push(Id { scheme: "super".into(), id: String::new() });
+        }
+        let own = Id { scheme: "sasl".into(), id: user };
+        if !conn.ids.contains(&own) {
+            conn.ids.push(own);
+        }
+        self.sasl_answer(id, xid, proof);
+    }
+
+    fn sasl_failed(&mut self, id: ConnId, xid: i32, reason: String) {
+        let auth = &self.cx.cfg.auth;
+        let required = auth.required_schemes.iter().any(|s| s == "sasl");
+        if auth.sasl_may_fail && !required {
+            return self.sasl_answer(id, xid, None);
+        }
+        let Some(conn) = self.cx.clients.conns.get(&id) else { return };
+        let code = if required { err::SESSION_CLOSED_REQUIRE_SASL } else { err::AUTH_FAILED };
+        let who = format!("the client at {}:{}", conn.ip, conn.port);
+        self.cx.refuse(who, reason);
+        let mut none = Vec::new();
+        put_buffer(&mut none, None);
+        self.client_send(id, framed(&[&ReplyHeader { xid, zxid: 0, err: code }.to_vec(), &none]));
+        self.close(id);
     }
 
     fn sasl_answer(&mut self, id: ConnId, xid: i32, token: Option<Vec<u8>>) {
@@ -234,6 +250,37 @@ mod tests {
         a.connects(Some("CN=root"));
         assert_eq!(a.sasl("admin", "a").0, err::OK);
         assert_eq!(a.ids(), ["ip:10.0.0.9", "super:CN=root", "x509:CN=root", "super:", "sasl:admin"]);
+    }
+
+    #[test]
+    fn a_ticket_counts_in_its_turn() {
+        let step = |xid, outcome| ClientInput::Kerberos(Box::new(KerberosStep { xid, outcome }));
+        let required = || Auth { required_schemes: vec!["sasl".into()], ..Auth::default() };
+        let header = |said: &[u8]| ReplyHeader::get(&mut Reader::new(said)).unwrap();
+        let mut a = Alone::new(required());
+        a.connects(None);
+        a.client(step(1, KerberosOutcome::Answer(b"mutual".to_vec())));
+        assert!(a.said.pop().unwrap().ends_with(b"mutual"));
+        a.client(step(2, KerberosOutcome::Done("admin".into())));
+        let said = a.said.pop().unwrap();
+        assert_eq!((header(&said).xid, header(&said).err, &said[16..]), (2, err::OK, &(-1i32).to_be_bytes()[..]));
+        assert_eq!(a.ids(), ["ip:10.0.0.9", "super:", "sasl:admin"]);
+        assert_eq!(a.asks(op::GET_DATA, &get()).0, err::OK);
+        for (auth, code, closed) in [
+            (required(), err::SESSION_CLOSED_REQUIRE_SASL, true),
+            (Auth::default(), err::AUTH_FAILED, true),
+            (Auth { sasl_may_fail: true, ..Auth::default() }, err::OK, false),
+        ] {
+            let mut a = Alone::new(auth);
+            a.connects(None);
+            a.client(step(1, KerberosOutcome::Failed("no ticket".into())));
+            assert_eq!((header(&a.said.pop().unwrap()).err, a.closed), (code, closed));
+        }
+        // Before its session a client has nothing to say.
+        let mut a = Alone::new(Auth::default());
+        a.client(ClientInput::Connected { ip: "10.0.0.9".into(), port: 1 });
+        a.client(step(1, KerberosOutcome::Done("admin".into())));
+        assert!(a.closed);
     }
 
     #[test]

@@ -87,9 +87,15 @@ impl Requests<'_> {
         let response = ConnectResponse { timeout_ms, session: session_id, password, read_only: Some(true) };
         self.client_send(id, framed(&[&response.to_vec()]));
         // Requests that the client sent right after its connect request.
-        while let Some(Pending::Request(bytes)) = self.cx.clients.conns.get_mut(&id).and_then(|c| c.queue.pop()) {
+        while let Some(waited) = self.cx.clients.conns.get_mut(&id).and_then(|c| c.queue.pop()) {
             self.cx.clients.open -= 1;
-            self.read_only_request(id, bytes);
+            match waited {
+                Pending::Request(bytes) => self.read_only_request(id, bytes),
+                Pending::Kerberos(step) => self.kerberos(id, *step),
+                Pending::Write { .. } | Pending::Sync { .. } | Pending::Decided { .. } => {
+                    unreachable!("nothing is begun before there is a session")
+                }
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! The requests of a connection that are not answered yet, in their order.
 
+use crate::api::{KerberosOutcome, KerberosStep};
 use crate::Millis;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -21,6 +22,8 @@ pub(super) enum Pending {
     Sync { xid: i32, request: Bytes },
     /// Not to be carried out; the code of its answer waits for those before it.
     Decided { xid: i32, code: i32 },
+    /// A step of an authentication, whose outcome waits for the answers before it.
+    Kerberos(Box<KerberosStep>),
 }
 
 impl Pending {
@@ -29,6 +32,10 @@ impl Pending {
             Pending::Request(bytes) | Pending::Sync { request: bytes, .. } => bytes.len(),
             Pending::Write { bytes, .. } => *bytes,
             Pending::Decided { .. } => 0,
+            Pending::Kerberos(step) => match &step.outcome {
+                KerberosOutcome::Answer(token) => token.len(),
+                KerberosOutcome::Done(_) | KerberosOutcome::Failed(_) => 0,
+            },
         }
     }
 }
@@ -105,6 +112,11 @@ impl Queue {
         self.entries.front()
     }
 
+    /// Whether a step of Kerberos is at the head.
+    pub(super) fn is_kerberos_ready(&self) -> bool {
+        matches!(self.entries.front(), Some(Pending::Kerberos(_)))
+    }
+
     pub(super) fn push(&mut self, entry: Pending) {
         self.bytes += entry.bytes();
         self.entries.push_back(entry);
@@ -134,7 +146,7 @@ impl Queue {
     pub(super) fn next_to_begin(&mut self) -> Option<Bytes> {
         loop {
             match self.entries.get(self.begun)? {
-                Pending::Sync { .. } => return None,
+                Pending::Sync { .. } | Pending::Kerberos(_) => return None,
                 Pending::Request(bytes) => match kind_of(bytes) {
                     Kind::ForLeader => return Some(bytes.clone()),
                     Kind::Auth => return None,
@@ -178,6 +190,23 @@ mod tests {
 
     fn write(xid: i32, bytes: usize) -> Pending {
         Pending::Write { xid, op: op::SET_DATA, at: 0, bytes, audited: None }
+    }
+
+    #[test]
+    fn a_ticket_waits_for_the_write_before_it_and_holds_the_one_behind_it() {
+        let mut q = Queue::default();
+        q.push(Pending::Write { xid: 1, op: op::SET_DATA, at: 0, bytes: 8, audited: None });
+        let outcome = KerberosOutcome::Done("bob".into());
+        q.push(Pending::Kerberos(Box::new(KerberosStep { xid: 2, outcome })));
+        q.push(request(op::SET_DATA, 20));
+        assert!(
+            !q.is_kerberos_ready() && q.next_to_begin().is_none(),
+            "the write behind it has the rights of its ticket"
+        );
+        q.pop();
+        assert!(q.is_kerberos_ready());
+        q.pop();
+        assert!(q.next_to_begin().is_some());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Settings of the role at its start: addresses, folders and limits of a server.
 
+use super::kerberos::Kerberos;
 use super::log_reader;
 use super::packing::Packing;
 use super::peer_tls::PeerSpeaks;
@@ -9,6 +10,7 @@ use super::stream::Speaks;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use trivet_coordination::Config;
 
@@ -62,6 +64,8 @@ pub struct Security {
     /// `secureClientPort`.
     pub secure_client: Option<(SocketAddr, Speaks)>,
     pub peers: PeerSpeaks,
+    /// Clients authenticate by Kerberos.
+    pub kerberos: Option<Arc<Kerberos>>,
 }
 
 impl Settings {

@@ -1,8 +1,9 @@
 //! Authentication of clients: `authProvider.*`, `enforce.auth.*`, SASL's settings and its JAAS file.
 
+use super::kerberos;
 use super::properties::Properties;
 use super::ConfigError;
-use crate::coordination::PeerSasl;
+use crate::coordination::{Kerberos, PeerSasl};
 use std::path::PathBuf;
 use std::sync::Arc;
 use trivet_coordination::Auth;
@@ -12,6 +13,8 @@ use trivet_security::PasswordHash;
 pub(super) struct Read {
     pub auth: Auth,
     pub schemes: Vec<String>,
+    /// Clients authenticate by Kerberos, and not by passwords.
+    pub kerberos: Option<Arc<Kerberos>>,
     /// SASL between servers.
     pub peers: Option<Arc<PeerSasl>>,
 }
@@ -43,8 +46,14 @@ pub(super) fn read(p: &mut Properties, tls: bool) -> Result<Read, ConfigError> {
         return Err(p.bad("sasl.serverconfig", name, "the JAAS file has no section of that name"));
     }
     let super_password = p.take("SASLAuthenticationProvider.superPassword");
-    let mut sasl_users = None;
-    if let Some(modules) = server {
+    let (mut sasl_users, mut kerberos) = (None, None);
+    let names = kerberos::names(p)?;
+    if let Some([module]) = server.map(Vec::as_slice)
+        && module.name() == "Krb5LoginModule"
+    {
+        let reason = |reason: String| p.bad("java.security.auth.login.config", &jaas_path, &reason);
+        kerberos = Some(Arc::new(kerberos::open(module, names).map_err(reason)?));
+    } else if let Some(modules) = server {
         let module = digest_module(p, &jaas_path, modules, fips)?;
         let mut users = module.users();
         if let Some(password) = super_password {
@@ -53,7 +62,7 @@ pub(super) fn read(p: &mut Properties, tls: bool) -> Result<Read, ConfigError> {
         sasl_users = Some(users);
     }
     let required = required_schemes(p, &schemes)?;
-    if required.iter().any(|s| s == "sasl") && sasl_users.is_none() {
+    if required.iter().any(|s| s == "sasl") && sasl_users.is_none() && kerberos.is_none() {
         let reason = "clients have to authenticate by SASL, and no JAAS file with a Server section is named: \
                       -Djava.security.auth.login.config=FILE, here or in SERVER_JVMFLAGS";
         return Err(p.bad("sessionRequireClientSASLAuth", "true", reason));
@@ -69,7 +78,7 @@ pub(super) fn read(p: &mut Properties, tls: bool) -> Result<Read, ConfigError> {
         sasl_may_fail: p.flag("allowSaslFailedClients"),
     };
     let peers = quorum_sasl(p, &jaas_path, &sections, fips)?;
-    Ok(Read { auth, schemes, peers })
+    Ok(Read { auth, schemes, kerberos, peers })
 }
 
 /// `authProvider.1=org.apache...SASLAuthenticationProvider`: which schemes access lists may name.
@@ -138,7 +147,7 @@ fn digest_module<'a>(p: &Properties, path: &str, modules: &'a [Module], fips: bo
         }
         [one] if one.name() == "DigestLoginModule" => Ok(one),
         [one] if one.name() == "Krb5LoginModule" => {
-            bad("Kerberos is not supported; DigestLoginModule is, and so are certificates (ssl.clientAuth=need)")
+            bad("Kerberos is not supported between servers; DigestLoginModule is, and so is TLS (sslQuorum)")
         }
         [one] => bad(&format!("the login module {} is not supported; DigestLoginModule is", one.class)),
         _ => bad("a section has one login module here"),
@@ -222,6 +231,7 @@ mod tests {
     const DIGEST: &str = "Server { org.apache.zookeeper.server.auth.DigestLoginModule required user_bob=\"s\"; };";
     const QUORUM: &str = "QuorumServer { org.apache.zookeeper.server.auth.DigestLoginModule required user_z=\"p\"; };\
                           QuorumLearner { org.apache.zookeeper.server.auth.DigestLoginModule required username=\"z\" password=\"p\"; };";
+    const KERBEROS_PEERS: &str = "QuorumServer { com.sun.security.auth.module.Krb5LoginModule required keyTab=x; };";
     const SASL: &str = "authProvider.1=org.apache.zookeeper.server.auth.SASLAuthenticationProvider\n";
 
     #[test]
@@ -266,7 +276,9 @@ mod tests {
         let kerberos = "Server { com.sun.security.auth.module.Krb5LoginModule required useKeyTab=true; };";
         for (jaas, lines, reason) in [
             ("", "sessionRequireClientSASLAuth=true\n", "JAAS file"),
-            (kerberos, "", "Kerberos is not supported"),
+            (kerberos, "", if cfg!(feature = "kerberos") { "storeKey=true" } else { "not supported by this build" }),
+            (KERBEROS_PEERS, "quorum.auth.enableSasl=true\n", "not supported between servers"),
+            ("", "security.auth_to_local=RULE:[1:$1]\n", "auth_to_local"),
             ("Server { com.example.Login required; };", "", "com.example.Login"),
             (DIGEST, "fips-mode=true\n", "fips-mode"),
             ("Server {", "", "line 1"),

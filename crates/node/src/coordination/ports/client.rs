@@ -4,6 +4,7 @@ use super::client_reader::read;
 use super::client_writer::{Outgoing, Writer};
 use super::request_throttle::Throttle;
 use crate::coordination::inbox::Inbox;
+use crate::coordination::kerberos::Kerberos;
 use crate::coordination::machine::{HostInfo, Refusals};
 use crate::coordination::settings::Settings;
 use crate::coordination::stream::{Speaks, Stream};
@@ -13,6 +14,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -48,6 +50,8 @@ pub(crate) struct ClientPort {
     handshakes: RefCell<HashMap<IpAddr, usize>>,
     /// Clients may authenticate by SASL.
     sasl: bool,
+    /// They do so by Kerberos, whose steps are taken while a request is read.
+    pub(super) kerberos: Option<Arc<Kerberos>>,
     next_conn: Cell<u64>,
     /// Bytes of long requests that are coming in.
     pub(super) long_bytes: Rc<Cell<usize>>,
@@ -73,6 +77,7 @@ impl ClientPort {
             per_address: RefCell::default(),
             handshakes: RefCell::default(),
             sasl: settings.config.auth.sasl_users.is_some(),
+            kerberos: settings.security.kerberos.clone(),
             next_conn: Cell::new(1),
             long_bytes: Rc::default(),
             refusals: Cell::default(),

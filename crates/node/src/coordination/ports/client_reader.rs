@@ -3,6 +3,7 @@
 use super::client::ClientPort;
 use super::client_writer::Outgoing;
 use super::request_throttle::wait_for_turn;
+use crate::coordination::kerberos::Login;
 use crate::coordination::machine;
 use crate::coordination::stream::ReadHalf;
 use bytes::{Buf, Bytes, BytesMut};
@@ -81,6 +82,7 @@ pub(super) async fn read(port: &ClientPort, conn: ConnId, reader: &mut ReadHalf,
     let mut first = true;
     let mut long = None;
     let throttle = port.limits.throttle;
+    let mut login = port.kerberos.clone().map(Login::new);
     loop {
         if buffer.capacity() - buffer.len() < 1024 {
             buffer.reserve(READ_BYTES);
@@ -99,12 +101,16 @@ pub(super) async fn read(port: &ClientPort, conn: ConnId, reader: &mut ReadHalf,
         while let Some(step) = next_frame(&mut buffer, first, port.limits.request_bytes_max) {
             match step {
                 Step::Frame(bytes) => {
-                    first = false;
+                    let connects = std::mem::take(&mut first);
                     let late = match throttled {
                         Some((throttle, read_at)) => wait_for_turn(throttle, port, read_at).await,
                         None => false,
                     };
-                    let input = if late { ClientInput::Late(bytes) } else { ClientInput::Frame(bytes) };
+                    let input = match &mut login {
+                        _ if late => ClientInput::Late(bytes),
+                        Some(login) if !connects => login.taken(bytes).await,
+                        _ => ClientInput::Frame(bytes),
+                    };
                     port.feed(conn, input);
                     long = None;
                     frames += 1;
