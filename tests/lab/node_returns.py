@@ -2,26 +2,15 @@
 """A node comes back after files were written to without it: a full one of 256 MiB in one block of a hundred, and one of the same size
 that is mostly holes. Says how many bytes were compared and sent, and how long that took; then the node gets an empty disk, for
 comparison. In the end all copies and what the client wrote are compared, byte by byte."""
-import os, random, shutil, signal, subprocess, time
+import os, random, shutil, subprocess, time
 from cluster import ADDRESS, TRIVET, Cluster
 from nfs_client import Client
+from node_away import Away, newest
 
 MIB, BLOCK = 1 << 20, 4096
 EXTENT = 256 * MIB
 BLOCKS = EXTENT // BLOCK
 LIMIT_S = 120
-
-
-def newest(nodes):
-    return max((n for n in nodes if n["metad"]), key=lambda n: n["metad"]["entries"], default=None)
-
-
-def ended(pid):
-    try:
-        with open("/proc/%d/stat" % pid) as f:
-            return f.read().rsplit(")", 1)[1].split()[0] == "Z"
-    except OSError:
-        return True
 
 
 class File:
@@ -44,28 +33,7 @@ class File:
             assert self.client.read(self.handle, at, MIB) == self.content[at:at + MIB], "MiB %d is not what was written" % (at // MIB)
 
 
-class Away:
-    """The node that goes and comes back."""
-
-    def __init__(self, c, node):
-        self.c, self.node, self.process = c, node, None
-        self.folder = os.path.join(c.data, "node%d" % node)
-
-    def stop(self):
-        pid = next(n["pid"] for n in self.c.status() if n["node"] == self.node)
-        os.kill(pid, signal.SIGTERM)
-        end = time.time() + 20
-        while not ended(pid):
-            assert time.time() < end, "node %d does not end" % self.node
-            time.sleep(0.02)
-        if self.process:
-            self.process.wait(20)
-
-    def start(self):
-        log = open(os.path.join(self.folder, "lab.log"), "ab")
-        command = [TRIVET, "serve", "--config", os.path.join(self.folder, "node.toml")]
-        self.process = subprocess.Popen(command, stdout=log, stderr=log)
-
+class Returns(Away):
     def comes_back(self, what):
         """Starts it, and waits until all copies are whole; says what that took."""
         figure = lambda nodes, name: sum(n.get(name, 0) for n in nodes)
@@ -104,7 +72,7 @@ with Cluster("--restart", "never") as c:
     time.sleep(3)
     nodes = c.status()
     held = {c.leaders(nodes)[2]} | {f["owner"] for f in newest(nodes)["files"]}
-    away = Away(c, next((n for n in (1, 2, 3) if n not in held), next(n for n in (1, 2, 3) if n != c.leaders(nodes)[2])))
+    away = Returns(c, next((n for n in (1, 2, 3) if n not in held), next(n for n in (1, 2, 3) if n != c.leaders(nodes)[2])))
     try:
         away.stop()
         full.write_blocks(BLOCKS // 100)

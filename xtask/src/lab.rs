@@ -175,6 +175,7 @@ const TESTS: &[Test] = &[
         modules: &["pyVmomi"],
     },
     Test { name: "history", lane: Lane::Guests, script: "history.py", commands: NFS, modules: &[] },
+    Test { name: "beside-repair", lane: Lane::Long, script: "beside_repair.py", commands: &["python3"], modules: &[] },
     Test { name: "node-returns", lane: Lane::Long, script: "node_returns.py", commands: &["python3"], modules: &[] },
     Test { name: "node-gone", lane: Lane::Long, script: "node_gone.py", commands: &["python3"], modules: &[] },
     Test { name: "takeover", lane: Lane::Long, script: "takeover.py", commands: &["python3"], modules: &[] },

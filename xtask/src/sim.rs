@@ -399,7 +399,7 @@ fn run_replication(args: &Args) -> anyhow::Result<()> {
         "replication: {} seeds of {} simulated minutes, {} events: {} reads, {} writes, {} changes of size, {} leases ({} given back), {} seals, \
          {} roll-forwards, {} removals, {} joins, {} promotions, {} torn tails, {} kills, {} power losses, {} freezes, \
          {} damaged copies, {} orders to free a copy, {} disks that went back, {} empty ones, {} members asked what they have, \
-         {} found to have gone back, owners came to rest {} times",
+         {} of them unknown to metad, {} found to have gone back, owners came to rest {} times; {} upgrades finalized meanwhile",
         args.seeds,
         args.minutes,
         t.events,
@@ -422,8 +422,10 @@ fn run_replication(args: &Args) -> anyhow::Result<()> {
         t.disks_back,
         t.disks_wiped,
         t.checks,
+        t.checks_without_metad,
         t.went_back,
         t.rests,
+        t.finalized,
     );
     if args.fills {
         println!(
@@ -469,6 +471,8 @@ fn add_replication(t: &mut replication::Report, r: &replication::Report) {
     t.disks_back += r.disks_back;
     t.disks_wiped += r.disks_wiped;
     t.checks += r.checks;
+    t.checks_without_metad += r.checks_without_metad;
+    t.finalized += r.finalized;
     t.went_back += r.went_back;
 }
 
@@ -495,7 +499,7 @@ fn run_nodes(args: &Args) -> anyhow::Result<()> {
     );
     println!(
         "nodes: {} seeds of {} simulated minutes, {} events: {} reads, {} writes, {} epochs taken, {} LEADERs, {} entries, \
-         {} bindings, {} leases, {} seals, {} operations passed on, {} superseded, {} states taken over, {} sessions expired, \
+         {} bindings, {} leases, {} seals, {} operations passed on, {} superseded, {} retries of writes that SEAL found, {} states taken over, {} sessions expired, \
          {} kills, {} power losses, {} freezes, {} cuts, {} nodes that lost what they had",
         args.seeds,
         args.minutes,
@@ -510,6 +514,7 @@ fn run_nodes(args: &Args) -> anyhow::Result<()> {
         t.seals,
         t.passed_on,
         t.superseded,
+        t.retries_known,
         t.states_taken,
         t.sessions_expired,
         t.crashes,

@@ -28,7 +28,7 @@ impl Copies {
     async fn ask(&self, eid: ExtentId, op: ChunkOp) -> Duration {
         let began = Instant::now();
         let request =
-            ChunkRequest { eid, replica: self.replica.clone(), epoch: 1, lease: 1, confirmed: 0, op: Some(op) };
+            ChunkRequest { eid, replica: self.replica.clone(), epoch: 1, lease: 1, op: Some(op), ..Default::default() };
         let request = request.encode_to_vec();
         // A connection on which nothing comes for a second counts as broken; the owner of a file sends again, too.
         let answer = loop {

@@ -9,6 +9,7 @@ mod identity;
 mod journal;
 mod merging;
 mod scrub;
+mod sharing;
 mod starts;
 
 use crate::rpc::Responder;
@@ -19,6 +20,7 @@ pub use scrub::Progress as ScrubProgress;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{mpsc, Arc};
+use std::time::Instant;
 use trivet_disk::extents::{Extents, Old, BLOCK_BYTES};
 use trivet_disk::files::System;
 use trivet_disk::journal::AHEAD_BYTES;
@@ -62,6 +64,7 @@ fn looked_at(read: std::io::Result<(Vec<u8>, Vec<u64>)>) -> std::io::Result<Foun
 struct Core {
     server: ChunkServer,
     responders: HashMap<u64, Reply>,
+    sharing: sharing::Sharing,
     next_token: u64,
     /// Copies whose state the next checkpoint writes.
     changed: BTreeSet<ExtentId>,
@@ -151,6 +154,7 @@ impl Chunk {
         let mut core = Core {
             server,
             responders: HashMap::new(),
+            sharing: Default::default(),
             next_token: 1,
             changed,
             bad: BTreeMap::new(),
@@ -270,7 +274,7 @@ impl Chunk {
     pub fn free(&self, eid: ExtentId, epoch: u64) {
         let op = Some(ChunkOp::Free(Empty {}));
         self.decide(
-            ChunkRequest { eid, replica: self.replica_id.clone(), epoch, lease: u64::MAX, confirmed: 0, op },
+            ChunkRequest { eid, replica: self.replica_id.clone(), epoch, lease: u64::MAX, op, ..Default::default() },
             None,
         );
     }
@@ -288,6 +292,7 @@ impl Chunk {
                 core.changed.extend(Some(record.fork_to).filter(|to| *to != ExtentId::NONE));
             }
         }
+        core.sharing.request(token, &request, Instant::now());
         core.responders.extend(reply.map(|r| (token, r)));
         core.server.handle(token, request, &mut effects);
         for effect in effects {
@@ -409,7 +414,11 @@ impl Chunk {
     }
 
     pub fn copies_count(&self) -> usize {
-        lock(&self.core).server.replicas().count()
+        lock(&self.core).server.copies_count()
+    }
+    /// See `ChunkServer::copies_made`.
+    pub fn copies_made(&self) -> u64 {
+        lock(&self.core).server.copies_made()
     }
     /// `(extent, epoch, lease, joining)` of each copy, for status.
     pub fn copies(&self) -> Vec<(ExtentId, u64, u64, bool)> {
@@ -435,7 +444,8 @@ impl Chunk {
 }
 
 impl Core {
-    fn answer(&mut self, token: u64, answer: ChunkAnswer) {
+    fn answer(&mut self, token: u64, mut answer: ChunkAnswer) {
+        answer.sharing = self.sharing.answer(token, Instant::now());
         match self.responders.remove(&token) {
             Some(Reply::Wire(r)) => r.answer(&answer),
             Some(Reply::Local(done)) => done(answer),

@@ -186,6 +186,10 @@ impl Gateway {
     pub fn free_up_to(&self, replica: &[u8], eid: ExtentId) -> Option<u64> {
         self.inner.replica.read().free_up_to(replica, eid)
     }
+    /// See `State::copies_changed_at`; by this gateway's copy of the metadata.
+    pub fn copies_changed_at(&self) -> u64 {
+        self.inner.replica.read().copies_changed_at()
+    }
     /// Has the blocks of an extent repaired that are bad here.
     pub async fn look_at_extent(&self, eid: ExtentId) {
         self.inner.look_at_extent(eid).await;

@@ -281,6 +281,8 @@ fn listen(address: SocketAddr, identity: Arc<Identity>, handler: Handler) -> any
 /// Throws copies away that no configuration names any more: of removed files, and of extents that got
 /// another copy in their place.
 async fn sweep(chunk: Chunk, gateway: Gateway, events: Events) {
+    // The configurations and copies in which there was nothing to be thrown away: while they are the same, nobody looks again.
+    let mut swept = None;
     loop {
         tokio::time::sleep(SWEEP_PAUSE).await;
         for (what, reason) in chunk.news() {
@@ -289,9 +291,14 @@ async fn sweep(chunk: Chunk, gateway: Gateway, events: Events) {
         for eid in chunk.remind_of_bad_blocks() {
             gateway.look_at_extent(eid).await;
         }
+        let as_of = (gateway.copies_changed_at(), chunk.copies_made());
+        if swept == Some(as_of) {
+            continue;
+        }
         let copies = chunk.copies();
         let orders: Vec<(ExtentId, u64)> =
             copies.iter().filter_map(|(eid, ..)| Some((*eid, gateway.free_up_to(chunk.replica_id(), *eid)?))).collect();
+        swept = orders.is_empty().then_some(as_of);
         for (eid, epoch) in &orders {
             chunk.free(*eid, *epoch);
             tokio::time::sleep(FREE_PAUSE).await;

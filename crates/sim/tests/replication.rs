@@ -267,8 +267,9 @@ fn disks_that_went_back_are_found_out() {
         total.disks_wiped += report.disks_wiped;
         total.went_back += report.went_back;
         total.checks += report.checks;
+        total.checks_without_metad += report.checks_without_metad;
     }
-    let counts = [total.disks_back, total.disks_wiped, total.went_back, total.checks];
+    let counts = [total.disks_back, total.disks_wiped, total.went_back, total.checks, total.checks_without_metad];
     assert!(counts.iter().all(|c| *c > 5), "{total:?}");
 }
 
@@ -288,8 +289,9 @@ fn the_only_copy_on_a_disk_that_went_back_is_refused_and_so_is_a_deposed_owner()
         total.old_disks += report.old_disks;
         total.distrusted += report.distrusted;
         total.marks += report.marks;
+        total.finalized += report.finalized;
     }
-    let counts = [total.deposed, total.old_disks, total.distrusted, total.marks];
+    let counts = [total.deposed, total.old_disks, total.distrusted, total.marks, total.finalized];
     assert!(counts.iter().all(|c| *c > 0), "{total:?}");
 }
 
@@ -321,8 +323,18 @@ fn a_check_by_an_owner_that_was_deposed_is_found() {
 }
 
 #[test]
+fn a_check_of_a_start_that_metad_does_not_know_by_an_owner_that_did_not_ask_is_found() {
+    assert!(found_sole(Bug::CheckUnproved).is_some());
+}
+
+#[test]
 fn a_start_that_is_not_shut_is_found() {
     assert!(found(Bug::OpenAfterRestart).is_some());
+}
+
+#[test]
+fn a_record_that_is_taken_before_its_owner_has_judged_a_check_is_found() {
+    assert!(found(Bug::RecordBeforeJudged).is_some());
 }
 
 #[test]

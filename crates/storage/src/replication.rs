@@ -82,6 +82,10 @@ pub enum Bug {
     SealBeforeRegistered,
     /// A chunk server answers an owner whose lease was confirmed before its start was registered (rule R40).
     CheckByOldLease,
+    /// A chunk server takes records after a CHECK whose answer its owner has not judged (rule R34).
+    RecordBeforeJudged,
+    /// An owner says that its lease was confirmed since a member's start without having asked metad (rule R40).
+    CheckUnproved,
     /// A new owner does not SEAL, and members take the promise from its first request (rule R5).
     TakeoverWithoutSeal,
     /// An owner carries out what came in over a binding that is no more (rule R18).

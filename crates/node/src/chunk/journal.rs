@@ -31,8 +31,9 @@ const SEGMENTS_OF_RESERVE: u64 = 16;
 const SEGMENT_BYTES_MIN: u64 = 4 << 20;
 /// Pause between two looks at how full the disk is.
 const LOOK_AT_SPACE: Duration = Duration::from_secs(1);
-/// A node that was given nothing for this long writes a checkpoint, so that its next start is a quick one.
-const IDLE: Duration = Duration::from_secs(60);
+/// A node that was given nothing for this long writes a checkpoint, so that its next start is a quick one, and its copies do not
+/// get records back from the journal that all members have.
+const IDLE: Duration = Duration::from_secs(15);
 /// Entries of one batch; further ones go into the next.
 const BATCH_ENTRIES_MAX: usize = 512;
 /// Bytes of one batch; further entries go into the next.
@@ -107,7 +108,9 @@ impl Writer {
                 match self.entries.recv_timeout(IDLE) {
                     Ok(entry) => self.queue.push_back(entry),
                     Err(RecvTimeoutError::Timeout) => {
-                        let due = !self.log.is_empty() || self.log.extents.has_merges();
+                        // A copy also changes without the journal: it is told the committed position.
+                        let changed = !lock(&self.core).changed.is_empty();
+                        let due = changed || !self.log.is_empty() || self.log.extents.has_merges();
                         if due && self.checkpoints.is_idle() && self.waiting.is_none() {
                             self.cut();
                         }

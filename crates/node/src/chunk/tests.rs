@@ -26,7 +26,15 @@ impl Copies {
     }
     fn ask(&self, lease: u64, op: ChunkOp) -> ChunkResult {
         let replica = self.0.replica_id().to_vec();
-        let request = ChunkRequest { eid: ExtentId(1), replica, epoch: 1, lease, confirmed: self.1, op: Some(op) };
+        let request = ChunkRequest {
+            eid: ExtentId(1),
+            replica,
+            epoch: 1,
+            lease,
+            confirmed: self.1,
+            op: Some(op),
+            ..Default::default()
+        };
         let (responder, mut answers) = Responder::of_test();
         self.0.handle(&request.encode_to_vec().into(), responder);
         let answer = answers.blocking_recv().unwrap();

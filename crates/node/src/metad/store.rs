@@ -17,6 +17,8 @@ const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 /// Version of the state in the database, which is that of the newest journal entry applied: an older program may open the
 /// database until the first entry of a newer version.
 const VERSION: u64 = JOURNAL_VERSION as u64;
+/// Bytes of the database that are kept in memory: the state is held there already, and what is written is seldom read.
+const CACHE_BYTES: usize = 2 << 20;
 const WRITE_PAUSE: Duration = Duration::from_secs(1);
 /// Entries that stay in the log in any case.
 const LOG_KEPT: u64 = 100;
@@ -24,7 +26,8 @@ const LOG_KEPT: u64 = 100;
 pub(super) fn open(dir: &Path) -> anyhow::Result<(Database, MemoryKv)> {
     trivet_disk::make_dir(dir)?;
     let path = dir.join("state.redb");
-    let opened = DurableFile::open(&path).and_then(|file| Database::builder().create_with_backend(file));
+    let opened = DurableFile::open(&path)
+        .and_then(|file| Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(file));
     let database = opened.with_context(|| {
         format!(
             "{} cannot be opened; if it is damaged, move {} away and start again: the other metads have the same",

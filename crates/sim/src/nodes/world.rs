@@ -103,6 +103,8 @@ pub struct Report {
     pub seals: u64,
     pub passed_on: u64,
     pub superseded: u64,
+    /// Retries that an owner answered because SEAL had found their ids.
+    pub retries_known: u64,
     pub states_taken: u64,
     pub sessions_expired: u64,
     pub crashes: u64,
@@ -129,6 +131,7 @@ impl Report {
         self.seals += r.seals;
         self.passed_on += r.passed_on;
         self.superseded += r.superseded;
+        self.retries_known += r.retries_known;
         self.states_taken += r.states_taken;
         self.sessions_expired += r.sessions_expired;
         self.crashes += r.crashes;

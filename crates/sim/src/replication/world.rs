@@ -76,6 +76,8 @@ enum Event {
     RegisterAgain { chunk: usize, life: u64 },
     Registered { chunk: usize, life: u64, reply: Reply },
     Beat { chunk: usize },
+    Finalize,
+    HearsThatStartsCount { chunk: usize },
     Deposed,
     DiskOfBefore { chunk: usize, image: Box<Disk> },
     OldDisk,
@@ -118,6 +120,8 @@ struct Chunk {
     /// Its counter and records; the rest is below.
     disk: Disk,
     records_at_start: u64,
+    /// metad does not hear it until then, although gateways do.
+    unheard_until: u64,
     /// Its counter and records as metad noted them last.
     noted: (u64, u64),
     /// The disk is not what it was, so that metad may say so.
@@ -202,6 +206,7 @@ struct World {
     /// A chunk server that is to hold nothing.
     leaving: Option<usize>,
     deposed: Option<sole::Deposed>,
+    counting: starts::Counting,
     /// A disk of before that has the only copies of these extents, and when that has to be known.
     old: Option<(usize, Vec<ExtentId>, u64)>,
     /// Registrations draw from a generator of their own, so that other events stay the same.
@@ -243,7 +248,8 @@ impl World {
     fn new(options: Options) -> Self {
         let (geometry, blocks) = if options.filled { (FILLED, FILLED_BLOCKS) } else { (SMALL, SMALL_BLOCKS) };
         let mut metad = State::with_extents(MemoryKv::default(), geometry.extent_bytes);
-        let version = if options.sole || options.seed % 8 != 7 { JOURNAL_VERSION } else { STARTS_SINCE - 1 };
+        let counting = starts::Counting::of(&options);
+        let version = counting.version_at(0);
         let mut apply = |op: CommandOp| {
             let number = metad.applied() + 1;
             let entry = Entry {
@@ -288,6 +294,7 @@ impl World {
             owners_rest: options.seed.is_multiple_of(2),
             leaving: None,
             deposed: None,
+            counting,
             old: None,
             starts_rng: Rng::new(!options.seed),
             clones: Vec::new(),
@@ -339,6 +346,9 @@ impl World {
         world.at(4_000, Event::Break);
         world.at(5_000, Event::Sweep);
         world.at(6_000, Event::KeepImage);
+        if let starts::Counting::From(at) = counting {
+            world.at(at, Event::Finalize);
+        }
         for chunk in 0..CHUNKS {
             world.begin_registration(chunk);
             world.at(1_500 + chunk as u64, Event::Beat { chunk });
@@ -437,6 +447,8 @@ impl World {
             Event::RegisterAgain { chunk, life } => self.register_again(chunk, life),
             Event::Registered { chunk, life, reply } => self.registered(chunk, life, reply),
             Event::Beat { chunk } => self.beat(chunk),
+            Event::Finalize => self.finalize(),
+            Event::HearsThatStartsCount { chunk } => self.hears_that_starts_count(chunk),
             Event::Deposed => self.look_at_deposed(),
             Event::DiskOfBefore { chunk, image } => self.disk_of_before(chunk, *image),
             Event::OldDisk => self.end_with_an_old_disk(),
@@ -534,6 +546,7 @@ impl World {
             self.report.given_up += owner.counters.given_up;
             self.report.went_back += owner.counters.went_back;
             self.report.checks += owner.counters.checks;
+            self.report.checks_without_metad += owner.counters.checks_without_metad;
             self.report.repaired += owner.counters.repaired;
             self.report.compared_bytes += owner.counters.compared_bytes;
             self.report.joined_bytes += owner.counters.joined_bytes;
@@ -597,11 +610,15 @@ impl World {
     // ---- metad ----
 
     fn apply(&mut self, op: CommandOp) -> Reply {
+        self.apply_command(Command { op: Some(op), ..Default::default() })
+    }
+
+    fn apply_command(&mut self, command: Command) -> Reply {
         let number = self.metad.applied() + 1;
         let entry = Entry {
-            version: if self.counts_starts() { JOURNAL_VERSION } else { STARTS_SINCE - 1 },
+            version: self.counting.version_at(self.now),
             time_ns: self.now * 1_000_000,
-            commands: vec![Command { op: Some(op), ..Default::default() }],
+            commands: vec![command],
             cluster: "sim".into(),
         };
         self.metad.apply(number, &entry).remove(0)
@@ -736,7 +753,8 @@ impl World {
         }
     }
 
-    fn answer(&mut self, chunk: usize, token: u64, answer: ChunkAnswer) {
+    fn answer(&mut self, chunk: usize, token: u64, mut answer: ChunkAnswer) {
+        answer.sharing = if self.starts_rng.chance(30) { self.starts_rng.range(1, 4) as u32 } else { 0 };
         let Some(back) = self.chunks[chunk].waiting.remove(&token) else { return };
         if self.cut.contains(&(back.gateway, chunk)) {
             return;

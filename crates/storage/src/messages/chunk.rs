@@ -98,6 +98,13 @@ pub struct ChunkRequest {
     /// 0: starts are not counted yet.
     #[prost(uint64, tag = "5")]
     pub confirmed: u64,
+    /// With a CHECK: metad confirmed the lease after the owner had heard of this start of the member, which metad does not know
+    /// (rule R40). 0: of none. Older members do not read it, and refuse.
+    #[prost(fixed64, tag = "6")]
+    pub since_start: u64,
+    /// With a record: the start of the member that the owner has compared (rule R34). 0: an older owner, which does not say.
+    #[prost(fixed64, tag = "7")]
+    pub compared: u64,
     /// The operation; absent where a newer version asks what this one does not know.
     #[prost(oneof = "ChunkOp", tags = "10, 11, 12, 13, 14, 15, 16, 17")]
     pub op: Option<ChunkOp>,
@@ -227,4 +234,11 @@ pub struct ChunkAnswer {
     /// Offsets of blocks of the extent that were found to be bad since the last answer.
     #[prost(uint64, repeated, tag = "22")]
     pub bad: Vec<u64>,
+    /// To a CHECK: metad does not know this start, so the owner has to ask again what metad found about it.
+    #[prost(bool, tag = "23")]
+    pub unregistered: bool,
+    /// To a piece of a join: how many extents are being filled or compared on this member while clients write there; 0: no client
+    /// has written lately, and nobody is in the way.
+    #[prost(uint32, tag = "24")]
+    pub sharing: u32,
 }

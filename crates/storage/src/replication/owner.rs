@@ -19,6 +19,7 @@ mod interface;
 mod io;
 mod moves;
 mod opening;
+mod pace;
 mod parts;
 mod proof;
 mod repair;
@@ -60,6 +61,8 @@ pub struct Owner {
     lease: u64,
     /// The newest entry of metad's journal as of which the lease is known to be the current one (rule R40).
     lease_as_of: u64,
+    /// Starts of members that metad does not know (rule R40).
+    starts_known: proof::Starts,
     boot: u64,
     attr: Attr,
     truncations: u64,
@@ -128,6 +131,7 @@ impl Owner {
             file: inode.attr.fileid,
             lease: inode.lease.number,
             lease_as_of: granted.applied,
+            starts_known: proof::Starts::default(),
             boot: inode.lease.boot,
             size_reported: (inode.truncations, inode.attr.size, inode.attr.mtime_ns),
             truncations: inode.truncations,

@@ -297,8 +297,12 @@ pub struct ChunkServer {
     /// Extents that were sealed or checked in this start; all others are shut (rule R34).
     open: BTreeSet<ExtentId>,
     standing: Standing,
+    /// Tokens of CHECKs that are answered although metad does not know this start; they wait for the journal.
+    checked_without_metad: BTreeSet<u64>,
     bug: Option<Bug>,
     replicas: BTreeMap<ExtentId, Replica>,
+    /// Copies that were made since the start of the process.
+    made: u64,
     /// Positions that are in the journal's queue and not on disk.
     undurable: BTreeSet<(ExtentId, Pos)>,
     damaged: BTreeSet<ExtentId>,
@@ -317,8 +321,10 @@ impl ChunkServer {
             extent_bytes,
             open: BTreeSet::new(),
             standing: Standing::default(),
+            checked_without_metad: BTreeSet::new(),
             bug: None,
             replicas: checkpoints.into_iter().map(|r| (r.eid, r)).collect(),
+            made: 0,
             undurable: BTreeSet::new(),
             damaged: BTreeSet::new(),
             bad: BTreeMap::new(),
@@ -383,6 +389,14 @@ impl ChunkServer {
     pub fn replicas(&self) -> impl Iterator<Item = &Replica> {
         self.replicas.values()
     }
+    /// The number of copies.
+    pub fn copies_count(&self) -> usize {
+        self.replicas.len()
+    }
+    /// How many copies were made since the start of the process. The same number: there is no copy that was not there before.
+    pub fn copies_made(&self) -> u64 {
+        self.made
+    }
     /// The copy of this extent, if there is one.
     pub fn replica(&self, eid: ExtentId) -> Option<&Replica> {
         self.replicas.get(&eid)
@@ -419,7 +433,7 @@ impl ChunkServer {
     /// Takes in one request, whose answer carries the same `token`, and appends the effects that follow at once. An
     /// answer that implies durability follows from `durable` instead.
     pub fn handle(&mut self, token: u64, request: ChunkRequest, out: &mut Vec<Effect>) {
-        let ChunkRequest { eid, replica, epoch, lease, confirmed, op } = request;
+        let ChunkRequest { eid, replica, epoch, lease, confirmed, since_start, compared, op } = request;
         let (start, damaged) = (self.start, self.damaged.contains(&eid));
         self.plant_promise(eid, epoch, lease, &op);
         let say = |result: ChunkResult| Effect::Answer {
@@ -429,7 +443,8 @@ impl ChunkServer {
         if replica != self.replica_id {
             return out.push(say(ChunkResult::Unknown(Empty {})));
         }
-        if let Some(result) = self.not_yet(op.as_ref(), confirmed) {
+        let unregistered = self.is_checked_without_metad(op.as_ref(), since_start);
+        if let Some(result) = self.not_yet(op.as_ref(), confirmed).filter(|_| !unregistered) {
             return out.push(say(result));
         }
         let create = matches!(&op, Some(ChunkOp::Seal(s)) if s.create || s.joining);
@@ -438,6 +453,7 @@ impl ChunkServer {
             return out.push(say(ChunkResult::Unknown(Empty {})));
         }
         let first = if let Some(ChunkOp::Seal(s)) = &op { s.first } else { 0 };
+        self.made += u64::from(!existed);
         let r = self.replicas.entry(eid).or_insert_with(|| Replica {
             eid,
             version: VERSION,
@@ -451,7 +467,10 @@ impl ChunkServer {
         let promised = (epoch, lease) == (r.promise_epoch, r.promise_lease);
         let refused = ChunkResult::Refused(Refused { epoch: r.promise_epoch, lease: r.promise_lease });
         let asks = matches!(op, Some(ChunkOp::Write(_) | ChunkOp::Read(_) | ChunkOp::Confirm(_) | ChunkOp::Digest(_)));
-        if asks && !self.open.contains(&eid) && self.bug != Some(Bug::OpenAfterRestart) {
+        // A record that comes after CHECK, and before the owner has judged the answer, would make up for one that is lost.
+        let early = matches!(op, Some(ChunkOp::Write(_))) && compared != 0 && compared != start;
+        let unjudged = early && self.bug != Some(Bug::RecordBeforeJudged);
+        if asks && (!self.open.contains(&eid) || unjudged) && self.bug != Some(Bug::OpenAfterRestart) {
             return out.push(say(ChunkResult::Shut(Empty {})));
         }
         match op {
@@ -463,6 +482,9 @@ impl ChunkServer {
             Some(ChunkOp::Check(_)) if damaged => out.push(say(ChunkResult::Damaged(Empty {}))),
             Some(ChunkOp::Check(_)) => {
                 self.open.insert(eid);
+                if unregistered {
+                    self.checked_without_metad.insert(token);
+                }
                 // The answer waits for the journal, so that the count that it reports is durable.
                 self.journal(token, JournalEntry { eid, ..Default::default() }, out);
             }
@@ -592,6 +614,7 @@ impl ChunkServer {
         if to.is_none() || to > FORKED_EID_MAX || joins || self.replicas.contains_key(&to) {
             return ExtentId::NONE;
         }
+        self.made += 1;
         self.replicas.insert(to, forked(to, record.pos));
         if self.damaged.contains(&eid) {
             self.damaged.insert(to);
@@ -647,7 +670,9 @@ impl ChunkServer {
                 _ => ChunkResult::Done(Empty {}),
             };
             let bad = self.bad.remove(&eid).unwrap_or_default().into_iter().collect();
-            let answer = ChunkAnswer { result: Some(result), start: self.start, count: entry.count, bad };
+            let unregistered = self.checked_without_metad.remove(&token);
+            let (result, start) = (Some(result), self.start);
+            let answer = ChunkAnswer { result, start, count: entry.count, bad, unregistered, ..Default::default() };
             out.push(Effect::Answer { token, answer });
         }
     }
@@ -658,7 +683,7 @@ mod tests {
     use super::*;
 
     fn request(epoch: u64, lease: u64, op: ChunkOp) -> ChunkRequest {
-        ChunkRequest { eid: ExtentId(1), replica: vec![1], epoch, lease, confirmed: 0, op: Some(op) }
+        ChunkRequest { eid: ExtentId(1), replica: vec![1], epoch, lease, op: Some(op), ..Default::default() }
     }
     fn record(lease: u64, epoch: u64, seq: u64, stable: u64) -> Record {
         Record {
@@ -708,6 +733,28 @@ mod tests {
         assert!(matches!(ask(&mut c, request(3, 2, seal(false))), ChunkResult::Refused(_)));
         assert!(matches!(ask(&mut c, request(1, 4, seal(false))), ChunkResult::Refused(_)));
         assert!(matches!(ask(&mut c, request(2, 2, ChunkOp::Confirm(Empty {}))), ChunkResult::Refused(_)));
+    }
+
+    #[test]
+    fn a_record_is_refused_until_the_owner_has_judged_what_this_start_has() {
+        let mut before = ChunkServer::new(vec![1], 1, 1 << 20, vec![]);
+        assert!(matches!(ask(&mut before, request(1, 1, seal(true))), ChunkResult::Sealed(_)));
+        let copies = before.replicas().cloned().collect();
+        let mut c = ChunkServer::new(vec![1], 2, 1 << 20, copies);
+        let write = |compared, seq| {
+            let op = ChunkOp::Write(record(1, 1, seq, 0));
+            ChunkRequest { compared, ..request(1, 1, op) }
+        };
+        assert_eq!(ask(&mut c, write(1, 1)), ChunkResult::Shut(Empty {}));
+        assert!(matches!(ask(&mut c, request(1, 1, ChunkOp::Check(Empty {}))), ChunkResult::Done(_)));
+        // Its owner has not seen the answer, and sends the record again.
+        assert_eq!(ask(&mut c, write(1, 1)), ChunkResult::Shut(Empty {}));
+        assert!(
+            c.replica(ExtentId(1)).is_some_and(|r| r.count.records == 0),
+            "a record made up for one that may be lost"
+        );
+        assert!(matches!(ask(&mut c, write(2, 1)), ChunkResult::Done(_)));
+        assert!(matches!(ask(&mut c, write(0, 2)), ChunkResult::Done(_)), "an older owner does not say");
     }
 
     #[test]

@@ -71,6 +71,9 @@ impl World {
     /// An owner that began at this time has answered an operation that came in over this binding. From the moment on when an
     /// operation on the extent was answered over a newer one, nothing is begun over the older one. (An extent that the new
     /// owner of a file has not touched is still the old owner's: rule R27.)
+    ///
+    /// A retry whose id the owner found by SEAL does not come here: the write is on all members, and an owner that does not know
+    /// yet that it is deposed may say so, whichever binding the retry came over (rule R18). It carries out nothing.
     pub(super) fn carried_out(&mut self, place: (u64, u64), stamp: &Stamp, begun: u64, outcome: &Outcome) {
         if !matches!(outcome, Outcome::Read { .. } | Outcome::Written { .. }) {
             return;

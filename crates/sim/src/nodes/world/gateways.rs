@@ -93,6 +93,8 @@ pub(super) struct Gateway {
     next: u64,
     /// When an owner here began each write first: a retry is attached to what is in flight.
     first_begun: BTreeMap<(u64, u64, OpId), u64>,
+    /// Writes of which an owner here has sent records, by file, lease and id.
+    carried_out: BTreeSet<(u64, u64, OpId)>,
 }
 
 impl Gateway {
@@ -363,7 +365,15 @@ impl World {
     fn owner_effects(&mut self, node: usize, file: u64, lease: u64, effects: Vec<OwnerEffect>) {
         for effect in effects {
             match effect {
-                OwnerEffect::Send { call, to, request } => self.to_member(node, file, lease, call, &to, request),
+                OwnerEffect::Send { call, to, request } => {
+                    // The record of a write has its id alone; a roll-forward brings all ids that SEAL found.
+                    if let Some(ChunkOp::Write(Record { ops, .. })) = &request.op {
+                        if let [id] = ops[..] {
+                            self.nodes[node].gateway.carried_out.insert((file, lease, id));
+                        }
+                    }
+                    self.to_member(node, file, lease, call, &to, request)
+                }
                 OwnerEffect::Meta { call, op } => {
                     let command = Command { op: Some(op), ..Default::default() };
                     self.question(node, MetaAsk::Command(command), About::Owner { file, lease, call });
@@ -531,13 +541,21 @@ impl World {
 
     fn operation_done(&mut self, node: usize, token: u64, outcome: Outcome) {
         let Some(operation) = self.nodes[node].gateway.operations.get(&token) else { return };
-        if let Some((begun, _)) = operation.begun {
+        if let Some((begun, lease)) = operation.begun {
             let (file, stamp) = (operation.instance.file, operation.instance.stamp.clone());
             let index = match operation.instance.op {
                 Op::Write { offset, .. } | Op::Read { offset, .. } => offset / GEOMETRY.extent_bytes,
                 _ => 0,
             };
-            self.carried_out((file, index), &stamp, begun, &outcome);
+            let known = match operation.instance.op {
+                Op::Write { id, .. } => !self.nodes[node].gateway.carried_out.contains(&(file, lease, id)),
+                _ => false,
+            };
+            if known {
+                self.report.retries_known += u64::from(matches!(outcome, Outcome::Written { .. }));
+            } else {
+                self.carried_out((file, index), &stamp, begun, &outcome);
+            }
         }
         let Some(operation) = self.nodes[node].gateway.operations.get(&token) else { return };
         match operation.origin {

@@ -20,6 +20,7 @@ impl Chunk {
             image: None,
             disk: Disk::default(),
             records_at_start: 0,
+            unheard_until: 0,
             noted: (0, 0),
             went_back: false,
             checkpoint: Vec::new(),

@@ -216,8 +216,8 @@ impl World {
                     replica: id.clone(),
                     epoch,
                     lease: u64::MAX,
-                    confirmed: 0,
                     op: Some(ChunkOp::Free(Empty {})),
+                    ..Default::default()
                 };
                 let late = self.now + if self.rng.chance(50) { 1 } else { self.rng.range(1, 5_000) };
                 let back = Back { gateway: 0, boot: 0, call: 0 };

@@ -52,6 +52,8 @@ pub struct Report {
     /// Members that were found to have gone back, and those that were asked what they have.
     pub went_back: u64,
     pub checks: u64,
+    /// Members that were compared while metad did not know their start.
+    pub checks_without_metad: u64,
     /// Blocks that rotted, those that owners repaired, and reads that failed because no member had the block.
     pub rotten: u64,
     pub repaired: u64,
@@ -73,6 +75,8 @@ pub struct Report {
     /// Marks of replicas that metad noted, and complete copies that it distrusted.
     pub marks: u64,
     pub distrusted: u64,
+    /// Upgrades that were finalized while everything ran.
+    pub finalized: u64,
     /// Owners that were deposed without noticing, until the disk that they knew came back as it was; and disks of before that
     /// had the only copies.
     pub deposed: u64,

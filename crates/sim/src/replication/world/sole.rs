@@ -54,7 +54,7 @@ impl World {
         let thief = (gateway + 1 + self.rng.index(GATEWAYS - 1)) % GATEWAYS;
         let thief_there = self.gateways[thief].alive && !self.gateways[thief].frozen;
         let extents = self.metad.extents(self.file);
-        let free = self.deposed.is_none() && self.leaving.is_none();
+        let free = self.deposed.is_none() && self.leaving.is_none() && self.all_count();
         let Some(cfg) = extents.first().filter(|_| all_up && thief_there && free && !self.metad_down) else { return };
         let chunk = cfg.replicas[0].node as usize - 1;
         let until = self.now + DEPOSED_MS;

@@ -7,11 +7,83 @@ use super::*;
 const AGAIN_MS: u64 = 250;
 /// Time between two heartbeats of a chunk server's node.
 const BEAT_MS: u64 = 1_000;
+/// Per cent of starts that metad does not hear of for a while.
+const UNHEARD_PERCENT: u64 = 20;
+/// For this long at most, which is longer than a member may be silent.
+const UNHEARD_MS: u64 = 6_000;
+
+/// A node hears within this that starts count.
+const HEARS_MS: u64 = 500;
+/// The upgrade is finalized within this of the beginning of a world with disks that go back all the time.
+const FINALIZED_EARLY_MS: u64 = 12_000;
+
+/// Since when a world's metad counts starts.
+#[derive(Clone, Copy)]
+pub(super) enum Counting {
+    Always,
+    /// The upgrade is never finalized.
+    Never,
+    /// It is finalized at this time, while everything runs.
+    From(u64),
+}
+
+impl Counting {
+    pub(super) fn of(options: &Options) -> Counting {
+        let mut rng = Rng::new(options.seed.wrapping_mul(0x5eed));
+        match (options.sole, options.seed % 8) {
+            (true, 3 | 6) => Counting::From(1_000 + rng.range(1_000, FINALIZED_EARLY_MS)),
+            (true, _) => Counting::Always,
+            (false, 7) => Counting::Never,
+            (false, 6) => Counting::From(1_000 + rng.range(1_000, options.minutes * 60_000)),
+            (false, _) => Counting::Always,
+        }
+    }
+
+    pub(super) fn version_at(self, now: u64) -> u32 {
+        match self {
+            Counting::Always => JOURNAL_VERSION,
+            Counting::From(at) if now >= at => JOURNAL_VERSION,
+            Counting::Never | Counting::From(_) => STARTS_SINCE - 1,
+        }
+    }
+}
 
 impl World {
-    /// Whether the cluster counts starts: some were not finalized.
-    pub(super) fn counts_starts(&self) -> bool {
-        self.options.sole || self.options.seed % 8 != 7
+    /// Whether metad registers starts.
+    fn counts_starts(&self) -> bool {
+        self.metad.counts_starts()
+    }
+
+    /// Whether every storage has counted a start.
+    pub(super) fn all_count(&self) -> bool {
+        self.chunks.iter().all(|c| c.disk.counter > 0)
+    }
+
+    /// An administrator finalizes the upgrade: the next entry is one of the newest version, and nodes hear of it.
+    pub(super) fn finalize(&mut self) {
+        if self.metad_down {
+            return self.at(self.now + HEARS_MS, Event::Finalize);
+        }
+        self.apply_command(Command::default());
+        self.report.finalized += 1;
+        for chunk in 0..CHUNKS {
+            let at = self.now + self.starts_rng.range(1, HEARS_MS);
+            self.at(at, Event::HearsThatStartsCount { chunk });
+        }
+    }
+
+    /// A node that runs hears that starts count; one that does not hears it when it starts.
+    pub(super) fn hears_that_starts_count(&mut self, chunk: usize) {
+        let hears = self.counts_starts() && !self.metad_down && self.now >= self.chunks[chunk].unheard_until;
+        let c = &mut self.chunks[chunk];
+        let Some(server) = c.server.as_mut().filter(|_| c.disk.counter == 0) else { return };
+        if !hears {
+            let again = self.now + self.starts_rng.range(1, HEARS_MS);
+            return self.at(again, Event::HearsThatStartsCount { chunk });
+        }
+        c.disk.counter = 1;
+        server.count_starts();
+        self.register(chunk, 0);
     }
 
     /// A disk's counter and records as metad is told them, planted mistakes included.
@@ -25,13 +97,18 @@ impl World {
 
     /// A process has started: its disk counts that, and metad hears of it.
     pub(super) fn begin_registration(&mut self, chunk: usize) {
-        if !self.counts_starts() {
-            return;
-        }
+        let always = matches!(self.counting, Counting::Always);
         let c = &mut self.chunks[chunk];
-        c.disk.counter += 1;
         c.records_at_start = c.disk.records;
+        if !always && c.disk.counter == 0 {
+            // A storage that does not count starts has to hear from metad that it should.
+            return self.hears_that_starts_count(chunk);
+        }
+        c.disk.counter += 1;
         c.server.as_mut().expect("it starts").count_starts();
+        if self.now < self.faults_end && self.starts_rng.chance(UNHEARD_PERCENT) {
+            self.chunks[chunk].unheard_until = self.now + self.starts_rng.range(200, UNHEARD_MS);
+        }
         self.register(chunk, 0);
     }
 
@@ -39,11 +116,11 @@ impl World {
         let (counter, records) = self.told(chunk, self.chunks[chunk].records_at_start);
         let c = &self.chunks[chunk];
         let start = RegisterStart { replica: c.id.clone(), counter, start: c.last_start, records, expected };
-        let (life, delay) = (c.life, self.starts_rng.range(1, 10));
-        if !self.starts_rng.chance(5) {
+        let (life, delay, unheard) = (c.life, self.starts_rng.range(1, 10), self.now < c.unheard_until);
+        if !unheard && !self.starts_rng.chance(5) {
             self.at(self.now + delay, Event::Register { chunk, life, start: start.clone() });
         }
-        if self.starts_rng.chance(5) {
+        if !unheard && self.starts_rng.chance(5) {
             // It comes once more, when the process may have ended.
             let late = self.now + self.starts_rng.range(10, 4_000);
             self.at(late, Event::Register { chunk, life, start });

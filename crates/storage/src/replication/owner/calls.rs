@@ -82,7 +82,9 @@ impl Owner {
     pub(super) fn send(&mut self, index: u64, to: &ReplicaRef, about: About, op: ChunkOp) {
         let cfg = &self.extents[&index].cfg;
         let (eid, replica, epoch, confirmed) = (cfg.eid, to.id.clone(), cfg.epoch, self.proof_for(&op));
-        let request = ChunkRequest { eid, replica, epoch, lease: self.lease, confirmed, op: Some(op) };
+        let since_start = self.proof_since_start(to, &op);
+        let (lease, compared) = (self.lease, self.compared_start(index, to));
+        let request = ChunkRequest { eid, replica, epoch, lease, confirmed, since_start, compared, op: Some(op) };
         let call = self.next_call;
         self.next_call += 1;
         let entry =
@@ -126,11 +128,11 @@ impl Owner {
         };
         if answer.result == Some(ChunkResult::Shut(Empty {})) {
             // The member refuses writes until the owner has compared it: check it first, then send the call again.
-            self.not_yet(call, 0);
+            self.not_yet(call, 0, 0);
             return self.check(index, &to);
         }
         if let Some(ChunkResult::NotYet(n)) = answer.result {
-            return self.not_yet(call, n.registered_at);
+            return self.not_yet(call, n.registered_at, answer.start);
         }
         if counts && !self.of_checked_start(index, &to, answer.start) {
             let again = self.now_ms + RESEND_MS;
@@ -142,6 +144,7 @@ impl Owner {
             // Acknowledgements may overtake one another; only SEAL and CHECK are compared.
             e.compare(&to.id, answer.count);
         }
+        self.piece_is_shared(index, &about, answer.sharing);
         let bad = answer.bad;
         match answer.result {
             Some(ChunkResult::Refused(r)) => {
@@ -188,6 +191,7 @@ impl Owner {
                         || self.same_or_more(index, &to, answer.count)
                     {
                         self.checked(index, &to, answer.start);
+                        self.note_unregistered(&to, answer.start, answer.unregistered);
                     }
                 }
                 About::Seal
@@ -215,6 +219,9 @@ impl Owner {
         // A fork's reply has the configurations of the other file.
         if about != MetaAbout::Fork {
             self.take_proof(&reply);
+        }
+        if matches!(about, MetaAbout::Proof { .. }) {
+            self.starts_proved(&reply);
         }
         match about {
             // A truncate cut the extent off meanwhile, and another extent may have its index.

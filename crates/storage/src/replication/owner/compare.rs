@@ -5,7 +5,7 @@
 //! the copy was before does not matter: one from before some writes, one that went back in time, or one of a join that was broken
 //! off in the midst. A joiner without bytes of its own is not asked, and is sent all blocks but zeros.
 
-use super::{About, Owner};
+use super::{pace, About, Owner};
 use crate::messages::*;
 use crate::replication::digests::{self, Difference};
 use crate::replication::Bug;
@@ -19,6 +19,7 @@ pub(super) struct Piece {
     joiner: Option<Bytes>,
     zeros: Vec<Range>,
     runs: Vec<Run>,
+    pub(super) pace: pace::OfPiece,
 }
 
 /// Blocks that are read from one member to be sent to the joiner.
@@ -33,11 +34,11 @@ struct Run {
 impl Owner {
     /// The piece is locked.
     pub(super) fn push_begins(&mut self, index: u64, offset: u64) {
-        let length = self.geometry.push_bytes;
+        let (length, now_ms) = (self.geometry.push_bytes, self.now_ms);
         let Some(e) = self.extents.get_mut(&index) else { return };
         let (kept, joiner) = (e.joiner_kept, e.cfg.joining.clone());
         let (Some(join), Some(joiner)) = (&mut e.join, joiner) else { return };
-        join.pieces.insert(offset, Piece::default());
+        join.pieces.insert(offset, Piece { pace: pace::OfPiece::begin(now_ms), ..Default::default() });
         if !kept {
             return self.read_runs(index, offset, Difference { runs: vec![(offset, length)], ..Default::default() });
         }

@@ -26,6 +26,8 @@ pub struct Counters {
     /// Times that metad was asked whether the lease is current, as a member's start was registered after it was known to be (rule
     /// R40).
     pub proofs: u64,
+    /// CHECKs that were answered by members whose start metad did not know (rule R40).
+    pub checks_without_metad: u64,
     /// Times that this process did not run for a while.
     pub stalls: u64,
     /// Bytes that joining members kept and that were compared, and bytes that were sent to joining members.

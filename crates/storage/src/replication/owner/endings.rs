@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 mod allocations;
 mod full_disks;
+mod unheard;
 
 const GEOMETRY: Geometry =
     Geometry { extent_bytes: 1 << 16, push_bytes: 1 << 14, reserve_from_bytes: 1 << 20, ..Geometry::STANDARD };

@@ -1,11 +1,79 @@
 //! Proof that this owner's lease is current: the start of a member answers an owner only that metad has confirmed since it was
 //! registered (rule R40). With the proof comes what metad has found about members' storages (rule R39).
 
-use super::calls::{MetaAbout, RESEND_MS};
+use super::calls::{About, MetaAbout, RESEND_MS};
 use super::Owner;
 use crate::messages::*;
+use crate::replication::Bug;
+use std::collections::BTreeMap;
+
+/// Starts of members that could not be registered, by replica: a few, as a file's members are. Such a member answers a CHECK of an
+/// owner whose lease metad confirmed after the owner had heard of that start, so that it is not removed while only it is cut off from
+/// metad. (It answers no SEAL.)
+#[derive(Default)]
+pub(super) struct Starts {
+    /// Heard of, and metad was not asked since.
+    heard: BTreeMap<Vec<u8>, u64>,
+    /// Heard of before the question that is under way.
+    asked: BTreeMap<Vec<u8>, u64>,
+    /// The lease was confirmed since they were heard of.
+    proved: BTreeMap<Vec<u8>, u64>,
+    /// Members that were compared and not registered then: metad's own finding is still to come.
+    unregistered: BTreeMap<Vec<u8>, u64>,
+}
+
+impl Starts {
+    /// The start of this member for which there is a proof, to be sent with a CHECK.
+    pub(super) fn since(&self, to: &ReplicaRef, op: Option<&ChunkOp>) -> u64 {
+        let checks = matches!(op, Some(ChunkOp::Check(_)));
+        self.proved.get(&to.id).copied().filter(|_| checks).unwrap_or_default()
+    }
+    pub(super) fn are_registered(&self) -> bool {
+        self.unregistered.is_empty()
+    }
+}
 
 impl Owner {
+    pub(super) fn proof_since_start(&self, to: &ReplicaRef, op: &ChunkOp) -> u64 {
+        self.starts_known.since(to, Some(op))
+    }
+
+    /// A reply to the question whether the lease is current.
+    pub(super) fn starts_proved(&mut self, reply: &Reply) {
+        let asked = std::mem::take(&mut self.starts_known.asked);
+        if reply.inode.as_ref().is_some_and(|i| i.lease.number == self.lease) && reply.applied > 0 {
+            self.starts_known.proved.extend(asked);
+        }
+    }
+
+    pub(super) fn note_unregistered(&mut self, of: &ReplicaRef, start: u64, unregistered: bool) {
+        if unregistered {
+            self.counters.checks_without_metad += 1;
+            self.starts_known.unregistered.insert(of.id.clone(), start);
+        } else {
+            self.starts_known.unregistered.remove(&of.id);
+        }
+    }
+
+    /// Members that were compared before metad knew their start are asked again when metad has heard of it: with the CHECK comes
+    /// what metad found about their storages.
+    pub(super) fn check_unregistered(&mut self) {
+        let heard = |id: &Vec<u8>, start: &u64| self.wishes.starts.iter().any(|(i, s)| i == id && s == start);
+        let known = &self.starts_known.unregistered;
+        let due: Vec<Vec<u8>> = known.iter().filter(|(id, s)| heard(id, s)).map(|(id, _)| id.clone()).collect();
+        for id in due {
+            let of = {
+                let active = self.extents.iter().filter(|(_, e)| e.phase == super::Phase::Active);
+                let mut members = active.flat_map(|(i, e)| e.members().map(move |m| (*i, m.clone())));
+                members.find(|(_, m)| m.id == id)
+            };
+            match of {
+                Some((index, member)) => self.check(index, &member),
+                None => drop(self.starts_known.unregistered.remove(&id)),
+            }
+        }
+    }
+
     /// The newest entry of metad's journal as of which the lease is known to be the current one; 0 where starts are not counted.
     pub(super) fn proof_for(&self, op: &ChunkOp) -> u64 {
         if matches!(op, ChunkOp::Seal(_) | ChunkOp::Check(_)) {
@@ -16,8 +84,8 @@ impl Owner {
     }
 
     /// A member's start was not registered yet (0), or this owner's lease was confirmed before it was. While metad is not heard
-    /// nobody can change that, and nobody is taken for one that failed.
-    pub(super) fn not_yet(&mut self, call: u64, registered_at: u64) {
+    /// nobody can change that, and nobody is taken for one that failed. `start`: the member's, if it is not registered.
+    pub(super) fn not_yet(&mut self, call: u64, registered_at: u64, start: u64) {
         let waits = !self.hears_metad();
         let proved = (1..=self.lease_as_of).contains(&registered_at);
         let Some(c) = self.calls.get_mut(&call) else { return };
@@ -27,7 +95,16 @@ impl Owner {
         }
         let (index, id) = (c.index, c.to.id.clone());
         self.failing.remove(&id);
-        if registered_at > self.lease_as_of {
+        let checks = matches!(self.calls.get(&call).map(|c| &c.about), Some(About::Check));
+        let unproved = start > 0 && checks && self.starts_known.proved.get(&id) != Some(&start);
+        if registered_at == 0 && unproved {
+            if self.bug == Some(Bug::CheckUnproved) {
+                self.starts_known.proved.insert(id, start);
+                return;
+            }
+            self.starts_known.heard.insert(id, start);
+        }
+        if registered_at > self.lease_as_of || registered_at == 0 && unproved {
             self.prove_lease(index);
         }
     }
@@ -37,6 +114,7 @@ impl Owner {
         let asked = self.meta.values().any(|m| matches!(m, MetaAbout::Proof { .. }));
         let Some(eid) = self.extents.get(&index).map(|e| e.cfg.eid).filter(|_| !asked) else { return };
         self.counters.proofs += 1;
+        self.starts_known.asked = std::mem::take(&mut self.starts_known.heard);
         self.ask_metad(MetaAbout::Proof { index, eid }, self.question(eid));
     }
 

@@ -1,7 +1,8 @@
 //! Repair: extents in reserve, and members that join, are filled block by block, and are promoted.
 
 use super::compare::Piece;
-use super::{About, MetaAbout, Owner, Phase, Work, PUSHES_MAX, RESERVED};
+use super::pace::Pace;
+use super::{About, MetaAbout, Owner, Phase, Work, RESERVED};
 use crate::messages::*;
 use crate::replication::Bug;
 use bytes::Bytes;
@@ -24,6 +25,7 @@ pub(super) struct Join {
     pub(super) above: BTreeSet<u64>,
     /// The part that tells the joiner the ids of done writes: it has to know them before it counts.
     pub(super) ids_part: Option<u64>,
+    pub(super) pace: Pace,
     /// It has everything, and only metad has to be told.
     pub(super) complete: bool,
 }
@@ -119,7 +121,7 @@ impl Owner {
 
     /// Keeps blocks under way until all are copied, then asks for the promotion.
     pub(super) fn push(&mut self, index: u64) {
-        let push_bytes = self.geometry.push_bytes;
+        let (push_bytes, now_ms) = (self.geometry.push_bytes, self.now_ms);
         let half = if self.bug == Some(Bug::PromoteEarly) { 2 } else { 1 };
         let end = self.geometry.extent_bytes / half;
         loop {
@@ -140,7 +142,7 @@ impl Owner {
                 return;
             }
             let reading = join.pushing.len() - join.open.len();
-            if reading + join.above.len() >= PUSHES_MAX {
+            if now_ms < join.pace.next_at_ms || reading + join.above.len() >= join.pace.pieces_max() {
                 return;
             }
             let offset = join.next;
@@ -180,10 +182,14 @@ impl Owner {
     }
 
     pub(super) fn pushed(&mut self, index: u64, offset: u64) {
+        let now_ms = self.now_ms;
         let Some(e) = self.extents.get_mut(&index) else { return };
+        let last_copy = e.cfg.replicas.len() == 1;
         let Some(join) = e.join.as_mut() else { return };
         join.open.remove(&offset);
-        join.pieces.remove(&offset);
+        if let Some(piece) = join.pieces.remove(&offset) {
+            join.pace.took(&piece.pace, now_ms, last_copy);
+        }
         let Some(part) = join.pushing.remove(&offset) else { return };
         e.settle();
         self.unlock(index, part);

@@ -24,6 +24,7 @@ impl Owner {
         self.open
             && quiet
             && done
+            && self.starts_known.are_registered()
             && !self.lacks_checks(&self.wishes.starts)
             && self.extents.values().all(|e| self.rests(e))
     }

@@ -15,6 +15,7 @@ impl Owner {
         let due: Vec<(u64, ReplicaRef)> =
             self.new_starts(&self.wishes.starts).take(CHECKS_MAX).map(|(i, m)| (i, m.clone())).collect();
         due.into_iter().for_each(|(index, m)| self.check(index, &m));
+        self.check_unregistered();
     }
 
     /// Members of active extents whose process restarted after they were compared.
@@ -47,6 +48,8 @@ impl Owner {
     /// Sends the calls again that the member refused until it was compared.
     pub(super) fn checked(&mut self, index: u64, from: &ReplicaRef, start: u64) {
         self.started(index, from, start);
+        // Its journal may have given it records back that all members have: without this it keeps them until somebody writes.
+        self.tell_stable_to(index, from);
         for c in self.calls.values_mut().filter(|c| c.index == index && c.to.id == from.id) {
             if c.resend_at.is_some() {
                 c.resend_at = Some(self.now_ms);
@@ -58,6 +61,11 @@ impl Owner {
         if let Some(e) = self.extents.get_mut(&index) {
             e.starts.insert(&of.id, start);
         }
+    }
+
+    /// The start of a member's process that was compared last; 0: none.
+    pub(super) fn compared_start(&self, index: u64, of: &ReplicaRef) -> u64 {
+        self.extents.get(&index).and_then(|e| e.starts.get(&of.id)).copied().unwrap_or_default()
     }
 
     /// Whether an answer comes from the start of the member that was compared. One of an earlier start that was not

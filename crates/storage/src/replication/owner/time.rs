@@ -62,6 +62,10 @@ impl Owner {
             c.resend_at = None;
             if matches!(c.request.op, Some(ChunkOp::Seal(_) | ChunkOp::Check(_))) {
                 c.request.confirmed = self.lease_as_of;
+                c.request.since_start = self.starts_known.since(&c.to, c.request.op.as_ref());
+            }
+            if let Some(compared) = self.extents.get(&c.index).and_then(|e| e.starts.get(&c.to.id)) {
+                c.request.compared = *compared;
             }
             let (to, request) = (c.to.clone(), c.request.clone());
             self.out.push(Effect::Send { call, to, request });
@@ -147,9 +151,22 @@ impl Owner {
             }
         }
         for (index, member, stable, seen) in due {
-            let seen = if self.bug == Some(Bug::StableWithoutWitness) { Vec::new() } else { seen };
-            let stable = Committed { lease: stable.lease, epoch: stable.epoch, seq: stable.seq, seen };
-            self.send(index, &member, About::Stable, ChunkOp::Stable(stable));
+            self.say_stable(index, &member, stable, seen);
         }
+    }
+
+    /// Tells one member of an active extent what is acknowledged by all.
+    pub(super) fn tell_stable_to(&mut self, index: u64, member: &ReplicaRef) {
+        let Some(e) = self.extents.get(&index).filter(|e| e.phase == Phase::Active) else { return };
+        if e.stable.seq > 0 && e.cfg.replicas.iter().any(|m| m.id == member.id) {
+            let (stable, seen) = (e.stable, e.witnesses());
+            self.say_stable(index, member, stable, seen);
+        }
+    }
+
+    fn say_stable(&mut self, index: u64, member: &ReplicaRef, stable: Pos, seen: Vec<Witness>) {
+        let seen = if self.bug == Some(Bug::StableWithoutWitness) { Vec::new() } else { seen };
+        let stable = Committed { lease: stable.lease, epoch: stable.epoch, seq: stable.seq, seen };
+        self.send(index, member, About::Stable, ChunkOp::Stable(stable));
     }
 }

@@ -41,6 +41,12 @@ impl ChunkServer {
         self.standing == Standing::Unregistered
     }
 
+    /// Whether this is the CHECK of an owner whose lease metad confirmed after this start began, and metad does not know the start:
+    /// the owner's own comparison is enough, as nobody else owns the file. A SEAL changes a promise, and waits for metad.
+    pub(super) fn is_checked_without_metad(&self, op: Option<&ChunkOp>, since_start: u64) -> bool {
+        self.is_unregistered() && since_start == self.start && matches!(op, Some(ChunkOp::Check(_)))
+    }
+
     /// Refuses a SEAL or CHECK of an owner whose lease was not confirmed after this start was registered, and a FREE before the
     /// registration. It runs first, because a SEAL leaves a promise, which would hide what the disk lacks.
     pub(super) fn not_yet(&self, op: Option<&ChunkOp>, confirmed: u64) -> Option<ChunkResult> {
@@ -73,11 +79,16 @@ mod tests {
     fn ask(c: &mut ChunkServer, confirmed: u64, op: ChunkOp) -> Option<ChunkResult> {
         let mut out = Vec::new();
         let lease = if matches!(op, ChunkOp::Free(_)) { u64::MAX } else { 1 };
-        c.handle(
-            9,
-            ChunkRequest { eid: ExtentId(1), replica: vec![1], epoch: 1, lease, op: Some(op), confirmed },
-            &mut out,
-        );
+        let request = ChunkRequest {
+            eid: ExtentId(1),
+            replica: vec![1],
+            epoch: 1,
+            lease,
+            op: Some(op),
+            confirmed,
+            ..Default::default()
+        };
+        c.handle(9, request, &mut out);
         match out.pop() {
             Some(Effect::Answer { answer, .. }) => answer.result,
             _ => None,
@@ -107,6 +118,58 @@ mod tests {
         assert_eq!(ask(&mut c, 6, ChunkOp::Check(Empty {})), not_yet(7));
         // An owner whose SEAL was taken proves nothing more.
         assert_eq!(ask(&mut c, 0, ChunkOp::Confirm(Empty {})), Some(ChunkResult::Done(Empty {})));
+    }
+
+    #[test]
+    fn a_start_that_metad_does_not_know_answers_check_of_an_owner_that_was_confirmed_since_and_no_seal() {
+        let mut c = server();
+        assert_eq!(ask(&mut c, 0, seal()), None);
+        c.durable(u64::MAX, &mut Vec::new());
+        c.count_starts();
+        let mut ask_since = |since_start, op| {
+            let (mut out, replica) = (Vec::new(), vec![1]);
+            let request = ChunkRequest {
+                eid: ExtentId(1),
+                replica,
+                epoch: 1,
+                lease: 1,
+                op: Some(op),
+                since_start,
+                ..Default::default()
+            };
+            c.handle(9, request, &mut out);
+            c.durable(u64::MAX, &mut out);
+            let of = |e: Effect| match e {
+                Effect::Answer { answer, .. } => Some((answer.result, answer.unregistered)),
+                _ => None,
+            };
+            out.into_iter().find_map(of).expect("an answer")
+        };
+        let check = || ChunkOp::Check(Empty {});
+        assert_eq!(ask_since(0, check()), (not_yet(0), false));
+        assert_eq!(ask_since(7, check()), (not_yet(0), false), "another start");
+        assert_eq!(ask_since(1, check()), (Some(ChunkResult::Done(Empty {})), true));
+        assert_eq!(ask_since(1, seal()), (not_yet(0), false));
+        c.registered(5);
+        let (result, unregistered) = {
+            let mut out = Vec::new();
+            let op = Some(check());
+            let request = ChunkRequest {
+                eid: ExtentId(1),
+                replica: vec![1],
+                epoch: 1,
+                lease: 1,
+                op,
+                since_start: 1,
+                ..Default::default()
+            };
+            c.handle(9, request, &mut out);
+            match out.pop() {
+                Some(Effect::Answer { answer, .. }) => (answer.result, answer.unregistered),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!((result, unregistered), (not_yet(5), false), "the owner has to hear what metad found");
     }
 
     #[test]
