@@ -4,7 +4,7 @@ node names both as Apache does, one network and then the other is cut under writ
 and a reconfig brings a fourth server with two addresses.
 
 It runs in a network namespace of its own, for networks are cut with nft."""
-import os, subprocess, sys, threading, time
+import os, shutil, subprocess, sys, tempfile, threading, time
 from kazoo.client import KazooClient
 from kazoo.exceptions import BadArgumentsError
 from ensemble import Ensemble, Server, HOSTS, BASE
@@ -165,12 +165,33 @@ def checks(e):
     print("a fourth server with two addresses joined by a reconfig, and came back over its second network; %d writes" % writer.value)
 
 
+def late_network():
+    """A network that is missing at the start gets its sockets once it is there: for connections, and for the datagrams that measure loss."""
+    late, folder = "10.77.0.1", tempfile.mkdtemp(prefix="trivet-lab.")
+    members = MULTI + "server.1=%s:2888:3888|%s:2888:3888\n" % (HOSTS[1], late) + line(2) + "\n" + line(3) + "\n"
+    server = Server(1, "trivet", folder, [], (), members)
+
+    def listens(kind):
+        out = subprocess.run(["ss", "-Hln", kind, "sport", "= :3888"], capture_output=True, text=True).stdout
+        return (HOSTS[1] + ":3888" in out, late + ":3888" in out)
+    server.start()
+    try:
+        wait("one network", lambda: listens("-t") == (True, False) and listens("-u") == (True, False), 30)
+        subprocess.run(["ip", "addr", "add", late + "/32", "dev", "lo"], check=True)
+        wait("the network that came late", lambda: listens("-t") == (True, True) and listens("-u") == (True, True), 30)
+    finally:
+        server.kill()
+    shutil.rmtree(folder)
+    print("a network that was missing at the start has its sockets now")
+
+
 def main():
     if "LAB_NAMESPACE" not in os.environ:
         os.environ["LAB_NAMESPACE"] = "1"
         again = "ip link set lo up && exec '%s' '%s'" % (sys.executable, os.path.abspath(__file__))
         os.execvp("unshare", ["unshare", "--net", "sh", "-c", again])
     assert BASE.startswith("127.0.0."), "both networks are of this machine's loopback device"
+    late_network()
     servers = "".join(line(n) + "\n" for n in KINDS)
     properties = {"zookeeper.multiAddress.enabled": "true"}
     e = Ensemble({}, settings="")

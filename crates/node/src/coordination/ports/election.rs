@@ -20,7 +20,7 @@ use crate::coordination::peer_tls::PeerSpeaks;
 use crate::coordination::places::{Members, Place, Places};
 use crate::coordination::settings::Settings;
 use bytes::Bytes;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -56,9 +56,9 @@ pub(crate) struct ElectionPort {
     admits_non_members: bool,
     peers: RefCell<BTreeMap<ServerId, Rc<Peer>>>,
     speaks: Rc<PeerSpeaks>,
-    /// The sockets of the own addresses, by their order; none where the port's number is taken for datagrams: links are then judged
-    /// by silence alone.
-    datagrams: Vec<Option<UdpSocket>>,
+    /// The sockets of the own addresses, by their order; none where the port's number is taken for datagrams, or while a network is
+    /// missing: links are then judged by silence alone.
+    datagrams: Vec<OnceCell<UdpSocket>>,
     /// There between the nodes of a cluster.
     seal: Option<RefCell<ProbeSeal>>,
     /// Datagrams without the cluster's MAC, where it is demanded, since that was told.
@@ -84,23 +84,28 @@ impl ElectionPort {
             admits_non_members: settings.config.reconfig,
             peers: RefCell::default(),
             speaks: Rc::new(settings.security.peers.clone()),
-            datagrams: listens_at.iter().map(|own| open_datagrams(*own)).collect(),
+            datagrams: listens_at.iter().map(|_| OnceCell::new()).collect(),
             seal: cluster.map(|c| RefCell::new(ProbeSeal::new(c.keys(), me, boot))),
             forged: Cell::new(0),
             forged_told: Cell::new(None),
             demanded_at: Cell::new(None),
         });
         port.update(&settings.peers);
-        for number in 0..port.datagrams.len() {
-            tokio::task::spawn_local(port.clone().read_datagrams(number));
+        let numbered = || listens_at.iter().copied().enumerate();
+        for (number, own) in numbered().filter(|(_, own)| !bound.missing.contains(own)) {
+            port.open_datagrams(number, own);
         }
         for listener in bound.listeners {
             let listener = TcpListener::from_std(listener).expect("a non-blocking listener on this runtime");
             tokio::task::spawn_local(port.clone().accept(listener));
         }
-        for own in bound.missing {
+        for (number, own) in numbered().filter(|(_, own)| bound.missing.contains(own)) {
             let port = port.clone();
-            tokio::task::spawn_local(async move { port.accept(bind_in_time(own).await).await });
+            tokio::task::spawn_local(async move {
+                let listener = bind_in_time(own).await;
+                port.open_datagrams(number, own);
+                port.accept(listener).await
+            });
         }
         port
     }
@@ -155,7 +160,7 @@ impl ElectionPort {
             0 | 1 => 0,
             _ => self.caller.sources.towards(to, number).unwrap_or(0),
         };
-        self.datagrams.get(at)?.as_ref()
+        self.datagrams.get(at)?.get()
     }
 
     /// Whether datagrams need no MAC: outside of clusters, and in one with servers that know none.
@@ -267,9 +272,18 @@ impl ElectionPort {
         Some(peer)
     }
 
+    /// Opens the socket of the own address of this number, which is there now.
+    fn open_datagrams(self: &Rc<Self>, number: usize, own: SocketAddr) {
+        if let Some(socket) = open_datagrams(own)
+            && self.datagrams[number].set(socket).is_ok()
+        {
+            tokio::task::spawn_local(self.clone().read_datagrams(number));
+        }
+    }
+
     /// Reads what comes to the own address of this number.
     async fn read_datagrams(self: Rc<Self>, number: usize) {
-        let Some(socket) = &self.datagrams[number] else { return };
+        let Some(socket) = self.datagrams[number].get() else { return };
         let mut buffer = [0u8; SEALED_BYTES_MAX + 1];
         loop {
             let Ok((n, from)) = socket.recv_from(&mut buffer).await else {
