@@ -219,7 +219,9 @@ def main():
         raise SystemExit("systemd-nspawn needs /sys/fs/cgroup")
     begun = time.monotonic()
     for package in glob.glob(os.path.join(ROOT, "target/dist/trivet*.deb")):
-        judged = subprocess.run(["lintian", "--fail-on", "error,warning", package], capture_output=True, text=True)
+        # A package of debug information may hold nothing else, and so has no overrides of its own.
+        suppressed = ["--suppress-tags", "bogus-mail-host"] if "-dbgsym_" in package else []
+        judged = subprocess.run(["lintian", "--fail-on", "error,warning", *suppressed, package], capture_output=True, text=True)
         assert judged.returncode == 0, judged.stdout
     begun = step("lintian", begun)
     # On the file system of /: an overlay's upper layer may be anywhere, but not on another overlay.
