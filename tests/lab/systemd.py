@@ -119,7 +119,8 @@ def step(text, since):
 
 def install(machines, package):
     for m in machines:
-        shutil.copy(package, os.path.join(m.folder, "up/root"))
+        # Through the mounted overlay: its upper layer has no /root before something is written there.
+        shutil.copy(package, os.path.join(m.root, "root"))
         inside = "/root/" + os.path.basename(package)
         m.must("dpkg", "-i", inside)
         assert m.must("id", "-u", "trivet").strip().isdigit()

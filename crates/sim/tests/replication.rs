@@ -232,7 +232,7 @@ fn a_write_acknowledged_with_too_few_copies_is_found() {
 
 /// The first seed that shows the planted mistake.
 fn found(bug: Bug) -> Option<u64> {
-    (1..=300).find(|seed| !run(options(*seed, 4, Some(bug))).violations.is_empty())
+    (1..=400).find(|seed| !run(options(*seed, 4, Some(bug))).violations.is_empty())
 }
 fn found_with_sizes(bug: Bug) -> Option<u64> {
     (1..=100).find(|seed| !run(with_sizes(*seed, 2, Some(bug))).violations.is_empty())
