@@ -1,13 +1,21 @@
 #!/usr/bin/env python3
 """kazoo's own tests against three servers of ours. Which of them do not pass is compared with kazoo_differences.txt,
 where each has its reason; --write writes that list anew, with the reasons that it had."""
-import argparse, json, os, pkgutil, subprocess, sys
+import argparse, json, os, pkgutil, subprocess, sys, tempfile
 import pytest
 import kazoo.testing.harness
+from certificates import Authority, settings
 from ensemble import Ensemble, HOSTS
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIST = os.path.join(HERE, "kazoo_differences.txt")
+PORT, SECURE_PORT = 2181, 2281
+# The users of kazoo's tests of SASL.
+JAAS = """Server {
+    org.apache.zookeeper.server.auth.DigestLoginModule required user_super="super_secret" user_jaasuser="jaas_password";
+};
+"""
+PROVIDER = "org.apache.zookeeper.server.auth.SASLAuthenticationProvider"
 # The password of the super user is "test".
 SETTINGS = ("DigestAuthenticationProvider.superDigest=super:D/InIHSb7yEEbrWz8b9l71RjZJU=\n"
             "readonlymode.enabled=true\nreconfigEnabled=true\n")
@@ -16,8 +24,8 @@ SETTINGS = ("DigestAuthenticationProvider.superDigest=super:D/InIHSb7yEEbrWz8b9l
 class Member:
     def __init__(self, server):
         self.server = server
-        self.address = self.secure_address = "%s:2181" % HOSTS[server.number]
-        self.client_port = 2181
+        self.address, self.secure_address = ("%s:%d" % (HOSTS[server.number], port) for port in (PORT, SECURE_PORT))
+        self.client_port = PORT
 
     @property
     def running(self):
@@ -42,6 +50,13 @@ class Member:
 
 
 class Cluster(list):
+    """Three servers, whose certificates an authority signed."""
+
+    def __init__(self, members, authority):
+        super().__init__(members)
+        own = authority.issue("client", stores=())
+        self.client_files = {"ca_cert": authority.pem, "client_cert": own["cert"], "client_key": own["key"]}
+
     def start(self):
         for m in self:
             m.run()
@@ -55,7 +70,7 @@ class Cluster(list):
         return []
 
     def get_ssl_client_configuration(self):
-        pytest.skip("this ensemble speaks no TLS")
+        return {name: open(path, "rb").read() for name, path in self.client_files.items()}
 
 
 class Results:
@@ -96,10 +111,18 @@ def main():
     os.environ["ZOOKEEPER_VERSION"] = "3.9.5"
     # One test looks at the environment of kazoo's own CI, where this is set as well.
     os.environ.pop("CI", None)
-    ensemble = Ensemble({i: a.kind for i in (1, 2, 3)})
-    for s in ensemble.servers.values():
+    jaas = tempfile.NamedTemporaryFile("w", prefix="trivet-jaas.", suffix=".conf")
+    jaas.write(JAAS)
+    jaas.flush()
+    # Apache has TLS for clients in this implementation only.
+    properties = {"zookeeper.serverCnxnFactory": "org.apache.zookeeper.server.NettyServerCnxnFactory"} if a.kind != "trivet" else {}
+    properties |= {"zookeeper.fips-mode": "false", "java.security.auth.login.config": jaas.name, "zookeeper.authProvider.1": PROVIDER}
+    ensemble = Ensemble({i: a.kind for i in (1, 2, 3)}, properties=properties)
+    authority = Authority(os.path.join(ensemble.folder, "tls"))
+    own = authority.issue("server", stores=())
+    for n, s in ensemble.servers.items():
         with open(s.folder + "/zoo.cfg", "a") as f:
-            f.write(SETTINGS)
+            f.write(SETTINGS + "secureClientPort=%d\nsecureClientPortAddress=%s\n" % (SECURE_PORT, HOSTS[n]) + settings("ssl.", own, authority, "pem"))
     if not a.tests:
         # Most of it is waiting: three parts, each with servers of its own.
         here = os.path.abspath(__file__)
@@ -111,7 +134,7 @@ def main():
     else:
         with ensemble as e:
             e.wait_all()
-            cluster = Cluster(Member(s) for s in e.servers.values())
+            cluster = Cluster((Member(s) for s in e.servers.values()), authority)
             kazoo.testing.harness.get_global_cluster = lambda: cluster
             results = Results()
             pytest.main(["-q", "--no-header", "--tb=short", "-p", "no:cacheprovider", "--timeout=120", "--pyargs"] + a.tests, plugins=[results])

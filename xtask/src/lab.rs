@@ -229,8 +229,8 @@ const TESTS: &[Test] = &[
         name: "kazoo",
         lane: Lane::Servers,
         script: "kazoo_suite.py",
-        commands: &["python3"],
-        modules: &["kazoo", "pytest"],
+        commands: TLS,
+        modules: &["kazoo", "pytest", "puresasl"],
     },
     Test {
         name: "clients",
