@@ -151,11 +151,7 @@ fn flags_of_java() -> Vec<String> {
 fn fsck(data: &Path, log_dir: &Path, json: bool) -> anyhow::Result<()> {
     let report = trivet_node::coordination::inspect::inspect(data, log_dir)?;
     if json {
-        let mut all = serde_json::json!({ "schema": "trivet.fsck/1" });
-        if let (Some(to), serde_json::Value::Object(from)) = (all.as_object_mut(), serde_json::to_value(&report)?) {
-            to.extend(from);
-        }
-        println!("{all:#}");
+        println!("{:#}", crate::schema::named("trivet.fsck/1", &report)?);
     } else {
         for s in &report.snapshots {
             let state = s.problem.as_ref().map_or_else(|| format!("{} nodes", s.nodes), |p| format!("NOT USABLE: {p}"));

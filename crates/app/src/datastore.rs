@@ -3,6 +3,7 @@
 mod list;
 
 use crate::life::Options;
+use crate::schema::named;
 use crate::status::{consoles, find_config};
 use crate::verify::Verify;
 use anyhow::Context;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use trivet_node::admin::{self, networks, snapshots, ChangeDatastore, LifeAction, Networks, Permissions, SnapshotLine};
 use trivet_node::config::NodeConfig;
 use trivet_node::status::{fetch_all, ExportStatus, NodeStatus};
+use trivet_observe::bytes_text;
 use trivet_storage::messages::Granted;
 
 #[derive(clap::Args)]
@@ -213,13 +215,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             let export =
                 export.with_context(|| format!("there is no datastore {name}; `trivet datastore list` names them"))?;
             if args.options.json() {
-                let mut one = serde_json::json!({ "schema": "trivet.datastore/1" });
-                if let (Some(to), serde_json::Value::Object(from)) =
-                    (one.as_object_mut(), serde_json::to_value(export)?)
-                {
-                    to.extend(from);
-                }
-                println!("{one}");
+                println!("{}", named("trivet.datastore/1", export)?);
             } else {
                 print!("{}", text(export, newest, &nodes));
             }
@@ -248,7 +244,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
                 permissions: permissions.map(|p| p as u32),
                 minimum_copies: *minimum_copies,
             };
-            rename.as_deref().map_or(Ok(()), admin::is_free)?;
+            rename.as_deref().map_or(Ok(()), admin::refuse_leading_dot)?;
             if change == (ChangeDatastore { name: name.clone(), ..Default::default() }) {
                 anyhow::bail!(
                     "nothing to change: give --clients or --everybody, --read-only or --read-write, --copies, --minimum-copies, --rename, --quota or --permissions"
@@ -372,14 +368,14 @@ fn text(export: &ExportStatus, newest: &NodeStatus, nodes: &[NodeStatus]) -> Str
     out +=
         &format!("  writes       acknowledged with {} of {} copies complete\n", export.minimum_copies, export.copies);
     if export.quota_bytes > 0 {
-        out += &format!("  quota        {}\n", list::size(export.quota_bytes));
+        out += &format!("  quota        {}\n", bytes_text(export.quota_bytes));
     }
     out += &format!("  may mount    {networks}, {}\n", if export.read_only { "to read" } else { "to read and write" });
     out += &format!("  permissions  {}\n", export.permissions);
     out += &format!(
         "  files        {}, {}; copies: {} in sync, {} recovering, {} missing\n",
         files.len(),
-        list::size(bytes),
+        bytes_text(bytes),
         sum(|f| f.in_sync),
         sum(|f| f.recovering),
         sum(|f| f.missing)

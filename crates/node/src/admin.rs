@@ -146,7 +146,7 @@ pub async fn file_by_path(config: &NodeConfig, root: u64, path: &str, limit: Dur
 ///
 /// # Errors
 /// The name begins with a dot.
-pub fn is_free(name: &str) -> anyhow::Result<()> {
+pub fn refuse_leading_dot(name: &str) -> anyhow::Result<()> {
     anyhow::ensure!(
         !name.starts_with('.'),
         "\"{name}\" cannot be the name of a datastore: a name does not begin with a dot"
@@ -166,7 +166,7 @@ pub async fn create_datastore(
     let permissions = permissions as u32;
     let datastore = Datastore { name: name.into(), copies, clients, read_only, permissions, ..Default::default() };
     datastores::check(&datastore)?;
-    is_free(name)?;
+    refuse_leading_dot(name)?;
     let op = CommandOp::CreateDatastore(datastore);
     match command(config, op, limit).await?.status {
         status::OK => Ok(()),

@@ -48,3 +48,31 @@ pub use subject::Subject;
 pub fn time_text(at_ms: i64) -> String {
     trivet_forensics::time::long(at_ms)
 }
+
+/// Bytes with the unit that fits: `41.5 GiB`.
+pub fn bytes_text(n: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    match n.checked_ilog2().unwrap_or(0) as usize / 10 {
+        0 => format!("{n} B"),
+        step => format!("{:.1} {}", n as f64 / (1u64 << (10 * step)) as f64, UNITS[step - 1]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn bytes_have_the_unit_that_fits() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (12, "12 B"),
+            (1_023, "1023 B"),
+            (1_024, "1.0 KiB"),
+            (1_536, "1.5 KiB"),
+            (10 << 30, "10.0 GiB"),
+            (5 << 40, "5.0 TiB"),
+            (u64::MAX, "16.0 EiB"),
+        ] {
+            assert_eq!(super::bytes_text(bytes), text);
+        }
+    }
+}

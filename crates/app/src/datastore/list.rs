@@ -2,16 +2,7 @@
 
 use serde_json::{json, Value};
 use trivet_node::status::{ExportStatus, NodeStatus};
-
-/// Bytes with a unit, such as `1.5 GiB`.
-pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-    let step = (bytes.max(1).ilog2() as usize / 10).min(UNITS.len() - 1);
-    match step {
-        0 => format!("{bytes} B"),
-        _ => format!("{:.1} {}", bytes as f64 / (1u64 << (10 * step)) as f64, UNITS[step]),
-    }
-}
+use trivet_observe::bytes_text;
 
 fn networks(e: &ExportStatus) -> String {
     let who = match &e.clients[..] {
@@ -41,13 +32,14 @@ fn counted(newest: &NodeStatus, name: &str) -> Option<(u64, u64)> {
     newest.contents.as_ref().map(|c| c.by_datastore.get(name).copied().unwrap_or_default())
 }
 
+/// A line for each datastore, and one for each address that is mounted.
 pub fn text(newest: &NodeStatus, nodes: &[NodeStatus]) -> String {
     let head = ["NAME", "COPIES", "FILES", "SIZE", "QUOTA", "MAY MOUNT"].map(String::from);
     let mut rows = vec![head];
     for e in &newest.exports {
         let (files, bytes) = counted(newest, &e.name)
-            .map_or(("-".into(), "-".into()), |(files, bytes)| (files.to_string(), size(bytes)));
-        let quota = if e.quota_bytes == 0 { "-".into() } else { size(e.quota_bytes) };
+            .map_or(("-".into(), "-".into()), |(files, bytes)| (files.to_string(), bytes_text(bytes)));
+        let quota = if e.quota_bytes == 0 { "-".into() } else { bytes_text(e.quota_bytes) };
         rows.push([e.name.clone(), e.copies.to_string(), files, bytes, quota, networks(e)]);
     }
     let widths: Vec<usize> = (0..5).map(|i| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0)).collect();
@@ -64,8 +56,7 @@ pub fn text(newest: &NodeStatus, nodes: &[NodeStatus]) -> String {
     out
 }
 
-/// # Errors
-/// None in practice: the status came as JSON.
+/// The same with everything that is known of each datastore, as `trivet.datastores/1`.
 pub fn json(newest: &NodeStatus, nodes: &[NodeStatus]) -> serde_json::Result<Value> {
     let mut all = Vec::new();
     for e in &newest.exports {
@@ -78,23 +69,4 @@ pub fn json(newest: &NodeStatus, nodes: &[NodeStatus]) -> serde_json::Result<Val
     let mount: Vec<_> =
         mounts(nodes).into_iter().map(|(host, options)| json!({"address": host, "options": options})).collect();
     Ok(json!({"schema": "trivet.datastores/1", "datastores": all, "mount": mount}))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::size;
-
-    #[test]
-    fn sizes_have_the_unit_that_fits() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (1_023, "1023 B"),
-            (1_024, "1.0 KiB"),
-            (10 << 30, "10.0 GiB"),
-            (3 << 39, "1.5 TiB"),
-            (u64::MAX, "16384.0 PiB"),
-        ] {
-            assert_eq!(size(bytes), text);
-        }
-    }
 }

@@ -3,6 +3,7 @@
 use super::texts as t;
 use super::Context;
 use maud::{html, Markup, PreEscaped, DOCTYPE};
+pub use trivet_observe::bytes_text as bytes;
 use trivet_observe::catalogue::Severity;
 use trivet_observe::health::Level;
 use trivet_observe::language::Text;
@@ -120,18 +121,6 @@ pub fn duration(ms: i64) -> String {
     }
 }
 
-/// `41.5 GiB`.
-pub fn bytes(n: u64) -> String {
-    let mut value = n as f64;
-    for unit in ["B", "KiB", "MiB", "GiB", "TiB"] {
-        if value < 1024.0 || unit == "TiB" {
-            return if unit == "B" { format!("{n} B") } else { format!("{value:.1} {unit}") };
-        }
-        value /= 1024.0;
-    }
-    unreachable!("the last unit takes everything")
-}
-
 pub fn severity_class(s: Severity) -> &'static str {
     match s {
         Severity::Critical => "crit",
@@ -164,7 +153,6 @@ mod tests {
 
     #[test]
     fn sizes_and_times_read_well() {
-        assert_eq!((bytes(12), bytes(1536), bytes(5 << 40)), ("12 B".into(), "1.5 KiB".into(), "5.0 TiB".into()));
         assert_eq!((duration(90_000), duration(3_700_000)), ("90 s".into(), "61 min 40 s".into()));
     }
 }

@@ -40,7 +40,7 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 const NON_MEMBERS_MAX: usize = 16;
 /// Datagrams without the MAC that is demanded are told no more often than this.
 const FORGED_PAUSE: Duration = Duration::from_secs(1);
-/// Members learn one after the other that the MAC is demanded: their datagrams without it are dropped and not told for this long.
+/// Members start to demand the MAC at slightly different times: plain datagrams of members are dropped without an event for this long.
 const DEMAND_GRACE: Duration = Duration::from_secs(5);
 /// The place of a server that is no member is kept this long without a connection.
 const NON_MEMBER_LIFE: Duration = Duration::from_secs(10);
