@@ -558,6 +558,7 @@ fn chosen(args: &Args, test: &Test) -> bool {
 fn run_one(t: &Test, place: &Place, beside: bool) -> Option<Failed> {
     let begun = Instant::now();
     let missing = missing(t, beside);
+    let limit = if t.lane == Lane::Long { LONG_LIMIT } else { LIMIT };
     if !beside {
         println!("== {}", t.name);
     }
@@ -569,10 +570,10 @@ fn run_one(t: &Test, place: &Place, beside: bool) -> Option<Failed> {
         (false, said)
     } else if beside {
         let script = format!("ip link set lo up && exec python3 {} 2>&1", t.script);
-        output(place.command("unshare").args(["--net", "sh", "-c", &script]), false)
+        output(place.command("unshare").args(["--net", "sh", "-c", &script]), false, limit)
     } else {
         let script = format!("exec python3 {} 2>&1", t.script);
-        output(place.command("sh").args(["-c", &script]), true)
+        output(place.command("sh").args(["-c", &script]), true, limit)
     };
     let seconds = begun.elapsed().as_secs_f64();
     let (head, all) = if beside { (format!("== {}\n", t.name), said.as_str()) } else { (String::new(), "") };
@@ -582,9 +583,20 @@ fn run_one(t: &Test, place: &Place, beside: bool) -> Option<Failed> {
     (!ok).then_some(Failed { name: t.name, said: end })
 }
 
-/// Whether a command succeeds, and what it prints, which is shown while it runs if that is wanted.
-fn output(command: &mut Command, shown: bool) -> (bool, String) {
+/// A test that runs longer is stopped and has failed, so that the others still run. The longest of CI takes 5 minutes on a busy
+/// machine.
+const LIMIT: Duration = Duration::from_secs(15 * 60);
+/// The same for `Lane::Long`, where the longest, an hour of quiet, takes 65 minutes.
+const LONG_LIMIT: Duration = Duration::from_secs(3 * 60 * 60);
+/// Seconds between the interrupt, at which a test removes what it made, and the kill.
+const CLEANING: Duration = Duration::from_secs(30);
+
+/// Whether a command succeeds within `limit`, and what it prints, which is shown while it runs if that is wanted. The command
+/// is interrupted at the limit, and killed `CLEANING` later.
+fn output(command: &mut Command, shown: bool, limit: Duration) -> (bool, String) {
     let mut said = String::new();
+    let mut deadlines = vec![(limit + CLEANING, "KILL"), (limit, "INT")];
+    let begun = Instant::now();
     let mut child = match command.stdout(Stdio::piped()).spawn() {
         Ok(child) => child,
         Err(e) => return (false, format!("cannot be run: {e}\n")),
@@ -597,6 +609,11 @@ fn output(command: &mut Command, shown: bool) -> (bool, String) {
     });
     let mut ended = None;
     loop {
+        if let Some((_, signal)) = deadlines.pop_if(|(at, _)| begun.elapsed() > *at) {
+            said.push_str(&format!("stopped with SIG{signal} after {:.0} s\n", begun.elapsed().as_secs_f64()));
+            // A failure means that the command has ended.
+            let _ = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status();
+        }
         match read.recv_timeout(OUTPUT_AFTER_END) {
             Ok(line) => {
                 let line = String::from_utf8_lossy(&line);
@@ -611,7 +628,8 @@ fn output(command: &mut Command, shown: bool) -> (bool, String) {
             Err(_) => break,
         }
     }
-    (ended.map_or_else(|| child.wait().is_ok_and(|s| s.success()), |s| s.success()), said)
+    let succeeded = ended.map_or_else(|| child.wait().is_ok_and(|s| s.success()), |s| s.success());
+    (succeeded && deadlines.len() == 2, said)
 }
 
 /// How long what is still in the pipe is waited for when a test has ended.
@@ -636,4 +654,21 @@ fn missing(t: &Test, beside: bool) -> Vec<String> {
         .filter(|m| !there("python3", &["-c", &format!("import {m}")]))
         .map(|m| format!("Python module {m}"));
     commands.chain(modules).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_does_not_end_is_stopped_and_has_failed() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap 'echo cleaned; exit 0' INT; echo begun; while :; do sleep 0.1; done"]);
+        let (ok, said) = output(&mut command, false, Duration::from_millis(300));
+        assert!(!ok, "{said}");
+        let lines: Vec<&str> = said.lines().collect();
+        assert!(lines[0] == "begun" && lines[1].starts_with("stopped with SIGINT") && lines[2] == "cleaned", "{said}");
+        let (ok, said) = output(Command::new("sh").args(["-c", "echo done"]), false, LIMIT);
+        assert!(ok && said == "done\n", "{said}");
+    }
 }
