@@ -8,6 +8,8 @@
 //! servers, `replication` a file with its copies, `nodes` whole nodes with metad and gateways; each run ends
 //! with all faults healed and checks that everything acknowledged is there, the same on every server.
 
+#![warn(missing_docs)]
+
 pub mod coordination;
 pub mod nodes;
 pub mod replication;

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 /// A file of `crates/sim/transcripts`.
 pub struct Transcript {
+    /// The absolute path of the file.
     pub path: PathBuf,
     /// Its text as it is checked in.
     pub text: String,

@@ -5,6 +5,7 @@ use std::hash::Hasher;
 use trivet_formats::txn::{Txn, TxnBody};
 use trivet_formats::Zxid;
 
+/// An invariant that was broken: the sentence that a report prints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation(pub String);
 
@@ -17,16 +18,20 @@ pub struct Checker {
     pub last_commit_ms: u64,
     /// The value of each register after the newest transaction that any server applied.
     holds: BTreeMap<String, u64>,
-    /// Greatest value acknowledged, and greatest value ever asked for, of each register.
+    /// The greatest acknowledged value of each register.
     pub acknowledged: Vec<u64>,
+    /// The greatest value that a client ever sent for each register, answered or not.
     pub asked: Vec<u64>,
+    /// The violations found so far, in the order of their discovery. A run ends at the first.
     pub violations: Vec<Violation>,
 }
 
 impl Checker {
+    /// A checker of registers that all hold 0.
     pub fn new(registers: usize) -> Self {
         Checker { acknowledged: vec![0; registers], asked: vec![0; registers], ..Default::default() }
     }
+    /// Records a violation.
     pub fn violate(&mut self, what: String) {
         self.violations.push(Violation(what));
     }
@@ -72,9 +77,11 @@ impl Checker {
         }
     }
 
+    /// Number of different transactions that any server applied.
     pub fn committed_count(&self) -> usize {
         self.applied.len()
     }
+    /// The newest transaction that any server applied, or [`Zxid::ZERO`].
     pub fn last_committed(&self) -> Zxid {
         self.applied.keys().next_back().copied().unwrap_or_default()
     }

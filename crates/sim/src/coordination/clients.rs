@@ -44,9 +44,13 @@ enum Doing {
     Ping,
 }
 
+/// A simulated ZooKeeper client, with the register that it writes to.
 pub struct Client {
+    /// Its number, from 0, which is also the number of its register (`/r<index>`).
     pub index: usize,
+    /// The server that it is connected to, or tries next.
     pub server: usize,
+    /// The number of its connection, if it has one.
     pub conn: Option<u64>,
     connected: bool,
     session: i64,
@@ -65,7 +69,9 @@ pub struct Client {
     pub patience_ms: u64,
     /// Greatest value seen of each register on this session.
     seen: Vec<u64>,
+    /// Requests that were answered.
     pub answers: u64,
+    /// Sessions of this client that expired.
     pub expired: u64,
 }
 
@@ -78,6 +84,7 @@ fn request(xid: i32, op: i32, body: &[u8]) -> Bytes {
 }
 
 impl Client {
+    /// A client without a connection, with at most `window` requests open at a time.
     pub fn new(index: usize, registers: usize, window: usize) -> Self {
         Client {
             index,
@@ -116,18 +123,22 @@ impl Client {
         .into()
     }
 
+    /// The connection ended: the outcome of every open request is unknown from here on.
     pub fn disconnected(&mut self) {
         self.conn = None;
         self.connected = false;
         self.open.clear();
     }
 
+    /// Whether the server accepted the session on this connection.
     pub fn connected(&self) -> bool {
         self.connected
     }
+    /// Whether no request waits for an answer.
     pub fn nothing_open(&self) -> bool {
         self.open.is_empty()
     }
+    /// Number of requests that wait for an answer.
     pub fn open_count(&self) -> usize {
         self.open.len()
     }
@@ -140,6 +151,7 @@ impl Client {
         }
     }
 
+    /// Whether another request may be sent now.
     pub fn has_room(&self) -> bool {
         self.connected && self.open.len() < self.window
     }

@@ -9,6 +9,7 @@ use trivet_coordination::{DiskOp, Image, Recovered};
 use trivet_formats::txn::Logged;
 use trivet_formats::{snapshot, txnlog, Zxid};
 
+/// The durable state of a server (snapshot, log, epochs), and the operations that are not durable yet.
 #[derive(Default)]
 pub struct Disk {
     snapshot: Option<(Zxid, Bytes)>,
@@ -22,10 +23,12 @@ pub struct Disk {
     in_flight: VecDeque<(u64, DiskOp)>,
     /// Something of it does not wait for more.
     hurry: bool,
+    /// Whether a sync is under way. Operations submitted meanwhile wait for the next one.
     pub busy: bool,
 }
 
 impl Disk {
+    /// Takes an operation. `may_wait` says that a sync on its account may be delayed (group commit).
     pub fn submit(&mut self, seq: u64, op: DiskOp, may_wait: bool) {
         self.hurry |= !may_wait;
         self.in_flight.push_back((seq, op));

@@ -6,6 +6,7 @@ use trivet_coordination::{Input, RoleName, STOP_LIMIT_MS};
 /// Longest time that a fault lasts.
 const FAULT_MS_MAX: u64 = 8_000;
 
+/// The end of a fault.
 #[derive(Debug, Clone)]
 pub enum Mend {
     Restart(usize),

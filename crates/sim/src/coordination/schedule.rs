@@ -30,8 +30,10 @@ enum Verb {
     Start(String),
 }
 
+/// A schedule of faults, as read from a file of the lab.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
+    /// The name that the file gives it, or an empty string.
     pub name: String,
     duration_ms: u64,
     leader: Option<String>,
@@ -39,6 +41,7 @@ pub struct Schedule {
     events: Vec<(u64, Verb)>,
 }
 
+/// A line of a schedule that is not understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScheduleError {
     line: usize,
@@ -89,6 +92,10 @@ fn verb(words: &[&str]) -> Option<Option<Verb>> {
 }
 
 impl Schedule {
+    /// Reads a schedule. Lines that matter to the lab alone (`settle`, `origin`, `nodes`, `mark`) are skipped.
+    ///
+    /// # Errors
+    /// A line has an unknown verb, lacks an argument, or has a time or a number that is out of bounds.
     pub fn parse(text: &str) -> Result<Schedule, ScheduleError> {
         let mut s = Schedule { name: String::new(), duration_ms: 0, leader: None, events: Vec::new() };
         for (i, whole) in text.lines().enumerate() {

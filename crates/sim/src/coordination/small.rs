@@ -21,6 +21,7 @@ use trivet_formats::{snapshot, ServerId, SessionId, Zxid};
 
 const SERVERS: usize = 3;
 
+/// How far a search goes, and from which state it begins.
 #[derive(Debug, Clone)]
 pub struct Bounds {
     /// Steps from the beginning.
@@ -29,6 +30,7 @@ pub struct Bounds {
     pub deviations: u32,
     /// Timers that fire on each server.
     pub timers: u32,
+    /// Power losses of single servers, in total.
     pub crashes: u32,
     /// Times that a server is cut off. The one before is whole again.
     pub cuts: u32,
@@ -38,10 +40,11 @@ pub struct Bounds {
     pub slow: Option<usize>,
     /// The search ends unfinished after this many states.
     pub states: usize,
-    /// Log of each server at the start, as numbers of transactions of epoch 1; the first `committed` of them
-    /// are on a majority and may not be lost.
+    /// Log of each server at the start, as numbers of transactions of epoch 1.
     pub logs: [u32; SERVERS],
+    /// Number of transactions, counted from the first, that a majority has at the start. None of them may be lost.
     pub committed: u32,
+    /// A planted mistake that the search has to find.
     pub bug: Option<Bug>,
 }
 
@@ -69,45 +72,65 @@ impl Bounds {
     }
 }
 
+/// The result of a search.
 #[derive(Debug, Clone, Default)]
 pub struct Found {
+    /// Distinct states that were visited.
     pub states: usize,
+    /// Steps that were carried out, those of repeated prefixes included.
     pub steps: u64,
     /// States in which somebody serves.
     pub serving: u64,
+    /// Whether every path within the bounds was followed; otherwise [`Bounds::states`] ended the search.
     pub exhausted: bool,
     /// Paths that ended because they had as many steps as are allowed, and not because nothing was left to do.
     pub cut_short: u64,
+    /// The first violation, and the steps that lead to it.
     pub violation: Option<(String, Vec<Step>)>,
 }
 
+/// A choice of the search: the next thing that happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
+    /// A vote reaches the server `to`; a newer vote between the same two replaces an older one.
     Vote {
+        /// The server that sent it, by its index from 0, as everywhere here.
         from: usize,
+        /// The server that gets it.
         to: usize,
     },
     /// A connection begins: `key` counts dials.
     Dial {
+        /// Number of the dial, from 0.
         key: usize,
     },
     /// The next packet of a connection, toward its dialler or away from it.
     Packet {
+        /// Number of the dial that made the connection.
         key: usize,
+        /// Whether the packet travels from the accepting server to the dialler.
         back: bool,
     },
+    /// The sync that is under way on the server's disk completes.
     Disk {
+        /// The server whose disk it is.
         server: usize,
     },
+    /// The server's next deadline arrives.
     Timer {
+        /// The server whose deadline it is.
         server: usize,
     },
     /// Power is lost on one server; what its disk had not finished is there or not.
     Crash {
+        /// The server that loses power.
         server: usize,
+        /// Whether the operations that its disk had not finished are durable all the same.
         kept: bool,
     },
+    /// The server is cut off from the others; a server that was cut off before is reachable again.
     Cut {
+        /// The server that is cut off.
         server: usize,
     },
 }

@@ -33,11 +33,16 @@ const BACKLOG_MAX: usize = 2_000;
 const QUIET_MS: u64 = 5_000;
 const START_WALL_MS: i64 = 1_700_000_000_000;
 
+/// The options of a run. With the commit they are its identity: equal options give an equal [`Report::hash`].
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Seed of the only random generator of the run.
     pub seed: u64,
+    /// Number of voters.
     pub servers: usize,
+    /// Number of clients, each with one register.
     pub clients: usize,
+    /// Simulated minutes with faults; the time to settle comes on top.
     pub minutes: u64,
     /// Instead of faults at random.
     pub schedule: Option<Schedule>,
@@ -51,36 +56,52 @@ pub struct Options {
     pub hand_overs: u64,
     /// Each sync of each disk takes this at least, and up to half more: 0 for disks as they are.
     pub sync_ms: u64,
+    /// A planted mistake that the run has to find.
     pub bug: Option<Bug>,
+    /// Prints every event to standard output.
     pub trace: bool,
 }
 
 /// The result of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
+    /// Broken invariants; empty if the run passed.
     pub violations: Vec<Violation>,
     /// A hash over every event, and every effect with its content: the same seed gives the same.
     pub hash: u64,
+    /// Events that the run handled.
     pub events: u64,
+    /// Times that a server became LOOKING.
     pub elections: u64,
+    /// Times that a server began to lead with a quorum.
     pub leaders: u64,
+    /// Learners that were synchronised by DIFF.
     pub diffs: u64,
+    /// Learners that were synchronised by TRUNC.
     pub truncs: u64,
+    /// Learners that were synchronised by SNAP.
     pub snaps: u64,
+    /// Crashes that left a part of a record at the end of a log.
     pub torn_tails: u64,
-    /// Digests of trees beside the leader's, and those that differed: a violation.
+    /// Digests of trees that were compared with the leader's.
     pub digests_compared: u64,
+    /// Digests that differed from the leader's. Any is a violation.
     pub digest_mismatches: u64,
+    /// Processes that were killed.
     pub crashes: u64,
+    /// Times that all servers lost power together.
     pub power_losses: u64,
+    /// Processes that were stopped for a while, as by SIGSTOP.
     pub freezes: u64,
     /// Leaders that were asked to hand over.
     pub transfers: u64,
-    /// Hand-overs that were carried out, and those that were begun and given up.
+    /// Transfers of leadership that completed.
     pub handed_over: u64,
+    /// Transfers of leadership that were begun and abandoned.
     pub given_up: u64,
-    /// Requests of pipelines, and those whose connection ended before their answers.
+    /// Requests that clients sent in pipelines.
     pub requests: u64,
+    /// Requests in pipelines whose connection ended before their answer.
     pub requests_lost: u64,
     /// Parts of the log that were read back for learners.
     pub log_parts: u64,
@@ -88,10 +109,13 @@ pub struct Report {
     pub used_up: u64,
     /// Lists of members that servers took over.
     pub members_changes: u64,
+    /// Distinct transactions that were applied.
     pub commits: u64,
     /// By followers, before their leaders told them.
     pub commits_early: u64,
+    /// Requests that were answered.
     pub answers: u64,
+    /// Sessions that expired.
     pub expired_sessions: u64,
     /// The longest time that a whole majority took until it served.
     pub longest_without_ms: u64,

@@ -77,40 +77,67 @@ impl Bug {
     }
 }
 
+/// The options of a run. With the commit they are its identity: equal options give an equal [`Report::hash`].
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Seed of the only random generator of the run.
     pub seed: u64,
+    /// Number of clients. Every second of them moves to another address when it retries.
     pub clients: usize,
     /// Simulated minutes with faults.
     pub minutes: u64,
+    /// A planted mistake that the run has to find.
     pub bug: Option<Bug>,
+    /// Prints every event to standard output.
     pub trace: bool,
 }
 
+/// The result of a run: violations, the hash, and counts that show which situations the run reached.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
+    /// Broken invariants; empty if the run passed.
     pub violations: Vec<String>,
+    /// A hash over every event: the same options give the same.
     pub hash: u64,
+    /// Events that the run handled.
     pub events: u64,
+    /// Reads that were answered.
     pub reads: u64,
+    /// Writes that were acknowledged.
     pub writes: u64,
+    /// Epochs of metad that candidates opened, successfully.
     pub epochs: u64,
+    /// Metads that began to lead.
     pub leaders: u64,
+    /// Entries that were appended to metad's journal.
     pub entries: u64,
+    /// Bindings of an address that gateways were granted.
     pub bindings: u64,
+    /// Leases of files that gateways took.
     pub leases: u64,
+    /// Leases that were not the first of their file, so that another owner may have been active.
     pub takeovers: u64,
+    /// SEALs that chunk servers carried out (rule R5).
     pub seals: u64,
+    /// Operations that a gateway passed on to the owner of the file at another node.
     pub passed_on: u64,
+    /// Operations that were refused because their client's address was bound elsewhere meanwhile.
     pub superseded: u64,
     /// Retries that an owner answered because SEAL had found their ids.
     pub retries_known: u64,
+    /// Complete states that a metad took over from another because the journal no longer reached back far enough.
     pub states_taken: u64,
+    /// Sessions of metads that expired or were ended by a fault.
     pub sessions_expired: u64,
+    /// Nodes that crashed.
     pub crashes: u64,
+    /// Times that all nodes lost power together.
     pub power_losses: u64,
+    /// Nodes whose processes were frozen for a while.
     pub freezes: u64,
+    /// Partitions, in one or both directions.
     pub cuts: u64,
+    /// Nodes that lost metad's database, and in half of the cases their disk as well.
     pub wipes: u64,
     /// Starts of chunk servers that metad registered.
     pub starts: u64,
@@ -295,6 +322,7 @@ struct World {
     report: Report,
 }
 
+/// Runs a world to its end, and checks it. The run is over early at the first violation.
 pub fn run(options: Options) -> Report {
     let mut w = World::new(options);
     w.run();

@@ -9,29 +9,39 @@ use std::collections::BTreeSet;
 /// States that are followed at a time; more than a handful of clients can never make.
 const STATES_MAX: usize = 100_000;
 
+/// An operation on a file, with its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
+    /// A write of a whole block, which makes the file longer if the block lies beyond its end.
     Write {
+        /// Number of the block, from 0.
         block: usize,
+        /// The value that the block holds from then on.
         value: u64,
     },
     /// A block beyond the end, and one that was never written, reads as 0.
     Read {
+        /// Number of the block, from 0.
         block: usize,
+        /// The value that was read.
         value: u64,
     },
-    /// In blocks.
+    /// Sets the size, in blocks. Blocks beyond it are lost, and read as 0 if the file grows again.
     SetSize(usize),
+    /// The answer to a question for the size, in blocks.
     Size(usize),
     /// All of it, by its fingerprint: a clone.
     Image(u64),
 }
 
+/// A step of a history: an operation of one client, and when it was open.
 #[derive(Debug, Clone, Copy)]
 pub struct Step {
+    /// When the client sent it.
     pub begin: u64,
     /// `register::NEVER` if it was not answered.
     pub end: u64,
+    /// The operation and, except for writes and changes of size, its answer.
     pub action: Action,
 }
 

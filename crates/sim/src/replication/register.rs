@@ -12,11 +12,16 @@ use std::collections::BTreeMap;
 /// A write without an answer may take effect at any time after its begin.
 pub const NEVER: u64 = u64::MAX;
 
+/// An operation on a register, as a client saw it.
 #[derive(Debug, Clone, Copy)]
 pub struct Operation {
+    /// When the client sent it.
     pub begin: u64,
+    /// When the client had its answer, or [`NEVER`].
     pub end: u64,
+    /// The value that was written or read. No value may be written twice.
     pub value: u64,
+    /// Whether it is a write.
     pub write: bool,
 }
 

@@ -227,6 +227,7 @@ struct World {
     report: Report,
 }
 
+/// Runs a world to its end, and checks it. The run is over early at the first violation.
 pub fn run(options: Options) -> Report {
     let mut w = World::new(options);
     w.run();

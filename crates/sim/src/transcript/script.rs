@@ -29,7 +29,9 @@ pub(super) fn number<T: std::str::FromStr>(word: &str) -> Result<T, String> {
 pub struct ScriptError {
     /// Line of the file, from 1.
     pub line: usize,
+    /// The command as the script has it.
     pub command: String,
+    /// Why it was refused.
     pub reason: String,
 }
 
