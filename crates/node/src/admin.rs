@@ -154,6 +154,12 @@ pub fn refuse_leading_dot(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Creates a datastore with `copies` copies of each extent. `clients` are the networks that may mount it; none for
+/// all.
+///
+/// # Errors
+/// The name or an option is not allowed, the name is taken, or metad's LEADER did not answer within `limit`; in the
+/// last case the datastore may exist all the same.
 pub async fn create_datastore(
     config: &NodeConfig,
     name: &str,
@@ -195,6 +201,11 @@ pub async fn release_locks(config: &NodeConfig, client: IpAddr, limit: Duration)
     }
 }
 
+/// Deletes an empty datastore.
+///
+/// # Errors
+/// There is none of this name, it holds files, or metad's LEADER did not answer within `limit`; in the last case it
+/// may be deleted all the same.
 pub async fn delete_datastore(config: &NodeConfig, name: &str, limit: Duration) -> anyhow::Result<()> {
     let op = CommandOp::DeleteDatastore(Datastore { name: name.into(), ..Default::default() });
     match command(config, op, limit).await?.status {

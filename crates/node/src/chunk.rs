@@ -78,6 +78,7 @@ struct Core {
     news: Vec<(String, String)>,
 }
 
+/// A handle of the chunk server in this process. Clones share it.
 #[derive(Clone)]
 pub struct Chunk {
     core: Arc<Mutex<Core>>,
@@ -212,10 +213,12 @@ impl Chunk {
     pub fn durable_records(&self) -> u64 {
         self.starts.durable()
     }
+    /// The id of this disk's replicas, 16 random bytes that were drawn when the disk was first used.
     pub fn replica_id(&self) -> &[u8] {
         &self.replica_id
     }
 
+    /// Takes a [`ChunkRequest`] of another node. A request that cannot be decoded is dropped without an answer.
     pub fn handle(&self, body: &Bytes, responder: Responder) {
         let Ok(request) = ChunkRequest::decode(body.clone()) else { return };
         self.ask(request, Reply::Wire(responder));
@@ -374,6 +377,7 @@ impl Chunk {
         };
         extents.iter().filter_map(of).collect()
     }
+    /// How far scrubbing is.
     pub fn scrub_progress(&self) -> ScrubProgress {
         self.scrub.progress()
     }
@@ -413,6 +417,7 @@ impl Chunk {
         std::mem::take(&mut lock(&self.core).news)
     }
 
+    /// Number of copies on this disk.
     pub fn copies_count(&self) -> usize {
         lock(&self.core).server.copies_count()
     }

@@ -230,6 +230,11 @@ fn default_data() -> PathBuf {
 }
 
 impl NodeConfig {
+    /// Reads `node.toml` and checks its settings against each other.
+    ///
+    /// # Errors
+    /// The file cannot be read, is written for a newer version, has an unknown setting or a wrong type, or its
+    /// settings contradict each other.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
         let version: Versioned = toml::from_str(&text).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
@@ -346,6 +351,10 @@ impl NodeConfig {
         Ok(out)
     }
 
+    /// The identity with which this node calls others.
+    ///
+    /// # Errors
+    /// The key file cannot be read, or is not one.
     pub fn identity(&self) -> anyhow::Result<crate::rpc::Identity> {
         Ok(crate::rpc::Identity {
             cluster: self.cluster.clone(),

@@ -1,7 +1,7 @@
 //! The console: pages, API, metrics and health of one node, by any of which the whole cluster is seen.
 
 pub mod accounts;
-pub mod api;
+mod api;
 pub mod certificate;
 mod gate;
 pub mod history;
@@ -39,8 +39,11 @@ const FORWARD_LIMIT: Duration = Duration::from_millis(500);
 
 /// Shared state of the console's pages.
 pub struct App {
+    /// The views, alerts and figures that the pages show.
     pub monitor: Arc<Monitor>,
+    /// Users of the console, and its API tokens.
     pub accounts: Arc<Accounts>,
+    /// Sends incidents to people.
     pub notifier: notify::Notifier,
     /// The console listens on loopback only, so callers are on this machine and may read.
     pub local: bool,
@@ -50,10 +53,15 @@ pub struct App {
 
 /// A request's user, language and path.
 pub struct Context {
+    /// The language of the page, by cookie or by the browser's preference.
     pub language: Language,
+    /// The user, if the request is authenticated.
     pub user: Option<User>,
+    /// The path that was asked for, without its query.
     pub path: String,
+    /// Name of the cluster.
     pub cluster: String,
+    /// Number of the node that answers.
     pub node: u32,
     /// Address that the request comes from.
     pub from: Option<IpAddr>,
@@ -64,9 +72,11 @@ pub struct Context {
 }
 
 impl Context {
+    /// The text in the user's language.
     pub fn t(&self, text: Text) -> &'static str {
         text.get(self.language)
     }
+    /// Whether the user has this role, or one above it.
     pub fn may(&self, role: Role) -> bool {
         self.user.as_ref().is_some_and(|u| u.role >= role)
     }
@@ -117,6 +127,7 @@ pub fn serve(address: SocketAddr, app: App) -> anyhow::Result<()> {
 pub struct Peer(pub SocketAddr, Arc<AtomicBool>);
 
 impl Peer {
+    /// Whether the request came over TLS.
     pub fn is_tls(&self) -> bool {
         self.1.load(Ordering::Relaxed)
     }

@@ -75,11 +75,14 @@ const HANDOVER_LOOK: Duration = Duration::from_millis(20);
 const FIRST_STATE_LIMIT: Duration = Duration::from_secs(15);
 const METAD_PAUSE: Duration = Duration::from_millis(40);
 
+/// Addresses and folders of a gateway.
 #[derive(Clone)]
 pub struct Settings {
+    /// Number of this node.
     pub node: u32,
     /// Address of this node's calls between nodes.
     pub rpc: SocketAddr,
+    /// RPC address of every metad, by the number of its node.
     pub metads: BTreeMap<u32, SocketAddr>,
     /// This node's own NFS address.
     pub nfs: SocketAddr,
@@ -87,9 +90,11 @@ pub struct Settings {
     pub nfs_port: u16,
     /// Where the portmapper listens on them; 0: nowhere.
     pub portmap_port: u16,
+    /// Folder of the gateway's files: its copy of the metadata, and the clients that it had.
     pub data_dir: PathBuf,
     /// The chunk server in this process, if there is one.
     pub chunk: Option<Chunk>,
+    /// The local address, if the node has one.
     pub local: Option<local_address::LocalAddress>,
 }
 
@@ -145,6 +150,7 @@ pub(crate) struct Inner {
     events: Events,
 }
 
+/// A handle of the gateway in this process. Clones share it.
 #[derive(Clone)]
 pub struct Gateway {
     inner: Arc<Inner>,
@@ -165,6 +171,8 @@ impl Gateway {
         Ok(Gateway { inner })
     }
 
+    /// Takes an operation that another gateway passes on to the owner here. One that cannot be decoded gets no
+    /// answer.
     pub fn handle(&self, body: &Bytes, responder: Responder) {
         let Ok(forward) = Forward::decode(body.clone()) else { return };
         let inner = self.inner.clone();
@@ -179,6 +187,7 @@ impl Gateway {
     pub fn resynced(&self) -> (u64, u64) {
         self.inner.resynced.bytes()
     }
+    /// The nodes of the cluster, as metad's journal lists them.
     pub fn membership(&self) -> Membership {
         self.inner.membership.read().clone()
     }
@@ -229,6 +238,7 @@ impl Gateway {
     pub fn nfs(&self) -> Vec<measured::NfsStatus> {
         self.inner.measured.status(|id| Some(self.inner.exports.get(id)?.name.clone()))
     }
+    /// The boot id of this gateway, unique to this process.
     pub fn boot(&self) -> u64 {
         self.inner.boot
     }

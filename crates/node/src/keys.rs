@@ -26,13 +26,25 @@ const PRINT_BYTES: usize = 8;
 pub enum KeyFileError {
     /// The file cannot be read.
     #[error("{path}: {error}")]
-    Read { path: PathBuf, error: std::io::Error },
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        error: std::io::Error,
+    },
     /// The file is longer than a key file can be.
     #[error("{0}: a key file is a few lines long")]
     Long(PathBuf),
     /// A line is not one of a key file.
     #[error("{path}: line {line}: {why}")]
-    Line { path: PathBuf, line: usize, why: &'static str },
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Number of the line, from 1.
+        line: usize,
+        /// The reason, as a phrase.
+        why: &'static str,
+    },
 }
 
 /// Why a step of a change of keys cannot be made.

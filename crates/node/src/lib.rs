@@ -1,5 +1,7 @@
 //! Drivers: everything that touches a socket, a disk or a clock, around cores that do not.
 
+#![warn(missing_docs)]
+
 pub mod admin;
 pub mod audit;
 mod bounded_listener;

@@ -63,10 +63,14 @@ const BEFORE_START: Duration = Duration::from_secs(60);
 /// Entries that are kept in memory for followers.
 const RECENT_ENTRIES: usize = 2_000;
 
+/// Addresses and limits of a metad.
 #[derive(Clone)]
 pub struct Settings {
+    /// Number of this node.
     pub node: u32,
+    /// Folder of metad's database.
     pub data_dir: PathBuf,
+    /// Client addresses of the coordination ensemble.
     pub coordination: Vec<SocketAddr>,
     /// RPC address of every metad, this one included.
     pub metads: BTreeMap<u32, SocketAddr>,
@@ -135,6 +139,7 @@ pub(crate) struct Leadership {
     since: Instant,
 }
 
+/// A handle of the metad in this process. Clones share it.
 #[derive(Clone)]
 pub struct Metad {
     shared: Arc<Shared>,
@@ -185,6 +190,7 @@ impl Metad {
         Ok(Metad { shared })
     }
 
+    /// Takes a request of a gateway or an operator. A request that cannot be decoded gets no answer.
     pub fn handle(&self, body: &Bytes, responder: Responder) {
         let Ok(request) = MetaRequest::decode(body.clone()) else { return };
         let shared = self.shared.clone();
@@ -201,6 +207,7 @@ impl Metad {
         });
     }
 
+    /// The role, epoch and journal of this metad, for `status`.
     pub fn status(&self) -> MetadStatus {
         self.shared.status()
     }
@@ -216,6 +223,7 @@ impl Metad {
     pub fn journal_version(&self) -> u32 {
         self.shared.state.read().journal_version()
     }
+    /// All datastores, and the bindings of addresses to gateways, as far as this metad has applied the journal.
     pub fn datastores_and_bindings(&self) -> (Vec<Datastore>, Vec<Binding>) {
         let s = self.shared.state.read();
         (s.datastores(), s.bindings())

@@ -52,9 +52,13 @@ const CALLS_MAX: usize = 16_384;
 /// The identity that a connection proves, and requires of its peer.
 #[derive(Debug, Clone)]
 pub struct Identity {
+    /// Name of the cluster.
     pub cluster: String,
+    /// The cluster's incarnation, which a restore from a backup raises.
     pub incarnation: u64,
+    /// The keys of the cluster: each side proves that it has one of them.
     pub keys: Keys,
+    /// Number of the node that calls or answers.
     pub node: u32,
 }
 
@@ -83,6 +87,7 @@ fn proof(key: &[u8], side: &str, a: &[u8], b: &[u8]) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
+/// Random bytes of the operating system.
 pub fn random<const N: usize>() -> [u8; N] {
     let mut out = [0; N];
     getrandom::fill(&mut out).expect("the system has randomness");
@@ -320,6 +325,7 @@ pub struct Client {
 }
 
 impl Client {
+    /// A client of the node at this address. It connects at once, and again whenever the connection ends.
     pub fn new(address: SocketAddr, identity: Arc<Identity>) -> Arc<Client> {
         let (queue, calls) = mpsc::unbounded_channel();
         let waiting = Arc::new(Mutex::new(Waiting { calls: HashMap::new(), down_since: None, connecting: None }));
@@ -333,9 +339,11 @@ impl Client {
         tokio::spawn(keep_connection(address, identity, calls, waiting));
         client
     }
+    /// The address that it connects to.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+    /// The identity that it proves.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
@@ -344,6 +352,7 @@ impl Client {
     pub fn down_ms(&self) -> u64 {
         self.down_since().map_or(0, |since| since.elapsed().as_millis() as u64)
     }
+    /// When the first try failed since the last answer came; `None` while the node answers.
     pub fn down_since(&self) -> Option<Instant> {
         self.waiting.lock().down_since
     }
@@ -564,6 +573,7 @@ impl Responder {
         (Responder { call: 1, kind: 1, out, from: None }, answers)
     }
 
+    /// Sends the answer. It is lost if the connection has ended; the caller then counts its call as unanswered.
     pub fn answer(self, message: &impl prost::Message) {
         let frame = frame_of(self.call, self.kind, message);
         // The caller may be gone; then nobody waits.
@@ -571,6 +581,7 @@ impl Responder {
     }
 }
 
+/// Takes a call: its kind, its body, and the responder that its answer goes to. It must not block.
 pub type Handler = Arc<dyn Fn(u8, Bytes, Responder) + Send + Sync>;
 
 /// Serves calls of nodes that know the key.

@@ -85,22 +85,39 @@ pub async fn check(settings: &Settings) -> anyhow::Result<(String, Snapshot)> {
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ask {
+    /// The state of every datastore on every host.
     Status,
-    Repair { plan: String, who: String },
-    Confirm { datastore: String, who: String },
+    /// Take the step of this plan, by the person `who`.
+    Repair {
+        /// The id of the plan, from `trivet vcenter plan`.
+        plan: String,
+        /// The user who confirms, for the journal.
+        who: String,
+    },
+    /// The learned datastore is wanted, says the person `who`.
+    Confirm {
+        /// Name of the datastore.
+        datastore: String,
+        /// The user who confirms, for the journal.
+        who: String,
+    },
 }
 
+/// The answer to an [`Ask`].
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Answer {
     /// Whether this node's agent is the one that works.
     pub leads: bool,
+    /// Why an order was refused.
     pub error: Option<String>,
+    /// The state as of the last reading; `None` before the first.
     pub snapshot: Option<Snapshot>,
 }
 
 /// The JSON of a question or an answer, between nodes.
 #[derive(Clone, PartialEq, Message)]
 pub struct Json {
+    /// The document.
     #[prost(string, tag = "1")]
     pub text: String,
 }
@@ -118,6 +135,7 @@ impl Handle {
         self.state.lock().clone()
     }
 
+    /// Puts a question or an order to the agent. It is refused at once if too many wait.
     pub async fn ask(&self, ask: Ask) -> Answer {
         let (done, answer) = oneshot::channel();
         let busy = || Answer { error: Some("too many questions at once; try again".into()), ..Answer::default() };
@@ -127,6 +145,7 @@ impl Handle {
         }
     }
 
+    /// Takes an [`Ask`] of another node, as [`Json`]. One that cannot be read gets no answer.
     pub fn handle(&self, body: &Bytes, responder: Responder) {
         let Ok(Json { text }) = Json::decode(body.clone()) else { return };
         let Ok(ask) = serde_json::from_str::<Ask>(&text) else { return };

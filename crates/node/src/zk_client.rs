@@ -34,11 +34,13 @@ const HOME_PAUSE: Duration = Duration::from_millis(500);
 /// Bytes of an answer to `srvr`; the rest is not read.
 const SRVR_BYTES_MAX: u64 = 4 << 10;
 
+/// Why a request was not answered as asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ZkError {
     /// The connection is lost; whether the request was carried out is unknown.
     #[error("the connection to coordination is lost")]
     Lost,
+    /// The code of ZooKeeper's `KeeperException`.
     #[error("coordination answered with error {0}")]
     Code(i32),
 }
@@ -49,6 +51,7 @@ struct Request {
     done: oneshot::Sender<Result<Bytes, ZkError>>,
 }
 
+/// A client of the coordination ensemble, which keeps its session across servers. Clones share the session.
 #[derive(Clone)]
 pub struct ZkClient {
     requests: mpsc::UnboundedSender<Request>,
@@ -107,6 +110,10 @@ impl ZkClient {
             Err(e) => Err(e),
         }
     }
+    /// Data and metadata of a znode.
+    ///
+    /// # Errors
+    /// There is no such znode, or the connection is lost, as for all requests here.
     pub async fn get(&self, path: &str) -> Result<(Bytes, Stat), ZkError> {
         let answer = self.ask(op::GET_DATA, PathWatch { path: path.into(), watch: false }.to_vec()).await?;
         let mut r = Reader::new(&answer);
@@ -121,21 +128,26 @@ impl ZkClient {
             Err(e) => Err(e),
         }
     }
+    /// Names of the children, without the path.
     pub async fn children(&self, path: &str) -> Result<Vec<String>, ZkError> {
         let answer = self.ask(op::GET_CHILDREN, PathWatch { path: path.into(), watch: false }.to_vec()).await?;
         Vec::<String>::parse(&answer).map_err(|_| ZkError::Lost)
     }
+    /// Replaces the data, if the znode has this version; -1 for any.
     pub async fn set(&self, path: &str, data: &[u8], version: i32) -> Result<Stat, ZkError> {
         let request = SetDataRequest { path: path.into(), data: Some(Bytes::copy_from_slice(data)), version };
         Stat::parse(&self.ask(op::SET_DATA, request.to_vec()).await?).map_err(|_| ZkError::Lost)
     }
+    /// Deletes a znode of any version.
     pub async fn delete(&self, path: &str) -> Result<(), ZkError> {
         self.ask(op::DELETE, DeleteRequest { path: path.into(), version: -1 }.to_vec()).await.map(|_| ())
     }
+    /// The access control list.
     pub async fn acl(&self, path: &str) -> Result<Vec<Acl>, ZkError> {
         let answer = self.ask(op::GET_ACL, PathOnly { path: path.into() }.to_vec()).await?;
         Vec::<Acl>::get(&mut Reader::new(&answer)).map_err(|_| ZkError::Lost)
     }
+    /// Replaces the access control list.
     pub async fn set_acl(&self, path: &str, acl: Vec<Acl>) -> Result<(), ZkError> {
         self.ask(op::SET_ACL, SetAclRequest { path: path.into(), acl, version: -1 }.to_vec()).await.map(|_| ())
     }

@@ -24,19 +24,25 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Events that wait to be taken; the oldest go beyond it.
 const EVENTS_MAX: usize = 10_000;
 
+/// Why a session was not made, or a request not answered as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
+    /// None of the servers accepted a session; the reasons are in the text.
     #[error("no server could be reached: {0}")]
     Unreachable(String),
+    /// Reading or writing failed; the text says at what.
     #[error("{0}: {1}")]
     Io(&'static str, io::Error),
+    /// The server answered the connect request with a timeout of 0: the session is expired, or the password wrong.
     #[error("the server refused the session")]
     Refused,
+    /// The server refused the credentials of this scheme.
     #[error("the server did not accept the authentication by {0}")]
     Authentication(&'static str),
     /// An answer's code (`err`).
     #[error("{}", crate::zk_session::name_of(*.0))]
     Code(i32),
+    /// The server's bytes are no answer to the request.
     #[error("the server's answer is malformed")]
     Malformed,
 }
@@ -76,8 +82,10 @@ pub fn name_of(code: i32) -> String {
 pub struct Access {
     /// `host:port`, the port 2181 if it is left out.
     pub servers: Vec<String>,
+    /// Certificates to trust. The session uses TLS if this is set.
     /// Certificates to trust: TLS if they are there.
     pub trust: Option<StoreFile>,
+    /// The certificate that this client shows, if the server asks for one.
     pub own: Option<StoreFile>,
     /// Whatever name the server's certificate has.
     pub any_host: bool,
@@ -85,19 +93,24 @@ pub struct Access {
     pub sasl: Option<(String, String)>,
     /// Scheme and credentials, as `addauth` takes them.
     pub auth: Vec<(String, String)>,
+    /// The session timeout to ask for, in milliseconds. The server may change it.
     pub timeout_ms: i32,
 }
 
 trait ReadWrite: Read + Write {}
 impl<T: Read + Write> ReadWrite for T {}
 
+/// A session at one server, for commands: requests wait for their answers, and nothing reconnects.
 pub struct Session {
     stream: Box<dyn ReadWrite>,
     socket: TcpStream,
     buffer: Vec<u8>,
     next: i32,
+    /// The session timeout that the server granted, in milliseconds.
     pub timeout_ms: i32,
+    /// The server, as `host:port`.
     pub server: String,
+    /// The session's id.
     pub id: i64,
     events: std::collections::VecDeque<WatcherEvent>,
     /// When something was sent last.

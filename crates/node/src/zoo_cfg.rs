@@ -26,14 +26,37 @@ use trivet_formats::client::MAX_REQUEST_BYTES;
 use trivet_formats::snapshot::Trailer;
 use trivet_formats::ServerId;
 
+/// Why a `zoo.cfg` cannot be used.
 #[derive(Debug, Error)]
 pub enum ConfigError {
+    /// A file cannot be read.
     #[error("cannot read {path}: {source}")]
-    Read { path: PathBuf, source: std::io::Error },
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// A setting that must be there is not.
     #[error("{path}: {key} is missing")]
-    Missing { path: PathBuf, key: &'static str },
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// Name of the setting.
+        key: &'static str,
+    },
+    /// A setting's value is not allowed.
     #[error("{path}: {key}={value}: {reason}")]
-    Value { path: PathBuf, key: String, value: String, reason: String },
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// Name of the setting.
+        key: String,
+        /// Its value.
+        value: String,
+        /// The reason, as a phrase.
+        reason: String,
+    },
 }
 
 /// Settings that have no meaning here, or whose default is all there is.
@@ -70,6 +93,7 @@ const REFUSED: [(&str, &str); 1] = [("oraclePath", "ensembles with an oracle are
 
 /// Everything that a zoo.cfg says.
 pub struct ZooCfg {
+    /// The settings of the server.
     pub settings: crate::coordination::Settings,
     /// Where Prometheus may ask, if `metricsProvider.className` names its provider.
     pub metrics: Option<SocketAddr>,

@@ -32,14 +32,19 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct Progress {
     /// Whether a pass is under way; the numbers are those of this pass, or of the last one.
     pub running: bool,
+    /// Extents that the pass covers.
     pub extents: usize,
+    /// Extents that were read to their end.
     pub extents_done: usize,
+    /// Bytes that were read.
     pub bytes: u64,
+    /// Blocks whose checksum did not match.
     pub bad_blocks: u64,
     /// When the last pass ended, in seconds since 1970; 0 before the first.
     pub finished_at: u64,
 }
 
+/// The background thread that reads all copies again and again and compares their checksums.
 pub struct Scrub {
     progress: Mutex<Progress>,
     wanted: Mutex<bool>,

@@ -29,15 +29,20 @@ const FAILING_MAX: usize = 10_000;
 const TRIALS_MAX: usize = 2;
 /// Accounts and tokens of a cluster; a further one is refused.
 const ACCOUNTS_MAX: usize = 200;
+/// Characters that a password has at least; a shorter one is refused.
 pub const PASSWORD_CHARS_MIN: usize = 10;
 /// Bytes of a password; a longer one is refused.
 const PASSWORD_BYTES_MAX: usize = 1_024;
 
+/// The rights of a user. Each role has those of the roles before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
+    /// Reads everything that the console shows.
     Viewer,
+    /// Also acknowledges alerts, sets silences and maintenance, and gives orders about data.
     Operator,
+    /// Also manages accounts and settings.
     Administrator,
 }
 
@@ -54,6 +59,7 @@ impl std::str::FromStr for Role {
 }
 
 impl Role {
+    /// The name in the API, on the command line and in the accounts' file.
     pub fn name(self) -> &'static str {
         match self {
             Role::Viewer => "viewer",
@@ -63,25 +69,33 @@ impl Role {
     }
 }
 
+/// A user with a password, or an API token.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Account {
+    /// The rights.
     pub role: Role,
     /// Salt and Argon2id hash of a password; SHA-256 hash of a token.
     hash: String,
+    /// Whether it is a token of a program, and not a person's account.
     pub token: bool,
+    /// Time of the last change, in milliseconds since 1970. The newest change wins when nodes exchange their tables.
     pub changed_ms: i64,
     /// Kept for a while so that the other nodes hear of it.
     pub removed: bool,
 }
 
+/// The user behind a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
+    /// The account's name, or [`KEY_HOLDER`].
     pub name: String,
+    /// The rights.
     pub role: Role,
     /// By a session; a request that is signed, or from this machine, is no session.
     pub signed_in: bool,
 }
 
+/// All accounts and tokens by their names, as nodes exchange them.
 pub type Table = BTreeMap<String, Account>;
 
 #[derive(Default)]
@@ -92,6 +106,7 @@ struct Inner {
     used: BTreeMap<String, i64>,
 }
 
+/// The accounts of a cluster, as this node knows them, with their file.
 pub struct Accounts {
     keys: Keys,
     path: PathBuf,
@@ -333,6 +348,7 @@ impl Accounts {
     pub fn form_code(&self, cookie: &str) -> String {
         sign(self.keys.in_use(), &["form", cookie])
     }
+    /// Whether `code` is the [`form_code`](Self::form_code) of this session's cookie.
     pub fn is_form_code(&self, cookie: &str, code: &str) -> bool {
         self.is_signed(code, &["form", cookie])
     }

@@ -44,6 +44,7 @@ pub struct ConsoleSettings {
 }
 
 impl ConsoleSettings {
+    /// Whether nothing is set, so that `node.toml` needs no `[console]`.
     pub fn is_default(&self) -> bool {
         *self == ConsoleSettings::default()
     }

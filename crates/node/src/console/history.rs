@@ -23,26 +23,40 @@ const WAITING_MAX: usize = 1_000;
 const VERSION: u32 = 1;
 const FILE: &str = "history.jsonl";
 
+/// A line of the history's files.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Line {
+    /// An alert that changed its state.
     Alert {
+        /// The version of the line's form.
         version: u32,
+        /// Milliseconds since 1970.
         at_ms: i64,
+        /// The alert after the change.
         alert: Box<Alert>,
     },
+    /// An incident that began, changed or ended.
     Incident {
+        /// The version of the line's form.
         version: u32,
+        /// The incident after the change.
         incident: Box<Incident>,
     },
+    /// An order that an operator gave, for the audit.
     Audit {
+        /// The version of the line's form.
         version: u32,
+        /// Milliseconds since 1970.
         at_ms: i64,
+        /// The account's name, or the user of the machine that gave it.
         by: String,
         /// Address that the order came from, where that is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from: Option<IpAddr>,
+        /// The order, as a sentence.
         what: String,
+        /// `ok`, or the reason why it was refused.
         outcome: String,
     },
 }
@@ -54,6 +68,7 @@ impl Line {
     }
 }
 
+/// A handle of the history. Clones share its queue and its thread.
 #[derive(Clone)]
 pub struct History {
     path: PathBuf,
@@ -124,12 +139,15 @@ impl History {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
+    /// Records the state of an alert. Never waits: a full queue loses the line and counts it.
     pub fn alert(&self, at_ms: i64, alert: &Alert) {
         self.put(&Line::Alert { version: VERSION, at_ms, alert: Box::new(alert.clone()) });
     }
+    /// Records the state of an incident. Never waits either.
     pub fn incident(&self, incident: &Incident) {
         self.put(&Line::Incident { version: VERSION, incident: Box::new(incident.clone()) });
     }
+    /// Records an order. Never waits either.
     pub fn audit(&self, at_ms: i64, order: &Order) {
         self.put(&Line::of(at_ms, order));
     }
@@ -143,6 +161,7 @@ impl History {
             _ => None,
         })
     }
+    /// Lines that were lost because the queue was full.
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }

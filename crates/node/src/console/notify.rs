@@ -43,25 +43,36 @@ const TARGETS_MAX: usize = 20;
 /// Bytes of the file of targets; a longer one is not read, and the known targets stay.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
+/// The kinds of receivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
+    /// A JSON object by HTTP POST.
     Webhook,
+    /// Mail by SMTP without TLS.
     Email,
+    /// A robot of a WeCom (企业微信) group.
     Wecom,
+    /// A robot of a DingTalk (钉钉) group.
     Dingtalk,
+    /// A robot of a Feishu (飞书) group, or of Lark.
     Feishu,
     /// Gets what operators did, too.
     Syslog,
 }
 
+/// A receiver, as a `[[target]]` of the notifications' file declares it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
+    /// The name that the console and `trivet alerts` call it by.
     pub name: String,
+    /// The kind, on which the other settings depend.
     pub kind: Kind,
+    /// For webhooks and robots: the address that messages are posted to.
     #[serde(default)]
     pub url: String,
+    /// The language of messages.
     #[serde(default)]
     pub language: Language,
     /// Incidents below it are not told.
@@ -70,18 +81,21 @@ pub struct Target {
     /// The key of robots of DingTalk and Feishu that want signed messages.
     #[serde(default)]
     pub secret: String,
-    /// For https: a PEM file of CAs, or the SHA-256 of the only accepted certificate; without either the system's CAs are
+    /// For `https`: a PEM file of CAs to trust. Without it and without `thumbprint` the system's CAs are trusted.
     /// used.
     #[serde(default)]
     pub ca: Option<PathBuf>,
+    /// For `https`: the SHA-256 of the only accepted certificate.
     #[serde(default)]
     pub thumbprint: Option<String>,
     /// For e-mail: `host:port` of a server that accepts mail without TLS, such as a local relay. For syslog:
     /// `udp://host:port` or `tcp://host:port`.
     #[serde(default)]
     pub server: String,
+    /// For e-mail: the sender.
     #[serde(default)]
     pub from: String,
+    /// For e-mail: the recipients.
     #[serde(default)]
     pub to: Vec<String>,
     /// Where people find the console, for links.
@@ -106,10 +120,13 @@ struct File {
 /// A message to send: about an incident, or a sign that alerting works.
 #[derive(Debug, Clone)]
 pub enum News {
+    /// An incident began, became worse, or ended.
     Incident(Box<Message>),
     /// Somebody changed something here.
     Audit(Order),
+    /// Alerting works: the regular message of `watchdog_minutes`.
     Alive,
+    /// A message that an operator asked for, to try a target.
     Test,
 }
 
@@ -193,13 +210,19 @@ impl Line {
 
 /// A target as the page of settings shows it.
 pub struct Shown {
+    /// The target's name.
     pub name: String,
+    /// The target's kind, in lower case.
     pub kind: String,
+    /// Messages that were accepted, since this process started.
     pub sent: u64,
+    /// Messages that were given up: tried for too long, or pushed out of a full queue.
     pub failed: u64,
+    /// The reason of the last failure; empty after a success.
     pub last_error: String,
 }
 
+/// A handle of the tasks that send messages, one for each target.
 #[derive(Clone)]
 pub struct Notifier {
     lines: Arc<Mutex<Vec<Line>>>,
@@ -226,6 +249,7 @@ impl Notifier {
         notifier
     }
 
+    /// The targets and their counts, in the order of the file.
     pub fn targets(&self) -> Vec<Shown> {
         let lines = self.lines.lock();
         let show = |l: &Line| Shown {

@@ -15,24 +15,39 @@ use std::path::Path;
 pub enum Figure {
     /// 0 OK, 1 degraded, 2 unavailable.
     Level = 0,
+    /// Node that leads the coordination ensemble.
     CoordinationLeader,
+    /// Node whose metad leads.
     MetadLeader,
+    /// Alerts that fire.
     Firing,
+    /// NFS calls a second, of all gateways, as a mean of the last minute.
     CallsPerSecond,
+    /// Bytes a second that NFS clients read.
     ReadBytesPerSecond,
+    /// Bytes a second that NFS clients wrote.
     WriteBytesPerSecond,
+    /// Median time of NFS calls, in milliseconds, of the slowest datastore.
     MedianMs,
+    /// 99th percentile of the time of NFS calls, in milliseconds, of the slowest datastore.
     P99Ms,
     /// Free space of the fullest disk, in percent.
     FreePercent,
+    /// Extents with fewer complete copies than their datastore asks for.
     CopiesMissing,
+    /// Loss on the worst path between nodes, in percent.
     LossPercent,
+    /// Round trip on the slowest path between nodes, in milliseconds.
     RoundTripMs,
+    /// 99th percentile of the time that a sync takes, in milliseconds, of the slowest disk.
     SyncMs,
+    /// NFS clients that are connected.
     Clients,
+    /// Largest offset between the clocks of two nodes, in milliseconds.
     ClockOffsetMs,
 }
 
+/// Number of figures in a sample.
 pub const FIGURES: usize = 16;
 /// Their names in the API, by number.
 pub const NAMES: [&str; FIGURES] = [
@@ -54,26 +69,34 @@ pub const NAMES: [&str; FIGURES] = [
     "clock_offset_ms_max",
 ];
 
+/// A moment of the cluster in figures.
 /// NaN: not known.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
+    /// Milliseconds since 1970.
     pub at_ms: i64,
+    /// The figures by their numbers ([`Figure`]); NaN for one that is not known.
     pub values: [f32; FIGURES],
 }
 
 impl Sample {
+    /// A sample of which no figure is known yet.
     pub fn new(at_ms: i64) -> Sample {
         Sample { at_ms, values: [f32::NAN; FIGURES] }
     }
+    /// Sets a figure.
     pub fn set(&mut self, figure: Figure, value: Option<f64>) {
         self.values[figure as usize] = value.map_or(f32::NAN, |v| v as f32);
     }
+    /// A figure, if it is known.
     pub fn get(&self, figure: Figure) -> Option<f32> {
         Some(self.values[figure as usize]).filter(|v| !v.is_nan())
     }
 }
 
+/// Time between two samples of the fine file, in milliseconds.
 pub const FINE_MS: i64 = 10_000;
+/// Time that a sample of the coarse file sums up, in milliseconds.
 pub const COARSE_MS: i64 = 300_000;
 /// 24 hours of one, and 30 days of the other.
 const SLOTS: i64 = 8_640;
@@ -166,6 +189,7 @@ fn folded(figure: usize, samples: &[Sample]) -> f32 {
     }
 }
 
+/// The figures of the last day and of the last month, in two files of fixed size that are written in a ring.
 pub struct Samples {
     fine: Ring,
     coarse: Ring,

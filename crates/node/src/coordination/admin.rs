@@ -65,6 +65,7 @@ const COMMANDS: [Command; 26] = [
 /// The address, and what commands need beside the core.
 #[derive(Debug, Clone)]
 pub struct AdminSettings {
+    /// Address that the AdminServer listens on.
     pub address: SocketAddr,
     /// Plain, TLS, or both.
     pub speaks: Speaks,
@@ -72,6 +73,7 @@ pub struct AdminSettings {
     pub url: String,
     /// The configuration file.
     pub file: PathBuf,
+    /// Folder of the snapshots (`dataDir`).
     pub data_dir: PathBuf,
     /// How the server packs its snapshots.
     pub packing: crate::coordination::Packing,

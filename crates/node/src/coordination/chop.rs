@@ -12,7 +12,9 @@ use trivet_formats::{txnlog, Zxid};
 /// A log that was chopped.
 #[derive(Debug)]
 pub struct Chopped {
+    /// The new file.
     pub path: PathBuf,
+    /// Transactions that it holds.
     pub transactions: u64,
     /// Transactions behind `to` that the new file lacks.
     pub left_out: u64,

@@ -28,6 +28,7 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// The role of the server, and its figures as of its last change.
     pub fn summary(&self) -> Summary {
         self.status.lock().0.clone()
     }
@@ -39,6 +40,7 @@ impl Handle {
             None => "off",
         }
     }
+    /// Counts of elections and synchronisations since the start.
     pub fn counters(&self) -> Counters {
         self.status.lock().1
     }

@@ -13,32 +13,50 @@ use trivet_formats::snapshot::Trailing;
 use trivet_formats::txn::{CreateMode, Logged, TxnBody};
 use trivet_formats::{snapshot, txnlog, Zxid};
 
+/// A snapshot file.
 #[derive(Debug, Serialize)]
 pub struct SnapshotFile {
+    /// Its path.
     pub path: PathBuf,
+    /// The zxid that its name ends with, in hexadecimal with `0x`.
     pub zxid: String,
+    /// Znodes in it; 0 if it cannot be read.
     pub nodes: usize,
+    /// Its size on disk.
     pub bytes: u64,
+    /// Why it cannot be read.
     pub problem: Option<String>,
 }
 
+/// A log file.
 #[derive(Debug, Serialize)]
 pub struct LogFile {
+    /// Its path.
     pub path: PathBuf,
+    /// Whole transactions in it.
     pub transactions: u64,
+    /// zxid of the first transaction, in hexadecimal with `0x`.
     pub first: Option<String>,
+    /// zxid of the last whole transaction.
     pub last: Option<String>,
+    /// Its size on disk, with what is preallocated.
     pub bytes: u64,
     /// A crash left the last record unfinished; it was never acknowledged.
     pub torn: bool,
+    /// Damage that is more than a torn end.
     pub problem: Option<String>,
 }
 
+/// The state of a server's folders.
 #[derive(Debug, Serialize, Default)]
 pub struct Report {
+    /// Snapshots, the oldest first.
     pub snapshots: Vec<SnapshotFile>,
+    /// Log files, the oldest first.
     pub logs: Vec<LogFile>,
+    /// The newest epoch that this server promised to follow (`acceptedEpoch`).
     pub accepted_epoch: Option<i64>,
+    /// The epoch of the leader that it followed last (`currentEpoch`).
     pub current_epoch: Option<i64>,
     /// The last transaction that a start would have.
     pub last: String,

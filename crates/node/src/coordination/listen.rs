@@ -10,10 +10,13 @@ pub(super) const BACKLOG: i32 = 1024;
 const BIND_LIMIT: Duration = Duration::from_secs(3);
 const BIND_PAUSE: Duration = Duration::from_millis(20);
 
+/// An address that cannot be listened on. The text says what to do about the common reasons.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}{}", advice(.source))]
 pub struct BindError {
+    /// The address.
     pub address: SocketAddr,
+    /// The system's reason.
     pub source: std::io::Error,
 }
 

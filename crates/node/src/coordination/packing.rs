@@ -12,9 +12,12 @@ const BLOCK_BYTES: usize = 32 << 10;
 /// How this server writes its snapshots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Packing {
+    /// Not compressed.
     #[default]
     None,
+    /// gzip.
     Gz,
+    /// Snappy, framed as Java's `SnappyOutputStream` does it.
     Snappy,
 }
 

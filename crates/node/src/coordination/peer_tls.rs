@@ -29,6 +29,7 @@ const IN_CLEAR_FOR: Duration = Duration::from_secs(3);
 /// TLS on the quorum and election ports.
 #[derive(Debug, Clone, Default)]
 pub struct PeerSpeaks {
+    /// Plain or TLS on the connections that other servers begin.
     pub accept: Speaks,
     /// There where this server calls others with TLS.
     pub dial: Option<Arc<Context>>,
@@ -69,6 +70,7 @@ impl ClusterTls {
         self.demanded.send_replace(true);
     }
 
+    /// Whether connections without TLS are refused from now on.
     pub fn is_demanded(&self) -> bool {
         *self.demanded.borrow()
     }

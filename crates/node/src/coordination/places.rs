@@ -10,7 +10,9 @@ use trivet_formats::ServerId;
 pub struct Place {
     /// As the configuration has it; a certificate of the member is for it.
     pub host: String,
+    /// Address of the quorum port.
     pub quorum: SocketAddr,
+    /// Address of the election port.
     pub election: SocketAddr,
 }
 
@@ -32,22 +34,27 @@ impl Places {
         Places(vec![Place { host: quorum.ip().to_string(), quorum, election }])
     }
 
+    /// The places, in the order of the configuration.
     pub fn all(&self) -> &[Place] {
         &self.0
     }
 
+    /// The place that the configuration names first.
     pub fn first(&self) -> &Place {
         &self.0[0]
     }
 
+    /// The addresses of the quorum ports.
     pub fn quorum(&self) -> Vec<SocketAddr> {
         self.0.iter().map(|p| p.quorum).collect()
     }
 
+    /// The addresses of the election ports.
     pub fn election(&self) -> Vec<SocketAddr> {
         self.0.iter().map(|p| p.election).collect()
     }
 
+    /// Whether a quorum address is on this IP address.
     pub fn has(&self, ip: IpAddr) -> bool {
         self.0.iter().any(|p| p.quorum.ip() == ip)
     }

@@ -17,10 +17,13 @@ use trivet_coordination::Config;
 /// Addresses and folders of one server.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// The configuration of the core.
     pub config: Config,
+    /// Folder of the snapshots and epochs (`dataDir`).
     pub data_dir: PathBuf,
     /// Where transactions are logged; `data_dir` unless a disk of their own is wanted.
     pub log_dir: PathBuf,
+    /// Addresses that clients connect to. Each is listened on.
     pub client_addresses: Vec<SocketAddr>,
     /// Quorum and election addresses of each member, this one included. Empty for a standalone server.
     pub peers: Members,
@@ -42,10 +45,12 @@ pub struct Settings {
     pub throttle: Option<Throttle>,
     /// The zoo.cfg that this server was started from, to write new members to.
     pub file: Option<PathBuf>,
+    /// Snapshots that are kept when older ones are removed (`autopurge.snapRetainCount`).
     /// Snapshots that are kept, and how often older ones are removed beside the times when one is written.
     pub snapshots_kept: usize,
     /// How snapshots are packed when they are written.
     pub snapshot_packing: Packing,
+    /// Time between two removals (`autopurge.purgeInterval`); `None` to remove only when a snapshot is written.
     pub purge_pause: Option<Duration>,
     /// A learner gets its missing transactions from the log files if they take less than this many times the size of a
     /// snapshot; never if this is not above 0 (`snapshotSizeFactor`).
@@ -63,6 +68,7 @@ pub struct Security {
     pub client: Speaks,
     /// `secureClientPort`.
     pub secure_client: Option<(SocketAddr, Speaks)>,
+    /// The quorum and election ports.
     pub peers: PeerSpeaks,
     /// Clients authenticate by Kerberos.
     pub kerberos: Option<Arc<Kerberos>>,

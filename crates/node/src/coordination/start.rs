@@ -19,12 +19,16 @@ use trivet_coordination::{Event, Input, Now, Server};
 /// Messages from other threads that may wait for the core; senders block beyond it.
 const INBOX_MAX: usize = 8_192;
 
+/// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The data folder cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A port cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The system refuses a thread.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
 }

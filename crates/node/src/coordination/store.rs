@@ -39,20 +39,55 @@ const SNAPSHOTS_KEPT: usize = 3;
 /// Prefix of a snapshot that is being received, from another server or from an administrator.
 pub(super) const RECEIVED: &str = "trivet.received.";
 
+/// Why a data folder cannot be used. Nothing in it is changed.
 #[derive(Debug, Error)]
 pub enum StoreError {
+    /// The system refuses to read or write a file.
     #[error("{path}: {source}")]
-    Io { path: PathBuf, source: io::Error },
+    Io {
+        /// The folder, or the file in it.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// Another process holds the folder's lock.
     #[error("{path} is in use by another process")]
-    InUse { path: PathBuf },
+    InUse {
+        /// The folder, or the file in it.
+        path: PathBuf,
+    },
+    /// A file is damaged elsewhere than at the end of the newest log.
     #[error("{path}: {reason}")]
-    Damaged { path: PathBuf, reason: String },
+    Damaged {
+        /// The folder, or the file in it.
+        path: PathBuf,
+        /// The reason, as a phrase.
+        reason: String,
+    },
+    /// There are logs, and no intact snapshot that they continue.
     #[error("{path}: logs without an intact snapshot below them; restore a snapshot, or empty the folder to copy from the other servers")]
-    NoSnapshot { path: PathBuf },
+    NoSnapshot {
+        /// The folder, or the file in it.
+        path: PathBuf,
+    },
+    /// Log files do not follow one another.
     #[error("{path}: transactions are missing between {before} and {after}; restore the missing log file, or empty the folder to copy from the other servers")]
-    Gap { path: PathBuf, before: Zxid, after: Zxid },
+    Gap {
+        /// The folder, or the file in it.
+        path: PathBuf,
+        /// The last transaction before the gap.
+        before: Zxid,
+        /// The first transaction after the gap.
+        after: Zxid,
+    },
+    /// Logs lie in the folder of snapshots, or snapshots in the folder of logs.
     #[error("{path} holds {what}; check dataDir and dataLogDir")]
-    Mixed { path: PathBuf, what: &'static str },
+    Mixed {
+        /// The folder, or the file in it.
+        path: PathBuf,
+        /// The files that do not belong there.
+        what: &'static str,
+    },
 }
 
 fn at<T>(path: &Path, r: io::Result<T>) -> Result<T, StoreError> {
@@ -68,6 +103,7 @@ fn note(times: &SharedTimes, which: impl Fn(&mut DiskTimes) -> &mut Spread, begu
     which(&mut times.lock()).note(took_ms);
 }
 
+/// A server's folders on disk: snapshots, transaction logs and epochs.
 pub struct Store {
     dir: PathBuf,
     log_dir: PathBuf,

@@ -33,6 +33,7 @@ impl From<TcpStream> for Stream {
 /// Plain or TLS, or both, and with which certificates.
 #[derive(Debug, Clone, Default)]
 pub struct Speaks {
+    /// Whether connections are plain, TLS, or either.
     pub mode: Mode,
     /// There unless the mode is plain.
     pub tls: Option<Arc<TlsContext>>,

@@ -22,8 +22,11 @@ use trivet_security::Kind;
 /// A key or trust store as it is configured.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreFile {
+    /// Path of the file.
     pub path: PathBuf,
+    /// The file's format.
     pub kind: Kind,
+    /// The password; empty for none.
     pub password: String,
 }
 
@@ -47,8 +50,11 @@ impl std::fmt::Debug for StoreFile {
 /// Whether a caller has to show a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ClientAuth {
+    /// No certificate is asked for.
     None,
+    /// A certificate is asked for, and checked if there is one.
     Want,
+    /// Callers without a certificate are refused.
     #[default]
     Need,
 }
@@ -56,14 +62,19 @@ pub enum ClientAuth {
 /// `ssl.*`, or `ssl.quorum.*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsSettings {
+    /// The server's key and its certificates.
     pub key_store: StoreFile,
+    /// Certificates of the CAs that others' certificates must come from.
     pub trust_store: Option<StoreFile>,
+    /// Whether callers need a certificate.
     pub client_auth: ClientAuth,
     /// Servers that are called show a certificate with their name or address.
     pub verify_host: bool,
-    /// So do callers.
+    /// Callers show a certificate with their name or address.
     pub verify_caller: bool,
+    /// TLS 1.2 is accepted.
     pub tls12: bool,
+    /// TLS 1.3 is accepted.
     pub tls13: bool,
     /// Names of cipher suites as Java has them; none for the provider's own.
     pub cipher_suites: Vec<String>,
@@ -76,9 +87,12 @@ pub struct TlsSettings {
 /// Plain, TLS or both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
+    /// No TLS.
     #[default]
     Plain,
+    /// TLS only.
     Tls,
+    /// Plain or TLS, by the first bytes of each connection (`client.portUnification`, `portUnification`).
     /// Each caller as it begins: `client.portUnification`, `portUnification`.
     Both,
 }

@@ -27,6 +27,7 @@ const LOOK_AT_BINDING: Duration = Duration::from_millis(500);
 /// Which address, and which hosts belong to which node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalAddress {
+    /// The address. Each host reaches its own node there.
     pub address: IpAddr,
     /// Addresses that a host sends from when another node than its own serves it, by the number of its own node.
     pub hosts: BTreeMap<u32, Vec<IpAddr>>,

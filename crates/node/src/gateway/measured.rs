@@ -43,25 +43,35 @@ const PROCEDURES: [&str; 22] = [
 /// Calls of one kind since the process started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
+    /// Calls that were answered.
     pub calls: u64,
     /// Bytes of data; READ counts what was asked for.
     pub bytes: u64,
+    /// Microseconds that the calls took, summed.
     pub busy_us: u64,
 }
 
 /// A datastore as one gateway's clients meet it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct NfsStatus {
+    /// Name of the datastore.
     pub datastore: String,
+    /// READ.
     pub read: Count,
+    /// WRITE.
     pub write: Count,
+    /// All other procedures.
     pub other: Count,
     /// Calls of the last minute, and how long they took; no quantiles where there were too few.
     pub calls_in_minute: u64,
+    /// Median of the last minute, in milliseconds.
     pub p50_ms: Option<f64>,
+    /// 99th percentile of the last minute, in milliseconds.
     pub p99_ms: Option<f64>,
+    /// Milliseconds that the oldest unanswered call has waited; 0 if there is none.
     /// How long the oldest call that is not answered has waited, and which one it is.
     pub oldest_ms: u64,
+    /// That call, as `WRITE of file 42`; empty if there is none.
     pub oldest: String,
 }
 

@@ -36,10 +36,14 @@ pub enum How {
     Nobody(String),
 }
 
+/// How clients find the ports of NFS and MOUNT at a datastore address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Portmapper {
+    /// The datastore address.
     pub address: IpAddr,
+    /// Port of NFS and MOUNT there.
     pub nfs_port: u16,
+    /// The process that answers at port 111.
     pub how: How,
 }
 
@@ -51,6 +55,7 @@ impl Portmapper {
             How::Nobody(_) => format!(",port={p},mountport={p}", p = self.nfs_port),
         }
     }
+    /// The same as a sentence, for `status` and the console.
     pub fn text(&self) -> String {
         let address = self.address;
         match &self.how {

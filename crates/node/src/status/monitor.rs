@@ -210,9 +210,11 @@ impl Monitor {
     pub fn moments(&self) -> Vec<Moment> {
         self.inner().moments.iter().copied().collect()
     }
+    /// The alerts, incidents and orders on disk.
     pub fn history(&self) -> &History {
         &self.history
     }
+    /// The figures of the last month.
     pub fn samples(&self) -> Arc<Samples> {
         self.samples.clone()
     }

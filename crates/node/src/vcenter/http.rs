@@ -18,8 +18,11 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// Where vCenter is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
+    /// Name or address of the server.
     pub host: String,
+    /// Port; 443 unless the URL names another.
     pub port: u16,
+    /// Path of the SOAP service; `/sdk` unless the URL names another.
     pub path: String,
 }
 

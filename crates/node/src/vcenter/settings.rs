@@ -14,11 +14,13 @@ use trivet_vcenter::routes::{self, HostNode};
 /// Bytes of a password file; a longer one is refused.
 const PASSWORD_BYTES_MAX: u64 = 1_024;
 
+/// `[vcenter]` of `node.toml`. docs/vcenter.md explains each setting.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// `https://HOST[:PORT]` of a vCenter, or of a single ESXi host.
     pub url: String,
+    /// User of vCenter, as `NAME@DOMAIN`.
     pub user: String,
     /// A file with the password, readable by its owner only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,24 +37,34 @@ pub struct Settings {
     /// Name of the cluster; needed where there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
+    /// Whether the agent only observes, proposes steps, or takes them.
     #[serde(default)]
     pub mode: Mode,
+    /// Learn wanted datastores from a strict majority of the hosts.
     #[serde(default = "yes")]
     pub learn: bool,
+    /// Seconds between two readings.
     #[serde(default = "fifteen")]
     pub poll_seconds: u64,
+    /// Seconds that a fault lasts before its alert is raised.
     #[serde(default = "thirty")]
     pub alert_after_seconds: u64,
+    /// Seconds that a fault lasts before the first step.
     #[serde(default = "sixty")]
     pub repair_after_seconds: u64,
+    /// Seconds after a failover of the storage during which no step is taken.
     #[serde(default = "sixty")]
     pub failover_hold_seconds: u64,
+    /// Steps in an hour, on all hosts together.
     #[serde(default = "four")]
     pub repairs_per_hour: u32,
+    /// Rung 3 of the ladder is allowed: `ReconfigureHostForDAS_Task`.
     #[serde(default)]
     pub allow_ha_reconfigure: bool,
+    /// Rung 4 of the ladder is allowed: disconnect and reconnect the host.
     #[serde(default)]
     pub allow_host_reconnect: bool,
+    /// Datastores that are wanted on every host, beside those that are learned.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub datastores: Vec<Wanted>,
     /// Local address mode: each host, its own node, and where other hosts reach that node.
@@ -101,10 +113,18 @@ impl Settings {
         Ok(self.config().check()?)
     }
 
+    /// The vCenter that `url` names.
+    ///
+    /// # Errors
+    /// `url` is no https URL.
     pub fn target(&self) -> anyhow::Result<Target> {
         self.url.parse::<Target>().map_err(|e| anyhow::anyhow!("vcenter: {e}"))
     }
 
+    /// The certificates to trust, by `thumbprint` or `ca`; without both, the system's CAs.
+    ///
+    /// # Errors
+    /// Both are set, or the thumbprint is not one.
     pub fn trust(&self) -> anyhow::Result<Trust> {
         match (&self.thumbprint, &self.ca) {
             (Some(_), Some(_)) => anyhow::bail!("vcenter: set thumbprint or ca, not both"),

@@ -59,9 +59,11 @@ impl std::str::FromStr for Thumbprint {
 /// Which certificate is the right one.
 #[derive(Debug, Clone)]
 pub enum Trust {
+    /// The certificate with this SHA-256, with any signature.
     Pinned(Thumbprint),
     /// A PEM file of CAs.
     Ca(std::path::PathBuf),
+    /// Certificates that a CA of the system signed.
     System,
     /// Nothing is sent over such a connection: it only shows the certificate.
     LookOnly,

@@ -5,6 +5,7 @@
 use super::client::ClientPort;
 use std::time::{Duration, Instant};
 
+/// Limits on requests that are open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Throttle {
     /// Requests that may be open, of all clients of this server together.

@@ -21,14 +21,34 @@ use trivet_security::{Store, StoreError};
 /// Bytes of a store; a longer file is refused.
 const STORE_BYTES_MAX: u64 = 16 << 20;
 
+/// Why a TLS configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ContextError {
+    /// A file cannot be read.
     #[error("cannot read {path}: {source}")]
-    Read { path: PathBuf, source: io::Error },
+    Read {
+        /// The key or trust store.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// A key or trust store cannot be opened: damaged, of another format, or with another password.
     #[error("{path}: {source}")]
-    Store { path: PathBuf, source: StoreError },
+    Store {
+        /// The key or trust store.
+        path: PathBuf,
+        /// The reason.
+        source: StoreError,
+    },
+    /// A store lacks a key or certificates, or has some that cannot be used.
     #[error("{path}: {reason}")]
-    Content { path: PathBuf, reason: String },
+    Content {
+        /// The key or trust store.
+        path: PathBuf,
+        /// The reason, as a phrase.
+        reason: String,
+    },
+    /// The settings contradict each other, or name what the TLS library does not have.
     #[error("{0}")]
     Rules(String),
 }
