@@ -106,7 +106,7 @@ def floor(a):
                 cells["watch"] = measured([p.pid], "127.0.0.71:2191,127.0.0.71:2194,127.0.0.71:2195", max(a.seconds, WATCH_S), "--op", "watch", "--sessions", 1000)
             for op, size in [w for w in WORK if w[0] != "get"] if not a.quick else WORK[:1]:
                 for sessions, window in SHAPES:
-                    # It answers a read before the writes in front of it.
+                    # The floor's server answers a read before the writes in front of it.
                     if op != "mix" or window == 1:
                         cells[op, size, sessions, window] = measured([p.pid], "127.0.0.71:2191", a.seconds, "--op", op, "--size", size, "--sessions", sessions, "--window", window)
         finally:

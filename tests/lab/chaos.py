@@ -94,7 +94,7 @@ class Chaos:
             old = f.read(1)
             f.seek(at)
             f.write(bytes([old[0] ^ 0x10]))
-        # It is found and repaired before the next fault: that one may take the other copy.
+        # The flipped byte is found and repaired before the next fault, which may take the other copy.
         def repaired():
             done = subprocess.run([TRIVET, "datastore", "verify", "ds1", "--data", self.life.data()], capture_output=True, text=True, timeout=300)
             return done.returncode == 0

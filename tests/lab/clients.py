@@ -80,7 +80,7 @@ def zkcli(e):
     sh.say("deleteall /cli", "NodeDeleted path:/cli$")
     sh.say("create -e /ends x", "Created /ends")
     sh.say("quit", "")
-    # It prints its last event only if that thread is still in time. That its session was ended shows in the tree.
+    # zkCli prints its last event only if that thread is still in time. That its session was ended shows in the tree.
     assert sh.p.wait(30) == 0, sh.lines[-15:]
     zk = KazooClient(e.hosts())
     zk.start(timeout=30)

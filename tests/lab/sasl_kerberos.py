@@ -208,7 +208,7 @@ def refused(realm):
         took = time.time() - begun
         assert "Kerberos:" in folder.log(), folder.log()
         print("%d clients one after the other with tickets: %.1f ms each" % (LOGINS, took * 1000 / LOGINS), flush=True)
-        # Others are served meanwhile, and a client that says nothing more keeps nobody waiting.
+        # Other clients are served meanwhile, and a client that says nothing more keeps nobody waiting.
         half = Client(HOST)
         half.sasl(bytes(context(cache, [gssapi.RequirementFlag.mutual_authentication]).step()))
         assert outcome(cache) == 0

@@ -231,7 +231,7 @@ fn serve(config: &Path, defines: &[String]) -> anyhow::Result<()> {
         trivet_node::coordination::audit::of_server(user, "serverStart", "success");
     }
     std::thread::spawn(move || {
-        // It ends only if something is badly wrong; the process must not stay then.
+        // The role's thread ends only after a fault that it cannot survive; the process must not stay then.
         let _ = thread.join();
         trivet_node::log_lines::flush();
         eprintln!("trivet: the coordination thread ended unexpectedly");

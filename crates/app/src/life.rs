@@ -56,7 +56,7 @@ impl Options {
     /// Judges, begins, and waits for the end.
     ///
     /// # Errors
-    /// It is not safe, or nobody could say.
+    /// The step is not safe, or no metad could judge it.
     pub fn run(&self, action: LifeAction) -> anyhow::Result<()> {
         let config = find_config(&self.data)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

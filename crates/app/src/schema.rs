@@ -44,7 +44,7 @@ const ALL: &[(&str, &str)] = schemas![
 /// A struct as JSON that names its schema.
 ///
 /// # Errors
-/// It cannot be JSON, which no struct of a status is.
+/// The value cannot be JSON, which no struct of a status is.
 pub fn named(schema: &str, of: &impl serde::Serialize) -> serde_json::Result<serde_json::Value> {
     let mut all = serde_json::to_value(of)?;
     all["schema"] = schema.into();

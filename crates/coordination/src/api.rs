@@ -228,7 +228,7 @@ pub enum DiskOp {
     SnapshotPart(Bytes),
     /// Every part was handed over: it may take its place.
     SnapshotEnd,
-    /// It will not be finished.
+    /// The snapshot will not be finished: drop its parts.
     SnapshotAbort,
 }
 

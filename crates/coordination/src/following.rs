@@ -348,7 +348,7 @@ impl Follower<'_> {
             (Phase::Broadcast, kind::SYNC) => self.synced()?,
             (Phase::Broadcast, kind::HOLD) => self.told_to_hold(link, p.zxid)?,
             (Phase::Broadcast, kind::GO) => self.told_to_elect(ServerId(p.zxid))?,
-            // It waits for others, who may need long for a snapshot, and gives up itself if it waits in vain.
+            // The leader waits for other learners, which may need long for a snapshot, and gives up by itself at its limit.
             (Phase::AwaitUpToDate, kind::PING) => self.synchronisation_goes_on(),
             // Pings while synchronising say no more than that the leader is there.
             (_, kind::PING) => {}

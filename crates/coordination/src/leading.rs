@@ -59,7 +59,7 @@ pub(crate) enum LearnerPhase {
     Parts,
     /// History and NEWLEADER are sent; it gets live traffic from here on.
     AwaitNewLeaderAck,
-    /// It acknowledged NEWLEADER, the quorum is not complete yet.
+    /// The learner acknowledged NEWLEADER, but the quorum is not complete yet.
     Synced,
     Active,
 }

@@ -95,7 +95,7 @@ mod tests {
         let ours = config(["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
         let foreign = |hosts| is_of_another_ensemble(&ours, &config(hosts));
         assert!(foreign(["10.0.1.1", "10.0.1.2", "10.0.1.3"]));
-        // They met because one configuration names a server of the other.
+        // The two ensembles met because one configuration names a server of the other.
         assert!(foreign(["10.0.0.1", "10.0.1.2", "10.0.1.3"]));
         // A server gets another address, and not all files have it yet.
         assert!(!foreign(["10.0.0.1", "10.0.0.2", "10.0.1.3"]));

@@ -115,7 +115,7 @@ impl Context {
         let next = self.cfg.next.as_ref().map_or("", |n| &n.text);
         let shared = shares_a_server(&self.cfg.config_text, &text) || shares_a_server(next, &text);
         if !shared && !self.a_quorum_went_over(from, &n.config) {
-            // It may be another ensemble's, which is reached by mistake.
+            // The sender may belong to another ensemble and have been reached by mistake.
             return;
         }
         self.take_members(&text);

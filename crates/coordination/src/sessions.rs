@@ -83,7 +83,7 @@ impl Tracker {
         self.replace_owner(Owner::Learner(link), Owner::Away(learner));
     }
 
-    /// It is there again, over another connection.
+    /// The learner is connected again, over another connection.
     pub fn back(&mut self, learner: ServerId, link: LinkId) {
         self.replace_owner(Owner::Away(learner), Owner::Learner(link));
     }

@@ -34,7 +34,7 @@ impl Server {
         } else if self.cx.candidacy.others_can_since.is_none() {
             self.cx.candidacy.others_can_since = Some(now);
         }
-        // They get their time from when they can.
+        // The other servers get this much time, counted from when they can form a quorum.
         let their_turn =
             self.cx.candidacy.others_can_since.is_some_and(|at| now < at.max(self.cx.candidacy.round_since) + limit);
         // A server with good links that has just lost leadership is still the better one, and comes forward before.
@@ -100,15 +100,15 @@ impl Server {
             self.cx.hear_of_newer_members(from, n);
         }
         if self.cx.is_behind(n) {
-            // It counts by an older list of members; the answer tells it the newer one.
+            // The sender counts by an older list of members; the answer tells it the newer one.
             return self.vote_to(from);
         }
         if let Err(reason) = self.believable(n) {
             return self.cx.refuse(format!("{from:?}"), reason);
         }
         if let Role::Following(f) = &self.role {
-            // It was elected on votes that were old already: it will not lead.
-            // (Not what it said while this server still led, who then handed over to it.)
+            // The leader was elected on outdated votes and will not lead.
+            // (A vote that it sent while this server still led, before the transfer, is no sign of that.)
             let of_before = n.leader == self.cx.cfg.id && n.round < self.cx.candidacy.election.round();
             let elsewhere = n.state == ServerState::Following && !of_before
                 || n.state == ServerState::Looking && n.round > self.cx.candidacy.election.round();
@@ -216,7 +216,7 @@ mod tests {
         assert!(follows(&server), "{:?}", server.summary().role);
         hears(&mut server, 2, 2, ServerState::Following, 3, 1);
         assert!(follows(&server), "by what it said before");
-        // It follows somebody else now.
+        // The successor follows another leader now.
         hears(&mut server, 3, 2, ServerState::Following, 1, 3);
         assert_eq!(server.summary().role, RoleName::Looking);
     }

@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The modes in which a connection watches a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Modes {
-    /// It fires once.
+    /// A watch that fires once.
     pub standard: bool,
-    /// It stays, for this path alone (`AddWatchMode.PERSISTENT`).
+    /// A watch that stays, for this path alone (`AddWatchMode.PERSISTENT`).
     pub persistent: bool,
-    /// It stays, for the path and everything below it (`AddWatchMode.PERSISTENT_RECURSIVE`).
+    /// A watch that stays, for the path and everything below it (`AddWatchMode.PERSISTENT_RECURSIVE`).
     pub recursive: bool,
 }
 
@@ -27,11 +27,11 @@ impl Modes {
 /// A mode of a watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// It fires once, and is gone.
+    /// The watch fires once, and is gone.
     Standard,
-    /// It stays until it is removed, for its path alone.
+    /// The watch stays until it is removed, for its path alone.
     Persistent,
-    /// It stays until it is removed, for its path and everything below it.
+    /// The watch stays until it is removed, for its path and everything below it.
     Recursive,
 }
 

@@ -54,7 +54,7 @@ pub enum Touch {
         /// Bytes of the range.
         length: u64,
     },
-    /// It is emptied or removed.
+    /// The extent is emptied or removed.
     Whole {
         /// The extent.
         extent: u64,

@@ -167,7 +167,7 @@ pub enum Event {
         leader: i64,
         /// The leader's epoch.
         epoch: i64,
-        /// It is the first role since the process started.
+        /// The role is the first since the process started.
         started: bool,
         /// Times and links of the election.
         reason: String,
@@ -176,7 +176,7 @@ pub enum Event {
     LeadsEpoch {
         /// Its epoch.
         epoch: i64,
-        /// It is the first role since the process started.
+        /// The role is the first since the process started.
         started: bool,
         /// Times and links of the election.
         reason: String,
@@ -247,7 +247,7 @@ pub enum Event {
     AddressServed {
         /// The address.
         address: String,
-        /// It is the node's own local address, and not one that metad gave it.
+        /// The address is the node's own local address, and not one that metad gave it.
         local: bool,
     },
     /// The node serves a datastore address no longer.

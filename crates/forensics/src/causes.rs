@@ -30,15 +30,15 @@ impl Stated {
     pub(crate) fn of_kind(kind: &str) -> Stated {
         Stated(ROWS.iter().position(|r| r.kind == kind).unwrap_or(0) as u8)
     }
-    /// It keeps a server from its work, and not one client.
+    /// Whether the condition keeps a server, and not only one client, from its work.
     pub(crate) fn matters(self) -> bool {
         !["too many connections", "request too large", "other program or ensemble"].contains(&self.row().kind)
     }
-    /// It ends the server's work.
+    /// Whether the condition ends the server's work.
     pub(crate) fn stops(self) -> bool {
         STOPS.contains(&self.row().kind)
     }
-    /// It says that the process, or a part of it, ended, and no more.
+    /// Whether the line only says that the process, or a part of it, ended, without a reason.
     pub(crate) fn says_no_more(self) -> bool {
         [FATAL, PART_ENDED].contains(&self.row().kind)
     }

@@ -28,13 +28,13 @@ pub enum Cause {
 /// The state of a server in the election, as votes name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// It looks for a leader.
+    /// The server looks for a leader.
     Looking,
-    /// It follows one.
+    /// The server follows a leader.
     Following,
-    /// It leads.
+    /// The server leads.
     Leading,
-    /// It follows without a vote.
+    /// The server follows without a vote.
     Observing,
 }
 
@@ -73,11 +73,11 @@ pub enum Fact {
     SyncLimit(u64),
     /// The version of ZooKeeper that the log names.
     Version(String),
-    /// It has no leader, and looks for one.
+    /// The server has no leader, and looks for one.
     Looks,
     /// The round of votes begins: what it sends comes after this.
     NewElection,
-    /// It joins as an observer, which has no vote.
+    /// The server joins as an observer, which has no vote.
     WillObserve,
     /// A cause that a line states.
     States(Stated),
@@ -85,11 +85,11 @@ pub enum Fact {
     WillFollow,
     /// Elected as leader, and not serving yet.
     WillLead,
-    /// It has its leader's history.
+    /// The server has its leader's history.
     Follows,
-    /// It serves its clients.
+    /// The server accepts requests of clients.
     Serves,
-    /// It leads, and serves its clients.
+    /// The server leads, and accepts requests of clients.
     Leads,
     /// A leader has a quorum of followers.
     HasQuorum {
@@ -160,7 +160,7 @@ pub enum Fact {
         leader: u32,
         /// The leader's epoch.
         epoch: i64,
-        /// It is the first role since the process started.
+        /// The role is the first since the process started.
         started: bool,
         /// The times of the change, as the line has them.
         report: String,
@@ -169,7 +169,7 @@ pub enum Fact {
     LeadsEpoch {
         /// Its epoch.
         epoch: i64,
-        /// It is the first role since the process started.
+        /// The role is the first since the process started.
         started: bool,
         /// The times of the change, as the line has them.
         report: String,

@@ -22,7 +22,7 @@ const TIME_BYTES: usize = 28;
 /// Reads a line of the collector's log, in the form before JDK 9 or the unified one. `None`: it is none.
 pub fn line(text: &str) -> Option<GcLine> {
     let text = text.strip_prefix('[').unwrap_or(text);
-    // Others put a zone behind their times, too.
+    // Times of other programs have a zone, too; only in a collector's line `][` or `: ` follows it.
     if !text.as_bytes().get(TIME_BYTES..).is_some_and(|rest| rest.starts_with(b"][") || rest.starts_with(b": ")) {
         return None;
     }

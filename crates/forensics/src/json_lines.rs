@@ -228,14 +228,14 @@ pub enum Kind<'a> {
         myid: Option<u32>,
         /// The exception's class, message and stack, as far as they are there.
         thrown: Vec<Cow<'a, str>>,
-        /// It is below a warning.
+        /// The entry's level is below a warning.
         idle: bool,
     },
     /// The line in an envelope, and whether it continues in the next record.
     Line {
         /// The line.
         text: Cow<'a, str>,
-        /// It continues in the next record.
+        /// The line continues in the next record.
         partial: bool,
     },
 }

@@ -190,7 +190,7 @@ struct Found<'a> {
     thread: &'a str,
     class: &'a str,
     source_line: Option<u32>,
-    /// It is below a warning.
+    /// The line's level is below a warning.
     idle: bool,
 }
 

@@ -49,7 +49,7 @@ pub fn fact(message: &str) -> Option<Fact> {
     let named =
         message.strip_prefix("coordination is running server=").or(message.strip_prefix("node is running node="));
     if let Some(rest) = named {
-        // It is said when the server may serve already.
+        // The line with the name may come after the server began to serve.
         return Some(Fact::Is { id: rest.split(' ').next()?.parse().ok()? });
     }
     None

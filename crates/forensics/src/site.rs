@@ -13,13 +13,13 @@ use std::sync::LazyLock;
 pub enum Kind {
     /// An ESXi host lost the connection to an NFS server.
     NfsLost,
-    /// It has the connection again.
+    /// The host has the connection again.
     NfsRestored,
     /// An ESXi host reaches a device over no path (all paths down).
     ApdStart,
     /// That has lasted until ESXi's time-out.
     ApdTimeout,
-    /// It has a path again.
+    /// The host has a path again.
     ApdExit,
     /// A network link of the machine is down.
     LinkDown,
@@ -58,7 +58,7 @@ pub struct SiteEvent {
     pub text: String,
     /// The line.
     pub place: Place,
-    /// It stands on the axis of the ensemble's logs.
+    /// The event's time is on the axis of the ensemble's logs.
     pub aligned: bool,
 }
 

@@ -22,9 +22,9 @@ const DEFAULT_SYNC_LIMIT: u64 = 5;
 pub enum Role {
     /// Elected already, or looking: it serves nobody.
     None,
-    /// It follows a leader.
+    /// The server follows a leader.
     Follower,
-    /// It leads.
+    /// The server leads.
     Leader,
 }
 
@@ -107,11 +107,11 @@ impl Outage {
 pub enum What {
     /// Its process ended, or it closed its connections.
     Ended,
-    /// It missed its followers when they missed it: something between them was cut.
+    /// The leader and its followers lost each other at the same time: the network between them was cut.
     Cut,
-    /// They missed it, and it noticed nothing: it stood still.
+    /// The followers lost a leader that noticed nothing itself: it was paused.
     Frozen,
-    /// It gave its leadership up by itself.
+    /// The leader gave its leadership up by itself.
     SteppedDown,
     /// All servers' logs end, and begin again with their starts.
     AllStopped,
@@ -673,7 +673,7 @@ fn stood_still(o: &Outage, facts: &Facts) -> bool {
     let (mut session, mut follower) = (false, false);
     behind.any(|e| {
         session |= matches!(e.fact, Fact::Expires { .. });
-        // They had closed their ends meanwhile, or had sent nothing that it could read in time.
+        // The followers had closed their connections meanwhile, or had sent nothing that the leader could read in time.
         follower |= matches!(e.fact, Fact::LearnerLost { .. } | Fact::GaveUpLead { .. });
         session && follower
     })

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub enum Hypothesis {
     /// Its process ended, once or again and again.
     Ended(u32),
-    /// It stood still: its process, its machine or its disk.
+    /// The server was paused: its process, its machine or its disk.
     Frozen(u32),
     /// Its network was bad, towards all others.
     Network(u32),

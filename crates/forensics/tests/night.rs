@@ -205,7 +205,7 @@ fn a_recorded_night_of_our_nodes_is_one_story() {
     let during = at(&truth["begun"])..=at(&truth["thawed"]);
     let told: Vec<_> = outages.iter().filter(|o| during.contains(&at(&o["from"]))).collect();
     assert_eq!(told.len(), 1, "{outages:?}");
-    // It began when node 3 was killed, and not when node 3 was back.
+    // The outage began when node 3 was killed, and not when node 3 was back.
     let late_ms = at(&told[0]["from_earliest"]) - at(&truth["begun"]);
     assert!((0..2_000).contains(&late_ms), "{late_ms} ms late: {}", told[0]);
     let chain = json["chains"].as_array().unwrap().iter().find(|c| c["en"].as_str().unwrap().contains("datastore ds2"));

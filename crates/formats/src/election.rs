@@ -40,13 +40,13 @@ impl InitialMessage {
 /// The state of a server, in the numbers of the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ServerState {
-    /// It looks for a leader; 0 on the wire.
+    /// The server looks for a leader; 0 on the wire.
     Looking,
-    /// It follows a leader; 1.
+    /// The server follows a leader; 1.
     Following,
-    /// It leads; 2.
+    /// The server leads; 2.
     Leading,
-    /// It observes: it learns, and has no vote; 3.
+    /// The server observes: it learns, and has no vote; 3.
     Observing,
 }
 
@@ -182,9 +182,9 @@ pub struct LinkProbe {
 /// Whether the sender of a `LinkProbe` leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lead {
-    /// It does not lead.
+    /// The server does not lead.
     No,
-    /// It was elected, and gathers a quorum.
+    /// The server was elected, and gathers a quorum.
     Elected,
     /// A quorum follows it.
     Serves,

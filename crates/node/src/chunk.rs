@@ -458,7 +458,7 @@ impl Core {
         }
     }
 
-    /// These blocks are bad: `(extent, block)`. The owner hears of them with the next answer.
+    /// Takes note of bad blocks, each as `(extent, block)`. The owner hears of them with the next answer.
     fn damaged(&mut self, bad: impl IntoIterator<Item = (ExtentId, u64)>) {
         let mut new: BTreeMap<ExtentId, Vec<u64>> = BTreeMap::new();
         let mut known: usize = self.bad.values().map(BTreeSet::len).sum();

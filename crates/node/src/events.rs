@@ -153,7 +153,7 @@ impl Journal {
             }
             let synced = wrote.and_then(|()| self.file.as_ref().map_or(Ok(()), |f| Ok(rustix::fs::fdatasync(f)?)));
             if let Err(error) = synced {
-                // It does not stop the node: nothing depends on it.
+                // A journal that cannot be synced does not stop the node: no decision depends on it.
                 self.lost.fetch_add(records, Ordering::Relaxed);
                 tracing::warn!(%error, path = %self.path.display(), "events could not be written to their journal");
             }

@@ -232,7 +232,7 @@ impl Keys {
     /// Accepts the next key beside the one in use.
     ///
     /// # Errors
-    /// It is in use, or a change is under way already.
+    /// The key is in use, or a change is under way already.
     pub fn add(&self, next: [u8; KEY_BYTES]) -> Result<Keys, StepError> {
         let other = Other::Next(next.to_vec());
         match &self.other {

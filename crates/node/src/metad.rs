@@ -568,7 +568,8 @@ impl Shared {
             inode.lease.boot == asker.boot || first && !self.has_owner(&inode.lease)
         };
         let mut forks: Vec<ForkOrder> = s.open_forks().into_iter().filter(of_asker).collect();
-        // Others come first each time, so that files whose copies are out of reach do not keep the rest from being told.
+        // The list begins at another fork each time, so that files whose copies are out of reach do not keep the rest from
+        // being told.
         let first = self.begun.elapsed().as_millis() as usize % forks.len().max(1);
         forks.rotate_left(first);
         forks.truncate(FORKS_TOLD_MAX);

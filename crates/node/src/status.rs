@@ -242,7 +242,7 @@ pub struct ServedAddress {
     pub listening: bool,
     /// Why it does not listen.
     pub error: String,
-    /// It lies on the network card itself, because this process could make no TUN device.
+    /// The address lies on the network card itself, because this process could make no TUN device.
     #[serde(default)]
     pub on_card: bool,
 }

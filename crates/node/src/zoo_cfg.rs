@@ -252,7 +252,7 @@ fn throttle(p: &mut Properties) -> Result<Option<Throttle>, ConfigError> {
 }
 
 fn metrics(p: &mut Properties) -> Result<Option<SocketAddr>, ConfigError> {
-    // Others stay, and are told as unknown; Apache's default has no port.
+    // Settings of other providers stay, and are reported as unknown; Apache's default provider has no port.
     let known =
         |class: &&str| class.ends_with(".PrometheusMetricsProvider") || class.ends_with(".DefaultMetricsProvider");
     let provider = match p.get("metricsProvider.className").filter(known) {

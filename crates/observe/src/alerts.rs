@@ -95,7 +95,7 @@ pub struct Alert {
     pub lasted_ms: i64,
     /// How often the condition came.
     pub count: u64,
-    /// It fired [`FLAPPING_COUNT`] times within [`RESOLVED_KEPT_MS`].
+    /// The alert fired [`FLAPPING_COUNT`] times within [`RESOLVED_KEPT_MS`].
     pub flapping: bool,
     /// The person that looks after it; forgotten when it resolves or becomes critical.
     pub acknowledged: Option<Acknowledgement>,
@@ -156,13 +156,13 @@ impl Alert {
 /// A change that the driver keeps and incidents fold.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
-    /// It fires.
+    /// The alert fires.
     Fired(Alert),
-    /// It was a warning and is critical.
+    /// The alert was a warning and is critical.
     Rose(Alert),
-    /// It does not fire any more.
+    /// The alert does not fire any more.
     Resolved(Alert),
-    /// It is forgotten here; history keeps it.
+    /// The alert is forgotten here; history keeps it.
     Closed(Alert),
 }
 

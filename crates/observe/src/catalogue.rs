@@ -45,7 +45,7 @@ impl Severity {
 pub enum Impact {
     /// The service is as it should be.
     None,
-    /// It works, with less safety or speed.
+    /// The cluster works, with less safety or speed.
     Degraded,
     /// A part of it does not work.
     Unavailable,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub enum Level {
     /// Nothing that counts is wrong; 0 as a number.
     Ok,
-    /// It works, with less safety or speed; 1.
+    /// The cluster works, with less safety or speed; 1.
     Degraded,
     /// A part of it does not work; 2.
     Unavailable,
@@ -49,7 +49,7 @@ pub struct Check {
     pub reason: Said,
     /// Names and values that the reason rests on.
     pub evidence: Vec<(String, String)>,
-    /// It has lasted its hold time.
+    /// The condition has lasted its hold time.
     pub firing: bool,
     /// The person that looks after it.
     #[serde(default)]

@@ -54,7 +54,7 @@ pub struct Member {
     pub lasted_ms: i64,
     /// How often the condition came.
     pub count: u64,
-    /// It is flapping.
+    /// The alert is flapping.
     pub flapping: bool,
 }
 
@@ -90,13 +90,13 @@ impl Member {
 pub enum Occasion {
     /// The incident began [`GROUP_WAIT_MS`] ago.
     Opened,
-    /// It is worse than the last message said.
+    /// The incident is more severe than the last message said.
     SeverityRose,
     /// Its cause is known now.
     CauseRecognised,
-    /// It lasts, with a firing alert that nobody acknowledged; every [`REMIND_MS`].
+    /// The incident lasts, with a firing alert that nobody acknowledged; every [`REMIND_MS`].
     Lasting,
-    /// It is over.
+    /// The incident is over.
     Closed,
 }
 

@@ -81,9 +81,9 @@ pub struct Maintenance {
 pub enum Refused {
     /// Its end is past.
     EndsTooEarly,
-    /// It would last longer than [`LASTS_MS_MAX`].
+    /// The silence would last longer than [`LASTS_MS_MAX`].
     LastsTooLong,
-    /// It has no comment.
+    /// The silence has no comment.
     NoComment,
     /// There are [`SILENCES_MAX`] silences.
     TooMany,
@@ -136,7 +136,7 @@ impl Controls {
     /// Adds a silence, or replaces the one with the same id.
     ///
     /// # Errors
-    /// It has no comment, one that is too long, no end within 30 days, or there are too many.
+    /// The silence has no comment, one that is too long, no end within 30 days, or there are too many.
     pub fn silence(&mut self, now_ms: i64, mut s: Silence) -> Result<(), Refused> {
         check(now_ms, s.until_ms, &s.comment)?;
         if self.silences.len() >= SILENCES_MAX && !self.silences.contains_key(&s.id) {
@@ -159,7 +159,7 @@ impl Controls {
     /// Sets a node in maintenance, in place of a maintenance that it has.
     ///
     /// # Errors
-    /// It has no comment, one that is too long, or no end within 30 days.
+    /// The maintenance has no comment, one that is too long, or no end within 30 days.
     pub fn maintain(&mut self, now_ms: i64, mut m: Maintenance) -> Result<(), Refused> {
         check(now_ms, m.until_ms, &m.comment)?;
         m.changed_ms = now_ms;

@@ -115,7 +115,7 @@ pub struct MetadView {
 /// metad as one node sees it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct NodeMetadView {
-    /// It leads.
+    /// This metad is the LEADER.
     pub leading: bool,
     /// The node that it follows.
     pub leader: Option<u32>,
@@ -265,7 +265,7 @@ pub struct HostView {
 pub struct ClientView {
     /// Its address.
     pub client: String,
-    /// It has a connection.
+    /// The client has a connection.
     pub connected: bool,
     /// Milliseconds since it had one.
     pub gone_ms: u64,

@@ -148,7 +148,7 @@ fn an_alert_that_comes_and_goes_is_one_row_that_is_flapping() {
     assert_eq!(down.len(), 1);
     assert!(down[0].flapping && down[0].state == State::Firing, "{:?}", down[0]);
     assert!(down[0].count >= 4, "{}", down[0].count);
-    // It takes a quiet time to end.
+    // A flapping alert ends only after a quiet time.
     r.seconds(200, &three());
     assert!(r.w.alerts().iter().any(|a| a.rule == RuleId::NodeDown && a.is_firing()));
     r.seconds(900, &three());

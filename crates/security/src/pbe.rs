@@ -22,7 +22,7 @@ pub enum PbeError {
     /// The object identifier of a scheme, cipher or hash that is not read here.
     #[error("its encryption {0} is not supported; `openssl pkcs12 -export` and `keytool -importkeystore` of Java 17 write a supported one")]
     Unsupported(String),
-    /// It asks for this many rounds: more than [`ROUNDS_MAX`], or none.
+    /// The store asks for this many rounds: more than [`ROUNDS_MAX`], or none.
     #[error("it asks for {0} rounds of key derivation; the limit is {ROUNDS_MAX}")]
     Rounds(u32),
 }

@@ -143,7 +143,7 @@ fn a_request_of_a_session_that_is_elsewhere_by_now_is_not_carried_out() {
         assert_eq!(clients_go_elsewhere(seed, None).violations, []);
     }
     let finds = |seed: &u64| !clients_go_elsewhere(*seed, Some(Bug::MovesForgotten)).violations.is_empty();
-    // It takes a request on its way to a server that hears late and comes back first: 3 of the first 200 seeds.
+    // The mistake needs a request on its way to a server that hears late and comes back first: 3 of the first 200 seeds.
     assert!((1..=400).any(|seed| finds(&seed)));
 }
 

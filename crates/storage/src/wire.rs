@@ -1,6 +1,6 @@
 //! The numbers of messages on the wire: the functions that code derived by `trivet-wire` calls.
 //!
-//! They do what `prost::encoding::uint32` and `uint64` do, byte by byte, for every type that is a number on the wire.
+//! The functions do what `prost::encoding::uint32` and `uint64` do, byte by byte, for every type that is a number on the wire.
 
 use prost::bytes::{Buf, BufMut};
 use prost::encoding::{check_wire_type, DecodeContext, WireType};

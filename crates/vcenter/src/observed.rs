@@ -74,11 +74,11 @@ pub enum Connection {
 /// A host's power (`runtime.powerState`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Power {
-    /// It runs.
+    /// The host runs.
     On,
-    /// It is off.
+    /// The host is off.
     Off,
-    /// It is in stand-by.
+    /// The host is in stand-by.
     Standby,
     /// vCenter does not say.
     #[default]
@@ -129,7 +129,7 @@ pub struct Host {
     pub connection: Connection,
     /// Its power.
     pub power: Power,
-    /// It is in maintenance mode.
+    /// The host is in maintenance mode.
     pub maintenance: bool,
     /// `HostSystem.datastore`: vCenter's view.
     pub datastores: Vec<DatastoreRef>,
@@ -308,7 +308,7 @@ pub struct OurSide {
     pub exports: Vec<Export>,
     /// Since a LEADER, an address or a gateway last changed.
     pub quiet_ms: u64,
-    /// Such changes of the last half hour, those of a few seconds counted as one.
+    /// Changes of a LEADER, an address or a gateway in the last half hour; several within a few seconds count as one.
     pub failovers: u32,
 }
 

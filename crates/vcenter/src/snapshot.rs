@@ -39,7 +39,7 @@ pub struct HostStatus {
     pub name: String,
     /// `Connected`, `Disconnected` or `NotResponding`.
     pub connection: String,
-    /// It is in maintenance mode.
+    /// The host is in maintenance mode.
     pub maintenance: bool,
     /// State of vSphere HA on it.
     pub ha_state: Option<String>,
@@ -47,7 +47,7 @@ pub struct HostStatus {
     pub heartbeat_chosen: Option<usize>,
     /// Heartbeat datastores that it is to have.
     pub heartbeat_required: u32,
-    /// It has fewer.
+    /// The host has fewer heartbeat datastores than required.
     pub heartbeat_few: bool,
     /// Its configuration issues.
     pub issues: Vec<Issue>,

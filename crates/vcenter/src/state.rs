@@ -71,9 +71,9 @@ pub enum StaleSide {
 pub enum NotCurrent {
     /// vCenter has no connection to it.
     NotConnected,
-    /// It is off, in stand-by, or vCenter does not say.
+    /// The host is off, in stand-by, or vCenter does not say.
     NotPoweredOn,
-    /// It is in maintenance mode.
+    /// The host is in maintenance mode.
     Maintenance,
 }
 

@@ -65,7 +65,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
             }
         }
         latencies.push(micros(last - since));
-        // They watch again when all have heard: what is measured is the telling.
+        // The watchers watch again when all have heard: the time measured is that of the notifications.
         next_round.send(())?;
         all_watch(&mut all_heard, args.sessions).await?;
         if watchers.iter().any(|w| w.is_finished()) {

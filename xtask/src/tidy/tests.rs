@@ -108,3 +108,13 @@ fn a_comment_without_a_subject_is_found_and_a_count_never_rises() {
     assert_eq!(words::check(&t, &allowed("1 crates/disk/src/a.rs"), &refused).len(), 1);
     assert!(words::Allowed::parse("many crates/disk/src/a.rs").is_err());
 }
+
+#[test]
+fn a_pronoun_may_begin_a_later_sentence_of_a_comment_and_not_its_first() {
+    let t = tree(&[(
+        "crates/disk/src/a.rs",
+        "fn e() {}\n/// It leads.\nfn f() {}\n/// A leader serves.\n/// It has a quorum.\n///\n/// They follow.\nfn g() {}\n",
+    )]);
+    let found = words::check(&t, &words::Allowed::parse("").expect("a list"), &[]);
+    assert!(found[0].text.contains("lines 3 (begins with It), 8 (begins with They)"), "{}", found[0].text);
+}

@@ -17,6 +17,8 @@ const COUNTS: &str = "xtask/words.txt";
 const NOT_USED: &str = "## Words that are not used";
 /// Words that begin a comment in the place of its subject.
 const OPENERS: &[&str] = &["Of", "Behind", "Those", "Who", "Whoever", "What", "One"];
+/// Pronouns that stand for nothing where a comment begins; a later sentence may refer with them to the one before.
+const FIRST_WORDS: &[&str] = &["It", "They", "Them", "These", "Others", "Such"];
 
 /// The number of such lines that each file may have.
 pub struct Allowed(BTreeMap<String, usize>);
@@ -82,13 +84,21 @@ pub fn check(tree: &Tree, allowed: &Allowed, refused: &[String]) -> Vec<Finding>
 
 /// Numbers of the comment lines that break the rule, and why.
 fn lines<'a>(file: &'a File, refused: &'a [String]) -> impl Iterator<Item = (usize, String)> + 'a {
-    file.text.lines().enumerate().filter_map(|(i, line)| {
-        let comment = line.trim_start().strip_prefix("//")?.trim_start_matches(['/', '!']).trim();
+    let mut begins = true;
+    file.text.lines().enumerate().filter_map(move |(i, line)| {
+        let Some(comment) = line.trim_start().strip_prefix("//") else {
+            begins = true;
+            return None;
+        };
+        let comment = comment.trim_start_matches(['/', '!']).trim();
+        let first_line = std::mem::replace(&mut begins, comment.is_empty() || comment.starts_with('#'));
         let first = comment.split(|c: char| !c.is_alphabetic()).next().unwrap_or_default();
-        let why = OPENERS.iter().find(|o| **o == first).map(|o| format!("begins with {o}")).or_else(|| {
-            let lower = comment.to_lowercase();
-            refused.iter().find(|w| has_words(&lower, w)).map(|w| format!("says {w:?}"))
-        });
+        let pronouns = if first_line { FIRST_WORDS } else { &[] };
+        let why =
+            OPENERS.iter().chain(pronouns).find(|o| **o == first).map(|o| format!("begins with {o}")).or_else(|| {
+                let lower = comment.to_lowercase();
+                refused.iter().find(|w| has_words(&lower, w)).map(|w| format!("says {w:?}"))
+            });
         Some((i + 1, why?))
     })
 }

@@ -51,7 +51,7 @@ pub enum Line {
         data: Option<String>,
         /// SCHEME:ID:PERMISSIONS, with commas between several
         acl: Option<String>,
-        /// It goes with the session: with the shell, that is
+        /// The node ends with the session: with the shell, that is
         #[arg(short)]
         ephemeral: bool,
         #[arg(short)]

@@ -5,9 +5,9 @@
 //! open; and the client has its answer two ways between servers earlier: that of the follower's ACK, and of the COMMIT,
 //! which come all the same, for the others.
 //!
-//! It is the same commit: a quorum of the epoch has the proposal, and everything before it, on disk. The next leader is
-//! elected and accepted by a quorum that one of the two is in. (Where a reconfig is open, quorums are others: the leader
-//! decides.)
+//! The early commit is the leader's commit: a quorum of the epoch has the proposal, and everything before it, on disk. The
+//! next leader is elected and accepted by a quorum that one of the two is in. (Where a reconfig is open, quorums are others:
+//! the leader decides.)
 //!
 //! The third server's part in such a write counts only where one of the two is slow. While they are not, its disk may
 //! wait a moment for more.

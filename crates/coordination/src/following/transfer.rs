@@ -12,7 +12,7 @@ impl Follower<'_> {
             return self.go_on_with_requests();
         }
         self.cx.clients.held = true;
-        // It follows everything that was forwarded before.
+        // HELD follows everything that was forwarded before.
         self.cx.out.send(link, &QuorumPacket::new(kind::HELD, number));
         STAY
     }

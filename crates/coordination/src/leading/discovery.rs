@@ -145,7 +145,7 @@ impl Leader<'_> {
             return STAY;
         }
         if (i64::from(current), last) > summary {
-            // It may lead instead; this server gives up when no quorum is left without it.
+            // The learner may lead instead; this server gives up when no quorum is left without it.
             self.cx.refuse(
                 format!("{id:?}"),
                 format!("its history {current}/{last} is ahead of {}/{}", summary.0, summary.1),

@@ -57,7 +57,7 @@ impl Leader<'_> {
     fn tell_whether_it_lives(&mut self, session: SessionId, to: Owner, lives: bool) -> Transition {
         match to {
             Owner::Local => self.requests().revalidated(session, lives)?,
-            // It asks again when it is back.
+            // The learner asks again when it is connected again.
             Owner::Away(_) => {}
             Owner::Learner(link) => {
                 let mut data = session.0.to_be_bytes().to_vec();

@@ -135,7 +135,8 @@ impl Leader<'_> {
         let l = &mut *self.l;
         let Some(t) = l.transfer.take() else { return STAY };
         if !l.has_all(t.to) {
-            // It lacks something that others may have: they elect among themselves, and this server holds back.
+            // The target lacks transactions that others may have: they elect among themselves, and this server withholds its
+            // candidacy.
             return look(Leave::decided(t.why));
         }
         let links: Vec<_> = l.learners.iter().filter(|(_, x)| x.forwarding()).map(|(link, x)| (*link, x.id)).collect();

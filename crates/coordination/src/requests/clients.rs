@@ -28,7 +28,7 @@ pub(crate) struct Conn {
     pub(crate) session: SessionId,
     pub(crate) timeout_ms: i32,
     pub(super) read_only_byte: bool,
-    /// It reads from a server that has no leader, until that one has.
+    /// The client reads from a server that has no leader, until the server has one.
     pub(super) reads_only: bool,
     pub(super) queue: Queue,
     /// Its queue is being worked off, further up the stack.

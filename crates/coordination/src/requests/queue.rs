@@ -45,9 +45,9 @@ impl Pending {
 enum Kind {
     /// Nothing but its turn: it is answered at the head.
     Read,
-    /// It is handed to the leader as soon as nothing before it stands in the way.
+    /// The request is handed to the leader as soon as nothing before it stands in the way.
     ForLeader,
-    /// It is carried out at the head, and what comes after it is not begun before.
+    /// The request is carried out at the head of the queue, and no later one is begun before.
     Auth,
 }
 

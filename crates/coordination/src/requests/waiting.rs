@@ -36,7 +36,7 @@ impl Requests<'_> {
         let leaves = |c: &Conn| c.reads_only || c.established() && !stay;
         for id in &waiting {
             if self.cx.clients.conns.get(id).is_some_and(leaves) {
-                // It comes back, and may write.
+                // The client connects again, and may write then.
                 self.close(*id);
             }
         }

@@ -33,7 +33,7 @@ pub(super) struct Slot {
 
 impl Slot {
     pub fn name(&self) -> &str {
-        // It was text when it was written.
+        // The bytes were a string when they were stored.
         std::str::from_utf8(self.name_bytes()).unwrap_or_default()
     }
     fn name_bytes(&self) -> &[u8] {

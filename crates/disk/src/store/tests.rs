@@ -172,7 +172,7 @@ fn live(fs: &Simulated, random: &mut Random, history: &mut Vec<Model>) -> Result
         history.push(next);
         let bad = log.append(&touches, &encode(number, &entries)).map_err(drop)?;
         assert!(bad.is_empty(), "no damage without damage");
-        // It is durable: another power loss must not take it.
+        // The batch is durable: another power loss must not take it.
         for e in &entries {
             assert!(e.apply(&log.extents, Old::Checked).map_err(drop)?.is_empty());
         }

@@ -134,12 +134,12 @@ impl Teller {
                 }
                 self.leads_epoch(e, *epoch, report);
             }
-            // It counts its followers' acknowledgements for half a time-out at a time. Other reasons are of that moment.
+            // A leader counts its followers' acknowledgements of half a time-out. Other reasons are of that moment.
             Fact::GaveUpLead { reason } => {
                 let silent_ms = if super::lost_followers(reason) {
                     self.story.timeout_ms
                 } else if reason.starts_with("Unexpected internal error") {
-                    // It looks twice a tick whether it still runs.
+                    // The leader's loop checks twice a tick whether it still runs.
                     self.story.tick_ms / 2
                 } else {
                     0

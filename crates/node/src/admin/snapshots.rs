@@ -81,7 +81,7 @@ async fn carry_out(config: &NodeConfig, op: CommandOp, what: &str) -> anyhow::Re
 /// Takes a snapshot, and waits until all of its files have their content. Returns how many there are.
 ///
 /// # Errors
-/// It is refused, or takes too long: it is finished in the background then.
+/// The snapshot is refused, or takes too long: it is finished in the background then.
 pub async fn take_snapshot(config: &NodeConfig, datastore: &str, name: &str) -> anyhow::Result<u64> {
     anyhow::ensure!(
         !["", ".", ".."].contains(&name) && !name.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()),
@@ -119,7 +119,7 @@ pub async fn delete_snapshot(config: &NodeConfig, datastore: &str, name: &str) -
 /// Makes a file that shares its content with another one, and waits until it has it.
 ///
 /// # Errors
-/// It is refused, or takes too long: it is finished in the background then.
+/// The clone is refused, or takes too long: it is finished in the background then.
 pub async fn clone_file(config: &NodeConfig, datastore: &str, from: &str, to: &str) -> anyhow::Result<()> {
     let root = root_of(config, datastore).await?;
     let file = file_by_path(config, root, from, LIMIT).await?;
@@ -148,7 +148,7 @@ async fn make(config: &NodeConfig, file: u64, spot: Spot, what: &str) -> anyhow:
 /// Gives a file the content that it has in a snapshot. Returns the path of what was there before, if there was something.
 ///
 /// # Errors
-/// It is refused, or takes too long; the file is as it was then.
+/// The restore is refused, or takes too long; the file is as it was then.
 pub async fn restore(
     config: &NodeConfig,
     datastore: &str,

@@ -91,7 +91,7 @@ pub fn replicas(dir: &Path, opening: &Opening) -> Result<Vec<Replica>, DiskError
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         Err(e) => return Err(io(e)),
     };
-    // It may list records whose bytes were still on their way to the file.
+    // The states may list records whose bytes were still on their way to the extent's file.
     for replica in &replicas {
         for record in replica.window.clone() {
             let effect = Effect::Apply { eid: replica.eid, record };

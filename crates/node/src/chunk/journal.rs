@@ -156,7 +156,7 @@ impl Writer {
             last = seq;
             count += 1;
             if entry.fork_to != ExtentId::NONE {
-                // It ends its batch (`Log::append`).
+                // A fork ends its batch (`Log::append`).
                 break;
             }
         }

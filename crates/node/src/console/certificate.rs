@@ -22,9 +22,9 @@ use tokio_rustls::TlsAcceptor;
 
 /// A certificate that a node made for itself is valid for 398 days, the longest that browsers accept.
 const OWN_VALID_S: u64 = 398 * 86_400;
-/// It is replaced when less than 60 days of that are left, before anybody is warned.
+/// A certificate of our own is replaced when less than 60 days of that are left, before anybody is warned.
 const OWN_RENEWED_S: i64 = 60 * 86_400;
-/// It is valid from a day before it is made, for browsers whose clocks are behind.
+/// A certificate of our own is valid from a day before it is made, for browsers whose clocks are behind.
 const OWN_BEFORE_S: u64 = 86_400;
 /// Bytes of a file with certificates or a key; a longer one is refused.
 const FILE_BYTES_MAX: u64 = 1 << 20;

@@ -328,7 +328,7 @@ async fn account(State(app): State_, c: Context, Form(f): Form<NewAccount>) -> R
     audit(&app, &c, &by, &what, &outcome);
     match made {
         Ok(secret) if secret.is_empty() => back("/settings").into_response(),
-        // It is shown once.
+        // The token is shown once, and kept as a hash only.
         Ok(secret) => (StatusCode::OK, format!("{secret}\n")).into_response(),
         Err(e) => refused(e),
     }

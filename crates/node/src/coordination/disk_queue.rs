@@ -54,7 +54,7 @@ impl DiskQueue {
     /// Waits until there is something to do, and appends it. False if nothing comes any more. `yields`: others go
     /// first.
     pub fn gather(&self, batch: &mut Vec<Numbered>, yields: bool) -> bool {
-        // It sleeps until there is more: where processors are scarce, a thread that asks again keeps others from theirs.
+        // The thread sleeps until there is more: where processors are scarce, a thread that polls keeps others from theirs.
         let Ok(first) = self.ops.recv() else { return false };
         batch.push(first);
         let until = Instant::now() + HELD_BACK;

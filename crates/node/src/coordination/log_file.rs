@@ -64,7 +64,7 @@ impl Piece {
         blocks[self.filled..].fill(0);
         blocks
     }
-    /// They are written: only one that is not full is needed again.
+    /// Forgets the blocks that were written; the last one stays if it is not full.
     fn written(&mut self) {
         let full = self.filled / BLOCK_BYTES * BLOCK_BYTES;
         self.memory.copy_within(self.start + full..self.start + self.filled, self.start);

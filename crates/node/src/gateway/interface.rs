@@ -1,6 +1,6 @@
 //! Datastore addresses on the network interfaces of a real host.
 //!
-//! They lie on a device that goes with this process (`own_device.rs`). And the kernel is told that an address is valid
+//! The addresses lie on a device that goes with this process (`own_device.rs`). And the kernel is told that an address is valid
 //! for `VALID_S` seconds, and is told so again every second: of a process that is frozen it hears nothing, and takes the
 //! address off by itself. Nobody has to clean up. (On loopback every address of 127.0.0.0/8 is there already.)
 

@@ -50,9 +50,9 @@ enum Told {
     Accepted,
     /// The client does not wait for this lock.
     Refused,
-    /// It was not reached.
+    /// The client was not reached.
     NotSent,
-    /// It was, perhaps.
+    /// The client may have got the message.
     Unknown,
 }
 
@@ -222,7 +222,7 @@ impl Inner {
         for _ in 0..TRIES_MAX {
             match tell(&g.lock).await {
                 Told::Accepted => return self.finish_call(g, lock_what::TOLD).await,
-                // It refuses what it knows already, too.
+                // A client may refuse a lock that it knows already.
                 Told::Refused if may_know => return self.finish_call(g, lock_what::TOLD).await,
                 Told::Refused => return self.finish_call(g, lock_what::REFUSED).await,
                 Told::NotSent => {}

@@ -111,7 +111,7 @@ impl Inner {
     async fn mount(&self, from: IpAddr, path: &[u8]) -> Result<[u8; 32], u32> {
         let mut datastores = self.datastores().await;
         if !matches!(named(path, &datastores), Named::Folder(..)) {
-            // It may have been made, or renamed, a moment ago.
+            // The folder may have been made, or renamed, a moment ago.
             self.hear_newest().await;
             datastores = self.known_datastores();
         }

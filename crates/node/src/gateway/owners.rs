@@ -108,7 +108,7 @@ impl OwnerHandle {
         let mut core = self.core.lock();
         let mut effects = Vec::new();
         if core.rests {
-            // It has not heard of nodes while it was at rest.
+            // An owner at rest has heard of no changes of nodes.
             let (version, told) = inner.telling.now();
             for told in inner.told_to(self.file, &told, &told.replicas) {
                 core.owner.handle(inner.clock.mono_ms(), wall_ns(), told, &mut effects);

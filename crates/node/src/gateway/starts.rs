@@ -20,7 +20,7 @@ pub(super) async fn register_start(inner: Arc<Inner>) {
             continue;
         }
         let here = chunk.clone();
-        // It may write a file.
+        // Counting a start may write a file, so it runs where it may block.
         let _ = tokio::task::spawn_blocking(move || here.count_starts()).await;
         // This node's copy of metad's state may be behind: the refusal says what is so.
         let known = || inner.replica.read().start_of(chunk.replica_id()).map_or(0, |k| k.at);

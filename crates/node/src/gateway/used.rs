@@ -1,7 +1,8 @@
 //! The attribute `used` of files, true to the block: what a copy of each of the file's extents takes on its disk.
 //!
-//! It is measured when a client asks for attributes, and not more often than it matters; until then what was written through this
-//! gateway is added to what was measured last. Nothing waits for long: where a chunk server does not answer, the extents count whole.
+//! Used space is measured when a client asks for attributes, and not more often than it matters; until then what was written
+//! through this gateway is added to what was measured last. Nothing waits for long: where a chunk server does not answer,
+//! the extents count whole.
 
 use super::Inner;
 use futures_util::future::join_all;
@@ -68,7 +69,7 @@ impl Used {
         files.get(&file).and_then(|e| Some(e.bytes?.saturating_add(e.grown)))
     }
 
-    /// These bytes of a file were written. One that was empty had no block.
+    /// Counts a write of these bytes. A file that was empty had no block.
     pub(super) fn wrote(&self, before: &Attr, offset: u64, length: u64) {
         let blocks = (offset + length).div_ceil(BLOCK_BYTES) - offset / BLOCK_BYTES;
         if before.size == 0 {

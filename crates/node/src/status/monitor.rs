@@ -1,7 +1,8 @@
 //! Watches the cluster from this node: asks the other nodes each second, judges what it knows, keeps alerts and
 //! incidents over restarts.
 //!
-//! It needs neither coordination nor metad. What an operator tells one node reaches the others with the statuses.
+//! The monitor needs neither coordination nor metad. An order that an operator gives one node reaches the others with the
+//! statuses.
 
 mod orders;
 mod outside;
@@ -233,7 +234,7 @@ impl Monitor {
     /// A request of an operator.
     ///
     /// # Errors
-    /// It is not allowed; nothing was changed.
+    /// The order is not allowed; nothing was changed.
     pub fn order(&self, by: &str, from: Option<IpAddr>, what: &str, input: Input<'_>) -> Result<(), Failed> {
         let now = crate::clock::wall_ms();
         let mut effects = Vec::new();

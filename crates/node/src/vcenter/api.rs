@@ -181,7 +181,7 @@ impl Api {
             let reply =
                 self.post(body::host_events(events, crate::clock::wall_ms() - host_events::ASKED_FOR_MS)).await?;
             observed.events = match Inventory::host_events(&reply) {
-                // They decide nothing: a vCenter that does not know one of the types must not end the reading.
+                // No decision depends on events: a vCenter that does not know one of the types must not end the reading.
                 Err(SoapError::Fault(f)) if f.failure() == Failure::Other => {
                     tracing::debug!(kind = %f.kind, text = %f.text, "vcenter: no events of hosts");
                     Vec::new()

@@ -58,7 +58,7 @@ pub struct CopyHeld {
     /// The lease that the copy promised last.
     #[prost(uint64, tag = "3")]
     pub lease: u64,
-    /// It was being filled: it is not complete.
+    /// The copy was being filled and is not complete.
     #[prost(bool, tag = "4")]
     pub joining: bool,
     /// The file's size, as far as this copy knows; counts only within its `truncations`.

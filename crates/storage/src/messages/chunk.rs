@@ -196,7 +196,7 @@ pub enum ChunkResult {
     /// The copy's bytes do not match their checksums, or its journal is broken.
     #[prost(message, tag = "4")]
     Damaged(Empty),
-    /// It is done, and what it changed is on disk.
+    /// The operation is done, and what it changed is on disk.
     #[prost(message, tag = "5")]
     Done(Empty),
     /// To a READ.

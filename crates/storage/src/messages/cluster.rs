@@ -82,7 +82,7 @@ pub struct GatewayInfo {
     /// Datastore addresses that this gateway cannot serve.
     #[prost(message, repeated, tag = "12")]
     pub unserved: Vec<Unserved>,
-    /// It is about to stop as planned: addresses and files go to others while it still serves them.
+    /// The gateway is about to stop as planned: addresses and files go to others while it still serves them.
     #[prost(bool, tag = "13")]
     pub leaving: bool,
     /// The number of its chunk server's start, as the answers to owners have it.
@@ -172,7 +172,7 @@ pub struct LeaderPing {
     /// Its epoch; a ping of a smaller one than was heard counts for nothing.
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
-    /// It is about to stop as planned: another one is to take the epoch at once.
+    /// The LEADER is about to stop as planned: another metad is to take the epoch at once.
     #[prost(bool, tag = "3")]
     pub leaving: bool,
 }
@@ -337,7 +337,7 @@ pub struct MetadStatus {
     /// The metad's node.
     #[prost(uint32, tag = "1")]
     pub node: u32,
-    /// It is the LEADER and serves.
+    /// This metad is the LEADER and serves.
     #[prost(bool, tag = "2")]
     pub leading: bool,
     /// The epoch under which it leads, or that it heard of last.

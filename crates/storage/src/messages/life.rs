@@ -7,11 +7,11 @@ use trivet_wire::{Message, Oneof};
 pub mod mode {
     /// As usual.
     pub const SERVING: u32 = 0;
-    /// It may be away for a while: nothing of it is rebuilt, and addresses, files and leads are elsewhere.
+    /// The node may be away for a while: nothing of it is rebuilt, and addresses, files and leaderships are elsewhere.
     pub const MAINTENANCE: u32 = 1;
     /// Its copies move to other nodes, and it gets no new ones.
     pub const DRAINING: u32 = 2;
-    /// It is no part of the cluster any more: nothing waits for it.
+    /// The node is no part of the cluster any more: nothing waits for it.
     pub const REMOVED: u32 = 3;
 }
 
@@ -169,7 +169,7 @@ pub struct CopyState {
     /// The newest position that it ever had.
     #[prost(message, required, tag = "3")]
     pub top: Pos,
-    /// It was being filled: parts of it may never have been copied.
+    /// The copy was being filled: parts of it may never have been copied.
     #[prost(bool, tag = "4")]
     pub joining: bool,
     /// Its state cannot be read, and it is no copy to continue with.
@@ -223,7 +223,7 @@ pub struct LossRecord {
     /// Node of the copy that it continued with, and whether that was empty.
     #[prost(uint32, tag = "6")]
     pub continued_on: u32,
-    /// It continued with no copy at all, and its bytes are zeros.
+    /// The extent continued with no copy at all, and its bytes are zeros.
     #[prost(bool, tag = "7")]
     pub empty: bool,
 }
@@ -268,7 +268,7 @@ pub struct LifeAnswer {
     /// The steps that follow, in this order.
     #[prost(string, repeated, tag = "2")]
     pub steps: Vec<String>,
-    /// It was begun by this call.
+    /// The operation was begun by this call.
     #[prost(bool, tag = "3")]
     pub begun: bool,
     /// Copies that have to move, or to be made, before it is done.
@@ -280,7 +280,7 @@ pub struct LifeAnswer {
     /// The next step of a person.
     #[prost(string, tag = "6")]
     pub next: String,
-    /// It loses data: begun only with this word.
+    /// The operation loses data, and begins only with this word as confirmation.
     #[prost(string, tag = "7")]
     pub confirmation: String,
     /// Extents without a complete copy in reach, of what was asked about.
@@ -294,7 +294,7 @@ pub struct VerifyAsk {
     /// Begin; else only say how far it is.
     #[prost(bool, tag = "1")]
     pub begin: bool,
-    /// These extents; none: all.
+    /// The extents to verify; all if the list is empty.
     #[prost(uint64, repeated, tag = "2")]
     pub extents: Vec<ExtentId>,
     /// Check nothing, and say what is there of these extents.

@@ -59,7 +59,7 @@ pub struct ShareLock {
     /// The process that has the reservation.
     #[prost(message, required, tag = "1")]
     pub owner: LockOwner,
-    /// Others may not do this: 1 read, 2 write.
+    /// The access denied to others: 1 read, 2 write.
     #[prost(uint32, tag = "2")]
     pub denies: u32,
     /// The owner does this, in the same bits.

@@ -69,7 +69,7 @@ impl<K: Kv> State<K> {
             Err(reply) => return reply,
         };
         let Some(mut to) = self.inode(s.to).filter(|to| to.forming == s.file) else {
-            // It is done, or was removed.
+            // The fork is done, or its file was removed.
             return Reply { status: status::NOENT, ..self.file_reply(source) };
         };
         if !s.done {

@@ -116,7 +116,7 @@ pub enum Ask {
 /// Coordination's answer to an [`Ask`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// It was carried out, and there is nothing to tell.
+    /// The request was carried out, and has no result.
     Done,
     /// The path of the new znode, with its sequence number.
     Created(String),

@@ -29,7 +29,7 @@ pub struct NodeView {
     pub node: u32,
     /// Its storage, if it has the chunk role and was heard.
     pub replica: Option<ReplicaRef>,
-    /// It was heard a moment ago.
+    /// The node was heard a moment ago.
     pub alive: bool,
     /// Its disk is full but for the reserve, and takes no new copies.
     pub full: bool,
@@ -67,7 +67,7 @@ pub struct Plan {
     pub commands: Vec<CommandOp>,
     /// The next step of a person, as text; empty where there is none.
     pub next: String,
-    /// It loses data: the word that confirms exactly this.
+    /// The plan loses data: the word that confirms exactly this plan.
     pub confirmation: String,
     /// Extents without a complete copy in reach: chunk servers are asked what they have of these.
     pub lost: Vec<ExtentId>,

@@ -1,6 +1,6 @@
 //! The locks of all files, in metad's state: the rules of one file's locks are in `nfs/locks.rs`.
 //!
-//! They are in the journal, so that they stay where they are when a gateway, an owner or a LEADER changes; nobody has to
+//! Locks are in the journal, so that they stay where they are when a gateway, an owner or a LEADER changes; nobody has to
 //! reclaim them, and no grace period passes. They go with their file, with an unlock, or when their client says that it has
 //! started again.
 

@@ -53,7 +53,8 @@ pub enum RestoreError {
     /// Two inventories of this node are given.
     #[error("the inventory of node {0} is given twice")]
     Twice(u32),
-    /// These nodes have storages that the backup names, and neither an inventory is given nor are they named as gone.
+    /// Nodes whose storages the backup names, and for which neither an inventory is given nor the operator says that they
+    /// are gone.
     #[error(
         "no inventory of node {} is given: what only it holds would be lost; run `trivet backup inventory` there, or, if its \
          disk is gone for good, name it with --without",

@@ -385,7 +385,8 @@ impl<K: Kv> State<K> {
         };
         let outdated = a.truncations.is_some_and(|known| known < inode.truncations);
         if self.entry_version >= 5 && outdated {
-            // It was under way while the file was truncated: its owner may have its answer, and would not hear of another extent.
+            // The request was under way while the file was truncated: its owner may have its answer, and would not hear of
+            // another extent.
             return Reply { status: status::BADTYPE, ..self.file_reply(inode) };
         }
         // Asking twice gives the same extent.
@@ -488,7 +489,7 @@ impl<K: Kv> State<K> {
             Err(r) => return r,
         };
         if t.truncations.is_some_and(|n| n != inode.truncations) {
-            // It comes once more: what is answered says what it did then.
+            // The command was repeated: the answer says what it did the first time.
             return self.file_reply(inode);
         }
         if t.finished {

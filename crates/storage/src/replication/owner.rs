@@ -1,6 +1,6 @@
 //! The owner of a file: the one gateway that reads and writes its extents.
 //!
-//! It is made with a grant of metad, seals what the last owner may still write to, and from then on
+//! An owner is made with a grant of metad, seals what the last owner may still write to, and from then on
 //! answers operations. Its state is volatile; a process that restarts asks for a new lease.
 //!
 //! Time: `now_ms` for limits, `wall_ns` for the file's times only.

@@ -131,7 +131,8 @@ pub struct Replica {
     /// The extent's number within its file.
     #[prost(uint64, tag = "17")]
     pub index: u64,
-    /// It joins with the bytes that it had: they are a mixture, and count for nothing, until all of them were compared (rule R54).
+    /// The copy joins with the bytes that it had: they are a mixture, and count for nothing, until all of them were compared
+    /// (rule R54).
     #[prost(bool, tag = "18")]
     pub kept: bool,
 }
@@ -834,7 +835,7 @@ mod tests {
         assert_eq!(effects.iter().filter(|e| matches!(e, Effect::Wipe { .. })).count(), 1);
         assert_eq!(again.replica(ExtentId(1)), c.replica(ExtentId(1)));
         assert!(again.replica(ExtentId(1)).is_some_and(|r| r.joining && r.kept && r.window.is_empty()));
-        // It says nothing before it was compared, and is read by nobody after that.
+        // The joiner answers a DIGEST only after a CHECK, and no READ at all.
         assert!(matches!(ask(&mut again, digest(2, 1)), ChunkResult::Shut(_)));
         assert!(matches!(ask(&mut again, request(2, 1, ChunkOp::Check(Empty {}))), ChunkResult::Done(_)));
         let mut out = Vec::new();

@@ -320,11 +320,11 @@ pub fn returned_moref(text: &str) -> Result<Option<Moref>, SoapError> {
 /// How a task stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
-    /// It is queued or running.
+    /// The task is queued or running.
     Open,
-    /// It ended well.
+    /// The task succeeded.
     Success,
-    /// It ended with a fault.
+    /// The task failed.
     Failed {
         /// Class of the fault.
         kind: String,

@@ -52,7 +52,7 @@ pub(super) async fn send(target: &Target, subject: &str, text: &str) -> Result<(
     let message = body(target, subject, text) + ".\r\n";
     stream.write_all(message.as_bytes()).await.map_err(why)?;
     expect(&mut stream, '2').await?;
-    // It has the message; how it says good-bye does not matter.
+    // The server has taken the message; an error after QUIT changes nothing.
     let _ = stream.write_all(b"QUIT\r\n").await;
     Ok(())
 }

@@ -50,7 +50,7 @@ pub(crate) struct ClientPort {
     handshakes: RefCell<HashMap<IpAddr, usize>>,
     /// Clients may authenticate by SASL.
     sasl: bool,
-    /// They do so by Kerberos, whose steps are taken while a request is read.
+    /// Clients authenticate by Kerberos, whose steps are taken while a request is read.
     pub(super) kerberos: Option<Arc<Kerberos>>,
     next_conn: Cell<u64>,
     /// Bytes of long requests that are coming in.

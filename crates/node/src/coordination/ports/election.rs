@@ -214,7 +214,7 @@ impl ElectionPort {
         let Ok(Ok((id, address))) = hello else { return };
         let stream = match self.speaks.authenticated(stream).await {
             Ok(stream) => Some(stream),
-            // It wishes to be dialled, and has no more to say.
+            // The peer wishes to be dialled, and closes its own connection.
             Err(e) if id < me && e.kind() == io::ErrorKind::UnexpectedEof && !self.speaks.demands_sasl() => None,
             Err(e) => return self.refuse(id, from.to_string(), format!("election port, SASL: {e}")),
         };

@@ -51,7 +51,7 @@ impl Store {
         }
         let (current, accepted) = (self.epoch("currentEpoch")?, self.epoch("acceptedEpoch")?);
         if current.is_some() && accepted.is_none() {
-            // It is written first. Both are missing where a server of long ago wrote the folder.
+            // `acceptedEpoch` is written first. Both are missing where an early release of ZooKeeper wrote the folder.
             return Err(StoreError::Damaged {
                 path: dir.join("acceptedEpoch"),
                 reason: "it is missing while currentEpoch is there: which epochs this server promised to is not known; put the file back".into(),

@@ -89,7 +89,7 @@ async fn a_new_owner_hears_of_nodes_at_once_and_may_have_copies_made_from_the_ne
     inner.tell_owners(&membership(1));
     let owner = owner(&inner);
     assert_eq!(owner.core.lock().told, NOT_EVERYTHING);
-    // It has nothing to do, and does not rest.
+    // The owner has nothing to do, and does not rest.
     tokio::time::sleep(Duration::from_millis(60)).await;
     assert!(!owner.rests());
     // The same word again reaches who has a timer.

@@ -30,7 +30,7 @@ impl Api {
         let read = tokio::time::timeout(READ_LIMIT, self.read_routes_open(&mut open, names));
         let result = read.await.unwrap_or(Err(ApiError::Slow));
         if result.is_err() {
-            // It may be that a host was removed, and added again under another identity.
+            // The host may have been removed, and added again under another identity.
             open.routed = Routed::default();
         }
         self.open = Some(open);

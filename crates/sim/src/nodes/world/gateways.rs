@@ -69,7 +69,7 @@ struct Question {
 pub(super) struct Running {
     pub(super) owner: Owner,
     timer: bool,
-    /// It is told nothing but what changes, and has no timer.
+    /// The owner rests: it hears of nothing but changes, and has no timer.
     rests: bool,
     knows_told: bool,
 }

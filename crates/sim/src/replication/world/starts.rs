@@ -23,7 +23,7 @@ pub(super) enum Counting {
     Always,
     /// The upgrade is never finalized.
     Never,
-    /// It is finalized at this time, while everything runs.
+    /// The upgrade is finalized at this time, while everything runs.
     From(u64),
 }
 
@@ -121,7 +121,7 @@ impl World {
             self.at(self.now + delay, Event::Register { chunk, life, start: start.clone() });
         }
         if !unheard && self.starts_rng.chance(5) {
-            // It comes once more, when the process may have ended.
+            // The message is delivered once more, when the process may have ended.
             let late = self.now + self.starts_rng.range(10, 4_000);
             self.at(late, Event::Register { chunk, life, start });
         }

@@ -167,7 +167,7 @@ fn from_the_start_to_the_epoch_to_the_end_of_leadership() {
         "get /metad/election/candidate-05",
         "watch entry 2",
     ]);
-    // It does not take the epoch in its time.
+    // The candidate before this one does not take the epoch in its time.
     w.answer(Answer::Exists(false));
     w.at(800);
     w.nothing_newer();
@@ -379,7 +379,7 @@ fn entries_of_a_newer_program_or_another_cluster_and_a_journal_that_went_back_ar
     w.answer(Answer::Done);
     w.answer(Answer::Children(vec!["1".into()]));
     assert!(w.lines[1].contains("the ensemble only 1") && w.lines[1].contains("remove /data/metad"), "{:?}", w.lines);
-    // It looks again, and serves when the reason is gone.
+    // The metad checks again, and serves when the reason is gone.
     w.lines.clear();
     w.at(2_000);
     w.nothing_newer();

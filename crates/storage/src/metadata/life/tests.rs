@@ -118,7 +118,7 @@ fn one_node_at_a_time_is_in_maintenance_and_off_ends_it() {
     c.view.nodes[1].alive = true;
     c.carry_out(LifeAction::MaintenanceOff(2));
     assert_eq!(c.codes(ON(1)), Vec::<String>::new());
-    // It never comes back.
+    // Node 1 never comes back.
     c.carry_out(ON(2));
     c.down(2);
     c.carry_out(LifeAction::ReplaceNode(2));
@@ -185,7 +185,7 @@ fn a_disk_is_emptied_first_where_others_have_place_and_else_never_without_anothe
     assert_eq!(progress(&c.state, &c.view, &replace), Progress { copies_left: 2, done: false });
     c.put(ExtentId(1), &[1, 3]);
     assert!(progress(&c.state, &c.view, &replace).done);
-    // It is dead, and had the only copy that is left.
+    // The node is dead, and had the only copy that is left.
     let mut c = Cluster::new(3, 2, &[&[1, 2]]);
     c.down(2);
     c.down(1);

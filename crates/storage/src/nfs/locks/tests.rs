@@ -52,7 +52,7 @@ fn who_waits_is_served_in_turn_and_told_once() {
     // From exclusive to shared is room enough for a reader.
     f.lock(&wanted(2, false, 0, 9), false);
     assert_eq!(f.untold, [wanted(3, false, 5, 9)]);
-    // It asks again, because the call did not come through.
+    // The client asks again, because the callback did not come through.
     assert_eq!(f.lock(&wanted(3, false, 5, 9), true), Stat::Granted);
     assert!(f.untold.is_empty() && f.waiting.is_empty());
 }

@@ -42,7 +42,7 @@ enum Network {
     Answers,
     /// The command does not arrive.
     HoldsCommand,
-    /// It is carried out, and the answer does not arrive.
+    /// The command is carried out, and the answer does not arrive.
     HoldsAnswer,
 }
 
@@ -409,7 +409,7 @@ fn a_clone_is_what_the_file_was_and_both_are_written_to() {
     let mut f = File::new();
     assert!(f.ends(write(0, (2 * e) as usize, 1)).is_some());
     let (disk, clone) = (f.file, f.fork("clone"));
-    // It waits for what is open, and nothing begins before it has ended.
+    // The fork waits for open operations, and none begins before it has ended.
     let first = f.owner.configurations().next().map(|c| c.eid);
     f.loses_writes_of = first;
     let (open, _) = f.begin(write(0, 1, 2));

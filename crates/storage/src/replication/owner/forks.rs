@@ -93,7 +93,7 @@ impl Owner {
     pub(super) fn fork_answered(&mut self, reply: Reply) {
         let Some(f) = &mut self.forking else { return };
         if reply.status != crate::nfs::status::OK || f.stage != Stage::Naming {
-            // It is done, or nobody wants it any more.
+            // The fork is done, or nobody wants it any more.
             self.fork_ended();
             if self.forking.is_none() && reply.inode.is_some_and(|i| i.attr.nlink == 0 && i.forks.is_empty()) {
                 // The file has no name any more, and was there for its forks only.

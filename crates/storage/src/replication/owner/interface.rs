@@ -44,7 +44,7 @@ pub enum Outcome {
     Read {
         /// The bytes; fewer than wanted at the end of the file.
         data: Bytes,
-        /// They reach the end of the file.
+        /// The bytes reach the end of the file.
         eof: bool,
         /// The file's attributes.
         attr: Attr,

@@ -145,7 +145,7 @@ impl Owner {
         let more = |w: &&Witness| e.seen.get(&w.replica).is_some_and(|has| *has < w.count);
         let lost = told.filter(more).find_map(|w| e.members().find(|m| m.id == w.replica).cloned());
         if let (Some(member), false) = (lost, self.bug == Some(Bug::NoWitness)) {
-            // It lacks what it acknowledged: never to be rolled forward.
+            // The member lacks what it acknowledged: never to be rolled forward.
             return self.member_went_back(index, &member);
         }
         let seen = e.witnesses();

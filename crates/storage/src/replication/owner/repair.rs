@@ -26,7 +26,7 @@ pub(super) struct Join {
     /// The part that tells the joiner the ids of done writes: it has to know them before it counts.
     pub(super) ids_part: Option<u64>,
     pub(super) pace: Pace,
-    /// It has everything, and only metad has to be told.
+    /// The joiner has everything, and only metad has to be told.
     pub(super) complete: bool,
 }
 
