@@ -82,7 +82,7 @@ def main():
             leader.kill()
             until("NODE_DOWN", lambda: "NODE_DOWN" in firing(), 60)
             until("one incident", lambda: len(incidents()) == 1 or None)
-            # Then the quorum.
+            # The quorum is lost.
             left = [s for s in e.servers.values() if s.process]
             left[0].kill()
             until("COORD_NO_QUORUM", lambda: "COORD_NO_QUORUM" in firing(), 60)

@@ -248,7 +248,7 @@ def disk_that_is_dead(life):
     life.kill(node)
     life.empty_disk(node)
     life.start(node)
-    # Nobody says anything: a node that is back with an empty disk is not waited for.
+    # No operator acts: a node that is back with an empty disk is not waited for.
     begun = time.time()
     life.wait("node %d with another disk" % node, lambda: life.replica(node) != old, 20)
     life.wait("all copies", lambda: len([1 for on in life.placement().values() if len(on) == 2]) == len(life.placement()), 100)

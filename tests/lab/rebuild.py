@@ -63,7 +63,7 @@ with Cluster() as c:
         if removed:
             break
     assert removed, "node %d was killed eight times and stayed a member" % victim
-    # Nobody writes from here on.
+    # No client writes from here on.
     begun = time.time()
     largest, memory, whole = 0, 0, 0
     while True:

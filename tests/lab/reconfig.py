@@ -118,7 +118,7 @@ def scenario(kinds, joiner):
         e.servers.pop(out)
         print("%d against %d in one step, longest pause %.2f s" % (out, before, w.longest), flush=True)
         longest = w.longest
-        # Everybody is killed; the files say who votes.
+        # All servers are killed; their files say which of them vote.
         for s in e.servers.values():
             s.kill()
         for s in e.servers.values():

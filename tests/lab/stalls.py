@@ -118,7 +118,7 @@ def asks_for_more_than_is_done():
         for s in others:
             s.process.send_signal(signal.SIGCONT)
         e.wait_all(20)
-        # Somebody else is served as before.
+        # Another client is served as before.
         other = wire.Session(HOSTS[server.number])
         assert other.ask("set", wire.setting("/much", b"less"))[0] == 0
         other.close()
@@ -177,7 +177,7 @@ def late_requests(kind):
         finally:
             subprocess.check_call(["fsfreeze", "-u", server.data])
         got = [client.reply(xid)[0] for xid in asked]
-        # None of those that were late was carried out, and what comes behind them is.
+        # No late request was carried out, and those after them are.
         data = client.ask("get", wire.watched("/late"))[1].buffer()
         return got, data, client.ask("set", wire.setting("/late", b"on time"))[0]
 

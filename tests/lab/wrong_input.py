@@ -270,8 +270,8 @@ def full():
                 assert stopped, "acknowledgements went on with a full disk"
 
                 def is_told(nodes):
-                    # Not in the logs: they are on the full disk, too. A node that needs room for a journal of its own stops instead,
-                    # and is started again and again until there is some.
+                    # The logs cannot show the reason: they are on the full disk, too. A node that needs room for a journal
+                    # of its own stops instead, and is started again and again until there is some.
                     alive = len(nodes) == 3 and all(any("the disk is full" in e["what"] for e in n["events"]) for n in nodes)
                     return "an event of every node" if alive else "nodes that stop" if " died (" in open(c.log.name).read() else None
 

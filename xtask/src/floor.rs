@@ -103,7 +103,7 @@ impl Drop for Ends {
     }
 }
 
-/// Somebody watches at one of the nodes, which are threads of this process: the followers are told of writes.
+/// A client watches at one of the nodes, which are threads of this process: the followers are told of writes.
 static WATCHED: AtomicBool = AtomicBool::new(false);
 
 /// Sent by the leader in the place of a record's length when a write is committed.

@@ -25,7 +25,7 @@ impl Consoles {
     /// Asks one node after another until one answers.
     ///
     /// # Errors
-    /// None answers, or the one that does refuses.
+    /// No console answers, or the first that answers refuses.
     pub fn ask(&self, method: &str, path: &str, form: &str) -> anyhow::Result<Vec<u8>> {
         let mut why = None;
         for address in self.all.iter().filter_map(|(_, a)| a.first()) {

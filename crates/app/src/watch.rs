@@ -251,7 +251,7 @@ async fn ask_servers(config: &Config) -> Vec<(u32, Option<Answers>)> {
         .map(|s| {
             tokio::spawn(async move {
                 let srvr = word(&s.address, "srvr").await?;
-                // Not every server allows it.
+                // Not every server allows these four-letter words.
                 let mntr = word(&s.address, "mntr").await.unwrap_or_default();
                 Some(Answers { srvr, mntr })
             })

@@ -381,7 +381,7 @@ pub enum Effect {
         seq: u64,
         /// The operation.
         op: DiskOp,
-        /// Nobody waits for it.
+        /// No client waits for the operation, so its sync may be delayed.
         may_wait: bool,
     },
     /// Bytes for a client, length prefix included.

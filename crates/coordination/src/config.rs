@@ -148,7 +148,7 @@ pub struct Config {
     pub reconfig: bool,
     /// A reconfig may give a server several addresses (`multiAddress.enabled`).
     pub several_addresses: bool,
-    /// Nobody is asked for permissions (`skipACL`).
+    /// Permissions are not checked (`skipACL`).
     pub skip_acl: bool,
     /// Requests beyond hard quotas are refused (`enforceQuota`).
     pub enforce_quota: bool,

@@ -166,7 +166,7 @@ impl Election {
         cfg.voters().all(|v| v == self.me || self.empty.contains(&v))
     }
 
-    /// Nobody has anything that could have been lost: this server votes like any other.
+    /// No server has data that could have been lost: this server votes like any other.
     fn trust(&mut self, now: Millis, cfg: &Config) -> Say {
         self.untrusted = false;
         self.initial.zxid = Zxid::ZERO;
@@ -336,7 +336,7 @@ impl Election {
         (all || now >= at).then_some(self.vote)
     }
 
-    /// Somebody follows or leads already: join if a quorum says so and the leader itself does too.
+    /// The sender follows or leads already: join if a quorum says so and the leader itself does too.
     fn heard_settled(&mut self, cfg: &Config, from: ServerId, vote: Vote, n: &Notification) -> Option<Vote> {
         let heard = Heard { vote, state: n.state, version: n.version };
         if n.round == self.round {

@@ -518,7 +518,7 @@ impl Follower<'_> {
         while self.cx.history.tail().front().is_some_and(|e| e.zxid() <= commit_to) {
             self.requests().commit_next()?;
         }
-        // This is behind all that was committed while a snapshot came, if one did.
+        // The digests are compared after everything that was committed while a snapshot was received.
         self.cx.tree.compare_digests_behind(self.cx.history.last_committed());
         self.cx.take_members(&members);
         let open: Vec<_> = self.cx.history.tail().iter().map(|e| e.zxid()).collect();

@@ -16,7 +16,7 @@ use trivet_formats::Zxid;
 pub struct Entry {
     /// As it is logged and proposed.
     pub logged: Logged,
-    /// Not kept of what was in the log at a start.
+    /// `None` for transactions that were in the log at the start.
     txn: Option<Box<Txn>>,
     /// The tree's digest behind it, as its leader sees it.
     pub digest: Option<i64>,
@@ -76,7 +76,7 @@ pub struct History {
     /// The zxid before the ring's first.
     base: Zxid,
     tail: VecDeque<Entry>,
-    /// Somebody will want what comes after each of these.
+    /// Positions that readers continue from: what follows the oldest stays in memory.
     wanted: Vec<Weak<Zxid>>,
 }
 

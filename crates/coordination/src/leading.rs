@@ -146,7 +146,7 @@ impl Leading {
     pub(crate) fn broadcasting(&self) -> bool {
         self.phase == Phase::Broadcast
     }
-    /// Somebody came, and not everything is agreed on.
+    /// Learners have connected, and leadership is not established yet.
     pub(crate) fn establishing(&self) -> bool {
         matches!(self.phase, Phase::Acceptance | Phase::Synchronisation)
     }

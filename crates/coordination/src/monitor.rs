@@ -89,13 +89,13 @@ impl Server {
             "wchp" => self.watches_by_path(),
             "gtmk" | "stmk" => TRACE_MASK.into(),
             "hash" => self.cx.digests.lines(),
-            // Not one of Apache's: this server would like to lead.
+            // A word that Apache servers do not know: the operator asks for leadership here.
             "lead" => self.ask_for_the_lead(),
             _ => format!("{name} is not executed because it is not in the whitelist.\n"),
         }
     }
 
-    /// This server would like to lead. Returns what to tell who asked.
+    /// Asks for leadership, and returns the answer for the operator.
     fn ask_for_the_lead(&mut self) -> String {
         match &self.role {
             Role::Leading(_) => "this server leads already\n".into(),

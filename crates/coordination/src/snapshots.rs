@@ -40,7 +40,7 @@ impl Context {
         self.begin_snapshot();
     }
 
-    /// None is being written.
+    /// Begins a snapshot. None may be under way.
     pub(crate) fn begin_snapshot(&mut self) {
         self.snapshots.txns_since = 0;
         let walk = self.tree.begin_walk(Writer::file(self.cfg.snapshot_trailer));

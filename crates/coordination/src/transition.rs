@@ -31,7 +31,7 @@ impl Leave {
     pub(crate) fn closed(reason: impl Into<String>) -> Leave {
         Leave { end: RoleEnd::Closed, silent_ms: None, reason: reason.into() }
     }
-    /// Somebody decided it.
+    /// Leadership or following ends by a decision, and not by a fault.
     pub(crate) fn decided(reason: impl Into<String>) -> Leave {
         Leave { end: RoleEnd::Decision, silent_ms: None, reason: reason.into() }
     }

@@ -139,7 +139,7 @@ impl Server {
             }
             // A server in no list joins those that lead and follow; two that look have nothing to tell each other.
             Role::Looking => {}
-            // Everybody who looks is told how things stand.
+            // A LOOKING server gets the current vote as an answer.
             _ if n.state == ServerState::Looking || !self.cx.cfg.is_voter(from) => self.vote_to(from),
             _ => {}
         }

@@ -126,7 +126,7 @@ pub enum Block {
 pub enum Old {
     /// Each block is checked against its sum.
     Checked,
-    /// Not checked where a block is written in part. Replay of a journal of version 1, which lacks what the check needs.
+    /// A block that is written in part is not checked: for replay of a journal of version 1, which lacks the sums.
     Believed,
     /// Checked, and read from memory only: `WouldBlock` where a disk would have to be read.
     InMemory,

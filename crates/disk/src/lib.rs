@@ -1,7 +1,7 @@
 //! Disks as the node uses them: a journal of batches, extent files with a checksum per block, small states by key,
 //! and `store`, which keeps the three in step.
 //!
-//! None knows what is in it.
+//! The crate does not interpret the bytes that it stores.
 //!
 //! Begin with [`store::Opening`]: it reads a folder, and [`store::Opening::replay`] gives its two sides,
 //! [`store::Log`] for the thread that appends batches and [`store::Checkpointer`] for the one that makes the extents

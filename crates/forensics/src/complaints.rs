@@ -79,7 +79,7 @@ pub enum Complaint {
         /// The number of all such files.
         count: usize,
     },
-    /// Nobody knows who wrote it.
+    /// No server could be identified as the writer of the file.
     NoServer {
         /// The file's name, with the prefix of its lines where they have one.
         file: String,

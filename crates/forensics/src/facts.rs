@@ -13,7 +13,7 @@ pub enum Cause {
     Timeout,
     /// The other process ended, or closed the connection.
     Closed,
-    /// Nobody listens there.
+    /// The connection was refused: no process listens on the port.
     Refused,
     /// This process closed it itself.
     Own,

@@ -17,7 +17,7 @@ pub enum Kind {
     NfsRestored,
     /// An ESXi host reaches a device over no path (all paths down).
     ApdStart,
-    /// That has lasted until ESXi's time-out.
+    /// All paths have been down until ESXi's time-out.
     ApdTimeout,
     /// The host has a path again.
     ApdExit,

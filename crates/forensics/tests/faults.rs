@@ -216,7 +216,7 @@ fn a_follower_whose_log_is_missing_is_known_by_its_leader() {
     );
     let a = tell(&[with(1, &[(50.0, "Follower", EOF), (60.0, "QuorumPeer", SERVES)]), leader.clone()]);
     assert_eq!(outages(&a), [], "{:?}", a.story.outages);
-    // And when the leader loses it, too, that is told.
+    // The leader loses the follower as well: that is reported.
     let lost = "10.0.0.2 Unexpected exception in LearnerHandler: |java.io.EOFException";
     let both = with(
         3,

@@ -94,7 +94,7 @@ pub struct Fingerprints {
     /// Accepted still.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<String>,
-    /// That of the tags in NFS file handles.
+    /// Fingerprint of the key that signs NFS file handles.
     pub handles: String,
 }
 

@@ -47,7 +47,7 @@ pub(crate) fn note(path: &Path, why: &dyn std::fmt::Display) {
 pub(crate) fn write(folder: &Path, path: &Path, why: &dyn std::fmt::Display) {
     let why = why.to_string().chars().take(WHY_CHARS_MAX).collect();
     let noted = LastStop { version: VERSION, at_ms: crate::clock::wall_ms(), path: path.display().to_string(), why };
-    // Not synced: a disk that hangs must not keep the process from ending.
+    // The file is not synced: a disk that hangs must not keep the process from ending.
     if let Ok(text) = serde_json::to_vec(&noted) {
         let _ = std::fs::write(folder.join(FILE), text);
     }

@@ -44,7 +44,7 @@ use trivet_storage::nfs::status;
 
 /// Time that a LEADER which was told to stop waits for another one.
 const LEAVE_LIMIT: Duration = Duration::from_millis(1_500);
-/// This process looks at the clock so often; what a look comes too late by, it did not run.
+/// Time between two readings of the clock. A reading that comes later than planned shows that the process did not run.
 const OWN_LOOK: Duration = Duration::from_millis(50);
 /// Commands that may wait for the journal; further ones are refused, and their senders try again.
 const COMMANDS_MAX: usize = 10_000;

@@ -69,7 +69,7 @@ pub fn install(
     };
     crate::metad::write_restored(&metad, state).with_context(|| format!("cannot write {}", metad.display()))?;
     let number = state.applied();
-    // Nobody reads it: it says that the journal has come this far.
+    // The entry's content is not used: its number says that the journal has come this far.
     let entry = Entry { version: 1, cluster: config.cluster.clone(), ..Default::default() }.encode_to_vec();
     let created = vec![("/metad".into(), Vec::new()), (LOG.into(), Vec::new()), (log_path(number), entry)];
     let changes = Changes { emptied: vec![LOG.into(), APPLIED.into(), ELECTION.into()], created };

@@ -426,7 +426,7 @@ impl LossStatus {
 /// Which files a status lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Files {
-    /// None; `contents` counts them.
+    /// No files; `contents` counts them.
     None,
     /// The files after this one.
     After(u64),

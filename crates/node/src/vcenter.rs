@@ -264,7 +264,7 @@ impl Driver {
                 Some(done) = results.recv() => self.done(done),
                 ask = asked.recv() => match ask {
                     Some((ask, answer)) => drop(answer.send(self.answer(ask))),
-                    // Nobody holds the handle: the node stops.
+                    // The last handle is dropped: the node stops.
                     None => return,
                 },
             }

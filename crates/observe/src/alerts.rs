@@ -345,7 +345,7 @@ impl Alert {
             }
             State::Firing if critical && self.severity < Severity::Critical => {
                 self.severity = Severity::Critical;
-                // Somebody acknowledged something less.
+                // The acknowledgement was for a warning, and does not cover a critical alert.
                 self.acknowledged = None;
                 out.push(Change::Rose(self.clone()));
             }

@@ -1,6 +1,6 @@
 //! The storage cores: metadata as a replicated state machine, replication of extents, NFS records.
 //!
-//! None of them reads a clock or touches a socket or a disk. A core is driven by one function, `handle`: it takes an event
+//! No core reads a clock or touches a socket or a disk. A core is driven by one function, `handle`: it takes an event
 //! with the time, and appends effects that the driver carries out; their outcomes come back as events. Nothing of a core
 //! blocks, and the same events give the same effects, which is how the simulator runs them. The drivers are in the crate
 //! `trivet-node`.

@@ -31,7 +31,7 @@ pub enum Next {
     },
     /// Try again later.
     Wait {
-        /// Then, on the monotonic clock in milliseconds.
+        /// End of the wait, on the monotonic clock in milliseconds.
         until_ms: u64,
     },
     /// Nothing until the configuration or the password changes.

@@ -61,7 +61,7 @@ impl Follower<'_> {
         self.commit_early()
     }
 
-    /// This follower has.
+    /// This follower has everything up to here on disk.
     pub(crate) fn follower_is_durable(&mut self, zxid: Zxid) -> Transition {
         let (now, committed) = (self.cx.now.mono_ms, self.cx.history.last_committed());
         let on_disk = &mut self.f.on_disk;

@@ -52,7 +52,7 @@ impl Leader {
         self.hears(id, QuorumPacket::with(kind::FOLLOWERINFO, 0, info.to_vec()));
         self.hears(id, QuorumPacket::with(kind::ACKEPOCH, 0, 0i32.to_be_bytes().to_vec()));
     }
-    /// And follows.
+    /// A learner comes, takes over the history and follows.
     fn follower(&mut self, id: u64) {
         self.learner(id);
         self.hears(id, QuorumPacket::new(kind::ACK, Zxid::new(1, 0).0));

@@ -1,7 +1,7 @@
 //! Leadership that moves by decision: because somebody asked, because this server stops, or because its
 //! links are bad.
 //!
-//! Everybody's requests are held, what is open is committed, and when all learners have everything they
+//! The requests of all servers are paused, open ones are committed, and when all learners have everything they
 //! are told whom to vote for. Clients notice a pause and nothing else. The three packets of it go to
 //! servers of ours only; Apache's see a leader that closes its connections.
 
@@ -198,7 +198,7 @@ impl Leader<'_> {
     /// Before a planned stop, hands leadership to the voter with good paths, or else to the one with the newest history.
     pub(crate) fn step_down(&mut self) -> Transition {
         if let Some(to) = self.l.best_heir(self.cx).or_else(|| self.l.heir(self.cx)) {
-            // Nobody waits for the answer: the node stops in any case.
+            // The answer is not used: the node stops in any case.
             self.begin_transfer(to, "this server is about to stop".into(), false).unwrap_or(STAY)?;
         }
         STAY

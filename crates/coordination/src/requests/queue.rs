@@ -13,14 +13,14 @@ const ENTRIES_MAX: usize = 20_000;
 const BYTES_MAX: usize = 64 << 20;
 
 pub(super) enum Pending {
-    /// Not begun: a read that is not at the head yet, or anything that has to wait.
+    /// A request that is not begun: a read that is not at the head yet, or anything that has to wait.
     Request(Bytes),
     /// Handed to the leader; the answer comes with the commit.
     /// `audited`: the request, where its operations are written to the audit log.
     Write { xid: i32, op: i32, at: Millis, bytes: usize, audited: Option<Bytes> },
     /// Handed to the leader; the answer comes with its SYNC. The request is kept: the next leader may be asked again.
     Sync { xid: i32, request: Bytes },
-    /// Not to be carried out; the code of its answer waits for those before it.
+    /// A refused request; its error code waits for the answers before it.
     Decided { xid: i32, code: i32 },
     /// A step of an authentication, whose outcome waits for the answers before it.
     Kerberos(Box<KerberosStep>),

@@ -51,7 +51,7 @@ impl Latency {
         }
     }
 
-    /// That below which `part` of the values of late lie; an eighth too small at most.
+    /// The quantile `part` of the recent values. The result is at most an eighth too small.
     pub(crate) fn quantile(&self, part: f64) -> u64 {
         let mut left = (part * f64::from(self.total)).ceil() as u32;
         for (at, count) in self.counts.iter().enumerate() {

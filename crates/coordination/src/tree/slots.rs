@@ -148,7 +148,7 @@ impl Slots {
         if self.first_free != NONE {
             return self.first_free;
         }
-        // None is free.
+        // No slot is free: append one.
         let id = u32::try_from(self.used).ok().filter(|id| *id != NONE);
         id.expect("fewer than four billion nodes, which would take 480 GB")
     }

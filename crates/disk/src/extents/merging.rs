@@ -142,7 +142,7 @@ impl Extents {
         target: u64,
         blocks: std::ops::Range<u64>,
     ) -> io::Result<bool> {
-        // Nobody removes them meanwhile.
+        // No other thread removes the layers meanwhile.
         let _held = self.merging.lock();
         if !self.inner().layers.neighbours(pair.0, pair.1) {
             return Ok(false);

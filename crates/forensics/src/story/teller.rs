@@ -23,7 +23,7 @@ struct Lead {
     epoch: i64,
     followers: BTreeSet<u32>,
     has_quorum: bool,
-    /// Somebody else was elected since.
+    /// Another server was elected since.
     rival: bool,
     /// A follower has served.
     used: bool,

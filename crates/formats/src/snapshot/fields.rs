@@ -7,7 +7,7 @@ use std::io::{self, BufRead};
 /// Allocates for the bytes that arrive, never for a length that the input claims.
 pub(super) struct Fields<'a, R> {
     inner: &'a mut R,
-    /// So much of the block that `inner` shows was taken, or is in `carry`; up to `summed` it is in the sum.
+    /// Bytes of `inner`'s current block that were taken or are in `carry`; the first `summed` of them are in the checksum.
     at: usize,
     summed: usize,
     /// Bytes that cross a border. The first `carried` of them were taken, and are in the sum.

@@ -122,7 +122,7 @@ struct File {
 pub enum News {
     /// An incident began, became worse, or ended.
     Incident(Box<Message>),
-    /// Somebody changed something here.
+    /// An operator changed something on this node.
     Audit(Order),
     /// Alerting works: the regular message of `watchdog_minutes`.
     Alive,

@@ -122,7 +122,7 @@ impl Driver {
                             }
                             Message::Monitored(answer) => {
                                 let machine = self.clients.host_info(b"mntr");
-                                // Nobody may be waiting any more.
+                                // The caller may have given up waiting.
                                 let _ = answer.send(self.core.borrow().server.monitored(&machine));
                             }
                             Message::Word(word, answer) => {
@@ -130,7 +130,7 @@ impl Driver {
                                 tokio::task::spawn_local(async move {
                                     let machine = with_folders(driver.clients.host_info(word), word).await;
                                     let name = std::str::from_utf8(word).unwrap_or_default();
-                                    // Nobody may be waiting any more.
+                                    // The caller may have given up waiting.
                                     let _ = answer.send(driver.core.borrow_mut().server.tell_word(name, &machine));
                                 });
                             }

@@ -22,7 +22,7 @@ pub(super) enum Message {
     Input(Input),
     /// Addresses of the members of a new list.
     Members(Members),
-    /// Somebody wants the figures that `mntr` has.
+    /// A request for the figures that `mntr` has.
     Monitored(oneshot::Sender<Vec<Figure>>),
     /// The AdminServer wants the answer to a four-letter word.
     Word(&'static [u8; 4], oneshot::Sender<String>),

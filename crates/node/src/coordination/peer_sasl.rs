@@ -178,7 +178,7 @@ mod tests {
         assert!(caller.is_ok() && called.unwrap() == hello);
         let (caller, called) = meet(&sasl("wrong", true, true), &sasl("right", false, true), hello);
         assert!(caller.unwrap_err().to_string().contains("password of z") && called.is_err());
-        // Nobody in between who does not know the password can stand for the other side, either.
+        // A man in the middle that does not know the password cannot stand for the other side, either.
         let impostor = PeerSasl { users: Users::from([("z".into(), "guess".into())]), ..sasl("right", false, true) };
         assert!(meet(&sasl("right", true, true), &impostor, hello).0.is_err());
     }

@@ -56,7 +56,7 @@ impl Place {
 /// Without netlink (in some sandboxes) there is still loopback.
 pub(super) struct Interfaces {
     handle: std::io::Result<Handle>,
-    /// Not tried yet, or not to be had, or with its index.
+    /// The TUN device and its index; `None` before the first attempt, `Some(None)` if the device cannot be made.
     own: Option<Option<(OwnDevice, u32)>>,
 }
 
@@ -90,7 +90,7 @@ impl Interfaces {
         let own = self.own_device(address, shared).await;
         let (index, prefix) = own.map_or((shared, near.header.prefix_len), |own| (own, 32));
         if let Err(e) = self.put_on(index, address, prefix).await {
-            // Somebody may have removed the device: the next attempt makes another. One that could not be made is
+            // An operator may have removed the device: the next attempt makes another. One that could not be made is
             // not tried again.
             if self.own.as_ref().is_some_and(Option::is_some) {
                 self.own = None;

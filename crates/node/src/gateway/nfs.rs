@@ -501,7 +501,7 @@ impl Inner {
         }
     }
 
-    /// Somebody else than root wrote a setuid file.
+    /// Stores a mode without setuid and setgid, after a user other than root wrote to the file.
     async fn set_mode(self: &Arc<Self>, attr: &Attr) {
         let mode = SetAttr { mode: Some(attr.mode), ..Default::default() };
         let change = ChangeAttr { file: attr.fileid, attr: mode, guard_ctime_ns: None };

@@ -32,7 +32,7 @@ pub enum How {
     Own,
     /// The system's rpcbind does.
     System,
-    /// Nobody, for this reason.
+    /// No process answers on port 111, for this reason.
     Nobody(String),
 }
 

@@ -73,7 +73,7 @@ pub(super) async fn register(ip: IpAddr, port: u16, services: &[Service]) -> Res
 pub(super) async fn unregister(ip: IpAddr, services: &[Service]) -> Result<(), Error> {
     let mut system = connect(ip).await?;
     for service in services {
-        // Somebody may have registered another server meanwhile.
+        // Another server may have been registered meanwhile.
         let there = ask(&mut system, Ask::GetPort, service, None).await?;
         let ours = ip.is_ipv6() || there == Some(service.port.into());
         if ours && ask(&mut system, Ask::Unset, service, Some(ip)).await?.is_none() {

@@ -140,7 +140,7 @@ impl Inner {
         let answers = answers?;
         let answered: usize = answers.iter().map(|a| a.extents.len()).sum();
         let bytes = answers.iter().flat_map(|a| &a.extents).map(|e| e.bytes).sum();
-        // Nobody answers for a copy that is being filled.
+        // A copy that is being filled reports no size.
         let asked: usize = of_server.values().map(Vec::len).sum();
         Some(bytes).filter(|_| answered == asked)
     }

@@ -55,7 +55,7 @@ impl RotatedFile {
         for n in (1..OLDER_LOG_FILES).rev() {
             set_aside(&self.older(n), &self.older(n + 1))?;
         }
-        // Somebody may have deleted the file: the next one is made all the same.
+        // The file may have been deleted: the next one is made all the same.
         set_aside(&self.path, &self.older(1))?;
         self.file = append(&self.path)?;
         self.bytes = 0;

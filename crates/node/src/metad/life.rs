@@ -122,7 +122,7 @@ impl Shared {
             }
             let s = self.state.read();
             progress = life::progress(&s, &self.view(&s, leading), &action);
-            // Everybody hears of it with the next heartbeat.
+            // All nodes hear of it with the next heartbeat.
             *self.endangered.lock() = None;
         }
         (answer.copies_left, answer.done) = (progress.copies_left, progress.done);

@@ -19,7 +19,7 @@ const PAGES_MAX: usize = 2_000;
 /// Reasons that no status was fetched.
 #[derive(Debug)]
 pub enum FetchError {
-    /// Nobody answered in time.
+    /// No answer came in time.
     Silent(std::io::Error),
     /// The answer is longer than `ANSWER_BYTES_MAX`.
     TooLong,
@@ -81,7 +81,7 @@ pub fn fetch_all(keys: &Keys, nodes: &[(u32, Vec<SocketAddr>)]) -> (Vec<NodeStat
 /// Asks one console, page by page.
 ///
 /// # Errors
-/// Nobody answers in time, or what answers is no status.
+/// No answer comes in time, or the answer is no status.
 pub fn fetch(keys: &Keys, address: SocketAddr) -> Result<NodeStatus, FetchError> {
     let mut status = page(keys, address, 0)?;
     let mut pages = 1;
@@ -103,7 +103,7 @@ fn page(keys: &Keys, address: SocketAddr, after: u64) -> Result<NodeStatus, Fetc
 /// Asks a console with the cluster's key, and gives the body of its answer. `form`: what is posted.
 ///
 /// # Errors
-/// Nobody answers in time, or the console refuses.
+/// No answer comes in time, or the console refuses.
 pub fn ask(keys: &Keys, address: SocketAddr, method: &str, path: &str, form: &str) -> Result<Vec<u8>, FetchError> {
     let begun = Instant::now();
     let mut stream = Spoken::connect(keys, address)?;
@@ -185,7 +185,7 @@ mod tests {
             fetch(&Keys::of(&[1]), answers(b"HTTP/1.0 503 no\r\n\r\n".to_vec())),
             Err(FetchError::NotStatus(_))
         ));
-        // Nobody listens on a port that was just given back.
+        // No process listens on a port that was just closed.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         assert!(matches!(fetch(&Keys::of(&[1]), free), Err(FetchError::Silent(_))));
     }

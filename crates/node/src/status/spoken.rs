@@ -17,7 +17,7 @@ impl Spoken {
     /// At a loopback address consoles speak plain HTTP, and nodes of the version before do everywhere.
     ///
     /// # Errors
-    /// Nobody answers in time, or what answers is no node of this cluster.
+    /// No answer comes in time, or the peer is no node of this cluster.
     pub(super) fn connect(keys: &Keys, address: SocketAddr) -> Result<Spoken, FetchError> {
         let stream = dial(address)?;
         if address.ip().is_loopback() {

@@ -73,7 +73,7 @@ pub fn cluster_view(config: &NodeConfig, observer: u32, known: &[Known], never: 
 fn node_view(n: u32, own: &[&Known], all: &[Known], never: &BTreeMap<u32, u64>) -> NodeView {
     let Some(latest) = own.iter().min_by_key(|k| k.age_ms) else {
         let silent_ms = never.get(&n).copied().unwrap_or(u64::MAX / 2);
-        // Somebody else may hear it.
+        // Another node may hear this one.
         let elsewhere = heard_elsewhere(n, all);
         return NodeView { silent_ms: silent_ms.min(elsewhere), ..Default::default() };
     };

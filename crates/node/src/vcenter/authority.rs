@@ -17,7 +17,7 @@ use trivet_vcenter::observed::Export;
 
 /// The journal of a cluster: one node, written under the fence of the LEADER's epoch.
 pub(super) const JOURNAL: &str = "/metad/vcenter";
-/// That of the hosts' routes.
+/// Path of the journal of the hosts' routes.
 const ROUTES_JOURNAL: &str = "/metad/vcenter-routes";
 /// A program that was told to end holds its lock for a moment.
 const LOCK_WAIT: Duration = Duration::from_secs(3);
@@ -128,7 +128,7 @@ impl Authority {
     /// Has the gateways close the connections of a host to a datastore address.
     ///
     /// # Errors
-    /// Nobody serves it, or these are no gateways of ours.
+    /// No gateway serves the address, or the gateways are not of this cluster.
     pub(super) async fn close_clients(&self, server: &str, host: Vec<IpAddr>) -> Result<u32, String> {
         match self {
             Authority::Metad(metad) => metad.close_clients(server, host.iter().map(IpAddr::to_string).collect()).await,

@@ -73,7 +73,7 @@ impl World {
         }
     }
 
-    /// Everybody loses power. `last` stays away longer than the others need to elect without it.
+    /// All servers lose power. `last` stays away longer than the others need to elect without it.
     pub(super) fn power_loss(&mut self, last: Option<usize>) {
         self.report.power_losses += 1;
         for node in 0..self.nodes.len() {

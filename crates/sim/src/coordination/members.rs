@@ -1,4 +1,4 @@
-//! Somebody changes the members now and then: servers join, leave, get a vote and lose it.
+//! Members change now and then: servers join, leave, get a vote and lose it.
 
 use super::world::{Event, World};
 use crate::Rng;

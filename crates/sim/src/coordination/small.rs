@@ -32,9 +32,9 @@ pub struct Bounds {
     pub timers: u32,
     /// Power losses of single servers, in total.
     pub crashes: u32,
-    /// Times that a server is cut off. The one before is whole again.
+    /// Times that a server is cut off. The server that was cut off before is reachable again.
     pub cuts: u32,
-    /// This one is, from the beginning.
+    /// A server that is cut off from the beginning.
     pub cut: Option<usize>,
     /// The disk of this server is done when nothing else is left to do but to wait.
     pub slow: Option<usize>,
@@ -48,7 +48,7 @@ pub struct Bounds {
     pub bug: Option<Bug>,
 }
 
-/// Everybody has the same, nobody has anything, one lacks the end, one has more than was committed: name, logs,
+/// Logs that are equal, all empty, one behind, or one ahead of what was committed: name, logs,
 /// how much is committed.
 pub const WORLDS: [(&str, [u32; SERVERS], u32); 4] =
     [("same", [2, 2, 2], 2), ("empty", [0, 0, 0], 0), ("behind", [2, 2, 1], 2), ("ahead", [1, 1, 3], 1)];
@@ -79,7 +79,7 @@ pub struct Found {
     pub states: usize,
     /// Steps that were carried out, those of repeated prefixes included.
     pub steps: u64,
-    /// States in which somebody serves.
+    /// States in which at least one server serves.
     pub serving: u64,
     /// Whether every path within the bounds was followed; otherwise [`Bounds::states`] ended the search.
     pub exhausted: bool,

@@ -193,7 +193,7 @@ pub(super) enum Event {
         node: usize,
         life: u64,
     },
-    /// Somebody changes the members.
+    /// The members are changed by a reconfig.
     Reconfig,
     /// Injects the next fault of the schedule.
     Play,
@@ -365,7 +365,7 @@ impl World {
             max_session_timeout_ms: 20_000,
             snap_count: 400,
             four_letter_words: vec!["srvr".into(), "lead".into()],
-            // So that much happens between two of them.
+            // Small parts, so that many other events fall between two of them.
             snapshot_part_bytes: if self.options.pipeline > 1 { 64 << 10 } else { 600 },
             // In some worlds epochs end because their numbers are used up; the lab's schedules are played as they are.
             counter_max: if self.options.seed.is_multiple_of(3) && self.has_random_faults() {

@@ -154,7 +154,7 @@ mod tests {
         let twice =
             [step(1, 20, Action::SetSize(1)), good[0], step(3, 4, Action::Size(1)), step(5, 6, Action::Size(3))];
         assert!(check(&twice).is_some());
-        // Not answered: it may have happened, or not, or later.
+        // An unanswered operation may have happened, or not, or happen later.
         let open = [step(1, NEVER, write(0, 1)), step(2, 3, Action::Size(0)), step(4, 5, read(0, 1))];
         assert_eq!(check(&open), None);
         assert!(check(&[open[0], open[2], step(6, 7, Action::Size(0))]).is_some());

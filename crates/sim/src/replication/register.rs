@@ -43,7 +43,7 @@ pub fn check(history: &[Operation]) -> Option<String> {
                 _ => {}
             }
         } else if o.end == NEVER && !history.iter().any(|r| !r.write && r.value == o.value) {
-            // Nobody saw it: it may never have happened.
+            // No read returned the value: the write may never have happened.
             continue;
         }
         let z = zones.entry(o.value).or_insert((o.end, o.begin));

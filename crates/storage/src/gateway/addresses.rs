@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(w.look_at(9_100), [withdraw(1, true)]);
         w.hear(Input::Told(vec![binding(1, 3)]));
         assert_eq!(w.look_at(9_150), [keep(3)]);
-        // Nobody answers.
+        // metad does not answer.
         for at in [20_000, 21_000, 21_950] {
             assert_eq!(w.look_at(at), [], "{at}");
         }

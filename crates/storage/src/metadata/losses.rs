@@ -1,6 +1,6 @@
 //! Losses that an administrator accepted: extents that continue with less than was acknowledged, and the record of it.
 //!
-//! Nobody else infers completeness from what a copy looks like (rule R21): an extent without a complete copy in reach holds
+//! No other code infers completeness from what a copy looks like (rule R21): an extent without a complete copy in reach holds
 //! until one comes back, or until this command names another copy. The file's lease is counted up with it, so that an owner
 //! which still waits for the complete copies ends.
 

@@ -700,7 +700,7 @@ mod tests {
         };
         assert_eq!(run(&mut s, propose(1, vec![r(3)], None, false), None).status, status::INVAL);
         assert_eq!(run(&mut s, propose(1, vec![r(1)], None, false), None).status, status::OK);
-        // Not activated: the other one of the first configuration is still complete and may be chosen.
+        // The configuration is not activated: the other replica of the first one is still complete and may be chosen.
         assert_eq!(run(&mut s, propose(2, vec![r(2)], Some(r(3)), false), None).status, status::OK);
         let activate = |epoch| CommandOp::Activate(Activate { eid, epoch, lease: 1, file });
         assert_eq!(run(&mut s, activate(3), None).status, status::OK);

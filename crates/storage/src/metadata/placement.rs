@@ -40,7 +40,7 @@ pub enum Found {
     Answered,
     /// Nothing came back: its machine may be down, or only out of reach.
     Silent,
-    /// Nobody listens there.
+    /// The connection was refused: no process listens at the address.
     Refused,
 }
 

@@ -263,7 +263,7 @@ impl Restore<'_> {
                     let above = copies.map_or(0, Copies::epoch).max(cfg.epoch) + 1;
                     self.configure(ExtentConfig { epoch: above, activated: epoch, ..cfg }, replicas);
                 }
-                // Nobody wrote to it, or its member would have made its copy; its first owner makes its copies.
+                // The extent was never written, or its member would have made its copy; its first owner makes the copies.
                 None if copies.is_none() && cfg.unused && cfg.replicas.iter().any(|r| self.given.contains(&r.node)) => {
                 }
                 None if copies.is_none() && self.all_given => gone.entry(cfg.file).or_default().push(cfg),

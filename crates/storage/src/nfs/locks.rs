@@ -5,8 +5,9 @@
 //! exclusive and back, and unlocking the middle of a range leaves two. Requests that wait are served in the order of arrival, as
 //! far as what is held lets them, and their clients are called back: until a client has said that it knows, the lock is `untold`.
 //!
-//! This is a value with operations on it. metad keeps one for each file that has locks, in its journal: whichever gateway
-//! serves an address next finds every lock where it was, so that there is nothing to reclaim and no grace period.
+//! The locks of a file are a value with operations on it. metad keeps one for each file that has locks, in its journal:
+//! whichever gateway serves an address next finds every lock where it was, so that there is nothing to reclaim and no grace
+//! period.
 
 use super::nlm::Stat;
 use crate::messages::{FileLocks, HeldLock, LockOwner, ShareLock, WaitingLock};
@@ -32,7 +33,7 @@ impl FileLocks {
         self.held.is_empty() && self.waiting.is_empty() && self.untold.is_empty() && self.shares.is_empty()
     }
 
-    /// Somebody else's lock that forbids this one.
+    /// The first lock of another owner that forbids this one.
     pub fn conflict(&self, wanted: &HeldLock) -> Option<&HeldLock> {
         let forbids =
             |h: &&HeldLock| h.owner != wanted.owner && (h.exclusive || wanted.exclusive) && overlap(h, wanted);

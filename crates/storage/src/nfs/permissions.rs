@@ -37,7 +37,7 @@ pub fn without_set_ids(mode: u32) -> u32 {
 /// How a datastore treats the uids of its callers; the number in `Datastore::permissions`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Permissions {
-    /// Everybody who may mount may do everything.
+    /// Mode bits are not checked: a client that may mount may do everything.
     #[default]
     Trusted,
     /// Mode bits count; root is root.
@@ -206,7 +206,7 @@ mod tests {
         assert!(caller(9, 6, &[]).may(&file, READ) && caller(9, 1, &[2, 6]).may(&file, READ));
         assert!(!caller(9, 6, &[]).may(&file, WRITE), "nor a group those of others");
         assert!(caller(9, 9, &[]).may(&file, READ | WRITE | EXECUTE));
-        // But its owner may have it open.
+        // The file's owner may have it open all the same.
         assert!(caller(5, 6, &[]).may_transfer(&file, WRITE));
         assert!(caller(9, 9, &[]).may_transfer(&attr(1, 0o711, 5, 6), READ), "read to be executed");
         assert!(!caller(9, 9, &[]).may_transfer(&attr(1, 0o711, 5, 6), WRITE));

@@ -1,6 +1,6 @@
 //! Digests of blocks: a joining member that kept its bytes is sent only the blocks that differ (rule R55).
 //!
-//! Nobody keeps a map of what a member missed, and no map would fit a disk that went back in time or a join that was broken off.
+//! There is no map of what a member missed: none would fit a disk that went back in time or a join that was interrupted.
 //! So blocks are compared by their content, which reads both disks and carries the digests only.
 //!
 //! Clients choose the bytes, so it has to be a digest for which nobody finds two blocks: half of SHA-256.

@@ -206,7 +206,7 @@ impl Replica {
             self.top = self.top.max(stable);
             self.window.retain(|r| r.pos > stable);
             if self.window.is_empty() {
-                // Nobody writes: most copies are never written again, and there are many.
+                // The window is empty: give its memory back, because most copies are never written again, and there are many.
                 self.window = Vec::new();
                 self.ops.shrink_to_fit();
             }

@@ -163,7 +163,7 @@ fn tiles(
             }
             @let calls: u64 = known.iter().flat_map(|k| &k.status.nfs).map(|n| n.calls_in_minute).sum();
             @let slowest = known.iter().flat_map(|k| &k.status.nfs).filter_map(|n| n.p99_ms).reduce(f64::max);
-            // Nobody counts the calls of servers that are only watched.
+            // The calls of servers that are only watched are not counted.
             @if !known.is_empty() { div.card {
                 h2 { (c.t(t::NFS_CALLS)) }
                 div.big { (format!("{:.1}", calls as f64 / 60.0)) " " span.s { (c.t(t::PER_SECOND)) } }

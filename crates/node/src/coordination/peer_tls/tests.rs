@@ -95,7 +95,7 @@ async fn a_server_that_was_upgraded_is_called_with_tls_as_soon_as_it_has_called(
     assert_eq!(met(&client, &speaks(Version::Before, KEY)).await, Some(false));
     let cluster = client.cluster.clone().unwrap();
     assert!(cluster.knows_no_tls(CALLED));
-    // That it knows none is remembered for a moment, and forgotten when it calls with TLS.
+    // A server without TLS is remembered as such for a moment, and forgotten when it calls with TLS.
     let upgraded = speaks(Version::Accepts, KEY);
     assert_eq!(met(&client, &upgraded).await, Some(false));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

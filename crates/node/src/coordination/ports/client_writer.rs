@@ -250,7 +250,7 @@ impl Writer {
             let next = self.listed.borrow_mut().pop_front();
             match next {
                 Some(out) => {
-                    // Not if it was written to otherwise meanwhile.
+                    // Skip a connection that was written to by another way meanwhile.
                     if out.state.get() == State::Listed {
                         out.write();
                     }
@@ -333,7 +333,7 @@ mod tests {
                 timeout(SOON, late.read_exact(&mut got)).await.unwrap().unwrap();
                 assert!(got == piece);
             }
-            // And what comes behind it.
+            // Answers after the long one arrive, too.
             writer.push(&out, b"answer".to_vec());
             timeout(SOON, late.read_exact(&mut answer)).await.unwrap().unwrap();
             assert_eq!((&answer, out.state.get(), out.unsent()), (b"answer", State::Idle, 0));

@@ -34,7 +34,7 @@ pub(super) struct Peer {
     pub(super) redialled_at: Cell<Option<Instant>>,
     /// In no list of members; to join by a reconfig it has to be answered.
     pub(super) non_member: bool,
-    /// Not a member any more, or at another address.
+    /// The peer is not a member any more, or has another address.
     pub(super) gone: Cell<bool>,
 }
 

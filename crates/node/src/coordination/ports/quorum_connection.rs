@@ -205,7 +205,7 @@ async fn read(
     loop {
         let mut packets = vec![next_packet(stream, &mut buffer, PACKET_BYTES_MAX).await?];
         let snapshot_follows = |p: &QuorumPacket| p.kind == kind::SNAP && link.0 & LinkId::DIALLED != 0;
-        // And what else is there already.
+        // Take the packets that have arrived already along in one input.
         let mut broken = Ok(());
         while packets.len() < PACKETS_MAX && !packets.last().is_some_and(snapshot_follows) {
             match take_packet(&mut buffer, PACKET_BYTES_MAX) {
@@ -225,7 +225,7 @@ async fn read(
             if port.inbox.awaits_snapshot(link) {
                 port.inbox.feed(Input::Snapshot { link, tree: Box::new(tree), image: Image::Written(file) });
             } else {
-                // Nobody waits for it any more. A large file takes a while to go.
+                // The core does not wait for the snapshot any more. Removing a large file takes a while.
                 drop(tokio::task::spawn_blocking(move || std::fs::remove_file(file)));
             }
         }

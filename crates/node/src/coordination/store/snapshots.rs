@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::time::Instant;
 use trivet_formats::Zxid;
 
-/// Not all at its end: the log's syncs would wait for it.
+/// A snapshot is synced each time this many bytes were written. One sync at its end would delay the log's syncs.
 const SYNC_EACH_BYTES: usize = 1 << 20;
 
 /// For the thread that writes a snapshot.

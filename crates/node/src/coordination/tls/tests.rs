@@ -74,7 +74,7 @@ async fn servers_with_each_others_certificates_meet_over_either_version() {
 #[tokio::test]
 async fn callers_and_servers_that_are_not_trusted_are_refused() {
     let good = Context::new(settings()).unwrap();
-    // Somebody else's certificate, made here.
+    // A certificate of an unknown CA, made here.
     let dir = tempfile::tempdir().unwrap();
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_string()]).unwrap();
     let path = dir.path().join("other.pem");

@@ -67,7 +67,7 @@ async fn an_owner_at_rest_has_no_timer_and_is_told_what_changed_only_and_that_be
     inner.tell_owners(&membership(1));
     owner.until_rest(&inner, 1).await;
     assert!(inner.telling.restless().is_empty());
-    // Nobody listens where the members are said to be, which is known by now.
+    // No process listens at the members' addresses, which the owner knows by now.
     inner.tell_owners(&membership(1));
     owner.until_rest(&inner, 1).await;
     // The next heartbeat says the same.

@@ -37,7 +37,7 @@ fn config(name: &str, servers: &[u32], folder: &Path) -> NodeConfig {
 }
 
 impl Monitor {
-    /// Nobody is asked: views come by [`Monitor::take`].
+    /// Makes a monitor that asks no nodes: views come by [`Monitor::take`].
     ///
     /// # Errors
     /// The folder cannot be used.

@@ -48,7 +48,7 @@ impl World {
         let Some(leader) = self.leader().filter(|_| self.somebody_serves()) else { return };
         let follows = |x: &usize| *x != leader && self.is_well(*x) && self.summary(*x).is_some_and(|s| s.serving);
         let targets: Vec<usize> = (0..self.nodes.len()).filter(follows).collect();
-        // Nobody else is away, or the leader would lose its quorum.
+        // All other servers must be there, or the leader would lose its quorum.
         if targets.len() + 1 < self.nodes.len() {
             return;
         }

@@ -106,7 +106,7 @@ impl World {
         self.at(soon, Event::CrashChunk { chunk: replicas[0].node as usize - 1, until });
     }
 
-    /// Somebody copies the disk of a chunk server: a snapshot, a backup.
+    /// Keeps an image of a chunk server's disk, as a snapshot or a backup would.
     pub(super) fn keep_image(&mut self) {
         let next = self.now + self.rng.range(500, 10_000);
         self.at(next, Event::KeepImage);
@@ -123,7 +123,7 @@ impl World {
         }
         self.steady_until = self.now + STEADY_MS;
         if self.rng.chance(50) {
-            // Not now, but in the midst of writes.
+            // The disk goes back later, amid writes.
             self.lies = Some(chunk);
             return;
         }
@@ -195,7 +195,7 @@ impl World {
         };
         let owned = self.gateways.iter().any(|g| g.alive && !g.frozen && g.owner.as_ref().is_some_and(Owner::settled));
         let all_up = self.chunks.iter().all(|c| c.server.is_some()) && self.cut.is_empty() && self.lossy.is_empty();
-        // Nobody looks in time at a file that has no owner.
+        // A file without an owner is not compared in time.
         owned && all_up && !self.metad_down && self.metad.extents(self.file).iter().all(well)
     }
 

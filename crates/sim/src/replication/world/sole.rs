@@ -98,7 +98,7 @@ impl World {
         self.at(back, Event::Restart { chunk });
     }
 
-    /// Everybody who knows better is gone, and the only copy comes back as it was.
+    /// All owners that know the newer state are gone, and the only copy comes back as it was.
     pub(super) fn end_with_an_old_disk(&mut self) {
         let extents = self.metad.extents(self.file);
         let mut of_chunk = |chunk: usize| {

@@ -14,7 +14,7 @@ const LOOK_AGAIN_MS: u64 = 100;
 const STATUS_LIMIT_MS: u64 = 300;
 /// Other metads are asked again after this many milliseconds for what the journal no longer has.
 const FETCH_PAUSE_MS: u64 = 500;
-/// That nobody answers is reported once in this many attempts.
+/// A fetch that no metad answers is reported once in this many attempts.
 const FETCH_TOLD_EVERY: u32 = 20;
 /// After this many attempts without an answer the metad does not count as serving: what it has is of long ago.
 const FETCH_WAITS_AFTER: u32 = 4;

@@ -152,7 +152,7 @@ fn from_the_start_to_the_epoch_to_the_end_of_leadership() {
     w.answer(Answer::Exists(false));
     w.expect(&[]);
 
-    // Nobody was heard: the others are asked, and another candidate stands before.
+    // No metad was heard: the others are asked, and another candidate stands before.
     w.now_ms = 500;
     w.feed(Input::Changed);
     w.nothing_newer();

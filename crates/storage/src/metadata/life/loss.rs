@@ -179,7 +179,7 @@ fn continuation(view: &View, ask: &AcceptLoss, cfg: &ExtentConfig) -> Option<(Lo
         );
         return Some((LostExtent { eid, epoch, copy, empty: false }, how));
     }
-    // Nobody has any of it that can be read. An empty copy is not begun where an old one lies: its bytes would be read.
+    // No node has a readable part of the extent. An empty copy is not begun where an old one lies: its bytes would be read.
     let places = view.nodes.iter().filter(|n| n.alive && !n.full).filter_map(|n| n.replica.clone());
     let free = |r: &ReplicaRef| view.is_here(&r.id) && !said.iter().any(|c| c.replica == r.id);
     let copy = places.filter(free).min_by_key(|r| r.node)?;

@@ -335,7 +335,7 @@ fn a_loss_is_refused_while_a_copy_is_here_or_may_come_back_and_names_exactly_wha
     // A complete copy whose node the LEADER does not hear answers: it is not lost. A part of one there does not count.
     assert_eq!(c.codes(lose(&[1, 2], &[state(2, false)])), ["answers"]);
     assert_eq!(c.judge(lose(&[1, 2], &[state(2, true)])), empty);
-    // Nobody knows what a chunk server has that was not heard, or of an extent that was not asked about.
+    // The copies of a chunk server that was not heard are unknown, as are those of an extent that was not asked about.
     let unheard = AcceptLoss { gone: vec![1, 2], asked_nodes: vec![], ..asked.clone() };
     assert_eq!(c.codes(LifeAction::AcceptLoss(unheard)), ["not-asked"]);
     let other = AcceptLoss { gone: vec![1, 2], asked_extents: vec![ExtentId(2), ExtentId(3)], ..asked.clone() };
@@ -344,7 +344,7 @@ fn a_loss_is_refused_while_a_copy_is_here_or_may_come_back_and_names_exactly_wha
     assert!(other.confirmation.is_empty() && other.commands.is_empty());
     // Where a damaged copy lies no empty one is begun, whose bytes it would be.
     assert_eq!(c.codes(lose(&[1, 2], &[CopyState { damaged: true, ..state(3, false) }])), ["no-place"]);
-    // Nobody waits for a node that was replaced.
+    // No step waits for a node that was replaced.
     let retire =
         SetNode { node: 2, expected: mode::SERVING, mode: mode::SERVING, retire: vec![replica(2).id], empty: None };
     assert_eq!(c.apply(CommandOp::SetNode(retire)).status, 0);

@@ -193,7 +193,7 @@ fn what_cannot_be_where_it_says_is_recovered_too() {
     );
 }
 
-/// Nobody knows whether an extent that was unused at the backup was written since, when the disks of its copies are gone.
+/// Whether an extent that was unused at the backup was written since is unknown when the disks of its copies are gone.
 #[test]
 fn an_unused_extent_is_not_made_empty_where_its_disks_are_gone() {
     let mut w = World::new();

@@ -159,7 +159,7 @@ fn any_sequence_leaves_what_a_map_of_bytes_has() {
                     map.retain(|(other, b), _| *other != n || !bytes(&w.lock).contains(b));
                 }
             }
-            // Everybody who can be served was served, in turn.
+            // Every request that can be granted was granted, in turn.
             let mut served = Vec::new();
             while let Some(next) = waiting.iter().position(|x| free(&map, &x.lock)) {
                 let x = waiting.remove(next);

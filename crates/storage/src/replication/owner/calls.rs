@@ -212,7 +212,7 @@ impl Owner {
         if reply.status == status::STALE {
             return self.gone();
         }
-        // Somebody else holds the lease.
+        // Another gateway holds the lease.
         if reply.inode.as_ref().is_some_and(|i| i.lease.number != self.lease) {
             return self.end();
         }

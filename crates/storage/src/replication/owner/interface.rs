@@ -106,7 +106,7 @@ pub enum Effect {
 /// Why a call has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoAnswer {
-    /// Nobody listens there.
+    /// The connection was refused: no process listens on the port.
     Refused,
     /// The connection broke; whether the call arrived is unknown.
     Broken,

@@ -314,7 +314,7 @@ impl Owner {
             return self.propose(index, Vec::new(), None, false);
         }
         if reachable.is_empty() {
-            // Nobody reachable has everything: hold, and try all of them again.
+            // No reachable member has everything: wait, and try all of them again.
             e.unusable.clear();
             let since = *e.held_since.get_or_insert(self.now_ms);
             e.phase = Phase::Held { until: self.now_ms + HELD_MS };

@@ -46,7 +46,7 @@ fn a_full_disk_refuses_writes_and_nothing_else_until_it_has_space() {
         out.iter().any(|e| *e == Effect::Done { token, outcome: Outcome::NoSpace })
     };
     let write = |low| Op::Write { offset: 0, data: Bytes::from_static(b"x"), id: OpId { high: 1, low } };
-    // Not allocated, and all disks but one are full.
+    // The extent is not allocated, and all disks but one are full.
     assert!(ask(&[1, 2], 0, 1, write(1)));
     assert!(!ask(&[1, 2], 0, 2, Op::Read { offset: 0, length: 1 }));
     assert!(!ask(&[1], 2, 3, write(2)));

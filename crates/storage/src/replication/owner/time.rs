@@ -35,7 +35,7 @@ impl Owner {
         }
     }
 
-    /// Nobody was silent while this process did not run: members are given that time once more.
+    /// Does not count the time in which this process did not run as the members' silence.
     fn discount_stall(&mut self) {
         let now = self.now_ms;
         let last = std::mem::replace(&mut self.timer_at, now);
@@ -116,7 +116,7 @@ impl Owner {
         self.metad_heard.is_some_and(|at| self.now_ms < at + METAD_HEARD_MS)
     }
 
-    /// Nobody who has everything can be reached from here, but from elsewhere: the lease goes back to metad, for the
+    /// No complete replica can be reached from here, but from elsewhere: the lease goes back to metad, for the
     /// gateway that asks next. (It keeps its boot: what metad knows of the file is not all.)
     pub(super) fn give_up(&mut self) {
         if !self.hears_metad() || self.meta.values().any(|m| *m == MetaAbout::Release) {
