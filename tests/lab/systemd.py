@@ -119,7 +119,7 @@ def step(text, since):
 
 def install(machines, package):
     for m in machines:
-        # Through the mounted overlay: its upper layer has no /root before something is written there.
+        # Write through the mounted overlay: its upper layer has no /root before something is written there.
         shutil.copy(package, os.path.join(m.root, "root"))
         inside = "/root/" + os.path.basename(package)
         m.must("dpkg", "-i", inside)

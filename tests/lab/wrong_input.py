@@ -256,7 +256,7 @@ def full():
                           files=[build("diskload")], timeout=400)
                 g.wait_for("ACK", 60, count=20)
                 ballast = os.path.join(disk, "ballast")
-                # What the nodes free by a checkpoint is taken, too: the disk stays full until everybody has noticed.
+                # Space that the nodes free by a checkpoint is taken, too: the disk stays full until all nodes have noticed.
                 stopped = False
                 with open(ballast, "wb") as f:
                     for _ in range(20):

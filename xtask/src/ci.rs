@@ -77,7 +77,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     for Part(name, command, environment) in chosen {
         println!("=== {name}: {}", command.join(" "));
         let begun = Instant::now();
-        let (program, rest) = command.split_first().context("a part has a program")?;
+        let (program, rest) = command.split_first().context("every step has a command")?;
         let status = if *program == XTASK { Command::new(&this) } else { Command::new(program) }
             .args(rest)
             .envs(environment.iter().copied())

@@ -98,7 +98,7 @@ fn told(root: &Path, files: &[PathBuf]) -> anyhow::Result<()> {
 fn static_archive(root: &Path, dist: &Path, version: &str, arch: &str) -> anyhow::Result<()> {
     let host = text(Command::new("rustc").arg("-vV"))?;
     let host = host.lines().find_map(|l| l.strip_prefix("host: ")).context("rustc names its host")?;
-    // With a target named, build scripts and macros, which are loaded as libraries, are not linked so.
+    // Naming the target keeps these flags from build scripts and macros, which cannot be static: rustc loads them as libraries.
     let flags = "-C target-feature=+crt-static";
     must(
         Command::new("cargo")

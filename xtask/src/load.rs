@@ -60,7 +60,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let bounds = (0.1..=86_400.0).contains(&args.seconds) && args.size <= 1 << 20;
     if !bounds || args.sessions == 0 || args.window == 0 || args.count == 0 {
-        bail!("seconds are 0.1 to 86400, sessions, windows and counts 1 and more, sizes up to 1 MiB");
+        bail!("--seconds must be between 0.1 and 86400, --sessions, --window and --count at least 1, and --size at most 1048576");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();

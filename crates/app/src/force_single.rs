@@ -135,7 +135,7 @@ fn tell(config: &NodeConfig, others: &str, word: &str) {
     }
 }
 
-/// The new content, or the old one: never a part.
+/// Replaces a file by a rename: after a crash it has the old content or the new one, never a part.
 fn write_synced(path: &Path, text: &str) -> anyhow::Result<()> {
     let tmp = with_suffix(path, "new");
     let cannot = || format!("{} cannot be written; nothing was changed", path.display());

@@ -281,7 +281,7 @@ pub enum Event {
 pub enum RoleEnd {
     /// The leader said nothing for too long.
     Silence,
-    /// The leader ended the connection, or its lead.
+    /// The leader ended the connection, or its leadership.
     Closed,
     /// By decision: a transfer of leadership, a change of members.
     Decision,

@@ -456,7 +456,8 @@ impl Leader<'_> {
             let limit = match phase {
                 // From NEWLEADER on it is pinged, but may be busy with a snapshot until it is active.
                 LearnerPhase::Active => self.cx.silence_limit_ms(id),
-                // A busy one still sends its probes. Without them the leader may just not hear it, and must not count on it.
+                // A busy learner still sends probes. If they are missing as well, the path may be cut, and the leader must
+                // not count on it.
                 _ if self.cx.is_ours(id) && self.cx.links.silent(now, id) => {
                     (2 * self.cx.cfg.fast.silence_max_ms).min(init_ms)
                 }

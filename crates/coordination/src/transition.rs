@@ -27,7 +27,7 @@ impl Leave {
     pub(crate) fn silent(ms: Option<u64>, reason: impl Into<String>) -> Leave {
         Leave { end: RoleEnd::Silence, silent_ms: ms, reason: reason.into() }
     }
-    /// The leader ended the connection, or its lead.
+    /// The leader ended the connection, or its leadership.
     pub(crate) fn closed(reason: impl Into<String>) -> Leave {
         Leave { end: RoleEnd::Closed, silent_ms: None, reason: reason.into() }
     }

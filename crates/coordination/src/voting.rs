@@ -18,7 +18,7 @@ const NEWCOMERS_WAIT_MS: Millis = 3_000;
 const LAST_RESORT_MS: Millis = 300;
 
 impl Server {
-    /// A server whose links or disk are bad, or that has just lost the lead, lets others go first: for a
+    /// A server whose links or disk are bad, or that has just lost leadership, withholds its candidacy: for a
     /// while, and only where they can do without it.
     pub(crate) fn maybe_hold_back(&mut self) {
         let (now, limit) = (self.cx.now.mono_ms, self.cx.cfg.fast.hold_back_ms);

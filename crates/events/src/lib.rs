@@ -152,7 +152,7 @@ pub enum AgentStep {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "code", content = "fields", rename_all = "kebab-case")]
 pub enum Event {
-    /// The server lost its leader, or its lead, and looks for one.
+    /// The server lost its leader or its leadership, and looks for a leader.
     Looking {
         /// Why the last role ended.
         end: RoleEnd,
@@ -181,7 +181,7 @@ pub enum Event {
         /// Times and links of the election.
         reason: String,
     },
-    /// The leader hands its lead over.
+    /// The leader hands its leadership over.
     LeadHandedOver {
         /// Number of the server that is to lead.
         to: i64,

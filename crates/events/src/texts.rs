@@ -108,19 +108,19 @@ impl Event {
             ),
             Event::CopyJoins { extent, node, nodes, .. } => Text::new(
                 format!("extent {extent}: node {node} joins {nodes:?}"),
-                format!("数据块 {extent}：节点 {node} 加入 {nodes:?}"),
+                format!("extent {extent}：节点 {node} 加入 {nodes:?}"),
             ),
             Event::CopiesChanged { extent, nodes, joined: true, .. } => Text::new(
                 format!("extent {extent}: copies on {nodes:?}, all complete"),
-                format!("数据块 {extent}：副本位于 {nodes:?}，均完整"),
+                format!("extent {extent}：副本位于 {nodes:?}，均完整"),
             ),
             Event::CopiesChanged { extent, nodes, .. } => Text::new(
                 format!("extent {extent}: copies on {nodes:?}"),
-                format!("数据块 {extent}：副本位于 {nodes:?}"),
+                format!("extent {extent}：副本位于 {nodes:?}"),
             ),
             Event::CopiesDropped { count, extent } => Text::new(
                 format!("{count} copies thrown away, extent {extent} first"),
-                format!("清除 {count} 个副本，首个为数据块 {extent}"),
+                format!("清除 {count} 个副本，首个为 extent {extent}"),
             ),
             Event::CopiesWentBack { count } => Text::new(
                 format!(
@@ -128,7 +128,7 @@ impl Event {
                      others, and an extent without another complete copy holds"
                 ),
                 format!(
-                    "本节点副本所在的存储回到了过去的状态：{count} 个原本完整的副本将从其他副本重建，没有其他完整副本的数据块暂停服务"
+                    "本节点副本所在的存储回到了过去的状态：{count} 个原本完整的副本将从其他副本重建，没有其他完整副本的 extent 暂停服务"
                 ),
             ),
             Event::LocksFreed { client } => {

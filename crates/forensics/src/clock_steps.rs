@@ -50,7 +50,7 @@ fn bounds(samples: &[(LogMillis, u32, Option<i64>, Option<i64>)]) -> BTreeMap<u3
     out
 }
 
-/// The first step forward of a server: behind which hole, and by how much.
+/// The first step forward of a server's clock: after which gap of its log, and by how much.
 fn step(samples: &Samples, holes: &[(LogMillis, LogMillis)]) -> Option<((LogMillis, LogMillis), i64)> {
     let long: Vec<(LogMillis, LogMillis)> = holes.iter().filter(|h| h.1 - h.0 >= STEP_MS).copied().collect();
     let mut before: Option<BTreeMap<u32, Bounds>> = None;

@@ -130,7 +130,7 @@ pub enum Fact {
     },
     /// The disk took so long for a sync.
     SlowSyncMs(u64),
-    /// The process stood still for this many milliseconds, by the JVM's own monitor.
+    /// The process was paused for this many milliseconds, by the JVM's own monitor.
     PauseMs(u64),
     /// A leader ends sessions whose clients were silent: their count, and how long after the first the last one ended,
     /// at most [`EXPIRES_MS`]. A leader of thousands of clients writes a line for each.

@@ -12,7 +12,7 @@ pub struct GcLine {
     pub at: LogMillis,
     /// As `+08:00`.
     pub zone: String,
-    /// Milliseconds for which the program stood still; 0 where the line tells of no pause.
+    /// Milliseconds for which the program was paused; 0 if the line reports no pause.
     pub pause_ms: u64,
 }
 

@@ -13,7 +13,7 @@ pub use crate::reader::Reader;
 
 /// Facts that are kept; further ones are counted, and the report says so.
 pub const FACTS_MAX: usize = 4_000_000;
-/// A log that says nothing for this long, in milliseconds, has a hole, which may mean something.
+/// A log without a line for this long, in milliseconds, has a gap, which may be the trace of a pause.
 pub const HOLE_MS: i64 = 2_000;
 /// Log gaps that are kept of one log; further ones are not reported.
 pub const HOLES_MAX: usize = 10_000;

@@ -106,7 +106,7 @@ pub fn late(facts: &Facts, offsets: &BTreeMap<u32, Offset>, story: &Story) -> Ve
         let meanwhile = |at: &BTreeSet<LogMillis>| at.range(w.sent - START_MS..=w.came.max(w.sent)).next().is_some();
         [w.to, w.from].iter().any(|n| starts.get(n).is_some_and(meanwhile))
     };
-    // Nor one to a server that stood still.
+    // A connection to a server that was paused is no evidence, either.
     let stood = |w: &skew::Way| story.frozen.iter().any(|f| f.0 == w.to && (f.1..=f.2).contains(&w.came));
     let waited = |w: &skew::Way| started(w) || stood(w);
     let unsure = |node: &u32| offsets.get(node).map_or(0, |o| o.error_ms);

@@ -105,7 +105,7 @@ mod tests {
     use crate::nodes::Reader;
     use crate::story;
 
-    /// 3 leads and stands still from 00:10 to 00:20; 2 gives it up just then, and clients come to 1 all the time.
+    /// Server 3 leads and is paused from 00:10 to 00:20; 2 gives it up just then, and clients come to 1 all the time.
     fn night(waits_at_1: bool) -> Story {
         let mut r = Reader::default();
         let mut say = |id: u32, second: u32, class: &str, message: &str| {

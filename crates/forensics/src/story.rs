@@ -222,7 +222,7 @@ pub struct Story {
     /// Leaders that went on when there was a newer one already: who, of which epoch, from when to when, and where the newer
     /// one's quorum is told. Nobody followed.
     pub stale: Vec<(u32, i64, LogMillis, LogMillis, Place)>,
-    /// Leaders that stood still, and the holes of their logs.
+    /// Leaders that were paused, and the gaps of their logs.
     pub frozen: Vec<(u32, LogMillis, LogMillis)>,
     /// Processes that were started again.
     pub restarts: Vec<Restart>,
@@ -234,7 +234,7 @@ pub struct Story {
     pub observers: BTreeSet<u32>,
     /// When a server began to look for the first leader, and where.
     pub looked: Option<(LogMillis, Place)>,
-    /// Disks and processes that stood still: server, until when, for how long, where.
+    /// Disks and processes that stalled: server, until when, for how long, where.
     pub stalls: Vec<(u32, LogMillis, u64, &'static str, Place)>,
 }
 
@@ -623,7 +623,7 @@ fn woke_up(o: &Outage, facts: &Facts) -> bool {
     ips.len() >= 2 && closed && last - first <= RACE_MS && first >= o.seen - RACE_MS
 }
 
-/// A leader that stood still for less, in milliseconds, behind its followers' time-out was still their leader.
+/// A leader whose pause exceeds its followers' time-out by less than this, in milliseconds, was still their leader.
 const WAKES_MS: i64 = 10_000;
 
 /// Milliseconds of a stale leadership below which it is not reported.
@@ -651,7 +651,7 @@ fn stale(story: &Story) -> Vec<(u32, i64, LogMillis, LogMillis, Place)> {
 /// Holes in which an outage may have begun.
 const HOLES_BACK: usize = 4;
 
-/// The first hole, of a log's holes in their order, that begins with an outage or before, and lasts until it was
+/// The first gap, of a log's gaps in their order, that begins with an outage or before, and lasts until it was
 /// noticed, and no longer than `beyond_ms` after that.
 fn hole_around(holes: &[(LogMillis, LogMillis)], o: &Outage, beyond_ms: i64) -> Option<(LogMillis, LogMillis)> {
     let begun = &holes[..holes.partition_point(|h| h.0 <= o.from + TOGETHER_MS)];
@@ -664,7 +664,7 @@ const BURST_MS: i64 = 300;
 /// Threads race to the log by about this.
 const RACE_MS: i64 = 100;
 
-/// The leader's log has a hole until then, and behind it at once both sessions and followers that had been silent for
+/// The leader's log has a gap until then, and right after it both sessions and followers that had been silent for
 /// too long. (Of a leader that was cut off sessions end in between, at their own times.)
 fn stood_still(o: &Outage, facts: &Facts) -> bool {
     let holes = facts.holes.get(&o.leader).map(Vec::as_slice).unwrap_or_default();

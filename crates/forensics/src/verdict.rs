@@ -102,7 +102,7 @@ pub fn decide(story: &Story, late: &[Late], lost: &[Lost], unheard: &[Unheard]) 
                 // The loss of a single follower would not have ended a quorum of three.
                 o.lost.iter().for_each(|l| add(Hypothesis::link(o.leader, l.0), 1));
             }
-            // Without the leader's own log either may be. One that stands still is not elected again just then.
+            // Without the leader's own log both are possible. A paused server is not elected again just then.
             What::Undecided if o.lost.iter().any(|l| l.1 == Some(Cause::Timeout)) => {
                 add(Hypothesis::Network(o.leader), 1);
                 add(Hypothesis::Frozen(o.leader), 1);

@@ -23,9 +23,9 @@ const STATEMENTS: [(&str, &str); 15] = [
     ("QuorumCnxManager", "Cannot open channe"),
     ("LearnerHandler", "******* GOODBYE"),
 ];
-/// A statement that a release does not have, or has far away.
+/// The distance in lines for a statement that a release lacks, and the largest that counts.
 const FAR: u32 = 30;
-/// A build that is no release: its lines are off by this on average at most.
+/// Largest mean distance, in lines, at which a build that is no release is still attributed to the nearest one.
 const NEAR: u32 = 6;
 
 /// A statement, by its column, and the line where it stood.

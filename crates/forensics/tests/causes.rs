@@ -123,7 +123,7 @@ fn a_copied_id_does_not_mix_two_logs() {
     assert_eq!(a.story.quorum[0].leader, 2);
 }
 
-/// A leader that stood still for less than the read time-out leaves nothing, and that is said.
+/// A leader whose pause is shorter than the read time-out leaves no trace, and the report says so.
 #[test]
 fn what_leaves_no_trace_is_said() {
     let (a, _) = load("frozen-below");

@@ -163,7 +163,7 @@ fn all_stopped_until(starts: f64) {
     has(&a, &["all servers' logs end and begin again"]);
 }
 
-/// The leader stands still from 40 to 44.6 s. Without clients nothing but the ends of its followers' connections tells.
+/// The leader is paused from 40 to 44.6 s. Without clients, only the ends of its followers' connections show that.
 #[test]
 fn a_leader_that_stood_still_finds_its_followers_connections_closed() {
     let night = |cause: &str, apart: f64| {

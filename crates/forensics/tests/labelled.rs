@@ -1,5 +1,5 @@
 //! Logs of three Apache servers each, under faults that are known: `logs/SET/truth.json` has what was done, and when
-//! clients' writes stood still. The same logs moved, cut, mixed and prefixed must come to the same verdict.
+//! clients' writes stalled. The same logs moved, cut, mixed and prefixed must come to the same verdict.
 
 use serde_json::Value;
 use std::io::Read;

@@ -122,7 +122,7 @@ fn one_story_in_both_languages() {
         "192.168.33.2 转到节点 2",
         "已修复，并经复查证实",
         "三个中的一个",
-        "副本：数据块 0",
+        "副本：extent 0",
     ] {
         assert!(chinese.replace(['\n', ' '], "").contains(&part.replace(' ', "")), "{part} is missing in {chinese}");
     }
@@ -200,7 +200,7 @@ fn a_recorded_night_of_our_nodes_is_one_story() {
     let at = |v: &serde_json::Value| {
         trivet_forensics::time::moment(v.as_str().unwrap().trim_end_matches('Z').split('.').next().unwrap(), 0).unwrap()
     };
-    // Node 3 led and was killed; node 2 stood still, and could say nothing.
+    // Node 3 led and was killed; node 2 was paused, and could not log anything.
     let outages = json["outages"].as_array().unwrap();
     let during = at(&truth["begun"])..=at(&truth["thawed"]);
     let told: Vec<_> = outages.iter().filter(|o| during.contains(&at(&o["from"]))).collect();

@@ -55,7 +55,7 @@ pub async fn command(config: &NodeConfig, op: CommandOp, limit: Duration) -> any
     let command = Command { call: Some(call), stamp: None, op: Some(op) };
     match ask(config, MetaAsk::Command(command), limit).await? {
         MetaAnswer::Reply(reply) => Ok(reply),
-        _ => anyhow::bail!("metad answered something else than was asked"),
+        _ => anyhow::bail!("metad's answer does not match the question; are all nodes of one version?"),
     }
 }
 
@@ -131,7 +131,7 @@ pub async fn file_by_path(config: &NodeConfig, root: u64, path: &str, limit: Dur
     for name in path.split('/').filter(|n| !n.is_empty()) {
         let lookup = MetaAsk::Lookup(LookupAsk { dir: at, name: name.into() });
         let MetaAnswer::Reply(reply) = ask(config, lookup, limit).await? else {
-            anyhow::bail!("metad answered something else than was asked")
+            anyhow::bail!("metad's answer does not match the question; are all nodes of one version?")
         };
         at = match (reply.status, reply.attr) {
             (status::OK, Some(attr)) => attr.fileid,

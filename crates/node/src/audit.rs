@@ -51,7 +51,7 @@ pub struct Log {
 /// Where orders are written down.
 pub type Audit = Arc<dyn Fn(Order) + Send + Sync>;
 
-/// Whose orders a command line gives: the user, behind sudo the one who called it, and the host.
+/// The author of orders on a command line: the user, the caller's name under sudo, and the host.
 pub fn who() -> String {
     let behind_sudo = std::env::var("SUDO_USER").ok().filter(|user| !user.is_empty());
     let user = behind_sudo.unwrap_or_else(crate::coordination::audit::user_name);

@@ -462,7 +462,7 @@ impl Inner {
         }
     }
 
-    /// Takes over what that metad has of the journal and this copy has not.
+    /// Takes over the entries of the journal that the metad has and this copy lacks.
     async fn follow(&self, metad: u32) {
         let from = self.replica.read().applied() + 1;
         let body = MetaRequest::of(MetaAsk::Follow(from)).encode_to_vec();

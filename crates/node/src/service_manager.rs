@@ -36,7 +36,8 @@ pub fn starting() -> Starting {
 }
 
 impl Starting {
-    /// The roles run: says so, and keeps the watchdog and the line in `systemctl status` up to date from here on.
+    /// Reports to systemd that the roles run. From here on, a thread feeds the watchdog and updates the line in `systemctl
+    /// status`.
     pub fn serving(self, coordination: Option<Handle>, metad: Option<Metad>, chunk: Option<Chunk>) {
         self.0.store(true, Ordering::Relaxed);
         tell(&[NotifyState::Ready]);

@@ -306,7 +306,7 @@ pub struct NodeStatus {
     pub coordination: Option<CoordinationStatus>,
     /// Its metad; `None` without that role.
     pub metad: Option<MetadPart>,
-    /// Everything that this metad knows; empty where the role does not run.
+    /// Names of the datastores, as this node's metad knows them; empty if the role does not run here.
     pub datastores: Vec<String>,
     /// The datastore addresses.
     pub addresses: Vec<AddressStatus>,

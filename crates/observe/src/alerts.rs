@@ -139,7 +139,7 @@ impl Alert {
             present: false,
         }
     }
-    /// Whether it fires.
+    /// Whether the alert fires.
     pub fn is_firing(&self) -> bool {
         self.state == State::Firing
     }

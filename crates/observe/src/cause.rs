@@ -26,7 +26,7 @@ pub enum Cause {
     OneWay(u32, u32),
     /// A node is down, or its process restarts again and again.
     Down(u32),
-    /// A node's process or machine stood still.
+    /// A node's process or machine was paused.
     Paused(u32),
     /// Some other alert that nothing else explains.
     Alert(RuleId, Subject),

@@ -197,7 +197,7 @@ pub struct Message {
 pub struct Incidents {
     /// Open ones, in the order of their beginning here.
     pub open: Vec<Incident>,
-    /// The newest last.
+    /// Closed incidents that are remembered, the newest last.
     pub closed: Vec<Incident>,
 }
 

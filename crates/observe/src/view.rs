@@ -206,7 +206,7 @@ pub struct CopiesView {
     pub datastores: BTreeSet<String>,
     /// Grows with everything that is copied.
     pub recovered_bytes: u64,
-    /// The reason why recovery stands still; empty: none is known.
+    /// The reason why recovery makes no progress; empty if none is known.
     pub recovery_trouble: String,
 }
 

@@ -35,7 +35,7 @@ pub struct Store {
 /// Why a store cannot be used; the text says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The file has another form than the setting or its name says.
+    /// The file's format is not the one that the setting or its name says.
     #[error("it is not a {0} store")]
     NotOfKind(&'static str),
     /// The file contradicts its form, in this way.

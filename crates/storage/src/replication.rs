@@ -70,7 +70,7 @@ pub enum Bug {
     NoCount,
     /// A SEAL does not look at what the other members know of one (rule R36).
     NoWitness,
-    /// An idle extent's members are told what is committed, and not who has it (rule R36).
+    /// The members of an idle extent learn what is committed, but not which of them have it (rule R36).
     StableWithoutWitness,
     /// An acknowledgement of an earlier start counts (rule R35).
     AckOfEarlierStart,

@@ -129,7 +129,7 @@ pub enum ConfigError {
     /// Two declarations contradict each other.
     #[error("vcenter: {what} is declared twice; hosts would mount one of the two and miss the other")]
     Twice {
-        /// The name or the identity that they share.
+        /// The name or the identity that both declarations have.
         what: String,
     },
     /// A threshold is out of its bounds.

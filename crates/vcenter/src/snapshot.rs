@@ -26,7 +26,7 @@ pub struct WantedStatus {
     pub wanted: Wanted,
     /// How it became wanted.
     pub origin: Origin,
-    /// Some host uses it as a heartbeat datastore.
+    /// At least one host uses the datastore for heartbeats.
     pub heartbeat: bool,
 }
 

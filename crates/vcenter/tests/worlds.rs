@@ -41,7 +41,7 @@ struct Node {
     agent: Agent,
     epoch: Option<u64>,
     skew_ms: i64,
-    /// Its clock and everything else stand still until then.
+    /// The world is paused until then, its clock included.
     paused_until: u64,
     later: VecDeque<(u64, Later)>,
     /// The observation that it got last.

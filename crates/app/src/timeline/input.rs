@@ -283,7 +283,7 @@ fn zipped(
     Ok(())
 }
 
-/// Whether text is UTF-16, and its order of bytes: by its mark, or by zeros in every second place.
+/// Recognises UTF-16 by its byte order mark, or by zeros in every second byte. `Some(true)` is big-endian.
 fn wide(head: &[u8]) -> Option<bool> {
     match head {
         [0xff, 0xfe, ..] => return Some(false),

@@ -87,7 +87,7 @@ impl Leader<'_> {
         }
     }
 
-    /// The number of the next proposal. Without one the lead ends.
+    /// The zxid of the next proposal; `None` if the epoch's numbers are used up, which ends the leadership.
     pub(super) fn next_zxid(&mut self) -> ControlFlow<Box<Leave>, Zxid> {
         let l = &*self.l;
         let zxid = l.last_proposed.next();

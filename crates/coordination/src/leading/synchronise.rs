@@ -27,7 +27,7 @@ impl Leader<'_> {
         self.established_by_quorum()
     }
 
-    /// A quorum has the whole history on disk: the lead begins.
+    /// A quorum has the whole history on disk: leadership begins.
     fn established_by_quorum(&mut self) -> Transition {
         let acks = self.l.new_leader_acks.clone();
         if self.l.phase == Phase::Synchronisation && self.cx.cfg.is_quorum(&acks) {

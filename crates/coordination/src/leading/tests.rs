@@ -67,7 +67,7 @@ impl Leader {
     }
 }
 
-/// Found by seed 144 with --reconfig: a leader that nobody reached any more kept its lead for initLimit, for a
+/// Found by seed 144 with --reconfig: a leader that nobody reached any more kept its leadership for initLimit, for a
 /// learner, which was still taking over its history, heard its pings.
 #[test]
 fn a_deaf_leader_does_not_count_on_a_learner_whose_probes_do_not_come() {

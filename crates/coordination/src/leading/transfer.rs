@@ -66,7 +66,7 @@ impl Leading {
 }
 
 impl Leader<'_> {
-    /// Begins to hand the lead over. Says why not, if it cannot.
+    /// Begins a leadership transfer, or returns the reason why it cannot.
     pub(crate) fn begin_transfer(&mut self, to: ServerId, why: String, by_links: bool) -> Result<Transition, String> {
         let now = self.cx.now.mono_ms;
         let ours = self.cx.peers.trivet.clone();

@@ -30,7 +30,7 @@ pub(super) fn hash(path: &str) -> u32 {
     (h ^ (h >> 32)) as u32
 }
 
-/// The upper bits choose the table; in it, all count.
+/// Spreads a hash over 64 bits: the upper ones choose the table, and within it all of them are used.
 fn spread(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

@@ -103,7 +103,7 @@ impl Layers {
         (top, gone)
     }
 
-    /// The files below the tops.
+    /// The layers' files, below the extents' own files.
     pub(super) fn stacks(&self) -> impl Iterator<Item = &Vec<u64>> {
         self.stacks.values().map(|s| &s.below)
     }

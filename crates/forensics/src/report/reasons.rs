@@ -4,7 +4,7 @@
 use super::Lang;
 use trivet_events::translated;
 
-/// Reasons of Trivet and Apache servers: `{}` stands for what differs, `{0}` for the first of these. What is more exact stands
+/// Reasons of Trivet and Apache servers: `{}` stands for what differs, `{0}` for the first of these. More specific patterns stand
 /// first.
 const REASONS: &[(&str, &str)] = &[
     ("this server started", "本节点启动"),

@@ -223,7 +223,7 @@ impl Samples {
                 self.coarse.put(&coarse)?;
             }
         }
-        // A clock that stands still must not fill the memory.
+        // Samples with equal times must not fill the memory.
         if sums.samples.len() < (2 * COARSE_MS / FINE_MS) as usize {
             sums.samples.push(*sample);
         }

@@ -82,7 +82,7 @@ impl Exports {
         }
     }
 
-    /// The file that a handle names, if a gateway of this cluster gave it out, or may have before handles had tags.
+    /// The file that a handle names, if its tag is this cluster's, or if it may date from before handles had tags.
     fn genuine(&self, claimed: Option<Claimed>) -> Result<Handle, u32> {
         let claimed = claimed.ok_or(status::BADHANDLE)?;
         let old = claimed.handle.fileid < self.untagged_below.load(Ordering::Relaxed);

@@ -139,7 +139,7 @@ impl Interfaces {
     async fn put_on(&self, index: u32, address: IpAddr, prefix: u8) -> Result<(), Error> {
         let mut request = self.handle()?.address().add(index, address, prefix).replace();
         let mut valid = CacheInfo::default();
-        // Preferred for no time: nothing that this host begins goes out from it.
+        // A preferred lifetime of 0 keeps the kernel from choosing the address as a source for connections of this host.
         (valid.ifa_preferred, valid.ifa_valid) = (0, VALID_S);
         request.message_mut().attributes.push(AddressAttribute::CacheInfo(valid));
         request.execute().await.map_err(allowed)

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use trivet_observe::view::ClusterView;
 
-/// A disk's free space is noted this often.
+/// Time between two notes of a disk's free space, in milliseconds.
 const NOTED_EVERY_MS: i64 = 600_000;
 /// Notes of a disk: a day of them.
 const NOTES_MAX: usize = 144;
-/// A pace of less than this says nothing of days.
+/// A disk watched for less than this, in milliseconds, gets no forecast in days.
 const WATCHED_MS_MIN: i64 = 3_600_000;
 /// Disks that are watched; further ones have no forecast.
 const DISKS_MAX: usize = 100;

@@ -98,11 +98,14 @@ pub fn connector(trust: &Trust, shown: Shown) -> anyhow::Result<TlsConnector> {
 fn roots_of(path: &Path, provider: &Arc<CryptoProvider>) -> anyhow::Result<Arc<WebPkiServerVerifier>> {
     let name = path.display();
     let size = std::fs::metadata(path).map_err(|e| anyhow::anyhow!("{name}: {e}"))?.len();
-    anyhow::ensure!(size <= ROOTS_BYTES_MAX, "{name}: too long for a file of certificates");
+    anyhow::ensure!(
+        size <= ROOTS_BYTES_MAX,
+        "{name}: the file is longer than {ROOTS_BYTES_MAX} bytes, which is no file of certificates"
+    );
     let mut roots = RootCertStore::empty();
     let certificates = CertificateDer::pem_file_iter(path).map_err(|e| anyhow::anyhow!("{name}: {e}"))?;
     roots.add_parsable_certificates(certificates.filter_map(Result::ok));
-    anyhow::ensure!(!roots.is_empty(), "{name}: no certificate of a CA is in it");
+    anyhow::ensure!(!roots.is_empty(), "{name}: the file contains no CA certificate");
     Ok(WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build()?)
 }
 

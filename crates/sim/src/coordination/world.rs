@@ -105,7 +105,7 @@ pub struct Report {
     pub requests_lost: u64,
     /// Parts of the log that were read back for learners.
     pub log_parts: u64,
-    /// Leads that ended because their transactions' numbers were used up.
+    /// Leaderships that ended because their epoch's transaction numbers were used up.
     pub used_up: u64,
     /// Lists of members that servers took over.
     pub members_changes: u64,

@@ -12,7 +12,7 @@
 //! | `run until SEAL` | the same, until a message with this text is the next to arrive |
 //! | `wait 100` | time passes: owners' timers fire, and owners hear metad |
 //! | `crash 1`, `restart 1` | the process of a chunk server; its journal stays as far as it was durable |
-//! | `kill A`, `freeze A`, `thaw A` | the process of a gateway: its owner is gone, or stands still |
+//! | `kill A`, `freeze A`, `thaw A` | the process of a gateway: its owner is gone, or paused |
 //! | `cut A 2`, `heal A 2` | messages between a gateway and a chunk server are lost |
 //! | `rot 2 1`, `scrub 2`, `look A` | block 1 on disk 2 cannot be read any more; scrubbing finds it; gateway A is told that a copy has bad blocks |
 //! | `in-flight`, `copies`, `metad` | messages under way; what each replica has; the configuration that metad records |

@@ -15,7 +15,7 @@
 //! | `settle` | the same for as long as it takes until every reachable server serves; only the result is shown |
 //! | `wait 50` | 50 ms pass: timers fire, nothing but heartbeats is delivered |
 //! | `cut 3`, `heal 3` | the network holds everything to and from server 3, and lets it go |
-//! | `freeze 3`, `thaw 3` | the process stands still: its timers do not fire, what comes in waits |
+//! | `freeze 3`, `thaw 3` | the process is paused: its timers do not fire, and inputs wait |
 //! | `in-flight`, `status`, `disk 1` | what is under way; roles, epochs and logs; the contents of a disk |
 //! | `connect A 1`, `leave A` | client A opens its session at server 1, or comes with it; its connection ends |
 //! | `create A /a`, `set A /a x`, `get A /a`, `sync-read A /a` | requests of client A; they may be pipelined |

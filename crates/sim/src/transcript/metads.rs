@@ -6,7 +6,7 @@
 //! | `run`, `run 1500` | writes to the ensemble arrive, time passes, until the time is over |
 //! | `make 1 disk` | a gateway hands metad 1 the command to make a file of this name |
 //! | `deliver 1`, `deliver 1 2` | the writes of metad 1 reach the ensemble and are answered, or the first 2 |
-//! | `freeze 1`, `thaw 1` | the process stands still; answers to it wait |
+//! | `freeze 1`, `thaw 1` | the process is paused; answers to it wait |
 //! | `journal`, `status` | the entries of the journal; what each metad knows |
 //! | `quiet` and a command | the same, and the answer is left out |
 //!
@@ -33,7 +33,7 @@ struct Node {
     frozen: bool,
     /// The znode whose creation it waits for.
     watch: Option<String>,
-    /// Inputs that came while the process stood still, and those of the step under way.
+    /// Inputs that came while the process was paused, and those of the step under way.
     inbox: VecDeque<Input>,
     /// Writes under the fence that have not reached the ensemble.
     writes: VecDeque<(u64, Ask)>,
@@ -198,7 +198,7 @@ impl Metads {
                 self.nodes[node].inbox.push_back(Input::Coordination { call, answer });
             }
             Effect::Ping(ping) => {
-                // A datagram to a process that stands still is too old when it runs again.
+                // A datagram to a paused process is too old when it runs again.
                 let hears = |n: &&usize| self.nodes[**n].core.is_some() && !self.nodes[**n].frozen;
                 let to: Vec<usize> = others.iter().filter(hears).copied().collect();
                 to.into_iter().for_each(|n| self.nodes[n].inbox.push_back(Input::Ping(ping.clone())));

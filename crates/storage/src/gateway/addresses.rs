@@ -73,7 +73,7 @@ pub struct Addresses {
     /// By binding, not by address: an address that left and came back is a new one.
     here: BTreeSet<(String, u64)>,
     looked_ms: u64,
-    /// metad is asked first, until then at most.
+    /// Until this time at most, the gateway waits for metad's answer before it serves.
     asks_until_ms: Option<u64>,
 }
 
@@ -188,7 +188,7 @@ mod tests {
         w.hear(Input::Told(vec![binding(1, 1)]));
         assert_eq!(w.look_at(100), [keep(1)]);
         assert_eq!(w.look_at(150), [keep(1)]);
-        // The journal has come here, though no LEADER is in reach.
+        // The journal has arrived here, though no LEADER is in reach.
         w.hear(Input::Replayed(vec![binding(2, 2)]));
         assert_eq!(w.look_at(200), [withdraw(1, true)]);
         // A LEADER that is behind changes nothing.

@@ -7,7 +7,7 @@ use crate::messages::{MetaAnswer, MetaResponse};
 pub enum Heard {
     /// The LEADER answered.
     Answered(MetaAnswer),
-    /// This metad does not lead, or lost the lead before the answer was certain. Whether it carried a command out is
+    /// This metad does not lead, or was deposed before the answer was certain. Whether it carried a command out is
     /// not known: the same command, with the same call id, is asked of another metad. No client hears of it.
     Elsewhere {
         /// The node that this metad takes for the LEADER.

@@ -31,7 +31,7 @@ pub struct Count {
     /// The position at which the copy was made or last emptied.
     #[prost(message, required, tag = "1")]
     pub born: Pos,
-    /// Records made durable since.
+    /// Records made durable since the copy was born.
     #[prost(uint64, tag = "2")]
     pub records: u64,
 }

@@ -79,7 +79,7 @@ pub struct FileLocks {
     /// In the order in which they came.
     #[prost(message, repeated, tag = "2")]
     pub waiting: Vec<WaitingLock>,
-    /// Held, and their clients are to be called back.
+    /// Locks that were granted to waiting clients, which are to be called back.
     #[prost(message, repeated, tag = "3")]
     pub untold: Vec<WaitingLock>,
     /// Reservations of the whole file, one for each owner at most.

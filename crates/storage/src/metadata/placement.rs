@@ -14,7 +14,7 @@ pub const GATEWAY_SILENCE_MS: u64 = 2_000;
 const PRESUMED_MS: u64 = 700;
 /// An address moves when its holder reaches fewer gateways than another one for this many milliseconds.
 const BEHIND_MS: u64 = 1_000;
-/// Addresses are looked at once in this many milliseconds.
+/// Time between two checks of the addresses, in milliseconds.
 pub const LOOK_MS: u64 = 100;
 
 /// A gateway's newest heartbeat.
@@ -56,7 +56,7 @@ pub struct Orders {
 }
 
 impl Orders {
-    /// The orders in the state, with those of `addresses` that are not to be served.
+    /// Reads the operators' orders from the state. `addresses` are the configured datastore addresses.
     pub fn of<K: Kv>(state: &State<K>, addresses: &[String]) -> Self {
         let aside = state.nodes().into_iter().filter(|n| n.mode != mode::SERVING).map(|n| n.node).collect();
         let removed = addresses.iter().filter(|a| state.address_is_removed(a)).cloned().collect();
@@ -335,7 +335,7 @@ mod tests {
         w.heard(1_900, &[gateway(1)]);
         assert_eq!(w.look(1_999), None);
         assert_eq!(w.look(2_000), Some((1, "node 2 is gone".into())));
-        // The other one is back, as another process.
+        // The other gateway is back, as a new process.
         w.heard(2_100, &[gateway(1), GatewayInfo { boot: 21, ..gateway(2) }]);
         assert_eq!(w.look(2_100), None);
         w.heard(2_200, &[GatewayInfo { leaving: true, ..gateway(1) }]);

@@ -372,7 +372,7 @@ impl Restore<'_> {
         self.configure(cfg, replicas);
     }
 
-    /// An id that nobody has named.
+    /// The next file id, which the backup does not use.
     fn new_file(&mut self) -> u64 {
         self.newest_file += 1;
         self.newest_file

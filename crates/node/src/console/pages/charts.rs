@@ -37,7 +37,7 @@ pub async fn read(monitor: &Arc<Monitor>, now_ms: i64, span: Span) -> Vec<Sample
     read.await.ok().and_then(Result::ok).unwrap_or_default()
 }
 
-/// The ribbon's moments, from samples: also those of before a restart.
+/// The ribbon's moments from the stored samples, which reach back beyond a restart.
 pub fn moments(samples: &[Sample]) -> Vec<Moment> {
     let node = |s: &Sample, f| s.get(f).map(|n| n as u32);
     let level = |s: &Sample| match s.get(Figure::Level) {

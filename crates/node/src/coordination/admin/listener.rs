@@ -1,4 +1,4 @@
-//! Connections of the AdminServer: plain or TLS, a bounded number, and none that stands still. A handshake runs with its
+//! Connections of the AdminServer: plain or TLS, a bounded number, and none that stays idle. A handshake runs with its
 //! connection's first byte, so that a caller that says nothing delays nobody.
 
 use crate::bounded_listener::BoundedListener;

@@ -19,7 +19,7 @@ const SILENT_MS: u64 = 1_000;
 /// A heartbeat's answer has changed what is served after this.
 const ADDRESS_CHECK_MS: u64 = 200;
 
-/// A sending of a client's operation.
+/// An attempt of a client's operation, as it reached a gateway.
 #[derive(Debug, Clone)]
 pub(super) struct Instance {
     pub(super) client: usize,

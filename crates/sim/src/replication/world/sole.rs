@@ -6,7 +6,7 @@
 
 use super::*;
 
-/// An owner that is deposed stands still for this long at most.
+/// Longest pause of an owner that is being deposed, in milliseconds.
 const DEPOSED_MS: u64 = 12_000;
 /// Pause between two looks at whether the copies were moved.
 const LOOK_MS: u64 = 100;
@@ -44,7 +44,7 @@ impl World {
         self.metad.extents(self.file).iter().any(names)
     }
 
-    /// The owner stands still, another gateway takes the file, and its copies go elsewhere.
+    /// The owner is paused, another gateway takes the file, and its copies go elsewhere.
     pub(super) fn depose(&mut self) {
         let lease = self.metad.inode(self.file).expect("the file is never removed").lease;
         let owner =

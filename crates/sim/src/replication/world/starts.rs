@@ -17,7 +17,7 @@ const HEARS_MS: u64 = 500;
 /// The upgrade is finalized within this of the beginning of a world with disks that go back all the time.
 const FINALIZED_EARLY_MS: u64 = 12_000;
 
-/// Since when a world's metad counts starts.
+/// When a world's metad begins to count starts.
 #[derive(Clone, Copy)]
 pub(super) enum Counting {
     Always,

@@ -93,7 +93,7 @@ impl Owner {
         }
     }
 
-    /// A run was read. `bad`: offsets of blocks that no member can read.
+    /// Takes the bytes of a run that was read. `bad` holds the offsets of blocks that no member can read.
     pub(super) fn has_run(&mut self, index: u64, (offset, run): (u64, usize), data: Bytes, bad: Vec<u64>) {
         let Some(e) = self.extents.get_mut(&index) else { return };
         let Some((_, piece)) = e.join.as_mut().and_then(|j| j.piece(offset)) else { return };

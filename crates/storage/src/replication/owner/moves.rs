@@ -64,7 +64,7 @@ impl Owner {
         }
     }
 
-    /// Whether the extent has copies where none is to be, or more than are wanted.
+    /// Whether the extent has a copy on a node that is being emptied, or more copies than wanted.
     pub(super) fn to_move(&self, e: &Extent) -> bool {
         e.cfg.replicas.len() > self.copies as usize || self.has_leaving(e)
     }

@@ -39,7 +39,7 @@ fn a_full_disk_takes_what_it_has_room_for_until_half_of_its_reserve_is_gone() {
     f.has_room = true;
     f.disks(&[1], &[1]);
     assert!(!f.is_written(0, 1, 5));
-    // The call that was refused is a new one when it comes again.
+    // A refused call is carried out as a new one when the client repeats it.
     f.disks(&[], &[]);
     assert!(f.is_written(0, 84, 4) && f.is_written(0, 1, 5));
     assert_eq!(f.bytes(0, 2), [5, 4]);
