@@ -62,7 +62,7 @@ def own_certificate(c):
     cookie = headers["set-cookie"].split(";")[0]
     status, _, body = ask("/settings", host, context=everyone, Cookie=cookie)
     assert status == 200 and "SHA-256" in body and "made by this node" in body
-    # A connection that says nothing, or begins a handshake and leaves it, takes its own place and no other's.
+    # A connection that sends nothing, or begins a handshake and abandons it, takes its own place and no other's.
     silent = [socket.create_connection((NODE, 8088)) for _ in range(20)]
     for s in silent[:10]:
         s.sendall(b"\x16\x03\x01")

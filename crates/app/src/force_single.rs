@@ -26,7 +26,7 @@ pub fn run(path: &Path, dry_run: bool, confirm: &str, gone: &[u32]) -> anyhow::R
     let config =
         NodeConfig::load(path).context("force-single takes the node.toml of the node that is left (--data)")?;
     if config.coordination.is_some() {
-        bail!("coordination is an ensemble of its own: its majority is restored there, and nothing is forced here");
+        bail!("coordination runs as an ensemble of its own: restore its majority there; force-single cannot help");
     }
     if config.nodes.len() == 1 {
         bail!("node {} already runs as a cluster of one", config.node);

@@ -70,7 +70,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     std::process::exit(health.level.code().into());
 }
 
-/// The same judgement as the nodes' own, by one look at what they all say now.
+/// The judgement that each node makes of itself, made once from the statuses that all of them report now.
 pub fn health(config: &NodeConfig, nodes: &[NodeStatus], silent: &[u32]) -> Health {
     let known: Vec<Known> = nodes.iter().map(|s| Known { status: s.clone(), age_ms: 0, clock: None }).collect();
     let never = silent.iter().map(|n| (*n, u64::MAX / 2)).collect();
@@ -132,7 +132,7 @@ pub fn text(nodes: &[NodeStatus], silent: &[u32], all_files: bool) -> String {
             out += &format!("node {}  {} damaged blocks are not repaired yet\n", n.node, n.bad_blocks);
         }
         for x in n.nfs.iter().filter(|x| x.calls_in_minute > 0 || x.oldest_ms > 0) {
-            let p99 = x.p99_ms.map_or(String::new(), |ms| format!(", 99 of 100 within {ms:.1} ms"));
+            let p99 = x.p99_ms.map_or(String::new(), |ms| format!(", 99th percentile {ms:.1} ms"));
             let name = crate::console::shown(&x.datastore);
             out += &format!("node {}  nfs {name}: {} calls in the last minute{p99}\n", n.node, x.calls_in_minute);
         }

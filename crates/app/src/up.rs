@@ -72,7 +72,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         bail!("--nodes: 1, 3 or 5");
     }
     let begun = Instant::now();
-    // Whatever keeps the cluster from starting is found before anything is written.
+    // Conditions that would keep the cluster from starting are found before anything is written.
     let folder = folder::Folder::claim(&args.data)?;
     let plan = folder.plan(args)?;
     let configs = &plan.configs;

@@ -156,7 +156,8 @@ pub struct Config {
     pub read_only_mode: bool,
     /// How often containers and TTL nodes are looked over (`znode.container.checkIntervalMs`).
     pub container_check_ms: u64,
-    /// A container that never had a child goes after so long; 0: never (`znode.container.maxNeverUsedIntervalMs`).
+    /// Milliseconds after which a container that never had a child is deleted; 0: never
+    /// (`znode.container.maxNeverUsedIntervalMs`).
     pub container_never_used_ms: i64,
     /// While clients have more requests open than this together, those that have one open are not read from; servers of
     /// an ensemble share it (`globalOutstandingLimit`).

@@ -103,7 +103,7 @@ pub(crate) enum SyncFor {
     Learner(LinkId),
 }
 
-/// A sync under way: it waits until a quorum has shown, after the request came, that it still
+/// A sync under way. The request waits until a quorum has shown, after it came, that it still
 /// follows, and until what was open then is committed.
 pub(crate) struct Sync {
     pub(crate) from: SyncFor,

@@ -21,7 +21,7 @@ const MISSING_GOOD: u32 = 1;
 const SILENT_MS: Millis = 300;
 /// Numbers after which a link that is not bad may be called good.
 const PROVEN: u32 = 12;
-/// Newest probes that must have arrived without a gap for a bad link to count as good despite older losses.
+/// A bad link counts as good again, despite older losses, when this many of the newest probes arrived without a gap.
 const RUN: u32 = 12;
 /// Milliseconds without a loss after which a bad link is good again.
 const GOOD_AFTER_MS: Millis = 3_000;

@@ -1,4 +1,4 @@
-//! The leader's table of sessions: who is alive, who owns it, who is late.
+//! The leader's table of sessions: which are alive, which server owns each, and when each expires.
 //!
 //! Expiry goes by buckets of one tick, as in Apache: a session lives between its time-out and its
 //! time-out plus one tick after it was last heard of.

@@ -61,7 +61,7 @@ fn step(samples: &Samples, holes: &[(LogMillis, LogMillis)]) -> Option<((LogMill
         let now = bounds(part);
         if !now.is_empty() {
             if let Some(before) = &before {
-                // Ahead by so much more than before, of each server that both sides speak of.
+                // How much further ahead the clock is than before, for each server that both sides mention.
                 let both = || now.iter().filter_map(|(id, b)| Some((before.get(id)?, b)));
                 let least = both().map(|(was, is)| is.least - was.most).min();
                 let most = both().map(|(was, is)| is.most - was.least).min();

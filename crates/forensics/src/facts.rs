@@ -128,7 +128,7 @@ pub enum Fact {
         /// The reason, as far as lines say it.
         cause: Cause,
     },
-    /// The disk took so long for a sync.
+    /// A sync took this long.
     SlowSyncMs(u64),
     /// The process was paused for this many milliseconds, by the JVM's own monitor.
     PauseMs(u64),

@@ -178,7 +178,7 @@ mod tests {
     use super::*;
     use crate::nodes::Reader;
 
-    /// Three servers vote; each log has its own clock, each way its own length.
+    /// Three servers vote. Each log has a clock of its own, and each direction a delay of its own.
     pub(crate) fn votes(ahead_ms: [i64; 3], way_ms: impl Fn(usize, usize, i64) -> i64) -> Facts {
         let mut r = Reader::default();
         let mut lines: Vec<Vec<(i64, usize, i64)>> = vec![Vec::new(); 3];

@@ -147,7 +147,7 @@ fn all_stopped_until(starts: f64) {
             with(id, &more)
         })
         .collect();
-    // Each says its own number.
+    // Each server logs its own number.
     let files: Vec<_> = files
         .into_iter()
         .enumerate()

@@ -199,7 +199,7 @@ pub struct Heard {
     pub bad: bool,
     /// Watched for long enough to be called good where it is not bad.
     pub proven: bool,
-    /// Nothing was lost lately, whatever was before.
+    /// Nothing was lost lately; older losses do not count.
     pub works: bool,
     /// The sender leads, and this server follows it up to date.
     pub follows: bool,

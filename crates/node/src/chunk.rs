@@ -407,7 +407,7 @@ impl Chunk {
     pub fn bad_found(&self) -> u64 {
         lock(&self.core).bad_found
     }
-    /// How long syncs of the journal took in the last minute, 99 of 100 of them; `None` without any.
+    /// 99th percentile of the journal's sync times in the last minute, in milliseconds; `None` without any.
     pub fn sync_p99_ms(&self) -> Option<f64> {
         let minute = self.syncs.last_minute();
         (minute.count > 0).then_some(minute.p99_ms)

@@ -19,7 +19,7 @@ use tokio_rustls::{Accept, TlsAcceptor};
 
 /// Connections at one time; others wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 128;
-/// After so long a connection is closed, whatever it does; browsers and Prometheus open another.
+/// Longest life of a connection. Then it is closed even if it is in use; browsers and Prometheus open another.
 const LIFE: Duration = Duration::from_secs(30);
 /// The first byte of a TLS connection: a record of the handshake (RFC 8446 section 5.1). No HTTP request begins with it.
 const HANDSHAKE: u8 = 22;
@@ -48,7 +48,7 @@ enum Stream {
 }
 
 impl ConsoleListener {
-    /// Without `tls` connections are plain, whatever they say.
+    /// Without `tls` all connections are plain.
     pub(crate) fn bind(address: SocketAddr, tls: Option<TlsAcceptor>) -> io::Result<Self> {
         let listener = BoundedListener::bind(address, CONNECTIONS_MAX)?;
         Ok(ConsoleListener { listener, tls })

@@ -19,7 +19,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// A file's text; `None` only where nothing has its name.
 ///
 /// # Errors
-/// Whatever else keeps it from being read, a symbolic link to nowhere among it.
+/// Any other reason why the file cannot be read, such as a dangling symbolic link.
 pub fn read(path: &Path) -> anyhow::Result<Option<String>> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
@@ -115,8 +115,8 @@ fn claim_for_node(config: &NodeConfig) -> anyhow::Result<()> {
         found = read(&path)?;
         if found.is_none() {
             bail!(
-                "{}: holds {}, and the file that says whose they are is missing; if they are of node {} of cluster {}, \
-                 write that into {} in three lines: `trivet 1`, `cluster {}`, `node {}`",
+                "{}: holds {}, and the file that names their node and cluster is missing; if they belong to node {} of cluster {}, \
+                 write these three lines into {}: `trivet 1`, `cluster {}`, `node {}`",
                 config.data.display(),
                 data.join(", "),
                 config.node,

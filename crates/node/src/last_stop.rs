@@ -1,4 +1,4 @@
-//! Why this node's process ended itself the last time, for the one that comes after it: a disk that failed ends the
+//! The reason why this node's process ended itself the last time, for the next process: a disk that failed ends the
 //! process, and a person who looks later must learn which disk, and why.
 
 use serde::{Deserialize, Serialize};

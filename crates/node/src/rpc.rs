@@ -292,7 +292,7 @@ async fn write_queue(mut writer: impl AsyncWriteExt + Unpin, mut queue: mpsc::Un
     let mut batch = Vec::new();
     let mut gathered = Vec::new();
     while queue.recv_many(&mut batch, 64).await > 0 {
-        // TLS keeps what does not fill a record until it is flushed.
+        // TLS buffers bytes that do not fill a record until it is flushed.
         if write_batch(&mut writer, &mut batch, &mut gathered).await.is_err() || writer.flush().await.is_err() {
             return;
         }

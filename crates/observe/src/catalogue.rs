@@ -65,6 +65,7 @@ pub struct Threshold {
 }
 
 /// A row of the catalogue.
+#[derive(Clone, Copy)]
 pub struct Rule {
     /// Its id; ids and rows have the same order.
     pub id: RuleId,
@@ -175,7 +176,7 @@ pub enum RuleId {
     /// node.
     #[serde(rename = "NO_ROOM_TO_REPAIR")]
     NoRoomToRepair,
-    /// A disk is slow: 99 of 100 syncs take up to this long.
+    /// A disk is slow: the 99th percentile of its sync times reaches this.
     #[serde(rename = "DISK_SLOW")]
     DiskSlow,
     /// A disk gave an I/O error: one error from the operating system.
@@ -184,7 +185,7 @@ pub enum RuleId {
     /// A checksum is wrong: one block that is not what was written.
     #[serde(rename = "CHECKSUM_BAD")]
     ChecksumBad,
-    /// NFS is slow: 99 of 100 operations take up to this long; critical: one operation waits for the critical
+    /// NFS is slow: the 99th percentile of the times of operations reaches this; critical: one operation waits for the critical
     /// threshold.
     #[serde(rename = "NFS_SLOW")]
     NfsSlow,

@@ -140,7 +140,7 @@ pub struct DiskView {
     pub data_bytes: u64,
     /// Days until it is full at the present pace, for a view that has watched it for long enough.
     pub days_left: Option<f64>,
-    /// 99 of 100 syncs took up to this long, in milliseconds.
+    /// 99th percentile of the sync times, in milliseconds.
     pub sync_p99_ms: Option<f64>,
 }
 
@@ -149,7 +149,7 @@ pub struct DiskView {
 pub struct NfsView {
     /// The datastore.
     pub datastore: String,
-    /// 99 of 100 operations took up to this long, in milliseconds.
+    /// 99th percentile of the times of operations, in milliseconds.
     pub p99_ms: f64,
     /// The oldest operation that is not answered: milliseconds, and its name, file and owner.
     pub oldest_ms: f64,

@@ -52,7 +52,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// A login that was refused earlier, by whichever LEADER, is not tried again.
+    /// A login that was refused earlier, on any LEADER, is not tried again.
     pub fn stopped() -> Session {
         Session { stopped: true, ..Session::default() }
     }

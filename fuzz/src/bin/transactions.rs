@@ -11,7 +11,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(Txn::decode(&txn.encode()), Ok(txn));
     }
     let mut file = txnlog::header().to_vec();
-    // Entries whose checksums are right, so that what is in them is looked at.
+    // Entries with correct checksums, so that the decoder of their content is reached.
     let mut rest = bytes;
     while let Some((length, more)) = rest.split_first() {
         let (entry, behind) = more.split_at(usize::from(*length).min(more.len()));

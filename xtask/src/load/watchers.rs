@@ -80,7 +80,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
 async fn all_watch(heard: &mut mpsc::Receiver<Option<Instant>>, count: usize) -> anyhow::Result<()> {
     for _ in 0..count {
         if !matches!(heard.recv().await, Some(None)) {
-            bail!("a watcher heard of what was not written, or lost its connection");
+            bail!("a watcher got an event for a node that was not written, or lost its connection");
         }
     }
     Ok(())

@@ -126,8 +126,8 @@ impl Folder {
                     folder::entries(&self.data)?.into_iter().filter(|n| !of_first_start(n)).collect();
                 if !others.is_empty() {
                     bail!(
-                        "{data}: {ID} is missing, and the folder is not empty ({}): no new cluster is begun here. If it \
-                         held a cluster, put the file back: `cluster` in node1/node.toml is what was in it",
+                        "{data}: {ID} is missing, and the folder is not empty ({}): a new cluster needs an empty folder. If this one \
+                         held a cluster, put the file back: its content is the value of `cluster` in node1/node.toml",
                         others.iter().take(5).cloned().collect::<Vec<_>>().join(", ")
                     );
                 }

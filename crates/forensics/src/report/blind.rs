@@ -4,7 +4,7 @@ use super::{names, words::seconds, Lang};
 use crate::time;
 use crate::Analysis;
 
-/// A log that ends so much before the newest one may not have been collected to its end.
+/// A log that ends at least this much before the newest one, in milliseconds, may not have been collected to its end.
 const ENDS_EARLY_MS: i64 = 60_000;
 
 /// Most important first.

@@ -11,7 +11,7 @@ use trivet_storage::ids::ExtentId;
 use trivet_storage::messages::VERSION;
 use trivet_storage::replication::replica::{Effect, Replica};
 
-/// States of copies that changed; none for one that is gone.
+/// States of the copies that changed; `None` for a copy that is gone.
 pub type States = Vec<(ExtentId, Option<Replica>)>;
 
 /// The thread, as the journal's thread sees it.

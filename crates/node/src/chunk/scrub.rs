@@ -66,7 +66,7 @@ pub fn start(
     extents: &Arc<Extents>,
 ) -> io::Result<Arc<Scrub>> {
     let path = dir.join("scrubbed");
-    // Without the file, or with one that cannot be read, a pass comes sooner than it would have to.
+    // Without the file, or with one that cannot be read, the next pass begins earlier than necessary.
     let finished_at = std::fs::read_to_string(&path).ok().and_then(|t| t.trim().parse().ok()).unwrap_or(0);
     let progress = Mutex::new(Progress { finished_at, ..Default::default() });
     let scrub = Arc::new(Scrub {

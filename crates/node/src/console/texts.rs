@@ -50,7 +50,7 @@ texts! {
     LAST_DAY: "Day", "24 小时";
     LAST_MONTH: "Month", "30 天";
     CHART_CALLS: "NFS calls per second", "每秒 NFS 调用";
-    CHART_P99: "NFS, 99 of 100 within", "NFS 时延 99 分位";
+    CHART_P99: "NFS, 99th percentile", "NFS 时延 99 分位";
     CHART_READ: "NFS data read", "NFS 读取速率";
     CHART_WRITE: "NFS data written", "NFS 写入速率";
     CHART_LOSS: "Worst loss on a path", "链路最大丢包率";
@@ -145,7 +145,7 @@ texts! {
     IN_SYNC: "copies in sync", "同步副本";
     SERVED_BY: "served by node", "提供服务的节点";
     NOT_LISTENING: "not listening", "未监听";
-    PLACEMENT: "Where copies lie", "副本分布";
+    PLACEMENT: "Placement of copies", "副本分布";
     ON_NODES: "on nodes", "所在节点";
     WANTED: "wanted", "要求";
     EXAMPLES: "for example", "例如";
@@ -197,7 +197,7 @@ texts! {
     CALLS_MINUTE: "calls in the last minute", "最近一分钟调用数";
     PER_SECOND: "per second", "次/秒";
     MEDIAN: "median", "中位数";
-    P99: "99 of 100 within", "99 分位";
+    P99: "99th percentile", "99 分位";
     OLDEST: "longest wait now", "当前最长等待";
     READS: "read", "读取";
     WRITES: "written", "写入";

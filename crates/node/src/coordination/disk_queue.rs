@@ -83,7 +83,7 @@ impl DiskQueue {
 mod tests {
     use super::*;
 
-    /// Numbers of the batches that are taken of what `pushes` pushes, from then on, and when the first one was.
+    /// The batches, as numbers of operations, that the disk thread takes of what `pushes` queues, and the time until the first.
     fn batches(pushes: impl FnOnce(&ToDisk)) -> (Vec<Vec<u64>>, Duration) {
         let (taken, seen) = mpsc::channel();
         let (pushed, all_pushed) = mpsc::channel();

@@ -28,11 +28,11 @@ static ZEROS: Zeros = Zeros([0; 64 << 10]);
 pub(super) struct LogFile {
     file: File,
     path: PathBuf,
-    /// Where the next entry goes.
+    /// Offset of the next entry, in bytes.
     position: u64,
-    /// Zeros, or entries, are there up to here.
+    /// Bytes of the file that are preallocated, entries included.
     allocated: u64,
-    /// Nothing where the page cache is used.
+    /// `None` if entries are written through the page cache.
     direct: Option<Piece>,
 }
 

@@ -152,7 +152,7 @@ fn addresses_elsewhere(inner: &Inner, mine: &[(String, u64)]) -> Vec<IpAddr> {
     others.filter_map(|b| b.address.parse().ok()).collect()
 }
 
-/// Puts the address where it belongs, announces it and listens; whatever of that is due.
+/// Puts the address on its interface, announces it and listens, as far as these steps are due.
 async fn keep(
     inner: &Arc<Inner>,
     interfaces: &mut Interfaces,

@@ -58,8 +58,8 @@ fn network(ip: IpAddr) -> Vec<u8> {
     }
 }
 
-/// A connection's binding of its host: asked for when the host connects, and there when metad has answered. Until then what
-/// changes nothing is answered.
+/// A connection's binding of its host: asked for when the host connects, and there when metad has answered. Until then only calls that
+/// change nothing are answered.
 #[derive(Debug, Clone)]
 pub(super) struct HostBinding(watch::Receiver<Option<Stamp>>);
 

@@ -31,14 +31,14 @@ const START_LOOKS: u32 = 100;
 /// Time for which an unknown path is looked for in the LEADER's newer journal.
 const NEWEST_LIMIT: Duration = Duration::from_secs(2);
 
-/// Refused mounts, told one by one but not faster than anybody can read.
+/// Refused mounts. Each is an event of its own, at most one in [`REFUSAL_PAUSE`]; the others are counted.
 #[derive(Default)]
 pub(super) struct Refusals {
     told: Mutex<(Option<Instant>, u64)>,
 }
 
 impl Refusals {
-    /// How many were not told since the last one, if this one may be.
+    /// Refusals that were not reported since the last one, if this one may be.
     fn next(&self) -> Option<u64> {
         let mut told = self.told.lock();
         if told.0.is_some_and(|at| at.elapsed() < REFUSAL_PAUSE) {

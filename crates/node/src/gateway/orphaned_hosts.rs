@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use trivet_storage::messages::NfsClient;
 
-/// Pause between two rounds; so much longer than the route's move takes the host to notice.
+/// Pause between two rounds; the host notices the move of its route at most this much later.
 const EVERY: Duration = Duration::from_millis(300);
 /// Milliseconds after which the hosts of a node that is gone have noticed by themselves.
 const TELL_MS_MAX: u64 = 30_000;

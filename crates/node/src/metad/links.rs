@@ -39,7 +39,7 @@ impl Shared {
 }
 
 /// Nodes that reach the others over bad links only, while others have a good one. Packets get lost on the way to them:
-/// whatever they do takes long, though it does not fail.
+/// all that they do takes long, though it does not fail.
 fn without_good_links(nodes: &BTreeSet<u32>, links: &[LinkState]) -> Vec<u32> {
     let bad = |a: u32, b: u32| {
         links.iter().any(|l| l.bad && [(a, b), (b, a)].map(|(a, b)| (a.into(), b.into())).contains(&(l.from.0, l.to.0)))

@@ -83,7 +83,7 @@ pub fn metrics(s: &NodeStatus, watcher: &Watcher) -> String {
     let syncs = s.disks.iter().filter_map(|d| Some((vec![("path", d.path.clone())], d.sync_ms? / 1e3)));
     f.gauges("disk_sync_seconds", "Mean time of coordination's latest syncs", syncs.collect());
     let syncs = s.disks.iter().filter_map(|d| Some((vec![("path", d.path.clone())], d.sync_p99_ms? / 1e3)));
-    f.gauges("disk_sync_p99_seconds", "What 99 of 100 syncs of the copies' journal took at most", syncs.collect());
+    f.gauges("disk_sync_p99_seconds", "99th percentile of the sync times of the copies' journal", syncs.collect());
     let served = s.served.iter().take(SERIES_MAX);
     let served = served.map(|a| (vec![("address", a.address.clone())], flag(a.listening)));
     f.gauges("address_listening", "1 if this node listens on a datastore address that is its own", served.collect());
@@ -166,7 +166,7 @@ fn data(f: &mut Families, s: &NodeStatus) {
         some.map(|(n, v)| (vec![("datastore", n.datastore.clone())], v / 1e3)).collect::<Vec<Sample>>()
     };
     f.gauges("nfs_p50_seconds", "What half of the last minute's NFS calls took at most", gauges(|n| n.p50_ms));
-    f.gauges("nfs_p99_seconds", "What 99 of 100 of the last minute's NFS calls took at most", gauges(|n| n.p99_ms));
+    f.gauges("nfs_p99_seconds", "99th percentile of the times of NFS calls, last minute", gauges(|n| n.p99_ms));
     let oldest = gauges(|n| Some(n.oldest_ms as f64));
     f.gauges("nfs_oldest_seconds", "How long the oldest NFS call without an answer has waited", oldest);
     if let Some(v) = &s.vcenter {

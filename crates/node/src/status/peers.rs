@@ -34,7 +34,7 @@ pub struct Ask {
     /// Version of the exchange.
     #[prost(uint32, tag = "1")]
     pub version: u32,
-    /// A number of [`What`].
+    /// The document, as a number of [`What`].
     #[prost(uint32, tag = "2")]
     pub what: u32,
 }

@@ -33,7 +33,7 @@ pub(super) fn judge(view: &ClusterView, out: &mut Out<'_>) {
                 )
             } else {
                 Said::new(
-                    format!("99 of 100 operations on {} take up to {:.0} ms at node {id}", n.datastore, n.p99_ms),
+                    format!("the 99th percentile of operations on {} is {:.0} ms at node {id}", n.datastore, n.p99_ms),
                     format!("{} 的操作耗时 99 分位在节点 {id} 为 {:.0} 毫秒", n.datastore, n.p99_ms),
                 )
             };

@@ -83,7 +83,7 @@ fn disks(id: u32, node: &NodeView, out: &mut Out<'_>) {
         }
         if let Some(ms) = d.sync_p99_ms.filter(|ms| *ms >= out.threshold(RuleId::DiskSlow)) {
             let reason = Said::new(
-                format!("99 of 100 syncs of disk {} of node {id} take up to {ms:.0} ms", d.path),
+                format!("the 99th percentile of sync times on disk {} of node {id} is {ms:.0} ms", d.path),
                 format!("节点 {id} 的磁盘 {} 同步耗时 99 分位为 {ms:.0} 毫秒", d.path),
             );
             out.add_value(RuleId::DiskSlow, subject, ms, reason);

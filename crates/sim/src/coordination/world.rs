@@ -52,7 +52,7 @@ pub struct Options {
     pub groups: bool,
     /// Requests that a client may have open.
     pub pipeline: usize,
-    /// Instead of faults at random: leadership is handed over so often, or almost.
+    /// Instead of faults at random: number of leadership transfers to make; 0 for none.
     pub hand_overs: u64,
     /// Each sync of each disk takes this at least, and up to half more: 0 for disks as they are.
     pub sync_ms: u64,

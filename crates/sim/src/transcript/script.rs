@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Stands between the commands of a block and their answer.
 const ANSWER: &str = "----";
-/// Commands of one script; a longer one is several scenes, and refused.
+/// Commands of one script at most. A longer one is refused, and is better split into several scenes.
 const COMMANDS_MAX: usize = 200;
 
 /// The machine that a script drives.

@@ -173,7 +173,7 @@ pub struct BadBlocks {
     /// Their offsets in the extent.
     #[prost(uint64, repeated, tag = "1")]
     pub offsets: Vec<u64>,
-    /// The range, with zeros in the place of bad blocks.
+    /// The bytes of the range; bad blocks are zeros.
     #[prost(bytes = "bytes", tag = "2")]
     pub data: bytes::Bytes,
     /// CRC-32C of `data`.

@@ -31,7 +31,7 @@ pub struct OpId {
     pub low: u64,
 }
 
-/// Over which binding of a datastore address a request came in. An address that moved has a greater
+/// The binding of a datastore address over which a request came in. An address that moved has a greater
 /// version, and what came in over the older one counts no more (rule R18 of the replication protocol).
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Stamp {

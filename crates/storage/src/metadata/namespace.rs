@@ -459,7 +459,7 @@ mod tests {
         for verifier in [0, 7] {
             let first = run(&mut s, exclusive(verifier), None);
             let file = first.attr.clone().unwrap().fileid;
-            // Retried at another gateway, as another call, after whatever takeover.
+            // A retry at another gateway, as another call, after any number of takeovers.
             let again = run(&mut s, exclusive(verifier), None);
             assert_eq!((again.status, again.attr), (status::OK, first.attr));
             assert_eq!(run(&mut s, exclusive(8), None).status, status::EXIST);

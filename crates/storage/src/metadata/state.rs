@@ -610,7 +610,7 @@ impl<K: Kv> State<K> {
         let wanted = datastore.map_or(2, |d| d.copies) as usize;
         (!named && cfg.active && cfg.replicas.len() >= wanted).then_some(cfg.epoch)
     }
-    /// Files, folders and whatever else has a number.
+    /// Files, folders, symbolic links and all other objects with a file id.
     pub fn files_count(&self) -> u64 {
         self.inodes
     }

@@ -183,7 +183,7 @@ impl QuorumPort {
         }
     }
 
-    /// Reads a part of the log back for a learner; the core is answered by `Input::LogRead`.
+    /// Reads a part of the log back for a learner. The core gets the result as `Input::LogRead`.
     pub(crate) fn read_log(&self, link: LinkId, after: Zxid, upto: Zxid) {
         let start = || LogReader::start(self.log_files.clone(), link, self.messages.clone());
         let mut connections = self.connections.borrow_mut();

@@ -140,7 +140,7 @@ async fn write(link: LinkId, queue: &Outgoing, writer: &mut WriteHalf, port: &Qu
         std::mem::swap(&mut going, &mut *queue.waiting.borrow_mut());
         if going.is_empty() {
             if queue.wants_to_know.take() {
-                // Whatever else came meanwhile goes first.
+                // Packets that arrived meanwhile are handled first.
                 tokio::task::yield_now().await;
                 port.inbox.feed(Input::PartSent(link));
                 continue;

@@ -149,7 +149,7 @@ fn a_promise_that_is_missing_and_a_mark_that_cannot_be_read_are_refused() {
     fs::remove_file(&accepted).unwrap();
     assert!(matches!(Store::open(dir.path(), dir.path()), Err(StoreError::Damaged { .. })));
     fs::write(&accepted, &text).unwrap();
-    // Whatever cannot be read is not missing: a link in a circle is the error that root, too, gets.
+    // A file that cannot be read does not count as missing. A symbolic link to itself is an error for root as well.
     for path in [&accepted, &current, &v2.join(INSTALL_MARK)] {
         let before = fs::read(path).ok();
         let _ = fs::remove_file(path);

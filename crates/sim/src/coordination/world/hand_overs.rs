@@ -8,13 +8,14 @@ use crate::coordination::faults::Mend;
 use trivet_coordination::monitor::Machine;
 use trivet_coordination::{ClientInput, Event as ServerEvent, Input, RoleName, HANDED_OVER, TRANSFER_GIVEN_UP};
 
-/// A disk whose syncs take up to so long, longer than a leader waits for a target, and for how long they do. Together they
-/// are less than clients are held.
+/// Longest sync of a stalled disk, in milliseconds: longer than a leader waits for a target. With the length of a stall, it
+/// stays below the time for which clients' requests are paused.
 const STALL_MS: u64 = 1_700;
+/// Length of a stall, in milliseconds.
 const STALL_MS_TILL: u64 = 800;
 /// A hand-over takes no longer, on average, with all that goes wrong in between.
 const HAND_OVER_MS_MAX: u64 = 10_000;
-/// A server is away, and late, until so long after its start.
+/// Time after a server's start during which it is away, or late.
 const BACK_MS: u64 = 2_000;
 
 impl World {

@@ -38,7 +38,7 @@ impl World {
         } else if self.now < self.clients[client].sent_at + PATIENCE_MS {
             return;
         }
-        // The same call, to whichever gateway: a retry may overtake its first attempt.
+        // A retry carries the id of its first attempt, goes to any gateway, and may overtake the first attempt.
         let gateway = self.rng.index(GATEWAYS);
         self.clients[client].sent_at = self.now;
         let serial = self.clients[client].serial;

@@ -33,8 +33,8 @@ impl World {
         News { wishes: self.wishes(), reached, full, exhausted }
     }
 
-    /// Inputs of an owner that was at rest, before the next one; and of a new owner, before any other. While metad is away it
-    /// is what the gateway heard last.
+    /// The inputs that bring an owner up to date before its next one, after a rest or at its beginning. While metad is away they
+    /// hold what the gateway heard last.
     pub(super) fn told_first(&mut self, gateway: usize) -> Vec<Input> {
         if self.options.bug == Some(Bug::RestUntold) {
             return Vec::new();

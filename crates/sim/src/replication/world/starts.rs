@@ -155,7 +155,7 @@ impl World {
         if record.start != c.last_start {
             return self.register(chunk, record.at);
         }
-        // On disk before anything is answered.
+        // The start is durable before any request is answered.
         c.disk.counter = c.disk.counter.max(record.counter);
         c.noted = (c.disk.counter, c.records_at_start);
         server.registered(record.at);

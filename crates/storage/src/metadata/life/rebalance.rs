@@ -13,7 +13,7 @@ struct Load {
     node: u32,
     id: Vec<u8>,
     copies: u64,
-    /// GiB of its disk, at least one.
+    /// Size of the node's disk in GiB, at least 1.
     size: u64,
 }
 

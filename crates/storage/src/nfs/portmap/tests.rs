@@ -140,7 +140,7 @@ fn replies_and_noise_get_no_reply() {
         w.u32(PROGRAM_NFS).u32(3).u32(6).u32(0);
     });
     let reply = t.answer(&call, Transport::Udp).unwrap();
-    // Two portmappers that are set upon each other would otherwise answer for ever.
+    // Two portmappers that get each other's replies would otherwise answer each other forever.
     assert_eq!(t.answer(&reply[4..], Transport::Udp), None);
     for cut in 0..40 {
         assert_eq!(t.answer(&call[..cut], Transport::Udp), None, "{cut}");

@@ -26,7 +26,7 @@ pub(super) struct Forking {
 enum Stage {
     /// Extents are sealed, and operations continue.
     Sealing,
-    /// No operation begins; those that are open end.
+    /// No new operation begins, and the open ones are completed.
     Draining,
     Naming,
     Making,

@@ -79,7 +79,7 @@ impl Owner {
         }
     }
 
-    /// Whether a change of size was done, and not so long ago that the id is another one's by now.
+    /// Whether a change of size was done, recently enough that the id cannot have been reused.
     pub(super) fn size_was_set(&self, id: &OpId) -> bool {
         self.sizes_done.iter().any(|(known, since)| known == id && self.now_ms < since + DONE_KEPT_MS)
     }

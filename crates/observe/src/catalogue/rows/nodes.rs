@@ -1,0 +1,87 @@
+//! Nodes and their processes.
+
+use super::super::{Impact, Rule, RuleId, Severity, Threshold};
+use crate::language::Text;
+
+pub(super) const ROWS: &[Rule] = &[
+    Rule {
+        id: RuleId::NodeDown,
+        name: "NODE_DOWN",
+        severity: Severity::Critical,
+        hold_ms: 15_000,
+        threshold: None,
+        critical: None,
+        impact: Impact::Degraded,
+        caused_by: &[],
+        title: Text { en: "a node is down", zh: "节点宕机" },
+        condition: Text { en: "a node answers nobody", zh: "节点不响应任何其他节点" },
+        evidence: Text { en: "what the node did last", zh: "该节点最后的记录" },
+        action: Text {
+            en: "Check the power and the machine's console. Nothing has to be wiped; start the node with its data.",
+            zh: "检查电源和主机控制台。无需清除任何数据，带着原有数据启动该节点。",
+        },
+    },
+    Rule {
+        id: RuleId::NodePaused,
+        name: "NODE_PAUSED",
+        severity: Severity::Warning,
+        hold_ms: 0,
+        threshold: Some(Threshold { value: 3.0, min: 1.0, max: 100.0, unit: "pauses" }),
+        critical: None,
+        impact: Impact::Degraded,
+        caused_by: &[],
+        title: Text { en: "a process is paused again and again", zh: "进程反复停顿" },
+        condition: Text {
+            en: "a node's process did not run for a second or longer, this often in 10 minutes",
+            zh: "10 分钟内进程停顿 1 秒以上达到该次数",
+        },
+        evidence: Text { en: "the pauses", zh: "各次停顿" },
+        action: Text {
+            en: "Look for CPU steal, swapping and snapshots of the virtual machine.",
+            zh: "检查 CPU steal、内存交换和虚拟机快照。",
+        },
+    },
+    Rule {
+        id: RuleId::RoleCrashLoop,
+        name: "ROLE_CRASH_LOOP",
+        severity: Severity::Critical,
+        hold_ms: 0,
+        threshold: Some(Threshold { value: 3.0, min: 2.0, max: 50.0, unit: "starts" }),
+        critical: None,
+        impact: Impact::Degraded,
+        caused_by: &[RuleId::DiskFull, RuleId::DiskIoError],
+        title: Text { en: "a node's process restarts repeatedly", zh: "进程反复退出" },
+        condition: Text { en: "this many starts in 5 minutes", zh: "5 分钟内启动达到该次数" },
+        evidence: Text { en: "the starts and the last error", zh: "各次启动及最后的错误" },
+        action: Text {
+            en: "Read the last lines of the node's log; they name the reason.",
+            zh: "查看该节点日志的最后几行，其中写明原因。",
+        },
+    },
+    Rule {
+        id: RuleId::NodeNotReady,
+        name: "NODE_NOT_READY",
+        severity: Severity::Warning,
+        hold_ms: 60_000,
+        threshold: None,
+        critical: None,
+        impact: Impact::Degraded,
+        caused_by: &[
+            RuleId::CoordNoQuorum,
+            RuleId::MetadNoLeader,
+            RuleId::MetadLeaderUnreachable,
+            RuleId::AddressUnserved,
+            RuleId::LinkLossy,
+            RuleId::LinkOneWay,
+            RuleId::NodeIsolated,
+            RuleId::LinkSlow,
+            RuleId::NodeDown,
+            RuleId::RoleCrashLoop,
+            RuleId::NodePaused,
+        ],
+        title: Text { en: "a node is not ready", zh: "节点未就绪" },
+        condition: Text { en: "a node says that it cannot serve", zh: "节点报告自己无法提供服务" },
+        evidence: Text { en: "the reason that the node gives", zh: "节点给出的原因" },
+        action: Text { en: "Follow the reason.", zh: "按照原因处理。" },
+    },
+];
