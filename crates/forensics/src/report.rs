@@ -278,6 +278,12 @@ fn sum(a: &Analysis, lang: Lang) -> String {
     }
 }
 
+/// The first line of every form: how much there was, and the most likely cause. Chinese sentences stand without a space.
+fn opening(a: &Analysis, lang: Lang) -> String {
+    let space = if lang == Lang::English { " " } else { "" };
+    format!("{}{space}{}", sum(a, lang), verdict(a, lang))
+}
+
 fn verdict(a: &Analysis, lang: Lang) -> String {
     let names = names(&a.story);
     let name = |id: u32| names.get(&id).cloned().unwrap_or_else(|| id.to_string());
@@ -334,7 +340,7 @@ fn evidence(a: &Analysis, e: &Event, max: usize) -> String {
 /// that an event was read in.
 pub fn text(a: &Analysis, lang: Lang, verbose: bool) -> String {
     let mut out = String::new();
-    wrap(&format!("# {} {}", sum(a, lang), verdict(a, lang)), "#   ", &mut out);
+    wrap(&format!("# {}", opening(a, lang)), "#   ", &mut out);
     wrap(&format!("# {}", heading(a, lang)), "#   ", &mut out);
     let mut day = time::day(a.story.first);
     for e in events(a, lang) {
@@ -401,8 +407,7 @@ pub fn markdown(a: &Analysis, lang: Lang) -> String {
     let escape = |s: &str| s.replace('|', "\\|").replace('<', "&lt;");
     let (time, what, where_) =
         if lang == Lang::English { ("time", "what", "evidence") } else { ("时间", "事件", "依据") };
-    let mut out =
-        format!("**{} {}**\n\n{}\n\n", escape(&sum(a, lang)), escape(&verdict(a, lang)), escape(&heading(a, lang)));
+    let mut out = format!("**{}**\n\n{}\n\n", escape(&opening(a, lang)), escape(&heading(a, lang)));
     out += &format!("| {time} | {what} | {where_} |\n|---|---|---|\n");
     for e in events(a, lang) {
         let places = evidence(a, &e, EVIDENCE_MAX);

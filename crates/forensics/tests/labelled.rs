@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::io::Read;
 use std::path::PathBuf;
 use trivet_forensics::report;
-use trivet_forensics::{analyse, Reader};
+use trivet_forensics::{analyse, Analysis, Reader};
 
 const SETS: [&str; 13] = [
     "3.4.13-mix",
@@ -43,13 +43,17 @@ fn load(set: &str) -> (Files, Value) {
 }
 
 fn found(files: &Files) -> Value {
+    report::json(&analysed(files))
+}
+
+fn analysed(files: &Files) -> Analysis {
     let mut reader = Reader::default();
     for (name, text) in files {
         reader.file(name);
         text.lines().for_each(|l| reader.line(l.as_bytes()));
     }
     let (facts, names) = reader.finish();
-    report::json(&analyse(facts, names))
+    analyse(facts, names)
 }
 
 /// Milliseconds of `2026-11-22T07:46:50.306`.
@@ -85,6 +89,24 @@ fn outages_are_right_by(set: &str, json: &Value, truth: &Value, unsure_ms: i64) 
         let (from, to) = (at(&o["from_earliest"]), if o["to"].is_null() { i64::MAX } else { at(&o["to"]) });
         let known = truths.iter().any(|t| at(&t[0]) < to + 500 && from - 500 < at(&t[1]));
         assert!(known || o["cause"] == "it restarted", "{set}: invented {o:#}");
+    }
+}
+
+#[test]
+fn the_documents_show_what_the_command_prints() {
+    let files: Files =
+        load("3.8.0-incident").0.into_iter().map(|(name, text)| (name.replace("3.8.0-", ""), text)).collect();
+    let analysis = analysed(&files);
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+    for (path, lang) in [("timeline.md", report::Lang::English), ("zh/timeline.md", report::Lang::Chinese)] {
+        let document = std::fs::read_to_string(root.join(path)).unwrap();
+        let begin = document.find("\n\n    # ").expect("an example") + 2;
+        let example = document[begin..].split("\n\n").next().unwrap();
+        let text = report::text(&analysis, lang, false);
+        assert!(example.lines().count() > 6, "{path}: {example}");
+        for line in example.lines().map(|l| l.strip_prefix("    ").unwrap_or(l)) {
+            assert!(text.lines().any(|l| l == line), "{path}: {line:?} is not in\n{text}");
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A page that needs nothing else: lanes of the servers, the quorum above them, what happened below, with its lines.
 
-use super::{events, heading, names, place, sum, verdict, Lang};
+use super::{events, heading, names, opening, place, Lang};
 use crate::story::Role;
 use crate::time::{self, LogMillis};
 use crate::Analysis;
@@ -215,7 +215,7 @@ pub fn html(a: &Analysis, lang: Lang) -> String {
          <div id=\"zoom\" tabindex=\"0\">{}</div><p>{legend}</p><table>{rows}</table><ul>{}</ul></body></html>\n",
         if en { "en" } else { "zh" },
         escape(&heading(a, lang)),
-        escape(&format!("{} {}", sum(a, lang), verdict(a, lang))),
+        escape(&opening(a, lang)),
         escape(&heading(a, lang)),
         if en { "zoom" } else { "缩放" },
         svg(a, lang),

@@ -15,7 +15,7 @@ const NAMED_MAX: usize = 200;
 pub struct VcenterStatus {
     /// Name of the vCenter cluster.
     pub cluster: String,
-    /// The agent's mode: `observe`, `propose` or `repair`.
+    /// The agent's mode: `watch`, `propose` or `repair`.
     pub mode: String,
     /// Why vCenter cannot be read.
     pub trouble: Option<String>,
