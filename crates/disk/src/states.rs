@@ -9,7 +9,7 @@
 //! become longer than the base, they are written together as a new base. A checkpoint thus costs what changed,
 //! and not what there is.
 
-use crate::files::Files;
+use crate::files::{DiskFile, Files};
 use crate::journal::From;
 use crate::{at, DiskError};
 use std::collections::BTreeMap;
@@ -26,6 +26,8 @@ const HEAD: usize = 8 + 4 + 4 + 8 + 8 + 8 + 8;
 const CHANGES_BYTES_MIN: u64 = 4 << 20;
 /// Change files beside a base; a further one merges all of them into a new base.
 const CHANGES_MAX: u64 = 64;
+/// Bytes of a file that are gathered before they are written; more than this and one state are not held in memory.
+const PIECE_BYTES: usize = 1 << 20;
 const REMOVED: u32 = u32::MAX;
 
 /// The table that a key belongs to: two tables in one file, so that they change together.
@@ -177,34 +179,61 @@ impl States {
         number: u64,
         from: From,
         count: usize,
-        entries: impl Iterator<Item = (Key, Option<&'a [u8]>)>,
+        entries: impl Iterator<Item = (Key, Option<&'a [u8]>)> + Clone,
     ) -> io::Result<u64> {
-        let mut out = MAGIC.to_vec();
-        out.extend_from_slice(&1u32.to_be_bytes());
-        out.extend_from_slice(&[0; 4]);
-        for n in [number, from.segment, from.batch, count as u64] {
-            out.extend_from_slice(&n.to_be_bytes());
-        }
-        for (key, value) in entries {
-            if key.table >= FIRST_TABLE_OF_VERSION_2 {
-                out[MAGIC.len()..][..4].copy_from_slice(&VERSION.to_be_bytes());
-            }
-            out.push(key.table);
-            out.extend_from_slice(&key.id.to_be_bytes());
-            let length = value.map_or(REMOVED, |v| v.len() as u32);
-            out.extend_from_slice(&length.to_be_bytes());
-            out.extend_from_slice(value.unwrap_or_default());
-        }
-        let total = crc32c::crc32c(&out);
-        out.extend_from_slice(&total.to_be_bytes());
+        let has_table_of_version_2 = entries.clone().any(|(key, _)| key.table >= FIRST_TABLE_OF_VERSION_2);
+        let version = if has_table_of_version_2 { VERSION } else { 1 };
         let new = path.with_extension("tmp");
         let file = self.fs.open(&new, true)?;
         file.set_len(0)?;
-        file.write_at(&out, 0)?;
+        let mut out = Pieces { file: &*file, piece: Vec::new(), offset: 0, sum: 0 };
+        out.piece.extend_from_slice(&MAGIC);
+        out.piece.extend_from_slice(&version.to_be_bytes());
+        out.piece.extend_from_slice(&[0; 4]);
+        for n in [number, from.segment, from.batch, count as u64] {
+            out.piece.extend_from_slice(&n.to_be_bytes());
+        }
+        for (key, value) in entries {
+            out.piece.push(key.table);
+            out.piece.extend_from_slice(&key.id.to_be_bytes());
+            let length = value.map_or(REMOVED, |v| v.len() as u32);
+            out.piece.extend_from_slice(&length.to_be_bytes());
+            out.piece.extend_from_slice(value.unwrap_or_default());
+            if out.piece.len() >= PIECE_BYTES {
+                out.write()?;
+            }
+        }
+        let length = out.end()?;
         file.sync()?;
         self.fs.rename(&new, path)?;
         self.fs.sync_dir(&self.dir)?;
-        Ok(out.len() as u64)
+        Ok(length)
+    }
+}
+
+/// A file that is written in pieces, with one sum over all of them at its end.
+struct Pieces<'a> {
+    file: &'a dyn DiskFile,
+    piece: Vec<u8>,
+    offset: u64,
+    sum: u32,
+}
+
+impl Pieces<'_> {
+    fn write(&mut self) -> io::Result<()> {
+        self.sum = crc32c::crc32c_append(self.sum, &self.piece);
+        self.file.write_at(&self.piece, self.offset)?;
+        self.offset += self.piece.len() as u64;
+        self.piece.clear();
+        Ok(())
+    }
+
+    /// Writes the rest and the sum; returns the length of the file.
+    fn end(mut self) -> io::Result<u64> {
+        let sum = crc32c::crc32c_append(self.sum, &self.piece);
+        self.piece.extend_from_slice(&sum.to_be_bytes());
+        self.write()?;
+        Ok(self.offset)
     }
 }
 

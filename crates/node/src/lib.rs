@@ -20,6 +20,7 @@ pub mod last_stop;
 mod latency;
 pub mod links;
 pub mod log_lines;
+mod memory;
 pub mod metad;
 pub mod new_ensemble;
 pub mod node;

@@ -587,7 +587,7 @@ impl Shared {
         if s.applied() < from {
             return Journal { from, ..Default::default() };
         }
-        let state = s.kv.pairs().map(|(k, v)| Pair { key: k.clone(), value: v.clone() }).collect();
+        let state = s.kv.pairs().map(|(k, v)| Pair { key: k.to_vec(), value: v.to_vec() }).collect();
         Journal { from, entries: Vec::new(), state }
     }
 

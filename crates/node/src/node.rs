@@ -54,6 +54,7 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
     let events = Events::open(&config.data.join(if control && data { "events" } else { kind }), config.node)?;
     events.record(NodeEvent::NodeStarts { pid: std::process::id(), roles: format!("{roles:?}") });
     tracing::info!(keys = ?identity.keys, "the cluster's keys, by name");
+    crate::memory::attend()?;
     let mut sources = Sources {
         config: config.clone(),
         roles: roles.clone(),

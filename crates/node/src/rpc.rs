@@ -44,6 +44,8 @@ const KIND_PING: u8 = 0;
 const FRAME_HEAD_BYTES: usize = 17;
 /// Bytes that are allocated at once for a frame of known length; a longer one grows with its data.
 const RESERVED_BYTES_MAX: usize = 2 << 20;
+/// Bytes of a frame whose room a connection keeps for the next; a longer one, such as a status of many files, gives its room back.
+const KEPT_BYTES_MAX: usize = 4 << 20;
 /// Bytes from which on a frame is written by itself; shorter ones are gathered first.
 const GATHERED_BYTES_MAX: usize = 32 << 10;
 /// Calls that may wait for one connection; more are answered "broken".
@@ -243,6 +245,10 @@ fn take_frame(buffer: &mut BytesMut) -> std::io::Result<Option<Frame>> {
     let sum = u32::from_be_bytes(buffer[4..8].try_into().expect("4"));
     buffer.advance(8);
     let frame = buffer.split_to(n).freeze();
+    if n > KEPT_BYTES_MAX {
+        // The buffer would hold on to the room of this frame for as long as the connection lasts.
+        *buffer = BytesMut::from(&buffer[..]);
+    }
     if crc32c::crc32c(&frame) != sum {
         return Err(std::io::Error::other("a frame's checksum does not match"));
     }

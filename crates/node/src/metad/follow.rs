@@ -37,12 +37,12 @@ pub(super) fn take_state(shared: &Arc<Shared>, have: u64, state: Vec<Pair>) -> O
     let mut mine = shared.state.write();
     // Everything counts as changed, so that the database gets all of it.
     let mut kv = MemoryKv::default();
-    let old: Vec<Vec<u8>> = mine.kv.pairs().map(|(k, _)| k.clone()).collect();
+    let old: Vec<Vec<u8>> = mine.kv.pairs().map(|(k, _)| k.to_vec()).collect();
     for k in old {
         kv.delete(&k);
     }
     for (k, v) in state.kv.pairs() {
-        kv.put(k.clone(), v.clone());
+        kv.put(k.to_vec(), v.to_vec());
     }
     *mine = State::new(kv);
     shared.recent.lock().clear();

@@ -104,7 +104,7 @@ pub(super) async fn keep(shared: Arc<Shared>, database: Database) {
 pub(super) fn create(dir: &Path, state: &State<MemoryKv>) -> anyhow::Result<()> {
     let (database, there) = open(dir)?;
     anyhow::ensure!(there.pairs().next().is_none(), "{} holds a state already", dir.display());
-    let all = state.kv.pairs().map(|(k, v)| (k.clone(), Some(v.clone()))).collect();
+    let all = state.kv.pairs().map(|(k, v)| (k.to_vec(), Some(v.to_vec()))).collect();
     write(&database, u64::from(state.journal_version()), &all)?;
     Ok(())
 }

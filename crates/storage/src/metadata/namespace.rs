@@ -507,7 +507,7 @@ mod tests {
             dirs = s.all::<Inode>(table::INODE).iter().filter(|i| i.attr.kind == 2).map(|i| i.attr.fileid).collect();
             let there = s.all::<Inode>(table::INODE).len() as u64;
             assert_eq!(s.files_count(), there, "step {step}");
-            let opened = State::new(MemoryKv::load(s.kv.pairs().map(|(k, v)| (k.clone(), v.clone()))));
+            let opened = State::new(MemoryKv::load(s.kv.pairs().map(|(k, v)| (k.to_vec(), v.to_vec()))));
             assert_eq!(opened.files_count(), there);
         }
         assert!(s.files_count() > 5);

@@ -96,7 +96,7 @@ impl Member {
             let entries: Vec<Entry> = self.recent.iter().filter(|(n, _)| *n >= from).map(|(_, e)| e.clone()).collect();
             return Some(Journal { from, entries, state: Vec::new() }).filter(|j| !j.entries.is_empty());
         }
-        let state = self.state.kv.pairs().map(|(k, v)| Pair { key: k.clone(), value: v.clone() }).collect();
+        let state = self.state.kv.pairs().map(|(k, v)| Pair { key: k.to_vec(), value: v.to_vec() }).collect();
         (self.state.applied() >= from).then_some(Journal { from, entries: Vec::new(), state })
     }
 }

@@ -31,7 +31,7 @@ fn a_journal_of_version_1_comes_to_the_state_that_the_program_before_came_to() {
         assert_eq!(entry.version, 1);
         s.apply(number, entry);
     }
-    let pairs: Vec<_> = s.kv.pairs().map(|(k, v)| Pair { key: k.clone(), value: v.clone() }).collect();
+    let pairs: Vec<_> = s.kv.pairs().map(|(k, v)| Pair { key: k.to_vec(), value: v.to_vec() }).collect();
     assert_eq!(pairs, Journal::decode(STATE).expect("a fixture").state);
     assert_eq!((s.journal_version(), s.untagged_below()), (1, None));
 }

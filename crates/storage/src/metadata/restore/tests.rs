@@ -95,7 +95,7 @@ impl World {
     }
 
     fn backup(&self) -> StateBackup {
-        let pair = |(k, v): (&Vec<u8>, &Vec<u8>)| Pair { key: k.clone(), value: v.clone() };
+        let pair = |(k, v): (&[u8], &[u8])| Pair { key: k.to_vec(), value: v.to_vec() };
         let state = self.state.kv.pairs().map(pair).collect();
         StateBackup { version: BACKUP_VERSION, cluster: CLUSTER.into(), incarnation: 1, made_ns: 5_000, state }
     }
