@@ -314,7 +314,7 @@ fn locks(held: &[Granted], waiting: &[Granted], json: bool) -> String {
     if json {
         let one = |g: &Granted| {
             let l = &g.lock.lock;
-            serde_json::json!({"client": l.owner.client, "file": g.file, "first": l.first, "last": last(g), "exclusive": l.exclusive})
+            serde_json::json!({"client": l.owner.client, "file": g.file.0, "first": l.first, "last": last(g), "exclusive": l.exclusive})
         };
         let all = |of: &[Granted]| of.iter().map(one).collect::<Vec<_>>();
         let both = serde_json::json!({"schema": "trivet.locks/1", "held": all(held), "waiting": all(waiting)});

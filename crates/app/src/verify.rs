@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use trivet_node::admin::{self, AcceptLoss, LifeAction, LifeAsk, VerifyAnswer, VerifyAsk};
 use trivet_node::config::NodeConfig;
 use trivet_node::status::NodeStatus;
-use trivet_storage::ids::ExtentId;
+use trivet_storage::ids::{ExtentId, FileId};
 
 /// Pause between two looks at how far it is.
 const LOOK: Duration = Duration::from_secs(1);
@@ -85,7 +85,7 @@ impl Verify<'_> {
     /// Asks chunk servers for their copies of the extents of a datastore or a file that have no complete copy in reach: for a person who has to
     /// choose.
     pub async fn what_there_is(&self, datastore: &str, file: Option<&str>, gone: &[u32]) -> anyhow::Result<AcceptLoss> {
-        let file = self.file_number(datastore, file).await?.unwrap_or(0);
+        let file = self.file_number(datastore, file).await?.unwrap_or_default();
         let mut loss = AcceptLoss { datastore: datastore.into(), file, gone: gone.to_vec(), ..Default::default() };
         // The LEADER knows which extents these are.
         let action = Some(LifeAction::AcceptLoss(loss.clone()));
@@ -106,15 +106,15 @@ impl Verify<'_> {
     }
 
     /// The number of a file that was named by its path or its number.
-    async fn file_number(&self, datastore: &str, file: Option<&str>) -> anyhow::Result<Option<u64>> {
+    async fn file_number(&self, datastore: &str, file: Option<&str>) -> anyhow::Result<Option<FileId>> {
         let export = self.newest.exports.iter().find(|e| e.name == datastore);
         let export =
             export.with_context(|| format!("there is no datastore {datastore}; `trivet datastore list` names them"))?;
         Ok(match file {
             None => None,
             Some(text) => Some(match text.parse::<u64>() {
-                Ok(number) => number,
-                Err(_) => admin::file_by_path(self.config, export.root, text, LIMIT).await?,
+                Ok(number) => FileId(number),
+                Err(_) => admin::file_by_path(self.config, FileId(export.root), text, LIMIT).await?,
             }),
         })
     }
@@ -128,7 +128,7 @@ impl Verify<'_> {
         let number = self.file_number(datastore, file).await?;
         let mut on: BTreeMap<u32, BTreeSet<ExtentId>> = BTreeMap::new();
         let files = self.newest.files.iter().filter(|f| f.datastore == datastore);
-        for f in files.filter(|f| number.is_none_or(|n| n == f.file)) {
+        for f in files.filter(|f| number.is_none_or(|n| n.0 == f.file)) {
             for (eid, nodes) in &f.placement {
                 for node in nodes {
                     on.entry(*node).or_default().insert(ExtentId(*eid));

@@ -126,7 +126,7 @@ pub async fn state(config: &NodeConfig, limit: Duration) -> anyhow::Result<Vec<P
 ///
 /// # Errors
 /// There is no such file.
-pub async fn file_by_path(config: &NodeConfig, root: u64, path: &str, limit: Duration) -> anyhow::Result<u64> {
+pub async fn file_by_path(config: &NodeConfig, root: FileId, path: &str, limit: Duration) -> anyhow::Result<FileId> {
     let mut at = root;
     for name in path.split('/').filter(|n| !n.is_empty()) {
         let lookup = MetaAsk::Lookup(LookupAsk { dir: at, name: name.into() });

@@ -105,7 +105,7 @@ pub fn ordered(ask: &MetaAsk) -> Option<String> {
 }
 
 fn accepted(a: &AcceptLoss, word: &str) -> String {
-    let what = if a.file == 0 { String::new() } else { format!("file {} of ", a.file) };
+    let what = if a.file.is_none() { String::new() } else { format!("file {} of ", a.file) };
     let gone: Vec<String> = a.gone.iter().map(u32::to_string).collect();
     let gone = if gone.is_empty() { "none".into() } else { gone.join(", ") };
     let word = if word.is_empty() { "not confirmed".into() } else { format!("confirmed by {}", bounded(word)) };

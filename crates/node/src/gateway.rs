@@ -106,7 +106,7 @@ pub(crate) struct Inner {
     /// The metad that answered last as LEADER.
     leader: AtomicU32,
     clients: Mutex<HashMap<SocketAddr, Arc<Client>>>,
-    owners: Mutex<HashMap<u64, Arc<OwnerHandle>>>,
+    owners: Mutex<HashMap<FileId, Arc<OwnerHandle>>>,
     resynced: owners::Resynced,
     local_copies: LocalCopies,
     /// The owner of each file, as far as this gateway knows.

@@ -120,7 +120,7 @@ pub(crate) struct Shared {
 
 /// The files that the LEADER tells gateways to repair.
 pub(crate) struct Endangered {
-    files: Vec<u64>,
+    files: Vec<FileId>,
     of: EndangeredOf,
 }
 
@@ -233,7 +233,7 @@ impl Metad {
         self.shared.state.read().snapshots(datastore)
     }
     /// Files after one, each with its extents, and whether there are more.
-    pub fn files_after(&self, after: u64, count_max: usize) -> (Vec<(Inode, Vec<ExtentConfig>)>, bool) {
+    pub fn files_after(&self, after: FileId, count_max: usize) -> (Vec<(Inode, Vec<ExtentConfig>)>, bool) {
         let s = self.shared.state.read();
         let (files, more) = s.files_after(after, count_max);
         let with_extents = |i: Inode| {
@@ -250,14 +250,14 @@ impl Metad {
         all
     }
     /// A file with its extents.
-    pub fn file(&self, file: u64) -> Option<(Inode, Vec<ExtentConfig>)> {
+    pub fn file(&self, file: FileId) -> Option<(Inode, Vec<ExtentConfig>)> {
         let s = self.shared.state.read();
         Some((s.inode(file)?, s.extents(file)))
     }
     /// Entries of a folder behind a cookie, and whether these are the last ones; none if it is no folder.
     pub fn list(
         &self,
-        dir: u64,
+        dir: FileId,
         after: u64,
         count_max: usize,
     ) -> (Vec<trivet_storage::metadata::namespace::Listed>, bool) {
@@ -533,7 +533,7 @@ impl Shared {
         let mut files = Vec::new();
         if !of.told.hold_joins {
             files = endangered(s, &|r| of.gone.contains(&r.id), servers, ENDANGERED_MAX);
-            let known: BTreeSet<u64> = files.iter().copied().collect();
+            let known: BTreeSet<FileId> = files.iter().copied().collect();
             let room = ENDANGERED_MAX - files.len();
             let moves = trivet_storage::metadata::life::files_to_move(s, &of.told.emptied, &of.told.moves, room);
             files.extend(moves.into_iter().filter(|f| !known.contains(f)));
@@ -548,12 +548,12 @@ impl Shared {
     fn files_to_repair(
         &self,
         s: &State<MemoryKv>,
-        files: &[u64],
+        files: &[FileId],
         asker: &GatewayInfo,
         alive: &[GatewayInfo],
-    ) -> Vec<u64> {
+    ) -> Vec<FileId> {
         let first = alive.iter().map(|g| g.node).min() == Some(asker.node);
-        let of_asker = |file: &&u64| {
+        let of_asker = |file: &&FileId| {
             let Some(inode) = s.inode(**file) else { return false };
             inode.lease.boot == asker.boot || first && !self.has_owner(&inode.lease)
         };

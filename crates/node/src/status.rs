@@ -16,6 +16,7 @@ pub use client::{ask, fetch, fetch_all, FetchError};
 pub use contents::{Contents, ContentsStatus, PlacementGroup};
 pub use hosts::{FewHeartbeats, MountFault, VcenterStatus};
 pub use metrics::metrics;
+use trivet_storage::ids::FileId;
 pub use view::{cluster_view, Known, ViewBuilder};
 
 use crate::chunk::Chunk;
@@ -413,7 +414,7 @@ impl LossStatus {
     fn of(l: trivet_storage::messages::LossRecord) -> Self {
         LossStatus {
             extent: l.eid.0,
-            file: l.file,
+            file: l.file.0,
             index: l.index,
             at_ms: l.time_ns / 1_000_000,
             complete_on: l.complete_on,
@@ -463,7 +464,7 @@ pub fn collect(s: &Sources, files: Files) -> NodeStatus {
             read_only: d.read_only,
             quota_bytes: d.quota_bytes,
             permissions: trivet_storage::nfs::permissions::Permissions::of(d.permissions).name().into(),
-            root: d.root,
+            root: d.root.0,
             minimum_copies: d.minimum(),
         };
         exports = stores.iter().map(export).collect();
@@ -472,7 +473,7 @@ pub fn collect(s: &Sources, files: Files) -> NodeStatus {
             .map(|b| AddressStatus { address: b.address, node: b.gateway, version: b.version })
             .collect();
         if let Files::After(after) = files {
-            let (page, more) = m.files_after(after, FILES_PER_ANSWER);
+            let (page, more) = m.files_after(FileId(after), FILES_PER_ANSWER);
             more_files = more;
             // In sync is a copy that its configuration names, and whose process was heard with this identity.
             let here = s.gateway.as_ref().map(|g| g.membership().gateways);
@@ -589,7 +590,7 @@ fn file_status(
     let store = stores.iter().find(|d| d.id == i.attr.datastore);
     let wanted = store.map_or(2, |d| d.copies as usize);
     FileStatus {
-        file: i.attr.fileid,
+        file: i.attr.fileid.0,
         datastore: store.map(|d| d.name.clone()).unwrap_or_default(),
         size_bytes: i.attr.size,
         owner: i.lease.gateway,

@@ -19,6 +19,10 @@ macro_rules! id {
             pub fn is_none(self) -> bool {
                 self == $name::NONE
             }
+            /// The number after this one.
+            pub const fn next(self) -> $name {
+                $name(self.0 + 1)
+            }
             /// As keys have it, which sort by number.
             pub const fn to_be_bytes(self) -> [u8; size_of::<$raw>()] {
                 self.0.to_be_bytes()
@@ -52,4 +56,8 @@ macro_rules! id {
 id! {
     /// Number of an extent, unique in the cluster and never used again.
     ExtentId(u64)
+}
+id! {
+    /// Number of a file, folder or other object, unique in the cluster and never used again.
+    FileId(u64)
 }

@@ -17,16 +17,16 @@ const LIMIT: Duration = Duration::from_secs(15);
 
 /// Where a file is: its folder and its name there.
 struct Spot {
-    dir: u64,
+    dir: FileId,
     name: Vec<u8>,
 }
 
-async fn root_of(config: &NodeConfig, datastore: &str) -> anyhow::Result<u64> {
+async fn root_of(config: &NodeConfig, datastore: &str) -> anyhow::Result<FileId> {
     let list = snapshots(config, datastore).await?;
     Ok(list.root)
 }
 
-async fn spot(config: &NodeConfig, root: u64, path: &str) -> anyhow::Result<Spot> {
+async fn spot(config: &NodeConfig, root: FileId, path: &str) -> anyhow::Result<Spot> {
     let path = path.trim_matches('/');
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     anyhow::ensure!(!name.is_empty(), "give the path of a file in the datastore");
@@ -40,7 +40,7 @@ async fn spot(config: &NodeConfig, root: u64, path: &str) -> anyhow::Result<Spot
 /// There is no such datastore, or no LEADER that knows snapshots.
 pub async fn snapshots(config: &NodeConfig, datastore: &str) -> anyhow::Result<SnapshotList> {
     match ask(config, MetaAsk::Snapshots(datastore.into()), LIMIT).await? {
-        MetaAnswer::Snapshots(list) if list.root != 0 => Ok(list),
+        MetaAnswer::Snapshots(list) if !list.root.is_none() => Ok(list),
         MetaAnswer::Snapshots(_) => {
             anyhow::bail!("there is no datastore {datastore}; `trivet datastore list` names them")
         }
@@ -126,14 +126,16 @@ pub async fn clone_file(config: &NodeConfig, datastore: &str, from: &str, to: &s
     make(config, file, spot(config, root, to).await?, to).await.map(drop)
 }
 
-async fn make(config: &NodeConfig, file: u64, spot: Spot, what: &str) -> anyhow::Result<u64> {
+async fn make(config: &NodeConfig, file: FileId, spot: Spot, what: &str) -> anyhow::Result<FileId> {
     let to = Place { dir: spot.dir, name: spot.name };
     let reply = carry_out(config, CommandOp::Fork(Fork { file, to }), what).await?;
     let made = reply.inode.map(|i| i.attr.fileid).ok_or_else(|| anyhow::anyhow!("metad said nothing of {what}"))?;
     let begun = Instant::now();
     loop {
         match ask(config, MetaAsk::Inode(made), LIMIT).await? {
-            MetaAnswer::Reply(Reply { status: status::OK, inode: Some(i), .. }) if i.forming == 0 => return Ok(made),
+            MetaAnswer::Reply(Reply { status: status::OK, inode: Some(i), .. }) if i.forming.is_none() => {
+                return Ok(made)
+            }
             MetaAnswer::Reply(Reply { status: status::OK, .. }) => {}
             _ => anyhow::bail!("{what} is gone: the file that it was made of was removed"),
         }

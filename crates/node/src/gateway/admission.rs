@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
+use trivet_storage::ids::FileId;
 use trivet_storage::messages::Datastore;
 use trivet_storage::metadata::{MemoryKv, State};
 use trivet_storage::nfs::calls::Call;
@@ -52,7 +53,7 @@ impl Exports {
 
     pub(super) fn refresh(&self, state: &State<MemoryKv>) {
         self.tags.store(state.journal_version() >= 2, Ordering::Relaxed);
-        self.untagged_below.store(state.untagged_below().unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.untagged_below.store(state.untagged_below().map_or(u64::MAX, |file| file.0), Ordering::Relaxed);
         let export = |d: &Datastore| Export {
             name: d.name.clone(),
             read_only: d.read_only,
@@ -73,7 +74,7 @@ impl Exports {
     }
 
     /// The handle of a file as clients get it.
-    pub(super) fn give_out(&self, datastore: u32, fileid: u64) -> [u8; 32] {
+    pub(super) fn give_out(&self, datastore: u32, fileid: FileId) -> [u8; 32] {
         let handle = Handle { cluster: self.cluster, datastore, fileid };
         if self.is_second_version() {
             self.key.tagged(&handle)
@@ -85,7 +86,7 @@ impl Exports {
     /// The file that a handle names, if its tag is this cluster's, or if it may date from before handles had tags.
     fn genuine(&self, claimed: Option<Claimed>) -> Result<Handle, u32> {
         let claimed = claimed.ok_or(status::BADHANDLE)?;
-        let old = claimed.handle.fileid < self.untagged_below.load(Ordering::Relaxed);
+        let old = claimed.handle.fileid.0 < self.untagged_below.load(Ordering::Relaxed);
         let genuine = if claimed.is_tagged() { self.key.made(&claimed) } else { old };
         let ours = claimed.handle.cluster == self.cluster;
         (genuine && ours).then_some(claimed.handle).ok_or(status::STALE)

@@ -50,7 +50,7 @@ impl LocalCopies {
         (call, to, request): (u64, &ReplicaRef, ChunkRequest),
     ) -> Option<ChunkRequest> {
         let Some(chunk) = self.chunk.as_ref().filter(|c| c.replica_id() == to.id) else { return Some(request) };
-        let answers = self.answers[owner.file() as usize % TASKS].clone();
+        let answers = self.answers[owner.file().0 as usize % TASKS].clone();
         let (inner, owner) = (inner.clone(), owner.clone());
         // The task ends with the process.
         chunk.handle_local(request, move |answer| drop(answers.send(Answer { inner, owner, call, answer })));

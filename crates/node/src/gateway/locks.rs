@@ -37,9 +37,9 @@ const CALLS_MAX: usize = 64;
 
 /// Calls to clients that are under way.
 #[derive(Default)]
-pub(super) struct CallBacks(Mutex<HashSet<(u64, LockOwner, u64, u64)>>);
+pub(super) struct CallBacks(Mutex<HashSet<(FileId, LockOwner, u64, u64)>>);
 
-fn name(g: &Granted) -> (u64, LockOwner, u64, u64) {
+fn name(g: &Granted) -> (FileId, LockOwner, u64, u64) {
     let l = &g.lock.lock;
     (g.file, l.owner.clone(), l.first, l.last)
 }
@@ -124,7 +124,7 @@ impl Inner {
     }
 
     /// The file, if its datastore is for this client and the caller may use it.
-    async fn may_lock(self: &Arc<Self>, peer: &Peer, caller: Caller, w: &Wanted, takes: bool) -> Result<u64, Stat> {
+    async fn may_lock(self: &Arc<Self>, peer: &Peer, caller: Caller, w: &Wanted, takes: bool) -> Result<FileId, Stat> {
         let call = Call::GetAttr(w.file);
         self.admit(peer, &call).await.map_err(|code| match code {
             status::STALE | status::BADHANDLE => Stat::StaleHandle,

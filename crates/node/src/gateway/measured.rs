@@ -128,7 +128,7 @@ impl Measured {
             _ => (2, 0),
         };
         let (number, begun) = (store.next.fetch_add(1, Relaxed), Instant::now());
-        store.open.lock().insert(number, (begun, procedure, handle.fileid));
+        store.open.lock().insert(number, (begun, procedure, handle.fileid.0));
         Some(Running { store, number, kind, bytes, begun })
     }
 
@@ -182,9 +182,10 @@ impl Drop for Running {
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use trivet_storage::ids::FileId;
     use trivet_storage::nfs::handle::{Claimed, Handle};
 
-    fn handle(datastore: u32, fileid: u64) -> Option<Claimed> {
+    fn handle(datastore: u32, fileid: FileId) -> Option<Claimed> {
         Claimed::decode(&Handle { cluster: 1, datastore, fileid }.untagged())
     }
 
@@ -192,10 +193,10 @@ mod tests {
     fn calls_are_counted_on_their_datastore_and_the_oldest_is_named_while_it_waits() {
         let m = Measured::default();
         assert!(m.begin(0, &Call::Null).is_none());
-        let write = Call::Write { file: handle(7, 42), offset: 0, data: Bytes::from_static(b"12345") };
+        let write = Call::Write { file: handle(7, FileId(42)), offset: 0, data: Bytes::from_static(b"12345") };
         let first = m.begin(7, &write).unwrap();
-        drop(m.begin(6, &Call::Read { file: handle(7, 43), offset: 0, count: 100 }).unwrap());
-        drop(m.begin(1, &Call::GetAttr(handle(8, 1))).unwrap());
+        drop(m.begin(6, &Call::Read { file: handle(7, FileId(43)), offset: 0, count: 100 }).unwrap());
+        drop(m.begin(1, &Call::GetAttr(handle(8, FileId(1)))).unwrap());
         let name = |id: u32| Some(format!("ds{id}"));
         let s = m.status(name);
         assert_eq!((s[0].datastore.as_str(), s[0].read.calls, s[0].read.bytes, s[0].write.calls), ("ds7", 1, 100, 0));

@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use trivet_events::Event;
+use trivet_storage::ids::FileId;
 use trivet_storage::messages::{Datastore, Inode, LookupAsk, MetaAnswer, MetaAsk};
 use trivet_storage::nfs::names::printable;
 use trivet_storage::nfs::rpc::{self, CallHeader, PROGRAM_MOUNT};
@@ -147,7 +148,7 @@ impl Inner {
     }
 
     /// The folder that these names lead to.
-    async fn folder(&self, root: u64, below: Vec<Vec<u8>>) -> Result<u64, u32> {
+    async fn folder(&self, root: FileId, below: Vec<Vec<u8>>) -> Result<FileId, u32> {
         let mut dir = root;
         for name in below {
             let found = self.lookup_soon(dir, name).await?;
@@ -159,7 +160,7 @@ impl Inner {
         Ok(dir)
     }
 
-    async fn lookup_soon(&self, dir: u64, name: Vec<u8>) -> Result<Inode, u32> {
+    async fn lookup_soon(&self, dir: FileId, name: Vec<u8>) -> Result<Inode, u32> {
         let asked = self.metad(MetaAsk::Lookup(LookupAsk { dir, name: name.clone() }));
         match tokio::time::timeout(LOOKUP_LIMIT, asked).await {
             Ok(MetaAnswer::Reply(r)) if r.status == status::OK => r.inode.ok_or(status::IO),
@@ -240,7 +241,7 @@ mod tests {
                 let at = Place { dir, name: name.to_vec() };
                 apply(CommandOp::Make(Make { at, kind, how: 1, ..Default::default() })).attr.unwrap().fileid
             };
-            let sub = make(64, b"sr", 2);
+            let sub = make(FileId(64), b"sr", 2);
             make(sub, b"\xd0\xe9", 2);
             make(sub, b"disk", 1);
             inner.exports.refresh(&s);

@@ -202,7 +202,7 @@ impl Inner {
         self.exports.give_out(attr.datastore, attr.fileid)
     }
 
-    pub(super) async fn inode(&self, fileid: u64) -> Result<Inode, u32> {
+    pub(super) async fn inode(&self, fileid: FileId) -> Result<Inode, u32> {
         match self.metad(MetaAsk::Inode(fileid)).await {
             MetaAnswer::Reply(Reply { status: 0, inode: Some(i), .. }) => Ok(i),
             MetaAnswer::Reply(r) => Err(r.status),
@@ -211,7 +211,7 @@ impl Inner {
     }
 
     /// For heartbeats: from the LEADER if it answers soon, else from the copy here.
-    async fn inode_soon(&self, fileid: u64) -> Option<Inode> {
+    async fn inode_soon(&self, fileid: FileId) -> Option<Inode> {
         let asked = tokio::time::timeout(HEARTBEAT_LIMIT, self.inode(fileid)).await;
         match asked {
             Ok(answer) => answer.ok(),
@@ -230,7 +230,7 @@ impl Inner {
         }
     }
 
-    pub(super) async fn attr_of(self: &Arc<Self>, fileid: u64) -> Result<Attr, u32> {
+    pub(super) async fn attr_of(self: &Arc<Self>, fileid: FileId) -> Result<Attr, u32> {
         // A file that is owned here answers without metad.
         let known = self.replica.read().inode(fileid);
         let folder = known.as_ref().is_some_and(|i| i.attr.kind == 2);
@@ -677,7 +677,7 @@ impl Inner {
         put_post(w.u32(0), l.dir.as_ref());
         w.u64(0);
         for line in &l.lines[..fits] {
-            w.bool(true).u64(line.attr.fileid).opaque(&line.name).u64(line.cookie);
+            w.bool(true).u64(line.attr.fileid.0).opaque(&line.name).u64(line.cookie);
             if plus {
                 put_post(w, attr_of(line).as_ref());
                 put_handle(w, &self.handle_of(&line.attr));
@@ -766,7 +766,7 @@ mod tests {
             put_post(&mut w, dir);
             w.u64(0);
             for l in &lines[..n] {
-                w.bool(true).u64(l.attr.fileid).opaque(&l.name).u64(l.cookie);
+                w.bool(true).u64(l.attr.fileid.0).opaque(&l.name).u64(l.cookie);
                 if plus {
                     put_post(&mut w, Some(&l.attr).filter(|_| !l.leased));
                     put_handle(&mut w, &[0; 32]);

@@ -26,7 +26,7 @@ const KEEPS_MTIME: u64 = 1;
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) struct OwnerHandle {
-    file: u64,
+    file: FileId,
     lease: u64,
     pub(super) core: Mutex<Running>,
 }
@@ -34,7 +34,7 @@ pub(crate) struct OwnerHandle {
 /// While metad is asked for a lease. An operation that gives up leaves the question to the next one.
 struct Asked<'a> {
     inner: &'a Inner,
-    file: u64,
+    file: FileId,
     answered: bool,
 }
 
@@ -196,12 +196,12 @@ impl OwnerHandle {
         rx.await.unwrap_or(Outcome::NotOwner)
     }
 
-    pub(crate) fn file(&self) -> u64 {
+    pub(crate) fn file(&self) -> FileId {
         self.file
     }
 
     /// Owners of one file differ in their leases.
-    pub(super) fn key(&self) -> (u64, u64) {
+    pub(super) fn key(&self) -> (FileId, u64) {
         (self.file, self.lease)
     }
 
@@ -218,7 +218,7 @@ impl Inner {
     /// Changes of copy sets and leases are events.
     fn note(&self, op: &CommandOp) {
         if let CommandOp::Grant(g) = op {
-            self.events.record(Event::LeaseReturned { file: g.file, lease: g.expected });
+            self.events.record(Event::LeaseReturned { file: g.file.0, lease: g.expected });
         }
         if let CommandOp::Propose(p) = op {
             let nodes: Vec<u32> = p.replicas.iter().map(|r| r.node).collect();
@@ -231,20 +231,20 @@ impl Inner {
         }
     }
 
-    fn own(&self, file: u64) -> Option<Arc<OwnerHandle>> {
+    fn own(&self, file: FileId) -> Option<Arc<OwnerHandle>> {
         self.owners.lock().get(&file).cloned()
     }
 
     /// Carries out an operation, here or at the owner, however long it takes. One that came in over a
     /// binding that is no more never ends: its client asks somebody else, and its connection is about to go.
-    pub(crate) async fn file_op(self: &Arc<Self>, file: u64, op: Op, stamp: Option<Stamp>) -> Outcome {
+    pub(crate) async fn file_op(self: &Arc<Self>, file: FileId, op: Op, stamp: Option<Stamp>) -> Outcome {
         match self.file_op_or_superseded(file, op, stamp.clone()).await {
             Outcome::Superseded => self.never(stamp).await,
             outcome => outcome,
         }
     }
 
-    async fn file_op_or_superseded(self: &Arc<Self>, file: u64, op: Op, stamp: Option<Stamp>) -> Outcome {
+    async fn file_op_or_superseded(self: &Arc<Self>, file: FileId, op: Op, stamp: Option<Stamp>) -> Outcome {
         loop {
             let avoided = self.badly_linked();
             let way = self.ownership(&Ownership::Op { file, avoided: &avoided });
@@ -297,7 +297,7 @@ impl Inner {
     }
 
     /// Whether the owner of a file is known, here or elsewhere.
-    pub(super) fn knows_owner(&self, file: u64) -> bool {
+    pub(super) fn knows_owner(&self, file: FileId) -> bool {
         let ownership = self.ownership.lock();
         ownership.lease_of(file).is_some() || ownership.hint(file).is_some()
     }
@@ -325,7 +325,7 @@ impl Inner {
         }
     }
 
-    fn forget(&self, file: u64, owner: &Arc<OwnerHandle>) {
+    fn forget(&self, file: FileId, owner: &Arc<OwnerHandle>) {
         let mut owners = self.owners.lock();
         if owners.get(&file).is_some_and(|o| Arc::ptr_eq(o, owner)) {
             owners.remove(&file);
@@ -335,7 +335,7 @@ impl Inner {
     }
 
     /// The file's owner here, if this gateway is it or metad grants the lease; `None` also while a request for the lease is open.
-    async fn take(self: &Arc<Self>, file: u64) -> Option<Arc<OwnerHandle>> {
+    async fn take(self: &Arc<Self>, file: FileId) -> Option<Arc<OwnerHandle>> {
         if let Some(Way::Acquire) = self.ownership(&Ownership::Take { file }) {
             let _ = self.acquire(Asked { inner: self, file, answered: false }).await;
         }
@@ -356,7 +356,7 @@ impl Inner {
         result
     }
 
-    fn granted(self: &Arc<Self>, file: u64, reply: Reply) -> Result<(), Option<Outcome>> {
+    fn granted(self: &Arc<Self>, file: FileId, reply: Reply) -> Result<(), Option<Outcome>> {
         let mut ownership = self.ownership.lock();
         let mut out = Vec::new();
         ownership.handle(&Ownership::Granted { file, reply: &reply }, &mut out);
@@ -370,7 +370,7 @@ impl Inner {
                 self.owners.lock().insert(file, handle.clone());
                 drop(ownership);
                 handle.start(self);
-                self.events.record(Event::LeaseTaken { file, lease });
+                self.events.record(Event::LeaseTaken { file: file.0, lease });
                 Ok(())
             }
             Some(Way::Again) => Ok(()),
@@ -529,7 +529,7 @@ impl Inner {
     }
 
     /// Takes the lease of an endangered file. `gone`: the replicas whose copies have to be made elsewhere.
-    pub(super) async fn take_over_for_repair(self: &Arc<Self>, file: u64, gone: Vec<Vec<u8>>) {
+    pub(super) async fn take_over_for_repair(self: &Arc<Self>, file: FileId, gone: Vec<Vec<u8>>) {
         if let Some(owner) = self.take(file).await {
             owner.feed(self, Input::Repair { gone });
         }

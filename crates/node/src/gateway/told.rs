@@ -41,7 +41,7 @@ pub(super) struct Telling {
     now: RwLock<(u64, Arc<Told>)>,
     heard_at_ms: AtomicU64,
     /// Owners that have a timer, by file and lease.
-    restless: Mutex<HashMap<(u64, u64), Arc<OwnerHandle>>>,
+    restless: Mutex<HashMap<(FileId, u64), Arc<OwnerHandle>>>,
 }
 
 impl Telling {
@@ -135,7 +135,7 @@ impl Inner {
             if changed { self.owners.lock().values().cloned().collect() } else { self.telling.restless() };
         let (joining, mut others): (Vec<_>, Vec<_>) = owners.into_iter().partition(|o| o.joins() > 0);
         // The most endangered first, then those that metad does not name.
-        let turn: HashMap<u64, usize> = m.repair.iter().enumerate().map(|(turn, file)| (*file, turn)).collect();
+        let turn: HashMap<FileId, usize> = m.repair.iter().enumerate().map(|(turn, file)| (*file, turn)).collect();
         others.sort_by_key(|o| turn.get(&o.file()).copied().unwrap_or(usize::MAX));
         let mut room = JOINS_MAX.saturating_sub(joining.len());
         for owner in joining.into_iter().chain(others) {
@@ -172,7 +172,7 @@ impl Inner {
     }
 
     /// The inputs that tell an owner, with the chunk servers that may join.
-    pub(super) fn told_to(&self, file: u64, told: &Told, replicas: &[ReplicaRef]) -> Vec<Input> {
+    pub(super) fn told_to(&self, file: FileId, told: &Told, replicas: &[ReplicaRef]) -> Vec<Input> {
         let rooms = self.rooms_left();
         let datastore = {
             let s = self.replica.read();

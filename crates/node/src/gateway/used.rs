@@ -36,12 +36,12 @@ struct Entry {
 }
 
 #[derive(Default)]
-pub(super) struct Used(Mutex<HashMap<u64, Entry>>);
+pub(super) struct Used(Mutex<HashMap<FileId, Entry>>);
 
 impl Used {
     /// Whether the file is to be measured now. Others that ask meanwhile get what was measured before. Returns what had been
     /// written by then.
-    fn due(&self, file: u64, now: Instant) -> Option<u64> {
+    fn due(&self, file: FileId, now: Instant) -> Option<u64> {
         let mut files = self.0.lock();
         let Some(e) = files.get_mut(&file) else { return Some(0) };
         let since = now.duration_since(e.measured);
@@ -53,7 +53,7 @@ impl Used {
         Some(e.grown)
     }
 
-    fn measured(&self, file: u64, bytes: Option<u64>, grown_before: u64, now: Instant) {
+    fn measured(&self, file: FileId, bytes: Option<u64>, grown_before: u64, now: Instant) {
         let mut files = self.0.lock();
         if files.len() >= FILES_MAX && !files.contains_key(&file) {
             files.clear();
@@ -64,7 +64,7 @@ impl Used {
         }
     }
 
-    fn known(&self, file: u64) -> Option<u64> {
+    fn known(&self, file: FileId) -> Option<u64> {
         let files = self.0.lock();
         files.get(&file).and_then(|e| Some(e.bytes?.saturating_add(e.grown)))
     }
@@ -154,41 +154,48 @@ mod tests {
     fn what_is_written_is_added_until_it_is_measured_again() {
         let (used, begun) = (Used::default(), Instant::now());
         let at = |ms| begun + Duration::from_millis(ms);
-        let attr = |size| Attr { kind: REGULAR, fileid: 7, size, ..Default::default() };
-        assert_eq!((used.due(7, begun), used.known(7)), (Some(0), None));
+        let attr = |size| Attr { kind: REGULAR, fileid: FileId(7), size, ..Default::default() };
+        assert_eq!((used.due(FileId(7), begun), used.known(FileId(7))), (Some(0), None));
         used.wrote(&attr(9_000), 0, 1);
-        assert_eq!(used.known(7), None, "it had content before");
-        used.measured(7, Some(12_288), 0, begun);
+        assert_eq!(used.known(FileId(7)), None, "it had content before");
+        used.measured(FileId(7), Some(12_288), 0, begun);
         // Two blocks are touched.
         used.wrote(&attr(9_000), 4_000, 200);
-        assert_eq!((used.known(7), used.due(7, at(500))), (Some(20_480), None));
-        let grown = used.due(7, at(1_500));
-        assert_eq!((grown, used.due(7, at(1_500))), (Some(8_192), None), "one measures, the others do not wait");
+        assert_eq!((used.known(FileId(7)), used.due(FileId(7), at(500))), (Some(20_480), None));
+        let grown = used.due(FileId(7), at(1_500));
+        assert_eq!(
+            (grown, used.due(FileId(7), at(1_500))),
+            (Some(8_192), None),
+            "one measures, the others do not wait"
+        );
         used.wrote(&attr(9_000), 0, 4_096);
-        used.measured(7, Some(16_384), 8_192, at(1_600));
-        assert_eq!(used.known(7), Some(20_480), "what was written meanwhile counts");
-        used.measured(7, None, 0, at(1_700));
-        assert_eq!(used.known(7), Some(20_480), "nobody answered");
+        used.measured(FileId(7), Some(16_384), 8_192, at(1_600));
+        assert_eq!(used.known(FileId(7)), Some(20_480), "what was written meanwhile counts");
+        used.measured(FileId(7), None, 0, at(1_700));
+        assert_eq!(used.known(FileId(7)), Some(20_480), "nobody answered");
         used.resized(&attr(9_000), &attr(1 << 40));
-        assert_eq!(used.known(7), Some(20_480), "a hole takes nothing");
+        assert_eq!(used.known(FileId(7)), Some(20_480), "a hole takes nothing");
         used.resized(&attr(9_000), &attr(5_000));
-        assert_eq!((used.known(7), used.due(7, at(1_800))), (None, Some(0)));
+        assert_eq!((used.known(FileId(7)), used.due(FileId(7), at(1_800))), (None, Some(0)));
         used.resized(&attr(5_000), &attr(0));
-        assert_eq!(used.known(7), Some(0));
+        assert_eq!(used.known(FileId(7)), Some(0));
         used.resized(&attr(0), &attr(100 << 30));
-        assert_eq!(used.known(7), Some(0));
+        assert_eq!(used.known(FileId(7)), Some(0));
         used.wrote(&attr(0), 0, 4_097);
-        assert_eq!(used.known(7), Some(8_192), "it was empty");
+        assert_eq!(used.known(FileId(7)), Some(8_192), "it was empty");
     }
 
     #[test]
     fn a_file_that_rests_is_measured_less_often_and_all_of_them_are_bounded() {
         let (used, begun) = (Used::default(), Instant::now());
-        used.measured(7, Some(0), 0, begun);
+        used.measured(FileId(7), Some(0), 0, begun);
         let at = |s| begun + Duration::from_secs(s);
-        assert_eq!((used.due(7, at(2)), used.due(7, at(3)), used.due(7, at(13))), (Some(0), None, Some(0)));
+        assert_eq!(
+            (used.due(FileId(7), at(2)), used.due(FileId(7), at(3)), used.due(FileId(7), at(13))),
+            (Some(0), None, Some(0))
+        );
         for file in 0..=FILES_MAX as u64 {
-            used.measured(100 + file, Some(1), 0, begun);
+            used.measured(FileId(100 + file), Some(1), 0, begun);
         }
         assert!(used.0.lock().len() <= FILES_MAX);
     }

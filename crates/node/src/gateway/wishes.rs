@@ -74,7 +74,7 @@ mod tests {
             |name: &str, quota_bytes| Datastore { name: name.into(), copies: 2, quota_bytes, ..Default::default() };
         apply(CommandOp::CreateDatastore(store("a", 1_000)));
         apply(CommandOp::CreateDatastore(store("b", 0)));
-        let at = Place { dir: 64, name: "f".into() };
+        let at = Place { dir: FileId(64), name: "f".into() };
         let size = Some(300);
         let attr = SetAttr { size, ..Default::default() };
         let file =
@@ -86,6 +86,6 @@ mod tests {
             OwnerInput::Wishes(wishes) => (wishes.copies, wishes.minimum, wishes.room),
             other => panic!("{other:?} is no wish"),
         };
-        assert_eq!((wishes(file), wishes(999)), ((2, 1, Some(700)), (0, 0, None)));
+        assert_eq!((wishes(file), wishes(FileId(999))), ((2, 1, Some(700)), (0, 0, None)));
     }
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use trivet_storage::ids::FileId;
 use trivet_storage::messages::{ExtentConfig, Inode};
 
 /// The shortest pause between two passes.
@@ -121,7 +122,7 @@ impl Contents {
         for d in &stores {
             counter.out.by_datastore.insert(d.name.clone(), (0, 0));
         }
-        let mut after = 0;
+        let mut after = FileId::NONE;
         loop {
             let (page, more) = metad.files_after(after, FILES_AT_A_TIME);
             let Some(last) = page.last().map(|(i, _)| i.attr.fileid) else { break };
@@ -147,7 +148,7 @@ impl Contents {
 struct Counter {
     applied: u64,
     out: ContentsStatus,
-    groups: HashMap<(String, u32, Vec<u32>, Option<u32>), (u64, Vec<u64>)>,
+    groups: HashMap<(String, u32, Vec<u32>, Option<u32>), (u64, Vec<FileId>)>,
     on_node: BTreeMap<u32, u64>,
 }
 
@@ -178,9 +179,9 @@ impl Counter {
     }
 
     fn finish(mut self, metad: &Metad, took: Duration) -> (ContentsStatus, BTreeMap<u32, u64>) {
-        let wanted: BTreeSet<u64> = self.groups.values().flat_map(|(_, files)| files.iter().copied()).collect();
+        let wanted: BTreeSet<FileId> = self.groups.values().flat_map(|(_, files)| files.iter().copied()).collect();
         let names = names_of(metad, wanted);
-        let name = |f: u64| names.get(&f).cloned().unwrap_or_else(|| format!("file {f}"));
+        let name = |f: FileId| names.get(&f).cloned().unwrap_or_else(|| format!("file {f}"));
         let mut groups: Vec<PlacementGroup> = self
             .groups
             .into_iter()
@@ -202,10 +203,10 @@ impl Counter {
 }
 
 /// Paths of some files, found by walking the folders from the top, a few entries under the lock at a time.
-fn names_of(metad: &Metad, mut wanted: BTreeSet<u64>) -> BTreeMap<u64, String> {
+fn names_of(metad: &Metad, mut wanted: BTreeSet<FileId>) -> BTreeMap<FileId, String> {
     let mut found = BTreeMap::new();
     let (stores, _) = metad.datastores_and_bindings();
-    let mut folders: VecDeque<(u64, String)> = stores.iter().map(|d| (d.root, format!("/{}", d.name))).collect();
+    let mut folders: VecDeque<(FileId, String)> = stores.iter().map(|d| (d.root, format!("/{}", d.name))).collect();
     let mut walked = 0;
     while let Some((dir, path)) = folders.pop_front() {
         let mut after = 2;

@@ -181,7 +181,7 @@ struct Process {
 #[derive(Debug, Clone, Copy)]
 struct Back {
     to: Process,
-    file: u64,
+    file: FileId,
     lease: u64,
     call: u64,
 }
@@ -212,7 +212,7 @@ enum Event {
     CheckAddress { of: Process, pauses: u64, told: Vec<Binding> },
     ToChunk { chunk: usize, life: u64, request: ChunkRequest, back: Back },
     FromChunk { back: Back, answer: Result<ChunkAnswer, NoAnswer> },
-    OwnerTimer { of: Process, file: u64, lease: u64 },
+    OwnerTimer { of: Process, file: FileId, lease: u64 },
     Again { of: Process, token: u64 },
     Forwarded { to: usize, from: Process, token: u64, attempt: u64, instance: Box<Instance>, lease: u64 },
     ForwardDone { of: Process, token: u64, attempt: u64, outcome: Option<Outcome> },
@@ -311,7 +311,7 @@ struct World {
     with_majority: [u64; NODES],
     nodes: Vec<Node>,
     clients: Vec<Client>,
-    files: Vec<u64>,
+    files: Vec<FileId>,
     /// From, to.
     cut: BTreeSet<(usize, usize)>,
     next_start: u64,

@@ -191,7 +191,7 @@ struct World {
     filled_to: u64,
     metad: State<MemoryKv>,
     metad_down: bool,
-    file: u64,
+    file: FileId,
     next_value: u64,
     next_boot: u64,
     next_instance: u64,
@@ -268,7 +268,7 @@ impl World {
             minimum_copies,
             ..Default::default()
         }));
-        let at = Place { dir: 64, name: "disk".into() };
+        let at = Place { dir: FileId(64), name: "disk".into() };
         let file =
             apply(CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() })).attr.expect("made").fileid;
         let mut world = World {

@@ -112,7 +112,7 @@ pub struct Cluster {
     chunks: Vec<Chunk>,
     gateways: Vec<Gateway>,
     metad: Option<State<MemoryKv>>,
-    file: u64,
+    file: FileId,
     in_flight: Vec<InFlight>,
     cut: BTreeSet<(usize, usize)>,
     operations: BTreeMap<u64, Op>,
@@ -185,7 +185,7 @@ impl Cluster {
     fn make(&mut self, nodes: usize) {
         self.metad = Some(State::with_extents(MemoryKv::default(), GEOMETRY.extent_bytes));
         self.apply(CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies: COPIES, ..Default::default() }));
-        let at = Place { dir: 64, name: "disk".into() };
+        let at = Place { dir: FileId(64), name: "disk".into() };
         let made = self.apply(CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() }));
         self.file = made.attr.expect("an empty datastore takes a file").fileid;
         self.now = 1_000;

@@ -4,6 +4,7 @@
 //! The knowledge of other owners is a hint: they refuse what was meant for another lease. A grant makes an owner that seals
 //! the file before it serves anything (`replication/owner`); a lease that a process does not remember is never resumed (R2).
 
+use crate::ids::FileId;
 use crate::messages::Reply;
 use crate::nfs::status;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,31 +16,31 @@ pub enum Input<'a> {
     /// not.
     Op {
         /// The file's number.
-        file: u64,
+        file: FileId,
         /// Nodes to which no operation is passed on while the links of this node are better.
         avoided: &'a [u32],
     },
     /// The file's owner is wanted here without an operation: metad wants the file repaired.
     Take {
         /// The file's number.
-        file: u64,
+        file: FileId,
     },
     /// metad answered a request for the lease.
     Granted {
         /// The file whose lease was asked for.
-        file: u64,
+        file: FileId,
         /// metad's reply: the grant of the lease, or the status that says why there is none.
         reply: &'a Reply,
     },
     /// The request for the lease is given up.
     NotAsked {
         /// The file whose lease was asked for.
-        file: u64,
+        file: FileId,
     },
     /// An operation that was passed on there under this lease was not carried out.
     NotThere {
         /// The file's number.
-        file: u64,
+        file: FileId,
         /// The node that the operation was passed on to.
         node: u32,
         /// The lease that the operation named (rule R19).
@@ -48,7 +49,7 @@ pub enum Input<'a> {
     /// The owner here has ended, or says that it does not own the file any more.
     Ended {
         /// The file's number.
-        file: u64,
+        file: FileId,
         /// The lease of the owner that ended; a newer one is not affected.
         lease: u64,
     },
@@ -92,11 +93,11 @@ pub enum Effect {
 pub struct Ownership {
     boot: u64,
     /// Lease of each file that is owned here.
-    owned: BTreeMap<u64, u64>,
+    owned: BTreeMap<FileId, u64>,
     /// Node and lease of the owners of other files, as last heard.
-    elsewhere: BTreeMap<u64, (u32, u64)>,
+    elsewhere: BTreeMap<FileId, (u32, u64)>,
     /// Files whose lease metad has been asked for.
-    asked: BTreeSet<u64>,
+    asked: BTreeSet<FileId>,
 }
 
 impl Ownership {
@@ -106,12 +107,12 @@ impl Ownership {
     }
 
     /// The lease of the file's owner on this node, if it is owned here.
-    pub fn lease_of(&self, file: u64) -> Option<u64> {
+    pub fn lease_of(&self, file: FileId) -> Option<u64> {
         self.owned.get(&file).copied()
     }
 
     /// The node that a file's owner was last heard of at.
-    pub fn hint(&self, file: u64) -> Option<u32> {
+    pub fn hint(&self, file: FileId) -> Option<u32> {
         self.elsewhere.get(&file).map(|(node, _)| *node)
     }
 
@@ -140,7 +141,7 @@ impl Ownership {
         });
     }
 
-    fn way(&mut self, file: u64, avoided: &[u32]) -> Effect {
+    fn way(&mut self, file: FileId, avoided: &[u32]) -> Effect {
         if let Some(lease) = self.owned.get(&file) {
             return Effect::Operate { lease: *lease };
         }
@@ -151,7 +152,7 @@ impl Ownership {
         }
     }
 
-    fn take(&mut self, file: u64) -> Effect {
+    fn take(&mut self, file: FileId) -> Effect {
         match self.owned.get(&file) {
             Some(lease) => Effect::Operate { lease: *lease },
             None if self.asked.insert(file) => Effect::Acquire,
@@ -159,7 +160,7 @@ impl Ownership {
         }
     }
 
-    fn granted(&mut self, file: u64, reply: &Reply) -> Effect {
+    fn granted(&mut self, file: FileId, reply: &Reply) -> Effect {
         self.asked.remove(&file);
         match (reply.status, &reply.inode) {
             (status::OK, Some(inode)) => {
@@ -187,7 +188,7 @@ mod tests {
     use super::*;
     use crate::messages::{Inode, Lease};
 
-    const FILE: u64 = 64;
+    const FILE: FileId = FileId(64);
 
     struct World(Ownership);
 

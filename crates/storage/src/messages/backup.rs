@@ -72,7 +72,7 @@ pub struct CopyHeld {
     pub mtime_ns: u64,
     /// As in [`Seal`]; 0 where it was sealed by versions before 0.2 only.
     #[prost(uint64, tag = "8")]
-    pub file: u64,
+    pub file: FileId,
     /// The extent's number within its file.
     #[prost(uint64, tag = "9")]
     pub index: u64,

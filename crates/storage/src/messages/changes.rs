@@ -1,6 +1,6 @@
 //! Changes of metad's state: of names and attributes by clients, of leases and extents by owners.
 
-use super::{ExtentId, OpId, Place, ReplicaRef, SetAttr};
+use super::{ExtentId, FileId, OpId, Place, ReplicaRef, SetAttr};
 use trivet_wire::Message;
 
 /// Makes a file, a folder or another object.
@@ -62,7 +62,7 @@ pub struct Rename {
 pub struct Link {
     /// Number of the file.
     #[prost(uint64, tag = "1")]
-    pub file: u64,
+    pub file: FileId,
     /// The new name.
     #[prost(message, required, tag = "2")]
     pub to: Place,
@@ -73,7 +73,7 @@ pub struct Link {
 pub struct ChangeAttr {
     /// Number of the file or folder.
     #[prost(uint64, tag = "1")]
-    pub file: u64,
+    pub file: FileId,
     /// The attributes to set.
     #[prost(message, required, tag = "2")]
     pub attr: SetAttr,
@@ -87,7 +87,7 @@ pub struct ChangeAttr {
 pub struct Grant {
     /// Number of the file.
     #[prost(uint64, tag = "1")]
-    pub file: u64,
+    pub file: FileId,
     /// 0: the lease that is expected is given back.
     #[prost(uint32, tag = "2")]
     pub gateway: u32,
@@ -107,7 +107,7 @@ pub struct Grant {
 pub struct Allocate {
     /// Number of the file.
     #[prost(uint64, tag = "1")]
-    pub file: u64,
+    pub file: FileId,
     /// The owner's lease; another one by now: refused.
     #[prost(uint64, tag = "2")]
     pub lease: u64,
@@ -145,7 +145,7 @@ pub struct Propose {
     pub promote: bool,
     /// Tells an extent that a truncate dropped from a file that is gone.
     #[prost(uint64, tag = "7")]
-    pub file: u64,
+    pub file: FileId,
     /// Ids of replicas that went back in time. Without `replicas` nothing but this is recorded.
     #[prost(bytes = "vec", repeated, tag = "8")]
     pub went_back: Vec<Vec<u8>>,
@@ -165,7 +165,7 @@ pub struct Activate {
     pub lease: u64,
     /// As in `Propose`.
     #[prost(uint64, tag = "4")]
-    pub file: u64,
+    pub file: FileId,
 }
 
 /// The owner tells metad a file's size and time, late (rule R29).
@@ -173,7 +173,7 @@ pub struct Activate {
 pub struct Size {
     /// Number of the file.
     #[prost(uint64, tag = "1")]
-    pub file: u64,
+    pub file: FileId,
     /// The owner's lease; another one by now: refused.
     #[prost(uint64, tag = "2")]
     pub lease: u64,
@@ -193,7 +193,7 @@ pub struct Size {
 pub struct Truncate {
     /// Number of the file.
     #[prost(uint64, tag = "1")]
-    pub file: u64,
+    pub file: FileId,
     /// The owner's lease; another one by now: refused.
     #[prost(uint64, tag = "2")]
     pub lease: u64,

@@ -1,6 +1,6 @@
 //! Calls of a file's owner to the copies of an extent, and their answers.
 
-use super::{Committed, Count, ExtentId, NotYet, OpId, Pos, Record, Witness};
+use super::{Committed, Count, ExtentId, FileId, NotYet, OpId, Pos, Record, Witness};
 use trivet_wire::{Message, Oneof};
 
 /// SEAL: asks a member for its promise and for what it has (rules R5 to R7).
@@ -21,7 +21,7 @@ pub struct Seal {
     /// Number of the file that the extent belongs to, 0 if unknown. The copy keeps it with `index`, so that the extent is found
     /// again when metad's state has to be restored from a backup older than the extent.
     #[prost(uint64, tag = "5")]
-    pub file: u64,
+    pub file: FileId,
     /// The extent's number within its file.
     #[prost(uint64, tag = "6")]
     pub index: u64,

@@ -1,8 +1,8 @@
 //! Messages between gateways and metads, and between gateways.
 
 use super::{
-    Attr, Binding, Command, Empty, Entry, ForkOrder, LifeAnswer, LifeAsk, Move, OpId, ReplicaRef, Reply, SnapshotList,
-    Stamp,
+    Attr, Binding, Command, Empty, Entry, FileId, ForkOrder, LifeAnswer, LifeAsk, Move, OpId, ReplicaRef, Reply,
+    SnapshotList, Stamp,
 };
 use trivet_wire::{Message, Oneof};
 
@@ -145,7 +145,7 @@ pub struct NfsClient {
 pub struct LookupAsk {
     /// Number of the folder.
     #[prost(uint64, tag = "1")]
-    pub dir: u64,
+    pub dir: FileId,
     /// The name, bytes without `/`.
     #[prost(bytes = "vec", tag = "2")]
     pub name: Vec<u8>,
@@ -155,7 +155,7 @@ pub struct LookupAsk {
 pub struct ListAsk {
     /// Number of the folder.
     #[prost(uint64, tag = "1")]
-    pub dir: u64,
+    pub dir: FileId,
     /// Cookie of the last entry that the client has; 0 at the beginning.
     #[prost(uint64, tag = "2")]
     pub after: u64,
@@ -188,7 +188,7 @@ pub enum MetaAsk {
     Lookup(LookupAsk),
     /// The record of the file or folder with this number.
     #[prost(uint64, tag = "3")]
-    Inode(u64),
+    Inode(FileId),
     /// A part of a folder's listing.
     #[prost(message, tag = "4")]
     List(ListAsk),
@@ -275,7 +275,7 @@ pub struct Membership {
     pub gateways: Vec<GatewayInfo>,
     /// Files with too few living copies that the gateway that asks owns, or has to take over, the most endangered first.
     #[prost(uint64, repeated, tag = "3")]
-    pub repair: Vec<u64>,
+    pub repair: Vec<FileId>,
     /// Entries of the journal that the LEADER has applied.
     #[prost(uint64, tag = "4")]
     pub applied: u64,
@@ -407,7 +407,7 @@ pub struct MetaResponse {
 pub struct Forward {
     /// Number of the file.
     #[prost(uint64, tag = "1")]
-    pub file: u64,
+    pub file: FileId,
     /// 1 read, 2 write, 3 attributes, 4 commit, 5 size, 7 attributes that metad changed, 8 look at the bad blocks of an extent.
     #[prost(uint32, tag = "2")]
     pub what: u32,

@@ -1,5 +1,6 @@
 //! Datastores, and the gateways that serve their addresses.
 
+use super::FileId;
 use trivet_wire::Message;
 
 /// metad's record of a datastore, which is also the content of the command that makes one.
@@ -13,7 +14,7 @@ pub struct Datastore {
     pub name: String,
     /// Number of its root folder.
     #[prost(uint64, tag = "3")]
-    pub root: u64,
+    pub root: FileId,
     /// Copies of each extent, 1 to [`COPIES_MAX`](crate::metadata::datastores::COPIES_MAX).
     #[prost(uint32, tag = "4")]
     pub copies: u32,
@@ -31,7 +32,7 @@ pub struct Datastore {
     pub permissions: u32,
     /// The folder of its snapshots, `.snapshots` in its root and left out of listings; 0: it never had one.
     #[prost(uint64, tag = "9")]
-    pub snapshots: u64,
+    pub snapshots: FileId,
     /// Complete copies that a write has to be on before it is acknowledged; 0: [`Datastore::minimum`] says.
     #[prost(uint32, tag = "20")]
     pub minimum_copies: u32,

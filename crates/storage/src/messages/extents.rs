@@ -1,6 +1,6 @@
 //! Positions of records, and which copies of an extent count.
 
-use super::ExtentId;
+use super::{ExtentId, FileId};
 use trivet_wire::Message;
 
 /// Log position of a record: lease, configuration epoch, and sequence number within them; compared in that order.
@@ -102,7 +102,7 @@ pub struct ExtentConfig {
     pub safe: Vec<ReplicaRef>,
     /// Number of the file; 0 where a truncate dropped the extent from it.
     #[prost(uint64, tag = "7")]
-    pub file: u64,
+    pub file: FileId,
     /// The extent's number within its file.
     #[prost(uint64, tag = "8")]
     pub index: u64,

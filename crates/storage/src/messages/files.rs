@@ -1,6 +1,6 @@
 //! metad's records of files, folders and other objects.
 
-use super::OpId;
+use super::{FileId, OpId};
 use trivet_wire::Message;
 
 /// Attributes of a file or folder. Times in nanoseconds since 1970.
@@ -26,7 +26,7 @@ pub struct Attr {
     pub size: u64,
     /// Number of the file, unique in the cluster and never used again.
     #[prost(uint64, tag = "7")]
-    pub fileid: u64,
+    pub fileid: FileId,
     /// Last access.
     #[prost(uint64, tag = "8")]
     pub atime_ns: u64,
@@ -95,7 +95,7 @@ pub struct Inode {
     pub next_cookie: u64,
     /// Number of the folder that a folder is in.
     #[prost(uint64, tag = "8")]
-    pub parent: u64,
+    pub parent: FileId,
     /// Ids of the last changes of size, oldest first: a retry is not carried out again by another owner.
     #[prost(message, repeated, tag = "9")]
     pub sizes_set: Vec<OpId>,
@@ -104,10 +104,10 @@ pub struct Inode {
     pub exclusive: bool,
     /// Files that are to get this one's content.
     #[prost(uint64, repeated, tag = "11")]
-    pub forks: Vec<u64>,
+    pub forks: Vec<FileId>,
     /// The file whose content this one is to get; 0: it has its own. Nobody is granted its lease before.
     #[prost(uint64, tag = "12")]
-    pub forming: u64,
+    pub forming: FileId,
     /// The lease under which the extents of a file that is forming were named: each attempt has extents of its own.
     #[prost(uint64, tag = "13")]
     pub forming_lease: u64,
@@ -121,7 +121,7 @@ pub struct Inode {
 pub struct Dirent {
     /// Number of what the name stands for.
     #[prost(uint64, tag = "1")]
-    pub fileid: u64,
+    pub fileid: FileId,
     /// The entry's place in listings, never given out twice in a folder.
     #[prost(uint64, tag = "2")]
     pub cookie: u64,
@@ -155,7 +155,7 @@ pub struct SetAttr {
 pub struct Place {
     /// Number of the folder.
     #[prost(uint64, tag = "1")]
-    pub dir: u64,
+    pub dir: FileId,
     /// The name, bytes without `/`.
     #[prost(bytes = "vec", tag = "2")]
     pub name: Vec<u8>,

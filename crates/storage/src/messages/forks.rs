@@ -1,6 +1,6 @@
 //! Snapshots and clones: files that get the content of another one without a copy.
 
-use super::{ExtentId, Place, ReplicaRef};
+use super::{ExtentId, FileId, Place, ReplicaRef};
 use trivet_wire::Message;
 
 /// A new file at `to` gets what `file` is at a moment between this and the end of the fork.
@@ -8,7 +8,7 @@ use trivet_wire::Message;
 pub struct Fork {
     /// The file whose content the new one gets.
     #[prost(uint64, tag = "1")]
-    pub file: u64,
+    pub file: FileId,
     /// The new file's folder and name.
     #[prost(message, required, tag = "2")]
     pub to: Place,
@@ -31,13 +31,13 @@ pub struct ForkedExtent {
 pub struct ForkStep {
     /// The file that is forked.
     #[prost(uint64, tag = "1")]
-    pub file: u64,
+    pub file: FileId,
     /// The owner's lease; another one by now: refused.
     #[prost(uint64, tag = "2")]
     pub lease: u64,
     /// The new file.
     #[prost(uint64, tag = "3")]
-    pub to: u64,
+    pub to: FileId,
     /// All extents of the new file are made.
     #[prost(bool, tag = "4")]
     pub done: bool,
@@ -88,7 +88,7 @@ pub struct SnapshotList {
     pub lines: Vec<SnapshotLine>,
     /// The root of the datastore; 0: there is no such datastore.
     #[prost(uint64, tag = "2")]
-    pub root: u64,
+    pub root: FileId,
 }
 
 /// A fork that a gateway is to carry out, as owner of the file or as its next one.
@@ -96,8 +96,8 @@ pub struct SnapshotList {
 pub struct ForkOrder {
     /// The file that is forked.
     #[prost(uint64, tag = "1")]
-    pub file: u64,
+    pub file: FileId,
     /// Number of the new file.
     #[prost(uint64, tag = "2")]
-    pub to: u64,
+    pub to: FileId,
 }

@@ -1,6 +1,6 @@
 //! The life of a cluster: what an administrator does to nodes, disks, addresses and datastores, and what metad answers.
 
-use super::{ChangeDatastore, Empty, ExtentId, Pos, ReplicaRef};
+use super::{ChangeDatastore, Empty, ExtentId, FileId, Pos, ReplicaRef};
 use trivet_wire::{Message, Oneof};
 
 /// The uses of a node, in [`NodeRecord::mode`] and [`SetNode::mode`].
@@ -141,7 +141,7 @@ pub struct AcceptLoss {
     pub datastore: String,
     /// Only this file; 0: all.
     #[prost(uint64, tag = "2")]
-    pub file: u64,
+    pub file: FileId,
     /// The copies that chunk servers have, as they said when they were asked.
     #[prost(message, repeated, tag = "3")]
     pub copies: Vec<CopyState>,
@@ -210,7 +210,7 @@ pub struct LossRecord {
     pub eid: ExtentId,
     /// Number of its file.
     #[prost(uint64, tag = "2")]
-    pub file: u64,
+    pub file: FileId,
     /// The extent's number within its file.
     #[prost(uint64, tag = "3")]
     pub index: u64,

@@ -1,5 +1,6 @@
 //! Locks of files (NLM): as metad keeps them, and the command that changes them.
 
+use super::FileId;
 use trivet_wire::Message;
 
 /// The owner of a lock: a process of a client, by the address that its calls come from.
@@ -116,7 +117,7 @@ pub mod lock_what {
 pub struct LockCommand {
     /// 0 with `FREE_ALL`.
     #[prost(uint64, tag = "1")]
-    pub file: u64,
+    pub file: FileId,
     /// The use, a number of [`lock_what`].
     #[prost(uint32, tag = "2")]
     pub what: u32,
@@ -156,7 +157,7 @@ pub struct LockReply {
 pub struct Granted {
     /// Number of the file.
     #[prost(uint64, tag = "1")]
-    pub file: u64,
+    pub file: FileId,
     /// The lock or the request.
     #[prost(message, required, tag = "2")]
     pub lock: WaitingLock,

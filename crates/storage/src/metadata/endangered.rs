@@ -15,9 +15,9 @@ pub fn endangered<K: Kv>(
     gone: &dyn Fn(&ReplicaRef) -> bool,
     servers: usize,
     count_max: usize,
-) -> Vec<u64> {
-    let mut copies_of: BTreeMap<u64, usize> = BTreeMap::new();
-    let mut fewest: BTreeMap<u64, usize> = BTreeMap::new();
+) -> Vec<FileId> {
+    let mut copies_of: BTreeMap<FileId, usize> = BTreeMap::new();
+    let mut fewest: BTreeMap<FileId, usize> = BTreeMap::new();
     for cfg in state.all_extents() {
         let copies = *copies_of.entry(cfg.file).or_insert_with(|| {
             let datastore = state.inode(cfg.file).and_then(|i| state.datastore_by_id(i.attr.datastore));
@@ -30,7 +30,7 @@ pub fn endangered<K: Kv>(
             *known = living.min(*known);
         }
     }
-    let mut files: Vec<(usize, u64)> = fewest.into_iter().map(|(file, living)| (living, file)).collect();
+    let mut files: Vec<(usize, FileId)> = fewest.into_iter().map(|(file, living)| (living, file)).collect();
     files.sort_unstable();
     files.truncate(count_max);
     files.into_iter().map(|(_, file)| file).collect()
@@ -54,7 +54,7 @@ mod tests {
         apply(CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies: 2, ..Default::default() }));
         let replica = |node: u32| ReplicaRef { node, id: vec![node as u8; 16], address: String::new() };
         let mut file = |name: &str, on: [u32; 2]| {
-            let at = Place { dir: 64, name: name.into() };
+            let at = Place { dir: FileId(64), name: name.into() };
             let made = apply(CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() }));
             let file = made.attr.expect("made").fileid;
             let replicas = on.map(replica).to_vec();
@@ -63,7 +63,7 @@ mod tests {
         };
         let (a, b, c) = (file("a", [1, 2]), file("b", [2, 3]), file("c", [1, 3]));
         let find = |gone: &[u32], servers| endangered(&state, &|r| gone.contains(&r.node), servers, 50);
-        assert_eq!(find(&[], 3), Vec::<u64>::new());
+        assert_eq!(find(&[], 3), Vec::<FileId>::new());
         assert_eq!(find(&[3], 2), [b, c]);
         assert_eq!(find(&[2, 3], 2), [b, a, c]);
         assert_eq!(endangered(&state, &|r| r.node != 1, 2, 1), [b]);

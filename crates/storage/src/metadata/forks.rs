@@ -33,7 +33,7 @@ impl<K: Kv> State<K> {
             status::ROFS
         } else if self.entry(f.to.dir, &f.to.name).is_some() {
             status::EXIST
-        } else if source.forming != 0 || source.forks.len() >= FORKS_OF_FILE_MAX {
+        } else if !source.forming.is_none() || source.forks.len() >= FORKS_OF_FILE_MAX {
             status::JUKEBOX
         } else {
             status::OK
@@ -47,15 +47,15 @@ impl<K: Kv> State<K> {
     }
 
     /// A file that is to get the source's content, without a name yet.
-    pub(super) fn make_fork(&mut self, mut source: Inode, dir: u64, frozen: bool, time_ns: u64) -> Inode {
+    pub(super) fn make_fork(&mut self, mut source: Inode, dir: FileId, frozen: bool, time_ns: u64) -> Inode {
         let (file, fileid) = (source.attr.fileid, self.new_fileid());
         // A file that nobody has read or written has no extents, and is all zeros.
-        let forming = if self.extents(file).is_empty() { 0 } else { file };
+        let forming = if self.extents(file).is_empty() { FileId::NONE } else { file };
         let ctime_ns = time_ns.max(source.attr.ctime_ns + 1);
         let attr = Attr { fileid, nlink: 1, ctime_ns, allocated: Some(0), ..source.attr.clone() };
         let made = Inode { attr, parent: dir, next_cookie: 3, forming, frozen, ..Default::default() };
         self.put_inode(&made);
-        if forming != 0 {
+        if !forming.is_none() {
             source.forks.push(fileid);
             self.put_inode(&source);
             self.kv.put(keys::fork(file, fileid), Vec::new());
@@ -90,7 +90,7 @@ impl<K: Kv> State<K> {
             (cfg.active, cfg.activated) = (true, cfg.epoch);
             self.put_extent(&cfg);
         }
-        (to.forming, to.forming_lease) = (0, 0);
+        (to.forming, to.forming_lease) = (FileId::NONE, 0);
         (to.attr.size, to.attr.mtime_ns) = (s.size, s.mtime_ns);
         to.attr.ctime_ns = time_ns.max(to.attr.ctime_ns + 1);
         self.put_inode(&to);
@@ -123,7 +123,7 @@ impl<K: Kv> State<K> {
     }
 
     /// A source that has lost its last name goes with the last file that was to get its content.
-    fn fork_is_over(&mut self, mut source: Inode, to: u64) -> Inode {
+    fn fork_is_over(&mut self, mut source: Inode, to: FileId) -> Inode {
         let file = source.attr.fileid;
         self.kv.delete(&keys::fork(file, to));
         source.forks.retain(|f| *f != to);
@@ -140,7 +140,8 @@ impl<K: Kv> State<K> {
     pub fn open_forks(&self) -> Vec<ForkOrder> {
         let mut open = Vec::new();
         self.kv.scan(&[table::FORK], &[table::FORK], &mut |k, _| {
-            let number = |at: usize| k.get(at..at + 8).map(|b| u64::from_be_bytes(b.try_into().expect("eight bytes")));
+            let number =
+                |at: usize| k.get(at..at + 8).map(|b| FileId::from_be_bytes(b.try_into().expect("eight bytes")));
             open.extend(number(1).zip(number(9)).map(|(file, to)| ForkOrder { file, to }));
             true
         });

@@ -38,14 +38,14 @@ impl<K: Kv> State<K> {
 
     pub(super) fn tag_all_handles(&mut self) -> Reply {
         if self.untagged_below().is_none() {
-            self.set_number(UNTAGGED_BELOW, self.newest_fileid() + 1);
+            self.set_number(UNTAGGED_BELOW, self.newest_fileid().next().0);
         }
         Reply::default()
     }
 
     /// Handles without a tag count for files with an id below this one; `None`: for all of them.
-    pub fn untagged_below(&self) -> Option<u64> {
-        Some(self.number(UNTAGGED_BELOW)).filter(|n| *n > 0)
+    pub fn untagged_below(&self) -> Option<FileId> {
+        Some(FileId(self.number(UNTAGGED_BELOW))).filter(|file| !file.is_none())
     }
 
     /// Whether all gateways give out tagged handles only, and the journal does not say so yet.

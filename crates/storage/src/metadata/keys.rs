@@ -1,6 +1,6 @@
 //! Keys of metad's store: the letter of a table, then numbers in the order in which they sort.
 
-use crate::messages::ExtentId;
+use crate::messages::{ExtentId, FileId};
 
 /// Tables of the store: each has another letter.
 pub mod table {
@@ -33,37 +33,37 @@ fn number(n: u64) -> [u8; 8] {
     n.to_be_bytes()
 }
 
-pub fn inode(file: u64) -> Vec<u8> {
-    key(table::INODE, [number(file)])
+pub fn inode(file: FileId) -> Vec<u8> {
+    key(table::INODE, [file.to_be_bytes()])
 }
-pub fn locks(file: u64) -> Vec<u8> {
-    key(table::LOCKS, [number(file)])
+pub fn locks(file: FileId) -> Vec<u8> {
+    key(table::LOCKS, [file.to_be_bytes()])
 }
 /// The names in a folder.
-pub fn names(dir: u64) -> Vec<u8> {
-    key(table::DIRENT, [number(dir)])
+pub fn names(dir: FileId) -> Vec<u8> {
+    key(table::DIRENT, [dir.to_be_bytes()])
 }
-pub fn name(dir: u64, name: &[u8]) -> Vec<u8> {
+pub fn name(dir: FileId, name: &[u8]) -> Vec<u8> {
     [&names(dir), name].concat()
 }
 /// The cookies of a folder.
-pub fn cookies(dir: u64) -> Vec<u8> {
-    key(table::COOKIE, [number(dir)])
+pub fn cookies(dir: FileId) -> Vec<u8> {
+    key(table::COOKIE, [dir.to_be_bytes()])
 }
-pub fn cookie(dir: u64, cookie: u64) -> Vec<u8> {
-    key(table::COOKIE, [number(dir), number(cookie)])
+pub fn cookie(dir: FileId, cookie: u64) -> Vec<u8> {
+    key(table::COOKIE, [dir.to_be_bytes(), number(cookie)])
 }
 /// A fork of one file to another that is not done.
-pub fn fork(file: u64, to: u64) -> Vec<u8> {
-    key(table::FORK, [number(file), number(to)])
+pub fn fork(file: FileId, to: FileId) -> Vec<u8> {
+    key(table::FORK, [file.to_be_bytes(), to.to_be_bytes()])
 }
 /// The extents of a file.
-pub fn places(file: u64) -> Vec<u8> {
-    key(table::MAP, [number(file)])
+pub fn places(file: FileId) -> Vec<u8> {
+    key(table::MAP, [file.to_be_bytes()])
 }
 /// An extent by its number within its file.
-pub fn place(file: u64, index: u64) -> Vec<u8> {
-    key(table::MAP, [number(file), number(index)])
+pub fn place(file: FileId, index: u64) -> Vec<u8> {
+    key(table::MAP, [file.to_be_bytes(), number(index)])
 }
 pub fn extent(eid: ExtentId) -> Vec<u8> {
     key(table::EXTENT, [eid.to_be_bytes()])

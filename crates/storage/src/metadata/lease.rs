@@ -31,7 +31,7 @@ pub fn prepare<K: Kv>(state: &State<K>, placement: &Placement, now_ms: u64, op: 
             if inode.attr.kind != 1 {
                 return Prepared::AnswerIfLeader(say(status::INVAL));
             }
-            if inode.forming != 0 {
+            if !inode.forming.is_none() {
                 // Its content is still to come.
                 let reply = Reply { inode: Some(inode), ..say(status::JUKEBOX) };
                 return Prepared::AnswerIfLeader(reply);
@@ -43,7 +43,7 @@ pub fn prepare<K: Kv>(state: &State<K>, placement: &Placement, now_ms: u64, op: 
             }
             g.expected = inode.lease.number;
             let (orders, copies) = (Orders::of(state, &[]), copies(state, inode.attr.datastore));
-            g.replicas = placement.replicas(now_ms, &orders, g.gateway, copies, g.file);
+            g.replicas = placement.replicas(now_ms, &orders, g.gateway, copies, g.file.0);
             if g.replicas.is_empty() {
                 return Prepared::Answer(say(status::JUKEBOX));
             }
@@ -52,7 +52,7 @@ pub fn prepare<K: Kv>(state: &State<K>, placement: &Placement, now_ms: u64, op: 
         CommandOp::Allocate(a) => {
             // Without replicas the journal's answer says that the file is gone.
             let Some(inode) = state.inode(a.file) else { return Prepared::Submit };
-            let (copies, turn) = (copies(state, inode.attr.datastore), a.file.wrapping_add(a.index));
+            let (copies, turn) = (copies(state, inode.attr.datastore), a.file.0.wrapping_add(a.index));
             a.replicas = placement.replicas(now_ms, &Orders::of(state, &[]), inode.lease.gateway, copies, turn);
             if a.replicas.is_empty() {
                 Prepared::SubmitLater
@@ -87,7 +87,7 @@ mod tests {
             state.apply(state.applied() + 1, &entry).remove(0)
         };
         apply(&mut state, CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies: 2, ..Default::default() }));
-        let at = Place { dir: 64, name: "disk".into() };
+        let at = Place { dir: FileId(64), name: "disk".into() };
         let made = apply(&mut state, CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() }));
         let file = made.attr.expect("made").fileid;
         let ask = |state: &State<MemoryKv>, placement: &Placement, node: u32| {

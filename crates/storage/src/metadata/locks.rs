@@ -23,15 +23,15 @@ const UNTOLD: &str = "untold-locks";
 
 impl<K: Kv> State<K> {
     /// The locks of a file; empty where there are none.
-    pub fn locks(&self, file: u64) -> FileLocks {
+    pub fn locks(&self, file: FileId) -> FileLocks {
         self.load(&keys::locks(file)).unwrap_or_default()
     }
 
     /// Every file that has locks.
-    pub fn all_locks(&self) -> Vec<(u64, FileLocks)> {
+    pub fn all_locks(&self) -> Vec<(FileId, FileLocks)> {
         let mut out = Vec::new();
         self.kv.scan(&[table::LOCKS], &[table::LOCKS], &mut |k, v| {
-            let file = k.get(1..).and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes);
+            let file = k.get(1..).and_then(|b| b.try_into().ok()).map_or(FileId::NONE, FileId::from_be_bytes);
             out.extend(prost::Message::decode(v).ok().map(|locks| (file, locks)));
             true
         });
@@ -44,11 +44,11 @@ impl<K: Kv> State<K> {
             return Vec::new();
         }
         let granted =
-            |(file, locks): (u64, FileLocks)| locks.untold.into_iter().map(move |lock| Granted { file, lock });
+            |(file, locks): (FileId, FileLocks)| locks.untold.into_iter().map(move |lock| Granted { file, lock });
         self.all_locks().into_iter().flat_map(granted).collect()
     }
 
-    fn keep_locks(&mut self, file: u64, before: &FileLocks, after: &FileLocks) {
+    fn keep_locks(&mut self, file: FileId, before: &FileLocks, after: &FileLocks) {
         let k = keys::locks(file);
         match (before.is_empty(), after.is_empty()) {
             (true, true) => return,
@@ -62,7 +62,7 @@ impl<K: Kv> State<K> {
     }
 
     /// With the file.
-    pub(super) fn drop_locks(&mut self, file: u64) {
+    pub(super) fn drop_locks(&mut self, file: FileId) {
         let before = self.locks(file);
         self.keep_locks(file, &before, &FileLocks::default());
     }
@@ -139,7 +139,7 @@ impl<K: Kv> State<K> {
     }
 }
 
-fn new_grants(file: u64, before: &FileLocks, after: &FileLocks) -> Vec<Granted> {
+fn new_grants(file: FileId, before: &FileLocks, after: &FileLocks) -> Vec<Granted> {
     let new = after.untold.iter().filter(|w| !before.untold.contains(w));
     new.map(|lock| Granted { file, lock: lock.clone() }).collect()
 }
@@ -149,11 +149,11 @@ mod tests {
     use super::*;
     use crate::metadata::MemoryKv;
 
-    struct World(State<MemoryKv>, u64);
+    struct World(State<MemoryKv>, FileId);
 
     impl World {
         fn new() -> World {
-            let mut w = World(State::new(MemoryKv::default()), 0);
+            let mut w = World(State::new(MemoryKv::default()), FileId(0));
             let d = Datastore { name: "ds1".into(), copies: 2, ..Default::default() };
             w.run(CommandOp::CreateDatastore(d));
             let root = w.0.datastores()[0].root;
@@ -172,7 +172,7 @@ mod tests {
             let owner = LockOwner { client: client.into(), svid: 1, oh: vec![1] };
             let lock = HeldLock { owner, exclusive: true, first: 0, last: 9, start: 1 };
             let wanted = WaitingLock { lock, ..Default::default() };
-            let file = if what == lock_what::FREE_ALL { 0 } else { self.1 };
+            let file = if what == lock_what::FREE_ALL { FileId::NONE } else { self.1 };
             self.run(CommandOp::Lock(LockCommand { file, what, wanted, block, ..Default::default() })).lock.unwrap()
         }
     }

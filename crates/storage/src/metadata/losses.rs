@@ -82,7 +82,7 @@ mod tests {
         let replica = |node: u32| ReplicaRef { node, id: vec![node as u8; 16], address: String::new() };
         let mut s = State::new(MemoryKv::default());
         apply(&mut s, CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies: 2, ..Default::default() }));
-        let at = Place { dir: 64, name: "a".into() };
+        let at = Place { dir: FileId(64), name: "a".into() };
         let file =
             apply(&mut s, CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() })).attr.unwrap().fileid;
         let replicas = vec![replica(1), replica(2)];

@@ -32,7 +32,7 @@ pub struct Listed {
     /// The name, bytes without `/`; `.` and `..` come first.
     pub name: Vec<u8>,
     /// Number of what the name stands for.
-    pub fileid: u64,
+    pub fileid: FileId,
     /// The entry's place; a listing continues after it, whatever is made or removed meanwhile.
     pub cookie: u64,
     /// Attributes as metad knows them; a file's owner may know newer ones.
@@ -40,7 +40,7 @@ pub struct Listed {
 }
 
 impl<K: Kv> State<K> {
-    pub(super) fn dir(&self, fileid: u64) -> Result<Inode, u32> {
+    pub(super) fn dir(&self, fileid: FileId) -> Result<Inode, u32> {
         let inode = self.inode(fileid).ok_or(status::STALE)?;
         if inode.attr.kind == 2 {
             Ok(inode)
@@ -48,7 +48,7 @@ impl<K: Kv> State<K> {
             Err(status::NOTDIR)
         }
     }
-    pub(super) fn entry(&self, dir: u64, name: &[u8]) -> Option<Dirent> {
+    pub(super) fn entry(&self, dir: FileId, name: &[u8]) -> Option<Dirent> {
         self.load(&keys::name(dir, name))
     }
 
@@ -56,7 +56,7 @@ impl<K: Kv> State<K> {
     ///
     /// # Errors
     /// An nfsstat3: `STALE` where there is no such folder, `NOTDIR`, `NAMETOOLONG`, or `NOENT`.
-    pub fn lookup(&self, dir: u64, name: &[u8]) -> Result<Inode, u32> {
+    pub fn lookup(&self, dir: FileId, name: &[u8]) -> Result<Inode, u32> {
         let d = self.dir(dir)?;
         if name.len() > NAME_BYTES_MAX {
             return Err(status::NAMETOOLONG);
@@ -73,7 +73,7 @@ impl<K: Kv> State<K> {
     }
 
     /// Entries after a cookie, which stays valid whatever is created or removed meanwhile.
-    pub fn list(&self, dir: u64, after: u64, count_max: usize) -> Result<(Vec<Listed>, bool), u32> {
+    pub fn list(&self, dir: FileId, after: u64, count_max: usize) -> Result<(Vec<Listed>, bool), u32> {
         let d = self.dir(dir)?;
         let mut out = Vec::new();
         let dots = [(1, &b"."[..], dir), (2, b"..", d.parent)];
@@ -106,7 +106,7 @@ impl<K: Kv> State<K> {
         Ok((out, !more))
     }
 
-    pub(super) fn add_entry(&mut self, dir: &mut Inode, name: &[u8], fileid: u64, time_ns: u64) {
+    pub(super) fn add_entry(&mut self, dir: &mut Inode, name: &[u8], fileid: FileId, time_ns: u64) {
         let cookie = dir.next_cookie.max(3);
         dir.next_cookie = cookie + 1;
         self.store(keys::name(dir.attr.fileid, name), &Dirent { fileid, cookie });
@@ -226,7 +226,7 @@ impl<K: Kv> State<K> {
         inode
     }
 
-    pub(super) fn is_empty(&self, dir: u64) -> bool {
+    pub(super) fn is_empty(&self, dir: FileId) -> bool {
         let prefix = keys::names(dir);
         let mut empty = true;
         self.kv.scan(&prefix, &prefix, &mut |_, _| {
@@ -330,7 +330,7 @@ impl<K: Kv> State<K> {
     }
 
     /// Whether `dir` is `ancestor` or lies below it.
-    fn is_inside(&self, dir: u64, ancestor: u64) -> bool {
+    fn is_inside(&self, dir: FileId, ancestor: FileId) -> bool {
         let mut at = dir;
         loop {
             if at == ancestor {
@@ -353,7 +353,7 @@ impl<K: Kv> State<K> {
         let mut inode = inode;
         let code = if let Err(code) = valid_name(&l.to.name) {
             code
-        } else if inode.forming != 0 {
+        } else if !inode.forming.is_none() {
             status::JUKEBOX
         } else if dir.frozen || inode.frozen || self.hidden(&dir, &l.to.name).is_some() {
             status::ROFS
@@ -416,7 +416,7 @@ mod tests {
     use super::*;
     use crate::metadata::MemoryKv;
 
-    fn state() -> (State<MemoryKv>, u64) {
+    fn state() -> (State<MemoryKv>, FileId) {
         let mut s = State::new(MemoryKv::default());
         let d = Datastore { name: "ds1".into(), copies: 2, ..Default::default() };
         run(&mut s, CommandOp::CreateDatastore(d), None);
@@ -435,7 +435,7 @@ mod tests {
         s.apply(n, &entry).remove(0)
     }
 
-    fn make(dir: u64, name: &str, kind: u32) -> CommandOp {
+    fn make(dir: FileId, name: &str, kind: u32) -> CommandOp {
         CommandOp::Make(Make { at: Place { dir, name: name.into() }, kind, how: 1, ..Default::default() })
     }
 
@@ -484,7 +484,7 @@ mod tests {
             draw = draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let pick = |n: u64| (draw >> 33) % n;
             let dir = dirs[pick(dirs.len() as u64) as usize];
-            let place = |dir: u64, n: u64| Place { dir, name: format!("n{n}").into() };
+            let place = |dir: FileId, n: u64| Place { dir, name: format!("n{n}").into() };
             let (at, other) = (place(dir, pick(7)), place(dirs[step % dirs.len()], (draw >> 20) % 7));
             let op = match pick(11) {
                 0..=2 => make(dir, &format!("n{}", pick(7)), 1),
@@ -638,7 +638,7 @@ mod tests {
         let (mut s, root) = state();
         let a = run(&mut s, make(root, "a", 2), None).attr.unwrap().fileid;
         let b = run(&mut s, make(a, "b", 2), None).attr.unwrap().fileid;
-        let rename = |from: u64, f: &str, to: u64, t: &str| {
+        let rename = |from: FileId, f: &str, to: FileId, t: &str| {
             CommandOp::Rename(Rename {
                 from: Place { dir: from, name: f.into() },
                 to: Place { dir: to, name: t.into() },

@@ -164,7 +164,7 @@ mod tests {
     fn a_node_that_has_a_copy_is_not_removed_and_a_retired_storage_is_never_used_again() {
         let mut s = State::new(MemoryKv::default());
         apply(&mut s, CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies: 2, ..Default::default() }));
-        let at = Place { dir: 64, name: "a".into() };
+        let at = Place { dir: FileId(64), name: "a".into() };
         let made = apply(&mut s, CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() }));
         let file = made.attr.expect("made").fileid;
         let replicas = vec![replica(1), replica(2)];

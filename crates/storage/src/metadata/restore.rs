@@ -128,8 +128,8 @@ impl<'a> Copies<'a> {
         Some((filled().filter(|(_, c)| c.epoch == epoch).map(|(r, _)| (*r).clone()).collect(), epoch))
     }
     /// File and index, where a copy knows them.
-    fn place(&self) -> Option<(u64, u64)> {
-        self.0.iter().filter(|(_, c)| c.file != 0).max_by_key(|(_, c)| c.epoch).map(|(_, c)| (c.file, c.index))
+    fn place(&self) -> Option<(FileId, u64)> {
+        self.0.iter().filter(|(_, c)| !c.file.is_none()).max_by_key(|(_, c)| c.epoch).map(|(_, c)| (c.file, c.index))
     }
 }
 
@@ -164,7 +164,7 @@ pub fn restore(
         state.store(keys::replica(inventory.replica.node), &inventory.replica);
     }
     let now_ns = inventories.iter().map(|i| i.made_ns).max().unwrap_or(backup.made_ns);
-    let named = held.values().flat_map(|c| &c.0).map(|(_, c)| c.file).max().unwrap_or(0);
+    let named = held.values().flat_map(|c| &c.0).map(|(_, c)| c.file).max().unwrap_or_default();
     let newest_file = state.newest_fileid().max(named);
     let all_given = without.is_empty();
     let (report, names, cut) = (Report::default(), BTreeMap::new(), BTreeMap::new());
@@ -203,12 +203,12 @@ struct Restore<'a> {
     all_given: bool,
     now_ns: u64,
     /// The greatest id of a file that the state or a copy names.
-    newest_file: u64,
+    newest_file: FileId,
     report: Report,
     /// Names of each file and folder of the backup: folder and name.
-    names: BTreeMap<u64, Vec<(u64, Vec<u8>)>>,
+    names: BTreeMap<FileId, Vec<(FileId, Vec<u8>)>>,
     /// The first extent of each file that was cut off.
-    cut: BTreeMap<u64, u64>,
+    cut: BTreeMap<FileId, u64>,
 }
 
 impl Restore<'_> {
@@ -226,11 +226,11 @@ impl Restore<'_> {
     }
 
     fn read_names(&mut self) {
-        let mut names: BTreeMap<u64, Vec<(u64, Vec<u8>)>> = BTreeMap::new();
+        let mut names: BTreeMap<FileId, Vec<(FileId, Vec<u8>)>> = BTreeMap::new();
         self.state.kv.scan(&[table::DIRENT], &[table::DIRENT], &mut |k, v| {
             let (dir, name) = k[1..].split_at(8);
             if let (Ok(dir), Ok(entry)) = (<[u8; 8]>::try_from(dir), <Dirent as prost::Message>::decode(v)) {
-                names.entry(entry.fileid).or_default().push((u64::from_be_bytes(dir), name.to_vec()));
+                names.entry(entry.fileid).or_default().push((FileId::from_be_bytes(dir), name.to_vec()));
             }
             true
         });
@@ -238,7 +238,7 @@ impl Restore<'_> {
     }
 
     /// `/ds1/vm1/disk.vmdk`
-    fn path(&self, file: u64) -> String {
+    fn path(&self, file: FileId) -> String {
         let (mut parts, mut at) = (Vec::new(), file);
         while let Some((dir, name)) = self.names.get(&at).and_then(|n| n.first()).filter(|_| parts.len() < DEPTH_MAX) {
             parts.push(String::from_utf8_lossy(name).into_owned());
@@ -252,8 +252,8 @@ impl Restore<'_> {
 
     /// Every extent of the backup gets the configuration that its copies show.
     fn adopt(&mut self) {
-        let mut gone: BTreeMap<u64, Vec<ExtentConfig>> = BTreeMap::new();
-        let mut incomplete: BTreeSet<u64> = BTreeSet::new();
+        let mut gone: BTreeMap<FileId, Vec<ExtentConfig>> = BTreeMap::new();
+        let mut incomplete: BTreeSet<FileId> = BTreeSet::new();
         for cfg in self.state.all_extents() {
             let copies = self.held.get(&cfg.eid);
             match copies.and_then(Copies::complete) {
@@ -293,11 +293,11 @@ impl Restore<'_> {
     }
 
     /// Extents that were thrown away since the backup: with their file, or with its end.
-    fn drop_gone(&mut self, file: u64, gone: &[ExtentConfig]) {
+    fn drop_gone(&mut self, file: FileId, gone: &[ExtentConfig]) {
         let Some(mut inode) = self.state.inode(file) else { return };
         let path = self.path(file);
         // The first extent stays as long as the file. One that is forming gets others.
-        if inode.forming == 0 && gone.iter().any(|c| c.index == 0) {
+        if inode.forming.is_none() && gone.iter().any(|c| c.index == 0) {
             self.report.removed.add(path);
             return self.remove(file);
         }
@@ -308,12 +308,12 @@ impl Restore<'_> {
         }
         self.state.put_inode(&inode);
         self.cut.extend(gone.iter().map(|c| c.index).min().map(|first| (file, first)));
-        if inode.forming == 0 {
+        if inode.forming.is_none() {
             self.report.shortened.add(path);
         }
     }
 
-    fn remove(&mut self, file: u64) {
+    fn remove(&mut self, file: FileId) {
         let named = self.names.remove(&file).unwrap_or_default();
         for (dir, name) in named {
             if let Ok(mut dir) = self.state.dir(dir) {
@@ -328,12 +328,12 @@ impl Restore<'_> {
     /// Extents of later than the backup: into their files, or into files of their own.
     fn attach(&mut self, known: &BTreeSet<ExtentId>, counted: ExtentId) -> Result<(), RestoreError> {
         let held = std::mem::take(&mut self.held);
-        let mut made: BTreeSet<u64> = BTreeSet::new();
+        let mut made: BTreeSet<FileId> = BTreeSet::new();
         // A later extent at the same place came after a truncate.
         for (eid, copies) in held.iter().filter(|(eid, _)| **eid > counted && !known.contains(eid)) {
             let Some((replicas, epoch)) = copies.complete() else { continue };
             // A folder cannot have it, nor a file that waits for another one's content.
-            let taken = |file: u64| self.state.inode(file).is_some_and(|i| i.attr.kind != 1 || i.forming != 0);
+            let taken = |file: FileId| self.state.inode(file).is_some_and(|i| i.attr.kind != 1 || !i.forming.is_none());
             let place = copies.place().filter(|(file, _)| !taken(*file));
             let (file, index) = place.unwrap_or_else(|| (self.new_file(), 0));
             if self.state.inode(file).is_none() {
@@ -373,12 +373,12 @@ impl Restore<'_> {
     }
 
     /// The next file id, which the backup does not use.
-    fn new_file(&mut self) -> u64 {
-        self.newest_file += 1;
+    fn new_file(&mut self) -> FileId {
+        self.newest_file = self.newest_file.next();
         self.newest_file
     }
 
-    fn make_recovered(&mut self, file: u64, name: String) -> Result<(), RestoreError> {
+    fn make_recovered(&mut self, file: FileId, name: String) -> Result<(), RestoreError> {
         let mut folder = self.recovered_folder()?;
         let attr = Attr {
             kind: 1,
@@ -456,7 +456,7 @@ impl Restore<'_> {
         let s = &mut self.state;
         let greatest = self.held.keys().next_back().copied().unwrap_or_default();
         s.set_newest_extent(s.newest_extent().max(greatest));
-        s.set_number("fileid", self.newest_file + JUMP);
+        s.set_number("fileid", self.newest_file.0 + JUMP);
         s.set_number("datastore", s.number("datastore") + DATASTORES_JUMP);
         for b in s.all::<Binding>(table::BINDING) {
             s.set_binding_version(&b.address, b.version + JUMP);

@@ -22,15 +22,15 @@ pub const ENTRIES_MAX: usize = 20_000;
 
 impl<K: Kv> State<K> {
     /// The inode behind a name that is in no listing.
-    pub(super) fn hidden(&self, dir: &Inode, name: &[u8]) -> Option<u64> {
+    pub(super) fn hidden(&self, dir: &Inode, name: &[u8]) -> Option<FileId> {
         if name != FOLDER {
             return None;
         }
         let of = self.datastore_by_id(dir.attr.datastore)?;
-        (of.root == dir.attr.fileid && of.snapshots != 0).then_some(of.snapshots)
+        (of.root == dir.attr.fileid && !of.snapshots.is_none()).then_some(of.snapshots)
     }
 
-    pub(super) fn scan_entries(&self, dir: u64, visit: &mut dyn FnMut(&[u8], Dirent) -> bool) {
+    pub(super) fn scan_entries(&self, dir: FileId, visit: &mut dyn FnMut(&[u8], Dirent) -> bool) {
         let prefix = keys::names(dir);
         self.kv.scan(&prefix, &prefix, &mut |k, v| Dirent::decode(v).map_or(true, |e| visit(&k[prefix.len()..], e)));
     }
@@ -43,7 +43,7 @@ impl<K: Kv> State<K> {
         if valid_name(name).is_err() || s.name.chars().any(|c| c.is_whitespace() || is_unprintable(c)) {
             return fail(status::INVAL);
         }
-        if d.snapshots == 0 {
+        if d.snapshots.is_none() {
             if self.entry(d.root, FOLDER).is_some() {
                 return fail(status::EXIST);
             }
@@ -73,7 +73,7 @@ impl<K: Kv> State<K> {
         Reply { inode: self.inode(root), ..Default::default() }
     }
 
-    fn frozen_folder(&mut self, parent: u64, datastore: u32, time_ns: u64) -> u64 {
+    fn frozen_folder(&mut self, parent: FileId, datastore: u32, time_ns: u64) -> FileId {
         let fileid = self.new_fileid();
         let attr = folder_attr(fileid, 0o755, datastore, time_ns);
         self.put_inode(&Inode { attr, parent, next_cookie: 3, frozen: true, ..Default::default() });
@@ -82,7 +82,7 @@ impl<K: Kv> State<K> {
 
     /// Calls `visit` with each entry below a folder: the folder it is in, its name, and what it stands for. A folder comes
     /// before what is in it.
-    fn walk(&self, root: u64, visit: &mut dyn FnMut(u64, &[u8], Inode) -> bool) {
+    fn walk(&self, root: FileId, visit: &mut dyn FnMut(FileId, &[u8], Inode) -> bool) {
         let mut folders = vec![root];
         while let Some(dir) = folders.pop() {
             let mut found = Vec::new();
@@ -102,7 +102,7 @@ impl<K: Kv> State<K> {
         }
     }
 
-    fn copy_tree(&mut self, from: u64, to: u64, time_ns: u64) {
+    fn copy_tree(&mut self, from: FileId, to: FileId, time_ns: u64) {
         let mut entries = Vec::new();
         self.walk(from, &mut |dir, name, inode| {
             entries.push((dir, name.to_vec(), inode.attr.fileid));
@@ -124,7 +124,7 @@ impl<K: Kv> State<K> {
                     copy
                 }
                 // A file whose content is still to come is not part of the snapshot.
-                (None, 1) if inode.forming != 0 => continue,
+                (None, 1) if !inode.forming.is_none() => continue,
                 (None, 1) => self.make_fork(inode, parent, true, time_ns).attr.fileid,
                 (None, _) => {
                     let fileid = self.new_fileid();
@@ -150,7 +150,7 @@ impl<K: Kv> State<K> {
     }
 
     pub(super) fn delete_snapshot(&mut self, s: &Snapshot, time_ns: u64) -> Reply {
-        let of = self.datastores().into_iter().find(|d| d.name == s.datastore).filter(|d| d.snapshots != 0);
+        let of = self.datastores().into_iter().find(|d| d.name == s.datastore).filter(|d| !d.snapshots.is_none());
         let found = of.and_then(|d| Some((d.snapshots, self.entry(d.snapshots, s.name.as_bytes())?.fileid)));
         let Some((folder, root)) = found else { return fail(status::NOENT) };
         let mut entries = Vec::new();
@@ -179,7 +179,7 @@ impl<K: Kv> State<K> {
             return SnapshotList::default();
         };
         let mut roots = Vec::new();
-        if d.snapshots != 0 {
+        if !d.snapshots.is_none() {
             self.scan_entries(d.snapshots, &mut |name, entry| {
                 roots.push((String::from_utf8_lossy(name).into_owned(), entry.fileid));
                 true
@@ -191,7 +191,7 @@ impl<K: Kv> State<K> {
             let mut line = SnapshotLine { name, taken_ns, ..Default::default() };
             self.walk(root, &mut |_, _, inode| {
                 line.files += u64::from(inode.attr.kind == 1);
-                line.forming += u64::from(inode.forming != 0);
+                line.forming += u64::from(!inode.forming.is_none());
                 true
             });
             lines.push(line);

@@ -41,7 +41,7 @@ pub struct State<K> {
 }
 
 /// Attributes of an empty folder.
-pub(super) fn folder_attr(fileid: u64, mode: u32, datastore: u32, time_ns: u64) -> Attr {
+pub(super) fn folder_attr(fileid: FileId, mode: u32, datastore: u32, time_ns: u64) -> Attr {
     Attr {
         kind: 2,
         mode,
@@ -255,7 +255,7 @@ impl<K: Kv> State<K> {
     // ---- leases and extents ----
 
     /// The record of a file or folder, if it exists.
-    pub fn inode(&self, fileid: u64) -> Option<Inode> {
+    pub fn inode(&self, fileid: FileId) -> Option<Inode> {
         self.load(&keys::inode(fileid))
     }
     /// Every inode is written and deleted by these two, which keep their number.
@@ -264,7 +264,7 @@ impl<K: Kv> State<K> {
         self.inodes += u64::from(self.kv.get(&k).is_none());
         self.store(k, inode);
     }
-    pub(super) fn delete_inode(&mut self, fileid: u64) {
+    pub(super) fn delete_inode(&mut self, fileid: FileId) {
         let k = keys::inode(fileid);
         self.inodes -= u64::from(self.kv.get(&k).is_some());
         self.kv.delete(&k);
@@ -281,7 +281,7 @@ impl<K: Kv> State<K> {
         self.set_number("extent", eid.0);
     }
     /// The configurations of a file's extents, in the order of their place in the file.
-    pub fn extents(&self, file: u64) -> Vec<ExtentConfig> {
+    pub fn extents(&self, file: FileId) -> Vec<ExtentConfig> {
         let prefix = keys::places(file);
         let mut eids = Vec::new();
         self.kv.scan(&prefix, &prefix, &mut |_, v| {
@@ -296,7 +296,7 @@ impl<K: Kv> State<K> {
         if inode.attr.kind != 1 {
             return fail(status::INVAL);
         }
-        if inode.forming != 0 || inode.lease.number != g.expected {
+        if !inode.forming.is_none() || inode.lease.number != g.expected {
             return Reply { status: status::JUKEBOX, inode: Some(inode), ..Default::default() };
         }
         if inode.lease.boot != 0 && inode.lease.boot != g.boot {
@@ -328,7 +328,7 @@ impl<K: Kv> State<K> {
         }
     }
 
-    fn new_extent(&mut self, file: u64, index: u64, replicas: &[ReplicaRef]) -> ExtentConfig {
+    fn new_extent(&mut self, file: FileId, index: u64, replicas: &[ReplicaRef]) -> ExtentConfig {
         self.add_extent(ExtentConfig {
             epoch: 1,
             replicas: replicas.to_vec(),
@@ -355,7 +355,7 @@ impl<K: Kv> State<K> {
     }
 
     /// The file has none of its extents any more.
-    pub(super) fn drop_extents(&mut self, file: u64) {
+    pub(super) fn drop_extents(&mut self, file: FileId) {
         for cfg in self.extents(file) {
             self.kv.delete(&keys::place(file, cfg.index));
             self.delete(&keys::extent(cfg.eid));
@@ -368,7 +368,7 @@ impl<K: Kv> State<K> {
         self.store(keys::datastore(d.id), d);
     }
 
-    pub(super) fn owned(&self, file: u64, lease: u64) -> Result<Inode, Reply> {
+    pub(super) fn owned(&self, file: FileId, lease: u64) -> Result<Inode, Reply> {
         match self.inode(file) {
             None => Err(fail(status::STALE)),
             Some(i) if i.lease.number != lease => {
@@ -400,7 +400,7 @@ impl<K: Kv> State<K> {
     }
 
     /// The reply about an extent that no longer exists, because its file is gone, has another owner, or is shorter now.
-    pub(super) fn no_extent(&self, file: u64, lease: u64) -> Reply {
+    pub(super) fn no_extent(&self, file: FileId, lease: u64) -> Reply {
         match self.owned(file, lease) {
             Ok(inode) => Reply { status: status::NOENT, ..self.file_reply(inode) },
             Err(reply) => reply,
@@ -629,10 +629,10 @@ impl<K: Kv> State<K> {
 
     /// Files after one, in the order of their numbers, at most `count_max`; and whether there are more. Files only, so
     /// that a page can be short of entries and never of files.
-    pub fn files_after(&self, after: u64, count_max: usize) -> (Vec<Inode>, bool) {
+    pub fn files_after(&self, after: FileId, count_max: usize) -> (Vec<Inode>, bool) {
         let (mut found, mut more) = (Vec::new(), false);
-        let Some(from) = after.checked_add(1) else { return (found, more) };
-        self.kv.scan(&[table::INODE], &keys::inode(from), &mut |_, v| {
+        let Some(from) = after.0.checked_add(1) else { return (found, more) };
+        self.kv.scan(&[table::INODE], &keys::inode(FileId(from)), &mut |_, v| {
             if let Ok(inode) = Inode::decode(v) {
                 if inode.attr.kind == 1 {
                     if found.len() >= count_max {
@@ -700,7 +700,7 @@ impl<K: Kv> State<K> {
 
     fn delete_datastore(&mut self, name: &str) -> Reply {
         let Some(d) = self.datastores().into_iter().find(|d| d.name == name) else { return fail(status::NOENT) };
-        if !self.is_empty(d.root) || d.snapshots != 0 && !self.is_empty(d.snapshots) {
+        if !self.is_empty(d.root) || !d.snapshots.is_none() && !self.is_empty(d.snapshots) {
             return fail(status::NOTEMPTY);
         }
         self.delete_inode(d.root);
@@ -709,10 +709,10 @@ impl<K: Kv> State<K> {
         Reply::default()
     }
 
-    pub(super) fn new_fileid(&mut self) -> u64 {
-        self.next("fileid") + FIRST_FILEID - 1
+    pub(super) fn new_fileid(&mut self) -> FileId {
+        FileId(self.next("fileid") + FIRST_FILEID - 1)
     }
-    pub(super) fn newest_fileid(&self) -> u64 {
-        self.number("fileid") + FIRST_FILEID - 1
+    pub(super) fn newest_fileid(&self) -> FileId {
+        FileId(self.number("fileid") + FIRST_FILEID - 1)
     }
 }

@@ -3,6 +3,7 @@
 //! A handle names a file and carries a tag over that name, made with a key that all gateways derive from the cluster's
 //! key. Handles of before 2026-11-29 have no tag; `metadata/format.rs` says for which files they count.
 
+use crate::ids::FileId;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -19,7 +20,7 @@ pub struct Handle {
     /// Number of the datastore.
     pub datastore: u32,
     /// Number of the file.
-    pub fileid: u64,
+    pub fileid: FileId,
 }
 
 /// A handle as a client sent it, before its tag is checked.
@@ -62,7 +63,7 @@ impl Claimed {
         let handle = Handle {
             cluster: u64::from_be_bytes(bytes[4..12].try_into().ok()?),
             datastore: u32::from_be_bytes(bytes[12..16].try_into().ok()?),
-            fileid: u64::from_be_bytes(bytes[16..24].try_into().ok()?),
+            fileid: FileId::from_be_bytes(bytes[16..24].try_into().ok()?),
         };
         Some(Claimed { handle, tag })
     }
@@ -110,7 +111,7 @@ fn mac(key: &[u8]) -> Hmac<Sha256> {
 mod tests {
     use super::*;
 
-    const HANDLE: Handle = Handle { cluster: 7, datastore: 1, fileid: 66 };
+    const HANDLE: Handle = Handle { cluster: 7, datastore: 1, fileid: FileId(66) };
 
     #[test]
     fn handles_are_constant_and_strangers_are_refused() {

@@ -232,9 +232,10 @@ mod tests {
     use super::super::handle::Handle;
     use super::super::xdr::XdrWriter;
     use super::*;
+    use crate::ids::FileId;
 
     fn arguments(length: u64, lock_only: bool) -> XdrWriter {
-        let handle = Handle { cluster: 7, datastore: 1, fileid: 66 }.untagged();
+        let handle = Handle { cluster: 7, datastore: 1, fileid: FileId(66) }.untagged();
         let mut w = XdrWriter::default();
         w.opaque(b"cook");
         if !lock_only {
@@ -252,7 +253,7 @@ mod tests {
         let held = &wanted.lock.lock;
         assert_eq!((held.first, held.last, held.exclusive, held.start), (100, u64::MAX, true, 5));
         assert_eq!((&held.owner.client[..], held.owner.svid, &held.owner.oh[..]), ("10.0.0.1", 12, &b"1@host"[..]));
-        assert_eq!(wanted.file.map(|f| f.handle.fileid), Some(66));
+        assert_eq!(wanted.file.map(|f| f.handle.fileid), Some(FileId(66)));
         assert!(matches!(parse(22, &w.buf, "x"), Ok(Some(LockCall::Lock { block: false, .. }))));
         let unlock = |length| match parse(4, &arguments(length, true).buf, "x") {
             Ok(Some(LockCall::Unlock(w))) => (w.lock.lock.last, w.too_far),

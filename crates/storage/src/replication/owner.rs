@@ -57,7 +57,7 @@ pub struct Owner {
     node: u32,
     geometry: Geometry,
     bug: Option<Bug>,
-    file: u64,
+    file: FileId,
     lease: u64,
     /// The newest entry of metad's journal as of which the lease is known to be the current one (rule R40).
     lease_as_of: u64,
@@ -83,7 +83,7 @@ pub struct Owner {
     /// The file is part of a snapshot, which refuses writes.
     frozen: bool,
     /// Files that wait to be forked from this one, and the fork under way.
-    forks: VecDeque<u64>,
+    forks: VecDeque<FileId>,
     forking: Option<forks::Forking>,
     by_id: BTreeMap<OpId, u64>,
     /// Changes of size under way and finished, for retries.
@@ -186,7 +186,7 @@ impl Owner {
         self.bug = bug;
     }
     /// Number of the file.
-    pub fn file(&self) -> u64 {
+    pub fn file(&self) -> FileId {
         self.file
     }
     /// The lease under which it owns the file.

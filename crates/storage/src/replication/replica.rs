@@ -61,7 +61,7 @@ pub struct SealEntry {
     pub first: u64,
     /// As in [`Seal`].
     #[prost(uint64, tag = "5")]
-    pub file: u64,
+    pub file: FileId,
     /// The extent's number within its file.
     #[prost(uint64, tag = "6")]
     pub index: u64,
@@ -127,7 +127,7 @@ pub struct Replica {
     pub seen: Vec<Witness>,
     /// As in [`Seal`].
     #[prost(uint64, tag = "16")]
-    pub file: u64,
+    pub file: FileId,
     /// The extent's number within its file.
     #[prost(uint64, tag = "17")]
     pub index: u64,
@@ -142,7 +142,7 @@ impl Replica {
         assert!(s.epoch >= self.promise_epoch && s.lease >= self.promise_lease, "promises only grow");
         self.promise_epoch = s.epoch;
         self.promise_lease = s.lease;
-        if s.file != 0 {
+        if !s.file.is_none() {
             (self.file, self.index) = (s.file, s.index);
         }
         if s.wipe {

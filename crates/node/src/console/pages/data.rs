@@ -7,6 +7,7 @@ use axum::extract::{Query, State};
 use maud::{html, Markup};
 use serde::Deserialize;
 use std::sync::Arc;
+use trivet_storage::ids::FileId;
 
 /// Entries of a folder on one page.
 const PAGE: usize = 100;
@@ -29,7 +30,7 @@ pub struct Wanted {
 struct Entry {
     name: String,
     /// Its number, if it is one.
-    folder: Option<u64>,
+    folder: Option<FileId>,
     size_bytes: u64,
     owner: u32,
     extents: usize,
@@ -41,8 +42,8 @@ struct Entry {
 struct Listing {
     entries: Vec<Entry>,
     next: Option<u64>,
-    dir: u64,
-    parent: Option<u64>,
+    dir: FileId,
+    parent: Option<FileId>,
 }
 
 /// Reads a folder under metad's lock a few entries at a time.
@@ -51,7 +52,7 @@ fn list(app: &App, w: &Wanted) -> Option<Listing> {
     let (stores, _) = metad.datastores_and_bindings();
     let store = w.path.split('/').find(|n| !n.is_empty())?;
     let store = stores.iter().find(|d| d.name == store)?;
-    let dir = if w.folder == 0 { store.root } else { w.folder };
+    let dir = if w.folder == 0 { store.root } else { FileId(w.folder) };
     // A number that is somebody else's folder is not shown under this name.
     let (own, _) = metad.file(dir)?;
     if own.attr.datastore != store.id || own.attr.kind != 2 {
@@ -109,7 +110,7 @@ pub async fn show(State(app): State<Arc<App>>, c: Context, Query(w): Query<Wante
     let listing = tokio::task::spawn_blocking(move || list(&reader, &w)).await.ok().flatten();
     // The page of a datastore's root has its snapshots.
     let metad = app.monitor.sources.metad.as_ref().filter(|_| !path.is_empty() && !path.contains('/'));
-    let snapshots = metad.map(|m| m.snapshots(&path)).filter(|found| found.root != 0);
+    let snapshots = metad.map(|m| m.snapshots(&path)).filter(|found| !found.root.is_none());
     let body = html! {
         h1 { (c.t(t::DATASTORES)) }
         @if !v.exports.is_empty() { (exports(&c, &v.exports)) }

@@ -5,7 +5,7 @@ use trivet_storage::nfs::xdr::XdrWriter;
 
 /// Two datastores, ds1 for 10.1.0.0/16 and fd00:1::/32, ds2 for 10.2.0.0/16, with a file in each, as state of a new
 /// cluster or of one whose data is of before.
-fn two_datastores(inner: &Inner, version: u32) -> [(u32, u64, u64); 2] {
+fn two_datastores(inner: &Inner, version: u32) -> [(u32, FileId, FileId); 2] {
     let mut s = inner.replica.write();
     let mut apply = |op| {
         let number = s.applied() + 1;
@@ -19,12 +19,13 @@ fn two_datastores(inner: &Inner, version: u32) -> [(u32, u64, u64); 2] {
     }
     // Roots are the first two files.
     let made = [64, 65].map(|root| {
+        let root = FileId(root);
         let at = Place { dir: root, name: b"a".to_vec() };
         let make = Make { at, kind: 1, how: 1, ..Default::default() };
         apply(CommandOp::Make(make)).attr.unwrap().fileid
     });
     inner.exports.refresh(&s);
-    [(1, 64, made[0]), (2, 65, made[1])]
+    [(1, FileId(64), made[0]), (2, FileId(65), made[1])]
 }
 
 fn record(procedure: u32, handles: [&[u8; 32]; 2]) -> bytes::Bytes {
@@ -88,7 +89,7 @@ async fn handles_that_were_not_given_out_are_stale_on_every_call() {
     let mut guessed = good;
     guessed[31] ^= 1;
     let mut of_other_file = good;
-    of_other_file[23] = file as u8;
+    of_other_file[23] = file.0 as u8;
     let untagged = |datastore, fileid| Handle { cluster, datastore, fileid }.untagged();
     let other_key = HandleKey::of_cluster(b"another key").tagged(&Handle { cluster, datastore: ds1, fileid: root });
     let wrong = [guessed, of_other_file, untagged(ds1, root), untagged(ds2, root), other_key];

@@ -46,7 +46,7 @@ async fn a_lock_of_what_is_no_file_of_this_cluster_is_stale() {
 async fn a_client_is_called_back_by_the_gateway_that_has_its_address() {
     let inner = gateway();
     let lock = WaitingLock { server: "10.1.0.70".into(), ..Default::default() };
-    let g = Granted { file: 66, lock };
+    let g = Granted { file: FileId(66), lock };
     inner.call_back(g.clone(), true);
     assert!(inner.call_backs.0.lock().is_empty());
     inner.addresses.lock().insert("10.1.0.70".into(), Served { listening: true, ..Default::default() });

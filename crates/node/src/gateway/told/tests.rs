@@ -16,8 +16,16 @@ fn membership(start: u64) -> Membership {
 fn owner(inner: &Arc<Inner>) -> Arc<OwnerHandle> {
     let members = vec![replica(1), replica(2)];
     let (replicas, safe) = (members.clone(), members);
-    let cfg = ExtentConfig { eid: ExtentId(5), epoch: 3, replicas, safe, active: true, file: 7, ..Default::default() };
-    let attr = Attr { kind: 1, fileid: 7, size: 1, ..Default::default() };
+    let cfg = ExtentConfig {
+        eid: ExtentId(5),
+        epoch: 3,
+        replicas,
+        safe,
+        active: true,
+        file: FileId(7),
+        ..Default::default()
+    };
+    let attr = Attr { kind: 1, fileid: FileId(7), size: 1, ..Default::default() };
     let lease = Lease { gateway: 1, boot: inner.boot, number: 4 };
     let granted = Reply {
         inode: Some(Inode { attr, lease, ..Default::default() }),
@@ -26,7 +34,7 @@ fn owner(inner: &Arc<Inner>) -> Arc<OwnerHandle> {
         ..Default::default()
     };
     let owner = OwnerHandle::new(inner, granted.clone()).expect("granted");
-    inner.owners.lock().insert(7, owner.clone());
+    inner.owners.lock().insert(FileId(7), owner.clone());
     owner.start(inner);
     let answer = |result| Ok(ChunkAnswer { result: Some(result), start: 1, ..Default::default() });
     for call in 1..=2 {

@@ -7,25 +7,25 @@ use trivet_storage::metadata::leadership::log_path;
 #[derive(Default)]
 pub(super) struct Checks {
     /// Each block of each file as a register.
-    history: BTreeMap<(u64, u64), Vec<Operation>>,
+    history: BTreeMap<(FileId, u64), Vec<Operation>>,
     /// Entries of the journal as they were applied first.
     entries: BTreeMap<u64, Vec<u8>>,
     /// The gateway that had each lease of each file.
-    leases: BTreeMap<(u64, u64), (usize, u64)>,
+    leases: BTreeMap<(FileId, u64), (usize, u64)>,
     /// When an operation was carried out first over each binding, by file and extent, and address.
-    answered: BTreeMap<((u64, u64), String), BTreeMap<u64, u64>>,
+    answered: BTreeMap<((FileId, u64), String), BTreeMap<u64, u64>>,
 }
 
 impl Checks {
-    pub(super) fn begin_write(&mut self, place: (u64, u64), begin: u64, value: u64) {
+    pub(super) fn begin_write(&mut self, place: (FileId, u64), begin: u64, value: u64) {
         let op = Operation { begin, end: NEVER, value, write: true };
         self.history.entry(place).or_default().push(op);
     }
-    pub(super) fn end_write(&mut self, place: (u64, u64), end: u64, value: u64) {
+    pub(super) fn end_write(&mut self, place: (FileId, u64), end: u64, value: u64) {
         let history = self.history.entry(place).or_default();
         history.iter_mut().rev().find(|o| o.write && o.value == value).expect("begun").end = end;
     }
-    pub(super) fn read(&mut self, place: (u64, u64), begin: u64, end: u64, value: u64) {
+    pub(super) fn read(&mut self, place: (FileId, u64), begin: u64, end: u64, value: u64) {
         self.history.entry(place).or_default().push(Operation { begin, end, value, write: false });
     }
 }
@@ -57,7 +57,7 @@ impl World {
     }
 
     /// A gateway begins to own a file.
-    pub(super) fn lease_taken(&mut self, node: usize, file: u64, lease: u64) {
+    pub(super) fn lease_taken(&mut self, node: usize, file: FileId, lease: u64) {
         self.report.leases += 1;
         self.report.takeovers += u64::from(lease > 1);
         let of = (node, self.nodes[node].gateway.boot);
@@ -74,7 +74,7 @@ impl World {
     ///
     /// A retry whose id the owner found by SEAL does not come here: the write is on all members, and an owner that does not know
     /// yet that it is deposed may say so, whichever binding the retry came over (rule R18). It carries out nothing.
-    pub(super) fn carried_out(&mut self, place: (u64, u64), stamp: &Stamp, begun: u64, outcome: &Outcome) {
+    pub(super) fn carried_out(&mut self, place: (FileId, u64), stamp: &Stamp, begun: u64, outcome: &Outcome) {
         if !matches!(outcome, Outcome::Read { .. } | Outcome::Written { .. }) {
             return;
         }

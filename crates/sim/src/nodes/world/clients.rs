@@ -11,7 +11,7 @@ const VALID_MS: u64 = 4_000;
 pub(super) struct Client {
     serial: u64,
     pub(super) op: Option<Op>,
-    file: u64,
+    file: FileId,
     block: u64,
     value: u64,
     pub(super) begin: u64,

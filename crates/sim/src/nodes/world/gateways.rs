@@ -25,7 +25,7 @@ pub(super) struct Instance {
     pub(super) client: usize,
     pub(super) serial: u64,
     pub(super) connection: u64,
-    pub(super) file: u64,
+    pub(super) file: FileId,
     pub(super) stamp: Stamp,
     pub(super) op: Op,
 }
@@ -54,8 +54,8 @@ struct Operation {
 #[derive(Debug, Clone)]
 enum About {
     Heartbeat,
-    Owner { file: u64, lease: u64, call: u64 },
-    Lease { file: u64, token: u64 },
+    Owner { file: FileId, lease: u64, call: u64 },
+    Lease { file: FileId, token: u64 },
     Start,
 }
 
@@ -81,7 +81,7 @@ pub(super) struct Gateway {
     /// Addresses that are served, over which binding.
     pub(super) serving: BTreeMap<String, u64>,
     ownership: Option<Ownership>,
-    pub(super) owners: BTreeMap<u64, Running>,
+    pub(super) owners: BTreeMap<FileId, Running>,
     operations: BTreeMap<u64, Operation>,
     questions: BTreeMap<u64, Question>,
     /// The metad that answered last.
@@ -92,9 +92,9 @@ pub(super) struct Gateway {
     heard_at: u64,
     next: u64,
     /// When an owner here began each write first: a retry is attached to what is in flight.
-    first_begun: BTreeMap<(u64, u64, OpId), u64>,
+    first_begun: BTreeMap<(FileId, u64, OpId), u64>,
     /// Writes of which an owner here has sent records, by file, lease and id.
-    carried_out: BTreeSet<(u64, u64, OpId)>,
+    carried_out: BTreeSet<(FileId, u64, OpId)>,
 }
 
 impl Gateway {
@@ -248,7 +248,7 @@ impl World {
         let changed = g.told != told;
         (g.told, g.heard_at) = (told, self.now);
         let hears = |r: &Running| changed || !r.rests;
-        let owners: Vec<(u64, u64)> =
+        let owners: Vec<(FileId, u64)> =
             g.owners.iter().filter(|(_, r)| hears(r)).map(|(file, r)| (*file, r.owner.lease())).collect();
         for (file, lease) in owners {
             let input = self.alive(node);
@@ -296,7 +296,7 @@ impl World {
 
     // ---- owners ----
 
-    fn granted(&mut self, node: usize, file: u64, token: u64, reply: Reply) {
+    fn granted(&mut self, node: usize, file: FileId, token: u64, reply: Reply) {
         let g = &mut self.nodes[node].gateway;
         let way = g.ownership(&OwnershipInput::Granted { file, reply: &reply }).expect("a grant has a consequence");
         match way {
@@ -326,7 +326,7 @@ impl World {
         }
     }
 
-    pub(super) fn drop_owner(&mut self, node: usize, file: u64) {
+    pub(super) fn drop_owner(&mut self, node: usize, file: FileId) {
         let g = &mut self.nodes[node].gateway;
         let Some(running) = g.owners.remove(&file) else { return };
         let lease = running.owner.lease();
@@ -341,7 +341,7 @@ impl World {
         open.into_iter().for_each(|token| self.operation_done(node, token, Outcome::NotOwner));
     }
 
-    pub(super) fn feed(&mut self, node: usize, file: u64, lease: u64, input: OwnerInput) {
+    pub(super) fn feed(&mut self, node: usize, file: FileId, lease: u64, input: OwnerInput) {
         let (now, wall) = (self.now, self.now * 1_000_000 + node as u64);
         let rested = self.nodes[node].gateway.owners.get(&file).is_some_and(|r| r.rests);
         let told = rested.then(|| (self.alive(node), self.nodes[node].gateway.heard_at));
@@ -362,7 +362,7 @@ impl World {
         }
     }
 
-    fn owner_effects(&mut self, node: usize, file: u64, lease: u64, effects: Vec<OwnerEffect>) {
+    fn owner_effects(&mut self, node: usize, file: FileId, lease: u64, effects: Vec<OwnerEffect>) {
         for effect in effects {
             match effect {
                 OwnerEffect::Send { call, to, request } => {
@@ -384,7 +384,7 @@ impl World {
         }
     }
 
-    fn to_member(&mut self, node: usize, file: u64, lease: u64, call: u64, to: &ReplicaRef, request: ChunkRequest) {
+    fn to_member(&mut self, node: usize, file: FileId, lease: u64, call: u64, to: &ReplicaRef, request: ChunkRequest) {
         let chunk = to.node as usize - 1;
         let back = Back { to: self.process(node), file, lease, call };
         let life = self.nodes[chunk].life;
@@ -416,7 +416,7 @@ impl World {
         self.feed(back.to.node, back.file, back.lease, input);
     }
 
-    pub(super) fn owner_timer(&mut self, node: usize, file: u64, lease: u64) {
+    pub(super) fn owner_timer(&mut self, node: usize, file: FileId, lease: u64) {
         if let Some(running) = self.nodes[node].gateway.owners.get_mut(&file).filter(|r| r.owner.lease() == lease) {
             running.timer = false;
             if running.knows_told && running.owner.at_rest() {
@@ -428,7 +428,7 @@ impl World {
         }
     }
 
-    fn start_timer(&mut self, node: usize, file: u64) {
+    fn start_timer(&mut self, node: usize, file: FileId) {
         let of = self.process(node);
         let Some(running) = self.nodes[node].gateway.owners.get_mut(&file).filter(|r| !r.timer) else { return };
         running.timer = true;

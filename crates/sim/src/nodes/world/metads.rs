@@ -50,11 +50,11 @@ fn copy(of: &State<MemoryKv>) -> State<MemoryKv> {
 }
 
 /// The journal begins with a datastore and its files.
-pub(super) fn first_entry(ensemble: &mut Ensemble) -> Vec<u64> {
+pub(super) fn first_entry(ensemble: &mut Ensemble) -> Vec<FileId> {
     let mut commands =
         vec![CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies: 2, ..Default::default() })];
     commands.extend((0..FILES).map(|n| {
-        let at = Place { dir: 64, name: format!("disk{n}").into_bytes() };
+        let at = Place { dir: FileId(64), name: format!("disk{n}").into_bytes() };
         CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() })
     }));
     let commands = commands.into_iter().map(|op| Command { op: Some(op), ..Default::default() }).collect();

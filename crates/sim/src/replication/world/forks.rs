@@ -9,7 +9,7 @@ use super::*;
 const KEPT_MAX: usize = 4;
 
 pub(super) struct Kept {
-    file: u64,
+    file: FileId,
     name: String,
     begin: u64,
     end: u64,
@@ -27,9 +27,9 @@ impl World {
             return;
         }
         let name = format!("clone-{}", self.now);
-        let to = Place { dir: 64, name: name.clone().into() };
+        let to = Place { dir: FileId(64), name: name.clone().into() };
         let made = self.apply(CommandOp::Fork(Fork { file: self.file, to })).inode;
-        let Some(made) = made.filter(|i| i.forming != 0) else { return };
+        let Some(made) = made.filter(|i| !i.forming.is_none()) else { return };
         self.trace(|| format!("file {} is to be made", made.attr.fileid));
         let (begin, end) = (self.now, NEVER);
         let (seen, lost) = (BTreeMap::new(), BTreeSet::new());
@@ -38,14 +38,14 @@ impl World {
             // Done or not.
             let gone = self.clones.remove(self.rng.index(KEPT_MAX));
             self.trace(|| format!("file {} is removed", gone.file));
-            let at = Place { dir: 64, name: gone.name.into() };
+            let at = Place { dir: FileId(64), name: gone.name.into() };
             self.apply(CommandOp::Remove(Remove { at, folder: false }));
         }
     }
 
     /// As metad tells gateways of forks, some of which are done by then.
     pub(super) fn tell_of_forks(&mut self, gateway: usize, instance: u64) {
-        let mut open: Vec<u64> = self.metad.open_forks().into_iter().map(|f| f.to).collect();
+        let mut open: Vec<FileId> = self.metad.open_forks().into_iter().map(|f| f.to).collect();
         let soon_over = self.now > self.faults_end + SETTLE_MS - 5_000;
         if !soon_over && self.rng.chance(2) {
             open.extend(self.clones.first().map(|c| c.file));
@@ -58,7 +58,7 @@ impl World {
     pub(super) fn note_forked(&mut self) {
         let now = self.now;
         for c in self.clones.iter_mut().filter(|c| c.end == NEVER) {
-            if self.metad.inode(c.file).is_some_and(|i| i.forming == 0) {
+            if self.metad.inode(c.file).is_some_and(|i| i.forming.is_none()) {
                 c.end = now;
                 self.report.forks += 1;
             }

@@ -3,12 +3,12 @@ use crate::metadata::MemoryKv;
 
 pub(crate) struct World {
     pub s: State<MemoryKv>,
-    pub root: u64,
+    pub root: FileId,
 }
 
 impl World {
     pub(crate) fn new() -> World {
-        let mut w = World { s: State::new(MemoryKv::default()), root: 0 };
+        let mut w = World { s: State::new(MemoryKv::default()), root: FileId(0) };
         w.run(CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies: 2, ..Default::default() }));
         w.root = w.s.datastores()[0].root;
         w
@@ -19,26 +19,26 @@ impl World {
         let entry = Entry { version: JOURNAL_VERSION, time_ns: number * 1_000, commands, cluster: "c".into() };
         self.s.apply(number, &entry).remove(0)
     }
-    pub(crate) fn make(&mut self, dir: u64, name: &str, kind: u32) -> u64 {
+    pub(crate) fn make(&mut self, dir: FileId, name: &str, kind: u32) -> FileId {
         let at = Place { dir, name: name.into() };
         self.run(CommandOp::Make(Make { at, kind, how: 1, ..Default::default() })).attr.expect("made").fileid
     }
-    pub(crate) fn remove(&mut self, dir: u64, name: &str) -> u32 {
+    pub(crate) fn remove(&mut self, dir: FileId, name: &str) -> u32 {
         let at = Place { dir, name: name.into() };
         self.run(CommandOp::Remove(Remove { at, folder: false })).status
     }
     /// A gateway takes the lease; returns its number.
-    pub(crate) fn grant(&mut self, file: u64) -> Option<u64> {
+    pub(crate) fn grant(&mut self, file: FileId) -> Option<u64> {
         let expected = self.s.inode(file).expect("there").lease.number;
         let replicas =
             [1, 2].map(|n: u32| ReplicaRef { node: n, id: vec![n as u8; 16], address: String::new() }).to_vec();
         let reply = self.run(CommandOp::Grant(Grant { file, gateway: 1, boot: expected + 7, expected, replicas }));
         (reply.status == status::OK).then_some(expected + 1)
     }
-    pub(crate) fn fork(&mut self, file: u64, name: &str) -> Reply {
+    pub(crate) fn fork(&mut self, file: FileId, name: &str) -> Reply {
         self.run(CommandOp::Fork(Fork { file, to: Place { dir: self.root, name: name.into() } }))
     }
-    pub(crate) fn step(&mut self, file: u64, lease: u64, to: u64, made: Option<&[ExtentConfig]>) -> Reply {
+    pub(crate) fn step(&mut self, file: FileId, lease: u64, to: FileId, made: Option<&[ExtentConfig]>) -> Reply {
         let of = |c: &ExtentConfig| ForkedExtent { eid: c.eid, replicas: c.replicas[..1].to_vec() };
         let extents = made.into_iter().flatten().map(of).collect();
         let done = made.is_some();
@@ -69,7 +69,10 @@ fn a_fork_counts_when_its_owner_says_that_it_is_made_and_each_attempt_has_its_ow
     assert_eq!(w.s.free_up_to(&[1; 16], again.extents[0].eid), None);
     assert_eq!(w.step(file, second, to, Some(&again.extents)).status, status::OK);
     let formed = w.s.inode(to).expect("there");
-    assert_eq!((formed.forming, formed.attr.size, w.s.inode(file).expect("there").forks.len()), (0, 5_000, 0));
+    assert_eq!(
+        (formed.forming, formed.attr.size, w.s.inode(file).expect("there").forks.len()),
+        (FileId::NONE, 5_000, 0)
+    );
     let cfg = &w.s.extents(to)[0];
     assert!(cfg.active && cfg.activated == 1 && cfg.replicas.len() == 1 && cfg.safe == cfg.replicas);
     assert_eq!(w.step(file, second, to, Some(&again.extents)).status, status::NOENT, "said twice");
@@ -79,7 +82,7 @@ fn a_fork_counts_when_its_owner_says_that_it_is_made_and_each_attempt_has_its_ow
     assert_eq!(w.s.free_up_to(&[1; 16], cfg_of(&w, to)), None);
 }
 
-fn cfg_of(w: &World, file: u64) -> ExtentId {
+fn cfg_of(w: &World, file: FileId) -> ExtentId {
     w.s.extents(file)[0].eid
 }
 
@@ -102,7 +105,7 @@ fn a_file_that_loses_its_name_stays_until_others_have_its_content() {
     let again = w.grant(file).expect("for the forks");
     let named = w.step(file, again, second, None);
     assert_eq!(w.step(file, again, second, Some(&named.extents)).status, status::OK);
-    assert!(w.s.inode(second).is_some_and(|i| i.forming == 0) && w.s.inode(file).is_some());
+    assert!(w.s.inode(second).is_some_and(|i| i.forming.is_none()) && w.s.inode(file).is_some());
     // The last one is not wanted any more: nobody needs the file.
     assert_eq!(w.remove(w.root, "c"), status::OK);
     assert!(w.s.open_forks().is_empty() && w.s.inode(file).is_none() && w.s.extents(file).is_empty());
@@ -119,7 +122,7 @@ fn a_file_without_a_name_goes_when_the_last_fork_is_made() {
     assert_eq!(w.remove(w.root, "disk"), status::OK);
     let done = w.step(file, lease, to, Some(&named.extents));
     assert_eq!((done.status, done.inode.expect("said").attr.nlink), (status::OK, 0));
-    assert!(w.s.inode(file).is_none() && w.s.inode(to).is_some_and(|i| i.forming == 0));
+    assert!(w.s.inode(file).is_none() && w.s.inode(to).is_some_and(|i| i.forming.is_none()));
 }
 
 #[test]
@@ -128,10 +131,10 @@ fn a_file_that_nobody_used_is_cloned_at_once_and_wrong_wishes_are_refused() {
     let file = w.make(w.root, "sparse", 1);
     let folder = w.make(w.root, "folder", 2);
     let made = w.fork(file, "clone").inode.expect("made");
-    assert_eq!((made.forming, w.s.open_forks().len()), (0, 0));
+    assert_eq!((made.forming, w.s.open_forks().len()), (FileId::NONE, 0));
     assert_eq!(w.fork(file, "clone").status, status::EXIST);
     assert_eq!(w.fork(folder, "x").status, status::INVAL);
-    assert_eq!(w.fork(9_999, "x").status, status::STALE);
+    assert_eq!(w.fork(FileId(9_999), "x").status, status::STALE);
     w.run(CommandOp::CreateDatastore(Datastore { name: "other".into(), copies: 2, ..Default::default() }));
     let to = Place { dir: w.s.datastores()[1].root, name: "x".into() };
     assert_eq!(w.run(CommandOp::Fork(Fork { file, to })).status, status::XDEV);

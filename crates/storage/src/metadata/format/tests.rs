@@ -19,7 +19,7 @@ fn run(s: &mut State<MemoryKv>, version: u32, op: CommandOp) -> Reply {
     s.apply(number, &Entry { version, time_ns: number, commands, cluster: "0b5c7d1e-cluster".into() }).remove(0)
 }
 
-fn make(dir: u64, name: &[u8]) -> CommandOp {
+fn make(dir: FileId, name: &[u8]) -> CommandOp {
     CommandOp::Make(Make { at: Place { dir, name: name.into() }, kind: 1, how: 1, ..Default::default() })
 }
 
@@ -101,9 +101,9 @@ fn a_leader_writes_the_newest_version_when_the_upgrade_is_finalized_and_from_the
 #[test]
 fn snapshots_and_clones_are_neither_written_nor_carried_out_before_version_4() {
     let of = || Snapshot { datastore: "ds1".into(), name: "monday".into() };
-    let to = Place { dir: 1, name: "copy".into() };
+    let to = Place { dir: FileId(1), name: "copy".into() };
     for op in [
-        CommandOp::Fork(Fork { file: 1, to }),
+        CommandOp::Fork(Fork { file: FileId(1), to }),
         CommandOp::ForkStep(ForkStep::default()),
         CommandOp::TakeSnapshot(of()),
         CommandOp::DeleteSnapshot(of()),

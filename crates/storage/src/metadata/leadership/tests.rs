@@ -407,7 +407,7 @@ fn what_the_version_cannot_hold_is_refused_and_the_rest_goes_on() {
     let mut w = World::leader();
     w.version = 1;
     let remove = |name: &[u8]| {
-        let at = Place { dir: 64, name: name.into() };
+        let at = Place { dir: FileId(64), name: name.into() };
         Command { op: Some(CommandOp::Remove(Remove { at, folder: false })), ..Default::default() }
     };
     w.feed(Input::Commands(vec![(1, remove(b"\xd0\xe9")), (2, remove("机".as_bytes()))]));

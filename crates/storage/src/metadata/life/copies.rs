@@ -7,7 +7,7 @@ use crate::metadata::State;
 use std::collections::BTreeMap;
 
 /// Copies that each extent is to have.
-fn wanted<K: Kv>(state: &State<K>, of: &mut BTreeMap<u64, usize>, cfg: &ExtentConfig) -> usize {
+fn wanted<K: Kv>(state: &State<K>, of: &mut BTreeMap<FileId, usize>, cfg: &ExtentConfig) -> usize {
     *of.entry(cfg.file).or_insert_with(|| {
         let datastore = state.inode(cfg.file).and_then(|i| state.datastore_by_id(i.attr.datastore));
         datastore.map_or(2, |d| d.copies as usize)

@@ -18,8 +18,8 @@ const TOLD_MAX: usize = 20;
 /// Extents of the datastore, or the file, without a complete copy in reach.
 pub(super) fn lost<K: Kv>(state: &State<K>, view: &View, ask: &AcceptLoss) -> Vec<ExtentConfig> {
     let Some(datastore) = state.datastores().into_iter().find(|d| d.name == ask.datastore) else { return Vec::new() };
-    let meant = |file: u64| {
-        (ask.file == 0 || ask.file == file) && state.inode(file).is_some_and(|i| i.attr.datastore == datastore.id)
+    let meant = |file: FileId| {
+        (ask.file.is_none() || ask.file == file) && state.inode(file).is_some_and(|i| i.attr.datastore == datastore.id)
     };
     let mut all = state.all_extents();
     all.retain(|c| !copies::has_complete(view, c, &|_| false) && meant(c.file));
@@ -34,7 +34,7 @@ pub(super) fn judge<K: Kv>(state: &State<K>, view: &View, ask: &AcceptLoss, plan
     plan.takes_version(state, LOSSES_SINCE, "an accepted loss");
     let all = lost(state, view, ask);
     if all.is_empty() {
-        let what = if ask.file == 0 { ask.datastore.clone() } else { format!("file {}", ask.file) };
+        let what = if ask.file.is_none() { ask.datastore.clone() } else { format!("file {}", ask.file) };
         let reason =
             format!("every extent of {what} has a complete copy that can be reached, and nothing has to be lost");
         return plan.refuse("not-lost", reason, "`trivet status` says what is wrong");

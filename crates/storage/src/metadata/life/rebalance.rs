@@ -51,7 +51,7 @@ pub fn moves<K: Kv>(state: &State<K>, view: &View, before: &[Move], count_max: u
             found.push(m.clone());
         }
     }
-    let mut wanted: BTreeMap<u64, usize> = BTreeMap::new();
+    let mut wanted: BTreeMap<FileId, usize> = BTreeMap::new();
     for c in extents.values().filter(|c| c.active && c.joining.is_none()) {
         if found.len() >= count_max {
             break;

@@ -32,7 +32,7 @@ impl Cluster {
         let mut c = Cluster { state: State::new(MemoryKv::default()), view };
         c.apply(CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies, ..Default::default() }));
         for (i, on) in files.iter().enumerate() {
-            let at = Place { dir: 64, name: format!("f{i}").into() };
+            let at = Place { dir: FileId(64), name: format!("f{i}").into() };
             let made = c.apply(CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() }));
             let file = made.attr.expect("made").fileid;
             let replicas = on.iter().map(|n| replica(*n)).collect();

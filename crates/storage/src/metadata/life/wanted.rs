@@ -6,8 +6,8 @@ use crate::metadata::State;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Up to `count_max` files with a copy where none is to be, or with more copies than are wanted.
-pub fn files_to_move<K: Kv>(state: &State<K>, emptied: &[Vec<u8>], moves: &[Move], count_max: usize) -> Vec<u64> {
-    let mut copies: BTreeMap<u64, usize> = BTreeMap::new();
+pub fn files_to_move<K: Kv>(state: &State<K>, emptied: &[Vec<u8>], moves: &[Move], count_max: usize) -> Vec<FileId> {
+    let mut copies: BTreeMap<FileId, usize> = BTreeMap::new();
     let mut files = BTreeSet::new();
     for c in state.all_extents() {
         if files.contains(&c.file) {

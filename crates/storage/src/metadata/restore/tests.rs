@@ -8,7 +8,7 @@ const CLUSTER: &str = "c1";
 /// A cluster of three chunk servers, whose state is backed up at some moment and lost at a later one.
 struct World {
     state: State<MemoryKv>,
-    root: u64,
+    root: FileId,
     copies: BTreeMap<u32, BTreeMap<ExtentId, CopyHeld>>,
 }
 
@@ -19,7 +19,7 @@ fn replica(node: u32) -> ReplicaRef {
 impl World {
     fn new() -> World {
         let state = State::with_extents(MemoryKv::default(), 256 * MIB);
-        let mut w = World { state, root: 0, copies: BTreeMap::new() };
+        let mut w = World { state, root: FileId(0), copies: BTreeMap::new() };
         w.run(CommandOp::CreateDatastore(Datastore { name: "ds1".into(), copies: 2, ..Default::default() }));
         for node in 1..=3 {
             w.run(CommandOp::RegisterReplica(replica(node)));
@@ -35,7 +35,7 @@ impl World {
         self.state.apply(self.state.applied() + 1, &entry).remove(0)
     }
 
-    fn file(&mut self, name: &str) -> u64 {
+    fn file(&mut self, name: &str) -> FileId {
         let at = Place { dir: self.root, name: name.into() };
         let made = self.run(CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() }));
         let file = made.inode.unwrap().attr.fileid;
@@ -45,12 +45,12 @@ impl World {
         file
     }
 
-    fn extent(&self, file: u64, index: u64) -> ExtentConfig {
+    fn extent(&self, file: FileId, index: u64) -> ExtentConfig {
         self.state.extents(file).into_iter().find(|c| c.index == index).unwrap()
     }
 
     /// The members are sealed under the extent's epoch, and metad hears that it is active.
-    fn activate(&mut self, file: u64, index: u64) {
+    fn activate(&mut self, file: FileId, index: u64) {
         let (cfg, lease) = (self.extent(file, index), self.state.inode(file).unwrap().lease.number);
         for r in &cfg.replicas {
             let held = self.copies.get_mut(&r.node).unwrap();
@@ -61,7 +61,7 @@ impl World {
         assert_eq!(done.status, status::OK);
     }
 
-    fn allocate(&mut self, file: u64, index: u64) {
+    fn allocate(&mut self, file: FileId, index: u64) {
         let lease = self.state.inode(file).unwrap().lease.number;
         let replicas = vec![replica(2), replica(3)];
         assert_eq!(
@@ -72,7 +72,7 @@ impl World {
     }
 
     /// A write of the file's newest extent: its copies know the size.
-    fn write(&mut self, file: u64, index: u64, eof: u64) {
+    fn write(&mut self, file: FileId, index: u64, eof: u64) {
         let (eid, truncations) = (self.extent(file, index).eid, self.state.inode(file).unwrap().truncations);
         for c in self.copies.values_mut().filter_map(|held| held.get_mut(&eid)) {
             (c.eof, c.truncations) = (eof, truncations);
@@ -80,7 +80,7 @@ impl World {
     }
 
     /// A node falls out of an extent's configuration.
-    fn without(&mut self, file: u64, index: u64, node: u32) {
+    fn without(&mut self, file: FileId, index: u64, node: u32) {
         let (cfg, lease) = (self.extent(file, index), self.state.inode(file).unwrap().lease.number);
         let replicas = cfg.replicas.iter().filter(|r| r.node != node).cloned().collect();
         let p = Propose { eid: cfg.eid, epoch: cfg.epoch, lease, file, replicas, ..Default::default() };
@@ -144,7 +144,7 @@ fn copies_count_as_their_promises_show_and_numbers_continue_above_all_others() {
     assert!(inode.truncations > 0, "what copies know of the size is of before");
     assert_eq!((report.adopted, report.files, report.extents), (1, 1, 1));
     assert_eq!(s.applied(), w.state.applied() - 2 + JUMP);
-    assert!(s.newest_fileid() >= w.state.newest_fileid() + JUMP);
+    assert!(s.newest_fileid().0 >= w.state.newest_fileid().0 + JUMP);
     assert_eq!(s.free_up_to(&replica(2).id, eid), None, "the state wants two copies, and has one");
 }
 

@@ -21,7 +21,7 @@ struct File {
     metad: State<MemoryKv>,
     chunks: Vec<ChunkServer>,
     content: BTreeMap<(usize, ExtentId), Vec<u8>>,
-    file: u64,
+    file: FileId,
     owner: Owner,
     now: u64,
     token: u64,
@@ -60,7 +60,7 @@ fn replicas() -> Vec<ReplicaRef> {
     (1..=2).map(|n| ReplicaRef { node: n, id: vec![n as u8; 16], address: String::new() }).collect()
 }
 
-fn grant(metad: &mut State<MemoryKv>, file: u64, gateway: u32, boot: u64) -> Owner {
+fn grant(metad: &mut State<MemoryKv>, file: FileId, gateway: u32, boot: u64) -> Owner {
     let expected = metad.inode(file).expect("made").lease.number;
     let op = CommandOp::Grant(Grant { file, gateway, boot, expected, replicas: replicas() });
     Owner::new(gateway, GEOMETRY, apply(metad, op), 0, 1).expect("granted")
@@ -383,15 +383,15 @@ fn a_change_of_mode_keeps_the_time_of_the_last_write_and_a_time_that_was_set_cou
 }
 
 impl File {
-    fn fork(&mut self, name: &str) -> u64 {
+    fn fork(&mut self, name: &str) -> FileId {
         let to = Place { dir: self.metad.datastores()[0].root, name: name.into() };
         apply(&mut self.metad, CommandOp::Fork(Fork { file: self.file, to })).inode.expect("made").attr.fileid
     }
-    fn is_formed(&self, file: u64) -> bool {
-        self.metad.inode(file).is_some_and(|i| i.forming == 0)
+    fn is_formed(&self, file: FileId) -> bool {
+        self.metad.inode(file).is_some_and(|i| i.forming.is_none())
     }
     /// From here on operations are on another file.
-    fn switch(&mut self, file: u64) {
+    fn switch(&mut self, file: FileId) {
         self.file = file;
         self.take_over();
     }

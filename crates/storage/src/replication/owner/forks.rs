@@ -15,7 +15,7 @@ const WAITING_MAX: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct Forking {
-    to: u64,
+    to: FileId,
     stage: Stage,
     /// Indexes of extents that not all members have forked.
     left: BTreeSet<u64>,
@@ -40,7 +40,7 @@ impl Owner {
     }
 
     /// metad wants this file's content for another one; it tells so until it is done.
-    pub(super) fn wants_fork(&mut self, to: u64) {
+    pub(super) fn wants_fork(&mut self, to: FileId) {
         let known = self.forks.contains(&to) || self.forking.as_ref().is_some_and(|f| f.to == to);
         if !known && self.forks.len() < WAITING_MAX {
             self.forks.push_back(to);

@@ -1,7 +1,7 @@
 //! The interface between an owner and its driver: operations, inputs, effects and outcomes.
 
 use super::Wishes;
-use crate::ids::ExtentId;
+use crate::ids::{ExtentId, FileId};
 use crate::messages::{Attr, ChunkAnswer, ChunkRequest, CommandOp, OpId, ReplicaRef, Reply, Stamp};
 use bytes::Bytes;
 
@@ -171,7 +171,7 @@ pub enum Input {
     /// metad wants another file to get this one's content.
     Fork {
         /// Number of the other file.
-        to: u64,
+        to: FileId,
     },
     /// metad changed the file's attributes. The owner's modification time is newer, unless a client set it just now.
     Changed {

@@ -26,10 +26,10 @@ impl World {
             replicas: members.clone(),
             safe: members,
             active: true,
-            file: 7,
+            file: FileId(7),
             ..Default::default()
         };
-        let attr = Attr { kind: 1, fileid: 7, size: 1, ..Default::default() };
+        let attr = Attr { kind: 1, fileid: FileId(7), size: 1, ..Default::default() };
         let lease = Lease { gateway: 1, boot: 9, number: 4 };
         let inode = Some(Inode { attr, lease, ..Default::default() });
         let granted = Reply { inode, extents: vec![cfg.clone()], copies: 2, ..Default::default() };
