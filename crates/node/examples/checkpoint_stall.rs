@@ -27,8 +27,14 @@ struct Copies {
 impl Copies {
     async fn ask(&self, eid: ExtentId, op: ChunkOp) -> Duration {
         let began = Instant::now();
-        let request =
-            ChunkRequest { eid, replica: self.replica.clone(), epoch: 1, lease: 1, op: Some(op), ..Default::default() };
+        let request = ChunkRequest {
+            eid,
+            replica: self.replica.clone(),
+            epoch: ConfigEpoch(1),
+            lease: LeaseId(1),
+            op: Some(op),
+            ..Default::default()
+        };
         let request = request.encode_to_vec();
         // A connection on which nothing comes for a second counts as broken; the owner of a file sends again, too.
         let answer = loop {
@@ -43,8 +49,8 @@ impl Copies {
     }
     async fn write(&self, eid: ExtentId, seq: u64, offset: u64, data: Bytes) -> Duration {
         let record = Record {
-            pos: Pos::new(1, 1, seq),
-            stable: Pos::new(1, 1, seq - 1),
+            pos: Pos::new(LeaseId(1), ConfigEpoch(1), seq),
+            stable: Pos::new(LeaseId(1), ConfigEpoch(1), seq - 1),
             ranges: vec![Range { offset, length: data.len() as u64, ..Default::default() }],
             data,
             ..Default::default()

@@ -246,7 +246,7 @@ impl Chunk {
     }
 
     /// Reads what the system has in memory, if it is little: this thread has other work. False: it is to be read otherwise.
-    fn fetch_from_memory(&self, effect: &Effect, promise: (u64, u64)) -> bool {
+    fn fetch_from_memory(&self, effect: &Effect, promise: (ConfigEpoch, LeaseId)) -> bool {
         let Effect::Fetch { token, eid, offset, length, wanted: Wanted::Bytes } = *effect else { return false };
         if length > FROM_MEMORY_BYTES_MAX {
             return false;
@@ -260,7 +260,7 @@ impl Chunk {
         }
     }
 
-    fn fetch(&self, effect: &Effect, promise: (u64, u64)) {
+    fn fetch(&self, effect: &Effect, promise: (ConfigEpoch, LeaseId)) {
         let Effect::Fetch { token, eid, offset, length, wanted } = *effect else { return };
         let found = match wanted {
             Wanted::Bytes => looked_at(self.extents.read_marked(eid.0, offset, length)),
@@ -274,10 +274,17 @@ impl Chunk {
     }
 
     /// Throws a copy away that no configuration up to this epoch needs; refused if it has joined since.
-    pub fn free(&self, eid: ExtentId, epoch: u64) {
+    pub fn free(&self, eid: ExtentId, epoch: ConfigEpoch) {
         let op = Some(ChunkOp::Free(Empty {}));
         self.decide(
-            ChunkRequest { eid, replica: self.replica_id.clone(), epoch, lease: u64::MAX, op, ..Default::default() },
+            ChunkRequest {
+                eid,
+                replica: self.replica_id.clone(),
+                epoch,
+                lease: LeaseId::MAX,
+                op,
+                ..Default::default()
+            },
             None,
         );
     }
@@ -314,7 +321,7 @@ impl Chunk {
 
     /// Answers a read. It counts only if the copy still has the promise under which it was asked for: meanwhile
     /// another owner may have written.
-    fn fetched(&self, token: u64, eid: ExtentId, promise: (u64, u64), found: std::io::Result<Found>) {
+    fn fetched(&self, token: u64, eid: ExtentId, promise: (ConfigEpoch, LeaseId), found: std::io::Result<Found>) {
         let mut core = lock(&self.core);
         let now = core.server.replica(eid).map(|r| (r.promise_epoch, r.promise_lease));
         let result = match (now, found) {
@@ -426,7 +433,7 @@ impl Chunk {
         lock(&self.core).server.copies_made()
     }
     /// `(extent, epoch, lease, joining)` of each copy, for status.
-    pub fn copies(&self) -> Vec<(ExtentId, u64, u64, bool)> {
+    pub fn copies(&self) -> Vec<(ExtentId, ConfigEpoch, LeaseId, bool)> {
         let core = lock(&self.core);
         core.server.replicas().map(|r| (r.eid, r.promise_epoch, r.promise_lease, r.joining)).collect()
     }

@@ -192,7 +192,7 @@ impl Gateway {
         self.inner.membership.read().clone()
     }
     /// See `State::free_up_to`; by this gateway's copy of the metadata.
-    pub fn free_up_to(&self, replica: &[u8], eid: ExtentId) -> Option<u64> {
+    pub fn free_up_to(&self, replica: &[u8], eid: ExtentId) -> Option<ConfigEpoch> {
         self.inner.replica.read().free_up_to(replica, eid)
     }
     /// See `State::copies_changed_at`; by this gateway's copy of the metadata.

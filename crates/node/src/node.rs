@@ -29,7 +29,7 @@ use trivet_coordination::config::Member;
 use trivet_coordination::{Config, ElectionReport, Event, RoleEnd as Ended};
 use trivet_events::{Event as NodeEvent, RoleEnd};
 use trivet_formats::ServerId;
-use trivet_storage::ids::ExtentId;
+use trivet_storage::ids::{ConfigEpoch, ExtentId};
 use trivet_storage::messages::kind;
 
 /// Copies that nothing names are looked for this often.
@@ -297,7 +297,7 @@ async fn sweep(chunk: Chunk, gateway: Gateway, events: Events) {
             continue;
         }
         let copies = chunk.copies();
-        let orders: Vec<(ExtentId, u64)> =
+        let orders: Vec<(ExtentId, ConfigEpoch)> =
             copies.iter().filter_map(|(eid, ..)| Some((*eid, gateway.free_up_to(chunk.replica_id(), *eid)?))).collect();
         swept = orders.is_empty().then_some(as_of);
         for (eid, epoch) in &orders {

@@ -594,7 +594,7 @@ fn file_status(
         datastore: store.map(|d| d.name.clone()).unwrap_or_default(),
         size_bytes: i.attr.size,
         owner: i.lease.gateway,
-        lease: i.lease.number,
+        lease: i.lease.number.0,
         extents: extents.len(),
         in_sync: extents.iter().map(living).sum(),
         recovering: extents.iter().filter(|e| e.joining.is_some()).count(),

@@ -61,3 +61,24 @@ id! {
     /// Number of a file, folder or other object, unique in the cluster and never used again.
     FileId(u64)
 }
+id! {
+    /// Number of a lease of a file, one greater with each grant (rule R1).
+    LeaseId(u64)
+}
+id! {
+    /// Epoch of an extent's configuration, one greater with each change of its members (rule R5); neither metad's epoch of
+    /// leadership nor coordination's.
+    ConfigEpoch(u64)
+}
+
+impl LeaseId {
+    /// Above every lease: orders that come from metad and not from an owner.
+    pub const MAX: LeaseId = LeaseId(u64::MAX);
+}
+
+impl ConfigEpoch {
+    /// The epoch of an extent that was just made.
+    pub const FIRST: ConfigEpoch = ConfigEpoch(1);
+    /// Above every epoch: the extent is gone.
+    pub const MAX: ConfigEpoch = ConfigEpoch(u64::MAX);
+}

@@ -29,8 +29,8 @@ impl Copies {
         let request = ChunkRequest {
             eid: ExtentId(1),
             replica,
-            epoch: 1,
-            lease,
+            epoch: ConfigEpoch(1),
+            lease: LeaseId(lease),
             confirmed: self.1,
             op: Some(op),
             ..Default::default()
@@ -45,8 +45,8 @@ impl Copies {
     }
     fn write(&self, lease: u64, seq: u64, offset: u64, data: Vec<u8>) {
         let record = Record {
-            pos: Pos::new(lease, 1, seq),
-            stable: Pos::new(lease, 1, seq - 1),
+            pos: Pos::new(LeaseId(lease), ConfigEpoch(1), seq),
+            stable: Pos::new(LeaseId(lease), ConfigEpoch(1), seq - 1),
             ranges: vec![Range { offset, length: data.len() as u64, ..Default::default() }],
             data: data.into(),
             ..Default::default()
@@ -217,16 +217,16 @@ fn a_checkpoint_of_an_older_program_is_taken_over() {
         replicas: Vec<Replica>,
     }
     let record = Record {
-        pos: Pos::new(1, 1, 1),
+        pos: Pos::new(LeaseId(1), ConfigEpoch(1), 1),
         ranges: vec![Range { offset: 10, length: 3, ..Default::default() }],
         data: Bytes::from_static(b"abc"),
         ..Default::default()
     };
     let replica = Replica {
         eid: ExtentId(1),
-        promise_epoch: 1,
-        promise_lease: 1,
-        top: Pos::new(1, 1, 1),
+        promise_epoch: ConfigEpoch(1),
+        promise_lease: LeaseId(1),
+        top: Pos::new(LeaseId(1), ConfigEpoch(1), 1),
         window: vec![record],
         version: 1,
         ..Default::default()
@@ -239,7 +239,9 @@ fn a_checkpoint_of_an_older_program_is_taken_over() {
     for lease in [2, 3] {
         let copies = Copies::open(dir.path());
         assert!(matches!(copies.seal(1), ChunkResult::Refused(_)) || lease == 2);
-        assert!(matches!(copies.seal(lease), ChunkResult::Sealed(s) if s.top == Pos::new(1, 1, 1)));
+        assert!(
+            matches!(copies.seal(lease), ChunkResult::Sealed(s) if s.top == Pos::new(LeaseId(1), ConfigEpoch(1), 1))
+        );
         assert!(matches!(copies.read(lease, 9, 5), ChunkResult::Data(d) if d.data[..] == *b"\0abc\0"));
         copies.close();
     }

@@ -27,7 +27,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) struct OwnerHandle {
     file: FileId,
-    lease: u64,
+    lease: LeaseId,
     pub(super) core: Mutex<Running>,
 }
 
@@ -201,7 +201,7 @@ impl OwnerHandle {
     }
 
     /// Owners of one file differ in their leases.
-    pub(super) fn key(&self) -> (FileId, u64) {
+    pub(super) fn key(&self) -> (FileId, LeaseId) {
         (self.file, self.lease)
     }
 
@@ -218,11 +218,11 @@ impl Inner {
     /// Changes of copy sets and leases are events.
     fn note(&self, op: &CommandOp) {
         if let CommandOp::Grant(g) = op {
-            self.events.record(Event::LeaseReturned { file: g.file.0, lease: g.expected });
+            self.events.record(Event::LeaseReturned { file: g.file.0, lease: g.expected.0 });
         }
         if let CommandOp::Propose(p) = op {
             let nodes: Vec<u32> = p.replicas.iter().map(|r| r.node).collect();
-            let (extent, lease, epoch) = (p.eid.0, p.lease, p.epoch);
+            let (extent, lease, epoch) = (p.eid.0, p.lease.0, p.epoch.0);
             self.events.record(match (&p.joining, p.promote) {
                 (Some(j), _) => Event::CopyJoins { extent, node: j.node, nodes, lease, epoch },
                 (None, false) if nodes.is_empty() => return,
@@ -345,7 +345,8 @@ impl Inner {
     /// Asks metad for the lease, or who has it.
     async fn acquire(self: &Arc<Self>, mut asked: Asked<'_>) -> Result<(), Option<Outcome>> {
         let file = asked.file;
-        let grant = Grant { file, gateway: self.settings.node, boot: self.boot, expected: 0, replicas: Vec::new() };
+        let grant =
+            Grant { file, gateway: self.settings.node, boot: self.boot, expected: LeaseId::NONE, replicas: Vec::new() };
         let reply = self.command(None, None, CommandOp::Grant(grant)).await;
         let result = self.granted(file, reply);
         asked.answered = true;
@@ -370,7 +371,7 @@ impl Inner {
                 self.owners.lock().insert(file, handle.clone());
                 drop(ownership);
                 handle.start(self);
-                self.events.record(Event::LeaseTaken { file: file.0, lease });
+                self.events.record(Event::LeaseTaken { file: file.0, lease: lease.0 });
                 Ok(())
             }
             Some(Way::Again) => Ok(()),

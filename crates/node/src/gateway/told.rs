@@ -41,7 +41,7 @@ pub(super) struct Telling {
     now: RwLock<(u64, Arc<Told>)>,
     heard_at_ms: AtomicU64,
     /// Owners that have a timer, by file and lease.
-    restless: Mutex<HashMap<(FileId, u64), Arc<OwnerHandle>>>,
+    restless: Mutex<HashMap<(FileId, LeaseId), Arc<OwnerHandle>>>,
 }
 
 impl Telling {

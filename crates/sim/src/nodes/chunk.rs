@@ -24,7 +24,7 @@ pub(super) struct Chunk {
     /// Requests by token, for what has to be so at their answers.
     open: BTreeMap<u64, ChunkRequest>,
     /// Pairs of lease and epoch that this copy of an extent has been sealed for.
-    sealed: BTreeSet<(ExtentId, u64, u64)>,
+    sealed: BTreeSet<(ExtentId, LeaseId, ConfigEpoch)>,
     syncing: bool,
     /// Starts of processes with this disk, and entries that its journal ever had.
     counter: u64,

@@ -182,7 +182,7 @@ struct Process {
 struct Back {
     to: Process,
     file: FileId,
-    lease: u64,
+    lease: LeaseId,
     call: u64,
 }
 
@@ -212,9 +212,9 @@ enum Event {
     CheckAddress { of: Process, pauses: u64, told: Vec<Binding> },
     ToChunk { chunk: usize, life: u64, request: ChunkRequest, back: Back },
     FromChunk { back: Back, answer: Result<ChunkAnswer, NoAnswer> },
-    OwnerTimer { of: Process, file: FileId, lease: u64 },
+    OwnerTimer { of: Process, file: FileId, lease: LeaseId },
     Again { of: Process, token: u64 },
-    Forwarded { to: usize, from: Process, token: u64, attempt: u64, instance: Box<Instance>, lease: u64 },
+    Forwarded { to: usize, from: Process, token: u64, attempt: u64, instance: Box<Instance>, lease: LeaseId },
     ForwardDone { of: Process, token: u64, attempt: u64, outcome: Option<Outcome> },
     DiskDone { of: Process, upto: u64 },
     // clients

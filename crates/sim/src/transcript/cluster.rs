@@ -75,7 +75,7 @@ struct InFlight {
     from: End,
     to: End,
     /// The owner that asked: answers to an earlier one are dropped.
-    lease: u64,
+    lease: LeaseId,
     what: Message,
 }
 
@@ -356,7 +356,7 @@ impl Cluster {
     }
 
     /// The LEADER chooses chunk servers before it journals a command; here the first ones that live.
-    fn metad_asked(&mut self, from: End, lease: u64, call: u64, mut op: CommandOp) {
+    fn metad_asked(&mut self, from: End, lease: LeaseId, call: u64, mut op: CommandOp) {
         let chosen: Vec<ReplicaRef> = self.live_replicas().into_iter().take(COPIES as usize).collect();
         let mut grants = false;
         match &mut op {

@@ -4,7 +4,7 @@
 //! The knowledge of other owners is a hint: they refuse what was meant for another lease. A grant makes an owner that seals
 //! the file before it serves anything (`replication/owner`); a lease that a process does not remember is never resumed (R2).
 
-use crate::ids::FileId;
+use crate::ids::{FileId, LeaseId};
 use crate::messages::Reply;
 use crate::nfs::status;
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,14 +44,14 @@ pub enum Input<'a> {
         /// The node that the operation was passed on to.
         node: u32,
         /// The lease that the operation named (rule R19).
-        lease: u64,
+        lease: LeaseId,
     },
     /// The owner here has ended, or says that it does not own the file any more.
     Ended {
         /// The file's number.
         file: FileId,
         /// The lease of the owner that ended; a newer one is not affected.
-        lease: u64,
+        lease: LeaseId,
     },
 }
 
@@ -61,14 +61,14 @@ pub enum Effect {
     /// The owner here carries it out.
     Operate {
         /// The lease of the owner on this node.
-        lease: u64,
+        lease: LeaseId,
     },
     /// Another gateway owns the file, and the operation is forwarded to it.
     PassOn {
         /// The node of the owner.
         node: u32,
         /// The lease that the forwarded operation names; another owner refuses it (rule R19).
-        lease: u64,
+        lease: LeaseId,
     },
     /// metad is asked for the lease, once for all operations that wait for it: each grant makes a new owner, which seals
     /// the file once more.
@@ -78,7 +78,7 @@ pub enum Effect {
     /// An owner is made of the grant; one of an older lease is forgotten.
     Start {
         /// The lease that metad granted.
-        lease: u64,
+        lease: LeaseId,
     },
     /// The operation looks again for an owner.
     Again,
@@ -93,9 +93,9 @@ pub enum Effect {
 pub struct Ownership {
     boot: u64,
     /// Lease of each file that is owned here.
-    owned: BTreeMap<FileId, u64>,
+    owned: BTreeMap<FileId, LeaseId>,
     /// Node and lease of the owners of other files, as last heard.
-    elsewhere: BTreeMap<FileId, (u32, u64)>,
+    elsewhere: BTreeMap<FileId, (u32, LeaseId)>,
     /// Files whose lease metad has been asked for.
     asked: BTreeSet<FileId>,
 }
@@ -107,7 +107,7 @@ impl Ownership {
     }
 
     /// The lease of the file's owner on this node, if it is owned here.
-    pub fn lease_of(&self, file: FileId) -> Option<u64> {
+    pub fn lease_of(&self, file: FileId) -> Option<LeaseId> {
         self.owned.get(&file).copied()
     }
 
@@ -205,7 +205,7 @@ mod tests {
             self.input(&Input::Op { file: FILE, avoided })[0]
         }
         fn granted(&mut self, status: u32, gateway: u32, number: u64) -> Effect {
-            let lease = Lease { gateway, boot: u64::from(gateway) * 10, number };
+            let lease = Lease { gateway, boot: u64::from(gateway) * 10, number: LeaseId(number) };
             let inode = Some(Inode { lease, ..Default::default() });
             self.input(&Input::Granted { file: FILE, reply: &Reply { status, inode, ..Default::default() } })[0]
         }
@@ -217,32 +217,32 @@ mod tests {
         assert_eq!(w.op(&[]), Effect::Acquire);
         assert_eq!(w.op(&[]), Effect::Wait, "metad is asked once");
         assert_eq!(w.granted(status::JUKEBOX, 2, 5), Effect::Later);
-        assert_eq!(w.op(&[]), Effect::PassOn { node: 2, lease: 5 });
+        assert_eq!(w.op(&[]), Effect::PassOn { node: 2, lease: LeaseId(5) });
         assert_eq!(w.op(&[2]), Effect::Acquire, "metad gives the lease of a badly linked owner away");
         w.input(&Input::NotAsked { file: FILE });
         // An older lease does not count.
-        w.input(&Input::NotThere { file: FILE, node: 2, lease: 4 });
-        assert_eq!(w.op(&[]), Effect::PassOn { node: 2, lease: 5 });
-        w.input(&Input::NotThere { file: FILE, node: 2, lease: 5 });
+        w.input(&Input::NotThere { file: FILE, node: 2, lease: LeaseId(4) });
+        assert_eq!(w.op(&[]), Effect::PassOn { node: 2, lease: LeaseId(5) });
+        w.input(&Input::NotThere { file: FILE, node: 2, lease: LeaseId(5) });
         assert_eq!(w.op(&[]), Effect::Acquire);
         // A repair asks no second time, and whatever was heard of another owner.
         assert_eq!(w.input(&Input::Take { file: FILE }), [Effect::Wait]);
         assert_eq!(w.granted(status::JUKEBOX, 2, 5), Effect::Later);
         assert_eq!(w.input(&Input::Take { file: FILE }), [Effect::Acquire]);
-        assert_eq!(w.granted(status::OK, 1, 6), Effect::Start { lease: 6 });
-        assert_eq!(w.op(&[]), Effect::Operate { lease: 6 });
-        assert_eq!(w.input(&Input::Take { file: FILE }), [Effect::Operate { lease: 6 }]);
+        assert_eq!(w.granted(status::OK, 1, 6), Effect::Start { lease: LeaseId(6) });
+        assert_eq!(w.op(&[]), Effect::Operate { lease: LeaseId(6) });
+        assert_eq!(w.input(&Input::Take { file: FILE }), [Effect::Operate { lease: LeaseId(6) }]);
     }
 
     #[test]
     fn of_two_grants_the_newer_one_counts_and_an_end_is_that_of_its_lease() {
         let mut w = World::new();
-        assert_eq!(w.granted(status::OK, 1, 7), Effect::Start { lease: 7 });
+        assert_eq!(w.granted(status::OK, 1, 7), Effect::Start { lease: LeaseId(7) });
         assert_eq!(w.granted(status::OK, 1, 6), Effect::Again);
-        assert_eq!(w.granted(status::OK, 1, 8), Effect::Start { lease: 8 });
-        w.input(&Input::Ended { file: FILE, lease: 7 });
-        assert_eq!(w.op(&[]), Effect::Operate { lease: 8 });
-        w.input(&Input::Ended { file: FILE, lease: 8 });
+        assert_eq!(w.granted(status::OK, 1, 8), Effect::Start { lease: LeaseId(8) });
+        w.input(&Input::Ended { file: FILE, lease: LeaseId(7) });
+        assert_eq!(w.op(&[]), Effect::Operate { lease: LeaseId(8) });
+        w.input(&Input::Ended { file: FILE, lease: LeaseId(8) });
         assert_eq!(w.op(&[]), Effect::Acquire);
         assert_eq!(w.granted(status::STALE, 1, 9), Effect::Stale);
         // The lease is this process's and it does not know of it: asked again, never resumed.

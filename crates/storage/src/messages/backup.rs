@@ -54,10 +54,10 @@ pub struct CopyHeld {
     pub eid: ExtentId,
     /// The configuration epoch that the copy promised last.
     #[prost(uint64, tag = "2")]
-    pub epoch: u64,
+    pub epoch: ConfigEpoch,
     /// The lease that the copy promised last.
     #[prost(uint64, tag = "3")]
-    pub lease: u64,
+    pub lease: LeaseId,
     /// The copy was being filled and is not complete.
     #[prost(bool, tag = "4")]
     pub joining: bool,

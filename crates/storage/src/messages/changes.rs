@@ -1,6 +1,6 @@
 //! Changes of metad's state: of names and attributes by clients, of leases and extents by owners.
 
-use super::{ExtentId, FileId, OpId, Place, ReplicaRef, SetAttr};
+use super::{ConfigEpoch, ExtentId, FileId, LeaseId, OpId, Place, ReplicaRef, SetAttr};
 use trivet_wire::Message;
 
 /// Makes a file, a folder or another object.
@@ -96,7 +96,7 @@ pub struct Grant {
     pub boot: u64,
     /// The lease that the LEADER saw; another one by now: refused.
     #[prost(uint64, tag = "4")]
-    pub expected: u64,
+    pub expected: LeaseId,
     /// Replicas for extent 0, if there is none yet.
     #[prost(message, repeated, tag = "5")]
     pub replicas: Vec<ReplicaRef>,
@@ -110,7 +110,7 @@ pub struct Allocate {
     pub file: FileId,
     /// The owner's lease; another one by now: refused.
     #[prost(uint64, tag = "2")]
-    pub lease: u64,
+    pub lease: LeaseId,
     /// The extent's number within the file.
     #[prost(uint64, tag = "3")]
     pub index: u64,
@@ -130,10 +130,10 @@ pub struct Propose {
     pub eid: ExtentId,
     /// The epoch that the owner saw; another one by now: refused.
     #[prost(uint64, tag = "2")]
-    pub epoch: u64,
+    pub epoch: ConfigEpoch,
     /// The owner's lease; another one by now: refused.
     #[prost(uint64, tag = "3")]
-    pub lease: u64,
+    pub lease: LeaseId,
     /// The members of the new configuration.
     #[prost(message, repeated, tag = "4")]
     pub replicas: Vec<ReplicaRef>,
@@ -159,10 +159,10 @@ pub struct Activate {
     pub eid: ExtentId,
     /// The epoch of the configuration; another one by now: refused.
     #[prost(uint64, tag = "2")]
-    pub epoch: u64,
+    pub epoch: ConfigEpoch,
     /// The owner's lease; another one by now: refused.
     #[prost(uint64, tag = "3")]
-    pub lease: u64,
+    pub lease: LeaseId,
     /// As in `Propose`.
     #[prost(uint64, tag = "4")]
     pub file: FileId,
@@ -176,7 +176,7 @@ pub struct Size {
     pub file: FileId,
     /// The owner's lease; another one by now: refused.
     #[prost(uint64, tag = "2")]
-    pub lease: u64,
+    pub lease: LeaseId,
     /// How often the file was truncated; another count by now: refused.
     #[prost(uint64, tag = "3")]
     pub truncations: u64,
@@ -196,7 +196,7 @@ pub struct Truncate {
     pub file: FileId,
     /// The owner's lease; another one by now: refused.
     #[prost(uint64, tag = "2")]
-    pub lease: u64,
+    pub lease: LeaseId,
     /// The new size in bytes.
     #[prost(uint64, tag = "3")]
     pub size: u64,

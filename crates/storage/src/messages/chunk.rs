@@ -1,6 +1,6 @@
 //! Calls of a file's owner to the copies of an extent, and their answers.
 
-use super::{Committed, Count, ExtentId, FileId, NotYet, OpId, Pos, Record, Witness};
+use super::{Committed, ConfigEpoch, Count, ExtentId, FileId, LeaseId, NotYet, OpId, Pos, Record, Witness};
 use trivet_wire::{Message, Oneof};
 
 /// SEAL: asks a member for its promise and for what it has (rules R5 to R7).
@@ -17,7 +17,7 @@ pub struct Seal {
     pub first: u64,
     /// `ExtentConfig::activated`: a member that has promised less went back in time (rule R37).
     #[prost(uint64, tag = "4")]
-    pub activated: u64,
+    pub activated: ConfigEpoch,
     /// Number of the file that the extent belongs to, 0 if unknown. The copy keeps it with `index`, so that the extent is found
     /// again when metad's state has to be restored from a backup older than the extent.
     #[prost(uint64, tag = "5")]
@@ -90,10 +90,10 @@ pub struct ChunkRequest {
     pub replica: Vec<u8>,
     /// The configuration epoch of the owner.
     #[prost(uint64, tag = "3")]
-    pub epoch: u64,
+    pub epoch: ConfigEpoch,
     /// The lease of the owner.
     #[prost(uint64, tag = "4")]
-    pub lease: u64,
+    pub lease: LeaseId,
     /// With a SEAL or CHECK: the newest entry of metad's journal as of which the lease was known to be the current one (rule R40).
     /// 0: starts are not counted yet.
     #[prost(uint64, tag = "5")]
@@ -147,10 +147,10 @@ pub struct Sealed {
 pub struct Refused {
     /// The promised configuration epoch.
     #[prost(uint64, tag = "1")]
-    pub epoch: u64,
+    pub epoch: ConfigEpoch,
     /// The promised lease.
     #[prost(uint64, tag = "2")]
-    pub lease: u64,
+    pub lease: LeaseId,
 }
 
 /// To a READ: the bytes of the range, all of them good.

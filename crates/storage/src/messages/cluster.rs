@@ -1,8 +1,8 @@
 //! Messages between gateways and metads, and between gateways.
 
 use super::{
-    Attr, Binding, Command, Empty, Entry, FileId, ForkOrder, LifeAnswer, LifeAsk, Move, OpId, ReplicaRef, Reply,
-    SnapshotList, Stamp,
+    Attr, Binding, Command, Empty, Entry, FileId, ForkOrder, LeaseId, LifeAnswer, LifeAsk, Move, OpId, ReplicaRef,
+    Reply, SnapshotList, Stamp,
 };
 use trivet_wire::{Message, Oneof};
 
@@ -428,7 +428,7 @@ pub struct Forward {
     pub stamp: Option<Stamp>,
     /// The lease of the owner that is meant; another one of the same gateway refuses.
     #[prost(uint64, tag = "8")]
-    pub lease: u64,
+    pub lease: LeaseId,
 }
 /// The owner's answer to a [`Forward`].
 #[derive(Clone, PartialEq, Message)]

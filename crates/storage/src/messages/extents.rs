@@ -1,6 +1,6 @@
 //! Positions of records, and which copies of an extent count.
 
-use super::{ExtentId, FileId};
+use super::{ConfigEpoch, ExtentId, FileId, LeaseId};
 use trivet_wire::Message;
 
 /// Log position of a record: lease, configuration epoch, and sequence number within them; compared in that order.
@@ -8,10 +8,10 @@ use trivet_wire::Message;
 pub struct Pos {
     /// The lease of the owner that stamped it.
     #[prost(uint64, tag = "1")]
-    pub lease: u64,
+    pub lease: LeaseId,
     /// The configuration epoch of the extent.
     #[prost(uint64, tag = "2")]
-    pub epoch: u64,
+    pub epoch: ConfigEpoch,
     /// Number within that pair, from 1.
     #[prost(uint64, tag = "3")]
     pub seq: u64,
@@ -19,7 +19,7 @@ pub struct Pos {
 
 impl Pos {
     /// The position with these parts.
-    pub fn new(lease: u64, epoch: u64, seq: u64) -> Self {
+    pub fn new(lease: LeaseId, epoch: ConfigEpoch, seq: u64) -> Self {
         Pos { lease, epoch, seq }
     }
 }
@@ -53,10 +53,10 @@ pub struct Witness {
 pub struct Committed {
     /// Lease of the position.
     #[prost(uint64, tag = "1")]
-    pub lease: u64,
+    pub lease: LeaseId,
     /// Configuration epoch of the position.
     #[prost(uint64, tag = "2")]
-    pub epoch: u64,
+    pub epoch: ConfigEpoch,
     /// Number of the position within them.
     #[prost(uint64, tag = "3")]
     pub seq: u64,
@@ -87,7 +87,7 @@ pub struct ExtentConfig {
     pub eid: ExtentId,
     /// The configuration epoch, one greater with each change of the members.
     #[prost(uint64, tag = "2")]
-    pub epoch: u64,
+    pub epoch: ConfigEpoch,
     /// Serve reads; every write goes to all of them.
     #[prost(message, repeated, tag = "3")]
     pub replicas: Vec<ReplicaRef>,
@@ -111,7 +111,7 @@ pub struct ExtentConfig {
     pub unused: bool,
     /// Epoch of the configuration that was active last; 0 before the first, and where a version before 0.2 wrote this.
     #[prost(uint64, tag = "10")]
-    pub activated: u64,
+    pub activated: ConfigEpoch,
     /// Ids of replicas whose disk went back in time: never complete before they were emptied and filled again (rule R38).
     #[prost(bytes = "vec", repeated, tag = "11")]
     pub went_back: Vec<Vec<u8>>,

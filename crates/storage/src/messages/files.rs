@@ -1,6 +1,6 @@
 //! metad's records of files, folders and other objects.
 
-use super::{FileId, OpId};
+use super::{FileId, LeaseId, OpId};
 use trivet_wire::Message;
 
 /// Attributes of a file or folder. Times in nanoseconds since 1970.
@@ -66,7 +66,7 @@ pub struct Lease {
     pub boot: u64,
     /// The number, one greater with each grant.
     #[prost(uint64, tag = "3")]
-    pub number: u64,
+    pub number: LeaseId,
 }
 
 /// metad's record of a file, folder or other object; its number is `attr.fileid`.
@@ -110,7 +110,7 @@ pub struct Inode {
     pub forming: FileId,
     /// The lease under which the extents of a file that is forming were named: each attempt has extents of its own.
     #[prost(uint64, tag = "13")]
-    pub forming_lease: u64,
+    pub forming_lease: LeaseId,
     /// Part of a snapshot: nothing changes it.
     #[prost(bool, tag = "14")]
     pub frozen: bool,

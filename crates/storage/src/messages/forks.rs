@@ -1,6 +1,6 @@
 //! Snapshots and clones: files that get the content of another one without a copy.
 
-use super::{ExtentId, FileId, Place, ReplicaRef};
+use super::{ExtentId, FileId, LeaseId, Place, ReplicaRef};
 use trivet_wire::Message;
 
 /// A new file at `to` gets what `file` is at a moment between this and the end of the fork.
@@ -34,7 +34,7 @@ pub struct ForkStep {
     pub file: FileId,
     /// The owner's lease; another one by now: refused.
     #[prost(uint64, tag = "2")]
-    pub lease: u64,
+    pub lease: LeaseId,
     /// The new file.
     #[prost(uint64, tag = "3")]
     pub to: FileId,

@@ -1,6 +1,6 @@
 //! The life of a cluster: what an administrator does to nodes, disks, addresses and datastores, and what metad answers.
 
-use super::{ChangeDatastore, Empty, ExtentId, FileId, Pos, ReplicaRef};
+use super::{ChangeDatastore, ConfigEpoch, Empty, ExtentId, FileId, Pos, ReplicaRef};
 use trivet_wire::{Message, Oneof};
 
 /// The uses of a node, in [`NodeRecord::mode`] and [`SetNode::mode`].
@@ -185,7 +185,7 @@ pub struct LostExtent {
     pub eid: ExtentId,
     /// The epoch that the author saw; another one by now: nothing is changed.
     #[prost(uint64, tag = "2")]
-    pub epoch: u64,
+    pub epoch: ConfigEpoch,
     /// The only copy from now on.
     #[prost(message, required, tag = "3")]
     pub copy: ReplicaRef,

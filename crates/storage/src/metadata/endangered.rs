@@ -24,7 +24,7 @@ pub fn endangered<K: Kv>(
             datastore.map_or(2, |d| d.copies as usize)
         });
         let living = cfg.replicas.iter().filter(|r| !gone(r)).count();
-        let unfinished = !cfg.active && cfg.epoch > 1;
+        let unfinished = !cfg.active && cfg.epoch > ConfigEpoch::FIRST;
         if living < copies.min(servers) || unfinished {
             let known = fewest.entry(cfg.file).or_insert(living);
             *known = living.min(*known);
@@ -58,7 +58,7 @@ mod tests {
             let made = apply(CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() }));
             let file = made.attr.expect("made").fileid;
             let replicas = on.map(replica).to_vec();
-            apply(CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: 0, replicas }));
+            apply(CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: LeaseId::NONE, replicas }));
             file
         };
         let (a, b, c) = (file("a", [1, 2]), file("b", [2, 3]), file("c", [1, 3]));

@@ -90,7 +90,7 @@ impl<K: Kv> State<K> {
             (cfg.active, cfg.activated) = (true, cfg.epoch);
             self.put_extent(&cfg);
         }
-        (to.forming, to.forming_lease) = (FileId::NONE, 0);
+        (to.forming, to.forming_lease) = (FileId::NONE, LeaseId::NONE);
         (to.attr.size, to.attr.mtime_ns) = (s.size, s.mtime_ns);
         to.attr.ctime_ns = time_ns.max(to.attr.ctime_ns + 1);
         self.put_inode(&to);
@@ -105,7 +105,7 @@ impl<K: Kv> State<K> {
         self.put_inode(&to);
         for of_source in self.extents(s.file) {
             self.add_extent(ExtentConfig {
-                epoch: 1,
+                epoch: ConfigEpoch::FIRST,
                 replicas: of_source.replicas.clone(),
                 safe: of_source.replicas,
                 file: s.to,

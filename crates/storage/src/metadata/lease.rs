@@ -61,7 +61,7 @@ pub fn prepare<K: Kv>(state: &State<K>, placement: &Placement, now_ms: u64, op: 
             }
         }
         // No epoch is 0: it changes nothing, and asks what is so.
-        CommandOp::Propose(p) if p.epoch == 0 && p.went_back.is_empty() && state.counts_starts() => {
+        CommandOp::Propose(p) if p.epoch == ConfigEpoch::NONE && p.went_back.is_empty() && state.counts_starts() => {
             Prepared::AnswerIfLeader(state.configurations_for(p))
         }
         _ => Prepared::Submit,
@@ -108,13 +108,13 @@ mod tests {
         }
         let (prepared, op) = ask(&state, &placement, 1);
         let CommandOp::Grant(grant) = &op else { panic!("{op:?}") };
-        assert_eq!((prepared, grant.expected, grant.replicas.len()), (Prepared::Submit, 0, 2));
+        assert_eq!((prepared, grant.expected, grant.replicas.len()), (Prepared::Submit, LeaseId::NONE, 2));
         apply(&mut state, op);
         // The owner lives: who else asks is told of it.
         let (prepared, _) = ask(&state, &placement, 2);
         let Prepared::AnswerIfLeader(reply) = prepared else { panic!("{prepared:?}") };
         assert_eq!((reply.status, reply.inode.expect("told").lease.gateway), (status::JUKEBOX, 1));
-        let mut op = CommandOp::Allocate(Allocate { file, lease: 1, index: 3, ..Default::default() });
+        let mut op = CommandOp::Allocate(Allocate { file, lease: LeaseId(1), index: 3, ..Default::default() });
         assert_eq!(prepare(&state, &placement, 9_000, &mut op), Prepared::SubmitLater);
     }
 }

@@ -31,18 +31,18 @@ impl<K: Kv> State<K> {
             // An extent that is named twice has another epoch by now.
             let Some(mut cfg) = self.extent(lost.eid).filter(|c| c.epoch == lost.epoch) else { continue };
             let complete_on = cfg.safe.iter().map(|r| r.node).collect();
-            cfg.epoch += 1;
+            cfg.epoch = cfg.epoch.next();
             cfg.replicas = vec![lost.copy.clone()];
             cfg.safe = cfg.replicas.clone();
             cfg.joining = None;
             cfg.active = false;
             cfg.unused = lost.empty;
             // The copy's promise may be older than the last activation: that was accepted.
-            cfg.activated = 0;
+            cfg.activated = ConfigEpoch::NONE;
             cfg.went_back.retain(|id| *id != lost.copy.id);
             self.store(keys::extent(lost.eid), &cfg);
             if let Some(mut inode) = self.inode(cfg.file) {
-                inode.lease = Lease { gateway: 0, boot: 0, number: inode.lease.number + 1 };
+                inode.lease = Lease { gateway: 0, boot: 0, number: inode.lease.number.next() };
                 let now = time_ns.max(inode.attr.mtime_ns + 1).max(inode.attr.ctime_ns + 1);
                 (inode.attr.mtime_ns, inode.attr.ctime_ns) = (now, now);
                 self.put_inode(&inode);
@@ -86,25 +86,28 @@ mod tests {
         let file =
             apply(&mut s, CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() })).attr.unwrap().fileid;
         let replicas = vec![replica(1), replica(2)];
-        apply(&mut s, CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: 0, replicas }));
+        apply(&mut s, CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: LeaseId::NONE, replicas }));
         let eid = s.extents(file)[0].eid;
-        apply(&mut s, CommandOp::Activate(Activate { eid, epoch: 1, lease: 1, file }));
+        apply(&mut s, CommandOp::Activate(Activate { eid, epoch: ConfigEpoch(1), lease: LeaseId(1), file }));
         let lose = |epoch, empty| {
             let extents = vec![LostExtent { eid, epoch, copy: replica(3), empty }];
             CommandOp::LoseExtents(LoseExtents { extents })
         };
-        assert_eq!(apply(&mut s, lose(9, false)).status, status::JUKEBOX, "not what its author saw");
+        assert_eq!(apply(&mut s, lose(ConfigEpoch(9), false)).status, status::JUKEBOX, "not what its author saw");
         assert!(s.losses().is_empty());
-        assert_eq!(apply(&mut s, lose(1, false)).status, 0);
+        assert_eq!(apply(&mut s, lose(ConfigEpoch(1), false)).status, 0);
         let cfg = s.extent(eid).unwrap();
-        assert_eq!((cfg.epoch, cfg.active, cfg.activated, cfg.unused), (2, false, 0, false));
+        assert_eq!(
+            (cfg.epoch, cfg.active, cfg.activated, cfg.unused),
+            (ConfigEpoch(2), false, ConfigEpoch::NONE, false)
+        );
         assert_eq!((&cfg.replicas, &cfg.safe), (&vec![replica(3)], &vec![replica(3)]));
         let lease = s.inode(file).unwrap().lease;
-        assert_eq!((lease.boot, lease.number), (0, 2), "the owner ends");
-        let late = apply(&mut s, CommandOp::Activate(Activate { eid, epoch: 2, lease: 1, file }));
+        assert_eq!((lease.boot, lease.number), (0, LeaseId(2)), "the owner ends");
+        let late = apply(&mut s, CommandOp::Activate(Activate { eid, epoch: ConfigEpoch(2), lease: LeaseId(1), file }));
         assert_eq!(late.status, status::JUKEBOX);
         assert_eq!((s.losses()[0].complete_on.as_slice(), s.losses()[0].continued_on), ([1, 2].as_slice(), 3));
-        assert_eq!(apply(&mut s, lose(2, true)).status, 0);
+        assert_eq!(apply(&mut s, lose(ConfigEpoch(2), true)).status, 0);
         assert!(s.extent(eid).unwrap().unused && s.losses().len() == 2);
     }
 }

@@ -657,17 +657,23 @@ mod tests {
         let (mut s, root) = state();
         let file = run(&mut s, make(root, "sparse", 1), None).attr.unwrap().fileid;
         let r = ReplicaRef { node: 1, id: vec![1; 16], address: String::new() };
-        let grant = Grant { file, gateway: 1, boot: 7, expected: 0, replicas: vec![r.clone()] };
+        let grant = Grant { file, gateway: 1, boot: 7, expected: LeaseId::NONE, replicas: vec![r.clone()] };
         let used = |r: Reply| r.inode.unwrap().attr.used_bytes();
         assert_eq!(used(run(&mut s, CommandOp::Grant(grant), None)), 0);
         let whole = crate::metadata::state::EXTENT_BYTES;
         let truncate = |size, finished, truncations| {
             let (file, truncations) = (file, Some(truncations));
-            CommandOp::Truncate(Truncate { file, lease: 1, size, finished, truncations, from: 0, id: None })
+            CommandOp::Truncate(Truncate { file, lease: LeaseId(1), size, finished, truncations, from: 0, id: None })
         };
         assert_eq!(used(run(&mut s, truncate(100 << 30, false, 0), None)), whole);
         let allocate = |index| {
-            CommandOp::Allocate(Allocate { file, lease: 1, index, replicas: vec![r.clone()], truncations: None })
+            CommandOp::Allocate(Allocate {
+                file,
+                lease: LeaseId(1),
+                index,
+                replicas: vec![r.clone()],
+                truncations: None,
+            })
         };
         assert_eq!(used(run(&mut s, allocate(7), None)), 2 * whole);
         assert_eq!(used(run(&mut s, allocate(7), None)), 2 * whole, "asked twice");
@@ -682,15 +688,15 @@ mod tests {
         let r = |n: u32| ReplicaRef { node: n, id: vec![n as u8; 16], address: String::new() };
         let grant =
             |expected, boot| CommandOp::Grant(Grant { file, gateway: 1, boot, expected, replicas: vec![r(1), r(2)] });
-        let granted = run(&mut s, grant(0, 77), None);
-        assert_eq!(granted.inode.as_ref().unwrap().lease.number, 1);
-        assert_eq!(run(&mut s, grant(0, 78), None).status, status::JUKEBOX);
+        let granted = run(&mut s, grant(LeaseId::NONE, 77), None);
+        assert_eq!(granted.inode.as_ref().unwrap().lease.number, LeaseId(1));
+        assert_eq!(run(&mut s, grant(LeaseId::NONE, 78), None).status, status::JUKEBOX);
         let eid = granted.extents[0].eid;
         let propose = |epoch, who: Vec<ReplicaRef>, joining, promote| {
             CommandOp::Propose(Propose {
                 eid,
                 epoch,
-                lease: 1,
+                lease: LeaseId(1),
                 replicas: who,
                 joining,
                 promote,
@@ -698,14 +704,14 @@ mod tests {
                 went_back: Vec::new(),
             })
         };
-        assert_eq!(run(&mut s, propose(1, vec![r(3)], None, false), None).status, status::INVAL);
-        assert_eq!(run(&mut s, propose(1, vec![r(1)], None, false), None).status, status::OK);
+        assert_eq!(run(&mut s, propose(ConfigEpoch(1), vec![r(3)], None, false), None).status, status::INVAL);
+        assert_eq!(run(&mut s, propose(ConfigEpoch(1), vec![r(1)], None, false), None).status, status::OK);
         // The configuration is not activated: the other replica of the first one is still complete and may be chosen.
-        assert_eq!(run(&mut s, propose(2, vec![r(2)], Some(r(3)), false), None).status, status::OK);
-        let activate = |epoch| CommandOp::Activate(Activate { eid, epoch, lease: 1, file });
-        assert_eq!(run(&mut s, activate(3), None).status, status::OK);
-        assert_eq!(run(&mut s, propose(3, vec![r(1)], None, false), None).status, status::INVAL);
-        assert_eq!(run(&mut s, propose(3, vec![r(2), r(3)], None, true), None).status, status::OK);
+        assert_eq!(run(&mut s, propose(ConfigEpoch(2), vec![r(2)], Some(r(3)), false), None).status, status::OK);
+        let activate = |epoch| CommandOp::Activate(Activate { eid, epoch, lease: LeaseId(1), file });
+        assert_eq!(run(&mut s, activate(ConfigEpoch(3)), None).status, status::OK);
+        assert_eq!(run(&mut s, propose(ConfigEpoch(3), vec![r(1)], None, false), None).status, status::INVAL);
+        assert_eq!(run(&mut s, propose(ConfigEpoch(3), vec![r(2), r(3)], None, true), None).status, status::OK);
         assert_eq!(s.extent(eid).unwrap().safe.len(), 2);
     }
 }

@@ -168,7 +168,7 @@ mod tests {
         let made = apply(&mut s, CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() }));
         let file = made.attr.expect("made").fileid;
         let replicas = vec![replica(1), replica(2)];
-        apply(&mut s, CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: 0, replicas }));
+        apply(&mut s, CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: LeaseId::NONE, replicas }));
         assert_eq!(apply(&mut s, set(2, mode::SERVING, mode::REMOVED)).status, status::NOTEMPTY);
         apply(&mut s, CommandOp::RegisterReplica(replica(3)));
         assert_eq!(apply(&mut s, set(3, mode::SERVING, mode::REMOVED)).status, 0);

@@ -380,7 +380,7 @@ mod tests {
     fn a_new_leader_presumes_gateways_and_their_leases_to_live_for_a_moment() {
         let mut w = World::new();
         let of = |node| gateway(node).replica.expect("it has one");
-        let lease = |node: u32| Lease { gateway: node, boot: u64::from(node) * 10, number: 3 };
+        let lease = |node: u32| Lease { gateway: node, boot: u64::from(node) * 10, number: LeaseId(3) };
         w.input(0, Input::Presumed { replica: of(1), boot: 10, found: Found::Silent });
         w.input(0, Input::Presumed { replica: of(2), boot: 20, found: Found::Answered });
         w.input(0, Input::Presumed { replica: of(3), boot: 30, found: Found::Refused });
@@ -399,7 +399,7 @@ mod tests {
         assert_eq!(w.look(0).map(|b| b.0), Some(2));
         aside(&mut w, 2);
         assert_eq!(w.look(0), None);
-        let lease = Lease { gateway: 2, boot: 20, number: 3 };
+        let lease = Lease { gateway: 2, boot: 20, number: LeaseId(3) };
         assert!(w.placement.may_take(0, &lease, 1, 10), "its files go to any gateway that asks");
         w.heard(0, &[gateway(1)]);
         assert_eq!(w.look(0), Some((1, "node 2 cannot serve it: it is about to stop, or set aside".into())));

@@ -115,14 +115,14 @@ impl Names {
 struct Copies<'a>(Vec<(&'a ReplicaRef, &'a CopyHeld)>);
 
 impl<'a> Copies<'a> {
-    fn epoch(&self) -> u64 {
-        self.0.iter().map(|(_, c)| c.epoch).max().unwrap_or(0)
+    fn epoch(&self) -> ConfigEpoch {
+        self.0.iter().map(|(_, c)| c.epoch).max().unwrap_or_default()
     }
-    fn lease(&self) -> u64 {
-        self.0.iter().map(|(_, c)| c.lease).max().unwrap_or(0)
+    fn lease(&self) -> LeaseId {
+        self.0.iter().map(|(_, c)| c.lease).max().unwrap_or_default()
     }
     /// The complete copies, and the epoch that they promised.
-    fn complete(&self) -> Option<(Vec<ReplicaRef>, u64)> {
+    fn complete(&self) -> Option<(Vec<ReplicaRef>, ConfigEpoch)> {
         let filled = || self.0.iter().filter(|(_, c)| !c.joining);
         let epoch = filled().map(|(_, c)| c.epoch).max()?;
         Some((filled().filter(|(_, c)| c.epoch == epoch).map(|(r, _)| (*r).clone()).collect(), epoch))
@@ -260,7 +260,7 @@ impl Restore<'_> {
                 Some((replicas, epoch)) => {
                     let changed = epoch != cfg.epoch || !cfg.active || replicas != cfg.replicas;
                     self.report.adopted += u64::from(changed);
-                    let above = copies.map_or(0, Copies::epoch).max(cfg.epoch) + 1;
+                    let above = copies.map(Copies::epoch).unwrap_or_default().max(cfg.epoch).next();
                     self.configure(ExtentConfig { epoch: above, activated: epoch, ..cfg }, replicas);
                 }
                 // The extent was never written, or its member would have made its copy; its first owner makes the copies.
@@ -270,8 +270,15 @@ impl Restore<'_> {
                 None => {
                     // Complete on a disk that was not read, or nowhere: it stays as it was, so that nobody reads zeros.
                     incomplete.insert(cfg.file);
-                    let epoch = copies.map_or(0, Copies::epoch).max(cfg.epoch) + JUMP;
-                    let cfg = ExtentConfig { epoch, active: false, unused: false, joining: None, activated: 0, ..cfg };
+                    let epoch = ConfigEpoch(copies.map(Copies::epoch).unwrap_or_default().max(cfg.epoch).0 + JUMP);
+                    let cfg = ExtentConfig {
+                        epoch,
+                        active: false,
+                        unused: false,
+                        joining: None,
+                        activated: ConfigEpoch::NONE,
+                        ..cfg
+                    };
                     self.state.put_extent(&cfg);
                 }
             }
@@ -347,7 +354,7 @@ impl Restore<'_> {
                 eid: *eid,
                 file,
                 index,
-                epoch: copies.epoch() + 1,
+                epoch: copies.epoch().next(),
                 activated: epoch,
                 ..Default::default()
             };
@@ -426,8 +433,9 @@ impl Restore<'_> {
         for mut inode in self.state.files() {
             let extents = self.state.extents(inode.attr.fileid);
             let copies = || extents.iter().filter_map(|c| self.held.get(&c.eid)).flat_map(|c| &c.0).map(|(_, c)| *c);
-            let lease = extents.iter().filter_map(|c| self.held.get(&c.eid)).map(Copies::lease).max().unwrap_or(0);
-            inode.lease = Lease { gateway: 0, boot: 0, number: inode.lease.number.max(lease) + 1 };
+            let lease =
+                extents.iter().filter_map(|c| self.held.get(&c.eid)).map(Copies::lease).max().unwrap_or_default();
+            inode.lease = Lease { gateway: 0, boot: 0, number: inode.lease.number.max(lease).next() };
             let truncations = copies().map(|c| c.truncations).max().unwrap_or(0);
             // Bytes behind an unfinished cut may have been written since: they are not zeroed again.
             inode.zero_from = None;

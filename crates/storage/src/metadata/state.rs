@@ -305,7 +305,7 @@ impl<K: Kv> State<K> {
             inode.attr.mtime_ns = now;
             inode.attr.ctime_ns = now;
         }
-        inode.lease = Lease { gateway: g.gateway, boot: g.boot, number: inode.lease.number + 1 };
+        inode.lease = Lease { gateway: g.gateway, boot: g.boot, number: inode.lease.number.next() };
         self.put_inode(&inode);
         if self.kv.get(&keys::place(g.file, 0)).is_none() && !g.replicas.is_empty() {
             self.new_extent(g.file, 0, &g.replicas);
@@ -330,7 +330,7 @@ impl<K: Kv> State<K> {
 
     fn new_extent(&mut self, file: FileId, index: u64, replicas: &[ReplicaRef]) -> ExtentConfig {
         self.add_extent(ExtentConfig {
-            epoch: 1,
+            epoch: ConfigEpoch::FIRST,
             replicas: replicas.to_vec(),
             safe: replicas.to_vec(),
             file,
@@ -368,7 +368,7 @@ impl<K: Kv> State<K> {
         self.store(keys::datastore(d.id), d);
     }
 
-    pub(super) fn owned(&self, file: FileId, lease: u64) -> Result<Inode, Reply> {
+    pub(super) fn owned(&self, file: FileId, lease: LeaseId) -> Result<Inode, Reply> {
         match self.inode(file) {
             None => Err(fail(status::STALE)),
             Some(i) if i.lease.number != lease => {
@@ -400,7 +400,7 @@ impl<K: Kv> State<K> {
     }
 
     /// The reply about an extent that no longer exists, because its file is gone, has another owner, or is shorter now.
-    pub(super) fn no_extent(&self, file: FileId, lease: u64) -> Reply {
+    pub(super) fn no_extent(&self, file: FileId, lease: LeaseId) -> Reply {
         match self.owned(file, lease) {
             Ok(inode) => Reply { status: status::NOENT, ..self.file_reply(inode) },
             Err(reply) => reply,
@@ -437,7 +437,7 @@ impl<K: Kv> State<K> {
             cfg.safe = p.replicas.clone();
             debug_assert!(p.replicas.iter().any(|r| r.id == j.id));
         }
-        cfg.epoch += 1;
+        cfg.epoch = cfg.epoch.next();
         cfg.replicas = p.replicas.clone();
         cfg.joining = p.joining.clone();
         cfg.active = false;
@@ -460,7 +460,7 @@ impl<K: Kv> State<K> {
         }
         cfg.active = true;
         cfg.unused = false;
-        cfg.activated = if self.is_second_version() { cfg.epoch } else { 0 };
+        cfg.activated = if self.is_second_version() { cfg.epoch } else { ConfigEpoch::NONE };
         // A member that joins was emptied by the SEAL of this epoch: it is as good as a new one.
         cfg.went_back.retain(|id| cfg.joining.as_ref().is_none_or(|j| j.id != *id));
         cfg.safe = cfg.replicas.clone();
@@ -600,11 +600,11 @@ impl<K: Kv> State<K> {
     /// for ever (numbers are not used again), or it has all its copies without this one. Right with an old
     /// state, too: an extent that it does not know yet is not gone, and a copy that joined since has
     /// promised a greater epoch.
-    pub fn free_up_to(&self, replica: &[u8], eid: ExtentId) -> Option<u64> {
+    pub fn free_up_to(&self, replica: &[u8], eid: ExtentId) -> Option<ConfigEpoch> {
         if eid > self.newest_extent() {
             return None;
         }
-        let Some(cfg) = self.extent(eid) else { return Some(u64::MAX) };
+        let Some(cfg) = self.extent(eid) else { return Some(ConfigEpoch::MAX) };
         let named = cfg.replicas.iter().chain(&cfg.joining).chain(&cfg.safe).any(|r| r.id == replica);
         let datastore = self.inode(cfg.file).and_then(|i| self.datastore_by_id(i.attr.datastore));
         let wanted = datastore.map_or(2, |d| d.copies) as usize;

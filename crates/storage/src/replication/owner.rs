@@ -58,7 +58,7 @@ pub struct Owner {
     geometry: Geometry,
     bug: Option<Bug>,
     file: FileId,
-    lease: u64,
+    lease: LeaseId,
     /// The newest entry of metad's journal as of which the lease is known to be the current one (rule R40).
     lease_as_of: u64,
     /// Starts of members that metad does not know (rule R40).
@@ -190,7 +190,7 @@ impl Owner {
         self.file
     }
     /// The lease under which it owns the file.
-    pub fn lease(&self) -> u64 {
+    pub fn lease(&self) -> LeaseId {
         self.lease
     }
     /// The configurations of the extents that it has opened.

@@ -49,10 +49,10 @@ pub struct JournalEntry {
 pub struct SealEntry {
     /// The configuration epoch that is promised.
     #[prost(uint64, tag = "1")]
-    pub epoch: u64,
+    pub epoch: ConfigEpoch,
     /// The lease that is promised.
     #[prost(uint64, tag = "2")]
-    pub lease: u64,
+    pub lease: LeaseId,
     /// The replica joins, so its former content is thrown away.
     #[prost(bool, tag = "3")]
     pub wipe: bool,
@@ -85,10 +85,10 @@ pub struct Replica {
     pub eid: ExtentId,
     /// The configuration epoch of the promise: a request of a smaller one is refused (rule R5).
     #[prost(uint64, tag = "2")]
-    pub promise_epoch: u64,
+    pub promise_epoch: ConfigEpoch,
     /// The lease of the promise: a request of a smaller one is refused (rule R5).
     #[prost(uint64, tag = "3")]
-    pub promise_lease: u64,
+    pub promise_lease: LeaseId,
     /// The newest committed position that was heard of.
     #[prost(message, required, tag = "4")]
     pub stable: Pos,
@@ -218,7 +218,7 @@ impl Replica {
 /// that has none then, or one of a smaller promise, went back in time. Nothing was written to it, and it knows no ids.
 fn forked(eid: ExtentId, at: Pos) -> Replica {
     let count = Count { born: at, records: 0 };
-    Replica { eid, promise_epoch: 1, version: VERSION, count, ..Default::default() }
+    Replica { eid, promise_epoch: ConfigEpoch::FIRST, version: VERSION, count, ..Default::default() }
 }
 
 /// The answer to a question about a range of a copy.
@@ -421,7 +421,7 @@ impl ChunkServer {
     }
 
     /// A planted mistake: the promise is taken from any request.
-    fn plant_promise(&mut self, eid: ExtentId, epoch: u64, lease: u64, op: &Option<ChunkOp>) {
+    fn plant_promise(&mut self, eid: ExtentId, epoch: ConfigEpoch, lease: LeaseId, op: &Option<ChunkOp>) {
         if self.bug != Some(Bug::TakeoverWithoutSeal) || matches!(op, Some(ChunkOp::Seal(_))) {
             return;
         }
@@ -546,7 +546,7 @@ impl ChunkServer {
     fn seal(
         &mut self,
         token: u64,
-        (eid, epoch, lease): (ExtentId, u64, u64),
+        (eid, epoch, lease): (ExtentId, ConfigEpoch, LeaseId),
         s: &Seal,
         existed: bool,
         out: &mut Vec<Effect>,
@@ -684,14 +684,21 @@ mod tests {
     use super::*;
 
     fn request(epoch: u64, lease: u64, op: ChunkOp) -> ChunkRequest {
-        ChunkRequest { eid: ExtentId(1), replica: vec![1], epoch, lease, op: Some(op), ..Default::default() }
+        ChunkRequest {
+            eid: ExtentId(1),
+            replica: vec![1],
+            epoch: ConfigEpoch(epoch),
+            lease: LeaseId(lease),
+            op: Some(op),
+            ..Default::default()
+        }
     }
     fn record(lease: u64, epoch: u64, seq: u64, stable: u64) -> Record {
         Record {
-            pos: Pos::new(lease, epoch, seq),
+            pos: Pos::new(LeaseId(lease), ConfigEpoch(epoch), seq),
             ranges: vec![Range { offset: 0, length: 1, ..Default::default() }],
             data: bytes::Bytes::from_static(b"x"),
-            stable: Pos::new(lease, epoch, stable),
+            stable: Pos::new(LeaseId(lease), ConfigEpoch(epoch), stable),
             ..Default::default()
         }
     }
@@ -790,7 +797,10 @@ mod tests {
         let mut effects = Vec::new();
         journal.iter().for_each(|e| again.replay(e, &mut effects));
         assert_eq!(effects.iter().filter(|e| matches!(e, Effect::Fork { .. })).count(), 1);
-        assert_eq!(again.replica(ExtentId(7)).map(|r| (r.promise_epoch, r.promise_lease)), Some((1, 0)));
+        assert_eq!(
+            again.replica(ExtentId(7)).map(|r| (r.promise_epoch, r.promise_lease)),
+            Some((ConfigEpoch(1), LeaseId::NONE))
+        );
     }
 
     #[test]
@@ -861,7 +871,7 @@ mod tests {
         c.handle(2, request(5, 1, ChunkOp::Seal(Seal { joining: true, first: 1, ..Default::default() })), &mut out);
         let upto = c.issued;
         c.durable(upto, &mut out);
-        assert!(c.replica(ExtentId(1)).is_some_and(|r| r.joining && r.promise_epoch == 5));
+        assert!(c.replica(ExtentId(1)).is_some_and(|r| r.joining && r.promise_epoch == ConfigEpoch(5)));
         assert!(matches!(ask(&mut c, free(5)), ChunkResult::Done(_)));
         assert!(c.replica(ExtentId(1)).is_none());
     }
@@ -877,7 +887,7 @@ mod tests {
         }
         let ChunkResult::Sealed(s) = ask(&mut c, request(1, 2, seal(false))) else { panic!("sealed") };
         assert_eq!(s.records.iter().map(|r| r.pos.seq).collect::<Vec<_>>(), [2, 3]);
-        assert_eq!(s.top, Pos::new(1, 1, 3));
+        assert_eq!(s.top, Pos::new(LeaseId(1), ConfigEpoch(1), 3));
         let mut again = ChunkServer::new(vec![1], 1, 1 << 20, vec![]);
         journal.iter().for_each(|e| again.replay(e, &mut Vec::new()));
         let ChunkResult::Sealed(t) = ask(&mut again, request(1, 2, seal(false))) else { panic!("sealed") };

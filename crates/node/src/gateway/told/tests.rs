@@ -18,7 +18,7 @@ fn owner(inner: &Arc<Inner>) -> Arc<OwnerHandle> {
     let (replicas, safe) = (members.clone(), members);
     let cfg = ExtentConfig {
         eid: ExtentId(5),
-        epoch: 3,
+        epoch: ConfigEpoch(3),
         replicas,
         safe,
         active: true,
@@ -26,7 +26,7 @@ fn owner(inner: &Arc<Inner>) -> Arc<OwnerHandle> {
         ..Default::default()
     };
     let attr = Attr { kind: 1, fileid: FileId(7), size: 1, ..Default::default() };
-    let lease = Lease { gateway: 1, boot: inner.boot, number: 4 };
+    let lease = Lease { gateway: 1, boot: inner.boot, number: LeaseId(4) };
     let granted = Reply {
         inode: Some(Inode { attr, lease, ..Default::default() }),
         extents: vec![cfg],

@@ -11,7 +11,7 @@ pub(super) struct Checks {
     /// Entries of the journal as they were applied first.
     entries: BTreeMap<u64, Vec<u8>>,
     /// The gateway that had each lease of each file.
-    leases: BTreeMap<(FileId, u64), (usize, u64)>,
+    leases: BTreeMap<(FileId, LeaseId), (usize, u64)>,
     /// When an operation was carried out first over each binding, by file and extent, and address.
     answered: BTreeMap<((FileId, u64), String), BTreeMap<u64, u64>>,
 }
@@ -57,9 +57,9 @@ impl World {
     }
 
     /// A gateway begins to own a file.
-    pub(super) fn lease_taken(&mut self, node: usize, file: FileId, lease: u64) {
+    pub(super) fn lease_taken(&mut self, node: usize, file: FileId, lease: LeaseId) {
         self.report.leases += 1;
-        self.report.takeovers += u64::from(lease > 1);
+        self.report.takeovers += u64::from(lease > LeaseId(1));
         let of = (node, self.nodes[node].gateway.boot);
         let known = *self.checks.leases.entry((file, lease)).or_insert(of);
         if known != of {

@@ -37,7 +37,7 @@ enum Origin {
         of: Process,
         token: u64,
         attempt: u64,
-        lease: u64,
+        lease: LeaseId,
     },
 }
 
@@ -46,15 +46,15 @@ struct Operation {
     origin: Origin,
     attempt: u64,
     /// Node and lease that it was passed on to.
-    sent_to: Option<(u32, u64)>,
+    sent_to: Option<(u32, LeaseId)>,
     /// When an owner here began it, and under which lease.
-    begun: Option<(u64, u64)>,
+    begun: Option<(u64, LeaseId)>,
 }
 
 #[derive(Debug, Clone)]
 enum About {
     Heartbeat,
-    Owner { file: FileId, lease: u64, call: u64 },
+    Owner { file: FileId, lease: LeaseId, call: u64 },
     Lease { file: FileId, token: u64 },
     Start,
 }
@@ -92,9 +92,9 @@ pub(super) struct Gateway {
     heard_at: u64,
     next: u64,
     /// When an owner here began each write first: a retry is attached to what is in flight.
-    first_begun: BTreeMap<(FileId, u64, OpId), u64>,
+    first_begun: BTreeMap<(FileId, LeaseId, OpId), u64>,
     /// Writes of which an owner here has sent records, by file, lease and id.
-    carried_out: BTreeSet<(FileId, u64, OpId)>,
+    carried_out: BTreeSet<(FileId, LeaseId, OpId)>,
 }
 
 impl Gateway {
@@ -248,7 +248,7 @@ impl World {
         let changed = g.told != told;
         (g.told, g.heard_at) = (told, self.now);
         let hears = |r: &Running| changed || !r.rests;
-        let owners: Vec<(FileId, u64)> =
+        let owners: Vec<(FileId, LeaseId)> =
             g.owners.iter().filter(|(_, r)| hears(r)).map(|(file, r)| (*file, r.owner.lease())).collect();
         for (file, lease) in owners {
             let input = self.alive(node);
@@ -341,7 +341,7 @@ impl World {
         open.into_iter().for_each(|token| self.operation_done(node, token, Outcome::NotOwner));
     }
 
-    pub(super) fn feed(&mut self, node: usize, file: FileId, lease: u64, input: OwnerInput) {
+    pub(super) fn feed(&mut self, node: usize, file: FileId, lease: LeaseId, input: OwnerInput) {
         let (now, wall) = (self.now, self.now * 1_000_000 + node as u64);
         let rested = self.nodes[node].gateway.owners.get(&file).is_some_and(|r| r.rests);
         let told = rested.then(|| (self.alive(node), self.nodes[node].gateway.heard_at));
@@ -362,7 +362,7 @@ impl World {
         }
     }
 
-    fn owner_effects(&mut self, node: usize, file: FileId, lease: u64, effects: Vec<OwnerEffect>) {
+    fn owner_effects(&mut self, node: usize, file: FileId, lease: LeaseId, effects: Vec<OwnerEffect>) {
         for effect in effects {
             match effect {
                 OwnerEffect::Send { call, to, request } => {
@@ -384,7 +384,15 @@ impl World {
         }
     }
 
-    fn to_member(&mut self, node: usize, file: FileId, lease: u64, call: u64, to: &ReplicaRef, request: ChunkRequest) {
+    fn to_member(
+        &mut self,
+        node: usize,
+        file: FileId,
+        lease: LeaseId,
+        call: u64,
+        to: &ReplicaRef,
+        request: ChunkRequest,
+    ) {
         let chunk = to.node as usize - 1;
         let back = Back { to: self.process(node), file, lease, call };
         let life = self.nodes[chunk].life;
@@ -416,7 +424,7 @@ impl World {
         self.feed(back.to.node, back.file, back.lease, input);
     }
 
-    pub(super) fn owner_timer(&mut self, node: usize, file: FileId, lease: u64) {
+    pub(super) fn owner_timer(&mut self, node: usize, file: FileId, lease: LeaseId) {
         if let Some(running) = self.nodes[node].gateway.owners.get_mut(&file).filter(|r| r.owner.lease() == lease) {
             running.timer = false;
             if running.knows_told && running.owner.at_rest() {
@@ -497,7 +505,8 @@ impl World {
             (Way::Wait, Origin::Client) => self.after(RETRY_MS / 5, Event::Again { of, token }),
             (_, Origin::Client) => {
                 let boot = g.boot;
-                let grant = Grant { file, gateway: node as u32 + 1, boot, expected: 0, replicas: Vec::new() };
+                let grant =
+                    Grant { file, gateway: node as u32 + 1, boot, expected: LeaseId::NONE, replicas: Vec::new() };
                 let command = Command { op: Some(CommandOp::Grant(grant)), ..Default::default() };
                 self.question(node, MetaAsk::Command(command), About::Lease { file, token });
             }
@@ -511,7 +520,7 @@ impl World {
         token: u64,
         attempt: u64,
         instance: Instance,
-        lease: u64,
+        lease: LeaseId,
     ) {
         if !self.nodes[node].alive {
             return;

@@ -122,8 +122,13 @@ impl World {
                 if !self.gateways[gateway].asking && !self.metad_down {
                     self.gateways[gateway].asking = true;
                     let boot = self.gateways[gateway].boot;
-                    let grant =
-                        Grant { file: self.file, gateway: gateway as u32 + 1, boot, expected: 0, replicas: vec![] };
+                    let grant = Grant {
+                        file: self.file,
+                        gateway: gateway as u32 + 1,
+                        boot,
+                        expected: LeaseId::NONE,
+                        replicas: vec![],
+                    };
                     self.at(self.now + 2, Event::MetaArrives { gateway, boot, call: 0, op: CommandOp::Grant(grant) });
                 }
             } else if let Some(other) = self.gateways.iter().position(|g| g.boot == lease.boot) {

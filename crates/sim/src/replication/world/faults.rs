@@ -88,7 +88,8 @@ impl World {
         self.cut.insert((thief, owner));
         self.at(until + 1_000, Event::CutEnds { gateway: thief, chunk: owner });
         let boot = self.gateways[thief].boot;
-        let grant = Grant { file: self.file, gateway: thief as u32 + 1, boot, expected: 0, replicas: vec![] };
+        let grant =
+            Grant { file: self.file, gateway: thief as u32 + 1, boot, expected: LeaseId::NONE, replicas: vec![] };
         self.at(self.now + 2, Event::MetaArrives { gateway: thief, boot, call: 0, op: CommandOp::Grant(grant) });
     }
 
@@ -208,14 +209,14 @@ impl World {
         for chunk in 0..CHUNKS {
             let Some(server) = &self.chunks[chunk].server else { continue };
             let id = self.chunks[chunk].id.clone();
-            let orders: Vec<(ExtentId, u64)> =
+            let orders: Vec<(ExtentId, ConfigEpoch)> =
                 server.replicas().filter_map(|r| Some((r.eid, self.metad.free_up_to(&id, r.eid)?))).collect();
             for (eid, epoch) in orders {
                 let request = ChunkRequest {
                     eid,
                     replica: id.clone(),
                     epoch,
-                    lease: u64::MAX,
+                    lease: LeaseId::MAX,
                     op: Some(ChunkOp::Free(Empty {})),
                     ..Default::default()
                 };

@@ -64,7 +64,8 @@ impl World {
         self.leaving = Some(chunk);
         self.deposed = Some(Deposed { gateway, chunk, image: self.disk(chunk), until });
         let boot = self.gateways[thief].boot;
-        let grant = Grant { file: self.file, gateway: thief as u32 + 1, boot, expected: 0, replicas: vec![] };
+        let grant =
+            Grant { file: self.file, gateway: thief as u32 + 1, boot, expected: LeaseId::NONE, replicas: vec![] };
         self.at(self.now + 2, Event::MetaArrives { gateway: thief, boot, call: 0, op: CommandOp::Grant(grant) });
         self.at(self.now + LOOK_MS, Event::Deposed);
     }

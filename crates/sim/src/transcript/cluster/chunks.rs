@@ -17,7 +17,7 @@ pub(super) struct Chunk {
     /// Blocks that cannot be read: extent and offset.
     rotten: BTreeSet<(ExtentId, u64)>,
     /// Callers by the token of their call: the gateway, its lease, its number of the call.
-    waiting: BTreeMap<u64, (End, u64, u64)>,
+    waiting: BTreeMap<u64, (End, LeaseId, u64)>,
     next_token: u64,
     /// Starts of its process, as the disk counts them, and entries that its journal ever had.
     counter: u64,
@@ -102,7 +102,7 @@ fn entry_text(e: &JournalEntry) -> String {
 }
 
 impl Cluster {
-    pub(super) fn chunk_asked(&mut self, chunk: usize, from: End, lease: u64, call: u64, request: ChunkRequest) {
+    pub(super) fn chunk_asked(&mut self, chunk: usize, from: End, lease: LeaseId, call: u64, request: ChunkRequest) {
         let c = &mut self.chunks[chunk];
         let token = c.next_token;
         c.next_token += 1;

@@ -15,7 +15,7 @@ impl Gateway {
     pub(super) fn new(boot: u64) -> Gateway {
         Gateway { owner: None, frozen: false, boot }
     }
-    pub(super) fn lease(&self) -> Option<u64> {
+    pub(super) fn lease(&self) -> Option<LeaseId> {
         self.owner.as_ref().map(Owner::lease)
     }
 }
@@ -25,9 +25,9 @@ impl Cluster {
         let file = self.file;
         let (g, there) = self.gateway(gateway)?;
         let boot = there.boot;
-        let grant = Grant { file, gateway: g as u32 + 1, boot, expected: 0, replicas: Vec::new() };
+        let grant = Grant { file, gateway: g as u32 + 1, boot, expected: LeaseId::NONE, replicas: Vec::new() };
         let what = Message::Ask { call: 0, op: CommandOp::Grant(grant) };
-        self.send(InFlight { from: End::Gateway(g), to: End::Metad, lease: 0, what });
+        self.send(InFlight { from: End::Gateway(g), to: End::Metad, lease: LeaseId::NONE, what });
         Ok(())
     }
 
@@ -49,7 +49,7 @@ impl Cluster {
         self.feed(gateway, input);
     }
 
-    pub(super) fn no_answer(&mut self, to: End, lease: u64, call: u64, refused: bool) {
+    pub(super) fn no_answer(&mut self, to: End, lease: LeaseId, call: u64, refused: bool) {
         let End::Gateway(g) = to else { return };
         if self.gateways[g].lease() == Some(lease) {
             let why = if refused { NoAnswer::Refused } else { NoAnswer::Broken };
@@ -66,7 +66,7 @@ impl Cluster {
     }
 
     fn owner_effects(&mut self, gateway: usize, effects: Vec<Effect>) {
-        let (from, lease) = (End::Gateway(gateway), self.gateways[gateway].lease().unwrap_or(0));
+        let (from, lease) = (End::Gateway(gateway), self.gateways[gateway].lease().unwrap_or(LeaseId::NONE));
         for effect in effects {
             match effect {
                 Effect::Send { call, to, request } => {

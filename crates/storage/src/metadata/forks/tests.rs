@@ -28,17 +28,17 @@ impl World {
         self.run(CommandOp::Remove(Remove { at, folder: false })).status
     }
     /// A gateway takes the lease; returns its number.
-    pub(crate) fn grant(&mut self, file: FileId) -> Option<u64> {
+    pub(crate) fn grant(&mut self, file: FileId) -> Option<LeaseId> {
         let expected = self.s.inode(file).expect("there").lease.number;
         let replicas =
             [1, 2].map(|n: u32| ReplicaRef { node: n, id: vec![n as u8; 16], address: String::new() }).to_vec();
-        let reply = self.run(CommandOp::Grant(Grant { file, gateway: 1, boot: expected + 7, expected, replicas }));
-        (reply.status == status::OK).then_some(expected + 1)
+        let reply = self.run(CommandOp::Grant(Grant { file, gateway: 1, boot: expected.0 + 7, expected, replicas }));
+        (reply.status == status::OK).then_some(expected.next())
     }
     pub(crate) fn fork(&mut self, file: FileId, name: &str) -> Reply {
         self.run(CommandOp::Fork(Fork { file, to: Place { dir: self.root, name: name.into() } }))
     }
-    pub(crate) fn step(&mut self, file: FileId, lease: u64, to: FileId, made: Option<&[ExtentConfig]>) -> Reply {
+    pub(crate) fn step(&mut self, file: FileId, lease: LeaseId, to: FileId, made: Option<&[ExtentConfig]>) -> Reply {
         let of = |c: &ExtentConfig| ForkedExtent { eid: c.eid, replicas: c.replicas[..1].to_vec() };
         let extents = made.into_iter().flatten().map(of).collect();
         let done = made.is_some();
@@ -65,7 +65,7 @@ fn a_fork_counts_when_its_owner_says_that_it_is_made_and_each_attempt_has_its_ow
     assert_eq!(w.step(file, second, to, Some(&named.extents)).status, status::INVAL, "not its extents");
     let again = w.step(file, second, to, None);
     assert_ne!(again.extents[0].eid, named.extents[0].eid);
-    assert_eq!(w.s.free_up_to(&[1; 16], named.extents[0].eid), Some(u64::MAX));
+    assert_eq!(w.s.free_up_to(&[1; 16], named.extents[0].eid), Some(ConfigEpoch::MAX));
     assert_eq!(w.s.free_up_to(&[1; 16], again.extents[0].eid), None);
     assert_eq!(w.step(file, second, to, Some(&again.extents)).status, status::OK);
     let formed = w.s.inode(to).expect("there");
@@ -74,7 +74,7 @@ fn a_fork_counts_when_its_owner_says_that_it_is_made_and_each_attempt_has_its_ow
         (FileId::NONE, 5_000, 0)
     );
     let cfg = &w.s.extents(to)[0];
-    assert!(cfg.active && cfg.activated == 1 && cfg.replicas.len() == 1 && cfg.safe == cfg.replicas);
+    assert!(cfg.active && cfg.activated == ConfigEpoch(1) && cfg.replicas.len() == 1 && cfg.safe == cfg.replicas);
     assert_eq!(w.step(file, second, to, Some(&again.extents)).status, status::NOENT, "said twice");
     assert!(w.s.open_forks().is_empty() && w.grant(to).is_some());
     // Each goes by itself.

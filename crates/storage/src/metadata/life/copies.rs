@@ -44,7 +44,7 @@ pub(super) fn missing<K: Kv>(state: &State<K>, view: &View) -> usize {
 
 /// Copies that are being made.
 pub(super) fn under_way<K: Kv>(state: &State<K>) -> usize {
-    let open = |c: &&ExtentConfig| c.joining.is_some() || !c.active && c.epoch > 1;
+    let open = |c: &&ExtentConfig| c.joining.is_some() || !c.active && c.epoch > ConfigEpoch::FIRST;
     state.all_extents().iter().filter(open).count()
 }
 
@@ -65,7 +65,7 @@ fn list(eids: &[ExtentId]) -> String {
 pub(super) fn has_complete(view: &View, c: &ExtentConfig, goes: &dyn Fn(&ReplicaRef) -> bool) -> bool {
     // While an extent is being changed, only copies count that were complete before.
     let complete = if c.active { &c.replicas } else { &c.safe };
-    let unused = c.unused && c.epoch == 1 && !c.active;
+    let unused = c.unused && c.epoch == ConfigEpoch::FIRST && !c.active;
     unused || complete.iter().any(|r| !goes(r) && view.is_here(&r.id) && !c.went_back.contains(&r.id))
 }
 

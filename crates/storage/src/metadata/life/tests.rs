@@ -36,9 +36,9 @@ impl Cluster {
             let made = c.apply(CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() }));
             let file = made.attr.expect("made").fileid;
             let replicas = on.iter().map(|n| replica(*n)).collect();
-            c.apply(CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: 0, replicas }));
+            c.apply(CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: LeaseId::NONE, replicas }));
             let eid = c.state.extents(file)[0].eid;
-            c.apply(CommandOp::Activate(Activate { eid, epoch: 1, lease: 1, file }));
+            c.apply(CommandOp::Activate(Activate { eid, epoch: ConfigEpoch(1), lease: LeaseId(1), file }));
         }
         c
     }
@@ -74,7 +74,7 @@ impl Cluster {
         let mut propose = |c: &mut Cluster, replicas, joining, promote| {
             let p = Propose { eid, epoch, lease, replicas, joining, promote, file, ..Default::default() };
             assert_eq!(c.apply(CommandOp::Propose(p)).status, 0);
-            epoch += 1;
+            epoch = epoch.next();
             assert_eq!(c.apply(CommandOp::Activate(Activate { eid, epoch, lease, file })).status, 0);
         };
         for r in new {
@@ -222,14 +222,14 @@ fn moves_even_the_copies_out_by_the_size_of_disks_and_end() {
     let file = c.state.extent(eid).expect("there").file;
     let propose = |epoch, joining| {
         let replicas = vec![replica(1), replica(2)];
-        CommandOp::Propose(Propose { eid, epoch, lease: 1, replicas, joining, file, ..Default::default() })
+        CommandOp::Propose(Propose { eid, epoch, lease: LeaseId(1), replicas, joining, file, ..Default::default() })
     };
-    c.apply(propose(1, Some(replica(3))));
-    c.apply(CommandOp::Activate(Activate { eid, epoch: 2, lease: 1, file }));
+    c.apply(propose(ConfigEpoch(1), Some(replica(3))));
+    c.apply(CommandOp::Activate(Activate { eid, epoch: ConfigEpoch(2), lease: LeaseId(1), file }));
     let left = progress(&c.state, &c.view, &LifeAction::Rebalance(Empty {})).copies_left;
     assert_eq!(left, 1 + moves(&c.state, &c.view, &[], usize::MAX).len() as u64);
-    c.apply(propose(2, None));
-    c.apply(CommandOp::Activate(Activate { eid, epoch: 3, lease: 1, file }));
+    c.apply(propose(ConfigEpoch(2), None));
+    c.apply(CommandOp::Activate(Activate { eid, epoch: ConfigEpoch(3), lease: LeaseId(1), file }));
     loop {
         told = moves(&c.state, &c.view, &told, MOVES_TOLD_MAX);
         let Some(m) = told.first().cloned() else { break };
@@ -304,7 +304,7 @@ fn a_loss_is_refused_while_a_copy_is_here_or_may_come_back_and_names_exactly_wha
     let state = |node: u32, joining| CopyState {
         eid: ExtentId(1),
         replica: replica(node).id,
-        top: Pos { epoch: 1, ..Default::default() },
+        top: Pos { epoch: ConfigEpoch(1), ..Default::default() },
         joining,
         damaged: false,
     };

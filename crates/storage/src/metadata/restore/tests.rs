@@ -39,7 +39,8 @@ impl World {
         let at = Place { dir: self.root, name: name.into() };
         let made = self.run(CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() }));
         let file = made.inode.unwrap().attr.fileid;
-        let grant = Grant { file, gateway: 1, boot: 11, expected: 0, replicas: vec![replica(1), replica(2)] };
+        let grant =
+            Grant { file, gateway: 1, boot: 11, expected: LeaseId::NONE, replicas: vec![replica(1), replica(2)] };
         assert_eq!(self.run(CommandOp::Grant(grant)).status, status::OK);
         self.activate(file, 0);
         file
@@ -131,16 +132,16 @@ fn copies_count_as_their_promises_show_and_numbers_continue_above_all_others() {
     w.write(file, 0, 12 * MIB);
     let eid = w.extent(file, 0).eid;
     w.copies.get_mut(&2).unwrap().get_mut(&eid).unwrap().eof = 10 * MIB;
-    w.copies.get_mut(&1).unwrap().get_mut(&eid).unwrap().lease = 40;
+    w.copies.get_mut(&1).unwrap().get_mut(&eid).unwrap().lease = LeaseId(40);
     // A third copy is being filled.
-    let joins = CopyHeld { eid, epoch: 9, joining: true, ..Default::default() };
+    let joins = CopyHeld { eid, epoch: ConfigEpoch(9), joining: true, ..Default::default() };
     w.copies.get_mut(&3).unwrap().insert(eid, joins);
 
     let (s, report) = w.restored(&backup);
     let (cfg, inode) = (s.extents(file).remove(0), s.inode(file).unwrap());
-    assert_eq!((nodes(&cfg), cfg.epoch, cfg.activated), (vec![1], 10, 2));
+    assert_eq!((nodes(&cfg), cfg.epoch, cfg.activated), (vec![1], ConfigEpoch(10), ConfigEpoch(2)));
     assert!(!cfg.active && cfg.joining.is_none() && cfg.safe == cfg.replicas);
-    assert_eq!((inode.attr.size, inode.lease.number, inode.lease.boot), (12 * MIB, 41, 0));
+    assert_eq!((inode.attr.size, inode.lease.number, inode.lease.boot), (12 * MIB, LeaseId(41), 0));
     assert!(inode.truncations > 0, "what copies know of the size is of before");
     assert_eq!((report.adopted, report.files, report.extents), (1, 1, 1));
     assert_eq!(s.applied(), w.state.applied() - 2 + JUMP);
@@ -158,7 +159,7 @@ fn what_came_after_the_backup_is_in_its_file_or_in_recovered_and_never_thrown_aw
     let new = w.file("made later");
     w.write(new, 0, 7);
     // A copy of before versions that note files.
-    let old = CopyHeld { eid: ExtentId(900), epoch: 1, lease: 1, eof: 9, ..Default::default() };
+    let old = CopyHeld { eid: ExtentId(900), epoch: ConfigEpoch(1), lease: LeaseId(1), eof: 9, ..Default::default() };
     w.copies.get_mut(&3).unwrap().insert(ExtentId(900), old);
 
     let (s, report) = w.restored(&backup);
@@ -182,7 +183,15 @@ fn what_cannot_be_where_it_says_is_recovered_too() {
     let mut w = World::new();
     w.file(RECOVERED);
     let backup = w.backup();
-    let odd = CopyHeld { eid: ExtentId(900), epoch: 1, lease: 1, eof: 9, file: w.root, index: 2, ..Default::default() };
+    let odd = CopyHeld {
+        eid: ExtentId(900),
+        epoch: ConfigEpoch(1),
+        lease: LeaseId(1),
+        eof: 9,
+        file: w.root,
+        index: 2,
+        ..Default::default()
+    };
     w.copies.get_mut(&3).unwrap().insert(ExtentId(900), odd);
     let (s, report) = w.restored(&backup);
     let folder = s.lookup(w.root, b"recovered-").unwrap().attr.fileid;
@@ -199,13 +208,13 @@ fn an_unused_extent_is_not_made_empty_where_its_disks_are_gone() {
     let mut w = World::new();
     let at = Place { dir: w.root, name: b"new".to_vec() };
     let file = w.run(CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() })).inode.unwrap().attr.fileid;
-    let grant = Grant { file, gateway: 1, boot: 11, expected: 0, replicas: vec![replica(1), replica(2)] };
+    let grant = Grant { file, gateway: 1, boot: 11, expected: LeaseId::NONE, replicas: vec![replica(1), replica(2)] };
     w.run(CommandOp::Grant(grant));
     let backup = w.backup();
     let unused = |w: &World, without: &[u32]| {
         let (s, _) = restore(&backup, &w.inventories(), &without.iter().copied().collect()).unwrap();
         let cfg = s.extents(file).remove(0);
-        cfg.unused && cfg.epoch == 1
+        cfg.unused && cfg.epoch == ConfigEpoch(1)
     };
     assert!(unused(&w, &[]));
     w.copies.remove(&1);

@@ -25,9 +25,12 @@ fn file_on(s: &mut State<MemoryKv>, name: &str, nodes: &[u32]) -> ExtentId {
     let at = Place { dir: s.datastores()[0].root, name: name.into() };
     let file = apply(s, CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() })).attr.unwrap().fileid;
     let replicas = nodes.iter().map(|n| replica(*n)).collect();
-    apply(s, CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: 0, replicas }));
+    apply(s, CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: LeaseId::NONE, replicas }));
     let eid = s.extents(file)[0].eid;
-    assert_eq!(apply(s, CommandOp::Activate(Activate { eid, epoch: 1, lease: 1, file })).status, status::OK);
+    assert_eq!(
+        apply(s, CommandOp::Activate(Activate { eid, epoch: ConfigEpoch(1), lease: LeaseId(1), file })).status,
+        status::OK
+    );
     eid
 }
 fn state() -> State<MemoryKv> {
@@ -88,11 +91,12 @@ fn copies_of_a_storage_that_went_back_are_complete_no_more_and_are_not_activated
     assert_eq!((back.went_back, back.distrusted), (true, 2));
     let cfg = |s: &State<MemoryKv>, eid| s.extent(eid).unwrap();
     assert!(cfg(&s, alone).safe.is_empty() && cfg(&s, alone).went_back == [replica(1).id]);
-    assert_eq!((cfg(&s, both).safe, cfg(&s, both).epoch), (vec![replica(2)], 1));
+    assert_eq!((cfg(&s, both).safe, cfg(&s, both).epoch), (vec![replica(2)], ConfigEpoch(1)));
     assert!(cfg(&s, other).went_back.is_empty());
     // An owner that sealed it before does not make it complete again.
     let file = cfg(&s, both).file;
-    let late = apply(&mut s, CommandOp::Activate(Activate { eid: both, epoch: 1, lease: 1, file }));
+    let late =
+        apply(&mut s, CommandOp::Activate(Activate { eid: both, epoch: ConfigEpoch(1), lease: LeaseId(1), file }));
     assert_eq!(late.status, status::BADTYPE);
     assert_eq!(cfg(&s, both).safe, [replica(2)]);
     // The reply says it, and as of when.

@@ -55,7 +55,7 @@ pub(super) struct Extent {
     pub(super) phase: Phase,
     pub(super) next_seq: u64,
     /// The epoch that `next_seq` counts in; a second SEAL round of the same epoch continues the count.
-    pub(super) seq_epoch: u64,
+    pub(super) seq_epoch: ConfigEpoch,
     /// The committed position: the newest record to all members such that it and everything before it is acknowledged by
     /// all it was addressed to. Blocks of a resync go to the joiner alone and never move it by themselves: the other
     /// members do not have those positions, and would be taken for members that lost data (rules R8 and R36).
@@ -119,7 +119,7 @@ impl Extent {
             made_after: 0,
             phase: Phase::Idle,
             next_seq: 1,
-            seq_epoch: 0,
+            seq_epoch: ConfigEpoch::NONE,
             stable: Pos::default(),
             told_stable: Pos::default(),
             told_joiner: Pos::default(),

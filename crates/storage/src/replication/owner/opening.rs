@@ -77,7 +77,7 @@ impl Owner {
         e.held.extend(kept.map(|w| (w.part, w.record)));
         e.above.clear();
         e.above_bytes = 0;
-        let create = e.cfg.unused || e.cfg.epoch == 1 && !e.cfg.active;
+        let create = e.cfg.unused || e.cfg.epoch == ConfigEpoch::FIRST && !e.cfg.active;
         if e.seq_epoch != e.cfg.epoch {
             e.seq_epoch = e.cfg.epoch;
             e.next_seq = 1;

@@ -78,11 +78,11 @@ mod tests {
     /// The result that comes at once; none where the journal comes first.
     fn ask(c: &mut ChunkServer, confirmed: u64, op: ChunkOp) -> Option<ChunkResult> {
         let mut out = Vec::new();
-        let lease = if matches!(op, ChunkOp::Free(_)) { u64::MAX } else { 1 };
+        let lease = if matches!(op, ChunkOp::Free(_)) { LeaseId::MAX } else { LeaseId(1) };
         let request = ChunkRequest {
             eid: ExtentId(1),
             replica: vec![1],
-            epoch: 1,
+            epoch: ConfigEpoch(1),
             lease,
             op: Some(op),
             confirmed,
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(ask(&mut c, 6, seal()), not_yet(7));
         assert!(c.replica(ExtentId(1)).is_none());
         assert_eq!(ask(&mut c, 7, seal()), None);
-        assert!(c.replica(ExtentId(1)).is_some_and(|r| r.promise_lease == 1));
+        assert!(c.replica(ExtentId(1)).is_some_and(|r| r.promise_lease == LeaseId(1)));
         assert_eq!(ask(&mut c, 6, ChunkOp::Check(Empty {})), not_yet(7));
         // An owner whose SEAL was taken proves nothing more.
         assert_eq!(ask(&mut c, 0, ChunkOp::Confirm(Empty {})), Some(ChunkResult::Done(Empty {})));
@@ -131,8 +131,8 @@ mod tests {
             let request = ChunkRequest {
                 eid: ExtentId(1),
                 replica,
-                epoch: 1,
-                lease: 1,
+                epoch: ConfigEpoch(1),
+                lease: LeaseId(1),
                 op: Some(op),
                 since_start,
                 ..Default::default()
@@ -157,8 +157,8 @@ mod tests {
             let request = ChunkRequest {
                 eid: ExtentId(1),
                 replica: vec![1],
-                epoch: 1,
-                lease: 1,
+                epoch: ConfigEpoch(1),
+                lease: LeaseId(1),
                 op,
                 since_start: 1,
                 ..Default::default()

@@ -22,7 +22,7 @@ impl World {
         let members = vec![replica(1), replica(2)];
         let cfg = ExtentConfig {
             eid: ExtentId(5),
-            epoch: 3,
+            epoch: ConfigEpoch(3),
             replicas: members.clone(),
             safe: members,
             active: true,
@@ -30,7 +30,7 @@ impl World {
             ..Default::default()
         };
         let attr = Attr { kind: 1, fileid: FileId(7), size: 1, ..Default::default() };
-        let lease = Lease { gateway: 1, boot: 9, number: 4 };
+        let lease = Lease { gateway: 1, boot: 9, number: LeaseId(4) };
         let inode = Some(Inode { attr, lease, ..Default::default() });
         let granted = Reply { inode, extents: vec![cfg.clone()], copies: 2, ..Default::default() };
         let geometry = Geometry { extent_bytes: 1 << 20, reserve_from_bytes: u64::MAX, ..Geometry::STANDARD };
@@ -79,7 +79,7 @@ impl World {
                                 self.cfg.safe = p.replicas.clone();
                             }
                             self.cfg = ExtentConfig {
-                                epoch: p.epoch + 1,
+                                epoch: p.epoch.next(),
                                 replicas: p.replicas,
                                 joining: p.joining,
                                 active: false,
@@ -95,7 +95,7 @@ impl World {
                         }
                         _ => {}
                     }
-                    let lease = Lease { gateway: 1, boot: 9, number: 4 };
+                    let lease = Lease { gateway: 1, boot: 9, number: LeaseId(4) };
                     let inode = Some(Inode { lease, ..Default::default() });
                     let reply = Reply { inode, extents: vec![self.cfg.clone()], ..Default::default() };
                     Input::Meta { call, reply }
