@@ -184,7 +184,7 @@ fn part(args: &Args, found: &Analysis) -> anyhow::Result<Narrow> {
     let names = report::names(&found.story);
     let server = |text: &String| {
         let named = names.iter().find(|(id, name)| *name == text || id.to_string() == *text).map(|(id, _)| *id);
-        named.with_context(|| format!("--node {text}: no log speaks of such a server"))
+        named.with_context(|| format!("--node {text}: no log mentions this server"))
     };
     Ok(Narrow {
         from: moment("--from", &args.from)?,

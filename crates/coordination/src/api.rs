@@ -13,7 +13,7 @@ use trivet_formats::quorum::QuorumPacket;
 use trivet_formats::txn::Logged;
 use trivet_formats::{ServerId, Zxid};
 
-/// The time, as handed in: monotonic for limits, wall clock for stats of znodes only.
+/// The current time: monotonic for limits, wall clock only for the times in znodes' stats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Now {
     /// Milliseconds of a monotonic clock, for every limit.
@@ -125,7 +125,7 @@ pub enum Input {
     Refused {
         /// The address of the other side, as text.
         who: String,
-        /// The reason, as text for people.
+        /// The reason, as text.
         reason: String,
     },
     /// As they came one after the other.
@@ -241,7 +241,7 @@ pub enum Event {
         end: RoleEnd,
         /// How long the leader had been silent, in milliseconds, where its silence ended the role.
         silent_ms: Option<u64>,
-        /// The reason, as text for people.
+        /// The reason, as text.
         reason: String,
     },
     /// This server follows a leader, and serves its clients.
@@ -264,14 +264,14 @@ pub enum Event {
     Transfer {
         /// The server that is to lead.
         to: ServerId,
-        /// The reason, as text for people.
+        /// The reason, as text.
         why: String,
     },
     /// A peer or a client did what the protocol forbids; its connection is closed.
     Refused {
-        /// The peer or client, as text for people.
+        /// The peer or client, as text.
         who: String,
-        /// The offence, as text for people.
+        /// The offence, as text.
         reason: String,
     },
 }

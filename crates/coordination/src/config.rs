@@ -16,11 +16,11 @@ pub struct Member {
 /// syncLimit) hold.
 #[derive(Debug, Clone)]
 pub struct FastLimits {
-    /// A vote is repeated this often while looking.
+    /// Milliseconds between two repetitions of a vote while LOOKING.
     pub resend_ms: u64,
     /// How long to wait for votes that are missing when a quorum already agrees.
     pub finalize_ms: u64,
-    /// A leader pings its learners this often.
+    /// Milliseconds between two pings of a leader to its learners.
     pub ping_ms: u64,
     /// Milliseconds of silence after which a Trivet peer counts as gone, if its path is usually quick; longer, up to
     /// `silence_max_ms`, where gaps between its probes are usual.

@@ -89,7 +89,7 @@ impl ServerSpec {
     /// `HOST:QUORUM:ELECTION[|HOST:QUORUM:ELECTION...][:ROLE][;[CLIENT-HOST:]CLIENT-PORT]`.
     ///
     /// # Errors
-    /// The part that is missing or wrong, as text for people.
+    /// The part that is missing or wrong, as text.
     //= zookeeper 3.9 QuorumPeer.QuorumServer.initializeWithAddressString: any of the addresses may have the role
     pub fn parse(value: &str) -> Result<Self, String> {
         let (main, client) = value.trim().split_once(';').map_or((value.trim(), None), |(m, c)| (m, Some(c)));
@@ -195,7 +195,7 @@ impl Ensemble {
     /// joining server needs a client port, and no address may occur twice.
     ///
     /// # Errors
-    /// The part that is missing or wrong, as text for people.
+    /// The part that is missing or wrong, as text.
     //= zookeeper 3.9 PrepRequestProcessor, case reconfig
     pub fn changed(&self, joining: &str, leaving: &str, whole: &str) -> Result<Ensemble, String> {
         let mut next = if whole.is_empty() {

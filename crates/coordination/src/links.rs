@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use trivet_formats::election::{Heard, Lead, LinkProbe};
 use trivet_formats::ServerId;
 
-/// A probe goes to every peer of ours this often.
+/// Time between two probes to each Trivet peer, in milliseconds.
 pub const PROBE_MS: Millis = 50;
 /// The newest numbers that loss is counted over: 1.2 s.
 const WINDOW: u32 = 24;

@@ -37,7 +37,7 @@ use trivet_formats::{Jute, Reader, SessionId};
 
 /// A connection without a session is closed after this.
 const HANDSHAKE_MS: u64 = 10_000;
-/// Connections are looked over this often.
+/// Time between two sweeps over all connections, in milliseconds.
 const SWEEP_MS: u64 = 250;
 
 /// Clients' requests, borrowed for one step: the server's shared state, and the role that orders their writes.

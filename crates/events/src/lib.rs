@@ -266,7 +266,7 @@ pub enum Event {
     Portmapper {
         /// The address.
         address: String,
-        /// The way, for people.
+        /// The way, as text.
         what: String,
         /// Why.
         reason: String,
@@ -325,7 +325,7 @@ pub enum Event {
     },
     /// Damaged blocks were found, or are good again.
     BlocksChecked {
-        /// The finding, for people.
+        /// The finding, as text.
         what: String,
         /// How it was noticed.
         reason: String,
@@ -350,7 +350,7 @@ pub enum Event {
     NodeStarts {
         /// Its process id.
         pid: u32,
-        /// Its roles, for people.
+        /// Its roles, as text.
         roles: String,
     },
     /// The process was told to stop.
@@ -393,14 +393,14 @@ pub enum Event {
         host: Option<String>,
         /// The datastore; none: it is about no single one.
         datastore: Option<String>,
-        /// The change, for people.
+        /// The change, as text.
         what: Text,
         /// Why, and by whom.
         reason: String,
     },
     /// An administrator changed the cluster.
     Administration {
-        /// The change, for people.
+        /// The change, as text.
         what: Text,
         /// Why it was allowed.
         reason: String,

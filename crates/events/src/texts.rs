@@ -128,7 +128,7 @@ impl Event {
                      others, and an extent without another complete copy holds"
                 ),
                 format!(
-                    "本节点副本所在的存储回到了过去的状态：{count} 个原本完整的副本将从其他副本重建，没有其他完整副本的 extent 暂停服务"
+                    "本节点副本所在的存储回退到了较早的状态：{count} 个原本完整的副本将从其他副本重建，没有其他完整副本的 extent 暂停服务"
                 ),
             ),
             Event::LocksFreed { client } => {
@@ -161,7 +161,7 @@ impl Event {
         }
     }
 
-    /// The reason, as text for people; empty where there is none.
+    /// The reason, as text; empty where there is none.
     pub fn why(&self) -> Text {
         let by_table = |en: &str| Text::new(en, in_chinese(en));
         match self {

@@ -46,7 +46,7 @@ impl Stated {
     pub fn row(self) -> &'static Row {
         &ROWS[usize::from(self.0)]
     }
-    /// The cause's name, for people.
+    /// The cause's name, as text.
     pub fn name(self, lang: Lang) -> &'static str {
         let row = self.row();
         if lang == Lang::English {

@@ -53,7 +53,7 @@ pub enum Complaint {
         address: String,
         /// The address that was known before.
         known: String,
-        /// The line that said so.
+        /// The line that stated the known address.
         known_place: String,
     },
     /// The line is longer than what is read of one; its beginning was read.
@@ -69,7 +69,7 @@ pub enum Complaint {
         file: String,
         /// The last line that was read.
         line: u32,
-        /// The reason, as text for people.
+        /// The reason, as text.
         why: String,
     },
     /// Files of a folder or an archive that were skipped because their names are not those of logs.

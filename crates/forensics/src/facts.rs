@@ -188,9 +188,9 @@ pub enum Fact {
 pub struct Said {
     /// The subject, such as `alert`; its words are those of the journal of events.
     pub subject: String,
-    /// The change, as text for people, in English.
+    /// The change, as text, in English.
     pub what: String,
-    /// The reason, as text for people; empty where there is none.
+    /// The reason, as text; empty where there is none.
     pub why: String,
     /// `what` in Chinese, where the record has it.
     pub what_zh: String,

@@ -38,7 +38,7 @@ pub fn line(text: &str) -> Option<GcLine> {
     let seconds = rest.rsplit_once(" secs]").and_then(|(r, _)| r.rsplit([' ', ',', '=']).next()?.parse::<f64>().ok());
     let paused = rest.contains("Pause ").then(|| rest.trim_end().strip_suffix("ms")).flatten();
     let ms = paused.and_then(|r| r.rsplit(' ').next()?.parse::<f64>().ok());
-    // A number from outside: nothing, or what is too large, stays within bounds.
+    // A number from outside may be missing, negative or too large; the result stays within bounds.
     let pause_ms = ms.or(seconds.map(|s| s * 1_000.0)).map_or(0, |ms| ms.clamp(0.0, 1e12) as u64);
     Some(GcLine { at, zone, pause_ms })
 }

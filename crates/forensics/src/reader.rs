@@ -106,7 +106,7 @@ pub struct Reader {
     open: Option<usize>,
     /// The row of the layout that took the last line.
     layout: usize,
-    /// Where each server said first which address is its own.
+    /// The line in which each server first stated its own address.
     addresses: BTreeMap<u32, (String, Place)>,
     hosts: BTreeMap<String, u32>,
     complaints: Vec<Complaint>,

@@ -48,13 +48,13 @@ pub fn names(story: &Story) -> std::collections::BTreeMap<u32, String> {
 pub struct Event {
     /// When it happened, on the clock of the story.
     pub at: LogMillis,
-    /// The event, as text for people.
+    /// The event, as text.
     pub text: String,
     /// The lines in which it was read.
     pub evidence: Vec<Place>,
 }
 
-/// Where a line stands, for people.
+/// Where a line stands, as text.
 pub fn place(a: &Analysis, p: &Place) -> String {
     format!("{}:{}", a.files.get(p.file as usize).map_or("?", String::as_str), p.line)
 }

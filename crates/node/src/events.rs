@@ -50,7 +50,7 @@ impl Recent {
         }
     }
 
-    /// The newest of each subject, oldest first.
+    /// The newest event of each subject, the oldest first.
     fn newest(&self, of_each: usize) -> Vec<Record> {
         let newest = self.by_subject.values().flat_map(|all| all.iter().rev().take(of_each));
         let mut all: Vec<&(u64, Record)> = newest.collect();

@@ -56,7 +56,7 @@ use trivet_storage::gateway::ownership::Ownership;
 use trivet_storage::messages::*;
 use trivet_storage::metadata::{MemoryKv, State};
 
-/// A gateway says that it is there this often.
+/// Time between two heartbeats of a gateway.
 const HEARTBEAT: Duration = Duration::from_millis(200);
 /// Time limit of a try at one metad; the next one is asked after it.
 const METAD_LIMIT: Duration = Duration::from_millis(1_500);

@@ -20,7 +20,7 @@ pub struct LastStop {
     pub at_ms: i64,
     /// The file or folder that could not be used.
     pub path: String,
-    /// The reason, as text for people.
+    /// The reason, as text.
     pub why: String,
 }
 

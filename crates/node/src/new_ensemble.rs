@@ -15,7 +15,7 @@ use trivet_events::Event;
 /// The file's name.
 pub const FILE: &str = "new-cluster";
 const COORDINATION: &str = "coordination";
-/// The server is looked at this often until it serves.
+/// Time between two checks whether the server serves.
 const LOOK: Duration = Duration::from_millis(500);
 /// A server that waits to be brought up to date says so after this, and as often.
 const TELL: Duration = Duration::from_secs(30);

@@ -32,7 +32,7 @@ use trivet_formats::ServerId;
 use trivet_storage::ids::{ConfigEpoch, ExtentId};
 use trivet_storage::messages::kind;
 
-/// Copies that nothing names are looked for this often.
+/// Time between two searches for copies that no configuration names.
 const SWEEP_PAUSE: Duration = Duration::from_secs(20);
 /// Between two copies: file systems and disks take their time for freeing much at once, and others wait.
 const FREE_PAUSE: Duration = Duration::from_millis(250);

@@ -21,7 +21,7 @@ use trivet_storage::messages::QUORUM_TLS_SINCE;
 
 /// The file's name.
 pub const FILE: &str = "quorum-tls-required";
-/// The journal's version, and the file, are looked at this often.
+/// Time between two checks of the journal's version and of the file.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// `quorum_tls` in node.toml.

@@ -81,7 +81,7 @@ pub fn install(
     set_incarnation(config_file, incarnation)
 }
 
-/// Everything in a folder becomes the data folder's user's.
+/// Gives everything in a folder to the user that owns the data folder.
 fn give_to_owner_of(data: &Path, folder: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::{chown, MetadataExt};
     let of = std::fs::metadata(data)?;

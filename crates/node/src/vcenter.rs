@@ -42,9 +42,9 @@ use trivet_vcenter::journal::{self, Journal};
 use trivet_vcenter::{Agent, Config, Effect, Input, Mode, Now, Snapshot};
 use worker::{Done, Job};
 
-/// The driver looks at leadership and timers this often.
+/// Time between two checks of leadership and timers.
 const TICK: Duration = Duration::from_millis(250);
-/// The storage's own side is looked at this often; a failover is seen within it.
+/// Time between two readings of the storage's own side, and so the delay at most until a failover is seen.
 const OUR_SIDE: Duration = Duration::from_secs(2);
 /// Time for reading the journal, after which the next look reads it again.
 const READ_JOURNAL_LIMIT: Duration = Duration::from_secs(5);

@@ -71,7 +71,7 @@ pub struct Alert {
     pub severity: Severity,
     /// Its state.
     pub state: State,
-    /// The condition with its values, for people, as of the last sight.
+    /// The condition with its values, as text, as of the last sight.
     pub reason: Said,
     /// The value that was compared with the threshold.
     pub value: Option<f64>,

@@ -30,7 +30,7 @@ impl Severity {
             Severity::Critical => "critical",
         }
     }
-    /// The name for people.
+    /// The name that is displayed.
     pub fn text(self) -> Text {
         match self {
             Severity::Info => Text { en: "info", zh: "提示" },
@@ -126,7 +126,7 @@ pub enum RuleId {
     /// A node is cut off: the paths between a node and all others are bad both ways.
     #[serde(rename = "NODE_ISOLATED")]
     NodeIsolated,
-    /// The round trip of a path is long: the round trip takes this long.
+    /// A path is slow: its round trip takes this long.
     #[serde(rename = "LINK_SLOW")]
     LinkSlow,
     /// A node is down: a node answers nobody.

@@ -41,7 +41,7 @@ impl Cause {
             Cause::Alert(_, s) => s.nodes(),
         }
     }
-    /// The explanation, for people.
+    /// The explanation, as text.
     pub fn said(&self) -> Said {
         match self {
             Cause::Network(n) => Said::new(format!("network of node {n} bad"), format!("节点 {n} 的网络异常")),

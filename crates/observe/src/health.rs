@@ -20,7 +20,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// The word, for people.
+    /// The word, as text.
     pub fn text(self) -> Text {
         match self {
             Level::Ok => Text { en: "OK", zh: "正常" },
@@ -45,7 +45,7 @@ pub struct Check {
     pub subject: Subject,
     /// Since when it holds, in milliseconds since 1970.
     pub since_ms: i64,
-    /// The condition with its values, for people.
+    /// The condition with its values, as text.
     pub reason: Said,
     /// Names and values that the reason rests on.
     pub evidence: Vec<(String, String)>,

@@ -18,7 +18,7 @@ pub const OVERLAP_MS: i64 = 600_000;
 pub const CLOSE_MS: i64 = 300_000;
 /// The first message waits this long: what else fires meanwhile is in it.
 pub const GROUP_WAIT_MS: i64 = 5_000;
-/// While it lasts, a message comes this often.
+/// Time between two messages about an incident that lasts, in milliseconds.
 pub const REMIND_MS: i64 = 1_800_000;
 /// Alerts of one incident; further ones are counted only.
 pub const MEMBERS_MAX: usize = 1_000;
@@ -36,7 +36,7 @@ pub struct Member {
     pub subject: Subject,
     /// The worst severity that it had.
     pub severity: Severity,
-    /// The condition, for people, as of the last sight.
+    /// The condition, as text, as of the last sight.
     pub reason: Said,
     /// Names and values that the reason rests on.
     pub evidence: Vec<(String, String)>,
@@ -111,7 +111,7 @@ pub struct Incident {
     pub closed_ms: Option<i64>,
     /// The worst severity of its members.
     pub severity: Severity,
-    /// The whole in a line, for people.
+    /// The whole in a line, as text.
     pub headline: Said,
     /// Its likely cause.
     pub likely: Likely,

@@ -27,7 +27,7 @@ pub struct Finding {
     pub subject: Subject,
     /// Severity; critical beyond the rule's critical threshold.
     pub severity: Severity,
-    /// The condition with its values, for people.
+    /// The condition with its values, as text.
     pub reason: Said,
     /// The value that was compared with the threshold.
     pub value: Option<f64>,

@@ -35,7 +35,7 @@ pub struct Changed {
 pub struct OutOfBounds {
     /// The rule.
     pub rule: RuleId,
-    /// Name of the value, for people.
+    /// Name of the value, as text.
     pub what: &'static str,
     /// The least that is allowed; 0 with `high` where the rule has no such value.
     pub low: f64,

@@ -75,7 +75,7 @@ impl Subject {
         }
     }
 
-    /// Its name, for people.
+    /// Its name, as text.
     pub fn said(&self) -> Said {
         match self {
             Subject::Cluster => Said::new("the cluster", "集群"),

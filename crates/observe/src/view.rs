@@ -230,7 +230,7 @@ pub struct StepView {
     pub at_ms: i64,
     /// Name of the host.
     pub host: String,
-    /// The step and how it came out, for people.
+    /// The step and how it came out, as text.
     pub what: Said,
 }
 

@@ -38,7 +38,7 @@ pub type Sections = BTreeMap<String, Vec<Module>>;
 pub struct JaasError {
     /// Number of the line, from 1.
     pub line: usize,
-    /// The reason, for a person.
+    /// The reason, as text.
     pub reason: String,
 }
 

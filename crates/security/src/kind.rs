@@ -9,7 +9,7 @@ pub enum Kind {
     Pem,
     /// PKCS #12 (RFC 7292).
     Pkcs12,
-    /// Java's own old form.
+    /// JKS, Java's own format before PKCS #12.
     Jks,
 }
 

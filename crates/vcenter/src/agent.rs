@@ -55,7 +55,7 @@ pub enum Input {
     Observed(Observed),
     /// A reading failed.
     Unreachable {
-        /// The reason, for people.
+        /// The reason, as text.
         why: String,
     },
     /// Journal entry `number` is durable under the fence.

@@ -77,7 +77,7 @@ pub struct Alert {
     pub lasts_ms: u64,
     /// The side that it comes from.
     pub cause: Cause,
-    /// The condition, for people.
+    /// The condition, as text.
     pub text: Text,
 }
 

@@ -40,7 +40,7 @@ pub struct Event {
     pub host_name: Option<String>,
     /// The datastore, of an event about one.
     pub datastore: Option<String>,
-    /// The event, for people.
+    /// The event, as text.
     pub what: Text,
     /// Numbers, persons and reasons, in English.
     pub why: String,

@@ -109,12 +109,12 @@ pub enum Outcome {
     },
     /// Time-out, or the connection ended: whether it was done is not known.
     NoAnswer {
-        /// The reason, for people.
+        /// The reason, as text.
         why: String,
     },
     /// The call was not made.
     NotStarted {
-        /// The reason, for people.
+        /// The reason, as text.
         why: String,
     },
 }

@@ -114,7 +114,7 @@ pub enum Effect {
     Event {
         /// Name of the host.
         host: String,
-        /// The event, for people.
+        /// The event, as text.
         what: Text,
         /// Numbers and reasons, in English.
         why: String,
@@ -132,9 +132,9 @@ pub struct RouteStatus {
     pub node_well: bool,
     /// Where the address leads: the node's number, or none at home.
     pub at_node: Option<u32>,
-    /// Its routes were read, and all of them lead to nodes: a person made none.
+    /// The host's routes were read, and all of them lead to nodes, so a person added none.
     pub known: bool,
-    /// All of it, for people.
+    /// All of it, as text.
     pub text: Text,
 }
 

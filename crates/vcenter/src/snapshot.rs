@@ -76,7 +76,7 @@ pub struct CellStatus {
     pub lasts_ms: u64,
     /// The host uses this datastore as a heartbeat datastore.
     pub heartbeat: bool,
-    /// The state, for people.
+    /// The state, as text.
     pub text: Text,
 }
 
@@ -86,7 +86,7 @@ pub struct PlanStatus {
     /// The plan.
     #[serde(flatten)]
     pub plan: Plan,
-    /// The step, for people.
+    /// The step, as text.
     pub text: Text,
     /// The closed gates, for people; none if it is the next step.
     pub reasons: Vec<Text>,
@@ -98,7 +98,7 @@ pub struct StepStatus {
     /// The step.
     #[serde(flatten)]
     pub step: StepRecord,
-    /// The step and how it came out, for people.
+    /// The step and how it came out, as text.
     pub text: Text,
 }
 

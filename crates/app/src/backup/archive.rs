@@ -24,7 +24,7 @@ const ENSEMBLE: &str = "coordination/version-2";
 const SEALED_BYTES_MAX: u64 = 4 << 30;
 /// Bytes of one file of coordination that are read.
 const FILE_BYTES_MAX: u64 = 16 << 30;
-/// Snapshots and logs come and go while they are copied; it is tried again this often.
+/// Attempts to copy a folder; snapshots and logs come and go meanwhile.
 const TRIES: u32 = 5;
 
 pub struct Backup {

@@ -15,9 +15,9 @@ pub struct Note {
     pub at: LogMillis,
     /// The subject, as in [`Said`](crate::facts::Said).
     pub subject: String,
-    /// The change, as text for people, in English.
+    /// The change, as text, in English.
     pub what: String,
-    /// The reason, as text for people; empty where there is none.
+    /// The reason, as text; empty where there is none.
     pub why: String,
     /// `what` in Chinese, where the record has it itself.
     pub what_zh: String,

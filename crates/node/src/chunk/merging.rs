@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use trivet_disk::extents::Extents;
 
-/// The thread looks this often whether there is something to merge.
+/// Time between two searches for layers to merge.
 const LOOK: Duration = Duration::from_secs(5);
 /// Bytes that are copied in a second: clients' writes come first.
 const RATE_BYTES: u64 = 32 << 20;

@@ -24,7 +24,7 @@ const ASKED_RATE_BYTES_MAX: u64 = 256 << 20;
 const NAMED_MAX: usize = 1_000;
 /// A piece that took long is followed by a pause of this many times as long: a disk that is busy is left alone.
 const PAUSE_TIMES: u32 = 4;
-/// The thread looks this often whether there is something to do.
+/// Time between two checks whether a pass is due.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Where scrubbing is.

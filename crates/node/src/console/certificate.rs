@@ -28,7 +28,7 @@ const OWN_RENEWED_S: i64 = 60 * 86_400;
 const OWN_BEFORE_S: u64 = 86_400;
 /// Bytes of a file with certificates or a key; a longer one is refused.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-/// Files of certificates are looked at this often, in seconds; a changed one is in use after that.
+/// Seconds between two checks of the certificates' files, and so until a changed one is in use.
 const LOOK: Duration = Duration::from_secs(10);
 
 /// `[console]` of node.toml.
@@ -225,7 +225,7 @@ fn read(settings: &ConsoleSettings, folder: &Path, names: &[String]) -> anyhow::
 fn from_files(certificate: &Path, key: &Path) -> anyhow::Result<Shown> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bounded(certificate)?).collect();
     let chain = chain.map_err(|e| anyhow::anyhow!("{}: {e}", certificate.display()))?;
-    anyhow::ensure!(!chain.is_empty(), "{}: no certificate is in it; PEM is expected", certificate.display());
+    anyhow::ensure!(!chain.is_empty(), "{}: the file contains no certificate in PEM format", certificate.display());
     let private = PrivateKeyDer::from_pem_slice(&bounded(key)?)
         .map_err(|e| anyhow::anyhow!("{}: {e}; a private key in PEM, not encrypted, is expected", key.display()))?;
     shown(chain, private).map_err(|e| anyhow::anyhow!("{} with {}: {e}", certificate.display(), key.display()))

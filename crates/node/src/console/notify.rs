@@ -32,11 +32,11 @@ const RATE_TIME: Duration = Duration::from_secs(600);
 /// After a failure the next try comes after this, then after twice as long, and so on up to the second.
 const RETRY_FIRST: Duration = Duration::from_secs(5);
 const RETRY_LAST: Duration = Duration::from_secs(300);
-/// A message that could not be sent for this long is given up: it is news no more.
+/// A message that could not be sent for this long is dropped, and counted as failed.
 const GIVE_UP: Duration = Duration::from_secs(6 * 3_600);
 /// Time of a single try, after which it has failed.
 const TRY_LIMIT: Duration = Duration::from_secs(10);
-/// The file of targets is looked at this often.
+/// Time between two checks of the targets' file.
 const RELOAD: Duration = Duration::from_secs(10);
 /// Targets of one file; further ones are left out, and the log says so.
 const TARGETS_MAX: usize = 20;

@@ -196,7 +196,7 @@ pub struct Samples {
     sums: Mutex<Sums>,
 }
 
-/// Files of a few hundred kilobytes are read and written: not on a thread that others wait for.
+/// The methods read and write files of a few hundred kilobytes, so they must not run on a thread that others wait for.
 impl Samples {
     /// # Errors
     /// The files cannot be used.

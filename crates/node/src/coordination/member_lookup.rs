@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 /// The texts of `Effect::Members`: the list that holds, and the one that may follow it.
 pub(super) type Lists = std_mpsc::Sender<(String, Option<String>)>;
 
-/// Names of members are looked up again this often; and this often while one has no address yet.
+/// Time between two lookups of members' names, and while one of them has no address yet.
 const LOOK_UP: Duration = Duration::from_secs(10);
 const LOOK_UP_MISSING: Duration = Duration::from_secs(1);
 

@@ -16,9 +16,9 @@ use trivet_events::Event;
 use trivet_storage::gateway::addresses::{Effect, Input, LOOK_MS};
 use trivet_storage::messages::{NfsClient, Stamp};
 
-/// An address is made valid again this often; a failure is told, and clients are written down, as often, too.
+/// Time between two renewals of an address, reports of a failure, and notes of the connected clients.
 const RENEW: Duration = Duration::from_secs(1);
-/// Whether an address that is elsewhere could be served here is looked at this often.
+/// Time between two checks whether an address that is elsewhere could be served here.
 const LOOK_IN_ADVANCE: Duration = Duration::from_secs(3);
 /// The node that has an address next tells its clients; here their connections are reset after this.
 const CLIENTS_MOVE: Duration = Duration::from_secs(1);
@@ -45,7 +45,7 @@ struct Held {
     renewed: Instant,
     /// `None` until the address can be listened on.
     serving: Option<JoinHandle<()>>,
-    /// With `serving`: how clients find that out.
+    /// The registration at port 111 by which clients find the ports, while the address is served.
     portmap: Option<AtAddress>,
 }
 

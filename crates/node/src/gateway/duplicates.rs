@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// A claim counts if the address has been here for this long and is here this long after it: while an address moves, two nodes
 /// may answer for it for some seconds.
 const SETTLED: Duration = Duration::from_secs(10);
-/// Other devices are asked for the address this often.
+/// Time between two ARP requests for the address, which other devices that claim it answer.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
 /// ARP frames that are read at one look; the kernel drops what its buffer cannot hold.
 const FRAMES_PER_LOOK: usize = 64;

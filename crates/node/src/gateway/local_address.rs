@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use trivet_events::Event;
 use trivet_storage::messages::{Binding, CommandOp, Stamp};
 
-/// The address is made valid again this often; a node that is frozen loses it.
+/// Time between two renewals of the address; a frozen node does not renew it, and loses it.
 const RENEW: Duration = Duration::from_secs(1);
 
 /// Pause between two looks whether a host that has connected here is bound to another node.

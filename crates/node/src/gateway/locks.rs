@@ -24,7 +24,7 @@ use trivet_storage::nfs::portmap::{self, Ask, Service, Transport, PORT};
 use trivet_storage::nfs::rpc::{self, CallHeader};
 use trivet_storage::nfs::status;
 
-/// Clients that are to be called back are looked for this often; those that this gateway served are called at once.
+/// Time between two searches for clients to call back; those that this gateway served are called at once.
 const LOOK: Duration = Duration::from_millis(200);
 /// Time within which a client has to accept a call-back and answer, or it is tried again.
 const CLIENT_LIMIT: Duration = Duration::from_secs(2);

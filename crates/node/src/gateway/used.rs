@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use trivet_storage::messages::*;
 use trivet_storage::metadata::state::EXTENT_BYTES;
 
-/// A file that is written to is measured this often at most.
+/// Shortest time between two measurements of a file that is written to.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Time between two measurements of a file without writes here; other gateways may write to it.
 const SETTLED: Duration = Duration::from_secs(10);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use trivet_storage::messages::*;
 use trivet_storage::metadata::life::datastores;
 
-/// The sizes of files are added up this often, for quotas.
+/// Time between two sums of the sizes of files, for quotas.
 const ADD_UP: Duration = Duration::from_secs(1);
 
 /// Bytes that each datastore with a quota has left, as added up last.
@@ -16,8 +16,8 @@ const ADD_UP: Duration = Duration::from_secs(1);
 pub(super) struct Rooms(Mutex<Option<(Instant, BTreeMap<u32, u64>)>>);
 
 impl Inner {
-    /// By this gateway's copy of the metadata, and as of a second ago: files may grow beyond a quota by what they grow in
-    /// that time.
+    /// Space left in each datastore, by this gateway's copy of the metadata and up to a second old: files may exceed a quota
+    /// by their growth in that time.
     pub(super) fn rooms_left(&self) -> BTreeMap<u32, u64> {
         let mut known = self.rooms.0.lock();
         if let Some((_, rooms)) = known.as_ref().filter(|(at, _)| at.elapsed() < ADD_UP) {

@@ -14,7 +14,7 @@ use trivet_storage::metadata::placement::{Heard, GATEWAY_SILENCE_MS};
 use trivet_storage::metadata::{MemoryKv, State};
 use trivet_storage::nfs::status;
 
-/// Whether this node is set aside is looked at this often.
+/// Time between two checks whether this node is set aside.
 const LOOK: Duration = Duration::from_millis(200);
 /// Leadership that a node got back while it is set aside is handed over once more after this.
 const AGAIN: Duration = Duration::from_secs(5);

@@ -26,11 +26,11 @@ const READ_LIMIT: Duration = Duration::from_secs(60);
 const PAGES_MAX: usize = 400;
 /// Time after which the user's privileges are read again.
 const PRIVILEGES_FOR: Duration = Duration::from_secs(300);
-/// Hosts in one question for privileges.
+/// Hosts in one query for privileges; further ones are asked for in another query.
 const PRIVILEGE_HOSTS: usize = 100;
 /// Removals older than this are settled, whenever the datastores were declared.
 const REMOVALS_FOR_MS: i64 = 30 * 86_400_000;
-/// A task of vCenter is looked at this often.
+/// Time between two readings of a task's state at vCenter.
 const TASK_LOOK: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]

@@ -71,7 +71,7 @@ impl Link {
     /// Reads within a session, and logs in before if there is none.
     ///
     /// # Errors
-    /// Why there is no reading, for a person.
+    /// Why there is no reading, as text.
     pub async fn read<R: Reading>(&mut self, reading: &R) -> Result<R::Read, String> {
         let (password, digest) = self.settings.login(&self.key).map_err(|e| e.to_string())?;
         if self.refused.as_ref() == Some(&digest) {

@@ -255,7 +255,7 @@ async fn null_call(at: SocketAddr) -> std::io::Result<()> {
     let mut record = (0x8000_0000 | (call.len() as u32 * 4)).to_be_bytes().to_vec();
     call.iter().for_each(|word| record.extend(word.to_be_bytes()));
     stream.write_all(&record).await?;
-    // Any answer shows that it lives.
+    // Any answer shows that the node is alive.
     let mut head = [0; 8];
     stream.read_exact(&mut head).await?;
     Ok(())

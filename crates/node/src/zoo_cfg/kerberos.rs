@@ -44,7 +44,7 @@ fn key(module: &Module) -> Result<(&str, &str), String> {
 /// Finds the server's key.
 ///
 /// # Errors
-/// The reason and what to do, for a person.
+/// The reason and what to do, as text.
 pub(super) fn open(module: &Module, names: Names) -> Result<Kerberos, String> {
     // A build without Kerberos says so before it finds fault with the options.
     if !cfg!(feature = "kerberos") {

@@ -90,7 +90,7 @@ impl Chunk {
         self.server.as_ref().map_or(0, ChunkServer::start)
     }
 
-    /// metad has registered a start; whether that is the one that runs.
+    /// Takes metad's registration of a start. False if the chunk server runs as another start by now.
     pub(super) fn registered(&mut self, record: &StartRecord) -> bool {
         let start = self.start_id();
         let Some(server) = self.server.as_mut().filter(|_| record.start == start) else { return false };

@@ -67,7 +67,7 @@ pub struct GatewayInfo {
     /// Size of that disk in bytes; 0 where it is not known.
     #[prost(uint64, tag = "7")]
     pub total_bytes: u64,
-    /// The process id on its node, for people.
+    /// The process id on its node, as text.
     #[prost(uint32, tag = "8")]
     pub pid: u32,
     /// Connections of NFS clients to datastore addresses, as many as are told.
@@ -99,7 +99,7 @@ pub struct Unserved {
     /// The datastore address.
     #[prost(string, tag = "1")]
     pub address: String,
-    /// The reason, as text for people.
+    /// The reason, as text.
     #[prost(string, tag = "2")]
     pub why: String,
 }
@@ -346,7 +346,7 @@ pub struct MetadStatus {
     /// Number of the newest entry of the journal that it has applied.
     #[prost(uint64, tag = "4")]
     pub applied: u64,
-    /// The reason for which it refuses to serve, for people; empty where there is none.
+    /// The reason why this metad refuses to serve, as text; empty if it does not refuse.
     #[prost(string, tag = "5")]
     pub trouble: String,
     /// The LEADER as this metad heard of it last, and for how long it has not.

@@ -251,10 +251,10 @@ pub struct Refusal {
     /// A word for programs.
     #[prost(string, tag = "1")]
     pub code: String,
-    /// The reason, as text for people.
+    /// The reason, as text.
     #[prost(string, tag = "2")]
     pub reason: String,
-    /// The way to have it done all the same, as text for people; empty where there is none.
+    /// The way to have it done all the same, as text; empty where there is none.
     #[prost(string, tag = "3")]
     pub advice: String,
 }

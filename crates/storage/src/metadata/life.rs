@@ -61,7 +61,7 @@ pub struct View {
 pub struct Plan {
     /// The reasons for which nothing is begun; none where it is safe.
     pub refusals: Vec<Refusal>,
-    /// The steps that follow, as text for people, in order.
+    /// The steps that follow, as text, in order.
     pub steps: Vec<String>,
     /// The commands for the journal that begin it.
     pub commands: Vec<CommandOp>,

@@ -35,7 +35,7 @@ pub enum RestoreError {
     /// A newer version of this program wrote the file.
     #[error("{what} was written by a newer version ({version}) of this program, which reads {BACKUP_VERSION}")]
     Newer {
-        /// The backup or inventory, as text for people.
+        /// The backup or inventory, as text.
         what: String,
         /// The format that it has.
         version: u32,
@@ -43,7 +43,7 @@ pub enum RestoreError {
     /// The file belongs to another cluster than the backup.
     #[error("{what} belongs to cluster {found}, the backup to {cluster}")]
     Foreign {
-        /// The inventory, as text for people.
+        /// The inventory, as text.
         what: String,
         /// The id of the cluster that it belongs to.
         found: String,

@@ -122,7 +122,7 @@ mod tests {
         newer[2] = 3;
         assert_eq!(Claimed::decode(&newer), None);
         assert_eq!(Claimed::decode(&bytes[..31]), None);
-        // As the program before wrote it.
+        // The handle in the form of the version before tags.
         let mut old = [0; 32];
         old[..4].copy_from_slice(b"TV\x01\0");
         (old[11], old[15], old[23]) = (7, 1, 66);

@@ -208,7 +208,7 @@ impl Owner {
             })
     }
 
-    /// Takes the effects of construction.
+    /// Takes the effects that construction produced; the driver carries them out once.
     pub fn take_effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.out)
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-/// Files of certificates are looked at this often.
+/// Time between two checks of the certificates' files.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// A file's marks, by which a changed one is noticed: its identity, length and time.

@@ -69,7 +69,7 @@ impl Monitor {
         Monitor::of(Parts { sources: Arc::new(sources), accounts, folder: folder.into(), saved, peers: Vec::new() })
     }
 
-    /// Judges a view, keeps and sends what follows, and gives it out, too.
+    /// Judges a view, stores and sends the alerts and incidents that follow, and returns them as effects.
     pub async fn take(&self, view: ClusterView) -> Vec<Effect> {
         let effects = self.judge(crate::clock::wall_ms(), view);
         self.carry_out(effects.clone());

@@ -28,7 +28,7 @@ enum Refusal {
     Unreadable(u64, prost::DecodeError),
     #[error("entry {0} of the journal has version {1}, this program reads {JOURNAL_VERSION}: upgrade it")]
     Newer(u64, u32),
-    #[error("entry {0} of the journal belongs to cluster {1}, this is {2}")]
+    #[error("entry {0} of the journal belongs to cluster {1}, and this node to cluster {2}")]
     Foreign(u64, String, String),
     #[error(
         "this metad has {have} entries of the journal, the ensemble only {last}: coordination has lost writes \
