@@ -570,10 +570,10 @@ fn run_one(t: &Test, place: &Place, beside: bool) -> Option<Failed> {
         (false, said)
     } else if beside {
         let script = format!("ip link set lo up && exec python3 {} 2>&1", t.script);
-        output(place.command("unshare").args(["--net", "sh", "-c", &script]), false, limit)
+        output(place.command("env").args([INTERRUPTIBLE, "unshare", "--net", "sh", "-c", &script]), false, limit)
     } else {
         let script = format!("exec python3 {} 2>&1", t.script);
-        output(place.command("sh").args(["-c", &script]), true, limit)
+        output(place.command("env").args([INTERRUPTIBLE, "sh", "-c", &script]), true, limit)
     };
     let seconds = begun.elapsed().as_secs_f64();
     let (head, all) = if beside { (format!("== {}\n", t.name), said.as_str()) } else { (String::new(), "") };
@@ -588,6 +588,8 @@ fn run_one(t: &Test, place: &Place, beside: bool) -> Option<Failed> {
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 /// The same for `Lane::Long`, where the longest, an hour of quiet, takes 65 minutes.
 const LONG_LIMIT: Duration = Duration::from_secs(3 * 60 * 60);
+/// Argument of `env`: a shell ignores the interrupt in what it starts in the background, and all that is started there inherits that.
+const INTERRUPTIBLE: &str = "--default-signal=INT";
 /// Seconds between the interrupt, at which a test removes what it made, and the kill.
 const CLEANING: Duration = Duration::from_secs(30);
 
@@ -662,8 +664,13 @@ mod tests {
 
     #[test]
     fn a_command_that_does_not_end_is_stopped_and_has_failed() {
-        let mut command = Command::new("sh");
-        command.args(["-c", "trap 'echo cleaned; exit 0' INT; echo begun; while :; do sleep 0.1; done"]);
+        let mut command = Command::new("env");
+        command.args([
+            INTERRUPTIBLE,
+            "sh",
+            "-c",
+            "trap 'echo cleaned; exit 0' INT; echo begun; while :; do sleep 0.1; done",
+        ]);
         let (ok, said) = output(&mut command, false, Duration::from_millis(300));
         assert!(!ok, "{said}");
         let lines: Vec<&str> = said.lines().collect();
