@@ -20,7 +20,7 @@ SETTINGS = ("admin.enableServer=true\nadmin.serverPort=%d\naudit.enable=true\nre
 COMMANDS = ("configuration connection_stat_reset connections dirs dump environment get_trace_mask hash initial_configuration is_read_only "
             "last_snapshot leader monitor ruok server_stats set_trace_mask stat_reset stats system_properties voting_view watch_summary "
             "watches watches_by_path zabstate conf lead set_trace_mask?traceMask=x nonsense").split()
-# What the process is, and not what it does; figures of the inside of Apache's request processing (docs/compatibility.md).
+# The environment and system properties of the process; figures of the inside of Apache's request processing (docs/compatibility.md).
 OWN_NAMES = {"environment", "system_properties", "monitor"}
 
 
@@ -226,7 +226,7 @@ def restores(host):
 
 
 def restored_and_killed():
-    """What was restored stays so after SIGKILL; uploads that are no snapshot change nothing; a server of an ensemble refuses."""
+    """A restored tree is still there after SIGKILL; uploads that are no snapshot change nothing; a server of an ensemble refuses."""
     folder = tempfile.mkdtemp(prefix="trivet-lab.")
     server = Server(1, "trivet", folder + "/limited", [1], [], SETTINGS + "admin.serverAddress=%s\n" % HOSTS[1])
     server.start()
@@ -335,7 +335,7 @@ def each_restores_each():
             assert zxid >= last and (czxid > zxid or into != "trivet"), "a snapshot up to 0x%x of %s becomes 0x%x at %s, and 0x%x follows" % (last, names[ours], zxid, names[into], czxid)
             assert "Digests are not matching" not in log and "EOFException" not in log, log[-2000:]
             print("%s%s restored by %s: up to 0x%x, then 0x%x" % (names[ours], " without digests" if lines else "", names[into], zxid, czxid), flush=True)
-    # What 3.9 makes of the form that it takes for an older release's.
+    # The answer of 3.9 to the form that it takes for an older release's.
     (snapshot, last), _ = served("trivet", made, "serializeLastProcessedZxid.enabled=false\n")
     (zxid, found, _, _), _ = served(APACHE, restored(snapshot))
     assert found == znodes and int(str(zxid), 0) < last, "the setting has no effect: 0x%x" % zxid

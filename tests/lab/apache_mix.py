@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One server of ours in an ensemble with two Apache 3.8.0: following, voting and leading under load, through kills of each."""
+"""A server of ours in an ensemble with two Apache 3.8.0: following, voting and leading under load, through kills of each."""
 from ensemble import Ensemble
 from load import Load, tree_of
 

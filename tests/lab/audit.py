@@ -36,7 +36,7 @@ with Cluster("--restart", "never") as c:
     assert any(o["what"].startswith("create datastore ds1") for o in document["orders"]), document
     text = trivet(c, "audit")
     assert text.splitlines()[0].endswith("(done)") and "create datastore ds9" in text, text
-    # What a node knows is gone with it, and is told to be.
+    # Audit lines that only a killed node had are gone, and the listing says so.
     gone = mine[0]["node"]
     c.kill(gone)
     left = orders(c)

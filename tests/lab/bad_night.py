@@ -51,7 +51,7 @@ CHINESE = {
 # Three labs at a time, three or five servers each.
 MEMORY_BYTES = 1 << 30
 SHORT = ["rolling-restart", "leader-kill9", "leader-isolate-10s", "oneway-leader-out", "leader-sigstop-10s", "leader-flap", "leader-loss30"]
-# One round of three; restarts have a lab of their own, and the simulator plays all schedules.
+# A single round instead of three; restarts have a lab of their own, and the simulator plays all schedules.
 CI = ["leader-kill9", "oneway-leader-out", "leader-flap"]
 
 
@@ -87,7 +87,7 @@ def run(jobs, at_a_time):
 
 
 def in_memory(play_all):
-    """What is judged here is what links and processes do. The servers' files lie in memory: a disk that all labs, and all
+    """This lab judges the effects of links and processes. The servers' files lie in memory: a disk that all labs, and all
     else on the machine, have together would add what it happens to do. (stalls.py has disks that are slow by so much.)"""
     memory = "/dev/shm"
     room_bytes = shutil.disk_usage(memory).free if os.path.isdir(memory) else 0

@@ -88,7 +88,7 @@ def _(w):
     w.on(other).ask("sync", s("/"))
     b = w.on(other, session=a.id, password=a.password, zxid=a.zxid)
     out = [b.id == a.id, b.timeout, b.err("delete", versioned("/mv%d" % w.n))]
-    # What the old connection still asks for comes too late.
+    # Requests that the old connection still sends come too late.
     return out + [a.err("create", create("/late"))]
 
 
@@ -752,7 +752,7 @@ def run(kind, only):
                 try:
                     out[name] = repr(f(w))
                 except Exception as ex:
-                    # What made it fail may have broken the ensemble, too: the others get a new one.
+                    # The cause of its failure may have broken the ensemble, too: the others get a new one.
                     out[name] = "FAILED %s: %s" % (type(ex).__name__, ex)
                     break
                 finally:
@@ -761,7 +761,7 @@ def run(kind, only):
 
 
 def both(only):
-    """What ours and Apache's say, side by side, each on addresses of its own."""
+    """The answers of ours and of Apache's, side by side, each on addresses of its own."""
     started = [subprocess.Popen([sys.executable, __file__, "--one", kind, *only], stdout=subprocess.PIPE, text=True, env=dict(os.environ, TRIVET_LAB_BASE=base))
                for kind, base in (("trivet", "127.0.0.7"), ("apache", "127.0.1.7"))]
     return [json.loads(p.communicate()[0].strip().splitlines()[-1].replace("127.0.1.7", "127.0.0.7")) for p in started]
@@ -795,7 +795,7 @@ def main():
                 theirs[name] = theirs_again[name]
     wrong = same_count = 0
     for name in ours:
-        # What fails on both sides alike shows nothing.
+        # A case that fails on both sides alike shows nothing.
         same = ours[name] == theirs[name] and not ours[name].startswith("FAILED")
         same_count += same
         reason = reason_of(name)

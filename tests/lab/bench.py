@@ -117,7 +117,7 @@ def floor(a):
 
 def one_node(kind, count):
     """Memory and start with `count` znodes of 100 bytes; the longest request while they are made and snapshots are written."""
-    # What the run before this one deleted keeps the disk busy for a while: not this server's doing.
+    # The files that the previous run deleted keep the disk busy for a while, which is not this server's load.
     os.sync()
     time.sleep(2)
     with tempfile.TemporaryDirectory() as folder:

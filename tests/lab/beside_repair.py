@@ -9,7 +9,7 @@ from node_away import Away, newest
 MIB, BLOCK, EXTENT = 1 << 20, 4096, 256 << 20
 FILES, DEPTH = 4, 8
 BEFORE_S, LIMIT_S = 8, 240
-# What the issue wants.
+# The bounds that are wanted.
 RATE, GAP_S = 0.7, 0.3
 
 

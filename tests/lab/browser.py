@@ -70,7 +70,7 @@ class Browser:
             raise AssertionError("%s %s: %s" % (method, path, e.read().decode()[:500]))
 
     def command(self, name, **parameters):
-        """One of the browser's own protocol."""
+        """A command of the browser's own protocol."""
         return self.call("POST", self.path("goog/cdp/execute"), {"cmd": name, "params": parameters})
 
     def size(self, width, height):
@@ -99,7 +99,7 @@ class Browser:
             f.write(base64.b64decode(data))
 
     def audit(self, source):
-        """What axe-core finds by the rules of WCAG 2.2 A and AA: (impact, rule, places)."""
+        """The findings of axe-core by the rules of WCAG 2.2 A and AA: (impact, rule, places)."""
         self.run(source)
         found = self.run_async("""
             const done = arguments[arguments.length - 1];

@@ -14,7 +14,7 @@ BLOCKS = 96
 
 
 class Writer(threading.Thread):
-    """One file, whose blocks this client alone writes: a read returns what was acknowledged last. A call is repeated under its
+    """A file whose blocks this client alone writes: a read returns what was acknowledged last. A call is repeated under its
     own number until it is answered, so that nothing is ever uncertain."""
 
     def __init__(self, number, seed):

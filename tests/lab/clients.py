@@ -123,7 +123,7 @@ def through_a_death(e, binary):
 
 
 def monitors(e):
-    """What monitoring tools read: zkServer.sh, kazoo's command, the patterns of telegraf and nagios, Prometheus."""
+    """The outputs that monitoring tools read: zkServer.sh, kazoo's command, the patterns of telegraf and nagios, Prometheus."""
     modes = set()
     for s in e.servers.values():
         out = subprocess.run([ZKSERVER, "status", os.path.join(s.folder, "zoo.cfg")], capture_output=True, text=True, timeout=60)
@@ -147,7 +147,7 @@ def monitors(e):
             lines = r.read().decode().splitlines()
         figures = dict(l.rsplit(" ", 1) for l in lines if not l.startswith("#"))
         assert all(re.fullmatch(r'[a-zA-Z_:][a-zA-Z0-9_:]*(\{quantile="[\d.]+"\})?', k) and float(v) == float(v) for k, v in figures.items()), figures
-        # What Apache's own rules for alerts ask for.
+        # The metrics that Apache's own rules for alerts use.
         assert float(figures["election_time_count"]) >= 1 and float(figures["fsynctime_count"]) > 0 and "snapshottime_count" in figures, figures
         assert float(figures['readlatency{quantile="0.99"}']) < 1_000 and float(figures["readlatency_count"]) >= 1, figures
         assert float(figures["updatelatency_count"]) >= 1 and float(figures["connection_request_count"]) >= 1 and float(figures["bytes_received_count"]) > 40, figures

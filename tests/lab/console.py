@@ -131,7 +131,7 @@ def metrics(c):
 
 
 def incidents(c):
-    """Those that the machine's own full disk did not make."""
+    """The alerts that this machine's own full disk did not cause."""
     listed = json.loads(trivet(c, "incident", "list", "--json").stdout)["incidents"]
     return [i for i in listed if not all(m["rule"].startswith("DISK_") for m in i["members"].values())]
 

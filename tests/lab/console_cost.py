@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the console costs: processor and memory of nodes at rest, and the time of every page with 10,000 files and 1,000 alerts.
+"""Cost of the console: processor and memory of nodes at rest, and the time of every page with 10,000 files and 1,000 alerts.
 Names of files that are markup, formulas, control characters or no text at all do no harm in pages, CSV and terminal."""
 import json, os, socket, struct, sys, time, urllib.parse
 

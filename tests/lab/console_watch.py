@@ -94,7 +94,7 @@ def main():
             identity = found[0]["id"]
             until("a message", lambda: any(g["commonLabels"]["severity"] == "critical" for g in Receiver.got), 30)
             assert "宕机" in Receiver.got[0]["commonAnnotations"]["summary"], Receiver.got[0]
-        # What was known outlives the program; what is over is seen as over.
+        # Known incidents outlive the program, and those that have ended in the meantime are seen to have ended.
         with Watch(folder, receiver.server_port):
             assert identity in [i["id"] for i in incidents()]
             for s in e.servers.values():

@@ -25,7 +25,7 @@ def hello():
     return b"\x16\x03\x01" + struct.pack(">H", len(body)) + body
 
 
-# What a stranger says; the names are those of docs/security.md's table.
+# The requests of a stranger; the names are those of docs/security.md's table.
 TCP = {
     "nothing": b"",
     "HTTP": b"GET /api/v1/alerts HTTP/1.1\r\nHost: 127.0.0.1:8088\r\nConnection: close\r\n\r\n",

@@ -103,7 +103,7 @@ def cases(kinds, joiner_number):
         without_it("/many", 3_000)
         back(e, joiner, "3,000, more than Apache keeps in memory")
 
-        # What only the joiner has logged is cut: it leads, the others are frozen and die before they read it.
+        # The transactions that only the joiner has logged are cut off: it leads, the others are frozen and die before they read it.
         let_lead(e, joiner_number)
         lonely = client(joiner_number)
         for s in others:

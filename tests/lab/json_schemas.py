@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the commands print with --json is what `trivet schema` says: every output of a cluster with a few files, a snapshot, a lock
+"""The output of each command with --json follows the schema that `trivet schema` prints: every output of a cluster with a few files, a snapshot, a lock
 of nobody, a refused change and an audit entry is held to its schema, by jsonschema."""
 import json, os, subprocess, sys
 

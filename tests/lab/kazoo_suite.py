@@ -111,7 +111,7 @@ def main():
     ap.add_argument("tests", nargs="*", help="pytest's arguments, instead of all tests")
     a = ap.parse_args()
     os.environ["ZOOKEEPER_VERSION"] = "3.9.5"
-    # One test looks at the environment of kazoo's own CI, where this is set as well.
+    # A test looks at the environment of kazoo's own CI, where this is set as well.
     os.environ.pop("CI", None)
     jaas = tempfile.NamedTemporaryFile("w", prefix="trivet-jaas.", suffix=".conf")
     jaas.write(JAAS)

@@ -140,7 +140,7 @@ def main():
         who_has_only_the_key_of_before(c, before)
         assert len({open(c.key_file(i)).read() for i in HOSTS}) == 1
         load.end()
-        # What a node's log and status tell of keys are names.
+        # A node's log and status show the names of keys only.
         secrets = {before.split()[0], open(new).read().strip()}
         for i in HOSTS:
             log = open(os.path.join(c.data, "node%d" % i, "node.log")).read()

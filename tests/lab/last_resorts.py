@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What is left when redundancy is gone: a minimum of copies below which writes wait, an accepted loss of what only dead disks
+"""The last resorts when redundancy is gone: a minimum of copies below which writes wait, an accepted loss of what only dead disks
 had, and a cluster that continues with one node. Each is judged, shown by a dry run, confirmed and recorded."""
 import json, os, shutil, signal, subprocess, sys, threading, time
 from cluster import TRIVET, Cluster

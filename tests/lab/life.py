@@ -373,7 +373,7 @@ def second_up(life):
 
 
 def texts(life):
-    """What a person reads: a refusal says why and what to do, a dry run what would happen, an end what comes next."""
+    """The messages that an administrator reads: a refusal says why and what to do, a dry run what would happen, an end what comes next."""
     def said(*args):
         done = subprocess.run([TRIVET, *args, "--data", life.data()], capture_output=True, text=True, timeout=240)
         return done.returncode, done.stdout + done.stderr

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What must not be believed: a node whose data is gone, a block that no copy has. Real processes
+"""Data that must not be trusted: a node whose data is gone, a block that no copy has. Real processes
 and real files; nodes that die stay dead until this script starts them."""
 import glob, json, os, shutil, struct, subprocess, sys, time
 from cluster import ADDRESS, TRIVET, Cluster

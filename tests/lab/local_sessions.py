@@ -9,7 +9,7 @@ SETTINGS = "localSessionsEnabled=true\nlocalSessionsUpgradingEnabled=true\n"
 
 
 def sessions(e):
-    """Those that the leader knows, as its word `dump` lists them with their ephemeral nodes."""
+    """The sessions that the leader knows, as its word `dump` lists them with their ephemeral nodes."""
     return e.leader().word("dump")
 
 
@@ -20,7 +20,7 @@ def client(e, number):
     path = "/of-%d" % number
     err = a.err("create", create(path))
     assert err in (0, -110), "a write of a session at server %d (%s): %s" % (number, kind, err)
-    # One behind the other without waiting: each has its answer, in order.
+    # Requests sent in a row without waiting: each has its answer, in order.
     asked = [a.request(op, body) for i in range(200) for op, body in (("set", setting(path, b"%d" % i)), ("exists", watched(path)))]
     for xid in asked:
         assert a.reply(xid)[0] == 0

@@ -8,7 +8,7 @@ from life import Life
 from nfs_client import NFS, opaque
 
 TICK = os.sysconf("SC_CLK_TCK")
-# What is wanted. Memory and processor time of copies are those above a node without any.
+# The bounds that are wanted. Memory and processor time of copies are those above a node without any.
 START_S, BYTES_PER_COPY, CORE, NODE_BYTES = 5.0, 1024, 0.02, 256 << 20
 IDLE_S = 30
 EXTENT, EXTENTS_OF_A_DISK = 256 << 20, 100
@@ -27,7 +27,7 @@ def ticks(pid):
 
 
 def fill(client, files, extents=1):
-    """One block in each of their extents."""
+    """Makes the files, and writes one block in each of their extents."""
     handles, batch = [], 200
     for first in range(0, files, batch):
         names = [b"f%06d" % i for i in range(first, min(first + batch, files))]

@@ -27,7 +27,7 @@ def words(*answers):
 
 
 def kinds(s, d):
-    """One of each kind: a folder, a symbolic link, a fifo and a file, by their names."""
+    """An object of each kind: a folder, a symbolic link, a fifo and a file, by their names."""
     s.create(d, b"file")
     return {"dir": s.mkdir(d, b"dir"), "link": s.symlink(d, b"link", b"file"), "fifo": s.mknod(d, b"fifo", FIFO), "file": s.lookup(d, b"file")}
 

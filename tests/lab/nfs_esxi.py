@@ -32,7 +32,7 @@ GUARDED = 1
 
 
 class Host:
-    """One ESXi host: threads that share nothing but the count of what they have done."""
+    """An ESXi host: threads that share nothing but the count of what they have done."""
 
     def __init__(self, number, ns):
         self.number, self.ns = number, ns

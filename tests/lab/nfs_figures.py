@@ -51,7 +51,7 @@ def build():
 
 
 def processor_s(pids):
-    """What the processes and their children that ended took, in seconds."""
+    """Processor time of the processes and of their children that ended, in seconds."""
     ticks = 0
     for pid in pids:
         with open("/proc/%s/stat" % pid) as f:

@@ -119,7 +119,7 @@ def through_takeovers(c, a, b):
     takeover(c)
     b.expect("try w 0 10", "NO")
     b.expect("try w 20 10", "OK")
-    # Who waits at the gateway that dies is called back by the next one.
+    # A client that waits for a lock at the gateway that dies is called back by the next one.
     b.say("wait w 0 10")
     time.sleep(2)
     c.wait("all nodes", c.all_ready)

@@ -163,7 +163,7 @@ def play(lab, schedule, names):
 
 
 class Holders(threading.Thread):
-    """Who has complete copies, by the metad that has the most entries: [(at, {file: nodes})]."""
+    """The nodes that have complete copies, by the metad that has the most entries: [(at, {file: nodes})]."""
 
     def __init__(self, lab):
         super().__init__(daemon=True)

@@ -88,7 +88,7 @@ def start(script, number, files, mem, folder):
 
 
 def failures(guest, of):
-    """What failed there, as `test number`: what the suite says of it."""
+    """The tests that failed there, as `test number`: what the suite says of it."""
     found = {}
     for _, line in guest.lines:
         m = re.match(r"N %s (\S+ \S+?):?( .*)?$" % of, line)
@@ -147,7 +147,7 @@ def main(only, part, parts):
                 todo.append((script, 1, [PJD_TAR], 512))
             if cthon == "cthon04" or only is None and part == 1:
                 todo.append((CTHON % (part_of_cthon or "*"), 2, [CTHON_TAR, TOOLS_TAR], 1536))
-            # One after the other: each emulated machine takes a processor.
+            # The parts run one after the other: each emulated machine takes a processor.
             for script, number, files, mem in todo:
                 guests.append(start(script, number, files, mem, folder))
                 guests[-1].wait_for("END", LIMIT_S)

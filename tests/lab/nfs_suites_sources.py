@@ -8,7 +8,7 @@ SOURCES = {
     "cthon04": os.environ.get("CTHON04_SOURCE", "https://github.com/phdeniel/cthon04"),
 }
 PJD_TAR, CTHON_TAR, TOOLS_TAR = (os.path.join(CACHE, name + ".tar") for name in ("pjdfstest", "cthon04", "tools"))
-# What configure finds on Linux.
+# The results of configure on Linux.
 HAVE = ["SYS_SYSMACROS_H", "STRUCT_STAT_ST_ATIM", "STRUCT_STAT_ST_CTIM", "STRUCT_STAT_ST_MTIM", "POSIX_FALLOCATE"] + [
     name + "AT" for name in ("FACCESS", "FCHMOD", "FCHOWN", "FST", "LINK", "MKDIR", "MKFIFO", "MKNOD", "OPEN", "READLINK", "RENAME", "SYMLINK", "UTIMENS", "UNLINK")]
 HEADERS = ("arpa", "asm", "asm-generic", "bits", "gnu", "linux", "net", "netinet", "rpc", "sys")

@@ -15,7 +15,7 @@
 #include <nfsc/libnfs-raw.h>
 #include <nfsc/libnfs-raw-nfs.h>
 
-// What libnfs keeps of a handle; its headers leave the fields out.
+// The fields of a handle in libnfs, which its headers leave out.
 struct nfs_fh { int len; char *val; };
 
 #define LATENCIES_MAX 4000000

@@ -49,7 +49,7 @@ def in_order(number):
 
 
 def sync_sees(writer, reader):
-    """What was written at one server is seen at the other, behind a sync."""
+    """A write at one server is seen at the other after a sync."""
     a, b = client(writer), client(reader)
     path = a.create("/sync", b"", sequence=True)
     for i in range(20):

@@ -18,7 +18,7 @@ class Pipeline(threading.Thread):
         self.session, self.closed = None, []
 
     def connect(self):
-        # What became of the requests of a connection that ended is not known: the next one has a node of its own.
+        # The outcome of requests on a connection that ended is unknown: the next one has a node of its own.
         self.path, self.value = "/pipeline-%s-%d" % (self.name_, self.reconnected), 0
         self.session = wire.Session(HOSTS[self.number])
         err, _ = self.session.ask("create", wire.create(self.path, struct.pack(">q", 0)))

@@ -95,7 +95,7 @@ def served(lines):
 
 
 def clients_ask(also_rpcbind):
-    """What every kind of server of port 111 has to answer."""
+    """The answers that every kind of server of port 111 has to give."""
     exports = ask("showmount", "-e", "--no-headers", ADDRESS).split()
     assert exports[::2] == ["/ds1", "/ds2"], exports
     listed = served(ask("rpcinfo", "-p", ADDRESS))
@@ -125,7 +125,7 @@ def products_ask():
 
 
 def mounted_by():
-    """What DUMP says: {path: clients}."""
+    """The answer to DUMP: {path: clients}."""
     found = {}
     for line in ask("showmount", "--all", "--no-headers", ADDRESS).split():
         client, path = line.split(":", 1)
@@ -151,7 +151,7 @@ def guest_mounts(c, moves):
     paths = {"/ds1", "/ds1/sr/0b-1", "/ds2"}
     assert set(mounted_by()) == paths, mounted_by()
     if moves:
-        # Who mounted at the node that had the address before is known by its calls, and by the datastore only.
+        # A client that mounted at the node that had the address before is known by its calls, with the datastore only.
         holder = c.leaders()[2]
         c.kill(holder)
         c.wait("another node has the address", lambda n: c.leaders(n)[2] not in (None, holder))

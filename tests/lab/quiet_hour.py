@@ -18,7 +18,7 @@ DISKS, DISK_MIB = 4, 64
 
 
 class Load(threading.Thread):
-    """One operation after the other, at a rate; the first error ends it."""
+    """Operations one after the other, at a rate; the first error ends it."""
 
     def __init__(self, rate, operation):
         super().__init__(daemon=True)

@@ -144,7 +144,7 @@ def switch(c, w):
 
 
 def closed(host, port, said, tls=False, source="127.0.0.1"):
-    """What comes back to a stranger before the connection ends; None if it does not end."""
+    """The bytes that a stranger gets before the connection ends; None if it does not end."""
     with socket.socket() as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         s.bind((source, 0))

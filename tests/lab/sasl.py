@@ -28,7 +28,7 @@ def client(user=None, password=None):
 
 
 def fails(user, password):
-    """What becomes of a client with these: what kazoo says, and whether it is served."""
+    """The fate of a client with these credentials: the state that kazoo reports, and whether it is served."""
     try:
         zk = client(user, password)
     except Exception as e:
@@ -45,7 +45,7 @@ def fails(user, password):
 
 
 def lists(out):
-    """Who may do what, by name."""
+    """The permissions of each user, by name."""
     bob = client("bob", 'bob, "secret"')
     bob.create("/bob", b"x", acl=[make_acl("sasl", "bob", all=True)])
     bob.create("/mine", b"x", acl=[make_acl("auth", "", all=True)])

@@ -56,7 +56,7 @@ def main():
             e.wait_all(90)
         assert led == {"apache", "trivet"}, "both kinds have to lead here, only %s did" % led
         print("led with SASL: %s" % sorted(led))
-        # What is wrong stays out: ours with a wrong password and without SASL, and Apache's with a wrong one.
+        # Servers with wrong credentials stay out: ours with a wrong password and without SASL, and Apache's with a wrong one.
         for n, steps, password in ((1, 3, "wrong"), (1, 0, ""), (2, 3, "wrong")):
             s = e.servers[n]
             s.kill()

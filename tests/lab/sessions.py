@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a client notices of its servers' bad moments. The leader is killed with SIGKILL, five times: clients of the other
+"""The effect of its servers' bad moments on a client. The leader is killed with SIGKILL, five times: clients of the other
 servers stay connected, and what they ask meanwhile waits and is answered. Two of three servers are gone for 12 s:
 sessions of 20 s survive it, with their ephemeral nodes. And a server that finds its ports in use waits for them, for a
 time: they may be those of one that was killed just now."""

@@ -119,7 +119,7 @@ def checks(e):
             writer.pause()
             cut(network)
             begun, before = time.time(), writer.value
-            # What stood over that network ends, and comes back over the other one.
+            # Connections over that network end, and come back over the other one.
             wait("writes over network %d alone" % (3 - network), lambda: writer.value > before + 200, 60)
             # (An Apache server notices after syncLimit that nothing comes any more.)
             wait("both learners reach the leader over network %d" % (3 - network), lambda: all_over(e, 3 - network), 60)

@@ -56,7 +56,7 @@ def stall(server, seconds):
 
 
 SYNC_MS = 300
-# What was under way, the promise, the epoch; half as much again for what else there is.
+# The requests under way, the promise, the epoch; half as much again for the rest.
 TAKEOVER_S = 4.5 * SYNC_MS / 1000 + 0.5
 
 
@@ -96,7 +96,7 @@ def resident_mib(server):
 
 
 def asks_for_more_than_is_done():
-    """One server of three goes on, without a leader; a client there says 128 MiB of requests."""
+    """A single server of three keeps running, without a leader; a client there says 128 MiB of requests."""
     with Ensemble({1: "trivet", 2: "trivet", 3: "trivet"}) as e:
         e.wait_all(20)
         server = next(s for s in e.servers.values() if s.mode() == "follower")
@@ -147,7 +147,7 @@ def ask_for_more_together():
                     try:
                         c.request("set", wire.setting("/together", b"x" * (32 << 10)))
                     except TimeoutError:
-                        # What of it went out makes this client's next request none: it asks no more.
+                        # The part of it that went out would garble this client's next request: the client sends no more.
                         c.sock.settimeout(None)
                         clients = [other for other in clients if other is not c]
             time.sleep(0.5)

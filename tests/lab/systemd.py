@@ -13,7 +13,7 @@ from lablib import Lab, own_name, sh  # noqa: E402
 
 PATIENCE_S = 90
 VIRTUAL_IP = "10.0.10.200"
-# What systemd-analyze calls the exposure of the unit, at most.
+# The greatest exposure of the unit that is accepted, as systemd-analyze computes it.
 EXPOSURE_MAX = 2.5
 KEPT = {"dbus.service", "systemd-journald.service", "systemd-tmpfiles-setup.service", "systemd-sysusers.service"}
 
@@ -165,7 +165,7 @@ def datastore(machines, lab):
 
 
 def write_and_read():
-    """What a hypervisor does: mounts by the virtual IP, writes a file, and reads it."""
+    """The steps of a hypervisor: it mounts by the virtual IP, writes a file, and reads it."""
     from nfs_client import Client
     client = Client(VIRTUAL_IP)
     handle = client.create(b"disk.img")

@@ -47,7 +47,7 @@ def check(found, faults, where):
 
 
 def inside(data):
-    """What runs while the cluster does."""
+    """The load that runs while the cluster does."""
     faults = []
     node, pid = leader(data)
     faults.append((node, time.time(), "process ended"))

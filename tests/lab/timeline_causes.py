@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What Apache ZooKeeper 3.8.0 writes when something is wrong with it, and whether `trivet timeline` names that. Each case is
+"""The log lines of Apache ZooKeeper 3.8.0 when something is wrong with it, and whether `trivet timeline` names that. Each case is
 three servers in namespaces of their own, one fault, and a probe that writes all the time: its gaps are the truth.
 
     timeline_causes.py [--keep FOLDER] [CASE ...]
@@ -349,7 +349,7 @@ def parsed(text):
 
 
 def check(name, folder):
-    """What the timeline says, against the truth; the same rules as crates/forensics/tests/causes.rs."""
+    """The timeline's report against the truth; the same rules as crates/forensics/tests/causes.rs."""
     truth = json.load(open(os.path.join(folder, "truth.json")))
     logs = [os.path.join(folder, f) for f in sorted(os.listdir(folder)) if f.endswith(".log")]
     r = subprocess.run([TRIVET, "timeline", "--json", *logs], capture_output=True, text=True, timeout=60)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One night with every source that `trivet timeline` knows, told as one story in both languages.
+"""A night with every source that `trivet timeline` knows, told as one story in both languages.
 
 A cluster of ours with its vCenter agent serves two datastores to vcsim's hosts, and a client writes all the time. Then one node
 stands still while the leader's node is killed: no quorum, metad without LEADER, an address that moves, a host that loses its
@@ -65,7 +65,7 @@ class Console(threading.Thread):
 
 
 def hypervisor(folder, gap, back):
-    """What the host writes: ds1 while the client could not write, ds2 from then until the agent had mounted it."""
+    """The lines of the host: ds1 while the client could not write, ds2 from then until the agent had mounted it."""
     begun, ended = gap
     os.makedirs(os.path.join(folder, HOST2))
     lost, restored = "[esx.problem.vmfs.nfs.server.disconnect]", "[esx.clear.vmfs.nfs.server.restored]"

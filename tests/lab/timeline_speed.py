@@ -11,7 +11,7 @@ NIGHT = os.path.join(ROOT, "crates/forensics/tests/logs/3.8.0-incident")
 TRIVET = os.environ.get("TRIVET_BIN", os.path.join(ROOT, "target/release/trivet"))
 LINE = re.compile(r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d,\d{3}) \[myid:\d*\] - (\w+) +\[(.*):([\w$]+)@(\d+)\] - (.*)")
 FORMS = ["plain", "syslog", "compose", "ecs"]
-# One line of a client every so many milliseconds: some 25 a second, as a server with thousands of clients writes.
+# A line of a client every so many milliseconds: some 25 a second, as a server with thousands of clients writes.
 STEP_MS = 40
 # Limits of a machine that is busy with other work; those of a quiet one stand above.
 SLOW = 4
@@ -133,7 +133,7 @@ def main():
     args = ap.parse_args()
     told = {}
     for form in args.form or FORMS:
-        # One form in a process: the largest child's memory is what the system tells.
+        # Each form in a process of its own: the system tells the memory of the largest child only.
         if not args.form:
             subprocess.run([sys.executable, os.path.abspath(__file__), "--mib", str(args.mib), "--form", form], check=True)
             continue

@@ -68,7 +68,7 @@ class Nodes(Cluster):
 
 
 def finalize(c, code):
-    """What is said where it is refused."""
+    """The message of a refusal."""
     done = subprocess.run([TRIVET, "upgrade", "finalize", "--data", c.data], capture_output=True, text=True, timeout=60)
     assert code is None or done.returncode == code, done
     return done.stderr

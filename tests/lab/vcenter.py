@@ -40,7 +40,7 @@ def write_password(folder, password):
 
 
 class Judge:
-    """What pyVmomi sees, through the same proxy."""
+    """The view of pyVmomi, through the same proxy."""
 
     def __init__(self, shim):
         context = ssl._create_unverified_context()

@@ -45,7 +45,7 @@ def settings(lab, shim, folder):
 
 
 def agent(lab):
-    """What the agent says, asked at any node."""
+    """The agent's status, asked at any node."""
     for node in lab.ids():
         out = lab.trivet("vcenter", "status", "--json", node=node).stdout
         if out:

@@ -242,7 +242,7 @@ class Shim:
             if refused:
                 self.refuse_removals -= 1
             if refused or (operation == "add") == (route in routes):
-                # What was changed before stays.
+                # Earlier changes stay.
                 self.routes[name] = routes
                 self.on_routes(name, routes)
                 return fault("PlatformConfigFault", text="Operation failed, diagnostics report: Unable to %s route" % operation)
@@ -254,7 +254,7 @@ class Shim:
     def expire(self):
         self.expired |= self.sessions
 
-    # What vcsim knows, asked by the proxy itself.
+    # The state of vcsim, asked by the proxy itself.
 
     def raw(self, method, inner):
         _, text, cookies = self.forward(ENVELOPE % ('<Login xmlns="urn:vim25"><_this type="SessionManager">SessionManager</_this><userName>s</userName><password>s</password></Login>'), "") if not getattr(self, "cookie", None) else (0, "", [])

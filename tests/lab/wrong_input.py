@@ -156,7 +156,7 @@ def damaged():
             os.rename(bad + ".kept", bad)  # it was not read
         assert reported, "nobody read the damaged extent"
         data = c.data
-        # What the messages say: put the folder away, and the others fill it again.
+        # As the messages advise: put the folder away, and the others fill it again.
         for folder in ("chunk", "coordination"):
             shutil.rmtree("%s/node1/%s" % (data, folder))
         with fresh:

@@ -55,6 +55,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut findings = check(&tree, &table);
     findings.extend(links::check(root)?);
     findings.extend(words::check(&tree, &allowed, &refused));
+    findings.extend(words::check_scripts(root)?);
     let findings = excused.apply(findings);
     for f in &findings {
         println!("{}: {}: {}", f.path, f.rule, f.text);

@@ -109,3 +109,45 @@ fn has_words(text: &str, words: &str) -> bool {
     text.match_indices(words)
         .any(|(at, _)| !letter(text[..at].chars().next_back()) && !letter(text[at + words.len()..].chars().next()))
 }
+
+/// Folder of the labs' scripts.
+const SCRIPTS: &str = "tests/lab";
+
+/// Comments and documentation strings of the labs' Python that begin without a subject.
+pub fn check_scripts(root: &Path) -> anyhow::Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    for entry in std::fs::read_dir(root.join(SCRIPTS)).with_context(|| format!("cannot read {SCRIPTS}"))? {
+        let path = entry.with_context(|| format!("cannot read {SCRIPTS}"))?.path();
+        if path.extension().is_none_or(|e| e != "py") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        findings.extend(script_lines(&text).map(|(line, opener)| Finding {
+            path: format!("{SCRIPTS}/{name}"),
+            rule: "words",
+            text: format!("line {line} begins with {opener}; name the subject"),
+        }));
+    }
+    Ok(findings)
+}
+
+fn script_lines(text: &str) -> impl Iterator<Item = (usize, &'static str)> + '_ {
+    text.lines().enumerate().filter_map(|(i, line)| {
+        let line = line.trim_start();
+        let comment = line.strip_prefix("# ").or_else(|| line.strip_prefix("\"\"\""))?;
+        let first = comment.split(|c: char| !c.is_alphabetic()).next().unwrap_or_default();
+        Some((i + 1, *OPENERS.iter().find(|o| **o == first)?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_of_scripts_name_their_subject() {
+        let text = "x = 1\n# What is so.\ndef f():\n    \"\"\"One of them.\"\"\"\n    # The rest. What else?\n";
+        assert_eq!(script_lines(text).collect::<Vec<_>>(), [(2, "What"), (4, "One")]);
+    }
+}
