@@ -27,6 +27,11 @@ pub trait DiskFile: Send + Sync {
     /// # Errors
     /// An error of the operating system; how much was written is unknown then.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Bytes of the file.
+    ///
+    /// # Errors
+    /// An error of the operating system.
+    fn length(&self) -> io::Result<u64>;
     /// Cuts the file or lengthens it with zeros.
     ///
     /// # Errors
@@ -132,6 +137,9 @@ impl DiskFile for SystemFile {
     }
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.0.write_all_at(bytes, offset)
+    }
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
     }
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         self.0.set_len(bytes)

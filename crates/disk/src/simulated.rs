@@ -178,6 +178,11 @@ impl DiskFile for SimulatedFile {
         w.inodes[self.inode].write(bytes, offset);
         w.change()
     }
+    fn length(&self) -> io::Result<u64> {
+        let w = self.world.world();
+        w.reachable()?;
+        Ok(w.inodes[self.inode].length)
+    }
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         let mut w = self.world.world();
         w.reachable()?;

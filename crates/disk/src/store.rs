@@ -132,6 +132,7 @@ pub struct Log {
 pub struct Cut {
     frozen: Arc<Frozen>,
     from: From,
+    spare_bytes: u64,
 }
 
 /// The side that makes what was cut durable.
@@ -286,14 +287,24 @@ impl Log {
         self.known.count
     }
 
-    /// Ends what the next checkpoint covers. The one before it must have been written.
+    /// Ends what the next checkpoint covers. The one before it must have been written. `spare_bytes` is the usual size of a
+    /// segment where segments are to be reused: the next one is the spare then, and the checkpoint keeps one. With 0 the
+    /// next segment is a new file, and none becomes the spare.
     ///
     /// # Errors
     /// The next segment of the journal cannot be made.
-    pub fn cut(&mut self) -> io::Result<Cut> {
-        let from = self.journal.rotate()?;
+    pub fn cut(&mut self, spare_bytes: u64) -> io::Result<Cut> {
+        let from = self.journal.rotate(spare_bytes > 0)?;
         self.known = Known::default();
-        Ok(Cut { frozen: self.extents.freeze(), from })
+        Ok(Cut { frozen: self.extents.freeze(), from, spare_bytes })
+    }
+
+    /// Removes the spare segment of the journal, to free its space.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub fn remove_spare(&self) -> io::Result<()> {
+        self.journal.remove_spare()
     }
 }
 
@@ -343,7 +354,7 @@ impl Checkpointer {
         }
         self.states.commit(cut.from, &changes)?;
         self.extents.finish(&cut.frozen)?;
-        Journal::remove_before(&*self.fs, &self.journal_dir, cut.from)
+        Journal::remove_before(&*self.fs, &self.journal_dir, cut.from, cut.spare_bytes)
     }
 }
 

@@ -102,7 +102,7 @@ pub fn start(
 impl Writer {
     fn run(&mut self) {
         // A checkpoint covers the replayed segments while the node already serves.
-        self.cut();
+        self.cut(0);
         loop {
             if self.queue.is_empty() {
                 match self.entries.recv_timeout(IDLE) {
@@ -112,7 +112,7 @@ impl Writer {
                         let changed = !lock(&self.core).changed.is_empty();
                         let due = changed || !self.log.is_empty() || self.log.extents.has_merges();
                         if due && self.checkpoints.is_idle() && self.waiting.is_none() {
-                            self.cut();
+                            self.cut(0);
                         }
                         continue;
                     }
@@ -127,7 +127,7 @@ impl Writer {
                     self.checkpoints.wait();
                 }
                 if self.checkpoints.is_idle() {
-                    self.cut();
+                    self.cut(self.spare_bytes());
                 }
             }
         }
@@ -141,6 +141,20 @@ impl Writer {
         // A disk that cannot be measured is none that is full.
         let (total, free) = crate::file_system::space_of(&self.dir).unwrap_or_default();
         self.segment_bytes = segment_bytes(total, free);
+        if self.spare_bytes() == 0 {
+            if let Err(e) = self.log.remove_spare() {
+                die("remove the spare segment of its journal", &self.dir, &e);
+            }
+        }
+    }
+
+    /// Size of a segment worth reusing; 0 while the disk is nearly full, which has no room for a spare.
+    fn spare_bytes(&self) -> u64 {
+        if self.segment_bytes == SEGMENT_BYTES {
+            SEGMENT_BYTES
+        } else {
+            0
+        }
     }
 
     /// Processes a batch: first durable, then applied, then answered.
@@ -193,14 +207,14 @@ impl Writer {
         }
     }
 
-    /// Ends what the next checkpoint covers.
-    fn cut(&mut self) {
+    /// Ends what the next checkpoint covers. `spare_bytes`: as of `Log::cut`.
+    fn cut(&mut self, spare_bytes: u64) {
         let mut core = lock(&self.core);
         let changed = std::mem::take(&mut core.changed);
         let states: States = changed.into_iter().map(|eid| (eid, core.server.replica(eid).cloned())).collect();
         self.queue.extend(self.entries.try_iter());
         drop(core);
-        match self.log.cut() {
+        match self.log.cut(spare_bytes) {
             Ok(cut) => self.waiting = Some(Waiting { cut, states, entries: self.queue.len() }),
             Err(e) => die("begin a segment of its journal", &self.dir, &e),
         }
