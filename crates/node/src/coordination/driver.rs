@@ -147,8 +147,12 @@ impl Driver {
                             }
                             Message::Restore { tree, image, answer } => {
                                 let zxid = tree.last_zxid();
-                                self.feed(Input::Restore { tree, image: Image::Written(image) });
-                                let _ = answer.send(self.core.borrow().server.tree().last_zxid() == zxid);
+                                self.feed(Input::Restore { tree, image: Image::Written(image.clone()) });
+                                let took = self.core.borrow().server.tree().last_zxid() == zxid;
+                                if answer.send(took).is_err() && !took {
+                                    // The caller is gone, which would have removed the refused snapshot.
+                                    tokio::task::spawn_blocking(move || std::fs::remove_file(image));
+                                }
                             }
                             Message::Stop => return,
                         }
