@@ -192,18 +192,15 @@ impl Placement {
     // ---- new copies ----
 
     /// Chunk servers for a new extent: those of nodes that are not set aside first, of these those with space, then the
-    /// owner's own, then the others in turn.
+    /// owner's own, then the others by lot. A node with twice the free space is drawn twice as often. The same `turn` draws
+    /// the same nodes.
     pub fn replicas(&self, now_ms: u64, orders: &Orders, near: u32, copies: usize, turn: u64) -> Vec<ReplicaRef> {
-        let of = |g: &GatewayInfo| Some((g.replica.clone()?, g.is_full()));
-        let takes = |(r, _): &(ReplicaRef, bool)| !orders.emptied.contains(&r.id);
-        let mut alive: Vec<(ReplicaRef, bool)> = self.alive(now_ms).filter_map(of).filter(takes).collect();
-        let n = alive.len() as u64;
-        alive.sort_by_key(|(r, full)| {
-            let turn = (u64::from(r.node) + turn) % n.max(1);
-            (orders.aside.contains(&r.node), *full, r.node != near, self.badly_linked.contains(&r.node), turn)
+        let takes = |g: &&GatewayInfo| g.replica.as_ref().is_some_and(|r| !orders.emptied.contains(&r.id));
+        let mut alive = by_lot(self.alive(now_ms).filter(takes).collect(), turn);
+        alive.sort_by_key(|g| {
+            (orders.aside.contains(&g.node), g.is_full(), g.node != near, self.badly_linked.contains(&g.node))
         });
-        alive.truncate(copies);
-        alive.into_iter().map(|(r, _)| r).collect()
+        alive.into_iter().filter_map(|g| g.replica.clone()).take(copies).collect()
     }
 
     // ---- addresses ----
@@ -247,6 +244,34 @@ impl Placement {
         let to = Binding { address: address.into(), gateway: next.node, boot: next.boot, version: 0 };
         Some(Effect::Bind { binding: to, why })
     }
+}
+
+/// Gateways in an order drawn for this turn, weighted by the space that new data may take.
+fn by_lot(mut left: Vec<&GatewayInfo>, turn: u64) -> Vec<&GatewayInfo> {
+    let mut drawn = Vec::with_capacity(left.len());
+    let mut random = turn;
+    while !left.is_empty() {
+        let weights: Vec<u64> = left.iter().map(|g| g.free_bytes.saturating_sub(g.reserve_bytes()).max(1)).collect();
+        random = mixed(random);
+        let mut lot = u128::from(random) % weights.iter().map(|w| u128::from(*w)).sum::<u128>();
+        let at = weights.iter().position(|w| match lot.checked_sub(u128::from(*w)) {
+            Some(rest) => {
+                lot = rest;
+                false
+            }
+            None => true,
+        });
+        drawn.push(left.remove(at.unwrap_or(0)));
+    }
+    drawn
+}
+
+/// The next number of SplitMix64: neighbouring turns draw unlike each other.
+fn mixed(n: u64) -> u64 {
+    let z = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 fn alive(gateways: &BTreeMap<u32, Heard>, now_ms: u64) -> impl Iterator<Item = &GatewayInfo> {
@@ -427,13 +452,39 @@ mod tests {
             w.placement.replicas(0, &w.orders, near, copies, turn).iter().map(|r| r.node).collect::<Vec<_>>()
         };
         assert_eq!(nodes(&w, 3, 2, 0), [3, 2]);
-        assert_eq!(nodes(&w, 1, 2, 0), [3, 2]);
-        assert_eq!(nodes(&w, 1, 3, 1), [2, 3, 1]);
+        assert_eq!(nodes(&w, 2, 3, 1), [2, 3, 1]);
+        // Near is full, so that the other two are drawn.
+        assert!(nodes(&w, 1, 3, 1).ends_with(&[1]));
         // Rather to a full node than to one that is set aside; to an emptied storage not at all.
         w.orders.aside.insert(3);
         assert_eq!(nodes(&w, 3, 3, 0), [2, 1, 3]);
         w.orders.emptied.insert(vec![2; 16]);
         assert_eq!(nodes(&w, 3, 3, 0), [1, 3]);
+    }
+
+    /// With the owner's own copy always first, taking turns among all nodes gave one of the others twice as many.
+    #[test]
+    fn further_copies_are_spread_by_free_space() {
+        let spread = |free_gib: [u64; 4]| {
+            let of = |n: u32| {
+                let free_bytes = free_gib[n as usize - 1] << 30;
+                GatewayInfo { total_bytes: 1_000 << 30, free_bytes, ..gateway(n) }
+            };
+            let mut w = World::new();
+            w.heard(0, &[of(1), of(2), of(3), of(4)]);
+            let mut copies = [0u32; 4];
+            for turn in 0..3_000 {
+                let on = w.placement.replicas(0, &w.orders, 1, 2, turn);
+                on.iter().for_each(|r| copies[r.node as usize - 1] += 1);
+            }
+            copies
+        };
+        let even = spread([500; 4]);
+        assert_eq!(even[0], 3_000, "the owner's own");
+        assert!(even[1..].iter().all(|n| (900..1_100).contains(n)), "{even:?}");
+        let weighted = spread([500, 800, 400, 200]);
+        assert!(weighted[1] > weighted[2] * 3 / 2 && weighted[2] > weighted[3] * 3 / 2, "{weighted:?}");
+        assert!(weighted[3] > 100, "{weighted:?}");
     }
 
     #[test]

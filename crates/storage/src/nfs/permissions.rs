@@ -137,7 +137,7 @@ impl Caller {
             return Ok(());
         }
         let times = change.atime_ns.is_some() || change.mtime_ns.is_some();
-        if (change.size.is_some() || times) && !self.owns(attr) && !self.may(attr, WRITE) {
+        if (change.size.is_some() || times && to_now) && !self.owns(attr) && !self.may(attr, WRITE) {
             return Err(status::ACCES);
         }
         let other_uid = change.uid.is_some_and(|u| u != attr.uid || !self.owns(attr));
@@ -265,6 +265,7 @@ mod tests {
         assert_eq!((set(&owner, &gid(7), false), set(&owner, &gid(8), false)), (Ok(()), Err(status::PERM)));
         assert_eq!((set(&member, &time, true), set(&member, &time, false)), (Ok(()), Err(status::PERM)));
         assert_eq!((set(&other, &time, true), set(&other, &size, false)), (Err(status::ACCES), Err(status::ACCES)));
+        assert_eq!(set(&other, &time, false), Err(status::PERM), "the right to write would not help");
         assert_eq!((set(&member, &size, false), set(&owner, &time, false)), (Ok(()), Ok(())));
         assert_eq!(set(&caller(0, 0, &[]), &uid(1), false), Ok(()));
         assert_eq!(owner.mode_to_set(&file, &mode), Some(0o755), "not of the file's group");
