@@ -184,7 +184,7 @@ pub async fn create_datastore(
 
 /// Locks of NFS clients that are held, and requests that wait for one.
 pub async fn locks(config: &NodeConfig, limit: Duration) -> anyhow::Result<(Vec<Granted>, Vec<Granted>)> {
-    let list = LockCommand { what: lock_what::LIST, ..Default::default() };
+    let list = LockCommand { what: LockUse::List, ..Default::default() };
     let reply = command(config, CommandOp::Lock(list), limit).await?;
     let locks = reply.lock.ok_or_else(|| anyhow::anyhow!("metad refused with status {}", reply.status))?;
     Ok((locks.granted, locks.waiting))
@@ -194,7 +194,7 @@ pub async fn locks(config: &NodeConfig, limit: Duration) -> anyhow::Result<(Vec<
 pub async fn release_locks(config: &NodeConfig, client: IpAddr, limit: Duration) -> anyhow::Result<()> {
     let owner = LockOwner { client: client.to_string(), ..Default::default() };
     let wanted = WaitingLock { lock: HeldLock { owner, ..Default::default() }, ..Default::default() };
-    let free = LockCommand { what: lock_what::FREE_ALL, wanted, ..Default::default() };
+    let free = LockCommand { what: LockUse::FreeAll, wanted, ..Default::default() };
     match command(config, CommandOp::Lock(free), limit).await?.status {
         status::OK => Ok(()),
         code => anyhow::bail!("metad refused with status {code}"),

@@ -80,7 +80,7 @@ pub fn ordered(ask: &MetaAsk) -> Option<String> {
             CommandOp::Fork(f) => {
                 Some(format!("clone file {} as {}", f.file, bounded(&String::from_utf8_lossy(&f.to.name))))
             }
-            CommandOp::Lock(l) if l.what == lock_what::FREE_ALL => {
+            CommandOp::Lock(l) if l.what == LockUse::FreeAll => {
                 Some(format!("release the locks of NFS client {}", l.wanted.lock.owner.client))
             }
             _ => None,
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(ordered(&MetaAsk::Life(drain(true, false))), None);
         assert_eq!(ordered(&MetaAsk::Life(drain(false, true))), None);
         let command = |op| MetaAsk::Command(Command { op: Some(op), ..Default::default() });
-        let list = LockCommand { what: lock_what::LIST, ..Default::default() };
+        let list = LockCommand { what: LockUse::List, ..Default::default() };
         assert_eq!(ordered(&command(CommandOp::Lock(list))), None);
         let made = Datastore { name: "ds2".into(), copies: 3, ..Default::default() };
         let text = ordered(&command(CommandOp::CreateDatastore(made))).unwrap();

@@ -485,14 +485,14 @@ impl Shared {
         let mode = self.state.read().node(info.node).mode;
         if let Some(replica) = &info.replica {
             let known = self.state.read().replicas();
-            if !known.iter().any(|r| r == replica) && mode != mode::REMOVED {
+            if !known.iter().any(|r| r == replica) && mode != NodeMode::Removed {
                 let op = Some(CommandOp::RegisterReplica(replica.clone()));
                 let _ = self.submit(leading, Command { call: None, stamp: None, op }).await;
             }
         }
         self.note_mark(leading, &info);
         let asker = info.clone();
-        self.placement(placement::Input::Heartbeat { info, aside: mode != mode::SERVING });
+        self.placement(placement::Input::Heartbeat { info, aside: mode != NodeMode::Serving });
         let alive = self.alive();
         let s = self.state.read();
         let endangered = self.endangered(&s, leading, &alive);
@@ -504,7 +504,7 @@ impl Shared {
             emptied: endangered.of.told.emptied.clone(),
             moves: endangered.of.told.moves.clone(),
             hold_joins: endangered.of.told.hold_joins,
-            set_aside: mode != mode::SERVING,
+            set_aside: mode != NodeMode::Serving,
             applied: s.applied(),
             leader: self.settings.node,
             epoch: leading.epoch,

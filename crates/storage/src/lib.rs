@@ -23,6 +23,7 @@
 
 #![warn(missing_docs)]
 
+pub mod codes;
 pub mod gateway;
 pub mod ids;
 pub mod messages;

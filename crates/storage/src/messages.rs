@@ -19,6 +19,7 @@ mod starts;
 mod usage;
 mod versions;
 
+pub use crate::codes::*;
 pub use crate::ids::*;
 pub use backup::*;
 pub use changes::*;

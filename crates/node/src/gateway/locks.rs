@@ -18,10 +18,10 @@ use tokio::net::{TcpSocket, TcpStream};
 use trivet_events::Event;
 use trivet_storage::messages::*;
 use trivet_storage::nfs::calls::Call;
-use trivet_storage::nfs::nlm::{self, LockCall, Stat, Wanted};
+use trivet_storage::nfs::nlm::{self, LockCall, Wanted};
 use trivet_storage::nfs::permissions::{right, Caller, Permissions};
 use trivet_storage::nfs::portmap::{self, Ask, Service, Transport, PORT};
-use trivet_storage::nfs::rpc::{self, CallHeader};
+use trivet_storage::nfs::rpc::{self, AcceptStat, CallHeader};
 use trivet_storage::nfs::status;
 
 /// Time between two searches for clients to call back; those that this gateway served are called at once.
@@ -84,22 +84,22 @@ impl Inner {
     async fn nlm_call(self: &Arc<Self>, peer: &Peer, header: CallHeader, body: &Bytes) -> Vec<u8> {
         let mut call = match nlm::parse(header.procedure, body, &peer.ip.to_string()) {
             Ok(Some(call)) => call,
-            Ok(None) => return rpc::not_accepted(header.xid, 3),
-            Err(_) => return rpc::not_accepted(header.xid, 4),
+            Ok(None) => return rpc::not_accepted(header.xid, AcceptStat::ProcUnavail),
+            Err(_) => return rpc::not_accepted(header.xid, AcceptStat::GarbageArgs),
         };
         let id = CallId { client: peer.ip.to_string(), xid: header.xid, body: op_id(peer.ip, header.xid, body) };
         let (what, block, denies, access) = match &call {
-            LockCall::Null => return nlm::reply(&header, &call, Stat::Granted, None),
+            LockCall::Null => return nlm::reply(&header, &call, LockStat::Granted, None),
             LockCall::FreeAll { start } => {
                 self.free_all(peer.ip, *start).await;
-                return nlm::reply(&header, &call, Stat::Granted, None);
+                return nlm::reply(&header, &call, LockStat::Granted, None);
             }
-            LockCall::Test(_) => (lock_what::TEST, false, 0, 0),
-            LockCall::Lock { block, .. } => (lock_what::LOCK, *block, 0, 0),
-            LockCall::Cancel(_) => (lock_what::CANCEL, false, 0, 0),
-            LockCall::Unlock(_) => (lock_what::UNLOCK, false, 0, 0),
-            LockCall::Share { denies, access, .. } => (lock_what::SHARE, false, *denies, *access),
-            LockCall::Unshare(_) => (lock_what::UNSHARE, false, 0, 0),
+            LockCall::Test(_) => (LockUse::Test, false, 0, 0),
+            LockCall::Lock { block, .. } => (LockUse::Lock, *block, 0, 0),
+            LockCall::Cancel(_) => (LockUse::Cancel, false, 0, 0),
+            LockCall::Unlock(_) => (LockUse::Unlock, false, 0, 0),
+            LockCall::Share { denies, access, .. } => (LockUse::Share, false, *denies, *access),
+            LockCall::Unshare(_) => (LockUse::Unshare, false, 0, 0),
         };
         let wanted = match &mut call {
             LockCall::Test(w) | LockCall::Cancel(w) | LockCall::Unlock(w) | LockCall::Unshare(w) => w,
@@ -108,42 +108,48 @@ impl Inner {
         };
         wanted.lock.server = peer.server.to_string();
         let caller = Caller { uid: header.uid, gid: header.gid, groups: header.groups.clone() };
-        let takes = matches!(what, lock_what::LOCK | lock_what::SHARE);
+        let takes = matches!(what, LockUse::Lock | LockUse::Share);
         let file = match self.may_lock(peer, caller, wanted, takes).await {
             Ok(file) => file,
             Err(stat) => return nlm::reply(&header, &call, stat, None),
         };
         let command = LockCommand { file, what, wanted: wanted.lock.clone(), block, denies, access };
-        let id = (what != lock_what::TEST).then_some(id);
+        let id = (what != LockUse::Test).then_some(id);
         let outcome = self.command(id, peer.stamp.clone(), CommandOp::Lock(command)).await.lock.unwrap_or_else(|| {
             // A journal of version 1 holds no locks yet.
-            LockReply { stat: Stat::DeniedNoLocks as u32, ..Default::default() }
+            LockReply { stat: LockStat::DeniedNoLocks, ..Default::default() }
         });
         self.call_back_now(outcome.granted);
         nlm::reply(&header, &call, stat_of(outcome.stat), outcome.holder.as_ref())
     }
 
     /// The file, if its datastore is for this client and the caller may use it.
-    async fn may_lock(self: &Arc<Self>, peer: &Peer, caller: Caller, w: &Wanted, takes: bool) -> Result<FileId, Stat> {
+    async fn may_lock(
+        self: &Arc<Self>,
+        peer: &Peer,
+        caller: Caller,
+        w: &Wanted,
+        takes: bool,
+    ) -> Result<FileId, LockStat> {
         let call = Call::GetAttr(w.file);
         self.admit(peer, &call).await.map_err(|code| match code {
-            status::STALE | status::BADHANDLE => Stat::StaleHandle,
-            _ => Stat::DeniedNoLocks,
+            status::STALE | status::BADHANDLE => LockStat::StaleHandle,
+            _ => LockStat::DeniedNoLocks,
         })?;
         if w.too_far {
-            return Err(Stat::Fbig);
+            return Err(LockStat::Fbig);
         }
-        let handle = w.file.ok_or(Stat::StaleHandle)?.handle;
+        let handle = w.file.ok_or(LockStat::StaleHandle)?.handle;
         let read_only = self.exports.get(handle.datastore).is_some_and(|e| e.read_only);
         if takes && read_only && w.lock.lock.exclusive {
-            return Err(Stat::Rofs);
+            return Err(LockStat::Rofs);
         }
         let permissions = self.permissions_of(&call);
         if takes && permissions != Permissions::Trusted {
-            let attr = self.attr_of(handle.fileid).await.map_err(|_| Stat::StaleHandle)?;
+            let attr = self.attr_of(handle.fileid).await.map_err(|_| LockStat::StaleHandle)?;
             let caller = caller.under(permissions);
             if ![right::READ, right::WRITE].into_iter().any(|r| caller.may_transfer(&attr, r)) {
-                return Err(Stat::DeniedNoLocks);
+                return Err(LockStat::DeniedNoLocks);
             }
         }
         Ok(handle.fileid)
@@ -158,9 +164,9 @@ impl Inner {
             1 => drop(w.u32(1).u32(nlm::OUR_START)),
             6 => match nlm::notified(header.procedure, body) {
                 Some(start) => self.free_all(peer.ip, start).await,
-                None => return rpc::not_accepted(header.xid, 4),
+                None => return rpc::not_accepted(header.xid, AcceptStat::GarbageArgs),
             },
-            _ => return rpc::not_accepted(header.xid, 3),
+            _ => return rpc::not_accepted(header.xid, AcceptStat::ProcUnavail),
         }
         rpc::finish(w)
     }
@@ -176,7 +182,7 @@ impl Inner {
         let owner = LockOwner { client: client.clone(), ..Default::default() };
         let lock = HeldLock { owner, start, ..Default::default() };
         let wanted = WaitingLock { lock, ..Default::default() };
-        let command = LockCommand { what: lock_what::FREE_ALL, wanted, ..Default::default() };
+        let command = LockCommand { what: LockUse::FreeAll, wanted, ..Default::default() };
         if known.iter().any(|(_, l)| has(l)) {
             self.events.record(Event::LocksFreed { client: client.to_string() });
         }
@@ -221,10 +227,10 @@ impl Inner {
         let mut may_know = !first;
         for _ in 0..TRIES_MAX {
             match tell(&g.lock).await {
-                Told::Accepted => return self.finish_call(g, lock_what::TOLD).await,
+                Told::Accepted => return self.finish_call(g, LockUse::Told).await,
                 // A client may refuse a lock that it knows already.
-                Told::Refused if may_know => return self.finish_call(g, lock_what::TOLD).await,
-                Told::Refused => return self.finish_call(g, lock_what::REFUSED).await,
+                Told::Refused if may_know => return self.finish_call(g, LockUse::Told).await,
+                Told::Refused => return self.finish_call(g, LockUse::Refused).await,
                 Told::NotSent => {}
                 Told::Unknown => may_know = true,
             }
@@ -235,19 +241,24 @@ impl Inner {
             }
         }
         // A lock that its client may know of is never taken away from it here.
-        self.finish_call(g, if may_know { lock_what::TOLD } else { lock_what::REFUSED }).await;
+        self.finish_call(g, if may_know { LockUse::Told } else { LockUse::Refused }).await;
     }
 
-    async fn finish_call(self: &Arc<Self>, g: &Granted, what: u32) {
+    async fn finish_call(self: &Arc<Self>, g: &Granted, what: LockUse) {
         let command = LockCommand { file: g.file, what, wanted: g.lock.clone(), ..Default::default() };
         let outcome = self.command(None, None, CommandOp::Lock(command)).await.lock.unwrap_or_default();
         self.call_back_now(outcome.granted);
     }
 }
 
-fn stat_of(number: u32) -> Stat {
-    let all = [Stat::Granted, Stat::Denied, Stat::DeniedNoLocks, Stat::Blocked, Stat::StaleHandle];
-    all.into_iter().find(|s| *s as u32 == number).unwrap_or(Stat::Failed)
+/// metad answers with these only.
+fn stat_of(stat: LockStat) -> LockStat {
+    let all = [LockStat::Granted, LockStat::Denied, LockStat::DeniedNoLocks, LockStat::Blocked, LockStat::StaleHandle];
+    if all.contains(&stat) {
+        stat
+    } else {
+        LockStat::Failed
+    }
 }
 
 /// Calls the clients back that the journal names, for as long as the process runs.

@@ -15,9 +15,9 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use trivet_events::Event;
 use trivet_storage::ids::FileId;
-use trivet_storage::messages::{Datastore, Inode, LookupAsk, MetaAnswer, MetaAsk};
+use trivet_storage::messages::{Datastore, FileKind, Inode, LookupAsk, MetaAnswer, MetaAsk};
 use trivet_storage::nfs::names::printable;
-use trivet_storage::nfs::rpc::{self, CallHeader, PROGRAM_MOUNT};
+use trivet_storage::nfs::rpc::{self, AcceptStat, CallHeader, PROGRAM_MOUNT};
 use trivet_storage::nfs::status;
 use trivet_storage::nfs::xdr::XdrReader;
 
@@ -60,9 +60,9 @@ impl Inner {
         };
         Some(match (header.program, header.version) {
             (PROGRAM_MOUNT, 3) => self.mount_call(from, &header, &record[header.body_at..]).await,
-            (PROGRAM_MOUNT, _) => rpc::not_accepted(header.xid, 2),
+            (PROGRAM_MOUNT, _) => rpc::not_accepted(header.xid, AcceptStat::ProgMismatch),
             // NFS is there over TCP only.
-            _ => rpc::not_accepted(header.xid, 1),
+            _ => rpc::not_accepted(header.xid, AcceptStat::ProgUnavail),
         })
     }
 
@@ -72,7 +72,7 @@ impl Inner {
             0 => {}
             1 => {
                 let Ok(path) = XdrReader::new(body).opaque(PATH_BYTES_MAX) else {
-                    return rpc::not_accepted(header.xid, 4);
+                    return rpc::not_accepted(header.xid, AcceptStat::GarbageArgs);
                 };
                 match self.mount(from, path).await {
                     Err(code) => drop(w.u32(code)),
@@ -88,7 +88,7 @@ impl Inner {
             }
             3 => {
                 let Ok(path) = XdrReader::new(body).opaque(PATH_BYTES_MAX) else {
-                    return rpc::not_accepted(header.xid, 4);
+                    return rpc::not_accepted(header.xid, AcceptStat::GarbageArgs);
                 };
                 self.mounted.unmount(from, &printable(path));
             }
@@ -104,7 +104,7 @@ impl Inner {
                 }
                 w.bool(false);
             }
-            _ => return rpc::not_accepted(header.xid, 3),
+            _ => return rpc::not_accepted(header.xid, AcceptStat::ProcUnavail),
         }
         rpc::finish(w)
     }
@@ -152,7 +152,7 @@ impl Inner {
         let mut dir = root;
         for name in below {
             let found = self.lookup_soon(dir, name).await?;
-            if found.attr.kind != 2 {
+            if found.attr.kind != FileKind::Folder {
                 return Err(status::NOTDIR);
             }
             dir = found.attr.fileid;
@@ -241,9 +241,9 @@ mod tests {
                 let at = Place { dir, name: name.to_vec() };
                 apply(CommandOp::Make(Make { at, kind, how: 1, ..Default::default() })).attr.unwrap().fileid
             };
-            let sub = make(FileId(64), b"sr", 2);
-            make(sub, b"\xd0\xe9", 2);
-            make(sub, b"disk", 1);
+            let sub = make(FileId(64), b"sr", FileKind::Folder);
+            make(sub, b"\xd0\xe9", FileKind::Folder);
+            make(sub, b"disk", FileKind::File);
             inner.exports.refresh(&s);
         }
         let mut handles = BTreeSet::new();

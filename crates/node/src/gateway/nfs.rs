@@ -15,7 +15,7 @@ use trivet_storage::nfs::handle::{Claimed, Handle};
 use trivet_storage::nfs::names;
 use trivet_storage::nfs::nlm::{PROGRAM_NLM, PROGRAM_NSM};
 use trivet_storage::nfs::permissions::{right, Caller, Permissions};
-use trivet_storage::nfs::rpc::{self, PROGRAM_MOUNT, PROGRAM_NFS};
+use trivet_storage::nfs::rpc::{self, AcceptStat, PROGRAM_MOUNT, PROGRAM_NFS};
 use trivet_storage::nfs::space::capacity;
 use trivet_storage::nfs::status;
 use trivet_storage::nfs::xdr::XdrWriter;
@@ -117,8 +117,6 @@ impl Room {
     }
 }
 
-/// ftype3 of a symbolic link.
-const SYMLINK: u32 = 5;
 /// createmode3: the call names itself by a verifier.
 const EXCLUSIVE: u32 = 2;
 /// A guard that no file's ctime matches.
@@ -140,10 +138,10 @@ fn guarded(wanted_ns: u64, newest_ns: u64, inode: &Inode, size_id: Option<OpId>)
 }
 
 /// The status of READ, WRITE, COMMIT and changes of size where there are no bytes.
-fn status_of_no_file(kind: u32) -> u32 {
+fn status_of_no_file(kind: FileKind) -> u32 {
     match kind {
-        1 => status::STALE,
-        2 => status::ISDIR,
+        FileKind::File => status::STALE,
+        FileKind::Folder => status::ISDIR,
         _ => status::INVAL,
     }
 }
@@ -162,13 +160,13 @@ impl Inner {
                 peer.wait_for_stamp().await;
                 return Some(self.lock_program(&peer, header, record).await);
             }
-            (PROGRAM_NFS | PROGRAM_MOUNT, _) => return Some(rpc::not_accepted(header.xid, 2)),
-            _ => return Some(rpc::not_accepted(header.xid, 1)),
+            (PROGRAM_NFS | PROGRAM_MOUNT, _) => return Some(rpc::not_accepted(header.xid, AcceptStat::ProgMismatch)),
+            _ => return Some(rpc::not_accepted(header.xid, AcceptStat::ProgUnavail)),
         }
         let mut call = match calls::parse(header.procedure, &body, wall_ns()) {
             Ok(Some(call)) => call,
-            Ok(None) => return Some(rpc::not_accepted(header.xid, 3)),
-            Err(_) => return Some(rpc::not_accepted(header.xid, 4)),
+            Ok(None) => return Some(rpc::not_accepted(header.xid, AcceptStat::ProcUnavail)),
+            Err(_) => return Some(rpc::not_accepted(header.xid, AcceptStat::GarbageArgs)),
         };
         let id = op_id(peer.ip, header.xid, &body);
         if call.changes() {
@@ -233,7 +231,7 @@ impl Inner {
     pub(super) async fn attr_of(self: &Arc<Self>, fileid: FileId) -> Result<Attr, u32> {
         // A file that is owned here answers without metad.
         let known = self.replica.read().inode(fileid);
-        let folder = known.as_ref().is_some_and(|i| i.attr.kind == 2);
+        let folder = known.as_ref().is_some_and(|i| i.attr.kind == FileKind::Folder);
         if folder {
             return self.inode_soon(fileid).await.map(|i| i.attr).ok_or(status::STALE);
         }
@@ -261,19 +259,19 @@ impl Inner {
             Call::Read { file, offset, count } => self.read(file, offset, count, w).await,
             Call::Write { file, offset, data } => self.write(t, file, offset, data, w).await,
             Call::Create { dir, name, how, attr, verifier } => {
-                let make = Make { kind: 1, how, verifier, attr, ..Default::default() };
+                let make = Make { kind: FileKind::File, how, verifier, attr, ..Default::default() };
                 self.make(t, dir, name, make, w).await
             }
             Call::Mkdir { dir, name, attr } => {
-                let make = Make { kind: 2, how: 1, attr, ..Default::default() };
+                let make = Make { kind: FileKind::Folder, how: 1, attr, ..Default::default() };
                 self.make(t, dir, name, make, w).await
             }
             Call::Symlink { dir, name, attr, target } => {
-                let make = Make { kind: 5, how: 1, attr, symlink: target, ..Default::default() };
+                let make = Make { kind: FileKind::Symlink, how: 1, attr, symlink: target, ..Default::default() };
                 self.make(t, dir, name, make, w).await
             }
             Call::Mknod { dir, name, kind, attr, rdev } => {
-                if !matches!(kind, 3 | 4 | 6 | 7) {
+                if !kind.is_made_by_mknod() {
                     return put_wcc(w.u32(status::BADTYPE), None, None);
                 }
                 let make = Make { kind, how: 1, attr, rdev, ..Default::default() };
@@ -404,7 +402,7 @@ impl Inner {
         let grantable = 0x3f & if read_only { !calls::ACCESS_CHANGES } else { !0 };
         if t.permissions == Permissions::Trusted {
             // Hosts mount as root; who may mount is decided by address.
-            put_post(w.u32(0), known.filter(|i| i.attr.kind == 2).map(|i| i.attr).as_ref());
+            put_post(w.u32(0), known.filter(|i| i.attr.kind == FileKind::Folder).map(|i| i.attr).as_ref());
             w.u32(wanted & grantable);
             return;
         }
@@ -455,7 +453,7 @@ impl Inner {
             Err(code) => Err(code),
         };
         match found {
-            Ok(i) if i.attr.kind == 5 => {
+            Ok(i) if i.attr.kind == FileKind::Symlink => {
                 put_post(w.u32(0), Some(&i.attr));
                 w.opaque(&i.symlink);
             }
@@ -522,7 +520,7 @@ impl Inner {
             Ok(h) => h.fileid,
             Err(code) => return put_wcc(w.u32(code), None, None),
         };
-        if let Err(code) = names::may_be_made(&name, make.kind == SYMLINK && make.symlink.is_empty()) {
+        if let Err(code) = names::may_be_made(&name, make.kind == FileKind::Symlink && make.symlink.is_empty()) {
             return put_wcc(w.u32(code), None, None);
         }
         make.at = Place { dir, name };
@@ -543,7 +541,7 @@ impl Inner {
         if exclusive && attr.as_ref().is_some_and(|a| a.size > 0) {
             return put_wcc(w.u32(status::EXIST), before, after);
         }
-        let other_size = |a: &Attr| size.is_some_and(|s| inode.attr.kind == 1 && s != a.size);
+        let other_size = |a: &Attr| size.is_some_and(|s| inode.attr.kind == FileKind::File && s != a.size);
         let to_change = attr.as_ref().filter(|a| other_size(a));
         let checked = t.permissions != Permissions::Trusted;
         if to_change.is_some_and(|a| checked && !t.caller.may_transfer(a, right::WRITE)) {
@@ -552,7 +550,7 @@ impl Inner {
         w.u32(0);
         if let (Some(size), Some(a)) = (size, &attr) {
             // An existing file that was opened to be emptied.
-            if inode.attr.kind == 1 && a.size != size {
+            if inode.attr.kind == FileKind::File && a.size != size {
                 if let Outcome::Written { before, after } =
                     self.file_op(inode.attr.fileid, Op::SetSize { size, id: t.body }, t.stamp()).await
                 {
@@ -588,7 +586,7 @@ impl Inner {
     /// Before a REMOVE is answered, the file's owner hears of it, and acknowledges no write from then on. One that is
     /// out of reach finds out when it next asks metad.
     async fn tell_owner_of_unlinked(self: &Arc<Self>, reply: &Reply) {
-        if let Some(inode) = reply.inode.as_ref().filter(|i| i.attr.kind == 1 && i.lease.boot != 0) {
+        if let Some(inode) = reply.inode.as_ref().filter(|i| i.attr.kind == FileKind::File && i.lease.boot != 0) {
             self.tell_owner(inode, false).await;
         }
     }
@@ -597,7 +595,7 @@ impl Inner {
     async fn tell_owner_of_renamed(self: &Arc<Self>, at: Place) {
         let asked = self.metad(MetaAsk::Lookup(LookupAsk { dir: at.dir, name: at.name })).await;
         let MetaAnswer::Reply(Reply { status: status::OK, inode: Some(inode), .. }) = asked else { return };
-        if inode.attr.kind == 1 && inode.lease.boot != 0 {
+        if inode.attr.kind == FileKind::File && inode.lease.boot != 0 {
             self.tell_owner(&inode, false).await;
         }
     }
@@ -711,7 +709,7 @@ impl Inner {
             let left = rooms.get(&h.datastore).copied().unwrap_or(datastore.quota_bytes);
             (total, free) = (total.min(datastore.quota_bytes), free.min(left));
         }
-        let attr = replica.inode(h.fileid).filter(|i| i.attr.kind == 2).map(|i| i.attr);
+        let attr = replica.inode(h.fileid).filter(|i| i.attr.kind == FileKind::Folder).map(|i| i.attr);
         put_post(w.u32(0), attr.as_ref());
         let files_left = FILES_MAX.saturating_sub(replica.files_count());
         w.u64(total).u64(free).u64(free).u64(FILES_MAX).u64(files_left).u64(files_left).u32(0);
@@ -723,7 +721,10 @@ impl Inner {
             Err(code) => return put_post(w.u32(code), None),
         };
         let replica = self.replica.read();
-        put_post(w.u32(0), replica.inode(h.fileid).filter(|i| i.attr.kind == 2).map(|i| i.attr).as_ref());
+        put_post(
+            w.u32(0),
+            replica.inode(h.fileid).filter(|i| i.attr.kind == FileKind::Folder).map(|i| i.attr).as_ref(),
+        );
         let (max, preferred, multiple) = (IO_BYTES_MAX, IO_BYTES_MAX, 4_096);
         w.u32(max).u32(preferred).u32(multiple).u32(max).u32(preferred).u32(multiple).u32(65_536);
         w.u64(FILE_BYTES_MAX).u32(0).u32(1).u32(0x1b);
@@ -741,7 +742,7 @@ mod tests {
     #[test]
     fn a_guard_that_does_not_match_changes_nothing_and_a_retry_is_none() {
         let id = OpId { high: 1, low: 2 };
-        let attr = Attr { kind: 1, ctime_ns: 10, ..Default::default() };
+        let attr = Attr { kind: FileKind::File, ctime_ns: 10, ..Default::default() };
         let inode = Inode { attr, sizes_set: vec![id], ..Default::default() };
         let other = Some(OpId { high: 1, low: 3 });
         // The owner's ctime is newer than metad's: it is what the client was told.
@@ -754,7 +755,8 @@ mod tests {
 
     #[test]
     fn what_has_no_bytes_says_so() {
-        assert_eq!([2, 5, 7, 1].map(status_of_no_file), [status::ISDIR, status::INVAL, status::INVAL, status::STALE]);
+        let kinds = [FileKind::Folder, FileKind::Symlink, FileKind::Fifo, FileKind::File];
+        assert_eq!(kinds.map(status_of_no_file), [status::ISDIR, status::INVAL, status::INVAL, status::STALE]);
     }
 
     /// The length of the result is computed, and has to be what is written.

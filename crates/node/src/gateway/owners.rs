@@ -17,11 +17,7 @@ use trivet_storage::replication::Geometry;
 
 /// Time after which a forwarded operation is sent again; the owner recognises the retry.
 const FORWARD_LIMIT: Duration = Duration::from_secs(5);
-/// `Forward.what` of a message that only tells that metad changed attributes.
-const CHANGED: u32 = 7;
-/// Likewise: not an operation of a client, but bad blocks that a member has found.
-const LOOK_AT: u32 = 8;
-/// The length of a `CHANGED` that set no time: the owner's is newer than metad's. Older programs send 0.
+/// The length of a [`ForwardKind::Changed`] that set no time: the owner's is newer than metad's. Older programs send 0.
 const KEEPS_MTIME: u64 = 1;
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
@@ -390,11 +386,13 @@ impl Inner {
         };
         let address = address?.parse().ok()?;
         match op {
-            Op::Read { offset, length } => (f.what, f.offset, f.length) = (1, *offset, *length),
-            Op::Write { offset, data, id } => (f.what, f.offset, f.data, f.id) = (2, *offset, data.clone(), *id),
-            Op::Attr => f.what = 3,
-            Op::Commit => f.what = 4,
-            Op::SetSize { size, id } => (f.what, f.length, f.id) = (5, *size, *id),
+            Op::Read { offset, length } => (f.what, f.offset, f.length) = (ForwardKind::Read, *offset, *length),
+            Op::Write { offset, data, id } => {
+                (f.what, f.offset, f.data, f.id) = (ForwardKind::Write, *offset, data.clone(), *id);
+            }
+            Op::Attr => f.what = ForwardKind::Attr,
+            Op::Commit => f.what = ForwardKind::Commit,
+            Op::SetSize { size, id } => (f.what, f.length, f.id) = (ForwardKind::SetSize, *size, *id),
         }
         let answer = self.client(address).ask_message(kind::GATEWAY, &f, FORWARD_LIMIT).await;
         let Ok(answer) = answer.map_err(|_| ()).and_then(|b| Forwarded::decode(b).map_err(|_| ())) else {
@@ -402,43 +400,44 @@ impl Inner {
             return None;
         };
         Some(match (answer.outcome, f.what) {
-            (1, _) => Outcome::Stale,
-            (2, _) => Outcome::NotOwner,
-            (3, _) => Outcome::Superseded,
-            (4, _) => Outcome::Unreadable,
-            (5, _) => Outcome::NoSpace,
-            (6, _) => Outcome::ReadOnly,
-            (_, 1) => Outcome::Read { data: answer.data, eof: answer.eof, attr: answer.after? },
-            (_, 3) => Outcome::Attr(answer.after?),
+            (ForwardOutcome::Stale, _) => Outcome::Stale,
+            (ForwardOutcome::NotOwner, _) => Outcome::NotOwner,
+            (ForwardOutcome::Superseded, _) => Outcome::Superseded,
+            (ForwardOutcome::Unreadable, _) => Outcome::Unreadable,
+            (ForwardOutcome::NoSpace, _) => Outcome::NoSpace,
+            (ForwardOutcome::ReadOnly, _) => Outcome::ReadOnly,
+            (_, ForwardKind::Read) => Outcome::Read { data: answer.data, eof: answer.eof, attr: answer.after? },
+            (_, ForwardKind::Attr) => Outcome::Attr(answer.after?),
             _ => Outcome::Written { before: answer.before?, after: answer.after? },
         })
     }
 
     /// Another gateway passes an operation on to this one.
     pub(super) async fn forwarded(self: &Arc<Self>, f: Forward) -> Forwarded {
-        let not_owner = Forwarded { outcome: 2, ..Default::default() };
+        let failed = |outcome| Forwarded { outcome, ..Default::default() };
+        let not_owner = failed(ForwardOutcome::NotOwner);
         let Some(owner) = self.own(f.file) else { return not_owner };
         // A call for an earlier lease of this gateway has been sent again since.
-        if f.what != CHANGED && f.what != LOOK_AT && owner.lease != f.lease {
+        if !matches!(f.what, ForwardKind::Changed | ForwardKind::LookAt) && owner.lease != f.lease {
             return not_owner;
         }
         let op = match f.what {
-            1 => Op::Read { offset: f.offset, length: f.length },
-            2 => Op::Write { offset: f.offset, data: f.data, id: f.id },
-            3 => Op::Attr,
-            4 => Op::Commit,
-            5 => Op::SetSize { size: f.length, id: f.id },
-            LOOK_AT => {
+            ForwardKind::Read => Op::Read { offset: f.offset, length: f.length },
+            ForwardKind::Write => Op::Write { offset: f.offset, data: f.data, id: f.id },
+            ForwardKind::Attr => Op::Attr,
+            ForwardKind::Commit => Op::Commit,
+            ForwardKind::SetSize => Op::SetSize { size: f.length, id: f.id },
+            ForwardKind::LookAt => {
                 owner.feed(self, Input::LookAt { eid: ExtentId(f.length) });
                 return Forwarded::default();
             }
-            CHANGED => {
+            ForwardKind::Changed => {
                 if let Ok(attr) = Attr::decode(f.data) {
                     owner.feed(self, Input::Changed { attr, mtime_set: f.length != KEEPS_MTIME });
                 }
                 return Forwarded::default();
             }
-            _ => return not_owner,
+            ForwardKind::Other(_) => return not_owner,
         };
         match owner.operate(self, op, f.stamp).await {
             Outcome::Read { data, eof, attr } => Forwarded { data, eof, after: Some(attr), ..Default::default() },
@@ -446,12 +445,12 @@ impl Inner {
             Outcome::Written { before, after } => {
                 Forwarded { before: Some(before), after: Some(after), ..Default::default() }
             }
-            Outcome::Stale => Forwarded { outcome: 1, ..Default::default() },
+            Outcome::Stale => failed(ForwardOutcome::Stale),
             Outcome::NotOwner => not_owner,
-            Outcome::NoSpace => Forwarded { outcome: 5, ..Default::default() },
-            Outcome::ReadOnly => Forwarded { outcome: 6, ..Default::default() },
-            Outcome::Unreadable => Forwarded { outcome: 4, ..Default::default() },
-            Outcome::Superseded => Forwarded { outcome: 3, ..Default::default() },
+            Outcome::NoSpace => failed(ForwardOutcome::NoSpace),
+            Outcome::ReadOnly => failed(ForwardOutcome::ReadOnly),
+            Outcome::Unreadable => failed(ForwardOutcome::Unreadable),
+            Outcome::Superseded => failed(ForwardOutcome::Superseded),
         }
     }
 
@@ -467,15 +466,20 @@ impl Inner {
         };
         if let Some(address) = address {
             let length = if mtime_set { 0 } else { KEEPS_MTIME };
-            let f =
-                Forward { file, what: CHANGED, length, data: inode.attr.encode_to_vec().into(), ..Default::default() };
+            let f = Forward {
+                file,
+                what: ForwardKind::Changed,
+                length,
+                data: inode.attr.encode_to_vec().into(),
+                ..Default::default()
+            };
             let _ = self.client(address).ask(kind::GATEWAY, &f.encode_to_vec(), Duration::from_millis(500)).await;
         }
     }
 
     /// Attributes with the size and times that only the owner knows.
     pub(crate) async fn fresh_attr(self: &Arc<Self>, inode: &Inode) -> Option<Attr> {
-        if inode.attr.kind != 1 || inode.lease.boot == 0 {
+        if inode.attr.kind != FileKind::File || inode.lease.boot == 0 {
             return Some(self.with_used(inode.attr.clone()).await);
         }
         let outcome = self.file_op(inode.attr.fileid, Op::Attr, None).await;
@@ -511,7 +515,7 @@ impl Inner {
         };
         match address {
             Some(address) => {
-                let f = Forward { file, what: LOOK_AT, length: eid.0, ..Default::default() };
+                let f = Forward { file, what: ForwardKind::LookAt, length: eid.0, ..Default::default() };
                 let _ = self.client(address).ask(kind::GATEWAY, &f.encode_to_vec(), Duration::from_millis(500)).await;
             }
             None => {

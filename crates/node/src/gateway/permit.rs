@@ -5,13 +5,12 @@
 
 use super::Inner;
 use std::sync::Arc;
-use trivet_storage::messages::{Attr, LookupAsk, MetaAnswer, MetaAsk, SetAttr};
+use trivet_storage::messages::{Attr, FileKind, LookupAsk, MetaAnswer, MetaAsk, SetAttr};
 use trivet_storage::nfs::calls::Call;
 use trivet_storage::nfs::handle::Claimed;
 use trivet_storage::nfs::permissions::{right, Caller, Permissions};
 use trivet_storage::nfs::status;
 
-const FOLDER: u32 = 2;
 const CHANGE_DIR: u32 = right::WRITE | right::EXECUTE;
 
 fn granted(may: bool) -> Result<(), u32> {
@@ -56,7 +55,7 @@ impl Inner {
             | Call::Mkdir { dir, name, attr }
             | Call::Symlink { dir, name, attr, .. } => self.may_make(caller, *dir, name, attr).await,
             Call::Mknod { dir, name, kind, attr, .. } => {
-                if matches!(kind, 3 | 4) && !caller.is_root() {
+                if kind.is_device() && !caller.is_root() {
                     return Err(status::PERM);
                 }
                 self.may_make(caller, *dir, name, attr).await
@@ -68,7 +67,7 @@ impl Inner {
                 let moved = self.may_remove(caller, *from, from_name).await?;
                 self.may_remove(caller, *to, to_name).await?;
                 // A folder that moves gets another parent, which is written into it.
-                let moves = moved.filter(|m| m.kind == FOLDER && from != to);
+                let moves = moved.filter(|m| m.kind == FileKind::Folder && from != to);
                 granted(moves.is_none_or(|m| caller.may(&m, right::WRITE)))
             }
             Call::Link { dir, .. } => self.may_in(caller, *dir, CHANGE_DIR).await,
@@ -82,12 +81,12 @@ impl Inner {
     /// The call itself refuses a file that is no folder.
     async fn may_in(self: &Arc<Self>, caller: &Caller, dir: Option<Claimed>, rights: u32) -> Result<(), u32> {
         let dir = self.attr_for(dir).await?;
-        granted(dir.kind != FOLDER || caller.may(&dir, rights))
+        granted(dir.kind != FileKind::Folder || caller.may(&dir, rights))
     }
 
     async fn may_transfer(self: &Arc<Self>, caller: &Caller, file: Option<Claimed>, rights: u32) -> Result<(), u32> {
         let file = self.attr_for(file).await?;
-        granted(file.kind == FOLDER || caller.may_transfer(&file, rights))
+        granted(file.kind == FileKind::Folder || caller.may_transfer(&file, rights))
     }
 
     async fn entry(&self, dir: &Attr, name: &[u8]) -> Option<Attr> {
@@ -106,7 +105,7 @@ impl Inner {
         attr: &mut SetAttr,
     ) -> Result<(), u32> {
         let dir = self.attr_for(dir).await?;
-        if dir.kind != FOLDER {
+        if dir.kind != FileKind::Folder {
             return Ok(());
         }
         granted(caller.may(&dir, right::EXECUTE))?;
@@ -130,7 +129,7 @@ impl Inner {
         name: &[u8],
     ) -> Result<Option<Attr>, u32> {
         let dir = self.attr_for(dir).await?;
-        if dir.kind != FOLDER || caller.is_root() {
+        if dir.kind != FileKind::Folder || caller.is_root() {
             return Ok(None);
         }
         caller.may_remove(&dir, None)?;

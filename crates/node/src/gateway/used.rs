@@ -23,7 +23,6 @@ const LIMIT: Duration = Duration::from_millis(300);
 /// Files whose used bytes are remembered; a further one clears all, and they are measured again on demand.
 const FILES_MAX: usize = 65_536;
 const BLOCK_BYTES: u64 = 4_096;
-const REGULAR: u32 = 1;
 
 #[derive(Debug, Clone)]
 struct Entry {
@@ -94,7 +93,7 @@ impl Used {
 impl Inner {
     /// The attributes as clients get them, with the room that the file takes.
     pub(super) async fn with_used(&self, attr: Attr) -> Attr {
-        if attr.kind == REGULAR && attr.used_bytes() > 0 {
+        if attr.kind == FileKind::File && attr.used_bytes() > 0 {
             if let Some(grown) = self.used.due(attr.fileid, Instant::now()) {
                 let bytes = self.measure_used(&attr).await;
                 self.used.measured(attr.fileid, bytes, grown, Instant::now());
@@ -105,7 +104,7 @@ impl Inner {
 
     /// Likewise, without asking anybody.
     pub(super) fn with_used_as_known(&self, mut attr: Attr) -> Attr {
-        if attr.kind == REGULAR {
+        if attr.kind == FileKind::File {
             if let Some(bytes) = self.used.known(attr.fileid) {
                 attr.allocated = Some(bytes.min(attr.used_bytes()));
             }
@@ -154,7 +153,7 @@ mod tests {
     fn what_is_written_is_added_until_it_is_measured_again() {
         let (used, begun) = (Used::default(), Instant::now());
         let at = |ms| begun + Duration::from_millis(ms);
-        let attr = |size| Attr { kind: REGULAR, fileid: FileId(7), size, ..Default::default() };
+        let attr = |size| Attr { kind: FileKind::File, fileid: FileId(7), size, ..Default::default() };
         assert_eq!((used.due(FileId(7), begun), used.known(FileId(7))), (Some(0), None));
         used.wrote(&attr(9_000), 0, 1);
         assert_eq!(used.known(FileId(7)), None, "it had content before");

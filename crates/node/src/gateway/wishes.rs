@@ -77,8 +77,10 @@ mod tests {
         let at = Place { dir: FileId(64), name: "f".into() };
         let size = Some(300);
         let attr = SetAttr { size, ..Default::default() };
-        let file =
-            apply(CommandOp::Make(Make { at, kind: 1, how: 1, attr, ..Default::default() })).attr.unwrap().fileid;
+        let file = apply(CommandOp::Make(Make { at, kind: FileKind::File, how: 1, attr, ..Default::default() }))
+            .attr
+            .unwrap()
+            .fileid;
         drop(s);
         assert_eq!(inner.rooms_left(), [(1, 700)].into());
         inner.tell_owners(&Membership::default());

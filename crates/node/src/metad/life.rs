@@ -135,7 +135,7 @@ impl Shared {
     pub(super) fn gone(&self, s: &State<MemoryKv>, leading: &Leadership) -> Vec<Vec<u8>> {
         let limit = self.settings.rebuild_after;
         let (retired, records) = (s.retired(), s.nodes());
-        let awaited = |node: u32| records.iter().any(|r| r.node == node && r.mode == mode::MAINTENANCE);
+        let awaited = |node: u32| records.iter().any(|r| r.node == node && r.mode == NodeMode::Maintenance);
         let named = self.named(s, leading);
         let (now_ms, gateways) = (self.now_ms(), self.gateways.lock());
         let silent = |g: &Heard| Duration::from_millis(g.silent_ms(now_ms)) >= limit;
@@ -178,7 +178,7 @@ impl Shared {
     /// Nodes that get no addresses, files and new copies, if others can have them.
     pub(super) fn aside(&self) -> BTreeSet<u32> {
         let s = self.state.read();
-        s.nodes().into_iter().filter(|n| n.mode != mode::SERVING).map(|n| n.node).collect()
+        s.nodes().into_iter().filter(|n| n.mode != NodeMode::Serving).map(|n| n.node).collect()
     }
 
     /// Whether copies are not to be made elsewhere, now or a moment after a maintenance.
@@ -244,9 +244,9 @@ fn told(op: &CommandOp) -> Option<(Text, &'static str)> {
             }
             CommandOp::SetNode(s) if s.mode == s.expected => return None,
             CommandOp::SetNode(s) => match s.mode {
-                mode::SERVING => node(s.node, "is in service again", "恢复服务"),
-                mode::MAINTENANCE => node(s.node, "is in maintenance", "进入维护"),
-                mode::DRAINING => node(s.node, "is drained", "正在迁出"),
+                NodeMode::Serving => node(s.node, "is in service again", "恢复服务"),
+                NodeMode::Maintenance => node(s.node, "is in maintenance", "进入维护"),
+                NodeMode::Draining => node(s.node, "is drained", "正在迁出"),
                 _ => node(s.node, "is removed", "已移除"),
             },
             CommandOp::SetRebalance(s) if s.on => Text::new("copies are evened out", "正在均衡副本"),

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use trivet_storage::ids::FileId;
-use trivet_storage::messages::{ExtentConfig, Inode};
+use trivet_storage::messages::{ExtentConfig, FileKind, Inode};
 
 /// The shortest pause between two passes.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -214,7 +214,7 @@ fn names_of(metad: &Metad, mut wanted: BTreeSet<FileId>) -> BTreeMap<FileId, Str
             let (entries, end) = metad.list(dir, after, FILES_AT_A_TIME);
             for e in &entries {
                 let name = || shortened(format!("{path}/{}", String::from_utf8_lossy(&e.name)));
-                if e.attr.kind == 2 {
+                if e.attr.kind == FileKind::Folder {
                     folders.push_back((e.fileid, name()));
                 } else if wanted.remove(&e.fileid) {
                     found.insert(e.fileid, name());

@@ -1,6 +1,6 @@
 //! Changes of metad's state: of names and attributes by clients, of leases and extents by owners.
 
-use super::{ConfigEpoch, ExtentId, FileId, LeaseId, OpId, Place, ReplicaRef, SetAttr};
+use super::{ConfigEpoch, ExtentId, FileId, FileKind, LeaseId, OpId, Place, ReplicaRef, SetAttr};
 use trivet_wire::Message;
 
 /// Makes a file, a folder or another object.
@@ -11,7 +11,7 @@ pub struct Make {
     pub at: Place,
     /// NFSv3's ftype3, as [`Attr::kind`](super::Attr::kind).
     #[prost(uint32, tag = "2")]
-    pub kind: u32,
+    pub kind: FileKind,
     /// Its attributes.
     #[prost(message, required, tag = "3")]
     pub attr: SetAttr,

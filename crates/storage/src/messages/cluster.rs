@@ -1,8 +1,8 @@
 //! Messages between gateways and metads, and between gateways.
 
 use super::{
-    Attr, Binding, Command, Empty, Entry, FileId, ForkOrder, LeaseId, LifeAnswer, LifeAsk, Move, OpId, ReplicaRef,
-    Reply, SnapshotList, Stamp,
+    Attr, Binding, Command, Empty, Entry, FileId, ForkOrder, ForwardKind, ForwardOutcome, LeaseId, LifeAnswer, LifeAsk,
+    Move, OpId, ReplicaRef, Reply, SnapshotList, Stamp,
 };
 use trivet_wire::{Message, Oneof};
 
@@ -408,13 +408,13 @@ pub struct Forward {
     /// Number of the file.
     #[prost(uint64, tag = "1")]
     pub file: FileId,
-    /// 1 read, 2 write, 3 attributes, 4 commit, 5 size, 7 attributes that metad changed, 8 look at the bad blocks of an extent.
+    /// The operation.
     #[prost(uint32, tag = "2")]
-    pub what: u32,
+    pub what: ForwardKind,
     /// First byte of a read or write.
     #[prost(uint64, tag = "3")]
     pub offset: u64,
-    /// Bytes of a read; the new size with 5.
+    /// Bytes of a read; the new size with [`ForwardKind::SetSize`].
     #[prost(uint64, tag = "4")]
     pub length: u64,
     /// The bytes of a write.
@@ -433,9 +433,9 @@ pub struct Forward {
 /// The owner's answer to a [`Forward`].
 #[derive(Clone, PartialEq, Message)]
 pub struct Forwarded {
-    /// 0 done, 1 stale, 2 not the owner, 3 superseded, 4 unreadable, 5 no space, 6 read-only.
+    /// The outcome.
     #[prost(uint32, tag = "1")]
-    pub outcome: u32,
+    pub outcome: ForwardOutcome,
     /// The bytes of a read.
     #[prost(bytes = "bytes", tag = "2")]
     pub data: bytes::Bytes,

@@ -1,14 +1,14 @@
 //! metad's records of files, folders and other objects.
 
-use super::{FileId, LeaseId, OpId};
+use super::{FileId, FileKind, LeaseId, OpId};
 use trivet_wire::Message;
 
 /// Attributes of a file or folder. Times in nanoseconds since 1970.
 #[derive(Clone, PartialEq, Message)]
 pub struct Attr {
-    /// NFSv3's ftype3: 1 file, 2 folder, 3 block, 4 character, 5 symlink, 6 socket, 7 fifo.
+    /// NFSv3's ftype3.
     #[prost(uint32, tag = "1")]
-    pub kind: u32,
+    pub kind: FileKind,
     /// The permission bits of the mode, without the file type.
     #[prost(uint32, tag = "2")]
     pub mode: u32,

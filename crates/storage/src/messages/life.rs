@@ -1,19 +1,7 @@
 //! The life of a cluster: what an administrator does to nodes, disks, addresses and datastores, and what metad answers.
 
-use super::{ChangeDatastore, ConfigEpoch, Empty, ExtentId, FileId, Pos, ReplicaRef};
+use super::{ChangeDatastore, ConfigEpoch, Empty, ExtentId, FileId, NodeMode, Pos, ReplicaRef};
 use trivet_wire::{Message, Oneof};
-
-/// The uses of a node, in [`NodeRecord::mode`] and [`SetNode::mode`].
-pub mod mode {
-    /// As usual.
-    pub const SERVING: u32 = 0;
-    /// The node may be away for a while: nothing of it is rebuilt, and addresses, files and leaderships are elsewhere.
-    pub const MAINTENANCE: u32 = 1;
-    /// Its copies move to other nodes, and it gets no new ones.
-    pub const DRAINING: u32 = 2;
-    /// The node is no part of the cluster any more: nothing waits for it.
-    pub const REMOVED: u32 = 3;
-}
 
 /// metad's record of a node that is not used as usual.
 #[derive(Clone, PartialEq, Message)]
@@ -21,9 +9,9 @@ pub struct NodeRecord {
     /// Number of the node.
     #[prost(uint32, tag = "1")]
     pub node: u32,
-    /// A number of [`mode`].
+    /// The use of the node.
     #[prost(uint32, tag = "2")]
-    pub mode: u32,
+    pub mode: NodeMode,
     /// Since when it has this mode, by the time of the journal's entry, in nanoseconds since 1970.
     #[prost(uint64, tag = "3")]
     pub since_ns: u64,
@@ -43,10 +31,10 @@ pub struct SetNode {
     pub node: u32,
     /// The mode that the author saw; another one by now: refused.
     #[prost(uint32, tag = "2")]
-    pub expected: u32,
-    /// The new mode, a number of [`mode`].
+    pub expected: NodeMode,
+    /// The new mode.
     #[prost(uint32, tag = "3")]
-    pub mode: u32,
+    pub mode: NodeMode,
     /// Storages that are gone for good.
     #[prost(bytes = "vec", repeated, tag = "4")]
     pub retire: Vec<Vec<u8>>,
@@ -91,7 +79,7 @@ pub struct SetAddress {
 /// A wish of an administrator.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum LifeAction {
-    /// Puts this node into [`mode::MAINTENANCE`].
+    /// Puts this node into [`NodeMode::Maintenance`].
     #[prost(uint32, tag = "1")]
     MaintenanceOn(u32),
     /// Ends the maintenance of this node.

@@ -1,6 +1,6 @@
 //! Locks of files (NLM): as metad keeps them, and the command that changes them.
 
-use super::FileId;
+use super::{FileId, LockStat, LockUse};
 use trivet_wire::Message;
 
 /// The owner of a lock: a process of a client, by the address that its calls come from.
@@ -88,39 +88,15 @@ pub struct FileLocks {
     pub shares: Vec<ShareLock>,
 }
 
-/// The uses of a [`LockCommand`], in `what`.
-pub mod lock_what {
-    /// Changes nothing: would it be granted?
-    pub const TEST: u32 = 1;
-    /// Takes the lock, or waits for it where the command says `block`.
-    pub const LOCK: u32 = 2;
-    /// Gives the bytes back, of which others may hold a part.
-    pub const UNLOCK: u32 = 3;
-    /// The client waits no longer.
-    pub const CANCEL: u32 = 4;
-    /// The client knows that it has the lock.
-    pub const TOLD: u32 = 5;
-    /// Reserves the whole file, by `denies` and `access`.
-    pub const SHARE: u32 = 6;
-    /// Gives the owner's reservation back.
-    pub const UNSHARE: u32 = 7;
-    /// Everything of this client that was made before its `start`, in all files.
-    pub const FREE_ALL: u32 = 8;
-    /// The client was called back and does not want the lock that it was given.
-    pub const REFUSED: u32 = 9;
-    /// Changes nothing: `granted` of the reply names locks that are held and requests that wait.
-    pub const LIST: u32 = 10;
-}
-
 /// A change of a file's locks, or a question about them, as a command of metad's journal.
 #[derive(Clone, PartialEq, Message)]
 pub struct LockCommand {
-    /// 0 with `FREE_ALL`.
+    /// 0 with [`LockUse::FreeAll`].
     #[prost(uint64, tag = "1")]
     pub file: FileId,
-    /// The use, a number of [`lock_what`].
+    /// The use.
     #[prost(uint32, tag = "2")]
-    pub what: u32,
+    pub what: LockUse,
     /// The lock, and whom to call back about it.
     #[prost(message, required, tag = "3")]
     pub wanted: WaitingLock,
@@ -138,16 +114,16 @@ pub struct LockCommand {
 /// The outcome of a [`LockCommand`].
 #[derive(Clone, PartialEq, Message)]
 pub struct LockReply {
-    /// A number of `nfs::nlm::Stat`.
+    /// nlm4_stats.
     #[prost(uint32, tag = "1")]
-    pub stat: u32,
+    pub stat: LockStat,
     /// The lock that forbids what is asked for.
     #[prost(message, optional, tag = "2")]
     pub holder: Option<HeldLock>,
     /// Locks that others were given by this, and that they are to be told of; their files.
     #[prost(message, repeated, tag = "3")]
     pub granted: Vec<Granted>,
-    /// With `LIST`: the requests that wait.
+    /// With [`LockUse::List`]: the requests that wait.
     #[prost(message, repeated, tag = "4")]
     pub waiting: Vec<Granted>,
 }

@@ -25,7 +25,7 @@ impl<K: Kv> State<K> {
         };
         let code = if let Err(code) = valid_name(&f.to.name) {
             code
-        } else if source.attr.kind != 1 {
+        } else if source.attr.kind != FileKind::File {
             status::INVAL
         } else if dir.attr.datastore != source.attr.datastore {
             status::XDEV

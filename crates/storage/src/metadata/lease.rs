@@ -28,7 +28,7 @@ pub fn prepare<K: Kv>(state: &State<K>, placement: &Placement, now_ms: u64, op: 
         // A lease that is given back names nobody.
         CommandOp::Grant(g) if g.gateway != 0 => {
             let Some(inode) = state.inode(g.file) else { return Prepared::AnswerIfLeader(say(status::STALE)) };
-            if inode.attr.kind != 1 {
+            if inode.attr.kind != FileKind::File {
                 return Prepared::AnswerIfLeader(say(status::INVAL));
             }
             if !inode.forming.is_none() {
@@ -88,7 +88,7 @@ mod tests {
         };
         apply(&mut state, CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies: 2, ..Default::default() }));
         let at = Place { dir: FileId(64), name: "disk".into() };
-        let made = apply(&mut state, CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() }));
+        let made = apply(&mut state, CommandOp::Make(Make { at, kind: FileKind::File, how: 1, ..Default::default() }));
         let file = made.attr.expect("made").fileid;
         let ask = |state: &State<MemoryKv>, placement: &Placement, node: u32| {
             let grant = Grant { file, gateway: node, boot: u64::from(node) * 10, ..Default::default() };

@@ -90,7 +90,7 @@ impl Plan {
             );
         }
     }
-    fn set(&mut self, record: &NodeRecord, mode: u32) {
+    fn set(&mut self, record: &NodeRecord, mode: NodeMode) {
         let set = SetNode { node: record.node, expected: record.mode, mode, ..Default::default() };
         self.commands.push(CommandOp::SetNode(set));
     }
@@ -159,7 +159,7 @@ pub fn judge<K: Kv>(state: &State<K>, view: &View, action: &LifeAction) -> Plan 
             return plan;
         }
     };
-    if view.node(node).is_none() && state.node(node).mode == mode::SERVING {
+    if view.node(node).is_none() && state.node(node).mode == NodeMode::Serving {
         plan.refuse("unknown-node", format!("no node {node} was ever heard"), "`trivet status` names the nodes");
         return plan;
     }
@@ -167,7 +167,7 @@ pub fn judge<K: Kv>(state: &State<K>, view: &View, action: &LifeAction) -> Plan 
     match action {
         LifeAction::MaintenanceOn(_) => maintenance_on(state, view, &record, &mut plan),
         LifeAction::MaintenanceOff(_) => {
-            if record.mode == mode::MAINTENANCE {
+            if record.mode == NodeMode::Maintenance {
                 if view.node(node).is_none_or(|n| !n.alive) {
                     plan.refuse(
                         "not-back",
@@ -176,17 +176,17 @@ pub fn judge<K: Kv>(state: &State<K>, view: &View, action: &LifeAction) -> Plan 
                     );
                 }
                 plan.step(format!("node {node} is used as before; what its copies missed is copied"));
-                plan.set(&record, mode::SERVING);
-            } else if record.mode != mode::SERVING {
+                plan.set(&record, NodeMode::Serving);
+            } else if record.mode != NodeMode::Serving {
                 plan.refuse("not-in-maintenance", format!("node {node} is {}", name(record.mode)), advice(record.mode));
             }
         }
         LifeAction::Drain(_) => drain(state, view, &record, &mut plan),
         LifeAction::Undrain(_) => {
-            if matches!(record.mode, mode::DRAINING | mode::REMOVED) {
+            if matches!(record.mode, NodeMode::Draining | NodeMode::Removed) {
                 plan.step(format!("node {node} is used again; `trivet rebalance` gives it copies"));
-                plan.set(&record, mode::SERVING);
-            } else if record.mode != mode::SERVING {
+                plan.set(&record, NodeMode::Serving);
+            } else if record.mode != NodeMode::Serving {
                 plan.refuse("in-maintenance", format!("node {node} is in maintenance"), advice(record.mode));
             }
         }
@@ -209,7 +209,7 @@ pub fn progress<K: Kv>(state: &State<K>, view: &View, action: &LifeAction) -> Pr
             let bound = state.bindings().iter().any(|b| b.gateway == *node);
             Progress {
                 copies_left: 0,
-                done: state.node(*node).mode == mode::MAINTENANCE && !bound && view.leader != *node,
+                done: state.node(*node).mode == NodeMode::Maintenance && !bound && view.leader != *node,
             }
         }
         LifeAction::MaintenanceOff(_) | LifeAction::Undrain(_) => Progress { copies_left: 0, done: true },
@@ -236,33 +236,34 @@ pub fn progress<K: Kv>(state: &State<K>, view: &View, action: &LifeAction) -> Pr
 /// announced, redundancy comes first.
 pub fn holds_joins<K: Kv>(state: &State<K>, silent: &dyn Fn(u32) -> bool) -> bool {
     let records = state.nodes();
-    let mode_of = |node: u32| records.iter().find(|r| r.node == node).map_or(mode::SERVING, |r| r.mode);
-    let unannounced = |r: &ReplicaRef| silent(r.node) && !matches!(mode_of(r.node), mode::MAINTENANCE | mode::REMOVED);
-    records.iter().any(|r| r.mode == mode::MAINTENANCE) && !state.replicas().iter().any(unannounced)
+    let mode_of = |node: u32| records.iter().find(|r| r.node == node).map_or(NodeMode::Serving, |r| r.mode);
+    let unannounced =
+        |r: &ReplicaRef| silent(r.node) && !matches!(mode_of(r.node), NodeMode::Maintenance | NodeMode::Removed);
+    records.iter().any(|r| r.mode == NodeMode::Maintenance) && !state.replicas().iter().any(unannounced)
 }
 
-fn name(mode: u32) -> &'static str {
+fn name(mode: NodeMode) -> &'static str {
     match mode {
-        mode::SERVING => "in service",
-        mode::MAINTENANCE => "in maintenance",
-        mode::DRAINING => "being drained",
+        NodeMode::Serving => "in service",
+        NodeMode::Maintenance => "in maintenance",
+        NodeMode::Draining => "being drained",
         _ => "removed",
     }
 }
 
 /// How a mode is ended.
-fn advice(mode: u32) -> &'static str {
+fn advice(mode: NodeMode) -> &'static str {
     match mode {
-        mode::MAINTENANCE => "`trivet node maintenance off` ends that",
-        mode::DRAINING => "`trivet node drain --undo` ends that",
-        mode::REMOVED => "`trivet node add` takes it in again",
+        NodeMode::Maintenance => "`trivet node maintenance off` ends that",
+        NodeMode::Draining => "`trivet node drain --undo` ends that",
+        NodeMode::Removed => "`trivet node add` takes it in again",
         _ => "nothing has to be done",
     }
 }
 
 /// Only one node is set aside at a time: two that are away could have the only copies of something.
 fn others_are_aside<K: Kv>(state: &State<K>, node: u32, plan: &mut Plan) {
-    let aside = |m: u32| matches!(m, mode::MAINTENANCE | mode::DRAINING);
+    let aside = |m: NodeMode| matches!(m, NodeMode::Maintenance | NodeMode::Draining);
     if let Some(other) = state.nodes().into_iter().find(|n| n.node != node && aside(n.mode)) {
         let reason = format!("node {} is {}", other.node, name(other.mode));
         plan.refuse("another-node", reason, format!("one node at a time; {}", advice(other.mode)));
@@ -284,10 +285,10 @@ fn majority_without(view: &View, node: u32, plan: &mut Plan) {
 
 fn maintenance_on<K: Kv>(state: &State<K>, view: &View, record: &NodeRecord, plan: &mut Plan) {
     let node = record.node;
-    if record.mode == mode::MAINTENANCE {
+    if record.mode == NodeMode::Maintenance {
         return;
     }
-    if record.mode != mode::SERVING {
+    if record.mode != NodeMode::Serving {
         plan.refuse("set-aside", format!("node {node} is {}", name(record.mode)), advice(record.mode));
     }
     others_are_aside(state, node, plan);
@@ -302,13 +303,13 @@ fn maintenance_on<K: Kv>(state: &State<K>, view: &View, record: &NodeRecord, pla
         "files that node {node} owns go to other nodes when they are used; leadership that it holds is transferred"
     ));
     plan.step("its copies are not made elsewhere while it is away; new ones are put on other nodes");
-    plan.set(record, mode::MAINTENANCE);
+    plan.set(record, NodeMode::Maintenance);
     plan.next = format!("node {node} may be stopped; `trivet node maintenance off {node}` when it is back");
 }
 
 fn drain<K: Kv>(state: &State<K>, view: &View, record: &NodeRecord, plan: &mut Plan) {
     let node = record.node;
-    if record.mode == mode::REMOVED || record.mode == mode::MAINTENANCE {
+    if record.mode == NodeMode::Removed || record.mode == NodeMode::Maintenance {
         plan.refuse("set-aside", format!("node {node} is {}", name(record.mode)), advice(record.mode));
     }
     others_are_aside(state, node, plan);
@@ -318,15 +319,15 @@ fn drain<K: Kv>(state: &State<K>, view: &View, record: &NodeRecord, plan: &mut P
         "{count} copies on node {node} are made on other nodes; each is given up when the other is complete"
     ));
     plan.step("its addresses and files go to other nodes");
-    if record.mode != mode::DRAINING {
-        plan.set(record, mode::DRAINING);
+    if record.mode != NodeMode::Draining {
+        plan.set(record, NodeMode::Draining);
     }
     plan.next = format!("`trivet node remove {node}` when it is empty");
 }
 
 fn remove<K: Kv>(state: &State<K>, view: &View, record: &NodeRecord, plan: &mut Plan) {
     let node = record.node;
-    if record.mode == mode::REMOVED {
+    if record.mode == NodeMode::Removed {
         return;
     }
     let count = copies::on_node(state, node);
@@ -348,7 +349,7 @@ fn remove<K: Kv>(state: &State<K>, view: &View, record: &NodeRecord, plan: &mut 
         );
     }
     plan.step(format!("nothing waits for node {node} any more, and nothing is put there"));
-    plan.set(record, mode::REMOVED);
+    plan.set(record, NodeMode::Removed);
     plan.next = format!("stop node {node}, and take it out of [nodes] of every node.toml at the next restart");
 }
 

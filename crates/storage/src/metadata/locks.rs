@@ -8,7 +8,6 @@ use super::keys::{self, table};
 use super::kv::Kv;
 use super::state::State;
 use crate::messages::*;
-use crate::nfs::nlm::Stat;
 use crate::nfs::status;
 
 /// Files that have locks or waiting requests at a time; a lock of one more is refused with DENIED_NOLOCKS.
@@ -68,45 +67,45 @@ impl<K: Kv> State<K> {
     }
 
     pub(super) fn lock(&mut self, c: &LockCommand) -> Reply {
-        if c.what == lock_what::FREE_ALL {
+        if c.what == LockUse::FreeAll {
             return self.free_locks(&c.wanted.lock.owner.client, c.wanted.lock.start);
         }
-        if c.what == lock_what::LIST {
+        if c.what == LockUse::List {
             return self.list_locks();
         }
-        let reply = |stat: Stat, holder, granted| Reply {
-            lock: Some(LockReply { stat: stat as u32, holder, granted, ..Default::default() }),
+        let reply = |stat: LockStat, holder, granted| Reply {
+            lock: Some(LockReply { stat, holder, granted, ..Default::default() }),
             ..Default::default()
         };
-        if self.inode(c.file).is_none_or(|i| i.attr.kind != 1) {
-            return reply(Stat::StaleHandle, None, Vec::new());
+        if self.inode(c.file).is_none_or(|i| i.attr.kind != FileKind::File) {
+            return reply(LockStat::StaleHandle, None, Vec::new());
         }
         let before = self.locks(c.file);
         let mut after = before.clone();
         let held = &c.wanted.lock;
-        let takes = matches!(c.what, lock_what::LOCK | lock_what::SHARE);
+        let takes = matches!(c.what, LockUse::Lock | LockUse::Share);
         let holder = after.conflict(held).cloned();
         let stat = if takes && before.is_empty() && self.number(LOCKED_FILES) >= LOCKED_FILES_MAX {
-            Stat::DeniedNoLocks
+            LockStat::DeniedNoLocks
         } else {
             match c.what {
-                lock_what::TEST => holder.as_ref().map_or(Stat::Granted, |_| Stat::Denied),
-                lock_what::LOCK => after.lock(&c.wanted, c.block),
-                lock_what::UNLOCK => after.unlock(held),
-                lock_what::CANCEL => after.cancel(held),
-                lock_what::TOLD => {
+                LockUse::Test => holder.as_ref().map_or(LockStat::Granted, |_| LockStat::Denied),
+                LockUse::Lock => after.lock(&c.wanted, c.block),
+                LockUse::Unlock => after.unlock(held),
+                LockUse::Cancel => after.cancel(held),
+                LockUse::Told => {
                     after.told(held);
-                    Stat::Granted
+                    LockStat::Granted
                 }
-                lock_what::REFUSED => {
+                LockUse::Refused => {
                     after.refused(held);
-                    Stat::Granted
+                    LockStat::Granted
                 }
-                lock_what::SHARE => {
+                LockUse::Share => {
                     let (denies, access, start) = (c.denies, c.access, held.start);
                     after.share(&ShareLock { owner: held.owner.clone(), denies, access, start })
                 }
-                lock_what::UNSHARE => after.unshare(&held.owner),
+                LockUse::Unshare => after.unshare(&held.owner),
                 _ => return super::state::fail(status::NOTSUPP),
             }
         };
@@ -158,7 +157,7 @@ mod tests {
             w.run(CommandOp::CreateDatastore(d));
             let root = w.0.datastores()[0].root;
             let at = Place { dir: root, name: "f".into() };
-            let make = Make { at, kind: 1, how: 1, ..Default::default() };
+            let make = Make { at, kind: FileKind::File, how: 1, ..Default::default() };
             w.1 = w.run(CommandOp::Make(make)).attr.unwrap().fileid;
             w
         }
@@ -168,11 +167,11 @@ mod tests {
             let entry = Entry { version: JOURNAL_VERSION, time_ns: number, commands, cluster: "c".into() };
             self.0.apply(number, &entry).remove(0)
         }
-        fn lock(&mut self, what: u32, client: &str, block: bool) -> LockReply {
+        fn lock(&mut self, what: LockUse, client: &str, block: bool) -> LockReply {
             let owner = LockOwner { client: client.into(), svid: 1, oh: vec![1] };
             let lock = HeldLock { owner, exclusive: true, first: 0, last: 9, start: 1 };
             let wanted = WaitingLock { lock, ..Default::default() };
-            let file = if what == lock_what::FREE_ALL { FileId::NONE } else { self.1 };
+            let file = if what == LockUse::FreeAll { FileId::NONE } else { self.1 };
             self.run(CommandOp::Lock(LockCommand { file, what, wanted, block, ..Default::default() })).lock.unwrap()
         }
     }
@@ -180,49 +179,49 @@ mod tests {
     #[test]
     fn a_lock_is_handed_over_and_the_next_one_is_called_back_until_it_was_told() {
         let mut w = World::new();
-        assert_eq!(w.lock(lock_what::LOCK, "a", false).stat, Stat::Granted as u32);
-        let tested = w.lock(lock_what::TEST, "b", false);
-        assert_eq!((tested.stat, tested.holder.unwrap().owner.client), (Stat::Denied as u32, "a".into()));
-        assert_eq!(w.lock(lock_what::LOCK, "b", true).stat, Stat::Blocked as u32);
+        assert_eq!(w.lock(LockUse::Lock, "a", false).stat, LockStat::Granted);
+        let tested = w.lock(LockUse::Test, "b", false);
+        assert_eq!((tested.stat, tested.holder.unwrap().owner.client), (LockStat::Denied, "a".into()));
+        assert_eq!(w.lock(LockUse::Lock, "b", true).stat, LockStat::Blocked);
         assert!(w.0.untold_locks().is_empty());
-        let granted = w.lock(lock_what::UNLOCK, "a", false).granted;
+        let granted = w.lock(LockUse::Unlock, "a", false).granted;
         assert_eq!(granted, w.0.untold_locks());
         assert_eq!((granted.len(), granted[0].file, &granted[0].lock.lock.owner.client[..]), (1, w.1, "b"));
-        let listed = w.lock(lock_what::LIST, "", false);
+        let listed = w.lock(LockUse::List, "", false);
         assert_eq!((listed.granted[0].lock.lock.owner.client.as_str(), listed.waiting.len()), ("b", 0));
-        w.lock(lock_what::TOLD, "b", false);
+        w.lock(LockUse::Told, "b", false);
         assert!(w.0.untold_locks().is_empty() && !w.0.locks(w.1).is_empty());
-        w.lock(lock_what::UNLOCK, "b", false);
+        w.lock(LockUse::Unlock, "b", false);
         assert_eq!((w.0.all_locks().len(), w.0.number(LOCKED_FILES), w.0.number(UNTOLD)), (0, 0, 0));
     }
 
     #[test]
     fn locks_go_with_their_client_and_with_their_file() {
         let mut w = World::new();
-        w.lock(lock_what::LOCK, "a", false);
-        w.lock(lock_what::LOCK, "b", true);
+        w.lock(LockUse::Lock, "a", false);
+        w.lock(LockUse::Lock, "b", true);
         let owner = LockOwner { client: "a".into(), ..Default::default() };
         let lock = HeldLock { owner, start: 3, ..Default::default() };
         let wanted = WaitingLock { lock, ..Default::default() };
-        let free = LockCommand { what: lock_what::FREE_ALL, wanted, ..Default::default() };
+        let free = LockCommand { what: LockUse::FreeAll, wanted, ..Default::default() };
         let granted = w.run(CommandOp::Lock(free)).lock.unwrap().granted;
         assert_eq!(granted[0].lock.lock.owner.client, "b");
         let root = w.0.datastores()[0].root;
         let at = Place { dir: root, name: "f".into() };
         w.run(CommandOp::Remove(Remove { at, folder: false }));
         assert_eq!((w.0.all_locks().len(), w.0.number(LOCKED_FILES), w.0.number(UNTOLD)), (0, 0, 0));
-        assert_eq!(w.lock(lock_what::LOCK, "a", false).stat, Stat::StaleHandle as u32);
+        assert_eq!(w.lock(LockUse::Lock, "a", false).stat, LockStat::StaleHandle);
     }
 
     #[test]
     fn an_unlock_that_comes_again_has_nobody_called_back_again() {
         let mut w = World::new();
-        w.lock(lock_what::LOCK, "a", false);
-        w.lock(lock_what::LOCK, "b", true);
+        w.lock(LockUse::Lock, "a", false);
+        w.lock(LockUse::Lock, "b", true);
         let owner = LockOwner { client: "a".into(), svid: 1, oh: vec![1] };
         let lock = HeldLock { owner, last: 9, ..Default::default() };
         let wanted = WaitingLock { lock, ..Default::default() };
-        let unlock = LockCommand { file: w.1, what: lock_what::UNLOCK, wanted, ..Default::default() };
+        let unlock = LockCommand { file: w.1, what: LockUse::Unlock, wanted, ..Default::default() };
         let call = CallId { client: "a".into(), xid: 7, body: OpId { high: 1, low: 2 } };
         let mut again = || {
             let number = w.0.applied() + 1;
@@ -232,14 +231,14 @@ mod tests {
             w.0.apply(number, &entry).remove(0).lock.unwrap()
         };
         let (first, second) = (again(), again());
-        assert_eq!((first.granted.len(), second.granted.len(), second.stat), (1, 0, Stat::Granted as u32));
+        assert_eq!((first.granted.len(), second.granted.len(), second.stat), (1, 0, LockStat::Granted));
     }
 
     #[test]
     fn files_with_locks_are_bounded() {
         let mut w = World::new();
         w.0.set_number(LOCKED_FILES, LOCKED_FILES_MAX);
-        assert_eq!(w.lock(lock_what::LOCK, "a", false).stat, Stat::DeniedNoLocks as u32);
-        assert_eq!(w.lock(lock_what::UNLOCK, "a", false).stat, Stat::Granted as u32);
+        assert_eq!(w.lock(LockUse::Lock, "a", false).stat, LockStat::DeniedNoLocks);
+        assert_eq!(w.lock(LockUse::Unlock, "a", false).stat, LockStat::Granted);
     }
 }

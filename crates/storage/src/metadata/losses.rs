@@ -83,8 +83,10 @@ mod tests {
         let mut s = State::new(MemoryKv::default());
         apply(&mut s, CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies: 2, ..Default::default() }));
         let at = Place { dir: FileId(64), name: "a".into() };
-        let file =
-            apply(&mut s, CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() })).attr.unwrap().fileid;
+        let file = apply(&mut s, CommandOp::Make(Make { at, kind: FileKind::File, how: 1, ..Default::default() }))
+            .attr
+            .unwrap()
+            .fileid;
         let replicas = vec![replica(1), replica(2)];
         apply(&mut s, CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: LeaseId::NONE, replicas }));
         let eid = s.extents(file)[0].eid;

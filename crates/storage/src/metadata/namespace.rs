@@ -42,7 +42,7 @@ pub struct Listed {
 impl<K: Kv> State<K> {
     pub(super) fn dir(&self, fileid: FileId) -> Result<Inode, u32> {
         let inode = self.inode(fileid).ok_or(status::STALE)?;
-        if inode.attr.kind == 2 {
+        if inode.attr.kind == FileKind::Folder {
             Ok(inode)
         } else {
             Err(status::NOTDIR)
@@ -146,7 +146,7 @@ impl<K: Kv> State<K> {
         }
         if let Some(existing) = self.entry(m.at.dir, &m.at.name).and_then(|e| self.inode(e.fileid)) {
             let same = match m.how {
-                0 => existing.attr.kind == 1 && m.kind == 1,
+                0 => existing.attr.kind == FileKind::File && m.kind == FileKind::File,
                 2 => {
                     existing.verifier == m.verifier
                         && (existing.exclusive || existing.verifier != 0 && self.entry_version < 2)
@@ -162,7 +162,7 @@ impl<K: Kv> State<K> {
             );
         }
         let fileid = self.new_fileid();
-        let folder = m.kind == 2;
+        let folder = m.kind == FileKind::Folder;
         let mut mode = m.attr.mode.unwrap_or(if folder { 0o755 } else { 0o644 }) & 0o7777;
         let mut gid = m.attr.gid.or(m.caller_gid).unwrap_or(0);
         if self.entry_version >= 2 && dir.attr.mode & SETGID != 0 {
@@ -183,7 +183,7 @@ impl<K: Kv> State<K> {
             ctime_ns: time_ns,
             rdev: m.rdev,
             datastore: dir.attr.datastore,
-            allocated: (m.kind == 1 && self.entry_version >= 2).then_some(0),
+            allocated: (m.kind == FileKind::File && self.entry_version >= 2).then_some(0),
         };
         let mut inode = Inode {
             attr,
@@ -194,7 +194,7 @@ impl<K: Kv> State<K> {
             next_cookie: 3,
             ..Default::default()
         };
-        if let (1, Some(size)) = (m.kind, m.attr.size) {
+        if let (FileKind::File, Some(size)) = (m.kind, m.attr.size) {
             inode.attr.size = size;
         }
         self.put_inode(&inode);
@@ -214,7 +214,7 @@ impl<K: Kv> State<K> {
             inode.frozen = true;
             self.put_inode(&inode);
             self.drop_locks(fileid);
-        } else if inode.attr.kind == 2 || inode.attr.nlink == 0 {
+        } else if inode.attr.kind == FileKind::Folder || inode.attr.nlink == 0 {
             self.abandon_fork(&inode);
             self.drop_extents(fileid);
             self.delete_inode(fileid);
@@ -247,8 +247,8 @@ impl<K: Kv> State<K> {
             _ if r.at.name == b"." || r.at.name == b".." => status::INVAL,
             _ if dir.frozen => status::ROFS,
             None => status::NOENT,
-            Some(i) if r.folder && i.attr.kind != 2 => status::NOTDIR,
-            Some(i) if !r.folder && i.attr.kind == 2 => status::ISDIR,
+            Some(i) if r.folder && i.attr.kind != FileKind::Folder => status::NOTDIR,
+            Some(i) if !r.folder && i.attr.kind == FileKind::Folder => status::ISDIR,
             Some(i) if r.folder && !self.is_empty(i.attr.fileid) => status::NOTEMPTY,
             Some(inode) => {
                 if r.folder {
@@ -295,7 +295,7 @@ impl<K: Kv> State<K> {
             return Err(status::ROFS);
         }
         let mut moved = self.entry(r.from.dir, &r.from.name).and_then(|e| self.inode(e.fileid)).ok_or(status::NOENT)?;
-        let folder = moved.attr.kind == 2;
+        let folder = moved.attr.kind == FileKind::Folder;
         if folder && self.is_inside(r.to.dir, moved.attr.fileid) {
             return Err(status::INVAL);
         }
@@ -305,13 +305,13 @@ impl<K: Kv> State<K> {
             if t.attr.fileid == moved.attr.fileid {
                 return Ok(None);
             }
-            match (folder, t.attr.kind == 2) {
+            match (folder, t.attr.kind == FileKind::Folder) {
                 (true, false) => return Err(status::NOTDIR),
                 (false, true) => return Err(status::ISDIR),
                 (true, true) if !self.is_empty(t.attr.fileid) => return Err(status::NOTEMPTY),
                 _ => {}
             }
-            let was_folder = t.attr.kind == 2;
+            let was_folder = t.attr.kind == FileKind::Folder;
             replaced = Some(self.unlink(t, time_ns));
             let mut d = self.dir(r.to.dir)?;
             d.attr.nlink -= u32::from(was_folder);
@@ -357,7 +357,7 @@ impl<K: Kv> State<K> {
             status::JUKEBOX
         } else if dir.frozen || inode.frozen || self.hidden(&dir, &l.to.name).is_some() {
             status::ROFS
-        } else if inode.attr.kind == 2 {
+        } else if inode.attr.kind == FileKind::Folder {
             status::ISDIR
         } else if self.entry_version >= 2 && inode.attr.datastore != dir.attr.datastore {
             status::XDEV
@@ -393,7 +393,7 @@ impl<K: Kv> State<K> {
         }
         let a = &mut inode.attr;
         let other = |new: Option<u32>, old: u32| new.is_some_and(|n| n != old);
-        let handed_over = a.kind != 2 && (other(c.attr.uid, a.uid) || other(c.attr.gid, a.gid));
+        let handed_over = a.kind != FileKind::Folder && (other(c.attr.uid, a.uid) || other(c.attr.gid, a.gid));
         a.mode = c.attr.mode.map_or(a.mode, |m| m & 0o7777);
         if handed_over && self.entry_version >= 2 {
             a.mode = without_set_ids(a.mode);
@@ -435,7 +435,7 @@ mod tests {
         s.apply(n, &entry).remove(0)
     }
 
-    fn make(dir: FileId, name: &str, kind: u32) -> CommandOp {
+    fn make(dir: FileId, name: &str, kind: FileKind) -> CommandOp {
         CommandOp::Make(Make { at: Place { dir, name: name.into() }, kind, how: 1, ..Default::default() })
     }
 
@@ -443,10 +443,10 @@ mod tests {
     fn a_retransmitted_call_is_answered_and_not_carried_out_again() {
         let (mut s, root) = state();
         let call = CallId { client: "10.0.0.1".into(), xid: 7, body: OpId { high: 1, low: 2 } };
-        let first = run(&mut s, make(root, "a", 2), Some(call.clone()));
+        let first = run(&mut s, make(root, "a", FileKind::Folder), Some(call.clone()));
         assert_eq!(first.status, status::OK);
-        assert_eq!(run(&mut s, make(root, "a", 2), Some(call)), first);
-        assert_eq!(run(&mut s, make(root, "a", 2), None).status, status::EXIST);
+        assert_eq!(run(&mut s, make(root, "a", FileKind::Folder), Some(call)), first);
+        assert_eq!(run(&mut s, make(root, "a", FileKind::Folder), None).status, status::EXIST);
     }
 
     #[test]
@@ -454,7 +454,7 @@ mod tests {
         let (mut s, root) = state();
         let exclusive = |verifier| {
             let at = Place { dir: root, name: "lock".into() };
-            CommandOp::Make(Make { at, kind: 1, how: 2, verifier, ..Default::default() })
+            CommandOp::Make(Make { at, kind: FileKind::File, how: 2, verifier, ..Default::default() })
         };
         for verifier in [0, 7] {
             let first = run(&mut s, exclusive(verifier), None);
@@ -470,7 +470,7 @@ mod tests {
             run(&mut s, CommandOp::Remove(Remove { at, folder: false }), None);
         }
         // A file that was made in another way is not one that has no verifier.
-        run(&mut s, make(root, "lock", 1), None);
+        run(&mut s, make(root, "lock", FileKind::File), None);
         assert_eq!(run(&mut s, exclusive(0), None).status, status::EXIST);
     }
 
@@ -487,8 +487,8 @@ mod tests {
             let place = |dir: FileId, n: u64| Place { dir, name: format!("n{n}").into() };
             let (at, other) = (place(dir, pick(7)), place(dirs[step % dirs.len()], (draw >> 20) % 7));
             let op = match pick(11) {
-                0..=2 => make(dir, &format!("n{}", pick(7)), 1),
-                3 | 4 => make(dir, &format!("n{}", pick(7)), 2),
+                0..=2 => make(dir, &format!("n{}", pick(7)), FileKind::File),
+                3 | 4 => make(dir, &format!("n{}", pick(7)), FileKind::Folder),
                 5 => CommandOp::Remove(Remove { at, folder: true }),
                 6 | 7 => CommandOp::Remove(Remove { at, folder: false }),
                 8 => CommandOp::Rename(Rename { from: at, to: other }),
@@ -504,7 +504,12 @@ mod tests {
                 _ => CommandOp::DeleteDatastore(Datastore { name: format!("d{}", pick(3)), ..Default::default() }),
             };
             run(&mut s, op, None);
-            dirs = s.all::<Inode>(table::INODE).iter().filter(|i| i.attr.kind == 2).map(|i| i.attr.fileid).collect();
+            dirs = s
+                .all::<Inode>(table::INODE)
+                .iter()
+                .filter(|i| i.attr.kind == FileKind::Folder)
+                .map(|i| i.attr.fileid)
+                .collect();
             let there = s.all::<Inode>(table::INODE).len() as u64;
             assert_eq!(s.files_count(), there, "step {step}");
             let opened = State::new(MemoryKv::load(s.kv.pairs().map(|(k, v)| (k.to_vec(), v.to_vec()))));
@@ -516,7 +521,7 @@ mod tests {
     #[test]
     fn a_file_has_no_more_names_than_pathconf_says() {
         let (mut s, root) = state();
-        let file = run(&mut s, make(root, "a", 1), None).attr.unwrap().fileid;
+        let file = run(&mut s, make(root, "a", FileKind::File), None).attr.unwrap().fileid;
         let mut inode = s.inode(file).unwrap();
         inode.attr.nlink = LINKS_MAX - 1;
         s.put_inode(&inode);
@@ -539,13 +544,13 @@ mod tests {
             s.apply(number, &entry).remove(0)
         };
         let remove = || CommandOp::Remove(Remove { at: Place { dir: root, name: "a".into() }, folder: true });
-        assert_eq!(at(&mut s, 1, make(root, "a", 2), Some(call.clone())).status, status::OK);
+        assert_eq!(at(&mut s, 1, make(root, "a", FileKind::Folder), Some(call.clone())).status, status::OK);
         assert_eq!(at(&mut s, 2, remove(), None).status, status::OK);
         // A retry is answered, and the folder stays removed.
-        assert_eq!(at(&mut s, 120, make(root, "a", 2), Some(call.clone())).status, status::OK);
+        assert_eq!(at(&mut s, 120, make(root, "a", FileKind::Folder), Some(call.clone())).status, status::OK);
         assert!(s.lookup(root, b"a").is_err());
         // Later than `CALLS_KEPT_NS` the same number is a new call of a client whose counter restarted.
-        assert_eq!(at(&mut s, 121, make(root, "a", 2), Some(call)).status, status::OK);
+        assert_eq!(at(&mut s, 121, make(root, "a", FileKind::Folder), Some(call)).status, status::OK);
         assert!(s.lookup(root, b"a").is_ok());
     }
 
@@ -553,7 +558,7 @@ mod tests {
     fn cookies_stay_good_while_names_come_and_go() {
         let (mut s, root) = state();
         for i in 0..10 {
-            run(&mut s, make(root, &format!("f{i}"), 1), None);
+            run(&mut s, make(root, &format!("f{i}"), FileKind::File), None);
         }
         let (first, end) = s.list(root, 0, 3).unwrap();
         assert_eq!(first.iter().map(|l| &l.name[..]).collect::<Vec<_>>(), [&b"."[..], b"..", b"f0", b"f1", b"f2"]);
@@ -570,7 +575,7 @@ mod tests {
     #[test]
     fn a_cookie_that_was_never_given_out_ends_the_listing() {
         let (mut s, root) = state();
-        run(&mut s, make(root, "a", 1), None);
+        run(&mut s, make(root, "a", FileKind::File), None);
         for cookie in [u64::MAX, u64::MAX - 1, 1 << 40] {
             let (lines, end) = s.list(root, cookie, 10).unwrap();
             assert!(lines.is_empty() && end, "{cookie}");
@@ -592,19 +597,19 @@ mod tests {
             let at = Place { dir, name: name.into() };
             run(&mut s, CommandOp::Make(Make { at, ..m }), None).attr.unwrap()
         };
-        let shared = made(root, "shared", with(2, 0o2775, Some(7)));
-        let file = made(shared.fileid, "file", with(1, 0o644, None));
+        let shared = made(root, "shared", with(FileKind::Folder, 0o2775, Some(7)));
+        let file = made(shared.fileid, "file", with(FileKind::File, 0o644, None));
         assert_eq!((file.uid, file.gid, file.mode), (5, 7, 0o644));
-        let folder = made(shared.fileid, "folder", with(2, 0o755, None));
+        let folder = made(shared.fileid, "folder", with(FileKind::Folder, 0o755, None));
         assert_eq!((folder.gid, folder.mode), (7, 0o2755));
-        let other = made(root, "other", with(1, 0o644, None));
+        let other = made(root, "other", with(FileKind::File, 0o644, None));
         assert_eq!((other.uid, other.gid), (5, 6));
     }
 
     #[test]
     fn a_file_that_is_given_to_somebody_else_loses_setuid() {
         let (mut s, root) = state();
-        let file = run(&mut s, make(root, "a", 1), None).attr.unwrap().fileid;
+        let file = run(&mut s, make(root, "a", FileKind::File), None).attr.unwrap().fileid;
         let mut change = |attr| {
             let c = ChangeAttr { file, attr, guard_ctime_ns: None };
             run(&mut s, CommandOp::ChangeAttr(c), None).attr.unwrap().mode
@@ -622,13 +627,13 @@ mod tests {
         let (mut s, root) = state();
         let place = |name: &str| Place { dir: root, name: name.into() };
         let remove = |name: &str| CommandOp::Remove(Remove { at: place(name), folder: false });
-        let file = run(&mut s, make(root, "a", 1), None).attr.unwrap().fileid;
+        let file = run(&mut s, make(root, "a", FileKind::File), None).attr.unwrap().fileid;
         run(&mut s, CommandOp::Link(Link { file, to: place("b") }), None);
         let links = |r: Reply| r.inode.map(|i| (i.attr.fileid, i.attr.nlink));
         assert_eq!(links(run(&mut s, remove("a"), None)), Some((file, 1)));
         assert_eq!(links(run(&mut s, remove("b"), None)), Some((file, 0)));
-        let old = run(&mut s, make(root, "old", 1), None).attr.unwrap().fileid;
-        run(&mut s, make(root, "new", 1), None);
+        let old = run(&mut s, make(root, "old", FileKind::File), None).attr.unwrap().fileid;
+        run(&mut s, make(root, "new", FileKind::File), None);
         let rename = CommandOp::Rename(Rename { from: place("new"), to: place("old") });
         assert_eq!(links(run(&mut s, rename, None)), Some((old, 0)));
     }
@@ -636,8 +641,8 @@ mod tests {
     #[test]
     fn a_folder_is_not_moved_into_itself_nor_removed_while_full() {
         let (mut s, root) = state();
-        let a = run(&mut s, make(root, "a", 2), None).attr.unwrap().fileid;
-        let b = run(&mut s, make(a, "b", 2), None).attr.unwrap().fileid;
+        let a = run(&mut s, make(root, "a", FileKind::Folder), None).attr.unwrap().fileid;
+        let b = run(&mut s, make(a, "b", FileKind::Folder), None).attr.unwrap().fileid;
         let rename = |from: FileId, f: &str, to: FileId, t: &str| {
             CommandOp::Rename(Rename {
                 from: Place { dir: from, name: f.into() },
@@ -655,7 +660,7 @@ mod tests {
     #[test]
     fn a_file_takes_the_space_of_its_extents_and_no_more_than_its_size() {
         let (mut s, root) = state();
-        let file = run(&mut s, make(root, "sparse", 1), None).attr.unwrap().fileid;
+        let file = run(&mut s, make(root, "sparse", FileKind::File), None).attr.unwrap().fileid;
         let r = ReplicaRef { node: 1, id: vec![1; 16], address: String::new() };
         let grant = Grant { file, gateway: 1, boot: 7, expected: LeaseId::NONE, replicas: vec![r.clone()] };
         let used = |r: Reply| r.inode.unwrap().attr.used_bytes();
@@ -684,7 +689,7 @@ mod tests {
     #[test]
     fn a_lease_is_granted_only_on_what_is_current_and_configurations_only_from_safe() {
         let (mut s, root) = state();
-        let file = run(&mut s, make(root, "disk", 1), None).attr.unwrap().fileid;
+        let file = run(&mut s, make(root, "disk", FileKind::File), None).attr.unwrap().fileid;
         let r = |n: u32| ReplicaRef { node: n, id: vec![n as u8; 16], address: String::new() };
         let grant =
             |expected, boot| CommandOp::Grant(Grant { file, gateway: 1, boot, expected, replicas: vec![r(1), r(2)] });

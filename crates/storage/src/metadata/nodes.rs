@@ -33,7 +33,7 @@ impl<K: Kv> State<K> {
             if !n.emptying.is_empty() {
                 ids.insert(n.emptying.clone());
             }
-            if matches!(n.mode, mode::DRAINING | mode::REMOVED) {
+            if matches!(n.mode, NodeMode::Draining | NodeMode::Removed) {
                 ids.extend(there.iter().filter(|r| r.node == n.node).map(|r| r.id.clone()));
             }
         }
@@ -64,17 +64,17 @@ impl<K: Kv> State<K> {
 
     pub(super) fn set_node(&mut self, s: &SetNode, time_ns: u64) -> Reply {
         let mut record = self.node(s.node);
-        if record.mode != s.expected || s.mode > mode::REMOVED || s.node == 0 {
+        if record.mode != s.expected || matches!(s.mode, NodeMode::Other(_)) || s.node == 0 {
             return fail(status::JUKEBOX);
         }
-        let others_aside = |m: u32| matches!(m, mode::MAINTENANCE | mode::DRAINING);
+        let others_aside = |m: NodeMode| matches!(m, NodeMode::Maintenance | NodeMode::Draining);
         if others_aside(s.mode) && self.nodes().iter().any(|n| n.node != s.node && others_aside(n.mode)) {
             return fail(status::JUKEBOX);
         }
-        if s.mode == mode::REMOVED && self.named_replicas().iter().any(|r| r.node == s.node) {
+        if s.mode == NodeMode::Removed && self.named_replicas().iter().any(|r| r.node == s.node) {
             return fail(status::NOTEMPTY);
         }
-        if s.mode == mode::REMOVED {
+        if s.mode == NodeMode::Removed {
             self.forget_replica(s.node);
         }
         if record.mode != s.mode {
@@ -121,7 +121,7 @@ mod tests {
         let commands = vec![Command { op: Some(op), ..Default::default() }];
         s.apply(number, &Entry { version: JOURNAL_VERSION, time_ns: 7, commands, cluster: "c".into() }).remove(0)
     }
-    fn set(node: u32, expected: u32, mode: u32) -> CommandOp {
+    fn set(node: u32, expected: NodeMode, mode: NodeMode) -> CommandOp {
         CommandOp::SetNode(SetNode { node, expected, mode, ..Default::default() })
     }
     fn replica(node: u32) -> ReplicaRef {
@@ -151,12 +151,20 @@ mod tests {
     #[test]
     fn one_node_at_a_time_is_set_aside_and_only_as_its_author_saw_it() {
         let mut s = State::new(MemoryKv::default());
-        assert_eq!(apply(&mut s, set(1, mode::SERVING, mode::MAINTENANCE)).status, 0);
-        assert_eq!(apply(&mut s, set(1, mode::SERVING, mode::DRAINING)).status, status::JUKEBOX, "seen too early");
-        assert_eq!(apply(&mut s, set(2, mode::SERVING, mode::DRAINING)).status, status::JUKEBOX, "a second one");
-        assert_eq!((s.node(1).mode, s.node(1).since_ns, s.node(2).mode), (mode::MAINTENANCE, 7, mode::SERVING));
-        assert_eq!(apply(&mut s, set(1, mode::MAINTENANCE, mode::SERVING)).status, 0);
-        assert_eq!(apply(&mut s, set(2, mode::SERVING, mode::DRAINING)).status, 0);
+        assert_eq!(apply(&mut s, set(1, NodeMode::Serving, NodeMode::Maintenance)).status, 0);
+        assert_eq!(
+            apply(&mut s, set(1, NodeMode::Serving, NodeMode::Draining)).status,
+            status::JUKEBOX,
+            "seen too early"
+        );
+        assert_eq!(
+            apply(&mut s, set(2, NodeMode::Serving, NodeMode::Draining)).status,
+            status::JUKEBOX,
+            "a second one"
+        );
+        assert_eq!((s.node(1).mode, s.node(1).since_ns, s.node(2).mode), (NodeMode::Maintenance, 7, NodeMode::Serving));
+        assert_eq!(apply(&mut s, set(1, NodeMode::Maintenance, NodeMode::Serving)).status, 0);
+        assert_eq!(apply(&mut s, set(2, NodeMode::Serving, NodeMode::Draining)).status, 0);
         assert_eq!(s.emptied(&[replica(1), replica(2)]), [replica(2).id]);
     }
 
@@ -165,13 +173,13 @@ mod tests {
         let mut s = State::new(MemoryKv::default());
         apply(&mut s, CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies: 2, ..Default::default() }));
         let at = Place { dir: FileId(64), name: "a".into() };
-        let made = apply(&mut s, CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() }));
+        let made = apply(&mut s, CommandOp::Make(Make { at, kind: FileKind::File, how: 1, ..Default::default() }));
         let file = made.attr.expect("made").fileid;
         let replicas = vec![replica(1), replica(2)];
         apply(&mut s, CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: LeaseId::NONE, replicas }));
-        assert_eq!(apply(&mut s, set(2, mode::SERVING, mode::REMOVED)).status, status::NOTEMPTY);
+        assert_eq!(apply(&mut s, set(2, NodeMode::Serving, NodeMode::Removed)).status, status::NOTEMPTY);
         apply(&mut s, CommandOp::RegisterReplica(replica(3)));
-        assert_eq!(apply(&mut s, set(3, mode::SERVING, mode::REMOVED)).status, 0);
+        assert_eq!(apply(&mut s, set(3, NodeMode::Serving, NodeMode::Removed)).status, 0);
         assert!(s.replicas().iter().all(|r| r.node != 3));
         let retire = vec![vec![9; 16]];
         apply(&mut s, CommandOp::SetNode(SetNode { node: 1, retire, ..Default::default() }));

@@ -58,7 +58,7 @@ pub struct Orders {
 impl Orders {
     /// Reads the operators' orders from the state. `addresses` are the configured datastore addresses.
     pub fn of<K: Kv>(state: &State<K>, addresses: &[String]) -> Self {
-        let aside = state.nodes().into_iter().filter(|n| n.mode != mode::SERVING).map(|n| n.node).collect();
+        let aside = state.nodes().into_iter().filter(|n| n.mode != NodeMode::Serving).map(|n| n.node).collect();
         let removed = addresses.iter().filter(|a| state.address_is_removed(a)).cloned().collect();
         Orders { aside, emptied: state.emptied(&state.replicas()).into_iter().collect(), removed }
     }

@@ -340,7 +340,9 @@ impl Restore<'_> {
         for (eid, copies) in held.iter().filter(|(eid, _)| **eid > counted && !known.contains(eid)) {
             let Some((replicas, epoch)) = copies.complete() else { continue };
             // A folder cannot have it, nor a file that waits for another one's content.
-            let taken = |file: FileId| self.state.inode(file).is_some_and(|i| i.attr.kind != 1 || !i.forming.is_none());
+            let taken = |file: FileId| {
+                self.state.inode(file).is_some_and(|i| i.attr.kind != FileKind::File || !i.forming.is_none())
+            };
             let place = copies.place().filter(|(file, _)| !taken(*file));
             let (file, index) = place.unwrap_or_else(|| (self.new_file(), 0));
             if self.state.inode(file).is_none() {
@@ -388,7 +390,7 @@ impl Restore<'_> {
     fn make_recovered(&mut self, file: FileId, name: String) -> Result<(), RestoreError> {
         let mut folder = self.recovered_folder()?;
         let attr = Attr {
-            kind: 1,
+            kind: FileKind::File,
             mode: 0o600,
             nlink: 1,
             fileid: file,
@@ -413,7 +415,7 @@ impl Restore<'_> {
         let mut name = RECOVERED.to_string();
         loop {
             match self.state.lookup(d.root, name.as_bytes()) {
-                Ok(folder) if folder.attr.kind == 2 => return Ok(folder),
+                Ok(folder) if folder.attr.kind == FileKind::Folder => return Ok(folder),
                 Ok(_) => name.push('-'),
                 Err(_) => break,
             }

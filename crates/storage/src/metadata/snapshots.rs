@@ -92,7 +92,7 @@ impl<K: Kv> State<K> {
             });
             for (name, fileid) in found {
                 let Some(inode) = self.inode(fileid) else { continue };
-                if inode.attr.kind == 2 {
+                if inode.attr.kind == FileKind::Folder {
                     folders.push(fileid);
                 }
                 if !visit(dir, &name, inode) {
@@ -124,11 +124,11 @@ impl<K: Kv> State<K> {
                     copy
                 }
                 // A file whose content is still to come is not part of the snapshot.
-                (None, 1) if !inode.forming.is_none() => continue,
-                (None, 1) => self.make_fork(inode, parent, true, time_ns).attr.fileid,
+                (None, FileKind::File) if !inode.forming.is_none() => continue,
+                (None, FileKind::File) => self.make_fork(inode, parent, true, time_ns).attr.fileid,
                 (None, _) => {
                     let fileid = self.new_fileid();
-                    let nlink = if kind == 2 { 2 } else { 1 };
+                    let nlink = if kind == FileKind::Folder { 2 } else { 1 };
                     let attr = Attr { fileid, nlink, ..inode.attr };
                     let symlink = inode.symlink;
                     self.put_inode(&Inode {
@@ -144,7 +144,7 @@ impl<K: Kv> State<K> {
             };
             copies.insert(original, copy);
             let Ok(mut folder) = self.dir(parent) else { continue };
-            folder.attr.nlink += u32::from(kind == 2);
+            folder.attr.nlink += u32::from(kind == FileKind::Folder);
             self.add_entry(&mut folder, &name, copy, time_ns);
         }
     }
@@ -190,7 +190,7 @@ impl<K: Kv> State<K> {
             let taken_ns = self.inode(root).map_or(0, |i| i.attr.atime_ns);
             let mut line = SnapshotLine { name, taken_ns, ..Default::default() };
             self.walk(root, &mut |_, _, inode| {
-                line.files += u64::from(inode.attr.kind == 1);
+                line.files += u64::from(inode.attr.kind == FileKind::File);
                 line.forming += u64::from(!inode.forming.is_none());
                 true
             });

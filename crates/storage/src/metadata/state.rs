@@ -43,7 +43,7 @@ pub struct State<K> {
 /// Attributes of an empty folder.
 pub(super) fn folder_attr(fileid: FileId, mode: u32, datastore: u32, time_ns: u64) -> Attr {
     Attr {
-        kind: 2,
+        kind: FileKind::Folder,
         mode,
         nlink: 2,
         size: 4096,
@@ -293,7 +293,7 @@ impl<K: Kv> State<K> {
 
     fn grant(&mut self, g: &Grant, time_ns: u64) -> Reply {
         let Some(mut inode) = self.inode(g.file) else { return fail(status::STALE) };
-        if inode.attr.kind != 1 {
+        if inode.attr.kind != FileKind::File {
             return fail(status::INVAL);
         }
         if !inode.forming.is_none() || inode.lease.number != g.expected {
@@ -624,7 +624,7 @@ impl<K: Kv> State<K> {
     }
     /// The records of all regular files.
     pub fn files(&self) -> Vec<Inode> {
-        self.all::<Inode>(table::INODE).into_iter().filter(|i| i.attr.kind == 1).collect()
+        self.all::<Inode>(table::INODE).into_iter().filter(|i| i.attr.kind == FileKind::File).collect()
     }
 
     /// Files after one, in the order of their numbers, at most `count_max`; and whether there are more. Files only, so
@@ -634,7 +634,7 @@ impl<K: Kv> State<K> {
         let Some(from) = after.0.checked_add(1) else { return (found, more) };
         self.kv.scan(&[table::INODE], &keys::inode(FileId(from)), &mut |_, v| {
             if let Ok(inode) = Inode::decode(v) {
-                if inode.attr.kind == 1 {
+                if inode.attr.kind == FileKind::File {
                     if found.len() >= count_max {
                         more = true;
                         return false;

@@ -2,7 +2,7 @@
 
 use super::handle::Claimed;
 use super::xdr::{XdrError, XdrReader, XdrWriter};
-use crate::messages::{Attr, SetAttr};
+use crate::messages::{Attr, FileKind, SetAttr};
 use bytes::Bytes;
 
 /// Longest name that is read, in bytes; namespace.rs refuses those beyond its own limit with NAMETOOLONG, a message with
@@ -110,8 +110,8 @@ pub enum Call {
         dir: Fh,
         /// The name in it.
         name: Vec<u8>,
-        /// ftype3: 3 block, 4 character, 6 socket, 7 fifo; others are refused later.
-        kind: u32,
+        /// A device, a socket or a pipe; others are refused later.
+        kind: FileKind,
         /// Attributes of the new file.
         attr: SetAttr,
         /// specdata3 of a device: its major number in the upper 32 bits, its minor one in the lower.
@@ -263,9 +263,9 @@ pub fn parse(procedure: u32, body: &Bytes, wall_ns: u64) -> Result<Option<Call>,
             target: r.bytes(LINK_MAX)?,
         },
         11 => {
-            let (dir, name, kind) = (handle(r)?, r.bytes(NAME_MAX)?, r.u32()?);
-            let attr = if matches!(kind, 3 | 4 | 6 | 7) { sattr(r, wall_ns)? } else { SetAttr::default() };
-            let rdev = if matches!(kind, 3 | 4) { r.u64()? } else { 0 };
+            let (dir, name, kind) = (handle(r)?, r.bytes(NAME_MAX)?, FileKind::of(r.u32()?));
+            let attr = if kind.is_made_by_mknod() { sattr(r, wall_ns)? } else { SetAttr::default() };
+            let rdev = if kind.is_device() { r.u64()? } else { 0 };
             Call::Mknod { dir, name, kind, attr, rdev }
         }
         12 => Call::Remove { dir: handle(r)?, name: r.bytes(NAME_MAX)? },
@@ -304,7 +304,7 @@ pub fn put_time(w: &mut XdrWriter, ns: u64) {
 
 /// fattr3
 pub fn put_attr(w: &mut XdrWriter, a: &Attr) {
-    w.u32(a.kind).u32(a.mode).u32(a.nlink).u32(a.uid).u32(a.gid).u64(a.size);
+    w.u32(a.kind.code()).u32(a.mode).u32(a.nlink).u32(a.uid).u32(a.gid).u64(a.size);
     w.u64(a.used_bytes()).u64(a.rdev).u64(u64::from(a.datastore)).u64(a.fileid.0);
     put_time(w, a.atime_ns);
     put_time(w, a.mtime_ns);

@@ -9,8 +9,7 @@
 //! whichever gateway serves an address next finds every lock where it was, so that there is nothing to reclaim and no grace
 //! period.
 
-use super::nlm::Stat;
-use crate::messages::{FileLocks, HeldLock, LockOwner, ShareLock, WaitingLock};
+use crate::messages::{FileLocks, HeldLock, LockOwner, LockStat, ShareLock, WaitingLock};
 
 /// Ranges that are locked in one file; one more is refused with DENIED_NOLOCKS.
 pub const HELD_OF_FILE_MAX: usize = 1_024;
@@ -41,35 +40,35 @@ impl FileLocks {
     }
 
     /// `wait`: if it is not free, the request waits for it. Others that are served because of it are in `untold` then.
-    pub fn lock(&mut self, wanted: &WaitingLock, wait: bool) -> Stat {
+    pub fn lock(&mut self, wanted: &WaitingLock, wait: bool) -> LockStat {
         if self.conflict(&wanted.lock).is_some() {
             if !wait {
-                return Stat::Denied;
+                return LockStat::Denied;
             }
             return self.wait(wanted);
         }
         // Cutting a range in two, and a new one beside it.
         if self.held.len() + 2 > HELD_OF_FILE_MAX {
-            return Stat::DeniedNoLocks;
+            return LockStat::DeniedNoLocks;
         }
         self.set(&wanted.lock);
         // The client asked again in place of waiting, and hears it by the answer.
         self.waiting.retain(|w| !same_request(&w.lock, &wanted.lock));
         self.untold.retain(|w| !same_request(&w.lock, &wanted.lock));
         self.serve_waiting();
-        Stat::Granted
+        LockStat::Granted
     }
 
-    fn wait(&mut self, wanted: &WaitingLock) -> Stat {
+    fn wait(&mut self, wanted: &WaitingLock) -> LockStat {
         if let Some(known) = self.waiting.iter_mut().find(|w| same_request(&w.lock, &wanted.lock)) {
             known.clone_from(wanted);
-            return Stat::Blocked;
+            return LockStat::Blocked;
         }
         if self.waiting.len() >= WAITING_OF_FILE_MAX {
-            return Stat::DeniedNoLocks;
+            return LockStat::DeniedNoLocks;
         }
         self.waiting.push(wanted.clone());
-        Stat::Blocked
+        LockStat::Blocked
     }
 
     /// The owner has this range, and what it had in it is replaced.
@@ -108,29 +107,29 @@ impl FileLocks {
     }
 
     /// Unlocking what is not locked is no error.
-    pub fn unlock(&mut self, gone: &HeldLock) -> Stat {
+    pub fn unlock(&mut self, gone: &HeldLock) -> LockStat {
         let inside = self.held.iter().any(|h| h.owner == gone.owner && h.first < gone.first && h.last > gone.last);
         if inside && self.held.len() >= HELD_OF_FILE_MAX {
-            return Stat::DeniedNoLocks;
+            return LockStat::DeniedNoLocks;
         }
         self.cut(&gone.owner, gone.first, gone.last);
         // A client that gives back what it has just been given needs no call.
         self.untold.retain(|w| w.lock.owner != gone.owner || !overlap(&w.lock, gone));
         self.serve_waiting();
-        Stat::Granted
+        LockStat::Granted
     }
 
     /// The client waits no longer. What it was given meanwhile, without knowing, is given back.
-    pub fn cancel(&mut self, request: &HeldLock) -> Stat {
+    pub fn cancel(&mut self, request: &HeldLock) -> LockStat {
         let before = self.waiting.len();
         self.waiting.retain(|w| !same_request(&w.lock, request));
         if self.waiting.len() < before {
-            return Stat::Granted;
+            return LockStat::Granted;
         }
         if self.untold.iter().any(|w| same_request(&w.lock, request)) {
             return self.unlock(request);
         }
-        Stat::Denied
+        LockStat::Denied
     }
 
     /// The client does not want what it was given. What it has heard of meanwhile stays.
@@ -162,23 +161,23 @@ impl FileLocks {
 
     /// Reserves the whole file, in the place of what this owner had reserved before. `Denied` where another owner's
     /// reservation and this one exclude each other; `DeniedNoLocks` at the limit of reservations.
-    pub fn share(&mut self, new: &ShareLock) -> Stat {
+    pub fn share(&mut self, new: &ShareLock) -> LockStat {
         let others = self.shares.iter().filter(|s| s.owner != new.owner);
         if others.clone().any(|s| s.denies & new.access != 0 || new.denies & s.access != 0) {
-            return Stat::Denied;
+            return LockStat::Denied;
         }
         if others.count() >= SHARES_OF_FILE_MAX {
-            return Stat::DeniedNoLocks;
+            return LockStat::DeniedNoLocks;
         }
         self.unshare(&new.owner);
         self.shares.push(new.clone());
-        Stat::Granted
+        LockStat::Granted
     }
 
     /// Gives the owner's reservation back; granted where there is none, too.
-    pub fn unshare(&mut self, owner: &LockOwner) -> Stat {
+    pub fn unshare(&mut self, owner: &LockOwner) -> LockStat {
         self.shares.retain(|s| s.owner != *owner);
-        Stat::Granted
+        LockStat::Granted
     }
 
     /// Takes away what a client has that its start number `start` did not make; 0: everything. False if there was nothing.

@@ -7,7 +7,7 @@
 use super::handle::Claimed;
 use super::rpc::{self, CallHeader};
 use super::xdr::{XdrError, XdrReader};
-use crate::messages::{HeldLock, LockOwner, WaitingLock};
+use crate::messages::{HeldLock, LockOwner, LockStat, WaitingLock};
 
 /// Program number of NLM, the network lock manager.
 pub const PROGRAM_NLM: u32 = 100_021;
@@ -24,27 +24,6 @@ pub const OUR_START: u32 = 1;
 const OBJECT_BYTES_MAX: u32 = 1_024;
 /// Longest name of a lock's owner, in bytes, that is kept; a call with a longer one is garbage. Linux sends less than 80.
 const OWNER_BYTES_MAX: u32 = 256;
-
-/// nlm4_stats
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stat {
-    /// The lock, or the reservation, is the caller's.
-    Granted = 0,
-    /// Another lock forbids it.
-    Denied = 1,
-    /// A limit of locks is reached (`NLM4_DENIED_NOLOCKS`).
-    DeniedNoLocks = 2,
-    /// The caller waits, and is called back (`NLM4_BLOCKED`).
-    Blocked = 3,
-    /// The datastore is read-only (`NLM4_ROFS`).
-    Rofs = 6,
-    /// The file does not exist any more (`NLM4_STALE_FH`).
-    StaleHandle = 7,
-    /// The bytes are beyond what a file may have (`NLM4_FBIG`).
-    Fbig = 8,
-    /// Any other failure (`NLM4_FAILED`).
-    Failed = 9,
-}
 
 /// A lock as a call names it.
 #[derive(Debug, Clone, PartialEq)]
@@ -170,13 +149,13 @@ pub fn parse(procedure: u32, body: &[u8], client: &str) -> Result<Option<LockCal
 }
 
 /// The reply to a call, for which `holder` matters to TEST only.
-pub fn reply(header: &CallHeader, call: &LockCall, stat: Stat, holder: Option<&HeldLock>) -> Vec<u8> {
+pub fn reply(header: &CallHeader, call: &LockCall, stat: LockStat, holder: Option<&HeldLock>) -> Vec<u8> {
     let mut w = rpc::accepted(header.xid);
     match call {
         LockCall::Null | LockCall::FreeAll { .. } => {}
         LockCall::Test(wanted) => {
-            w.opaque(&wanted.lock.cookie).u32(stat as u32);
-            if stat == Stat::Denied {
+            w.opaque(&wanted.lock.cookie).u32(stat.code());
+            if stat == LockStat::Denied {
                 let unknown = HeldLock { exclusive: true, last: u64::MAX, ..Default::default() };
                 let h = holder.unwrap_or(&unknown);
                 w.bool(h.exclusive).u32(h.owner.svid).opaque(&h.owner.oh);
@@ -184,10 +163,10 @@ pub fn reply(header: &CallHeader, call: &LockCall, stat: Stat, holder: Option<&H
             }
         }
         LockCall::Lock { wanted, .. } | LockCall::Cancel(wanted) | LockCall::Unlock(wanted) => {
-            w.opaque(&wanted.lock.cookie).u32(stat as u32);
+            w.opaque(&wanted.lock.cookie).u32(stat.code());
         }
         LockCall::Share { wanted, .. } | LockCall::Unshare(wanted) => {
-            w.opaque(&wanted.lock.cookie).u32(stat as u32).u32(0);
+            w.opaque(&wanted.lock.cookie).u32(stat.code()).u32(0);
         }
     }
     rpc::finish(w)
@@ -214,7 +193,7 @@ pub fn granted_call(xid: u32, w: &WaitingLock) -> Vec<u8> {
 pub fn granted_answer(xid: u32, record: &[u8]) -> Option<bool> {
     let mut r = XdrReader::new(rpc::result_of(xid, record)?);
     r.opaque(OBJECT_BYTES_MAX).ok()?;
-    Some(r.u32().ok()? == Stat::Granted as u32)
+    Some(r.u32().ok()? == LockStat::Granted.code())
 }
 
 /// SM_NOTIFY: the number of the client's new start. `None`: another procedure, or garbage.

@@ -5,7 +5,7 @@
 //! uids come over the wire, a datastore checks modes, and takes root for nobody if it is told to.
 
 use super::status;
-use crate::messages::{Attr, SetAttr};
+use crate::messages::{Attr, FileKind, SetAttr};
 
 /// uid and gid of nobody, as every Linux system has them.
 pub const NOBODY: u32 = 65_534;
@@ -14,7 +14,6 @@ const SETUID: u32 = 0o4000;
 const SETGID: u32 = 0o2000;
 const GROUP_EXECUTES: u32 = 0o10;
 const STICKY: u32 = 0o1000;
-const FOLDER: u32 = 2;
 
 /// Rights of one class of a mode.
 pub mod right {
@@ -101,7 +100,7 @@ impl Caller {
     pub fn may(&self, attr: &Attr, rights: u32) -> bool {
         if self.is_root() {
             // Root executes what anybody may execute.
-            return rights & EXECUTE == 0 || attr.kind == FOLDER || attr.mode & 0o111 != 0;
+            return rights & EXECUTE == 0 || attr.kind == FileKind::Folder || attr.mode & 0o111 != 0;
         }
         let class = match () {
             () if self.owns(attr) => attr.mode >> 6,
@@ -182,7 +181,7 @@ impl Caller {
             (DELETE, WRITE | EXECUTE),
         ];
         let of_file = [(ACCESS_READ, READ), (MODIFY, WRITE), (EXTEND, WRITE), (ACCESS_EXECUTE, EXECUTE)];
-        let table = if attr.kind == FOLDER { &of_folder[..] } else { &of_file[..] };
+        let table = if attr.kind == FileKind::Folder { &of_folder[..] } else { &of_file[..] };
         let granted = table.iter().filter(|(bit, rights)| wanted & bit != 0 && self.may(attr, *rights));
         granted.fold(0, |all, (bit, _)| all | bit)
     }
@@ -195,33 +194,33 @@ mod tests {
     fn caller(uid: u32, gid: u32, groups: &[u32]) -> Caller {
         Caller { uid, gid, groups: groups.into() }
     }
-    fn attr(kind: u32, mode: u32, uid: u32, gid: u32) -> Attr {
+    fn attr(kind: FileKind, mode: u32, uid: u32, gid: u32) -> Attr {
         Attr { kind, mode, uid, gid, ..Default::default() }
     }
 
     #[test]
     fn the_first_class_that_fits_decides() {
-        let file = attr(1, 0o047, 5, 6);
+        let file = attr(FileKind::File, 0o047, 5, 6);
         assert!(!caller(5, 6, &[]).may(&file, READ), "an owner without rights has none by group");
         assert!(caller(9, 6, &[]).may(&file, READ) && caller(9, 1, &[2, 6]).may(&file, READ));
         assert!(!caller(9, 6, &[]).may(&file, WRITE), "nor a group those of others");
         assert!(caller(9, 9, &[]).may(&file, READ | WRITE | EXECUTE));
         // The file's owner may have it open all the same.
         assert!(caller(5, 6, &[]).may_transfer(&file, WRITE));
-        assert!(caller(9, 9, &[]).may_transfer(&attr(1, 0o711, 5, 6), READ), "read to be executed");
-        assert!(!caller(9, 9, &[]).may_transfer(&attr(1, 0o711, 5, 6), WRITE));
+        assert!(caller(9, 9, &[]).may_transfer(&attr(FileKind::File, 0o711, 5, 6), READ), "read to be executed");
+        assert!(!caller(9, 9, &[]).may_transfer(&attr(FileKind::File, 0o711, 5, 6), WRITE));
     }
 
     #[test]
     fn root_is_root_unless_it_is_squashed() {
         let root = || caller(0, 0, &[0, 7]);
-        let secret = attr(1, 0o600, 5, 6);
+        let secret = attr(FileKind::File, 0o600, 5, 6);
         assert!(root().may(&secret, READ | WRITE) && !root().may(&secret, EXECUTE));
-        assert!(root().may(&attr(2, 0, 5, 6), READ | WRITE | EXECUTE));
+        assert!(root().may(&attr(FileKind::Folder, 0, 5, 6), READ | WRITE | EXECUTE));
         assert_eq!(root().under(Permissions::Checked), root());
         let squashed = root().under(Permissions::RootSquash);
         assert_eq!(squashed, caller(NOBODY, NOBODY, &[NOBODY, 7]));
-        assert!(!squashed.may(&secret, READ) && squashed.may(&attr(1, 0o004, 0, 0), READ));
+        assert!(!squashed.may(&secret, READ) && squashed.may(&attr(FileKind::File, 0o004, 0, 0), READ));
         for p in Permissions::ALL {
             assert_eq!((Permissions::by_name(p.name()), Permissions::of(p as u32)), (Some(p), p));
         }
@@ -231,28 +230,32 @@ mod tests {
     #[test]
     fn access_says_what_is_enforced() {
         let all = 0x3f;
-        assert_eq!(caller(5, 6, &[]).access(&attr(2, 0o755, 5, 6), all), 0x1f);
-        assert_eq!(caller(9, 9, &[]).access(&attr(2, 0o755, 5, 6), all), 0x03);
-        assert_eq!(caller(9, 9, &[]).access(&attr(2, 0o752, 5, 6), all), 0, "writing needs the right to search");
-        assert_eq!(caller(5, 6, &[]).access(&attr(1, 0o755, 5, 6), all), 0x2d);
-        assert_eq!(caller(0, 0, &[]).access(&attr(1, 0o644, 5, 6), all), 0x0d);
-        assert_eq!(caller(9, 9, &[]).access(&attr(1, 0o644, 5, 6), 0x0c), 0);
+        assert_eq!(caller(5, 6, &[]).access(&attr(FileKind::Folder, 0o755, 5, 6), all), 0x1f);
+        assert_eq!(caller(9, 9, &[]).access(&attr(FileKind::Folder, 0o755, 5, 6), all), 0x03);
+        assert_eq!(
+            caller(9, 9, &[]).access(&attr(FileKind::Folder, 0o752, 5, 6), all),
+            0,
+            "writing needs the right to search"
+        );
+        assert_eq!(caller(5, 6, &[]).access(&attr(FileKind::File, 0o755, 5, 6), all), 0x2d);
+        assert_eq!(caller(0, 0, &[]).access(&attr(FileKind::File, 0o644, 5, 6), all), 0x0d);
+        assert_eq!(caller(9, 9, &[]).access(&attr(FileKind::File, 0o644, 5, 6), 0x0c), 0);
     }
 
     #[test]
     fn names_in_a_sticky_folder_are_their_owners() {
-        let tmp = attr(2, 0o1777, 0, 0);
-        let file = attr(1, 0o666, 5, 6);
+        let tmp = attr(FileKind::Folder, 0o1777, 0, 0);
+        let file = attr(FileKind::File, 0o666, 5, 6);
         assert_eq!(caller(9, 9, &[]).may_remove(&tmp, Some(&file)), Err(status::PERM));
         assert_eq!(caller(5, 9, &[]).may_remove(&tmp, Some(&file)), Ok(()));
         assert_eq!(caller(0, 0, &[]).may_remove(&tmp, Some(&file)), Ok(()));
-        assert_eq!(caller(9, 9, &[]).may_remove(&attr(2, 0o777, 0, 0), Some(&file)), Ok(()));
-        assert_eq!(caller(5, 6, &[]).may_remove(&attr(2, 0o755, 0, 0), Some(&file)), Err(status::ACCES));
+        assert_eq!(caller(9, 9, &[]).may_remove(&attr(FileKind::Folder, 0o777, 0, 0), Some(&file)), Ok(()));
+        assert_eq!(caller(5, 6, &[]).may_remove(&attr(FileKind::Folder, 0o755, 0, 0), Some(&file)), Err(status::ACCES));
     }
 
     #[test]
     fn attributes_are_changed_by_their_owner() {
-        let file = attr(1, 0o664, 5, 6);
+        let file = attr(FileKind::File, 0o664, 5, 6);
         let (owner, member, other) = (caller(5, 5, &[7]), caller(8, 6, &[]), caller(9, 9, &[]));
         let mode = SetAttr { mode: Some(0o2755), ..Default::default() };
         let uid = |u| SetAttr { uid: Some(u), ..Default::default() };

@@ -95,7 +95,7 @@ impl Table {
             Err(bad) => return bad.reply(),
         };
         if call.program != PROGRAM_PORTMAP {
-            return Some(rpc::not_accepted(call.xid, 1));
+            return Some(rpc::not_accepted(call.xid, rpc::AcceptStat::ProgUnavail));
         }
         if !(VERSION_PORTMAP..=VERSION_RPCBIND_4).contains(&call.version) {
             return Some(version_mismatch(call.xid));
@@ -115,11 +115,11 @@ impl Table {
                 self.dump_addresses(&mut w);
                 Ok(())
             }
-            _ => return Some(rpc::not_accepted(call.xid, 3)),
+            _ => return Some(rpc::not_accepted(call.xid, rpc::AcceptStat::ProcUnavail)),
         };
         Some(match known {
             Ok(()) => rpc::finish(w),
-            Err(_) => rpc::not_accepted(call.xid, 4),
+            Err(_) => rpc::not_accepted(call.xid, rpc::AcceptStat::GarbageArgs),
         })
     }
 

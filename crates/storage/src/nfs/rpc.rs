@@ -141,11 +141,24 @@ pub fn accepted(xid: u32) -> XdrWriter {
     w
 }
 
-/// `accept_stat` other than success: 1 program, 2 version (with its bounds), 3 procedure unknown, 4 garbage.
-pub fn not_accepted(xid: u32, stat: u32) -> Vec<u8> {
+/// accept_stat (RFC 5531, section 9) of a call that is not carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AcceptStat {
+    /// PROG_UNAVAIL: the program is not served.
+    ProgUnavail = 1,
+    /// PROG_MISMATCH: only version 3 of the program is served.
+    ProgMismatch = 2,
+    /// PROC_UNAVAIL: there is no such procedure.
+    ProcUnavail = 3,
+    /// GARBAGE_ARGS: the arguments cannot be read.
+    GarbageArgs = 4,
+}
+
+/// The reply to a call that is not carried out; after PROG_MISMATCH the bounds of the versions follow.
+pub fn not_accepted(xid: u32, stat: AcceptStat) -> Vec<u8> {
     let mut w = reply(xid);
-    w.u32(0).u32(0).u32(0).u32(stat);
-    if stat == 2 {
+    w.u32(0).u32(0).u32(0).u32(stat as u32);
+    if stat == AcceptStat::ProgMismatch {
         w.u32(3).u32(3);
     }
     finish(w)
@@ -176,6 +189,19 @@ pub fn finish(w: XdrWriter) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_that_is_not_carried_out_says_why() {
+        let words = |stat| {
+            let reply = not_accepted(7, stat);
+            reply.chunks(4).map(|c| u32::from_be_bytes(c.try_into().unwrap())).collect::<Vec<_>>()
+        };
+        // Record mark, xid, REPLY, MSG_ACCEPTED, AUTH_NONE without a body, accept_stat.
+        assert_eq!(words(AcceptStat::ProgUnavail), [0x8000_0018, 7, 1, 0, 0, 0, 1]);
+        assert_eq!(words(AcceptStat::ProgMismatch), [0x8000_0020, 7, 1, 0, 0, 0, 2, 3, 3]);
+        assert_eq!(words(AcceptStat::ProcUnavail), [0x8000_0018, 7, 1, 0, 0, 0, 3]);
+        assert_eq!(words(AcceptStat::GarbageArgs), [0x8000_0018, 7, 1, 0, 0, 0, 4]);
+    }
 
     #[test]
     fn a_call_with_auth_sys() {

@@ -7,6 +7,7 @@ use axum::extract::{Query, State};
 use maud::{html, Markup};
 use serde::Deserialize;
 use std::sync::Arc;
+use trivet_storage::codes::FileKind;
 use trivet_storage::ids::FileId;
 
 /// Entries of a folder on one page.
@@ -55,7 +56,7 @@ fn list(app: &App, w: &Wanted) -> Option<Listing> {
     let dir = if w.folder == 0 { store.root } else { FileId(w.folder) };
     // A number that is somebody else's folder is not shown under this name.
     let (own, _) = metad.file(dir)?;
-    if own.attr.datastore != store.id || own.attr.kind != 2 {
+    if own.attr.datastore != store.id || own.attr.kind != FileKind::Folder {
         return None;
     }
     let parent = (dir != store.root).then_some(own.parent);
@@ -69,13 +70,13 @@ fn list(app: &App, w: &Wanted) -> Option<Listing> {
             if !e.name.starts_with(w.name.as_bytes()) {
                 continue;
             }
-            let with = metad.file(e.fileid).filter(|_| e.attr.kind == 1);
+            let with = metad.file(e.fileid).filter(|_| e.attr.kind == FileKind::File);
             let copies = |f: fn(&trivet_storage::messages::ExtentConfig, usize) -> usize| {
                 let wanted = store.copies as usize;
                 with.as_ref().map_or(0, |(_, x)| x.iter().map(|x| f(x, wanted)).sum())
             };
             entries.push(Entry {
-                folder: (e.attr.kind == 2).then_some(e.fileid),
+                folder: (e.attr.kind == FileKind::Folder).then_some(e.fileid),
                 size_bytes: e.attr.size,
                 owner: with.as_ref().map_or(0, |(i, _)| i.lease.gateway),
                 extents: with.as_ref().map_or(0, |(_, x)| x.len()),

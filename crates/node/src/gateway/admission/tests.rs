@@ -21,7 +21,7 @@ fn two_datastores(inner: &Inner, version: u32) -> [(u32, FileId, FileId); 2] {
     let made = [64, 65].map(|root| {
         let root = FileId(root);
         let at = Place { dir: root, name: b"a".to_vec() };
-        let make = Make { at, kind: 1, how: 1, ..Default::default() };
+        let make = Make { at, kind: FileKind::File, how: 1, ..Default::default() };
         apply(CommandOp::Make(make)).attr.unwrap().fileid
     });
     inner.exports.refresh(&s);

@@ -39,7 +39,7 @@ async fn a_lock_of_what_is_no_file_of_this_cluster_is_stale() {
     w.opaque(b"cook").bool(true).bool(true).opaque(b"host").opaque(&[7; 32]).opaque(b"oh").u32(1).u64(0).u64(0);
     w.bool(false).u32(3);
     let words = answer(&inner, record(nlm::PROGRAM_NLM, 4, 2, &w.buf)).await;
-    assert_eq!(words[4..], [0, 4, u32::from_be_bytes(*b"cook"), Stat::StaleHandle as u32]);
+    assert_eq!(words[4..], [0, 4, u32::from_be_bytes(*b"cook"), LockStat::StaleHandle.code()]);
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ fn owner(inner: &Arc<Inner>) -> Arc<OwnerHandle> {
         file: FileId(7),
         ..Default::default()
     };
-    let attr = Attr { kind: 1, fileid: FileId(7), size: 1, ..Default::default() };
+    let attr = Attr { kind: FileKind::File, fileid: FileId(7), size: 1, ..Default::default() };
     let lease = Lease { gateway: 1, boot: inner.boot, number: LeaseId(4) };
     let granted = Reply {
         inode: Some(Inode { attr, lease, ..Default::default() }),

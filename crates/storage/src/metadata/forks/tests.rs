@@ -19,7 +19,7 @@ impl World {
         let entry = Entry { version: JOURNAL_VERSION, time_ns: number * 1_000, commands, cluster: "c".into() };
         self.s.apply(number, &entry).remove(0)
     }
-    pub(crate) fn make(&mut self, dir: FileId, name: &str, kind: u32) -> FileId {
+    pub(crate) fn make(&mut self, dir: FileId, name: &str, kind: FileKind) -> FileId {
         let at = Place { dir, name: name.into() };
         self.run(CommandOp::Make(Make { at, kind, how: 1, ..Default::default() })).attr.expect("made").fileid
     }
@@ -49,7 +49,7 @@ impl World {
 #[test]
 fn a_fork_counts_when_its_owner_says_that_it_is_made_and_each_attempt_has_its_own_extents() {
     let mut w = World::new();
-    let file = w.make(w.root, "disk", 1);
+    let file = w.make(w.root, "disk", FileKind::File);
     let lease = w.grant(file).expect("nobody has it");
     let made = w.fork(file, "clone").inode.expect("made");
     let to = made.attr.fileid;
@@ -89,7 +89,7 @@ fn cfg_of(w: &World, file: FileId) -> ExtentId {
 #[test]
 fn a_file_that_loses_its_name_stays_until_others_have_its_content() {
     let mut w = World::new();
-    let file = w.make(w.root, "disk", 1);
+    let file = w.make(w.root, "disk", FileKind::File);
     let lease = w.grant(file).expect("nobody has it");
     let [first, second, third] = ["a", "b", "c"].map(|name| w.fork(file, name).inode.expect("made").attr.fileid);
     w.step(file, lease, first, None);
@@ -97,7 +97,7 @@ fn a_file_that_loses_its_name_stays_until_others_have_its_content() {
     assert_eq!(w.s.open_forks(), [second, third].map(|to| ForkOrder { file, to }));
     assert_eq!(w.step(file, lease, first, None).status, status::NOENT);
     // Another file is given its name.
-    w.make(w.root, "new", 1);
+    w.make(w.root, "new", FileKind::File);
     let (from, to) = (Place { dir: w.root, name: "new".into() }, Place { dir: w.root, name: "disk".into() });
     let replaced = w.run(CommandOp::Rename(Rename { from, to })).inode.expect("replaced").attr;
     assert_eq!((replaced.fileid, replaced.nlink), (file, 0), "its owner stops acknowledging");
@@ -115,7 +115,7 @@ fn a_file_that_loses_its_name_stays_until_others_have_its_content() {
 #[test]
 fn a_file_without_a_name_goes_when_the_last_fork_is_made() {
     let mut w = World::new();
-    let file = w.make(w.root, "disk", 1);
+    let file = w.make(w.root, "disk", FileKind::File);
     let lease = w.grant(file).expect("nobody has it");
     let to = w.fork(file, "clone").inode.expect("made").attr.fileid;
     let named = w.step(file, lease, to, None);
@@ -128,8 +128,8 @@ fn a_file_without_a_name_goes_when_the_last_fork_is_made() {
 #[test]
 fn a_file_that_nobody_used_is_cloned_at_once_and_wrong_wishes_are_refused() {
     let mut w = World::new();
-    let file = w.make(w.root, "sparse", 1);
-    let folder = w.make(w.root, "folder", 2);
+    let file = w.make(w.root, "sparse", FileKind::File);
+    let folder = w.make(w.root, "folder", FileKind::Folder);
     let made = w.fork(file, "clone").inode.expect("made");
     assert_eq!((made.forming, w.s.open_forks().len()), (FileId::NONE, 0));
     assert_eq!(w.fork(file, "clone").status, status::EXIST);

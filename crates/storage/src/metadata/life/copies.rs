@@ -133,7 +133,7 @@ pub(super) fn have_a_place<K: Kv>(
         .nodes
         .iter()
         .filter(|n| n.node != node && n.alive && n.replica.is_some() && !n.full)
-        .filter(|n| state.node(n.node).mode == mode::SERVING)
+        .filter(|n| state.node(n.node).mode == NodeMode::Serving)
         .map(|n| n.node)
         .collect();
     let mut of = BTreeMap::new();

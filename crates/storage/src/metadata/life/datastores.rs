@@ -50,7 +50,7 @@ pub(super) fn judge<K: Kv>(state: &State<K>, view: &View, change: &ChangeDatasto
     if let Some(copies) = change.copies {
         after.copies = copies;
         let servers = view.nodes.iter().filter(|n| n.alive && n.replica.is_some()).count();
-        let aside = |n: &&NodeRecord| n.mode != mode::SERVING;
+        let aside = |n: &&NodeRecord| n.mode != NodeMode::Serving;
         let usable = servers.saturating_sub(state.nodes().iter().filter(aside).count());
         if copies as usize > usable && copies > before.copies {
             plan.refuse(

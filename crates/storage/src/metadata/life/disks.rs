@@ -66,12 +66,12 @@ pub(super) fn replace_node<K: Kv>(state: &State<K>, view: &View, record: &NodeRe
     super::majority_without(view, node, plan);
     retire(state, view, record, named_of(state, node), plan);
     // Its maintenance ends: nothing waits for it any longer.
-    if record.mode == mode::MAINTENANCE {
-        plan.set(record, mode::SERVING);
+    if record.mode == NodeMode::Maintenance {
+        plan.set(record, NodeMode::Serving);
         plan.commands.reverse();
         for command in &mut plan.commands[1..] {
             if let CommandOp::SetNode(s) = command {
-                (s.expected, s.mode) = (mode::SERVING, mode::SERVING);
+                (s.expected, s.mode) = (NodeMode::Serving, NodeMode::Serving);
             }
         }
     }

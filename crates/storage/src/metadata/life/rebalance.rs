@@ -18,7 +18,7 @@ struct Load {
 }
 
 fn loads<K: Kv>(state: &State<K>, view: &View) -> Vec<Load> {
-    let in_service = |n: u32| state.node(n).mode == mode::SERVING;
+    let in_service = |n: u32| state.node(n).mode == NodeMode::Serving;
     let mut loads: Vec<Load> = view
         .nodes
         .iter()
@@ -94,7 +94,7 @@ pub(super) fn judge<K: Kv>(state: &State<K>, view: &View, plan: &mut Plan) {
     super::others_are_aside(state, 0, plan);
     let heard = |r: &&ReplicaRef| view.node(r.node).is_some_and(|n| n.alive);
     let registered = state.replicas();
-    if let Some(silent) = registered.iter().find(|r| !heard(r) && state.node(r.node).mode != mode::REMOVED) {
+    if let Some(silent) = registered.iter().find(|r| !heard(r) && state.node(r.node).mode != NodeMode::Removed) {
         plan.refuse(
             "not-heard",
             format!("node {} is not heard, and how many copies it should have cannot be said", silent.node),

@@ -33,7 +33,7 @@ impl Cluster {
         c.apply(CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies, ..Default::default() }));
         for (i, on) in files.iter().enumerate() {
             let at = Place { dir: FileId(64), name: format!("f{i}").into() };
-            let made = c.apply(CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() }));
+            let made = c.apply(CommandOp::Make(Make { at, kind: FileKind::File, how: 1, ..Default::default() }));
             let file = made.attr.expect("made").fileid;
             let replicas = on.iter().map(|n| replica(*n)).collect();
             c.apply(CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: LeaseId::NONE, replicas }));
@@ -122,7 +122,7 @@ fn one_node_at_a_time_is_in_maintenance_and_off_ends_it() {
     c.carry_out(ON(2));
     c.down(2);
     c.carry_out(LifeAction::ReplaceNode(2));
-    assert_eq!(c.state.node(2).mode, mode::SERVING);
+    assert_eq!(c.state.node(2).mode, NodeMode::Serving);
     assert!(c.state.retired().contains(&replica(2).id));
 }
 
@@ -149,9 +149,9 @@ fn a_node_is_drained_then_removed_and_never_the_other_way_round() {
     c.put(ExtentId(2), &[2, 1]);
     assert!(progress(&c.state, &c.view, &LifeAction::Drain(3)).done);
     c.carry_out(LifeAction::Remove(3));
-    assert_eq!(c.state.node(3).mode, mode::REMOVED);
+    assert_eq!(c.state.node(3).mode, NodeMode::Removed);
     c.carry_out(LifeAction::Undrain(3));
-    assert_eq!(c.state.node(3).mode, mode::SERVING);
+    assert_eq!(c.state.node(3).mode, NodeMode::Serving);
     // Three copies on three nodes have no other place.
     let c = Cluster::new(3, 3, &[&[1, 2, 3]]);
     assert_eq!(c.codes(LifeAction::Drain(1)), ["no-place"]);
@@ -345,8 +345,13 @@ fn a_loss_is_refused_while_a_copy_is_here_or_may_come_back_and_names_exactly_wha
     // Where a damaged copy lies no empty one is begun, whose bytes it would be.
     assert_eq!(c.codes(lose(&[1, 2], &[CopyState { damaged: true, ..state(3, false) }])), ["no-place"]);
     // No step waits for a node that was replaced.
-    let retire =
-        SetNode { node: 2, expected: mode::SERVING, mode: mode::SERVING, retire: vec![replica(2).id], empty: None };
+    let retire = SetNode {
+        node: 2,
+        expected: NodeMode::Serving,
+        mode: NodeMode::Serving,
+        retire: vec![replica(2).id],
+        empty: None,
+    };
     assert_eq!(c.apply(CommandOp::SetNode(retire)).status, 0);
     assert!(c.codes(lose(&[1], &[])).is_empty());
     c.carry_out(lose(&[1], &[state(3, false)]));

@@ -1,7 +1,7 @@
 //! Whether an upgrade may be finalized: the point behind which no node can go back to the version of the program before.
 
 use super::{Plan, View};
-use crate::messages::{mode, JOURNAL_VERSION};
+use crate::messages::{NodeMode, JOURNAL_VERSION};
 use crate::metadata::kv::Kv;
 use crate::metadata::State;
 use std::collections::BTreeSet;
@@ -33,7 +33,7 @@ pub fn all_read_the_newest<K: Kv>(state: &State<K>, readers: &[Reader]) -> bool 
 
 /// Nodes with a part that does not read the newest version, and reads one that is `wanted`.
 fn behind<K: Kv>(state: &State<K>, readers: &[Reader], wanted: fn(u32) -> bool) -> BTreeSet<u32> {
-    let here = |r: &&Reader| r.version < JOURNAL_VERSION && state.node(r.node).mode != mode::REMOVED;
+    let here = |r: &&Reader| r.version < JOURNAL_VERSION && state.node(r.node).mode != NodeMode::Removed;
     readers.iter().filter(here).filter(|r| wanted(r.version)).map(|r| r.node).collect()
 }
 

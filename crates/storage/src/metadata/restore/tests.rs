@@ -37,7 +37,7 @@ impl World {
 
     fn file(&mut self, name: &str) -> FileId {
         let at = Place { dir: self.root, name: name.into() };
-        let made = self.run(CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() }));
+        let made = self.run(CommandOp::Make(Make { at, kind: FileKind::File, how: 1, ..Default::default() }));
         let file = made.inode.unwrap().attr.fileid;
         let grant =
             Grant { file, gateway: 1, boot: 11, expected: LeaseId::NONE, replicas: vec![replica(1), replica(2)] };
@@ -207,7 +207,12 @@ fn what_cannot_be_where_it_says_is_recovered_too() {
 fn an_unused_extent_is_not_made_empty_where_its_disks_are_gone() {
     let mut w = World::new();
     let at = Place { dir: w.root, name: b"new".to_vec() };
-    let file = w.run(CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() })).inode.unwrap().attr.fileid;
+    let file = w
+        .run(CommandOp::Make(Make { at, kind: FileKind::File, how: 1, ..Default::default() }))
+        .inode
+        .unwrap()
+        .attr
+        .fileid;
     let grant = Grant { file, gateway: 1, boot: 11, expected: LeaseId::NONE, replicas: vec![replica(1), replica(2)] };
     w.run(CommandOp::Grant(grant));
     let backup = w.backup();

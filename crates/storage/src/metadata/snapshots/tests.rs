@@ -22,11 +22,11 @@ fn finish(w: &mut World) {
 #[test]
 fn a_snapshot_is_a_read_only_tree_that_is_in_no_listing() {
     let mut w = World::new();
-    let vm = w.make(w.root, "vm", 2);
-    let disk = w.make(vm, "disk", 1);
+    let vm = w.make(w.root, "vm", FileKind::Folder);
+    let disk = w.make(vm, "disk", FileKind::File);
     w.grant(disk);
     w.run(CommandOp::Link(Link { file: disk, to: Place { dir: w.root, name: b"same".to_vec() } }));
-    w.make(vm, "empty", 1);
+    w.make(vm, "empty", FileKind::File);
     let before = w.s.files_count();
     assert_eq!(take(&mut w, "monday"), status::OK);
     let list = w.s.snapshots("ds");
@@ -48,7 +48,7 @@ fn a_snapshot_is_a_read_only_tree_that_is_in_no_listing() {
     let snapshots = path(&w, ".snapshots").expect("there").attr.fileid;
     assert_eq!(w.remove(folder, "disk"), status::ROFS);
     for dir in [folder, snapshots] {
-        let make = Make { at: Place { dir, name: b"x".to_vec() }, kind: 1, how: 1, ..Default::default() };
+        let make = Make { at: Place { dir, name: b"x".to_vec() }, kind: FileKind::File, how: 1, ..Default::default() };
         assert_eq!(w.run(CommandOp::Make(make)).status, status::ROFS);
         let at = |dir| Place { dir, name: b"monday".to_vec() };
         assert_eq!(w.run(CommandOp::Rename(Rename { from: at(dir), to: at(w.root) })).status, status::ROFS);
@@ -59,7 +59,10 @@ fn a_snapshot_is_a_read_only_tree_that_is_in_no_listing() {
     let to = Place { dir: w.root, name: b"link".to_vec() };
     assert_eq!(w.run(CommandOp::Link(Link { file: kept.attr.fileid, to })).status, status::ROFS);
     let at = Place { dir: w.root, name: FOLDER.to_vec() };
-    assert_eq!(w.run(CommandOp::Make(Make { at, kind: 2, how: 1, ..Default::default() })).status, status::ROFS);
+    assert_eq!(
+        w.run(CommandOp::Make(Make { at, kind: FileKind::Folder, how: 1, ..Default::default() })).status,
+        status::ROFS
+    );
     // A file is had back as a clone, which can be changed.
     let back = w.fork(kept.attr.fileid, "back").inode.expect("made").attr.fileid;
     finish(&mut w);
@@ -75,7 +78,7 @@ fn a_snapshot_is_a_read_only_tree_that_is_in_no_listing() {
 #[test]
 fn a_snapshot_with_a_wrong_name_or_one_too_many_is_refused() {
     let mut w = World::new();
-    w.make(w.root, "a", 1);
+    w.make(w.root, "a", FileKind::File);
     for name in ["", ".", "..", "a/b", "a b", "a\n", &"x".repeat(256)] {
         assert_eq!(take(&mut w, name), status::INVAL, "{name:?}");
     }
@@ -103,7 +106,7 @@ fn a_snapshot_with_a_wrong_name_or_one_too_many_is_refused() {
     assert_eq!(w.s.files_count(), 0);
     // A root that has such a folder of its own.
     let mut w = World::new();
-    w.make(w.root, ".snapshots", 2);
+    w.make(w.root, ".snapshots", FileKind::Folder);
     assert_eq!(take(&mut w, "a"), status::EXIST);
     assert!(path(&w, ".snapshots").is_ok_and(|i| !i.frozen));
 }

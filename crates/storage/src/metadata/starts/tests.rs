@@ -23,7 +23,8 @@ fn register(s: &mut State<MemoryKv>, node: u32, counter: u64, start: u64, record
 /// A file with an active extent on these nodes.
 fn file_on(s: &mut State<MemoryKv>, name: &str, nodes: &[u32]) -> ExtentId {
     let at = Place { dir: s.datastores()[0].root, name: name.into() };
-    let file = apply(s, CommandOp::Make(Make { at, kind: 1, how: 1, ..Default::default() })).attr.unwrap().fileid;
+    let file =
+        apply(s, CommandOp::Make(Make { at, kind: FileKind::File, how: 1, ..Default::default() })).attr.unwrap().fileid;
     let replicas = nodes.iter().map(|n| replica(*n)).collect();
     apply(s, CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: LeaseId::NONE, replicas }));
     let eid = s.extents(file)[0].eid;

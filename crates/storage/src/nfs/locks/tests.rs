@@ -14,13 +14,13 @@ fn wanted(n: u32, exclusive: bool, first: u64, last: u64) -> WaitingLock {
 #[test]
 fn readers_share_and_a_writer_is_alone() {
     let mut f = FileLocks::default();
-    assert_eq!(f.lock(&wanted(1, false, 0, 9), false), Stat::Granted);
-    assert_eq!(f.lock(&wanted(2, false, 5, 9), false), Stat::Granted);
-    assert_eq!(f.lock(&wanted(3, true, 9, 20), false), Stat::Denied);
+    assert_eq!(f.lock(&wanted(1, false, 0, 9), false), LockStat::Granted);
+    assert_eq!(f.lock(&wanted(2, false, 5, 9), false), LockStat::Granted);
+    assert_eq!(f.lock(&wanted(3, true, 9, 20), false), LockStat::Denied);
     assert_eq!(f.conflict(&held(3, true, 9, 20)), Some(&held(1, false, 0, 9)));
-    assert_eq!(f.lock(&wanted(3, true, 10, u64::MAX), false), Stat::Granted);
-    assert_eq!(f.lock(&wanted(1, true, 0, 4), false), Stat::Granted, "its own is no obstacle");
-    assert_eq!(f.lock(&wanted(1, true, 0, 9), false), Stat::Denied);
+    assert_eq!(f.lock(&wanted(3, true, 10, u64::MAX), false), LockStat::Granted);
+    assert_eq!(f.lock(&wanted(1, true, 0, 4), false), LockStat::Granted, "its own is no obstacle");
+    assert_eq!(f.lock(&wanted(1, true, 0, 9), false), LockStat::Denied);
 }
 
 #[test]
@@ -33,17 +33,17 @@ fn unlocking_the_middle_leaves_both_ends_and_neighbours_become_one() {
     assert_eq!(f.held, [held(1, true, 0, u64::MAX)]);
     f.unlock(&held(1, true, 0, u64::MAX));
     assert!(f.is_empty());
-    assert_eq!(f.unlock(&held(1, true, 5, 5)), Stat::Granted);
+    assert_eq!(f.unlock(&held(1, true, 5, 5)), LockStat::Granted);
 }
 
 #[test]
 fn who_waits_is_served_in_turn_and_told_once() {
     let mut f = FileLocks::default();
     f.lock(&wanted(1, true, 0, 9), false);
-    assert_eq!(f.lock(&wanted(2, true, 0, 9), true), Stat::Blocked);
-    assert_eq!(f.lock(&wanted(3, false, 5, 9), true), Stat::Blocked);
+    assert_eq!(f.lock(&wanted(2, true, 0, 9), true), LockStat::Blocked);
+    assert_eq!(f.lock(&wanted(3, false, 5, 9), true), LockStat::Blocked);
     // Retransmitted.
-    assert_eq!(f.lock(&wanted(2, true, 0, 9), true), Stat::Blocked);
+    assert_eq!(f.lock(&wanted(2, true, 0, 9), true), LockStat::Blocked);
     assert_eq!(f.waiting.len(), 2);
     f.unlock(&held(1, true, 0, 9));
     assert_eq!(f.untold, [wanted(2, true, 0, 9)]);
@@ -53,7 +53,7 @@ fn who_waits_is_served_in_turn_and_told_once() {
     f.lock(&wanted(2, false, 0, 9), false);
     assert_eq!(f.untold, [wanted(3, false, 5, 9)]);
     // The client asks again, because the callback did not come through.
-    assert_eq!(f.lock(&wanted(3, false, 5, 9), true), Stat::Granted);
+    assert_eq!(f.lock(&wanted(3, false, 5, 9), true), LockStat::Granted);
     assert!(f.untold.is_empty() && f.waiting.is_empty());
 }
 
@@ -62,11 +62,11 @@ fn who_gives_up_waiting_has_nothing_then() {
     let mut f = FileLocks::default();
     f.lock(&wanted(1, true, 0, 9), false);
     f.lock(&wanted(2, true, 0, 9), true);
-    assert_eq!(f.cancel(&held(2, true, 0, 9)), Stat::Granted);
-    assert_eq!(f.cancel(&held(2, true, 0, 9)), Stat::Denied);
+    assert_eq!(f.cancel(&held(2, true, 0, 9)), LockStat::Granted);
+    assert_eq!(f.cancel(&held(2, true, 0, 9)), LockStat::Denied);
     f.lock(&wanted(2, true, 0, 9), true);
     f.unlock(&held(1, true, 0, 9));
-    assert_eq!(f.cancel(&held(2, true, 0, 9)), Stat::Granted, "it was served and did not know");
+    assert_eq!(f.cancel(&held(2, true, 0, 9)), LockStat::Granted, "it was served and did not know");
     assert!(f.is_empty());
 }
 
@@ -90,24 +90,24 @@ fn a_client_that_started_anew_loses_what_it_had_before() {
 fn reservations_forbid_what_they_say() {
     let share = |n, denies, access| ShareLock { owner: owner(n), denies, access, start: 0 };
     let mut f = FileLocks::default();
-    assert_eq!(f.share(&share(1, 2, 1)), Stat::Granted);
-    assert_eq!(f.share(&share(2, 0, 2)), Stat::Denied);
-    assert_eq!(f.share(&share(2, 0, 1)), Stat::Granted);
-    assert_eq!(f.share(&share(1, 1, 1)), Stat::Denied, "the other one reads");
+    assert_eq!(f.share(&share(1, 2, 1)), LockStat::Granted);
+    assert_eq!(f.share(&share(2, 0, 2)), LockStat::Denied);
+    assert_eq!(f.share(&share(2, 0, 1)), LockStat::Granted);
+    assert_eq!(f.share(&share(1, 1, 1)), LockStat::Denied, "the other one reads");
     f.unshare(&owner(1));
-    assert_eq!(f.share(&share(2, 3, 3)), Stat::Granted);
+    assert_eq!(f.share(&share(2, 3, 3)), LockStat::Granted);
 }
 
 #[test]
 fn every_table_has_an_end() {
     let mut f = FileLocks::default();
     let ends = (0..2 * HELD_OF_FILE_MAX as u64).map(|i| f.lock(&wanted(1, true, 2 * i, 2 * i), false));
-    assert_eq!(ends.filter(|s| *s == Stat::Granted).count(), HELD_OF_FILE_MAX - 1);
-    assert!((0..WAITING_OF_FILE_MAX as u32).all(|n| f.lock(&wanted(n + 2, true, 0, 0), true) == Stat::Blocked));
-    assert_eq!(f.lock(&wanted(9_999, true, 0, 0), true), Stat::DeniedNoLocks);
+    assert_eq!(ends.filter(|s| *s == LockStat::Granted).count(), HELD_OF_FILE_MAX - 1);
+    assert!((0..WAITING_OF_FILE_MAX as u32).all(|n| f.lock(&wanted(n + 2, true, 0, 0), true) == LockStat::Blocked));
+    assert_eq!(f.lock(&wanted(9_999, true, 0, 0), true), LockStat::DeniedNoLocks);
     let share = |n| ShareLock { owner: owner(n), denies: 0, access: 1, start: 0 };
-    assert!((0..SHARES_OF_FILE_MAX as u32).all(|n| f.share(&share(n)) == Stat::Granted));
-    assert_eq!(f.share(&share(9_999)), Stat::DeniedNoLocks);
+    assert!((0..SHARES_OF_FILE_MAX as u32).all(|n| f.share(&share(n)) == LockStat::Granted));
+    assert_eq!(f.share(&share(9_999)), LockStat::DeniedNoLocks);
 }
 
 /// Against a map of who has which byte how: everything else is bookkeeping.
@@ -138,20 +138,20 @@ fn any_sequence_leaves_what_a_map_of_bytes_has() {
                 0 | 1 => {
                     let expected = free(&map, &w.lock);
                     let stat = f.lock(&w, next(2) == 0);
-                    assert_eq!(stat == Stat::Granted, expected);
+                    assert_eq!(stat == LockStat::Granted, expected);
                     match stat {
-                        Stat::Granted => {
+                        LockStat::Granted => {
                             waiting.retain(|x| x.lock != w.lock);
                             map.extend(bytes(&w.lock).map(|b| ((n, b), exclusive)));
                         }
-                        Stat::Blocked if !waiting.contains(&w) => waiting.push(w),
+                        LockStat::Blocked if !waiting.contains(&w) => waiting.push(w),
                         _ => {}
                     }
                 }
                 2 => {
                     let known = waiting.iter().position(|x| x.lock == w.lock);
                     assert_eq!(f.untold.len(), 0);
-                    assert_eq!(f.cancel(&w.lock) == Stat::Granted, known.is_some());
+                    assert_eq!(f.cancel(&w.lock) == LockStat::Granted, known.is_some());
                     known.map(|i| waiting.remove(i));
                 }
                 _ => {

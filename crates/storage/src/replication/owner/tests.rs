@@ -3,7 +3,7 @@ use bytes::Bytes;
 
 fn granted() -> Reply {
     Reply {
-        inode: Some(Inode { attr: Attr { kind: 1, ..Default::default() }, ..Default::default() }),
+        inode: Some(Inode { attr: Attr { kind: FileKind::File, ..Default::default() }, ..Default::default() }),
         bindings: vec![Binding { address: "a".into(), version: 3, ..Default::default() }],
         ..Default::default()
     }

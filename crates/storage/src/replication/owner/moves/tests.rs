@@ -29,7 +29,7 @@ impl World {
             file: FileId(7),
             ..Default::default()
         };
-        let attr = Attr { kind: 1, fileid: FileId(7), size: 1, ..Default::default() };
+        let attr = Attr { kind: FileKind::File, fileid: FileId(7), size: 1, ..Default::default() };
         let lease = Lease { gateway: 1, boot: 9, number: LeaseId(4) };
         let inode = Some(Inode { attr, lease, ..Default::default() });
         let granted = Reply { inode, extents: vec![cfg.clone()], copies: 2, ..Default::default() };
