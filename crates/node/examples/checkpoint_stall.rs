@@ -38,7 +38,7 @@ impl Copies {
         let request = request.encode_to_vec();
         // A connection on which nothing comes for a second counts as broken; the owner of a file sends again, too.
         let answer = loop {
-            if let Ok(answer) = self.client.ask(kind::CHUNK, &request, LIMIT).await {
+            if let Ok(answer) = self.client.ask(CallKind::Chunk, &request, LIMIT).await {
                 break answer;
             }
             tokio::time::sleep(RESEND).await;

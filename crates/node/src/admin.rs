@@ -30,7 +30,7 @@ async fn ask(config: &NodeConfig, ask: MetaAsk, limit: Duration) -> anyhow::Resu
     let begun = Instant::now();
     while begun.elapsed() < limit {
         for client in &clients {
-            let Ok(bytes) = client.ask(kind::METAD, &body, Duration::from_secs(2)).await else { continue };
+            let Ok(bytes) = client.ask(CallKind::Metad, &body, Duration::from_secs(2)).await else { continue };
             // A hint does not matter here: all are asked in turn.
             if let Heard::Answered(answer) = heard(0, Some(MetaResponse::decode(bytes)?)) {
                 return Ok(answer);
@@ -78,7 +78,7 @@ pub async fn ask_for_the_lead(config: &NodeConfig, node: u32) -> anyhow::Result<
         config.metads().remove(&node).ok_or_else(|| anyhow::anyhow!("node {node} has no coordination server"))?;
     let client = Client::new(address, Arc::new(config.identity()?));
     let body = MetaRequest { ask: Some(MetaAsk::Lead(Empty {})), by: crate::audit::who() }.encode_to_vec();
-    match client.ask(kind::METAD, &body, Duration::from_secs(3)).await {
+    match client.ask(CallKind::Metad, &body, Duration::from_secs(3)).await {
         Ok(bytes) => match MetaResponse::decode(bytes)?.answer {
             Some(MetaAnswer::Said(said)) => Ok(said),
             _ => anyhow::bail!("node {node} runs an older version of this program; upgrade it first"),
@@ -96,7 +96,7 @@ pub async fn verify(
     asked: VerifyAsk,
 ) -> anyhow::Result<Option<VerifyAnswer>> {
     let client = Client::new(address, Arc::new(config.identity()?));
-    let answer = client.ask(kind::VERIFY, &asked.encode_to_vec(), Duration::from_secs(3)).await;
+    let answer = client.ask(CallKind::Verify, &asked.encode_to_vec(), Duration::from_secs(3)).await;
     Ok(answer.ok().and_then(|bytes| VerifyAnswer::decode(bytes).ok()))
 }
 
@@ -110,7 +110,9 @@ pub async fn state(config: &NodeConfig, limit: Duration) -> anyhow::Result<Vec<P
     let body = MetaRequest { ask: Some(MetaAsk::Follow(0)), by: crate::audit::who() }.encode_to_vec();
     let mut newest: Option<(u64, Vec<Pair>)> = None;
     for address in config.metads().into_values() {
-        let Ok(bytes) = Client::new(address, identity.clone()).ask(kind::METAD, &body, limit).await else { continue };
+        let Ok(bytes) = Client::new(address, identity.clone()).ask(CallKind::Metad, &body, limit).await else {
+            continue;
+        };
         let Some(MetaAnswer::Journal(journal)) = MetaResponse::decode(bytes)?.answer else { continue };
         let load = journal.state.iter().map(|p| (p.key.clone(), p.value.clone()));
         let applied = State::new(MemoryKv::load(load)).applied();

@@ -140,7 +140,7 @@ pub fn outcome(answer: &MetaAnswer) -> Option<String> {
     }
 }
 
-fn reason(code: u32) -> String {
+fn reason(code: NfsStatus) -> String {
     match code {
         status::EXIST => "the name is taken".into(),
         status::NOENT => "there is none".into(),

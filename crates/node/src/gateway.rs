@@ -339,7 +339,7 @@ impl Inner {
         let lossy = self.membership.read().badly_linked.clone();
         order.sort_by_key(|(n, _)| (lossy.contains(n), *n != known));
         for (node, client) in order {
-            let Ok(bytes) = client.ask(kind::METAD, body, limit).await else { continue };
+            let Ok(bytes) = client.ask(CallKind::Metad, body, limit).await else { continue };
             match heard(*node, MetaResponse::decode(bytes).ok()) {
                 Heard::Answered(answer) => {
                     self.leader.store(*node, Ordering::Relaxed);
@@ -468,7 +468,7 @@ impl Inner {
         let body = MetaRequest::of(MetaAsk::Follow(from)).encode_to_vec();
         let Some((_, client)) = self.metads.iter().find(|(n, _)| *n == metad) else { return };
         let limit = if from == 1 { FIRST_STATE_LIMIT } else { METAD_LIMIT };
-        let Ok(bytes) = client.ask(kind::METAD, &body, limit).await else { return };
+        let Ok(bytes) = client.ask(CallKind::Metad, &body, limit).await else { return };
         let Some(MetaAnswer::Journal(j)) = MetaResponse::decode(bytes).ok().and_then(|r| r.answer) else { return };
         let mut replica = self.replica.write();
         if !j.state.is_empty() {

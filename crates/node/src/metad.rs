@@ -438,7 +438,7 @@ impl Shared {
                                 attr: x.attr,
                             })
                             .collect();
-                        MetaAnswer::Listing(Listing { lines, end, status: 0, dir })
+                        MetaAnswer::Listing(Listing { lines, end, status: status::OK, dir })
                     }
                     Err(status) => MetaAnswer::Listing(Listing { status, dir, ..Default::default() }),
                 }

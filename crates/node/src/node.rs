@@ -29,8 +29,8 @@ use trivet_coordination::config::Member;
 use trivet_coordination::{Config, ElectionReport, Event, RoleEnd as Ended};
 use trivet_events::{Event as NodeEvent, RoleEnd};
 use trivet_formats::ServerId;
+use trivet_storage::codes::CallKind;
 use trivet_storage::ids::{ConfigEpoch, ExtentId};
-use trivet_storage::messages::kind;
 
 /// Time between two searches for copies that no configuration names.
 const SWEEP_PAUSE: Duration = Duration::from_secs(20);
@@ -170,10 +170,10 @@ fn audit_to(monitor: Arc<OnceLock<Arc<Monitor>>>) -> Audit {
 fn control_calls(sources: &Sources, watching: Arc<OnceLock<Arc<Monitor>>>) -> Handler {
     let metad = sources.metad.clone();
     let vcenter = sources.vcenter.clone();
-    Arc::new(move |k: u8, body: Bytes, r: Responder| match (k, &metad, &vcenter) {
-        (kind::METAD, Some(m), _) => m.handle(&body, r),
-        (kind::VCENTER, _, Some(v)) => v.handle(&body, r),
-        (crate::status::peers::KIND, ..) => {
+    Arc::new(move |k: CallKind, body: Bytes, r: Responder| match (k, &metad, &vcenter) {
+        (CallKind::Metad, Some(m), _) => m.handle(&body, r),
+        (CallKind::Vcenter, _, Some(v)) => v.handle(&body, r),
+        (CallKind::Status, ..) => {
             if let Some(m) = watching.get() {
                 m.answer(&body, r);
             }
@@ -185,33 +185,33 @@ fn control_calls(sources: &Sources, watching: Arc<OnceLock<Arc<Monitor>>>) -> Ha
 /// Handles calls of other processes about copies and files.
 fn data_calls(sources: &Sources, watching: Arc<OnceLock<Arc<Monitor>>>) -> Handler {
     let (chunk, gateway) = (sources.chunk.clone(), sources.gateway.clone());
-    Arc::new(move |k: u8, body: Bytes, r: Responder| match k {
-        kind::CHUNK => {
+    Arc::new(move |k: CallKind, body: Bytes, r: Responder| match k {
+        CallKind::Chunk => {
             if let Some(c) = &chunk {
                 c.handle(&body, r);
             }
         }
-        kind::VERIFY => {
+        CallKind::Verify => {
             if let Some(c) = &chunk {
                 c.verify(&body, r);
             }
         }
-        kind::USAGE => {
+        CallKind::Usage => {
             if let Some(c) = &chunk {
                 c.usage(&body, r);
             }
         }
-        kind::GATEWAY => {
+        CallKind::Gateway => {
             if let Some(g) = &gateway {
                 g.handle(&body, r);
             }
         }
-        kind::CLOSE_CLIENTS => {
+        CallKind::CloseClients => {
             if let Some(g) = &gateway {
                 g.close_clients(&body, r);
             }
         }
-        crate::status::peers::KIND => {
+        CallKind::Status => {
             if let Some(m) = watching.get() {
                 m.answer(&body, r);
             }

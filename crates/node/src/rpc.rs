@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use trivet_storage::codes::CallKind;
 use trivet_storage::nfs::names::printable;
 pub use trivet_storage::replication::owner::NoAnswer;
 
@@ -38,8 +39,6 @@ const CONNECT_LIMIT: Duration = Duration::from_millis(300);
 const PING: Duration = Duration::from_millis(200);
 /// and if nothing arrives for this long the connection counts as broken.
 const SILENCE_LIMIT: Duration = Duration::from_millis(1_000);
-/// A kind of call that the connection itself answers.
-const KIND_PING: u8 = 0;
 /// Length, checksum, number of the call, kind: what is in a frame before its body.
 const FRAME_HEAD_BYTES: usize = 17;
 /// Bytes that are allocated at once for a frame of known length; a longer one grows with its data.
@@ -203,12 +202,12 @@ impl Identity {
 }
 
 /// A frame with a body of `length` bytes, which `put` appends.
-fn frame_with(call: u64, kind: u8, length: usize, put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+fn frame_with(call: u64, kind: CallKind, length: usize, put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::with_capacity(FRAME_HEAD_BYTES + length);
     out.extend_from_slice(&((9 + length) as u32).to_be_bytes());
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(&call.to_be_bytes());
-    out.push(kind);
+    out.push(kind.code());
     put(&mut out);
     debug_assert_eq!(out.len(), FRAME_HEAD_BYTES + length, "the body is as long as it was said to be");
     let sum = crc32c::crc32c(&out[8..]);
@@ -216,18 +215,18 @@ fn frame_with(call: u64, kind: u8, length: usize, put: impl FnOnce(&mut Vec<u8>)
     out
 }
 
-fn frame(call: u64, kind: u8, body: &[u8]) -> Vec<u8> {
+fn frame(call: u64, kind: CallKind, body: &[u8]) -> Vec<u8> {
     frame_with(call, kind, body.len(), |out| out.extend_from_slice(body))
 }
 
 /// The frame of a message, which is encoded in its place.
-fn frame_of(call: u64, kind: u8, message: &impl prost::Message) -> Vec<u8> {
+fn frame_of(call: u64, kind: CallKind, message: &impl prost::Message) -> Vec<u8> {
     frame_with(call, kind, message.encoded_len(), |out| message.encode(out).expect("a vector grows"))
 }
 
 struct Frame {
     call: u64,
-    kind: u8,
+    kind: CallKind,
     body: Bytes,
 }
 
@@ -253,7 +252,7 @@ fn take_frame(buffer: &mut BytesMut) -> std::io::Result<Option<Frame>> {
         return Err(std::io::Error::other("a frame's checksum does not match"));
     }
     let call = u64::from_be_bytes(frame[..8].try_into().expect("8"));
-    Ok(Some(Frame { call, kind: frame[8], body: frame.slice(9..) }))
+    Ok(Some(Frame { call, kind: CallKind::of(frame[8]), body: frame.slice(9..) }))
 }
 
 async fn read_more(reader: &mut (impl AsyncReadExt + Unpin), buffer: &mut BytesMut) -> std::io::Result<()> {
@@ -365,22 +364,22 @@ impl Client {
 
     /// Asks whether the other side is there, so that `down_ms` knows.
     pub fn probe(&self) {
-        self.call(KIND_PING, &[], Box::new(|_| {}));
+        self.call(CallKind::Ping, &[], Box::new(|_| {}));
     }
 
     /// Whether the process there answers within the limit, or nobody listens, or neither.
     pub async fn knock(&self, limit: Duration) -> Result<(), NoAnswer> {
-        self.ask(KIND_PING, &[], limit).await.map(|_| ())
+        self.ask(CallKind::Ping, &[], limit).await.map(|_| ())
     }
 
     /// Sends a call; `done` is called once, on some thread of the runtime.
-    pub fn call(&self, kind: u8, body: &[u8], done: Done) {
+    pub fn call(&self, kind: CallKind, body: &[u8], done: Done) {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         self.send_frame(id, frame(id, kind, body), done);
     }
 
     /// The same for a message, without a copy of it.
-    pub fn send(&self, kind: u8, message: &impl prost::Message, done: Done) {
+    pub fn send(&self, kind: CallKind, message: &impl prost::Message, done: Done) {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         self.send_frame(id, frame_of(id, kind, message), done);
     }
@@ -404,7 +403,7 @@ impl Client {
     }
 
     /// A call that is waited for; the limit counts as a broken connection.
-    pub async fn ask(&self, kind: u8, body: &[u8], limit: Duration) -> Result<Bytes, NoAnswer> {
+    pub async fn ask(&self, kind: CallKind, body: &[u8], limit: Duration) -> Result<Bytes, NoAnswer> {
         let (tx, rx) = tokio::sync::oneshot::channel();
         self.call(kind, body, Box::new(move |r| drop(tx.send(r))));
         Self::wait(rx, limit).await
@@ -413,7 +412,7 @@ impl Client {
     /// The same for a message, without a copy of it.
     pub async fn ask_message(
         &self,
-        kind: u8,
+        kind: CallKind,
         message: &impl prost::Message,
         limit: Duration,
     ) -> Result<Bytes, NoAnswer> {
@@ -538,7 +537,7 @@ async fn keep_connection(
                 if heard.elapsed() >= SILENCE_LIMIT {
                     return;
                 }
-                if !idle && pings.send(frame(u64::MAX, KIND_PING, &[])).is_err() {
+                if !idle && pings.send(frame(u64::MAX, CallKind::Ping, &[])).is_err() {
                     return;
                 }
             }
@@ -559,7 +558,7 @@ async fn keep_connection(
 #[derive(Clone)]
 pub struct Responder {
     call: u64,
-    kind: u8,
+    kind: CallKind,
     out: mpsc::UnboundedSender<Vec<u8>>,
     /// Where the call comes from, if that is known.
     pub from: Option<IpAddr>,
@@ -576,7 +575,7 @@ impl Responder {
                 let _ = bodies.send(frame[FRAME_HEAD_BYTES..].to_vec());
             }
         });
-        (Responder { call: 1, kind: 1, out, from: None }, answers)
+        (Responder { call: 1, kind: CallKind::Chunk, out, from: None }, answers)
     }
 
     /// Sends the answer. It is lost if the connection has ended; the caller then counts its call as unanswered.
@@ -588,7 +587,7 @@ impl Responder {
 }
 
 /// Takes a call: its kind, its body, and the responder that its answer goes to. It must not block.
-pub type Handler = Arc<dyn Fn(u8, Bytes, Responder) + Send + Sync>;
+pub type Handler = Arc<dyn Fn(CallKind, Bytes, Responder) + Send + Sync>;
 
 /// Serves calls of nodes that know the key.
 pub fn serve(listener: TcpListener, identity: Arc<Identity>, handler: Handler) {
@@ -625,8 +624,8 @@ async fn serve_one(stream: TcpStream, tls: &Tls, identity: &Identity, handler: H
         loop {
             read_more(&mut reader, &mut buffer).await?;
             while let Some(frame) = take_frame(&mut buffer)? {
-                if frame.kind == KIND_PING {
-                    let _ = out.send(self::frame(frame.call, KIND_PING, &[]));
+                if frame.kind == CallKind::Ping {
+                    let _ = out.send(self::frame(frame.call, CallKind::Ping, &[]));
                     continue;
                 }
                 let responder = Responder { call: frame.call, kind: frame.kind, out: out.clone(), from };
@@ -655,10 +654,11 @@ mod tests {
         let address = listener.local_addr().unwrap();
         serve(listener, identity(1, "c"), Arc::new(|_, _, r: Responder| r.answer(&Empty {})));
         let limit = Duration::from_secs(2);
-        assert!(Client::new(address, identity(1, "c")).ask(1, b"x", limit).await.is_ok());
-        assert!(Client::new(address, identity(2, "c")).ask(1, b"x", limit).await.is_err());
-        assert!(Client::new(address, identity(1, "other")).ask(1, b"x", limit).await.is_err());
-        let closed = Client::new("127.0.0.1:1".parse().unwrap(), identity(1, "c")).ask(1, b"x", limit).await;
+        assert!(Client::new(address, identity(1, "c")).ask(CallKind::Chunk, b"x", limit).await.is_ok());
+        assert!(Client::new(address, identity(2, "c")).ask(CallKind::Chunk, b"x", limit).await.is_err());
+        assert!(Client::new(address, identity(1, "other")).ask(CallKind::Chunk, b"x", limit).await.is_err());
+        let closed =
+            Client::new("127.0.0.1:1".parse().unwrap(), identity(1, "c")).ask(CallKind::Chunk, b"x", limit).await;
         assert_eq!(closed, Err(NoAnswer::Refused));
     }
 
@@ -673,7 +673,7 @@ mod tests {
             });
         });
         serve(slow, identity(1, "c"), handler);
-        assert!(client.ask(1, b"x", 20 * SILENCE_LIMIT).await.is_ok());
+        assert!(client.ask(CallKind::Chunk, b"x", 20 * SILENCE_LIMIT).await.is_ok());
         assert_eq!(client.down_ms(), 0);
 
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -685,7 +685,7 @@ mod tests {
             std::future::pending::<()>().await
         });
         let asked = Instant::now();
-        assert_eq!(client.ask(1, b"x", 60 * SILENCE_LIMIT).await, Err(NoAnswer::Broken));
+        assert_eq!(client.ask(CallKind::Chunk, b"x", 60 * SILENCE_LIMIT).await, Err(NoAnswer::Broken));
         assert!(asked.elapsed() < 60 * SILENCE_LIMIT && client.down_ms() >= SILENCE_LIMIT.as_millis() as u64);
     }
 
@@ -710,7 +710,7 @@ mod tests {
         });
         let secret = b"sixteen bytes of a virtual disk!";
         let client = Client::new(outer, identity(1, "c"));
-        assert!(client.ask(1, secret, Duration::from_secs(5)).await.is_ok());
+        assert!(client.ask(CallKind::Chunk, secret, Duration::from_secs(5)).await.is_ok());
         let seen = seen.lock();
         assert!(seen.len() > secret.len() && !seen.windows(16).any(|w| w == &secret[..16]));
     }
@@ -741,7 +741,7 @@ mod tests {
             record
         });
         let client = Client::new(outer, identity(1, "c"));
-        assert!(client.ask(1, b"x", Duration::from_secs(5)).await.is_ok());
+        assert!(client.ask(CallKind::Chunk, b"x", Duration::from_secs(5)).await.is_ok());
         drop(client);
         let record = recorded.await.unwrap();
         assert_eq!(calls.load(Ordering::Relaxed), 1);
@@ -768,10 +768,10 @@ mod tests {
 
     #[test]
     fn a_frame_with_a_flipped_bit_is_refused() {
-        let frame = frame(7, 1, b"body");
+        let frame = frame(7, CallKind::Chunk, b"body");
         let message = b"body".to_vec();
-        let of_message = take_frame(&mut BytesMut::from(&frame_of(7, 1, &message)[..])).unwrap().unwrap();
-        assert_eq!((of_message.call, of_message.kind), (7, 1));
+        let of_message = take_frame(&mut BytesMut::from(&frame_of(7, CallKind::Chunk, &message)[..])).unwrap().unwrap();
+        assert_eq!((of_message.call, of_message.kind), (7, CallKind::Chunk));
         assert_eq!(of_message.body, prost::Message::encode_to_vec(&message));
         let mut good = BytesMut::from(&frame[..]);
         assert_eq!(&take_frame(&mut good).unwrap().unwrap().body[..], b"body");

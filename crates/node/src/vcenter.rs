@@ -496,7 +496,7 @@ pub async fn ask_leader(
     let begun = Instant::now();
     while begun.elapsed() < limit {
         for client in &clients {
-            let asked = client.ask(trivet_storage::messages::kind::VCENTER, &body, Duration::from_secs(2)).await;
+            let asked = client.ask(trivet_storage::messages::CallKind::Vcenter, &body, Duration::from_secs(2)).await;
             let Ok(bytes) = asked else { continue };
             let answer: Answer = serde_json::from_str(&Json::decode(bytes)?.text)?;
             match answer {

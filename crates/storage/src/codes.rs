@@ -50,15 +50,67 @@ macro_rules! codes {
                 $name::of(0)
             }
         }
+    };
+}
+
+/// Types that are fields of messages, by their codes.
+macro_rules! in_messages {
+    ($($name:ident),*) => {$(
         impl Number for $name {
             fn to_wire(self) -> u64 {
                 self.code().to_wire()
             }
             fn from_wire(number: u64) -> $name {
-                $name::of(<$raw>::from_wire(number))
+                $name::of(u32::from_wire(number))
             }
         }
-    };
+    )*};
+}
+
+in_messages!(NfsStatus, FileKind, CreateMode, LockUse, LockStat, NodeMode, ForwardKind, ForwardOutcome);
+
+/// nfsstat3 (RFC 1813, 2.6). The codes in use have names in [`nfs::status`](crate::nfs::status).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct NfsStatus(u32);
+
+impl NfsStatus {
+    /// The status with this code.
+    pub const fn of(code: u32) -> NfsStatus {
+        NfsStatus(code)
+    }
+    /// The inverse of `of`.
+    pub const fn code(self) -> u32 {
+        self.0
+    }
+}
+impl fmt::Debug for NfsStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+impl fmt::Display for NfsStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// mountstat3 of MOUNT (RFC 1813, 5.1.5): the codes that it shares with nfsstat3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MountStatus(NfsStatus);
+
+impl MountStatus {
+    /// MNT3_OK: the folder may be mounted.
+    pub const OK: MountStatus = MountStatus(NfsStatus(0));
+
+    /// The number in the reply.
+    pub const fn code(self) -> u32 {
+        self.0.code()
+    }
+}
+impl From<NfsStatus> for MountStatus {
+    fn from(status: NfsStatus) -> MountStatus {
+        MountStatus(status)
+    }
 }
 
 codes! {
@@ -91,6 +143,40 @@ impl FileKind {
     }
 }
 
+codes! {
+    /// How a name is made that may be there already: createmode3 (RFC 1813, 3.3.8).
+    CreateMode(u32) {
+        /// A regular file that is there already will do.
+        Unchecked = 0,
+        /// A name that is there already is an error.
+        Guarded = 1,
+        /// Likewise, unless the same call made it: a verifier names the call.
+        Exclusive = 2,
+    }
+}
+codes! {
+    /// The kind of a call on a connection between nodes.
+    CallKind(u8) {
+        /// The connection itself answers it, without a body.
+        Ping = 0,
+        /// A [`ChunkRequest`](crate::messages::ChunkRequest) of an owner to a chunk server.
+        Chunk = 1,
+        /// A [`MetaRequest`](crate::messages::MetaRequest) to a metad.
+        Metad = 2,
+        /// A [`Forward`](crate::messages::Forward) to the gateway that owns the file.
+        Gateway = 3,
+        /// A process tells its status, and that of others, for people.
+        Status = 4,
+        /// Commands of a person to the vCenter agent.
+        Vcenter = 9,
+        /// Checking of copies that a person asked for.
+        Verify = 10,
+        /// NFS connections that are to be closed.
+        CloseClients = 11,
+        /// The room that copies take.
+        Usage = 12,
+    }
+}
 codes! {
     /// The uses of a [`LockCommand`](crate::messages::LockCommand).
     LockUse(u32) {
@@ -193,6 +279,7 @@ codes! {
 mod tests {
     use super::*;
     use crate::messages::*;
+    use crate::nfs::status;
     use prost::Message;
 
     #[test]
@@ -204,11 +291,47 @@ mod tests {
             };
         }
         is!(FileKind, File 1, Folder 2, BlockDevice 3, CharacterDevice 4, Symlink 5, Socket 6, Fifo 7);
+        is!(CreateMode, Unchecked 0, Guarded 1, Exclusive 2);
+        is!(CallKind, Ping 0, Chunk 1, Metad 2, Gateway 3, Status 4, Vcenter 9, Verify 10, CloseClients 11, Usage 12);
         is!(LockUse, Test 1, Lock 2, Unlock 3, Cancel 4, Told 5, Share 6, Unshare 7, FreeAll 8, Refused 9, List 10);
         is!(LockStat, Granted 0, Denied 1, DeniedNoLocks 2, Blocked 3, Rofs 6, StaleHandle 7, Fbig 8, Failed 9);
         is!(NodeMode, Serving 0, Maintenance 1, Draining 2, Removed 3);
         is!(ForwardKind, Read 1, Write 2, Attr 3, Commit 4, SetSize 5, Changed 7, LookAt 8);
         is!(ForwardOutcome, Done 0, Stale 1, NotOwner 2, Superseded 3, Unreadable 4, NoSpace 5, ReadOnly 6);
+    }
+
+    #[test]
+    fn statuses_have_the_numbers_of_rfc_1813() {
+        let named = [
+            (status::OK, 0),
+            (status::PERM, 1),
+            (status::NOENT, 2),
+            (status::IO, 5),
+            (status::ACCES, 13),
+            (status::EXIST, 17),
+            (status::XDEV, 18),
+            (status::NOTDIR, 20),
+            (status::ISDIR, 21),
+            (status::INVAL, 22),
+            (status::FBIG, 27),
+            (status::NOSPC, 28),
+            (status::ROFS, 30),
+            (status::MLINK, 31),
+            (status::NAMETOOLONG, 63),
+            (status::NOTEMPTY, 66),
+            (status::STALE, 70),
+            (status::BADHANDLE, 10001),
+            (status::NOT_SYNC, 10002),
+            (status::NOTSUPP, 10004),
+            (status::TOOSMALL, 10005),
+            (status::BADTYPE, 10007),
+            (status::JUKEBOX, 10008),
+        ];
+        for (status, code) in named {
+            assert_eq!((status.code(), NfsStatus::of(code), MountStatus::from(status).code()), (code, status, code));
+            assert_eq!((format!("{status}"), format!("{status:?}")), (code.to_string(), code.to_string()));
+        }
+        assert_eq!((NfsStatus::default(), MountStatus::OK), (status::OK, status::OK.into()));
     }
 
     #[test]
@@ -228,6 +351,12 @@ mod tests {
     fn messages_with_codes_have_the_bytes_that_they_always_had() {
         let attr = Attr { kind: FileKind::Symlink, ..Default::default() };
         assert_eq!(attr.encode_to_vec(), [0x08, 5]);
+        let make = Make { kind: FileKind::Fifo, how: CreateMode::Exclusive, ..Default::default() };
+        assert_eq!(make.encode_to_vec(), [0x0a, 0, 0x10, 7, 0x1a, 0, 0x20, 2]);
+        let reply = Reply { status: status::NAMETOOLONG, ..Default::default() };
+        assert_eq!(reply.encode_to_vec(), [0x08, 63]);
+        let listing = Listing { status: status::BADHANDLE, ..Default::default() };
+        assert_eq!(listing.encode_to_vec(), [0x18, 0x91, 0x4e]);
         let set = SetNode { node: 2, expected: NodeMode::Maintenance, mode: NodeMode::Draining, ..Default::default() };
         assert_eq!(set.encode_to_vec(), [0x08, 2, 0x10, 1, 0x18, 2]);
         let command = LockCommand { what: LockUse::List, ..Default::default() };

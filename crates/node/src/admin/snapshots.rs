@@ -48,7 +48,7 @@ pub async fn snapshots(config: &NodeConfig, datastore: &str) -> anyhow::Result<S
     }
 }
 
-fn refused(code: u32, what: &str) -> anyhow::Error {
+fn refused(code: NfsStatus, what: &str) -> anyhow::Error {
     let why = match code {
         status::NOENT | status::STALE => "there is none".into(),
         status::EXIST => "the name is taken".into(),

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 use trivet_storage::ids::FileId;
-use trivet_storage::messages::Datastore;
+use trivet_storage::messages::{Datastore, NfsStatus};
 use trivet_storage::metadata::{MemoryKv, State};
 use trivet_storage::nfs::calls::Call;
 use trivet_storage::nfs::handle::{Claimed, Handle, HandleKey};
@@ -84,7 +84,7 @@ impl Exports {
     }
 
     /// The file that a handle names, if its tag is this cluster's, or if it may date from before handles had tags.
-    fn genuine(&self, claimed: Option<Claimed>) -> Result<Handle, u32> {
+    fn genuine(&self, claimed: Option<Claimed>) -> Result<Handle, NfsStatus> {
         let claimed = claimed.ok_or(status::BADHANDLE)?;
         let old = claimed.handle.fileid.0 < self.untagged_below.load(Ordering::Relaxed);
         let genuine = if claimed.is_tagged() { self.key.made(&claimed) } else { old };
@@ -101,7 +101,7 @@ pub(super) fn may_mount(d: &Datastore, ip: IpAddr) -> bool {
 impl Inner {
     /// # Errors
     /// The status that the call is answered with when it is not carried out.
-    pub(super) async fn admit(&self, peer: &Peer, call: &Call) -> Result<(), u32> {
+    pub(super) async fn admit(&self, peer: &Peer, call: &Call) -> Result<(), NfsStatus> {
         let mut of_first = None;
         for claimed in call.handles() {
             let handle = self.exports.genuine(claimed)?;
@@ -142,7 +142,7 @@ impl Inner {
     }
 
     /// A handle without a tag can be made up: the datastore in it counts if it is the file's.
-    async fn check_datastore(&self, handle: &Handle) -> Result<(), u32> {
+    async fn check_datastore(&self, handle: &Handle) -> Result<(), NfsStatus> {
         let known = self.replica.read().inode(handle.fileid);
         let inode = match known {
             Some(inode) => inode,

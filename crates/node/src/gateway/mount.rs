@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use trivet_events::Event;
 use trivet_storage::ids::FileId;
-use trivet_storage::messages::{Datastore, FileKind, Inode, LookupAsk, MetaAnswer, MetaAsk};
+use trivet_storage::messages::{Datastore, FileKind, Inode, LookupAsk, MetaAnswer, MetaAsk, MountStatus, NfsStatus};
 use trivet_storage::nfs::names::printable;
 use trivet_storage::nfs::rpc::{self, AcceptStat, CallHeader, PROGRAM_MOUNT};
 use trivet_storage::nfs::status;
@@ -75,9 +75,9 @@ impl Inner {
                     return rpc::not_accepted(header.xid, AcceptStat::GarbageArgs);
                 };
                 match self.mount(from, path).await {
-                    Err(code) => drop(w.u32(code)),
+                    Err(code) => drop(w.u32(code.code())),
                     // AUTH_SYS and AUTH_NONE.
-                    Ok(h) => drop(w.u32(0).opaque(&h).u32(2).u32(1).u32(0)),
+                    Ok(h) => drop(w.u32(MountStatus::OK.code()).opaque(&h).u32(2).u32(1).u32(0)),
                 }
             }
             2 => {
@@ -109,7 +109,7 @@ impl Inner {
         rpc::finish(w)
     }
 
-    async fn mount(&self, from: IpAddr, path: &[u8]) -> Result<[u8; 32], u32> {
+    async fn mount(&self, from: IpAddr, path: &[u8]) -> Result<[u8; 32], MountStatus> {
         let mut datastores = self.datastores().await;
         if !matches!(named(path, &datastores), Named::Folder(..)) {
             // The folder may have been made, or renamed, a moment ago.
@@ -117,9 +117,9 @@ impl Inner {
             datastores = self.known_datastores();
         }
         let shown = printable(path);
-        let refuse = |code, why: String| {
+        let refuse = |code: NfsStatus, why: String| {
             self.refused(from, &shown, &why);
-            Err(code)
+            Err(code.into())
         };
         match named(path, &datastores) {
             Named::Folder(d, _) if !may_mount(d, from) => {
@@ -148,7 +148,7 @@ impl Inner {
     }
 
     /// The folder that these names lead to.
-    async fn folder(&self, root: FileId, below: Vec<Vec<u8>>) -> Result<FileId, u32> {
+    async fn folder(&self, root: FileId, below: Vec<Vec<u8>>) -> Result<FileId, NfsStatus> {
         let mut dir = root;
         for name in below {
             let found = self.lookup_soon(dir, name).await?;
@@ -160,7 +160,7 @@ impl Inner {
         Ok(dir)
     }
 
-    async fn lookup_soon(&self, dir: FileId, name: Vec<u8>) -> Result<Inode, u32> {
+    async fn lookup_soon(&self, dir: FileId, name: Vec<u8>) -> Result<Inode, NfsStatus> {
         let asked = self.metad(MetaAsk::Lookup(LookupAsk { dir, name: name.clone() }));
         match tokio::time::timeout(LOOKUP_LIMIT, asked).await {
             Ok(MetaAnswer::Reply(r)) if r.status == status::OK => r.inode.ok_or(status::IO),
@@ -236,10 +236,13 @@ mod tests {
             };
             let clients = vec!["10.1.0.0/16".into(), "fd00::/64".into()];
             let d = Datastore { name: "ds1".into(), copies: 2, clients, ..Default::default() };
-            assert_eq!(apply(CommandOp::CreateDatastore(d)).status, 0);
+            assert_eq!(apply(CommandOp::CreateDatastore(d)).status, status::OK);
             let mut make = |dir, name: &[u8], kind| {
                 let at = Place { dir, name: name.to_vec() };
-                apply(CommandOp::Make(Make { at, kind, how: 1, ..Default::default() })).attr.unwrap().fileid
+                apply(CommandOp::Make(Make { at, kind, how: CreateMode::Guarded, ..Default::default() }))
+                    .attr
+                    .unwrap()
+                    .fileid
             };
             let sub = make(FileId(64), b"sr", FileKind::Folder);
             make(sub, b"\xd0\xe9", FileKind::Folder);
@@ -255,7 +258,7 @@ mod tests {
             }
         }
         assert_eq!(handles.len(), 3);
-        let code = |reply: Vec<u8>| u32::from_be_bytes(reply[..4].try_into().unwrap());
+        let code = |reply: Vec<u8>| NfsStatus::of(u32::from_be_bytes(reply[..4].try_into().unwrap()));
         for (path, expected) in [
             ("/ds1/", status::NOENT),
             ("/ds1/sr/", status::NOENT),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use trivet_storage::messages::*;
 use trivet_storage::metadata::namespace::{LINKS_MAX, NAME_BYTES_MAX};
 use trivet_storage::metadata::state::EXTENT_BYTES;
+use trivet_storage::nfs::access::Access;
 use trivet_storage::nfs::calls::{self, put_attr, put_handle, put_post, put_wcc, Call, IO_BYTES_MAX};
 use trivet_storage::nfs::handle::{Claimed, Handle};
 use trivet_storage::nfs::names;
@@ -117,8 +118,6 @@ impl Room {
     }
 }
 
-/// createmode3: the call names itself by a verifier.
-const EXCLUSIVE: u32 = 2;
 /// A guard that no file's ctime matches.
 const NO_CTIME: u64 = u64::MAX;
 
@@ -138,7 +137,7 @@ fn guarded(wanted_ns: u64, newest_ns: u64, inode: &Inode, size_id: Option<OpId>)
 }
 
 /// The status of READ, WRITE, COMMIT and changes of size where there are no bytes.
-fn status_of_no_file(kind: FileKind) -> u32 {
+fn status_of_no_file(kind: FileKind) -> NfsStatus {
     match kind {
         FileKind::File => status::STALE,
         FileKind::Folder => status::ISDIR,
@@ -193,16 +192,16 @@ impl Inner {
     }
 
     /// The file of a call that was admitted.
-    fn file(&self, h: Option<Claimed>) -> Result<Handle, u32> {
+    fn file(&self, h: Option<Claimed>) -> Result<Handle, NfsStatus> {
         h.map(|h| h.handle).ok_or(status::BADHANDLE)
     }
     fn handle_of(&self, attr: &Attr) -> [u8; 32] {
         self.exports.give_out(attr.datastore, attr.fileid)
     }
 
-    pub(super) async fn inode(&self, fileid: FileId) -> Result<Inode, u32> {
+    pub(super) async fn inode(&self, fileid: FileId) -> Result<Inode, NfsStatus> {
         match self.metad(MetaAsk::Inode(fileid)).await {
-            MetaAnswer::Reply(Reply { status: 0, inode: Some(i), .. }) => Ok(i),
+            MetaAnswer::Reply(Reply { status: status::OK, inode: Some(i), .. }) => Ok(i),
             MetaAnswer::Reply(r) => Err(r.status),
             _ => Err(status::IO),
         }
@@ -218,7 +217,7 @@ impl Inner {
     }
 
     /// Part of a snapshot; or the file has lost its last name, and is there only until clones have its content.
-    fn why_read_only(&self, h: Option<Claimed>) -> u32 {
+    fn why_read_only(&self, h: Option<Claimed>) -> NfsStatus {
         let Ok(h) = self.file(h) else { return status::BADHANDLE };
         let known = self.replica.read().inode(h.fileid);
         if known.is_some_and(|i| i.attr.nlink > 0) {
@@ -228,7 +227,7 @@ impl Inner {
         }
     }
 
-    pub(super) async fn attr_of(self: &Arc<Self>, fileid: FileId) -> Result<Attr, u32> {
+    pub(super) async fn attr_of(self: &Arc<Self>, fileid: FileId) -> Result<Attr, NfsStatus> {
         // A file that is owned here answers without metad.
         let known = self.replica.read().inode(fileid);
         let folder = known.as_ref().is_some_and(|i| i.attr.kind == FileKind::Folder);
@@ -249,8 +248,8 @@ impl Inner {
         match call {
             Call::Null => {}
             Call::GetAttr(h) => match self.result(h).await {
-                Ok(a) => put_attr(w.u32(0), &a),
-                Err(code) => drop(w.u32(code)),
+                Ok(a) => put_attr(w.status(status::OK), &a),
+                Err(code) => drop(w.status(code)),
             },
             Call::SetAttr { file, attr, guard_ctime_ns, .. } => self.set_attr(t, file, attr, guard_ctime_ns, w).await,
             Call::Lookup { dir, name } => self.lookup(dir, name, w).await,
@@ -263,18 +262,24 @@ impl Inner {
                 self.make(t, dir, name, make, w).await
             }
             Call::Mkdir { dir, name, attr } => {
-                let make = Make { kind: FileKind::Folder, how: 1, attr, ..Default::default() };
+                let make = Make { kind: FileKind::Folder, how: CreateMode::Guarded, attr, ..Default::default() };
                 self.make(t, dir, name, make, w).await
             }
             Call::Symlink { dir, name, attr, target } => {
-                let make = Make { kind: FileKind::Symlink, how: 1, attr, symlink: target, ..Default::default() };
+                let make = Make {
+                    kind: FileKind::Symlink,
+                    how: CreateMode::Guarded,
+                    attr,
+                    symlink: target,
+                    ..Default::default()
+                };
                 self.make(t, dir, name, make, w).await
             }
             Call::Mknod { dir, name, kind, attr, rdev } => {
                 if !kind.is_made_by_mknod() {
-                    return put_wcc(w.u32(status::BADTYPE), None, None);
+                    return put_wcc(w.status(status::BADTYPE), None, None);
                 }
-                let make = Make { kind, how: 1, attr, rdev, ..Default::default() };
+                let make = Make { kind, how: CreateMode::Guarded, attr, rdev, ..Default::default() };
                 self.make(t, dir, name, make, w).await
             }
             Call::Remove { dir, name } => self.remove(t, dir, name, false, w).await,
@@ -288,9 +293,9 @@ impl Inner {
             Call::FsStat(h) => self.fs_stat(h, w),
             Call::FsInfo(h) => self.fs_info(h, w),
             Call::PathConf(h) => match self.file(h) {
-                Err(code) => put_post(w.u32(code), None),
+                Err(code) => put_post(w.status(code), None),
                 Ok(_) => {
-                    put_post(w.u32(0), None);
+                    put_post(w.status(status::OK), None);
                     let only_root_chowns = t.permissions != Permissions::Trusted;
                     w.u32(LINKS_MAX)
                         .u32(NAME_BYTES_MAX as u32)
@@ -302,17 +307,17 @@ impl Inner {
             },
             Call::Commit { file } => match self.op(file, Op::Commit, None).await {
                 Ok(Outcome::Written { before, after }) => {
-                    put_wcc(w.u32(0), Some(&before), Some(&self.with_used_as_known(after)));
+                    put_wcc(w.status(status::OK), Some(&before), Some(&self.with_used_as_known(after)));
                     w.u64(self.cluster_hash);
                 }
-                Ok(_) => put_wcc(w.u32(self.why_no_file(file).await), None, None),
-                Err(code) => put_wcc(w.u32(code), None, None),
+                Ok(_) => put_wcc(w.status(self.why_no_file(file).await), None, None),
+                Err(code) => put_wcc(w.status(code), None, None),
             },
         }
     }
 
     /// The status of an operation on the bytes of what has none, as knfsd has it, or has them no more.
-    async fn why_no_file(&self, h: Option<Claimed>) -> u32 {
+    async fn why_no_file(&self, h: Option<Claimed>) -> NfsStatus {
         let Ok(h) = self.file(h) else { return status::BADHANDLE };
         match self.inode(h.fileid).await {
             Ok(inode) => status_of_no_file(inode.attr.kind),
@@ -320,10 +325,10 @@ impl Inner {
         }
     }
 
-    async fn result(self: &Arc<Self>, h: Option<Claimed>) -> Result<Attr, u32> {
+    async fn result(self: &Arc<Self>, h: Option<Claimed>) -> Result<Attr, NfsStatus> {
         self.attr_of(self.file(h)?.fileid).await
     }
-    async fn op(self: &Arc<Self>, h: Option<Claimed>, op: Op, stamp: Option<Stamp>) -> Result<Outcome, u32> {
+    async fn op(self: &Arc<Self>, h: Option<Claimed>, op: Op, stamp: Option<Stamp>) -> Result<Outcome, NfsStatus> {
         Ok(self.file_op(self.file(h)?.fileid, op, stamp).await)
     }
 
@@ -337,7 +342,7 @@ impl Inner {
     ) {
         let h = match self.file(file) {
             Ok(h) => h,
-            Err(code) => return put_wcc(w.u32(code), None, None),
+            Err(code) => return put_wcc(w.status(code), None, None),
         };
         let size = attr.size;
         let others = SetAttr { size: None, ..attr };
@@ -348,26 +353,26 @@ impl Inner {
             // meanwhile is found there.
             let inode = match self.inode(h.fileid).await {
                 Ok(inode) => inode,
-                Err(code) => return put_wcc(w.u32(code), None, None),
+                Err(code) => return put_wcc(w.status(code), None, None),
             };
             let fresh = self.fresh_attr(&inode).await;
             let ctime_ns = fresh.as_ref().map_or(inode.attr.ctime_ns, |a| a.ctime_ns);
             match guarded(wanted, ctime_ns, &inode, size.map(|_| t.body)) {
                 Some(at_metad) => guard = Some(at_metad),
-                None => return put_wcc(w.u32(status::NOT_SYNC), None, fresh.as_ref()),
+                None => return put_wcc(w.status(status::NOT_SYNC), None, fresh.as_ref()),
             }
         }
         if let Some(size) = size {
             if size > FILE_BYTES_MAX {
-                return put_wcc(w.u32(status::FBIG), None, None);
+                return put_wcc(w.status(status::FBIG), None, None);
             }
             match self.file_op(h.fileid, Op::SetSize { size, id: t.body }, t.stamp()).await {
                 Outcome::Written { before, after } => {
                     self.used.resized(&before, &after);
                     wcc = Some((before, after));
                 }
-                Outcome::ReadOnly => return put_wcc(w.u32(self.why_read_only(file)), None, None),
-                _ => return put_wcc(w.u32(self.why_no_file(file).await), None, None),
+                Outcome::ReadOnly => return put_wcc(w.status(self.why_read_only(file)), None, None),
+                _ => return put_wcc(w.status(self.why_no_file(file).await), None, None),
             }
             // The change of size is one of the ctime, too.
             guard = None;
@@ -377,48 +382,48 @@ impl Inner {
             let op = CommandOp::ChangeAttr(ChangeAttr { file: h.fileid, attr: others, guard_ctime_ns: guard });
             let reply = self.command(t.call(), t.stamp(), op).await;
             if reply.status != status::OK {
-                return put_wcc(w.u32(reply.status), reply.before.as_ref(), reply.attr.as_ref());
+                return put_wcc(w.status(reply.status), reply.before.as_ref(), reply.attr.as_ref());
             }
             if let Some(inode) = reply.inode {
                 self.tell_owner(&inode, mtime_set).await;
                 let after = self.fresh_attr(&inode).await;
-                return put_wcc(w.u32(0), None, after.as_ref());
+                return put_wcc(w.status(status::OK), None, after.as_ref());
             }
         }
         match wcc {
-            Some((before, after)) => put_wcc(w.u32(0), Some(&before), Some(&self.with_used(after).await)),
-            None => put_wcc(w.u32(0), None, None),
+            Some((before, after)) => put_wcc(w.status(status::OK), Some(&before), Some(&self.with_used(after).await)),
+            None => put_wcc(w.status(status::OK), None, None),
         }
     }
 
-    async fn access(self: &Arc<Self>, t: &Ticket, file: Option<Claimed>, wanted: u32, w: &mut XdrWriter) {
+    async fn access(self: &Arc<Self>, t: &Ticket, file: Option<Claimed>, wanted: Access, w: &mut XdrWriter) {
         let h = match self.file(file) {
             Ok(h) => h,
-            Err(code) => return put_post(w.u32(code), None),
+            Err(code) => return put_post(w.status(code), None),
         };
         let known = self.replica.read().inode(h.fileid);
         let frozen = known.as_ref().is_some_and(|i| i.frozen);
         let read_only = frozen || self.exports.get(h.datastore).is_some_and(|e| e.read_only);
-        let grantable = 0x3f & if read_only { !calls::ACCESS_CHANGES } else { !0 };
+        let grantable = if read_only { Access::READ_ONLY } else { Access::ALL };
         if t.permissions == Permissions::Trusted {
             // Hosts mount as root; who may mount is decided by address.
-            put_post(w.u32(0), known.filter(|i| i.attr.kind == FileKind::Folder).map(|i| i.attr).as_ref());
-            w.u32(wanted & grantable);
+            put_post(w.status(status::OK), known.filter(|i| i.attr.kind == FileKind::Folder).map(|i| i.attr).as_ref());
+            w.u32((wanted & grantable).bits());
             return;
         }
         match self.attr_of(h.fileid).await {
             Ok(attr) => {
-                put_post(w.u32(0), Some(&attr));
-                w.u32(t.caller.access(&attr, wanted) & grantable);
+                put_post(w.status(status::OK), Some(&attr));
+                w.u32((t.caller.access(&attr, wanted) & grantable).bits());
             }
-            Err(code) => put_post(w.u32(code), None),
+            Err(code) => put_post(w.status(code), None),
         }
     }
 
     async fn lookup(self: &Arc<Self>, dir: Option<Claimed>, name: Vec<u8>, w: &mut XdrWriter) {
         let dir = match self.file(dir) {
             Ok(h) => h.fileid,
-            Err(code) => return put_post(w.u32(code), None),
+            Err(code) => return put_post(w.status(code), None),
         };
         // The file's owner is asked beside metad, by the name as this gateway's copy of the metadata has it. What the owner says is
         // thrown away if metad says that the name is another file's, or nobody's.
@@ -433,16 +438,16 @@ impl Inner {
                 outcome = &mut of_owner, if guess.is_some() && guessed.is_none() => guessed = Some(outcome),
             }
         };
-        let MetaAnswer::Reply(reply) = answer else { return put_post(w.u32(status::IO), None) };
-        let Some(inode) = reply.inode.filter(|_| reply.status == 0) else {
-            return put_post(w.u32(reply.status), reply.dir_after.as_ref());
+        let MetaAnswer::Reply(reply) = answer else { return put_post(w.status(status::IO), None) };
+        let Some(inode) = reply.inode.filter(|_| reply.status == status::OK) else {
+            return put_post(w.status(reply.status), reply.dir_after.as_ref());
         };
         let attr = match guessed {
             _ if guess != Some(inode.attr.fileid) => self.fresh_attr(&inode).await,
             Some(outcome) => self.attr_of_owner(&inode, outcome).await,
             None => self.attr_of_owner(&inode, of_owner.await).await,
         };
-        w.u32(0).opaque(&self.handle_of(&inode.attr));
+        w.status(status::OK).opaque(&self.handle_of(&inode.attr));
         put_post(w, attr.as_ref());
         put_post(w, reply.dir_after.as_ref());
     }
@@ -454,30 +459,30 @@ impl Inner {
         };
         match found {
             Ok(i) if i.attr.kind == FileKind::Symlink => {
-                put_post(w.u32(0), Some(&i.attr));
+                put_post(w.status(status::OK), Some(&i.attr));
                 w.opaque(&i.symlink);
             }
-            Ok(i) => put_post(w.u32(status::INVAL), Some(&i.attr)),
-            Err(code) => put_post(w.u32(code), None),
+            Ok(i) => put_post(w.status(status::INVAL), Some(&i.attr)),
+            Err(code) => put_post(w.status(code), None),
         }
     }
 
     async fn read(self: &Arc<Self>, h: Option<Claimed>, offset: u64, count: u32, w: &mut XdrWriter) {
         let length = u64::from(count.min(IO_BYTES_MAX));
         match self.op(h, Op::Read { offset, length }, None).await {
-            Ok(Outcome::Unreadable) => put_post(w.u32(status::IO), None),
+            Ok(Outcome::Unreadable) => put_post(w.status(status::IO), None),
             Ok(Outcome::Read { data, eof, attr }) => {
-                put_post(w.u32(0), Some(&self.with_used_as_known(attr)));
+                put_post(w.status(status::OK), Some(&self.with_used_as_known(attr)));
                 w.u32(data.len() as u32).bool(eof).opaque(&data);
             }
-            Ok(_) => put_post(w.u32(self.why_no_file(h).await), None),
-            Err(code) => put_post(w.u32(code), None),
+            Ok(_) => put_post(w.status(self.why_no_file(h).await), None),
+            Err(code) => put_post(w.status(code), None),
         }
     }
 
     async fn write(self: &Arc<Self>, t: &Ticket, h: Option<Claimed>, offset: u64, data: Bytes, w: &mut XdrWriter) {
         if offset.saturating_add(data.len() as u64) > FILE_BYTES_MAX {
-            return put_wcc(w.u32(status::FBIG), None, None);
+            return put_wcc(w.status(status::FBIG), None, None);
         }
         let count = data.len() as u32;
         match self.op(h, Op::Write { offset, data, id: t.body }, t.stamp()).await {
@@ -488,14 +493,14 @@ impl Inner {
                     self.set_mode(&after).await;
                 }
                 self.used.wrote(&before, offset, u64::from(count));
-                put_wcc(w.u32(0), Some(&before), Some(&self.with_used_as_known(after)));
+                put_wcc(w.status(status::OK), Some(&before), Some(&self.with_used_as_known(after)));
                 // Whatever was asked for, it is on the disks of all copies: FILE_SYNC.
                 w.u32(count).u32(calls::FILE_SYNC).u64(self.cluster_hash);
             }
-            Ok(Outcome::NoSpace) => put_wcc(w.u32(status::NOSPC), None, None),
-            Ok(Outcome::ReadOnly) => put_wcc(w.u32(self.why_read_only(h)), None, None),
-            Ok(_) => put_wcc(w.u32(self.why_no_file(h).await), None, None),
-            Err(code) => put_wcc(w.u32(code), None, None),
+            Ok(Outcome::NoSpace) => put_wcc(w.status(status::NOSPC), None, None),
+            Ok(Outcome::ReadOnly) => put_wcc(w.status(self.why_read_only(h)), None, None),
+            Ok(_) => put_wcc(w.status(self.why_no_file(h).await), None, None),
+            Err(code) => put_wcc(w.status(code), None, None),
         }
     }
 
@@ -518,10 +523,10 @@ impl Inner {
     ) {
         let dir = match self.file(dir) {
             Ok(h) => h.fileid,
-            Err(code) => return put_wcc(w.u32(code), None, None),
+            Err(code) => return put_wcc(w.status(code), None, None),
         };
         if let Err(code) = names::may_be_made(&name, make.kind == FileKind::Symlink && make.symlink.is_empty()) {
-            return put_wcc(w.u32(code), None, None);
+            return put_wcc(w.status(code), None, None);
         }
         make.at = Place { dir, name };
         if self.exports.is_second_version() {
@@ -530,24 +535,24 @@ impl Inner {
             make.attr.uid.get_or_insert(t.caller.uid);
             make.attr.gid.get_or_insert(t.caller.gid);
         }
-        let (size, exclusive) = (make.attr.size, make.how == EXCLUSIVE);
+        let (size, exclusive) = (make.attr.size, make.how == CreateMode::Exclusive);
         let reply = self.command(t.call(), t.stamp(), CommandOp::Make(make)).await;
         let (before, after) = (reply.dir_before.as_ref(), reply.dir_after.as_ref());
-        let Some(inode) = reply.inode.filter(|_| reply.status == 0) else {
-            return put_wcc(w.u32(reply.status), before, after);
+        let Some(inode) = reply.inode.filter(|_| reply.status == status::OK) else {
+            return put_wcc(w.status(reply.status), before, after);
         };
         let mut attr = self.fresh_attr(&inode).await;
         // As knfsd: what has content by now is not what this call makes.
         if exclusive && attr.as_ref().is_some_and(|a| a.size > 0) {
-            return put_wcc(w.u32(status::EXIST), before, after);
+            return put_wcc(w.status(status::EXIST), before, after);
         }
         let other_size = |a: &Attr| size.is_some_and(|s| inode.attr.kind == FileKind::File && s != a.size);
         let to_change = attr.as_ref().filter(|a| other_size(a));
         let checked = t.permissions != Permissions::Trusted;
         if to_change.is_some_and(|a| checked && !t.caller.may_transfer(a, right::WRITE)) {
-            return put_wcc(w.u32(status::ACCES), before, after);
+            return put_wcc(w.status(status::ACCES), before, after);
         }
-        w.u32(0);
+        w.status(status::OK);
         if let (Some(size), Some(a)) = (size, &attr) {
             // An existing file that was opened to be emptied.
             if inode.attr.kind == FileKind::File && a.size != size {
@@ -580,7 +585,7 @@ impl Inner {
             }
         };
         self.tell_owner_of_unlinked(&reply).await;
-        put_wcc(w.u32(reply.status), reply.dir_before.as_ref(), reply.dir_after.as_ref());
+        put_wcc(w.status(reply.status), reply.dir_before.as_ref(), reply.dir_after.as_ref());
     }
 
     /// Before a REMOVE is answered, the file's owner hears of it, and acknowledges no write from then on. One that is
@@ -620,7 +625,7 @@ impl Inner {
             (Err(code), _) | (_, Err(code)) => Reply { status: code, ..Default::default() },
         };
         self.tell_owner_of_unlinked(&reply).await;
-        put_wcc(w.u32(reply.status), reply.dir_before.as_ref(), reply.dir_after.as_ref());
+        put_wcc(w.status(reply.status), reply.dir_before.as_ref(), reply.dir_after.as_ref());
         put_wcc(w, reply.dir2_before.as_ref(), reply.dir2_after.as_ref());
     }
 
@@ -635,7 +640,7 @@ impl Inner {
         let reply = match (self.file(file), self.file(dir)) {
             (Ok(f), Ok(d)) => {
                 if let Err(code) = names::may_be_made(&name, false) {
-                    put_post(w.u32(code), None);
+                    put_post(w.status(code), None);
                     return put_wcc(w, None, None);
                 }
                 let link = Link { file: f.fileid, to: Place { dir: d.fileid, name } };
@@ -644,25 +649,25 @@ impl Inner {
             (Err(code), _) | (_, Err(code)) => Reply { status: code, ..Default::default() },
         };
         let mut attr = None;
-        if let (0, Some(inode)) = (reply.status, &reply.inode) {
+        if let (status::OK, Some(inode)) = (reply.status, &reply.inode) {
             self.tell_owner(inode, false).await;
             attr = self.fresh_attr(inode).await;
         }
-        put_post(w.u32(reply.status), attr.as_ref());
+        put_post(w.status(reply.status), attr.as_ref());
         put_wcc(w, reply.dir_before.as_ref(), reply.dir_after.as_ref());
     }
 
     async fn list(self: &Arc<Self>, dir: Option<Claimed>, cookie: u64, room: Room, w: &mut XdrWriter) {
         let dir = match self.file(dir) {
             Ok(h) => h.fileid,
-            Err(code) => return put_post(w.u32(code), None),
+            Err(code) => return put_post(w.status(code), None),
         };
         let MetaAnswer::Listing(l) = self.metad(MetaAsk::List(ListAsk { dir, after: cookie, count: LIST_MAX })).await
         else {
-            return put_post(w.u32(status::IO), None);
+            return put_post(w.status(status::IO), None);
         };
-        if l.status != 0 {
-            return put_post(w.u32(l.status), l.dir.as_ref());
+        if l.status != status::OK {
+            return put_post(w.status(l.status), l.dir.as_ref());
         }
         let plus = room.plus;
         // Size and times of an owned file are the owner's to tell: the client asks if it wants them.
@@ -670,9 +675,9 @@ impl Inner {
             |line: &'_ ListLine| Some(self.with_used_as_known(line.attr.clone())).filter(|_| plus && !line.leased);
         let fits = room.fitting(&l.lines, l.dir.is_some());
         if fits == 0 && !l.lines.is_empty() {
-            return put_post(w.u32(status::TOOSMALL), l.dir.as_ref());
+            return put_post(w.status(status::TOOSMALL), l.dir.as_ref());
         }
-        put_post(w.u32(0), l.dir.as_ref());
+        put_post(w.status(status::OK), l.dir.as_ref());
         w.u64(0);
         for line in &l.lines[..fits] {
             w.bool(true).u64(line.attr.fileid.0).opaque(&line.name).u64(line.cookie);
@@ -687,7 +692,7 @@ impl Inner {
     fn fs_stat(&self, h: Option<Claimed>, w: &mut XdrWriter) {
         let h = match self.file(h) {
             Ok(h) => h,
-            Err(code) => return put_post(w.u32(code), None),
+            Err(code) => return put_post(w.status(code), None),
         };
         let rooms = self.rooms_left();
         let replica = self.replica.read();
@@ -710,7 +715,7 @@ impl Inner {
             (total, free) = (total.min(datastore.quota_bytes), free.min(left));
         }
         let attr = replica.inode(h.fileid).filter(|i| i.attr.kind == FileKind::Folder).map(|i| i.attr);
-        put_post(w.u32(0), attr.as_ref());
+        put_post(w.status(status::OK), attr.as_ref());
         let files_left = FILES_MAX.saturating_sub(replica.files_count());
         w.u64(total).u64(free).u64(free).u64(FILES_MAX).u64(files_left).u64(files_left).u32(0);
     }
@@ -718,7 +723,7 @@ impl Inner {
     fn fs_info(&self, h: Option<Claimed>, w: &mut XdrWriter) {
         let h = match self.file(h) {
             Ok(h) => h,
-            Err(code) => return put_post(w.u32(code), None),
+            Err(code) => return put_post(w.status(code), None),
         };
         let replica = self.replica.read();
         put_post(

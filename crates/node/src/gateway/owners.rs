@@ -160,7 +160,7 @@ impl OwnerHandle {
                         let down_ms = if answer.is_err() { peer.down_ms() } else { 0 };
                         handle.feed(&owner_inner, Input::Answer { call, answer, down_ms });
                     });
-                    client.send(kind::CHUNK, &request, done);
+                    client.send(CallKind::Chunk, &request, done);
                 }
                 Effect::Meta { call, op } => {
                     let (handle, inner) = (self.clone(), inner.clone());
@@ -394,7 +394,7 @@ impl Inner {
             Op::Commit => f.what = ForwardKind::Commit,
             Op::SetSize { size, id } => (f.what, f.length, f.id) = (ForwardKind::SetSize, *size, *id),
         }
-        let answer = self.client(address).ask_message(kind::GATEWAY, &f, FORWARD_LIMIT).await;
+        let answer = self.client(address).ask_message(CallKind::Gateway, &f, FORWARD_LIMIT).await;
         let Ok(answer) = answer.map_err(|_| ()).and_then(|b| Forwarded::decode(b).map_err(|_| ())) else {
             tokio::time::sleep(RETRY_PAUSE).await;
             return None;
@@ -473,7 +473,7 @@ impl Inner {
                 data: inode.attr.encode_to_vec().into(),
                 ..Default::default()
             };
-            let _ = self.client(address).ask(kind::GATEWAY, &f.encode_to_vec(), Duration::from_millis(500)).await;
+            let _ = self.client(address).ask(CallKind::Gateway, &f.encode_to_vec(), Duration::from_millis(500)).await;
         }
     }
 
@@ -516,7 +516,8 @@ impl Inner {
         match address {
             Some(address) => {
                 let f = Forward { file, what: ForwardKind::LookAt, length: eid.0, ..Default::default() };
-                let _ = self.client(address).ask(kind::GATEWAY, &f.encode_to_vec(), Duration::from_millis(500)).await;
+                let _ =
+                    self.client(address).ask(CallKind::Gateway, &f.encode_to_vec(), Duration::from_millis(500)).await;
             }
             None => {
                 if let Some(owner) = self.take(file).await {

@@ -5,7 +5,7 @@
 
 use super::Inner;
 use std::sync::Arc;
-use trivet_storage::messages::{Attr, FileKind, LookupAsk, MetaAnswer, MetaAsk, SetAttr};
+use trivet_storage::messages::{Attr, FileKind, LookupAsk, MetaAnswer, MetaAsk, NfsStatus, SetAttr};
 use trivet_storage::nfs::calls::Call;
 use trivet_storage::nfs::handle::Claimed;
 use trivet_storage::nfs::permissions::{right, Caller, Permissions};
@@ -13,7 +13,7 @@ use trivet_storage::nfs::status;
 
 const CHANGE_DIR: u32 = right::WRITE | right::EXECUTE;
 
-fn granted(may: bool) -> Result<(), u32> {
+fn granted(may: bool) -> Result<(), NfsStatus> {
     if may {
         Ok(())
     } else {
@@ -32,7 +32,7 @@ impl Inner {
     ///
     /// # Errors
     /// The status that the call is answered with when it is not carried out.
-    pub(super) async fn permit(self: &Arc<Self>, caller: &Caller, call: &mut Call) -> Result<(), u32> {
+    pub(super) async fn permit(self: &Arc<Self>, caller: &Caller, call: &mut Call) -> Result<(), NfsStatus> {
         match call {
             Call::Null
             | Call::GetAttr(_)
@@ -74,17 +74,22 @@ impl Inner {
         }
     }
 
-    async fn attr_for(self: &Arc<Self>, claimed: Option<Claimed>) -> Result<Attr, u32> {
+    async fn attr_for(self: &Arc<Self>, claimed: Option<Claimed>) -> Result<Attr, NfsStatus> {
         self.attr_of(claimed.ok_or(status::BADHANDLE)?.handle.fileid).await
     }
 
     /// The call itself refuses a file that is no folder.
-    async fn may_in(self: &Arc<Self>, caller: &Caller, dir: Option<Claimed>, rights: u32) -> Result<(), u32> {
+    async fn may_in(self: &Arc<Self>, caller: &Caller, dir: Option<Claimed>, rights: u32) -> Result<(), NfsStatus> {
         let dir = self.attr_for(dir).await?;
         granted(dir.kind != FileKind::Folder || caller.may(&dir, rights))
     }
 
-    async fn may_transfer(self: &Arc<Self>, caller: &Caller, file: Option<Claimed>, rights: u32) -> Result<(), u32> {
+    async fn may_transfer(
+        self: &Arc<Self>,
+        caller: &Caller,
+        file: Option<Claimed>,
+        rights: u32,
+    ) -> Result<(), NfsStatus> {
         let file = self.attr_for(file).await?;
         granted(file.kind == FileKind::Folder || caller.may_transfer(&file, rights))
     }
@@ -103,7 +108,7 @@ impl Inner {
         dir: Option<Claimed>,
         name: &[u8],
         attr: &mut SetAttr,
-    ) -> Result<(), u32> {
+    ) -> Result<(), NfsStatus> {
         let dir = self.attr_for(dir).await?;
         if dir.kind != FileKind::Folder {
             return Ok(());
@@ -127,7 +132,7 @@ impl Inner {
         caller: &Caller,
         dir: Option<Claimed>,
         name: &[u8],
-    ) -> Result<Option<Attr>, u32> {
+    ) -> Result<Option<Attr>, NfsStatus> {
         let dir = self.attr_for(dir).await?;
         if dir.kind != FileKind::Folder || caller.is_root() {
             return Ok(None);

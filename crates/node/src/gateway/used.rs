@@ -131,7 +131,7 @@ impl Inner {
         }
         let ask = |(server, eids): (SocketAddr, &[ExtentId])| {
             let body = UsageAsk { extents: eids.to_vec() }.encode_to_vec();
-            async move { UsageAnswer::decode(self.client(server).ask(kind::USAGE, &body, LIMIT).await.ok()?).ok() }
+            async move { UsageAnswer::decode(self.client(server).ask(CallKind::Usage, &body, LIMIT).await.ok()?).ok() }
         };
         let pieces =
             of_server.iter().flat_map(|(s, eids)| eids.chunks(USAGE_EXTENTS_MAX).map(move |piece| (*s, piece)));

@@ -77,10 +77,16 @@ mod tests {
         let at = Place { dir: FileId(64), name: "f".into() };
         let size = Some(300);
         let attr = SetAttr { size, ..Default::default() };
-        let file = apply(CommandOp::Make(Make { at, kind: FileKind::File, how: 1, attr, ..Default::default() }))
-            .attr
-            .unwrap()
-            .fileid;
+        let file = apply(CommandOp::Make(Make {
+            at,
+            kind: FileKind::File,
+            how: CreateMode::Guarded,
+            attr,
+            ..Default::default()
+        }))
+        .attr
+        .unwrap()
+        .fileid;
         drop(s);
         assert_eq!(inner.rooms_left(), [(1, 700)].into());
         inner.tell_owners(&Membership::default());

@@ -216,7 +216,7 @@ impl Driver {
         let body = MetaRequest::of(MetaAsk::Leader(ping)).encode_to_vec();
         for (node, peer) in &self.shared.peers {
             let (shared, node) = (self.shared.clone(), *node);
-            peer.call(kind::METAD, &body, Box::new(move |answer| shared.hear_version(node, answer)));
+            peer.call(CallKind::Metad, &body, Box::new(move |answer| shared.hear_version(node, answer)));
         }
     }
 
@@ -225,7 +225,7 @@ impl Driver {
         for (node, peer) in &self.shared.peers {
             let (shared, node, peer, ask) = (self.shared.clone(), *node, peer.clone(), ask.clone());
             tokio::spawn(async move {
-                let bytes = peer.ask(kind::METAD, &ask, STATUS_LIMIT).await;
+                let bytes = peer.ask(CallKind::Metad, &ask, STATUS_LIMIT).await;
                 let answer = bytes.ok().and_then(|b| MetaResponse::decode(b).ok()).and_then(|r| r.answer);
                 let status = match answer {
                     Some(MetaAnswer::Status(s)) => Some(s),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 use std::time::Duration;
 use trivet_formats::client::err;
-use trivet_storage::messages::{kind, ClientsClosed, CloseClients};
+use trivet_storage::messages::{CallKind, ClientsClosed, CloseClients};
 use trivet_storage::metadata::leadership::EPOCH;
 
 /// A write whose answer was lost is asked about again after this.
@@ -90,7 +90,7 @@ impl Metad {
         let at = holder.address.parse().map_err(|_| format!("node {} has no address", holder.node))?;
         let order = CloseClients { address: address.into(), clients }.encode_to_vec();
         let client = crate::rpc::Client::new(at, self.shared.identity.clone());
-        let answer = client.ask(kind::CLOSE_CLIENTS, &order, CLOSE_LIMIT).await;
+        let answer = client.ask(CallKind::CloseClients, &order, CLOSE_LIMIT).await;
         let closed = answer.ok().and_then(|bytes| ClientsClosed::decode(bytes).ok());
         closed.map(|c| c.connections).ok_or_else(|| format!("node {} does not answer", holder.node))
     }

@@ -15,7 +15,7 @@ const FETCH_LIMIT: Duration = Duration::from_secs(10);
 pub(super) async fn fetch(shared: &Shared, from: u64) -> Option<Journal> {
     let ask = MetaRequest::of(MetaAsk::Follow(from)).encode_to_vec();
     for peer in shared.peers.values() {
-        let Ok(bytes) = peer.ask(kind::METAD, &ask, FETCH_LIMIT).await else { continue };
+        let Ok(bytes) = peer.ask(CallKind::Metad, &ask, FETCH_LIMIT).await else { continue };
         let answer = MetaResponse::decode(bytes).ok().and_then(|r| r.answer);
         if let Some(MetaAnswer::Journal(j)) = answer {
             if !j.state.is_empty() || j.from == from && !j.entries.is_empty() {

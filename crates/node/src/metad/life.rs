@@ -290,7 +290,7 @@ fn not_confirmed(wanted: &str, given: &str) -> Refusal {
     Refusal { code: "not-confirmed".into(), reason, advice }
 }
 
-fn changed_meanwhile(code: u32) -> Refusal {
+fn changed_meanwhile(code: NfsStatus) -> Refusal {
     let (reason, advice) = match code {
         status::INVAL => (
             "metad refused it".to_string(),

@@ -196,7 +196,7 @@ mod tests {
         let root = s.datastores()[0].root;
         let make = |name: &[u8]| {
             let at = Place { dir: root, name: name.into() };
-            CommandOp::Make(Make { at, kind: FileKind::File, how: 1, ..Default::default() })
+            CommandOp::Make(Make { at, kind: FileKind::File, how: CreateMode::Guarded, ..Default::default() })
         };
         let mut apply = |version, name: &[u8]| {
             let commands = vec![Command { op: Some(make(name)), ..Default::default() }];

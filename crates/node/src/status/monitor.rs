@@ -7,7 +7,7 @@
 mod orders;
 mod outside;
 
-use super::peers::{Answer, Ask, Exchange, Seen, What, ANSWER_BYTES_MAX, KIND, VERSION};
+use super::peers::{Answer, Ask, Exchange, Seen, What, ANSWER_BYTES_MAX, VERSION};
 use super::sampling::Sampler;
 use super::{collect, Files, Known, NodeStatus, Sources, ViewBuilder};
 use crate::audit::Order;
@@ -29,6 +29,7 @@ use tokio::sync::{mpsc, watch};
 use trivet_observe::health::Health;
 use trivet_observe::view::ClusterView;
 use trivet_observe::watcher::{Effect, Failed, Input, Saved, Watcher};
+use trivet_storage::codes::CallKind;
 
 /// Between two looks at the cluster.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -465,7 +466,7 @@ fn load(path: &std::path::Path) -> Saved {
 async fn ask<T: serde::de::DeserializeOwned>(client: &Client, what: What) -> Option<(T, Answer, Duration)> {
     let body = Ask { version: VERSION, what: what as u32 }.encode_to_vec();
     let begun = Instant::now();
-    let bytes = client.ask(KIND, &body, ASK_LIMIT).await.ok()?;
+    let bytes = client.ask(CallKind::Status, &body, ASK_LIMIT).await.ok()?;
     let took = begun.elapsed();
     let answer = Answer::decode(bytes).ok().filter(|a| a.json.len() <= ANSWER_BYTES_MAX)?;
     let document = serde_json::from_slice(&answer.json).ok()?;

@@ -9,8 +9,6 @@ use std::collections::BTreeSet;
 use trivet_observe::alerts::Acknowledgement;
 use trivet_observe::silences::Controls;
 
-/// The kind of these calls, beside those of `trivet_storage::messages::kind`.
-pub const KIND: u8 = 4;
 /// Version of question and answer; a newer one is not answered.
 pub const VERSION: u32 = 1;
 /// Bytes of an answer; the caller refuses a longer one, and the node counts as silent.

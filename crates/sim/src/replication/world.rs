@@ -269,10 +269,11 @@ impl World {
             ..Default::default()
         }));
         let at = Place { dir: FileId(64), name: "disk".into() };
-        let file = apply(CommandOp::Make(Make { at, kind: FileKind::File, how: 1, ..Default::default() }))
-            .attr
-            .expect("made")
-            .fileid;
+        let file =
+            apply(CommandOp::Make(Make { at, kind: FileKind::File, how: CreateMode::Guarded, ..Default::default() }))
+                .attr
+                .expect("made")
+                .fileid;
         let mut world = World {
             now: 1_000,
             rng: Rng::new(options.seed),

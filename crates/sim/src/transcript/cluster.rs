@@ -186,7 +186,12 @@ impl Cluster {
         self.metad = Some(State::with_extents(MemoryKv::default(), GEOMETRY.extent_bytes));
         self.apply(CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies: COPIES, ..Default::default() }));
         let at = Place { dir: FileId(64), name: "disk".into() };
-        let made = self.apply(CommandOp::Make(Make { at, kind: FileKind::File, how: 1, ..Default::default() }));
+        let made = self.apply(CommandOp::Make(Make {
+            at,
+            kind: FileKind::File,
+            how: CreateMode::Guarded,
+            ..Default::default()
+        }));
         self.file = made.attr.expect("an empty datastore takes a file").fileid;
         self.now = 1_000;
         for node in 0..nodes {

@@ -308,7 +308,7 @@ impl Metads {
         let node = self.node(node)?;
         self.commands += 1;
         let at = Place { dir: FileId(64), name: name.into() };
-        let op = CommandOp::Make(Make { at, kind: FileKind::File, how: 1, ..Default::default() });
+        let op = CommandOp::Make(Make { at, kind: FileKind::File, how: CreateMode::Guarded, ..Default::default() });
         let command = Command { op: Some(op), ..Default::default() };
         self.nodes[node].inbox.push_back(Input::Commands(vec![(self.commands, command)]));
         self.work()

@@ -186,7 +186,7 @@ impl Ownership {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::messages::{Inode, Lease};
+    use crate::messages::{Inode, Lease, NfsStatus};
 
     const FILE: FileId = FileId(64);
 
@@ -204,7 +204,7 @@ mod tests {
         fn op(&mut self, avoided: &[u32]) -> Effect {
             self.input(&Input::Op { file: FILE, avoided })[0]
         }
-        fn granted(&mut self, status: u32, gateway: u32, number: u64) -> Effect {
+        fn granted(&mut self, status: NfsStatus, gateway: u32, number: u64) -> Effect {
             let lease = Lease { gateway, boot: u64::from(gateway) * 10, number: LeaseId(number) };
             let inode = Some(Inode { lease, ..Default::default() });
             self.input(&Input::Granted { file: FILE, reply: &Reply { status, inode, ..Default::default() } })[0]

@@ -1,6 +1,6 @@
 //! Changes of metad's state: of names and attributes by clients, of leases and extents by owners.
 
-use super::{ConfigEpoch, ExtentId, FileId, FileKind, LeaseId, OpId, Place, ReplicaRef, SetAttr};
+use super::{ConfigEpoch, CreateMode, ExtentId, FileId, FileKind, LeaseId, OpId, Place, ReplicaRef, SetAttr};
 use trivet_wire::Message;
 
 /// Makes a file, a folder or another object.
@@ -15,9 +15,9 @@ pub struct Make {
     /// Its attributes.
     #[prost(message, required, tag = "3")]
     pub attr: SetAttr,
-    /// 0 unchecked, 1 guarded, 2 exclusive.
+    /// Decides what happens if the name is there already.
     #[prost(uint32, tag = "4")]
-    pub how: u32,
+    pub how: CreateMode,
     /// The client's verifier of an exclusive create.
     #[prost(fixed64, tag = "5")]
     pub verifier: u64,

@@ -79,7 +79,7 @@ pub enum ChunkOp {
     Digest(Read),
 }
 
-/// A call of kind [`kind::CHUNK`](super::kind::CHUNK), from a file's owner to one copy of an extent.
+/// A call of kind [`CallKind::Chunk`](super::CallKind::Chunk), from a file's owner to one copy of an extent.
 #[derive(Clone, PartialEq, Message)]
 pub struct ChunkRequest {
     /// Number of the extent.

@@ -2,27 +2,9 @@
 
 use super::{
     Attr, Binding, Command, Empty, Entry, FileId, ForkOrder, ForwardKind, ForwardOutcome, LeaseId, LifeAnswer, LifeAsk,
-    Move, OpId, ReplicaRef, Reply, SnapshotList, Stamp,
+    Move, NfsStatus, OpId, ReplicaRef, Reply, SnapshotList, Stamp,
 };
 use trivet_wire::{Message, Oneof};
-
-/// Kinds of calls on a connection between nodes.
-pub mod kind {
-    /// A [`ChunkRequest`](crate::messages::ChunkRequest) of an owner to a chunk server.
-    pub const CHUNK: u8 = 1;
-    /// A [`MetaRequest`](crate::messages::MetaRequest) to a metad.
-    pub const METAD: u8 = 2;
-    /// A [`Forward`](crate::messages::Forward) to the gateway that owns the file.
-    pub const GATEWAY: u8 = 3;
-    /// Commands of a person to the vCenter agent.
-    pub const VCENTER: u8 = 9;
-    /// Checking of copies that a person asked for.
-    pub const VERIFY: u8 = 10;
-    /// NFS connections that are to be closed.
-    pub const CLOSE_CLIENTS: u8 = 11;
-    /// The room that copies take.
-    pub const USAGE: u8 = 12;
-}
 
 /// Asks a gateway to close the NFS connections that a host has to a datastore address, so that the host connects again.
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -214,7 +196,7 @@ pub enum MetaAsk {
     #[prost(string, tag = "11")]
     Snapshots(String),
 }
-/// A call of kind [`kind::METAD`].
+/// A call of kind [`CallKind::Metad`](super::CallKind::Metad).
 #[derive(Clone, PartialEq, Message)]
 pub struct MetaRequest {
     /// The question; absent where a newer version asks what this one does not know.
@@ -257,9 +239,9 @@ pub struct Listing {
     /// The folder has no more entries after these.
     #[prost(bool, tag = "2")]
     pub end: bool,
-    /// An nfsstat3, 0 for success.
+    /// How it ended.
     #[prost(uint32, tag = "3")]
-    pub status: u32,
+    pub status: NfsStatus,
     /// Attributes of the folder itself.
     #[prost(message, optional, tag = "4")]
     pub dir: Option<Attr>,

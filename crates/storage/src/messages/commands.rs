@@ -2,8 +2,9 @@
 
 use super::{
     Activate, Allocate, Attr, Binding, ChangeAttr, ChangeDatastore, Datastore, Empty, ExtentConfig, Fork, ForkStep,
-    Grant, Inode, Link, LockCommand, LockReply, LoseExtents, Make, MarkReplica, OpId, Propose, RegisterStart, Remove,
-    Rename, ReplicaRef, SetAddress, SetNode, SetRebalance, Size, Snapshot, Stamp, StartRecord, Truncate,
+    Grant, Inode, Link, LockCommand, LockReply, LoseExtents, Make, MarkReplica, NfsStatus, OpId, Propose,
+    RegisterStart, Remove, Rename, ReplicaRef, SetAddress, SetNode, SetRebalance, Size, Snapshot, Stamp, StartRecord,
+    Truncate,
 };
 use trivet_wire::{Message, Oneof};
 
@@ -147,9 +148,9 @@ pub struct Entry {
 /// The outcome of a command.
 #[derive(Clone, PartialEq, Message)]
 pub struct Reply {
-    /// An nfsstat3, 0 for success.
+    /// How it ended.
     #[prost(uint32, tag = "1")]
-    pub status: u32,
+    pub status: NfsStatus,
     /// Attributes of the file after the change.
     #[prost(message, optional, tag = "2")]
     pub attr: Option<Attr>,

@@ -89,17 +89,17 @@ mod tests {
             let status = s.apply(number, &Entry { version, commands, ..Default::default() })[0].status;
             (status, s.datastores())
         };
-        assert_eq!(apply(2, CommandOp::CreateDatastore(create("ds1", 2, &["10.0.0.0/8"]))).0, 0);
+        assert_eq!(apply(2, CommandOp::CreateDatastore(create("ds1", 2, &["10.0.0.0/8"]))).0, status::OK);
         let change = |name: &str, clients: Option<&[&str]>, read_only| {
             let clients = clients.map(|all| Networks { all: all.iter().map(|n| n.to_string()).collect() });
             CommandOp::ChangeDatastore(ChangeDatastore { name: name.into(), clients, read_only, ..Default::default() })
         };
-        let (status, all) = apply(2, change("ds1", None, Some(true)));
-        assert_eq!((status, all[0].read_only, &all[0].clients[..]), (0, true, &["10.0.0.0/8".to_string()][..]));
-        let (status, all) = apply(2, change("ds1", Some(&["fd00::/8"]), None));
-        assert_eq!((status, all[0].read_only, &all[0].clients[..]), (0, true, &["fd00::/8".to_string()][..]));
-        let (status, all) = apply(2, change("ds1", Some(&[]), Some(false)));
-        assert_eq!((status, all[0].read_only, all[0].clients.len(), all[0].copies), (0, false, 0, 2));
+        let (code, all) = apply(2, change("ds1", None, Some(true)));
+        assert_eq!((code, all[0].read_only, &all[0].clients[..]), (status::OK, true, &["10.0.0.0/8".to_string()][..]));
+        let (code, all) = apply(2, change("ds1", Some(&["fd00::/8"]), None));
+        assert_eq!((code, all[0].read_only, &all[0].clients[..]), (status::OK, true, &["fd00::/8".to_string()][..]));
+        let (code, all) = apply(2, change("ds1", Some(&[]), Some(false)));
+        assert_eq!((code, all[0].read_only, all[0].clients.len(), all[0].copies), (status::OK, false, 0, 2));
         assert_eq!(apply(2, change("ds2", None, Some(true))).0, status::NOENT);
         assert_eq!(apply(2, change("ds1", Some(&["banana"]), None)).0, status::INVAL);
         // A field that older programs do not read needs a newer version of the journal.
@@ -116,7 +116,7 @@ mod tests {
         Datastore { name: name.into(), copies, clients, ..Default::default() }
     }
 
-    fn status_of(version: u32, d: Datastore) -> u32 {
+    fn status_of(version: u32, d: Datastore) -> NfsStatus {
         let commands = vec![Command { op: Some(CommandOp::CreateDatastore(d)), ..Default::default() }];
         let entry = Entry { version, time_ns: 1, commands, cluster: "c".into() };
         State::new(MemoryKv::default()).apply(1, &entry)[0].status

@@ -55,7 +55,12 @@ mod tests {
         let replica = |node: u32| ReplicaRef { node, id: vec![node as u8; 16], address: String::new() };
         let mut file = |name: &str, on: [u32; 2]| {
             let at = Place { dir: FileId(64), name: name.into() };
-            let made = apply(CommandOp::Make(Make { at, kind: FileKind::File, how: 1, ..Default::default() }));
+            let made = apply(CommandOp::Make(Make {
+                at,
+                kind: FileKind::File,
+                how: CreateMode::Guarded,
+                ..Default::default()
+            }));
             let file = made.attr.expect("made").fileid;
             let replicas = on.map(replica).to_vec();
             apply(CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: LeaseId::NONE, replicas }));

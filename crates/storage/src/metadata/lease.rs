@@ -88,7 +88,10 @@ mod tests {
         };
         apply(&mut state, CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies: 2, ..Default::default() }));
         let at = Place { dir: FileId(64), name: "disk".into() };
-        let made = apply(&mut state, CommandOp::Make(Make { at, kind: FileKind::File, how: 1, ..Default::default() }));
+        let made = apply(
+            &mut state,
+            CommandOp::Make(Make { at, kind: FileKind::File, how: CreateMode::Guarded, ..Default::default() }),
+        );
         let file = made.attr.expect("made").fileid;
         let ask = |state: &State<MemoryKv>, placement: &Placement, node: u32| {
             let grant = Grant { file, gateway: node, boot: u64::from(node) * 10, ..Default::default() };

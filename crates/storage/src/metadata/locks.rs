@@ -157,7 +157,7 @@ mod tests {
             w.run(CommandOp::CreateDatastore(d));
             let root = w.0.datastores()[0].root;
             let at = Place { dir: root, name: "f".into() };
-            let make = Make { at, kind: FileKind::File, how: 1, ..Default::default() };
+            let make = Make { at, kind: FileKind::File, how: CreateMode::Guarded, ..Default::default() };
             w.1 = w.run(CommandOp::Make(make)).attr.unwrap().fileid;
             w
         }

@@ -83,10 +83,13 @@ mod tests {
         let mut s = State::new(MemoryKv::default());
         apply(&mut s, CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies: 2, ..Default::default() }));
         let at = Place { dir: FileId(64), name: "a".into() };
-        let file = apply(&mut s, CommandOp::Make(Make { at, kind: FileKind::File, how: 1, ..Default::default() }))
-            .attr
-            .unwrap()
-            .fileid;
+        let file = apply(
+            &mut s,
+            CommandOp::Make(Make { at, kind: FileKind::File, how: CreateMode::Guarded, ..Default::default() }),
+        )
+        .attr
+        .unwrap()
+        .fileid;
         let replicas = vec![replica(1), replica(2)];
         apply(&mut s, CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: LeaseId::NONE, replicas }));
         let eid = s.extents(file)[0].eid;
@@ -97,7 +100,7 @@ mod tests {
         };
         assert_eq!(apply(&mut s, lose(ConfigEpoch(9), false)).status, status::JUKEBOX, "not what its author saw");
         assert!(s.losses().is_empty());
-        assert_eq!(apply(&mut s, lose(ConfigEpoch(1), false)).status, 0);
+        assert_eq!(apply(&mut s, lose(ConfigEpoch(1), false)).status, status::OK);
         let cfg = s.extent(eid).unwrap();
         assert_eq!(
             (cfg.epoch, cfg.active, cfg.activated, cfg.unused),
@@ -109,7 +112,7 @@ mod tests {
         let late = apply(&mut s, CommandOp::Activate(Activate { eid, epoch: ConfigEpoch(2), lease: LeaseId(1), file }));
         assert_eq!(late.status, status::JUKEBOX);
         assert_eq!((s.losses()[0].complete_on.as_slice(), s.losses()[0].continued_on), ([1, 2].as_slice(), 3));
-        assert_eq!(apply(&mut s, lose(ConfigEpoch(2), true)).status, 0);
+        assert_eq!(apply(&mut s, lose(ConfigEpoch(2), true)).status, status::OK);
         assert!(s.extent(eid).unwrap().unused && s.losses().len() == 2);
     }
 }

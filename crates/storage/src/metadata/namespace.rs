@@ -16,7 +16,7 @@ pub const LINK_BYTES_MAX: usize = 4_096;
 
 const SETGID: u32 = 0o2000;
 
-pub(super) fn valid_name(name: &[u8]) -> Result<(), u32> {
+pub(super) fn valid_name(name: &[u8]) -> Result<(), NfsStatus> {
     if name.len() > NAME_BYTES_MAX {
         return Err(status::NAMETOOLONG);
     }
@@ -40,7 +40,7 @@ pub struct Listed {
 }
 
 impl<K: Kv> State<K> {
-    pub(super) fn dir(&self, fileid: FileId) -> Result<Inode, u32> {
+    pub(super) fn dir(&self, fileid: FileId) -> Result<Inode, NfsStatus> {
         let inode = self.inode(fileid).ok_or(status::STALE)?;
         if inode.attr.kind == FileKind::Folder {
             Ok(inode)
@@ -56,7 +56,7 @@ impl<K: Kv> State<K> {
     ///
     /// # Errors
     /// An nfsstat3: `STALE` where there is no such folder, `NOTDIR`, `NAMETOOLONG`, or `NOENT`.
-    pub fn lookup(&self, dir: FileId, name: &[u8]) -> Result<Inode, u32> {
+    pub fn lookup(&self, dir: FileId, name: &[u8]) -> Result<Inode, NfsStatus> {
         let d = self.dir(dir)?;
         if name.len() > NAME_BYTES_MAX {
             return Err(status::NAMETOOLONG);
@@ -73,7 +73,7 @@ impl<K: Kv> State<K> {
     }
 
     /// Entries after a cookie, which stays valid whatever is created or removed meanwhile.
-    pub fn list(&self, dir: FileId, after: u64, count_max: usize) -> Result<(Vec<Listed>, bool), u32> {
+    pub fn list(&self, dir: FileId, after: u64, count_max: usize) -> Result<(Vec<Listed>, bool), NfsStatus> {
         let d = self.dir(dir)?;
         let mut out = Vec::new();
         let dots = [(1, &b"."[..], dir), (2, b"..", d.parent)];
@@ -146,12 +146,12 @@ impl<K: Kv> State<K> {
         }
         if let Some(existing) = self.entry(m.at.dir, &m.at.name).and_then(|e| self.inode(e.fileid)) {
             let same = match m.how {
-                0 => existing.attr.kind == FileKind::File && m.kind == FileKind::File,
-                2 => {
+                CreateMode::Unchecked => existing.attr.kind == FileKind::File && m.kind == FileKind::File,
+                CreateMode::Exclusive => {
                     existing.verifier == m.verifier
                         && (existing.exclusive || existing.verifier != 0 && self.entry_version < 2)
                 }
-                _ => false,
+                CreateMode::Guarded | CreateMode::Other(_) => false,
             };
             if !same {
                 return with_dir(fail(status::EXIST), &dir);
@@ -189,7 +189,7 @@ impl<K: Kv> State<K> {
             attr,
             symlink: m.symlink.clone(),
             verifier: m.verifier,
-            exclusive: m.how == 2 && self.entry_version >= 2,
+            exclusive: m.how == CreateMode::Exclusive && self.entry_version >= 2,
             parent: m.at.dir,
             next_cookie: 3,
             ..Default::default()
@@ -285,7 +285,13 @@ impl<K: Kv> State<K> {
         }
     }
 
-    fn rename_checked(&mut self, r: &Rename, from: &Inode, to: &Inode, time_ns: u64) -> Result<Option<Inode>, u32> {
+    fn rename_checked(
+        &mut self,
+        r: &Rename,
+        from: &Inode,
+        to: &Inode,
+        time_ns: u64,
+    ) -> Result<Option<Inode>, NfsStatus> {
         valid_name(&r.from.name)?;
         valid_name(&r.to.name)?;
         if from.attr.datastore != to.attr.datastore {
@@ -436,7 +442,12 @@ mod tests {
     }
 
     fn make(dir: FileId, name: &str, kind: FileKind) -> CommandOp {
-        CommandOp::Make(Make { at: Place { dir, name: name.into() }, kind, how: 1, ..Default::default() })
+        CommandOp::Make(Make {
+            at: Place { dir, name: name.into() },
+            kind,
+            how: CreateMode::Guarded,
+            ..Default::default()
+        })
     }
 
     #[test]
@@ -454,7 +465,13 @@ mod tests {
         let (mut s, root) = state();
         let exclusive = |verifier| {
             let at = Place { dir: root, name: "lock".into() };
-            CommandOp::Make(Make { at, kind: FileKind::File, how: 2, verifier, ..Default::default() })
+            CommandOp::Make(Make {
+                at,
+                kind: FileKind::File,
+                how: CreateMode::Exclusive,
+                verifier,
+                ..Default::default()
+            })
         };
         for verifier in [0, 7] {
             let first = run(&mut s, exclusive(verifier), None);
@@ -587,7 +604,7 @@ mod tests {
         let (mut s, root) = state();
         let with = |kind, mode, gid| Make {
             kind,
-            how: 1,
+            how: CreateMode::Guarded,
             attr: SetAttr { mode: Some(mode), gid, ..Default::default() },
             caller_uid: Some(5),
             caller_gid: Some(6),

@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn one_node_at_a_time_is_set_aside_and_only_as_its_author_saw_it() {
         let mut s = State::new(MemoryKv::default());
-        assert_eq!(apply(&mut s, set(1, NodeMode::Serving, NodeMode::Maintenance)).status, 0);
+        assert_eq!(apply(&mut s, set(1, NodeMode::Serving, NodeMode::Maintenance)).status, status::OK);
         assert_eq!(
             apply(&mut s, set(1, NodeMode::Serving, NodeMode::Draining)).status,
             status::JUKEBOX,
@@ -163,8 +163,8 @@ mod tests {
             "a second one"
         );
         assert_eq!((s.node(1).mode, s.node(1).since_ns, s.node(2).mode), (NodeMode::Maintenance, 7, NodeMode::Serving));
-        assert_eq!(apply(&mut s, set(1, NodeMode::Maintenance, NodeMode::Serving)).status, 0);
-        assert_eq!(apply(&mut s, set(2, NodeMode::Serving, NodeMode::Draining)).status, 0);
+        assert_eq!(apply(&mut s, set(1, NodeMode::Maintenance, NodeMode::Serving)).status, status::OK);
+        assert_eq!(apply(&mut s, set(2, NodeMode::Serving, NodeMode::Draining)).status, status::OK);
         assert_eq!(s.emptied(&[replica(1), replica(2)]), [replica(2).id]);
     }
 
@@ -173,13 +173,16 @@ mod tests {
         let mut s = State::new(MemoryKv::default());
         apply(&mut s, CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies: 2, ..Default::default() }));
         let at = Place { dir: FileId(64), name: "a".into() };
-        let made = apply(&mut s, CommandOp::Make(Make { at, kind: FileKind::File, how: 1, ..Default::default() }));
+        let made = apply(
+            &mut s,
+            CommandOp::Make(Make { at, kind: FileKind::File, how: CreateMode::Guarded, ..Default::default() }),
+        );
         let file = made.attr.expect("made").fileid;
         let replicas = vec![replica(1), replica(2)];
         apply(&mut s, CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: LeaseId::NONE, replicas }));
         assert_eq!(apply(&mut s, set(2, NodeMode::Serving, NodeMode::Removed)).status, status::NOTEMPTY);
         apply(&mut s, CommandOp::RegisterReplica(replica(3)));
-        assert_eq!(apply(&mut s, set(3, NodeMode::Serving, NodeMode::Removed)).status, 0);
+        assert_eq!(apply(&mut s, set(3, NodeMode::Serving, NodeMode::Removed)).status, status::OK);
         assert!(s.replicas().iter().all(|r| r.node != 3));
         let retire = vec![vec![9; 16]];
         apply(&mut s, CommandOp::SetNode(SetNode { node: 1, retire, ..Default::default() }));
@@ -199,9 +202,9 @@ mod tests {
         apply(&mut s, CommandOp::SetAddress(SetAddress { address: "a".into(), removed: true }));
         assert!(s.bindings().is_empty() && s.address_is_removed("a"));
         // A LEADER that had not read it yet.
-        assert_ne!(apply(&mut s, bind()).status, 0);
+        assert_ne!(apply(&mut s, bind()).status, status::OK);
         apply(&mut s, CommandOp::SetAddress(SetAddress { address: "a".into(), removed: false }));
-        assert_eq!(apply(&mut s, bind()).status, 0);
+        assert_eq!(apply(&mut s, bind()).status, status::OK);
         // Requests over the earlier binding stay outdated.
         assert_eq!(s.bindings()[0].version, 2);
     }

@@ -56,7 +56,7 @@ pub(super) fn folder_attr(fileid: FileId, mode: u32, datastore: u32, time_ns: u6
     }
 }
 
-pub(super) fn fail(status: u32) -> Reply {
+pub(super) fn fail(status: NfsStatus) -> Reply {
     Reply { status, ..Default::default() }
 }
 

@@ -1,8 +1,9 @@
 //! NFSv3 procedures (RFC 1813): arguments out of bytes, results into bytes.
 
+use super::access::Access;
 use super::handle::Claimed;
 use super::xdr::{XdrError, XdrReader, XdrWriter};
-use crate::messages::{Attr, FileKind, SetAttr};
+use crate::messages::{Attr, CreateMode, FileKind, NfsStatus, SetAttr};
 use bytes::Bytes;
 
 /// Longest name that is read, in bytes; namespace.rs refuses those beyond its own limit with NAMETOOLONG, a message with
@@ -48,8 +49,8 @@ pub enum Call {
     Access {
         /// The file or folder.
         file: Fh,
-        /// ACCESS3 bits that the client asks about.
-        wanted: u32,
+        /// The rights that the client asks about.
+        wanted: Access,
     },
     /// READLINK of this symbolic link.
     ReadLink(Fh),
@@ -77,8 +78,8 @@ pub enum Call {
         dir: Fh,
         /// The name in it.
         name: Vec<u8>,
-        /// createmode3: 0 unchecked, 1 guarded, 2 exclusive.
-        how: u32,
+        /// createmode3.
+        how: CreateMode,
         /// Attributes of the new file; none with an exclusive create.
         attr: SetAttr,
         /// The client's verifier of an exclusive create, by which a retry is recognized.
@@ -231,7 +232,7 @@ pub fn parse(procedure: u32, body: &Bytes, wall_ns: u64) -> Result<Option<Call>,
             Call::SetAttr { file, attr, to_now, guard_ctime_ns: r.bool()?.then(|| time_ns(r)).transpose()? }
         }
         3 => Call::Lookup { dir: handle(r)?, name: r.bytes(NAME_MAX)? },
-        4 => Call::Access { file: handle(r)?, wanted: r.u32()? },
+        4 => Call::Access { file: handle(r)?, wanted: Access::of(r.u32()?) },
         5 => Call::ReadLink(handle(r)?),
         6 => Call::Read { file: handle(r)?, offset: r.u64()?, count: r.u32()? },
         7 => {
@@ -248,11 +249,13 @@ pub fn parse(procedure: u32, body: &Bytes, wall_ns: u64) -> Result<Option<Call>,
             Call::Write { file, offset, data: body.slice_ref(data) }
         }
         8 => {
-            let (dir, name, how) = (handle(r)?, r.bytes(NAME_MAX)?, r.u32()?);
+            let (dir, name, how) = (handle(r)?, r.bytes(NAME_MAX)?, CreateMode::of(r.u32()?));
             match how {
-                0 | 1 => Call::Create { dir, name, how, attr: sattr(r, wall_ns)?, verifier: 0 },
-                2 => Call::Create { dir, name, how, attr: SetAttr::default(), verifier: r.u64()? },
-                other => return Err(XdrError::Discriminant(other)),
+                CreateMode::Unchecked | CreateMode::Guarded => {
+                    Call::Create { dir, name, how, attr: sattr(r, wall_ns)?, verifier: 0 }
+                }
+                CreateMode::Exclusive => Call::Create { dir, name, how, attr: SetAttr::default(), verifier: r.u64()? },
+                CreateMode::Other(_) => return Err(XdrError::Discriminant(how.code())),
             }
         }
         9 => Call::Mkdir { dir: handle(r)?, name: r.bytes(NAME_MAX)?, attr: sattr(r, wall_ns)? },
@@ -336,8 +339,8 @@ pub fn put_handle(w: &mut XdrWriter, h: &[u8; 32]) {
 }
 
 /// The reply of a call that is refused before anything is looked at: the status, and no attributes.
-pub fn put_refusal(w: &mut XdrWriter, call: &Call, status: u32) {
-    w.u32(status);
+pub fn put_refusal(w: &mut XdrWriter, call: &Call, status: NfsStatus) {
+    w.status(status);
     match call {
         Call::Null | Call::GetAttr(_) => {}
         Call::Lookup { .. }
@@ -368,9 +371,6 @@ pub fn put_refusal(w: &mut XdrWriter, call: &Call, status: u32) {
         }
     }
 }
-
-/// Bits of ACCESS that a read-only datastore grants nobody: MODIFY, EXTEND, DELETE.
-pub const ACCESS_CHANGES: u32 = 0x04 | 0x08 | 0x10;
 
 impl Call {
     /// Whether the call changes something, which a read-only datastore refuses.

@@ -2,6 +2,7 @@
 //! it came, and escaped only where it is shown.
 
 use super::status;
+use crate::codes::NfsStatus;
 
 /// The name as text for logs, status and JSON: UTF-8 stays, a byte that is none, a control character and a backslash
 /// are written as `\xNN` and `\\`, so that two different names never look the same.
@@ -34,7 +35,7 @@ pub fn is_unprintable(c: char) -> bool {
 ///
 /// # Errors
 /// EXIST where every folder has the name, INVAL where there is none, or where a link leads nowhere.
-pub fn may_be_made(name: &[u8], leads_nowhere: bool) -> Result<(), u32> {
+pub fn may_be_made(name: &[u8], leads_nowhere: bool) -> Result<(), NfsStatus> {
     match name {
         b"." | b".." => Err(status::EXIST),
         b"" => Err(status::INVAL),
@@ -47,7 +48,7 @@ pub fn may_be_made(name: &[u8], leads_nowhere: bool) -> Result<(), u32> {
 ///
 /// # Errors
 /// INVAL where there is no name, NAMETOOLONG for one that nothing can have.
-pub fn may_be_removed(name: &[u8], bytes_max: usize) -> Result<(), u32> {
+pub fn may_be_removed(name: &[u8], bytes_max: usize) -> Result<(), NfsStatus> {
     match name.len() {
         0 => Err(status::INVAL),
         n if n > bytes_max => Err(status::NAMETOOLONG),

@@ -4,8 +4,9 @@
 //! A datastore is trusted by default: hypervisors come as root, and who may mount is decided by address. Where people's own
 //! uids come over the wire, a datastore checks modes, and takes root for nobody if it is told to.
 
+use super::access::Access;
 use super::status;
-use crate::messages::{Attr, FileKind, SetAttr};
+use crate::messages::{Attr, FileKind, NfsStatus, SetAttr};
 
 /// uid and gid of nobody, as every Linux system has them.
 pub const NOBODY: u32 = 65_534;
@@ -118,7 +119,7 @@ impl Caller {
 
     /// # Errors
     /// ACCES where the folder cannot be changed, PERM where it is sticky and neither it nor what is in it is the caller's.
-    pub fn may_remove(&self, dir: &Attr, entry: Option<&Attr>) -> Result<(), u32> {
+    pub fn may_remove(&self, dir: &Attr, entry: Option<&Attr>) -> Result<(), NfsStatus> {
         if !self.may(dir, WRITE | EXECUTE) {
             return Err(status::ACCES);
         }
@@ -131,7 +132,7 @@ impl Caller {
 
     /// # Errors
     /// ACCES without the right to write, PERM for what only an owner or root may change.
-    pub fn may_set(&self, attr: &Attr, change: &SetAttr, to_now: bool) -> Result<(), u32> {
+    pub fn may_set(&self, attr: &Attr, change: &SetAttr, to_now: bool) -> Result<(), NfsStatus> {
         if self.is_root() {
             return Ok(());
         }
@@ -166,24 +167,19 @@ impl Caller {
     }
 
     /// The bits of ACCESS that are granted, of those that are asked for.
-    pub fn access(&self, attr: &Attr, wanted: u32) -> u32 {
-        const ACCESS_READ: u32 = 0x01;
-        const LOOKUP: u32 = 0x02;
-        const MODIFY: u32 = 0x04;
-        const EXTEND: u32 = 0x08;
-        const DELETE: u32 = 0x10;
-        const ACCESS_EXECUTE: u32 = 0x20;
+    pub fn access(&self, attr: &Attr, wanted: Access) -> Access {
         let of_folder = [
-            (ACCESS_READ, READ),
-            (LOOKUP, EXECUTE),
-            (MODIFY, WRITE | EXECUTE),
-            (EXTEND, WRITE | EXECUTE),
-            (DELETE, WRITE | EXECUTE),
+            (Access::READ, READ),
+            (Access::LOOKUP, EXECUTE),
+            (Access::MODIFY, WRITE | EXECUTE),
+            (Access::EXTEND, WRITE | EXECUTE),
+            (Access::DELETE, WRITE | EXECUTE),
         ];
-        let of_file = [(ACCESS_READ, READ), (MODIFY, WRITE), (EXTEND, WRITE), (ACCESS_EXECUTE, EXECUTE)];
+        let of_file =
+            [(Access::READ, READ), (Access::MODIFY, WRITE), (Access::EXTEND, WRITE), (Access::EXECUTE, EXECUTE)];
         let table = if attr.kind == FileKind::Folder { &of_folder[..] } else { &of_file[..] };
-        let granted = table.iter().filter(|(bit, rights)| wanted & bit != 0 && self.may(attr, *rights));
-        granted.fold(0, |all, (bit, _)| all | bit)
+        let granted = table.iter().filter(|(bit, rights)| wanted & *bit != Access::NONE && self.may(attr, *rights));
+        granted.fold(Access::NONE, |all, (bit, _)| all | *bit)
     }
 }
 
@@ -229,17 +225,17 @@ mod tests {
 
     #[test]
     fn access_says_what_is_enforced() {
-        let all = 0x3f;
-        assert_eq!(caller(5, 6, &[]).access(&attr(FileKind::Folder, 0o755, 5, 6), all), 0x1f);
-        assert_eq!(caller(9, 9, &[]).access(&attr(FileKind::Folder, 0o755, 5, 6), all), 0x03);
+        let all = Access::ALL;
+        assert_eq!(caller(5, 6, &[]).access(&attr(FileKind::Folder, 0o755, 5, 6), all), Access::of(0x1f));
+        assert_eq!(caller(9, 9, &[]).access(&attr(FileKind::Folder, 0o755, 5, 6), all), Access::of(0x03));
         assert_eq!(
             caller(9, 9, &[]).access(&attr(FileKind::Folder, 0o752, 5, 6), all),
-            0,
+            Access::NONE,
             "writing needs the right to search"
         );
-        assert_eq!(caller(5, 6, &[]).access(&attr(FileKind::File, 0o755, 5, 6), all), 0x2d);
-        assert_eq!(caller(0, 0, &[]).access(&attr(FileKind::File, 0o644, 5, 6), all), 0x0d);
-        assert_eq!(caller(9, 9, &[]).access(&attr(FileKind::File, 0o644, 5, 6), 0x0c), 0);
+        assert_eq!(caller(5, 6, &[]).access(&attr(FileKind::File, 0o755, 5, 6), all), Access::of(0x2d));
+        assert_eq!(caller(0, 0, &[]).access(&attr(FileKind::File, 0o644, 5, 6), all), Access::of(0x0d));
+        assert_eq!(caller(9, 9, &[]).access(&attr(FileKind::File, 0o644, 5, 6), Access::of(0x0c)), Access::NONE);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! XDR (RFC 4506): big-endian words, opaque data padded to four bytes.
 
+use crate::codes::NfsStatus;
 use thiserror::Error;
 
 /// Arguments that are no XDR (RFC 4506) of the expected type.
@@ -90,6 +91,10 @@ impl XdrWriter {
     pub fn u32(&mut self, v: u32) -> &mut Self {
         self.buf.extend_from_slice(&v.to_be_bytes());
         self
+    }
+    /// An nfsstat3.
+    pub fn status(&mut self, status: NfsStatus) -> &mut Self {
+        self.u32(status.code())
     }
     /// Appends an unsigned hyper integer of 8 bytes.
     pub fn u64(&mut self, v: u64) -> &mut Self {

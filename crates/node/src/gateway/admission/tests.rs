@@ -15,13 +15,13 @@ fn two_datastores(inner: &Inner, version: u32) -> [(u32, FileId, FileId); 2] {
     let networks = [vec!["10.1.0.0/16".to_string(), "fd00:1::/32".into()], vec!["10.2.0.0/16".into()]];
     for (name, clients) in ["ds1", "ds2"].into_iter().zip(networks) {
         let d = Datastore { name: name.into(), copies: 2, clients, ..Default::default() };
-        assert_eq!(apply(CommandOp::CreateDatastore(d)).status, 0);
+        assert_eq!(apply(CommandOp::CreateDatastore(d)).status, status::OK);
     }
     // Roots are the first two files.
     let made = [64, 65].map(|root| {
         let root = FileId(root);
         let at = Place { dir: root, name: b"a".to_vec() };
-        let make = Make { at, kind: FileKind::File, how: 1, ..Default::default() };
+        let make = Make { at, kind: FileKind::File, how: CreateMode::Guarded, ..Default::default() };
         apply(CommandOp::Make(make)).attr.unwrap().fileid
     });
     inner.exports.refresh(&s);
@@ -47,15 +47,15 @@ fn record(procedure: u32, handles: [&[u8; 32]; 2]) -> bytes::Bytes {
 const ADMITTED: Duration = Duration::from_millis(20);
 
 /// The status of a call that is admitted or answered within this; `None`: it waits.
-async fn answered(inner: &Arc<Inner>, from: &str, record: bytes::Bytes, limit: Duration) -> Option<u32> {
+async fn answered(inner: &Arc<Inner>, from: &str, record: bytes::Bytes, limit: Duration) -> Option<NfsStatus> {
     let ip: IpAddr = from.parse().unwrap();
     let peer = Peer { ip, server: ip, stamp: None, host: None, used: inner.mounted.connection(ip) };
     let reply = tokio::time::timeout(limit, inner.nfs_call(peer, record)).await;
-    reply.ok().map(|r| u32::from_be_bytes(r.unwrap()[28..32].try_into().unwrap()))
+    reply.ok().map(|r| NfsStatus::of(u32::from_be_bytes(r.unwrap()[28..32].try_into().unwrap())))
 }
 
 /// The status of a call that is answered without metad.
-async fn status_of(inner: &Arc<Inner>, from: &str, record: bytes::Bytes) -> Option<u32> {
+async fn status_of(inner: &Arc<Inner>, from: &str, record: bytes::Bytes) -> Option<NfsStatus> {
     answered(inner, from, record, Duration::from_secs(10)).await
 }
 
@@ -111,7 +111,7 @@ async fn handles_of_before_count_in_a_cluster_of_before_for_its_own_datastores()
     let getattr = |h: [u8; 32]| record(1, [&h, &h]);
     // No gateway tags yet, so that older ones understand what is given out here.
     assert_eq!(inner.exports.give_out(ds1, root), handle(ds1, root));
-    let admitted = |s: Option<u32>| s.is_none_or(|s| s == 0);
+    let admitted = |s: Option<NfsStatus>| s.is_none_or(|s| s == status::OK);
     assert!(admitted(status_of(&inner, "10.1.0.1", getattr(handle(ds1, root))).await));
     // Made up: the datastore that the client may use, and another one's file.
     for made_up in [handle(ds1, root2), handle(ds1, file2)] {
@@ -138,7 +138,7 @@ async fn a_read_only_datastore_refuses_every_change_and_nothing_else() {
         });
         let commands = vec![Command { op: Some(op), ..Default::default() }];
         let number = s.applied() + 1;
-        assert_eq!(s.apply(number, &Entry { version: 2, commands, ..Default::default() })[0].status, 0);
+        assert_eq!(s.apply(number, &Entry { version: 2, commands, ..Default::default() })[0].status, status::OK);
         inner.exports.refresh(&s);
     };
     for read_only in [true, false] {

@@ -55,7 +55,7 @@ pub(super) fn first_entry(ensemble: &mut Ensemble) -> Vec<FileId> {
         vec![CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies: 2, ..Default::default() })];
     commands.extend((0..FILES).map(|n| {
         let at = Place { dir: FileId(64), name: format!("disk{n}").into_bytes() };
-        CommandOp::Make(Make { at, kind: FileKind::File, how: 1, ..Default::default() })
+        CommandOp::Make(Make { at, kind: FileKind::File, how: CreateMode::Guarded, ..Default::default() })
     }));
     let commands = commands.into_iter().map(|op| Command { op: Some(op), ..Default::default() }).collect();
     let entry = Entry { version: JOURNAL_VERSION, time_ns: 1, commands, cluster: "sim".into() };

@@ -21,9 +21,12 @@ impl World {
     }
     pub(crate) fn make(&mut self, dir: FileId, name: &str, kind: FileKind) -> FileId {
         let at = Place { dir, name: name.into() };
-        self.run(CommandOp::Make(Make { at, kind, how: 1, ..Default::default() })).attr.expect("made").fileid
+        self.run(CommandOp::Make(Make { at, kind, how: CreateMode::Guarded, ..Default::default() }))
+            .attr
+            .expect("made")
+            .fileid
     }
-    pub(crate) fn remove(&mut self, dir: FileId, name: &str) -> u32 {
+    pub(crate) fn remove(&mut self, dir: FileId, name: &str) -> NfsStatus {
         let at = Place { dir, name: name.into() };
         self.run(CommandOp::Remove(Remove { at, folder: false })).status
     }

@@ -20,7 +20,12 @@ fn run(s: &mut State<MemoryKv>, version: u32, op: CommandOp) -> Reply {
 }
 
 fn make(dir: FileId, name: &[u8]) -> CommandOp {
-    CommandOp::Make(Make { at: Place { dir, name: name.into() }, kind: FileKind::File, how: 1, ..Default::default() })
+    CommandOp::Make(Make {
+        at: Place { dir, name: name.into() },
+        kind: FileKind::File,
+        how: CreateMode::Guarded,
+        ..Default::default()
+    })
 }
 
 #[test]
@@ -76,7 +81,13 @@ fn names_and_targets_are_limited_in_bytes() {
     }
     let link = |name: &[u8], bytes: usize| {
         let at = Place { dir: root, name: name.into() };
-        CommandOp::Make(Make { at, kind: FileKind::Symlink, how: 1, symlink: vec![0xff; bytes], ..Default::default() })
+        CommandOp::Make(Make {
+            at,
+            kind: FileKind::Symlink,
+            how: CreateMode::Guarded,
+            symlink: vec![0xff; bytes],
+            ..Default::default()
+        })
     };
     assert_eq!(status_of(&mut s, link(b"l1", 4_096)), status::OK);
     assert_eq!(s.lookup(root, b"l1").expect("made").symlink.len(), 4_096);

@@ -1,5 +1,6 @@
 use super::*;
 use crate::metadata::MemoryKv;
+use crate::nfs::status;
 
 struct Cluster {
     state: State<MemoryKv>,
@@ -33,7 +34,12 @@ impl Cluster {
         c.apply(CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies, ..Default::default() }));
         for (i, on) in files.iter().enumerate() {
             let at = Place { dir: FileId(64), name: format!("f{i}").into() };
-            let made = c.apply(CommandOp::Make(Make { at, kind: FileKind::File, how: 1, ..Default::default() }));
+            let made = c.apply(CommandOp::Make(Make {
+                at,
+                kind: FileKind::File,
+                how: CreateMode::Guarded,
+                ..Default::default()
+            }));
             let file = made.attr.expect("made").fileid;
             let replicas = on.iter().map(|n| replica(*n)).collect();
             c.apply(CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: LeaseId::NONE, replicas }));
@@ -61,7 +67,7 @@ impl Cluster {
         let plan = self.judge(action.clone());
         assert_eq!(plan.refusals, [], "{action:?}");
         for command in plan.commands {
-            assert_eq!(self.apply(command.clone()).status, 0, "{command:?}");
+            assert_eq!(self.apply(command.clone()).status, status::OK, "{command:?}");
         }
     }
     /// As an owner moves the copies of an extent.
@@ -73,9 +79,9 @@ impl Cluster {
         let new: Vec<ReplicaRef> = wanted.iter().filter(|r| !cfg.replicas.contains(r)).cloned().collect();
         let mut propose = |c: &mut Cluster, replicas, joining, promote| {
             let p = Propose { eid, epoch, lease, replicas, joining, promote, file, ..Default::default() };
-            assert_eq!(c.apply(CommandOp::Propose(p)).status, 0);
+            assert_eq!(c.apply(CommandOp::Propose(p)).status, status::OK);
             epoch = epoch.next();
-            assert_eq!(c.apply(CommandOp::Activate(Activate { eid, epoch, lease, file })).status, 0);
+            assert_eq!(c.apply(CommandOp::Activate(Activate { eid, epoch, lease, file })).status, status::OK);
         };
         for r in new {
             propose(self, cfg.replicas.clone(), Some(r.clone()), false);
@@ -352,7 +358,7 @@ fn a_loss_is_refused_while_a_copy_is_here_or_may_come_back_and_names_exactly_wha
         retire: vec![replica(2).id],
         empty: None,
     };
-    assert_eq!(c.apply(CommandOp::SetNode(retire)).status, 0);
+    assert_eq!(c.apply(CommandOp::SetNode(retire)).status, status::OK);
     assert!(c.codes(lose(&[1], &[])).is_empty());
     c.carry_out(lose(&[1], &[state(3, false)]));
     assert_eq!(c.state.extent(ExtentId(1)).map(|cfg| cfg.safe), Some(vec![replica(3)]));

@@ -37,7 +37,12 @@ impl World {
 
     fn file(&mut self, name: &str) -> FileId {
         let at = Place { dir: self.root, name: name.into() };
-        let made = self.run(CommandOp::Make(Make { at, kind: FileKind::File, how: 1, ..Default::default() }));
+        let made = self.run(CommandOp::Make(Make {
+            at,
+            kind: FileKind::File,
+            how: CreateMode::Guarded,
+            ..Default::default()
+        }));
         let file = made.inode.unwrap().attr.fileid;
         let grant =
             Grant { file, gateway: 1, boot: 11, expected: LeaseId::NONE, replicas: vec![replica(1), replica(2)] };
@@ -208,7 +213,7 @@ fn an_unused_extent_is_not_made_empty_where_its_disks_are_gone() {
     let mut w = World::new();
     let at = Place { dir: w.root, name: b"new".to_vec() };
     let file = w
-        .run(CommandOp::Make(Make { at, kind: FileKind::File, how: 1, ..Default::default() }))
+        .run(CommandOp::Make(Make { at, kind: FileKind::File, how: CreateMode::Guarded, ..Default::default() }))
         .inode
         .unwrap()
         .attr

@@ -1,13 +1,13 @@
 use super::*;
 use crate::metadata::forks::tests::World;
 
-fn take(w: &mut World, name: &str) -> u32 {
+fn take(w: &mut World, name: &str) -> NfsStatus {
     w.run(CommandOp::TakeSnapshot(Snapshot { datastore: "ds".into(), name: name.into() })).status
 }
-fn delete(w: &mut World, name: &str) -> u32 {
+fn delete(w: &mut World, name: &str) -> NfsStatus {
     w.run(CommandOp::DeleteSnapshot(Snapshot { datastore: "ds".into(), name: name.into() })).status
 }
-fn path(w: &World, path: &str) -> Result<Inode, u32> {
+fn path(w: &World, path: &str) -> Result<Inode, NfsStatus> {
     path.split('/').try_fold(w.s.inode(w.root).expect("there"), |at, name| w.s.lookup(at.attr.fileid, name.as_bytes()))
 }
 /// All forks are made.
@@ -48,7 +48,12 @@ fn a_snapshot_is_a_read_only_tree_that_is_in_no_listing() {
     let snapshots = path(&w, ".snapshots").expect("there").attr.fileid;
     assert_eq!(w.remove(folder, "disk"), status::ROFS);
     for dir in [folder, snapshots] {
-        let make = Make { at: Place { dir, name: b"x".to_vec() }, kind: FileKind::File, how: 1, ..Default::default() };
+        let make = Make {
+            at: Place { dir, name: b"x".to_vec() },
+            kind: FileKind::File,
+            how: CreateMode::Guarded,
+            ..Default::default()
+        };
         assert_eq!(w.run(CommandOp::Make(make)).status, status::ROFS);
         let at = |dir| Place { dir, name: b"monday".to_vec() };
         assert_eq!(w.run(CommandOp::Rename(Rename { from: at(dir), to: at(w.root) })).status, status::ROFS);
@@ -60,7 +65,8 @@ fn a_snapshot_is_a_read_only_tree_that_is_in_no_listing() {
     assert_eq!(w.run(CommandOp::Link(Link { file: kept.attr.fileid, to })).status, status::ROFS);
     let at = Place { dir: w.root, name: FOLDER.to_vec() };
     assert_eq!(
-        w.run(CommandOp::Make(Make { at, kind: FileKind::Folder, how: 1, ..Default::default() })).status,
+        w.run(CommandOp::Make(Make { at, kind: FileKind::Folder, how: CreateMode::Guarded, ..Default::default() }))
+            .status,
         status::ROFS
     );
     // A file is had back as a clone, which can be changed.

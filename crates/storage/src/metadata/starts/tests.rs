@@ -24,7 +24,10 @@ fn register(s: &mut State<MemoryKv>, node: u32, counter: u64, start: u64, record
 fn file_on(s: &mut State<MemoryKv>, name: &str, nodes: &[u32]) -> ExtentId {
     let at = Place { dir: s.datastores()[0].root, name: name.into() };
     let file =
-        apply(s, CommandOp::Make(Make { at, kind: FileKind::File, how: 1, ..Default::default() })).attr.unwrap().fileid;
+        apply(s, CommandOp::Make(Make { at, kind: FileKind::File, how: CreateMode::Guarded, ..Default::default() }))
+            .attr
+            .unwrap()
+            .fileid;
     let replicas = nodes.iter().map(|n| replica(*n)).collect();
     apply(s, CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: LeaseId::NONE, replicas }));
     let eid = s.extents(file)[0].eid;
@@ -39,7 +42,7 @@ fn state() -> State<MemoryKv> {
     apply(&mut s, CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies: 2, ..Default::default() }));
     s
 }
-fn mark(s: &mut State<MemoryKv>, node: u32, start: u64, records: u64) -> u32 {
+fn mark(s: &mut State<MemoryKv>, node: u32, start: u64, records: u64) -> NfsStatus {
     apply(s, CommandOp::MarkReplica(MarkReplica { replica: replica(node).id, start, records })).status
 }
 

@@ -72,7 +72,10 @@ impl File {
         let ds = Datastore { name: "ds".into(), copies: 2, ..Default::default() };
         apply(&mut metad, CommandOp::CreateDatastore(ds));
         let at = Place { dir: metad.datastores()[0].root, name: "disk".into() };
-        let made = apply(&mut metad, CommandOp::Make(Make { at, kind: FileKind::File, how: 1, ..Default::default() }));
+        let made = apply(
+            &mut metad,
+            CommandOp::Make(Make { at, kind: FileKind::File, how: CreateMode::Guarded, ..Default::default() }),
+        );
         let file = made.attr.expect("made").fileid;
         let owner = grant(&mut metad, file, 1, 1);
         let server = |r: ReplicaRef| {

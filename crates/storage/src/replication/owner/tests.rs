@@ -1,4 +1,5 @@
 use super::*;
+use crate::nfs::status;
 use bytes::Bytes;
 
 fn granted() -> Reply {
@@ -19,7 +20,12 @@ fn retries_of_changes_of_size_are_answered_in_the_same_order_in_every_run() {
             owner.handle(0, 0, Input::Op { token, op, stamp: None }, &mut out);
         }
         owner.ask_metad(MetaAbout::Size, CommandOp::Size(Size::default()));
-        owner.handle(0, 0, Input::Meta { call: 1, reply: Reply { status: 70, ..Default::default() } }, &mut out);
+        owner.handle(
+            0,
+            0,
+            Input::Meta { call: 1, reply: Reply { status: status::STALE, ..Default::default() } },
+            &mut out,
+        );
         out
     };
     let first = run();
