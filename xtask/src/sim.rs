@@ -302,6 +302,8 @@ fn each_seed<T: Default + Send>(
                 let mut total = total.lock().expect("no thread panics while it holds this");
                 add(&mut total.0, &counts);
                 if !violations.is_empty() {
+                    // A run of a thousand seeds takes long; its summary repeats the first ten.
+                    eprintln!("seed {seed}: {}", violations[0]);
                     total.1.push((seed, violations));
                 }
             });

@@ -500,7 +500,7 @@ async fn heartbeats(inner: Arc<Inner>) {
             }
             let behind = m.applied > inner.replica.read().applied();
             inner.heard(&m);
-            inner.address_input(AddressInput::Told(m.bindings.clone()));
+            inner.address_input(AddressInput::Told { applied: m.applied, bindings: m.bindings.clone() });
             let (repair, gone, forks) = (m.repair.clone(), m.gone.clone(), m.forks.clone());
             *inner.membership.write() = m;
             inner.memberships.fetch_add(1, Ordering::Relaxed);

@@ -18,7 +18,12 @@ pub const LOOK_MS: u64 = 50;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
     /// metad's LEADER says which bindings there are.
-    Told(Vec<Binding>),
+    Told {
+        /// Entries of metad's journal that the LEADER had applied. A deposed LEADER that does not know yet has fewer.
+        applied: u64,
+        /// The bindings as of there.
+        bindings: Vec<Binding>,
+    },
     /// This node's copy of the journal says it.
     Replayed(Vec<Binding>),
     /// An owner, or metad, refused what came in over this binding: there is a newer one.
@@ -68,6 +73,7 @@ pub struct Addresses {
     boot: u64,
     bug: Option<Bug>,
     told: Vec<Binding>,
+    told_applied: u64,
     replayed: Vec<Binding>,
     superseded: BTreeSet<(String, u64)>,
     /// By binding, not by address: an address that left and came back is a new one.
@@ -85,6 +91,7 @@ impl Addresses {
             boot,
             bug: None,
             told: Vec::new(),
+            told_applied: 0,
             replayed: Vec::new(),
             superseded: BTreeSet::new(),
             here: BTreeSet::new(),
@@ -101,8 +108,10 @@ impl Addresses {
     /// Takes in one event at the time `now_ms` (monotonic) and appends the orders that follow from it.
     pub fn handle(&mut self, now_ms: u64, input: Input, out: &mut Vec<Effect>) {
         match input {
-            Input::Told(bindings) => {
-                self.told = bindings;
+            // An answer of a deposed LEADER, or one that was overtaken: an address that it names may be another gateway's by now.
+            Input::Told { applied, .. } if applied < self.told_applied => {}
+            Input::Told { applied, bindings } => {
+                (self.told, self.told_applied) = (bindings, applied);
                 self.asks_until_ms = None;
             }
             Input::Replayed(bindings) => self.replayed = bindings,
@@ -173,6 +182,11 @@ mod tests {
         fn hear(&mut self, input: Input) {
             self.0.handle(self.1, input, &mut Vec::new());
         }
+        /// As of the entry that made the newest of these bindings.
+        fn told(&mut self, bindings: Vec<Binding>) {
+            let applied = bindings.iter().map(|b| b.version).max().unwrap_or(0);
+            self.hear(Input::Told { applied, bindings });
+        }
         fn look_at(&mut self, now_ms: u64) -> Vec<Effect> {
             let mut out = Vec::new();
             self.1 = now_ms;
@@ -185,48 +199,66 @@ mod tests {
     fn the_newest_binding_counts_wherever_it_was_heard() {
         let mut w = World::new();
         assert_eq!(w.look_at(50), []);
-        w.hear(Input::Told(vec![binding(1, 1)]));
+        w.told(vec![binding(1, 1)]);
         assert_eq!(w.look_at(100), [keep(1)]);
         assert_eq!(w.look_at(150), [keep(1)]);
         // The journal has arrived here, though no LEADER is in reach.
         w.hear(Input::Replayed(vec![binding(2, 2)]));
         assert_eq!(w.look_at(200), [withdraw(1, true)]);
         // A LEADER that is behind changes nothing.
-        w.hear(Input::Told(vec![binding(1, 1)]));
+        w.told(vec![binding(1, 1)]);
         assert_eq!(w.look_at(250), []);
-        w.hear(Input::Told(vec![binding(1, 3)]));
+        w.told(vec![binding(1, 3)]);
         assert_eq!(w.look_at(300), [keep(3)]);
         // Bound again here: the address stays, its connections do not.
-        w.hear(Input::Told(vec![binding(1, 4)]));
+        w.told(vec![binding(1, 4)]);
         assert_eq!(w.look_at(350), [withdraw(3, false), keep(4)]);
         // Another start of this gateway is another one.
-        w.hear(Input::Told(vec![Binding { boot: 11, ..binding(1, 5) }]));
+        w.told(vec![Binding { boot: 11, ..binding(1, 5) }]);
         assert_eq!(w.look_at(400), [withdraw(4, true)]);
+    }
+
+    #[test]
+    fn a_deposed_leader_does_not_bring_back_an_address_that_has_left() {
+        let mut w = World::new();
+        w.told(vec![binding(1, 1)]);
+        assert_eq!(w.look_at(50), [keep(1)]);
+        w.told(vec![binding(2, 2)]);
+        assert_eq!(w.look_at(100), [withdraw(1, true)]);
+        w.told(vec![binding(1, 1)]);
+        assert_eq!(w.look_at(150), []);
+        // After a pause of its own its answer is none, either.
+        assert_eq!(w.look_at(9_000), []);
+        w.told(vec![binding(1, 1)]);
+        assert_eq!(w.look_at(9_050), []);
+        assert_eq!(w.look_at(9_000 + NO_ANSWER_MS), []);
+        w.told(vec![binding(1, 3)]);
+        assert_eq!(w.look_at(12_000), [keep(3)]);
     }
 
     #[test]
     fn what_is_called_outdated_is_not_served_before_a_newer_binding_is_known() {
         let mut w = World::new();
-        w.hear(Input::Told(vec![binding(1, 1)]));
+        w.told(vec![binding(1, 1)]);
         assert_eq!(w.look_at(50), [keep(1)]);
         w.hear(Input::Superseded { address: "a".into(), version: 1 });
         assert_eq!(w.look_at(100), [withdraw(1, true)]);
-        w.hear(Input::Told(vec![binding(1, 1)]));
+        w.told(vec![binding(1, 1)]);
         assert_eq!(w.look_at(150), []);
-        w.hear(Input::Told(vec![binding(1, 3)]));
+        w.told(vec![binding(1, 3)]);
         assert_eq!(w.look_at(200), [keep(3)]);
     }
 
     #[test]
     fn after_a_pause_of_its_own_a_gateway_asks_first() {
         let mut w = World::new();
-        w.hear(Input::Told(vec![binding(1, 1)]));
+        w.told(vec![binding(1, 1)]);
         assert_eq!(w.look_at(1_000), [keep(1)]);
         assert_eq!(w.look_at(9_000), []);
         assert_eq!(w.look_at(9_050), []);
-        w.hear(Input::Told(vec![binding(2, 2)]));
+        w.told(vec![binding(2, 2)]);
         assert_eq!(w.look_at(9_100), [withdraw(1, true)]);
-        w.hear(Input::Told(vec![binding(1, 3)]));
+        w.told(vec![binding(1, 3)]);
         assert_eq!(w.look_at(9_150), [keep(3)]);
         // metad does not answer.
         for at in [20_000, 21_000, 21_950] {

@@ -236,7 +236,8 @@ impl World {
 
     fn membership(&mut self, node: usize, m: Membership) {
         let (of, pauses) = (self.process(node), self.nodes[node].pauses);
-        self.nodes[node].gateway.addresses(self.now, AddressInput::Told(m.bindings.clone()));
+        let told = AddressInput::Told { applied: m.applied, bindings: m.bindings.clone() };
+        self.nodes[node].gateway.addresses(self.now, told);
         self.after(ADDRESS_CHECK_MS, Event::CheckAddress { of, pauses, told: m.bindings });
         self.nodes[node].gateway.known = m.gateways.clone();
         let replicas: Vec<ReplicaRef> = m.gateways.iter().filter_map(|g| g.replica.clone()).collect();
