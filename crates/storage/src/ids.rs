@@ -54,6 +54,10 @@ macro_rules! id {
 }
 
 id! {
+    /// Number of a datastore, from 1; handles name their datastore so.
+    DatastoreId(u32)
+}
+id! {
     /// Number of an extent, unique in the cluster and never used again.
     ExtentId(u64)
 }
@@ -81,4 +85,21 @@ impl ConfigEpoch {
     pub const FIRST: ConfigEpoch = ConfigEpoch(1);
     /// Above every epoch: the extent is gone.
     pub const MAX: ConfigEpoch = ConfigEpoch(u64::MAX);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::{Attr, Datastore};
+    use prost::Message;
+
+    #[test]
+    fn the_number_of_a_datastore_is_the_bare_number_in_messages() {
+        let store = Datastore { id: DatastoreId(300), ..Default::default() };
+        assert_eq!(store.encode_to_vec(), [0x08, 0xac, 2]);
+        let attr = Attr { datastore: DatastoreId(7), ..Default::default() };
+        assert_eq!(attr.encode_to_vec(), [0x60, 7]);
+        assert_eq!(Attr::decode(&[0x60, 7][..]), Ok(attr));
+        assert_eq!(DatastoreId(7).to_string(), "7");
+    }
 }

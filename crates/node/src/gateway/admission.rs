@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
-use trivet_storage::ids::FileId;
+use trivet_storage::ids::{DatastoreId, FileId};
 use trivet_storage::messages::{Datastore, NfsStatus};
 use trivet_storage::metadata::{MemoryKv, State};
 use trivet_storage::nfs::calls::Call;
@@ -33,7 +33,7 @@ pub(super) struct Export {
 pub(super) struct Exports {
     cluster: u64,
     key: HandleKey,
-    by_id: RwLock<HashMap<u32, Arc<Export>>>,
+    by_id: RwLock<HashMap<DatastoreId, Arc<Export>>>,
     /// Whether handles are given out with a tag (the journal's version 2).
     tags: AtomicBool,
     /// Handles without a tag count for files with an id below this one.
@@ -64,7 +64,7 @@ impl Exports {
         *self.by_id.write() = fresh.collect();
     }
 
-    pub(super) fn get(&self, datastore: u32) -> Option<Arc<Export>> {
+    pub(super) fn get(&self, datastore: DatastoreId) -> Option<Arc<Export>> {
         self.by_id.read().get(&datastore).cloned()
     }
 
@@ -74,7 +74,7 @@ impl Exports {
     }
 
     /// The handle of a file as clients get it.
-    pub(super) fn give_out(&self, datastore: u32, fileid: FileId) -> [u8; 32] {
+    pub(super) fn give_out(&self, datastore: DatastoreId, fileid: FileId) -> [u8; 32] {
         let handle = Handle { cluster: self.cluster, datastore, fileid };
         if self.is_second_version() {
             self.key.tagged(&handle)
@@ -124,7 +124,7 @@ impl Inner {
     }
 
     /// The datastore with this id; one that was made a moment ago is waited for. `None`: there is none.
-    pub(super) async fn export(&self, id: u32) -> Option<Arc<Export>> {
+    pub(super) async fn export(&self, id: DatastoreId) -> Option<Arc<Export>> {
         let heard = || self.memberships.load(Ordering::Relaxed);
         let begun = heard();
         loop {

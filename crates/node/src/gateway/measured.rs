@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::Instant;
+use trivet_storage::ids::DatastoreId;
 use trivet_storage::nfs::calls::Call;
 
 /// Datastores that are measured; calls on further ones are carried out and not counted.
@@ -99,7 +100,7 @@ struct Store {
 
 #[derive(Default)]
 pub(super) struct Measured {
-    stores: Mutex<BTreeMap<u32, Arc<Store>>>,
+    stores: Mutex<BTreeMap<DatastoreId, Arc<Store>>>,
 }
 
 /// A call that is being carried out. It counts when it ends, also when its connection does first.
@@ -133,10 +134,10 @@ impl Measured {
     }
 
     /// `name`: of a datastore; one that is gone has none.
-    pub(super) fn status(&self, name: impl Fn(u32) -> Option<String>) -> Vec<NfsStatus> {
+    pub(super) fn status(&self, name: impl Fn(DatastoreId) -> Option<String>) -> Vec<NfsStatus> {
         let mut stores = self.stores.lock();
         stores.retain(|id, _| name(*id).is_some());
-        let all: Vec<(u32, Arc<Store>)> = stores.iter().map(|(id, s)| (*id, s.clone())).collect();
+        let all: Vec<(DatastoreId, Arc<Store>)> = stores.iter().map(|(id, s)| (*id, s.clone())).collect();
         drop(stores);
         all.into_iter().filter_map(|(id, s)| Some(s.status(name(id)?))).collect()
     }
@@ -186,6 +187,7 @@ mod tests {
     use trivet_storage::nfs::handle::{Claimed, Handle};
 
     fn handle(datastore: u32, fileid: FileId) -> Option<Claimed> {
+        let datastore = DatastoreId(datastore);
         Claimed::decode(&Handle { cluster: 1, datastore, fileid }.untagged())
     }
 
@@ -197,13 +199,13 @@ mod tests {
         let first = m.begin(7, &write).unwrap();
         drop(m.begin(6, &Call::Read { file: handle(7, FileId(43)), offset: 0, count: 100 }).unwrap());
         drop(m.begin(1, &Call::GetAttr(handle(8, FileId(1)))).unwrap());
-        let name = |id: u32| Some(format!("ds{id}"));
+        let name = |id: DatastoreId| Some(format!("ds{id}"));
         let s = m.status(name);
         assert_eq!((s[0].datastore.as_str(), s[0].read.calls, s[0].read.bytes, s[0].write.calls), ("ds7", 1, 100, 0));
         assert_eq!((s[0].oldest.as_str(), s[0].p99_ms), ("WRITE of file 42", None));
         assert_eq!((s[1].datastore.as_str(), s[1].other.calls, s[1].oldest.as_str()), ("ds8", 1, ""));
         drop(first);
-        let s = m.status(|id| (id == 7).then(|| "ds7".into()));
+        let s = m.status(|id| (id == DatastoreId(7)).then(|| "ds7".into()));
         assert_eq!((s.len(), s[0].write.calls, s[0].write.bytes, s[0].oldest_ms), (1, 1, 5, 0));
     }
 }

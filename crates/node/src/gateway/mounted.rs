@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
+use trivet_storage::ids::DatastoreId;
 
 /// Mounts that are remembered; the oldest is forgotten for a new one.
 const MOUNTS_MAX: usize = 4_096;
@@ -21,13 +22,13 @@ pub(super) struct Used {
     client: IpAddr,
     /// The last one, so that almost every call has nothing to note. Ids begin with 1.
     last: AtomicU32,
-    all: Mutex<BTreeSet<u32>>,
+    all: Mutex<BTreeSet<DatastoreId>>,
 }
 
 impl Used {
-    pub(super) fn note(&self, datastore: u32) {
-        if self.last.load(Ordering::Relaxed) != datastore {
-            self.last.store(datastore, Ordering::Relaxed);
+    pub(super) fn note(&self, datastore: DatastoreId) {
+        if self.last.load(Ordering::Relaxed) != datastore.0 {
+            self.last.store(datastore.0, Ordering::Relaxed);
             let mut all = self.all.lock();
             if all.len() < DATASTORES_MAX {
                 all.insert(datastore);
@@ -39,7 +40,7 @@ impl Used {
 #[derive(Default)]
 pub(super) struct Mounted {
     /// Path and datastore of what each client said that it mounts, and when.
-    said: Mutex<BTreeMap<(IpAddr, String), (u32, Instant)>>,
+    said: Mutex<BTreeMap<(IpAddr, String), (DatastoreId, Instant)>>,
     connections: Mutex<Vec<Weak<Used>>>,
 }
 
@@ -52,7 +53,7 @@ impl Mounted {
         used
     }
 
-    pub(super) fn mount(&self, client: IpAddr, path: String, datastore: u32) {
+    pub(super) fn mount(&self, client: IpAddr, path: String, datastore: DatastoreId) {
         let mut said = self.said.lock();
         said.insert((client, path), (datastore, Instant::now()));
         if said.len() > MOUNTS_MAX {
@@ -68,8 +69,8 @@ impl Mounted {
     }
 
     /// Clients and paths. `path` of a datastore: where a client uses one that it did not mount here.
-    pub(super) fn list(&self, path: impl Fn(u32) -> Option<String>) -> BTreeSet<(IpAddr, String)> {
-        let mut used: BTreeSet<(IpAddr, u32)> = BTreeSet::new();
+    pub(super) fn list(&self, path: impl Fn(DatastoreId) -> Option<String>) -> BTreeSet<(IpAddr, String)> {
+        let mut used: BTreeSet<(IpAddr, DatastoreId)> = BTreeSet::new();
         let mut connected: BTreeSet<IpAddr> = BTreeSet::new();
         for c in self.connections.lock().iter().filter_map(Weak::upgrade) {
             connected.insert(c.client);
@@ -96,31 +97,31 @@ mod tests {
         let ip = |s: &str| s.parse::<IpAddr>().unwrap();
         let (a, b) = (ip("10.0.0.1"), ip("fd00::2"));
         let mounted = Mounted::default();
-        let list = |m: &Mounted| m.list(|d| (d < 3).then(|| format!("/ds{d}")));
+        let list = |m: &Mounted| m.list(|d| (d < DatastoreId(3)).then(|| format!("/ds{d}")));
         let pair = |ip: IpAddr, path: &str| (ip, path.to_string());
-        mounted.mount(a, "/ds1/sub".into(), 1);
+        mounted.mount(a, "/ds1/sub".into(), DatastoreId(1));
         assert_eq!(list(&mounted), [pair(a, "/ds1/sub")].into(), "it has just mounted");
         let connection = mounted.connection(a);
-        connection.note(1);
-        connection.note(2);
-        connection.note(1);
+        connection.note(DatastoreId(1));
+        connection.note(DatastoreId(2));
+        connection.note(DatastoreId(1));
         // A connection that mounted another datastore, and a datastore that was removed.
         let other = mounted.connection(b);
-        other.note(2);
-        other.note(9);
+        other.note(DatastoreId(2));
+        other.note(DatastoreId(9));
         assert_eq!(list(&mounted), [pair(a, "/ds1/sub"), pair(a, "/ds2"), pair(b, "/ds2")].into());
         mounted.said.lock().get_mut(&(a, "/ds1/sub".into())).unwrap().1 = Instant::now() - CONNECTS_WITHIN;
         assert_eq!(list(&mounted).len(), 3);
         drop((connection, other));
         assert!(list(&mounted).is_empty(), "nobody is connected");
-        mounted.mount(b, "/ds1".into(), 1);
-        mounted.mount(b, "/ds2".into(), 2);
+        mounted.mount(b, "/ds1".into(), DatastoreId(1));
+        mounted.mount(b, "/ds2".into(), DatastoreId(2));
         mounted.unmount(b, "/ds1");
         assert_eq!(list(&mounted), [pair(b, "/ds2")].into());
         mounted.unmount_all(b);
         assert!(list(&mounted).is_empty());
         for n in 0..=MOUNTS_MAX {
-            mounted.mount(a, format!("/ds1/{n}"), 1);
+            mounted.mount(a, format!("/ds1/{n}"), DatastoreId(1));
         }
         assert_eq!(mounted.said.lock().len(), MOUNTS_MAX);
     }

@@ -32,7 +32,7 @@ pub(super) struct Told {
     starts: Vec<(Vec<u8>, u64)>,
     keeps: bool,
     /// Copies and their minimum, by the number of the datastore.
-    stores: BTreeMap<u32, (u32, u32)>,
+    stores: BTreeMap<DatastoreId, (u32, u32)>,
 }
 
 #[derive(Default)]

@@ -13,19 +13,19 @@ const ADD_UP: Duration = Duration::from_secs(1);
 
 /// Bytes that each datastore with a quota has left, as added up last.
 #[derive(Default)]
-pub(super) struct Rooms(Mutex<Option<(Instant, BTreeMap<u32, u64>)>>);
+pub(super) struct Rooms(Mutex<Option<(Instant, BTreeMap<DatastoreId, u64>)>>);
 
 impl Inner {
     /// Space left in each datastore, by this gateway's copy of the metadata and up to a second old: files may exceed a quota
     /// by their growth in that time.
-    pub(super) fn rooms_left(&self) -> BTreeMap<u32, u64> {
+    pub(super) fn rooms_left(&self) -> BTreeMap<DatastoreId, u64> {
         let mut known = self.rooms.0.lock();
         if let Some((_, rooms)) = known.as_ref().filter(|(at, _)| at.elapsed() < ADD_UP) {
             return rooms.clone();
         }
         let s = self.replica.read();
         let limited = s.datastores().into_iter().filter(|d| d.quota_bytes > 0);
-        let rooms: BTreeMap<u32, u64> =
+        let rooms: BTreeMap<DatastoreId, u64> =
             limited.map(|d| (d.id, d.quota_bytes.saturating_sub(datastores::used(&s, d.id)))).collect();
         *known = Some((Instant::now(), rooms.clone()));
         rooms
@@ -88,7 +88,7 @@ mod tests {
         .unwrap()
         .fileid;
         drop(s);
-        assert_eq!(inner.rooms_left(), [(1, 700)].into());
+        assert_eq!(inner.rooms_left(), [(DatastoreId(1), 700)].into());
         inner.tell_owners(&Membership::default());
         let wishes = |file| match &inner.told_to(file, &inner.telling.now().1, &[])[0] {
             OwnerInput::Wishes(wishes) => (wishes.copies, wishes.minimum, wishes.room),

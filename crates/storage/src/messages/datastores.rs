@@ -1,6 +1,6 @@
 //! Datastores, and the gateways that serve their addresses.
 
-use super::FileId;
+use super::{DatastoreId, FileId};
 use trivet_wire::Message;
 
 /// metad's record of a datastore, which is also the content of the command that makes one.
@@ -8,7 +8,7 @@ use trivet_wire::Message;
 pub struct Datastore {
     /// Number of the datastore; handles name it so.
     #[prost(uint32, tag = "1")]
-    pub id: u32,
+    pub id: DatastoreId,
     /// Its name, the last part of the path that clients mount.
     #[prost(string, tag = "2")]
     pub name: String,

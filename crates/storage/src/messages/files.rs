@@ -1,6 +1,6 @@
 //! metad's records of files, folders and other objects.
 
-use super::{FileId, FileKind, LeaseId, OpId};
+use super::{DatastoreId, FileId, FileKind, LeaseId, OpId};
 use trivet_wire::Message;
 
 /// Attributes of a file or folder. Times in nanoseconds since 1970.
@@ -41,7 +41,7 @@ pub struct Attr {
     pub rdev: u64,
     /// Number of the datastore.
     #[prost(uint32, tag = "12")]
-    pub datastore: u32,
+    pub datastore: DatastoreId,
     /// Bytes of the extents that a file has; absent where a journal of version 1 made it.
     #[prost(uint64, optional, tag = "13")]
     pub allocated: Option<u64>,

@@ -1,6 +1,6 @@
 //! Keys of metad's store: the letter of a table, then numbers in the order in which they sort.
 
-use crate::messages::{ExtentId, FileId};
+use crate::messages::{DatastoreId, ExtentId, FileId};
 
 /// Tables of the store: each has another letter.
 pub mod table {
@@ -68,8 +68,8 @@ pub fn place(file: FileId, index: u64) -> Vec<u8> {
 pub fn extent(eid: ExtentId) -> Vec<u8> {
     key(table::EXTENT, [eid.to_be_bytes()])
 }
-pub fn datastore(id: u32) -> Vec<u8> {
-    key(table::DATASTORE, [number(id.into())])
+pub fn datastore(id: DatastoreId) -> Vec<u8> {
+    key(table::DATASTORE, [number(id.0.into())])
 }
 pub fn replica(node: u32) -> Vec<u8> {
     key(table::REPLICA, [number(node.into())])

@@ -68,7 +68,7 @@ pub fn prepare<K: Kv>(state: &State<K>, placement: &Placement, now_ms: u64, op: 
     }
 }
 
-fn copies<K: Kv>(state: &State<K>, datastore: u32) -> usize {
+fn copies<K: Kv>(state: &State<K>, datastore: DatastoreId) -> usize {
     state.datastore_by_id(datastore).map_or(2, |d| d.copies) as usize
 }
 

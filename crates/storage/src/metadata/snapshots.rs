@@ -73,7 +73,7 @@ impl<K: Kv> State<K> {
         Reply { inode: self.inode(root), ..Default::default() }
     }
 
-    fn frozen_folder(&mut self, parent: FileId, datastore: u32, time_ns: u64) -> FileId {
+    fn frozen_folder(&mut self, parent: FileId, datastore: DatastoreId, time_ns: u64) -> FileId {
         let fileid = self.new_fileid();
         let attr = folder_attr(fileid, 0o755, datastore, time_ns);
         self.put_inode(&Inode { attr, parent, next_cookie: 3, frozen: true, ..Default::default() });

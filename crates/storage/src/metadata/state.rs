@@ -41,7 +41,7 @@ pub struct State<K> {
 }
 
 /// Attributes of an empty folder.
-pub(super) fn folder_attr(fileid: FileId, mode: u32, datastore: u32, time_ns: u64) -> Attr {
+pub(super) fn folder_attr(fileid: FileId, mode: u32, datastore: DatastoreId, time_ns: u64) -> Attr {
     Attr {
         kind: FileKind::Folder,
         mode,
@@ -589,7 +589,7 @@ impl<K: Kv> State<K> {
         self.all(table::DATASTORE)
     }
     /// The datastore with this number; handles name it so.
-    pub fn datastore_by_id(&self, id: u32) -> Option<Datastore> {
+    pub fn datastore_by_id(&self, id: DatastoreId) -> Option<Datastore> {
         self.datastores().into_iter().find(|d| d.id == id)
     }
     /// Every extent configuration, for repair and status.
@@ -665,7 +665,7 @@ impl<K: Kv> State<K> {
         if self.datastores().iter().any(|x| x.name == d.name) {
             return fail(status::EXIST);
         }
-        let id = self.next("datastore") as u32;
+        let id = DatastoreId(self.next("datastore") as u32);
         let root = self.new_fileid();
         let attr = folder_attr(root, 0o777, id, time_ns);
         self.put_inode(&Inode { attr, parent: root, next_cookie: 3, ..Default::default() });

@@ -308,7 +308,7 @@ pub fn put_time(w: &mut XdrWriter, ns: u64) {
 /// fattr3
 pub fn put_attr(w: &mut XdrWriter, a: &Attr) {
     w.u32(a.kind.code()).u32(a.mode).u32(a.nlink).u32(a.uid).u32(a.gid).u64(a.size);
-    w.u64(a.used_bytes()).u64(a.rdev).u64(u64::from(a.datastore)).u64(a.fileid.0);
+    w.u64(a.used_bytes()).u64(a.rdev).u64(u64::from(a.datastore.0)).u64(a.fileid.0);
     put_time(w, a.atime_ns);
     put_time(w, a.mtime_ns);
     put_time(w, a.ctime_ns);
@@ -435,7 +435,7 @@ impl Call {
 mod tests {
     use super::super::handle::Handle;
     use super::*;
-    use crate::ids::FileId;
+    use crate::ids::{DatastoreId, FileId};
 
     #[test]
     fn a_write_whose_counts_differ_is_garbage() {
@@ -460,7 +460,7 @@ mod tests {
 
     #[test]
     fn names_and_targets_arrive_as_the_bytes_that_were_sent() {
-        let dir = Handle { cluster: 7, datastore: 1, fileid: FileId(66) }.untagged();
+        let dir = Handle { cluster: 7, datastore: DatastoreId(1), fileid: FileId(66) }.untagged();
         let gbk = b"\xd0\xe9\xc4\xe2\xbb\xfa";
         let mut w = XdrWriter::default();
         w.opaque(&dir).opaque(gbk);

@@ -3,7 +3,7 @@
 //! A handle names a file and carries a tag over that name, made with a key that all gateways derive from the cluster's
 //! key. Handles of before 2026-11-29 have no tag; `metadata/format.rs` says for which files they count.
 
-use crate::ids::FileId;
+use crate::ids::{DatastoreId, FileId};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -18,7 +18,7 @@ pub struct Handle {
     /// A hash of the cluster's id.
     pub cluster: u64,
     /// Number of the datastore.
-    pub datastore: u32,
+    pub datastore: DatastoreId,
     /// Number of the file.
     pub fileid: FileId,
 }
@@ -62,7 +62,7 @@ impl Claimed {
         };
         let handle = Handle {
             cluster: u64::from_be_bytes(bytes[4..12].try_into().ok()?),
-            datastore: u32::from_be_bytes(bytes[12..16].try_into().ok()?),
+            datastore: DatastoreId::from_be_bytes(bytes[12..16].try_into().ok()?),
             fileid: FileId::from_be_bytes(bytes[16..24].try_into().ok()?),
         };
         Some(Claimed { handle, tag })
@@ -111,7 +111,7 @@ fn mac(key: &[u8]) -> Hmac<Sha256> {
 mod tests {
     use super::*;
 
-    const HANDLE: Handle = Handle { cluster: 7, datastore: 1, fileid: FileId(66) };
+    const HANDLE: Handle = Handle { cluster: 7, datastore: DatastoreId(1), fileid: FileId(66) };
 
     #[test]
     fn handles_are_constant_and_strangers_are_refused() {

@@ -211,10 +211,10 @@ mod tests {
     use super::super::handle::Handle;
     use super::super::xdr::XdrWriter;
     use super::*;
-    use crate::ids::FileId;
+    use crate::ids::{DatastoreId, FileId};
 
     fn arguments(length: u64, lock_only: bool) -> XdrWriter {
-        let handle = Handle { cluster: 7, datastore: 1, fileid: FileId(66) }.untagged();
+        let handle = Handle { cluster: 7, datastore: DatastoreId(1), fileid: FileId(66) }.untagged();
         let mut w = XdrWriter::default();
         w.opaque(b"cook");
         if !lock_only {

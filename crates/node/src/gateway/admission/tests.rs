@@ -5,7 +5,7 @@ use trivet_storage::nfs::xdr::XdrWriter;
 
 /// Two datastores, ds1 for 10.1.0.0/16 and fd00:1::/32, ds2 for 10.2.0.0/16, with a file in each, as state of a new
 /// cluster or of one whose data is of before.
-fn two_datastores(inner: &Inner, version: u32) -> [(u32, FileId, FileId); 2] {
+fn two_datastores(inner: &Inner, version: u32) -> [(DatastoreId, FileId, FileId); 2] {
     let mut s = inner.replica.write();
     let mut apply = |op| {
         let number = s.applied() + 1;
@@ -25,7 +25,7 @@ fn two_datastores(inner: &Inner, version: u32) -> [(u32, FileId, FileId); 2] {
         apply(CommandOp::Make(make)).attr.unwrap().fileid
     });
     inner.exports.refresh(&s);
-    [(1, FileId(64), made[0]), (2, FileId(65), made[1])]
+    [(DatastoreId(1), FileId(64), made[0]), (DatastoreId(2), FileId(65), made[1])]
 }
 
 fn record(procedure: u32, handles: [&[u8; 32]; 2]) -> bytes::Bytes {
@@ -169,7 +169,7 @@ async fn a_read_only_datastore_refuses_every_change_and_nothing_else() {
 async fn a_name_does_not_go_to_another_datastore() {
     let inner = gateway();
     let [(ds1, root1, file1), (ds2, root2, _)] = two_datastores(&inner, 2);
-    let everybody = |id: u32| {
+    let everybody = |id: DatastoreId| {
         let export = Arc::new(Export {
             name: "ds".into(),
             read_only: false,

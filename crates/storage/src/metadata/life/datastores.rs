@@ -8,7 +8,7 @@ use crate::metadata::State;
 use crate::nfs::permissions::Permissions;
 
 /// Bytes of a datastore's files. Those of its snapshots are the files' own, or of files that were there.
-pub fn used<K: Kv>(state: &State<K>, datastore: u32) -> u64 {
+pub fn used<K: Kv>(state: &State<K>, datastore: DatastoreId) -> u64 {
     state.files().iter().filter(|i| i.attr.datastore == datastore && !i.frozen).map(|i| i.attr.size).sum()
 }
 
