@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use trivet_node::clock::wall_ns;
 use trivet_node::config::NodeConfig;
 use trivet_node::{admin, restore};
-use trivet_storage::messages::{Inventory, StateBackup, BACKUP_VERSION};
+use trivet_storage::messages::{Inventory, NodeId, StateBackup, BACKUP_VERSION};
 use trivet_storage::metadata::restore::restore as bring_together;
 use trivet_storage::metadata::{MemoryKv, State};
 
@@ -101,7 +101,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
                      restored with --dry-run, and do it with --new-incarnation"
                 );
             }
-            let without = without.iter().copied().collect();
+            let without = without.iter().map(|n| NodeId(*n)).collect();
             restore_node(args, file, inventory, &without, *new_incarnation)
         }
     }
@@ -167,7 +167,7 @@ fn restore_node(
     args: &Args,
     file: &Path,
     inventories: &[PathBuf],
-    without: &BTreeSet<u32>,
+    without: &BTreeSet<NodeId>,
     does: bool,
 ) -> anyhow::Result<()> {
     let config = find_config(&args.data)?;

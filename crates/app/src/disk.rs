@@ -4,6 +4,7 @@ use crate::life::Options;
 use clap::Subcommand;
 use std::net::IpAddr;
 use trivet_node::admin::{Empty, LifeAction};
+use trivet_storage::ids::NodeId;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -24,7 +25,7 @@ enum Command {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let Command::Replace { node } = args.command;
-    args.options.run(LifeAction::ReplaceDisk(node))
+    args.options.run(LifeAction::ReplaceDisk(NodeId(node)))
 }
 
 #[derive(clap::Args)]

@@ -4,6 +4,7 @@ use crate::force_single;
 use crate::life::Options;
 use clap::{Subcommand, ValueEnum};
 use trivet_node::admin::LifeAction;
+use trivet_storage::ids::NodeId;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -49,12 +50,12 @@ enum Command {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     args.options.run(match args.command {
-        Command::Maintenance { switch: Switch::On, node } => LifeAction::MaintenanceOn(node),
-        Command::Maintenance { switch: Switch::Off, node } => LifeAction::MaintenanceOff(node),
-        Command::Drain { node, undo: false } => LifeAction::Drain(node),
-        Command::Drain { node, undo: true } | Command::Add { node } => LifeAction::Undrain(node),
-        Command::Remove { node } => LifeAction::Remove(node),
-        Command::Replace { node } => LifeAction::ReplaceNode(node),
+        Command::Maintenance { switch: Switch::On, node } => LifeAction::MaintenanceOn(NodeId(node)),
+        Command::Maintenance { switch: Switch::Off, node } => LifeAction::MaintenanceOff(NodeId(node)),
+        Command::Drain { node, undo: false } => LifeAction::Drain(NodeId(node)),
+        Command::Drain { node, undo: true } | Command::Add { node } => LifeAction::Undrain(NodeId(node)),
+        Command::Remove { node } => LifeAction::Remove(NodeId(node)),
+        Command::Replace { node } => LifeAction::ReplaceNode(NodeId(node)),
         Command::ForceSingle { ref gone } => {
             return force_single::run(args.options.data(), args.options.dry_run(), args.options.confirm(), gone);
         }

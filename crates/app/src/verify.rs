@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use trivet_node::admin::{self, AcceptLoss, LifeAction, LifeAsk, VerifyAnswer, VerifyAsk};
 use trivet_node::config::NodeConfig;
 use trivet_node::status::NodeStatus;
-use trivet_storage::ids::{ExtentId, FileId};
+use trivet_storage::ids::{ExtentId, FileId, NodeId};
 
 /// Pause between two looks at how far it is.
 const LOOK: Duration = Duration::from_secs(1);
@@ -86,7 +86,12 @@ impl Verify<'_> {
     /// choose.
     pub async fn what_there_is(&self, datastore: &str, file: Option<&str>, gone: &[u32]) -> anyhow::Result<AcceptLoss> {
         let file = self.file_number(datastore, file).await?.unwrap_or_default();
-        let mut loss = AcceptLoss { datastore: datastore.into(), file, gone: gone.to_vec(), ..Default::default() };
+        let mut loss = AcceptLoss {
+            datastore: datastore.into(),
+            file,
+            gone: gone.iter().map(|n| NodeId(*n)).collect(),
+            ..Default::default()
+        };
         // The LEADER knows which extents these are.
         let action = Some(LifeAction::AcceptLoss(loss.clone()));
         let first = LifeAsk { action, dry_run: true, ..Default::default() };
@@ -94,7 +99,7 @@ impl Verify<'_> {
         for node in self.config.numbers() {
             let asked = VerifyAsk { list: true, extents: loss.asked_extents.clone(), ..Default::default() };
             if let Some(answer) = self.ask(node, asked).await?.filter(|a| a.listed) {
-                loss.asked_nodes.push(node);
+                loss.asked_nodes.push(NodeId(node));
                 loss.copies.extend(answer.copies);
             }
         }

@@ -32,7 +32,7 @@ async fn ask(config: &NodeConfig, ask: MetaAsk, limit: Duration) -> anyhow::Resu
         for client in &clients {
             let Ok(bytes) = client.ask(CallKind::Metad, &body, Duration::from_secs(2)).await else { continue };
             // A hint does not matter here: all are asked in turn.
-            if let Heard::Answered(answer) = heard(0, Some(MetaResponse::decode(bytes)?)) {
+            if let Heard::Answered(answer) = heard(NodeId::NONE, Some(MetaResponse::decode(bytes)?)) {
                 return Ok(answer);
             }
         }
@@ -74,8 +74,10 @@ pub async fn life(config: &NodeConfig, asked: LifeAsk, limit: Duration) -> anyho
 /// # Errors
 /// The node's metad does not answer, or runs a version that does not know the question.
 pub async fn ask_for_the_lead(config: &NodeConfig, node: u32) -> anyhow::Result<String> {
-    let address =
-        config.metads().remove(&node).ok_or_else(|| anyhow::anyhow!("node {node} has no coordination server"))?;
+    let address = config
+        .metads()
+        .remove(&NodeId(node))
+        .ok_or_else(|| anyhow::anyhow!("node {node} has no coordination server"))?;
     let client = Client::new(address, Arc::new(config.identity()?));
     let body = MetaRequest { ask: Some(MetaAsk::Lead(Empty {})), by: crate::audit::who() }.encode_to_vec();
     match client.ask(CallKind::Metad, &body, Duration::from_secs(3)).await {

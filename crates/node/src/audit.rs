@@ -106,7 +106,7 @@ pub fn ordered(ask: &MetaAsk) -> Option<String> {
 
 fn accepted(a: &AcceptLoss, word: &str) -> String {
     let what = if a.file.is_none() { String::new() } else { format!("file {} of ", a.file) };
-    let gone: Vec<String> = a.gone.iter().map(u32::to_string).collect();
+    let gone: Vec<String> = a.gone.iter().map(NodeId::to_string).collect();
     let gone = if gone.is_empty() { "none".into() } else { gone.join(", ") };
     let word = if word.is_empty() { "not confirmed".into() } else { format!("confirmed by {}", bounded(word)) };
     format!("accept the loss of extents of {what}datastore {}; nodes gone for good: {gone}; {word}", a.datastore)
@@ -156,8 +156,12 @@ mod tests {
 
     #[test]
     fn what_changes_nothing_is_no_order() {
-        let drain =
-            |dry_run, progress| LifeAsk { action: Some(LifeAction::Drain(2)), dry_run, progress, ..Default::default() };
+        let drain = |dry_run, progress| LifeAsk {
+            action: Some(LifeAction::Drain(NodeId(2))),
+            dry_run,
+            progress,
+            ..Default::default()
+        };
         assert_eq!(ordered(&MetaAsk::Life(drain(false, false))).as_deref(), Some("drain node 2"));
         assert_eq!(ordered(&MetaAsk::Life(drain(true, false))), None);
         assert_eq!(ordered(&MetaAsk::Life(drain(false, true))), None);
@@ -170,7 +174,7 @@ mod tests {
         let squash = ChangeDatastore { name: "ds2".into(), permissions: Some(2), ..Default::default() };
         let change = LifeAsk { action: Some(LifeAction::Change(squash)), ..Default::default() };
         assert_eq!(ordered(&MetaAsk::Life(change)).unwrap(), "change datastore ds2: permissions root-squash");
-        let loss = AcceptLoss { datastore: "ds2".into(), gone: vec![2, 3], ..Default::default() };
+        let loss = AcceptLoss { datastore: "ds2".into(), gone: vec![NodeId(2), NodeId(3)], ..Default::default() };
         let action = Some(LifeAction::AcceptLoss(loss));
         let loss = LifeAsk { action, confirmation: "lose-4-0".into(), ..Default::default() };
         assert_eq!(
@@ -181,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_written_down_and_an_order_that_another_metad_judges_is_not() {
-        assert_eq!(outcome(&MetaAnswer::NotLeader(2)), None);
+        assert_eq!(outcome(&MetaAnswer::NotLeader(NodeId(2))), None);
         let refused = MetaAnswer::Reply(Reply { status: status::NOTEMPTY, ..Default::default() });
         assert_eq!(outcome(&refused).unwrap(), "refused: it is not empty");
         let reason = Refusal { reason: "it has the last copy of 3 files".into(), ..Default::default() };

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use trivet_storage::ids::NodeId;
 
 /// Version of the file; a newer one is refused.
 pub const VERSION: u32 = 1;
@@ -325,8 +326,8 @@ impl NodeConfig {
         SocketAddr::new(self.host(node), port)
     }
     /// The metads' addresses, by node.
-    pub fn metads(&self) -> BTreeMap<u32, SocketAddr> {
-        self.numbers().into_iter().map(|n| (n, self.address(n, self.ports.control))).collect()
+    pub fn metads(&self) -> BTreeMap<NodeId, SocketAddr> {
+        self.numbers().into_iter().map(|n| (NodeId(n), self.address(n, self.ports.control))).collect()
     }
 
     /// Where metad finds coordination: the server on its own node first, which no bad link is before; of another

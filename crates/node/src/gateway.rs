@@ -79,11 +79,11 @@ const METAD_PAUSE: Duration = Duration::from_millis(40);
 #[derive(Clone)]
 pub struct Settings {
     /// Number of this node.
-    pub node: u32,
+    pub node: NodeId,
     /// Address of this node's calls between nodes.
     pub rpc: SocketAddr,
     /// RPC address of every metad, by the number of its node.
-    pub metads: BTreeMap<u32, SocketAddr>,
+    pub metads: BTreeMap<NodeId, SocketAddr>,
     /// This node's own NFS address.
     pub nfs: SocketAddr,
     /// Port of NFS on the datastore addresses.
@@ -102,7 +102,7 @@ pub(crate) struct Inner {
     settings: Settings,
     boot: u64,
     identity: Arc<Identity>,
-    metads: Vec<(u32, Arc<Client>)>,
+    metads: Vec<(NodeId, Arc<Client>)>,
     /// The metad that answered last as LEADER.
     leader: AtomicU32,
     clients: Mutex<HashMap<SocketAddr, Arc<Client>>>,
@@ -115,12 +115,12 @@ pub(crate) struct Inner {
     lease_answered: tokio::sync::Notify,
     membership: RwLock<Membership>,
     /// Address of the calls of every gateway that was ever heard of.
-    peers: Mutex<BTreeMap<u32, SocketAddr>>,
+    peers: Mutex<BTreeMap<NodeId, SocketAddr>>,
     /// Which datastore addresses are this gateway's.
     bindings: Mutex<Addresses>,
     /// Connections to datastore addresses here, how many of each, and elsewhere as last heard, by node.
     connected: Mutex<BTreeMap<NfsClient, server::Connections>>,
-    connected_elsewhere: Mutex<HashMap<u32, Vec<NfsClient>>>,
+    connected_elsewhere: Mutex<HashMap<NodeId, Vec<NfsClient>>>,
     /// NFS clients connected to any node when this process started, as kept on disk.
     connected_before: Vec<NfsClient>,
     /// Datastore addresses that are this node's, and how it serves them. Kept by `addresses`.
@@ -334,18 +334,18 @@ impl Inner {
 
     /// Asks each metad once at most, the last known LEADER first, those with bad links only last.
     pub(crate) async fn metad_once(&self, body: &[u8], limit: Duration) -> Option<MetaAnswer> {
-        let mut order: Vec<&(u32, Arc<Client>)> = self.metads.iter().collect();
-        let known = self.leader.load(Ordering::Relaxed);
+        let mut order: Vec<&(NodeId, Arc<Client>)> = self.metads.iter().collect();
+        let known = NodeId(self.leader.load(Ordering::Relaxed));
         let lossy = self.membership.read().badly_linked.clone();
         order.sort_by_key(|(n, _)| (lossy.contains(n), *n != known));
         for (node, client) in order {
             let Ok(bytes) = client.ask(CallKind::Metad, body, limit).await else { continue };
             match heard(*node, MetaResponse::decode(bytes).ok()) {
                 Heard::Answered(answer) => {
-                    self.leader.store(*node, Ordering::Relaxed);
+                    self.leader.store(node.0, Ordering::Relaxed);
                     return Some(answer);
                 }
-                Heard::Elsewhere { leader: Some(leader) } => self.leader.store(leader, Ordering::Relaxed),
+                Heard::Elsewhere { leader: Some(leader) } => self.leader.store(leader.0, Ordering::Relaxed),
                 Heard::Elsewhere { leader: None } => {}
             }
         }
@@ -422,7 +422,7 @@ impl Inner {
     }
 
     /// The other nodes that do not answer calls.
-    fn unreached(&self) -> Vec<u32> {
+    fn unreached(&self) -> Vec<NodeId> {
         let silent = |a: &SocketAddr| self.client(*a).down_ms() >= OUT_OF_REACH_MS;
         let mut nodes = self.peers.lock().clone();
         nodes.retain(|node, address| *node != self.settings.node && silent(address));
@@ -463,7 +463,7 @@ impl Inner {
     }
 
     /// Takes over the entries of the journal that the metad has and this copy lacks.
-    async fn follow(&self, metad: u32) {
+    async fn follow(&self, metad: NodeId) {
         let from = self.replica.read().applied() + 1;
         let body = MetaRequest::of(MetaAsk::Follow(from)).encode_to_vec();
         let Some((_, client)) = self.metads.iter().find(|(n, _)| *n == metad) else { return };
@@ -487,7 +487,7 @@ impl Inner {
 }
 
 async fn heartbeats(inner: Arc<Inner>) {
-    let (mut last_leader, mut disk) = (0, DiskSpace::default());
+    let (mut last_leader, mut disk) = (NodeId::NONE, DiskSpace::default());
     loop {
         inner.other_gateways().iter().for_each(|c| c.probe());
         let info = inner.info();
@@ -496,7 +496,7 @@ async fn heartbeats(inner: Arc<Inner>) {
         if let Some(MetaAnswer::Membership(m)) = inner.metad_once(&body, HEARTBEAT_LIMIT).await {
             if m.leader != last_leader {
                 last_leader = m.leader;
-                inner.events.record(Event::MetadLeaderHeard { node: m.leader, epoch: m.epoch });
+                inner.events.record(Event::MetadLeaderHeard { node: m.leader.0, epoch: m.epoch });
             }
             let behind = m.applied > inner.replica.read().applied();
             inner.heard(&m);
@@ -513,7 +513,7 @@ async fn heartbeats(inner: Arc<Inner>) {
                 tokio::spawn(async move { inner.make_fork(fork).await });
             }
             if behind {
-                inner.follow(inner.leader.load(Ordering::Relaxed)).await;
+                inner.follow(NodeId(inner.leader.load(Ordering::Relaxed))).await;
             }
         } else {
             // The last report about lossy paths is outdated without a LEADER.
@@ -538,7 +538,7 @@ mod tests {
     pub(super) fn gateway() -> Arc<Inner> {
         let dir = tempfile::tempdir().unwrap();
         let settings = Settings {
-            node: 1,
+            node: NodeId(1),
             rpc: "127.0.0.1:1".parse().unwrap(),
             metads: BTreeMap::new(),
             nfs: "127.0.0.1:2".parse().unwrap(),

@@ -67,13 +67,13 @@ const RECENT_ENTRIES: usize = 2_000;
 #[derive(Clone)]
 pub struct Settings {
     /// Number of this node.
-    pub node: u32,
+    pub node: NodeId,
     /// Folder of metad's database.
     pub data_dir: PathBuf,
     /// Client addresses of the coordination ensemble.
     pub coordination: Vec<SocketAddr>,
     /// RPC address of every metad, this one included.
-    pub metads: BTreeMap<u32, SocketAddr>,
+    pub metads: BTreeMap<NodeId, SocketAddr>,
     /// Addresses that a gateway has to serve.
     pub addresses: Vec<String>,
     /// The copies of a replica that is gone for this long are made elsewhere.
@@ -93,7 +93,7 @@ pub(crate) struct Shared {
     commands: mpsc::Sender<Pending>,
     questions: mpsc::UnboundedSender<Question>,
     /// The LEADER as the core last heard it: node, epoch, when.
-    leader: Mutex<(u32, u64, Instant)>,
+    leader: Mutex<(NodeId, u64, Instant)>,
     /// Set while this metad leads.
     leading: Mutex<Option<Leadership>>,
     /// Which gateways live, and what they may have.
@@ -101,20 +101,20 @@ pub(crate) struct Shared {
     /// The cores' milliseconds count from here.
     begun: Instant,
     trouble: Mutex<String>,
-    peers: BTreeMap<u32, Arc<Client>>,
+    peers: BTreeMap<NodeId, Arc<Client>>,
     /// Newest version of the journal that each of them reads, as it said last.
-    peers_read: Mutex<BTreeMap<u32, u32>>,
+    peers_read: Mutex<BTreeMap<NodeId, u32>>,
     /// An upgrade is being finalized: the next entry is written in the newest version that all read.
     finalizing: AtomicBool,
     /// Other metads that authenticate themselves to coordination.
-    authenticate: Mutex<BTreeSet<u32>>,
+    authenticate: Mutex<BTreeSet<NodeId>>,
     events: crate::events::Events,
     /// This node's coordination server, where it is a Trivet server; it measures the paths between the nodes.
     coordination: Option<crate::coordination::Handle>,
     /// When they were looked up last, and what was found.
     endangered: Mutex<Option<(Instant, Arc<Endangered>)>>,
     /// Kept by `links`: those of [`Membership::badly_linked`], and since when they are.
-    badly_linked: Mutex<BTreeMap<u32, Instant>>,
+    badly_linked: Mutex<BTreeMap<NodeId, Instant>>,
     life: life::Kept,
 }
 
@@ -302,7 +302,7 @@ impl Shared {
             zk: ZkClient::new(settings.coordination.clone(), Credentials::of_keys(&identity.keys)),
             state: RwLock::new(state),
             recent: Mutex::default(),
-            leader: Mutex::new((0, 0, now)),
+            leader: Mutex::new((NodeId::NONE, 0, now)),
             leading: Mutex::new(None),
             gateways: Mutex::default(),
             trouble: Mutex::default(),
@@ -393,7 +393,7 @@ impl Shared {
                 self.confirmed(&leading).await.then_some(answer)
             }
         };
-        answer.unwrap_or(MetaAnswer::NotLeader(0))
+        answer.unwrap_or(MetaAnswer::NotLeader(NodeId::NONE))
     }
 
     async fn confirmed(&self, leading: &Leadership) -> bool {

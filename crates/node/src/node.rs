@@ -30,7 +30,7 @@ use trivet_coordination::{Config, ElectionReport, Event, RoleEnd as Ended};
 use trivet_events::{Event as NodeEvent, RoleEnd};
 use trivet_formats::ServerId;
 use trivet_storage::codes::CallKind;
-use trivet_storage::ids::{ConfigEpoch, ExtentId};
+use trivet_storage::ids::{ConfigEpoch, ExtentId, NodeId};
 
 /// Time between two searches for copies that no configuration names.
 const SWEEP_PAUSE: Duration = Duration::from_secs(20);
@@ -86,7 +86,7 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
     }
     if has(Role::Metad) {
         let settings = crate::metad::Settings {
-            node: config.node,
+            node: NodeId(config.node),
             data_dir: config.data.join("metad"),
             coordination: config.coordination_addresses()?,
             metads: config.metads(),
@@ -112,7 +112,7 @@ pub async fn run(config: NodeConfig, roles: Vec<Role>, stop: impl Future<Output 
     }
     if has(Role::Gateway) {
         let settings = crate::gateway::Settings {
-            node: config.node,
+            node: NodeId(config.node),
             rpc: config.address(config.node, config.ports.data),
             metads: config.metads(),
             nfs: config.address(config.node, config.ports.nfs),

@@ -12,7 +12,7 @@ use anyhow::{bail, Context};
 use prost::Message;
 use std::path::Path;
 use trivet_coordination::tree::Tree;
-use trivet_storage::messages::{Entry, Inventory, ReplicaRef, BACKUP_VERSION};
+use trivet_storage::messages::{Entry, Inventory, NodeId, ReplicaRef, BACKUP_VERSION};
 use trivet_storage::metadata::leadership::{log_path, APPLIED, ELECTION, LOG};
 use trivet_storage::metadata::{MemoryKv, State};
 
@@ -25,7 +25,7 @@ pub fn inventory(config: &NodeConfig) -> anyhow::Result<Inventory> {
     let dir = config.data.join("chunk");
     let chunk = Chunk::open(&dir).with_context(|| format!("{} cannot be read", dir.display()))?;
     let replica = ReplicaRef {
-        node: config.node,
+        node: NodeId(config.node),
         id: chunk.replica_id().to_vec(),
         address: config.address(config.node, config.ports.data).to_string(),
     };

@@ -16,7 +16,7 @@ pub use client::{ask, fetch, fetch_all, FetchError};
 pub use contents::{Contents, ContentsStatus, PlacementGroup};
 pub use hosts::{FewHeartbeats, MountFault, VcenterStatus};
 pub use metrics::metrics;
-use trivet_storage::ids::FileId;
+use trivet_storage::ids::{FileId, NodeId};
 pub use view::{cluster_view, Known, ViewBuilder};
 
 use crate::chunk::Chunk;
@@ -417,8 +417,8 @@ impl LossStatus {
             file: l.file.0,
             index: l.index,
             at_ms: l.time_ns / 1_000_000,
-            complete_on: l.complete_on,
-            continued_on: l.continued_on,
+            complete_on: l.complete_on.into_iter().map(|n| n.0).collect(),
+            continued_on: l.continued_on.0,
             empty: l.empty,
         }
     }
@@ -445,7 +445,7 @@ pub fn collect(s: &Sources, files: Files) -> NodeStatus {
             epoch: x.epoch,
             entries: x.applied,
             trouble: x.trouble,
-            leader: x.leader,
+            leader: x.leader.0,
             leader_silent_ms: x.leader_silent_ms,
             journal_version: m.journal_version(),
             journal_version_read: x.journal_version,
@@ -470,7 +470,7 @@ pub fn collect(s: &Sources, files: Files) -> NodeStatus {
         exports = stores.iter().map(export).collect();
         addresses = bindings
             .into_iter()
-            .map(|b| AddressStatus { address: b.address, node: b.gateway, version: b.version })
+            .map(|b| AddressStatus { address: b.address, node: b.gateway.0, version: b.version })
             .collect();
         if let Files::After(after) = files {
             let (page, more) = m.files_after(FileId(after), FILES_PER_ANSWER);
@@ -583,7 +583,7 @@ fn file_status(
     i: &trivet_storage::messages::Inode,
     extents: &[trivet_storage::messages::ExtentConfig],
     stores: &[trivet_storage::messages::Datastore],
-    heard_on: &dyn Fn(&trivet_storage::messages::ReplicaRef) -> Option<u32>,
+    heard_on: &dyn Fn(&trivet_storage::messages::ReplicaRef) -> Option<NodeId>,
 ) -> FileStatus {
     let living =
         |e: &trivet_storage::messages::ExtentConfig| e.replicas.iter().filter(|r| heard_on(r).is_some()).count();
@@ -593,14 +593,14 @@ fn file_status(
         file: i.attr.fileid.0,
         datastore: store.map(|d| d.name.clone()).unwrap_or_default(),
         size_bytes: i.attr.size,
-        owner: i.lease.gateway,
+        owner: i.lease.gateway.0,
         lease: i.lease.number.0,
         extents: extents.len(),
         in_sync: extents.iter().map(living).sum(),
         recovering: extents.iter().filter(|e| e.joining.is_some()).count(),
         placement: extents
             .iter()
-            .map(|e| (e.eid.0, e.replicas.iter().map(|r| heard_on(r).unwrap_or(r.node)).collect()))
+            .map(|e| (e.eid.0, e.replicas.iter().map(|r| heard_on(r).unwrap_or(r.node).0).collect()))
             .collect(),
         missing: extents.iter().map(|e| wanted.saturating_sub(living(e) + usize::from(e.joining.is_some()))).sum(),
     }

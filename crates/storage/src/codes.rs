@@ -357,7 +357,12 @@ mod tests {
         assert_eq!(reply.encode_to_vec(), [0x08, 63]);
         let listing = Listing { status: status::BADHANDLE, ..Default::default() };
         assert_eq!(listing.encode_to_vec(), [0x18, 0x91, 0x4e]);
-        let set = SetNode { node: 2, expected: NodeMode::Maintenance, mode: NodeMode::Draining, ..Default::default() };
+        let set = SetNode {
+            node: NodeId(2),
+            expected: NodeMode::Maintenance,
+            mode: NodeMode::Draining,
+            ..Default::default()
+        };
         assert_eq!(set.encode_to_vec(), [0x08, 2, 0x10, 1, 0x18, 2]);
         let command = LockCommand { what: LockUse::List, ..Default::default() };
         assert_eq!(command.encode_to_vec(), [0x10, 10, 0x1a, 4, 0x0a, 2, 0x0a, 0]);

@@ -4,6 +4,8 @@
 
 use crate::wire::Number;
 use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident($raw:ty)) => {
@@ -54,6 +56,10 @@ macro_rules! id {
 }
 
 id! {
+    /// Number of a node, as `node.toml` and the cluster's configuration have it, from 1.
+    NodeId(u32)
+}
+id! {
     /// Number of a datastore, from 1; handles name their datastore so.
     DatastoreId(u32)
 }
@@ -75,6 +81,13 @@ id! {
     ConfigEpoch(u64)
 }
 
+impl FromStr for NodeId {
+    type Err = ParseIntError;
+    fn from_str(text: &str) -> Result<NodeId, ParseIntError> {
+        text.parse().map(NodeId)
+    }
+}
+
 impl LeaseId {
     /// Above every lease: orders that come from metad and not from an owner.
     pub const MAX: LeaseId = LeaseId(u64::MAX);
@@ -90,7 +103,7 @@ impl ConfigEpoch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::messages::{Attr, Datastore};
+    use crate::messages::{Attr, Datastore, GatewayInfo, MetaAnswer, MetaResponse};
     use prost::Message;
 
     #[test]
@@ -101,5 +114,15 @@ mod tests {
         assert_eq!(attr.encode_to_vec(), [0x60, 7]);
         assert_eq!(Attr::decode(&[0x60, 7][..]), Ok(attr));
         assert_eq!(DatastoreId(7).to_string(), "7");
+    }
+
+    #[test]
+    fn the_number_of_a_node_is_the_bare_number_in_messages() {
+        let heard = GatewayInfo { node: NodeId(3), unreached: vec![NodeId(1), NodeId(300)], ..Default::default() };
+        assert_eq!(heard.encode_to_vec(), [0x08, 3, 0x52, 3, 1, 0xac, 2]);
+        assert_eq!(GatewayInfo::decode(&heard.encode_to_vec()[..]), Ok(heard));
+        let elsewhere = MetaResponse { answer: Some(MetaAnswer::NotLeader(NodeId::NONE)) };
+        assert_eq!(elsewhere.encode_to_vec(), [0x10, 0]);
+        assert_eq!(("7".parse(), NodeId(7).to_string()), (Ok(NodeId(7)), "7".into()));
     }
 }

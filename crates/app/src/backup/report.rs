@@ -34,7 +34,7 @@ pub fn inventory(as_json: bool, file: &Path, i: &Inventory) {
     let joining = i.copies.iter().filter(|c| c.joining).count();
     if as_json {
         let line = json!({
-            "schema": "trivet.backup/1", "inventory": file.display().to_string(), "node": i.replica.node,
+            "schema": "trivet.backup/1", "inventory": file.display().to_string(), "node": i.replica.node.0,
             "copies": i.copies.len(), "joining": joining,
         });
         return println!("{line}");

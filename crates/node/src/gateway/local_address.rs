@@ -86,7 +86,7 @@ pub(super) type Left = watch::Sender<BTreeMap<String, u64>>;
 impl Inner {
     /// A host has connected here.
     pub(super) fn host_connected(&self, client: IpAddr) -> Option<(HostBinding, Binder)> {
-        let address = self.settings.local.as_ref()?.binding_of(client, self.settings.node);
+        let address = self.settings.local.as_ref()?.binding_of(client, self.settings.node.0);
         let version = self.replica.read().last_version(&address);
         let (stamp, receiver) = watch::channel(None);
         let wanted = Binding { address, gateway: self.settings.node, boot: self.boot, version };

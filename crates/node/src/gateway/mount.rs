@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use trivet_events::Event;
-use trivet_storage::ids::FileId;
+use trivet_storage::ids::{FileId, NodeId};
 use trivet_storage::messages::{Datastore, FileKind, Inode, LookupAsk, MetaAnswer, MetaAsk, MountStatus, NfsStatus};
 use trivet_storage::nfs::names::printable;
 use trivet_storage::nfs::rpc::{self, AcceptStat, CallHeader, PROGRAM_MOUNT};
@@ -143,7 +143,7 @@ impl Inner {
 
     /// Takes over what the LEADER's journal has and this gateway's copy has not, if it answers soon.
     async fn hear_newest(&self) {
-        let leader = self.leader.load(std::sync::atomic::Ordering::Relaxed);
+        let leader = NodeId(self.leader.load(std::sync::atomic::Ordering::Relaxed));
         let _ = tokio::time::timeout(NEWEST_LIMIT, self.follow(leader)).await;
     }
 

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use trivet_storage::messages::NfsClient;
+use trivet_storage::messages::{NfsClient, NodeId};
 
 /// Pause between two rounds; the host notices the move of its route at most this much later.
 const EVERY: Duration = Duration::from_millis(300);
@@ -39,7 +39,7 @@ impl Inner {
     fn of_gone_nodes(&self) -> Vec<NfsClient> {
         let peers = self.peers.lock().clone();
         let gone = |address: &SocketAddr| (OUT_OF_REACH_MS..TELL_MS_MAX).contains(&self.client(*address).down_ms());
-        let gone: BTreeSet<u32> = peers.iter().filter(|(_, address)| gone(address)).map(|(node, _)| *node).collect();
+        let gone: BTreeSet<NodeId> = peers.iter().filter(|(_, address)| gone(address)).map(|(node, _)| *node).collect();
         let elsewhere = self.connected_elsewhere.lock();
         gone.iter().filter_map(|node| elsewhere.get(node)).flatten().cloned().collect()
     }

@@ -217,10 +217,10 @@ impl Inner {
             self.events.record(Event::LeaseReturned { file: g.file.0, lease: g.expected.0 });
         }
         if let CommandOp::Propose(p) = op {
-            let nodes: Vec<u32> = p.replicas.iter().map(|r| r.node).collect();
+            let nodes: Vec<u32> = p.replicas.iter().map(|r| r.node.0).collect();
             let (extent, lease, epoch) = (p.eid.0, p.lease.0, p.epoch.0);
             self.events.record(match (&p.joining, p.promote) {
-                (Some(j), _) => Event::CopyJoins { extent, node: j.node, nodes, lease, epoch },
+                (Some(j), _) => Event::CopyJoins { extent, node: j.node.0, nodes, lease, epoch },
                 (None, false) if nodes.is_empty() => return,
                 (None, joined) => Event::CopiesChanged { extent, nodes, joined, lease, epoch },
             });
@@ -270,7 +270,7 @@ impl Inner {
                     let asked = Asked { inner: self, file, answered: false };
                     let acquired = tokio::select! {
                         acquired = self.acquire(asked) => acquired,
-                        () = self.until_linked(around.unwrap_or(0), true), if around.is_some() => continue,
+                        () = self.until_linked(around.unwrap_or_default(), true), if around.is_some() => continue,
                     };
                     match acquired {
                         Ok(()) => {}
@@ -299,7 +299,7 @@ impl Inner {
     }
 
     /// Nodes that have bad links only, unless this one has, too, by what metad said last.
-    fn badly_linked(&self) -> Vec<u32> {
+    fn badly_linked(&self) -> Vec<NodeId> {
         let bad = &self.membership.read().badly_linked;
         if bad.contains(&self.settings.node) {
             Vec::new()
@@ -309,13 +309,13 @@ impl Inner {
     }
 
     /// Whether that node has bad links only, and this one has not, by what metad said last.
-    fn is_badly_linked(&self, node: u32) -> bool {
+    fn is_badly_linked(&self, node: NodeId) -> bool {
         let bad = &self.membership.read().badly_linked;
         bad.contains(&node) && !bad.contains(&self.settings.node)
     }
 
     /// Until that node counts as well linked, or as badly.
-    async fn until_linked(&self, node: u32, well: bool) {
+    async fn until_linked(&self, node: NodeId, well: bool) {
         while self.is_badly_linked(node) == well {
             tokio::time::sleep(RETRY_PAUSE).await;
         }
@@ -376,7 +376,7 @@ impl Inner {
         }
     }
 
-    async fn pass_on(&self, node: u32, mut f: Forward, op: &Op) -> Option<Outcome> {
+    async fn pass_on(&self, node: NodeId, mut f: Forward, op: &Op) -> Option<Outcome> {
         if node == self.settings.node {
             return None;
         }

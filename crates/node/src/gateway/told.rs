@@ -21,10 +21,10 @@ pub(super) const NOT_EVERYTHING: u64 = 0;
 pub(super) struct Told {
     /// As in `Input::Alive`.
     pub(super) replicas: Vec<ReplicaRef>,
-    elsewhere: Vec<u32>,
-    lossy: Vec<u32>,
-    full: Vec<u32>,
-    exhausted: Vec<u32>,
+    elsewhere: Vec<NodeId>,
+    lossy: Vec<NodeId>,
+    full: Vec<NodeId>,
+    exhausted: Vec<NodeId>,
     /// As in [`Wishes`].
     leaving: Vec<Vec<u8>>,
     moves: Vec<Move>,
@@ -153,14 +153,14 @@ impl Inner {
         let others = || m.gateways.iter().filter(|g| g.node != self.settings.node);
         let mut lossy = m.badly_linked.clone();
         lossy.retain(|node| *node != self.settings.node);
-        let full: Vec<u32> = m.gateways.iter().filter(|g| g.is_full()).map(|g| g.node).collect();
-        let exhausted: Vec<u32> = m.gateways.iter().filter(|g| g.is_exhausted()).map(|g| g.node).collect();
+        let full: Vec<NodeId> = m.gateways.iter().filter(|g| g.is_full()).map(|g| g.node).collect();
+        let exhausted: Vec<NodeId> = m.gateways.iter().filter(|g| g.is_exhausted()).map(|g| g.node).collect();
         // Only what can be reached from here is asked to take a copy.
         let of_gateways = m.gateways.iter().filter_map(|g| g.replica.clone());
         let mut replicas: Vec<ReplicaRef> = of_gateways.filter(|r| self.reaches(&r.address)).collect();
         replicas.retain(|r| !m.emptied.contains(&r.id) && !lossy.contains(&r.node) && !full.contains(&r.node));
         let mut elsewhere = self.unreached();
-        let helps = |g: &GatewayInfo, node: u32| self.reaches(&g.address) && !g.unreached.contains(&node);
+        let helps = |g: &GatewayInfo, node: NodeId| self.reaches(&g.address) && !g.unreached.contains(&node);
         elsewhere.retain(|node| others().any(|g| helps(g, *node)));
         let started = m.gateways.iter().filter(|g| g.replica_start != 0);
         let starts = started.filter_map(|g| Some((g.replica.as_ref()?.id.clone(), g.replica_start))).collect();

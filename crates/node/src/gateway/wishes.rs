@@ -49,10 +49,11 @@ mod tests {
     #[tokio::test]
     async fn a_storage_is_called_where_it_is_and_not_where_it_was() {
         let inner = gateway();
-        let r = |node, id: u8, address: &str| ReplicaRef { node, id: vec![id; 16], address: address.into() };
+        let r =
+            |node, id: u8, address: &str| ReplicaRef { node: NodeId(node), id: vec![id; 16], address: address.into() };
         let was = r(2, 7, "10.0.0.2:4881");
         assert_eq!(inner.address_of(&was).unwrap().to_string(), "10.0.0.2:4881");
-        let there = |node, replica| GatewayInfo { node, replica: Some(replica), ..Default::default() };
+        let there = |node, replica| GatewayInfo { node: NodeId(node), replica: Some(replica), ..Default::default() };
         // Two disks have changed places.
         inner.membership.write().gateways =
             vec![there(2, r(2, 8, "10.0.0.2:4881")), there(3, r(3, 7, "10.0.0.3:4881"))];

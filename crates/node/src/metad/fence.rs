@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 use std::time::Duration;
 use trivet_formats::client::err;
-use trivet_storage::messages::{CallKind, ClientsClosed, CloseClients};
+use trivet_storage::messages::{CallKind, ClientsClosed, CloseClients, NodeId};
 use trivet_storage::metadata::leadership::EPOCH;
 
 /// A write whose answer was lost is asked about again after this.
@@ -97,11 +97,11 @@ impl Metad {
 
     /// The nodes whose gateways send heartbeats.
     pub(crate) fn alive_gateways(&self) -> std::collections::BTreeSet<u32> {
-        self.shared.alive().iter().map(|g| g.node).collect()
+        self.shared.alive().iter().map(|g| g.node.0).collect()
     }
 
     pub(crate) fn serving(&self) -> Serving {
-        let alive: Vec<(u32, u64)> = self.shared.alive().iter().map(|g| (g.node, g.boot)).collect();
+        let alive: Vec<(NodeId, u64)> = self.shared.alive().iter().map(|g| (g.node, g.boot)).collect();
         let s = self.shared.state.read();
         let bindings = s.bindings();
         let addresses = bindings.iter().map(|b| (b.address.clone(), alive.contains(&(b.gateway, b.boot)))).collect();

@@ -55,7 +55,7 @@ mod tests {
 
     fn metad(node: u32, folder: &std::path::Path) -> Arc<Shared> {
         let settings = crate::metad::Settings {
-            node,
+            node: NodeId(node),
             data_dir: folder.into(),
             coordination: vec!["127.0.0.1:1".parse().unwrap()],
             metads: Default::default(),

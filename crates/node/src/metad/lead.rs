@@ -47,8 +47,8 @@ pub(super) async fn assign_addresses(shared: &Arc<Shared>) {
         };
         for effect in shared.placement(Input::Look { addresses, bindings: &bindings, orders: &orders }) {
             let Effect::Bind { binding, why } = effect;
-            let (address, node) = (binding.address.clone(), binding.gateway);
-            let before = bindings.iter().find(|b| b.address == address).map_or(0, |b| b.gateway);
+            let (address, node) = (binding.address.clone(), binding.gateway.0);
+            let before = bindings.iter().find(|b| b.address == address).map_or(0, |b| b.gateway.0);
             let op = Some(CommandOp::Bind(binding));
             if shared.submit(&leading, Command { call: None, stamp: None, op }).await.is_some() {
                 let address = address.clone();

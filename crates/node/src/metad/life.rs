@@ -46,7 +46,7 @@ impl Shared {
         let gone = self.gone(s, leading);
         let readers = self.readers();
         let (now_ms, gateways) = (self.now_ms(), self.gateways.lock());
-        let mut nodes: BTreeMap<u32, NodeView> = self
+        let mut nodes: BTreeMap<NodeId, NodeView> = self
             .settings
             .metads
             .keys()
@@ -135,7 +135,7 @@ impl Shared {
     pub(super) fn gone(&self, s: &State<MemoryKv>, leading: &Leadership) -> Vec<Vec<u8>> {
         let limit = self.settings.rebuild_after;
         let (retired, records) = (s.retired(), s.nodes());
-        let awaited = |node: u32| records.iter().any(|r| r.node == node && r.mode == NodeMode::Maintenance);
+        let awaited = |node: NodeId| records.iter().any(|r| r.node == node && r.mode == NodeMode::Maintenance);
         let named = self.named(s, leading);
         let (now_ms, gateways) = (self.now_ms(), self.gateways.lock());
         let silent = |g: &Heard| Duration::from_millis(g.silent_ms(now_ms)) >= limit;
@@ -176,7 +176,7 @@ impl Shared {
     }
 
     /// Nodes that get no addresses, files and new copies, if others can have them.
-    pub(super) fn aside(&self) -> BTreeSet<u32> {
+    pub(super) fn aside(&self) -> BTreeSet<NodeId> {
         let s = self.state.read();
         s.nodes().into_iter().filter(|n| n.mode != NodeMode::Serving).map(|n| n.node).collect()
     }
@@ -184,7 +184,7 @@ impl Shared {
     /// Whether copies are not to be made elsewhere, now or a moment after a maintenance.
     fn holds_joins(&self, s: &State<MemoryKv>) -> bool {
         let (now_ms, gateways) = (self.now_ms(), self.gateways.lock());
-        let silent = |node: u32| gateways.get(node).is_none_or(|g| g.silent_ms(now_ms) >= GATEWAY_SILENCE_MS);
+        let silent = |node: NodeId| gateways.get(node).is_none_or(|g| g.silent_ms(now_ms) >= GATEWAY_SILENCE_MS);
         let mut last = self.life.away.lock();
         if life::holds_joins(s, &silent) {
             *last = Some(Instant::now());
@@ -232,7 +232,7 @@ fn unknown_action() -> LifeAnswer {
 /// For the events: what was ordered.
 fn told(op: &CommandOp) -> Option<(Text, &'static str)> {
     let ordered = "an administrator asked for it, and it was found to be safe";
-    let node = |n: u32, en: &str, zh: &str| Text::new(format!("node {n} {en}"), format!("节点 {n} {zh}"));
+    let node = |n: NodeId, en: &str, zh: &str| Text::new(format!("node {n} {en}"), format!("节点 {n} {zh}"));
     Some((
         match op {
             CommandOp::SetNode(s) if !s.retire.is_empty() => Text::new(

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use trivet_coordination::links::LinkState;
+use trivet_storage::ids::NodeId;
 use trivet_storage::metadata::leadership::Input;
 use trivet_storage::metadata::placement;
 
@@ -19,7 +20,7 @@ pub(super) async fn watch(shared: Arc<Shared>) {
     let Some(coordination) = &shared.coordination else { return };
     let mut since = BTreeMap::new();
     loop {
-        let mut nodes: BTreeSet<u32> = shared.settings.metads.keys().copied().collect();
+        let mut nodes: BTreeSet<NodeId> = shared.settings.metads.keys().copied().collect();
         nodes.extend(shared.gateways.lock().known().map(|g| g.info.node));
         let bad = without_good_links(&nodes, &coordination.summary().links);
         shared.set_badly_linked(for_long(bad, &mut since));
@@ -28,7 +29,7 @@ pub(super) async fn watch(shared: Arc<Shared>) {
 }
 
 impl Shared {
-    fn set_badly_linked(&self, nodes: BTreeMap<u32, Instant>) {
+    fn set_badly_linked(&self, nodes: BTreeMap<NodeId, Instant>) {
         let mut known = self.badly_linked.lock();
         if *known != nodes {
             self.input(Input::BadLinks(nodes.iter().map(|(node, at)| (*node, self.ms_of(*at))).collect()));
@@ -40,11 +41,13 @@ impl Shared {
 
 /// Nodes that reach the others over bad links only, while others have a good one. Packets get lost on the way to them:
 /// all that they do takes long, though it does not fail.
-fn without_good_links(nodes: &BTreeSet<u32>, links: &[LinkState]) -> Vec<u32> {
-    let bad = |a: u32, b: u32| {
-        links.iter().any(|l| l.bad && [(a, b), (b, a)].map(|(a, b)| (a.into(), b.into())).contains(&(l.from.0, l.to.0)))
+fn without_good_links(nodes: &BTreeSet<NodeId>, links: &[LinkState]) -> Vec<NodeId> {
+    let bad = |a: NodeId, b: NodeId| {
+        links
+            .iter()
+            .any(|l| l.bad && [(a, b), (b, a)].map(|(a, b)| (a.0.into(), b.0.into())).contains(&(l.from.0, l.to.0)))
     };
-    let linked = |a: &u32| nodes.iter().any(|b| a != b && !bad(*a, *b));
+    let linked = |a: &NodeId| nodes.iter().any(|b| a != b && !bad(*a, *b));
     if !nodes.iter().any(&linked) {
         return Vec::new();
     }
@@ -52,7 +55,7 @@ fn without_good_links(nodes: &BTreeSet<u32>, links: &[LinkState]) -> Vec<u32> {
 }
 
 /// Which have been so for long enough, and since when they count; `since` is kept from call to call.
-fn for_long(now: Vec<u32>, since: &mut BTreeMap<u32, Instant>) -> BTreeMap<u32, Instant> {
+fn for_long(now: Vec<NodeId>, since: &mut BTreeMap<NodeId, Instant>) -> BTreeMap<NodeId, Instant> {
     since.retain(|node, _| now.contains(node));
     for node in now {
         since.entry(node).or_insert_with(Instant::now);
@@ -66,7 +69,7 @@ mod tests {
 
     #[test]
     fn who_has_only_bad_links_is_told_from_those_at_their_other_ends() {
-        let known = |nodes: &[u32]| nodes.iter().copied().collect::<BTreeSet<_>>();
+        let known = |nodes: &[u32]| nodes.iter().map(|n| NodeId(*n)).collect::<BTreeSet<_>>();
         let bad = |from: i64, to: i64| LinkState {
             from: trivet_formats::ServerId(from),
             to: trivet_formats::ServerId(to),
@@ -78,7 +81,7 @@ mod tests {
         };
         let all = known(&[1, 2, 3]);
         // A bad direction is enough for a link to be bad.
-        assert_eq!(without_good_links(&all, &[bad(3, 1), bad(2, 3)]), [3]);
+        assert_eq!(without_good_links(&all, &[bad(3, 1), bad(2, 3)]), [NodeId(3)]);
         assert!(without_good_links(&all, &[bad(3, 1), bad(1, 3)]).is_empty());
         // With two nodes nothing shows which of them is at fault; where all links are bad no node is better than another.
         assert!(without_good_links(&known(&[1, 3]), &[bad(3, 1), bad(3, 2)]).is_empty());

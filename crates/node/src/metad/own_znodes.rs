@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use trivet_events::Event;
 use trivet_formats::client::err;
-use trivet_storage::messages::MetadStatus;
+use trivet_storage::messages::{MetadStatus, NodeId};
 
 const ROOT: &str = "/metad";
 /// Pause between two looks at whether all metads authenticate themselves, and after a walk that met an error.
@@ -19,7 +19,7 @@ const ZNODES_MAX: usize = 100_000;
 
 impl Shared {
     /// Another metad's answer to the LEADER's ping says whether it authenticates itself.
-    pub(super) fn hear_authentication(&self, node: u32, said: &MetadStatus) {
+    pub(super) fn hear_authentication(&self, node: NodeId, said: &MetadStatus) {
         let mut known = self.authenticate.lock();
         if said.authenticates {
             known.insert(node);

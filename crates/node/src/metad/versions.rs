@@ -55,7 +55,7 @@ impl Shared {
     }
 
     /// Another metad's answer to the LEADER's ping.
-    pub(super) fn hear_version(&self, node: u32, answer: Result<Bytes, NoAnswer>) {
+    pub(super) fn hear_version(&self, node: NodeId, answer: Result<Bytes, NoAnswer>) {
         let answer = answer.ok().and_then(|bytes| MetaResponse::decode(bytes).ok()).and_then(|r| r.answer);
         if let Some(MetaAnswer::Status(s)) = answer {
             self.hear_authentication(node, &s);

@@ -161,12 +161,12 @@ impl Counter {
         let share = inode.attr.size / (extents.len() as u64).max(1);
         for e in extents {
             self.out.extents += 1;
-            let mut nodes: Vec<u32> = e.replicas.iter().map(|r| r.node).collect();
+            let mut nodes: Vec<u32> = e.replicas.iter().map(|r| r.node.0).collect();
             nodes.sort_unstable();
             for n in &nodes {
                 *self.on_node.entry(*n).or_default() += share;
             }
-            let mut key = (datastore.to_string(), wanted, nodes, e.joining.as_ref().map(|j| j.node));
+            let mut key = (datastore.to_string(), wanted, nodes, e.joining.as_ref().map(|j| j.node.0));
             if self.groups.len() >= GROUPS_MAX && !self.groups.contains_key(&key) {
                 key = self.groups.keys().next().expect("there are many").clone();
             }

@@ -198,7 +198,7 @@ enum Event {
     Changed { of: Process },
     Ping { to: usize, ping: LeaderPing },
     StatusAsked { from: Process, to: usize, round: u64 },
-    StatusSaid { of: Process, round: u64, node: u32, status: Option<MetadStatus> },
+    StatusSaid { of: Process, round: u64, node: NodeId, status: Option<MetadStatus> },
     Fetched { of: Process, call: u64, journal: Option<Journal> },
     Presumed { of: Process, epoch: u64 },
     Place { of: Process, epoch: u64 },

@@ -493,7 +493,7 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Send { call, to, request } => {
-                    let chunk = to.node as usize - 1;
+                    let chunk = to.node.0 as usize - 1;
                     let back = Back { gateway, boot, call };
                     let life = self.chunks[chunk].life;
                     if self.cut.contains(&(gateway, chunk)) {
@@ -566,7 +566,7 @@ impl World {
         let mut out = Vec::new();
         for (i, c) in self.chunks.iter().enumerate() {
             if c.server.is_some() {
-                out.push(ReplicaRef { node: i as u32 + 1, id: c.id.clone(), address: String::new() });
+                out.push(ReplicaRef { node: NodeId(i as u32 + 1), id: c.id.clone(), address: String::new() });
             }
         }
         out
@@ -593,7 +593,7 @@ impl World {
         }
         self.drop_owner(gateway);
         let now = self.now;
-        let Some(mut owner) = Owner::new(gateway as u32 + 1, self.geometry, reply, now, now * 1_000_000) else {
+        let Some(mut owner) = Owner::new(NodeId(gateway as u32 + 1), self.geometry, reply, now, now * 1_000_000) else {
             return;
         };
         owner.plant(self.options.bug);
@@ -642,11 +642,11 @@ impl World {
             return self.at(self.now + 100, Event::MetaArrives { gateway, boot, call, op });
         }
         let mut alive = self.alive_replicas();
-        alive.sort_by_key(|r| self.full.contains_key(&(r.node as usize - 1)));
+        alive.sort_by_key(|r| self.full.contains_key(&(r.node.0 as usize - 1)));
         if let CommandOp::Allocate(a) = &mut op {
             a.replicas = alive.iter().take(self.copies()).cloned().collect();
         }
-        let gives_up = matches!(&op, CommandOp::Grant(g) if g.gateway == 0);
+        let gives_up = matches!(&op, CommandOp::Grant(g) if g.gateway.is_none());
         if let (CommandOp::Grant(g), false) = (&mut op, gives_up) {
             g.expected = self.metad.inode(self.file).expect("the file is never removed").lease.number;
             g.replicas = alive.iter().take(self.copies()).cloned().collect();

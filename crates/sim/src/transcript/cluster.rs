@@ -357,7 +357,7 @@ impl Cluster {
 
     fn live_replicas(&self) -> Vec<ReplicaRef> {
         let live = self.chunks.iter().enumerate().filter(|(_, c)| c.server.is_some());
-        live.map(|(i, c)| ReplicaRef { node: i as u32 + 1, id: c.id.clone(), address: String::new() }).collect()
+        live.map(|(i, c)| ReplicaRef { node: NodeId(i as u32 + 1), id: c.id.clone(), address: String::new() }).collect()
     }
 
     /// The LEADER chooses chunk servers before it journals a command; here the first ones that live.
@@ -366,7 +366,7 @@ impl Cluster {
         let mut grants = false;
         match &mut op {
             CommandOp::Allocate(a) => a.replicas = chosen,
-            CommandOp::Grant(g) if g.gateway != 0 => {
+            CommandOp::Grant(g) if !g.gateway.is_none() => {
                 let inode = self.metad.as_ref().and_then(|m| m.inode(self.file)).expect("the file stays");
                 (g.expected, g.replicas, grants) = (inode.lease.number, chosen, true);
             }

@@ -152,8 +152,8 @@ impl Metads {
     }
 
     fn start(&mut self, node: usize) {
-        let id = node as u32 + 1;
-        let peers: BTreeSet<u32> = (1..=self.nodes.len() as u32).filter(|n| *n != id).collect();
+        let id = NodeId(node as u32 + 1);
+        let peers: BTreeSet<NodeId> = (1..=self.nodes.len() as u32).map(NodeId).filter(|n| *n != id).collect();
         let settings = Settings { node: id, peers, cluster: "transcript".into(), folder: "/data/metad".into() };
         let session = self.ensemble.new_session(self.now);
         let n = &mut self.nodes[node];
@@ -207,7 +207,7 @@ impl Metads {
                 for other in others {
                     let there = &self.nodes[other];
                     let status = there.core.as_ref().filter(|_| !there.frozen).map(|c| c.status(self.now));
-                    self.nodes[node].inbox.push_back(Input::Status { round, node: other as u32 + 1, status });
+                    self.nodes[node].inbox.push_back(Input::Status { round, node: NodeId(other as u32 + 1), status });
                 }
             }
             Effect::Fetch { call, .. } => self.nodes[node].inbox.push_back(Input::Journal { call, journal: None }),

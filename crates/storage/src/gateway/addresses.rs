@@ -4,7 +4,7 @@
 //! and from metad. After a pause of its own it asks metad before it serves anything again: the address may be another
 //! gateway's by now.
 
-use crate::messages::Binding;
+use crate::messages::{Binding, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// After a pause of this process beyond this many milliseconds metad is asked first.
@@ -69,7 +69,7 @@ pub enum Bug {
 /// The addresses that one gateway process serves, decided from bindings as the LEADER and the journal tell them.
 #[derive(Debug)]
 pub struct Addresses {
-    node: u32,
+    node: NodeId,
     boot: u64,
     bug: Option<Bug>,
     told: Vec<Binding>,
@@ -85,7 +85,7 @@ pub struct Addresses {
 
 impl Addresses {
     /// Begins with no address; `boot` is the random number of this process, and only bindings to it are served.
-    pub fn new(node: u32, boot: u64, now_ms: u64) -> Self {
+    pub fn new(node: NodeId, boot: u64, now_ms: u64) -> Self {
         Addresses {
             node,
             boot,
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     fn binding(gateway: u32, version: u64) -> Binding {
-        Binding { address: "a".into(), gateway, boot: u64::from(gateway) * 10, version }
+        Binding { address: "a".into(), gateway: NodeId(gateway), boot: u64::from(gateway) * 10, version }
     }
     fn keep(version: u64) -> Effect {
         Effect::Keep { address: "a".into(), version }
@@ -177,7 +177,7 @@ mod tests {
 
     impl World {
         fn new() -> World {
-            World(Addresses::new(1, 10, 0), 0)
+            World(Addresses::new(NodeId(1), 10, 0), 0)
         }
         fn hear(&mut self, input: Input) {
             self.0.handle(self.1, input, &mut Vec::new());

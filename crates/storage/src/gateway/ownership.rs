@@ -4,7 +4,7 @@
 //! The knowledge of other owners is a hint: they refuse what was meant for another lease. A grant makes an owner that seals
 //! the file before it serves anything (`replication/owner`); a lease that a process does not remember is never resumed (R2).
 
-use crate::ids::{FileId, LeaseId};
+use crate::ids::{FileId, LeaseId, NodeId};
 use crate::messages::Reply;
 use crate::nfs::status;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ pub enum Input<'a> {
         /// The file's number.
         file: FileId,
         /// Nodes to which no operation is passed on while the links of this node are better.
-        avoided: &'a [u32],
+        avoided: &'a [NodeId],
     },
     /// The file's owner is wanted here without an operation: metad wants the file repaired.
     Take {
@@ -42,7 +42,7 @@ pub enum Input<'a> {
         /// The file's number.
         file: FileId,
         /// The node that the operation was passed on to.
-        node: u32,
+        node: NodeId,
         /// The lease that the operation named (rule R19).
         lease: LeaseId,
     },
@@ -66,7 +66,7 @@ pub enum Effect {
     /// Another gateway owns the file, and the operation is forwarded to it.
     PassOn {
         /// The node of the owner.
-        node: u32,
+        node: NodeId,
         /// The lease that the forwarded operation names; another owner refuses it (rule R19).
         lease: LeaseId,
     },
@@ -95,7 +95,7 @@ pub struct Ownership {
     /// Lease of each file that is owned here.
     owned: BTreeMap<FileId, LeaseId>,
     /// Node and lease of the owners of other files, as last heard.
-    elsewhere: BTreeMap<FileId, (u32, LeaseId)>,
+    elsewhere: BTreeMap<FileId, (NodeId, LeaseId)>,
     /// Files whose lease metad has been asked for.
     asked: BTreeSet<FileId>,
 }
@@ -112,7 +112,7 @@ impl Ownership {
     }
 
     /// The node that a file's owner was last heard of at.
-    pub fn hint(&self, file: FileId) -> Option<u32> {
+    pub fn hint(&self, file: FileId) -> Option<NodeId> {
         self.elsewhere.get(&file).map(|(node, _)| *node)
     }
 
@@ -141,7 +141,7 @@ impl Ownership {
         });
     }
 
-    fn way(&mut self, file: FileId, avoided: &[u32]) -> Effect {
+    fn way(&mut self, file: FileId, avoided: &[NodeId]) -> Effect {
         if let Some(lease) = self.owned.get(&file) {
             return Effect::Operate { lease: *lease };
         }
@@ -201,11 +201,11 @@ mod tests {
             self.0.handle(input, &mut out);
             out
         }
-        fn op(&mut self, avoided: &[u32]) -> Effect {
+        fn op(&mut self, avoided: &[NodeId]) -> Effect {
             self.input(&Input::Op { file: FILE, avoided })[0]
         }
         fn granted(&mut self, status: NfsStatus, gateway: u32, number: u64) -> Effect {
-            let lease = Lease { gateway, boot: u64::from(gateway) * 10, number: LeaseId(number) };
+            let lease = Lease { gateway: NodeId(gateway), boot: u64::from(gateway) * 10, number: LeaseId(number) };
             let inode = Some(Inode { lease, ..Default::default() });
             self.input(&Input::Granted { file: FILE, reply: &Reply { status, inode, ..Default::default() } })[0]
         }
@@ -217,13 +217,13 @@ mod tests {
         assert_eq!(w.op(&[]), Effect::Acquire);
         assert_eq!(w.op(&[]), Effect::Wait, "metad is asked once");
         assert_eq!(w.granted(status::JUKEBOX, 2, 5), Effect::Later);
-        assert_eq!(w.op(&[]), Effect::PassOn { node: 2, lease: LeaseId(5) });
-        assert_eq!(w.op(&[2]), Effect::Acquire, "metad gives the lease of a badly linked owner away");
+        assert_eq!(w.op(&[]), Effect::PassOn { node: NodeId(2), lease: LeaseId(5) });
+        assert_eq!(w.op(&[NodeId(2)]), Effect::Acquire, "metad gives the lease of a badly linked owner away");
         w.input(&Input::NotAsked { file: FILE });
         // An older lease does not count.
-        w.input(&Input::NotThere { file: FILE, node: 2, lease: LeaseId(4) });
-        assert_eq!(w.op(&[]), Effect::PassOn { node: 2, lease: LeaseId(5) });
-        w.input(&Input::NotThere { file: FILE, node: 2, lease: LeaseId(5) });
+        w.input(&Input::NotThere { file: FILE, node: NodeId(2), lease: LeaseId(4) });
+        assert_eq!(w.op(&[]), Effect::PassOn { node: NodeId(2), lease: LeaseId(5) });
+        w.input(&Input::NotThere { file: FILE, node: NodeId(2), lease: LeaseId(5) });
         assert_eq!(w.op(&[]), Effect::Acquire);
         // A repair asks no second time, and whatever was heard of another owner.
         assert_eq!(w.input(&Input::Take { file: FILE }), [Effect::Wait]);

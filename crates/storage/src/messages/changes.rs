@@ -1,6 +1,6 @@
 //! Changes of metad's state: of names and attributes by clients, of leases and extents by owners.
 
-use super::{ConfigEpoch, CreateMode, ExtentId, FileId, FileKind, LeaseId, OpId, Place, ReplicaRef, SetAttr};
+use super::{ConfigEpoch, CreateMode, ExtentId, FileId, FileKind, LeaseId, NodeId, OpId, Place, ReplicaRef, SetAttr};
 use trivet_wire::Message;
 
 /// Makes a file, a folder or another object.
@@ -90,7 +90,7 @@ pub struct Grant {
     pub file: FileId,
     /// 0: the lease that is expected is given back.
     #[prost(uint32, tag = "2")]
-    pub gateway: u32,
+    pub gateway: NodeId,
     /// The boot id of the gateway.
     #[prost(uint64, tag = "3")]
     pub boot: u64,

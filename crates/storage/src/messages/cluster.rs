@@ -2,7 +2,7 @@
 
 use super::{
     Attr, Binding, Command, Empty, Entry, FileId, ForkOrder, ForwardKind, ForwardOutcome, LeaseId, LifeAnswer, LifeAsk,
-    Move, NfsStatus, OpId, ReplicaRef, Reply, SnapshotList, Stamp,
+    Move, NfsStatus, NodeId, OpId, ReplicaRef, Reply, SnapshotList, Stamp,
 };
 use trivet_wire::{Message, Oneof};
 
@@ -30,7 +30,7 @@ pub struct ClientsClosed {
 pub struct GatewayInfo {
     /// The gateway's node.
     #[prost(uint32, tag = "1")]
-    pub node: u32,
+    pub node: NodeId,
     /// The gateway's boot id, random in each process.
     #[prost(uint64, tag = "2")]
     pub boot: u64,
@@ -57,7 +57,7 @@ pub struct GatewayInfo {
     pub clients: Vec<NfsClient>,
     /// Nodes that do not answer this one's calls.
     #[prost(uint32, repeated, tag = "10")]
-    pub unreached: Vec<u32>,
+    pub unreached: Vec<NodeId>,
     /// Newest version of the journal that this node reads; 0 stands for 1.
     #[prost(uint32, tag = "11")]
     pub journal_version: u32,
@@ -150,7 +150,7 @@ pub struct ListAsk {
 pub struct LeaderPing {
     /// The LEADER's node.
     #[prost(uint32, tag = "1")]
-    pub node: u32,
+    pub node: NodeId,
     /// Its epoch; a ping of a smaller one than was heard counts for nothing.
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
@@ -263,14 +263,14 @@ pub struct Membership {
     pub applied: u64,
     /// The LEADER's node.
     #[prost(uint32, tag = "5")]
-    pub leader: u32,
+    pub leader: NodeId,
     /// The LEADER's epoch.
     #[prost(uint64, tag = "6")]
     pub epoch: u64,
     /// Gateways none of whose links to the others has been good for a second, while others have one, by coordination's
     /// probes. Nobody, where coordination is Apache's.
     #[prost(uint32, repeated, tag = "7")]
-    pub badly_linked: Vec<u32>,
+    pub badly_linked: Vec<NodeId>,
     /// Ids of replicas that are not waited for any longer: their copies are made elsewhere.
     #[prost(bytes = "vec", repeated, tag = "8")]
     pub gone: Vec<Vec<u8>>,
@@ -318,7 +318,7 @@ pub struct Journal {
 pub struct MetadStatus {
     /// The metad's node.
     #[prost(uint32, tag = "1")]
-    pub node: u32,
+    pub node: NodeId,
     /// This metad is the LEADER and serves.
     #[prost(bool, tag = "2")]
     pub leading: bool,
@@ -333,7 +333,7 @@ pub struct MetadStatus {
     pub trouble: String,
     /// The LEADER as this metad heard of it last, and for how long it has not.
     #[prost(uint32, tag = "6")]
-    pub leader: u32,
+    pub leader: NodeId,
     /// Milliseconds since that LEADER was heard.
     #[prost(uint64, tag = "7")]
     pub leader_silent_ms: u64,
@@ -353,7 +353,7 @@ pub enum MetaAnswer {
     Reply(Reply),
     /// Ask the LEADER; 0 when it is not known.
     #[prost(uint32, tag = "2")]
-    NotLeader(u32),
+    NotLeader(NodeId),
     /// The answer to [`MetaAsk::List`].
     #[prost(message, tag = "3")]
     Listing(Listing),

@@ -1,6 +1,6 @@
 //! Datastores, and the gateways that serve their addresses.
 
-use super::{DatastoreId, FileId};
+use super::{DatastoreId, FileId, NodeId};
 use trivet_wire::Message;
 
 /// metad's record of a datastore, which is also the content of the command that makes one.
@@ -93,7 +93,7 @@ pub struct Binding {
     pub address: String,
     /// The node of the gateway that serves it; 0: none.
     #[prost(uint32, tag = "2")]
-    pub gateway: u32,
+    pub gateway: NodeId,
     /// The boot id of that gateway.
     #[prost(uint64, tag = "3")]
     pub boot: u64,

@@ -1,6 +1,6 @@
 //! Positions of records, and which copies of an extent count.
 
-use super::{ConfigEpoch, ExtentId, FileId, LeaseId};
+use super::{ConfigEpoch, ExtentId, FileId, LeaseId, NodeId};
 use trivet_wire::Message;
 
 /// Log position of a record: lease, configuration epoch, and sequence number within them; compared in that order.
@@ -70,7 +70,7 @@ pub struct Committed {
 pub struct ReplicaRef {
     /// The node of the storage.
     #[prost(uint32, tag = "1")]
-    pub node: u32,
+    pub node: NodeId,
     /// 16 random bytes.
     #[prost(bytes = "vec", tag = "2")]
     pub id: Vec<u8>,

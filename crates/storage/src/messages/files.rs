@@ -1,6 +1,6 @@
 //! metad's records of files, folders and other objects.
 
-use super::{DatastoreId, FileId, FileKind, LeaseId, OpId};
+use super::{DatastoreId, FileId, FileKind, LeaseId, NodeId, OpId};
 use trivet_wire::Message;
 
 /// Attributes of a file or folder. Times in nanoseconds since 1970.
@@ -60,7 +60,7 @@ impl Attr {
 pub struct Lease {
     /// The node of the gateway that has it.
     #[prost(uint32, tag = "1")]
-    pub gateway: u32,
+    pub gateway: NodeId,
     /// A gateway process; 0: nobody.
     #[prost(uint64, tag = "2")]
     pub boot: u64,

@@ -1,6 +1,6 @@
 //! The life of a cluster: what an administrator does to nodes, disks, addresses and datastores, and what metad answers.
 
-use super::{ChangeDatastore, ConfigEpoch, Empty, ExtentId, FileId, NodeMode, Pos, ReplicaRef};
+use super::{ChangeDatastore, ConfigEpoch, Empty, ExtentId, FileId, NodeId, NodeMode, Pos, ReplicaRef};
 use trivet_wire::{Message, Oneof};
 
 /// metad's record of a node that is not used as usual.
@@ -8,7 +8,7 @@ use trivet_wire::{Message, Oneof};
 pub struct NodeRecord {
     /// Number of the node.
     #[prost(uint32, tag = "1")]
-    pub node: u32,
+    pub node: NodeId,
     /// The use of the node.
     #[prost(uint32, tag = "2")]
     pub mode: NodeMode,
@@ -28,7 +28,7 @@ pub struct NodeRecord {
 pub struct SetNode {
     /// Number of the node.
     #[prost(uint32, tag = "1")]
-    pub node: u32,
+    pub node: NodeId,
     /// The mode that the author saw; another one by now: refused.
     #[prost(uint32, tag = "2")]
     pub expected: NodeMode,
@@ -81,25 +81,25 @@ pub struct SetAddress {
 pub enum LifeAction {
     /// Puts this node into [`NodeMode::Maintenance`].
     #[prost(uint32, tag = "1")]
-    MaintenanceOn(u32),
+    MaintenanceOn(NodeId),
     /// Ends the maintenance of this node.
     #[prost(uint32, tag = "2")]
-    MaintenanceOff(u32),
+    MaintenanceOff(NodeId),
     /// Moves the copies of this node to others.
     #[prost(uint32, tag = "3")]
-    Drain(u32),
+    Drain(NodeId),
     /// Ends a drain, or takes a node that was removed in again.
     #[prost(uint32, tag = "11")]
-    Undrain(u32),
+    Undrain(NodeId),
     /// Removes this node from the cluster.
     #[prost(uint32, tag = "4")]
-    Remove(u32),
+    Remove(NodeId),
     /// Empties this node's storage before its disk is replaced.
     #[prost(uint32, tag = "5")]
-    ReplaceDisk(u32),
+    ReplaceDisk(NodeId),
     /// Gives this node's storage up, as another machine takes its place.
     #[prost(uint32, tag = "6")]
-    ReplaceNode(u32),
+    ReplaceNode(NodeId),
     /// Spreads copies evenly over the disks.
     #[prost(message, tag = "7")]
     Rebalance(Empty),
@@ -135,14 +135,14 @@ pub struct AcceptLoss {
     pub copies: Vec<CopyState>,
     /// Nodes of which an administrator says that they never come back with what they had.
     #[prost(uint32, repeated, tag = "4")]
-    pub gone: Vec<u32>,
+    pub gone: Vec<NodeId>,
     /// The extents that chunk servers were asked about, and the nodes that answered. Where one that runs was not heard, or an
     /// extent was not asked about, nobody knows that there is no better copy.
     #[prost(uint64, repeated, tag = "5")]
     pub asked_extents: Vec<ExtentId>,
     /// Nodes that answered.
     #[prost(uint32, repeated, tag = "6")]
-    pub asked_nodes: Vec<u32>,
+    pub asked_nodes: Vec<NodeId>,
 }
 
 /// The state of a chunk server's copy of an extent.
@@ -207,10 +207,10 @@ pub struct LossRecord {
     pub time_ns: u64,
     /// Nodes of the copies that had everything.
     #[prost(uint32, repeated, tag = "5")]
-    pub complete_on: Vec<u32>,
+    pub complete_on: Vec<NodeId>,
     /// Node of the copy that it continued with, and whether that was empty.
     #[prost(uint32, tag = "6")]
-    pub continued_on: u32,
+    pub continued_on: NodeId,
     /// The extent continued with no copy at all, and its bytes are zeros.
     #[prost(bool, tag = "7")]
     pub empty: bool,

@@ -1,6 +1,6 @@
 //! When a metad stands for LEADER: what it knows of the current one, and whether it is this metad's turn.
 
-use crate::messages::MetadStatus;
+use crate::messages::{MetadStatus, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A LEADER that has not been heard for this many milliseconds is replaced.
@@ -20,7 +20,7 @@ pub const LEAVING_COUNTS_AS_MS: u64 = 5_000;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Heard {
     /// 0 if none was heard since the start.
-    pub node: u32,
+    pub node: NodeId,
     /// The epoch of that LEADER.
     pub epoch: u64,
     /// When it was heard last, in milliseconds of the monotonic clock.
@@ -31,7 +31,7 @@ pub struct Heard {
 #[derive(Debug, Clone, Copy)]
 pub struct View {
     /// Its node, 0 if none was heard since the start.
-    pub node: u32,
+    pub node: NodeId,
     /// For how many milliseconds it has not been heard.
     pub silent_ms: u64,
     /// For how long its node has counted as badly linked, if it does.
@@ -56,7 +56,7 @@ impl View {
         if !self.unfit && self.lossy_ms.is_some_and(|lossy| lossy >= pause_ms) {
             return Some(Turn::Now);
         }
-        let usual = if self.node == 0 { FIRST_SILENCE_MS } else { LEADER_SILENCE_MS };
+        let usual = if self.node.is_none() { FIRST_SILENCE_MS } else { LEADER_SILENCE_MS };
         let limit = if self.unfit { usual + UNFIT_PAUSE_MS } else { usual };
         (self.silent_ms >= limit + pause_ms).then_some(Turn::UnlessOthersHearIt)
     }
@@ -65,7 +65,7 @@ impl View {
     pub fn why(&self) -> String {
         let links = if self.lossy_ms.is_some() { ", with bad links to every other node" } else { "" };
         match self.node {
-            0 => format!("none was heard for {} ms", self.silent_ms),
+            NodeId::NONE => format!("none was heard for {} ms", self.silent_ms),
             node => format!("the last one, on node {node}, was silent for {} ms{links}", self.silent_ms),
         }
     }
@@ -74,8 +74,8 @@ impl View {
 /// How many other nodes stand before this one. `seats` has the candidates' znodes with the node that made each; the newest
 /// seat of a node counts, because seats of earlier sessions outlive a restart. `stands` leaves out the LEADER that is to be
 /// replaced and nodes with bad links.
-pub fn rank(seats: &BTreeMap<String, u32>, mine: &str, stands: impl Fn(u32) -> bool) -> u32 {
-    let mut newest: BTreeMap<u32, &str> = BTreeMap::new();
+pub fn rank(seats: &BTreeMap<String, NodeId>, mine: &str, stands: impl Fn(NodeId) -> bool) -> u32 {
+    let mut newest: BTreeMap<NodeId, &str> = BTreeMap::new();
     for (name, node) in seats {
         newest.insert(*node, name);
     }
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     fn heard(silent_ms: u64) -> View {
-        View { node: 3, silent_ms, lossy_ms: None, unfit: false }
+        View { node: NodeId(3), silent_ms, lossy_ms: None, unfit: false }
     }
 
     #[test]
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(heard(1_299).turn(1), None);
         assert_eq!(heard(1_300).turn(1), Some(Turn::UnlessOthersHearIt));
         // After a start nobody was heard yet.
-        assert_eq!(View { node: 0, ..heard(500) }.turn(0), Some(Turn::UnlessOthersHearIt));
+        assert_eq!(View { node: NodeId::NONE, ..heard(500) }.turn(0), Some(Turn::UnlessOthersHearIt));
     }
 
     #[test]
@@ -140,18 +140,22 @@ mod tests {
     #[test]
     fn the_newest_seat_of_each_node_counts() {
         let seats = [("candidate-01", 1), ("candidate-02", 2), ("candidate-03", 3), ("candidate-04", 1)];
-        let seats: BTreeMap<String, u32> = seats.map(|(n, node)| (n.to_string(), node)).into();
-        assert_eq!(rank(&seats, "candidate-04", |n| n != 1), 2);
-        assert_eq!(rank(&seats, "candidate-03", |n| n != 3), 1);
-        assert_eq!(rank(&seats, "candidate-02", |n| n != 2), 0);
-        assert_eq!(rank(&seats, "candidate-04", |n| n != 1 && n != 3), 1, "the LEADER that is replaced does not count");
+        let seats: BTreeMap<String, NodeId> = seats.map(|(n, node)| (n.to_string(), NodeId(node))).into();
+        assert_eq!(rank(&seats, "candidate-04", |n| n.0 != 1), 2);
+        assert_eq!(rank(&seats, "candidate-03", |n| n.0 != 3), 1);
+        assert_eq!(rank(&seats, "candidate-02", |n| n.0 != 2), 0);
+        assert_eq!(
+            rank(&seats, "candidate-04", |n| n.0 != 1 && n.0 != 3),
+            1,
+            "the LEADER that is replaced does not count"
+        );
     }
 
     #[test]
     fn a_leader_that_a_majority_hears_stays() {
         let says = |node, leader, epoch, leader_silent_ms, leading| MetadStatus {
-            node,
-            leader,
+            node: NodeId(node),
+            leader: NodeId(leader),
             epoch,
             leader_silent_ms,
             leading,

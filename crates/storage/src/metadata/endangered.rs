@@ -52,7 +52,7 @@ mod tests {
                 .remove(0)
         };
         apply(CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies: 2, ..Default::default() }));
-        let replica = |node: u32| ReplicaRef { node, id: vec![node as u8; 16], address: String::new() };
+        let replica = |node: u32| ReplicaRef { node: NodeId(node), id: vec![node as u8; 16], address: String::new() };
         let mut file = |name: &str, on: [u32; 2]| {
             let at = Place { dir: FileId(64), name: name.into() };
             let made = apply(CommandOp::Make(Make {
@@ -63,15 +63,15 @@ mod tests {
             }));
             let file = made.attr.expect("made").fileid;
             let replicas = on.map(replica).to_vec();
-            apply(CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: LeaseId::NONE, replicas }));
+            apply(CommandOp::Grant(Grant { file, gateway: NodeId(1), boot: 1, expected: LeaseId::NONE, replicas }));
             file
         };
         let (a, b, c) = (file("a", [1, 2]), file("b", [2, 3]), file("c", [1, 3]));
-        let find = |gone: &[u32], servers| endangered(&state, &|r| gone.contains(&r.node), servers, 50);
+        let find = |gone: &[u32], servers| endangered(&state, &|r| gone.contains(&r.node.0), servers, 50);
         assert_eq!(find(&[], 3), Vec::<FileId>::new());
         assert_eq!(find(&[3], 2), [b, c]);
         assert_eq!(find(&[2, 3], 2), [b, a, c]);
-        assert_eq!(endangered(&state, &|r| r.node != 1, 2, 1), [b]);
+        assert_eq!(endangered(&state, &|r| r.node != NodeId(1), 2, 1), [b]);
         // With a single node left no other node could take a copy, but a file without a living copy is still reported.
         assert_eq!(find(&[2, 3], 1), [b]);
     }

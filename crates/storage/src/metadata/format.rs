@@ -51,7 +51,7 @@ impl<K: Kv> State<K> {
     /// Whether all gateways give out tagged handles only, and the journal does not say so yet.
     pub fn may_tag_all_handles(&self, heard: &[GatewayInfo]) -> bool {
         let since = self.number(SECOND_AT);
-        let tags = |node: u32| heard.iter().any(|g| g.node == node && g.applied >= since);
+        let tags = |node: NodeId| heard.iter().any(|g| g.node == node && g.applied >= since);
         self.journal_version() >= 2
             && self.untagged_below().is_none()
             && heard.iter().all(|g| g.applied >= since)

@@ -1,6 +1,6 @@
 //! Keys of metad's store: the letter of a table, then numbers in the order in which they sort.
 
-use crate::messages::{DatastoreId, ExtentId, FileId};
+use crate::messages::{DatastoreId, ExtentId, FileId, NodeId};
 
 /// Tables of the store: each has another letter.
 pub mod table {
@@ -71,11 +71,11 @@ pub fn extent(eid: ExtentId) -> Vec<u8> {
 pub fn datastore(id: DatastoreId) -> Vec<u8> {
     key(table::DATASTORE, [number(id.0.into())])
 }
-pub fn replica(node: u32) -> Vec<u8> {
-    key(table::REPLICA, [number(node.into())])
+pub fn replica(node: NodeId) -> Vec<u8> {
+    key(table::REPLICA, [number(node.0.into())])
 }
-pub fn node(node: u32) -> Vec<u8> {
-    key(table::NODE, [number(node.into())])
+pub fn node(node: NodeId) -> Vec<u8> {
+    key(table::NODE, [number(node.0.into())])
 }
 /// A kept reply, by its place in the order in which they came.
 pub fn call_age(place: u64) -> Vec<u8> {

@@ -43,9 +43,9 @@ const REFUSAL_PAUSE_MS: u64 = 2_000;
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The node of this metad.
-    pub node: u32,
+    pub node: NodeId,
     /// The other metads.
-    pub peers: BTreeSet<u32>,
+    pub peers: BTreeSet<NodeId>,
     /// The id of the cluster; entries of another one are refused.
     pub cluster: String,
     /// Where this metad keeps its state, for the text of a refusal.
@@ -162,7 +162,7 @@ pub enum Input {
         /// The round that [`Effect::AskStatus`] named.
         round: u64,
         /// The node of the other metad.
-        node: u32,
+        node: NodeId,
         /// Its answer.
         status: Option<MetadStatus>,
     },
@@ -187,7 +187,7 @@ pub enum Input {
     /// This process did not run for this many milliseconds: nobody was silent.
     Paused(u64),
     /// Nodes that others reach over bad links only, and since when (in milliseconds) they count as such.
-    BadLinks(BTreeMap<u32, u64>),
+    BadLinks(BTreeMap<NodeId, u64>),
     /// This process is about to stop: it stands no more, and leads only until another metad does.
     Leaving,
     /// Whether an administrator has set this node aside, while the node of some other metad is not. It withdraws as with
@@ -304,7 +304,7 @@ pub struct Metad {
     leader: Heard,
     /// When a LEADER was heard last, one that is about to stop included.
     pinged_ms: u64,
-    badly_linked: BTreeMap<u32, u64>,
+    badly_linked: BTreeMap<NodeId, u64>,
     leaving: bool,
     aside: bool,
     /// Session and name of this metad's candidate node.
@@ -327,7 +327,7 @@ impl Metad {
             settings,
             bug: None,
             applied,
-            leader: Heard { node: 0, epoch: 0, at_ms: now_ms },
+            leader: Heard { node: NodeId::NONE, epoch: 0, at_ms: now_ms },
             pinged_ms: now_ms,
             badly_linked: BTreeMap::new(),
             leaving: false,

@@ -26,7 +26,7 @@ pub fn prepare<K: Kv>(state: &State<K>, placement: &Placement, now_ms: u64, op: 
     let say = |status| Reply { status, ..Default::default() };
     match op {
         // A lease that is given back names nobody.
-        CommandOp::Grant(g) if g.gateway != 0 => {
+        CommandOp::Grant(g) if !g.gateway.is_none() => {
             let Some(inode) = state.inode(g.file) else { return Prepared::AnswerIfLeader(say(status::STALE)) };
             if inode.attr.kind != FileKind::File {
                 return Prepared::AnswerIfLeader(say(status::INVAL));
@@ -94,7 +94,7 @@ mod tests {
         );
         let file = made.attr.expect("made").fileid;
         let ask = |state: &State<MemoryKv>, placement: &Placement, node: u32| {
-            let grant = Grant { file, gateway: node, boot: u64::from(node) * 10, ..Default::default() };
+            let grant = Grant { file, gateway: NodeId(node), boot: u64::from(node) * 10, ..Default::default() };
             let mut op = CommandOp::Grant(grant);
             let prepared = prepare(state, placement, 1_000, &mut op);
             (prepared, op)
@@ -103,10 +103,15 @@ mod tests {
             ask(&state, &placement, 1).0,
             Prepared::Answer(Reply { status: status::JUKEBOX, ..Default::default() })
         );
-        for node in [1, 2] {
-            let replica = ReplicaRef { node, id: vec![node as u8; 16], address: String::new() };
-            let info =
-                GatewayInfo { node, boot: u64::from(node) * 10, replica: Some(replica), pid: 1, ..Default::default() };
+        for node in [1u32, 2] {
+            let replica = ReplicaRef { node: NodeId(node), id: vec![node as u8; 16], address: String::new() };
+            let info = GatewayInfo {
+                node: NodeId(node),
+                boot: u64::from(node) * 10,
+                replica: Some(replica),
+                pid: 1,
+                ..Default::default()
+            };
             placement.handle(1_000, Input::Heartbeat { info, aside: false }, &mut Vec::new());
         }
         let (prepared, op) = ask(&state, &placement, 1);
@@ -116,7 +121,7 @@ mod tests {
         // The owner lives: who else asks is told of it.
         let (prepared, _) = ask(&state, &placement, 2);
         let Prepared::AnswerIfLeader(reply) = prepared else { panic!("{prepared:?}") };
-        assert_eq!((reply.status, reply.inode.expect("told").lease.gateway), (status::JUKEBOX, 1));
+        assert_eq!((reply.status, reply.inode.expect("told").lease.gateway), (status::JUKEBOX, NodeId(1)));
         let mut op = CommandOp::Allocate(Allocate { file, lease: LeaseId(1), index: 3, ..Default::default() });
         assert_eq!(prepare(&state, &placement, 9_000, &mut op), Prepared::SubmitLater);
     }

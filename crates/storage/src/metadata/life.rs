@@ -26,7 +26,7 @@ const NAMED_MAX: usize = 5;
 #[derive(Debug, Clone, Default)]
 pub struct NodeView {
     /// Number of the node.
-    pub node: u32,
+    pub node: NodeId,
     /// Its storage, if it has the chunk role and was heard.
     pub replica: Option<ReplicaRef>,
     /// The node was heard a moment ago.
@@ -45,11 +45,11 @@ pub struct View {
     /// Every node that was ever heard, or that `members` names.
     pub nodes: Vec<NodeView>,
     /// Nodes with coordination and metad, by this node's settings.
-    pub members: Vec<u32>,
+    pub members: Vec<NodeId>,
     /// Datastore addresses, by this node's settings.
     pub addresses: Vec<String>,
     /// The node of the LEADER.
-    pub leader: u32,
+    pub leader: NodeId,
     /// Ids of replicas that nobody waits for any longer.
     pub gone: Vec<Vec<u8>>,
     /// Versions of metad's journal that the other metads and the gateways read; 0: not said.
@@ -107,7 +107,7 @@ pub struct Progress {
 
 impl View {
     /// The node with this number, if it was ever heard or is a member.
-    pub fn node(&self, node: u32) -> Option<&NodeView> {
+    pub fn node(&self, node: NodeId) -> Option<&NodeView> {
         self.nodes.iter().find(|n| n.node == node)
     }
     /// Whether this storage was heard a moment ago, on whatever node.
@@ -116,7 +116,7 @@ impl View {
         self.nodes.iter().any(|n| has(&n)) && !self.gone.iter().any(|g| g == id)
     }
     /// The id of what a node has now.
-    fn storage(&self, node: u32) -> Option<&Vec<u8>> {
+    fn storage(&self, node: NodeId) -> Option<&Vec<u8>> {
         self.node(node).filter(|n| n.alive).and_then(|n| n.replica.as_ref()).map(|r| &r.id)
     }
 }
@@ -234,9 +234,9 @@ pub fn progress<K: Kv>(state: &State<K>, view: &View, action: &LifeAction) -> Pr
 
 /// Whether copies are not to be made elsewhere because a node is in maintenance. If another node is silent, which nobody
 /// announced, redundancy comes first.
-pub fn holds_joins<K: Kv>(state: &State<K>, silent: &dyn Fn(u32) -> bool) -> bool {
+pub fn holds_joins<K: Kv>(state: &State<K>, silent: &dyn Fn(NodeId) -> bool) -> bool {
     let records = state.nodes();
-    let mode_of = |node: u32| records.iter().find(|r| r.node == node).map_or(NodeMode::Serving, |r| r.mode);
+    let mode_of = |node: NodeId| records.iter().find(|r| r.node == node).map_or(NodeMode::Serving, |r| r.mode);
     let unannounced =
         |r: &ReplicaRef| silent(r.node) && !matches!(mode_of(r.node), NodeMode::Maintenance | NodeMode::Removed);
     records.iter().any(|r| r.mode == NodeMode::Maintenance) && !state.replicas().iter().any(unannounced)
@@ -262,7 +262,7 @@ fn advice(mode: NodeMode) -> &'static str {
 }
 
 /// Only one node is set aside at a time: two that are away could have the only copies of something.
-fn others_are_aside<K: Kv>(state: &State<K>, node: u32, plan: &mut Plan) {
+fn others_are_aside<K: Kv>(state: &State<K>, node: NodeId, plan: &mut Plan) {
     let aside = |m: NodeMode| matches!(m, NodeMode::Maintenance | NodeMode::Draining);
     if let Some(other) = state.nodes().into_iter().find(|n| n.node != node && aside(n.mode)) {
         let reason = format!("node {} is {}", other.node, name(other.mode));
@@ -271,8 +271,8 @@ fn others_are_aside<K: Kv>(state: &State<K>, node: u32, plan: &mut Plan) {
 }
 
 /// Without a majority of coordination and metad nothing can be decided, and nobody could say what is safe.
-fn majority_without(view: &View, node: u32, plan: &mut Plan) {
-    let alive = |n: &&u32| **n != node && view.node(**n).is_some_and(|v| v.alive);
+fn majority_without(view: &View, node: NodeId, plan: &mut Plan) {
+    let alive = |n: &&NodeId| **n != node && view.node(**n).is_some_and(|v| v.alive);
     let (left, all) = (view.members.iter().filter(alive).count(), view.members.len());
     if view.members.contains(&node) && left * 2 <= all {
         plan.refuse(

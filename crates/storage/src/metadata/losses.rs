@@ -42,7 +42,7 @@ impl<K: Kv> State<K> {
             cfg.went_back.retain(|id| *id != lost.copy.id);
             self.store(keys::extent(lost.eid), &cfg);
             if let Some(mut inode) = self.inode(cfg.file) {
-                inode.lease = Lease { gateway: 0, boot: 0, number: inode.lease.number.next() };
+                inode.lease = Lease { gateway: NodeId::NONE, boot: 0, number: inode.lease.number.next() };
                 let now = time_ns.max(inode.attr.mtime_ns + 1).max(inode.attr.ctime_ns + 1);
                 (inode.attr.mtime_ns, inode.attr.ctime_ns) = (now, now);
                 self.put_inode(&inode);
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_loss_is_carried_out_as_it_was_seen_ends_the_owner_and_is_recorded() {
-        let replica = |node: u32| ReplicaRef { node, id: vec![node as u8; 16], address: String::new() };
+        let replica = |node: u32| ReplicaRef { node: NodeId(node), id: vec![node as u8; 16], address: String::new() };
         let mut s = State::new(MemoryKv::default());
         apply(&mut s, CommandOp::CreateDatastore(Datastore { name: "ds".into(), copies: 2, ..Default::default() }));
         let at = Place { dir: FileId(64), name: "a".into() };
@@ -91,7 +91,7 @@ mod tests {
         .unwrap()
         .fileid;
         let replicas = vec![replica(1), replica(2)];
-        apply(&mut s, CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: LeaseId::NONE, replicas }));
+        apply(&mut s, CommandOp::Grant(Grant { file, gateway: NodeId(1), boot: 1, expected: LeaseId::NONE, replicas }));
         let eid = s.extents(file)[0].eid;
         apply(&mut s, CommandOp::Activate(Activate { eid, epoch: ConfigEpoch(1), lease: LeaseId(1), file }));
         let lose = |epoch, empty| {
@@ -111,7 +111,10 @@ mod tests {
         assert_eq!((lease.boot, lease.number), (0, LeaseId(2)), "the owner ends");
         let late = apply(&mut s, CommandOp::Activate(Activate { eid, epoch: ConfigEpoch(2), lease: LeaseId(1), file }));
         assert_eq!(late.status, status::JUKEBOX);
-        assert_eq!((s.losses()[0].complete_on.as_slice(), s.losses()[0].continued_on), ([1, 2].as_slice(), 3));
+        assert_eq!(
+            (s.losses()[0].complete_on.as_slice(), s.losses()[0].continued_on),
+            ([1, 2].map(NodeId).as_slice(), NodeId(3))
+        );
         assert_eq!(apply(&mut s, lose(ConfigEpoch(2), true)).status, status::OK);
         assert!(s.extent(eid).unwrap().unused && s.losses().len() == 2);
     }

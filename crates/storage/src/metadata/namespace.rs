@@ -678,8 +678,8 @@ mod tests {
     fn a_file_takes_the_space_of_its_extents_and_no_more_than_its_size() {
         let (mut s, root) = state();
         let file = run(&mut s, make(root, "sparse", FileKind::File), None).attr.unwrap().fileid;
-        let r = ReplicaRef { node: 1, id: vec![1; 16], address: String::new() };
-        let grant = Grant { file, gateway: 1, boot: 7, expected: LeaseId::NONE, replicas: vec![r.clone()] };
+        let r = ReplicaRef { node: NodeId(1), id: vec![1; 16], address: String::new() };
+        let grant = Grant { file, gateway: NodeId(1), boot: 7, expected: LeaseId::NONE, replicas: vec![r.clone()] };
         let used = |r: Reply| r.inode.unwrap().attr.used_bytes();
         assert_eq!(used(run(&mut s, CommandOp::Grant(grant), None)), 0);
         let whole = crate::metadata::state::EXTENT_BYTES;
@@ -707,9 +707,10 @@ mod tests {
     fn a_lease_is_granted_only_on_what_is_current_and_configurations_only_from_safe() {
         let (mut s, root) = state();
         let file = run(&mut s, make(root, "disk", FileKind::File), None).attr.unwrap().fileid;
-        let r = |n: u32| ReplicaRef { node: n, id: vec![n as u8; 16], address: String::new() };
-        let grant =
-            |expected, boot| CommandOp::Grant(Grant { file, gateway: 1, boot, expected, replicas: vec![r(1), r(2)] });
+        let r = |n: u32| ReplicaRef { node: NodeId(n), id: vec![n as u8; 16], address: String::new() };
+        let grant = |expected, boot| {
+            CommandOp::Grant(Grant { file, gateway: NodeId(1), boot, expected, replicas: vec![r(1), r(2)] })
+        };
         let granted = run(&mut s, grant(LeaseId::NONE, 77), None);
         assert_eq!(granted.inode.as_ref().unwrap().lease.number, LeaseId(1));
         assert_eq!(run(&mut s, grant(LeaseId::NONE, 78), None).status, status::JUKEBOX);

@@ -22,7 +22,7 @@ impl<K: Kv> State<K> {
         self.all(table::NODE)
     }
     /// The record of a node; one that was never changed is serving.
-    pub fn node(&self, node: u32) -> NodeRecord {
+    pub fn node(&self, node: NodeId) -> NodeRecord {
         self.load(&keys::node(node)).unwrap_or(NodeRecord { node, ..Default::default() })
     }
     /// Ids of replicas that are to hold nothing, given those that there are.
@@ -64,7 +64,7 @@ impl<K: Kv> State<K> {
 
     pub(super) fn set_node(&mut self, s: &SetNode, time_ns: u64) -> Reply {
         let mut record = self.node(s.node);
-        if record.mode != s.expected || matches!(s.mode, NodeMode::Other(_)) || s.node == 0 {
+        if record.mode != s.expected || matches!(s.mode, NodeMode::Other(_)) || s.node.is_none() {
             return fail(status::JUKEBOX);
         }
         let others_aside = |m: NodeMode| matches!(m, NodeMode::Maintenance | NodeMode::Draining);
@@ -122,10 +122,10 @@ mod tests {
         s.apply(number, &Entry { version: JOURNAL_VERSION, time_ns: 7, commands, cluster: "c".into() }).remove(0)
     }
     fn set(node: u32, expected: NodeMode, mode: NodeMode) -> CommandOp {
-        CommandOp::SetNode(SetNode { node, expected, mode, ..Default::default() })
+        CommandOp::SetNode(SetNode { node: NodeId(node), expected, mode, ..Default::default() })
     }
     fn replica(node: u32) -> ReplicaRef {
-        ReplicaRef { node, id: vec![node as u8; 16], address: String::new() }
+        ReplicaRef { node: NodeId(node), id: vec![node as u8; 16], address: String::new() }
     }
 
     /// Calls that a host sent to a node that it has left must not count again because that node asks for the binding late.
@@ -133,7 +133,12 @@ mod tests {
     fn a_local_binding_is_taken_only_by_who_saw_the_one_before_it() {
         let mut s = State::new(MemoryKv::default());
         let mut bind_in = |entry_version: u32, gateway: u32, version: u64| {
-            let wanted = Binding { address: "192.168.33.2@node1".into(), gateway, boot: u64::from(gateway), version };
+            let wanted = Binding {
+                address: "192.168.33.2@node1".into(),
+                gateway: NodeId(gateway),
+                boot: u64::from(gateway),
+                version,
+            };
             let commands = vec![Command { op: Some(CommandOp::Bind(wanted)), ..Default::default() }];
             let entry = Entry { version: entry_version, time_ns: 1, commands, cluster: "c".into() };
             s.apply(s.applied() + 1, &entry).remove(0).bindings.first().map(|b| b.version)
@@ -162,7 +167,10 @@ mod tests {
             status::JUKEBOX,
             "a second one"
         );
-        assert_eq!((s.node(1).mode, s.node(1).since_ns, s.node(2).mode), (NodeMode::Maintenance, 7, NodeMode::Serving));
+        assert_eq!(
+            (s.node(NodeId(1)).mode, s.node(NodeId(1)).since_ns, s.node(NodeId(2)).mode),
+            (NodeMode::Maintenance, 7, NodeMode::Serving)
+        );
         assert_eq!(apply(&mut s, set(1, NodeMode::Maintenance, NodeMode::Serving)).status, status::OK);
         assert_eq!(apply(&mut s, set(2, NodeMode::Serving, NodeMode::Draining)).status, status::OK);
         assert_eq!(s.emptied(&[replica(1), replica(2)]), [replica(2).id]);
@@ -179,17 +187,17 @@ mod tests {
         );
         let file = made.attr.expect("made").fileid;
         let replicas = vec![replica(1), replica(2)];
-        apply(&mut s, CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: LeaseId::NONE, replicas }));
+        apply(&mut s, CommandOp::Grant(Grant { file, gateway: NodeId(1), boot: 1, expected: LeaseId::NONE, replicas }));
         assert_eq!(apply(&mut s, set(2, NodeMode::Serving, NodeMode::Removed)).status, status::NOTEMPTY);
         apply(&mut s, CommandOp::RegisterReplica(replica(3)));
         assert_eq!(apply(&mut s, set(3, NodeMode::Serving, NodeMode::Removed)).status, status::OK);
-        assert!(s.replicas().iter().all(|r| r.node != 3));
+        assert!(s.replicas().iter().all(|r| r.node != NodeId(3)));
         let retire = vec![vec![9; 16]];
-        apply(&mut s, CommandOp::SetNode(SetNode { node: 1, retire, ..Default::default() }));
+        apply(&mut s, CommandOp::SetNode(SetNode { node: NodeId(1), retire, ..Default::default() }));
         assert!(s.retired().contains(&vec![9; 16]) && s.emptied(&[]).contains(&vec![9; 16]));
         for i in 0..2 * RETIRED_MAX {
             let retire = vec![vec![i as u8; 4]];
-            apply(&mut s, CommandOp::SetNode(SetNode { node: 1, retire, ..Default::default() }));
+            apply(&mut s, CommandOp::SetNode(SetNode { node: NodeId(1), retire, ..Default::default() }));
         }
         assert_eq!(s.retired().len(), RETIRED_MAX);
     }
@@ -197,7 +205,7 @@ mod tests {
     #[test]
     fn an_address_that_is_removed_is_bound_to_nobody_until_it_is_restored() {
         let mut s = State::new(MemoryKv::default());
-        let bind = || CommandOp::Bind(Binding { address: "a".into(), gateway: 1, boot: 1, version: 0 });
+        let bind = || CommandOp::Bind(Binding { address: "a".into(), gateway: NodeId(1), boot: 1, version: 0 });
         apply(&mut s, bind());
         apply(&mut s, CommandOp::SetAddress(SetAddress { address: "a".into(), removed: true }));
         assert!(s.bindings().is_empty() && s.address_is_removed("a"));

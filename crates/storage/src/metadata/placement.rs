@@ -48,7 +48,7 @@ pub enum Found {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Orders {
     /// Nodes in maintenance, drained or removed: they get new copies only where no other node can take them.
-    pub aside: BTreeSet<u32>,
+    pub aside: BTreeSet<NodeId>,
     /// Ids of storages that get no new copies.
     pub emptied: BTreeSet<Vec<u8>>,
     /// Addresses that no gateway serves.
@@ -87,7 +87,7 @@ pub enum Input<'a> {
     /// This process did not run for this many milliseconds: nobody was silent.
     Paused(u64),
     /// The nodes that count as badly linked from now on.
-    BadLinks(BTreeSet<u32>),
+    BadLinks(BTreeSet<NodeId>),
     /// The state's bindings, when the addresses are to be looked at. Only the LEADER looks.
     Look {
         /// The datastore addresses of this node's settings.
@@ -119,8 +119,8 @@ pub enum Effect {
 /// The judgement of the LEADER, from heartbeats, which gateways live and where new copies, leases and addresses go.
 #[derive(Debug, Default)]
 pub struct Placement {
-    gateways: BTreeMap<u32, Heard>,
-    badly_linked: BTreeSet<u32>,
+    gateways: BTreeMap<NodeId, Heard>,
+    badly_linked: BTreeSet<NodeId>,
     /// Since when another gateway reaches more than the holder, by address.
     behind: BTreeMap<String, u64>,
     /// Addresses whose binding is on its way into the journal.
@@ -153,7 +153,7 @@ impl Placement {
         self.gateways.values()
     }
     /// The newest heartbeat of this node's gateway.
-    pub fn get(&self, node: u32) -> Option<&Heard> {
+    pub fn get(&self, node: NodeId) -> Option<&Heard> {
         self.gateways.get(&node)
     }
     /// The gateways that were heard a moment ago.
@@ -166,7 +166,7 @@ impl Placement {
         self.alive(now_ms).any(|g| g.node == lease.gateway && g.boot == lease.boot && !g.leaving)
     }
     /// Whether a gateway process may have a file's lease in its owner's place.
-    pub fn may_take(&self, now_ms: u64, lease: &Lease, gateway: u32, boot: u64) -> bool {
+    pub fn may_take(&self, now_ms: u64, lease: &Lease, gateway: NodeId, boot: u64) -> bool {
         may_take(lease, gateway, boot, self.has_owner(now_ms, lease), |n| self.badly_linked.contains(&n))
     }
 
@@ -194,7 +194,7 @@ impl Placement {
     /// Chunk servers for a new extent: those of nodes that are not set aside first, of these those with space, then the
     /// owner's own, then the others by lot. A node with twice the free space is drawn twice as often. The same `turn` draws
     /// the same nodes.
-    pub fn replicas(&self, now_ms: u64, orders: &Orders, near: u32, copies: usize, turn: u64) -> Vec<ReplicaRef> {
+    pub fn replicas(&self, now_ms: u64, orders: &Orders, near: NodeId, copies: usize, turn: u64) -> Vec<ReplicaRef> {
         let takes = |g: &&GatewayInfo| g.replica.as_ref().is_some_and(|r| !orders.emptied.contains(&r.id));
         let mut alive = by_lot(self.alive(now_ms).filter(takes).collect(), turn);
         alive.sort_by_key(|g| {
@@ -274,7 +274,7 @@ fn mixed(n: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-fn alive(gateways: &BTreeMap<u32, Heard>, now_ms: u64) -> impl Iterator<Item = &GatewayInfo> {
+fn alive(gateways: &BTreeMap<NodeId, Heard>, now_ms: u64) -> impl Iterator<Item = &GatewayInfo> {
     let heard = move |g: &&Heard| now_ms.saturating_sub(g.at_ms) < GATEWAY_SILENCE_MS;
     gateways.values().filter(heard).map(|g| &g.info)
 }
@@ -304,7 +304,13 @@ fn reach(of: &GatewayInfo, known: &[&GatewayInfo]) -> usize {
 }
 
 /// Whether a gateway process may have a file's lease in its owner's place.
-fn may_take(lease: &Lease, gateway: u32, boot: u64, owner_alive: bool, badly_linked: impl Fn(u32) -> bool) -> bool {
+fn may_take(
+    lease: &Lease,
+    gateway: NodeId,
+    boot: u64,
+    owner_alive: bool,
+    badly_linked: impl Fn(NodeId) -> bool,
+) -> bool {
     // A client that writes through a gateway with bad links only waits for every packet that gets lost there.
     let better = badly_linked(lease.gateway) && !badly_linked(gateway);
     lease.boot == 0 || lease.boot == boot || better || !owner_alive
@@ -317,8 +323,14 @@ mod tests {
     const ADDRESS: &str = "10.0.10.70";
 
     fn gateway(node: u32) -> GatewayInfo {
-        let replica = ReplicaRef { node, id: vec![node as u8; 16], address: String::new() };
-        GatewayInfo { node, boot: u64::from(node) * 10, pid: 1, replica: Some(replica), ..Default::default() }
+        let replica = ReplicaRef { node: NodeId(node), id: vec![node as u8; 16], address: String::new() };
+        GatewayInfo {
+            node: NodeId(node),
+            boot: u64::from(node) * 10,
+            pid: 1,
+            replica: Some(replica),
+            ..Default::default()
+        }
     }
 
     struct World {
@@ -345,7 +357,7 @@ mod tests {
             let Effect::Bind { binding, why } = out.pop()?;
             assert!(self.placement.look(now_ms, ADDRESS, &self.bindings).is_none(), "one binding at a time");
             self.input(now_ms, Input::Bound { address: ADDRESS.into() });
-            let node = binding.gateway;
+            let node = binding.gateway.0;
             self.bindings = vec![binding];
             Some((node, why))
         }
@@ -375,7 +387,10 @@ mod tests {
 
     #[test]
     fn an_address_goes_to_the_gateway_in_the_middle_after_a_second() {
-        let cut = |node, unreached: &[u32]| GatewayInfo { unreached: unreached.to_vec(), ..gateway(node) };
+        let cut = |node, unreached: &[u32]| GatewayInfo {
+            unreached: unreached.iter().map(|n| NodeId(*n)).collect(),
+            ..gateway(node)
+        };
         let mut w = World::new();
         w.heard(0, &[gateway(1), gateway(2), gateway(3)]);
         assert_eq!(w.look(0).map(|b| b.0), Some(3));
@@ -395,7 +410,7 @@ mod tests {
         let mut w = World::new();
         w.heard(0, &[gateway(1), gateway(2)]);
         assert_eq!(w.look(0).map(|b| b.0), Some(2));
-        w.input(0, Input::BadLinks([2].into()));
+        w.input(0, Input::BadLinks([NodeId(2)].into()));
         assert_eq!(w.look(0), Some((1, "node 2 loses packets from or to every other node".into())));
         w.heard(0, &[GatewayInfo { unserved: vec![told], ..gateway(1) }]);
         assert_eq!(w.look(0).map(|b| b.0), Some(2));
@@ -405,12 +420,12 @@ mod tests {
     fn a_new_leader_presumes_gateways_and_their_leases_to_live_for_a_moment() {
         let mut w = World::new();
         let of = |node| gateway(node).replica.expect("it has one");
-        let lease = |node: u32| Lease { gateway: node, boot: u64::from(node) * 10, number: LeaseId(3) };
+        let lease = |node: u32| Lease { gateway: NodeId(node), boot: u64::from(node) * 10, number: LeaseId(3) };
         w.input(0, Input::Presumed { replica: of(1), boot: 10, found: Found::Silent });
         w.input(0, Input::Presumed { replica: of(2), boot: 20, found: Found::Answered });
         w.input(0, Input::Presumed { replica: of(3), boot: 30, found: Found::Refused });
         w.placement.gateways.values_mut().for_each(|g| g.at_ms += 5_000);
-        let take = |w: &World, now, node| w.placement.may_take(now, &lease(node), 9, 90);
+        let take = |w: &World, now, node| w.placement.may_take(now, &lease(node), NodeId(9), 90);
         assert_eq!([1, 2, 3].map(|n| take(&w, 5_000, n)), [false, false, true]);
         assert_eq!(w.look(5_000), None, "a gateway that was only presumed is given nothing new");
         assert_eq!([1, 2].map(|n| take(&w, 7_000, n)), [true, true]);
@@ -424,8 +439,8 @@ mod tests {
         assert_eq!(w.look(0).map(|b| b.0), Some(2));
         aside(&mut w, 2);
         assert_eq!(w.look(0), None);
-        let lease = Lease { gateway: 2, boot: 20, number: LeaseId(3) };
-        assert!(w.placement.may_take(0, &lease, 1, 10), "its files go to any gateway that asks");
+        let lease = Lease { gateway: NodeId(2), boot: 20, number: LeaseId(3) };
+        assert!(w.placement.may_take(0, &lease, NodeId(1), 10), "its files go to any gateway that asks");
         w.heard(0, &[gateway(1)]);
         assert_eq!(w.look(0), Some((1, "node 2 cannot serve it: it is about to stop, or set aside".into())));
         // All are set aside: nothing moves between them.
@@ -449,14 +464,14 @@ mod tests {
         let full = GatewayInfo { total_bytes: 100 << 30, free_bytes: 1, ..gateway(1) };
         w.heard(0, &[full, gateway(2), gateway(3)]);
         let nodes = |w: &World, near, copies, turn| {
-            w.placement.replicas(0, &w.orders, near, copies, turn).iter().map(|r| r.node).collect::<Vec<_>>()
+            w.placement.replicas(0, &w.orders, NodeId(near), copies, turn).iter().map(|r| r.node.0).collect::<Vec<_>>()
         };
         assert_eq!(nodes(&w, 3, 2, 0), [3, 2]);
         assert_eq!(nodes(&w, 2, 3, 1), [2, 3, 1]);
         // Near is full, so that the other two are drawn.
         assert!(nodes(&w, 1, 3, 1).ends_with(&[1]));
         // Rather to a full node than to one that is set aside; to an emptied storage not at all.
-        w.orders.aside.insert(3);
+        w.orders.aside.insert(NodeId(3));
         assert_eq!(nodes(&w, 3, 3, 0), [2, 1, 3]);
         w.orders.emptied.insert(vec![2; 16]);
         assert_eq!(nodes(&w, 3, 3, 0), [1, 3]);
@@ -474,8 +489,8 @@ mod tests {
             w.heard(0, &[of(1), of(2), of(3), of(4)]);
             let mut copies = [0u32; 4];
             for turn in 0..3_000 {
-                let on = w.placement.replicas(0, &w.orders, 1, 2, turn);
-                on.iter().for_each(|r| copies[r.node as usize - 1] += 1);
+                let on = w.placement.replicas(0, &w.orders, NodeId(1), 2, turn);
+                on.iter().for_each(|r| copies[r.node.0 as usize - 1] += 1);
             }
             copies
         };
@@ -489,13 +504,14 @@ mod tests {
 
     #[test]
     fn a_lease_stays_with_an_owner_that_lives_and_has_a_good_link() {
-        let lease = Lease { gateway: 1, boot: 11, ..Default::default() };
-        let asks = |gateway, boot, alive, bad: &[u32]| may_take(&lease, gateway, boot, alive, |n| bad.contains(&n));
+        let lease = Lease { gateway: NodeId(1), boot: 11, ..Default::default() };
+        let asks =
+            |gateway, boot, alive, bad: &[u32]| may_take(&lease, NodeId(gateway), boot, alive, |n| bad.contains(&n.0));
         assert!(!asks(2, 22, true, &[]) && asks(1, 11, true, &[]) && asks(2, 22, false, &[]));
         // Another start of the same gateway is another owner, once the old one is silent.
         assert!(!asks(1, 12, true, &[]) && asks(1, 12, false, &[]));
         // Away from bad links, and not from one such to the next.
         assert!(asks(2, 22, true, &[1]) && !asks(2, 22, true, &[1, 2]) && !asks(2, 22, true, &[2]));
-        assert!(may_take(&Lease::default(), 2, 22, true, |_| false), "nobody has it");
+        assert!(may_take(&Lease::default(), NodeId(2), 22, true, |_| false), "nobody has it");
     }
 }

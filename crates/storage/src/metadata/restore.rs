@@ -52,15 +52,15 @@ pub enum RestoreError {
     },
     /// Two inventories of this node are given.
     #[error("the inventory of node {0} is given twice")]
-    Twice(u32),
+    Twice(NodeId),
     /// Nodes whose storages the backup names, and for which neither an inventory is given nor the operator says that they
     /// are gone.
     #[error(
         "no inventory of node {} is given: what only it holds would be lost; run `trivet backup inventory` there, or, if its \
          disk is gone for good, name it with --without",
-        .0.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
+        .0.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ")
     )]
-    Missing(Vec<u32>),
+    Missing(Vec<NodeId>),
     /// The backup holds no state.
     #[error("the backup holds no state: it is of before the first datastore")]
     Empty,
@@ -142,7 +142,7 @@ type ByExtent<'a> = BTreeMap<ExtentId, Copies<'a>>;
 pub fn restore(
     backup: &StateBackup,
     inventories: &[Inventory],
-    without: &BTreeSet<u32>,
+    without: &BTreeSet<NodeId>,
 ) -> Result<(State<MemoryKv>, Report), RestoreError> {
     check(backup, inventories)?;
     let pairs = backup.state.iter().map(|p| (p.key.clone(), p.value.clone()));
@@ -150,8 +150,8 @@ pub fn restore(
     if state.applied() == 0 {
         return Err(RestoreError::Empty);
     }
-    let given: BTreeSet<u32> = inventories.iter().map(|i| i.replica.node).collect();
-    let missing: Vec<u32> =
+    let given: BTreeSet<NodeId> = inventories.iter().map(|i| i.replica.node).collect();
+    let missing: Vec<NodeId> =
         state.replicas().iter().map(|r| r.node).filter(|n| !given.contains(n) && !without.contains(n)).collect();
     if !missing.is_empty() {
         return Err(RestoreError::Missing(missing));
@@ -198,7 +198,7 @@ struct Restore<'a> {
     state: State<MemoryKv>,
     held: ByExtent<'a>,
     /// Nodes whose chunk servers' folders were read.
-    given: BTreeSet<u32>,
+    given: BTreeSet<NodeId>,
     /// Every chunk server's folder was read: an extent that no copy names is nowhere.
     all_given: bool,
     now_ns: u64,
@@ -437,7 +437,7 @@ impl Restore<'_> {
             let copies = || extents.iter().filter_map(|c| self.held.get(&c.eid)).flat_map(|c| &c.0).map(|(_, c)| *c);
             let lease =
                 extents.iter().filter_map(|c| self.held.get(&c.eid)).map(Copies::lease).max().unwrap_or_default();
-            inode.lease = Lease { gateway: 0, boot: 0, number: inode.lease.number.max(lease).next() };
+            inode.lease = Lease { gateway: NodeId::NONE, boot: 0, number: inode.lease.number.max(lease).next() };
             let truncations = copies().map(|c| c.truncations).max().unwrap_or(0);
             // Bytes behind an unfinished cut may have been written since: they are not zeroed again.
             inode.zero_from = None;

@@ -563,7 +563,7 @@ impl<K: Kv> State<K> {
         self.kv.delete(&Self::binding_key(address));
         self.set_number(&format!("{LAST_BINDING}{address}"), version);
     }
-    pub(super) fn forget_replica(&mut self, node: u32) {
+    pub(super) fn forget_replica(&mut self, node: NodeId) {
         self.kv.delete(&keys::replica(node));
     }
     fn binding_key(address: &str) -> Vec<u8> {

@@ -54,7 +54,7 @@ pub const PUSHES_MAX: usize = 4;
 /// The owner of one file under one lease; a newer lease makes another owner.
 pub struct Owner {
     /// Reads prefer a copy on this node.
-    node: u32,
+    node: NodeId,
     geometry: Geometry,
     bug: Option<Bug>,
     file: FileId,
@@ -98,10 +98,10 @@ pub struct Owner {
     /// Ids that a SEAL round found; they count once the extent is active.
     round_ids: BTreeMap<u64, Vec<OpId>>,
     alive: Vec<ReplicaRef>,
-    elsewhere: Vec<u32>,
-    lossy: Vec<u32>,
-    full: Vec<u32>,
-    exhausted: Vec<u32>,
+    elsewhere: Vec<NodeId>,
+    lossy: Vec<NodeId>,
+    full: Vec<NodeId>,
+    exhausted: Vec<NodeId>,
     with_space: usize,
     wishes: Wishes,
     /// When metad was heard last.
@@ -122,7 +122,7 @@ pub struct Owner {
 
 impl Owner {
     /// An owner made with metad's reply to a grant; `None` if the reply grants no lease.
-    pub fn new(node: u32, geometry: Geometry, granted: Reply, now_ms: u64, wall_ns: u64) -> Option<Self> {
+    pub fn new(node: NodeId, geometry: Geometry, granted: Reply, now_ms: u64, wall_ns: u64) -> Option<Self> {
         let inode = granted.inode?;
         let mut owner = Owner {
             node,

@@ -78,7 +78,7 @@ fn list(app: &App, w: &Wanted) -> Option<Listing> {
             entries.push(Entry {
                 folder: (e.attr.kind == FileKind::Folder).then_some(e.fileid),
                 size_bytes: e.attr.size,
-                owner: with.as_ref().map_or(0, |(i, _)| i.lease.gateway),
+                owner: with.as_ref().map_or(0, |(i, _)| i.lease.gateway.0),
                 extents: with.as_ref().map_or(0, |(_, x)| x.len()),
                 in_sync: copies(|x, _| x.replicas.len()),
                 missing: copies(|x, wanted| wanted.saturating_sub(x.replicas.len() + usize::from(x.joining.is_some()))),

@@ -3,12 +3,17 @@ use crate::gateway::tests::gateway;
 use trivet_storage::replication::owner::Op;
 
 fn replica(node: u32) -> ReplicaRef {
-    ReplicaRef { node, id: vec![node as u8; 16], address: "127.0.0.1:1".into() }
+    ReplicaRef { node: NodeId(node), id: vec![node as u8; 16], address: "127.0.0.1:1".into() }
 }
 
 /// Nodes 1 and 2 with chunk servers that were started for the time `start`.
 fn membership(start: u64) -> Membership {
-    let there = |node| GatewayInfo { node, replica: Some(replica(node)), replica_start: start, ..Default::default() };
+    let there = |node| GatewayInfo {
+        node: NodeId(node),
+        replica: Some(replica(node)),
+        replica_start: start,
+        ..Default::default()
+    };
     Membership { gateways: vec![there(1), there(2)], ..Default::default() }
 }
 
@@ -26,7 +31,7 @@ fn owner(inner: &Arc<Inner>) -> Arc<OwnerHandle> {
         ..Default::default()
     };
     let attr = Attr { kind: FileKind::File, fileid: FileId(7), size: 1, ..Default::default() };
-    let lease = Lease { gateway: 1, boot: inner.boot, number: LeaseId(4) };
+    let lease = Lease { gateway: NodeId(1), boot: inner.boot, number: LeaseId(4) };
     let granted = Reply {
         inode: Some(Inode { attr, lease, ..Default::default() }),
         extents: vec![cfg],

@@ -138,7 +138,7 @@ impl World {
         for address in ADDRESSES {
             let holders: Vec<usize> =
                 (0..NODES).filter(|n| self.nodes[*n].gateway.serving.contains_key(address)).collect();
-            let bound = bindings.iter().find(|b| b.address == address).map(|b| b.gateway as usize - 1);
+            let bound = bindings.iter().find(|b| b.address == address).map(|b| b.gateway.0 as usize - 1);
             if holders.len() != 1 || bound != holders.first().copied() {
                 return self
                     .violation(format!("{address} is served by {holders:?} at the end, and bound to {bound:?}"));

@@ -96,7 +96,7 @@ impl World {
         let id = self.nodes[node].chunk.id.clone();
         let newest = self.nodes.iter().map(|n| &n.metad.state).max_by_key(|s| s.applied()).expect("three");
         let up = |r: &ReplicaRef| {
-            let n = &self.nodes[r.node as usize - 1];
+            let n = &self.nodes[r.node.0 as usize - 1];
             r.id == n.chunk.id && n.alive && r.id != id
         };
         let spared = |c: &ExtentConfig| {

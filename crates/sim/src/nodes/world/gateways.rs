@@ -46,7 +46,7 @@ struct Operation {
     origin: Origin,
     attempt: u64,
     /// Node and lease that it was passed on to.
-    sent_to: Option<(u32, LeaseId)>,
+    sent_to: Option<(NodeId, LeaseId)>,
     /// When an owner here began it, and under which lease.
     begun: Option<(u64, LeaseId)>,
 }
@@ -88,7 +88,7 @@ pub(super) struct Gateway {
     leader: usize,
     known: Vec<GatewayInfo>,
     /// Owners are told of chunk servers: those in reach, and the nodes that others reach.
-    told: (Vec<ReplicaRef>, Vec<u32>),
+    told: (Vec<ReplicaRef>, Vec<NodeId>),
     heard_at: u64,
     next: u64,
     /// When an owner here began each write first: a retry is attached to what is in flight.
@@ -116,7 +116,7 @@ impl Gateway {
 
 impl World {
     pub(super) fn start_gateway(&mut self, node: usize, boot: u64) {
-        let mut addresses = Addresses::new(node as u32 + 1, boot, self.now);
+        let mut addresses = Addresses::new(NodeId(node as u32 + 1), boot, self.now);
         addresses.plant(self.options.bug.and_then(Bug::of_address));
         self.nodes[node].gateway = Gateway {
             boot,
@@ -136,14 +136,14 @@ impl World {
         if n.gateway.questions.values().any(|q| matches!(q.about, About::Heartbeat)) {
             return;
         }
-        let number = node as u32 + 1;
+        let number = NodeId(node as u32 + 1);
         let info = GatewayInfo {
             node: number,
             boot: n.gateway.boot,
             address: number.to_string(),
             replica: Some(ReplicaRef { node: number, id: n.chunk.id.clone(), address: number.to_string() }),
             pid: 1,
-            unreached: (0..NODES).filter(|o| !self.reaches_both_ways(node, *o)).map(|o| o as u32 + 1).collect(),
+            unreached: (0..NODES).filter(|o| !self.reaches_both_ways(node, *o)).map(|o| NodeId(o as u32 + 1)).collect(),
             journal_version: JOURNAL_VERSION,
             replica_start: n.chunk.start_id(),
             replica_records: n.chunk.records,
@@ -179,7 +179,7 @@ impl World {
         // The next attempt after a pause comes as an answer of nobody to the attempt before.
         let g = &mut self.nodes[node].gateway;
         let Some(q) = g.questions.get_mut(&call).filter(|q| q.attempt == attempt) else { return };
-        if let Heard::Answered(answer) = heard(from as u32 + 1, Some(MetaResponse { answer })) {
+        if let Heard::Answered(answer) = heard(NodeId(from as u32 + 1), Some(MetaResponse { answer })) {
             g.leader = from;
             let about = q.about.clone();
             g.questions.remove(&call);
@@ -242,8 +242,8 @@ impl World {
         self.nodes[node].gateway.known = m.gateways.clone();
         let replicas: Vec<ReplicaRef> = m.gateways.iter().filter_map(|g| g.replica.clone()).collect();
         let (near, far): (Vec<_>, Vec<_>) =
-            replicas.into_iter().partition(|r| self.reaches_both_ways(node, r.node as usize - 1));
-        let elsewhere: Vec<u32> = far.iter().map(|r| r.node).collect();
+            replicas.into_iter().partition(|r| self.reaches_both_ways(node, r.node.0 as usize - 1));
+        let elsewhere: Vec<NodeId> = far.iter().map(|r| r.node).collect();
         let g = &mut self.nodes[node].gateway;
         let told = (near, elsewhere);
         let changed = g.told != told;
@@ -305,7 +305,7 @@ impl World {
                 self.drop_owner(node, file);
                 self.lease_taken(node, file, lease);
                 let (now, wall) = (self.now, self.now * 1_000_000 + node as u64);
-                let owner = Owner::new(node as u32 + 1, GEOMETRY, reply, now, wall);
+                let owner = Owner::new(NodeId(node as u32 + 1), GEOMETRY, reply, now, wall);
                 let mut owner = owner.expect("a grant has the file's record");
                 owner.plant(self.options.bug.and_then(Bug::of_copies));
                 let effects = owner.take_effects();
@@ -394,7 +394,7 @@ impl World {
         to: &ReplicaRef,
         request: ChunkRequest,
     ) {
-        let chunk = to.node as usize - 1;
+        let chunk = to.node.0 as usize - 1;
         let back = Back { to: self.process(node), file, lease, call };
         let life = self.nodes[chunk].life;
         let delay = self.delay(node, chunk);
@@ -493,7 +493,7 @@ impl World {
                 operation.attempt += 1;
                 operation.sent_to = Some((to, lease));
                 let (attempt, instance) = (operation.attempt, Box::new(operation.instance.clone()));
-                let to = to as usize - 1;
+                let to = to.0 as usize - 1;
                 self.report.passed_on += 1;
                 let there = self.nodes[to].alive;
                 let limit = if there && self.reaches_both_ways(node, to) { FORWARD_LIMIT_MS } else { SILENT_MS };
@@ -506,8 +506,13 @@ impl World {
             (Way::Wait, Origin::Client) => self.after(RETRY_MS / 5, Event::Again { of, token }),
             (_, Origin::Client) => {
                 let boot = g.boot;
-                let grant =
-                    Grant { file, gateway: node as u32 + 1, boot, expected: LeaseId::NONE, replicas: Vec::new() };
+                let grant = Grant {
+                    file,
+                    gateway: NodeId(node as u32 + 1),
+                    boot,
+                    expected: LeaseId::NONE,
+                    replicas: Vec::new(),
+                };
                 let command = Command { op: Some(CommandOp::Grant(grant)), ..Default::default() };
                 self.question(node, MetaAsk::Command(command), About::Lease { file, token });
             }

@@ -104,8 +104,9 @@ impl Member {
 impl World {
     pub(super) fn start_metad(&mut self, node: usize) {
         let session = self.ensemble.new_session(self.now);
-        let peers = (1..=NODES as u32).filter(|n| *n != node as u32 + 1).collect();
-        let settings = Settings { node: node as u32 + 1, peers, cluster: "sim".into(), folder: "/data/metad".into() };
+        let peers = (1..=NODES as u32).map(NodeId).filter(|n| *n != NodeId(node as u32 + 1)).collect();
+        let settings =
+            Settings { node: NodeId(node as u32 + 1), peers, cluster: "sim".into(), folder: "/data/metad".into() };
         let m = &mut self.nodes[node].metad;
         m.state = copy(&m.database);
         let mut core = Core::new(settings, m.state.applied(), self.now);
@@ -263,7 +264,7 @@ impl World {
             return;
         }
         let status = Some(self.nodes[to].metad.core().status(self.now));
-        self.send(to, from.node, Event::StatusSaid { of: from, round, node: to as u32 + 1, status });
+        self.send(to, from.node, Event::StatusSaid { of: from, round, node: NodeId(to as u32 + 1), status });
     }
 
     /// The gateways that the state knows were looked for.
@@ -274,7 +275,7 @@ impl World {
         let state = &self.nodes[node].metad.state;
         let (replicas, files) = (state.replicas(), state.files());
         for replica in replicas {
-            let there = replica.node as usize - 1;
+            let there = replica.node.0 as usize - 1;
             let reached = self.reaches_both_ways(node, there);
             let found = match (reached, self.nodes[there].alive, self.nodes[there].frozen) {
                 (true, true, None) => Found::Answered,
@@ -351,7 +352,7 @@ impl World {
                     bindings: m.state.bindings(),
                     gateways: m.placement.alive(self.now).cloned().collect(),
                     applied: m.state.applied(),
-                    leader: node as u32 + 1,
+                    leader: NodeId(node as u32 + 1),
                     ..Default::default()
                 };
                 if let Some(replica) = unknown {

@@ -60,7 +60,7 @@ impl World {
     /// A datastore address of the client's own goes to this gateway, and the retry comes in there.
     pub(super) fn move_address(&mut self, client: usize, gateway: usize) -> u64 {
         let address = client.to_string();
-        let binding = Binding { address: address.clone(), gateway: gateway as u32 + 1, ..Default::default() };
+        let binding = Binding { address: address.clone(), gateway: NodeId(gateway as u32 + 1), ..Default::default() };
         self.apply(CommandOp::Bind(binding));
         self.metad.bindings().iter().find(|b| b.address == address).expect("just bound").version
     }
@@ -124,7 +124,7 @@ impl World {
                     let boot = self.gateways[gateway].boot;
                     let grant = Grant {
                         file: self.file,
-                        gateway: gateway as u32 + 1,
+                        gateway: NodeId(gateway as u32 + 1),
                         boot,
                         expected: LeaseId::NONE,
                         replicas: vec![],

@@ -168,7 +168,7 @@ impl World {
     /// Replicas that configurations name, and whose disk was replaced.
     pub(super) fn gone(&self) -> Vec<Vec<u8>> {
         let extents = self.metad.extents(self.file);
-        let is_gone = |r: &&ReplicaRef| self.chunks[r.node as usize - 1].id != r.id;
+        let is_gone = |r: &&ReplicaRef| self.chunks[r.node.0 as usize - 1].id != r.id;
         extents.iter().flat_map(|c| c.replicas.iter().filter(is_gone)).map(|r| r.id.clone()).collect()
     }
 
@@ -178,7 +178,7 @@ impl World {
         for cfg in self.metad.extents(self.file) {
             let zeros = vec![0; extent_bytes];
             for offset in (0..self.geometry.extent_bytes).step_by(BLOCK as usize) {
-                let of = |r: &ReplicaRef| &self.chunks[r.node as usize - 1];
+                let of = |r: &ReplicaRef| &self.chunks[r.node.0 as usize - 1];
                 // A disk that was replaced has no copy.
                 let here = |r: &&ReplicaRef| of(r).id == r.id;
                 let good: Vec<&[u8]> = cfg

@@ -88,8 +88,13 @@ impl World {
         self.cut.insert((thief, owner));
         self.at(until + 1_000, Event::CutEnds { gateway: thief, chunk: owner });
         let boot = self.gateways[thief].boot;
-        let grant =
-            Grant { file: self.file, gateway: thief as u32 + 1, boot, expected: LeaseId::NONE, replicas: vec![] };
+        let grant = Grant {
+            file: self.file,
+            gateway: NodeId(thief as u32 + 1),
+            boot,
+            expected: LeaseId::NONE,
+            replicas: vec![],
+        };
         self.at(self.now + 2, Event::MetaArrives { gateway: thief, boot, call: 0, op: CommandOp::Grant(grant) });
     }
 
@@ -104,7 +109,7 @@ impl World {
         let soon = self.now + self.rng.range(0, 20);
         let until = self.now + self.rng.range(2_500, 8_000);
         self.at(soon, Event::CrashGateway { gateway, until });
-        self.at(soon, Event::CrashChunk { chunk: replicas[0].node as usize - 1, until });
+        self.at(soon, Event::CrashChunk { chunk: replicas[0].node.0 as usize - 1, until });
     }
 
     /// Keeps an image of a chunk server's disk, as a snapshot or a backup would.
@@ -188,7 +193,7 @@ impl World {
         let id = self.chunks[chunk].id.clone();
         let well = |c: &ExtentConfig| {
             let up = |r: &ReplicaRef| {
-                let there = &self.chunks[r.node as usize - 1];
+                let there = &self.chunks[r.node.0 as usize - 1];
                 r.id == there.id && there.server.as_ref().is_some_and(|s| !s.is_damaged(c.eid))
             };
             let named = c.replicas.iter().chain(&c.safe).any(|r| r.id == id);
@@ -251,11 +256,11 @@ impl World {
         for cfg in self.metad.extents(self.file) {
             let offset = self.rng.range(0, self.geometry.extent_bytes / BLOCK) * BLOCK;
             let good = |r: &&ReplicaRef| {
-                let c = &self.chunks[r.node as usize - 1];
+                let c = &self.chunks[r.node.0 as usize - 1];
                 c.server.is_some() && !c.rotten.contains(&(cfg.eid, offset))
             };
             let members = cfg.replicas.iter().filter(good).count();
-            let here = cfg.replicas.iter().filter(good).any(|r| r.node as usize == chunk + 1);
+            let here = cfg.replicas.iter().filter(good).any(|r| r.node.0 as usize == chunk + 1);
             if cfg.active && here && members > 1 {
                 self.report.rotten += 1;
                 self.chunks[chunk].rotten.insert((cfg.eid, offset));
@@ -268,7 +273,7 @@ impl World {
         let id = self.chunks[chunk].id.clone();
         let damaged = self.metad.extents(self.file).into_iter().find(|c| {
             let sound = |r: &&ReplicaRef| {
-                let server = self.chunks[r.node as usize - 1].server.as_ref();
+                let server = self.chunks[r.node.0 as usize - 1].server.as_ref();
                 r.id != id && server.is_some_and(|s| !s.is_damaged(c.eid))
             };
             let others = c.replicas.iter().filter(sound);

@@ -93,7 +93,7 @@ impl World {
             };
             let offset = block % of_extent * BLOCK;
             for r in &cfg.replicas {
-                let at = r.node as usize - 1;
+                let at = r.node.0 as usize - 1;
                 let chunk = &self.chunks[at];
                 let Some(server) = chunk.server.as_ref().filter(|_| chunk.id == r.id && !c.lost.contains(&at)) else {
                     continue;

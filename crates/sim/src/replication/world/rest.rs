@@ -1,7 +1,7 @@
 //! Timers and rest of owners, as a gateway has them: at rest without a timer, and told only what changes.
 
 use super::{Chunk, World, CHUNKS};
-use trivet_storage::messages::ReplicaRef;
+use trivet_storage::messages::{NodeId, ReplicaRef};
 use trivet_storage::replication::owner::{Input, Wishes};
 use trivet_storage::replication::Bug;
 
@@ -21,15 +21,15 @@ pub(super) struct News {
     wishes: Wishes,
     /// Chunk servers that live and are not cut off from this gateway.
     reached: Vec<ReplicaRef>,
-    full: Vec<u32>,
-    exhausted: Vec<u32>,
+    full: Vec<NodeId>,
+    exhausted: Vec<NodeId>,
 }
 
 impl World {
     fn news(&mut self, gateway: usize) -> News {
         let (full, exhausted) = self.full_disks(gateway);
         let mut reached = self.alive_replicas();
-        reached.retain(|r| !self.cut.contains(&(gateway, r.node as usize - 1)));
+        reached.retain(|r| !self.cut.contains(&(gateway, r.node.0 as usize - 1)));
         News { wishes: self.wishes(), reached, full, exhausted }
     }
 
@@ -92,15 +92,16 @@ impl World {
             self.gateways[gateway].rest.knows = Some(self.news(gateway));
             let cut = |i: usize| self.cut.contains(&(gateway, i));
             let (there, gone): (Vec<_>, Vec<_>) =
-                self.alive_replicas().into_iter().partition(|r| !cut(r.node as usize - 1));
+                self.alive_replicas().into_iter().partition(|r| !cut(r.node.0 as usize - 1));
             // A gateway may be wrong about the others' links.
-            let mut elsewhere: Vec<u32> = gone.iter().map(|r| r.node).collect();
+            let mut elsewhere: Vec<NodeId> = gone.iter().map(|r| r.node).collect();
             if self.rng.chance(5) {
-                elsewhere = vec![self.rng.range(1, CHUNKS as u64 + 1) as u32];
+                elsewhere = vec![NodeId(self.rng.range(1, CHUNKS as u64 + 1) as u32)];
             }
             // A chunk server out of reach is asked to join, too: the link may have been cut since.
             let replicas = if self.rng.chance(50) { there } else { self.alive_replicas() };
-            let lossy = if self.rng.chance(5) { vec![self.rng.range(1, CHUNKS as u64 + 1) as u32] } else { Vec::new() };
+            let lossy =
+                if self.rng.chance(5) { vec![NodeId(self.rng.range(1, CHUNKS as u64 + 1) as u32)] } else { Vec::new() };
             let (full, exhausted) = self.full_disks(gateway);
             self.feed(gateway, instance, alive_input(replicas, elsewhere, lossy, full, exhausted));
             let wishes = self.wishes();
@@ -141,10 +142,10 @@ impl World {
 /// No full disk is asked to take a copy.
 fn alive_input(
     there: Vec<ReplicaRef>,
-    elsewhere: Vec<u32>,
-    lossy: Vec<u32>,
-    full: Vec<u32>,
-    exhausted: Vec<u32>,
+    elsewhere: Vec<NodeId>,
+    lossy: Vec<NodeId>,
+    full: Vec<NodeId>,
+    exhausted: Vec<NodeId>,
 ) -> Input {
     let replicas = there.into_iter().filter(|r| !full.contains(&r.node)).collect();
     let with_space = CHUNKS - full.len();

@@ -56,7 +56,7 @@ impl World {
         let extents = self.metad.extents(self.file);
         let free = self.deposed.is_none() && self.leaving.is_none() && self.all_count();
         let Some(cfg) = extents.first().filter(|_| all_up && thief_there && free && !self.metad_down) else { return };
-        let chunk = cfg.replicas[0].node as usize - 1;
+        let chunk = cfg.replicas[0].node.0 as usize - 1;
         let until = self.now + DEPOSED_MS;
         self.steady_until = until;
         self.report.freezes += 1;
@@ -64,8 +64,13 @@ impl World {
         self.leaving = Some(chunk);
         self.deposed = Some(Deposed { gateway, chunk, image: self.disk(chunk), until });
         let boot = self.gateways[thief].boot;
-        let grant =
-            Grant { file: self.file, gateway: thief as u32 + 1, boot, expected: LeaseId::NONE, replicas: vec![] };
+        let grant = Grant {
+            file: self.file,
+            gateway: NodeId(thief as u32 + 1),
+            boot,
+            expected: LeaseId::NONE,
+            replicas: vec![],
+        };
         self.at(self.now + 2, Event::MetaArrives { gateway: thief, boot, call: 0, op: CommandOp::Grant(grant) });
         self.at(self.now + LOOK_MS, Event::Deposed);
     }

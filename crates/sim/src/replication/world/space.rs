@@ -40,14 +40,14 @@ impl World {
     }
 
     /// Nodes whose disks are full, and those of them that take nothing. The gateway tells its owner.
-    pub(super) fn full_disks(&mut self, gateway: usize) -> (Vec<u32>, Vec<u32>) {
+    pub(super) fn full_disks(&mut self, gateway: usize) -> (Vec<NodeId>, Vec<NodeId>) {
         let told = &mut self.gateways[gateway].told;
         told.retain(|chunk, _| self.full.contains_key(chunk));
         for chunk in self.full.keys() {
             told.entry(*chunk).or_insert(self.now);
         }
         let nodes = |wanted: fn(&FullDisk) -> bool| {
-            self.full.iter().filter(|(_, f)| wanted(f)).map(|(chunk, _)| *chunk as u32 + 1).collect()
+            self.full.iter().filter(|(_, f)| wanted(f)).map(|(chunk, _)| NodeId(*chunk as u32 + 1)).collect()
         };
         (nodes(|_| true), nodes(|f| f.exhausted))
     }

@@ -176,7 +176,7 @@ impl World {
             return;
         }
         let (_, replica_records) = self.told(chunk, c.disk.records);
-        let replica = Some(ReplicaRef { node: chunk as u32 + 1, id: c.id.clone(), address: String::new() });
+        let replica = Some(ReplicaRef { node: NodeId(chunk as u32 + 1), id: c.id.clone(), address: String::new() });
         let info = GatewayInfo { replica, replica_start: c.last_start, replica_records, ..Default::default() };
         let (now_ns, records) = (self.now * 1_000_000, c.disk.records);
         let truth = GatewayInfo { replica_records: records, ..info.clone() };

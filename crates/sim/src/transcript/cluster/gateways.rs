@@ -25,14 +25,14 @@ impl Cluster {
         let file = self.file;
         let (g, there) = self.gateway(gateway)?;
         let boot = there.boot;
-        let grant = Grant { file, gateway: g as u32 + 1, boot, expected: LeaseId::NONE, replicas: Vec::new() };
+        let grant = Grant { file, gateway: NodeId(g as u32 + 1), boot, expected: LeaseId::NONE, replicas: Vec::new() };
         let what = Message::Ask { call: 0, op: CommandOp::Grant(grant) };
         self.send(InFlight { from: End::Gateway(g), to: End::Metad, lease: LeaseId::NONE, what });
         Ok(())
     }
 
     pub(super) fn granted(&mut self, gateway: usize, reply: Reply) {
-        let (now, node) = (self.now, gateway as u32 + 1);
+        let (now, node) = (self.now, NodeId(gateway as u32 + 1));
         let Some(mut owner) = Owner::new(node, GEOMETRY, reply, now, now * 1_000_000) else { return };
         let effects = owner.take_effects();
         self.gateways[gateway].owner = Some(owner);
@@ -70,7 +70,7 @@ impl Cluster {
         for effect in effects {
             match effect {
                 Effect::Send { call, to, request } => {
-                    let to = End::Chunk(to.node as usize - 1);
+                    let to = End::Chunk(to.node.0 as usize - 1);
                     self.send(InFlight { from, to, lease, what: Message::Call { call, request } });
                 }
                 Effect::Meta { call, op } => {
@@ -98,7 +98,7 @@ impl Cluster {
                 continue;
             }
             let mut replicas = self.live_replicas();
-            replicas.retain(|r| !self.cut.contains(&(gateway, r.node as usize - 1)));
+            replicas.retain(|r| !self.cut.contains(&(gateway, r.node.0 as usize - 1)));
             let with_space = replicas.len();
             let (elsewhere, lossy, full, exhausted) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
             self.feed(gateway, Input::Alive { replicas, elsewhere, lossy, full, exhausted, with_space });

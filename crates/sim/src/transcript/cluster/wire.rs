@@ -25,10 +25,10 @@ pub(super) fn block(text: &str) -> Vec<u8> {
     block
 }
 
-pub(super) fn gateway(node: u32) -> String {
+pub(super) fn gateway(node: NodeId) -> String {
     match node {
-        0 => "nobody".into(),
-        n => ((b'A' + n as u8 - 1) as char).to_string(),
+        NodeId::NONE => "nobody".into(),
+        NodeId(n) => ((b'A' + n as u8 - 1) as char).to_string(),
     }
 }
 
@@ -129,7 +129,7 @@ pub(super) fn configuration(c: &ExtentConfig) -> String {
 
 pub(super) fn ask(op: &CommandOp) -> String {
     match op {
-        CommandOp::Grant(g) if g.gateway == 0 => format!("RELEASE lease {}", g.expected),
+        CommandOp::Grant(g) if g.gateway.is_none() => format!("RELEASE lease {}", g.expected),
         CommandOp::Grant(g) => format!("GRANT the file to {}", gateway(g.gateway)),
         CommandOp::Allocate(a) => format!("ALLOCATE extent {} (lease {})", a.index, a.lease),
         CommandOp::Propose(p) if p.replicas.is_empty() => {

@@ -34,8 +34,9 @@ impl World {
     pub(crate) fn grant(&mut self, file: FileId) -> Option<LeaseId> {
         let expected = self.s.inode(file).expect("there").lease.number;
         let replicas =
-            [1, 2].map(|n: u32| ReplicaRef { node: n, id: vec![n as u8; 16], address: String::new() }).to_vec();
-        let reply = self.run(CommandOp::Grant(Grant { file, gateway: 1, boot: expected.0 + 7, expected, replicas }));
+            [1, 2].map(|n: u32| ReplicaRef { node: NodeId(n), id: vec![n as u8; 16], address: String::new() }).to_vec();
+        let reply =
+            self.run(CommandOp::Grant(Grant { file, gateway: NodeId(1), boot: expected.0 + 7, expected, replicas }));
         (reply.status == status::OK).then_some(expected.next())
     }
     pub(crate) fn fork(&mut self, file: FileId, name: &str) -> Reply {

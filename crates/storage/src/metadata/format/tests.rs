@@ -145,7 +145,7 @@ fn untagged_handles_count_for_files_of_before_only() {
     let before = s.newest_fileid();
     let made = run(&mut s, 2, make(root, b"while it is upgraded")).attr.expect("made").fileid;
     let since = s.applied();
-    let gateway = |node, applied| GatewayInfo { node, applied, ..Default::default() };
+    let gateway = |node, applied| GatewayInfo { node: NodeId(node), applied, ..Default::default() };
     // A gateway that has not heard of version 2 gives out handles without a tag.
     assert!(!s.may_tag_all_handles(&[gateway(1, since), gateway(2, since), gateway(3, since - 1)]));
     assert!(!s.may_tag_all_handles(&[gateway(1, since), gateway(2, since)]));

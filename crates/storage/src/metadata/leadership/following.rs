@@ -119,7 +119,7 @@ impl Metad {
             (Step::ReadingSeat { name, rest, mut seats }, answer) => {
                 // A seat that is gone meanwhile, or cannot be read, does not count.
                 if let Answer::Data { data, .. } = answer {
-                    seats.extend(String::from_utf8_lossy(&data).parse().ok().map(|node: u32| (name, node)));
+                    seats.extend(String::from_utf8_lossy(&data).parse().ok().map(|node: NodeId| (name, node)));
                 }
                 self.read_seat(rest, seats);
             }
@@ -268,14 +268,15 @@ impl Metad {
 
     // ---- standing for LEADER ----
 
-    fn read_seat(&mut self, mut names: Vec<String>, seats: BTreeMap<String, u32>) {
+    fn read_seat(&mut self, mut names: Vec<String>, seats: BTreeMap<String, NodeId>) {
         if let Some(name) = names.pop() {
             let path = format!("{ELECTION}/{name}");
             self.step = Step::ReadingSeat { name, rest: names, seats };
             return self.ask(Ask::Get { path });
         }
         let mine = self.seat.as_ref().map(|s| s.1.as_str()).unwrap_or_default();
-        let stands = |n: u32| n != self.leader.node && n != self.settings.node && !self.badly_linked.contains_key(&n);
+        let stands =
+            |n: NodeId| n != self.leader.node && n != self.settings.node && !self.badly_linked.contains_key(&n);
         let before = rank(&seats, mine, stands);
         match self.view().turn(before) {
             Some(Turn::Now) => self.stand(before),
@@ -291,7 +292,7 @@ impl Metad {
         }
     }
 
-    pub(super) fn status_said(&mut self, of: u64, node: u32, status: Option<MetadStatus>) {
+    pub(super) fn status_said(&mut self, of: u64, node: NodeId, status: Option<MetadStatus>) {
         let Step::AskingOthers { round, waits, said, .. } = &mut self.step else { return };
         if *round != of || !waits.remove(&node) {
             return;

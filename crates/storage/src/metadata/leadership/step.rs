@@ -1,6 +1,6 @@
 //! The steps of a metad's turn: from a seat among the candidates to the end of the journal, and on to the epoch.
 
-use crate::messages::MetadStatus;
+use crate::messages::{MetadStatus, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The event that a turn is waiting for.
@@ -40,13 +40,13 @@ pub(super) enum Step {
     ReadingSeat {
         name: String,
         rest: Vec<String>,
-        seats: BTreeMap<String, u32>,
+        seats: BTreeMap<String, NodeId>,
     },
     AskingOthers {
         round: u64,
         before: u32,
         until_ms: u64,
-        waits: BTreeSet<u32>,
+        waits: BTreeSet<NodeId>,
         said: Vec<MetadStatus>,
     },
     ReadingEpoch {

@@ -59,7 +59,12 @@ fn command() -> Command {
 
 impl World {
     fn new(applied: u64) -> World {
-        let settings = Settings { node: 2, peers: [1, 3].into(), cluster: "c".into(), folder: "/data/metad".into() };
+        let settings = Settings {
+            node: NodeId(2),
+            peers: [NodeId(1), NodeId(3)].into(),
+            cluster: "c".into(),
+            folder: "/data/metad".into(),
+        };
         let metad = Metad::new(settings, applied, 0);
         let mut w = World { metad, now_ms: 0, session: 7, lines: Vec::new(), effects: Vec::new(), call: 0, version: 2 };
         w.feed(Input::Timer);
@@ -111,7 +116,7 @@ impl World {
         w.now_ms = 1_000;
         w.nothing_newer();
         w.answer(Answer::Children(vec![]));
-        for node in [1, 3] {
+        for node in [1, 3].map(NodeId) {
             w.feed(Input::Status { round: w.call, node, status: None });
         }
         w.data(b"1", 4);
@@ -175,7 +180,7 @@ fn from_the_start_to_the_epoch_to_the_end_of_leadership() {
     w.data(b"3", 0);
     w.data(b"2", 0);
     w.lines.clear();
-    for node in [1, 3] {
+    for node in [1, 3].map(NodeId) {
         w.feed(Input::Status { round: w.call, node, status: None });
     }
     w.expect(&["get /metad/epoch"]);
@@ -254,22 +259,23 @@ fn a_read_is_confirmed_by_a_look_that_began_after_it() {
 #[test]
 fn a_leader_of_a_newer_epoch_ends_the_leadership_and_one_of_an_older_is_not_heard() {
     let mut w = World::leader();
-    w.feed(Input::Ping(LeaderPing { node: 1, epoch: 4, leaving: false }));
-    assert_eq!((w.metad.leads(), w.metad.heard().node), (Some(5), 2));
-    w.feed(Input::Ping(LeaderPing { node: 1, epoch: 6, leaving: false }));
+    w.feed(Input::Ping(LeaderPing { node: NodeId(1), epoch: 4, leaving: false }));
+    assert_eq!((w.metad.leads(), w.metad.heard().node), (Some(5), NodeId(2)));
+    w.feed(Input::Ping(LeaderPing { node: NodeId(1), epoch: 6, leaving: false }));
     w.expect(&["no longer LEADER of 5: a LEADER of a newer epoch was heard", "get entry 4"]);
-    assert_eq!(w.metad.heard(), Heard { node: 1, epoch: 6, at_ms: 1_000 });
+    assert_eq!(w.metad.heard(), Heard { node: NodeId(1), epoch: 6, at_ms: 1_000 });
 }
 
 #[test]
 fn the_epoch_is_left_alone_while_others_hear_the_leader_and_by_one_that_leaves() {
     let mut w = World::registered(3);
-    w.feed(Input::Ping(LeaderPing { node: 3, epoch: 4, leaving: false }));
+    w.feed(Input::Ping(LeaderPing { node: NodeId(3), epoch: 4, leaving: false }));
     w.now_ms = 1_500;
     w.nothing_newer();
     w.answer(Answer::Children(vec![]));
-    let status = MetadStatus { node: 1, leader: 3, epoch: 4, leader_silent_ms: 50, ..Default::default() };
-    w.feed(Input::Status { round: w.call, node: 1, status: Some(status) });
+    let status =
+        MetadStatus { node: NodeId(1), leader: NodeId(3), epoch: 4, leader_silent_ms: 50, ..Default::default() };
+    w.feed(Input::Status { round: w.call, node: NodeId(1), status: Some(status) });
     w.expect(&["children /metad/log", "children /metad/election", "ask the others"]);
     // The other one does not answer within its time.
     w.at(1_800);
@@ -295,7 +301,7 @@ fn a_node_that_is_set_aside_hands_leadership_over_and_takes_it_only_when_no_othe
     w.feed(Input::SetAside(true));
     // The LEADER is about to stop: other candidates are there.
     w.now_ms = 100;
-    w.feed(Input::Ping(LeaderPing { node: 3, epoch: 4, leaving: true }));
+    w.feed(Input::Ping(LeaderPing { node: NodeId(3), epoch: 4, leaving: true }));
     w.now_ms = 5_099;
     w.nothing_newer();
     w.expect(&["children /metad/log", "watch entry 4"]);
@@ -394,11 +400,11 @@ fn a_new_session_takes_a_new_seat_and_a_pause_of_this_process_is_no_silence() {
     w.session = 8;
     w.at(450);
     w.expect(&["create /metad"]);
-    w.feed(Input::Ping(LeaderPing { node: 3, epoch: 4, leaving: false }));
+    w.feed(Input::Ping(LeaderPing { node: NodeId(3), epoch: 4, leaving: false }));
     w.now_ms = 9_000;
     w.feed(Input::Paused(8_000));
     assert_eq!(w.metad.status(9_000).leader_silent_ms, 550);
-    w.feed(Input::Ping(LeaderPing { node: 3, epoch: 4, leaving: true }));
+    w.feed(Input::Ping(LeaderPing { node: NodeId(3), epoch: 4, leaving: true }));
     assert_eq!(w.metad.status(9_000).leader_silent_ms, 5_000);
 }
 

@@ -15,7 +15,7 @@ fn wanted<K: Kv>(state: &State<K>, of: &mut BTreeMap<FileId, usize>, cfg: &Exten
 }
 
 /// Copies that are on a node, or getting there.
-pub(super) fn on_node<K: Kv>(state: &State<K>, node: u32) -> usize {
+pub(super) fn on_node<K: Kv>(state: &State<K>, node: NodeId) -> usize {
     let here = |c: &ExtentConfig| c.replicas.iter().chain(&c.joining).chain(&c.safe).any(|r| r.node == node);
     state.all_extents().iter().filter(|c| here(c)).count()
 }
@@ -70,7 +70,7 @@ pub(super) fn has_complete(view: &View, c: &ExtentConfig, goes: &dyn Fn(&Replica
 }
 
 /// Refuses where writes would wait for as long as a node is away: in maintenance no other copies are made.
-pub(super) fn below_minimum<K: Kv>(state: &State<K>, view: &View, node: u32, plan: &mut Plan) {
+pub(super) fn below_minimum<K: Kv>(state: &State<K>, view: &View, node: NodeId, plan: &mut Plan) {
     let mut names: Vec<String> = Vec::new();
     for c in state.all_extents().iter().filter(|c| c.replicas.iter().any(|r| r.node == node)) {
         let datastore = state.inode(c.file).and_then(|i| state.datastore_by_id(i.attr.datastore));
@@ -90,7 +90,7 @@ pub(super) fn below_minimum<K: Kv>(state: &State<K>, view: &View, node: u32, pla
 }
 
 /// Refuses where an extent would have no complete copy left while a node is away.
-pub(super) fn would_be_last<K: Kv>(state: &State<K>, view: &View, node: u32, plan: &mut Plan) {
+pub(super) fn would_be_last<K: Kv>(state: &State<K>, view: &View, node: NodeId, plan: &mut Plan) {
     without(state, view, &|r| r.node == node, &format!("without node {node}"), plan);
 }
 
@@ -126,10 +126,10 @@ pub(super) fn have_a_place<K: Kv>(
     state: &State<K>,
     view: &View,
     goes: &dyn Fn(&ReplicaRef) -> bool,
-    node: u32,
+    node: NodeId,
     plan: &mut Plan,
 ) {
-    let places: Vec<u32> = view
+    let places: Vec<NodeId> = view
         .nodes
         .iter()
         .filter(|n| n.node != node && n.alive && n.replica.is_some() && !n.full)

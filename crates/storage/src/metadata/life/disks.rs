@@ -10,7 +10,7 @@ use crate::metadata::State;
 use std::collections::BTreeSet;
 
 /// Ids of the node's storages that configurations name.
-fn named_of<K: Kv>(state: &State<K>, node: u32) -> BTreeSet<Vec<u8>> {
+fn named_of<K: Kv>(state: &State<K>, node: NodeId) -> BTreeSet<Vec<u8>> {
     state.named_replicas().into_iter().filter(|r| r.node == node).map(|r| r.id).collect()
 }
 

@@ -43,7 +43,7 @@ pub(super) fn judge<K: Kv>(state: &State<K>, view: &View, ask: &AcceptLoss, plan
     plan.lost = shown.iter().map(|c| c.eid).collect();
     not_asked(view, ask, shown, plan);
     answers(state, ask, shown, plan);
-    let away: BTreeSet<u32> = all.iter().flat_map(|c| &c.safe).map(|r| r.node).collect();
+    let away: BTreeSet<NodeId> = all.iter().flat_map(|c| &c.safe).map(|r| r.node).collect();
     plan.step(format!(
         "{} extents have complete copies on disks of node {} only, none of which can be used now; if one comes back, nothing is lost",
         all.len(),
@@ -81,7 +81,7 @@ pub(super) fn judge<K: Kv>(state: &State<K>, view: &View, ask: &AcceptLoss, plan
         plan.next = format!("{} extents are left: run this again; {}", all.len() - LOST_MAX, plan.next);
     }
     plan.commands.push(CommandOp::LoseExtents(LoseExtents { extents }));
-    let unnamed: BTreeSet<u32> = may_return(state, &all).into_iter().filter(|n| !ask.gone.contains(n)).collect();
+    let unnamed: BTreeSet<NodeId> = may_return(state, &all).into_iter().filter(|n| !ask.gone.contains(n)).collect();
     if !unnamed.is_empty() {
         plan.refuse(
             "may-come-back",
@@ -99,14 +99,14 @@ pub(super) fn judge<K: Kv>(state: &State<K>, view: &View, ask: &AcceptLoss, plan
     }
 }
 
-fn list(nodes: &BTreeSet<u32>) -> String {
-    let names: Vec<String> = nodes.iter().map(u32::to_string).collect();
+fn list(nodes: &BTreeSet<NodeId>) -> String {
+    let names: Vec<String> = nodes.iter().map(NodeId::to_string).collect();
     names.join(", ")
 }
 
 /// Refuses where a better copy may be on a chunk server that did not say what it has.
 fn not_asked(view: &View, ask: &AcceptLoss, shown: &[ExtentConfig], plan: &mut Plan) {
-    let silent: BTreeSet<u32> = view
+    let silent: BTreeSet<NodeId> = view
         .nodes
         .iter()
         .filter(|n| n.alive && n.replica.is_some() && !ask.asked_nodes.contains(&n.node))
@@ -152,7 +152,7 @@ fn answers<K: Kv>(state: &State<K>, ask: &AcceptLoss, shown: &[ExtentConfig], pl
 
 /// Nodes with a copy that is away and may be complete, and that nobody has declared dead: neither retired, nor known to lack what
 /// it acknowledged.
-fn may_return<K: Kv>(state: &State<K>, all: &[ExtentConfig]) -> BTreeSet<u32> {
+fn may_return<K: Kv>(state: &State<K>, all: &[ExtentConfig]) -> BTreeSet<NodeId> {
     let retired = state.retired();
     let waited_for = |c: &ExtentConfig, r: &ReplicaRef| !retired.contains(&r.id) && !c.went_back.contains(&r.id);
     let named = |c: &ExtentConfig| -> Vec<ReplicaRef> { c.safe.iter().chain(&c.replicas).cloned().collect() };
@@ -183,7 +183,7 @@ fn continuation(view: &View, ask: &AcceptLoss, cfg: &ExtentConfig) -> Option<(Lo
     let places = view.nodes.iter().filter(|n| n.alive && !n.full).filter_map(|n| n.replica.clone());
     let free = |r: &ReplicaRef| view.is_here(&r.id) && !said.iter().any(|c| c.replica == r.id);
     let copy = places.filter(free).min_by_key(|r| r.node)?;
-    let damaged: BTreeSet<u32> = said.iter().filter_map(|c| storage(&c.replica)).map(|r| r.node).collect();
+    let damaged: BTreeSet<NodeId> = said.iter().filter_map(|c| storage(&c.replica)).map(|r| r.node).collect();
     let damaged =
         if damaged.is_empty() { String::new() } else { format!(" (one on node {} is damaged)", list(&damaged)) };
     let how =

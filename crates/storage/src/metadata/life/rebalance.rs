@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 pub const MOVES_TOLD_MAX: usize = 16;
 
 struct Load {
-    node: u32,
+    node: NodeId,
     id: Vec<u8>,
     copies: u64,
     /// Size of the node's disk in GiB, at least 1.
@@ -18,7 +18,7 @@ struct Load {
 }
 
 fn loads<K: Kv>(state: &State<K>, view: &View) -> Vec<Load> {
-    let in_service = |n: u32| state.node(n).mode == NodeMode::Serving;
+    let in_service = |n: NodeId| state.node(n).mode == NodeMode::Serving;
     let mut loads: Vec<Load> = view
         .nodes
         .iter()
@@ -91,7 +91,7 @@ fn shift(loads: &mut [Load], from: &[u8], to: Option<&Vec<u8>>) {
 }
 
 pub(super) fn judge<K: Kv>(state: &State<K>, view: &View, plan: &mut Plan) {
-    super::others_are_aside(state, 0, plan);
+    super::others_are_aside(state, NodeId::NONE, plan);
     let heard = |r: &&ReplicaRef| view.node(r.node).is_some_and(|n| n.alive);
     let registered = state.replicas();
     if let Some(silent) = registered.iter().find(|r| !heard(r) && state.node(r.node).mode != NodeMode::Removed) {

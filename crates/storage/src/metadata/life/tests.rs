@@ -8,7 +8,7 @@ struct Cluster {
 }
 
 fn replica(node: u32) -> ReplicaRef {
-    ReplicaRef { node, id: vec![node as u8; 16], address: String::new() }
+    ReplicaRef { node: NodeId(node), id: vec![node as u8; 16], address: String::new() }
 }
 
 impl Cluster {
@@ -17,16 +17,16 @@ impl Cluster {
         let view = View {
             nodes: (1..=nodes)
                 .map(|node| NodeView {
-                    node,
+                    node: NodeId(node),
                     replica: Some(replica(node)),
                     alive: true,
                     total_bytes: 1 << 40,
                     ..Default::default()
                 })
                 .collect(),
-            members: vec![1, 2, 3],
+            members: [1, 2, 3].map(NodeId).to_vec(),
             addresses: vec!["10.0.0.70".into(), "10.0.0.71".into()],
-            leader: 1,
+            leader: NodeId(1),
             gone: Vec::new(),
             readers: Vec::new(),
         };
@@ -42,7 +42,7 @@ impl Cluster {
             }));
             let file = made.attr.expect("made").fileid;
             let replicas = on.iter().map(|n| replica(*n)).collect();
-            c.apply(CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: LeaseId::NONE, replicas }));
+            c.apply(CommandOp::Grant(Grant { file, gateway: NodeId(1), boot: 1, expected: LeaseId::NONE, replicas }));
             let eid = c.state.extents(file)[0].eid;
             c.apply(CommandOp::Activate(Activate { eid, epoch: ConfigEpoch(1), lease: LeaseId(1), file }));
         }
@@ -92,7 +92,7 @@ impl Cluster {
     }
 }
 
-const ON: fn(u32) -> LifeAction = LifeAction::MaintenanceOn;
+const ON: fn(u32) -> LifeAction = |node| LifeAction::MaintenanceOn(NodeId(node));
 
 #[test]
 fn maintenance_is_refused_where_a_last_copy_or_the_majority_would_be_away() {
@@ -105,7 +105,7 @@ fn maintenance_is_refused_where_a_last_copy_or_the_majority_would_be_away() {
     assert!(plan.commands.is_empty() && plan.refusals[1].reason.contains("extent 3"), "{plan:?}");
     // Node 3 is heard, and has another disk than the configurations name.
     let mut c = Cluster::new(3, 2, &[&[1, 2], &[1, 3]]);
-    c.view.nodes[2].replica = Some(ReplicaRef { node: 3, id: vec![99; 16], address: String::new() });
+    c.view.nodes[2].replica = Some(ReplicaRef { node: NodeId(3), id: vec![99; 16], address: String::new() });
     assert_eq!(c.codes(ON(1)), ["last-copy"]);
     assert_eq!(c.codes(ON(3)), Vec::<String>::new());
 }
@@ -115,20 +115,20 @@ fn one_node_at_a_time_is_in_maintenance_and_off_ends_it() {
     let mut c = Cluster::new(3, 2, &[&[1, 2]]);
     c.carry_out(ON(2));
     assert_eq!(c.codes(ON(1)), ["another-node"]);
-    assert_eq!(c.codes(LifeAction::Drain(2)), ["set-aside"]);
+    assert_eq!(c.codes(LifeAction::Drain(NodeId(2))), ["set-aside"]);
     assert!(c.judge(ON(2)).commands.is_empty(), "it is already");
-    assert!(!progress(&c.state, &View { leader: 2, ..c.view.clone() }, &ON(2)).done, "the lead is still there");
+    assert!(!progress(&c.state, &View { leader: NodeId(2), ..c.view.clone() }, &ON(2)).done, "the lead is still there");
     assert!(progress(&c.state, &c.view, &ON(2)).done);
     c.down(2);
-    assert_eq!(c.codes(LifeAction::MaintenanceOff(2)), ["not-back"]);
+    assert_eq!(c.codes(LifeAction::MaintenanceOff(NodeId(2))), ["not-back"]);
     c.view.nodes[1].alive = true;
-    c.carry_out(LifeAction::MaintenanceOff(2));
+    c.carry_out(LifeAction::MaintenanceOff(NodeId(2)));
     assert_eq!(c.codes(ON(1)), Vec::<String>::new());
     // Node 1 never comes back.
     c.carry_out(ON(2));
     c.down(2);
-    c.carry_out(LifeAction::ReplaceNode(2));
-    assert_eq!(c.state.node(2).mode, NodeMode::Serving);
+    c.carry_out(LifeAction::ReplaceNode(NodeId(2)));
+    assert_eq!(c.state.node(NodeId(2)).mode, NodeMode::Serving);
     assert!(c.state.retired().contains(&replica(2).id));
 }
 
@@ -136,51 +136,51 @@ fn one_node_at_a_time_is_in_maintenance_and_off_ends_it() {
 fn copies_are_not_made_elsewhere_from_the_beginning_of_a_maintenance_unless_another_node_is_silent() {
     let mut c = Cluster::new(3, 2, &[&[1, 2]]);
     (1..=3).for_each(|n| drop(c.apply(CommandOp::RegisterReplica(replica(n)))));
-    let holds = |c: &Cluster, silent: &[u32]| holds_joins(&c.state, &|n| silent.contains(&n));
+    let holds = |c: &Cluster, silent: &[u32]| holds_joins(&c.state, &|n| silent.contains(&n.0));
     assert!(!holds(&c, &[]) && !holds(&c, &[2]));
     c.carry_out(ON(2));
     // Before the node is noticed to be away, owners have noticed it already.
     assert!(holds(&c, &[]) && holds(&c, &[2]));
     assert!(!holds(&c, &[2, 3]) && !holds(&c, &[3]));
-    c.carry_out(LifeAction::MaintenanceOff(2));
+    c.carry_out(LifeAction::MaintenanceOff(NodeId(2)));
     assert!(!holds(&c, &[]));
 }
 
 #[test]
 fn a_node_is_drained_then_removed_and_never_the_other_way_round() {
     let mut c = Cluster::new(3, 2, &[&[1, 2], &[2, 3]]);
-    assert_eq!(c.codes(LifeAction::Remove(3)), ["has-copies"]);
-    c.carry_out(LifeAction::Drain(3));
-    assert_eq!(progress(&c.state, &c.view, &LifeAction::Drain(3)), Progress { copies_left: 1, done: false });
+    assert_eq!(c.codes(LifeAction::Remove(NodeId(3))), ["has-copies"]);
+    c.carry_out(LifeAction::Drain(NodeId(3)));
+    assert_eq!(progress(&c.state, &c.view, &LifeAction::Drain(NodeId(3))), Progress { copies_left: 1, done: false });
     c.put(ExtentId(2), &[2, 1]);
-    assert!(progress(&c.state, &c.view, &LifeAction::Drain(3)).done);
-    c.carry_out(LifeAction::Remove(3));
-    assert_eq!(c.state.node(3).mode, NodeMode::Removed);
-    c.carry_out(LifeAction::Undrain(3));
-    assert_eq!(c.state.node(3).mode, NodeMode::Serving);
+    assert!(progress(&c.state, &c.view, &LifeAction::Drain(NodeId(3))).done);
+    c.carry_out(LifeAction::Remove(NodeId(3)));
+    assert_eq!(c.state.node(NodeId(3)).mode, NodeMode::Removed);
+    c.carry_out(LifeAction::Undrain(NodeId(3)));
+    assert_eq!(c.state.node(NodeId(3)).mode, NodeMode::Serving);
     // Three copies on three nodes have no other place.
     let c = Cluster::new(3, 3, &[&[1, 2, 3]]);
-    assert_eq!(c.codes(LifeAction::Drain(1)), ["no-place"]);
+    assert_eq!(c.codes(LifeAction::Drain(NodeId(1))), ["no-place"]);
     let mut c = Cluster::new(4, 3, &[&[1, 2, 3]]);
-    assert_eq!(c.codes(LifeAction::Drain(1)), Vec::<String>::new());
+    assert_eq!(c.codes(LifeAction::Drain(NodeId(1))), Vec::<String>::new());
     c.view.nodes[3].full = true;
-    assert_eq!(c.codes(LifeAction::Drain(1)), ["no-place"]);
+    assert_eq!(c.codes(LifeAction::Drain(NodeId(1))), ["no-place"]);
 }
 
 #[test]
 fn a_disk_is_emptied_first_where_others_have_place_and_else_never_without_another_copy() {
-    let replace = LifeAction::ReplaceDisk(2);
+    let replace = LifeAction::ReplaceDisk(NodeId(2));
     let mut c = Cluster::new(3, 2, &[&[1, 2]]);
     c.carry_out(replace.clone());
-    assert_eq!(c.state.node(2).emptying, replica(2).id);
+    assert_eq!(c.state.node(NodeId(2)).emptying, replica(2).id);
     assert_eq!(progress(&c.state, &c.view, &replace).copies_left, 1);
     c.put(ExtentId(1), &[1, 3]);
     assert!(progress(&c.state, &c.view, &replace).done);
     assert!(c.judge(replace.clone()).next.contains("empty"));
     // The new disk is in: the id of the old one is never used again.
-    c.view.nodes[1].replica = Some(ReplicaRef { node: 2, id: vec![77; 16], address: String::new() });
+    c.view.nodes[1].replica = Some(ReplicaRef { node: NodeId(2), id: vec![77; 16], address: String::new() });
     c.carry_out(replace.clone());
-    assert!(c.state.retired().contains(&replica(2).id) && c.state.node(2).emptying.is_empty());
+    assert!(c.state.retired().contains(&replica(2).id) && c.state.node(NodeId(2)).emptying.is_empty());
     assert!(progress(&c.state, &c.view, &replace).done && c.judge(replace.clone()).commands.is_empty());
 
     // The disk is dead, and all it had is elsewhere, too.
@@ -207,12 +207,12 @@ fn a_disk_is_emptied_first_where_others_have_place_and_else_never_without_anothe
 #[test]
 fn a_node_is_replaced_only_when_it_is_gone_and_not_needed() {
     let mut c = Cluster::new(3, 2, &[&[1, 2], &[2, 3]]);
-    assert_eq!(c.codes(LifeAction::ReplaceNode(3)), ["alive"]);
+    assert_eq!(c.codes(LifeAction::ReplaceNode(NodeId(3))), ["alive"]);
     c.down(3);
-    c.carry_out(LifeAction::ReplaceNode(3));
+    c.carry_out(LifeAction::ReplaceNode(NodeId(3)));
     assert!(c.state.retired().contains(&replica(3).id));
     c.down(2);
-    assert_eq!(c.codes(LifeAction::ReplaceNode(3)), ["no-majority", "last-copy"]);
+    assert_eq!(c.codes(LifeAction::ReplaceNode(NodeId(3))), ["no-majority", "last-copy"]);
 }
 
 #[test]
@@ -240,14 +240,14 @@ fn moves_even_the_copies_out_by_the_size_of_disks_and_end() {
         told = moves(&c.state, &c.view, &told, MOVES_TOLD_MAX);
         let Some(m) = told.first().cloned() else { break };
         let cfg = c.state.extent(m.eid).expect("there");
-        let mut on: Vec<u32> = cfg.replicas.iter().filter(|r| r.id != m.from).map(|r| r.node).collect();
+        let mut on: Vec<u32> = cfg.replicas.iter().filter(|r| r.id != m.from).map(|r| r.node.0).collect();
         on.push(u32::from(m.to[0]));
         c.put(m.eid, &on);
         done += 1;
         assert!(done < 40, "it does not end");
     }
     for n in 1..=4 {
-        assert_eq!(copies::on_node(&c.state, n), 6, "node {n}");
+        assert_eq!(copies::on_node(&c.state, NodeId(n)), 6, "node {n}");
     }
     assert_eq!(done, 12);
     // A node that is set aside, or away, gets nothing.
@@ -317,11 +317,11 @@ fn a_loss_is_refused_while_a_copy_is_here_or_may_come_back_and_names_exactly_wha
     let asked = AcceptLoss {
         datastore: "ds".into(),
         asked_extents: vec![ExtentId(1), ExtentId(2), ExtentId(3)],
-        asked_nodes: vec![3],
+        asked_nodes: vec![NodeId(3)],
         ..Default::default()
     };
     let lose = |gone: &[u32], copies: &[CopyState]| {
-        let (gone, copies) = (gone.to_vec(), copies.to_vec());
+        let (gone, copies) = (gone.iter().map(|n| NodeId(*n)).collect(), copies.to_vec());
         LifeAction::AcceptLoss(AcceptLoss { copies, gone, ..asked.clone() })
     };
     c.down(1);
@@ -342,9 +342,10 @@ fn a_loss_is_refused_while_a_copy_is_here_or_may_come_back_and_names_exactly_wha
     assert_eq!(c.codes(lose(&[1, 2], &[state(2, false)])), ["answers"]);
     assert_eq!(c.judge(lose(&[1, 2], &[state(2, true)])), empty);
     // The copies of a chunk server that was not heard are unknown, as are those of an extent that was not asked about.
-    let unheard = AcceptLoss { gone: vec![1, 2], asked_nodes: vec![], ..asked.clone() };
+    let unheard = AcceptLoss { gone: vec![NodeId(1), NodeId(2)], asked_nodes: vec![], ..asked.clone() };
     assert_eq!(c.codes(LifeAction::AcceptLoss(unheard)), ["not-asked"]);
-    let other = AcceptLoss { gone: vec![1, 2], asked_extents: vec![ExtentId(2), ExtentId(3)], ..asked.clone() };
+    let other =
+        AcceptLoss { gone: vec![NodeId(1), NodeId(2)], asked_extents: vec![ExtentId(2), ExtentId(3)], ..asked.clone() };
     let other = c.judge(LifeAction::AcceptLoss(other));
     assert_eq!((other.refusals[0].code.as_str(), other.lost), ("not-asked", vec![ExtentId(1)]));
     assert!(other.confirmation.is_empty() && other.commands.is_empty());
@@ -352,7 +353,7 @@ fn a_loss_is_refused_while_a_copy_is_here_or_may_come_back_and_names_exactly_wha
     assert_eq!(c.codes(lose(&[1, 2], &[CopyState { damaged: true, ..state(3, false) }])), ["no-place"]);
     // No step waits for a node that was replaced.
     let retire = SetNode {
-        node: 2,
+        node: NodeId(2),
         expected: NodeMode::Serving,
         mode: NodeMode::Serving,
         retire: vec![replica(2).id],

@@ -1,7 +1,7 @@
 //! Whether an upgrade may be finalized: the point behind which no node can go back to the version of the program before.
 
 use super::{Plan, View};
-use crate::messages::{NodeMode, JOURNAL_VERSION};
+use crate::messages::{NodeId, NodeMode, JOURNAL_VERSION};
 use crate::metadata::kv::Kv;
 use crate::metadata::State;
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ pub enum Part {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reader {
     /// Number of the node.
-    pub node: u32,
+    pub node: NodeId,
     /// The part of it that reads the journal.
     pub part: Part,
     /// 0: it was not heard since the LEADER began to lead.
@@ -32,7 +32,7 @@ pub fn all_read_the_newest<K: Kv>(state: &State<K>, readers: &[Reader]) -> bool 
 }
 
 /// Nodes with a part that does not read the newest version, and reads one that is `wanted`.
-fn behind<K: Kv>(state: &State<K>, readers: &[Reader], wanted: fn(u32) -> bool) -> BTreeSet<u32> {
+fn behind<K: Kv>(state: &State<K>, readers: &[Reader], wanted: fn(u32) -> bool) -> BTreeSet<NodeId> {
     let here = |r: &&Reader| r.version < JOURNAL_VERSION && state.node(r.node).mode != NodeMode::Removed;
     readers.iter().filter(here).filter(|r| wanted(r.version)).map(|r| r.node).collect()
 }
@@ -67,7 +67,7 @@ mod tests {
         let entry = |version| Entry { version, cluster: "c".into(), ..Default::default() };
         s.apply(1, &entry(2));
         let finalize = LifeAction::FinalizeUpgrade(Empty {});
-        let reader = |node, part, version| Reader { node, part, version };
+        let reader = |node, part, version| Reader { node: NodeId(node), part, version };
         let mut view = View {
             readers: vec![
                 reader(2, Part::Metad, JOURNAL_VERSION),

@@ -13,7 +13,7 @@ struct World {
 }
 
 fn replica(node: u32) -> ReplicaRef {
-    ReplicaRef { node, id: vec![node as u8; 16], address: format!("10.0.0.{node}:4881") }
+    ReplicaRef { node: NodeId(node), id: vec![node as u8; 16], address: format!("10.0.0.{node}:4881") }
 }
 
 impl World {
@@ -44,8 +44,13 @@ impl World {
             ..Default::default()
         }));
         let file = made.inode.unwrap().attr.fileid;
-        let grant =
-            Grant { file, gateway: 1, boot: 11, expected: LeaseId::NONE, replicas: vec![replica(1), replica(2)] };
+        let grant = Grant {
+            file,
+            gateway: NodeId(1),
+            boot: 11,
+            expected: LeaseId::NONE,
+            replicas: vec![replica(1), replica(2)],
+        };
         assert_eq!(self.run(CommandOp::Grant(grant)).status, status::OK);
         self.activate(file, 0);
         file
@@ -59,7 +64,7 @@ impl World {
     fn activate(&mut self, file: FileId, index: u64) {
         let (cfg, lease) = (self.extent(file, index), self.state.inode(file).unwrap().lease.number);
         for r in &cfg.replicas {
-            let held = self.copies.get_mut(&r.node).unwrap();
+            let held = self.copies.get_mut(&r.node.0).unwrap();
             let c = held.entry(cfg.eid).or_insert(CopyHeld { eid: cfg.eid, file, index, ..Default::default() });
             (c.epoch, c.lease) = (cfg.epoch, lease);
         }
@@ -88,7 +93,7 @@ impl World {
     /// A node falls out of an extent's configuration.
     fn without(&mut self, file: FileId, index: u64, node: u32) {
         let (cfg, lease) = (self.extent(file, index), self.state.inode(file).unwrap().lease.number);
-        let replicas = cfg.replicas.iter().filter(|r| r.node != node).cloned().collect();
+        let replicas = cfg.replicas.iter().filter(|r| r.node != NodeId(node)).cloned().collect();
         let p = Propose { eid: cfg.eid, epoch: cfg.epoch, lease, file, replicas, ..Default::default() };
         assert_eq!(self.run(CommandOp::Propose(p)).status, status::OK);
         self.activate(file, index);
@@ -123,7 +128,7 @@ impl World {
 }
 
 fn nodes(cfg: &ExtentConfig) -> Vec<u32> {
-    cfg.replicas.iter().map(|r| r.node).collect()
+    cfg.replicas.iter().map(|r| r.node.0).collect()
 }
 
 #[test]
@@ -218,11 +223,12 @@ fn an_unused_extent_is_not_made_empty_where_its_disks_are_gone() {
         .unwrap()
         .attr
         .fileid;
-    let grant = Grant { file, gateway: 1, boot: 11, expected: LeaseId::NONE, replicas: vec![replica(1), replica(2)] };
+    let grant =
+        Grant { file, gateway: NodeId(1), boot: 11, expected: LeaseId::NONE, replicas: vec![replica(1), replica(2)] };
     w.run(CommandOp::Grant(grant));
     let backup = w.backup();
     let unused = |w: &World, without: &[u32]| {
-        let (s, _) = restore(&backup, &w.inventories(), &without.iter().copied().collect()).unwrap();
+        let (s, _) = restore(&backup, &w.inventories(), &without.iter().map(|n| NodeId(*n)).collect()).unwrap();
         let cfg = s.extents(file).remove(0);
         cfg.unused && cfg.epoch == ConfigEpoch(1)
     };
@@ -258,8 +264,11 @@ fn without_a_node_nothing_is_taken_for_removed() {
     let backup = w.backup();
     w.free(w.extent(file, 0).eid);
     w.copies.remove(&2);
-    assert_eq!(restore(&backup, &w.inventories(), &BTreeSet::new()).err(), Some(RestoreError::Missing(vec![2])));
-    let (s, report) = restore(&backup, &w.inventories(), &[2].into()).unwrap();
+    assert_eq!(
+        restore(&backup, &w.inventories(), &BTreeSet::new()).err(),
+        Some(RestoreError::Missing(vec![NodeId(2)]))
+    );
+    let (s, report) = restore(&backup, &w.inventories(), &[NodeId(2)].into()).unwrap();
     assert_eq!(nodes(&s.extents(file)[0]), [1, 2]);
     assert_eq!((report.incomplete.first, report.removed.count), (vec!["/ds1/disk".into()], 0));
 }
@@ -279,7 +288,7 @@ fn a_minimum_of_copies_and_accepted_losses_are_kept() {
     assert_eq!(w.run(CommandOp::LoseExtents(LoseExtents { extents: vec![lost] })).status, status::OK);
     let backup = w.backup();
     let old = (w.copies.remove(&1).unwrap(), w.copies.remove(&2).unwrap());
-    let (s, report) = restore(&backup, &w.inventories(), &[1, 2].into()).unwrap();
+    let (s, report) = restore(&backup, &w.inventories(), &[NodeId(1), NodeId(2)].into()).unwrap();
     let restored = s.extents(file).remove(0);
     assert_eq!((nodes(&restored), &restored.safe), (vec![3], &vec![replica(3)]));
     assert!(restored.epoch > w.extent(file, 0).epoch && report.removed.count == 0);

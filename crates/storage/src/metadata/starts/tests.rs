@@ -10,7 +10,7 @@ fn apply(s: &mut State<MemoryKv>, op: CommandOp) -> Reply {
     apply_in(s, JOURNAL_VERSION, op)
 }
 fn replica(node: u32) -> ReplicaRef {
-    ReplicaRef { node, id: vec![node as u8; 16], address: String::new() }
+    ReplicaRef { node: NodeId(node), id: vec![node as u8; 16], address: String::new() }
 }
 /// A registration by a process that sees the record of now.
 fn register(s: &mut State<MemoryKv>, node: u32, counter: u64, start: u64, records: u64) -> StartRecord {
@@ -29,7 +29,7 @@ fn file_on(s: &mut State<MemoryKv>, name: &str, nodes: &[u32]) -> ExtentId {
             .unwrap()
             .fileid;
     let replicas = nodes.iter().map(|n| replica(*n)).collect();
-    apply(s, CommandOp::Grant(Grant { file, gateway: 1, boot: 1, expected: LeaseId::NONE, replicas }));
+    apply(s, CommandOp::Grant(Grant { file, gateway: NodeId(1), boot: 1, expected: LeaseId::NONE, replicas }));
     let eid = s.extents(file)[0].eid;
     assert_eq!(
         apply(s, CommandOp::Activate(Activate { eid, epoch: ConfigEpoch(1), lease: LeaseId(1), file })).status,

@@ -57,13 +57,13 @@ fn apply_in(version: u32, metad: &mut State<MemoryKv>, op: CommandOp) -> Reply {
 }
 
 fn replicas() -> Vec<ReplicaRef> {
-    (1..=2).map(|n| ReplicaRef { node: n, id: vec![n as u8; 16], address: String::new() }).collect()
+    (1..=2).map(|n| ReplicaRef { node: NodeId(n), id: vec![n as u8; 16], address: String::new() }).collect()
 }
 
 fn grant(metad: &mut State<MemoryKv>, file: FileId, gateway: u32, boot: u64) -> Owner {
     let expected = metad.inode(file).expect("made").lease.number;
-    let op = CommandOp::Grant(Grant { file, gateway, boot, expected, replicas: replicas() });
-    Owner::new(gateway, GEOMETRY, apply(metad, op), 0, 1).expect("granted")
+    let op = CommandOp::Grant(Grant { file, gateway: NodeId(gateway), boot, expected, replicas: replicas() });
+    Owner::new(NodeId(gateway), GEOMETRY, apply(metad, op), 0, 1).expect("granted")
 }
 
 impl File {
@@ -169,7 +169,7 @@ impl File {
                     continue
                 }
                 Effect::Send { call, to, request } => {
-                    let answer = self.chunk(to.node as usize - 1, request);
+                    let answer = self.chunk(to.node.0 as usize - 1, request);
                     Input::Answer { call, answer: Ok(answer), down_ms: 0 }
                 }
                 Effect::Meta { call, op } => {

@@ -1,7 +1,7 @@
 //! The interface between an owner and its driver: operations, inputs, effects and outcomes.
 
 use super::Wishes;
-use crate::ids::{ExtentId, FileId};
+use crate::ids::{ExtentId, FileId, NodeId};
 use crate::messages::{Attr, ChunkAnswer, ChunkRequest, CommandOp, OpId, ReplicaRef, Reply, Stamp};
 use bytes::Bytes;
 
@@ -146,13 +146,13 @@ pub enum Input {
         /// Chunk servers that can be reached from here, for repair.
         replicas: Vec<ReplicaRef>,
         /// Nodes that this gateway cannot reach, but another one can.
-        elsewhere: Vec<u32>,
+        elsewhere: Vec<NodeId>,
         /// Nodes that answer over a lossy path, while other gateways have a good one. They are not among `replicas`.
-        lossy: Vec<u32>,
+        lossy: Vec<NodeId>,
         /// Nodes whose disks take no new blocks. They are not among `replicas`.
-        full: Vec<u32>,
+        full: Vec<NodeId>,
         /// Nodes among `full` whose disks take nothing at all.
-        exhausted: Vec<u32>,
+        exhausted: Vec<NodeId>,
         /// Chunk servers that can be reached and have space: `replicas` may be fewer, where others join first.
         with_space: usize,
     },

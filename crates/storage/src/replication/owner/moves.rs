@@ -89,7 +89,7 @@ impl Owner {
         let outside = |r: &&ReplicaRef| !e.cfg.replicas.iter().any(|m| m.node == r.node || m.id == r.id);
         let allowed = |r: &&ReplicaRef| !self.wishes.leaves(e.cfg.eid, &r.id);
         let meant = |r: &ReplicaRef| self.wishes.moves.iter().any(|m| m.eid == e.cfg.eid && m.to == r.id);
-        let turn = |r: &ReplicaRef| (self.file.0.wrapping_add(e.cfg.index) + u64::from(r.node)) % 7;
+        let turn = |r: &ReplicaRef| (self.file.0.wrapping_add(e.cfg.index) + u64::from(r.node.0)) % 7;
         // A former member has the space for it, and the other nodes stay as even as they were.
         let back = |r: &ReplicaRef| e.left.contains(&r.id);
         there.iter().filter(outside).filter(allowed).max_by_key(|r| (meant(r), back(r), turn(r))).cloned()

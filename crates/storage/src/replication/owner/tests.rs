@@ -13,7 +13,7 @@ fn granted() -> Reply {
 #[test]
 fn retries_of_changes_of_size_are_answered_in_the_same_order_in_every_run() {
     let run = || {
-        let mut owner = Owner::new(1, Geometry::STANDARD, granted(), 0, 0).expect("granted");
+        let mut owner = Owner::new(NodeId(1), Geometry::STANDARD, granted(), 0, 0).expect("granted");
         let mut out = Vec::new();
         for token in 1..=40 {
             let op = Op::SetSize { size: 0, id: OpId { high: token % 20, low: 7 } };
@@ -35,14 +35,14 @@ fn retries_of_changes_of_size_are_answered_in_the_same_order_in_every_run() {
 
 #[test]
 fn a_full_disk_refuses_writes_and_nothing_else_until_it_has_space() {
-    let mut owner = Owner::new(1, Geometry::STANDARD, granted(), 0, 0).expect("granted");
+    let mut owner = Owner::new(NodeId(1), Geometry::STANDARD, granted(), 0, 0).expect("granted");
     let mut ask = |full: &[u32], with_space, token, op| {
         let mut out = Vec::new();
         let alive = Input::Alive {
             replicas: Vec::new(),
             elsewhere: Vec::new(),
             lossy: Vec::new(),
-            full: full.to_vec(),
+            full: full.iter().map(|n| NodeId(*n)).collect(),
             exhausted: Vec::new(),
             with_space,
         };
@@ -61,7 +61,7 @@ fn a_full_disk_refuses_writes_and_nothing_else_until_it_has_space() {
 
 #[test]
 fn what_came_in_over_an_older_binding_is_not_carried_out() {
-    let mut owner = Owner::new(1, Geometry::STANDARD, granted(), 0, 0).expect("granted");
+    let mut owner = Owner::new(NodeId(1), Geometry::STANDARD, granted(), 0, 0).expect("granted");
     let mut late = |version| {
         let stamp = Some(Stamp { address: "a".into(), version });
         let mut out = Vec::new();

@@ -127,7 +127,7 @@ impl Owner {
         if self.extents.values().any(|e| stuck(&e.as_ref())) {
             self.counters.given_up += 1;
             let (file, boot, expected) = (self.file, self.boot, self.lease);
-            let grant = Grant { file, gateway: 0, boot, expected, replicas: Vec::new() };
+            let grant = Grant { file, gateway: NodeId::NONE, boot, expected, replicas: Vec::new() };
             self.ask_metad(MetaAbout::Release, CommandOp::Grant(grant));
         }
     }

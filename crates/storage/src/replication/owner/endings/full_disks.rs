@@ -4,7 +4,8 @@ use super::*;
 
 impl File {
     fn disks(&mut self, full: &[u32], exhausted: &[u32]) {
-        let (full, exhausted) = (full.to_vec(), exhausted.to_vec());
+        let ids = |nodes: &[u32]| nodes.iter().map(|n| NodeId(*n)).collect::<Vec<_>>();
+        let (full, exhausted) = (ids(full), ids(exhausted));
         let (replicas, elsewhere, lossy) = (replicas(), Vec::new(), Vec::new());
         let with_space = replicas.len() - full.len();
         self.input(Input::Alive { replicas, elsewhere, lossy, full, exhausted, with_space });

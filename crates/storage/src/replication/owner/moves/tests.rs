@@ -4,7 +4,7 @@ use super::*;
 const MS: u64 = 1_100;
 
 fn replica(node: u32) -> ReplicaRef {
-    ReplicaRef { node, id: vec![node as u8; 16], address: String::new() }
+    ReplicaRef { node: NodeId(node), id: vec![node as u8; 16], address: String::new() }
 }
 
 /// An owner of one extent on nodes 1 and 2, with members that have done everything, and metad as its state machine.
@@ -30,11 +30,11 @@ impl World {
             ..Default::default()
         };
         let attr = Attr { kind: FileKind::File, fileid: FileId(7), size: 1, ..Default::default() };
-        let lease = Lease { gateway: 1, boot: 9, number: LeaseId(4) };
+        let lease = Lease { gateway: NodeId(1), boot: 9, number: LeaseId(4) };
         let inode = Some(Inode { attr, lease, ..Default::default() });
         let granted = Reply { inode, extents: vec![cfg.clone()], copies: 2, ..Default::default() };
         let geometry = Geometry { extent_bytes: 1 << 20, reserve_from_bytes: u64::MAX, ..Geometry::STANDARD };
-        let mut owner = Owner::new(1, geometry, granted, 0, 0).expect("granted");
+        let mut owner = Owner::new(NodeId(1), geometry, granted, 0, 0).expect("granted");
         owner.plant(bug);
         let mut w = World { owner, cfg, now: 0, active: Vec::new(), size: 1 };
         let first = w.owner.take_effects();
@@ -89,13 +89,13 @@ impl World {
                         CommandOp::Activate(_) => {
                             self.cfg.active = true;
                             self.cfg.safe = self.cfg.replicas.clone();
-                            let mut nodes: Vec<u32> = self.cfg.replicas.iter().map(|r| r.node).collect();
+                            let mut nodes: Vec<u32> = self.cfg.replicas.iter().map(|r| r.node.0).collect();
                             nodes.sort_unstable();
                             self.active.push(nodes);
                         }
                         _ => {}
                     }
-                    let lease = Lease { gateway: 1, boot: 9, number: LeaseId(4) };
+                    let lease = Lease { gateway: NodeId(1), boot: 9, number: LeaseId(4) };
                     let inode = Some(Inode { lease, ..Default::default() });
                     let reply = Reply { inode, extents: vec![self.cfg.clone()], ..Default::default() };
                     Input::Meta { call, reply }
@@ -132,7 +132,7 @@ impl World {
         }
     }
     fn nodes(&self) -> Vec<u32> {
-        let mut nodes: Vec<u32> = self.cfg.replicas.iter().map(|r| r.node).collect();
+        let mut nodes: Vec<u32> = self.cfg.replicas.iter().map(|r| r.node.0).collect();
         nodes.sort_unstable();
         nodes
     }
@@ -365,7 +365,7 @@ fn a_fetch_confirms_a_member_whose_start_was_compared_and_no_other() {
     let calls = |effects: &[Effect]| -> Vec<(u64, u32, bool)> {
         let sent = effects.iter().filter_map(|e| match e {
             Effect::Send { call, to, request } => {
-                Some((*call, to.node, matches!(request.op, Some(ChunkOp::Confirm(_)))))
+                Some((*call, to.node.0, matches!(request.op, Some(ChunkOp::Confirm(_)))))
             }
             _ => None,
         });
