@@ -171,12 +171,7 @@ impl Replica {
         self.witness(&r.seen);
         self.advance(r.stable);
         self.top = self.top.max(r.pos);
-        if r.ops.len() > 1 {
-            // A roll-forward brings all ids once more, oldest first.
-            let new: BTreeSet<OpId> = r.ops.iter().copied().collect();
-            self.ops.retain(|o| !new.contains(o));
-        }
-        self.ops.extend(&r.ops);
+        self.add_ids(&r.ops);
         let surplus = self.ops.len().saturating_sub(OPS_KEPT + self.window.len());
         self.ops.drain(..surplus);
         if (r.truncations, r.eof) > (self.truncations, self.eof) || r.truncations > self.truncations {
@@ -186,6 +181,20 @@ impl Replica {
         self.mtime_ns = self.mtime_ns.max(r.mtime_ns);
         let at = self.window.partition_point(|w| w.pos < r.pos);
         self.window.insert(at, Record { seen: Vec::new(), ..r.clone() });
+    }
+
+    /// Adds the ids of a record, in the order of their age. A roll-forward, and what a joiner is told, bring ids once more, oldest
+    /// first, and not those of writes in flight: ids that came after the newest of them here are newer, and must not be the first
+    /// to be forgotten.
+    fn add_ids(&mut self, ids: &[OpId]) {
+        if ids.len() < 2 {
+            return self.ops.extend(ids);
+        }
+        let again: BTreeSet<OpId> = ids.iter().copied().collect();
+        let newer = self.ops.split_off(self.ops.iter().rposition(|o| again.contains(o)).map_or(0, |at| at + 1));
+        self.ops.retain(|o| !again.contains(o));
+        self.ops.extend(ids);
+        self.ops.extend(newer);
     }
 
     fn witness(&mut self, seen: &[Witness]) {
@@ -763,6 +772,28 @@ mod tests {
         );
         assert!(matches!(ask(&mut c, write(2, 1)), ChunkResult::Done(_)));
         assert!(matches!(ask(&mut c, write(0, 2)), ChunkResult::Done(_)), "an older owner does not say");
+    }
+
+    /// The record that tells a joiner the ids of writes that are done goes to all members, amid writes in flight.
+    #[test]
+    fn ids_of_writes_in_flight_are_not_the_first_to_be_forgotten() {
+        let mut c = ChunkServer::new(vec![1], 1, 1 << 20, vec![]);
+        assert!(matches!(ask(&mut c, request(1, 1, seal(true))), ChunkResult::Sealed(_)));
+        let ids = |n: std::ops::Range<u64>| n.map(|low| OpId { high: 1, low }).collect::<Vec<_>>();
+        let mut write = |seq: u64, ops: Vec<OpId>| {
+            let record = Record { ops, ..record(1, 1, seq, seq - 1) };
+            assert!(matches!(ask(&mut c, request(1, 1, ChunkOp::Write(record))), ChunkResult::Done(_)));
+            c.replica(ExtentId(1)).map(|r| r.ops.clone()).unwrap_or_default()
+        };
+        let kept = OPS_KEPT as u64;
+        assert_eq!(write(1, ids(0..kept)), ids(0..kept));
+        write(2, ids(kept..kept + 1));
+        let told = write(3, ids(5..kept));
+        assert_eq!(told.last(), ids(kept..kept + 1).last(), "it is the newest");
+        assert!(told.is_sorted_by_key(|o| o.low), "all in the order of their age");
+        // A roll-forward of all of them pushes the oldest out.
+        let rolled = write(4, [told, ids(kept + 1..kept + 50)].concat());
+        assert!(rolled.contains(&OpId { high: 1, low: kept }) && rolled.is_sorted_by_key(|o| o.low));
     }
 
     #[test]
