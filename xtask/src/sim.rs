@@ -45,6 +45,9 @@ pub struct Args {
     /// Coordination only: servers are in groups and have weights, which say what a quorum is
     #[arg(long)]
     groups: bool,
+    /// Coordination only: one server is treated as an Apache server, and gets digests in proposals
+    #[arg(long)]
+    apache_like: bool,
     /// Coordination only: requests that a client may have open
     #[arg(long, default_value_t = 1)]
     pipeline: usize,
@@ -148,6 +151,7 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
         schedule: None,
         reconfig: args.reconfig,
         groups: args.groups,
+        apache_like: args.apache_like,
         pipeline: args.pipeline,
         hand_overs: args.hand_overs,
         sync_ms: args.sync_ms,
@@ -170,7 +174,7 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
     );
     println!(
         "coordination: {} seeds of {} simulated minutes, {} events: {} elections, {} leaders, {} commits, {} of them seen early, {} answers, \
-         {} DIFF, {} parts of the log for them, {} TRUNC, {} SNAP, {} torn tails, {} kills, {} power losses, {} freezes, {} leads to hand over, {} with all numbers used up, {} lists of members taken over, {} sessions expired, {} digests of trees compared with the leader's, a whole majority served after {} ms at the latest, and {} times after more than 1000 ms",
+         {} DIFF, {} parts of the log for them, {} TRUNC, {} SNAP, {} torn tails, {} kills, {} power losses, {} freezes, {} leads to hand over, {} with all numbers used up, {} lists of members taken over, {} sessions expired, {} digests of trees compared with the leader's, {} foretold in proposals and {} left out there, a whole majority served after {} ms at the latest, and {} times after more than 1000 ms",
         args.seeds,
         args.minutes,
         t.events,
@@ -192,6 +196,8 @@ fn run_coordination(args: &Args) -> anyhow::Result<()> {
         t.members_changes,
         t.expired_sessions,
         t.digests_compared,
+        t.digests_proposed,
+        t.digests_left_out,
         t.longest_without_ms,
         t.late,
     );
@@ -234,6 +240,7 @@ fn run_schedules(args: &Args) -> anyhow::Result<()> {
                 schedule: Some(schedule.clone()),
                 reconfig: false,
                 groups: false,
+                apache_like: false,
                 pipeline: 1,
                 hand_overs: 0,
                 sync_ms: args.sync_ms,
@@ -325,6 +332,7 @@ fn report_failures(args: &Args, core: &str, failed: &[(u64, Vec<String>)]) -> an
         let reconfig = if args.reconfig { " --reconfig" } else { "" };
         let slow = if args.sync_ms > 0 { format!(" --sync-ms {}", args.sync_ms) } else { String::new() };
         let worlds = [
+            (args.apache_like, " --apache-like"),
             (args.sizes, " --sizes"),
             (args.filled, " --filled"),
             (args.rot, " --rot"),
@@ -365,6 +373,8 @@ fn add_coordination(t: &mut coordination::Report, r: &coordination::Report) {
     t.expired_sessions += r.expired_sessions;
     t.commits_early += r.commits_early;
     t.digests_compared += r.digests_compared;
+    t.digests_proposed += r.digests_proposed;
+    t.digests_left_out += r.digests_left_out;
     t.late += r.late;
     t.longest_without_ms = t.longest_without_ms.max(r.longest_without_ms);
 }

@@ -120,7 +120,8 @@ pub struct Config {
     pub max_session_timeout_ms: i32,
     /// Transactions after which a snapshot is written (`snapCount`).
     pub snap_count: u64,
-    /// Records behind the seal of snapshots' files (`digest.enabled`, `serializeLastProcessedZxid.enabled`).
+    /// Records behind the seal of snapshots' files (`digest.enabled`, `serializeLastProcessedZxid.enabled`). The former also
+    /// says whether this server's proposals have digests while an Apache server learns from it.
     pub snapshot_trailer: Trailer,
     /// Approximate bytes of a part of a snapshot on its way to the disk or to a learner; the server does nothing else while
     /// it makes one.

@@ -3,7 +3,8 @@
 //! Each server keeps the digest of its tree after every 128th transaction. A leader sends Trivet servers its newest digest
 //! beside a ping, and they compare it with their own, at once or when they have applied as much. The digest is a sum over all
 //! nodes, so a difference stays visible until the node is written again, and occasional comparisons suffice. Apache leaders
-//! send a digest with each proposal, and each is compared.
+//! send a digest with each proposal, and each is compared. A Trivet leader does so as well while an Apache server learns
+//! from it (`leading/digests.rs`).
 
 use std::collections::VecDeque;
 use trivet_formats::Zxid;
@@ -18,6 +19,9 @@ pub(crate) struct Digests {
     kept: VecDeque<(Zxid, i64)>,
     /// The leader's digest for a transaction that is not applied here yet; a newer one replaces it.
     pub(crate) ahead: Option<(Zxid, i64)>,
+    /// The last transaction of the newest synchronisation with a leader; a difference up to it may be one of a snapshot that
+    /// was written while transactions were applied, and is none after it.
+    pub(crate) synchronised: Zxid,
 }
 
 impl Digests {

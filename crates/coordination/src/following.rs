@@ -515,6 +515,9 @@ impl Follower<'_> {
         self.cx.candidacy.election.set_epoch(epoch);
         // The second ACK of NEWLEADER, which Apache's learners send as well.
         self.cx.out.send(link, &QuorumPacket::new(kind::ACK, epoch << 32));
+        // A snapshot that a leader sent may contain effects of any transaction that was committed by then. The tree is right
+        // after what a synchronisation brings, also where a crash cut off the one that brought the snapshot.
+        self.cx.digests.synchronised = commit_to.max(self.cx.history.last_committed());
         while self.cx.history.tail().front().is_some_and(|e| e.zxid() <= commit_to) {
             self.requests().commit_next()?;
         }

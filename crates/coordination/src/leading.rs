@@ -6,6 +6,7 @@
 //! `broadcast` the last, this one the timers and the learners' comings and goings.
 
 mod broadcast;
+mod digests;
 mod discovery;
 mod moves;
 mod parts;
@@ -130,6 +131,7 @@ pub(crate) struct Leading {
     pub(crate) tracker: Tracker,
     pub(crate) syncs: VecDeque<Sync>,
     moves: VecDeque<moves::Move>,
+    in_proposals: digests::InProposals,
     pub(crate) transfer: Option<transfer::Transfer>,
     /// Transfers that this leader began: each has a number.
     transfers_begun: i64,
@@ -210,6 +212,7 @@ impl Leading {
             tracker: Tracker::new(now, cx.cfg.tick_ms, std::iter::empty()),
             syncs: VecDeque::new(),
             moves: VecDeque::new(),
+            in_proposals: digests::InProposals::Unwanted,
             transfer: None,
             transfers_begun: 0,
             links_bad_since: None,
@@ -325,6 +328,8 @@ impl Leader<'_> {
         }
         l.syncs.retain(|s| s.from != SyncFor::Learner(link));
         l.moves.retain(|m| m.to != Owner::Learner(link));
+        self.learners_changed();
+        let l = &mut *self.l;
         if l.phase != Phase::Broadcast {
             l.new_leader_acks.remove(&gone.id);
             l.epoch_acks.remove(&gone.id);
@@ -513,24 +518,6 @@ impl Leader<'_> {
         let epoch = self.l.epoch;
         self.cx.candidacy.election.set_epoch(epoch);
         self.cx.out.push(Effect::Event(Event::Leading { epoch, report }));
-    }
-
-    /// A leader's newest digest, to each server of ours that does not have it.
-    fn tell_digests(&mut self) {
-        let Some((zxid, digest)) = self.cx.digests.newest() else { return };
-        let l = &mut *self.l;
-        let mut to = Vec::new();
-        for (link, learner) in &mut l.learners {
-            if learner.phase == LearnerPhase::Active
-                && learner.digest_told < zxid
-                && self.cx.peers.trivet.contains(&learner.id)
-            {
-                learner.digest_told = zxid;
-                to.push(*link);
-            }
-        }
-        let told = QuorumPacket::with(kind::DIGEST, zxid.0, digest.to_be_bytes().to_vec());
-        to.into_iter().for_each(|link| self.cx.out.send(link, &told));
     }
 
     /// The leader after the reconfig that is about to be committed: this server, or a follower that has

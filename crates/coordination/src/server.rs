@@ -163,6 +163,9 @@ impl Server {
             && if ours { self.cx.peers.trivet.insert(peer) } else { self.cx.peers.trivet.remove(&peer) };
         if changed {
             self.cx.expect_probes(peer);
+            if let Some(mut leader) = self.leader() {
+                leader.learners_changed();
+            }
         }
     }
 

@@ -36,6 +36,10 @@ pub struct Counters {
     pub commits: u64,
     /// Commits that this server, a follower, saw before its leader told it.
     pub commits_early: u64,
+    /// Proposals of this leader with the tree's digest, because an Apache server learned from it.
+    pub digests_proposed: u64,
+    /// The same, without the digest, because it was not known.
+    pub digests_left_out: u64,
     /// Digests of the tree beside its leader's, and those that differed.
     pub digests_compared: u64,
     /// Digests that differed from the leader's.

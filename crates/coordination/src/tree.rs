@@ -7,6 +7,7 @@
 mod acls;
 mod apply;
 pub mod digest;
+mod forecast;
 mod index;
 mod load;
 mod quota;
@@ -18,6 +19,7 @@ pub use walk::Walk;
 use crate::paths::CONFIG_NODE;
 use crate::Map;
 use acls::Acls;
+pub(crate) use forecast::Forecast;
 use index::Index;
 use load::Sums;
 pub use load::{Nodes, Piece, Pieces};

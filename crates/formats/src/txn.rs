@@ -266,6 +266,15 @@ impl Txn {
         out
     }
 
+    /// The same, with the digest that the tree has after the transaction.
+    //= zookeeper 3.8 Util.marshallTxnEntry, TxnDigest
+    pub fn encode_with_digest(&self, digest: i64) -> Vec<u8> {
+        let mut out = self.encode();
+        DIGEST_VERSION.put(&mut out);
+        digest.put(&mut out);
+        out
+    }
+
     /// Decodes a transaction; a digest behind it (3.6 and later) is left alone.
     ///
     /// # Errors
@@ -367,7 +376,9 @@ mod tests {
             let txn = Txn { session: SessionId(7), cxid: 3, zxid: Zxid::new(2, 9), time_ms: 11, body };
             let mut bytes = txn.encode();
             assert_eq!(Txn::decode(&bytes).unwrap(), txn);
+            assert_eq!(Txn::decode_with_digest(&bytes).unwrap(), (txn.clone(), None));
             bytes.extend_from_slice(&[0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1]);
+            assert_eq!(txn.encode_with_digest(1), bytes);
             assert_eq!(Txn::decode_with_digest(&bytes).unwrap(), (txn, Some(1)));
         }
     }

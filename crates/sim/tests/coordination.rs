@@ -14,6 +14,7 @@ fn options(seed: u64, minutes: u64, bug: Option<Bug>) -> Options {
         schedule: None,
         reconfig,
         groups: bug == Some(Bug::CommitByMajority),
+        apache_like: false,
         pipeline: 1,
         hand_overs: 0,
         sync_ms: 0,
@@ -40,9 +41,27 @@ fn sound_code_holds_and_the_same_seed_gives_the_same_run() {
     }
     assert!(total.diffs > 0 && total.snaps > 0 && total.leaders > 8 && total.torn_tails > 0, "{total:?}");
     assert!(total.log_parts > 0, "no learner got what is in the log files only: {total:?}");
+    assert_eq!(total.digests_proposed, 0, "Trivet servers alone have no digests in proposals");
     assert!(total.digests_compared > 0, "no tree was compared with its leader's: {total:?}");
     assert!(total.commits_early > 0, "no follower saw a commit before its leader told it: {total:?}");
     assert!(total.used_up > 0, "no lead ended with its numbers: {total:?}");
+}
+
+/// Each proposal says what its tree is, and every server compares it, through changes of the leader and of what is open.
+#[test]
+fn beside_an_apache_server_proposals_foretell_the_tree() {
+    let mut total = Report::default();
+    for seed in 1..=8 {
+        let pipeline = if seed > 4 { 12 } else { 1 };
+        let report = run(Options { apache_like: true, pipeline, ..options(seed, 2, None) });
+        let replay = format!("cargo xtask sim --apache-like --pipeline {pipeline} --minutes 2 --seed {seed}");
+        assert_eq!(report.violations, [], "replay: {replay}");
+        total.digests_proposed += report.digests_proposed;
+        total.digests_left_out += report.digests_left_out;
+        total.digests_compared += report.digests_compared;
+    }
+    assert!(total.digests_proposed > 1_000 && total.digests_compared > 2 * total.digests_proposed, "{total:?}");
+    assert!(total.digests_left_out < total.digests_proposed / 10, "{total:?}");
 }
 
 /// The first seed that shows the planted mistake: by a violation, or by an assertion of the core itself.

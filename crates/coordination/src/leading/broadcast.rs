@@ -44,6 +44,7 @@ impl Leader<'_> {
             l.last_proposed = Zxid::new(l.epoch, 0);
         }
         self.cx.number_members_of_one(self.l.last_proposed);
+        self.learners_changed();
         self.admit_synced();
         self.announce_leading();
         self.requests().serve_again()
@@ -104,10 +105,11 @@ impl Leader<'_> {
         let zxid = txn.zxid;
         assert!(self.l.broadcasting(), "{zxid} is proposed before a quorum has the history");
         assert_eq!(zxid, self.l.last_proposed.next(), "proposals of an epoch are contiguous");
-        let bytes: Bytes = txn.encode().into();
+        let digest = self.foretell(&txn);
+        let bytes: Bytes = digest.map_or_else(|| txn.encode(), |digest| txn.encode_with_digest(digest)).into();
         self.cx.stats.figures.proposals.note(bytes.len() as u64);
         let reconfig = txn.is_reconfig();
-        self.cx.history.push(Entry::new(txn, bytes.clone(), None));
+        self.cx.history.push(Entry::new(txn, bytes.clone(), digest));
         if reconfig {
             self.cx.note_next_members();
         }
@@ -161,7 +163,7 @@ impl Leader<'_> {
         let (followers, observers) = (links(followers), links(observers));
         let entry = self.cx.history.tail().front().expect("it was proposed");
         assert_eq!(entry.zxid(), zxid, "the oldest open proposal is the oldest entry that is not committed");
-        let (bytes, reconfig) = (entry.logged.bytes().clone(), entry.logged.is_reconfig());
+        let (bytes, reconfig, foretold) = (entry.logged.bytes().clone(), entry.logged.is_reconfig(), entry.digest);
         if reconfig {
             let to_lead = self.leader_to_be().0.to_be_bytes();
             self.broadcast(&followers, &QuorumPacket::with(kind::COMMITANDACTIVATE, zxid.0, to_lead.to_vec()));
@@ -176,8 +178,8 @@ impl Leader<'_> {
         }
         self.cx.stats.counters.commits += 1;
         self.requests().commit_next()?;
-        let l = &mut *self.l;
-        l.prep.applied(zxid);
+        self.l.prep.applied(zxid);
+        self.foretold_is_applied(zxid, foretold);
         self.moves_committed(zxid)?;
         self.finish_syncs()?;
         self.transfer_may_go()

@@ -76,6 +76,7 @@ impl Leader<'_> {
         let config = next.unwrap_or(&self.cx.cfg.config_text).clone().into_bytes();
         self.cx.out.send(link, &QuorumPacket::with(kind::NEWLEADER, epoch << 32, config));
         self.l.learners.get_mut(&link).expect("it is there").phase = LearnerPhase::AwaitNewLeaderAck;
+        self.learners_changed();
     }
 
     fn send_history(&mut self, link: LinkId, after: Zxid, with_tail: bool) {

@@ -16,6 +16,9 @@ const LATE_MS: u64 = 1_000;
 /// write. Each takes up to half more, and where one takes longer than a step has time, one lead comes to nothing first,
 /// with what was under way then.
 const SYNCS_OF_AN_ELECTION: u64 = 8;
+/// Milliseconds that both bounds are longer where a server counts as an Apache server: a step of an election takes up to
+/// initLimit with it, which is 5 s in these worlds, and one election may fail.
+const APACHE_LIKE_MS: u64 = 10_000;
 /// After this long servers know of a fault that lasts, and trust a path that is whole again.
 const KNOWN_AFTER_MS: u64 = 4_500;
 
@@ -51,7 +54,11 @@ pub(super) struct Liveness {
 
 impl World {
     fn late_ms(&self) -> u64 {
-        LATE_MS + SYNCS_OF_AN_ELECTION * self.options.sync_ms
+        LATE_MS + SYNCS_OF_AN_ELECTION * self.options.sync_ms + self.apache_like_ms()
+    }
+
+    fn apache_like_ms(&self) -> u64 {
+        u64::from(self.options.apache_like) * APACHE_LIKE_MS
     }
 
     pub(super) fn something_is_wrong(&self) -> bool {
@@ -90,7 +97,8 @@ impl World {
                 self.violate(format!("no fault is left for {late_ms} ms, and nobody serves"));
             }
         }
-        if without_ms > SERVES_WITHIN_MS + 2 * SYNCS_OF_AN_ELECTION * self.options.sync_ms {
+        let syncs_ms = 2 * SYNCS_OF_AN_ELECTION * self.options.sync_ms;
+        if without_ms > SERVES_WITHIN_MS + syncs_ms + self.apache_like_ms() {
             self.violate(format!("a majority is whole for {without_ms} ms and nobody serves"));
         }
     }
@@ -164,7 +172,8 @@ impl World {
     pub(super) fn check_the_choice(&mut self, node: usize) {
         let n = self.nodes.len();
         let known = self.now - self.liveness.since > KNOWN_AFTER_MS;
-        if !known || self.worst_loss(node) < 25 {
+        // (Nobody measures the paths of an Apache server.)
+        if !known || self.worst_loss(node) < 25 || self.options.apache_like {
             return;
         }
         let Some(mine) = self.summary(node) else { return };

@@ -50,6 +50,8 @@ pub struct Options {
     pub reconfig: bool,
     /// The servers are in groups and have weights, and a quorum is what those say.
     pub groups: bool,
+    /// The last server and the others treat each other as Apache servers: its leader adds digests to proposals.
+    pub apache_like: bool,
     /// Requests that a client may have open.
     pub pipeline: usize,
     /// Instead of faults at random: number of leadership transfers to make; 0 for none.
@@ -85,6 +87,10 @@ pub struct Report {
     pub torn_tails: u64,
     /// Digests of trees that were compared with the leader's.
     pub digests_compared: u64,
+    /// Proposals that said what digest the tree has after them.
+    pub digests_proposed: u64,
+    /// Proposals that were to say so, and whose leader did not know it.
+    pub digests_left_out: u64,
     /// Digests that differed from the leader's. Any is a violation.
     pub digest_mismatches: u64,
     /// Processes that were killed.
@@ -720,6 +726,8 @@ impl World {
             self.report.truncs += s.counters().truncs_sent;
             self.report.snaps += s.counters().snaps_sent;
             self.report.digests_compared += s.counters().digests_compared;
+            self.report.digests_proposed += s.counters().digests_proposed;
+            self.report.digests_left_out += s.counters().digests_left_out;
             self.report.commits_early += s.counters().commits_early;
             self.report.digest_mismatches += s.counters().digest_mismatches;
         }
@@ -762,8 +770,10 @@ impl World {
         let mut server = Server::new(cfg, recovered, now);
         self.nodes[node].applied = server.tree().last_zxid();
         let mut effects = Vec::new();
+        let last = self.options.servers - 1;
         for peer in 0..self.options.servers {
-            server.handle(now, Input::PeerIsOurs(ServerId(peer as i64 + 1), true), &mut effects);
+            let known = !self.options.apache_like || (peer == last) == (node == last);
+            server.handle(now, Input::PeerIsOurs(ServerId(peer as i64 + 1), known), &mut effects);
         }
         server.start(now, &mut effects);
         self.nodes[node].server = Some(server);
