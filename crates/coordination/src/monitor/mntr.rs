@@ -67,6 +67,8 @@ impl Server {
             ("large_requests_rejected", machine.long_requests_rejected),
             ("request_throttle_wait_count", machine.throttle_waits),
             ("trivet_digests_compared", c.digests_compared),
+            ("trivet_digests_proposed", c.digests_proposed),
+            ("trivet_digests_left_out", c.digests_left_out),
             ("trivet_commits_early", c.commits_early),
             ("trivet_refused", c.refused),
         ];
