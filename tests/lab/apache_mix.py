@@ -73,9 +73,12 @@ def digests_are_compared(e, load):
     leader = ours_leads(e, load)
     apaches = [s for s in e.servers.values() if s.kind == "apache"]
     epoch = int(re.search(r"Zxid: 0x(\w+)", leader.word("srvr")).group(1), 16) >> 32
+    # Apache replays its log over a snapshot of its own that may be ahead of it, and counts those transactions as different.
+    before = {s.number: figure(s, "digest_mismatches_count") for s in e.servers.values()}
     every_kind(HOSTS[leader.number], 1, 3_000)
     empty = apaches[0]
     empty.kill()
+    before[empty.number] = 0
     shutil.rmtree(os.path.join(empty.data, "version-2"))
     busy = threading.Thread(target=every_kind, args=(HOSTS[leader.number], 2, 8_000))
     busy.start()
@@ -85,16 +88,17 @@ def digests_are_compared(e, load):
     every_kind(HOSTS[empty.number], 3, 3_000)
     load.progress()
     assert e.leader() is leader, "ours was to lead until here"
-    assert figure(leader, "snap_count") > 0, "the server that started from nothing was to get a snapshot"
+    assert figure(leader, "snap_count") > 0, "the server that started from nothing was to get a snapshot; %d DIFFs" % figure(leader, "diff_count")
     proposed, left_out = figure(leader, "trivet_digests_proposed"), figure(leader, "trivet_digests_left_out")
     assert proposed > 10_000 and left_out == 0, "%d proposals with a digest, %d without" % (proposed, left_out)
     for s in e.servers.values():
-        assert figure(s, "digest_mismatches_count") == 0, "server %d (%s) has another tree than the digests say" % (s.number, s.kind)
+        assert figure(s, "digest_mismatches_count") == before[s.number], "server %d (%s) has another tree than the digests say" % (s.number, s.kind)
     compared = {}
     for s in apaches:
         with open(s.folder + "/log", errors="replace") as f:
             said = f.read()
-        assert "Digests are not matching" not in said and "digest mismatch" not in said, "see %s/log" % s.folder
+        differ = [int(z) for z in re.findall(r"Digests are not matching. Value is Zxid. Value:(\d+)", said)]
+        assert not [z for z in differ if z >> 32 == epoch], "see %s/log" % s.folder
         zxids = {int(z, 16) for z in re.findall(r"Digests are matching for Zxid: (\w+)", said)}
         compared[s.number] = len([z for z in zxids if z >> 32 == epoch])
     print("%d proposals of ours with a digest; Apache's servers compared %s of them, and found no difference" % (proposed, compared))
@@ -105,8 +109,11 @@ def digests_are_compared(e, load):
 
 def a_wrong_digest_is_noticed(e, epoch):
     """An Apache server starts alone on what a follower of ours logged: as it is, and with one bit of the last digest turned."""
-    follower = next(s for s in e.servers.values() if s.kind == "apache")
+    # The other Apache server began with a snapshot of a changing tree, and Apache logs no digest for what it then writes itself: a start
+    # from there compares a tree that is ahead of the transactions.
+    follower = [s for s in e.servers.values() if s.kind == "apache"][-1]
     [s.kill() for s in e.servers.values()]
+    found = []
     for wrong in (False, True):
         folder = os.path.join(e.folder, "wrong" if wrong else "right")
         shutil.copytree(follower.data, os.path.join(folder, "data"))
@@ -123,9 +130,10 @@ def a_wrong_digest_is_noticed(e, epoch):
             with open(path, "wb") as f:
                 f.write(log)
         alone = serve(folder, "apache")
-        differ = figure(alone, "digest_mismatches_count")
+        found.append(figure(alone, "digest_mismatches_count"))
         alone.kill()
-        assert differ == wrong, "%d differences, see %s/log" % (differ, folder)
+    # (What a replay over a snapshot that is ahead counts comes before the last transaction.)
+    assert found[1] == found[0] + 1, "%s differences, see %s" % (found, e.folder)
     print("Apache notices one wrong bit in the digest of 0x%x" % zxid)
 
 
@@ -138,6 +146,10 @@ def main():
         for s in e.servers.values():
             if s.kind == "apache":
                 log_every_comparison(s)
+            else:
+                # A server that starts from nothing gets a snapshot from it: when it has started again it has no transactions below
+                # its own snapshot in memory, and it sends none from its log.
+                s.properties.update({"zookeeper.snapshotSizeFactor": "-1", "zookeeper.snapCount": "300"})
         led = kills(e, load)
         epoch = digests_are_compared(e, load)
         load.stop.set()
