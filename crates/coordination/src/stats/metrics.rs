@@ -58,7 +58,10 @@ enum Value {
 /// The meaning of our own figures.
 const HELP: [(&str, &str); 5] = [
     ("trivet_digests_compared", "Digests of the tree that were compared with the leader's"),
-    ("trivet_digests_proposed", "Proposals with the digest of the tree, because an Apache server learned from this leader"),
+    (
+        "trivet_digests_proposed",
+        "Proposals with the digest of the tree, because an Apache server learned from this leader",
+    ),
     ("trivet_digests_left_out", "Proposals without the digest although an Apache server learned from this leader"),
     ("trivet_commits_early", "Commits that this follower saw before its leader told it"),
     ("trivet_refused", "Peers and clients that broke the protocol"),
