@@ -5,7 +5,7 @@
 //! the file before it serves anything (`replication/owner`); a lease that a process does not remember is never resumed (R2).
 
 use crate::ids::{FileId, LeaseId, NodeId};
-use crate::messages::Reply;
+use crate::messages::{Inode, Reply};
 use crate::nfs::status;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -173,8 +173,11 @@ impl Ownership {
                 self.elsewhere.remove(&file);
                 Effect::Start { lease }
             }
-            (status::JUKEBOX, Some(inode)) if inode.lease.boot != self.boot && inode.lease.boot != 0 => {
-                self.elsewhere.insert(file, (inode.lease.gateway, inode.lease.number));
+            // A lease that was given back has the boot of its last owner and no gateway.
+            (status::JUKEBOX, Some(Inode { lease, .. }))
+                if lease.boot != self.boot && lease.boot != 0 && lease.gateway != NodeId::NONE =>
+            {
+                self.elsewhere.insert(file, (lease.gateway, lease.number));
                 Effect::Later
             }
             (status::JUKEBOX, _) => Effect::Later,
@@ -186,7 +189,7 @@ impl Ownership {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::messages::{Inode, Lease, NfsStatus};
+    use crate::messages::{Lease, NfsStatus};
 
     const FILE: FileId = FileId(64);
 
@@ -220,6 +223,15 @@ mod tests {
         assert_eq!(w.op(&[]), Effect::PassOn { node: NodeId(2), lease: LeaseId(5) });
         assert_eq!(w.op(&[NodeId(2)]), Effect::Acquire, "metad gives the lease of a badly linked owner away");
         w.input(&Input::NotAsked { file: FILE });
+        // A lease that was given back is nobody's.
+        let back = Lease { gateway: NodeId::NONE, boot: 20, number: LeaseId(6) };
+        let reply = |lease| Reply {
+            status: status::JUKEBOX,
+            inode: Some(Inode { lease, ..Default::default() }),
+            ..Default::default()
+        };
+        assert_eq!(w.input(&Input::Granted { file: FILE, reply: &reply(back) }), [Effect::Later]);
+        assert_eq!(w.op(&[]), Effect::PassOn { node: NodeId(2), lease: LeaseId(5) });
         // An older lease does not count.
         w.input(&Input::NotThere { file: FILE, node: NodeId(2), lease: LeaseId(4) });
         assert_eq!(w.op(&[]), Effect::PassOn { node: NodeId(2), lease: LeaseId(5) });
